@@ -1,0 +1,133 @@
+//! The document of an annotation.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::attributes::Attributes;
+use super::ids::{AnnotationId, FileId, NodeId};
+use super::person::Person;
+use super::raw::RawJson;
+use super::{lenient, time};
+
+/// An annotation, as SmartShape stores it. Every field may be missing: `content`, for instance, is
+/// absent in some updates.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Annotation {
+    #[serde(rename = "_id")]
+    mongo_id: Option<AnnotationId>,
+    id: Option<AnnotationId>,
+    /// The annotation's own uuid, in newer documents.
+    pub uuid: Option<String>,
+    /// The title.
+    pub name: Option<String>,
+    /// The description.
+    pub content: Option<String>,
+    /// Who wrote it.
+    pub author: Option<Person>,
+    /// The file that it belongs to.
+    pub file: Option<FileId>,
+    /// When it was created.
+    #[serde(deserialize_with = "time::optional")]
+    pub date: Option<Timestamp>,
+    /// When it was changed last.
+    #[serde(deserialize_with = "time::optional")]
+    pub last_update: Option<Timestamp>,
+    /// The type, a number in the samples; the numbers are not documented.
+    #[serde(rename = "type")]
+    pub kind: Option<RawJson>,
+    /// The color.
+    pub color: Option<Color>,
+    camera_x: Option<f64>,
+    camera_y: Option<f64>,
+    camera_z: Option<f64>,
+    camera_target_x: Option<f64>,
+    camera_target_y: Option<f64>,
+    camera_target_z: Option<f64>,
+    /// The places in the scene that it points at.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub targets: Vec<AnnotationTarget>,
+    /// Objects that it points at, in newer documents; their form is not documented.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub target_objects: Vec<RawJson>,
+    /// Tags; empty in every sample, so their form is not known.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub tags: Vec<RawJson>,
+    /// Folders, in newer documents.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub folders: Vec<RawJson>,
+    /// The annotation's attributes, in newer documents.
+    pub attributes: Attributes,
+    /// A label, in newer documents.
+    pub label: Option<RawJson>,
+    /// An object in some events and an empty array in others.
+    pub permissions: Option<RawJson>,
+    /// Who may read it; empty in every sample, so the form is not known.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub read_permissions: Vec<RawJson>,
+    /// Who may change it; empty in every sample, so the form is not known.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub write_permissions: Vec<RawJson>,
+}
+
+impl Annotation {
+    /// The annotation's id, from `_id` or `id`.
+    #[must_use]
+    pub fn id(&self) -> Option<&AnnotationId> {
+        self.mongo_id.as_ref().or(self.id.as_ref())
+    }
+
+    /// Where the camera stands.
+    #[must_use]
+    pub fn camera(&self) -> Option<Point> {
+        Point::from_parts(self.camera_x, self.camera_y, self.camera_z)
+    }
+
+    /// What the camera looks at, in newer documents.
+    #[must_use]
+    pub fn camera_target(&self) -> Option<Point> {
+        Point::from_parts(self.camera_target_x, self.camera_target_y, self.camera_target_z)
+    }
+}
+
+/// A place in the scene that an annotation points at.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct AnnotationTarget {
+    /// The node.
+    pub node: Option<NodeId>,
+    /// The point on it.
+    pub position: Option<Point>,
+    /// The direction that its surface faces there.
+    pub surface_normal: Option<Point>,
+}
+
+/// A point or a direction in the scene.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Point {
+    /// Along the x axis.
+    pub x: f64,
+    /// Along the y axis.
+    pub y: f64,
+    /// Along the z axis.
+    pub z: f64,
+}
+
+impl Point {
+    fn from_parts(x: Option<f64>, y: Option<f64>, z: Option<f64>) -> Option<Self> {
+        Some(Self { x: x?, y: y?, z: z? })
+    }
+}
+
+/// A color, in the two forms that occur.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Color {
+    /// As in CSS: `#fff`.
+    Text(String),
+    /// Numbers, two in the documents seen; their meaning is not documented.
+    Numbers(Vec<f64>),
+}

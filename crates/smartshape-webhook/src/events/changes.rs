@@ -1,0 +1,219 @@
+//! What differs between two versions of a document.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::attributes::Entries;
+use super::{RawJson, time};
+
+/// Deeper than this, values are compared as text.
+const MAX_DEPTH: usize = 64;
+
+/// One difference between two versions of a document.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Change {
+    /// Where it is, as a JSON Pointer (RFC 6901): `/transparencyEffectParameters/alphaCoefficient`.
+    pub path: String,
+    /// The value before; `None` where there was none.
+    pub before: Option<RawJson>,
+    /// The value after; `None` where there is none.
+    pub after: Option<RawJson>,
+}
+
+/// The differences, in the order of the older document. Blind to differences of mere
+/// representation: order of keys, null or missing, `{}` or `[]`, `1` or `1.0`, a time as text or
+/// as milliseconds, `_id` or `id`, and the store's version counter `__v`.
+pub(crate) fn between(before: &RawJson, after: &RawJson) -> Vec<Change> {
+    let mut comparison =
+        Comparison { before: before.as_bytes(), after: after.as_bytes(), changes: Vec::new() };
+    let (Some(old), Some(new)) = (raw(before.as_str()), raw(after.as_str())) else { return Vec::new() };
+    comparison.compare(&mut String::new(), Some(old), Some(new), 0);
+    comparison.changes
+}
+
+struct Comparison<'a> {
+    before: &'a Bytes,
+    after: &'a Bytes,
+    changes: Vec<Change>,
+}
+
+impl Comparison<'_> {
+    fn compare(&mut self, path: &mut String, old: Option<&RawValue>, new: Option<&RawValue>, depth: usize) {
+        let (a, b) = (old.map_or(Node::Null, Node::of), new.map_or(Node::Null, Node::of));
+        match (a, b) {
+            (Node::Object(a), Node::Object(b)) if depth < MAX_DEPTH => self.objects(path, &a, &b, depth + 1),
+            (Node::Array(a), Node::Array(b)) if depth < MAX_DEPTH => {
+                for index in 0..a.len().max(b.len()) {
+                    let length = path.len();
+                    path.push_str(&format!("/{index}"));
+                    self.compare(path, a.get(index).copied(), b.get(index).copied(), depth + 1);
+                    path.truncate(length);
+                }
+            }
+            (a, b) if a.same(&b) => {}
+            _ => self.changes.push(Change {
+                path: path.clone(),
+                before: old.map(|value| RawJson::of_part(self.before, value)),
+                after: new.map(|value| RawJson::of_part(self.after, value)),
+            }),
+        }
+    }
+
+    fn objects(&mut self, path: &mut String, old: &[Member<'_>], new: &[Member<'_>], depth: usize) {
+        let before: HashMap<&str, &RawValue> = old.iter().map(Member::by_name).collect();
+        let after: HashMap<&str, &RawValue> = new.iter().map(Member::by_name).collect();
+        let added = new.iter().filter(|member| !before.contains_key(member.name()));
+        for member in old.iter().chain(added) {
+            let name = member.name();
+            if name == "__v" {
+                continue;
+            }
+            let length = path.len();
+            path.push('/');
+            path.push_str(&member.key.replace('~', "~0").replace('/', "~1"));
+            self.compare(path, before.get(name).copied(), after.get(name).copied(), depth);
+            path.truncate(length);
+        }
+    }
+}
+
+struct Member<'a> {
+    key: Cow<'a, str>,
+    value: &'a RawValue,
+}
+
+impl Member<'_> {
+    /// The key under which the other version is searched.
+    fn name(&self) -> &str {
+        if self.key == "_id" { "id" } else { &self.key }
+    }
+
+    fn by_name(&self) -> (&str, &RawValue) {
+        (self.name(), self.value)
+    }
+}
+
+enum Node<'a> {
+    Null,
+    Object(Vec<Member<'a>>),
+    Array(Vec<&'a RawValue>),
+    Text(Cow<'a, str>),
+    /// A number, `true` or `false`.
+    Plain(&'a str),
+}
+
+impl<'a> Node<'a> {
+    fn of(value: &'a RawValue) -> Self {
+        let text = value.get();
+        let parsed = match text.as_bytes().first() {
+            Some(b'{') => serde_json::from_str(text).ok().map(|Entries::<&RawValue>(entries)| {
+                let member = |(key, value): (String, _)| Member { key: key.into(), value };
+                Self::Object(entries.into_iter().map(member).collect())
+            }),
+            Some(b'[') => serde_json::from_str(text).ok().map(Self::Array),
+            Some(b'"') => serde_json::from_str::<String>(text).ok().map(|text| Self::Text(text.into())),
+            Some(b'n') => Some(Self::Null),
+            _ => None,
+        };
+        parsed.unwrap_or(Self::Plain(text))
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Object(a), Self::Array(b)) | (Self::Array(b), Self::Object(a)) => {
+                a.is_empty() && b.is_empty()
+            }
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Plain(a), Self::Plain(b)) => a == b || same_number(a, b),
+            (Self::Text(text), Self::Plain(number)) | (Self::Plain(number), Self::Text(text)) => {
+                same_instant(text, number)
+            }
+            // Only reached beyond the depth limit.
+            (Self::Object(a), Self::Object(b)) => {
+                a.len() == b.len()
+                    && a.iter().zip(b).all(|(a, b)| a.key == b.key && a.value.get() == b.value.get())
+            }
+            (Self::Array(a), Self::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.get() == b.get())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whole numbers exactly, others as floats.
+fn same_number(a: &str, b: &str) -> bool {
+    match (a.parse::<i128>(), b.parse::<i128>()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b),
+    }
+}
+
+/// A time that is written once as ISO 8601 and once in milliseconds.
+fn same_instant(text: &str, number: &str) -> bool {
+    text.parse().is_ok_and(|time: jiff::Timestamp| time::from_number(number) == Some(time))
+}
+
+fn raw(text: &str) -> Option<&RawValue> {
+    serde_json::from_str(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(before: &str, after: &str) -> Vec<(String, Option<String>, Option<String>)> {
+        let text = |raw: Option<RawJson>| raw.map(|raw| raw.compact());
+        between(&RawJson::parse(before.to_owned()).unwrap(), &RawJson::parse(after.to_owned()).unwrap())
+            .into_iter()
+            .map(|change| (change.path, text(change.before), text(change.after)))
+            .collect()
+    }
+
+    #[test]
+    fn representation_is_no_change() {
+        for (before, after) in [
+            (r#"{"a": 1, "b": 2}"#, r#"{"b": 2.0, "a": 1e0}"#),
+            (r#"{"permissions": {}}"#, r#"{"permissions": []}"#),
+            (r#"{"a": null}"#, "{}"),
+            (r#"{"_id": "x", "__v": 0}"#, r#"{"id": "x", "__v": 7}"#),
+            (r#"{"date": "2019-01-20T08:39:08.529Z"}"#, r#"{"date": 1547973548529}"#),
+            ("{\"a\": \"\\u00e9\"}", r#"{"a": "é"}"#),
+        ] {
+            assert_eq!(changes(before, after), [], "{before} {after}");
+            assert_eq!(changes(after, before), [], "{after} {before}");
+        }
+    }
+
+    #[test]
+    fn real_changes_are_found_where_they_are() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            changes(
+                r#"{"big": 18446744073709551616, "deep": {"a/b": [1, {"~": "x"}]}, "gone": [1]}"#,
+                r#"{"new": 0, "deep": {"a/b": [1, {"~": "y"}, 3]}, "big": 18446744073709551617}"#,
+            ),
+            [
+                ("/big".to_owned(), some("18446744073709551616"), some("18446744073709551617")),
+                ("/deep/a~1b/1/~0".to_owned(), some("\"x\""), some("\"y\"")),
+                ("/deep/a~1b/2".to_owned(), None, some("3")),
+                ("/gone".to_owned(), some("[1]"), None),
+                ("/new".to_owned(), None, some("0")),
+            ]
+        );
+        assert_eq!(changes(r#"{"a": "1"}"#, r#"{"a": 1}"#).len(), 1);
+        assert_eq!(changes(r#"{"a": true}"#, r#"{"a": false}"#).len(), 1);
+    }
+
+    #[test]
+    fn deep_documents_end() {
+        let deep = |inner: &str| format!("{}{inner}{}", "{\"a\":".repeat(100), "}".repeat(100));
+        assert_eq!(changes(&deep("1"), &deep("1")), []);
+        assert_eq!(changes(&deep("1"), &deep("2")).len(), 1);
+    }
+}

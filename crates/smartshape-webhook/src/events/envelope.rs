@@ -1,0 +1,192 @@
+//! What stands around the data of every event.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{EventKind, Person, time};
+
+/// The envelope of an event, borrowed from the body; `data` stays unparsed.
+///
+/// SmartShape's manual documents every field as mandatory. Other fields are ignored.
+///
+/// ```
+/// use smartshape_webhook::{Envelope, EventKind};
+///
+/// let body = br#"{"file": "5c6f", "event": "file_uploaded", "data": {"size": 1e2}, "owner": "test@smartshape.io",
+///                 "runTimestamp": 1550824748604, "uuid": "a36b623a-c1ed-49b5-9585-3532fe8e9881"}"#;
+/// let envelope = Envelope::parse(body)?;
+/// assert_eq!(envelope.kind(), Some(EventKind::FileUploaded));
+/// assert_eq!(envelope.data().get(), r#"{"size": 1e2}"#);
+/// assert_eq!(envelope.triggered_at().unwrap().to_string(), "2019-02-22T08:39:08.604Z");
+/// # Ok::<(), smartshape_webhook::EnvelopeError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Envelope<'a> {
+    fields: Fields<'a>,
+    owner: Person,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "a JSON object")]
+struct Fields<'a> {
+    #[serde(borrow)]
+    file: Cow<'a, str>,
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(borrow)]
+    owner: &'a RawValue,
+    #[serde(borrow)]
+    run_timestamp: &'a RawValue,
+    #[serde(borrow)]
+    uuid: Cow<'a, str>,
+}
+
+impl<'a> Envelope<'a> {
+    /// Parses a body, in one pass.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError`] when the body is not JSON, or a field is missing, doubled or of an
+    /// impossible type.
+    pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let text = std::str::from_utf8(body)
+            .map_err(|_| EnvelopeError::new(EnvelopeErrorKind::NotJson, "it is not UTF-8"))?;
+        // serde would also read the fields from an array.
+        if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('[') {
+            let _: &RawValue =
+                serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
+            return Err(EnvelopeError::invalid("it is an array"));
+        }
+        let fields: Fields<'a> =
+            serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
+        let owner = serde_json::from_str(fields.owner.get())
+            .map_err(|_| EnvelopeError::invalid("`owner` is neither a text nor an object"))?;
+        if fields.event.is_empty() {
+            return Err(EnvelopeError::invalid("`event` is empty"));
+        }
+        if fields.uuid.is_empty() {
+            return Err(EnvelopeError::invalid("`uuid` is empty"));
+        }
+        let first = fields.run_timestamp.get().as_bytes().first();
+        if !first.is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9' | b'"')) {
+            return Err(EnvelopeError::invalid("`runTimestamp` is neither a number nor a text"));
+        }
+        Ok(Self { fields, owner })
+    }
+
+    /// The id of the file that the event is about.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.fields.file
+    }
+
+    /// The event's name.
+    #[must_use]
+    pub fn event(&self) -> &str {
+        &self.fields.event
+    }
+
+    /// Which of the nine documented events it is; `None` for an unknown name.
+    #[must_use]
+    pub fn kind(&self) -> Option<EventKind> {
+        self.event().parse().ok()
+    }
+
+    /// The event's data, unparsed.
+    #[must_use]
+    pub fn data(&self) -> &'a RawValue {
+        self.fields.data
+    }
+
+    /// Who owns the webhook.
+    #[must_use]
+    pub fn owner(&self) -> &Person {
+        &self.owner
+    }
+
+    /// The owner as a text that a retry repeats.
+    #[must_use]
+    pub fn owner_key(&self) -> &str {
+        self.owner.key()
+    }
+
+    /// The event's unique id. Documented as unique per event; no form is promised.
+    #[must_use]
+    pub fn uuid(&self) -> &str {
+        &self.fields.uuid
+    }
+
+    /// `runTimestamp` as it was sent.
+    #[must_use]
+    pub fn run_timestamp_raw(&self) -> &'a str {
+        self.fields.run_timestamp.get()
+    }
+
+    /// When the event was triggered. The manual calls `runTimestamp` a Unix timestamp; its samples
+    /// are in milliseconds. `None` when it is no time that can be represented.
+    #[must_use]
+    pub fn triggered_at(&self) -> Option<Timestamp> {
+        let raw = self.run_timestamp_raw();
+        if raw.starts_with('"') {
+            time::from_text(&serde_json::from_str::<String>(raw).ok()?)
+        } else {
+            time::from_number(raw)
+        }
+    }
+}
+
+/// Why a body is not a SmartShape event.
+#[derive(Clone, Debug)]
+pub struct EnvelopeError {
+    kind: EnvelopeErrorKind,
+    detail: Box<str>,
+}
+
+/// The kinds of [`EnvelopeError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EnvelopeErrorKind {
+    /// The body is not JSON.
+    NotJson,
+    /// The body is JSON, and not a SmartShape event.
+    Invalid,
+}
+
+impl EnvelopeError {
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> EnvelopeErrorKind {
+        self.kind
+    }
+
+    fn new(kind: EnvelopeErrorKind, detail: impl Into<Box<str>>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    fn invalid(detail: &str) -> Self {
+        Self::new(EnvelopeErrorKind::Invalid, detail)
+    }
+
+    fn from_json(error: &serde_json::Error) -> Self {
+        let kind = if error.is_data() { EnvelopeErrorKind::Invalid } else { EnvelopeErrorKind::NotJson };
+        Self::new(kind, super::DecodeError::new(error).to_string())
+    }
+}
+
+impl fmt::Display for EnvelopeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            EnvelopeErrorKind::NotJson => "the body is not JSON",
+            EnvelopeErrorKind::Invalid => "the body is not a SmartShape event",
+        };
+        write!(f, "{what}: {}", self.detail)
+    }
+}
+
+impl std::error::Error for EnvelopeError {}

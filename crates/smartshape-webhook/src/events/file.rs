@@ -1,0 +1,131 @@
+//! The document of a file.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::attributes::Attributes;
+use super::ids::{FileId, NodeId};
+use super::person::Person;
+use super::raw::RawJson;
+use super::{lenient, time};
+
+/// A file, as SmartShape stores it. Every field may be missing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct FileDocument {
+    #[serde(rename = "_id")]
+    mongo_id: Option<FileId>,
+    id: Option<FileId>,
+    /// The file's name.
+    pub name: Option<String>,
+    /// The folder that the file lies in.
+    pub parent: Option<String>,
+    /// The file's path in its bucket.
+    pub key: Option<String>,
+    /// The bucket.
+    pub bucket: Option<String>,
+    /// Who owns the file.
+    pub owner: Option<Person>,
+    /// Who uploaded it.
+    pub user: Option<Person>,
+    /// The length in bytes.
+    #[serde(deserialize_with = "lenient::count")]
+    pub size: Option<u64>,
+    /// When the file was created.
+    #[serde(deserialize_with = "time::optional")]
+    pub created: Option<Timestamp>,
+    /// When the file was changed last.
+    #[serde(deserialize_with = "time::optional")]
+    pub updated: Option<Timestamp>,
+    /// When this revision came.
+    #[serde(deserialize_with = "time::optional")]
+    pub revision_date: Option<Timestamp>,
+    /// How far the file has been converted.
+    pub state: Option<FileState>,
+    error: Option<String>,
+    /// The file's attributes.
+    pub attributes: Attributes,
+    /// `file` in every sample.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Whether it is a link to another file.
+    pub is_link: Option<bool>,
+    /// Empty when the file is not shared.
+    pub share_token: Option<String>,
+    /// Whether anybody may hold meetings on it.
+    pub allow_live_public_meetings: Option<bool>,
+    /// The names of the scene trees; known once the file was converted.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub scene_tree_names: Vec<String>,
+    /// The root node of each scene tree.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub scene_tree_roots: Vec<NodeId>,
+    /// Roles; empty in every sample, so their form is not known.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub roles: Vec<RawJson>,
+    /// Who marked the file as a favourite.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub favorited_by: Vec<Person>,
+}
+
+impl FileDocument {
+    /// The file's id, from `_id` or `id`.
+    #[must_use]
+    pub fn id(&self) -> Option<&FileId> {
+        self.mongo_id.as_ref().or(self.id.as_ref())
+    }
+
+    /// What went wrong; `None` where SmartShape sends an empty text.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref().filter(|error| !error.is_empty())
+    }
+}
+
+/// How far a file has been converted. SmartShape does not document the states.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(from = "String")]
+#[non_exhaustive]
+pub enum FileState {
+    /// Waits for its conversion.
+    Queued,
+    /// Is being converted.
+    Converting,
+    /// Was converted.
+    Converted,
+    /// Another state.
+    Other(String),
+}
+
+impl FileState {
+    /// The state as it was sent.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Queued => "queued",
+            Self::Converting => "converting",
+            Self::Converted => "converted",
+            Self::Other(state) => state,
+        }
+    }
+}
+
+impl From<String> for FileState {
+    fn from(state: String) -> Self {
+        match state.as_str() {
+            "queued" => Self::Queued,
+            "converting" => Self::Converting,
+            "converted" => Self::Converted,
+            _ => Self::Other(state),
+        }
+    }
+}
+
+impl fmt::Display for FileState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,114 @@
+//! The envelope, tolerant and strict.
+
+use serde_json::{Value, json};
+use smartshape_webhook::{Envelope, EnvelopeErrorKind, Person};
+
+fn sample() -> Value {
+    json!({
+        "file": "5c6f", "event": "file_uploaded", "data": {}, "owner": "test@smartshape.io",
+        "runTimestamp": 1_550_824_748_604_u64, "uuid": "a36b623a-c1ed-49b5-9585-3532fe8e9881"
+    })
+}
+
+fn error(body: impl AsRef<[u8]>) -> (EnvelopeErrorKind, String) {
+    let error = Envelope::parse(body.as_ref()).unwrap_err();
+    (error.kind(), error.to_string())
+}
+
+#[test]
+fn tolerates_what_carries_the_meaning() {
+    let body = r#" {"\u0066ile": "caf\u00e9 \"x\"", "event": "file\u005fuploaded", "data": null, "more": [1],
+        "owner": {"id": "5c6aeed079bf3f432d3c929e", "username": "Zoé"}, "runTimestamp": 1550824748604.0,
+        "uuid": "5c6fb52c194afb281976f5e4"} "#;
+    let envelope = Envelope::parse(body.as_bytes()).unwrap();
+    assert_eq!((envelope.file(), envelope.event()), ("café \"x\"", "file_uploaded"));
+    assert_eq!(envelope.owner().username(), Some("Zoé"));
+    assert_eq!(envelope.owner_key(), "5c6aeed079bf3f432d3c929e");
+    assert_eq!(envelope.uuid(), "5c6fb52c194afb281976f5e4");
+    assert_eq!(envelope.run_timestamp_raw(), "1550824748604.0");
+    assert_eq!(envelope.triggered_at().unwrap().to_string(), "2019-02-22T08:39:08.604Z");
+
+    for (form, expected) in [
+        (json!("2019-02-22T08:39:08.604Z"), Some("2019-02-22T08:39:08.604Z")),
+        (json!("1550824748604"), Some("2019-02-22T08:39:08.604Z")),
+        (json!(u64::MAX), None),
+        (json!(-1e300), None),
+        (json!("soon"), None),
+    ] {
+        let mut body = sample();
+        body["runTimestamp"] = form;
+        let body = body.to_string();
+        let time = Envelope::parse(body.as_bytes()).unwrap().triggered_at().map(|time| time.to_string());
+        assert_eq!(time.as_deref(), expected, "{body}");
+    }
+    let mut body = sample();
+    body["owner"] = json!("");
+    assert_eq!(Envelope::parse(body.to_string().as_bytes()).unwrap().owner(), &Person::Other(String::new()));
+}
+
+#[test]
+fn every_field_is_mandatory() {
+    for field in ["file", "event", "data", "owner", "runTimestamp", "uuid"] {
+        let mut body = sample();
+        body.as_object_mut().unwrap().remove(field);
+        let (kind, text) = error(body.to_string());
+        assert_eq!(kind, EnvelopeErrorKind::Invalid, "{field}");
+        assert!(text.contains(field), "{text}");
+    }
+}
+
+#[test]
+fn impossible_types_are_refused() {
+    for (field, value) in [
+        ("file", json!(7)),
+        ("file", json!(null)),
+        ("event", json!("")),
+        ("event", json!([])),
+        ("owner", json!(7)),
+        ("owner", json!(null)),
+        ("runTimestamp", json!(null)),
+        ("runTimestamp", json!(true)),
+        ("runTimestamp", json!({})),
+        ("uuid", json!("")),
+        ("uuid", json!(7)),
+    ] {
+        let mut body = sample();
+        body[field] = value.clone();
+        assert_eq!(error(body.to_string()).0, EnvelopeErrorKind::Invalid, "{field}: {value}");
+    }
+    let doubled = sample().to_string().replacen('{', r#"{"uuid": "other","#, 1);
+    assert_eq!(error(doubled).0, EnvelopeErrorKind::Invalid);
+    for body in ["7", "null", "\"text\"", r#"["f", "e", {}, "o", 1, "u"]"#] {
+        assert_eq!(error(body).0, EnvelopeErrorKind::Invalid, "{body}");
+    }
+}
+
+#[test]
+fn what_is_not_json_is_told_apart() {
+    let whole = sample().to_string();
+    for body in [
+        b"".to_vec(),
+        b"{".to_vec(),
+        b"letmein".to_vec(),
+        b"\xff\xfe".to_vec(),
+        b"[1, 2".to_vec(),
+        whole.as_bytes()[..whole.len() - 1].to_vec(),
+        [b"\xef\xbb\xbf".as_slice(), whole.as_bytes()].concat(),
+        [whole.as_bytes(), b"\0".as_slice()].concat(),
+        [whole.as_bytes(), b"{}".as_slice()].concat(),
+        whole.replace("5c6f", "\u{0}").into_bytes(),
+        whole.replace("5c6f", "\\ud800").into_bytes(),
+    ] {
+        assert_eq!(error(&body).0, EnvelopeErrorKind::NotJson, "{}", String::from_utf8_lossy(&body));
+    }
+}
+
+#[test]
+fn depth_and_digits_of_data_do_no_harm() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let number = "9".repeat(100_000);
+    for data in [deep, number] {
+        let body = sample().to_string().replacen("\"data\":{}", &format!("\"data\":{data}"), 1);
+        assert_eq!(Envelope::parse(body.as_bytes()).unwrap().data().get(), data);
+    }
+}

@@ -1,0 +1,107 @@
+//! The nine sample events of SmartShape's manual.
+
+use smartshape_webhook::{Envelope, Event, EventKind, FileState, Person, RawJson};
+
+const FIXTURES: [(EventKind, &str); 9] = [
+    (EventKind::AttributeUpdated, include_str!("../../fixtures/attribute_updated.json")),
+    (EventKind::FileUploaded, include_str!("../../fixtures/file_uploaded.json")),
+    (EventKind::FileOptimized, include_str!("../../fixtures/file_optimized.json")),
+    (EventKind::AnnotationCreated, include_str!("../../fixtures/annotation_created.json")),
+    (EventKind::AnnotationUpdated, include_str!("../../fixtures/annotation_updated.json")),
+    (EventKind::AnnotationRemoved, include_str!("../../fixtures/annotation_removed.json")),
+    (EventKind::ConfigurationCreated, include_str!("../../fixtures/configuration_created.json")),
+    (EventKind::ConfigurationUpdated, include_str!("../../fixtures/configuration_updated.json")),
+    (EventKind::ConfigurationRemoved, include_str!("../../fixtures/configuration_removed.json")),
+];
+
+fn event(wanted: EventKind) -> Event {
+    let (_, body) = FIXTURES.into_iter().find(|(kind, _)| *kind == wanted).unwrap();
+    let envelope = Envelope::parse(body.as_bytes()).unwrap();
+    Event::decode(envelope.event(), RawJson::parse(envelope.data().get().to_owned()).unwrap())
+}
+
+#[test]
+fn every_fixture_is_typed_and_serialises_as_it_came() {
+    for (kind, body) in FIXTURES {
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        assert_eq!(envelope.kind(), Some(kind));
+        assert_eq!(envelope.owner(), &Person::Email("test@smartshape.io".to_owned()));
+        assert!(envelope.triggered_at().unwrap().to_string().starts_with("20"), "{kind}");
+        let event = event(kind);
+        assert_eq!(event.kind(), Some(kind));
+        assert!(!matches!(event, Event::Unknown(_) | Event::Undecoded(_)), "{event:?}");
+        assert_eq!(serde_json::to_string(&event).unwrap(), envelope.data().get());
+    }
+}
+
+#[test]
+fn attribute_updated() {
+    let Event::AttributeUpdated(event) = event(EventKind::AttributeUpdated) else { panic!() };
+    assert_eq!(event.user().and_then(Person::email), Some("test@smartshape.io"));
+    let attributes: Vec<_> = event
+        .attributes()
+        .map(|(node, attribute)| (node.as_str(), attribute.name.as_str(), attribute.text()))
+        .collect();
+    assert_eq!(attributes, [("5b337c601e24e904da827738", "new attr 1", "myValue 42".to_owned())]);
+}
+
+#[test]
+fn files() {
+    let Event::FileUploaded(uploaded) = event(EventKind::FileUploaded) else { panic!() };
+    assert_eq!(uploaded.id().unwrap(), "5c6fb52c194afb281976f5e4");
+    assert_eq!(uploaded.name.as_deref(), Some("test_model.scene"));
+    assert_eq!(uploaded.size, Some(6_581_919));
+    assert_eq!(uploaded.state, Some(FileState::Queued));
+    assert_eq!(uploaded.error(), None, "an empty text is no error");
+    assert_eq!(uploaded.created.unwrap().to_string(), "2019-01-20T08:39:08.529Z");
+    assert!(uploaded.scene_tree_names.is_empty());
+
+    let Event::FileOptimized(optimized) = event(EventKind::FileOptimized) else { panic!() };
+    assert_eq!(optimized.state, Some(FileState::Converting));
+    assert_eq!(optimized.scene_tree_names, ["default"]);
+    assert_eq!(optimized.scene_tree_roots[0], "5da2149a-5623-75dd-65ba-37dc6c4275aa");
+}
+
+#[test]
+fn annotations() {
+    let Event::AnnotationCreated(created) = event(EventKind::AnnotationCreated) else { panic!() };
+    assert_eq!(created.id().unwrap(), "5c6fbb654fb090280ecc926b");
+    assert_eq!(created.content.as_deref(), Some("DESCRIPTION"));
+    let camera = created.camera().unwrap();
+    assert_eq!((camera.x, camera.y, camera.z), (3.394551, 1.988481, 3.394551));
+    assert_eq!(created.camera_target(), None);
+    assert_eq!(created.date.unwrap().as_millisecond(), 1_550_826_341_717);
+
+    let Event::AnnotationRemoved(removed) = event(EventKind::AnnotationRemoved) else { panic!() };
+    assert_eq!(removed.name.as_deref(), Some("TITLE3"));
+
+    let Event::AnnotationUpdated(updated) = event(EventKind::AnnotationUpdated) else { panic!() };
+    assert_eq!(updated.before().name.as_deref(), Some("test1"));
+    assert_eq!(updated.after().name.as_deref(), Some("TITLE3"));
+    let changes = updated.changes();
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].path, "/name");
+    assert_eq!(changes[0].after.as_ref().unwrap().as_str(), "\"TITLE3\"");
+}
+
+#[test]
+fn configurations() {
+    let Event::ConfigurationCreated(created) = event(EventKind::ConfigurationCreated) else { panic!() };
+    assert_eq!(created.id().unwrap(), "5f5b3ba35d45744bc74b16e1");
+    assert_eq!(created.last_activation(), None, "the start of 1970 means never");
+    assert_eq!(created.exploded_view_distance, None);
+    assert_eq!(created.enabled_behaviors.len(), 2);
+    assert_eq!(created.last_modification_date, None);
+    assert_eq!(created.camera_fov_index.as_ref().unwrap().as_str(), "0");
+    assert_eq!(created.z_near, Some(0.1));
+
+    let Event::ConfigurationRemoved(removed) = event(EventKind::ConfigurationRemoved) else { panic!() };
+    assert_eq!(removed.render_mode.as_deref(), Some("phong"));
+    assert_eq!(removed.last_modification_author.as_ref().and_then(Person::email), Some("test@smartshape.io"));
+    assert_eq!(removed.last_activation().unwrap().to_string(), "2020-09-11T09:23:36.585Z");
+
+    let Event::ConfigurationUpdated(updated) = event(EventKind::ConfigurationUpdated) else { panic!() };
+    assert_eq!((updated.before().layers_enabled, updated.after().layers_enabled), (Some(true), Some(false)));
+    let paths: Vec<_> = updated.changes().into_iter().map(|change| change.path).collect();
+    assert_eq!(paths, ["/layersEnabled", "/lastModificationDate"]);
+}

@@ -1,0 +1,13 @@
+//! Tests of the public interface.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail the test"
+)]
+
+mod envelope;
+mod fixtures;
+#[cfg(feature = "receiver")]
+mod receiver;
+mod variations;

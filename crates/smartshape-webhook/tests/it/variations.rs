@@ -1,0 +1,112 @@
+//! The forms in which SmartShape's documents have been seen, and drift beyond them.
+
+use serde_json::json;
+use smartshape_webhook::{Color, Event, EventKind, FileState, RawJson};
+
+fn decode(name: &str, data: &serde_json::Value) -> Event {
+    Event::decode(name, RawJson::parse(data.to_string()).unwrap())
+}
+
+#[test]
+fn newer_annotations() {
+    let data = json!({
+        "id": "a", "uuid": "46a6c861", "attributes": [{"key": "k", "value": 1, "origin": "o"}], "label": null,
+        "permissions": {"writeUuid": [], "readFolders": []}, "folders": ["f"], "targetObjects": [{"x": 1}],
+        "targets": [{"node": "n", "position": {"x": 1, "y": 2.5, "z": 3}, "surfaceNormal": {"x": 0, "y": 0, "z": 1}, "_id": "t"}],
+        "cameraX": 1, "cameraY": 2, "cameraZ": 3, "cameraTargetX": 0, "cameraTargetY": 0.5, "cameraTargetZ": 0,
+        "color": [0.5, 1], "author": {"id": "5c6aeed079bf3f432d3c929e", "username": "Zoé"},
+        "date": "2019-01-20T08:39:08.529Z", "lastUpdate": 1_550_826_341_717_u64
+    });
+    let Event::AnnotationCreated(annotation) = decode("annotation_created", &data) else { panic!() };
+    assert_eq!(annotation.id().unwrap(), "a");
+    assert_eq!(annotation.attributes.get("k").unwrap().value.as_str(), "1");
+    assert_eq!(annotation.targets[0].position.unwrap().y, 2.5);
+    assert_eq!(annotation.camera_target().unwrap().y, 0.5);
+    assert_eq!(annotation.color, Some(Color::Numbers(vec![0.5, 1.0])));
+    assert_eq!(annotation.author.as_ref().unwrap().username(), Some("Zoé"));
+    assert_eq!(annotation.content, None);
+
+    let permissions = json!({"old": {"permissions": {}, "content": "x"}, "new": {"permissions": []}});
+    let Event::AnnotationUpdated(updated) = decode("annotation_updated", &permissions) else { panic!() };
+    let paths: Vec<_> = updated.changes().into_iter().map(|change| change.path).collect();
+    assert_eq!(paths, ["/content"]);
+}
+
+#[test]
+fn newer_files() {
+    let data = json!({
+        "_id": "a", "id": "b", "created": 1_547_973_548_529_u64, "updated": null, "state": "melting", "size": 100.0,
+        "user": "5c6aeed079bf3f432d3c929e", "owner": {"_id": "x"}, "error": "out of memory", "roles": null
+    });
+    let Event::FileOptimized(file) = decode("file_optimized", &data) else { panic!() };
+    assert_eq!(file.id().unwrap(), "a");
+    assert_eq!(file.created.unwrap().to_string(), "2019-01-20T08:39:08.529Z");
+    assert_eq!((file.updated, file.size), (None, Some(100)));
+    assert_eq!(file.state, Some(FileState::Other("melting".to_owned())));
+    assert_eq!(file.error(), Some("out of memory"));
+    assert_eq!(file.user.as_ref().unwrap().id(), Some("5c6aeed079bf3f432d3c929e"));
+}
+
+#[test]
+fn newer_configurations() {
+    let data = json!({"modifiers": [{"node": "n", "details": {"visible": false}, "_id": "m", "type": "visibility"}],
+        "renderMode": "5f5b3ba35d45744bc74b16e0", "explodedViewDistance": 2, "lockedBy": {"email": "a@b"}});
+    let Event::ConfigurationCreated(configuration) = decode("configuration_created", &data) else { panic!() };
+    assert_eq!(configuration.modifiers[0].details.as_ref().unwrap().as_str(), r#"{"visible":false}"#);
+    assert_eq!(configuration.exploded_view_distance, Some(2.0));
+    assert_eq!(configuration.locked_by.as_ref().unwrap().email(), Some("a@b"));
+}
+
+#[test]
+fn attributes_in_all_shapes() {
+    for node in [
+        json!({"a": 1}),
+        json!({"a": {"key": "a", "value": 1, "origin": "import"}}),
+        json!([{"key": "a", "value": 1}]),
+    ] {
+        let data = json!({"nodeIdToAttributes": {"n": node}});
+        let Event::AttributeUpdated(event) = decode("attribute_updated", &data) else { panic!("{data}") };
+        let found: Vec<_> =
+            event.attributes().map(|(node, a)| (node.as_str(), a.name.as_str(), a.text())).collect();
+        assert_eq!(found, [("n", "a", "1".to_owned())], "{data}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_attributes() {
+    let many: serde_json::Map<_, _> =
+        (0..100_000).map(|number| (format!("a{number}"), json!(number))).collect();
+    let data = json!({"nodeIdToAttributes": {"n": many}});
+    let Event::AttributeUpdated(event) = decode("attribute_updated", &data) else { panic!() };
+    assert_eq!(event.attributes().count(), 100_000);
+}
+
+#[test]
+fn drift_is_kept_and_named() {
+    for (name, data) in [
+        ("file_uploaded", json!({"size": "large"})),
+        ("file_uploaded", json!([])),
+        ("file_uploaded", json!(null)),
+        ("annotation_created", json!({"cameraX": "left"})),
+        ("annotation_updated", json!({"old": {}})),
+        ("annotation_updated", json!({"old": [], "new": {}})),
+        ("attribute_updated", json!({"nodeIdToAttributes": [1]})),
+        ("configuration_removed", json!({"lastActivationDate": 1e300})),
+    ] {
+        let event = decode(name, &data);
+        let Event::Undecoded(drifted) = &event else { panic!("{name} {data} {event:?}") };
+        assert_eq!(drifted.kind().as_str(), name);
+        assert!(!drifted.error().to_string().is_empty());
+        assert_eq!(drifted.raw().as_str(), data.to_string());
+    }
+    let Event::Unknown(unknown) = decode("file_deleted", &json!({"a": 1})) else { panic!() };
+    assert_eq!((unknown.name(), unknown.raw().as_str()), ("file_deleted", r#"{"a":1}"#));
+    assert_eq!(decode("file_deleted", &json!(1)).kind(), None::<EventKind>);
+}
+
+#[test]
+fn deeply_nested_data_is_drift_and_no_crash() {
+    let deep = format!(r#"{{"attributes": {{"a": {}1{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let event = Event::decode("file_uploaded", RawJson::parse(deep).unwrap());
+    assert_eq!(event.kind(), Some(EventKind::FileUploaded));
+}
