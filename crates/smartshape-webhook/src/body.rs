@@ -1,0 +1,183 @@
+//! Reading a body: counted, reserved from the budget before it is held, and against two clocks.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_core::Stream;
+use tokio::time::Instant;
+
+use crate::budget::{ByteBudget, Reservation};
+use crate::refusal::{Refusal, RefusalKind};
+
+/// What a body of undeclared length reserves first, in bytes; later it doubles.
+const FIRST_STEP: u64 = 64 * 1024;
+
+#[derive(Clone, Debug)]
+pub(crate) struct BodyLimits {
+    pub(crate) bytes: u64,
+    pub(crate) stall: Duration,
+    pub(crate) whole: Duration,
+}
+
+/// Reads `body` to its end. The reservation covers the bytes for as long as it is kept.
+pub(crate) async fn read<S, B, E>(
+    body: S,
+    declared: Option<u64>,
+    limits: &BodyLimits,
+    budget: &Arc<ByteBudget>,
+) -> Result<(Bytes, Reservation), Refusal>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: fmt::Display,
+{
+    let mut body = pin!(body);
+    let mut held = Held::new(declared.unwrap_or(0), budget)?;
+    let begun = Instant::now();
+    let end = begun + limits.whole;
+    let mut progress = begun;
+    loop {
+        let deadline = end.min(progress + limits.stall);
+        let next = tokio::select! {
+            biased;
+            next = std::future::poll_fn(|context| body.as_mut().poll_next(context)) => next,
+            () = tokio::time::sleep_until(deadline) => {
+                let what = if deadline == end { "not complete in time" } else { "stalled" };
+                return Err(Refusal::with_detail(RefusalKind::BodyTimeout, what));
+            }
+        };
+        match next {
+            Some(Ok(chunk)) => {
+                if chunk.has_remaining() {
+                    progress = Instant::now();
+                }
+                held.take(chunk, limits.bytes)?;
+            }
+            Some(Err(error)) => return Err(Refusal::with_detail(RefusalKind::BodyBroken, error)),
+            None => break,
+        }
+    }
+    if declared.is_some_and(|declared| declared != held.bytes.len() as u64) {
+        return Err(Refusal::with_detail(RefusalKind::BodyBroken, "not of the declared length"));
+    }
+    Ok((Bytes::from(held.bytes), held.reservation))
+}
+
+/// The bytes so far. Copied out of the framework's buffers, which may be much larger than what
+/// they carry; the capacity never exceeds what is reserved.
+struct Held {
+    bytes: Vec<u8>,
+    reservation: Reservation,
+}
+
+impl Held {
+    fn new(declared: u64, budget: &Arc<ByteBudget>) -> Result<Self, Refusal> {
+        let reservation = budget.reserve(declared).map_err(|_| RefusalKind::BudgetExhausted)?;
+        Ok(Self { bytes: Vec::new(), reservation })
+    }
+
+    fn take(&mut self, mut chunk: impl Buf, limit: u64) -> Result<(), Refusal> {
+        let needed = self.bytes.len() as u64 + chunk.remaining() as u64;
+        if needed > limit {
+            return Err(RefusalKind::BodyTooLarge.into());
+        }
+        let reserved = self.reservation.bytes();
+        if needed > reserved {
+            let step = needed.max(reserved.saturating_mul(2)).max(FIRST_STEP).min(limit);
+            self.reservation.grow(step - reserved).map_err(|_| RefusalKind::BudgetExhausted)?;
+        }
+        if needed > self.bytes.capacity() as u64 {
+            // Reserved is at most the limit, which is a usize by construction.
+            let capacity = usize::try_from(self.reservation.bytes()).unwrap_or(usize::MAX);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        while chunk.has_remaining() {
+            let part = chunk.chunk();
+            self.bytes.extend_from_slice(part);
+            let length = part.len();
+            chunk.advance(length);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    const LIMITS: BodyLimits =
+        BodyLimits { bytes: 1_000_000, stall: Duration::from_secs(10), whole: Duration::from_secs(120) };
+
+    fn chunks(sizes: &[usize]) -> impl Stream<Item = Result<Bytes, std::io::Error>> + use<> {
+        let chunks: Vec<_> = sizes.iter().map(|size| Ok(Bytes::from(vec![b'x'; *size]))).collect();
+        stream::iter(chunks)
+    }
+
+    async fn outcome(
+        sizes: &[usize],
+        declared: Option<u64>,
+        budget: &Arc<ByteBudget>,
+    ) -> Result<usize, RefusalKind> {
+        read(chunks(sizes), declared, &LIMITS, budget)
+            .await
+            .map(|(bytes, _)| bytes.len())
+            .map_err(|refusal| refusal.kind())
+    }
+
+    #[tokio::test]
+    async fn counts_whatever_was_declared() {
+        let budget = ByteBudget::new(10_000_000);
+        assert_eq!(outcome(&[3, 0, 4], None, &budget).await, Ok(7));
+        assert_eq!(outcome(&[3, 4], Some(7), &budget).await, Ok(7));
+        assert_eq!(outcome(&[3, 4], Some(8), &budget).await, Err(RefusalKind::BodyBroken));
+        assert_eq!(outcome(&[3, 4], Some(6), &budget).await, Err(RefusalKind::BodyBroken));
+        assert_eq!(outcome(&[999_999, 1], None, &budget).await, Ok(1_000_000));
+        assert_eq!(outcome(&[999_999, 2], None, &budget).await, Err(RefusalKind::BodyTooLarge));
+        assert_eq!(budget.free(), 10_000_000);
+    }
+
+    #[tokio::test]
+    async fn budget_is_reserved_before_the_first_byte() {
+        let budget = ByteBudget::new(100_000);
+        let declared =
+            read(stream::pending::<Result<Bytes, std::io::Error>>(), Some(100_001), &LIMITS, &budget);
+        assert_eq!(declared.await.unwrap_err().kind(), RefusalKind::BudgetExhausted);
+        assert_eq!(outcome(&[60_000, 60_000], None, &budget).await, Err(RefusalKind::BudgetExhausted));
+        let held = read(chunks(&[80_000]), Some(80_000), &LIMITS, &budget).await.unwrap();
+        assert_eq!(budget.free(), 20_000);
+        drop(held);
+        assert_eq!(budget.free(), 100_000);
+    }
+
+    #[tokio::test]
+    async fn capacity_stays_within_the_reservation() {
+        let budget = ByteBudget::new(10_000_000);
+        let mut held = Held::new(0, &budget).unwrap();
+        for _ in 0..3000 {
+            held.take(Bytes::from_static(&[b'x'; 300]), LIMITS.bytes).unwrap();
+            assert!(held.bytes.capacity() as u64 <= held.reservation.bytes());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_body_and_a_trickling_one_end() {
+        let budget = ByteBudget::new(100_000);
+        let begun = Instant::now();
+        let stalled = read(stream::pending::<Result<Bytes, std::io::Error>>(), None, &LIMITS, &budget).await;
+        assert_eq!(stalled.unwrap_err().kind(), RefusalKind::BodyTimeout);
+        assert_eq!(begun.elapsed().as_secs(), 10);
+
+        let begun = Instant::now();
+        let trickle = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+        });
+        assert_eq!(read(trickle, None, &LIMITS, &budget).await.unwrap_err().kind(), RefusalKind::BodyTimeout);
+        assert_eq!(begun.elapsed().as_secs(), 120);
+    }
+}

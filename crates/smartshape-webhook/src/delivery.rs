@@ -1,0 +1,238 @@
+//! One delivery: an event, what came around it, and the exact body.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
+
+use crate::budget::Reservation;
+use crate::events::{DecodeError, Envelope, EnvelopeError, Event, EventKind, FileId, Person, RawJson};
+use crate::seen::DeliveryKey;
+
+/// A verified delivery. Plain data, cheap to clone; acknowledging it is the adapter's business.
+///
+/// The envelope was parsed once; the event's `data` stays raw JSON until [`event`](Self::event)
+/// or [`data`](Self::data) asks for it. A delivery's memory counts towards the receiver's byte
+/// budget until the last clone is dropped, so whoever keeps many should keep what they need of
+/// them instead. Serialising a delivery emits its body exactly as it was received.
+///
+/// ```
+/// use smartshape_webhook::{Delivery, Event};
+///
+/// let delivery = Delivery::for_test(r#"{
+///     "file": "5c6fb52c194afb281976f5e4", "event": "file_uploaded",
+///     "data": {"name": "test_model.scene", "size": 6581919},
+///     "owner": "test@smartshape.io", "runTimestamp": 1550824748604,
+///     "uuid": "a36b623a-c1ed-49b5-9585-3532fe8e9881"
+/// }"#)?;
+/// assert_eq!(delivery.file().as_str(), "5c6fb52c194afb281976f5e4");
+/// match delivery.event() {
+///     Event::FileUploaded(file) => assert_eq!(file.name.as_deref(), Some("test_model.scene")),
+///     other => panic!("unexpected {}", other.name()),
+/// }
+/// # Ok::<(), smartshape_webhook::EnvelopeError>(())
+/// ```
+#[derive(Clone)]
+pub struct Delivery(Arc<Inner>);
+
+struct Inner {
+    body: RawJson,
+    data: RawJson,
+    event_name: Box<str>,
+    uuid: Box<str>,
+    file: FileId,
+    owner: Person,
+    run_timestamp: Box<str>,
+    triggered_at: Option<Timestamp>,
+    key: DeliveryKey,
+    received_at: Timestamp,
+    secret_name: Option<Arc<str>>,
+    traceparent: Option<Box<str>>,
+    attempt: u32,
+    event: OnceLock<Event>,
+    /// Holds the body's bytes in the budget.
+    _reservation: Option<Reservation>,
+}
+
+/// What a receiver knows of a delivery beside its body.
+#[derive(Default)]
+pub(crate) struct Circumstances {
+    pub(crate) secret_name: Option<Arc<str>>,
+    pub(crate) traceparent: Option<Box<str>>,
+    pub(crate) reservation: Option<Reservation>,
+}
+
+impl Delivery {
+    /// Makes a delivery of a body, as though it had been received and verified: for the tests of
+    /// handlers.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError`] when the body is not a SmartShape event.
+    pub fn for_test(body: impl Into<Bytes>) -> Result<Self, EnvelopeError> {
+        Self::parse(body.into(), Circumstances::default())
+    }
+
+    pub(crate) fn parse(body: Bytes, around: Circumstances) -> Result<Self, EnvelopeError> {
+        let shared = body.clone();
+        let envelope = Envelope::parse(&shared)?;
+        let inner = Inner {
+            data: RawJson::of_part(&shared, envelope.data()),
+            event_name: envelope.event().into(),
+            uuid: envelope.uuid().into(),
+            file: envelope.file().into(),
+            owner: envelope.owner().clone(),
+            run_timestamp: envelope.run_timestamp_raw().into(),
+            triggered_at: envelope.triggered_at(),
+            key: DeliveryKey::new(envelope.uuid(), envelope.event(), envelope.owner_key()),
+            received_at: Timestamp::now(),
+            secret_name: around.secret_name,
+            traceparent: around.traceparent,
+            attempt: 1,
+            event: OnceLock::new(),
+            _reservation: around.reservation,
+            body: RawJson::of_parsed(body),
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The event. Its `data` is decoded at the first call. Never fails: what cannot be decoded is
+    /// [`Event::Undecoded`], and an event of unknown name is [`Event::Unknown`].
+    #[must_use]
+    pub fn event(&self) -> &Event {
+        self.0.event.get_or_init(|| Event::decode(&self.0.event_name, self.0.data.clone()))
+    }
+
+    /// The event, if somebody has asked for it already.
+    pub(crate) fn decoded_event(&self) -> Option<&Event> {
+        self.0.event.get()
+    }
+
+    /// Which of the nine documented events it is; `None` for an unknown name.
+    #[must_use]
+    pub fn kind(&self) -> Option<EventKind> {
+        self.0.event_name.parse().ok()
+    }
+
+    /// The event's name as it was sent.
+    #[must_use]
+    pub fn event_name(&self) -> &str {
+        &self.0.event_name
+    }
+
+    /// The file that the event is about.
+    #[must_use]
+    pub fn file(&self) -> &FileId {
+        &self.0.file
+    }
+
+    /// The event's unique id, as it was sent.
+    #[must_use]
+    pub fn uuid(&self) -> &str {
+        &self.0.uuid
+    }
+
+    /// The event's unique id, if it has the form of a UUID.
+    #[must_use]
+    pub fn as_uuid(&self) -> Option<uuid::Uuid> {
+        self.0.uuid.parse().ok()
+    }
+
+    /// Who owns the webhook.
+    #[must_use]
+    pub fn owner(&self) -> &Person {
+        &self.0.owner
+    }
+
+    /// When the event was triggered: `runTimestamp`, which SmartShape sends in milliseconds.
+    /// `None` when it is no time that can be represented.
+    #[must_use]
+    pub fn triggered_at(&self) -> Option<Timestamp> {
+        self.0.triggered_at
+    }
+
+    /// `runTimestamp` as it was sent.
+    #[must_use]
+    pub fn run_timestamp_raw(&self) -> &str {
+        &self.0.run_timestamp
+    }
+
+    /// When the delivery was received.
+    #[must_use]
+    pub fn received_at(&self) -> Timestamp {
+        self.0.received_at
+    }
+
+    /// Identifies the delivery across retries: put its text into a unique index of your own to
+    /// make an effect happen exactly once.
+    #[must_use]
+    pub fn key(&self) -> DeliveryKey {
+        self.0.key
+    }
+
+    /// The name of the secret that the token matched; `None` in a test's delivery.
+    #[must_use]
+    pub fn secret_name(&self) -> Option<&str> {
+        self.0.secret_name.as_deref()
+    }
+
+    /// The W3C trace context that came with the request, if there was a well-formed one.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.0.traceparent.as_deref()
+    }
+
+    /// The number of this attempt at handling it, from 1. An inline receiver does not know of
+    /// earlier ones: a retry of SmartShape's is a first attempt again.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// The exact body.
+    #[must_use]
+    pub fn raw(&self) -> &Bytes {
+        self.0.body.as_bytes()
+    }
+
+    /// The event's `data`, exactly as it was sent.
+    #[must_use]
+    pub fn raw_data(&self) -> &RawJson {
+        &self.0.data
+    }
+
+    /// Decodes the event's `data` into a type of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the data does not fit the type.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        self.0.data.decode()
+    }
+
+    /// The body on one line, with white space between tokens removed and nothing else changed.
+    #[must_use]
+    pub fn to_json_line(&self) -> String {
+        self.0.body.compact()
+    }
+}
+
+impl Serialize for Delivery {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.body.serialize(serializer)
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("event", &self.event_name())
+            .field("file", &self.file())
+            .field("uuid", &self.uuid())
+            .field("owner", &self.owner())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! Handlers of deliveries, and how they fail.
+
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::delivery::Delivery;
+
+/// Handles deliveries. Implemented for closures, so that one seldom implements it.
+///
+/// The delivery is acknowledged when the handler returns `Ok`. A handler may be called again for
+/// an event that it failed at, or that it was at work on when the process ended: make its effect
+/// idempotent, for instance with [`Delivery::key`] in a unique index.
+///
+/// ```
+/// use smartshape_webhook::{Delivery, Event, Handler};
+///
+/// fn check(handler: impl Handler) {}
+/// check(|delivery: Delivery| async move {
+///     match delivery.event() {
+///         Event::FileUploaded(file) => println!("{:?} was uploaded", file.name),
+///         other => println!("{} is of no interest", other.name()),
+///     }
+///     Ok(())
+/// });
+/// ```
+pub trait Handler: Send + Sync + 'static {
+    /// Handles one delivery.
+    fn handle(&self, delivery: Delivery) -> impl Future<Output = Result<(), HandlerError>> + Send;
+}
+
+impl<F, Fut> Handler for F
+where
+    F: Fn(Delivery) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), HandlerError>> + Send,
+{
+    fn handle(&self, delivery: Delivery) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        self(delivery)
+    }
+}
+
+type BoxedOutcome<'a> = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send + 'a>>;
+
+trait ErasedHandler: Send + Sync {
+    fn handle_boxed(&self, delivery: Delivery) -> BoxedOutcome<'_>;
+}
+
+impl<H: Handler> ErasedHandler for H {
+    fn handle_boxed(&self, delivery: Delivery) -> BoxedOutcome<'_> {
+        Box::pin(self.handle(delivery))
+    }
+}
+
+/// A handler of any type, for choices made at run time. Cheap to clone.
+///
+/// ```
+/// use smartshape_webhook::{BoxHandler, Delivery};
+///
+/// let quiet = std::env::args().count() > 100;
+/// let handler = if quiet {
+///     BoxHandler::new(|_: Delivery| async { Ok(()) })
+/// } else {
+///     BoxHandler::new(|delivery: Delivery| async move {
+///         println!("{}", delivery.to_json_line());
+///         Ok(())
+///     })
+/// };
+/// # let _ = handler;
+/// ```
+#[derive(Clone)]
+pub struct BoxHandler(Arc<dyn ErasedHandler>);
+
+impl BoxHandler {
+    /// Boxes a handler.
+    pub fn new(handler: impl Handler) -> Self {
+        Self(Arc::new(handler))
+    }
+}
+
+impl Handler for BoxHandler {
+    async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
+        self.0.handle_boxed(delivery).await
+    }
+}
+
+impl fmt::Debug for BoxHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxHandler")
+    }
+}
+
+/// Why a handler failed, and what is to become of the delivery.
+///
+/// Any error turns into one by `?` and then means [`HandlerErrorKind::Retry`], that of `anyhow`
+/// and a text included.
+///
+/// ```
+/// use std::time::Duration;
+/// use smartshape_webhook::{HandlerError, HandlerErrorKind};
+///
+/// fn work() -> Result<u32, HandlerError> {
+///     Ok("12 apples".parse::<u32>()?)
+/// }
+/// assert_eq!(work().unwrap_err().kind(), HandlerErrorKind::Retry);
+///
+/// let full = HandlerError::retry_after(Duration::from_secs(30), "the queue is full");
+/// assert_eq!(full.to_string(), "the queue is full");
+/// ```
+#[derive(Debug)]
+pub struct HandlerError {
+    kind: HandlerErrorKind,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+/// What is to become of a delivery that a handler failed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandlerErrorKind {
+    /// It may be tried again. Answered with status 500, upon which SmartShape retries.
+    Retry,
+    /// It may be tried again, not before this time has passed. Answered with status 503.
+    RetryAfter(Duration),
+    /// Trying again is useless. The delivery is acknowledged, and the failure logged as an error.
+    Permanent,
+}
+
+impl HandlerError {
+    /// The delivery may be tried again.
+    pub fn retry(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: HandlerErrorKind::Retry, source: source.into() }
+    }
+
+    /// The delivery may be tried again after `wait`.
+    pub fn retry_after(wait: Duration, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: HandlerErrorKind::RetryAfter(wait), source: source.into() }
+    }
+
+    /// Trying the delivery again is useless.
+    pub fn permanent(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: HandlerErrorKind::Permanent, source: source.into() }
+    }
+
+    /// What is to become of the delivery.
+    #[must_use]
+    pub fn kind(&self) -> HandlerErrorKind {
+        self.kind
+    }
+
+    /// The error that the handler met.
+    #[must_use]
+    pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.source
+    }
+
+    /// The error and what caused it, for the log.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.source.to_string();
+        let mut cause = self.source.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+// `HandlerError` is no `Error` itself, or this would conflict with `From<T> for T`.
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self::retry(error)
+    }
+}

@@ -1,0 +1,143 @@
+//! What the receiver needs of a request's head, read once and without any framework's types.
+
+use crate::token::{TOKEN_HEADER, Token, TokenError};
+
+/// Method and headers of a request, reduced to what decides about a delivery.
+///
+/// An adapter reads it from its framework's request. Header names may come in any case.
+///
+/// ```
+/// use smartshape_webhook::Head;
+///
+/// let headers: [(&str, &[u8]); 1] = [("Content-Length", b"12")];
+/// let head = Head::read("POST", headers);
+/// assert_eq!(head.declared_length(), Some(12));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Head {
+    pub(crate) is_post: bool,
+    pub(crate) length: Length,
+    pub(crate) token: TokenField,
+    traceparent: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    Absent,
+    Declared(u64),
+    Unreadable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenField {
+    Missing,
+    Repeated,
+    Malformed(TokenError),
+    One(Token),
+}
+
+impl Head {
+    /// Reads method and headers.
+    pub fn read<'h>(method: &str, headers: impl IntoIterator<Item = (&'h str, &'h [u8])>) -> Self {
+        let mut token: Option<&[u8]> = None;
+        let mut repeated = false;
+        let mut length = Length::Absent;
+        let mut traceparent = None;
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case(TOKEN_HEADER) {
+                repeated |= token.is_some_and(|first| first != value);
+                token = Some(value);
+            } else if name.eq_ignore_ascii_case("content-length") {
+                let read = read_length(value);
+                length = if length == Length::Absent || length == read { read } else { Length::Unreadable };
+            } else if name.eq_ignore_ascii_case("traceparent") {
+                traceparent = read_traceparent(value);
+            }
+        }
+        let token = match token {
+            _ if repeated => TokenField::Repeated,
+            None => TokenField::Missing,
+            Some(value) => Token::parse(value).map_or_else(TokenField::Malformed, TokenField::One),
+        };
+        Self { is_post: method == "POST", length, token, traceparent }
+    }
+
+    /// The body's length as the sender declared it, in bytes.
+    #[must_use]
+    pub fn declared_length(&self) -> Option<u64> {
+        match self.length {
+            Length::Declared(bytes) => Some(bytes),
+            Length::Absent | Length::Unreadable => None,
+        }
+    }
+
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+}
+
+fn read_length(value: &[u8]) -> Length {
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .map_or(Length::Unreadable, Length::Declared)
+}
+
+/// W3C trace context: 55 characters of hexadecimal digits and hyphens in version 00, more in later ones.
+fn read_traceparent(value: &[u8]) -> Option<Box<str>> {
+    let text = std::str::from_utf8(value).ok()?;
+    let plain =
+        (55..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    plain.then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &[u8] = b"$2b$10$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG";
+    const OTHER: &[u8] = b"$2a$10$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG";
+
+    fn token(headers: &[(&str, &[u8])]) -> TokenField {
+        Head::read("POST", headers.iter().copied()).token
+    }
+
+    #[test]
+    fn one_token_or_equal_ones() {
+        let one = TokenField::One(Token::parse(TOKEN).unwrap());
+        assert_eq!(token(&[("x-smartshape-token", TOKEN)]), one);
+        assert_eq!(token(&[("X-SMARTSHAPE-Token", TOKEN), ("x-smartshape-token", TOKEN)]), one);
+        assert_eq!(
+            token(&[("x-smartshape-token", TOKEN), ("x-smartshape-token", OTHER)]),
+            TokenField::Repeated
+        );
+        assert_eq!(
+            token(&[("x-smartshape-token", b"\xff"), ("x-smartshape-token", TOKEN)]),
+            TokenField::Repeated
+        );
+        assert_eq!(token(&[("x-smartshape-token", b"")]), TokenField::Malformed(TokenError::Length));
+        assert_eq!(token(&[("authorization", TOKEN)]), TokenField::Missing);
+    }
+
+    #[test]
+    fn lengths() {
+        let length = |headers: &[(&str, &[u8])]| Head::read("POST", headers.iter().copied()).length;
+        assert_eq!(length(&[]), Length::Absent);
+        assert_eq!(length(&[("content-length", b"7"), ("Content-Length", b"7")]), Length::Declared(7));
+        for bad in [&b""[..], b"-1", b"+1", b"1 ", b"0x1", b"99999999999999999999", b"\xff"] {
+            assert_eq!(length(&[("content-length", bad)]), Length::Unreadable, "{bad:?}");
+        }
+        assert_eq!(length(&[("content-length", b"7"), ("content-length", b"8")]), Length::Unreadable);
+    }
+
+    #[test]
+    fn only_plain_trace_contexts() {
+        let good = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let read =
+            |value: &[u8]| Head::read("POST", [("traceparent", value)]).traceparent().map(str::to_owned);
+        assert_eq!(read(good).as_deref(), std::str::from_utf8(good).ok());
+        assert_eq!(read(b"00-\x1b[31m"), None);
+        assert_eq!(read(&[b'a'; 500]), None);
+    }
+}

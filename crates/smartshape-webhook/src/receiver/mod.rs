@@ -1,0 +1,264 @@
+//! The receiver: what stands between a request and a handler.
+
+mod config;
+mod report;
+mod stages;
+mod work;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Buf;
+use futures_core::Stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::answer::Answer;
+use crate::body::BodyLimits;
+use crate::budget::ByteBudget;
+use crate::claims::Claims;
+use crate::delivery::Delivery;
+use crate::dispatch::{FromDelivery, Mismatch};
+use crate::handler::Handler;
+use crate::head::Head;
+use crate::refusal::{Refusal, RefusalKind};
+use crate::secret::{NamedSecret, Secret};
+use crate::verify::Verifier;
+pub use config::{ConfigError, OnMismatch, ReceiverBuilder};
+use report::Report;
+pub use report::Stats;
+pub use work::{Claimed, Ending};
+
+/// Receives deliveries: admits, authenticates, reads, parses and claims, in this order.
+///
+/// Cheap to clone, and made once: a second receiver knows nothing of what the first one has seen.
+/// The adapters call it; without one, [`receive`](Self::receive) and [`serve`](Self::serve) are
+/// all that a framework needs.
+///
+/// Needs a tokio runtime with time enabled.
+///
+/// ```
+/// use std::sync::Arc;
+/// use bytes::Bytes;
+/// use smartshape_webhook::{Delivery, Head, Receiver, Secret};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let receiver = Receiver::new(Secret::new("a long and random string")?)?;
+/// let token = bcrypt::hash("a long and random string", 4)?;
+/// let body = r#"{"file": "5c6f", "event": "file_uploaded", "data": {}, "owner": "test@smartshape.io",
+///                "runTimestamp": 1550824748604, "uuid": "a36b623a-c1ed-49b5-9585-3532fe8e9881"}"#;
+/// let handler = Arc::new(|delivery: Delivery| async move {
+///     assert_eq!(delivery.file().as_str(), "5c6f");
+///     Ok(())
+/// });
+///
+/// let headers = [("x-smartshape-token", token.as_bytes())];
+/// let stream = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
+/// let answer = receiver.serve(&Head::read("POST", headers), stream, handler).await;
+/// assert_eq!(answer.status(), 200);
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Receiver(Arc<Inner>);
+
+struct Inner {
+    verifier: Verifier,
+    max_cost: u32,
+    body: BodyLimits,
+    budget: Arc<ByteBudget>,
+    places: Arc<Semaphore>,
+    max_at_work: usize,
+    draining: AtomicBool,
+    claims: Arc<Claims>,
+    on_mismatch: OnMismatch,
+    report: Report,
+}
+
+/// What a request turned out to be.
+#[derive(Debug)]
+#[must_use = "a claimed delivery that is dropped is given back"]
+pub enum Received {
+    /// A delivery to be handled.
+    New(Claimed),
+    /// A delivery that was handled before: answer [`Answer::success`].
+    Duplicate,
+}
+
+impl Receiver {
+    /// A receiver of one secret, with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoRandomness`] when the system gives no random bytes.
+    pub fn new(secret: Secret) -> Result<Self, ConfigError> {
+        Self::builder().secret(secret).build()
+    }
+
+    /// Builds a receiver with other settings.
+    pub fn builder() -> ReceiverBuilder {
+        ReceiverBuilder::new()
+    }
+
+    fn from_builder(builder: ReceiverBuilder) -> Result<Self, ConfigError> {
+        let process = getrandom::u64().map_err(|_| ConfigError::NoRandomness)?;
+        Ok(Self(Arc::new(Inner {
+            verifier: Verifier::new(builder.secrets, &builder.verify)
+                .map_err(|_| ConfigError::NoRandomness)?,
+            max_cost: builder.max_cost,
+            body: builder.body,
+            budget: ByteBudget::new(builder.byte_budget),
+            places: Arc::new(Semaphore::new(builder.max_at_work)),
+            max_at_work: builder.max_at_work,
+            draining: AtomicBool::new(false),
+            claims: Claims::new(builder.store, builder.claims, process),
+            on_mismatch: builder.on_mismatch,
+            report: Report::default(),
+        })))
+    }
+
+    /// Takes a request as far as a claimed delivery. The body is not touched before the token was
+    /// verified. No `Send` bound: the body may belong to one thread, as actix-web's does.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], which turns into the [`Answer`] to give. It was logged already.
+    pub async fn receive<S, B, E>(&self, head: &Head, body: S) -> Result<Received, Refusal>
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: fmt::Display,
+    {
+        self.stages(head, body).await.inspect_err(|refusal| self.0.report.refused(refusal))
+    }
+
+    /// Receives, handles and answers: all of an endpoint. The handler runs as a task of its own,
+    /// so that a sender that hangs up does not undo its work.
+    pub async fn serve<S, B, E>(&self, head: &Head, body: S, handler: Arc<impl Handler>) -> Answer
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: fmt::Display,
+    {
+        match self.receive(head, body).await {
+            Ok(Received::New(claimed)) => claimed.handle(handler).await,
+            Ok(Received::Duplicate) => Answer::success(),
+            Err(refusal) => refusal.into(),
+        }
+    }
+
+    /// Receives and takes an `E` out of the delivery: all of an extractor. Err is the answer to
+    /// give at once, be it a refusal or the success that a duplicate is told.
+    ///
+    /// # Errors
+    ///
+    /// The [`Answer`].
+    pub async fn extract<T, S, B, E>(&self, head: &Head, body: S) -> Result<Claimed<T>, Answer>
+    where
+        T: FromDelivery,
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: fmt::Display,
+    {
+        match self.receive(head, body).await {
+            Ok(Received::New(claimed)) => claimed.typed().await,
+            Ok(Received::Duplicate) => Err(Answer::success()),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Puts other secrets in place. Tokens of removed secrets are refused from now on, and tokens
+    /// refused before may match an added one. To rotate: add the new secret, register the
+    /// webhooks anew, remove the old secret.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as for the builder; then the secrets stay as they were.
+    pub fn replace_secrets(&self, secrets: Vec<NamedSecret>) -> Result<(), ConfigError> {
+        config::check_secrets(&secrets)?;
+        self.0.verifier.replace(secrets);
+        Ok(())
+    }
+
+    /// The names of the secrets in place.
+    #[must_use]
+    pub fn secret_names(&self) -> Vec<String> {
+        self.0.verifier.names()
+    }
+
+    /// Takes no more deliveries (they are answered 503) and waits for those at work, at most for
+    /// `deadline`. Returns how many were still at work then: 0 is a clean end. Call it before the
+    /// server is told to stop, since a runtime that ends kills the tasks of senders that left.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        self.0.draining.store(true, Ordering::SeqCst);
+        let all = u32::try_from(self.0.max_at_work).unwrap_or(u32::MAX);
+        let drained = tokio::time::timeout(deadline, self.0.places.acquire_many(all)).await;
+        if drained.is_ok() { 0 } else { self.at_work() }
+    }
+
+    /// Whether [`drain`](Self::drain) was called: not ready for deliveries any more.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::SeqCst)
+    }
+
+    /// Counters since the start, for health checks and tests.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.report.stats(self.at_work(), self.0.verifier.hashes())
+    }
+
+    /// Takes an `E` out of a delivery, by [`OnMismatch`] where that fails.
+    ///
+    /// # Errors
+    ///
+    /// The [`Answer`] to give: a refusal with status 422, or the success with which the event is
+    /// given up.
+    pub fn take<E: FromDelivery>(&self, delivery: &Delivery) -> Result<E, Answer> {
+        let mismatch = match E::from_delivery(delivery) {
+            Ok(event) => return Ok(event),
+            Err(mismatch) => mismatch,
+        };
+        let refusal = match mismatch {
+            Mismatch::OtherEvent => {
+                Refusal::with_detail(RefusalKind::EventUnexpected, report::clean(delivery.event_name()))
+            }
+            Mismatch::Undecodable(error) => Refusal::with_detail(RefusalKind::EventUndecodable, error),
+        };
+        match self.0.on_mismatch {
+            OnMismatch::Refuse => {
+                tracing::error!(uuid = %report::clean(delivery.uuid()), %refusal, "event refused");
+                self.0.report.refused(&refusal);
+                Err(refusal.into())
+            }
+            OnMismatch::Acknowledge => {
+                tracing::error!(uuid = %report::clean(delivery.uuid()), %refusal, "event given up");
+                Err(Answer::success())
+            }
+        }
+    }
+
+    fn at_work(&self) -> usize {
+        self.0.max_at_work.saturating_sub(self.0.places.available_permits())
+    }
+
+    fn report(&self) -> &Report {
+        &self.0.report
+    }
+
+    /// A place at work. Looks at `draining` after taking it, so that `drain` sees either the
+    /// place taken or its own flag obeyed.
+    fn take_place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let place = Arc::clone(&self.0.places).try_acquire_owned();
+        if self.is_draining() {
+            return Err(RefusalKind::Draining.into());
+        }
+        place.map_err(|_| RefusalKind::PlacesExhausted.into())
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("secrets", &self.secret_names()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,158 @@
+//! What operators see: one event for each outcome, and refusals without a flood of lines.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Ending;
+use crate::delivery::Delivery;
+use crate::events::Event;
+use crate::lock::locked;
+use crate::refusal::Refusal;
+
+/// Refusals are warned of at most once in this time; each is logged at debug level.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+/// Longer fields of a delivery are cut in the log.
+const FIELD_CHARS: usize = 100;
+
+/// Counters since the receiver was built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Deliveries at work now.
+    pub at_work: usize,
+    /// Deliveries handled and acknowledged.
+    pub acknowledged: u64,
+    /// Deliveries whose handler failed, panicked or was dropped.
+    pub failed: u64,
+    /// Deliveries that came again, while at work or afterwards.
+    pub duplicates: u64,
+    /// Refused requests.
+    pub refused: u64,
+    /// Acknowledged events whose handler saw them as [`Event::Unknown`] or [`Event::Undecoded`].
+    pub drifted: u64,
+    /// Tokens that were hashed.
+    pub hashes: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Report {
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
+    duplicates: AtomicU64,
+    refused: AtomicU64,
+    drifted: AtomicU64,
+    warned: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Report {
+    pub(super) fn stats(&self, at_work: usize, hashes: u64) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            at_work,
+            acknowledged: read(&self.acknowledged),
+            failed: read(&self.failed),
+            duplicates: read(&self.duplicates),
+            refused: read(&self.refused),
+            drifted: read(&self.drifted),
+            hashes,
+        }
+    }
+
+    pub(super) fn refused(&self, refusal: &Refusal) {
+        let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(kind = ?refusal.kind(), reason = %clean(&refusal.to_string()), "delivery refused");
+        let mut warned = locked(&self.warned);
+        let (last, before) = warned.unzip();
+        if last.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
+            *warned = Some((Instant::now(), count));
+            drop(warned);
+            let since = count.saturating_sub(before.unwrap_or(0));
+            tracing::warn!(count = since, latest = %clean(&refusal.to_string()), "deliveries refused");
+        }
+    }
+
+    pub(super) fn duplicate(&self, delivery: &Delivery) {
+        self.duplicates.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(
+            event = %clean(delivery.event_name()),
+            uuid = %clean(delivery.uuid()),
+            "duplicate delivery"
+        );
+    }
+
+    pub(super) fn ended(&self, delivery: &Delivery, ending: &Ending, took: Duration) {
+        let event = clean(delivery.event_name());
+        let uuid = clean(delivery.uuid());
+        let file = clean(delivery.file().as_str());
+        let milliseconds = took.as_millis();
+        match ending {
+            Ending::Handled => {
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(%event, %uuid, %file, outcome = "acknowledged", milliseconds, "delivery");
+            }
+            Ending::Abandoned(why) => {
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%event, %uuid, %file, outcome = "abandoned", milliseconds, %why, "delivery");
+            }
+            Ending::Failed(why) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%event, %uuid, %file, outcome = "failed", milliseconds, %why, "delivery");
+                return;
+            }
+        }
+        match delivery.decoded_event() {
+            Some(Event::Undecoded(undecoded)) => {
+                self.drifted.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%event, %uuid, error = %undecoded.error(), "acknowledged an event that could not be decoded");
+            }
+            Some(Event::Unknown(_)) => {
+                self.drifted.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%event, %uuid, "acknowledged an event of unknown name");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The span in which a handler runs.
+pub(super) fn span(delivery: &Delivery) -> tracing::Span {
+    tracing::info_span!(
+        "webhook",
+        event = %clean(delivery.event_name()),
+        uuid = %clean(delivery.uuid()),
+        file = %clean(delivery.file().as_str()),
+    )
+}
+
+/// A field that a sender chose, made fit for a log: control characters escaped, the rest cut.
+pub(super) fn clean(text: &str) -> Clean<'_> {
+    Clean(text)
+}
+
+pub(super) struct Clean<'a>(&'a str);
+
+impl std::fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use std::fmt::Write as _;
+        for character in self.0.chars().take(FIELD_CHARS) {
+            if character.is_control() {
+                write!(f, "{}", character.escape_unicode())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        if self.0.chars().nth(FIELD_CHARS).is_some() { f.write_str("…") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_in_logs_are_escaped_and_cut() {
+        assert_eq!(clean("a\n\u{1b}[31mé").to_string(), "a\\u{a}\\u{1b}[31mé");
+        assert_eq!(clean(&"x".repeat(101)).to_string(), format!("{}…", "x".repeat(100)));
+    }
+}

@@ -1,0 +1,211 @@
+//! The stages of receiving. Each consumes the one before, so that the order cannot be got wrong:
+//! [`Admitted`] -> [`Authenticated`] -> [`Whole`] -> [`Parsed`] -> [`Received`].
+
+use std::fmt;
+
+use bytes::{Buf, Bytes};
+use futures_core::Stream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Claimed, Received, Receiver};
+use crate::body;
+use crate::budget::Reservation;
+use crate::claims::Standing;
+use crate::delivery::{Circumstances, Delivery};
+use crate::events::{EnvelopeError, EnvelopeErrorKind};
+use crate::head::{Head, Length, TokenField};
+use crate::refusal::{Refusal, RefusalKind};
+use crate::secret::NamedSecret;
+use crate::token::Token;
+
+/// From this length on, a body is parsed off the async threads.
+const LONG_BODY: usize = 1024 * 1024;
+
+impl Receiver {
+    pub(super) async fn stages<S, B, E>(&self, head: &Head, body: S) -> Result<Received, Refusal>
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: fmt::Display,
+    {
+        let admitted = self.admit(head)?;
+        let authenticated = admitted.authenticate(self).await?;
+        let whole = authenticated.read(self, body).await?;
+        let parsed = whole.parse(head).await?;
+        parsed.claim(self).await
+    }
+
+    /// All that can be decided without hashing or reading.
+    fn admit(&self, head: &Head) -> Result<Admitted, Refusal> {
+        if !head.is_post {
+            return Err(RefusalKind::MethodNotAllowed.into());
+        }
+        let declared = match head.length {
+            Length::Unreadable => return Err(RefusalKind::LengthUnreadable.into()),
+            Length::Declared(bytes) if bytes > self.0.body.bytes => {
+                return Err(RefusalKind::BodyTooLarge.into());
+            }
+            Length::Declared(bytes) => Some(bytes),
+            Length::Absent => None,
+        };
+        let token = match head.token {
+            TokenField::Missing => return Err(RefusalKind::TokenMissing.into()),
+            TokenField::Repeated => return Err(RefusalKind::TokenRepeated.into()),
+            TokenField::Malformed(why) => return Err(Refusal::with_detail(RefusalKind::TokenMalformed, why)),
+            TokenField::One(token) if token.cost() > self.0.max_cost => {
+                let detail = format_args!("{} is above {}", token.cost(), self.0.max_cost).to_string();
+                return Err(Refusal::with_detail(RefusalKind::TokenTooCostly, detail));
+            }
+            TokenField::One(token) => token,
+        };
+        if self.is_draining() {
+            return Err(RefusalKind::Draining.into());
+        }
+        Ok(Admitted { token, declared })
+    }
+}
+
+/// A request whose head is in order.
+struct Admitted {
+    token: Token,
+    declared: Option<u64>,
+}
+
+impl Admitted {
+    /// The place at work is taken only now: strangers must not be able to occupy the places.
+    async fn authenticate(self, receiver: &Receiver) -> Result<Authenticated, Refusal> {
+        match receiver.0.verifier.verify(self.token).await {
+            Ok(Some(secret)) => {
+                Ok(Authenticated { secret, declared: self.declared, place: receiver.take_place()? })
+            }
+            Ok(None) => {
+                let names = receiver.secret_names().join(", ");
+                Err(Refusal::with_detail(RefusalKind::TokenUnmatched, names))
+            }
+            Err(busy) => Err(Refusal::from(RefusalKind::HashingBusy).retry_around(busy.0)),
+        }
+    }
+}
+
+/// A request of somebody who knows a secret, or at least a token of it.
+struct Authenticated {
+    secret: NamedSecret,
+    declared: Option<u64>,
+    place: OwnedSemaphorePermit,
+}
+
+impl Authenticated {
+    async fn read<S, B, E>(self, receiver: &Receiver, body: S) -> Result<Whole, Refusal>
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: fmt::Display,
+    {
+        let (body, reservation) =
+            body::read(body, self.declared, &receiver.0.body, &receiver.0.budget).await?;
+        Ok(Whole { secret: self.secret, place: self.place, body, reservation })
+    }
+}
+
+/// A request whose body has been read to its end.
+struct Whole {
+    secret: NamedSecret,
+    place: OwnedSemaphorePermit,
+    body: Bytes,
+    reservation: Reservation,
+}
+
+impl Whole {
+    async fn parse(self, head: &Head) -> Result<Parsed, Refusal> {
+        let around = Circumstances {
+            secret_name: Some(self.secret.shared_name()),
+            traceparent: head.traceparent().map(Into::into),
+            reservation: Some(self.reservation),
+        };
+        let body = self.body;
+        let parsed = if body.len() < LONG_BODY {
+            Delivery::parse(body, around)
+        } else {
+            // The task cannot be cancelled once it runs, and only fails by a panic.
+            tokio::task::spawn_blocking(move || Delivery::parse(body, around))
+                .await
+                .map_err(|_| Refusal::from(RefusalKind::HandlerUnavailable))?
+        };
+        let delivery = parsed.map_err(refusal)?;
+        if !self.secret.allows(delivery.kind()) {
+            let detail = format!("{} is only for some events", self.secret.name());
+            return Err(Refusal::with_detail(RefusalKind::TokenOutOfScope, detail));
+        }
+        Ok(Parsed { delivery, place: self.place })
+    }
+}
+
+fn refusal(error: EnvelopeError) -> Refusal {
+    let kind = match error.kind() {
+        EnvelopeErrorKind::NotJson => RefusalKind::NotJson,
+        _ => RefusalKind::EnvelopeInvalid,
+    };
+    Refusal::with_detail(kind, error)
+}
+
+/// A delivery, which may have been here before.
+struct Parsed {
+    delivery: Delivery,
+    place: OwnedSemaphorePermit,
+}
+
+impl Parsed {
+    async fn claim(self, receiver: &Receiver) -> Result<Received, Refusal> {
+        match receiver.0.claims.claim(self.delivery.key()).await? {
+            Standing::New(claim) => {
+                Ok(Received::New(Claimed::new(receiver.clone(), self.delivery, claim, self.place)))
+            }
+            Standing::Done => {
+                receiver.report().duplicate(&self.delivery);
+                Ok(Received::Duplicate)
+            }
+            Standing::AtWork(waiter) => {
+                receiver.report().duplicate(&self.delivery);
+                // While it waits, a duplicate holds neither a body nor a place at work.
+                drop(self);
+                waiter.wait().await?;
+                Ok(Received::Duplicate)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn refused(method: &str, headers: &[(&str, &[u8])]) -> Option<RefusalKind> {
+        let receiver = Receiver::new(Secret::generate().unwrap()).unwrap();
+        let head = Head::read(method, headers.iter().copied());
+        receiver.admit(&head).err().map(|refusal| refusal.kind())
+    }
+
+    #[test]
+    fn admission_needs_no_runtime_and_hashes_nothing() {
+        let token: (&str, &[u8]) =
+            ("x-smartshape-token", b"$2b$10$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
+        let costly: (&str, &[u8]) =
+            ("x-smartshape-token", b"$2b$13$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
+        assert_eq!(refused("POST", &[token]), None);
+        assert_eq!(refused("GET", &[token]), Some(RefusalKind::MethodNotAllowed));
+        assert_eq!(refused("post", &[token]), Some(RefusalKind::MethodNotAllowed));
+        assert_eq!(refused("POST", &[]), Some(RefusalKind::TokenMissing));
+        assert_eq!(refused("POST", &[costly]), Some(RefusalKind::TokenTooCostly));
+        assert_eq!(refused("POST", &[token, costly]), Some(RefusalKind::TokenRepeated));
+        assert_eq!(refused("POST", &[token, ("content-length", b"52428800")]), None);
+        assert_eq!(
+            refused("POST", &[token, ("content-length", b"52428801")]),
+            Some(RefusalKind::BodyTooLarge)
+        );
+        assert_eq!(
+            refused("POST", &[token, ("content-length", b"ten")]),
+            Some(RefusalKind::LengthUnreadable)
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! A claimed delivery, from the handler's start to the answer.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
+
+use super::Receiver;
+use crate::answer::Answer;
+use crate::claims::Claim;
+use crate::delivery::Delivery;
+use crate::dispatch::FromDelivery;
+use crate::handler::{Handler, HandlerError, HandlerErrorKind};
+use crate::refusal::{Refusal, RefusalKind};
+
+/// A delivery that this process alone may handle now, with an `E` taken out of it.
+///
+/// [`acknowledge`](Self::acknowledge) completes it. Dropping it gives it back: the sender's next
+/// attempt is handled, and duplicates that wait are told to try again. Dereferences to the
+/// [`Delivery`].
+#[must_use = "a claimed delivery that is dropped is given back"]
+pub struct Claimed<E = ()> {
+    data: E,
+    work: Work,
+}
+
+/// The parts that end together. The claim goes first, so that a free place means free claims.
+struct Work {
+    claim: Option<Claim>,
+    delivery: Delivery,
+    begun: Instant,
+    receiver: Receiver,
+    _place: OwnedSemaphorePermit,
+}
+
+/// What became of the work on a claimed delivery.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Ending {
+    /// It was handled: complete the claim.
+    Handled,
+    /// It failed: give the claim back. The text is for the log.
+    Failed(String),
+    /// It failed for good: complete the claim, and log the text as an error.
+    Abandoned(String),
+}
+
+impl Claimed {
+    pub(super) fn new(
+        receiver: Receiver,
+        delivery: Delivery,
+        claim: Claim,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let work = Work { claim: Some(claim), delivery, begun: Instant::now(), receiver, _place: place };
+        Self { data: (), work }
+    }
+
+    /// Takes an `E` out of the delivery, by the receiver's [`OnMismatch`] where that fails.
+    ///
+    /// # Errors
+    ///
+    /// The [`Answer`] to give at once.
+    pub async fn typed<E: FromDelivery>(self) -> Result<Claimed<E>, Answer> {
+        match self.work.receiver.take(&self.work.delivery) {
+            Ok(data) => Ok(Claimed { data, work: self.work }),
+            Err(answer) => {
+                let why = "the event is not of the kind taken here".to_owned();
+                let refused = answer.refusal().is_some();
+                self.work.end(if refused { Ending::Failed(why) } else { Ending::Abandoned(why) }).await;
+                Err(answer)
+            }
+        }
+    }
+
+    /// Runs `handler` to its end, whether or not the caller stays, and answers.
+    pub async fn handle(self, handler: Arc<impl Handler>) -> Answer {
+        let delivery = self.work.delivery.clone();
+        let work = async move {
+            let outcome = handler.handle(delivery).await;
+            (Ending::from(&outcome), outcome)
+        };
+        match self.run(work).await {
+            Ok(outcome) => answer(&outcome),
+            Err(answer) => answer,
+        }
+    }
+
+    /// Runs `work` to its end as a task of its own, and ends the claim as the work says, before it
+    /// returns what the work returned. Dropping the returned future does not stop the task.
+    ///
+    /// # Errors
+    ///
+    /// The [`Answer`] to give, when the work panicked or the runtime is going down.
+    pub async fn run<T: Send + 'static>(
+        self,
+        work: impl Future<Output = (Ending, T)> + Send + 'static,
+    ) -> Result<T, Answer> {
+        let span = super::report::span(&self.work.delivery);
+        let task = async move {
+            let (ending, value) = work.await;
+            self.work.end(ending).await;
+            value
+        };
+        tokio::spawn(task.instrument(span)).await.map_err(|error| {
+            let kind =
+                if error.is_panic() { RefusalKind::HandlerFailed } else { RefusalKind::HandlerUnavailable };
+            kind.into()
+        })
+    }
+}
+
+impl<E> Claimed<E> {
+    /// What was taken out of the delivery.
+    pub fn data(&self) -> &E {
+        &self.data
+    }
+
+    /// The delivery.
+    #[must_use]
+    pub fn delivery(&self) -> &Delivery {
+        &self.work.delivery
+    }
+
+    /// Records that the delivery was handled, and returns the success to answer.
+    pub async fn acknowledge(self) -> Answer {
+        self.work.end(Ending::Handled).await;
+        Answer::success()
+    }
+}
+
+impl<E> Deref for Claimed<E> {
+    type Target = Delivery;
+
+    fn deref(&self) -> &Delivery {
+        &self.work.delivery
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Claimed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claimed")
+            .field("data", &self.data)
+            .field("delivery", &self.work.delivery)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Work {
+    async fn end(mut self, ending: Ending) {
+        match (&ending, self.claim.take()) {
+            (Ending::Failed(_), claim) => drop(claim),
+            (Ending::Handled | Ending::Abandoned(_), Some(claim)) => {
+                if let Err(error) = claim.complete().await {
+                    // Handled it is, so the sender is told so; a late duplicate may be handled again.
+                    tracing::error!(key = %self.delivery.key(), %error, "a handled delivery could not be recorded");
+                }
+            }
+            (Ending::Handled | Ending::Abandoned(_), None) => {}
+        }
+        self.receiver.report().ended(&self.delivery, &ending, self.begun.elapsed());
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if self.claim.take().is_some() {
+            let panicking = std::thread::panicking();
+            let why =
+                if panicking { "the handler panicked" } else { "it was dropped without an acknowledgement" };
+            self.receiver.report().ended(
+                &self.delivery,
+                &Ending::Failed(why.to_owned()),
+                self.begun.elapsed(),
+            );
+        }
+    }
+}
+
+impl From<&Result<(), HandlerError>> for Ending {
+    fn from(outcome: &Result<(), HandlerError>) -> Self {
+        match outcome {
+            Ok(()) => Self::Handled,
+            Err(error) if error.kind() == HandlerErrorKind::Permanent => Self::Abandoned(error.chain()),
+            Err(error) => Self::Failed(error.chain()),
+        }
+    }
+}
+
+fn answer(outcome: &Result<(), HandlerError>) -> Answer {
+    match outcome.as_ref().map_err(HandlerError::kind) {
+        Ok(()) | Err(HandlerErrorKind::Permanent) => Answer::success(),
+        Err(HandlerErrorKind::Retry) => RefusalKind::HandlerFailed.into(),
+        Err(HandlerErrorKind::RetryAfter(wait)) => unavailable(wait),
+    }
+}
+
+fn unavailable(wait: Duration) -> Answer {
+    Refusal::from(RefusalKind::HandlerUnavailable).retry_in(wait).into()
+}

@@ -1,0 +1,55 @@
+//! Tokens whose verdict is known.
+
+use siphasher::sip128::SipHasher24;
+
+use super::Verdict;
+use super::keyring::{Keyring, SecretId};
+use crate::bounded::Bounded;
+use crate::token::Token;
+
+/// A token under a keyed hash: looking it up tells nothing, by its timing, about other tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Digest(u128);
+
+/// Tokens that verified and tokens that were refused, apart: forgeries cannot push out a sender.
+pub(crate) struct Memory {
+    hasher: SipHasher24,
+    known: Bounded<Digest, SecretId>,
+    refused: Bounded<Digest, ()>,
+}
+
+impl Memory {
+    pub(crate) fn new(key: [u8; 16], known: usize, refused: usize) -> Self {
+        Self {
+            hasher: SipHasher24::new_with_key(&key),
+            known: Bounded::new(known),
+            refused: Bounded::new(refused),
+        }
+    }
+
+    pub(crate) fn digest(&self, token: &Token) -> Digest {
+        Digest(self.hasher.hash(token.as_bytes()).as_u128())
+    }
+
+    pub(crate) fn recall(&mut self, token: &Token) -> Option<Verdict> {
+        let digest = self.digest(token);
+        if let Some(id) = self.known.get(&digest) {
+            return Some(Verdict::Matches(id));
+        }
+        self.refused.get(&digest).map(|()| Verdict::MatchesNone)
+    }
+
+    pub(crate) fn remember(&mut self, token: &Token, verdict: Verdict) {
+        let digest = self.digest(token);
+        match verdict {
+            Verdict::Matches(id) => self.known.insert(digest, id),
+            Verdict::MatchesNone => self.refused.insert(digest, ()),
+        }
+    }
+
+    /// Forgets tokens of secrets that are gone, and every refusal, since a new secret may match.
+    pub(crate) fn keep_only(&mut self, keyring: &Keyring) {
+        self.known.retain(|id| keyring.get(*id).is_some());
+        self.refused.retain(|()| false);
+    }
+}
