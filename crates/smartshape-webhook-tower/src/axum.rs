@@ -1,0 +1,79 @@
+//! The extractor for axum.
+
+use std::ops::Deref;
+
+use axum_core::body::Body;
+use axum_core::extract::FromRequestParts;
+use axum_core::response::{IntoResponse, Response};
+use http::request::Parts;
+use smartshape_webhook::{Answer, FromDelivery};
+
+use crate::convert;
+use crate::service::Opened;
+
+/// Takes the event out of a delivery that [`WebhookLayer`](crate::WebhookLayer) let through.
+///
+/// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery), which
+/// also knows file, owner and time; or one of the nine typed events. The last is a narrow door:
+/// what it does with other events, or with one whose data drifted, is the receiver's
+/// [`on_mismatch`](crate::ReceiverBuilder::on_mismatch), by default a refusal with status 422.
+///
+/// Without the layer there is no delivery to take: the answer is 500, with the remedy in the log.
+/// `Option<Webhook<E>>` does not compile; `Result<Webhook<E>, WebhookRejection>` does, and hands
+/// your handler what it should have been told: answer with the rejection.
+///
+/// ```
+/// use axum::{Router, http::StatusCode, routing::post};
+/// use smartshape_webhook_tower::{Event, Receiver, Secret, Webhook, WebhookLayer};
+///
+/// async fn on_event(Webhook(event): Webhook<Event>) -> Result<(), StatusCode> {
+///     match event {
+///         Event::FileUploaded(file) => println!("{:?} was uploaded", file.name),
+///         other => println!("{} is of no interest", other.name()),
+///     }
+///     Ok(())
+/// }
+///
+/// let receiver = Receiver::new(Secret::generate()?)?;
+/// let app: Router =
+///     Router::new().route("/callback", post(on_event).layer(WebhookLayer::new(receiver)));
+/// # let _ = app;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Webhook<E>(pub E);
+
+impl<E, S> FromRequestParts<S> for Webhook<E>
+where
+    E: FromDelivery,
+    S: Send + Sync,
+{
+    type Rejection = WebhookRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, WebhookRejection> {
+        let Some(opened) = parts.extensions.get::<Opened>() else {
+            let remedy =
+                "lay WebhookLayer around the route: post(handler).layer(WebhookLayer::new(receiver))";
+            return Err(WebhookRejection(Answer::not_configured(remedy)));
+        };
+        opened.receiver.take(&opened.delivery).map(Self).map_err(WebhookRejection)
+    }
+}
+
+impl<E> Deref for Webhook<E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        &self.0
+    }
+}
+
+/// The answer in place of an event that could not be taken.
+#[derive(Clone, Debug)]
+pub struct WebhookRejection(Answer);
+
+impl IntoResponse for WebhookRejection {
+    fn into_response(self) -> Response {
+        convert::response::<Body>(&self.0)
+    }
+}

@@ -1,0 +1,33 @@
+//! Between `http`'s types and the core's.
+
+use bytes::Bytes;
+use futures_core::Stream;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+use http_body::Body;
+use http_body_util::BodyDataStream;
+use smartshape_webhook::{Answer, Head};
+
+pub(crate) fn head(method: &Method, headers: &HeaderMap) -> Head {
+    Head::read(method.as_str(), headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+}
+
+pub(crate) fn stream<B: Body>(body: B) -> impl Stream<Item = Result<B::Data, B::Error>> {
+    BodyDataStream::new(body)
+}
+
+pub(crate) fn response<B: From<Bytes>>(answer: &Answer) -> Response<B> {
+    let mut response = Response::new(B::from(answer.body()));
+    // The core's statuses and header values are all valid; the fallback is never reached.
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in answer.headers() {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    if let Some(refusal) = answer.refusal() {
+        response.extensions_mut().insert(refusal.clone());
+    }
+    response
+}
