@@ -1,0 +1,53 @@
+//! Between actix-web's types and the core's.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use smartshape_webhook::{Answer, Head};
+
+pub(crate) fn head(request: &HttpRequest) -> Head {
+    let headers = request.headers().iter();
+    Head::read(request.method().as_str(), headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
+}
+
+/// A refusal keeps what is left of the request's body and closes the connection: once the payload
+/// is dropped, actix would read and throw away the rest for as long as it comes.
+pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpResponse {
+    // The core's statuses are all valid; the fallback is never reached.
+    let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    for (name, value) in answer.headers() {
+        response.insert_header((name, &*value));
+    }
+    match payload.filter(|_| answer.refusal().is_some()) {
+        None => response.body(answer.body()),
+        Some(payload) => {
+            let body = Keeping { body: answer.body(), _payload: payload };
+            response.force_close().body(BoxBody::new(body))
+        }
+    }
+}
+
+/// A body that keeps the request's payload until it has been sent.
+struct Keeping {
+    body: Bytes,
+    _payload: Payload,
+}
+
+impl MessageBody for Keeping {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.body.len() as u64)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let body = std::mem::take(&mut self.get_mut().body);
+        Poll::Ready(if body.is_empty() { None } else { Some(Ok(body)) })
+    }
+}

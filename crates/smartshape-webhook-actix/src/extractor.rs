@@ -1,0 +1,144 @@
+//! The extractor, and the acknowledgement that it leads to.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::Deref;
+use std::pin::Pin;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder, ResponseError, web};
+use smartshape_webhook::{Answer, Claimed, FromDelivery, Receiver};
+
+use crate::convert;
+
+/// A verified event, claimed for this handler.
+///
+/// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery); or one
+/// of the nine typed events. The last is a narrow door: what it does with other events, or with
+/// one whose data drifted, is the receiver's [`on_mismatch`](crate::ReceiverBuilder::on_mismatch),
+/// by default a refusal with status 422. Dereferences to [`Claimed`], and so to the delivery's
+/// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`data`](Claimed::data).
+///
+/// The receiver is taken from the app's data, given as `Receiver` or as `web::Data<Receiver>`.
+///
+/// Only [`acknowledge`](Self::acknowledge) makes the answer that SmartShape takes for a success;
+/// dropping the webhook frees the claim for the sender's next attempt. Unlike
+/// [`endpoint()`](crate::endpoint()), an extractor cannot keep your handler running when the
+/// sender resets the connection, and cannot hide the token header from the other extractors.
+/// `Option<Webhook<E>>` and `Result<Webhook<E>, _>` swallow the refusal: do not use them.
+///
+/// ```
+/// use actix_web::{App, error::Error, web};
+/// use smartshape_webhook_actix::{Acknowledgement, Event, Receiver, Secret, Webhook};
+///
+/// async fn on_event(webhook: Webhook<Event>) -> Result<Acknowledgement, Error> {
+///     match webhook.data() {
+///         Event::FileUploaded(file) => println!("{:?} was uploaded to {}", file.name, webhook.file()),
+///         other => println!("{} is of no interest", other.name()),
+///     }
+///     Ok(webhook.acknowledge().await)
+/// }
+///
+/// let receiver = Receiver::new(Secret::generate()?)?;
+/// let app = move || {
+///     App::new().app_data(receiver.clone()).service(web::resource("/callback").to(on_event))
+/// };
+/// # let _ = app();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a webhook that is dropped is not acknowledged"]
+pub struct Webhook<E>(Claimed<E>);
+
+impl<E> Webhook<E> {
+    /// Records that the event was handled, and makes the answer that says so.
+    pub async fn acknowledge(self) -> Acknowledgement {
+        Acknowledgement(self.0.acknowledge().await)
+    }
+}
+
+impl<E> Deref for Webhook<E> {
+    type Target = Claimed<E>;
+
+    fn deref(&self) -> &Claimed<E> {
+        &self.0
+    }
+}
+
+impl<E: FromDelivery> FromRequest for Webhook<E> {
+    type Error = WebhookError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, WebhookError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let receiver = receiver(request);
+        let head = convert::head(request);
+        let mut payload = payload.take();
+        Box::pin(async move {
+            let extracted = match receiver {
+                Some(receiver) => receiver.extract(&head, &mut payload).await,
+                None => Err(Answer::not_configured("add App::app_data(receiver.clone())")),
+            };
+            extracted.map(Self).map_err(|answer| WebhookError { answer, payload: Cell::new(Some(payload)) })
+        })
+    }
+}
+
+fn receiver(request: &HttpRequest) -> Option<Receiver> {
+    let plain = request.app_data::<Receiver>();
+    plain.or_else(|| request.app_data::<web::Data<Receiver>>().map(web::Data::get_ref)).cloned()
+}
+
+/// The answer that tells SmartShape that an event was handled.
+#[derive(Clone, Debug)]
+#[must_use = "return it from the handler"]
+pub struct Acknowledgement(Answer);
+
+impl Responder for Acknowledgement {
+    type Body = BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        convert::response(&self.0, None)
+    }
+}
+
+/// The answer in place of an event that was not extracted: a refusal, or the success that a
+/// duplicate is told.
+pub struct WebhookError {
+    answer: Answer,
+    payload: Cell<Option<Payload>>,
+}
+
+impl WebhookError {
+    /// The answer.
+    #[must_use]
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+}
+
+impl ResponseError for WebhookError {
+    fn status_code(&self) -> StatusCode {
+        self.error_response().status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        convert::response(&self.answer, self.payload.take())
+    }
+}
+
+impl fmt::Display for WebhookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.answer.refusal() {
+            Some(refusal) => f.write_str(refusal.kind().public_message()),
+            None => f.write_str("the event was handled before"),
+        }
+    }
+}
+
+impl fmt::Debug for WebhookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WebhookError").field(&self.answer).finish()
+    }
+}
