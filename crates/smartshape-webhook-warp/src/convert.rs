@@ -1,0 +1,23 @@
+//! Between warp's types and the core's.
+
+use bytes::Bytes;
+use smartshape_webhook::{Answer, Head};
+use warp::http::header::{HeaderMap, HeaderName, HeaderValue};
+use warp::http::{Method, Response, StatusCode};
+
+pub(crate) fn head(method: &Method, headers: &HeaderMap) -> Head {
+    Head::read(method.as_str(), headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+}
+
+pub(crate) fn response(answer: &Answer) -> Response<Bytes> {
+    let mut response = Response::new(answer.body());
+    // The core's statuses and header values are all valid; the fallback is never reached.
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in answer.headers() {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}

@@ -1,0 +1,48 @@
+//! The endpoint: a filter that answers by itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smartshape_webhook::{Handler, Receiver};
+use warp::http::{HeaderMap, Method, Response};
+use warp::{Filter, Rejection};
+
+use crate::convert;
+
+/// Makes a filter that receives deliveries and hands them to `handler`.
+///
+/// Put it behind a path. It answers every request that reaches it by itself, whatever the method,
+/// and so never falls through to another route; `handler` runs to its end even when the sender
+/// hangs up.
+///
+/// ```
+/// use warp::Filter;
+/// use smartshape_webhook_warp::{Delivery, Event, Receiver, Secret, endpoint};
+///
+/// let receiver = Receiver::new(Secret::generate()?)?;
+/// let handler = |delivery: Delivery| async move {
+///     match delivery.event() {
+///         Event::FileUploaded(file) => println!("{:?} was uploaded", file.name),
+///         other => println!("{} is of no interest", other.name()),
+///     }
+///     Ok(())
+/// };
+/// let routes = warp::path("callback").and(warp::path::end()).and(endpoint(receiver, handler));
+/// # let _ = warp::serve(routes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn endpoint<H: Handler>(
+    receiver: Receiver,
+    handler: H,
+) -> impl Filter<Extract = (Response<Bytes>,), Error = Rejection> + Clone {
+    let handler = Arc::new(handler);
+    warp::method().and(warp::header::headers_cloned()).and(warp::body::stream()).then(
+        move |method: Method, headers: HeaderMap, body| {
+            let (receiver, handler) = (receiver.clone(), Arc::clone(&handler));
+            async move {
+                let head = convert::head(&method, &headers);
+                convert::response(&receiver.serve(&head, body, handler).await)
+            }
+        },
+    )
+}

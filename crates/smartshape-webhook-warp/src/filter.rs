@@ -1,0 +1,111 @@
+//! The filter that extracts an event, and what recovers its refusals.
+
+use std::ops::Deref;
+
+use bytes::Bytes;
+use smartshape_webhook::{Answer, Claimed, FromDelivery, Receiver};
+use warp::http::{HeaderMap, Method, Response};
+use warp::reject::Reject;
+use warp::reply::Reply;
+use warp::{Filter, Rejection};
+
+use crate::convert;
+
+/// Makes a filter that extracts a [`Webhook<E>`](Webhook).
+///
+/// A warp filter can only reject, so its refusals become answers by [`recover`]: without it, warp
+/// answers them with status 500. Unlike [`endpoint()`](crate::endpoint()), a filter cannot keep
+/// your handler running when the sender hangs up, cannot hide the token header from other
+/// filters, and a refusal falls through to the next route of an `.or()`.
+///
+/// ```
+/// use warp::Filter;
+/// use smartshape_webhook_warp::{Event, Receiver, Secret, Webhook, recover, webhook};
+///
+/// let receiver = Receiver::new(Secret::generate()?)?;
+/// let routes = warp::path("callback")
+///     .and(warp::path::end())
+///     .and(webhook(receiver))
+///     .then(|webhook: Webhook<Event>| async move {
+///         match webhook.data() {
+///             Event::FileUploaded(file) => println!("{:?} was uploaded to {}", file.name, webhook.file()),
+///             other => println!("{} is of no interest", other.name()),
+///         }
+///         webhook.acknowledge().await
+///     })
+///     .recover(recover);
+/// # let _ = warp::serve(routes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn webhook<E: FromDelivery>(
+    receiver: Receiver,
+) -> impl Filter<Extract = (Webhook<E>,), Error = Rejection> + Clone {
+    warp::method().and(warp::header::headers_cloned()).and(warp::body::stream()).and_then(
+        move |method: Method, headers: HeaderMap, body| {
+            let receiver = receiver.clone();
+            async move {
+                let head = convert::head(&method, &headers);
+                let claimed = receiver.extract(&head, body).await;
+                claimed.map(Webhook).map_err(|answer| warp::reject::custom(Answered(answer)))
+            }
+        },
+    )
+}
+
+/// A verified event, claimed for this handler.
+///
+/// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery); or one
+/// of the nine typed events. The last is a narrow door: what it does with other events, or with
+/// one whose data drifted, is the receiver's [`on_mismatch`](crate::ReceiverBuilder::on_mismatch),
+/// by default a refusal with status 422. Dereferences to [`Claimed`], and so to the delivery's
+/// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`data`](Claimed::data).
+///
+/// Only [`acknowledge`](Self::acknowledge) makes the answer that SmartShape takes for a success;
+/// dropping the webhook frees the claim for the sender's next attempt.
+#[derive(Debug)]
+#[must_use = "a webhook that is dropped is not acknowledged"]
+pub struct Webhook<E>(Claimed<E>);
+
+impl<E> Webhook<E> {
+    /// Records that the event was handled, and makes the answer that says so.
+    pub async fn acknowledge(self) -> Acknowledgement {
+        Acknowledgement(self.0.acknowledge().await)
+    }
+}
+
+impl<E> Deref for Webhook<E> {
+    type Target = Claimed<E>;
+
+    fn deref(&self) -> &Claimed<E> {
+        &self.0
+    }
+}
+
+/// The answer that tells SmartShape that an event was handled.
+#[derive(Clone, Debug)]
+#[must_use = "return it from the handler"]
+pub struct Acknowledgement(Answer);
+
+impl Reply for Acknowledgement {
+    fn into_response(self) -> warp::reply::Response {
+        convert::response(&self.0).into_response()
+    }
+}
+
+/// Turns the refusals of [`webhook`] into their answers, and leaves other rejections alone.
+///
+/// # Errors
+///
+/// The rejection, when it is not one of [`webhook`]'s.
+pub async fn recover(rejection: Rejection) -> Result<Response<Bytes>, Rejection> {
+    match rejection.find::<Answered>() {
+        Some(Answered(answer)) => Ok(convert::response(answer)),
+        None => Err(rejection),
+    }
+}
+
+/// Holds neither token nor secret, since warp shows it in the answer where nobody recovers.
+#[derive(Debug)]
+struct Answered(Answer);
+
+impl Reject for Answered {}

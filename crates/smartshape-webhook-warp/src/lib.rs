@@ -1,0 +1,28 @@
+//! SmartShape webhooks for warp (unofficial).
+//!
+//! Two doors:
+//!
+//! - [`endpoint()`]: a filter with one handler that answers by itself. The recommended one: the
+//!   handler runs to its end when the sender hangs up, and no refusal reaches another route.
+//! - [`webhook()`] and [`recover`]: a filter that extracts a [`Webhook<E>`](Webhook) for a handler
+//!   of your own, which answers with [`Webhook::acknowledge`].
+//!
+//! Both answer every request by the core's one table. Call [`Receiver::drain`] at shutdown.
+//!
+//! # Caveats
+//!
+//! - A filter rejects. Without [`recover`], warp answers a refusal with status 500 and the
+//!   rejection's `Debug` text; and behind `.or()`, a refused delivery is offered to the next route.
+//! - A body that is broken in its framing (a `Content-Length` that is no number) is answered by
+//!   hyper, with an empty 400.
+//! - warp has no time limit for request heads or idle connections.
+
+mod convert;
+mod endpoint;
+mod filter;
+
+#[doc(no_inline)]
+pub use smartshape_webhook::*;
+
+pub use endpoint::endpoint;
+pub use filter::{Acknowledgement, Webhook, recover, webhook};
