@@ -1,0 +1,92 @@
+//! Receives SmartShape webhooks with actix-web and prints each event as one line of JSON.
+//!
+//! Settings: `LISTEN` (default 127.0.0.1:8042), `SMARTSHAPE_WEBHOOK_SECRET` or
+//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`. Routes: `POST /callback`, `GET /health`, `GET /ready`.
+
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use actix_web::{App, HttpResponse, HttpServer, web};
+use smartshape_webhook_actix::{Delivery, HandlerError, Receiver, Secret, endpoint};
+use tracing_subscriber::EnvFilter;
+
+/// How long a client may take for a request's head, and how long a connection may be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long running handlers and open connections get at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[actix_web::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "example-actix: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
+    let drained = receiver.clone();
+    let app = move || {
+        App::new()
+            .app_data(web::Data::new(receiver.clone()))
+            .route("/callback", endpoint(receiver.clone(), on_delivery))
+            .route("/health", web::get().to(|| async { "ok" }))
+            .route("/ready", web::get().to(ready))
+    };
+
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
+    let server = HttpServer::new(app)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .keep_alive(HEAD_TIMEOUT)
+        .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
+        .disable_signals()
+        .bind(&address)
+        .map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
+    for address in server.addrs() {
+        writeln!(std::io::stderr(), "listening on http://{address}")?;
+    }
+    let server = server.run();
+    let handle = server.handle();
+    actix_web::rt::spawn(async move {
+        stop_signal().await;
+        // The server goes on meanwhile: new deliveries are told to come again.
+        drained.drain(SHUTDOWN_TIMEOUT).await;
+        handle.stop(true).await;
+    });
+    Ok(server.await?)
+}
+
+/// Your code goes here.
+async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{}", delivery.to_json_line())?;
+    stdout.flush()?;
+    Ok(())
+}
+
+async fn ready(receiver: web::Data<Receiver>) -> HttpResponse {
+    if receiver.is_draining() {
+        HttpResponse::ServiceUnavailable().finish()
+    } else {
+        HttpResponse::Ok().finish()
+    }
+}
+
+async fn stop_signal() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = tokio::signal::ctrl_c() => return,
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,105 @@
+//! Receives SmartShape webhooks with axum and prints each event as one line of JSON.
+//!
+//! Settings: `LISTEN` (default 127.0.0.1:8042), `SMARTSHAPE_WEBHOOK_SECRET` or
+//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`. Routes: `POST /callback`, `GET /health`, `GET /ready`.
+
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use smartshape_webhook_tower::{Delivery, HandlerError, Receiver, Secret, endpoint};
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+/// How long a client may take for a request's head, and how long a connection may be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long running handlers and open connections get at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "example-axum: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
+    let app = Router::new()
+        .route_service("/callback", endpoint(receiver.clone(), on_delivery))
+        .route("/health", get(|| async { "ok" }))
+        .route("/ready", get(ready))
+        .with_state(receiver.clone());
+
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
+    let listener = TcpListener::bind(&address)
+        .await
+        .map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
+    writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
+    serve(listener, app, receiver).await;
+    Ok(())
+}
+
+/// Your code goes here.
+async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{}", delivery.to_json_line())?;
+    stdout.flush()?;
+    Ok(())
+}
+
+async fn ready(State(receiver): State<Receiver>) -> StatusCode {
+    if receiver.is_draining() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+}
+
+/// As `axum::serve`, which has no time limits for heads and idle connections.
+async fn serve(listener: TcpListener, app: Router, receiver: Receiver) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let connections = GracefulShutdown::new();
+    let mut shutdown = std::pin::pin!(async {
+        stop_signal().await;
+        // The server goes on meanwhile: new deliveries are told to come again.
+        receiver.drain(SHUTDOWN_TIMEOUT).await;
+    });
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut shutdown => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Usually out of file descriptors: wait for connections to end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        tokio::spawn(connections.watch(connection));
+    }
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, connections.shutdown()).await;
+}
+
+async fn stop_signal() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = tokio::signal::ctrl_c() => return,
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
