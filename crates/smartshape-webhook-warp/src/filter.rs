@@ -37,6 +37,7 @@ use crate::convert;
 /// # let _ = warp::serve(routes);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use]
 pub fn webhook<E: FromDelivery>(
     receiver: Receiver,
 ) -> impl Filter<Extract = (Webhook<E>,), Error = Rejection> + Clone {
