@@ -1,0 +1,80 @@
+//! One POST over one connection, by plain HTTP/1.1.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::judge::Fault;
+
+/// More than this is no answer to a webhook.
+const MAX_ANSWER: usize = 64 * 1024;
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: Option<String>,
+    pub(crate) body: Bytes,
+}
+
+/// Where a URL points at.
+pub(crate) struct Target {
+    address: SocketAddr,
+    authority: String,
+    path: String,
+}
+
+impl Target {
+    /// Resolves `url`, which must be plain HTTP and, unless `allow_remote`, on this machine.
+    pub(crate) async fn resolve(url: &str, allow_remote: bool) -> Result<Self, Fault> {
+        let not_sent = |why: &str| Fault::NotSent(format!("{url}: {why}"));
+        let uri: Uri = url.parse().map_err(|_| not_sent("not a URL"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(not_sent("only http:// is spoken here"));
+        }
+        let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
+            return Err(not_sent("no host"));
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = uri.port_u16().unwrap_or(80);
+        let mut addresses = tokio::net::lookup_host((host, port))
+            .await
+            .map_err(|error| Fault::Connection(error.to_string()))?;
+        let Some(address) = addresses.find(|address| allow_remote || address.ip().is_loopback()) else {
+            return Err(not_sent("not on this machine; sending elsewhere has to be allowed"));
+        };
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { address, authority: authority.to_string(), path })
+    }
+}
+
+pub(crate) async fn post(target: &Target, token: &str, body: Bytes) -> Result<Answer, Fault> {
+    let failed = |error: &dyn std::fmt::Display| Fault::Connection(error.to_string());
+    let stream = TcpStream::connect(target.address).await.map_err(|error| failed(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+    let connection = tokio::spawn(connection);
+    let request = Request::post(&target.path)
+        .header(HOST, &target.authority)
+        .header(CONTENT_TYPE, "application/json")
+        .header("x-smartshape-token", token)
+        .header("x-smartshape-fake", "1")
+        .body(Full::new(body))
+        .map_err(|error| Fault::NotSent(error.to_string()))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+        let status = response.status().as_u16();
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() { Fault::BodyTooLarge(MAX_ANSWER) } else { failed(&error) }
+        })?;
+        Ok(Answer { status, content_type, body: body.to_bytes() })
+    };
+    let answer = answer.await;
+    connection.abort();
+    answer
+}

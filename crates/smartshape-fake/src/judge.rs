@@ -1,0 +1,78 @@
+//! SmartShape's rules for the answer to a delivery.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What is wrong with an answer, or with the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Nothing was sent, for this reason; trying again is useless.
+    NotSent(String),
+    /// No connection, for this reason.
+    Connection(String),
+    /// No answer came in this time.
+    TooSlow(Duration),
+    /// The status is not exactly 200.
+    Status(u16),
+    /// The content type is not `application/json`; `None` when there is none.
+    ContentType(Option<String>),
+    /// The body is longer than this many bytes.
+    BodyTooLarge(usize),
+    /// The body is not a JSON object.
+    NotJson,
+    /// The body has no `success`.
+    SuccessMissing,
+    /// `success` is not `true`.
+    SuccessNotTrue,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent(why) => write!(f, "nothing was sent: {why}"),
+            Self::Connection(why) => write!(f, "the connection failed: {why}"),
+            Self::TooSlow(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
+            Self::Status(status) => write!(f, "the status is {status}, and must be exactly 200"),
+            Self::ContentType(None) => f.write_str("no content type, which must be application/json"),
+            Self::ContentType(Some(found)) => {
+                write!(f, "the content type is {found}, and must be application/json")
+            }
+            Self::BodyTooLarge(limit) => write!(f, "the body is longer than {limit} bytes"),
+            Self::NotJson => f.write_str("the body is not a JSON object"),
+            Self::SuccessMissing => f.write_str(r#"the body lacks "success": true"#),
+            Self::SuccessNotTrue => f.write_str(r#"the body's "success" is not true"#),
+        }
+    }
+}
+
+/// Judges an answer by the manual's three rules, and names each one broken.
+///
+/// ```
+/// use smartshape_fake::{Fault, judge};
+///
+/// assert!(judge(200, Some("application/json"), br#"{"success": true}"#).is_empty());
+/// assert_eq!(judge(204, None, b""), [Fault::Status(204), Fault::ContentType(None), Fault::NotJson]);
+/// ```
+#[must_use]
+pub fn judge(status: u16, content_type: Option<&str>, body: &[u8]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if status != 200 {
+        faults.push(Fault::Status(status));
+    }
+    let media_type = content_type.and_then(|value| value.split(';').next()).map(str::trim);
+    if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
+        faults.push(Fault::ContentType(content_type.map(str::to_owned)));
+    }
+    match serde_json::from_slice::<Value>(body).ok().as_ref().and_then(Value::as_object) {
+        None => faults.push(Fault::NotJson),
+        Some(object) => match object.get("success") {
+            None => faults.push(Fault::SuccessMissing),
+            Some(Value::Bool(true)) => {}
+            Some(_) => faults.push(Fault::SuccessNotTrue),
+        },
+    }
+    faults
+}

@@ -1,0 +1,100 @@
+//! The fake SmartShape as a program.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use smartshape_fake::{FakeBuilder, FakeSmartShape, SenderSettings};
+
+const USAGE: &str = "\
+A fake SmartShape, for tests without an account.
+
+Usage: smartshape-fake [OPTIONS]
+
+  --listen ADDRESS    where to listen (default 127.0.0.1:8043; port 0 takes a free one)
+  --cost N            the tokens' cost, from 4 to 31 (default 10)
+  --fresh-salt        a new token for each delivery
+  --attempts N        how often an event is sent at most (default 5)
+  --hide-url          do not show URLs in the list of webhooks
+  --need-session      demand X-SmartShape-Session
+  --allow-remote      listen for, and send to, other machines
+  --help              this text";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        return tell(&mut io::stdout(), USAGE, 0);
+    }
+    let fake = match builder(arguments) {
+        Ok(builder) => builder.start().await.map_err(|error| error.to_string()),
+        Err(error) => Err(format!("{error}; --help lists the options")),
+    };
+    match fake {
+        Ok(fake) => run(fake).await,
+        Err(error) => tell(&mut io::stderr(), &format!("smartshape-fake: {error}"), 2),
+    }
+}
+
+async fn run(fake: FakeSmartShape) -> ExitCode {
+    let account = fake.account();
+    let url = fake.base_url();
+    let text = format!(
+        "fake SmartShape on {url}\n\
+         account {} password {}\n\
+         bearer token {}\n\
+         send an event: curl -X POST {url}/fake/events/file_uploaded",
+        account.username(),
+        account.password(),
+        fake.bearer_token(),
+    );
+    tell(&mut io::stdout(), &text, 0);
+    stop_signal().await;
+    fake.shutdown().await;
+    ExitCode::SUCCESS
+}
+
+fn builder(arguments: Vec<String>) -> Result<FakeBuilder, String> {
+    let mut address = SocketAddr::from(([127, 0, 0, 1], 8043));
+    let mut sender = SenderSettings::default();
+    let mut builder = FakeSmartShape::builder();
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--listen" => address = parse(&argument, &value()?)?,
+            "--cost" => sender.cost = parse(&argument, &value()?)?,
+            "--attempts" => sender.max_attempts = parse(&argument, &value()?)?,
+            "--fresh-salt" => sender.fresh_salt = true,
+            "--allow-remote" => sender.allow_remote = true,
+            "--hide-url" => builder = builder.list_shows_url(false),
+            "--need-session" => builder = builder.session_required(true),
+            _ => return Err(format!("{argument} is no option")),
+        }
+    }
+    if !(4..=31).contains(&sender.cost) {
+        return Err(format!("--cost {} is none of bcrypt's, which go from 4 to 31", sender.cost));
+    }
+    Ok(builder.listen(address).sender(sender))
+}
+
+fn parse<T: std::str::FromStr>(option: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{option} cannot be {value:?}"))
+}
+
+fn tell(output: &mut dyn Write, text: &str, code: u8) -> ExitCode {
+    // Nobody reads: nothing to be done about it.
+    let _ = writeln!(output, "{text}").and_then(|()| output.flush());
+    ExitCode::from(code)
+}
+
+async fn stop_signal() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = tokio::signal::ctrl_c() => return,
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

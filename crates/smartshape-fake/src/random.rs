@@ -1,0 +1,26 @@
+//! Random texts for secrets, tokens and ids.
+
+use std::fmt::Write as _;
+
+/// As many random bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: usize) -> String {
+    let mut random = vec![0; bytes];
+    // A system without randomness gives predictable ids; this is a test tool, which goes on.
+    let _ = getrandom::fill(&mut random);
+    random.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A random UUID (version 4).
+pub(crate) fn uuid() -> String {
+    let hex = hex(16);
+    let variant = ["8", "9", "a", "b"][usize::from(hex.as_bytes()[16] % 4)];
+    format!("{}-{}-4{}-{variant}{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
+}
+
+/// A number below `end`, which must not be 0.
+pub(crate) fn below(end: u64) -> u64 {
+    getrandom::u64().unwrap_or(0) % end.max(1)
+}

@@ -1,0 +1,102 @@
+//! What SmartShape does not have: calls under `/fake/` that make it send.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State as Shared};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::StatusCode;
+use serde_json::{Value, json};
+use smartshape_webhook::EventKind;
+
+use super::error::{ErrorForm, Failure, json_response};
+use super::state::State;
+use crate::payload::EventPayload;
+use crate::sender::Outcome;
+
+const MAX_COPIES: usize = 1000;
+
+pub(crate) fn routes() -> Router<Arc<State>> {
+    Router::new()
+        .route("/fake", get(about))
+        .route("/fake/", get(about))
+        .route("/fake/events/{event}", post(send))
+        .route("/fake/deliveries", get(deliveries))
+        .route("/fake/attributes", get(attributes))
+}
+
+async fn about() -> Response {
+    let about = json!({
+        "fake": true,
+        "about": "A fake SmartShape. These routes are not SmartShape's.",
+        "POST /fake/events/<event>": "sends the sample event, or the body as its data, to every webhook of that event; ?copies=N ?delay_ms=N ?exact=true",
+        "GET /fake/deliveries": "what was sent, and how it was answered",
+        "GET /fake/attributes": "the attributes that were upserted",
+    });
+    json_response(StatusCode::OK, &about)
+}
+
+#[derive(serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    copies: usize,
+    delay_ms: u64,
+    exact: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { copies: 1, delay_ms: 0, exact: false }
+    }
+}
+
+async fn send(
+    Shared(state): Shared<Arc<State>>,
+    Path(name): Path<String>,
+    Query(options): Query<Options>,
+    body: Bytes,
+) -> Response {
+    match payload(&name, &options, &body) {
+        Ok(event) => {
+            tokio::time::sleep(Duration::from_millis(options.delay_ms)).await;
+            let outcomes = state.send(&event, options.copies).await;
+            json_response(StatusCode::OK, &outcomes_json(&outcomes))
+        }
+        Err(failure) => failure.response(ErrorForm::Plain),
+    }
+}
+
+fn payload(name: &str, options: &Options, body: &Bytes) -> Result<EventPayload, Failure> {
+    let kind: EventKind = name.parse().map_err(|error| Failure::Argument(format!("{name}: {error}")))?;
+    if !(1..=MAX_COPIES).contains(&options.copies) {
+        return Err(Failure::Argument(format!("copies goes from 1 to {MAX_COPIES}")));
+    }
+    if options.exact {
+        return Ok(EventPayload::exact_sample(kind));
+    }
+    let sample = EventPayload::sample(kind);
+    if body.is_empty() {
+        return Ok(sample);
+    }
+    let text =
+        std::str::from_utf8(body).map_err(|_| Failure::Argument("the body is not UTF-8".to_owned()))?;
+    sample.with_raw_data(text).map_err(|error| Failure::Argument(format!("the body is not JSON: {error}")))
+}
+
+async fn deliveries(Shared(state): Shared<Arc<State>>) -> Response {
+    json_response(StatusCode::OK, &outcomes_json(&state.deliveries()))
+}
+
+async fn attributes(Shared(state): Shared<Arc<State>>) -> Response {
+    let attributes = state.attributes().into_iter().map(|attribute| {
+        json!({"file": attribute.file, "node": attribute.node, "name": attribute.name, "value": attribute.value})
+    });
+    json_response(StatusCode::OK, &json!({"attributes": attributes.collect::<Vec<_>>()}))
+}
+
+fn outcomes_json(outcomes: &[Outcome]) -> Value {
+    json!({"deliveries": outcomes.iter().map(Outcome::to_json).collect::<Vec<_>>()})
+}

@@ -1,0 +1,183 @@
+//! What the fake SmartShape knows: accounts, webhooks, attributes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use smartshape_webhook::EventKind;
+
+use super::{Account, FakeBuilder};
+use crate::payload::EventPayload;
+use crate::random;
+use crate::sender::{Log, Outcome, Sender, SenderSettings};
+
+/// Bounds of a store that anybody on this machine can fill.
+const MAX_WEBHOOKS: usize = 10_000;
+const MAX_ATTRIBUTES: usize = 1_000_000;
+
+pub(crate) struct State {
+    pub(crate) settings: FakeBuilder,
+    sender: Arc<SenderSettings>,
+    log: Log,
+    store: Mutex<Store>,
+}
+
+#[derive(Default)]
+struct Store {
+    /// Bearer tokens and whose they are.
+    bearers: BTreeMap<String, String>,
+    sessions: BTreeMap<String, String>,
+    webhooks: Vec<Webhook>,
+    attributes: Vec<StoredAttribute>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Webhook {
+    pub(crate) id: String,
+    pub(crate) owner: String,
+    pub(crate) event: EventKind,
+    pub(crate) url: String,
+    sender: Sender,
+}
+
+/// An attribute that was upserted.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StoredAttribute {
+    /// The file, where the call named one.
+    pub file: Option<String>,
+    /// The node or annotation.
+    pub node: String,
+    /// The attribute's name.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+}
+
+impl State {
+    pub(crate) fn new(settings: FakeBuilder) -> Self {
+        let sender = Arc::new(settings.sender.clone());
+        Self { settings, sender, log: Log::default(), store: Mutex::default() }
+    }
+
+    pub(crate) fn login(&self, username: &str, password: &str) -> Option<String> {
+        let account = self
+            .settings
+            .accounts
+            .iter()
+            .find(|known| known.username == username && known.password == password)?;
+        let bearer = format!("fake.{}.jwt", random::hex(24));
+        self.store().bearers.insert(bearer.clone(), account.username.clone());
+        Some(bearer)
+    }
+
+    /// The account that a bearer token stands for.
+    pub(crate) fn account(&self, bearer: &str) -> Option<Account> {
+        let username = self.store().bearers.get(bearer).cloned()?;
+        self.settings.accounts.iter().find(|account| account.username == username).cloned()
+    }
+
+    /// A session for the account; `None` when no licence seat is free.
+    pub(crate) fn open_session(&self, username: &str) -> Option<String> {
+        let mut store = self.store();
+        if store.sessions.len() >= self.settings.seats {
+            return None;
+        }
+        let session = format!("fake.{}.session", random::hex(24));
+        store.sessions.insert(session.clone(), username.to_owned());
+        Some(session)
+    }
+
+    pub(crate) fn has_session(&self, session: &str, username: &str) -> bool {
+        self.store().sessions.get(session).is_some_and(|owner| owner == username)
+    }
+
+    pub(crate) fn expire_tokens(&self) {
+        let mut store = self.store();
+        store.bearers.clear();
+        store.sessions.clear();
+    }
+
+    /// The new webhook's id; `None` when the store is full.
+    pub(crate) fn add_webhook(
+        &self,
+        owner: &str,
+        event: EventKind,
+        url: String,
+        secret: String,
+    ) -> Option<String> {
+        let sender = Sender::logging_to(secret, Arc::clone(&self.sender), self.log.clone());
+        let id = random::hex(12);
+        let mut store = self.store();
+        if store.webhooks.len() >= MAX_WEBHOOKS {
+            return None;
+        }
+        store.webhooks.push(Webhook { id: id.clone(), owner: owner.to_owned(), event, url, sender });
+        Some(id)
+    }
+
+    pub(crate) fn webhooks_of(&self, owner: &str) -> Vec<Webhook> {
+        self.store().webhooks.iter().filter(|webhook| webhook.owner == owner).cloned().collect()
+    }
+
+    pub(crate) fn delete_webhook(&self, owner: &str, id: &str) -> bool {
+        let mut store = self.store();
+        let before = store.webhooks.len();
+        store.webhooks.retain(|webhook| webhook.id != id || webhook.owner != owner);
+        store.webhooks.len() < before
+    }
+
+    /// Stores attributes; false when the store is full.
+    pub(crate) fn upsert(&self, attributes: Vec<StoredAttribute>) -> bool {
+        let mut store = self.store();
+        for new in attributes {
+            let same = |old: &&mut StoredAttribute| {
+                old.file == new.file && old.node == new.node && old.name == new.name
+            };
+            if let Some(old) = store.attributes.iter_mut().find(same) {
+                old.value = new.value;
+            } else if store.attributes.len() < MAX_ATTRIBUTES {
+                store.attributes.push(new);
+            } else {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn attributes(&self) -> Vec<StoredAttribute> {
+        self.store().attributes.clone()
+    }
+
+    pub(crate) fn deliveries(&self) -> Vec<Outcome> {
+        self.log.entries()
+    }
+
+    /// Sends an event to every webhook that is registered for it, `copies` times at once.
+    pub(crate) async fn send(&self, event: &EventPayload, copies: usize) -> Vec<Outcome> {
+        let registered: Vec<Webhook> = self
+            .store()
+            .webhooks
+            .iter()
+            .filter(|webhook| webhook.event.as_str() == event.event())
+            .cloned()
+            .collect();
+        let sent: Vec<_> = registered
+            .into_iter()
+            .map(|webhook| {
+                // One that is owned by somebody else carries that owner.
+                let event = event.clone().with_owner(webhook.owner);
+                tokio::spawn(async move { webhook.sender.deliver_copies(&event, &webhook.url, copies).await })
+            })
+            .collect();
+        let mut outcomes = Vec::new();
+        for one in sent {
+            outcomes.extend(one.await.unwrap_or_default());
+        }
+        outcomes
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,218 @@
+//! SmartShape's web API as the fake imitates it.
+
+use serde_json::{Value, json};
+use smartshape_fake::{Account, ErrorForm, FakeBuilder, FakeSmartShape, Permission, SenderSettings};
+use smartshape_webhook::EventKind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::endpoint::Endpoint;
+
+const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 16\r\nconnection: close\r\n\r\n{\"success\":true}";
+
+fn quick() -> FakeBuilder {
+    let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
+    FakeSmartShape::builder().sender(settings).account(Account::new("ada", "her password"))
+}
+
+/// Status and body, null where there is none.
+async fn call(
+    fake: &FakeSmartShape,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, Value) {
+    let address = fake.base_url().replace("http://", "");
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(format!("{request}\r\n{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+fn bearer(fake: &FakeSmartShape) -> String {
+    format!("Bearer {}", fake.bearer_token())
+}
+
+#[tokio::test]
+async fn login_session_create_list_delete() {
+    let fake = quick().session_required(true).seats(1).start().await.unwrap();
+    let login = json!({"username": "ada", "password": "her password"}).to_string();
+    let (status, body) = call(&fake, "POST", "/account/login/", &[], &login).await;
+    assert_eq!((status, &body["success"], &body["username"]), (200, &json!(true), &json!("ada")));
+    let token = body["cookies"].as_str().unwrap().strip_prefix("jsonwebtoken=").unwrap().to_owned();
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+
+    assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 503, "a session is needed");
+    let (status, body) = call(&fake, "POST", "/account/session", &headers, "").await;
+    assert_eq!(status, 200);
+    let session = body["jwt"].as_str().unwrap().to_owned();
+    assert_eq!(call(&fake, "POST", "/account/session", &headers, "").await.0, 402, "one seat only");
+
+    let headers = [("authorization", bearer.as_str()), ("x-smartshape-session", session.as_str())];
+    let new = json!({"event": "file_uploaded", "url": "http://127.0.0.1:1/", "secretToken": "s"}).to_string();
+    let (status, body) = call(&fake, "PUT", "/webhook/", &headers, &new).await;
+    assert_eq!(
+        (status, &body["data"]["type"], &body["data"]["attributes"]["__v"]),
+        (200, &json!("webhook"), &json!(0))
+    );
+    let id = body["data"]["attributes"]["_id"].as_str().unwrap().to_owned();
+
+    let (status, body) = call(&fake, "GET", "/webhook/", &headers, "").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        body,
+        json!({"data": [{"type": "webhook", "id": id, "attributes": {"event": "file_uploaded", "url": "http://127.0.0.1:1/"}}]})
+    );
+
+    let (status, body) = call(&fake, "DELETE", &format!("/webhook/{id}/"), &headers, "").await;
+    assert_eq!((status, body), (200, json!({"success": true})));
+    assert_eq!(call(&fake, "DELETE", &format!("/webhook/{id}"), &headers, "").await.0, 404);
+
+    fake.expire_tokens();
+    assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 503);
+    fake.shutdown().await;
+}
+
+#[tokio::test]
+async fn errors_in_all_forms() {
+    for (form, place) in
+        [(ErrorForm::Plain, ""), (ErrorForm::Wrapped, "/error"), (ErrorForm::List, "/errors/0")]
+    {
+        let fake = quick().error_form(form).start().await.unwrap();
+        let (status, body) =
+            call(&fake, "GET", "/webhook/", &[("authorization", "Bearer nonsense")], "").await;
+        assert_eq!((status, body.pointer(place).unwrap()["status"].as_u64()), (503, Some(401)), "{body}");
+    }
+    let fake = quick().error_form(ErrorForm::Empty).start().await.unwrap();
+    assert_eq!(call(&fake, "GET", "/webhook/", &[], "").await, (503, Value::Null));
+}
+
+#[tokio::test]
+async fn wrong_arguments_are_named() {
+    let fake = quick().start().await.unwrap();
+    let bearer = bearer(&fake);
+    let headers = [("authorization", bearer.as_str())];
+    for (body, named) in [
+        (json!({"url": "u", "secretToken": "s"}), "event is missing"),
+        (json!({"event": "file_deleted", "url": "u", "secretToken": "s"}), "configuration_removed"),
+        (json!({"event": "file_uploaded", "secretToken": "s"}), "url is missing"),
+        (json!({"event": "file_uploaded", "url": "u", "secretToken": ""}), "secretToken is missing"),
+        (json!([]), "not a JSON object"),
+    ] {
+        let (status, answer) = call(&fake, "PUT", "/webhook/", &headers, &body.to_string()).await;
+        assert_eq!(status, 400);
+        assert!(answer["detail"].as_str().unwrap().contains(named), "{answer}");
+    }
+    let wrong = json!({"username": "ada", "password": "guess"}).to_string();
+    assert_eq!(call(&fake, "POST", "/account/login/", &[], &wrong).await.0, 503);
+}
+
+#[tokio::test]
+async fn permissions_and_owners() {
+    let reader = Account::new("reader", "pass").only_with([Permission::ReadWebhook]);
+    let fake = quick().account(reader).list_shows_url(false).start().await.unwrap();
+    let reader = bearer(&fake);
+    let login = json!({"username": "ada", "password": "her password"}).to_string();
+    let (_, body) = call(&fake, "POST", "/account/login", &[], &login).await;
+    let ada = body["cookies"].as_str().unwrap().replace("jsonwebtoken=", "Bearer ");
+    let new = json!({"event": "file_uploaded", "url": "http://127.0.0.1:1/", "secretToken": "s"}).to_string();
+
+    assert_eq!(call(&fake, "PUT", "/webhook/", &[("authorization", &reader)], &new).await.0, 503);
+    let (_, body) = call(&fake, "PUT", "/webhook/", &[("authorization", &ada)], &new).await;
+    let id = body["data"]["attributes"]["_id"].as_str().unwrap();
+    assert_eq!(
+        call(&fake, "GET", "/webhook/", &[("authorization", &reader)], "").await.1,
+        json!({"data": []})
+    );
+    assert_eq!(
+        call(&fake, "GET", "/webhook/", &[("authorization", &ada)], "").await.1,
+        json!({"data": [{"type": "webhook", "id": id, "attributes": {"event": "file_uploaded"}}]})
+    );
+}
+
+#[tokio::test]
+async fn attributes_are_stored_and_announced() {
+    let endpoint = Endpoint::answering(&[GOOD]).await;
+    let fake = quick().start().await.unwrap();
+    fake.register(EventKind::AttributeUpdated, &endpoint.url, "secret of the test");
+    let bearer = bearer(&fake);
+    let headers = [("authorization", bearer.as_str())];
+    let body = json!({"attributes": {"5b33": {"mtime": 7}}}).to_string();
+    assert_eq!(
+        call(&fake, "POST", "/scene/attributes/5c6f", &headers, &body).await,
+        (200, json!({"success": true}))
+    );
+    assert_eq!(
+        call(&fake, "POST", "/annotation/attributes/5c6f", &headers, &body.replace('7', "8")).await.0,
+        200
+    );
+    let stored = fake.attributes();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(
+        (stored[0].file.as_deref(), stored[0].node.as_str(), &stored[0].value),
+        (Some("5c6f"), "5b33", &json!(8))
+    );
+    assert_eq!(call(&fake, "POST", "/scene/attributes", &headers, "{}").await.0, 400);
+    assert_eq!(call(&fake, "GET", "/fake/attributes", &[], "").await.1["attributes"][0]["name"], "mtime");
+
+    // The event is sent behind the call's back; shutting down would not wait for it.
+    tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        while fake.deliveries().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let request = &endpoint.requests()[0];
+    assert!(request.contains(r#""nodeIdToAttributes":{"5b33":{"mtime":7}}"#), "{request}");
+    assert!(request.contains(r#""file":"5c6f""#), "{request}");
+}
+
+#[tokio::test]
+async fn control_calls_send() {
+    let endpoint = Endpoint::answering(&[GOOD]).await;
+    let fake = quick().start().await.unwrap();
+    fake.register(EventKind::FileUploaded, &endpoint.url, "secret of the test");
+    let (status, body) =
+        call(&fake, "POST", "/fake/events/file_uploaded?copies=2", &[], r#"{"size": 1e2}"#).await;
+    assert_eq!(status, 200);
+    let deliveries = body["deliveries"].as_array().unwrap();
+    assert!(deliveries.len() == 2 && deliveries.iter().all(|one| one["accepted"] == true), "{body}");
+    assert!(endpoint.requests()[0].contains(r#""data":{"size": 1e2}"#));
+
+    let (_, body) = call(&fake, "POST", "/fake/events/file_uploaded?exact=true", &[], "").await;
+    assert_eq!(body["deliveries"][0]["uuid"], "a36b623a-c1ed-49b5-9585-3532fe8e9881");
+    let (_, body) = call(&fake, "POST", "/fake/events/annotation_created", &[], "").await;
+    assert_eq!(body, json!({"deliveries": []}), "nobody is registered for it");
+    assert_eq!(
+        call(&fake, "GET", "/fake/deliveries", &[], "").await.1["deliveries"].as_array().unwrap().len(),
+        3
+    );
+
+    for (path, body) in [
+        ("/fake/events/file_deleted", ""),
+        ("/fake/events/file_uploaded?copies=0", ""),
+        ("/fake/events/file_uploaded?copies=9999", ""),
+        ("/fake/events/file_uploaded?copy=2", ""),
+        ("/fake/events/file_uploaded", "{"),
+    ] {
+        assert_eq!(call(&fake, "POST", path, &[], body).await.0, 400, "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn listens_to_this_machine_unless_allowed() {
+    let error = quick().listen("0.0.0.0:0".parse().unwrap()).start().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+}

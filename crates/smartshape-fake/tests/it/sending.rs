@@ -1,0 +1,167 @@
+//! Sending, judging and trying again.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use smartshape_fake::{EventPayload, Fault, Order, Prefix, Sender, SenderSettings, sample_text};
+use smartshape_webhook::{Envelope, EventKind};
+
+use crate::endpoint::Endpoint;
+
+const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: 17\r\nconnection: close\r\n\r\n{\"success\": true}";
+const BUSY: &str = "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: 17\r\n\r\n{\"success\": true}";
+const TEXT: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 17\r\n\r\n{\"success\": true}";
+const FALSE: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 18\r\n\r\n{\"success\": false}";
+const OTHER: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+const NOT_JSON: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\nok";
+
+fn sender(attempts: u32) -> Sender {
+    Sender::new(
+        "a long and random string",
+        SenderSettings { max_attempts: attempts, ..SenderSettings::quick() },
+    )
+}
+
+#[tokio::test]
+async fn a_delivery_looks_like_smartshapes() {
+    let endpoint = Endpoint::answering(&[GOOD]).await;
+    let event = EventPayload::sample(EventKind::FileUploaded);
+    let outcome = sender(1).deliver(&event, &endpoint.url).await;
+    assert!(outcome.accepted(), "{outcome}");
+    let request = &endpoint.requests()[0];
+    assert!(request.starts_with("POST /callback HTTP/1.1\r\n"), "{request}");
+    for header in ["content-type: application/json\r\n", "x-smartshape-fake: 1\r\n"] {
+        assert!(request.contains(header), "{request}");
+    }
+    assert!(bcrypt::verify("a long and random string", &endpoint.tokens()[0]).unwrap());
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body.as_bytes(), event.to_body());
+    assert_eq!(Envelope::parse(body.as_bytes()).unwrap().uuid(), outcome.uuid);
+}
+
+#[tokio::test]
+async fn each_fault_is_named() {
+    for (answers, fault) in [
+        (&[BUSY] as &'static [&str], Fault::Status(503)),
+        (&[ACCEPTED], Fault::Status(202)),
+        (&[TEXT], Fault::ContentType(Some("text/plain".to_owned()))),
+        (&[FALSE], Fault::SuccessNotTrue),
+        (&[OTHER], Fault::SuccessMissing),
+        (&[NOT_JSON], Fault::NotJson),
+    ] {
+        let endpoint = Endpoint::answering(answers).await;
+        let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
+        assert!(!outcome.accepted());
+        assert_eq!(outcome.attempts[0].faults[0], fault);
+    }
+    let endpoint = Endpoint::answering(&[""]).await;
+    let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
+    assert!(matches!(outcome.attempts[0].faults[..], [Fault::Connection(_)]), "{outcome}");
+}
+
+#[tokio::test]
+async fn a_silent_endpoint_is_too_slow() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let limit = Duration::from_millis(50);
+    let settings = SenderSettings { time_limit: limit, max_attempts: 1, ..SenderSettings::quick() };
+    let outcome = Sender::new("secret of the test", settings)
+        .deliver(&EventPayload::sample(EventKind::FileUploaded), &url)
+        .await;
+    assert_eq!(outcome.attempts[0].faults, [Fault::TooSlow(limit)]);
+}
+
+#[tokio::test]
+async fn a_retry_repeats_body_and_token() {
+    let endpoint = Endpoint::answering(&[BUSY, "", GOOD]).await;
+    let sender = sender(5);
+    let outcome = sender.deliver(&EventPayload::sample(EventKind::AnnotationCreated), &endpoint.url).await;
+    assert!(outcome.accepted(), "{outcome}");
+    let requests = endpoint.requests();
+    assert_eq!((requests.len(), outcome.attempts.len()), (3, 3));
+    assert!(requests.iter().all(|request| *request == requests[0]));
+    assert_eq!(sender.log().len(), 1);
+}
+
+#[tokio::test]
+async fn attempts_are_used_up() {
+    let endpoint = Endpoint::answering(&[BUSY]).await;
+    let outcome = sender(3).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
+    assert_eq!((outcome.accepted(), endpoint.requests().len()), (false, 3));
+}
+
+#[tokio::test]
+async fn salts_are_fixed_or_fresh_and_prefixes_chosen() {
+    for (fresh_salt, distinct) in [(false, 1), (true, 3)] {
+        let endpoint = Endpoint::answering(&[GOOD]).await;
+        let settings = SenderSettings { fresh_salt, prefix: Prefix::TwoY, ..SenderSettings::quick() };
+        let sender = Sender::new("secret of the test", settings);
+        for _ in 0..3 {
+            sender.deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
+        }
+        let mut tokens = endpoint.tokens();
+        assert!(tokens.iter().all(|token| token.starts_with("$2y$04$")), "{tokens:?}");
+        tokens.sort();
+        tokens.dedup();
+        assert_eq!(tokens.len(), distinct);
+    }
+}
+
+#[tokio::test]
+async fn copies_and_orders() {
+    let endpoint = Endpoint::answering(&[GOOD]).await;
+    let events = [EventKind::FileUploaded, EventKind::FileOptimized].map(EventPayload::sample);
+    let outcomes = sender(1).deliver_copies(&events[0], &endpoint.url, 4).await;
+    assert!(outcomes.len() == 4 && outcomes.iter().all(|one| one.accepted() && one.uuid == events[0].uuid()));
+    let outcomes = sender(1).deliver_all(&events, &endpoint.url, Order::Reversed, Duration::ZERO).await;
+    assert_eq!(
+        outcomes.iter().map(|one| one.event.as_str()).collect::<Vec<_>>(),
+        ["file_optimized", "file_uploaded"]
+    );
+    let outcomes = sender(1).deliver_all(&events, &endpoint.url, Order::Shuffled, Duration::ZERO).await;
+    assert_eq!(outcomes.len(), 2);
+}
+
+#[tokio::test]
+async fn nothing_leaves_this_machine_unasked() {
+    for url in ["http://192.0.2.1/", "https://127.0.0.1/", "ftp://127.0.0.1/", "nonsense", "/callback"] {
+        let outcome = sender(5).deliver(&EventPayload::sample(EventKind::FileUploaded), url).await;
+        assert!(matches!(outcome.attempts[..], [_]), "{url}: tried once");
+        assert!(matches!(outcome.attempts[0].faults[..], [Fault::NotSent(_)]), "{url}: {outcome}");
+    }
+    let bad_cost = SenderSettings { cost: 3, ..SenderSettings::quick() };
+    let outcome = Sender::new("s", bad_cost)
+        .deliver(&EventPayload::sample(EventKind::FileUploaded), "http://127.0.0.1:1/")
+        .await;
+    assert!(matches!(outcome.attempts[0].faults[..], [Fault::NotSent(_)]), "{outcome}");
+}
+
+#[test]
+fn payloads_are_the_samples_until_changed() {
+    for kind in EventKind::ALL {
+        let exact = EventPayload::exact_sample(kind);
+        assert_eq!(exact.to_body(), sample_text(kind));
+        let mut fresh: Value = serde_json::from_slice(&EventPayload::sample(kind).to_body()).unwrap();
+        let mut sample: Value = serde_json::from_str(sample_text(kind)).unwrap();
+        assert_ne!(fresh["uuid"], sample["uuid"]);
+        for value in [&mut fresh, &mut sample] {
+            value["uuid"] = json!(null);
+            value["runTimestamp"] = json!(null);
+        }
+        assert_eq!(fresh, sample);
+    }
+    let changed = EventPayload::sample(EventKind::FileUploaded).with_raw_data("{\"size\": 1e2}").unwrap();
+    let changed = changed.with_file("f \"quoted\"").with_owner("Zoé");
+    let body = changed.to_body();
+    let envelope = Envelope::parse(&body).unwrap();
+    assert_eq!((envelope.file(), envelope.data().get()), ("f \"quoted\"", "{\"size\": 1e2}"));
+    assert!(EventPayload::sample(EventKind::FileUploaded).with_raw_data("{").is_err());
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    assert!(!format!("{:?}", sender(1)).contains("random"));
+}
