@@ -1,0 +1,55 @@
+//! Runs cargo in the project's root.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Outcome;
+
+/// The project's root, wherever the command was called from.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Runs `cargo` with these arguments and environment; shows the command first.
+pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
+    let shown = arguments.join(" ");
+    println!("\n$ cargo {shown}");
+    let status = Command::new(program())
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(root())
+        .status()?;
+    if status.success() { Ok(()) } else { Err(format!("`cargo {shown}` failed").into()) }
+}
+
+/// Builds one binary and what it needs, and returns its path.
+pub(crate) fn build_binary(package: &str) -> Result<PathBuf, Box<dyn Error>> {
+    build(&["--package", package, "--bins"])?;
+    Ok(binary(package))
+}
+
+/// Builds everything as `cargo test` does, so that nothing is built twice.
+pub(crate) fn build_everything() -> Outcome {
+    build(&["--workspace", "--all-targets"])
+}
+
+/// Where cargo puts the binary of a package.
+pub(crate) fn binary(package: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    root().join(target).join("debug").join(format!("{package}{}", std::env::consts::EXE_SUFFIX))
+}
+
+fn build(arguments: &[&str]) -> Outcome {
+    let status =
+        Command::new(program()).args(["build", "--locked"]).args(arguments).current_dir(root()).status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`cargo build {}` failed", arguments.join(" ")).into())
+    }
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+}

@@ -1,0 +1,29 @@
+//! Format, lints and documentation.
+
+use crate::{Outcome, cargo};
+
+/// Each published crate and each set of features that builds differently.
+const FEATURE_SETS: [&[&str]; 7] = [
+    &["--package", "smartshape-webhook", "--no-default-features"],
+    &["--package", "smartshape-webhook"],
+    &["--package", "smartshape-webhook-tower"],
+    &["--package", "smartshape-webhook-tower", "--features", "axum"],
+    &["--package", "smartshape-webhook-actix"],
+    &["--package", "smartshape-webhook-warp"],
+    &["--package", "smartshape-fake"],
+];
+
+pub(crate) fn run() -> Outcome {
+    cargo::run(&["fmt", "--all", "--check"], &[])?;
+    for set in FEATURE_SETS {
+        let mut arguments = vec!["clippy", "--quiet", "--locked"];
+        arguments.extend(set);
+        arguments.extend(["--", "--deny", "warnings"]);
+        cargo::run(&arguments, &[])?;
+    }
+    let everything =
+        ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    cargo::run(&everything, &[])?;
+    let docs = ["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--all-features"];
+    cargo::run(&docs, &[("RUSTDOCFLAGS", "--deny warnings")])
+}

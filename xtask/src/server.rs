@@ -1,0 +1,129 @@
+//! An example server as a process.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// No step of a healthy server takes this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running example server; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    lines: Receiver<String>,
+}
+
+impl Server {
+    /// Starts `binary` on a free port and waits until it listens.
+    pub(crate) fn start(binary: &Path, secret: &str) -> Result<Self, Box<dyn Error>> {
+        let mut child = Command::new(binary)
+            .env("LISTEN", "127.0.0.1:0")
+            .env("SMARTSHAPE_WEBHOOK_SECRET", secret)
+            .env_remove("SMARTSHAPE_WEBHOOK_SECRET_FILE")
+            .env_remove("INBOX")
+            .env("RUST_LOG", "error")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
+        let lines = lines(child.stdout.take());
+        let log = lines_until_listening(&mut child)?;
+        Ok(Self { child, address: log, lines })
+    }
+
+    /// The next line that the handler printed.
+    pub(crate) fn next_line(&self) -> Option<String> {
+        self.lines.recv_timeout(PATIENCE).ok()
+    }
+
+    /// Tells the server to stop (SIGTERM) and returns what it printed meanwhile, and its status.
+    pub(crate) fn stop(mut self) -> Result<(Vec<String>, ExitStatus), Box<dyn Error>> {
+        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let status = wait(&mut self.child)?;
+        Ok((self.lines.iter().collect(), status))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail when the process has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a process to end by itself, and kills it when that takes too long.
+pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus, Box<dyn Error>> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill()?;
+    Err(format!("the server did not end within {} s", PATIENCE.as_secs()).into())
+}
+
+/// Sends exact bytes, and reads the answer until the server closes or the answer is complete.
+pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Result<String, Box<dyn Error>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    while !is_complete(&answer) {
+        match stream.read(&mut chunk)? {
+            0 => break,
+            count => answer.extend_from_slice(&chunk[..count]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn is_complete(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    head.lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .and_then(|value| value.trim().parse::<usize>().ok())
+        .is_some_and(|length| body.len() >= length)
+}
+
+fn lines(output: Option<impl Read + Send + 'static>) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    if let Some(output) = output {
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
+}
+
+fn lines_until_listening(child: &mut Child) -> Result<SocketAddr, Box<dyn Error>> {
+    let log = lines(child.stderr.take());
+    while let Ok(line) = log.recv_timeout(PATIENCE) {
+        if let Some(address) = line.strip_prefix("listening on http://") {
+            // Somebody has to go on reading, or a full pipe would stop the server.
+            std::thread::spawn(move || {
+                for line in log {
+                    eprintln!("  {line}");
+                }
+            });
+            return Ok(address.parse()?);
+        }
+        eprintln!("  {line}");
+    }
+    let _ = child.kill();
+    Err("the server ended before it listened".into())
+}
