@@ -165,9 +165,10 @@ impl Parsed {
                 Ok(Received::Duplicate)
             }
             Standing::AtWork(waiter) => {
+                // While it waits, a duplicate holds neither a place at work nor a body.
+                drop(self.place);
                 receiver.report().duplicate(&self.delivery);
-                // While it waits, a duplicate holds neither a body nor a place at work.
-                drop(self);
+                drop(self.delivery);
                 waiter.wait().await?;
                 Ok(Received::Duplicate)
             }

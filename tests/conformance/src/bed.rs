@@ -1,0 +1,170 @@
+//! One server under test, its handler, and how to talk to it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use smartshape_fake::{Prefix, token};
+use smartshape_webhook::{Receiver, ReceiverBuilder, Secret};
+
+use crate::log;
+use crate::script::Script;
+use crate::target::{Server, Target};
+use crate::wire::{Client, Response};
+
+/// The secret of every server under test.
+pub const SECRET: &str = "the secret of the conformance table";
+/// No case takes this long unless something hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A token of [`SECRET`], the same for all tests.
+pub fn good_token() -> &'static str {
+    static TOKEN: OnceLock<String> = OnceLock::new();
+    TOKEN.get_or_init(|| token(SECRET, 4, Prefix::TwoB).unwrap())
+}
+
+/// A new token of any secret.
+#[must_use]
+pub fn new_token(secret: &str) -> String {
+    token(secret, 4, Prefix::TwoB).unwrap()
+}
+
+/// A small event.
+#[must_use]
+pub fn event(uuid: &str) -> String {
+    format!(
+        r#"{{"file":"5c6f","event":"file_uploaded","data":{{"name":"a"}},"owner":"test@smartshape.io","runTimestamp":1550824748604,"uuid":"{uuid}"}}"#
+    )
+}
+
+/// An event of exactly so many bytes.
+#[must_use]
+pub fn event_of_length(uuid: &str, length: usize) -> String {
+    let short = event(uuid);
+    let padding = "x".repeat(length - short.len());
+    short.replacen("\"name\":\"a", &format!("\"name\":\"{padding}a"), 1)
+}
+
+/// Starts servers for a case.
+#[derive(Debug)]
+pub struct Bed {
+    /// What is tested.
+    pub target: Target,
+}
+
+impl Bed {
+    /// Runs a case on a target, in a runtime of its own.
+    pub fn run<F: Future<Output = ()>>(target: Target, case: impl FnOnce(Self) -> F) {
+        log::watch_for(|| vec![SECRET.to_owned(), good_token().to_owned(), good_token()[7..].to_owned()]);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, case(Self { target })).await.expect("the case hangs");
+        });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        assert!(log::lines() > 0, "what is not logged cannot be searched");
+        assert!(!log::leaked(), "a secret or a token was logged");
+    }
+
+    /// A server with the default settings.
+    pub async fn start(&self) -> Subject {
+        self.start_with(|builder| builder).await
+    }
+
+    /// A server with other settings.
+    pub async fn start_with(&self, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Subject {
+        let secret = Secret::new(SECRET).unwrap();
+        // Machines at work on other tests are slow; nothing here depends on the wait being short.
+        let builder = Receiver::builder().secret(secret).hash_wait(Duration::from_secs(30));
+        self.start_receiver(settings(builder).build().unwrap()).await
+    }
+
+    /// A server with a receiver of the case's own.
+    pub async fn start_receiver(&self, receiver: Receiver) -> Subject {
+        let script = Script::default();
+        let server = self.target.start(receiver.clone(), script.clone()).await;
+        Subject { address: server.address(), receiver, script, _server: server }
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Subject {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its receiver.
+    pub receiver: Receiver,
+    /// Its handler.
+    pub script: Script,
+    _server: Server,
+}
+
+impl Subject {
+    /// Connects.
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// The head of a request, up to the empty line.
+    #[must_use]
+    pub fn head(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head + "\r\n"
+    }
+
+    /// A whole request that delivers `body`, with a good token.
+    #[must_use]
+    pub fn delivery(&self, body: &str) -> String {
+        self.delivery_with(good_token(), body)
+    }
+
+    /// A whole request that delivers `body`.
+    #[must_use]
+    pub fn delivery_with(&self, token: &str, body: &str) -> String {
+        let length = body.len().to_string();
+        self.head("POST", "/callback", &[("x-smartshape-token", token), ("content-length", &length)]) + body
+    }
+
+    /// Sends bytes over a new connection, and returns the answer.
+    pub async fn exchange(&self, request: impl AsRef<[u8]>) -> Response {
+        let mut client = self.connect().await;
+        client.send(request).await;
+        client.response().await
+    }
+
+    /// Delivers `body` with a good token.
+    pub async fn deliver(&self, body: &str) -> Response {
+        self.exchange(self.delivery(body)).await
+    }
+
+    /// Delivers a small event with another token.
+    pub async fn deliver_with(&self, token: &str, uuid: &str) -> Response {
+        self.exchange(self.delivery_with(token, &event(uuid))).await
+    }
+}
+
+/// The one answer of success, byte for byte.
+pub fn assert_success(response: &Response) {
+    assert_eq!((response.status, response.body.as_str()), (200, r#"{"success":true}"#), "{response:?}");
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    for absent in ["allow", "retry-after", "www-authenticate"] {
+        assert_eq!(response.header(absent), None);
+    }
+}
+
+/// A refusal of ours, with all that belongs to its status.
+pub fn assert_refused(response: &Response, status: u16, message: &str) {
+    let body = format!(r#"{{"success":false,"error":"{message}"}}"#);
+    assert_eq!((response.status, response.body.as_str()), (status, body.as_str()), "{response:?}");
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    assert_eq!(response.header("allow"), (status == 405).then_some("POST"));
+    let challenge = response.header("www-authenticate");
+    assert_eq!(challenge, (status == 401).then_some(r#"SmartShape-Token realm="webhook""#));
+    let wait = response.header("retry-after").map(|wait| wait.parse::<u32>().expect("whole seconds"));
+    assert_eq!(wait.is_some(), status == 503, "{response:?}");
+    assert_ne!(wait, Some(0));
+}

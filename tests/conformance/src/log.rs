@@ -1,0 +1,52 @@
+//! The log of every server in this process, searched for what must not be there.
+
+use std::io::Write;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+static STARTED: OnceLock<Vec<String>> = OnceLock::new();
+static LEAKED: AtomicBool = AtomicBool::new(false);
+static LINES: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on, everything that is logged at any level is searched for `hidden`.
+pub fn watch_for(hidden: impl FnOnce() -> Vec<String>) {
+    STARTED.get_or_init(|| {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::new("trace"))
+            .with_ansi(false)
+            .with_writer(|| Search)
+            .init();
+        hidden()
+    });
+}
+
+/// Whether something hidden was logged.
+#[must_use]
+pub fn leaked() -> bool {
+    LEAKED.load(Ordering::SeqCst)
+}
+
+/// How many lines were logged.
+#[must_use]
+pub fn lines() -> usize {
+    LINES.load(Ordering::SeqCst)
+}
+
+/// Gets one line at a time, which is what the formatter writes.
+#[derive(Debug)]
+struct Search;
+
+impl Write for Search {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LINES.fetch_add(1, Ordering::SeqCst);
+        let line = String::from_utf8_lossy(bytes);
+        if STARTED.get().is_some_and(|hidden| hidden.iter().any(|text| line.contains(text))) {
+            LEAKED.store(true, Ordering::SeqCst);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

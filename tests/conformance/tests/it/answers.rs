@@ -1,0 +1,112 @@
+//! The answer table.
+
+use conformance::bed::{Bed, assert_refused, assert_success, event, good_token, new_token};
+use conformance::script::Step;
+
+pub(crate) async fn success_is_byte_for_byte(bed: Bed) {
+    let subject = bed.start().await;
+    assert_success(&subject.deliver(&event("1")).await);
+    assert_eq!(subject.script.seen()[0].body, event("1"));
+}
+
+pub(crate) async fn wrong_method(bed: Bed) {
+    let subject = bed.start().await;
+    for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
+        let request = subject.head(
+            method,
+            "/callback",
+            &[("x-smartshape-token", good_token()), ("content-length", "0")],
+        );
+        assert_refused(&subject.exchange(request).await, 405, "method not allowed");
+    }
+    assert_eq!(subject.script.seen(), []);
+}
+
+pub(crate) async fn tokens_that_are_missing_or_wrong(bed: Bed) {
+    let subject = bed.start().await;
+    let length = event("1").len().to_string();
+    let missing = subject.head("POST", "/callback", &[("content-length", &length)]) + &event("1");
+    assert_refused(&subject.exchange(missing).await, 401, "unauthorized");
+    let forged = new_token("another secret");
+    assert_refused(&subject.deliver_with(&forged, "1").await, 401, "unauthorized");
+    assert_refused(&subject.deliver_with(&forged, "1").await, 401, "unauthorized");
+    assert_eq!(subject.receiver.stats().hashes, 1, "a refused token is remembered");
+    assert_eq!(subject.script.seen(), []);
+}
+
+pub(crate) async fn bodies_that_are_no_events(bed: Bed) {
+    let subject = bed.start().await;
+    let invalid_utf8 =
+        [subject.delivery("").replace("content-length: 0", "content-length: 2").as_bytes(), b"\xff\xfe"]
+            .concat();
+    assert_refused(&subject.exchange(invalid_utf8).await, 400, "body is not JSON");
+    let cut = event("1")[..50].to_owned();
+    for body in ["", "letmein", "{", cut.as_str(), "\u{feff}{}"] {
+        assert_refused(&subject.deliver(body).await, 400, "body is not JSON");
+    }
+    let doubled = event("1").replacen('{', r#"{"uuid":"2","#, 1);
+    let without = |field: &str| event("1").replacen(field, "\"other\"", 1);
+    let mut bodies = vec!["{}".to_owned(), "[]".to_owned(), "7".to_owned(), "null".to_owned(), doubled];
+    bodies.extend(
+        ["\"file\"", "\"event\"", "\"data\"", "\"owner\"", "\"runTimestamp\"", "\"uuid\""].map(without),
+    );
+    bodies.push(event("1").replace("1550824748604", "null"));
+    bodies.push(event("1").replace("\"uuid\":\"1\"", "\"uuid\":1"));
+    for body in bodies {
+        assert_refused(&subject.deliver(&body).await, 400, "body is not a SmartShape event");
+    }
+    assert_eq!(subject.script.seen(), []);
+    assert_success(&subject.deliver(&event("1")).await);
+}
+
+pub(crate) async fn failures_of_the_handler(bed: Bed) {
+    let subject = bed.start().await;
+    for (step, status) in [(Step::Fail, 500), (Step::Unavailable, 503), (Step::GiveUp, 410)] {
+        let uuid = format!("{step:?}");
+        subject.script.plan(&uuid, [step]);
+        let response = subject.deliver(&event(&uuid)).await;
+        if bed.target.answers_for_the_handler() {
+            match step {
+                Step::Fail => assert_refused(&response, 500, "event could not be handled"),
+                Step::Unavailable => {
+                    assert_refused(&response, 503, "busy, try again later");
+                    assert_eq!(response.header("retry-after"), Some("7"));
+                }
+                _ => assert_success(&response),
+            }
+        } else {
+            assert_eq!(response.status, status, "the handler's own answer");
+        }
+        let given_up = step == Step::GiveUp && bed.target.answers_for_the_handler();
+        assert_success(&subject.deliver(&event(&uuid)).await);
+        assert_eq!(subject.script.calls(&uuid), if given_up { 1 } else { 2 }, "{step:?}");
+    }
+}
+
+pub(crate) async fn neighbours_are_untouched(bed: Bed) {
+    use conformance::target::Target;
+    if bed.target == Target::HyperEndpoint {
+        return; // Bare hyper has one service and no routes.
+    }
+    let subject = bed.start().await;
+    let health = subject.exchange(subject.head("GET", "/health", &[])).await;
+    assert_eq!((health.status, health.body.as_str()), (200, "ok"));
+    for path in ["/", "/elsewhere", "/callback/more"] {
+        assert_eq!(subject.exchange(subject.head("GET", path, &[])).await.status, 404, "{path}");
+        let posted =
+            subject.head("POST", path, &[("x-smartshape-token", good_token()), ("content-length", "0")]);
+        assert_eq!(subject.exchange(posted).await.status, 404, "{path}");
+    }
+    assert_eq!(subject.receiver.stats().refused, 0);
+}
+
+pub(crate) async fn connections_are_kept(bed: Bed) {
+    let subject = bed.start().await;
+    let mut client = subject.connect().await;
+    client.send(subject.delivery(&event("1")) + &subject.delivery(&event("2"))).await;
+    assert_success(&client.response().await);
+    assert_success(&client.response().await);
+    client.send(subject.delivery(&event("3"))).await;
+    assert_success(&client.response().await);
+    assert_eq!(subject.script.seen().len(), 3);
+}

@@ -1,0 +1,189 @@
+//! When and how much of a body is read.
+
+use conformance::bed::{
+    Bed, Subject, assert_refused, assert_success, event, event_of_length, good_token, new_token,
+};
+use std::time::Duration;
+
+const MIB: usize = 1024 * 1024;
+
+fn head(subject: &Subject, token: &str, headers: &[(&str, &str)]) -> String {
+    subject.head("POST", "/callback", &[&[("x-smartshape-token", token)], headers].concat())
+}
+
+/// A body in chunked coding.
+fn chunked(body: &str) -> String {
+    let parts = body
+        .as_bytes()
+        .chunks(100_000)
+        .map(|part| format!("{:x}\r\n{}\r\n", part.len(), std::str::from_utf8(part).unwrap()));
+    parts.collect::<String>() + "0\r\n\r\n"
+}
+
+pub(crate) async fn refused_before_the_body(bed: Bed) {
+    let subject = bed.start().await;
+    let forged = new_token("another secret");
+    let costly = good_token().replacen("$04$", "$31$", 1);
+    for token in ["letmein", forged.as_str(), costly.as_str()] {
+        for framing in [("content-length", "40000000"), ("transfer-encoding", "chunked")] {
+            let mut client = subject.connect().await;
+            client.send(head(&subject, token, &[framing])).await;
+            assert_refused(&client.response().await, 401, "unauthorized");
+        }
+    }
+    let mut client = subject.connect().await;
+    client.send(head(&subject, good_token(), &[("content-length", "52428801")])).await;
+    assert_refused(&client.response().await, 413, "body too large");
+    let mut client = subject.connect().await;
+    client.send(subject.head("PUT", "/callback", &[("content-length", "40000000")])).await;
+    assert_refused(&client.response().await, 405, "method not allowed");
+}
+
+pub(crate) async fn rest_of_a_refused_body(bed: Bed) {
+    let subject = bed.start().await;
+    for framing in [("content-length", "50000000000"), ("transfer-encoding", "chunked")] {
+        let mut client = subject.connect().await;
+        client.send(subject.head("POST", "/callback", &[framing])).await;
+        let response = client.response().await;
+        assert!(matches!(response.status, 401 | 413), "{response:?}");
+        let chunk = format!("{:x}\r\n{}\r\n", MIB, "x".repeat(MIB));
+        let mut swallowed = 0;
+        // What fits into the sockets' buffers is sent, whether somebody reads it or not.
+        while swallowed < 200 && client.try_send(&chunk).await.is_ok() {
+            swallowed += 1;
+        }
+        assert!(swallowed < 50, "{framing:?}: {swallowed} MiB were taken after the refusal");
+    }
+}
+
+pub(crate) async fn expect_continue(bed: Bed) {
+    let subject = bed.start().await;
+    let expecting = [("content-length", "2"), ("expect", "100-continue")];
+    let mut client = subject.connect().await;
+    client.send(head(&subject, "letmein", &expecting)).await;
+    let first = client.response().await;
+    let refusal = if bed.target.continues_unasked() {
+        assert_eq!(first.status, 100);
+        client.response().await
+    } else {
+        first
+    };
+    assert_refused(&refusal, 401, "unauthorized");
+
+    let body = event("1");
+    let mut client = subject.connect().await;
+    let length = body.len().to_string();
+    client
+        .send(head(&subject, good_token(), &[("content-length", &length), ("expect", "100-continue")]))
+        .await;
+    assert_eq!(client.response().await.status, 100);
+    client.send(&body).await;
+    assert_success(&client.response().await);
+}
+
+pub(crate) async fn limits(bed: Bed) {
+    let limit = 200_000;
+    let subject = bed.start_with(|builder| builder.body_limit_bytes(limit as u64)).await;
+    assert_success(&subject.deliver(&event_of_length("1", limit)).await);
+    let over = event_of_length("2", limit + 1);
+    assert_refused(&subject.deliver(&over).await, 413, "body too large");
+    let chunking = head(&subject, good_token(), &[("transfer-encoding", "chunked")]);
+    assert_success(&subject.exchange(chunking.clone() + &chunked(&event_of_length("3", limit))).await);
+    assert_refused(&subject.exchange(chunking + &chunked(&over)).await, 413, "body too large");
+    let seen: Vec<_> = subject.script.seen().into_iter().map(|seen| (seen.uuid, seen.body.len())).collect();
+    assert_eq!(seen, [("1".to_owned(), limit), ("3".to_owned(), limit)]);
+}
+
+pub(crate) async fn lying_lengths(bed: Bed) {
+    let subject = bed.start().await;
+    let body = event("1");
+    // Less than declared, then nothing more: no whole body, so nothing is handled.
+    let more = (body.len() + 10).to_string();
+    let mut client = subject.connect().await;
+    client.send(head(&subject, good_token(), &[("content-length", &more)]) + &body).await;
+    client.half_close().await;
+    if let Some(answer) = client.try_response().await {
+        assert_refused(&answer, 400, "incomplete body");
+    }
+    assert_eq!(subject.script.seen(), []);
+    // More than declared: the rest is no part of the body, and no request either.
+    let mut client = subject.connect().await;
+    client.send(subject.delivery(&body) + "garbage\r\n\r\n").await;
+    assert_success(&client.response().await);
+    assert_eq!(subject.script.seen()[0].body, body);
+    // No number, two numbers, or none that can be: never handled.
+    for lengths in [&["ten"][..], &["-1"], &["10", "11"], &["99999999999999999999999"]] {
+        let lengths: Vec<_> = lengths.iter().map(|length| ("content-length", *length)).collect();
+        let mut client = subject.connect().await;
+        client.send(head(&subject, good_token(), &lengths) + &event("2")).await;
+        assert_eq!(client.response().await.status, 400, "{lengths:?}");
+    }
+    assert_eq!(subject.script.seen().len(), 1);
+}
+
+pub(crate) async fn three_megabytes(bed: Bed) {
+    let subject = bed.start().await;
+    let body = event_of_length("1", 3 * MIB);
+    assert_success(&subject.deliver(&body).await);
+    assert!(subject.script.seen()[0].body == body);
+}
+
+pub(crate) async fn byte_budget(bed: Bed) {
+    let size = MIB;
+    let limits = |builder: smartshape_webhook::ReceiverBuilder| {
+        builder.body_limit_bytes(size as u64).byte_budget_bytes(4 * size as u64)
+    };
+    let subject = bed.start_with(limits).await;
+    assert_success(&subject.deliver(&event("warm")).await);
+    // Four bodies that are declared and not sent take the whole budget.
+    let mut holders = Vec::new();
+    let declared = size.to_string();
+    for number in 0..64 {
+        let body = event_of_length(&format!("{number:04}"), size);
+        let mut client = subject.connect().await;
+        client.send(head(&subject, good_token(), &[("content-length", &declared)])).await;
+        holders.push((client, body));
+    }
+    let mut refused = 0;
+    let mut waiting: Vec<_> = Vec::new();
+    for (mut client, body) in holders {
+        // Exactly four are waited for; who is refused says so without a byte of the body.
+        let answer = tokio::time::timeout(
+            Duration::from_millis(if refused == 60 { 1 } else { 200 }),
+            client.response(),
+        );
+        match answer.await {
+            Ok(answer) => {
+                assert_refused(&answer, 503, "busy, try again later");
+                refused += 1;
+            }
+            Err(_) => waiting.push((client, body)),
+        }
+    }
+    assert_eq!((refused, waiting.len()), (60, 4));
+    for (client, body) in &mut waiting {
+        client.send(&body).await;
+        assert_success(&client.response().await);
+    }
+    for number in 0..8 {
+        assert_success(&subject.deliver(&event_of_length(&format!("again{number}"), size)).await);
+    }
+    let chunking = head(&subject, good_token(), &[("transfer-encoding", "chunked")]);
+    assert_success(&subject.exchange(chunking + &chunked(&event_of_length("chunked", size))).await);
+}
+
+pub(crate) async fn stalled_body(bed: Bed) {
+    let subject = bed.start_with(|builder| builder.body_stall(Duration::from_millis(50))).await;
+    let body = event("1");
+    let length = body.len().to_string();
+    for sent in [0, 1, body.len() - 1] {
+        let mut client = subject.connect().await;
+        client.send(head(&subject, good_token(), &[("content-length", &length)]) + &body[..sent]).await;
+        assert_refused(&client.response().await, 408, "body took too long");
+    }
+    assert_eq!((subject.script.seen().len(), subject.receiver.stats().at_work), (0, 0));
+    let whole = bed.start_with(|builder| builder.body_deadline(Duration::from_millis(50))).await;
+    let mut client = whole.connect().await;
+    client.send(head(&whole, good_token(), &[("content-length", &length)])).await;
+    assert_refused(&client.response().await, 408, "body took too long");
+}

@@ -1,0 +1,84 @@
+//! What the handler sees of events of every form.
+
+use conformance::bed::{Bed, assert_refused, assert_success, event, good_token};
+use smartshape_fake::{EventPayload, sample_text};
+use smartshape_webhook::{EventKind, OnMismatch};
+
+pub(crate) async fn the_nine_samples(bed: Bed) {
+    let subject = bed.start().await;
+    for kind in EventKind::ALL {
+        assert_success(&subject.deliver(sample_text(kind)).await);
+        let seen = subject.script.seen().pop().unwrap();
+        assert_eq!((seen.event.as_str(), seen.body.as_str()), (kind.as_str(), sample_text(kind)));
+        assert_eq!(seen.uuid, EventPayload::exact_sample(kind).uuid());
+    }
+}
+
+pub(crate) async fn envelopes_in_every_form(bed: Bed) {
+    let subject = bed.start().await;
+    let escaped = r#"{"\u0066ile":"caf\u00e9","event":"file\u005fuploaded","data":{},"owner":"o","runTimestamp":1,"uuid":"\u0031"}"#;
+    let bodies = [
+        escaped.to_owned(),
+        event("5c6fb52c194afb281976f5e4"),
+        event("float").replace("1550824748604", "1550824748604.0"),
+        event("text").replace("1550824748604", "\"2019-02-22T08:39:08.604Z\""),
+        event("huge").replace("1550824748604", "1e400000"),
+        event("person").replace("\"test@smartshape.io\"", r#"{"id":"5c6f","username":"Zoé"}"#),
+        event("more").replace("\"data\"", "\"retry\":1,\"data\""),
+        format!(" \r\n\t{} ", event("space")),
+        event("digits").replace("{\"name\":\"a\"}", "{\"size\":100,\"more\":18446744073709551616e2}"),
+        event("deep").replace(
+            "{\"name\":\"a\"}",
+            &format!("{{\"more\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000)),
+        ),
+    ];
+    for (count, body) in bodies.iter().enumerate() {
+        assert_success(&subject.deliver(body).await);
+        let seen = subject.script.seen();
+        assert_eq!((seen.len(), &seen[count].body), (count + 1, body));
+        assert_eq!(seen[count].event, "file_uploaded");
+    }
+}
+
+pub(crate) async fn drift_reaches_the_handler(bed: Bed) {
+    use conformance::target::Target;
+    let subject = bed.start().await;
+    let unknown = event("1").replace("file_uploaded", "file_deleted");
+    let undecoded = event("2").replace("{\"name\":\"a\"}", "{\"size\":\"large\"}");
+    for (body, expected) in [(unknown, "unknown"), (undecoded, "undecoded")] {
+        assert_success(&subject.deliver(&body).await);
+        let seen = subject.script.seen().pop().unwrap();
+        assert_eq!(seen.body, body);
+        if bed.target != Target::AxumPlain {
+            assert_eq!(seen.event, expected);
+        }
+    }
+    let decoded = if bed.target == Target::AxumPlain { 0 } else { 2 };
+    assert_eq!(subject.receiver.stats().drifted, decoded, "acknowledged drift is counted");
+}
+
+pub(crate) async fn narrow_door(bed: Bed) {
+    if !bed.target.has_typed_route() {
+        return; // Only extractors have one.
+    }
+    let other = event("1").replace("file_uploaded", "file_optimized");
+    let undecodable = event("2").replace("{\"name\":\"a\"}", "[]");
+    let subject = bed.start().await;
+    let typed = |body: &str| subject.delivery(body).replace("/callback", "/typed");
+    for body in [&other, &undecodable] {
+        assert_refused(&subject.exchange(typed(body)).await, 422, "event not accepted here");
+    }
+    assert_eq!(subject.script.seen(), []);
+    assert_success(&subject.exchange(typed(&event("3"))).await);
+    assert_eq!(subject.script.seen()[0].body, r#"{"name":"a"}"#);
+    assert_success(&subject.deliver(&other).await);
+    assert_eq!(subject.script.calls("1"), 1, "a refused event stays new");
+
+    let lenient = bed.start_with(|builder| builder.on_mismatch(OnMismatch::Acknowledge)).await;
+    for body in [&other, &undecodable, &other] {
+        assert_success(&lenient.exchange(lenient.delivery(body).replace("/callback", "/typed")).await);
+    }
+    assert_eq!(lenient.script.seen(), []);
+    assert_eq!(lenient.receiver.stats().duplicates, 1, "a given up event is done");
+    let _ = good_token();
+}

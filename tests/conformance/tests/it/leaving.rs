@@ -1,0 +1,105 @@
+//! Senders that hang up, and servers that stop.
+
+use conformance::bed::{Bed, assert_refused, assert_success, event};
+use std::time::Duration;
+
+pub(crate) async fn handler_outlives_the_sender(bed: Bed) {
+    if !bed.target.outlives_the_sender() {
+        return; // `leaving_frees_or_finishes` says what these do.
+    }
+    for reset in [true, false] {
+        let subject = bed.start().await;
+        subject.script.hold();
+        let mut client = subject.connect().await;
+        client.send(subject.delivery(&event("1"))).await;
+        subject.script.started(1).await;
+        if reset {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        let mut retry = subject.connect().await;
+        retry.send(subject.delivery(&event("1"))).await;
+        while subject.receiver.stats().duplicates < 1 {
+            tokio::task::yield_now().await;
+        }
+        subject.script.let_go(1);
+        assert_success(&retry.response().await);
+        assert_success(&subject.deliver(&event("1")).await);
+        assert_eq!(subject.script.calls("1"), 1);
+    }
+}
+
+pub(crate) async fn leaving_frees_or_finishes(bed: Bed) {
+    let subject = bed.start().await;
+    subject.script.hold();
+    let mut client = subject.connect().await;
+    client.send(subject.delivery(&event("1"))).await;
+    subject.script.started(1).await;
+    client.reset();
+    // Whether the handler was cancelled or runs to its end, a retry is handled or answered.
+    subject.script.let_go(1);
+    subject.script.ended(1).await;
+    while subject.receiver.stats().at_work > 0 {
+        tokio::task::yield_now().await;
+    }
+    subject.script.let_go(1);
+    assert_success(&subject.deliver(&event("1")).await);
+    let calls = subject.script.calls("1");
+    assert!(calls == 1 || (calls == 2 && !bed.target.outlives_the_sender()), "{calls} calls");
+}
+
+pub(crate) async fn places_are_bounded(bed: Bed) {
+    let places = 8;
+    let subject = bed.start_with(|builder| builder.max_at_work(places)).await;
+    assert_success(&subject.deliver(&event("warm")).await);
+    subject.script.hold();
+    let mut held = Vec::new();
+    for number in 0..places {
+        let mut client = subject.connect().await;
+        client.send(subject.delivery(&event(&format!("held{number}")))).await;
+        held.push(client);
+    }
+    subject.script.started(places + 1).await;
+    assert_refused(&subject.deliver(&event("over")).await, 503, "busy, try again later");
+    for number in 0..500 {
+        let mut client = subject.connect().await;
+        client.send(subject.delivery(&event(&format!("{number}")))).await;
+        client.reset();
+    }
+    assert_refused(&subject.deliver(&event("over")).await, 503, "busy, try again later");
+    assert_eq!((subject.receiver.stats().at_work, subject.script.most_at_once()), (places, places));
+    subject.script.let_go(10_000);
+    for client in &mut held {
+        assert_success(&client.response().await);
+    }
+    // Those that left may still take places for a moment.
+    while subject.deliver(&event("after")).await.status == 503 {
+        tokio::task::yield_now().await;
+    }
+    assert!(subject.script.most_at_once() <= places);
+    assert_eq!(subject.script.calls("after"), 1);
+}
+
+pub(crate) async fn draining(bed: Bed) {
+    let subject = bed.start().await;
+    assert_success(&subject.deliver(&event("warm")).await);
+    assert_eq!(subject.receiver.stats().at_work, 0);
+    subject.script.hold();
+    let mut client = subject.connect().await;
+    client.send(subject.delivery(&event("1"))).await;
+    subject.script.started(2).await;
+    assert_eq!(subject.receiver.drain(Duration::from_millis(1)).await, 1, "one is still at work");
+    assert_refused(&subject.deliver(&event("2")).await, 503, "busy, try again later");
+
+    let receiver = subject.receiver.clone();
+    if bed.target.outlives_the_sender() {
+        client.reset();
+        subject.script.let_go(1);
+    } else {
+        subject.script.let_go(1);
+        assert_success(&client.response().await);
+    }
+    assert_eq!(receiver.drain(Duration::from_secs(60)).await, 0);
+    assert_eq!(receiver.stats().acknowledged, 2, "what was at work was finished");
+}

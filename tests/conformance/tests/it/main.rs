@@ -1,0 +1,65 @@
+//! The conformance table: every case on every target, over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail the test"
+)]
+
+mod answers;
+mod bodies;
+mod duplicates;
+mod events;
+mod leaving;
+mod secrets;
+mod tokens;
+mod traps;
+
+use conformance::bed::Bed;
+use conformance::target::Target;
+
+/// One module of tests for each target, with one test for each case.
+macro_rules! table {
+    ($($name:ident: $target:ident;)*) => {$(
+        mod $name {
+            use super::*;
+
+            const TARGET: Target = Target::$target;
+
+            cases! {
+                answers: success_is_byte_for_byte, wrong_method, tokens_that_are_missing_or_wrong,
+                    bodies_that_are_no_events, failures_of_the_handler, neighbours_are_untouched,
+                    connections_are_kept;
+                tokens: every_prefix, vectors_of_other_implementations, header_in_any_case, repeated_tokens,
+                    malformed_tokens_cost_nothing, costly_tokens_cost_nothing, one_hash_for_many_askers;
+                events: the_nine_samples, envelopes_in_every_form, drift_reaches_the_handler, narrow_door;
+                bodies: refused_before_the_body, rest_of_a_refused_body, expect_continue, limits, lying_lengths,
+                    three_megabytes, byte_budget, stalled_body;
+                duplicates: after_success, after_failure, while_the_first_succeeds, while_the_first_fails,
+                    while_the_first_panics, too_many_wait, keys_have_three_parts;
+                leaving: handler_outlives_the_sender, leaving_frees_or_finishes, places_are_bounded, draining;
+                secrets: rotation, scope, names;
+            }
+        }
+    )*};
+}
+
+macro_rules! cases {
+    ($($module:ident: $($case:ident),*;)*) => {$($(
+        #[test]
+        fn $case() {
+            Bed::run(TARGET, $module::$case);
+        }
+    )*)*};
+}
+
+table! {
+    axum_endpoint: AxumEndpoint;
+    axum_extractor: AxumExtractor;
+    axum_plain: AxumPlain;
+    hyper_endpoint: HyperEndpoint;
+    actix_endpoint: ActixEndpoint;
+    actix_extractor: ActixExtractor;
+    warp_endpoint: WarpEndpoint;
+    warp_filter: WarpFilter;
+}

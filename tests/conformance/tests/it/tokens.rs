@@ -1,0 +1,131 @@
+//! Tokens of every form.
+
+use conformance::bed::{Bed, assert_refused, assert_success, event, good_token};
+use serde_json::Value;
+use smartshape_webhook::{NamedSecret, Receiver, Secret};
+
+pub(crate) async fn every_prefix(bed: Bed) {
+    let subject = bed.start().await;
+    for (uuid, prefix) in ["$2a$", "$2b$", "$2y$"].iter().enumerate() {
+        let token = good_token().replacen("$2b$", prefix, 1);
+        assert_success(&subject.deliver_with(&token, &uuid.to_string()).await);
+    }
+    let token = good_token().replacen("$2b$", "$2x$", 1);
+    assert_refused(&subject.deliver_with(&token, "x").await, 401, "unauthorized");
+}
+
+pub(crate) async fn vectors_of_other_implementations(bed: Bed) {
+    let vectors: Vec<Value> = serde_json::from_str(include_str!("../../vectors/tokens.json")).unwrap();
+    assert_eq!(vectors.len(), 16);
+    let mut secrets: Vec<&str> = vectors.iter().map(|vector| vector["secret"].as_str().unwrap()).collect();
+    secrets.sort_unstable();
+    secrets.dedup();
+    let named =
+        |(index, plain): (usize, &&str)| NamedSecret::new(index.to_string(), Secret::new(*plain).unwrap());
+    let secrets: Vec<NamedSecret> = secrets.iter().enumerate().map(named).collect();
+    let builder =
+        secrets.iter().fold(Receiver::builder(), |builder, secret| builder.named_secret(secret.clone()));
+    let subject =
+        bed.start_receiver(builder.hash_wait(std::time::Duration::from_secs(30)).build().unwrap()).await;
+    for (number, vector) in vectors.iter().enumerate() {
+        let response = subject.deliver_with(vector["token"].as_str().unwrap(), &number.to_string()).await;
+        assert_eq!(response.status, 200, "{vector}");
+    }
+}
+
+pub(crate) async fn header_in_any_case(bed: Bed) {
+    let subject = bed.start().await;
+    for (uuid, name) in ["X-Smartshape-Token", "X-SMARTSHAPE-TOKEN", "x-smartShape-token"].iter().enumerate()
+    {
+        let request = subject.delivery(&event(&uuid.to_string())).replace("x-smartshape-token", name);
+        assert_success(&subject.exchange(request).await);
+    }
+}
+
+pub(crate) async fn repeated_tokens(bed: Bed) {
+    let subject = bed.start().await;
+    let body = event("1");
+    let length = body.len().to_string();
+    let request = |first: &str, second: &str| {
+        let headers =
+            [("x-smartshape-token", first), ("content-length", &length), ("X-Smartshape-Token", second)];
+        subject.head("POST", "/callback", &headers) + &body
+    };
+    let other = good_token().replacen("$2b$", "$2a$", 1);
+    for (first, second) in [(good_token(), other.as_str()), (good_token(), ""), ("", good_token())] {
+        assert_refused(&subject.exchange(request(first, second)).await, 401, "unauthorized");
+    }
+    assert_eq!(subject.receiver.stats().hashes, 0);
+    assert_success(&subject.exchange(request(good_token(), good_token())).await);
+}
+
+pub(crate) async fn malformed_tokens_cost_nothing(bed: Bed) {
+    let subject = bed.start().await;
+    let good = good_token();
+    let long = "x".repeat(4000);
+    for token in [
+        "",
+        "letmein",
+        &good[1..],
+        &format!("{good}x"),
+        &good.replacen("$04$", "$+5$", 1),
+        &good.replacen("$04$", "$4$0", 1),
+        &good.replacen("$2b$", "$1b$", 1),
+        &format!("{}=", &good[..59]),
+        &long,
+    ] {
+        assert_refused(&subject.deliver_with(token, "1").await, 401, "unauthorized");
+    }
+    // Bytes that are no ASCII, in 60 bytes and in 60 characters.
+    for (at, with) in [(10, "é".as_bytes()), (10, b"\xff")] {
+        let token = [&good.as_bytes()[..at], with, &good.as_bytes()[at + with.len()..]].concat();
+        let request = subject.delivery_with("@", &event("1"));
+        let (before, after) = request.split_once('@').unwrap();
+        let (after_host, rest) = (after, "");
+        let request = [before.as_bytes(), &token, after_host.as_bytes(), rest.as_bytes()].concat();
+        assert_refused(&subject.exchange(request).await, 401, "unauthorized");
+    }
+    // A NUL is no part of a header: every framework refuses the request itself.
+    let with_nul = subject.delivery_with(&good.replacen('$', "\0", 1), &event("1"));
+    let mut client = subject.connect().await;
+    client.send(with_nul).await;
+    let answer = client.try_response().await;
+    assert!(answer.is_none_or(|answer| answer.status == 400));
+    assert_eq!(subject.receiver.stats().hashes, 0);
+    assert_eq!(subject.script.seen(), []);
+}
+
+pub(crate) async fn costly_tokens_cost_nothing(bed: Bed) {
+    let subject = bed.start().await;
+    for cost in ["$03$", "$00$", "$13$", "$31$", "$32$", "$99$"] {
+        let token = good_token().replacen("$04$", cost, 1);
+        assert_refused(&subject.deliver_with(&token, "1").await, 401, "unauthorized");
+    }
+    assert_eq!(subject.receiver.stats().hashes, 0);
+    let lower = bed.start_with(|builder| builder.max_cost(5)).await;
+    assert_refused(
+        &lower.deliver_with(&good_token().replacen("$04$", "$06$", 1), "1").await,
+        401,
+        "unauthorized",
+    );
+    assert_eq!(lower.receiver.stats().hashes, 0);
+}
+
+pub(crate) async fn one_hash_for_many_askers(bed: Bed) {
+    let subject = bed.start().await;
+    // The first one asks and leaves.
+    let mut first = subject.connect().await;
+    first.send(subject.delivery(&event("first"))).await;
+    first.reset();
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        clients.push(subject.connect().await);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(subject.delivery(&event(&number.to_string()))).await;
+    }
+    for client in &mut clients {
+        assert_success(&client.response().await);
+    }
+    assert_eq!(subject.receiver.stats().hashes, 1);
+}
