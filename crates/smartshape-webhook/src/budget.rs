@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A shared number of bytes, from which bodies reserve before they are read.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
+    total: u64,
     free: AtomicU64,
 }
 
@@ -22,7 +23,7 @@ pub(crate) struct Exhausted;
 
 impl ByteBudget {
     pub(crate) fn new(bytes: u64) -> Arc<Self> {
-        Arc::new(Self { free: AtomicU64::new(bytes) })
+        Arc::new(Self { total: bytes, free: AtomicU64::new(bytes) })
     }
 
     /// Reserves at once or not at all: waiting with half a body in hand could block for ever.
@@ -30,6 +31,10 @@ impl ByteBudget {
         let mut reservation = Reservation { budget: Arc::clone(self), bytes: 0 };
         reservation.grow(bytes)?;
         Ok(reservation)
+    }
+
+    pub(crate) fn reserved(&self) -> u64 {
+        self.total - self.free.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]

@@ -66,6 +66,13 @@ impl Target {
         matches!(self, Self::ActixEndpoint | Self::ActixExtractor)
     }
 
+    /// Whether the framework goes on reading for a while after an early answer, so that the answer
+    /// is not lost: actix-web does, for its `client_disconnect_timeout` (1 s).
+    #[must_use]
+    pub fn lingers(self) -> bool {
+        matches!(self, Self::ActixEndpoint | Self::ActixExtractor)
+    }
+
     /// Starts a server on a free port.
     pub async fn start(self, receiver: Receiver, script: Script) -> Server {
         match self {

@@ -205,7 +205,7 @@ impl Receiver {
     /// Counters since the start, for health checks and tests.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.report.stats(self.at_work(), self.0.verifier.hashes())
+        self.0.report.stats(self.at_work(), self.0.budget.reserved(), self.0.verifier.hashes())
     }
 
     /// Takes an `E` out of a delivery, by [`OnMismatch`] where that fails.

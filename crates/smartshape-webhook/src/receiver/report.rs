@@ -21,6 +21,8 @@ const FIELD_CHARS: usize = 100;
 pub struct Stats {
     /// Deliveries at work now.
     pub at_work: usize,
+    /// Bytes that bodies take, or have reserved, of the byte budget now.
+    pub reserved_bytes: u64,
     /// Deliveries handled and acknowledged.
     pub acknowledged: u64,
     /// Deliveries whose handler failed, panicked or was dropped.
@@ -46,10 +48,11 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn stats(&self, at_work: usize, hashes: u64) -> Stats {
+    pub(super) fn stats(&self, at_work: usize, reserved_bytes: u64, hashes: u64) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             at_work,
+            reserved_bytes,
             acknowledged: read(&self.acknowledged),
             failed: read(&self.failed),
             duplicates: read(&self.duplicates),

@@ -1,1 +1,238 @@
 //! The receive path without a framework.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use smartshape_webhook::{
+    Answer, BoxHandler, ClaimState, ConfigError, Delivery, DeliveryKey, Dispatch, Event, EventKind,
+    FileOptimized, FileUploaded, Handler, HandlerError, Head, Holder, NamedSecret, Receiver, ReceiverBuilder,
+    RefusalKind, Secret, SeenStore, StoreError, StoreFuture,
+};
+
+const SECRET: &str = "the secret of these tests";
+
+fn body(event: &str, data: &str) -> String {
+    format!(r#"{{"file":"5c6f","event":"{event}","data":{data},"owner":"o","runTimestamp":1,"uuid":"u"}}"#)
+}
+
+fn builder() -> ReceiverBuilder {
+    Receiver::builder().secret(Secret::new(SECRET).unwrap()).hash_wait(Duration::from_secs(60))
+}
+
+async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> Answer {
+    let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
+    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
+    receiver.serve(&head, body, Arc::new(handler)).await
+}
+
+async fn nothing(_: Delivery) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+/// A store that several receivers share, as several processes would.
+#[derive(Clone, Default)]
+struct SharedStore {
+    states: Arc<Mutex<HashMap<DeliveryKey, (Holder, bool)>>>,
+    broken: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl SharedStore {
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut HashMap<DeliveryKey, (Holder, bool)>) -> T,
+    ) -> StoreFuture<'_, T> {
+        let broken = self.broken.load(Ordering::SeqCst);
+        let outcome =
+            if broken { Err(StoreError::new("gone")) } else { Ok(work(&mut self.states.lock().unwrap())) };
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            outcome
+        })
+    }
+}
+
+impl SeenStore for SharedStore {
+    fn claim(&self, key: DeliveryKey, holder: Holder, _: Duration) -> StoreFuture<'_, ClaimState> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.run(|states| match states.get(&key) {
+            None => {
+                states.insert(key, (holder, false));
+                ClaimState::New
+            }
+            Some((_, true)) => ClaimState::Done,
+            Some((_, false)) => ClaimState::InFlight,
+        })
+    }
+
+    fn complete(&self, key: DeliveryKey, holder: Holder) -> StoreFuture<'_, ()> {
+        self.run(|states| {
+            states.insert(key, (holder, true));
+        })
+    }
+
+    fn release(&self, key: DeliveryKey, holder: Holder) -> StoreFuture<'_, ()> {
+        self.run(|states| {
+            if states.get(&key).is_some_and(|(current, done)| *current == holder && !done) {
+                states.remove(&key);
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn two_receivers_of_one_store_handle_an_event_once() {
+    let store = SharedStore::default();
+    let (one, two) =
+        (builder().seen_store(store.clone()).build().unwrap(), builder().seen_store(store).build().unwrap());
+    let calls = Arc::new(AtomicUsize::new(0));
+    for receiver in [&one, &two, &one] {
+        let calls = Arc::clone(&calls);
+        let handler = move |_: Delivery| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            async { Ok(()) }
+        };
+        assert_eq!(serve(receiver, body("file_uploaded", "{}"), handler).await.status(), 200);
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_claim_of_another_process_is_waited_for() {
+    let store = SharedStore::default();
+    let key = DeliveryKey::new("u", "file_uploaded", "o");
+    let elsewhere = Holder::new(1);
+    store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
+    let receiver = builder().seen_store(store.clone()).build().unwrap();
+    let waiting =
+        tokio::spawn(async move { serve(&receiver, body("file_uploaded", "{}"), nothing).await.status() });
+    while store.asked.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
+    }
+    store.complete(key, elsewhere).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), 200);
+
+    let impatient = builder().seen_store(SharedStore::default()).duplicate_wait(Duration::from_millis(1));
+    let store = SharedStore::default();
+    store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
+    let receiver = impatient.seen_store(store).build().unwrap();
+    let answer = serve(&receiver, body("file_uploaded", "{}"), nothing).await;
+    assert_eq!(answer.refusal().unwrap().kind(), RefusalKind::DuplicateUnfinished);
+}
+
+#[tokio::test]
+async fn a_broken_store_is_no_success_and_a_failed_handler_gives_back() {
+    let store = SharedStore::default();
+    let receiver = builder().seen_store(store.clone()).build().unwrap();
+    store.broken.store(true, Ordering::SeqCst);
+    let answer = serve(&receiver, body("file_uploaded", "{}"), nothing).await;
+    assert_eq!(answer.refusal().unwrap().kind(), RefusalKind::StoreUnavailable);
+    store.broken.store(false, Ordering::SeqCst);
+
+    let failing = |_: Delivery| async { Err("failed".into()) };
+    // The claim that could not be made is given back behind the answer's back.
+    while serve(&receiver, body("file_uploaded", "{}"), failing).await.status() != 500 {
+        tokio::task::yield_now().await;
+    }
+    // And so is that of a handler that failed; wait for it.
+    while !store.states.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    while serve(&receiver, body("file_uploaded", "{}"), nothing).await.status() != 200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.states.lock().unwrap().values().filter(|(_, done)| *done).count(), 1);
+}
+
+#[tokio::test]
+async fn a_dispatcher_calls_the_right_handler() {
+    for (name, data, expected) in [
+        ("file_uploaded", r#"{"name":"a"}"#, "uploaded a"),
+        ("file_optimized", "{}", "optimized"),
+        ("annotation_created", "{}", "otherwise annotation_created"),
+        ("file_deleted", "{}", "otherwise file_deleted"),
+        ("file_uploaded", "[]", "otherwise file_uploaded"),
+    ] {
+        let seen = Arc::new(Mutex::new(String::new()));
+        let note = |seen: &Arc<Mutex<String>>| {
+            let seen = Arc::clone(seen);
+            move |text: String| seen.lock().unwrap().push_str(&text)
+        };
+        let (uploaded, optimized, otherwise) = (note(&seen), note(&seen), note(&seen));
+        let handler = Dispatch::new()
+            .on(move |file: FileUploaded, _| {
+                uploaded(format!("uploaded {}", file.name.clone().unwrap_or_default()));
+                async { Ok(()) }
+            })
+            .on(move |_: FileOptimized, _| {
+                optimized("optimized".to_owned());
+                async { Ok(()) }
+            })
+            .otherwise(move |delivery: Delivery| {
+                otherwise(format!("otherwise {}", delivery.event_name()));
+                async { Ok(()) }
+            });
+        let receiver = builder().build().unwrap();
+        assert_eq!(serve(&receiver, body(name, data), BoxHandler::new(handler)).await.status(), 200);
+        assert_eq!(*seen.lock().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn deliveries_know_their_circumstances() {
+    let receiver = builder().build().unwrap();
+    let exact = body("file_uploaded", "{ \"size\": 1e2 }");
+    let expected = exact.clone();
+    let handler = move |delivery: Delivery| {
+        let expected = expected.clone();
+        async move {
+            assert_eq!(delivery.raw(), expected.as_bytes());
+            assert_eq!(delivery.to_json_line(), expected.replace("{ \"size\": 1e2 }", "{\"size\":1e2}"));
+            assert_eq!(serde_json::to_string(&delivery)?, expected);
+            assert_eq!(delivery.data::<HashMap<String, f64>>()?["size"], 100.0);
+            assert_eq!(delivery.raw_data().as_str(), "{ \"size\": 1e2 }");
+            assert_eq!((delivery.secret_name(), delivery.attempt()), (Some("default"), 1));
+            assert_eq!(delivery.key(), DeliveryKey::new("u", "file_uploaded", "o"));
+            assert_eq!(delivery.kind(), Some(EventKind::FileUploaded));
+            assert!(matches!(delivery.event(), Event::FileUploaded(file) if file.size == Some(100)));
+            assert_eq!(delivery.triggered_at().map(|time| time.as_millisecond()), Some(1));
+            Ok(())
+        }
+    };
+    assert_eq!(serve(&receiver, exact, handler).await.status(), 200);
+}
+
+#[test]
+fn impossible_settings_are_named() {
+    let secret = |name: &str| NamedSecret::new(name, Secret::generate().unwrap());
+    let error = |builder: ReceiverBuilder| builder.build().unwrap_err();
+    assert_eq!(error(Receiver::builder()), ConfigError::NoSecret);
+    let many =
+        (0..9).fold(Receiver::builder(), |builder, number| builder.named_secret(secret(&number.to_string())));
+    assert_eq!(error(many), ConfigError::TooManySecrets(9));
+    assert_eq!(error(builder().named_secret(secret("default"))), ConfigError::SameName("default".to_owned()));
+    let same = NamedSecret::new("other", Secret::new(SECRET).unwrap());
+    assert_eq!(
+        error(builder().named_secret(same)),
+        ConfigError::SameSecret("default".to_owned(), "other".to_owned())
+    );
+    assert_eq!(error(builder().max_cost(3)), ConfigError::MaxCost(3));
+    assert_eq!(error(builder().max_cost(32)), ConfigError::MaxCost(32));
+    assert_eq!(error(builder().body_limit_bytes(2).byte_budget_bytes(1)), ConfigError::BodyLimitOverBudget);
+    assert_eq!(error(builder().max_at_work(0)), ConfigError::Zero("max_at_work"));
+    assert_eq!(error(builder().max_at_work(1_000_001)), ConfigError::TooManyPlaces);
+    assert_eq!(error(builder().hash_wait(Duration::ZERO)), ConfigError::Zero("hash_wait"));
+}
+
+#[test]
+fn nothing_that_holds_a_secret_shows_it() {
+    let named = NamedSecret::new("name", Secret::new(SECRET).unwrap());
+    let builder = builder();
+    let shown = format!("{named:?} {builder:?} {:?}", self::builder().build().unwrap());
+    assert!(!shown.contains(SECRET) && shown.contains("name"), "{shown}");
+}

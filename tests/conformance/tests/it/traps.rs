@@ -1,1 +1,152 @@
 //! Traps of the frameworks: documented, and pinned here so that a change is noticed.
+
+use actix_web::web;
+use axum::Router;
+use axum::routing::{get, post};
+use conformance::bed::{Bed, SECRET, assert_refused, assert_success, event, good_token, new_token};
+use conformance::script::Script;
+use conformance::target::{Server, Target};
+use conformance::wire::{Client, Response};
+use smartshape_webhook::{Delivery, Event, Receiver, Secret};
+use warp::Filter;
+
+fn receiver() -> Receiver {
+    let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
+    builder.hash_wait(std::time::Duration::from_secs(30)).build().unwrap()
+}
+
+async fn deliver(server: &Server, path: &str, token: &str, uuid: &str) -> Response {
+    let mut client = Client::connect(server.address()).await;
+    let body = event(uuid);
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nx-smartshape-token: {token}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    client.send(head + &body).await;
+    client.response().await
+}
+
+fn in_runtime(test: impl Future<Output = ()>) {
+    // The target is of no interest here.
+    Bed::run(Target::AxumEndpoint, |_| test);
+}
+
+#[test]
+fn axum_without_the_layer_is_a_500() {
+    in_runtime(async {
+        use smartshape_webhook_tower::Webhook;
+        let app = Router::new().route("/callback", post(|_: Webhook<Event>| async {}));
+        let server = Server::of_router(app).await;
+        assert_refused(&deliver(&server, "/callback", good_token(), "1").await, 500, "internal error");
+    });
+}
+
+#[test]
+fn a_layer_on_a_whole_router_answers_for_every_path() {
+    in_runtime(async {
+        let layer = smartshape_webhook_tower::WebhookLayer::new(receiver());
+        let app =
+            Router::new().route("/callback", post(|| async {})).route("/health", get(|| async { "ok" }));
+        let server = Server::of_router(app.layer(layer)).await;
+        let mut client = Client::connect(server.address()).await;
+        client.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert_refused(&client.response().await, 405, "method not allowed");
+    });
+}
+
+#[test]
+fn actix_without_app_data_is_a_500() {
+    in_runtime(async {
+        use smartshape_webhook_actix::{Acknowledgement, Webhook};
+        async fn handler(webhook: Webhook<Event>) -> Acknowledgement {
+            webhook.acknowledge().await
+        }
+        let server = Server::of_actix(|config| {
+            config.route("/callback", web::post().to(handler));
+        });
+        assert_refused(&deliver(&server, "/callback", good_token(), "1").await, 500, "internal error");
+
+        let receiver = receiver();
+        let server = Server::of_actix(move |config| {
+            config.app_data(web::Data::new(receiver.clone())).route("/callback", web::post().to(handler));
+        });
+        assert_success(&deliver(&server, "/callback", good_token(), "1").await);
+    });
+}
+
+#[test]
+fn actix_option_and_result_swallow_refusals() {
+    in_runtime(async {
+        use smartshape_webhook_actix::{Webhook, WebhookError};
+        async fn optional(webhook: Option<Webhook<Event>>) -> String {
+            format!("{}", webhook.is_some())
+        }
+        async fn result(webhook: Result<Webhook<Event>, WebhookError>) -> String {
+            format!("{}", webhook.is_ok())
+        }
+        let receiver = receiver();
+        let server = Server::of_actix(move |config| {
+            config
+                .app_data(receiver.clone())
+                .route("/optional", web::post().to(optional))
+                .route("/result", web::post().to(result));
+        });
+        for path in ["/optional", "/result"] {
+            let response = deliver(&server, path, "letmein", "1").await;
+            assert_eq!((response.status, response.body.as_str()), (200, "false"), "{path}");
+        }
+    });
+}
+
+#[test]
+fn a_receiver_for_each_actix_worker_handles_duplicates_twice() {
+    in_runtime(async {
+        let script = Script::default();
+        let seen = script.clone();
+        let server = Server::of_actix(move |config| {
+            let script = seen.clone();
+            let handler = move |delivery: Delivery| {
+                let script = script.clone();
+                async move {
+                    script.handle(&delivery).await;
+                    Ok(())
+                }
+            };
+            config.route("/callback", smartshape_webhook_actix::endpoint(receiver(), handler));
+        });
+        while script.calls("1") < 2 {
+            assert_success(&deliver(&server, "/callback", good_token(), "1").await);
+        }
+    });
+}
+
+#[test]
+fn a_refused_warp_filter_falls_through_and_an_endpoint_does_not() {
+    in_runtime(async {
+        use smartshape_webhook_warp::{Webhook, endpoint, webhook};
+        let callback = warp::path("callback").and(warp::path::end());
+        let handler = |hook: Webhook<Event>| async move { hook.acknowledge().await };
+        let fallback = warp::path!("callback").map(|| "another route");
+        let server = Server::of_filter(callback.and(webhook(receiver())).then(handler).or(fallback)).await;
+        let response = deliver(&server, "/callback", "letmein", "1").await;
+        assert_eq!((response.status, response.body.as_str()), (200, "another route"));
+
+        let endpoint = endpoint(receiver(), |_: Delivery| async { Ok(()) });
+        let server = Server::of_filter(callback.and(endpoint).or(fallback)).await;
+        assert_refused(&deliver(&server, "/callback", "letmein", "1").await, 401, "unauthorized");
+    });
+}
+
+#[test]
+fn an_unhandled_warp_rejection_shows_no_token() {
+    in_runtime(async {
+        use smartshape_webhook_warp::{Webhook, webhook};
+        let callback = warp::path("callback").and(warp::path::end());
+        let handler = |hook: Webhook<Event>| async move { hook.acknowledge().await };
+        let server = Server::of_filter(callback.and(webhook(receiver())).then(handler)).await;
+        let forged = new_token("another secret");
+        let response = deliver(&server, "/callback", &forged, "1").await;
+        assert_eq!(response.status, 500);
+        assert!(!response.body.contains(&forged[7..]) && !response.body.contains(SECRET), "{response:?}");
+    });
+}
