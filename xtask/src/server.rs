@@ -44,7 +44,8 @@ impl Server {
 
     /// Tells the server to stop (SIGTERM) and returns what it printed meanwhile, and its status.
     pub(crate) fn stop(mut self) -> Result<(Vec<String>, ExitStatus), Box<dyn Error>> {
-        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        // The shell has `kill` built in, wherever it runs.
+        Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status()?;
         let status = wait(&mut self.child)?;
         Ok((self.lines.iter().collect(), status))
     }

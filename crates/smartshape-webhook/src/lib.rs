@@ -1,8 +1,45 @@
-//! SmartShape webhooks for Rust: the framework-free core (unofficial).
+//! SmartShape webhooks: the framework-free core of a receiver (unofficial).
 //!
-//! See the adapters for how to mount it.
+//! Most people want an adapter, which re-exports all of this: `smartshape-webhook-tower` for axum
+//! and hyper, `smartshape-webhook-actix`, `smartshape-webhook-warp`.
+//!
+//! - [`Event`] and the nine typed events: lenient views, with what came in beside them.
+//! - [`Receiver`]: verifies, reads, deduplicates. [`Receiver::serve`] is all that a framework needs.
+//! - [`Handler`], [`Dispatch`], [`HandlerError`]: your side. [`Delivery`] is what it gets.
+//! - [`Secret`], [`NamedSecret`]: what the webhooks were registered with.
+//! - [`Refusal`], [`Answer`]: the one table of what is answered.
+//! - [`SeenStore`]: which deliveries were handled, for several processes at one URL.
+//!
+//! ```
+//! use smartshape_webhook::{Delivery, Event, HandlerError};
+//!
+//! async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
+//!     match delivery.event() {
+//!         Event::AttributeUpdated(event) => {
+//!             for (node, attribute) in event.attributes() {
+//!                 println!("{node}: {} is now {}", attribute.name, attribute.text());
+//!             }
+//!         }
+//!         Event::AnnotationUpdated(event) => println!("{} fields changed", event.changes().len()),
+//!         Event::Undecoded(event) => return Err(format!("{}: {}", event.kind(), event.error()).into()),
+//!         other => println!("{} is of no interest", other.name()),
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let delivery = Delivery::for_test(r#"{"file": "5c6f", "event": "attribute_updated", "owner": "test@smartshape.io",
+//!     "data": {"nodeIdToAttributes": {"5b33": {"color": "red"}}}, "runTimestamp": 1550824906016, "uuid": "43a57abb"}"#)?;
+//! assert!(on_delivery(delivery).await.is_ok());
+//! # Ok::<(), smartshape_webhook::EnvelopeError>(()) }).unwrap();
+//! ```
+//!
+//! # Crate features
+//!
+//! - `receiver` (on): everything but the event types. Without it neither bcrypt nor tokio is
+//!   needed, which suits senders and other tools.
 
-pub mod events;
+mod events;
 
 #[cfg(feature = "receiver")]
 mod answer;

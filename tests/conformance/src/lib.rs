@@ -4,6 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
     reason = "a harness of tests may fail the test"
 )]
 
@@ -12,3 +14,14 @@ pub mod log;
 pub mod script;
 pub mod target;
 pub mod wire;
+
+/// The examples of the READMEs, as tests.
+#[cfg(doctest)]
+mod readmes {
+    #[doc = include_str!("../../../README.md")]
+    struct Project;
+    #[doc = include_str!("../../../crates/smartshape-fake/README.md")]
+    struct Fake;
+    #[doc = include_str!("../../../crates/smartshape-webhook/README.md")]
+    struct Core;
+}
