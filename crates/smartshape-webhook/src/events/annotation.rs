@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 
 use super::attributes::Attributes;
 use super::ids::{AnnotationId, FileId, NodeId};
@@ -122,12 +123,23 @@ impl Point {
 }
 
 /// A color, in the two forms that occur.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Color {
     /// As in CSS: `#fff`.
     Text(String),
     /// Numbers, two in the documents seen; their meaning is not documented.
     Numbers(Vec<f64>),
+}
+
+impl<'de> Deserialize<'de> for Color {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = RawJson::deserialize(deserializer)?;
+        let color = if raw.as_str().starts_with('"') {
+            raw.decode().map(Self::Text)
+        } else {
+            raw.decode().map(Self::Numbers)
+        };
+        color.map_err(D::Error::custom)
+    }
 }

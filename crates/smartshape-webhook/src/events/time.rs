@@ -1,13 +1,24 @@
 //! Times, which come as ISO 8601 texts or as milliseconds since 1970.
 
-use std::fmt;
-
 use jiff::Timestamp;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, Error};
+use serde_json::value::RawValue;
 
 /// `#[serde(deserialize_with = …)]` for a time that may be missing or null.
+///
+/// By way of the text: what a number looks like to a visitor depends on features of `serde_json`
+/// that anybody in the program may switch on.
 pub(crate) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    deserializer.deserialize_any(TimeVisitor)
+    let Some(raw) = Option::<Box<RawValue>>::deserialize(deserializer)? else { return Ok(None) };
+    let raw = raw.get();
+    let time = match raw.as_bytes().first() {
+        Some(b'"') => from_text(&serde_json::from_str::<String>(raw).map_err(D::Error::custom)?),
+        Some(b'-' | b'0'..=b'9') => from_number(raw),
+        _ => None,
+    };
+    let shown: String = raw.chars().take(40).collect();
+    let fault = || D::Error::custom(format_args!("{shown} is no time: ISO 8601, or milliseconds since 1970"));
+    time.map(Some).ok_or_else(fault)
 }
 
 /// A time written as text: ISO 8601, or milliseconds in digits.
@@ -26,40 +37,6 @@ pub(crate) fn from_number(digits: &str) -> Option<Timestamp> {
 fn from_float(millis: f64) -> Option<Timestamp> {
     // A cast saturates, and what is out of range is refused next.
     Timestamp::from_microsecond((millis * 1000.0).round() as i64).ok().filter(|_| millis.is_finite())
-}
-
-struct TimeVisitor;
-
-impl Visitor<'_> for TimeVisitor {
-    type Value = Option<Timestamp>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a time: an ISO 8601 text, or milliseconds since 1970")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E: de::Error>(self, millis: i64) -> Result<Self::Value, E> {
-        Timestamp::from_millisecond(millis).map(Some).map_err(|_| out_of_range(&millis))
-    }
-
-    fn visit_u64<E: de::Error>(self, millis: u64) -> Result<Self::Value, E> {
-        self.visit_i64(millis.try_into().map_err(|_| out_of_range(&millis))?)
-    }
-
-    fn visit_f64<E: de::Error>(self, millis: f64) -> Result<Self::Value, E> {
-        from_float(millis).map(Some).ok_or_else(|| out_of_range(&millis))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        from_text(text).map(Some).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-    }
-}
-
-fn out_of_range<E: de::Error>(millis: &dyn fmt::Display) -> E {
-    E::custom(format_args!("{millis} ms since 1970 is no time that can be represented"))
 }
 
 #[cfg(test)]
