@@ -1,6 +1,8 @@
 //! The three example servers as processes, driven from outside, side by side.
 
 use std::error::Error;
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -54,6 +56,8 @@ pub(crate) fn run() -> Outcome {
         show(name, subjects.iter().map(case), &mut faults);
     }
     show("SIGTERM: ends with 0", subjects.into_iter().map(ends_cleanly), &mut faults);
+    let unfinished = packages.iter().map(|package| finishes(&cargo::binary(package)));
+    show("SIGTERM: a left one's work is done", unfinished, &mut faults);
     show(
         "wrong settings: one line, exit 2",
         packages.iter().map(|p| wrong_settings(&cargo::binary(p))),
@@ -188,6 +192,33 @@ fn neighbours(subject: &Subject) -> Check {
 fn ends_cleanly(subject: Subject) -> Check {
     let (unread, status) = subject.server.stop()?;
     if status.success() && unread.is_empty() { Ok(()) } else { Err(format!("{status}, {unread:?}").into()) }
+}
+
+/// SIGTERM while a handler is at work whose sender has left: it finishes, then the server ends.
+fn finishes(binary: &Path) -> Check {
+    let server = Server::start_unread(binary, SECRET)?;
+    let address = server.address;
+    // More than a pipe holds, so that printing it takes until somebody reads.
+    let event = EventPayload::sample(EventKind::FileUploaded).with_data("x".repeat(1_000_000));
+    let (body, token) = (String::from_utf8(event.to_body().to_vec())?, token(SECRET, 4, Prefix::TwoB)?);
+    let length = body.len();
+    let head = format!("POST /callback HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n");
+    let mut sender = TcpStream::connect(address)?;
+    sender.write_all(format!("{head}x-smartshape-token: {token}\r\n\r\n{body}").as_bytes())?;
+    server.output_began()?;
+    server.terminate()?;
+    // That it is not ready any more says that the signal has arrived.
+    let ready = format!("GET /ready HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    while !exchange(address, ready.as_bytes())?.starts_with("HTTP/1.1 503 ") {
+        std::thread::yield_now();
+    }
+    drop(sender);
+    server.read_output();
+    let (printed, status) = server.stop()?;
+    match printed.as_slice() {
+        [line] if line.as_bytes() == event.to_body() && status.success() => Ok(()),
+        lines => Err(format!("{} lines were printed, {status}", lines.len()).into()),
+    }
 }
 
 fn wrong_settings(binary: &Path) -> Check {

@@ -5,8 +5,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
+
+use crate::Outcome;
 
 /// No step of a healthy server takes this long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -15,12 +17,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
+    output: Output,
+    read_on: Sender<()>,
+}
+
+/// What a process prints, as it comes.
+struct Output {
+    began: Receiver<()>,
     lines: Receiver<String>,
 }
 
 impl Server {
     /// Starts `binary` on a free port and waits until it listens.
     pub(crate) fn start(binary: &Path, secret: &str) -> Result<Self, Box<dyn Error>> {
+        let server = Self::start_unread(binary, secret)?;
+        server.read_output();
+        Ok(server)
+    }
+
+    /// As [`start`](Self::start), but nobody reads what the handler prints before
+    /// [`read_output`](Self::read_output): a handler that prints much stays at work.
+    pub(crate) fn start_unread(binary: &Path, secret: &str) -> Result<Self, Box<dyn Error>> {
         let mut child = Command::new(binary)
             .env("LISTEN", "127.0.0.1:0")
             .env("SMARTSHAPE_WEBHOOK_SECRET", secret)
@@ -32,22 +49,40 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
-        let lines = lines(child.stdout.take());
-        let log = lines_until_listening(&mut child)?;
-        Ok(Self { child, address: log, lines })
+        let (read_on, wait) = channel();
+        let output = Output::of(child.stdout.take(), wait);
+        let address = wait_until_listening(&mut child)?;
+        Ok(Self { child, address, output, read_on })
+    }
+
+    /// Reads what the handler prints from now on.
+    pub(crate) fn read_output(&self) {
+        // An error means that the server has ended, which the caller will see.
+        let _ = self.read_on.send(());
+    }
+
+    /// Waits until a handler has begun to print.
+    pub(crate) fn output_began(&self) -> Outcome {
+        Ok(self.output.began.recv_timeout(PATIENCE)?)
     }
 
     /// The next line that the handler printed.
     pub(crate) fn next_line(&self) -> Option<String> {
-        self.lines.recv_timeout(PATIENCE).ok()
+        self.output.lines.recv_timeout(PATIENCE).ok()
     }
 
-    /// Tells the server to stop (SIGTERM) and returns what it printed meanwhile, and its status.
-    pub(crate) fn stop(mut self) -> Result<(Vec<String>, ExitStatus), Box<dyn Error>> {
+    /// Tells the server to stop (SIGTERM).
+    pub(crate) fn terminate(&self) -> Outcome {
         // The shell has `kill` built in, wherever it runs.
         Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status()?;
+        Ok(())
+    }
+
+    /// Tells the server to stop, and returns what it printed meanwhile, and its status.
+    pub(crate) fn stop(mut self) -> Result<(Vec<String>, ExitStatus), Box<dyn Error>> {
+        self.terminate()?;
         let status = wait(&mut self.child)?;
-        Ok((self.lines.iter().collect(), status))
+        Ok((self.output.lines.iter().collect(), status))
     }
 }
 
@@ -97,22 +132,33 @@ fn is_complete(answer: &[u8]) -> bool {
         .is_some_and(|length| body.len() >= length)
 }
 
-fn lines(output: Option<impl Read + Send + 'static>) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    if let Some(output) = output {
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
+impl Output {
+    fn of(output: Option<impl Read + Send + 'static>, wait: Receiver<()>) -> Self {
+        let (has_begun, began) = channel();
+        let (sender, lines) = channel();
+        if let Some(output) = output {
+            std::thread::spawn(move || {
+                // The first bytes only; the rest fills the pipe until somebody wants it.
+                let mut output = BufReader::with_capacity(16, output);
+                let _ = output.fill_buf();
+                // Errors mean that nobody wants to know any more.
+                let _ = has_begun.send(());
+                let _ = wait.recv();
+                for line in output.lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
                 }
-            }
-        });
+            });
+        }
+        Self { began, lines }
     }
-    receiver
 }
 
-fn lines_until_listening(child: &mut Child) -> Result<SocketAddr, Box<dyn Error>> {
-    let log = lines(child.stderr.take());
+fn wait_until_listening(child: &mut Child) -> Result<SocketAddr, Box<dyn Error>> {
+    let (read_on, wait) = channel();
+    read_on.send(())?;
+    let log = Output::of(child.stderr.take(), wait).lines;
     while let Ok(line) = log.recv_timeout(PATIENCE) {
         if let Some(address) = line.strip_prefix("listening on http://") {
             // Somebody has to go on reading, or a full pipe would stop the server.

@@ -57,9 +57,13 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
 /// Your code goes here.
 async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{}", delivery.to_json_line())?;
-    stdout.flush()?;
+    // Whoever reads our output may be slow, and an async thread must not wait for them.
+    tokio::task::spawn_blocking(move || {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{}", delivery.to_json_line())?;
+        stdout.flush()
+    })
+    .await??;
     Ok(())
 }
 
