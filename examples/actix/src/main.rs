@@ -32,6 +32,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
+    if std::env::var_os("INBOX").is_some() {
+        return Err("INBOX is set, and the durable mode is not built yet: unset it".into());
+    }
     let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
     let drained = receiver.clone();
     let app = move || {

@@ -39,6 +39,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
+    if std::env::var_os("INBOX").is_some() {
+        return Err("INBOX is set, and the durable mode is not built yet: unset it".into());
+    }
     let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
     let app = Router::new()
         .route_service("/callback", endpoint(receiver.clone(), on_delivery))

@@ -3,20 +3,32 @@
 use conformance::bed::{Bed, assert_refused, assert_success, event};
 use std::time::Duration;
 
+/// How a sender hangs up.
+#[derive(Clone, Copy)]
+enum Leave {
+    Reset,
+    Close,
+    HalfClose,
+}
+
 pub(crate) async fn handler_outlives_the_sender(bed: Bed) {
     if !bed.target.outlives_the_sender() {
         return; // `leaving_frees_or_finishes` says what these do.
     }
-    for reset in [true, false] {
+    for leave in [Leave::Reset, Leave::Close, Leave::HalfClose] {
         let subject = bed.start().await;
         subject.script.hold();
         let mut client = subject.connect().await;
         client.send(subject.delivery(&event("1"))).await;
         subject.script.started(1).await;
-        if reset {
-            client.reset();
-        } else {
-            drop(client);
+        let mut left = None;
+        match leave {
+            Leave::Reset => client.reset(),
+            Leave::Close => drop(client),
+            Leave::HalfClose => {
+                client.half_close().await;
+                left = Some(client);
+            }
         }
         let mut retry = subject.connect().await;
         retry.send(subject.delivery(&event("1"))).await;
@@ -25,6 +37,12 @@ pub(crate) async fn handler_outlives_the_sender(bed: Bed) {
         }
         subject.script.let_go(1);
         assert_success(&retry.response().await);
+        // Whether one who only stopped sending gets an answer is the framework's choice.
+        if let Some(mut client) = left
+            && let Some(answer) = client.try_response().await
+        {
+            assert_success(&answer);
+        }
         assert_success(&subject.deliver(&event("1")).await);
         assert_eq!(subject.script.calls("1"), 1);
     }
