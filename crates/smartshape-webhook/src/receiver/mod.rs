@@ -227,12 +227,12 @@ impl Receiver {
         };
         match self.0.on_mismatch {
             OnMismatch::Refuse => {
-                tracing::error!(uuid = %report::clean(delivery.uuid()), %refusal, "event refused");
+                tracing::error!(uuid = %report::clean(delivery.uuid()), refusal = %report::clean_error(&refusal), "event refused");
                 self.0.report.refused(&refusal);
                 Err(refusal.into())
             }
             OnMismatch::Acknowledge => {
-                tracing::error!(uuid = %report::clean(delivery.uuid()), %refusal, "event given up");
+                tracing::error!(uuid = %report::clean(delivery.uuid()), refusal = %report::clean_error(&refusal), "event given up");
                 Err(Answer::success())
             }
         }

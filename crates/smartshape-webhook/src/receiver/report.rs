@@ -1,5 +1,7 @@
 //! What operators see: one event for each outcome, and refusals without a flood of lines.
 
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ use crate::refusal::Refusal;
 const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Longer fields of a delivery are cut in the log.
 const FIELD_CHARS: usize = 100;
+/// Longer errors, which may quote a delivery, are cut in the log.
+const ERROR_CHARS: usize = 1000;
 
 /// Counters since the receiver was built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,14 +68,14 @@ impl Report {
 
     pub(super) fn refused(&self, refusal: &Refusal) {
         let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::debug!(kind = ?refusal.kind(), reason = %clean(&refusal.to_string()), "delivery refused");
+        tracing::debug!(kind = ?refusal.kind(), reason = %clean_error(refusal), "delivery refused");
         let mut warned = locked(&self.warned);
         let (last, before) = warned.unzip();
         if last.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
             *warned = Some((Instant::now(), count));
             drop(warned);
             let since = count.saturating_sub(before.unwrap_or(0));
-            tracing::warn!(count = since, latest = %clean(&refusal.to_string()), "deliveries refused");
+            tracing::warn!(count = since, latest = %clean_error(refusal), "deliveries refused");
         }
     }
 
@@ -96,18 +100,18 @@ impl Report {
             }
             Ending::Abandoned(why) => {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%event, %uuid, %file, outcome = "abandoned", milliseconds, %why, "delivery");
+                tracing::error!(%event, %uuid, %file, outcome = "abandoned", milliseconds, why = %clean_error(why), "delivery");
             }
             Ending::Failed(why) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%event, %uuid, %file, outcome = "failed", milliseconds, %why, "delivery");
+                tracing::warn!(%event, %uuid, %file, outcome = "failed", milliseconds, why = %clean_error(why), "delivery");
                 return;
             }
         }
         match delivery.decoded_event() {
             Some(Event::Undecoded(undecoded)) => {
                 self.drifted.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%event, %uuid, error = %undecoded.error(), "acknowledged an event that could not be decoded");
+                tracing::warn!(%event, %uuid, error = %clean_error(undecoded.error()), "acknowledged an event that could not be decoded");
             }
             Some(Event::Unknown(_)) => {
                 self.drifted.fetch_add(1, Ordering::Relaxed);
@@ -128,24 +132,31 @@ pub(super) fn span(delivery: &Delivery) -> tracing::Span {
     )
 }
 
-/// A field that a sender chose, made fit for a log: control characters escaped, the rest cut.
+/// A field that a sender chose, made fit for a log.
 pub(super) fn clean(text: &str) -> Clean<'_> {
-    Clean(text)
+    Clean { text: text.into(), chars: FIELD_CHARS }
 }
 
-pub(super) struct Clean<'a>(&'a str);
+/// An error that may quote what a sender chose, made fit for a log.
+pub(super) fn clean_error(error: impl Display) -> Clean<'static> {
+    Clean { text: error.to_string().into(), chars: ERROR_CHARS }
+}
 
-impl std::fmt::Display for Clean<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use std::fmt::Write as _;
-        for character in self.0.chars().take(FIELD_CHARS) {
-            if character.is_control() {
-                write!(f, "{}", character.escape_unicode())?;
-            } else {
-                f.write_char(character)?;
+/// Shows what cannot be printed as escapes, and cuts what is long.
+pub(super) struct Clean<'a> {
+    text: Cow<'a, str>,
+    chars: usize,
+}
+
+impl Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.text.chars().take(self.chars) {
+            match character {
+                '"' | '\'' => f.write_char(character)?,
+                _ => write!(f, "{}", character.escape_debug())?,
             }
         }
-        if self.0.chars().nth(FIELD_CHARS).is_some() { f.write_str("…") } else { Ok(()) }
+        if self.text.chars().nth(self.chars).is_some() { f.write_char('…') } else { Ok(()) }
     }
 }
 
@@ -155,7 +166,7 @@ mod tests {
 
     #[test]
     fn fields_in_logs_are_escaped_and_cut() {
-        assert_eq!(clean("a\n\u{1b}[31mé").to_string(), "a\\u{a}\\u{1b}[31mé");
+        assert_eq!(clean("a\n\u{1b}[31mé\u{202e}\"").to_string(), "a\\n\\u{1b}[31mé\\u{202e}\"");
         assert_eq!(clean(&"x".repeat(101)).to_string(), format!("{}…", "x".repeat(100)));
     }
 }
