@@ -59,7 +59,7 @@ impl Claimed {
         Self { data: (), work }
     }
 
-    /// Takes an `E` out of the delivery, by the receiver's [`OnMismatch`] where that fails.
+    /// Takes an `E` out of the delivery, by the receiver's [`OnMismatch`](crate::OnMismatch) where that fails.
     ///
     /// # Errors
     ///
