@@ -112,20 +112,23 @@ pub(crate) async fn costly_tokens_cost_nothing(bed: Bed) {
 }
 
 pub(crate) async fn one_hash_for_many_askers(bed: Bed) {
-    let subject = bed.start().await;
+    // One thread, kept busy by a forgery of the highest cost, so that all ask before any verdict.
+    let subject = bed.start_with(|builder| builder.hash_threads(1)).await;
+    let mut forger = subject.connect().await;
+    forger.send(subject.delivery_with(&good_token().replacen("$04$", "$12$", 1), &event("forged"))).await;
     // The first one asks and leaves.
     let mut first = subject.connect().await;
     first.send(subject.delivery(&event("first"))).await;
     first.reset();
     let mut clients = Vec::new();
-    for _ in 0..200 {
-        clients.push(subject.connect().await);
-    }
-    for (number, client) in clients.iter_mut().enumerate() {
+    for number in 0..200 {
+        let mut client = subject.connect().await;
         client.send(subject.delivery(&event(&number.to_string()))).await;
+        clients.push(client);
     }
+    assert_refused(&forger.response().await, 401, "unauthorized");
     for client in &mut clients {
         assert_success(&client.response().await);
     }
-    assert_eq!(subject.receiver.stats().hashes, 1);
+    assert_eq!(subject.receiver.stats().hashes, 2);
 }
