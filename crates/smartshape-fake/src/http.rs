@@ -44,7 +44,9 @@ impl Target {
             .await
             .map_err(|error| Fault::Connection(error.to_string()))?;
         let Some(address) = addresses.find(|address| allow_remote || address.ip().is_loopback()) else {
-            return Err(not_sent("not on this machine; sending elsewhere has to be allowed"));
+            return Err(not_sent(
+                "not on this machine: allow it with SenderSettings::allow_remote (--allow-remote)",
+            ));
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         Ok(Self { address, authority: authority.to_string(), path })

@@ -31,12 +31,15 @@ async fn main() -> ExitCode {
         Err(error) => Err(format!("{error}; --help lists the options")),
     };
     match fake {
-        Ok(fake) => run(fake).await,
+        Ok(fake) => match stop_signal() {
+            Ok(stop) => run(fake, stop).await,
+            Err(error) => tell(&mut io::stderr(), &format!("smartshape-fake: no signals: {error}"), 2),
+        },
         Err(error) => tell(&mut io::stderr(), &format!("smartshape-fake: {error}"), 2),
     }
 }
 
-async fn run(fake: FakeSmartShape) -> ExitCode {
+async fn run(fake: FakeSmartShape, stop: impl Future<Output = ()>) -> ExitCode {
     let account = fake.account();
     let url = fake.base_url();
     let text = format!(
@@ -49,7 +52,7 @@ async fn run(fake: FakeSmartShape) -> ExitCode {
         fake.bearer_token(),
     );
     tell(&mut io::stdout(), &text, 0);
-    stop_signal().await;
+    stop.await;
     fake.shutdown().await;
     ExitCode::SUCCESS
 }
@@ -88,13 +91,23 @@ fn tell(output: &mut dyn Write, text: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn stop_signal() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+/// Listens for the signals from now on; the future ends with the first one.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = tokio::signal::ctrl_c() => return,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }

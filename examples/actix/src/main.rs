@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,7 +36,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
     if std::env::var_os("INBOX").is_some() {
         return Err("INBOX is set, and the durable mode is not built yet: unset it".into());
     }
-    let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
+    let secret = Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?;
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
+    let listener =
+        TcpListener::bind(&address).map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
+    let stop = stop_signal()?;
+    writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
+
+    let receiver = Receiver::new(secret)?;
     let drained = receiver.clone();
     let app = move || {
         App::new()
@@ -45,21 +53,16 @@ async fn run() -> Result<(), Box<dyn Error>> {
             .route("/ready", web::get().to(ready))
     };
 
-    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
     let server = HttpServer::new(app)
         .client_request_timeout(HEAD_TIMEOUT)
         .keep_alive(HEAD_TIMEOUT)
         .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
         .disable_signals()
-        .bind(&address)
-        .map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
-    for address in server.addrs() {
-        writeln!(std::io::stderr(), "listening on http://{address}")?;
-    }
-    let server = server.run();
+        .listen(listener)?
+        .run();
     let handle = server.handle();
     actix_web::rt::spawn(async move {
-        stop_signal().await;
+        stop.await;
         // The server goes on meanwhile: new deliveries are told to come again.
         drained.drain(SHUTDOWN_TIMEOUT).await;
         handle.stop(true).await;
@@ -87,13 +90,23 @@ async fn ready(receiver: web::Data<Receiver>) -> HttpResponse {
     }
 }
 
-async fn stop_signal() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+/// Listens for the signals from now on; the future ends with the first one.
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = tokio::signal::ctrl_c() => return,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }

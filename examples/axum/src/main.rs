@@ -42,19 +42,22 @@ async fn run() -> Result<(), Box<dyn Error>> {
     if std::env::var_os("INBOX").is_some() {
         return Err("INBOX is set, and the durable mode is not built yet: unset it".into());
     }
-    let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
+    let secret = Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?;
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
+    let listener = TcpListener::bind(&address)
+        .await
+        .map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
+    let stop = stop_signal()?;
+    writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
+
+    let receiver = Receiver::new(secret)?;
     let app = Router::new()
         .route_service("/callback", endpoint(receiver.clone(), on_delivery))
         .route("/health", get(|| async { "ok" }))
         .route("/ready", get(ready))
         .with_state(receiver.clone());
 
-    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
-    writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
-    serve(listener, app, receiver).await;
+    serve(listener, app, receiver, stop).await;
     Ok(())
 }
 
@@ -75,12 +78,12 @@ async fn ready(State(receiver): State<Receiver>) -> StatusCode {
 }
 
 /// As `axum::serve`, which has no time limits for heads and idle connections.
-async fn serve(listener: TcpListener, app: Router, receiver: Receiver) {
+async fn serve(listener: TcpListener, app: Router, receiver: Receiver, stop: impl Future<Output = ()>) {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(async {
-        stop_signal().await;
+        stop.await;
         // The server goes on meanwhile: new deliveries are told to come again.
         receiver.drain(SHUTDOWN_TIMEOUT).await;
     });
@@ -100,13 +103,23 @@ async fn serve(listener: TcpListener, app: Router, receiver: Receiver) {
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, connections.shutdown()).await;
 }
 
-async fn stop_signal() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+/// Listens for the signals from now on; the future ends with the first one.
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = tokio::signal::ctrl_c() => return,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }

@@ -40,7 +40,15 @@ async fn run() -> Result<(), Box<dyn Error>> {
     if std::env::var_os("INBOX").is_some() {
         return Err("INBOX is set, and the durable mode is not built yet: unset it".into());
     }
-    let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
+    let secret = Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?;
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
+    let listener = TcpListener::bind(&address)
+        .await
+        .map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
+    let stop = stop_signal()?;
+    writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
+
+    let receiver = Receiver::new(secret)?;
     let ready = receiver.clone();
     let routes = warp::path("callback")
         .and(warp::path::end())
@@ -48,12 +56,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .or(warp::path!("health").and(warp::get()).map(|| "ok"))
         .or(warp::path!("ready").and(warp::get()).map(move || is_ready(&ready)));
 
-    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
-    writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
-    serve(listener, routes, receiver).await;
+    serve(listener, routes, receiver, stop).await;
     Ok(())
 }
 
@@ -74,7 +77,7 @@ fn is_ready(receiver: &Receiver) -> StatusCode {
 }
 
 /// As `warp::serve`, which has no time limits for heads and idle connections.
-async fn serve<F>(listener: TcpListener, routes: F, receiver: Receiver)
+async fn serve<F>(listener: TcpListener, routes: F, receiver: Receiver, stop: impl Future<Output = ()>)
 where
     F: Filter<Error = warp::Rejection> + Clone + Send + Sync + 'static,
     F::Extract: Reply,
@@ -84,7 +87,7 @@ where
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(async {
-        stop_signal().await;
+        stop.await;
         // The server goes on meanwhile: new deliveries are told to come again.
         receiver.drain(SHUTDOWN_TIMEOUT).await;
     });
@@ -105,13 +108,23 @@ where
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, connections.shutdown()).await;
 }
 
-async fn stop_signal() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+/// Listens for the signals from now on; the future ends with the first one.
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = tokio::signal::ctrl_c() => return,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }

@@ -153,7 +153,10 @@ impl FakeBuilder {
     /// listened on.
     pub async fn start(self) -> std::io::Result<FakeSmartShape> {
         if !self.address.ip().is_loopback() && !self.sender.allow_remote {
-            let message = format!("{} is open to other machines; that has to be allowed", self.address);
+            let message = format!(
+                "{} is open to other machines: allow it with SenderSettings::allow_remote (--allow-remote)",
+                self.address
+            );
             return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
         }
         let listener = TcpListener::bind(self.address).await?;

@@ -112,10 +112,10 @@ pub(crate) async fn costly_tokens_cost_nothing(bed: Bed) {
 }
 
 pub(crate) async fn one_hash_for_many_askers(bed: Bed) {
-    // One thread, kept busy by a forgery of the highest cost, so that all ask before any verdict.
+    // One thread, kept busy by a costly forgery, so that all ask before any verdict.
     let subject = bed.start_with(|builder| builder.hash_threads(1)).await;
     let mut forger = subject.connect().await;
-    forger.send(subject.delivery_with(&good_token().replacen("$04$", "$12$", 1), &event("forged"))).await;
+    forger.send(subject.delivery_with(&good_token().replacen("$04$", "$11$", 1), &event("forged"))).await;
     // The first one asks and leaves.
     let mut first = subject.connect().await;
     first.send(subject.delivery(&event("first"))).await;
