@@ -12,6 +12,19 @@ use super::{lenient, time};
 
 /// An annotation, as SmartShape stores it. Every field may be missing: `content`, for instance, is
 /// absent in some updates.
+///
+/// ```
+/// use smartshape_webhook::{Annotation, Color};
+///
+/// let annotation: Annotation = serde_json::from_str(
+///     r##"{"_id": "5c6f", "name": "crack", "color": "#fff", "cameraX": 3, "cameraY": 1.5, "cameraZ": 3}"##,
+/// )?;
+/// assert_eq!(annotation.id().unwrap(), "5c6f");
+/// assert_eq!(annotation.color, Some(Color::Text("#fff".to_owned())));
+/// assert_eq!(annotation.camera().unwrap().y, 1.5);
+/// assert_eq!(annotation.content, None);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
@@ -47,7 +60,7 @@ pub struct Annotation {
     camera_target_y: Option<f64>,
     camera_target_z: Option<f64>,
     /// The places in the scene that it points at.
-    #[serde(deserialize_with = "lenient::or_default")]
+    #[serde(deserialize_with = "lenient::objects")]
     pub targets: Vec<AnnotationTarget>,
     /// Objects that it points at, in newer documents; their form is not documented.
     #[serde(deserialize_with = "lenient::or_default")]
@@ -97,12 +110,23 @@ impl Annotation {
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct AnnotationTarget {
+    #[serde(rename = "_id")]
+    mongo_id: Option<String>,
+    id: Option<String>,
     /// The node.
     pub node: Option<NodeId>,
     /// The point on it.
     pub position: Option<Point>,
     /// The direction that its surface faces there.
     pub surface_normal: Option<Point>,
+}
+
+impl AnnotationTarget {
+    /// The target's own id, from `_id` or `id`.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.mongo_id.as_deref().or(self.id.as_deref())
+    }
 }
 
 /// A point or a direction in the scene.

@@ -6,6 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::RawJson;
 use super::ids::NodeId;
+use super::lenient::Object;
 
 /// One attribute: a name and a value of any JSON type.
 #[derive(Clone, Debug)]
@@ -20,6 +21,18 @@ pub struct Attribute {
 }
 
 impl Attribute {
+    /// The value, if it is a text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<String> {
+        self.value.decode().ok()
+    }
+
+    /// The value, if it is a number; the nearest float, so decode an integer beyond 2^53 yourself.
+    #[must_use]
+    pub fn as_f64(&self) -> Option<f64> {
+        self.value.decode().ok()
+    }
+
     /// The value as people read it: a text without its quotes, anything else as JSON.
     #[must_use]
     pub fn text(&self) -> String {
@@ -94,8 +107,8 @@ impl<'de> Deserialize<'de> for Attributes {
         let raw = RawJson::deserialize(deserializer)?;
         let text = raw.as_str();
         if text.starts_with('[') {
-            let keyed: Vec<Keyed> = raw.decode().map_err(D::Error::custom)?;
-            return Ok(Self(keyed.into_iter().map(|one| one.named(None)).collect()));
+            let keyed: Vec<Object<Keyed>> = raw.decode().map_err(D::Error::custom)?;
+            return Ok(Self(keyed.into_iter().map(|Object(one)| one.named(None)).collect()));
         }
         if text == "null" {
             return Ok(Self::default());
@@ -116,10 +129,10 @@ fn add(attributes: &mut Vec<Attribute>, name: String, value: RawJson) {
     {
         attributes.push(keyed.named(Some(name)));
     } else if text.starts_with('[')
-        && let Ok(many) = value.decode::<Vec<Keyed>>()
+        && let Ok(many) = value.decode::<Vec<Object<Keyed>>>()
         && !many.is_empty()
     {
-        attributes.extend(many.into_iter().map(|one| one.named(None)));
+        attributes.extend(many.into_iter().map(|Object(one)| one.named(None)));
     } else {
         attributes.push(Attribute { name, value, origin: None });
     }
@@ -171,6 +184,7 @@ mod tests {
         assert_eq!(read(r#"{"a": {"key": "no value"}}"#), one(r#"{"key":"no value"}"#));
         assert_eq!(read(r#"{"a": []}"#), one("[]"));
         assert_eq!(read(r#"{"a": [1, 2]}"#), one("[1,2]"));
+        assert_eq!(read(r#"{"a": [["k", "v", "o"]]}"#), one(r#"[["k","v","o"]]"#));
         assert_eq!(read(r#"{"a": null}"#), one("null"));
         assert_eq!(read("null"), []);
     }

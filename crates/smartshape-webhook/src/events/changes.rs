@@ -1,18 +1,30 @@
 //! What differs between two versions of a document.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::attributes::Entries;
-use super::{RawJson, time};
+use super::{RawJson, number, time};
 
 /// Deeper than this, values are compared as text.
 const MAX_DEPTH: usize = 64;
 
 /// One difference between two versions of a document.
+///
+/// ```
+/// use smartshape_webhook::{AnnotationUpdated, RawJson};
+///
+/// let data = r#"{"old": {"_id": "5c", "name": "a", "permissions": {}}, "new": {"id": "5c", "name": "b", "permissions": []}}"#;
+/// let event: AnnotationUpdated = smartshape_webhook::TypedEvent::from_data(RawJson::parse(data)?)?;
+/// let changes = event.changes();
+/// assert_eq!(changes.len(), 1);
+/// assert_eq!(changes[0].path, "/name");
+/// assert_eq!(changes[0].after.as_ref().unwrap().as_str(), r#""b""#);
+/// # Ok::<(), smartshape_webhook::DecodeError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Change {
@@ -43,6 +55,9 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn compare(&mut self, path: &mut String, old: Option<&RawValue>, new: Option<&RawValue>, depth: usize) {
+        if matches!((old, new), (Some(old), Some(new)) if old.get() == new.get()) {
+            return;
+        }
         let (a, b) = (old.map_or(Node::Null, Node::of), new.map_or(Node::Null, Node::of));
         match (a, b) {
             (Node::Object(a), Node::Object(b)) if depth < MAX_DEPTH => self.objects(path, &a, &b, depth + 1),
@@ -64,18 +79,29 @@ impl Comparison<'_> {
     }
 
     fn objects(&mut self, path: &mut String, old: &[Member<'_>], new: &[Member<'_>], depth: usize) {
-        let before: HashMap<&str, &RawValue> = old.iter().map(Member::by_name).collect();
-        let after: HashMap<&str, &RawValue> = new.iter().map(Member::by_name).collect();
-        let added = new.iter().filter(|member| !before.contains_key(member.name()));
-        for member in old.iter().chain(added) {
-            let name = member.name();
-            if name == "__v" {
+        let (before, after) = (by_key(old), by_key(new));
+        let mut visited = HashSet::new();
+        for key in old.iter().chain(new).map(|member| &*member.key) {
+            if key == "__v" || !visited.insert(key) {
                 continue;
+            }
+            let (a, mut b) = (before.get(key).copied(), after.get(key).copied());
+            if let Some(other) = other_name(key) {
+                match (a, b, before.get(other).copied(), after.get(other).copied()) {
+                    // One name before and the other after: compared once, at the older name.
+                    (Some(_), None, None, renamed) => b = renamed,
+                    (None, Some(_), Some(_), None) => continue,
+                    // Both names on one side, with one value.
+                    (Some(one), None, _, Some(two)) | (None, Some(two), Some(one), _) if same(one, two) => {
+                        continue;
+                    }
+                    _ => {}
+                }
             }
             let length = path.len();
             path.push('/');
-            path.push_str(&member.key.replace('~', "~0").replace('/', "~1"));
-            self.compare(path, before.get(name).copied(), after.get(name).copied(), depth);
+            path.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            self.compare(path, a, b, depth);
             path.truncate(length);
         }
     }
@@ -86,15 +112,22 @@ struct Member<'a> {
     value: &'a RawValue,
 }
 
-impl Member<'_> {
-    /// The key under which the other version is searched.
-    fn name(&self) -> &str {
-        if self.key == "_id" { "id" } else { &self.key }
-    }
+/// Of a doubled key the last value counts, as in JavaScript.
+fn by_key<'a>(members: &'a [Member<'_>]) -> HashMap<&'a str, &'a RawValue> {
+    members.iter().map(|member| (&*member.key, member.value)).collect()
+}
 
-    fn by_name(&self) -> (&str, &RawValue) {
-        (self.name(), self.value)
+/// The same field under SmartShape's other name for it.
+fn other_name(key: &str) -> Option<&'static str> {
+    match key {
+        "_id" => Some("id"),
+        "id" => Some("_id"),
+        _ => None,
     }
+}
+
+fn same(a: &RawValue, b: &RawValue) -> bool {
+    a.get() == b.get() || Node::of(a).same(&Node::of(b))
 }
 
 enum Node<'a> {
@@ -129,7 +162,7 @@ impl<'a> Node<'a> {
                 a.is_empty() && b.is_empty()
             }
             (Self::Text(a), Self::Text(b)) => a == b,
-            (Self::Plain(a), Self::Plain(b)) => a == b || same_number(a, b),
+            (Self::Plain(a), Self::Plain(b)) => a == b || number::same(a, b),
             (Self::Text(text), Self::Plain(number)) | (Self::Plain(number), Self::Text(text)) => {
                 same_instant(text, number)
             }
@@ -143,14 +176,6 @@ impl<'a> Node<'a> {
             }
             _ => false,
         }
-    }
-}
-
-/// Whole numbers exactly, others as floats.
-fn same_number(a: &str, b: &str) -> bool {
-    match (a.parse::<i128>(), b.parse::<i128>()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b),
     }
 }
 
@@ -208,6 +233,28 @@ mod tests {
         );
         assert_eq!(changes(r#"{"a": "1"}"#, r#"{"a": 1}"#).len(), 1);
         assert_eq!(changes(r#"{"a": true}"#, r#"{"a": false}"#).len(), 1);
+    }
+
+    #[test]
+    fn both_forms_of_an_id_may_stand_at_once() {
+        let paths =
+            |before, after| changes(before, after).into_iter().map(|(path, ..)| path).collect::<Vec<_>>();
+        for (before, after, expected) in [
+            (r#"{"_id": "a", "id": "b"}"#, r#"{"id": "b", "_id": "a"}"#, &[] as &[&str]),
+            (r#"{"_id": "a", "id": "a"}"#, r#"{"_id": "a"}"#, &[]),
+            (r#"{"_id": "a", "id": "a"}"#, r#"{"id": "a"}"#, &[]),
+            (r#"{"id": "a"}"#, r#"{"id": "a", "_id": "a"}"#, &[]),
+            (r#"{"_id": "a"}"#, r#"{"id": "b"}"#, &["/_id"]),
+            (r#"{"_id": "a", "id": "b"}"#, r#"{"_id": "a", "id": "c"}"#, &["/id"]),
+            (r#"{"_id": "a", "id": "b"}"#, r#"{"_id": "x", "id": "b"}"#, &["/_id"]),
+            (r#"{"_id": "a"}"#, r#"{"_id": "a", "id": "b"}"#, &["/id"]),
+            (r#"{"_id": "a"}"#, "{}", &["/_id"]),
+            ("{}", r#"{"id": "a"}"#, &["/id"]),
+        ] {
+            assert_eq!(paths(before, after), expected, "{before} {after}");
+        }
+        assert_eq!(paths(r#"{"z": 1, "z": 2}"#, r#"{"z": 3}"#), ["/z"]);
+        assert_eq!(paths(r#"{"z": 1, "z": 2}"#, r#"{"z": 2}"#), [""; 0]);
     }
 
     #[test]

@@ -10,6 +10,17 @@ use super::{lenient, time};
 
 /// A configuration of a scene, as SmartShape stores it. Every field may be missing; fields whose
 /// form no sample shows are raw JSON.
+///
+/// ```
+/// use smartshape_webhook::Configuration;
+///
+/// let configuration: Configuration = serde_json::from_str(
+///     r#"{"id": "5f5b", "explodedViewDistance": null, "lastActivationDate": "1970-01-01T00:00:00.000Z"}"#,
+/// )?;
+/// assert_eq!(configuration.id().unwrap(), "5f5b");
+/// assert_eq!(configuration.last_activation(), None, "never");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
@@ -102,7 +113,7 @@ pub struct Configuration {
     /// Whether modifiers are set.
     pub modifiers_enabled: Option<bool>,
     /// What is changed of single nodes.
-    #[serde(deserialize_with = "lenient::or_default")]
+    #[serde(deserialize_with = "lenient::objects")]
     pub modifiers: Vec<Modifier>,
 
     /// Whether a scene tree is set.
@@ -148,6 +159,9 @@ impl Configuration {
 #[serde(default)]
 #[non_exhaustive]
 pub struct Modifier {
+    #[serde(rename = "_id")]
+    mongo_id: Option<String>,
+    id: Option<String>,
     /// The node.
     pub node: Option<NodeId>,
     /// The kind of change.
@@ -155,4 +169,12 @@ pub struct Modifier {
     pub kind: Option<RawJson>,
     /// The change.
     pub details: Option<RawJson>,
+}
+
+impl Modifier {
+    /// The modifier's own id, from `_id` or `id`.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.mongo_id.as_deref().or(self.id.as_deref())
+    }
 }

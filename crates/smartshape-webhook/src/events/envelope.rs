@@ -26,17 +26,21 @@ use super::{EventKind, Person, time};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Envelope<'a> {
-    fields: Fields<'a>,
+    file: Cow<'a, str>,
+    event: Cow<'a, str>,
+    uuid: Cow<'a, str>,
     owner: Person,
+    raw: Fields<'a>,
 }
 
+/// All raw at first, so that an error can name its field.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "a JSON object")]
 struct Fields<'a> {
     #[serde(borrow)]
-    file: Cow<'a, str>,
+    file: &'a RawValue,
     #[serde(borrow)]
-    event: Cow<'a, str>,
+    event: &'a RawValue,
     #[serde(borrow)]
     data: &'a RawValue,
     #[serde(borrow)]
@@ -44,8 +48,12 @@ struct Fields<'a> {
     #[serde(borrow)]
     run_timestamp: &'a RawValue,
     #[serde(borrow)]
-    uuid: Cow<'a, str>,
+    uuid: &'a RawValue,
 }
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Envelope<'a> {
     /// Parses a body, in one pass.
@@ -63,33 +71,34 @@ impl<'a> Envelope<'a> {
                 serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
             return Err(EnvelopeError::invalid("it is an array"));
         }
-        let fields: Fields<'a> =
-            serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
-        let owner = serde_json::from_str(fields.owner.get())
-            .map_err(|_| EnvelopeError::invalid("`owner` is neither a text nor an object"))?;
-        if fields.event.is_empty() {
+        let raw: Fields<'a> = serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
+        let Text(file) = field("file", "a text", raw.file)?;
+        let Text(event) = field("event", "a text", raw.event)?;
+        let Text(uuid) = field("uuid", "a text", raw.uuid)?;
+        let owner = field("owner", "a text or an object", raw.owner)?;
+        if event.is_empty() {
             return Err(EnvelopeError::invalid("`event` is empty"));
         }
-        if fields.uuid.is_empty() {
+        if uuid.is_empty() {
             return Err(EnvelopeError::invalid("`uuid` is empty"));
         }
-        let first = fields.run_timestamp.get().as_bytes().first();
+        let first = raw.run_timestamp.get().as_bytes().first();
         if !first.is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9' | b'"')) {
-            return Err(EnvelopeError::invalid("`runTimestamp` is neither a number nor a text"));
+            return Err(EnvelopeError::invalid("`runTimestamp` is not a number or a text"));
         }
-        Ok(Self { fields, owner })
+        Ok(Self { file, event, uuid, owner, raw })
     }
 
     /// The id of the file that the event is about.
     #[must_use]
     pub fn file(&self) -> &str {
-        &self.fields.file
+        &self.file
     }
 
     /// The event's name.
     #[must_use]
     pub fn event(&self) -> &str {
-        &self.fields.event
+        &self.event
     }
 
     /// Which of the nine documented events it is; `None` for an unknown name.
@@ -101,7 +110,7 @@ impl<'a> Envelope<'a> {
     /// The event's data, unparsed.
     #[must_use]
     pub fn data(&self) -> &'a RawValue {
-        self.fields.data
+        self.raw.data
     }
 
     /// Who owns the webhook.
@@ -110,22 +119,32 @@ impl<'a> Envelope<'a> {
         &self.owner
     }
 
-    /// The owner as a text that a retry repeats.
+    /// The owner as a text that a retry repeats: the text itself; of an object its id, else its
+    /// e-mail address, else its user name, else all of it as it was sent.
     #[must_use]
     pub fn owner_key(&self) -> &str {
-        self.owner.key()
+        match self.owner.key() {
+            "" => self.raw.owner.get(),
+            key => key,
+        }
     }
 
     /// The event's unique id. Documented as unique per event; no form is promised.
     #[must_use]
     pub fn uuid(&self) -> &str {
-        &self.fields.uuid
+        &self.uuid
+    }
+
+    /// The event's unique id, if it has the form of a UUID.
+    #[must_use]
+    pub fn as_uuid(&self) -> Option<uuid::Uuid> {
+        self.uuid.parse().ok()
     }
 
     /// `runTimestamp` as it was sent.
     #[must_use]
     pub fn run_timestamp_raw(&self) -> &'a str {
-        self.fields.run_timestamp.get()
+        self.raw.run_timestamp.get()
     }
 
     /// When the event was triggered. The manual calls `runTimestamp` a Unix timestamp; its samples
@@ -139,6 +158,18 @@ impl<'a> Envelope<'a> {
             time::from_number(raw)
         }
     }
+}
+
+/// Reads one field; an error names it.
+fn field<'a, T: Deserialize<'a>>(name: &str, wanted: &str, raw: &'a RawValue) -> Result<T, EnvelopeError> {
+    serde_json::from_str(raw.get()).map_err(|error| {
+        if error.is_data() {
+            EnvelopeError::invalid(format!("`{name}` is not {wanted}"))
+        } else {
+            // A lone surrogate, which only shows when the text is wanted.
+            EnvelopeError::new(EnvelopeErrorKind::NotJson, format!("`{name}` is a broken text"))
+        }
+    })
 }
 
 /// Why a body is not a SmartShape event.
@@ -169,7 +200,7 @@ impl EnvelopeError {
         Self { kind, detail: detail.into() }
     }
 
-    fn invalid(detail: &str) -> Self {
+    fn invalid(detail: impl Into<Box<str>>) -> Self {
         Self::new(EnvelopeErrorKind::Invalid, detail)
     }
 

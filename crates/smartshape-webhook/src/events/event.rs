@@ -14,13 +14,15 @@ use super::configuration::Configuration;
 use super::file::FileDocument;
 use super::ids::NodeId;
 use super::kind::EventKind;
+use super::lenient::Object;
 use super::person::Person;
 use super::raw::{DecodeError, RawJson};
 
 /// One of the nine documented events.
 ///
-/// Serialising one emits its data exactly as it was received.
-pub trait TypedEvent: Clone + Serialize + Send + Sync + Sized + 'static {
+/// Serialising one emits its data exactly as it was received. Sealed: SmartShape's manual documents
+/// no others.
+pub trait TypedEvent: sealed::Sealed + Clone + Serialize + Send + Sync + Sized + 'static {
     /// Which event it is.
     const KIND: EventKind;
 
@@ -35,6 +37,10 @@ pub trait TypedEvent: Clone + Serialize + Send + Sync + Sized + 'static {
     fn raw(&self) -> &RawJson;
 }
 
+mod sealed {
+    pub trait Sealed {}
+}
+
 /// A document beside the text that it was read from.
 struct Parsed<D> {
     document: D,
@@ -43,11 +49,8 @@ struct Parsed<D> {
 
 impl<D: DeserializeOwned> Parsed<D> {
     fn read(raw: RawJson) -> Result<Self, DecodeError> {
-        // serde would also read the fields of a document from an array.
-        if !raw.as_str().trim_ascii_start().starts_with('{') {
-            return Err(DecodeError::from_text("the data is not an object"));
-        }
-        Ok(Self { document: raw.decode()?, raw })
+        let Object(document) = raw.decode()?;
+        Ok(Self { document, raw })
     }
 }
 
@@ -57,6 +60,8 @@ macro_rules! events {
             $(#[$doc])*
             #[derive(Clone)]
             pub struct $event(Arc<Parsed<$document>>);
+
+            impl sealed::Sealed for $event {}
 
             impl TypedEvent for $event {
                 const KIND: EventKind = EventKind::$event;
@@ -318,6 +323,18 @@ impl Event {
             Self::Unknown(event) => event.name(),
             known => known.kind().map_or("", EventKind::as_str),
         }
+    }
+
+    /// Whether it is a documented event whose data could not be decoded.
+    #[must_use]
+    pub fn is_undecoded(&self) -> bool {
+        matches!(self, Self::Undecoded(_))
+    }
+
+    /// Whether its name is not documented.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown(_))
     }
 }
 

@@ -12,6 +12,19 @@ use super::raw::RawJson;
 use super::{lenient, time};
 
 /// A file, as SmartShape stores it. Every field may be missing.
+///
+/// ```
+/// use smartshape_webhook::{FileDocument, FileState};
+///
+/// let file: FileDocument = serde_json::from_str(
+///     r#"{"_id": "5c6f", "size": 6581919, "state": "queued", "error": "", "created": 1547973548529}"#,
+/// )?;
+/// assert_eq!(file.id().unwrap(), "5c6f");
+/// assert_eq!((file.size, file.state.as_ref()), (Some(6581919), Some(&FileState::Queued)));
+/// assert_eq!(file.error(), None);
+/// assert_eq!(file.created.unwrap().to_string(), "2019-01-20T08:39:08.529Z");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]

@@ -3,6 +3,27 @@
 //! Documents are lenient, read-only views: nearly every field may be missing, ids and times come in
 //! several forms, and unknown fields are ignored. What came in stays beside them as raw JSON, so
 //! nothing is lost where the views know less than SmartShape sends.
+//!
+//! ```
+//! use smartshape_webhook::{Envelope, Event, RawJson};
+//!
+//! let body = br#"{"file": "5c6f", "event": "attribute_updated", "owner": "test@smartshape.io",
+//!     "data": {"user": {"email": "test@smartshape.io"}, "nodeIdToAttributes": {"5b33": {"weight": 1e2}}},
+//!     "runTimestamp": 1550824906016, "uuid": "43a57abb-4ab6-435c-bdc4-d0a5e3bdeb96"}"#;
+//! let envelope = Envelope::parse(body)?;
+//! let data = RawJson::parse(envelope.data().get().to_owned())?;
+//! match Event::decode(envelope.event(), data) {
+//!     Event::AttributeUpdated(event) => {
+//!         let (node, attribute) = event.attributes().next().unwrap();
+//!         assert_eq!((node.as_str(), attribute.name.as_str()), ("5b33", "weight"));
+//!         assert_eq!((attribute.as_f64(), attribute.value.as_str()), (Some(100.0), "1e2"));
+//!     }
+//!     // SmartShape changed a documented event: nothing is lost, but somebody should know.
+//!     Event::Undecoded(drifted) => panic!("{}: {}", drifted.kind(), drifted.error()),
+//!     other => panic!("unexpected {}", other.name()),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod annotation;
 mod attributes;
@@ -14,6 +35,7 @@ mod file;
 mod ids;
 mod kind;
 mod lenient;
+mod number;
 mod person;
 mod raw;
 mod time;

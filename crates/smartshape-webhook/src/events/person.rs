@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::RawJson;
+
 /// A person: an owner, author or user.
 ///
 /// The manual's samples show e-mail addresses; other pages show account ids and objects. Nothing
@@ -29,7 +31,7 @@ pub enum Person {
     AccountId(String),
     /// An object; each part may be missing.
     Account {
-        /// `id` or `_id`.
+        /// `_id` or `id`.
         id: Option<String>,
         /// `username`.
         username: Option<String>,
@@ -121,19 +123,30 @@ impl<'de> Visitor<'de> for PersonVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Person, A::Error> {
-        let (mut id, mut username, mut email) = (None, None, None);
+        let (mut mongo_id, mut id, mut username, mut email) = (None, None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "id" | "_id" => id = map.next_value::<Option<String>>()?.or(id),
-                "username" => username = map.next_value()?,
-                "email" => email = map.next_value()?,
+                "_id" => mongo_id = plain(&map.next_value()?),
+                "id" => id = plain(&map.next_value()?),
+                "username" => username = plain(&map.next_value()?),
+                "email" => email = plain(&map.next_value()?),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(Person::Account { id, username, email })
+        Ok(Person::Account { id: mongo_id.or(id), username, email })
     }
+}
+
+/// A text that is not empty, or a number's digits. Anything else says nothing about the person,
+/// and is no reason to lose the event.
+fn plain(value: &RawJson) -> Option<String> {
+    let text = value.as_str();
+    if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return Some(text.to_owned());
+    }
+    value.decode().ok().filter(|text: &String| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -153,6 +166,9 @@ mod tests {
         assert_eq!((account.id(), account.username(), account.email()), (Some("5c"), None, Some("a@b")));
         assert_eq!((account.key(), account.to_string().as_str()), ("5c", "a@b"));
         assert_eq!(person("{}").to_string(), "unknown");
+        let account = person(r#"{"id": 7, "_id": "5c", "username": "", "email": ["a@b"]}"#);
+        assert_eq!((account.id(), account.username(), account.email()), (Some("5c"), None, None));
+        assert_eq!(person(r#"{"id": 7}"#).id(), Some("7"));
         assert!(serde_json::from_str::<Person>("7").is_err());
     }
 }

@@ -119,16 +119,17 @@ impl fmt::Debug for RawJson {
 pub struct DecodeError(Box<str>);
 
 impl DecodeError {
-    pub(crate) fn from_text(text: &str) -> Self {
-        Self(text.into())
-    }
-
     pub(crate) fn new(error: &serde_json::Error) -> Self {
         // serde_json quotes what it met; a long text from outside does not belong into an error.
+        // Line and column stand at the end.
         let text = error.to_string();
-        match text.char_indices().nth(300) {
-            Some((end, _)) => Self(format!("{}…", &text[..end]).into()),
-            None => Self(text.into()),
+        let start = text.char_indices().nth(200).map(|(at, _)| at);
+        let end = text.char_indices().nth_back(79).map(|(at, _)| at);
+        match (start, end) {
+            (Some(start), Some(end)) if start < end => {
+                Self(format!("{}…{}", &text[..start], &text[end..]).into())
+            }
+            _ => Self(text.into()),
         }
     }
 }
@@ -162,5 +163,6 @@ mod tests {
         let raw = RawJson::parse(format!("\"{}\"", "x".repeat(10_000))).unwrap();
         let error = raw.decode::<u8>().unwrap_err();
         assert!(error.to_string().len() < 400, "{error}");
+        assert!(error.to_string().ends_with("at line 1 column 10002"), "{error}");
     }
 }

@@ -84,6 +84,42 @@ fn impossible_types_are_refused() {
 }
 
 #[test]
+fn an_impossible_type_names_its_field() {
+    for field in ["file", "event", "owner", "runTimestamp", "uuid"] {
+        let mut body = sample();
+        body[field] = json!(["a body's text"]);
+        let (kind, text) = error(body.to_string());
+        assert_eq!(kind, EnvelopeErrorKind::Invalid, "{field}");
+        assert!(text.contains(&format!("`{field}`")) && !text.contains("a body's text"), "{text}");
+    }
+}
+
+#[test]
+fn no_form_of_an_owner_loses_the_event() {
+    for (owner, key) in [
+        (json!("Zoé"), "Zoé"),
+        (json!({"_id": "a", "id": "b", "email": "c@d"}), "a"),
+        (json!({"id": 7, "email": "c@d"}), "7"),
+        (json!({"id": {"deep": [1]}, "email": "c@d", "username": "e"}), "c@d"),
+        (json!({"id": "", "email": null, "username": "e"}), "e"),
+        (json!({"login": "f"}), r#"{"login":"f"}"#),
+    ] {
+        let mut body = sample();
+        body["owner"] = owner;
+        assert_eq!(Envelope::parse(body.to_string().as_bytes()).unwrap().owner_key(), key, "{body}");
+    }
+}
+
+#[test]
+fn the_uuid_may_have_any_form() {
+    let mut body = sample();
+    let uuid = |body: &Value| Envelope::parse(body.to_string().as_bytes()).unwrap().as_uuid();
+    assert_eq!(uuid(&body).unwrap().to_string(), "a36b623a-c1ed-49b5-9585-3532fe8e9881");
+    body["uuid"] = json!("5c6fb52c194afb281976f5e4");
+    assert_eq!(uuid(&body), None);
+}
+
+#[test]
 fn what_is_not_json_is_told_apart() {
     let whole = sample().to_string();
     for body in [
@@ -110,5 +146,9 @@ fn depth_and_digits_of_data_do_no_harm() {
     for data in [deep, number] {
         let body = sample().to_string().replacen("\"data\":{}", &format!("\"data\":{data}"), 1);
         assert_eq!(Envelope::parse(body.as_bytes()).unwrap().data().get(), data);
+        let body = sample().to_string().replacen('{', &format!("{{\"more\":{data},"), 1);
+        assert!(Envelope::parse(body.as_bytes()).is_ok(), "a field of no interest");
+        let owner = sample().to_string().replacen("\"test@smartshape.io\"", &format!("{{\"x\":{data}}}"), 1);
+        assert!(Envelope::parse(owner.as_bytes()).is_ok(), "within the owner");
     }
 }

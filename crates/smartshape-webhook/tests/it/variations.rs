@@ -21,6 +21,7 @@ fn newer_annotations() {
     assert_eq!(annotation.id().unwrap(), "a");
     assert_eq!(annotation.attributes.get("k").unwrap().value.as_str(), "1");
     assert_eq!(annotation.targets[0].position.unwrap().y, 2.5);
+    assert_eq!(annotation.targets[0].id(), Some("t"));
     assert_eq!(annotation.camera_target().unwrap().y, 0.5);
     assert_eq!(annotation.color, Some(Color::Numbers(vec![0.5, 1.0])));
     assert_eq!(annotation.author.as_ref().unwrap().username(), Some("Zoé"));
@@ -53,6 +54,7 @@ fn newer_configurations() {
         "renderMode": "5f5b3ba35d45744bc74b16e0", "explodedViewDistance": 2, "lockedBy": {"email": "a@b"}});
     let Event::ConfigurationCreated(configuration) = decode("configuration_created", &data) else { panic!() };
     assert_eq!(configuration.modifiers[0].details.as_ref().unwrap().as_str(), r#"{"visible":false}"#);
+    assert_eq!(configuration.modifiers[0].id(), Some("m"));
     assert_eq!(configuration.exploded_view_distance, Some(2.0));
     assert_eq!(configuration.locked_by.as_ref().unwrap().email(), Some("a@b"));
 }
@@ -69,6 +71,8 @@ fn attributes_in_all_shapes() {
         let found: Vec<_> =
             event.attributes().map(|(node, a)| (node.as_str(), a.name.as_str(), a.text())).collect();
         assert_eq!(found, [("n", "a", "1".to_owned())], "{data}");
+        let (_, attribute) = event.attributes().next().unwrap();
+        assert_eq!((attribute.as_f64(), attribute.as_text()), (Some(1.0), None));
     }
 }
 
@@ -88,6 +92,9 @@ fn drift_is_kept_and_named() {
         ("file_uploaded", json!([])),
         ("file_uploaded", json!(null)),
         ("annotation_created", json!({"cameraX": "left"})),
+        ("annotation_created", json!({"color": true})),
+        ("annotation_created", json!({"targets": [["n"]]})),
+        ("configuration_created", json!({"modifiers": [["n"]]})),
         ("annotation_updated", json!({"old": {}})),
         ("annotation_updated", json!({"old": [], "new": {}})),
         ("attribute_updated", json!({"nodeIdToAttributes": [1]})),
@@ -96,12 +103,14 @@ fn drift_is_kept_and_named() {
         let event = decode(name, &data);
         let Event::Undecoded(drifted) = &event else { panic!("{name} {data} {event:?}") };
         assert_eq!(drifted.kind().as_str(), name);
+        assert!(event.is_undecoded() && !event.is_unknown());
         assert!(!drifted.error().to_string().is_empty());
         assert_eq!(drifted.raw().as_str(), data.to_string());
     }
     let Event::Unknown(unknown) = decode("file_deleted", &json!({"a": 1})) else { panic!() };
     assert_eq!((unknown.name(), unknown.raw().as_str()), ("file_deleted", r#"{"a":1}"#));
     assert_eq!(decode("file_deleted", &json!(1)).kind(), None::<EventKind>);
+    assert!(decode("file_deleted", &json!(1)).is_unknown());
 }
 
 #[test]
