@@ -10,7 +10,8 @@
 //! - [`Refusal`], [`Answer`]: the one table of what is answered.
 //! - [`SeenStore`]: which deliveries were handled, for several processes at one URL.
 //!
-//! ```
+#![cfg_attr(feature = "receiver", doc = "```")]
+#![cfg_attr(not(feature = "receiver"), doc = "```ignore")]
 //! use smartshape_webhook::{Delivery, Event, HandlerError};
 //!
 //! async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {

@@ -72,6 +72,7 @@ impl ReceiverBuilder {
             verify: verify::Settings {
                 hash_wait: Duration::from_secs(2),
                 hash_threads: std::thread::available_parallelism().map_or(1, usize::from),
+                lowest_priority: true,
                 known_tokens: 1024,
                 refused_tokens: 1024,
             },
@@ -142,7 +143,16 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Threads that check tokens, at the system's lowest priority. Default: one for each core.
+    /// Whether tokens are checked at the system's lowest priority (`SCHED_IDLE` on Linux), so that a
+    /// flood of forgeries takes nothing from known senders. Default: yes. Say no where the cores are
+    /// always busy with other work: there a first delivery would wait long for its check, be
+    /// answered 503, and be accepted only at a later attempt.
+    pub fn hash_at_lowest_priority(mut self, lowest: bool) -> Self {
+        self.verify.lowest_priority = lowest;
+        self
+    }
+
+    /// Threads that check tokens. Default: one for each core.
     pub fn hash_threads(mut self, threads: usize) -> Self {
         self.verify.hash_threads = threads;
         self

@@ -27,6 +27,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Settings {
     pub(crate) hash_wait: Duration,
     pub(crate) hash_threads: usize,
+    pub(crate) lowest_priority: bool,
     pub(crate) known_tokens: usize,
     pub(crate) refused_tokens: usize,
 }
@@ -51,7 +52,7 @@ impl Verifier {
             keyring: Mutex::new(Arc::new(Keyring::new(secrets))),
             memory: Mutex::new(Memory::new(key, settings.known_tokens, settings.refused_tokens)),
         });
-        let pool = Pool::new(Arc::clone(&shared), settings.hash_threads, settings.hash_wait);
+        let pool = Pool::new(Arc::clone(&shared), settings);
         Ok(Self { shared, pool })
     }
 
@@ -125,6 +126,7 @@ mod tests {
         let settings = Settings {
             hash_wait: Duration::from_secs(30),
             hash_threads: 2,
+            lowest_priority: false,
             known_tokens: 8,
             refused_tokens: 8,
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Shared, Verdict};
+use super::{Settings, Shared, Verdict};
 use crate::lock::locked;
 use crate::token::Token;
 
@@ -24,13 +24,14 @@ const ASSUMED_UNIT: Duration = Duration::from_micros(900);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HashingBusy(pub(crate) Duration);
 
-/// Hashes on a few threads of its own, at the lowest priority that the system gives: serving
-/// known senders always goes first. A hash belongs to the pool and not to whoever asked first, so
+/// Hashes on a few threads of its own, by default at the lowest priority that the system gives:
+/// serving known senders always goes first. A hash belongs to the pool and not to whoever asked first, so
 /// an asker who leaves frees nothing and undoes nothing.
 pub(crate) struct Pool {
     queue: Arc<Queue>,
     max_wait: Duration,
     threads: usize,
+    lowest_priority: bool,
 }
 
 struct Queue {
@@ -55,7 +56,7 @@ struct State {
 }
 
 impl Pool {
-    pub(crate) fn new(shared: Arc<Shared>, threads: usize, max_wait: Duration) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, settings: &Settings) -> Self {
         let queue = Queue {
             shared,
             state: Mutex::default(),
@@ -63,7 +64,12 @@ impl Pool {
             unit_nanos: AtomicU64::new(ASSUMED_UNIT.as_nanos() as u64),
             hashes: AtomicU64::new(0),
         };
-        Self { queue: Arc::new(queue), max_wait, threads: threads.max(1) }
+        Self {
+            queue: Arc::new(queue),
+            max_wait: settings.hash_wait,
+            threads: settings.hash_threads.max(1),
+            lowest_priority: settings.lowest_priority,
+        }
     }
 
     pub(crate) fn hashes(&self) -> u64 {
@@ -123,10 +129,14 @@ impl Pool {
             return Ok(());
         }
         for number in 0..self.threads {
-            let queue = Arc::clone(&self.queue);
-            let spawned = std::thread::Builder::new()
-                .name(format!("smartshape-hash-{number}"))
-                .spawn(move || queue.run());
+            let (queue, lowest_priority) = (Arc::clone(&self.queue), self.lowest_priority);
+            let spawned =
+                std::thread::Builder::new().name(format!("smartshape-hash-{number}")).spawn(move || {
+                    if lowest_priority {
+                        lower_priority();
+                    }
+                    queue.run();
+                });
             match spawned {
                 Ok(_) => state.started = true,
                 Err(error) => tracing::error!(%error, "cannot start a hashing thread"),
@@ -150,7 +160,6 @@ impl Drop for Pool {
 
 impl Queue {
     fn run(&self) {
-        lower_priority();
         while let Some((token, units)) = self.next() {
             let begun = Instant::now();
             let verdict = std::panic::catch_unwind(AssertUnwindSafe(|| self.shared.judge(&token))).ok();

@@ -20,7 +20,10 @@ fn body(event: &str, data: &str) -> String {
 }
 
 fn builder() -> ReceiverBuilder {
-    Receiver::builder().secret(Secret::new(SECRET).unwrap()).hash_wait(Duration::from_secs(60))
+    Receiver::builder()
+        .secret(Secret::new(SECRET).unwrap())
+        .hash_wait(Duration::from_secs(60))
+        .hash_at_lowest_priority(false)
 }
 
 async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> Answer {

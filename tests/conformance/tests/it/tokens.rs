@@ -25,8 +25,15 @@ pub(crate) async fn vectors_of_other_implementations(bed: Bed) {
     let secrets: Vec<NamedSecret> = secrets.iter().enumerate().map(named).collect();
     let builder =
         secrets.iter().fold(Receiver::builder(), |builder, secret| builder.named_secret(secret.clone()));
-    let subject =
-        bed.start_receiver(builder.hash_wait(std::time::Duration::from_secs(30)).build().unwrap()).await;
+    let subject = bed
+        .start_receiver(
+            builder
+                .hash_wait(std::time::Duration::from_secs(30))
+                .hash_at_lowest_priority(false)
+                .build()
+                .unwrap(),
+        )
+        .await;
     for (number, vector) in vectors.iter().enumerate() {
         let response = subject.deliver_with(vector["token"].as_str().unwrap(), &number.to_string()).await;
         assert_eq!(response.status, 200, "{vector}");
