@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use smartshape_webhook_actix::{Delivery, HandlerError, Receiver, Secret, endpoint};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How long a client may take for a request's head, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,9 +22,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[actix_web::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    start_log();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -68,6 +68,16 @@ async fn run() -> Result<(), Box<dyn Error>> {
         handle.stop(true).await;
     });
     Ok(server.await?)
+}
+
+/// Logs to standard error; `RUST_LOG=debug` or `RUST_LOG=smartshape_webhook=debug` shows more.
+fn start_log() {
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse().ok());
+    let levels = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(levels).init();
 }
 
 /// Your code goes here.

@@ -12,7 +12,7 @@ static LINES: AtomicUsize = AtomicUsize::new(0);
 pub fn watch_for(hidden: impl FnOnce() -> Vec<String>) {
     STARTED.get_or_init(|| {
         tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::new("trace"))
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
             .with_ansi(false)
             .with_writer(|| Search)
             .init();
