@@ -30,7 +30,9 @@ pub(crate) struct Target {
 impl Target {
     /// Resolves `url`, which must be plain HTTP and, unless `allow_remote`, on this machine.
     pub(crate) async fn resolve(url: &str, allow_remote: bool) -> Result<Self, Fault> {
-        let not_sent = |why: &str| Fault::NotSent(format!("{url}: {why}"));
+        // What stands before an @ is a password, and not to be shown.
+        let shown = if url.contains('@') { "the URL" } else { url };
+        let not_sent = |why: &str| Fault::NotSent(format!("{shown}: {why}"));
         let uri: Uri = url.parse().map_err(|_| not_sent("not a URL"))?;
         if uri.scheme_str() != Some("http") {
             return Err(not_sent("only http:// is spoken here"));
@@ -38,6 +40,9 @@ impl Target {
         let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
             return Err(not_sent("no host"));
         };
+        if authority.as_str().contains('@') {
+            return Err(not_sent("it must not hold a user name or password"));
+        }
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = uri.port_u16().unwrap_or(80);
         let mut addresses = tokio::net::lookup_host((host, port))

@@ -26,6 +26,8 @@ pub struct EventPayload {
     event: String,
     uuid: String,
     body: Body,
+    /// The owner is the caller's choice, and not the sample's.
+    owner_chosen: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ impl EventPayload {
             run_timestamp: jiff::Timestamp::now().as_millisecond(),
             data: data_text(sample_text(kind)),
         };
-        Self { event: kind.as_str().to_owned(), uuid: random::uuid(), body: fields }
+        Self { event: kind.as_str().to_owned(), uuid: random::uuid(), body: fields, owner_chosen: false }
     }
 
     /// The sample event of SmartShape's manual, byte for byte, its old `uuid` included.
@@ -61,7 +63,7 @@ impl EventPayload {
         let body = body.into();
         let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
         let text = |field: &str| parsed[field].as_str().unwrap_or_default().to_owned();
-        Self { event: text("event"), uuid: text("uuid"), body: Body::Exact(body) }
+        Self { event: text("event"), uuid: text("uuid"), body: Body::Exact(body), owner_chosen: false }
     }
 
     /// Puts other data in; no effect on an exact body.
@@ -100,8 +102,14 @@ impl EventPayload {
     pub fn with_owner(mut self, person: impl Into<String>) -> Self {
         if let Body::Fields { owner, .. } = &mut self.body {
             *owner = person.into();
+            self.owner_chosen = true;
         }
         self
+    }
+
+    /// Sets the owner, unless the caller chose one.
+    pub(crate) fn or_owner(self, person: String) -> Self {
+        if self.owner_chosen { self } else { self.with_owner(person) }
     }
 
     /// The event's name.

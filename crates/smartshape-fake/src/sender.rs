@@ -16,6 +16,8 @@ use crate::token::{Prefix, token};
 
 /// How many outcomes the log keeps.
 const LOG_LENGTH: usize = 10_000;
+/// How much of an answer's body an outcome keeps, in bytes.
+const KEPT_BODY: usize = 1024;
 
 /// How a [`Sender`] behaves. SmartShape documents neither the number of its attempts nor their
 /// spacing nor its time limit: the defaults are for tests. Fields may be added: end a literal with
@@ -96,19 +98,16 @@ impl Sender {
 
     /// Sends an event until the answer will do, or the attempts are used up.
     pub async fn deliver(&self, event: &EventPayload, url: &str) -> Outcome {
-        let body = event.to_body();
-        let mut outcome = Outcome {
-            event: event.event().to_owned(),
-            uuid: event.uuid().to_owned(),
-            url: url.to_owned(),
-            attempts: Vec::new(),
-        };
+        self.deliver_body(Outcome::of(event, url), event.to_body()).await
+    }
+
+    async fn deliver_body(&self, mut outcome: Outcome, body: bytes::Bytes) -> Outcome {
         for number in 0..self.settings.max_attempts.max(1) {
             if number > 0 {
                 tokio::time::sleep(self.wait_before(number)).await;
             }
             let begun = Instant::now();
-            let attempt = self.attempt(url, body.clone()).await;
+            let attempt = self.attempt(&outcome.url, body.clone()).await;
             let hopeless = matches!(attempt.faults[..], [Fault::NotSent(_)]);
             outcome.attempts.push(Attempt { took: begun.elapsed(), ..attempt });
             if outcome.accepted() || hopeless {
@@ -121,10 +120,12 @@ impl Sender {
 
     /// Sends copies of an event, all at the same time.
     pub async fn deliver_copies(&self, event: &EventPayload, url: &str, copies: usize) -> Vec<Outcome> {
+        // One body for all: a copy of 50 MB for each would not fit.
+        let body = event.to_body();
         let sent: Vec<_> = (0..copies)
             .map(|_| {
-                let (sender, event, url) = (self.clone(), event.clone(), url.to_owned());
-                tokio::spawn(async move { sender.deliver(&event, &url).await })
+                let (sender, outcome, body) = (self.clone(), Outcome::of(event, url), body.clone());
+                tokio::spawn(async move { sender.deliver_body(outcome, body).await })
             })
             .collect();
         let mut outcomes = Vec::new();
@@ -182,7 +183,7 @@ impl Sender {
             Ok(answer) => Attempt {
                 status: Some(answer.status),
                 faults: judge(answer.status, answer.content_type.as_deref(), &answer.body),
-                body: String::from_utf8_lossy(&answer.body).into_owned(),
+                body: String::from_utf8_lossy(&answer.body[..answer.body.len().min(KEPT_BODY)]).into_owned(),
                 took: Duration::ZERO,
             },
             Err(fault) => {
@@ -255,13 +256,22 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// What was wrong; empty when the answer will do.
     pub faults: Vec<Fault>,
-    /// The answer's body.
+    /// The first 1024 bytes of the answer's body.
     pub body: String,
     /// How long it took.
     pub took: Duration,
 }
 
 impl Outcome {
+    fn of(event: &EventPayload, url: &str) -> Self {
+        Self {
+            event: event.event().to_owned(),
+            uuid: event.uuid().to_owned(),
+            url: url.to_owned(),
+            attempts: Vec::new(),
+        }
+    }
+
     /// Whether the last answer will do.
     #[must_use]
     pub fn accepted(&self) -> bool {

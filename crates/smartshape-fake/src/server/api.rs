@@ -33,6 +33,11 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .route("/annotation/attributes/{file}", post(annotation_attributes))
 }
 
+/// Whatever is not known is not found, in the form of all other errors.
+pub(crate) async fn nothing_there(Shared(state): Shared<Arc<State>>) -> Response {
+    respond(&state, Err(Failure::NotFound))
+}
+
 async fn login(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
     let answer = fields(&body).and_then(|fields| {
         let username = text(&fields, "username")?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State as Shared};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -56,11 +57,13 @@ impl Default for Options {
 async fn send(
     Shared(state): Shared<Arc<State>>,
     Path(name): Path<String>,
-    Query(options): Query<Options>,
+    options: Result<Query<Options>, QueryRejection>,
     body: Bytes,
 ) -> Response {
-    match payload(&name, &options, &body) {
-        Ok(event) => {
+    let options = options.map_err(|error| Failure::Argument(error.body_text()));
+    let event = options.and_then(|Query(options)| Ok((payload(&name, &options, &body)?, options)));
+    match event {
+        Ok((event, options)) => {
             tokio::time::sleep(Duration::from_millis(options.delay_ms)).await;
             let outcomes = state.send(&event, options.copies).await;
             json_response(StatusCode::OK, &outcomes_json(&outcomes))

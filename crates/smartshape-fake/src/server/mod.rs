@@ -8,6 +8,7 @@ mod state;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -91,6 +92,7 @@ pub struct FakeBuilder {
     pub(crate) list_shows_url: bool,
     pub(crate) session_required: bool,
     pub(crate) error_form: ErrorForm,
+    shutdown_grace: Duration,
 }
 
 impl FakeBuilder {
@@ -145,6 +147,13 @@ impl FakeBuilder {
         self
     }
 
+    /// How long [`FakeSmartShape::shutdown`] waits for calls that are not done. Default 5 s.
+    #[must_use]
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.shutdown_grace = grace;
+        self
+    }
+
     /// Starts the server on the current tokio runtime.
     ///
     /// # Errors
@@ -161,10 +170,12 @@ impl FakeBuilder {
         }
         let listener = TcpListener::bind(self.address).await?;
         let address = listener.local_addr()?;
+        let grace = self.shutdown_grace;
         let state = Arc::new(State::new(self));
         let app = Router::new()
             .merge(api::routes())
             .merge(control::routes())
+            .fallback(api::nothing_there)
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
             .with_state(Arc::clone(&state));
         let (stop, mut stopped) = watch::channel(());
@@ -175,7 +186,7 @@ impl FakeBuilder {
         let task = tokio::spawn(async move {
             let _ = server.await;
         });
-        Ok(FakeSmartShape { address, state, stop, task })
+        Ok(FakeSmartShape { address, grace, state, stop, task })
     }
 }
 
@@ -196,6 +207,7 @@ impl FakeBuilder {
 /// ```
 pub struct FakeSmartShape {
     address: SocketAddr,
+    grace: Duration,
     state: Arc<State>,
     stop: watch::Sender<()>,
     task: JoinHandle<()>,
@@ -213,6 +225,7 @@ impl FakeSmartShape {
             list_shows_url: true,
             session_required: false,
             error_form: ErrorForm::default(),
+            shutdown_grace: Duration::from_secs(5),
         }
     }
 
@@ -277,10 +290,12 @@ impl FakeSmartShape {
         self.state.attributes()
     }
 
-    /// Stops: no new connection, and those there are end.
+    /// Stops: no new connection, and those there are end, or are left after
+    /// [`FakeBuilder::shutdown_grace`].
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(());
-        let _ = (&mut self.task).await;
+        // A client that never finishes its request would hold it up for ever.
+        let _ = tokio::time::timeout(self.grace, &mut self.task).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the fake SmartShape knows: accounts, webhooks, attributes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -11,7 +11,9 @@ use crate::payload::EventPayload;
 use crate::random;
 use crate::sender::{Log, Outcome, Sender, SenderSettings};
 
-/// Bounds of a store that anybody on this machine can fill.
+// Bounds of a store that anybody on this machine can fill.
+/// Logins beyond this end the oldest.
+const MAX_LOGINS: usize = 1000;
 const MAX_WEBHOOKS: usize = 10_000;
 const MAX_ATTRIBUTES: usize = 1_000_000;
 
@@ -25,10 +27,12 @@ pub(crate) struct State {
 #[derive(Default)]
 struct Store {
     /// Bearer tokens and whose they are.
-    bearers: BTreeMap<String, String>,
+    bearers: VecDeque<(String, String)>,
     sessions: BTreeMap<String, String>,
     webhooks: Vec<Webhook>,
     attributes: Vec<StoredAttribute>,
+    /// Where an attribute stands in the list: a search would make long upserts quadratic.
+    places: HashMap<(Option<String>, String, String), usize>,
 }
 
 #[derive(Clone)]
@@ -67,13 +71,17 @@ impl State {
             .iter()
             .find(|known| known.username == username && known.password == password)?;
         let bearer = format!("fake.{}.jwt", random::hex(24));
-        self.store().bearers.insert(bearer.clone(), account.username.clone());
+        let mut store = self.store();
+        if store.bearers.len() >= MAX_LOGINS {
+            store.bearers.pop_front();
+        }
+        store.bearers.push_back((bearer.clone(), account.username.clone()));
         Some(bearer)
     }
 
     /// The account that a bearer token stands for.
     pub(crate) fn account(&self, bearer: &str) -> Option<Account> {
-        let username = self.store().bearers.get(bearer).cloned()?;
+        let username = self.store().bearers.iter().find(|(known, _)| known == bearer)?.1.clone();
         self.settings.accounts.iter().find(|account| account.username == username).cloned()
     }
 
@@ -131,12 +139,13 @@ impl State {
     pub(crate) fn upsert(&self, attributes: Vec<StoredAttribute>) -> bool {
         let mut store = self.store();
         for new in attributes {
-            let same = |old: &&mut StoredAttribute| {
-                old.file == new.file && old.node == new.node && old.name == new.name
-            };
-            if let Some(old) = store.attributes.iter_mut().find(same) {
+            let key = (new.file.clone(), new.node.clone(), new.name.clone());
+            let place = store.places.get(&key).copied();
+            if let Some(old) = place.and_then(|place| store.attributes.get_mut(place)) {
                 old.value = new.value;
             } else if store.attributes.len() < MAX_ATTRIBUTES {
+                let place = store.attributes.len();
+                store.places.insert(key, place);
                 store.attributes.push(new);
             } else {
                 return false;
@@ -165,8 +174,8 @@ impl State {
         let sent: Vec<_> = registered
             .into_iter()
             .map(|webhook| {
-                // One that is owned by somebody else carries that owner.
-                let event = event.clone().with_owner(webhook.owner);
+                // SmartShape's event carries whose webhook it is.
+                let event = event.clone().or_owner(webhook.owner);
                 tokio::spawn(async move { webhook.sender.deliver_copies(&event, &webhook.url, copies).await })
             })
             .collect();

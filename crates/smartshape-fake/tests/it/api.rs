@@ -1,7 +1,9 @@
 //! SmartShape's web API as the fake imitates it.
 
 use serde_json::{Value, json};
-use smartshape_fake::{Account, ErrorForm, FakeBuilder, FakeSmartShape, Permission, SenderSettings};
+use smartshape_fake::{
+    Account, ErrorForm, EventPayload, FakeBuilder, FakeSmartShape, Permission, SenderSettings,
+};
 use smartshape_webhook::EventKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -215,4 +217,48 @@ async fn control_calls_send() {
 async fn listens_to_this_machine_unless_allowed() {
     let error = quick().listen("0.0.0.0:0".parse().unwrap()).start().await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_does_not_hold_up_the_shutdown() {
+    let fake = quick().shutdown_grace(std::time::Duration::from_millis(50)).start().await.unwrap();
+    let address = fake.base_url().replace("http://", "");
+    let mut half = TcpStream::connect(&address).await.unwrap();
+    half.write_all(b"GET /fake/ HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    // Its answer shows that the connection before it was accepted.
+    assert_eq!(call(&fake, "GET", "/fake/", &[], "").await.0, 200);
+    tokio::time::timeout(std::time::Duration::from_secs(30), fake.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_oldest_login_ends_when_there_are_too_many() {
+    let fake = quick().start().await.unwrap();
+    let (first, second) = (bearer(&fake), bearer(&fake));
+    for _ in 0..999 {
+        let _ = fake.bearer_token();
+    }
+    assert_eq!(call(&fake, "GET", "/webhook/", &[("authorization", &first)], "").await.0, 503);
+    assert_eq!(call(&fake, "GET", "/webhook/", &[("authorization", &second)], "").await.0, 200);
+}
+
+#[tokio::test]
+async fn an_owner_of_the_callers_own_stays() {
+    let endpoint = Endpoint::answering(&[GOOD]).await;
+    let fake = quick().start().await.unwrap();
+    fake.register(EventKind::FileUploaded, &endpoint.url, "secret of the test");
+    let event = EventPayload::sample(EventKind::FileUploaded);
+    fake.send(&event).await;
+    fake.send(&event.with_owner("zoe")).await;
+    let requests = endpoint.requests();
+    assert!(requests[0].contains(r#""owner":"ada""#), "{}", requests[0]);
+    assert!(requests[1].contains(r#""owner":"zoe""#), "{}", requests[1]);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_options_are_errors_like_others() {
+    let fake = quick().error_form(ErrorForm::List).start().await.unwrap();
+    let (status, body) = call(&fake, "GET", "/nothing", &[], "").await;
+    assert_eq!((status, &body["errors"][0]["status"]), (404, &json!(404)));
+    let (status, body) = call(&fake, "POST", "/fake/events/file_uploaded?copy=2", &[], "").await;
+    assert_eq!((status, &body["status"]), (400, &json!(400)));
 }

@@ -165,3 +165,27 @@ fn payloads_are_the_samples_until_changed() {
 fn debug_shows_no_secret() {
     assert!(!format!("{:?}", sender(1)).contains("random"));
 }
+
+#[tokio::test]
+async fn a_password_in_a_url_is_neither_sent_nor_shown() {
+    let endpoint = Endpoint::answering(&[GOOD]).await;
+    for scheme in ["http", "https"] {
+        let url = endpoint.url.replace("http://", &format!("{scheme}://ada:hunter2@"));
+        let outcome = sender(5).deliver(&EventPayload::sample(EventKind::FileUploaded), &url).await;
+        assert!(matches!(outcome.attempts[0].faults[..], [Fault::NotSent(_)]), "{outcome}");
+        assert!(!outcome.to_string().contains("hunter2"), "{outcome}");
+    }
+    assert!(endpoint.requests().is_empty());
+}
+
+#[tokio::test]
+async fn the_log_keeps_the_beginning_of_a_long_answer() {
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 50016\r\n\r\n{{\"success\":true}}{}",
+        " ".repeat(50_000)
+    );
+    let endpoint = Endpoint::answering(vec![&*answer.leak()].leak()).await;
+    let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
+    assert!(outcome.accepted(), "judged by the whole of it: {outcome}");
+    assert_eq!(outcome.attempts[0].body.len(), 1024);
+}
