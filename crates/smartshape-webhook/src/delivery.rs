@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::budget::Reservation;
 use crate::events::{DecodeError, Envelope, EnvelopeError, Event, EventKind, FileId, Person, RawJson};
+use crate::printable::printable;
 use crate::seen::DeliveryKey;
 
 /// A verified delivery. Plain data, cheap to clone; acknowledging it is the adapter's business.
@@ -58,11 +59,38 @@ struct Inner {
 }
 
 /// What a receiver knows of a delivery beside its body.
-#[derive(Default)]
 pub(crate) struct Circumstances {
     pub(crate) secret_name: Option<Arc<str>>,
     pub(crate) traceparent: Option<Box<str>>,
+    pub(crate) received_at: Timestamp,
+    pub(crate) attempt: u32,
     pub(crate) reservation: Option<Reservation>,
+}
+
+/// A delivery received just now, by nobody in particular.
+impl Default for Circumstances {
+    fn default() -> Self {
+        Self {
+            secret_name: None,
+            traceparent: None,
+            received_at: Timestamp::now(),
+            attempt: 1,
+            reservation: None,
+        }
+    }
+}
+
+/// What a store kept of a delivery beside its body; see [`Delivery::restore`].
+#[derive(Clone, Copy, Debug)]
+pub struct Restored<'a> {
+    /// When the delivery was received.
+    pub received_at: Timestamp,
+    /// The number of this attempt at handling it, from 1.
+    pub attempt: u32,
+    /// The name of the secret that the token matched.
+    pub secret_name: Option<&'a str>,
+    /// The W3C trace context that came with the request.
+    pub traceparent: Option<&'a str>,
 }
 
 impl Delivery {
@@ -74,6 +102,39 @@ impl Delivery {
     /// [`EnvelopeError`] when the body is not a SmartShape event.
     pub fn for_test(body: impl Into<Bytes>) -> Result<Self, EnvelopeError> {
         Self::parse(body.into(), Circumstances::default())
+    }
+
+    /// Makes a delivery that was received and verified earlier, of what a store kept of it. Whoever
+    /// calls this vouches for the body: nothing is verified again.
+    ///
+    /// ```
+    /// use smartshape_webhook::{Delivery, Restored};
+    ///
+    /// let body = r#"{"file": "5c6f", "event": "file_uploaded", "data": {}, "owner": "test@smartshape.io",
+    ///                "runTimestamp": 1550824748604, "uuid": "a36b623a"}"#;
+    /// let kept = Restored {
+    ///     received_at: "2026-11-24T08:00:00Z".parse()?,
+    ///     attempt: 2,
+    ///     secret_name: Some("uploads"),
+    ///     traceparent: None,
+    /// };
+    /// let delivery = Delivery::restore(body, kept)?;
+    /// assert_eq!((delivery.attempt(), delivery.secret_name()), (2, Some("uploads")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError`] when the body is not a SmartShape event.
+    pub fn restore(body: impl Into<Bytes>, kept: Restored<'_>) -> Result<Self, EnvelopeError> {
+        let around = Circumstances {
+            secret_name: kept.secret_name.map(Into::into),
+            traceparent: kept.traceparent.map(Into::into),
+            received_at: kept.received_at,
+            attempt: kept.attempt,
+            reservation: None,
+        };
+        Self::parse(body.into(), around)
     }
 
     pub(crate) fn parse(body: Bytes, around: Circumstances) -> Result<Self, EnvelopeError> {
@@ -88,10 +149,10 @@ impl Delivery {
             run_timestamp: envelope.run_timestamp_raw().into(),
             triggered_at: envelope.triggered_at(),
             key: DeliveryKey::new(envelope.uuid(), envelope.event(), envelope.owner_key()),
-            received_at: Timestamp::now(),
+            received_at: around.received_at,
             secret_name: around.secret_name,
             traceparent: around.traceparent,
-            attempt: 1,
+            attempt: around.attempt,
             event: OnceLock::new(),
             _reservation: around.reservation,
             body: RawJson::of_parsed(body),
@@ -211,6 +272,17 @@ impl Delivery {
     /// [`DecodeError`] when the data does not fit the type.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         self.0.data.decode()
+    }
+
+    /// The span in which a handler of it runs: event, uuid and file, made fit for a log.
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        tracing::info_span!(
+            "webhook",
+            event = %printable(self.event_name()),
+            uuid = %printable(self.uuid()),
+            file = %printable(self.file().as_str()),
+        )
     }
 
     /// The body on one line, with white space between tokens removed and nothing else changed.

@@ -154,8 +154,14 @@ impl HandlerError {
         &*self.source
     }
 
-    /// The error and what caused it, for the log.
-    pub(crate) fn chain(&self) -> String {
+    /// The error and what caused it, on one line.
+    ///
+    /// ```
+    /// let error = smartshape_webhook::HandlerError::from("the disk is full");
+    /// assert_eq!(error.chain(), "the disk is full");
+    /// ```
+    #[must_use]
+    pub fn chain(&self) -> String {
         let mut text = self.source.to_string();
         let mut cause = self.source.source();
         while let Some(error) = cause {

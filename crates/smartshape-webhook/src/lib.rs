@@ -63,6 +63,8 @@ mod head;
 #[cfg(feature = "receiver")]
 mod lock;
 #[cfg(feature = "receiver")]
+mod printable;
+#[cfg(feature = "receiver")]
 mod receiver;
 #[cfg(feature = "receiver")]
 mod refusal;
@@ -80,10 +82,11 @@ pub use events::*;
 #[cfg(feature = "receiver")]
 pub use {
     answer::Answer,
-    delivery::Delivery,
+    delivery::{Delivery, Restored},
     dispatch::{Dispatch, Dispatcher, FromDelivery, Mismatch},
     handler::{BoxHandler, Handler, HandlerError, HandlerErrorKind},
     head::Head,
+    printable::{Printable, printable, printable_error},
     receiver::{Claimed, ConfigError, Ending, OnMismatch, Received, Receiver, ReceiverBuilder, Stats},
     refusal::{Refusal, RefusalKind},
     secret::{NamedSecret, Secret, SecretError},

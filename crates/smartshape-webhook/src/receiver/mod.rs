@@ -22,6 +22,7 @@ use crate::delivery::Delivery;
 use crate::dispatch::{FromDelivery, Mismatch};
 use crate::handler::Handler;
 use crate::head::Head;
+use crate::printable::{printable, printable_error};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::secret::{NamedSecret, Secret};
 use crate::verify::Verifier;
@@ -221,18 +222,18 @@ impl Receiver {
         };
         let refusal = match mismatch {
             Mismatch::OtherEvent => {
-                Refusal::with_detail(RefusalKind::EventUnexpected, report::clean(delivery.event_name()))
+                Refusal::with_detail(RefusalKind::EventUnexpected, printable(delivery.event_name()))
             }
             Mismatch::Undecodable(error) => Refusal::with_detail(RefusalKind::EventUndecodable, error),
         };
         match self.0.on_mismatch {
             OnMismatch::Refuse => {
-                tracing::error!(uuid = %report::clean(delivery.uuid()), refusal = %report::clean_error(&refusal), "event refused");
+                tracing::error!(uuid = %printable(delivery.uuid()), refusal = %printable_error(&refusal), "event refused");
                 self.0.report.refused(&refusal);
                 Err(refusal.into())
             }
             OnMismatch::Acknowledge => {
-                tracing::error!(uuid = %report::clean(delivery.uuid()), refusal = %report::clean_error(&refusal), "event given up");
+                tracing::error!(uuid = %printable(delivery.uuid()), refusal = %printable_error(&refusal), "event given up");
                 Err(Answer::success())
             }
         }

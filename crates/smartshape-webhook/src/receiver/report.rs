@@ -1,7 +1,5 @@
 //! What operators see: one event for each outcome, and refusals without a flood of lines.
 
-use std::borrow::Cow;
-use std::fmt::{self, Display, Write as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,14 +8,11 @@ use super::Ending;
 use crate::delivery::Delivery;
 use crate::events::Event;
 use crate::lock::locked;
+use crate::printable::{printable, printable_error};
 use crate::refusal::Refusal;
 
 /// Refusals are warned of at most once in this time; each is logged at debug level.
 const WARN_EVERY: Duration = Duration::from_secs(10);
-/// Longer fields of a delivery are cut in the log.
-const FIELD_CHARS: usize = 100;
-/// Longer errors, which may quote a delivery, are cut in the log.
-const ERROR_CHARS: usize = 1000;
 
 /// Counters since the receiver was built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,30 +63,30 @@ impl Report {
 
     pub(super) fn refused(&self, refusal: &Refusal) {
         let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::debug!(kind = ?refusal.kind(), reason = %clean_error(refusal), "delivery refused");
+        tracing::debug!(kind = ?refusal.kind(), reason = %printable_error(refusal), "delivery refused");
         let mut warned = locked(&self.warned);
         let (last, before) = warned.unzip();
         if last.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
             *warned = Some((Instant::now(), count));
             drop(warned);
             let since = count.saturating_sub(before.unwrap_or(0));
-            tracing::warn!(count = since, latest = %clean_error(refusal), "deliveries refused");
+            tracing::warn!(count = since, latest = %printable_error(refusal), "deliveries refused");
         }
     }
 
     pub(super) fn duplicate(&self, delivery: &Delivery) {
         self.duplicates.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(
-            event = %clean(delivery.event_name()),
-            uuid = %clean(delivery.uuid()),
+            event = %printable(delivery.event_name()),
+            uuid = %printable(delivery.uuid()),
             "duplicate delivery"
         );
     }
 
     pub(super) fn ended(&self, delivery: &Delivery, ending: &Ending, took: Duration) {
-        let event = clean(delivery.event_name());
-        let uuid = clean(delivery.uuid());
-        let file = clean(delivery.file().as_str());
+        let event = printable(delivery.event_name());
+        let uuid = printable(delivery.uuid());
+        let file = printable(delivery.file().as_str());
         let milliseconds = took.as_millis();
         match ending {
             Ending::Handled => {
@@ -100,18 +95,18 @@ impl Report {
             }
             Ending::Abandoned(why) => {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%event, %uuid, %file, outcome = "abandoned", milliseconds, why = %clean_error(why), "delivery");
+                tracing::error!(%event, %uuid, %file, outcome = "abandoned", milliseconds, why = %printable_error(why), "delivery");
             }
             Ending::Failed(why) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%event, %uuid, %file, outcome = "failed", milliseconds, why = %clean_error(why), "delivery");
+                tracing::warn!(%event, %uuid, %file, outcome = "failed", milliseconds, why = %printable_error(why), "delivery");
                 return;
             }
         }
         match delivery.decoded_event() {
             Some(Event::Undecoded(undecoded)) => {
                 self.drifted.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%event, %uuid, error = %clean_error(undecoded.error()), "acknowledged an event that could not be decoded");
+                tracing::warn!(%event, %uuid, error = %printable_error(undecoded.error()), "acknowledged an event that could not be decoded");
             }
             Some(Event::Unknown(_)) => {
                 self.drifted.fetch_add(1, Ordering::Relaxed);
@@ -119,54 +114,5 @@ impl Report {
             }
             _ => {}
         }
-    }
-}
-
-/// The span in which a handler runs.
-pub(super) fn span(delivery: &Delivery) -> tracing::Span {
-    tracing::info_span!(
-        "webhook",
-        event = %clean(delivery.event_name()),
-        uuid = %clean(delivery.uuid()),
-        file = %clean(delivery.file().as_str()),
-    )
-}
-
-/// A field that a sender chose, made fit for a log.
-pub(super) fn clean(text: &str) -> Clean<'_> {
-    Clean { text: text.into(), chars: FIELD_CHARS }
-}
-
-/// An error that may quote what a sender chose, made fit for a log.
-pub(super) fn clean_error(error: impl Display) -> Clean<'static> {
-    Clean { text: error.to_string().into(), chars: ERROR_CHARS }
-}
-
-/// Shows what cannot be printed as escapes, and cuts what is long.
-pub(super) struct Clean<'a> {
-    text: Cow<'a, str>,
-    chars: usize,
-}
-
-impl Display for Clean<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.text.chars().take(self.chars) {
-            match character {
-                '"' | '\'' => f.write_char(character)?,
-                _ => write!(f, "{}", character.escape_debug())?,
-            }
-        }
-        if self.text.chars().nth(self.chars).is_some() { f.write_char('…') } else { Ok(()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_in_logs_are_escaped_and_cut() {
-        assert_eq!(clean("a\n\u{1b}[31mé\u{202e}\"").to_string(), "a\\n\\u{1b}[31mé\\u{202e}\"");
-        assert_eq!(clean(&"x".repeat(101)).to_string(), format!("{}…", "x".repeat(100)));
     }
 }

@@ -121,6 +121,7 @@ impl Whole {
             secret_name: Some(self.secret.shared_name()),
             traceparent: head.traceparent().map(Into::into),
             reservation: Some(self.reservation),
+            ..Circumstances::default()
         };
         let body = self.body;
         let parsed = if body.len() < LONG_BODY {

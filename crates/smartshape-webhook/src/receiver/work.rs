@@ -99,7 +99,7 @@ impl Claimed {
         self,
         work: impl Future<Output = (Ending, T)> + Send + 'static,
     ) -> Result<T, Answer> {
-        let span = super::report::span(&self.work.delivery);
+        let span = self.work.delivery.span();
         let task = async move {
             let (ending, value) = work.await;
             self.work.end(ending).await;
