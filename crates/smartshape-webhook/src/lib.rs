@@ -90,6 +90,6 @@ pub use {
     receiver::{Claimed, ConfigError, Ending, OnMismatch, Received, Receiver, ReceiverBuilder, Stats},
     refusal::{Refusal, RefusalKind},
     secret::{NamedSecret, Secret, SecretError},
-    seen::{ClaimState, DeliveryKey, Holder, MemoryStore, SeenStore, StoreError, StoreFuture},
+    seen::{ClaimState, DeliveryKey, Holder, KeyError, MemoryStore, SeenStore, StoreError, StoreFuture},
     token::{TOKEN_HEADER, Token, TokenError},
 };

@@ -41,6 +41,12 @@ impl DeliveryKey {
         Self(key)
     }
 
+    /// The key of these bytes, as [`as_bytes`](Self::as_bytes) gave them.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The key's 16 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
@@ -60,6 +66,41 @@ impl fmt::Debug for DeliveryKey {
         write!(f, "DeliveryKey({self})")
     }
 }
+
+/// Reads 32 hexadecimal digits.
+///
+/// ```
+/// use smartshape_webhook::DeliveryKey;
+///
+/// let key: DeliveryKey = "b767e0fe6dc96a0aafb9392a8f1a5772".parse()?;
+/// assert_eq!(key.to_string(), "b767e0fe6dc96a0aafb9392a8f1a5772");
+/// assert!("b767".parse::<DeliveryKey>().is_err());
+/// # Ok::<(), smartshape_webhook::KeyError>(())
+/// ```
+impl std::str::FromStr for DeliveryKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(KeyError);
+        }
+        let number = u128::from_str_radix(text, 16).map_err(|_| KeyError)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+/// The text is not the key of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyError;
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a delivery's key has 32 hexadecimal digits")
+    }
+}
+
+impl std::error::Error for KeyError {}
 
 /// Who holds a claim. Each claim has its own, so that a late holder cannot end a newer claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,36 @@
+-- Times are the store's own, in milliseconds (see src/engine/sqlite/clock.rs); only triggered and
+-- received are times of day, in microseconds since 1970.
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    version INTEGER NOT NULL,
+    key BLOB NOT NULL UNIQUE,
+    -- 0 waiting, 1 at work, 2 completed, 3 dead
+    state INTEGER NOT NULL,
+    -- waiting: when it may be tried; at work: when its lease ends
+    due INTEGER NOT NULL,
+    fence INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    lost INTEGER NOT NULL DEFAULT 0,
+    file_hash INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    file TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    owner TEXT,
+    secret TEXT,
+    traceparent TEXT,
+    triggered INTEGER,
+    received INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    stored INTEGER NOT NULL,
+    settled INTEGER,
+    error TEXT
+);
+CREATE INDEX events_due ON events (due, state, stored) WHERE state <= 1;
+CREATE INDEX events_open_of_file ON events (file_hash, seq) WHERE state <= 1;
+CREATE INDEX events_at_work_of_file ON events (file_hash) WHERE state = 1;
+CREATE INDEX events_completed ON events (settled) WHERE state = 2;
+CREATE INDEX events_dead ON events (seq) WHERE state = 3;
+-- Apart, so that a change of state does not write a long body again.
+CREATE TABLE bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+INSERT INTO meta (name, value) VALUES ('clock', 0), ('reads_from', 1);

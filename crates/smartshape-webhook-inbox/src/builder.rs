@@ -1,0 +1,165 @@
+//! The inbox's settings, each with its default.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{InboxError, InboxErrorKind};
+use crate::inbox::Inbox;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const GIB: u64 = 1024 * 1024 * 1024;
+
+/// Builds an [`Inbox`]. Each method names its default.
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `open`"]
+pub struct InboxBuilder {
+    place: String,
+    pub(crate) tombstones: Duration,
+    pub(crate) bodies: Duration,
+    pub(crate) store_limit: Duration,
+    pub(crate) cap: u64,
+    pub(crate) open_deadline: Duration,
+    pub(crate) connections: u32,
+    pub(crate) allow_asynchronous_commit: bool,
+}
+
+impl InboxBuilder {
+    pub(crate) fn new(place: &str) -> Self {
+        Self {
+            place: place.to_owned(),
+            tombstones: 14 * DAY,
+            bodies: Duration::ZERO,
+            store_limit: Duration::from_secs(5),
+            cap: 10 * GIB,
+            open_deadline: Duration::from_secs(30),
+            connections: 10,
+            allow_asynchronous_commit: false,
+        }
+    }
+
+    /// How long a completed event is remembered, so that a late duplicate is not handled again.
+    /// Default 14 days. In a file, only the time counts that somebody has it open.
+    pub fn keep_tombstones(mut self, horizon: Duration) -> Self {
+        self.tombstones = horizon;
+        self
+    }
+
+    /// How long the body of a completed event is kept, so that it can be shown and replayed; at
+    /// most as long as its tombstone. Default zero: it is deleted with the completion.
+    pub fn keep_bodies(mut self, horizon: Duration) -> Self {
+        self.bodies = horizon;
+        self
+    }
+
+    /// How long storing a delivery may take; then it is answered 503. Default 5 s.
+    pub fn store_limit(mut self, limit: Duration) -> Self {
+        self.store_limit = limit;
+        self
+    }
+
+    /// The space that the store may take; beyond it, deliveries are answered 503. Measured from
+    /// time to time, so it can be passed by a few MiB. Default 10 GiB.
+    pub fn max_stored_bytes(mut self, bytes: u64) -> Self {
+        self.cap = bytes;
+        self
+    }
+
+    /// How long a store that cannot be reached is tried again when it is opened. Default 30 s.
+    pub fn open_deadline(mut self, deadline: Duration) -> Self {
+        self.open_deadline = deadline;
+        self
+    }
+
+    /// Connections to a server that one process may have. Default 10. A file has two.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// Accepts a PostgreSQL server that acknowledges commits before they are on its disk
+    /// (`synchronous_commit` or `fsync` off). After its crash, deliveries that SmartShape was told
+    /// were received may be gone. Default: no.
+    pub fn danger_allow_asynchronous_commit(mut self, allow: bool) -> Self {
+        self.allow_asynchronous_commit = allow;
+        self
+    }
+
+    /// Opens the inbox; creates and migrates its tables where that is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`InboxError`] names what is wrong. What may pass by itself is tried again until the deadline.
+    pub async fn open(self) -> Result<Inbox, InboxError> {
+        self.check()?;
+        let deadline = tokio::time::Instant::now() + self.open_deadline;
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let error = match self.open_once().await {
+                Ok(inbox) => return Ok(inbox),
+                Err(error) => error,
+            };
+            let again = tokio::time::Instant::now() + pause;
+            if error.kind() != InboxErrorKind::Unavailable || again > deadline {
+                return Err(error);
+            }
+            tracing::warn!(%error, "the inbox cannot be opened yet; trying again");
+            tokio::time::sleep_until(again).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    fn check(&self) -> Result<(), InboxError> {
+        let settings = |text| Err(InboxError::new(InboxErrorKind::Settings, text));
+        if self.place.is_empty() {
+            return settings("the inbox has no place: give it a path, or a postgres:// URL");
+        }
+        if self.store_limit.is_zero() {
+            return settings("store_limit must not be zero");
+        }
+        if self.cap == 0 {
+            return settings("max_stored_bytes must not be zero");
+        }
+        if self.connections < 3 {
+            return settings("max_connections must be at least 3");
+        }
+        Ok(())
+    }
+
+    async fn open_once(&self) -> Result<Inbox, InboxError> {
+        if self.place.starts_with("postgres://") || self.place.starts_with("postgresql://") {
+            #[cfg(feature = "postgres")]
+            {
+                let engine = crate::engine::postgres::Postgres::open(&self.place, self).await?;
+                let pool = engine.pool().clone();
+                return Ok(Inbox::assemble(Arc::new(engine), self).with_pool(pool));
+            }
+            #[cfg(not(feature = "postgres"))]
+            return Err(InboxError::new(
+                InboxErrorKind::Settings,
+                "this program was built without the feature `postgres` of smartshape-webhook-inbox",
+            ));
+        }
+        if let Some((scheme, _)) = self.place.split_once("://") {
+            let text = format!("an inbox is a path or a postgres:// URL, and {scheme:?} is neither");
+            return Err(InboxError::new(InboxErrorKind::Settings, text));
+        }
+        #[cfg(feature = "sqlite")]
+        {
+            let path = std::path::PathBuf::from(&self.place);
+            let engine = crate::engine::sqlite::Sqlite::open(path, self.cap).await?;
+            Ok(Inbox::assemble(Arc::new(engine), self))
+        }
+        #[cfg(not(feature = "sqlite"))]
+        Err(InboxError::new(
+            InboxErrorKind::Settings,
+            "this program was built without the feature `sqlite` of smartshape-webhook-inbox",
+        ))
+    }
+}
+
+/// Without the place, which may hold credentials.
+impl std::fmt::Debug for InboxBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InboxBuilder").finish_non_exhaustive()
+    }
+}

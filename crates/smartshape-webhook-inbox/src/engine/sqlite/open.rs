@@ -1,0 +1,149 @@
+//! Opening the file: creating it, knowing it, setting its durability, bringing it up to date.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::fault;
+use crate::error::{InboxError, InboxErrorKind};
+
+/// "SSIB" in the file's header says that it is an inbox.
+const APPLICATION_ID: i64 = 0x5353_4942;
+/// Each brings the schema from one version to the next.
+const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite-0001.sql")];
+const SCHEMA: i64 = MIGRATIONS.len() as i64;
+/// How long another process may write before we give up for the time being.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Opens the file, and creates it where there is none. The file's time of its last use comes with it.
+pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxError> {
+    create(path)?;
+    let mut connection = connect(path).await?;
+    migrate(path, &mut connection).await?;
+    let clock = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'clock'")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(|error| fault::at(path, error))?;
+    Ok((connection, clock))
+}
+
+/// A connection that is durable: an answer given after its commit survives a loss of power.
+pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, InboxError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY)
+        .statement_cache_capacity(256)
+        .disable_statement_logging();
+    let mut connection = SqliteConnection::connect_with(&options).await.map_err(|e| fault::at(path, e))?;
+    check_identity(path, &mut connection).await?;
+    let mode: String = query(path, &mut connection, "PRAGMA journal_mode = WAL").await?;
+    if mode != "wal" {
+        let text = format!(
+            "{}: the file system does not support SQLite's write-ahead log: keep the inbox on a local disk",
+            path.display()
+        );
+        return Err(InboxError::new(InboxErrorKind::Refused, text));
+    }
+    // `fullfsync` is what syncing needs on macOS; elsewhere it does nothing.
+    for setting in ["PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON", "PRAGMA wal_autocheckpoint = 2000"]
+    {
+        sqlx::query(setting).execute(&mut connection).await.map_err(|error| fault::at(path, error))?;
+    }
+    Ok(connection)
+}
+
+/// The name of a file that belongs to the inbox.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name: OsString = path.into();
+    name.push(ending);
+    name.into()
+}
+
+fn create(path: &Path) -> Result<(), InboxError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        // Until the folder is synced, a loss of power can take the file's name away.
+        Ok(file) => file.sync_all().and_then(|()| sync_folder(path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().read(true).write(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    }
+    .map_err(|error| {
+        let shown = path.display();
+        let (kind, advice) = match error.kind() {
+            io::ErrorKind::NotFound => (InboxErrorKind::Settings, "create its folder first"),
+            io::ErrorKind::IsADirectory => (InboxErrorKind::Settings, "name a file, not a folder"),
+            io::ErrorKind::StorageFull => (InboxErrorKind::Full, "free some space"),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                (InboxErrorKind::ReadOnly, "let this user write to the file and its folder")
+            }
+            _ => (InboxErrorKind::Unavailable, "check the path"),
+        };
+        InboxError::new(kind, format!("cannot open the inbox {shown}: {error}; {advice}")).caused_by(error)
+    })
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if cfg!(unix) { File::open(folder.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
+}
+
+/// What identifies the file behind the path, where the system has such a thing.
+pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::metadata(path)?;
+    #[cfg(unix)]
+    return Ok((std::os::unix::fs::MetadataExt::dev(&file), std::os::unix::fs::MetadataExt::ino(&file)));
+    #[cfg(not(unix))]
+    return Ok((0, u64::from(file.is_file())));
+}
+
+/// Looks before anything is changed: the file may be somebody else's.
+async fn check_identity(path: &Path, connection: &mut SqliteConnection) -> Result<(), InboxError> {
+    let id: i64 = query(path, connection, "PRAGMA application_id").await?;
+    let tables: i64 = query(path, connection, "SELECT count(*) FROM sqlite_master").await?;
+    if id == APPLICATION_ID || (id == 0 && tables == 0) {
+        return Ok(());
+    }
+    let shown = path.display();
+    let text = format!("{shown} is a SQLite database of another program, not an inbox: name another file");
+    Err(InboxError::new(InboxErrorKind::Foreign, text))
+}
+
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), InboxError> {
+    let version: i64 = query(path, connection, "PRAGMA user_version").await?;
+    if version > SCHEMA {
+        let needed: i64 = query(path, connection, "SELECT value FROM meta WHERE name = 'reads_from'").await?;
+        return super::super::check_schema(&path.display(), needed, SCHEMA);
+    }
+    if version == SCHEMA {
+        return Ok(());
+    }
+    // Of two processes that start at once, one migrates and the other one finds it done.
+    let migrated = async {
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
+        for step in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+            sqlx::raw_sql(*step).execute(&mut *connection).await?;
+        }
+        let stamp = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(stamp)).execute(&mut *connection).await?;
+        sqlx::query("COMMIT").execute(&mut *connection).await
+    };
+    migrated.await.map(drop).map_err(|error| fault::at(path, error))
+}
+
+async fn query<T>(path: &Path, connection: &mut SqliteConnection, sql: &'static str) -> Result<T, InboxError>
+where
+    T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    sqlx::query_scalar(sql).fetch_one(connection).await.map_err(|error| fault::at(path, error))
+}

@@ -1,0 +1,120 @@
+//! Puts deliveries that arrive at the same time into one commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+
+use crate::engine::Engine;
+use crate::error::{InboxError, InboxErrorKind};
+use crate::record::Record;
+
+/// Deliveries that may wait for a commit; more are refused when the store is too slow for them.
+const QUEUE: usize = 1024;
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// From this length on a body has a commit of its own, so that its fate and its time are not those
+/// of small ones.
+const LARGE: usize = 256 * 1024;
+
+type Stored = Result<bool, Arc<InboxError>>;
+
+struct Pending {
+    record: Record,
+    stored: oneshot::Sender<Stored>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Intake {
+    queue: mpsc::Sender<Pending>,
+    limit: Duration,
+}
+
+impl Intake {
+    /// `limit` is how long a delivery may take to be stored. `wake` is notified of each new one.
+    pub(crate) fn new(engine: Arc<dyn Engine>, wake: Arc<Notify>, limit: Duration) -> Self {
+        let (queue, pending) = mpsc::channel(QUEUE);
+        let _detached = tokio::spawn(run(pending, engine, wake));
+        Self { queue, limit }
+    }
+
+    /// Returns once the record is durable. Says whether it is new.
+    pub(crate) async fn store(&self, record: Record) -> Stored {
+        let stored = async {
+            let (sender, stored) = oneshot::channel();
+            self.queue.send(Pending { record, stored: sender }).await.map_err(|_| stopped())?;
+            stored.await.map_err(|_| stopped())?
+        };
+        tokio::time::timeout(self.limit, stored).await.unwrap_or_else(|_| {
+            let text = format!("the inbox's store did not answer within {} ms", self.limit.as_millis());
+            Err(Arc::new(InboxError::new(InboxErrorKind::Unavailable, text)))
+        })
+    }
+}
+
+async fn run(mut pending: mpsc::Receiver<Pending>, engine: Arc<dyn Engine>, wake: Arc<Notify>) {
+    let turns = Arc::new(Semaphore::new(engine.parallel_inserts()));
+    let mut next = None;
+    loop {
+        // While all turns are taken, the next batch grows.
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        let first = match next.take() {
+            Some(first) => first,
+            None => match pending.recv().await {
+                Some(first) => first,
+                None => return,
+            },
+        };
+        let mut batch = vec![first];
+        let mut bytes = batch[0].record.body.len();
+        while bytes < LARGE.min(BATCH_BYTES) && batch.len() < BATCH {
+            let Ok(more) = pending.try_recv() else { break };
+            if more.record.body.len() >= LARGE || bytes + more.record.body.len() > BATCH_BYTES {
+                next = Some(more);
+                break;
+            }
+            bytes += more.record.body.len();
+            batch.push(more);
+        }
+        let (engine, wake) = (Arc::clone(&engine), Arc::clone(&wake));
+        let _detached = tokio::spawn(async move {
+            if store(batch, &*engine).await {
+                wake.notify_waiters();
+                wake.notify_one();
+                engine.announce();
+            }
+            drop(turn);
+        });
+    }
+}
+
+/// Says whether anything new was stored.
+async fn store(batch: Vec<Pending>, engine: &dyn Engine) -> bool {
+    // A delivery that comes twice at once has one record and two askers.
+    let mut records: Vec<Record> = Vec::with_capacity(batch.len());
+    let mut places = HashMap::with_capacity(batch.len());
+    let mut askers = Vec::with_capacity(batch.len());
+    for Pending { record, stored } in batch {
+        let place = *places.entry(record.key).or_insert(records.len());
+        let first = place == records.len();
+        if first {
+            records.push(record);
+        }
+        askers.push((place, first, stored));
+    }
+    let outcome = engine.insert(records.into()).await.map_err(Arc::new);
+    for (place, first, asker) in askers {
+        let answer = match &outcome {
+            Ok(fresh) => Ok(first && fresh.get(place).copied().unwrap_or(false)),
+            Err(error) => Err(Arc::clone(error)),
+        };
+        // Whoever gave up waiting no longer wants to know.
+        let _ = asker.send(answer);
+    }
+    outcome.is_ok_and(|fresh| fresh.contains(&true))
+}
+
+fn stopped() -> Arc<InboxError> {
+    Arc::new(InboxError::new(InboxErrorKind::Unavailable, "the runtime that opened the inbox has ended"))
+}

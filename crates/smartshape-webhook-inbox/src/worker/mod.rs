@@ -1,0 +1,288 @@
+//! Works off what is stored.
+
+mod pool;
+mod retry;
+#[cfg(feature = "postgres")]
+mod transactional;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smartshape_webhook::{Delivery, Handler, HandlerError};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::engine::{EngineFuture, Lease, Wanted};
+use crate::error::{InboxError, InboxErrorKind};
+use crate::inbox::Inbox;
+use pool::Pool;
+use retry::Backoff;
+#[cfg(feature = "postgres")]
+pub use transactional::{Transactional, TransactionalHandler, TransactionalOutcome};
+
+/// How often what is old enough is deleted.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How long a worker leaves a store alone that failed.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Hands stored events to a handler. Made by [`Inbox::worker`]; does nothing until
+/// [`run`](Self::run).
+///
+/// No attempt starts after its event's completion was recorded; before that, an event may be
+/// attempted more than once. An attempt starts when it is recorded in the store.
+///
+/// - A handler's error is tried again after an exponential back-off, or after the time that
+///   [`HandlerError::retry_after`] names; [`HandlerError::permanent`], and too many attempts, make the
+///   event a dead letter with the last error. So do lost leases: a handler that kills its process is not
+///   called for ever.
+/// - [`Delivery::attempt`] tells the handler the attempt's number.
+#[must_use = "a worker does nothing until `run`"]
+#[derive(Debug)]
+pub struct Worker<W> {
+    inbox: Inbox,
+    work: Arc<W>,
+    settings: Settings,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    concurrency: usize,
+    lease: Duration,
+    ordered: bool,
+    max_attempts: u32,
+    max_lost_leases: u32,
+    backoff: Backoff,
+    poll: Duration,
+    grace: Duration,
+}
+
+/// What a worker does with an event; sealed, and implemented by every [`Handler`].
+pub trait Work: Send + Sync + 'static {
+    #[doc(hidden)]
+    fn attempt(&self, lease: Lease, delivery: Delivery) -> impl Future<Output = Worked> + Send;
+}
+
+/// How the work on an event ended.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Worked {
+    /// The handler's own result.
+    Handled(Result<(), HandlerError>),
+    /// It was handled, and that is recorded already.
+    Recorded,
+    /// The lease was lost, and everything undone.
+    Undone,
+}
+
+impl<H: Handler> Work for H {
+    async fn attempt(&self, _: Lease, delivery: Delivery) -> Worked {
+        Worked::Handled(self.handle(delivery).await)
+    }
+}
+
+impl<W: Work> Worker<W> {
+    pub(crate) fn new(inbox: Inbox, work: W) -> Self {
+        let settings = Settings {
+            concurrency: 8,
+            lease: Duration::from_secs(60),
+            ordered: false,
+            max_attempts: 10,
+            max_lost_leases: 3,
+            backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60 * 60) },
+            poll: Duration::from_secs(1),
+            grace: Duration::from_secs(25),
+        };
+        Self { inbox, work: Arc::new(work), settings }
+    }
+
+    /// How many events are handled at once. Default 8. The worker fetches no event that it has no
+    /// free place for, and holds the bodies of this many in memory.
+    pub fn concurrency(mut self, events: usize) -> Self {
+        self.settings.concurrency = events;
+        self
+    }
+
+    /// How long an event is left to a worker that gives no sign of life. Default 60 s. It is
+    /// renewed while the handler runs, so a handler may take longer.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
+    /// Handles one event of a file at a time, in the order of arrival. An event that fails holds
+    /// back its own file only, until it succeeds or is a dead letter. Default: no order. All workers
+    /// of a store must agree on it.
+    pub fn ordered_by_file(mut self) -> Self {
+        self.settings.ordered = true;
+        self
+    }
+
+    /// After this many attempts an event is a dead letter. Default 10.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.settings.max_attempts = attempts;
+        self
+    }
+
+    /// After this many attempts that ended with the process, or with the lease, an event is a dead
+    /// letter. Default 3.
+    pub fn max_lost_leases(mut self, leases: u32) -> Self {
+        self.settings.max_lost_leases = leases;
+        self
+    }
+
+    /// The wait after a failed attempt: `first`, doubled with each attempt up to `longest`, and cut
+    /// by up to half at random. Default 1 s and 1 h.
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.settings.backoff = Backoff { first, longest };
+        self
+    }
+
+    /// How often the worker looks for events that it was not told of. Default 1 s.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll = interval;
+        self
+    }
+
+    /// How long running handlers get at a shutdown; then they are cancelled, and their events
+    /// given back. Default 25 s.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// Works until `shutdown` ends, then finishes what is running, or gives it back. Goes on while
+    /// the store is away.
+    ///
+    /// # Errors
+    ///
+    /// [`InboxErrorKind::Settings`] for a setting that cannot be; [`InboxErrorKind::Locked`] when
+    /// another process works on the same file.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), InboxError> {
+        self.check()?;
+        let mut shutdown = std::pin::pin!(shutdown);
+        let _seat = tokio::select! {
+            seat = self.seat() => seat?,
+            () = &mut shutdown => return Ok(()),
+        };
+        let _running = self.inbox.pulse().start();
+        let mut pool = Pool::new(self.inbox.clone(), Arc::clone(&self.work), self.settings.clone());
+        self.work_until(&mut pool, shutdown).await;
+        pool.finish().await;
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), InboxError> {
+        let settings = &self.settings;
+        for (name, zero) in [
+            ("concurrency", settings.concurrency == 0),
+            ("lease", settings.lease.is_zero()),
+            ("max_attempts", settings.max_attempts == 0),
+            ("max_lost_leases", settings.max_lost_leases == 0),
+            ("poll_interval", settings.poll.is_zero()),
+        ] {
+            if zero {
+                let text = format!("the worker's {name} must not be zero");
+                return Err(InboxError::new(InboxErrorKind::Settings, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The engine may be away at the start too.
+    async fn seat(&self) -> Result<Box<dyn std::any::Any + Send>, InboxError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.inbox.engine().seat().await {
+                Err(error) if error.kind() == InboxErrorKind::Unavailable => {
+                    tracing::warn!(%error, "the worker cannot start yet; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn work_until(&self, pool: &mut Pool<W>, mut shutdown: Pin<&mut impl Future<Output = ()>>) {
+        let mut pause = FIRST_PAUSE;
+        let mut sweep_at = Instant::now();
+        loop {
+            let outcome = {
+                let mut round = std::pin::pin!(self.round(pool, &mut sweep_at));
+                tokio::select! {
+                    outcome = &mut round => outcome,
+                    () = &mut shutdown => {
+                        // What is claimed and not received would be lost leases.
+                        let _ = timeout(self.inbox.store_limit(), round).await;
+                        return;
+                    }
+                }
+            };
+            let wait_until = match outcome {
+                Ok(next) => {
+                    pause = FIRST_PAUSE;
+                    self.inbox.pulse().beat();
+                    next
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the inbox's store fails; the worker tries again");
+                    let until = Instant::now() + pause;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    tokio::select! {
+                        () = sleep_until(until) => continue,
+                        () = &mut shutdown => return,
+                    }
+                }
+            };
+            let (renew_at, free, busy) = (pool.renew_at(), pool.free() > 0, pool.is_busy());
+            tokio::select! {
+                () = pool.one_ended() => {}
+                () = self.inbox.wake().notified(), if free => {}
+                () = sleep_until(wait_until), if free => {}
+                () = sleep_until(renew_at), if busy => {}
+                () = &mut shutdown => return,
+            }
+        }
+    }
+
+    /// Settles, renews, claims. Returns when to look again at the latest.
+    async fn round(&self, pool: &mut Pool<W>, sweep_at: &mut Instant) -> Result<Instant, InboxError> {
+        pool.settle().await?;
+        pool.renew().await?;
+        if Instant::now() >= *sweep_at {
+            *sweep_at = Instant::now() + SWEEP_EVERY;
+            while within(self.inbox.store_limit(), self.inbox.engine().sweep(self.inbox.retention())).await?
+                > 0
+            {}
+        }
+        let mut next = Instant::now() + self.settings.poll;
+        if pool.free() > 0 {
+            let wanted = Wanted {
+                ordered: self.settings.ordered,
+                max_attempts: self.settings.max_attempts,
+                max_lost_leases: self.settings.max_lost_leases,
+                ..Wanted::new(u32::try_from(pool.free()).unwrap_or(u32::MAX), self.settings.lease)
+            };
+            let asked = Instant::now();
+            let claimed = self.inbox.engine().claim(wanted).await?;
+            if claimed.buried > 0 {
+                tracing::error!(
+                    events = claimed.buried,
+                    "events whose workers ended too often are dead letters now"
+                );
+            }
+            if let Some(due) = claimed.next_due {
+                next = next.min(asked + due);
+            }
+            pool.start(claimed.attempts, asked);
+        }
+        Ok(next)
+    }
+}
+
+async fn within<T>(limit: Duration, answer: EngineFuture<'_, T>) -> Result<T, InboxError> {
+    timeout(limit, answer).await.unwrap_or_else(|_| {
+        Err(InboxError::new(InboxErrorKind::Unavailable, "the inbox's store did not answer in time"))
+    })
+}

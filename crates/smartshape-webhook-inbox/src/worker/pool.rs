@@ -1,0 +1,218 @@
+//! The attempts that run, and the results that are not recorded yet.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use smartshape_webhook::{Delivery, HandlerError, HandlerErrorKind, Restored, printable_error};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::retry::chance;
+use super::{Settings, Work, Worked, within};
+use crate::engine::{Attempt, Lease, Settlement, Verdict};
+use crate::error::InboxError;
+use crate::inbox::Inbox;
+
+pub(super) struct Pool<W> {
+    inbox: Inbox,
+    work: Arc<W>,
+    settings: Settings,
+    tasks: JoinSet<Worked>,
+    running: HashMap<Id, Run>,
+    /// Results that the store has not recorded yet.
+    unsettled: Vec<Settlement>,
+    renew_at: Instant,
+}
+
+struct Run {
+    lease: Lease,
+    number: u32,
+    abort: AbortHandle,
+}
+
+impl<W: Work> Pool<W> {
+    pub(super) fn new(inbox: Inbox, work: Arc<W>, settings: Settings) -> Self {
+        Self {
+            renew_at: Instant::now() + settings.lease / 3,
+            inbox,
+            work,
+            settings,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            unsettled: Vec::new(),
+        }
+    }
+
+    /// Places for new attempts: an unrecorded result still takes one.
+    pub(super) fn free(&self) -> usize {
+        self.settings.concurrency.saturating_sub(self.running.len() + self.unsettled.len())
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    pub(super) fn renew_at(&self) -> Instant {
+        self.renew_at
+    }
+
+    /// Starts attempts that were asked for at `asked`.
+    pub(super) fn start(&mut self, attempts: Vec<Attempt>, asked: Instant) {
+        for attempt in attempts {
+            // The answer took so long that others may have the event by now.
+            if asked.elapsed() >= self.settings.lease {
+                tracing::warn!(key = %attempt.key, "an attempt came too late and is not made");
+                continue;
+            }
+            let (lease, number) = (attempt.lease, attempt.number);
+            match restore(attempt) {
+                Ok(delivery) => {
+                    let span = tracing::info_span!(parent: delivery.span(), "attempt", number);
+                    let work = Arc::clone(&self.work);
+                    let task = async move { work.attempt(lease, delivery).await };
+                    let abort = self.tasks.spawn(task.instrument(span));
+                    self.running.insert(abort.id(), Run { lease, number, abort });
+                }
+                Err(error) => {
+                    tracing::error!(
+                        seq = lease.seq,
+                        error,
+                        "a stored event cannot be read; it is a dead letter now"
+                    );
+                    self.unsettled.push(Settlement { lease, verdict: Verdict::Dead { error } });
+                }
+            }
+        }
+    }
+
+    /// Waits until an attempt has ended. Never returns when none runs.
+    pub(super) async fn one_ended(&mut self) {
+        match self.tasks.join_next_with_id().await {
+            Some(ended) => self.ended(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Worked), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(run) = self.running.remove(&id) else { return };
+        let verdict = match ended {
+            Ok((_, Worked::Handled(Ok(())))) => {
+                Verdict::Completed { keep_body: !self.inbox.retention().bodies.is_zero() }
+            }
+            Ok((_, Worked::Recorded | Worked::Undone)) => return,
+            Ok((_, Worked::Handled(Err(error)))) => self.failed(&error, run.number),
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => self.failed(&HandlerError::retry(panic_text(error)), run.number),
+        };
+        self.unsettled.push(Settlement { lease: run.lease, verdict });
+    }
+
+    fn failed(&self, failure: &HandlerError, number: u32) -> Verdict {
+        let error = failure.chain();
+        let shown = printable_error(&error);
+        let after = match failure.kind() {
+            HandlerErrorKind::Permanent => None,
+            _ if number >= self.settings.max_attempts => None,
+            HandlerErrorKind::RetryAfter(wait) => Some(wait),
+            _ => Some(self.settings.backoff.after(number, chance())),
+        };
+        if let Some(after) = after {
+            tracing::warn!(attempt = number, error = %shown, retry_in_ms = after.as_millis(), "an attempt failed");
+            Verdict::Retry { after, error }
+        } else {
+            tracing::error!(attempt = number, error = %shown, "an event is a dead letter now");
+            Verdict::Dead { error }
+        }
+    }
+
+    /// Records the results there are.
+    pub(super) async fn settle(&mut self) -> Result<(), InboxError> {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.ended(ended);
+        }
+        if self.unsettled.is_empty() {
+            return Ok(());
+        }
+        let settlements: Arc<[Settlement]> = self.unsettled.clone().into();
+        let held = within(self.inbox.store_limit(), self.inbox.engine().settle(settlements)).await?;
+        if held.len() < self.unsettled.len() {
+            let lost = self.unsettled.len() - held.len();
+            tracing::warn!(lost, "results came after their lease was lost; the events are attempted again");
+        }
+        self.unsettled.clear();
+        Ok(())
+    }
+
+    /// Renews the leases of running attempts, when it is time.
+    pub(super) async fn renew(&mut self) -> Result<(), InboxError> {
+        if Instant::now() < self.renew_at {
+            return Ok(());
+        }
+        let leases: Vec<Lease> = self.running.values().map(|run| run.lease).collect();
+        if !leases.is_empty() {
+            let held =
+                within(self.inbox.store_limit(), self.inbox.engine().renew(leases, self.settings.lease))
+                    .await?;
+            for run in self.running.values().filter(|run| !held.contains(&run.lease)) {
+                // Another attempt may be running by now.
+                tracing::warn!(seq = run.lease.seq, "a lease was lost; the attempt is cancelled");
+                run.abort.abort();
+            }
+        }
+        self.renew_at = Instant::now() + self.settings.lease / 3;
+        Ok(())
+    }
+
+    /// Waits for what runs, renewing its leases; then cancels it and gives it back.
+    pub(super) async fn finish(mut self) {
+        let deadline = Instant::now() + self.settings.grace;
+        while !self.running.is_empty() && Instant::now() < deadline {
+            let pause = self.renew_at.min(deadline);
+            tokio::select! {
+                () = self.one_ended() => {}
+                () = tokio::time::sleep_until(pause) => {}
+            }
+            // A failure shows again at the end.
+            let _ = self.settle().await;
+            let _ = self.renew().await;
+        }
+        let left: Vec<Lease> = self.running.values().map(|run| run.lease).collect();
+        self.tasks.abort_all();
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.ended(ended);
+        }
+        // An attempt that ended at the last moment has a result, and is not given back.
+        let settled: Vec<Lease> = self.unsettled.iter().map(|one| one.lease).collect();
+        let given_back = left.into_iter().filter(|lease| !settled.contains(lease));
+        let given_back = given_back.map(|lease| Settlement { lease, verdict: Verdict::GivenBack });
+        self.unsettled.extend(given_back);
+        if let Err(error) = self.settle().await {
+            tracing::warn!(%error, "results of the last attempts could not be recorded; they are made again");
+        }
+    }
+}
+
+fn restore(attempt: Attempt) -> Result<Delivery, String> {
+    let body = attempt.body.ok_or("its body is not in the store any more")?;
+    let kept = Restored {
+        received_at: attempt.received_at,
+        attempt: attempt.number,
+        secret_name: attempt.secret_name.as_deref(),
+        traceparent: attempt.traceparent.as_deref(),
+    };
+    Delivery::restore(body, kept).map_err(|error| error.to_string())
+}
+
+fn panic_text(error: JoinError) -> String {
+    let panic = match error.try_into_panic() {
+        Ok(panic) => panic,
+        Err(error) => return error.to_string(),
+    };
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the handler panicked: {}", text.as_deref().unwrap_or("without a text"))
+}

@@ -1,0 +1,15 @@
+//! The promises of the inbox, on both engines.
+
+mod bench;
+#[cfg(feature = "sqlite")]
+mod files;
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    smartshape_webhook_inbox::engine_suite!(crate::bench::File);
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    smartshape_webhook_inbox::engine_suite!(crate::bench::Server);
+}
