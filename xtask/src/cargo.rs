@@ -36,8 +36,12 @@ pub(crate) fn build_everything() -> Outcome {
 
 /// Where cargo puts the binary of a package.
 pub(crate) fn binary(package: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    root().join(target).join("debug").join(format!("{package}{}", std::env::consts::EXE_SUFFIX))
+    target().join("debug").join(format!("{package}{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// Where cargo puts everything.
+pub(crate) fn target() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))
 }
 
 fn build(arguments: &[&str]) -> Outcome {

@@ -4,9 +4,12 @@
 mod cargo;
 mod checks;
 mod conformance;
+mod debian;
 mod demo;
+mod postgres;
 mod server;
 mod test;
+mod with_postgres;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -19,6 +22,7 @@ Usage: cargo xtask COMMAND
   demo [axum|actix|warp]   nine events from a fake SmartShape, through a real server, to a handler
   test                     everything that can be tested on a machine with a Rust toolchain
   conformance              the three example servers as processes, side by side, case by case
+  with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
   check                    format, lints and documentation, warnings denied
   ci                       check, then test";
 
@@ -30,6 +34,10 @@ fn main() -> ExitCode {
         ["demo", framework] => demo::run(framework),
         ["test"] => test::run(),
         ["conformance"] => conformance::run(),
+        ["with-postgres", program, arguments @ ..] => match with_postgres::run(program, arguments) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         ["check"] => checks::run(),
         ["ci"] => checks::run().and_then(|()| test::run()),
         ["help" | "--help" | "-h"] => {

@@ -1,0 +1,190 @@
+//! Debian's packages, unpacked without installing them.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Debian's programs.
+pub(crate) struct Apt {
+    get: PathBuf,
+    cache: PathBuf,
+    dpkg: PathBuf,
+}
+
+/// Not needed to run a server, and large, or the machine's own in any case.
+const LEFT_OUT: [&str; 5] = ["libllvm", "libz3", "libperl", "libc6", "libc-"];
+
+impl Apt {
+    /// Looks for Debian's programs in these folders.
+    pub(crate) fn find(path: &OsStr) -> Result<Self, String> {
+        let program = |name| {
+            on_path(path, name)
+                .ok_or_else(|| format!("Debian's packages are out of reach: no {name} on the PATH"))
+        };
+        Ok(Self { get: program("apt-get")?, cache: program("apt-cache")?, dpkg: program("dpkg")? })
+    }
+
+    /// Downloads packages and unpacks them into `folder`, in place of what was there. When that fails and
+    /// we may, package lists are renewed, and it is tried once more.
+    pub(crate) fn unpack(
+        &self,
+        what: &str,
+        folder: &Path,
+        choose: impl Fn(&Self) -> Result<Vec<String>, String>,
+    ) -> Result<(), String> {
+        eprintln!("Unpacking {what} from Debian's packages into {} …", folder.display());
+        let first = self.unpack_once(folder, &choose);
+        let Err(reason) = first else { return Ok(()) };
+        if !is_root() {
+            return Err(reason);
+        }
+        self.run(&self.get, &["update", "-o", "Acquire::Retries=0"], Path::new("/"))?;
+        self.unpack_once(folder, &choose)
+    }
+
+    /// The names of known packages that begin so.
+    pub(crate) fn names(&self, beginning: &str) -> Result<Vec<String>, String> {
+        let names = self.run(&self.cache, &["pkgnames", beginning], Path::new("/"))?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// The libraries that an installation of a package would bring along. None when apt cannot tell; what
+    /// is missing then shows when the program is run.
+    pub(crate) fn missing_libraries(&self, package: &str) -> Vec<String> {
+        let arguments = ["--simulate", "--no-install-recommends", "install", package];
+        libraries_among(&self.run(&self.get, &arguments, Path::new("/")).unwrap_or_default())
+    }
+
+    fn unpack_once(
+        &self,
+        folder: &Path,
+        choose: impl Fn(&Self) -> Result<Vec<String>, String>,
+    ) -> Result<(), String> {
+        let packages = choose(self)?;
+        // Never half unpacked in its final place.
+        let work = folder.with_extension(format!("part-{}", std::process::id()));
+        let unpacked = self.unpack_packages(&packages, &work).and_then(|root| {
+            let _ = fs::remove_dir_all(folder);
+            fs::rename(root, folder).map_err(|error| format!("cannot write {}: {error}", folder.display()))
+        });
+        let _ = fs::remove_dir_all(&work);
+        unpacked
+    }
+
+    fn unpack_packages(&self, packages: &[String], work: &Path) -> Result<PathBuf, String> {
+        let failed = |error| format!("cannot write {}: {error}", work.display());
+        let root = work.join("root");
+        fs::create_dir_all(&root).map_err(failed)?;
+        let mut arguments = vec!["download", "-o", "Acquire::Retries=0"];
+        arguments.extend(packages.iter().map(String::as_str));
+        self.run(&self.get, &arguments, work)?;
+        for entry in fs::read_dir(work).map_err(failed)?.flatten() {
+            if entry.path().extension() == Some("deb".as_ref()) {
+                let arguments =
+                    ["--extract".as_ref(), entry.path().as_os_str(), root.as_os_str()].map(OsStr::to_owned);
+                self.run(&self.dpkg, &arguments, work)?;
+            }
+        }
+        Ok(root)
+    }
+
+    fn run(&self, program: &Path, arguments: &[impl AsRef<OsStr>], folder: &Path) -> Result<String, String> {
+        let output = Command::new(program)
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .current_dir(folder)
+            .output()
+            .map_err(|error| format!("{} does not run: {error}", program.display()))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(format!("{} failed: {}", program.display(), one_line(&output.stderr)))
+    }
+}
+
+/// The folders of unpacked packages that hold libraries, as `LD_LIBRARY_PATH` wants them.
+pub(crate) fn libraries(packages: &Path) -> Option<OsString> {
+    let folders = ["usr/lib", "lib"].map(|folder| fs::read_dir(packages.join(folder)).into_iter());
+    let folders = folders.into_iter().flatten().flatten().flatten().map(|entry| entry.path());
+    // Named after the kind of machine, as x86_64-linux-gnu.
+    let folders: Vec<_> = folders
+        .filter(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().contains("-linux-")))
+        .collect();
+    if folders.is_empty() { None } else { std::env::join_paths(folders).ok() }
+}
+
+/// Copies a folder with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let output = Command::new("cp").arg("-R").args([from, to]).output();
+    let output = output.map_err(|error| format!("cp does not run: {error}"))?;
+    if output.status.success() { Ok(()) } else { Err(format!("cp failed: {}", one_line(&output.stderr))) }
+}
+
+/// The first program of this name in the folders of a PATH.
+pub(crate) fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+pub(crate) fn is_root() -> bool {
+    id(&["-u"]) == Some(0)
+}
+
+/// What the program `id` answers.
+pub(crate) fn id(arguments: &[&str]) -> Option<u32> {
+    let output = Command::new("id").args(arguments).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// What a program complained about last, or first of all about what is fatal.
+pub(crate) fn one_line(complaints: &[u8]) -> String {
+    let text = String::from_utf8_lossy(complaints);
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let grave = |line: &&str| ["FATAL:", "E:", "error:"].iter().any(|word| line.contains(word));
+    lines().find(grave).or_else(|| lines().next_back()).unwrap_or("it does not say why").to_owned()
+}
+
+fn libraries_among(simulation: &str) -> Vec<String> {
+    let packages = simulation.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
+    let wanted = |name: &&str| {
+        name.starts_with("lib")
+            && !name.ends_with("-perl")
+            && !LEFT_OUT.iter().any(|beginning| name.starts_with(beginning))
+    };
+    packages.filter(wanted).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Apt, libraries_among, one_line};
+
+    #[test]
+    fn libraries_are_picked_from_what_apt_would_install() {
+        let simulation = "\
+Reading package lists...
+Inst libjson-perl (4.10000-1 Debian:12 [all])
+Inst postgresql-client-common (248 Debian:12 [all])
+Inst libpq5 (15.18-0 Debian:12 [amd64]) []
+Inst libicu72 [72.1-2] (72.1-3 Debian:12 [amd64])
+Inst libllvm14 (1:14.0.6-12 Debian:12 [amd64])
+Inst postgresql-15 (15.18-0 Debian:12 [amd64])
+Conf libldap-2.5-0 (2.5.13 Debian:12 [amd64])
+";
+        assert_eq!(libraries_among(simulation), ["libpq5", "libicu72"]);
+        assert!(libraries_among("").is_empty());
+    }
+
+    #[test]
+    fn the_grave_line_is_shown() {
+        let log = b"LOG:  starting\n2026 FATAL:  could not create shared memory\nDETAIL: x\n";
+        assert_eq!(one_line(log), "2026 FATAL:  could not create shared memory");
+        assert_eq!(one_line(b"W: first\n last \n\n"), "last");
+        assert_eq!(one_line(b""), "it does not say why");
+    }
+
+    #[test]
+    fn a_machine_without_apt_is_told_apart() {
+        let reason = Apt::find("/nonexistent".as_ref()).err().unwrap();
+        assert_eq!(reason, "Debian's packages are out of reach: no apt-get on the PATH");
+    }
+}

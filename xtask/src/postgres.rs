@@ -1,0 +1,155 @@
+//! A PostgreSQL server for tests: the one that `DATABASE_URL` names, else a fresh one of our own.
+//!
+//! Our own ends, and its folder goes, when [`Postgres`] is dropped, and also when xtask is interrupted
+//! or killed: a shell in a process group of its own waits for that. What remains: whoever kills that
+//! shell too leaves a server and a temporary folder behind.
+
+#[cfg(unix)]
+mod account;
+#[cfg(unix)]
+mod crash;
+#[cfg(unix)]
+mod guard;
+#[cfg(unix)]
+mod installation;
+#[cfg(unix)]
+mod places;
+#[cfg(unix)]
+mod server;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::cargo;
+
+#[cfg(unix)]
+pub(crate) use server::Postgres;
+
+/// A server to test with.
+pub(crate) enum Provided {
+    /// The environment's.
+    Given(String),
+    /// Ours.
+    #[cfg(unix)]
+    Started(Box<Postgres>),
+}
+
+/// Where to look for a server.
+struct Surroundings {
+    database_url: Option<String>,
+    path: OsString,
+    /// Debian's folder of versions.
+    versions: PathBuf,
+    /// Where Debian's packages are unpacked.
+    unpacked: PathBuf,
+}
+
+/// Provides a server, or says in one line why there is none.
+pub(crate) fn provide() -> Result<Provided, String> {
+    provide_in(&Surroundings::here())
+}
+
+impl Provided {
+    /// Holds a password.
+    pub(crate) fn url(&self) -> &str {
+        match self {
+            Self::Given(url) => url,
+            #[cfg(unix)]
+            Self::Started(server) => server.url(),
+        }
+    }
+}
+
+impl Surroundings {
+    fn here() -> Self {
+        Self {
+            database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
+            path: std::env::var_os("PATH").unwrap_or_default(),
+            versions: "/usr/lib/postgresql".into(),
+            unpacked: cargo::target().join("postgres-debian"),
+        }
+    }
+}
+
+fn provide_in(surroundings: &Surroundings) -> Result<Provided, String> {
+    match &surroundings.database_url {
+        Some(url) => Ok(Provided::Given(url.clone())),
+        None => our_own(surroundings),
+    }
+}
+
+#[cfg(unix)]
+fn our_own(surroundings: &Surroundings) -> Result<Provided, String> {
+    let account = account::for_postgres()?;
+    let start = |installation| {
+        let server = Postgres::start(installation, account)?;
+        // Not to standard output, which belongs to the command that wants the server.
+        eprintln!("{}", server.described());
+        Ok(Provided::Started(Box::new(server)))
+    };
+    let mut reasons = Vec::new();
+    for folder in places::of_machine(surroundings) {
+        match places::check(&folder, account).and_then(start) {
+            Ok(server) => return Ok(server),
+            Err(reason) => reasons.push(format!("{}: {reason}", folder.display())),
+        }
+    }
+    if reasons.is_empty() {
+        reasons.push(format!("there is none on the PATH or in {}", surroundings.versions.display()));
+    }
+    places::debian(surroundings, account).and_then(start).map_err(|reason| {
+        reasons.push(reason);
+        reasons.join("; ")
+    })
+}
+
+#[cfg(not(unix))]
+fn our_own(_: &Surroundings) -> Result<Provided, String> {
+    Err("DATABASE_URL is not set, and xtask starts servers on Unix only".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Provided, Surroundings, provide_in};
+
+    fn nowhere() -> Surroundings {
+        Surroundings {
+            database_url: None,
+            path: "/nonexistent/bin".into(),
+            versions: "/nonexistent/postgresql".into(),
+            unpacked: "/nonexistent/target".into(),
+        }
+    }
+
+    #[test]
+    fn the_environments_server_comes_first() {
+        let surroundings = Surroundings { database_url: Some("postgres://there".into()), ..nowhere() };
+        let provided = provide_in(&surroundings).ok().unwrap();
+        assert!(matches!(&provided, Provided::Given(_)));
+        assert_eq!(provided.url(), "postgres://there");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn where_there_is_nothing_the_reason_is_one_clear_line() {
+        let reason = provide_in(&nowhere()).err().unwrap();
+        assert_eq!(
+            reason,
+            "there is none on the PATH or in /nonexistent/postgresql; \
+             Debian's packages are out of reach: no apt-get on the PATH"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_does_not_work_is_named_with_its_reason() {
+        let folder = std::env::temp_dir().join(format!("xtask-broken-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("pg_ctl"), "a copy without its siblings").unwrap();
+        let reason = provide_in(&Surroundings { path: folder.clone().into(), ..nowhere() }).err().unwrap();
+        let folder = folder.canonicalize().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let expected = format!("{}: no initdb beside the rest; ", folder.display());
+        assert!(reason.starts_with(&expected), "{reason}");
+    }
+}

@@ -1,0 +1,50 @@
+//! PostgreSQL refuses to run as root.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::debian::{id, is_root};
+
+/// Another account than ours, to run PostgreSQL as.
+#[derive(Clone, Copy)]
+pub(super) struct Account {
+    user: u32,
+    group: u32,
+}
+
+/// The account to run PostgreSQL as: nothing means ours.
+pub(super) fn for_postgres() -> Result<Option<Account>, String> {
+    if !is_root() {
+        return Ok(None);
+    }
+    ["postgres", "nobody"]
+        .into_iter()
+        .find_map(|name| Some(Account { user: id(&["-u", name])?, group: id(&["-g", name])? }))
+        .map(Some)
+        .ok_or_else(|| "PostgreSQL does not run as root, and there is no account postgres or nobody".into())
+}
+
+/// Lets a program run as the account.
+pub(super) fn become_it(account: Option<Account>, command: &mut Command) {
+    if let Some(Account { user, group }) = account {
+        // The standard library drops the supplementary groups with it.
+        command.uid(user).gid(group);
+    }
+}
+
+/// Gives a file or folder to the account.
+pub(super) fn hand_over(account: Option<Account>, path: &Path) -> io::Result<()> {
+    account.map_or(Ok(()), |Account { user, group }| chown(path, Some(user), Some(group)))
+}
+
+/// Whether the account can run this file; it may be out of its reach, as all below root's home is.
+pub(super) fn can_run(account: Option<Account>, program: &Path) -> bool {
+    let mut test = Command::new("test");
+    test.arg("-x").arg(program).current_dir("/");
+    become_it(account, &mut test);
+    fs::exists(program).unwrap_or(false) && test.status().is_ok_and(|status| status.success())
+}

@@ -1,0 +1,154 @@
+//! Where PostgreSQL's programs may be.
+
+use std::cmp::Reverse;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Surroundings;
+use super::account::Account;
+use super::installation::Installation;
+use crate::debian::Apt;
+
+/// Folders that hold at least one of the programs: on the PATH, then Debian's versions, newest first.
+pub(super) fn of_machine(surroundings: &Surroundings) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    for folder in std::env::split_paths(&surroundings.path) {
+        for program in ["initdb", "postgres", "pg_ctl"] {
+            // A link leads to where its siblings are.
+            let home =
+                folder.join(program).canonicalize().ok().and_then(|file| Some(file.parent()?.to_owned()));
+            folders.extend(home);
+        }
+    }
+    folders.extend(versions(&surroundings.versions));
+    let mut seen = Vec::new();
+    for folder in folders {
+        if !seen.contains(&folder) {
+            seen.push(folder);
+        }
+    }
+    seen
+}
+
+/// Whether the programs in a folder can run.
+pub(super) fn check(folder: &Path, account: Option<Account>) -> Result<Installation, String> {
+    let installation = Installation::installed(folder, account);
+    installation.version().map(|_| installation)
+}
+
+/// Debian's packages, unpacked now or earlier.
+pub(super) fn debian(surroundings: &Surroundings, account: Option<Account>) -> Result<Installation, String> {
+    let packages = &surroundings.unpacked;
+    if let Ok(installation) = unpacked(packages, account) {
+        return Ok(installation);
+    }
+    Apt::find(&surroundings.path)?.unpack("PostgreSQL", packages, wanted)?;
+    unpacked(packages, account).map_err(|reason| format!("Debian's packages do not work here: {reason}"))
+}
+
+/// What was unpacked earlier. It may be out of the account's reach, so it is tried as ourselves.
+pub(super) fn unpacked(packages: &Path, account: Option<Account>) -> Result<Installation, String> {
+    let folder = versions(&packages.join("usr/lib/postgresql")).into_iter().next();
+    let folder = folder.ok_or("there is no PostgreSQL in them")?;
+    Installation::unpacked(packages, &folder, None).version()?;
+    Ok(Installation::unpacked(packages, &folder, account))
+}
+
+/// The `bin` folders of Debian's folder of versions, newest first.
+fn versions(folder: &Path) -> Vec<PathBuf> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut versions: Vec<_> = names.filter_map(|name| Some((number(&name)?, name))).collect();
+    versions.sort_by_key(|(number, _)| Reverse(*number));
+    let folders = versions.into_iter().map(|(_, name)| folder.join(name).join("bin"));
+    folders.filter(|folder| folder.is_dir()).collect()
+}
+
+fn number(name: &OsStr) -> Option<u32> {
+    // Thousandths, for the versions that had a point.
+    let (whole, rest) = name.to_str()?.split_once('.').unwrap_or((name.to_str()?, "0"));
+    whole.parse::<u32>().ok()?.checked_mul(1000)?.checked_add(rest.parse().ok()?)
+}
+
+/// The newest server of the package lists, and the libraries that it needs and the machine lacks.
+fn wanted(apt: &Apt) -> Result<Vec<String>, String> {
+    let server = newest(&apt.names("postgresql-")?).ok_or("no PostgreSQL in Debian's package lists")?;
+    let mut wanted = apt.missing_libraries(&server);
+    wanted.push(server);
+    Ok(wanted)
+}
+
+fn newest(packages: &[String]) -> Option<String> {
+    let version = |name: &String| name.strip_prefix("postgresql-")?.parse::<u32>().ok();
+    packages.iter().filter(|name| version(name).is_some()).max_by_key(|name| version(name)).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use super::{newest, of_machine, versions};
+    use crate::postgres::Surroundings;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            Self(folder.canonicalize().unwrap())
+        }
+
+        fn with(self, folders: &[&str]) -> Self {
+            for folder in folders {
+                fs::create_dir_all(self.0.join(folder)).unwrap();
+            }
+            self
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn links_on_the_path_lead_to_their_siblings_and_each_folder_comes_once() {
+        let folder = Folder::new("path").with(&["local", "versions/15/bin", "versions/9.6/bin"]);
+        let at = |path: &str| folder.0.join(path);
+        for program in ["initdb", "postgres"] {
+            fs::write(at("versions/15/bin").join(program), "").unwrap();
+            symlink(at("versions/15/bin").join(program), at("local").join(program)).unwrap();
+        }
+        let surroundings = Surroundings {
+            database_url: None,
+            path: at("local").into(),
+            versions: at("versions"),
+            unpacked: at("unpacked"),
+        };
+        assert_eq!(of_machine(&surroundings), [at("versions/15/bin"), at("versions/9.6/bin")]);
+    }
+
+    #[test]
+    fn the_newest_version_comes_first() {
+        let folder = Folder::new("versions").with(&["9.6/bin", "15/bin", "17/lib", "9.10/bin", "other/bin"]);
+        let found = versions(&folder.0);
+        assert_eq!(found, ["15/bin", "9.10/bin", "9.6/bin"].map(|path| folder.0.join(path)));
+    }
+
+    #[test]
+    fn the_newest_server_is_chosen_among_packages() {
+        let packages = [
+            "postgresql-9.6",
+            "postgresql-15",
+            "postgresql-client-18",
+            "postgresql-17",
+            "postgresql-15-cron",
+        ];
+        assert_eq!(newest(&packages.map(String::from)).as_deref(), Some("postgresql-17"));
+        assert_eq!(newest(&[]), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! A server of our own: fresh data, loopback only, as durable as PostgreSQL is by default.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::account::{self, Account};
+use super::guard::Guard;
+use super::installation::Installation;
+use crate::debian::one_line;
+
+/// No step of a healthy server takes this long, recovery on a slow disk included.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(10);
+/// So often another program may take the port that was just free.
+const PORTS: usize = 10;
+
+/// A running server; ended, and its data removed, when dropped.
+pub(crate) struct Postgres {
+    pub(super) installation: Installation,
+    version: String,
+    pub(super) folder: PathBuf,
+    pub(super) port: u16,
+    url: String,
+    pub(super) child: Child,
+    pub(super) guard: Guard,
+}
+
+/// Why a server did not start.
+pub(super) enum Trouble {
+    /// The port, or what a killed server left behind, is still in use.
+    Busy(String),
+    Other(String),
+}
+
+impl Postgres {
+    /// Starts a server with fresh data on a free port.
+    pub(super) fn start(installation: Installation, account: Option<Account>) -> Result<Self, String> {
+        let folder = std::env::temp_dir().join(format!("smartshape-postgres-{}", random()?));
+        let own = |error| format!("cannot use the folder {}: {error}", folder.display());
+        DirBuilder::new().mode(0o700).create(&folder).map_err(own)?;
+        let mut guard = Guard::of(&folder).map_err(|error| format!("cannot start sh: {error}"))?;
+        account::hand_over(account, &folder).map_err(own)?;
+
+        let installation = installation.within_reach(&folder.join("installation"))?;
+        let version = installation.version()?;
+        let password = random()?;
+        let file = folder.join("password");
+        let mut secret =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file).map_err(own)?;
+        secret.write_all(password.as_bytes()).map_err(own)?;
+        account::hand_over(account, &file).map_err(own)?;
+        let data = folder.join("data");
+        let mut arguments: Vec<_> =
+            ["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
+                .map(AsRef::as_ref)
+                .to_vec();
+        arguments.extend(["--pwfile".as_ref(), file.as_os_str(), "--pgdata".as_ref(), data.as_os_str()]);
+        installation.run("initdb", &arguments)?;
+        fs::remove_file(&file).map_err(own)?;
+
+        for attempt in 1.. {
+            let port = free_port()?;
+            match run(&installation, &folder, port, &mut guard) {
+                Ok(child) => {
+                    let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
+                    return Ok(Self { installation, version, folder, port, url, child, guard });
+                }
+                Err(Trouble::Busy(_)) if attempt < PORTS => {}
+                Err(Trouble::Busy(reason) | Trouble::Other(reason)) => return Err(reason),
+            }
+        }
+        Err("no free port".into())
+    }
+
+    /// Holds the superuser's password.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Which server this is, and where; without the password.
+    pub(super) fn described(&self) -> String {
+        let Self { version, port, installation, .. } = self;
+        format!("PostgreSQL {version} on 127.0.0.1:{port}, from {}", installation.folder.display())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.guard.end();
+        // Only we can take leave of our child, and the guard waits for that.
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the server on existing data, and waits until it takes connections.
+pub(super) fn run(
+    installation: &Installation,
+    folder: &Path,
+    port: u16,
+    guard: &mut Guard,
+) -> Result<Child, Trouble> {
+    let (data, log) = (folder.join("data"), folder.join("log"));
+    let other = |error: std::io::Error| Trouble::Other(format!("cannot start PostgreSQL: {error}"));
+    // A new file: a killed server's processes may still write to the old one.
+    let _ = fs::remove_file(&log);
+    let output = File::create(&log).map_err(other)?;
+    let mut child = installation
+        .command("postgres")
+        .arg("-D")
+        .arg(&data)
+        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+        .args(["-c", "unix_socket_directories=", "-c", "max_connections=200"])
+        .args(["-c", "fsync=on", "-c", "synchronous_commit=on"])
+        // Not ended by an interrupt that is meant for the command that uses it.
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().map_err(other)?)
+        .stderr(output)
+        .spawn()
+        .map_err(other)?;
+    if let Err(error) = guard.watch(child.id()) {
+        let _ = child.kill();
+        return Err(other(error));
+    }
+    let ended = until(|| match child.try_wait() {
+        Ok(None) => {
+            let status = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+            is_ready(&status, child.id()).then_some(false)
+        }
+        _ => Some(true),
+    });
+    if ended == Some(false) {
+        return Ok(child);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    let _ = guard.watch(0);
+    Err(trouble(&fs::read(&log).unwrap_or_default()))
+}
+
+/// Whether `postmaster.pid` is this server's and says that it takes connections.
+fn is_ready(status: &str, server: u32) -> bool {
+    let mut lines = status.lines();
+    lines.next().is_some_and(|line| line.trim() == server.to_string())
+        && lines.nth(6).is_some_and(|line| line.trim() == "ready")
+}
+
+fn trouble(log: &[u8]) -> Trouble {
+    let text = String::from_utf8_lossy(log);
+    let reason = format!("PostgreSQL did not start: {}", one_line(log));
+    let busy = ["Address already in use", "is still in use", "\"postmaster.pid\" already exists"];
+    if busy.iter().any(|words| text.contains(words)) { Trouble::Busy(reason) } else { Trouble::Other(reason) }
+}
+
+/// Asks until there is an answer, within patience.
+pub(super) fn until<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let outcome = done();
+        if outcome.is_some() || Instant::now() > deadline {
+            return outcome;
+        }
+        sleep(POLL);
+    }
+}
+
+fn free_port() -> Result<u16, String> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| format!("no free port: {error}"))
+}
+
+/// 128 bits that nobody can guess.
+fn random() -> Result<String, String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Trouble, is_ready, trouble};
+
+    #[test]
+    fn ready_is_what_this_server_says() {
+        let status = "42\n/data\n1700000000\n5433\n\n127.0.0.1\n   1234   5\nready   \n";
+        assert!(is_ready(status, 42));
+        // Left behind by a killed one.
+        assert!(!is_ready(status, 43));
+        assert!(!is_ready(&status.replace("ready   ", "starting"), 42));
+        assert!(!is_ready("42\n", 42));
+        assert!(!is_ready("", 42));
+    }
+
+    #[test]
+    fn a_port_lost_in_a_race_is_told_apart() {
+        let lost = b"LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use\n\
+            FATAL:  could not create any TCP/IP sockets\n";
+        assert!(matches!(trouble(lost), Trouble::Busy(_)));
+        let Trouble::Other(reason) = trouble(b"FATAL:  could not open file\n") else { panic!() };
+        assert_eq!(reason, "PostgreSQL did not start: FATAL:  could not open file");
+    }
+}
