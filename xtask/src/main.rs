@@ -9,6 +9,7 @@ mod demo;
 mod postgres;
 mod server;
 mod test;
+mod tools;
 mod with_postgres;
 
 use std::error::Error;

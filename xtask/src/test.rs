@@ -1,11 +1,54 @@
 //! The README's test command.
 
-use crate::{Outcome, cargo, conformance};
+use std::ffi::OsStr;
+
+use crate::{Outcome, cargo, conformance, postgres, tools};
+
+/// Set to 1, a test that would be skipped is a failure.
+const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
 
 pub(crate) fn run() -> Outcome {
-    cargo::run(&["test", "--locked", "--workspace"], &[])?;
+    let (postgres, strace) = (postgres::provide(), tools::strace());
+    let mut skipped = Vec::new();
+    skipped.extend(postgres.as_ref().err().map(|reason| skip("the PostgreSQL tests", reason)));
+    skipped.extend(strace.as_ref().err().map(|reason| skip("the tests that trace system calls", reason)));
+    if std::env::var_os(REQUIRE_ALL).as_deref() == Some(OsStr::new("1")) && !skipped.is_empty() {
+        return Err(format!("{REQUIRE_ALL} forbids to skip {}", skipped.join("; ")).into());
+    }
+
+    let strace = strace.map(|path| path.to_string_lossy().into_owned());
+    let mut environment = Vec::new();
+    environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url())));
+    environment.extend(strace.as_ref().ok().map(|path| ("STRACE", path.as_str())));
+    cargo::run(&["test", "--locked", "--workspace"], &environment)?;
+    drop(postgres);
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;
     conformance::run()?;
-    println!("\nAll of it passed. Nothing was skipped.");
+    println!("\n{}", closing(&skipped));
     Ok(())
+}
+
+fn skip(what: &str, reason: &str) -> String {
+    format!("{what}, because {reason}")
+}
+
+fn closing(skipped: &[String]) -> String {
+    if skipped.is_empty() {
+        return "All of it passed. Nothing was skipped.".into();
+    }
+    let lines = skipped.iter().map(|what| format!("\nskipped: {what}"));
+    lines.fold("All that was run passed.".into(), |text, line| text + &line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{closing, skip};
+
+    #[test]
+    fn what_was_skipped_is_said_at_the_end() {
+        assert_eq!(closing(&[]), "All of it passed. Nothing was skipped.");
+        let skipped = [skip("the PostgreSQL tests", "there is none")];
+        let expected = "All that was run passed.\nskipped: the PostgreSQL tests, because there is none";
+        assert_eq!(closing(&skipped), expected);
+    }
 }
