@@ -229,7 +229,7 @@ fn wrong_settings(binary: &Path) -> Check {
         vec![("SMARTSHAPE_WEBHOOK_SECRET", "replace-me-with-a-secret-of-your-own")],
         vec![("SMARTSHAPE_WEBHOOK_SECRET_FILE", "/does/not/exist")],
         vec![secret, ("LISTEN", "nowhere")],
-        vec![secret, ("LISTEN", "127.0.0.1:0"), ("INBOX", "inbox.db")],
+        vec![secret, ("LISTEN", "127.0.0.1:0"), ("INBOX", "/does/not/exist/inbox.db")],
     ] {
         let mut child = Command::new(binary)
             .env_remove("SMARTSHAPE_WEBHOOK_SECRET")

@@ -47,4 +47,4 @@ pub use inbox::{Health, Inbox};
 pub use record::{Filter, RECORD_VERSION, Record, State, Stats, StoredDelivery, StoredEvent};
 #[cfg(feature = "postgres")]
 pub use worker::{Transactional, TransactionalHandler, TransactionalOutcome};
-pub use worker::{Work, Worker};
+pub use worker::{Work, Worker, WorkerHandle};

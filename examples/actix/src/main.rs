@@ -1,7 +1,8 @@
 //! Receives SmartShape webhooks with actix-web and prints each event as one line of JSON.
 //!
 //! Settings: `LISTEN` (default 127.0.0.1:8042), `SMARTSHAPE_WEBHOOK_SECRET` or
-//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`. Routes: `POST /callback`, `GET /health`, `GET /ready`.
+//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`; `INBOX` (a path, or a `postgres://` URL) for the durable mode.
+//! Routes: `POST /callback`, `GET /health`, `GET /ready`.
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -10,7 +11,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use smartshape_webhook_actix::{Delivery, HandlerError, Receiver, Secret, endpoint};
+use smartshape_webhook_actix::{BoxHandler, Delivery, HandlerError, Receiver, Secret, endpoint};
+use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -33,22 +35,26 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    if std::env::var_os("INBOX").is_some() {
-        return Err("INBOX is set, and the durable mode is not built yet: unset it".into());
-    }
     let secret = Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?;
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
     let listener =
         TcpListener::bind(&address).map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
+    let inbox = match std::env::var("INBOX") {
+        Ok(place) => Some(Inbox::open(&place).await?),
+        Err(_) => None,
+    };
     let stop = stop_signal()?;
     writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
 
     let receiver = Receiver::new(secret)?;
+    // With an inbox, deliveries are stored and answered, and worked off afterwards.
+    let mut worker = inbox.as_ref().map(|inbox| inbox.worker(on_delivery).spawn());
+    let handler = inbox.clone().map_or_else(|| BoxHandler::new(on_delivery), BoxHandler::new);
     let drained = receiver.clone();
     let app = move || {
         App::new()
-            .app_data(web::Data::new(receiver.clone()))
-            .route("/callback", endpoint(receiver.clone(), on_delivery))
+            .app_data(web::Data::new((receiver.clone(), inbox.clone())))
+            .route("/callback", endpoint(receiver.clone(), handler.clone()))
             .route("/health", web::get().to(|| async { "ok" }))
             .route("/ready", web::get().to(ready))
     };
@@ -61,13 +67,19 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .listen(listener)?
         .run();
     let handle = server.handle();
-    actix_web::rt::spawn(async move {
-        stop.await;
+    let stopping = actix_web::rt::spawn(async move {
+        tokio::select! {
+            () = stop => {}
+            () = ended(&mut worker) => {}
+        }
         // The server goes on meanwhile: new deliveries are told to come again.
         drained.drain(SHUTDOWN_TIMEOUT).await;
+        let worked = finish(worker).await;
         handle.stop(true).await;
+        worked
     });
-    Ok(server.await?)
+    server.await?;
+    Ok(stopping.await??)
 }
 
 /// Logs to standard error; `RUST_LOG=debug` or `RUST_LOG=smartshape_webhook=debug` shows more.
@@ -92,11 +104,31 @@ async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
     Ok(())
 }
 
-async fn ready(receiver: web::Data<Receiver>) -> HttpResponse {
-    if receiver.is_draining() {
-        HttpResponse::ServiceUnavailable().finish()
-    } else {
+async fn ready(state: web::Data<(Receiver, Option<Inbox>)>) -> HttpResponse {
+    let (receiver, inbox) = &**state;
+    let works = match inbox {
+        Some(inbox) => inbox.health().await.is_ready(),
+        None => true,
+    };
+    if works && !receiver.is_draining() {
         HttpResponse::Ok().finish()
+    } else {
+        HttpResponse::ServiceUnavailable().finish()
+    }
+}
+
+/// Ends when there is a worker that cannot work at all.
+async fn ended(worker: &mut Option<WorkerHandle>) {
+    match worker {
+        Some(worker) => worker.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn finish(worker: Option<WorkerHandle>) -> Result<(), InboxError> {
+    match worker {
+        Some(worker) => worker.finish().await,
+        None => Ok(()),
     }
 }
 

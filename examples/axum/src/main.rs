@@ -1,7 +1,8 @@
 //! Receives SmartShape webhooks with axum and prints each event as one line of JSON.
 //!
 //! Settings: `LISTEN` (default 127.0.0.1:8042), `SMARTSHAPE_WEBHOOK_SECRET` or
-//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`. Routes: `POST /callback`, `GET /health`, `GET /ready`.
+//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`; `INBOX` (a path, or a `postgres://` URL) for the durable mode.
+//! Routes: `POST /callback`, `GET /health`, `GET /ready`.
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -15,7 +16,8 @@ use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use smartshape_webhook_tower::{Delivery, HandlerError, Receiver, Secret, endpoint};
+use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
+use smartshape_webhook_tower::{BoxHandler, Delivery, HandlerError, Receiver, Secret, endpoint};
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -39,25 +41,29 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    if std::env::var_os("INBOX").is_some() {
-        return Err("INBOX is set, and the durable mode is not built yet: unset it".into());
-    }
     let secret = Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?;
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
     let listener = TcpListener::bind(&address)
         .await
         .map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
+    let inbox = match std::env::var("INBOX") {
+        Ok(place) => Some(Inbox::open(&place).await?),
+        Err(_) => None,
+    };
     let stop = stop_signal()?;
     writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
 
     let receiver = Receiver::new(secret)?;
+    // With an inbox, deliveries are stored and answered, and worked off afterwards.
+    let worker = inbox.as_ref().map(|inbox| inbox.worker(on_delivery).spawn());
+    let handler = inbox.clone().map_or_else(|| BoxHandler::new(on_delivery), BoxHandler::new);
     let app = Router::new()
-        .route_service("/callback", endpoint(receiver.clone(), on_delivery))
+        .route_service("/callback", endpoint(receiver.clone(), handler))
         .route("/health", get(|| async { "ok" }))
         .route("/ready", get(ready))
-        .with_state(receiver.clone());
+        .with_state((receiver.clone(), inbox));
 
-    serve(listener, app, receiver, stop).await;
+    serve(listener, app, receiver, worker, stop).await?;
     Ok(())
 }
 
@@ -83,24 +89,38 @@ async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
     Ok(())
 }
 
-async fn ready(State(receiver): State<Receiver>) -> StatusCode {
-    if receiver.is_draining() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+async fn ready(State((receiver, inbox)): State<(Receiver, Option<Inbox>)>) -> StatusCode {
+    let works = match inbox {
+        Some(inbox) => inbox.health().await.is_ready(),
+        None => true,
+    };
+    if works && !receiver.is_draining() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 /// As `axum::serve`, which has no time limits for heads and idle connections.
-async fn serve(listener: TcpListener, app: Router, receiver: Receiver, stop: impl Future<Output = ()>) {
+async fn serve(
+    listener: TcpListener,
+    app: Router,
+    receiver: Receiver,
+    mut worker: Option<WorkerHandle>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), InboxError> {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(async {
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = ended(&mut worker) => {}
+        }
         // The server goes on meanwhile: new deliveries are told to come again.
         receiver.drain(SHUTDOWN_TIMEOUT).await;
+        finish(worker).await
     });
-    loop {
+    let worked = loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = &mut shutdown => break,
+            worked = &mut shutdown => break worked,
         };
         let Ok((stream, _)) = accepted else {
             // Usually out of file descriptors: wait for connections to end.
@@ -109,8 +129,24 @@ async fn serve(listener: TcpListener, app: Router, receiver: Receiver, stop: imp
         };
         let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
         tokio::spawn(connections.watch(connection));
-    }
+    };
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, connections.shutdown()).await;
+    worked
+}
+
+/// Ends when there is a worker that cannot work at all.
+async fn ended(worker: &mut Option<WorkerHandle>) {
+    match worker {
+        Some(worker) => worker.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn finish(worker: Option<WorkerHandle>) -> Result<(), InboxError> {
+    match worker {
+        Some(worker) => worker.finish().await,
+        None => Ok(()),
+    }
 }
 
 /// Listens for the signals from now on; the future ends with the first one.

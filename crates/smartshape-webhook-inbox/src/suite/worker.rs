@@ -180,14 +180,14 @@ pub async fn keeps_to_its_concurrency(bench: &impl Bench) {
 pub async fn renews_while_a_handler_runs(bench: &impl Bench) {
     let inbox = inbox(bench).await;
     store(&inbox, 0..1, "f").await;
-    let lease = Duration::from_millis(400);
+    let lease = Duration::from_millis(1500);
     let (sender, mut handled) = mpsc::unbounded_channel();
     let work = move |delivery: Delivery| {
         let sent = sender.send(delivery.attempt());
         async move {
             sent?;
             // The handler's work takes several leases.
-            tokio::time::sleep(lease * 4).await;
+            tokio::time::sleep(lease * 2).await;
             Ok(())
         }
     };

@@ -1,5 +1,6 @@
 //! Works off what is stored.
 
+mod handle;
 mod pool;
 mod retry;
 #[cfg(feature = "postgres")]
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::engine::{EngineFuture, Lease, Wanted};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
+pub use handle::WorkerHandle;
 use pool::Pool;
 use retry::Backoff;
 #[cfg(feature = "postgres")]

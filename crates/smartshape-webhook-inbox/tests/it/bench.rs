@@ -1,5 +1,7 @@
 //! Stores to test on: a file in a folder of its own, a schema of its own on a real server.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

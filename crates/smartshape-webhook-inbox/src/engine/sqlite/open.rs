@@ -25,7 +25,10 @@ pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxEr
     create(path)?;
     let mut connection = connect(path).await?;
     migrate(path, &mut connection).await?;
-    let clock = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'clock'")
+    // The clock is recorded from time to time only; no event may have arrived later than now.
+    let clock = sqlx::query_scalar(
+        "SELECT max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) FROM meta WHERE name = 'clock'",
+    )
         .fetch_one(&mut connection)
         .await
         .map_err(|error| fault::at(path, error))?;
