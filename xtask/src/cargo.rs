@@ -23,10 +23,11 @@ pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("`cargo {shown}` failed").into()) }
 }
 
-/// Builds one binary and what it needs, and returns its path.
-pub(crate) fn build_binary(package: &str) -> Result<PathBuf, Box<dyn Error>> {
-    build(&["--package", package, "--bins"])?;
-    Ok(binary(package))
+/// Builds the example server of a framework, with no more than the demo needs, and returns its path.
+pub(crate) fn build_example(framework: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let package = format!("example-{framework}");
+    build(&["--package", &package, "--bins", "--no-default-features"])?;
+    Ok(binary(&package))
 }
 
 /// Builds everything as `cargo test` does, so that nothing is built twice.

@@ -21,6 +21,7 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   demo [axum|actix|warp]   nine events from a fake SmartShape, through a real server, to a handler
+  demo … --inbox           the same with a durable inbox, and the server killed in the middle
   test                     everything that can be tested on a machine with a Rust toolchain
   conformance              the three example servers as processes, side by side, case by case
   with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
@@ -31,8 +32,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
-        ["demo"] => demo::run("axum"),
-        ["demo", framework] => demo::run(framework),
+        ["demo", choice @ ..] if choice.len() <= 2 => demo::run(choice),
         ["test"] => test::run(),
         ["conformance"] => conformance::run(),
         ["with-postgres", program, arguments @ ..] => match with_postgres::run(program, arguments) {

@@ -30,7 +30,16 @@ struct Output {
 impl Server {
     /// Starts `binary` on a free port and waits until it listens.
     pub(crate) fn start(binary: &Path, secret: &str) -> Result<Self, Box<dyn Error>> {
-        let server = Self::start_unread(binary, secret)?;
+        Self::start_with(binary, secret, &[])
+    }
+
+    /// As [`start`](Self::start), with more settings.
+    pub(crate) fn start_with(
+        binary: &Path,
+        secret: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Box<dyn Error>> {
+        let server = Self::spawn(binary, secret, settings)?;
         server.read_output();
         Ok(server)
     }
@@ -38,12 +47,17 @@ impl Server {
     /// As [`start`](Self::start), but nobody reads what the handler prints before
     /// [`read_output`](Self::read_output): a handler that prints much stays at work.
     pub(crate) fn start_unread(binary: &Path, secret: &str) -> Result<Self, Box<dyn Error>> {
+        Self::spawn(binary, secret, &[])
+    }
+
+    fn spawn(binary: &Path, secret: &str, settings: &[(&str, &str)]) -> Result<Self, Box<dyn Error>> {
         let mut child = Command::new(binary)
             .env("LISTEN", "127.0.0.1:0")
             .env("SMARTSHAPE_WEBHOOK_SECRET", secret)
             .env_remove("SMARTSHAPE_WEBHOOK_SECRET_FILE")
             .env_remove("INBOX")
             .env("RUST_LOG", "error")
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -76,6 +90,13 @@ impl Server {
         // The shell has `kill` built in, wherever it runs.
         Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status()?;
         Ok(())
+    }
+
+    /// Ends the server at once (SIGKILL), and returns what it had printed.
+    pub(crate) fn kill(mut self) -> Result<Vec<String>, Box<dyn Error>> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(self.output.lines.iter().collect())
     }
 
     /// Tells the server to stop, and returns what it printed meanwhile, and its status.
