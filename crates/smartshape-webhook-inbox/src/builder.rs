@@ -21,6 +21,7 @@ pub struct InboxBuilder {
     pub(crate) open_deadline: Duration,
     pub(crate) connections: u32,
     pub(crate) allow_asynchronous_commit: bool,
+    pub(crate) seat_wait: Duration,
 }
 
 impl InboxBuilder {
@@ -34,6 +35,7 @@ impl InboxBuilder {
             open_deadline: Duration::from_secs(30),
             connections: 10,
             allow_asynchronous_commit: false,
+            seat_wait: Duration::from_secs(30),
         }
     }
 
@@ -73,6 +75,13 @@ impl InboxBuilder {
     /// Connections to a server that one process may have. Default 10. A file has two.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// How long a worker waits for the worker of another process to leave the same file, as in a
+    /// rolling update. Default 30 s. On PostgreSQL any number of workers share the store.
+    pub fn worker_wait(mut self, limit: Duration) -> Self {
+        self.seat_wait = limit;
         self
     }
 
@@ -146,7 +155,7 @@ impl InboxBuilder {
         #[cfg(feature = "sqlite")]
         {
             let path = std::path::PathBuf::from(&self.place);
-            let engine = crate::engine::sqlite::Sqlite::open(path, self.cap).await?;
+            let engine = crate::engine::sqlite::Sqlite::open(path, self).await?;
             Ok(Inbox::assemble(Arc::new(engine), self))
         }
         #[cfg(not(feature = "sqlite"))]

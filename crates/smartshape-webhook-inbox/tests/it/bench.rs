@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use smartshape_webhook::Delivery;
 use smartshape_webhook_inbox::suite::Bench;
 use smartshape_webhook_inbox::{Engine, Inbox};
 
@@ -32,6 +33,14 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// A delivery that no other has.
+pub(crate) fn delivery(number: u32) -> Delivery {
+    Delivery::for_test(format!(
+        r#"{{"file":"f","event":"file_uploaded","data":{{}},"owner":"o","runTimestamp":1,"uuid":"uuid-{number}"}}"#
+    ))
+    .unwrap()
 }
 
 fn unique() -> usize {
@@ -71,6 +80,13 @@ mod server {
         pub(crate) fn url(&self) -> String {
             let sign = if self.base.contains('?') { '&' } else { '?' };
             format!("{}{sign}options=-csearch_path%3D{}", self.base, self.schema)
+        }
+
+        /// Host and port.
+        pub(crate) fn host(&self) -> String {
+            let rest = self.base.split_once("://").unwrap().1;
+            let rest = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+            rest.rsplit_once('@').map_or(rest, |(_, host)| host).to_owned()
         }
 
         pub(crate) async fn execute(&self, sql: String) {

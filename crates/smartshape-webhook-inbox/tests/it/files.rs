@@ -1,1 +1,326 @@
-//! Faults of files.
+//! What a file can suffer, and what its users are told.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use smartshape_webhook::{Delivery, Handler as _, HandlerErrorKind};
+use smartshape_webhook_inbox::{Filter, Inbox, InboxError, InboxErrorKind, State};
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::bench::{Folder, delivery};
+
+async fn connect(path: &str) -> SqliteConnection {
+    SqliteConnection::connect(path).await.unwrap()
+}
+
+async fn execute(path: &str, sql: &'static str) {
+    let mut connection = connect(path).await;
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn refused(path: &str) -> InboxError {
+    Inbox::builder(path).open_deadline(Duration::ZERO).open().await.unwrap_err()
+}
+
+async fn store(inbox: &Inbox, number: u32) -> Result<(), HandlerErrorKind> {
+    inbox.handle(delivery(number)).await.map_err(|error| error.kind())
+}
+
+/// A worker that handles everything, until the inbox is empty.
+async fn work_off(inbox: &Inbox) {
+    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
+    loop {
+        let stats = inbox.stats().await.unwrap();
+        if stats.waiting + stats.at_work == 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    worker.finish().await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn others_cannot_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    for name in ["inbox.db", "inbox.db-wal"] {
+        let mode = fs::metadata(folder.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_places_are_named() {
+    let folder = Folder::new();
+    let inside = |name: &str| folder.path(name).to_str().unwrap().to_owned();
+    for (place, kind, advice) in [
+        (inside("none/inbox.db"), InboxErrorKind::Settings, "create its folder"),
+        (inside(""), InboxErrorKind::Settings, "not a folder"),
+        (String::new(), InboxErrorKind::Settings, "give it a path"),
+        ("mysql://db/app".to_owned(), InboxErrorKind::Settings, "postgres://"),
+    ] {
+        let error = refused(&place).await;
+        assert_eq!(error.kind(), kind, "{place}: {error}");
+        assert!(error.to_string().contains(advice), "{place}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_file_is_named() {
+    let folder = Folder::new();
+    drop(Inbox::open(&folder.inbox()).await.unwrap());
+    let path = folder.path("inbox.db");
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    if fs::OpenOptions::new().write(true).open(&path).is_ok() {
+        println!("skipped: this user may write to read-only files");
+        return;
+    }
+    let error = refused(&folder.inbox()).await;
+    assert_eq!(error.kind(), InboxErrorKind::ReadOnly, "{error}");
+}
+
+#[tokio::test]
+async fn files_of_others_are_left_as_they_are() {
+    let folder = Folder::new();
+    let path = folder.inbox();
+    execute(&format!("sqlite://{path}?mode=rwc"), "CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")
+        .await;
+    let before = fs::read(&path).unwrap();
+    let error = refused(&path).await;
+    assert_eq!(error.kind(), InboxErrorKind::Foreign, "{error}");
+    assert!(error.to_string().contains("another program"), "{error}");
+    assert!(fs::read(&path).unwrap() == before, "somebody else's database was changed");
+
+    fs::write(&path, "This is no database, however long it is made. ".repeat(100)).unwrap();
+    let error = refused(&path).await;
+    assert_eq!(error.kind(), InboxErrorKind::Foreign, "{error}");
+}
+
+#[tokio::test]
+async fn damage_is_an_error_and_never_a_false_ok() {
+    let folder = Folder::new();
+    let path = folder.inbox();
+    let inbox = Inbox::open(&path).await.unwrap();
+    for number in 0..200 {
+        store(&inbox, number).await.unwrap();
+    }
+    drop(inbox);
+    execute(&path, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let mut bytes = fs::read(&path).unwrap();
+    // All pages after the first, so that the header still looks well.
+    bytes[4096..].fill(0xa5);
+    fs::write(&path, bytes).unwrap();
+    let error = match Inbox::builder(&path).open_deadline(Duration::ZERO).open().await {
+        Ok(inbox) => {
+            assert!(store(&inbox, 1000).await.is_err());
+            inbox.list(Filter::default()).await.unwrap_err()
+        }
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), InboxErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains(".recover"), "{error}");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_used_if_it_says_so() {
+    let folder = Folder::new();
+    let path = folder.inbox();
+    store(&Inbox::open(&path).await.unwrap(), 1).await.unwrap();
+    execute(&path, "ALTER TABLE events ADD COLUMN later TEXT; PRAGMA user_version = 2").await;
+    let inbox = Inbox::open(&path).await.unwrap();
+    store(&inbox, 2).await.unwrap();
+    work_off(&inbox).await;
+    drop(inbox);
+    execute(&path, "UPDATE meta SET value = 2 WHERE name = 'reads_from'").await;
+    let error = refused(&path).await;
+    assert_eq!(error.kind(), InboxErrorKind::Newer, "{error}");
+}
+
+/// The committed file was written by version 0.1.0: one event waiting, one dead, one completed.
+#[tokio::test]
+async fn files_of_earlier_versions_are_worked_on() {
+    let folder = Folder::new();
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/inbox-0.1.0.db");
+    fs::copy(old, folder.path("inbox.db")).unwrap();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    let events = inbox.list(Filter::default()).await.unwrap();
+    let states: Vec<State> = events.iter().map(|event| event.state).collect();
+    assert_eq!(states, [State::Completed, State::Dead, State::Waiting]);
+    for number in 1..=3 {
+        store(&inbox, number).await.unwrap();
+    }
+    assert_eq!(inbox.list(Filter::default()).await.unwrap().len(), 3, "all three are known");
+    assert_eq!(inbox.replay(Filter::default()).await.unwrap(), 1);
+    work_off(&inbox).await;
+    assert_eq!(inbox.list(Filter::default().state(State::Completed)).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_size_cap_refuses_until_there_is_room() {
+    let folder = Folder::new();
+    let inbox = Inbox::builder(&folder.inbox()).max_stored_bytes(2 * 1024 * 1024).open().await.unwrap();
+    let mut stored = 0;
+    let refusal = loop {
+        match inbox.handle(delivery_of(stored, 100_000)).await {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 100);
+    };
+    assert!(matches!(refusal.kind(), HandlerErrorKind::RetryAfter(_)), "{refusal}");
+    assert!(refusal.to_string().contains("size cap"), "{refusal}");
+    assert_eq!(inbox.stats().await.unwrap().waiting, u64::from(stored));
+    work_off(&inbox).await;
+    assert!(inbox.handle(delivery_of(1000, 100_000)).await.is_ok());
+}
+
+/// A folder on a disk of its own, which is soon full.
+struct SmallDisk(Folder);
+
+impl SmallDisk {
+    fn new(mib: u32) -> Option<Self> {
+        let folder = Folder::new();
+        let size = format!("size={mib}m");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path("")).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        println!("skipped: no disk of a given size can be mounted here");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path("")).status();
+    }
+}
+
+fn delivery_of(number: u32, bytes: usize) -> Delivery {
+    let filler = "z".repeat(bytes);
+    Delivery::for_test(format!(
+        r#"{{"file":"f","event":"file_uploaded","data":"{filler}","owner":"o","runTimestamp":1,"uuid":"big-{number}"}}"#
+    ))
+    .unwrap()
+}
+
+async fn fill(inbox: &Inbox, from: u32) -> u32 {
+    let mut number = from;
+    loop {
+        match inbox.handle(delivery_of(number, 100_000)).await {
+            Ok(()) => number += 1,
+            Err(error) => {
+                assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
+                assert!(error.to_string().contains("disk is full"), "{error}");
+                return number;
+            }
+        }
+        assert!(number < from + 1000, "the disk is not full");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_still_works_off_and_purges() {
+    let Some(disk) = SmallDisk::new(24) else { return };
+    let inbox = Inbox::open(&disk.0.inbox()).await.unwrap();
+    let stored = fill(&inbox, 0).await;
+    assert_eq!(inbox.stats().await.unwrap().waiting, u64::from(stored));
+    // A member of a group that does not fit is refused, whatever its size.
+    let small = fill_small(&inbox).await;
+    let waiting = inbox.stats().await.unwrap().waiting;
+    assert_eq!(waiting, u64::from(stored + small));
+    assert_eq!(inbox.purge(Filter::default().limit(20)).await.unwrap(), 20);
+    work_off(&inbox).await;
+    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+    assert!(inbox.handle(delivery_of(9999, 100_000)).await.is_ok(), "there is room again");
+}
+
+/// Until not even a small one fits.
+async fn fill_small(inbox: &Inbox) -> u32 {
+    for number in 0..10_000 {
+        if store(inbox, 50_000 + number).await.is_err() {
+            return number;
+        }
+    }
+    panic!("the disk is not full");
+}
+
+#[tokio::test]
+async fn a_store_that_is_locked_refuses_and_recovers() {
+    let folder = Folder::new();
+    let path = folder.inbox();
+    let inbox = Inbox::builder(&path).store_limit(Duration::from_millis(100)).open().await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    let mut other = connect(&path).await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    assert!(matches!(store(&inbox, 2).await, Err(HandlerErrorKind::RetryAfter(_))));
+    let health = inbox.health().await;
+    assert!(!health.is_ready() && health.store.is_some(), "{health:?}");
+    other.close().await.unwrap();
+    while store(&inbox, 3).await.is_err() {}
+    work_off(&inbox).await;
+    assert_eq!(
+        inbox.list(Filter::default()).await.unwrap().len(),
+        3,
+        "the refused one was stored in the end"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_was_deleted_is_no_place_to_store() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    fs::remove_file(folder.path("inbox.db")).unwrap();
+    assert!(matches!(store(&inbox, 2).await, Err(HandlerErrorKind::RetryAfter(_))));
+    // Another file in its place is not ours either.
+    fs::write(folder.path("inbox.db"), "").unwrap();
+    assert!(store(&inbox, 3).await.is_err());
+    assert!(inbox.health().await.store.unwrap().contains("moved, deleted or replaced"));
+}
+
+#[tokio::test]
+async fn one_process_works_while_another_looks() {
+    let folder = Folder::new();
+    let path = folder.inbox();
+    let first = Inbox::open(&path).await.unwrap();
+    let second = Inbox::builder(&path).worker_wait(Duration::from_millis(10)).open().await.unwrap();
+    let (sender, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let worker = first
+        .worker(move |delivery: Delivery| {
+            let sent = sender.send(delivery.uuid().to_owned());
+            async move {
+                sent?;
+                Err(smartshape_webhook::HandlerError::permanent("no"))
+            }
+        })
+        .spawn();
+    store(&second, 1).await.unwrap();
+    assert_eq!(begun.recv().await.as_deref(), Some("uuid-1"));
+    let mut locked_out = second.worker(|_: Delivery| async { Ok(()) }).spawn();
+    locked_out.ended().await;
+    let error = locked_out.finish().await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::Locked, "{error}");
+    while second.stats().await.unwrap().dead == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(second.replay(Filter::default()).await.unwrap(), 1);
+    assert_eq!(begun.recv().await.as_deref(), Some("uuid-1"));
+    while second.purge(Filter::default().state(State::Dead)).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    worker.finish().await.unwrap();
+    // The seat is free now.
+    work_off(&second).await;
+}

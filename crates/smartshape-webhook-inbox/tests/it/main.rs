@@ -1,8 +1,12 @@
 //! The promises of the inbox, on both engines.
 
 mod bench;
+mod faults;
 #[cfg(feature = "sqlite")]
 mod files;
+
+#[cfg(feature = "postgres")]
+mod server;
 
 #[cfg(feature = "sqlite")]
 mod sqlite {

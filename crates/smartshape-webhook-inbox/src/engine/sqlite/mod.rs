@@ -19,13 +19,12 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 
 use super::{Claimed, Engine, EngineFuture, Lease, Retention, Settlement, Wanted};
+use crate::builder::InboxBuilder;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::record::{Filter, Record, Stats, StoredDelivery, StoredEvent};
 use clock::StoreClock;
 use reserve::Reserve;
 
-/// How long a worker waits for another process's worker to end, as in a rolling update.
-const SEAT_WAIT: Duration = Duration::from_secs(30);
 const SEAT_POLL: Duration = Duration::from_millis(50);
 /// The clock is recorded at least this often while something is written.
 const CLOCK_STEP_MS: i64 = 500;
@@ -47,6 +46,7 @@ struct Shared {
     room: Mutex<Room>,
     reserve: Reserve,
     seat: Mutex<Weak<File>>,
+    seat_wait: Duration,
 }
 
 /// How much of the size cap is left.
@@ -65,8 +65,8 @@ enum OnFull {
 }
 
 impl Sqlite {
-    /// Opens the file, and creates it where there is none. `cap` bounds its size in bytes.
-    pub(crate) async fn open(path: PathBuf, cap: u64) -> Result<Self, InboxError> {
+    /// Opens the file, and creates it where there is none.
+    pub(crate) async fn open(path: PathBuf, settings: &InboxBuilder) -> Result<Self, InboxError> {
         let (connection, clock) = open::open(&path).await?;
         let identity = open::identity(&path).map_err(|error| gone(&path, error))?;
         let reserve = Reserve::beside(&path);
@@ -77,9 +77,10 @@ impl Sqlite {
             clock_recorded: AtomicI64::new(clock),
             writer: Mutex::new(Some(connection)),
             reader: Mutex::new(None),
-            room: Mutex::new(Room { cap, used: 0, stored_since: 0, measured: false }),
+            room: Mutex::new(Room { cap: settings.cap, used: 0, stored_since: 0, measured: false }),
             reserve,
             seat: Mutex::default(),
+            seat_wait: settings.seat_wait,
             path,
         })))
     }
@@ -200,7 +201,7 @@ impl Shared {
         }
         let path = open::beside(&self.path, "-worker");
         let lock = File::create(&path).map_err(|error| gone(&path, error))?;
-        let deadline = tokio::time::Instant::now() + SEAT_WAIT;
+        let deadline = tokio::time::Instant::now() + self.seat_wait;
         loop {
             match lock.try_lock() {
                 Ok(()) => break,

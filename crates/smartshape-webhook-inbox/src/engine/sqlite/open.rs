@@ -150,3 +150,25 @@ where
 {
     sqlx::query_scalar(sql).fetch_one(connection).await.map_err(|error| fault::at(path, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Killing a process proves nothing about syncing, so the settings are looked at.
+    #[tokio::test]
+    async fn every_connection_syncs_the_log_at_each_commit() {
+        let folder = std::env::temp_dir().join(format!("smartshape-open-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("inbox.db");
+        let (first, _) = open(&path).await.unwrap();
+        for mut connection in [first, connect(&path).await.unwrap()] {
+            let mut ask = async |sql| query::<i64>(&path, &mut connection, sql).await.unwrap();
+            assert_eq!(ask("PRAGMA synchronous").await, 2, "FULL");
+            assert_eq!(ask("PRAGMA fullfsync").await, 1);
+            let mode: String = query(&path, &mut connection, "PRAGMA journal_mode").await.unwrap();
+            assert_eq!(mode, "wal");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

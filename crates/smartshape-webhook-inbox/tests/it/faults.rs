@@ -1,0 +1,178 @@
+//! Faults that no store can be made to have at will.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use smartshape_webhook::{DeliveryKey, Handler as _, HandlerErrorKind};
+use smartshape_webhook_inbox::{
+    Claimed, Engine, EngineFuture, Filter, Inbox, InboxError, InboxErrorKind, Lease, Record, Retention,
+    Settlement, Stats, StoredDelivery, StoredEvent, Wanted,
+};
+use tokio::sync::Semaphore;
+
+use crate::bench::delivery;
+
+/// A store that keeps nothing. Inserts wait for a permit, then fail or not.
+#[derive(Debug)]
+struct Faulty {
+    turn: Semaphore,
+    fail: AtomicBool,
+    inserted: AtomicUsize,
+    batches: AtomicUsize,
+}
+
+impl Faulty {
+    fn new(turns: usize, fail: bool) -> Arc<Self> {
+        let (inserted, batches) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { turn: Semaphore::new(turns), fail: fail.into(), inserted, batches })
+    }
+}
+
+fn away<T>() -> EngineFuture<'static, T> {
+    Box::pin(async { Err(InboxError::new(InboxErrorKind::Unavailable, "the store is away")) })
+}
+
+impl Engine for Faulty {
+    fn insert(&self, records: Arc<[Record]>) -> EngineFuture<'_, Vec<bool>> {
+        Box::pin(async move {
+            self.turn.acquire().await.unwrap().forget();
+            self.batches.fetch_add(1, Ordering::SeqCst);
+            if self.fail.load(Ordering::SeqCst) {
+                return away().await;
+            }
+            self.inserted.fetch_add(records.len(), Ordering::SeqCst);
+            Ok(vec![true; records.len()])
+        })
+    }
+
+    fn claim(&self, _: Wanted) -> EngineFuture<'_, Claimed> {
+        away()
+    }
+
+    fn renew(&self, _: Vec<Lease>, _: Duration) -> EngineFuture<'_, Vec<Lease>> {
+        away()
+    }
+
+    fn settle(&self, _: Arc<[Settlement]>) -> EngineFuture<'_, Vec<Lease>> {
+        away()
+    }
+
+    fn list(&self, _: Filter) -> EngineFuture<'_, Vec<StoredEvent>> {
+        away()
+    }
+
+    fn show(&self, _: DeliveryKey) -> EngineFuture<'_, Option<StoredDelivery>> {
+        away()
+    }
+
+    fn replay(&self, _: Filter) -> EngineFuture<'_, u64> {
+        away()
+    }
+
+    fn purge(&self, _: Filter) -> EngineFuture<'_, u64> {
+        away()
+    }
+
+    fn stats(&self) -> EngineFuture<'_, Stats> {
+        away()
+    }
+
+    fn sweep(&self, _: Retention) -> EngineFuture<'_, u64> {
+        away()
+    }
+
+    fn ping(&self) -> EngineFuture<'_, ()> {
+        away()
+    }
+
+    fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>> {
+        away()
+    }
+}
+
+fn inbox(engine: Arc<Faulty>, limit: Duration) -> Inbox {
+    Inbox::with_engine(engine, &Inbox::builder("faulty").store_limit(limit))
+}
+
+#[tokio::test]
+async fn every_member_of_a_failed_group_is_refused() {
+    let engine = Faulty::new(1, true);
+    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(3600));
+    // The first one takes the turn; the others form a group behind it.
+    let waiting: Vec<_> = (0..50)
+        .map(|number| {
+            let inbox = inbox.clone();
+            tokio::spawn(async move { inbox.handle(delivery(number)).await })
+        })
+        .collect();
+    while engine.batches.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    engine.turn.add_permits(1000);
+    for one in waiting {
+        let error = one.await.unwrap().unwrap_err();
+        assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
+        assert!(error.to_string().contains("the store is away"));
+    }
+    assert!(engine.batches.load(Ordering::SeqCst) < 50, "deliveries that wait share a commit");
+    engine.fail.store(false, Ordering::SeqCst);
+    assert!(inbox.handle(delivery(1)).await.is_ok());
+    assert_eq!(engine.inserted.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn duplicates_at_once_share_a_record() {
+    let engine = Faulty::new(1, false);
+    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(3600));
+    let ask = |number| {
+        let inbox = inbox.clone();
+        tokio::spawn(async move { inbox.handle(delivery(number)).await })
+    };
+    let first = ask(0);
+    assert!(first.await.unwrap().is_ok());
+    // Nothing is inserted before there are permits, so these form groups.
+    let waiting: Vec<_> = (0..60).map(|number| ask(1 + number % 3)).collect();
+    tokio::task::yield_now().await;
+    engine.turn.add_permits(1000);
+    for one in waiting {
+        assert!(one.await.unwrap().is_ok());
+    }
+    assert!(engine.inserted.load(Ordering::SeqCst) < 20, "{:?}", engine.inserted);
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_a_refusal_in_time() {
+    let engine = Faulty::new(0, false);
+    let inbox = inbox(Arc::clone(&engine), Duration::from_millis(20));
+    let error = inbox.handle(delivery(1)).await.unwrap_err();
+    assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
+    assert!(error.to_string().contains("did not answer within 20 ms"), "{error}");
+}
+
+#[tokio::test]
+async fn a_worker_outlives_a_store_that_is_away() {
+    let inbox = inbox(Faulty::new(0, true), Duration::from_secs(1));
+    let worker = inbox.worker(|_: smartshape_webhook::Delivery| async { Ok(()) }).spawn();
+    assert!(!inbox.health().await.is_ready());
+    worker.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn impossible_settings_of_a_worker_are_named() {
+    let inbox = inbox(Faulty::new(0, true), Duration::from_secs(1));
+    let make = || inbox.worker(|_: smartshape_webhook::Delivery| async { Ok(()) });
+    for (name, worker) in [
+        ("concurrency", make().concurrency(0)),
+        ("lease", make().lease(Duration::ZERO)),
+        ("max_attempts", make().max_attempts(0)),
+        ("max_lost_leases", make().max_lost_leases(0)),
+        ("poll_interval", make().poll_interval(Duration::ZERO)),
+    ] {
+        let error = worker.spawn().finish().await.unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::Settings);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}

@@ -1,0 +1,317 @@
+//! What a server can suffer, and what several processes on one database see of each other.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smartshape_webhook::{Delivery, Handler as _, HandlerError, HandlerErrorKind};
+use smartshape_webhook_inbox::suite::Bench as _;
+use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State};
+use sqlx::{Connection as _, PgConnection};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::bench::{Server, delivery};
+
+async fn store(inbox: &Inbox, number: u32) {
+    assert!(inbox.handle(delivery(number)).await.is_ok());
+}
+
+async fn all_settled(inbox: &Inbox) {
+    loop {
+        let stats = inbox.stats().await.unwrap();
+        if stats.waiting + stats.at_work == 0 {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn number(server: &Server, sql: &'static str) -> i64 {
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_can_lose_commits_is_refused() {
+    let Some(server) = Server::new().await else { return };
+    let url = format!("{}%20-csynchronous_commit%3Doff", server.url());
+    let error = Inbox::open(&url).await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::NotDurable, "{error}");
+    assert!(error.to_string().contains("synchronous_commit"), "{error}");
+    let allowed = Inbox::builder(&url).danger_allow_asynchronous_commit(true).open().await;
+    store(&allowed.unwrap(), 1).await;
+}
+
+#[tokio::test]
+async fn many_processes_may_start_at_once() {
+    let Some(server) = Server::new().await else { return };
+    let opening: Vec<_> = (0..8)
+        .map(|_| {
+            let url = server.url();
+            tokio::spawn(async move { Inbox::open(&url).await })
+        })
+        .collect();
+    for one in opening {
+        one.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn errors_say_what_to_do_and_hide_the_password() {
+    let Some(server) = Server::new().await else { return };
+    let url = server.url();
+    let base = url.split_once("://").unwrap().1;
+    let host = base.rsplit_once('@').map_or(base, |(_, host)| host).split_once('/').unwrap().0;
+    for (url, kind, advice) in [
+        (format!("postgres://nobody-known:hunter2@{host}/none"), InboxErrorKind::Refused, "check user"),
+        ("postgres://me:hunter2@localhost:notaport/x".to_owned(), InboxErrorKind::Settings, "cannot be read"),
+        ("postgres://me:hunter2@127.0.0.1:1/x".to_owned(), InboxErrorKind::Unavailable, "not available"),
+    ] {
+        let error = Inbox::builder(&url).open_deadline(Duration::ZERO).open().await.unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        // A server that trusts everybody gets as far as the database's name.
+        let no_database = error.to_string().contains("create it") && kind == InboxErrorKind::Refused;
+        assert!(no_database || error.to_string().contains(advice), "{error}");
+        assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_used_if_it_says_so() {
+    let Some(server) = Server::new().await else { return };
+    store(&Inbox::open(&server.url()).await.unwrap(), 1).await;
+    let newer = "ALTER TABLE smartshape_inbox_events ADD later text; \
+         UPDATE smartshape_inbox_meta SET value = 2 WHERE name = 'schema'";
+    server.execute(newer.to_owned()).await;
+    store(&Inbox::open(&server.url()).await.unwrap(), 2).await;
+    server.execute("UPDATE smartshape_inbox_meta SET value = 2 WHERE name = 'reads_from'".to_owned()).await;
+    let error = Inbox::open(&server.url()).await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::Newer, "{error}");
+}
+
+#[tokio::test]
+async fn a_size_cap_refuses_until_there_is_room() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::builder(&server.url()).max_stored_bytes(100).open().await.unwrap();
+    let error = inbox.handle(delivery(1)).await.unwrap_err();
+    assert!(
+        matches!(error.kind(), HandlerErrorKind::RetryAfter(_)) && error.to_string().contains("size cap")
+    );
+    assert_eq!(inbox.stats().await.unwrap().waiting, 0);
+}
+
+/// A worker that would look by itself only in an hour hears of what another process stored.
+#[tokio::test]
+async fn workers_hear_of_what_others_store() {
+    let Some(server) = Server::new().await else { return };
+    let (receiving, working) =
+        (Inbox::open(&server.url()).await.unwrap(), Inbox::open(&server.url()).await.unwrap());
+    let (sender, mut handled) = mpsc::unbounded_channel();
+    let worker = working
+        .worker(move |_: Delivery| {
+            let sent = sender.send(());
+            async move { Ok(sent?) }
+        })
+        .poll_interval(Duration::from_secs(3600))
+        .spawn();
+    // Until its first look, nothing says that the worker listens: so one after the other.
+    for event in 0.. {
+        store(&receiving, event).await;
+        if tokio::time::timeout(Duration::from_millis(100), handled.recv()).await.is_ok() && event > 2 {
+            break;
+        }
+    }
+    worker.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn workers_of_several_processes_share_the_work() {
+    let Some(server) = Server::new().await else { return };
+    let (sender, mut handled) = mpsc::unbounded_channel();
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        let inbox = Inbox::open(&server.url()).await.unwrap();
+        let sender = sender.clone();
+        let work = move |delivery: Delivery| {
+            let sent = sender.send(delivery.uuid().to_owned());
+            async move { Ok(sent?) }
+        };
+        workers.push((inbox.worker(work).concurrency(4).spawn(), inbox));
+    }
+    drop(sender);
+    for event in 0..100 {
+        store(&workers[event as usize % 3].1, event).await;
+        // A duplicate at another machine.
+        store(&workers[(event as usize + 1) % 3].1, event).await;
+    }
+    all_settled(&workers[0].1).await;
+    for (worker, _) in workers {
+        worker.finish().await.unwrap();
+    }
+    let mut uuids = Vec::new();
+    while let Some(uuid) = handled.recv().await {
+        uuids.push(uuid);
+    }
+    uuids.sort_unstable();
+    let all = uuids.len();
+    uuids.dedup();
+    assert_eq!((all, uuids.len()), (100, 100));
+}
+
+fn insert(
+    transaction: &mut sqlx::PgTransaction<'static>,
+    delivery: &Delivery,
+) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+    let key = delivery.key().to_string();
+    async move {
+        sqlx::query("INSERT INTO effects (key) VALUES ($1)")
+            .bind(key)
+            .execute(&mut **transaction)
+            .await
+            .map(drop)
+    }
+}
+
+#[tokio::test]
+async fn effect_and_completion_are_one() {
+    let Some(server) = Server::new().await else { return };
+    server.execute("CREATE TABLE effects (key text)".to_owned()).await;
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    for event in 0..20 {
+        store(&inbox, event).await;
+    }
+    let worker = inbox
+        .transactional(|transaction, delivery| {
+            Box::pin(async move {
+                insert(transaction, &delivery).await?;
+                // The effect of a failed attempt is undone, whether it says so or panics.
+                match (delivery.attempt(), delivery.uuid()) {
+                    (1, "uuid-3") => Err(HandlerError::retry("not yet")),
+                    (1, "uuid-4") => std::panic::resume_unwind(Box::new("broken")),
+                    (_, "uuid-5") => Err(HandlerError::permanent("never")),
+                    _ => Ok(()),
+                }
+            })
+        })
+        .unwrap()
+        .backoff(Duration::from_millis(1), Duration::from_millis(1))
+        .spawn();
+    all_settled(&inbox).await;
+    worker.finish().await.unwrap();
+    assert_eq!(number(&server, "SELECT count(*) FROM effects").await, 19);
+    assert_eq!(number(&server, "SELECT count(DISTINCT key) FROM effects").await, 19);
+    let dead = inbox.list(Filter::default().state(State::Dead)).await.unwrap();
+    assert_eq!((dead.len(), dead[0].uuid.as_str()), (1, "uuid-5"));
+}
+
+/// Another attempt has the event by the time the first one is done: the first one's effect is undone.
+#[tokio::test]
+async fn an_effect_without_its_lease_is_undone() {
+    let Some(server) = Server::new().await else { return };
+    server.execute("CREATE TABLE effects (key text)".to_owned()).await;
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    store(&inbox, 1).await;
+    let url: Arc<str> = server.url().into();
+    let worker = inbox
+        .transactional(move |transaction, delivery| {
+            let url = Arc::clone(&url);
+            Box::pin(async move {
+                insert(transaction, &delivery).await?;
+                if delivery.attempt() == 1 {
+                    // As though its lease had ended, and another worker had claimed the event.
+                    let mut other = PgConnection::connect(&url).await?;
+                    let stolen = "UPDATE smartshape_inbox_events SET fence = fence + 1, due = now()";
+                    sqlx::query(stolen).execute(&mut other).await?;
+                }
+                Ok(())
+            })
+        })
+        .unwrap()
+        .spawn();
+    all_settled(&inbox).await;
+    worker.finish().await.unwrap();
+    assert_eq!(number(&server, "SELECT count(*) FROM effects").await, 1);
+    let event = inbox.list(Filter::default()).await.unwrap().pop().unwrap();
+    assert_eq!((event.state, event.attempts), (State::Completed, 2));
+}
+
+/// Stands between the inbox and the server, and can be cut.
+struct Link {
+    target: String,
+    address: SocketAddr,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Link {
+    /// Takes an address, and does not answer there yet.
+    async fn to(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { target, address: listener.local_addr().unwrap(), task: None }
+    }
+
+    fn join(&mut self) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        let (listener, target) = (socket.listen(64).unwrap(), self.target.clone());
+        self.task = Some(tokio::spawn(async move {
+            // Connections end with this set.
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let target = target.clone();
+                connections.spawn(async move {
+                    let mut server = TcpStream::connect(target).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        }));
+    }
+
+    async fn cut(&mut self) {
+        let task = self.task.take().unwrap();
+        task.abort();
+        let _ = task.await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_may_be_away_at_the_start_and_later() {
+    let Some(server) = Server::new().await else { return };
+    let url = server.url();
+    let host = server.host();
+    let mut link = Link::to(host.clone()).await;
+    let linked = url.replacen(&host, &link.address.to_string(), 1);
+    let error = Inbox::builder(&linked).open_deadline(Duration::from_millis(50)).open().await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::Unavailable, "{error}");
+
+    let opening =
+        tokio::spawn(async move { Inbox::builder(&linked).store_limit(Duration::from_secs(1)).open().await });
+    link.join();
+    let inbox = opening.await.unwrap().unwrap();
+    let (sender, mut handled) = mpsc::unbounded_channel();
+    let worker = inbox
+        .worker(move |delivery: Delivery| {
+            let sent = sender.send(delivery.uuid().to_owned());
+            async move { Ok(sent?) }
+        })
+        .spawn();
+    store(&inbox, 1).await;
+    assert_eq!(handled.recv().await.as_deref(), Some("uuid-1"));
+
+    link.cut().await;
+    let error = inbox.handle(delivery(2)).await.unwrap_err();
+    assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
+    assert!(!inbox.health().await.is_ready());
+    link.join();
+    // As the sender does.
+    while inbox.handle(delivery(2)).await.is_err() {}
+    assert_eq!(handled.recv().await.as_deref(), Some("uuid-2"));
+    while !inbox.health().await.is_ready() {
+        tokio::task::yield_now().await;
+    }
+    worker.finish().await.unwrap();
+}
