@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::measure;
 use crate::refusal::{Refusal, RefusalKind};
 
 const SUCCESS: &[u8] = br#"{"success":true}"#;
@@ -38,6 +39,7 @@ impl Answer {
     #[must_use]
     pub fn not_configured(remedy: &str) -> Self {
         tracing::error!(remedy, "a webhook route has no receiver");
+        measure::refused(RefusalKind::NotConfigured);
         RefusalKind::NotConfigured.into()
     }
 

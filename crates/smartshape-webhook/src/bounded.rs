@@ -18,20 +18,24 @@ impl<K: Eq + Hash + Copy, V: Copy> Bounded<K, V> {
         Self { young: HashMap::new(), old: HashMap::new(), half: capacity.div_ceil(2).max(1) }
     }
 
-    pub(crate) fn get(&mut self, key: &K) -> Option<V> {
+    /// The value, and how many entries its use pushed out.
+    pub(crate) fn get(&mut self, key: &K) -> Option<(V, usize)> {
         if let Some(value) = self.young.get(key) {
-            return Some(*value);
+            return Some((*value, 0));
         }
         let value = self.old.remove(key)?;
-        self.insert(*key, value);
-        Some(value)
+        Some((value, self.insert(*key, value)))
     }
 
-    pub(crate) fn insert(&mut self, key: K, value: V) {
-        if self.young.len() >= self.half {
-            self.old = std::mem::take(&mut self.young);
-        }
+    /// Returns how many entries it pushed out.
+    pub(crate) fn insert(&mut self, key: K, value: V) -> usize {
+        let pushed_out = if self.young.len() < self.half {
+            0
+        } else {
+            std::mem::replace(&mut self.old, std::mem::take(&mut self.young)).len()
+        };
         self.young.insert(key, value);
+        pushed_out
     }
 
     pub(crate) fn retain(&mut self, keep: impl Fn(&V) -> bool) {
@@ -47,13 +51,16 @@ mod tests {
     #[test]
     fn keeps_what_is_used_and_never_grows() {
         let mut map = Bounded::new(8);
-        map.insert(0, "used");
+        let mut pushed_out = map.insert(0, "used");
         for key in 1..1000 {
-            map.insert(key, "passing");
-            assert_eq!(map.get(&0), Some("used"));
+            pushed_out += map.insert(key, "passing");
+            let (value, more) = map.get(&0).unwrap();
+            assert_eq!(value, "used");
+            pushed_out += more;
             assert!(map.young.len() + map.old.len() <= 8);
         }
         assert_eq!(map.get(&1), None);
+        assert_eq!(map.young.len() + map.old.len() + pushed_out, 1000, "none goes uncounted");
     }
 
     #[test]
@@ -63,6 +70,7 @@ mod tests {
             map.insert(key, key);
         }
         map.retain(|value| value % 2 == 0);
-        assert_eq!((map.get(&0), map.get(&1), map.get(&2), map.get(&3)), (Some(0), None, Some(2), None));
+        let mut get = |key| map.get(&key).map(|(value, _)| value);
+        assert_eq!((get(0), get(1), get(2), get(3)), (Some(0), None, Some(2), None));
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::measure::{self, Share};
+
 /// A shared number of bytes, from which bodies reserve before they are read.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
@@ -15,6 +17,7 @@ pub(crate) struct ByteBudget {
 pub(crate) struct Reservation {
     budget: Arc<ByteBudget>,
     bytes: u64,
+    measured: Share,
 }
 
 /// The budget has not that many bytes left.
@@ -28,7 +31,8 @@ impl ByteBudget {
 
     /// Reserves at once or not at all: waiting with half a body in hand could block for ever.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Exhausted> {
-        let mut reservation = Reservation { budget: Arc::clone(self), bytes: 0 };
+        let mut reservation =
+            Reservation { budget: Arc::clone(self), bytes: 0, measured: measure::reserved_bytes() };
         reservation.grow(bytes)?;
         Ok(reservation)
     }
@@ -50,6 +54,7 @@ impl Reservation {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(more))
             .map_err(|_| Exhausted)?;
         self.bytes += more;
+        self.measured.add(more);
         Ok(())
     }
 

@@ -39,6 +39,9 @@
 //!
 //! - `receiver` (on): everything but the event types. Without it neither bcrypt nor tokio is
 //!   needed, which suits senders and other tools.
+//! - `metrics` (off): what is measured goes to the recorder that the program installs. See below.
+//!
+#![doc = include_str!("../METRICS.md")]
 
 mod events;
 
@@ -62,6 +65,8 @@ mod handler;
 mod head;
 #[cfg(feature = "receiver")]
 mod lock;
+#[cfg(feature = "receiver")]
+mod measure;
 #[cfg(feature = "receiver")]
 mod printable;
 #[cfg(feature = "receiver")]

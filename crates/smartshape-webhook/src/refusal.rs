@@ -19,6 +19,16 @@ macro_rules! refusals {
             /// Every kind, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
 
+            /// The kind's own name, as the log and the metrics have it.
+            ///
+            /// ```
+            /// assert_eq!(smartshape_webhook::RefusalKind::TokenMissing.name(), "TokenMissing");
+            /// ```
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$kind => stringify!($kind),)* }
+            }
+
             /// The HTTP status of the answer.
             #[must_use]
             pub const fn status(self) -> u16 {

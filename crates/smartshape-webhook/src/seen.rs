@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::lock::locked;
+use crate::measure;
 
 /// Identifies a delivery: a hash of its uuid, event name and owner.
 ///
@@ -238,9 +239,12 @@ impl MemoryStore {
         if seen.done.insert(key) {
             seen.order.push_back((key, second));
         }
-        while seen.order.len() > self.capacity {
+        let too_many = seen.order.len().saturating_sub(self.capacity);
+        for _ in 0..too_many {
             seen.forget_oldest();
         }
+        drop(seen);
+        measure::keys_evicted(too_many);
     }
 
     pub(crate) fn release_now(&self, key: DeliveryKey, holder: Holder) {

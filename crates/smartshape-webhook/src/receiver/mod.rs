@@ -22,6 +22,7 @@ use crate::delivery::Delivery;
 use crate::dispatch::{FromDelivery, Mismatch};
 use crate::handler::Handler;
 use crate::head::Head;
+use crate::measure::{self, Arrived};
 use crate::printable::{printable, printable_error};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::secret::{NamedSecret, Secret};
@@ -103,6 +104,7 @@ impl Receiver {
 
     fn from_builder(builder: ReceiverBuilder) -> Result<Self, ConfigError> {
         let process = getrandom::u64().map_err(|_| ConfigError::NoRandomness)?;
+        measure::describe();
         Ok(Self(Arc::new(Inner {
             verifier: Verifier::new(builder.secrets, &builder.verify)
                 .map_err(|_| ConfigError::NoRandomness)?,
@@ -130,7 +132,8 @@ impl Receiver {
         B: Buf,
         E: fmt::Display,
     {
-        self.stages(head, body).await.inspect_err(|refusal| self.0.report.refused(refusal))
+        let arrived = Arrived::now();
+        self.stages(head, body, arrived).await.inspect_err(|refusal| self.0.report.refused(refusal))
     }
 
     /// Receives, handles and answers: all of an endpoint. The handler runs as a task of its own,
@@ -249,13 +252,20 @@ impl Receiver {
 
     /// A place at work. Looks at `draining` after taking it, so that `drain` sees either the
     /// place taken or its own flag obeyed.
-    fn take_place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let place = Arc::clone(&self.0.places).try_acquire_owned();
+    fn take_place(&self) -> Result<Place, Refusal> {
+        let permit = Arc::clone(&self.0.places).try_acquire_owned();
         if self.is_draining() {
             return Err(RefusalKind::Draining.into());
         }
-        place.map_err(|_| RefusalKind::PlacesExhausted.into())
+        let permit = permit.map_err(|_| RefusalKind::PlacesExhausted)?;
+        Ok(Place { _measured: measure::at_work(), _permit: permit })
     }
+}
+
+/// A place at work. It is measured no more before it is free, so that after `drain` the gauge stands at 0.
+struct Place {
+    _measured: measure::Share,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl fmt::Debug for Receiver {

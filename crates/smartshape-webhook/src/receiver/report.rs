@@ -8,6 +8,7 @@ use super::Ending;
 use crate::delivery::Delivery;
 use crate::events::Event;
 use crate::lock::locked;
+use crate::measure::{self, Arrived, Drift, Outcome};
 use crate::printable::{printable, printable_error};
 use crate::refusal::Refusal;
 
@@ -63,6 +64,7 @@ impl Report {
 
     pub(super) fn refused(&self, refusal: &Refusal) {
         let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        measure::refused(refusal.kind());
         tracing::debug!(kind = ?refusal.kind(), reason = %printable_error(refusal), "delivery refused");
         let mut warned = locked(&self.warned);
         let (last, before) = warned.unzip();
@@ -83,7 +85,13 @@ impl Report {
         );
     }
 
-    pub(super) fn ended(&self, delivery: &Delivery, ending: &Ending, took: Duration) {
+    pub(super) fn ended(&self, delivery: &Delivery, ending: &Ending, took: Duration, arrived: Arrived) {
+        let outcome = match ending {
+            Ending::Handled => Outcome::Acknowledged,
+            Ending::Abandoned(_) => Outcome::Abandoned,
+            Ending::Failed(_) => Outcome::Failed,
+        };
+        measure::ended(measure::Event::of(delivery), outcome, arrived);
         let event = printable(delivery.event_name());
         let uuid = printable(delivery.uuid());
         let file = printable(delivery.file().as_str());
@@ -106,10 +114,12 @@ impl Report {
         match delivery.decoded_event() {
             Some(Event::Undecoded(undecoded)) => {
                 self.drifted.fetch_add(1, Ordering::Relaxed);
+                measure::drifted(Drift::Undecoded);
                 tracing::warn!(%event, %uuid, error = %printable_error(undecoded.error()), "acknowledged an event that could not be decoded");
             }
             Some(Event::Unknown(_)) => {
                 self.drifted.fetch_add(1, Ordering::Relaxed);
+                measure::drifted(Drift::Unknown);
                 tracing::warn!(%event, %uuid, "acknowledged an event of unknown name");
             }
             _ => {}

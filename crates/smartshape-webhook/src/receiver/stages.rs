@@ -5,15 +5,15 @@ use std::fmt;
 
 use bytes::{Buf, Bytes};
 use futures_core::Stream;
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Claimed, Received, Receiver};
+use super::{Claimed, Place, Received, Receiver};
 use crate::body;
 use crate::budget::Reservation;
 use crate::claims::Standing;
 use crate::delivery::{Circumstances, Delivery};
 use crate::events::{EnvelopeError, EnvelopeErrorKind};
 use crate::head::{Head, Length, TokenField};
+use crate::measure::{self, Arrived, Outcome};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::secret::NamedSecret;
 use crate::token::Token;
@@ -22,7 +22,12 @@ use crate::token::Token;
 const LONG_BODY: usize = 1024 * 1024;
 
 impl Receiver {
-    pub(super) async fn stages<S, B, E>(&self, head: &Head, body: S) -> Result<Received, Refusal>
+    pub(super) async fn stages<S, B, E>(
+        &self,
+        head: &Head,
+        body: S,
+        arrived: Arrived,
+    ) -> Result<Received, Refusal>
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
@@ -32,7 +37,7 @@ impl Receiver {
         let authenticated = admitted.authenticate(self).await?;
         let whole = authenticated.read(self, body).await?;
         let parsed = whole.parse(head).await?;
-        parsed.claim(self).await
+        parsed.claim(self, arrived).await
     }
 
     /// All that can be decided without hashing or reading.
@@ -91,7 +96,7 @@ impl Admitted {
 struct Authenticated {
     secret: NamedSecret,
     declared: Option<u64>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Authenticated {
@@ -110,7 +115,7 @@ impl Authenticated {
 /// A request whose body has been read to its end.
 struct Whole {
     secret: NamedSecret,
-    place: OwnedSemaphorePermit,
+    place: Place,
     body: Bytes,
     reservation: Reservation,
 }
@@ -152,25 +157,28 @@ fn refusal(error: EnvelopeError) -> Refusal {
 /// A delivery, which may have been here before.
 struct Parsed {
     delivery: Delivery,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Parsed {
-    async fn claim(self, receiver: &Receiver) -> Result<Received, Refusal> {
+    async fn claim(self, receiver: &Receiver, arrived: Arrived) -> Result<Received, Refusal> {
         match receiver.0.claims.claim(self.delivery.key()).await? {
             Standing::New(claim) => {
-                Ok(Received::New(Claimed::new(receiver.clone(), self.delivery, claim, self.place)))
+                Ok(Received::New(Claimed::new(receiver.clone(), self.delivery, claim, self.place, arrived)))
             }
             Standing::Done => {
                 receiver.report().duplicate(&self.delivery);
+                measure::ended(measure::Event::of(&self.delivery), Outcome::Duplicate, arrived);
                 Ok(Received::Duplicate)
             }
             Standing::AtWork(waiter) => {
                 // While it waits, a duplicate holds neither a place at work nor a body.
                 drop(self.place);
                 receiver.report().duplicate(&self.delivery);
+                let event = measure::Event::of(&self.delivery);
                 drop(self.delivery);
                 waiter.wait().await?;
+                measure::ended(event, Outcome::Duplicate, arrived);
                 Ok(Received::Duplicate)
             }
         }

@@ -5,15 +5,15 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
-use super::Receiver;
+use super::{Place, Receiver};
 use crate::answer::Answer;
 use crate::claims::Claim;
 use crate::delivery::Delivery;
 use crate::dispatch::FromDelivery;
 use crate::handler::{Handler, HandlerError, HandlerErrorKind};
+use crate::measure::Arrived;
 use crate::refusal::{Refusal, RefusalKind};
 
 /// A delivery that this process alone may handle now, with an `E` taken out of it.
@@ -31,9 +31,10 @@ pub struct Claimed<E = ()> {
 struct Work {
     claim: Option<Claim>,
     delivery: Delivery,
+    arrived: Arrived,
     begun: Instant,
     receiver: Receiver,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// What became of the work on a claimed delivery.
@@ -53,9 +54,11 @@ impl Claimed {
         receiver: Receiver,
         delivery: Delivery,
         claim: Claim,
-        place: OwnedSemaphorePermit,
+        place: Place,
+        arrived: Arrived,
     ) -> Self {
-        let work = Work { claim: Some(claim), delivery, begun: Instant::now(), receiver, _place: place };
+        let begun = Instant::now();
+        let work = Work { claim: Some(claim), delivery, arrived, begun, receiver, _place: place };
         Self { data: (), work }
     }
 
@@ -161,7 +164,7 @@ impl Work {
             }
             (Ending::Handled | Ending::Abandoned(_), None) => {}
         }
-        self.receiver.report().ended(&self.delivery, &ending, self.begun.elapsed());
+        self.receiver.report().ended(&self.delivery, &ending, self.begun.elapsed(), self.arrived);
     }
 }
 
@@ -175,6 +178,7 @@ impl Drop for Work {
                 &self.delivery,
                 &Ending::Failed(why.to_owned()),
                 self.begun.elapsed(),
+                self.arrived,
             );
         }
     }

@@ -31,15 +31,17 @@ impl Memory {
         Digest(self.hasher.hash(token.as_bytes()).as_u128())
     }
 
-    pub(crate) fn recall(&mut self, token: &Token) -> Option<Verdict> {
+    /// The verdict, and how many tokens of the same verdict its use pushed out.
+    pub(crate) fn recall(&mut self, token: &Token) -> Option<(Verdict, usize)> {
         let digest = self.digest(token);
-        if let Some(id) = self.known.get(&digest) {
-            return Some(Verdict::Matches(id));
+        if let Some((id, pushed_out)) = self.known.get(&digest) {
+            return Some((Verdict::Matches(id), pushed_out));
         }
-        self.refused.get(&digest).map(|()| Verdict::MatchesNone)
+        self.refused.get(&digest).map(|((), pushed_out)| (Verdict::MatchesNone, pushed_out))
     }
 
-    pub(crate) fn remember(&mut self, token: &Token, verdict: Verdict) {
+    /// Returns how many tokens of the same verdict it pushed out.
+    pub(crate) fn remember(&mut self, token: &Token, verdict: Verdict) -> usize {
         let digest = self.digest(token);
         match verdict {
             Verdict::Matches(id) => self.known.insert(digest, id),

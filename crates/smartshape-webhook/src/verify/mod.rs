@@ -14,6 +14,7 @@ pub(crate) use pool::HashingBusy;
 use pool::Pool;
 
 use crate::lock::locked;
+use crate::measure;
 use crate::secret::NamedSecret;
 use crate::token::Token;
 
@@ -92,20 +93,23 @@ impl Shared {
     }
 
     fn recall(&self, token: &Token) -> Option<Verdict> {
-        locked(&self.memory).recall(token)
+        let (verdict, pushed_out) = locked(&self.memory).recall(token)?;
+        measure::tokens_evicted(verdict, pushed_out);
+        Some(verdict)
     }
 
     /// Hashes the token. The verdict counts for the secrets that are in place when it is reached.
-    fn judge(&self, token: &Token) -> Verdict {
-        loop {
+    fn judge(&self, token: &Token, hashing: &measure::HashingToken) -> Verdict {
+        let (verdict, pushed_out) = loop {
             let tried = self.keyring();
             let verdict = tried.find(token).map_or(Verdict::MatchesNone, Verdict::Matches);
             let current = locked(&self.keyring);
             if Arc::ptr_eq(&tried, &current) {
-                locked(&self.memory).remember(token, verdict);
-                return verdict;
+                break (verdict, locked(&self.memory).remember(token, verdict));
             }
-        }
+        };
+        hashing.tokens_evicted(verdict, pushed_out);
+        verdict
     }
 }
 

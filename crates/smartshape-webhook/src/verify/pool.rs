@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Settings, Shared, Verdict};
 use crate::lock::locked;
+use crate::measure::WaitingToken;
 use crate::token::Token;
 
 /// Askers that may wait for one and the same token.
@@ -46,7 +47,7 @@ struct Queue {
 #[derive(Default)]
 struct State {
     /// With the units each was charged: the set of secrets may change meanwhile.
-    waiting: VecDeque<(Token, u64)>,
+    waiting: VecDeque<(Token, u64, WaitingToken)>,
     /// Every token that waits or is at work, with who wants to know.
     asked: HashMap<[u8; 60], Vec<oneshot::Sender<Option<Verdict>>>>,
     /// Units of all tokens in `asked`.
@@ -116,9 +117,10 @@ impl Pool {
         }
         self.start_threads(&mut state)?;
         let units = self.queue.units(&token);
+        let measured = WaitingToken::new();
         state.units += units;
         state.asked.insert(*token.as_bytes(), vec![sender]);
-        state.waiting.push_back((token, units));
+        state.waiting.push_back((token, units, measured));
         drop(state);
         self.queue.work.notify_one();
         Ok(Asked::Waiting(receiver))
@@ -160,14 +162,17 @@ impl Drop for Pool {
 
 impl Queue {
     fn run(&self) {
-        while let Some((token, units)) = self.next() {
+        while let Some((token, units, waiting)) = self.next() {
+            let hashing = waiting.begin();
             let begun = Instant::now();
-            let verdict = std::panic::catch_unwind(AssertUnwindSafe(|| self.shared.judge(&token))).ok();
+            let judge = AssertUnwindSafe(|| self.shared.judge(&token, &hashing));
+            let verdict = std::panic::catch_unwind(judge).ok();
             self.hashes.fetch_add(1, Ordering::Relaxed);
             if verdict == Some(Verdict::MatchesNone) {
                 // Only then was every secret tried, so that the time stands for all units.
                 self.measured(begun.elapsed(), units);
             }
+            hashing.end();
             let mut state = locked(&self.state);
             state.units = state.units.saturating_sub(units);
             let askers = state.asked.remove(token.as_bytes()).unwrap_or_default();
@@ -179,7 +184,7 @@ impl Queue {
         }
     }
 
-    fn next(&self) -> Option<(Token, u64)> {
+    fn next(&self) -> Option<(Token, u64, WaitingToken)> {
         let mut state = locked(&self.state);
         loop {
             if state.closed {

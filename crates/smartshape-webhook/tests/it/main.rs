@@ -8,6 +8,10 @@
 
 mod envelope;
 mod fixtures;
+#[cfg(feature = "metrics")]
+mod measure;
 #[cfg(feature = "receiver")]
 mod receiver;
+#[cfg(feature = "metrics")]
+mod recorder;
 mod variations;

@@ -1,0 +1,373 @@
+//! What the feature `metrics` tells a recorder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use metrics::set_default_local_recorder;
+use smartshape_webhook::{
+    Answer, Delivery, Event, EventKind, FileUploaded, Handler, HandlerError, Head, MemoryStore, NamedSecret,
+    Received, Receiver, ReceiverBuilder, RefusalKind, Secret,
+};
+
+use crate::recorder::Memory;
+
+const SECRET: &str = "the secret of these tests";
+const TABLE: &str = include_str!("../../METRICS.md");
+
+fn builder() -> ReceiverBuilder {
+    Receiver::builder()
+        .secret(Secret::new(SECRET).unwrap())
+        .hash_wait(Duration::from_secs(60))
+        .hash_at_lowest_priority(false)
+}
+
+fn token(secret: &str, salt: u8) -> String {
+    bcrypt::hash_with_salt(secret, 4, [salt; 16]).unwrap().to_string()
+}
+
+fn body(event: &str, data: &str, uuid: &str) -> String {
+    format!(r#"{{"file":"f","event":{event:?},"data":{data},"owner":"o","runTimestamp":1,"uuid":{uuid:?}}}"#)
+}
+
+fn stream(body: &str) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send + use<> {
+    stream::iter([Ok(Bytes::from(body.to_owned()))])
+}
+
+fn head(token: &str) -> Head {
+    Head::read("POST", [("x-smartshape-token", token.as_bytes())])
+}
+
+async fn serve(receiver: &Receiver, body: &str, handler: impl Handler) -> Answer {
+    receiver.serve(&head(&token(SECRET, 7)), stream(body), Arc::new(handler)).await
+}
+
+async fn looks(delivery: Delivery) -> Result<(), HandlerError> {
+    let _event: &Event = delivery.event();
+    Ok(())
+}
+
+async fn fails(_: Delivery) -> Result<(), HandlerError> {
+    Err("failed".into())
+}
+
+async fn gives_up(_: Delivery) -> Result<(), HandlerError> {
+    Err(HandlerError::permanent("cannot be"))
+}
+
+async fn panics(_: Delivery) -> Result<(), HandlerError> {
+    panic!("on purpose")
+}
+
+fn counts<const N: usize>(expected: [(&str, f64); N]) -> BTreeMap<String, f64> {
+    expected.into_iter().map(|(labels, count)| (labels.to_owned(), count)).collect()
+}
+
+#[tokio::test]
+async fn deliveries_are_counted_by_event_and_outcome() {
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let receiver = builder().build().unwrap();
+    let uploaded = body("file_uploaded", "{}", "1");
+    assert_eq!(serve(&receiver, &uploaded, fails).await.status(), 500);
+    assert_eq!(serve(&receiver, &uploaded, panics).await.status(), 500);
+    assert_eq!(serve(&receiver, &uploaded, looks).await.status(), 200);
+    assert_eq!(serve(&receiver, &uploaded, looks).await.status(), 200);
+    assert_eq!(serve(&receiver, &body("file_optimized", "{}", "2"), gives_up).await.status(), 200);
+    assert_eq!(serve(&receiver, &body("file_deleted", "{}", "3"), looks).await.status(), 200);
+    assert_eq!(serve(&receiver, &body("file_uploaded", "[]", "4"), looks).await.status(), 200);
+
+    let outcomes = counts([
+        ("event=file_uploaded,outcome=failed", 2.0),
+        ("event=file_uploaded,outcome=acknowledged", 2.0),
+        ("event=file_uploaded,outcome=duplicate", 1.0),
+        ("event=file_optimized,outcome=abandoned", 1.0),
+        ("event=unknown,outcome=acknowledged", 1.0),
+    ]);
+    assert_eq!(memory.all("deliveries_total"), outcomes);
+    let answered =
+        counts([("outcome=acknowledged", 3.0), ("outcome=abandoned", 1.0), ("outcome=duplicate", 1.0)]);
+    assert_eq!(memory.all("acknowledge_seconds"), answered, "a failure is no acknowledgement");
+    assert_eq!(
+        memory.all("drifted_events_total"),
+        counts([("reason=unknown", 1.0), ("reason=undecoded", 1.0)])
+    );
+    assert_eq!(memory.all("tokens_hashed_total"), counts([("", 1.0)]), "the token is known afterwards");
+    assert_eq!(memory.all("refusals_total"), counts([]), "a failed handler refuses nothing");
+    for name in ["deliveries_at_work", "body_reserved_bytes", "tokens_waiting", "tokens_hashing"] {
+        assert_eq!(memory.all(name), counts([]), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn each_documented_event_has_its_own_label() {
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let receiver = builder().build().unwrap();
+    for kind in EventKind::ALL {
+        assert_eq!(serve(&receiver, &body(kind.as_str(), "{}", "1"), looks).await.status(), 200);
+    }
+    let each = EventKind::ALL.map(|kind| (format!("event={kind},outcome=acknowledged"), 1.0));
+    assert_eq!(memory.all("deliveries_total"), each.into());
+}
+
+#[tokio::test]
+async fn latency_is_in_seconds_and_begins_before_the_body_is_there() {
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let receiver = builder().build().unwrap();
+    let pause = Duration::from_millis(30);
+    let late = body("file_uploaded", "{}", "1");
+    let slow = stream::once(async move {
+        tokio::time::sleep(pause).await;
+        Ok::<_, std::io::Error>(Bytes::from(late))
+    });
+    let began = std::time::Instant::now();
+    let answer = receiver.serve(&head(&token(SECRET, 7)), slow, Arc::new(looks)).await;
+    let all = began.elapsed().as_secs_f64();
+    assert_eq!(answer.status(), 200);
+    let recorded =
+        memory.values("acknowledge_seconds{outcome=acknowledged}", |values| values.recorded.clone());
+    let [seconds] = recorded.unwrap()[..] else { panic!("one value") };
+    assert!((pause.as_secs_f64()..=all).contains(&seconds), "{seconds} of {all}");
+}
+
+#[tokio::test]
+async fn work_is_measured_while_it_lasts() {
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let receiver = builder().build().unwrap();
+    let text = body("file_uploaded", "{}", "1");
+    let length = text.len().to_string();
+    let token = token(SECRET, 7);
+    let headers = [("x-smartshape-token", token.as_bytes()), ("content-length", length.as_bytes())];
+    let head = Head::read("POST", headers);
+    let Ok(Received::New(claimed)) = receiver.receive(&head, stream(&text)).await else { panic!("is new") };
+    assert_eq!(memory.now("deliveries_at_work{}"), 1.0);
+    assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64);
+
+    let second = receiver.clone();
+    let same = text.clone();
+    let waiting = tokio::spawn(async move { serve(&second, &same, looks).await });
+    while receiver.stats().duplicates == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        memory.now("deliveries_total{event=file_uploaded,outcome=duplicate}"),
+        0.0,
+        "not answered yet"
+    );
+    let kept = claimed.delivery().clone();
+    assert_eq!(claimed.acknowledge().await.status(), 200);
+    assert_eq!(waiting.await.unwrap().status(), 200);
+    assert_eq!(memory.now("deliveries_total{event=file_uploaded,outcome=duplicate}"), 1.0);
+    assert_eq!(memory.now("deliveries_at_work{}"), 0.0);
+    assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64, "somebody keeps the body");
+    drop(kept);
+    assert_eq!(memory.now("body_reserved_bytes{}"), 0.0);
+    assert_eq!(memory.values("deliveries_at_work{}", |values| values.highest), Some(2.0), "briefly");
+}
+
+#[tokio::test]
+async fn hashing_is_measured() {
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let receiver = builder().hash_threads(1).build().unwrap();
+    let asked: Vec<_> = (0..8)
+        .map(|salt| {
+            let (receiver, head) = (receiver.clone(), head(&token("forged", salt)));
+            tokio::spawn(async move { receiver.receive(&head, stream("")).await.map(drop) })
+        })
+        .collect();
+    for refused in asked {
+        assert_eq!(refused.await.unwrap().unwrap_err().kind(), RefusalKind::TokenUnmatched);
+    }
+    assert_eq!(memory.now("tokens_hashed_total{}"), 8.0);
+    assert_eq!(memory.now("refusals_total{kind=TokenUnmatched}"), 8.0);
+    let highest = |name: &str| memory.values(name, |values| values.highest).unwrap();
+    assert_eq!(highest("tokens_hashing{}"), 1.0, "there is one thread");
+    assert!(highest("tokens_waiting{}") >= 1.0);
+    assert_eq!((memory.now("tokens_hashing{}"), memory.now("tokens_waiting{}")), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn refusals_are_counted_by_kind() {
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let narrow = NamedSecret::new("narrow", Secret::new("the secret of one event").unwrap());
+    let narrow = narrow.only_for([EventKind::FileOptimized]);
+    let receiver =
+        builder().named_secret(narrow).body_limit_bytes(200).byte_budget_bytes(200).build().unwrap();
+    let (good, narrow, forged) = (token(SECRET, 7), token("the secret of one event", 7), token("forged", 7));
+    let (costly, text) = (good.replace("$04$", "$31$"), body("file_uploaded", "{}", "1"));
+    let kinds = [
+        (RefusalKind::MethodNotAllowed, "GET", good.as_str(), text.as_str()),
+        (RefusalKind::TokenMalformed, "POST", "evil", &text),
+        (RefusalKind::TokenTooCostly, "POST", &costly, &text),
+        (RefusalKind::TokenUnmatched, "POST", &forged, &text),
+        (RefusalKind::TokenOutOfScope, "POST", &narrow, &text),
+        (RefusalKind::NotJson, "POST", &good, "evil"),
+        (RefusalKind::EnvelopeInvalid, "POST", &good, r#"{"event":"evil"}"#),
+        (RefusalKind::BodyTooLarge, "POST", &good, &"evil".repeat(51)),
+    ];
+    for (kind, method, token, body) in kinds {
+        let head = Head::read(method, [("x-smartshape-token", token.as_bytes())]);
+        let answer = receiver.serve(&head, stream(body), Arc::new(looks)).await;
+        assert_eq!(answer.refusal().map(|refusal| refusal.kind()), Some(kind));
+    }
+    // A typed door.
+    let other = body("annotation_created", "{}", "1");
+    assert!(receiver.extract::<FileUploaded, _, _, _>(&head(&good), stream(&other)).await.is_err());
+    assert_eq!(Answer::not_configured("add a receiver").status(), 500);
+    receiver.drain(Duration::ZERO).await;
+    serve(&receiver, &text, looks).await;
+
+    let typed = [RefusalKind::EventUnexpected, RefusalKind::NotConfigured, RefusalKind::Draining];
+    let expected = kinds.map(|(kind, ..)| kind).into_iter().chain(typed);
+    let expected = expected.map(|kind| (format!("kind={kind:?}"), 1.0)).collect();
+    assert_eq!(memory.all("refusals_total"), expected);
+    let deliveries = counts([("event=annotation_created,outcome=failed", 1.0)]);
+    assert_eq!(memory.all("deliveries_total"), deliveries, "others were none");
+}
+
+#[tokio::test]
+async fn evictions_are_counted_by_what_was_pushed_out() {
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let store = MemoryStore::new(2, Duration::from_secs(3600));
+    let receiver = builder().known_tokens(4).refused_tokens(2).memory_store(store).build().unwrap();
+    let evicted = |what: &str| memory.now(&format!("evictions_total{{what={what}}}"));
+    let receive = async |secret: &str, salt: u8| {
+        let text = body("file_uploaded", "{}", "1");
+        receiver.serve(&head(&token(secret, salt)), stream(&text), Arc::new(looks)).await.status()
+    };
+    for salt in 0..4 {
+        assert_eq!(receive("forged", salt).await, 401);
+    }
+    assert_eq!((evicted("known_token"), evicted("refused_token")), (0.0, 2.0));
+    for salt in 0..4 {
+        assert_eq!(receive(SECRET, salt).await, 200);
+    }
+    assert_eq!(evicted("known_token"), 0.0);
+    // In use again, the oldest pushes out the second.
+    assert_eq!(receive(SECRET, 0).await, 200);
+    assert_eq!((evicted("known_token"), evicted("refused_token")), (1.0, 2.0));
+
+    for (number, expected) in [(2, 0.0), (3, 1.0), (4, 2.0)] {
+        let text = body("file_uploaded", "{}", &number.to_string());
+        assert_eq!(serve(&receiver, &text, looks).await.status(), 200);
+        assert_eq!(evicted("seen_key"), expected);
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_a_sender_wrote_becomes_a_label() {
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let receiver = builder().build().unwrap();
+    let good = token(SECRET, 7);
+    let evil = |event: &str, data: &str| {
+        format!(
+            r#"{{"file":"evil-file","event":"{event}","data":{data},"owner":"evil@owner","runTimestamp":1,
+                "uuid":"evil-{event}","evil-field":"evil"}}"#
+        )
+    };
+    let names = [
+        "evil",
+        "evil\\\"}\\n#",
+        "file_uploaded ",
+        "FILE_UPLOADED",
+        "file_uploaded\\u0000evil",
+        "duplicate ",
+    ];
+    for event in names {
+        let headers: [(&str, &[u8]); 5] = [
+            ("x-smartshape-token", good.as_bytes()),
+            ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ("user-agent", b"evil"),
+            ("host", b"evil.example"),
+            ("evil-header", b"evil\xff"),
+        ];
+        let head = Head::read("POST", headers);
+        let answer = receiver.serve(&head, stream(&evil(event, r#"{"evil":1}"#)), Arc::new(fails)).await;
+        assert_eq!(answer.status(), 500);
+        serve(&receiver, &evil(event, "\"evil\""), looks).await;
+    }
+    serve(&receiver, &evil("file_uploaded", "\"evil\""), looks).await;
+    for token in ["evil", &token("evil", 7)] {
+        let length =
+            Head::read("POST", [("x-smartshape-token", token.as_bytes()), ("content-length", b"evil")]);
+        for head in [length, head(token)] {
+            assert!(receiver.receive(&head, stream("evil")).await.is_err());
+        }
+    }
+
+    let kinds: Vec<_> = RefusalKind::ALL.iter().map(|kind| format!("{kind:?}")).collect();
+    let events = EventKind::ALL.map(EventKind::as_str);
+    let ours = ["unknown", "undecoded", "acknowledged", "abandoned", "failed", "duplicate", "known_token"];
+    let ours = [&ours[..], &["refused_token", "seen_key"], &events].concat();
+    let mut seen = 0;
+    for series in memory.series() {
+        let (_, labels) = series.strip_suffix('}').unwrap().split_once('{').unwrap();
+        for label in labels.split(',').filter(|label| !label.is_empty()) {
+            let (key, value) = label.split_once('=').unwrap();
+            assert!(ours.contains(&value) || kinds.iter().any(|kind| kind == value), "{series}");
+            assert!(["event", "outcome", "kind", "reason", "what"].contains(&key), "{series}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 5);
+    assert_eq!(memory.now("deliveries_total{event=unknown,outcome=failed}"), names.len() as f64);
+}
+
+#[tokio::test]
+async fn a_recorder_that_is_installed_late_counts_from_then_on() {
+    let receiver = builder().build().unwrap();
+    let receive = |uuid: &str| {
+        let (receiver, text) = (receiver.clone(), body("file_uploaded", "{}", uuid));
+        async move { receiver.receive(&head(&token(SECRET, 7)), stream(&text)).await.unwrap() }
+    };
+    let Received::New(before) = receive("1").await else { panic!("is new") };
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let Received::New(after) = receive("2").await else { panic!("is new") };
+    assert_eq!(memory.now("deliveries_at_work{}"), 1.0);
+    before.acknowledge().await;
+    after.acknowledge().await;
+    assert_eq!(memory.now("deliveries_total{event=file_uploaded,outcome=acknowledged}"), 2.0);
+    for gauge in ["deliveries_at_work{}", "body_reserved_bytes{}"] {
+        assert_eq!(memory.values(gauge, |values| (values.now, values.lowest)), Some((0.0, 0.0)), "{gauge}");
+    }
+}
+
+#[tokio::test]
+async fn the_table_lists_what_is_measured() {
+    let memory = Memory::default();
+    let _installed = set_default_local_recorder(&memory);
+    let store = MemoryStore::new(1, Duration::from_secs(3600));
+    let receiver = builder().memory_store(store).build().unwrap();
+    for event in ["file_uploaded", "file_deleted"] {
+        serve(&receiver, &body(event, "{}", "1"), looks).await;
+    }
+    assert!(receiver.receive(&Head::read("GET", []), stream("")).await.is_err());
+
+    let cell = |cell: &str| cell.trim().replace('`', "");
+    let rows = TABLE.lines().filter(|line| line.starts_with("| `smartshape_webhook_"));
+    let rows: Vec<Vec<_>> = rows.map(|row| row.split('|').map(cell).collect()).collect();
+    let described: BTreeSet<_> = rows.iter().map(|row| format!("{} {} {}", row[1], row[2], row[3])).collect();
+    assert_eq!(memory.described(), described);
+
+    let documented: BTreeSet<_> =
+        rows.iter().map(|row| format!("{} {}", row[1], row[4].replace(' ', ""))).collect();
+    let keys = |labels: &str| {
+        let keys = labels.split(',').map(|label| label.split('=').next().unwrap_or_default());
+        keys.collect::<Vec<_>>().join(",")
+    };
+    let measured = memory.series().into_iter().map(|series| {
+        let (name, labels) = series.strip_suffix('}').unwrap().split_once('{').unwrap();
+        format!("{name} {}", keys(labels))
+    });
+    assert_eq!(measured.collect::<BTreeSet<_>>(), documented);
+}
