@@ -10,6 +10,11 @@
 //! Both answer every request by the core's one table. Call [`Receiver::drain`] before you stop
 //! the server.
 //!
+//! # Crate features
+//!
+//! - `metrics` (off): what is measured goes to the recorder that the program installs. The
+//!   documentation of `smartshape-webhook` lists names and labels.
+//!
 //! # Caveats
 //!
 //! - Build one receiver outside the closure of `HttpServer::new`. One built inside is one for

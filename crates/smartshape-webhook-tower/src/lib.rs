@@ -35,6 +35,8 @@
 //!
 //! - `axum` (off): the [`Webhook<E>`](Webhook) extractor, and axum's own body limit of 2 MB lifted
 //!   inside the layer, which counts by itself. Needs only `axum-core`.
+//! - `metrics` (off): what is measured goes to the recorder that the program installs. The
+//!   documentation of `smartshape-webhook` lists names and labels.
 //!
 //! # Caveats
 //!

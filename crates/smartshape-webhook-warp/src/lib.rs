@@ -9,6 +9,11 @@
 //!
 //! Both answer every request by the core's one table. Call [`Receiver::drain`] at shutdown.
 //!
+//! # Crate features
+//!
+//! - `metrics` (off): what is measured goes to the recorder that the program installs. The
+//!   documentation of `smartshape-webhook` lists names and labels.
+//!
 //! # Caveats
 //!
 //! - A filter rejects. Without [`recover`], warp answers a refusal with status 500 and the
