@@ -3,13 +3,18 @@
 use crate::{Outcome, cargo};
 
 /// Each published crate and each set of features that builds differently.
-const FEATURE_SETS: [&[&str]; 7] = [
+const FEATURE_SETS: [&[&str]; 11] = [
     &["--package", "smartshape-webhook", "--no-default-features"],
     &["--package", "smartshape-webhook"],
+    // With its tests, which the build of everything leaves out.
+    &["--package", "smartshape-webhook", "--features", "metrics", "--all-targets"],
     &["--package", "smartshape-webhook-tower"],
     &["--package", "smartshape-webhook-tower", "--features", "axum"],
+    &["--package", "smartshape-webhook-tower", "--features", "metrics"],
     &["--package", "smartshape-webhook-actix"],
+    &["--package", "smartshape-webhook-actix", "--features", "metrics"],
     &["--package", "smartshape-webhook-warp"],
+    &["--package", "smartshape-webhook-warp", "--features", "metrics"],
     &["--package", "smartshape-fake"],
 ];
 

@@ -23,6 +23,7 @@ pub(crate) fn run() -> Outcome {
     cargo::run(&["test", "--locked", "--workspace"], &environment)?;
     drop(postgres);
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;
+    cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--features", "metrics"], &[])?;
     conformance::run()?;
     println!("\n{}", closing(&skipped));
     Ok(())
