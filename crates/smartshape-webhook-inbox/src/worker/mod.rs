@@ -213,12 +213,13 @@ impl<W: Work> Worker<W> {
             let outcome = {
                 let mut round = std::pin::pin!(self.round(pool, &mut sweep_at));
                 tokio::select! {
-                    outcome = &mut round => outcome,
+                    biased;
                     () = &mut shutdown => {
                         // What is claimed and not received would be lost leases.
                         let _ = timeout(self.inbox.store_limit(), round).await;
                         return;
                     }
+                    outcome = &mut round => outcome,
                 }
             };
             let wait_until = match outcome {
@@ -239,11 +240,12 @@ impl<W: Work> Worker<W> {
             };
             let (renew_at, free, busy) = (pool.renew_at(), pool.free() > 0, pool.is_busy());
             tokio::select! {
+                biased;
+                () = &mut shutdown => return,
                 () = pool.one_ended() => {}
                 () = self.inbox.wake().notified(), if free => {}
                 () = sleep_until(wait_until), if free => {}
                 () = sleep_until(renew_at), if busy => {}
-                () = &mut shutdown => return,
             }
         }
     }

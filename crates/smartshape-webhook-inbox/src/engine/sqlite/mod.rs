@@ -155,7 +155,7 @@ impl Shared {
         // What is written to a file that was deleted or replaced would be lost.
         let identity = open::identity(&self.path)?;
         if identity != self.identity {
-            return Err(sqlx::Error::Io(std::io::Error::other("the file was moved, deleted or replaced")));
+            return Err(sqlx::Error::Io(std::io::Error::other(open::REPLACED)));
         }
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         let now = self.clock.now();

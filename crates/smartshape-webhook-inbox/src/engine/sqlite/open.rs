@@ -17,13 +17,14 @@ const APPLICATION_ID: i64 = 0x5353_4942;
 /// Each brings the schema from one version to the next.
 const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite-0001.sql")];
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
+pub(super) const REPLACED: &str = "the file was moved, deleted or replaced";
 /// How long another process may write before we give up for the time being.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens the file, and creates it where there is none. The file's time of its last use comes with it.
 pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxError> {
     create(path)?;
-    let mut connection = connect(path).await?;
+    let mut connection = connect_to(path, Expected::InboxOrNothing).await?;
     migrate(path, &mut connection).await?;
     // The clock is recorded from time to time only; no event may have arrived later than now.
     let clock = sqlx::query_scalar(
@@ -35,15 +36,27 @@ pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxEr
     Ok((connection, clock))
 }
 
-/// A connection that is durable: an answer given after its commit survives a loss of power.
+/// What the file may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Inbox,
+    InboxOrNothing,
+}
+
+/// Another connection to a file that [`open`] has opened.
 pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, InboxError> {
+    connect_to(path, Expected::Inbox).await
+}
+
+/// A connection that is durable: an answer given after its commit survives a loss of power.
+async fn connect_to(path: &Path, expected: Expected) -> Result<SqliteConnection, InboxError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(BUSY)
         .statement_cache_capacity(256)
         .disable_statement_logging();
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(|e| fault::at(path, e))?;
-    check_identity(path, &mut connection).await?;
+    check_identity(path, &mut connection, expected).await?;
     let mode: String = query(path, &mut connection, "PRAGMA journal_mode = WAL").await?;
     if mode != "wal" {
         let text = format!(
@@ -110,13 +123,22 @@ pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Looks before anything is changed: the file may be somebody else's.
-async fn check_identity(path: &Path, connection: &mut SqliteConnection) -> Result<(), InboxError> {
+async fn check_identity(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    expected: Expected,
+) -> Result<(), InboxError> {
     let id: i64 = query(path, connection, "PRAGMA application_id").await?;
     let tables: i64 = query(path, connection, "SELECT count(*) FROM sqlite_master").await?;
-    if id == APPLICATION_ID || (id == 0 && tables == 0) {
-        return Ok(());
-    }
     let shown = path.display();
+    match (id, tables, expected) {
+        (APPLICATION_ID, ..) | (0, 0, Expected::InboxOrNothing) => return Ok(()),
+        (0, 0, Expected::Inbox) => {
+            let text = format!("inbox {shown}: {REPLACED}");
+            return Err(InboxError::new(InboxErrorKind::Unavailable, text));
+        }
+        _ => {}
+    }
     let text = format!("{shown} is a SQLite database of another program, not an inbox: name another file");
     Err(InboxError::new(InboxErrorKind::Foreign, text))
 }
