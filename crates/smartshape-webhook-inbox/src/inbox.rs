@@ -12,6 +12,7 @@ use crate::builder::InboxBuilder;
 use crate::engine::{Engine, Retention};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::intake::Intake;
+use crate::measure;
 use crate::record::{Filter, Record, Stats, StoredDelivery, StoredEvent};
 use crate::worker::Worker;
 
@@ -107,6 +108,7 @@ impl Inbox {
     }
 
     pub(crate) fn assemble(engine: Arc<dyn Engine>, settings: &InboxBuilder) -> Self {
+        measure::describe();
         let wake = Arc::new(Notify::new());
         engine.watch(Arc::clone(&wake));
         Self(Arc::new(Inner {
@@ -263,7 +265,10 @@ impl Inbox {
 
 impl Handler for Inbox {
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
-        match self.0.intake.store(Record::of(&delivery)).await {
+        let began = Instant::now();
+        let stored = self.0.intake.store(Record::of(&delivery)).await;
+        measure::stored(stored.as_ref().map(|fresh| *fresh).map_err(|error| &**error), began.elapsed());
+        match stored {
             Ok(fresh) => {
                 if !fresh {
                     tracing::debug!(key = %delivery.key(), "the inbox has this delivery already");

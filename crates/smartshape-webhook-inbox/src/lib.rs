@@ -28,13 +28,18 @@
 //!
 //! - `sqlite` (on): a file of its own, for one machine.
 //! - `postgres`: a PostgreSQL server, for several machines. `postgres-tls` adds TLS to it.
+//! - `metrics`: reports to the recorder of the `metrics` facade; see below.
 //! - `suite`: the promises of an [`Engine`] as a test suite, for engines of one's own.
+//!
+//! # Metrics
+#![doc = include_str!("../METRICS.md")]
 
 mod builder;
 mod engine;
 mod error;
 mod inbox;
 mod intake;
+mod measure;
 mod record;
 #[cfg(feature = "suite")]
 pub mod suite;

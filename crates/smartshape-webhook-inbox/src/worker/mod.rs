@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::engine::{EngineFuture, Lease, Wanted};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
+use crate::measure;
 pub use handle::WorkerHandle;
 use pool::Pool;
 use retry::Backoff;
@@ -208,10 +209,10 @@ impl<W: Work> Worker<W> {
 
     async fn work_until(&self, pool: &mut Pool<W>, mut shutdown: Pin<&mut impl Future<Output = ()>>) {
         let mut pause = FIRST_PAUSE;
-        let mut sweep_at = Instant::now();
+        let mut chores = Chores { sweep_at: Instant::now(), measure_at: Instant::now() };
         loop {
             let outcome = {
-                let mut round = std::pin::pin!(self.round(pool, &mut sweep_at));
+                let mut round = std::pin::pin!(self.round(pool, &mut chores));
                 tokio::select! {
                     biased;
                     () = &mut shutdown => {
@@ -251,15 +252,10 @@ impl<W: Work> Worker<W> {
     }
 
     /// Settles, renews, claims. Returns when to look again at the latest.
-    async fn round(&self, pool: &mut Pool<W>, sweep_at: &mut Instant) -> Result<Instant, InboxError> {
+    async fn round(&self, pool: &mut Pool<W>, chores: &mut Chores) -> Result<Instant, InboxError> {
         pool.settle().await?;
         pool.renew().await?;
-        if Instant::now() >= *sweep_at {
-            *sweep_at = Instant::now() + SWEEP_EVERY;
-            while within(self.inbox.store_limit(), self.inbox.engine().sweep(self.inbox.retention())).await?
-                > 0
-            {}
-        }
+        self.do_chores(chores).await?;
         let mut next = Instant::now() + self.settings.poll;
         if pool.free() > 0 {
             let wanted = Wanted {
@@ -271,6 +267,7 @@ impl<W: Work> Worker<W> {
             let asked = Instant::now();
             let claimed = self.inbox.engine().claim(wanted).await?;
             if claimed.buried > 0 {
+                measure::buried(claimed.buried);
                 tracing::error!(
                     events = claimed.buried,
                     "events whose workers ended too often are dead letters now"
@@ -283,6 +280,25 @@ impl<W: Work> Worker<W> {
         }
         Ok(next)
     }
+
+    async fn do_chores(&self, chores: &mut Chores) -> Result<(), InboxError> {
+        let (engine, limit) = (self.inbox.engine(), self.inbox.store_limit());
+        if Instant::now() >= chores.sweep_at {
+            chores.sweep_at = Instant::now() + SWEEP_EVERY;
+            while within(limit, engine.sweep(self.inbox.retention())).await? > 0 {}
+        }
+        if measure::ENABLED && Instant::now() >= chores.measure_at {
+            chores.measure_at = Instant::now() + measure::DEPTH_EVERY;
+            measure::depth(&within(limit, engine.stats()).await?);
+        }
+        Ok(())
+    }
+}
+
+/// When what is not urgent is done next.
+struct Chores {
+    sweep_at: Instant,
+    measure_at: Instant,
 }
 
 async fn within<T>(limit: Duration, answer: EngineFuture<'_, T>) -> Result<T, InboxError> {

@@ -13,6 +13,7 @@ use super::{Settings, Work, Worked, within};
 use crate::engine::{Attempt, Lease, Settlement, Verdict};
 use crate::error::InboxError;
 use crate::inbox::Inbox;
+use crate::measure;
 
 pub(super) struct Pool<W> {
     inbox: Inbox,
@@ -28,6 +29,7 @@ pub(super) struct Pool<W> {
 struct Run {
     lease: Lease,
     number: u32,
+    begun: Instant,
     abort: AbortHandle,
 }
 
@@ -72,7 +74,7 @@ impl<W: Work> Pool<W> {
                     let work = Arc::clone(&self.work);
                     let task = async move { work.attempt(lease, delivery).await };
                     let abort = self.tasks.spawn(task.instrument(span));
-                    self.running.insert(abort.id(), Run { lease, number, abort });
+                    self.running.insert(abort.id(), Run { lease, number, begun: Instant::now(), abort });
                 }
                 Err(error) => {
                     tracing::error!(
@@ -101,11 +103,13 @@ impl<W: Work> Pool<W> {
             Ok((_, Worked::Handled(Ok(())))) => {
                 Verdict::Completed { keep_body: !self.inbox.retention().bodies.is_zero() }
             }
-            Ok((_, Worked::Recorded | Worked::Undone)) => return,
+            Ok((_, Worked::Recorded)) => return measure::recorded(run.begun.elapsed()),
+            Ok((_, Worked::Undone)) => return measure::lost(),
             Ok((_, Worked::Handled(Err(error)))) => self.failed(&error, run.number),
             Err(error) if error.is_cancelled() => return,
             Err(error) => self.failed(&HandlerError::retry(panic_text(error)), run.number),
         };
+        measure::attempted(&verdict, run.begun.elapsed());
         self.unsettled.push(Settlement { lease: run.lease, verdict });
     }
 
@@ -139,6 +143,7 @@ impl<W: Work> Pool<W> {
         let held = within(self.inbox.store_limit(), self.inbox.engine().settle(settlements)).await?;
         if held.len() < self.unsettled.len() {
             let lost = self.unsettled.len() - held.len();
+            (0..lost).for_each(|_| measure::lost());
             tracing::warn!(lost, "results came after their lease was lost; the events are attempted again");
         }
         self.unsettled.clear();
@@ -186,8 +191,10 @@ impl<W: Work> Pool<W> {
         // An attempt that ended at the last moment has a result, and is not given back.
         let settled: Vec<Lease> = self.unsettled.iter().map(|one| one.lease).collect();
         let given_back = left.into_iter().filter(|lease| !settled.contains(lease));
-        let given_back = given_back.map(|lease| Settlement { lease, verdict: Verdict::GivenBack });
-        self.unsettled.extend(given_back);
+        for lease in given_back.collect::<Vec<_>>() {
+            measure::given_back();
+            self.unsettled.push(Settlement { lease, verdict: Verdict::GivenBack });
+        }
         if let Err(error) = self.settle().await {
             tracing::warn!(%error, "results of the last attempts could not be recorded; they are made again");
         }

@@ -5,6 +5,8 @@ mod faults;
 #[cfg(feature = "sqlite")]
 mod files;
 
+#[cfg(all(feature = "sqlite", feature = "metrics"))]
+mod measure;
 #[cfg(feature = "postgres")]
 mod server;
 
