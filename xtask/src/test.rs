@@ -21,6 +21,9 @@ pub(crate) fn run() -> Outcome {
     environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url())));
     environment.extend(strace.as_ref().ok().map(|path| ("STRACE", path.as_str())));
     cargo::run(&["test", "--locked", "--workspace"], &environment)?;
+    let inbox =
+        ["test", "--locked", "--package", "smartshape-webhook-inbox", "--features", "metrics", "measure"];
+    cargo::run(&inbox, &[])?;
     drop(postgres);
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--features", "metrics"], &[])?;

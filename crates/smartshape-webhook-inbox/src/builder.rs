@@ -1,6 +1,5 @@
 //! The inbox's settings, each with its default.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{InboxError, InboxErrorKind};
@@ -134,13 +133,17 @@ impl InboxBuilder {
         Ok(())
     }
 
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        allow(clippy::unused_async, reason = "there is nothing to wait for")
+    )]
     async fn open_once(&self) -> Result<Inbox, InboxError> {
         if self.place.starts_with("postgres://") || self.place.starts_with("postgresql://") {
             #[cfg(feature = "postgres")]
             {
                 let engine = crate::engine::postgres::Postgres::open(&self.place, self).await?;
                 let pool = engine.pool().clone();
-                return Ok(Inbox::assemble(Arc::new(engine), self).with_pool(pool));
+                return Ok(Inbox::assemble(std::sync::Arc::new(engine), self).with_pool(pool));
             }
             #[cfg(not(feature = "postgres"))]
             return Err(InboxError::new(
@@ -156,7 +159,7 @@ impl InboxBuilder {
         {
             let path = std::path::PathBuf::from(&self.place);
             let engine = crate::engine::sqlite::Sqlite::open(path, self).await?;
-            Ok(Inbox::assemble(Arc::new(engine), self))
+            Ok(Inbox::assemble(std::sync::Arc::new(engine), self))
         }
         #[cfg(not(feature = "sqlite"))]
         Err(InboxError::new(

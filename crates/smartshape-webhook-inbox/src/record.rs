@@ -73,7 +73,7 @@ pub(crate) fn field(text: &str) -> String {
     cut(text, FIELD_CHARS)
 }
 
-/// An error, made fit to be kept.
+/// An error, made fit to be kept as [`field`] is.
 pub(crate) fn kept_error(text: &str) -> String {
     cut(text, ERROR_CHARS)
 }

@@ -15,7 +15,7 @@ pub mod script;
 pub mod target;
 pub mod wire;
 
-/// The examples of the READMEs, as tests.
+/// The examples of the READMEs and pages, as tests.
 #[cfg(doctest)]
 mod readmes {
     #[doc = include_str!("../../../README.md")]
@@ -24,4 +24,8 @@ mod readmes {
     struct Fake;
     #[doc = include_str!("../../../crates/smartshape-webhook/README.md")]
     struct Core;
+    #[doc = include_str!("../../../crates/smartshape-webhook-inbox/README.md")]
+    struct Inbox;
+    #[doc = include_str!("../../../docs/exactly-once.md")]
+    struct ExactlyOnce;
 }

@@ -165,12 +165,12 @@ pub enum Verdict {
     Retry {
         /// Not before this time has passed.
         after: Duration,
-        /// Why the attempt failed.
+        /// Why the attempt failed; at most 2000 characters, without NUL.
         error: String,
     },
     /// It is given up.
     Dead {
-        /// Why.
+        /// Why; as for a retry.
         error: String,
     },
     /// The attempt does not count: a shutdown ended it.

@@ -94,7 +94,7 @@ pub async fn keeps_hostile_texts(bench: &impl Bench) {
         assert!(kept.contains(&Bytes::from(body)));
     }
     for attempt in attempts {
-        assert!(settle(&*engine, attempt.lease, Verdict::Dead { error: "\0".to_owned() + &long }).await);
+        assert!(settle(&*engine, attempt.lease, Verdict::Dead { error: "\u{202e}'".repeat(1000) }).await);
     }
     assert_eq!(engine.list(Filter::default().state(State::Dead)).await.unwrap().len(), 4);
 }

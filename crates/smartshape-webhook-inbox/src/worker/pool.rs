@@ -14,6 +14,7 @@ use crate::engine::{Attempt, Lease, Settlement, Verdict};
 use crate::error::InboxError;
 use crate::inbox::Inbox;
 use crate::measure;
+use crate::record::kept_error;
 
 pub(super) struct Pool<W> {
     inbox: Inbox,
@@ -82,6 +83,7 @@ impl<W: Work> Pool<W> {
                         error,
                         "a stored event cannot be read; it is a dead letter now"
                     );
+                    let error = kept_error(&error);
                     self.unsettled.push(Settlement { lease, verdict: Verdict::Dead { error } });
                 }
             }
@@ -114,7 +116,7 @@ impl<W: Work> Pool<W> {
     }
 
     fn failed(&self, failure: &HandlerError, number: u32) -> Verdict {
-        let error = failure.chain();
+        let error = kept_error(&failure.chain());
         let shown = printable_error(&error);
         let after = match failure.kind() {
             HandlerErrorKind::Permanent => None,

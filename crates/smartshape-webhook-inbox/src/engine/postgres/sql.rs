@@ -13,7 +13,7 @@ use crate::engine::{
     Attempt, Claimed, LEASE_LOST, Lease, ORDERED_ASIDE, ORDERED_WINDOW, Retention, SWEEP_ROWS, Settlement,
     Verdict, Wanted, milliseconds,
 };
-use crate::record::{Filter, RECORD_VERSION, Record, Stats, StoredDelivery, StoredEvent, kept_error};
+use crate::record::{Filter, RECORD_VERSION, Record, Stats, StoredDelivery, StoredEvent};
 
 /// Ordered claims come one at a time: each must see what the one before has taken. "order"
 const ORDERED_LOCK: i64 = 0x6f_7264_6572;
@@ -233,8 +233,8 @@ pub(super) async fn settle(pool: &PgPool, settlements: &[Settlement]) -> Outcome
     for Settlement { lease, verdict } in settlements {
         let (state, after, error, given_back) = match verdict {
             Verdict::Completed { .. } => continue,
-            Verdict::Retry { after, error } => (0_i16, milliseconds(*after), Some(kept_error(error)), 0_i32),
-            Verdict::Dead { error } => (3, 0, Some(kept_error(error)), 0),
+            Verdict::Retry { after, error } => (0_i16, milliseconds(*after), Some(error), 0_i32),
+            Verdict::Dead { error } => (3, 0, Some(error), 0),
             Verdict::GivenBack => (0, 0, None, 1),
         };
         let changed = sqlx::query(

@@ -15,7 +15,7 @@ use super::super::{
 };
 use super::clock::span;
 use crate::engine::rows::{self, key_of, time_of};
-use crate::record::{Filter, RECORD_VERSION, Record, Stats, StoredDelivery, StoredEvent, kept_error};
+use crate::record::{Filter, RECORD_VERSION, Record, Stats, StoredDelivery, StoredEvent};
 
 /// About what a row takes beside its body.
 pub(super) const ROW_BYTES: u64 = 400;
@@ -225,10 +225,8 @@ pub(super) async fn settle(
     for Settlement { lease, verdict } in settlements.iter() {
         let (state, due, error, given_back) = match verdict {
             Verdict::Completed { .. } => continue,
-            Verdict::Retry { after, error } => {
-                (0_i64, now + milliseconds(*after), Some(kept_error(error)), 0_i64)
-            }
-            Verdict::Dead { error } => (3, now, Some(kept_error(error)), 0),
+            Verdict::Retry { after, error } => (0_i64, now + milliseconds(*after), Some(error), 0_i64),
+            Verdict::Dead { error } => (3, now, Some(error), 0),
             Verdict::GivenBack => (0, now, None, 1),
         };
         let changed = sqlx::query(
