@@ -273,7 +273,9 @@ impl<W: Work> Worker<W> {
                     "events whose workers ended too often are dead letters now"
                 );
             }
-            if let Some(due) = claimed.next_due {
+            // What is due and was not given to us is another's, a newer version's, or waits for an
+            // earlier event of its file: asking again at once would not change that.
+            if let Some(due) = claimed.next_due.filter(|due| !due.is_zero() || !claimed.attempts.is_empty()) {
                 next = next.min(asked + due);
             }
             pool.start(claimed.attempts, asked);

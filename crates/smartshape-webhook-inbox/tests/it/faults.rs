@@ -20,6 +20,9 @@ use crate::bench::delivery;
 struct Faulty {
     turn: Semaphore,
     fail: AtomicBool,
+    /// Claims are answered that something is due, which is not given.
+    withhold: AtomicBool,
+    claims: AtomicUsize,
     inserted: AtomicUsize,
     batches: AtomicUsize,
 }
@@ -27,7 +30,8 @@ struct Faulty {
 impl Faulty {
     fn new(turns: usize, fail: bool) -> Arc<Self> {
         let (inserted, batches) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { turn: Semaphore::new(turns), fail: fail.into(), inserted, batches })
+        let (withhold, claims) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Arc::new(Self { turn: Semaphore::new(turns), fail: fail.into(), withhold, claims, inserted, batches })
     }
 }
 
@@ -49,7 +53,11 @@ impl Engine for Faulty {
     }
 
     fn claim(&self, _: Wanted) -> EngineFuture<'_, Claimed> {
-        away()
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        if !self.withhold.load(Ordering::SeqCst) {
+            return away();
+        }
+        Box::pin(async { Ok(Claimed { next_due: Some(Duration::ZERO), ..Claimed::default() }) })
     }
 
     fn renew(&self, _: Vec<Lease>, _: Duration) -> EngineFuture<'_, Vec<Lease>> {
@@ -81,7 +89,7 @@ impl Engine for Faulty {
     }
 
     fn sweep(&self, _: Retention) -> EngineFuture<'_, u64> {
-        away()
+        Box::pin(async { Ok(0) })
     }
 
     fn ping(&self) -> EngineFuture<'_, ()> {
@@ -89,7 +97,11 @@ impl Engine for Faulty {
     }
 
     fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>> {
-        away()
+        if self.withhold.load(Ordering::SeqCst) {
+            Box::pin(async { Ok(Box::new(()) as Box<dyn Any + Send>) })
+        } else {
+            away()
+        }
     }
 }
 
@@ -175,4 +187,17 @@ async fn impossible_settings_of_a_worker_are_named() {
         assert_eq!(error.kind(), InboxErrorKind::Settings);
         assert!(error.to_string().contains(name), "{error}");
     }
+}
+
+/// An event that is due and can never be had, such as one of a newer version, is no reason to spin.
+#[tokio::test(start_paused = true)]
+async fn what_is_due_and_not_given_is_asked_for_now_and_then() {
+    let engine = Faulty::new(0, true);
+    engine.withhold.store(true, Ordering::SeqCst);
+    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(1));
+    let worker = inbox.worker(|_: smartshape_webhook::Delivery| async { Ok(()) }).spawn();
+    // In paused time this is over as soon as everything waits.
+    tokio::time::sleep(Duration::from_millis(10_500)).await;
+    assert_eq!(engine.claims.load(Ordering::SeqCst), 11, "once at the start, then every second");
+    worker.finish().await.unwrap();
 }
