@@ -10,6 +10,7 @@ use serde_json::Value;
 use smartshape_fake::{EventPayload, Prefix, sample_text, token};
 use smartshape_webhook::EventKind;
 
+use crate::folder::Folder;
 use crate::server::{Server, exchange, wait};
 use crate::{Outcome, cargo};
 
@@ -58,6 +59,8 @@ pub(crate) fn run() -> Outcome {
     show("SIGTERM: ends with 0", subjects.into_iter().map(ends_cleanly), &mut faults);
     let unfinished = packages.iter().map(|package| finishes(&cargo::binary(package)));
     show("SIGTERM: a left one's work is done", unfinished, &mut faults);
+    let durable = packages.iter().map(|package| durable(&cargo::binary(package)));
+    show("INBOX: known to the next process", durable, &mut faults);
     show(
         "wrong settings: one line, exit 2",
         packages.iter().map(|p| wrong_settings(&cargo::binary(p))),
@@ -219,6 +222,33 @@ fn finishes(binary: &Path) -> Check {
         [line] if line.as_bytes() == event.to_body() && status.success() => Ok(()),
         lines => Err(format!("{} lines were printed, {status}", lines.len()).into()),
     }
+}
+
+/// With an inbox, what was handled is known to the next process.
+fn durable(binary: &Path) -> Check {
+    let folder = Folder::new()?;
+    let inbox = folder.inbox();
+    let start = || -> Result<Subject, Box<dyn Error>> {
+        let server = Server::start_with(binary, SECRET, &[("INBOX", &inbox)])?;
+        Ok(Subject { server, token: token(SECRET, 4, Prefix::TwoB)? })
+    };
+    let events =
+        [EventPayload::sample(EventKind::FileUploaded), EventPayload::sample(EventKind::FileUploaded)];
+    let bodies = events.each_ref().map(|event| String::from_utf8_lossy(&event.to_body()).into_owned());
+    let success = r#"{"success":true}"#;
+
+    let subject = start()?;
+    neighbours(&subject)?;
+    expect(&deliver(&subject, &bodies[0])?, 200, success)?;
+    printed(&subject, events[0].uuid())?;
+    ends_cleanly(subject)?;
+
+    let subject = start()?;
+    for body in &bodies {
+        expect(&deliver(&subject, body)?, 200, success)?;
+    }
+    printed(&subject, events[1].uuid())?;
+    ends_cleanly(subject)
 }
 
 fn wrong_settings(binary: &Path) -> Check {

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use smartshape_fake::{FakeSmartShape, SenderSettings};
 use smartshape_webhook::EventKind;
 
+use crate::folder::Folder;
 use crate::server::{Server, exchange};
 use crate::{Outcome, cargo};
 
@@ -131,28 +131,6 @@ pub(crate) fn run(choice: &[&str]) -> Outcome {
 
 fn uuids(report: &Value) -> impl Iterator<Item = &str> {
     report["deliveries"].as_array().into_iter().flatten().filter_map(|one| one["uuid"].as_str())
-}
-
-/// A folder for the inbox, deleted at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> std::io::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("smartshape-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        Ok(Self(folder))
-    }
-
-    fn inbox(&self) -> String {
-        self.0.join("inbox.db").to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // The system's temporary folder is cleaned by others too.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn answer(attempt: &Value) -> String {

@@ -6,6 +6,7 @@ mod checks;
 mod conformance;
 mod debian;
 mod demo;
+mod folder;
 mod postgres;
 mod server;
 mod test;
