@@ -6,8 +6,8 @@
 //!   (login, sessions, webhooks, attributes), and with calls under `/fake/` that make it send.
 //!   The binary `smartshape-fake` is the same as a program.
 //!
-//! It speaks plain HTTP, with this machine only unless told otherwise, and marks what it sends
-//! with `x-smartshape-fake: 1`.
+//! It speaks plain HTTP, with this machine only unless told otherwise, marks what it sends with
+//! `x-smartshape-fake: 1`, and what it answers with `server: smartshape-fake`.
 
 mod http;
 mod judge;

@@ -12,6 +12,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::map_response;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::SERVER;
 use smartshape_webhook::EventKind;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -176,6 +180,7 @@ impl FakeBuilder {
             .merge(api::routes())
             .merge(control::routes())
             .fallback(api::nothing_there)
+            .layer(map_response(signed))
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
             .with_state(Arc::clone(&state));
         let (stop, mut stopped) = watch::channel(());
@@ -188,6 +193,12 @@ impl FakeBuilder {
         });
         Ok(FakeSmartShape { address, grace, state, stop, task })
     }
+}
+
+/// Tells clients that no SmartShape answers.
+async fn signed(mut response: Response) -> Response {
+    response.headers_mut().insert(SERVER, HeaderValue::from_static("smartshape-fake"));
+    response
 }
 
 /// A running fake SmartShape. Stops when dropped.

@@ -25,6 +25,18 @@ async fn call(
     headers: &[(&str, &str)],
     body: &str,
 ) -> (u16, Value) {
+    let answer = raw_call(fake, method, path, headers, body).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+async fn raw_call(
+    fake: &FakeSmartShape,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> String {
     let address = fake.base_url().replace("http://", "");
     let mut stream = TcpStream::connect(&address).await.unwrap();
     let mut request = format!(
@@ -37,8 +49,7 @@ async fn call(
     stream.write_all(format!("{request}\r\n{body}").as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+    answer
 }
 
 fn bearer(fake: &FakeSmartShape) -> String {
@@ -261,4 +272,13 @@ async fn unknown_paths_and_options_are_errors_like_others() {
     assert_eq!((status, &body["errors"][0]["status"]), (404, &json!(404)));
     let (status, body) = call(&fake, "POST", "/fake/events/file_uploaded?copy=2", &[], "").await;
     assert_eq!((status, &body["status"]), (400, &json!(400)));
+}
+
+#[tokio::test]
+async fn every_answer_says_that_the_server_is_a_fake() {
+    let fake = quick().start().await.unwrap();
+    for path in ["/webhook/", "/fake/", "/nothing"] {
+        let answer = raw_call(&fake, "GET", path, &[], "").await;
+        assert!(answer.contains("server: smartshape-fake\r\n"), "{path}: {answer}");
+    }
 }
