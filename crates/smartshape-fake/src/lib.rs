@@ -20,5 +20,7 @@ mod token;
 pub use judge::{Fault, judge};
 pub use payload::{EventPayload, sample_text};
 pub use sender::{Attempt, Order, Outcome, Sender, SenderSettings};
-pub use server::{Account, ErrorForm, FakeBuilder, FakeSmartShape, Permission, StoredAttribute};
+pub use server::{
+    Account, Disturbance, ErrorForm, FakeBuilder, FakeSmartShape, Permission, StoredAttribute, StoredWebhook,
+};
 pub use token::{Prefix, TokenError, token};

@@ -96,6 +96,10 @@ impl Sender {
         Self { secret: secret.into(), settings, token: Arc::default(), log }
     }
 
+    pub(crate) fn secret(&self) -> Arc<str> {
+        Arc::clone(&self.secret)
+    }
+
     /// Sends an event until the answer will do, or the attempts are used up.
     pub async fn deliver(&self, event: &EventPayload, url: &str) -> Outcome {
         self.deliver_body(Outcome::of(event, url), event.to_body()).await

@@ -48,15 +48,19 @@ impl Failure {
         // The status inside can differ from that of HTTP, as it does in SmartShape's.
         let inner = if status == StatusCode::SERVICE_UNAVAILABLE { 401 } else { status.as_u16() };
         let error = json!({"status": inner, "title": title, "detail": detail, "code": title});
-        match form {
-            ErrorForm::Plain => json_response(status, &error),
-            ErrorForm::Wrapped => json_response(status, &json!({"error": error})),
-            ErrorForm::List => json_response(status, &json!({"errors": [error]})),
-            ErrorForm::Empty => {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = status;
-                response
-            }
+        in_form(form, status, &error)
+    }
+}
+
+pub(crate) fn in_form(form: ErrorForm, status: StatusCode, error: &Value) -> Response {
+    match form {
+        ErrorForm::Plain => json_response(status, error),
+        ErrorForm::Wrapped => json_response(status, &json!({"error": error})),
+        ErrorForm::List => json_response(status, &json!({"errors": [error]})),
+        ErrorForm::Empty => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = status;
+            response
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod control;
+mod disturbance;
 mod error;
 mod state;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::SERVER;
@@ -21,9 +22,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use self::disturbance::Disturbance;
 pub use self::error::ErrorForm;
 use self::state::State;
-pub use self::state::StoredAttribute;
+pub use self::state::{StoredAttribute, StoredWebhook};
 use crate::payload::EventPayload;
 use crate::random;
 use crate::sender::{Outcome, SenderSettings};
@@ -176,8 +178,9 @@ impl FakeBuilder {
         let address = listener.local_addr()?;
         let grace = self.shutdown_grace;
         let state = Arc::new(State::new(self));
+        let disturbed = from_fn_with_state(Arc::clone(&state), disturbance::disturbed);
         let app = Router::new()
-            .merge(api::routes())
+            .merge(api::routes().layer(disturbed))
             .merge(control::routes())
             .fallback(api::nothing_there)
             .layer(map_response(signed))
@@ -277,6 +280,18 @@ impl FakeSmartShape {
     pub fn register(&self, event: EventKind, url: impl Into<String>, secret: impl Into<String>) -> String {
         let owner = self.account().username;
         self.state.add_webhook(&owner, event, url.into(), secret.into()).unwrap_or_default()
+    }
+
+    /// All webhooks that are registered, oldest first.
+    #[must_use]
+    pub fn webhooks(&self) -> Vec<StoredWebhook> {
+        self.state.webhooks()
+    }
+
+    /// Gives one call of SmartShape's web API another answer. Those of several calls are given one
+    /// after the other.
+    pub fn disturb(&self, disturbance: Disturbance) {
+        self.state.disturb(disturbance);
     }
 
     /// Sends the sample event to every webhook that is registered for it.

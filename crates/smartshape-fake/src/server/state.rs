@@ -1,12 +1,13 @@
 //! What the fake SmartShape knows: accounts, webhooks, attributes.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use smartshape_webhook::EventKind;
 
-use super::{Account, FakeBuilder};
+use super::{Account, Disturbance, FakeBuilder};
 use crate::payload::EventPayload;
 use crate::random;
 use crate::sender::{Log, Outcome, Sender, SenderSettings};
@@ -33,6 +34,7 @@ struct Store {
     attributes: Vec<StoredAttribute>,
     /// Where an attribute stands in the list: a search would make long upserts quadratic.
     places: HashMap<(Option<String>, String, String), usize>,
+    disturbances: VecDeque<Disturbance>,
 }
 
 #[derive(Clone)]
@@ -42,6 +44,38 @@ pub(crate) struct Webhook {
     pub(crate) event: EventKind,
     pub(crate) url: String,
     sender: Sender,
+}
+
+/// A webhook that is registered at the fake.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct StoredWebhook {
+    /// Its id.
+    pub id: String,
+    /// The user name of who registered it.
+    pub owner: String,
+    /// The event.
+    pub event: EventKind,
+    /// Where it points at.
+    pub url: String,
+    secret: Arc<str>,
+}
+
+impl StoredWebhook {
+    /// The secret it was registered with.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+}
+
+impl fmt::Debug for StoredWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, owner, event, url, secret: _ } = self;
+        let mut shown = f.debug_struct("StoredWebhook");
+        shown.field("id", id).field("owner", owner).field("event", event).field("url", url);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// An attribute that was upserted.
@@ -126,6 +160,28 @@ impl State {
 
     pub(crate) fn webhooks_of(&self, owner: &str) -> Vec<Webhook> {
         self.store().webhooks.iter().filter(|webhook| webhook.owner == owner).cloned().collect()
+    }
+
+    /// All webhooks, oldest first.
+    pub(crate) fn webhooks(&self) -> Vec<StoredWebhook> {
+        let stored = |webhook: &Webhook| StoredWebhook {
+            id: webhook.id.clone(),
+            owner: webhook.owner.clone(),
+            event: webhook.event,
+            url: webhook.url.clone(),
+            secret: webhook.sender.secret(),
+        };
+        self.store().webhooks.iter().map(stored).collect()
+    }
+
+    pub(crate) fn disturb(&self, disturbance: Disturbance) {
+        self.store().disturbances.push_back(disturbance);
+    }
+
+    /// Counts a call of the web API; the disturbance whose turn it is.
+    pub(crate) fn next_disturbance(&self) -> Option<Disturbance> {
+        let mut store = self.store();
+        if store.disturbances.front_mut()?.is_due() { store.disturbances.pop_front() } else { None }
     }
 
     pub(crate) fn delete_webhook(&self, owner: &str, id: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use smartshape_fake::{
-    Account, ErrorForm, EventPayload, FakeBuilder, FakeSmartShape, Permission, SenderSettings,
+    Account, Disturbance, ErrorForm, EventPayload, FakeBuilder, FakeSmartShape, Permission, SenderSettings,
 };
 use smartshape_webhook::EventKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -281,4 +281,30 @@ async fn every_answer_says_that_the_server_is_a_fake() {
         let answer = raw_call(&fake, "GET", path, &[], "").await;
         assert!(answer.contains("server: smartshape-fake\r\n"), "{path}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn disturbances_come_in_turn_and_may_hide_that_the_call_was_carried_out() {
+    let fake = quick().start().await.unwrap();
+    let bearer = bearer(&fake);
+    let headers = [("authorization", bearer.as_str())];
+    let new = json!({"event": "file_uploaded", "url": "http://127.0.0.1:1/", "secretToken": "s"}).to_string();
+    fake.disturb(Disturbance::error(500, ErrorForm::List).after(1));
+    fake.disturb(Disturbance::breaking_off().carried_out());
+    fake.disturb(Disturbance::raw(502, "text/html", "<html>"));
+    fake.disturb(Disturbance::redirect(302, "http://127.0.0.1:1/login"));
+
+    assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 200);
+    let (status, body) = call(&fake, "PUT", "/webhook/", &headers, &new).await;
+    assert_eq!((status, &body["errors"][0]["title"]), (500, &json!("Disturbed")));
+    assert!(fake.webhooks().is_empty(), "that call was not carried out");
+    assert_eq!(call(&fake, "GET", "/fake/deliveries", &[], "").await.0, 200, "no call of SmartShape's");
+    let answer = raw_call(&fake, "PUT", "/webhook/", &headers, &new).await;
+    assert!(answer.contains("content-length: 100\r\n") && answer.ends_with("\r\n\r\n{"), "{answer}");
+    let stored = &fake.webhooks()[0];
+    assert_eq!((stored.owner.as_str(), stored.event, stored.secret()), ("ada", EventKind::FileUploaded, "s"));
+    assert!(raw_call(&fake, "GET", "/webhook/", &headers, "").await.ends_with("\r\n\r\n<html>"));
+    let answer = raw_call(&fake, "GET", "/webhook/", &headers, "").await;
+    assert!(answer.contains("location: http://127.0.0.1:1/login\r\n"), "{answer}");
+    assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 200, "all were given");
 }
