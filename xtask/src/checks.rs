@@ -3,7 +3,7 @@
 use crate::{Outcome, cargo};
 
 /// Each published crate and each set of features that builds differently.
-const FEATURE_SETS: [&[&str]; 15] = [
+const FEATURE_SETS: [&[&str]; 16] = [
     &["--package", "smartshape-webhook", "--no-default-features"],
     &["--package", "smartshape-webhook"],
     // With its tests, which the build of everything leaves out.
@@ -19,6 +19,7 @@ const FEATURE_SETS: [&[&str]; 15] = [
     &["--package", "smartshape-webhook-inbox"],
     &["--package", "smartshape-webhook-inbox", "--no-default-features", "--features", "postgres-tls"],
     &["--package", "smartshape-webhook-inbox", "--features", "postgres,metrics", "--all-targets"],
+    &["--package", "smartshape-api"],
     &["--package", "smartshape-fake"],
 ];
 

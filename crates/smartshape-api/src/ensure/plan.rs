@@ -1,0 +1,359 @@
+//! What to do so that the registrations are the wanted ones. Decides, and touches nothing.
+
+use std::fmt;
+
+use smartshape_webhook::EventKind;
+
+use super::{Reason, Record, Step, Wanted};
+use crate::error::Error;
+use crate::registration::Registration;
+use crate::text::shown;
+
+/// What [`Client::ensure`](crate::Client::ensure) would do, to be shown or to be
+/// [applied](crate::Client::apply). `Display` gives a line for each step and for what is kept.
+///
+/// All creations come before all deletions, so that no event is missed. What is touched is ours
+/// for certain: its id is recorded, or the list shows that it points at one of the wanted URLs.
+///
+/// | registered | wanted | what is done |
+/// |---|---|---|
+/// | recorded for this event and URL | yes | kept: its secret is trusted, since lists do not show secrets. Of several the one recorded last is kept |
+/// | recorded for this event and URL | yes, and [renewed](Wanted::renewed) | created anew, then deleted |
+/// | at a wanted URL, not recorded | yes | its secret cannot be known: created anew, then deleted |
+/// | recorded, or at a wanted URL | no | deleted |
+/// | recorded, but not listed | any | deleted, which is no error when it is gone |
+/// | recorded, but listed with another event | any | as if it were not recorded |
+/// | without a listed URL, not recorded | any | left, and [shown](Self::unclear) when it may be one of ours |
+/// | anything else | any | left |
+///
+/// ```
+/// use smartshape_api::{EventKind, Plan, Wanted, WebhookSecret};
+///
+/// let secret = WebhookSecret::new("a long and random string")?;
+/// let wanted = [Wanted::new(EventKind::FileUploaded, "https://example.com/callback", secret)?];
+/// let plan = Plan::new(&wanted, &[], &[])?;
+/// assert_eq!(plan.to_string(), "create file_uploaded at https://example.com/callback");
+/// # Ok::<(), smartshape_api::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Plan {
+    kept: Vec<Record>,
+    steps: Vec<Step>,
+    unclear: Vec<Registration>,
+}
+
+impl Plan {
+    /// Plans, from what is wanted, what is recorded (oldest first), and what is
+    /// [listed](crate::Client::list_webhooks).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when an event is wanted twice for one URL.
+    pub fn new(wanted: &[Wanted], records: &[Record], listed: &[Registration]) -> Result<Self, Error> {
+        for (index, one) in wanted.iter().enumerate() {
+            if wanted.iter().take(index).any(|other| is_for(one, other.event, &other.url)) {
+                let text =
+                    format!("{} is wanted twice for one URL: want it once, with one secret", one.event);
+                return Err(Error::settings(text));
+            }
+        }
+        let record_of = |registration: &Registration| {
+            let record = records.iter().rev().find(|record| record.id == registration.id)?;
+            let agrees = registration.event.as_deref().is_none_or(|event| event == record.event.as_str());
+            agrees.then_some(record)
+        };
+
+        let mut kept: Vec<Record> = Vec::new();
+        let mut steps = Vec::new();
+        for one in wanted {
+            let known = records.iter().rev().find(|record| {
+                is_for(one, record.event, &record.url)
+                    && listed.iter().any(|registration| record_of(registration) == Some(record))
+            });
+            match known {
+                Some(record) if !one.renewed => kept.push(record.clone()),
+                _ => steps.push(Step::Create(one.clone())),
+            }
+        }
+
+        let mut deletions: Vec<(String, Option<String>, Reason)> = Vec::new();
+        let mut unclear = Vec::new();
+        for registration in listed {
+            let Registration { id, event, url, .. } = registration;
+            if kept.iter().any(|record| record.id == *id) || deletions.iter().any(|(known, ..)| known == id) {
+                continue;
+            }
+            let record = record_of(registration);
+            let kind = record.map(|record| record.event).or(registration.kind());
+            // A record is believed: the server may show the URL in another form.
+            let url = record.map(|record| record.url.as_str()).or(url.as_deref());
+            let is_ours = record.is_some() || wanted.iter().any(|one| Some(one.url.as_str()) == url);
+            if is_ours {
+                let place = kind.zip(url);
+                let taken_by = |event, url| wanted.iter().any(|one| is_for(one, event, url));
+                let has_kept = |event, url| kept.iter().any(|one| one.event == event && one.url == url);
+                let reason = match place {
+                    Some((event, url)) if has_kept(event, url) => Reason::OneTooMany,
+                    Some((event, url)) if taken_by(event, url) => Reason::Replaced,
+                    _ => Reason::NotWanted,
+                };
+                deletions.push((id.clone(), event.clone(), reason));
+            } else if url.is_none() && kind.is_none_or(|kind| wanted.iter().any(|one| one.event == kind)) {
+                unclear.push(registration.clone());
+            }
+        }
+        for record in records {
+            let is_listed = listed.iter().any(|registration| registration.id == record.id);
+            if !is_listed && deletions.iter().all(|(id, ..)| *id != record.id) {
+                deletions.push((record.id.clone(), Some(record.event.to_string()), Reason::NotListed));
+            }
+        }
+        steps.extend(deletions.into_iter().map(|(id, event, reason)| Step::Delete { id, event, reason }));
+        Ok(Self { kept, steps, unclear })
+    }
+
+    /// The steps, in their order.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The records of what is wanted and there.
+    #[must_use]
+    pub fn kept(&self) -> &[Record] {
+        &self.kept
+    }
+
+    /// What may be ours, but not for certain: its event is a wanted one (or not shown), no URL is
+    /// shown, and no record names it. Left as it is; whoever knows better may delete it by its id.
+    #[must_use]
+    pub fn unclear(&self) -> &[Registration] {
+        &self.unclear
+    }
+
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    pub(super) fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+}
+
+fn is_for(one: &Wanted, event: EventKind, url: &str) -> bool {
+    one.event == event && one.url == url
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self
+            .kept
+            .iter()
+            .map(|record| format!("keep {}: {} at {}", shown(&record.id), record.event, shown(&record.url)));
+        let steps = self.steps.iter().map(Step::to_string);
+        let unclear = self.unclear.iter().map(|registration| {
+            let event = registration.event.as_deref().map_or("unknown event".to_owned(), shown);
+            format!(
+                "leave {}: {event}, no URL is listed; delete it by its id if it is yours",
+                shown(&registration.id)
+            )
+        });
+        let lines: Vec<String> = kept.chain(steps).chain(unclear).collect();
+        f.write_str(if lines.is_empty() { "nothing to do" } else { "" })?;
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
+
+    use super::*;
+    use crate::hidden::WebhookSecret;
+
+    const URL: &str = "https://a/hook";
+
+    fn want(event: EventKind) -> Wanted {
+        Wanted::new(event, URL, WebhookSecret::new("the secret").unwrap()).unwrap()
+    }
+
+    fn record(id: &str, event: EventKind) -> Record {
+        Record::new(id, event, URL)
+    }
+
+    fn listed(id: &str, event: &str, url: &str) -> Registration {
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Registration { id: id.to_owned(), event: text(event), url: text(url), owner: None }
+    }
+
+    /// Wanted, recorded, listed, and the plan's lines.
+    type Case = (Vec<Wanted>, Vec<Record>, Vec<Registration>, &'static [&'static str]);
+
+    fn check(cases: Vec<Case>) {
+        for (wanted, records, listed, lines) in cases {
+            let plan = Plan::new(&wanted, &records, &listed).unwrap();
+            assert_eq!(plan.to_string().lines().collect::<Vec<_>>(), lines, "{records:?} {listed:?}");
+        }
+    }
+
+    #[test]
+    fn where_the_list_shows_urls() {
+        let (up, opt) = ("file_uploaded", "file_optimized");
+        let other = "https://b/hook";
+        check(vec![
+            (vec![], vec![], vec![], &["nothing to do"]),
+            (vec![want(FileUploaded)], vec![], vec![], &["create file_uploaded at https://a/hook"]),
+            // Recorded ones are trusted.
+            (
+                vec![want(FileUploaded)],
+                vec![record("1", FileUploaded)],
+                vec![listed("1", up, URL)],
+                &["keep 1: file_uploaded at https://a/hook"],
+            ),
+            // The server may show the URL in another form.
+            (
+                vec![want(FileUploaded)],
+                vec![record("1", FileUploaded)],
+                vec![listed("1", up, "https://a/hook/")],
+                &["keep 1: file_uploaded at https://a/hook"],
+            ),
+            // Ours by their URL, of an unknown secret.
+            (
+                vec![want(FileUploaded)],
+                vec![],
+                vec![listed("1", up, URL), listed("2", up, URL)],
+                &[
+                    "create file_uploaded at https://a/hook",
+                    "delete 1: file_uploaded, replaced",
+                    "delete 2: file_uploaded, replaced",
+                ],
+            ),
+            // A run that stopped after its creations is completed.
+            (
+                vec![want(FileUploaded)],
+                vec![record("2", FileUploaded)],
+                vec![listed("1", up, URL), listed("2", up, URL)],
+                &["keep 2: file_uploaded at https://a/hook", "delete 1: file_uploaded, one too many"],
+            ),
+            // The one recorded last is kept.
+            (
+                vec![want(FileUploaded)],
+                vec![record("2", FileUploaded), record("1", FileUploaded)],
+                vec![listed("1", up, URL), listed("2", up, URL)],
+                &["keep 1: file_uploaded at https://a/hook", "delete 2: file_uploaded, one too many"],
+            ),
+            // A new secret.
+            (
+                vec![want(FileUploaded).renewed()],
+                vec![record("1", FileUploaded)],
+                vec![listed("1", up, URL)],
+                &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, replaced"],
+            ),
+            // Not wanted: what points at our URL, and what is recorded wherever it points.
+            (
+                vec![want(FileUploaded)],
+                vec![record("1", FileUploaded), Record::new("3", FileUploaded, other)],
+                vec![
+                    listed("1", up, URL),
+                    listed("2", opt, URL),
+                    listed("3", up, other),
+                    listed("4", "new_event", URL),
+                    listed("5", "", URL),
+                ],
+                &[
+                    "keep 1: file_uploaded at https://a/hook",
+                    "delete 2: file_optimized, not wanted",
+                    "delete 3: file_uploaded, not wanted",
+                    "delete 4: new_event, not wanted",
+                    "delete 5: unknown event, not wanted",
+                ],
+            ),
+            // Of others: another URL, near as it may be.
+            (
+                vec![want(FileUploaded)],
+                vec![record("1", FileUploaded)],
+                vec![listed("1", up, URL), listed("2", up, other), listed("3", up, "https://a/hook/")],
+                &["keep 1: file_uploaded at https://a/hook"],
+            ),
+            (vec![], vec![], vec![listed("1", up, URL), listed("2", up, "")], &["nothing to do"]),
+            // Nothing is wanted any more.
+            (
+                vec![],
+                vec![record("1", FileUploaded)],
+                vec![listed("1", up, URL), listed("2", up, other)],
+                &["delete 1: file_uploaded, not wanted"],
+            ),
+            // Recorded, but gone.
+            (
+                vec![want(FileUploaded)],
+                vec![record("1", FileUploaded), record("1", FileUploaded)],
+                vec![],
+                &[
+                    "create file_uploaded at https://a/hook",
+                    "delete 1: file_uploaded, recorded, but not listed",
+                ],
+            ),
+            // A record that contradicts the list is not believed.
+            (
+                vec![want(FileUploaded)],
+                vec![record("1", FileUploaded)],
+                vec![listed("1", opt, other)],
+                &["create file_uploaded at https://a/hook"],
+            ),
+            // A list that names one twice.
+            (
+                vec![],
+                vec![record("1", FileUploaded)],
+                vec![listed("1", up, URL), listed("1", up, URL)],
+                &["delete 1: file_uploaded, not wanted"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn where_the_list_shows_no_urls_only_records_count() {
+        let (up, opt) = ("file_uploaded", "file_optimized");
+        check(vec![
+            (
+                vec![want(FileUploaded)],
+                vec![record("1", FileUploaded), record("3", FileOptimized)],
+                vec![listed("1", up, ""), listed("2", up, ""), listed("3", opt, ""), listed("4", opt, "")],
+                &[
+                    "keep 1: file_uploaded at https://a/hook",
+                    "delete 3: file_optimized, not wanted",
+                    "leave 2: file_uploaded, no URL is listed; delete it by its id if it is yours",
+                ],
+            ),
+            (
+                vec![want(FileUploaded)],
+                vec![record("1", FileUploaded)],
+                vec![listed("1", "", ""), listed("2", "", "")],
+                &[
+                    "keep 1: file_uploaded at https://a/hook",
+                    "leave 2: unknown event, no URL is listed; delete it by its id if it is yours",
+                ],
+            ),
+            (
+                vec![want(FileUploaded).renewed()],
+                vec![record("1", FileUploaded)],
+                vec![listed("1", up, "")],
+                &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, replaced"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_is_wanted_twice_is_refused() {
+        let error = Plan::new(&[want(FileUploaded), want(FileUploaded).renewed()], &[], &[]).unwrap_err();
+        assert!(error.to_string().contains("file_uploaded is wanted twice"), "{error}");
+    }
+
+    #[test]
+    fn a_plan_shows_no_secret_and_nothing_unprintable() {
+        let plan = Plan::new(&[want(FileUploaded)], &[], &[listed("1\u{1b}[31m", "a\nb", URL)]).unwrap();
+        assert!(!format!("{plan:?}").contains("the secret"));
+        assert!(plan.to_string().ends_with("delete 1\\u{1b}[31m: a\\nb, not wanted"), "{plan}");
+    }
+}

@@ -1,0 +1,104 @@
+//! The one error of this crate.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// What kind of trouble an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Not logged in, the login expired, or the account lacks a permission. SmartShape answers 503.
+    Unauthorised,
+    /// No licence seat is free (402).
+    NoSeat,
+    /// There is no such thing (404).
+    NotFound,
+    /// SmartShape refused the call: any other 4xx.
+    BadRequest,
+    /// The server could not be reached, or the connection broke.
+    Unreachable,
+    /// A time limit passed.
+    TimedOut,
+    /// The server failed: any other 5xx.
+    Server,
+    /// The answer is none of SmartShape's: a redirect, no JSON, too long, or without what was asked for.
+    UnexpectedAnswer,
+    /// A setting or an argument cannot be used; nothing was sent.
+    Settings,
+    /// The caller could not keep the record of what was done: see [`Client::apply`](crate::Client::apply).
+    NotRecorded,
+}
+
+/// What went wrong, and what to try. Never shows a token, password or secret, not even where the
+/// server repeats one.
+///
+/// ```
+/// use smartshape_api::{Client, ErrorKind};
+///
+/// let error = Client::builder().base_url("https://ada:pass@smartshape.io").build().unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Settings);
+/// assert!(!error.to_string().contains("ada"));
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    status: Option<u16>,
+    text: String,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, status: None, text: text.into(), source: None }))
+    }
+
+    pub(crate) fn settings(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Settings, text)
+    }
+
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What kind of trouble it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The status of the HTTP answer, where there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, status, text, source } = &*self.0;
+        let mut shown = f.debug_struct("Error");
+        shown.field("kind", kind).field("status", status).field("text", text).field("source", source);
+        shown.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,200 @@
+//! `ensure` against the fake: what it makes, and what is left where it is stopped.
+
+use smartshape_api::{Client, ErrorKind, EventKind, Plan, Record, Wanted, WebhookSecret};
+use smartshape_fake::{Account, Disturbance, ErrorForm, FakeSmartShape};
+
+use crate::{SECRET, fake, settings, wanted};
+
+const OURS: &str = "http://127.0.0.1:1/ours";
+const OTHERS: &str = "http://127.0.0.1:1/others";
+
+/// Event and URL of all webhooks, sorted.
+fn registered(fake: &FakeSmartShape) -> Vec<(EventKind, String)> {
+    let mut all: Vec<_> = fake.webhooks().into_iter().map(|one| (one.event, one.url)).collect();
+    all.sort();
+    all
+}
+
+fn pairs(pairs: &[(EventKind, &str)]) -> Vec<(EventKind, String)> {
+    let mut all: Vec<_> = pairs.iter().map(|(event, url)| (*event, (*url).to_owned())).collect();
+    all.sort();
+    all
+}
+
+fn ids_at(fake: &FakeSmartShape, url: &str) -> Vec<String> {
+    fake.webhooks().into_iter().filter(|one| one.url == url).map(|one| one.id).collect()
+}
+
+async fn ensure(client: &Client, wanted: &[Wanted], records: &mut Vec<Record>) -> Plan {
+    client.ensure(wanted, records, |_| Ok(())).await.unwrap()
+}
+
+#[tokio::test]
+async fn from_nothing_to_another_set_to_nothing() {
+    use EventKind::{AttributeUpdated, FileOptimized, FileUploaded};
+    for shows_url in [true, false] {
+        let fake = fake().list_shows_url(shows_url).start().await.unwrap();
+        fake.register(FileUploaded, OTHERS, "another secret");
+        let client = settings(&fake).build().unwrap();
+        let mut records = Vec::new();
+
+        let first = [wanted(FileUploaded, OURS), wanted(FileOptimized, OURS)];
+        let plan = client.plan(&first, &records).await.unwrap();
+        assert_eq!((plan.steps().len(), fake.webhooks().len()), (2, 1), "a dry run does nothing");
+        ensure(&client, &first, &mut records).await;
+        let expected = [(FileUploaded, OTHERS), (FileUploaded, OURS), (FileOptimized, OURS)];
+        assert_eq!(registered(&fake), pairs(&expected));
+        assert!(fake.webhooks().iter().filter(|one| one.url == OURS).all(|one| one.secret() == SECRET));
+
+        let ids = ids_at(&fake, OURS);
+        let plan = ensure(&client, &first, &mut records).await;
+        assert!(plan.is_empty() && plan.kept().len() == 2, "{plan}");
+        assert_eq!(ids_at(&fake, OURS), ids);
+
+        // What a caller stores and reads again is as good.
+        let mut records: Vec<Record> =
+            serde_json::from_str(&serde_json::to_string(&records).unwrap()).unwrap();
+        let second = [wanted(FileUploaded, OURS), wanted(AttributeUpdated, OURS)];
+        ensure(&client, &second, &mut records).await;
+        let expected = [(FileUploaded, OTHERS), (FileUploaded, OURS), (AttributeUpdated, OURS)];
+        assert_eq!(registered(&fake), pairs(&expected));
+        assert!(ids_at(&fake, OURS).contains(&ids[0]), "what was there already is left");
+
+        ensure(&client, &[], &mut records).await;
+        assert_eq!(registered(&fake), pairs(&[(FileUploaded, OTHERS)]));
+        assert_eq!(records, []);
+    }
+}
+
+#[tokio::test]
+async fn a_new_secret_overlaps_the_old_one() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).build().unwrap();
+    let mut records = Vec::new();
+    ensure(&client, &[wanted(EventKind::FileUploaded, OURS)], &mut records).await;
+    let secret = WebhookSecret::new("another random string").unwrap();
+    let new = [Wanted::new(EventKind::FileUploaded, OURS, secret).unwrap().renewed()];
+    let plan = client.plan(&new, &records).await.unwrap();
+    let mut secrets = Vec::new();
+    let save = |_: &[Record]| {
+        secrets.push(fake.webhooks().iter().map(|one| one.secret().to_owned()).collect::<Vec<_>>());
+        Ok(())
+    };
+    client.apply(plan, &mut records, save).await.unwrap();
+    assert_eq!(secrets, [vec![SECRET, "another random string"], vec!["another random string"]]);
+    assert_eq!(records.len(), 1);
+}
+
+#[tokio::test]
+async fn stopped_at_any_step_it_harms_nobody_and_another_run_completes_it() {
+    use EventKind::{AttributeUpdated, FileOptimized, FileUploaded};
+    let goal = [wanted(FileUploaded, OURS), wanted(AttributeUpdated, OURS)];
+    let lost = || Disturbance::breaking_off();
+    let failed = || Disturbance::error(500, ErrorForm::Wrapped);
+    let disturbances = [lost(), lost().carried_out(), failed(), failed().carried_out()];
+    for shows_url in [true, false] {
+        // A list, two creations, two deletions.
+        for (step, disturbance) in (0..5).flat_map(|step| disturbances.iter().map(move |one| (step, one))) {
+            let fake = fake().list_shows_url(shows_url).account(Account::new("zoe", "pass"));
+            let fake = fake.account(Account::new("ada", "pass")).start().await.unwrap();
+            let others: Vec<_> =
+                [FileUploaded, FileOptimized].map(|event| fake.register(event, OTHERS, "s")).into();
+            let zoe = Client::builder().base_url(fake.base_url()).build().unwrap();
+            let zoe = zoe.clone().with_auth_token(zoe.login("zoe", "pass").await.unwrap());
+            let of_zoe = zoe.create_webhook(&wanted(FileUploaded, OURS)).await.unwrap().id;
+            // Of two former runs: one to be replaced, one that is not wanted any more.
+            let old = [FileUploaded, FileOptimized].map(|event| (event, fake.register(event, OURS, "old")));
+            let mut saved: Vec<Record> =
+                old.iter().map(|(event, id)| Record::new(id, *event, OURS)).collect();
+            let renewed = [goal[0].clone().renewed(), goal[1].clone()];
+
+            let client = settings(&fake).retries(0).build().unwrap();
+            fake.disturb(disturbance.clone().after(step));
+            let mut lent = saved.clone();
+            let save = |records: &[Record]| {
+                saved = records.to_vec();
+                Ok(())
+            };
+            let context = format!("urls listed: {shows_url}, step {step}, {disturbance:?}");
+            client.ensure(&renewed, &mut lent, save).await.expect_err(&context);
+            assert_eq!(saved, lent, "{context}");
+            let covered = fake
+                .webhooks()
+                .iter()
+                .any(|one| one.owner == "ada" && one.event == FileUploaded && one.url == OURS);
+            assert!(covered, "no event may be missed: {context}");
+
+            // The same once more, with what was stored.
+            let last = ensure(&client, &renewed, &mut saved).await;
+            let mut expected = pairs(&[
+                (FileUploaded, OTHERS),
+                (FileOptimized, OTHERS),
+                (FileUploaded, OURS),
+                (AttributeUpdated, OURS),
+                (FileUploaded, OURS), // zoe's
+            ]);
+            // A creation that nobody knows of can only be told by its URL.
+            let unknown = !shows_url
+                && (1..=2).contains(&step)
+                && format!("{disturbance:?}").contains("carried_out: true");
+            if unknown {
+                let event = if step == 1 { FileUploaded } else { AttributeUpdated };
+                expected.push((event, OURS.to_owned()));
+                expected.sort();
+                assert!(last.unclear().iter().any(|one| one.kind() == Some(event)), "{context}: {last}");
+            }
+            assert_eq!(registered(&fake), expected, "{context}");
+            for id in others.iter().chain([&of_zoe]) {
+                assert!(fake.webhooks().iter().any(|one| one.id == *id), "of others: {context}");
+            }
+            let ours = |event| {
+                fake.webhooks().into_iter().any(|one| {
+                    one.event == event
+                        && one.secret() == SECRET
+                        && saved.iter().any(|record| record.id == one.id)
+                })
+            };
+            assert!(ours(FileUploaded) && ours(AttributeUpdated), "{context}");
+            assert!(ensure(&client, &goal, &mut saved).await.is_empty(), "{context}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_said_and_completed_later() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).build().unwrap();
+    let goal = [wanted(EventKind::FileUploaded, OURS), wanted(EventKind::FileOptimized, OURS)];
+    let error = client.ensure(&goal, &mut Vec::new(), |_| Err("disk full".into())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRecorded);
+    let id = &fake.webhooks()[0].id;
+    assert!(error.to_string().contains(id.as_str()), "{error}");
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "disk full");
+    assert_eq!(fake.webhooks().len(), 1, "it stops there");
+
+    let mut records = Vec::new();
+    ensure(&client, &goal, &mut records).await;
+    assert_eq!(
+        registered(&fake),
+        pairs(&[(EventKind::FileUploaded, OURS), (EventKind::FileOptimized, OURS)])
+    );
+}
+
+#[tokio::test]
+async fn what_is_gone_counts_as_deleted() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).build().unwrap();
+    let mut records = vec![Record::new("5c6f", EventKind::FileUploaded, OURS)];
+    ensure(&client, &[wanted(EventKind::FileUploaded, OURS)], &mut records).await;
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].id, fake.webhooks()[0].id);
+}
+
+#[tokio::test]
+async fn wanted_twice_is_refused_before_anything_is_sent() {
+    let client = Client::builder().base_url("http://127.0.0.1:1").build().unwrap();
+    let twice = [wanted(EventKind::FileUploaded, OURS), wanted(EventKind::FileUploaded, OURS)];
+    let error = client.plan(&twice, &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Settings);
+    assert!(error.to_string().contains("wanted twice"), "{error}");
+}

@@ -1,0 +1,161 @@
+//! Servers that fail, and what the client makes of it.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use smartshape_api::{Client, ErrorKind, EventKind};
+use smartshape_fake::{Disturbance, ErrorForm};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+
+use crate::server::{EMPTY_LIST, Server, read_head};
+use crate::{everything_of, fake, settings, wanted};
+
+#[tokio::test]
+async fn every_status_in_every_form() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).retries(0).build().unwrap();
+    for (status, kind) in [
+        (400, ErrorKind::BadRequest),
+        (402, ErrorKind::NoSeat),
+        (404, ErrorKind::NotFound),
+        (500, ErrorKind::Server),
+        (503, ErrorKind::Unauthorised),
+    ] {
+        for form in [ErrorForm::Plain, ErrorForm::Wrapped, ErrorForm::List, ErrorForm::Empty] {
+            fake.disturb(Disturbance::error(status, form));
+            let error = client.list_webhooks().await.unwrap_err();
+            assert_eq!((error.kind(), error.status()), (kind, Some(status)), "{form:?}");
+            let says = error.to_string().contains("Disturbed: as the test asked for");
+            assert_eq!(says, form != ErrorForm::Empty, "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn passing_trouble_is_tried_again_but_never_a_creation() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).retries(2).build().unwrap();
+    let first = || fake.disturb(Disturbance::error(500, ErrorForm::Empty));
+
+    first();
+    fake.disturb(Disturbance::breaking_off());
+    assert_eq!(client.list_webhooks().await.unwrap(), []);
+
+    first();
+    fake.disturb(Disturbance::error(504, ErrorForm::Plain));
+    fake.disturb(Disturbance::raw(502, "text/html", "<html>"));
+    assert_eq!(client.list_webhooks().await.unwrap_err().status(), Some(502), "the third and last attempt");
+
+    for (disturbance, kind) in [
+        (Disturbance::error(500, ErrorForm::Plain), ErrorKind::Server),
+        (Disturbance::breaking_off(), ErrorKind::Unreachable),
+        (Disturbance::raw(200, "text/html", "<html>"), ErrorKind::UnexpectedAnswer),
+    ] {
+        let before = fake.webhooks().len();
+        fake.disturb(disturbance.carried_out());
+        let error = client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
+        assert_eq!((error.kind(), fake.webhooks().len()), (kind, before + 1));
+        assert!(error.to_string().contains("may exist all the same"), "{error}");
+    }
+
+    fake.disturb(Disturbance::error(503, ErrorForm::Plain));
+    assert_eq!(client.list_webhooks().await.unwrap_err().kind(), ErrorKind::Unauthorised);
+    assert_eq!(client.list_webhooks().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_deletion_whose_answer_was_lost_is_done() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).build().unwrap();
+    let id = fake.register(EventKind::FileUploaded, "http://a/", "a secret");
+    fake.disturb(Disturbance::breaking_off().carried_out());
+    client.delete_webhook(&id).await.unwrap();
+    assert!(fake.webhooks().is_empty());
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).base_url(&url).build().unwrap();
+    let error = client.list_webhooks().await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Unreachable, None));
+    assert!(error.source().is_some() && error.to_string().contains(&url), "{error}");
+    assert!(everything_of(&error).contains("refused"), "{error:?}");
+    let error = client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
+    assert!(!error.to_string().contains("may exist"), "nothing was sent: {error}");
+}
+
+#[tokio::test]
+async fn silence_ends_and_a_dropped_call_closes_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).base_url(url).time_limit(Duration::from_millis(100)).build().unwrap();
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+    };
+    let call = async { client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await };
+    let (error, ()) = tokio::join!(call, server);
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(error.to_string().contains("may exist all the same"), "{error}");
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let elsewhere = Server::answering(EMPTY_LIST).await;
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).build().unwrap();
+    for status in [301, 302, 307, 308] {
+        fake.disturb(Disturbance::redirect(status, format!("{}/webhook/?token=hunter2", elsewhere.url)));
+        let error = client.list_webhooks().await.unwrap_err();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::UnexpectedAnswer, Some(status)));
+        let text = error.to_string();
+        assert!(text.contains("base URL") && text.contains(&elsewhere.url) && !text.contains("hunter2"));
+    }
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[tokio::test]
+async fn answers_that_are_none() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).build().unwrap();
+    let long = vec![b' '; 8 * 1024 * 1024 + 1];
+    for (body, says) in [
+        (b"<html>welcome".to_vec(), "13 bytes that are no JSON document (text/html)"),
+        (b"{\"data\":".to_vec(), "no JSON document"),
+        (b"\xff\xfe".to_vec(), "no JSON document"),
+        (b"{\"success\":true}".to_vec(), "without the list"),
+        (Vec::new(), "without the list"),
+        (long, "longer than 8 MiB"),
+    ] {
+        fake.disturb(Disturbance::raw(200, "text/html", body));
+        let error = client.list_webhooks().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedAnswer);
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let server = Server::answering("no HTTP at all\r\n\r\n").await;
+    let error = settings(&fake).base_url(&server.url).build().unwrap().list_webhooks().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+}
+
+#[test]
+fn impossible_settings_are_named() {
+    for (builder, named) in [
+        (Client::builder().base_url("smartshape.io"), "base URL"),
+        (Client::builder().base_url("http://a").time_limit(Duration::ZERO), "time_limit"),
+        (Client::builder().base_url("http://a").connect_time_limit(Duration::MAX), "connect_time_limit"),
+        (Client::builder().trust_pem("no certificate"), "root certificates"),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Settings);
+        assert!(error.to_string().contains(named), "{error}");
+    }
+}
