@@ -85,6 +85,7 @@ macro_rules! engine_suite {
             gives_up_on_a_handler_that_kills_its_process
             finishes_at_a_shutdown
             gives_back_at_a_shutdown
+            leaves_a_blocked_handler_to_its_lease
             keeps_the_order_of_a_file
         }
     };

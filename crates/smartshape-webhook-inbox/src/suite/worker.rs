@@ -313,6 +313,30 @@ pub async fn gives_back_at_a_shutdown(bench: &impl Bench) {
     assert_eq!((event.state, event.attempts, event.lost_leases), (State::Waiting, 0, 0));
 }
 
+/// It cannot be cancelled, so nobody else may have its event before its lease is over.
+pub async fn leaves_a_blocked_handler_to_its_lease(bench: &impl Bench) {
+    let inbox = inbox(bench).await;
+    store(&inbox, 0..1, "f").await;
+    let (sender, mut begun) = mpsc::unbounded_channel();
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(std::sync::Mutex::new(blocked));
+    let worker = inbox.worker(move |_: Delivery| {
+        let (sent, blocked) = (sender.send(()), Arc::clone(&blocked));
+        async move {
+            sent?;
+            // Its sender is dropped at the end of the test, if not before.
+            let _ = blocked.lock().unwrap().recv();
+            Ok(())
+        }
+    });
+    let worker = run(worker.shutdown_grace(Duration::ZERO));
+    begun.recv().await.unwrap();
+    worker.end().await;
+    let event = inbox.list(Filter::default()).await.unwrap().pop().unwrap();
+    assert_eq!((event.state, event.attempts), (State::AtWork, 1));
+    drop(unblock);
+}
+
 /// One at a time and in order, while other files go on.
 pub async fn keeps_the_order_of_a_file(bench: &impl Bench) {
     let inbox = inbox(bench).await;

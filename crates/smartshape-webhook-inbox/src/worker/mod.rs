@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler, HandlerError};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::engine::{EngineFuture, Lease, Wanted};
+use crate::engine::{Claimed, EngineFuture, Lease, Settlement, Verdict, Wanted};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::measure;
@@ -148,7 +149,8 @@ impl<W: Work> Worker<W> {
     }
 
     /// How long running handlers get at a shutdown; then they are cancelled, and their events
-    /// given back. Default 25 s.
+    /// given back. Default 25 s. A handler that blocks its thread cannot be cancelled: its event is
+    /// left to its lease.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
@@ -215,11 +217,7 @@ impl<W: Work> Worker<W> {
                 let mut round = std::pin::pin!(self.round(pool, &mut chores));
                 tokio::select! {
                     biased;
-                    () = &mut shutdown => {
-                        // What is claimed and not received would be lost leases.
-                        let _ = timeout(self.inbox.store_limit(), round).await;
-                        return;
-                    }
+                    () = &mut shutdown => return,
                     outcome = &mut round => outcome,
                 }
             };
@@ -265,7 +263,7 @@ impl<W: Work> Worker<W> {
                 ..Wanted::new(u32::try_from(pool.free()).unwrap_or(u32::MAX), self.settings.lease)
             };
             let asked = Instant::now();
-            let claimed = self.inbox.engine().claim(wanted).await?;
+            let claimed = self.claim(wanted).await?;
             if claimed.buried > 0 {
                 measure::buried(claimed.buried);
                 tracing::error!(
@@ -281,6 +279,25 @@ impl<W: Work> Worker<W> {
             pool.start(claimed.attempts, asked);
         }
         Ok(next)
+    }
+
+    /// In a task of its own: what is claimed after we have stopped waiting is given back, and is no
+    /// lost lease.
+    async fn claim(&self, wanted: Wanted) -> Result<Claimed, InboxError> {
+        let engine = Arc::clone(self.inbox.engine());
+        let (sender, claimed) = oneshot::channel();
+        let _detached = tokio::spawn(async move {
+            let Err(Ok(unwanted)) = sender.send(engine.claim(wanted).await) else { return };
+            let given_back = unwanted
+                .attempts
+                .iter()
+                .map(|attempt| Settlement { lease: attempt.lease, verdict: Verdict::GivenBack });
+            if let Err(error) = engine.settle(given_back.collect()).await {
+                tracing::warn!(%error, "attempts that came too late could not be given back; their leases will be lost");
+            }
+        });
+        let answer = async { claimed.await.unwrap_or_else(|_| Err(no_answer())) };
+        within(self.inbox.store_limit(), Box::pin(answer)).await
     }
 
     async fn do_chores(&self, chores: &mut Chores) -> Result<(), InboxError> {
@@ -304,7 +321,9 @@ struct Chores {
 }
 
 async fn within<T>(limit: Duration, answer: EngineFuture<'_, T>) -> Result<T, InboxError> {
-    timeout(limit, answer).await.unwrap_or_else(|_| {
-        Err(InboxError::new(InboxErrorKind::Unavailable, "the inbox's store did not answer in time"))
-    })
+    timeout(limit, answer).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn no_answer() -> InboxError {
+    InboxError::new(InboxErrorKind::Unavailable, "the inbox's store did not answer in time")
 }

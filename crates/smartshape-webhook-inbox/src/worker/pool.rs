@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smartshape_webhook::{Delivery, HandlerError, HandlerErrorKind, Restored, printable_error};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::retry::chance;
@@ -15,6 +16,9 @@ use crate::error::InboxError;
 use crate::inbox::Inbox;
 use crate::measure;
 use crate::record::kept_error;
+
+/// How long a cancelled handler may take to reach its next await.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) struct Pool<W> {
     inbox: Inbox,
@@ -185,20 +189,35 @@ impl<W: Work> Pool<W> {
             let _ = self.settle().await;
             let _ = self.renew().await;
         }
-        let left: Vec<Lease> = self.running.values().map(|run| run.lease).collect();
-        self.tasks.abort_all();
-        while let Some(ended) = self.tasks.join_next_with_id().await {
-            self.ended(ended);
-        }
-        // An attempt that ended at the last moment has a result, and is not given back.
-        let settled: Vec<Lease> = self.unsettled.iter().map(|one| one.lease).collect();
-        let given_back = left.into_iter().filter(|lease| !settled.contains(lease));
-        for lease in given_back.collect::<Vec<_>>() {
-            measure::given_back();
-            self.unsettled.push(Settlement { lease, verdict: Verdict::GivenBack });
-        }
+        self.cancel().await;
         if let Err(error) = self.settle().await {
             tracing::warn!(%error, "results of the last attempts could not be recorded; they are made again");
+        }
+    }
+}
+
+impl<W: Work> Pool<W> {
+    /// Cancels what runs, and gives it back.
+    async fn cancel(&mut self) {
+        self.tasks.abort_all();
+        let deadline = Instant::now() + CANCEL_LIMIT;
+        while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next_with_id()).await {
+            let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+            let lease = self.running.get(&id).map(|run| run.lease);
+            // An attempt that ended at the last moment has a result.
+            let cancelled = ended.as_ref().is_err_and(JoinError::is_cancelled);
+            self.ended(ended);
+            if let Some(lease) = lease.filter(|_| cancelled) {
+                measure::given_back();
+                self.unsettled.push(Settlement { lease, verdict: Verdict::GivenBack });
+            }
+        }
+        if !self.running.is_empty() {
+            let handlers = self.running.len();
+            tracing::warn!(
+                handlers,
+                "handlers that block their threads cannot be cancelled; their events wait for the end of their leases"
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Faults that no store can be made to have at will.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::any::Any;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use smartshape_webhook::{DeliveryKey, Handler as _, HandlerErrorKind};
 use smartshape_webhook_inbox::{
-    Claimed, Engine, EngineFuture, Filter, Inbox, InboxError, InboxErrorKind, Lease, Record, Retention,
-    Settlement, Stats, StoredDelivery, StoredEvent, Wanted,
+    Attempt, Claimed, Engine, EngineFuture, Filter, Inbox, InboxError, InboxErrorKind, Lease, Record,
+    Retention, Settlement, Stats, StoredDelivery, StoredEvent, Verdict, Wanted,
 };
 use tokio::sync::Semaphore;
 
@@ -23,15 +23,24 @@ struct Faulty {
     /// Claims are answered that something is due, which is not given.
     withhold: AtomicBool,
     claims: AtomicUsize,
+    /// Claims that find something, but only with a permit.
+    late: Option<Semaphore>,
+    given_back: AtomicUsize,
     inserted: AtomicUsize,
     batches: AtomicUsize,
 }
 
 impl Faulty {
     fn new(turns: usize, fail: bool) -> Arc<Self> {
+        Arc::new(Self::build(turns, fail))
+    }
+
+    fn build(turns: usize, fail: bool) -> Self {
         let (inserted, batches) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (withhold, claims) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Arc::new(Self { turn: Semaphore::new(turns), fail: fail.into(), withhold, claims, inserted, batches })
+        let (late, given_back) = (None, AtomicUsize::new(0));
+        let turn = Semaphore::new(turns);
+        Self { turn, fail: fail.into(), withhold, claims, late, given_back, inserted, batches }
     }
 }
 
@@ -54,6 +63,22 @@ impl Engine for Faulty {
 
     fn claim(&self, _: Wanted) -> EngineFuture<'_, Claimed> {
         self.claims.fetch_add(1, Ordering::SeqCst);
+        if let Some(late) = &self.late {
+            return Box::pin(async {
+                late.acquire().await.unwrap().forget();
+                let delivery = delivery(1);
+                let attempt = Attempt {
+                    lease: Lease { seq: 1, fence: 1 },
+                    key: delivery.key(),
+                    number: 1,
+                    received_at: delivery.received_at(),
+                    secret_name: None,
+                    traceparent: None,
+                    body: Some(delivery.raw().clone()),
+                };
+                Ok(Claimed { attempts: vec![attempt], ..Claimed::default() })
+            });
+        }
         if !self.withhold.load(Ordering::SeqCst) {
             return away();
         }
@@ -64,7 +89,9 @@ impl Engine for Faulty {
         away()
     }
 
-    fn settle(&self, _: Arc<[Settlement]>) -> EngineFuture<'_, Vec<Lease>> {
+    fn settle(&self, settlements: Arc<[Settlement]>) -> EngineFuture<'_, Vec<Lease>> {
+        let given_back = settlements.iter().filter(|one| matches!(one.verdict, Verdict::GivenBack)).count();
+        self.given_back.fetch_add(given_back, Ordering::SeqCst);
         away()
     }
 
@@ -97,7 +124,7 @@ impl Engine for Faulty {
     }
 
     fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>> {
-        if self.withhold.load(Ordering::SeqCst) {
+        if self.withhold.load(Ordering::SeqCst) || self.late.is_some() {
             Box::pin(async { Ok(Box::new(()) as Box<dyn Any + Send>) })
         } else {
             away()
@@ -200,4 +227,27 @@ async fn what_is_due_and_not_given_is_asked_for_now_and_then() {
     tokio::time::sleep(Duration::from_millis(10_500)).await;
     assert_eq!(engine.claims.load(Ordering::SeqCst), 11, "once at the start, then every second");
     worker.finish().await.unwrap();
+}
+
+/// The worker has stopped waiting; that is no reason to count a lost lease.
+#[tokio::test(start_paused = true)]
+async fn what_is_claimed_too_late_is_given_back() {
+    let engine = Arc::new(Faulty { late: Some(Semaphore::new(0)), ..Faulty::build(0, true) });
+    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(1));
+    let worker =
+        inbox.worker(|_: smartshape_webhook::Delivery| async { panic!("no attempt is made") }).spawn();
+    // The worker has asked, given up and asked again.
+    while engine.claims.load(Ordering::SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    engine.late.as_ref().unwrap().add_permits(1);
+    worker.finish().await.unwrap();
+    while engine.given_back.load(Ordering::SeqCst) < 1 {
+        tokio::task::yield_now().await;
+    }
+    // Nor is what arrives after the worker has ended.
+    engine.late.as_ref().unwrap().add_permits(1);
+    while engine.given_back.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
 }

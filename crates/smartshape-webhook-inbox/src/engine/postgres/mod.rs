@@ -86,14 +86,7 @@ impl Engine for Postgres {
     }
 
     fn claim(&self, wanted: Wanted) -> EngineFuture<'_, Claimed> {
-        let pool = self.pool.clone();
-        // A task of its own: what is claimed must not be lost with a caller that leaves.
-        let task = tokio::spawn(async move { sql::claim(&pool, wanted).await });
-        Box::pin(async move {
-            task.await
-                .map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))?
-                .map_err(fault::of)
-        })
+        Box::pin(async move { sql::claim(&self.pool, wanted).await.map_err(fault::of) })
     }
 
     fn renew(&self, leases: Vec<Lease>, lease: Duration) -> EngineFuture<'_, Vec<Lease>> {

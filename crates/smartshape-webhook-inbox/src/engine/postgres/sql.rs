@@ -98,10 +98,10 @@ async fn look(pool: &PgPool) -> Outcome<(bool, Option<Duration>)> {
 
 async fn bury(connection: &mut PgConnection, wanted: Wanted) -> Outcome<u64> {
     let done = sqlx::query(
-        "UPDATE smartshape_inbox_events SET state = 3, settled = now(), lost = lost + 1, \
-           error = coalesce(error || '; then ', '') || $1 \
-         WHERE seq IN (SELECT seq FROM smartshape_inbox_events WHERE state <= 1 AND state = 1 AND due <= now() \
-           AND (lost + 1 >= $2 OR attempts >= $3) FOR UPDATE SKIP LOCKED)",
+        "WITH over AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE state <= 1 AND state = 1 AND due <= now() \
+           AND (lost + 1 >= $2 OR attempts >= $3) FOR UPDATE SKIP LOCKED) \
+         UPDATE smartshape_inbox_events e SET state = 3, settled = now(), lost = lost + 1, \
+           error = coalesce(error || '; then ', '') || $1 FROM over WHERE e.seq = over.seq",
     )
     .bind(LEASE_LOST)
     .bind(i64::from(wanted.max_lost_leases))
@@ -111,14 +111,16 @@ async fn bury(connection: &mut PgConnection, wanted: Wanted) -> Outcome<u64> {
     Ok(done.rows_affected())
 }
 
-const TAKEN: &str = " RETURNING seq, fence, key, attempts, received, secret, traceparent";
-const TAKE: &str = "UPDATE smartshape_inbox_events SET state = 1, due = now() + $1 * interval '1 ms', fence = fence + 1, \
-     attempts = attempts + 1, lost = lost + (state = 1)::int WHERE seq IN ";
+/// Follows `WITH chosen (seq) AS …`, which is evaluated once: as a subquery it could be evaluated for
+/// each row, and lock more than was asked for.
+const TAKE: &str = "UPDATE smartshape_inbox_events e SET state = 1, due = now() + $1 * interval '1 ms', fence = fence + 1, \
+     attempts = attempts + 1, lost = lost + (state = 1)::int FROM chosen WHERE e.seq = chosen.seq \
+     RETURNING e.seq, fence, key, attempts, received, secret, traceparent";
 
 async fn take(connection: &mut PgConnection, wanted: Wanted) -> Outcome<Vec<PgRow>> {
     let sql = format!(
-        "{TAKE} (SELECT seq FROM smartshape_inbox_events WHERE state <= 1 AND due <= now() AND version <= $2 \
-         ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED) {TAKEN}"
+        "WITH chosen AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE state <= 1 AND due <= now() \
+         AND version <= $2 ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED) {TAKE}"
     );
     sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(milliseconds(wanted.lease))
@@ -137,7 +139,7 @@ async fn take_ordered(connection: &mut PgConnection, wanted: Wanted) -> Outcome<
         let (heads, behind): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(_, head)| *head);
         let places = wanted.events as usize - taken.len();
         let heads: Vec<i64> = heads.into_iter().map(|(seq, _)| seq).take(places).collect();
-        let sql = format!("{TAKE} (SELECT unnest($2::bigint[])) {TAKEN}");
+        let sql = format!("WITH chosen AS MATERIALIZED (SELECT unnest($2::bigint[]) AS seq) {TAKE}");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(milliseconds(wanted.lease))
             .bind(heads)
@@ -414,9 +416,10 @@ pub(super) async fn sweep(pool: &PgPool, keep: Retention) -> Outcome<u64> {
     .execute(pool)
     .await?;
     let tombstones = sqlx::query(
-        "DELETE FROM smartshape_inbox_events WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
+        "WITH old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e \
          WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' \
-         AND NOT EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) LIMIT $2 FOR UPDATE SKIP LOCKED)",
+         AND NOT EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) LIMIT $2 FOR UPDATE SKIP LOCKED) \
+         DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq",
     )
     .bind(milliseconds(keep.tombstones))
     .bind(SWEEP_ROWS)
