@@ -30,6 +30,13 @@ pub(crate) fn build_example(framework: &str) -> Result<PathBuf, Box<dyn Error>> 
     Ok(binary(&package))
 }
 
+/// Builds the binaries of these packages and what they need.
+pub(crate) fn build_binaries(packages: &[&str]) -> Outcome {
+    let mut arguments = vec!["--bins"];
+    arguments.extend(packages.iter().flat_map(|package| ["--package", package]));
+    build(&arguments)
+}
+
 /// Builds everything as `cargo test` does, so that nothing is built twice.
 pub(crate) fn build_everything() -> Outcome {
     build(&["--workspace", "--all-targets"])

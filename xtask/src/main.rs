@@ -11,6 +11,7 @@ mod postgres;
 mod server;
 mod test;
 mod tools;
+mod torture;
 mod with_postgres;
 
 use std::error::Error;
@@ -25,6 +26,9 @@ Usage: cargo xtask COMMAND
   demo … --inbox           the same with a durable inbox, and the server killed in the middle
   test                     everything that can be tested on a machine with a Rust toolchain
   conformance              the three example servers as processes, side by side, case by case
+  torture [ROUNDS] [sqlite|postgres] [seed=N]
+                           the durable mode: kills under load (300 rounds), and a disk that loses what
+                           was not synced
   with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
   check                    format, lints and documentation, warnings denied
   ci                       check, then test";
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         ["demo", choice @ ..] if choice.len() <= 2 => demo::run(choice),
         ["test"] => test::run(),
         ["conformance"] => conformance::run(),
+        ["torture", words @ ..] => torture::run(words),
         ["with-postgres", program, arguments @ ..] => match with_postgres::run(program, arguments) {
             Ok(code) => return code,
             Err(error) => Err(error),

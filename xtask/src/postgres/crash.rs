@@ -1,5 +1,4 @@
 //! What crash tests do to a server.
-#![cfg_attr(not(test), allow(dead_code, reason = "no command crashes a server yet"))]
 
 use std::fs;
 use std::process::Command;

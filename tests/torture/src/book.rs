@@ -1,0 +1,131 @@
+//! What was sent, acknowledged and handled, as seen from outside.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use smartshape_fake::EventPayload;
+
+/// Acknowledged events that a duplicate may be sent of.
+const RECENT: usize = 64;
+
+#[derive(Default)]
+pub(crate) struct Book(Mutex<Pages>);
+
+#[derive(Default)]
+pub(crate) struct Pages {
+    /// The hash of the line that each event that was sent is printed as, by its uuid.
+    sent: HashMap<String, u64>,
+    pub(crate) acknowledged: HashSet<String>,
+    recent: VecDeque<EventPayload>,
+    /// How often each was handed to a handler.
+    pub(crate) handled: HashMap<String, usize>,
+    /// Lines that a kill has cut.
+    pub(crate) torn: usize,
+    pub(crate) requests: usize,
+    pub(crate) duplicates: usize,
+    /// Requests that are being answered now.
+    pub(crate) open: usize,
+    pub(crate) faults: Vec<String>,
+}
+
+impl Book {
+    pub(crate) fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages {
+    pub(crate) fn sent(&self) -> usize {
+        self.sent.len()
+    }
+
+    pub(crate) fn will_send(&mut self, event: &EventPayload) {
+        self.sent.insert(event.uuid().to_owned(), hash(&without_spaces(&event.to_body())));
+    }
+
+    pub(crate) fn acknowledge(&mut self, event: EventPayload) {
+        self.acknowledged.insert(event.uuid().to_owned());
+        self.recent.push_back(event);
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+    }
+
+    /// An event that was acknowledged not long ago.
+    pub(crate) fn recent(&self, chosen: usize) -> Option<EventPayload> {
+        self.recent.get(chosen.checked_rem(self.recent.len())?).cloned()
+    }
+
+    /// A line that a handler printed, with its line break unless a kill has cut it.
+    pub(crate) fn printed(&mut self, line: &[u8]) {
+        let Some(line) = line.strip_suffix(b"\n") else {
+            self.torn += 1;
+            return;
+        };
+        match uuid_of(line).filter(|uuid| self.sent.get(uuid) == Some(&hash(line))) {
+            Some(uuid) => *self.handled.entry(uuid).or_default() += 1,
+            None => self.fault(format!(
+                "a handler got what was never sent: {}…",
+                String::from_utf8_lossy(&line[..line.len().min(200)])
+            )),
+        }
+    }
+
+    pub(crate) fn fault(&mut self, fault: String) {
+        self.faults.push(fault);
+    }
+}
+
+/// It stands at the end, as the fake writes it.
+pub(crate) fn uuid_of(body: &[u8]) -> Option<String> {
+    let end = body.strip_suffix(b"\"}")?;
+    let start = end.iter().rposition(|byte| *byte == b'"')? + 1;
+    String::from_utf8(end[start..].to_vec()).ok()
+}
+
+/// JSON as one line: without the white space between its tokens.
+fn without_spaces(json: &[u8]) -> Vec<u8> {
+    let (mut in_string, mut escaped) = (false, false);
+    let mut line = Vec::with_capacity(json.len());
+    for byte in json {
+        if in_string || !byte.is_ascii_whitespace() {
+            line.push(*byte);
+        }
+        in_string ^= *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+    }
+    line
+}
+
+fn hash(line: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smartshape_webhook::EventKind;
+
+    #[test]
+    fn handled_is_what_was_sent_to_the_last_byte() {
+        let (event, mut pages) = (EventPayload::sample(EventKind::FileUploaded), Pages::default());
+        pages.will_send(&event);
+        let mut line = without_spaces(&event.to_body());
+        pages.printed(&line);
+        assert_eq!((pages.torn, pages.handled.len()), (1, 0));
+        line.push(b'\n');
+        pages.printed(&line);
+        assert_eq!((pages.handled[event.uuid()], pages.faults.len()), (1, 0));
+        line[10] ^= 1;
+        pages.printed(&line);
+        assert_eq!(pages.faults.len(), 1);
+    }
+
+    #[test]
+    fn spaces_within_strings_stay() {
+        assert_eq!(without_spaces(br#"{ "a" : [1, "b \" c\\" , " d "]}"#), br#"{"a":[1,"b \" c\\"," d "]}"#);
+    }
+}

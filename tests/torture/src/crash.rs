@@ -1,0 +1,230 @@
+//! Servers under load are killed at random moments, and started again on the same data.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::book::Book;
+use crate::ledger::{self, Tally};
+use crate::load::Load;
+use crate::random::Random;
+use crate::server::{PATIENCE, Server};
+use crate::store::Store;
+use crate::{Fault, caller, say};
+
+/// How long a backlog may take without any progress.
+const STUCK: Duration = Duration::from_secs(30);
+
+pub(crate) struct Plan<'a> {
+    pub(crate) binary: &'a Path,
+    pub(crate) rounds: usize,
+    pub(crate) seed: u64,
+    /// Whether our caller can crash the database.
+    pub(crate) database_crashes: bool,
+}
+
+#[derive(Default)]
+struct Kills {
+    servers: usize,
+    /// Of those, while requests were open.
+    under_requests: usize,
+    databases: usize,
+    leases_ended: usize,
+}
+
+/// A server, started and killed again and again.
+struct Subject<'a> {
+    plan: &'a Plan<'a>,
+    place: String,
+    book: Arc<Book>,
+    url: watch::Sender<Option<String>>,
+    random: Random,
+    /// How long it lives, in milliseconds.
+    life: (usize, usize),
+    kills: Kills,
+}
+
+pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
+    let (book, begun) = (Arc::new(Book::default()), Instant::now());
+    // The tables must be there before they can be watched.
+    let mut first = Server::start(plan.binary, &store.place(), &book)?;
+    first.url().await?;
+    store.audit().await?;
+    first.kill().await?;
+
+    let mut random = Random::new(plan.seed);
+    let on_server = matches!(store, Store::Server { .. });
+    // A server's clients need some time to log in, each of their connections.
+    let life = if on_server { (100, 800) } else { (50, 450) };
+    let mut subject = Subject::new(plan, store, &book, random.fork(), life);
+    let mut second = Subject::new(plan, store, &book, random.fork(), (200, 2000));
+    let targets = if on_server {
+        vec![subject.url.subscribe(), second.url.subscribe()]
+    } else {
+        vec![subject.url.subscribe()]
+    };
+    let load = Load::start(&targets, &book, &mut random);
+    let ended = AtomicBool::new(false);
+    let rounds = async {
+        let outcome = subject.rounds(store).await;
+        ended.store(true, Ordering::Relaxed);
+        outcome
+    };
+    if on_server {
+        // A receiver with a worker of its own, killed at moments of its own.
+        let others = async {
+            while !ended.load(Ordering::Relaxed) {
+                second.round().await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(rounds, others)?;
+    } else {
+        rounds.await?;
+    }
+
+    let mut last = Server::start(plan.binary, &store.place(), &book)?;
+    subject.url.send_replace(Some(last.url().await?));
+    load.finish(PATIENCE).await?;
+    if on_server {
+        // Leases of the killed last for a minute, unless the store's time passes faster.
+        last.kill().await?;
+        store.end_leases().await?;
+        last = Server::start(plan.binary, &store.place(), &book)?;
+        last.url().await?;
+    }
+    work_off(store).await?;
+    let (events, changes, damage) = (store.events().await?, store.changes().await?, store.damage().await?);
+    last.stop().await?;
+
+    let (tally, mut faults) = ledger::check(&book.pages(), &events, &changes);
+    faults.extend(damage.map(|text| format!("the file is damaged: {text}")));
+    report(plan, &subject.kills, &second.kills, &book, &tally, begun.elapsed())?;
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let shown: String = faults.iter().take(20).map(|fault| format!("\n  {fault}")).collect();
+    Err(format!("the ledger does not add up, {} faults:{shown}", faults.len()).into())
+}
+
+impl<'a> Subject<'a> {
+    fn new(
+        plan: &'a Plan<'a>,
+        store: &Store,
+        book: &Arc<Book>,
+        random: Random,
+        life: (usize, usize),
+    ) -> Self {
+        let (place, book, url) = (store.place(), Arc::clone(book), watch::Sender::new(None));
+        Self { plan, place, book, url, random, life, kills: Kills::default() }
+    }
+
+    async fn rounds(&mut self, store: &Store) -> Result<(), Fault> {
+        let step = self.plan.rounds.div_ceil(10).max(10);
+        for round in 1..=self.plan.rounds {
+            if self.plan.database_crashes && self.random.once_in(6) {
+                let crash_after = self.random.milliseconds(0, 400);
+                let crash = async {
+                    sleep(crash_after).await;
+                    caller::restart_database().await
+                };
+                tokio::try_join!(self.round(), crash)?;
+                self.kills.databases += 1;
+            } else if matches!(store, Store::Server { .. }) && self.random.once_in(8) {
+                // Also those of the living: what they then record must not count.
+                self.round().await?;
+                store.end_leases().await?;
+                self.kills.leases_ended += 1;
+            } else {
+                self.round().await?;
+            }
+            if round % step == 0 {
+                let (sent, acknowledged) = {
+                    let pages = self.book.pages();
+                    (pages.sent(), pages.acknowledged.len())
+                };
+                say(&format!("  round {round}: {sent} events sent, {acknowledged} acknowledged"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the server, and kills it after its time.
+    async fn round(&mut self) -> Result<(), Fault> {
+        let (from, to) = self.life;
+        let mut server = Server::start(self.plan.binary, &self.place, &self.book)?;
+        if self.random.once_in(8) {
+            // While it starts, or just after.
+            sleep(self.random.milliseconds(0, 80)).await;
+        } else {
+            self.url.send_replace(Some(server.url().await?));
+            sleep(self.random.milliseconds(from, to)).await;
+        }
+        let open = self.book.pages().open;
+        self.kills.servers += 1;
+        self.kills.under_requests += usize::from(open > 0 && self.url.borrow().is_some());
+        server.kill().await?;
+        self.url.send_replace(None);
+        Ok(())
+    }
+}
+
+/// Waits until nothing is left to do.
+async fn work_off(store: &Store) -> Result<(), Fault> {
+    let mut left = store.unfinished().await?;
+    while left > 0 {
+        let progress = async {
+            loop {
+                sleep(Duration::from_millis(50)).await;
+                let now = store.unfinished().await?;
+                if now < left {
+                    return Ok::<_, Fault>(now);
+                }
+            }
+        };
+        left = timeout(STUCK, progress).await.map_err(|_| format!("{left} events are not worked off"))??;
+    }
+    Ok(())
+}
+
+fn report(
+    plan: &Plan<'_>,
+    kills: &Kills,
+    second: &Kills,
+    book: &Book,
+    tally: &Tally,
+    took: Duration,
+) -> Result<(), Fault> {
+    let pages = book.pages();
+    let Tally { attempts, again, dead } = tally;
+    say(&format!(
+        "  {} rounds in {} s: {} servers killed, {} of them while requests were open",
+        plan.rounds,
+        took.as_secs(),
+        kills.servers + second.servers,
+        kills.under_requests + second.under_requests
+    ))?;
+    if kills.databases + kills.leases_ended > 0 {
+        say(&format!(
+            "  the database was killed {} times; in {} rounds all leases ran out",
+            kills.databases, kills.leases_ended
+        ))?;
+    }
+    say(&format!(
+        "  {} events sent in {} requests (of those, {} duplicates on purpose), {} acknowledged",
+        pages.sent(),
+        pages.requests,
+        pages.duplicates,
+        pages.acknowledged.len()
+    ))?;
+    say(&format!(
+        "  {attempts} attempts, {again} of them after a lost lease; {} handled lines, {} cut by a kill",
+        pages.handled.values().sum::<usize>(),
+        pages.torn
+    ))?;
+    say(&format!("  {dead} dead letters, each after three kills while it was handled"))
+}

@@ -1,0 +1,157 @@
+//! Kills the durable mode's processes at random moments, and looks whether its promises hold.
+//!
+//! `cargo xtask torture` builds and calls it.
+
+mod book;
+mod caller;
+mod crash;
+mod ledger;
+mod load;
+mod random;
+mod server;
+mod store;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crash::Plan;
+use random::Random;
+use store::Store;
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+const USAGE: &str = "\
+Usage: torture SERVER ROUNDS [sqlite|postgres] [seed=N] [database-crashes]
+
+SERVER is the binary example-axum. DATABASE_URL names a PostgreSQL server.
+`cargo xtask torture` provides all of it.";
+
+struct Settings {
+    binary: PathBuf,
+    rounds: usize,
+    engines: Vec<Engine>,
+    seed: u64,
+    database_crashes: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Some(settings) = Settings::read(std::env::args().skip(1)) else {
+        let _ = writeln!(std::io::stderr(), "{USAGE}");
+        return ExitCode::from(2);
+    };
+    // Whatever ends this future, the servers are killed with it.
+    let outcome = tokio::select! {
+        outcome = run(&settings) => outcome,
+        () = interrupted() => Err("interrupted".into()),
+    };
+    let Err(fault) = outcome else { return ExitCode::SUCCESS };
+    let _ = say(&format!("FAILED (seed={}): {fault}", settings.seed));
+    ExitCode::FAILURE
+}
+
+async fn run(settings: &Settings) -> Result<(), Fault> {
+    for engine in &settings.engines {
+        let plan = Plan {
+            binary: &settings.binary,
+            rounds: settings.rounds,
+            seed: settings.seed,
+            database_crashes: settings.database_crashes && *engine == Engine::Postgres,
+        };
+        let folder = Folder::new()?;
+        let outcome = torture(*engine, &plan, &folder.0).await;
+        if outcome.is_err() && *engine == Engine::Sqlite {
+            let _ = say(&format!("  the inbox is left in {}", folder.keep().display()));
+        }
+        outcome?;
+    }
+    Ok(())
+}
+
+async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), Fault> {
+    let (name, store) = match engine {
+        Engine::Sqlite => ("SQLite", Store::File(folder.join("inbox.db"))),
+        Engine::Postgres => {
+            let base = std::env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
+            let schema = format!("torture_{}", std::process::id());
+            ("PostgreSQL", Store::on_server(&base, &schema).await?)
+        }
+    };
+    say(&format!("{name}: {} rounds of kills under load, seed={}", plan.rounds, plan.seed))?;
+    let outcome = crash::run(plan, &store).await;
+    let removed = store.remove().await;
+    outcome.and(removed)?;
+    say("  ok: nothing acknowledged was lost, nothing was completed twice or begun again after that")
+}
+
+impl Settings {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut settings = Self {
+            binary: arguments.next()?.into(),
+            rounds: arguments.next()?.parse().ok()?,
+            engines: vec![Engine::Sqlite, Engine::Postgres],
+            seed: Random::seed(),
+            database_crashes: false,
+        };
+        for argument in arguments {
+            match argument.as_str() {
+                "sqlite" => settings.engines = vec![Engine::Sqlite],
+                "postgres" => settings.engines = vec![Engine::Postgres],
+                "database-crashes" => settings.database_crashes = true,
+                other => settings.seed = other.strip_prefix("seed=")?.parse().ok()?,
+            }
+        }
+        Some(settings)
+    }
+}
+
+/// A folder that is deleted at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, Fault> {
+        let folder = std::env::temp_dir().join(format!("smartshape-torture-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self(folder))
+    }
+
+    fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Tells people. An error means that nobody reads it any more, and then it is time to end.
+fn say(text: &str) -> Result<(), Fault> {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{text}")?;
+    Ok(output.flush()?)
+}
+
+async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

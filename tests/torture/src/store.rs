@@ -1,0 +1,186 @@
+//! The store below the inbox, looked at directly.
+//!
+//! Triggers write down every change of an event's state, within the transaction that makes it. So the
+//! order of what happened is the store's own, and no clock's.
+
+use std::path::{Path, PathBuf};
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+
+use crate::Fault;
+
+const FILE_AUDIT: &str = "
+CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL, key BLOB NOT NULL, old INTEGER,
+    new INTEGER NOT NULL, fence INTEGER NOT NULL, attempts INTEGER NOT NULL);
+CREATE TRIGGER audit_insert AFTER INSERT ON events BEGIN
+    INSERT INTO audit (seq, key, new, fence, attempts) VALUES (NEW.seq, NEW.key, NEW.state, NEW.fence, NEW.attempts);
+END;
+CREATE TRIGGER audit_update AFTER UPDATE OF state, fence ON events BEGIN
+    INSERT INTO audit (seq, key, old, new, fence, attempts)
+        VALUES (NEW.seq, NEW.key, OLD.state, NEW.state, NEW.fence, NEW.attempts);
+END;";
+
+const SERVER_AUDIT: &str = "
+CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, seq bigint NOT NULL, key bytea NOT NULL,
+    old bigint, new bigint NOT NULL, fence bigint NOT NULL, attempts bigint NOT NULL);
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO audit (seq, key, old, new, fence, attempts)
+        VALUES (NEW.seq, NEW.key, CASE WHEN TG_OP = 'UPDATE' THEN OLD.state END, NEW.state, NEW.fence, NEW.attempts);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_insert AFTER INSERT ON smartshape_inbox_events FOR EACH ROW EXECUTE FUNCTION audit();
+CREATE TRIGGER audit_update AFTER UPDATE OF state, fence ON smartshape_inbox_events FOR EACH ROW EXECUTE FUNCTION audit();";
+
+pub(crate) enum Store {
+    File(PathBuf),
+    Server {
+        /// Holds a password.
+        base: String,
+        schema: String,
+    },
+}
+
+/// A change that the store made; `old` is missing where the event arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) seq: i64,
+    pub(crate) key: Vec<u8>,
+    pub(crate) old: Option<i64>,
+    pub(crate) new: i64,
+    pub(crate) fence: i64,
+    pub(crate) attempts: i64,
+}
+
+/// An event as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) seq: i64,
+    pub(crate) key: Vec<u8>,
+    pub(crate) uuid: String,
+    pub(crate) state: i64,
+    pub(crate) lost: i64,
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+/// The same statement for either store; `events` and `bodies` stand for the names of the tables.
+macro_rules! fetch {
+    ($store:expr, $how:ident, $sql:expr) => {
+        match $store {
+            Self::File(path) => {
+                let mut connection = connect(path).await?;
+                let rows = sqlx::query_as($sql).$how(&mut connection).await?;
+                connection.close().await?;
+                rows
+            }
+            Self::Server { .. } => {
+                let mut connection = PgConnection::connect(&$store.place()).await?;
+                let sql = $sql
+                    .replace("events", "smartshape_inbox_events")
+                    .replace("bodies", "smartshape_inbox_bodies");
+                let rows = sqlx::query_as(AssertSqlSafe(sql)).$how(&mut connection).await?;
+                connection.close().await?;
+                rows
+            }
+        }
+    };
+}
+
+impl Store {
+    /// A schema of its own on a server.
+    pub(crate) async fn on_server(base: &str, schema: &str) -> Result<Self, Fault> {
+        let mut connection = PgConnection::connect(base).await?;
+        let sql = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+        Ok(Self::Server { base: base.to_owned(), schema: schema.to_owned() })
+    }
+
+    /// What `INBOX` is set to.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::File(path) => path.to_string_lossy().into_owned(),
+            Self::Server { base, schema } => {
+                let sign = if base.contains('?') { '&' } else { '?' };
+                format!("{base}{sign}options=-csearch_path%3D{schema}")
+            }
+        }
+    }
+
+    /// From now on every change is written down. The tables must be there.
+    pub(crate) async fn audit(&self) -> Result<(), Fault> {
+        match self {
+            Self::File(path) => {
+                let mut connection = connect(path).await?;
+                sqlx::raw_sql(FILE_AUDIT).execute(&mut connection).await?;
+                connection.close().await?;
+            }
+            Self::Server { .. } => self.execute(SERVER_AUDIT).await?,
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn changes(&self) -> Result<Vec<Change>, Fault> {
+        let rows: Vec<(i64, Vec<u8>, Option<i64>, i64, i64, i64)> =
+            fetch!(self, fetch_all, "SELECT seq, key, old, new, fence, attempts FROM audit ORDER BY id");
+        let change = |(seq, key, old, new, fence, attempts)| Change { seq, key, old, new, fence, attempts };
+        Ok(rows.into_iter().map(change).collect())
+    }
+
+    /// Bodies come with events that are not completed only.
+    pub(crate) async fn events(&self) -> Result<Vec<Event>, Fault> {
+        let rows: Vec<(i64, Vec<u8>, String, i64, i64, Option<Vec<u8>>)> = fetch!(
+            self,
+            fetch_all,
+            "SELECT e.seq, e.key, e.uuid, CAST(e.state AS bigint), CAST(e.lost AS bigint), b.body \
+             FROM events e LEFT JOIN bodies b ON b.seq = e.seq AND e.state <> 2 ORDER BY e.seq"
+        );
+        let event = |(seq, key, uuid, state, lost, body)| Event { seq, key, uuid, state, lost, body };
+        Ok(rows.into_iter().map(event).collect())
+    }
+
+    /// How many events wait or are at work.
+    pub(crate) async fn unfinished(&self) -> Result<i64, Fault> {
+        let (count,): (i64,) = fetch!(self, fetch_one, "SELECT count(*) FROM events WHERE state <= 1");
+        Ok(count)
+    }
+
+    /// Lets all leases run out, as time would. A file's worker does so at its start.
+    pub(crate) async fn end_leases(&self) -> Result<(), Fault> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Server { .. } => {
+                self.execute("UPDATE smartshape_inbox_events SET due = now() WHERE state = 1").await
+            }
+        }
+    }
+
+    /// What SQLite finds wrong with its file; nothing about a server's.
+    pub(crate) async fn damage(&self) -> Result<Option<String>, Fault> {
+        let Self::File(path) = self else { return Ok(None) };
+        let mut connection = connect(path).await?;
+        let found: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok((found != "ok").then_some(found))
+    }
+
+    pub(crate) async fn remove(self) -> Result<(), Fault> {
+        if let Self::Server { schema, .. } = &self {
+            self.execute(format!("DROP SCHEMA {schema} CASCADE")).await?;
+        }
+        Ok(())
+    }
+
+    async fn execute(&self, sql: impl Into<String>) -> Result<(), Fault> {
+        let mut connection = PgConnection::connect(&self.place()).await?;
+        sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
+    }
+}
+
+/// Only while the server has the file open: the last one to close it would tidy it up.
+async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    use sqlx::sqlite::SqliteConnectOptions;
+    let options = SqliteConnectOptions::new().filename(path).busy_timeout(std::time::Duration::from_secs(30));
+    SqliteConnection::connect_with(&options).await
+}

@@ -1,0 +1,131 @@
+//! Builds and calls `torture`, with all that it needs, and crashes the database when it asks for that.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::postgres::{self, Provided};
+use crate::{Outcome, cargo, tools};
+
+const ROUNDS: &str = "300";
+
+/// `words` are the number of rounds, an engine and `seed=N`, each or none of them.
+pub(crate) fn run(words: &[&str]) -> Outcome {
+    let (mut rounds, mut others) = (ROUNDS, Vec::new());
+    for word in words {
+        match *word {
+            "sqlite" | "postgres" => others.push(*word),
+            _ if word.starts_with("seed=") => others.push(*word),
+            _ if word.parse::<u32>().is_ok() => rounds = word,
+            _ => {
+                return Err(format!("{word:?} is no number of rounds, sqlite, postgres, or seed=N").into());
+            }
+        }
+    }
+    println!("Building the example server and what kills it (the first time takes a while) …");
+    cargo::build_binaries(&["example-axum", "torture"])?;
+    let mut postgres = if others.contains(&"sqlite") {
+        None
+    } else {
+        Some(postgres::provide().map_err(|reason| format!("no PostgreSQL: {reason}"))?)
+    };
+    let strace = tools::strace();
+    if let Err(reason) = &strace {
+        println!("No system calls are traced, because {reason}");
+    }
+    call(rounds, &others, postgres.as_mut(), strace.as_deref().ok())
+}
+
+/// Calls `torture`, which was built before.
+pub(crate) fn call(
+    rounds: &str,
+    others: &[&str],
+    mut postgres: Option<&mut Provided>,
+    strace: Option<&Path>,
+) -> Outcome {
+    let mut command = Command::new(cargo::binary("torture"));
+    command.arg(cargo::binary("example-axum")).arg(rounds).args(others);
+    command.env_remove("STRACE").envs(strace.map(|path| ("STRACE", path)));
+    match postgres.as_deref() {
+        Some(server) => {
+            command.env("DATABASE_URL", server.url());
+            if server.can_crash() {
+                command.arg("database-crashes");
+            } else {
+                println!("The database of DATABASE_URL is not killed.");
+            }
+        }
+        None if others.is_empty() => {
+            command.arg("sqlite");
+        }
+        None => {}
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let served = serve(child.stdin.take(), child.stdout.take(), |request| match postgres.as_deref_mut() {
+        Some(server) => server.fulfil(request),
+        None => Err("there is no database".into()),
+    });
+    let status = child.wait()?;
+    served?;
+    if status.success() { Ok(()) } else { Err("the torture test failed; see above".into()) }
+}
+
+/// Shows what the program prints. A line that begins with `!` is a request.
+fn serve(
+    input: Option<impl std::io::Write>,
+    output: Option<impl std::io::Read>,
+    mut fulfil: impl FnMut(&str) -> Result<String, String>,
+) -> Result<(), Box<dyn Error>> {
+    let (Some(mut input), Some(output)) = (input, output) else { return Err("no pipes".into()) };
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        let Some(request) = line.strip_prefix('!') else {
+            println!("{line}");
+            continue;
+        };
+        let answer = match fulfil(request) {
+            Ok(answer) => format!("ok {answer}"),
+            Err(reason) => format!("failed: {reason}"),
+        };
+        // It has ended, when nobody wants to know; its status says why.
+        let _ = writeln!(input, "{answer}");
+    }
+    Ok(())
+}
+
+impl Provided {
+    /// Whether the server is ours, to do with as we like.
+    fn can_crash(&self) -> bool {
+        match self {
+            Self::Given(_) => false,
+            #[cfg(unix)]
+            Self::Started(_) => true,
+        }
+    }
+
+    fn fulfil(&mut self, request: &str) -> Result<String, String> {
+        match (self, request) {
+            #[cfg(unix)]
+            (Self::Started(server), "restart-database") => server.restart().map(|()| String::new()),
+            _ => Err(format!("cannot {request}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::serve;
+
+    #[test]
+    fn requests_are_answered_in_their_order() {
+        let printed = b"round 1\n!restart-database\n!fly\n";
+        let mut answers = Vec::new();
+        let fulfil = |request: &str| match request {
+            "restart-database" => Ok("done".to_owned()),
+            other => Err(format!("cannot {other}")),
+        };
+        serve(Some(&mut answers), Some(printed.as_slice()), fulfil).unwrap();
+        assert_eq!(String::from_utf8(answers).unwrap(), "ok done\nfailed: cannot fly\n");
+    }
+}
