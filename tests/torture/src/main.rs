@@ -10,6 +10,7 @@ mod load;
 mod random;
 mod server;
 mod store;
+mod trace;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -90,7 +91,16 @@ async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), F
     let outcome = crash::run(plan, &store).await;
     let removed = store.remove().await;
     outcome.and(removed)?;
-    say("  ok: nothing acknowledged was lost, nothing was completed twice or begun again after that")
+    say("  ok: nothing acknowledged was lost, nothing was completed twice or begun again after that")?;
+    let Some(strace) = std::env::var_os("STRACE") else {
+        return say(&format!("{name}: skipped what traces system calls, since STRACE names no strace"));
+    };
+    if engine == Engine::Sqlite {
+        say(&format!("{name}: what a loss of power would leave, seed={}", plan.seed))?;
+        trace::run(plan.binary, Path::new(&strace), folder, 2 * plan.rounds, plan.seed).await?;
+        say("  ok: each answer came after its sync, and each disk had all that was acknowledged by then")?;
+    }
+    Ok(())
 }
 
 impl Settings {

@@ -1,0 +1,261 @@
+//! A disk that lies: what was not synced may be lost, wholly or in part.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::strace::Call;
+use crate::Fault;
+use crate::random::Random;
+
+const SECTOR: usize = 512;
+
+/// The files of one folder, with what is on the disk for certain and what is not.
+pub(super) struct Disk {
+    folder: PathBuf,
+    files: Vec<File>,
+    names: BTreeMap<String, usize>,
+    names_synced: BTreeMap<String, usize>,
+    /// Names that appeared, or went; a folder keeps their order.
+    names_unsynced: Vec<(String, Option<usize>, usize)>,
+}
+
+#[derive(Default)]
+struct File {
+    synced: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+struct Change {
+    what: What,
+    /// When the call was over that made it.
+    ended: usize,
+}
+
+enum What {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+/// How much of what was not synced a loss of power leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    Some,
+    Everything,
+}
+
+impl Disk {
+    /// An empty folder.
+    pub(super) fn of(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            names_synced: BTreeMap::new(),
+            names_unsynced: Vec::new(),
+        }
+    }
+
+    /// What the call may have done as soon as it has begun.
+    pub(super) fn begin(&mut self, call: &Call) {
+        match call.name.as_str() {
+            "openat" | "open" | "creat" => self.open(call),
+            "pwrite64" => {
+                let data = call.data[..usize::try_from(call.result).unwrap_or(0)].to_vec();
+                self.change(&call.file, What::Write(call.last_number(), data), call.ended);
+            }
+            "ftruncate" => self.change(&call.file, What::Length(call.last_number()), call.ended),
+            "unlink" | "unlinkat" => {
+                if let Some(name) = self.name(&String::from_utf8_lossy(&call.data)) {
+                    self.names.remove(&name);
+                    self.names_unsynced.push((name, None, call.ended));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What is certain once the call is over.
+    pub(super) fn end(&mut self, call: &Call) {
+        if !matches!(call.name.as_str(), "fsync" | "fdatasync") {
+            return;
+        }
+        if Path::new(&call.file) == self.folder {
+            let covered = self.names_unsynced.iter().take_while(|(_, _, ended)| *ended < call.began).count();
+            for (name, file, _) in self.names_unsynced.drain(..covered) {
+                rename(&mut self.names_synced, name, file);
+            }
+        } else if let Some(file) = self.file(&call.file) {
+            let file = &mut self.files[file];
+            let (covered, rest) =
+                std::mem::take(&mut file.unsynced).into_iter().partition(|change| change.ended < call.began);
+            file.unsynced = rest;
+            let covered: Vec<Change> = covered;
+            for change in &covered {
+                change.what.apply(&mut file.synced, usize::MAX);
+            }
+        }
+    }
+
+    /// Names whose file is there, but would not be found again.
+    pub(super) fn unsynced_names(&self) -> Vec<&str> {
+        let lost = self.names.iter().filter(|(name, file)| self.names_synced.get(*name) != Some(file));
+        lost.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Writes the files, as a loss of power would leave them, to another folder.
+    pub(super) fn rebuild(&self, folder: &Path, left: Left, random: &mut Random) -> Result<(), Fault> {
+        let mut names = self.names_synced.clone();
+        let kept = match left {
+            Left::Nothing => 0,
+            Left::Some => random.below(self.names_unsynced.len() + 1),
+            Left::Everything => self.names_unsynced.len(),
+        };
+        for (name, file, _) in &self.names_unsynced[..kept] {
+            rename(&mut names, name.clone(), *file);
+        }
+        std::fs::create_dir_all(folder)?;
+        for (name, file) in names {
+            // SQLite builds this one anew, and the others hold nothing.
+            if !name.ends_with("-shm") && !name.ends_with("-reserve") && !name.ends_with("-worker") {
+                std::fs::write(folder.join(name), self.files[file].after_loss(left, random))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, call: &Call) {
+        let Some(name) = self.name(&String::from_utf8_lossy(&call.data)) else { return };
+        if let Some(file) = self.names.get(&name) {
+            if call.arguments.contains("O_TRUNC") || call.name == "creat" {
+                let change = Change { what: What::Length(0), ended: call.ended };
+                self.files[*file].unsynced.push(change);
+            }
+            return;
+        }
+        if call.arguments.contains("O_CREAT") || call.name == "creat" {
+            self.names.insert(name.clone(), self.files.len());
+            self.names_unsynced.push((name, Some(self.files.len()), call.ended));
+            self.files.push(File::default());
+        }
+    }
+
+    fn change(&mut self, path: &str, what: What, ended: usize) {
+        if let Some(file) = self.file(path) {
+            self.files[file].unsynced.push(Change { what, ended });
+        }
+    }
+
+    fn file(&self, path: &str) -> Option<usize> {
+        self.names.get(&self.name(path)?).copied()
+    }
+
+    fn name(&self, path: &str) -> Option<String> {
+        let name = Path::new(path).strip_prefix(&self.folder).ok()?.to_str()?;
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+}
+
+fn rename(names: &mut BTreeMap<String, usize>, name: String, file: Option<usize>) {
+    match file {
+        Some(file) => names.insert(name, file),
+        None => names.remove(&name),
+    };
+}
+
+impl File {
+    fn after_loss(&self, left: Left, random: &mut Random) -> Vec<u8> {
+        let mut bytes = self.synced.clone();
+        // Mostly lost, or mostly kept, or half of it.
+        let share = 1 + random.below(9);
+        for change in &self.unsynced {
+            match left {
+                Left::Nothing => {}
+                Left::Everything => change.what.apply(&mut bytes, usize::MAX),
+                Left::Some if random.below(10) >= share => {}
+                Left::Some => {
+                    let torn = random.once_in(4);
+                    let sectors = if torn { random.below(8) } else { usize::MAX / SECTOR };
+                    change.what.apply(&mut bytes, sectors * SECTOR);
+                }
+            }
+        }
+        bytes
+    }
+}
+
+impl What {
+    /// A write's first `limit` bytes.
+    fn apply(&self, bytes: &mut Vec<u8>, limit: usize) {
+        match self {
+            Self::Write(offset, data) => {
+                let data = &data[..data.len().min(limit)];
+                if data.is_empty() {
+                    return;
+                }
+                let end = offset + data.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[*offset..end].copy_from_slice(data);
+            }
+            Self::Length(length) => bytes.resize(*length, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(name: &str, file: &str, data: &[u8], arguments: &str, time: usize) -> Call {
+        Call {
+            name: name.into(),
+            file: file.into(),
+            data: data.to_vec(),
+            arguments: arguments.into(),
+            result: data.len() as i64,
+            began: time,
+            ended: time,
+            ..Call::default()
+        }
+    }
+
+    fn left(calls: &[Call], left: Left) -> BTreeMap<String, Vec<u8>> {
+        let mut disk = Disk::of(Path::new("/inbox"));
+        for call in calls {
+            disk.begin(call);
+            disk.end(call);
+        }
+        let folder = std::env::temp_dir().join(format!("torture-disk-{}", Random::seed()));
+        disk.rebuild(&folder, left, &mut Random::new(1)).unwrap();
+        let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap());
+        let files = files
+            .map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap()))
+            .collect();
+        std::fs::remove_dir_all(folder).unwrap();
+        files
+    }
+
+    #[test]
+    fn only_what_was_synced_is_left() {
+        let mut calls = vec![
+            call("openat", "", b"/inbox/a", "O_RDWR|O_CREAT", 1),
+            call("pwrite64", "/inbox/a", b"one", ", 3, 0", 2),
+            call("fdatasync", "/inbox/a", b"", "", 3),
+            call("pwrite64", "/inbox/a", b"two", ", 3, 3", 4),
+        ];
+        // The file, but not its name.
+        assert!(left(&calls, Left::Nothing).is_empty());
+        assert_eq!(left(&calls, Left::Everything)["a"], b"onetwo");
+        calls.push(call("fsync", "/inbox", b"", "", 5));
+        assert_eq!(left(&calls, Left::Nothing)["a"], b"one");
+        // A sync that began before the write was over does not cover it.
+        calls.push(Call { began: 4, ..call("fsync", "/inbox/a", b"", "", 6) });
+        assert_eq!(left(&calls, Left::Nothing)["a"], b"one");
+        calls.push(call("fsync", "/inbox/a", b"", "", 7));
+        calls.push(call("unlink", "", b"/inbox/a", "", 8));
+        assert_eq!(left(&calls, Left::Nothing)["a"], b"onetwo");
+        assert!(left(&calls, Left::Everything).is_empty());
+    }
+}

@@ -1,0 +1,61 @@
+//! Whether the write-ahead log was synced before each answer.
+
+use std::collections::HashMap;
+
+use super::strace::Call;
+
+const FILE_HEADER: usize = 32;
+const FRAME_HEADER: usize = 24;
+
+/// A success answer, with the uuid of the event that it is for.
+pub(super) struct Answer {
+    pub(super) uuid: String,
+    pub(super) began: usize,
+}
+
+/// For each answer: of the transaction that first wrote its event, the last write must have been over
+/// when a sync of the log began that ended before the answer.
+pub(super) fn check(calls: &[Call], answers: &[Answer]) -> Vec<String> {
+    let log = |call: &&Call| call.file.ends_with("/inbox.db-wal");
+    let writes: Vec<&Call> = calls.iter().filter(log).filter(|call| call.name == "pwrite64").collect();
+    let syncs: Vec<&Call> =
+        calls.iter().filter(log).filter(|call| matches!(call.name.as_str(), "fsync" | "fdatasync")).collect();
+    let mut first = HashMap::new();
+    for (number, write) in writes.iter().enumerate() {
+        for uuid in uuids(&write.data) {
+            first.entry(uuid).or_insert(number);
+        }
+    }
+    let check = |answer: &Answer| {
+        let Answer { uuid, began } = answer;
+        let Some(first) = first.get(uuid.as_bytes()) else {
+            return Some(format!("{uuid} was acknowledged, and never written to the log"));
+        };
+        // The frame's header stands before the page.
+        let commit = commit(&writes[first.saturating_sub(1)..])?;
+        let synced = syncs.iter().any(|sync| sync.began > commit.ended && sync.ended < *began);
+        (!synced).then(|| format!("{uuid} was acknowledged before the log was synced"))
+    };
+    answers.iter().filter_map(check).collect()
+}
+
+/// The last write of the first transaction there: a page, whose header names the new size of the file.
+fn commit<'a>(writes: &[&'a Call]) -> Option<&'a Call> {
+    let page = |header: &Call| writes.iter().find(|write| is_page_of(write, header)).copied();
+    writes.iter().filter(|write| is_header(write) && write.data[4..8] != [0; 4]).find_map(|one| page(one))
+}
+
+fn is_header(write: &Call) -> bool {
+    write.data.len() == FRAME_HEADER && write.last_number() >= FILE_HEADER
+}
+
+fn is_page_of(write: &Call, header: &Call) -> bool {
+    write.last_number() == header.last_number() + FRAME_HEADER && write.began >= header.ended
+}
+
+/// What looks like one.
+fn uuids(page: &[u8]) -> impl Iterator<Item = &[u8]> {
+    page.windows(36).filter(|text| {
+        [8, 13, 18, 23].iter().all(|dash| text[*dash] == b'-') && text[..8].iter().all(u8::is_ascii_hexdigit)
+    })
+}

@@ -1,0 +1,120 @@
+//! Reads what `strace -f -y -xx` writes.
+
+use std::collections::HashMap;
+use std::io::BufRead;
+
+use crate::Fault;
+
+/// A system call. Lines of the trace are its clock: it began at one and was over at another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) name: String,
+    pub(super) process: u32,
+    /// What its file descriptor stands for.
+    pub(super) file: String,
+    /// The text or data that it passes, its parts put together.
+    pub(super) data: Vec<u8>,
+    /// Arguments as they are written, without text and data.
+    pub(super) arguments: String,
+    pub(super) result: i64,
+    pub(super) began: usize,
+    pub(super) ended: usize,
+}
+
+/// The calls that succeeded, in the order of their end.
+pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Fault> {
+    let (mut calls, mut begun) = (Vec::new(), HashMap::new());
+    for (number, line) in trace.lines().enumerate() {
+        let line = line?;
+        let Some((process, rest)) = line.split_once(' ') else { continue };
+        let (process, rest) = (process.parse::<u32>()?, rest.trim_start());
+        if rest.starts_with(['-', '+']) {
+            // Signals, and the ends of processes.
+        } else if let Some(begin) = rest.strip_suffix(" <unfinished ...>") {
+            begun.insert(process, (number, begin.to_owned()));
+        } else if let Some(resumed) = rest.strip_prefix("<... ") {
+            let (began, begin) = begun.remove(&process).ok_or("a call was resumed that never began")?;
+            let end = resumed.split_once(" resumed>").ok_or("a line that cannot be read")?.1;
+            calls.extend(call(&(begin + end), process, began, number)?);
+        } else {
+            calls.extend(call(rest, process, number, number)?);
+        }
+    }
+    Ok(calls)
+}
+
+fn call(text: &str, process: u32, began: usize, ended: usize) -> Result<Option<Call>, Fault> {
+    let unread = || format!("line {ended} of the trace cannot be read: {}…", &text[..text.len().min(100)]);
+    let (inner, result) = text.rsplit_once(" = ").ok_or_else(unread)?;
+    let (name, inner) = inner.trim_end().split_once('(').ok_or_else(unread)?;
+    let inner = inner.strip_suffix(')').ok_or_else(unread)?;
+    let number: String = result.chars().take_while(|c| c.is_ascii_digit() || *c == '-').collect();
+    let Some(result) = number.parse().ok().filter(|result| *result >= 0) else { return Ok(None) };
+
+    let (mut data, mut arguments, mut file) = (Vec::new(), String::new(), None);
+    let mut rest = inner;
+    while let Some(start) = rest.find(['"', '<']) {
+        let (before, after) = rest.split_at(start);
+        arguments.push_str(before);
+        let (text, is_file) = (&after[1..], after.starts_with('<'));
+        let end = text.find(if is_file { '>' } else { '"' }).ok_or_else(unread)?;
+        if is_file {
+            let shown = String::from_utf8_lossy(&bytes(&text[..end]).ok_or_else(unread)?).into_owned();
+            file.get_or_insert(shown);
+        } else {
+            data.extend(bytes(&text[..end]).ok_or_else(unread)?);
+        }
+        rest = &text[end + 1..];
+        if rest.starts_with("...") {
+            return Err("strace has cut data off".into());
+        }
+    }
+    arguments.push_str(rest);
+    let (name, file) = (name.to_owned(), file.unwrap_or_default());
+    Ok(Some(Call { name, process, file, data, arguments, result, began, ended }))
+}
+
+/// `\x61` and so on; what strace writes by itself, as `@` for an abstract socket, stays.
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let (text, mut bytes) = (text.as_bytes(), Vec::with_capacity(text.len() / 4));
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut at = 0;
+    while at < text.len() {
+        if text[at..].starts_with(b"\\x") {
+            bytes.push(digit(*text.get(at + 2)?)? << 4 | digit(*text.get(at + 3)?)?);
+            at += 4;
+        } else {
+            bytes.push(text[at]);
+            at += 1;
+        }
+    }
+    Some(bytes)
+}
+
+impl Call {
+    /// The last argument, where that is a number: an offset or a length.
+    pub(super) fn last_number(&self) -> usize {
+        self.arguments.rsplit(',').next().and_then(|last| last.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_put_together_from_their_parts() {
+        let trace = r#"7  openat(AT_FDCWD<\x2f>, "\x2f\x61", O_RDWR|O_CREAT, 0644) = 3<\x2f\x61>
+7  pwrite64(3<\x2f\x61>, "\x68\x69", 2, 4096 <unfinished ...>
+8  unlink("\x2f\x62")                      = -1 ENOENT (No such file or directory)
+8  +++ exited with 0 +++
+7  <... pwrite64 resumed>)                 = 2
+"#;
+        let calls = read(trace.as_bytes()).unwrap();
+        assert_eq!(calls.len(), 2);
+        assert_eq!((calls[0].data.as_slice(), calls[0].file.as_str()), (b"/a".as_slice(), "/"));
+        let write = &calls[1];
+        assert_eq!((write.data.as_slice(), write.file.as_str()), (b"hi".as_slice(), "/a"));
+        assert_eq!((write.last_number(), write.began, write.ended, write.result), (4096, 1, 4, 2));
+    }
+}
