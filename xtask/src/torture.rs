@@ -108,6 +108,10 @@ impl Provided {
         match (self, request) {
             #[cfg(unix)]
             (Self::Started(server), "restart-database") => server.restart().map(|()| String::new()),
+            #[cfg(unix)]
+            (Self::Started(server), "database-processes") => {
+                Ok(server.processes().iter().map(|process| format!("{process} ")).collect())
+            }
             _ => Err(format!("cannot {request}")),
         }
     }

@@ -10,6 +10,12 @@ pub(crate) async fn restart_database() -> Result<(), Fault> {
     ask("!restart-database").await.map(drop)
 }
 
+/// The database server's processes.
+pub(crate) async fn database_processes() -> Result<Vec<u32>, Fault> {
+    let answer = ask("!database-processes").await?;
+    Ok(answer.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+}
+
 async fn ask(request: &'static str) -> Result<String, Fault> {
     let answer = tokio::task::spawn_blocking(move || {
         say(request)?;

@@ -88,19 +88,38 @@ async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), F
         }
     };
     say(&format!("{name}: {} rounds of kills under load, seed={}", plan.rounds, plan.seed))?;
-    let outcome = crash::run(plan, &store).await;
-    let removed = store.remove().await;
-    outcome.and(removed)?;
-    say("  ok: nothing acknowledged was lost, nothing was completed twice or begun again after that")?;
-    let Some(strace) = std::env::var_os("STRACE") else {
-        return say(&format!("{name}: skipped what traces system calls, since STRACE names no strace"));
+    let outcome = async {
+        crash::run(plan, &store).await?;
+        say("  ok: nothing acknowledged was lost, nothing was completed twice or begun again after that")?;
+        match std::env::var_os("STRACE") {
+            Some(strace) => trace_calls(plan, &store, Path::new(&strace), folder).await,
+            None => say("  what traces system calls is skipped: STRACE names no strace"),
+        }
     };
-    if engine == Engine::Sqlite {
-        say(&format!("{name}: what a loss of power would leave, seed={}", plan.seed))?;
-        trace::run(plan.binary, Path::new(&strace), folder, 2 * plan.rounds, plan.seed).await?;
-        say("  ok: each answer came after its sync, and each disk had all that was acknowledged by then")?;
+    let outcome = outcome.await;
+    let removed = store.remove().await;
+    outcome.and(removed)
+}
+
+async fn trace_calls(plan: &Plan<'_>, store: &Store, strace: &Path, folder: &Path) -> Result<(), Fault> {
+    let Store::Server { .. } = store else {
+        say(&format!("SQLite: what a loss of power would leave, seed={}", plan.seed))?;
+        trace::run(plan.binary, strace, folder, 2 * plan.rounds, plan.seed).await?;
+        return say(
+            "  ok: each answer came after its sync, and each disk had all that was acknowledged by then",
+        );
+    };
+    if !plan.database_crashes {
+        return say("  what traces system calls is skipped: the server is not ours");
     }
-    Ok(())
+    say("PostgreSQL: the order of its syncs and our answers")?;
+    let processes = caller::database_processes().await?;
+    let place = store.place();
+    if trace::run_on_server(plan.binary, strace, folder, (&place, &processes), plan.seed).await? {
+        say("  ok: each answer came after its sync")
+    } else {
+        say("  skipped: the server's processes may not be traced here")
+    }
 }
 
 impl Settings {

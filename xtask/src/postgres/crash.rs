@@ -1,4 +1,4 @@
-//! What crash tests do to a server.
+//! What crash tests do to a server, and need to know of it.
 
 use std::fs;
 use std::process::Command;
@@ -37,6 +37,13 @@ impl Postgres {
         });
         self.child = child.unwrap_or_else(|| Err(reason.unwrap_or_default()))?;
         Ok(())
+    }
+
+    /// The server and the processes that it started.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let mut processes = children_of(self.child.id());
+        processes.push(self.child.id());
+        processes
     }
 }
 

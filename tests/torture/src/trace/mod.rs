@@ -2,18 +2,18 @@
 //! system calls are traced, and the disk is rebuilt as a loss of power would have left it.
 
 mod disk;
+mod loss;
 mod order;
+mod server;
 mod strace;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use smartshape_fake::EventPayload;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -21,7 +21,7 @@ use crate::book::{Book, uuid_of};
 use crate::random::Random;
 use crate::server::Server;
 use crate::{Fault, load, say};
-use disk::{Disk, Left};
+use loss::Loss;
 use order::Answer;
 use strace::Call;
 
@@ -32,6 +32,9 @@ const LARGE: usize = 36;
 const SMALL: usize = 36;
 const AT_ONCE: usize = 6;
 
+pub(crate) use server::run as run_on_server;
+
+/// On a file.
 pub(crate) async fn run(
     binary: &Path,
     strace: &Path,
@@ -75,8 +78,8 @@ pub(crate) async fn run(
     }
     let mut faults = order::check(&calls, &answers);
     let expected: HashMap<&str, &EventPayload> = sent.iter().map(|event| (event.uuid(), event)).collect();
-    let lying = Lying { calls: &calls, answers: &answers, expected, scratch: folder.join("rebuilt") };
-    let disks = lying.check(&inbox, losses, &mut random, &mut faults).await?;
+    let loss = Loss { calls: &calls, answers: &answers, expected, scratch: folder.join("rebuilt") };
+    let disks = loss.check(&inbox, losses, &mut random, &mut faults).await?;
     say(&format!(
         "  {} deliveries were acknowledged; the log was copied into the file {copies} times",
         answers.len()
@@ -85,6 +88,10 @@ pub(crate) async fn run(
         "  {} system calls; {disks} disks rebuilt as a loss of power would leave them",
         calls.len()
     ))?;
+    verdict(&faults)
+}
+
+fn verdict(faults: &[String]) -> Result<(), Fault> {
     if faults.is_empty() {
         return Ok(());
     }
@@ -172,106 +179,4 @@ fn answers(calls: &[Call]) -> Vec<Answer> {
 
 fn of_network(call: &Call) -> bool {
     call.name.starts_with("recv") || call.name.starts_with("send") || call.name == "writev"
-}
-
-struct Lying<'a> {
-    calls: &'a [Call],
-    answers: &'a [Answer],
-    expected: HashMap<&'a str, &'a EventPayload>,
-    scratch: PathBuf,
-}
-
-impl Lying<'_> {
-    /// Goes through the trace and loses power just before each answer, and at other moments.
-    async fn check(
-        &self,
-        inbox: &Path,
-        losses: usize,
-        random: &mut Random,
-        faults: &mut Vec<String>,
-    ) -> Result<usize, Fault> {
-        let mut disk = Disk::of(inbox);
-        let (mut steps, mut disks) = (Vec::with_capacity(self.calls.len() * 2), 0);
-        for call in self.calls {
-            steps.extend([(call.began, false, call), (call.ended, true, call)]);
-        }
-        steps.sort_by_key(|(line, is_end, _)| (*line, *is_end));
-        let of_files = steps.iter().filter(|(.., call)| !of_network(call)).count();
-        let every = (of_files / losses.max(1)).max(1);
-        let mut answered = 0;
-        for (line, is_end, call) in steps {
-            let answering =
-                !is_end && self.answers.get(answered).is_some_and(|answer| answer.began == call.began);
-            if answering {
-                answered += 1;
-                let unsynced = disk.unsynced_names().into_iter();
-                let needed = unsynced.filter(|name| matches!(*name, "inbox.db" | "inbox.db-wal"));
-                faults.extend(needed.map(|name| format!("line {line}: the folder of {name} was not synced")));
-            }
-            let at_random = !of_network(call) && random.once_in(every);
-            for (left, wanted) in [(Left::Nothing, answering), (Left::Some, at_random)] {
-                if wanted {
-                    disk.rebuild(&self.scratch, left, random)?;
-                    self.look(answered, line, faults).await?;
-                    disks += 1;
-                }
-            }
-            if is_end { disk.end(call) } else { disk.begin(call) }
-        }
-        if answered < self.answers.len() {
-            return Err(format!("only {answered} of {} answers were passed", self.answers.len()).into());
-        }
-        // Without this one, a trace that misses something would look like a loss of power.
-        disk.rebuild(&self.scratch, Left::Everything, random)?;
-        self.look(answered, usize::MAX, faults).await?;
-        Ok(disks + 1)
-    }
-
-    /// What was answered must be there, and nothing damaged.
-    async fn look(&self, answered: usize, line: usize, faults: &mut Vec<String>) -> Result<(), Fault> {
-        let found = self.read().await;
-        std::fs::remove_dir_all(&self.scratch)?;
-        let rows = match found {
-            Ok(rows) => rows,
-            Err(error) => {
-                faults.push(format!("power lost at line {line}: {error}"));
-                return Ok(());
-            }
-        };
-        for Answer { uuid, .. } in &self.answers[..answered] {
-            let fault = match (rows.get(uuid), self.expected.get(uuid.as_str())) {
-                // Handled already; its body was deleted in the same transaction.
-                (Some((2, _)), _) => continue,
-                (Some((_, Some(body))), Some(event)) if *body == event.to_body() => continue,
-                (Some(_), _) => "has another body",
-                (None, _) => "is gone",
-            };
-            faults.push(format!("power lost at line {line}: {uuid} was acknowledged and {fault}"));
-        }
-        Ok(())
-    }
-
-    async fn read(&self) -> Result<HashMap<String, (i64, Option<Vec<u8>>)>, sqlx::Error> {
-        let file = self.scratch.join("inbox.db");
-        if !file.exists() {
-            return Ok(HashMap::new());
-        }
-        let mut connection =
-            SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await?;
-        let damage: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await?;
-        if damage != "ok" {
-            return Err(sqlx::Error::Protocol(damage));
-        }
-        let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = 'events'")
-            .fetch_one(&mut connection)
-            .await?;
-        if tables == 0 {
-            return Ok(HashMap::new());
-        }
-        let sql = "SELECT e.uuid, e.state, b.body FROM events e LEFT JOIN bodies b ON b.seq = e.seq";
-        let rows: Vec<(String, i64, Option<Vec<u8>>)> =
-            sqlx::query_as(sql).fetch_all(&mut connection).await?;
-        connection.close().await?;
-        Ok(rows.into_iter().map(|(uuid, state, body)| (uuid, (state, body))).collect())
-    }
 }

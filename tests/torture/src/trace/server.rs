@@ -1,0 +1,123 @@
+//! The order of syncs and answers where PostgreSQL stores: its log, and the receiver's answers.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader as AsyncBufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::order::Answer;
+use super::strace::{self, Call};
+use super::{answers, deliver, verdict};
+use crate::book::Book;
+use crate::random::Random;
+use crate::server::{PATIENCE, Server};
+use crate::{Fault, say};
+
+const CALLS: &str =
+    "trace=pwrite64,pwritev,write,fsync,fdatasync,sendto,sendmsg,writev,read,recvfrom,recvmsg";
+const LARGE: usize = 4;
+const SMALL: usize = 60;
+
+/// On a PostgreSQL server, of these processes. Returns false where they may not be traced.
+pub(crate) async fn run(
+    binary: &Path,
+    strace: &Path,
+    folder: &Path,
+    (place, database): (&str, &[u32]),
+    seed: u64,
+) -> Result<bool, Fault> {
+    let (mut random, book) = (Random::new(seed), Arc::new(Book::default()));
+    // The server begins once its process and all that will serve it are traced.
+    let (gate, trace) = (folder.join("gate"), folder.join("trace-server"));
+    Command::new("mkfifo").arg(&gate).status().await?;
+    let mut command = Command::new("sh");
+    command.args(["-c", "read -r go <\"$1\"; exec \"$0\""]).arg(binary).arg(&gate);
+    let mut server = Server::start_unread(command, place)?;
+    let mut traced = database.to_vec();
+    traced.extend(server.id());
+    let Some(tracer) = attach(strace, &traced, &trace).await? else { return Ok(false) };
+    tokio::task::spawn_blocking(move || std::fs::write(gate, "go\n")).await??;
+    server.read_output(&book);
+    let url = server.url().await?;
+    let sent = deliver(&url, LARGE, SMALL, &book, &mut random).await?;
+    detach(tracer).await?;
+    server.stop().await?;
+
+    let calls = strace::read(BufReader::new(File::open(&trace)?))?;
+    let answers = answers(&calls);
+    if answers.len() < sent.len() {
+        return Err(format!("{} answers in the trace to {} events", answers.len(), sent.len()).into());
+    }
+    say(&format!("  {} deliveries were acknowledged; {} system calls", answers.len(), calls.len()))?;
+    verdict(&check(&calls, &answers))?;
+    Ok(true)
+}
+
+/// Traces processes that run, until [`detach`].
+async fn attach(strace: &Path, processes: &[u32], trace: &Path) -> Result<Option<Child>, Fault> {
+    let mut command = Command::new(strace);
+    command.args(["-f", "-y", "-xx", "-s", "10000000", "-e", CALLS, "-o"]).arg(trace);
+    for process in processes {
+        command.args(["-p", &process.to_string()]);
+    }
+    let mut tracer = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut log = AsyncBufReader::new(tracer.stderr.take().ok_or("no standard error")?).lines();
+    let attached = async {
+        let mut left = processes.to_vec();
+        while let Ok(Some(line)) = log.next_line().await {
+            if line.contains("not permitted") {
+                return false;
+            }
+            // "strace: Process 123 attached with 4 threads", or it has ended meanwhile:
+            // "strace: attach: ptrace(PTRACE_SEIZE, 123): No such process"
+            left.retain(|process| {
+                ![format!("Process {process} attached"), format!(", {process}): No such process")]
+                    .iter()
+                    .any(|end| line.contains(end))
+            });
+            if left.is_empty() {
+                return true;
+            }
+        }
+        false
+    };
+    let attached = timeout(PATIENCE, attached).await.map_err(|_| "strace does not attach")?;
+    // It tells of each process that begins, too.
+    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+    Ok(attached.then_some(tracer))
+}
+
+async fn detach(mut tracer: Child) -> Result<(), Fault> {
+    let id = tracer.id().ok_or("strace ended by itself")?.to_string();
+    Command::new("sh").args(["-c", "kill -INT \"$0\"", &id]).status().await?;
+    timeout(PATIENCE, tracer.wait()).await.map_err(|_| "strace does not detach")??;
+    Ok(())
+}
+
+/// For each answer: of the server's log, the write that holds the event must have been over when a sync
+/// began that ended before the answer.
+fn check(calls: &[Call], answers: &[Answer]) -> Vec<String> {
+    let log: Vec<&Call> = calls.iter().filter(|call| call.file.contains("/pg_wal/")).collect();
+    let check = |Answer { uuid, began }: &Answer| {
+        // The log's pages may cut one half of it, and not the other.
+        let (first, second) = uuid.as_bytes().split_at(18.min(uuid.len()));
+        let holds = |call: &&&Call| contains(&call.data, first) || contains(&call.data, second);
+        let Some(write) = log.iter().filter(|call| call.name.starts_with("pwrite")).find(holds) else {
+            return Some(format!("{uuid} was acknowledged, and never written to the log"));
+        };
+        let syncs = log.iter().filter(|call| matches!(call.name.as_str(), "fsync" | "fdatasync"));
+        let mut covering = syncs.filter(|sync| sync.file == write.file && sync.began > write.ended);
+        let synced = covering.any(|sync| sync.ended < *began);
+        (!synced).then(|| format!("{uuid} was acknowledged before the log was synced"))
+    };
+    answers.iter().filter_map(check).collect()
+}
+
+fn contains(data: &[u8], part: &[u8]) -> bool {
+    data.windows(part.len()).any(|text| text[0] == part[0] && text == part)
+}
