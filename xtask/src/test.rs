@@ -2,13 +2,16 @@
 
 use std::ffi::OsStr;
 
-use crate::{Outcome, cargo, conformance, postgres, tools};
+use crate::{Outcome, cargo, conformance, postgres, tools, torture};
 
 /// Set to 1, a test that would be skipped is a failure.
 const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
 
+/// Enough to notice what is broken altogether; `cargo xtask torture` looks longer.
+const TORTURE_ROUNDS: &str = "10";
+
 pub(crate) fn run() -> Outcome {
-    let (postgres, strace) = (postgres::provide(), tools::strace());
+    let (mut postgres, strace) = (postgres::provide(), tools::strace());
     let mut skipped = Vec::new();
     skipped.extend(postgres.as_ref().err().map(|reason| skip("the PostgreSQL tests", reason)));
     skipped.extend(strace.as_ref().err().map(|reason| skip("the tests that trace system calls", reason)));
@@ -16,18 +19,19 @@ pub(crate) fn run() -> Outcome {
         return Err(format!("{REQUIRE_ALL} forbids to skip {}", skipped.join("; ")).into());
     }
 
-    let strace = strace.map(|path| path.to_string_lossy().into_owned());
+    let shown = strace.as_ref().map(|path| path.to_string_lossy().into_owned());
     let mut environment = Vec::new();
     environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url())));
-    environment.extend(strace.as_ref().ok().map(|path| ("STRACE", path.as_str())));
+    environment.extend(shown.as_ref().ok().map(|path| ("STRACE", path.as_str())));
     cargo::run(&["test", "--locked", "--workspace"], &environment)?;
     let inbox =
         ["test", "--locked", "--package", "smartshape-webhook-inbox", "--features", "metrics", "measure"];
     cargo::run(&inbox, &[])?;
-    drop(postgres);
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--features", "metrics"], &[])?;
     conformance::run()?;
+    println!();
+    torture::call(TORTURE_ROUNDS, &[], postgres.as_mut().ok(), strace.as_deref().ok())?;
     println!("\n{}", closing(&skipped));
     Ok(())
 }
