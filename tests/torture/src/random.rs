@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-/// SplitMix64.
+/// The generator `SplitMix64`.
 #[derive(Clone)]
 pub(crate) struct Random(u64);
 

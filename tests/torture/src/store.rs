@@ -52,6 +52,8 @@ pub(crate) struct Change {
     pub(crate) attempts: i64,
 }
 
+type ChangeRow = (i64, Vec<u8>, Option<i64>, i64, i64, i64);
+
 /// An event as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
@@ -62,6 +64,8 @@ pub(crate) struct Event {
     pub(crate) lost: i64,
     pub(crate) body: Option<Vec<u8>>,
 }
+
+type EventRow = (i64, Vec<u8>, String, i64, i64, Option<Vec<u8>>);
 
 /// The same statement for either store; `events` and `bodies` stand for the names of the tables.
 macro_rules! fetch {
@@ -120,7 +124,7 @@ impl Store {
     }
 
     pub(crate) async fn changes(&self) -> Result<Vec<Change>, Fault> {
-        let rows: Vec<(i64, Vec<u8>, Option<i64>, i64, i64, i64)> =
+        let rows: Vec<ChangeRow> =
             fetch!(self, fetch_all, "SELECT seq, key, old, new, fence, attempts FROM audit ORDER BY id");
         let change = |(seq, key, old, new, fence, attempts)| Change { seq, key, old, new, fence, attempts };
         Ok(rows.into_iter().map(change).collect())
@@ -128,7 +132,7 @@ impl Store {
 
     /// Bodies come with events that are not completed only.
     pub(crate) async fn events(&self) -> Result<Vec<Event>, Fault> {
-        let rows: Vec<(i64, Vec<u8>, String, i64, i64, Option<Vec<u8>>)> = fetch!(
+        let rows: Vec<EventRow> = fetch!(
             self,
             fetch_all,
             "SELECT e.seq, e.key, e.uuid, CAST(e.state AS bigint), CAST(e.lost AS bigint), b.body \

@@ -32,7 +32,9 @@ pub(super) fn check(calls: &[Call], answers: &[Answer]) -> Vec<String> {
             return Some(format!("{uuid} was acknowledged, and never written to the log"));
         };
         // The frame's header stands before the page.
-        let commit = commit(&writes[first.saturating_sub(1)..])?;
+        let Some(commit) = commit(&writes[first.saturating_sub(1)..]) else {
+            return Some(format!("{uuid} was acknowledged, and never committed"));
+        };
         let synced = syncs.iter().any(|sync| sync.began > commit.ended && sync.ended < *began);
         (!synced).then(|| format!("{uuid} was acknowledged before the log was synced"))
     };
@@ -58,4 +60,43 @@ fn uuids(page: &[u8]) -> impl Iterator<Item = &[u8]> {
     page.windows(36).filter(|text| {
         [8, 13, 18, 23].iter().all(|dash| text[*dash] == b'-') && text[..8].iter().all(u8::is_ascii_hexdigit)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(name: &str, data: Vec<u8>, offset: usize, time: usize) -> Call {
+        Call {
+            name: name.into(),
+            file: "/inbox/inbox.db-wal".into(),
+            data,
+            arguments: format!(", {offset}"),
+            began: time,
+            ended: time,
+            ..Call::default()
+        }
+    }
+
+    #[test]
+    fn a_sync_counts_between_the_commit_and_the_answer() {
+        let uuid = "a36b623a-1234-4123-8123-123456789012";
+        let (mut header, mut page) = (vec![0; FRAME_HEADER], vec![0; 4096]);
+        page[100..136].copy_from_slice(uuid.as_bytes());
+        let event = [call("pwrite64", header.clone(), 32, 1), call("pwrite64", page, 56, 2)];
+        header[7] = 9;
+        let commit = [call("pwrite64", header, 4152, 4), call("pwrite64", vec![0; 4096], 4176, 5)];
+        let faults = |sync: usize, began: usize| {
+            let sync = call("fdatasync", Vec::new(), 0, sync);
+            let calls: Vec<Call> = event.iter().chain(&commit).cloned().chain([sync]).collect();
+            check(&calls, &[Answer { uuid: uuid.into(), began }]).len()
+        };
+        assert_eq!(faults(6, 7), 0);
+        // After the event's page, but before the commit; after the answer.
+        assert_eq!(faults(3, 7), 1);
+        assert_eq!(faults(8, 7), 1);
+        assert_eq!(check(&event, &[Answer { uuid: uuid.into(), began: 7 }]).len(), 1);
+        // A log without the event.
+        assert_eq!(check(&commit, &[Answer { uuid: uuid.into(), began: 7 }]).len(), 1);
+    }
 }
