@@ -45,6 +45,9 @@ impl Answer {
             Some(json) if json.get("success") == Some(&Value::Bool(false)) => {
                 Err(self.unexpected(request, &format!("a success that says \"success\": false{said}")))
             }
+            Some(json) if reports_an_error(&json) => {
+                Err(self.unexpected(request, &format!("a success that reports an error{said}")))
+            }
             Some(json) if json.is_null() || json.is_object() || json.is_array() => Ok(json),
             _ => {
                 let kind = self
@@ -174,6 +177,13 @@ impl Answer {
     }
 }
 
+/// An error may come with a status of success; taken for one, a deletion would be believed that was none.
+fn reports_an_error(json: &Value) -> bool {
+    let told =
+        |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && *value != Value::Array(vec![]);
+    ["error", "errors"].iter().filter_map(|name| json.get(name)).any(told)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -239,13 +249,19 @@ mod tests {
 
     #[test]
     fn successes_that_are_none() {
-        for body in ["<html>", "{", "\u{feff}{}", "true", r#"{"success": false, "error": {"title": "no"}}"#] {
+        let reports = [
+            r#"{"error": {"status": 404}}"#,
+            r#"{"errors": [{"status": 500}]}"#,
+            r#"{"success": false}"#,
+            r#"{"error": "no"}"#,
+        ];
+        for body in ["<html>", "{", "\u{feff}{}", "true"].into_iter().chain(reports) {
             let error = answer(200, body).succeeded(&request(), &base()).unwrap_err();
             assert_eq!((error.kind(), error.status()), (ErrorKind::UnexpectedAnswer, Some(200)), "{body}");
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(answer(200, deep).succeeded(&request(), &base()).is_err());
-        for body in ["", r#"{"success": true}"#, "[]", "{}"] {
+        for body in ["", r#"{"success": true, "error": null}"#, r#"{"errors": []}"#, "[]", "{}"] {
             answer(200, body).done(&request(), &base()).unwrap();
         }
     }
