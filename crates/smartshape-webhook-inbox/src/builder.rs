@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::LONGEST;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 
@@ -41,20 +42,20 @@ impl InboxBuilder {
     /// How long a completed event is remembered, so that a late duplicate is not handled again.
     /// Default 14 days. In a file, only the time counts that somebody has it open.
     pub fn keep_tombstones(mut self, horizon: Duration) -> Self {
-        self.tombstones = horizon;
+        self.tombstones = horizon.min(LONGEST);
         self
     }
 
     /// How long the body of a completed event is kept, so that it can be shown and replayed; at
     /// most as long as its tombstone. Default zero: it is deleted with the completion.
     pub fn keep_bodies(mut self, horizon: Duration) -> Self {
-        self.bodies = horizon;
+        self.bodies = horizon.min(LONGEST);
         self
     }
 
     /// How long storing a delivery may take; then it is answered 503. Default 5 s.
     pub fn store_limit(mut self, limit: Duration) -> Self {
-        self.store_limit = limit;
+        self.store_limit = limit.min(LONGEST);
         self
     }
 
@@ -67,7 +68,7 @@ impl InboxBuilder {
 
     /// How long a store that cannot be reached is tried again when it is opened. Default 30 s.
     pub fn open_deadline(mut self, deadline: Duration) -> Self {
-        self.open_deadline = deadline;
+        self.open_deadline = deadline.min(LONGEST);
         self
     }
 
@@ -80,7 +81,7 @@ impl InboxBuilder {
     /// How long a worker waits for the worker of another process to leave the same file, as in a
     /// rolling update. Default 30 s. On PostgreSQL any number of workers share the store.
     pub fn worker_wait(mut self, limit: Duration) -> Self {
-        self.seat_wait = limit;
+        self.seat_wait = limit.min(LONGEST);
         self
     }
 

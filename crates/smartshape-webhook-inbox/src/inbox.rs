@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smartshape_webhook::{Delivery, DeliveryKey, Handler, HandlerError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::builder::InboxBuilder;
 use crate::engine::{Engine, Retention};
@@ -316,8 +317,8 @@ impl Health {
 pub(crate) struct Pulse {
     workers: AtomicUsize,
     born: Instant,
-    /// Milliseconds after `born`.
-    latest: AtomicU64,
+    /// Until then a worker may be silent. Milliseconds after `born`.
+    silent_until: AtomicU64,
 }
 
 /// A worker that runs.
@@ -328,26 +329,32 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 impl Pulse {
     fn new() -> Self {
-        Self { workers: AtomicUsize::new(0), born: Instant::now(), latest: AtomicU64::new(0) }
+        Self { workers: AtomicUsize::new(0), born: Instant::now(), silent_until: AtomicU64::new(0) }
     }
 
     pub(crate) fn start(&self) -> Running<'_> {
         self.workers.fetch_add(1, Ordering::Relaxed);
-        self.beat();
+        self.asleep_until(Instant::now());
         Running(self)
     }
 
-    pub(crate) fn beat(&self) {
-        self.latest.store(self.age(), Ordering::Relaxed);
+    /// A worker that has reached the store rests.
+    pub(crate) fn asleep_until(&self, time: Instant) {
+        self.silent_until.store(self.age(time), Ordering::Relaxed);
+    }
+
+    /// It turns to the store again, maybe earlier than it meant to.
+    pub(crate) fn awake(&self) {
+        self.silent_until.fetch_min(self.age(Instant::now()), Ordering::Relaxed);
     }
 
     fn is_stalled(&self) -> bool {
-        let silent = self.age().saturating_sub(self.latest.load(Ordering::Relaxed));
-        Duration::from_millis(silent) > STALLED_AFTER
+        let late = self.age(Instant::now()).saturating_sub(self.silent_until.load(Ordering::Relaxed));
+        Duration::from_millis(late) > STALLED_AFTER
     }
 
-    fn age(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn age(&self, time: Instant) -> u64 {
+        u64::try_from(time.duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
     }
 }
 

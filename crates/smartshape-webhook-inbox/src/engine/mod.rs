@@ -203,6 +203,9 @@ impl Wanted {
     }
 }
 
+/// As good as for ever. Longer times would overflow clocks.
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// How many candidates an ordered claim looks at, at a time.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 const ORDERED_WINDOW: i64 = 512;
@@ -218,7 +221,7 @@ const SWEEP_ROWS: i64 = 1000;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn milliseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+    i64::try_from(time.min(LONGEST).as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler, HandlerError};
-use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::engine::{Claimed, EngineFuture, Lease, Settlement, Verdict, Wanted};
+use crate::engine::{Claimed, EngineFuture, LONGEST, Lease, Wanted};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::measure;
@@ -110,7 +110,7 @@ impl<W: Work> Worker<W> {
     /// How long an event is left to a worker that gives no sign of life. Default 60 s. It is
     /// renewed while the handler runs, so a handler may take longer.
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.settings.lease = lease;
+        self.settings.lease = lease.min(LONGEST);
         self
     }
 
@@ -138,21 +138,20 @@ impl<W: Work> Worker<W> {
     /// The wait after a failed attempt: `first`, doubled with each attempt up to `longest`, and cut
     /// by up to half at random. Default 1 s and 1 h.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
-        self.settings.backoff = Backoff { first, longest };
+        self.settings.backoff = Backoff { first, longest: longest.min(LONGEST) };
         self
     }
 
     /// How often the worker looks for events that it was not told of. Default 1 s.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.settings.poll = interval;
+        self.settings.poll = interval.min(LONGEST);
         self
     }
 
     /// How long running handlers get at a shutdown; then they are cancelled, and their events
-    /// given back. Default 25 s. A handler that blocks its thread cannot be cancelled: its event is
-    /// left to its lease.
+    /// given back. One that blocks its thread cannot be cancelled, and is left behind. Default 25 s.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
-        self.settings.grace = grace;
+        self.settings.grace = grace.min(LONGEST);
         self
     }
 
@@ -172,7 +171,10 @@ impl<W: Work> Worker<W> {
         };
         let _running = self.inbox.pulse().start();
         let mut pool = Pool::new(self.inbox.clone(), Arc::clone(&self.work), self.settings.clone());
-        self.work_until(&mut pool, shutdown).await;
+        let mut chores = Chores { sweep_at: Instant::now(), measure_at: Instant::now(), claim: None };
+        self.work_until(&mut pool, &mut chores, shutdown).await;
+        // What is claimed and not received would be lost leases.
+        let _ = timeout(self.inbox.store_limit(), self.receive(&mut pool, &mut chores)).await;
         pool.finish().await;
         Ok(())
     }
@@ -209,22 +211,23 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    async fn work_until(&self, pool: &mut Pool<W>, mut shutdown: Pin<&mut impl Future<Output = ()>>) {
+    async fn work_until(
+        &self,
+        pool: &mut Pool<W>,
+        chores: &mut Chores,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) {
         let mut pause = FIRST_PAUSE;
-        let mut chores = Chores { sweep_at: Instant::now(), measure_at: Instant::now() };
         loop {
-            let outcome = {
-                let mut round = std::pin::pin!(self.round(pool, &mut chores));
-                tokio::select! {
-                    biased;
-                    () = &mut shutdown => return,
-                    outcome = &mut round => outcome,
-                }
+            self.inbox.pulse().awake();
+            let outcome = tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                outcome = self.round(pool, chores) => outcome,
             };
             let wait_until = match outcome {
                 Ok(next) => {
                     pause = FIRST_PAUSE;
-                    self.inbox.pulse().beat();
                     next
                 }
                 Err(error) => {
@@ -237,7 +240,12 @@ impl<W: Work> Worker<W> {
                     }
                 }
             };
+            if pool.has_results() {
+                continue;
+            }
             let (renew_at, free, busy) = (pool.renew_at(), pool.free() > 0, pool.is_busy());
+            let look = if free { wait_until } else { renew_at };
+            self.inbox.pulse().asleep_until(if busy { look.min(renew_at) } else { look });
             tokio::select! {
                 biased;
                 () = &mut shutdown => return,
@@ -254,57 +262,55 @@ impl<W: Work> Worker<W> {
         pool.settle().await?;
         pool.renew().await?;
         self.do_chores(chores).await?;
-        let mut next = Instant::now() + self.settings.poll;
+        let now = Instant::now();
+        let mut next = (now + self.settings.poll).min(chores.sweep_at.max(now));
         if pool.free() > 0 {
-            let wanted = Wanted {
-                ordered: self.settings.ordered,
-                max_attempts: self.settings.max_attempts,
-                max_lost_leases: self.settings.max_lost_leases,
-                ..Wanted::new(u32::try_from(pool.free()).unwrap_or(u32::MAX), self.settings.lease)
-            };
-            let asked = Instant::now();
-            let claimed = self.claim(wanted).await?;
-            if claimed.buried > 0 {
-                measure::buried(claimed.buried);
-                tracing::error!(
-                    events = claimed.buried,
-                    "events whose workers ended too often are dead letters now"
-                );
+            chores.claim.get_or_insert_with(|| self.ask(pool.free()));
+            let received = timeout(self.inbox.store_limit(), self.receive(pool, chores)).await;
+            if let Some(due) = received.unwrap_or_else(|_| Err(too_slow()))? {
+                next = next.min(due);
             }
-            // What is due and was not given to us is another's, a newer version's, or waits for an
-            // earlier event of its file: asking again at once would not change that.
-            if let Some(due) = claimed.next_due.filter(|due| !due.is_zero() || !claimed.attempts.is_empty()) {
-                next = next.min(asked + due);
-            }
-            pool.start(claimed.attempts, asked);
         }
         Ok(next)
     }
 
-    /// In a task of its own: what is claimed after we have stopped waiting is given back, and is no
-    /// lost lease.
-    async fn claim(&self, wanted: Wanted) -> Result<Claimed, InboxError> {
+    /// Claims in a task of its own, so that neither a slow store nor a shutdown loses the answer.
+    fn ask(&self, places: usize) -> Claim {
+        let wanted = Wanted {
+            ordered: self.settings.ordered,
+            max_attempts: self.settings.max_attempts,
+            max_lost_leases: self.settings.max_lost_leases,
+            ..Wanted::new(u32::try_from(places).unwrap_or(u32::MAX), self.settings.lease)
+        };
         let engine = Arc::clone(self.inbox.engine());
-        let (sender, claimed) = oneshot::channel();
-        let _detached = tokio::spawn(async move {
-            let Err(Ok(unwanted)) = sender.send(engine.claim(wanted).await) else { return };
-            let given_back = unwanted
-                .attempts
-                .iter()
-                .map(|attempt| Settlement { lease: attempt.lease, verdict: Verdict::GivenBack });
-            if let Err(error) = engine.settle(given_back.collect()).await {
-                tracing::warn!(%error, "attempts that came too late could not be given back; their leases will be lost");
-            }
-        });
-        let answer = async { claimed.await.unwrap_or_else(|_| Err(no_answer())) };
-        within(self.inbox.store_limit(), Box::pin(answer)).await
+        Claim { asked: Instant::now(), answer: tokio::spawn(async move { engine.claim(wanted).await }) }
+    }
+
+    /// Starts what was asked for, if anything was. Returns when the next event is due.
+    async fn receive(&self, pool: &mut Pool<W>, chores: &mut Chores) -> Result<Option<Instant>, InboxError> {
+        let Some(Claim { asked, answer }) = &mut chores.claim else { return Ok(None) };
+        let (asked, answer) = (*asked, answer.await);
+        chores.claim = None;
+        let claimed = answer.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
+        if claimed.buried > 0 {
+            measure::buried(claimed.buried);
+            tracing::error!(
+                events = claimed.buried,
+                "events whose workers ended too often are dead letters now"
+            );
+        }
+        pool.start(claimed.attempts, asked);
+        Ok(claimed.next_due.map(|due| asked + due.min(LONGEST)))
     }
 
     async fn do_chores(&self, chores: &mut Chores) -> Result<(), InboxError> {
         let (engine, limit) = (self.inbox.engine(), self.inbox.store_limit());
         if Instant::now() >= chores.sweep_at {
             chores.sweep_at = Instant::now() + SWEEP_EVERY;
-            while within(limit, engine.sweep(self.inbox.retention())).await? > 0 {}
+            if within(limit, engine.sweep(self.inbox.retention())).await? > 0 {
+                // More in the next round: a long sweep must not keep leases and results waiting.
+                chores.sweep_at = Instant::now();
+            }
         }
         if measure::ENABLED && Instant::now() >= chores.measure_at {
             chores.measure_at = Instant::now() + measure::DEPTH_EVERY;
@@ -314,16 +320,22 @@ impl<W: Work> Worker<W> {
     }
 }
 
-/// When what is not urgent is done next.
+/// When what is not urgent is done next, and what the store was asked for.
 struct Chores {
     sweep_at: Instant,
     measure_at: Instant,
+    claim: Option<Claim>,
+}
+
+struct Claim {
+    asked: Instant,
+    answer: JoinHandle<Result<Claimed, InboxError>>,
 }
 
 async fn within<T>(limit: Duration, answer: EngineFuture<'_, T>) -> Result<T, InboxError> {
-    timeout(limit, answer).await.unwrap_or_else(|_| Err(no_answer()))
+    timeout(limit, answer).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
-fn no_answer() -> InboxError {
+fn too_slow() -> InboxError {
     InboxError::new(InboxErrorKind::Unavailable, "the inbox's store did not answer in time")
 }

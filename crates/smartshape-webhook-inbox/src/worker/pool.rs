@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use smartshape_webhook::{Delivery, HandlerError, HandlerErrorKind, Restored, printable_error};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::retry::chance;
-use super::{Settings, Work, Worked, within};
+use super::{FIRST_PAUSE, Settings, Work, Worked, within};
 use crate::engine::{Attempt, Lease, Settlement, Verdict};
 use crate::error::InboxError;
 use crate::inbox::Inbox;
 use crate::measure;
 use crate::record::kept_error;
 
-/// How long a cancelled handler may take to reach its next await.
-const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a cancelled handler may take to notice.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Pool<W> {
     inbox: Inbox,
@@ -60,6 +60,11 @@ impl<W: Work> Pool<W> {
         !self.running.is_empty()
     }
 
+    /// Whether there are results to record.
+    pub(super) fn has_results(&self) -> bool {
+        !self.unsettled.is_empty()
+    }
+
     pub(super) fn renew_at(&self) -> Instant {
         self.renew_at
     }
@@ -70,6 +75,7 @@ impl<W: Work> Pool<W> {
             // The answer took so long that others may have the event by now.
             if asked.elapsed() >= self.settings.lease {
                 tracing::warn!(key = %attempt.key, "an attempt came too late and is not made");
+                self.unsettled.push(Settlement { lease: attempt.lease, verdict: Verdict::GivenBack });
                 continue;
             }
             let (lease, number) = (attempt.lease, attempt.number);
@@ -179,45 +185,40 @@ impl<W: Work> Pool<W> {
     /// Waits for what runs, renewing its leases; then cancels it and gives it back.
     pub(super) async fn finish(mut self) {
         let deadline = Instant::now() + self.settings.grace;
+        let mut calm_until = Instant::now();
         while !self.running.is_empty() && Instant::now() < deadline {
-            let pause = self.renew_at.min(deadline);
+            let pause = self.renew_at.max(calm_until).min(deadline);
             tokio::select! {
                 () = self.one_ended() => {}
                 () = tokio::time::sleep_until(pause) => {}
             }
             // A failure shows again at the end.
-            let _ = self.settle().await;
-            let _ = self.renew().await;
-        }
-        self.cancel().await;
-        if let Err(error) = self.settle().await {
-            tracing::warn!(%error, "results of the last attempts could not be recorded; they are made again");
-        }
-    }
-}
-
-impl<W: Work> Pool<W> {
-    /// Cancels what runs, and gives it back.
-    async fn cancel(&mut self) {
-        self.tasks.abort_all();
-        let deadline = Instant::now() + CANCEL_LIMIT;
-        while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next_with_id()).await {
-            let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-            let lease = self.running.get(&id).map(|run| run.lease);
-            // An attempt that ended at the last moment has a result.
-            let cancelled = ended.as_ref().is_err_and(JoinError::is_cancelled);
-            self.ended(ended);
-            if let Some(lease) = lease.filter(|_| cancelled) {
-                measure::given_back();
-                self.unsettled.push(Settlement { lease, verdict: Verdict::GivenBack });
+            let (settled, renewed) = (self.settle().await, self.renew().await);
+            if settled.and(renewed).is_err() {
+                calm_until = Instant::now() + FIRST_PAUSE;
             }
         }
-        if !self.running.is_empty() {
-            let handlers = self.running.len();
-            tracing::warn!(
-                handlers,
-                "handlers that block their threads cannot be cancelled; their events wait for the end of their leases"
-            );
+        let left: Vec<Lease> = self.running.values().map(|run| run.lease).collect();
+        self.tasks.abort_all();
+        let cancelled = async {
+            while let Some(ended) = self.tasks.join_next_with_id().await {
+                self.ended(ended);
+            }
+        };
+        if tokio::time::timeout(CANCELLED_WITHIN, cancelled).await.is_err() {
+            tracing::error!(events = self.running.len(), "handlers that block their thread are left behind");
+        }
+        // An attempt that ended at the last moment has a result, and is not given back.
+        let settled: Vec<Lease> = self.unsettled.iter().map(|one| one.lease).collect();
+        let at_work: Vec<Lease> = self.running.values().map(|run| run.lease).collect();
+        let given_back =
+            left.into_iter().filter(|lease| !settled.contains(lease) && !at_work.contains(lease));
+        for lease in given_back.collect::<Vec<_>>() {
+            measure::given_back();
+            self.unsettled.push(Settlement { lease, verdict: Verdict::GivenBack });
+        }
+        if let Err(error) = self.settle().await {
+            tracing::warn!(%error, "results of the last attempts could not be recorded; they are made again");
         }
     }
 }

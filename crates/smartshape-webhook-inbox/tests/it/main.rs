@@ -9,6 +9,7 @@ mod files;
 mod measure;
 #[cfg(feature = "postgres")]
 mod server;
+mod stuck;
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
