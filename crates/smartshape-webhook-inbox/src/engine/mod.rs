@@ -111,7 +111,8 @@ pub struct Claimed {
     pub attempts: Vec<Attempt>,
     /// Events that were given up, because their workers ended too often.
     pub buried: u64,
-    /// When the next event is due, if that is known. More may arrive before.
+    /// When the next event is due, if that is known; events that are due and cannot be taken now are
+    /// left out. More may arrive before.
     pub next_due: Option<Duration>,
 }
 

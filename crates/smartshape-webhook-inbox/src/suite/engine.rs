@@ -271,7 +271,9 @@ pub async fn orders_the_events_of_a_file(bench: &impl Bench) {
     let wanted = Wanted { ordered: true, ..Wanted::new(9, LONG) };
     let heads = engine.claim(wanted).await.unwrap().attempts;
     assert_eq!(heads.iter().map(number).collect::<Vec<_>>(), [1, 4]);
-    assert!(claim_ordered(&*engine, 9).await.is_empty());
+    let held_back = engine.claim(wanted).await.unwrap();
+    assert!(held_back.attempts.is_empty());
+    assert!(held_back.next_due.unwrap() > Duration::ZERO, "what is held back is not due");
     // The first of `a` fails, the first of `b` is done.
     assert!(settle(&*engine, heads[0].lease, retry(LONG)).await);
     assert!(settle(&*engine, heads[1].lease, completed()).await);
@@ -309,12 +311,26 @@ pub async fn orders_without_hiding_other_files(bench: &impl Bench) {
     }
 }
 
+/// Even when workers did not agree on the order, and all of them ended.
+pub async fn orders_what_was_at_work_without_order(bench: &impl Bench) {
+    let engine = bench.open().await;
+    for part in 0..7 {
+        engine.insert(records(part * 100..(part + 1) * 100, "f")).await.unwrap();
+    }
+    assert_eq!(claim(&*engine, 700, AT_ONCE).await.len(), 700);
+    assert_eq!(claim_ordered(&*engine, 4).await, [0]);
+    assert!(claim_ordered(&*engine, 4).await.is_empty());
+}
+
 /// They belong to a process of a newer version that shares the store.
 pub async fn leaves_newer_records_alone(bench: &impl Bench) {
     let engine = bench.open().await;
     let newer = Record { version: crate::RECORD_VERSION + 1, ..record(1, "f") };
     assert_eq!(engine.insert([newer, record(2, "g")].into()).await.unwrap(), [true, true]);
-    assert_eq!(claim(&*engine, 9, LONG).await.iter().map(number).collect::<Vec<_>>(), [2]);
+    let claimed = engine.claim(Wanted::new(9, LONG)).await.unwrap();
+    assert_eq!(claimed.attempts.iter().map(number).collect::<Vec<_>>(), [2]);
+    // Or a worker would ask again at once, and again.
+    assert!(claimed.next_due.unwrap() > Duration::ZERO, "what cannot be taken is not due");
     assert_eq!(engine.stats().await.unwrap().waiting, 1);
 }
 

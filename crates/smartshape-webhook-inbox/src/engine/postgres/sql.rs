@@ -80,9 +80,17 @@ pub(super) async fn claim(pool: &PgPool, wanted: Wanted) -> Outcome<Claimed> {
     let mut attempts = rows.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
     attempts.sort_by_key(|attempt| attempt.lease.seq);
     load_bodies(&mut transaction, &mut attempts).await?;
+    // When there was room for more, then whatever is due cannot be taken now.
+    let all = attempts.len() >= wanted.events as usize;
+    let wait: Option<f64> = sqlx::query_scalar(
+        "SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
+         WHERE state <= 1 AND due > CASE WHEN $1 THEN '-infinity' ELSE now() END",
+    )
+    .bind(all)
+    .fetch_one(&mut *transaction)
+    .await?;
     transaction.commit().await?;
-    let (_, next_due) = look(pool).await?;
-    Ok(Claimed { attempts, buried, next_due })
+    Ok(Claimed { attempts, buried, next_due: wait.map(span) })
 }
 
 /// Whether something is due, and when the next event is.
@@ -92,8 +100,12 @@ async fn look(pool: &PgPool) -> Outcome<(bool, Option<Duration>)> {
     )
     .fetch_one(pool)
     .await?;
-    let next = wait.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
+    let next = wait.map(span);
     Ok((next.is_some_and(|wait| wait.is_zero()), next))
+}
+
+fn span(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }
 
 async fn bury(connection: &mut PgConnection, wanted: Wanted) -> Outcome<u64> {
@@ -145,18 +157,23 @@ async fn take_ordered(connection: &mut PgConnection, wanted: Wanted) -> Outcome<
             .bind(heads)
             .fetch_all(&mut *connection)
             .await?;
+        let progress = !rows.is_empty();
         taken.extend(rows);
-        let behind: Vec<i64> = behind.into_iter().map(|(seq, _)| seq).collect();
-        if !full || taken.len() >= wanted.events as usize || behind.is_empty() {
+        if !full || taken.len() >= wanted.events as usize {
             return Ok(taken);
         }
-        sqlx::query(
+        let behind: Vec<i64> = behind.into_iter().map(|(seq, _)| seq).collect();
+        let aside = sqlx::query(
             "UPDATE smartshape_inbox_events SET due = now() + $1 * interval '1 ms' WHERE state = 0 AND seq = ANY ($2)",
         )
         .bind(milliseconds(ORDERED_ASIDE))
         .bind(behind)
         .execute(&mut *connection)
         .await?;
+        // Events at work cannot go aside, and would be looked at for ever.
+        if !progress && aside.rows_affected() == 0 {
+            return Ok(taken);
+        }
     }
 }
 

@@ -109,12 +109,16 @@ pub(super) async fn claim(connection: &mut SqliteConnection, now: i64, wanted: W
                 .bind(list_of(&heads))
                 .fetch_all(&mut *connection)
                 .await?;
+            let taken = rows.len() as u64;
             claimed.extend(rows);
-            let behind: Vec<i64> = behind.into_iter().map(|(seq, _)| seq).collect();
-            if !full || claimed.len() >= wanted.events as usize || behind.is_empty() {
+            if !full || claimed.len() >= wanted.events as usize {
                 break;
             }
-            put_aside(connection, now, &behind).await?;
+            let behind: Vec<i64> = behind.into_iter().map(|(seq, _)| seq).collect();
+            // Events at work cannot go aside, and would be looked at for ever.
+            if taken + put_aside(connection, now, &behind).await? == 0 {
+                break;
+            }
         }
     } else {
         let sql = format!(
@@ -134,8 +138,14 @@ pub(super) async fn claim(connection: &mut SqliteConnection, now: i64, wanted: W
     for attempt in &mut attempts {
         attempt.body = body(connection, attempt.lease.seq).await?;
     }
-    let next_due = next_due(connection).await?.map(|due| span(now, due));
-    Ok(Claimed { attempts, buried, next_due })
+    // When there was room for more, then whatever is due cannot be taken now.
+    let after = if attempts.len() < wanted.events as usize { now } else { i64::MIN };
+    let next_due: Option<i64> =
+        sqlx::query_scalar("SELECT min(due) FROM events WHERE state <= 1 AND due > ?")
+            .bind(after)
+            .fetch_one(connection)
+            .await?;
+    Ok(Claimed { attempts, buried, next_due: next_due.map(|due| span(now, due)) })
 }
 
 /// The earliest due events, and whether each is the one to take of its file.
@@ -152,13 +162,13 @@ async fn candidates(connection: &mut SqliteConnection, now: i64) -> Outcome<Vec<
     .await
 }
 
-async fn put_aside(connection: &mut SqliteConnection, now: i64, behind: &[i64]) -> Outcome<()> {
-    sqlx::query("UPDATE events SET due = ?1 WHERE state = 0 AND seq IN (SELECT value FROM json_each(?2))")
+async fn put_aside(connection: &mut SqliteConnection, now: i64, behind: &[i64]) -> Outcome<u64> {
+    let done = sqlx::query("UPDATE events SET due = ?1 WHERE state = 0 AND seq IN (SELECT value FROM json_each(?2))")
         .bind(now + milliseconds(ORDERED_ASIDE))
         .bind(list_of(behind))
         .execute(connection)
-        .await
-        .map(drop)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 fn attempt(row: &SqliteRow) -> Outcome<Attempt> {
