@@ -101,9 +101,13 @@ async fn migrate_locked(connection: &mut PgConnection) -> Result<(), sqlx::Error
 
 /// 0 where there are no tables.
 async fn schema(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    let there: bool = sqlx::query_scalar("SELECT to_regclass('smartshape_inbox_meta') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?;
+    // Reading a table makes the server look at what others have created meanwhile; `to_regclass` alone
+    // answers what it answered before.
+    let there: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE oid = to_regclass('smartshape_inbox_meta'))",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     if !there {
         return Ok(0);
     }
