@@ -79,7 +79,7 @@ impl Postgres {
 impl Engine for Postgres {
     fn insert(&self, records: Arc<[Record]>) -> EngineFuture<'_, Vec<bool>> {
         Box::pin(async move {
-            let bytes = records.iter().map(|record| record.body.len() as u64).sum();
+            let bytes = records.iter().map(|record| record.body.len() as u64 + sql::ROW_BYTES).sum();
             self.check_room(bytes).await?;
             sql::insert(&self.pool, &records).await.map_err(fault::of)
         })

@@ -18,6 +18,9 @@ use crate::record::{Filter, RECORD_VERSION, Record, Stats, StoredDelivery, Store
 /// Ordered claims come one at a time: each must see what the one before has taken. "order"
 const ORDERED_LOCK: i64 = 0x6f_7264_6572;
 
+/// About what a row takes beside its body.
+pub(super) const ROW_BYTES: u64 = 400;
+
 type Outcome<T> = Result<T, sqlx::Error>;
 
 /// One statement, so one round trip and one commit. The numbers follow the order of arrival; the rows
@@ -427,6 +430,7 @@ pub(super) async fn sweep(pool: &PgPool, keep: Retention) -> Outcome<u64> {
         "DELETE FROM smartshape_inbox_bodies WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
          JOIN smartshape_inbox_bodies b ON b.seq = e.seq \
          WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2)",
+    .bind(ROW_BYTES.cast_signed())
     )
     .bind(milliseconds(keep.bodies.min(keep.tombstones)))
     .bind(SWEEP_ROWS)
