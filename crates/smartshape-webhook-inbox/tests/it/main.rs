@@ -1,6 +1,8 @@
 //! The promises of the inbox, on both engines.
 
 mod bench;
+#[cfg(feature = "sqlite")]
+mod clocks;
 mod faults;
 #[cfg(feature = "sqlite")]
 mod files;

@@ -1,5 +1,6 @@
 //! The store's own time.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::milliseconds;
@@ -9,17 +10,21 @@ use super::super::milliseconds;
 /// the horizon.
 #[derive(Debug)]
 pub(super) struct StoreClock {
-    base: i64,
+    base: AtomicI64,
     born: Instant,
 }
 
 impl StoreClock {
     pub(super) fn starting_at(base: i64) -> Self {
-        Self { base, born: Instant::now() }
+        Self { base: base.into(), born: Instant::now() }
     }
 
     pub(super) fn now(&self) -> i64 {
-        self.base.saturating_add(milliseconds(self.born.elapsed()))
+        self.base.load(Ordering::Relaxed).saturating_add(milliseconds(self.born.elapsed()))
+    }
+
+    pub(super) fn leap(&self, leap: i64) {
+        self.base.fetch_add(leap, Ordering::Relaxed);
     }
 }
 

@@ -41,6 +41,7 @@ struct Shared {
     identity: (u64, u64),
     clock: StoreClock,
     clock_recorded: AtomicI64,
+    catching_up: Mutex<()>,
     writer: Mutex<Option<SqliteConnection>>,
     reader: Mutex<Option<SqliteConnection>>,
     room: Mutex<Room>,
@@ -75,6 +76,7 @@ impl Sqlite {
             identity,
             clock: StoreClock::starting_at(clock),
             clock_recorded: AtomicI64::new(clock),
+            catching_up: Mutex::default(),
             writer: Mutex::new(Some(connection)),
             reader: Mutex::new(None),
             room: Mutex::new(Room { cap: settings.cap, used: 0, stored_since: 0, measured: false }),
@@ -251,7 +253,9 @@ impl Engine for Sqlite {
 
     fn claim(&self, wanted: Wanted) -> EngineFuture<'_, Claimed> {
         Box::pin(async move {
-            let next_due = self.0.next_due().await?;
+            let (due, latest) = self.0.look().await?;
+            self.0.catch_up(latest).await?;
+            let next_due = due.map(|due| clock::span(self.0.clock.now(), due));
             if next_due.is_none_or(|wait| !wait.is_zero()) {
                 return Ok(Claimed { next_due, ..Claimed::default() });
             }
@@ -326,15 +330,27 @@ impl Engine for Sqlite {
 
 impl Shared {
     /// Looks without a transaction, so that an idle worker writes nothing.
-    async fn next_due(&self) -> Result<Option<Duration>, InboxError> {
+    async fn look(&self) -> Result<(Option<i64>, i64), InboxError> {
         let mut slot = self.writer.lock().await;
         let connection = match &mut *slot {
             Some(connection) => connection,
             none => none.insert(open::connect(&self.path).await?),
         };
-        let due = sql::next_due(connection).await;
-        let due = due.inspect_err(|_| *slot = None).map_err(|error| fault::at(&self.path, error))?;
-        Ok(due.map(|due| clock::span(self.clock.now(), due)))
+        let seen = sql::look(connection).await;
+        seen.inspect_err(|_| *slot = None).map_err(|error| fault::at(&self.path, error))
+    }
+
+    /// A process that has had the file open for longer, and recorded nothing, is ahead of us: what it
+    /// stores would not be due yet.
+    async fn catch_up(&self, latest: i64) -> Result<(), InboxError> {
+        let _turn = self.catching_up.lock().await;
+        let leap = latest - self.clock.now();
+        if leap > 0 {
+            self.write(OnFull::UseReserve, &|connection, _| Box::pin(sql::move_leases(connection, leap)))
+                .await?;
+            self.clock.leap(leap);
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::fault;
+use super::{fault, sql};
 use crate::error::{InboxError, InboxErrorKind};
 
 /// "SSIB" in the file's header says that it is an inbox.
@@ -27,12 +27,7 @@ pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxEr
     let mut connection = connect_to(path, Expected::InboxOrNothing).await?;
     migrate(path, &mut connection).await?;
     // The clock is recorded from time to time only; no event may have arrived later than now.
-    let clock = sqlx::query_scalar(
-        "SELECT max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) FROM meta WHERE name = 'clock'",
-    )
-        .fetch_one(&mut connection)
-        .await
-        .map_err(|error| fault::at(path, error))?;
+    let (_, clock) = sql::look(&mut connection).await.map_err(|error| fault::at(path, error))?;
     Ok((connection, clock))
 }
 

@@ -72,9 +72,23 @@ pub(super) async fn insert(
     Ok(fresh)
 }
 
-/// When the next event is due.
-pub(super) async fn next_due(connection: &mut SqliteConnection) -> Outcome<Option<i64>> {
-    sqlx::query_scalar("SELECT min(due) FROM events WHERE state <= 1").fetch_one(connection).await
+/// When the next event is due, and the latest time that anybody has left in the file.
+pub(super) async fn look(connection: &mut SqliteConnection) -> Outcome<(Option<i64>, i64)> {
+    sqlx::query_as(
+        "SELECT (SELECT min(due) FROM events WHERE state <= 1), \
+         max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) FROM meta WHERE name = 'clock'",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// For a clock that leaps: leases last as long as they were meant to.
+pub(super) async fn move_leases(connection: &mut SqliteConnection, leap: i64) -> Outcome<()> {
+    sqlx::query("UPDATE events SET due = due + ? WHERE state = 1")
+        .bind(leap)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn claim(connection: &mut SqliteConnection, now: i64, wanted: Wanted) -> Outcome<Claimed> {

@@ -1,0 +1,55 @@
+//! Processes whose clocks of the same file differ, since one has had it open unseen.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::time::Duration;
+
+use smartshape_webhook::{Delivery, Handler as _};
+use smartshape_webhook_inbox::{Filter, Inbox};
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::mpsc;
+
+use crate::bench::{Folder, delivery};
+
+/// Of a receiver that nothing was sent to for hours, nothing is recorded: it is ahead of a worker
+/// that starts now.
+async fn worker_and_receiver(path: &str) -> (Inbox, Inbox) {
+    let worker = Inbox::open(path).await.unwrap();
+    let mut connection = SqliteConnection::connect(path).await.unwrap();
+    let hours = "UPDATE meta SET value = value + 20000000 WHERE name = 'clock'";
+    sqlx::raw_sql(hours).execute(&mut connection).await.unwrap();
+    let receiver = Inbox::open(path).await.unwrap();
+    let back = "UPDATE meta SET value = value - 20000000 WHERE name = 'clock'";
+    sqlx::raw_sql(back).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    (worker, receiver)
+}
+
+#[tokio::test]
+async fn a_worker_that_started_later_does_not_keep_events_waiting() {
+    let folder = Folder::new();
+    let (working, receiving) = worker_and_receiver(&folder.inbox()).await;
+    let (sender, mut begun) = mpsc::unbounded_channel();
+    let (release, held) = tokio::sync::watch::channel(false);
+    let worker = working
+        .worker(move |delivery: Delivery| {
+            let (sent, mut held) = (sender.send(delivery.uuid().to_owned()), held.clone());
+            async move {
+                sent?;
+                held.wait_for(|released| *released).await?;
+                Ok(())
+            }
+        })
+        .spawn();
+    // One at work while the worker's clock falls behind.
+    assert!(working.handle(delivery(1)).await.is_ok());
+    assert_eq!(begun.recv().await.as_deref(), Some("uuid-1"));
+    assert!(receiving.handle(delivery(2)).await.is_ok());
+    let second = tokio::time::timeout(Duration::from_secs(60), begun.recv()).await.unwrap();
+    assert_eq!(second.as_deref(), Some("uuid-2"));
+    release.send(true).unwrap();
+    worker.finish().await.unwrap();
+    let events = working.list(Filter::default()).await.unwrap();
+    let lost: Vec<u32> = events.iter().map(|event| event.lost_leases).collect();
+    assert_eq!(lost, [0, 0], "a leap of the clock ends no lease");
+    assert!(begun.try_recv().is_err(), "nothing is attempted twice");
+}
