@@ -72,7 +72,8 @@ impl InboxBuilder {
         self
     }
 
-    /// Connections to a server that one process may have. Default 10. A file has two.
+    /// Connections to a server that an inbox may have; a transactional worker has one more for each event
+    /// that it may handle at once. Default 10. A file has two.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.connections = connections;
         self

@@ -63,6 +63,12 @@ struct Settings {
 
 /// What a worker does with an event; sealed, and implemented by every [`Handler`].
 pub trait Work: Send + Sync + 'static {
+    /// Called before the first attempt, with the number of attempts there can be at once.
+    #[doc(hidden)]
+    fn prepare(&self, concurrency: usize) {
+        let _ = concurrency;
+    }
+
     #[doc(hidden)]
     fn attempt(&self, lease: Lease, delivery: Delivery) -> impl Future<Output = Worked> + Send;
 }
@@ -164,6 +170,7 @@ impl<W: Work> Worker<W> {
     /// another process works on the same file.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), InboxError> {
         self.check()?;
+        self.work.prepare(self.settings.concurrency);
         let mut shutdown = std::pin::pin!(shutdown);
         let _seat = tokio::select! {
             seat = self.seat() => seat?,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::OnceLock;
 
 use smartshape_webhook::{Delivery, HandlerError};
 use sqlx::{PgPool, PgTransaction};
@@ -41,20 +42,22 @@ where
 
 /// The work of a worker that [`Inbox::transactional`](crate::Inbox::transactional) makes.
 pub struct Transactional<F> {
-    pool: PgPool,
+    inbox: PgPool,
+    /// Handlers hold a connection each for as long as they run, so they have a pool of their own.
+    own: OnceLock<PgPool>,
     keep_body: bool,
     handler: F,
 }
 
 impl<F> Transactional<F> {
-    pub(crate) fn new(pool: PgPool, keep_body: bool, handler: F) -> Self {
-        Self { pool, keep_body, handler }
+    pub(crate) fn new(inbox: PgPool, keep_body: bool, handler: F) -> Self {
+        Self { inbox, own: OnceLock::new(), keep_body, handler }
     }
 }
 
 impl<F: TransactionalHandler> Transactional<F> {
     async fn attempt_in_transaction(&self, lease: Lease, delivery: Delivery) -> Result<Worked, HandlerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.own.get().unwrap_or(&self.inbox).begin().await?;
         self.handler.handle(&mut transaction, delivery).await?;
         // Fails when the handler has broken the transaction and hidden the error.
         if postgres::complete_within(&mut transaction, lease, self.keep_body).await? {
@@ -67,6 +70,16 @@ impl<F: TransactionalHandler> Transactional<F> {
 }
 
 impl<F: TransactionalHandler> Work for Transactional<F> {
+    fn prepare(&self, concurrency: usize) {
+        self.own.get_or_init(|| {
+            self.inbox
+                .options()
+                .clone()
+                .max_connections(u32::try_from(concurrency).unwrap_or(u32::MAX))
+                .connect_lazy_with((*self.inbox.connect_options()).clone())
+        });
+    }
+
     async fn attempt(&self, lease: Lease, delivery: Delivery) -> Worked {
         // An error at the commit may hide that it has happened. The failure that is then recorded
         // has no effect on an event that is completed already.

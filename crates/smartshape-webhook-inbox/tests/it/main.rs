@@ -3,6 +3,8 @@
 mod bench;
 #[cfg(feature = "sqlite")]
 mod clocks;
+#[cfg(feature = "postgres")]
+mod contention;
 mod faults;
 #[cfg(feature = "sqlite")]
 mod files;
