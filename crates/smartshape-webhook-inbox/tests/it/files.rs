@@ -324,3 +324,15 @@ async fn one_process_works_while_another_looks() {
     // The seat is free now.
     work_off(&second).await;
 }
+
+#[tokio::test]
+async fn a_dead_letter_without_a_body_can_be_purged() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    execute(&folder.inbox(), "DELETE FROM bodies").await;
+    work_off(&inbox).await;
+    assert_eq!(inbox.stats().await.unwrap().dead, 1);
+    assert_eq!(inbox.purge(Filter::default()).await.unwrap(), 0, "no body was deleted");
+    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+}

@@ -350,21 +350,31 @@ pub(super) async fn show(pool: &PgPool, key: DeliveryKey) -> Outcome<Option<Stor
 }
 
 pub(super) async fn replay(pool: &PgPool, filter: &Filter) -> Outcome<u64> {
+    let mut transaction = pool.begin().await?;
     let mut query = QueryBuilder::<Postgres>::new(
-        "UPDATE smartshape_inbox_events SET state = 0, attempts = 0, lost = 0, settled = NULL, due = now() \
-         WHERE state >= 2 AND seq IN (SELECT e.seq FROM smartshape_inbox_events e WHERE e.state >= 2 \
+        "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state >= 2 \
          AND EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) AND ",
     );
     rows::push_filter(&mut query, filter);
-    query.push(")");
-    Ok(query.build().execute(pool).await?.rows_affected())
+    query.push(" FOR UPDATE");
+    let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
+    // Only now is it seen whether a purge or a sweep that held a row has deleted its body.
+    let done = sqlx::query(
+        "UPDATE smartshape_inbox_events e SET state = 0, attempts = 0, lost = 0, settled = NULL, due = now() \
+         WHERE e.seq = ANY ($1) AND EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq)",
+    )
+    .bind(numbers)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(done.rows_affected())
 }
 
 pub(super) async fn purge(pool: &PgPool, filter: &Filter) -> Outcome<u64> {
     let mut transaction = pool.begin().await?;
     let mut query = QueryBuilder::<Postgres>::new(
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <> 1 \
-         AND EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) AND ",
+         AND (e.state <> 2 OR EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq)) AND ",
     );
     rows::push_filter(&mut query, filter);
     query.push(" FOR UPDATE SKIP LOCKED");
@@ -417,9 +427,10 @@ pub(super) async fn used_bytes(pool: &PgPool) -> Outcome<u64> {
 /// What the bodies take, by counting; slower than [`used_bytes`].
 pub(super) async fn live_bytes(pool: &PgPool) -> Outcome<u64> {
     let bytes: i64 = sqlx::query_scalar(
-        "SELECT coalesce(sum(e.bytes + 400), 0)::bigint FROM smartshape_inbox_events e \
+        "SELECT coalesce(sum(e.bytes + $1), 0)::bigint FROM smartshape_inbox_events e \
          WHERE EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq)",
     )
+    .bind(ROW_BYTES.cast_signed())
     .fetch_one(pool)
     .await?;
     Ok(u64::try_from(bytes).unwrap_or(0))
@@ -429,8 +440,7 @@ pub(super) async fn sweep(pool: &PgPool, keep: Retention) -> Outcome<u64> {
     let bodies = sqlx::query(
         "DELETE FROM smartshape_inbox_bodies WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
          JOIN smartshape_inbox_bodies b ON b.seq = e.seq \
-         WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2)",
-    .bind(ROW_BYTES.cast_signed())
+         WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2 FOR UPDATE OF e SKIP LOCKED)",
     )
     .bind(milliseconds(keep.bodies.min(keep.tombstones)))
     .bind(SWEEP_ROWS)

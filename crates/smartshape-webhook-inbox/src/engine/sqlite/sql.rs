@@ -177,11 +177,13 @@ async fn candidates(connection: &mut SqliteConnection, now: i64) -> Outcome<Vec<
 }
 
 async fn put_aside(connection: &mut SqliteConnection, now: i64, behind: &[i64]) -> Outcome<u64> {
-    let done = sqlx::query("UPDATE events SET due = ?1 WHERE state = 0 AND seq IN (SELECT value FROM json_each(?2))")
-        .bind(now + milliseconds(ORDERED_ASIDE))
-        .bind(list_of(behind))
-        .execute(connection)
-        .await?;
+    let done = sqlx::query(
+        "UPDATE events SET due = ?1 WHERE state = 0 AND seq IN (SELECT value FROM json_each(?2))",
+    )
+    .bind(now + milliseconds(ORDERED_ASIDE))
+    .bind(list_of(behind))
+    .execute(connection)
+    .await?;
     Ok(done.rows_affected())
 }
 
@@ -350,7 +352,8 @@ pub(super) async fn replay(connection: &mut SqliteConnection, now: i64, filter: 
 
 pub(super) async fn purge(connection: &mut SqliteConnection, now: i64, filter: Filter) -> Outcome<u64> {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT e.seq FROM events e WHERE e.state <> 1 AND EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq) AND ",
+        "SELECT e.seq FROM events e WHERE e.state <> 1 \
+         AND (e.state <> 2 OR EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq)) AND ",
     );
     rows::push_filter(&mut query, &filter);
     let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *connection).await?;
