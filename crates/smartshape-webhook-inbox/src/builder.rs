@@ -157,6 +157,11 @@ impl InboxBuilder {
             let text = format!("an inbox is a path or a postgres:// URL, and {scheme:?} is neither");
             return Err(InboxError::new(InboxErrorKind::Settings, text));
         }
+        // SQLite would take these for URLs and for memory, and keep nothing at that path.
+        if ["file:", "sqlite:", ":memory:"].iter().any(|start| self.place.starts_with(start)) {
+            let text = format!("an inbox is a plain path, not {:?}", self.place);
+            return Err(InboxError::new(InboxErrorKind::Settings, text));
+        }
         #[cfg(feature = "sqlite")]
         {
             let path = std::path::PathBuf::from(&self.place);

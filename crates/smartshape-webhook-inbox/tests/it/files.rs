@@ -64,6 +64,9 @@ async fn wrong_places_are_named() {
         (inside("none/inbox.db"), InboxErrorKind::Settings, "create its folder"),
         (inside(""), InboxErrorKind::Settings, "not a folder"),
         (String::new(), InboxErrorKind::Settings, "give it a path"),
+        (":memory:".to_owned(), InboxErrorKind::Settings, "plain path"),
+        ("file:inbox.db?mode=memory".to_owned(), InboxErrorKind::Settings, "plain path"),
+        ("sqlite:inbox.db".to_owned(), InboxErrorKind::Settings, "plain path"),
         ("mysql://db/app".to_owned(), InboxErrorKind::Settings, "postgres://"),
     ] {
         let error = refused(&place).await;
