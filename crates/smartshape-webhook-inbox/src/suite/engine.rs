@@ -311,6 +311,25 @@ pub async fn orders_without_hiding_other_files(bench: &impl Bench) {
     }
 }
 
+/// However long, it is gone through in bounded claims, each of which says that the next is due at once.
+pub async fn orders_a_very_long_queue(bench: &impl Bench) {
+    let engine = bench.open().await;
+    for part in 0..20 {
+        engine.insert(records(part * 300..(part + 1) * 300, "hot")).await.unwrap();
+    }
+    engine.insert([record(9000, "cold")].into()).await.unwrap();
+    let wanted = Wanted { ordered: true, ..Wanted::new(4, LONG) };
+    let mut heads = Vec::new();
+    loop {
+        let claimed = engine.claim(wanted).await.unwrap();
+        heads.extend(claimed.attempts.iter().map(number));
+        if claimed.next_due != Some(Duration::ZERO) {
+            break;
+        }
+    }
+    assert_eq!(heads, [0, 9000]);
+}
+
 /// Even when workers did not agree on the order, and all of them ended.
 pub async fn orders_what_was_at_work_without_order(bench: &impl Bench) {
     let engine = bench.open().await;

@@ -67,6 +67,7 @@ macro_rules! engine_suite {
             does_not_count_what_is_given_back
             orders_the_events_of_a_file
             orders_without_hiding_other_files
+            orders_a_very_long_queue
             orders_what_was_at_work_without_order
             leaves_newer_records_alone
             lists_shows_replays_and_purges

@@ -22,6 +22,9 @@ pub(super) const ROW_BYTES: u64 = 400;
 /// Rows of one statement; with the columns' number it stays below SQLite's limit of parameters.
 const CHUNK: usize = 64;
 
+/// An ordered claim leaves the rest to the next one, or nothing could be stored meanwhile.
+const ORDERED_ROUNDS: u32 = 8;
+
 type Outcome<T> = Result<T, sqlx::Error>;
 
 pub(super) async fn insert(
@@ -108,9 +111,10 @@ pub(super) async fn claim(connection: &mut SqliteConnection, now: i64, wanted: W
          lost = lost + (state = 1) WHERE seq IN ";
     let returning = " RETURNING seq, fence, key, attempts, received, secret, traceparent";
     let mut claimed = Vec::new();
+    let mut seen_all = true;
     if wanted.ordered {
         // Each round looks at the earliest due; those behind an earlier event of their file go aside.
-        loop {
+        for round in 1.. {
             let candidates = candidates(connection, now).await?;
             let full = i64::try_from(candidates.len()).is_ok_and(|count| count == ORDERED_WINDOW);
             let (heads, behind): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(_, head)| *head);
@@ -133,11 +137,15 @@ pub(super) async fn claim(connection: &mut SqliteConnection, now: i64, wanted: W
             if taken + put_aside(connection, now, &behind).await? == 0 {
                 break;
             }
+            if round == ORDERED_ROUNDS {
+                seen_all = false;
+                break;
+            }
         }
     } else {
         let sql = format!(
             "{take} (SELECT seq FROM events WHERE state <= 1 AND due <= ?1 AND version <= ?3 \
-             ORDER BY due, seq LIMIT ?4) {returning}"
+             ORDER BY due, state, stored, seq LIMIT ?4) {returning}"
         );
         claimed = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(now)
@@ -153,7 +161,8 @@ pub(super) async fn claim(connection: &mut SqliteConnection, now: i64, wanted: W
         attempt.body = body(connection, attempt.lease.seq).await?;
     }
     // When there was room for more, then whatever is due cannot be taken now.
-    let after = if attempts.len() < wanted.events as usize { now } else { i64::MIN };
+    seen_all &= attempts.len() < wanted.events as usize;
+    let after = if seen_all { now } else { i64::MIN };
     let next_due: Option<i64> =
         sqlx::query_scalar("SELECT min(due) FROM events WHERE state <= 1 AND due > ?")
             .bind(after)
@@ -167,7 +176,7 @@ async fn candidates(connection: &mut SqliteConnection, now: i64) -> Outcome<Vec<
     sqlx::query_as(
         "SELECT e.seq, NOT EXISTS (SELECT 1 FROM events o WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq) \
          AND NOT EXISTS (SELECT 1 FROM events w WHERE w.state = 1 AND w.file_hash = e.file_hash AND w.seq <> e.seq AND w.due > ?1) \
-         FROM (SELECT seq, file_hash FROM events WHERE state <= 1 AND due <= ?1 AND version <= ?2 ORDER BY due, seq LIMIT ?3) e",
+         FROM (SELECT seq, file_hash FROM events WHERE state <= 1 AND due <= ?1 AND version <= ?2 ORDER BY due, state, stored, seq LIMIT ?3) e",
     )
     .bind(now)
     .bind(i64::from(RECORD_VERSION))
