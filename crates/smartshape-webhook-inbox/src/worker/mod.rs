@@ -14,7 +14,7 @@ use smartshape_webhook::{Delivery, Handler, HandlerError};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::engine::{Claimed, EngineFuture, LONGEST, Lease, Wanted};
+use crate::engine::{Claimed, Engine, EngineFuture, LONGEST, Lease, Settlement, Verdict, Wanted};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::measure;
@@ -180,8 +180,10 @@ impl<W: Work> Worker<W> {
         let mut pool = Pool::new(self.inbox.clone(), Arc::clone(&self.work), self.settings.clone());
         let mut chores = Chores { sweep_at: Instant::now(), measure_at: Instant::now(), claim: None };
         self.work_until(&mut pool, &mut chores, shutdown).await;
-        // What is claimed and not received would be lost leases.
         let _ = timeout(self.inbox.store_limit(), self.receive(&mut pool, &mut chores)).await;
+        if let Some(claim) = chores.claim {
+            give_back_later(Arc::clone(self.inbox.engine()), claim);
+        }
         pool.finish().await;
         Ok(())
     }
@@ -306,8 +308,11 @@ impl<W: Work> Worker<W> {
                 "events whose workers ended too often are dead letters now"
             );
         }
+        // What is due and was not given to us is another's, or waits for something: asking again at
+        // once would not change that.
+        let next_due = claimed.next_due.filter(|due| !due.is_zero() || !claimed.attempts.is_empty());
         pool.start(claimed.attempts, asked);
-        Ok(claimed.next_due.map(|due| asked + due.min(LONGEST)))
+        Ok(next_due.map(|due| asked + due.min(LONGEST)))
     }
 
     async fn do_chores(&self, chores: &mut Chores) -> Result<(), InboxError> {
@@ -337,6 +342,20 @@ struct Chores {
 struct Claim {
     asked: Instant,
     answer: JoinHandle<Result<Claimed, InboxError>>,
+}
+
+/// What is claimed after the worker has ended would be lost leases.
+fn give_back_later(engine: Arc<dyn Engine>, Claim { answer, .. }: Claim) {
+    let _detached = tokio::spawn(async move {
+        let Ok(Ok(claimed)) = answer.await else { return };
+        let settlements = claimed
+            .attempts
+            .iter()
+            .map(|attempt| Settlement { lease: attempt.lease, verdict: Verdict::GivenBack });
+        if let Err(error) = engine.settle(settlements.collect()).await {
+            tracing::warn!(%error, "attempts that came too late could not be given back; they are made again");
+        }
+    });
 }
 
 async fn within<T>(limit: Duration, answer: EngineFuture<'_, T>) -> Result<T, InboxError> {
