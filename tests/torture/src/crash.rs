@@ -126,7 +126,8 @@ impl<'a> Subject<'a> {
     async fn rounds(&mut self, store: &Store) -> Result<(), Fault> {
         let step = self.plan.rounds.div_ceil(10).max(10);
         for round in 1..=self.plan.rounds {
-            if self.plan.database_crashes && self.random.once_in(6) {
+            // A short run has each kind of round, too.
+            if self.plan.database_crashes && (round == 2 || self.random.once_in(6)) {
                 let crash_after = self.random.milliseconds(0, 400);
                 let crash = async {
                     sleep(crash_after).await;
@@ -134,7 +135,7 @@ impl<'a> Subject<'a> {
                 };
                 tokio::try_join!(self.round(), crash)?;
                 self.kills.databases += 1;
-            } else if matches!(store, Store::Server { .. }) && self.random.once_in(8) {
+            } else if matches!(store, Store::Server { .. }) && (round == 4 || self.random.once_in(8)) {
                 // Also those of the living: what they then record must not count.
                 self.round().await?;
                 store.end_leases().await?;
