@@ -12,12 +12,15 @@ use crate::book::Book;
 use crate::ledger::{self, Tally};
 use crate::load::Load;
 use crate::random::Random;
-use crate::server::{PATIENCE, Server};
+use crate::server::{PATIENCE, Server, signal};
 use crate::store::Store;
 use crate::{Fault, caller, say};
 
 /// How long a backlog may take without any progress.
 const STUCK: Duration = Duration::from_secs(30);
+
+/// So often it is tried to stop a receiver while it is at work.
+const PAUSES: usize = 30;
 
 pub(crate) struct Plan<'a> {
     pub(crate) binary: &'a Path,
@@ -33,7 +36,7 @@ struct Kills {
     /// Of those, while requests were open.
     under_requests: usize,
     databases: usize,
-    leases_ended: usize,
+    paused: usize,
 }
 
 /// A server, started and killed again and again.
@@ -42,6 +45,8 @@ struct Subject<'a> {
     place: String,
     book: Arc<Book>,
     url: watch::Sender<Option<String>>,
+    /// Its process, while it runs.
+    process: watch::Sender<Option<u32>>,
     random: Random,
     /// How long it lives, in milliseconds.
     life: (usize, usize),
@@ -68,9 +73,9 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
         vec![subject.url.subscribe()]
     };
     let load = Load::start(&targets, &book, &mut random);
-    let ended = AtomicBool::new(false);
+    let (ended, other) = (AtomicBool::new(false), second.process.subscribe());
     let rounds = async {
-        let outcome = subject.rounds(store).await;
+        let outcome = subject.rounds(store, other).await;
         ended.store(true, Ordering::Relaxed);
         outcome
     };
@@ -120,10 +125,11 @@ impl<'a> Subject<'a> {
         life: (usize, usize),
     ) -> Self {
         let (place, book, url) = (store.place(), Arc::clone(book), watch::Sender::new(None));
-        Self { plan, place, book, url, random, life, kills: Kills::default() }
+        let process = watch::Sender::new(None);
+        Self { plan, place, book, url, process, random, life, kills: Kills::default() }
     }
 
-    async fn rounds(&mut self, store: &Store) -> Result<(), Fault> {
+    async fn rounds(&mut self, store: &Store, other: watch::Receiver<Option<u32>>) -> Result<(), Fault> {
         let step = self.plan.rounds.div_ceil(10).max(10);
         for round in 1..=self.plan.rounds {
             // A short run has each kind of round, too.
@@ -136,10 +142,13 @@ impl<'a> Subject<'a> {
                 tokio::try_join!(self.round(), crash)?;
                 self.kills.databases += 1;
             } else if matches!(store, Store::Server { .. }) && (round == 4 || self.random.once_in(8)) {
-                // Also those of the living: what they then record must not count.
-                self.round().await?;
                 store.end_leases().await?;
-                self.kills.leases_ended += 1;
+                let paused = self.pause_at_work(store, &other).await?;
+                store.end_leases().await?;
+                let outcome = self.round().await;
+                signal("CONT", paused).await?;
+                outcome?;
+                self.kills.paused += usize::from(paused.is_some());
             } else {
                 self.round().await?;
             }
@@ -154,10 +163,30 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
+    /// Stops the other receiver (SIGSTOP), at work if possible. While it stands still, this one takes its
+    /// events over; what it records afterwards must not count.
+    async fn pause_at_work(
+        &mut self,
+        store: &Store,
+        other: &watch::Receiver<Option<u32>>,
+    ) -> Result<Option<u32>, Fault> {
+        for _ in 0..PAUSES {
+            let process = *other.borrow();
+            signal("STOP", process).await?;
+            if process.is_some() && store.leases().await? > 0 {
+                return Ok(process);
+            }
+            signal("CONT", process).await?;
+            sleep(self.random.milliseconds(0, 20)).await;
+        }
+        Ok(None)
+    }
+
     /// Starts the server, and kills it after its time.
     async fn round(&mut self) -> Result<(), Fault> {
         let (from, to) = self.life;
         let mut server = Server::start(self.plan.binary, &self.place, &self.book)?;
+        self.process.send_replace(server.id());
         if self.random.once_in(8) {
             // While it starts, or just after.
             sleep(self.random.milliseconds(0, 80)).await;
@@ -165,6 +194,7 @@ impl<'a> Subject<'a> {
             self.url.send_replace(Some(server.url().await?));
             sleep(self.random.milliseconds(from, to)).await;
         }
+        self.process.send_replace(None);
         let open = self.book.pages().open;
         self.kills.servers += 1;
         self.kills.under_requests += usize::from(open > 0 && self.url.borrow().is_some());
@@ -209,10 +239,10 @@ fn report(
         kills.servers + second.servers,
         kills.under_requests + second.under_requests
     ))?;
-    if kills.databases + kills.leases_ended > 0 {
+    if kills.databases + kills.paused > 0 {
         say(&format!(
-            "  the database was killed {} times; in {} rounds all leases ran out",
-            kills.databases, kills.leases_ended
+            "  the database was killed {} times; {} times a receiver stood still and lost its leases",
+            kills.databases, kills.paused
         ))?;
     }
     say(&format!(

@@ -80,7 +80,10 @@ pub(crate) fn check(pages: &Pages, events: &[Event], changes: &[Change]) -> (Tal
 fn follow(event: &Event, changes: &[&Change], faults: &mut Vec<String>) -> History {
     let mut history = History::default();
     let mut before: Option<&Change> = None;
-    let mut fault = |text: &str| faults.push(format!("{}: {text}: {changes:?}", event.uuid));
+    let steps = || changes.iter().map(|change| (change.old, change.new, change.fence)).collect::<Vec<_>>();
+    let mut fault = |text: &str| {
+        faults.push(format!("{}: {text}; (old, new, fence) were {:?}", event.uuid, steps()));
+    };
     for change in changes {
         let fence = before.map_or(0, |before| before.fence);
         if change.old != before.map(|before| before.new) || change.key != event.key {

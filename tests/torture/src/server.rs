@@ -103,9 +103,7 @@ impl Server {
 
     /// Tells it to stop (SIGTERM); it must end without an error.
     pub(crate) async fn stop(mut self) -> Result<(), Fault> {
-        let id = self.id().ok_or("a server ended by itself")?.to_string();
-        // The shell has `kill` built in, wherever it runs.
-        Command::new("sh").args(["-c", "kill -TERM \"$0\"", &id]).status().await?;
+        signal("TERM", Some(self.id().ok_or("a server ended by itself")?)).await?;
         let status = timeout(PATIENCE, self.child.wait()).await.map_err(|_| "a server did not stop")??;
         self.end_of_output().await;
         if status.success() {
@@ -126,6 +124,15 @@ impl Server {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.iter().map(|line| format!("    {line}\n")).collect()
     }
+}
+
+/// Sends a signal to a process, if there is one.
+pub(crate) async fn signal(name: &str, process: Option<u32>) -> Result<(), Fault> {
+    let Some(process) = process else { return Ok(()) };
+    // The shell has `kill` built in, wherever it runs. It fails for a process that has just ended.
+    let script = "kill -\"$0\" \"$1\" 2>&-";
+    Command::new("sh").args(["-c", script, name, &process.to_string()]).status().await?;
+    Ok(())
 }
 
 async fn read_log(

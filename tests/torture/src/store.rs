@@ -148,12 +148,24 @@ impl Store {
         Ok(count)
     }
 
+    /// How many leases have not run out, on a server.
+    pub(crate) async fn leases(&self) -> Result<i64, Fault> {
+        let (count,): (i64,) =
+            fetch!(self, fetch_one, "SELECT count(*) FROM events WHERE state = 1 AND due > now()");
+        Ok(count)
+    }
+
     /// Lets all leases run out, as time would. A file's worker does so at its start.
     pub(crate) async fn end_leases(&self) -> Result<(), Fault> {
         match self {
             Self::File(_) => Ok(()),
             Self::Server { .. } => {
-                self.execute("UPDATE smartshape_inbox_events SET due = now() WHERE state = 1").await
+                // Those that a paused process has locked keep theirs.
+                self.execute(
+                    "UPDATE smartshape_inbox_events SET due = now() WHERE seq IN \
+                     (SELECT seq FROM smartshape_inbox_events WHERE state = 1 FOR UPDATE SKIP LOCKED)",
+                )
+                .await
             }
         }
     }

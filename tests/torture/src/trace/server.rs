@@ -15,7 +15,7 @@ use super::strace::{self, Call};
 use super::{answers, deliver, verdict};
 use crate::book::Book;
 use crate::random::Random;
-use crate::server::{PATIENCE, Server};
+use crate::server::{PATIENCE, Server, signal};
 use crate::{Fault, say};
 
 const CALLS: &str =
@@ -93,8 +93,7 @@ async fn attach(strace: &Path, processes: &[u32], trace: &Path) -> Result<Option
 }
 
 async fn detach(mut tracer: Child) -> Result<(), Fault> {
-    let id = tracer.id().ok_or("strace ended by itself")?.to_string();
-    Command::new("sh").args(["-c", "kill -INT \"$0\"", &id]).status().await?;
+    signal("INT", Some(tracer.id().ok_or("strace ended by itself")?)).await?;
     timeout(PATIENCE, tracer.wait()).await.map_err(|_| "strace does not detach")??;
     Ok(())
 }

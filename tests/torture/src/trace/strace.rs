@@ -28,8 +28,8 @@ pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Fault> {
         let line = line?;
         let Some((process, rest)) = line.split_once(' ') else { continue };
         let (process, rest) = (process.parse::<u32>()?, rest.trim_start());
-        if rest.starts_with(['-', '+']) {
-            // Signals, and the ends of processes.
+        if rest.starts_with(['-', '+']) || rest.ends_with("<detached ...>") {
+            // Signals, the ends of processes, and the end of tracing.
         } else if let Some(begin) = rest.strip_suffix(" <unfinished ...>") {
             begun.insert(process, (number, begin.to_owned()));
         } else if let Some(resumed) = rest.strip_prefix("<... ") {
