@@ -75,7 +75,7 @@ async fn run(settings: &Settings) -> Result<(), Fault> {
         }
         outcome?;
     }
-    Ok(())
+    say("PASSED: every promise that was tested held")
 }
 
 async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), Fault> {
