@@ -24,7 +24,8 @@ pub(super) struct Call {
 /// The calls that succeeded, in the order of their end.
 pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Fault> {
     let (mut calls, mut begun) = (Vec::new(), HashMap::new());
-    for (number, line) in trace.lines().enumerate() {
+    let mut lines = trace.lines().enumerate().peekable();
+    while let Some((number, line)) = lines.next() {
         let line = line?;
         let Some((process, rest)) = line.split_once(' ') else { continue };
         let (process, rest) = (process.parse::<u32>()?, rest.trim_start());
@@ -37,14 +38,23 @@ pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Fault> {
             let end = resumed.split_once(" resumed>").ok_or("a line that cannot be read")?.1;
             calls.extend(call(&(begin + end), process, began, number)?);
         } else {
-            calls.extend(call(rest, process, number, number)?);
+            match call(rest, process, number, number) {
+                // The end of tracing can cut it off in the middle.
+                Err(_) if lines.peek().is_none() => {}
+                read => calls.extend(read?),
+            }
         }
     }
     Ok(calls)
 }
 
 fn call(text: &str, process: u32, began: usize, ended: usize) -> Result<Option<Call>, Fault> {
-    let unread = || format!("line {ended} of the trace cannot be read: {}…", &text[..text.len().min(100)]);
+    let unread = || {
+        let (begin, end) =
+            (text.chars().take(60), text.chars().skip(text.chars().count().saturating_sub(60)));
+        let (begin, end) = (begin.collect::<String>(), end.collect::<String>());
+        format!("line {ended} of the trace cannot be read: {begin}…{end}")
+    };
     let (inner, result) = text.rsplit_once(" = ").ok_or_else(unread)?;
     let (name, inner) = inner.trim_end().split_once('(').ok_or_else(unread)?;
     let inner = inner.strip_suffix(')').ok_or_else(unread)?;
@@ -116,5 +126,13 @@ mod tests {
         let write = &calls[1];
         assert_eq!((write.data.as_slice(), write.file.as_str()), (b"hi".as_slice(), "/a"));
         assert_eq!((write.last_number(), write.began, write.ended, write.result), (4096, 1, 4, 2));
+    }
+
+    #[test]
+    fn only_the_last_line_may_be_cut_off() {
+        let cut = r#"8  sendto(20<\x73>, "\x53", 5, "#;
+        let whole = r#"7  fsync(3<\x2f\x61>) = 0"#;
+        assert_eq!(read(format!("{whole}\n{cut}").as_bytes()).unwrap().len(), 1);
+        assert!(read(format!("{cut}\n{whole}").as_bytes()).is_err());
     }
 }
