@@ -50,7 +50,8 @@ async fn others_cannot_read_it() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
-    for name in ["inbox.db", "inbox.db-wal"] {
+    work_off(&inbox).await;
+    for name in ["inbox.db", "inbox.db-wal", "inbox.db-shm", "inbox.db-worker", "inbox.db-reserve"] {
         let mode = fs::metadata(folder.path(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }

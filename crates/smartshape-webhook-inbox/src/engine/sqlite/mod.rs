@@ -202,7 +202,8 @@ impl Shared {
             return Ok(taken);
         }
         let path = open::beside(&self.path, "-worker");
-        let lock = File::create(&path).map_err(|error| gone(&path, error))?;
+        let lock =
+            open::private().create(true).truncate(false).open(&path).map_err(|error| gone(&path, error))?;
         let deadline = tokio::time::Instant::now() + self.seat_wait;
         loop {
             match lock.try_lock() {

@@ -18,6 +18,8 @@ const APPLICATION_ID: i64 = 0x5353_4942;
 const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite-0001.sql")];
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
 pub(super) const REPLACED: &str = "the file was moved, deleted or replaced";
+/// After a long reader, or a long body, the log does not keep its length.
+const JOURNAL_LIMIT: &str = "PRAGMA journal_size_limit = 16777216";
 /// How long another process may write before we give up for the time being.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -61,8 +63,12 @@ async fn connect_to(path: &Path, expected: Expected) -> Result<SqliteConnection,
         return Err(InboxError::new(InboxErrorKind::Refused, text));
     }
     // `fullfsync` is what syncing needs on macOS; elsewhere it does nothing.
-    for setting in ["PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON", "PRAGMA wal_autocheckpoint = 2000"]
-    {
+    for setting in [
+        "PRAGMA synchronous = FULL",
+        "PRAGMA fullfsync = ON",
+        "PRAGMA wal_autocheckpoint = 2000",
+        JOURNAL_LIMIT,
+    ] {
         sqlx::query(setting).execute(&mut connection).await.map_err(|error| fault::at(path, error))?;
     }
     Ok(connection)
@@ -75,12 +81,17 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-fn create(path: &Path) -> Result<(), InboxError> {
+/// A file that its owner alone may read, write and lock.
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
+    options.write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    options
+}
+
+fn create(path: &Path) -> Result<(), InboxError> {
+    match private().create_new(true).open(path) {
         // Until the folder is synced, a loss of power can take the file's name away.
         Ok(file) => file.sync_all().and_then(|()| sync_folder(path)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

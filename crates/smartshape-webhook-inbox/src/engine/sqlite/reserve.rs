@@ -1,6 +1,6 @@
 //! Space held back, so that work can be completed and purged on a full disk.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ impl Reserve {
     }
 
     fn try_fill(&self) -> io::Result<()> {
-        let mut file = File::create(&self.0)?;
+        let mut file = super::open::private().create(true).truncate(true).open(&self.0)?;
         let zeros = vec![0; 64 * 1024];
         for _ in 0..BYTES / zeros.len() {
             file.write_all(&zeros)?;
