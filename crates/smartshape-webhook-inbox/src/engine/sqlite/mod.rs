@@ -41,6 +41,8 @@ struct Shared {
     identity: (u64, u64),
     clock: StoreClock,
     clock_recorded: AtomicI64,
+    /// Without it, each sweep would go through all tombstones in search of bodies.
+    bodies_swept_until: AtomicI64,
     catching_up: Mutex<()>,
     writer: Mutex<Option<SqliteConnection>>,
     reader: Mutex<Option<SqliteConnection>>,
@@ -76,6 +78,7 @@ impl Sqlite {
             identity,
             clock: StoreClock::starting_at(clock),
             clock_recorded: AtomicI64::new(clock),
+            bodies_swept_until: AtomicI64::new(i64::MIN),
             catching_up: Mutex::default(),
             writer: Mutex::new(Some(connection)),
             reader: Mutex::new(None),
@@ -305,10 +308,14 @@ impl Engine for Sqlite {
 
     fn sweep(&self, keep: Retention) -> EngineFuture<'_, u64> {
         Box::pin(async move {
-            let swept = self
-                .write(OnFull::UseReserve, move |connection, now| Box::pin(sql::sweep(connection, now, keep)))
+            let until = self.0.bodies_swept_until.load(Ordering::Relaxed);
+            let (swept, until) = self
+                .write(OnFull::UseReserve, move |connection, now| {
+                    Box::pin(sql::sweep(connection, now, keep, until))
+                })
                 .await?;
             let shared = Arc::clone(&self.0);
+            shared.bodies_swept_until.fetch_max(until, Ordering::Relaxed);
             // Writing it takes time, and whoever sweeps need not wait.
             let _detached = tokio::task::spawn_blocking(move || shared.reserve.fill());
             Ok(swept)

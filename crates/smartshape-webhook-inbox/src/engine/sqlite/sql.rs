@@ -406,16 +406,28 @@ pub(super) async fn used_bytes(connection: &mut SqliteConnection) -> Outcome<u64
     Ok(u64::try_from((pages - free) * size).unwrap_or(0))
 }
 
-pub(super) async fn sweep(connection: &mut SqliteConnection, now: i64, keep: Retention) -> Outcome<u64> {
+/// Bodies of events that were completed up to `swept_until` are gone already. Returns how many rows were
+/// deleted, and until when bodies are gone now.
+pub(super) async fn sweep(
+    connection: &mut SqliteConnection,
+    now: i64,
+    keep: Retention,
+    swept_until: i64,
+) -> Outcome<(u64, i64)> {
     let before = |kept: Duration| now.saturating_sub(milliseconds(kept));
+    let bodies_before = before(keep.bodies.min(keep.tombstones));
     let bodies = sqlx::query(
         "DELETE FROM bodies WHERE seq IN (SELECT e.seq FROM events e JOIN bodies b ON b.seq = e.seq \
-         WHERE e.state = 2 AND e.settled <= ?1 LIMIT ?2)",
+         WHERE e.state = 2 AND e.settled > ?1 AND e.settled <= ?2 LIMIT ?3)",
     )
-    .bind(before(keep.bodies.min(keep.tombstones)))
+    .bind(swept_until)
+    .bind(bodies_before)
     .bind(SWEEP_ROWS)
     .execute(&mut *connection)
     .await?;
+    let all_swept = i64::try_from(bodies.rows_affected()).is_ok_and(|rows| rows < SWEEP_ROWS);
+    // Events may still be completed in this very millisecond.
+    let swept_until = if all_swept { swept_until.max(bodies_before.min(now - 1)) } else { swept_until };
     let tombstones = sqlx::query(
         "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e WHERE e.state = 2 AND e.settled <= ?1 \
          AND NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq) LIMIT ?2)",
@@ -424,7 +436,7 @@ pub(super) async fn sweep(connection: &mut SqliteConnection, now: i64, keep: Ret
     .bind(SWEEP_ROWS)
     .execute(connection)
     .await?;
-    Ok(bodies.rows_affected() + tombstones.rows_affected())
+    Ok((bodies.rows_affected() + tombstones.rows_affected(), swept_until))
 }
 
 pub(super) async fn record_clock(connection: &mut SqliteConnection, now: i64) -> Outcome<()> {
