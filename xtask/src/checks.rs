@@ -3,7 +3,7 @@
 use crate::{Outcome, cargo};
 
 /// Each published crate and each set of features that builds differently.
-const FEATURE_SETS: [&[&str]; 16] = [
+const FEATURE_SETS: [&[&str]; 17] = [
     &["--package", "smartshape-webhook", "--no-default-features"],
     &["--package", "smartshape-webhook"],
     // With its tests, which the build of everything leaves out.
@@ -21,6 +21,7 @@ const FEATURE_SETS: [&[&str]; 16] = [
     &["--package", "smartshape-webhook-inbox", "--features", "postgres,metrics", "--all-targets"],
     &["--package", "smartshape-api"],
     &["--package", "smartshape-fake"],
+    &["--package", "smartshape-webhook-cli"],
 ];
 
 pub(crate) fn run() -> Outcome {

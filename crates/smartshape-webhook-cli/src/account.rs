@@ -1,0 +1,94 @@
+//! `smartshape login`.
+
+use std::io::{IsTerminal, Write};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::failure::{Failure, Outcome};
+use crate::input;
+use crate::output;
+use crate::settings::{Kept, Settings, warn_of_fake};
+
+#[derive(Args)]
+#[command(after_help = "\
+The password comes from SMARTSHAPE_PASSWORD, or else from standard input; it is not kept. The login is kept in
+smartshape/config.json in the configuration folder, which only you can read.
+
+  smartshape login test@example.com
+  smartshape --api-url https://smartshape.example.com login test@example.com < password.txt")]
+pub(crate) struct Login {
+    /// The user name; SMARTSHAPE_USERNAME by default
+    username: Option<String>,
+    /// Opens a session too, which takes a licence seat; newer installations want one
+    #[arg(long)]
+    open_session: bool,
+}
+
+impl Login {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        let client = settings.client()?;
+        let username = self.username.or_else(|| std::env::var("SMARTSHAPE_USERNAME").ok());
+        let Some(username) = username.filter(|name| !name.is_empty()) else {
+            return Err(Failure::usage("who logs in? Name the user, or set SMARTSHAPE_USERNAME"));
+        };
+        let password = password(&username).await?;
+        let logged_in = async {
+            let token = client.login(&username, &password).await?;
+            let client = client.clone().with_auth_token(token.clone());
+            let session = if self.open_session { Some(client.open_session().await?) } else { None };
+            Ok::<_, smartshape_api::Error>((token, session))
+        };
+        let logged_in = logged_in.await;
+        warn_of_fake(&client);
+        let (token, session) = logged_in?;
+        let kept = Kept {
+            api_url: Some(client.base_url()),
+            username: Some(username.clone()),
+            token: Some(token.expose().to_owned()),
+            session: session.map(|session| session.expose().to_owned()),
+        };
+        let path = kept.write()?.display().to_string();
+        let url = client.base_url();
+        if settings.json {
+            return output::json(&json!({"api_url": url, "username": username, "kept_in": path}));
+        }
+        output::line(format_args!("logged in at {url} as {}; kept in {path}", output::shown(&username)))
+    }
+}
+
+async fn password(username: &str) -> Outcome<String> {
+    if let Ok(password) = std::env::var("SMARTSHAPE_PASSWORD") {
+        return Ok(password);
+    }
+    if !std::io::stdin().is_terminal() {
+        return input::one_line("the password");
+    }
+    let _ = write!(std::io::stderr(), "password of {}: ", output::shown(username));
+    let hides = echo(false);
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line.trim_end_matches(['\n', '\r']).to_owned())
+    });
+    let line = tokio::select! {
+        line = line => Some(line),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    if hides {
+        echo(true);
+        let _ = writeln!(std::io::stderr());
+    }
+    match line {
+        Some(Ok(Ok(line))) => Ok(line),
+        Some(_) => Err(Failure::failed("cannot read the password from the terminal")),
+        None => Err(Failure::failed("not logged in")),
+    }
+}
+
+/// Whether the terminal shows what is typed; says whether that could be set.
+fn echo(shown: bool) -> bool {
+    let mut stty = Command::new("stty");
+    stty.arg(if shown { "echo" } else { "-echo" }).stdout(Stdio::null()).stderr(Stdio::null());
+    stty.status().is_ok_and(|status| status.success())
+}

@@ -1,0 +1,71 @@
+//! `smartshape attribute`: attributes of a file's nodes.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, Outcome};
+use crate::input;
+use crate::output::{self, shown};
+use crate::settings::{Settings, warn_of_fake};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Sets attributes of a node; fires attribute_updated
+    Upsert(Upsert),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+SmartShape does not document this call's body, which is inferred from that of annotations.
+
+  smartshape attribute upsert 5c6fd '{\"mtime\": 1550824906}' --query id:5b33b")]
+pub(crate) struct Upsert {
+    /// The file's id
+    file: String,
+    /// The attributes: a JSON object of names and values; - reads it from standard input
+    #[arg(value_name = "JSON")]
+    attributes: String,
+    /// The node: id: and its id
+    #[arg(long, value_name = "id:NODE")]
+    query: String,
+}
+
+impl Command {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        let Self::Upsert(upsert) = self;
+        upsert.run(settings).await
+    }
+}
+
+impl Upsert {
+    async fn run(self, settings: &Settings) -> Outcome {
+        let node = self.query.trim().strip_prefix("id:").map(str::trim).filter(|node| !node.is_empty());
+        let Some(node) = node else {
+            let text = format!("--query {}: only id:NODE is known here", shown(&self.query));
+            return Err(Failure::usage(text));
+        };
+        let text = match self.attributes.as_str() {
+            "-" => input::file("-", "the attributes")?,
+            text => text.as_bytes().to_vec(),
+        };
+        let Value::Object(attributes) = input::json(&text, "the attributes")? else {
+            let text = r#"the attributes are no JSON object: write them as {"name": value}"#;
+            return Err(Failure::usage(text));
+        };
+        if attributes.is_empty() {
+            return Err(Failure::usage(r#"there are no attributes to set: write them as {"name": value}"#));
+        }
+        let count = attributes.len();
+        let attributes = BTreeMap::from([(node.to_owned(), attributes.into_iter().collect())]);
+        let client = settings.api()?.client;
+        let done = client.upsert_attributes(&self.file, &attributes).await;
+        warn_of_fake(&client);
+        done?;
+        if settings.json {
+            return output::json(&json!({"file": self.file, "node": node, "attributes": count}));
+        }
+        output::line(format_args!("set {count} attribute(s) of {} in {}", shown(node), shown(&self.file)))
+    }
+}

@@ -1,0 +1,221 @@
+//! `smartshape event`: events for an endpoint, without SmartShape.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use smartshape_fake::{EventPayload, Fault, judge};
+use smartshape_webhook::EventKind;
+
+use crate::failure::{Failure, Outcome};
+use crate::input::{self, SecretArgument};
+use crate::output::{self, shown};
+use crate::send::{self, Answer};
+use crate::settings::Settings;
+use crate::token::{self, Making};
+
+/// How much of an answer's body is shown, in characters.
+const SHOWN_BODY: usize = 300;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Sends a signed event to an endpoint and judges the answer as SmartShape does
+    Trigger(Trigger),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Exit code 1 when SmartShape would not accept the answer; each fault is named.
+
+  smartshape event trigger file_uploaded --set file=5c6fd --set data.name=engine.scene
+  smartshape event trigger attribute_updated --to https://example.com/callback --secret - < secret.txt")]
+pub(crate) struct Trigger {
+    /// The event, such as file_uploaded
+    event: EventKind,
+    /// The endpoint
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8042/callback")]
+    to: String,
+    #[command(flatten)]
+    secret: SecretArgument,
+    /// Changes a field: a path with dots, and JSON or else text; \. is a dot in a name
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+    /// Sends this file as it is instead of the manual's sample; - is standard input
+    #[arg(long, value_name = "FILE")]
+    body: Option<String>,
+    #[command(flatten)]
+    making: Making,
+    /// How many seconds the answer may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+impl Command {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        let Self::Trigger(trigger) = self;
+        trigger.run(settings).await
+    }
+}
+
+impl Trigger {
+    async fn run(self, settings: &Settings) -> Outcome {
+        let url = send::checked(&self.to, "the endpoint of --to")?;
+        let body = self.body()?;
+        let secret = self.secret.get()?;
+        let token = token::make(&secret, &self.making)?;
+        let answer = send::post(&url, &token, body.clone(), Duration::from_secs(self.timeout)).await;
+        let faults = match &answer {
+            Ok(answer) => judge(answer.status, answer.content_type.as_deref(), &answer.body),
+            Err(fault) => vec![fault.clone()],
+        };
+        let answer = answer.ok();
+        if settings.json {
+            output::json(&report(&self, &body, answer.as_ref(), &faults))?;
+        } else {
+            output::line(words(&self, answer.as_ref(), &faults))?;
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Failure::told()) }
+    }
+
+    fn body(&self) -> Outcome<Bytes> {
+        let exact = match &self.body {
+            None => EventPayload::sample(self.event).to_body(),
+            Some(path) => input::file(path, "the event")?.into(),
+        };
+        let mut event = input::json(&exact, "the event")?;
+        let name = event.get("event").and_then(Value::as_str);
+        if name != Some(self.event.as_str()) {
+            let found = name.map_or("of no event".to_owned(), |name| format!("of {}", shown(name)));
+            let text =
+                format!("the event's body is {found}, and not of {}: name the one it is of", self.event);
+            return Err(Failure::usage(text));
+        }
+        if self.set.is_empty() {
+            return Ok(exact);
+        }
+        for setting in &self.set {
+            let Some((path, value)) = setting.split_once('=') else {
+                let text = format!("--set {}: write PATH=VALUE, such as data.name=engine", shown(setting));
+                return Err(Failure::usage(text));
+            };
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+            set(&mut event, path, value)
+                .map_err(|why| Failure::usage(format!("--set {}: {why}", shown(setting))))?;
+        }
+        Ok(event.to_string().into())
+    }
+}
+
+/// Puts a value where a path leads to, and objects on the way where there is nothing.
+fn set(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    let mut place = document;
+    for name in names(path) {
+        if name.is_empty() {
+            return Err("the path has an empty name".to_owned());
+        }
+        if place.is_null() {
+            *place = json!({});
+        }
+        place = match place {
+            Value::Object(fields) => fields.entry(name).or_insert(Value::Null),
+            Value::Array(elements) => {
+                let length = elements.len();
+                let index = name.parse().ok().filter(|index: &usize| *index <= length);
+                let Some(index) = index else {
+                    return Err(format!("{name} is no place in a list of {length}"));
+                };
+                if index == length {
+                    elements.push(Value::Null);
+                }
+                // There is one now.
+                match elements.get_mut(index) {
+                    Some(element) => element,
+                    None => return Err("no such place".to_owned()),
+                }
+            }
+            _ => return Err(format!("what is before {name} holds no fields")),
+        };
+    }
+    *place = value;
+    Ok(())
+}
+
+/// The names of a path, which dots part; a backslash before a dot makes it part of a name.
+fn names(path: &str) -> Vec<String> {
+    let mut names = vec![String::new()];
+    let mut rest = path.chars().peekable();
+    while let Some(character) = rest.next() {
+        let escaped = character == '\\' && rest.next_if_eq(&'.').is_some();
+        if character == '.' {
+            names.push(String::new());
+        } else if let Some(name) = names.last_mut() {
+            name.push(if escaped { '.' } else { character });
+        }
+    }
+    names
+}
+
+fn report(trigger: &Trigger, body: &Bytes, answer: Option<&Answer>, faults: &[Fault]) -> Value {
+    let event: Value = serde_json::from_slice(body).unwrap_or_default();
+    json!({
+        "event": trigger.event, "uuid": event["uuid"], "url": trigger.to, "accepted": faults.is_empty(),
+        "faults": faults.iter().map(Fault::to_string).collect::<Vec<_>>(),
+        "status": answer.map(|answer| answer.status),
+        "content_type": answer.and_then(|answer| answer.content_type.as_deref()),
+        "body": answer.map(|answer| String::from_utf8_lossy(&answer.body)),
+        "milliseconds": answer.map(|answer| answer.took.as_secs_f64() * 1000.0),
+    })
+}
+
+fn words(trigger: &Trigger, answer: Option<&Answer>, faults: &[Fault]) -> String {
+    let mut text = format!("{} to {}", trigger.event, trigger.to);
+    if let Some(answer) = answer {
+        let body: String = String::from_utf8_lossy(&answer.body).chars().take(SHOWN_BODY).collect();
+        let kind = answer.content_type.as_deref().unwrap_or("no content type");
+        let took = answer.took.as_millis();
+        text += &format!("\nanswer: {}, {}, after {took} ms: {}", answer.status, shown(kind), shown(&body));
+    }
+    if faults.is_empty() {
+        return text + "\naccepted";
+    }
+    text += "\nnot accepted:";
+    for fault in faults {
+        text += &format!("\n- {}", shown(&fault.to_string()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_into_objects_and_lists() {
+        let mut event = json!({"data": {"list": [1, {"a": 2}], "text": "x"}});
+        for (path, value) in [
+            ("file", json!("5c")),
+            ("data.list.0", json!(7)),
+            ("data.list.2", json!(3)),
+            ("data.list.1.a", json!(null)),
+            ("data.new.deep", json!(true)),
+            (r"data.with\.dot", json!(1)),
+        ] {
+            set(&mut event, path, value).unwrap();
+        }
+        let expected = json!({"file": "5c", "data": {
+            "list": [7, {"a": null}, 3], "text": "x", "new": {"deep": true}, "with.dot": 1
+        }});
+        assert_eq!(event, expected);
+        for (path, says) in [
+            ("data.list.9", "list of 3"),
+            ("data.list.x", "list of 3"),
+            ("data.text.y", "no fields"),
+            ("", "empty name"),
+            ("data..x", "empty name"),
+        ] {
+            let error = set(&mut event, path, json!(1)).unwrap_err();
+            assert!(error.contains(says), "{path}: {error}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! How a command fails: an exit code, and a line for a person.
+
+use std::error::Error;
+use std::io;
+
+use smartshape_webhook::SecretError;
+use smartshape_webhook_inbox::{InboxError, InboxErrorKind};
+
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    /// Wrong usage or settings: exit code 2.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self { code: 2, text: text.into() }
+    }
+
+    /// Refused, or failed: exit code 1.
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
+        Self { code: 1, text: text.into() }
+    }
+
+    /// Everything is said already.
+    pub(crate) fn told() -> Self {
+        Self::failed("")
+    }
+
+    /// The same, of which everything is said already.
+    pub(crate) fn silent(self) -> Self {
+        Self { text: String::new(), ..self }
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whoever read standard output has had enough, as `head` does: no failure.
+    pub(crate) fn of_stdout(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self { code: 0, text: String::new() },
+            _ => Self::failed(format!("cannot write to standard output: {error}")),
+        }
+    }
+}
+
+/// An error and what caused it, on one line, without what repeats itself.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    crate::output::shown(&text)
+}
+
+impl From<smartshape_api::Error> for Failure {
+    fn from(error: smartshape_api::Error) -> Self {
+        match error.kind() {
+            smartshape_api::ErrorKind::Settings => {
+                Self::usage(chain(&error).replace("log in first", "log in first, with `smartshape login`"))
+            }
+            _ => Self::failed(chain(&error)),
+        }
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<InboxError> for Failure {
+    fn from(error: InboxError) -> Self {
+        match error.kind() {
+            InboxErrorKind::Settings => Self::usage(chain(&error)),
+            _ => Self::failed(chain(&error)),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! `smartshape inbox`: what an inbox holds.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use smartshape_webhook::DeliveryKey;
+use smartshape_webhook_inbox::{Filter, Inbox, State, StoredEvent};
+use sqlx::Connection;
+
+use crate::failure::{Failure, Outcome};
+use crate::output::{self, shown};
+use crate::settings::Settings;
+
+/// How long a database that cannot be reached is tried.
+const OPEN_DEADLINE: Duration = Duration::from_secs(3);
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Lists events
+    List(List),
+    /// Shows one event and its body
+    Show(Show),
+    /// Lets dead events be tried again, and completed ones whose body was kept
+    Replay(Change),
+    /// Gives up on events and deletes their bodies; what is at work is left
+    Purge(Change),
+    /// Shows how full the inbox is
+    Stats(Stats),
+}
+
+/// Where the inbox is.
+#[derive(Args)]
+struct Place {
+    /// The inbox: a path, or a postgres:// URL; - reads it from standard input, since a URL may hold a password
+    place: String,
+}
+
+/// Which events are meant.
+#[derive(Args)]
+struct Which {
+    /// Only those that stand there
+    #[arg(long, value_enum)]
+    state: Option<Standing>,
+    /// Only those of this name
+    #[arg(long)]
+    event: Option<String>,
+    /// Only those about this file
+    #[arg(long)]
+    file: Option<String>,
+    /// Only those after this sequence number
+    #[arg(long, value_name = "SEQ")]
+    after: Option<i64>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Standing {
+    Waiting,
+    AtWork,
+    Completed,
+    Dead,
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    which: Which,
+    /// At most so many, the earliest first
+    #[arg(long, default_value_t = 1000)]
+    limit: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    place: Place,
+    /// What `inbox list` shows
+    key: DeliveryKey,
+    /// Only the body, exactly as it came in
+    #[arg(long)]
+    body: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    place: Place,
+    /// These events
+    #[arg(value_name = "KEY")]
+    keys: Vec<DeliveryKey>,
+    #[command(flatten)]
+    which: Which,
+    /// All of them, when nothing else says which
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Command {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        match self {
+            Self::List(list) => list.run(settings).await,
+            Self::Show(show) => show.run(settings).await,
+            Self::Replay(change) => change.run(settings, true).await,
+            Self::Purge(change) => change.run(settings, false).await,
+            Self::Stats(stats) => stats.run(settings).await,
+        }
+    }
+}
+
+impl Place {
+    /// Opens what is there, and creates nothing.
+    async fn open(&self) -> Outcome<Inbox> {
+        let place = crate::input::hidden(&self.place, "the place of the inbox")?;
+        if place.starts_with("postgres://") || place.starts_with("postgresql://") {
+            database_has_one(&place).await?;
+        } else if !place.contains("://") {
+            file_is_one(&place)?;
+        }
+        Ok(Inbox::builder(&place).open_deadline(OPEN_DEADLINE).open().await?)
+    }
+}
+
+fn file_is_one(path: &str) -> Outcome {
+    let none = |why: &str| Failure::failed(format!("there is no inbox at {}: {why}", shown(path)));
+    let mut head = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    match read {
+        Ok(()) if head == *b"SQLite format 3\0" => Ok(()),
+        Ok(()) => Err(none("that is a file of another kind")),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(none("that is a file of another kind"))
+        }
+        Err(error) => Err(none(&error.to_string())),
+    }
+}
+
+async fn database_has_one(url: &str) -> Outcome {
+    let found = async {
+        let mut connection = sqlx::PgConnection::connect(url).await?;
+        let found: bool = sqlx::query_scalar("SELECT to_regclass('smartshape_inbox_meta') IS NOT NULL")
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(found)
+    };
+    match tokio::time::timeout(OPEN_DEADLINE, found).await {
+        Ok(Ok(false)) => Err(Failure::failed(
+            "there is no inbox in this database and schema: check the URL, or let the receiver create it",
+        )),
+        // What is wrong, opening says without credentials.
+        _ => Ok(()),
+    }
+}
+
+impl Which {
+    fn says_nothing(&self) -> bool {
+        self.state.is_none() && self.event.is_none() && self.file.is_none() && self.after.is_none()
+    }
+
+    fn filter(&self) -> Filter {
+        let mut filter = Filter::default();
+        if let Some(state) = self.state {
+            filter = filter.state(match state {
+                Standing::Waiting => State::Waiting,
+                Standing::AtWork => State::AtWork,
+                Standing::Completed => State::Completed,
+                Standing::Dead => State::Dead,
+            });
+        }
+        if let Some(event) = &self.event {
+            filter = filter.event(event);
+        }
+        if let Some(file) = &self.file {
+            filter = filter.file(file);
+        }
+        filter.after(self.after.unwrap_or(0))
+    }
+}
+
+impl List {
+    async fn run(self, settings: &Settings) -> Outcome {
+        let inbox = self.place.open().await?;
+        let events = inbox.list(self.which.filter().limit(self.limit)).await?;
+        if settings.json {
+            return events.iter().try_for_each(|event| output::json(&json_of(event)));
+        }
+        let rows: Vec<_> = events
+            .iter()
+            .map(|event| {
+                vec![
+                    event.seq.to_string(),
+                    event.key.to_string(),
+                    event.state.as_str().to_owned(),
+                    event.event.clone(),
+                    event.file.clone(),
+                    event.received_at.to_string(),
+                    event.attempts.to_string(),
+                    event.error.clone().unwrap_or_default(),
+                ]
+            })
+            .collect();
+        output::table(&["SEQ", "KEY", "STATE", "EVENT", "FILE", "RECEIVED", "ATTEMPTS", "ERROR"], &rows)
+    }
+}
+
+impl Show {
+    async fn run(self, settings: &Settings) -> Outcome {
+        let inbox = self.place.open().await?;
+        let Some(stored) = inbox.show(self.key).await? else {
+            let text = format!("the inbox has no event {}: see `smartshape inbox list`", self.key);
+            return Err(Failure::failed(text));
+        };
+        let body = stored.body.as_ref().map(|body| String::from_utf8_lossy(body));
+        let gone = "the event's body was deleted when it was completed or purged";
+        if self.body {
+            return body.map_or_else(|| Err(Failure::failed(gone)), output::line);
+        }
+        if settings.json {
+            let mut event = json_of(&stored.event);
+            event["body"] = body.map_or(Value::Null, |body| Value::String(body.into_owned()));
+            return output::json(&event);
+        }
+        let Value::Object(fields) = json_of(&stored.event) else { return Ok(()) };
+        let rows: Vec<_> = fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| vec![name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)])
+            .collect();
+        output::table(&["FIELD", "VALUE"], &rows)?;
+        output::line(body.map_or(gone.to_owned(), |body| format!("\n{}", shown(&body))))
+    }
+}
+
+impl Change {
+    async fn run(self, settings: &Settings, replays: bool) -> Outcome {
+        let narrowed = !self.keys.is_empty() || !self.which.says_nothing();
+        if narrowed == self.all {
+            let text = if self.all {
+                "--all is for all events: leave it out, or the keys and filters"
+            } else {
+                "which events? Name keys or filters, or say --all"
+            };
+            return Err(Failure::usage(text));
+        }
+        let inbox = self.place.open().await?;
+        let filter = self.which.filter().limit(u32::MAX);
+        let filters: Vec<Filter> = if self.keys.is_empty() {
+            vec![filter]
+        } else {
+            self.keys.iter().map(|key| filter.clone().key(*key)).collect()
+        };
+        let mut count = 0;
+        for filter in filters {
+            count += if replays { inbox.replay(filter).await? } else { inbox.purge(filter).await? };
+        }
+        let done = if replays { "replayed" } else { "purged" };
+        if settings.json {
+            output::json(&json!({done: count}))?;
+        } else {
+            output::line(format_args!("{done} {count} event(s)"))?;
+        }
+        if count > 0 || self.keys.is_empty() {
+            return Ok(());
+        }
+        let text = if replays {
+            "nothing to replay: only dead events are, and completed ones whose body was kept"
+        } else {
+            "nothing to purge: these events are not there, at work, or without a body already"
+        };
+        Err(Failure::failed(text))
+    }
+}
+
+impl Stats {
+    async fn run(self, settings: &Settings) -> Outcome {
+        let inbox = self.place.open().await?;
+        let stats = inbox.stats().await?;
+        let oldest = stats.oldest_waiting.map(|age| age.as_secs());
+        if settings.json {
+            return output::json(&json!({
+                "waiting": stats.waiting, "at_work": stats.at_work, "dead": stats.dead,
+                "oldest_waiting_seconds": oldest, "stored_bytes": stats.stored_bytes,
+            }));
+        }
+        let mut rows = vec![
+            vec!["waiting".to_owned(), stats.waiting.to_string()],
+            vec!["at work".to_owned(), stats.at_work.to_string()],
+            vec!["dead".to_owned(), stats.dead.to_string()],
+            vec!["stored bytes".to_owned(), stats.stored_bytes.to_string()],
+        ];
+        if let Some(seconds) = oldest {
+            rows.push(vec!["oldest waiting (s)".to_owned(), seconds.to_string()]);
+        }
+        output::table(&["WHAT", "COUNT"], &rows)
+    }
+}
+
+fn json_of(event: &StoredEvent) -> Value {
+    json!({
+        "seq": event.seq, "key": event.key.to_string(), "state": event.state.as_str(), "event": event.event,
+        "file": event.file, "uuid": event.uuid, "owner": event.owner, "secret_name": event.secret_name,
+        "triggered_at": event.triggered_at.map(|at| at.to_string()),
+        "received_at": event.received_at.to_string(), "bytes": event.bytes, "attempts": event.attempts,
+        "lost_leases": event.lost_leases, "error": event.error,
+    })
+}

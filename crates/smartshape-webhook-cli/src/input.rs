@@ -1,0 +1,80 @@
+//! Arguments that may come from elsewhere: standard input, a file, the environment.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use smartshape_webhook::Secret;
+
+use crate::failure::{Failure, Outcome};
+
+const SECRET_VARIABLE: &str = "SMARTSHAPE_WEBHOOK_SECRET";
+
+/// The secret of a webhook.
+#[derive(Args)]
+pub(crate) struct SecretArgument {
+    /// The webhook's secret; - reads it from standard input
+    #[arg(long = "secret", value_name = "SECRET")]
+    secret: Option<String>,
+}
+
+impl SecretArgument {
+    pub(crate) fn get(&self) -> Outcome<Secret> {
+        secret(self.secret.as_deref())
+    }
+}
+
+/// The argument, standard input when it is `-`, and otherwise the environment.
+pub(crate) fn secret(argument: Option<&str>) -> Outcome<Secret> {
+    match argument {
+        None => Secret::from_env(SECRET_VARIABLE).map_err(|error| {
+            let also = ", or give it with --secret; --secret - reads it from standard input";
+            let missing = matches!(error, smartshape_webhook::SecretError::NoVariable(_));
+            Failure::usage(format!("{error}{}", if missing { also } else { "" }))
+        }),
+        Some("-") => Ok(Secret::new(one_line("the secret")?)?),
+        Some(secret) => Ok(Secret::new(secret)?),
+    }
+}
+
+/// An argument that is not to be seen, or its line of standard input.
+pub(crate) fn hidden(argument: &str, what: &str) -> Outcome<String> {
+    if argument == "-" { one_line(what) } else { Ok(argument.to_owned()) }
+}
+
+/// Standard input without one newline at its end.
+pub(crate) fn one_line(what: &str) -> Outcome<String> {
+    let text = String::from_utf8(all_of_stdin(what)?)
+        .map_err(|_| Failure::usage(format!("{what} on standard input is not UTF-8")))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
+/// The bytes of a file; `-` is standard input.
+pub(crate) fn file(path: &str, what: &str) -> Outcome<Vec<u8>> {
+    if path == "-" {
+        return all_of_stdin(what);
+    }
+    std::fs::read(path).map_err(|error| Failure::usage(format!("cannot read {what} from {path}: {error}")))
+}
+
+fn all_of_stdin(what: &str) -> Outcome<Vec<u8>> {
+    static USED: AtomicBool = AtomicBool::new(false);
+    if USED.swap(true, Ordering::Relaxed) {
+        let text = format!("standard input cannot be {what} too: give one of them by another way");
+        return Err(Failure::usage(text));
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::failed(format!("cannot read {what} from standard input: {error}")))?;
+    Ok(bytes)
+}
+
+/// A JSON document, or a failure that says where it is broken.
+pub(crate) fn json(bytes: &[u8], what: &str) -> Outcome<serde_json::Value> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Failure::usage(format!("{what} is not JSON ({error}); in a shell, JSON stands between single quotes"))
+    })
+}

@@ -1,0 +1,96 @@
+//! `smartshape`: the command line for SmartShape webhooks (unofficial).
+#![allow(clippy::doc_markdown, reason = "many are help texts, in which backticks would show")]
+
+mod account;
+mod attribute;
+mod event;
+mod failure;
+mod inbox;
+mod input;
+mod output;
+mod send;
+mod settings;
+mod token;
+mod webhook;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Outcome;
+use crate::settings::Settings;
+
+/// SmartShape webhooks from the command line. Unofficial: not made or endorsed by SmartShape.
+#[derive(Parser)]
+#[command(name = "smartshape", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage or settings.
+
+Settings: flags come before the environment (SMARTSHAPE_API_URL, SMARTSHAPE_TOKEN, SMARTSHAPE_SESSION),
+and that before smartshape/config.json in the configuration folder (XDG_CONFIG_HOME, usually ~/.config),
+which `smartshape login` writes. The secret of a webhook: --secret, or else SMARTSHAPE_WEBHOOK_SECRET, or
+the file that SMARTSHAPE_WEBHOOK_SECRET_FILE names. Wherever a secret, token or JSON is an argument, - reads
+it from standard input, where no list of processes shows it.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Sends events to an endpoint
+    #[command(subcommand)]
+    Event(event::Command),
+    /// Makes and checks the tokens that deliveries carry
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Logs in, and keeps the login in the configuration folder
+    Login(account::Login),
+    /// Registers, lists and deletes webhooks
+    #[command(subcommand)]
+    Webhook(webhook::Command),
+    /// Sets attributes of a file's nodes
+    #[command(subcommand)]
+    Attribute(attribute::Command),
+    /// Looks into an inbox, replays and purges
+    #[command(subcommand)]
+    Inbox(inbox::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::say(format_args!("no threads: {error}"));
+            return ExitCode::from(1);
+        }
+    };
+    let outcome = runtime.block_on(run(cli));
+    // A read from a terminal, or a write to a full pipe, cannot be called off.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text().is_empty() {
+                output::say(failure.text());
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Outcome {
+    let settings = &cli.settings;
+    match cli.command {
+        Command::Event(command) => command.run(settings).await,
+        Command::Token(command) => command.run(settings),
+        Command::Login(login) => login.run(settings).await,
+        Command::Webhook(command) => command.run(settings).await,
+        Command::Attribute(command) => command.run(settings).await,
+        Command::Inbox(command) => command.run(settings).await,
+    }
+}

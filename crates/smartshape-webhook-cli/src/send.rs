@@ -1,0 +1,117 @@
+//! One request to any endpoint, and its answer; by HTTP/1.1, with TLS where the URL wants it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{Method, Request, Uri};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::{ClientConfig, RootCertStore};
+use smartshape_fake::Fault;
+use smartshape_webhook::TOKEN_HEADER;
+
+use crate::failure::{Failure, Outcome, chain};
+
+/// More than this is no answer to a webhook.
+const MAX_ANSWER: usize = 64 * 1024;
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: Option<String>,
+    pub(crate) body: Bytes,
+    pub(crate) took: Duration,
+}
+
+/// An absolute http or https URL without a password in it.
+pub(crate) fn checked(url: &str, what: &str) -> Outcome<Uri> {
+    let wrong = |why: &str| Failure::usage(format!("{what} {why}"));
+    let form = "is not an absolute URL of visible ASCII, such as https://example.com/callback";
+    if url.contains('#') {
+        return Err(wrong("holds a fragment: end it before the #"));
+    }
+    let uri: Uri = url.parse().map_err(|_| wrong(form))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(wrong(form));
+    }
+    let Some(authority) = uri.authority() else { return Err(wrong(form)) };
+    if authority.as_str().contains('@') {
+        return Err(wrong("holds a user name or password: leave them out"));
+    }
+    if authority.host().is_empty() || (uri.port_u16().is_none() && authority.as_str() != authority.host()) {
+        return Err(wrong(form));
+    }
+    Ok(uri)
+}
+
+/// Posts a delivery.
+pub(crate) async fn post(url: &Uri, token: &str, body: Bytes, limit: Duration) -> Result<Answer, Fault> {
+    let request = Request::builder()
+        .method(Method::POST)
+        .header(CONTENT_TYPE, "application/json")
+        .header(TOKEN_HEADER, token)
+        // No event of SmartShape's own: whoever looks into a log can tell.
+        .header("x-smartshape-fake", "1");
+    send(url, request, body, limit).await
+}
+
+#[allow(dead_code, reason = "for what is to come")]
+pub(crate) async fn get(url: &Uri, limit: Duration) -> Result<Answer, Fault> {
+    send(url, Request::builder().method(Method::GET), Bytes::new(), limit).await
+}
+
+async fn send(
+    url: &Uri,
+    request: http::request::Builder,
+    body: Bytes,
+    limit: Duration,
+) -> Result<Answer, Fault> {
+    let begun = Instant::now();
+    let not_sent = |error: http::Error| Fault::NotSent(error.to_string());
+    let request = request.uri(url).header(CONNECTION, "close").body(Full::new(body)).map_err(not_sent)?;
+    let client = Client::builder(TokioExecutor::new()).build(connector(url)?);
+    let exchange = async {
+        let response = client.request(request).await.map_err(|error| Fault::Connection(chain(&error)))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Fault::BodyTooLarge(MAX_ANSWER)
+            } else {
+                Fault::Connection(chain(&*error))
+            }
+        })?;
+        let content_type = head.headers.get(CONTENT_TYPE);
+        Ok(Answer {
+            status: head.status.as_u16(),
+            content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            body: body.to_bytes(),
+            took: begun.elapsed(),
+        })
+    };
+    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Fault::TooSlow(limit)))
+}
+
+fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, Fault> {
+    let mut roots = RootCertStore::empty();
+    if url.scheme_str() == Some("https") {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            let text = "this system has no root certificates: install the package ca-certificates, or name a \
+                        file of them with SSL_CERT_FILE";
+            return Err(Fault::NotSent(text.to_owned()));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Fault::NotSent(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    Ok(HttpsConnector::from((http, tls)))
+}

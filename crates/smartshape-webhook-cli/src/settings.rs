@@ -1,0 +1,209 @@
+//! Where SmartShape is and what authorises calls: flags, then the environment, then the file that
+//! `login` writes.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use smartshape_api::{AuthToken, Client, SessionToken};
+
+use crate::failure::{Failure, Outcome, chain};
+use crate::input;
+use crate::output::say;
+
+const DEFAULT_URL: &str = "https://smartshape.io";
+
+#[derive(Args)]
+pub(crate) struct Settings {
+    /// Where SmartShape's web API is; by default https://smartshape.io
+    #[arg(long, global = true, value_name = "URL")]
+    api_url: Option<String>,
+    /// The auth token; - reads it from standard input
+    #[arg(long = "token", global = true, value_name = "TOKEN")]
+    auth_token: Option<String>,
+    /// The session token, which newer installations want too; - reads it from standard input
+    #[arg(long = "session", global = true, value_name = "TOKEN")]
+    session_token: Option<String>,
+    /// Results as JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What `login` keeps.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kept {
+    pub(crate) api_url: Option<String>,
+    pub(crate) username: Option<String>,
+    pub(crate) token: Option<String>,
+    pub(crate) session: Option<String>,
+}
+
+/// A client, and what is known of whose it is.
+pub(crate) struct Api {
+    pub(crate) client: Client,
+    #[allow(dead_code, reason = "for what is to come")]
+    pub(crate) account: Option<String>,
+}
+
+impl Settings {
+    /// A client with the login that is kept, or that flags or environment give.
+    pub(crate) fn api(&self) -> Outcome<Api> {
+        let kept = Kept::read()?;
+        let client = self.client_at(&kept)?;
+        let given = |flag: &Option<String>, variable: &str, what: &str| match flag {
+            Some(token) => input::hidden(token, what).map(Some),
+            None => environment(variable),
+        };
+        let token = given(&self.auth_token, "SMARTSHAPE_TOKEN", "the auth token")?;
+        let session = given(&self.session_token, "SMARTSHAPE_SESSION", "the session token")?;
+
+        // A login goes to the server that gave it, and to no other.
+        let of_this_server = kept.api_url.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/')
+            == client.base_url().trim_end_matches('/');
+        if token.is_none() && kept.token.is_some() && !of_this_server {
+            say(format_args!(
+                "the login that is kept is of another server, and not sent to {}",
+                client.base_url()
+            ));
+        }
+        let account = kept.username.filter(|_| of_this_server && token.is_none());
+        let token = token.or_else(|| kept.token.filter(|_| of_this_server));
+        let session = session.or_else(|| kept.session.filter(|_| account.is_some()));
+
+        let mut client = client;
+        if let Some(token) = token {
+            client = client.with_auth_token(AuthToken::new(token)?);
+        }
+        if let Some(session) = session {
+            client = client.with_session_token(SessionToken::new(session)?);
+        }
+        Ok(Api { client, account })
+    }
+
+    /// A client without a login.
+    pub(crate) fn client(&self) -> Outcome<Client> {
+        self.client_at(&Kept::read()?)
+    }
+
+    fn client_at(&self, kept: &Kept) -> Outcome<Client> {
+        let url = match &self.api_url {
+            Some(url) => Some(url.clone()),
+            None => environment("SMARTSHAPE_API_URL")?,
+        };
+        let url = url.or_else(|| kept.api_url.clone()).unwrap_or_else(|| DEFAULT_URL.to_owned());
+        Ok(Client::builder().base_url(url).build()?)
+    }
+}
+
+/// Says so when the server turned out to be the fake.
+pub(crate) fn warn_of_fake(client: &Client) {
+    if client.talks_to_fake() == Some(true) {
+        say(format_args!("warning: {} is smartshape-fake, and no SmartShape", client.base_url()));
+    }
+}
+
+fn environment(name: &str) -> Outcome<Option<String>> {
+    match std::env::var_os(name).filter(|value| !value.is_empty()) {
+        None => Ok(None),
+        Some(value) => {
+            let text = value.into_string();
+            text.map(Some).map_err(|_| Failure::usage(format!("{name} is not UTF-8: set it anew")))
+        }
+    }
+}
+
+impl Kept {
+    fn read() -> Outcome<Self> {
+        let Ok(path) = config_path() else { return Ok(Self::default()) };
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => {
+                return Err(Failure::usage(format!("cannot read the settings {}: {error}", path.display())));
+            }
+        };
+        warn_of_readers(&path);
+        // Not serde's own text, which may quote a token.
+        serde_json::from_slice(&text).map_err(|error| {
+            let (path, line, column) = (path.display(), error.line(), error.column());
+            let text = format!(
+                "the settings {path} are broken at line {line}, column {column}: repair or delete that file"
+            );
+            Failure::usage(text)
+        })
+    }
+
+    /// Puts it where only this user can read it, whole or not at all.
+    pub(crate) fn write(&self) -> Outcome<PathBuf> {
+        let path = config_path()?;
+        let failed = |error: std::io::Error| {
+            Failure::failed(format!("cannot write the settings {}: {error}", path.display()))
+        };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        make_folder(folder).map_err(failed)?;
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Failure::failed(chain(&error)))?;
+        let new = folder.join(format!("config.json.{}.new", std::process::id()));
+        // Left by a process that had this number, and ended in the middle.
+        let _ = fs::remove_file(&new);
+        let written = private_file(&new).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)
+        });
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written.map_err(failed)?;
+        Ok(path)
+    }
+}
+
+/// Creates a file that only this user can read; fails when there is one.
+pub(crate) fn private_file(path: &Path) -> std::io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.create_new(true).read(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Creates a folder that only this user can look into, unless there is one.
+pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn config_path() -> Outcome<PathBuf> {
+    Ok(folder("XDG_CONFIG_HOME", ".config")?.join("config.json"))
+}
+
+/// This program's folder for a purpose, by the XDG base directory specification.
+pub(crate) fn folder(variable: &str, below_home: &str) -> Outcome<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute(variable)
+        .or_else(|| {
+            absolute(if cfg!(windows) { "APPDATA" } else { "HOME" })
+                .map(|home| if cfg!(windows) { home } else { home.join(below_home) })
+        })
+        .ok_or_else(|| Failure::usage(format!("no place for settings: set HOME or {variable}")))?;
+    Ok(base.join("smartshape"))
+}
+
+#[cfg(unix)]
+fn warn_of_readers(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path).map_or(0, |found| found.permissions().mode());
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        say(format_args!("warning: others can read {path}: chmod 600 it, and log in again"));
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_of_readers(_: &Path) {}

@@ -1,0 +1,175 @@
+//! `smartshape token`: the bcrypt hashes of a secret that deliveries carry.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+use smartshape_fake::Prefix;
+use smartshape_webhook::{Secret, Token};
+
+use crate::failure::{Failure, Outcome};
+use crate::input::{self, SecretArgument};
+use crate::output;
+use crate::settings::Settings;
+
+/// What a receiver refuses unless it is told otherwise.
+const USUAL_MAX_COST: u32 = 12;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Makes tokens of a secret
+    Sign(Sign),
+    /// Checks whether a token belongs to a secret; exit code 1 when it does not
+    Verify(Verify),
+    /// Shows prefix and cost of a token
+    Inspect(Inspect),
+}
+
+/// How a token is made. SmartShape's own choices are not documented.
+#[derive(Args)]
+pub(crate) struct Making {
+    /// The cost, from 4 to 31; each step doubles the time it takes
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(4..=31))]
+    cost: u32,
+    /// The variant of bcrypt
+    #[arg(long, value_enum, default_value = "2b")]
+    prefix: Variant,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Variant {
+    #[value(name = "2a")]
+    TwoA,
+    #[value(name = "2b")]
+    TwoB,
+    #[value(name = "2y")]
+    TwoY,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Salt {
+    /// Every token differs
+    Fresh,
+    /// All tokens of this call are the same
+    Fixed,
+}
+
+#[derive(Args)]
+pub(crate) struct Sign {
+    #[command(flatten)]
+    secret: SecretArgument,
+    #[command(flatten)]
+    making: Making,
+    /// How many
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    count: u32,
+    /// The salt of several tokens
+    #[arg(long, value_enum, default_value = "fresh")]
+    salt: Salt,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// The token; - reads it from standard input
+    #[arg(value_name = "TOKEN")]
+    checked: String,
+    #[command(flatten)]
+    secret: SecretArgument,
+    /// Refuses tokens of a higher cost: one of cost 31 takes more than a day
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(4..=31))]
+    max_cost: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct Inspect {
+    /// The token; - reads it from standard input
+    #[arg(value_name = "TOKEN")]
+    checked: String,
+}
+
+impl Command {
+    pub(crate) fn run(self, settings: &Settings) -> Outcome {
+        match self {
+            Self::Sign(sign) => sign.run(settings),
+            Self::Verify(verify) => verify.run(settings),
+            Self::Inspect(inspect) => inspect.run(settings),
+        }
+    }
+}
+
+/// A token of `secret`.
+pub(crate) fn make(secret: &Secret, making: &Making) -> Outcome<String> {
+    let prefix = match making.prefix {
+        Variant::TwoA => Prefix::TwoA,
+        Variant::TwoB => Prefix::TwoB,
+        Variant::TwoY => Prefix::TwoY,
+    };
+    smartshape_fake::token(secret.expose(), making.cost, prefix)
+        .map_err(|error| Failure::usage(error.to_string()))
+}
+
+impl Sign {
+    fn run(self, settings: &Settings) -> Outcome {
+        let secret = self.secret.get()?;
+        let mut token = make(&secret, &self.making)?;
+        for number in 0..self.count {
+            if number > 0 && self.salt == Salt::Fresh {
+                token = make(&secret, &self.making)?;
+            }
+            if settings.json {
+                output::json(&json!({"token": token}))?;
+            } else {
+                output::line(&token)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Verify {
+    fn run(self, settings: &Settings) -> Outcome {
+        let (text, token) = parsed(&self.checked)?;
+        let secret = self.secret.get()?;
+        if token.cost() > self.max_cost {
+            let text = format!(
+                "the token's cost is {}, which would take too long: allow it with --max-cost",
+                token.cost()
+            );
+            return Err(Failure::failed(text));
+        }
+        let belongs = bcrypt::verify(secret.expose(), &text)
+            .map_err(|error| Failure::failed(format!("the token cannot be checked: {error}")))?;
+        if settings.json {
+            output::json(&json!({"belongs": belongs}))?;
+        } else {
+            output::line(if belongs {
+                "the token belongs to the secret"
+            } else {
+                "the token does not belong to the secret"
+            })?;
+        }
+        if belongs { Ok(()) } else { Err(Failure::told()) }
+    }
+}
+
+impl Inspect {
+    fn run(self, settings: &Settings) -> Outcome {
+        let (_, token) = parsed(&self.checked)?;
+        let (prefix, cost) = (token.prefix(), token.cost());
+        if settings.json {
+            return output::json(&json!({"prefix": prefix, "cost": cost, "rounds": 1_u64 << cost}));
+        }
+        let verdict = if cost > USUAL_MAX_COST { "refuse it unless max_cost is raised" } else { "check it" };
+        output::line(format_args!(
+            "prefix  {prefix}\ncost    {cost} ({} rounds)\nreceivers of this project {verdict} (max_cost \
+             {USUAL_MAX_COST} by default)",
+            1_u64 << cost
+        ))
+    }
+}
+
+fn parsed(argument: &str) -> Outcome<(String, Token)> {
+    let text = input::hidden(argument, "the token")?;
+    let token = Token::parse(text.as_bytes()).map_err(|error| {
+        Failure::failed(format!("{error}: in a shell, put it between single quotes, since it holds $"))
+    })?;
+    Ok((text, token))
+}

@@ -1,0 +1,135 @@
+//! `login`, `webhook create|list|delete`, `attribute upsert`, and where settings come from.
+
+use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
+use smartshape_webhook::EventKind;
+use tokio::net::TcpListener;
+
+use crate::support::{Home, SECRET, ran, ran_with_stdin};
+
+#[tokio::test]
+async fn login_is_kept_and_used_and_only_for_its_server() {
+    let (home, fake, other) =
+        (Home::new(), FakeSmartShape::start().await.unwrap(), FakeSmartShape::start().await.unwrap());
+    let (url, account) = (fake.base_url(), fake.account());
+    let login = ["--api-url", &url, "login", account.username()];
+    let wrong = ran_with_stdin(&mut home.program(&login), "hunter2").await;
+    wrong.fails(1, "user name or password are wrong");
+    assert!(!home.path().join(".config").exists());
+
+    let ran_ = ran_with_stdin(&mut home.program(&login), account.password()).await.succeeds();
+    assert!(ran_.err.contains("smartshape-fake"), "{ran_:?}");
+    let kept = home.path().join(".config/smartshape/config.json");
+    let text = std::fs::read_to_string(&kept).unwrap();
+    assert!(!text.contains(account.password()) && !ran_.out.contains("jwt"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    home.run(&["webhook", "list"]).await.succeeds();
+
+    let elsewhere = ran(home.program(&["webhook", "list"]).env("SMARTSHAPE_API_URL", other.base_url())).await;
+    assert!(elsewhere.code == Some(2) && elsewhere.err.contains("not sent to"), "{elsewhere:?}");
+
+    std::fs::write(&kept, "{\"token\": \"hunter2\", nonsense").unwrap();
+    let broken = home.run(&["webhook", "list"]).await;
+    assert!(broken.code == Some(2) && broken.err.contains("config.json") && !broken.err.contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_session_is_opened_where_one_is_needed() {
+    let home = Home::new();
+    let fake = FakeSmartShape::builder().session_required(true).start().await.unwrap();
+    let (url, account) = (fake.base_url(), fake.account());
+    let login = ["--api-url", &url, "login", account.username(), "--open-session"];
+    let mut program = home.program(&login);
+    ran(program.env("SMARTSHAPE_PASSWORD", account.password())).await.succeeds();
+    home.run(&["webhook", "list"]).await.succeeds();
+    ran(&mut home.logged_in(&fake, &["webhook", "list"])).await.fails(1, "unauthorised");
+}
+
+#[tokio::test]
+async fn flags_come_before_the_environment() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let (url, token) = (fake.base_url(), fake.bearer_token());
+    let mut program = home.program(&["webhook", "list", "--api-url", &url, "--token", "-", "--json"]);
+    program.env("SMARTSHAPE_API_URL", "http://127.0.0.1:1").env("SMARTSHAPE_TOKEN", "another");
+    assert_eq!(ran_with_stdin(&mut program, &token).await.succeeds().json(), serde_json::json!([]));
+    home.run(&["webhook", "list", "--api-url", &url]).await.fails(2, "smartshape login");
+}
+
+#[tokio::test]
+async fn webhooks_are_created_listed_and_deleted() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let create = ["--json", "webhook", "create", "http://127.0.0.1:1/a", "file_uploaded"];
+    let mut program = home.logged_in(&fake, &create);
+    let created = ran(program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)).await.succeeds().json();
+    let stored = fake.webhooks();
+    assert_eq!((stored.len(), stored[0].secret()), (1, SECRET));
+    assert_eq!(created["id"], stored[0].id);
+
+    let create = ["webhook", "create", "http://127.0.0.1:1/b", "file_optimized", "-"];
+    let ran_ =
+        ran_with_stdin(&mut home.logged_in(&fake, &create), "another secret of mine\n").await.succeeds();
+    assert!(!ran_.out.contains("another secret") && fake.webhooks()[1].secret() == "another secret of mine");
+
+    let listed = ran(&mut home.logged_in(&fake, &["webhook", "list"])).await.succeeds().out;
+    let lines: Vec<_> = listed.lines().collect();
+    assert!(lines.len() == 3 && lines[0].starts_with("ID"), "{listed}");
+    assert!(lines[1].contains("file_uploaded  ") && lines[1].contains("http://127.0.0.1:1/a"), "{listed}");
+
+    let ids: Vec<_> = fake.webhooks().into_iter().map(|webhook| webhook.id).collect();
+    let delete = ["webhook", "delete", &ids[0], "nothing", &ids[1]];
+    let deleted = ran(&mut home.logged_in(&fake, &delete)).await;
+    assert!(deleted.code == Some(1) && deleted.err.contains("no webhook nothing"), "{deleted:?}");
+    assert!(fake.webhooks().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_one_clear_line() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let run = async |arguments: &[&str]| ran(&mut home.logged_in(&fake, arguments)).await;
+    run(&["webhook", "create", "nonsense", "file_uploaded", SECRET]).await.fails(2, "absolute URL");
+    run(&["webhook", "create", "http://127.0.0.1:1/", "file_deleted", SECRET])
+        .await
+        .fails(2, "annotation_created");
+    run(&["webhook", "create", "http://127.0.0.1:1/", "file_uploaded"])
+        .await
+        .fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    run(&["webhook", "delete", ".."]).await.fails(2, "id of a webhook");
+    run(&["attribute", "upsert", "f", "{", "--query", "id:n"]).await.fails(2, "not JSON");
+    run(&["attribute", "upsert", "f", "[1]", "--query", "id:n"]).await.fails(2, "no JSON object");
+    run(&["attribute", "upsert", "f", "{\"a\": 1}", "--query", "name:n"]).await.fails(2, "id:NODE");
+    run(&["--api-url", "ftp://x", "webhook", "list"]).await.fails(2, "https://");
+
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    run(&["--api-url", &nobody, "webhook", "list"]).await.fails(1, "no connection");
+    fake.disturb(Disturbance::error(500, ErrorForm::List).carried_out());
+    let create = ["webhook", "create", "http://127.0.0.1:1/", "file_uploaded", SECRET];
+    run(&create).await.fails(1, "may exist all the same");
+    let token = fake.bearer_token();
+    fake.expire_tokens();
+    let mut program = home.program(&["webhook", "list"]);
+    let expired =
+        ran(program.env("SMARTSHAPE_API_URL", fake.base_url()).env("SMARTSHAPE_TOKEN", &token)).await;
+    expired.fails(1, "log in again");
+    assert!(!expired.err.contains(&token));
+}
+
+#[tokio::test]
+async fn attributes_are_set() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
+    let upsert =
+        ["attribute", "upsert", "5c6f", r#"{"mtime": 1550824906, "color": "red"}"#, "--query", "id:5b33"];
+    ran(&mut home.logged_in(&fake, &upsert)).await.succeeds();
+    let set: Vec<_> = fake
+        .attributes()
+        .into_iter()
+        .map(|one| (one.file.unwrap_or_default(), one.node, one.name, one.value))
+        .collect();
+    let expected = |name: &str, value: serde_json::Value| ("5c6f".into(), "5b33".into(), name.into(), value);
+    assert_eq!(set, [expected("color", "red".into()), expected("mtime", 1_550_824_906.into())]);
+}

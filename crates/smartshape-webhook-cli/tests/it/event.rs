@@ -1,0 +1,125 @@
+//! `smartshape event trigger`.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use serde_json::Value;
+use smartshape_webhook_tower::{Delivery, Receiver, Secret, endpoint};
+use tokio::net::TcpListener;
+
+use crate::support::{Home, SECRET, ran, ran_with_stdin};
+
+type Received = Arc<Mutex<Vec<Value>>>;
+
+async fn serve(app: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/callback", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+async fn receiver() -> (String, Received) {
+    let received = Received::default();
+    let sink = Arc::clone(&received);
+    let handler = move |delivery: Delivery| {
+        sink.lock().unwrap().push(serde_json::from_slice(delivery.raw()).unwrap());
+        async { Ok(()) }
+    };
+    // The machine that tests may be busy.
+    let receiver = Receiver::builder()
+        .secret(Secret::new(SECRET).unwrap())
+        .hash_at_lowest_priority(false)
+        .hash_wait(std::time::Duration::from_secs(60))
+        .build()
+        .unwrap();
+    (serve(Router::new().route_service("/callback", endpoint(receiver, handler))).await, received)
+}
+
+#[tokio::test]
+async fn a_sample_is_sent_with_what_was_set() {
+    let (home, (url, received)) = (Home::new(), receiver().await);
+    let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--cost", "4", "--timeout", "60"];
+    let more = ["--set", "file=5c6f", "--set", "data.name=engine.scene", "--set", "data.size=7"];
+    let mut program = home.program(&arguments);
+    let ran = ran(program.args(more).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)).await.succeeds();
+    assert!(ran.out.contains("accepted") && !ran.out.contains(SECRET), "{ran:?}");
+    let received = received.lock().unwrap();
+    assert_eq!(received.len(), 1);
+    let event = &received[0];
+    assert_eq!((&event["event"], &event["file"]), (&"file_uploaded".into(), &"5c6f".into()));
+    assert_eq!((&event["data"]["name"], &event["data"]["size"]), (&"engine.scene".into(), &7.into()));
+    assert!(event["data"]["state"].is_string(), "the rest is the sample's");
+}
+
+#[tokio::test]
+async fn an_event_of_ones_own_and_the_secret_from_stdin() {
+    let (home, (url, received)) = (Home::new(), receiver().await);
+    let body = r#"{"event": "annotation_created", "file": "f", "owner": "o", "uuid": "u", "runTimestamp": 1, "data": {"x": 1.0}}"#;
+    std::fs::write(home.path().join("event.json"), body).unwrap();
+    let arguments = [
+        "--json",
+        "event",
+        "trigger",
+        "annotation_created",
+        "--to",
+        &url,
+        "--body",
+        "event.json",
+        "--secret",
+        "-",
+    ];
+    let mut program = home.program(&arguments);
+    let ran = ran_with_stdin(program.args(["--cost", "4", "--timeout", "60"]), &format!("{SECRET}\n")).await;
+    let report = ran.succeeds().json();
+    assert_eq!((&report["accepted"], &report["status"]), (&true.into(), &200.into()));
+    assert_eq!(received.lock().unwrap()[0]["data"]["x"], 1.0);
+
+    let arguments =
+        ["event", "trigger", "file_uploaded", "--to", &url, "--body", "event.json", "--secret", SECRET];
+    home.run(&arguments).await.fails(2, "of annotation_created, and not of file_uploaded");
+}
+
+#[tokio::test]
+async fn each_fault_is_named_and_the_exit_code_says_so() {
+    let home = Home::new();
+    let url = serve(Router::new().fallback(|| async { http::StatusCode::NO_CONTENT })).await;
+    let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", "4"];
+    let ran = home.run(&arguments).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for fault in ["not accepted", "the status is 204", "no content type", "not a JSON object"] {
+        assert!(ran.out.contains(fault), "{fault}: {ran:?}");
+    }
+    // A wrong secret is the receiver's to refuse.
+    let (url, received) = receiver().await;
+    let arguments =
+        ["--json", "event", "trigger", "file_uploaded", "--to", &url, "--secret", "another secret of mine"];
+    let mut program = home.program(&arguments);
+    let report = crate::support::ran(program.args(["--cost", "4", "--timeout", "60"])).await;
+    assert_eq!((report.code, &report.json()["accepted"]), (Some(1), &false.into()));
+    assert!(received.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_says_why() {
+    let home = Home::new();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}/", free.local_addr().unwrap());
+    drop(free);
+    let trigger = async |more: &[&str]| {
+        let arguments = [&["event", "trigger", "file_uploaded", "--cost", "4"], more].concat();
+        home.run(&arguments).await
+    };
+    let ran = trigger(&["--to", &nobody, "--secret", SECRET]).await;
+    assert!(ran.code == Some(1) && ran.out.contains("the connection failed"), "{ran:?}");
+    trigger(&["--to", "localhost", "--secret", SECRET]).await.fails(2, "absolute URL");
+    trigger(&["--to", "http://ada:pw@localhost/", "--secret", SECRET]).await.fails(2, "password");
+    trigger(&["--to", &nobody]).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    trigger(&["--to", &nobody, "--secret", SECRET, "--set", "nothing"]).await.fails(2, "PATH=VALUE");
+    trigger(&["--to", &nobody, "--secret", SECRET, "--body", "none.json"]).await.fails(2, "none.json");
+    let both = ["event", "trigger", "file_uploaded", "--secret", "-", "--body", "-"];
+    let event = r#"{"event": "file_uploaded"}"#;
+    ran_with_stdin(&mut home.program(&both), event).await.fails(2, "standard input");
+    std::fs::write(home.path().join("broken.json"), "{").unwrap();
+    trigger(&["--secret", SECRET, "--body", "broken.json"]).await.fails(2, "not JSON");
+    home.run(&["event", "trigger", "file_deleted"]).await.fails(2, "configuration_removed");
+}

@@ -1,0 +1,81 @@
+//! `smartshape inbox`.
+
+use smartshape_webhook::{Delivery, Handler, HandlerError};
+use smartshape_webhook_inbox::Inbox;
+
+use crate::support::Home;
+
+fn body(uuid: &str) -> String {
+    format!(
+        r#"{{"file": "5c6f", "event": "file_uploaded", "data": {{"name": "engine"}}, "owner": "ada",
+            "runTimestamp": 1550824748604, "uuid": "{uuid}"}}"#
+    )
+}
+
+/// An inbox with one dead event and one that waits.
+async fn filled(home: &Home) -> String {
+    let path = home.path().join("inbox.db").to_str().unwrap().to_owned();
+    let inbox = Inbox::open(&path).await.unwrap();
+    inbox.handle(Delivery::for_test(body("one")).unwrap()).await.unwrap();
+    let (tried, seen) = tokio::sync::mpsc::unbounded_channel::<()>();
+    let mut seen = seen;
+    let worker = inbox.worker(move |_: Delivery| {
+        let tried = tried.clone();
+        async move {
+            let _ = tried.send(());
+            Err(HandlerError::permanent("not to my liking"))
+        }
+    });
+    worker.run(async move { seen.recv().await.unwrap_or(()) }).await.unwrap();
+    inbox.handle(Delivery::for_test(body("two")).unwrap()).await.unwrap();
+    path
+}
+
+#[tokio::test]
+async fn events_are_listed_shown_replayed_and_purged() {
+    let home = Home::new();
+    let place = filled(&home).await;
+    let listed = home.run(&["inbox", "list", &place]).await.succeeds().out;
+    assert!(
+        listed.contains("dead") && listed.contains("waiting") && listed.contains("not to my liking"),
+        "{listed}"
+    );
+    let dead = home.run(&["--json", "inbox", "list", &place, "--state", "dead"]).await.succeeds().json();
+    let key = dead["key"].as_str().unwrap().to_owned();
+
+    let shown = home.run(&["--json", "inbox", "show", &place, &key]).await.succeeds().json();
+    assert_eq!((&shown["uuid"], shown["body"].as_str().unwrap()), (&"one".into(), body("one").as_str()));
+    let exact = home.run(&["inbox", "show", &place, &key, "--body"]).await.succeeds().out;
+    assert_eq!(exact.trim_end_matches('\n'), body("one"));
+    assert!(home.run(&["inbox", "show", &place, &key]).await.succeeds().out.contains("engine"));
+
+    let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.succeeds().json();
+    assert_eq!((&stats().await["dead"], &stats().await["waiting"]), (&1.into(), &1.into()));
+    home.run(&["inbox", "replay", &place]).await.fails(2, "--all");
+    home.run(&["inbox", "replay", &place, &key]).await.succeeds();
+    assert_eq!((&stats().await["dead"], &stats().await["waiting"]), (&0.into(), &2.into()));
+    home.run(&["inbox", "purge", &place]).await.fails(2, "--all");
+    assert_eq!(home.run(&["--json", "inbox", "purge", &place, &key]).await.succeeds().json()["purged"], 1);
+    assert_eq!(stats().await["waiting"], 1);
+    let purged = home.run(&["--json", "inbox", "purge", &place, "--all"]).await.succeeds().json();
+    assert_eq!((&purged["purged"], &stats().await["waiting"]), (&1.into(), &0.into()));
+}
+
+#[tokio::test]
+async fn what_is_no_inbox_is_left_alone() {
+    let home = Home::new();
+    home.run(&["inbox", "stats", "none.db"]).await.fails(1, "there is no inbox at none.db");
+    assert!(!home.path().join("none.db").exists());
+    for content in ["", "a text of somebody's, and a longer one"] {
+        std::fs::write(home.path().join("notes"), content).unwrap();
+        home.run(&["inbox", "list", "notes"]).await.fails(1, "there is no inbox at notes");
+        assert_eq!(std::fs::read_to_string(home.path().join("notes")).unwrap(), content);
+    }
+    home.run(&["inbox", "list", "mysql://somewhere"]).await.fails(2, "postgres://");
+    let nobody = "postgres://ada:hunter2@127.0.0.1:1/app";
+    let ran = home.run(&["inbox", "stats", nobody]).await;
+    assert!(ran.code == Some(1) && !ran.err.contains("hunter2") && !ran.err.is_empty(), "{ran:?}");
+    let place = filled(&home).await;
+    home.run(&["inbox", "show", &place, "xyz"]).await.fails(2, "xyz");
+    home.run(&["inbox", "show", &place, &"0".repeat(32)]).await.fails(1, "no event 000");
+}

@@ -1,0 +1,13 @@
+//! The built program, against the fake SmartShape and endpoints of the tests' own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail the test"
+)]
+
+mod api;
+mod event;
+mod inbox;
+mod support;
+mod token;

@@ -1,0 +1,106 @@
+//! Runs the built program in a home of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use smartshape_fake::FakeSmartShape;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+pub(crate) const SECRET: &str = "a long and random string";
+
+/// A folder that goes with the test.
+pub(crate) struct Home(PathBuf);
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("smartshape-cli-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The program, with nothing of this machine's settings.
+    pub(crate) fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smartshape"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", &self.0)
+            .env("PATH", std::env::var_os("PATH").unwrap());
+        command.current_dir(&self.0).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// The program with a login at the fake.
+    pub(crate) fn logged_in(&self, fake: &FakeSmartShape, arguments: &[&str]) -> Command {
+        let mut command = self.program(arguments);
+        command.env("SMARTSHAPE_API_URL", fake.base_url()).env("SMARTSHAPE_TOKEN", fake.bearer_token());
+        command
+    }
+
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
+        ran(&mut self.program(arguments)).await
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How the program ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// One clear line, nothing on standard output, and this exit code.
+    pub(crate) fn fails(&self, code: i32, says: &str) {
+        assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{self:?}");
+        let lines: Vec<_> = self.err.lines().filter(|line| !line.contains("warning: ")).collect();
+        assert!(self.err.contains(says), "{says}: {self:?}");
+        // Wrong usage is clap's, which adds how it is done right.
+        assert!(lines.len() == 1 || self.err.starts_with("error: "), "{self:?}");
+    }
+
+    pub(crate) fn succeeds(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+}
+
+pub(crate) async fn ran(command: &mut Command) -> Ran {
+    command.output().await.unwrap().into()
+}
+
+pub(crate) async fn ran_with_stdin(command: &mut Command, input: &str) -> Ran {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // It may end without reading it.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    child.wait_with_output().await.unwrap().into()
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}

@@ -1,0 +1,41 @@
+//! `smartshape token`.
+
+use std::collections::HashSet;
+
+use crate::support::{Home, SECRET, ran_with_stdin};
+
+#[tokio::test]
+async fn what_is_signed_is_verified() {
+    let home = Home::new();
+    let sign = ["token", "sign", "--secret", "-", "--cost", "5", "--prefix", "2a"];
+    let token = ran_with_stdin(&mut home.program(&sign), SECRET).await.succeeds().out;
+    let token = token.trim_end();
+    assert!(token.starts_with("$2a$05$"), "{token}");
+    home.run(&["token", "verify", token, "--secret", SECRET]).await.succeeds();
+    let other = home.run(&["token", "verify", token, "--secret", "another secret of mine"]).await;
+    assert_eq!((other.code, other.out.contains("does not belong")), (Some(1), true));
+    let inspected = home.run(&["--json", "token", "inspect", token]).await.succeeds().json();
+    assert_eq!((&inspected["prefix"], &inspected["cost"]), (&"2a".into(), &5.into()));
+    assert!(!inspected.to_string().contains(&token[7..]));
+}
+
+#[tokio::test]
+async fn several_tokens_with_fresh_or_fixed_salt() {
+    let home = Home::new();
+    for (salt, different) in [("fresh", 3), ("fixed", 1)] {
+        let sign = ["token", "sign", "--secret", SECRET, "--cost", "4", "--count", "3", "--salt", salt];
+        let out = home.run(&sign).await.succeeds().out;
+        assert_eq!(out.lines().count(), 3);
+        assert_eq!(out.lines().collect::<HashSet<_>>().len(), different);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_refused_and_what_takes_days_not_begun() {
+    let home = Home::new();
+    home.run(&["token", "inspect", "letmein"]).await.fails(1, "60 bytes");
+    home.run(&["token", "sign", "--secret", SECRET, "--cost", "32"]).await.fails(2, "32");
+    home.run(&["token", "sign", "--secret", ""]).await.fails(2, "empty");
+    let costly = "$2b$31$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG";
+    home.run(&["token", "verify", costly, "--secret", SECRET]).await.fails(1, "--max-cost");
+}
