@@ -7,6 +7,7 @@ mod event;
 mod failure;
 mod inbox;
 mod input;
+mod listen;
 mod output;
 mod send;
 mod settings;

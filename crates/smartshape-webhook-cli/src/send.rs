@@ -59,7 +59,6 @@ pub(crate) async fn post(url: &Uri, token: &str, body: Bytes, limit: Duration) -
     send(url, request, body, limit).await
 }
 
-#[allow(dead_code, reason = "for what is to come")]
 pub(crate) async fn get(url: &Uri, limit: Duration) -> Result<Answer, Fault> {
     send(url, Request::builder().method(Method::GET), Bytes::new(), limit).await
 }

@@ -44,7 +44,6 @@ pub(crate) struct Kept {
 /// A client, and what is known of whose it is.
 pub(crate) struct Api {
     pub(crate) client: Client,
-    #[allow(dead_code, reason = "for what is to come")]
     pub(crate) account: Option<String>,
 }
 

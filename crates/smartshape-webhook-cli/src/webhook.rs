@@ -7,6 +7,7 @@ use smartshape_webhook::EventKind;
 
 use crate::failure::{Failure, Outcome, chain};
 use crate::input;
+use crate::listen::{Listen, Prune};
 use crate::output::{self, say, shown};
 use crate::settings::{Settings, warn_of_fake};
 
@@ -18,6 +19,10 @@ pub(crate) enum Command {
     List,
     /// Deletes webhooks
     Delete(Delete),
+    /// Registers webhooks, prints what they send as lines of JSON, and deletes them at its end
+    Listen(Box<Listen>),
+    /// Deletes what listeners that crashed left behind
+    Prune(Prune),
 }
 
 #[derive(Args)]
@@ -43,6 +48,8 @@ impl Command {
             Self::Create(create) => create.run(settings).await,
             Self::List => list(settings).await,
             Self::Delete(delete) => delete.run(settings).await,
+            Self::Listen(listen) => listen.run(settings).await,
+            Self::Prune(prune) => prune.run(settings).await,
         }
     }
 }

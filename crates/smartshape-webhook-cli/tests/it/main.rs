@@ -9,5 +9,6 @@
 mod api;
 mod event;
 mod inbox;
+mod listen;
 mod support;
 mod token;

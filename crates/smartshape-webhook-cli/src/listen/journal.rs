@@ -1,0 +1,180 @@
+//! What a listener is about to register and has registered, on disk before it happens, so that
+//! whatever becomes of the process, `webhook prune` finds what is left at SmartShape.
+//!
+//! One file for each listener, locked as long as it runs. The first line is the intent; a line for
+//! each webhook that was created follows. Holds no secret.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use smartshape_webhook::EventKind;
+
+use crate::failure::{Failure, Outcome};
+use crate::settings::{folder, make_folder, private_file};
+
+/// Files of another form are left alone.
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Intent {
+    version: u32,
+    /// Stands in the URL, which nobody else's therefore is.
+    pub(crate) id: String,
+    pub(crate) api_url: String,
+    pub(crate) account: Option<String>,
+    pub(crate) url: String,
+    pub(crate) events: Vec<EventKind>,
+    /// What was registered before: none of it is this listener's.
+    pub(crate) listed_before: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Created {
+    #[serde(rename = "created")]
+    pub(crate) id: String,
+    pub(crate) event: EventKind,
+}
+
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: File,
+    pub(crate) intent: Intent,
+    pub(crate) created: Vec<Created>,
+    /// The answer to a creation was lost: there may be, or come, one that is not noted.
+    pub(crate) unsure: bool,
+}
+
+impl Intent {
+    pub(crate) fn new(
+        id: &str,
+        api_url: String,
+        account: Option<String>,
+        url: &str,
+        events: &[EventKind],
+    ) -> Self {
+        let (id, url, events) = (id.to_owned(), url.to_owned(), events.to_vec());
+        Self { version: VERSION, id, api_url, account, url, events, listed_before: Vec::new() }
+    }
+}
+
+impl Journal {
+    /// Writes the intent, synced and locked, before anything is registered.
+    pub(crate) fn begin(intent: Intent) -> Outcome<Self> {
+        let folder = state_folder()?;
+        let failed = |error: io::Error| {
+            let text = format!(
+                "cannot keep what is registered in {}: {error}: make it writable, or set XDG_STATE_HOME",
+                folder.display()
+            );
+            Failure::failed(text)
+        };
+        make_folder(&folder).map_err(failed)?;
+        let path = folder.join(format!("{}.jsonl", intent.id));
+        let new = folder.join(format!("{}.new", intent.id));
+        let begun = || {
+            let file = private_file(&new)?;
+            // The lock stays with the file when it gets its name: nobody sees it unlocked.
+            file.try_lock().map_err(io::Error::from)?;
+            append(&file, &intent)?;
+            fs::rename(&new, &path)?;
+            sync_folder(&folder)?;
+            Ok(file)
+        };
+        let begun = begun();
+        if begun.is_err() {
+            let _ = fs::remove_file(&new);
+            let _ = fs::remove_file(&path);
+        }
+        Ok(Self { file: begun.map_err(failed)?, path, intent, created: Vec::new(), unsure: false })
+    }
+
+    pub(crate) fn record(&mut self, created: Created) -> io::Result<()> {
+        let written = append(&self.file, &created);
+        // What is not on disk is to be removed too.
+        self.created.push(created);
+        written
+    }
+
+    /// Nothing is left at SmartShape.
+    pub(crate) fn end(self) {
+        // Left behind, it costs the next prune a look.
+        let _ = fs::remove_file(&self.path);
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The journals of listeners that run no more, each locked, and those that cannot be read.
+    pub(crate) fn left_behind() -> Outcome<(Vec<Self>, Vec<String>)> {
+        let folder = state_folder()?;
+        let (mut journals, mut troubles) = (Vec::new(), Vec::new());
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((journals, troubles)),
+            Err(error) => {
+                return Err(Failure::failed(format!("cannot look into {}: {error}", folder.display())));
+            }
+        };
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.sort();
+        for path in paths {
+            let is_new = path.extension().is_some_and(|extension| extension == "new");
+            if !is_new && path.extension().is_none_or(|extension| extension != "jsonl") {
+                continue;
+            }
+            let file = OpenOptions::new().read(true).append(true).open(&path);
+            let file = match file.map(|file| (file.try_lock(), file)) {
+                Ok((Ok(()), file)) => file,
+                // It runs.
+                Ok((Err(TryLockError::WouldBlock), _)) => continue,
+                Ok((Err(TryLockError::Error(error)), _)) | Err(error) => {
+                    troubles.push(format!("{}: {error}", path.display()));
+                    continue;
+                }
+            };
+            // Its listener ended before it registered anything.
+            if is_new {
+                let _ = fs::remove_file(&path);
+                continue;
+            }
+            match read(&file) {
+                Ok((intent, created)) => journals.push(Self { path, file, intent, created, unsure: false }),
+                Err(why) => troubles.push(format!("{}: {why}", path.display())),
+            }
+        }
+        Ok((journals, troubles))
+    }
+}
+
+/// A last line that was cut off by a crash counts as not there: its webhook is known by its URL.
+fn read(mut file: &File) -> Result<(Intent, Vec<Created>), String> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let intent: Intent = serde_json::from_str(first)
+        .map_err(|error| format!("not of this program ({error}): look at it, then delete it"))?;
+    if intent.version != VERSION {
+        return Err("written by another version of this program: prune with that one".to_owned());
+    }
+    Ok((intent, lines.filter_map(|line| serde_json::from_str(line).ok()).collect()))
+}
+
+fn append(mut file: &File, line: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
+    file.sync_all()
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    // Windows knows no such thing.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+fn state_folder() -> Outcome<PathBuf> {
+    Ok(folder("XDG_STATE_HOME", ".local/state")?.join("listeners"))
+}

@@ -1,0 +1,279 @@
+//! `smartshape webhook listen`: registers webhooks, prints what comes, and deletes them at its end.
+
+mod journal;
+mod remove;
+mod serve;
+mod sink;
+mod stop;
+
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use smartshape_api::{ErrorKind, Wanted, WebhookSecret};
+use smartshape_webhook::{EventKind, Secret};
+use tokio::net::TcpListener;
+
+use self::journal::{Created, Intent, Journal};
+pub(crate) use self::remove::Prune;
+use self::serve::{Names, Server};
+use self::sink::{Forwarder, Sink};
+use self::stop::{Reason, Stop};
+use crate::failure::{Failure, Outcome, chain};
+use crate::input::SecretArgument;
+use crate::output::{say, shown};
+use crate::send;
+use crate::settings::{Api, Settings, warn_of_fake};
+use crate::token::{self, Making};
+
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
+#[derive(Args)]
+#[command(after_help = "\
+Each payload is one line of JSON on standard output, and nothing else is there; it is acknowledged once it was
+flushed. On ^C, SIGTERM, or when whoever reads the output ends, it deletes the webhooks that it created.
+
+Exit codes: 0 ended so, and all of its webhooks are deleted; 1 not so, and what is left is noted for
+`smartshape webhook prune`; 2 wrong usage or settings.
+
+  smartshape webhook listen --event attribute_updated --public-url https://abc.example.com | jq .file")]
+pub(crate) struct Listen {
+    /// An event; may be repeated. All nine by default
+    #[arg(long = "event", value_name = "EVENT")]
+    events: Vec<EventKind>,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    bind: SocketAddr,
+    /// How SmartShape reaches it from outside, such as a tunnel's URL; by default the address itself
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Registers though the own URL cannot be reached from here
+    #[arg(long)]
+    no_probe: bool,
+    /// Appends each line to this file too, synced before it is acknowledged
+    #[arg(long, value_name = "FILE")]
+    record: Option<String>,
+    /// Posts each event to this endpoint too, signed with --secret; its answers are judged on standard error
+    #[arg(long, value_name = "URL")]
+    forward_to: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgument,
+    #[command(flatten)]
+    making: Making,
+}
+
+impl Listen {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        let mut events = if self.events.is_empty() { EventKind::ALL.to_vec() } else { self.events.clone() };
+        events.sort_unstable();
+        events.dedup();
+        let api = settings.api()?;
+        let forward = self.forward()?;
+        let record = self.record()?;
+        let listener = TcpListener::bind(self.bind).await.map_err(|error| {
+            Failure::usage(format!("cannot listen on {}: {error}: choose another --bind", self.bind))
+        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Failure::failed(format!("no address to listen on: {error}")))?;
+        let names = Names { id: random()?, nonce: random()? };
+        let url = self.url(address, &names.id, &api)?;
+        let secret = Secret::generate()?;
+        let mut stop = Stop::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
+
+        let (sender, forwarder) = match forward {
+            Some((url, token)) => {
+                let (sender, forwarder) = Forwarder::start(url, token);
+                (Some(sender), Some(forwarder))
+            }
+            None => (None, None),
+        };
+        let sink = Sink::new(record, sender, stop.closed.clone(), stop.failed.clone());
+        let server = Server::start(listener, names.clone(), secret.clone(), sink)?;
+        say(format_args!("listening on {address}"));
+
+        let registering = async {
+            if !self.no_probe {
+                probe(&url, &names.nonce).await?;
+            }
+            begin(&api, &names.id, &url, &events).await
+        };
+        let begun = tokio::select! {
+            begun = registering => begun,
+            // Nothing is registered yet.
+            _ = stop.wait() => {
+                say("stopped before anything was registered");
+                return Ok(());
+            }
+        };
+        warn_of_fake(&api.client);
+        let outcome = match begun {
+            Ok(mut journal) => {
+                let listened = listen(&api, &mut journal, &url, &secret, &mut stop).await;
+                let cleaned = tokio::select! {
+                    cleaned = clean_up(&api, journal) => cleaned,
+                    () = stop.insisted() => {
+                        let text = "stopped in the middle of it: run `smartshape webhook prune` later";
+                        return Err(Failure::failed(text));
+                    }
+                };
+                // The first thing that went wrong is the one to be told last.
+                if let (Err(failure), Err(_)) = (&cleaned, &listened) {
+                    say(failure.text());
+                }
+                listened.and(cleaned)
+            }
+            Err(failure) => Err(failure),
+        };
+        server.stop().await;
+        if let Some(forwarder) = forwarder {
+            forwarder.finish().await;
+        }
+        outcome
+    }
+
+    /// Where SmartShape is to send to.
+    fn url(&self, address: SocketAddr, id: &str, api: &Api) -> Outcome<String> {
+        let api_host = api.client.base_url();
+        let api_host = api_host.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+        let api_is_here = api_host.is_some_and(|host| {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        });
+        let base = match &self.public_url {
+            Some(url) => {
+                let uri = send::checked(url, "the URL of --public-url")?;
+                if uri.query().is_some() {
+                    return Err(Failure::usage("the URL of --public-url holds a query: end it before the ?"));
+                }
+                url.clone()
+            }
+            None if address.ip().is_unspecified() || (address.ip().is_loopback() && !api_is_here) => {
+                let text = format!(
+                    "SmartShape cannot reach {address}: say by --public-url how it can, such as a tunnel's URL"
+                );
+                return Err(Failure::usage(text));
+            }
+            None => format!("http://{address}"),
+        };
+        Ok(format!("{}/{id}", base.trim_end_matches('/')))
+    }
+
+    fn record(&self) -> Outcome<Option<File>> {
+        let Some(path) = &self.record else { return Ok(None) };
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        file.map(Some).map_err(|error| Failure::usage(format!("cannot write --record {path}: {error}")))
+    }
+
+    /// The endpoint to forward to, and the token for it.
+    fn forward(&self) -> Outcome<Option<(http::Uri, String)>> {
+        let Some(url) = &self.forward_to else { return Ok(None) };
+        let url = send::checked(url, "the endpoint of --forward-to")?;
+        let secret = self.secret.get()?;
+        Ok(Some((url, token::make(&secret, &self.making)?)))
+    }
+}
+
+/// Whether a request to the URL arrives here.
+async fn probe(url: &str, nonce: &str) -> Outcome {
+    let uri = send::checked(url, "the listener's own URL")?;
+    let trouble = match send::get(&uri, PROBE_LIMIT).await {
+        Ok(answer) if answer.status == 200 && answer.body == nonce.as_bytes() => return Ok(()),
+        Ok(answer) => format!("somebody else answers there, with status {}", answer.status),
+        Err(fault) => shown(&fault.to_string()),
+    };
+    Err(Failure::failed(format!(
+        "nothing is registered, since {url} does not lead here: {trouble}: check --public-url and --bind, or \
+         say --no-probe if only this machine cannot reach it"
+    )))
+}
+
+/// Removes what earlier listeners left, and notes what this one is about to do.
+async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> Outcome<Journal> {
+    match remove::prune(api, false).await {
+        Ok((deleted, _)) => {
+            for id in deleted {
+                say(format_args!("deleted {}, which an earlier listener left", shown(&id)));
+            }
+        }
+        Err(failure) => say(failure.text()),
+    }
+    let mut intent = Intent::new(id, api.client.base_url(), api.account.clone(), url, events);
+    intent.listed_before = api.client.list_webhooks().await?.into_iter().map(|webhook| webhook.id).collect();
+    Journal::begin(intent)
+}
+
+/// Registers, and waits until it is to end.
+async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, stop: &mut Stop) -> Outcome {
+    let mut reason = None;
+    for event in journal.intent.events.clone() {
+        let wanted = Wanted::new(event, url, WebhookSecret::new(secret.expose())?)?;
+        let mut creating = std::pin::pin!(api.client.create_webhook(&wanted));
+        // Not called off in the middle, which would leave it unclear whether there is a webhook.
+        let created = loop {
+            tokio::select! {
+                created = &mut creating => break created,
+                why = stop.wait(), if reason.is_none() => reason = Some(why),
+            }
+        };
+        let created = created.inspect_err(|error| journal.unsure = may_have_happened(error.kind()))?;
+        journal.record(Created { id: created.id, event }).map_err(|error| {
+            Failure::failed(format!("cannot note what is registered: {error}: is the disk full?"))
+        })?;
+        if reason.is_some() {
+            break;
+        }
+    }
+    let reason = match reason {
+        Some(reason) => reason,
+        None => {
+            let names: Vec<_> = journal.intent.events.iter().map(|event| event.as_str()).collect();
+            say(format_args!("registered {} at {url}; ^C ends it", names.join(", ")));
+            stop.wait().await
+        }
+    };
+    match reason {
+        Reason::Signal | Reason::OutputClosed => Ok(()),
+        Reason::OutputFailed => Err(Failure::told()),
+    }
+}
+
+/// Whether a creation that failed so may have been carried out, or may yet be.
+fn may_have_happened(kind: ErrorKind) -> bool {
+    use ErrorKind::{Server, TimedOut, UnexpectedAnswer, Unreachable};
+    matches!(kind, Server | TimedOut | UnexpectedAnswer | Unreachable)
+}
+
+/// Deletes what was registered. Where that fails, the note of it stays.
+async fn clean_up(api: &Api, journal: Journal) -> Outcome {
+    let path = journal.path().display().to_string();
+    match remove::remove(&api.client, &journal).await {
+        Ok(removed) => {
+            if !removed.deleted.is_empty() {
+                say(format_args!("deleted {} webhook(s)", removed.deleted.len()));
+            }
+            if !removed.unclear.is_empty() {
+                remove::say_unclear(&removed.unclear);
+                return Err(Failure::told());
+            }
+            if journal.unsure && removed.deleted.len() == journal.created.len() {
+                let text = "a webhook may appear yet whose creation was not answered: run `smartshape webhook prune` \
+                            in a while";
+                return Err(Failure::failed(text));
+            }
+            journal.end();
+            Ok(())
+        }
+        Err(error) => Err(Failure::failed(format!(
+            "webhooks of this listener may still be registered: {}; they are noted in {path}: log in again, then \
+             run `smartshape webhook prune`",
+            chain(&error)
+        ))),
+    }
+}
+
+/// 48 random hexadecimal digits.
+fn random() -> Outcome<String> {
+    Ok(Secret::generate()?.expose().to_owned())
+}

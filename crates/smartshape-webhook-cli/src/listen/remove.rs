@@ -1,0 +1,150 @@
+//! Deletes what a listener registered, and nobody else's; `smartshape webhook prune`.
+
+use clap::Args;
+use serde_json::json;
+use smartshape_api::{Client, Error, ErrorKind, Registration};
+
+use super::journal::{Intent, Journal};
+use crate::failure::{Failure, Outcome, chain};
+use crate::output::{self, say, shown};
+use crate::settings::{Api, Settings, warn_of_fake};
+
+#[derive(Args)]
+#[command(after_help = "\
+`webhook listen` notes what it registers. What a listener that crashed, or could not reach SmartShape at its end,
+left behind is deleted here, and by the next `webhook listen`; listeners that run are left alone.")]
+pub(crate) struct Prune {
+    /// Forgets what cannot be deleted, such as that at a server which is no more
+    #[arg(long)]
+    forget: bool,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub(super) struct Removed {
+    pub(super) deleted: Vec<String>,
+    /// May be the listener's, but not for certain: the list shows no URLs.
+    pub(super) unclear: Vec<Registration>,
+}
+
+impl Prune {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        let api = settings.api()?;
+        let pruned = prune(&api, self.forget).await;
+        warn_of_fake(&api.client);
+        let (deleted, complete) = pruned?;
+        if settings.json {
+            output::json(&json!({"deleted": deleted, "complete": complete}))?;
+        } else {
+            for id in &deleted {
+                output::line(format_args!("deleted {}", shown(id)))?;
+            }
+            if deleted.is_empty() && complete {
+                output::line("nothing is left behind")?;
+            }
+        }
+        if complete { Ok(()) } else { Err(Failure::told()) }
+    }
+}
+
+/// Deletes what listeners that run no more left at this server. Tells the ids, and whether that
+/// was all; what was not is said.
+pub(super) async fn prune(api: &Api, forget: bool) -> Outcome<(Vec<String>, bool)> {
+    let (journals, troubles) = Journal::left_behind()?;
+    let (mut deleted, mut complete) = (Vec::new(), troubles.is_empty());
+    for trouble in troubles {
+        say(trouble);
+    }
+    for journal in journals {
+        let done = match foreign(api, &journal.intent) {
+            Some(text) => {
+                say(text);
+                false
+            }
+            None => match remove(&api.client, &journal).await {
+                Ok(removed) => {
+                    deleted.extend(removed.deleted);
+                    say_unclear(&removed.unclear);
+                    removed.unclear.is_empty()
+                }
+                Err(error) => {
+                    say(format_args!("what a listener left cannot be deleted: {}", chain(&error)));
+                    false
+                }
+            },
+        };
+        if done || forget {
+            journal.end();
+        } else {
+            complete = false;
+        }
+    }
+    Ok((deleted, complete))
+}
+
+/// Why it is not to be looked for at this server, or by this user.
+fn foreign(api: &Api, intent: &Intent) -> Option<String> {
+    if intent.api_url != api.client.base_url() {
+        let url = shown(&intent.api_url);
+        return Some(format!(
+            "a listener left webhooks at {url}: prune there with --api-url {url}, or --forget them"
+        ));
+    }
+    let theirs =
+        intent.account.as_ref().filter(|theirs| api.account.as_ref().is_some_and(|ours| ours != *theirs))?;
+    Some(format!("a listener of {} left webhooks: log in as that user, or --forget them", shown(theirs)))
+}
+
+pub(super) fn say_unclear(unclear: &[Registration]) {
+    for webhook in unclear {
+        let event = webhook.event.as_deref().unwrap_or("an event that is not shown");
+        say(format_args!(
+            "{0} ({1}) came after the listener began, and its URL is not shown: if nobody else registered it, \
+             smartshape webhook delete {0}",
+            shown(&webhook.id),
+            shown(event)
+        ));
+    }
+}
+
+/// Deletes what this journal's listener registered: what it noted, and what points at its URL,
+/// which is its own.
+pub(super) async fn remove(client: &Client, journal: &Journal) -> Result<Removed, Error> {
+    let mut removed = Removed::default();
+    for created in &journal.created {
+        delete(client, &created.id, &mut removed).await?;
+    }
+    let intent = &journal.intent;
+    let has = |event| journal.created.iter().any(|created| created.event == event);
+    let unanswered: Vec<_> = intent.events.iter().copied().filter(|event| !has(*event)).collect();
+    if unanswered.is_empty() {
+        return Ok(removed);
+    }
+    for webhook in client.list_webhooks().await? {
+        if intent.listed_before.contains(&webhook.id) || removed.deleted.contains(&webhook.id) {
+            continue;
+        }
+        match &webhook.url {
+            // The server may show it in another form.
+            Some(url) if url.contains(&intent.id) => delete(client, &webhook.id, &mut removed).await?,
+            None if webhook.event.is_none()
+                || webhook.kind().is_some_and(|kind| unanswered.contains(&kind)) =>
+            {
+                removed.unclear.push(webhook);
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(removed)
+}
+
+async fn delete(client: &Client, id: &str, removed: &mut Removed) -> Result<(), Error> {
+    match client.delete_webhook(id).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        outcome => {
+            outcome?;
+            removed.deleted.push(id.to_owned());
+        }
+    }
+    Ok(())
+}

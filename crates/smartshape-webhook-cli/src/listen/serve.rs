@@ -1,0 +1,107 @@
+//! The listener's server.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use smartshape_webhook::{Receiver, Secret};
+use smartshape_webhook_tower::endpoint;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tower_service::Service;
+
+use super::sink::Sink;
+use crate::failure::{Failure, Outcome};
+
+/// How long a client may take for a request's head, and how long a connection may be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long deliveries that are under way get at the end.
+const GRACE: Duration = Duration::from_secs(10);
+
+pub(super) struct Server {
+    receiver: Receiver,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// What makes a listener itself known to its own probe.
+#[derive(Clone)]
+pub(super) struct Names {
+    /// The last part of the URL's path.
+    pub(super) id: String,
+    /// The answer to a GET there.
+    pub(super) nonce: String,
+}
+
+impl Server {
+    /// Serves from now on, until `stop`.
+    pub(super) fn start(listener: TcpListener, names: Names, secret: Secret, sink: Sink) -> Outcome<Self> {
+        let receiver = Receiver::builder()
+            .secret(secret)
+            // Somebody's laptop may be busy, and each delivery is waited for.
+            .hash_at_lowest_priority(false)
+            .hash_wait(Duration::from_secs(8))
+            .build()
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        let service = endpoint(receiver.clone(), sink);
+        let app = Router::new().fallback(move |request: Request| {
+            let (names, mut service) = (names.clone(), service.clone());
+            async move { answer(request, &names, &mut service).await }
+        });
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve(listener, app, stopped));
+        Ok(Self { receiver, stop, task })
+    }
+
+    pub(super) async fn stop(self) {
+        self.receiver.drain(GRACE).await;
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+async fn answer(
+    request: Request,
+    names: &Names,
+    service: &mut smartshape_webhook_tower::Endpoint<Sink>,
+) -> Response {
+    // A proxy may have changed what is before it.
+    if request.uri().path().trim_end_matches('/').rsplit('/').next() != Some(names.id.as_str()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    if request.method() == Method::GET {
+        return names.nonce.clone().into_response();
+    }
+    match service.call(request).await {
+        Ok(response) => response.map(Body::new),
+        Err(never) => match never {},
+    }
+}
+
+/// As `axum::serve`, which has no time limits for heads and idle connections.
+async fn serve(listener: TcpListener, app: Router, mut stopped: oneshot::Receiver<()>) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let connections = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stopped => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Usually out of file descriptors: wait for connections to end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        tokio::spawn(connections.watch(connection));
+    }
+    let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
+}

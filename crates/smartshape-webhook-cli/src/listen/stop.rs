@@ -1,0 +1,111 @@
+//! When a listener is to end: a signal, or nobody reads standard output any more.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+/// Why it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    Signal,
+    /// Whoever read the output has ended.
+    OutputClosed,
+    /// The output cannot be written, for a reason that was said.
+    OutputFailed,
+}
+
+pub(super) struct Stop {
+    signals: Signals,
+    /// How many more signals it takes to stop the cleaning up.
+    patience: u8,
+    /// A write failed; the reason is said already, or the pipe is closed.
+    pub(super) closed: Arc<Notify>,
+    pub(super) failed: Arc<Notify>,
+}
+
+impl Stop {
+    /// Listens for signals from now on.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { signals: Signals::new()?, patience: 2, closed: Arc::default(), failed: Arc::default() })
+    }
+
+    pub(super) async fn wait(&mut self) -> Reason {
+        let reason = tokio::select! {
+            () = self.signals.next() => Reason::Signal,
+            () = self.closed.notified() => Reason::OutputClosed,
+            () = self.failed.notified() => Reason::OutputFailed,
+            () = reader_gone() => Reason::OutputClosed,
+        };
+        if reason == Reason::Signal {
+            self.patience = 1;
+        }
+        reason
+    }
+
+    /// Ends when somebody insists. One ^C ends a whole pipeline: where the reader was seen to end
+    /// first, the signal that follows is the same one.
+    pub(super) async fn insisted(&mut self) {
+        for _ in 0..self.patience {
+            self.signals.next().await;
+        }
+    }
+}
+
+#[cfg(unix)]
+struct Signals([tokio::signal::unix::Signal; 3]);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// Ends when the other end of a pipe on standard output is closed, though nothing be written.
+#[cfg(unix)]
+async fn reader_gone() {
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+    #[allow(deprecated, reason = "its successor wants a newer tokio; standard output is never closed here")]
+    // A file cannot be watched, and has no reader that could go.
+    let Ok(output) = AsyncFd::with_interest(io::stdout(), Interest::ERROR) else {
+        return std::future::pending().await;
+    };
+    if output.ready(Interest::ERROR).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(not(unix))]
+async fn reader_gone() {
+    std::future::pending().await
+}
