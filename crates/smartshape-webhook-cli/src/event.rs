@@ -44,11 +44,11 @@ pub(crate) struct Trigger {
     /// Sends this file as it is instead of the manual's sample; - is standard input
     #[arg(long, value_name = "FILE")]
     body: Option<String>,
-    #[command(flatten)]
-    making: Making,
     /// How many seconds the answer may take
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
+    #[command(flatten)]
+    making: Making,
 }
 
 impl Command {
@@ -64,7 +64,7 @@ impl Trigger {
         let body = self.body()?;
         let secret = self.secret.get()?;
         let token = token::make(&secret, &self.making)?;
-        let answer = send::post(&url, &token, body.clone(), Duration::from_secs(self.timeout)).await;
+        let answer = send::post(&url, Some(&token), body.clone(), Duration::from_secs(self.timeout)).await;
         let faults = match &answer {
             Ok(answer) => judge(answer.status, answer.content_type.as_deref(), &answer.body),
             Err(fault) => vec![fault.clone()],
@@ -182,6 +182,7 @@ fn words(trigger: &Trigger, answer: Option<&Answer>, faults: &[Fault]) -> String
     text += "\nnot accepted:";
     for fault in faults {
         text += &format!("\n- {}", shown(&fault.to_string()));
+        text += if matches!(fault, Fault::Connection(_)) { "; does the endpoint run there?" } else { "" };
     }
     text
 }

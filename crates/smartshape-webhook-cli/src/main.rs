@@ -2,7 +2,9 @@
 #![allow(clippy::doc_markdown, reason = "many are help texts, in which backticks would show")]
 
 mod account;
+mod apply;
 mod attribute;
+mod check;
 mod event;
 mod failure;
 mod inbox;
@@ -45,6 +47,8 @@ enum Command {
     /// Sends events to an endpoint
     #[command(subcommand)]
     Event(event::Command),
+    /// Checks whether an endpoint takes what is signed, and nothing else
+    Check(check::Check),
     /// Makes and checks the tokens that deliveries carry
     #[command(subcommand)]
     Token(token::Command),
@@ -88,6 +92,7 @@ async fn run(cli: Cli) -> Outcome {
     let settings = &cli.settings;
     match cli.command {
         Command::Event(command) => command.run(settings).await,
+        Command::Check(check) => check.run(settings).await,
         Command::Token(command) => command.run(settings),
         Command::Login(login) => login.run(settings).await,
         Command::Webhook(command) => command.run(settings).await,

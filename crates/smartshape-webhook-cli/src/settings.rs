@@ -16,8 +16,9 @@ use crate::output::say;
 const DEFAULT_URL: &str = "https://smartshape.io";
 
 #[derive(Args)]
+#[command(next_help_heading = "Settings of all commands")]
 pub(crate) struct Settings {
-    /// Where SmartShape's web API is; by default https://smartshape.io
+    /// Where SmartShape's web API is; by default that of smartshape.io
     #[arg(long, global = true, value_name = "URL")]
     api_url: Option<String>,
     /// The auth token; - reads it from standard input

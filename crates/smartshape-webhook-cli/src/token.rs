@@ -25,6 +25,7 @@ pub(crate) enum Command {
 
 /// How a token is made. SmartShape's own choices are not documented.
 #[derive(Args)]
+#[command(next_help_heading = "How the token is made")]
 pub(crate) struct Making {
     /// The cost, from 4 to 31; each step doubles the time it takes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(4..=31))]

@@ -5,6 +5,7 @@ use serde_json::json;
 use smartshape_api::{Registration, Wanted, WebhookSecret};
 use smartshape_webhook::EventKind;
 
+use crate::apply::Apply;
 use crate::failure::{Failure, Outcome, chain};
 use crate::input;
 use crate::listen::{Listen, Prune};
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     List,
     /// Deletes webhooks
     Delete(Delete),
+    /// Makes the registrations be those that a file declares
+    Apply(Apply),
     /// Registers webhooks, prints what they send as lines of JSON, and deletes them at its end
     Listen(Box<Listen>),
     /// Deletes what listeners that crashed left behind
@@ -48,6 +51,7 @@ impl Command {
             Self::Create(create) => create.run(settings).await,
             Self::List => list(settings).await,
             Self::Delete(delete) => delete.run(settings).await,
+            Self::Apply(apply) => apply.run(settings).await,
             Self::Listen(listen) => listen.run(settings).await,
             Self::Prune(prune) => prune.run(settings).await,
         }

@@ -85,7 +85,7 @@ impl Forwarder {
         let (sender, mut waiting) = mpsc::channel::<Bytes>(WAITING);
         let task = tokio::spawn(async move {
             while let Some(body) = waiting.recv().await {
-                let faults = match send::post(&url, &token, body, FORWARD_LIMIT).await {
+                let faults = match send::post(&url, Some(&token), body, FORWARD_LIMIT).await {
                     Ok(answer) => judge(answer.status, answer.content_type.as_deref(), &answer.body),
                     Err(fault) => vec![fault],
                 };

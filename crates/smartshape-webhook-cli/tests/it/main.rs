@@ -7,6 +7,8 @@
 )]
 
 mod api;
+mod apply;
+mod check;
 mod event;
 mod inbox;
 mod listen;

@@ -1,0 +1,88 @@
+//! `smartshape webhook apply`.
+
+use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
+use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
+
+use crate::support::{Home, Ran, SECRET, ran};
+
+const ONE: &str = r#"{"url": "http://127.0.0.1:1/a", "webhooks": [{"event": "file_uploaded"}]}"#;
+const TWO: &str = r#"{"url": "http://127.0.0.1:1/a", "webhooks": [{"event": "file_uploaded"},
+    {"event": "file_optimized", "url": "http://127.0.0.1:1/b", "secret": {"env": "ANOTHER"}}]}"#;
+
+async fn apply(home: &Home, fake: &FakeSmartShape, declared: &str, more: &[&str]) -> Ran {
+    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
+    let arguments = [&["webhook", "apply", "webhooks.json"], more].concat();
+    let mut program = home.logged_in(fake, &arguments);
+    ran(program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("ANOTHER", "another secret of mine")).await
+}
+
+fn events(fake: &FakeSmartShape) -> Vec<EventKind> {
+    fake.webhooks().into_iter().map(|webhook| webhook.event).collect()
+}
+
+#[tokio::test]
+async fn registrations_become_the_declared_ones() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    fake.register(AnnotationCreated, "http://127.0.0.1:1/others", SECRET);
+    let dry = apply(&home, &fake, TWO, &["--dry-run"]).await.succeeds();
+    assert!(dry.out.contains("create file_optimized at http://127.0.0.1:1/b"), "{dry:?}");
+    assert_eq!(events(&fake), [AnnotationCreated]);
+
+    apply(&home, &fake, TWO, &[]).await.succeeds();
+    assert_eq!(events(&fake), [AnnotationCreated, FileUploaded, FileOptimized]);
+    assert_eq!(fake.webhooks()[2].secret(), "another secret of mine");
+    let records = std::fs::read_to_string(home.path().join("webhooks.json.records.json")).unwrap();
+    assert!(!records.contains(SECRET) && records.contains(&fake.webhooks()[2].id));
+
+    let again = apply(&home, &fake, TWO, &["--json"]).await.succeeds().json();
+    assert_eq!((&again["steps"], again["kept"].as_array().unwrap().len()), (&serde_json::json!([]), 2));
+
+    let first = fake.webhooks()[1].id.clone();
+    apply(&home, &fake, ONE, &["--renew", "file_uploaded"]).await.succeeds();
+    assert_eq!(events(&fake), [AnnotationCreated, FileUploaded]);
+    assert_ne!(fake.webhooks()[1].id, first);
+}
+
+#[tokio::test]
+async fn what_stopped_in_the_middle_is_completed() {
+    let home = Home::new();
+    let fake = FakeSmartShape::builder().list_shows_url(false).start().await.unwrap();
+    // The list and one creation pass.
+    fake.disturb(Disturbance::error(500, ErrorForm::List).after(2));
+    let stopped = apply(&home, &fake, TWO, &[]).await;
+    assert!(stopped.code == Some(1) && stopped.err.contains("another run completes it"), "{stopped:?}");
+    assert_eq!(events(&fake), [FileUploaded]);
+    apply(&home, &fake, TWO, &[]).await.succeeds();
+    assert_eq!(events(&fake), [FileUploaded, FileOptimized]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_applied_changes_nothing() {
+    let (home, fake, other) =
+        (Home::new(), FakeSmartShape::start().await.unwrap(), FakeSmartShape::start().await.unwrap());
+    for (declared, says) in [
+        ("{", "line 1, column 1"),
+        (r#"{"webhooks": [{"event": "file_uploaded", "secret": "hunter2"}]}"#, "--help"),
+        (r#"{"webhooks": [{"event": "file_deleted"}]}"#, "--help"),
+        (r#"{"webhooks": [{"event": "file_uploaded"}]}"#, "no url"),
+        (r#"{"url": "nonsense", "webhooks": [{"event": "file_uploaded"}]}"#, "absolute URL"),
+        (
+            r#"{"url": "http://a/", "webhooks": [{"event": "file_uploaded", "secret": {"env": "NONE"}}]}"#,
+            "NONE",
+        ),
+        (
+            r#"{"url": "http://a/", "webhooks": [{"event": "file_uploaded"}, {"event": "file_uploaded"}]}"#,
+            "twice",
+        ),
+    ] {
+        let failed = apply(&home, &fake, declared, &[]).await;
+        failed.fails(2, says);
+        assert!(!failed.err.contains("hunter2"));
+    }
+    apply(&home, &fake, ONE, &["--renew", "file_optimized"]).await.fails(2, "no such webhook");
+    assert!(fake.webhooks().is_empty());
+
+    apply(&home, &fake, ONE, &[]).await.succeeds();
+    apply(&home, &other, ONE, &[]).await.fails(2, "another file for another server");
+    assert!(other.webhooks().is_empty());
+}
