@@ -69,9 +69,10 @@ impl Settings {
                 client.base_url()
             ));
         }
-        let account = kept.username.filter(|_| of_this_server && token.is_none());
-        let token = token.or_else(|| kept.token.filter(|_| of_this_server));
-        let session = session.or_else(|| kept.session.filter(|_| account.is_some()));
+        let is_kept = token.is_none() && of_this_server;
+        let account = kept.username.filter(|_| is_kept);
+        let token = token.or_else(|| kept.token.filter(|_| is_kept));
+        let session = session.or_else(|| kept.session.filter(|_| is_kept));
 
         let mut client = client;
         if let Some(token) = token {

@@ -99,8 +99,15 @@ impl Delete {
         let mut failure = None;
         for id in &self.ids {
             match client.delete_webhook(id).await {
-                Ok(()) if settings.json => output::json(&json!({"deleted": id}))?,
-                Ok(()) => output::line(format_args!("deleted {}", shown(id)))?,
+                Ok(()) => {
+                    let told = if settings.json {
+                        output::json(&json!({"deleted": id}))
+                    } else {
+                        output::line(format_args!("deleted {}", shown(id)))
+                    };
+                    // Nobody reads: the others are to be deleted all the same.
+                    failure = failure.or(told.err());
+                }
                 // The others may be there all the same.
                 Err(error) if error.kind() == smartshape_api::ErrorKind::NotFound => {
                     say(format_args!("there is no webhook {}: see `smartshape webhook list`", shown(id)));

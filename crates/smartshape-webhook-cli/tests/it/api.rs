@@ -86,6 +86,18 @@ async fn webhooks_are_created_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn all_are_deleted_though_nobody_reads() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let one = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
+    let two = fake.register(EventKind::FileOptimized, "http://127.0.0.1:1/", SECRET);
+    let mut program = home.logged_in(&fake, &["webhook", "delete", &one, &two]);
+    let mut child = program.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().await.unwrap().success());
+    assert!(fake.webhooks().is_empty());
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_one_clear_line() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let run = async |arguments: &[&str]| ran(&mut home.logged_in(&fake, arguments)).await;

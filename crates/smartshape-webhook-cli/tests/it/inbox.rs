@@ -2,8 +2,9 @@
 
 use smartshape_webhook::{Delivery, Handler, HandlerError};
 use smartshape_webhook_inbox::Inbox;
+use sqlx::{Connection, PgConnection};
 
-use crate::support::Home;
+use crate::support::{Home, ran_with_stdin};
 
 fn body(uuid: &str) -> String {
     format!(
@@ -78,4 +79,34 @@ async fn what_is_no_inbox_is_left_alone() {
     let place = filled(&home).await;
     home.run(&["inbox", "show", &place, "xyz"]).await.fails(2, "xyz");
     home.run(&["inbox", "show", &place, &"0".repeat(32)]).await.fails(1, "no event 000");
+}
+
+#[tokio::test]
+async fn on_postgresql_too() {
+    let Ok(base) = std::env::var("DATABASE_URL") else {
+        println!("skipped: DATABASE_URL names no PostgreSQL server; `cargo xtask test` provides one");
+        return;
+    };
+    let schema = format!("cli_{}", std::process::id());
+    let execute = async |sql: String| {
+        let mut connection = PgConnection::connect(&base).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    };
+    execute(format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}")).await;
+    let sign = if base.contains('?') { '&' } else { '?' };
+    let url = format!("{base}{sign}options=-csearch_path%3D{schema}");
+
+    let home = Home::new();
+    for _ in 0..2 {
+        // The second time too: the first one created nothing.
+        home.run(&["inbox", "stats", &url]).await.fails(1, "there is no inbox in this database");
+    }
+    let inbox = Inbox::open(&url).await.unwrap();
+    inbox.handle(Delivery::for_test(body("one")).unwrap()).await.unwrap();
+    let mut list = home.program(&["--json", "inbox", "list", "-"]);
+    assert_eq!(ran_with_stdin(&mut list, &url).await.succeeds().json()["uuid"], "one");
+    home.run(&["inbox", "purge", &url, "--event", "file_uploaded"]).await.succeeds();
+    assert_eq!(home.run(&["--json", "inbox", "stats", &url]).await.succeeds().json()["waiting"], 0);
+    drop(inbox);
+    execute(format!("DROP SCHEMA {schema} CASCADE")).await;
 }
