@@ -13,4 +13,5 @@ mod event;
 mod inbox;
 mod listen;
 mod support;
+mod tls;
 mod token;
