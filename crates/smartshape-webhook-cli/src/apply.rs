@@ -48,7 +48,7 @@ struct Declared {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct One {
-    event: EventKind,
+    event: String,
     url: Option<String>,
     secret: Option<Source>,
 }
@@ -110,6 +110,10 @@ impl Apply {
         })?;
         let mut wanted = Vec::new();
         for one in declared.webhooks {
+            let event: EventKind = one
+                .event
+                .parse()
+                .map_err(|error| Failure::usage(format!("{}: {error}", output::shown(&one.event))))?;
             let Some(url) = one.url.or_else(|| declared.url.clone()) else {
                 return Err(Failure::usage(format!(
                     "{} has no url: set one for it, or at the top",
@@ -121,7 +125,7 @@ impl Apply {
                 Some(Source::File(path)) => Secret::from_file(path)?,
                 None => input::secret(None)?,
             };
-            let one = Wanted::new(one.event, url, WebhookSecret::new(secret.expose())?)?;
+            let one = Wanted::new(event, url, WebhookSecret::new(secret.expose())?)?;
             wanted.push(if self.renew.contains(&one.event()) { one.renewed() } else { one });
         }
         if let Some(event) = self.renew.iter().find(|event| wanted.iter().all(|one| one.event() != **event)) {

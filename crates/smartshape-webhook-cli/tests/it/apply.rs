@@ -63,7 +63,7 @@ async fn what_cannot_be_applied_changes_nothing() {
     for (declared, says) in [
         ("{", "line 1, column 1"),
         (r#"{"webhooks": [{"event": "file_uploaded", "secret": "hunter2"}]}"#, "--help"),
-        (r#"{"webhooks": [{"event": "file_deleted"}]}"#, "--help"),
+        (r#"{"webhooks": [{"event": "file_deleted"}]}"#, "configuration_removed"),
         (r#"{"webhooks": [{"event": "file_uploaded"}]}"#, "no url"),
         (r#"{"url": "nonsense", "webhooks": [{"event": "file_uploaded"}]}"#, "absolute URL"),
         (
