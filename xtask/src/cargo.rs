@@ -24,9 +24,10 @@ pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
 }
 
 /// Builds the example server of a framework, with no more than the demo needs, and returns its path.
-pub(crate) fn build_example(framework: &str) -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn build_example(framework: &str, features: &[&str]) -> Result<PathBuf, Box<dyn Error>> {
     let package = format!("example-{framework}");
-    build(&["--package", &package, "--bins", "--no-default-features"])?;
+    let features = features.join(",");
+    build(&["--package", &package, "--bins", "--no-default-features", "--features", &features])?;
     Ok(binary(&package))
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn run(choice: &[&str]) -> Outcome {
     }
     let folder = choice.contains(&"--inbox").then(Folder::new).transpose()?;
     println!("Building the example server for {framework} (the first time takes a while) …");
-    let binary = cargo::build_example(framework)?;
+    let binary = cargo::build_example(framework, if folder.is_some() { &["sqlite"] } else { &[] })?;
 
     let secret = random_secret()?;
     let inbox = folder.as_ref().map(Folder::inbox);
