@@ -38,6 +38,12 @@ pub(crate) fn build_binaries(packages: &[&str]) -> Outcome {
     build(&arguments)
 }
 
+/// Builds the program of a package for measuring, and returns its path.
+pub(crate) fn build_release(package: &str) -> Result<PathBuf, Box<dyn Error>> {
+    build(&["--release", "--package", package])?;
+    Ok(binary_of("release", package))
+}
+
 /// Builds everything as `cargo test` does, so that nothing is built twice.
 pub(crate) fn build_everything() -> Outcome {
     build(&["--workspace", "--all-targets"])
@@ -45,7 +51,11 @@ pub(crate) fn build_everything() -> Outcome {
 
 /// Where cargo puts the binary of a package.
 pub(crate) fn binary(package: &str) -> PathBuf {
-    target().join("debug").join(format!("{package}{}", std::env::consts::EXE_SUFFIX))
+    binary_of("debug", package)
+}
+
+fn binary_of(profile: &str, package: &str) -> PathBuf {
+    target().join(profile).join(format!("{package}{}", std::env::consts::EXE_SUFFIX))
 }
 
 /// Where cargo puts everything.

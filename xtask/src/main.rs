@@ -1,6 +1,7 @@
 //! The project's commands. `cargo xtask` lists them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 
+mod bench;
 mod cargo;
 mod checks;
 mod conformance;
@@ -30,6 +31,8 @@ Usage: cargo xtask COMMAND
                            the durable mode: kills under load (300 rounds), and a disk that loses what
                            was not synced
   with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
+  bench inbox [--quick] [--json PATH] [--markdown PATH]
+                           what the durable inbox costs here, beside what its engines can do at best
   check                    format, lints and documentation, warnings denied
   ci                       check, then test";
 
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        ["bench", "inbox", arguments @ ..] => bench::run(arguments),
         ["check"] => checks::run(),
         ["ci"] => checks::run().and_then(|()| test::run()),
         ["help" | "--help" | "-h"] => {

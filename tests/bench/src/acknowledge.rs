@@ -1,0 +1,168 @@
+//! Durable acknowledgements through the inbox, in turns with a bare loop of group commits.
+
+use std::time::{Duration, Instant};
+
+use smartshape_webhook::{Delivery, Handler as _};
+use smartshape_webhook_inbox::Inbox;
+use tokio::task::JoinSet;
+
+use crate::bare_postgres::BarePostgres;
+use crate::bare_sqlite::BareSqlite;
+use crate::figures::{Figure, milliseconds, p99, rate};
+use crate::folder::Folder;
+use crate::report::{Cell, Table};
+use crate::samples::Samples;
+use crate::schema::Schema;
+use crate::{Outcome, Scale};
+
+const ASKERS: [usize; 4] = [1, 16, 64, 256];
+/// The least ratio that we aim at, and where.
+const AIM: (usize, f64) = (64, 0.7);
+/// Made before the clock starts; on a disk so fast that they are used up, a side ends earlier.
+const STOCK: usize = 16 * 1024;
+
+/// The engine's own limit.
+trait Bare {
+    /// Commits groups of `size` until the time is over. Returns how many rows a second.
+    async fn rate(&mut self, samples: &Samples, size: usize, slice: Duration) -> Outcome<f64>;
+}
+
+pub(crate) async fn on_sqlite(folder: &Folder, scale: Scale) -> Outcome<Table> {
+    let mut rows = Vec::new();
+    for askers in ASKERS {
+        let inbox = Inbox::open(&folder.place("inbox.db")?).await?;
+        let bare = BareSqlite::open(&folder.path().join("bare.db")).await?;
+        rows.push(compare(&inbox, bare, askers, scale).await?);
+        drop(inbox);
+        folder.forget("inbox.db");
+        folder.forget("bare.db");
+    }
+    let loop_text = "one connection, write-ahead log, `synchronous = FULL`, one transaction for each group, \
+         rows of the same columns in one statement for each table";
+    Ok(table("Durable acknowledgements, SQLite", loop_text, rows))
+}
+
+pub(crate) async fn on_postgres(schema: &Schema, scale: Scale) -> Outcome<Table> {
+    let mut rows = Vec::new();
+    for askers in ASKERS {
+        schema.recreate().await?;
+        let inbox = Inbox::open(&schema.inbox()).await?;
+        let connections = inbox.engine().parallel_inserts();
+        let bare = BarePostgres::open(&schema.bare(), connections).await?;
+        rows.push(compare(&inbox, bare, askers, scale).await?);
+    }
+    let loop_text = "as many connections as the inbox uses at once, the inbox's one statement for each group";
+    Ok(table("Durable acknowledgements, PostgreSQL", loop_text, rows))
+}
+
+fn table(title: &'static str, loop_text: &str, rows: Vec<Vec<Cell>>) -> Table {
+    Table {
+        title,
+        meaning: format!(
+            "Askers that each hand a delivery to `Inbox` as a `Handler`, wait until it is durable, and hand over the \
+             next. Beside it the engine's own limit: a bare loop of group commits of the same rows through the same \
+             SQL library on the same disk ({loop_text}; groups as large as there are askers). The aim is a ratio of at \
+             least {} at {} askers.",
+            AIM.1, AIM.0
+        ),
+        columns: vec!["askers", "inbox, a second", "p99, ms", "bare loop, a second", "ratio", "aim"],
+        rows,
+    }
+}
+
+async fn compare(inbox: &Inbox, mut bare: impl Bare, askers: usize, scale: Scale) -> Outcome<Vec<Cell>> {
+    let samples = Samples::new()?;
+    let (mut ours, mut latencies, mut limits, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    // The first round is for the caches.
+    for round in 0..=scale.rounds {
+        let (acknowledged, latency) = ask(inbox, &samples, askers, scale.slice).await?;
+        let limit = bare.rate(&samples, askers, scale.slice).await?;
+        if round > 0 {
+            ours.push(acknowledged);
+            latencies.push(milliseconds(latency));
+            limits.push(limit);
+            ratios.push(acknowledged / limit);
+        }
+    }
+    Ok(vec![
+        Cell::Figure(Figure::once(askers as f64), 0),
+        Cell::Figure(Figure::of(ours), 0),
+        Cell::Figure(Figure::of(latencies), 1),
+        Cell::Figure(Figure::of(limits), 0),
+        Cell::Figure(Figure::of(ratios), 2),
+        if askers == AIM.0 { Cell::Text(format!("≥ {}", AIM.1)) } else { Cell::Nothing },
+    ])
+}
+
+/// How many acknowledgements a second, and the p99 latency.
+async fn ask(inbox: &Inbox, samples: &Samples, askers: usize, slice: Duration) -> Outcome<(f64, Duration)> {
+    let stocks: Vec<Vec<Delivery>> =
+        (0..askers).map(|_| samples.deliveries(STOCK / askers)).collect::<Outcome<_>>()?;
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for stock in stocks {
+        let inbox = inbox.clone();
+        tasks.spawn(async move {
+            let mut latencies = Vec::with_capacity(stock.len());
+            for delivery in stock {
+                let asked = Instant::now();
+                inbox.handle(delivery).await.map_err(|error| error.chain())?;
+                latencies.push(asked.elapsed());
+                if begun.elapsed() >= slice {
+                    break;
+                }
+            }
+            Ok::<_, String>(latencies)
+        });
+    }
+    let mut latencies = Vec::new();
+    while let Some(outcome) = tasks.join_next().await {
+        latencies.extend(outcome??);
+    }
+    let acknowledged = rate(latencies.len(), begun.elapsed());
+    Ok((acknowledged, p99(&mut latencies)))
+}
+
+impl Bare for BareSqlite {
+    async fn rate(&mut self, samples: &Samples, size: usize, slice: Duration) -> Outcome<f64> {
+        let records = samples.records(STOCK)?;
+        let (begun, mut rows) = (Instant::now(), 0);
+        for group in records.chunks_exact(size) {
+            self.commit(group).await?;
+            rows += group.len();
+            if begun.elapsed() >= slice {
+                break;
+            }
+        }
+        Ok(rate(rows, begun.elapsed()))
+    }
+}
+
+impl Bare for BarePostgres {
+    async fn rate(&mut self, samples: &Samples, size: usize, slice: Duration) -> Outcome<f64> {
+        let mut tasks = JoinSet::new();
+        let stocks = self.connections.len();
+        let records = (0..stocks).map(|_| samples.records(STOCK / stocks)).collect::<Outcome<Vec<_>>>()?;
+        let begun = Instant::now();
+        for (mut connection, records) in self.connections.drain(..).zip(records) {
+            tasks.spawn(async move {
+                let mut rows = 0;
+                for group in records.chunks_exact(size) {
+                    BarePostgres::commit(&mut connection, group).await?;
+                    rows += group.len();
+                    if begun.elapsed() >= slice {
+                        break;
+                    }
+                }
+                Ok::<_, sqlx::Error>((connection, rows))
+            });
+        }
+        let mut rows = 0;
+        while let Some(outcome) = tasks.join_next().await {
+            let (connection, committed) = outcome??;
+            self.connections.push(connection);
+            rows += committed;
+        }
+        Ok(rate(rows, begun.elapsed()))
+    }
+}

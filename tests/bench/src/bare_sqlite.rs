@@ -1,0 +1,77 @@
+//! Group commits into the inbox's tables and nothing else.
+
+use std::path::Path;
+
+use smartshape_webhook_inbox::Record;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::Outcome;
+
+const TABLES: &str = include_str!("../../../crates/smartshape-webhook-inbox/migrations/sqlite-0001.sql");
+const EVENTS: &str = "INSERT INTO events (seq, version, key, state, due, file_hash, event, file, uuid, owner, secret, \
+     traceparent, triggered, received, bytes, stored) VALUES ";
+const EVENT_ROW: &str = "(?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)";
+const BODIES: &str = "INSERT INTO bodies (seq, body) VALUES ";
+const BODY_ROW: &str = "(?, ?)";
+
+pub(crate) struct BareSqlite {
+    connection: SqliteConnection,
+    seq: i64,
+    /// Of one size of group.
+    statements: Option<(usize, String, String)>,
+}
+
+impl BareSqlite {
+    pub(crate) async fn open(path: &Path) -> Outcome<Self> {
+        let options =
+            SqliteConnectOptions::new().filename(path).create_if_missing(true).disable_statement_logging();
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        for setting in [
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = FULL",
+            "PRAGMA fullfsync = ON",
+            "PRAGMA wal_autocheckpoint = 2000",
+        ] {
+            sqlx::query(setting).execute(&mut connection).await?;
+        }
+        sqlx::raw_sql(TABLES).execute(&mut connection).await?;
+        Ok(Self { connection, seq: 0, statements: None })
+    }
+
+    pub(crate) async fn commit(&mut self, group: &[Record]) -> Result<(), sqlx::Error> {
+        if self.statements.as_ref().is_none_or(|(size, ..)| *size != group.len()) {
+            let rows = |row: &str| vec![row; group.len()].join(",");
+            self.statements = Some((
+                group.len(),
+                EVENTS.to_owned() + &rows(EVENT_ROW),
+                BODIES.to_owned() + &rows(BODY_ROW),
+            ));
+        }
+        let Some((_, events, bodies)) = &self.statements else { return Ok(()) };
+        let mut events = sqlx::query(sqlx::AssertSqlSafe(events.as_str()));
+        let mut bodies = sqlx::query(sqlx::AssertSqlSafe(bodies.as_str()));
+        for record in group {
+            self.seq += 1;
+            events = events
+                .bind(self.seq)
+                .bind(i64::from(record.version))
+                .bind(record.key.as_bytes().as_slice())
+                .bind(record.file_hash)
+                .bind(record.event.as_str())
+                .bind(record.file.as_str())
+                .bind(record.uuid.as_str())
+                .bind(record.owner.as_str())
+                .bind(record.secret_name.as_deref())
+                .bind(record.traceparent.as_deref())
+                .bind(record.triggered_at.map(|time| time.as_microsecond()))
+                .bind(record.received_at.as_microsecond())
+                .bind(i64::try_from(record.body.len()).unwrap_or(i64::MAX));
+            bodies = bodies.bind(self.seq).bind(record.body.as_ref());
+        }
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
+        events.execute(&mut self.connection).await?;
+        bodies.execute(&mut self.connection).await?;
+        sqlx::query("COMMIT").execute(&mut self.connection).await.map(drop)
+    }
+}

@@ -1,0 +1,172 @@
+//! A large store, in a process of its own for the sake of its memory, beside a small one.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use smartshape_webhook::Handler as _;
+use smartshape_webhook_inbox::{Filter, Inbox, Settlement, Verdict, Wanted};
+
+use crate::figures::{Figure, milliseconds};
+use crate::folder::Folder;
+use crate::machine::resident_mib;
+use crate::report::{Cell, Table};
+use crate::samples::Samples;
+use crate::{Outcome, Scale};
+
+/// The word by which this program tells itself to measure a large store.
+pub(crate) const COMMAND: &str = "large";
+const SMALL: usize = 1000;
+const REPEATED: usize = 21;
+const CLAIMED: u32 = 64;
+const BATCH: usize = 2500;
+const LEASE: Duration = Duration::from_secs(600);
+
+const OPERATIONS: [&str; 6] =
+    ["open, ms", "store one, ms", "claim 64, ms", "claim 64 in order, ms", "give back 64, ms", "stats, ms"];
+const SIZES: [&str; 3] = ["file, MiB", "bytes in use for each event", "resident memory, MiB"];
+
+pub(crate) fn measure(folder: &Folder, scale: Scale) -> Outcome<Table> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(COMMAND).arg(folder.path()).arg(scale.stored_events.to_string()).stderr(Stdio::inherit());
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err("the large store could not be measured".into());
+    }
+    let measured: Value = serde_json::from_slice(&output.stdout)?;
+    let cell = |column: &str, what: &str| {
+        let samples: Vec<f64> =
+            measured[column][what].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+        if samples.is_empty() {
+            Cell::Nothing
+        } else {
+            Cell::Figure(Figure::of(samples), if what.ends_with("ms") { 2 } else { 0 })
+        }
+    };
+    let row = |what: &str| {
+        [Cell::Text(what.to_owned())].into_iter().chain(COLUMNS.map(|column| cell(column, what))).collect()
+    };
+    Ok(Table {
+        title: "A large store, SQLite",
+        meaning: format!(
+            "{SMALL} events, {0} events, and {0} events that were completed and of which the tombstones are left, with \
+             {SMALL} waiting. The small and the large store took turns; {REPEATED} times each. Stats count what waits, so they \
+             take longer the more there is; deliveries need not wait for them. Space that completed events leave behind stays \
+             with the file and is filled again. The memory is that of a process that filled the store and measured all this.",
+            scale.stored_events
+        ),
+        columns: vec!["what", "small", "all waiting", "tombstones"],
+        rows: OPERATIONS.iter().chain(&SIZES).map(|what| row(what)).collect(),
+    })
+}
+
+const COLUMNS: [&str; 3] = ["small", "waiting", "tombstones"];
+
+/// What the process for the large store does.
+pub(crate) async fn run_here(folder: &str, events: &str) -> Outcome<()> {
+    let (folder, events) = (Path::new(folder), events.parse()?);
+    let (small, large) = (folder.join("small.db"), folder.join("large.db"));
+    let samples = Samples::new()?;
+    fill(&small, &samples, SMALL).await?;
+    fill(&large, &samples, events).await?;
+    let mut measured = json!({});
+    let both = [(COLUMNS[0], small.as_path()), (COLUMNS[1], large.as_path())];
+    measure_both(&mut measured, both, &samples).await?;
+    measured[COLUMNS[1]]["resident memory, MiB"] = json!(resident_mib().as_slice());
+    sizes(&mut measured[COLUMNS[1]], &large, events).await?;
+    complete_all(&large).await?;
+    fill(&large, &samples, SMALL).await?;
+    measure_both(&mut measured, [both[0], (COLUMNS[2], large.as_path())], &samples).await?;
+    measured[COLUMNS[2]]["resident memory, MiB"] = json!(resident_mib().as_slice());
+    sizes(&mut measured[COLUMNS[2]], &large, events).await?;
+    println!("{measured}");
+    Ok(())
+}
+
+async fn open(path: &Path) -> Outcome<Inbox> {
+    Ok(Inbox::open(path.to_str().ok_or("the folder's name is not UTF-8")?).await?)
+}
+
+async fn fill(path: &Path, samples: &Samples, events: usize) -> Outcome<()> {
+    let inbox = open(path).await?;
+    let mut left = events;
+    while left > 0 {
+        let batch = left.min(BATCH);
+        inbox.engine().insert(samples.records(batch)?.into()).await?;
+        left -= batch;
+    }
+    Ok(())
+}
+
+/// Leaves tombstones.
+async fn complete_all(path: &Path) -> Outcome<()> {
+    let inbox = open(path).await?;
+    let (mut after, slice) = (0, 20_000);
+    loop {
+        inbox.purge(Filter::default().after(after).limit(slice)).await?;
+        after += i64::from(slice);
+        if inbox.list(Filter::default().after(after).limit(1)).await?.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+async fn measure_both(measured: &mut Value, stores: [(&str, &Path); 2], samples: &Samples) -> Outcome<()> {
+    for _ in 0..REPEATED {
+        for (column, path) in stores {
+            let times = measure_one(path, samples).await?;
+            for (what, time) in OPERATIONS.iter().zip(times) {
+                let list = &mut measured[column][*what];
+                match list.as_array_mut() {
+                    Some(list) => list.push(json!(milliseconds(time))),
+                    None => *list = json!([milliseconds(time)]),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One time for each of the operations.
+async fn measure_one(path: &Path, samples: &Samples) -> Outcome<[Duration; OPERATIONS.len()]> {
+    let mut clock = Instant::now();
+    let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed();
+    let inbox = open(path).await?;
+    let opened = lap();
+    let delivery = samples.delivery()?;
+    lap();
+    inbox.handle(delivery).await.map_err(|error| error.chain())?;
+    let stored = lap();
+    let mut wanted = Wanted::new(CLAIMED, LEASE);
+    let mut claims = Vec::new();
+    for ordered in [false, true] {
+        wanted.ordered = ordered;
+        lap();
+        let claimed = inbox.engine().claim(wanted).await?;
+        let claiming = lap();
+        let given_back: Vec<Settlement> = claimed
+            .attempts
+            .iter()
+            .map(|attempt| Settlement { lease: attempt.lease, verdict: Verdict::GivenBack })
+            .collect();
+        if given_back.is_empty() {
+            return Err("nothing could be claimed".into());
+        }
+        lap();
+        inbox.engine().settle(given_back.into()).await?;
+        claims.push((claiming, lap()));
+    }
+    let [(plain, given_back), (ordered, _)] = claims[..] else { return Err("two claims".into()) };
+    lap();
+    inbox.stats().await?;
+    Ok([opened, stored, plain, ordered, given_back, lap()])
+}
+
+async fn sizes(measured: &mut Value, path: &Path, events: usize) -> Outcome<()> {
+    let stats = open(path).await?.stats().await?;
+    let bytes = std::fs::metadata(path)?.len();
+    measured["file, MiB"] = json!([bytes as f64 / 1024.0 / 1024.0]);
+    measured["bytes in use for each event"] = json!([stats.stored_bytes as f64 / events as f64]);
+    Ok(())
+}

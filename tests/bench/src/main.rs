@@ -1,0 +1,147 @@
+//! What the durable inbox costs, measured beside what its engines can do at best.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
+
+mod acknowledge;
+mod bare_postgres;
+mod bare_sqlite;
+mod figures;
+mod folder;
+mod large;
+mod machine;
+mod report;
+mod samples;
+mod schema;
+mod worker;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use folder::Folder;
+use report::Report;
+use schema::Schema;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const USAGE: &str = "\
+Usage: bench-inbox [--quick] [--json PATH] [--markdown PATH] [--below FOLDER]
+
+  --quick          a few seconds for each figure, and a tenth of the stored events
+  --json PATH      writes the figures for programs
+  --markdown PATH  writes them for people
+  --below FOLDER   works in a new folder below this one, and deletes it at the end
+
+DATABASE_URL names a PostgreSQL server; without it, PostgreSQL is left out.";
+
+struct Options {
+    quick: bool,
+    json: Option<PathBuf>,
+    markdown: Option<PathBuf>,
+    below: PathBuf,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Scale {
+    rounds: usize,
+    /// How long one side of one round lasts.
+    slice: Duration,
+    worker_events: usize,
+    stored_events: usize,
+}
+
+impl Scale {
+    fn of(options: &Options) -> Self {
+        if options.quick {
+            let slice = Duration::from_millis(200);
+            return Self { rounds: 3, slice, worker_events: 500, stored_events: 100_000 };
+        }
+        Self { rounds: 7, slice: Duration::from_millis(800), worker_events: 3000, stored_events: 1_000_000 }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [large::COMMAND, folder, events] => runtime(large::run_here(folder, events)),
+        _ => match Options::read(arguments) {
+            Some(options) => runtime(run(options)),
+            None => {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-inbox: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime(work: impl Future<Output = Outcome<()>>) -> Outcome<()> {
+    tokio::runtime::Runtime::new()?.block_on(work)
+}
+
+async fn run(options: Options) -> Outcome<()> {
+    let scale = Scale::of(&options);
+    let folder = Folder::below(&options.below)?;
+    let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+    if url.is_none() {
+        println!("PostgreSQL is left out: DATABASE_URL names no server.");
+    }
+    let schema = match &url {
+        Some(url) => Some(Schema::create(url).await?),
+        None => None,
+    };
+    let measured = measure(&options, scale, &folder, schema.as_ref()).await;
+    if let Some(schema) = schema {
+        schema.drop_it().await?;
+    }
+    let report = measured?;
+    if let Some(path) = &options.json {
+        std::fs::write(path, report.json()?)?;
+    }
+    if let Some(path) = &options.markdown {
+        std::fs::write(path, report.markdown())?;
+    }
+    Ok(())
+}
+
+async fn measure(
+    options: &Options,
+    scale: Scale,
+    folder: &Folder,
+    schema: Option<&Schema>,
+) -> Outcome<Report> {
+    let mut report = Report::new(machine::describe(options.quick, schema).await?);
+    report.add(machine::sync_latency(folder, scale)?);
+    report.add(acknowledge::on_sqlite(folder, scale).await?);
+    if let Some(schema) = schema {
+        report.add(acknowledge::on_postgres(schema, scale).await?);
+    }
+    report.add(worker::measure(folder, schema, scale).await?);
+    report.add(large::measure(folder, scale)?);
+    report.finish(machine::load());
+    Ok(report)
+}
+
+impl Options {
+    fn read(arguments: Vec<String>) -> Option<Self> {
+        let mut options = Self { quick: false, json: None, markdown: None, below: std::env::temp_dir() };
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => options.quick = true,
+                "--json" => options.json = Some(arguments.next()?.into()),
+                "--markdown" => options.markdown = Some(arguments.next()?.into()),
+                "--below" => options.below = arguments.next()?.into(),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}

@@ -1,0 +1,168 @@
+//! The figures as tables for people and as JSON for programs.
+
+use serde_json::{Map, Value, json};
+
+use crate::Outcome;
+use crate::figures::Figure;
+
+pub(crate) enum Cell {
+    Text(String),
+    /// With this many decimals.
+    Figure(Figure, usize),
+    /// Not measured.
+    Nothing,
+}
+
+pub(crate) struct Table {
+    pub(crate) title: &'static str,
+    /// What the figures mean.
+    pub(crate) meaning: String,
+    pub(crate) columns: Vec<&'static str>,
+    pub(crate) rows: Vec<Vec<Cell>>,
+}
+
+/// Shows each table as soon as it is there.
+pub(crate) struct Report {
+    facts: Vec<(&'static str, String)>,
+    tables: Vec<Table>,
+}
+
+impl Report {
+    pub(crate) fn new(facts: Vec<(&'static str, String)>) -> Self {
+        for (name, value) in &facts {
+            println!("{name}: {value}");
+        }
+        Self { facts, tables: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, table: Table) {
+        println!("\n{}\n{}", table.title, table.aligned());
+        self.tables.push(table);
+    }
+
+    pub(crate) fn finish(&mut self, load: String) {
+        println!("\nload at the end: {load}");
+        self.facts.push(("load at the end", load));
+    }
+
+    pub(crate) fn json(&self) -> Outcome<String> {
+        let facts: Map<String, Value> =
+            self.facts.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let tables: Map<String, Value> =
+            self.tables.iter().map(|table| (table.title.to_owned(), table.json())).collect();
+        Ok(serde_json::to_string_pretty(&json!({"run": facts, "figures": tables}))? + "\n")
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from(
+            "# Performance of the durable inbox\n\n\
+             Written by `cargo xtask bench inbox --markdown docs/performance.md`; not edited by hand. Figures are \
+             medians, with the lowest and the highest in brackets where they differ. What is compared was measured \
+             in turns within one run. Another machine has other figures: run the command there.\n\n\
+             | run | |\n|---|---|\n",
+        );
+        for (name, value) in &self.facts {
+            text += &format!("| {name} | {value} |\n");
+        }
+        for table in &self.tables {
+            text += &format!("\n## {}\n\n{}\n\n{}", table.title, table.meaning, table.markdown());
+        }
+        text
+    }
+}
+
+impl Table {
+    fn json(&self) -> Value {
+        let row = |cells: &Vec<Cell>| -> Map<String, Value> {
+            self.columns.iter().zip(cells).map(|(name, cell)| ((*name).to_owned(), cell.json())).collect()
+        };
+        self.rows.iter().map(row).map(Value::Object).collect()
+    }
+
+    fn markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let head = line(self.columns.iter().map(|&name| name.to_owned()).collect());
+        let rule = format!("|{}\n", "---|".repeat(self.columns.len()));
+        let rows = self.rows.iter().map(|cells| line(cells.iter().map(Cell::text).collect()));
+        rows.fold(head + &rule, |text, row| text + &row)
+    }
+
+    fn aligned(&self) -> String {
+        let mut lines = vec![self.columns.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()];
+        lines.extend(self.rows.iter().map(|cells| cells.iter().map(Cell::text).collect()));
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<_> = (0..self.columns.len()).map(width).collect();
+        let line = |cells: &Vec<String>| {
+            let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+        };
+        lines.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Cell {
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Nothing => "–".to_owned(),
+            Self::Figure(Figure { median, low, high }, decimals) if low == high => number(*median, *decimals),
+            Self::Figure(Figure { median, low, high }, decimals) => {
+                let [median, low, high] = [median, low, high].map(|value| number(*value, *decimals));
+                format!("{median} ({low}–{high})")
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Nothing => Value::Null,
+            Self::Figure(Figure { median, low, high }, _) => {
+                json!({"median": median, "low": low, "high": high})
+            }
+        }
+    }
+}
+
+/// With a space between thousands.
+fn number(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let mut grouped = String::new();
+    for (place, digit) in whole.chars().enumerate() {
+        if place > 0 && (whole.len() - place).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(number(1_234_567.0, 0), "1 234 567");
+        assert_eq!(number(999.96, 1), "1 000.0");
+        assert_eq!(number(0.5, 2), "0.50");
+    }
+
+    #[test]
+    fn a_table_is_the_same_in_all_three_forms() {
+        let table = Table {
+            title: "t",
+            meaning: String::new(),
+            columns: vec!["what", "ms"],
+            rows: vec![
+                vec![Cell::Text("claim".into()), Cell::Figure(Figure::of(vec![1.0, 2.0, 4.0]), 1)],
+                vec![Cell::Text("open".into()), Cell::Nothing],
+            ],
+        };
+        assert_eq!(table.markdown(), "| what | ms |\n|---|---|\n| claim | 2.0 (1.0–4.0) |\n| open | – |\n");
+        assert_eq!(table.aligned(), "what    ms\nclaim   2.0 (1.0–4.0)\nopen    –");
+        let expected = json!([{"what": "claim", "ms": {"median": 2.0, "low": 1.0, "high": 4.0}}, {"what": "open", "ms": null}]);
+        assert_eq!(table.json(), expected);
+    }
+}
