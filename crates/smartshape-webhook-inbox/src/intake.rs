@@ -66,6 +66,7 @@ async fn run(mut pending: mpsc::Receiver<Pending>, engine: Arc<dyn Engine>, wake
                 None => return,
             },
         };
+        gather(&pending).await;
         let mut batch = vec![first];
         let mut bytes = batch[0].record.body.len();
         while bytes < LARGE.min(BATCH_BYTES) && batch.len() < BATCH {
@@ -86,6 +87,20 @@ async fn run(mut pending: mpsc::Receiver<Pending>, engine: Arc<dyn Engine>, wake
             }
             drop(turn);
         });
+    }
+}
+
+/// Lets those go first who are about to ask, such as all that the last commit has answered: else one
+/// of them would have a commit to itself, and the others would wait for it.
+async fn gather(pending: &mpsc::Receiver<Pending>) {
+    let mut waiting = pending.len();
+    while waiting < BATCH {
+        tokio::task::yield_now().await;
+        let now = pending.len();
+        if now <= waiting {
+            return;
+        }
+        waiting = now;
     }
 }
 
