@@ -79,6 +79,9 @@ pub(crate) fn kept_error(text: &str) -> String {
 }
 
 fn cut(text: &str, chars: usize) -> String {
+    if text.len() <= chars && !text.contains('\0') {
+        return text.to_owned();
+    }
     text.chars().take(chars).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect()
 }
 
