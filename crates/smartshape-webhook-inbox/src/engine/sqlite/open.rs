@@ -62,12 +62,14 @@ async fn connect_to(path: &Path, expected: Expected) -> Result<SqliteConnection,
         );
         return Err(InboxError::new(InboxErrorKind::Refused, text));
     }
-    // `fullfsync` is what syncing needs on macOS; elsewhere it does nothing.
     for setting in [
         "PRAGMA synchronous = FULL",
+        // What syncing needs on macOS; elsewhere it does nothing.
         "PRAGMA fullfsync = ON",
         "PRAGMA wal_autocheckpoint = 2000",
         JOURNAL_LIMIT,
+        // Else what undoes a statement of many rows is written to a file of its own.
+        "PRAGMA temp_store = MEMORY",
     ] {
         sqlx::query(setting).execute(&mut connection).await.map_err(|error| fault::at(path, error))?;
     }
