@@ -2,9 +2,11 @@
 
 mod clock;
 mod fault;
+mod insert;
 mod open;
 mod reserve;
 mod sql;
+mod transaction;
 
 use std::any::Any;
 use std::fmt;
@@ -23,11 +25,11 @@ use crate::builder::InboxBuilder;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::record::{Filter, Record, Stats, StoredDelivery, StoredEvent};
 use clock::StoreClock;
+use insert::Insert;
 use reserve::Reserve;
+use transaction::{Transaction, Write};
 
 const SEAT_POLL: Duration = Duration::from_millis(50);
-/// The clock is recorded at least this often while something is written.
-const CLOCK_STEP_MS: i64 = 500;
 /// The file's size is measured again after this much was stored.
 const MEASURE_EVERY: u64 = 4 * 1024 * 1024;
 
@@ -96,8 +98,16 @@ impl Sqlite {
         T: Send + 'static,
         J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + Sync + 'static,
     {
-        let shared = Arc::clone(&self.0);
-        let task = tokio::spawn(async move { shared.write(on_full, &job).await });
+        self.in_a_task(|shared| async move { shared.write(on_full, &job).await })
+    }
+
+    /// A caller that leaves ends no task.
+    fn in_a_task<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> EngineFuture<'static, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, InboxError>> + Send + 'static,
+    {
+        let task = tokio::spawn(work(Arc::clone(&self.0)));
         Box::pin(
             async move { task.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))? },
         )
@@ -123,20 +133,25 @@ impl Sqlite {
 impl Shared {
     async fn write<T, J>(&self, on_full: OnFull, job: &J) -> Result<T, InboxError>
     where
-        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
+        T: Send,
+        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Sync,
     {
+        self.run(on_full, &Transaction(job)).await
+    }
+
+    async fn run<W: Write>(&self, on_full: OnFull, work: &W) -> Result<W::Output, InboxError> {
         let mut slot = self.writer.lock().await;
         let mut connection = match slot.take() {
             Some(connection) => connection,
             None => open::connect(&self.path).await?,
         };
-        let mut outcome = self.transaction(&mut connection, job).await;
+        let mut outcome = self.attempt(&mut connection, work).await;
         if on_full == OnFull::UseReserve
             && outcome.as_ref().is_err_and(fault::is_full)
             && rolled_back(&mut connection).await
             && self.reserve.release()
         {
-            outcome = self.transaction(&mut connection, job).await;
+            outcome = self.attempt(&mut connection, work).await;
         }
         match outcome {
             Ok(value) => {
@@ -153,24 +168,17 @@ impl Shared {
         }
     }
 
-    async fn transaction<T, J>(&self, connection: &mut SqliteConnection, job: &J) -> Result<T, sqlx::Error>
-    where
-        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
-    {
+    async fn attempt<W: Write>(
+        &self,
+        connection: &mut SqliteConnection,
+        work: &W,
+    ) -> Result<W::Output, sqlx::Error> {
         // What is written to a file that was deleted or replaced would be lost.
         let identity = open::identity(&self.path)?;
         if identity != self.identity {
             return Err(sqlx::Error::Io(std::io::Error::other(open::REPLACED)));
         }
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        let now = self.clock.now();
-        let value = job(&mut *connection, now).await?;
-        if now - self.clock_recorded.load(Ordering::Relaxed) >= CLOCK_STEP_MS {
-            sql::record_clock(&mut *connection, now).await?;
-        }
-        sqlx::query("COMMIT").execute(&mut *connection).await?;
-        self.clock_recorded.fetch_max(now, Ordering::Relaxed);
-        Ok(value)
+        work.write(self, connection).await
     }
 
     /// Takes room for a batch, or says that there is none.
@@ -248,10 +256,8 @@ impl Engine for Sqlite {
         Box::pin(async move {
             let bytes = records.iter().map(|record| record.body.len() as u64 + sql::ROW_BYTES).sum();
             self.0.take_room(bytes).await?;
-            self.write(OnFull::Fail, move |connection, now| {
-                Box::pin(sql::insert(connection, now, Arc::clone(&records)))
-            })
-            .await
+            let insert = Insert(records);
+            self.in_a_task(|shared| async move { shared.run(OnFull::Fail, &insert).await }).await
         })
     }
 

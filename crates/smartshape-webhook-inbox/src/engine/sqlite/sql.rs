@@ -1,6 +1,5 @@
 //! The statements. Each runs in the caller's transaction, at the store's time `now`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,65 +14,15 @@ use super::super::{
 };
 use super::clock::span;
 use crate::engine::rows::{self, key_of, time_of};
-use crate::record::{Filter, RECORD_VERSION, Record, Stats, StoredDelivery, StoredEvent};
+use crate::record::{Filter, RECORD_VERSION, Stats, StoredDelivery, StoredEvent};
 
 /// About what a row takes beside its body.
 pub(super) const ROW_BYTES: u64 = 400;
-/// Rows of one statement; with the columns' number it stays below SQLite's limit of parameters.
-const CHUNK: usize = 64;
 
 /// An ordered claim leaves the rest to the next one, or nothing could be stored meanwhile.
 const ORDERED_ROUNDS: u32 = 8;
 
-type Outcome<T> = Result<T, sqlx::Error>;
-
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    now: i64,
-    records: Arc<[Record]>,
-) -> Outcome<Vec<bool>> {
-    let mut fresh = Vec::with_capacity(records.len());
-    for chunk in records.chunks(CHUNK) {
-        let mut events = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO events (version, key, state, due, file_hash, event, file, uuid, owner, secret, \
-             traceparent, triggered, received, bytes, stored) ",
-        );
-        events.push_values(chunk, |mut row, record| {
-            row.push_bind(i64::from(record.version))
-                .push_bind(record.key.as_bytes().to_vec())
-                .push_bind(0_i64)
-                .push_bind(now)
-                .push_bind(record.file_hash)
-                .push_bind(record.event.clone())
-                .push_bind(record.file.clone())
-                .push_bind(record.uuid.clone())
-                .push_bind(record.owner.clone())
-                .push_bind(record.secret_name.clone())
-                .push_bind(record.traceparent.clone())
-                .push_bind(record.triggered_at.map(|time| time.as_microsecond()))
-                .push_bind(record.received_at.as_microsecond())
-                .push_bind(i64::try_from(record.body.len()).unwrap_or(i64::MAX))
-                .push_bind(now);
-        });
-        events.push(" ON CONFLICT (key) DO NOTHING RETURNING seq, key");
-        let rows = events.build().fetch_all(&mut *connection).await?;
-        let mut numbers = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            numbers.insert(key_of(row.try_get("key")?)?, row.try_get::<i64, _>("seq")?);
-        }
-        let new: Vec<_> =
-            chunk.iter().filter_map(|record| Some((numbers.get(&record.key)?, record))).collect();
-        if !new.is_empty() {
-            let mut bodies = QueryBuilder::<Sqlite>::new("INSERT INTO bodies (seq, body) ");
-            bodies.push_values(new, |mut row, (seq, record)| {
-                row.push_bind(*seq).push_bind(record.body.to_vec());
-            });
-            bodies.build().execute(&mut *connection).await?;
-        }
-        fresh.extend(chunk.iter().map(|record| numbers.contains_key(&record.key)));
-    }
-    Ok(fresh)
-}
+pub(super) type Outcome<T> = Result<T, sqlx::Error>;
 
 /// When the next event is due, and the latest time that anybody has left in the file.
 pub(super) async fn look(connection: &mut SqliteConnection) -> Outcome<(Option<i64>, i64)> {

@@ -1,0 +1,51 @@
+//! What is written in one go.
+
+use std::sync::atomic::Ordering;
+
+use sqlx::sqlite::SqliteConnection;
+
+use super::{JobFuture, Shared, sql};
+
+/// The clock is recorded at least this often while something is written.
+const CLOCK_STEP_MS: i64 = 500;
+
+/// A whole transaction.
+pub(super) trait Write: Sync {
+    type Output;
+
+    fn write<'c>(
+        &'c self,
+        shared: &'c Shared,
+        connection: &'c mut SqliteConnection,
+    ) -> JobFuture<'c, Self::Output>;
+}
+
+/// One that does this.
+pub(super) struct Transaction<'j, J>(pub(super) &'j J);
+
+impl<T: Send, J> Write for Transaction<'_, J>
+where
+    J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Sync,
+{
+    type Output = T;
+
+    fn write<'c>(&'c self, shared: &'c Shared, connection: &'c mut SqliteConnection) -> JobFuture<'c, T> {
+        Box::pin(async move {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+            let now = shared.clock.now();
+            let value = self.0(&mut *connection, now).await?;
+            if shared.is_clock_due(now) {
+                sql::record_clock(&mut *connection, now).await?;
+            }
+            sqlx::query("COMMIT").execute(&mut *connection).await?;
+            shared.clock_recorded.fetch_max(now, Ordering::Relaxed);
+            Ok(value)
+        })
+    }
+}
+
+impl Shared {
+    pub(super) fn is_clock_due(&self, now: i64) -> bool {
+        now - self.clock_recorded.load(Ordering::Relaxed) >= CLOCK_STEP_MS
+    }
+}
