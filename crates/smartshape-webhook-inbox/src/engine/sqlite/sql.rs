@@ -44,9 +44,11 @@ pub(super) async fn move_leases(connection: &mut SqliteConnection, leap: i64) ->
 }
 
 pub(super) async fn claim(connection: &mut SqliteConnection, now: i64, wanted: Wanted) -> Outcome<Claimed> {
+    // Of itself SQLite would look through all that are due.
     let buried = sqlx::query(
-        "UPDATE events SET state = 3, settled = ?1, error = coalesce(error || '; then ', '') || ?2, lost = lost + 1 \
-         WHERE state <= 1 AND state = 1 AND due <= ?1 AND (lost + 1 >= ?3 OR attempts >= ?4)",
+        "UPDATE events INDEXED BY events_at_work_of_file \
+         SET state = 3, settled = ?1, error = coalesce(error || '; then ', '') || ?2, lost = lost + 1 \
+         WHERE state = 1 AND due <= ?1 AND (lost + 1 >= ?3 OR attempts >= ?4)",
     )
     .bind(now)
     .bind(LEASE_LOST)
