@@ -18,13 +18,13 @@ use crate::{Outcome, Scale};
 const ASKERS: [usize; 4] = [1, 16, 64, 256];
 /// The least ratio that we aim at, and where.
 const AIM: (usize, f64) = (64, 0.7);
-/// Made before the clock starts; on a disk so fast that they are used up, a side ends earlier.
-const STOCK: usize = 16 * 1024;
+/// Deliveries are made before the clock starts. Where they are used up, a side ends earlier.
+const FIRST_STOCK: usize = 8 * 1024;
 
 /// The engine's own limit.
 trait Bare {
     /// Commits groups of `size` until the time is over. Returns how many rows a second.
-    async fn rate(&mut self, samples: &Samples, size: usize, slice: Duration) -> Outcome<f64>;
+    async fn rate(&mut self, samples: &Samples, size: usize, stock: usize, slice: Duration) -> Outcome<f64>;
 }
 
 pub(crate) async fn on_sqlite(folder: &Folder, scale: Scale) -> Outcome<Table> {
@@ -74,9 +74,11 @@ async fn compare(inbox: &Inbox, mut bare: impl Bare, askers: usize, scale: Scale
     let samples = Samples::new()?;
     let (mut ours, mut latencies, mut limits, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // The first round is for the caches.
+    let mut stock = FIRST_STOCK;
     for round in 0..=scale.rounds {
-        let (acknowledged, latency) = ask(inbox, &samples, askers, scale.slice).await?;
-        let limit = bare.rate(&samples, askers, scale.slice).await?;
+        let (acknowledged, latency) = ask(inbox, &samples, askers, stock, scale.slice).await?;
+        let limit = bare.rate(&samples, askers, stock, scale.slice).await?;
+        stock = stock.max((acknowledged.max(limit) * 2.0 * scale.slice.as_secs_f64()) as usize);
         if round > 0 {
             ours.push(acknowledged);
             latencies.push(milliseconds(latency));
@@ -95,16 +97,23 @@ async fn compare(inbox: &Inbox, mut bare: impl Bare, askers: usize, scale: Scale
 }
 
 /// How many acknowledgements a second, and the p99 latency.
-async fn ask(inbox: &Inbox, samples: &Samples, askers: usize, slice: Duration) -> Outcome<(f64, Duration)> {
+async fn ask(
+    inbox: &Inbox,
+    samples: &Samples,
+    askers: usize,
+    stock: usize,
+    slice: Duration,
+) -> Outcome<(f64, Duration)> {
     let stocks: Vec<Vec<Delivery>> =
-        (0..askers).map(|_| samples.deliveries(STOCK / askers)).collect::<Outcome<_>>()?;
+        (0..askers).map(|_| samples.deliveries(stock / askers)).collect::<Outcome<_>>()?;
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for stock in stocks {
         let inbox = inbox.clone();
         tasks.spawn(async move {
             let mut latencies = Vec::with_capacity(stock.len());
-            for delivery in stock {
+            let mut stock = stock.into_iter();
+            for delivery in stock.by_ref() {
                 let asked = Instant::now();
                 inbox.handle(delivery).await.map_err(|error| error.chain())?;
                 latencies.push(asked.elapsed());
@@ -112,20 +121,23 @@ async fn ask(inbox: &Inbox, samples: &Samples, askers: usize, slice: Duration) -
                     break;
                 }
             }
-            Ok::<_, String>(latencies)
+            // What is left over is not dropped before the clock has stopped.
+            Ok::<_, String>((latencies, stock))
         });
     }
-    let mut latencies = Vec::new();
+    let (mut latencies, mut left_over) = (Vec::new(), Vec::new());
     while let Some(outcome) = tasks.join_next().await {
-        latencies.extend(outcome??);
+        let (measured, stock) = outcome??;
+        latencies.extend(measured);
+        left_over.push(stock);
     }
     let acknowledged = rate(latencies.len(), begun.elapsed());
     Ok((acknowledged, p99(&mut latencies)))
 }
 
 impl Bare for BareSqlite {
-    async fn rate(&mut self, samples: &Samples, size: usize, slice: Duration) -> Outcome<f64> {
-        let records = samples.records(STOCK)?;
+    async fn rate(&mut self, samples: &Samples, size: usize, stock: usize, slice: Duration) -> Outcome<f64> {
+        let records = samples.records(stock)?;
         let (begun, mut rows) = (Instant::now(), 0);
         for group in records.chunks_exact(size) {
             self.commit(group).await?;
@@ -139,10 +151,11 @@ impl Bare for BareSqlite {
 }
 
 impl Bare for BarePostgres {
-    async fn rate(&mut self, samples: &Samples, size: usize, slice: Duration) -> Outcome<f64> {
+    async fn rate(&mut self, samples: &Samples, size: usize, stock: usize, slice: Duration) -> Outcome<f64> {
         let mut tasks = JoinSet::new();
-        let stocks = self.connections.len();
-        let records = (0..stocks).map(|_| samples.records(STOCK / stocks)).collect::<Outcome<Vec<_>>>()?;
+        // A whole group for each at least.
+        let (connections, each) = (self.connections.len(), (stock / self.connections.len()).max(size));
+        let records = (0..connections).map(|_| samples.records(each)).collect::<Outcome<Vec<_>>>()?;
         let begun = Instant::now();
         for (mut connection, records) in self.connections.drain(..).zip(records) {
             tasks.spawn(async move {

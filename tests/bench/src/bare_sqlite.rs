@@ -32,6 +32,7 @@ impl BareSqlite {
             "PRAGMA synchronous = FULL",
             "PRAGMA fullfsync = ON",
             "PRAGMA wal_autocheckpoint = 2000",
+            "PRAGMA temp_store = MEMORY",
         ] {
             sqlx::query(setting).execute(&mut connection).await?;
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use smartshape_webhook::Handler as _;
-use smartshape_webhook_inbox::{Filter, Inbox, Settlement, Verdict, Wanted};
+use smartshape_webhook_inbox::{Filter, Inbox, Retention, Settlement, Verdict, Wanted};
 
 use crate::figures::{Figure, milliseconds};
 use crate::folder::Folder;
@@ -22,9 +22,19 @@ const REPEATED: usize = 21;
 const CLAIMED: u32 = 64;
 const BATCH: usize = 2500;
 const LEASE: Duration = Duration::from_secs(600);
+/// Tombstones are kept for so long.
+const HORIZON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-const OPERATIONS: [&str; 6] =
-    ["open, ms", "store one, ms", "claim 64, ms", "claim 64 in order, ms", "give back 64, ms", "stats, ms"];
+const OPERATIONS: [&str; 8] = [
+    "open, ms",
+    "store one, ms",
+    "claim 64, ms",
+    "claim 64 in order, ms",
+    "give back 64, ms",
+    "stats, ms",
+    "first sweep, ms",
+    "further sweeps, ms",
+];
 const SIZES: [&str; 3] = ["file, MiB", "bytes in use for each event", "resident memory, MiB"];
 
 pub(crate) fn measure(folder: &Folder, scale: Scale) -> Outcome<Table> {
@@ -52,7 +62,8 @@ pub(crate) fn measure(folder: &Folder, scale: Scale) -> Outcome<Table> {
         meaning: format!(
             "{SMALL} events, {0} events, and {0} events that were completed and of which the tombstones are left, with \
              {SMALL} waiting. The small and the large store took turns; {REPEATED} times each. Stats count what waits, so they \
-             take longer the more there is; deliveries need not wait for them. Space that completed events leave behind stays \
+             take longer the more there is; deliveries need not wait for them. The first sweep after opening looks through the \
+             tombstones, for bodies that are to be kept no longer. Space that completed events leave behind stays \
              with the file and is filled again. The memory is that of a process that filled the store and measured all this.",
             scale.stored_events
         ),
@@ -160,7 +171,12 @@ async fn measure_one(path: &Path, samples: &Samples) -> Outcome<[Duration; OPERA
     let [(plain, given_back), (ordered, _)] = claims[..] else { return Err("two claims".into()) };
     lap();
     inbox.stats().await?;
-    Ok([opened, stored, plain, ordered, given_back, lap()])
+    let stats = lap();
+    let keep = Retention::new(HORIZON, Duration::ZERO);
+    inbox.engine().sweep(keep).await?;
+    let first_sweep = lap();
+    inbox.engine().sweep(keep).await?;
+    Ok([opened, stored, plain, ordered, given_back, stats, first_sweep, lap()])
 }
 
 async fn sizes(measured: &mut Value, path: &Path, events: usize) -> Outcome<()> {

@@ -25,20 +25,24 @@ use schema::Schema;
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str = "\
-Usage: bench-inbox [--quick] [--json PATH] [--markdown PATH] [--below FOLDER]
+Usage: bench-inbox [--quick] [--json PATH] [--markdown PATH] [--below FOLDER] [--only PART]
 
   --quick          a few seconds for each figure, and a tenth of the stored events
   --json PATH      writes the figures for programs
   --markdown PATH  writes them for people
   --below FOLDER   works in a new folder below this one, and deletes it at the end
+  --only PART      sync, sqlite, postgres, worker or large
 
 DATABASE_URL names a PostgreSQL server; without it, PostgreSQL is left out.";
+
+const PARTS: [&str; 5] = ["sync", "sqlite", "postgres", "worker", "large"];
 
 struct Options {
     quick: bool,
     json: Option<PathBuf>,
     markdown: Option<PathBuf>,
     below: PathBuf,
+    only: Option<String>,
 }
 
 /// How much is measured.
@@ -54,10 +58,10 @@ struct Scale {
 impl Scale {
     fn of(options: &Options) -> Self {
         if options.quick {
-            let slice = Duration::from_millis(200);
-            return Self { rounds: 3, slice, worker_events: 500, stored_events: 100_000 };
+            let slice = Duration::from_millis(80);
+            return Self { rounds: 7, slice, worker_events: 500, stored_events: 100_000 };
         }
-        Self { rounds: 7, slice: Duration::from_millis(800), worker_events: 3000, stored_events: 1_000_000 }
+        Self { rounds: 25, slice: Duration::from_millis(160), worker_events: 3000, stored_events: 1_000_000 }
     }
 }
 
@@ -118,20 +122,28 @@ async fn measure(
     schema: Option<&Schema>,
 ) -> Outcome<Report> {
     let mut report = Report::new(machine::describe(options.quick, schema).await?);
-    report.add(machine::sync_latency(folder, scale)?);
-    report.add(acknowledge::on_sqlite(folder, scale).await?);
-    if let Some(schema) = schema {
-        report.add(acknowledge::on_postgres(schema, scale).await?);
+    for part in PARTS {
+        if options.only.as_ref().is_some_and(|only| only != part) {
+            continue;
+        }
+        let table = match (part, schema) {
+            ("sync", _) => machine::sync_latency(folder, scale)?,
+            ("sqlite", _) => acknowledge::on_sqlite(folder, scale).await?,
+            ("postgres", Some(schema)) => acknowledge::on_postgres(schema, scale).await?,
+            ("worker", _) => worker::measure(folder, schema, scale).await?,
+            ("large", _) => large::measure(folder, scale)?,
+            _ => continue,
+        };
+        report.add(table);
     }
-    report.add(worker::measure(folder, schema, scale).await?);
-    report.add(large::measure(folder, scale)?);
     report.finish(machine::load());
     Ok(report)
 }
 
 impl Options {
     fn read(arguments: Vec<String>) -> Option<Self> {
-        let mut options = Self { quick: false, json: None, markdown: None, below: std::env::temp_dir() };
+        let mut options =
+            Self { quick: false, json: None, markdown: None, below: std::env::temp_dir(), only: None };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -139,6 +151,9 @@ impl Options {
                 "--json" => options.json = Some(arguments.next()?.into()),
                 "--markdown" => options.markdown = Some(arguments.next()?.into()),
                 "--below" => options.below = arguments.next()?.into(),
+                "--only" => {
+                    options.only = Some(arguments.next().filter(|part| PARTS.contains(&part.as_str()))?)
+                }
                 _ => return None,
             }
         }
