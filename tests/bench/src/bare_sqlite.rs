@@ -1,6 +1,7 @@
 //! Group commits into the inbox's tables and nothing else.
 
 use std::path::Path;
+use std::time::Instant;
 
 use smartshape_webhook_inbox::Record;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -11,12 +12,13 @@ use crate::Outcome;
 const TABLES: &str = include_str!("../../../crates/smartshape-webhook-inbox/migrations/sqlite-0001.sql");
 const EVENTS: &str = "INSERT INTO events (seq, version, key, state, due, file_hash, event, file, uuid, owner, secret, \
      traceparent, triggered, received, bytes, stored) VALUES ";
-const EVENT_ROW: &str = "(?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)";
+const EVENT_ROW: &str = "(?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const BODIES: &str = "INSERT INTO bodies (seq, body) VALUES ";
 const BODY_ROW: &str = "(?, ?)";
 
 pub(crate) struct BareSqlite {
     connection: SqliteConnection,
+    opened: Instant,
     seq: i64,
     /// Of one size of group.
     statements: Option<(usize, String, String)>,
@@ -37,7 +39,7 @@ impl BareSqlite {
             sqlx::query(setting).execute(&mut connection).await?;
         }
         sqlx::raw_sql(TABLES).execute(&mut connection).await?;
-        Ok(Self { connection, seq: 0, statements: None })
+        Ok(Self { connection, opened: Instant::now(), seq: 0, statements: None })
     }
 
     pub(crate) async fn commit(&mut self, group: &[Record]) -> Result<(), sqlx::Error> {
@@ -52,12 +54,14 @@ impl BareSqlite {
         let Some((_, events, bodies)) = &self.statements else { return Ok(()) };
         let mut events = sqlx::query(sqlx::AssertSqlSafe(events.as_str()));
         let mut bodies = sqlx::query(sqlx::AssertSqlSafe(bodies.as_str()));
+        let now = i64::try_from(self.opened.elapsed().as_millis()).unwrap_or(i64::MAX);
         for record in group {
             self.seq += 1;
             events = events
                 .bind(self.seq)
                 .bind(i64::from(record.version))
                 .bind(record.key.as_bytes().as_slice())
+                .bind(now)
                 .bind(record.file_hash)
                 .bind(record.event.as_str())
                 .bind(record.file.as_str())
@@ -67,7 +71,8 @@ impl BareSqlite {
                 .bind(record.traceparent.as_deref())
                 .bind(record.triggered_at.map(|time| time.as_microsecond()))
                 .bind(record.received_at.as_microsecond())
-                .bind(i64::try_from(record.body.len()).unwrap_or(i64::MAX));
+                .bind(i64::try_from(record.body.len()).unwrap_or(i64::MAX))
+                .bind(now);
             bodies = bodies.bind(self.seq).bind(record.body.as_ref());
         }
         sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
