@@ -114,6 +114,23 @@ pub async fn keeps_a_long_body(bench: &impl Bench) {
     assert!(engine.show(attempt.key).await.unwrap().unwrap().body.is_none());
 }
 
+/// Of a long batch in which some are known, the others are stored, each with its own body.
+pub async fn keeps_what_is_new_of_a_batch(bench: &impl Bench) {
+    let engine = bench.open().await;
+    let known = |number: &u32| number.is_multiple_of(3) || (256..320).contains(number);
+    let before: Arc<[Record]> = (0..700).filter(known).map(|number| record(number, "f")).collect();
+    assert!(engine.insert(before).await.unwrap().iter().all(|new| *new));
+    let batch: Arc<[Record]> = (0..700).map(|number| record(number, "f")).collect();
+    let expected: Vec<bool> = (0..700).map(|number| !known(&number)).collect();
+    assert_eq!(engine.insert(Arc::clone(&batch)).await.unwrap(), expected);
+    assert_eq!(engine.list(Filter::default()).await.unwrap().len(), 700);
+    for record in &batch[..] {
+        let kept = engine.show(record.key).await.unwrap().unwrap();
+        assert_eq!((kept.event.uuid, kept.body.as_ref()), (record.uuid.clone(), Some(&record.body)));
+    }
+    assert!(engine.insert(batch).await.unwrap().iter().all(|new| !new));
+}
+
 /// A duplicate is known while its event waits, is at work, completed, dead or purged.
 pub async fn keeps_a_key_once(bench: &impl Bench) {
     let engine = bench.open().await;

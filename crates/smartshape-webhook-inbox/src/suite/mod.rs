@@ -57,6 +57,7 @@ macro_rules! engine_suite {
             keeps_hostile_texts
             keeps_a_long_body
             keeps_a_key_once
+            keeps_what_is_new_of_a_batch
             keeps_a_key_once_among_many_askers
             claims_the_earliest_and_no_more_than_asked
             claims_nothing_twice
