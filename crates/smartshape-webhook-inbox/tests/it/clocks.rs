@@ -53,3 +53,22 @@ async fn a_worker_that_started_later_does_not_keep_events_waiting() {
     assert_eq!(lost, [0, 0], "a leap of the clock ends no lease");
     assert!(begun.try_recv().is_err(), "nothing is attempted twice");
 }
+
+/// The clock goes on in the file however fast writes follow each other: what is only worked off, and
+/// not added to, would else begin at the same time again after each start.
+#[tokio::test]
+async fn the_clock_is_recorded_under_load() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    let mut connection = SqliteConnection::connect(&folder.inbox()).await.unwrap();
+    let begun = std::time::Instant::now();
+    loop {
+        assert!(inbox.health().await.store.is_none());
+        let clock = "SELECT value FROM meta WHERE name = 'clock'";
+        let clock: i64 = sqlx::query_scalar(clock).fetch_one(&mut connection).await.unwrap();
+        if clock > 0 {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "the clock stands still");
+    }
+}

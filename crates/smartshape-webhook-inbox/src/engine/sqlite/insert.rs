@@ -36,8 +36,11 @@ impl Write for Insert {
     ) -> JobFuture<'c, Vec<bool>> {
         Box::pin(async move {
             let now = shared.clock.now();
-            let fresh = insert(connection, now, &self.0, shared.is_clock_due(now)).await?;
-            shared.clock_recorded.fetch_max(now, Ordering::Relaxed);
+            let records_clock = shared.is_clock_due(now);
+            let fresh = insert(connection, now, &self.0, records_clock).await?;
+            if records_clock {
+                shared.clock_recorded.fetch_max(now, Ordering::Relaxed);
+            }
             Ok(fresh)
         })
     }

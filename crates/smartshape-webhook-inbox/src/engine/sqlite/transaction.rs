@@ -34,11 +34,14 @@ where
             sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
             let now = shared.clock.now();
             let value = self.0(&mut *connection, now).await?;
-            if shared.is_clock_due(now) {
+            let records_clock = shared.is_clock_due(now);
+            if records_clock {
                 sql::record_clock(&mut *connection, now).await?;
             }
             sqlx::query("COMMIT").execute(&mut *connection).await?;
-            shared.clock_recorded.fetch_max(now, Ordering::Relaxed);
+            if records_clock {
+                shared.clock_recorded.fetch_max(now, Ordering::Relaxed);
+            }
             Ok(value)
         })
     }
