@@ -13,6 +13,8 @@ use crate::record::Record;
 /// Deliveries that may wait for a commit; more are refused when the store is too slow for them.
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
+/// Fewer are not worth a commit of their own while others wait as well.
+const SHARE: usize = 16;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// From this length on a body has a commit of its own, so that its fate and its time are not those
 /// of small ones.
@@ -67,9 +69,11 @@ async fn run(mut pending: mpsc::Receiver<Pending>, engine: Arc<dyn Engine>, wake
             },
         };
         gather(&pending).await;
+        // Where several batches can be committed at once, each gets its share.
+        let share = (1 + pending.len()).div_ceil(1 + turns.available_permits()).clamp(SHARE, BATCH);
         let mut batch = vec![first];
         let mut bytes = batch[0].record.body.len();
-        while bytes < LARGE.min(BATCH_BYTES) && batch.len() < BATCH {
+        while bytes < LARGE.min(BATCH_BYTES) && batch.len() < share {
             let Ok(more) = pending.try_recv() else { break };
             if more.record.body.len() >= LARGE || bytes + more.record.body.len() > BATCH_BYTES {
                 next = Some(more);
