@@ -103,6 +103,33 @@ async fn a_size_cap_refuses_until_there_is_room() {
     assert_eq!(inbox.stats().await.unwrap().waiting, 0);
 }
 
+/// Senders, a listener and a worker get by with as few connections as can be set.
+#[tokio::test]
+async fn three_connections_are_enough() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::builder(&server.url()).max_connections(3).open().await.unwrap();
+    let (sender, mut handled) = mpsc::unbounded_channel();
+    let worker = inbox
+        .worker(move |delivery: Delivery| {
+            let sent = sender.send(delivery.uuid().to_owned());
+            async move { Ok(sent?) }
+        })
+        .spawn();
+    let storing: Vec<_> = (0..100)
+        .map(|number| {
+            let inbox = inbox.clone();
+            tokio::spawn(async move { inbox.handle(delivery(number)).await.is_ok() })
+        })
+        .collect();
+    for one in storing {
+        assert!(one.await.unwrap());
+    }
+    for _ in 0..100 {
+        assert!(handled.recv().await.is_some());
+    }
+    worker.finish().await.unwrap();
+}
+
 /// A worker that would look by itself only in an hour hears of what another process stored.
 #[tokio::test]
 async fn workers_hear_of_what_others_store() {

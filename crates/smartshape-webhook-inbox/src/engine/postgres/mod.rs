@@ -4,6 +4,7 @@ mod fault;
 mod notify;
 mod open;
 mod sql;
+mod writers;
 
 use std::any::Any;
 use std::fmt;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use smartshape_webhook::DeliveryKey;
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Mutex, Notify};
 
 use super::{Claimed, Engine, EngineFuture, Lease, Retention, Settlement, Wanted};
@@ -21,14 +23,19 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::record::{Filter, Record, Stats, StoredDelivery, StoredEvent};
 use notify::Notifier;
 pub(crate) use sql::complete_within;
+use writers::Writers;
 
 /// Batches that are committed at the same time; more would only make each smaller.
-const PARALLEL_INSERTS: usize = 4;
+const PARALLEL_INSERTS: u32 = 4;
+/// How long a statement may wait for a connection.
+const ACQUIRE: Duration = Duration::from_secs(5);
 /// How often the tables' size is looked at.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Postgres {
     pool: PgPool,
+    writers: Writers,
+    parallel_inserts: u32,
     notifier: Notifier,
     cap: u64,
     measured_at: Mutex<Option<Instant>>,
@@ -38,10 +45,15 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Connects, and creates or migrates the tables.
     pub(crate) async fn open(url: &str, settings: &InboxBuilder) -> Result<Self, InboxError> {
-        let (pool, channel) = open::open(url, settings).await?;
+        // Two remain: for a listener, and for all else.
+        let parallel_inserts = settings.connections.saturating_sub(2).clamp(1, PARALLEL_INSERTS);
+        let (pool, channel) = open::open(url, settings, settings.connections - parallel_inserts).await?;
+        let options = PgConnectOptions::clone(&pool.connect_options());
         Ok(Self {
             notifier: Notifier::new(pool.clone(), channel),
             pool,
+            writers: Writers::new(options, parallel_inserts as usize),
+            parallel_inserts,
             cap: settings.cap,
             measured_at: Mutex::new(None),
             used: AtomicU64::new(0),
@@ -81,7 +93,10 @@ impl Engine for Postgres {
         Box::pin(async move {
             let bytes = records.iter().map(|record| record.body.len() as u64 + sql::ROW_BYTES).sum();
             self.check_room(bytes).await?;
-            sql::insert(&self.pool, &records).await.map_err(fault::of)
+            let mut writer = self.writers.take().await.map_err(fault::of)?;
+            let fresh = sql::insert(&mut writer.connection, &records).await.map_err(fault::of)?;
+            self.writers.give_back(writer);
+            Ok(fresh)
         })
     }
 
@@ -139,7 +154,7 @@ impl Engine for Postgres {
     }
 
     fn parallel_inserts(&self) -> usize {
-        PARALLEL_INSERTS
+        self.parallel_inserts as usize
     }
 }
 

@@ -1,11 +1,9 @@
 //! Connecting, refusing what is not durable, bringing the tables up to date.
 
-use std::time::Duration;
-
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
-use super::fault;
+use super::{ACQUIRE, fault};
 use crate::builder::InboxBuilder;
 use crate::error::{InboxError, InboxErrorKind};
 
@@ -14,11 +12,13 @@ const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/postgres-0001.s
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// Any number that no other program locks: "inbox".
 const MIGRATION_LOCK: i64 = 0x69_6e62_6f78;
-/// How long a statement may wait for a connection.
-const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// The pool, and the channel for notifications: one for each database and schema.
-pub(super) async fn open(url: &str, settings: &InboxBuilder) -> Result<(PgPool, String), InboxError> {
+pub(super) async fn open(
+    url: &str,
+    settings: &InboxBuilder,
+    connections: u32,
+) -> Result<(PgPool, String), InboxError> {
     let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
         // The parser's own text may quote the URL, and so its password.
         let _ = error;
@@ -28,7 +28,7 @@ pub(super) async fn open(url: &str, settings: &InboxBuilder) -> Result<(PgPool, 
         )
     })?;
     let pool = PgPoolOptions::new()
-        .max_connections(settings.connections)
+        .max_connections(connections)
         .acquire_timeout(ACQUIRE)
         .connect_with(options.application_name("smartshape-inbox").disable_statement_logging())
         .await

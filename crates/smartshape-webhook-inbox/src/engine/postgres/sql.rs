@@ -25,7 +25,7 @@ type Outcome<T> = Result<T, sqlx::Error>;
 
 /// One statement, so one round trip and one commit. The numbers follow the order of arrival; the rows
 /// are written in the order of their keys, or two processes could wait for each other.
-pub(super) async fn insert(pool: &PgPool, records: &[Record]) -> Outcome<Vec<bool>> {
+pub(super) async fn insert(connection: &mut PgConnection, records: &[Record]) -> Outcome<Vec<bool>> {
     macro_rules! column {
         ($record:ident => $value:expr) => {
             records.iter().map(|$record| $value).collect::<Vec<_>>()
@@ -59,7 +59,7 @@ pub(super) async fn insert(pool: &PgPool, records: &[Record]) -> Outcome<Vec<boo
     .bind(column!(record => record.triggered_at.map(|time| time.as_microsecond())))
     .bind(column!(record => record.received_at.as_microsecond()))
     .bind(column!(record => record.body.as_ref()))
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     let fresh = keys.iter().map(|key| key_of(key)).collect::<Outcome<HashSet<_>>>()?;
     Ok(records.iter().map(|record| fresh.contains(&record.key)).collect())
