@@ -21,10 +21,23 @@ const AIM: (usize, f64) = (64, 0.7);
 /// Deliveries are made before the clock starts. Where they are used up, a side ends earlier.
 const FIRST_STOCK: usize = 8 * 1024;
 
+/// What a bare loop commits.
+#[derive(Clone, Copy)]
+struct Groups {
+    size: usize,
+    connections: usize,
+}
+
 /// The engine's own limit.
 trait Bare {
-    /// Commits groups of `size` until the time is over. Returns how many rows a second.
-    async fn rate(&mut self, samples: &Samples, size: usize, stock: usize, slice: Duration) -> Outcome<f64>;
+    /// Commits groups until the time is over. Returns how many rows a second.
+    async fn rate(
+        &mut self,
+        samples: &Samples,
+        groups: Groups,
+        stock: usize,
+        slice: Duration,
+    ) -> Outcome<f64>;
 }
 
 pub(crate) async fn on_sqlite(folder: &Folder, scale: Scale) -> Outcome<Table> {
@@ -32,14 +45,15 @@ pub(crate) async fn on_sqlite(folder: &Folder, scale: Scale) -> Outcome<Table> {
     for askers in ASKERS {
         let inbox = Inbox::open(&folder.place("inbox.db")?).await?;
         let bare = BareSqlite::open(&folder.path().join("bare.db")).await?;
-        rows.push(compare(&inbox, bare, askers, scale).await?);
+        let groups = Groups { size: askers, connections: 1 };
+        rows.push(compare(&inbox, bare, askers, &[groups], scale).await?);
         drop(inbox);
         folder.forget("inbox.db");
         folder.forget("bare.db");
     }
     let loop_text = "one connection, write-ahead log, `synchronous = FULL`, one transaction for each group, \
          rows of the same columns in one statement for each table";
-    Ok(table("Durable acknowledgements, SQLite", loop_text, rows))
+    Ok(table("Durable acknowledgements, SQLite", loop_text, "", &[], rows))
 }
 
 pub(crate) async fn on_postgres(schema: &Schema, scale: Scale) -> Outcome<Table> {
@@ -49,51 +63,80 @@ pub(crate) async fn on_postgres(schema: &Schema, scale: Scale) -> Outcome<Table>
         let inbox = Inbox::open(&schema.inbox()).await?;
         let connections = inbox.engine().parallel_inserts();
         let bare = BarePostgres::open(&schema.bare(), connections).await?;
-        rows.push(compare(&inbox, bare, askers, scale).await?);
+        let as_many = Groups { size: askers, connections };
+        let shared = Groups { size: askers.div_ceil(connections), connections: askers.min(connections) };
+        rows.push(compare(&inbox, bare, askers, &[as_many, shared], scale).await?);
     }
     let loop_text = "as many connections as the inbox uses at once, the inbox's one statement for each group";
-    Ok(table("Durable acknowledgements, PostgreSQL", loop_text, rows))
+    let more = " So the loop has several times as many rows under way as there are askers; a second loop has no more of \
+         them, its groups being as many times smaller as there are connections.";
+    let columns = ["loop with as many rows, a second", "ratio to it"];
+    Ok(table("Durable acknowledgements, PostgreSQL", loop_text, more, &columns, rows))
 }
 
-fn table(title: &'static str, loop_text: &str, rows: Vec<Vec<Cell>>) -> Table {
+fn table(
+    title: &'static str,
+    loop_text: &str,
+    more: &str,
+    columns: &[&'static str],
+    rows: Vec<Vec<Cell>>,
+) -> Table {
     Table {
         title,
         meaning: format!(
             "Askers that each hand a delivery to `Inbox` as a `Handler`, wait until it is durable, and hand over the \
              next. Beside it the engine's own limit: a bare loop of group commits of the same rows through the same \
-             SQL library on the same disk ({loop_text}; groups as large as there are askers). The aim is a ratio of at \
+             SQL library on the same disk ({loop_text}; groups as large as there are askers).{more} The aim is a ratio of at \
              least {} at {} askers.",
             AIM.1, AIM.0
         ),
-        columns: vec!["askers", "inbox, a second", "p99, ms", "bare loop, a second", "ratio", "aim"],
+        columns: [&["askers", "inbox, a second", "p99, ms", "bare loop, a second", "ratio", "aim"], columns]
+            .concat(),
         rows,
     }
 }
 
-async fn compare(inbox: &Inbox, mut bare: impl Bare, askers: usize, scale: Scale) -> Outcome<Vec<Cell>> {
+async fn compare(
+    inbox: &Inbox,
+    mut bare: impl Bare,
+    askers: usize,
+    loops: &[Groups],
+    scale: Scale,
+) -> Outcome<Vec<Cell>> {
     let samples = Samples::new()?;
-    let (mut ours, mut latencies, mut limits, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    // The first round is for the caches.
+    let (mut ours, mut latencies) = (Vec::new(), Vec::new());
+    let mut limits = vec![(Vec::new(), Vec::new()); loops.len()];
     let mut stock = FIRST_STOCK;
+    // The first round is for the caches.
     for round in 0..=scale.rounds {
         let (acknowledged, latency) = ask(inbox, &samples, askers, stock, scale.slice).await?;
-        let limit = bare.rate(&samples, askers, stock, scale.slice).await?;
-        stock = stock.max((acknowledged.max(limit) * 2.0 * scale.slice.as_secs_f64()) as usize);
+        let mut highest = acknowledged;
         if round > 0 {
             ours.push(acknowledged);
             latencies.push(milliseconds(latency));
-            limits.push(limit);
-            ratios.push(acknowledged / limit);
         }
+        for (groups, (limits, ratios)) in loops.iter().zip(&mut limits) {
+            let limit = bare.rate(&samples, *groups, stock, scale.slice).await?;
+            highest = highest.max(limit);
+            if round > 0 {
+                limits.push(limit);
+                ratios.push(acknowledged / limit);
+            }
+        }
+        stock = stock.max((highest * 2.0 * scale.slice.as_secs_f64()) as usize);
     }
-    Ok(vec![
+    let aim = if askers == AIM.0 { Cell::Text(format!("≥ {}", AIM.1)) } else { Cell::Nothing };
+    let mut cells = vec![
         Cell::Figure(Figure::once(askers as f64), 0),
         Cell::Figure(Figure::of(ours), 0),
         Cell::Figure(Figure::of(latencies), 1),
-        Cell::Figure(Figure::of(limits), 0),
-        Cell::Figure(Figure::of(ratios), 2),
-        if askers == AIM.0 { Cell::Text(format!("≥ {}", AIM.1)) } else { Cell::Nothing },
-    ])
+    ];
+    let mut aim = Some(aim);
+    for (limits, ratios) in limits {
+        cells.extend([Cell::Figure(Figure::of(limits), 0), Cell::Figure(Figure::of(ratios), 2)]);
+        cells.extend(aim.take());
+    }
+    Ok(cells)
 }
 
 /// How many acknowledgements a second, and the p99 latency.
@@ -136,10 +179,16 @@ async fn ask(
 }
 
 impl Bare for BareSqlite {
-    async fn rate(&mut self, samples: &Samples, size: usize, stock: usize, slice: Duration) -> Outcome<f64> {
+    async fn rate(
+        &mut self,
+        samples: &Samples,
+        groups: Groups,
+        stock: usize,
+        slice: Duration,
+    ) -> Outcome<f64> {
         let records = samples.records(stock)?;
         let (begun, mut rows) = (Instant::now(), 0);
-        for group in records.chunks_exact(size) {
+        for group in records.chunks_exact(groups.size) {
             self.commit(group).await?;
             rows += group.len();
             if begun.elapsed() >= slice {
@@ -151,16 +200,22 @@ impl Bare for BareSqlite {
 }
 
 impl Bare for BarePostgres {
-    async fn rate(&mut self, samples: &Samples, size: usize, stock: usize, slice: Duration) -> Outcome<f64> {
+    async fn rate(
+        &mut self,
+        samples: &Samples,
+        groups: Groups,
+        stock: usize,
+        slice: Duration,
+    ) -> Outcome<f64> {
         let mut tasks = JoinSet::new();
         // A whole group for each at least.
-        let (connections, each) = (self.connections.len(), (stock / self.connections.len()).max(size));
-        let records = (0..connections).map(|_| samples.records(each)).collect::<Outcome<Vec<_>>>()?;
+        let each = (stock / groups.connections).max(groups.size);
+        let records = (0..groups.connections).map(|_| samples.records(each)).collect::<Outcome<Vec<_>>>()?;
         let begun = Instant::now();
-        for (mut connection, records) in self.connections.drain(..).zip(records) {
+        for (mut connection, records) in self.connections.drain(..groups.connections).zip(records) {
             tasks.spawn(async move {
                 let mut rows = 0;
-                for group in records.chunks_exact(size) {
+                for group in records.chunks_exact(groups.size) {
                     BarePostgres::commit(&mut connection, group).await?;
                     rows += group.len();
                     if begun.elapsed() >= slice {

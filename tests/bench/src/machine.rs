@@ -66,7 +66,7 @@ pub(crate) fn sync_latency(folder: &Folder, scale: Scale) -> Outcome<Table> {
     for bytes in [4 * 1024, 64 * 1024] {
         let block = vec![b'x'; bytes];
         let mut rounds = (Vec::new(), Vec::new());
-        for _ in 0..scale.rounds {
+        for _ in 0..scale.worker_rounds {
             let (mut latencies, begun) = (Vec::new(), Instant::now());
             while latencies.len() < 100 && begun.elapsed() < Duration::from_secs(1) {
                 file.write_all(&block)?;

@@ -51,6 +51,7 @@ struct Scale {
     rounds: usize,
     /// How long one side of one round lasts.
     slice: Duration,
+    worker_rounds: usize,
     worker_events: usize,
     stored_events: usize,
 }
@@ -59,9 +60,15 @@ impl Scale {
     fn of(options: &Options) -> Self {
         if options.quick {
             let slice = Duration::from_millis(80);
-            return Self { rounds: 7, slice, worker_events: 500, stored_events: 100_000 };
+            return Self { rounds: 7, slice, worker_rounds: 3, worker_events: 500, stored_events: 100_000 };
         }
-        Self { rounds: 25, slice: Duration::from_millis(160), worker_events: 3000, stored_events: 1_000_000 }
+        Self {
+            rounds: 25,
+            slice: Duration::from_millis(160),
+            worker_rounds: 7,
+            worker_events: 3000,
+            stored_events: 1_000_000,
+        }
     }
 }
 

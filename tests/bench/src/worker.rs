@@ -41,7 +41,7 @@ pub(crate) async fn measure(folder: &Folder, schema: Option<&Schema>, scale: Sca
 async fn row(engine: &str, inbox: &Inbox, scale: Scale) -> Outcome<Vec<Cell>> {
     let samples = Samples::new()?;
     let mut rates = [Vec::new(), Vec::new()];
-    for round in 0..=scale.rounds {
+    for round in 0..=scale.worker_rounds {
         for (rates, concurrency) in rates.iter_mut().zip(CONCURRENCY) {
             for _ in 0..scale.worker_events / 250 {
                 inbox.engine().insert(samples.records(250)?.into()).await?;
