@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use smartshape_webhook::{Delivery, DeliveryKey};
+use smartshape_webhook::{Delivery, DeliveryKey, Handler as _};
 use smartshape_webhook_inbox::{
     Attempt, Claimed, Engine, EngineFuture, Filter, Inbox, InboxError, InboxErrorKind, Lease, Record,
     Retention, Settlement, Stats, StoredDelivery, StoredEvent, Wanted,
@@ -23,6 +23,8 @@ const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Default)]
 struct Puppet {
     attempt: Mutex<Option<Attempt>>,
+    /// How many records each insert had.
+    batches: Mutex<Vec<usize>>,
     claims: AtomicUsize,
     renewals: AtomicUsize,
     settled: AtomicUsize,
@@ -45,7 +47,12 @@ impl Puppet {
 
 impl Engine for Puppet {
     fn insert(&self, records: Arc<[Record]>) -> EngineFuture<'_, Vec<bool>> {
-        self.answer(vec![true; records.len()])
+        self.batches.lock().unwrap().push(records.len());
+        let answer = self.answer(vec![true; records.len()]);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            answer.await
+        })
     }
 
     fn claim(&self, _: Wanted) -> EngineFuture<'_, Claimed> {
@@ -225,4 +232,28 @@ async fn a_handler_that_blocks_its_thread_does_not_stop_a_shutdown() {
     worker.finish().await.unwrap();
     assert_eq!(engine.settled.load(Ordering::SeqCst), 0, "it is still at work, so not given back");
     drop(release);
+}
+
+/// Who was answered and asks again does so together with the others, not as the first one alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn those_who_ask_together_share_a_commit() {
+    let (askers, rounds) = (64, 10);
+    let engine = Arc::new(Puppet::default());
+    let inbox = inbox(&engine);
+    let asking: Vec<_> = (0..askers)
+        .map(|asker| {
+            let inbox = inbox.clone();
+            tokio::spawn(async move {
+                for round in 0..rounds {
+                    assert!(inbox.handle(delivery(asker * rounds + round)).await.is_ok());
+                }
+            })
+        })
+        .collect();
+    for asker in asking {
+        asker.await.unwrap();
+    }
+    // The first ones come while the tasks are still being made.
+    let batches = engine.batches.lock().unwrap().clone();
+    assert!(batches.len() < 15, "{batches:?}");
 }
