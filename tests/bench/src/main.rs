@@ -159,7 +159,7 @@ impl Options {
                 "--markdown" => options.markdown = Some(arguments.next()?.into()),
                 "--below" => options.below = arguments.next()?.into(),
                 "--only" => {
-                    options.only = Some(arguments.next().filter(|part| PARTS.contains(&part.as_str()))?)
+                    options.only = Some(arguments.next().filter(|part| PARTS.contains(&part.as_str()))?);
                 }
                 _ => return None,
             }

@@ -54,18 +54,17 @@ impl Report {
     }
 
     pub(crate) fn markdown(&self) -> String {
-        let mut text = String::from(
-            "# Performance of the durable inbox\n\n\
-             Written by `cargo xtask bench inbox --markdown docs/performance.md`; not edited by hand. Figures are \
+        let about = wrapped(
+            "Written by `cargo xtask bench inbox --markdown docs/performance.md`; not edited by hand. Figures are \
              medians, with the lowest and the highest in brackets where they differ. What is compared was measured \
-             in turns within one run. Another machine has other figures: run the command there.\n\n\
-             | run | |\n|---|---|\n",
+             in turns within one run. Another machine has other figures: run the command there.",
         );
+        let mut text = format!("# Performance of the durable inbox\n\n{about}\n\n| run | |\n|---|---|\n");
         for (name, value) in &self.facts {
             text += &format!("| {name} | {value} |\n");
         }
         for table in &self.tables {
-            text += &format!("\n## {}\n\n{}\n\n{}", table.title, table.meaning, table.markdown());
+            text += &format!("\n## {}\n\n{}\n\n{}", table.title, wrapped(&table.meaning), table.markdown());
         }
         text
     }
@@ -124,6 +123,22 @@ impl Cell {
     }
 }
 
+/// In lines that are not too long.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= 110 => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
 /// With a space between thousands.
 fn number(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
@@ -147,6 +162,14 @@ mod tests {
         assert_eq!(number(1_234_567.0, 0), "1 234 567");
         assert_eq!(number(999.96, 1), "1 000.0");
         assert_eq!(number(0.5, 2), "0.50");
+    }
+
+    #[test]
+    fn prose_is_wrapped_between_words() {
+        assert_eq!(wrapped("two  words"), "two words");
+        let long = vec!["word"; 40].join(" ");
+        assert_eq!(wrapped(&long).replace('\n', " "), long);
+        assert!(wrapped(&long).lines().all(|line| line.len() <= 110));
     }
 
     #[test]
