@@ -1,13 +1,15 @@
 //! Reading a body: counted, reserved from the budget before it is held, and against two clocks.
 
 use std::fmt;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_core::Stream;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::budget::{ByteBudget, Reservation};
 use crate::refusal::{Refusal, RefusalKind};
@@ -36,23 +38,16 @@ where
 {
     let mut body = pin!(body);
     let mut held = Held::new(declared.unwrap_or(0), budget)?;
-    let begun = Instant::now();
-    let end = begun + limits.whole;
-    let mut progress = begun;
+    let mut clock = None;
     loop {
-        let deadline = end.min(progress + limits.stall);
-        let next = tokio::select! {
-            biased;
-            next = std::future::poll_fn(|context| body.as_mut().poll_next(context)) => next,
-            () = tokio::time::sleep_until(deadline) => {
-                let what = if deadline == end { "not complete in time" } else { "stalled" };
-                return Err(Refusal::with_detail(RefusalKind::BodyTimeout, what));
-            }
-        };
-        match next {
+        let next = poll_fn(|context| match body.as_mut().poll_next(context) {
+            Poll::Ready(next) => Poll::Ready(Ok(next)),
+            Poll::Pending => clock.get_or_insert_with(|| Clock::start(limits)).poll(context).map(Err),
+        });
+        match next.await? {
             Some(Ok(chunk)) => {
-                if chunk.has_remaining() {
-                    progress = Instant::now();
+                if let Some(clock) = clock.as_mut().filter(|_| chunk.has_remaining()) {
+                    clock.advanced = true;
                 }
                 held.take(chunk, limits.bytes)?;
             }
@@ -64,6 +59,42 @@ where
         return Err(Refusal::with_detail(RefusalKind::BodyBroken, "not of the declared length"));
     }
     Ok((Bytes::from(held.bytes), held.reservation))
+}
+
+/// Started when a body makes us wait for the first time: most are there when they are asked for.
+struct Clock<'a> {
+    limits: &'a BodyLimits,
+    end: Instant,
+    progress: Instant,
+    /// Whether bytes have come since `progress`.
+    advanced: bool,
+    /// Set anew when it fires, and not for each piece of the body.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<'a> Clock<'a> {
+    fn start(limits: &'a BodyLimits) -> Self {
+        let now = Instant::now();
+        let end = now + limits.whole;
+        let timer = Box::pin(sleep_until(end.min(now + limits.stall)));
+        Self { limits, end, progress: now, advanced: false, timer }
+    }
+
+    /// Ready once the body has taken too long.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        if std::mem::take(&mut self.advanced) {
+            self.progress = Instant::now();
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(context));
+            let deadline = self.end.min(self.progress + self.limits.stall);
+            if self.timer.deadline() >= deadline {
+                let what = if deadline == self.end { "not complete in time" } else { "stalled" };
+                return Poll::Ready(Refusal::with_detail(RefusalKind::BodyTimeout, what));
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+    }
 }
 
 /// The bytes so far. Copied out of the framework's buffers, which may be much larger than what

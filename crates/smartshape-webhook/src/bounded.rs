@@ -1,21 +1,22 @@
 //! A map that holds the recently used entries, in bounded memory.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use crate::hashed::HashedMap;
 
 /// Two generations: entries that are used move into the young one; when that is full it becomes
 /// the old one, and what the old one still held is forgotten. So an entry stays for at least
 /// half the capacity of newer ones, and looking up costs no list to reorder.
 #[derive(Debug)]
 pub(crate) struct Bounded<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: HashedMap<K, V>,
+    old: HashedMap<K, V>,
     half: usize,
 }
 
 impl<K: Eq + Hash + Copy, V: Copy> Bounded<K, V> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), half: capacity.div_ceil(2).max(1) }
+        Self { young: HashedMap::default(), old: HashedMap::default(), half: capacity.div_ceil(2).max(1) }
     }
 
     /// The value, and how many entries its use pushed out.

@@ -1,6 +1,5 @@
 //! Claims of this process: one handler at work for a delivery, its duplicates waiting beside it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::hashed::HashedMap;
 use crate::lock::locked;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::seen::{ClaimState, DeliveryKey, Holder, MemoryStore, SeenStore, StoreError};
@@ -42,7 +42,7 @@ pub(crate) enum Store {
 struct Flights {
     waiting: usize,
     /// Every delivery at work here, with the duplicates that want to know how it ends.
-    at_work: HashMap<DeliveryKey, Vec<oneshot::Sender<Ended>>>,
+    at_work: HashedMap<DeliveryKey, Vec<oneshot::Sender<Ended>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,13 +71,17 @@ impl Claims {
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let holder = Holder::new(u128::from(self.process) << 64 | u128::from(number));
+        let mut now = Instant::now();
+        let deadline = now + self.settings.wait;
         // From here on, dropping the claim gives it back.
-        let mut claim = Claim { claims: Arc::clone(self), key, holder, open: true };
-        let deadline = Instant::now() + self.settings.wait;
+        let mut claim = Claim { claims: Arc::clone(self), key, holder, since: now, open: true };
         let mut poll = FIRST_POLL;
         loop {
-            match self.store.claim(key, holder, self.settings.lease).await {
-                Ok(ClaimState::New) => return Ok(Standing::New(claim)),
+            match self.store.claim(key, holder, self.settings.lease, now).await {
+                Ok(ClaimState::New) => {
+                    claim.since = now;
+                    return Ok(Standing::New(claim));
+                }
                 Ok(ClaimState::Done) => {
                     claim.open = false;
                     self.leave(key, Ended::Completed);
@@ -89,6 +93,7 @@ impl Claims {
                         return Err(RefusalKind::DuplicateUnfinished.into());
                     }
                     tokio::time::sleep_until(again).await;
+                    now = Instant::now();
                     poll = (poll * 2).min(LAST_POLL);
                 }
                 Err(error) => return Err(Refusal::with_detail(RefusalKind::StoreUnavailable, error)),
@@ -154,13 +159,18 @@ pub(crate) struct Claim {
     claims: Arc<Claims>,
     key: DeliveryKey,
     holder: Holder,
+    since: Instant,
     open: bool,
 }
 
 impl Claim {
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Records that the delivery was handled, then tells the duplicates that wait.
-    pub(crate) async fn complete(mut self) -> Result<(), StoreError> {
-        let recorded = self.claims.store.complete(self.key, self.holder).await;
+    pub(crate) async fn complete(mut self, now: Instant) -> Result<(), StoreError> {
+        let recorded = self.claims.store.complete(self.key, self.holder, now).await;
         // The work is done whether or not that could be recorded.
         self.open = false;
         self.claims.leave(self.key, Ended::Completed);
@@ -203,17 +213,18 @@ impl Store {
         key: DeliveryKey,
         holder: Holder,
         lease: Duration,
+        now: Instant,
     ) -> Result<ClaimState, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.claim_now(key, holder, lease)),
+            Self::Memory(store) => Ok(store.claim_now(key, holder, lease, now)),
             Self::Shared(store) => store.claim(key, holder, lease).await,
         }
     }
 
-    async fn complete(&self, key: DeliveryKey, holder: Holder) -> Result<(), StoreError> {
+    async fn complete(&self, key: DeliveryKey, holder: Holder, now: Instant) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => {
-                store.complete_now(key, holder);
+                store.complete_now(key, holder, now);
                 Ok(())
             }
             Self::Shared(store) => store.complete(key, holder).await,

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
 use crate::budget::Reservation;
-use crate::events::{DecodeError, Envelope, EnvelopeError, Event, EventKind, FileId, Person, RawJson};
+use crate::events::{DecodeError, Envelope, EnvelopeError, Event, EventKind, FileId, Person, RawJson, time};
 use crate::printable::printable;
 use crate::seen::DeliveryKey;
 
@@ -42,12 +42,11 @@ pub struct Delivery(Arc<Inner>);
 struct Inner {
     body: RawJson,
     data: RawJson,
-    event_name: Box<str>,
+    event_name: EventName,
     uuid: Box<str>,
     file: FileId,
     owner: Person,
-    run_timestamp: Box<str>,
-    triggered_at: Option<Timestamp>,
+    run_timestamp: RawJson,
     key: DeliveryKey,
     received_at: Timestamp,
     secret_name: Option<Arc<str>>,
@@ -56,6 +55,12 @@ struct Inner {
     event: OnceLock<Event>,
     /// Holds the body's bytes in the budget.
     _reservation: Option<Reservation>,
+}
+
+/// The nine known names need no memory.
+enum EventName {
+    Known(EventKind),
+    Other(Box<str>),
 }
 
 /// What a receiver knows of a delivery beside its body.
@@ -142,13 +147,14 @@ impl Delivery {
         let envelope = Envelope::parse(&shared)?;
         let inner = Inner {
             data: RawJson::of_part(&shared, envelope.data()),
-            event_name: envelope.event().into(),
+            run_timestamp: RawJson::of_part(&shared, envelope.run_timestamp()),
+            event_name: envelope
+                .kind()
+                .map_or_else(|| EventName::Other(envelope.event().into()), EventName::Known),
             uuid: envelope.uuid().into(),
             file: envelope.file().into(),
-            owner: envelope.owner().clone(),
-            run_timestamp: envelope.run_timestamp_raw().into(),
-            triggered_at: envelope.triggered_at(),
             key: DeliveryKey::new(envelope.uuid(), envelope.event(), envelope.owner_key()),
+            owner: envelope.into_owner(),
             received_at: around.received_at,
             secret_name: around.secret_name,
             traceparent: around.traceparent,
@@ -164,7 +170,7 @@ impl Delivery {
     /// [`Event::Undecoded`], and an event of unknown name is [`Event::Unknown`].
     #[must_use]
     pub fn event(&self) -> &Event {
-        self.0.event.get_or_init(|| Event::decode(&self.0.event_name, self.0.data.clone()))
+        self.0.event.get_or_init(|| Event::decode(self.event_name(), self.0.data.clone()))
     }
 
     /// The event, if somebody has asked for it already.
@@ -175,13 +181,19 @@ impl Delivery {
     /// Which of the nine documented events it is; `None` for an unknown name.
     #[must_use]
     pub fn kind(&self) -> Option<EventKind> {
-        self.0.event_name.parse().ok()
+        match self.0.event_name {
+            EventName::Known(kind) => Some(kind),
+            EventName::Other(_) => None,
+        }
     }
 
     /// The event's name as it was sent.
     #[must_use]
     pub fn event_name(&self) -> &str {
-        &self.0.event_name
+        match &self.0.event_name {
+            EventName::Known(kind) => kind.as_str(),
+            EventName::Other(name) => name,
+        }
     }
 
     /// The file that the event is about.
@@ -212,13 +224,13 @@ impl Delivery {
     /// `None` when it is no time that can be represented.
     #[must_use]
     pub fn triggered_at(&self) -> Option<Timestamp> {
-        self.0.triggered_at
+        time::from_json(self.run_timestamp_raw())
     }
 
     /// `runTimestamp` as it was sent.
     #[must_use]
     pub fn run_timestamp_raw(&self) -> &str {
-        &self.0.run_timestamp
+        self.0.run_timestamp.as_str()
     }
 
     /// When the delivery was received.

@@ -62,6 +62,8 @@ mod dispatch;
 #[cfg(feature = "receiver")]
 mod handler;
 #[cfg(feature = "receiver")]
+mod hashed;
+#[cfg(feature = "receiver")]
 mod head;
 #[cfg(feature = "receiver")]
 mod lock;

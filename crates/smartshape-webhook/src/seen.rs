@@ -1,6 +1,6 @@
 //! Which deliveries were handled already: the store's contract, and the store in memory.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use crate::hashed::{HashedMap, HashedSet};
 use crate::lock::locked;
 use crate::measure;
 
@@ -199,8 +200,8 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Seen {
-    claimed: HashMap<DeliveryKey, (Holder, Instant)>,
-    done: HashSet<DeliveryKey>,
+    claimed: HashedMap<DeliveryKey, (Holder, Instant)>,
+    done: HashedSet<DeliveryKey>,
     /// The completed keys, oldest first, with the second of their completion.
     order: VecDeque<(DeliveryKey, u32)>,
 }
@@ -218,8 +219,13 @@ impl MemoryStore {
         }
     }
 
-    pub(crate) fn claim_now(&self, key: DeliveryKey, holder: Holder, lease: Duration) -> ClaimState {
-        let now = Instant::now();
+    pub(crate) fn claim_now(
+        &self,
+        key: DeliveryKey,
+        holder: Holder,
+        lease: Duration,
+        now: Instant,
+    ) -> ClaimState {
         let mut seen = locked(&self.state);
         seen.forget_older_than(self.second(now).saturating_sub(self.keep_secs));
         if seen.done.contains(&key) {
@@ -232,8 +238,8 @@ impl MemoryStore {
         ClaimState::New
     }
 
-    pub(crate) fn complete_now(&self, key: DeliveryKey, holder: Holder) {
-        let second = self.second(Instant::now());
+    pub(crate) fn complete_now(&self, key: DeliveryKey, holder: Holder, now: Instant) {
+        let second = self.second(now);
         let mut seen = locked(&self.state);
         seen.unclaim(key, holder);
         if seen.done.insert(key) {
@@ -285,11 +291,11 @@ impl Seen {
 
 impl SeenStore for MemoryStore {
     fn claim(&self, key: DeliveryKey, holder: Holder, lease: Duration) -> StoreFuture<'_, ClaimState> {
-        Box::pin(std::future::ready(Ok(self.claim_now(key, holder, lease))))
+        Box::pin(std::future::ready(Ok(self.claim_now(key, holder, lease, Instant::now()))))
     }
 
     fn complete(&self, key: DeliveryKey, holder: Holder) -> StoreFuture<'_, ()> {
-        self.complete_now(key, holder);
+        self.complete_now(key, holder, Instant::now());
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -313,12 +319,12 @@ mod tests {
     async fn a_crashed_holder_loses_its_claim_with_the_lease() {
         let store = MemoryStore::default();
         let (crashed, next) = (Holder::new(1), Holder::new(2));
-        assert_eq!(store.claim_now(key(1), crashed, LEASE), ClaimState::New);
+        assert_eq!(store.claim_now(key(1), crashed, LEASE, Instant::now()), ClaimState::New);
         tokio::time::advance(LEASE).await;
-        assert_eq!(store.claim_now(key(1), next, LEASE), ClaimState::New);
+        assert_eq!(store.claim_now(key(1), next, LEASE, Instant::now()), ClaimState::New);
         store.release_now(key(1), crashed);
         assert_eq!(
-            store.claim_now(key(1), Holder::new(3), LEASE),
+            store.claim_now(key(1), Holder::new(3), LEASE, Instant::now()),
             ClaimState::InFlight,
             "late release ends nothing"
         );
@@ -327,21 +333,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn forgets_the_oldest_completed_and_never_one_at_work() {
         let store = MemoryStore::new(2, Duration::from_secs(100));
-        assert_eq!(store.claim_now(key(0), Holder::new(0), LEASE), ClaimState::New);
+        assert_eq!(store.claim_now(key(0), Holder::new(0), LEASE, Instant::now()), ClaimState::New);
         for number in 1..=3 {
             let holder = Holder::new(number.into());
-            assert_eq!(store.claim_now(key(number), holder, LEASE), ClaimState::New);
-            store.complete_now(key(number), holder);
+            assert_eq!(store.claim_now(key(number), holder, LEASE, Instant::now()), ClaimState::New);
+            store.complete_now(key(number), holder, Instant::now());
         }
-        assert_eq!(store.claim_now(key(0), Holder::new(9), LEASE), ClaimState::InFlight);
-        assert_eq!(store.claim_now(key(3), Holder::new(9), LEASE), ClaimState::Done);
-        assert_eq!(store.claim_now(key(2), Holder::new(9), LEASE), ClaimState::Done);
+        assert_eq!(store.claim_now(key(0), Holder::new(9), LEASE, Instant::now()), ClaimState::InFlight);
+        assert_eq!(store.claim_now(key(3), Holder::new(9), LEASE, Instant::now()), ClaimState::Done);
+        assert_eq!(store.claim_now(key(2), Holder::new(9), LEASE, Instant::now()), ClaimState::Done);
         assert_eq!(
-            store.claim_now(key(1), Holder::new(9), LEASE),
+            store.claim_now(key(1), Holder::new(9), LEASE, Instant::now()),
             ClaimState::New,
             "pushed out by the capacity"
         );
         tokio::time::advance(Duration::from_secs(101)).await;
-        assert_eq!(store.claim_now(key(3), Holder::new(9), LEASE), ClaimState::New, "kept for 100 s");
+        assert_eq!(
+            store.claim_now(key(3), Holder::new(9), LEASE, Instant::now()),
+            ClaimState::New,
+            "kept for 100 s"
+        );
     }
 }

@@ -7,6 +7,17 @@ pub const TOKEN_HEADER: &str = "x-smartshape-token";
 
 /// The alphabet of bcrypt's own base 64.
 const ALPHABET: &[u8; 64] = b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+/// The value of each byte in that alphabet, and `NONE` for the others.
+const VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+const NONE: u8 = u8::MAX;
 const LENGTH: usize = 60;
 
 /// A token of correct form: 60 bytes, `$2a$`, `$2b$` or `$2y$`, a cost from 4 to 31, salt and hash.
@@ -81,9 +92,9 @@ impl Token {
 
 /// Whether all characters are bcrypt's and the last one leaves its idle low bits zero.
 fn encodes(text: &[u8], idle_bits: u32) -> bool {
-    let value = |character: &u8| ALPHABET.iter().position(|known| known == character);
-    text.iter().all(|character| value(character).is_some())
-        && text.last().and_then(value).is_some_and(|last| last.trailing_zeros() >= idle_bits)
+    let value = |character: &u8| VALUES[usize::from(*character)];
+    text.iter().all(|character| value(character) != NONE)
+        && text.last().is_some_and(|last| value(last).trailing_zeros() >= idle_bits)
 }
 
 impl fmt::Debug for Token {

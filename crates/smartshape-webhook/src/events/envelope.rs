@@ -72,10 +72,13 @@ impl<'a> Envelope<'a> {
             return Err(EnvelopeError::invalid("it is an array"));
         }
         let raw: Fields<'a> = serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
-        let Text(file) = field("file", "a text", raw.file)?;
-        let Text(event) = field("event", "a text", raw.event)?;
-        let Text(uuid) = field("uuid", "a text", raw.uuid)?;
-        let owner = field("owner", "a text or an object", raw.owner)?;
+        let file = text_field("file", raw.file)?;
+        let event = text_field("event", raw.event)?;
+        let uuid = text_field("uuid", raw.uuid)?;
+        let owner = match plain(raw.owner) {
+            Some(text) => Person::from(text),
+            None => field("owner", "a text or an object", raw.owner)?,
+        };
         if event.is_empty() {
             return Err(EnvelopeError::invalid("`event` is empty"));
         }
@@ -147,17 +150,35 @@ impl<'a> Envelope<'a> {
         self.raw.run_timestamp.get()
     }
 
+    #[cfg(feature = "receiver")]
+    pub(crate) fn run_timestamp(&self) -> &'a RawValue {
+        self.raw.run_timestamp
+    }
+
+    #[cfg(feature = "receiver")]
+    pub(crate) fn into_owner(self) -> Person {
+        self.owner
+    }
+
     /// When the event was triggered. The manual calls `runTimestamp` a Unix timestamp; its samples
     /// are in milliseconds. `None` when it is no time that can be represented.
     #[must_use]
     pub fn triggered_at(&self) -> Option<Timestamp> {
-        let raw = self.run_timestamp_raw();
-        if raw.starts_with('"') {
-            time::from_text(&serde_json::from_str::<String>(raw).ok()?)
-        } else {
-            time::from_number(raw)
-        }
+        time::from_json(self.run_timestamp_raw())
     }
+}
+
+fn text_field<'a>(name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, EnvelopeError> {
+    match plain(raw) {
+        Some(text) => Ok(Cow::Borrowed(text)),
+        None => field(name, "a text", raw).map(|Text(text)| text),
+    }
+}
+
+/// The text of a string without escapes: what stands between its quotes.
+fn plain(raw: &RawValue) -> Option<&str> {
+    let text = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    (!text.as_bytes().contains(&b'\\')).then_some(text)
 }
 
 /// Reads one field; an error names it.

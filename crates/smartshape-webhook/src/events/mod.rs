@@ -38,7 +38,7 @@ mod lenient;
 mod number;
 mod person;
 mod raw;
-mod time;
+pub(crate) mod time;
 
 pub use annotation::{Annotation, AnnotationTarget, Color, Point};
 pub use attributes::{Attribute, Attributes};

@@ -11,18 +11,23 @@ use serde_json::value::RawValue;
 pub(crate) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let Some(raw) = Option::<Box<RawValue>>::deserialize(deserializer)? else { return Ok(None) };
     let raw = raw.get();
-    let time = match raw.as_bytes().first() {
-        Some(b'"') => from_text(&serde_json::from_str::<String>(raw).map_err(D::Error::custom)?),
-        Some(b'-' | b'0'..=b'9') => from_number(raw),
-        _ => None,
-    };
+    let time = from_json(raw);
     let shown: String = raw.chars().take(40).collect();
     let fault = || D::Error::custom(format_args!("{shown} is no time: ISO 8601, or milliseconds since 1970"));
     time.map(Some).ok_or_else(fault)
 }
 
+/// A time as it stands in a JSON document, if it is one.
+pub(crate) fn from_json(raw: &str) -> Option<Timestamp> {
+    match raw.as_bytes().first() {
+        Some(b'"') => from_text(&serde_json::from_str::<String>(raw).ok()?),
+        Some(b'-' | b'0'..=b'9') => from_number(raw),
+        _ => None,
+    }
+}
+
 /// A time written as text: ISO 8601, or milliseconds in digits.
-pub(crate) fn from_text(text: &str) -> Option<Timestamp> {
+fn from_text(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(|| from_number(text))
 }
 

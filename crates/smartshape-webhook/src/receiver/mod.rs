@@ -1,6 +1,7 @@
 //! The receiver: what stands between a request and a handler.
 
 mod config;
+mod detach;
 mod report;
 mod stages;
 mod work;
@@ -136,8 +137,8 @@ impl Receiver {
         self.stages(head, body, arrived).await.inspect_err(|refusal| self.0.report.refused(refusal))
     }
 
-    /// Receives, handles and answers: all of an endpoint. The handler runs as a task of its own,
-    /// so that a sender that hangs up does not undo its work.
+    /// Receives, handles and answers: all of an endpoint. A sender that hangs up does not undo the
+    /// handler's work: it goes on as a task of its own.
     pub async fn serve<S, B, E>(&self, head: &Head, body: S, handler: Arc<impl Handler>) -> Answer
     where
         S: Stream<Item = Result<B, E>>,

@@ -2,6 +2,7 @@
 //! [`Admitted`] -> [`Authenticated`] -> [`Whole`] -> [`Parsed`] -> [`Received`].
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_core::Stream;
@@ -94,7 +95,7 @@ impl Admitted {
 
 /// A request of somebody who knows a secret, or at least a token of it.
 struct Authenticated {
-    secret: NamedSecret,
+    secret: Arc<NamedSecret>,
     declared: Option<u64>,
     place: Place,
 }
@@ -114,7 +115,7 @@ impl Authenticated {
 
 /// A request whose body has been read to its end.
 struct Whole {
-    secret: NamedSecret,
+    secret: Arc<NamedSecret>,
     place: Place,
     body: Bytes,
     reservation: Reservation,

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::detach::Detaching;
 use super::{Place, Receiver};
 use crate::answer::Answer;
 use crate::claims::Claim;
@@ -57,7 +59,7 @@ impl Claimed {
         place: Place,
         arrived: Arrived,
     ) -> Self {
-        let begun = Instant::now();
+        let begun = claim.since();
         let work = Work { claim: Some(claim), delivery, arrived, begun, receiver, _place: place };
         Self { data: (), work }
     }
@@ -92,12 +94,12 @@ impl Claimed {
         }
     }
 
-    /// Runs `work` to its end as a task of its own, and ends the claim as the work says, before it
-    /// returns what the work returned. Dropping the returned future does not stop the task.
+    /// Runs `work` to its end, and ends the claim as the work says, before it returns what the work
+    /// returned. Dropping the returned future does not stop the work: it goes on as a task of its own.
     ///
     /// # Errors
     ///
-    /// The [`Answer`] to give, when the work panicked or the runtime is going down.
+    /// The [`Answer`] to give, when the work panicked.
     pub async fn run<T: Send + 'static>(
         self,
         work: impl Future<Output = (Ending, T)> + Send + 'static,
@@ -108,11 +110,7 @@ impl Claimed {
             self.work.end(ending).await;
             value
         };
-        tokio::spawn(task.instrument(span)).await.map_err(|error| {
-            let kind =
-                if error.is_panic() { RefusalKind::HandlerFailed } else { RefusalKind::HandlerUnavailable };
-            kind.into()
-        })
+        Detaching::new(task.instrument(span)).await.map_err(|_| RefusalKind::HandlerFailed.into())
     }
 }
 
@@ -154,17 +152,18 @@ impl<E: fmt::Debug> fmt::Debug for Claimed<E> {
 
 impl Work {
     async fn end(mut self, ending: Ending) {
+        let now = Instant::now();
         match (&ending, self.claim.take()) {
             (Ending::Failed(_), claim) => drop(claim),
             (Ending::Handled | Ending::Abandoned(_), Some(claim)) => {
-                if let Err(error) = claim.complete().await {
+                if let Err(error) = claim.complete(now).await {
                     // Handled it is, so the sender is told so; a late duplicate may be handled again.
                     tracing::error!(key = %self.delivery.key(), %error, "a handled delivery could not be recorded");
                 }
             }
             (Ending::Handled | Ending::Abandoned(_), None) => {}
         }
-        self.receiver.report().ended(&self.delivery, &ending, self.begun.elapsed(), self.arrived);
+        self.receiver.report().ended(&self.delivery, &ending, now - self.begun, self.arrived);
     }
 }
 

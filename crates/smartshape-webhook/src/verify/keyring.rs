@@ -1,5 +1,7 @@
 //! The secrets in place, each with an identity that survives a replacement of the set.
 
+use std::sync::Arc;
+
 use crate::secret::NamedSecret;
 use crate::token::Token;
 
@@ -9,7 +11,7 @@ pub(crate) struct SecretId(u64);
 
 #[derive(Debug)]
 pub(crate) struct Keyring {
-    secrets: Vec<(SecretId, NamedSecret)>,
+    secrets: Vec<(SecretId, Arc<NamedSecret>)>,
     next: u64,
 }
 
@@ -33,13 +35,13 @@ impl Keyring {
                     },
                     |(id, _)| *id,
                 );
-                (id, named)
+                (id, Arc::new(named))
             })
             .collect();
         Self { secrets, next }
     }
 
-    pub(crate) fn get(&self, id: SecretId) -> Option<&NamedSecret> {
+    pub(crate) fn get(&self, id: SecretId) -> Option<&Arc<NamedSecret>> {
         self.secrets.iter().find(|(known, _)| *known == id).map(|(_, named)| named)
     }
 

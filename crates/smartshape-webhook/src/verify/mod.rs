@@ -58,7 +58,7 @@ impl Verifier {
     }
 
     /// The secret that the token belongs to, if any.
-    pub(crate) async fn verify(&self, token: Token) -> Result<Option<NamedSecret>, HashingBusy> {
+    pub(crate) async fn verify(&self, token: Token) -> Result<Option<Arc<NamedSecret>>, HashingBusy> {
         let verdict = match self.shared.recall(&token) {
             Some(verdict) => verdict,
             None => self.pool.hash(token).await?,

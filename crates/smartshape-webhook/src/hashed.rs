@@ -1,0 +1,10 @@
+//! Maps and sets of keys that are hashes already.
+
+use std::collections::{HashMap, HashSet};
+
+/// A second strong hash would only cost time: nobody chooses the bits of these keys. The seed is
+/// random all the same, since whoever holds a token can try uuids until their keys look alike.
+type Hasher = foldhash::fast::RandomState;
+
+pub(crate) type HashedMap<K, V> = HashMap<K, V, Hasher>;
+pub(crate) type HashedSet<K> = HashSet<K, Hasher>;
