@@ -6,13 +6,16 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
-use smartshape_webhook::{Answer, Head};
+use smartshape_webhook::{Answer, Head, Source};
 
 pub(crate) fn head(request: &HttpRequest) -> Head {
     let headers = request.headers().iter();
-    Head::read(request.method().as_str(), headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
+    let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let told = request.extensions().get::<Source>().copied();
+    let source = told.or_else(|| request.peer_addr().map(Source::from));
+    Head::read(request.method().as_str(), headers).with_source(source)
 }
 
 /// A refusal keeps what is left of the request's body and closes the connection: once the payload

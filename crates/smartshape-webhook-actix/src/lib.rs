@@ -15,6 +15,11 @@
 //! - `metrics` (off): what is measured goes to the recorder that the program installs. The
 //!   documentation of `smartshape-webhook` lists names and labels.
 //!
+//! # Where requests come from
+//!
+//! While many unknown tokens wait to be checked, each [`Source`] gets its turn. It is the peer's address,
+//! unless a `Source` stands in the request's extensions: behind a proxy, put there what it says.
+//!
 //! # Caveats
 //!
 //! - Build one receiver outside the closure of `HttpServer::new`. One built inside is one for

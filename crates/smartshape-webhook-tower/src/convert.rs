@@ -2,14 +2,16 @@
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyDataStream;
-use smartshape_webhook::{Answer, Head};
+use smartshape_webhook::{Answer, Head, Source};
 
-pub(crate) fn head(method: &Method, headers: &HeaderMap) -> Head {
-    Head::read(method.as_str(), headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+pub(crate) fn head(parts: &Parts) -> Head {
+    let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    Head::read(parts.method.as_str(), headers).with_source(parts.extensions.get::<Source>().copied())
 }
 
 pub(crate) fn stream<B: Body>(body: B) -> impl Stream<Item = Result<B::Data, B::Error>> {

@@ -65,7 +65,7 @@ where
         let (receiver, handler) = (self.receiver.clone(), Arc::clone(&self.handler));
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let head = convert::head(&parts.method, &parts.headers);
+            let head = convert::head(&parts);
             let answer = receiver.serve(&head, convert::stream(body), handler).await;
             Ok(convert::response(&answer))
         })

@@ -38,6 +38,26 @@
 //! - `metrics` (off): what is measured goes to the recorder that the program installs. The
 //!   documentation of `smartshape-webhook` lists names and labels.
 //!
+//! # Where requests come from
+//!
+//! While many unknown tokens wait to be checked, each [`Source`] gets its turn. A service does not see the
+//! peer's address: put it into the request's extensions, or all senders are one source. With axum:
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use axum::{Router, extract::{ConnectInfo, Request}, middleware::map_request};
+//! use smartshape_webhook_tower::Source;
+//!
+//! async fn tell_source(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
+//!     request.extensions_mut().insert(Source::from(peer));
+//!     request
+//! }
+//!
+//! let app: Router = Router::new().layer(map_request(tell_source));
+//! let make_service = app.into_make_service_with_connect_info::<SocketAddr>();
+//! # let _ = make_service;
+//! ```
+//!
 //! # Caveats
 //!
 //! - A layer around a whole `Router` also answers for unknown paths. Lay it around one route.

@@ -50,7 +50,7 @@ where
         let receiver = self.receiver.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let head = convert::head(&parts.method, &parts.headers);
+            let head = convert::head(&parts);
             match receiver.receive(&head, convert::stream(body)).await {
                 Ok(Received::New(claimed)) => handle(inner, parts, claimed, receiver).await,
                 Ok(Received::Duplicate) => Ok(convert::response(&Answer::success())),

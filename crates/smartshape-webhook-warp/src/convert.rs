@@ -1,12 +1,22 @@
 //! Between warp's types and the core's.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
 use bytes::Bytes;
-use smartshape_webhook::{Answer, Head};
+use smartshape_webhook::{Answer, Head, Source};
+use warp::Filter;
 use warp::http::header::{HeaderMap, HeaderName, HeaderValue};
 use warp::http::{Method, Response, StatusCode};
 
-pub(crate) fn head(method: &Method, headers: &HeaderMap) -> Head {
-    Head::read(method.as_str(), headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+pub(crate) fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Copy {
+    let told = warp::ext::optional::<Source>();
+    warp::method().and(warp::header::headers_cloned()).and(told).and(warp::addr::remote()).map(
+        |method: Method, headers: HeaderMap, told: Option<Source>, peer: Option<SocketAddr>| {
+            let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            Head::read(method.as_str(), headers).with_source(told.or_else(|| peer.map(Source::from)))
+        },
+    )
 }
 
 pub(crate) fn response(answer: &Answer) -> Response<Bytes> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smartshape_webhook::{Handler, Receiver};
-use warp::http::{HeaderMap, Method, Response};
+use smartshape_webhook::{Handler, Head, Receiver};
+use warp::http::Response;
 use warp::{Filter, Rejection};
 
 use crate::convert;
@@ -36,13 +36,8 @@ pub fn endpoint<H: Handler>(
     handler: H,
 ) -> impl Filter<Extract = (Response<Bytes>,), Error = Rejection> + Clone {
     let handler = Arc::new(handler);
-    warp::method().and(warp::header::headers_cloned()).and(warp::body::stream()).then(
-        move |method: Method, headers: HeaderMap, body| {
-            let (receiver, handler) = (receiver.clone(), Arc::clone(&handler));
-            async move {
-                let head = convert::head(&method, &headers);
-                convert::response(&receiver.serve(&head, body, handler).await)
-            }
-        },
-    )
+    convert::head().and(warp::body::stream()).then(move |head: Head, body| {
+        let (receiver, handler) = (receiver.clone(), Arc::clone(&handler));
+        async move { convert::response(&receiver.serve(&head, body, handler).await) }
+    })
 }

@@ -3,8 +3,8 @@
 use std::ops::Deref;
 
 use bytes::Bytes;
-use smartshape_webhook::{Answer, Claimed, FromDelivery, Receiver};
-use warp::http::{HeaderMap, Method, Response};
+use smartshape_webhook::{Answer, Claimed, FromDelivery, Head, Receiver};
+use warp::http::Response;
 use warp::reject::Reject;
 use warp::reply::Reply;
 use warp::{Filter, Rejection};
@@ -41,16 +41,13 @@ use crate::convert;
 pub fn webhook<E: FromDelivery>(
     receiver: Receiver,
 ) -> impl Filter<Extract = (Webhook<E>,), Error = Rejection> + Clone {
-    warp::method().and(warp::header::headers_cloned()).and(warp::body::stream()).and_then(
-        move |method: Method, headers: HeaderMap, body| {
-            let receiver = receiver.clone();
-            async move {
-                let head = convert::head(&method, &headers);
-                let claimed = receiver.extract(&head, body).await;
-                claimed.map(Webhook).map_err(|answer| warp::reject::custom(Answered(answer)))
-            }
-        },
-    )
+    convert::head().and(warp::body::stream()).and_then(move |head: Head, body| {
+        let receiver = receiver.clone();
+        async move {
+            let claimed = receiver.extract(&head, body).await;
+            claimed.map(Webhook).map_err(|answer| warp::reject::custom(Answered(answer)))
+        }
+    })
 }
 
 /// A verified event, claimed for this handler.

@@ -14,6 +14,12 @@
 //! - `metrics` (off): what is measured goes to the recorder that the program installs. The
 //!   documentation of `smartshape-webhook` lists names and labels.
 //!
+//! # Where requests come from
+//!
+//! While many unknown tokens wait to be checked, each [`Source`] gets its turn. It is the peer's address,
+//! which `warp::serve` knows, unless a `Source` stands in the request's extensions. Put one there behind a
+//! proxy, and where `warp::service` runs in a server of your own.
+//!
 //! # Caveats
 //!
 //! - A filter rejects. Without [`recover`], warp answers a refusal with status 500 and the

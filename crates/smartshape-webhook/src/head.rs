@@ -1,5 +1,6 @@
 //! What the receiver needs of a request's head, read once and without any framework's types.
 
+use crate::source::Source;
 use crate::token::{TOKEN_HEADER, Token, TokenError};
 
 /// Method and headers of a request, reduced to what decides about a delivery.
@@ -18,6 +19,7 @@ pub struct Head {
     pub(crate) is_post: bool,
     pub(crate) length: Length,
     pub(crate) token: TokenField,
+    pub(crate) source: Option<Source>,
     traceparent: Option<Box<str>>,
 }
 
@@ -59,7 +61,13 @@ impl Head {
             None => TokenField::Missing,
             Some(value) => Token::parse(value).map_or_else(TokenField::Malformed, TokenField::One),
         };
-        Self { is_post: method == "POST", length, token, traceparent }
+        Self { is_post: method == "POST", length, token, source: None, traceparent }
+    }
+
+    /// Says where the request comes from. Without it, all such requests are of one source.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<Option<Source>>) -> Self {
+        Self { source: source.into(), ..self }
     }
 
     /// The body's length as the sender declared it, in bytes.

@@ -80,6 +80,8 @@ mod secret;
 #[cfg(feature = "receiver")]
 mod seen;
 #[cfg(feature = "receiver")]
+mod source;
+#[cfg(feature = "receiver")]
 mod token;
 #[cfg(feature = "receiver")]
 mod verify;
@@ -98,5 +100,6 @@ pub use {
     refusal::{Refusal, RefusalKind},
     secret::{NamedSecret, Secret, SecretError},
     seen::{ClaimState, DeliveryKey, Holder, KeyError, MemoryStore, SeenStore, StoreError, StoreFuture},
+    source::Source,
     token::{TOKEN_HEADER, Token, TokenError},
 };

@@ -13,11 +13,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
-use smartshape_webhook_tower::{BoxHandler, Delivery, HandlerError, Receiver, Secret, endpoint};
+use smartshape_webhook_tower::{BoxHandler, Delivery, HandlerError, Receiver, Secret, Source, endpoint};
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -122,12 +124,17 @@ async fn serve(
             accepted = listener.accept() => accepted,
             worked = &mut shutdown => break worked,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Usually out of file descriptors: wait for connections to end.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        let app = TowerToHyperService::new(app.clone());
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(Source::from(peer));
+            app.call(request)
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connections.watch(connection));
     };
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, connections.shutdown()).await;

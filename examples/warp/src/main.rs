@@ -9,11 +9,13 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
-use smartshape_webhook_warp::{BoxHandler, Delivery, HandlerError, Receiver, Secret, endpoint};
+use smartshape_webhook_warp::{BoxHandler, Delivery, HandlerError, Receiver, Secret, Source, endpoint};
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -126,13 +128,17 @@ where
             accepted = listener.accept() => accepted,
             worked = &mut shutdown => break worked,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Usually out of file descriptors: wait for connections to end.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
+        let service = TowerToHyperService::new(service.clone());
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(Source::from(peer));
+            service.call(request)
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connections.watch(connection));
     };
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, connections.shutdown()).await;

@@ -17,6 +17,7 @@ use crate::head::{Head, Length, TokenField};
 use crate::measure::{self, Arrived, Outcome};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::secret::NamedSecret;
+use crate::source::Source;
 use crate::token::Token;
 
 /// From this length on, a body is parsed off the async threads.
@@ -67,20 +68,21 @@ impl Receiver {
         if self.is_draining() {
             return Err(RefusalKind::Draining.into());
         }
-        Ok(Admitted { token, declared })
+        Ok(Admitted { token, source: head.source, declared })
     }
 }
 
 /// A request whose head is in order.
 struct Admitted {
     token: Token,
+    source: Option<Source>,
     declared: Option<u64>,
 }
 
 impl Admitted {
     /// The place at work is taken only now: strangers must not be able to occupy the places.
     async fn authenticate(self, receiver: &Receiver) -> Result<Authenticated, Refusal> {
-        match receiver.0.verifier.verify(self.token).await {
+        match receiver.0.verifier.verify(self.token, self.source).await {
             Ok(Some(secret)) => {
                 Ok(Authenticated { secret, declared: self.declared, place: receiver.take_place()? })
             }

@@ -16,6 +16,7 @@ use pool::Pool;
 use crate::lock::locked;
 use crate::measure;
 use crate::secret::NamedSecret;
+use crate::source::Source;
 use crate::token::Token;
 
 /// What the secrets say about a token.
@@ -58,10 +59,14 @@ impl Verifier {
     }
 
     /// The secret that the token belongs to, if any.
-    pub(crate) async fn verify(&self, token: Token) -> Result<Option<Arc<NamedSecret>>, HashingBusy> {
+    pub(crate) async fn verify(
+        &self,
+        token: Token,
+        source: Option<Source>,
+    ) -> Result<Option<Arc<NamedSecret>>, HashingBusy> {
         let verdict = match self.shared.recall(&token) {
             Some(verdict) => verdict,
-            None => self.pool.hash(token).await?,
+            None => self.pool.hash(token, source).await?,
         };
         Ok(match verdict {
             Verdict::Matches(id) => self.shared.keyring().get(id).cloned(),
@@ -138,7 +143,7 @@ mod tests {
     }
 
     async fn name(verifier: &Verifier, token: Token) -> Option<String> {
-        verifier.verify(token).await.unwrap().map(|secret| secret.name().to_owned())
+        verifier.verify(token, None).await.unwrap().map(|secret| secret.name().to_owned())
     }
 
     #[tokio::test]
@@ -156,7 +161,7 @@ mod tests {
     async fn equal_tokens_in_flight_share_one_hash_even_when_the_first_asker_leaves() {
         let verifier = Arc::new(verifier(vec![named("a", "first")]));
         let good = token("first");
-        drop(verifier.pool.hash(good));
+        drop(verifier.pool.hash(good, None));
         let asked: Vec<_> = (0..200)
             .map(|_| {
                 let verifier = Arc::clone(&verifier);

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::{Settings, Shared, Verdict};
 use crate::lock::locked;
 use crate::measure::WaitingToken;
+use crate::source::Source;
 use crate::token::Token;
 
 /// Askers that may wait for one and the same token.
@@ -81,6 +82,7 @@ impl Pool {
     pub(crate) fn hash(
         &self,
         token: Token,
+        _source: Option<Source>,
     ) -> impl Future<Output = Result<Verdict, HashingBusy>> + Send + use<> {
         let asked = self.ask(token);
         let max_wait = self.max_wait;
