@@ -39,6 +39,11 @@ impl<K: Eq + Hash + Copy, V: Copy> Bounded<K, V> {
         pushed_out
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
     pub(crate) fn retain(&mut self, keep: impl Fn(&V) -> bool) {
         self.young.retain(|_, value| keep(value));
         self.old.retain(|_, value| keep(value));

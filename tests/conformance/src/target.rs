@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::map_request;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use smartshape_webhook::{Delivery, Event, FileUploaded, Handler, HandlerError, Receiver, TOKEN_HEADER};
@@ -110,7 +113,9 @@ impl Server {
     pub async fn of_router(app: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let task = tokio::spawn(async move {
+            axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await.unwrap();
+        });
         Self { address, kind: Kind::Task(task) }
     }
 
@@ -193,7 +198,12 @@ async fn start_axum(target: Target, receiver: Receiver, script: Script) -> Serve
             router.route_service("/callback", endpoint)
         }
     };
-    Server::of_router(router.with_state(script)).await
+    Server::of_router(router.layer(map_request(tell_source)).with_state(script)).await
+}
+
+async fn tell_source(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
+    request.extensions_mut().insert(for_tower::Source::from(peer));
+    request
 }
 
 async fn axum_extracting(
@@ -224,8 +234,12 @@ async fn start_hyper(receiver: Receiver, script: Script) -> Server {
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let service = TowerToHyperService::new(endpoint.clone());
+            let (stream, peer) = listener.accept().await.unwrap();
+            let endpoint = TowerToHyperService::new(endpoint.clone());
+            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(for_tower::Source::from(peer));
+                endpoint.call(request)
+            });
             connections.spawn(async move {
                 // Ends with an error when a client misbehaves, which is what many cases do.
                 let http = hyper::server::conn::http1::Builder::new();

@@ -1,9 +1,9 @@
 //! Exact bytes on a socket, and strict reading of what comes back.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A connection to a server under test.
 #[derive(Debug)]
@@ -39,6 +39,13 @@ impl Client {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(address).await.unwrap(), unread: Vec::new() }
+    }
+
+    /// Connects from another address of this machine.
+    pub async fn connect_from(from: IpAddr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        Self { stream: socket.connect(address).await.unwrap(), unread: Vec::new() }
     }
 
     /// Sends exact bytes.

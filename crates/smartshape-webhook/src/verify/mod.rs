@@ -1,6 +1,7 @@
 //! Whether a token belongs to one of the secrets: answered from memory, or by the hashing pool.
 
 mod keyring;
+mod line;
 mod memory;
 mod pool;
 

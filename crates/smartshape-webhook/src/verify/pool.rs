@@ -1,6 +1,6 @@
 //! The hashing threads and their bounded queue.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::line::Line;
 use super::{Settings, Shared, Verdict};
 use crate::lock::locked;
 use crate::measure::WaitingToken;
@@ -16,13 +17,11 @@ use crate::token::Token;
 
 /// Askers that may wait for one and the same token.
 const ASKERS_PER_TOKEN: usize = 256;
-/// Tokens that may wait, however short each would take.
-const MAX_WAITING: usize = 1024;
 /// What one round at the lowest cost takes until it has been measured. A machine that is slower
 /// than this lets the queue grow a little too long once, and then knows.
 const ASSUMED_UNIT: Duration = Duration::from_micros(900);
 
-/// The queue is longer than the wait allows; try again after this time.
+/// The line is longer than the wait allows; try again after this time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HashingBusy(pub(crate) Duration);
 
@@ -31,8 +30,6 @@ pub(crate) struct HashingBusy(pub(crate) Duration);
 /// an asker who leaves frees nothing and undoes nothing.
 pub(crate) struct Pool {
     queue: Arc<Queue>,
-    max_wait: Duration,
-    threads: usize,
     lowest_priority: bool,
 }
 
@@ -40,19 +37,17 @@ struct Queue {
     shared: Arc<Shared>,
     state: Mutex<State>,
     work: Condvar,
+    max_wait: Duration,
+    threads: usize,
     /// Measured nanoseconds of one unit: one secret at the lowest cost.
     unit_nanos: AtomicU64,
     hashes: AtomicU64,
 }
 
-#[derive(Default)]
 struct State {
-    /// With the units each was charged: the set of secrets may change meanwhile.
-    waiting: VecDeque<(Token, u64, WaitingToken)>,
+    line: Line<(Token, WaitingToken)>,
     /// Every token that waits or is at work, with who wants to know.
     asked: HashMap<[u8; 60], Vec<oneshot::Sender<Option<Verdict>>>>,
-    /// Units of all tokens in `asked`.
-    units: u64,
     started: bool,
     closed: bool,
 }
@@ -61,17 +56,19 @@ impl Pool {
     pub(crate) fn new(shared: Arc<Shared>, settings: &Settings) -> Self {
         let queue = Queue {
             shared,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                line: Line::new(),
+                asked: HashMap::new(),
+                started: false,
+                closed: false,
+            }),
             work: Condvar::new(),
+            max_wait: settings.hash_wait,
+            threads: settings.hash_threads.max(1),
             unit_nanos: AtomicU64::new(ASSUMED_UNIT.as_nanos() as u64),
             hashes: AtomicU64::new(0),
         };
-        Self {
-            queue: Arc::new(queue),
-            max_wait: settings.hash_wait,
-            threads: settings.hash_threads.max(1),
-            lowest_priority: settings.lowest_priority,
-        }
+        Self { queue: Arc::new(queue), lowest_priority: settings.lowest_priority }
     }
 
     pub(crate) fn hashes(&self) -> u64 {
@@ -82,16 +79,16 @@ impl Pool {
     pub(crate) fn hash(
         &self,
         token: Token,
-        _source: Option<Source>,
+        source: Option<Source>,
     ) -> impl Future<Output = Result<Verdict, HashingBusy>> + Send + use<> {
-        let asked = self.ask(token);
-        let max_wait = self.max_wait;
+        let asked = self.ask(token, source);
+        let max_wait = self.queue.max_wait;
         async move {
             let verdict = match asked? {
                 Asked::Recalled(verdict) => return Ok(verdict),
                 Asked::Waiting(verdict) => verdict,
             };
-            // The hash goes on when the wait ends; its verdict meets the sender's next attempt.
+            // A token that is in line when the wait ends stays there; its verdict meets the sender's next attempt.
             match tokio::time::timeout(max_wait, verdict).await {
                 Ok(Ok(Some(verdict))) => Ok(verdict),
                 Ok(Ok(None) | Err(_)) | Err(_) => Err(HashingBusy(max_wait)),
@@ -99,12 +96,12 @@ impl Pool {
         }
     }
 
-    fn ask(&self, token: Token) -> Result<Asked, HashingBusy> {
+    fn ask(&self, token: Token, source: Option<Source>) -> Result<Asked, HashingBusy> {
         let (sender, receiver) = oneshot::channel();
         let mut state = locked(&self.queue.state);
         if let Some(askers) = state.asked.get_mut(token.as_bytes()) {
             if askers.len() >= ASKERS_PER_TOKEN {
-                return Err(HashingBusy(self.max_wait));
+                return Err(HashingBusy(self.queue.max_wait));
             }
             askers.push(sender);
             return Ok(Asked::Waiting(receiver));
@@ -113,16 +110,14 @@ impl Pool {
         if let Some(verdict) = self.queue.shared.recall(&token) {
             return Ok(Asked::Recalled(verdict));
         }
-        let wait = self.queue.time_for(state.units / self.threads as u64);
-        if wait > self.max_wait || state.waiting.len() >= MAX_WAITING {
-            return Err(HashingBusy(wait));
-        }
         self.start_threads(&mut state)?;
         let units = self.queue.units(&token);
-        let measured = WaitingToken::new();
-        state.units += units;
         state.asked.insert(*token.as_bytes(), vec![sender]);
-        state.waiting.push_back((token, units, measured));
+        let item = (token, WaitingToken::new());
+        for (sent_away, _) in state.line.enter(token.as_bytes(), source, units, item, self.queue.room()) {
+            // Who asked learns it by this; so does the caller, if it is the one.
+            state.asked.remove(sent_away.as_bytes());
+        }
         drop(state);
         self.queue.work.notify_one();
         Ok(Asked::Waiting(receiver))
@@ -132,7 +127,7 @@ impl Pool {
         if state.started {
             return Ok(());
         }
-        for number in 0..self.threads {
+        for number in 0..self.queue.threads {
             let (queue, lowest_priority) = (Arc::clone(&self.queue), self.lowest_priority);
             let spawned =
                 std::thread::Builder::new().name(format!("smartshape-hash-{number}")).spawn(move || {
@@ -146,7 +141,7 @@ impl Pool {
                 Err(error) => tracing::error!(%error, "cannot start a hashing thread"),
             }
         }
-        if state.started { Ok(()) } else { Err(HashingBusy(self.max_wait)) }
+        if state.started { Ok(()) } else { Err(HashingBusy(self.queue.max_wait)) }
     }
 }
 
@@ -164,7 +159,7 @@ impl Drop for Pool {
 
 impl Queue {
     fn run(&self) {
-        while let Some((token, units, waiting)) = self.next() {
+        while let Some(((token, waiting), units)) = self.next() {
             let hashing = waiting.begin();
             let begun = Instant::now();
             let judge = AssertUnwindSafe(|| self.shared.judge(&token, &hashing));
@@ -176,7 +171,7 @@ impl Queue {
             }
             hashing.end();
             let mut state = locked(&self.state);
-            state.units = state.units.saturating_sub(units);
+            state.line.done(units);
             let askers = state.asked.remove(token.as_bytes()).unwrap_or_default();
             drop(state);
             for asker in askers {
@@ -186,13 +181,13 @@ impl Queue {
         }
     }
 
-    fn next(&self) -> Option<(Token, u64, WaitingToken)> {
+    fn next(&self) -> Option<((Token, WaitingToken), u64)> {
         let mut state = locked(&self.state);
         loop {
             if state.closed {
                 return None;
             }
-            if let Some(next) = state.waiting.pop_front() {
+            if let Some(next) = state.line.next(self.room()) {
                 return Some(next);
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -204,8 +199,10 @@ impl Queue {
         (self.shared.keyring().len() as u64).max(1) << (token.cost() - 4)
     }
 
-    fn time_for(&self, units: u64) -> Duration {
-        Duration::from_nanos(self.unit_nanos.load(Ordering::Relaxed).saturating_mul(units))
+    /// The units that all threads do in the longest wait.
+    fn room(&self) -> u64 {
+        let nanos = self.max_wait.as_nanos().saturating_mul(self.threads as u128);
+        u64::try_from(nanos).unwrap_or(u64::MAX) / self.unit_nanos.load(Ordering::Relaxed).max(1)
     }
 
     fn measured(&self, took: Duration, units: u64) {

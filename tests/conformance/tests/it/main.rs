@@ -10,6 +10,7 @@ mod answers;
 mod bodies;
 mod duplicates;
 mod events;
+mod flood;
 mod leaving;
 mod secrets;
 mod tokens;
@@ -31,7 +32,8 @@ macro_rules! table {
                     bodies_that_are_no_events, failures_of_the_handler, neighbours_are_untouched,
                     connections_are_kept;
                 tokens: every_prefix, vectors_of_other_implementations, header_in_any_case, repeated_tokens,
-                    malformed_tokens_cost_nothing, costly_tokens_cost_nothing, one_hash_for_many_askers;
+                    malformed_tokens_cost_nothing, costly_tokens_cost_nothing, one_hash_for_many_askers,
+                    sources_take_turns;
                 events: the_nine_samples, envelopes_in_every_form, drift_reaches_the_handler, narrow_door;
                 bodies: refused_before_the_body, rest_of_a_refused_body, expect_continue, limits, lying_lengths,
                     three_megabytes, byte_budget, stalled_body;

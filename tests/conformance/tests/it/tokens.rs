@@ -1,6 +1,7 @@
 //! Tokens of every form.
 
 use conformance::bed::{Bed, assert_refused, assert_success, event, good_token};
+use conformance::wire::Client;
 use serde_json::Value;
 use smartshape_webhook::{NamedSecret, Receiver, Secret};
 
@@ -138,4 +139,26 @@ pub(crate) async fn one_hash_for_many_askers(bed: Bed) {
         assert_success(&client.response().await);
     }
     assert_eq!(subject.receiver.stats().hashes, 2);
+}
+
+pub(crate) async fn sources_take_turns(bed: Bed) {
+    if cfg!(not(target_os = "linux")) {
+        return; // Only there every address of 127.0.0.0/8 is this machine's.
+    }
+    let subject = bed.start_with(|builder| builder.hash_threads(1)).await;
+    let mut forgers = Vec::new();
+    for number in 0..16 {
+        // Each differs in its salt, and takes longer than sending all of them.
+        let salt = format!("$11$abcdefghijklmn{}", char::from(b'a' + number));
+        let forged = format!("$2b{salt}{}", &good_token()[7 + 15..]);
+        let mut forger = subject.connect().await;
+        forger.send(subject.delivery_with(&forged, &event("forged"))).await;
+        forgers.push(forger);
+    }
+    let elsewhere = std::net::IpAddr::from([127, 0, 0, 2]);
+    let mut sender = Client::connect_from(elsewhere, subject.address).await;
+    sender.send(subject.delivery(&event("1"))).await;
+    assert_success(&sender.response().await);
+    let hashes = subject.receiver.stats().hashes;
+    assert!(hashes < 8, "{hashes} tokens were hashed before the turn came");
 }
