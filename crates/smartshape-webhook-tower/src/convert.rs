@@ -7,15 +7,18 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyDataStream;
-use smartshape_webhook::{Answer, Head, Source};
+use smartshape_webhook::{Answer, Head, Lingering, Source};
 
 pub(crate) fn head(parts: &Parts) -> Head {
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     Head::read(parts.method.as_str(), headers).with_source(parts.extensions.get::<Source>().copied())
 }
 
-pub(crate) fn stream<B: Body>(body: B) -> impl Stream<Item = Result<B::Data, B::Error>> {
-    BodyDataStream::new(body)
+pub(crate) fn stream<B>(body: B) -> impl Stream<Item = Result<B::Data, B::Error>>
+where
+    B: Body + Unpin + Send + 'static,
+{
+    Lingering::new(BodyDataStream::new(body))
 }
 
 pub(crate) fn response<B: From<Bytes>>(answer: &Answer) -> Response<B> {

@@ -49,7 +49,7 @@ pub struct Endpoint<H> {
 impl<H, B> Service<Request<B>> for Endpoint<H>
 where
     H: Handler,
-    B: Body + Send + 'static,
+    B: Body + Unpin + Send + 'static,
     B::Data: Send,
     B::Error: fmt::Display + Send,
 {

@@ -30,7 +30,7 @@ where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: Body + From<Bytes> + Send + 'static,
+    B: Body + From<Bytes> + Unpin + Send + 'static,
     B::Data: Send,
     B::Error: std::fmt::Display + Send,
     R: From<Bytes> + Send + 'static,

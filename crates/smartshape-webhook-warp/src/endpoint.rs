@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smartshape_webhook::{Handler, Head, Receiver};
+use smartshape_webhook::{Handler, Head, Lingering, Receiver};
 use warp::http::Response;
 use warp::{Filter, Rejection};
 
@@ -38,6 +38,6 @@ pub fn endpoint<H: Handler>(
     let handler = Arc::new(handler);
     convert::head().and(warp::body::stream()).then(move |head: Head, body| {
         let (receiver, handler) = (receiver.clone(), Arc::clone(&handler));
-        async move { convert::response(&receiver.serve(&head, body, handler).await) }
+        async move { convert::response(&receiver.serve(&head, Lingering::new(body), handler).await) }
     })
 }

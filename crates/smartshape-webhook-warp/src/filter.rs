@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use bytes::Bytes;
-use smartshape_webhook::{Answer, Claimed, FromDelivery, Head, Receiver};
+use smartshape_webhook::{Answer, Claimed, FromDelivery, Head, Lingering, Receiver};
 use warp::http::Response;
 use warp::reject::Reject;
 use warp::reply::Reply;
@@ -44,7 +44,7 @@ pub fn webhook<E: FromDelivery>(
     convert::head().and(warp::body::stream()).and_then(move |head: Head, body| {
         let receiver = receiver.clone();
         async move {
-            let claimed = receiver.extract(&head, body).await;
+            let claimed = receiver.extract(&head, Lingering::new(body)).await;
             claimed.map(Webhook).map_err(|answer| warp::reject::custom(Answered(answer)))
         }
     })

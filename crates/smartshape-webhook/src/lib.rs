@@ -66,6 +66,8 @@ mod hashed;
 #[cfg(feature = "receiver")]
 mod head;
 #[cfg(feature = "receiver")]
+mod linger;
+#[cfg(feature = "receiver")]
 mod lock;
 #[cfg(feature = "receiver")]
 mod measure;
@@ -95,6 +97,7 @@ pub use {
     dispatch::{Dispatch, Dispatcher, FromDelivery, Mismatch},
     handler::{BoxHandler, Handler, HandlerError, HandlerErrorKind},
     head::Head,
+    linger::Lingering,
     printable::{Printable, printable, printable_error},
     receiver::{Claimed, ConfigError, Ending, OnMismatch, Received, Receiver, ReceiverBuilder, Stats},
     refusal::{Refusal, RefusalKind},

@@ -9,6 +9,7 @@
 mod answers;
 mod bodies;
 mod duplicates;
+mod early;
 mod events;
 mod flood;
 mod leaving;
@@ -37,6 +38,7 @@ macro_rules! table {
                 events: the_nine_samples, envelopes_in_every_form, drift_reaches_the_handler, narrow_door;
                 bodies: refused_before_the_body, rest_of_a_refused_body, expect_continue, limits, lying_lengths,
                     three_megabytes, byte_budget, stalled_body;
+                early: node_gets_the_refusal_while_it_uploads;
                 duplicates: after_success, after_failure, while_the_first_succeeds, while_the_first_fails,
                     while_the_first_panics, too_many_wait, keys_have_three_parts;
                 leaving: handler_outlives_the_sender, leaving_frees_or_finishes, places_are_bounded, draining;
