@@ -63,6 +63,15 @@ pub(crate) fn target() -> PathBuf {
     root().join(std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))
 }
 
+/// What the compiler calls this machine.
+pub(crate) fn host() -> Result<String, Box<dyn Error>> {
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(&compiler).arg("-vV").output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.ok_or_else(|| format!("{} -vV names no host", compiler.display()))?.to_owned())
+}
+
 fn build(arguments: &[&str]) -> Outcome {
     let status =
         Command::new(program()).args(["build", "--locked"]).args(arguments).current_dir(root()).status()?;

@@ -26,6 +26,7 @@ const FEATURE_SETS: [&[&str]; 17] = [
 
 pub(crate) fn run() -> Outcome {
     cargo::run(&["fmt", "--all", "--check"], &[])?;
+    cargo::run(&["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"], &[])?;
     for set in FEATURE_SETS {
         let mut arguments = vec!["clippy", "--quiet", "--locked"];
         arguments.extend(set);

@@ -8,6 +8,7 @@ mod conformance;
 mod debian;
 mod demo;
 mod folder;
+mod fuzz;
 mod postgres;
 mod server;
 mod test;
@@ -30,6 +31,8 @@ Usage: cargo xtask COMMAND
   torture [ROUNDS] [sqlite|postgres] [seed=N]
                            the durable mode: kills under load (300 rounds), and a disk that loses what
                            was not synced
+  fuzz [TARGET] [SECONDS]  inputs that a fuzzer thinks up, for 10 s each: token, head, envelope, event, receive
+  fuzz TARGET FILE         the input of an earlier crash once more
   with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
   bench inbox [--quick] [--json PATH] [--markdown PATH]
                            what the durable inbox costs here, beside what its engines can do at best
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["conformance"] => conformance::run(),
         ["torture", words @ ..] => torture::run(words),
+        ["fuzz", words @ ..] if words.len() <= 2 => fuzz::run(words),
         ["with-postgres", program, arguments @ ..] => match with_postgres::run(program, arguments) {
             Ok(code) => return code,
             Err(error) => Err(error),

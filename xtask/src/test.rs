@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use crate::{Outcome, cargo, conformance, postgres, tools, torture};
+use crate::{Outcome, cargo, conformance, fuzz, postgres, tools, torture};
 
 /// Set to 1, a test that would be skipped is a failure.
 const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
@@ -11,10 +11,11 @@ const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
 const TORTURE_ROUNDS: &str = "10";
 
 pub(crate) fn run() -> Outcome {
-    let (mut postgres, strace) = (postgres::provide(), tools::strace());
+    let (mut postgres, strace, cpp) = (postgres::provide(), tools::strace(), tools::cpp_compiler());
     let mut skipped = Vec::new();
     skipped.extend(postgres.as_ref().err().map(|reason| skip("the PostgreSQL tests", reason)));
     skipped.extend(strace.as_ref().err().map(|reason| skip("the tests that trace system calls", reason)));
+    skipped.extend(cpp.as_ref().err().map(|reason| skip("the fuzz targets", reason)));
     if std::env::var_os(REQUIRE_ALL).as_deref() == Some(OsStr::new("1")) && !skipped.is_empty() {
         return Err(format!("{REQUIRE_ALL} forbids to skip {}", skipped.join("; ")).into());
     }
@@ -32,6 +33,9 @@ pub(crate) fn run() -> Outcome {
     conformance::run()?;
     println!();
     torture::call(TORTURE_ROUNDS, &[], postgres.as_mut().ok(), strace.as_deref().ok())?;
+    if cpp.is_ok() {
+        fuzz::call_all(fuzz::SECONDS)?;
+    }
     println!("\n{}", closing(&skipped));
     Ok(())
 }

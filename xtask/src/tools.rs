@@ -29,6 +29,25 @@ fn strace_in(path: &OsStr, unpacked: &Path) -> Result<PathBuf, String> {
     traces(&program).map(|()| program)
 }
 
+/// A C++ compiler, or in one line why there is none.
+pub(crate) fn cpp_compiler() -> Result<(), String> {
+    compiles(&std::env::var_os("CXX").unwrap_or_else(|| "c++".into()))
+}
+
+/// Without its library's headers a compiler is of no use.
+fn compiles(compiler: &OsStr) -> Result<(), String> {
+    let shown = compiler.display();
+    let output = Command::new(compiler)
+        .args(["-x", "c++", "-std=c++17", "-include", "vector", "-fsyntax-only", "-"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("there is no C++ compiler: {shown} does not run: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("the C++ compiler {shown} does not work: {}", one_line(&output.stderr)))
+}
+
 /// Tracing may be forbidden, as it is in many containers.
 fn traces(strace: &Path) -> Result<(), String> {
     let output = Command::new(strace)
@@ -61,7 +80,15 @@ fn quoted(text: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::strace_in;
+    use super::{compiles, strace_in};
+
+    #[test]
+    fn without_a_cpp_compiler_the_reason_is_clear() {
+        let reason = compiles("/nonexistent".as_ref()).unwrap_err();
+        assert!(reason.starts_with("there is no C++ compiler: /nonexistent does not run: "), "{reason}");
+        let reason = compiles("false".as_ref()).unwrap_err();
+        assert!(reason.starts_with("the C++ compiler false does not work: "), "{reason}");
+    }
 
     #[test]
     fn without_strace_and_apt_the_reason_is_clear() {

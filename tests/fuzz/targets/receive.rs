@@ -1,0 +1,310 @@
+//! The whole receive path. The input looks like a request:
+//!
+//! ```text
+//! POST 5~!        method, and a script: how the body comes and how the handler ends
+//! name: value     headers; the value `known` stands for a token of the receiver's secret
+//!
+//! body
+//! ```
+#![no_main]
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use smartshape_webhook::{
+    Answer, Delivery, Envelope, EnvelopeErrorKind, HandlerError, Head, MemoryStore, Receiver, RefusalKind,
+    Secret, TOKEN_HEADER, Token,
+};
+use tokio::runtime::{Builder, Runtime};
+
+const SECRET: &str = "the secret of the fuzz targets";
+const LIMIT: usize = 2048;
+
+static TOKEN: LazyLock<String> = LazyLock::new(|| bcrypt::hash(SECRET, 4).expect("a cost of bcrypt"));
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
+static RECEIVER: LazyLock<Receiver> = LazyLock::new(|| {
+    Receiver::builder()
+        .secret(Secret::new(SECRET).expect("a secret"))
+        // Others are refused without a hash, which would take most of the time.
+        .max_cost(4)
+        .hash_wait(Duration::from_secs(60))
+        .hash_at_lowest_priority(false)
+        .body_limit_bytes(LIMIT as u64)
+        .byte_budget_bytes(2 * LIMIT as u64)
+        .body_stall(Duration::from_millis(2))
+        // Forgets each input's delivery when the next one is handled.
+        .memory_store(MemoryStore::new(1, Duration::from_secs(3600)))
+        .build()
+        .expect("settings that can be")
+});
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let request = Request::read(input);
+    forget();
+    let (answer, polled, seen) = deliver(&request, request.script);
+    assert_answer(&answer);
+    let kind = answer.refusal().map(|refusal| refusal.kind());
+    let expected = request.expected();
+    assert!(
+        kind == expected || (kind == Some(RefusalKind::BodyTimeout) && request.may_stall()),
+        "{answer:?}"
+    );
+
+    assert!(!polled || request.may_be_read(), "a body was read: {answer:?}");
+    let handled = matches!(kind, None | Some(RefusalKind::HandlerFailed | RefusalKind::HandlerUnavailable));
+    let body = request.body.to_vec();
+    assert_eq!(seen, if handled { vec![body] } else { vec![] });
+    if handled {
+        // Once more, in one piece: handled again only if it failed.
+        let (again, _, seen) = deliver(&request, b"");
+        assert_eq!((again.status(), seen.len()), (200, usize::from(kind.is_some())));
+    }
+    let stats = RECEIVER.stats();
+    assert_eq!((stats.at_work, stats.reserved_bytes), (0, 0));
+});
+
+struct Request<'a> {
+    method: String,
+    script: &'a [u8],
+    headers: Vec<(String, &'a [u8])>,
+    body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    fn read(input: &'a [u8]) -> Self {
+        let (first, mut rest) = line(input);
+        let space = first.iter().position(|byte| *byte == b' ').unwrap_or(first.len());
+        let mut headers = Vec::new();
+        loop {
+            let (header, after) = line(rest);
+            rest = after;
+            if header.is_empty() {
+                break;
+            }
+            let colon = header.iter().position(|byte| *byte == b':').unwrap_or(header.len());
+            let value = header.get(colon + 1..).unwrap_or_default().trim_ascii();
+            let value = if value == b"known" { TOKEN.as_bytes() } else { value };
+            headers.push((String::from_utf8_lossy(&header[..colon]).into_owned(), value));
+        }
+        Self {
+            method: String::from_utf8_lossy(&first[..space]).into_owned(),
+            script: first.get(space + 1..).unwrap_or_default(),
+            headers,
+            body: rest,
+        }
+    }
+
+    fn head(&self) -> Head {
+        Head::read(&self.method, self.headers.iter().map(|(name, value)| (name.as_str(), *value)))
+    }
+
+    fn named(&self, name: &'static str) -> impl Iterator<Item = &[u8]> {
+        let named = self.headers.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| *value)
+    }
+
+    /// What the answer's table says, worked out apart from the receiver. `None` is a success.
+    fn expected(&self) -> Option<RefusalKind> {
+        self.before_the_body().or_else(|| self.of_the_body())
+    }
+
+    fn before_the_body(&self) -> Option<RefusalKind> {
+        let declared = self.head().declared_length();
+        if self.method != "POST" {
+            return Some(RefusalKind::MethodNotAllowed);
+        }
+        if declared.is_none() && self.named("content-length").next().is_some() {
+            return Some(RefusalKind::LengthUnreadable);
+        }
+        if declared.is_some_and(|bytes| bytes > LIMIT as u64) {
+            return Some(RefusalKind::BodyTooLarge);
+        }
+        let tokens: Vec<&[u8]> = self.named(TOKEN_HEADER).collect();
+        let Some(first) = tokens.first() else { return Some(RefusalKind::TokenMissing) };
+        if tokens.iter().any(|token| token != first) {
+            return Some(RefusalKind::TokenRepeated);
+        }
+        match Token::parse(first) {
+            Err(_) => Some(RefusalKind::TokenMalformed),
+            Ok(token) if token.cost() > 4 => Some(RefusalKind::TokenTooCostly),
+            Ok(_) => (*first != TOKEN.as_bytes()).then_some(RefusalKind::TokenUnmatched),
+        }
+    }
+
+    fn of_the_body(&self) -> Option<RefusalKind> {
+        let declared = self.head().declared_length();
+        let (sent, broken) =
+            chunks(self.script, self.body).fold((0, false), |(sent, broken), step| match step {
+                _ if broken => (sent, broken),
+                Step::Chunk(chunk) => (sent + chunk.len(), false),
+                Step::Break => (sent, true),
+                Step::Wait | Step::Stall => (sent, false),
+            });
+        if sent > LIMIT {
+            return Some(RefusalKind::BodyTooLarge);
+        }
+        if broken || declared.is_some_and(|declared| declared != sent as u64) {
+            return Some(RefusalKind::BodyBroken);
+        }
+        match Envelope::parse(self.body).map_err(|error| error.kind()) {
+            Err(EnvelopeErrorKind::NotJson) => return Some(RefusalKind::NotJson),
+            Err(_) => return Some(RefusalKind::EnvelopeInvalid),
+            Ok(_) => {}
+        }
+        match self.script.last() {
+            Some(b'F') => Some(RefusalKind::HandlerFailed),
+            Some(b'L') => Some(RefusalKind::HandlerUnavailable),
+            _ => None,
+        }
+    }
+
+    /// Whoever sent it knows the secret, and declares a length within the limit.
+    fn may_be_read(&self) -> bool {
+        self.before_the_body().is_none()
+    }
+
+    /// It takes its time, and a busy machine may take too much.
+    fn may_stall(&self) -> bool {
+        self.script.iter().any(|byte| matches!(byte, b'~' | b'_'))
+    }
+}
+
+fn line(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
+    (&text[..end], text.get(end + 1..).unwrap_or_default())
+}
+
+enum Step {
+    Chunk(Bytes),
+    /// Pending once.
+    Wait,
+    /// Pending for ever.
+    Stall,
+    /// The connection breaks.
+    Break,
+}
+
+/// A byte of the script is a chunk of that many bytes, but for `~`, `_` and `!`; what is left comes at the end.
+fn chunks<'a>(script: &'a [u8], body: &'a [u8]) -> impl Iterator<Item = Step> + 'a {
+    let mut rest = body;
+    let mut script = script.iter();
+    std::iter::from_fn(move || match script.next() {
+        Some(b'~') => Some(Step::Wait),
+        Some(b'_') => Some(Step::Stall),
+        Some(b'!') => Some(Step::Break),
+        Some(size) => Some(Step::Chunk(take(&mut rest, usize::from(*size)))),
+        None if rest.is_empty() => None,
+        None => Some(Step::Chunk(take(&mut rest, usize::MAX))),
+    })
+}
+
+fn take(rest: &mut &[u8], size: usize) -> Bytes {
+    let (chunk, after) = rest.split_at(size.min(rest.len()));
+    *rest = after;
+    Bytes::copy_from_slice(chunk)
+}
+
+struct Body {
+    steps: std::vec::IntoIter<Step>,
+    polled: Arc<Mutex<bool>>,
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, Broken>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        *self.polled.lock().expect("no panic") = true;
+        match self.steps.next() {
+            Some(Step::Chunk(chunk)) => Poll::Ready(Some(Ok(chunk))),
+            Some(Step::Break) => Poll::Ready(Some(Err(Broken))),
+            Some(Step::Wait) => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(Step::Stall) => Poll::Pending,
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection\nbroke")
+    }
+}
+
+/// The answer, whether the body was touched, and the bodies that the handler saw.
+fn deliver(request: &Request<'_>, script: &[u8]) -> (Answer, bool, Vec<Vec<u8>>) {
+    let polled = Arc::new(Mutex::new(false));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let steps: Vec<Step> = chunks(script, request.body).collect();
+    let body = Body { steps: steps.into_iter(), polled: Arc::clone(&polled) };
+    let (ending, bodies) = (script.last().copied(), Arc::clone(&seen));
+    let handler = move |delivery: Delivery| {
+        bodies.lock().expect("no panic").push(delivery.raw().to_vec());
+        let _ = delivery.event();
+        async move { end(ending) }
+    };
+    let answer = RUNTIME.block_on(RECEIVER.serve(&request.head(), body, Arc::new(handler)));
+    let polled = *polled.lock().expect("no panic");
+    let seen = std::mem::take(&mut *seen.lock().expect("no panic"));
+    (answer, polled, seen)
+}
+
+fn end(ending: Option<u8>) -> Result<(), HandlerError> {
+    match ending {
+        Some(b'F') => Err("failed".into()),
+        Some(b'L') => Err(HandlerError::retry_after(Duration::MAX, "later")),
+        Some(b'P') => Err(HandlerError::permanent("never")),
+        _ => Ok(()),
+    }
+}
+
+/// The store holds one delivery, which takes the place of the last input's.
+fn forget() {
+    let body = br#"{"file":"","event":"forget","data":0,"owner":"the fuzz target","runTimestamp":0,"uuid":"forget"}"#;
+    let head = Head::read("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
+    let body = Once(Some(Bytes::from_static(body)));
+    let answer = RUNTIME.block_on(RECEIVER.serve(&head, body, Arc::new(|_: Delivery| async { Ok(()) })));
+    assert_eq!(answer.status(), 200);
+}
+
+struct Once(Option<Bytes>);
+
+impl Stream for Once {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.take().map(Ok))
+    }
+}
+
+/// One of the table, whole.
+fn assert_answer(answer: &Answer) {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body()).expect("JSON");
+    let expected = match answer.refusal() {
+        None => serde_json::json!({"success": true}),
+        Some(refusal) => {
+            assert!(RefusalKind::ALL.contains(&refusal.kind()));
+            assert_eq!(answer.status(), refusal.kind().status());
+            serde_json::json!({"success": false, "error": refusal.kind().public_message()})
+        }
+    };
+    assert_eq!(body, expected);
+    let headers: Vec<_> = answer.headers().collect();
+    let has = |name: &str| headers.iter().any(|(other, _)| *other == name);
+    assert!(headers.contains(&("content-type", "application/json".into())));
+    assert_eq!(has("retry-after"), answer.status() == 503);
+    assert_eq!((has("allow"), has("www-authenticate")), (answer.status() == 405, answer.status() == 401));
+    assert!(headers.iter().all(|(_, value)| value.bytes().all(|byte| (b' '..=b'~').contains(&byte))));
+}
