@@ -30,6 +30,12 @@ pub(crate) fn run() -> Outcome {
     cargo::run(&inbox, &[])?;
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--features", "metrics"], &[])?;
+    // Somebody else's choice, which changes how serde_json shows numbers and objects to the core.
+    let others = "serde_json/arbitrary_precision,serde_json/preserve_order";
+    cargo::run(
+        &["test", "--locked", "--package", "smartshape-webhook", "--tests", "--features", others],
+        &[],
+    )?;
     conformance::run()?;
     println!();
     torture::call(TORTURE_ROUNDS, &[], postgres.as_mut().ok(), strace.as_deref().ok())?;

@@ -77,7 +77,7 @@ impl<'a> Envelope<'a> {
         let uuid = text_field("uuid", raw.uuid)?;
         let owner = match plain(raw.owner) {
             Some(text) => Person::from(text),
-            None => field("owner", "a text or an object", raw.owner)?,
+            None => Person::read(raw.owner.get()).map_err(in_field("owner", "a text or an object"))?,
         };
         if event.is_empty() {
             return Err(EnvelopeError::invalid("`event` is empty"));
@@ -183,14 +183,18 @@ fn plain(raw: &RawValue) -> Option<&str> {
 
 /// Reads one field; an error names it.
 fn field<'a, T: Deserialize<'a>>(name: &str, wanted: &str, raw: &'a RawValue) -> Result<T, EnvelopeError> {
-    serde_json::from_str(raw.get()).map_err(|error| {
+    serde_json::from_str(raw.get()).map_err(in_field(name, wanted))
+}
+
+fn in_field(name: &str, wanted: &str) -> impl FnOnce(serde_json::Error) -> EnvelopeError {
+    move |error| {
         if error.is_data() {
             EnvelopeError::invalid(format!("`{name}` is not {wanted}"))
         } else {
             // A lone surrogate, which only shows when the text is wanted.
             EnvelopeError::new(EnvelopeErrorKind::NotJson, format!("`{name}` is a broken text"))
         }
-    })
+    }
 }
 
 /// Why a body is not a SmartShape event.

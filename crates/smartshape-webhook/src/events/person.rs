@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::RawJson;
 
@@ -105,7 +105,19 @@ impl From<&str> for Person {
 
 impl<'de> Deserialize<'de> for Person {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PersonVisitor)
+        let raw = RawJson::deserialize(deserializer)?;
+        Self::read(raw.as_str()).map_err(D::Error::custom)
+    }
+}
+
+impl Person {
+    /// By way of the text: `serde_json` shows some numbers to a visitor as objects, when anybody in the
+    /// program has switched its feature `arbitrary_precision` on.
+    pub(crate) fn read(text: &str) -> Result<Self, serde_json::Error> {
+        if !text.starts_with(['"', '{']) {
+            return Err(serde_json::Error::custom("a person is a text or an object"));
+        }
+        serde_json::Deserializer::from_str(text).deserialize_any(PersonVisitor)
     }
 }
 
@@ -169,6 +181,8 @@ mod tests {
         let account = person(r#"{"id": 7, "_id": "5c", "username": "", "email": ["a@b"]}"#);
         assert_eq!((account.id(), account.username(), account.email()), (Some("5c"), None, None));
         assert_eq!(person(r#"{"id": 7}"#).id(), Some("7"));
-        assert!(serde_json::from_str::<Person>("7").is_err());
+        for json in ["7", "7.5", "-0", "18446744073709551616", "true", "null", r#"["a@b"]"#] {
+            assert!(serde_json::from_str::<Person>(json).is_err(), "{json}");
+        }
     }
 }

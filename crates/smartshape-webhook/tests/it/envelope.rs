@@ -65,6 +65,7 @@ fn impossible_types_are_refused() {
         ("event", json!("")),
         ("event", json!([])),
         ("owner", json!(7)),
+        ("owner", json!(7.5)),
         ("owner", json!(null)),
         ("runTimestamp", json!(null)),
         ("runTimestamp", json!(true)),
