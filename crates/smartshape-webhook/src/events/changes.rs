@@ -9,8 +9,12 @@ use serde_json::value::RawValue;
 use super::attributes::Entries;
 use super::{RawJson, number, time};
 
-/// Deeper than this, values are compared as text.
+/// Deeper than this, or below a longer path, values are compared as text.
 const MAX_DEPTH: usize = 64;
+const MAX_PATH: usize = 1024;
+/// An object or a list in which more has changed counts as one change. Together these bound what a
+/// document can make of itself: each change repeats its path.
+const MAX_CHANGES: usize = 10_000;
 
 /// One difference between two versions of a document.
 ///
@@ -59,26 +63,47 @@ impl Comparison<'_> {
             return;
         }
         let (a, b) = (old.map_or(Node::Null, Node::of), new.map_or(Node::Null, Node::of));
+        let begun = self.changes.len();
+        let inside = depth < MAX_DEPTH && path.len() < MAX_PATH;
         match (a, b) {
-            (Node::Object(a), Node::Object(b)) if depth < MAX_DEPTH => self.objects(path, &a, &b, depth + 1),
-            (Node::Array(a), Node::Array(b)) if depth < MAX_DEPTH => {
-                for index in 0..a.len().max(b.len()) {
-                    let length = path.len();
-                    path.push_str(&format!("/{index}"));
-                    self.compare(path, a.get(index).copied(), b.get(index).copied(), depth + 1);
-                    path.truncate(length);
-                }
-            }
+            (Node::Object(a), Node::Object(b)) if inside => self.objects(path, &a, &b, depth + 1),
+            (Node::Array(a), Node::Array(b)) if inside => self.arrays(path, &a, &b, depth + 1),
             (a, b) if a.same(&b) => {}
-            _ => self.changes.push(Change {
-                path: path.clone(),
-                before: old.map(|value| RawJson::of_part(self.before, value)),
-                after: new.map(|value| RawJson::of_part(self.after, value)),
-            }),
+            _ => self.push(path, old, new),
+        }
+        if self.too_many_since(begun) {
+            self.changes.truncate(begun);
+            self.push(path, old, new);
+        }
+    }
+
+    fn push(&mut self, path: &str, old: Option<&RawValue>, new: Option<&RawValue>) {
+        self.changes.push(Change {
+            path: path.to_owned(),
+            before: old.map(|value| RawJson::of_part(self.before, value)),
+            after: new.map(|value| RawJson::of_part(self.after, value)),
+        });
+    }
+
+    fn too_many_since(&self, begun: usize) -> bool {
+        self.changes.len() - begun > MAX_CHANGES
+    }
+
+    fn arrays(&mut self, path: &mut String, old: &[&RawValue], new: &[&RawValue], depth: usize) {
+        let begun = self.changes.len();
+        for index in 0..old.len().max(new.len()) {
+            let length = path.len();
+            path.push_str(&format!("/{index}"));
+            self.compare(path, old.get(index).copied(), new.get(index).copied(), depth);
+            path.truncate(length);
+            if self.too_many_since(begun) {
+                return;
+            }
         }
     }
 
     fn objects(&mut self, path: &mut String, old: &[Member<'_>], new: &[Member<'_>], depth: usize) {
+        let begun = self.changes.len();
         let (before, after) = (by_key(old), by_key(new));
         let mut visited = HashSet::new();
         for key in old.iter().chain(new).map(|member| &*member.key) {
@@ -103,6 +128,9 @@ impl Comparison<'_> {
             path.push_str(&key.replace('~', "~0").replace('/', "~1"));
             self.compare(path, a, b, depth);
             path.truncate(length);
+            if self.too_many_since(begun) {
+                return;
+            }
         }
     }
 }
@@ -262,5 +290,22 @@ mod tests {
         let deep = |inner: &str| format!("{}{inner}{}", "{\"a\":".repeat(100), "}".repeat(100));
         assert_eq!(changes(&deep("1"), &deep("1")), []);
         assert_eq!(changes(&deep("1"), &deep("2")).len(), 1);
+    }
+
+    #[test]
+    fn what_a_document_can_make_of_itself_is_bounded() {
+        let zeros = |count: usize| format!("[0{}]", ",0".repeat(count - 1));
+        let ones = |count: usize| zeros(count).replace('0', "1");
+        let inside = |list: String| format!(r#"{{"more": 1, "list": {list}}}"#);
+        let most = changes(&inside(zeros(MAX_CHANGES)), &inside(ones(MAX_CHANGES)));
+        assert_eq!((most.len(), most[0].0.as_str()), (MAX_CHANGES, "/list/0"));
+        let all = changes(&inside(zeros(MAX_CHANGES + 1)), &inside(ones(MAX_CHANGES + 1)));
+        assert_eq!(all, [("/list".to_owned(), Some(zeros(MAX_CHANGES + 1)), Some(ones(MAX_CHANGES + 1)))]);
+        // Else the long name would be repeated for each number.
+        let name = "n".repeat(100_000);
+        let named = |list: String| format!(r#"{{"{name}": {list}}}"#);
+        let found = changes(&named(zeros(5000)), &named(ones(5000)));
+        assert_eq!(found, [(format!("/{name}"), Some(zeros(5000)), Some(ones(5000)))]);
+        assert_eq!(changes(&named(zeros(5000)), &named(zeros(5000))), []);
     }
 }

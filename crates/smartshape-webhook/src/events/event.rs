@@ -208,7 +208,9 @@ macro_rules! updates {
             }
 
             /// What was changed. Differences of mere representation are left out, such as
-            /// `permissions` once as `{}` and once as `[]`.
+            /// `permissions` once as `{}` and once as `[]`. An object or a list in which more than
+            /// 10,000 values were changed counts as one change; so does one that lies more than 64
+            /// levels deep, or below a path of more than 1024 bytes.
             #[must_use]
             pub fn changes(&self) -> Vec<Change> {
                 changes::between(&self.0.document.old.raw, &self.0.document.new.raw)
