@@ -8,6 +8,9 @@
 
 mod envelope;
 mod fixtures;
+mod hostile;
+#[cfg(feature = "receiver")]
+mod log;
 #[cfg(feature = "metrics")]
 mod measure;
 #[cfg(feature = "receiver")]
