@@ -6,6 +6,8 @@
     reason = "helpers of tests may fail the test"
 )]
 
+#[cfg(feature = "receiver")]
+mod claims;
 mod envelope;
 mod fixtures;
 mod hostile;
@@ -13,6 +15,8 @@ mod hostile;
 mod log;
 #[cfg(feature = "metrics")]
 mod measure;
+#[cfg(feature = "receiver")]
+mod random;
 #[cfg(feature = "receiver")]
 mod receiver;
 #[cfg(feature = "metrics")]
