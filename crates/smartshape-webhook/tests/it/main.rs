@@ -10,6 +10,8 @@
 mod claims;
 mod envelope;
 mod fixtures;
+#[cfg(feature = "receiver")]
+mod hashing;
 mod hostile;
 #[cfg(feature = "receiver")]
 mod log;

@@ -1,0 +1,161 @@
+//! Tokens asked for by many at once while secrets come and go: each verdict is one that the secrets gave
+//! meanwhile, each token is hashed once, and nobody waits for ever.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use smartshape_webhook::{Head, NamedSecret, Receiver, RefusalKind, Secret, TOKEN_HEADER};
+
+use crate::random::Random;
+
+const SECRETS: [&str; 3] = ["the first secret", "the second secret", "of nobody here"];
+
+/// Which of the secrets are in place, at one time or another.
+const SETS: [&[usize]; 3] = [&[0], &[0, 1], &[1]];
+
+#[test]
+fn every_token_is_hashed_once_for_whoever_asks() {
+    for seed in 0..5 {
+        run(async move {
+            let world = World::new(seed);
+            world.ask_all().await;
+            // A hash goes on for an asker who left; one more question of each token waits for it.
+            for token in 0..world.tokens.len() {
+                assert_eq!(world.ask(token, u64::MAX).await, Some(world.tokens[token].0 == 0));
+            }
+            assert_eq!(world.receiver.stats().hashes, world.tokens.len() as u64, "with seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn verdicts_keep_up_with_the_secrets() {
+    for seed in 0..5 {
+        run(async move {
+            let world = World::new(seed);
+            let asking = Arc::clone(&world);
+            let asked = tokio::spawn(async move { asking.ask_all().await });
+            while !asked.is_finished() {
+                world.replace();
+                tokio::task::yield_now().await;
+            }
+            asked.await.unwrap();
+            for set in SETS {
+                world.put(set);
+                for (token, (secret, _)) in world.tokens.iter().enumerate() {
+                    assert_eq!(
+                        world.ask(token, u64::MAX).await,
+                        Some(set.contains(secret)),
+                        "with seed {seed}"
+                    );
+                }
+            }
+        });
+    }
+}
+
+fn run(test: impl Future<Output = ()> + Send + 'static) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let stuck = Duration::from_secs(300);
+        tokio::time::timeout(stuck, tokio::spawn(test)).await.expect("nobody waits for ever").unwrap();
+    });
+}
+
+struct World {
+    seed: u64,
+    random: Random,
+    receiver: Receiver,
+    /// Each with the secret that it was made of.
+    tokens: Vec<(usize, String)>,
+    sets: Mutex<Sets>,
+}
+
+/// Those put in place so far; of the last ones it is not yet certain.
+struct Sets {
+    all: Vec<&'static [usize]>,
+    certain: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Arc<Self> {
+        let builder = Receiver::builder()
+            .named_secret(named(0))
+            .hash_wait(Duration::from_secs(120))
+            .hash_threads(2)
+            .hash_at_lowest_priority(false);
+        let token = |number: usize| {
+            let (secret, salt) = (number % SECRETS.len(), number as u8);
+            (secret, bcrypt::hash_with_salt(SECRETS[secret], 4, [salt; 16]).unwrap().to_string())
+        };
+        Arc::new(Self {
+            seed,
+            random: Random::new(seed),
+            receiver: builder.build().unwrap(),
+            tokens: (0..12).map(token).collect(),
+            sets: Mutex::new(Sets { all: vec![SETS[0]], certain: 0 }),
+        })
+    }
+
+    async fn ask_all(self: &Arc<Self>) {
+        let askers: Vec<_> = (0..16).map(|_| tokio::spawn(Arc::clone(self).ask_often())).collect();
+        for asker in askers {
+            asker.await.unwrap();
+        }
+    }
+
+    async fn ask_often(self: Arc<Self>) {
+        for _ in 0..20 {
+            let token = self.random.below(self.tokens.len() as u64) as usize;
+            let patience = if self.random.one_in(4) { self.random.below(3) } else { u64::MAX };
+            let before = self.sets.lock().unwrap().certain;
+            let Some(accepted) = self.ask(token, patience).await else { continue };
+            let sets = self.sets.lock().unwrap();
+            let secret = self.tokens[token].0;
+            let possible = sets.all[before..].iter().any(|set| set.contains(&secret) == accepted);
+            assert!(possible, "secret {secret}, accepted: {accepted}, with seed {}", self.seed);
+        }
+    }
+
+    /// Whether the token was accepted; `None` for an asker who left after so many looks.
+    async fn ask(&self, token: usize, patience: u64) -> Option<bool> {
+        let head = Head::read("POST", [(TOKEN_HEADER, self.tokens[token].1.as_bytes())]);
+        // Whoever knows a secret is told that this is no event, and is not kept.
+        let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{}"))]);
+        let mut received = pin!(self.receiver.receive(&head, body));
+        let mut looks = 0;
+        let received = poll_fn(|context| match received.as_mut().poll(context) {
+            Poll::Pending if looks >= patience => Poll::Ready(None),
+            outcome => {
+                looks += 1;
+                outcome.map(Some)
+            }
+        });
+        match received.await?.unwrap_err().kind() {
+            RefusalKind::EnvelopeInvalid => Some(true),
+            RefusalKind::TokenUnmatched => Some(false),
+            other => panic!("{other:?} with seed {}", self.seed),
+        }
+    }
+
+    fn replace(&self) {
+        self.put(SETS[self.random.below(3) as usize]);
+    }
+
+    fn put(&self, set: &'static [usize]) {
+        self.sets.lock().unwrap().all.push(set);
+        self.receiver.replace_secrets(set.iter().map(|secret| named(*secret)).collect()).unwrap();
+        let mut sets = self.sets.lock().unwrap();
+        sets.certain = sets.all.len() - 1;
+    }
+}
+
+fn named(secret: usize) -> NamedSecret {
+    NamedSecret::new(SECRETS[secret], Secret::new(SECRETS[secret]).unwrap())
+}
