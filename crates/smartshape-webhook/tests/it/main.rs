@@ -11,6 +11,8 @@ mod claims;
 mod envelope;
 mod fixtures;
 #[cfg(feature = "receiver")]
+mod generated;
+#[cfg(feature = "receiver")]
 mod hashing;
 mod hostile;
 #[cfg(feature = "receiver")]
