@@ -10,8 +10,8 @@ impl Client {
     /// as [`Plan`] says, applies the plan and returns it.
     ///
     /// `records` is what the caller keeps from run to run (see [`Record`]; empty in the first one).
-    /// It is brought up to date after each step, and then given to `save`, which should store it at
-    /// once. Where lists do not show URLs, records alone tell which webhooks are ours.
+    /// It is given to `save`, which should store it at once, before the first step, so that nothing is
+    /// created that could not be recorded, and again, brought up to date, after each step. Where lists do not show URLs, records alone tell which webhooks are ours.
     ///
     /// After an error nothing is lost, and another run completes the work. One case leaves a rest:
     /// where the answer to a creation is lost (see
@@ -73,13 +73,21 @@ impl Client {
     ///
     /// As [`create_webhook`](Self::create_webhook) and [`delete_webhook`](Self::delete_webhook), but a
     /// webhook that is gone counts as deleted. [`ErrorKind::NotRecorded`] when `save` fails; the text
-    /// then says what was done.
+    /// then says what was done, if anything.
     pub async fn apply(
         &self,
         plan: Plan,
         records: &mut Vec<Record>,
         mut save: impl FnMut(&[Record]) -> Result<(), BoxError>,
     ) -> Result<(), Error> {
+        let not_recorded = |text: String, source: BoxError| {
+            let text = format!("{text}: make the records storable, then run this again");
+            Error::new(ErrorKind::NotRecorded, text).with_source(source)
+        };
+        if !plan.is_empty() {
+            let text = "nothing was done, since it could not be recorded";
+            save(records).map_err(|source| not_recorded(text.to_owned(), source))?;
+        }
         for step in plan.into_steps() {
             let done = match step {
                 Step::Create(wanted) => {
@@ -97,12 +105,8 @@ impl Client {
                     format!("the webhook {} was deleted", shown(&id))
                 }
             };
-            save(records).map_err(|source| {
-                let text = format!(
-                    "{done}, but that could not be recorded: make the records storable, then run this again"
-                );
-                Error::new(ErrorKind::NotRecorded, text).with_source(source)
-            })?;
+            save(records)
+                .map_err(|source| not_recorded(format!("{done}, but that could not be recorded"), source))?;
         }
         Ok(())
     }

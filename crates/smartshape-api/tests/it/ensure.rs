@@ -81,7 +81,8 @@ async fn a_new_secret_overlaps_the_old_one() {
         Ok(())
     };
     client.apply(plan, &mut records, save).await.unwrap();
-    assert_eq!(secrets, [vec![SECRET, "another random string"], vec!["another random string"]]);
+    let other = "another random string";
+    assert_eq!(secrets, [vec![SECRET], vec![SECRET, other], vec![other]]);
     assert_eq!(records.len(), 1);
 }
 
@@ -165,7 +166,8 @@ async fn what_cannot_be_recorded_is_said_and_completed_later() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     let goal = [wanted(EventKind::FileUploaded, OURS), wanted(EventKind::FileOptimized, OURS)];
-    let error = client.ensure(&goal, &mut Vec::new(), |_| Err("disk full".into())).await.unwrap_err();
+    let full = |records: &[Record]| if records.is_empty() { Ok(()) } else { Err("disk full".into()) };
+    let error = client.ensure(&goal, &mut Vec::new(), full).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRecorded);
     let id = &fake.webhooks()[0].id;
     assert!(error.to_string().contains(id.as_str()), "{error}");
@@ -178,6 +180,18 @@ async fn what_cannot_be_recorded_is_said_and_completed_later() {
         registered(&fake),
         pairs(&[(EventKind::FileUploaded, OURS), (EventKind::FileOptimized, OURS)])
     );
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_recorded_nothing_is_done() {
+    let fake = fake().start().await.unwrap();
+    fake.register(EventKind::FileOptimized, OURS, "old");
+    let client = settings(&fake).build().unwrap();
+    let goal = [wanted(EventKind::FileUploaded, OURS)];
+    let error = client.ensure(&goal, &mut Vec::new(), |_| Err("read-only".into())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRecorded);
+    assert!(error.to_string().contains("nothing was done"), "{error}");
+    assert_eq!(registered(&fake), pairs(&[(EventKind::FileOptimized, OURS)]));
 }
 
 #[tokio::test]
