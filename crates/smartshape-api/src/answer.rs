@@ -122,13 +122,17 @@ impl Answer {
                 format!("status {status} is no answer of SmartShape's: check the base URL {base}"),
             ),
         };
-        Error::new(kind, format!("cannot {purpose}: {text}{said}")).with_status(status)
+        let unknown =
+            request.has_effect() && !(300..500).contains(&status) && kind != ErrorKind::Unauthorised;
+        let text = format!("cannot {purpose}: {text}{said}");
+        Error::new(kind, text).with_status(status).with_effect_unknown(unknown)
     }
 
     fn unexpected(&self, request: &Request, what: &str) -> Error {
         let unsure = request.unsure();
         let text = format!("cannot {}: the answer is {what}{unsure}", request.purpose);
-        Error::new(ErrorKind::UnexpectedAnswer, text).with_status(self.status)
+        let error = Error::new(ErrorKind::UnexpectedAnswer, text).with_status(self.status);
+        error.with_effect_unknown(request.has_effect())
     }
 
     /// The auth token that a login returns.

@@ -134,8 +134,7 @@ impl Client {
     /// Registers a webhook (`PUT /webhook/`; permission `write_webhook`), though there be an equal one.
     ///
     /// It is never tried again by itself: each attempt would create a webhook. Where the answer is
-    /// lost ([`ErrorKind::Unreachable`], [`ErrorKind::TimedOut`], [`ErrorKind::Server`],
-    /// [`ErrorKind::UnexpectedAnswer`]), it may exist all the same; the error's text says when.
+    /// lost, it may exist all the same: [`Error::effect_unknown`] and the error's text say so.
     ///
     /// # Errors
     ///
@@ -162,9 +161,8 @@ impl Client {
     /// of this very call may have deleted it.
     pub async fn delete_webhook(&self, id: &str) -> Result<(), Error> {
         let request = Request::delete(&self.authority, id)?;
-        let mut failed = 0;
-        match self.attempts(&request, &mut failed, Answer::done).await {
-            Err(error) if error.kind() == ErrorKind::NotFound && failed > 1 => Ok(()),
+        match self.call(request, Answer::done).await {
+            Err(error) if error.kind() == ErrorKind::NotFound && error.effect_unknown() => Ok(()),
             outcome => outcome,
         }
     }
@@ -186,32 +184,33 @@ impl Client {
         self.call(Request::upsert(&self.authority, file, attributes)?, Answer::done).await
     }
 
+    /// Sends until there is an answer, or no further attempt is to be made. The error's effect is
+    /// unknown when it is so of any attempt.
     async fn call<T>(&self, request: Request, read: Reader<T>) -> Result<T, Error> {
-        self.attempts(&request, &mut 0, read).await
-    }
-
-    /// Sends until there is an answer, or no further attempt is to be made; counts what failed.
-    async fn attempts<T>(&self, request: &Request, failed: &mut u32, read: Reader<T>) -> Result<T, Error> {
         let Shared { base, transport, retry, time_limit, server } = &*self.shared;
         let end = Instant::now() + *time_limit;
+        let (mut failed, mut effect_unknown) = (0_u32, false);
         loop {
-            let (error, trouble) = match timeout_at(end, transport.send(base, request)).await {
+            let (error, trouble) = match timeout_at(end, transport.send(base, &request)).await {
                 Ok(Ok(answer)) => {
                     server.store(1 + u8::from(answer.is_of_the_fake()), Ordering::Relaxed);
-                    match read(&answer, request, base) {
+                    match read(&answer, &request, base) {
                         Ok(value) => return Ok(value),
                         Err(error) => (error, Trouble::Status(answer.status)),
                     }
                 }
-                Ok(Err(failure)) => no_answer(request, base, failure),
-                Err(_) => (timed_out(request, *time_limit, "time_limit"), Trouble::Final),
+                Ok(Err(failure)) => no_answer(&request, base, failure),
+                Err(_) => (timed_out(&request, *time_limit, "time_limit"), Trouble::Final),
             };
-            *failed = failed.saturating_add(1);
-            let random = RandomState::new().hash_one(*failed);
-            let wait = retry.wait(*failed, request.is_idempotent(), trouble, random);
+            failed = failed.saturating_add(1);
+            effect_unknown |= error.effect_unknown();
+            let random = RandomState::new().hash_one(failed);
+            let wait = retry.wait(failed, request.is_idempotent(), trouble, random);
             // Rather what happened than that the time is up.
             let in_time = |wait: &Duration| Instant::now().checked_add(*wait).is_some_and(|at| at < end);
-            let Some(wait) = wait.filter(in_time) else { return Err(error) };
+            let Some(wait) = wait.filter(in_time) else {
+                return Err(error.with_effect_unknown(effect_unknown));
+            };
             sleep(wait).await;
         }
     }
@@ -225,15 +224,28 @@ fn no_answer(request: &Request, base: &BaseUrl, failure: Failure) -> (Error, Tro
     match failure {
         Failure::Connect(source) => {
             let text =
-                format!("no connection to {base}: check the base URL, the network and its certificate");
-            (unreachable(text).with_source(source), Trouble::Connection)
+                format!("no connection to {base}: check the base URL, and whether the network leads there");
+            (unreachable(text).with_source(source), Trouble::NotSent)
+        }
+        Failure::Untrusted(source) => {
+            let text = format!(
+                "the certificate of {base} is not trusted: if the installation has a root certificate of its \
+                 own, name it by `trust_pem`; else check the base URL and this machine's clock"
+            );
+            (unreachable(text).with_source(source), Trouble::Final)
+        }
+        Failure::NoTls(source) => {
+            let text =
+                format!("{base} does not speak TLS: check the base URL, and whether it begins with http://");
+            (unreachable(text).with_source(source), Trouble::Final)
         }
         Failure::ConnectTimedOut(limit) => {
-            (timed_out(request, limit, "connect_time_limit"), Trouble::Connection)
+            (timed_out(request, limit, "connect_time_limit"), Trouble::NotSent)
         }
         Failure::Broken(source) => {
             let text = format!("the connection to {base} broke: try again{}", request.unsure());
-            (unreachable(text).with_source(source), Trouble::Connection)
+            let error = unreachable(text).with_source(source);
+            (error.with_effect_unknown(request.has_effect()), Trouble::Broken)
         }
         Failure::TooLong(limit) => {
             let text = format!(
@@ -242,18 +254,20 @@ fn no_answer(request: &Request, base: &BaseUrl, failure: Failure) -> (Error, Tro
                 limit / 1024 / 1024,
                 request.unsure()
             );
-            (Error::new(ErrorKind::UnexpectedAnswer, text), Trouble::Final)
+            let error = Error::new(ErrorKind::UnexpectedAnswer, text);
+            (error.with_effect_unknown(request.has_effect()), Trouble::Final)
         }
     }
 }
 
 fn timed_out(request: &Request, limit: Duration, setting: &str) -> Error {
-    let unsure = if setting == "time_limit" { request.unsure() } else { "" };
+    let sent = setting == "time_limit";
+    let unsure = if sent { request.unsure() } else { "" };
     let text = format!(
         "cannot {}: not done within {limit:?}: try again, or set a longer {setting}{unsure}",
         request.purpose
     );
-    Error::new(ErrorKind::TimedOut, text)
+    Error::new(ErrorKind::TimedOut, text).with_effect_unknown(sent && request.has_effect())
 }
 
 impl fmt::Debug for Client {

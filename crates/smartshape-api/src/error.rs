@@ -48,11 +48,12 @@ struct Inner {
     status: Option<u16>,
     text: String,
     source: Option<BoxError>,
+    effect_unknown: bool,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, status: None, text: text.into(), source: None }))
+        Self(Box::new(Inner { kind, status: None, text: text.into(), source: None, effect_unknown: false }))
     }
 
     pub(crate) fn settings(text: impl Into<String>) -> Self {
@@ -61,6 +62,11 @@ impl Error {
 
     pub(crate) fn with_status(mut self, status: u16) -> Self {
         self.0.status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_effect_unknown(mut self, unknown: bool) -> Self {
+        self.0.effect_unknown |= unknown;
         self
     }
 
@@ -73,6 +79,23 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Whether the server may have done what was asked for, or may yet do it: its answer was lost, or
+    /// says nothing certain. False where nothing was sent, where it refused, and for lists.
+    ///
+    /// ```no_run
+    /// # async fn example(client: smartshape_api::Client, wanted: smartshape_api::Wanted) {
+    /// match client.create_webhook(&wanted).await {
+    ///     Ok(record) => println!("created {}", record.id),
+    ///     Err(error) if error.effect_unknown() => println!("{error}; list before you try again"),
+    ///     Err(error) => println!("{error}; nothing was created"),
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn effect_unknown(&self) -> bool {
+        self.0.effect_unknown
     }
 
     /// The status of the HTTP answer, where there was one.
@@ -90,10 +113,10 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, status, text, source } = &*self.0;
+        let Inner { kind, status, text, source, effect_unknown } = &*self.0;
         let mut shown = f.debug_struct("Error");
         shown.field("kind", kind).field("status", status).field("text", text).field("source", source);
-        shown.finish()
+        shown.field("effect_unknown", effect_unknown).finish()
     }
 }
 

@@ -80,6 +80,11 @@ impl Request {
         matches!(self.method, "GET" | "DELETE")
     }
 
+    /// Whether it changes anything at the server.
+    pub(crate) fn has_effect(&self) -> bool {
+        self.method != "GET"
+    }
+
     /// What to say when nothing tells whether a call was carried out that must not be repeated.
     pub(crate) fn unsure(&self) -> &'static str {
         if self.method == "PUT" {

@@ -14,8 +14,10 @@ pub(crate) struct RetryPolicy {
 /// What made an attempt fail, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// No connection, or it broke.
-    Connection,
+    /// No connection: the server saw nothing of it.
+    NotSent,
+    /// The connection broke: the server may have done it.
+    Broken,
     /// An answer of this status.
     Status(u16),
     /// An answer that would be the same again.
@@ -33,7 +35,7 @@ impl RetryPolicy {
         random: u64,
     ) -> Option<Duration> {
         let passing = match trouble {
-            Trouble::Connection => true,
+            Trouble::NotSent | Trouble::Broken => true,
             // 503 means unauthorised at SmartShape, not "later".
             Trouble::Status(status) => matches!(status, 500 | 502 | 504),
             Trouble::Final => false,
@@ -60,7 +62,8 @@ mod tests {
     #[test]
     fn what_is_tried_again() {
         for (trouble, again) in [
-            (Trouble::Connection, true),
+            (Trouble::NotSent, true),
+            (Trouble::Broken, true),
             (Trouble::Status(500), true),
             (Trouble::Status(502), true),
             (Trouble::Status(504), true),
@@ -83,23 +86,23 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest_and_end() {
         for (failed, shortest, longest) in [(1, 100, 200), (2, 200, 400), (3, 300, 600)] {
-            let wait = |random| POLICY.wait(failed, true, Trouble::Connection, random).unwrap();
+            let wait = |random| POLICY.wait(failed, true, Trouble::Broken, random).unwrap();
             assert_eq!(wait(0), Duration::from_millis(shortest), "{failed}");
             assert_eq!(wait(longest * 1000 / 2), Duration::from_millis(longest), "{failed}");
             let any = wait(u64::MAX);
             assert!(any >= Duration::from_millis(shortest) && any <= Duration::from_millis(longest));
         }
-        assert_eq!(POLICY.wait(4, true, Trouble::Connection, 0), None);
+        assert_eq!(POLICY.wait(4, true, Trouble::Broken, 0), None);
     }
 
     #[test]
     fn extreme_settings_do_no_harm() {
         let policy =
             RetryPolicy { retries: u32::MAX, first_wait: Duration::MAX, longest_wait: Duration::MAX };
-        assert!(policy.wait(u32::MAX, true, Trouble::Connection, u64::MAX).is_some());
+        assert!(policy.wait(u32::MAX, true, Trouble::Broken, u64::MAX).is_some());
         let policy = RetryPolicy { retries: 0, ..POLICY };
-        assert_eq!(policy.wait(1, true, Trouble::Connection, 0), None);
+        assert_eq!(policy.wait(1, true, Trouble::Broken, 0), None);
         let policy = RetryPolicy { first_wait: Duration::ZERO, ..POLICY };
-        assert_eq!(policy.wait(1, true, Trouble::Connection, 7), Some(Duration::ZERO));
+        assert_eq!(policy.wait(1, true, Trouble::Broken, 7), Some(Duration::ZERO));
     }
 }

@@ -39,10 +39,37 @@ pub(crate) enum Failure {
     Connect(BoxError),
     /// No connection within this time; nothing was sent.
     ConnectTimedOut(Duration),
+    /// TLS ended with the server's certificate; nothing was sent.
+    Untrusted(BoxError),
+    /// What the server sends is no TLS; nothing was sent.
+    NoTls(BoxError),
     /// The connection broke.
     Broken(BoxError),
     /// The answer is longer than so many bytes.
     TooLong(usize),
+}
+
+impl Failure {
+    fn connecting(error: BoxError) -> Self {
+        match tls_error(&*error) {
+            Some(rustls::Error::InvalidCertificate(_)) => Self::Untrusted(error),
+            Some(rustls::Error::InvalidMessage(_)) => Self::NoTls(error),
+            _ => Self::Connect(error),
+        }
+    }
+}
+
+/// What TLS says, wherever in the chain of causes.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(error) = error.downcast_ref() {
+        return Some(error);
+    }
+    // Of what an io::Error holds, its source() skips the outermost.
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match inner {
+        Some(inner) => tls_error(inner),
+        None => error.source().and_then(tls_error),
+    }
 }
 
 impl Transport {
@@ -73,7 +100,7 @@ impl Transport {
         let stream = tokio::time::timeout(self.connect_limit, connecting)
             .await
             .map_err(|_| Failure::ConnectTimedOut(self.connect_limit))?
-            .map_err(Failure::Connect)?;
+            .map_err(Failure::connecting)?;
         let broken = |error: hyper::Error| Failure::Broken(Box::new(error));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(broken)?;
 

@@ -1,6 +1,7 @@
 //! https, with certificates made for the test.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
@@ -9,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::everything_of;
 use crate::server::{EMPTY_LIST, answer_once};
@@ -24,20 +26,30 @@ fn client(url: &str, trusted: &str) -> Client {
     builder.trust_pem(trusted).build().unwrap()
 }
 
-#[tokio::test]
-async fn certificates_are_checked() {
-    let CertifiedKey { cert, signing_key } = certificate();
+/// Accepts TLS with this certificate.
+fn acceptor(CertifiedKey { cert, signing_key }: &CertifiedKey<KeyPair>) -> TlsAcceptor {
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], signing_key.into())
+        .with_single_cert(vec![cert.der().clone()], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn certificates_are_checked_once_and_the_remedy_is_named() {
+    let key = certificate();
+    let acceptor = acceptor(&key);
+    let cert = key.cert;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
             if let Ok(stream) = acceptor.accept(stream).await {
                 answer_once(stream, EMPTY_LIST).await;
             }
@@ -46,13 +58,46 @@ async fn certificates_are_checked() {
 
     let url = format!("https://{address}");
     assert_eq!(client(&url, &cert.pem()).list_webhooks().await.unwrap(), []);
+    let before = connections.load(Ordering::SeqCst);
     let error = client(&url, &certificate().cert.pem()).list_webhooks().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(error.to_string().contains("trust_pem"), "{error}");
+    assert_eq!(connections.load(Ordering::SeqCst), before + 1, "it would be the same again");
     assert!(everything_of(&error).contains("invalid peer certificate"), "{error:?}");
     // Another name than the certificate's.
     let url = format!("https://localhost:{}", address.port());
     let error = client(&url, &cert.pem()).list_webhooks().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_told_from_an_untrusted_one() {
+    let fake = crate::fake().start().await.unwrap();
+    let url = fake.base_url().replace("http://", "https://");
+    let error = client(&url, &certificate().cert.pem()).list_webhooks().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(error.to_string().contains("does not speak TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn a_deletion_that_never_reached_the_server_is_not_taken_for_done() {
+    let key = certificate();
+    let acceptor = acceptor(&key);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = async {
+        // The first handshake ends in its middle.
+        drop(listener.accept().await.unwrap());
+        let (stream, _) = listener.accept().await.unwrap();
+        let stream = acceptor.accept(stream).await.unwrap();
+        answer_once(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap()
+    };
+    let client = client(&url, &key.cert.pem());
+    let (outcome, request) = tokio::join!(client.delete_webhook("5c6f"), server);
+    assert!(request.starts_with("DELETE /webhook/5c6f"), "{request}");
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(!error.effect_unknown());
 }
 
 #[tokio::test]

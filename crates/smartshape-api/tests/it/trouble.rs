@@ -26,6 +26,7 @@ async fn every_status_in_every_form() {
             fake.disturb(Disturbance::error(status, form));
             let error = client.list_webhooks().await.unwrap_err();
             assert_eq!((error.kind(), error.status()), (kind, Some(status)), "{form:?}");
+            assert!(!error.effect_unknown(), "a list has none");
             let says = error.to_string().contains("Disturbed: as the test asked for");
             assert_eq!(says, form != ErrorForm::Empty, "{error}");
         }
@@ -57,11 +58,25 @@ async fn passing_trouble_is_tried_again_but_never_a_creation() {
         let error = client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
         assert_eq!((error.kind(), fake.webhooks().len()), (kind, before + 1));
         assert!(error.to_string().contains("may exist all the same"), "{error}");
+        assert!(error.effect_unknown());
     }
 
     fake.disturb(Disturbance::error(503, ErrorForm::Plain));
     assert_eq!(client.list_webhooks().await.unwrap_err().kind(), ErrorKind::Unauthorised);
     assert_eq!(client.list_webhooks().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn what_was_refused_has_no_unknown_effect() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).retries(0).build().unwrap();
+    for (status, unknown) in
+        [(302, false), (400, false), (404, false), (503, false), (500, true), (600, true)]
+    {
+        fake.disturb(Disturbance::error(status, ErrorForm::Plain));
+        let error = client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
+        assert_eq!(error.effect_unknown(), unknown, "{error}");
+    }
 }
 
 #[tokio::test]
@@ -87,6 +102,7 @@ async fn nobody_listens() {
     assert!(everything_of(&error).contains("refused"), "{error:?}");
     let error = client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
     assert!(!error.to_string().contains("may exist"), "nothing was sent: {error}");
+    assert!(!error.effect_unknown());
 }
 
 #[tokio::test]
@@ -105,7 +121,7 @@ async fn silence_ends_and_a_dropped_call_closes_its_connection() {
     let (error, ()) = tokio::join!(call, server);
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert!(error.to_string().contains("may exist all the same"), "{error}");
+    assert!(error.to_string().contains("may exist all the same") && error.effect_unknown(), "{error}");
 }
 
 #[tokio::test]
