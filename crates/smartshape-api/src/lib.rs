@@ -33,6 +33,7 @@ pub use registration::Registration;
 pub use settings::ClientBuilder;
 #[doc(no_inline)]
 pub use smartshape_webhook::EventKind;
+pub use url::redact_url;
 
 /// The README's example, as a test.
 #[cfg(doctest)]

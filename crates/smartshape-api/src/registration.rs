@@ -1,10 +1,15 @@
 //! A webhook as SmartShape lists it.
 
+use std::fmt;
+
 use serde_json::Value;
 use smartshape_webhook::EventKind;
 
-/// A webhook that is registered, as far as the list shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::url::redact_url;
+
+/// A webhook that is registered, as far as the list shows it. `Debug` shows of the URL what
+/// [`redact_url`](crate::redact_url) leaves of it.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Registration {
     /// Its id.
@@ -50,6 +55,15 @@ impl Registration {
             ["username", "email", "id", "_id"].into_iter().find_map(|name| text(person.get(name)))
         });
         Some(Self { id, event: field("event"), url: field("url"), owner })
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, event, url, owner } = self;
+        let url = url.as_deref().map(redact_url);
+        let mut shown = f.debug_struct("Registration");
+        shown.field("id", id).field("event", event).field("url", &url).field("owner", owner).finish()
     }
 }
 

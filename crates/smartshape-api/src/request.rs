@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::ensure::Wanted;
 use crate::error::Error;
 use crate::hidden::{AuthToken, Hidden, SessionToken};
-use crate::url::segment;
+use crate::url::{query_of, segment};
 
 /// Something to be sent.
 #[derive(Clone)]
@@ -52,6 +52,7 @@ impl Request {
         });
         let mut request = Self::new("create a webhook", "PUT", "/webhook/", Some(&body));
         request.hidden.push(wanted.secret().0.clone());
+        request.hidden.extend(query_of(wanted.url()).map(Hidden::new));
         request.authorised(authority)
     }
 

@@ -44,6 +44,32 @@ pub(crate) fn check_webhook_url(url: &str) -> Result<(), Error> {
     checked(url, "webhook's URL").map(|_| ())
 }
 
+/// The URL as it may be shown: without what may let somebody in, that is user name, password, query
+/// and fragment.
+///
+/// ```
+/// let url = "https://ada:pass@example.com/callback?key=1";
+/// assert_eq!(smartshape_api::redact_url(url), "https://redacted@example.com/callback?redacted");
+/// assert_eq!(smartshape_api::redact_url("https://example.com/callback"), "https://example.com/callback");
+/// ```
+#[must_use]
+pub fn redact_url(url: &str) -> String {
+    let (shown, hidden) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+    let scheme = shown.find("://").map_or(0, |colon| colon + 1);
+    let authority = scheme + if shown[scheme..].starts_with("//") { 2 } else { 0 };
+    let (scheme, rest) = shown.split_at(authority);
+    let (authority, path) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
+    let host =
+        authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("redacted@{host}"));
+    let sign = hidden.chars().next().map_or(String::new(), |sign| format!("{sign}redacted"));
+    format!("{scheme}{host}{path}{sign}")
+}
+
+/// The query of a URL with its question mark, where there is one.
+pub(crate) fn query_of(url: &str) -> Option<&str> {
+    url.find('?').and_then(|mark| url.get(mark..)).filter(|query| query.len() > 1)
+}
+
 /// Scheme, host and port of a URL that a server named; its rest may hold tokens.
 pub(crate) fn origin_of(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
@@ -139,6 +165,23 @@ mod tests {
         check_webhook_url("https://example.com/callback?key=1").unwrap();
         for wrong in ["example.com/callback", "https://ada:x@example.com/", "https://example.com/#a", ""] {
             assert!(check_webhook_url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_may_let_somebody_in_is_redacted() {
+        for (url, shown) in [
+            ("https://a/b@c", "https://a/b@c"),
+            ("https://ada:x@y@a:1/b?c#d", "https://redacted@a:1/b?redacted"),
+            ("https://a/#b?c", "https://a/#redacted"),
+            ("https://ada@a", "https://redacted@a"),
+            ("https://a?b=/@", "https://a?redacted"),
+            ("//ada:x@a/", "//redacted@a/"),
+            ("ada:x@a/b", "redacted@a/b"),
+            ("?é", "?redacted"),
+            ("", ""),
+        ] {
+            assert_eq!(redact_url(url), shown, "{url}");
         }
     }
 

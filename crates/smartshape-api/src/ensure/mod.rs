@@ -5,6 +5,8 @@ mod apply;
 mod plan;
 mod step;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use smartshape_webhook::EventKind;
 
@@ -12,9 +14,9 @@ pub use self::plan::Plan;
 pub use self::step::{Reason, Step};
 use crate::error::Error;
 use crate::hidden::WebhookSecret;
-use crate::url::check_webhook_url;
+use crate::url::{check_webhook_url, redact_url};
 
-/// A webhook that there should be.
+/// A webhook that there should be. `Debug` shows of the URL what [`redact_url`] leaves of it.
 ///
 /// ```
 /// use smartshape_api::{EventKind, Wanted, WebhookSecret};
@@ -24,7 +26,7 @@ use crate::url::check_webhook_url;
 /// assert_eq!(wanted.event(), EventKind::FileUploaded);
 /// # Ok::<(), smartshape_api::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Wanted {
     event: EventKind,
     url: String,
@@ -74,8 +76,9 @@ impl Wanted {
 }
 
 /// What the caller keeps of a webhook that this crate created: how it is known again. Holds no
-/// secret. Can be stored with serde.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// secret, but the whole URL. Can be stored with serde. `Debug` shows of the URL what [`redact_url`]
+/// leaves of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Record {
     /// Its id.
@@ -91,5 +94,22 @@ impl Record {
     #[must_use]
     pub fn new(id: impl Into<String>, event: EventKind, url: impl Into<String>) -> Self {
         Self { id: id.into(), event, url: url.into() }
+    }
+}
+
+impl fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { event, url, secret, renewed } = self;
+        let mut shown = f.debug_struct("Wanted");
+        shown.field("event", event).field("url", &redact_url(url)).field("secret", secret);
+        shown.field("renewed", renewed).finish()
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, event, url } = self;
+        let mut shown = f.debug_struct("Record");
+        shown.field("id", id).field("event", event).field("url", &redact_url(url)).finish()
     }
 }

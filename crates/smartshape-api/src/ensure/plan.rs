@@ -8,9 +8,11 @@ use super::{Reason, Record, Step, Wanted};
 use crate::error::Error;
 use crate::registration::Registration;
 use crate::text::shown;
+use crate::url::redact_url;
 
 /// What [`Client::ensure`](crate::Client::ensure) would do, to be shown or to be
-/// [applied](crate::Client::apply). `Display` gives a line for each step and for what is kept.
+/// [applied](crate::Client::apply). `Display` gives a line for each step and for what is kept; of URLs it
+/// shows what [`redact_url`] leaves.
 ///
 /// All creations come before all deletions, so that no event is missed. What is touched is ours
 /// for certain: its id is recorded, or the list shows that it points at one of the wanted URLs.
@@ -148,10 +150,10 @@ fn is_for(one: &Wanted, event: EventKind, url: &str) -> bool {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self
-            .kept
-            .iter()
-            .map(|record| format!("keep {}: {} at {}", shown(&record.id), record.event, shown(&record.url)));
+        let kept = self.kept.iter().map(|record| {
+            let url = shown(&redact_url(&record.url));
+            format!("keep {}: {} at {url}", shown(&record.id), record.event)
+        });
         let steps = self.steps.iter().map(Step::to_string);
         let unclear = self.unclear.iter().map(|registration| {
             let event = registration.event.as_deref().map_or("unknown event".to_owned(), shown);
@@ -355,5 +357,23 @@ mod tests {
         let plan = Plan::new(&[want(FileUploaded)], &[], &[listed("1\u{1b}[31m", "a\nb", URL)]).unwrap();
         assert!(!format!("{plan:?}").contains("the secret"));
         assert!(plan.to_string().ends_with("delete 1\\u{1b}[31m: a\\nb, not wanted"), "{plan}");
+    }
+
+    #[test]
+    fn a_plan_shows_no_credentials_of_urls() {
+        let url = format!("{URL}?key=hunter2");
+        let secret = || WebhookSecret::new("the secret").unwrap();
+        let wanted = [FileUploaded, FileOptimized].map(|event| Wanted::new(event, &url, secret()).unwrap());
+        let records = [Record::new("1", FileUploaded, &url)];
+        let listed =
+            [listed("1", "file_uploaded", &url), listed("2", "file_uploaded", "https://ada:hunter2@b/")];
+        let plan = Plan::new(&wanted, &records, &listed).unwrap();
+        let shown = format!("{plan} {plan:?} {wanted:?} {records:?} {listed:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert_eq!(
+            plan.to_string(),
+            "keep 1: file_uploaded at https://a/hook?redacted\n\
+             create file_optimized at https://a/hook?redacted"
+        );
     }
 }

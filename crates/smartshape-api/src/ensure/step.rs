@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Wanted;
 use crate::text::shown;
+use crate::url::redact_url;
 
 /// One call of a [`Plan`](super::Plan).
 #[derive(Clone, Debug)]
@@ -40,7 +41,9 @@ pub enum Reason {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create(wanted) => write!(f, "create {} at {}", wanted.event(), shown(wanted.url())),
+            Self::Create(wanted) => {
+                write!(f, "create {} at {}", wanted.event(), shown(&redact_url(wanted.url())))
+            }
             Self::Delete { id, event, reason } => {
                 let event = event.as_deref().map_or("unknown event".to_owned(), shown);
                 write!(f, "delete {}: {event}, {reason}", shown(id))
