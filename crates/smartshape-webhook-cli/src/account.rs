@@ -28,7 +28,7 @@ pub(crate) struct Login {
 
 impl Login {
     pub(crate) async fn run(self, settings: &Settings) -> Outcome {
-        let client = settings.client()?;
+        let (client, ca_cert) = settings.client()?;
         let username = self.username.or_else(|| std::env::var("SMARTSHAPE_USERNAME").ok());
         let Some(username) = username.filter(|name| !name.is_empty()) else {
             return Err(Failure::usage("who logs in? Name the user, or set SMARTSHAPE_USERNAME"));
@@ -48,6 +48,7 @@ impl Login {
             username: Some(username.clone()),
             token: Some(token.expose().to_owned()),
             session: session.map(|session| session.expose().to_owned()),
+            ca_cert,
         };
         let path = kept.write()?.display().to_string();
         let url = client.base_url();

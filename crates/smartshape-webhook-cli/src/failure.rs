@@ -35,6 +35,11 @@ impl Failure {
         Self { text: String::new(), ..self }
     }
 
+    /// The same, and what else there is to say of it.
+    pub(crate) fn and(self, more: &str) -> Self {
+        Self { text: format!("{}; {more}", self.text), ..self }
+    }
+
     pub(crate) fn code(&self) -> u8 {
         self.code
     }
@@ -63,15 +68,26 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    crate::output::shown(&text)
+    crate::output::shown(&in_words_of_the_program(text))
+}
+
+/// The client names its own settings.
+fn in_words_of_the_program(text: String) -> String {
+    let words = [
+        ("base URL", "API URL"),
+        ("name it by `trust_pem`", "name it by --ca-cert"),
+        (", or set a longer connect_time_limit", ""),
+        (", or set a longer time_limit", ""),
+        ("log in first", "log in first, with `smartshape login`"),
+        ("log in again,", "log in again with `smartshape login`,"),
+    ];
+    words.iter().fold(text, |text, (theirs, ours)| text.replace(theirs, ours))
 }
 
 impl From<smartshape_api::Error> for Failure {
     fn from(error: smartshape_api::Error) -> Self {
         match error.kind() {
-            smartshape_api::ErrorKind::Settings => {
-                Self::usage(chain(&error).replace("log in first", "log in first, with `smartshape login`"))
-            }
+            smartshape_api::ErrorKind::Settings => Self::usage(chain(&error)),
             _ => Self::failed(chain(&error)),
         }
     }

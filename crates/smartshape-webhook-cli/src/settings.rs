@@ -27,6 +27,9 @@ pub(crate) struct Settings {
     /// The session token, which newer installations want too; - reads it from standard input
     #[arg(long = "session", global = true, value_name = "TOKEN")]
     session_token: Option<String>,
+    /// Trusts these root certificates (PEM) for the web API too, beside the system's
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
     /// Results as JSON, for programs
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -40,6 +43,7 @@ pub(crate) struct Kept {
     pub(crate) username: Option<String>,
     pub(crate) token: Option<String>,
     pub(crate) session: Option<String>,
+    pub(crate) ca_cert: Option<PathBuf>,
 }
 
 /// A client, and what is known of whose it is.
@@ -84,9 +88,10 @@ impl Settings {
         Ok(Api { client, account })
     }
 
-    /// A client without a login.
-    pub(crate) fn client(&self) -> Outcome<Client> {
-        self.client_at(&Kept::read()?)
+    /// A client without a login, and the root certificates that it trusts beside the system's.
+    pub(crate) fn client(&self) -> Outcome<(Client, Option<PathBuf>)> {
+        let kept = Kept::read()?;
+        Ok((self.client_at(&kept)?, self.ca_cert(&kept)?))
     }
 
     fn client_at(&self, kept: &Kept) -> Outcome<Client> {
@@ -95,7 +100,24 @@ impl Settings {
             None => environment("SMARTSHAPE_API_URL")?,
         };
         let url = url.or_else(|| kept.api_url.clone()).unwrap_or_else(|| DEFAULT_URL.to_owned());
-        Ok(Client::builder().base_url(url).build()?)
+        let mut builder = Client::builder().base_url(url);
+        if let Some(path) = self.ca_cert(kept)? {
+            let certificates = fs::read(&path).map_err(|error| {
+                Failure::usage(format!("cannot read the root certificates {}: {error}", path.display()))
+            })?;
+            builder = builder.trust_pem(certificates);
+        }
+        Ok(builder.build()?)
+    }
+
+    /// An absolute path, since it is kept.
+    fn ca_cert(&self, kept: &Kept) -> Outcome<Option<PathBuf>> {
+        let named = match &self.ca_cert {
+            Some(path) => Some(path.clone()),
+            None => environment("SMARTSHAPE_CA_CERT")?.map(PathBuf::from),
+        };
+        let absolute = named.or_else(|| kept.ca_cert.clone()).map(std::path::absolute).transpose();
+        absolute.map_err(|error| Failure::usage(format!("--ca-cert: {error}: name a file")))
     }
 }
 

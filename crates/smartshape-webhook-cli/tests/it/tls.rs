@@ -1,5 +1,6 @@
-//! https endpoints.
+//! https: endpoints, and the web API.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
@@ -7,7 +8,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -15,10 +16,11 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 
 use crate::support::{Home, SECRET, ran};
 
-#[tokio::test]
-async fn certificates_are_checked() {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+/// Serves https on a free port: the same answer to every request.
+async fn serve(
+    CertifiedKey { cert, signing_key }: CertifiedKey<KeyPair>,
+    answer: &'static str,
+) -> SocketAddr {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -27,24 +29,32 @@ async fn certificates_are_checked() {
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}/callback", listener.local_addr().unwrap());
+    let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let Ok(stream) = acceptor.accept(stream).await else { continue };
             let service = hyper::service::service_fn(async |request: Request<Incoming>| {
                 request.into_body().collect().await?;
-                let answer = Response::builder().header(CONTENT_TYPE, "application/json");
-                Ok::<_, hyper::Error>(answer.body(r#"{"success": true}"#.to_owned()).unwrap())
+                let response = Response::builder().header(CONTENT_TYPE, "application/json");
+                Ok::<_, hyper::Error>(response.body(answer.to_owned()).unwrap())
             });
             let served = hyper::server::conn::http1::Builder::new();
             served.serve_connection(TokioIo::new(stream), service).await.unwrap();
         }
     });
+    address
+}
 
-    let home = Home::new();
-    std::fs::write(home.path().join("trusted.pem"), cert.pem()).unwrap();
-    let other = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    std::fs::write(home.path().join("other.pem"), other.cert.pem()).unwrap();
+fn certificate() -> CertifiedKey<KeyPair> {
+    generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap()
+}
+
+#[tokio::test]
+async fn an_endpoint_s_certificate_is_checked() {
+    let (home, key) = (Home::new(), certificate());
+    std::fs::write(home.path().join("trusted.pem"), key.cert.pem()).unwrap();
+    std::fs::write(home.path().join("other.pem"), certificate().cert.pem()).unwrap();
+    let url = format!("https://{}/callback", serve(key, r#"{"success": true}"#).await);
     let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", "4"];
     let mut trusting = home.program(&arguments);
     let trusted = ran(trusting.env("SSL_CERT_FILE", home.path().join("trusted.pem"))).await.succeeds();
@@ -52,4 +62,31 @@ async fn certificates_are_checked() {
     let mut strange = home.program(&arguments);
     let refused = ran(strange.env("SSL_CERT_FILE", home.path().join("other.pem"))).await;
     assert!(refused.code == Some(1) && refused.out.contains("certificate"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn root_certificates_of_an_installation_can_be_named_and_are_kept() {
+    let (home, key) = (Home::new(), certificate());
+    std::fs::write(home.path().join("trusted.pem"), key.cert.pem()).unwrap();
+    let answer = r#"{"success": true, "cookies": "jsonwebtoken=the.auth.token", "data": []}"#;
+    let url = format!("https://{}", serve(key, answer).await);
+    let list = ["--api-url", &url, "--token", "the.auth.token", "webhook", "list"];
+    // Something is trusted, but not this.
+    std::fs::write(home.path().join("other.pem"), certificate().cert.pem()).unwrap();
+    let program = |arguments: &[&str]| {
+        let mut program = home.program(arguments);
+        program
+            .env("SSL_CERT_FILE", home.path().join("other.pem"))
+            .env("SMARTSHAPE_PASSWORD", "her password");
+        program
+    };
+    ran(&mut program(&list)).await.fails(1, "name it by --ca-cert");
+    ran(&mut program(&[&list[..], &["--ca-cert", "none.pem"]].concat())).await.fails(2, "none.pem");
+    ran(&mut program(&[&list[..], &["--ca-cert", "trusted.pem"]].concat())).await.succeeds();
+    ran(program(&list).env("SMARTSHAPE_CA_CERT", "trusted.pem")).await.succeeds();
+    ran(&mut program(&["--api-url", &url, "--ca-cert", "trusted.pem", "login", "ada"])).await.succeeds();
+    ran(program(&["webhook", "list"]).current_dir("/")).await.succeeds();
+    // Another login does not forget it.
+    ran(&mut program(&["login", "ada"])).await.succeeds();
+    ran(&mut program(&["webhook", "list"])).await.succeeds();
 }
