@@ -4,11 +4,13 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use smartshape_webhook::Secret;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use smartshape_webhook::{EventKind, Secret, SecretError};
 
 use crate::failure::{Failure, Outcome};
+use crate::output::say;
 
-const SECRET_VARIABLE: &str = "SMARTSHAPE_WEBHOOK_SECRET";
+pub(crate) const SECRET_VARIABLE: &str = "SMARTSHAPE_WEBHOOK_SECRET";
 
 /// The secret of a webhook.
 #[derive(Args)]
@@ -24,17 +26,38 @@ impl SecretArgument {
     }
 }
 
-/// The argument, standard input when it is `-`, and otherwise the environment.
+/// The argument of --secret, standard input when it is `-`, and otherwise the environment.
 pub(crate) fn secret(argument: Option<&str>) -> Outcome<Secret> {
+    secret_from(argument, SECRET_VARIABLE, "give it by --secret (- reads it from standard input)")
+}
+
+/// The argument, standard input when it is `-`, and otherwise the variable. Where there is none, it
+/// says `how` to give one.
+pub(crate) fn secret_from(argument: Option<&str>, variable: &str, how: &str) -> Outcome<Secret> {
     match argument {
-        None => Secret::from_env(SECRET_VARIABLE).map_err(|error| {
-            let also = ", or give it with --secret; --secret - reads it from standard input";
-            let missing = matches!(error, smartshape_webhook::SecretError::NoVariable(_));
-            Failure::usage(format!("{error}{}", if missing { also } else { "" }))
+        None => Secret::from_env(variable).map_err(|error| match error {
+            SecretError::NoVariable(_) => Failure::usage(format!("{error}, or {how}")),
+            error => error.into(),
         }),
         Some("-") => Ok(Secret::new(one_line("the secret")?)?),
         Some(secret) => Ok(Secret::new(secret)?),
     }
+}
+
+pub(crate) fn warn_of_short(secret: &Secret) {
+    if secret.is_short() {
+        say("warning: the secret is short: whoever sees one delivery can guess it");
+    }
+}
+
+/// One of the nine events; help, errors and completions list them.
+pub(crate) fn event() -> impl TypedValueParser<Value = EventKind> {
+    PossibleValuesParser::new(EventKind::ALL.map(EventKind::as_str)).try_map(|name| name.parse::<EventKind>())
+}
+
+/// An id, as an argument. What cannot be one is found before anything is sent.
+pub(crate) fn id(text: &str) -> Result<String, &'static str> {
+    if matches!(text, "" | "." | "..") { Err("this is no id") } else { Ok(text.to_owned()) }
 }
 
 /// An argument that is not to be seen, or its line of standard input.
@@ -75,6 +98,6 @@ fn all_of_stdin(what: &str) -> Outcome<Vec<u8>> {
 /// A JSON document, or a failure that says where it is broken.
 pub(crate) fn json(bytes: &[u8], what: &str) -> Outcome<serde_json::Value> {
     serde_json::from_slice(bytes).map_err(|error| {
-        Failure::usage(format!("{what} is not JSON ({error}); in a shell, JSON stands between single quotes"))
+        Failure::usage(format!("{what}: not JSON ({error}); in a shell, JSON stands between single quotes"))
     })
 }

@@ -11,6 +11,7 @@ mod inbox;
 mod input;
 mod listen;
 mod output;
+mod rotate;
 mod send;
 mod settings;
 mod token;
@@ -36,11 +37,11 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage or settings.
 
-Settings: flags come before the environment (SMARTSHAPE_API_URL, SMARTSHAPE_TOKEN, SMARTSHAPE_SESSION),
-and that before smartshape/config.json in the configuration folder (XDG_CONFIG_HOME, usually ~/.config),
-which `smartshape login` writes. The secret of a webhook: --secret, or else SMARTSHAPE_WEBHOOK_SECRET, or
-the file that SMARTSHAPE_WEBHOOK_SECRET_FILE names. Wherever a secret, token or JSON is an argument, - reads
-it from standard input, where no list of processes shows it.";
+Settings: flags come before the environment (SMARTSHAPE_API_URL, SMARTSHAPE_TOKEN, SMARTSHAPE_SESSION,
+SMARTSHAPE_CA_CERT), and that before smartshape/config.json in the configuration folder (XDG_CONFIG_HOME, usually
+~/.config), which `smartshape login` writes. The secret of a webhook: --secret, or else
+SMARTSHAPE_WEBHOOK_SECRET, or the file that SMARTSHAPE_WEBHOOK_SECRET_FILE names. Wherever a secret, token or JSON is
+an argument, - reads it from standard input, where no list of processes shows it.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -54,7 +55,7 @@ enum Command {
     Token(token::Command),
     /// Logs in, and keeps the login in the configuration folder
     Login(account::Login),
-    /// Registers, lists and deletes webhooks
+    /// Registers, lists, rotates and deletes webhooks
     #[command(subcommand)]
     Webhook(webhook::Command),
     /// Sets attributes of a file's nodes

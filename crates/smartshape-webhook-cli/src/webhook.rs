@@ -2,14 +2,15 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use smartshape_api::{Registration, Wanted, WebhookSecret};
+use smartshape_api::{Registration, Wanted, WebhookSecret, redact_url};
 use smartshape_webhook::EventKind;
 
 use crate::apply::Apply;
 use crate::failure::{Failure, Outcome, chain};
-use crate::input;
+use crate::input::{self, SECRET_VARIABLE};
 use crate::listen::{Listen, Prune};
 use crate::output::{self, say, shown};
+use crate::rotate::{Rotate, tell_created};
 use crate::settings::{Settings, warn_of_fake};
 
 #[derive(Subcommand)]
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Delete(Delete),
     /// Makes the registrations be those that a file declares
     Apply(Apply),
+    /// Gives a webhook a new secret: creates a new one, then deletes the old one
+    Rotate(Rotate),
     /// Registers webhooks, prints what they send as lines of JSON, and deletes them at its end
     Listen(Box<Listen>),
     /// Deletes what listeners that crashed left behind
@@ -29,19 +32,25 @@ pub(crate) enum Command {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+A webhook is for one event. It is created though there be an equal one; `webhook apply` creates what is missing.
+
+  smartshape webhook create https://example.com/callback file_uploaded - < secret.txt")]
 pub(crate) struct Create {
     /// Where SmartShape sends to
     url: String,
-    /// The event, such as file_uploaded
+    /// The event
+    #[arg(value_parser = input::event())]
     event: EventKind,
-    /// The secret; - reads it from standard input, and without it SMARTSHAPE_WEBHOOK_SECRET is taken
+    /// The secret, which the receiver knows too; - reads it from standard input, and without it
+    /// SMARTSHAPE_WEBHOOK_SECRET is taken
     secret: Option<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct Delete {
-    /// What `webhook list` shows
-    #[arg(required = true, value_name = "ID")]
+    /// The webhooks, by the ID column of `webhook list`
+    #[arg(required = true, value_name = "ID", value_parser = input::id)]
     ids: Vec<String>,
 }
 
@@ -52,6 +61,7 @@ impl Command {
             Self::List => list(settings).await,
             Self::Delete(delete) => delete.run(settings).await,
             Self::Apply(apply) => apply.run(settings).await,
+            Self::Rotate(rotate) => rotate.run(settings).await,
             Self::Listen(listen) => listen.run(settings).await,
             Self::Prune(prune) => prune.run(settings).await,
         }
@@ -60,10 +70,9 @@ impl Command {
 
 impl Create {
     async fn run(self, settings: &Settings) -> Outcome {
-        let secret = input::secret(self.secret.as_deref())?;
-        if secret.is_short() {
-            say("warning: the secret is short: whoever sees one delivery can guess it");
-        }
+        let how = "give it after the event (- reads it from standard input)";
+        let secret = input::secret_from(self.secret.as_deref(), SECRET_VARIABLE, how)?;
+        input::warn_of_short(&secret);
         let wanted = Wanted::new(self.event, self.url, WebhookSecret::new(secret.expose())?)?;
         let client = settings.api()?.client;
         let created = client.create_webhook(&wanted).await;
@@ -72,7 +81,7 @@ impl Create {
         if settings.json {
             return output::json(&json!(created));
         }
-        output::line(format_args!("created {}: {} at {}", shown(&created.id), created.event, created.url))
+        tell_created(&created, settings)
     }
 }
 
@@ -87,9 +96,14 @@ async fn list(settings: &Settings) -> Outcome {
         });
         return output::json(&listed.collect());
     }
+    if listed.is_empty() {
+        say("there are no webhooks");
+    }
     let cell = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let rows: Vec<_> =
-        listed.into_iter().map(|one| vec![one.id, cell(one.event), cell(one.url), cell(one.owner)]).collect();
+    // Tables end up in logs; --json has the whole URL.
+    let url = |one: &Registration| cell(one.url.as_deref().map(redact_url));
+    let row = |one: Registration| vec![one.id.clone(), cell(one.event.clone()), url(&one), cell(one.owner)];
+    let rows: Vec<_> = listed.into_iter().map(row).collect();
     output::table(&["ID", "EVENT", "URL", "OWNER"], &rows)
 }
 
@@ -97,16 +111,12 @@ impl Delete {
     async fn run(self, settings: &Settings) -> Outcome {
         let client = settings.api()?.client;
         let mut failure = None;
-        for id in &self.ids {
+        let mut ids = self.ids.iter();
+        while let Some(id) = ids.next() {
             match client.delete_webhook(id).await {
                 Ok(()) => {
-                    let told = if settings.json {
-                        output::json(&json!({"deleted": id}))
-                    } else {
-                        output::line(format_args!("deleted {}", shown(id)))
-                    };
                     // Nobody reads: the others are to be deleted all the same.
-                    failure = failure.or(told.err());
+                    failure = failure.or(tell_deleted(id, settings).err());
                 }
                 // The others may be there all the same.
                 Err(error) if error.kind() == smartshape_api::ErrorKind::NotFound => {
@@ -115,12 +125,23 @@ impl Delete {
                 }
                 Err(error) => {
                     say(format_args!("{}: {}", shown(id), chain(&error)));
+                    let rest: Vec<_> = ids.by_ref().map(|id| shown(id)).collect();
+                    if !rest.is_empty() {
+                        say(format_args!("not tried any more: {}", rest.join(" ")));
+                    }
                     failure = Some(Failure::from(error).silent());
-                    break;
                 }
             }
         }
         warn_of_fake(&client);
         failure.map_or(Ok(()), Err)
     }
+}
+
+/// A line of the result.
+pub(crate) fn tell_deleted(id: &str, settings: &Settings) -> Outcome {
+    if settings.json {
+        return output::json(&json!({"deleted": id}));
+    }
+    output::line(format_args!("deleted {}", shown(id)))
 }

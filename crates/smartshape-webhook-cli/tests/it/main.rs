@@ -12,6 +12,7 @@ mod check;
 mod event;
 mod inbox;
 mod listen;
+mod rotate;
 mod support;
 mod tls;
 mod token;

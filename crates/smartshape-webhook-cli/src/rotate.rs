@@ -1,0 +1,254 @@
+//! `smartshape webhook rotate`: a new secret for a webhook.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+use smartshape_api::{Client, ErrorKind, Record, Registration, Wanted, WebhookSecret, redact_url};
+use smartshape_webhook::{EventKind, Secret};
+
+use crate::failure::{Failure, Outcome};
+use crate::input::{self, SECRET_VARIABLE};
+use crate::output::{self, say, shown};
+use crate::settings::{Settings, private_file, warn_of_fake};
+use crate::webhook::tell_deleted;
+
+const NEW_SECRET_VARIABLE: &str = "SMARTSHAPE_NEW_WEBHOOK_SECRET";
+
+#[derive(Args)]
+#[command(after_help = "\
+SmartShape cannot change a webhook. So a new one is created, for the same event and URL, and then the old one is
+deleted: no event is missed. In between both send (the overlap): an event may come twice, each signed with another
+secret. So the receiver has to accept both secrets before, and the old one for as long as SmartShape may still repeat
+what the old webhook sent. A receiver of this project takes several secrets, each with a name (NamedSecret).
+
+The receiver knows the new secret already:
+  smartshape webhook rotate 5c6fd --new-secret - < new-secret.txt
+  smartshape webhook rotate --url https://example.com/callback --event file_uploaded   # SMARTSHAPE_NEW_WEBHOOK_SECRET
+
+It does not, so the old webhook stays until it does:
+  smartshape webhook rotate 5c6fd --generate new-secret.txt --keep-old
+  smartshape webhook delete 5c6fd     # once the receiver accepts both
+
+The new secret: --new-secret, or else SMARTSHAPE_NEW_WEBHOOK_SECRET, or the file that
+SMARTSHAPE_NEW_WEBHOOK_SECRET_FILE names. A webhook that `webhook apply` made is rotated by its --renew.")]
+pub(crate) struct Rotate {
+    /// The webhook, by the ID column of `webhook list`; or else --url and --event name it
+    #[arg(value_parser = input::id)]
+    id: Option<String>,
+    /// Where it points at; beside an ID needed only where `webhook list` shows no URLs
+    #[arg(long)]
+    url: Option<String>,
+    /// Its event
+    #[arg(long, value_parser = input::event())]
+    event: Option<EventKind>,
+    /// The new secret; - reads it from standard input
+    #[arg(long, value_name = "SECRET", conflicts_with = "generate")]
+    new_secret: Option<String>,
+    /// Makes a random secret, and writes it to this new file, which only you can read; wants --keep-old
+    #[arg(long, value_name = "FILE")]
+    generate: Option<PathBuf>,
+    /// Leaves the old webhook, so that both send until `webhook delete`
+    #[arg(long)]
+    keep_old: bool,
+    /// Only shows what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The webhook whose secret is to be another.
+struct Old {
+    id: String,
+    event: EventKind,
+    url: String,
+}
+
+impl Rotate {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        if self.id.is_none() && (self.url.is_none() || self.event.is_none()) {
+            return Err(Failure::usage("which webhook? Name its ID, or --url and --event"));
+        }
+        let secret = WebhookSecret::new(self.secret()?.expose())?;
+        let client = settings.api()?.client;
+        let listed = client.list_webhooks().await;
+        warn_of_fake(&client);
+        let old = self.find(&listed?)?;
+        let wanted = Wanted::new(old.event, &old.url, secret)?;
+        if self.dry_run {
+            return self.tell_plan(&old, settings);
+        }
+        let created = self.create(&client, &wanted, &old).await?;
+        // Nobody reads: the old one is to be deleted all the same.
+        let told = tell_created(&created, settings);
+        if self.keep_old {
+            told?;
+            return tell_kept(&old, settings);
+        }
+        delete(&client, &old, &created).await?;
+        let told = told.and(tell_deleted(&old.id, settings));
+        say(
+            "the receiver should accept the old secret as long as SmartShape may repeat what the old webhook sent",
+        );
+        told
+    }
+
+    fn secret(&self) -> Outcome<Secret> {
+        if self.generate.is_some() {
+            if !self.keep_old {
+                let text = "--generate wants --keep-old: the receiver does not know the new secret yet, so the old \
+                            webhook has to stay until it does";
+                return Err(Failure::usage(text));
+            }
+            return Ok(Secret::generate()?);
+        }
+        let how = "give it by --new-secret (- reads it from standard input), or let it be made by --generate";
+        let secret = input::secret_from(self.new_secret.as_deref(), NEW_SECRET_VARIABLE, how)?;
+        if Secret::from_env(SECRET_VARIABLE).is_ok_and(|old| old.expose() == secret.expose()) {
+            let text = format!("the new secret is that of {SECRET_VARIABLE}: choose another");
+            return Err(Failure::usage(text));
+        }
+        input::warn_of_short(&secret);
+        Ok(secret)
+    }
+
+    /// The one webhook that is meant, with what is needed for creating it anew.
+    fn find(&self, listed: &[Registration]) -> Outcome<Old> {
+        let one = match &self.id {
+            Some(id) => listed.iter().find(|one| one.id == *id).ok_or_else(|| {
+                Failure::failed(format!("there is no webhook {}: see `smartshape webhook list`", shown(id)))
+            })?,
+            None => self.find_by_place(listed)?,
+        };
+        let id = shown(&one.id);
+        let url = match (&one.url, &self.url) {
+            (Some(url), Some(named)) if url != named => {
+                let text = format!("{id} does not point at the URL of --url: see `smartshape webhook list`");
+                return Err(Failure::failed(text));
+            }
+            (Some(url), _) | (None, Some(url)) => url.clone(),
+            (None, None) => {
+                let text = format!("the list shows no URLs: say by --url where {id} points at");
+                return Err(Failure::failed(text));
+            }
+        };
+        let event = match (&one.event, one.kind(), self.event) {
+            (Some(name), kind, Some(named)) if kind != Some(named) => {
+                let text = format!("{id} is for {}, and not for {named}", shown(name));
+                return Err(Failure::failed(text));
+            }
+            (_, Some(event), _) | (None, None, Some(event)) => event,
+            (Some(name), None, _) => {
+                return Err(Failure::failed(format!("{id} is for {}, which is unknown here", shown(name))));
+            }
+            (None, None, None) => {
+                let text = format!("the list shows no events: say by --event which one {id} is for");
+                return Err(Failure::failed(text));
+            }
+        };
+        Ok(Old { id: one.id.clone(), event, url })
+    }
+
+    fn find_by_place<'a>(&self, listed: &'a [Registration]) -> Outcome<&'a Registration> {
+        let is_there = |one: &&Registration| one.url == self.url && one.kind() == self.event;
+        let found: Vec<_> = listed.iter().filter(is_there).collect();
+        match *found {
+            [one] => Ok(one),
+            [] if listed.iter().any(|one| one.url.is_none()) => {
+                Err(Failure::failed("the list shows no URLs: name the webhook by its ID, beside --url"))
+            }
+            [] => {
+                let text = "no webhook for this event points at this URL: see `smartshape webhook list`";
+                Err(Failure::failed(text))
+            }
+            _ => {
+                let ids: Vec<_> = found.iter().map(|one| shown(&one.id)).collect();
+                let text =
+                    format!("several do: {}: name the one by its ID, or delete the others", ids.join(", "));
+                Err(Failure::failed(text))
+            }
+        }
+    }
+
+    /// Creates the new webhook, once a generated secret is safe in its file.
+    async fn create(&self, client: &Client, wanted: &Wanted, old: &Old) -> Outcome<Record> {
+        if let Some(path) = &self.generate {
+            write_secret(path, wanted.secret())?;
+        }
+        let created = client.create_webhook(wanted).await;
+        created.map_err(|error| {
+            let old = shown(&old.id);
+            if error.effect_unknown() {
+                return Failure::from(error).and(&format!(
+                    "{old} is as it was: if `smartshape webhook list` shows a new webhook beside it, delete one of the two"
+                ));
+            }
+            if let Some(path) = &self.generate {
+                let _ = std::fs::remove_file(path);
+            }
+            Failure::from(error).and(&format!("nothing was changed, {old} is as it was"))
+        })
+    }
+
+    fn tell_plan(&self, old: &Old, settings: &Settings) -> Outcome {
+        let deleted = (!self.keep_old).then_some(&old.id);
+        if settings.json {
+            return output::json(&json!({
+                "dry_run": true, "create": {"event": old.event, "url": old.url}, "delete": deleted,
+            }));
+        }
+        output::line(format_args!("create {} at {}", old.event, shown(&redact_url(&old.url))))?;
+        match deleted {
+            Some(id) => output::line(format_args!("delete {}", shown(id))),
+            None => output::line(format_args!("keep {}", shown(&old.id))),
+        }
+    }
+}
+
+fn write_secret(path: &Path, secret: &WebhookSecret) -> Outcome {
+    let written = private_file(path).and_then(|mut file| {
+        let written = writeln!(file, "{}", secret.expose()).and_then(|()| file.sync_all());
+        if written.is_err() {
+            let _ = std::fs::remove_file(path);
+        }
+        written
+    });
+    written.map_err(|error| {
+        let text = format!("nothing was changed: cannot write the new secret to {}: {error}", path.display());
+        Failure::failed(text)
+    })
+}
+
+async fn delete(client: &Client, old: &Old, created: &Record) -> Outcome {
+    match client.delete_webhook(&old.id).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::from(error).and(&format!(
+            "half done: the new webhook {} is there, and the old one may be too, so that both send: run \
+                 `smartshape webhook delete {}`",
+            shown(&created.id),
+            shown(&old.id)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A line of the result.
+pub(crate) fn tell_created(created: &Record, settings: &Settings) -> Outcome {
+    if settings.json {
+        return output::json(&json!({"created": created}));
+    }
+    let Record { id, event, url, .. } = created;
+    output::line(format_args!("created {}: {event} at {}", shown(id), shown(&redact_url(url))))
+}
+
+fn tell_kept(old: &Old, settings: &Settings) -> Outcome {
+    let id = shown(&old.id);
+    let told = if settings.json {
+        output::json(&json!({"kept": old.id}))
+    } else {
+        output::line(format_args!("kept {id}"))
+    };
+    say(format_args!(
+        "both send until `smartshape webhook delete {id}`: let the receiver accept both secrets before"
+    ));
+    told
+}

@@ -1,0 +1,156 @@
+//! `smartshape webhook rotate`.
+
+use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
+use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
+
+use crate::support::{Home, Ran, SECRET, ran};
+
+const URL: &str = "http://127.0.0.1:1/a?key=hunter2";
+const NEW_SECRET: &str = "another random string";
+
+async fn fake(shows_url: bool) -> FakeSmartShape {
+    let fake = FakeSmartShape::builder().list_shows_url(shows_url).start().await.unwrap();
+    fake.register(FileOptimized, URL, SECRET);
+    fake.register(FileUploaded, "http://127.0.0.1:1/b", SECRET);
+    fake
+}
+
+async fn rotate(home: &Home, fake: &FakeSmartShape, arguments: &[&str]) -> Ran {
+    let arguments = [&["webhook", "rotate"], arguments].concat();
+    let mut program = home.logged_in(fake, &arguments);
+    let ran = ran(program.env("SMARTSHAPE_NEW_WEBHOOK_SECRET", NEW_SECRET)).await;
+    assert!(![NEW_SECRET, "hunter2"].iter().any(|secret| ran.err.contains(secret)), "{ran:?}");
+    assert!(!ran.out.contains(NEW_SECRET), "{ran:?}");
+    ran
+}
+
+/// Ids and secrets of the webhooks that point at the URL.
+fn at_url(fake: &FakeSmartShape) -> Vec<(String, String)> {
+    let ours = fake.webhooks().into_iter().filter(|one| one.url == URL && one.event == FileUploaded);
+    ours.map(|one| (one.id.clone(), one.secret().to_owned())).collect()
+}
+
+#[tokio::test]
+async fn the_old_one_goes_when_the_new_one_is_there_and_others_stay() {
+    let home = Home::new();
+    for (shows_url, by_id) in [(true, true), (true, false), (false, true)] {
+        let fake = fake(shows_url).await;
+        let old = fake.register(FileUploaded, URL, SECRET);
+        let named = match (shows_url, by_id) {
+            (true, true) => vec![old.as_str()],
+            (true, false) => vec!["--url", URL, "--event", "file_uploaded"],
+            (false, _) => vec![old.as_str(), "--url", URL],
+        };
+        let dry = rotate(&home, &fake, &[named.as_slice(), &["--dry-run"]].concat()).await.succeeds();
+        let expected = format!("create file_uploaded at http://127.0.0.1:1/a?redacted\ndelete {old}\n");
+        assert_eq!((dry.out, fake.webhooks().len()), (expected, 3));
+
+        let done = rotate(&home, &fake, &named).await.succeeds();
+        let ours = at_url(&fake);
+        assert_eq!((ours.len(), ours[0].1.as_str(), fake.webhooks().len()), (1, NEW_SECRET, 3));
+        let expected =
+            format!("created {}: file_uploaded at http://127.0.0.1:1/a?redacted\ndeleted {old}\n", ours[0].0);
+        assert_eq!(done.out, expected);
+        assert!(done.err.contains("accept the old secret as long as"), "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_generated_secret_is_kept_in_a_file_and_the_old_webhook_stays() {
+    let (home, fake) = (Home::new(), fake(true).await);
+    let old = fake.register(FileUploaded, URL, SECRET);
+    let arguments = [old.as_str(), "--generate", "new.txt"];
+    rotate(&home, &fake, &arguments).await.fails(2, "--keep-old");
+    let arguments = [arguments.as_slice(), &["--keep-old"]].concat();
+
+    // Refused: nothing is left of it.
+    fake.disturb(Disturbance::error(400, ErrorForm::Plain).after(1));
+    rotate(&home, &fake, &arguments).await.fails(1, "nothing was changed");
+    assert!(!home.path().join("new.txt").exists());
+
+    let done = rotate(&home, &fake, &[&["--json"], arguments.as_slice()].concat()).await.succeeds();
+    let secret = std::fs::read_to_string(home.path().join("new.txt")).unwrap();
+    let ours = at_url(&fake);
+    assert_eq!((ours.len(), &ours[0].0, ours[1].1.as_str()), (2, &old, secret.trim_end()));
+    assert!(!done.out.contains(secret.trim_end()) && !done.err.contains(secret.trim_end()));
+    let lines: Vec<serde_json::Value> =
+        done.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (&lines[0]["created"]["id"], &lines[0]["created"]["url"]),
+        (&ours[1].0.clone().into(), &URL.into())
+    );
+    assert_eq!(lines[1]["kept"], old);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(home.path().join("new.txt")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    // A file that is there is somebody's.
+    rotate(&home, &fake, &arguments).await.fails(1, "new.txt");
+    assert_eq!(
+        (std::fs::read_to_string(home.path().join("new.txt")).unwrap(), at_url(&fake)),
+        (secret, ours)
+    );
+}
+
+#[tokio::test]
+async fn where_it_stops_it_says_what_is_there() {
+    let home = Home::new();
+    // Whether the call that fails is carried out; how many of ours there are then.
+    for (step, carried_out, count, says) in [
+        (0, false, 1, "Disturbed"),
+        (1, false, 1, "is as it was"),
+        (1, true, 2, "if `smartshape webhook list` shows a new webhook beside it, delete one of the two"),
+        (2, false, 2, "half done"),
+        (2, true, 1, "half done"),
+    ] {
+        let fake = fake(true).await;
+        let old = fake.register(FileUploaded, URL, SECRET);
+        // Deletions and lists are tried three times.
+        for attempt in 0..if step == 1 { 1 } else { 3 } {
+            let failed =
+                Disturbance::error(500, ErrorForm::Wrapped).after(if attempt == 0 { step } else { 0 });
+            fake.disturb(if carried_out { failed.carried_out() } else { failed });
+        }
+        let stopped = rotate(&home, &fake, &[&old]).await;
+        assert!(stopped.code == Some(1) && stopped.err.contains(says), "{step} {carried_out}: {stopped:?}");
+        assert!(step == 0 || stopped.err.contains(&old), "{stopped:?}");
+        assert_eq!(stopped.out.contains("created"), step == 2, "{stopped:?}");
+        let ours = at_url(&fake);
+        assert_eq!(ours.len(), count, "{step} {carried_out}");
+        let is_old = |(id, secret): &(String, String)| *id == old && secret == SECRET;
+        assert_eq!(ours.iter().any(is_old), (step, carried_out) != (2, true));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_clear_changes_nothing() {
+    let (home, shown, hidden) = (Home::new(), fake(true).await, fake(false).await);
+    let one = shown.register(FileUploaded, URL, SECRET);
+    let unlisted = hidden.register(FileUploaded, URL, SECRET);
+    let place = ["--url", URL, "--event", "file_uploaded"];
+    for (fake, arguments, code, says) in [
+        (&shown, vec![], 2, "which webhook"),
+        (&shown, vec!["--url", URL], 2, "which webhook"),
+        (&shown, vec!["5c6f"], 1, "there is no webhook 5c6f"),
+        (&shown, vec![&one, "--url", "http://127.0.0.1:1/b"], 1, "does not point at"),
+        (&shown, vec![&one, "--event", "file_optimized"], 1, "is for file_uploaded"),
+        (&shown, vec!["--url", "http://127.0.0.1:1/c", "--event", "file_uploaded"], 1, "points at this URL"),
+        (&shown, vec![&one, "--new-secret", " padded"], 2, "white space"),
+        (&hidden, vec![&unlisted], 1, "--url"),
+        (&hidden, place.to_vec(), 1, "by its ID"),
+    ] {
+        rotate(&home, fake, &arguments).await.fails(code, says);
+        assert_eq!((at_url(fake).len(), fake.webhooks().len()), (1, 3), "{arguments:?}");
+    }
+
+    shown.register(FileUploaded, URL, SECRET);
+    rotate(&home, &shown, &place).await.fails(1, &one);
+    let mut program = home.logged_in(&shown, &["webhook", "rotate", &one]);
+    ran(&mut program).await.fails(2, "SMARTSHAPE_NEW_WEBHOOK_SECRET");
+    let same = program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("SMARTSHAPE_NEW_WEBHOOK_SECRET", SECRET);
+    ran(same).await.fails(2, "choose another");
+    assert_eq!(at_url(&shown).len(), 2);
+}
