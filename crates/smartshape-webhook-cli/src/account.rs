@@ -64,7 +64,12 @@ async fn password(username: &str) -> Outcome<String> {
         return Ok(password);
     }
     if !std::io::stdin().is_terminal() {
-        return input::one_line("the password");
+        let password = input::one_line("the password")?;
+        if password.is_empty() {
+            let text = "no password: give it on standard input, or set SMARTSHAPE_PASSWORD";
+            return Err(Failure::usage(text));
+        }
+        return Ok(password);
     }
     let _ = write!(std::io::stderr(), "password of {}: ", output::shown(username));
     let hides = echo(false);

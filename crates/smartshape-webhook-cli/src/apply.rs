@@ -1,18 +1,18 @@
 //! `smartshape webhook apply`: makes the registrations be those that a file declares.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use smartshape_api::{Client, Plan, Record, Registration, Step, Wanted, WebhookSecret};
+use smartshape_api::{Client, ErrorKind, Plan, Record, Registration, Step, Wanted, WebhookSecret};
 use smartshape_webhook::{EventKind, Secret};
 
 use crate::failure::{Failure, Outcome};
-use crate::input;
-use crate::output::{self, say};
+use crate::input::{self, SECRET_VARIABLE};
+use crate::output;
 use crate::settings::{Settings, private_file, warn_of_fake};
 
 #[derive(Args)]
@@ -33,7 +33,7 @@ pub(crate) struct Apply {
     #[arg(long)]
     dry_run: bool,
     /// The secret of this event's webhook is a new one: replaces it. May be repeated
-    #[arg(long, value_name = "EVENT")]
+    #[arg(long, value_name = "EVENT", value_parser = input::event())]
     renew: Vec<EventKind>,
 }
 
@@ -78,15 +78,18 @@ impl Apply {
         let plan = plan?;
         if !self.dry_run && !plan.is_empty() {
             let save = |records: &[Record]| {
-                write(&path, &Kept { api_url: client.base_url(), webhooks: records.to_vec() })
+                let kept = Kept { api_url: client.base_url(), webhooks: records.to_vec() };
+                let written = write(&path, &kept);
+                Ok(written.map_err(|error| format!("cannot write {}: {error}", path.display()))?)
             };
-            // A place that cannot be written is better found before anything is created.
-            save(&records)
-                .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-            let applied = client.apply(plan.clone(), &mut records, |records| Ok(save(records)?)).await;
+            let applied = client.apply(plan.clone(), &mut records, save).await;
             if let Err(error) = applied {
-                say("not all was done; what was is recorded, and another run completes it");
-                return Err(error.into());
+                // Its own text says what was done.
+                if error.kind() == ErrorKind::NotRecorded {
+                    return Err(error.into());
+                }
+                let more = "not all was done: what was is recorded, and another run completes it";
+                return Err(Failure::from(error).and(more));
             }
         }
         if settings.json { output::json(&self.report(&plan)) } else { output::line(&plan) }
@@ -123,7 +126,10 @@ impl Apply {
             let secret = match one.secret.or_else(|| declared.secret.clone()) {
                 Some(Source::Env(name)) => Secret::from_env(&name)?,
                 Some(Source::File(path)) => Secret::from_file(path)?,
-                None => input::secret(None)?,
+                None => {
+                    let how = "declare where it is";
+                    input::secret_from(None, SECRET_VARIABLE, how)?
+                }
             };
             let one = Wanted::new(event, url, WebhookSecret::new(secret.expose())?)?;
             wanted.push(if self.renew.contains(&one.event()) { one.renewed() } else { one });
@@ -153,7 +159,7 @@ impl Apply {
 fn read(path: &Path, client: &Client) -> Outcome<Vec<Record>> {
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
     };
     let kept: Kept = serde_json::from_slice(&text).map_err(|error| {
@@ -173,7 +179,7 @@ fn read(path: &Path, client: &Client) -> Outcome<Vec<Record>> {
 }
 
 /// Whole or not at all.
-fn write(path: &Path, kept: &Kept) -> std::io::Result<()> {
+fn write(path: &Path, kept: &Kept) -> io::Result<()> {
     let new = PathBuf::from(format!("{}.new", path.display()));
     // Left by a run that ended in the middle.
     let _ = fs::remove_file(&new);

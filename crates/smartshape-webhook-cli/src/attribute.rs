@@ -23,11 +23,12 @@ SmartShape does not document this call's body, which is inferred from that of an
   smartshape attribute upsert 5c6fd '{\"mtime\": 1550824906}' --query id:5b33b")]
 pub(crate) struct Upsert {
     /// The file's id
+    #[arg(value_parser = input::id)]
     file: String,
     /// The attributes: a JSON object of names and values; - reads it from standard input
     #[arg(value_name = "JSON")]
     attributes: String,
-    /// The node: id: and its id
+    /// The node, as id: and its id, such as id:5b33b
     #[arg(long, value_name = "id:NODE")]
     query: String,
 }

@@ -31,7 +31,8 @@ Exit code 1 when SmartShape would not accept the answer; each fault is named.
   smartshape event trigger file_uploaded --set file=5c6fd --set data.name=engine.scene
   smartshape event trigger attribute_updated --to https://example.com/callback --secret - < secret.txt")]
 pub(crate) struct Trigger {
-    /// The event, such as file_uploaded
+    /// The event
+    #[arg(value_parser = input::event())]
     event: EventKind,
     /// The endpoint
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8042/callback")]

@@ -11,7 +11,7 @@ use smartshape_webhook_inbox::{Filter, Inbox, State, StoredEvent};
 use sqlx::Connection;
 
 use crate::failure::{Failure, Outcome};
-use crate::output::{self, shown};
+use crate::output::{self, say, shown};
 use crate::settings::Settings;
 
 /// How long a database that cannot be reached is tried.
@@ -41,7 +41,7 @@ struct Place {
 /// Which events are meant.
 #[derive(Args)]
 struct Which {
-    /// Only those that stand there
+    /// Only those in this state
     #[arg(long, value_enum)]
     state: Option<Standing>,
     /// Only those of this name
@@ -50,7 +50,7 @@ struct Which {
     /// Only those about this file
     #[arg(long)]
     file: Option<String>,
-    /// Only those after this sequence number
+    /// Only those after this number of the SEQ column
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
 }
@@ -78,7 +78,8 @@ pub(crate) struct List {
 pub(crate) struct Show {
     #[command(flatten)]
     place: Place,
-    /// What `inbox list` shows
+    /// The event, by the KEY column of `inbox list`
+    #[arg(value_parser = key)]
     key: DeliveryKey,
     /// Only the body, exactly as it came in
     #[arg(long)]
@@ -89,12 +90,12 @@ pub(crate) struct Show {
 pub(crate) struct Change {
     #[command(flatten)]
     place: Place,
-    /// These events
-    #[arg(value_name = "KEY")]
+    /// The events, by the KEY column of `inbox list`
+    #[arg(value_name = "KEY", value_parser = key)]
     keys: Vec<DeliveryKey>,
     #[command(flatten)]
     which: Which,
-    /// All of them, when nothing else says which
+    /// All events; without it a KEY or an option says which
     #[arg(long)]
     all: bool,
 }
@@ -115,6 +116,10 @@ impl Command {
             Self::Stats(stats) => stats.run(settings).await,
         }
     }
+}
+
+fn key(text: &str) -> Result<DeliveryKey, &'static str> {
+    text.parse().map_err(|_| "a key has 32 hexadecimal digits: use the KEY column of `smartshape inbox list`")
 }
 
 impl Place {
@@ -193,6 +198,9 @@ impl List {
         let events = inbox.list(self.which.filter().limit(self.limit)).await?;
         if settings.json {
             return events.iter().try_for_each(|event| output::json(&json_of(event)));
+        }
+        if events.is_empty() {
+            say(if self.which.says_nothing() { "the inbox is empty" } else { "no event is like this" });
         }
         let rows: Vec<_> = events
             .iter()

@@ -14,6 +14,7 @@ async fn login_is_kept_and_used_and_only_for_its_server() {
     let login = ["--api-url", &url, "login", account.username()];
     let wrong = ran_with_stdin(&mut home.program(&login), "hunter2").await;
     wrong.fails(1, "user name or password are wrong");
+    ran_with_stdin(&mut home.program(&login), "\n").await.fails(2, "SMARTSHAPE_PASSWORD");
     assert!(!home.path().join(".config").exists());
 
     let ran_ = ran_with_stdin(&mut home.program(&login), account.password()).await.succeeds();
@@ -55,13 +56,16 @@ async fn flags_come_before_the_environment() {
     let mut program = home.program(&["webhook", "list", "--api-url", &url, "--token", "-", "--json"]);
     program.env("SMARTSHAPE_API_URL", "http://127.0.0.1:1").env("SMARTSHAPE_TOKEN", "another");
     assert_eq!(ran_with_stdin(&mut program, &token).await.succeeds().json(), serde_json::json!([]));
+    let mut program = home.program(&["webhook", "list", "--api-url", &url, "--token", &token]);
+    let none = ran(&mut program).await.succeeds();
+    assert!(none.out.starts_with("ID") && none.err.contains("there are no webhooks"), "{none:?}");
     home.run(&["webhook", "list", "--api-url", &url]).await.fails(2, "smartshape login");
 }
 
 #[tokio::test]
 async fn webhooks_are_created_listed_and_deleted() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
-    let create = ["--json", "webhook", "create", "http://127.0.0.1:1/a", "file_uploaded"];
+    let create = ["--json", "webhook", "create", "http://127.0.0.1:1/a?key=hunter2", "file_uploaded"];
     let mut program = home.logged_in(&fake, &create);
     let created = ran(program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)).await.succeeds().json();
     let stored = fake.webhooks();
@@ -76,7 +80,10 @@ async fn webhooks_are_created_listed_and_deleted() {
     let listed = ran(&mut home.logged_in(&fake, &["webhook", "list"])).await.succeeds().out;
     let lines: Vec<_> = listed.lines().collect();
     assert!(lines.len() == 3 && lines[0].starts_with("ID"), "{listed}");
-    assert!(lines[1].contains("file_uploaded  ") && lines[1].contains("http://127.0.0.1:1/a"), "{listed}");
+    assert!(lines[1].contains("file_uploaded  ") && lines[1].contains("http://127.0.0.1:1/a?"), "{listed}");
+    assert!(!listed.contains("hunter2"), "tables end up in logs: {listed}");
+    let listed = ran(&mut home.logged_in(&fake, &["--json", "webhook", "list"])).await.succeeds().json();
+    assert_eq!(listed[0]["url"], "http://127.0.0.1:1/a?key=hunter2");
 
     let ids: Vec<_> = fake.webhooks().into_iter().map(|webhook| webhook.id).collect();
     let delete = ["webhook", "delete", &ids[0], "nothing", &ids[1]];
@@ -108,7 +115,7 @@ async fn what_is_wrong_is_one_clear_line() {
     run(&["webhook", "create", "http://127.0.0.1:1/", "file_uploaded"])
         .await
         .fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
-    run(&["webhook", "delete", ".."]).await.fails(2, "id of a webhook");
+    run(&["webhook", "delete", ".."]).await.fails(2, "this is no id");
     run(&["attribute", "upsert", "f", "{", "--query", "id:n"]).await.fails(2, "not JSON");
     run(&["attribute", "upsert", "f", "[1]", "--query", "id:n"]).await.fails(2, "no JSON object");
     run(&["attribute", "upsert", "f", "{\"a\": 1}", "--query", "name:n"]).await.fails(2, "id:NODE");

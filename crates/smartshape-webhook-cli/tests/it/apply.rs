@@ -57,6 +57,17 @@ async fn what_stopped_in_the_middle_is_completed() {
 }
 
 #[tokio::test]
+async fn where_nothing_can_be_recorded_nothing_is_created() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    // Where the records are to be written first, there is something else.
+    std::fs::create_dir(home.path().join("webhooks.json.records.json.new")).unwrap();
+    let failed = apply(&home, &fake, ONE, &[]).await;
+    failed.fails(1, "nothing was done");
+    assert!(failed.err.contains("cannot write webhooks.json.records.json: "), "{failed:?}");
+    assert!(fake.webhooks().is_empty());
+}
+
+#[tokio::test]
 async fn what_cannot_be_applied_changes_nothing() {
     let (home, fake, other) =
         (Home::new(), FakeSmartShape::start().await.unwrap(), FakeSmartShape::start().await.unwrap());

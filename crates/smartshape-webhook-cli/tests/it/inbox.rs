@@ -63,6 +63,21 @@ async fn events_are_listed_shown_replayed_and_purged() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_listed_it_says_so() {
+    let home = Home::new();
+    let inbox = Inbox::open(home.path().join("inbox.db").to_str().unwrap()).await.unwrap();
+    let list =
+        async |more: &[&str]| home.run(&[&["inbox", "list", "inbox.db"], more].concat()).await.succeeds();
+    let none = list(&[]).await;
+    assert!(none.out.starts_with("SEQ") && none.err.contains("the inbox is empty"), "{none:?}");
+    inbox.handle(Delivery::for_test(body("one")).unwrap()).await.unwrap();
+    assert_eq!(list(&[]).await.err, "");
+    let none = list(&["--state", "dead"]).await;
+    assert!(none.out.lines().count() == 1 && none.err.contains("no event is like this"), "{none:?}");
+    assert_eq!(list(&["--state", "dead", "--json"]).await.out, "");
+}
+
+#[tokio::test]
 async fn what_is_no_inbox_is_left_alone() {
     let home = Home::new();
     home.run(&["inbox", "stats", "none.db"]).await.fails(1, "there is no inbox at none.db");
@@ -77,7 +92,7 @@ async fn what_is_no_inbox_is_left_alone() {
     let ran = home.run(&["inbox", "stats", nobody]).await;
     assert!(ran.code == Some(1) && !ran.err.contains("hunter2") && !ran.err.is_empty(), "{ran:?}");
     let place = filled(&home).await;
-    home.run(&["inbox", "show", &place, "xyz"]).await.fails(2, "xyz");
+    home.run(&["inbox", "show", &place, "1"]).await.fails(2, "use the KEY column of `smartshape inbox list`");
     home.run(&["inbox", "show", &place, &"0".repeat(32)]).await.fails(1, "no event 000");
 }
 

@@ -16,3 +16,4 @@ mod rotate;
 mod support;
 mod tls;
 mod token;
+mod trouble;
