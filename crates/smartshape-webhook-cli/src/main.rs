@@ -5,6 +5,7 @@ mod account;
 mod apply;
 mod attribute;
 mod check;
+mod completions;
 mod event;
 mod failure;
 mod inbox;
@@ -64,6 +65,8 @@ enum Command {
     /// Looks into an inbox, replays and purges
     #[command(subcommand)]
     Inbox(inbox::Command),
+    /// Prints what a shell needs to complete arguments
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
@@ -99,5 +102,6 @@ async fn run(cli: Cli) -> Outcome {
         Command::Webhook(command) => command.run(settings).await,
         Command::Attribute(command) => command.run(settings).await,
         Command::Inbox(command) => command.run(settings).await,
+        Command::Completions(completions) => completions.run::<Cli>(),
     }
 }

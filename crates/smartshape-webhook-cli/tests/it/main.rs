@@ -9,6 +9,7 @@
 mod api;
 mod apply;
 mod check;
+mod completions;
 mod event;
 mod inbox;
 mod listen;
