@@ -79,6 +79,10 @@ fn in_words_of_the_program(text: String) -> String {
         (", or set a longer connect_time_limit", ""),
         (", or set a longer time_limit", ""),
         ("log in first", "log in first, with `smartshape login`"),
+        (
+            "open a session if this installation wants one",
+            "open a session, by --open-session, if it wants one",
+        ),
         ("log in again,", "log in again with `smartshape login`,"),
     ];
     words.iter().fold(text, |text, (theirs, ours)| text.replace(theirs, ours))

@@ -81,7 +81,7 @@ async fn send(
     let request = request.uri(url).header(CONNECTION, "close").body(Full::new(body)).map_err(not_sent)?;
     let client = Client::builder(TokioExecutor::new()).build(connector(url)?);
     let exchange = async {
-        let response = client.request(request).await.map_err(|error| Fault::Connection(chain(&error)))?;
+        let response = client.request(request).await.map_err(|error| not_reached(&error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
@@ -99,6 +99,15 @@ async fn send(
         })
     };
     tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Fault::TooSlow(limit)))
+}
+
+fn not_reached(error: &dyn std::error::Error) -> Fault {
+    let text = chain(error);
+    if text.contains("invalid peer certificate") {
+        let remedy = "if its root certificate is one of your own, name a file that holds it by SSL_CERT_FILE";
+        return Fault::NotSent(format!("{text}: {remedy}"));
+    }
+    Fault::Connection(text)
 }
 
 fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, Fault> {

@@ -63,6 +63,31 @@ async fn flags_come_before_the_environment() {
 }
 
 #[tokio::test]
+async fn the_environment_comes_before_the_file() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let folder = home.path().join(".config/smartshape");
+    std::fs::create_dir_all(&folder).unwrap();
+    let kept = r#"{"api_url": "http://127.0.0.1:1", "token": "another", "session": "another", "ca_cert": "none.pem"}"#;
+    std::fs::write(folder.join("config.json"), kept).unwrap();
+    std::fs::write(home.path().join("empty.pem"), "").unwrap();
+    let mut program = home.logged_in(&fake, &["--json", "webhook", "list"]);
+    let listed = ran(program.env("SMARTSHAPE_CA_CERT", "empty.pem")).await.succeeds();
+    assert_eq!(listed.json(), serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn urls_need_not_be_listed() {
+    let home = Home::new();
+    let fake = FakeSmartShape::builder().list_shows_url(false).start().await.unwrap();
+    let id = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
+    let listed = ran(&mut home.logged_in(&fake, &["webhook", "list"])).await.succeeds().out;
+    let row: Vec<_> = listed.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row, [&id, "file_uploaded", "-", "-"]);
+    ran(&mut home.logged_in(&fake, &["webhook", "delete", &id])).await.succeeds();
+    assert!(fake.webhooks().is_empty());
+}
+
+#[tokio::test]
 async fn webhooks_are_created_listed_and_deleted() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let create = ["--json", "webhook", "create", "http://127.0.0.1:1/a?key=hunter2", "file_uploaded"];
