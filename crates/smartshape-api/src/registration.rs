@@ -8,7 +8,7 @@ use smartshape_webhook::EventKind;
 use crate::url::redact_url;
 
 /// A webhook that is registered, as far as the list shows it. `Debug` shows of the URL what
-/// [`redact_url`](crate::redact_url) leaves of it.
+/// [`redact_url`] leaves of it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Registration {
