@@ -1,0 +1,204 @@
+//! Plans by tables: wanted, recorded, listed, and what is to be done.
+
+use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
+
+use super::*;
+use crate::hidden::WebhookSecret;
+
+const URL: &str = "https://a/hook";
+
+fn want(event: EventKind) -> Wanted {
+    Wanted::new(event, URL, WebhookSecret::new("the secret").unwrap()).unwrap()
+}
+
+fn record(id: &str, event: EventKind) -> Record {
+    Record::new(id, event, URL)
+}
+
+fn listed(id: &str, event: &str, url: &str) -> Registration {
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    Registration { id: id.to_owned(), event: text(event), url: text(url), owner: None }
+}
+
+/// Wanted, recorded, listed, and the plan's lines.
+type Case = (Vec<Wanted>, Vec<Record>, Vec<Registration>, &'static [&'static str]);
+
+fn check(cases: Vec<Case>) {
+    for (wanted, records, listed, lines) in cases {
+        let plan = Plan::new(&wanted, &records, &listed).unwrap();
+        assert_eq!(plan.to_string().lines().collect::<Vec<_>>(), lines, "{records:?} {listed:?}");
+    }
+}
+
+#[test]
+fn where_the_list_shows_urls() {
+    let (up, opt) = ("file_uploaded", "file_optimized");
+    let other = "https://b/hook";
+    check(vec![
+        (vec![], vec![], vec![], &["nothing to do"]),
+        (vec![want(FileUploaded)], vec![], vec![], &["create file_uploaded at https://a/hook"]),
+        // Recorded ones are trusted.
+        (
+            vec![want(FileUploaded)],
+            vec![record("1", FileUploaded)],
+            vec![listed("1", up, URL)],
+            &["keep 1: file_uploaded at https://a/hook"],
+        ),
+        // The server may show the URL in another form.
+        (
+            vec![want(FileUploaded)],
+            vec![record("1", FileUploaded)],
+            vec![listed("1", up, "https://a/hook/")],
+            &["keep 1: file_uploaded at https://a/hook"],
+        ),
+        // Ours by their URL, of an unknown secret.
+        (
+            vec![want(FileUploaded)],
+            vec![],
+            vec![listed("1", up, URL), listed("2", up, URL)],
+            &[
+                "create file_uploaded at https://a/hook",
+                "delete 1: file_uploaded, replaced",
+                "delete 2: file_uploaded, replaced",
+            ],
+        ),
+        // A run that stopped after its creations is completed.
+        (
+            vec![want(FileUploaded)],
+            vec![record("2", FileUploaded)],
+            vec![listed("1", up, URL), listed("2", up, URL)],
+            &["keep 2: file_uploaded at https://a/hook", "delete 1: file_uploaded, one too many"],
+        ),
+        // The one recorded last is kept.
+        (
+            vec![want(FileUploaded)],
+            vec![record("2", FileUploaded), record("1", FileUploaded)],
+            vec![listed("1", up, URL), listed("2", up, URL)],
+            &["keep 1: file_uploaded at https://a/hook", "delete 2: file_uploaded, one too many"],
+        ),
+        // A new secret.
+        (
+            vec![want(FileUploaded).renewed()],
+            vec![record("1", FileUploaded)],
+            vec![listed("1", up, URL)],
+            &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, replaced"],
+        ),
+        // Not wanted: what points at our URL, and what is recorded wherever it points.
+        (
+            vec![want(FileUploaded)],
+            vec![record("1", FileUploaded), Record::new("3", FileUploaded, other)],
+            vec![
+                listed("1", up, URL),
+                listed("2", opt, URL),
+                listed("3", up, other),
+                listed("4", "new_event", URL),
+                listed("5", "", URL),
+            ],
+            &[
+                "keep 1: file_uploaded at https://a/hook",
+                "delete 2: file_optimized, not wanted",
+                "delete 3: file_uploaded, not wanted",
+                "delete 4: new_event, not wanted",
+                "delete 5: unknown event, not wanted",
+            ],
+        ),
+        // Of others: another URL, near as it may be.
+        (
+            vec![want(FileUploaded)],
+            vec![record("1", FileUploaded)],
+            vec![listed("1", up, URL), listed("2", up, other), listed("3", up, "https://a/hook/")],
+            &["keep 1: file_uploaded at https://a/hook"],
+        ),
+        (vec![], vec![], vec![listed("1", up, URL), listed("2", up, "")], &["nothing to do"]),
+        // Nothing is wanted any more.
+        (
+            vec![],
+            vec![record("1", FileUploaded)],
+            vec![listed("1", up, URL), listed("2", up, other)],
+            &["delete 1: file_uploaded, not wanted"],
+        ),
+        // Recorded, but gone.
+        (
+            vec![want(FileUploaded)],
+            vec![record("1", FileUploaded), record("1", FileUploaded)],
+            vec![],
+            &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, recorded, but not listed"],
+        ),
+        // A record that contradicts the list is not believed.
+        (
+            vec![want(FileUploaded)],
+            vec![record("1", FileUploaded)],
+            vec![listed("1", opt, other)],
+            &["create file_uploaded at https://a/hook"],
+        ),
+        // A list that names one twice.
+        (
+            vec![],
+            vec![record("1", FileUploaded)],
+            vec![listed("1", up, URL), listed("1", up, URL)],
+            &["delete 1: file_uploaded, not wanted"],
+        ),
+    ]);
+}
+
+#[test]
+fn where_the_list_shows_no_urls_only_records_count() {
+    let (up, opt) = ("file_uploaded", "file_optimized");
+    check(vec![
+        (
+            vec![want(FileUploaded)],
+            vec![record("1", FileUploaded), record("3", FileOptimized)],
+            vec![listed("1", up, ""), listed("2", up, ""), listed("3", opt, ""), listed("4", opt, "")],
+            &[
+                "keep 1: file_uploaded at https://a/hook",
+                "delete 3: file_optimized, not wanted",
+                "leave 2: file_uploaded, no URL is listed; delete it by its id if it is yours",
+            ],
+        ),
+        (
+            vec![want(FileUploaded)],
+            vec![record("1", FileUploaded)],
+            vec![listed("1", "", ""), listed("2", "", "")],
+            &[
+                "keep 1: file_uploaded at https://a/hook",
+                "leave 2: unknown event, no URL is listed; delete it by its id if it is yours",
+            ],
+        ),
+        (
+            vec![want(FileUploaded).renewed()],
+            vec![record("1", FileUploaded)],
+            vec![listed("1", up, "")],
+            &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, replaced"],
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_wanted_twice_is_refused() {
+    let error = Plan::new(&[want(FileUploaded), want(FileUploaded).renewed()], &[], &[]).unwrap_err();
+    assert!(error.to_string().contains("file_uploaded is wanted twice"), "{error}");
+}
+
+#[test]
+fn a_plan_shows_no_secret_and_nothing_unprintable() {
+    let plan = Plan::new(&[want(FileUploaded)], &[], &[listed("1\u{1b}[31m", "a\nb", URL)]).unwrap();
+    assert!(!format!("{plan:?}").contains("the secret"));
+    assert!(plan.to_string().ends_with("delete 1\\u{1b}[31m: a\\nb, not wanted"), "{plan}");
+}
+
+#[test]
+fn a_plan_shows_no_credentials_of_urls() {
+    let url = format!("{URL}?key=hunter2");
+    let secret = || WebhookSecret::new("the secret").unwrap();
+    let wanted = [FileUploaded, FileOptimized].map(|event| Wanted::new(event, &url, secret()).unwrap());
+    let records = [Record::new("1", FileUploaded, &url)];
+    let listed = [listed("1", "file_uploaded", &url), listed("2", "file_uploaded", "https://ada:hunter2@b/")];
+    let plan = Plan::new(&wanted, &records, &listed).unwrap();
+    let shown = format!("{plan} {plan:?} {wanted:?} {records:?} {listed:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert_eq!(
+        plan.to_string(),
+        "keep 1: file_uploaded at https://a/hook?redacted\n\
+         create file_optimized at https://a/hook?redacted"
+    );
+}
