@@ -1,8 +1,14 @@
 //! `smartshape webhook rotate`.
 
-use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
-use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use axum::Router;
+use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape, SenderSettings};
+use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
+use smartshape_webhook_tower::{Delivery, NamedSecret, Receiver, Secret, endpoint};
+
+use crate::event::serve;
 use crate::support::{Home, Ran, SECRET, ran};
 
 const URL: &str = "http://127.0.0.1:1/a?key=hunter2";
@@ -153,4 +159,43 @@ async fn what_is_not_clear_changes_nothing() {
     let same = program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("SMARTSHAPE_NEW_WEBHOOK_SECRET", SECRET);
     ran(same).await.fails(2, "choose another");
     assert_eq!(at_url(&shown).len(), 2);
+}
+
+#[tokio::test]
+async fn no_event_is_missed_while_both_send() {
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&names);
+    let handler = move |delivery: Delivery| {
+        sink.lock().unwrap().push(delivery.secret_name().unwrap_or_default().to_owned());
+        async { Ok(()) }
+    };
+    let secret = |name: &str, secret: &str| NamedSecret::new(name, Secret::new(secret).unwrap());
+    let receiver = Receiver::builder()
+        .named_secret(secret("old", SECRET))
+        .hash_at_lowest_priority(false)
+        .hash_wait(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let url = serve(Router::new().route_service("/callback", endpoint(receiver.clone(), handler))).await;
+
+    let once = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
+    let (home, fake) = (Home::new(), FakeSmartShape::builder().sender(once).start().await.unwrap());
+    let old = fake.register(FileUploaded, &url, SECRET);
+    // How many webhooks sent, and how many of them were accepted.
+    let sent = async || {
+        let outcomes = fake.trigger(FileUploaded).await;
+        (outcomes.len(), outcomes.iter().filter(|outcome| outcome.accepted()).count())
+    };
+    assert_eq!(sent().await, (1, 1));
+    rotate(&home, &fake, &[&old, "--generate", "new.txt", "--keep-old"]).await.succeeds();
+    assert_eq!(sent().await, (2, 1), "the receiver does not know the new secret yet");
+    let new = std::fs::read_to_string(home.path().join("new.txt")).unwrap();
+    receiver.replace_secrets(vec![secret("old", SECRET), secret("new", new.trim_end())]).unwrap();
+    assert_eq!(sent().await, (2, 2));
+    ran(&mut home.logged_in(&fake, &["webhook", "delete", &old])).await.succeeds();
+    receiver.replace_secrets(vec![secret("new", new.trim_end())]).unwrap();
+    assert_eq!(sent().await, (1, 1));
+
+    let names = names.lock().unwrap();
+    assert_eq!((names[0].as_str(), names.last().unwrap().as_str()), ("old", "new"));
 }
