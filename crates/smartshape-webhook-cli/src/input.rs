@@ -24,6 +24,17 @@ impl SecretArgument {
     pub(crate) fn get(&self) -> Outcome<Secret> {
         secret(self.secret.as_deref())
     }
+
+    /// `None` when neither the argument nor the environment has one.
+    pub(crate) fn given(&self) -> Outcome<Option<Secret>> {
+        if self.secret.is_some() {
+            return self.get().map(Some);
+        }
+        match Secret::from_env(SECRET_VARIABLE) {
+            Err(smartshape_webhook::SecretError::NoVariable(_)) => Ok(None),
+            found => Ok(Some(found?)),
+        }
+    }
 }
 
 /// The argument of --secret, standard input when it is `-`, and otherwise the environment.

@@ -20,6 +20,8 @@ use crate::failure::{Failure, Outcome, chain};
 /// More than this is no answer to a webhook.
 const MAX_ANSWER: usize = 64 * 1024;
 
+pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: Option<String>,
@@ -76,10 +78,23 @@ async fn send(
     body: Bytes,
     limit: Duration,
 ) -> Result<Answer, Fault> {
-    let begun = Instant::now();
     let not_sent = |error: http::Error| Fault::NotSent(error.to_string());
     let request = request.uri(url).header(CONNECTION, "close").body(Full::new(body)).map_err(not_sent)?;
-    let client = Client::builder(TokioExecutor::new()).build(connector(url)?);
+    exchange(&client(url)?, request, limit).await
+}
+
+/// A client for this URL; another one's certificates may be missing.
+pub(crate) fn client(url: &Uri) -> Result<HttpClient, Fault> {
+    Ok(Client::builder(TokioExecutor::new()).build(connector(url)?))
+}
+
+/// Sends one request as it is, and reads the answer.
+pub(crate) async fn exchange(
+    client: &HttpClient,
+    request: Request<Full<Bytes>>,
+    limit: Duration,
+) -> Result<Answer, Fault> {
+    let begun = Instant::now();
     let exchange = async {
         let response = client.request(request).await.map_err(|error| not_reached(&error))?;
         let (head, body) = response.into_parts();

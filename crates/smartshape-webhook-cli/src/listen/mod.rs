@@ -1,6 +1,8 @@
 //! `smartshape webhook listen`: registers webhooks, prints what comes, and deletes them at its end.
 
+mod forward;
 mod journal;
+mod lines;
 mod remove;
 mod serve;
 mod sink;
@@ -18,14 +20,13 @@ use tokio::net::TcpListener;
 use self::journal::{Created, Intent, Journal};
 pub(crate) use self::remove::Prune;
 use self::serve::{Names, Server};
-use self::sink::{Forwarder, Sink};
+use self::sink::Sink;
 use self::stop::{Reason, Stop};
 use crate::failure::{Failure, Outcome, chain};
 use crate::input::SecretArgument;
 use crate::output::{say, shown};
 use crate::send;
 use crate::settings::{Api, Settings, warn_of_fake};
-use crate::token::{self, Making};
 
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -33,6 +34,12 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Each payload is one line of JSON on standard output, and nothing else is there; it is acknowledged once it was
 flushed. On ^C, SIGTERM, or when whoever reads the output ends, it deletes the webhooks that it created.
+
+The webhooks have a fresh secret, which nobody else learns, unless one is given: by --secret, or by
+SMARTSHAPE_WEBHOOK_SECRET or SMARTSHAPE_WEBHOOK_SECRET_FILE in the environment. --forward-to needs a given one, since
+that endpoint gets the token that SmartShape sent, and checks it by the same secret. Body and headers are passed on
+byte for byte, but for those of the connection alone (Connection and what it names, Keep-Alive, Host, Content-Length,
+Transfer-Encoding, TE, Trailer, Upgrade, Expect, Proxy-*), at most 8 events at the same time.
 
 Exit codes: 0 ended so, and all of its webhooks are deleted; 1 not so, and what is left is noted for
 `smartshape webhook prune`; 2 wrong usage or settings.
@@ -54,13 +61,11 @@ pub(crate) struct Listen {
     /// Appends each line to this file too, synced before it is acknowledged
     #[arg(long, value_name = "FILE")]
     record: Option<String>,
-    /// Posts each event to this endpoint too, signed with --secret; its answers are judged on standard error
+    /// Posts each event to this endpoint too, as it came; its answers are judged on standard error
     #[arg(long, value_name = "URL")]
     forward_to: Option<String>,
     #[command(flatten)]
     secret: SecretArgument,
-    #[command(flatten)]
-    making: Making,
 }
 
 impl Listen {
@@ -69,7 +74,11 @@ impl Listen {
         events.sort_unstable();
         events.dedup();
         let api = settings.api()?;
-        let forward = self.forward()?;
+        let forward_to = match &self.forward_to {
+            Some(url) => Some(send::checked(url, "the endpoint of --forward-to")?),
+            None => None,
+        };
+        let secret = self.secret(forward_to.is_some())?;
         let record = self.record()?;
         let listener = TcpListener::bind(self.bind).await.map_err(|error| {
             Failure::usage(format!("cannot listen on {}: {error}: choose another --bind", self.bind))
@@ -79,17 +88,17 @@ impl Listen {
             .map_err(|error| Failure::failed(format!("no address to listen on: {error}")))?;
         let names = Names { id: random()?, nonce: random()? };
         let url = self.url(address, &names.id, &api)?;
-        let secret = Secret::generate()?;
         let mut stop = Stop::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
 
-        let (sender, forwarder) = match forward {
-            Some((url, token)) => {
-                let (sender, forwarder) = Forwarder::start(url, token);
-                (Some(sender), Some(forwarder))
+        let (forward, forwarders) = match &forward_to {
+            Some(url) => {
+                let started = forward::start(url).map_err(|fault| Failure::usage(fault.to_string()))?;
+                (Some(started.0), Some(started.1))
             }
             None => (None, None),
         };
-        let sink = Sink::new(record, sender, stop.closed.clone(), stop.failed.clone());
+        let sink = Sink::new(record, forward, stop.closed.clone(), stop.failed.clone())
+            .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
         let server = Server::start(listener, names.clone(), secret.clone(), sink)?;
         say(format_args!("listening on {address}"));
 
@@ -127,8 +136,8 @@ impl Listen {
             Err(failure) => Err(failure),
         };
         server.stop().await;
-        if let Some(forwarder) = forwarder {
-            forwarder.finish().await;
+        if let Some(forwarders) = forwarders {
+            forwarders.finish().await;
         }
         outcome
     }
@@ -166,12 +175,14 @@ impl Listen {
         file.map(Some).map_err(|error| Failure::usage(format!("cannot write --record {path}: {error}")))
     }
 
-    /// The endpoint to forward to, and the token for it.
-    fn forward(&self) -> Outcome<Option<(http::Uri, String)>> {
-        let Some(url) = &self.forward_to else { return Ok(None) };
-        let url = send::checked(url, "the endpoint of --forward-to")?;
-        let secret = self.secret.get()?;
-        Ok(Some((url, token::make(&secret, &self.making)?)))
+    /// The secret of the webhooks.
+    fn secret(&self, known_elsewhere: bool) -> Outcome<Secret> {
+        match self.secret.given()? {
+            Some(secret) => Ok(secret),
+            // Says what is missing.
+            None if known_elsewhere => self.secret.get(),
+            None => Ok(Secret::generate()?),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The listener's server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
-use super::sink::Sink;
+use super::sink::{Arrival, Sink};
 use crate::failure::{Failure, Outcome};
 
 /// How long a client may take for a request's head, and how long a connection may be idle.
@@ -50,10 +51,10 @@ impl Server {
             .hash_wait(Duration::from_secs(8))
             .build()
             .map_err(|error| Failure::usage(error.to_string()))?;
-        let service = endpoint(receiver.clone(), sink);
+        let (accepting, sink) = (receiver.clone(), Arc::new(sink));
         let app = Router::new().fallback(move |request: Request| {
-            let (names, mut service) = (names.clone(), service.clone());
-            async move { answer(request, &names, &mut service).await }
+            let (names, receiver, sink) = (names.clone(), accepting.clone(), Arc::clone(&sink));
+            async move { answer(request, &names, receiver, sink).await }
         });
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, app, stopped));
@@ -67,11 +68,7 @@ impl Server {
     }
 }
 
-async fn answer(
-    request: Request,
-    names: &Names,
-    service: &mut smartshape_webhook_tower::Endpoint<Sink>,
-) -> Response {
+async fn answer(request: Request, names: &Names, receiver: Receiver, sink: Arc<Sink>) -> Response {
     // A proxy may have changed what is before it.
     if request.uri().path().trim_end_matches('/').rsplit('/').next() != Some(names.id.as_str()) {
         return StatusCode::NOT_FOUND.into_response();
@@ -79,7 +76,8 @@ async fn answer(
     if request.method() == Method::GET {
         return names.nonce.clone().into_response();
     }
-    match service.call(request).await {
+    let arrival = Arrival { sink, headers: request.headers().clone() };
+    match endpoint(receiver, arrival).call(request).await {
         Ok(response) => response.map(Body::new),
         Err(never) => match never {},
     }

@@ -1,0 +1,146 @@
+//! Passes events on to another endpoint, as they came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Method, Request, Uri};
+use http_body_util::Full;
+use smartshape_fake::{Fault, judge};
+use smartshape_webhook::Delivery;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::output::{say, shown};
+use crate::send::{self, Answer, HttpClient};
+
+/// How many events are on their way at the same time.
+const AT_ONCE: usize = 8;
+/// How many events may wait.
+const WAITING: usize = 1000;
+/// How many bytes their bodies may have together.
+const WAITING_BYTES: usize = 256 * 1024 * 1024;
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long what waits is still forwarded at the end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// About one connection, and made anew for the next.
+const HOP_BY_HOP: [HeaderName; 11] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HOST,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Where events are handed over.
+pub(super) struct Forward {
+    sender: mpsc::Sender<Waiting>,
+    bytes: Arc<Semaphore>,
+}
+
+struct Waiting {
+    uuid: String,
+    headers: HeaderMap,
+    body: Bytes,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// Those who send them on.
+pub(super) struct Forwarders(JoinSet<()>);
+
+/// Forwards events to `url` from now on.
+pub(super) fn start(url: &Uri) -> Result<(Forward, Forwarders), Fault> {
+    let client = send::client(url)?;
+    let (sender, waiting) = mpsc::channel(WAITING);
+    let waiting = Arc::new(Mutex::new(waiting));
+    let mut tasks = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        tasks.spawn(work(client.clone(), url.clone(), Arc::clone(&waiting)));
+    }
+    Ok((Forward { sender, bytes: Arc::new(Semaphore::new(WAITING_BYTES)) }, Forwarders(tasks)))
+}
+
+impl Forward {
+    /// Returns at once. What finds no place is not forwarded, which is said.
+    pub(super) fn push(&self, delivery: &Delivery, headers: &HeaderMap) {
+        // Not the delivery, whose bytes are the receiver's to give to the next one.
+        let (uuid, body) = (shown(delivery.uuid()), delivery.raw().clone());
+        let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let handed_over = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).is_ok_and(|bytes| {
+            let waiting = Waiting { uuid: uuid.clone(), headers: end_to_end(headers), body, _bytes: bytes };
+            self.sender.try_send(waiting).is_ok()
+        });
+        if !handed_over {
+            say(format_args!("not forwarded: {uuid}: too many events wait for that endpoint already"));
+        }
+    }
+}
+
+impl Forwarders {
+    /// Waits for what is still to be sent, once nothing more can be handed over.
+    pub(super) async fn finish(mut self) {
+        let ended = async { while self.0.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, ended).await.is_err() {
+            say("not all events could be forwarded in time");
+        }
+    }
+}
+
+async fn work(client: HttpClient, url: Uri, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
+    loop {
+        let next = waiting.lock().await.recv().await;
+        let Some(event) = next else { return };
+        let Waiting { uuid, headers, body, _bytes } = event;
+        let answer = send::exchange(&client, request(&url, headers, body), LIMIT).await;
+        say(format_args!("forwarded {uuid}: {}", verdict(answer)));
+    }
+}
+
+fn request(url: &Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.clone();
+    *request.headers_mut() = headers;
+    // One that the endpoint is about to close would lose the event.
+    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    request
+}
+
+fn verdict(answer: Result<Answer, Fault>) -> String {
+    let (status, faults) = match answer {
+        Ok(answer) => {
+            let faults = judge(answer.status, answer.content_type.as_deref(), &answer.body);
+            (format!("{} after {} ms, ", answer.status, answer.took.as_millis()), faults)
+        }
+        Err(fault) => (String::new(), vec![fault]),
+    };
+    if faults.is_empty() {
+        return format!("{status}accepted");
+    }
+    let faults: Vec<_> = faults.iter().map(|fault| shown(&fault.to_string())).collect();
+    format!("{status}SmartShape would not accept it: {}", faults.join("; "))
+}
+
+/// The headers that are about the event, with all their values.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = headers.clone();
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    for name in named.flat_map(|names| names.split(',')) {
+        kept.remove(name.trim());
+    }
+    for name in HOP_BY_HOP {
+        kept.remove(name);
+    }
+    kept
+}

@@ -1,0 +1,117 @@
+//! Writes lines in groups: what comes while one group is written is the next.
+
+use std::io;
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+
+/// From this length on, in bytes, a group takes no further line.
+const GROUP: usize = 1024 * 1024;
+/// How many lines may wait. Those who write wait too when there are more.
+const WAITING: usize = 1024;
+
+#[derive(Clone)]
+pub(super) struct Lines(mpsc::Sender<Line>);
+
+struct Line {
+    text: String,
+    written: oneshot::Sender<io::Result<()>>,
+}
+
+impl Lines {
+    /// Hands each group to `write`, on a thread of its own: a reader that is slow holds up nothing
+    /// else, and cannot hold up the end of the process.
+    pub(super) fn start(write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+        let (sender, waiting) = mpsc::channel(WAITING);
+        thread::Builder::new().name("lines".to_owned()).spawn(move || work(waiting, write))?;
+        Ok(Self(sender))
+    }
+
+    /// Returns once the line was written, and what `write` does after it was done.
+    pub(super) async fn write(&self, mut line: String) -> io::Result<()> {
+        line.push('\n');
+        let (written, outcome) = oneshot::channel();
+        let gone = |_| io::Error::other("the thread that writes has ended");
+        self.0.send(Line { text: line, written }).await.map_err(|_| gone(()))?;
+        outcome.await.map_err(|_| gone(()))?
+    }
+}
+
+fn work(mut waiting: mpsc::Receiver<Line>, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
+    let mut outcome = Ok(());
+    while let Some(Line { mut text, written }) = waiting.blocking_recv() {
+        let mut asking = vec![written];
+        while text.len() < GROUP
+            && let Ok(next) = waiting.try_recv()
+        {
+            text.push_str(&next.text);
+            asking.push(next.written);
+        }
+        // After a failure there may be half a line, which the next one would continue.
+        if outcome.is_ok() {
+            outcome = write(text.as_bytes());
+        }
+        for written in asking {
+            let told = match &outcome {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
+            let _ = written.send(told);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_that_wait_form_a_group() {
+        let groups = Arc::new(Mutex::new(Vec::new()));
+        let (go, gate) = std::sync::mpsc::channel();
+        let kept = Arc::clone(&groups);
+        let lines = Lines::start(move |text| {
+            gate.recv().map_err(io::Error::other)?;
+            kept.lock().unwrap().push(String::from_utf8(text.to_vec()).unwrap());
+            Ok(())
+        })
+        .unwrap();
+        let write = |line: &str| {
+            let (lines, line) = (lines.clone(), line.to_owned());
+            tokio::spawn(async move { lines.write(line).await })
+        };
+        let first = write("1");
+        go.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        let rest: Vec<_> = ["2", "3", "4"].map(write).into();
+        // All have been handed over, and at most one of them has been taken.
+        while lines.0.capacity() > WAITING - 2 {
+            tokio::task::yield_now().await;
+        }
+        for _ in &rest {
+            go.send(()).unwrap();
+        }
+        for one in rest {
+            one.await.unwrap().unwrap();
+        }
+        let groups = groups.lock().unwrap();
+        assert_eq!(groups.concat(), "1\n2\n3\n4\n");
+        assert!(groups.len() < 4, "{groups:?}");
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_nothing_follows() {
+        let mut calls = 0;
+        let lines = Lines::start(move |_| {
+            calls += 1;
+            if calls == 1 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+        })
+        .unwrap();
+        for line in ["1", "2"] {
+            let error = lines.write(line.to_owned()).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
+    }
+}

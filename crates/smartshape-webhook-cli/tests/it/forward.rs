@@ -1,0 +1,172 @@
+//! `smartshape webhook listen --forward-to`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use serde_json::json;
+use smartshape_fake::{EventPayload, FakeSmartShape, Prefix};
+use smartshape_webhook::EventKind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::event::{receiver, serve};
+use crate::listener::{Listener, builder};
+use crate::support::{Home, SECRET};
+
+async fn listener(home: &Home, fake: &FakeSmartShape, to: &str) -> Listener {
+    let arguments = ["webhook", "listen", "--event", "file_uploaded", "--forward-to", to];
+    let mut command = home.logged_in(fake, &arguments);
+    command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
+    Listener::start(command).await
+}
+
+/// A request's head, in lines, and its body.
+async fn request(stream: &mut TcpStream) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let (mut read, mut body_begins) = (Vec::new(), None);
+    while body_begins.is_none() {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "it ended too early");
+        body_begins = read.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+    }
+    let mut body = read.split_off(body_begins.unwrap());
+    let head = read.trim_ascii_end().split(|byte| *byte == b'\n').map(|line| line.trim_ascii().to_vec());
+    let head: Vec<_> = head.collect();
+    let length = head.iter().find_map(|line| line.strip_prefix(b"content-length: ".as_slice()));
+    let length: usize = std::str::from_utf8(length.unwrap()).unwrap().parse().unwrap();
+    while body.len() < length {
+        assert_ne!(stream.read_buf(&mut body).await.unwrap(), 0, "it ended too early");
+    }
+    (head, body)
+}
+
+#[tokio::test]
+async fn body_and_headers_are_passed_on_byte_for_byte() {
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = format!("http://{}/hook?of=mine", target.local_addr().unwrap());
+    let mut listener = listener(&home, &fake, &to).await;
+    let webhook = fake.webhooks().remove(0);
+    assert_eq!(webhook.secret(), SECRET, "the endpoint knows it");
+
+    let address = webhook.url.strip_prefix("http://").unwrap();
+    let (address, path) = address.split_once('/').unwrap();
+    let token = smartshape_fake::token(SECRET, 4, Prefix::TwoA).unwrap();
+    let body = "{ \"uuid\":\"u-1\",\t\"event\" : \"file_uploaded\", \"file\": \"ü\\u00fc\", \"owner\": \"o\",\r\n \"runTimestamp\": 1e3, \"data\": {\"x\": 1.0, \"x\": 2} }\n";
+    let kept = [
+        b"content-type: application/json; charset=UTF-8".to_vec(),
+        b"user-agent: Smart  Shape/1 ".trim_ascii_end().to_vec(),
+        b"x-bytes: \xe9\xff".to_vec(),
+        b"x-two: 2".to_vec(),
+        b"x-two: 1".to_vec(),
+        format!("x-smartshape-token: {token}").into_bytes(),
+    ];
+    let dropped = [
+        "Host: listener.example.com",
+        "Connection: keep-alive, X-Of-This-Connection",
+        "X-Of-This-Connection: yes",
+        "Keep-Alive: timeout=5",
+        "TE: trailers",
+        "Transfer-Encoding: chunked",
+    ];
+    let mut sent = format!("POST /{path} HTTP/1.1\r\n{}\r\n", dropped.join("\r\n")).into_bytes();
+    for line in &kept {
+        sent.extend_from_slice(line);
+        sent.extend_from_slice(b"\r\n");
+    }
+    let (one, other) = body.as_bytes().split_at(40);
+    sent.extend_from_slice(format!("\r\n{:x}\r\n", one.len()).as_bytes());
+    sent.extend_from_slice(one);
+    sent.extend_from_slice(format!("\r\n{:x}\r\n", other.len()).as_bytes());
+    sent.extend_from_slice(other);
+    sent.extend_from_slice(b"\r\n0\r\n\r\n");
+    let mut sender = TcpStream::connect(address).await.unwrap();
+    sender.write_all(&sent).await.unwrap();
+
+    let (mut stream, _) = target.accept().await.unwrap();
+    let (head, passed_on) = request(&mut stream).await;
+    assert_eq!(passed_on, body.as_bytes());
+    assert_eq!(head[0], b"POST /hook?of=mine HTTP/1.1");
+    let made_anew = [
+        format!("host: {}", target.local_addr().unwrap()),
+        "connection: close".to_owned(),
+        format!("content-length: {}", body.len()),
+    ];
+    let expected: BTreeSet<_> = kept.into_iter().chain(made_anew.map(String::into_bytes)).collect();
+    let shown = head.iter().map(|line| String::from_utf8_lossy(line)).collect::<Vec<_>>();
+    assert_eq!(head[1..].iter().cloned().collect::<BTreeSet<_>>(), expected, "{shown:?}");
+    let twos: Vec<_> = shown.iter().filter(|line| line.starts_with("x-two")).collect();
+    assert_eq!(twos, ["x-two: 2", "x-two: 1"], "in their order");
+
+    stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
+    let said = listener.until("forwarded u-1: 404 after ").await;
+    for fault in ["the status is 404", "no content type", "not a JSON object"] {
+        assert!(said.contains(fault), "{said}");
+    }
+    // SmartShape's own answer does not depend on it.
+    let mut answer = [0; 15];
+    sender.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, *b"HTTP/1.1 200 OK");
+    listener.signal("-INT");
+    let (status, _, err) = listener.end().await;
+    assert_eq!(status.code(), Some(0), "{err}");
+    assert!(![&said, &err].iter().any(|text| text.contains(&token) || text.contains(SECRET)), "{said} {err}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_knows_the_secret_accepts_what_is_forwarded() {
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let (to, received) = receiver().await;
+    let mut listener = listener(&home, &fake, &to).await;
+    let event = EventPayload::sample(EventKind::FileUploaded);
+    assert!(fake.send(&event).await[0].accepted());
+    let said = listener.until(&format!("forwarded {}: 200 after ", event.uuid())).await;
+    assert!(said.ends_with(" ms, accepted"), "{said}");
+    assert_eq!(received.lock().unwrap()[0]["uuid"], event.uuid());
+    listener.signal("-INT");
+    assert_eq!(listener.end().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_there_is_said() {
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let mut listener = listener(&home, &fake, "http://127.0.0.1:1/").await;
+    assert!(fake.trigger(EventKind::FileUploaded).await[0].accepted());
+    listener.until("SmartShape would not accept it: the connection failed").await;
+}
+
+#[tokio::test]
+async fn at_most_eight_events_are_on_their_way() {
+    const EVENTS: usize = 30;
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let (at_once, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (arrived, mut arrivals) = watch::channel(0);
+    let gate = Arc::new(Semaphore::new(0));
+    let (highest, opened) = (Arc::clone(&most), Arc::clone(&gate));
+    let app = Router::new().fallback(move || {
+        let (at_once, most, gate) = (Arc::clone(&at_once), Arc::clone(&highest), Arc::clone(&opened));
+        let arrived = arrived.clone();
+        async move {
+            most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            arrived.send_modify(|count| *count += 1);
+            drop(gate.acquire().await);
+            at_once.fetch_sub(1, Ordering::SeqCst);
+            axum::Json(json!({"success": true}))
+        }
+    });
+    let to = serve(app).await;
+    let mut listener = listener(&home, &fake, &to).await;
+    for _ in 0..EVENTS {
+        // Acknowledged, though the endpoint answers none.
+        assert!(fake.trigger(EventKind::FileUploaded).await[0].accepted());
+    }
+    arrivals.wait_for(|count| *count == 8).await.unwrap();
+    gate.add_permits(1);
+    for _ in 0..EVENTS {
+        listener.until(" ms, accepted").await;
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 8);
+    listener.signal("-INT");
+    assert_eq!(listener.end().await.0.code(), Some(0));
+}

@@ -1,0 +1,72 @@
+//! The pipeline of SmartShape's manual.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use smartshape_fake::EventPayload;
+use smartshape_webhook::EventKind;
+use tokio::process::Command;
+
+use crate::listener::{Listener, builder, journals};
+use crate::support::Home;
+
+/// The pipeline of SmartShape's manual, where there is a `jq`.
+#[tokio::test]
+async fn the_manuals_pipeline() {
+    if std::process::Command::new("jq").arg("--version").output().is_err() {
+        return;
+    }
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let script = r#"smartshape webhook listen --event attribute_updated |
+        jq --unbuffered -rc '.file as $file | (.runTimestamp / 1000 | floor) as $time
+            | .data.nodeIdToAttributes | keys[] | "\($file) \(.) \($time)"' |
+        xargs -L1 sh -c 'smartshape attribute upsert "$0" "{\"mtime\": $2}" --query "id:$1" && echo done'"#;
+    let mut command = home.logged_in(&fake, &[]);
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_smartshape")).parent().unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let environment: Vec<_> = command
+        .as_std()
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+        .collect();
+    command = Command::new("sh");
+    command.args(["-c", script]).env_clear().envs(environment).env("PATH", path).current_dir(home.path());
+    command.stdin(Stdio::null()).process_group(0);
+    let mut pipeline = Listener::spawn(&mut command);
+    let group = Group(format!("-{}", pipeline.child.id().unwrap()));
+    pipeline.until("registered ").await;
+
+    let event = EventPayload::sample(EventKind::AttributeUpdated).with_file("5c6f");
+    let body: Value = serde_json::from_slice(&event.to_body()).unwrap();
+    let nodes = body["data"]["nodeIdToAttributes"].as_object().unwrap().len();
+    assert!(fake.send(&event).await[0].accepted());
+    let mut out = pipeline.out.take().unwrap();
+    let mut done = 0;
+    while done < nodes {
+        done += usize::from(out.next_line().await.unwrap().expect("it goes on") == "done");
+    }
+    let set = fake.attributes();
+    assert_eq!(set.len(), nodes);
+    let time = body["runTimestamp"].as_i64().unwrap() / 1000;
+    assert!(set.iter().all(|one| one.file.as_deref() == Some("5c6f") && one.value == time), "{set:?}");
+    assert_eq!(fake.webhooks().len(), 1);
+    // As ^C does, to all of them.
+    group.signal("-INT");
+    pipeline.end().await;
+    assert!(fake.webhooks().is_empty() && journals(&home).is_empty());
+}
+
+/// The processes of a pipeline, which end with the test.
+struct Group(String);
+
+impl Group {
+    fn signal(&self, name: &str) {
+        let _ = std::process::Command::new("kill").args([name, "--", &self.0]).status();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal("-KILL");
+    }
+}
