@@ -1,6 +1,7 @@
 //! Arguments that may come from elsewhere: standard input, a file, the environment.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
@@ -90,6 +91,16 @@ pub(crate) fn file(path: &str, what: &str) -> Outcome<Vec<u8>> {
         return all_of_stdin(what);
     }
     std::fs::read(path).map_err(|error| Failure::usage(format!("cannot read {what} from {path}: {error}")))
+}
+
+/// The same, for what may be long.
+pub(crate) fn lines(path: &str, what: &str) -> Outcome<Box<dyn BufRead>> {
+    if path == "-" {
+        return Ok(Box::new(Cursor::new(all_of_stdin(what)?)));
+    }
+    let file = File::open(path);
+    let file = file.map_err(|error| Failure::usage(format!("cannot read {what} from {path}: {error}")))?;
+    Ok(Box::new(BufReader::new(file)))
 }
 
 fn all_of_stdin(what: &str) -> Outcome<Vec<u8>> {

@@ -13,6 +13,7 @@ mod input;
 mod listen;
 mod output;
 mod rotate;
+mod recording;
 mod send;
 mod settings;
 mod token;

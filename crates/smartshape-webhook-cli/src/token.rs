@@ -8,6 +8,7 @@ use smartshape_webhook::{Secret, Token};
 use crate::failure::{Failure, Outcome};
 use crate::input::{self, SecretArgument};
 use crate::output;
+use crate::recording::Report;
 use crate::settings::Settings;
 
 /// What a receiver refuses unless it is told otherwise.
@@ -19,7 +20,7 @@ pub(crate) enum Command {
     Sign(Sign),
     /// Checks whether a token belongs to a secret; exit code 1 when it does not
     Verify(Verify),
-    /// Shows prefix and cost of a token
+    /// Shows prefix and cost of a token, or what a recording tells of tokens and retries
     Inspect(Inspect),
 }
 
@@ -80,10 +81,17 @@ pub(crate) struct Verify {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+Over a recording of `webhook listen --record FILE`: prefix and cost of all tokens; whether a webhook's salt is fixed or
+fresh; whether a retry repeats the uuid, and when it comes; whether events come in order. To see retries, let the
+listener refuse some deliveries: --refuse 5.")]
 pub(crate) struct Inspect {
     /// The token; - reads it from standard input
-    #[arg(value_name = "TOKEN")]
-    checked: String,
+    #[arg(value_name = "TOKEN", required_unless_present = "recording")]
+    checked: Option<String>,
+    /// A recording instead; - reads it from standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "checked")]
+    recording: Option<String>,
 }
 
 impl Command {
@@ -153,18 +161,33 @@ impl Verify {
 
 impl Inspect {
     fn run(self, settings: &Settings) -> Outcome {
-        let (_, token) = parsed(&self.checked)?;
-        let (prefix, cost) = (token.prefix(), token.cost());
-        if settings.json {
-            return output::json(&json!({"prefix": prefix, "cost": cost, "rounds": 1_u64 << cost}));
+        match (&self.recording, &self.checked) {
+            (Some(path), _) => recording(path, settings),
+            (None, Some(token)) => form(token, settings),
+            // Not let through by the arguments' rules.
+            (None, None) => Err(Failure::usage("give a token, or a --recording")),
         }
-        let verdict = if cost > USUAL_MAX_COST { "refuse it unless max_cost is raised" } else { "check it" };
-        output::line(format_args!(
-            "prefix  {prefix}\ncost    {cost} ({} rounds)\nreceivers of this project {verdict} (max_cost \
-             {USUAL_MAX_COST} by default)",
-            1_u64 << cost
-        ))
     }
+}
+
+fn form(token: &str, settings: &Settings) -> Outcome {
+    let (_, token) = parsed(token)?;
+    let (prefix, cost) = (token.prefix(), token.cost());
+    if settings.json {
+        return output::json(&json!({"prefix": prefix, "cost": cost, "rounds": 1_u64 << cost}));
+    }
+    let verdict = if cost > USUAL_MAX_COST { "refuse it unless max_cost is raised" } else { "check it" };
+    output::line(format_args!(
+        "prefix  {prefix}\ncost    {cost} ({} rounds)\nreceivers of this project {verdict} (max_cost \
+         {USUAL_MAX_COST} by default)",
+        1_u64 << cost
+    ))
+}
+
+fn recording(path: &str, settings: &Settings) -> Outcome {
+    let report = Report::read(input::lines(path, "the recording")?)
+        .map_err(|why| Failure::failed(format!("{path} {why}")))?;
+    if settings.json { output::json(&json!(report)) } else { output::line(report) }
 }
 
 fn parsed(argument: &str) -> Outcome<(String, Token)> {

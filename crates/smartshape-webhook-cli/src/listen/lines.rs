@@ -13,6 +13,9 @@ const WAITING: usize = 1024;
 #[derive(Clone)]
 pub(super) struct Lines(mpsc::Sender<Line>);
 
+/// The end of the writing, which comes once nobody can hand over lines any more.
+pub(super) struct Ended(oneshot::Receiver<()>);
+
 struct Line {
     text: String,
     written: oneshot::Sender<io::Result<()>>,
@@ -21,10 +24,17 @@ struct Line {
 impl Lines {
     /// Hands each group to `write`, on a thread of its own: a reader that is slow holds up nothing
     /// else, and cannot hold up the end of the process.
-    pub(super) fn start(write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(
+        write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<(Self, Ended)> {
         let (sender, waiting) = mpsc::channel(WAITING);
-        thread::Builder::new().name("lines".to_owned()).spawn(move || work(waiting, write))?;
-        Ok(Self(sender))
+        let (ended, end) = oneshot::channel();
+        let thread = thread::Builder::new().name("lines".to_owned());
+        thread.spawn(move || {
+            work(waiting, write);
+            let _ = ended.send(());
+        })?;
+        Ok((Self(sender), Ended(end)))
     }
 
     /// Returns once the line was written, and what `write` does after it was done.
@@ -34,6 +44,12 @@ impl Lines {
         let gone = |_| io::Error::other("the thread that writes has ended");
         self.0.send(Line { text: line, written }).await.map_err(|_| gone(()))?;
         outcome.await.map_err(|_| gone(()))?
+    }
+}
+
+impl Ended {
+    pub(super) async fn wait(self) {
+        let _ = self.0.await;
     }
 }
 
@@ -72,7 +88,7 @@ mod tests {
         let groups = Arc::new(Mutex::new(Vec::new()));
         let (go, gate) = std::sync::mpsc::channel();
         let kept = Arc::clone(&groups);
-        let lines = Lines::start(move |text| {
+        let (lines, _) = Lines::start(move |text| {
             gate.recv().map_err(io::Error::other)?;
             kept.lock().unwrap().push(String::from_utf8(text.to_vec()).unwrap());
             Ok(())
@@ -104,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn after_a_failure_nothing_follows() {
         let mut calls = 0;
-        let lines = Lines::start(move |_| {
+        let (lines, _) = Lines::start(move |_| {
             calls += 1;
             if calls == 1 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
         })

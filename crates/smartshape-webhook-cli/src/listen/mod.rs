@@ -3,13 +3,14 @@
 mod forward;
 mod journal;
 mod lines;
+mod record;
 mod remove;
 mod serve;
 mod sink;
 mod stop;
 
-use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -18,8 +19,9 @@ use smartshape_webhook::{EventKind, Secret};
 use tokio::net::TcpListener;
 
 use self::journal::{Created, Intent, Journal};
+use self::record::Recorder;
 pub(crate) use self::remove::Prune;
-use self::serve::{Names, Server};
+use self::serve::{Names, Server, Sinks};
 use self::sink::Sink;
 use self::stop::{Reason, Stop};
 use crate::failure::{Failure, Outcome, chain};
@@ -41,6 +43,9 @@ that endpoint gets the token that SmartShape sent, and checks it by the same sec
 byte for byte, but for those of the connection alone (Connection and what it names, Keep-Alive, Host, Content-Length,
 Transfer-Encoding, TE, Trailer, Upgrade, Expect, Proxy-*), at most 8 events at the same time.
 
+A recording holds the bodies, when each delivery came and how it was answered, and no secret: of tokens prefix, cost and
+marks that are equal where salt or token are. `smartshape token inspect --recording FILE` says what it tells.
+
 Exit codes: 0 ended so, and all of its webhooks are deleted; 1 not so, and what is left is noted for
 `smartshape webhook prune`; 2 wrong usage or settings.
 
@@ -58,9 +63,12 @@ pub(crate) struct Listen {
     /// Registers though the own URL cannot be reached from here
     #[arg(long)]
     no_probe: bool,
-    /// Appends each line to this file too, synced before it is acknowledged
+    /// Appends each delivery, retries included, to this file, synced before it is answered
     #[arg(long, value_name = "FILE")]
     record: Option<String>,
+    /// Refuses so many deliveries first, with status 500, to see whether and when they are sent again
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    refuse: u32,
     /// Posts each event to this endpoint too, as it came; its answers are judged on standard error
     #[arg(long, value_name = "URL")]
     forward_to: Option<String>,
@@ -79,7 +87,10 @@ impl Listen {
             None => None,
         };
         let secret = self.secret(forward_to.is_some())?;
-        let record = self.record()?;
+        let (recorder, recorded) = match &self.record {
+            Some(path) => Recorder::start(path).await.map(|(recorder, end)| (Some(recorder), Some(end)))?,
+            None => (None, None),
+        };
         let listener = TcpListener::bind(self.bind).await.map_err(|error| {
             Failure::usage(format!("cannot listen on {}: {error}: choose another --bind", self.bind))
         })?;
@@ -97,9 +108,11 @@ impl Listen {
             }
             None => (None, None),
         };
-        let sink = Sink::new(record, forward, stop.closed.clone(), stop.failed.clone())
+        let ends = stop.ends.clone();
+        let sink = Sink::new(self.refuse, forward, ends.clone())
             .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
-        let server = Server::start(listener, names.clone(), secret.clone(), sink)?;
+        let sinks = Sinks { sink: Arc::new(sink), recorder, ends };
+        let server = Server::start(listener, names.clone(), secret.clone(), sinks)?;
         say(format_args!("listening on {address}"));
 
         let registering = async {
@@ -136,6 +149,10 @@ impl Listen {
             Err(failure) => Err(failure),
         };
         server.stop().await;
+        if let Some(recorded) = recorded {
+            // Deliveries whose senders have hung up.
+            let _ = tokio::time::timeout(serve::GRACE, recorded.wait()).await;
+        }
         if let Some(forwarders) = forwarders {
             forwarders.finish().await;
         }
@@ -167,12 +184,6 @@ impl Listen {
             None => format!("http://{address}"),
         };
         Ok(format!("{}/{id}", base.trim_end_matches('/')))
-    }
-
-    fn record(&self) -> Outcome<Option<File>> {
-        let Some(path) = &self.record else { return Ok(None) };
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        file.map(Some).map_err(|error| Failure::usage(format!("cannot write --record {path}: {error}")))
     }
 
     /// The secret of the webhooks.

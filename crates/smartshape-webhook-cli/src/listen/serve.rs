@@ -18,18 +18,27 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
-use super::sink::{Arrival, Sink};
+use super::record::Recorder;
+use super::sink::{Arrival, Ends, Sink};
 use crate::failure::{Failure, Outcome};
 
 /// How long a client may take for a request's head, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long deliveries that are under way get at the end.
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 pub(super) struct Server {
     receiver: Receiver,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+}
+
+/// Where deliveries go.
+#[derive(Clone)]
+pub(super) struct Sinks {
+    pub(super) sink: Arc<Sink>,
+    pub(super) recorder: Option<Arc<Recorder>>,
+    pub(super) ends: Ends,
 }
 
 /// What makes a listener itself known to its own probe.
@@ -43,7 +52,7 @@ pub(super) struct Names {
 
 impl Server {
     /// Serves from now on, until `stop`.
-    pub(super) fn start(listener: TcpListener, names: Names, secret: Secret, sink: Sink) -> Outcome<Self> {
+    pub(super) fn start(listener: TcpListener, names: Names, secret: Secret, sinks: Sinks) -> Outcome<Self> {
         let receiver = Receiver::builder()
             .secret(secret)
             // Somebody's laptop may be busy, and each delivery is waited for.
@@ -51,10 +60,10 @@ impl Server {
             .hash_wait(Duration::from_secs(8))
             .build()
             .map_err(|error| Failure::usage(error.to_string()))?;
-        let (accepting, sink) = (receiver.clone(), Arc::new(sink));
+        let accepting = receiver.clone();
         let app = Router::new().fallback(move |request: Request| {
-            let (names, receiver, sink) = (names.clone(), accepting.clone(), Arc::clone(&sink));
-            async move { answer(request, &names, receiver, sink).await }
+            let (names, receiver, sinks) = (names.clone(), accepting.clone(), sinks.clone());
+            async move { answer(request, &names, receiver, sinks).await }
         });
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, app, stopped));
@@ -68,7 +77,7 @@ impl Server {
     }
 }
 
-async fn answer(request: Request, names: &Names, receiver: Receiver, sink: Arc<Sink>) -> Response {
+async fn answer(request: Request, names: &Names, receiver: Receiver, sinks: Sinks) -> Response {
     // A proxy may have changed what is before it.
     if request.uri().path().trim_end_matches('/').rsplit('/').next() != Some(names.id.as_str()) {
         return StatusCode::NOT_FOUND.into_response();
@@ -76,6 +85,25 @@ async fn answer(request: Request, names: &Names, receiver: Receiver, sink: Arc<S
     if request.method() == Method::GET {
         return names.nonce.clone().into_response();
     }
+    match sinks.recorder.as_ref().and_then(|recorder| recorder.begin(request.headers())) {
+        None => deliver(request, receiver, sinks.sink).await,
+        Some(recorded) => {
+            let request = request.map(|body| recorded.copying(body));
+            // Its own task: that the sender has hung up is worth a note too.
+            let noted = tokio::spawn(async move {
+                let response = deliver(request, receiver, sinks.sink).await;
+                let noted = recorded.end(response.status().as_u16()).await;
+                noted.map(|()| response).inspect_err(|error| sinks.ends.of_writing(error))
+            });
+            match noted.await {
+                Ok(Ok(response)) => response,
+                _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            }
+        }
+    }
+}
+
+async fn deliver(request: Request, receiver: Receiver, sink: Arc<Sink>) -> Response {
     let arrival = Arrival { sink, headers: request.headers().clone() };
     match endpoint(receiver, arrival).call(request).await {
         Ok(response) => response.map(Body::new),

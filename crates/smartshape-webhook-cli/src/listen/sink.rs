@@ -1,8 +1,8 @@
-//! Where deliveries go: a line on standard output, a record, another endpoint.
+//! Where deliveries go: a line on standard output, another endpoint.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::HeaderMap;
 use smartshape_webhook::{Delivery, Handler, HandlerError};
@@ -10,42 +10,49 @@ use tokio::sync::Notify;
 
 use super::forward::Forward;
 use super::lines::Lines;
-use crate::output::say;
+use crate::output::{say, shown};
 
 pub(super) struct Sink {
     output: Lines,
-    record: Option<Lines>,
+    /// How many deliveries are still to be refused.
+    refuse: AtomicU32,
     forward: Option<Forward>,
-    closed: Arc<Notify>,
-    failed: Arc<Notify>,
+    ends: Ends,
+}
+
+/// What ends the listener.
+#[derive(Clone, Default)]
+pub(super) struct Ends {
+    /// Whoever read standard output is gone.
+    pub(super) closed: Arc<Notify>,
+    /// What is to be written cannot be; the reason is said already.
+    pub(super) failed: Arc<Notify>,
+}
+
+impl Ends {
+    /// Says it, unless it is only that nobody reads any more.
+    pub(super) fn of_writing(&self, error: &io::Error) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            self.closed.notify_one();
+        } else {
+            say(format_args!("cannot write an event, which SmartShape is told to send again: {error}"));
+            self.failed.notify_one();
+        }
+    }
 }
 
 impl Sink {
-    pub(super) fn new(
-        record: Option<File>,
-        forward: Option<Forward>,
-        closed: Arc<Notify>,
-        failed: Arc<Notify>,
-    ) -> io::Result<Self> {
-        let record = record.map(|mut file| {
-            Lines::start(move |text| {
-                let written = file.write_all(text).and_then(|()| file.sync_data());
-                written.map_err(|error| io::Error::new(error.kind(), format!("--record: {error}")))
-            })
-        });
-        let output = Lines::start(|text| {
+    pub(super) fn new(refuse: u32, forward: Option<Forward>, ends: Ends) -> io::Result<Self> {
+        let (output, _) = Lines::start(|text| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(text).and_then(|()| stdout.flush())
         })?;
-        Ok(Self { output, record: record.transpose()?, forward, closed, failed })
+        Ok(Self { output, refuse: AtomicU32::new(refuse), forward, ends })
     }
 
-    async fn write(&self, delivery: &Delivery) -> io::Result<()> {
-        let line = delivery.to_json_line();
-        if let Some(record) = &self.record {
-            record.write(line.clone()).await?;
-        }
-        self.output.write(line).await
+    fn refuses(&self) -> bool {
+        let one_less = |left: u32| left.checked_sub(1);
+        self.refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 }
 
@@ -56,16 +63,15 @@ pub(super) struct Arrival {
 }
 
 impl Handler for Arrival {
-    /// Acknowledged once the line was flushed, and the record synced.
+    /// Acknowledged once the line was flushed.
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
         let sink = &self.sink;
-        if let Err(error) = sink.write(&delivery).await {
-            if error.kind() == ErrorKind::BrokenPipe {
-                sink.closed.notify_one();
-            } else {
-                say(format_args!("cannot write an event, which SmartShape is told to send again: {error}"));
-                sink.failed.notify_one();
-            }
+        if sink.refuses() {
+            say(format_args!("refused {}, as --refuse asks", shown(delivery.uuid())));
+            return Err("--refuse".into());
+        }
+        if let Err(error) = sink.output.write(delivery.to_json_line()).await {
+            sink.ends.of_writing(&error);
             return Err(error.into());
         }
         if let Some(forward) = &sink.forward {

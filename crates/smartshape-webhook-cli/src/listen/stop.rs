@@ -1,9 +1,8 @@
 //! When a listener is to end: a signal, or nobody reads standard output any more.
 
 use std::io;
-use std::sync::Arc;
 
-use tokio::sync::Notify;
+use super::sink::Ends;
 
 /// Why it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,22 +18,20 @@ pub(super) struct Stop {
     signals: Signals,
     /// How many more signals it takes to stop the cleaning up.
     patience: u8,
-    /// A write failed; the reason is said already, or the pipe is closed.
-    pub(super) closed: Arc<Notify>,
-    pub(super) failed: Arc<Notify>,
+    pub(super) ends: Ends,
 }
 
 impl Stop {
     /// Listens for signals from now on.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { signals: Signals::new()?, patience: 2, closed: Arc::default(), failed: Arc::default() })
+        Ok(Self { signals: Signals::new()?, patience: 2, ends: Ends::default() })
     }
 
     pub(super) async fn wait(&mut self) -> Reason {
         let reason = tokio::select! {
             () = self.signals.next() => Reason::Signal,
-            () = self.closed.notified() => Reason::OutputClosed,
-            () = self.failed.notified() => Reason::OutputFailed,
+            () = self.ends.closed.notified() => Reason::OutputClosed,
+            () = self.ends.failed.notified() => Reason::OutputFailed,
             () = reader_gone() => Reason::OutputClosed,
         };
         if reason == Reason::Signal {

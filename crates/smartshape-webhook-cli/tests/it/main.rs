@@ -18,6 +18,7 @@ mod rotate;
 mod listen_end;
 mod listener;
 mod pipeline;
+mod record;
 mod support;
 mod tls;
 mod token;

@@ -1,0 +1,109 @@
+//! Notes each delivery that comes, retries and refused ones included: see `recording`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use serde::Serialize;
+use smartshape_webhook::TOKEN_HEADER;
+
+use super::lines::{Ended, Lines};
+use crate::failure::{Failure, Outcome};
+use crate::recording::{Beginning, Entry, Marks, Named, TokenMarks};
+
+pub(super) struct Recorder {
+    lines: Lines,
+    marks: Marks,
+    began: Instant,
+    began_ms: u64,
+}
+
+/// A delivery that is under way.
+pub(super) struct Recorded {
+    recorder: Arc<Recorder>,
+    received: Instant,
+    token: TokenMarks,
+    body: Copied,
+}
+
+/// What was read of a body.
+type Copied = Arc<Mutex<Vec<u8>>>;
+
+impl Recorder {
+    /// Appends to this file from now on.
+    pub(super) async fn start(path: &str) -> Outcome<(Arc<Self>, Ended)> {
+        let failed = |error: io::Error| Failure::usage(format!("cannot write --record {path}: {error}"));
+        let mut file = open(path).map_err(failed)?;
+        let (lines, ended) = Lines::start(move |text| write(&mut file, text)).map_err(failed)?;
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let began_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        let recorder = Self { lines, marks: Marks::new()?, began: Instant::now(), began_ms };
+        recorder.append(&Beginning::new(began_ms)).await.map_err(failed)?;
+        Ok((Arc::new(recorder), ended))
+    }
+
+    /// Begins with a delivery; `None` without a token, whose answer is a refusal anyway.
+    pub(super) fn begin(self: &Arc<Self>, headers: &HeaderMap) -> Option<Recorded> {
+        let token = self.marks.token(headers.get(TOKEN_HEADER)?.as_bytes())?;
+        let (recorder, received) = (Arc::clone(self), Instant::now());
+        Some(Recorded { recorder, received, token, body: Copied::default() })
+    }
+
+    async fn append(&self, line: &impl Serialize) -> io::Result<()> {
+        self.lines.write(serde_json::to_string(line)?).await
+    }
+}
+
+impl Recorded {
+    /// The same body, of which a copy is kept.
+    pub(super) fn copying(&self, body: Body) -> Body {
+        let copied = Arc::clone(&self.body);
+        Body::new(body.map_frame(move |frame| {
+            if let Some(bytes) = frame.data_ref() {
+                copied.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            }
+            frame
+        }))
+    }
+
+    /// Notes it, synced. Nothing is noted of strangers, whose bodies are never read.
+    pub(super) async fn end(self, status: u16) -> io::Result<()> {
+        let body = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
+        if body.is_empty() {
+            return Ok(());
+        }
+        let recorder = &self.recorder;
+        let milliseconds =
+            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let entry = Entry {
+            received_ms: recorder.began_ms + milliseconds(self.received - recorder.began),
+            took_ms: milliseconds(self.received.elapsed()),
+            status,
+            token: self.token,
+            event: Named::read(body, &recorder.marks).ok(),
+        };
+        recorder.append(&entry).await
+    }
+}
+
+fn write(file: &mut File, text: &[u8]) -> io::Result<()> {
+    file.write_all(text)?;
+    match file.sync_data() {
+        // A pipe, or a device.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
+}
+
+/// It holds what users wrote, and is for this user only.
+fn open(path: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}

@@ -1,0 +1,90 @@
+//! Marks: equal for what is equal, and else without a meaning.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use smartshape_webhook::{Secret, SecretError, Token};
+
+/// Makes marks under a random key that is kept nowhere: those of two listeners never meet, and
+/// nobody can try which token or salt a mark is of.
+pub(crate) struct Marks(Secret);
+
+/// A token as far as it may be written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TokenMarks {
+    pub(crate) prefix: String,
+    pub(crate) cost: u32,
+    pub(crate) salt: String,
+    /// Of the whole of it.
+    pub(crate) mark: String,
+}
+
+impl Marks {
+    pub(crate) fn new() -> Result<Self, SecretError> {
+        Secret::generate().map(Self)
+    }
+
+    /// `None` for what is no token.
+    pub(crate) fn token(&self, value: &[u8]) -> Option<TokenMarks> {
+        let token = Token::parse(value).ok()?;
+        // "$2b$10$", and then 22 characters.
+        let salt = value.get(7..29)?;
+        Some(TokenMarks {
+            prefix: token.prefix().to_owned(),
+            cost: token.cost(),
+            salt: self.mark([salt]),
+            mark: self.mark([value]),
+        })
+    }
+
+    /// A mark of an event but for its uuid and runTimestamp, whatever the order of its fields.
+    pub(super) fn content(&self, line: &str) -> String {
+        let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(line).unwrap_or_default();
+        fields.retain(|name, _| name != "uuid" && name != "runTimestamp");
+        self.mark(fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.get().as_bytes()]))
+    }
+
+    fn mark<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        add(self.0.expose().as_bytes());
+        parts.into_iter().for_each(&mut add);
+        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_equal_where_the_originals_are_and_only_of_one_key() {
+        let (marks, others) = (Marks::new().unwrap(), Marks::new().unwrap());
+        let token = |salt: &str| {
+            let text = format!("$2b$10${salt}wxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
+            (marks.token(text.as_bytes()).unwrap(), others.token(text.as_bytes()).unwrap())
+        };
+        let (one, of_other_key) = token("abcdefghijklmnopqrstuuv");
+        assert_eq!((one.prefix.as_str(), one.cost), ("2b", 10));
+        assert_eq!(one, token("abcdefghijklmnopqrstuuv").0);
+        assert_ne!((&one.salt, &one.mark), (&of_other_key.salt, &of_other_key.mark));
+        // The character after the salt.
+        let (other_hash, _) = token("abcdefghijklmnopqrstuuw");
+        assert_eq!((one.salt == other_hash.salt, one.mark == other_hash.mark), (true, false));
+        assert_ne!(one.salt, token("bbcdefghijklmnopqrstuuv").0.salt);
+        assert_eq!(marks.token(b"letmein"), None);
+    }
+
+    #[test]
+    fn content_is_all_but_uuid_and_time() {
+        let marks = Marks::new().unwrap();
+        let one = marks.content(r#"{"uuid":"1","runTimestamp":1,"file":"f","data":{"x":1}}"#);
+        assert_eq!(one, marks.content(r#"{"data":{"x":1},"file":"f","uuid":"2","runTimestamp":2}"#));
+        assert_ne!(one, marks.content(r#"{"uuid":"1","runTimestamp":1,"file":"f","data":{"x":2}}"#));
+    }
+}

@@ -1,0 +1,360 @@
+//! What a recording tells of how SmartShape sends: tokens, retries, order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::BufRead;
+
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+use super::{Beginning, Entry, Named, VERSION};
+
+/// The body is in the recording for whoever wants it.
+type Read = Entry<IgnoredAny>;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(super) listeners: usize,
+    pub(super) deliveries: usize,
+    /// Told apart by their uuid.
+    pub(super) events: usize,
+    /// Lines that are not of a recording, and deliveries whose body is no event.
+    pub(super) left_out: usize,
+    pub(super) tokens: Vec<TokenForm>,
+    pub(super) salt: Salt,
+    /// The webhooks, one for each listener and event.
+    pub(super) webhooks: Vec<Webhook>,
+    pub(super) retries: Retries,
+    pub(super) order: Order,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct TokenForm {
+    pub(super) prefix: String,
+    pub(super) cost: u32,
+    pub(super) deliveries: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Webhook {
+    pub(super) listener: usize,
+    pub(super) event: String,
+    pub(super) deliveries: usize,
+    pub(super) events: usize,
+    pub(super) salts: usize,
+    pub(super) salt: Salt,
+    /// Another webhook of the same listener has one of its salts. Both have the same secret.
+    pub(super) shares_salt: bool,
+}
+
+/// When a webhook's salt, and with it its token, changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Salt {
+    /// Too few deliveries to tell.
+    Unknown,
+    /// Never.
+    Fixed,
+    /// From event to event; nothing was sent again, so that nothing is known of retries.
+    FreshForEachEvent,
+    /// From event to event, and a retry has that of the first attempt.
+    FreshForEachEventKeptByRetries,
+    /// With each delivery, retries included.
+    FreshForEachDelivery,
+    /// In no way that is named here.
+    Mixed,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Retries {
+    pub(super) uuid: Uuid,
+    /// Events that came more than once.
+    pub(super) repeated: usize,
+    pub(super) most_deliveries_of_one: usize,
+    /// Events that came under another uuid with equal content and runTimestamp.
+    pub(super) renamed: usize,
+    /// The same with another runTimestamp: retries, or events that are alike.
+    pub(super) alike: usize,
+    pub(super) refused_deliveries: usize,
+    /// Sent again though they had been accepted.
+    pub(super) repeated_after_acceptance: usize,
+    /// Events whose last delivery was refused.
+    pub(super) given_up: usize,
+    pub(super) gaps: Vec<Gap>,
+}
+
+/// Whether a retry has the uuid of the first attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Uuid {
+    /// Nothing came again.
+    Unknown,
+    Repeated,
+    New,
+    Mixed,
+}
+
+/// The time between the delivery before this one and it, both of the same uuid.
+#[derive(Debug, Serialize)]
+pub(super) struct Gap {
+    /// The number of the delivery, from 2.
+    pub(super) delivery: usize,
+    pub(super) events: usize,
+    pub(super) shortest_ms: u64,
+    pub(super) median_ms: u64,
+    pub(super) longest_ms: u64,
+}
+
+/// Whether events come in the order of their runTimestamp.
+#[derive(Debug, Serialize)]
+pub(super) struct Order {
+    /// First deliveries that have a time.
+    pub(super) events: usize,
+    /// Those that came after one of a later runTimestamp.
+    pub(super) late: usize,
+}
+
+impl Report {
+    /// # Errors
+    ///
+    /// In words, when the text cannot be read or is no recording.
+    pub(crate) fn read(text: impl BufRead) -> Result<Self, String> {
+        let (mut listeners, mut left_out) = (0, 0);
+        let mut entries: Vec<(usize, Read)> = Vec::new();
+        for line in text.split(b'\n') {
+            let line = line.map_err(|error| format!("cannot be read: {error}"))?;
+            if let Ok(beginning) = serde_json::from_slice::<Beginning>(&line) {
+                if beginning.version != VERSION {
+                    return Err("is of another version of this program: inspect it with that one".to_owned());
+                }
+                listeners += 1;
+            } else if let Ok(entry) = serde_json::from_slice(&line)
+                && listeners > 0
+            {
+                entries.push((listeners, entry));
+            } else if !line.is_empty() {
+                left_out += 1;
+            }
+        }
+        if listeners == 0 {
+            return Err("is no recording: make one with `smartshape webhook listen --record FILE`".to_owned());
+        }
+        // They are written when they were answered.
+        entries.sort_by_key(|(listener, entry)| (*listener, entry.received_ms));
+        left_out += entries.iter().filter(|(_, entry)| entry.event.is_none()).count();
+        Ok(Self::of(listeners, left_out, &entries))
+    }
+
+    fn of(listeners: usize, left_out: usize, entries: &[(usize, Read)]) -> Self {
+        let mut by_webhook: BTreeMap<(usize, &str), Vec<Sent<'_>>> = BTreeMap::new();
+        for (listener, entry) in entries {
+            if let Some(named) = &entry.event {
+                by_webhook.entry((*listener, &named.event)).or_default().push(Sent { entry, named });
+            }
+        }
+        let webhooks = webhooks(&by_webhook);
+        Self {
+            listeners,
+            deliveries: entries.len(),
+            events: webhooks.iter().map(|webhook| webhook.events).sum(),
+            left_out,
+            tokens: tokens(entries),
+            salt: overall(&webhooks),
+            webhooks,
+            retries: retries(&by_webhook),
+            order: order(listeners, entries),
+        }
+    }
+}
+
+/// A delivery whose body was read.
+#[derive(Clone, Copy)]
+struct Sent<'a> {
+    entry: &'a Read,
+    named: &'a Named<IgnoredAny>,
+}
+
+impl Sent<'_> {
+    fn accepted(&self) -> bool {
+        self.entry.status == 200
+    }
+}
+
+fn tokens(entries: &[(usize, Read)]) -> Vec<TokenForm> {
+    let mut forms = BTreeMap::new();
+    for (_, entry) in entries {
+        *forms.entry((&entry.token.prefix, entry.token.cost)).or_insert(0) += 1;
+    }
+    let form = |((prefix, cost), deliveries): ((&String, u32), usize)| TokenForm {
+        prefix: prefix.clone(),
+        cost,
+        deliveries,
+    };
+    forms.into_iter().map(form).collect()
+}
+
+fn webhooks(by_webhook: &BTreeMap<(usize, &str), Vec<Sent<'_>>>) -> Vec<Webhook> {
+    let salts = |sent: &[Sent<'_>]| -> BTreeSet<String> {
+        sent.iter().map(|one| one.entry.token.salt.clone()).collect()
+    };
+    let mut webhooks = Vec::new();
+    for (&(listener, event), sent) in by_webhook {
+        let own = salts(sent);
+        let others = by_webhook.iter().filter(|(other, _)| other.0 == listener && other.1 != event);
+        let shares_salt = others.into_iter().any(|(_, sent)| !own.is_disjoint(&salts(sent)));
+        let events = by_uuid(sent);
+        webhooks.push(Webhook {
+            listener,
+            event: event.to_owned(),
+            deliveries: sent.len(),
+            events: events.len(),
+            salts: own.len(),
+            salt: salt(
+                sent.len(),
+                own.len(),
+                &events.values().map(|sent| salts(sent).len()).collect::<Vec<_>>(),
+            ),
+            shares_salt,
+        });
+    }
+    webhooks
+}
+
+/// Of so many deliveries with so many salts; and how many salts each event had.
+fn salt(deliveries: usize, salts: usize, of_events: &[usize]) -> Salt {
+    let (events, once_each) = (of_events.len(), of_events.iter().all(|salts| *salts == 1));
+    if salts == deliveries && deliveries > events {
+        Salt::FreshForEachDelivery
+    } else if events < 2 {
+        Salt::Unknown
+    } else if salts == 1 {
+        Salt::Fixed
+    } else if salts == events && once_each && deliveries > events {
+        Salt::FreshForEachEventKeptByRetries
+    } else if salts == events && once_each {
+        Salt::FreshForEachEvent
+    } else {
+        Salt::Mixed
+    }
+}
+
+fn overall(webhooks: &[Webhook]) -> Salt {
+    let mut known: Vec<Salt> = webhooks.iter().map(|webhook| webhook.salt).collect();
+    known.retain(|salt| *salt != Salt::Unknown);
+    // One that was never sent again says less, and nothing else.
+    if known
+        .iter()
+        .any(|salt| matches!(salt, Salt::FreshForEachDelivery | Salt::FreshForEachEventKeptByRetries))
+    {
+        known.retain(|salt| *salt != Salt::FreshForEachEvent);
+    }
+    known.dedup();
+    match known[..] {
+        [] => Salt::Unknown,
+        [salt] => salt,
+        _ => Salt::Mixed,
+    }
+}
+
+fn by_uuid<'a>(sent: &[Sent<'a>]) -> BTreeMap<&'a str, Vec<Sent<'a>>> {
+    let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for one in sent {
+        events.entry(one.named.uuid.as_str()).or_default().push(*one);
+    }
+    events
+}
+
+fn retries(by_webhook: &BTreeMap<(usize, &str), Vec<Sent<'_>>>) -> Retries {
+    let mut retries = Retries {
+        uuid: Uuid::Unknown,
+        repeated: 0,
+        most_deliveries_of_one: 0,
+        renamed: 0,
+        alike: 0,
+        refused_deliveries: 0,
+        repeated_after_acceptance: 0,
+        given_up: 0,
+        gaps: Vec::new(),
+    };
+    let mut gaps: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for sent in by_webhook.values() {
+        let events = by_uuid(sent);
+        let (mut contents, mut runs) = (BTreeSet::new(), BTreeSet::new());
+        for sent in events.values() {
+            retries.repeated += usize::from(sent.len() > 1);
+            retries.most_deliveries_of_one = retries.most_deliveries_of_one.max(sent.len());
+            retries.given_up += usize::from(sent.last().is_some_and(|last| !last.accepted()));
+            for (number, pair) in (2..).zip(sent.windows(2)) {
+                let [before, after] = pair else { continue };
+                retries.repeated_after_acceptance += usize::from(before.accepted());
+                let gap = after.entry.received_ms.saturating_sub(before.entry.received_ms);
+                gaps.entry(number).or_default().push(gap);
+            }
+            let Some(Sent { named, .. }) = sent.first() else { continue };
+            let known = !contents.insert(&named.content);
+            let same_run = !runs.insert((&named.content, named.run_timestamp_ms));
+            retries.renamed += usize::from(same_run);
+            retries.alike += usize::from(known && !same_run);
+        }
+        retries.refused_deliveries += sent.iter().filter(|one| !one.accepted()).count();
+    }
+    retries.uuid = match (retries.repeated > 0, retries.renamed > 0) {
+        (false, false) => Uuid::Unknown,
+        (true, false) => Uuid::Repeated,
+        (false, true) => Uuid::New,
+        (true, true) => Uuid::Mixed,
+    };
+    retries.gaps = gaps.into_iter().filter_map(|(delivery, gaps)| gap(delivery, gaps)).collect();
+    retries
+}
+
+fn gap(delivery: usize, mut gaps: Vec<u64>) -> Option<Gap> {
+    gaps.sort_unstable();
+    Some(Gap {
+        delivery,
+        events: gaps.len(),
+        shortest_ms: *gaps.first()?,
+        median_ms: *gaps.get(gaps.len() / 2)?,
+        longest_ms: *gaps.last()?,
+    })
+}
+
+fn order(listeners: usize, entries: &[(usize, Read)]) -> Order {
+    let mut order = Order { events: 0, late: 0 };
+    for listener in 1..=listeners {
+        let (mut seen, mut latest) = (BTreeSet::new(), None);
+        for named in
+            entries.iter().filter(|(of, _)| *of == listener).filter_map(|(_, entry)| entry.event.as_ref())
+        {
+            let Some(time) = named.run_timestamp_ms else { continue };
+            if seen.insert((&named.event, &named.uuid)) {
+                order.events += 1;
+                order.late += usize::from(latest > Some(time));
+                latest = latest.max(Some(time));
+            }
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_said_of_the_salt_than_the_deliveries_show() {
+        for (deliveries, salts, of_events, expected) in [
+            (1, 1, &[1][..], Salt::Unknown),
+            (3, 1, &[1], Salt::Unknown),
+            (3, 3, &[3], Salt::FreshForEachDelivery),
+            (2, 1, &[1, 1], Salt::Fixed),
+            (2, 2, &[1, 1], Salt::FreshForEachEvent),
+            (3, 2, &[1, 1], Salt::FreshForEachEventKeptByRetries),
+            (3, 3, &[1, 2], Salt::FreshForEachDelivery),
+            (3, 2, &[2, 1], Salt::Mixed),
+            (3, 2, &[1, 1, 1], Salt::Mixed),
+        ] {
+            let found = salt(deliveries, salts, of_events);
+            assert_eq!(found, expected, "{deliveries} deliveries, {salts} salts, {of_events:?}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `smartshape webhook listen --record`, and what `token inspect` tells of it.
+
+use serde_json::{Value, json};
+use smartshape_fake::{EventPayload, FakeSmartShape, Prefix, SenderSettings};
+use smartshape_webhook::EventKind;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::listener::{Listener, builder};
+use crate::support::{Home, SECRET, ran_with_stdin};
+
+const FILE: &str = "recording.jsonl";
+
+/// A fake whose tokens have a fixed or a fresh salt.
+async fn fake(fresh_salt: bool) -> FakeSmartShape {
+    let time_limit = std::time::Duration::from_secs(60);
+    let sender = SenderSettings { fresh_salt, max_attempts: 4, time_limit, ..SenderSettings::quick() };
+    builder().sender(sender).start().await.unwrap()
+}
+
+async fn listener(home: &Home, fake: &FakeSmartShape, more: &[&str]) -> Listener {
+    let mut arguments = vec!["webhook", "listen", "--record", FILE];
+    for event in ["file_uploaded", "file_optimized"] {
+        arguments.extend(["--event", event]);
+    }
+    arguments.extend(more);
+    Listener::start(home.logged_in(fake, &arguments)).await
+}
+
+async fn end(listener: Listener) -> (String, String) {
+    listener.signal("-INT");
+    let (status, out, err) = listener.end().await;
+    assert_eq!(status.code(), Some(0), "{err}");
+    (out, err)
+}
+
+async fn inspected(home: &Home) -> Value {
+    home.run(&["--json", "token", "inspect", "--recording", FILE]).await.succeeds().json()
+}
+
+fn recording(home: &Home) -> String {
+    std::fs::read_to_string(home.path().join(FILE)).unwrap()
+}
+
+fn event(uuid: &str, run_timestamp: i64) -> EventPayload {
+    let body = json!({
+        "uuid": uuid, "event": "file_uploaded", "file": "f", "owner": "o",
+        "runTimestamp": run_timestamp, "data": {"name": "engine"},
+    });
+    EventPayload::from_body(body.to_string())
+}
+
+#[tokio::test]
+async fn a_fixed_salt_and_retries_that_repeat_the_uuid() {
+    let (home, fake) = (Home::new(), fake(false).await);
+    let listener = listener(&home, &fake, &["--refuse", "2"]).await;
+    let secret = fake.webhooks()[0].secret().to_owned();
+    let [first, second] = [EventPayload::sample(EventKind::FileUploaded), event("u-2", 1_550_824_748_604)];
+    let outcomes = fake.send(&first).await;
+    assert_eq!((outcomes[0].attempts.len(), outcomes[0].accepted()), (3, true));
+    assert!(fake.send(&second).await[0].accepted());
+    // As when the answer was lost.
+    assert!(fake.send(&second).await[0].accepted());
+    let (out, err) = end(listener).await;
+    assert_eq!(out.lines().count(), 2, "what is sent again is not printed again: {out}");
+    assert_eq!(err.matches("as --refuse asks").count(), 2, "{err}");
+
+    let recording = recording(&home);
+    let lines: Vec<Value> = recording.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6);
+    let statuses: Vec<_> = lines[1..].iter().map(|line| line["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [500, 500, 200, 200, 200]);
+    assert_eq!(lines[3]["body"], serde_json::from_str::<Value>(out.lines().next().unwrap()).unwrap());
+
+    let report = inspected(&home).await;
+    assert_eq!(report["tokens"], json!([{"prefix": "2b", "cost": 4, "deliveries": 5}]));
+    assert_eq!((&report["salt"], &report["events"]), (&json!("fixed"), &json!(2)));
+    let retries = &report["retries"];
+    assert_eq!(retries["uuid"], "repeated");
+    let counts = ["repeated", "refused_deliveries", "repeated_after_acceptance", "given_up", "renamed"];
+    assert_eq!(counts.map(|name| retries[name].as_u64().unwrap()), [2, 2, 1, 0, 0]);
+    let gaps: Vec<_> = retries["gaps"].as_array().unwrap().iter().collect();
+    assert_eq!(
+        gaps.iter().map(|gap| (&gap["delivery"], &gap["events"])).collect::<Vec<_>>(),
+        [(&json!(2), &json!(2)), (&json!(3), &json!(1))]
+    );
+    // The fake waits 5 to 10 ms before the third attempt.
+    assert!(gaps[1]["shortest_ms"].as_u64().unwrap() >= 5, "{retries}");
+
+    let words = home.run(&["token", "inspect", "--recording", FILE]).await.succeeds().out;
+    for says in
+        ["prefix 2b, cost 4: 5 deliveries", "token is always the same", "repeats the uuid", "delivery 3: 0."]
+    {
+        assert!(words.contains(says), "{says}: {words}");
+    }
+    assert!(![secret.as_str(), "$2b$"].iter().any(|hidden| recording.contains(hidden)), "{recording}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(home.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+#[tokio::test]
+async fn neither_salt_nor_token_nor_secret_are_in_a_recording() {
+    let (home, fake) = (Home::new(), fake(false).await);
+    let mut command =
+        home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded", "--record", FILE]);
+    command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
+    let mut listener = Listener::start(command).await;
+    let token = smartshape_fake::token(SECRET, 10, Prefix::TwoY).unwrap();
+    let url = fake.webhooks().remove(0).url;
+    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut sender = TcpStream::connect(address).await.unwrap();
+    let body = event("u-1", 1).to_body();
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nhost: x\r\nx-smartshape-token: {token}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    sender.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+    // It hangs up before the token is checked; that it sent is noted all the same.
+    drop(sender);
+    assert_eq!(listener.line().await["uuid"], "u-1");
+    end(listener).await;
+    let recording = recording(&home);
+    let noted: Value = serde_json::from_str(recording.lines().nth(1).unwrap()).unwrap();
+    assert_eq!((&noted["uuid"], &noted["token"]["prefix"]), (&json!("u-1"), &json!("2y")));
+    for hidden in [SECRET, &token, &token[7..29], &token[29..]] {
+        assert!(!recording.contains(hidden), "{recording}");
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_salt_and_a_second_listener() {
+    let (home, fake) = (Home::new(), fake(true).await);
+    for refuse in ["1", "0"] {
+        let listener = listener(&home, &fake, &["--refuse", refuse]).await;
+        for kind in [EventKind::FileUploaded, EventKind::FileOptimized, EventKind::FileUploaded] {
+            assert!(fake.trigger(kind).await[0].accepted());
+        }
+        end(listener).await;
+    }
+    let report = inspected(&home).await;
+    assert_eq!((&report["listeners"], &report["deliveries"]), (&json!(2), &json!(7)));
+    assert_eq!((&report["salt"], &report["events"]), (&json!("fresh_for_each_delivery"), &json!(6)));
+    let webhooks = report["webhooks"].as_array().unwrap();
+    let salts: Vec<_> = webhooks.iter().map(|webhook| (&webhook["listener"], &webhook["salt"])).collect();
+    assert_eq!(
+        salts,
+        [
+            (&json!(1), &json!("unknown")),
+            (&json!(1), &json!("fresh_for_each_delivery")),
+            (&json!(2), &json!("unknown")),
+            (&json!(2), &json!("fresh_for_each_event")),
+        ]
+    );
+    assert!(webhooks.iter().all(|webhook| webhook["shares_salt"] == false), "{report}");
+}
+
+#[tokio::test]
+async fn retries_under_a_new_uuid_and_events_out_of_order() {
+    let (home, fake) = (Home::new(), fake(false).await);
+    let listener = listener(&home, &fake, &[]).await;
+    for event in [event("u-1", 2000), event("u-2", 2000), event("u-3", 1000)] {
+        assert!(fake.send(&event).await[0].accepted());
+    }
+    end(listener).await;
+    let report = inspected(&home).await;
+    let retries = &report["retries"];
+    let found = ["uuid", "repeated", "renamed", "alike"].map(|name| retries[name].clone());
+    assert_eq!(found, [json!("new"), json!(0), json!(1), json!(1)]);
+    assert_eq!(report["order"], json!({"events": 3, "late": 1}));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_left_out_and_what_is_no_recording_refused() {
+    let (home, fake) = (Home::new(), fake(false).await);
+    let listener = listener(&home, &fake, &[]).await;
+    fake.trigger(EventKind::FileUploaded).await;
+    end(listener).await;
+    // As after a crash in the middle of a line.
+    let whole = recording(&home);
+    let cut_off = format!("{whole}{}", &whole.lines().nth(1).unwrap()[..90]);
+    let inspect = ["--json", "token", "inspect", "--recording", "-"];
+    let report = ran_with_stdin(&mut home.program(&inspect), &cut_off).await.succeeds().json();
+    assert_eq!((&report["deliveries"], &report["left_out"]), (&json!(1), &json!(1)));
+    assert_eq!(report["retries"]["uuid"], "unknown");
+
+    let payloads = whole.lines().skip(1).collect::<Vec<_>>().join("\n");
+    ran_with_stdin(&mut home.program(&inspect), &payloads).await.fails(1, "--record FILE");
+    let later = whole.replacen("\"recording\":1", "\"recording\":2", 1);
+    ran_with_stdin(&mut home.program(&inspect), &later).await.fails(1, "another version");
+    home.run(&["token", "inspect", "--recording", "nowhere"]).await.fails(2, "nowhere");
+    home.run(&["token", "inspect"]).await.fails(2, "TOKEN");
+    let nowhere = ["webhook", "listen", "--event", "file_uploaded", "--record", "no/folder/file"];
+    let refused = crate::support::ran(&mut home.logged_in(&fake, &nowhere)).await;
+    refused.fails(2, "--record no/folder/file");
+    assert!(fake.webhooks().is_empty());
+}
