@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::event::{receiver, serve};
 use crate::listener::{Listener, builder};
-use crate::support::{Home, SECRET};
+use crate::support::{Home, SECRET, within};
 
 async fn listener(home: &Home, fake: &FakeSmartShape, to: &str) -> Listener {
     let arguments = ["webhook", "listen", "--event", "file_uploaded", "--forward-to", to];
@@ -84,8 +84,8 @@ async fn body_and_headers_are_passed_on_byte_for_byte() {
     let mut sender = TcpStream::connect(address).await.unwrap();
     sender.write_all(&sent).await.unwrap();
 
-    let (mut stream, _) = target.accept().await.unwrap();
-    let (head, passed_on) = request(&mut stream).await;
+    let (mut stream, _) = within(target.accept()).await.unwrap();
+    let (head, passed_on) = within(request(&mut stream)).await;
     assert_eq!(passed_on, body.as_bytes());
     assert_eq!(head[0], b"POST /hook?of=mine HTTP/1.1");
     let made_anew = [
@@ -106,7 +106,7 @@ async fn body_and_headers_are_passed_on_byte_for_byte() {
     }
     // SmartShape's own answer does not depend on it.
     let mut answer = [0; 15];
-    sender.read_exact(&mut answer).await.unwrap();
+    within(sender.read_exact(&mut answer)).await.unwrap();
     assert_eq!(answer, *b"HTTP/1.1 200 OK");
     listener.signal("-INT");
     let (status, _, err) = listener.end().await;
@@ -161,7 +161,7 @@ async fn at_most_eight_events_are_on_their_way() {
         // Acknowledged, though the endpoint answers none.
         assert!(fake.trigger(EventKind::FileUploaded).await[0].accepted());
     }
-    arrivals.wait_for(|count| *count == 8).await.unwrap();
+    within(arrivals.wait_for(|count| *count == 8)).await.unwrap();
     gate.add_permits(1);
     for _ in 0..EVENTS {
         listener.until(" ms, accepted").await;

@@ -1,21 +1,153 @@
 //! How `smartshape webhook listen` ends, and what is left at SmartShape then: nothing of its own, and
 //! all that is not.
 
-use smartshape_fake::{Disturbance, ErrorForm};
+use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
 use smartshape_webhook::EventKind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use crate::listener::{Listener, builder, journals};
-use crate::support::{Home, SECRET, ran};
+use crate::support::{Home, SECRET, ran, within};
+
+/// A fake with or without URLs in its list, and somebody else's webhook there.
+async fn fake(shows_url: bool) -> (FakeSmartShape, String) {
+    let fake = builder().list_shows_url(shows_url).start().await.unwrap();
+    let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
+    (fake, other)
+}
+
+fn ids(fake: &FakeSmartShape) -> Vec<String> {
+    fake.webhooks().into_iter().map(|webhook| webhook.id).collect()
+}
+
+#[tokio::test]
+async fn two_at_once_leave_each_other_alone() {
+    for shows_url in [true, false] {
+        let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
+        let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
+        let mut one = Listener::spawn(&mut home.logged_in(&fake, &arguments));
+        let mut two = Listener::spawn(&mut home.logged_in(&fake, &arguments));
+        one.until("registered ").await;
+        two.until("registered ").await;
+        assert_eq!(fake.webhooks().len(), 5);
+        one.signal("-INT");
+        let (status, _, err) = one.end().await;
+        assert_eq!((status.code(), fake.webhooks().len()), (Some(0), 3), "{err}");
+
+        let outcomes = fake.trigger(EventKind::FileOptimized).await;
+        assert!(outcomes.len() == 1 && outcomes[0].accepted(), "the other one goes on");
+        assert_eq!(two.line().await["event"], "file_optimized");
+        two.child.kill().await.unwrap();
+        ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+        assert_eq!(ids(&fake), [other]);
+        assert!(journals(&home).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_crash_between_creation_and_its_note() {
+    for shows_url in [true, false] {
+        let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
+        let (api_url, created) = keeping_back_a_creation(&fake).await;
+        let there = |arguments: &[&str]| {
+            let mut command = home.logged_in(&fake, arguments);
+            command.env("SMARTSHAPE_API_URL", &api_url);
+            command
+        };
+        let mut listener = Listener::spawn(&mut there(&["webhook", "listen", "--event", "file_optimized"]));
+        within(created).await.unwrap();
+        listener.child.kill().await.unwrap();
+        let orphan = fake.webhooks()[1].id.clone();
+        let later = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
+
+        let pruned = ran(&mut there(&["webhook", "prune"])).await;
+        if !shows_url {
+            // Nothing tells whose it is: only a person can know.
+            let says = format!("smartshape webhook delete {orphan}");
+            assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
+            assert!(!pruned.err.contains(&later) && journals(&home).len() == 1, "{pruned:?}");
+            ran(&mut there(&["webhook", "delete", &orphan])).await.succeeds();
+            ran(&mut there(&["webhook", "prune"])).await.succeeds();
+        }
+        assert_eq!(ids(&fake), [other, later]);
+        assert!(journals(&home).is_empty());
+    }
+}
+
+/// A way to the fake that passes on everything but the answer to the first creation; tells when
+/// there would be one.
+async fn keeping_back_a_creation(fake: &FakeSmartShape) -> (String, oneshot::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = fake.base_url().replacen("http://", "", 1);
+    let (created, creation) = oneshot::channel();
+    let mut created = Some(created);
+    tokio::spawn(async move {
+        while let Ok((mut program, _)) = listener.accept().await {
+            let mut fake = TcpStream::connect(&server).await.unwrap();
+            let mut method = [0; 3];
+            program.read_exact(&mut method).await.unwrap();
+            fake.write_all(&method).await.unwrap();
+            let told = if method == *b"PUT" { created.take() } else { None };
+            tokio::spawn(async move {
+                let Some(told) = told else {
+                    return tokio::io::copy_bidirectional(&mut program, &mut fake).await;
+                };
+                let (mut request, _unanswered) = program.split();
+                let (mut answer, mut called) = fake.split();
+                let carried_out = async {
+                    answer.read_exact(&mut [0]).await?;
+                    let _ = told.send(());
+                    Ok(0)
+                };
+                tokio::try_join!(tokio::io::copy(&mut request, &mut called), carried_out)
+            });
+        }
+    });
+    (url, creation)
+}
+
+#[tokio::test]
+async fn a_clean_up_that_ends_half_way_is_ended_by_prune() {
+    for shows_url in [true, false] {
+        let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
+        let arguments = ["webhook", "listen", "--event", "file_optimized", "--event", "file_uploaded"];
+        let listener = Listener::start(home.logged_in(&fake, &arguments)).await;
+        fake.disturb(Disturbance::error(503, ErrorForm::Plain).after(1));
+        listener.signal("-TERM");
+        let (status, _, err) = listener.end().await;
+        assert!(status.code() == Some(1) && err.contains("smartshape webhook prune"), "{err}");
+        assert_eq!((fake.webhooks().len(), journals(&home).len()), (2, 1));
+        ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+        assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0));
+    }
+}
 
 #[tokio::test]
 async fn a_closed_pipe_ends_it_though_no_event_comes() {
-    let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
-    let mut listener = Listener::start(command).await;
-    drop(listener.out.take());
-    let (status, _, err) = listener.end().await;
-    assert_eq!(status.code(), Some(0), "{err}");
-    assert!(fake.webhooks().is_empty() && journals(&home).is_empty(), "{err}");
+    for shows_url in [true, false] {
+        let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
+        let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
+        let mut listener = Listener::start(command).await;
+        drop(listener.out.take());
+        let (status, _, err) = listener.end().await;
+        assert_eq!(status.code(), Some(0), "{err}");
+        assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_ends_it() {
+    for (shows_url, signal) in [(true, "-INT"), (true, "-TERM"), (false, "-INT"), (false, "-TERM")] {
+        let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
+        let listener = Listener::start(home.logged_in(&fake, &["webhook", "listen"])).await;
+        assert_eq!(fake.webhooks().len(), 10);
+        listener.signal(signal);
+        let (status, out, err) = listener.end().await;
+        assert_eq!((status.code(), out.as_str()), (Some(0), ""), "{err}");
+        assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0), "{err}");
+    }
 }
 
 #[tokio::test]
@@ -51,10 +183,7 @@ async fn what_a_crash_leaves_is_pruned_and_nobody_elses() {
         running.child.kill().await.unwrap();
         let pruned = ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
         assert!(pruned.out.contains(&here[2].0), "{pruned:?}");
-        assert_eq!(
-            fake.webhooks().into_iter().map(|webhook| webhook.id).collect::<Vec<_>>(),
-            [before, after]
-        );
+        assert_eq!(ids(&fake), [before, after]);
         assert!(journals(&home).is_empty());
     }
 }
@@ -72,7 +201,7 @@ async fn what_was_not_noted_any_more_is_known_by_its_url() {
     let intent = text.find('\n').unwrap();
     std::fs::write(path, &text[..intent + 12]).unwrap();
     ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
-    assert_eq!(fake.webhooks().into_iter().map(|webhook| webhook.id).collect::<Vec<_>>(), [other]);
+    assert_eq!(ids(&fake), [other]);
     assert!(journals(&home).is_empty());
 
     std::fs::write(path, "of another program\n").unwrap();
@@ -94,16 +223,20 @@ async fn what_cannot_be_pruned_is_told_until_it_is_forgotten() {
 
 #[tokio::test]
 async fn an_expired_token_at_the_end_keeps_the_note() {
-    let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
-    let listener = Listener::start(command).await;
-    fake.expire_tokens();
-    listener.signal("-TERM");
-    let (status, _, err) = listener.end().await;
-    assert!(status.code() == Some(1) && err.contains("smartshape webhook prune"), "{err}");
-    assert_eq!((fake.webhooks().len(), journals(&home).len()), (1, 1));
-    ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
-    assert_eq!((fake.webhooks().len(), journals(&home).len()), (0, 0));
+    for shows_url in [true, false] {
+        let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
+        let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
+        let listener = Listener::start(command).await;
+        fake.expire_tokens();
+        listener.signal("-TERM");
+        let (status, _, err) = listener.end().await;
+        assert!(status.code() == Some(1) && err.contains("smartshape webhook prune"), "{err}");
+        let note = journals(&home).remove(0);
+        assert!(err.contains(&*note.to_string_lossy()), "it says where it is noted: {err}");
+        assert_eq!(fake.webhooks().len(), 2);
+        ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+        assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0));
+    }
 }
 
 #[tokio::test]
@@ -115,7 +248,7 @@ async fn a_registration_whose_answer_is_lost_is_found_by_its_url() {
     let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
     let ran_ = ran(&mut home.logged_in(&fake, &arguments)).await;
     assert!(ran_.code == Some(1) && ran_.err.contains("create a webhook"), "{ran_:?}");
-    assert_eq!(fake.webhooks().into_iter().map(|webhook| webhook.id).collect::<Vec<_>>(), [other]);
+    assert_eq!(ids(&fake), [other]);
     assert!(journals(&home).is_empty(), "{ran_:?}");
 }
 

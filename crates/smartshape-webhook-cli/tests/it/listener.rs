@@ -7,7 +7,7 @@ use smartshape_fake::{FakeBuilder, FakeSmartShape, SenderSettings};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use crate::support::Home;
+use crate::support::{Home, within};
 
 /// A fake for a machine that may be busy.
 pub(crate) fn builder() -> FakeBuilder {
@@ -40,7 +40,7 @@ impl Listener {
     /// Reads standard error up to a line that says so.
     pub(crate) async fn until(&mut self, says: &str) -> String {
         let mut read = Vec::new();
-        while let Some(line) = self.err.next_line().await.unwrap() {
+        while let Some(line) = within(self.err.next_line()).await.unwrap() {
             if line.contains(says) {
                 return line;
             }
@@ -50,7 +50,7 @@ impl Listener {
     }
 
     pub(crate) async fn line(&mut self) -> Value {
-        let line = self.out.as_mut().unwrap().next_line().await.unwrap().expect("a line");
+        let line = within(self.out.as_mut().unwrap().next_line()).await.unwrap().expect("a line");
         serde_json::from_str(&line).unwrap()
     }
 
@@ -63,10 +63,10 @@ impl Listener {
     pub(crate) async fn end(mut self) -> (ExitStatus, String, String) {
         let (mut out, mut err) = (String::new(), String::new());
         if let Some(lines) = self.out {
-            lines.into_inner().read_to_string(&mut out).await.unwrap();
+            within(lines.into_inner().read_to_string(&mut out)).await.unwrap();
         }
-        self.err.into_inner().read_to_string(&mut err).await.unwrap();
-        (self.child.wait().await.unwrap(), out, err)
+        within(self.err.into_inner().read_to_string(&mut err)).await.unwrap();
+        (within(self.child.wait()).await.unwrap(), out, err)
     }
 }
 

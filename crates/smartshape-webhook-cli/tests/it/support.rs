@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use smartshape_fake::FakeSmartShape;
 use tokio::io::AsyncWriteExt;
@@ -84,8 +85,13 @@ impl Ran {
     }
 }
 
+/// What has to come in any case. Long enough for a machine that is busy.
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(120), what).await.expect("it comes in time")
+}
+
 pub(crate) async fn ran(command: &mut Command) -> Ran {
-    command.output().await.unwrap().into()
+    within(command.output()).await.unwrap().into()
 }
 
 pub(crate) async fn ran_with_stdin(command: &mut Command, input: &str) -> Ran {
@@ -95,7 +101,7 @@ pub(crate) async fn ran_with_stdin(command: &mut Command, input: &str) -> Ran {
     // It may end without reading it.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
-    child.wait_with_output().await.unwrap().into()
+    within(child.wait_with_output()).await.unwrap().into()
 }
 
 impl From<Output> for Ran {
