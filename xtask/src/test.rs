@@ -11,19 +11,23 @@ const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
 const TORTURE_ROUNDS: &str = "10";
 
 pub(crate) fn run() -> Outcome {
-    let (mut postgres, strace, cpp) = (postgres::provide(), tools::strace(), tools::cpp_compiler());
+    let (mut postgres, strace) = (postgres::provide(), tools::strace());
+    let (jq, cpp) = (tools::jq(), tools::cpp_compiler());
     let mut skipped = Vec::new();
     skipped.extend(postgres.as_ref().err().map(|reason| skip("the PostgreSQL tests", reason)));
     skipped.extend(strace.as_ref().err().map(|reason| skip("the tests that trace system calls", reason)));
+    skipped.extend(jq.as_ref().err().map(|reason| skip("the pipeline of SmartShape's manual", reason)));
     skipped.extend(cpp.as_ref().err().map(|reason| skip("the fuzz targets", reason)));
     if std::env::var_os(REQUIRE_ALL).as_deref() == Some(OsStr::new("1")) && !skipped.is_empty() {
         return Err(format!("{REQUIRE_ALL} forbids to skip {}", skipped.join("; ")).into());
     }
 
-    let shown = strace.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let tools = [("STRACE", &strace), ("JQ", &jq)];
+    let tools =
+        tools.map(|(name, tool)| (name, tool.as_ref().map(|path| path.to_string_lossy().into_owned())));
     let mut environment = Vec::new();
     environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url())));
-    environment.extend(shown.as_ref().ok().map(|path| ("STRACE", path.as_str())));
+    environment.extend(tools.iter().filter_map(|(name, tool)| Some((*name, tool.as_deref().ok()?))));
     cargo::run(&["test", "--locked", "--workspace"], &environment)?;
     let inbox =
         ["test", "--locked", "--package", "smartshape-webhook-inbox", "--features", "metrics", "measure"];

@@ -8,25 +8,84 @@ use std::process::{Command, Stdio};
 use crate::cargo;
 use crate::debian::{self, Apt, on_path, one_line};
 
-/// A `strace` that works here, or in one line why there is none.
-pub(crate) fn strace() -> Result<PathBuf, String> {
-    strace_in(&std::env::var_os("PATH").unwrap_or_default(), &cargo::target().join("tools-debian"))
+struct Tool {
+    /// Of the program and of Debian's package.
+    name: &'static str,
+    /// Below `target`, where it is unpacked.
+    folder: &'static str,
+    /// Arguments that come first, so that what it runs does not see its libraries.
+    first: &'static str,
+    /// Arguments that succeed where it works.
+    trial: &'static [&'static str],
 }
 
-fn strace_in(path: &OsStr, unpacked: &Path) -> Result<PathBuf, String> {
-    if let Some(program) = on_path(path, "strace") {
-        return traces(&program).map(|()| program);
+// Tracing may be forbidden, as it is in many containers.
+const STRACE: Tool = Tool {
+    name: "strace",
+    folder: "tools-debian",
+    first: "-E LD_LIBRARY_PATH",
+    trial: &["-o", "/dev/null", "true"],
+};
+
+const JQ: Tool = Tool { name: "jq", folder: "jq-debian", first: "", trial: &["-n", "1"] };
+
+/// A `strace` that works here, or in one line why there is none.
+pub(crate) fn strace() -> Result<PathBuf, String> {
+    STRACE.provide()
+}
+
+/// A `jq` that works here, or in one line why there is none.
+pub(crate) fn jq() -> Result<PathBuf, String> {
+    JQ.provide()
+}
+
+impl Tool {
+    fn provide(&self) -> Result<PathBuf, String> {
+        self.provide_in(&std::env::var_os("PATH").unwrap_or_default(), &cargo::target().join(self.folder))
     }
-    let program = unpacked.join("strace");
-    if traces(&program).is_err() {
-        Apt::find(path)?.unpack("strace", unpacked, |apt| {
-            let mut packages = apt.missing_libraries("strace");
-            packages.push("strace".into());
-            Ok(packages)
-        })?;
-        wrap(unpacked).map_err(|error| format!("cannot write {}: {error}", program.display()))?;
+
+    fn provide_in(&self, path: &OsStr, unpacked: &Path) -> Result<PathBuf, String> {
+        if let Some(program) = on_path(path, self.name) {
+            return self.works(&program).map(|()| program);
+        }
+        let program = unpacked.join(self.name);
+        if self.works(&program).is_err() {
+            Apt::find(path)?.unpack(self.name, unpacked, |apt| {
+                let mut packages = apt.missing_libraries(self.name);
+                packages.push(self.name.into());
+                Ok(packages)
+            })?;
+            self.wrap(unpacked).map_err(|error| format!("cannot write {}: {error}", program.display()))?;
+        }
+        self.works(&program).map(|()| program)
     }
-    traces(&program).map(|()| program)
+
+    fn works(&self, program: &Path) -> Result<(), String> {
+        let output = Command::new(program)
+            .args(self.trial)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("{} does not run: {error}", program.display()))?;
+        let Some(reason) = (!output.status.success()).then(|| one_line(&output.stderr)) else {
+            return Ok(());
+        };
+        Err(format!("{} does not work here: {reason}", program.display()))
+    }
+
+    /// Puts a script above the program that shows it its libraries.
+    fn wrap(&self, unpacked: &Path) -> std::io::Result<()> {
+        let script = unpacked.join(self.name);
+        let libraries = debian::libraries(unpacked).unwrap_or_default();
+        let text = format!(
+            "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' {} \"$@\"\n",
+            quoted(&libraries),
+            quoted(unpacked.join("usr/bin").join(self.name).as_os_str()),
+            self.first
+        );
+        fs::write(&script, text)?;
+        Command::new("chmod").arg("755").arg(&script).status()?;
+        Ok(())
+    }
 }
 
 /// A C++ compiler, or in one line why there is none.
@@ -48,31 +107,6 @@ fn compiles(compiler: &OsStr) -> Result<(), String> {
     Err(format!("the C++ compiler {shown} does not work: {}", one_line(&output.stderr)))
 }
 
-/// Tracing may be forbidden, as it is in many containers.
-fn traces(strace: &Path) -> Result<(), String> {
-    let output = Command::new(strace)
-        .args(["-o", "/dev/null", "true"])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{} does not run: {error}", strace.display()))?;
-    let Some(reason) = (!output.status.success()).then(|| one_line(&output.stderr)) else { return Ok(()) };
-    Err(format!("{} cannot trace here: {reason}", strace.display()))
-}
-
-/// Puts a script above the program that shows it its libraries, and hides them from what it traces.
-fn wrap(unpacked: &Path) -> std::io::Result<()> {
-    let script = unpacked.join("strace");
-    let libraries = debian::libraries(unpacked).unwrap_or_default();
-    let text = format!(
-        "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' -E LD_LIBRARY_PATH \"$@\"\n",
-        quoted(&libraries),
-        quoted(unpacked.join("usr/bin/strace").as_os_str())
-    );
-    fs::write(&script, text)?;
-    Command::new("chmod").arg("755").arg(&script).status()?;
-    Ok(())
-}
-
 /// For a shell's single quotes.
 fn quoted(text: &OsStr) -> String {
     text.to_string_lossy().replace('\'', r"'\''")
@@ -80,7 +114,7 @@ fn quoted(text: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{compiles, strace_in};
+    use super::{JQ, STRACE, compiles};
 
     #[test]
     fn without_a_cpp_compiler_the_reason_is_clear() {
@@ -91,8 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn without_strace_and_apt_the_reason_is_clear() {
-        let reason = strace_in("/nonexistent".as_ref(), "/nonexistent".as_ref()).unwrap_err();
-        assert_eq!(reason, "Debian's packages are out of reach: no apt-get on the PATH");
+    fn without_the_program_and_apt_the_reason_is_clear() {
+        for tool in [STRACE, JQ] {
+            let reason = tool.provide_in("/nonexistent".as_ref(), "/nonexistent".as_ref()).unwrap_err();
+            assert_eq!(reason, "Debian's packages are out of reach: no apt-get on the PATH");
+        }
     }
 }
