@@ -14,31 +14,13 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::event::{receiver, serve};
 use crate::listener::{Listener, builder};
-use crate::support::{Home, SECRET, within};
+use crate::support::{Home, SECRET, message, within};
 
 async fn listener(home: &Home, fake: &FakeSmartShape, to: &str) -> Listener {
     let arguments = ["webhook", "listen", "--event", "file_uploaded", "--forward-to", to];
     let mut command = home.logged_in(fake, &arguments);
     command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
     Listener::start(command).await
-}
-
-/// A request's head, in lines, and its body.
-async fn request(stream: &mut TcpStream) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let (mut read, mut body_begins) = (Vec::new(), None);
-    while body_begins.is_none() {
-        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "it ended too early");
-        body_begins = read.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
-    }
-    let mut body = read.split_off(body_begins.unwrap());
-    let head = read.trim_ascii_end().split(|byte| *byte == b'\n').map(|line| line.trim_ascii().to_vec());
-    let head: Vec<_> = head.collect();
-    let length = head.iter().find_map(|line| line.strip_prefix(b"content-length: ".as_slice()));
-    let length: usize = std::str::from_utf8(length.unwrap()).unwrap().parse().unwrap();
-    while body.len() < length {
-        assert_ne!(stream.read_buf(&mut body).await.unwrap(), 0, "it ended too early");
-    }
-    (head, body)
 }
 
 #[tokio::test]
@@ -85,7 +67,7 @@ async fn body_and_headers_are_passed_on_byte_for_byte() {
     sender.write_all(&sent).await.unwrap();
 
     let (mut stream, _) = within(target.accept()).await.unwrap();
-    let (head, passed_on) = within(request(&mut stream)).await;
+    let (head, passed_on) = within(message(&mut stream)).await;
     assert_eq!(passed_on, body.as_bytes());
     assert_eq!(head[0], b"POST /hook?of=mine HTTP/1.1");
     let made_anew = [

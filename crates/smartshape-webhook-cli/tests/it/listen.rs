@@ -1,10 +1,15 @@
 //! What `smartshape webhook listen` does while it runs.
 
-use smartshape_fake::EventPayload;
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use smartshape_fake::{EventPayload, Prefix};
 use smartshape_webhook::EventKind;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::listener::{Listener, builder, journals};
-use crate::support::{Home, SECRET, ran};
+use crate::support::{Home, SECRET, message, ran, within};
 
 #[tokio::test]
 async fn payloads_are_lines_and_what_was_created_is_deleted_at_a_signal() {
@@ -46,6 +51,56 @@ async fn all_nine_events_under_one_fresh_secret() {
     listener.signal("-INT");
     assert_eq!(listener.end().await.0.code(), Some(0));
     assert!(fake.webhooks().is_empty());
+}
+
+/// Over many connections at once; some of the bodies are longer than a pipe holds.
+#[tokio::test]
+async fn of_thousands_of_events_each_is_one_whole_line() {
+    const CONNECTIONS: usize = 32;
+    const EVENTS_EACH: usize = 100;
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let mut command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
+    command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
+    let mut listener = Listener::start(command).await;
+    let url = fake.webhooks().remove(0).url;
+    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let token = smartshape_fake::token(SECRET, 4, Prefix::TwoB).unwrap();
+    let head = format!("POST /{path} HTTP/1.1\r\nhost: x\r\nx-smartshape-token: {token}\r\n");
+
+    let connections = (0..CONNECTIONS).map(|connection| {
+        let (address, head) = (address.to_owned(), head.clone());
+        tokio::spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            for number in 0..EVENTS_EACH {
+                let length = if number % 50 == 7 { 40_000 + connection } else { connection };
+                let body = json!({
+                    "uuid": format!("{connection}-{number}"), "event": "file_uploaded", "file": "f", "owner": "o",
+                    "runTimestamp": 1, "data": {"name": "ü\n".repeat(length)},
+                });
+                let body = serde_json::to_string_pretty(&body).unwrap();
+                let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(request.as_bytes()).await.unwrap();
+                let (answer, _) = within(message(&mut stream)).await;
+                assert_eq!(answer[0], b"HTTP/1.1 200 OK", "{connection}-{number}");
+            }
+        })
+    });
+    let connections: Vec<_> = connections.collect();
+    let mut seen = BTreeSet::new();
+    for _ in 0..CONNECTIONS * EVENTS_EACH {
+        let event = listener.line().await;
+        let uuid = event["uuid"].as_str().unwrap().to_owned();
+        let connection: usize = uuid.split_once('-').unwrap().0.parse().unwrap();
+        let name = event["data"]["name"].as_str().unwrap();
+        assert!(matches!(name.len().checked_sub(3 * connection), Some(0 | 120_000)), "{uuid} is whole");
+        assert!(seen.insert(uuid), "once");
+    }
+    for connection in connections {
+        connection.await.unwrap();
+    }
+    listener.signal("-INT");
+    let (status, out, err) = listener.end().await;
+    assert_eq!((status.code(), out.as_str(), seen.len()), (Some(0), "", CONNECTIONS * EVENTS_EACH), "{err}");
 }
 
 #[tokio::test]

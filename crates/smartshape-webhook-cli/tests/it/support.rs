@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use smartshape_fake::FakeSmartShape;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 pub(crate) const SECRET: &str = "a long and random string";
@@ -88,6 +89,24 @@ impl Ran {
 /// What has to come in any case. Long enough for a machine that is busy.
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(120), what).await.expect("it comes in time")
+}
+
+/// The head of a request or an answer, in lines, and its body.
+pub(crate) async fn message(stream: &mut TcpStream) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let (mut read, mut body_begins) = (Vec::new(), None);
+    while body_begins.is_none() {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "it ended too early");
+        body_begins = read.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+    }
+    let mut body = read.split_off(body_begins.unwrap());
+    let head = read.trim_ascii_end().split(|byte| *byte == b'\n').map(|line| line.trim_ascii().to_vec());
+    let head: Vec<_> = head.collect();
+    let length = head.iter().find_map(|line| line.strip_prefix(b"content-length: ".as_slice()));
+    let length: usize = std::str::from_utf8(length.unwrap()).unwrap().parse().unwrap();
+    while body.len() < length {
+        assert_ne!(stream.read_buf(&mut body).await.unwrap(), 0, "it ended too early");
+    }
+    (head, body)
 }
 
 pub(crate) async fn ran(command: &mut Command) -> Ran {
