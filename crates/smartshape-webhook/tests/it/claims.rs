@@ -91,7 +91,7 @@ async fn story(world: Arc<World>) {
 async fn send(world: Arc<World>) {
     for _ in 0..6 {
         world.hesitate().await;
-        let uuid = *world.random.pick(&KEYS);
+        let uuid = world.random.pick(&KEYS);
         let receiver = world.random.below(world.receivers.len() as u64) as usize;
         let mut answer = pin!(world.serve(receiver, uuid));
         let patience = if world.random.one_in(3) { world.random.below(8) } else { u64::MAX };

@@ -145,7 +145,7 @@ impl World {
     }
 
     fn replace(&self) {
-        self.put(SETS[self.random.below(3) as usize]);
+        self.put(self.random.pick(&SETS));
     }
 
     fn put(&self, set: &'static [usize]) {

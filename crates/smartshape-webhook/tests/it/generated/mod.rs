@@ -21,7 +21,7 @@ fn files_say_what_was_written() {
     each_seed(|random| {
         let document = document(random, FILE);
         let data = write(random, &document);
-        let name = *random.pick(&["file_uploaded", "file_optimized"]);
+        let name = random.pick(&["file_uploaded", "file_optimized"]);
         let read: Document = match deliver(random, name, &data).event() {
             Event::FileUploaded(file) => file_view(file),
             Event::FileOptimized(file) => file_view(file),
@@ -36,7 +36,7 @@ fn annotations_say_what_was_written() {
     each_seed(|random| {
         let document = document(random, ANNOTATION);
         let data = write(random, &document);
-        let name = *random.pick(&["annotation_created", "annotation_removed"]);
+        let name = random.pick(&["annotation_created", "annotation_removed"]);
         let read = match deliver(random, name, &data).event() {
             Event::AnnotationCreated(annotation) => annotation_view(annotation),
             Event::AnnotationRemoved(annotation) => annotation_view(annotation),
@@ -51,7 +51,7 @@ fn configurations_say_what_was_written() {
     each_seed(|random| {
         let document = document(random, CONFIGURATION);
         let data = write(random, &document);
-        let name = *random.pick(&["configuration_created", "configuration_removed"]);
+        let name = random.pick(&["configuration_created", "configuration_removed"]);
         let read = match deliver(random, name, &data).event() {
             Event::ConfigurationCreated(configuration) => configuration_view(configuration),
             Event::ConfigurationRemoved(configuration) => configuration_view(configuration),

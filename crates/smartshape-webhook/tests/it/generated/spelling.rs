@@ -63,29 +63,31 @@ pub(super) fn value(random: &Random, kind: Kind) -> Value {
 }
 
 pub(super) fn text(random: &Random) -> String {
-    (*random.pick(&[
-        "",
-        "test_model.scene",
-        "Übergröße — 部品",
-        "a \"quoted\"\\ line\nand a tab\t",
-        "😀\u{0}\u{7f}",
-    ]))
-    .to_owned()
+    random
+        .pick(&[
+            "",
+            "test_model.scene",
+            "Übergröße — 部品",
+            "a \"quoted\"\\ line\nand a tab\t",
+            "😀\u{0}\u{7f}",
+        ])
+        .to_owned()
 }
 
 /// A value that means nothing to the views.
 pub(super) fn plain(random: &Random) -> String {
-    (*random.pick(&[
-        "null",
-        "1e2",
-        "18446744073709551616",
-        "\"x\"",
-        "[]",
-        "[1, [2]]",
-        "{\"key\": \"no value\"}",
-        "false",
-    ]))
-    .to_owned()
+    random
+        .pick(&[
+            "null",
+            "1e2",
+            "18446744073709551616",
+            "\"x\"",
+            "[]",
+            "[1, [2]]",
+            "{\"key\": \"no value\"}",
+            "false",
+        ])
+        .to_owned()
 }
 
 pub(super) fn space(random: &Random) -> &'static str {
@@ -94,7 +96,7 @@ pub(super) fn space(random: &Random) -> &'static str {
 
 /// The fields in any order, the id under either name, with a version counter and what nobody knows yet.
 pub(super) fn write(random: &Random, document: &Document) -> String {
-    let id = *random.pick(&["_id", "id"]);
+    let id = random.pick(&["_id", "id"]);
     let mut fields: Vec<(&str, String)> = document
         .iter()
         .map(|(name, value)| (if *name == "_id" { id } else { name }, spell(random, value)))
@@ -122,7 +124,7 @@ pub(super) fn spell(random: &Random, value: &Value) -> String {
     match value {
         Value::Text(text) => quote(random, text),
         Value::Flag(flag) => flag.to_string(),
-        Value::Nothing => (*random.pick(&["{}", "[]"])).to_owned(),
+        Value::Nothing => random.pick(&["{}", "[]"]).to_owned(),
         Value::Count(count) => match random.below(2) {
             0 => count.to_string(),
             _ => format!("{count}.0"),
