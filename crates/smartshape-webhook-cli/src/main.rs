@@ -50,7 +50,7 @@ enum Command {
     /// Sends events to an endpoint
     #[command(subcommand)]
     Event(event::Command),
-    /// Checks whether an endpoint takes what is signed, and nothing else
+    /// Checks how an endpoint bears what SmartShape, and others, may send it
     Check(check::Check),
     /// Makes and checks the tokens that deliveries carry
     #[command(subcommand)]

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE};
-use http::{Method, Request, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +23,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 
 pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: Option<String>,
@@ -97,23 +99,28 @@ pub(crate) async fn exchange(
     let begun = Instant::now();
     let exchange = async {
         let response = client.request(request).await.map_err(|error| not_reached(&error))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Fault::BodyTooLarge(MAX_ANSWER)
-            } else {
-                Fault::Connection(chain(&*error))
-            }
-        })?;
-        let content_type = head.headers.get(CONTENT_TYPE);
-        Ok(Answer {
-            status: head.status.as_u16(),
-            content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
-            body: body.to_bytes(),
-            took: begun.elapsed(),
-        })
+        read_answer(response, begun).await
     };
     tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Fault::TooSlow(limit)))
+}
+
+/// The whole answer to a request that was begun at this time.
+pub(crate) async fn read_answer(response: Response<Incoming>, begun: Instant) -> Result<Answer, Fault> {
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Fault::BodyTooLarge(MAX_ANSWER)
+        } else {
+            Fault::Connection(chain(&*error))
+        }
+    })?;
+    let content_type = head.headers.get(CONTENT_TYPE);
+    Ok(Answer {
+        status: head.status.as_u16(),
+        content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+        body: body.to_bytes(),
+        took: begun.elapsed(),
+    })
 }
 
 fn not_reached(error: &dyn std::error::Error) -> Fault {
@@ -125,7 +132,7 @@ fn not_reached(error: &dyn std::error::Error) -> Fault {
     Fault::Connection(text)
 }
 
-fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, Fault> {
+pub(crate) fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, Fault> {
     let mut roots = RootCertStore::empty();
     if url.scheme_str() == Some("https") {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -3,33 +3,246 @@
 use axum::Router;
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
+use serde_json::Value;
+use smartshape_webhook::EventKind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::event::{receiver, serve};
-use crate::support::{Home, SECRET, ran};
+use crate::faulty::{self, Fault};
+use crate::support::{Home, Ran, SECRET, ran};
 
-#[tokio::test]
-async fn an_endpoint_of_this_project_passes() {
-    let (home, (url, received)) = (Home::new(), receiver().await);
-    let mut program =
-        home.program(&["check", &url, "--cost", "4", "--timeout", "60", "--event", "file_optimized"]);
-    let checked = ran(program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)).await.succeeds();
-    assert_eq!(checked.out.lines().filter(|line| line.ends_with("  ok")).count(), 4, "{checked:?}");
-    // The handler saw it once.
-    assert_eq!(received.lock().unwrap().len(), 1);
+const NO_TOKEN: &str = "refuses a request without a token";
+const EMPTY: &str = "refuses an empty token";
+const MALFORMED: &str = "refuses malformed tokens";
+const FOREIGN: &str = "refuses a token of another secret";
+const CHANGED: &str = "refuses a token with a character changed";
+const OF_NOTHING: &str = "refuses tokens of no secret";
+const TWO_TOKENS: &str = "refuses two different tokens";
+const METHODS: &str = "refuses other methods than POST";
+const BEFORE_THE_BODY: &str = "refuses a bad token before the body comes";
+const COSTLY: &str = "refuses costly tokens without hashing them";
+const NO_EVENT: &str = "refuses what is no event, and lives on";
+const NOT_JSON: &str = "refuses what is not JSON, and lives on";
+
+async fn checked(url: &str, arguments: &[&str]) -> Ran {
+    let home = Home::new();
+    let all = [&["--json", "check", url, "--cost", "4"], arguments].concat();
+    ran(home.program(&all).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)).await
+}
+
+/// The cases of this result.
+fn cases(lines: &[Value], result: &str) -> Vec<String> {
+    let of_result = lines.iter().filter(|line| line["result"] == result);
+    of_result.map(|line| line["case"].as_str().unwrap().to_owned()).collect()
+}
+
+fn lines(ran: &Ran) -> Vec<Value> {
+    ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn finds_with(fault: Fault, arguments: &[&str], fails: &[&str], warns: &[&str]) -> Vec<Value> {
+    let ran = checked(&faulty::serve(fault).await, arguments).await;
+    let lines = lines(&ran);
+    assert_eq!(
+        (&*cases(&lines, "fail"), &*cases(&lines, "warn")),
+        (&*owned(fails), &*owned(warns)),
+        "{ran:?}"
+    );
+    assert_eq!(ran.code, Some(i32::from(!fails.is_empty())), "{ran:?}");
+    lines
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// One test for each fault: these cases fail, these warn, and all others pass.
+macro_rules! faults {
+    ($($name:ident: $fault:expr => fails $fails:expr, warns $warns:expr;)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            finds_with($fault, &["--timeout", "60"], &$fails, &$warns).await;
+        }
+    )*};
+}
+
+faults! {
+    nothing_is_found_where_nothing_is_wrong: Fault::None => fails [], warns [];
+    believes_requests_without_token: Fault::BelievesNoToken => fails [NO_TOKEN], warns [];
+    believes_an_empty_token: Fault::BelievesEmptyToken => fails [EMPTY], warns [];
+    believes_any_token: Fault::BelievesAnyToken => fails [FOREIGN, CHANGED, OF_NOTHING], warns [];
+    remembers_tokens_by_their_start: Fault::RemembersTokensByTheirStart => fails [CHANGED], warns [];
+    believes_the_empty_secret: Fault::BelievesTheEmptySecret => fails [OF_NOTHING], warns [];
+    believes_the_first_of_two_tokens: Fault::BelievesTheFirstOfTwoTokens => fails [], warns [TWO_TOKENS];
+    believes_any_method: Fault::BelievesAnyMethod => fails [METHODS], warns [];
+    closes_instead_of_refusing: Fault::ClosesOnRefusal =>
+        fails [NO_TOKEN, EMPTY, MALFORMED, FOREIGN, CHANGED, OF_NOTHING, COSTLY],
+        warns [TWO_TOKENS, BEFORE_THE_BODY];
+    says_ok_to_the_wrong_token: Fault::SaysOkToTheWrongToken =>
+        fails [EMPTY, MALFORMED, FOREIGN, CHANGED, OF_NOTHING], warns [TWO_TOKENS, BEFORE_THE_BODY];
+    fails_without_a_token: Fault::FailsWithoutAToken => fails [], warns [NO_TOKEN];
+    refuses_prefix_2a: Fault::Refuses2a => fails ["accepts a token of prefix 2a"], warns [];
+    refuses_prefix_2y: Fault::Refuses2y => fails [], warns ["accepts a token of prefix 2y"];
+    refuses_cost_12: Fault::RefusesCost12 => fails ["accepts a token of cost 12"], warns [];
+    hashes_cost_14: Fault::HashesCost14 => fails [COSTLY], warns [];
+    refuses_one_event: Fault::RefusesOneEvent => fails ["accepts annotation_updated"], warns [];
+    fails_on_unknown_events: Fault::FailsOnUnknownEvents => fails ["accepts an event of unknown name"], warns [];
+    refuses_new_fields: Fault::RefusesNewFields => fails ["accepts new fields"], warns [];
+    wants_an_exact_content_type: Fault::WantsExactContentType =>
+        fails ["accepts a content type with charset"], warns [];
+    refuses_chunks: Fault::RefusesChunks => fails ["accepts a body in chunks"], warns [];
+    limits_the_body: Fault::LimitsTheBody => fails ["accepts a body of 1 MB"], warns [];
+    refuses_what_is_not_ascii: Fault::RefusesNonAscii => fails ["accepts text that is not ASCII"], warns [];
+    refuses_objects_as_values: Fault::RefusesObjectsAsValues =>
+        fails [], warns ["accepts attribute values of newer form"];
+    refuses_old_events: Fault::RefusesOldEvents => fails [],
+        warns ["accepts runTimestamp in seconds or as text", "accepts an event of three days ago"];
+    fails_on_duplicates: Fault::FailsOnDuplicates =>
+        fails ["accepts an event again", "accepts an event twice at once"], warns [];
+    believes_anything: Fault::BelievesAnything => fails [NOT_JSON], warns [NO_EVENT];
+    closes_each_connection: Fault::ClosesEachConnection => fails [], warns ["keeps the connection"];
 }
 
 #[tokio::test]
-async fn each_fault_of_others_is_named() {
+async fn hangs_instead_of_refusing() {
+    // Each of these cases waits for the whole of it.
+    let arguments = ["--only", "refuses", "--timeout", "3"];
+    let fails = [NO_TOKEN, EMPTY, MALFORMED, FOREIGN, CHANGED, OF_NOTHING, COSTLY];
+    let lines = finds_with(Fault::HangsOnRefusal, &arguments, &fails, &[TWO_TOKENS, BEFORE_THE_BODY]).await;
+    assert_eq!(lines[0]["seen"][0], "no answer within 3000 ms");
+    assert!(lines[0]["why"][0].as_str().unwrap().contains("waits for nothing"), "{}", lines[0]);
+}
+
+#[tokio::test]
+async fn reads_the_body_first() {
+    let arguments = ["--only", "token", "--timeout", "10"];
+    finds_with(Fault::ReadsTheBodyFirst, &arguments, &[], &[BEFORE_THE_BODY]).await;
+}
+
+#[tokio::test]
+async fn dies_of_broken_json() {
+    let lines = finds_with(Fault::DiesOfBrokenJson, &["--harsh", "--timeout", "60"], &[NOT_JSON], &[]).await;
+    let skipped: Vec<_> = lines.iter().filter(|line| line["result"] == "skipped").collect();
+    assert_eq!(skipped.len(), 6);
+    assert!(skipped[0]["reason"].as_str().unwrap().contains("gone"), "{skipped:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_smartshape_does_not_accept() {
+    for (fault, seen) in [
+        (Fault::Status(202), "the status is 202"),
+        (Fault::Status(204), "the status is 204"),
+        (Fault::TextPlain, "the content type is text/plain"),
+        (Fault::SuccessAsText, "\"success\" is not true"),
+        (Fault::SuccessMissing, "lacks \"success\": true"),
+    ] {
+        let arguments = ["--timeout", "60", "--only", "_"];
+        let ran = checked(&faulty::serve(fault).await, &arguments).await;
+        let lines = lines(&ran);
+        assert_eq!((ran.code, lines.len()), (Some(1), EventKind::ALL.len()), "{ran:?}");
+        for line in lines {
+            assert_eq!(line["result"], "fail", "{line}");
+            assert!(line["seen"].to_string().contains(&seen.replace('"', "\\\"")), "{line}");
+            assert_eq!(line["why"].as_array().unwrap().len(), 1, "{line}");
+        }
+        assert!(ran.err.contains("no signed event was accepted"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_of_this_project_bears_it_all() {
+    let (url, received) = receiver().await;
+    let ran = checked(&url, &["--harsh", "--timeout", "60"]).await.succeeds();
+    let lines = lines(&ran);
+    assert_eq!(cases(&lines, "pass").len(), lines.len(), "{ran:?}");
+    // What it handled says that it was a test.
+    let received = received.lock().unwrap();
+    let (read, deep): (Vec<_>, Vec<_>) = received.iter().partition(|event| event.is_object());
+    assert!(read.len() > 30 && deep.len() == 1, "{} read, {} too deep", read.len(), deep.len());
+    assert!(read.iter().all(|event| event["file"] == "7e577e577e577e577e577e57"));
+    let owners = read.iter().filter(|event| event["owner"] == "smartshape-check@example.com").count();
+    assert_eq!(owners, read.len() - 2, "all but those of which it is the point");
+}
+
+#[tokio::test]
+async fn a_table_for_people() {
     let home = Home::new();
     let believes_all =
         || async { ([(CONTENT_TYPE, "application/json")], r#"{"success": true}"#).into_response() };
     let url = serve(Router::new().fallback(believes_all)).await;
-    let checked = home.run(&["check", &url, "--cost", "4", "--secret", SECRET]).await;
-    assert_eq!((checked.code, checked.out.matches("anybody can forge").count()), (Some(1), 2), "{checked:?}");
+    let arguments =
+        ["check", &url, "--cost", "4", "--secret", SECRET, "--only", "of another", "--timeout", "60"];
+    let ran = home.run(&arguments).await;
+    let expected = "\
+CASE                               RESULT
+accepts a uuid of another form     pass
+refuses a token of another secret  FAIL
+    seen: it was accepted
+    why it matters: whoever knows the URL can forge events
 
-    let fails = || async { http::StatusCode::INTERNAL_SERVER_ERROR };
-    let url = serve(Router::new().fallback(fails)).await;
-    let checked = home.run(&["--json", "check", &url, "--cost", "4", "--secret", SECRET]).await;
-    assert_eq!((checked.code, checked.out.matches(r#""ok":false"#).count()), (Some(1), 4), "{checked:?}");
-    home.run(&["check", "nonsense", "--secret", SECRET]).await.fails(2, "absolute URL");
+2 cases: 1 passed, 1 failed, 0 warned, 0 skipped
+";
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), expected), "{ran:?}");
+}
+
+#[tokio::test]
+async fn only_the_events_that_the_endpoint_is_registered_for() {
+    let (url, received) = receiver().await;
+    let arguments = ["--event", "file_optimized", "--file", "5c6f", "--only", "accepts", "--timeout", "60"];
+    let lines = lines(&checked(&url, &arguments).await.succeeds());
+    let other = lines.iter().find(|line| line["case"] == "accepts annotation_created").unwrap();
+    assert_eq!(
+        (&other["result"], &other["reason"]),
+        (&"skipped".into(), &"not one of the events of --event".into())
+    );
+    let unknown = lines.iter().find(|line| line["case"] == "accepts an event of unknown name").unwrap();
+    assert_eq!(unknown["result"], "skipped");
+    let received = received.lock().unwrap();
+    assert!(received.iter().all(|event| event["event"] == "file_optimized" && event["file"] == "5c6f"));
+}
+
+#[tokio::test]
+async fn the_header_is_sent_in_both_ways() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/callback", listener.local_addr().unwrap());
+    let heads = tokio::spawn(async move {
+        let mut heads = Vec::new();
+        while heads.len() < 2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            // The program first sees whether anybody is there.
+            while !request.ends_with(b"}") && stream.read_buf(&mut request).await.unwrap() > 0 {}
+            let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n{\"success\":true}";
+            if !request.is_empty() {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                heads.push(String::from_utf8(request).unwrap());
+            }
+        }
+        heads
+    });
+    checked(&url, &["--only", "file_uploaded", "--timeout", "60"]).await.succeeds();
+    checked(&url, &["--only", "whatever its case", "--timeout", "60"]).await.succeeds();
+    let heads = heads.await.unwrap();
+    assert!(heads[0].contains("\r\nx-smartshape-token: $2b$04$"), "{heads:?}");
+    assert!(heads[1].contains("\r\nX-Smartshape-Token: $2b$04$"), "{heads:?}");
+    assert!(
+        heads.iter().all(|head| head.to_lowercase().contains("\r\nx-smartshape-fake: 1\r\n")),
+        "{heads:?}"
+    );
+}
+
+#[tokio::test]
+async fn before_any_case_is_run() {
+    let home = Home::new();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}/", free.local_addr().unwrap());
+    drop(free);
+    let check =
+        async |arguments: &[&str]| home.run(&[&["check", "--secret", SECRET], arguments].concat()).await;
+    check(&[&nobody]).await.fails(2, "does the endpoint run there?");
+    check(&["nonsense"]).await.fails(2, "absolute URL");
+    check(&[&nobody, "--only", "nothing of the kind"]).await.fails(2, "no case's name contains");
+    check(&[&nobody, "--event", "file_deleted"]).await.fails(2, "configuration_removed");
+    home.run(&["check", &nobody]).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
 }

@@ -22,7 +22,8 @@ pub(crate) async fn receiver() -> (String, Received) {
     let received = Received::default();
     let sink = Arc::clone(&received);
     let handler = move |delivery: Delivery| {
-        sink.lock().unwrap().push(serde_json::from_slice(delivery.raw()).unwrap());
+        // None of serde_json's values is as deep as what some tests send.
+        sink.lock().unwrap().push(serde_json::from_slice(delivery.raw()).unwrap_or_default());
         async { Ok(()) }
     };
     // The machine that tests may be busy.

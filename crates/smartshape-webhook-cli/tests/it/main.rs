@@ -12,6 +12,7 @@ mod check;
 mod completions;
 mod event;
 mod forward;
+mod faulty;
 mod inbox;
 mod listen;
 mod listen_end;

@@ -1,0 +1,93 @@
+//! Documents in the forms that other pages of SmartShape show.
+
+use serde_json::{Value, json};
+use smartshape_webhook::EventKind;
+
+use super::kit::Kit;
+use super::request::Request;
+
+const ID: &str = "5c6aeed079bf3f432d3c929e";
+
+pub(crate) fn annotation(kit: &Kit, kind: EventKind) -> Vec<Request> {
+    let change = |event: &mut Value| {
+        let annotation = &mut event["data"];
+        for field in ["writeUuid", "readUuid", "writeFolders", "readFolders"] {
+            annotation["permissions"][field] = json!([]);
+        }
+        put(
+            annotation,
+            json!({
+                "cameraX": 3, "cameraTargetX": 0, "cameraTargetY": 1.5, "cameraTargetZ": -2, "color": [0.5, 1],
+                "folders": [], "targetObjects": [], "attributes": {}, "label": "A", "uuid": "a90c85c3-fa3e-4a88-be6f-8c1270c4c27b",
+                "targets": [{"node": ID, "position": {"x": 1, "y": 2.5, "z": 0}, "surfaceNormal": {"x": 0, "y": 1, "z": 0}, "_id": ID}],
+            }),
+        );
+        remove(annotation, "content");
+    };
+    vec![
+        changed(kit, kind, "with newer fields, and no content", change),
+        changed(kit, kind, "permissions as a list", |event| event["data"]["permissions"] = json!([])),
+    ]
+}
+
+pub(crate) fn attributes(kit: &Kit, kind: EventKind) -> Vec<Request> {
+    let attribute = json!({"key": "new attr 1", "value": 42, "origin": "user"});
+    let of = |what: &str, attributes: Value| {
+        changed(kit, kind, what, |event| event["data"]["nodeIdToAttributes"] = json!({ID: attributes}))
+    };
+    vec![
+        of("values as objects", json!({"new attr 1": attribute})),
+        of("a list of attributes", json!([attribute])),
+        of("numbers and null", json!({"a": 1.5, "b": null, "c": true})),
+    ]
+}
+
+pub(crate) fn file(kit: &Kit, kind: EventKind) -> Vec<Request> {
+    let dates = json!({"created": 1_547_973_548_529_i64, "updated": 1_547_973_548_529_i64, "revisionDate": 1_547_973_548_529_i64});
+    vec![
+        changed(kit, kind, "dates as numbers", |event| put(&mut event["data"], dates)),
+        changed(kit, kind, "id instead of _id, and no __v", |event| {
+            let file = &mut event["data"];
+            file["id"] = file["_id"].take();
+            remove(file, "_id");
+            remove(file, "__v");
+        }),
+        changed(kit, kind, "another state", |event| event["data"]["state"] = json!("waiting")),
+    ]
+}
+
+pub(crate) fn configuration(kit: &Kit, kind: EventKind) -> Vec<Request> {
+    let change = |event: &mut Value| {
+        put(
+            &mut event["data"]["new"],
+            json!({
+                "lastModificationDate": 1_599_814_604_406_i64, "renderMode": ID, "explodedViewDistance": 0.5,
+                "lastModificationAuthor": {"id": ID, "username": "test"}, "lockedBy": ID,
+                "modifiers": [{"node": ID, "details": {"opacity": 0.5}, "_id": ID, "type": "material"}],
+            }),
+        );
+    };
+    vec![changed(kit, kind, "", change)]
+}
+
+pub(crate) fn people(kit: &Kit, kind: EventKind) -> Vec<Request> {
+    let person = json!({"id": ID, "username": "smartshape-check"});
+    vec![
+        changed(kit, kind, "as ids", |event| event["owner"] = json!(ID)),
+        changed(kit, kind, "as objects", |event| event["owner"] = person),
+    ]
+}
+
+fn changed(kit: &Kit, kind: EventKind, what: &str, change: impl FnOnce(&mut Value)) -> Request {
+    kit.accepted(kit.changed(kind, change).to_string()).what(what)
+}
+
+fn put(document: &mut Value, fields: Value) {
+    if let (Some(document), Value::Object(fields)) = (document.as_object_mut(), fields) {
+        document.extend(fields);
+    }
+}
+
+fn remove(document: &mut Value, field: &str) {
+    document.as_object_mut().map(|fields| fields.remove(field));
+}

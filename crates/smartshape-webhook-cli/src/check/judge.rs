@@ -1,0 +1,270 @@
+//! What is wrong with the replies of a case. Decides, and sends nothing.
+
+use std::time::Duration;
+
+use smartshape_fake::{Fault, judge};
+
+use super::request::Expect;
+use super::wire::Reply;
+use crate::send::Answer;
+
+/// Something that was seen, and is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// It could be better, and breaks nothing.
+    pub(crate) advice: bool,
+    pub(crate) seen: String,
+    /// Why it matters, where it is not for the case's own reason.
+    pub(crate) why: Option<&'static str>,
+}
+
+impl Finding {
+    fn fault(seen: impl Into<String>) -> Self {
+        Self { advice: false, seen: seen.into(), why: None }
+    }
+
+    fn advice(seen: impl Into<String>) -> Self {
+        Self { advice: true, ..Self::fault(seen) }
+    }
+
+    fn because(self, why: &'static str) -> Self {
+        Self { why: Some(why), ..self }
+    }
+
+    /// The same, with the request that it was seen at.
+    pub(crate) fn of(self, what: &str) -> Self {
+        if what.is_empty() { self } else { Self { seen: format!("{what}: {}", self.seen), ..self } }
+    }
+}
+
+const UNANSWERED: &str =
+    "whoever sends it waits for nothing, and each such request holds a connection and its memory";
+const SEEMS_WELL: &str = "whoever sends it takes it for delivered, so that a wrong secret, for one, goes unnoticed and events are lost";
+const ERROR: &str = "anybody can provoke errors at will, among which real ones go unnoticed";
+
+/// No machine hashes at cost 14 in less.
+const LEAST_OF_COST_14: Duration = Duration::from_millis(200);
+
+/// Judges one reply by itself.
+pub(crate) fn one(expect: Expect, reply: &Reply) -> Vec<Finding> {
+    let answer = match &reply.answer {
+        Ok(answer) => answer,
+        Err(fault) => return without_answer(expect, fault),
+    };
+    let faults = judge(answer.status, answer.content_type.as_deref(), &answer.body);
+    match expect {
+        // How forged tokens are answered is the other cases' matter, where only the time is judged.
+        Expect::Anything | Expect::Answered | Expect::AnsweredAtOnce | Expect::NotHashed(_) => Vec::new(),
+        Expect::Accepted => faults.iter().map(|fault| Finding::fault(fault.to_string())).collect(),
+        Expect::AcceptedOnThisConnection if faults.is_empty() && reply.reconnected => {
+            vec![Finding::advice("the endpoint closes the connection after each answer")]
+        }
+        Expect::AcceptedOnThisConnection => one(Expect::Accepted, reply),
+        Expect::AcceptedOrPutOff => match answer.status {
+            409 | 425 | 429 | 503 => {
+                let seen = format!("status {}, which SmartShape counts as failed", answer.status);
+                vec![Finding::advice(seen)]
+            }
+            _ => one(Expect::Accepted, reply),
+        },
+        Expect::MethodRefused => match answer.status {
+            501 => Vec::new(),
+            200..=299 if !faults.is_empty() => {
+                vec![Finding::advice(format!("the status is {}, and no refusal", answer.status))]
+            }
+            _ => refused(answer, faults.is_empty()),
+        },
+        Expect::Refused | Expect::RefusedWithoutTheBody => refused(answer, faults.is_empty()),
+    }
+}
+
+fn without_answer(expect: Expect, fault: &Fault) -> Vec<Finding> {
+    match (expect, fault) {
+        (Expect::Anything, _) => Vec::new(),
+        (Expect::RefusedWithoutTheBody, Fault::TooSlow(_)) => {
+            vec![Finding::advice("no answer before the body is sent")]
+        }
+        (Expect::Accepted | Expect::AcceptedOrPutOff | Expect::AcceptedOnThisConnection, fault) => {
+            vec![Finding::fault(unanswered(fault))]
+        }
+        (_, fault) => vec![Finding::fault(unanswered(fault)).because(UNANSWERED)],
+    }
+}
+
+fn unanswered(fault: &Fault) -> String {
+    match fault {
+        Fault::Connection(why) => format!("no answer: {why}"),
+        fault => fault.to_string(),
+    }
+}
+
+fn refused(answer: &Answer, accepted: bool) -> Vec<Finding> {
+    match answer.status {
+        400..=499 => Vec::new(),
+        _ if accepted => vec![Finding::fault("it was accepted")],
+        status @ 200..=299 => {
+            let seen = format!("the status is {status}, which says that all is well");
+            vec![Finding::fault(seen).because(SEEMS_WELL)]
+        }
+        503 => vec![Finding::advice("the status is 503, also when asked again")],
+        status @ 500..=599 => {
+            let seen = format!("the status is {status}: an error, rather than a refusal");
+            vec![Finding::advice(seen).because(ERROR)]
+        }
+        status => vec![Finding::advice(format!("the status is {status}, and no refusal from 400 to 499"))],
+    }
+}
+
+/// Judges by time whether the tokens of a case were hashed.
+pub(crate) fn together(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
+    // The quickest of several, since a busy machine makes answers only later.
+    let quickest = |expect: Expect| {
+        let of_these = replies.iter().filter(|(of, _)| *of == expect);
+        of_these.filter_map(|(_, reply)| Some(reply.answer.as_ref().ok()?.took)).min()
+    };
+    let times =
+        (quickest(Expect::AnsweredAtOnce), quickest(Expect::NotHashed(13)), quickest(Expect::NotHashed(14)));
+    let (Some(control), Some(thirteen), Some(fourteen)) = times else { return Vec::new() };
+    if !was_hashed(control, thirteen, fourteen) {
+        return Vec::new();
+    }
+    vec![Finding::fault(format!(
+        "answered after {} ms at cost 13 and {} ms at cost 14, and after {} ms when malformed: it was hashed",
+        thirteen.as_millis(),
+        fourteen.as_millis(),
+        control.as_millis()
+    ))]
+}
+
+/// A step of cost doubles the time of hashing; a pause before each refusal is the same for all.
+fn was_hashed(control: Duration, thirteen: Duration, fourteen: Duration) -> bool {
+    let (thirteen, fourteen) = (thirteen.saturating_sub(control), fourteen.saturating_sub(control));
+    fourteen >= LEAST_OF_COST_14 && fourteen >= thirteen.mul_f64(1.4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUCCESS: &str = r#"{"success": true}"#;
+
+    fn answer(status: u16, content_type: &str, body: &'static str) -> Reply {
+        let answer = Answer {
+            status,
+            content_type: Some(content_type.to_owned()),
+            body: body.into(),
+            took: Duration::ZERO,
+        };
+        Reply { answer: Ok(answer), reconnected: false }
+    }
+
+    fn json(status: u16, body: &'static str) -> Reply {
+        answer(status, "application/json", body)
+    }
+
+    fn none(fault: Fault) -> Reply {
+        Reply { answer: Err(fault), reconnected: false }
+    }
+
+    /// `well`, or whether it is a fault or advice, and what was seen.
+    fn verdict(expect: Expect, reply: &Reply) -> String {
+        let findings = one(expect, reply).into_iter();
+        let told = findings
+            .map(|finding| format!("{}: {}", if finding.advice { "advice" } else { "fault" }, finding.seen));
+        let told: Vec<String> = told.collect();
+        if told.is_empty() { "well".to_owned() } else { told.join("; ") }
+    }
+
+    #[test]
+    fn what_is_to_be_accepted() {
+        for (reply, expected) in [
+            (json(200, SUCCESS), "well"),
+            (answer(200, "application/json; charset=utf-8", SUCCESS), "well"),
+            (json(202, SUCCESS), "fault: the status is 202, and must be exactly 200"),
+            (
+                answer(200, "text/plain", r#"{"success":"true"}"#),
+                "fault: the content type is text/plain, and must be application/json; \
+                 fault: the body's \"success\" is not true",
+            ),
+            (none(Fault::Connection("reset".into())), "fault: no answer: reset"),
+            (none(Fault::TooSlow(Duration::from_secs(2))), "fault: no answer within 2000 ms"),
+        ] {
+            assert_eq!(verdict(Expect::Accepted, &reply), expected, "{reply:?}");
+        }
+        let kept = json(200, SUCCESS);
+        let closed = Reply { reconnected: true, ..json(200, SUCCESS) };
+        assert_eq!(verdict(Expect::AcceptedOnThisConnection, &kept), "well");
+        assert!(verdict(Expect::AcceptedOnThisConnection, &closed).starts_with("advice: "));
+        assert_eq!(verdict(Expect::AcceptedOrPutOff, &kept), "well");
+        assert!(verdict(Expect::AcceptedOrPutOff, &json(409, "{}")).starts_with("advice: status 409"));
+        assert!(verdict(Expect::AcceptedOrPutOff, &json(500, "{}")).starts_with("fault: "));
+    }
+
+    #[test]
+    fn what_is_to_be_refused() {
+        for (reply, expected) in [
+            (json(400, "{}"), "well"),
+            (answer(404, "text/html", "<p>"), "well"),
+            (json(200, SUCCESS), "fault: it was accepted"),
+            (json(200, r#"{"success":false}"#), "fault: the status is 200, which says that all is well"),
+            (json(204, ""), "fault: the status is 204, which says that all is well"),
+            (json(302, ""), "advice: the status is 302, and no refusal from 400 to 499"),
+            (json(500, ""), "advice: the status is 500: an error, rather than a refusal"),
+            (none(Fault::TooSlow(Duration::from_secs(1))), "fault: no answer within 1000 ms"),
+            (none(Fault::Connection("closed".into())), "fault: no answer: closed"),
+        ] {
+            assert_eq!(verdict(Expect::Refused, &reply), expected, "{reply:?}");
+        }
+        let late = none(Fault::TooSlow(Duration::from_secs(1)));
+        assert!(verdict(Expect::RefusedWithoutTheBody, &late).starts_with("advice: "));
+        assert_eq!(verdict(Expect::MethodRefused, &json(501, "")), "well");
+        assert!(verdict(Expect::MethodRefused, &json(200, "hello")).starts_with("advice: "));
+        assert!(verdict(Expect::MethodRefused, &json(200, SUCCESS)).starts_with("fault: "));
+    }
+
+    #[test]
+    fn where_any_answer_will_do() {
+        let late = none(Fault::TooSlow(Duration::from_secs(1)));
+        assert_eq!(verdict(Expect::Answered, &json(500, "")), "well");
+        assert!(verdict(Expect::Answered, &late).starts_with("fault: "));
+        assert_eq!(verdict(Expect::Anything, &late), "well");
+    }
+
+    #[test]
+    fn hashing_shows_in_the_times() {
+        let milliseconds = Duration::from_millis;
+        for (control, thirteen, fourteen, hashed) in [
+            (1, 450, 900, true),
+            (1000, 1450, 1900, true),
+            // Slow for all, and busy for a moment.
+            (1000, 1003, 1001, false),
+            (2, 900, 910, false),
+            (2, 2, 150, false),
+            (50, 2, 3, false),
+        ] {
+            let found = was_hashed(milliseconds(control), milliseconds(thirteen), milliseconds(fourteen));
+            assert_eq!(found, hashed, "{control} {thirteen} {fourteen}");
+        }
+    }
+
+    #[test]
+    fn the_quickest_of_each_kind_counts() {
+        let timed = |took| {
+            let mut reply = json(401, "{}");
+            if let Ok(answer) = &mut reply.answer {
+                answer.took = Duration::from_millis(took);
+            }
+            reply
+        };
+        let times = [(Expect::AnsweredAtOnce, [800, 3]), (Expect::NotHashed(13), [460, 900])];
+        let replies: Vec<(Expect, Reply)> =
+            times.into_iter().flat_map(|(expect, took)| took.map(|took| (expect, timed(took)))).collect();
+        let fourteen = [timed(2000), timed(930)];
+        let mut all: Vec<(Expect, &Reply)> = replies.iter().map(|(expect, reply)| (*expect, reply)).collect();
+        assert_eq!(together(&all), [], "nothing to compare with");
+        all.extend(fourteen.iter().map(|reply| (Expect::NotHashed(14), reply)));
+        let findings = together(&all);
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].seen.contains("after 460 ms at cost 13 and 930 ms at cost 14"), "{findings:?}");
+    }
+}

@@ -1,0 +1,137 @@
+//! What requests are made of: tokens, and events that say that they are tests.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use smartshape_fake::{EventPayload, Prefix};
+use smartshape_webhook::{EventKind, Secret};
+
+use super::request::{Expect, Request};
+use crate::failure::{Failure, Outcome};
+
+/// The file that all events are about, unless another is given.
+pub(crate) const FILE: &str = "7e577e577e577e577e577e57";
+pub(crate) const OWNER: &str = "smartshape-check@example.com";
+
+pub(crate) struct Kit {
+    /// Signs all deliveries that are not about tokens.
+    pub(crate) good: String,
+    pub(crate) foreign: String,
+    pub(crate) two_a: String,
+    pub(crate) two_y: String,
+    pub(crate) cost_4: String,
+    pub(crate) cost_10: String,
+    pub(crate) cost_12: String,
+    /// Of what a forgotten secret turns into, and the name of that.
+    pub(crate) of_nothing: Vec<(&'static str, String)>,
+    file: String,
+}
+
+impl Kit {
+    /// `sign` makes a token of a secret, as deliveries usually carry it.
+    pub(crate) fn new(
+        secret: &Secret,
+        sign: impl Fn(&Secret) -> Outcome<String>,
+        file: &str,
+    ) -> Outcome<Self> {
+        let make = |secret: &str, cost, prefix| {
+            smartshape_fake::token(secret, cost, prefix).map_err(|error| Failure::failed(error.to_string()))
+        };
+        let own = |cost, prefix| make(secret.expose(), cost, prefix);
+        let of_nothing =
+            [("an empty secret", ""), ("undefined", "undefined"), ("null", "null"), ("None", "None")]
+                .into_iter()
+                .map(|(name, text)| Ok((name, make(text, 4, Prefix::TwoB)?)));
+        Ok(Self {
+            good: sign(secret)?,
+            foreign: sign(&Secret::generate()?)?,
+            two_a: own(10, Prefix::TwoA)?,
+            two_y: own(10, Prefix::TwoY)?,
+            cost_4: own(4, Prefix::TwoB)?,
+            cost_10: own(10, Prefix::TwoB)?,
+            cost_12: own(12, Prefix::TwoB)?,
+            of_nothing: of_nothing.collect::<Outcome<_>>()?,
+            file: file.to_owned(),
+        })
+    }
+
+    /// A token of the right form and no secret's, other than any before, whose hashing takes 2^cost rounds.
+    pub(crate) fn forged(&self, cost: u32) -> String {
+        // A uuid's digits are among those that bcrypt writes a salt with.
+        let random = EventPayload::sample(EventKind::FileUploaded).uuid().replace('-', "");
+        let (salt, rest) = (random.get(..20).unwrap_or_default(), self.foreign.get(27..).unwrap_or_default());
+        format!("$2b${cost:02}${salt}{rest}")
+    }
+
+    /// The manual's sample with a new uuid and the present time, marked as a test.
+    pub(crate) fn event(&self, kind: EventKind) -> Value {
+        let sample = EventPayload::sample(kind).with_file(&self.file).with_owner(OWNER);
+        serde_json::from_slice(&sample.to_body()).unwrap_or_default()
+    }
+
+    /// The same, with changes.
+    pub(crate) fn changed(&self, kind: EventKind, change: impl FnOnce(&mut Value)) -> Value {
+        let mut event = self.event(kind);
+        change(&mut event);
+        event
+    }
+
+    /// Signed, and to be accepted.
+    pub(crate) fn accepted(&self, body: impl Into<Vec<u8>>) -> Request {
+        self.accepted_with(&self.good, body)
+    }
+
+    pub(crate) fn accepted_with(&self, token: &str, body: impl Into<Vec<u8>>) -> Request {
+        Request::new(body.into(), Expect::Accepted).token(token.to_owned())
+    }
+
+    /// A sample with another token, or none, and to be refused.
+    pub(crate) fn refused(&self, kind: EventKind, token: Option<impl Into<Bytes>>) -> Request {
+        let request = Request::new(self.event(kind).to_string(), Expect::Refused);
+        match token {
+            Some(token) => request.token(token),
+            None => request,
+        }
+    }
+
+    /// Signed, but nothing that can be taken for an event.
+    pub(crate) fn unreadable(&self, what: &str, body: impl Into<Vec<u8>>) -> Request {
+        self.accepted(body).expect(Expect::Refused).what(what)
+    }
+}
+
+/// Replaces a text of the event that people choose.
+pub(crate) fn set_text(event: &mut Value, text: &str) {
+    let data = &mut event["data"];
+    if let Some(values) = data["nodeIdToAttributes"].as_object_mut() {
+        for attributes in values.values_mut() {
+            *attributes = json!({text: text});
+        }
+    } else if data["new"].is_object() {
+        data["new"]["name"] = json!(text);
+    } else {
+        data["name"] = json!(text);
+    }
+}
+
+/// The event's text with only ASCII in it.
+pub(crate) fn escaped(event: &Value) -> String {
+    let text = event.to_string();
+    let mut units = [0; 2];
+    text.chars().fold(String::new(), |mut escaped, character| {
+        if character.is_ascii() {
+            escaped.push(character);
+        } else {
+            let units = character.encode_utf16(&mut units);
+            escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+        escaped
+    })
+}
+
+/// The event with so much white space that it has this length in bytes. It stays the same event,
+/// so nothing that the endpoint stores grows.
+pub(crate) fn padded(event: &Value, length: usize) -> String {
+    let text = event.to_string();
+    let padding = " ".repeat(length.saturating_sub(text.len()));
+    text.replacen('{', &format!("{{{padding}"), 1)
+}

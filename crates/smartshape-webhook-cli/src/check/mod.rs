@@ -1,0 +1,132 @@
+//! `smartshape check`: SmartShape's side of what an endpoint has to bear.
+
+mod cases;
+mod drift;
+mod judge;
+mod kit;
+mod report;
+mod request;
+mod run;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use clap::Args;
+use smartshape_webhook::EventKind;
+
+use self::cases::{Case, Of};
+use self::kit::Kit;
+use self::report::{Report, Verdict};
+use self::wire::Endpoint;
+use crate::failure::{Failure, Outcome};
+use crate::input::SecretArgument;
+use crate::output::shown;
+use crate::send;
+use crate::settings::Settings;
+use crate::token::{self, Making};
+
+#[derive(Args)]
+#[command(after_help = "\
+Plays SmartShape's side against an endpoint in any language: correctly signed events in all forms that may come, which
+are to be accepted by SmartShape's three rules (status exactly 200, application/json, \"success\": true), and requests
+that are to be refused with a status from 400 to 499. The result of each case is
+  pass     as it should be
+  warn     could be better; it breaks nothing that is certain
+  FAIL     a fault, with what was seen and why it matters
+  skipped  not sent, and why
+
+The endpoint handles what it accepts: some 50 events, about the file 7e577e577e577e577e577e57 and of the owner
+smartshape-check@example.com, with the header `x-smartshape-fake: 1`. Its handler can tell tests by any of the three.
+A status of 503 is tried again, as SmartShape would.
+
+Exit codes: 0 no faults; 1 faults were found; 2 wrong usage, or the endpoint cannot be reached: no case was run.
+
+  smartshape check http://127.0.0.1:8042/callback
+  smartshape check https://example.com/callback --event file_uploaded --secret - < secret.txt
+  smartshape check http://127.0.0.1:8042/callback --only 'not JSON'")]
+pub(crate) struct Check {
+    /// The endpoint
+    url: String,
+    #[command(flatten)]
+    secret: SecretArgument,
+    /// An event that the endpoint is registered for; all nine by default
+    #[arg(long, value_name = "EVENT")]
+    event: Vec<EventKind>,
+    /// The id of the file that the events are about, for an endpoint that has to know it
+    #[arg(long, value_name = "ID", default_value = kit::FILE, hide_default_value = true)]
+    file: String,
+    /// Runs only the cases whose name contains this text
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Also sends what may stop an endpoint: a token of cost 31, 200 forged tokens at once, stalled and deep bodies, 50 MB
+    #[arg(long)]
+    harsh: bool,
+    /// How many seconds each answer may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    #[command(flatten)]
+    making: Making,
+}
+
+impl Check {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        let url = send::checked(&self.url, "the endpoint")?;
+        let cases: Vec<&Case> = cases::all().filter(|case| self.is_wanted(case)).collect();
+        if cases.is_empty() {
+            let text = self.only.as_deref().unwrap_or_default();
+            return Err(Failure::usage(format!("no case's name contains {:?}", shown(text))));
+        }
+        let secret = self.secret.get()?;
+        let out_of_reach = |fault: smartshape_fake::Fault| {
+            Failure::usage(format!("{}: {fault}; does the endpoint run there?", self.url))
+        };
+        let endpoint = Endpoint::new(url, Duration::from_secs(self.timeout)).map_err(out_of_reach)?;
+        endpoint.reach().await.map_err(out_of_reach)?;
+        let kit = Kit::new(&secret, |secret| token::make(secret, &self.making), &self.file)?;
+
+        let mut report = Report::begin(&cases, settings.json)?;
+        let mut gone_since: Option<&Case> = None;
+        for case in cases {
+            let reason = match gone_since {
+                Some(last) => Some(format!("the endpoint is gone since \"{}\"", last.name)),
+                None => self.why_not(case),
+            };
+            let verdict = match reason {
+                Some(reason) => Verdict::skipped(reason),
+                None => {
+                    let kind = self.kind_for(case);
+                    let result = run::case(&endpoint, &kit, case, kind).await;
+                    gone_since = result.gone.then_some(case);
+                    Verdict::of(case, result)
+                }
+            };
+            report.row(case, &verdict)?;
+        }
+        if report.end()? { Ok(()) } else { Err(Failure::told()) }
+    }
+
+    fn is_wanted(&self, case: &Case) -> bool {
+        self.only.as_deref().is_none_or(|text| case.name.to_lowercase().contains(&text.to_lowercase()))
+    }
+
+    /// Why a case is not run.
+    fn why_not(&self, case: &Case) -> Option<String> {
+        let takes = |kind| self.event.is_empty() || self.event.contains(&kind);
+        match case.of {
+            Of::One(kind) if !takes(kind) => Some("not one of the events of --event".to_owned()),
+            Of::All if !self.event.is_empty() => Some("--event says which events come".to_owned()),
+            _ if case.harsh && !self.harsh => Some("it may stop an endpoint: --harsh runs it".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn kind_for(&self, case: &Case) -> EventKind {
+        match case.of {
+            Of::One(kind) => kind,
+            Of::Any | Of::All => self.event.first().copied().unwrap_or(EventKind::FileUploaded),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What is told of the cases: a table for people, a line of JSON each for programs.
+
+use serde_json::{Value, json};
+
+use super::cases::Case;
+use super::run::CaseResult;
+use crate::failure::Outcome;
+use crate::output::{self, say, shown};
+
+/// What came of a case, for whoever reads it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    word: Word,
+    /// What is not as it should be; or why the case was not run.
+    seen: Vec<String>,
+    /// Why that matters.
+    why: Vec<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Pass,
+    Warn,
+    Fail,
+    Skipped,
+}
+
+impl Verdict {
+    pub(crate) fn of(case: &Case, result: CaseResult) -> Self {
+        let fails = result.gone || (!case.advice && result.findings.iter().any(|finding| !finding.advice));
+        let (mut seen, mut why) = (Vec::new(), Vec::new());
+        for finding in result.findings {
+            seen.push(shown(&finding.seen));
+            let reason = finding.why.unwrap_or(case.why);
+            if !why.contains(&reason) {
+                why.push(reason);
+            }
+        }
+        if result.gone {
+            seen.push("since then the endpoint takes no connections".to_owned());
+            why.push("one request stops it for everybody");
+        }
+        let word = match (fails, seen.is_empty()) {
+            (true, _) => Word::Fail,
+            (false, true) => Word::Pass,
+            (false, false) => Word::Warn,
+        };
+        Self { word, seen, why }
+    }
+
+    pub(crate) fn skipped(reason: String) -> Self {
+        Self { word: Word::Skipped, seen: vec![reason], why: Vec::new() }
+    }
+
+    fn lines(&self, name: &str, width: usize) -> String {
+        let mut text = format!("{name:width$}  {}", self.word.shown());
+        if self.word == Word::Skipped {
+            return text + &format!(" ({})", self.seen.join("; "));
+        }
+        for seen in &self.seen {
+            text += &format!("\n    seen: {seen}");
+        }
+        for why in &self.why {
+            text += &format!("\n    why it matters: {why}");
+        }
+        text
+    }
+
+    fn json(&self, name: &str) -> Value {
+        let result = self.word.shown().to_lowercase();
+        if self.word == Word::Skipped {
+            return json!({"case": name, "result": result, "reason": self.seen.join("; ")});
+        }
+        json!({"case": name, "result": result, "seen": self.seen, "why": self.why})
+    }
+}
+
+impl Word {
+    /// The faults stand out without colours.
+    fn shown(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// Tells each case as soon as it is judged: some take their time.
+pub(crate) struct Report {
+    json: bool,
+    width: usize,
+    words: Vec<Word>,
+    accepted: Accepted,
+}
+
+/// Whether signed events are accepted at all.
+#[derive(Default)]
+struct Accepted {
+    some: bool,
+    refused: bool,
+}
+
+impl Report {
+    pub(crate) fn begin(cases: &[&Case], json: bool) -> Outcome<Self> {
+        let width = cases.iter().map(|case| case.name.chars().count()).max().unwrap_or(0);
+        if !json {
+            output::line(format_args!("{:width$}  RESULT", "CASE"))?;
+        }
+        Ok(Self { json, width, words: Vec::new(), accepted: Accepted::default() })
+    }
+
+    pub(crate) fn row(&mut self, case: &Case, verdict: &Verdict) -> Outcome {
+        self.words.push(verdict.word);
+        if case.name.starts_with("accepts ") {
+            self.accepted.some |= verdict.word == Word::Pass;
+            self.accepted.refused |= verdict.word == Word::Fail;
+        }
+        if self.json {
+            output::json(&verdict.json(case.name))
+        } else {
+            output::line(verdict.lines(case.name, self.width))
+        }
+    }
+
+    /// Whether no case failed.
+    pub(crate) fn end(self) -> Outcome<bool> {
+        let count = |word| self.words.iter().filter(|one| **one == word).count();
+        let failed = count(Word::Fail);
+        if !self.json {
+            let (all, passed, warned) = (self.words.len(), count(Word::Pass), count(Word::Warn));
+            output::line(format_args!(
+                "\n{all} cases: {passed} passed, {failed} failed, {warned} warned, {} skipped",
+                count(Word::Skipped)
+            ))?;
+        }
+        if self.accepted.refused && !self.accepted.some {
+            say("no signed event was accepted: are the URL's path and the secret those of the endpoint?");
+        }
+        Ok(failed == 0)
+    }
+}

@@ -1,0 +1,157 @@
+//! What a case sends, and what is expected of the answer.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use hyper::body::{Body, Frame, SizeHint};
+
+/// How an answer is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// By SmartShape's three rules.
+    Accepted,
+    /// The same, or put off until later.
+    AcceptedOrPutOff,
+    /// The same, on the connection of the request before.
+    AcceptedOnThisConnection,
+    /// A status from 400 to 499.
+    Refused,
+    /// The same, though the body never comes.
+    RefusedWithoutTheBody,
+    /// The same, to a method that the endpoint may have another use for.
+    MethodRefused,
+    /// Any answer, in a time that others are compared with.
+    AnsweredAtOnce,
+    /// Any answer, in about the time of the former; with a token of this cost.
+    NotHashed(u32),
+    /// Any answer.
+    Answered,
+    /// Answer or none: only what comes beside it is judged.
+    Anything,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// Tells it from the other requests of its case.
+    pub(crate) what: String,
+    pub(crate) method: Method,
+    pub(crate) tokens: Vec<HeaderValue>,
+    pub(crate) content_type: &'static str,
+    /// Header names as in `X-Smartshape-Token`, and not in small letters.
+    pub(crate) title_case: bool,
+    pub(crate) body: Outgoing,
+    pub(crate) expect: Expect,
+}
+
+impl Request {
+    /// A POST as SmartShape sends it, but without a token.
+    pub(crate) fn new(body: impl Into<Bytes>, expect: Expect) -> Self {
+        Self {
+            what: String::new(),
+            method: Method::POST,
+            tokens: Vec::new(),
+            content_type: "application/json",
+            title_case: false,
+            body: Outgoing::whole(body.into()),
+            expect,
+        }
+    }
+
+    pub(crate) fn what(mut self, what: impl Into<String>) -> Self {
+        self.what = what.into();
+        self
+    }
+
+    /// Adds a token header.
+    pub(crate) fn token(mut self, token: impl Into<Bytes>) -> Self {
+        // What no header can hold is not sent at all; the table's tests see that there is none.
+        self.tokens.extend(HeaderValue::from_maybe_shared(token.into()));
+        self
+    }
+
+    pub(crate) fn method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
+    }
+
+    pub(crate) fn content_type(mut self, content_type: &'static str) -> Self {
+        self.content_type = content_type;
+        self
+    }
+
+    pub(crate) fn title_case(mut self) -> Self {
+        self.title_case = true;
+        self
+    }
+
+    pub(crate) fn body(mut self, body: Outgoing) -> Self {
+        self.body = body;
+        self
+    }
+
+    pub(crate) fn expect(mut self, expect: Expect) -> Self {
+        self.expect = expect;
+        self
+    }
+}
+
+/// A body on its way: whole, in chunks, or never complete.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    parts: VecDeque<Bytes>,
+    /// The declared length; without one, the body is chunked.
+    length: Option<u64>,
+    /// Nothing more comes after the parts, and no end either.
+    stalls: bool,
+}
+
+impl Outgoing {
+    pub(crate) fn whole(body: Bytes) -> Self {
+        Self { length: Some(body.len() as u64), parts: VecDeque::from([body]), stalls: false }
+    }
+
+    /// In chunks of this many bytes.
+    pub(crate) fn chunked(body: &Bytes, size: usize) -> Self {
+        let parts = body.chunks(size).map(|part| body.slice_ref(part)).collect();
+        Self { parts, length: None, stalls: false }
+    }
+
+    /// Declared, and not sent.
+    pub(crate) fn withheld(length: u64) -> Self {
+        Self { parts: VecDeque::new(), length: Some(length), stalls: true }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.parts.iter().flatten().copied().collect()
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.parts.pop_front() {
+            Some(part) => Poll::Ready(Some(Ok(Frame::data(part)))),
+            None if self.stalls => Poll::Pending,
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.parts.iter().all(Bytes::is_empty) && !self.stalls
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // What is left, so that hyper can tell the length before the first part is taken.
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,109 @@
+//! Sends a case's requests, and has the replies judged.
+
+use std::time::Duration;
+
+use smartshape_fake::Fault;
+use smartshape_webhook::EventKind;
+use tokio::task::JoinSet;
+
+use super::cases::{Case, Way};
+use super::judge::{self, Finding};
+use super::kit::Kit;
+use super::request::Request;
+use super::wire::{Endpoint, Reply};
+
+/// For what is sent beside a request, to arrive before it.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// What came of a case.
+pub(crate) struct CaseResult {
+    pub(crate) findings: Vec<Finding>,
+    /// The endpoint takes no connections any more.
+    pub(crate) gone: bool,
+}
+
+pub(crate) async fn case(endpoint: &Endpoint, kit: &Kit, case: &Case, kind: EventKind) -> CaseResult {
+    let requests = (case.requests)(kit, kind);
+    let replies = match case.way {
+        Way::Apart => apart(endpoint, &requests).await,
+        Way::OnOneConnection => on_one_connection(endpoint, &requests).await,
+        Way::AtOnce => at_once(endpoint, &requests).await,
+        Way::LastBesideOthers => return beside_others(endpoint, requests).await,
+    };
+    conclude(endpoint, requests.iter().zip(&replies).collect()).await
+}
+
+/// Ends with the first that is not answered in time: the others would take as long.
+async fn apart(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    for request in requests {
+        let reply = endpoint.deliver(request).await;
+        let too_slow = matches!(reply.answer, Err(Fault::TooSlow(_)));
+        replies.push(reply);
+        if too_slow {
+            break;
+        }
+    }
+    replies
+}
+
+async fn on_one_connection(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
+    let (mut kept, mut replies) = (None, Vec::new());
+    for request in requests {
+        replies.push(endpoint.deliver_on(&mut kept, request).await);
+    }
+    replies
+}
+
+async fn at_once(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
+    let tasks: Vec<_> = requests.iter().cloned().map(|request| start(endpoint, request)).collect();
+    let mut replies = Vec::new();
+    for task in tasks {
+        let failed = |error: tokio::task::JoinError| Reply {
+            answer: Err(Fault::NotSent(error.to_string())),
+            reconnected: false,
+        };
+        replies.push(task.await.unwrap_or_else(failed));
+    }
+    replies
+}
+
+fn start(endpoint: &Endpoint, request: Request) -> tokio::task::JoinHandle<Reply> {
+    let endpoint = endpoint.clone();
+    tokio::spawn(async move { endpoint.deliver(&request).await })
+}
+
+async fn beside_others(endpoint: &Endpoint, mut requests: Vec<Request>) -> CaseResult {
+    let last = requests.pop();
+    // Dropped at the end, which calls off what is still under way.
+    let mut others = JoinSet::new();
+    for request in requests {
+        let endpoint = endpoint.clone();
+        others.spawn(async move { endpoint.deliver(&request).await });
+    }
+    tokio::time::sleep(HEAD_START).await;
+    let mut judged = Vec::new();
+    let reply;
+    if let Some(request) = &last {
+        reply = endpoint.deliver(request).await;
+        judged.push((request, &reply));
+    }
+    conclude(endpoint, judged).await
+}
+
+async fn conclude(endpoint: &Endpoint, judged: Vec<(&Request, &Reply)>) -> CaseResult {
+    let mut findings = Vec::new();
+    for (request, reply) in &judged {
+        let found = judge::one(request.expect, reply).into_iter();
+        findings.extend(found.map(|finding| finding.of(&request.what)));
+    }
+    // Of several requests of one kind the same needs no telling twice.
+    findings.dedup();
+    if findings.is_empty() {
+        let all: Vec<_> = judged.iter().map(|(request, reply)| (request.expect, *reply)).collect();
+        findings = judge::together(&all);
+    }
+    let broken = judged.iter().any(|(_, reply)| matches!(reply.answer, Err(Fault::Connection(_))));
+    let gone = broken && endpoint.reach().await.is_err();
+    CaseResult { findings, gone }
+}

@@ -1,0 +1,279 @@
+//! An endpoint that does all as it should, but for one fault.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use smartshape_webhook::{EventKind, Token};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::support::SECRET;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    // What it answers.
+    Status(u16),
+    TextPlain,
+    SuccessAsText,
+    SuccessMissing,
+    // Whom it believes.
+    BelievesNoToken,
+    BelievesEmptyToken,
+    BelievesAnyToken,
+    RemembersTokensByTheirStart,
+    BelievesTheEmptySecret,
+    BelievesTheFirstOfTwoTokens,
+    BelievesAnyMethod,
+    // How it refuses.
+    HangsOnRefusal,
+    ClosesOnRefusal,
+    SaysOkToTheWrongToken,
+    FailsWithoutAToken,
+    ReadsTheBodyFirst,
+    // Tokens that it does not take.
+    Refuses2a,
+    Refuses2y,
+    RefusesCost12,
+    HashesCost14,
+    // Events that it does not take.
+    RefusesOneEvent,
+    FailsOnUnknownEvents,
+    RefusesNewFields,
+    WantsExactContentType,
+    RefusesChunks,
+    LimitsTheBody,
+    RefusesNonAscii,
+    RefusesObjectsAsValues,
+    RefusesOldEvents,
+    FailsOnDuplicates,
+    // What it does with what is no event.
+    BelievesAnything,
+    DiesOfBrokenJson,
+    ClosesEachConnection,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("closed on purpose")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+struct Endpoint {
+    fault: Fault,
+    seen: Mutex<HashSet<String>>,
+    /// The first 59 characters of tokens that were right.
+    known: Mutex<HashSet<String>>,
+    dead: watch::Sender<bool>,
+}
+
+/// Serves until the test's runtime ends; returns the URL.
+pub(crate) async fn serve(fault: Fault) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/callback", listener.local_addr().unwrap());
+    let endpoint = Arc::new(Endpoint {
+        fault,
+        seen: Mutex::default(),
+        known: Mutex::default(),
+        dead: watch::Sender::new(false),
+    });
+    tokio::spawn(async move {
+        let mut dead = endpoint.dead.subscribe();
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap().0,
+                _ = dead.wait_for(|dead| *dead) => return,
+            };
+            let endpoint = Arc::clone(&endpoint);
+            let service = service_fn(move |request| {
+                let endpoint = Arc::clone(&endpoint);
+                async move { endpoint.answer(request).await }
+            });
+            let connection = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    url
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Endpoint {
+    fn has(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Closed> {
+        let (head, body) = request.into_parts();
+        let mut body = Some(body);
+        let mut early = None;
+        if self.has(Fault::ReadsTheBodyFirst) {
+            early = body.take().unwrap().collect().await.ok().map(http_body_util::Collected::to_bytes);
+        }
+        if head.method != Method::POST && !self.has(Fault::BelievesAnyMethod) {
+            return Ok(refusal(405));
+        }
+        match self.authenticate(&head).await {
+            Ok(true) => {}
+            Ok(false) => return self.refuse(&head).await,
+            Err(status) => return Ok(refusal(status)),
+        }
+        if self.has(Fault::WantsExactContentType) && head.headers[CONTENT_TYPE] != "application/json" {
+            return Ok(refusal(415));
+        }
+        let length = body.as_ref().and_then(|body| hyper::body::Body::size_hint(body).exact());
+        if self.has(Fault::RefusesChunks) && length.is_none() {
+            return Ok(refusal(411));
+        }
+        if self.has(Fault::LimitsTheBody) && length.is_some_and(|length| length > 100_000) {
+            return Ok(refusal(413));
+        }
+        let bytes = match (early, body) {
+            (Some(bytes), _) => bytes,
+            (None, Some(body)) => body.collect().await.map_err(|_| Closed)?.to_bytes(),
+            (None, None) => return Err(Closed),
+        };
+        self.handle(&bytes)
+    }
+
+    /// Whether the tokens are right; or another status of the refusal.
+    async fn authenticate(&self, head: &Parts) -> Result<bool, u16> {
+        let mut tokens: Vec<&[u8]> = Vec::new();
+        for value in head.headers.get_all("x-smartshape-token") {
+            tokens.push(value.as_bytes());
+        }
+        if tokens.is_empty() {
+            return match self.fault {
+                Fault::BelievesNoToken => Ok(true),
+                Fault::FailsWithoutAToken => Err(500),
+                _ => Ok(false),
+            };
+        }
+        if self.has(Fault::BelievesTheFirstOfTwoTokens) {
+            tokens.truncate(1);
+        }
+        let [token] = tokens[..] else { return Ok(false) };
+        if token.is_empty() {
+            return Ok(self.has(Fault::BelievesEmptyToken));
+        }
+        let Ok(parsed) = Token::parse(token) else { return Ok(false) };
+        let limit = if self.has(Fault::HashesCost14) { 14 } else { 12 };
+        let refused = parsed.cost() > limit
+            || self.has(Fault::RefusesCost12) && parsed.cost() == 12
+            || self.has(Fault::Refuses2a) && token.starts_with(b"$2a")
+            || self.has(Fault::Refuses2y) && token.starts_with(b"$2y");
+        if refused {
+            return Ok(false);
+        }
+        let token = std::str::from_utf8(token).unwrap().to_owned();
+        let start = token[..59].to_owned();
+        let (fault, is_known) = (self.fault, self.known.lock().unwrap().contains(&start));
+        let check = move || {
+            let belongs = |secret: &str| bcrypt::verify(secret, &token).unwrap();
+            match fault {
+                Fault::BelievesAnyToken => true,
+                Fault::RemembersTokensByTheirStart if is_known => true,
+                Fault::BelievesTheEmptySecret => belongs(SECRET) || belongs(""),
+                _ => belongs(SECRET),
+            }
+        };
+        let is_right = tokio::task::spawn_blocking(check).await.unwrap();
+        if is_right {
+            self.known.lock().unwrap().insert(start);
+        }
+        Ok(is_right)
+    }
+
+    async fn refuse(&self, head: &Parts) -> Result<Answer, Closed> {
+        match self.fault {
+            Fault::HangsOnRefusal => std::future::pending().await,
+            Fault::ClosesOnRefusal => Err(Closed),
+            Fault::SaysOkToTheWrongToken if head.headers.contains_key("x-smartshape-token") => {
+                Ok(answer(200, "application/json", &json!({"success": false})))
+            }
+            _ => Ok(refusal(401)),
+        }
+    }
+
+    fn handle(&self, body: &[u8]) -> Result<Answer, Closed> {
+        let event: Value = match serde_json::from_slice(body) {
+            Ok(event) => event,
+            Err(_) if self.has(Fault::BelievesAnything) => return Ok(self.success()),
+            Err(_) if self.has(Fault::DiesOfBrokenJson) => {
+                self.dead.send_replace(true);
+                return Err(Closed);
+            }
+            Err(_) => return Ok(refusal(400)),
+        };
+        let fields = ["file", "event", "data", "owner", "runTimestamp", "uuid"];
+        if !self.has(Fault::BelievesAnything) && fields.iter().any(|field| event[field].is_null()) {
+            return Ok(refusal(400));
+        }
+        let uuid = event["uuid"].to_string();
+        let name = event["event"].as_str().unwrap_or_default();
+        let refused = match self.fault {
+            Fault::RefusesOneEvent => name == "annotation_updated",
+            Fault::RefusesNewFields => event.as_object().is_some_and(|event| event.len() > fields.len()),
+            Fault::RefusesNonAscii => !event["data"]["name"].as_str().unwrap_or_default().is_ascii(),
+            Fault::RefusesObjectsAsValues => {
+                let nodes = event["data"]["nodeIdToAttributes"].as_object();
+                nodes.is_some_and(|nodes| nodes.values().any(|node| node["new attr 1"].is_object()))
+            }
+            Fault::RefusesOldEvents => is_old(&event["runTimestamp"]),
+            Fault::FailsOnUnknownEvents => name.parse::<EventKind>().is_err(),
+            Fault::FailsOnDuplicates => !self.seen.lock().unwrap().insert(uuid),
+            _ => false,
+        };
+        if refused {
+            return Ok(refusal(if self.has(Fault::RefusesOneEvent) { 422 } else { 500 }));
+        }
+        Ok(self.success())
+    }
+
+    fn success(&self) -> Answer {
+        match self.fault {
+            Fault::Status(status) => answer(status, "application/json", &json!({"success": true})),
+            Fault::TextPlain => answer(200, "text/plain", &json!({"success": true})),
+            Fault::SuccessAsText => answer(200, "application/json", &json!({"success": "true"})),
+            Fault::SuccessMissing => answer(200, "application/json", &json!({"ok": true})),
+            Fault::ClosesEachConnection => {
+                let mut closing = answer(200, "application/json", &json!({"success": true}));
+                closing.headers_mut().insert(CONNECTION, "close".parse().unwrap());
+                closing
+            }
+            _ => answer(200, "application/json", &json!({"success": true})),
+        }
+    }
+}
+
+fn answer(status: u16, content_type: &'static str, body: &Value) -> Answer {
+    let status = StatusCode::from_u16(status).unwrap();
+    let answer = Response::builder().status(status).header(CONTENT_TYPE, content_type);
+    answer.body(Full::from(body.to_string())).unwrap()
+}
+
+fn refusal(status: u16) -> Answer {
+    answer(status, "application/json", &json!({"success": false}))
+}
+
+fn is_old(time: &Value) -> bool {
+    const DAY: u128 = 24 * 3600 * 1000;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let text = time.as_str().map_or_else(|| time.to_string(), str::to_owned);
+    text.parse::<u128>().unwrap() + DAY < now
+}
