@@ -7,6 +7,7 @@ mod checks;
 mod conformance;
 mod debian;
 mod demo;
+mod endpoints;
 mod folder;
 mod fuzz;
 mod postgres;
@@ -28,6 +29,8 @@ Usage: cargo xtask COMMAND
   demo … --inbox           the same with a durable inbox, and the server killed in the middle
   test                     everything that can be tested on a machine with a Rust toolchain
   conformance              the three example servers as processes, side by side, case by case
+  endpoints                `smartshape check` on the three example servers, and on endpoints like those of
+                           SmartShape's manual, in Node and Python
   torture [ROUNDS] [sqlite|postgres] [seed=N]
                            the durable mode: kills under load (300 rounds), and a disk that loses what
                            was not synced
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         ["demo", choice @ ..] if choice.len() <= 2 => demo::run(choice),
         ["test"] => test::run(),
         ["conformance"] => conformance::run(),
+        ["endpoints"] => endpoints::run(),
         ["torture", words @ ..] => torture::run(words),
         ["fuzz", words @ ..] if words.len() <= 2 => fuzz::run(words),
         ["with-postgres", program, arguments @ ..] => match with_postgres::run(program, arguments) {

@@ -39,7 +39,19 @@ impl Server {
         secret: &str,
         settings: &[(&str, &str)],
     ) -> Result<Self, Box<dyn Error>> {
-        let server = Self::spawn(binary, secret, settings)?;
+        let server = Self::spawn(Command::new(binary), secret, settings, show)?;
+        server.read_output();
+        Ok(server)
+    }
+
+    /// As [`start_with`](Self::start_with), for a program of several words, whose log is not shown: that of others
+    /// is full of the errors that are provoked.
+    pub(crate) fn start_command(
+        command: Command,
+        secret: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Box<dyn Error>> {
+        let server = Self::spawn(command, secret, settings, |_| ())?;
         server.read_output();
         Ok(server)
     }
@@ -47,11 +59,16 @@ impl Server {
     /// As [`start`](Self::start), but nobody reads what the handler prints before
     /// [`read_output`](Self::read_output): a handler that prints much stays at work.
     pub(crate) fn start_unread(binary: &Path, secret: &str) -> Result<Self, Box<dyn Error>> {
-        Self::spawn(binary, secret, &[])
+        Self::spawn(Command::new(binary), secret, &[], show)
     }
 
-    fn spawn(binary: &Path, secret: &str, settings: &[(&str, &str)]) -> Result<Self, Box<dyn Error>> {
-        let mut child = Command::new(binary)
+    fn spawn(
+        mut command: Command,
+        secret: &str,
+        settings: &[(&str, &str)],
+        log: fn(&str),
+    ) -> Result<Self, Box<dyn Error>> {
+        let mut child = command
             .env("LISTEN", "127.0.0.1:0")
             .env("SMARTSHAPE_WEBHOOK_SECRET", secret)
             .env_remove("SMARTSHAPE_WEBHOOK_SECRET_FILE")
@@ -62,10 +79,10 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
+            .map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?;
         let (read_on, wait) = channel();
         let output = Output::of(child.stdout.take(), wait);
-        let address = wait_until_listening(&mut child)?;
+        let address = wait_until_listening(&mut child, log)?;
         Ok(Self { child, address, output, read_on })
     }
 
@@ -176,21 +193,26 @@ impl Output {
     }
 }
 
-fn wait_until_listening(child: &mut Child) -> Result<SocketAddr, Box<dyn Error>> {
+fn show(line: &str) {
+    eprintln!("  {line}");
+}
+
+/// Passes what else the server logs to `log`.
+fn wait_until_listening(child: &mut Child, log: fn(&str)) -> Result<SocketAddr, Box<dyn Error>> {
     let (read_on, wait) = channel();
     read_on.send(())?;
-    let log = Output::of(child.stderr.take(), wait).lines;
-    while let Ok(line) = log.recv_timeout(PATIENCE) {
+    let lines = Output::of(child.stderr.take(), wait).lines;
+    while let Ok(line) = lines.recv_timeout(PATIENCE) {
         if let Some(address) = line.strip_prefix("listening on http://") {
             // Somebody has to go on reading, or a full pipe would stop the server.
             std::thread::spawn(move || {
-                for line in log {
-                    eprintln!("  {line}");
+                for line in lines {
+                    log(&line);
                 }
             });
             return Ok(address.parse()?);
         }
-        eprintln!("  {line}");
+        show(&line);
     }
     let _ = child.kill();
     Err("the server ended before it listened".into())

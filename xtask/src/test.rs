@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 
+use crate::endpoints::{self, runtimes};
 use crate::{Outcome, cargo, conformance, fuzz, postgres, tools, torture};
 
 /// Set to 1, a test that would be skipped is a failure.
@@ -18,6 +19,9 @@ pub(crate) fn run() -> Outcome {
     skipped.extend(strace.as_ref().err().map(|reason| skip("the tests that trace system calls", reason)));
     skipped.extend(jq.as_ref().err().map(|reason| skip("the pipeline of SmartShape's manual", reason)));
     skipped.extend(cpp.as_ref().err().map(|reason| skip("the fuzz targets", reason)));
+    let (node, python) = (runtimes::node(), runtimes::python());
+    skipped.extend(node.as_ref().err().map(|reason| skip("the endpoints in Node", reason)));
+    skipped.extend(python.as_ref().err().map(|reason| skip("the endpoints in Python", reason)));
     if std::env::var_os(REQUIRE_ALL).as_deref() == Some(OsStr::new("1")) && !skipped.is_empty() {
         return Err(format!("{REQUIRE_ALL} forbids to skip {}", skipped.join("; ")).into());
     }
@@ -41,6 +45,7 @@ pub(crate) fn run() -> Outcome {
         &[],
     )?;
     conformance::run()?;
+    endpoints::check(node.ok().as_ref(), python.ok().as_ref())?;
     println!();
     torture::call(TORTURE_ROUNDS, &[], postgres.as_mut().ok(), strace.as_deref().ok())?;
     if cpp.is_ok() {

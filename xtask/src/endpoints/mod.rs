@@ -1,0 +1,170 @@
+//! `smartshape check`, on endpoints of which it is known what is wrong with them.
+
+pub(crate) mod runtimes;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use self::runtimes::Runtime;
+use crate::server::Server;
+use crate::{Outcome, cargo};
+
+const SECRET: &str = "a secret of the endpoints' check";
+
+/// How long an answer may take.
+const SECONDS: &str = "5";
+/// The same where many do not come at all, each of which takes as long.
+const FEWER_SECONDS: &str = "3";
+
+/// An endpoint, and the cases that do not pass there.
+struct Subject {
+    name: &'static str,
+    command: Command,
+    seconds: &'static str,
+    expected: &'static [(&'static str, &'static str)],
+}
+
+const NODE: &[(&str, &str)] = &[
+    ("accepts a token of prefix 2y", "warn"),
+    ("refuses a request without a token", "warn"),
+    // It sets a status, and does not end the answer.
+    ("refuses an empty token", "fail"),
+    ("refuses malformed tokens", "fail"),
+    ("refuses a token of another secret", "fail"),
+    ("refuses a token with a character changed", "fail"),
+    ("refuses tokens of no secret", "fail"),
+    ("refuses costly tokens without hashing them", "fail"),
+    ("refuses two different tokens", "warn"),
+    ("refuses a bad token before the body comes", "warn"),
+    // It does not look at what it acknowledges.
+    ("refuses what is not JSON, and lives on", "fail"),
+    ("refuses what is no event, and lives on", "warn"),
+];
+
+const PYTHON: &[(&str, &str)] = &[
+    ("refuses a request without a token", "warn"),
+    ("refuses an empty token", "warn"),
+    // It answers 200.
+    ("refuses malformed tokens", "fail"),
+    ("refuses a token of another secret", "fail"),
+    ("refuses a token with a character changed", "fail"),
+    ("refuses tokens of no secret", "fail"),
+    ("refuses two different tokens", "warn"),
+    ("refuses a bad token before the body comes", "warn"),
+    ("refuses costly tokens without hashing them", "fail"),
+    ("refuses what is not JSON, and lives on", "warn"),
+    ("refuses what is no event, and lives on", "warn"),
+];
+
+/// Its server reads the body before the application is asked.
+const PYTHON_REPAIRED: &[(&str, &str)] = &[("refuses a bad token before the body comes", "warn")];
+
+pub(crate) fn run() -> Outcome {
+    let (node, python) = (runtimes::node(), runtimes::python());
+    check(node.as_ref().ok(), python.as_ref().ok())?;
+    for reason in [node.err(), python.err()].into_iter().flatten() {
+        println!("skipped: {reason}");
+    }
+    Ok(())
+}
+
+pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Outcome {
+    println!("\n`smartshape check` on endpoints in several languages:\n");
+    let programs = ["example-axum", "example-actix", "example-warp", "smartshape-webhook-cli"];
+    cargo::build_binaries(&programs)?;
+    let mut subjects: Vec<Subject> = programs
+        .into_iter()
+        .filter(|program| program.starts_with("example-"))
+        .map(|name| Subject {
+            name,
+            command: Command::new(cargo::binary(name)),
+            seconds: SECONDS,
+            expected: &[],
+        })
+        .collect();
+    for (runtime, endpoints) in [
+        (node, [("node/manual.js", NODE), ("node/repaired.js", &[])]),
+        (python, [("python/manual.py", PYTHON), ("python/repaired.py", PYTHON_REPAIRED)]),
+    ] {
+        let Some(runtime) = runtime else { continue };
+        subjects.extend(endpoints.map(|(name, expected)| {
+            let file = name.split('/').next_back().unwrap_or(name);
+            let seconds = if name == "node/manual.js" { FEWER_SECONDS } else { SECONDS };
+            Subject { name, command: runtime.command(file), seconds, expected }
+        }));
+    }
+
+    // Most of the time goes by in waiting for answers that do not come.
+    let outcomes: Vec<(&str, Result<String, String>)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = subjects
+            .into_iter()
+            .map(|subject| (subject.name, scope.spawn(|| one(subject).map_err(|error| error.to_string()))))
+            .collect();
+        let joined = threads.into_iter().map(|(name, thread)| {
+            (name, thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned())))
+        });
+        joined.collect()
+    });
+    println!("{:<20}{:<8}{:<6}as expected", "endpoint", "faults", "warn");
+    let mut faults = Vec::new();
+    for (name, outcome) in outcomes {
+        match outcome {
+            Ok(counts) => println!("{name:<20}{counts}yes"),
+            Err(error) => {
+                println!("{name:<20}FAILED");
+                faults.push(format!("{name}: {error}"));
+            }
+        }
+    }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("`smartshape check` is not right:\n  {}", faults.join("\n  ")).into())
+    }
+}
+
+/// How many cases failed and warned, where they are those that should.
+fn one(subject: Subject) -> Result<String, Box<dyn Error>> {
+    let server = Server::start_command(subject.command, SECRET, &[])?;
+    let url = format!("http://{}/callback", server.address);
+    let output = checking(&url, subject.seconds).stdin(Stdio::null()).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        let of = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        let is_harsh = line["reason"].as_str().is_some_and(|reason| reason.contains("--harsh"));
+        if of("result") != "pass" && !is_harsh {
+            found.insert(of("case"), (of("result"), line.to_string()));
+        }
+    }
+    let expected: BTreeMap<_, _> = subject.expected.iter().copied().collect();
+    let count = |result: &str| expected.values().filter(|expected| **expected == result).count();
+    let code = i32::from(count("fail") > 0);
+    let mut wrong = Vec::new();
+    for (case, (result, line)) in &found {
+        if expected.get(case.as_str()) != Some(&result.as_str()) {
+            wrong.push(line.clone());
+        }
+    }
+    wrong.extend(
+        expected.keys().filter(|case| !found.contains_key(**case)).map(|case| format!("{case}: pass")),
+    );
+    if text.is_empty() || output.status.code() != Some(code) {
+        wrong.push(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    if wrong.is_empty() {
+        Ok(format!("{:<8}{:<6}", count("fail"), count("warn")))
+    } else {
+        Err(wrong.join("\n    ").into())
+    }
+}
+
+fn checking(url: &str, seconds: &str) -> Command {
+    let mut command = Command::new(cargo::binary("smartshape"));
+    command.args(["--json", "check", url, "--timeout", seconds]).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
+    command
+}

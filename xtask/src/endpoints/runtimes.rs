@@ -1,0 +1,111 @@
+//! Node and Python, with the packages that the endpoints need.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::cargo;
+use crate::debian::{on_path, one_line};
+
+/// A program that runs the endpoints of a folder.
+pub(crate) struct Runtime {
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+impl Runtime {
+    /// The command that serves the endpoint of this file.
+    pub(crate) fn command(&self, file: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(self.folder.join(file));
+        command
+    }
+}
+
+/// Node with its packages, or in one line why there is none.
+pub(crate) fn node() -> Result<Runtime, String> {
+    node_in(&std::env::var_os("PATH").unwrap_or_default())
+}
+
+/// Python with its packages, or in one line why there is none.
+pub(crate) fn python() -> Result<Runtime, String> {
+    python_in(&std::env::var_os("PATH").unwrap_or_default())
+}
+
+fn node_in(path: &OsStr) -> Result<Runtime, String> {
+    let program = on_path(path, "node").ok_or("no node on the PATH")?;
+    let npm = on_path(path, "npm").ok_or("no npm on the PATH")?;
+    let folder = copied("node")?;
+    installed(&folder, "package-lock.json", || {
+        // bcrypt comes with what its script would build.
+        let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+        quietly(Command::new(npm).args(arguments).current_dir(&folder))
+    })?;
+    Ok(Runtime { program, folder })
+}
+
+fn python_in(path: &OsStr) -> Result<Runtime, String> {
+    let python = on_path(path, "python3").ok_or("no python3 on the PATH")?;
+    let folder = copied("python")?;
+    let program = folder.join("venv").join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    installed(&folder, "requirements.txt", || {
+        quietly(Command::new(python).args(["-m", "venv", "--clear", "venv"]).current_dir(&folder))?;
+        let arguments =
+            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"];
+        quietly(Command::new(&program).args(arguments).current_dir(&folder))
+    })?;
+    Ok(Runtime { program, folder })
+}
+
+/// A copy of these endpoints below `target`, so that no packages come to lie among the sources.
+fn copied(language: &str) -> Result<PathBuf, String> {
+    let from = cargo::root().join("tests").join("endpoints").join(language);
+    let to = cargo::target().join("endpoints").join(language);
+    let copy = || -> std::io::Result<()> {
+        fs::create_dir_all(&to)?;
+        for entry in fs::read_dir(&from)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::copy(entry.path(), to.join(entry.file_name()))?;
+            }
+        }
+        Ok(())
+    };
+    copy().map_err(|error| format!("{} cannot be copied: {error}", from.display()))?;
+    Ok(to)
+}
+
+/// Installs, unless that was done for the same list of packages.
+fn installed(folder: &Path, list: &str, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let wanted = fs::read(folder.join(list)).map_err(failed)?;
+    let stamp = folder.join("installed");
+    if fs::read(&stamp).is_ok_and(|done| done == wanted) {
+        return Ok(());
+    }
+    install()?;
+    fs::write(&stamp, wanted).map_err(failed)
+}
+
+fn quietly(command: &mut Command) -> Result<(), String> {
+    let shown = command.get_program().display().to_string();
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| format!("{shown} does not run: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{shown} cannot install the packages: {}", one_line(&output.stderr)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{node_in, python_in};
+
+    #[test]
+    fn without_a_runtime_the_reason_is_clear() {
+        let reasons = [node_in("/nonexistent".as_ref()), python_in("/nonexistent".as_ref())]
+            .map(|runtime| runtime.err().unwrap());
+        assert_eq!(reasons, ["no node on the PATH", "no python3 on the PATH"]);
+    }
+}
