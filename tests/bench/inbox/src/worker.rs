@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use bench_report::{Cell, Figure, Table, rate};
 use smartshape_webhook::Delivery;
 use smartshape_webhook_inbox::Inbox;
 use tokio::sync::Notify;
 
-use crate::figures::{Figure, rate};
 use crate::folder::Folder;
-use crate::report::{Cell, Table};
 use crate::samples::Samples;
 use crate::schema::Schema;
 use crate::{Outcome, Scale};

@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use bench_report::{Cell, Figure, Table, milliseconds, p99, rate};
 use smartshape_webhook::{Delivery, Handler as _};
 use smartshape_webhook_inbox::Inbox;
 use tokio::task::JoinSet;
 
 use crate::bare_postgres::BarePostgres;
 use crate::bare_sqlite::BareSqlite;
-use crate::figures::{Figure, milliseconds, p99, rate};
 use crate::folder::Folder;
-use crate::report::{Cell, Table};
 use crate::samples::Samples;
 use crate::schema::Schema;
 use crate::{Outcome, Scale};

@@ -1,11 +1,13 @@
-//! The figures as tables for people and as JSON for programs.
+//! Tables for people, and the same as JSON for programs.
 
 use serde_json::{Map, Value, json};
 
-use crate::Outcome;
 use crate::figures::Figure;
 
-pub(crate) enum Cell {
+/// One place in a table.
+#[derive(Clone, Debug)]
+pub enum Cell {
+    /// In words.
     Text(String),
     /// With this many decimals.
     Figure(Figure, usize),
@@ -13,72 +15,28 @@ pub(crate) enum Cell {
     Nothing,
 }
 
-pub(crate) struct Table {
-    pub(crate) title: &'static str,
+/// Figures in rows.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The heading above it; none where the part has but one table.
+    pub title: &'static str,
     /// What the figures mean.
-    pub(crate) meaning: String,
-    pub(crate) columns: Vec<&'static str>,
-    pub(crate) rows: Vec<Vec<Cell>>,
-}
-
-/// Shows each table as soon as it is there.
-pub(crate) struct Report {
-    facts: Vec<(&'static str, String)>,
-    tables: Vec<Table>,
-}
-
-impl Report {
-    pub(crate) fn new(facts: Vec<(&'static str, String)>) -> Self {
-        for (name, value) in &facts {
-            println!("{name}: {value}");
-        }
-        Self { facts, tables: Vec::new() }
-    }
-
-    pub(crate) fn add(&mut self, table: Table) {
-        println!("\n{}\n{}", table.title, table.aligned());
-        self.tables.push(table);
-    }
-
-    pub(crate) fn finish(&mut self, load: String) {
-        println!("\nload at the end: {load}");
-        self.facts.push(("load at the end", load));
-    }
-
-    pub(crate) fn json(&self) -> Outcome<String> {
-        let facts: Map<String, Value> =
-            self.facts.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        let tables: Map<String, Value> =
-            self.tables.iter().map(|table| (table.title.to_owned(), table.json())).collect();
-        Ok(serde_json::to_string_pretty(&json!({"run": facts, "figures": tables}))? + "\n")
-    }
-
-    pub(crate) fn markdown(&self) -> String {
-        let about = wrapped(
-            "Written by `cargo xtask bench inbox --markdown docs/performance.md`; not edited by hand. Figures are \
-             medians, with the lowest and the highest in brackets where they differ. What is compared was measured \
-             in turns within one run. Another machine has other figures: run the command there.",
-        );
-        let mut text = format!("# Performance of the durable inbox\n\n{about}\n\n| run | |\n|---|---|\n");
-        for (name, value) in &self.facts {
-            text += &format!("| {name} | {value} |\n");
-        }
-        for table in &self.tables {
-            text += &format!("\n## {}\n\n{}\n\n{}", table.title, wrapped(&table.meaning), table.markdown());
-        }
-        text
-    }
+    pub meaning: String,
+    /// What each column holds.
+    pub columns: Vec<&'static str>,
+    /// As many cells in each as there are columns.
+    pub rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let row = |cells: &Vec<Cell>| -> Map<String, Value> {
             self.columns.iter().zip(cells).map(|(name, cell)| ((*name).to_owned(), cell.json())).collect()
         };
         self.rows.iter().map(row).map(Value::Object).collect()
     }
 
-    fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let head = line(self.columns.iter().map(|&name| name.to_owned()).collect());
         let rule = format!("|{}\n", "---|".repeat(self.columns.len()));
@@ -86,7 +44,7 @@ impl Table {
         rows.fold(head + &rule, |text, row| text + &row)
     }
 
-    fn aligned(&self) -> String {
+    pub(crate) fn aligned(&self) -> String {
         let mut lines = vec![self.columns.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()];
         lines.extend(self.rows.iter().map(|cells| cells.iter().map(Cell::text).collect()));
         let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -100,6 +58,12 @@ impl Table {
 }
 
 impl Cell {
+    /// What was measured once, with this many decimals.
+    #[must_use]
+    pub fn once(value: f64, decimals: usize) -> Self {
+        Self::Figure(Figure::once(value), decimals)
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -124,7 +88,7 @@ impl Cell {
 }
 
 /// In lines that are not too long.
-fn wrapped(text: &str) -> String {
+pub(crate) fn wrapped(text: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -140,7 +104,7 @@ fn wrapped(text: &str) -> String {
 }
 
 /// With a space between thousands.
-fn number(value: f64, decimals: usize) -> String {
+pub(crate) fn number(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let mut grouped = String::new();

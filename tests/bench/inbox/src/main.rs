@@ -4,25 +4,20 @@
 mod acknowledge;
 mod bare_postgres;
 mod bare_sqlite;
-mod figures;
 mod folder;
 mod large;
 mod machine;
-mod report;
 mod samples;
 mod schema;
 mod worker;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bench_report::{Outcome, Output, Part, Start, Table};
 use folder::Folder;
-use report::Report;
 use schema::Schema;
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str = "\
 Usage: bench-inbox [--quick] [--json PATH] [--markdown PATH] [--below FOLDER] [--only PART]
@@ -39,8 +34,7 @@ const PARTS: [&str; 5] = ["sync", "sqlite", "postgres", "worker", "large"];
 
 struct Options {
     quick: bool,
-    json: Option<PathBuf>,
-    markdown: Option<PathBuf>,
+    output: Output,
     below: PathBuf,
     only: Option<String>,
 }
@@ -108,18 +102,22 @@ async fn run(options: Options) -> Outcome<()> {
         Some(url) => Some(Schema::create(url).await?),
         None => None,
     };
+    let start = Start::now();
     let measured = measure(&options, scale, &folder, schema.as_ref()).await;
+    let facts = machine::describe(schema.as_ref()).await;
     if let Some(schema) = schema {
         schema.drop_it().await?;
     }
-    let report = measured?;
-    if let Some(path) = &options.json {
-        std::fs::write(path, report.json()?)?;
-    }
-    if let Some(path) = &options.markdown {
-        std::fs::write(path, report.markdown())?;
-    }
-    Ok(())
+    options.output.add(&Part {
+        name: "inbox",
+        title: "The durable inbox",
+        meaning: "What it costs to store each delivery durably before it is acknowledged, beside what the engines \
+                  can do at best."
+            .to_owned(),
+        facts: [start.facts(options.quick), facts?].concat(),
+        tables: measured?,
+        charts: Vec::new(),
+    })
 }
 
 async fn measure(
@@ -127,36 +125,35 @@ async fn measure(
     scale: Scale,
     folder: &Folder,
     schema: Option<&Schema>,
-) -> Outcome<Report> {
-    let mut report = Report::new(machine::describe(options.quick, schema).await?);
+) -> Outcome<Vec<Table>> {
+    let mut tables = Vec::new();
     for part in PARTS {
         if options.only.as_ref().is_some_and(|only| only != part) {
             continue;
         }
-        let table = match (part, schema) {
+        tables.push(match (part, schema) {
             ("sync", _) => machine::sync_latency(folder, scale)?,
             ("sqlite", _) => acknowledge::on_sqlite(folder, scale).await?,
             ("postgres", Some(schema)) => acknowledge::on_postgres(schema, scale).await?,
             ("worker", _) => worker::measure(folder, schema, scale).await?,
             ("large", _) => large::measure(folder, scale)?,
             _ => continue,
-        };
-        report.add(table);
+        });
+        eprintln!("{part}: measured");
     }
-    report.finish(machine::load());
-    Ok(report)
+    Ok(tables)
 }
 
 impl Options {
     fn read(arguments: Vec<String>) -> Option<Self> {
         let mut options =
-            Self { quick: false, json: None, markdown: None, below: std::env::temp_dir(), only: None };
+            Self { quick: false, output: Output::default(), below: std::env::temp_dir(), only: None };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => options.quick = true,
-                "--json" => options.json = Some(arguments.next()?.into()),
-                "--markdown" => options.markdown = Some(arguments.next()?.into()),
+                "--json" => options.output.json = Some(arguments.next()?.into()),
+                "--markdown" => options.output.markdown = Some(arguments.next()?.into()),
                 "--below" => options.below = arguments.next()?.into(),
                 "--only" => {
                     options.only = Some(arguments.next().filter(|part| PARTS.contains(&part.as_str()))?);

@@ -4,14 +4,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bench_report::{Cell, Figure, Table, milliseconds, resident_bytes};
 use serde_json::{Value, json};
 use smartshape_webhook::Handler as _;
 use smartshape_webhook_inbox::{Filter, Inbox, Retention, Settlement, Verdict, Wanted};
 
-use crate::figures::{Figure, milliseconds};
 use crate::folder::Folder;
-use crate::machine::resident_mib;
-use crate::report::{Cell, Table};
 use crate::samples::Samples;
 use crate::{Outcome, Scale};
 
@@ -84,12 +82,12 @@ pub(crate) async fn run_here(folder: &str, events: &str) -> Outcome<()> {
     let mut measured = json!({});
     let both = [(COLUMNS[0], small.as_path()), (COLUMNS[1], large.as_path())];
     measure_both(&mut measured, both, &samples).await?;
-    measured[COLUMNS[1]]["resident memory, MiB"] = json!(resident_mib().as_slice());
+    measured[COLUMNS[1]]["resident memory, MiB"] = json!(resident_mib());
     sizes(&mut measured[COLUMNS[1]], &large, events).await?;
     complete_all(&large).await?;
     fill(&large, &samples, SMALL).await?;
     measure_both(&mut measured, [both[0], (COLUMNS[2], large.as_path())], &samples).await?;
-    measured[COLUMNS[2]]["resident memory, MiB"] = json!(resident_mib().as_slice());
+    measured[COLUMNS[2]]["resident memory, MiB"] = json!(resident_mib());
     sizes(&mut measured[COLUMNS[2]], &large, events).await?;
     println!("{measured}");
     Ok(())
@@ -185,4 +183,9 @@ async fn sizes(measured: &mut Value, path: &Path, events: usize) -> Outcome<()> 
     measured["file, MiB"] = json!([bytes as f64 / 1024.0 / 1024.0]);
     measured["bytes in use for each event"] = json!([stats.stored_bytes as f64 / events as f64]);
     Ok(())
+}
+
+/// Of this process; a list, for it may be unknown.
+fn resident_mib() -> Vec<f64> {
+    resident_bytes(std::process::id()).map(|bytes| bytes as f64 / (1024.0 * 1024.0)).into_iter().collect()
 }

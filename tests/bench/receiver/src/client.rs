@@ -1,0 +1,150 @@
+//! A client that takes as little of the machine as it can: requests are made beforehand, and of an answer only
+//! the status, the length and the body are looked at.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::Outcome;
+use crate::payload::Request;
+use crate::tokens::{Choice, Tokens};
+
+/// No answer takes longer, or the run has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What came back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Answers with status 200.
+    pub(crate) accepted: u64,
+    /// Others.
+    pub(crate) refused: u64,
+}
+
+/// Connections that each send, wait for the answer, and send again.
+pub(crate) struct Client {
+    connections: Vec<Connection>,
+}
+
+struct Connection {
+    address: SocketAddr,
+    stream: Option<TcpStream>,
+    request: Request,
+    tokens: Tokens,
+    answer: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr, connections: usize, request: &Request, tokens: &Tokens) -> Self {
+        let connection = || Connection {
+            address,
+            stream: None,
+            request: request.clone(),
+            tokens: tokens.clone(),
+            answer: Vec::with_capacity(1024),
+        };
+        Self { connections: (0..connections).map(|_| connection()).collect() }
+    }
+
+    /// Sends until the time is over or the tokens are used up.
+    pub(crate) async fn send_for(&mut self, time: Duration) -> Outcome<(Tally, Duration)> {
+        for connection in &mut self.connections {
+            connection.open().await?;
+        }
+        let begun = Instant::now();
+        let mut tasks = JoinSet::new();
+        for mut connection in self.connections.drain(..) {
+            tasks.spawn(async move {
+                let tally = connection.send_until(begun + time).await?;
+                Outcome::Ok((connection, tally))
+            });
+        }
+        let mut all = Tally::default();
+        while let Some(outcome) = tokio::time::timeout(time + PATIENCE, tasks.join_next()).await? {
+            let (connection, tally) = outcome??;
+            self.connections.push(connection);
+            all.accepted += tally.accepted;
+            all.refused += tally.refused;
+        }
+        Ok((all, begun.elapsed()))
+    }
+
+    /// Sends once, and returns the answer as it came.
+    pub(crate) async fn send_once(&mut self) -> Outcome<String> {
+        let connection = self.connections.first_mut().ok_or("a client without connections")?;
+        connection.open().await?;
+        let token = connection.tokens.take().ok_or("no token is left")?;
+        connection.exchange(token).await?;
+        Ok(String::from_utf8_lossy(&connection.answer).into_owned())
+    }
+}
+
+impl Connection {
+    async fn open(&mut self) -> Outcome<()> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(self.address).await?;
+            stream.set_nodelay(true)?;
+            self.stream = Some(stream);
+        }
+        Ok(())
+    }
+
+    async fn send_until(&mut self, end: Instant) -> Outcome<Tally> {
+        let mut tally = Tally::default();
+        while Instant::now() < end {
+            let Some(token) = self.tokens.take() else { break };
+            if self.exchange(token).await? {
+                tally.accepted += 1;
+            } else {
+                tally.refused += 1;
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Whether the answer's status is 200.
+    async fn exchange(&mut self, token: Choice) -> Outcome<bool> {
+        self.open().await?;
+        let stream = self.stream.as_mut().ok_or("not connected")?;
+        stream.write_all(self.request.next(self.tokens.text(token))).await?;
+        self.answer.clear();
+        while length_of(&self.answer).is_none_or(|length| self.answer.len() < length) {
+            if stream.read_buf(&mut self.answer).await? == 0 {
+                return Err("the server closed the connection without an answer".into());
+            }
+        }
+        let accepted = self.answer.starts_with(b"HTTP/1.1 200 ");
+        if !accepted && holds(&self.answer, b"connection: close") {
+            self.stream = None;
+        }
+        Ok(accepted)
+    }
+}
+
+/// Of the whole answer, once its head is there.
+fn length_of(answer: &[u8]) -> Option<usize> {
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let name = b"content-length: ";
+    let value = answer[..head].windows(name.len()).position(|window| window.eq_ignore_ascii_case(name))?;
+    let digits = answer[value + name.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+    Some(head + digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0')))
+}
+
+fn holds(answer: &[u8], text: &[u8]) -> bool {
+    answer.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_ends_where_its_head_says() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\ndate: x\r\n\r\n{\"success\":true}";
+        assert_eq!(length_of(answer), Some(answer.len()));
+        assert_eq!(length_of(&answer[..40]), None);
+    }
+}

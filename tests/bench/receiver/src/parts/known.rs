@@ -1,0 +1,123 @@
+//! A known token and a small event: what receiving costs each time.
+
+use std::time::Duration;
+
+use bench_report::{Aim, Cell, Chart, Kind as Drawn, Part, Series, Table};
+
+use super::{Run, known_token, side};
+use crate::Outcome;
+use crate::payload::{Request, small_event};
+use crate::server::{Framework, Kind, Spec};
+use crate::turns::{self, Length, Side};
+
+const CONNECTIONS: usize = 32;
+const RATIO: Aim = Aim::AtLeast(0.95);
+const ADDED: Aim = Aim::AtMost(1.0);
+
+pub(super) async fn measure(run: Run) -> Outcome<Part> {
+    let length = if run.quick {
+        Length { rounds: 7, slice: Duration::from_millis(250) }
+    } else {
+        Length { rounds: 25, slice: Duration::from_millis(500) }
+    };
+    let body = small_event();
+    let request = Request::delivery(&body, &known_token()?)?;
+    let (mut rows, mut bare, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    let pairs = Framework::ALL.map(|framework| (framework, Kind::Ours)).into_iter();
+    for (framework, kind) in pairs.chain([(Framework::Axum, Kind::Bare)]) {
+        let mut sides = [Kind::Bare, kind]
+            .map(|kind| side(Spec::new(run.cores, framework, kind), CONNECTIONS, &request))
+            .into_iter()
+            .collect::<Outcome<Vec<_>>>()?;
+        same_answers(&mut sides).await?;
+        let turns = turns::take(&mut sides, length).await?;
+        let (ratio, added) = (turns.ratio(1, 0), turns.added(1, 0));
+        let control = kind == Kind::Bare;
+        let verdict = |aim: Aim, median| if control { Cell::Nothing } else { Cell::Text(aim.verdict(median)) };
+        rows.push(vec![
+            Cell::Text(format!("{}{}", framework.name(), if control { ", A/A" } else { "" })),
+            Cell::Figure(turns.rate(0), 0),
+            Cell::Figure(turns.rate(1), 0),
+            Cell::Figure(ratio.clone(), 3),
+            verdict(RATIO, ratio.median),
+            Cell::Figure(turns.cpu(0), 2),
+            Cell::Figure(turns.cpu(1), 2),
+            Cell::Figure(added.clone(), 2),
+            verdict(ADDED, added.median),
+            Cell::Figure(turns.cpu_ratio(1, 0), 3),
+            Cell::Text(turns.thrown_away(&[0, 1])),
+        ]);
+        if !control {
+            bare.push(Some(turns.rate(0)));
+            ours.push(Some(turns.rate(1)));
+        }
+    }
+    let chart = Chart {
+        file: "known",
+        title: "Known token, small event: requests a second on one core".to_owned(),
+        kind: Drawn::Bars,
+        across: "framework",
+        up: "requests a second",
+        categories: Framework::ALL.map(|framework| framework.name().to_owned()).to_vec(),
+        series: vec![
+            Series { name: "bare framework".to_owned(), figures: bare },
+            Series { name: "with our endpoint".to_owned(), figures: ours },
+        ],
+        aim: None,
+    };
+    Ok(Part {
+        name: "known",
+        title: "Known token, small event",
+        meaning: format!(
+            "The usual case: a sender that repeats its token, which has been verified once, and sends a small event \
+             with a new uuid each time. Ours verifies, reads, parses the envelope, claims the delivery, runs the \
+             handler as a task of its own and records that it is done. Aims: {} of the bare framework's throughput \
+             at least, and {} µs of CPU time added at most. The CPU ratio is what the throughput's ratio would be if \
+             nothing but the server's CPU time mattered.",
+            RATIO.bound(),
+            ADDED.bound()
+        ),
+        facts: vec![(
+            "payload",
+            format!("the manual's `attribute_updated`, {} bytes, over {CONNECTIONS} connections", body.len()),
+        )],
+        tables: vec![Table {
+            title: "",
+            meaning: String::new(),
+            columns: vec![
+                "framework",
+                "bare, a second",
+                "ours, a second",
+                "ratio",
+                "aim",
+                "bare, CPU µs",
+                "ours, CPU µs",
+                "added, CPU µs",
+                "aim ",
+                "CPU ratio",
+                "rounds thrown away",
+            ],
+            rows,
+        }],
+        charts: vec![chart],
+    })
+}
+
+/// Servers that answer differently are not compared.
+async fn same_answers(sides: &mut [Side]) -> Outcome<()> {
+    let mut answers = Vec::new();
+    for side in sides {
+        let answer = side.client.send_once().await?;
+        let mut lines: Vec<_> = answer
+            .lines()
+            .filter(|line| !line.to_ascii_lowercase().starts_with("date:"))
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        answers.push(lines);
+    }
+    match answers.windows(2).find(|pair| pair[0] != pair[1]) {
+        Some(pair) => Err(format!("the answers differ: {:?} and {:?}", pair[0], pair[1]).into()),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,44 @@
+//! Servers on actix-web.
+
+use std::net::TcpListener;
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use smartshape_webhook_actix::endpoint;
+
+use super::{Kind, SUCCESS, Spec, naive, receiver};
+use crate::Outcome;
+
+const BODY_LIMIT: usize = 64 * 1024 * 1024;
+
+pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
+    let receiver = match spec.kind {
+        Kind::Ours => Some(receiver::build(spec).await?),
+        Kind::Bare | Kind::Naive => None,
+        Kind::Signed => return Err("signed deliveries are received on axum only".into()),
+    };
+    let app = move || {
+        let route = match (&receiver, spec.kind) {
+            (Some(receiver), _) => endpoint(receiver.clone(), receiver::on_delivery),
+            (None, Kind::Naive) => web::post().to(naive),
+            (None, _) => web::post().to(bare),
+        };
+        App::new()
+            .app_data(web::PayloadConfig::new(BODY_LIMIT))
+            .route("/callback", route)
+            .route("/health", web::get().to(|| async { "ok" }))
+    };
+    Ok(HttpServer::new(app).workers(1).disable_signals().listen(listener)?.run().await?)
+}
+
+async fn bare(_: web::Bytes) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(SUCCESS)
+}
+
+async fn naive(request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let token = request.headers().get(naive::HEADER).and_then(|token| token.to_str().ok());
+    if naive::accepts(token, &body) {
+        HttpResponse::Ok().content_type("application/json").body(SUCCESS)
+    } else {
+        HttpResponse::Unauthorized().finish()
+    }
+}

@@ -1,0 +1,52 @@
+//! Servers on axum.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
+use axum::http::{HeaderName, StatusCode};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use smartshape_webhook_tower::endpoint;
+
+use super::{Kind, SUCCESS, Spec, naive, receiver, signed};
+use crate::Outcome;
+
+type Answer = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
+
+pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
+    let routes = Router::new();
+    let routes = match spec.kind {
+        Kind::Bare => routes.route("/callback", post(bare)),
+        Kind::Ours => {
+            let receiver = receiver::build(spec).await?;
+            routes.route_service("/callback", endpoint(receiver, receiver::on_delivery))
+        }
+        Kind::Naive => routes.route("/callback", post(naive)),
+        Kind::Signed => {
+            let webhook = Arc::new(signed::verifier()?);
+            let handler = move |headers: HeaderMap, body: Bytes| async move {
+                answer(signed::accepts(&webhook, &headers, &body))
+            };
+            routes.route("/callback", post(handler))
+        }
+    };
+    let routes = routes.route("/health", get(|| async { "ok" })).layer(DefaultBodyLimit::disable());
+    Ok(axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await?)
+}
+
+async fn bare(_: Bytes) -> Answer {
+    answer(true)
+}
+
+async fn naive(headers: HeaderMap, body: Bytes) -> Answer {
+    let token = headers.get(naive::HEADER).and_then(|token| token.to_str().ok());
+    answer(naive::accepts(token, &body))
+}
+
+fn answer(accepted: bool) -> Answer {
+    let status = if accepted { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+    (status, [(CONTENT_TYPE, "application/json")], SUCCESS)
+}
