@@ -6,7 +6,7 @@ use std::time::Duration;
 use smartshape_api::{Client, ErrorKind, EventKind};
 use smartshape_fake::{Disturbance, ErrorForm};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::server::{EMPTY_LIST, Server, read_head};
 use crate::{everything_of, fake, settings, wanted};
@@ -91,9 +91,10 @@ async fn a_deletion_whose_answer_was_lost_is_done() {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Kept without listening, so that nobody else gets the port.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).base_url(&url).build().unwrap();
     let error = client.list_webhooks().await.unwrap_err();

@@ -2,9 +2,8 @@
 
 use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
 use smartshape_webhook::EventKind;
-use tokio::net::TcpListener;
 
-use crate::support::{Home, SECRET, ran, ran_with_stdin};
+use crate::support::{Home, SECRET, nobody, ran, ran_with_stdin};
 
 #[tokio::test]
 async fn login_is_kept_and_used_and_only_for_its_server() {
@@ -146,9 +145,7 @@ async fn what_is_wrong_is_one_clear_line() {
     run(&["attribute", "upsert", "f", "{\"a\": 1}", "--query", "name:n"]).await.fails(2, "id:NODE");
     run(&["--api-url", "ftp://x", "webhook", "list"]).await.fails(2, "https://");
 
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}", free.local_addr().unwrap());
-    drop(free);
+    let (_kept, nobody) = nobody();
     run(&["--api-url", &nobody, "webhook", "list"]).await.fails(1, "no connection");
     fake.disturb(Disturbance::error(500, ErrorForm::List).carried_out());
     let create = ["webhook", "create", "http://127.0.0.1:1/", "file_uploaded", SECRET];

@@ -7,7 +7,7 @@ use serde_json::Value;
 use smartshape_webhook_tower::{Delivery, Receiver, Secret, endpoint};
 use tokio::net::TcpListener;
 
-use crate::support::{Home, SECRET, ran, ran_with_stdin};
+use crate::support::{Home, SECRET, nobody, ran, ran_with_stdin};
 
 pub(crate) type Received = Arc<Mutex<Vec<Value>>>;
 
@@ -103,9 +103,7 @@ async fn each_fault_is_named_and_the_exit_code_says_so() {
 #[tokio::test]
 async fn what_cannot_be_sent_says_why() {
     let home = Home::new();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}/", free.local_addr().unwrap());
-    drop(free);
+    let (_kept, nobody) = nobody();
     let trigger = async |more: &[&str]| {
         let arguments = [&["event", "trigger", "file_uploaded", "--cost", "4"], more].concat();
         home.run(&arguments).await

@@ -2,9 +2,8 @@
 
 use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
 use smartshape_webhook::EventKind::FileUploaded;
-use tokio::net::TcpListener;
 
-use crate::support::{Home, Ran, SECRET, ran};
+use crate::support::{Home, Ran, SECRET, nobody, ran};
 
 const URL: &str = "http://127.0.0.1:1/a";
 
@@ -107,9 +106,7 @@ async fn a_login_that_ended_is_told() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told() {
     let bed = Bed::new().await;
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}", free.local_addr().unwrap());
-    drop(free);
+    let (_kept, nobody) = nobody();
     for command in calling() {
         let failed = bed.run(command, &nobody, "the.auth.token").await;
         failed.fails(1, &format!("no connection to {nobody}: check the API URL"));
