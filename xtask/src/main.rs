@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 
 mod bench;
+mod bench_listen;
 mod cargo;
 mod checks;
 mod conformance;
@@ -39,6 +40,7 @@ Usage: cargo xtask COMMAND
   with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
   bench inbox [--quick] [--json PATH] [--markdown PATH]
                            what the durable inbox costs here, beside what its engines can do at best
+  bench listen             how many events a second `smartshape webhook listen` takes to a pipe
   check                    format, lints and documentation, warnings denied
   ci                       check, then test";
 
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         ["bench", "inbox", arguments @ ..] => bench::run(arguments),
+        ["bench", "listen"] => bench_listen::run(),
         ["check"] => checks::run(),
         ["ci"] => checks::run().and_then(|()| test::run()),
         ["help" | "--help" | "-h"] => {
