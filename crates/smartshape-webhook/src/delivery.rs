@@ -18,7 +18,8 @@ use crate::seen::DeliveryKey;
 /// The envelope was parsed once; the event's `data` stays raw JSON until [`event`](Self::event)
 /// or [`data`](Self::data) asks for it. A delivery's memory counts towards the receiver's byte
 /// budget until the last clone is dropped, so whoever keeps many should keep what they need of
-/// them instead. Serialising a delivery emits its body exactly as it was received.
+/// them instead. Serialising a delivery emits its body exactly as it was received, but for white
+/// space around it.
 ///
 /// ```
 /// use smartshape_webhook::{Delivery, Event};
