@@ -13,6 +13,9 @@ use crate::hashed::{HashedMap, HashedSet};
 use crate::lock::locked;
 use crate::measure;
 
+/// A century stands for every longer time: a clock panics when it is asked for the end of all time.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
 /// Identifies a delivery: a hash of its uuid, event name and owner.
 ///
 /// SmartShape's manual documents `uuid` as unique per event, and does not say whether a retry
@@ -234,7 +237,7 @@ impl MemoryStore {
         if seen.claimed.get(&key).is_some_and(|(_, end)| *end > now) {
             return ClaimState::InFlight;
         }
-        seen.claimed.insert(key, (holder, now + lease));
+        seen.claimed.insert(key, (holder, now + lease.min(FOREVER)));
         ClaimState::New
     }
 

@@ -8,7 +8,7 @@ use super::Receiver;
 use crate::body::BodyLimits;
 use crate::claims::{ClaimSettings, Store};
 use crate::secret::{NamedSecret, Secret};
-use crate::seen::{MemoryStore, SeenStore};
+use crate::seen::{FOREVER, MemoryStore, SeenStore};
 use crate::verify;
 
 const MIB: u64 = 1024 * 1024;
@@ -27,7 +27,7 @@ pub enum OnMismatch {
     Acknowledge,
 }
 
-/// Builds a [`Receiver`]. Each method names its default.
+/// Builds a [`Receiver`]. Each method names its default. `Duration::MAX` is no limit of time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -219,7 +219,7 @@ impl ReceiverBuilder {
     /// # Errors
     ///
     /// [`ConfigError`] names the setting that cannot be.
-    pub fn build(self) -> Result<Receiver, ConfigError> {
+    pub fn build(mut self) -> Result<Receiver, ConfigError> {
         check_secrets(&self.secrets)?;
         if !(4..=31).contains(&self.max_cost) {
             return Err(ConfigError::MaxCost(self.max_cost));
@@ -242,6 +242,15 @@ impl ReceiverBuilder {
             if zero {
                 return Err(ConfigError::Zero(name));
             }
+        }
+        for limit in [
+            &mut self.body.stall,
+            &mut self.body.whole,
+            &mut self.verify.hash_wait,
+            &mut self.claims.wait,
+            &mut self.claims.lease,
+        ] {
+            *limit = (*limit).min(FOREVER);
         }
         Receiver::from_builder(self)
     }

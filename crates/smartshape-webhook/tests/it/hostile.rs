@@ -6,7 +6,7 @@ use smartshape_webhook::{
 };
 
 /// Far more than a stack has room for.
-const DEPTH: usize = 100_000;
+const DEPTH: usize = 20_000;
 
 fn nested(open: &str, inner: &str, close: &str) -> String {
     open.repeat(DEPTH) + inner + &close.repeat(DEPTH)

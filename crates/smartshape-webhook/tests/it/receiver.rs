@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
     Answer, BoxHandler, ClaimState, ConfigError, Delivery, DeliveryKey, Dispatch, Event, EventKind,
-    FileOptimized, FileUploaded, Handler, HandlerError, Head, Holder, NamedSecret, Receiver, ReceiverBuilder,
-    RefusalKind, Secret, SeenStore, StoreError, StoreFuture,
+    FileOptimized, FileUploaded, Handler, HandlerError, Head, Holder, MemoryStore, NamedSecret, Receiver,
+    ReceiverBuilder, RefusalKind, Secret, SeenStore, StoreError, StoreFuture,
 };
 
 const SECRET: &str = "the secret of these tests";
@@ -230,6 +230,29 @@ fn impossible_settings_are_named() {
     assert_eq!(error(builder().max_at_work(0)), ConfigError::Zero("max_at_work"));
     assert_eq!(error(builder().max_at_work(1_000_001)), ConfigError::TooManyPlaces);
     assert_eq!(error(builder().hash_wait(Duration::ZERO)), ConfigError::Zero("hash_wait"));
+}
+
+#[tokio::test]
+async fn a_limit_of_time_may_be_none_at_all() {
+    let endless = |builder: ReceiverBuilder| {
+        builder
+            .body_stall(Duration::MAX)
+            .body_deadline(Duration::MAX)
+            .hash_wait(Duration::MAX)
+            .duplicate_wait(Duration::MAX)
+            .claim_lease(Duration::MAX)
+            .build()
+            .unwrap()
+    };
+    let shared = SharedStore::default();
+    for receiver in [endless(builder()), endless(builder().seen_store(shared))] {
+        assert_eq!(serve(&receiver, body("file_uploaded", "{}"), nothing).await.status(), 200);
+        assert_eq!(serve(&receiver, body("file_uploaded", "{}"), nothing).await.status(), 200, "a duplicate");
+    }
+    let store = MemoryStore::new(1, Duration::MAX);
+    let key = DeliveryKey::new("u", "file_uploaded", "o");
+    assert_eq!(store.claim(key, Holder::new(1), Duration::MAX).await.unwrap(), ClaimState::New);
+    assert_eq!(store.claim(key, Holder::new(2), Duration::MAX).await.unwrap(), ClaimState::InFlight);
 }
 
 #[test]
