@@ -50,7 +50,7 @@ enum Command {
     /// Sends events to an endpoint
     #[command(subcommand)]
     Event(event::Command),
-    /// Checks how an endpoint bears what SmartShape, and others, may send it
+    /// Checks what an endpoint does with all that SmartShape, and strangers, may send it
     Check(check::Check),
     /// Makes and checks the tokens that deliveries carry
     #[command(subcommand)]

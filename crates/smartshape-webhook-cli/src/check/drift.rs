@@ -9,6 +9,9 @@ use super::request::Request;
 const ID: &str = "5c6aeed079bf3f432d3c929e";
 
 pub(crate) fn annotation(kit: &Kit, kind: EventKind) -> Vec<Request> {
+    let target = json!({
+        "node": ID, "position": {"x": 1, "y": 2.5, "z": 0}, "surfaceNormal": {"x": 0, "y": 1, "z": 0}, "_id": ID,
+    });
     let change = |event: &mut Value| {
         let annotation = &mut event["data"];
         for field in ["writeUuid", "readUuid", "writeFolders", "readFolders"] {
@@ -18,8 +21,8 @@ pub(crate) fn annotation(kit: &Kit, kind: EventKind) -> Vec<Request> {
             annotation,
             json!({
                 "cameraX": 3, "cameraTargetX": 0, "cameraTargetY": 1.5, "cameraTargetZ": -2, "color": [0.5, 1],
-                "folders": [], "targetObjects": [], "attributes": {}, "label": "A", "uuid": "a90c85c3-fa3e-4a88-be6f-8c1270c4c27b",
-                "targets": [{"node": ID, "position": {"x": 1, "y": 2.5, "z": 0}, "surfaceNormal": {"x": 0, "y": 1, "z": 0}, "_id": ID}],
+                "folders": [], "targetObjects": [], "attributes": {}, "label": "A",
+                "uuid": "a90c85c3-fa3e-4a88-be6f-8c1270c4c27b", "targets": [target],
             }),
         );
         remove(annotation, "content");
@@ -43,7 +46,8 @@ pub(crate) fn attributes(kit: &Kit, kind: EventKind) -> Vec<Request> {
 }
 
 pub(crate) fn file(kit: &Kit, kind: EventKind) -> Vec<Request> {
-    let dates = json!({"created": 1_547_973_548_529_i64, "updated": 1_547_973_548_529_i64, "revisionDate": 1_547_973_548_529_i64});
+    let date = 1_547_973_548_529_i64;
+    let dates = json!({"created": date, "updated": date, "revisionDate": date});
     vec![
         changed(kit, kind, "dates as numbers", |event| put(&mut event["data"], dates)),
         changed(kit, kind, "id instead of _id, and no __v", |event| {

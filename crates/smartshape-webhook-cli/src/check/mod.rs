@@ -1,4 +1,4 @@
-//! `smartshape check`: SmartShape's side of what an endpoint has to bear.
+//! `smartshape check`: what an endpoint does with all that SmartShape, and strangers, may send it.
 
 mod cases;
 mod drift;
@@ -37,6 +37,7 @@ that are to be refused with a status from 400 to 499. The result of each case is
   warn     could be better; it breaks nothing that is certain
   FAIL     a fault, with what was seen and why it matters
   skipped  not sent, and why
+With --json each case is a line with `case`, `result`, and `seen` and `why`, or the `reason` for skipping it.
 
 The endpoint handles what it accepts: some 50 events, about the file 7e577e577e577e577e577e57 and of the owner
 smartshape-check@example.com, with the header `x-smartshape-fake: 1`. Its handler can tell tests by any of the three.
@@ -61,7 +62,8 @@ pub(crate) struct Check {
     /// Runs only the cases whose name contains this text
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Also sends what may stop an endpoint: a token of cost 31, 200 forged tokens at once, stalled and deep bodies, 50 MB
+    /// Also sends what may stop an endpoint: a token of cost 31, 200 forged tokens at once, bodies that stall,
+    /// deep ones, 50 MB
     #[arg(long)]
     harsh: bool,
     /// How many seconds each answer may take

@@ -130,8 +130,9 @@ impl Report {
         let failed = count(Word::Fail);
         if !self.json {
             let (all, passed, warned) = (self.words.len(), count(Word::Pass), count(Word::Warn));
+            let cases = if all == 1 { "case" } else { "cases" };
             output::line(format_args!(
-                "\n{all} cases: {passed} passed, {failed} failed, {warned} warned, {} skipped",
+                "\n{all} {cases}: {passed} passed, {failed} failed, {warned} warned, {} skipped",
                 count(Word::Skipped)
             ))?;
         }
