@@ -8,6 +8,7 @@
 
 mod answers;
 mod bodies;
+mod connections;
 mod duplicates;
 mod early;
 mod events;
@@ -38,6 +39,8 @@ macro_rules! table {
                 events: the_nine_samples, envelopes_in_every_form, drift_reaches_the_handler, narrow_door;
                 bodies: refused_before_the_body, rest_of_a_refused_body, expect_continue, limits, lying_lengths,
                     three_megabytes, byte_budget, stalled_body;
+                connections: silent_ones_and_slow_heads_hold_nothing, trickling_body, a_refused_body_is_no_request,
+                    pipelined_requests_are_answered_in_order, resets_leave_nothing_behind;
                 early: node_gets_the_refusal_while_it_uploads;
                 duplicates: after_success, after_failure, while_the_first_succeeds, while_the_first_fails,
                     while_the_first_panics, too_many_wait, keys_have_three_parts;

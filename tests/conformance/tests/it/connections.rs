@@ -1,0 +1,114 @@
+//! Connections that are slow, silent, broken off, or carry more than one request.
+
+use std::time::Duration;
+
+use conformance::bed::{Bed, Subject, assert_refused, assert_success, event, good_token};
+
+/// Waits until nothing is held for anybody.
+async fn nothing_is_left(subject: &Subject) {
+    loop {
+        let stats = subject.receiver.stats();
+        if (stats.at_work, stats.reserved_bytes) == (0, 0) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) async fn silent_ones_and_slow_heads_hold_nothing(bed: Bed) {
+    let subject = bed.start().await;
+    let request = subject.delivery(&event("slow"));
+    let mut slow = Vec::new();
+    for sent in (0..request.find("\r\n\r\n").unwrap() + 3).chain([0; 100]) {
+        let mut client = subject.connect().await;
+        client.send(&request[..sent]).await;
+        slow.push((client, sent));
+    }
+    assert_success(&subject.deliver(&event("1")).await);
+    nothing_is_left(&subject).await;
+    // They were only slow.
+    for (mut client, sent) in slow.drain(..5) {
+        client.send(&request[sent..]).await;
+        assert_success(&client.response().await);
+    }
+    assert_eq!(subject.script.calls("slow"), 1);
+}
+
+pub(crate) async fn trickling_body(bed: Bed) {
+    let subject = bed.start_with(|builder| builder.body_deadline(Duration::from_millis(200))).await;
+    let headers = [("x-smartshape-token", good_token()), ("content-length", "1000000")];
+    let mut client = subject.connect().await;
+    client.send(subject.head("POST", "/callback", &headers)).await;
+    // A byte now and then, so that it never stalls.
+    let answer = loop {
+        tokio::select! {
+            answer = client.response() => break answer,
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+        // Whoever answered may have closed already; what it answered is read all the same.
+        let _ = client.try_send(" ").await;
+    };
+    assert_refused(&answer, 408, "body took too long");
+    nothing_is_left(&subject).await;
+}
+
+pub(crate) async fn a_refused_body_is_no_request(bed: Bed) {
+    let subject = bed.start().await;
+    for framing in ["declared", "chunked"] {
+        let smuggled = subject.delivery(&event("smuggled"));
+        let length = smuggled.len().to_string();
+        let outer = match framing {
+            "declared" => subject.head("POST", "/callback", &[("content-length", &length)]) + &smuggled,
+            _ => {
+                subject.head("POST", "/callback", &[("transfer-encoding", "chunked")])
+                    + &format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len())
+            }
+        };
+        let mut client = subject.connect().await;
+        client.send(outer).await;
+        assert_refused(&client.response().await, 401, "unauthorized");
+        // What follows is a request of its own, unless the connection was closed.
+        if client.try_send(subject.delivery(&event(framing))).await.is_ok()
+            && let Some(answer) = client.try_response().await
+        {
+            assert_success(&answer);
+        }
+    }
+    assert_success(&subject.deliver(&event("1")).await);
+    assert_eq!(subject.script.calls("smuggled"), 0);
+}
+
+pub(crate) async fn pipelined_requests_are_answered_in_order(bed: Bed) {
+    let subject = bed.start().await;
+    let mut client = subject.connect().await;
+    let uuids: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    let requests: String = uuids.iter().map(|uuid| subject.delivery(&event(uuid))).collect();
+    client.send(requests + &subject.delivery("letmein")).await;
+    for _ in &uuids {
+        assert_success(&client.response().await);
+    }
+    assert_refused(&client.response().await, 400, "body is not JSON");
+    let seen: Vec<String> = subject.script.seen().into_iter().map(|seen| seen.uuid).collect();
+    assert_eq!(seen, uuids);
+}
+
+pub(crate) async fn resets_leave_nothing_behind(bed: Bed) {
+    let subject = bed.start().await;
+    assert_success(&subject.deliver(&event("warm")).await);
+    let request = subject.delivery(&event("reset"));
+    for sent in (0..=request.len()).step_by(7).chain([request.len()]) {
+        let mut client = subject.connect().await;
+        client.send(&request[..sent]).await;
+        client.reset();
+    }
+    for number in 0..50 {
+        let headers = [("x-smartshape-token", good_token()), ("content-length", "5000000")];
+        let mut client = subject.connect().await;
+        client.send(subject.head("POST", "/callback", &headers) + &" ".repeat(number * 1000)).await;
+        client.reset();
+    }
+    nothing_is_left(&subject).await;
+    assert_success(&subject.deliver(&event("1")).await);
+    nothing_is_left(&subject).await;
+    assert_eq!(subject.receiver.stats().failed, 0);
+}
