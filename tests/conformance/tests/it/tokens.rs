@@ -155,6 +155,10 @@ pub(crate) async fn sources_take_turns(bed: Bed) {
         forger.send(subject.delivery_with(&forged, &event("forged"))).await;
         forgers.push(forger);
     }
+    for _ in 0..4 {
+        // Answered at once, by when those before it are in line.
+        assert_refused(&subject.deliver_with("letmein", "1").await, 401, "unauthorized");
+    }
     let elsewhere = std::net::IpAddr::from([127, 0, 0, 2]);
     let mut sender = Client::connect_from(elsewhere, subject.address).await;
     sender.send(subject.delivery(&event("1"))).await;

@@ -1,5 +1,7 @@
 //! Traps of the frameworks: documented, and pinned here so that a change is noticed.
 
+use std::time::Duration;
+
 use actix_web::web;
 use axum::Router;
 use axum::routing::{get, post};
@@ -7,12 +9,15 @@ use conformance::bed::{Bed, SECRET, assert_refused, assert_success, event, good_
 use conformance::script::Script;
 use conformance::target::{Server, Target};
 use conformance::wire::{Client, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use smartshape_webhook::{Delivery, Event, Receiver, Secret};
+use tokio::net::TcpListener;
 use warp::Filter;
 
 fn receiver() -> Receiver {
     let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
-    builder.hash_wait(std::time::Duration::from_secs(30)).hash_at_lowest_priority(false).build().unwrap()
+    builder.hash_wait(Duration::from_secs(30)).hash_at_lowest_priority(false).build().unwrap()
 }
 
 async fn deliver(server: &Server, path: &str, token: &str, uuid: &str) -> Response {
@@ -51,6 +56,22 @@ fn a_layer_on_a_whole_router_answers_for_every_path() {
         let mut client = Client::connect(server.address()).await;
         client.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert_refused(&client.response().await, 405, "method not allowed");
+    });
+}
+
+#[test]
+fn hyper_ends_a_slow_head_where_it_has_a_limit() {
+    in_runtime(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = Client::connect(listener.local_addr().unwrap()).await;
+        client.send("POST /callback HTTP/1.1\r\nhost:").await;
+        let (stream, _) = listener.accept().await.unwrap();
+        let endpoint = smartshape_webhook_tower::endpoint(receiver(), |_: Delivery| async { Ok(()) });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(50));
+        let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(endpoint)).await;
+        assert!(served.unwrap_err().is_timeout());
+        assert_eq!(client.try_response().await, None);
     });
 }
 
