@@ -38,8 +38,10 @@ Usage: cargo xtask COMMAND
   fuzz [TARGET] [SECONDS]  inputs that a fuzzer thinks up, for 10 s each: token, head, envelope, event, receive
   fuzz TARGET FILE         the input of an earlier crash once more
   with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
-  bench inbox [--quick] [--json PATH] [--markdown PATH]
-                           what the durable inbox costs here, beside what its engines can do at best
+  bench [PART…] [--quick] [--json PATH] [--markdown PATH]
+                           what receiving costs here beside bare frameworks and other endpoints: known, sizes,
+                           fresh, peers, flood, memory, growth, adopt; and what the durable mode costs beside
+                           its engines: inbox. Without a part: all but adopt
   bench listen             how many events a second `smartshape webhook listen` takes to a pipe
   check                    format, lints and documentation, warnings denied
   ci                       check, then test";
@@ -58,8 +60,8 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
-        ["bench", "inbox", arguments @ ..] => bench::run(arguments),
         ["bench", "listen"] => bench_listen::run(),
+        ["bench", arguments @ ..] => bench::run(arguments),
         ["check"] => checks::run(),
         ["ci"] => checks::run().and_then(|()| test::run()),
         ["help" | "--help" | "-h"] => {

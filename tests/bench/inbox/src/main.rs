@@ -111,9 +111,10 @@ async fn run(options: Options) -> Outcome<()> {
     options.output.add(&Part {
         name: "inbox",
         title: "The durable inbox",
-        meaning: "What it costs to store each delivery durably before it is acknowledged, beside what the engines \
+        meaning:
+            "What it costs to store each delivery durably before it is acknowledged, beside what the engines \
                   can do at best."
-            .to_owned(),
+                .to_owned(),
         facts: [start.facts(options.quick), facts?].concat(),
         tables: measured?,
         charts: Vec::new(),

@@ -1,12 +1,14 @@
 //! A client that takes as little of the machine as it can: requests are made beforehand, and of an answer only
 //! the status, the length and the body are looked at.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::Outcome;
 use crate::payload::Request;
@@ -35,6 +37,10 @@ struct Connection {
     request: Request,
     tokens: Tokens,
     answer: Vec<u8>,
+    /// Where it comes from, if not from where all do.
+    source: Option<Ipv4Addr>,
+    /// The time from one request to the next.
+    pace: Option<Duration>,
 }
 
 impl Client {
@@ -45,8 +51,27 @@ impl Client {
             request: request.clone(),
             tokens: tokens.clone(),
             answer: Vec::with_capacity(1024),
+            source: None,
+            pace: None,
         };
         Self { connections: (0..connections).map(|_| connection()).collect() }
+    }
+
+    /// The same with no more than this many requests a second in all.
+    pub(crate) fn paced(mut self, requests_a_second: u32) -> Self {
+        let pace = Duration::from_secs(self.connections.len() as u64) / requests_a_second;
+        for connection in &mut self.connections {
+            connection.pace = Some(pace);
+        }
+        self
+    }
+
+    /// The same from eight addresses of this machine that nobody else uses.
+    pub(crate) fn elsewhere(mut self) -> Self {
+        for (connection, last) in self.connections.iter_mut().zip((2..10).cycle()) {
+            connection.source = Some(Ipv4Addr::new(127, 0, 0, last));
+        }
+        self
     }
 
     /// Sends until the time is over or the tokens are used up.
@@ -72,6 +97,20 @@ impl Client {
         Ok((all, begun.elapsed()))
     }
 
+    /// Sends each token once, and again until it is accepted, so that it is known from then on.
+    pub(crate) async fn introduce(&mut self) -> Outcome<()> {
+        let connection = self.connections.first_mut().ok_or("a client without connections")?;
+        let end = Instant::now() + PATIENCE;
+        for choice in connection.tokens.all() {
+            while !connection.exchange(choice).await? {
+                if Instant::now() > end {
+                    return Err("the server accepts no honest request".into());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Sends once, and returns the answer as it came.
     pub(crate) async fn send_once(&mut self) -> Outcome<String> {
         let connection = self.connections.first_mut().ok_or("a client without connections")?;
@@ -84,8 +123,14 @@ impl Client {
 
 impl Connection {
     async fn open(&mut self) -> Outcome<()> {
-        if self.stream.is_none() {
-            let stream = TcpStream::connect(self.address).await?;
+        // Servers close connections that were idle for some seconds.
+        let closed = |stream: &TcpStream| !matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        if self.stream.as_ref().is_none_or(closed) {
+            let socket = TcpSocket::new_v4()?;
+            if let Some(source) = self.source {
+                socket.bind((source, 0).into())?;
+            }
+            let stream = socket.connect(self.address).await?;
             stream.set_nodelay(true)?;
             self.stream = Some(stream);
         }
@@ -94,7 +139,12 @@ impl Connection {
 
     async fn send_until(&mut self, end: Instant) -> Outcome<Tally> {
         let mut tally = Tally::default();
+        let mut ticks = self.pace.map(tokio::time::interval);
         while Instant::now() < end {
+            if let Some(ticks) = &mut ticks {
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+                ticks.tick().await;
+            }
             let Some(token) = self.tokens.take() else { break };
             if self.exchange(token).await? {
                 tally.accepted += 1;
@@ -107,7 +157,9 @@ impl Connection {
 
     /// Whether the answer's status is 200.
     async fn exchange(&mut self, token: Choice) -> Outcome<bool> {
-        self.open().await?;
+        if self.stream.is_none() {
+            self.open().await?;
+        }
         let stream = self.stream.as_mut().ok_or("not connected")?;
         stream.write_all(self.request.next(self.tokens.text(token))).await?;
         self.answer.clear();

@@ -46,7 +46,7 @@ pub(crate) fn stay_on(cores: impl IntoIterator<Item = usize>) -> Outcome<()> {
 }
 
 /// Becomes another program, which stays on this core.
-pub(crate) fn become_program(core: &str, program: &[String]) -> Outcome<()> {
+pub(crate) fn become_program(core: &str, program: &[&str]) -> Outcome<()> {
     let (name, arguments) = program.split_first().ok_or("no program was named")?;
     stay_on([core.parse()?])?;
     Err(Command::new(name).args(arguments).exec().into())

@@ -15,8 +15,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// The manual's sample of an attribute's update.
 pub(crate) fn small_event() -> String {
-    sample_text(EventKind::AttributeUpdated)
-        .replace("d0a5e3bdeb96", NUMBER)
+    sample_text(EventKind::AttributeUpdated).replace("d0a5e3bdeb96", NUMBER)
 }
 
 /// An update of as many attributes as fit, on as many nodes, with the kinds of values that a model has.
@@ -84,6 +83,13 @@ impl Request {
              Content-Length: {length}\r\n{headers}\r\n"
         );
         (head + body).into_bytes()
+    }
+
+    /// The same with the uuid that it would be sent with first.
+    pub(crate) fn fixed(mut self) -> Self {
+        self.next(None);
+        self.number = None;
+        self
     }
 
     /// The bytes to send now.

@@ -7,10 +7,22 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::Outcome;
-use crate::server::Spec;
+use crate::cores::Cores;
+use crate::server::{SECRET, Spec};
 
 /// The word by which this program tells itself to serve.
 pub(crate) const SERVE: &str = "serve";
+/// The word by which it becomes another program, which stays on a core.
+pub(crate) const ON_CORE: &str = "on-core";
+/// What precedes the address that a server listens on.
+pub(crate) const LISTENING: &str = "listening on http://";
+
+/// An endpoint in another language: its name and its command.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) command: Vec<String>,
+}
 
 pub(crate) struct Server {
     child: Child,
@@ -23,23 +35,45 @@ impl Server {
         Self::spawn(command.arg(SERVE).arg(serde_json::to_string(&spec)?))
     }
 
-    /// Starts a program that prints its address as the first line of its output, and ends with its input.
+    /// Another's server, on the same core, with the settings that all endpoints here have.
+    pub(crate) fn start_peer(peer: &Peer, cores: Cores) -> Outcome<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(ON_CORE).arg(cores.server.to_string()).args(&peer.command);
+        Self::spawn(command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("LISTEN", "127.0.0.1:0"))
+    }
+
+    /// Starts a program that says on standard error where it listens.
     fn spawn(command: &mut Command) -> Outcome<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().ok_or("no standard output")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        match line.trim().parse() {
-            Ok(address) => Ok(Self { child, address }),
-            Err(_) => {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let stderr = child.stderr.take().ok_or("no standard error")?;
+        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+        let address = lines.by_ref().find_map(|line| line.split_once(LISTENING)?.1.trim().parse().ok());
+        // What else it says is not of interest, but it must not wait for a reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        match address {
+            Some(address) => Ok(Self { child, address }),
+            None => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(format!("the server did not start: {line:?}").into())
+                Err(format!("a server did not start: {command:?}").into())
             }
         }
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Its resident memory at its highest.
+    pub(crate) fn highest_bytes(&self) -> Outcome<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmHWM")?;
+        Ok(kib.parse::<u64>()? * 1024)
+    }
+
+    pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
+        bench_report::resident_bytes(self.id())
+            .ok_or_else(|| "the system does not tell a process's memory".into())
+    }
+
+    fn id(&self) -> u32 {
         self.child.id()
     }
 

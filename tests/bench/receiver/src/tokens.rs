@@ -29,6 +29,11 @@ impl Tokens {
         Self { list, once: true, ..Self::default() }
     }
 
+    /// Every one, from the first.
+    pub(crate) fn all(&self) -> Vec<Choice> {
+        if self.list.is_empty() { vec![None] } else { (0..self.list.len()).map(Some).collect() }
+    }
+
     /// The next; `None` when there is none any more.
     pub(crate) fn take(&self) -> Option<Choice> {
         if self.list.is_empty() && !self.once {
@@ -54,7 +59,9 @@ pub(crate) fn make(secret: &str, cost: u32, count: usize) -> Outcome<Arc<[String
         let workers: Vec<_> = (0..threads)
             .map(|number| {
                 scope.spawn(move || {
-                    (0..share(number)).map(|_| Ok(token(secret, cost, Prefix::TwoB)?)).collect::<Outcome<Vec<_>>>()
+                    (0..share(number))
+                        .map(|_| Ok(token(secret, cost, Prefix::TwoB)?))
+                        .collect::<Outcome<Vec<_>>>()
                 })
             })
             .collect();

@@ -6,7 +6,10 @@ use bench_report::Figure;
 
 use crate::Outcome;
 use crate::client::{Client, Tally};
+use crate::payload::Request;
 use crate::process::Server;
+use crate::server::Spec;
+use crate::tokens::Tokens;
 
 /// A server that used less of its core than this was not what limited the throughput.
 const BUSY: f64 = 0.9;
@@ -63,6 +66,23 @@ pub(crate) async fn take(sides: &mut [Side], length: Length) -> Outcome<Turns> {
 }
 
 impl Side {
+    /// A server that knows the token of the requests that it will get.
+    pub(crate) async fn start(spec: Spec, connections: usize, request: &Request) -> Outcome<Self> {
+        Self::with(Server::start(spec)?, connections, request, &Tokens::default()).await
+    }
+
+    /// A server that knows all these tokens.
+    pub(crate) async fn with(
+        server: Server,
+        connections: usize,
+        request: &Request,
+        tokens: &Tokens,
+    ) -> Outcome<Self> {
+        let mut client = Client::new(server.address, connections, request, tokens);
+        client.introduce().await?;
+        Ok(Self { server, client })
+    }
+
     async fn turn(&mut self, slice: Duration) -> Outcome<Turn> {
         let before = self.server.cpu_time()?;
         let (Tally { accepted, refused }, elapsed) = self.client.send_for(slice).await?;
@@ -108,7 +128,11 @@ impl Turns {
     pub(crate) fn thrown_away(&self, sides: &[usize]) -> String {
         let kept = self.rounds.iter().filter(|turns| busy(turns, sides)).count();
         let all = self.rounds.len();
-        if kept < FEWEST { format!("{} of {all}: too many, so all count", all - kept) } else { format!("{} of {all}", all - kept) }
+        if kept < FEWEST {
+            format!("{} of {all}: too many, so all count", all - kept)
+        } else {
+            format!("{} of {all}", all - kept)
+        }
     }
 
     fn figure(&self, sides: &[usize], value: impl Fn(&[Turn]) -> f64) -> Figure {

@@ -88,7 +88,8 @@ impl Chart {
         let high = all().map(|figure| figure.high).chain(self.aim).filter(|value| value.is_finite());
         let high = high.fold(0.0, f64::max);
         if self.kind == Kind::TallBars {
-            let low = all().map(|figure| figure.low).filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
+            let low =
+                all().map(|figure| figure.low).filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
             let low = if low.is_finite() { low.log10().floor() } else { 0.0 };
             let high = high.log10().ceil().max(low + 1.0);
             let decades = 0..=((high - low) as i32);
@@ -108,7 +109,8 @@ impl Chart {
     fn legend(&self, svg: &mut String) {
         let mut x = LEFT;
         for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
-            let _ = writeln!(svg, "<rect x=\"{x:.0}\" y=\"38\" width=\"12\" height=\"12\" fill=\"{colour}\"/>");
+            let _ =
+                writeln!(svg, "<rect x=\"{x:.0}\" y=\"38\" width=\"12\" height=\"12\" fill=\"{colour}\"/>");
             text(svg, x + 17.0, 48.0, "start", &series.name);
             x += 40.0 + 6.8 * series.name.chars().count() as f64;
         }
@@ -140,7 +142,9 @@ impl Chart {
         for (number, (series, colour)) in self.series.iter().zip(COLOURS.iter().cycle()).enumerate() {
             let aside = (number as f64 - self.series.len() as f64 / 2.0) * width;
             for (place, figure) in series.figures.iter().enumerate() {
-                let Some(figure) = figure.as_ref().filter(|figure| figure.median.is_finite()) else { continue };
+                let Some(figure) = figure.as_ref().filter(|figure| figure.median.is_finite()) else {
+                    continue;
+                };
                 let (x, y) = (self.middle(place) + aside, scale.y(figure.median));
                 let _ = writeln!(
                     svg,
@@ -150,7 +154,13 @@ impl Chart {
                     (zero - y).max(0.0)
                 );
                 spread(svg, scale, x + width / 2.0, figure);
-                text(svg, x + width / 2.0, scale.y(figure.high) - 4.0, "middle\" font-size=\"10", &short(figure.median));
+                text(
+                    svg,
+                    x + width / 2.0,
+                    scale.y(figure.high) - 4.0,
+                    "middle\" font-size=\"10",
+                    &short(figure.median),
+                );
             }
         }
     }
@@ -159,7 +169,9 @@ impl Chart {
         for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
             let mut points = String::new();
             for (place, figure) in series.figures.iter().enumerate() {
-                let Some(figure) = figure.as_ref().filter(|figure| figure.median.is_finite()) else { continue };
+                let Some(figure) = figure.as_ref().filter(|figure| figure.median.is_finite()) else {
+                    continue;
+                };
                 let (x, y) = (self.middle(place), scale.y(figure.median));
                 let _ = write!(points, "{x:.1},{y:.1} ");
                 let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>");
@@ -199,13 +211,16 @@ impl Scale {
 fn spread(svg: &mut String, scale: &Scale, x: f64, figure: &Figure) {
     if figure.low < figure.high {
         let (low, high) = (scale.y(figure.low), scale.y(figure.high));
-        let _ =
-            writeln!(svg, "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\" stroke=\"#222\"/>");
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\" stroke=\"#222\"/>"
+        );
     }
 }
 
 fn text(svg: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", escaped(words));
+    let _ =
+        writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", escaped(words));
 }
 
 /// So that there are about five ticks, at round numbers.

@@ -13,8 +13,7 @@ use crate::table::{Table, wrapped};
 
 const INTRODUCTION: &str = include_str!("introduction.md");
 /// The parts in the order of the page.
-const ORDER: [&str; 9] =
-    ["known", "sizes", "fresh", "peers", "flood", "memory", "growth", "adopt", "inbox"];
+const ORDER: [&str; 9] = ["known", "sizes", "fresh", "peers", "flood", "memory", "growth", "adopt", "inbox"];
 const BEGIN: &str = "<!-- part ";
 const END: &str = " -->";
 
@@ -86,7 +85,8 @@ fn put(page: &str, name: &str, text: &str) -> String {
         .collect();
     parts.insert(name, text.trim());
     let known = ORDER.iter().filter_map(|name| Some((name, parts.get(name)?)));
-    known.fold(INTRODUCTION.to_owned(), |page, (name, text)| format!("{page}\n{BEGIN}{name}{END}\n\n{text}\n"))
+    known
+        .fold(INTRODUCTION.to_owned(), |page, (name, text)| format!("{page}\n{BEGIN}{name}{END}\n\n{text}\n"))
 }
 
 impl Part {

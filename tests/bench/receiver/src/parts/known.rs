@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bench_report::{Aim, Cell, Chart, Kind as Drawn, Part, Series, Table};
 
-use super::{Run, known_token, side};
+use super::{Run, known_token};
 use crate::Outcome;
 use crate::payload::{Request, small_event};
 use crate::server::{Framework, Kind, Spec};
@@ -14,7 +14,7 @@ const CONNECTIONS: usize = 32;
 const RATIO: Aim = Aim::AtLeast(0.95);
 const ADDED: Aim = Aim::AtMost(1.0);
 
-pub(super) async fn measure(run: Run) -> Outcome<Part> {
+pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
     let length = if run.quick {
         Length { rounds: 7, slice: Duration::from_millis(250) }
     } else {
@@ -25,15 +25,16 @@ pub(super) async fn measure(run: Run) -> Outcome<Part> {
     let (mut rows, mut bare, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     let pairs = Framework::ALL.map(|framework| (framework, Kind::Ours)).into_iter();
     for (framework, kind) in pairs.chain([(Framework::Axum, Kind::Bare)]) {
-        let mut sides = [Kind::Bare, kind]
-            .map(|kind| side(Spec::new(run.cores, framework, kind), CONNECTIONS, &request))
-            .into_iter()
-            .collect::<Outcome<Vec<_>>>()?;
+        let mut sides = Vec::new();
+        for kind in [Kind::Bare, kind] {
+            sides.push(Side::start(Spec::new(run.cores, framework, kind), CONNECTIONS, &request).await?);
+        }
         same_answers(&mut sides).await?;
         let turns = turns::take(&mut sides, length).await?;
         let (ratio, added) = (turns.ratio(1, 0), turns.added(1, 0));
         let control = kind == Kind::Bare;
-        let verdict = |aim: Aim, median| if control { Cell::Nothing } else { Cell::Text(aim.verdict(median)) };
+        let verdict =
+            |aim: Aim, median| if control { Cell::Nothing } else { Cell::Text(aim.verdict(median)) };
         rows.push(vec![
             Cell::Text(format!("{}{}", framework.name(), if control { ", A/A" } else { "" })),
             Cell::Figure(turns.rate(0), 0),

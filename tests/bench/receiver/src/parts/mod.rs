@@ -1,34 +1,46 @@
 //! What is measured, question by question.
 
+mod adopt;
+mod flood;
+mod fresh;
+mod growth;
 mod known;
+mod memory;
+mod peers;
+mod sizes;
 
 use bench_report::{Part, Start};
 use smartshape_fake::{Prefix, token};
 
 use crate::Outcome;
-use crate::client::Client;
 use crate::cores::Cores;
-use crate::payload::Request;
-use crate::process::Server;
-use crate::server::{LOG_LEVEL, SECRET, Spec};
-use crate::tokens::Tokens;
-use crate::turns::Side;
+use crate::process::Peer;
+use crate::server::{LOG_LEVEL, SECRET};
 
 /// Each part by the word that asks for it.
-pub(crate) const PARTS: [&str; 1] = ["known"];
+pub(crate) const PARTS: [&str; 8] =
+    ["known", "sizes", "fresh", "peers", "flood", "memory", "growth", "adopt"];
 
 /// How it is measured.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
+pub(crate) struct Run<'a> {
     pub(crate) cores: Cores,
     pub(crate) quick: bool,
+    pub(crate) peers: &'a [Peer],
 }
 
-pub(crate) async fn measure(name: &str, run: Run) -> Outcome<Part> {
+pub(crate) async fn measure(name: &str, run: Run<'_>) -> Outcome<Part> {
     run.cores.send()?;
     let start = Start::now();
     let mut part = match name {
         "known" => known::measure(run).await?,
+        "sizes" => sizes::measure(run).await?,
+        "fresh" => fresh::measure(run).await?,
+        "peers" => peers::measure(run).await?,
+        "flood" => flood::measure(run).await?,
+        "memory" => memory::measure(run).await?,
+        "growth" => growth::measure(run).await?,
+        "adopt" => adopt::measure(run)?,
         _ => return Err(format!("there is no part {name:?}").into()),
     };
     let of_the_run = [start.facts(run.quick), versions()].concat();
@@ -37,17 +49,18 @@ pub(crate) async fn measure(name: &str, run: Run) -> Outcome<Part> {
 }
 
 fn versions() -> Vec<(&'static str, String)> {
-    vec![
-        ("smartshape-webhook", env!("CARGO_PKG_VERSION").to_owned()),
-                ("log level", LOG_LEVEL.to_string()),
-    ]
+    let frameworks = ["axum", "actix-web", "warp"].map(|name| (name, locked(name)));
+    let ours =
+        [("smartshape-webhook", env!("CARGO_PKG_VERSION").to_owned()), ("log level", LOG_LEVEL.to_string())];
+    frameworks.into_iter().chain(ours).collect()
 }
 
-/// A server, kept busy with this request.
-fn side(spec: Spec, connections: usize, request: &Request) -> Outcome<Side> {
-    let server = Server::start(spec)?;
-    let client = Client::new(server.address, connections, request, &Tokens::default());
-    Ok(Side { server, client })
+/// The version of a package that this was built with.
+fn locked(package: &str) -> String {
+    let lock = include_str!("../../../../../Cargo.lock");
+    let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("\nname = \"{package}\"\n")));
+    let version = entry.and_then(|entry| entry.split("version = \"").nth(1)?.split('"').next());
+    version.unwrap_or("unknown").to_owned()
 }
 
 /// A token of the servers' secret, of the cost that is likely.

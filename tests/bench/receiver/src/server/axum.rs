@@ -22,7 +22,11 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
         Kind::Bare => routes.route("/callback", post(bare)),
         Kind::Ours => {
             let receiver = receiver::build(spec).await?;
-            routes.route_service("/callback", endpoint(receiver, receiver::on_delivery))
+            if spec.slow {
+                routes.route_service("/callback", endpoint(receiver, receiver::on_delivery_slowly))
+            } else {
+                routes.route_service("/callback", endpoint(receiver, receiver::on_delivery))
+            }
         }
         Kind::Naive => routes.route("/callback", post(naive)),
         Kind::Signed => {

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cores::{self, Cores};
 use crate::Outcome;
+use crate::cores::{self, Cores};
+use crate::process::LISTENING;
 
 /// The body that acknowledges a delivery.
 pub(crate) const SUCCESS: &str = r#"{"success":true}"#;
@@ -69,6 +70,10 @@ pub(crate) struct Spec {
     pub(crate) seen: usize,
     /// How many it can remember.
     pub(crate) seen_capacity: usize,
+    /// How many deliveries may be at work.
+    pub(crate) max_at_work: usize,
+    /// Whether the handler takes long.
+    pub(crate) slow: bool,
     /// Whether tokens are checked at the lowest priority.
     pub(crate) lowest_priority: bool,
 }
@@ -82,6 +87,8 @@ impl Spec {
             secrets: 1,
             seen: 0,
             seen_capacity: 100_000,
+            max_at_work: 256,
+            slow: false,
             lowest_priority: true,
         }
     }
@@ -118,9 +125,7 @@ async fn tell(
     closed: oneshot::Sender<()>,
     stop: oneshot::Receiver<()>,
 ) -> Outcome<()> {
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "{address}")?;
-    stdout.flush()?;
+    writeln!(std::io::stderr(), "{LISTENING}{address}")?;
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         let _ = closed.send(());

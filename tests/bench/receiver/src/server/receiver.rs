@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use smartshape_webhook::{
-    DeliveryKey, Delivery, HandlerError, Holder, MemoryStore, NamedSecret, Receiver, Secret, SeenStore as _,
+    Delivery, DeliveryKey, HandlerError, Holder, MemoryStore, NamedSecret, Receiver, Secret, SeenStore as _,
 };
 
 use super::{SECRET, Spec};
@@ -14,6 +14,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) async fn build(spec: Spec) -> Outcome<Receiver> {
     let mut builder = Receiver::builder()
         .memory_store(filled(spec).await?)
+        .max_at_work(spec.max_at_work)
         .hash_at_lowest_priority(spec.lowest_priority)
         // The server has one core.
         .hash_threads(1);
@@ -25,6 +26,12 @@ pub(super) async fn build(spec: Spec) -> Outcome<Receiver> {
 
 /// What a user's handler takes is the user's. This one takes nothing.
 pub(super) async fn on_delivery(_: Delivery) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+/// Takes longer than anybody waits.
+pub(super) async fn on_delivery_slowly(_: Delivery) -> Result<(), HandlerError> {
+    tokio::time::sleep(DAY).await;
     Ok(())
 }
 

@@ -1,0 +1,175 @@
+//! A new salt with every delivery: each token has to be hashed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bench_report::{Aim, Cell, Chart, Figure, Kind as Drawn, Part, Series, Table};
+
+use super::{Run, known_token};
+use crate::client::Client;
+use crate::payload::{Request, small_event};
+use crate::process::Server;
+use crate::server::{Framework, Kind, SECRET, Spec};
+use crate::tokens::{self, Tokens};
+use crate::{Outcome, cores};
+
+/// Cheap enough that a run has tokens enough, since making one takes as long as checking it.
+const COST: u32 = 8;
+const SENDERS: usize = 8;
+const KNOWN_SENDERS: usize = 32;
+const AIM: Aim = Aim::AtLeast(0.95);
+
+/// What is asked of the server meanwhile.
+#[derive(Clone, Copy)]
+enum Beside {
+    Known,
+    Health,
+}
+
+#[derive(Default)]
+struct Measured {
+    raw: Vec<f64>,
+    fresh: Vec<f64>,
+    refused: u64,
+    alone: [Vec<f64>; 2],
+    together: [Vec<f64>; 2],
+    fresh_meanwhile: [Vec<f64>; 2],
+}
+
+pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
+    let (rounds, slice) = if run.quick { (1, 700) } else { (7, 2000) };
+    let slice = Duration::from_millis(slice);
+    let few = tokens::make(SECRET, COST, 20)?;
+    let enough = (hash_raw(&few, slice, run)? * slice.as_secs_f64() * 1.5) as usize + SENDERS;
+    let list = tokens::make(SECRET, COST, enough)?;
+    let token = known_token()?;
+    let known = Request::delivery(&small_event(), &token)?;
+    let mut rows = Vec::new();
+    let mut drawn = [Vec::new(), Vec::new()];
+    for lowest_priority in [true, false] {
+        let spec = Spec { lowest_priority, ..Spec::new(run.cores, Framework::Axum, Kind::Ours) };
+        let mut measured = Measured::default();
+        for _ in 0..rounds {
+            round(&mut measured, spec, (&list, &known), slice, run).await?;
+        }
+        let ratio = |side: &[f64], other: &[f64]| {
+            Figure::of(side.iter().zip(other).map(|(side, other)| side / other).collect())
+        };
+        let hashed = ratio(&measured.fresh, &measured.raw);
+        let [known, health] = [0, 1].map(|beside| ratio(&measured.together[beside], &measured.alone[beside]));
+        // Normal threads are there to be compared with: only the default has an aim.
+        let verdict = |figure: &Figure| {
+            if lowest_priority { Cell::Text(AIM.verdict(figure.median)) } else { Cell::Nothing }
+        };
+        drawn[0].push(Some(known.clone()));
+        drawn[1].push(Some(health.clone()));
+        rows.push(vec![
+            Cell::Text(if lowest_priority { "lowest (default)" } else { "normal" }.to_owned()),
+            Cell::Figure(Figure::of(measured.raw), 1),
+            Cell::Figure(Figure::of(measured.fresh), 1),
+            Cell::Figure(hashed.clone(), 3),
+            verdict(&hashed),
+            Cell::once(measured.refused as f64, 0),
+            Cell::Figure(known.clone(), 3),
+            verdict(&known),
+            Cell::Figure(health.clone(), 3),
+            verdict(&health),
+            Cell::Figure(Figure::of(measured.fresh_meanwhile.concat()), 1),
+        ]);
+    }
+    let series = ["known tokens", "/health"].into_iter().zip(drawn);
+    Ok(Part {
+        name: "fresh",
+        title: "A new salt with every delivery",
+        meaning: format!(
+            "SmartShape's manual does not say whether the salt is new each time. If it is, no token can be remembered, \
+             and each delivery costs a hash. Left: {SENDERS} senders of such deliveries alone, beside what the same core \
+             hashes in a bare loop. Right: how much of their throughput senders of known tokens and of `GET /health`, \
+             which keep the server's core busy, keep while the {SENDERS} senders go on. Aims: {0} each. Hashing at the lowest \
+             priority only takes what is left over: the last column shows how few deliveries with new tokens get \
+             through a core that others keep fully busy.",
+            AIM.bound()
+        ),
+        facts: vec![("payload", format!("the manual's `attribute_updated`, tokens of cost {COST}"))],
+        tables: vec![Table {
+            title: "",
+            meaning: String::new(),
+            columns: vec![
+                "priority of hashing",
+                "bare loop, a second",
+                "new salts, a second",
+                "ratio",
+                "aim",
+                "refused",
+                "known tokens keep",
+                "aim ",
+                "/health keeps",
+                " aim",
+                "new salts meanwhile, a second",
+            ],
+            rows,
+        }],
+        charts: vec![Chart {
+            file: "fresh",
+            title: "What others keep while every token has to be hashed".to_owned(),
+            kind: Drawn::Bars,
+            across: "priority of hashing",
+            up: "share of throughput",
+            categories: vec!["lowest (default)".to_owned(), "normal".to_owned()],
+            series: series.map(|(name, figures)| Series { name: name.to_owned(), figures }).collect(),
+            aim: Some(AIM.bound()),
+        }],
+    })
+}
+
+async fn round(
+    measured: &mut Measured,
+    spec: Spec,
+    (list, known): (&Arc<[String]>, &Request),
+    slice: Duration,
+    run: Run<'_>,
+) -> Outcome<()> {
+    measured.raw.push(hash_raw(list, slice, run)?);
+    // Each server is a new one, which has seen none of the tokens.
+    let server = Server::start(spec)?;
+    let mut fresh = senders(&server, known, list);
+    let (tally, elapsed) = fresh.send_for(slice).await?;
+    measured.fresh.push(tally.accepted as f64 / elapsed.as_secs_f64());
+    measured.refused += tally.refused;
+    for (place, beside) in [Beside::Known, Beside::Health].into_iter().enumerate() {
+        let server = Server::start(spec)?;
+        let request = match beside {
+            Beside::Known => known.clone(),
+            Beside::Health => Request::health(),
+        };
+        let mut others = Client::new(server.address, KNOWN_SENDERS, &request, &Tokens::default());
+        others.introduce().await?;
+        let mut fresh = senders(&server, known, list);
+        let (alone, alone_for) = others.send_for(slice).await?;
+        let (together, hashed) = tokio::join!(others.send_for(slice), fresh.send_for(slice));
+        let ((together, together_for), (hashed, hashed_for)) = (together?, hashed?);
+        measured.alone[place].push(alone.accepted as f64 / alone_for.as_secs_f64());
+        measured.together[place].push(together.accepted as f64 / together_for.as_secs_f64());
+        measured.fresh_meanwhile[place].push(hashed.accepted as f64 / hashed_for.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn senders(server: &Server, request: &Request, list: &Arc<[String]>) -> Client {
+    Client::new(server.address, SENDERS, request, &Tokens::once(Arc::clone(list)))
+}
+
+/// How many tokens the server's core checks in a second when it does nothing else.
+fn hash_raw(list: &[String], time: Duration, run: Run<'_>) -> Outcome<f64> {
+    cores::stay_on([run.cores.server])?;
+    let (begun, mut hashes) = (Instant::now(), 0_usize);
+    while begun.elapsed() < time {
+        if !bcrypt::verify(SECRET, &list[hashes % list.len()])? {
+            return Err("a token is not of its secret".into());
+        }
+        hashes += 1;
+    }
+    let rate = hashes as f64 / begun.elapsed().as_secs_f64();
+    run.cores.send()?;
+    Ok(rate)
+}
