@@ -6,7 +6,7 @@ use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::Outcome;
 
-const TABLES: &str = include_str!("../../../crates/smartshape-webhook-inbox/migrations/postgres-0001.sql");
+const TABLES: &str = include_str!("../../../../crates/smartshape-webhook-inbox/migrations/postgres-0001.sql");
 
 pub(crate) struct BarePostgres {
     pub(crate) connections: Vec<PgConnection>,

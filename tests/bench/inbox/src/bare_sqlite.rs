@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::Outcome;
 
-const TABLES: &str = include_str!("../../../crates/smartshape-webhook-inbox/migrations/sqlite-0001.sql");
+const TABLES: &str = include_str!("../../../../crates/smartshape-webhook-inbox/migrations/sqlite-0001.sql");
 const EVENTS: &str = "INSERT INTO events (seq, version, key, state, due, file_hash, event, file, uuid, owner, secret, \
      traceparent, triggered, received, bytes, stored) VALUES ";
 const EVENT_ROW: &str = "(?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
