@@ -32,7 +32,7 @@ impl SecretArgument {
             return self.get().map(Some);
         }
         match Secret::from_env(SECRET_VARIABLE) {
-            Err(smartshape_webhook::SecretError::NoVariable(_)) => Ok(None),
+            Err(SecretError::NoVariable(_)) => Ok(None),
             found => Ok(Some(found?)),
         }
     }
