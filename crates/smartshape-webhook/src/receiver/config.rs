@@ -158,13 +158,15 @@ impl ReceiverBuilder {
         self
     }
 
-    /// How many verified tokens are remembered. Default 1024.
+    /// How many verified tokens are remembered for certain: those used last. Up to as many older ones
+    /// may be. Default 1024.
     pub fn known_tokens(mut self, tokens: usize) -> Self {
         self.verify.known_tokens = tokens;
         self
     }
 
-    /// How many refused tokens are remembered. Default 1024.
+    /// How many refused tokens are remembered for certain, as with [`known_tokens`](Self::known_tokens).
+    /// Default 1024.
     pub fn refused_tokens(mut self, tokens: usize) -> Self {
         self.verify.refused_tokens = tokens;
         self
