@@ -22,7 +22,8 @@ pub(crate) fn small_event() -> String {
 pub(crate) fn event_of(bytes: usize) -> String {
     let mut nodes = String::new();
     let mut number = 0_u32;
-    while nodes.len() + 300 < bytes {
+    // What stands around the nodes is as long.
+    while nodes.len() + 450 < bytes {
         let _ = write!(
             nodes,
             r#"{}"5b337c601e24e904{number:08x}":{{"part number":"A-{number:06}","mass":{}.25,"released":{},"note":"Fräsen, \"fein\", {} µm"}}"#,

@@ -1,6 +1,6 @@
 //! Forged tokens, many a second, beside an honest sender.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bench_report::{Aim, Cell, Chart, Figure, Kind as Drawn, Part, Series, Table};
@@ -64,7 +64,7 @@ impl Forgery {
 }
 
 pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
-    let (rounds, slice, starts) = if run.quick { (1, 500, 1) } else { (7, 1000, 5) };
+    let (rounds, slice, starts) = if run.quick { (1, 500, 1) } else { (7, 1000, 3) };
     let slice = Duration::from_millis(slice);
     let request = Request::delivery(&small_event(), &known_token()?)?;
     let model = token("what a stranger guesses", 4, Prefix::TwoB)?;
@@ -189,9 +189,9 @@ async fn let_in(framework: Framework, request: &Request, model: &str, run: Run<'
     let mut forgers =
         Client::new(server.address, FORGERS, request, &forged).paced(FORGED_A_SECOND).elsewhere();
     let mut honest = Client::new(server.address, 1, request, &Tokens::default());
-    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ended = AtomicBool::new(false);
     let flood = async {
-        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+        while !ended.load(Ordering::Relaxed) {
             forgers.send_for(RETRY).await?;
         }
         Outcome::Ok(())
@@ -203,7 +203,7 @@ async fn let_in(framework: Framework, request: &Request, model: &str, run: Run<'
         while !honest.send_once().await?.starts_with("HTTP/1.1 200 ") && begun.elapsed() < PATIENCE {
             tokio::time::sleep(RETRY).await;
         }
-        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        ended.store(true, Ordering::Relaxed);
         Outcome::Ok(begun.elapsed().min(PATIENCE).as_secs_f64())
     };
     let (flood, seconds) = tokio::join!(flood, sender);

@@ -37,7 +37,7 @@ struct Measured {
 }
 
 pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
-    let (rounds, slice) = if run.quick { (1, 700) } else { (7, 2000) };
+    let (rounds, slice) = if run.quick { (1, 700) } else { (5, 2000) };
     let slice = Duration::from_millis(slice);
     let few = tokens::make(SECRET, COST, 20)?;
     let enough = (hash_raw(&few, slice, run)? * slice.as_secs_f64() * 1.5) as usize + SENDERS;
