@@ -24,12 +24,10 @@ impl Start {
     /// What every part says of its run.
     #[must_use]
     pub fn facts(&self, quick: bool) -> Vec<(&'static str, String)> {
-        let cores =
-            std::thread::available_parallelism().map_or_else(|_| UNKNOWN.into(), |count| count.to_string());
         vec![
             ("date", self.begun.strftime("%Y-%m-%d %H:%M UTC").to_string()),
             ("scale", if quick { "--quick".to_owned() } else { "full".to_owned() }),
-            ("machine", format!("{cores} cores, {}", processor())),
+            ("machine", processors()),
             ("system", format!("{} {}", std::env::consts::OS, line_of("/proc/sys/kernel/osrelease"))),
             ("Rust", rust()),
             ("load before", self.load.clone()),
@@ -53,10 +51,12 @@ fn load() -> String {
     line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-fn processor() -> String {
+/// All of the machine, of which a benchmark may use a part.
+fn processors() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let count = text.lines().filter(|line| line.starts_with("processor")).count();
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    model.map_or(UNKNOWN, |(_, model)| model).to_owned()
+    format!("{count} cores, {}", model.map_or(UNKNOWN, |(_, model)| model))
 }
 
 fn rust() -> String {
