@@ -17,6 +17,8 @@ use crate::tokens::{Choice, Tokens};
 /// No answer takes longer, or the run has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+const ACCEPTED: &[u8] = b"HTTP/1.1 200 ";
+
 /// What came back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
@@ -37,6 +39,8 @@ struct Connection {
     request: Request,
     tokens: Tokens,
     answer: Vec<u8>,
+    /// How long accepting answers are; 0 until there was one.
+    usual: usize,
     /// Where it comes from, if not from where all do.
     source: Option<Ipv4Addr>,
     /// The time from one request to the next.
@@ -51,6 +55,7 @@ impl Client {
             request: request.clone(),
             tokens: tokens.clone(),
             answer: Vec::with_capacity(1024),
+            usual: 0,
             source: None,
             pace: None,
         };
@@ -163,17 +168,26 @@ impl Connection {
         let stream = self.stream.as_mut().ok_or("not connected")?;
         stream.write_all(self.request.next(self.tokens.text(token))).await?;
         self.answer.clear();
-        while length_of(&self.answer).is_none_or(|length| self.answer.len() < length) {
+        while !is_whole(&self.answer, self.usual) {
             if stream.read_buf(&mut self.answer).await? == 0 {
                 return Err("the server closed the connection without an answer".into());
             }
         }
-        let accepted = self.answer.starts_with(b"HTTP/1.1 200 ");
+        let accepted = self.answer.starts_with(ACCEPTED);
+        if accepted {
+            self.usual = self.answer.len();
+        }
         if !accepted && holds(&self.answer, b"connection: close") {
             self.stream = None;
         }
         Ok(accepted)
     }
+}
+
+/// All accepting answers of a server are as long as the first, which saves looking for the end again.
+fn is_whole(answer: &[u8], usual: usize) -> bool {
+    (usual > 0 && answer.len() == usual && answer.starts_with(ACCEPTED))
+        || length_of(answer).is_some_and(|length| answer.len() >= length)
 }
 
 /// Of the whole answer, once its head is there.
