@@ -163,7 +163,7 @@ struct Beside {
 }
 
 async fn beside(forged: Tokens, request: &Request, slice: Duration, run: Run<'_>) -> Outcome<Beside> {
-    let server = Server::start(Spec::new(run.cores, Framework::Axum, Kind::Ours))?;
+    let server = Server::start(Spec { sources: true, ..Spec::new(run.cores, Framework::Axum, Kind::Ours) })?;
     let mut honest = Client::new(server.address, HONEST, request, &Tokens::default());
     honest.introduce().await?;
     honest.send_for(slice / 4).await?;
@@ -184,7 +184,7 @@ async fn beside(forged: Tokens, request: &Request, slice: Duration, run: Run<'_>
 
 /// How many seconds the honest sender needs.
 async fn let_in(framework: Framework, request: &Request, model: &str, run: Run<'_>) -> Outcome<f64> {
-    let server = Server::start(Spec::new(run.cores, framework, Kind::Ours))?;
+    let server = Server::start(Spec { sources: true, ..Spec::new(run.cores, framework, Kind::Ours) })?;
     let forged = Forgery::Cost12.tokens(model);
     let mut forgers =
         Client::new(server.address, FORGERS, request, &forged).paced(FORGED_A_SECOND).elsewhere();

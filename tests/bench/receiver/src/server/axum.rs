@@ -1,15 +1,16 @@
 //! Servers on axum.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::{HeaderName, StatusCode};
+use axum::middleware::map_request;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use smartshape_webhook_tower::endpoint;
+use smartshape_webhook_tower::{Source, endpoint};
 
 use super::{Kind, SUCCESS, Spec, naive, receiver, signed};
 use crate::Outcome;
@@ -38,7 +39,17 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
         }
     };
     let routes = routes.route("/health", get(|| async { "ok" })).layer(DefaultBodyLimit::disable());
-    Ok(axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await?)
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    if spec.sources {
+        let routes = routes.layer(map_request(tell_source));
+        return Ok(axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await?);
+    }
+    Ok(axum::serve(listener, routes).await?)
+}
+
+async fn tell_source(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
+    request.extensions_mut().insert(Source::from(peer));
+    request
 }
 
 async fn bare(_: Bytes) -> Answer {

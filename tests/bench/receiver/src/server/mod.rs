@@ -74,6 +74,8 @@ pub(crate) struct Spec {
     pub(crate) max_at_work: usize,
     /// Whether the handler takes long.
     pub(crate) slow: bool,
+    /// Whether it is told where requests come from, where its framework does not know by itself.
+    pub(crate) sources: bool,
     /// Whether tokens are checked at the lowest priority.
     pub(crate) lowest_priority: bool,
 }
@@ -89,6 +91,7 @@ impl Spec {
             seen_capacity: 100_000,
             max_at_work: 256,
             slow: false,
+            sources: false,
             lowest_priority: true,
         }
     }
