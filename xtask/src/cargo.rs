@@ -23,6 +23,12 @@ pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("`cargo {shown}` failed").into()) }
 }
 
+/// Whether cargo has this command.
+pub(crate) fn has(command: &str) -> bool {
+    let asked = Command::new(program()).args([command, "--version"]).output();
+    asked.is_ok_and(|output| output.status.success())
+}
+
 /// Builds the example server of a framework, with no more than the demo needs, and returns its path.
 pub(crate) fn build_example(framework: &str, features: &[&str]) -> Result<PathBuf, Box<dyn Error>> {
     let package = format!("example-{framework}");

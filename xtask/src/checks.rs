@@ -1,4 +1,4 @@
-//! Format, lints and documentation.
+//! Format, lints, documentation and dependencies.
 
 use crate::{Outcome, cargo};
 
@@ -37,5 +37,17 @@ pub(crate) fn run() -> Outcome {
         ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     cargo::run(&everything, &[])?;
     let docs = ["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--all-features"];
-    cargo::run(&docs, &[("RUSTDOCFLAGS", "--deny warnings")])
+    cargo::run(&docs, &[("RUSTDOCFLAGS", "--deny warnings")])?;
+    if cargo::has("deny") { deny() } else { skip_deny() }
+}
+
+/// What dependencies may be: `deny.toml`.
+pub(crate) fn deny() -> Outcome {
+    cargo::run(&["deny", "check", "licenses", "bans", "sources"], &[])
+}
+
+/// It takes minutes to build, and what it looks at seldom changes.
+fn skip_deny() -> Outcome {
+    println!("\nskipped: `cargo xtask deny`, because there is no cargo-deny: `cargo install --locked cargo-deny`");
+    Ok(())
 }

@@ -13,8 +13,9 @@ use crate::source::Source;
 
 /// Tokens that may wait, however short each would take.
 pub(super) const MAX_WAITING: usize = 1024;
-/// Tokens whose first asking is remembered for certain, and up to as many older ones: some 1.5 MB when a flood has filled it. At 2,000 forgeries a second
-/// that is 14 seconds at least, within which a sender has to come again to keep its place.
+/// Tokens whose first asking is remembered for certain, and up to as many older ones: some 1.5 MB when a flood has
+/// filled it. At 2,000 forgeries a second that is 14 seconds at least, within which a sender has to come again to
+/// keep its place.
 const PLACES: usize = 28_672;
 /// Sources of which is remembered for certain what they were served.
 const SOURCES: usize = 2048;
