@@ -22,7 +22,7 @@ use self::kit::Kit;
 use self::report::{Report, Verdict};
 use self::wire::Endpoint;
 use crate::failure::{Failure, Outcome};
-use crate::input::SecretArgument;
+use crate::input::{self, SecretArgument};
 use crate::output::shown;
 use crate::send;
 use crate::settings::Settings;
@@ -54,7 +54,7 @@ pub(crate) struct Check {
     #[command(flatten)]
     secret: SecretArgument,
     /// An event that the endpoint is registered for; all nine by default
-    #[arg(long, value_name = "EVENT")]
+    #[arg(long, value_name = "EVENT", value_parser = input::event())]
     event: Vec<EventKind>,
     /// The id of the file that the events are about, for an endpoint that has to know it
     #[arg(long, value_name = "ID", default_value = kit::FILE, hide_default_value = true)]

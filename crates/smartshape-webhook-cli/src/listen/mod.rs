@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use smartshape_api::{ErrorKind, Wanted, WebhookSecret};
+use smartshape_api::{Wanted, WebhookSecret};
 use smartshape_webhook::{EventKind, Secret};
 use tokio::net::TcpListener;
 
@@ -25,7 +25,7 @@ use self::serve::{Names, Server, Sinks};
 use self::sink::Sink;
 use self::stop::{Reason, Stop};
 use crate::failure::{Failure, Outcome, chain};
-use crate::input::SecretArgument;
+use crate::input::{self, SecretArgument};
 use crate::output::{say, shown};
 use crate::send;
 use crate::settings::{Api, Settings, warn_of_fake};
@@ -52,7 +52,7 @@ Exit codes: 0 ended so, and all of its webhooks are deleted; 1 not so, and what 
   smartshape webhook listen --event attribute_updated --public-url https://abc.example.com | jq .file")]
 pub(crate) struct Listen {
     /// An event; may be repeated. All nine by default
-    #[arg(long = "event", value_name = "EVENT")]
+    #[arg(long = "event", value_name = "EVENT", value_parser = input::event())]
     events: Vec<EventKind>,
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
@@ -239,7 +239,7 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
                 why = stop.wait(), if reason.is_none() => reason = Some(why),
             }
         };
-        let created = created.inspect_err(|error| journal.unsure = may_have_happened(error.kind()))?;
+        let created = created.inspect_err(|error| journal.unsure = error.effect_unknown())?;
         journal.record(Created { id: created.id, event }).map_err(|error| {
             Failure::failed(format!("cannot note what is registered: {error}: is the disk full?"))
         })?;
@@ -259,12 +259,6 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
         Reason::Signal | Reason::OutputClosed => Ok(()),
         Reason::OutputFailed => Err(Failure::told()),
     }
-}
-
-/// Whether a creation that failed so may have been carried out, or may yet be.
-fn may_have_happened(kind: ErrorKind) -> bool {
-    use ErrorKind::{Server, TimedOut, UnexpectedAnswer, Unreachable};
-    matches!(kind, Server | TimedOut | UnexpectedAnswer | Unreachable)
 }
 
 /// Deletes what was registered. Where that fails, the note of it stays.

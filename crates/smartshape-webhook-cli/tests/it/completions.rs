@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use smartshape_webhook::EventKind;
 use tokio::process::Command;
 
 use crate::support::Home;
@@ -27,5 +28,23 @@ async fn shells_can_read_them() {
             Ok(output) => assert!(output.status.success() && output.stderr.is_empty(), "{output:?}"),
             Err(error) => println!("skipped: {program} cannot be run: {error}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn wherever_an_event_is_named_the_nine_are_listed() {
+    let home = Home::new();
+    for command in [
+        ["webhook", "create"].as_slice(),
+        &["webhook", "apply"],
+        &["webhook", "rotate"],
+        &["webhook", "listen"],
+        &["event", "trigger"],
+        &["check"],
+    ] {
+        // Completions are made of the same list.
+        let help = home.run(&[command, &["-h"]].concat()).await.succeeds().out;
+        let listed = EventKind::ALL.map(EventKind::as_str).join(", ");
+        assert!(help.contains(&format!("[possible values: {listed}]")), "{command:?}: {help}");
     }
 }

@@ -125,6 +125,20 @@ async fn a_clean_up_that_ends_half_way_is_ended_by_prune() {
 }
 
 #[tokio::test]
+async fn a_creation_that_was_refused_leaves_nothing_to_look_for() {
+    for shows_url in [true, false] {
+        let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
+        // A redirect is not followed: nothing was carried out.
+        fake.disturb(Disturbance::error(302, ErrorForm::Empty).after(1));
+        let mut command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_optimized"]);
+        let ended = ran(&mut command).await;
+        assert!(ended.code == Some(1) && ended.err.contains("redirects (status 302)"), "{ended:?}");
+        assert!(!ended.err.contains("may appear"), "{ended:?}");
+        assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0), "{ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_closed_pipe_ends_it_though_no_event_comes() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
