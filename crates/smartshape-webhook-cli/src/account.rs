@@ -33,6 +33,7 @@ impl Login {
         let Some(username) = username.filter(|name| !name.is_empty()) else {
             return Err(Failure::usage("who logs in? Name the user, or set SMARTSHAPE_USERNAME"));
         };
+        Kept::check_place()?;
         let password = password(&username).await?;
         let logged_in = async {
             let token = client.login(&username, &password).await?;

@@ -68,11 +68,11 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    crate::output::shown(&in_words_of_the_program(text))
+    crate::output::shown(&in_words_of_the_program(&text))
 }
 
 /// The client names its own settings.
-fn in_words_of_the_program(text: String) -> String {
+fn in_words_of_the_program(text: &str) -> String {
     let words = [
         ("base URL", "API URL"),
         ("name it by `trust_pem`", "name it by --ca-cert"),
@@ -85,7 +85,9 @@ fn in_words_of_the_program(text: String) -> String {
         ),
         ("log in again,", "log in again with `smartshape login`,"),
     ];
-    words.iter().fold(text, |text, (theirs, ours)| text.replace(theirs, ours))
+    // What the server says stays as it is.
+    let (own, said) = text.split_at(text.find("; it says: ").unwrap_or(text.len()));
+    words.iter().fold(own.to_owned(), |own, (theirs, ours)| own.replace(theirs, ours)) + said
 }
 
 impl From<smartshape_api::Error> for Failure {

@@ -159,18 +159,22 @@ impl Kept {
         })
     }
 
+    /// Fails where `write` would, before there is a login that could not be kept.
+    pub(crate) fn check_place() -> Outcome {
+        let path = config_path()?;
+        let is_there = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
+        let probe = new_in(is_there);
+        let written = private_file(&probe).and_then(|_| fs::remove_file(&probe));
+        written.map_err(|error| cannot_write(&path, &error))
+    }
+
     /// Puts it where only this user can read it, whole or not at all.
     pub(crate) fn write(&self) -> Outcome<PathBuf> {
         let path = config_path()?;
-        let failed = |error: std::io::Error| {
-            Failure::failed(format!("cannot write the settings {}: {error}", path.display()))
-        };
         let folder = path.parent().unwrap_or(Path::new("."));
-        make_folder(folder).map_err(failed)?;
+        make_folder(folder).map_err(|error| cannot_write(&path, &error))?;
+        let new = new_in(folder);
         let text = serde_json::to_vec_pretty(self).map_err(|error| Failure::failed(chain(&error)))?;
-        let new = folder.join(format!("config.json.{}.new", std::process::id()));
-        // Left by a process that had this number, and ended in the middle.
-        let _ = fs::remove_file(&new);
         let written = private_file(&new).and_then(|mut file| {
             file.write_all(&text)?;
             file.sync_all()?;
@@ -179,9 +183,25 @@ impl Kept {
         if written.is_err() {
             let _ = fs::remove_file(&new);
         }
-        written.map_err(failed)?;
+        written.map_err(|error| cannot_write(&path, &error))?;
         Ok(path)
     }
+}
+
+/// What settings are written to first. None is there.
+fn new_in(folder: &Path) -> PathBuf {
+    let new = folder.join(format!("config.json.{}.new", std::process::id()));
+    // Left by a process that had this number, and ended in the middle.
+    let _ = fs::remove_file(&new);
+    new
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    let path = path.display();
+    let text = format!(
+        "cannot write the settings {path}: {error}: make their folder writable, or set XDG_CONFIG_HOME"
+    );
+    Failure::failed(text)
 }
 
 /// Creates a file that only this user can read; fails when there is one.

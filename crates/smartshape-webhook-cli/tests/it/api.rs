@@ -13,6 +13,7 @@ async fn login_is_kept_and_used_and_only_for_its_server() {
     let login = ["--api-url", &url, "login", account.username()];
     let wrong = ran_with_stdin(&mut home.program(&login), "hunter2").await;
     wrong.fails(1, "user name or password are wrong");
+    assert!(!wrong.err.contains("`smartshape login`"), "the server's words stay its own: {wrong:?}");
     ran_with_stdin(&mut home.program(&login), "\n").await.fails(2, "SMARTSHAPE_PASSWORD");
     assert!(!home.path().join(".config").exists());
 
@@ -34,6 +35,20 @@ async fn login_is_kept_and_used_and_only_for_its_server() {
     std::fs::write(&kept, "{\"token\": \"hunter2\", nonsense").unwrap();
     let broken = home.run(&["webhook", "list"]).await;
     assert!(broken.code == Some(2) && broken.err.contains("config.json") && !broken.err.contains("hunter2"));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_login_that_cannot_be_kept_is_not_begun() {
+    let home = Home::new();
+    // Nobody is there, who would be told the password.
+    let (_kept, nobody) = nobody();
+    let mut program = home.program(&["--api-url", &nobody, "login", "ada"]);
+    // Nothing can be created there, not even by root.
+    program.env("XDG_CONFIG_HOME", "/proc/none");
+    let failed = ran_with_stdin(&mut program, "her password").await;
+    failed.fails(1, "make their folder writable, or set XDG_CONFIG_HOME");
+    assert!(failed.err.contains("/proc/none/smartshape/config.json"), "{failed:?}");
 }
 
 #[tokio::test]
