@@ -63,9 +63,10 @@ pub(super) async fn prune(api: &Api, forget: bool) -> Outcome<(Vec<String>, bool
             }
             None => match remove(&api.client, &journal).await {
                 Ok(removed) => {
-                    deleted.extend(removed.deleted);
                     say_unclear(&removed.unclear);
-                    removed.unclear.is_empty()
+                    let known = !removed.deleted.is_empty() || is_its_account(api, &journal);
+                    deleted.extend(removed.deleted);
+                    known && removed.unclear.is_empty()
                 }
                 Err(error) => {
                     say(format_args!("what a listener left cannot be deleted: {}", chain(&error)));
@@ -93,6 +94,21 @@ fn foreign(api: &Api, intent: &Intent) -> Option<String> {
     let theirs =
         intent.account.as_ref().filter(|theirs| api.account.as_ref().is_some_and(|ours| ours != *theirs))?;
     Some(format!("a listener of {} left webhooks: log in as that user, or --forget them", shown(theirs)))
+}
+
+/// Whether a webhook that this user does not find is gone; says so if it may be another user's.
+fn is_its_account(api: &Api, journal: &Journal) -> bool {
+    if journal.created.is_empty() || journal.intent.account == api.account {
+        return true;
+    }
+    let whose = journal.intent.account.as_deref().map_or_else(
+        || "whoever the auth token was of that was set then".to_owned(),
+        |account| format!("the login of {}", shown(account)),
+    );
+    say(format_args!(
+        "no webhook that a listener left is found, which may be since it ran with {whose}: prune as that user, or --forget it"
+    ));
+    false
 }
 
 pub(super) fn say_unclear(unclear: &[Registration]) {

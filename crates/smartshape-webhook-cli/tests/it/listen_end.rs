@@ -282,3 +282,23 @@ async fn where_no_urls_are_shown_what_is_unclear_is_left_and_told() {
     ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
     assert!(journals(&home).is_empty());
 }
+
+#[tokio::test]
+async fn what_another_user_does_not_find_stays_noted() {
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let (url, account) = (fake.base_url(), fake.account());
+    let mut login = home.program(&["--api-url", &url, "login", account.username()]);
+    ran(login.env("SMARTSHAPE_PASSWORD", account.password())).await.succeeds();
+    let command = home.program(&["webhook", "listen", "--event", "file_uploaded"]);
+    let mut crashed = Listener::start(command).await;
+    crashed.child.kill().await.unwrap();
+    // To the user of a token that is set, the webhooks of a login may be unknown.
+    let id = ids(&fake).remove(0);
+    ran(&mut home.logged_in(&fake, &["webhook", "delete", &id])).await.succeeds();
+    let pruned = ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await;
+    let says = format!("the login of {}", account.username());
+    assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
+    assert_eq!(journals(&home).len(), 1);
+    home.run(&["webhook", "prune"]).await.succeeds();
+    assert!(journals(&home).is_empty());
+}
