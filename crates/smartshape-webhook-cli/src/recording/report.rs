@@ -17,7 +17,9 @@ pub(crate) struct Report {
     pub(super) deliveries: usize,
     /// Told apart by their uuid.
     pub(super) events: usize,
-    /// Lines that are not of a recording, and deliveries whose body is no event.
+    /// Deliveries whose body is no event.
+    pub(super) no_events: usize,
+    /// Lines that are not of a recording.
     pub(super) left_out: usize,
     pub(super) tokens: Vec<TokenForm>,
     pub(super) salt: Salt,
@@ -140,7 +142,6 @@ impl Report {
         }
         // They are written when they were answered.
         entries.sort_by_key(|(listener, entry)| (*listener, entry.received_ms));
-        left_out += entries.iter().filter(|(_, entry)| entry.event.is_none()).count();
         Ok(Self::of(listeners, left_out, &entries))
     }
 
@@ -156,6 +157,7 @@ impl Report {
             listeners,
             deliveries: entries.len(),
             events: webhooks.iter().map(|webhook| webhook.events).sum(),
+            no_events: entries.iter().filter(|(_, entry)| entry.event.is_none()).count(),
             left_out,
             tokens: tokens(entries),
             salt: overall(&webhooks),

@@ -9,6 +9,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {}", counted(self.deliveries, "delivery", "deliveries"), events(self.events))?;
         write!(f, ", taken by {}", counted(self.listeners, "listener", "listeners"))?;
+        if self.no_events > 0 {
+            write!(f, "; {} of them no event by the body", self.no_events)?;
+        }
         if self.left_out > 0 {
             write!(f, "; {} left out that cannot be read", counted(self.left_out, "line", "lines"))?;
         }

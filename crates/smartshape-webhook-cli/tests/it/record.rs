@@ -187,6 +187,17 @@ async fn what_cannot_be_read_is_left_out_and_what_is_no_recording_refused() {
     assert_eq!((&report["deliveries"], &report["left_out"]), (&json!(1), &json!(1)));
     assert_eq!(report["retries"]["uuid"], "unknown");
 
+    // A delivery whose body was no event.
+    let mut nameless: Value = serde_json::from_str(whole.lines().nth(1).unwrap()).unwrap();
+    for name in ["event", "uuid", "run_timestamp_ms", "content", "body"] {
+        nameless.as_object_mut().unwrap().remove(name);
+    }
+    let words = ["token", "inspect", "--recording", "-"];
+    let told =
+        ran_with_stdin(&mut home.program(&words), &format!("{whole}{nameless}\n")).await.succeeds().out;
+    assert!(told.starts_with("2 deliveries of 1 event") && told.contains("1 of them no event"), "{told}");
+    assert!(!told.contains("left out"), "{told}");
+
     let payloads = whole.lines().skip(1).collect::<Vec<_>>().join("\n");
     ran_with_stdin(&mut home.program(&inspect), &payloads).await.fails(1, "--record FILE");
     let later = whole.replacen("\"recording\":1", "\"recording\":2", 1);
