@@ -81,7 +81,9 @@ impl<W: Work> Pool<W> {
             let (lease, number) = (attempt.lease, attempt.number);
             match restore(attempt) {
                 Ok(delivery) => {
-                    let span = tracing::info_span!(parent: delivery.span(), "attempt", number);
+                    let webhook = delivery.span();
+                    // Borrowed: a parent that is given away ends before its child begins, at which subscribers panic.
+                    let span = tracing::info_span!(parent: &webhook, "attempt", number);
                     let work = Arc::clone(&self.work);
                     let task = async move { work.attempt(lease, delivery).await };
                     let abort = self.tasks.spawn(task.instrument(span));
