@@ -48,6 +48,8 @@ pub(crate) fn deny() -> Outcome {
 
 /// It takes minutes to build, and what it looks at seldom changes.
 fn skip_deny() -> Outcome {
-    println!("\nskipped: `cargo xtask deny`, because there is no cargo-deny: `cargo install --locked cargo-deny`");
+    println!(
+        "\nskipped: `cargo xtask deny`, because there is no cargo-deny: `cargo install --locked cargo-deny`"
+    );
     Ok(())
 }

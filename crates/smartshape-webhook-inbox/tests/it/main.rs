@@ -8,7 +8,8 @@ mod contention;
 mod faults;
 #[cfg(feature = "sqlite")]
 mod files;
-
+#[cfg(feature = "sqlite")]
+mod log;
 #[cfg(all(feature = "sqlite", feature = "metrics"))]
 mod measure;
 #[cfg(feature = "postgres")]

@@ -1,0 +1,54 @@
+//! A worker under the subscriber that most programs have.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use smartshape_webhook::{Delivery, Handler as _};
+use smartshape_webhook_inbox::Inbox;
+
+use crate::bench::{Folder, delivery};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// On one thread, since the subscriber is this thread's.
+#[tokio::test]
+async fn a_handler_logs_within_its_delivery_and_attempt() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _mine = tracing::subscriber::set_default(subscriber);
+
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    assert!(inbox.handle(delivery(1)).await.is_ok());
+    let (done, mut handled) = tokio::sync::mpsc::unbounded_channel();
+    let worker = inbox.worker(move |_: Delivery| {
+        let done = done.clone();
+        async move {
+            tracing::info!("at work");
+            done.send(())?;
+            Ok(())
+        }
+    });
+    let worker = worker.spawn();
+    tokio::time::timeout(std::time::Duration::from_secs(60), handled.recv()).await.unwrap().unwrap();
+    worker.finish().await.unwrap();
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = log.lines().find(|line| line.contains("at work")).unwrap();
+    for part in ["webhook{", "uuid=uuid-1", ":attempt{number=1}"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+}
