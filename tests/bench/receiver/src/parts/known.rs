@@ -72,7 +72,9 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
         meaning: format!(
             "The usual case: a sender that repeats its token, which has been verified once, and sends a small event \
              with a new uuid each time. Ours verifies, reads, parses the envelope, claims the delivery, runs the \
-             handler as a task of its own and records that it is done. Aims: {} of the bare framework's throughput \
+             handler and records that it is done. The bare framework spends most of its time in the system's network \
+             calls; what ours adds is one pass over the JSON, a hash for the delivery's key, the claim and the memory \
+             of what was seen. Aims: {} of the bare framework's throughput \
              at least, and {} µs of CPU time added at most. The CPU ratio is what the throughput's ratio would be if \
              nothing but the server's CPU time mattered.",
             RATIO.bound(),

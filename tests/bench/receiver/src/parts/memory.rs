@@ -70,7 +70,9 @@ async fn strangers(run: Run<'_>) -> Outcome<Table> {
         title: "Uploads of strangers",
         meaning: format!(
             "{uploads} uploads of 50 MB at once over HTTP/1.1, without a token, with a malformed one, and with a well-formed \
-             one of another secret. Aim: {} MiB at most. \"None\" is a connection that ended before its answer could be read.",
+             one of another secret. Aim: {} MiB at most. \"None\" is a connection that ended before its answer could be read. \
+             actix-web goes on reading what a refused client sends, into buffers of its own, for up to its \
+             `client_disconnect_timeout`.",
             UNAUTHENTICATED.bound()
         ),
         columns: vec!["framework", "token", "grown by, MiB", "aim", "answers"],
