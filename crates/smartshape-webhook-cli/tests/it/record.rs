@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use smartshape_fake::{EventPayload, FakeSmartShape, Prefix, SenderSettings};
 use smartshape_webhook::EventKind;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::listener::{Listener, builder};
-use crate::support::{Home, SECRET, ran_with_stdin};
+use crate::support::{Home, SECRET, ran_with_stdin, within};
 
 const FILE: &str = "recording.jsonl";
 
@@ -115,11 +115,15 @@ async fn neither_salt_nor_token_nor_secret_are_in_a_recording() {
     let mut sender = TcpStream::connect(address).await.unwrap();
     let body = event("u-1", 1).to_body();
     let head = format!(
-        "POST /{path} HTTP/1.1\r\nhost: x\r\nx-smartshape-token: {token}\r\ncontent-length: {}\r\n\r\n",
+        "POST /{path} HTTP/1.1\r\nhost: x\r\nx-smartshape-token: {token}\r\ncontent-length: {}\r\n\
+         expect: 100-continue\r\n\r\n",
         body.len()
     );
-    sender.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
-    // It hangs up before the token is checked; that it sent is noted all the same.
+    sender.write_all(head.as_bytes()).await.unwrap();
+    let mut asked = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    within(sender.read_exact(&mut asked)).await.unwrap();
+    sender.write_all(&body).await.unwrap();
+    // It hangs up before it is answered; that it sent is noted all the same.
     drop(sender);
     assert_eq!(listener.line().await["uuid"], "u-1");
     end(listener).await;
