@@ -16,6 +16,7 @@ mod recording;
 mod rotate;
 mod send;
 mod settings;
+mod signals;
 mod token;
 mod webhook;
 
