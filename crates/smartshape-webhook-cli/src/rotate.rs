@@ -12,6 +12,7 @@ use crate::failure::{Failure, Outcome};
 use crate::input::{self, SECRET_VARIABLE};
 use crate::output::{self, say, shown};
 use crate::settings::{Settings, private_file, warn_of_fake};
+use crate::signals::Signals;
 use crate::webhook::tell_deleted;
 
 const NEW_SECRET_VARIABLE: &str = "SMARTSHAPE_NEW_WEBHOOK_SECRET";
@@ -78,6 +79,8 @@ impl Rotate {
         if self.dry_run {
             return self.tell_plan(&old, settings);
         }
+        // Half a rotation would leave two webhooks that send. Each call is bounded in time.
+        let _signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
         let created = self.create(&client, &wanted, &old).await?;
         // Nobody reads: the old one is to be deleted all the same.
         let told = tell_created(&created, settings);

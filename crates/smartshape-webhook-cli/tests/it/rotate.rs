@@ -1,15 +1,20 @@
 //! `smartshape webhook rotate`.
 
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Path as UrlPath;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::{delete, get};
 use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape, SenderSettings};
 use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
 use smartshape_webhook_tower::{Delivery, NamedSecret, Receiver, Secret, endpoint};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::event::serve;
-use crate::support::{Home, Ran, SECRET, ran};
+use crate::support::{Home, Ran, SECRET, ran, within};
 
 const URL: &str = "http://127.0.0.1:1/a?key=hunter2";
 const NEW_SECRET: &str = "another random string";
@@ -198,4 +203,45 @@ async fn no_event_is_missed_while_both_send() {
 
     let names = names.lock().unwrap();
     assert_eq!((names[0].as_str(), names.last().unwrap().as_str()), ("old", "new"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_does_not_end_it_half_way() {
+    let answer = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
+    let (asked, mut creation) = mpsc::unbounded_channel();
+    let (gate, deleted) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (opened, noted) = (Arc::clone(&gate), Arc::clone(&deleted));
+    let list = get(async move || {
+        answer(
+            r#"{"data": [{"type": "webhook", "id": "old1", "attributes": {"event": "file_uploaded", "url": "http://127.0.0.1:1/"}}]}"#,
+        )
+    });
+    let create = list.put(async move || {
+        asked.send(()).unwrap();
+        let _ = opened.acquire().await;
+        answer(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#)
+    });
+    let remove = delete(async move |UrlPath(id): UrlPath<String>| {
+        noted.lock().unwrap().push(id);
+        answer(r#"{"success": true}"#)
+    });
+    let server = serve(Router::new().route("/webhook/", create).route("/webhook/{id}", remove)).await;
+
+    let home = Home::new();
+    let mut program = home.program(&["webhook", "rotate", "old1"]);
+    program
+        .env("SMARTSHAPE_API_URL", server.trim_end_matches("/callback"))
+        .env("SMARTSHAPE_TOKEN", "any")
+        .env("SMARTSHAPE_NEW_WEBHOOK_SECRET", NEW_SECRET);
+    let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    within(creation.recv()).await.unwrap();
+    let id = child.id().unwrap().to_string();
+    for signal in ["-INT", "-TERM"] {
+        assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+    gate.add_permits(1);
+    let ran = Ran::from(within(child.wait_with_output()).await.unwrap()).succeeds();
+    assert!(ran.out.contains("created new1") && ran.out.contains("deleted old1"), "{ran:?}");
+    assert_eq!(*deleted.lock().unwrap(), ["old1"]);
 }
