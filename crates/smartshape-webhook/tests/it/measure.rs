@@ -237,7 +237,7 @@ async fn evictions_are_counted_by_what_was_pushed_out() {
     let memory = Memory::default();
     let _installed = set_default_local_recorder(&memory);
     let store = MemoryStore::new(2, Duration::from_secs(3600));
-    let receiver = builder().known_tokens(4).refused_tokens(2).memory_store(store).build().unwrap();
+    let receiver = builder().known_tokens(2).refused_tokens(1).memory_store(store).build().unwrap();
     let evicted = |what: &str| memory.now(&format!("evictions_total{{what={what}}}"));
     let receive = async |secret: &str, salt: u8| {
         let text = body("file_uploaded", "{}", "1");
