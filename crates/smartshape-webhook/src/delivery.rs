@@ -148,7 +148,7 @@ impl Delivery {
         let envelope = Envelope::parse(&shared)?;
         let inner = Inner {
             data: RawJson::of_part(&shared, envelope.data()),
-            run_timestamp: RawJson::of_part(&shared, envelope.run_timestamp()),
+            run_timestamp: RawJson::of_part(&shared, envelope.run_timestamp_raw()),
             event_name: envelope
                 .kind()
                 .map_or_else(|| EventName::Other(envelope.event().into()), EventName::Known),

@@ -157,7 +157,7 @@ fn payloads_are_the_samples_until_changed() {
     let changed = changed.with_file("f \"quoted\"").with_owner("Zoé");
     let body = changed.to_body();
     let envelope = Envelope::parse(&body).unwrap();
-    assert_eq!((envelope.file(), envelope.data().get()), ("f \"quoted\"", "{\"size\": 1e2}"));
+    assert_eq!((envelope.file(), envelope.data()), ("f \"quoted\"", "{\"size\": 1e2}"));
     assert!(EventPayload::sample(EventKind::FileUploaded).with_raw_data("{").is_err());
 }
 

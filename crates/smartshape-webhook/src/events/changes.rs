@@ -80,8 +80,8 @@ impl Comparison<'_> {
     fn push(&mut self, path: &str, old: Option<&RawValue>, new: Option<&RawValue>) {
         self.changes.push(Change {
             path: path.to_owned(),
-            before: old.map(|value| RawJson::of_part(self.before, value)),
-            after: new.map(|value| RawJson::of_part(self.after, value)),
+            before: old.map(|value| RawJson::of_part(self.before, value.get())),
+            after: new.map(|value| RawJson::of_part(self.after, value.get())),
         });
     }
 

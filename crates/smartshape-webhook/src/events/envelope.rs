@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::scan::{self, Value};
 use super::{EventKind, Person, time};
 
 /// The envelope of an event, borrowed from the body; `data` stays unparsed.
@@ -20,7 +21,7 @@ use super::{EventKind, Person, time};
 ///                 "runTimestamp": 1550824748604, "uuid": "a36b623a-c1ed-49b5-9585-3532fe8e9881"}"#;
 /// let envelope = Envelope::parse(body)?;
 /// assert_eq!(envelope.kind(), Some(EventKind::FileUploaded));
-/// assert_eq!(envelope.data().get(), r#"{"size": 1e2}"#);
+/// assert_eq!(envelope.data(), r#"{"size": 1e2}"#);
 /// assert_eq!(envelope.triggered_at().unwrap().to_string(), "2019-02-22T08:39:08.604Z");
 /// # Ok::<(), smartshape_webhook::EnvelopeError>(())
 /// ```
@@ -30,13 +31,24 @@ pub struct Envelope<'a> {
     event: Cow<'a, str>,
     uuid: Cow<'a, str>,
     owner: Person,
-    raw: Fields<'a>,
+    raw_owner: &'a str,
+    data: &'a str,
+    run_timestamp: &'a str,
 }
 
 /// All raw at first, so that an error can name its field.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "a JSON object")]
 struct Fields<'a> {
+    file: Value<'a>,
+    event: Value<'a>,
+    data: Value<'a>,
+    owner: Value<'a>,
+    run_timestamp: Value<'a>,
+    uuid: Value<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "a JSON object")]
+struct Unusual<'a> {
     #[serde(borrow)]
     file: &'a RawValue,
     #[serde(borrow)]
@@ -65,19 +77,16 @@ impl<'a> Envelope<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         let text = std::str::from_utf8(body)
             .map_err(|_| EnvelopeError::new(EnvelopeErrorKind::NotJson, "it is not UTF-8"))?;
-        // serde would also read the fields from an array.
-        if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('[') {
-            let _: &RawValue =
-                serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
-            return Err(EnvelopeError::invalid("it is an array"));
-        }
-        let raw: Fields<'a> = serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
-        let file = text_field("file", raw.file)?;
-        let event = text_field("event", raw.event)?;
-        let uuid = text_field("uuid", raw.uuid)?;
-        let owner = match plain(raw.owner) {
+        let fields = match Fields::usual(text) {
+            Some(fields) => fields,
+            None => Fields::unusual(text)?,
+        };
+        let file = text_field("file", fields.file)?;
+        let event = text_field("event", fields.event)?;
+        let uuid = text_field("uuid", fields.uuid)?;
+        let owner = match plain(fields.owner) {
             Some(text) => Person::from(text),
-            None => Person::read(raw.owner.get()).map_err(in_field("owner", "a text or an object"))?,
+            None => Person::read(fields.owner.text).map_err(in_field("owner", "a text or an object"))?,
         };
         if event.is_empty() {
             return Err(EnvelopeError::invalid("`event` is empty"));
@@ -85,11 +94,12 @@ impl<'a> Envelope<'a> {
         if uuid.is_empty() {
             return Err(EnvelopeError::invalid("`uuid` is empty"));
         }
-        let first = raw.run_timestamp.get().as_bytes().first();
-        if !first.is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9' | b'"')) {
+        let run_timestamp = fields.run_timestamp.text;
+        if !run_timestamp.starts_with(|first: char| matches!(first, '-' | '0'..='9' | '"')) {
             return Err(EnvelopeError::invalid("`runTimestamp` is not a number or a text"));
         }
-        Ok(Self { file, event, uuid, owner, raw })
+        let (raw_owner, data) = (fields.owner.text, fields.data.text);
+        Ok(Self { file, event, uuid, owner, raw_owner, data, run_timestamp })
     }
 
     /// The id of the file that the event is about.
@@ -110,10 +120,10 @@ impl<'a> Envelope<'a> {
         self.event().parse().ok()
     }
 
-    /// The event's data, unparsed.
+    /// The event's data: JSON, exactly as it was sent.
     #[must_use]
-    pub fn data(&self) -> &'a RawValue {
-        self.raw.data
+    pub fn data(&self) -> &'a str {
+        self.data
     }
 
     /// Who owns the webhook.
@@ -127,7 +137,7 @@ impl<'a> Envelope<'a> {
     #[must_use]
     pub fn owner_key(&self) -> &str {
         match self.owner.key() {
-            "" => self.raw.owner.get(),
+            "" => self.raw_owner,
             key => key,
         }
     }
@@ -147,12 +157,7 @@ impl<'a> Envelope<'a> {
     /// `runTimestamp` as it was sent.
     #[must_use]
     pub fn run_timestamp_raw(&self) -> &'a str {
-        self.raw.run_timestamp.get()
-    }
-
-    #[cfg(feature = "receiver")]
-    pub(crate) fn run_timestamp(&self) -> &'a RawValue {
-        self.raw.run_timestamp
+        self.run_timestamp
     }
 
     #[cfg(feature = "receiver")]
@@ -168,22 +173,68 @@ impl<'a> Envelope<'a> {
     }
 }
 
-fn text_field<'a>(name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, EnvelopeError> {
-    match plain(raw) {
+impl<'a> Fields<'a> {
+    /// The fields of an event as it nearly always comes.
+    fn usual(text: &'a str) -> Option<Self> {
+        let [mut file, mut event, mut data, mut owner, mut run_timestamp, mut uuid] = [None; 6];
+        scan::members(text, |name, value| {
+            let field = match name {
+                "file" => &mut file,
+                "event" => &mut event,
+                "data" => &mut data,
+                "owner" => &mut owner,
+                "runTimestamp" => &mut run_timestamp,
+                "uuid" => &mut uuid,
+                _ => return Some(()),
+            };
+            field.replace(value).is_none().then_some(())
+        })?;
+        Some(Self {
+            file: file?,
+            event: event?,
+            data: data?,
+            owner: owner?,
+            run_timestamp: run_timestamp?,
+            uuid: uuid?,
+        })
+    }
+
+    /// The fields of any event, or what is wrong with it.
+    fn unusual(text: &'a str) -> Result<Self, EnvelopeError> {
+        // serde would also read the fields from an array.
+        if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('[') {
+            let _: &RawValue =
+                serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
+            return Err(EnvelopeError::invalid("it is an array"));
+        }
+        let raw: Unusual<'a> =
+            serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
+        Ok(Self {
+            file: value(raw.file),
+            event: value(raw.event),
+            data: value(raw.data),
+            owner: value(raw.owner),
+            run_timestamp: value(raw.run_timestamp),
+            uuid: value(raw.uuid),
+        })
+    }
+}
+
+fn value(raw: &RawValue) -> Value<'_> {
+    let text = raw.get();
+    Value { text, plain: text.starts_with('"') && !text.contains('\\') }
+}
+
+fn text_field<'a>(name: &str, value: Value<'a>) -> Result<Cow<'a, str>, EnvelopeError> {
+    match plain(value) {
         Some(text) => Ok(Cow::Borrowed(text)),
-        None => field(name, "a text", raw).map(|Text(text)| text),
+        None => serde_json::from_str(value.text).map_err(in_field(name, "a text")).map(|Text(text)| text),
     }
 }
 
 /// The text of a string without escapes: what stands between its quotes.
-fn plain(raw: &RawValue) -> Option<&str> {
-    let text = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    (!text.as_bytes().contains(&b'\\')).then_some(text)
-}
-
-/// Reads one field; an error names it.
-fn field<'a, T: Deserialize<'a>>(name: &str, wanted: &str, raw: &'a RawValue) -> Result<T, EnvelopeError> {
-    serde_json::from_str(raw.get()).map_err(in_field(name, wanted))
+fn plain(value: Value<'_>) -> Option<&str> {
+    value.text.strip_prefix('"')?.strip_suffix('"').filter(|_| value.plain)
 }
 
 fn in_field(name: &str, wanted: &str) -> impl FnOnce(serde_json::Error) -> EnvelopeError {

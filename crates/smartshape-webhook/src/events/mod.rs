@@ -11,7 +11,7 @@
 //!     "data": {"user": {"email": "test@smartshape.io"}, "nodeIdToAttributes": {"5b33": {"weight": 1e2}}},
 //!     "runTimestamp": 1550824906016, "uuid": "43a57abb-4ab6-435c-bdc4-d0a5e3bdeb96"}"#;
 //! let envelope = Envelope::parse(body)?;
-//! let data = RawJson::parse(envelope.data().get().to_owned())?;
+//! let data = RawJson::parse(envelope.data().to_owned())?;
 //! match Event::decode(envelope.event(), data) {
 //!     Event::AttributeUpdated(event) => {
 //!         let (node, attribute) = event.attributes().next().unwrap();
@@ -38,6 +38,7 @@ mod lenient;
 mod number;
 mod person;
 mod raw;
+mod scan;
 pub(crate) mod time;
 
 pub use annotation::{Annotation, AnnotationTarget, Color, Point};

@@ -37,8 +37,8 @@ impl RawJson {
     }
 
     /// `part` must have been parsed out of `whole`.
-    pub(crate) fn of_part(whole: &Bytes, part: &RawValue) -> Self {
-        Self(whole.slice_ref(part.get().as_bytes()))
+    pub(crate) fn of_part(whole: &Bytes, part: &str) -> Self {
+        Self(whole.slice_ref(part.as_bytes()))
     }
 
     /// `text` must have been parsed.
