@@ -28,15 +28,30 @@ impl<K: Eq + Hash + Copy, V: Copy> Bounded<K, V> {
         Some((value, self.insert(*key, value)))
     }
 
+    /// Whether there is a value. Does not count as a use.
+    pub(crate) fn contains(&self, key: &K) -> bool {
+        self.young.contains_key(key) || self.old.contains_key(key)
+    }
+
     /// Returns how many entries it pushed out.
     pub(crate) fn insert(&mut self, key: K, value: V) -> usize {
-        let pushed_out = if self.young.len() < self.capacity {
-            0
-        } else {
-            std::mem::replace(&mut self.old, std::mem::take(&mut self.young)).len()
-        };
+        let pushed_out = if self.is_full() { self.turn() } else { 0 };
         self.young.insert(key, value);
         pushed_out
+    }
+
+    /// Whether the next entry pushes out others.
+    pub(crate) fn is_full(&self) -> bool {
+        self.young.len() >= self.capacity
+    }
+
+    /// Begins a new generation, and returns how many entries of the old one were forgotten.
+    pub(crate) fn turn(&mut self) -> usize {
+        std::mem::swap(&mut self.young, &mut self.old);
+        let forgotten = self.young.len();
+        // Its memory serves the new generation.
+        self.young.clear();
+        forgotten
     }
 
     #[cfg(test)]

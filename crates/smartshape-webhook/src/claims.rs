@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::hashed::HashedMap;
 use crate::lock::locked;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::seen::{ClaimState, DeliveryKey, Holder, MemoryStore, SeenStore, StoreError};
+use crate::seen::{ClaimState, DeliveryKey, Holder, MemoryStore, Seen, SeenStore, StoreError};
 
 /// How long a claim of another process is left alone before the store is asked again.
 const FIRST_POLL: Duration = Duration::from_millis(50);
@@ -25,7 +25,8 @@ pub(crate) struct ClaimSettings {
 }
 
 pub(crate) struct Claims {
-    store: Store,
+    /// None: what was completed stands beside what is at work, under one lock.
+    shared: Option<Arc<dyn SeenStore>>,
     settings: ClaimSettings,
     flights: Mutex<Flights>,
     /// Random, so that holders differ between processes that share a store.
@@ -38,11 +39,11 @@ pub(crate) enum Store {
     Shared(Arc<dyn SeenStore>),
 }
 
-#[derive(Default)]
 struct Flights {
     waiting: usize,
     /// Every delivery at work here, with the duplicates that want to know how it ends.
     at_work: HashedMap<DeliveryKey, Vec<oneshot::Sender<Ended>>>,
+    seen: Option<Seen>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,53 +62,36 @@ pub(crate) enum Standing {
 
 impl Claims {
     pub(crate) fn new(store: Store, settings: ClaimSettings, process: u64) -> Arc<Self> {
-        Arc::new(Self { store, settings, flights: Mutex::default(), process, next: AtomicU64::new(0) })
+        let (shared, seen) = match store {
+            Store::Memory(store) => (None, Some(store.into_seen())),
+            Store::Shared(store) => (Some(store), None),
+        };
+        let flights = Mutex::new(Flights { waiting: 0, at_work: HashedMap::default(), seen });
+        Arc::new(Self { shared, settings, flights, process, next: AtomicU64::new(0) })
     }
 
     /// Claims the delivery.
     pub(crate) async fn claim(self: &Arc<Self>, key: DeliveryKey) -> Result<Standing, Refusal> {
-        if let Some(waiter) = self.enter(key)? {
-            return Ok(Standing::AtWork(waiter));
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let holder = Holder::new(u128::from(self.process) << 64 | u128::from(number));
-        let mut now = Instant::now();
-        let deadline = now + self.settings.wait;
-        // From here on, dropping the claim gives it back.
-        let mut claim = Claim { claims: Arc::clone(self), key, holder, since: now, open: true };
-        let mut poll = FIRST_POLL;
-        loop {
-            match self.store.claim(key, holder, self.settings.lease, now).await {
-                Ok(ClaimState::New) => {
-                    claim.since = now;
-                    return Ok(Standing::New(claim));
-                }
-                Ok(ClaimState::Done) => {
-                    claim.open = false;
-                    self.leave(key, Ended::Completed);
-                    return Ok(Standing::Done);
-                }
-                Ok(ClaimState::InFlight) => {
-                    let again = Instant::now() + poll;
-                    if again >= deadline {
-                        return Err(RefusalKind::DuplicateUnfinished.into());
-                    }
-                    tokio::time::sleep_until(again).await;
-                    now = Instant::now();
-                    poll = (poll * 2).min(LAST_POLL);
-                }
-                Err(error) => return Err(Refusal::with_detail(RefusalKind::StoreUnavailable, error)),
-            }
+        let standing = self.enter(key, Instant::now())?;
+        match (standing, &self.shared) {
+            (Standing::New(claim), Some(store)) => claim.ask(store).await,
+            (standing, _) => Ok(standing),
         }
     }
 
     /// Enters the delivery as at work, or queues up behind the one that is.
-    fn enter(self: &Arc<Self>, key: DeliveryKey) -> Result<Option<Waiter>, Refusal> {
+    fn enter(self: &Arc<Self>, key: DeliveryKey, now: Instant) -> Result<Standing, Refusal> {
         let mut flights = locked(&self.flights);
         let all_full = flights.waiting >= self.settings.waiting_in_all;
         let Some(waiting) = flights.at_work.get_mut(&key) else {
+            if flights.seen.as_mut().is_some_and(|seen| seen.contains(key, now)) {
+                return Ok(Standing::Done);
+            }
             flights.at_work.insert(key, Vec::new());
-            return Ok(None);
+            drop(flights);
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let claims = Arc::clone(self);
+            return Ok(Standing::New(Claim { claims, key, number, since: now, open: true }));
         };
         // Those that gave up leave a closed sender behind.
         waiting.retain(|sender| !sender.is_closed());
@@ -117,12 +101,25 @@ impl Claims {
         let (sender, ended) = oneshot::channel();
         waiting.push(sender);
         flights.waiting += 1;
-        Ok(Some(Waiter { claims: Arc::clone(self), ended }))
+        Ok(Standing::AtWork(Waiter { claims: Arc::clone(self), ended }))
     }
 
-    fn leave(&self, key: DeliveryKey, ended: Ended) {
-        let waiting = locked(&self.flights).at_work.remove(&key).unwrap_or_default();
-        for waiter in waiting {
+    fn complete(&self, key: DeliveryKey, now: Instant) {
+        let mut flights = locked(&self.flights);
+        if let Some(seen) = &mut flights.seen {
+            seen.record(key, now);
+        }
+        flights.leave(key, Ended::Completed);
+    }
+
+    fn fail(&self, key: DeliveryKey) {
+        locked(&self.flights).leave(key, Ended::Failed);
+    }
+}
+
+impl Flights {
+    fn leave(&mut self, key: DeliveryKey, ended: Ended) {
+        for waiter in self.at_work.remove(&key).unwrap_or_default() {
             // One that gave up no longer wants to know.
             let _ = waiter.send(ended);
         }
@@ -158,7 +155,7 @@ impl Drop for Waiter {
 pub(crate) struct Claim {
     claims: Arc<Claims>,
     key: DeliveryKey,
-    holder: Holder,
+    number: u64,
     since: Instant,
     open: bool,
 }
@@ -168,12 +165,45 @@ impl Claim {
         self.since
     }
 
+    fn holder(&self) -> Holder {
+        Holder::new(u128::from(self.claims.process) << 64 | u128::from(self.number))
+    }
+
+    /// Claims the delivery from the other processes, too.
+    async fn ask(mut self, store: &Arc<dyn SeenStore>) -> Result<Standing, Refusal> {
+        let deadline = self.since + self.claims.settings.wait;
+        let mut poll = FIRST_POLL;
+        loop {
+            match store.claim(self.key, self.holder(), self.claims.settings.lease).await {
+                Ok(ClaimState::New) => return Ok(Standing::New(self)),
+                Ok(ClaimState::Done) => {
+                    self.open = false;
+                    self.claims.complete(self.key, self.since);
+                    return Ok(Standing::Done);
+                }
+                Ok(ClaimState::InFlight) => {
+                    let again = Instant::now() + poll;
+                    if again >= deadline {
+                        return Err(RefusalKind::DuplicateUnfinished.into());
+                    }
+                    tokio::time::sleep_until(again).await;
+                    self.since = Instant::now();
+                    poll = (poll * 2).min(LAST_POLL);
+                }
+                Err(error) => return Err(Refusal::with_detail(RefusalKind::StoreUnavailable, error)),
+            }
+        }
+    }
+
     /// Records that the delivery was handled, then tells the duplicates that wait.
     pub(crate) async fn complete(mut self, now: Instant) -> Result<(), StoreError> {
-        let recorded = self.claims.store.complete(self.key, self.holder, now).await;
+        let recorded = match &self.claims.shared {
+            Some(store) => store.complete(self.key, self.holder()).await,
+            None => Ok(()),
+        };
         // The work is done whether or not that could be recorded.
         self.open = false;
-        self.claims.leave(self.key, Ended::Completed);
+        self.claims.complete(self.key, now);
         recorded
     }
 }
@@ -183,13 +213,11 @@ impl Drop for Claim {
         if !self.open {
             return;
         }
-        let (key, holder) = (self.key, self.holder);
-        match &self.claims.store {
-            Store::Memory(store) => {
-                store.release_now(key, holder);
-                self.claims.leave(key, Ended::Failed);
+        match &self.claims.shared {
+            None => self.claims.fail(self.key),
+            Some(store) => {
+                release_later(Arc::clone(&self.claims), Arc::clone(store), self.key, self.holder());
             }
-            Store::Shared(store) => release_later(Arc::clone(&self.claims), Arc::clone(store), key, holder),
         }
     }
 }
@@ -197,37 +225,12 @@ impl Drop for Claim {
 fn release_later(claims: Arc<Claims>, store: Arc<dyn SeenStore>, key: DeliveryKey, holder: Holder) {
     // Without a runtime (at its shutdown) the claim ends with its lease.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return claims.leave(key, Ended::Failed);
+        return claims.fail(key);
     };
     let _detached = runtime.spawn(async move {
         if let Err(error) = store.release(key, holder).await {
             tracing::warn!(%key, %error, "a claim could not be given back; it ends with its lease");
         }
-        claims.leave(key, Ended::Failed);
+        claims.fail(key);
     });
-}
-
-impl Store {
-    async fn claim(
-        &self,
-        key: DeliveryKey,
-        holder: Holder,
-        lease: Duration,
-        now: Instant,
-    ) -> Result<ClaimState, StoreError> {
-        match self {
-            Self::Memory(store) => Ok(store.claim_now(key, holder, lease, now)),
-            Self::Shared(store) => store.claim(key, holder, lease).await,
-        }
-    }
-
-    async fn complete(&self, key: DeliveryKey, holder: Holder, now: Instant) -> Result<(), StoreError> {
-        match self {
-            Self::Memory(store) => {
-                store.complete_now(key, holder, now);
-                Ok(())
-            }
-            Self::Shared(store) => store.complete(key, holder).await,
-        }
-    }
 }

@@ -1,6 +1,6 @@
-//! Maps and sets of keys that are hashes already.
+//! Maps of keys that are hashes already.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// A second strong hash would only cost time: nobody chooses the bits of these keys. (Addresses, the one
 /// exception, are few.) The seed is random all the same, since whoever holds a token can try uuids
@@ -8,4 +8,3 @@ use std::collections::{HashMap, HashSet};
 type Hasher = foldhash::fast::RandomState;
 
 pub(crate) type HashedMap<K, V> = HashMap<K, V, Hasher>;
-pub(crate) type HashedSet<K> = HashSet<K, Hasher>;

@@ -1,15 +1,15 @@
 //! Which deliveries were handled already: the store's contract, and the store in memory.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::hashed::{HashedMap, HashedSet};
+use crate::bounded::Bounded;
+use crate::hashed::HashedMap;
 use crate::lock::locked;
 use crate::measure;
 
@@ -194,74 +194,54 @@ pub trait SeenStore: Send + Sync + 'static {
 /// # Ok::<(), smartshape_webhook::StoreError>(()) }).unwrap();
 /// ```
 #[derive(Debug)]
-pub struct MemoryStore {
-    state: Mutex<Seen>,
-    capacity: usize,
-    keep_secs: u32,
-    born: Instant,
-}
+pub struct MemoryStore(Mutex<Claimable>);
 
-#[derive(Debug, Default)]
-struct Seen {
+#[derive(Debug)]
+struct Claimable {
     claimed: HashedMap<DeliveryKey, (Holder, Instant)>,
-    done: HashedSet<DeliveryKey>,
-    /// The completed keys, oldest first, with the second of their completion.
-    order: VecDeque<(DeliveryKey, u32)>,
+    seen: Seen,
 }
 
 impl MemoryStore {
-    /// Remembers at most `capacity` completed deliveries, each for `keep` (whole seconds).
-    /// The oldest is forgotten first; one at work never is.
+    /// Remembers the `capacity` deliveries that were completed last, each for `keep` (whole seconds).
+    /// Beyond that it forgets by generations, so at most twice as many are there, and for at most twice as long.
+    /// One at work is never forgotten.
     #[must_use]
     pub fn new(capacity: usize, keep: Duration) -> Self {
-        Self {
-            state: Mutex::default(),
-            capacity: capacity.max(1),
-            keep_secs: keep.as_secs().try_into().unwrap_or(u32::MAX),
+        let seen = Seen {
+            done: Bounded::new(capacity),
+            keep: keep.as_secs().try_into().unwrap_or(u32::MAX).max(1),
             born: Instant::now(),
-        }
+            turned: 0,
+        };
+        Self(Mutex::new(Claimable { claimed: HashedMap::default(), seen }))
     }
 
-    pub(crate) fn claim_now(
-        &self,
-        key: DeliveryKey,
-        holder: Holder,
-        lease: Duration,
-        now: Instant,
-    ) -> ClaimState {
-        let mut seen = locked(&self.state);
-        seen.forget_older_than(self.second(now).saturating_sub(self.keep_secs));
-        if seen.done.contains(&key) {
+    /// Claims are left behind: whoever takes the store over knows of its own.
+    pub(crate) fn into_seen(self) -> Seen {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner).seen
+    }
+
+    fn claim_now(&self, key: DeliveryKey, holder: Holder, lease: Duration, now: Instant) -> ClaimState {
+        let mut store = locked(&self.0);
+        if store.seen.contains(key, now) {
             return ClaimState::Done;
         }
-        if seen.claimed.get(&key).is_some_and(|(_, end)| *end > now) {
+        if store.claimed.get(&key).is_some_and(|(_, end)| *end > now) {
             return ClaimState::InFlight;
         }
-        seen.claimed.insert(key, (holder, now + lease.min(FOREVER)));
+        store.claimed.insert(key, (holder, now + lease.min(FOREVER)));
         ClaimState::New
     }
 
-    pub(crate) fn complete_now(&self, key: DeliveryKey, holder: Holder, now: Instant) {
-        let second = self.second(now);
-        let mut seen = locked(&self.state);
-        seen.unclaim(key, holder);
-        if seen.done.insert(key) {
-            seen.order.push_back((key, second));
-        }
-        let too_many = seen.order.len().saturating_sub(self.capacity);
-        for _ in 0..too_many {
-            seen.forget_oldest();
-        }
-        drop(seen);
-        measure::keys_evicted(too_many);
+    fn complete_now(&self, key: DeliveryKey, holder: Holder, now: Instant) {
+        let mut store = locked(&self.0);
+        store.unclaim(key, holder);
+        store.seen.record(key, now);
     }
 
-    pub(crate) fn release_now(&self, key: DeliveryKey, holder: Holder) {
-        locked(&self.state).unclaim(key, holder);
-    }
-
-    fn second(&self, now: Instant) -> u32 {
-        now.duration_since(self.born).as_secs().try_into().unwrap_or(u32::MAX)
+    fn release_now(&self, key: DeliveryKey, holder: Holder) {
+        locked(&self.0).unclaim(key, holder);
     }
 }
 
@@ -272,22 +252,50 @@ impl Default for MemoryStore {
     }
 }
 
-impl Seen {
+impl Claimable {
     fn unclaim(&mut self, key: DeliveryKey, holder: Holder) {
         if self.claimed.get(&key).is_some_and(|(current, _)| *current == holder) {
             self.claimed.remove(&key);
         }
     }
+}
 
-    fn forget_oldest(&mut self) {
-        if let Some((key, _)) = self.order.pop_front() {
-            self.done.remove(&key);
-        }
+/// The completed deliveries. Forgetting them one by one, in order, would cost each new one a search for the oldest
+/// in memory that no cache holds.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    done: Bounded<DeliveryKey, ()>,
+    /// Seconds, as are the next ones, from `born`.
+    keep: u32,
+    born: Instant,
+    /// When the young generation began.
+    turned: u32,
+}
+
+impl Seen {
+    pub(crate) fn contains(&mut self, key: DeliveryKey, now: Instant) -> bool {
+        self.make_room(now);
+        self.done.contains(&key)
     }
 
-    fn forget_older_than(&mut self, second: u32) {
-        while self.order.front().is_some_and(|(_, completed)| *completed < second) {
-            self.forget_oldest();
+    pub(crate) fn record(&mut self, key: DeliveryKey, now: Instant) {
+        self.make_room(now);
+        self.done.insert(key, ());
+    }
+
+    /// Turns where time or capacity ask for it, so that what follows pushes nothing out.
+    fn make_room(&mut self, now: Instant) {
+        let second = now.duration_since(self.born).as_secs().try_into().unwrap_or(u32::MAX);
+        let age = second.saturating_sub(self.turned);
+        if self.done.is_full() {
+            measure::keys_evicted(self.done.turn());
+            self.turned = second;
+        } else if age >= self.keep {
+            self.done.turn();
+            self.turned = second;
+        }
+        if age / 2 >= self.keep {
+            self.done.turn();
         }
     }
 }
@@ -333,28 +341,54 @@ mod tests {
         );
     }
 
+    fn complete(store: &MemoryStore, number: u32) {
+        let holder = Holder::new(number.into());
+        assert_eq!(store.claim_now(key(number), holder, LEASE, Instant::now()), ClaimState::New);
+        store.complete_now(key(number), holder, Instant::now());
+    }
+
+    /// Those of the keys below `end` that are remembered.
+    fn done(store: &MemoryStore, end: u32) -> Vec<u32> {
+        let mut seen = locked(&store.0);
+        (0..end).filter(|number| seen.seen.contains(key(*number), Instant::now())).collect()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn forgets_the_oldest_completed_and_never_one_at_work() {
-        let store = MemoryStore::new(2, Duration::from_secs(100));
-        assert_eq!(store.claim_now(key(0), Holder::new(0), LEASE, Instant::now()), ClaimState::New);
-        for number in 1..=3 {
-            let holder = Holder::new(number.into());
-            assert_eq!(store.claim_now(key(number), holder, LEASE, Instant::now()), ClaimState::New);
-            store.complete_now(key(number), holder, Instant::now());
+    async fn keeps_the_last_completed_and_whatever_is_at_work() {
+        for last in 3..20 {
+            let store = MemoryStore::new(3, Duration::from_secs(100));
+            assert_eq!(store.claim_now(key(0), Holder::new(0), LEASE, Instant::now()), ClaimState::New);
+            (1..=last).for_each(|number| complete(&store, number));
+            assert_eq!(store.claim_now(key(0), Holder::new(9), LEASE, Instant::now()), ClaimState::InFlight);
+            let done = done(&store, last + 1);
+            assert!(done.ends_with(&[last - 2, last - 1, last]), "{done:?}");
+            assert!(done.len() <= 6, "{done:?}");
         }
-        assert_eq!(store.claim_now(key(0), Holder::new(9), LEASE, Instant::now()), ClaimState::InFlight);
-        assert_eq!(store.claim_now(key(3), Holder::new(9), LEASE, Instant::now()), ClaimState::Done);
-        assert_eq!(store.claim_now(key(2), Holder::new(9), LEASE, Instant::now()), ClaimState::Done);
-        assert_eq!(
-            store.claim_now(key(1), Holder::new(9), LEASE, Instant::now()),
-            ClaimState::New,
-            "pushed out by the capacity"
-        );
-        tokio::time::advance(Duration::from_secs(101)).await;
-        assert_eq!(
-            store.claim_now(key(3), Holder::new(9), LEASE, Instant::now()),
-            ClaimState::New,
-            "kept for 100 s"
-        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keeps_for_the_time_that_was_asked_for_and_twice_as_long_at_most() {
+        for idle in [0, 250] {
+            let store = MemoryStore::new(100, Duration::from_secs(100));
+            tokio::time::advance(Duration::from_secs(idle)).await;
+            complete(&store, 0);
+            tokio::time::advance(Duration::from_secs(99)).await;
+            complete(&store, 1);
+            assert_eq!(done(&store, 2), [0, 1]);
+            tokio::time::advance(Duration::from_secs(99)).await;
+            assert_eq!(done(&store, 2).last(), Some(&1));
+            tokio::time::advance(Duration::from_secs(101)).await;
+            assert_eq!(done(&store, 2), [0_u32; 0]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_forgotten_for_lack_of_capacity_leaves_its_time_to_the_rest() {
+        let store = MemoryStore::new(2, Duration::from_secs(100));
+        complete(&store, 0);
+        tokio::time::advance(Duration::from_secs(90)).await;
+        (1..=2).for_each(|number| complete(&store, number));
+        tokio::time::advance(Duration::from_secs(90)).await;
+        assert_eq!(done(&store, 3).last(), Some(&2));
     }
 }
