@@ -7,6 +7,7 @@ mod stages;
 mod work;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -134,6 +135,8 @@ impl Receiver {
         E: fmt::Display,
     {
         let arrived = Arrived::now();
+        // Each stage that passes it on would move it otherwise.
+        let body = pin!(body);
         self.stages(head, body, arrived).await.inspect_err(|refusal| self.0.report.refused(refusal))
     }
 

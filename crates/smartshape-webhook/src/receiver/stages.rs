@@ -43,7 +43,7 @@ impl Receiver {
     }
 
     /// All that can be decided without hashing or reading.
-    fn admit(&self, head: &Head) -> Result<Admitted, Refusal> {
+    fn admit<'h>(&self, head: &'h Head) -> Result<Admitted<'h>, Refusal> {
         if !head.is_post {
             return Err(RefusalKind::MethodNotAllowed.into());
         }
@@ -55,10 +55,12 @@ impl Receiver {
             Length::Declared(bytes) => Some(bytes),
             Length::Absent => None,
         };
-        let token = match head.token {
+        let token = match &head.token {
             TokenField::Missing => return Err(RefusalKind::TokenMissing.into()),
             TokenField::Repeated => return Err(RefusalKind::TokenRepeated.into()),
-            TokenField::Malformed(why) => return Err(Refusal::with_detail(RefusalKind::TokenMalformed, why)),
+            TokenField::Malformed(why) => {
+                return Err(Refusal::with_detail(RefusalKind::TokenMalformed, *why));
+            }
             TokenField::One(token) if token.cost() > self.0.max_cost => {
                 let detail = format_args!("{} is above {}", token.cost(), self.0.max_cost).to_string();
                 return Err(Refusal::with_detail(RefusalKind::TokenTooCostly, detail));
@@ -73,13 +75,13 @@ impl Receiver {
 }
 
 /// A request whose head is in order.
-struct Admitted {
-    token: Token,
+struct Admitted<'h> {
+    token: &'h Token,
     source: Option<Source>,
     declared: Option<u64>,
 }
 
-impl Admitted {
+impl Admitted<'_> {
     /// The place at work is taken only now: strangers must not be able to occupy the places.
     async fn authenticate(self, receiver: &Receiver) -> Result<Authenticated, Refusal> {
         match receiver.0.verifier.verify(self.token, self.source).await {

@@ -42,19 +42,20 @@ pub(crate) struct Verifier {
 }
 
 /// What the serving threads and the hashing threads both touch.
-pub(crate) struct Shared {
-    keyring: Mutex<Arc<Keyring>>,
-    memory: Mutex<Memory>,
+pub(crate) struct Shared(Mutex<Known>);
+
+struct Known {
+    keyring: Arc<Keyring>,
+    memory: Memory,
 }
 
 impl Verifier {
     pub(crate) fn new(secrets: Vec<NamedSecret>, settings: &Settings) -> Result<Self, getrandom::Error> {
         let mut key = [0_u8; 16];
         getrandom::fill(&mut key)?;
-        let shared = Arc::new(Shared {
-            keyring: Mutex::new(Arc::new(Keyring::new(secrets))),
-            memory: Mutex::new(Memory::new(key, settings.known_tokens, settings.refused_tokens)),
-        });
+        let keyring = Arc::new(Keyring::new(secrets));
+        let memory = Memory::new(key, settings.known_tokens, settings.refused_tokens);
+        let shared = Arc::new(Shared(Mutex::new(Known { keyring, memory })));
         let pool = Pool::new(Arc::clone(&shared), settings);
         Ok(Self { shared, pool })
     }
@@ -62,26 +63,23 @@ impl Verifier {
     /// The secret that the token belongs to, if any.
     pub(crate) async fn verify(
         &self,
-        token: Token,
+        token: &Token,
         source: Option<Source>,
     ) -> Result<Option<Arc<NamedSecret>>, HashingBusy> {
-        let verdict = match self.shared.recall(&token) {
-            Some(verdict) => verdict,
-            None => self.pool.hash(token, source).await?,
-        };
-        Ok(match verdict {
-            Verdict::Matches(id) => self.shared.keyring().get(id).cloned(),
-            Verdict::MatchesNone => None,
-        })
+        if let Some((_, secret)) = self.shared.recall(token) {
+            return Ok(secret);
+        }
+        let verdict = self.pool.hash(*token, source).await?;
+        Ok(locked(&self.shared.0).secret(verdict))
     }
 
     /// Puts another set of secrets in place. Tokens of removed secrets are forgotten at once, and
     /// refused ones may try again.
     pub(crate) fn replace(&self, secrets: Vec<NamedSecret>) {
-        let mut keyring = locked(&self.shared.keyring);
-        let next = Arc::new(keyring.succeeded_by(secrets));
-        locked(&self.shared.memory).keep_only(&next);
-        *keyring = next;
+        let mut known = locked(&self.shared.0);
+        let next = Arc::new(known.keyring.succeeded_by(secrets));
+        known.memory.keep_only(&next);
+        known.keyring = next;
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -95,13 +93,17 @@ impl Verifier {
 
 impl Shared {
     fn keyring(&self) -> Arc<Keyring> {
-        Arc::clone(&locked(&self.keyring))
+        Arc::clone(&locked(&self.0).keyring)
     }
 
-    fn recall(&self, token: &Token) -> Option<Verdict> {
-        let (verdict, pushed_out) = locked(&self.memory).recall(token)?;
+    /// The verdict on the token and the secret that it names, if the token is remembered.
+    fn recall(&self, token: &Token) -> Option<(Verdict, Option<Arc<NamedSecret>>)> {
+        let mut known = locked(&self.0);
+        let (verdict, pushed_out) = known.memory.recall(token)?;
+        let secret = known.secret(verdict);
+        drop(known);
         measure::tokens_evicted(verdict, pushed_out);
-        Some(verdict)
+        Some((verdict, secret))
     }
 
     /// Hashes the token. The verdict counts for the secrets that are in place when it is reached.
@@ -109,13 +111,22 @@ impl Shared {
         let (verdict, pushed_out) = loop {
             let tried = self.keyring();
             let verdict = tried.find(token).map_or(Verdict::MatchesNone, Verdict::Matches);
-            let current = locked(&self.keyring);
-            if Arc::ptr_eq(&tried, &current) {
-                break (verdict, locked(&self.memory).remember(token, verdict));
+            let mut known = locked(&self.0);
+            if Arc::ptr_eq(&tried, &known.keyring) {
+                break (verdict, known.memory.remember(token, verdict));
             }
         };
         hashing.tokens_evicted(verdict, pushed_out);
         verdict
+    }
+}
+
+impl Known {
+    fn secret(&self, verdict: Verdict) -> Option<Arc<NamedSecret>> {
+        match verdict {
+            Verdict::Matches(id) => self.keyring.get(id).cloned(),
+            Verdict::MatchesNone => None,
+        }
     }
 }
 
@@ -144,7 +155,7 @@ mod tests {
     }
 
     async fn name(verifier: &Verifier, token: Token) -> Option<String> {
-        verifier.verify(token, None).await.unwrap().map(|secret| secret.name().to_owned())
+        verifier.verify(&token, None).await.unwrap().map(|secret| secret.name().to_owned())
     }
 
     #[tokio::test]

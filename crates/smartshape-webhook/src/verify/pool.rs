@@ -107,7 +107,7 @@ impl Pool {
             return Ok(Asked::Waiting(receiver));
         }
         // The verdict may have been reached between the caller's look and this lock.
-        if let Some(verdict) = self.queue.shared.recall(&token) {
+        if let Some((verdict, _)) = self.queue.shared.recall(&token) {
             return Ok(Asked::Recalled(verdict));
         }
         self.start_threads(&mut state)?;
