@@ -220,6 +220,22 @@ mod tests {
     }
 
     #[test]
+    fn senders_refused_together_come_back_apart_and_not_too_soon() {
+        let base = Duration::from_secs(30);
+        let (mut first, mut last) = (Duration::MAX, Duration::ZERO);
+        // The clock decides, and goes through the whole spread in a fraction of a millisecond.
+        for _ in 0..1_000_000 {
+            let wait = Refusal::from(RefusalKind::HashingBusy).retry_around(base).retry_after().unwrap();
+            assert!((base..base + Duration::from_secs(2)).contains(&wait), "{wait:?}");
+            (first, last) = (first.min(wait), last.max(wait));
+            if last - first > Duration::from_secs(1) {
+                return;
+            }
+        }
+        panic!("all come back between {first:?} and {last:?}");
+    }
+
+    #[test]
     fn only_unavailability_invites_a_retry() {
         for kind in RefusalKind::ALL {
             assert_eq!(Refusal::from(*kind).retry_after().is_some(), kind.status() == 503, "{kind:?}");

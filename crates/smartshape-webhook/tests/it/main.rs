@@ -7,6 +7,8 @@
 )]
 
 #[cfg(feature = "receiver")]
+mod answers;
+#[cfg(feature = "receiver")]
 mod claims;
 mod envelope;
 mod fixtures;
