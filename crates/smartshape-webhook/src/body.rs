@@ -191,7 +191,9 @@ mod tests {
         let mut held = Held::new(0, &budget).unwrap();
         for _ in 0..3000 {
             held.take(Bytes::from_static(&[b'x'; 300]), LIMITS.bytes).unwrap();
-            assert!(held.bytes.capacity() as u64 <= held.reservation.bytes());
+            let reserved = held.reservation.bytes();
+            assert!(held.bytes.capacity() as u64 <= reserved);
+            assert!(reserved <= FIRST_STEP.max(2 * held.bytes.len() as u64), "{reserved} bytes");
         }
     }
 
@@ -200,7 +202,9 @@ mod tests {
         let budget = ByteBudget::new(100_000);
         let begun = Instant::now();
         let stalled = read(stream::pending::<Result<Bytes, std::io::Error>>(), None, &LIMITS, &budget).await;
-        assert_eq!(stalled.unwrap_err().kind(), RefusalKind::BodyTimeout);
+        let stalled = stalled.unwrap_err();
+        assert_eq!(stalled.kind(), RefusalKind::BodyTimeout);
+        assert_eq!(stalled.to_string(), "the body took too long (stalled)");
         assert_eq!(begun.elapsed().as_secs(), 10);
 
         let begun = Instant::now();
@@ -208,7 +212,9 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(9)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         });
-        assert_eq!(read(trickle, None, &LIMITS, &budget).await.unwrap_err().kind(), RefusalKind::BodyTimeout);
+        let trickled = read(trickle, None, &LIMITS, &budget).await.unwrap_err();
+        assert_eq!(trickled.kind(), RefusalKind::BodyTimeout);
+        assert_eq!(trickled.to_string(), "the body took too long (not complete in time)");
         assert_eq!(begun.elapsed().as_secs(), 120);
     }
 }

@@ -211,6 +211,9 @@ mod tests {
         assert_eq!(refused("GET", &[token]), Some(RefusalKind::MethodNotAllowed));
         assert_eq!(refused("post", &[token]), Some(RefusalKind::MethodNotAllowed));
         assert_eq!(refused("POST", &[]), Some(RefusalKind::TokenMissing));
+        let dear: (&str, &[u8]) =
+            ("x-smartshape-token", b"$2b$12$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
+        assert_eq!(refused("POST", &[dear]), None);
         assert_eq!(refused("POST", &[costly]), Some(RefusalKind::TokenTooCostly));
         assert_eq!(refused("POST", &[token, costly]), Some(RefusalKind::TokenRepeated));
         assert_eq!(refused("POST", &[token, ("content-length", b"52428800")]), None);

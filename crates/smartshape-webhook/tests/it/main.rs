@@ -18,6 +18,8 @@ mod generated;
 mod hashing;
 mod hostile;
 #[cfg(feature = "receiver")]
+mod limits;
+#[cfg(feature = "receiver")]
 mod log;
 #[cfg(feature = "metrics")]
 mod measure;

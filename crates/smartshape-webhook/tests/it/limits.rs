@@ -1,0 +1,111 @@
+//! What the limits count, and where.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use smartshape_webhook::{
+    Answer, ClaimState, Delivery, DeliveryKey, Handler, HandlerError, Head, Holder, MemoryStore, NamedSecret,
+    Receiver, ReceiverBuilder, Secret, SeenStore,
+};
+
+const SECRET: &str = "the secret of these tests";
+
+fn builder() -> ReceiverBuilder {
+    Receiver::builder()
+        .secret(Secret::new(SECRET).unwrap())
+        .hash_wait(Duration::from_secs(60))
+        .hash_at_lowest_priority(false)
+}
+
+fn event_of_length(uuid: &str, length: usize) -> String {
+    let body = |name: &str| {
+        format!(
+            r#"{{"file":"5c6f","event":"file_uploaded","data":{{"name":"{name}"}},"owner":"o","runTimestamp":1,"uuid":"{uuid}"}}"#
+        )
+    };
+    body(&"x".repeat(length.saturating_sub(body("").len())))
+}
+
+async fn nothing(_: Delivery) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> Answer {
+    let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
+    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
+    receiver.serve(&head, body, Arc::new(handler)).await
+}
+
+#[test]
+fn the_most_that_is_allowed_is_allowed() {
+    let secret = |number: i32| NamedSecret::new(number.to_string(), Secret::generate().unwrap());
+    let most = (0..8).fold(Receiver::builder(), |builder, number| builder.named_secret(secret(number)));
+    let most = most.max_at_work(1_000_000).body_limit_bytes(1000).byte_budget_bytes(1000).max_cost(31);
+    assert_eq!(most.build().unwrap().secret_names(), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    assert!(builder().max_cost(4).build().is_ok());
+}
+
+#[tokio::test]
+async fn a_body_counts_for_as_long_as_its_delivery_is_kept() {
+    // Where no length was declared, room is made in steps.
+    for (length, counted) in [(1000, 65_536), (65_536, 65_536), (65_537, 65_537)] {
+        let receiver = builder().build().unwrap();
+        let kept = Arc::new(Mutex::new(None));
+        let keep = Arc::clone(&kept);
+        let handler = move |delivery: Delivery| {
+            *keep.lock().unwrap() = Some(delivery);
+            async { Ok(()) }
+        };
+        assert_eq!(serve(&receiver, event_of_length("u", length), handler).await.status(), 200);
+        assert_eq!(receiver.stats().reserved_bytes, counted, "{length}");
+        drop(kept.lock().unwrap().take());
+        assert_eq!(receiver.stats().reserved_bytes, 0, "{length}");
+    }
+}
+
+#[test]
+fn only_long_bodies_are_parsed_off_the_async_threads() {
+    let one = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_time().build();
+    one.unwrap().block_on(async {
+        let receiver = builder().build().unwrap();
+        assert_eq!(serve(&receiver, event_of_length("a known token", 0), nothing).await.status(), 200);
+        let (end, ended) = mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || ended.recv().is_ok());
+
+        const MIB: usize = 1024 * 1024;
+        let short = pin!(serve(&receiver, event_of_length("short", MIB - 1), nothing));
+        let Poll::Ready(answer) = once(short).await else { panic!("it waits for a thread") };
+        assert_eq!(answer.status(), 200);
+        let mut long = pin!(serve(&receiver, event_of_length("long", MIB), nothing));
+        assert!(once(long.as_mut()).await.is_pending(), "it keeps the async thread");
+        end.send(()).unwrap();
+        assert_eq!(long.await.status(), 200);
+        assert!(busy.await.unwrap());
+    });
+}
+
+/// Looks once whether it is done.
+async fn once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_limit_of_time_is_a_century() {
+    let store = MemoryStore::new(1, Duration::MAX);
+    let key = |uuid| DeliveryKey::new(uuid, "file_uploaded", "o");
+    assert_eq!(store.claim(key("done"), Holder::new(1), Duration::MAX).await.unwrap(), ClaimState::New);
+    store.complete(key("done"), Holder::new(1)).await.unwrap();
+    assert_eq!(store.claim(key("at work"), Holder::new(2), Duration::MAX).await.unwrap(), ClaimState::New);
+    tokio::time::advance(Duration::from_secs(99 * 365 * 24 * 60 * 60)).await;
+    assert_eq!(store.claim(key("done"), Holder::new(3), Duration::MAX).await.unwrap(), ClaimState::Done);
+    assert_eq!(
+        store.claim(key("at work"), Holder::new(3), Duration::MAX).await.unwrap(),
+        ClaimState::InFlight
+    );
+}
