@@ -10,6 +10,8 @@
 mod answers;
 #[cfg(feature = "receiver")]
 mod claims;
+#[cfg(feature = "receiver")]
+mod delivery;
 mod envelope;
 mod fixtures;
 #[cfg(feature = "receiver")]
