@@ -379,6 +379,9 @@ mod tests {
             assert_eq!(done(&store, 2).last(), Some(&1));
             tokio::time::advance(Duration::from_secs(101)).await;
             assert_eq!(done(&store, 2), [0_u32; 0]);
+            complete(&store, 2);
+            tokio::time::advance(Duration::from_secs(200)).await;
+            assert_eq!(done(&store, 3), [0_u32; 0], "nothing came meanwhile");
         }
     }
 

@@ -31,4 +31,6 @@ mod random;
 mod receiver;
 #[cfg(feature = "metrics")]
 mod recorder;
+#[cfg(feature = "receiver")]
+mod seen;
 mod variations;
