@@ -1,6 +1,6 @@
 //! The receive path without a framework.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use smartshape_webhook::{
     FileOptimized, FileUploaded, Handler, HandlerError, Head, Holder, MemoryStore, NamedSecret, Receiver,
     ReceiverBuilder, RefusalKind, Secret, SeenStore, StoreError, StoreFuture,
 };
+use tokio::time::Instant;
 
 const SECRET: &str = "the secret of these tests";
 
@@ -129,6 +130,36 @@ async fn a_claim_of_another_process_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_claim_of_another_process_is_asked_for_seldom_and_not_for_ever() {
+    let store = SharedStore::default();
+    let receiver = builder().seen_store(store.clone()).build().unwrap();
+    // Tokens are hashed on threads of their own, which a clock that stands still does not wait for.
+    assert_eq!(serve(&receiver, body("file_optimized", "{}"), nothing).await.status(), 200);
+    let key = DeliveryKey::new("u", "file_uploaded", "o");
+    store.claim(key, Holder::new(1), Duration::from_secs(60)).await.unwrap();
+    tokio::time::pause();
+    let (begun, asked) = (Instant::now(), store.asked.load(Ordering::SeqCst));
+    let answer = serve(&receiver, body("file_uploaded", "{}"), nothing).await;
+    assert_eq!(answer.refusal().unwrap().kind(), RefusalKind::DuplicateUnfinished);
+    let asked = store.asked.load(Ordering::SeqCst) - asked;
+    assert!((10..=20).contains(&asked), "{asked} times");
+    let waited = begun.elapsed();
+    assert!((9..=10).contains(&waited.as_secs()), "{waited:?} of 10 s");
+}
+
+#[tokio::test]
+async fn no_two_claims_have_one_holder() {
+    let store = SharedStore::default();
+    let receivers = [(); 2].map(|()| builder().seen_store(store.clone()).build().unwrap());
+    for (receiver, event) in [(0, "file_uploaded"), (0, "file_optimized"), (1, "a"), (1, "b")] {
+        assert_eq!(serve(&receivers[receiver], body(event, "{}"), nothing).await.status(), 200);
+    }
+    let states = store.states.lock().unwrap();
+    let holders: HashSet<_> = states.values().map(|(holder, _)| holder.number()).collect();
+    assert_eq!(holders.len(), 4);
+}
+
+#[tokio::test]
 async fn a_broken_store_is_no_success_and_a_failed_handler_gives_back() {
     let store = SharedStore::default();
     let receiver = builder().seen_store(store.clone()).build().unwrap();
@@ -232,6 +263,22 @@ fn impossible_settings_are_named() {
     assert_eq!(error(builder().hash_wait(Duration::ZERO)), ConfigError::Zero("hash_wait"));
 }
 
+#[test]
+fn an_impossible_setting_is_told_with_what_is_possible() {
+    for (error, expected) in [
+        (ConfigError::NoSecret, "a receiver needs a secret"),
+        (ConfigError::TooManySecrets(9), "9 secrets were given, and at most 8"),
+        (ConfigError::SameName("a".to_owned()), "the name \"a\""),
+        (ConfigError::SameSecret("a".to_owned(), "b".to_owned()), "\"a\" and \"b\" are equal"),
+        (ConfigError::MaxCost(3), "max_cost is 3, and bcrypt's costs go from 4 to 31"),
+        (ConfigError::BodyLimitOverBudget, "body_limit_bytes is more than byte_budget_bytes"),
+        (ConfigError::TooManyPlaces, "max_at_work is above 1000000"),
+        (ConfigError::Zero("hash_wait"), "hash_wait must not be zero"),
+    ] {
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_limit_of_time_may_be_none_at_all() {
     let endless = |builder: ReceiverBuilder| {
@@ -259,6 +306,10 @@ async fn a_limit_of_time_may_be_none_at_all() {
 fn nothing_that_holds_a_secret_shows_it() {
     let named = NamedSecret::new("name", Secret::new(SECRET).unwrap());
     let builder = builder();
-    let shown = format!("{named:?} {builder:?} {:?}", self::builder().build().unwrap());
-    assert!(!shown.contains(SECRET) && shown.contains("name"), "{shown}");
+    let receiver = self::builder().build().unwrap();
+    for shown in [format!("{named:?}"), format!("{builder:?}"), format!("{receiver:?}")] {
+        assert!(!shown.contains(SECRET), "{shown}");
+        assert!(shown.contains("\"name\"") || shown.contains("\"default\""), "{shown}");
+    }
+    assert_eq!(format!("{:?}", Secret::new(SECRET).unwrap()), "Secret(redacted)");
 }
