@@ -250,6 +250,8 @@ impl std::error::Error for SecretError {}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -289,5 +291,29 @@ mod tests {
         assert_eq!(one.expose().len(), 48);
         assert_ne!(one.expose(), two.expose());
         assert!(!one.is_short());
+        // Both halves of every byte are told: four digits alone would be chance once in 10^15 runs.
+        for half in [0, 1] {
+            let digits: HashSet<_> = one.expose().chars().skip(half).step_by(2).collect();
+            assert!(digits.len() > 3 && digits.iter().all(char::is_ascii_hexdigit), "{digits:?}");
+        }
+    }
+
+    #[test]
+    fn short_is_what_can_be_guessed() {
+        assert!(Secret::new("x".repeat(15)).unwrap().is_short());
+        assert!(!Secret::new("x".repeat(16)).unwrap().is_short());
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        for (error, expected) in [
+            (SecretError::Empty, "set the one the webhook was registered with"),
+            (SecretError::TooLong(74), "has 74 bytes, and bcrypt reads only 72"),
+            (SecretError::NoVariable("NAME".to_owned()), "set NAME, or NAME_FILE"),
+            (SecretError::BothVariables("NAME".to_owned()), "NAME and NAME_FILE are set"),
+            (SecretError::File("/a".to_owned(), "not found".to_owned()), "from /a: not found"),
+        ] {
+            assert!(error.to_string().contains(expected), "{error}");
+        }
     }
 }
