@@ -227,3 +227,6 @@ fn lower_priority() {
     #[cfg(any(target_os = "macos", target_os = "ios", windows))]
     let _ = thread_priority::set_current_thread_priority(thread_priority::ThreadPriority::Min);
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,27 @@ fn verdicts_keep_up_with_the_secrets() {
     }
 }
 
+/// Where the tests themselves run at that priority, this sees no difference.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn tokens_are_hashed_at_the_lowest_priority() {
+    const SCHED_IDLE: &str = "5";
+    // A thread that has answered has set its priority before.
+    let receiver = Receiver::builder().named_secret(named(0)).hash_wait(Duration::from_secs(120)).build();
+    let token = bcrypt::hash_with_salt(SECRETS[0], 4, [7; 16]).unwrap().to_string();
+    let head = Head::read("POST", [(TOKEN_HEADER, token.as_bytes())]);
+    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{}"))]);
+    let receiver = receiver.unwrap();
+    assert_eq!(receiver.receive(&head, body).await.unwrap_err().kind(), RefusalKind::EnvelopeInvalid);
+    let idle = std::fs::read_dir("/proc/self/task").unwrap().any(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(name, fields)| {
+            name.contains("(smartshape-hash") && fields.split_whitespace().nth(38) == Some(SCHED_IDLE)
+        })
+    });
+    assert!(idle);
+}
+
 fn run(test: impl Future<Output = ()> + Send + 'static) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();

@@ -1,0 +1,76 @@
+use super::*;
+use crate::secret::{NamedSecret, Secret};
+use crate::verify::Verifier;
+
+const UNIT: u64 = 900_000;
+
+fn verifier(secrets: &[&str], threads: usize) -> Verifier {
+    let named = |plain: &&str| NamedSecret::new(*plain, Secret::new(*plain).unwrap());
+    let settings = Settings {
+        hash_wait: Duration::from_secs(9),
+        hash_threads: threads,
+        lowest_priority: false,
+        known_tokens: 8,
+        refused_tokens: 8,
+    };
+    Verifier::new(secrets.iter().map(named).collect(), &settings).unwrap()
+}
+
+fn token(plain: &str, cost: u32) -> Token {
+    // Only the form of a costly one matters.
+    let hash = bcrypt::hash(plain, 4).unwrap().replacen("$04$", &format!("${cost:02}$"), 1);
+    Token::parse(hash.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_token_is_charged_for_its_cost_and_every_secret() {
+    for (secrets, cost, units) in [
+        (&["a"][..], 4, 1),
+        (&["a"], 5, 2),
+        (&["a"], 10, 64),
+        (&["a", "b", "c"], 4, 3),
+        (&["a", "b"], 12, 512),
+    ] {
+        let verifier = verifier(secrets, 1);
+        assert_eq!(verifier.pool.queue.units(&token("x", cost)), units, "{secrets:?} at {cost}");
+    }
+}
+
+#[test]
+fn the_line_is_as_long_as_all_threads_do_in_the_wait() {
+    let one = verifier(&["a"], 1);
+    assert_eq!(one.pool.queue.room(), 9_000_000_000 / UNIT);
+    let two = verifier(&["a"], 2);
+    let queue = &two.pool.queue;
+    assert_eq!(queue.room(), 2 * one.pool.queue.room());
+    // One token of 64 units that took twice as long as was assumed.
+    queue.measured(Duration::from_nanos(64 * 2 * UNIT), 64);
+    assert_eq!(queue.room(), 18_000_000_000 / (UNIT / 8 * 9));
+    for _ in 0..100 {
+        queue.measured(Duration::from_nanos(64 * 2 * UNIT), 64);
+    }
+    let (room, expected) = (queue.room(), 18_000_000_000 / (2 * UNIT));
+    assert!((expected..expected + 10).contains(&room), "{room}, and {expected} was measured");
+}
+
+#[tokio::test]
+async fn only_a_token_that_was_tried_with_every_secret_says_what_one_costs() {
+    let verifier = verifier(&["a", "b"], 1);
+    let queue = &verifier.pool.queue;
+    let measured = || queue.unit_nanos.load(Ordering::Relaxed);
+    assert!(matches!(verifier.pool.hash(token("a", 4), None).await, Ok(Verdict::Matches(_))));
+    assert_eq!(measured(), UNIT);
+    assert_eq!(verifier.pool.hash(token("of nobody", 4), None).await.ok(), Some(Verdict::MatchesNone));
+    assert_ne!(measured(), UNIT);
+}
+
+#[tokio::test]
+async fn threads_end_with_their_receiver() {
+    let verifier = verifier(&["a"], 2);
+    assert!(verifier.pool.hash(token("a", 4), None).await.is_ok());
+    let queue = Arc::downgrade(&verifier.pool.queue);
+    drop(verifier);
+    while queue.strong_count() > 0 {
+        std::thread::yield_now();
+    }
+}
