@@ -1,7 +1,7 @@
 //! The forms in which SmartShape's documents have been seen, and drift beyond them.
 
 use serde_json::json;
-use smartshape_webhook::{Color, Event, EventKind, FileState, RawJson};
+use smartshape_webhook::{Attributes, Color, Event, EventKind, FileState, RawJson};
 
 fn decode(name: &str, data: &serde_json::Value) -> Event {
     Event::decode(name, RawJson::parse(data.to_string()).unwrap())
@@ -83,6 +83,18 @@ fn a_hundred_thousand_attributes() {
     let data = json!({"nodeIdToAttributes": {"n": many}});
     let Event::AttributeUpdated(event) = decode("attribute_updated", &data) else { panic!() };
     assert_eq!(event.attributes().count(), 100_000);
+}
+
+#[test]
+fn numbers_are_the_nearest_floats() {
+    // Spread over all that a float can be.
+    let numbers = (1..10_000_u64).map(|number| f64::from_bits(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    for number in numbers.filter(|number| number.is_finite()).chain([0.1, 3.394551, 9_007_199_254_740_991.0])
+    {
+        let text = format!("{number:?}");
+        let attributes: Attributes = serde_json::from_str(&format!(r#"{{"a":{text}}}"#)).unwrap();
+        assert_eq!(attributes.get("a").unwrap().as_f64(), Some(number), "{text}");
+    }
 }
 
 #[test]
