@@ -86,6 +86,55 @@ fn a_hundred_thousand_attributes() {
 }
 
 #[test]
+fn names_are_those_of_the_wire() {
+    for kind in EventKind::ALL {
+        assert_eq!(kind.to_string(), kind.as_str());
+        // For want of data, some of the nine are drift; it has the same name.
+        assert_eq!(decode(kind.as_str(), &json!({})).name(), kind.as_str());
+    }
+    assert_eq!(decode("file_deleted", &json!({})).name(), "file_deleted");
+    assert!(!decode("file_deleted", &json!({})).is_undecoded());
+    for state in ["queued", "converting", "converted", "melting"] {
+        let read = FileState::from(state.to_owned());
+        assert_eq!((read.as_str(), read.to_string().as_str()), (state, state));
+        assert_eq!(matches!(read, FileState::Other(_)), state == "melting");
+    }
+}
+
+#[test]
+fn a_count_is_whole_however_it_is_written() {
+    for (size, count) in [
+        ("0", Some(0)),
+        ("-0.0", Some(0)),
+        ("1e2", Some(100)),
+        ("9007199254740991.0", Some(9_007_199_254_740_991)),
+        ("18446744073709551615", Some(u64::MAX)),
+        ("100.5", None),
+        ("-1", None),
+        ("-1.0", None),
+        ("9007199254740992.0", None),
+    ] {
+        let data = RawJson::parse(format!(r#"{{"size":{size}}}"#)).unwrap();
+        let read = match Event::decode("file_uploaded", data) {
+            Event::FileUploaded(file) => file.size,
+            other => {
+                assert!(other.is_undecoded());
+                None
+            }
+        };
+        assert_eq!(read, count, "{size}");
+    }
+}
+
+#[test]
+fn sets_of_attributes_know_their_length() {
+    for (json, length) in [("{}", 0), (r#"{"a": 2.5}"#, 1), (r#"{"a": 1, "b": 2, "c": 3}"#, 3)] {
+        let attributes: Attributes = serde_json::from_str(json).unwrap();
+        assert_eq!((attributes.len(), attributes.is_empty()), (length, length == 0), "{json}");
+    }
+}
+
+#[test]
 fn numbers_are_the_nearest_floats() {
     // Spread over all that a float can be.
     let numbers = (1..10_000_u64).map(|number| f64::from_bits(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
@@ -94,6 +143,20 @@ fn numbers_are_the_nearest_floats() {
         let text = format!("{number:?}");
         let attributes: Attributes = serde_json::from_str(&format!(r#"{{"a":{text}}}"#)).unwrap();
         assert_eq!(attributes.get("a").unwrap().as_f64(), Some(number), "{text}");
+    }
+}
+
+#[test]
+fn drift_says_what_was_wanted_and_where() {
+    for (name, data, wanted) in [
+        ("attribute_updated", json!({"nodeIdToAttributes": 7}), "expected an object at line 1 column 23"),
+        ("annotation_created", json!({"targets": [["n"]]}), "expected an object at line 1 column"),
+        ("file_uploaded", json!({"owner": 7}), "a person is a text or an object"),
+    ] {
+        let Event::Undecoded(drifted) = decode(name, &data) else { panic!("{data}") };
+        let (shown, debugged) = (drifted.error().to_string(), format!("{:?}", drifted.error()));
+        assert!(shown.contains(wanted), "{shown}");
+        assert!(debugged.contains(wanted), "{debugged}");
     }
 }
 
