@@ -37,6 +37,7 @@ pub struct Envelope<'a> {
 }
 
 /// All raw at first, so that an error can name its field.
+#[derive(Debug, PartialEq)]
 struct Fields<'a> {
     file: Value<'a>,
     event: Value<'a>,
@@ -297,3 +298,21 @@ impl fmt::Display for EnvelopeError {
 }
 
 impl std::error::Error for EnvelopeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_samples_are_usual_and_read_alike_either_way() {
+        for body in [
+            include_str!("../../fixtures/attribute_updated.json"),
+            include_str!("../../fixtures/file_uploaded.json"),
+            include_str!("../../fixtures/annotation_updated.json"),
+            include_str!("../../fixtures/configuration_removed.json"),
+        ] {
+            assert_eq!(Fields::usual(body), Fields::unusual(body).ok());
+        }
+        assert_eq!(Fields::usual("{}"), None);
+    }
+}

@@ -357,6 +357,18 @@ mod tests {
     }
 
     #[test]
+    fn finds_every_member_in_order() {
+        let mut found = Vec::new();
+        let text = " { \"a\" : 1 , \"b\":\"x\",\"a\":[2, 3] } ";
+        let whole = members(text, |name, value| {
+            found.push((name, value.text));
+            Some(())
+        });
+        assert_eq!(whole, Some(()));
+        assert_eq!(found, [("a", "1"), ("b", "\"x\""), ("a", "[2, 3]")]);
+    }
+
+    #[test]
     fn leaves_the_rare_to_serde_json() {
         let nested = |depth| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(scanned(&nested(64)).is_some());
