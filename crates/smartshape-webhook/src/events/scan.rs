@@ -226,7 +226,7 @@ mod tests {
         found
     }
 
-    const USUAL: [&str; 40] = [
+    const USUAL: [&str; 41] = [
         "{}",
         "[]",
         "{ }",
@@ -267,6 +267,7 @@ mod tests {
         r#"{"a":{"a":{"a":[]}}}"#,
         r#"[{"a":[{"a":1}]},{"a":2}]"#,
         "        1        ",
+        " [[[[[[[[1]]]]]]]]",
     ];
 
     const WRONG: [&str; 40] = [
