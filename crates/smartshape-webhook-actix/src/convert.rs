@@ -21,9 +21,7 @@ pub(crate) fn head(request: &HttpRequest) -> Head {
 /// A refusal keeps what is left of the request's body and closes the connection: once the payload
 /// is dropped, actix would read and throw away the rest for as long as it comes.
 pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpResponse {
-    // The core's statuses are all valid; the fallback is never reached.
-    let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = HttpResponse::build(status);
+    let mut response = HttpResponse::build(status(answer));
     for (name, value) in answer.headers() {
         response.insert_header((name, &*value));
     }
@@ -34,6 +32,11 @@ pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpRespons
             response.force_close().body(BoxBody::new(body))
         }
     }
+}
+
+pub(crate) fn status(answer: &Answer) -> StatusCode {
+    // The core's statuses are all valid; the fallback is never reached.
+    StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// A body that keeps the request's payload until it has been sent.

@@ -120,7 +120,7 @@ impl WebhookError {
 
 impl ResponseError for WebhookError {
     fn status_code(&self) -> StatusCode {
-        self.error_response().status()
+        convert::status(&self.answer)
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -140,5 +140,27 @@ impl fmt::Display for WebhookError {
 impl fmt::Debug for WebhookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("WebhookError").field(&self.answer).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smartshape_webhook::RefusalKind;
+
+    use super::*;
+
+    #[test]
+    fn an_error_may_be_looked_at_before_it_is_answered() {
+        let payload = Cell::new(Some(Payload::None));
+        let error = WebhookError { answer: RefusalKind::TokenMissing.into(), payload };
+        assert_eq!(error.status_code(), StatusCode::UNAUTHORIZED);
+        assert_eq!(error.to_string(), "unauthorized");
+        assert!(format!("{error:?}").contains("TokenMissing"));
+        assert!(error.payload.take().is_some(), "the payload is kept for the answer");
+        let before = WebhookError { answer: Answer::success(), payload: Cell::default() };
+        assert_eq!(
+            (before.status_code(), before.to_string()),
+            (StatusCode::OK, "the event was handled before".to_owned())
+        );
     }
 }
