@@ -106,3 +106,41 @@ pub(crate) struct Opened {
     pub(crate) delivery: Delivery,
     pub(crate) receiver: Receiver,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use http_body_util::Full;
+    use smartshape_webhook::Secret;
+
+    use super::*;
+    use crate::endpoint;
+
+    /// A route without capacity.
+    #[derive(Clone)]
+    struct Busy;
+
+    impl Service<Request<Full<Bytes>>> for Busy {
+        type Response = Response<Full<Bytes>>;
+        type Error = std::io::Error;
+        type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Pending
+        }
+
+        fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+            std::future::ready(Err(std::io::Error::other("it was not ready")))
+        }
+    }
+
+    #[test]
+    fn the_layer_waits_for_the_routes_capacity() {
+        let receiver = Receiver::new(Secret::generate().unwrap()).unwrap();
+        let mut service = WebhookService::new(Busy, receiver.clone());
+        assert!(service.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending());
+        let endpoint = endpoint(receiver, |_: Delivery| async { Ok(()) });
+        assert!(format!("{endpoint:?}").contains("\"default\""), "it names its secrets");
+    }
+}
