@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, Version};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
 use smartshape_webhook::{Answer, Head, Source};
@@ -18,8 +18,14 @@ pub(crate) fn head(request: &HttpRequest) -> Head {
     Head::read(request.method().as_str(), headers).with_source(source)
 }
 
-/// A refusal keeps what is left of the request's body and closes the connection: once the payload
-/// is dropped, actix would read and throw away the rest for as long as it comes.
+/// What a refusal has to keep of the request: all that is left of its body, since once the payload is dropped, actix
+/// would read and throw away the rest for as long as it comes. On HTTP/2 nothing: what is unread there takes room in
+/// the window that all streams of the connection share.
+pub(crate) fn kept(version: Version, payload: Payload) -> Option<Payload> {
+    Some(payload).filter(|_| version < Version::HTTP_2)
+}
+
+/// A refusal keeps this payload until it has been sent, and closes the connection.
 pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpResponse {
     let mut response = HttpResponse::build(status(answer));
     for (name, value) in answer.headers() {

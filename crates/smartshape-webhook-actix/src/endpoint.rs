@@ -38,7 +38,7 @@ pub fn endpoint(receiver: Receiver, handler: impl Handler) -> Route {
             let head = convert::head(&request);
             let mut payload = payload.into_inner();
             let answer = receiver.serve(&head, &mut payload, handler).await;
-            convert::response(&answer, Some(payload))
+            convert::response(&answer, convert::kept(request.version(), payload))
         }
     })
 }

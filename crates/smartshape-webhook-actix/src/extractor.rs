@@ -74,13 +74,16 @@ impl<E: FromDelivery> FromRequest for Webhook<E> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let receiver = receiver(request);
         let head = convert::head(request);
-        let mut payload = payload.take();
+        let (version, mut payload) = (request.version(), payload.take());
         Box::pin(async move {
             let extracted = match receiver {
                 Some(receiver) => receiver.extract(&head, &mut payload).await,
                 None => Err(Answer::not_configured("add App::app_data(receiver.clone())")),
             };
-            extracted.map(Self).map_err(|answer| WebhookError { answer, payload: Cell::new(Some(payload)) })
+            extracted.map(Self).map_err(|answer| {
+                let payload = Cell::new(convert::kept(version, payload));
+                WebhookError { answer, payload }
+            })
         })
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::BodyDataStream;
 use smartshape_webhook::{Answer, Head, Lingering, Source};
@@ -14,11 +14,11 @@ pub(crate) fn head(parts: &Parts) -> Head {
     Head::read(parts.method.as_str(), headers).with_source(parts.extensions.get::<Source>().copied())
 }
 
-pub(crate) fn stream<B>(body: B) -> impl Stream<Item = Result<B::Data, B::Error>>
+pub(crate) fn stream<B>(parts: &Parts, body: B) -> impl Stream<Item = Result<B::Data, B::Error>>
 where
     B: Body + Unpin + Send + 'static,
 {
-    Lingering::new(BodyDataStream::new(body))
+    Lingering::new(BodyDataStream::new(body)).unless_http2(parts.version >= Version::HTTP_2)
 }
 
 pub(crate) fn response<B: From<Bytes>>(answer: &Answer) -> Response<B> {

@@ -66,7 +66,7 @@ where
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let head = convert::head(&parts);
-            let answer = receiver.serve(&head, convert::stream(body), handler).await;
+            let answer = receiver.serve(&head, convert::stream(&parts, body), handler).await;
             Ok(convert::response(&answer))
         })
     }

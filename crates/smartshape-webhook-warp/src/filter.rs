@@ -41,10 +41,11 @@ use crate::convert;
 pub fn webhook<E: FromDelivery>(
     receiver: Receiver,
 ) -> impl Filter<Extract = (Webhook<E>,), Error = Rejection> + Clone {
-    convert::head().and(warp::body::stream()).and_then(move |head: Head, body| {
+    convert::head().and(warp::body::stream()).and_then(move |(head, http2): (Head, bool), body| {
         let receiver = receiver.clone();
+        let body = Lingering::new(body).unless_http2(http2);
         async move {
-            let claimed = receiver.extract(&head, Lingering::new(body)).await;
+            let claimed = receiver.extract(&head, body).await;
             claimed.map(Webhook).map_err(|answer| warp::reject::custom(Answered(answer)))
         }
     })

@@ -27,6 +27,9 @@
 //! - A body that is broken in its framing (a `Content-Length` that is no number) is answered by
 //!   hyper, with an empty 400.
 //! - warp has no time limit for request heads or idle connections.
+//! - warp does not tell which version of HTTP is spoken. On HTTP/2 a refused body is dropped at once, but for a
+//!   client that sends a `Host` header there: such a body is kept for a moment, as on HTTP/1.1, and holds up that
+//!   client's other streams.
 
 mod convert;
 mod endpoint;

@@ -24,6 +24,8 @@ static PLACES: Semaphore = Semaphore::const_new(256);
 /// second, and of 256 bodies at once. A longer rest is kept unread until the second is over: the client has to stop
 /// sending, and sees the answer. For adapters whose framework does not do this by itself.
 ///
+/// Not for HTTP/2, see [`unless_http2`](Self::unless_http2).
+///
 /// ```
 /// use bytes::Bytes;
 /// use smartshape_webhook::{Head, Lingering, Receiver, RefusalKind, Secret};
@@ -39,7 +41,10 @@ static PLACES: Semaphore = Semaphore::const_new(256);
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 #[derive(Debug)]
-pub struct Lingering<S: Rest>(Option<S>);
+pub struct Lingering<S: Rest> {
+    body: Option<S>,
+    lingers: bool,
+}
 
 /// A body whose rest a task of its own can read. Every stream of fitting type is one.
 pub trait Rest: Unpin + Send + 'static {
@@ -61,7 +66,15 @@ where
 impl<S: Rest> Lingering<S> {
     /// Wraps the body.
     pub fn new(body: S) -> Self {
-        Self(Some(body))
+        Self { body: Some(body), lingers: true }
+    }
+
+    /// With `true`, the rest of the body is dropped at once: a stream of HTTP/2 ends without its connection, and what is
+    /// unread of it takes room in the window that all streams of the connection share.
+    #[must_use]
+    pub fn unless_http2(mut self, http2: bool) -> Self {
+        self.lingers = !http2;
+        self
     }
 }
 
@@ -72,10 +85,10 @@ where
     type Item = Result<B, E>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let part = Pin::new(body).poll_next(context);
         if matches!(part, Poll::Ready(None | Some(Err(_)))) {
-            self.0 = None;
+            self.body = None;
         }
         part
     }
@@ -83,7 +96,8 @@ where
 
 impl<S: Rest> Drop for Lingering<S> {
     fn drop(&mut self) {
-        let (Some(body), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        let Some(body) = self.body.take().filter(|_| self.lingers) else { return };
+        let Ok(runtime) = Handle::try_current() else { return };
         let mut rest = Box::pin(linger(body));
         // An empty body needs no task.
         if rest.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
@@ -170,6 +184,13 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let kept = counts.iter().filter(|read| Arc::strong_count(read) > 1).count();
         assert_eq!(kept, 256);
+    }
+
+    #[tokio::test]
+    async fn on_http2_nothing_lingers() {
+        let (body, read) = body(None);
+        drop(body.unless_http2(true));
+        assert_eq!((read.load(Ordering::SeqCst), Arc::strong_count(&read)), (0, 1));
     }
 
     #[test]
