@@ -148,6 +148,17 @@ impl Subject {
     }
 }
 
+/// Waits until nothing is held for anybody.
+pub async fn nothing_is_left(receiver: &Receiver) {
+    loop {
+        let stats = receiver.stats();
+        if (stats.at_work, stats.reserved_bytes) == (0, 0) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The one answer of success, byte for byte.
 pub fn assert_success(response: &Response) {
     assert_eq!((response.status, response.body.as_str()), (200, r#"{"success":true}"#), "{response:?}");

@@ -10,6 +10,7 @@
 )]
 
 pub mod bed;
+pub mod http2;
 pub mod log;
 pub mod script;
 pub mod target;

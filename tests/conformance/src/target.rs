@@ -1,4 +1,4 @@
-//! Every way to mount the receiver, as a server.
+//! Every way to mount the receiver, as a server that speaks HTTP/1.1 and HTTP/2 without TLS.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,8 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use smartshape_webhook::{Delivery, Event, FileUploaded, Handler, HandlerError, Receiver, TOKEN_HEADER};
 use smartshape_webhook_actix as for_actix;
@@ -76,6 +77,13 @@ impl Target {
         matches!(self, Self::ActixEndpoint | Self::ActixExtractor)
     }
 
+    /// Whether the handler runs on when a sender on HTTP/2 resets its stream. actix-web has a task for
+    /// each stream, which ends by itself.
+    #[must_use]
+    pub fn outlives_the_stream(self) -> bool {
+        self != Self::WarpFilter
+    }
+
     /// Starts a server on a free port.
     pub async fn start(self, receiver: Receiver, script: Script) -> Server {
         match self {
@@ -138,7 +146,7 @@ impl Server {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || actix_web::App::new().configure(routes.clone());
                 let server = actix_web::HttpServer::new(app).workers(2).disable_signals().shutdown_timeout(1);
-                let server = server.bind("127.0.0.1:0").unwrap();
+                let server = server.bind_auto_h2c("127.0.0.1:0").unwrap();
                 let address = server.addrs()[0];
                 let server = server.run();
                 sender.send((address, server.handle())).unwrap();
@@ -242,7 +250,7 @@ async fn start_hyper(receiver: Receiver, script: Script) -> Server {
             });
             connections.spawn(async move {
                 // Ends with an error when a client misbehaves, which is what many cases do.
-                let http = hyper::server::conn::http1::Builder::new();
+                let http = auto::Builder::new(TokioExecutor::new());
                 let _ = http.serve_connection(TokioIo::new(stream), service).await;
             });
         }

@@ -2,18 +2,7 @@
 
 use std::time::Duration;
 
-use conformance::bed::{Bed, Subject, assert_refused, assert_success, event, good_token};
-
-/// Waits until nothing is held for anybody.
-async fn nothing_is_left(subject: &Subject) {
-    loop {
-        let stats = subject.receiver.stats();
-        if (stats.at_work, stats.reserved_bytes) == (0, 0) {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-}
+use conformance::bed::{Bed, assert_refused, assert_success, event, good_token, nothing_is_left};
 
 pub(crate) async fn silent_ones_and_slow_heads_hold_nothing(bed: Bed) {
     let subject = bed.start().await;
@@ -25,7 +14,7 @@ pub(crate) async fn silent_ones_and_slow_heads_hold_nothing(bed: Bed) {
         slow.push((client, sent));
     }
     assert_success(&subject.deliver(&event("1")).await);
-    nothing_is_left(&subject).await;
+    nothing_is_left(&subject.receiver).await;
     // They were only slow.
     for (mut client, sent) in slow.drain(..5) {
         client.send(&request[sent..]).await;
@@ -49,7 +38,7 @@ pub(crate) async fn trickling_body(bed: Bed) {
         let _ = client.try_send(" ").await;
     };
     assert_refused(&answer, 408, "body took too long");
-    nothing_is_left(&subject).await;
+    nothing_is_left(&subject.receiver).await;
 }
 
 pub(crate) async fn a_refused_body_is_no_request(bed: Bed) {
@@ -107,8 +96,8 @@ pub(crate) async fn resets_leave_nothing_behind(bed: Bed) {
         client.send(subject.head("POST", "/callback", &headers) + &" ".repeat(number * 1000)).await;
         client.reset();
     }
-    nothing_is_left(&subject).await;
+    nothing_is_left(&subject.receiver).await;
     assert_success(&subject.deliver(&event("1")).await);
-    nothing_is_left(&subject).await;
+    nothing_is_left(&subject.receiver).await;
     assert_eq!(subject.receiver.stats().failed, 0);
 }

@@ -13,6 +13,7 @@ mod duplicates;
 mod early;
 mod events;
 mod flood;
+mod http2;
 mod leaving;
 mod secrets;
 mod tokens;
@@ -42,6 +43,10 @@ macro_rules! table {
                 connections: silent_ones_and_slow_heads_hold_nothing, trickling_body, a_refused_body_is_no_request,
                     pipelined_requests_are_answered_in_order, resets_leave_nothing_behind;
                 early: node_gets_the_refusal_while_it_uploads;
+                http2: answers_are_those_of_http1, large_bodies_pass_the_windows, refused_uploads_hold_up_nothing,
+                    resets_in_mid_body_leave_nothing, handler_outlives_its_stream, rapid_resets_do_nothing_twice,
+                    who_cannot_take_the_answer_holds_nothing, who_cannot_take_a_refusal_holds_up_nothing,
+                    streams_that_stall_end_each_for_itself;
                 duplicates: after_success, after_failure, while_the_first_succeeds, while_the_first_fails,
                     while_the_first_panics, too_many_wait, keys_have_three_parts;
                 leaving: handler_outlives_the_sender, leaving_frees_or_finishes, places_are_bounded, draining;

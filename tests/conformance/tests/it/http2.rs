@@ -1,0 +1,264 @@
+//! HTTP/2 with prior knowledge: the same answers, and what only streams and windows make possible.
+
+use std::time::Duration;
+
+use conformance::bed::{
+    Bed, Subject, assert_refused, assert_success, event, event_of_length, good_token, new_token,
+    nothing_is_left,
+};
+use conformance::http2::{Connection, Stream};
+use conformance::script::Step;
+use conformance::wire::Response;
+
+const MIB: usize = 1024 * 1024;
+/// What a client pushes before it minds windows: more than any stream here is given.
+const MORE_THAN_WINDOWS: usize = 4 * MIB;
+
+async fn connect(subject: &Subject) -> Connection {
+    Connection::connect(subject.address).await
+}
+
+async fn deliver(connection: &mut Connection, body: &str) -> Response {
+    connection.exchange("POST", &[("x-smartshape-token", good_token())], body).await
+}
+
+/// Opens a stream with a good token for a body of undeclared length.
+async fn open(connection: &mut Connection) -> Stream {
+    connection.open("POST", &[("x-smartshape-token", good_token())]).await
+}
+
+/// Without what the framing asks for.
+fn essence(mut response: Response) -> Response {
+    response.headers.retain(|(name, value)| {
+        !matches!((name.as_str(), value.as_str()), ("date" | "connection", _) | ("content-length", "0"))
+    });
+    response.headers.sort();
+    response
+}
+
+pub(crate) async fn answers_are_those_of_http1(bed: Bed) {
+    let limit = |builder: smartshape_webhook::ReceiverBuilder| builder.body_limit_bytes(100_000);
+    let subject = bed.start_with(limit).await;
+    for (uuid, step) in [("fails", Step::Fail), ("cannot", Step::Unavailable), ("gives up", Step::GiveUp)] {
+        subject.script.plan(uuid, [step, step]);
+    }
+    let mut connection = connect(&subject).await;
+    let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
+    let good = good_token();
+    let cases = [
+        ("POST", Some(good), event("1")),
+        ("POST", Some(good), event("1")),
+        ("GET", Some(good), String::new()),
+        ("PUT", Some(good), event("2")),
+        ("POST", None, event("2")),
+        ("POST", Some("letmein"), event("2")),
+        ("POST", Some(&forged), event("2")),
+        ("POST", Some(&costly), event("2")),
+        ("POST", Some(good), "letmein".to_owned()),
+        ("POST", Some(good), "{}".to_owned()),
+        ("POST", Some(good), event_of_length("2", 100_001)),
+        ("POST", Some(good), event("fails")),
+        ("POST", Some(good), event("cannot")),
+        ("POST", Some(good), event("gives up")),
+    ];
+    let mut statuses = Vec::new();
+    for (method, token, body) in &cases {
+        let length = body.len().to_string();
+        let mut headers = vec![("content-length", length.as_str())];
+        headers.extend(token.map(|token| ("x-smartshape-token", token)));
+        let first = subject.exchange(subject.head(method, "/callback", &headers) + body).await;
+        let second = connection.exchange(method, &headers, body).await;
+        statuses.push(second.status);
+        assert_eq!(essence(second), essence(first), "{method} {headers:?} {body:.60}");
+    }
+    assert_eq!(statuses[..11], [200, 200, 405, 405, 401, 401, 401, 401, 400, 400, 413]);
+    assert_eq!((subject.script.calls("1"), subject.script.calls("2")), (1, 0));
+    assert_eq!(subject.receiver.drain(Duration::ZERO).await, 0);
+    assert_refused(&deliver(&mut connection, &event("3")).await, 503, "busy, try again later");
+}
+
+pub(crate) async fn large_bodies_pass_the_windows(bed: Bed) {
+    let subject = bed.start().await;
+    let mut connection = connect(&subject).await;
+    let bodies: Vec<_> = (1..=4).map(|number| event_of_length(&number.to_string(), 3 * MIB)).collect();
+    let mut streams = Vec::new();
+    for body in &bodies {
+        let mut stream = open(&mut connection).await;
+        stream.send_when_possible(body, true);
+        streams.push(stream);
+    }
+    for stream in streams {
+        assert_success(&stream.response().await);
+    }
+    let mut seen: Vec<_> = subject.script.seen().into_iter().map(|seen| seen.body).collect();
+    seen.sort();
+    assert!(seen == bodies);
+}
+
+pub(crate) async fn refused_uploads_hold_up_nothing(bed: Bed) {
+    // Whoever is kept waiting for room in the connection's window is told that the body stalls.
+    let subject = bed.start_with(|builder| builder.body_stall(Duration::from_millis(700))).await;
+    let mut connection = connect(&subject).await;
+    assert_success(&deliver(&mut connection, &event("warm")).await);
+    let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
+    let endless = "x".repeat(MORE_THAN_WINDOWS);
+    for token in [Some(forged.as_str()), Some(costly.as_str()), Some("letmein"), None] {
+        for _ in 0..4 {
+            let token: Vec<_> = token.map(|token| ("x-smartshape-token", token)).into_iter().collect();
+            let mut stream = connection.open("POST", &token).await;
+            // Its end is never sent.
+            stream.send_when_possible(&endless, false);
+            assert_refused(&stream.response().await, 401, "unauthorized");
+        }
+    }
+    let declared = [("x-smartshape-token", good_token()), ("content-length", "52428801")];
+    let mut stream = connection.open("POST", &declared).await;
+    stream.send_when_possible(&endless, false);
+    assert_refused(&stream.response().await, 413, "body too large");
+    nothing_is_left(&subject.receiver).await;
+    assert_success(&deliver(&mut connection, &event_of_length("1", 3 * MIB)).await);
+    assert_eq!(subject.script.seen().len(), 2);
+}
+
+pub(crate) async fn resets_in_mid_body_leave_nothing(bed: Bed) {
+    let subject = bed.start().await;
+    let mut connection = connect(&subject).await;
+    assert_success(&deliver(&mut connection, &event("warm")).await);
+    let body = event_of_length("1", 100_000);
+    let length = body.len().to_string();
+    for sent in [0, 1, 20_000, 99_999] {
+        let declared = [("x-smartshape-token", good_token()), ("content-length", length.as_str())];
+        let mut stream = connection.open("POST", &declared).await;
+        stream.send(&body[..sent], false).await;
+        while subject.receiver.stats().at_work == 0 {
+            tokio::task::yield_now().await;
+        }
+        stream.reset();
+        nothing_is_left(&subject.receiver).await;
+    }
+    // Less than declared, and more.
+    for wrong in ["5", "99999", "100001"] {
+        let declared = [("x-smartshape-token", good_token()), ("content-length", wrong)];
+        let mut stream = connection.open("POST", &declared).await;
+        stream.try_send(&body, true).await;
+        if let Ok(answer) = stream.try_response().await {
+            assert_eq!(answer.status, 400, "{answer:?}");
+        }
+        nothing_is_left(&subject.receiver).await;
+    }
+    assert_eq!(subject.script.calls("1"), 0);
+    assert_success(&deliver(&mut connection, &body).await);
+    assert_eq!(subject.script.calls("1"), 1);
+}
+
+pub(crate) async fn handler_outlives_its_stream(bed: Bed) {
+    let subject = bed.start().await;
+    subject.script.hold();
+    let mut connection = connect(&subject).await;
+    let mut stream = open(&mut connection).await;
+    stream.send(&event("1"), true).await;
+    subject.script.started(1).await;
+    stream.reset();
+    if bed.target.outlives_the_stream() {
+        let mut retry = open(&mut connection).await;
+        retry.send(&event("1"), true).await;
+        while subject.receiver.stats().duplicates < 1 {
+            tokio::task::yield_now().await;
+        }
+        subject.script.let_go(1);
+        assert_success(&retry.response().await);
+        assert_eq!(subject.script.calls("1"), 1);
+    } else {
+        subject.script.ended(1).await;
+        nothing_is_left(&subject.receiver).await;
+        subject.script.let_go(1);
+        assert_success(&deliver(&mut connection, &event("1")).await);
+        assert_eq!(subject.script.calls("1"), 2);
+    }
+}
+
+pub(crate) async fn rapid_resets_do_nothing_twice(bed: Bed) {
+    let subject = bed.start().await;
+    assert_success(&subject.deliver(&event("warm")).await);
+    let uuids: Vec<_> = (0..500).map(|number| number.to_string()).collect();
+    let mut connection = connect(&subject).await;
+    for uuid in &uuids {
+        // A server that has had enough of them closes the connection.
+        let stream = loop {
+            match connection.try_open("POST", &[("x-smartshape-token", good_token())], false).await {
+                Ok(stream) => break stream,
+                Err(_) => connection = connect(&subject).await,
+            }
+        };
+        let mut stream = stream;
+        stream.try_send(&event(uuid), true).await;
+        stream.reset();
+    }
+    for uuid in &uuids {
+        assert_success(&subject.deliver(&event(uuid)).await);
+        assert_eq!(subject.script.calls(uuid), 1, "{uuid}");
+    }
+    nothing_is_left(&subject.receiver).await;
+}
+
+pub(crate) async fn who_cannot_take_the_answer_holds_nothing(bed: Bed) {
+    let subject = bed.start_with(|builder| builder.max_at_work(8)).await;
+    let mut settings = h2::client::Builder::new();
+    settings.initial_window_size(0);
+    let mut deaf = Connection::connect_as(&settings, subject.address).await;
+    let mut waiting = Vec::new();
+    for number in 0..50 {
+        let mut stream = open(&mut deaf).await;
+        stream.send(&event(&number.to_string()), true).await;
+        assert_eq!(stream.status().await, 200);
+        let mut refused = deaf.open("POST", &[]).await;
+        refused.send(&event("refused"), false).await;
+        assert_eq!(refused.status().await, 401);
+        waiting.extend([stream, refused]);
+    }
+    nothing_is_left(&subject.receiver).await;
+    let mut other = connect(&subject).await;
+    assert_success(&deliver(&mut other, &event("other")).await);
+    assert_eq!(subject.script.seen().len(), 51);
+}
+
+pub(crate) async fn who_cannot_take_a_refusal_holds_up_nothing(bed: Bed) {
+    let subject = bed.start_with(|builder| builder.body_stall(Duration::from_millis(700))).await;
+    let mut settings = h2::client::Builder::new();
+    settings.initial_window_size(0);
+    let mut deaf = Connection::connect_as(&settings, subject.address).await;
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut refused = deaf.open("POST", &[]).await;
+        refused.send_when_possible(&"x".repeat(MORE_THAN_WINDOWS), false);
+        assert_eq!(refused.status().await, 401);
+        waiting.push(refused);
+    }
+    // Its body comes though nobody reads those of the others.
+    let mut stream = open(&mut deaf).await;
+    stream.send_when_possible(&event_of_length("1", 3 * MIB), true);
+    assert_eq!(stream.status().await, 200);
+}
+
+pub(crate) async fn streams_that_stall_end_each_for_itself(bed: Bed) {
+    for whole in [false, true] {
+        let time = Duration::from_millis(50);
+        let subject = bed
+            .start_with(|builder| if whole { builder.body_deadline(time) } else { builder.body_stall(time) })
+            .await;
+        let mut connection = connect(&subject).await;
+        let body = event("1");
+        let mut streams = Vec::new();
+        for _ in 0..50 {
+            let mut stream = open(&mut connection).await;
+            stream.send(&body[..20], false).await;
+            streams.push(stream);
+        }
+        for stream in streams {
+            assert_refused(&stream.response().await, 408, "body took too long");
+        }
+        nothing_is_left(&subject.receiver).await;
+        assert_success(&deliver(&mut connection, &body).await);
+        assert_eq!(subject.script.seen().len(), 1);
+    }
+}
