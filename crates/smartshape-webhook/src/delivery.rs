@@ -1,6 +1,7 @@
 //! One delivery: an event, what came around it, and the exact body.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -42,12 +43,13 @@ pub struct Delivery(Arc<Inner>);
 
 struct Inner {
     body: RawJson,
-    data: RawJson,
+    /// Where it stands in the body, as does the next one.
+    data: Range<usize>,
+    run_timestamp: Range<usize>,
     event_name: EventName,
     uuid: Box<str>,
     file: FileId,
     owner: Person,
-    run_timestamp: RawJson,
     key: DeliveryKey,
     received_at: Timestamp,
     secret_name: Option<Arc<str>>,
@@ -144,11 +146,10 @@ impl Delivery {
     }
 
     pub(crate) fn parse(body: Bytes, around: Circumstances) -> Result<Self, EnvelopeError> {
-        let shared = body.clone();
-        let envelope = Envelope::parse(&shared)?;
+        let envelope = Envelope::parse(&body)?;
         let inner = Inner {
-            data: RawJson::of_part(&shared, envelope.data()),
-            run_timestamp: RawJson::of_part(&shared, envelope.run_timestamp_raw()),
+            data: place(&body, envelope.data()),
+            run_timestamp: place(&body, envelope.run_timestamp_raw()),
             event_name: envelope
                 .kind()
                 .map_or_else(|| EventName::Other(envelope.event().into()), EventName::Known),
@@ -171,7 +172,7 @@ impl Delivery {
     /// [`Event::Undecoded`], and an event of unknown name is [`Event::Unknown`].
     #[must_use]
     pub fn event(&self) -> &Event {
-        self.0.event.get_or_init(|| Event::decode(self.event_name(), self.0.data.clone()))
+        self.0.event.get_or_init(|| Event::decode(self.event_name(), self.raw_data()))
     }
 
     /// The event, if somebody has asked for it already.
@@ -231,7 +232,11 @@ impl Delivery {
     /// `runTimestamp` as it was sent.
     #[must_use]
     pub fn run_timestamp_raw(&self) -> &str {
-        self.0.run_timestamp.as_str()
+        // A place in a text, as the envelope found it.
+        self.raw()
+            .get(self.0.run_timestamp.clone())
+            .and_then(|raw| str::from_utf8(raw).ok())
+            .unwrap_or_default()
     }
 
     /// When the delivery was received.
@@ -274,8 +279,8 @@ impl Delivery {
 
     /// The event's `data`, exactly as it was sent.
     #[must_use]
-    pub fn raw_data(&self) -> &RawJson {
-        &self.0.data
+    pub fn raw_data(&self) -> RawJson {
+        self.0.body.part(self.0.data.clone())
     }
 
     /// Decodes the event's `data` into a type of your own.
@@ -284,7 +289,7 @@ impl Delivery {
     ///
     /// [`DecodeError`] when the data does not fit the type.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        self.0.data.decode()
+        self.raw_data().decode()
     }
 
     /// The span in which a handler of it runs: event, uuid and file, made fit for a log.
@@ -303,6 +308,12 @@ impl Delivery {
     pub fn to_json_line(&self) -> String {
         self.0.body.compact()
     }
+}
+
+/// Where `part` stands in `whole`, out of which it was parsed.
+fn place(whole: &[u8], part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
 }
 
 impl Serialize for Delivery {

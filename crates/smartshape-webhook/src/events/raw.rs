@@ -1,6 +1,8 @@
 //! JSON text, kept exactly as it was received.
 
 use std::fmt;
+#[cfg(feature = "receiver")]
+use std::ops::Range;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -39,6 +41,12 @@ impl RawJson {
     /// `part` must have been parsed out of `whole`.
     pub(crate) fn of_part(whole: &Bytes, part: &str) -> Self {
         Self(whole.slice_ref(part.as_bytes()))
+    }
+
+    /// The value that stands at `place`.
+    #[cfg(feature = "receiver")]
+    pub(crate) fn part(&self, place: Range<usize>) -> Self {
+        Self(self.0.slice(place))
     }
 
     /// `text` must have been parsed.
