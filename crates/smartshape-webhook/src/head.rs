@@ -85,11 +85,11 @@ impl Head {
 }
 
 fn read_length(value: &[u8]) -> Length {
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse().ok())
-        .map_or(Length::Unreadable, Length::Declared)
+    let digits = value.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    });
+    digits.filter(|_| !value.is_empty()).map_or(Length::Unreadable, Length::Declared)
 }
 
 /// W3C trace context: 55 characters of hexadecimal digits and hyphens in version 00, more in later ones.
