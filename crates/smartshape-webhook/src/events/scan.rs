@@ -198,8 +198,10 @@ fn each_word(text: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
 /// Marks quotes, backslashes and control characters. Marks above the lowest one may be wrong, since a byte
 /// can borrow from the one above it.
 fn special(word: u64) -> u64 {
-    let below = |word: u64, byte| word.wrapping_sub(every(byte)) & !word & every(0x80);
-    below(word ^ every(b'"'), 1) | below(word ^ every(b'\\'), 1) | below(word, b' ')
+    let borrows = |word: u64, byte| word.wrapping_sub(every(byte));
+    let special = borrows(word ^ every(b'"'), 1) | borrows(word ^ every(b'\\'), 1) | borrows(word, b' ');
+    // A byte above 0x7f has its highest bit without a borrow.
+    special & !word & every(0x80)
 }
 
 const fn every(byte: u8) -> u64 {
