@@ -14,11 +14,11 @@ pub(crate) fn head(parts: &Parts) -> Head {
     Head::read(parts.method.as_str(), headers).with_source(parts.extensions.get::<Source>().copied())
 }
 
-pub(crate) fn stream<B>(parts: &Parts, body: B) -> impl Stream<Item = Result<B::Data, B::Error>>
+pub(crate) fn stream<B>(version: Version, body: B) -> impl Stream<Item = Result<B::Data, B::Error>>
 where
     B: Body + Unpin + Send + 'static,
 {
-    Lingering::new(BodyDataStream::new(body)).unless_http2(parts.version >= Version::HTTP_2)
+    Lingering::new(BodyDataStream::new(body)).unless_http2(version >= Version::HTTP_2)
 }
 
 pub(crate) fn response<B: From<Bytes>>(answer: &Answer) -> Response<B> {

@@ -63,12 +63,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (receiver, handler) = (self.receiver.clone(), Arc::clone(&self.handler));
-        Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let head = convert::head(&parts);
-            let answer = receiver.serve(&head, convert::stream(&parts, body), handler).await;
-            Ok(convert::response(&answer))
-        })
+        // Here, and not in the future, which would have to carry all of the request.
+        let (parts, body) = request.into_parts();
+        let head = convert::head(&parts);
+        let body = convert::stream(parts.version, body);
+        Box::pin(async move { Ok(convert::response(&receiver.serve(&head, body, handler).await)) })
     }
 }
 

@@ -51,7 +51,7 @@ where
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let head = convert::head(&parts);
-            match receiver.receive(&head, convert::stream(&parts, body)).await {
+            match receiver.receive(&head, convert::stream(parts.version, body)).await {
                 Ok(Received::New(claimed)) => handle(inner, parts, claimed, receiver).await,
                 Ok(Received::Duplicate) => Ok(convert::response(&Answer::success())),
                 Err(refusal) => Ok(convert::response(&refusal.into())),

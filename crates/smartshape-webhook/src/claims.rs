@@ -74,7 +74,8 @@ impl Claims {
     pub(crate) async fn claim(self: &Arc<Self>, key: DeliveryKey) -> Result<Standing, Refusal> {
         let standing = self.enter(key, Instant::now())?;
         match (standing, &self.shared) {
-            (Standing::New(claim), Some(store)) => claim.ask(store).await,
+            // Boxed, as is whatever few deliveries need: it would take room in the future of each of them.
+            (Standing::New(claim), Some(store)) => Box::pin(claim.ask(store)).await,
             (standing, _) => Ok(standing),
         }
     }
@@ -196,7 +197,7 @@ impl Claim {
     }
 
     /// Records that the delivery was handled, then tells the duplicates that wait.
-    pub(crate) async fn complete(mut self, now: Instant) -> Result<(), StoreError> {
+    pub(crate) async fn complete(&mut self, now: Instant) -> Result<(), StoreError> {
         let recorded = match &self.claims.shared {
             Some(store) => store.complete(self.key, self.holder()).await,
             None => Ok(()),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use futures_core::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::answer::Answer;
 use crate::body::BodyLimits;
@@ -71,7 +71,7 @@ struct Inner {
     max_cost: u32,
     body: BodyLimits,
     budget: Arc<ByteBudget>,
-    places: Arc<Semaphore>,
+    places: Semaphore,
     max_at_work: usize,
     draining: AtomicBool,
     claims: Arc<Claims>,
@@ -113,7 +113,7 @@ impl Receiver {
             max_cost: builder.max_cost,
             body: builder.body,
             budget: ByteBudget::new(builder.byte_budget),
-            places: Arc::new(Semaphore::new(builder.max_at_work)),
+            places: Semaphore::new(builder.max_at_work),
             max_at_work: builder.max_at_work,
             draining: AtomicBool::new(false),
             claims: Claims::new(builder.store, builder.claims, process),
@@ -257,19 +257,35 @@ impl Receiver {
     /// A place at work. Looks at `draining` after taking it, so that `drain` sees either the
     /// place taken or its own flag obeyed.
     fn take_place(&self) -> Result<Place, Refusal> {
-        let permit = Arc::clone(&self.0.places).try_acquire_owned();
+        let permit = self.0.places.try_acquire();
         if self.is_draining() {
             return Err(RefusalKind::Draining.into());
         }
-        let permit = permit.map_err(|_| RefusalKind::PlacesExhausted)?;
-        Ok(Place { _measured: measure::at_work(), _permit: permit })
+        permit.map_err(|_| RefusalKind::PlacesExhausted)?.forget();
+        Ok(Place { _measured: measure::at_work(), permit: Permit(self.clone()) })
     }
 }
 
 /// A place at work. It is measured no more before it is free, so that after `drain` the gauge stands at 0.
 struct Place {
     _measured: measure::Share,
-    _permit: OwnedSemaphorePermit,
+    permit: Permit,
+}
+
+/// One of the receiver's places, with the receiver, which the work needs anyway. Every further shared owner costs
+/// each delivery two atomic operations.
+struct Permit(Receiver);
+
+impl Place {
+    fn receiver(&self) -> &Receiver {
+        &self.permit.0
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.0.places.add_permits(1);
+    }
 }
 
 impl fmt::Debug for Receiver {

@@ -140,7 +140,7 @@ impl Whole {
             // The task cannot be cancelled once it runs, and only fails by a panic.
             tokio::task::spawn_blocking(move || Delivery::parse(body, around))
                 .await
-                .map_err(|_| Refusal::from(RefusalKind::HandlerUnavailable))?
+                .map_err(|_| RefusalKind::HandlerUnavailable)?
         };
         let delivery = parsed.map_err(refusal)?;
         if !self.secret.allows(delivery.kind()) {
@@ -169,7 +169,7 @@ impl Parsed {
     async fn claim(self, receiver: &Receiver, arrived: Arrived) -> Result<Received, Refusal> {
         match receiver.0.claims.claim(self.delivery.key()).await? {
             Standing::New(claim) => {
-                Ok(Received::New(Claimed::new(receiver.clone(), self.delivery, claim, self.place, arrived)))
+                Ok(Received::New(Claimed::new(self.delivery, claim, self.place, arrived)))
             }
             Standing::Done => {
                 receiver.report().duplicate(&self.delivery);
@@ -182,7 +182,7 @@ impl Parsed {
                 receiver.report().duplicate(&self.delivery);
                 let event = measure::Event::of(&self.delivery);
                 drop(self.delivery);
-                waiter.wait().await?;
+                Box::pin(waiter.wait()).await?;
                 measure::ended(event, Outcome::Duplicate, arrived);
                 Ok(Received::Duplicate)
             }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::Place;
 use super::detach::Detaching;
-use super::{Place, Receiver};
 use crate::answer::Answer;
 use crate::claims::Claim;
 use crate::delivery::Delivery;
@@ -34,9 +34,7 @@ struct Work {
     claim: Option<Claim>,
     delivery: Delivery,
     arrived: Arrived,
-    begun: Instant,
-    receiver: Receiver,
-    _place: Place,
+    place: Place,
 }
 
 /// What became of the work on a claimed delivery.
@@ -52,15 +50,8 @@ pub enum Ending {
 }
 
 impl Claimed {
-    pub(super) fn new(
-        receiver: Receiver,
-        delivery: Delivery,
-        claim: Claim,
-        place: Place,
-        arrived: Arrived,
-    ) -> Self {
-        let begun = claim.since();
-        let work = Work { claim: Some(claim), delivery, arrived, begun, receiver, _place: place };
+    pub(super) fn new(delivery: Delivery, claim: Claim, place: Place, arrived: Arrived) -> Self {
+        let work = Work { claim: Some(claim), delivery, arrived, place };
         Self { data: (), work }
     }
 
@@ -70,7 +61,7 @@ impl Claimed {
     ///
     /// The [`Answer`] to give at once.
     pub async fn typed<E: FromDelivery>(self) -> Result<Claimed<E>, Answer> {
-        match self.work.receiver.take(&self.work.delivery) {
+        match self.work.place.receiver().take(&self.work.delivery) {
             Ok(data) => Ok(Claimed { data, work: self.work }),
             Err(answer) => {
                 let why = "the event is not of the kind taken here".to_owned();
@@ -82,16 +73,13 @@ impl Claimed {
     }
 
     /// Runs `handler` to its end, whether or not the caller stays, and answers.
-    pub async fn handle(self, handler: Arc<impl Handler>) -> Answer {
+    pub fn handle<H: Handler>(self, handler: Arc<H>) -> impl Future<Output = Answer> + Send + use<H> {
         let delivery = self.work.delivery.clone();
-        let work = async move {
+        let handled = self.run(async move {
             let outcome = handler.handle(delivery).await;
-            (Ending::from(&outcome), outcome)
-        };
-        match self.run(work).await {
-            Ok(outcome) => answer(&outcome),
-            Err(answer) => answer,
-        }
+            (Ending::from(&outcome), answer(&outcome))
+        });
+        async { handled.await.unwrap_or_else(|answer| answer) }
     }
 
     /// Runs `work` to its end, and ends the claim as the work says, before it returns what the work
@@ -100,17 +88,19 @@ impl Claimed {
     /// # Errors
     ///
     /// The [`Answer`] to give, when the work panicked.
-    pub async fn run<T: Send + 'static>(
-        self,
-        work: impl Future<Output = (Ending, T)> + Send + 'static,
-    ) -> Result<T, Answer> {
+    pub fn run<T, W>(self, work: W) -> impl Future<Output = Result<T, Answer>> + Send + use<T, W>
+    where
+        T: Send + 'static,
+        W: Future<Output = (Ending, T)> + Send + 'static,
+    {
         let span = self.work.delivery.span();
         let task = async move {
             let (ending, value) = work.await;
             self.work.end(ending).await;
             value
         };
-        Detaching::new(task.instrument(span)).await.map_err(|_| RefusalKind::HandlerFailed.into())
+        let running = Detaching::new(task.instrument(span));
+        async { running.await.map_err(|_| RefusalKind::HandlerFailed.into()) }
     }
 }
 
@@ -152,31 +142,32 @@ impl<E: fmt::Debug> fmt::Debug for Claimed<E> {
 
 impl Work {
     async fn end(mut self, ending: Ending) {
+        let Some(claim) = &mut self.claim else { return };
         let now = Instant::now();
-        match (&ending, self.claim.take()) {
-            (Ending::Failed(_), claim) => drop(claim),
-            (Ending::Handled | Ending::Abandoned(_), Some(claim)) => {
-                if let Err(error) = claim.complete(now).await {
-                    // Handled it is, so the sender is told so; a late duplicate may be handled again.
-                    tracing::error!(key = %self.delivery.key(), %error, "a handled delivery could not be recorded");
-                }
-            }
-            (Ending::Handled | Ending::Abandoned(_), None) => {}
+        let took = now - claim.since();
+        if !matches!(ending, Ending::Failed(_))
+            && let Err(error) = claim.complete(now).await
+        {
+            // Handled it is, so the sender is told so; a late duplicate may be handled again.
+            tracing::error!(key = %self.delivery.key(), %error, "a handled delivery could not be recorded");
         }
-        self.receiver.report().ended(&self.delivery, &ending, now - self.begun, self.arrived);
+        self.claim = None;
+        self.place.receiver().report().ended(&self.delivery, &ending, took, self.arrived);
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if self.claim.take().is_some() {
+        if let Some(claim) = self.claim.take() {
+            let took = claim.since().elapsed();
+            drop(claim);
             let panicking = std::thread::panicking();
             let why =
                 if panicking { "the handler panicked" } else { "it was dropped without an acknowledgement" };
-            self.receiver.report().ended(
+            self.place.receiver().report().ended(
                 &self.delivery,
                 &Ending::Failed(why.to_owned()),
-                self.begun.elapsed(),
+                took,
                 self.arrived,
             );
         }

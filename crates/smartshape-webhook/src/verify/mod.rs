@@ -69,7 +69,7 @@ impl Verifier {
         if let Some((_, secret)) = self.shared.recall(token) {
             return Ok(secret);
         }
-        let verdict = self.pool.hash(*token, source).await?;
+        let verdict = Box::pin(self.pool.hash(*token, source)).await?;
         Ok(locked(&self.shared.0).secret(verdict))
     }
 
