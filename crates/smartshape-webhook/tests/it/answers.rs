@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    Answer, Claimed, Delivery, EventKind, HandlerError, Head, NamedSecret, Received, Receiver, Refusal,
-    RefusalKind, Secret,
+    Answer, Claimed, Delivery, Ending, EventKind, HandlerError, Head, NamedSecret, Received, Receiver,
+    Refusal, RefusalKind, Secret,
 };
 
 const SECRET: &str = "the secret of these tests";
@@ -155,4 +155,20 @@ async fn a_claimed_delivery_that_is_dropped_counts_as_failed() {
     assert_eq!(again.acknowledge().await.status(), 200);
     let stats = receiver.stats();
     assert_eq!((stats.at_work, stats.failed, stats.acknowledged), (0, 1, 1));
+}
+
+#[tokio::test]
+async fn work_that_nobody_waits_for_is_done_all_the_same() {
+    let receiver = receiver();
+    let Ok(Received::New(claimed)) = receive(&receiver, &token(), &event("file_uploaded")).await else {
+        panic!("it is new");
+    };
+    let (tell, told) = tokio::sync::oneshot::channel();
+    drop(claimed.run(async move {
+        tell.send(()).unwrap();
+        (Ending::Handled, ())
+    }));
+    told.await.unwrap();
+    assert_eq!(receiver.drain(Duration::from_secs(30)).await, 0);
+    assert_eq!((receiver.stats().acknowledged, receiver.stats().failed), (1, 0));
 }
