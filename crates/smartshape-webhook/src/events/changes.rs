@@ -259,7 +259,13 @@ mod tests {
                 ("/new".to_owned(), None, some("0")),
             ]
         );
-        assert_eq!(changes(r#"{"a": "1"}"#, r#"{"a": 1}"#).len(), 1);
+        for (before, after) in [
+            (r#"{"a": "1"}"#, r#"{"a": 1}"#),
+            (r#"{"a": {}}"#, r#"{"a": [1]}"#),
+            (r#"{"a": []}"#, r#"{"a": {"b": 1}}"#),
+        ] {
+            assert_eq!(changes(before, after).len(), 1, "{before} {after}");
+        }
         assert_eq!(changes(r#"{"a": true}"#, r#"{"a": false}"#).len(), 1);
     }
 
@@ -271,6 +277,7 @@ mod tests {
             (r#"{"_id": "a", "id": "b"}"#, r#"{"id": "b", "_id": "a"}"#, &[] as &[&str]),
             (r#"{"_id": "a", "id": "a"}"#, r#"{"_id": "a"}"#, &[]),
             (r#"{"_id": "a", "id": "a"}"#, r#"{"id": "a"}"#, &[]),
+            (r#"{"_id": "a", "id": "\u0061"}"#, r#"{"_id": "a"}"#, &[]),
             (r#"{"id": "a"}"#, r#"{"id": "a", "_id": "a"}"#, &[]),
             (r#"{"_id": "a"}"#, r#"{"id": "b"}"#, &["/_id"]),
             (r#"{"_id": "a", "id": "b"}"#, r#"{"_id": "a", "id": "c"}"#, &["/id"]),
@@ -281,6 +288,8 @@ mod tests {
         ] {
             assert_eq!(paths(before, after), expected, "{before} {after}");
         }
+        let renamed = changes(r#"{"_id": "a"}"#, r#"{"id": "b"}"#);
+        assert_eq!(renamed[0].2.as_deref(), Some("\"b\""));
         assert_eq!(paths(r#"{"z": 1, "z": 2}"#, r#"{"z": 3}"#), ["/z"]);
         assert_eq!(paths(r#"{"z": 1, "z": 2}"#, r#"{"z": 2}"#), [""; 0]);
     }
@@ -293,6 +302,30 @@ mod tests {
     }
 
     #[test]
+    fn beyond_the_limits_texts_are_compared() {
+        let deep =
+            |levels: usize, inner: &str| format!("{}{inner}{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+        let named = |length: usize, inner: &str| format!(r#"{{"{}":{inner}}}"#, "n".repeat(length));
+        let (one, other) = (r#"{"x":1,"y":2}"#, r#"{"y":2,"x":1}"#);
+        assert_eq!(changes(&deep(MAX_DEPTH - 1, one), &deep(MAX_DEPTH - 1, other)), []);
+        assert_eq!(changes(&deep(MAX_DEPTH, one), &deep(MAX_DEPTH, other)).len(), 1);
+        assert_eq!(changes(&named(MAX_PATH - 2, one), &named(MAX_PATH - 2, other)), []);
+        assert_eq!(changes(&named(MAX_PATH - 1, one), &named(MAX_PATH - 1, other)).len(), 1);
+        for (one, other, count) in [
+            (r#"{"x":1,"y":2}"#, r#"{ "x": 1, "y": 2 }"#, 0),
+            (r#"{"x":1,"y":2}"#, r#"{"x":1,"y":3}"#, 1),
+            (r#"{"x":1,"y":2}"#, r#"{"x":1,"z":2}"#, 1),
+            (r#"{"x":1,"y":2}"#, r#"{"x":1}"#, 1),
+            ("[1,2]", "[ 1, 2 ]", 0),
+            ("[1,2]", "[1,3]", 1),
+            ("[1,2]", "[1]", 1),
+            ("[]", "{}", 0),
+        ] {
+            assert_eq!(changes(&deep(64, one), &deep(64, other)).len(), count, "{one} {other}");
+        }
+    }
+
+    #[test]
     fn what_a_document_can_make_of_itself_is_bounded() {
         let zeros = |count: usize| format!("[0{}]", ",0".repeat(count - 1));
         let ones = |count: usize| zeros(count).replace('0', "1");
@@ -301,6 +334,8 @@ mod tests {
         assert_eq!((most.len(), most[0].0.as_str()), (MAX_CHANGES, "/list/0"));
         let all = changes(&inside(zeros(MAX_CHANGES + 1)), &inside(ones(MAX_CHANGES + 1)));
         assert_eq!(all, [("/list".to_owned(), Some(zeros(MAX_CHANGES + 1)), Some(ones(MAX_CHANGES + 1)))]);
+        let two = |one: String, other: String| format!(r#"{{"a": {one}, "b": {other}}}"#);
+        assert_eq!(changes(&two(zeros(4000), zeros(4000)), &two(ones(4000), ones(4000))).len(), 8000);
         // Else the long name would be repeated for each number.
         let name = "n".repeat(100_000);
         let named = |list: String| format!(r#"{{"{name}": {list}}}"#);
