@@ -12,6 +12,8 @@ mod answers;
 mod claims;
 #[cfg(feature = "receiver")]
 mod delivery;
+#[cfg(feature = "receiver")]
+mod duplicates;
 mod envelope;
 mod fixtures;
 #[cfg(feature = "receiver")]
