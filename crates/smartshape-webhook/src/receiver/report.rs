@@ -63,17 +63,23 @@ impl Report {
     }
 
     pub(super) fn refused(&self, refusal: &Refusal) {
-        let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
         measure::refused(refusal.kind());
         tracing::debug!(kind = ?refusal.kind(), reason = %printable_error(refusal), "delivery refused");
+        if let Some(count) = self.count_refusal(Instant::now()) {
+            tracing::warn!(count, latest = %printable_error(refusal), "deliveries refused");
+        }
+    }
+
+    /// How many were refused since the last warning, if one is due.
+    fn count_refusal(&self, now: Instant) -> Option<u64> {
+        let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
         let mut warned = locked(&self.warned);
         let (last, before) = warned.unzip();
-        if last.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
-            *warned = Some((Instant::now(), count));
-            drop(warned);
-            let since = count.saturating_sub(before.unwrap_or(0));
-            tracing::warn!(count = since, latest = %printable_error(refusal), "deliveries refused");
+        if last.is_some_and(|last| now.saturating_duration_since(last) < WARN_EVERY) {
+            return None;
         }
+        *warned = Some((now, count));
+        Some(count.saturating_sub(before.unwrap_or(0)))
     }
 
     pub(super) fn duplicate(&self, delivery: &Delivery) {
@@ -124,5 +130,22 @@ impl Report {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_one_warning() {
+        let (report, begun) = (Report::default(), Instant::now());
+        assert_eq!(report.count_refusal(begun), Some(1));
+        for millis in 1..10_000 {
+            assert_eq!(report.count_refusal(begun + Duration::from_millis(millis)), None);
+        }
+        assert_eq!(report.count_refusal(begun + WARN_EVERY), Some(10_000));
+        assert_eq!(report.count_refusal(begun + WARN_EVERY), None);
+        assert_eq!(report.stats(0, 0, 0).refused, 10_002);
     }
 }
