@@ -164,6 +164,7 @@ mod tests {
     fn compacting_touches_white_space_between_tokens_only() {
         let raw = RawJson::parse("{\n \"a b\\\" c\" :\t[ 1e2 , \"\\\\\" , \" é \" ]\r\n}").unwrap();
         assert_eq!(raw.compact(), r#"{"a b\" c":[1e2,"\\"," é "]}"#);
+        assert_eq!((raw.to_string().as_str(), format!("{raw:?}").as_str()), (raw.as_str(), raw.as_str()));
     }
 
     #[test]
