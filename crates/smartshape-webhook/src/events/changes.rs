@@ -309,6 +309,10 @@ mod tests {
         let (one, other) = (r#"{"x":1,"y":2}"#, r#"{"y":2,"x":1}"#);
         assert_eq!(changes(&deep(MAX_DEPTH - 1, one), &deep(MAX_DEPTH - 1, other)), []);
         assert_eq!(changes(&deep(MAX_DEPTH, one), &deep(MAX_DEPTH, other)).len(), 1);
+        let list =
+            |levels: usize, inner: &str| format!("{}{inner}{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(changes(&list(MAX_DEPTH - 1, one), &list(MAX_DEPTH - 1, other)), []);
+        assert_eq!(changes(&list(MAX_DEPTH, one), &list(MAX_DEPTH, other)).len(), 1);
         assert_eq!(changes(&named(MAX_PATH - 2, one), &named(MAX_PATH - 2, other)), []);
         assert_eq!(changes(&named(MAX_PATH - 1, one), &named(MAX_PATH - 1, other)).len(), 1);
         for (one, other, count) in [
