@@ -73,6 +73,16 @@ fn a_quiet_source_is_next_and_pushes_out_the_newest_of_the_busiest() {
 }
 
 #[test]
+fn a_source_that_was_served_is_no_busier_for_it() {
+    let mut desk = Desk::new();
+    desk.forge(1, "one", 4);
+    assert_eq!(desk.hash().as_deref(), Some("one0"));
+    desk.forge(2, "two", 5);
+    desk.forge(3, "three", 3);
+    assert_eq!(desk.ask(4, "quiet"), ["two4"]);
+}
+
+#[test]
 fn turns_are_counted_in_what_they_cost() {
     let mut desk = Desk::new();
     for number in 0..2 {
@@ -96,6 +106,17 @@ fn a_token_too_costly_for_the_room_is_hashed_when_nothing_is_ahead_of_it() {
     assert_eq!(desk.ask(2, "elsewhere"), ["elsewhere"], "what is at work counts");
     desk.0.done(units);
     assert_eq!(desk.ask(2, "elsewhere"), [] as [&str; 0]);
+}
+
+#[test]
+fn a_costly_token_may_be_the_last_that_finds_a_place() {
+    let mut line = Line::new();
+    let room = MAX_WAITING as u64;
+    for number in 1..MAX_WAITING {
+        assert!(line.enter(&number.to_le_bytes(), source(1), 1, number, room).is_empty());
+    }
+    assert!(line.enter(b"costly", source(1), 2 * room, MAX_WAITING, room).is_empty());
+    assert_eq!(line.enter(b"over", source(1), 1, 0, 4 * room), [0]);
 }
 
 #[test]
