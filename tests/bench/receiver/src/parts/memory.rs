@@ -1,9 +1,9 @@
 //! What strangers and honest senders can make the server's memory grow to.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bench_report::{Aim, Cell, Part, Table};
+use bench_report::{Aim, Cell, Figure, Part, Table};
+use bytes::Bytes;
 use smartshape_fake::{Prefix, token};
 use smartshape_webhook::TOKEN_HEADER;
 
@@ -14,7 +14,7 @@ use crate::payload::{Request, event_of, small_event};
 use crate::process::Server;
 use crate::server::{Framework, Kind, Spec};
 use crate::tokens::Tokens;
-use crate::uploads::{self, Statuses};
+use crate::uploads::{self, Load, Statuses};
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// The receiver's defaults.
@@ -27,57 +27,94 @@ const AUTHENTICATED: usize = 64;
 /// How often what was refused is sent again.
 const ATTEMPTS: usize = 200;
 
+const AHEAD_ON_HTTP1: &str = "actix-web reads up to 128 KiB of each connection before it calls a handler, and as much again \
+                              while the handler waits; what is sent after the refusal goes through the same buffers.";
+const AHEAD_ON_HTTP2: &str = "What a client may send ahead, up to 1 MiB by default in each framework, is held for as long as \
+                              a handler has not answered.";
+
 pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
     Ok(Part {
         name: "memory",
         title: "Memory",
-        meaning: "Resident memory of the server's process at its highest, over that of the bare framework with as many \
-                  connections open that have sent nothing yet."
-            .to_owned(),
+        meaning:
+            "Resident memory of the server's process at its highest, also over that of the bare framework."
+                .to_owned(),
         facts: vec![("payload", "bodies of 50 MB; for the rest the manual's `attribute_updated`".to_owned())],
-        tables: vec![strangers(run).await?, authenticated(run).await?, seen(run).await?, duplicates(run).await?],
+        tables: vec![
+            strangers(run, false).await?,
+            strangers(run, true).await?,
+            authenticated(run).await?,
+            seen(run).await?,
+            duplicates(run).await?,
+        ],
         charts: Vec::new(),
     })
 }
 
-async fn strangers(run: Run<'_>) -> Outcome<Table> {
-    let uploads = if run.quick { 100 } else { 1000 };
-    let body: Arc<[u8]> = vec![b'x'; BODY].into();
+/// 1,000 uploads: each over a connection of its own, and with HTTP/2 over few connections too, which are cheaper to have.
+async fn strangers(run: Run<'_>, http2: bool) -> Outcome<Table> {
+    let (uploads, rounds) = if run.quick { (100, 1) } else { (1000, 3) };
+    let loads = match http2 {
+        false => vec![Load::Http1(uploads)],
+        true => vec![Load::Http2(uploads, 1), Load::Http2(uploads / 100, 100)],
+    };
+    let body = Bytes::from(vec![b'x'; BODY]);
     let forged = token("what a stranger guesses", 4, Prefix::TwoB)?.replacen("$04$", "$12$", 1);
+    let tokens =
+        [("absent", None), ("malformed", Some("not a token")), ("well-formed, forged", Some(&*forged))];
     let mut rows = Vec::new();
     for framework in Framework::ALL {
-        let bare = Server::start(Spec::new(run.cores, framework, Kind::Bare))?;
-        let idle = Client::new(bare.address, uploads, &Request::health(), &Tokens::default());
-        let bare = resting(idle, bare).await?;
-        for (name, header) in [
-            ("absent", String::new()),
-            ("malformed", format!("{TOKEN_HEADER}: not a token\r\n")),
-            ("well-formed, forged", format!("{TOKEN_HEADER}: {forged}\r\n")),
-        ] {
-            let server = Server::start(Spec::new(run.cores, framework, Kind::Ours))?;
-            let statuses = uploads::send(server.address, uploads, &head(&header), &body).await?;
-            let grown = server.highest_bytes()? as f64 / MIB - bare;
-            rows.push(vec![
-                Cell::Text(framework.name().to_owned()),
-                Cell::Text(name.to_owned()),
-                Cell::once(grown, 1),
-                Cell::Text(UNAUTHENTICATED.verdict(grown)),
-                Cell::Text(counted(&statuses)),
-            ]);
+        for load in &loads {
+            for (name, token) in tokens {
+                let header = token.map(|token| (TOKEN_HEADER, token));
+                let mut highest = [Vec::new(), Vec::new()];
+                let mut answers = Statuses::new();
+                for _ in 0..rounds {
+                    for (kind, highest) in [Kind::Refusing, Kind::Ours].into_iter().zip(&mut highest) {
+                        // A well-formed token waits for its hash; a bare handler would for whatever it asks.
+                        let slow = kind == Kind::Refusing && token == Some(&forged);
+                        let spec = Spec { http2, slow, ..Spec::new(run.cores, framework, kind) };
+                        let server = Server::start(spec)?;
+                        let statuses = uploads::send(server.address, *load, header, &body).await?;
+                        highest.push(server.highest_bytes()? as f64 / MIB);
+                        answers.extend(statuses.into_iter().filter(|_| kind == Kind::Ours));
+                    }
+                }
+                let [bare, ours] = highest;
+                let grown = Figure::of(ours.iter().zip(&bare).map(|(ours, bare)| ours - bare).collect());
+                let mut row = vec![Cell::Text(framework.name().to_owned())];
+                if http2 {
+                    row.push(Cell::once(load.connections() as f64, 0));
+                }
+                let verdict = UNAUTHENTICATED.verdict(grown.median);
+                row.extend([
+                    Cell::Text(name.to_owned()),
+                    Cell::Figure(Figure::of(bare), 1),
+                    Cell::Figure(Figure::of(ours), 1),
+                    Cell::Figure(grown, 1),
+                    Cell::Text(verdict),
+                    Cell::Text(counted(&answers)),
+                ]);
+                rows.push(row);
+            }
         }
     }
-    Ok(Table {
-        title: "Uploads of strangers",
-        meaning: format!(
-            "{uploads} uploads of 50 MB at once over HTTP/1.1, without a token, with a malformed one, and with a well-formed \
-             one of another secret. Aim: {} MiB at most. \"None\" is a connection that ended before its answer could be read. \
-             actix-web goes on reading what a refused client sends, into buffers of its own, for up to its \
-             `client_disconnect_timeout`.",
-            UNAUTHENTICATED.bound()
-        ),
-        columns: vec!["framework", "token", "grown by, MiB", "aim", "answers"],
-        rows,
-    })
+    let mut columns = vec!["framework", "token", "bare, MiB", "receiver, MiB", "more, MiB", "aim", "answers"];
+    if http2 {
+        columns.insert(1, "connections");
+    }
+    let title = if http2 { "Uploads of strangers over HTTP/2" } else { "Uploads of strangers" };
+    let meaning = format!(
+        "{uploads} uploads of 50 MB at once over {}, over connections that have been answered once: without a token, with a \
+         malformed one, and with a well-formed one of another secret. Beside it, the same uploads to the bare framework \
+         with a handler that refuses them without reading: at once, or, as a hash may have to be waited for, 256 of them \
+         after 2 s. In turns, the middle of {rounds}. Aim: {} MiB more at most. \"None\" is a connection that ended before \
+         its answer could be read. {}",
+        if http2 { "HTTP/2" } else { "HTTP/1.1" },
+        UNAUTHENTICATED.bound(),
+        if http2 { AHEAD_ON_HTTP2 } else { AHEAD_ON_HTTP1 }
+    );
+    Ok(Table { title, meaning, columns, rows })
 }
 
 /// Resident MiB while all are connected.
@@ -98,15 +135,15 @@ async fn authenticated(run: Run<'_>) -> Outcome<Table> {
         let server = Server::start(Spec::new(run.cores, framework, Kind::Ours))?;
         let small = Request::delivery(&small_event(), &token)?;
         Client::new(server.address, 1, &small, &Tokens::default()).introduce().await?;
-        let head = head(&format!("{TOKEN_HEADER}: {token}\r\n"));
+        let header = Some((TOKEN_HEADER, token.as_str()));
         let (mut left, mut refused, mut others) = (uploads, 0, 0);
         for attempt in 0..ATTEMPTS {
             if left == 0 {
                 break;
             }
             // Another uuid each time: an answer that was lost must not be a duplicate's.
-            let body = event.replace("43a57abb-4ab6", &format!("43a57abb-{attempt:04x}")).into_bytes().into();
-            let statuses = uploads::send(server.address, left, &head, &body).await?;
+            let body = event.replace("43a57abb-4ab6", &format!("43a57abb-{attempt:04x}")).into();
+            let statuses = uploads::send(server.address, Load::Http1(left), header, &body).await?;
             left -= statuses.iter().filter(|status| **status == 200).count();
             refused += statuses.iter().filter(|status| **status == 503).count();
             others += statuses.iter().filter(|status| !matches!(status, 200 | 503)).count();
@@ -126,8 +163,9 @@ async fn authenticated(run: Run<'_>) -> Outcome<Table> {
     Ok(Table {
         title: "Uploads of honest senders",
         meaning: format!(
-            "{uploads} deliveries of 50 MB at once with a known token; what is refused with 503 is sent again, together. \
-             Aims: the byte budget ({BUDGET_MIB} MiB by default) and a tenth more, and no delivery lost."
+            "{uploads} deliveries of 50 MB at once with a known token, over the bare framework with as many connections \
+             open; what is refused with 503 is sent again, together. Aims: the byte budget ({BUDGET_MIB} MiB by default) \
+             and a tenth more, and no delivery lost."
         ),
         columns: vec![
             "framework",
@@ -215,10 +253,6 @@ async fn duplicates(run: Run<'_>) -> Outcome<Table> {
             Cell::Text(FLAT.verdict(grown)),
         ]],
     })
-}
-
-fn head(header: &str) -> String {
-    format!("POST /callback HTTP/1.1\r\nHost: localhost\r\nContent-Length: {BODY}\r\n{header}\r\n")
 }
 
 fn counted(statuses: &Statuses) -> String {

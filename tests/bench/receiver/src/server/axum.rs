@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use smartshape_webhook_tower::{Source, endpoint};
 
-use super::{Kind, SUCCESS, Spec, naive, receiver, signed};
+use super::{Kind, SUCCESS, Spec, before_refusing, naive, receiver, signed};
 use crate::Outcome;
 
 type Answer = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
@@ -21,6 +21,7 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
     let routes = Router::new();
     let routes = match spec.kind {
         Kind::Bare => routes.route("/callback", post(bare)),
+        Kind::Refusing => routes.route("/callback", post(move |request| refuse(spec, request))),
         Kind::Ours => {
             let receiver = receiver::build(spec).await?;
             if spec.slow {
@@ -54,6 +55,11 @@ async fn tell_source(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Re
 
 async fn bare(_: Bytes) -> Answer {
     answer(true)
+}
+
+async fn refuse(spec: Spec, _request: Request) -> StatusCode {
+    before_refusing(spec).await;
+    StatusCode::UNAUTHORIZED
 }
 
 async fn naive(headers: HeaderMap, body: Bytes) -> Answer {

@@ -8,10 +8,11 @@ pub(crate) mod signed;
 mod warp;
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::Outcome;
@@ -50,6 +51,8 @@ impl Framework {
 pub(crate) enum Kind {
     /// Reads the body and answers.
     Bare,
+    /// Answers 401 and leaves the body to the framework: at once, or as late as the receiver does at most.
+    Refusing,
     /// The adapter's `endpoint()` with a handler that does nothing.
     Ours,
     /// Reads the body, checks the token on the async thread, parses all into a `serde_json::Value`.
@@ -76,6 +79,8 @@ pub(crate) struct Spec {
     pub(crate) slow: bool,
     /// Whether it is told where requests come from, where its framework does not know by itself.
     pub(crate) sources: bool,
+    /// Whether it finds out by itself that HTTP/2 is spoken; those on hyper always do.
+    pub(crate) http2: bool,
     /// Whether tokens are checked at the lowest priority.
     pub(crate) lowest_priority: bool,
 }
@@ -92,6 +97,7 @@ impl Spec {
             max_at_work: 256,
             slow: false,
             sources: false,
+            http2: false,
             lowest_priority: true,
         }
     }
@@ -102,10 +108,10 @@ pub(crate) fn run(spec: &str) -> Outcome<()> {
     let spec: Spec = serde_json::from_str(spec)?;
     cores::stay_on([spec.core])?;
     tracing_subscriber::fmt().with_max_level(LOG_LEVEL).with_writer(std::io::stderr).init();
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // The runtime's own lets as many wait for the server as connect at once; the standard library's 128.
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?.into_std()?;
+    let address = listener.local_addr()?;
     let (closed, stop) = oneshot::channel::<()>();
     runtime.block_on(async {
         let served = async {
@@ -120,6 +126,17 @@ pub(crate) fn run(spec: &str) -> Outcome<()> {
             outcome = tell(address, closed, stop) => outcome,
         }
     })
+}
+
+/// What a handler that refuses waits for, with the request in its hands. If it is slow: as many as the receiver lets wait
+/// for the hash of one token, for as long as it does.
+async fn before_refusing(spec: Spec) {
+    static PLACES: Semaphore = Semaphore::const_new(256);
+    if spec.slow
+        && let Ok(_place) = PLACES.try_acquire()
+    {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
 }
 
 /// The listener queues whoever comes before the server is up.

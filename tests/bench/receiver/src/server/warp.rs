@@ -7,7 +7,7 @@ use smartshape_webhook_warp::endpoint;
 use warp::Filter;
 use warp::http::{Response, StatusCode};
 
-use super::{Kind, SUCCESS, Spec, naive, receiver};
+use super::{Kind, SUCCESS, Spec, before_refusing, naive, receiver};
 use crate::Outcome;
 
 pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
@@ -24,6 +24,15 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
             let bare = callback.and(warp::post()).and(warp::body::bytes()).map(|_: Bytes| answer(true));
             warp::serve(bare.or(health)).incoming(listener).run().await;
         }
+        Kind::Refusing => {
+            let body = callback.and(warp::post()).and(warp::body::stream());
+            let refusing = body.then(move |body| async move {
+                before_refusing(spec).await;
+                drop(body);
+                StatusCode::UNAUTHORIZED
+            });
+            warp::serve(refusing.or(health)).incoming(listener).run().await;
+        }
         Kind::Naive => {
             let token = warp::header::optional::<String>(naive::HEADER);
             let naive = callback.and(warp::post()).and(token).and(warp::body::bytes());
@@ -38,8 +47,8 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
 
 fn answer(accepted: bool) -> Response<&'static str> {
     let mut response = Response::new(SUCCESS);
-    let json = warp::http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(warp::http::header::CONTENT_TYPE, json);
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
     *response.status_mut() = if accepted { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
     response
 }
