@@ -116,11 +116,16 @@ fn changes(data: &RawJson, changes: &[Change]) {
     assert_eq!(changes.len(), back, "{data}");
 
     let (Ok(old), Ok(new)) = (old.decode::<Value>(), new.decode::<Value>()) else { return };
-    assert!(old != new || changes.is_empty(), "{changes:?}");
+    assert!(old != new || changes.iter().all(between_numbers), "{changes:?}");
     for change in changes.iter().filter(|change| !renamed(&change.path)) {
         assert_eq!(tree(&change.before).as_ref(), old.pointer(&change.path), "{change:?}");
         assert_eq!(tree(&change.after).as_ref(), new.pointer(&change.path), "{change:?}");
     }
+}
+
+/// Numbers that differ may be one float, and so one value here.
+fn between_numbers(change: &Change) -> bool {
+    [&change.before, &change.after].into_iter().all(|part| matches!(tree(part), Some(Value::Number(_))))
 }
 
 /// `_id` and `id` are the same field, found under either name.
