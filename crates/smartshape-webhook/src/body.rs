@@ -43,7 +43,8 @@ where
         let next = poll_fn(|context| match body.as_mut().poll_next(context) {
             Poll::Ready(next) => Poll::Ready(Ok(next)),
             // A framework that hands the body on only now has it at the next look, and needs no timer.
-            Poll::Pending if !std::mem::replace(&mut waited, true) => {
+            Poll::Pending if !waited => {
+                waited = true;
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
