@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{Delivery, Event, HandlerError, Head, Receiver, Secret};
+use tracing::Dispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
 
 const SECRET: &str = "the secret of these tests";
 
@@ -29,6 +31,13 @@ impl Visit for Fields {
 }
 
 impl Log {
+    /// Listens on this thread for as long as both are kept. Where one subscriber alone is known to the process, tracing
+    /// asks the thread that comes first to a place in the code whether anybody listens, and that is another test's.
+    fn listen(&self) -> (DefaultGuard, Dispatch) {
+        let second = Dispatch::new(Self::default());
+        (tracing::subscriber::set_default(self.clone()), second)
+    }
+
     fn note(&self, record: impl FnOnce(&mut Fields)) {
         let mut fields = Fields(String::new());
         record(&mut fields);
@@ -51,7 +60,10 @@ impl tracing::Subscriber for Log {
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
-        self.note(|fields| event.record(fields));
+        self.note(|fields| {
+            let _ = write!(fields.0, "{} ", event.metadata().level());
+            event.record(fields);
+        });
     }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
@@ -75,7 +87,7 @@ async fn gives_up(delivery: Delivery) -> Result<(), HandlerError> {
 #[tokio::test]
 async fn hostile_texts_do_not_reach_the_log_as_they_are() {
     let log = Log::default();
-    let _installed = tracing::subscriber::set_default(log.clone());
+    let _listening = log.listen();
     let receiver = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
         .hash_wait(Duration::from_secs(60))
@@ -118,4 +130,21 @@ async fn hostile_texts_do_not_reach_the_log_as_they_are() {
         let unfit = |character: char| character.is_control() || matches!(character, '\u{202e}' | '\u{2028}');
         assert!(!line.contains(unfit), "{line:?}");
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_is_one_warning() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let receiver = Receiver::new(Secret::new(SECRET).unwrap()).unwrap();
+    for _ in 0..100 {
+        let nothing = stream::iter([Ok::<Bytes, std::io::Error>(Bytes::new())]);
+        assert!(receiver.receive(&Head::read("POST", []), nothing).await.is_err());
+    }
+    let log = log.0.lock().unwrap();
+    let lines = |start: &str| log.iter().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+    assert_eq!(lines("DEBUG ").len(), 100, "{log:?}");
+    let warnings = lines("WARN ");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("count=1 "), "{warnings:?}");
 }
