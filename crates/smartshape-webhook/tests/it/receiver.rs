@@ -1,16 +1,18 @@
 //! The receive path without a framework.
 
 use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
     Answer, BoxHandler, ClaimState, ConfigError, Delivery, DeliveryKey, Dispatch, Event, EventKind,
-    FileOptimized, FileUploaded, Handler, HandlerError, Head, Holder, MemoryStore, NamedSecret, Receiver,
-    ReceiverBuilder, RefusalKind, Secret, SeenStore, StoreError, StoreFuture,
+    FileOptimized, FileUploaded, Handler, HandlerError, Head, Holder, MemoryStore, NamedSecret, Received,
+    Receiver, ReceiverBuilder, RefusalKind, Secret, SeenStore, StoreError, StoreFuture,
 };
 use tokio::time::Instant;
 
@@ -104,6 +106,22 @@ async fn two_receivers_of_one_store_handle_an_event_once() {
         assert_eq!(serve(receiver, body("file_uploaded", "{}"), handler).await.status(), 200);
     }
     assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+/// An extractor's sender may leave while the store records the completion.
+#[tokio::test]
+async fn an_acknowledgement_that_is_called_off_counts_as_failed() {
+    let receiver = builder().seen_store(SharedStore::default()).build().unwrap();
+    let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
+    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body("file_uploaded", "{}")))]);
+    let Ok(Received::New(claimed)) = receiver.receive(&head, body).await else { panic!("it is new") };
+    let mut acknowledging = Box::pin(claimed.acknowledge());
+    let looked_at = poll_fn(|context| Poll::Ready(acknowledging.as_mut().poll(context))).await;
+    assert!(looked_at.is_pending(), "the store takes a moment");
+    drop(acknowledging);
+    let stats = receiver.stats();
+    assert_eq!((stats.failed, stats.acknowledged, stats.at_work), (1, 0, 0));
 }
 
 #[tokio::test]
