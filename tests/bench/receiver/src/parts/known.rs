@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bench_report::{Aim, Cell, Chart, Kind as Drawn, Part, Series, Table};
 
-use super::{Run, known_token};
+use super::{Run, alone, known_token};
 use crate::Outcome;
 use crate::payload::{Request, small_event};
 use crate::server::{Framework, Kind, Spec};
@@ -22,7 +22,7 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
     };
     let body = small_event();
     let request = Request::delivery(&body, &known_token()?)?;
-    let (mut rows, mut bare, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rows, mut bare, mut ours, mut bare_cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let pairs = Framework::ALL.map(|framework| (framework, Kind::Ours)).into_iter();
     for (framework, kind) in pairs.chain([(Framework::Axum, Kind::Bare)]) {
         let mut sides = Vec::new();
@@ -51,6 +51,7 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
         if !control {
             bare.push(Some(turns.rate(0)));
             ours.push(Some(turns.rate(1)));
+            bare_cpu.push(turns.cpu(0));
         }
     }
     let chart = Chart {
@@ -84,24 +85,27 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
             "payload",
             format!("the manual's `attribute_updated`, {} bytes, over {CONNECTIONS} connections", body.len()),
         )],
-        tables: vec![Table {
-            title: "",
-            meaning: String::new(),
-            columns: vec![
-                "framework",
-                "bare, a second",
-                "ours, a second",
-                "ratio",
-                "aim",
-                "bare, CPU µs",
-                "ours, CPU µs",
-                "added, CPU µs",
-                "aim ",
-                "CPU ratio",
-                "rounds thrown away",
-            ],
-            rows,
-        }],
+        tables: vec![
+            Table {
+                title: "",
+                meaning: String::new(),
+                columns: vec![
+                    "framework",
+                    "bare, a second",
+                    "ours, a second",
+                    "ratio",
+                    "aim",
+                    "bare, CPU µs",
+                    "ours, CPU µs",
+                    "added, CPU µs",
+                    "aim ",
+                    "CPU ratio",
+                    "rounds thrown away",
+                ],
+                rows,
+            },
+            alone::table(run, &bare_cpu).await?,
+        ],
         charts: vec![chart],
     })
 }

@@ -1,6 +1,7 @@
 //! What is measured, question by question.
 
 mod adopt;
+mod alone;
 mod flood;
 mod fresh;
 mod growth;
