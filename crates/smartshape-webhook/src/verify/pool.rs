@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::line::Line;
+use super::line::{Line, MAX_WAITING};
 use super::{Settings, Shared, Verdict};
 use crate::lock::locked;
 use crate::measure::WaitingToken;
@@ -17,6 +17,9 @@ use crate::token::Token;
 
 /// Askers that may wait for one and the same token.
 const ASKERS_PER_TOKEN: usize = 256;
+/// Askers that may wait for tokens which somebody else asked for first. With one asker for each token in line, as
+/// many requests at most are held up, whatever they have sent ahead.
+const LATER_ASKERS: usize = MAX_WAITING;
 /// What one round at the lowest cost takes until it has been measured. A machine that is slower
 /// than this lets the queue grow a little too long once, and then knows.
 const ASSUMED_UNIT: Duration = Duration::from_micros(900);
@@ -47,10 +50,14 @@ struct Queue {
 struct State {
     line: Line<(Token, WaitingToken)>,
     /// Every token that waits or is at work, with who wants to know.
-    asked: HashMap<[u8; 60], Vec<oneshot::Sender<Option<Verdict>>>>,
+    asked: HashMap<[u8; 60], Vec<Asker>>,
+    /// Of all tokens, the askers beyond the first of each.
+    later: usize,
     started: bool,
     closed: bool,
 }
+
+type Asker = oneshot::Sender<Option<Verdict>>;
 
 impl Pool {
     pub(crate) fn new(shared: Arc<Shared>, settings: &Settings) -> Self {
@@ -59,6 +66,7 @@ impl Pool {
             state: Mutex::new(State {
                 line: Line::new(),
                 asked: HashMap::new(),
+                later: 0,
                 started: false,
                 closed: false,
             }),
@@ -99,11 +107,13 @@ impl Pool {
     fn ask(&self, token: Token, source: Option<Source>) -> Result<Asked, HashingBusy> {
         let (sender, receiver) = oneshot::channel();
         let mut state = locked(&self.queue.state);
+        let later = state.later;
         if let Some(askers) = state.asked.get_mut(token.as_bytes()) {
-            if askers.len() >= ASKERS_PER_TOKEN {
+            if askers.len() >= ASKERS_PER_TOKEN || later >= LATER_ASKERS {
                 return Err(HashingBusy(self.queue.max_wait));
             }
             askers.push(sender);
+            state.later += 1;
             return Ok(Asked::Waiting(receiver));
         }
         // The verdict may have been reached between the caller's look and this lock.
@@ -116,7 +126,7 @@ impl Pool {
         let item = (token, WaitingToken::new());
         for (sent_away, _) in state.line.enter(token.as_bytes(), source, units, item, self.queue.room()) {
             // Who asked learns it by this; so does the caller, if it is the one.
-            state.asked.remove(sent_away.as_bytes());
+            state.forget(&sent_away);
         }
         drop(state);
         self.queue.work.notify_one();
@@ -157,6 +167,15 @@ impl Drop for Pool {
     }
 }
 
+impl State {
+    /// Who asked for a token that is no longer in line or at work.
+    fn forget(&mut self, token: &Token) -> Vec<Asker> {
+        let askers = self.asked.remove(token.as_bytes()).unwrap_or_default();
+        self.later -= askers.len().saturating_sub(1);
+        askers
+    }
+}
+
 impl Queue {
     fn run(&self) {
         while let Some(((token, waiting), units)) = self.next() {
@@ -172,7 +191,7 @@ impl Queue {
             hashing.end();
             let mut state = locked(&self.state);
             state.line.done(units);
-            let askers = state.asked.remove(token.as_bytes()).unwrap_or_default();
+            let askers = state.forget(&token);
             drop(state);
             for asker in askers {
                 // An asker that left no longer wants to know.

@@ -64,6 +64,19 @@ async fn only_a_token_that_was_tried_with_every_secret_says_what_one_costs() {
     assert_ne!(measured(), UNIT);
 }
 
+#[test]
+fn askers_are_bounded_for_each_token_and_in_all() {
+    let verifier = verifier(&["a"], 1);
+    // Nothing leaves the line.
+    locked(&verifier.pool.queue.state).started = true;
+    let tokens: Vec<_> = (0..6).map(|number| token(&number.to_string(), 4)).collect();
+    let taken = |token: Token| (0..300).filter(|_| verifier.pool.ask(token, None).is_ok()).count();
+    // Of 1,024 later ones four are left for the fifth. The first of each token is none of them.
+    assert_eq!(tokens.iter().map(|token| taken(*token)).collect::<Vec<_>>(), [256, 256, 256, 256, 5, 1]);
+    assert_eq!(locked(&verifier.pool.queue.state).forget(&tokens[0]).len(), 256);
+    assert_eq!([taken(tokens[5]), taken(tokens[0])], [255, 1]);
+}
+
 #[tokio::test]
 async fn threads_end_with_their_receiver() {
     let verifier = verifier(&["a"], 2);
