@@ -1,5 +1,6 @@
 //! One delivery: an event, what came around it, and the exact body.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -47,9 +48,13 @@ struct Inner {
     data: Range<usize>,
     run_timestamp: Range<usize>,
     event_name: EventName,
-    uuid: Box<str>,
-    file: FileId,
-    owner: Person,
+    uuid: Text,
+    file: Text,
+    /// Empty where the owner is no text without escapes: then `owner` has been read.
+    owner_text: Range<usize>,
+    /// Made when somebody asks, as is the next one.
+    file_id: OnceLock<FileId>,
+    owner: OnceLock<Person>,
     key: DeliveryKey,
     received_at: Timestamp,
     secret_name: Option<Arc<str>>,
@@ -58,6 +63,12 @@ struct Inner {
     event: OnceLock<Event>,
     /// Holds the body's bytes in the budget.
     _reservation: Option<Reservation>,
+}
+
+/// A text of the envelope: where it stands in the body, or what it says when it was escaped there.
+enum Text {
+    At(Range<usize>),
+    Unescaped(Box<str>),
 }
 
 /// The nine known names need no memory.
@@ -147,16 +158,22 @@ impl Delivery {
 
     pub(crate) fn parse(body: Bytes, around: Circumstances) -> Result<Self, EnvelopeError> {
         let envelope = Envelope::parse(&body)?;
+        let data = place(&body, envelope.data());
+        let run_timestamp = place(&body, envelope.run_timestamp_raw());
+        let event_name =
+            envelope.kind().map_or_else(|| EventName::Other(envelope.event().into()), EventName::Known);
+        let key = DeliveryKey::new(envelope.uuid(), envelope.event(), envelope.owner_key());
+        let Envelope { file, uuid, owner_text, owner, .. } = envelope;
         let inner = Inner {
-            data: place(&body, envelope.data()),
-            run_timestamp: place(&body, envelope.run_timestamp_raw()),
-            event_name: envelope
-                .kind()
-                .map_or_else(|| EventName::Other(envelope.event().into()), EventName::Known),
-            uuid: envelope.uuid().into(),
-            file: envelope.file().into(),
-            key: DeliveryKey::new(envelope.uuid(), envelope.event(), envelope.owner_key()),
-            owner: envelope.into_owner(),
+            data,
+            run_timestamp,
+            event_name,
+            uuid: Text::of(uuid, &body),
+            file: Text::of(file, &body),
+            owner_text: owner_text.map_or(0..0, |owner| place(&body, owner)),
+            file_id: OnceLock::new(),
+            owner,
+            key,
             received_at: around.received_at,
             secret_name: around.secret_name,
             traceparent: around.traceparent,
@@ -201,25 +218,30 @@ impl Delivery {
     /// The file that the event is about.
     #[must_use]
     pub fn file(&self) -> &FileId {
-        &self.0.file
+        self.0.file_id.get_or_init(|| self.file_text().into())
+    }
+
+    /// The same for those who need no id of their own.
+    pub(crate) fn file_text(&self) -> &str {
+        self.0.file.of_body(self.raw())
     }
 
     /// The event's unique id, as it was sent.
     #[must_use]
     pub fn uuid(&self) -> &str {
-        &self.0.uuid
+        self.0.uuid.of_body(self.raw())
     }
 
     /// The event's unique id, if it has the form of a UUID.
     #[must_use]
     pub fn as_uuid(&self) -> Option<uuid::Uuid> {
-        self.0.uuid.parse().ok()
+        self.uuid().parse().ok()
     }
 
     /// Who owns the webhook.
     #[must_use]
     pub fn owner(&self) -> &Person {
-        &self.0.owner
+        self.0.owner.get_or_init(|| Person::from(part(self.raw(), &self.0.owner_text)))
     }
 
     /// When the event was triggered: `runTimestamp`, which SmartShape sends in milliseconds.
@@ -232,11 +254,7 @@ impl Delivery {
     /// `runTimestamp` as it was sent.
     #[must_use]
     pub fn run_timestamp_raw(&self) -> &str {
-        // A place in a text, as the envelope found it.
-        self.raw()
-            .get(self.0.run_timestamp.clone())
-            .and_then(|raw| str::from_utf8(raw).ok())
-            .unwrap_or_default()
+        part(self.raw(), &self.0.run_timestamp)
     }
 
     /// When the delivery was received.
@@ -299,7 +317,7 @@ impl Delivery {
             "webhook",
             event = %printable(self.event_name()),
             uuid = %printable(self.uuid()),
-            file = %printable(self.file().as_str()),
+            file = %printable(self.file_text()),
         )
     }
 
@@ -308,6 +326,27 @@ impl Delivery {
     pub fn to_json_line(&self) -> String {
         self.0.body.compact()
     }
+}
+
+impl Text {
+    fn of(text: Cow<'_, str>, body: &[u8]) -> Self {
+        match text {
+            Cow::Borrowed(text) => Self::At(place(body, text)),
+            Cow::Owned(text) => Self::Unescaped(text.into()),
+        }
+    }
+
+    fn of_body<'a>(&'a self, body: &'a [u8]) -> &'a str {
+        match self {
+            Self::At(place) => part(body, place),
+            Self::Unescaped(text) => text,
+        }
+    }
+}
+
+/// What stands at `place`, as the envelope found it in a text.
+fn part<'a>(body: &'a [u8], place: &Range<usize>) -> &'a str {
+    body.get(place.clone()).and_then(|part| str::from_utf8(part).ok()).unwrap_or_default()
 }
 
 /// Where `part` stands in `whole`, out of which it was parsed.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -27,10 +28,12 @@ use super::{EventKind, Person, time};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Envelope<'a> {
-    file: Cow<'a, str>,
+    pub(crate) file: Cow<'a, str>,
     event: Cow<'a, str>,
-    uuid: Cow<'a, str>,
-    owner: Person,
+    pub(crate) uuid: Cow<'a, str>,
+    /// Where it is a text without escapes. Of that, a person is made when somebody asks.
+    pub(crate) owner_text: Option<&'a str>,
+    pub(crate) owner: OnceLock<Person>,
     raw_owner: &'a str,
     data: &'a str,
     run_timestamp: &'a str,
@@ -85,9 +88,10 @@ impl<'a> Envelope<'a> {
         let file = text_field("file", fields.file)?;
         let event = text_field("event", fields.event)?;
         let uuid = text_field("uuid", fields.uuid)?;
-        let owner = match plain(fields.owner) {
-            Some(text) => Person::from(text),
-            None => Person::read(fields.owner.text).map_err(in_field("owner", "a text or an object"))?,
+        let owner_text = plain(fields.owner);
+        let owner = match owner_text {
+            Some(_) => OnceLock::new(),
+            None => Person::read(fields.owner.text).map_err(in_field("owner", "a text or an object"))?.into(),
         };
         if event.is_empty() {
             return Err(EnvelopeError::invalid("`event` is empty"));
@@ -100,7 +104,7 @@ impl<'a> Envelope<'a> {
             return Err(EnvelopeError::invalid("`runTimestamp` is not a number or a text"));
         }
         let (raw_owner, data) = (fields.owner.text, fields.data.text);
-        Ok(Self { file, event, uuid, owner, raw_owner, data, run_timestamp })
+        Ok(Self { file, event, uuid, owner_text, owner, raw_owner, data, run_timestamp })
     }
 
     /// The id of the file that the event is about.
@@ -130,14 +134,14 @@ impl<'a> Envelope<'a> {
     /// Who owns the webhook.
     #[must_use]
     pub fn owner(&self) -> &Person {
-        &self.owner
+        self.owner.get_or_init(|| Person::from(self.owner_text.unwrap_or_default()))
     }
 
     /// The owner as a text that a retry repeats: the text itself; of an object its id, else its
     /// e-mail address, else its user name, else all of it as it was sent.
     #[must_use]
     pub fn owner_key(&self) -> &str {
-        match self.owner.key() {
+        match self.owner_text.unwrap_or_else(|| self.owner().key()) {
             "" => self.raw_owner,
             key => key,
         }
@@ -159,11 +163,6 @@ impl<'a> Envelope<'a> {
     #[must_use]
     pub fn run_timestamp_raw(&self) -> &'a str {
         self.run_timestamp
-    }
-
-    #[cfg(feature = "receiver")]
-    pub(crate) fn into_owner(self) -> Person {
-        self.owner
     }
 
     /// When the event was triggered. The manual calls `runTimestamp` a Unix timestamp; its samples

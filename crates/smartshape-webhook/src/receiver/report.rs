@@ -100,7 +100,7 @@ impl Report {
         measure::ended(measure::Event::of(delivery), outcome, arrived);
         let event = printable(delivery.event_name());
         let uuid = printable(delivery.uuid());
-        let file = printable(delivery.file().as_str());
+        let file = printable(delivery.file_text());
         let milliseconds = took.as_millis();
         match ending {
             Ending::Handled => {
