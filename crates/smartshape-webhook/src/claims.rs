@@ -1,6 +1,5 @@
 //! Claims of this process: one handler at work for a delivery, its duplicates waiting beside it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,7 +30,6 @@ pub(crate) struct Claims {
     flights: Mutex<Flights>,
     /// Random, so that holders differ between processes that share a store.
     process: u64,
-    next: AtomicU64,
 }
 
 pub(crate) enum Store {
@@ -41,6 +39,8 @@ pub(crate) enum Store {
 
 struct Flights {
     waiting: usize,
+    /// How many claims there have been.
+    claims: u64,
     /// Every delivery at work here, with the duplicates that want to know how it ends.
     at_work: HashedMap<DeliveryKey, Vec<oneshot::Sender<Ended>>>,
     seen: Option<Seen>,
@@ -66,8 +66,8 @@ impl Claims {
             Store::Memory(store) => (None, Some(store.into_seen())),
             Store::Shared(store) => (Some(store), None),
         };
-        let flights = Mutex::new(Flights { waiting: 0, at_work: HashedMap::default(), seen });
-        Arc::new(Self { shared, settings, flights, process, next: AtomicU64::new(0) })
+        let flights = Mutex::new(Flights { waiting: 0, claims: 0, at_work: HashedMap::default(), seen });
+        Arc::new(Self { shared, settings, flights, process })
     }
 
     /// Claims the delivery.
@@ -89,8 +89,9 @@ impl Claims {
                 return Ok(Standing::Done);
             }
             flights.at_work.insert(key, Vec::new());
+            flights.claims += 1;
+            let number = flights.claims;
             drop(flights);
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
             let claims = Arc::clone(self);
             return Ok(Standing::New(Claim { claims, key, number, since: now, open: true }));
         };

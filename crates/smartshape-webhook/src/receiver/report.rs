@@ -98,22 +98,23 @@ impl Report {
             Ending::Failed(_) => Outcome::Failed,
         };
         measure::ended(measure::Event::of(delivery), outcome, arrived);
-        let event = printable(delivery.event_name());
-        let uuid = printable(delivery.uuid());
-        let file = printable(delivery.file_text());
+        // Asked for only where somebody listens.
+        let event = || printable(delivery.event_name());
+        let uuid = || printable(delivery.uuid());
+        let file = || printable(delivery.file_text());
         let milliseconds = took.as_millis();
         match ending {
             Ending::Handled => {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(%event, %uuid, %file, outcome = "acknowledged", milliseconds, "delivery");
+                tracing::info!(event = %event(), uuid = %uuid(), file = %file(), outcome = "acknowledged", milliseconds, "delivery");
             }
             Ending::Abandoned(why) => {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%event, %uuid, %file, outcome = "abandoned", milliseconds, why = %printable_error(why), "delivery");
+                tracing::error!(event = %event(), uuid = %uuid(), file = %file(), outcome = "abandoned", milliseconds, why = %printable_error(why), "delivery");
             }
             Ending::Failed(why) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%event, %uuid, %file, outcome = "failed", milliseconds, why = %printable_error(why), "delivery");
+                tracing::warn!(event = %event(), uuid = %uuid(), file = %file(), outcome = "failed", milliseconds, why = %printable_error(why), "delivery");
                 return;
             }
         }
@@ -121,12 +122,12 @@ impl Report {
             Some(Event::Undecoded(undecoded)) => {
                 self.drifted.fetch_add(1, Ordering::Relaxed);
                 measure::drifted(Drift::Undecoded);
-                tracing::warn!(%event, %uuid, error = %printable_error(undecoded.error()), "acknowledged an event that could not be decoded");
+                tracing::warn!(event = %event(), uuid = %uuid(), error = %printable_error(undecoded.error()), "acknowledged an event that could not be decoded");
             }
             Some(Event::Unknown(_)) => {
                 self.drifted.fetch_add(1, Ordering::Relaxed);
                 measure::drifted(Drift::Unknown);
-                tracing::warn!(%event, %uuid, "acknowledged an event of unknown name");
+                tracing::warn!(event = %event(), uuid = %uuid(), "acknowledged an event of unknown name");
             }
             _ => {}
         }

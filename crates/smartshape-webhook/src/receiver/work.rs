@@ -60,7 +60,7 @@ impl Claimed {
     /// # Errors
     ///
     /// The [`Answer`] to give at once.
-    pub async fn typed<E: FromDelivery>(self) -> Result<Claimed<E>, Answer> {
+    pub async fn typed<E: FromDelivery>(mut self) -> Result<Claimed<E>, Answer> {
         match self.work.place.receiver().take(&self.work.delivery) {
             Ok(data) => Ok(Claimed { data, work: self.work }),
             Err(answer) => {
@@ -88,7 +88,7 @@ impl Claimed {
     /// # Errors
     ///
     /// The [`Answer`] to give, when the work panicked.
-    pub fn run<T, W>(self, work: W) -> impl Future<Output = Result<T, Answer>> + Send + use<T, W>
+    pub fn run<T, W>(mut self, work: W) -> impl Future<Output = Result<T, Answer>> + Send + use<T, W>
     where
         T: Send + 'static,
         W: Future<Output = (Ending, T)> + Send + 'static,
@@ -117,7 +117,7 @@ impl<E> Claimed<E> {
     }
 
     /// Records that the delivery was handled, and returns the success to answer.
-    pub async fn acknowledge(self) -> Answer {
+    pub async fn acknowledge(mut self) -> Answer {
         self.work.end(Ending::Handled).await;
         Answer::success()
     }
@@ -141,7 +141,7 @@ impl<E: fmt::Debug> fmt::Debug for Claimed<E> {
 }
 
 impl Work {
-    async fn end(mut self, ending: Ending) {
+    async fn end(&mut self, ending: Ending) {
         let Some(claim) = &mut self.claim else { return };
         let now = Instant::now();
         let took = now - claim.since();
