@@ -1,10 +1,12 @@
 //! Between actix-web's types and the core's.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, Version};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -29,7 +31,12 @@ pub(crate) fn kept(version: Version, payload: Payload) -> Option<Payload> {
 pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpResponse {
     let mut response = HttpResponse::build(status(answer));
     for (name, value) in answer.headers() {
-        response.insert_header((name, &*value));
+        match value {
+            Cow::Borrowed(value) => {
+                response.insert_header((HeaderName::from_static(name), HeaderValue::from_static(value)))
+            }
+            Cow::Owned(value) => response.insert_header((HeaderName::from_static(name), value)),
+        };
     }
     match payload.filter(|_| answer.refusal().is_some()) {
         None => response.body(answer.body()),

@@ -1,5 +1,7 @@
 //! Between `http`'s types and the core's.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use futures_core::Stream;
 use http::header::{HeaderName, HeaderValue};
@@ -27,7 +29,11 @@ pub(crate) fn response<B: From<Bytes>>(answer: &Answer) -> Response<B> {
     *response.status_mut() =
         StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in answer.headers() {
-        if let Ok(value) = HeaderValue::from_str(&value) {
+        let value = match value {
+            Cow::Borrowed(value) => Ok(HeaderValue::from_static(value)),
+            Cow::Owned(value) => HeaderValue::try_from(value),
+        };
+        if let Ok(value) = value {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
