@@ -26,7 +26,7 @@ use super::{EventKind, Person, time};
 /// assert_eq!(envelope.triggered_at().unwrap().to_string(), "2019-02-22T08:39:08.604Z");
 /// # Ok::<(), smartshape_webhook::EnvelopeError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Envelope<'a> {
     pub(crate) file: Cow<'a, str>,
     event: Cow<'a, str>,
@@ -170,6 +170,19 @@ impl<'a> Envelope<'a> {
     #[must_use]
     pub fn triggered_at(&self) -> Option<Timestamp> {
         time::from_json(self.run_timestamp_raw())
+    }
+}
+
+impl fmt::Debug for Envelope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("file", &self.file)
+            .field("event", &self.event)
+            .field("uuid", &self.uuid)
+            .field("owner", self.owner())
+            .field("data", &self.data)
+            .field("run_timestamp", &self.run_timestamp)
+            .finish()
     }
 }
 

@@ -17,8 +17,8 @@ use crate::token::Token;
 
 /// Askers that may wait for one and the same token.
 const ASKERS_PER_TOKEN: usize = 256;
-/// Askers that may wait for tokens which somebody else asked for first. With one asker for each token in line, as
-/// many requests at most are held up, whatever they have sent ahead.
+/// Askers that may wait beyond the first of each token. With those, which the line bounds, this bounds the requests
+/// that are held up, whatever they have sent ahead.
 const LATER_ASKERS: usize = MAX_WAITING;
 /// What one round at the lowest cost takes until it has been measured. A machine that is slower
 /// than this lets the queue grow a little too long once, and then knows.
@@ -30,7 +30,7 @@ pub(crate) struct HashingBusy(pub(crate) Duration);
 
 /// Hashes on a few threads of its own, by default at the lowest priority that the system gives:
 /// serving known senders always goes first. A hash belongs to the pool and not to whoever asked first, so
-/// an asker who leaves frees nothing and undoes nothing.
+/// an asker who leaves undoes nothing.
 pub(crate) struct Pool {
     queue: Arc<Queue>,
     lowest_priority: bool,
@@ -92,12 +92,12 @@ impl Pool {
         let asked = self.ask(token, source);
         let max_wait = self.queue.max_wait;
         async move {
-            let verdict = match asked? {
+            let mut waiting = match asked? {
                 Asked::Recalled(verdict) => return Ok(verdict),
-                Asked::Waiting(verdict) => verdict,
+                Asked::Waiting(waiting) => waiting,
             };
             // A token that is in line when the wait ends stays there; its verdict meets the sender's next attempt.
-            match tokio::time::timeout(max_wait, verdict).await {
+            match tokio::time::timeout(max_wait, &mut waiting.verdict).await {
                 Ok(Ok(Some(verdict))) => Ok(verdict),
                 Ok(Ok(None) | Err(_)) | Err(_) => Err(HashingBusy(max_wait)),
             }
@@ -105,16 +105,17 @@ impl Pool {
     }
 
     fn ask(&self, token: Token, source: Option<Source>) -> Result<Asked, HashingBusy> {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, verdict) = oneshot::channel();
         let mut state = locked(&self.queue.state);
         let later = state.later;
         if let Some(askers) = state.asked.get_mut(token.as_bytes()) {
-            if askers.len() >= ASKERS_PER_TOKEN || later >= LATER_ASKERS {
+            let is_later = !askers.is_empty();
+            if askers.len() >= ASKERS_PER_TOKEN || (is_later && later >= LATER_ASKERS) {
                 return Err(HashingBusy(self.queue.max_wait));
             }
             askers.push(sender);
-            state.later += 1;
-            return Ok(Asked::Waiting(receiver));
+            state.later += usize::from(is_later);
+            return Ok(self.waiting(token, verdict));
         }
         // The verdict may have been reached between the caller's look and this lock.
         if let Some((verdict, _)) = self.queue.shared.recall(&token) {
@@ -130,7 +131,11 @@ impl Pool {
         }
         drop(state);
         self.queue.work.notify_one();
-        Ok(Asked::Waiting(receiver))
+        Ok(self.waiting(token, verdict))
+    }
+
+    fn waiting(&self, token: Token, verdict: oneshot::Receiver<Option<Verdict>>) -> Asked {
+        Asked::Waiting(Waiting { verdict, token, queue: Arc::clone(&self.queue) })
     }
 
     fn start_threads(&self, state: &mut State) -> Result<(), HashingBusy> {
@@ -157,7 +162,21 @@ impl Pool {
 
 enum Asked {
     Recalled(Verdict),
-    Waiting(oneshot::Receiver<Option<Verdict>>),
+    Waiting(Waiting),
+}
+
+/// An asker. Whoever leaves before the verdict makes room for another.
+struct Waiting {
+    verdict: oneshot::Receiver<Option<Verdict>>,
+    token: Token,
+    queue: Arc<Queue>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.verdict.close();
+        locked(&self.queue.state).forget_who_left(&self.token);
+    }
 }
 
 impl Drop for Pool {
@@ -173,6 +192,13 @@ impl State {
         let askers = self.asked.remove(token.as_bytes()).unwrap_or_default();
         self.later -= askers.len().saturating_sub(1);
         askers
+    }
+
+    fn forget_who_left(&mut self, token: &Token) {
+        let Some(askers) = self.asked.get_mut(token.as_bytes()) else { return };
+        let before = askers.len().saturating_sub(1);
+        askers.retain(|asker| !asker.is_closed());
+        self.later -= before - askers.len().saturating_sub(1);
     }
 }
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use jiff::Timestamp;
 use smartshape_webhook::{
-    BoxHandler, Delivery, Dispatch, FileUploaded, Handler, HandlerError, HandlerErrorKind, Head, Receiver,
-    Restored, Secret,
+    BoxHandler, Delivery, DeliveryKey, Dispatch, FileUploaded, Handler, HandlerError, HandlerErrorKind, Head,
+    Receiver, Restored, Secret,
 };
 
 const SECRET: &str = "the secret of these tests";
@@ -65,18 +65,20 @@ async fn a_delivery_says_how_it_came() {
     assert_eq!((restored.secret_name(), restored.traceparent()), (Some("uploads"), Some(TRACE)));
 }
 
-/// What stands in the body as it is needs no memory of its own, and what was escaped there does.
+/// A text with escapes is the same text, and so the same delivery.
 #[test]
 fn a_delivery_says_the_same_however_it_was_written() {
     let owners =
         [(r#""a@b""#, "a@b"), (r#""a\u0040b""#, "a@b"), (r#"{"username":"Ada"}"#, "Ada"), (r#""""#, "")];
     for (owner, person) in owners {
+        let plain = DeliveryKey::new("é-1", "file_uploaded", if person.is_empty() { owner } else { person });
         for (file, uuid) in [("5c6f-é", "é-1"), (r"\u0035c6f-\u00e9", r"\u00e9-1")] {
             let body = format!(
                 r#" {{"uuid":"{uuid}","owner":{owner},"file":"{file}","event":"file_uploaded","data":{{}},"runTimestamp":1}}"#
             );
             let delivery = Delivery::for_test(body.clone()).unwrap();
             assert_eq!((delivery.file().as_str(), delivery.uuid()), ("5c6f-é", "é-1"), "{body}");
+            assert_eq!(delivery.key(), plain, "{body}");
             let owner = delivery.owner();
             assert_eq!(owner.email().or(owner.username()).unwrap_or_default(), person, "{body}");
         }

@@ -70,11 +70,24 @@ fn askers_are_bounded_for_each_token_and_in_all() {
     // Nothing leaves the line.
     locked(&verifier.pool.queue.state).started = true;
     let tokens: Vec<_> = (0..6).map(|number| token(&number.to_string(), 4)).collect();
-    let taken = |token: Token| (0..300).filter(|_| verifier.pool.ask(token, None).is_ok()).count();
+    let ask = |token: Token| -> Vec<_> {
+        let asked = (0..300).map(|_| verifier.pool.ask(token, None));
+        asked.filter_map(Result::ok).collect()
+    };
+    let mut askers: Vec<_> = tokens.iter().map(|token| ask(*token)).collect();
     // Of 1,024 later ones four are left for the fifth. The first of each token is none of them.
-    assert_eq!(tokens.iter().map(|token| taken(*token)).collect::<Vec<_>>(), [256, 256, 256, 256, 5, 1]);
-    assert_eq!(locked(&verifier.pool.queue.state).forget(&tokens[0]).len(), 256);
-    assert_eq!([taken(tokens[5]), taken(tokens[0])], [255, 1]);
+    assert_eq!(askers.iter().map(Vec::len).collect::<Vec<_>>(), [256, 256, 256, 256, 5, 1]);
+    // Whoever leaves makes room, be it the first.
+    askers[0].clear();
+    let (sixth, first) = (ask(tokens[5]), ask(tokens[0]));
+    assert_eq!([sixth.len(), first.len()], [255, 1]);
+    askers[1].truncate(200);
+    assert_eq!(ask(tokens[0]).len(), 56);
+    assert_eq!(locked(&verifier.pool.queue.state).forget(&tokens[2]).len(), 256);
+    assert_eq!(ask(tokens[1]).len(), 56);
+    drop(askers);
+    drop((sixth, first));
+    assert_eq!(locked(&verifier.pool.queue.state).later, 0);
 }
 
 #[tokio::test]
