@@ -26,6 +26,10 @@ fn tolerates_what_carries_the_meaning() {
     assert_eq!(envelope.owner_key(), "5c6aeed079bf3f432d3c929e");
     assert_eq!(envelope.uuid(), "5c6fb52c194afb281976f5e4");
     assert_eq!(envelope.run_timestamp_raw(), "1550824748604.0");
+    let shown = format!("{envelope:?}");
+    for text in ["café", "file_uploaded", "null", "Zoé", "1550824748604.0", "5c6fb52c194afb281976f5e4"] {
+        assert!(shown.contains(text), "{shown}");
+    }
     assert_eq!(envelope.triggered_at().unwrap().to_string(), "2019-02-22T08:39:08.604Z");
 
     for (form, expected) in [
