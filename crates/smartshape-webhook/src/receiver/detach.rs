@@ -43,8 +43,9 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Detaching<F> {
 
 impl<F: Future<Output: Send> + Send + 'static> Drop for Detaching<F> {
     fn drop(&mut self) {
+        let Some(work) = self.0.take() else { return };
         // Without a runtime, as at its end, the work is dropped: its claim is given back.
-        if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+        if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(work);
         }
     }
