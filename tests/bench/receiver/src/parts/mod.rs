@@ -51,8 +51,11 @@ pub(crate) async fn measure(name: &str, run: Run<'_>) -> Outcome<Part> {
 
 fn versions() -> Vec<(&'static str, String)> {
     let frameworks = ["axum", "actix-web", "warp"].map(|name| (name, locked(name)));
-    let ours =
-        [("smartshape-webhook", env!("CARGO_PKG_VERSION").to_owned()), ("log level", LOG_LEVEL.to_string())];
+    let ours = [
+        ("smartshape-webhook", env!("CARGO_PKG_VERSION").to_owned()),
+        ("release profile", release_profile()),
+        ("log level", LOG_LEVEL.to_string()),
+    ];
     frameworks.into_iter().chain(ours).collect()
 }
 
@@ -62,6 +65,13 @@ fn locked(package: &str) -> String {
     let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("\nname = \"{package}\"\n")));
     let version = entry.and_then(|entry| entry.split("version = \"").nth(1)?.split('"').next());
     version.unwrap_or("unknown").to_owned()
+}
+
+/// The settings with which all of this was compiled.
+fn release_profile() -> String {
+    let manifest = include_str!("../../../../../Cargo.toml");
+    let settings = manifest.split_once("\n[profile.release]\n").map_or("", |(_, settings)| settings);
+    settings.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// A token of the servers' secret, of the cost that is likely.
