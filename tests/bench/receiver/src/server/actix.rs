@@ -15,7 +15,7 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
     let receiver = match spec.kind {
         Kind::Ours => Some(receiver::build(spec).await?),
         Kind::Bare | Kind::Refusing | Kind::Naive => None,
-        Kind::Signed => return Err("signed deliveries are received on axum only".into()),
+        Kind::ByHand | Kind::Signed => return Err("this endpoint is there on axum only".into()),
     };
     let app = move || {
         let route = match (&receiver, spec.kind) {

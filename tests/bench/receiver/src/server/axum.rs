@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use smartshape_webhook_tower::{Source, endpoint};
 
-use super::{Kind, SUCCESS, Spec, before_refusing, naive, receiver, signed};
+use super::{Kind, SUCCESS, Spec, before_refusing, by_hand, naive, receiver, signed};
 use crate::Outcome;
 
 type Answer = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
@@ -29,6 +29,13 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
             } else {
                 routes.route_service("/callback", endpoint(receiver, receiver::on_delivery))
             }
+        }
+        Kind::ByHand => {
+            let endpoint = Arc::new(by_hand::Endpoint::default());
+            let handler = move |headers: HeaderMap, body: Bytes| async move {
+                answer(endpoint.accepts(token(&headers), &body))
+            };
+            routes.route("/callback", post(handler))
         }
         Kind::Naive => routes.route("/callback", post(naive)),
         Kind::Signed => {
@@ -63,8 +70,11 @@ async fn refuse(spec: Spec, _request: Request) -> StatusCode {
 }
 
 async fn naive(headers: HeaderMap, body: Bytes) -> Answer {
-    let token = headers.get(naive::HEADER).and_then(|token| token.to_str().ok());
-    answer(naive::accepts(token, &body))
+    answer(naive::accepts(token(&headers), &body))
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    headers.get(naive::HEADER)?.to_str().ok()
 }
 
 fn answer(accepted: bool) -> Answer {

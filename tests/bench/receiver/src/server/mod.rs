@@ -2,6 +2,7 @@
 
 mod actix;
 mod axum;
+mod by_hand;
 mod naive;
 mod receiver;
 pub(crate) mod signed;
@@ -55,6 +56,8 @@ pub(crate) enum Kind {
     Refusing,
     /// The adapter's `endpoint()` with a handler that does nothing.
     Ours,
+    /// Does the same with the least that it takes. On axum only.
+    ByHand,
     /// Reads the body, checks the token on the async thread, parses all into a `serde_json::Value`.
     Naive,
     /// Reads the body, checks a signature over it, reads the envelope. On axum only.
