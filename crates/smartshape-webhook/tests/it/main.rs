@@ -35,4 +35,6 @@ mod receiver;
 mod recorder;
 #[cfg(feature = "receiver")]
 mod seen;
+#[cfg(feature = "receiver")]
+mod until;
 mod variations;

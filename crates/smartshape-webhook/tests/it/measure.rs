@@ -13,6 +13,7 @@ use smartshape_webhook::{
 };
 
 use crate::recorder::Memory;
+use crate::until::until;
 
 const SECRET: &str = "the secret of these tests";
 const TABLE: &str = include_str!("../../METRICS.md");
@@ -151,9 +152,7 @@ async fn work_is_measured_while_it_lasts() {
     let second = receiver.clone();
     let same = text.clone();
     let waiting = tokio::spawn(async move { serve(&second, &same, looks).await });
-    while receiver.stats().duplicates == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("the duplicate is there", async || receiver.stats().duplicates == 1).await;
     assert_eq!(
         memory.now("deliveries_total{event=file_uploaded,outcome=duplicate}"),
         0.0,

@@ -16,6 +16,8 @@ use smartshape_webhook::{
 };
 use tokio::time::Instant;
 
+use crate::until::until;
+
 const SECRET: &str = "the secret of these tests";
 
 fn body(event: &str, data: &str) -> String {
@@ -133,9 +135,7 @@ async fn a_claim_of_another_process_is_waited_for() {
     let receiver = builder().seen_store(store.clone()).build().unwrap();
     let waiting =
         tokio::spawn(async move { serve(&receiver, body("file_uploaded", "{}"), nothing).await.status() });
-    while store.asked.load(Ordering::SeqCst) < 3 {
-        tokio::task::yield_now().await;
-    }
+    until("the store was asked again", async || store.asked.load(Ordering::SeqCst) >= 3).await;
     store.complete(key, elsewhere).await.unwrap();
     assert_eq!(waiting.await.unwrap(), 200);
 
@@ -187,17 +187,17 @@ async fn a_broken_store_is_no_success_and_a_failed_handler_gives_back() {
     store.broken.store(false, Ordering::SeqCst);
 
     let failing = |_: Delivery| async { Err("failed".into()) };
-    // The claim that could not be made is given back behind the answer's back.
-    while serve(&receiver, body("file_uploaded", "{}"), failing).await.status() != 500 {
-        tokio::task::yield_now().await;
-    }
-    // And so is that of a handler that failed; wait for it.
-    while !store.states.lock().unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    while serve(&receiver, body("file_uploaded", "{}"), nothing).await.status() != 200 {
-        tokio::task::yield_now().await;
-    }
+    // Claims are given back behind the answer's back.
+    until("the claim that could not be made was given back", async || {
+        serve(&receiver, body("file_uploaded", "{}"), failing).await.status() == 500
+    })
+    .await;
+    until("the failed handler's claim was given back", async || store.states.lock().unwrap().is_empty())
+        .await;
+    until("the event was handled", async || {
+        serve(&receiver, body("file_uploaded", "{}"), nothing).await.status() == 200
+    })
+    .await;
     assert_eq!(store.states.lock().unwrap().values().filter(|(_, done)| *done).count(), 1);
 }
 

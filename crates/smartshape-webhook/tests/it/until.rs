@@ -1,0 +1,15 @@
+//! Waiting for what others do.
+
+use std::time::{Duration, Instant};
+
+/// Nothing here takes this long unless it never comes. By the system's clock: the runtime's may stand still.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lets others go on until `it_is_so`.
+pub(crate) async fn until(what: &str, mut it_is_so: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !it_is_so().await {
+        assert!(begun.elapsed() < PATIENCE, "it never came to this: {what}");
+        tokio::task::yield_now().await;
+    }
+}
