@@ -12,7 +12,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let [parts, options] = read(arguments)?;
     let receiver: Vec<&str> = parts.iter().copied().filter(|part| *part != INBOX).collect();
     if parts.is_empty() || !receiver.is_empty() {
-        let mut command = Command::new(cargo::build_release("bench-receiver")?);
+        let mut command = Command::new(cargo::build_fast("bench-receiver")?);
         command.args(receiver).args(&options);
         for (name, program) in peers() {
             command.args(["--peer", name, &program]);

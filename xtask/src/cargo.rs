@@ -46,8 +46,17 @@ pub(crate) fn build_binaries(packages: &[&str]) -> Outcome {
 
 /// Builds the program of a package for measuring, and returns its path.
 pub(crate) fn build_release(package: &str) -> Result<PathBuf, Box<dyn Error>> {
-    build(&["--release", "--package", package])?;
-    Ok(binary_of("release", package))
+    build_with("release", package)
+}
+
+/// The same, optimized across crates.
+pub(crate) fn build_fast(package: &str) -> Result<PathBuf, Box<dyn Error>> {
+    build_with("fast", package)
+}
+
+fn build_with(profile: &str, package: &str) -> Result<PathBuf, Box<dyn Error>> {
+    build(&["--profile", profile, "--package", package])?;
+    Ok(binary_of(profile, package))
 }
 
 /// Builds everything as `cargo test` does, so that nothing is built twice.

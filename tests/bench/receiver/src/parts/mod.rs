@@ -44,18 +44,22 @@ pub(crate) async fn measure(name: &str, run: Run<'_>) -> Outcome<Part> {
         "adopt" => adopt::measure(run)?,
         _ => return Err(format!("there is no part {name:?}").into()),
     };
-    let of_the_run = [start.facts(run.quick), versions()].concat();
+    let mut of_the_run = [start.facts(run.quick), versions()].concat();
+    // That part builds by itself, for debugging.
+    if name != "adopt" {
+        of_the_run.push(("profile", profile()?));
+    }
+    if !matches!(name, "memory" | "adopt") {
+        of_the_run.push(("sender", "never sleeps".to_owned()));
+    }
     part.facts.splice(0..0, of_the_run);
     Ok(part)
 }
 
 fn versions() -> Vec<(&'static str, String)> {
     let frameworks = ["axum", "actix-web", "warp"].map(|name| (name, locked(name)));
-    let ours = [
-        ("smartshape-webhook", env!("CARGO_PKG_VERSION").to_owned()),
-        ("release profile", release_profile()),
-        ("log level", LOG_LEVEL.to_string()),
-    ];
+    let ours =
+        [("smartshape-webhook", env!("CARGO_PKG_VERSION").to_owned()), ("log level", LOG_LEVEL.to_string())];
     frameworks.into_iter().chain(ours).collect()
 }
 
@@ -67,11 +71,14 @@ fn locked(package: &str) -> String {
     version.unwrap_or("unknown").to_owned()
 }
 
-/// The settings with which all of this was compiled.
-fn release_profile() -> String {
+/// The settings with which `cargo xtask bench` compiles all of this.
+fn profile() -> Outcome<String> {
+    if cfg!(debug_assertions) {
+        return Ok("dev".to_owned());
+    }
     let manifest = include_str!("../../../../../Cargo.toml");
-    let settings = manifest.split_once("\n[profile.release]\n").map_or("", |(_, settings)| settings);
-    settings.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+    let (_, settings) = manifest.split_once("\n[profile.fast]\n").ok_or("there is no profile `fast`")?;
+    Ok(settings.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(", "))
 }
 
 /// A token of the servers' secret, of the cost that is likely.
