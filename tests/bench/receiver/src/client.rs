@@ -127,8 +127,7 @@ impl Client {
     }
 }
 
-/// Keeps this thread from sleeping between answers. Waking it would be the servers' work, and the more often, the
-/// slower a server is.
+/// Keeps this thread from sleeping between answers. Waking it would cost the server time, the more the slower it is.
 fn stay_awake() -> JoinSet<()> {
     let mut awake = JoinSet::new();
     awake.spawn(async {

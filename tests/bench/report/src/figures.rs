@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+/// From so many on, the lowest and the highest only tell of moments in which the machine did something else.
+const MANY: usize = 100;
+
 /// What was measured several times.
 #[derive(Clone, Debug)]
 pub struct Figure {
     /// The middle one, or the mean of the two in the middle; NaN when nothing was measured.
     pub median: f64,
-    /// The lowest.
+    /// The lowest; of very many the one above which three quarters lie.
     pub low: f64,
-    /// The highest.
+    /// The highest; of very many the one below which three quarters lie.
     pub high: f64,
 }
 
@@ -25,7 +28,8 @@ impl Figure {
         } else {
             at(middle)
         };
-        Self { median, low: at(0), high: at(measured.len().saturating_sub(1)) }
+        let outside = if measured.len() < MANY { 0 } else { measured.len() / 4 };
+        Self { median, low: at(outside), high: at(measured.len().saturating_sub(1 + outside)) }
     }
 
     /// What was measured once.
@@ -98,6 +102,8 @@ mod tests {
         assert_eq!(Figure::of(vec![4.0, 1.0, 2.0, 100.0]).median, 3.0);
         assert_eq!(Figure::once(7.0).median, 7.0);
         assert!(Figure::of(Vec::new()).median.is_nan());
+        let many = Figure::of((0..=100).rev().map(f64::from).collect());
+        assert_eq!((many.median, many.low, many.high), (50.0, 25.0, 75.0));
     }
 
     #[test]
