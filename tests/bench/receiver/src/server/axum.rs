@@ -31,7 +31,7 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
             }
         }
         Kind::ByHand => {
-            let endpoint = Arc::new(by_hand::Endpoint::default());
+            let endpoint = Arc::new(by_hand::Endpoint::new(spec));
             let handler = move |headers: HeaderMap, body: Bytes| async move {
                 answer(endpoint.accepts(token(&headers), &body))
             };

@@ -1,54 +1,59 @@
-//! The same task with the least that it takes, as one could write it for one's own endpoint: one token is known, and
-//! nothing is limited, waited for, counted or logged.
+//! An endpoint as one could write it for oneself: it knows one token, and limits, counts and logs nothing.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use smartshape_webhook::{DeliveryKey, Envelope};
 
-use super::SECRET;
+use super::{SECRET, Spec};
 
-/// As many as the receiver remembers.
-const SEEN: usize = 100_000;
-
-#[derive(Default)]
-pub(super) struct Endpoint(Mutex<Known>);
+pub(super) struct Endpoint {
+    capacity: usize,
+    known: Mutex<Known>,
+}
 
 #[derive(Default)]
 struct Known {
-    token: String,
-    young: HashSet<DeliveryKey>,
-    old: HashSet<DeliveryKey>,
+    token: Option<String>,
+    young: Keys,
+    old: Keys,
 }
 
+/// The keys are hashes already.
+type Keys = HashSet<DeliveryKey, foldhash::fast::RandomState>;
+
 impl Endpoint {
+    pub(super) fn new(spec: Spec) -> Self {
+        Self { capacity: spec.seen_capacity, known: Mutex::default() }
+    }
+
     /// Whether the delivery is acknowledged.
     pub(super) fn accepts(&self, token: Option<&str>, body: &[u8]) -> bool {
         let Some(token) = token else { return false };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.token != token {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.token.as_deref() != Some(token) {
             if !bcrypt::verify(SECRET, token).unwrap_or(false) {
                 return false;
             }
-            token.clone_into(&mut known.token);
+            known.token = Some(token.to_owned());
         }
         drop(known);
         let Ok(event) = Envelope::parse(body) else { return false };
         let key = DeliveryKey::new(event.uuid(), event.event(), event.owner_key());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).see(key);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).see(key, self.capacity);
         true
     }
 }
 
 impl Known {
-    fn see(&mut self, key: DeliveryKey) {
-        if self.young.contains(&key) || self.old.contains(&key) {
+    /// A handler would be called for what is seen the first time.
+    fn see(&mut self, key: DeliveryKey, capacity: usize) {
+        if self.old.contains(&key) || !self.young.insert(key) {
             return;
         }
-        if self.young.len() == SEEN {
+        if self.young.len() > capacity {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
-        self.young.insert(key);
     }
 }

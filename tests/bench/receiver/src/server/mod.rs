@@ -56,7 +56,7 @@ pub(crate) enum Kind {
     Refusing,
     /// The adapter's `endpoint()` with a handler that does nothing.
     Ours,
-    /// Does the same with the least that it takes. On axum only.
+    /// Compares the token, reads the envelope and remembers the key, as one could write it by hand. On axum only.
     ByHand,
     /// Reads the body, checks the token on the async thread, parses all into a `serde_json::Value`.
     Naive,
