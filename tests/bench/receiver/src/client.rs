@@ -24,6 +24,8 @@ const ACCEPTED: &[u8] = b"HTTP/1.1 200 ";
 pub(crate) struct Tally {
     /// Answers with status 200.
     pub(crate) accepted: u64,
+    /// Those of them that came while it was still sending.
+    pub(crate) in_time: u64,
     /// Others.
     pub(crate) refused: u64,
 }
@@ -79,7 +81,7 @@ impl Client {
         self
     }
 
-    /// Sends until the time is over or the tokens are used up.
+    /// Sends until the time is over or the tokens are used up. Returns how long it took until the last answer was there.
     pub(crate) async fn send_for(&mut self, time: Duration) -> Outcome<(Tally, Duration)> {
         for connection in &mut self.connections {
             connection.open().await?;
@@ -98,6 +100,7 @@ impl Client {
             let (connection, tally) = outcome??;
             self.connections.push(connection);
             all.accepted += tally.accepted;
+            all.in_time += tally.in_time;
             all.refused += tally.refused;
         }
         Ok((all, begun.elapsed()))
@@ -165,6 +168,7 @@ impl Connection {
             let Some(token) = self.tokens.take() else { break };
             if self.exchange(token).await? {
                 tally.accepted += 1;
+                tally.in_time += u64::from(Instant::now() < end);
             } else {
                 tally.refused += 1;
             }

@@ -47,15 +47,14 @@ pub(crate) struct Length {
     pub(crate) slice: Duration,
 }
 
-/// Each side once in each round, forwards and backwards by turns.
+/// Each side once in each round, each in turn the first.
 pub(crate) async fn take(sides: &mut [Side], length: Length) -> Outcome<Turns> {
     let mut turns = Turns::default();
     // The first round is for caches, connections and tokens that have to become known.
     for round in 0..=length.rounds {
         let mut measured = vec![None; sides.len()];
-        let order: Vec<usize> =
-            if round % 2 == 0 { (0..sides.len()).collect() } else { (0..sides.len()).rev().collect() };
-        for place in order {
+        for step in 0..sides.len() {
+            let place = (round + step) % sides.len();
             measured[place] = Some(sides[place].turn(length.slice).await?);
         }
         if round > 0 {
@@ -85,7 +84,7 @@ impl Side {
 
     async fn turn(&mut self, slice: Duration) -> Outcome<Turn> {
         let before = self.server.cpu_time()?;
-        let (Tally { accepted, refused }, elapsed) = self.client.send_for(slice).await?;
+        let (Tally { accepted, refused, .. }, elapsed) = self.client.send_for(slice).await?;
         let used = (self.server.cpu_time()? - before).as_secs_f64();
         if refused > 0 {
             return Err(format!("{refused} of {} honest requests were refused", accepted + refused).into());

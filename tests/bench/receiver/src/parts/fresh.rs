@@ -31,6 +31,7 @@ struct Measured {
     raw: Vec<f64>,
     fresh: Vec<f64>,
     refused: u64,
+    refused_meanwhile: u64,
     alone: [Vec<f64>; 2],
     together: [Vec<f64>; 2],
     fresh_meanwhile: [Vec<f64>; 2],
@@ -75,6 +76,7 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
             Cell::Figure(health.clone(), 3),
             verdict(&health),
             Cell::Figure(Figure::of(measured.fresh_meanwhile.concat()), 1),
+            Cell::once(measured.refused_meanwhile as f64, 0),
         ]);
     }
     let series = ["known tokens", "/health"].into_iter().zip(drawn);
@@ -86,8 +88,8 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
              and each delivery costs a hash. Left: {SENDERS} senders of such deliveries alone, beside what the same core \
              hashes in a bare loop. Right: how much of their throughput senders of known tokens and of `GET /health`, \
              which keep the server's core busy, keep while the {SENDERS} senders go on. Aims: {0} each. Hashing at the lowest \
-             priority only takes what is left over: the last column shows how few deliveries with new tokens get \
-             through a core that others keep fully busy.",
+             priority only takes what is left over: the last columns show how few deliveries with new tokens get \
+             through a core that others keep fully busy, and how many are told to come again.",
             AIM.bound()
         ),
         facts: vec![("payload", format!("the manual's `attribute_updated`, tokens of cost {COST}"))],
@@ -106,6 +108,7 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
                 "/health keeps",
                 " aim",
                 "new salts meanwhile, a second",
+                "refused meanwhile",
             ],
             rows,
         }],
@@ -147,10 +150,11 @@ async fn round(
         let mut fresh = senders(&server, known, list);
         let (alone, alone_for) = others.send_for(slice).await?;
         let (together, hashed) = tokio::join!(others.send_for(slice), fresh.send_for(slice));
-        let ((together, together_for), (hashed, hashed_for)) = (together?, hashed?);
+        let ((together, together_for), (hashed, _)) = (together?, hashed?);
         measured.alone[place].push(alone.accepted as f64 / alone_for.as_secs_f64());
         measured.together[place].push(together.accepted as f64 / together_for.as_secs_f64());
-        measured.fresh_meanwhile[place].push(hashed.accepted as f64 / hashed_for.as_secs_f64());
+        measured.fresh_meanwhile[place].push(hashed.in_time as f64 / slice.as_secs_f64());
+        measured.refused_meanwhile += hashed.refused;
     }
     Ok(())
 }
