@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::{HeaderName, StatusCode};
@@ -32,10 +33,7 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
         }
         Kind::ByHand => {
             let endpoint = Arc::new(by_hand::Endpoint::new(spec));
-            let handler = move |headers: HeaderMap, body: Bytes| async move {
-                answer(endpoint.accepts(token(&headers), &body))
-            };
-            routes.route("/callback", post(handler))
+            routes.route("/callback", post(move |request| by_hand(endpoint, request)))
         }
         Kind::Naive => routes.route("/callback", post(naive)),
         Kind::Signed => {
@@ -67,6 +65,15 @@ async fn bare(_: Bytes) -> Answer {
 async fn refuse(spec: Spec, _request: Request) -> StatusCode {
     before_refusing(spec).await;
     StatusCode::UNAUTHORIZED
+}
+
+/// Extractors would copy the headers.
+async fn by_hand(endpoint: Arc<by_hand::Endpoint>, request: Request) -> Answer {
+    let (parts, body) = request.into_parts();
+    match to_bytes(body, usize::MAX).await {
+        Ok(body) => answer(endpoint.accepts(token(&parts.headers), &body)),
+        Err(_) => answer(false),
+    }
 }
 
 async fn naive(headers: HeaderMap, body: Bytes) -> Answer {
