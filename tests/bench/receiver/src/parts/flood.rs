@@ -8,7 +8,7 @@ use smartshape_fake::{Prefix, token};
 
 use super::{Run, known_token};
 use crate::Outcome;
-use crate::client::Client;
+use crate::client::{Client, Tally};
 use crate::payload::{Request, small_event};
 use crate::process::Server;
 use crate::server::{Framework, Kind, Spec};
@@ -69,22 +69,26 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
     let request = Request::delivery(&small_event(), &known_token()?)?;
     let model = token("what a stranger guesses", 4, Prefix::TwoB)?;
     let (mut rows, mut drawn) = (Vec::new(), Vec::new());
-    for forgery in Forgery::ALL {
+    // Without any: what taking turns leaves of error.
+    for forgery in [None].into_iter().chain(Forgery::ALL.map(Some)) {
         let mut measured = Vec::new();
         for _ in 0..rounds {
-            measured.push(beside(forgery.tokens(&model), &request, slice, run).await?);
+            let forged = forgery.map(|forgery| forgery.tokens(&model));
+            measured.push(beside(forged, &request, slice, run).await?);
         }
         let of = |value: fn(&Beside) -> f64| Figure::of(measured.iter().map(value).collect());
         let kept = of(|beside| beside.together / beside.alone);
         let lost: u64 = measured.iter().map(|beside| beside.refused).sum();
-        drawn.push(Some(kept.clone()));
+        if forgery.is_some() {
+            drawn.push(Some(kept.clone()));
+        }
         rows.push(vec![
-            Cell::Text(forgery.name().to_owned()),
+            Cell::Text(forgery.map_or("nothing, A/A", Forgery::name).to_owned()),
             Cell::Figure(of(|beside| beside.forged), 0),
             Cell::Figure(of(|beside| beside.alone), 0),
             Cell::Figure(of(|beside| beside.together), 0),
             Cell::Figure(kept.clone(), 3),
-            Cell::Text(KEPT.verdict(kept.median)),
+            if forgery.is_some() { Cell::Text(KEPT.verdict(kept.median)) } else { Cell::Nothing },
             Cell::once(lost as f64, 0),
             Cell::Text(Aim::AtMost(0.0).verdict(lost as f64)),
         ]);
@@ -108,7 +112,8 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
         meaning: format!(
             "{FORGED_A_SECOND} forged requests a second, each with another token, over {FORGERS} connections, to the same \
              server on axum, on its one core, as {HONEST} honest connections whose token is known and which keep that core \
-             busy. Aims: the honest ones keep {} of their throughput at least, and none of them is refused.",
+             busy. Alone is a second before and one afterwards. Aims: the honest ones keep {} of their throughput at least, \
+             and none of them is refused.",
             KEPT.bound()
         ),
         facts: vec![("payload", "the manual's `attribute_updated`".to_owned())],
@@ -162,24 +167,34 @@ struct Beside {
     refused: u64,
 }
 
-async fn beside(forged: Tokens, request: &Request, slice: Duration, run: Run<'_>) -> Outcome<Beside> {
-    let server = Server::start(Spec { sources: true, ..Spec::new(run.cores, Framework::Axum, Kind::Ours) })?;
+async fn beside(forged: Option<Tokens>, request: &Request, slice: Duration, run: Run<'_>) -> Outcome<Beside> {
+    let spec = Spec::new(run.cores, Framework::Axum, Kind::Ours);
+    // It remembers as many deliveries as it ever will: the memory's growth would slow it down from slice to slice.
+    let server = Server::start(Spec { sources: true, seen: spec.seen_capacity, ..spec })?;
     let mut honest = Client::new(server.address, HONEST, request, &Tokens::default());
     honest.introduce().await?;
     honest.send_for(slice / 4).await?;
-    let mut forgers = Client::new(server.address, FORGERS, request, &forged).paced(FORGED_A_SECOND);
-    let (alone, alone_for) = honest.send_for(slice).await?;
-    let (together, flood) = tokio::join!(honest.send_for(slice), forgers.send_for(slice));
-    let ((together, together_for), (flood, _)) = (together?, flood?);
+    let forgers =
+        forged.map(|forged| Client::new(server.address, FORGERS, request, &forged).paced(FORGED_A_SECOND));
+    let flood = async {
+        match forgers {
+            Some(mut forgers) => Ok(forgers.send_for(slice).await?.0),
+            None => Outcome::Ok(Tally::default()),
+        }
+    };
+    let (before, before_for) = honest.send_for(slice).await?;
+    let (together, flood) = tokio::join!(honest.send_for(slice), flood);
+    let ((together, together_for), flood) = (together?, flood?);
+    let (after, after_for) = honest.send_for(slice).await?;
     if flood.accepted > 0 {
         return Err("a forged token was accepted".into());
     }
     Ok(Beside {
-        alone: alone.accepted as f64 / alone_for.as_secs_f64(),
+        alone: (before.accepted + after.accepted) as f64 / (before_for + after_for).as_secs_f64(),
         together: together.accepted as f64 / together_for.as_secs_f64(),
         // Answers may take longer: an unknown token waits in line.
         forged: flood.refused as f64 / slice.as_secs_f64(),
-        refused: alone.refused + together.refused,
+        refused: before.refused + together.refused + after.refused,
     })
 }
 
