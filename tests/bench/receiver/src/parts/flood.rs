@@ -64,7 +64,7 @@ impl Forgery {
 }
 
 pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
-    let (rounds, slice, starts) = if run.quick { (1, 500, 1) } else { (11, 1000, 3) };
+    let (rounds, slice, starts) = if run.quick { (1, 500, 1) } else { (31, 1000, 3) };
     let slice = Duration::from_millis(slice);
     let request = Request::delivery(&small_event(), &known_token()?)?;
     let model = token("what a stranger guesses", 4, Prefix::TwoB)?;
