@@ -123,6 +123,15 @@ impl Turns {
         self.figure(&[side, other], |turns| turns[other].microseconds / turns[side].microseconds)
     }
 
+    /// How the CPU time of two sides compares, beside how that of two others does: 1 when it is the same.
+    pub(crate) fn cpu_ratio_beside(&self, [side, other]: [usize; 2], [first, second]: [usize; 2]) -> Figure {
+        let ratio =
+            |turns: &[Turn], side: usize, other: usize| turns[other].microseconds / turns[side].microseconds;
+        self.figure(&[side, other, first, second], |turns| {
+            ratio(turns, side, other) / ratio(turns, first, second)
+        })
+    }
+
     /// How many rounds are thrown away when these are compared, in words.
     pub(crate) fn thrown_away(&self, sides: &[usize]) -> String {
         let kept = self.rounds.iter().filter(|turns| busy(turns, sides)).count();
@@ -170,5 +179,21 @@ mod tests {
         turns.rounds.push(vec![turn(100.0, 1.0), turn(30.0, 0.4)]);
         assert_eq!(turns.ratio(1, 0).low, 0.3);
         assert_eq!(turns.thrown_away(&[0, 1]), "1 of 2: too many, so all count");
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let mut turns = Turns::default();
+        // The machine is half as fast in each second round.
+        for speed in [1.0, 0.5, 1.0, 0.5] {
+            let rates = [100.0, 80.0, 50.0, 20.0].map(|rate| turn(rate * speed, 1.0));
+            turns.rounds.push(rates.to_vec());
+        }
+        let exact =
+            |figure: Figure| [figure.low, figure.median, figure.high].map(|value| (value * 1e6).round());
+        assert_eq!(exact(turns.ratio(1, 0)), [8e5; 3]);
+        assert_eq!(exact(turns.cpu_ratio(1, 0)), [8e5; 3]);
+        assert_eq!(exact(turns.cpu_ratio_beside([3, 2], [1, 0])), [5e5; 3]);
+        assert_eq!(exact(turns.added(1, 0)), [2_500.0e6, 3_750.0e6, 5_000.0e6]);
     }
 }
