@@ -76,7 +76,7 @@ refusals! {
     BodyTooLarge => 413 "body too large";
     /// The body stalled or was not complete in time.
     BodyTimeout => 408 "body took too long";
-    /// Too many tokens wait to be checked.
+    /// The token could not be checked in time: too many wait, or other work keeps the cores busy.
     HashingBusy => 503 "busy, try again later";
     /// The bodies in memory have used up the byte budget.
     BudgetExhausted => 503 "busy, try again later";
@@ -179,7 +179,7 @@ impl fmt::Display for Refusal {
             RefusalKind::EnvelopeInvalid => "the body is not a SmartShape event",
             RefusalKind::BodyTooLarge => "the body is longer than body_limit",
             RefusalKind::BodyTimeout => "the body took too long",
-            RefusalKind::HashingBusy => "too many tokens wait to be checked",
+            RefusalKind::HashingBusy => "the token could not be checked in time",
             RefusalKind::BudgetExhausted => "the bodies in memory have used up byte_budget",
             RefusalKind::PlacesExhausted => "max_at_work deliveries are at work",
             RefusalKind::StoreUnavailable => "the store of seen deliveries failed",

@@ -92,7 +92,9 @@ impl Admitted<'_> {
                 let names = receiver.secret_names().join(", ");
                 Err(Refusal::with_detail(RefusalKind::TokenUnmatched, names))
             }
-            Err(busy) => Err(Refusal::from(RefusalKind::HashingBusy).retry_around(busy.0)),
+            Err(busy) => {
+                Err(Refusal::with_detail(RefusalKind::HashingBusy, busy.why).retry_around(busy.retry_in))
+            }
         }
     }
 }

@@ -24,9 +24,16 @@ const LATER_ASKERS: usize = MAX_WAITING;
 /// than this lets the queue grow a little too long once, and then knows.
 const ASSUMED_UNIT: Duration = Duration::from_micros(900);
 
-/// The line is longer than the wait allows; try again after this time.
+/// The token could not be checked in time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HashingBusy(pub(crate) Duration);
+pub(crate) struct HashingBusy {
+    pub(crate) why: &'static str,
+    pub(crate) retry_in: Duration,
+}
+
+const TOO_MANY: &str = "too many wait";
+const TOO_LATE: &str = "its turn did not come within hash_wait; where other work keeps the cores busy, \
+                        see hash_at_lowest_priority";
 
 /// Hashes on a few threads of its own, by default at the lowest priority that the system gives:
 /// serving known senders always goes first. A hash belongs to the pool and not to whoever asked first, so
@@ -99,7 +106,8 @@ impl Pool {
             // A token that is in line when the wait ends stays there; its verdict meets the sender's next attempt.
             match tokio::time::timeout(max_wait, &mut waiting.verdict).await {
                 Ok(Ok(Some(verdict))) => Ok(verdict),
-                Ok(Ok(None) | Err(_)) | Err(_) => Err(HashingBusy(max_wait)),
+                Ok(Ok(None) | Err(_)) => Err(HashingBusy { why: TOO_MANY, retry_in: max_wait }),
+                Err(_) => Err(HashingBusy { why: TOO_LATE, retry_in: max_wait }),
             }
         }
     }
@@ -111,7 +119,7 @@ impl Pool {
         if let Some(askers) = state.asked.get_mut(token.as_bytes()) {
             let is_later = !askers.is_empty();
             if askers.len() >= ASKERS_PER_TOKEN || (is_later && later >= LATER_ASKERS) {
-                return Err(HashingBusy(self.queue.max_wait));
+                return Err(HashingBusy { why: TOO_MANY, retry_in: self.queue.max_wait });
             }
             askers.push(sender);
             state.later += usize::from(is_later);
@@ -156,7 +164,10 @@ impl Pool {
                 Err(error) => tracing::error!(%error, "cannot start a hashing thread"),
             }
         }
-        if state.started { Ok(()) } else { Err(HashingBusy(self.queue.max_wait)) }
+        if state.started {
+            return Ok(());
+        }
+        Err(HashingBusy { why: "no hashing thread could be started", retry_in: self.queue.max_wait })
     }
 }
 

@@ -90,6 +90,18 @@ fn askers_are_bounded_for_each_token_and_in_all() {
     assert_eq!(locked(&verifier.pool.queue.state).later, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_log_tells_a_long_line_from_cores_that_are_busy() {
+    let verifier = verifier(&["a"], 1);
+    // No thread ever gets to it.
+    locked(&verifier.pool.queue.state).started = true;
+    let late = verifier.pool.hash(token("a", 4), None).await.unwrap_err();
+    assert_eq!(late.why, TOO_LATE);
+    let other = token("b", 4);
+    let _askers: Vec<_> = (0..ASKERS_PER_TOKEN).map(|_| verifier.pool.ask(other, None)).collect();
+    assert_eq!(verifier.pool.hash(other, None).await.unwrap_err().why, TOO_MANY);
+}
+
 #[tokio::test]
 async fn threads_end_with_their_receiver() {
     let verifier = verifier(&["a"], 2);
