@@ -1,6 +1,10 @@
 //! Claims of this process: one handler at work for a delivery, its duplicates waiting beside it.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,7 +13,7 @@ use tokio::time::Instant;
 use crate::hashed::HashedMap;
 use crate::lock::locked;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::seen::{ClaimState, DeliveryKey, Holder, MemoryStore, Seen, SeenStore, StoreError};
+use crate::seen::{ClaimState, DeliveryKey, Holder, MemoryStore, Seen, SeenStore, StoreError, StoreFuture};
 
 /// How long a claim of another process is left alone before the store is asked again.
 const FIRST_POLL: Duration = Duration::from_millis(50);
@@ -19,6 +23,7 @@ const LAST_POLL: Duration = Duration::from_secs(1);
 pub(crate) struct ClaimSettings {
     pub(crate) lease: Duration,
     pub(crate) wait: Duration,
+    pub(crate) store_wait: Duration,
     pub(crate) waiting_per_key: usize,
     pub(crate) waiting_in_all: usize,
 }
@@ -56,7 +61,7 @@ enum Ended {
 pub(crate) enum Standing {
     New(Claim),
     Done,
-    /// At work here; wait for it, but without holding on to the body.
+    /// At work here or elsewhere; wait for it, but without holding on to the body.
     AtWork(Waiter),
 }
 
@@ -75,7 +80,7 @@ impl Claims {
         let standing = self.enter(key, Instant::now())?;
         match (standing, &self.shared) {
             // Boxed, as is whatever few deliveries need: it would take room in the future of each of them.
-            (Standing::New(claim), Some(store)) => Box::pin(claim.ask(store)).await,
+            (Standing::New(claim), Some(_)) => Box::pin(claim.ask()).await,
             (standing, _) => Ok(standing),
         }
     }
@@ -83,7 +88,7 @@ impl Claims {
     /// Enters the delivery as at work, or queues up behind the one that is.
     fn enter(self: &Arc<Self>, key: DeliveryKey, now: Instant) -> Result<Standing, Refusal> {
         let mut flights = locked(&self.flights);
-        let all_full = flights.waiting >= self.settings.waiting_in_all;
+        let all_full = self.all_wait(&flights);
         let Some(waiting) = flights.at_work.get_mut(&key) else {
             if flights.seen.as_mut().is_some_and(|seen| seen.contains(key, now)) {
                 return Ok(Standing::Done);
@@ -98,12 +103,41 @@ impl Claims {
         // Those that gave up leave a closed sender behind.
         waiting.retain(|sender| !sender.is_closed());
         if all_full || waiting.len() >= self.settings.waiting_per_key {
-            return Err(Refusal::with_detail(RefusalKind::DuplicateUnfinished, "too many duplicates wait"));
+            return Err(too_many());
         }
         let (sender, ended) = oneshot::channel();
         waiting.push(sender);
         flights.waiting += 1;
-        Ok(Standing::AtWork(Waiter { claims: Arc::clone(self), ended }))
+        Ok(Standing::AtWork(Waiter { claims: Arc::clone(self), whose: Whose::Ours(ended) }))
+    }
+
+    /// Waits for another process, in place of who asked.
+    fn wait_elsewhere(self: Arc<Self>, claim: Claim) -> Result<Standing, Refusal> {
+        let mut flights = locked(&self.flights);
+        if self.all_wait(&flights) {
+            // Dropping the claim locks them.
+            drop(flights);
+            return Err(too_many());
+        }
+        flights.waiting += 1;
+        drop(flights);
+        Ok(Standing::AtWork(Waiter { claims: self, whose: Whose::Theirs(claim) }))
+    }
+
+    fn all_wait(&self, flights: &Flights) -> bool {
+        flights.waiting >= self.settings.waiting_in_all
+    }
+
+    /// What the store says, within the time that it may take. One that panics has failed, too.
+    async fn answer<'s, T>(&self, ask: impl FnOnce() -> StoreFuture<'s, T>) -> Result<T, StoreError> {
+        let mut answer = pin!(async move { ask().await });
+        let answer = poll_fn(|context| {
+            catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)))
+                .unwrap_or_else(|_| Poll::Ready(Err(StoreError::new("the store panicked"))))
+        });
+        tokio::time::timeout(self.settings.store_wait, answer)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::new("no answer within store_wait")))
     }
 
     fn complete(&self, key: DeliveryKey, now: Instant) {
@@ -128,22 +162,38 @@ impl Flights {
     }
 }
 
+fn too_many() -> Refusal {
+    Refusal::with_detail(RefusalKind::DuplicateUnfinished, "too many duplicates wait")
+}
+
 /// A duplicate that waits for the delivery at work.
 pub(crate) struct Waiter {
     claims: Arc<Claims>,
-    ended: oneshot::Receiver<Ended>,
+    whose: Whose,
+}
+
+enum Whose {
+    Ours(oneshot::Receiver<Ended>),
+    /// Another process's. The claim is not ours yet; duplicates that come here wait behind it.
+    Theirs(Claim),
 }
 
 impl Waiter {
     /// Returns once the delivery at work was completed.
     pub(crate) async fn wait(mut self) -> Result<(), Refusal> {
-        match tokio::time::timeout(self.claims.settings.wait, &mut self.ended).await {
-            Ok(Ok(Ended::Completed)) => Ok(()),
-            Ok(Ok(Ended::Failed) | Err(_)) => {
-                Err(Refusal::with_detail(RefusalKind::DuplicateUnfinished, "it failed meanwhile"))
+        let ended = match &mut self.whose {
+            Whose::Ours(ended) => {
+                let ended = tokio::time::timeout(self.claims.settings.wait, ended).await;
+                ended.ok().map(|ended| ended.unwrap_or(Ended::Failed))
             }
-            Err(_) => Err(Refusal::with_detail(RefusalKind::DuplicateUnfinished, "it is still at work")),
-        }
+            Whose::Theirs(claim) => claim.watch().await?,
+        };
+        let why = match ended {
+            Some(Ended::Completed) => return Ok(()),
+            Some(Ended::Failed) => "it failed meanwhile",
+            None => "it is still at work",
+        };
+        Err(Refusal::with_detail(RefusalKind::DuplicateUnfinished, why))
     }
 }
 
@@ -172,41 +222,62 @@ impl Claim {
     }
 
     /// Claims the delivery from the other processes, too.
-    async fn ask(mut self, store: &Arc<dyn SeenStore>) -> Result<Standing, Refusal> {
+    async fn ask(mut self) -> Result<Standing, Refusal> {
+        match self.state().await? {
+            ClaimState::New => Ok(Standing::New(self)),
+            ClaimState::Done => {
+                self.close(self.since);
+                Ok(Standing::Done)
+            }
+            ClaimState::InFlight => Arc::clone(&self.claims).wait_elsewhere(self),
+        }
+    }
+
+    /// Looks from time to time what has become of another process's claim; `None` if it stands at the end.
+    async fn watch(&mut self) -> Result<Option<Ended>, Refusal> {
         let deadline = self.since + self.claims.settings.wait;
         let mut poll = FIRST_POLL;
         loop {
-            match store.claim(self.key, self.holder(), self.claims.settings.lease).await {
-                Ok(ClaimState::New) => return Ok(Standing::New(self)),
-                Ok(ClaimState::Done) => {
-                    self.open = false;
-                    self.claims.complete(self.key, self.since);
-                    return Ok(Standing::Done);
+            let again = Instant::now() + poll;
+            if again >= deadline {
+                return Ok(None);
+            }
+            tokio::time::sleep_until(again).await;
+            poll = (poll * 2).min(LAST_POLL);
+            match self.state().await? {
+                ClaimState::InFlight => {}
+                ClaimState::Done => {
+                    self.close(again);
+                    return Ok(Some(Ended::Completed));
                 }
-                Ok(ClaimState::InFlight) => {
-                    let again = Instant::now() + poll;
-                    if again >= deadline {
-                        return Err(RefusalKind::DuplicateUnfinished.into());
-                    }
-                    tokio::time::sleep_until(again).await;
-                    self.since = Instant::now();
-                    poll = (poll * 2).min(LAST_POLL);
-                }
-                Err(error) => return Err(Refusal::with_detail(RefusalKind::StoreUnavailable, error)),
+                // Without its body the delivery cannot be handled here: it is given back for the next attempt.
+                ClaimState::New => return Ok(Some(Ended::Failed)),
             }
         }
+    }
+
+    async fn state(&self) -> Result<ClaimState, Refusal> {
+        let Some(store) = &self.claims.shared else { return Ok(ClaimState::New) };
+        let lease = self.claims.settings.lease;
+        let state = self.claims.answer(|| store.claim(self.key, self.holder(), lease)).await;
+        state.map_err(|error| Refusal::with_detail(RefusalKind::StoreUnavailable, error))
     }
 
     /// Records that the delivery was handled, then tells the duplicates that wait.
     pub(crate) async fn complete(&mut self, now: Instant) -> Result<(), StoreError> {
         let recorded = match &self.claims.shared {
-            Some(store) => store.complete(self.key, self.holder()).await,
+            // Boxed, as above.
+            Some(store) => Box::pin(self.claims.answer(|| store.complete(self.key, self.holder()))).await,
             None => Ok(()),
         };
         // The work is done whether or not that could be recorded.
+        self.close(now);
+        recorded
+    }
+
+    fn close(&mut self, now: Instant) {
         self.open = false;
         self.claims.complete(self.key, now);
-        recorded
     }
 }
 
@@ -230,7 +301,7 @@ fn release_later(claims: Arc<Claims>, store: Arc<dyn SeenStore>, key: DeliveryKe
         return claims.fail(key);
     };
     let _detached = runtime.spawn(async move {
-        if let Err(error) = store.release(key, holder).await {
+        if let Err(error) = claims.answer(|| store.release(key, holder)).await {
             tracing::warn!(%key, %error, "a claim could not be given back; it ends with its lease");
         }
         claims.fail(key);

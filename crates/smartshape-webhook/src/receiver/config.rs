@@ -81,6 +81,7 @@ impl ReceiverBuilder {
                 wait: Duration::from_secs(10),
                 waiting_per_key: 8,
                 waiting_in_all: 1024,
+                store_wait: Duration::from_secs(5),
             },
             store: Store::Memory(MemoryStore::default()),
             on_mismatch: OnMismatch::default(),
@@ -197,6 +198,13 @@ impl ReceiverBuilder {
         self
     }
 
+    /// How long the store of [`seen_store`](Self::seen_store) may take for an answer. After that a delivery to be
+    /// claimed is refused with 503, and one that was handled is acknowledged without being recorded. Default 5 s.
+    pub fn store_wait(mut self, limit: Duration) -> Self {
+        self.claims.store_wait = limit;
+        self
+    }
+
     /// Remembers in `store` which deliveries were handled. Default: a [`MemoryStore`] of 100,000
     /// deliveries for 24 hours, which forgets at a restart.
     pub fn seen_store(mut self, store: impl SeenStore) -> Self {
@@ -240,6 +248,7 @@ impl ReceiverBuilder {
             ("hash_wait", self.verify.hash_wait.is_zero()),
             ("hash_threads", self.verify.hash_threads == 0),
             ("claim_lease", self.claims.lease.is_zero()),
+            ("store_wait", self.claims.store_wait.is_zero()),
         ] {
             if zero {
                 return Err(ConfigError::Zero(name));
@@ -251,6 +260,7 @@ impl ReceiverBuilder {
             &mut self.verify.hash_wait,
             &mut self.claims.wait,
             &mut self.claims.lease,
+            &mut self.claims.store_wait,
         ] {
             *limit = (*limit).min(FOREVER);
         }
