@@ -4,8 +4,13 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::RawJson;
+
+/// In bytes, as it is sent. What is decoded of an envelope's texts stands beside the body, so that none must be as long
+/// as one.
+pub(super) const LONGEST_TEXT: usize = 16 * 1024;
 
 /// A person: an owner, author or user.
 ///
@@ -138,10 +143,10 @@ impl<'de> Visitor<'de> for PersonVisitor {
         let (mut mongo_id, mut id, mut username, mut email) = (None, None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "_id" => mongo_id = plain(&map.next_value()?),
-                "id" => id = plain(&map.next_value()?),
-                "username" => username = plain(&map.next_value()?),
-                "email" => email = plain(&map.next_value()?),
+                "_id" => mongo_id = plain(map.next_value()?),
+                "id" => id = plain(map.next_value()?),
+                "username" => username = plain(map.next_value()?),
+                "email" => email = plain(map.next_value()?),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -152,13 +157,16 @@ impl<'de> Visitor<'de> for PersonVisitor {
 }
 
 /// A text that is not empty, or a number's digits. Anything else says nothing about the person,
-/// and is no reason to lose the event.
-fn plain(value: &RawJson) -> Option<String> {
-    let text = value.as_str();
+/// and is no reason to lose the event. Neither does what is longer than any name.
+fn plain(value: &RawValue) -> Option<String> {
+    let text = value.get();
+    if text.len() > LONGEST_TEXT {
+        return None;
+    }
     if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return Some(text.to_owned());
     }
-    value.decode().ok().filter(|text: &String| !text.is_empty())
+    serde_json::from_str(text).ok().filter(|text: &String| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -181,6 +189,9 @@ mod tests {
         let account = person(r#"{"id": 7, "_id": "5c", "username": "", "email": ["a@b"]}"#);
         assert_eq!((account.id(), account.username(), account.email()), (Some("5c"), None, None));
         assert_eq!(person(r#"{"id": 7}"#).id(), Some("7"));
+        let long = "x".repeat(LONGEST_TEXT);
+        let account = person(&format!(r#"{{"id": "{long}", "username": "Ann", "email": {long:?}}}"#));
+        assert_eq!((account.id(), account.username(), account.email()), (None, Some("Ann"), None));
         for json in ["7", "7.5", "-0", "18446744073709551616", "true", "null", r#"["a@b"]"#] {
             assert!(serde_json::from_str::<Person>(json).is_err(), "{json}");
         }

@@ -145,6 +145,31 @@ fn what_is_not_json_is_told_apart() {
 }
 
 #[test]
+fn an_owner_that_is_json_and_no_text_is_kept_as_it_was_sent() {
+    let body = sample().to_string().replace("test@smartshape.io", "Ann \\ud83d");
+    let envelope = Envelope::parse(body.as_bytes()).unwrap();
+    assert_eq!((envelope.owner().to_string().as_str(), envelope.owner_key()), ("Ann \\ud83d", "Ann \\ud83d"));
+}
+
+/// What is decoded of them stands beside the body, and the byte budget knows the body alone.
+#[test]
+fn texts_of_the_envelope_have_a_length() {
+    for (sent, field) in
+        [("5c6f", "file"), ("file_uploaded", "event"), ("a36b623a", "uuid"), ("test@smartshape.io", "owner")]
+    {
+        for filling in ["x", "\\n"] {
+            let body = sample().to_string();
+            assert!(body.contains(sent), "{field}");
+            let long = |bytes: usize| body.replacen(sent, &filling.repeat(bytes / filling.len()), 1);
+            assert!(Envelope::parse(long(16_000).as_bytes()).is_ok(), "{field}");
+            let (kind, error) = error(long(17_000).as_bytes());
+            assert_eq!(kind, EnvelopeErrorKind::Invalid);
+            assert!(error.contains(&format!("`{field}` is longer than 16384 bytes")), "{error}");
+        }
+    }
+}
+
+#[test]
 fn depth_and_digits_of_data_do_no_harm() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let number = "9".repeat(100_000);
