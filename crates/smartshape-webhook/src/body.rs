@@ -129,7 +129,9 @@ impl Held {
         if needed > self.bytes.capacity() as u64 {
             // Reserved is at most the limit, which is a usize by construction.
             let capacity = usize::try_from(self.reservation.bytes()).unwrap_or(usize::MAX);
-            self.bytes.reserve_exact(capacity - self.bytes.len());
+            self.bytes
+                .try_reserve_exact(capacity - self.bytes.len())
+                .map_err(|_| RefusalKind::BudgetExhausted)?;
         }
         while chunk.has_remaining() {
             let part = chunk.chunk();
@@ -164,6 +166,18 @@ mod tests {
             .await
             .map(|(bytes, _)| bytes.len())
             .map_err(|refusal| refusal.kind())
+    }
+
+    /// The limits are the user's, and the memory is the machine's.
+    #[tokio::test]
+    async fn memory_that_the_machine_does_not_have_is_refused() {
+        let limits = BodyLimits { bytes: i64::MAX as u64, ..LIMITS };
+        let budget = ByteBudget::new(u64::MAX);
+        for declared in [1 << 60, i64::MAX as u64] {
+            let outcome = read(chunks(&[1]), Some(declared), &limits, &budget).await;
+            assert_eq!(outcome.unwrap_err().kind(), RefusalKind::BudgetExhausted);
+        }
+        assert_eq!(budget.free(), u64::MAX);
     }
 
     #[tokio::test]

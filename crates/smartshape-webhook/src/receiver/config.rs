@@ -14,6 +14,7 @@ use crate::verify;
 const MIB: u64 = 1024 * 1024;
 const MAX_SECRETS: usize = 8;
 const MAX_PLACES: usize = 1_000_000;
+const MAX_HASH_THREADS: usize = 1000;
 
 /// What a typed door does with an event that it does not take (another event, or undecodable
 /// data). Handlers that take any [`Event`](crate::Event) never meet this.
@@ -153,7 +154,7 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Threads that check tokens. Default: one for each core.
+    /// Threads that check tokens, 1000 at most. Default: one for each core.
     pub fn hash_threads(mut self, threads: usize) -> Self {
         self.verify.hash_threads = threads;
         self
@@ -234,8 +235,11 @@ impl ReceiverBuilder {
         if !(4..=31).contains(&self.max_cost) {
             return Err(ConfigError::MaxCost(self.max_cost));
         }
-        if self.body.bytes > self.byte_budget || usize::try_from(self.byte_budget).is_err() {
+        if self.body.bytes > self.byte_budget || isize::try_from(self.body.bytes).is_err() {
             return Err(ConfigError::BodyLimitOverBudget);
+        }
+        if self.verify.hash_threads > MAX_HASH_THREADS {
+            return Err(ConfigError::TooManyThreads);
         }
         if self.max_at_work > MAX_PLACES {
             return Err(ConfigError::TooManyPlaces);
@@ -318,6 +322,8 @@ pub enum ConfigError {
     BodyLimitOverBudget,
     /// `max_at_work` is above a million.
     TooManyPlaces,
+    /// `hash_threads` is above a thousand.
+    TooManyThreads,
     /// This setting is zero.
     Zero(&'static str),
     /// The system gave no random bytes.
@@ -342,6 +348,7 @@ impl fmt::Display for ConfigError {
                 "body_limit_bytes is more than byte_budget_bytes, or than this machine can address",
             ),
             Self::TooManyPlaces => write!(f, "max_at_work is above {MAX_PLACES}"),
+            Self::TooManyThreads => write!(f, "hash_threads is above {MAX_HASH_THREADS}"),
             Self::Zero(name) => write!(f, "{name} must not be zero"),
             Self::NoRandomness => f.write_str("the system gave no random bytes"),
         }

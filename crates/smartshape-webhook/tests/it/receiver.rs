@@ -278,6 +278,9 @@ fn impossible_settings_are_named() {
     assert_eq!(error(builder().body_limit_bytes(2).byte_budget_bytes(1)), ConfigError::BodyLimitOverBudget);
     assert_eq!(error(builder().max_at_work(0)), ConfigError::Zero("max_at_work"));
     assert_eq!(error(builder().max_at_work(1_000_001)), ConfigError::TooManyPlaces);
+    assert_eq!(error(builder().hash_threads(1001)), ConfigError::TooManyThreads);
+    let endless = builder().body_limit_bytes(u64::MAX).byte_budget_bytes(u64::MAX);
+    assert_eq!(error(endless), ConfigError::BodyLimitOverBudget);
     assert_eq!(error(builder().hash_wait(Duration::ZERO)), ConfigError::Zero("hash_wait"));
 }
 
@@ -291,6 +294,7 @@ fn an_impossible_setting_is_told_with_what_is_possible() {
         (ConfigError::MaxCost(3), "max_cost is 3, and bcrypt's costs go from 4 to 31"),
         (ConfigError::BodyLimitOverBudget, "body_limit_bytes is more than byte_budget_bytes"),
         (ConfigError::TooManyPlaces, "max_at_work is above 1000000"),
+        (ConfigError::TooManyThreads, "hash_threads is above 1000"),
         (ConfigError::Zero("hash_wait"), "hash_wait must not be zero"),
     ] {
         assert!(error.to_string().contains(expected), "{error}");
