@@ -2,6 +2,7 @@
 
 mod config;
 mod detach;
+mod places;
 mod report;
 mod stages;
 mod work;
@@ -9,12 +10,10 @@ mod work;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Buf;
 use futures_core::Stream;
-use tokio::sync::Semaphore;
 
 use crate::answer::Answer;
 use crate::body::BodyLimits;
@@ -30,6 +29,7 @@ use crate::refusal::{Refusal, RefusalKind};
 use crate::secret::{NamedSecret, Secret};
 use crate::verify::Verifier;
 pub use config::{ConfigError, OnMismatch, ReceiverBuilder};
+use places::Places;
 use report::Report;
 pub use report::Stats;
 pub use work::{Claimed, Ending};
@@ -71,9 +71,7 @@ struct Inner {
     max_cost: u32,
     body: BodyLimits,
     budget: Arc<ByteBudget>,
-    places: Semaphore,
-    max_at_work: usize,
-    draining: AtomicBool,
+    places: Places,
     claims: Arc<Claims>,
     on_mismatch: OnMismatch,
     report: Report,
@@ -113,9 +111,7 @@ impl Receiver {
             max_cost: builder.max_cost,
             body: builder.body,
             budget: ByteBudget::new(builder.byte_budget),
-            places: Semaphore::new(builder.max_at_work),
-            max_at_work: builder.max_at_work,
-            draining: AtomicBool::new(false),
+            places: Places::new(builder.max_at_work),
             claims: Claims::new(builder.store, builder.claims, process),
             on_mismatch: builder.on_mismatch,
             report: Report::default(),
@@ -198,22 +194,22 @@ impl Receiver {
     /// `deadline`. Returns how many were still at work then: 0 is a clean end. Call it before the
     /// server is told to stop, since a runtime that ends kills the tasks of senders that left.
     pub async fn drain(&self, deadline: Duration) -> usize {
-        self.0.draining.store(true, Ordering::SeqCst);
-        let all = u32::try_from(self.0.max_at_work).unwrap_or(u32::MAX);
-        let drained = tokio::time::timeout(deadline, self.0.places.acquire_many(all)).await;
-        if drained.is_ok() { 0 } else { self.at_work() }
+        match tokio::time::timeout(deadline, self.0.places.drain()).await {
+            Ok(()) => 0,
+            Err(_) => self.0.places.taken(),
+        }
     }
 
     /// Whether [`drain`](Self::drain) was called: not ready for deliveries any more.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.0.draining.load(Ordering::SeqCst)
+        self.0.places.is_draining()
     }
 
     /// Counters since the start, for health checks and tests.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.report.stats(self.at_work(), self.0.budget.reserved(), self.0.verifier.hashes())
+        self.0.report.stats(self.0.places.taken(), self.0.budget.reserved(), self.0.verifier.hashes())
     }
 
     /// Takes an `E` out of a delivery, by [`OnMismatch`] where that fails.
@@ -246,22 +242,13 @@ impl Receiver {
         }
     }
 
-    fn at_work(&self) -> usize {
-        self.0.max_at_work.saturating_sub(self.0.places.available_permits())
-    }
-
     fn report(&self) -> &Report {
         &self.0.report
     }
 
-    /// A place at work. Looks at `draining` after taking it, so that `drain` sees either the
-    /// place taken or its own flag obeyed.
+    /// A place at work.
     fn take_place(&self) -> Result<Place, Refusal> {
-        let permit = self.0.places.try_acquire();
-        if self.is_draining() {
-            return Err(RefusalKind::Draining.into());
-        }
-        permit.map_err(|_| RefusalKind::PlacesExhausted)?.forget();
+        self.0.places.take()?;
         Ok(Place { _measured: measure::at_work(), permit: Permit(self.clone()) })
     }
 }
@@ -284,7 +271,7 @@ impl Place {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.0.places.add_permits(1);
+        self.0.0.places.give_back();
     }
 }
 
