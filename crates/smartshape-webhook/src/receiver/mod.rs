@@ -171,9 +171,10 @@ impl Receiver {
         }
     }
 
-    /// Puts other secrets in place. Tokens of removed secrets are refused from now on (a request that was let in
-    /// before, and still sends its body, is finished), and tokens refused before may match an added one. To rotate: add the new secret, register the
-    /// webhooks anew, remove the old secret.
+    /// Puts other secrets in place. Tokens of removed secrets are refused from now on, and tokens
+    /// refused before may match an added one. A request that was let in before, and still sends its
+    /// body, is finished. To rotate: add the new secret, register the webhooks anew, remove the old
+    /// secret.
     ///
     /// # Errors
     ///
