@@ -7,8 +7,49 @@
 //! - [`Webhook<E>`](Webhook): an extractor for a handler of your own, which answers with
 //!   [`Webhook::acknowledge`].
 //!
-//! Both answer every request by the core's one table. Call [`Receiver::drain`] before you stop
-//! the server.
+//! Both answer every request by the core's one table.
+//!
+//! # A clean end
+//!
+//! Call [`Receiver::drain`] before you stop the server, and [`disable_signals`] so that actix-web
+//! does not stop it by itself: at `SIGINT` its workers end at once, at `SIGTERM` when their
+//! connections are gone. Either kills a handler whose sender has left. Such a handler is no longer
+//! at work, so `drain` returns 0 as if it had come to its end.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use actix_web::{App, HttpServer, rt};
+//! use smartshape_webhook_actix::{Delivery, Receiver, Secret, endpoint};
+//! use tokio::signal::unix::{SignalKind, signal};
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
+//!     let (mut terminate, mut interrupt) =
+//!         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+//!
+//!     let drained = receiver.clone();
+//!     let app = move || {
+//!         App::new().route("/callback", endpoint(receiver.clone(), |_: Delivery| async { Ok(()) }))
+//!     };
+//!     let server = HttpServer::new(app).disable_signals().bind("127.0.0.1:8042")?.run();
+//!     let handle = server.handle();
+//!     rt::spawn(async move {
+//!         tokio::select! {
+//!             _ = terminate.recv() => {}
+//!             _ = interrupt.recv() => {}
+//!         }
+//!         // The server goes on meanwhile: new deliveries are told to come again.
+//!         drained.drain(Duration::from_secs(30)).await;
+//!         handle.stop(true).await;
+//!     });
+//!     server.await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`disable_signals`]: actix_web::HttpServer::disable_signals
 //!
 //! # Crate features
 //!
