@@ -26,6 +26,25 @@ use crate::delivery::Delivery;
 ///     Ok(())
 /// });
 /// ```
+///
+/// What a handler works with, such as a pool of connections, is cloned for each delivery:
+///
+/// ```
+/// use smartshape_webhook::{Delivery, Handler, HandlerError};
+///
+/// #[derive(Clone)]
+/// struct App;
+///
+/// async fn on_delivery(app: App, delivery: Delivery) -> Result<(), HandlerError> {
+///     # let _ = (app, delivery);
+///     Ok(())
+/// }
+///
+/// fn handler(app: App) -> impl Handler {
+///     move |delivery| on_delivery(app.clone(), delivery)
+/// }
+/// # let _ = handler(App);
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// Handles one delivery.
     fn handle(&self, delivery: Delivery) -> impl Future<Output = Result<(), HandlerError>> + Send;
