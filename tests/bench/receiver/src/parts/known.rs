@@ -36,7 +36,11 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
         let verdict =
             |aim: Aim, median| if control { Cell::Nothing } else { Cell::Text(aim.verdict(median)) };
         rows.push(vec![
-            Cell::Text(format!("{}{}", framework.name(), if control { ", A/A" } else { "" })),
+            Cell::Text(if control {
+                format!("bare {}, A/A", framework.name())
+            } else {
+                framework.name().to_owned()
+            }),
             Cell::Figure(turns.rate(0), 0),
             Cell::Figure(turns.rate(1), 0),
             Cell::Figure(ratio.clone(), 3),
@@ -78,7 +82,8 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
              calls; what ours adds is one pass over the JSON, a hash for the delivery's key, the claim and the memory \
              of what was seen. Aims: {} of the bare framework's throughput \
              at least, and {} µs of CPU time added at most. The CPU ratio is what the throughput's ratio would be if \
-             nothing but the server's CPU time mattered.",
+             nothing but the server's CPU time mattered. Only the two sides of a row took turns: compare figures \
+             within a row.",
             RATIO.bound(),
             ADDED.bound()
         ),
@@ -131,7 +136,7 @@ async fn beside_by_hand(run: Run<'_>, length: Length, request: &Request) -> Outc
                   the envelope and makes the key as ours does, looks the key up and remembers as many. It calls no handler, \
                   and remembers a delivery when it comes and not when it was handled, so that one whose handler failed \
                   would be lost. It has no limits of size, time, memory or places, hashes tokens of any cost, on the \
-                  async thread, and counts and logs nothing. The ratios are those of CPU time, within each round."
+                  async thread, and counts and logs nothing. The three took turns; the ratios are those of CPU time, within each round."
             .to_owned(),
         columns: vec!["endpoint", "CPU µs", "of bare", "of the one by hand"],
         rows: rows.collect(),

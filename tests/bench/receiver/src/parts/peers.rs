@@ -75,7 +75,7 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
         meaning: format!(
             "The same small event with the same token, whose cost the sender chooses. Ours verifies a token once and \
              remembers it; the others hash it at each delivery. The naive endpoint is axum with bcrypt on the async \
-             thread and the body in a `serde_json::Value`. {missing} Aim: {} times at the cost that is likely ({LIKELY}), and \
+             thread and the body in a `serde_json::Value`. {missing} Those with a token of the same cost took turns. Aim: {} times at the cost that is likely ({LIKELY}), and \
              above.",
             FASTER.bound()
         ),
