@@ -146,7 +146,7 @@ impl ReceiverBuilder {
     }
 
     /// Whether tokens are checked at the system's lowest priority (`SCHED_IDLE` on Linux), so that a
-    /// flood of forgeries takes nothing from known senders. Default: yes. Say no where the cores are
+    /// flood of forgeries takes next to nothing from known senders. Default: yes. Say no where the cores are
     /// always busy with other work: there a first delivery would wait long for its check, be
     /// answered 503, and be accepted only at a later attempt.
     pub fn hash_at_lowest_priority(mut self, lowest: bool) -> Self {
