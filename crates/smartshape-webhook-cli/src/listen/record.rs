@@ -1,4 +1,4 @@
-//! Notes each delivery that comes, retries and refused ones included: see `recording`.
+//! Notes each delivery of whoever knows the secret, retries and refused ones included: see `recording`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -70,7 +70,7 @@ impl Recorded {
         }))
     }
 
-    /// Notes it, synced. Nothing is noted of strangers, whose bodies are never read.
+    /// Notes it, synced. Nothing is noted of strangers, of whose bodies the receiver reads nothing.
     pub(super) async fn end(self, status: u16) -> io::Result<()> {
         let body = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
         if body.is_empty() {

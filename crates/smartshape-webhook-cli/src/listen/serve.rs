@@ -6,19 +6,17 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use http::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use smartshape_webhook::{Receiver, Secret};
-use smartshape_webhook_tower::endpoint;
+use smartshape_webhook::{Answer, Head, Lingering, Receiver, Secret};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tower_service::Service;
 
-use super::record::Recorder;
+use super::record::{Recorded, Recorder};
 use super::sink::{Arrival, Ends, Sink};
 use crate::failure::{Failure, Outcome};
 
@@ -86,12 +84,11 @@ async fn answer(request: Request, names: &Names, receiver: Receiver, sinks: Sink
         return names.nonce.clone().into_response();
     }
     match sinks.recorder.as_ref().and_then(|recorder| recorder.begin(request.headers())) {
-        None => deliver(request, receiver, sinks.sink).await,
+        None => deliver(request, &receiver, sinks.sink, None).await,
         Some(recorded) => {
-            let request = request.map(|body| recorded.copying(body));
             // Its own task: that the sender has hung up is worth a note too.
             let noted = tokio::spawn(async move {
-                let response = deliver(request, receiver, sinks.sink).await;
+                let response = deliver(request, &receiver, sinks.sink, Some(&recorded)).await;
                 let noted = recorded.end(response.status().as_u16()).await;
                 noted.map(|()| response).inspect_err(|error| sinks.ends.of_writing(error))
             });
@@ -103,12 +100,30 @@ async fn answer(request: Request, names: &Names, receiver: Receiver, sinks: Sink
     }
 }
 
-async fn deliver(request: Request, receiver: Receiver, sink: Arc<Sink>) -> Response {
-    let arrival = Arrival { sink, headers: request.headers().clone() };
-    match endpoint(receiver, arrival).call(request).await {
-        Ok(response) => response.map(Body::new),
-        Err(never) => match never {},
-    }
+/// As the adapter for tower does, but for the copy that is recorded.
+async fn deliver(
+    request: Request,
+    receiver: &Receiver,
+    sink: Arc<Sink>,
+    recorded: Option<&Recorded>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let head = Head::read(parts.method.as_str(), headers);
+    let body = Body::from_stream(Lingering::new(body.into_data_stream()));
+    // Around what lingers: copied is what the receiver reads, and not what is read and dropped of a stranger's body.
+    let body = match recorded {
+        Some(recorded) => recorded.copying(body),
+        None => body,
+    };
+    let arrival = Arrival { sink, headers: parts.headers };
+    response(&receiver.serve(&head, body.into_data_stream(), Arc::new(arrival)).await)
+}
+
+fn response(answer: &Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers().map(|(name, value)| (name, value.into_owned()));
+    (status, AppendHeaders(headers), Body::from(answer.body())).into_response()
 }
 
 /// As `axum::serve`, which has no time limits for heads and idle connections.

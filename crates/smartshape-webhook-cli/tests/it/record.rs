@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::listener::{Listener, builder};
-use crate::support::{Home, SECRET, ran_with_stdin, within};
+use crate::support::{Home, SECRET, message, ran_with_stdin, within};
 
 const FILE: &str = "recording.jsonl";
 
@@ -133,6 +133,48 @@ async fn neither_salt_nor_token_nor_secret_are_in_a_recording() {
     for hidden in [SECRET, &token, &token[7..29], &token[29..]] {
         assert!(!recording.contains(hidden), "{recording}");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_of_strangers() {
+    let (home, fake) = (Home::new(), fake(false).await);
+    let listener = listener(&home, &fake, &[]).await;
+    let webhook = fake.webhooks().remove(0);
+    let (address, path) = webhook.url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let send = async |method: &str, token: Option<&str>, length: Option<usize>, body: &[u8]| {
+        let token = token.map_or(String::new(), |token| format!("x-smartshape-token: {token}\r\n"));
+        let length = length.unwrap_or(body.len());
+        let head = format!("{method} /{path} HTTP/1.1\r\nhost: x\r\n{token}content-length: {length}\r\n\r\n");
+        let mut sender = TcpStream::connect(address).await.unwrap();
+        // In one piece, so that the body is there when the request is refused.
+        sender.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+        let (head, _) = within(message(&mut sender)).await;
+        String::from_utf8(head[0].clone()).unwrap()
+    };
+    let known = smartshape_fake::token(webhook.secret(), 4, Prefix::TwoB).unwrap();
+    let unknown = smartshape_fake::token("of somebody else, and as long", 4, Prefix::TwoB).unwrap();
+    let costly = "$2b$31$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG";
+    let strange = event("strange", 1).to_body();
+    for (method, token, length, status) in [
+        ("POST", Some(costly), None, " 401 "),
+        ("POST", Some(unknown.as_str()), None, " 401 "),
+        ("POST", Some("letmein"), None, " 401 "),
+        ("POST", None, None, " 401 "),
+        // Refused before the token is looked at.
+        ("PUT", Some(costly), None, " 405 "),
+        ("POST", Some(costly), Some(1 << 40), " 413 "),
+    ] {
+        let answer = send(method, token, length, &strange).await;
+        assert!(answer.contains(status), "{method} {token:?}: {answer}");
+    }
+    assert!(send("POST", Some(&known), None, b"no JSON").await.contains(" 400 "));
+    assert!(send("POST", Some(&known), None, &event("known", 1).to_body()).await.contains(" 200 "));
+    end(listener).await;
+
+    let recording = recording(&home);
+    let lines: Vec<Value> = recording.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let noted: Vec<_> = lines[1..].iter().map(|line| (&line["status"], &line["uuid"])).collect();
+    assert_eq!(noted, [(&json!(400), &Value::Null), (&json!(200), &json!("known"))], "{recording}");
 }
 
 #[tokio::test]
