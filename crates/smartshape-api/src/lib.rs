@@ -17,6 +17,7 @@ mod ensure;
 mod error;
 mod hidden;
 mod problem;
+mod redact;
 mod registration;
 mod request;
 mod retry;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::hidden::Hidden;
+use crate::redact::redacted;
 use crate::text::shown;
 
 /// The error's title, detail, code and inner status in one line, as far as they are there, without
@@ -39,11 +40,7 @@ pub(crate) fn problem(body: &Value, http_status: u16, hidden: &[Hidden]) -> Opti
 
 /// A text of the server's, fit to be shown.
 pub(crate) fn without(text: &str, hidden: &[Hidden]) -> String {
-    let text = hidden.iter().fold(text.to_owned(), |text, hidden| match hidden.expose() {
-        "" => text,
-        secret => text.replace(secret, "[redacted]"),
-    });
-    shown(&text)
+    shown(&redacted(text, hidden))
 }
 
 #[cfg(test)]
@@ -83,5 +80,14 @@ mod tests {
         let text = problem(&body, 400, &hidden).unwrap();
         assert!(text.starts_with("[redacted]\\nis wrong: xxx") && text.len() < 250, "{text}");
         assert_eq!(problem(&json!("no hunter2"), 400, &hidden).as_deref(), Some("no [redacted]"));
+
+        // The webhook's secret is a part of the auth token.
+        let hidden = [Hidden::new("MY\"SECRET"), Hidden::new("eyMY\"SECRETxyz")];
+        let request = json!({"secretToken": "MY\"SECRET", "auth": "eyMY\"SECRETxyz"}).to_string();
+        for repeated in [json!(request).to_string(), request] {
+            let text = problem(&json!({"title": "cannot read", "detail": repeated}), 400, &hidden).unwrap();
+            assert!(text.starts_with("cannot read: ") && text.matches("[redacted]").count() == 2, "{text}");
+            assert!(!["MY", "SECRET", "ey", "xyz"].iter().any(|part| text.contains(part)), "{text}");
+        }
     }
 }
