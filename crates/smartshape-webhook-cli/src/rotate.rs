@@ -13,7 +13,7 @@ use crate::input::{self, SECRET_VARIABLE};
 use crate::output::{self, say, shown};
 use crate::settings::{Settings, private_file, warn_of_fake};
 use crate::signals::Signals;
-use crate::webhook::tell_deleted;
+use crate::webhook::{command_to_delete, tell_deleted};
 
 const NEW_SECRET_VARIABLE: &str = "SMARTSHAPE_NEW_WEBHOOK_SECRET";
 
@@ -226,9 +226,9 @@ async fn delete(client: &Client, old: &Old, created: &Record) -> Outcome {
     match client.delete_webhook(&old.id).await {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::from(error).and(&format!(
             "half done: the new webhook {} is there, and the old one may be too, so that both send: run \
-                 `smartshape webhook delete {}`",
+                 `{}`",
             shown(&created.id),
-            shown(&old.id)
+            command_to_delete(&old.id)
         ))),
         _ => Ok(()),
     }
@@ -244,14 +244,12 @@ pub(crate) fn tell_created(created: &Record, settings: &Settings) -> Outcome {
 }
 
 fn tell_kept(old: &Old, settings: &Settings) -> Outcome {
-    let id = shown(&old.id);
     let told = if settings.json {
         output::json(&json!({"kept": old.id}))
     } else {
-        output::line(format_args!("kept {id}"))
+        output::line(format_args!("kept {}", shown(&old.id)))
     };
-    say(format_args!(
-        "both send until `smartshape webhook delete {id}`: let the receiver accept both secrets before"
-    ));
+    let command = command_to_delete(&old.id);
+    say(format_args!("both send until `{command}`: let the receiver accept both secrets before"));
     told
 }

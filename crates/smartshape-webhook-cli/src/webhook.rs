@@ -138,10 +138,44 @@ impl Delete {
     }
 }
 
+/// The command that deletes a webhook, to be copied to a shell: the server chose the id, which is one word there
+/// whatever it holds.
+pub(crate) fn command_to_delete(id: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let word = if !id.is_empty() && id.bytes().all(is_plain) {
+        id.to_owned()
+    } else {
+        format!("'{}'", shown(id).replace('\'', r"'\''"))
+    };
+    let no_option = if id.starts_with('-') { "-- " } else { "" };
+    format!("smartshape webhook delete {no_option}{word}")
+}
+
 /// A line of the result.
 pub(crate) fn tell_deleted(id: &str, settings: &Settings) -> Outcome {
     if settings.json {
         return output::json(&json!({"deleted": id}));
     }
     output::line(format_args!("deleted {}", shown(id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_word_of_a_shell_and_no_option() {
+        for (id, word) in [
+            ("5c6f_d-E", "5c6f_d-E"),
+            ("5c6f$(touch PWNED)", "'5c6f$(touch PWNED)'"),
+            ("a'b;`c`", r"'a'\''b;`c`'"),
+            ("~", "'~'"),
+            ("two\nlines", r"'two\nlines'"),
+            ("", "''"),
+            ("--help", "-- --help"),
+            ("-a b", "-- '-a b'"),
+        ] {
+            assert_eq!(command_to_delete(id), format!("smartshape webhook delete {word}"));
+        }
+    }
 }

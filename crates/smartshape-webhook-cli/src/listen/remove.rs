@@ -8,6 +8,7 @@ use super::journal::{Intent, Journal};
 use crate::failure::{Failure, Outcome, chain};
 use crate::output::{self, say, shown};
 use crate::settings::{Api, Settings, warn_of_fake};
+use crate::webhook::command_to_delete;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -115,10 +116,10 @@ pub(super) fn say_unclear(unclear: &[Registration]) {
     for webhook in unclear {
         let event = webhook.event.as_deref().unwrap_or("an event that is not shown");
         say(format_args!(
-            "{0} ({1}) came after the listener began, and its URL is not shown: if nobody else registered it, \
-             smartshape webhook delete {0}",
+            "{} ({}) came after the listener began, and its URL is not shown: if nobody else registered it, {}",
             shown(&webhook.id),
-            shown(event)
+            shown(event),
+            command_to_delete(&webhook.id)
         ));
     }
 }

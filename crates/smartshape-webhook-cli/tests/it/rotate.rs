@@ -245,3 +245,33 @@ async fn a_signal_does_not_end_it_half_way() {
     assert!(ran.out.contains("created new1") && ran.out.contains("deleted old1"), "{ran:?}");
     assert_eq!(*deleted.lock().unwrap(), ["old1"]);
 }
+
+#[tokio::test]
+async fn an_id_that_would_be_a_command_is_quoted() {
+    let answer = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
+    let list = get(async move || {
+        answer(
+            r#"{"data": [{"type": "webhook", "id": "5c6f$(touch PWNED)", "attributes": {"event": "file_uploaded", "url": "http://127.0.0.1:1/"}}]}"#,
+        )
+    });
+    let create = list.put(async move || {
+        answer(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#)
+    });
+    let refuse = delete(async || http::StatusCode::BAD_REQUEST);
+    let server = serve(Router::new().route("/webhook/", create).route("/webhook/{id}", refuse)).await;
+
+    let home = Home::new();
+    for (more, code, says) in [
+        (&["--keep-old"][..], 0, "both send until `smartshape webhook delete '5c6f$(touch PWNED)'`"),
+        (&[], 1, "half done"),
+    ] {
+        let mut program = home.program(&[&["webhook", "rotate", "5c6f$(touch PWNED)"], more].concat());
+        program
+            .env("SMARTSHAPE_API_URL", server.trim_end_matches("/callback"))
+            .env("SMARTSHAPE_TOKEN", "any")
+            .env("SMARTSHAPE_NEW_WEBHOOK_SECRET", NEW_SECRET);
+        let rotated = ran(&mut program).await;
+        assert!(rotated.code == Some(code) && rotated.err.contains(says), "{rotated:?}");
+        assert!(rotated.err.contains("`smartshape webhook delete '5c6f$(touch PWNED)'`"), "{rotated:?}");
+    }
+}
