@@ -44,8 +44,11 @@ impl Failure {
         self.code
     }
 
-    pub(crate) fn text(&self) -> &str {
-        &self.text
+    /// Tells it, unless everything is said already.
+    pub(crate) fn say(&self) {
+        if !self.text.is_empty() {
+            crate::output::say(&self.text);
+        }
     }
 
     /// Whoever read standard output has had enough, as `head` does: no failure.

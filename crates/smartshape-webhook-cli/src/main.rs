@@ -86,9 +86,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.text().is_empty() {
-                output::say(failure.text());
-            }
+            failure.say();
             ExitCode::from(failure.code())
         }
     }

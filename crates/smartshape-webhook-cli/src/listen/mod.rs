@@ -142,7 +142,7 @@ impl Listen {
                 };
                 // The first thing that went wrong is the one to be told last.
                 if let (Err(failure), Err(_)) = (&cleaned, &listened) {
-                    say(failure.text());
+                    failure.say();
                 }
                 listened.and(cleaned)
             }
@@ -219,7 +219,7 @@ async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> Outcome<
                 say(format_args!("deleted {}, which an earlier listener left", shown(&id)));
             }
         }
-        Err(failure) => say(failure.text()),
+        Err(failure) => failure.say(),
     }
     let mut intent = Intent::new(id, api.client.base_url(), api.account.clone(), url, events);
     intent.listed_before = api.client.list_webhooks().await?.into_iter().map(|webhook| webhook.id).collect();

@@ -276,6 +276,10 @@ async fn where_no_urls_are_shown_what_is_unclear_is_left_and_told() {
     assert!(!ran_.err.contains(&before), "{ran_:?}");
     let says = format!("smartshape webhook delete {id}");
     assert!(ran_.code == Some(1) && ran_.err.contains(&says), "{ran_:?}");
+    assert!(
+        !ran_.err.lines().any(|line| line.trim_end() == "smartshape:"),
+        "no line without words: {ran_:?}"
+    );
     let pruned = ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await;
     assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
     ran(&mut home.logged_in(&fake, &["webhook", "delete", &id])).await.succeeds();
