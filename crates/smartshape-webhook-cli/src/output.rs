@@ -4,6 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::io::Write;
 
 use serde_json::Value;
+use smartshape_webhook::printable;
 
 use crate::failure::{Failure, Outcome};
 
@@ -15,7 +16,7 @@ pub(crate) fn line(text: impl Display) -> Outcome {
 
 /// A result for programs: one line of JSON.
 pub(crate) fn json(value: &Value) -> Outcome {
-    line(value)
+    line(json_shown(value.to_string()))
 }
 
 /// A line for a person who looks on.
@@ -46,14 +47,73 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Outcome {
     line(text.trim_end())
 }
 
-/// A text of somebody else's, which must not move a terminal's cursor.
+/// A text of somebody else's, which must not move a terminal's cursor, nor hide or turn round what it shows.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().fold(String::new(), |mut shown, character| {
-        if character.is_control() || matches!(character, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}') {
-            shown.extend(character.escape_default());
-        } else {
+        if is_printable(character) {
             shown.push(character);
+        } else {
+            shown.extend(character.escape_default());
         }
         shown
     })
+}
+
+/// The same JSON with nothing in it that `shown` would not show: programs read it, but people look on.
+pub(crate) fn json_shown(json: String) -> String {
+    if json.chars().all(is_printable) { json } else { json_escaped(&json, is_printable) }
+}
+
+/// The same JSON, with escapes in its strings for all but what `stays`, which has to hold printable ASCII.
+pub(crate) fn json_escaped(json: &str, stays: impl Fn(char) -> bool) -> String {
+    let mut units = [0; 2];
+    json.chars().fold(String::new(), |mut escaped, character| {
+        if stays(character) {
+            escaped.push(character);
+        } else {
+            let units = character.encode_utf16(&mut units);
+            escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+        escaped
+    })
+}
+
+/// Whether the receiver's log shows it as it is; and the backslash, which may be an escape's already.
+fn is_printable(character: char) -> bool {
+    if character.is_ascii() {
+        return !character.is_ascii_control();
+    }
+    printable(character.encode_utf8(&mut [0; 4])).to_string().starts_with(character)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Controls, and what turns text round, parts it or cannot be seen.
+    const UNPRINTABLE: &str =
+        "\n\u{7f}\u{9b}\u{ad}\u{61c}\u{200b}\u{200e}\u{2028}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0001}";
+
+    #[test]
+    fn what_cannot_be_printed_is_escaped_and_nothing_else() {
+        let text = r#"C:\"é'“”日本😀"#;
+        assert_eq!(shown(text), text);
+        for character in UNPRINTABLE.chars() {
+            assert_eq!(shown(&character.to_string()), character.escape_default().to_string());
+        }
+    }
+
+    #[test]
+    fn json_stays_the_same_document() {
+        let document = json!({UNPRINTABLE: ["é😀", UNPRINTABLE, 1.5, null], "a\\": "\""});
+        let text = json_shown(document.to_string());
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), document);
+        assert!(
+            text.contains("é😀") && !text.contains(|character| UNPRINTABLE.contains(character)),
+            "{text}"
+        );
+        assert!(text.contains(r"\u009b") && text.contains(r"\udb40\udc01"), "{text}");
+    }
 }

@@ -7,6 +7,7 @@ use smartshape_webhook::{EventKind, Secret};
 
 use super::request::{Expect, Request};
 use crate::failure::{Failure, Outcome};
+use crate::output::json_escaped;
 
 /// The file that all events are about, unless another is given.
 pub(crate) const FILE: &str = "7e577e577e577e577e577e57";
@@ -115,17 +116,7 @@ pub(crate) fn set_text(event: &mut Value, text: &str) {
 
 /// The event's text with only ASCII in it.
 pub(crate) fn escaped(event: &Value) -> String {
-    let text = event.to_string();
-    let mut units = [0; 2];
-    text.chars().fold(String::new(), |mut escaped, character| {
-        if character.is_ascii() {
-            escaped.push(character);
-        } else {
-            let units = character.encode_utf16(&mut units);
-            escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
-        }
-        escaped
-    })
+    json_escaped(&event.to_string(), |character| character.is_ascii())
 }
 
 /// The event with so much white space that it has this length in bytes. It stays the same event,

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::forward::Forward;
 use super::lines::Lines;
-use crate::output::{say, shown};
+use crate::output::{json_shown, say, shown};
 
 pub(super) struct Sink {
     output: Lines,
@@ -70,7 +70,7 @@ impl Handler for Arrival {
             say(format_args!("refused {}, as --refuse asks", shown(delivery.uuid())));
             return Err("--refuse".into());
         }
-        if let Err(error) = sink.output.write(delivery.to_json_line()).await {
+        if let Err(error) = sink.output.write(json_shown(delivery.to_json_line())).await {
             sink.ends.of_writing(&error);
             return Err(error.into());
         }

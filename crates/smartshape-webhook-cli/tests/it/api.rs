@@ -189,3 +189,15 @@ async fn attributes_are_set() {
     let expected = |name: &str, value: serde_json::Value| ("5c6f".into(), "5b33".into(), name.into(), value);
     assert_eq!(set, [expected("color", "red".into()), expected("mtime", 1_550_824_906.into())]);
 }
+
+#[tokio::test]
+async fn what_the_server_says_does_not_reach_the_terminal_as_a_command() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let url = "http://127.0.0.1:1/\u{9b}31m\u{202e}\u{200b}";
+    fake.register(EventKind::FileUploaded, url, SECRET);
+    let listed = ran(&mut home.logged_in(&fake, &["--json", "webhook", "list"])).await.succeeds();
+    assert!(listed.out.contains(r"/\u009b31m\u202e\u200b"), "{listed:?}");
+    assert_eq!(listed.json()[0]["url"], url);
+    let table = ran(&mut home.logged_in(&fake, &["webhook", "list"])).await.succeeds().out;
+    assert!(table.contains(r"/\u{9b}31m\u{202e}\u{200b}"), "{table}");
+}

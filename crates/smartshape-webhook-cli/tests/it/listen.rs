@@ -38,6 +38,22 @@ async fn payloads_are_lines_and_what_was_created_is_deleted_at_a_signal() {
 }
 
 #[tokio::test]
+async fn what_an_event_holds_does_not_reach_the_terminal_as_a_command() {
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
+    let listener = Listener::start(command).await;
+    let name = "\u{9b}31m\u{202e}é\u{2066}";
+    let body = json!({
+        "uuid": "u-1", "event": "file_uploaded", "file": "f", "owner": "o", "runTimestamp": 1, "data": {"name": name},
+    });
+    assert!(fake.send(&EventPayload::from_body(body.to_string())).await[0].accepted());
+    listener.signal("-INT");
+    let (_, out, err) = listener.end().await;
+    assert!(out.contains(r#""\u009b31m\u202eé\u2066""#), "{out}{err}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), body);
+}
+
+#[tokio::test]
 async fn all_nine_events_under_one_fresh_secret() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let mut listener = Listener::start(home.logged_in(&fake, &["webhook", "listen"])).await;
