@@ -183,7 +183,14 @@ fn words(trigger: &Trigger, answer: Option<&Answer>, faults: &[Fault]) -> String
     text += "\nnot accepted:";
     for fault in faults {
         text += &format!("\n- {}", shown(&fault.to_string()));
-        text += if matches!(fault, Fault::Connection(_)) { "; does the endpoint run there?" } else { "" };
+        text += match fault {
+            Fault::Connection(_) => "; does the endpoint run there?",
+            // Each call makes a new token, so that trying again does not help.
+            Fault::Status(503) if trigger.making.is_costly() => {
+                "; it may be too busy to check a token that it does not know: with --cost 4 that is quick"
+            }
+            _ => "",
+        };
     }
     text
 }

@@ -11,6 +11,8 @@ use crate::output;
 use crate::recording::Report;
 use crate::settings::Settings;
 
+/// The least that bcrypt knows.
+const MIN_COST: u32 = 4;
 /// What a receiver refuses unless it is told otherwise.
 const USUAL_MAX_COST: u32 = 12;
 
@@ -34,6 +36,13 @@ pub(crate) struct Making {
     /// The variant of bcrypt
     #[arg(long, value_enum, default_value = "2b")]
     prefix: Variant,
+}
+
+impl Making {
+    /// Whether there are tokens that are checked faster.
+    pub(crate) fn is_costly(&self) -> bool {
+        self.cost > MIN_COST
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

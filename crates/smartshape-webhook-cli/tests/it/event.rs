@@ -90,6 +90,13 @@ async fn each_fault_is_named_and_the_exit_code_says_so() {
     for fault in ["not accepted", "the status is 204", "no content type", "not a JSON object"] {
         assert!(ran.out.contains(fault), "{fault}: {ran:?}");
     }
+    let url = serve(Router::new().fallback(|| async { http::StatusCode::SERVICE_UNAVAILABLE })).await;
+    for (cost, hint) in [("5", true), ("4", false)] {
+        let arguments =
+            ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", cost];
+        let busy = home.run(&arguments).await;
+        assert_eq!((busy.code, busy.out.contains("with --cost 4")), (Some(1), hint), "{busy:?}");
+    }
     // A wrong secret is the receiver's to refuse.
     let (url, received) = receiver().await;
     let arguments =
