@@ -14,7 +14,7 @@ use crate::engine::{Engine, Retention};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::intake::Intake;
 use crate::measure;
-use crate::record::{Filter, Record, Stats, StoredDelivery, StoredEvent};
+use crate::record::{Filter, Stats, StoredDelivery, StoredEvent};
 use crate::worker::Worker;
 
 /// What a sender is told to wait when the store is not reachable, or too slow.
@@ -267,7 +267,7 @@ impl Inbox {
 impl Handler for Inbox {
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
         let began = Instant::now();
-        let stored = self.0.intake.store(Record::of(&delivery)).await;
+        let stored = self.0.intake.store(delivery.clone()).await;
         measure::stored(stored.as_ref().map(|fresh| *fresh).map_err(|error| &**error), began.elapsed());
         match stored {
             Ok(fresh) => {

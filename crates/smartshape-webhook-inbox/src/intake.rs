@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smartshape_webhook::Delivery;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::engine::Engine;
@@ -24,7 +25,16 @@ type Stored = Result<bool, Arc<InboxError>>;
 
 struct Pending {
     record: Record,
+    /// Lets the body count against the receiver's byte budget for as long as it is here.
+    delivery: Delivery,
     stored: oneshot::Sender<Stored>,
+}
+
+impl Pending {
+    /// Whether nobody waits any more, so that nobody will be told that it is stored.
+    fn is_abandoned(&self) -> bool {
+        self.stored.is_closed()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -41,11 +51,12 @@ impl Intake {
         Self { queue, limit }
     }
 
-    /// Returns once the record is durable. Says whether it is new.
-    pub(crate) async fn store(&self, record: Record) -> Stored {
+    /// Returns once the delivery is durable. Says whether it is new.
+    pub(crate) async fn store(&self, delivery: Delivery) -> Stored {
         let stored = async {
             let (sender, stored) = oneshot::channel();
-            self.queue.send(Pending { record, stored: sender }).await.map_err(|_| stopped())?;
+            let pending = Pending { record: Record::of(&delivery), delivery, stored: sender };
+            self.queue.send(pending).await.map_err(|_| stopped())?;
             stored.await.map_err(|_| stopped())?
         };
         tokio::time::timeout(self.limit, stored).await.unwrap_or_else(|_| {
@@ -61,12 +72,16 @@ async fn run(mut pending: mpsc::Receiver<Pending>, engine: Arc<dyn Engine>, wake
     loop {
         // While all turns are taken, the next batch grows.
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-        let first = match next.take() {
-            Some(first) => first,
-            None => match pending.recv().await {
-                Some(first) => first,
-                None => return,
-            },
+        let first = loop {
+            let first = match next.take() {
+                Some(first) => Some(first),
+                None => pending.recv().await,
+            };
+            let Some(first) = first else { return };
+            // A store that is slow would have no time for those who still wait.
+            if !first.is_abandoned() {
+                break first;
+            }
         };
         gather(&pending).await;
         // Where several batches can be committed at once, each gets its share.
@@ -75,6 +90,9 @@ async fn run(mut pending: mpsc::Receiver<Pending>, engine: Arc<dyn Engine>, wake
         let mut bytes = batch[0].record.body.len();
         while bytes < LARGE.min(BATCH_BYTES) && batch.len() < share {
             let Ok(more) = pending.try_recv() else { break };
+            if more.is_abandoned() {
+                continue;
+            }
             if more.record.body.len() >= LARGE || bytes + more.record.body.len() > BATCH_BYTES {
                 next = Some(more);
                 break;
@@ -114,15 +132,18 @@ async fn store(batch: Vec<Pending>, engine: &dyn Engine) -> bool {
     let mut records: Vec<Record> = Vec::with_capacity(batch.len());
     let mut places = HashMap::with_capacity(batch.len());
     let mut askers = Vec::with_capacity(batch.len());
-    for Pending { record, stored } in batch {
+    let mut held: Vec<Delivery> = Vec::with_capacity(batch.len());
+    for Pending { record, delivery, stored } in batch {
         let place = *places.entry(record.key).or_insert(records.len());
         let first = place == records.len();
         if first {
             records.push(record);
+            held.push(delivery);
         }
         askers.push((place, first, stored));
     }
     let outcome = engine.insert(records.into()).await.map_err(Arc::new);
+    drop(held);
     for (place, first, asker) in askers {
         let answer = match &outcome {
             Ok(fresh) => Ok(first && fresh.get(place).copied().unwrap_or(false)),

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use smartshape_webhook::{DeliveryKey, Handler as _, HandlerErrorKind};
+use bytes::Bytes;
+use futures_util::stream;
+use smartshape_webhook::{
+    Delivery, DeliveryKey, Handler as _, HandlerErrorKind, Head, Received, Receiver, Secret,
+};
 use smartshape_webhook_inbox::{
     Attempt, Claimed, Engine, EngineFuture, Filter, Inbox, InboxError, InboxErrorKind, Lease, Record,
     Retention, Settlement, Stats, StoredDelivery, StoredEvent, Verdict, Wanted,
@@ -14,6 +18,8 @@ use smartshape_webhook_inbox::{
 use tokio::sync::Semaphore;
 
 use crate::bench::delivery;
+
+const SECRET: &str = "the secret of these tests";
 
 /// A store that keeps nothing. Inserts wait for a permit, then fail or not.
 #[derive(Debug)]
@@ -191,10 +197,65 @@ async fn a_store_that_hangs_is_a_refusal_in_time() {
     assert!(error.to_string().contains("did not answer within 20 ms"), "{error}");
 }
 
+/// Else refused bodies would pile up beside the receiver's byte budget, and a store that works again
+/// would be kept busy with them.
+#[tokio::test]
+async fn what_was_refused_counts_until_it_is_passed_over() {
+    let receiver = Receiver::builder()
+        .secret(Secret::new(SECRET).unwrap())
+        .hash_wait(Duration::from_secs(60))
+        .hash_at_lowest_priority(false)
+        .build()
+        .unwrap();
+    let (first, large) = (received(&receiver, 0, 10).await, received(&receiver, 1, 300_000).await);
+    let others = [received(&receiver, 2, 10).await, received(&receiver, 3, 10).await];
+    let all = receiver.stats().reserved_bytes;
+
+    let engine = Faulty::new(0, false);
+    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(3600));
+    // In paused time the hour passes as soon as everything waits.
+    tokio::time::pause();
+    // The store is at the first one, and the large one, which has a commit of its own, is the next.
+    let (first, large) = tokio::join!(inbox.handle(first), inbox.handle(large));
+    assert!(first.is_err() && large.is_err());
+    for other in others {
+        assert!(inbox.handle(other).await.is_err());
+    }
+    tokio::time::resume();
+    assert!(all > 300_000);
+    assert_eq!(receiver.stats().reserved_bytes, all, "all of it is still there");
+
+    let one_leaves = async {
+        let left = tokio::time::timeout(Duration::ZERO, inbox.handle(delivery(1001))).await;
+        assert!(left.is_err());
+        engine.turn.add_permits(1000);
+    };
+    let (stored, ()) = tokio::join!(inbox.handle(delivery(1000)), one_leaves);
+    assert!(stored.is_ok());
+    assert_eq!(receiver.stats().reserved_bytes, 0);
+    let inserted = engine.inserted.load(Ordering::SeqCst);
+    assert_eq!(inserted, 2, "the one that the store was at, and the one that somebody waits for");
+}
+
+/// A delivery that came through `receiver`.
+async fn received(receiver: &Receiver, number: u32, length: usize) -> Delivery {
+    let filler = "z".repeat(length);
+    let body = format!(
+        r#"{{"file":"f","event":"file_uploaded","data":"{filler}","owner":"o","runTimestamp":1,"uuid":"uuid-{number}"}}"#
+    );
+    let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
+    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
+    match receiver.receive(&head, body).await.unwrap() {
+        Received::New(claimed) => claimed.delivery().clone(),
+        Received::Duplicate => panic!("it came before"),
+    }
+}
+
 #[tokio::test]
 async fn a_worker_outlives_a_store_that_is_away() {
     let inbox = inbox(Faulty::new(0, true), Duration::from_secs(1));
-    let worker = inbox.worker(|_: smartshape_webhook::Delivery| async { Ok(()) }).spawn();
+    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
     assert!(!inbox.health().await.is_ready());
     worker.finish().await.unwrap();
 }
@@ -202,7 +263,7 @@ async fn a_worker_outlives_a_store_that_is_away() {
 #[tokio::test]
 async fn impossible_settings_of_a_worker_are_named() {
     let inbox = inbox(Faulty::new(0, true), Duration::from_secs(1));
-    let make = || inbox.worker(|_: smartshape_webhook::Delivery| async { Ok(()) });
+    let make = || inbox.worker(|_: Delivery| async { Ok(()) });
     for (name, worker) in [
         ("concurrency", make().concurrency(0)),
         ("lease", make().lease(Duration::ZERO)),
@@ -222,7 +283,7 @@ async fn what_is_due_and_not_given_is_asked_for_now_and_then() {
     let engine = Faulty::new(0, true);
     engine.withhold.store(true, Ordering::SeqCst);
     let inbox = inbox(Arc::clone(&engine), Duration::from_secs(1));
-    let worker = inbox.worker(|_: smartshape_webhook::Delivery| async { Ok(()) }).spawn();
+    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
     // In paused time this is over as soon as everything waits.
     tokio::time::sleep(Duration::from_millis(10_500)).await;
     assert_eq!(engine.claims.load(Ordering::SeqCst), 11, "once at the start, then every second");
@@ -234,8 +295,7 @@ async fn what_is_due_and_not_given_is_asked_for_now_and_then() {
 async fn what_is_claimed_too_late_is_given_back() {
     let engine = Arc::new(Faulty { late: Some(Semaphore::new(0)), ..Faulty::build(0, true) });
     let inbox = inbox(Arc::clone(&engine), Duration::from_secs(1));
-    let worker =
-        inbox.worker(|_: smartshape_webhook::Delivery| async { panic!("no attempt is made") }).spawn();
+    let worker = inbox.worker(|_: Delivery| async { panic!("no attempt is made") }).spawn();
     let given_back = async |times| {
         while engine.given_back.load(Ordering::SeqCst) < times {
             tokio::time::sleep(Duration::from_millis(100)).await;
