@@ -72,6 +72,12 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// [`Locked`](crate::InboxErrorKind::Locked).
     fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>>;
 
+    /// Called when a worker has ended in order, before its seat is given up: for what is to be put in
+    /// order then. Its failure is no failure of the worker, which waits for it for a second at most.
+    fn tidy(&self) -> EngineFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Called once: from now on, notify `wake` when another process has stored something, if that
     /// can be known. Workers also look by themselves from time to time.
     fn watch(&self, wake: Arc<Notify>) {

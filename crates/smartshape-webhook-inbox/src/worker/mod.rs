@@ -26,6 +26,8 @@ pub use transactional::{Transactional, TransactionalHandler, TransactionalOutcom
 
 /// How often what is old enough is deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// A shutdown does not wait for what can be left undone.
+const TIDY_LIMIT: Duration = Duration::from_secs(1);
 /// How long a worker leaves a store alone that failed.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -185,6 +187,9 @@ impl<W: Work> Worker<W> {
             give_back_later(Arc::clone(self.inbox.engine()), claim);
         }
         pool.finish().await;
+        if let Err(error) = within(TIDY_LIMIT, self.inbox.engine().tidy()).await {
+            tracing::debug!(%error, "the inbox's store was not put in order at the worker's end");
+        }
         Ok(())
     }
 

@@ -295,6 +295,25 @@ async fn a_file_that_was_deleted_is_no_place_to_store() {
 }
 
 #[tokio::test]
+async fn after_a_clean_end_the_file_alone_has_everything() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    // What a reader still needs is left for the next time.
+    let mut reader = connect(&folder.inbox()).await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM events").execute(&mut reader).await.unwrap();
+    work_off(&inbox).await;
+    reader.close().await.unwrap();
+
+    store(&inbox, 2).await.unwrap();
+    work_off(&inbox).await;
+    fs::copy(folder.path("inbox.db"), folder.path("copy.db")).unwrap();
+    let copy = Inbox::open(folder.path("copy.db").to_str().unwrap()).await.unwrap();
+    let completed = copy.list(Filter::default().state(State::Completed)).await.unwrap();
+    assert_eq!(completed.len(), 2);
+}
+
+#[tokio::test]
 async fn one_process_works_while_another_looks() {
     let folder = Folder::new();
     let path = folder.inbox();

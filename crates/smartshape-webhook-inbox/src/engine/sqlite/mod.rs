@@ -1,5 +1,6 @@
 //! One file on one machine.
 
+mod checkpoint;
 mod clock;
 mod fault;
 mod insert;
@@ -24,6 +25,7 @@ use super::{Claimed, Engine, EngineFuture, Lease, Retention, Settlement, Wanted}
 use crate::builder::InboxBuilder;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::record::{Filter, Record, Stats, StoredDelivery, StoredEvent};
+use checkpoint::Checkpoint;
 use clock::StoreClock;
 use insert::Insert;
 use reserve::Reserve;
@@ -339,6 +341,11 @@ impl Engine for Sqlite {
     fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>> {
         let shared = Arc::clone(&self.0);
         Box::pin(async move { Ok(Box::new(shared.take_seat().await?) as Box<dyn Any + Send>) })
+    }
+
+    /// A process that ends closes no connection, so the log would stay, and the file alone be stale.
+    fn tidy(&self) -> EngineFuture<'_, ()> {
+        self.in_a_task(|shared| async move { shared.run(OnFull::Fail, &Checkpoint).await })
     }
 }
 

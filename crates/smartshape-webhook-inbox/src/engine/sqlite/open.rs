@@ -21,7 +21,7 @@ pub(super) const REPLACED: &str = "the file was moved, deleted or replaced";
 /// After a long reader, or a long body, the log does not keep its length.
 const JOURNAL_LIMIT: &str = "PRAGMA journal_size_limit = 16777216";
 /// How long another process may write before we give up for the time being.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens the file, and creates it where there is none. The file's time of its last use comes with it.
 pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxError> {
