@@ -294,6 +294,47 @@ async fn a_file_that_was_deleted_is_no_place_to_store() {
     assert!(inbox.health().await.store.unwrap().contains("moved, deleted or replaced"));
 }
 
+/// Deliveries would be acknowledged, and lost with the process.
+#[cfg(unix)]
+#[tokio::test]
+async fn without_its_log_nothing_is_stored_and_nothing_is_lost() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    fs::rename(folder.path("inbox.db-wal"), folder.path("away")).unwrap();
+    assert!(matches!(store(&inbox, 2).await, Err(HandlerErrorKind::RetryAfter(_))));
+    // As after a kill.
+    fs::copy(folder.path("inbox.db"), folder.path("copy.db")).unwrap();
+    let copy = Inbox::open(folder.path("copy.db").to_str().unwrap()).await.unwrap();
+    assert_eq!(copy.stats().await.unwrap().waiting, 1, "what was acknowledged is there");
+    // Another one in its place, as a new reader makes it, is not ours either.
+    assert_eq!(inbox.stats().await.unwrap().waiting, 1);
+    assert!(fs::exists(folder.path("inbox.db-wal")).unwrap());
+    assert!(store(&inbox, 3).await.is_err());
+    // By now that reader has another one than ours.
+    fs::rename(folder.path("away"), folder.path("inbox.db-wal")).unwrap();
+    assert!(inbox.health().await.store.unwrap().contains("-wal was moved, deleted or replaced"));
+}
+
+/// SQLite deletes the log with its last connection, and begins another one with the next.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_log_that_sqlite_begins_anew_is_the_right_one() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    // For the fault the connection is given up.
+    fs::rename(folder.path("inbox.db"), folder.path("away.db")).unwrap();
+    assert!(store(&inbox, 2).await.is_err());
+    fs::rename(folder.path("away.db"), folder.path("inbox.db")).unwrap();
+    // Another user is the last one meanwhile.
+    execute(&folder.inbox(), "SELECT 1 FROM events").await;
+    assert_eq!(inbox.stats().await.unwrap().waiting, 1);
+    store(&inbox, 2).await.unwrap();
+    store(&inbox, 3).await.unwrap();
+    assert_eq!(inbox.stats().await.unwrap().waiting, 3);
+}
+
 #[tokio::test]
 async fn after_a_clean_end_the_file_alone_has_everything() {
     let folder = Folder::new();

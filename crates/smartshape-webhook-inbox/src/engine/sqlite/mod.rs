@@ -4,6 +4,7 @@ mod checkpoint;
 mod clock;
 mod fault;
 mod insert;
+mod log;
 mod open;
 mod reserve;
 mod sql;
@@ -28,6 +29,7 @@ use crate::record::{Filter, Record, Stats, StoredDelivery, StoredEvent};
 use checkpoint::Checkpoint;
 use clock::StoreClock;
 use insert::Insert;
+use log::{Found, Log};
 use reserve::Reserve;
 use transaction::{Transaction, Write};
 
@@ -43,6 +45,7 @@ pub(crate) struct Sqlite(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     identity: (u64, u64),
+    log: Log,
     clock: StoreClock,
     clock_recorded: AtomicI64,
     /// Without it, each sweep would go through all tombstones in search of bodies.
@@ -76,10 +79,13 @@ impl Sqlite {
     pub(crate) async fn open(path: PathBuf, settings: &InboxBuilder) -> Result<Self, InboxError> {
         let (connection, clock) = open::open(&path).await?;
         let identity = open::identity(&path).map_err(|error| gone(&path, error))?;
+        let log = Log::beside(&path);
+        log.opened();
         let reserve = Reserve::beside(&path);
         reserve.fill();
         Ok(Self(Arc::new(Shared {
             identity,
+            log,
             clock: StoreClock::starting_at(clock),
             clock_recorded: AtomicI64::new(clock),
             bodies_swept_until: AtomicI64::new(i64::MIN),
@@ -125,7 +131,7 @@ impl Sqlite {
             let mut slot = shared.reader.lock().await;
             let connection = match &mut *slot {
                 Some(connection) => connection,
-                none => none.insert(open::connect(&shared.path).await?),
+                none => none.insert(shared.connect().await?),
             };
             job(connection, shared.clock.now()).await.map_err(|error| fault::at(&shared.path, error))
         })
@@ -145,8 +151,13 @@ impl Shared {
         let mut slot = self.writer.lock().await;
         let mut connection = match slot.take() {
             Some(connection) => connection,
-            None => open::connect(&self.path).await?,
+            None => self.connect().await?,
         };
+        if let Err(error) = self.check_log(&mut connection).await {
+            // Another connection would begin another log.
+            *slot = Some(connection);
+            return Err(error);
+        }
         let mut outcome = self.attempt(&mut connection, work).await;
         if on_full == OnFull::UseReserve
             && outcome.as_ref().is_err_and(fault::is_full)
@@ -164,10 +175,36 @@ impl Shared {
                 // After any other fault a new connection reads the file's state anew.
                 if fault::is_passing(&error) && rolled_back(&mut connection).await {
                     *slot = Some(connection);
+                } else {
+                    self.log.closed();
                 }
                 Err(fault::at(&self.path, error))
             }
         }
+    }
+
+    async fn connect(&self) -> Result<SqliteConnection, InboxError> {
+        let connection = open::connect(&self.path).await?;
+        self.log.opened();
+        Ok(connection)
+    }
+
+    /// What is written to a log that was deleted is lost when the process is killed.
+    async fn check_log(&self, connection: &mut SqliteConnection) -> Result<(), InboxError> {
+        match self.log.look() {
+            Ok(Found::Ours) => return Ok(()),
+            // Nobody has begun another one, so what was acknowledged can be saved. Later it could
+            // overwrite what is newer.
+            Ok(Found::Nothing) => {
+                if let Err(error) = Checkpoint.write(self, connection).await {
+                    tracing::error!(%error, "what was in the inbox's lost -wal could not be saved into the file");
+                }
+            }
+            Ok(Found::Lost) => {}
+            Err(error) => return Err(gone(&self.path, error)),
+        }
+        let text = format!("inbox {}: {}", self.path.display(), log::REPLACED);
+        Err(InboxError::new(InboxErrorKind::Unavailable, text))
     }
 
     async fn attempt<W: Write>(
@@ -355,10 +392,14 @@ impl Shared {
         let mut slot = self.writer.lock().await;
         let connection = match &mut *slot {
             Some(connection) => connection,
-            none => none.insert(open::connect(&self.path).await?),
+            none => none.insert(self.connect().await?),
         };
         let seen = sql::look(connection).await;
-        seen.inspect_err(|_| *slot = None).map_err(|error| fault::at(&self.path, error))
+        seen.inspect_err(|_| {
+            *slot = None;
+            self.log.closed();
+        })
+        .map_err(|error| fault::at(&self.path, error))
     }
 
     /// A process that has had the file open for longer, and recorded nothing, is ahead of us: what it
