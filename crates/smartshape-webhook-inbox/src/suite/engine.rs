@@ -82,7 +82,8 @@ pub async fn keeps_a_record_exactly(bench: &impl Bench) {
 /// No text that a sender chooses keeps its event out.
 pub async fn keeps_hostile_texts(bench: &impl Bench) {
     let engine = bench.open().await;
-    let long = "x".repeat(1_000_000);
+    // As long as the receiver takes them.
+    let long = "x".repeat(16_000);
     let bodies = ["\\u0000", "'; DROP TABLE events; --", "\\ud83d\\ude00\\u202e", &long].map(|text| {
         format!(r#"{{"file":"{text}","event":"{text}","data":{{}},"owner":"{text}","runTimestamp":1,"uuid":"{text}"}}"#)
     });
