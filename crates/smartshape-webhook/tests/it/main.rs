@@ -35,6 +35,7 @@ mod receiver;
 mod recorder;
 #[cfg(feature = "receiver")]
 mod seen;
+#[cfg(feature = "receiver")]
 mod store;
 #[cfg(feature = "receiver")]
 mod until;
