@@ -163,7 +163,8 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 ///
 /// One receiver alone is served well by [`MemoryStore`], the default. Several processes that share
 /// a URL share a store of their own. The receiver keeps duplicates waiting by itself; a store only
-/// answers, at once.
+/// answers, at once. An answer that takes longer than the receiver's `store_wait` (5 s by default)
+/// counts as a failure, and its future is dropped; so does a panic.
 pub trait SeenStore: Send + Sync + 'static {
     /// Claims `key`, atomically: of several askers one gets [`ClaimState::New`]. The claim ends by
     /// itself after `lease`, for a holder that crashed.

@@ -78,7 +78,8 @@ impl<'a> Envelope<'a> {
     /// # Errors
     ///
     /// [`EnvelopeError`] when the body is not JSON, or a field is missing, doubled or of an
-    /// impossible type.
+    /// impossible type, or when `file`, `event`, `uuid` or an owner that is a text is longer than
+    /// 16 KiB as it is sent.
     pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         let text = std::str::from_utf8(body)
             .map_err(|_| EnvelopeError::new(EnvelopeErrorKind::NotJson, "it is not UTF-8"))?;
