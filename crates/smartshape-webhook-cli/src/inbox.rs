@@ -1,13 +1,11 @@
 //! `smartshape inbox`: what an inbox holds.
 
-use std::fs::File;
-use std::io::Read;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use smartshape_webhook::DeliveryKey;
-use smartshape_webhook_inbox::{Filter, Inbox, State, StoredEvent};
+use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State, StoredEvent};
 use sqlx::Connection;
 
 use crate::failure::{Failure, Outcome};
@@ -131,22 +129,20 @@ impl Place {
         } else if !place.contains("://") {
             file_is_one(&place)?;
         }
-        Ok(Inbox::builder(&place).open_deadline(OPEN_DEADLINE).open().await?)
+        Inbox::builder(&place).open_deadline(OPEN_DEADLINE).open().await.map_err(|error| match error.kind() {
+            InboxErrorKind::Foreign => {
+                Failure::failed(format!("there is no inbox at {}: {error}", shown(&self.place)))
+            }
+            _ => error.into(),
+        })
     }
 }
 
+/// Looks without opening the file. What it holds, the inbox says, and changes nothing that is somebody else's.
 fn file_is_one(path: &str) -> Outcome {
     let none = |why: &str| Failure::failed(format!("there is no inbox at {}: {why}", shown(path)));
-    let mut head = [0; 16];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    match read {
-        Ok(()) if head == *b"SQLite format 3\0" => Ok(()),
-        Ok(()) => Err(none("that is a file of another kind")),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Err(none("that is a file of another kind"))
-        }
-        Err(error) => Err(none(&error.to_string())),
-    }
+    let file = std::fs::metadata(path).map_err(|error| none(&error.to_string()))?;
+    if file.len() == 0 { Err(none("that file is empty")) } else { Ok(()) }
 }
 
 async fn database_has_one(url: &str) -> Outcome {

@@ -15,6 +15,8 @@ mod measure;
 #[cfg(feature = "postgres")]
 mod server;
 mod stuck;
+#[cfg(feature = "sqlite")]
+mod twice;
 
 #[cfg(feature = "sqlite")]
 mod sqlite {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -25,9 +26,13 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens the file, and creates it where there is none. The file's time of its last use comes with it.
 pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxError> {
-    create(path)?;
+    let new = path.to_owned();
+    tokio::task::spawn_blocking(move || create(&new))
+        .await
+        .map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
     let mut connection = connect_to(path, Expected::InboxOrNothing).await?;
     migrate(path, &mut connection).await?;
+    check_writable(path, &mut connection).await?;
     // The clock is recorded from time to time only; no event may have arrived later than now.
     let (_, clock) = sql::look(&mut connection).await.map_err(|error| fault::at(path, error))?;
     Ok((connection, clock))
@@ -92,13 +97,20 @@ pub(super) fn private() -> OpenOptions {
     options
 }
 
+/// Creates the file where there is none, and opens no other: closing any descriptor of a file drops
+/// all locks that this process holds on it, those of SQLite included. Another process that reads the
+/// file would then delete the log that this one writes to.
 fn create(path: &Path) -> Result<(), InboxError> {
+    /// The new file is closed before anybody else in this process gives it to SQLite.
+    static CREATING: Mutex<()> = Mutex::new(());
+    let _alone = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     match private().create_new(true).open(path) {
         // Until the folder is synced, a loss of power can take the file's name away.
         Ok(file) => file.sync_all().and_then(|()| sync_folder(path)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            OpenOptions::new().read(true).write(true).open(path).map(drop)
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            found => found.map(drop),
+        },
         Err(error) => Err(error),
     }
     .map_err(|error| {
@@ -114,6 +126,12 @@ fn create(path: &Path) -> Result<(), InboxError> {
         };
         InboxError::new(kind, format!("cannot open the inbox {shown}: {error}; {advice}")).caused_by(error)
     })
+}
+
+/// SQLite opens a file that it may not write to for reading, without a word.
+async fn check_writable(path: &Path, connection: &mut SqliteConnection) -> Result<(), InboxError> {
+    let writes = "BEGIN IMMEDIATE; UPDATE meta SET value = value WHERE name = 'clock'; ROLLBACK";
+    sqlx::raw_sql(writes).execute(connection).await.map(drop).map_err(|error| fault::at(path, error))
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

@@ -1,0 +1,78 @@
+//! One process opens a file twice, while another one reads it and backs it up.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use smartshape_webhook::Handler as _;
+use smartshape_webhook_inbox::Inbox;
+
+use crate::bench::{Folder, delivery};
+
+const READS: u32 = 300;
+
+/// What another process reads. Whoever closes a file as its last user deletes the log.
+fn query(path: &str, sql: &str) -> String {
+    let run = Command::new("sqlite3").args(["-cmd", ".timeout 10000", path, sql]).output().unwrap();
+    assert!(run.status.success(), "{run:?}");
+    String::from_utf8(run.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opened_twice_nothing_acknowledged_is_lost() {
+    if Command::new("sqlite3").arg("--version").output().is_err() {
+        println!("skipped: there is no program sqlite3");
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.inbox();
+    let inboxes = [Inbox::open(&path).await.unwrap(), Inbox::open(&path).await.unwrap()];
+    let (next, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let stores: Vec<_> = (0..16)
+        .map(|task| {
+            let inbox = inboxes[task % 2].clone();
+            let (next, ended) = (Arc::clone(&next), Arc::clone(&ended));
+            tokio::spawn(async move {
+                while !ended.load(Ordering::Relaxed) {
+                    inbox.handle(delivery(next.fetch_add(1, Ordering::Relaxed))).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let read = path.clone();
+    let reads = tokio::task::spawn_blocking(move || {
+        for number in 0..READS {
+            query(&read, "SELECT count(*) FROM events");
+            if number % 10 == 0 {
+                query(&read, &format!("VACUUM INTO '{read}-{number}'"));
+            }
+        }
+    });
+    let read = reads.await;
+    ended.store(true, Ordering::Relaxed);
+    for store in stores {
+        store.await.unwrap();
+    }
+    read.unwrap();
+    let found = query(&path, "SELECT count(*) FROM events");
+    assert_eq!(found, next.load(Ordering::Relaxed).to_string(), "each was acknowledged");
+}
+
+/// Newer versions of SQLite notice it when its locks are gone, older ones delete the log.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_second_opening_leaves_the_locks_of_the_first() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = Folder::new();
+    let path = folder.inbox();
+    let first = Inbox::open(&path).await.unwrap();
+    let locked = || {
+        let file = format!(":{} ", std::fs::metadata(&path).unwrap().ino());
+        std::fs::read_to_string("/proc/locks").unwrap().contains(&file)
+    };
+    assert!(locked());
+    let second = Inbox::open(&path).await.unwrap();
+    assert!(locked());
+    drop((first, second));
+}
