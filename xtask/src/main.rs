@@ -43,7 +43,8 @@ Usage: cargo xtask COMMAND
                            fresh, peers, flood, memory, growth, adopt; and what the durable mode costs beside
                            its engines: inbox. Without a part: all but adopt
   bench listen             how many events a second `smartshape webhook listen` takes to a pipe
-  check                    format, lints and documentation, warnings denied; dependencies, where cargo-deny is there
+  check                    format, lints and documentation, warnings denied; packages; dependencies, where
+                           cargo-deny is there
   deny                     licences, sources and banned dependencies, with cargo-deny
   ci                       check, then test";
 

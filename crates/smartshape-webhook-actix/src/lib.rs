@@ -69,6 +69,7 @@
 //! - A body that is broken in its framing (a `Content-Length` that is no number) is answered by
 //!   actix-web, with an empty 400. `Expect: 100-continue` is answered by it before any handler is
 //!   called, so such a sender is invited to send its body before it is refused.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod convert;
 mod endpoint;

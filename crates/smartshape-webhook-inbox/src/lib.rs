@@ -33,6 +33,7 @@
 //!
 //! # Metrics
 #![doc = include_str!("../METRICS.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
 mod engine;

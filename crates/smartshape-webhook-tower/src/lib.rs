@@ -64,6 +64,7 @@
 //! - A body that is broken in its framing (a `Content-Length` that is no number) is answered by
 //!   hyper, with an empty 400, before any service is called.
 //! - hyper has no time limit for request heads or idle connections unless told so.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
 mod axum;

@@ -30,6 +30,7 @@
 //! - warp does not tell which version of HTTP is spoken. On HTTP/2 a refused body is dropped at once, but for a
 //!   client that sends a `Host` header there: such a body is kept for a moment, as on HTTP/1.1, and holds up that
 //!   client's other streams.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod convert;
 mod endpoint;

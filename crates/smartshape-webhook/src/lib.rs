@@ -42,6 +42,7 @@
 //! - `metrics` (off): what is measured goes to the recorder that the program installs. See below.
 //!
 #![doc = include_str!("../METRICS.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod events;
 
