@@ -29,6 +29,9 @@ const STRACE: Tool = Tool {
 
 const JQ: Tool = Tool { name: "jq", folder: "jq-debian", first: "", trial: &["-n", "1"] };
 
+const SQLITE: Tool =
+    Tool { name: "sqlite3", folder: "sqlite3-debian", first: "", trial: &[":memory:", "SELECT 1"] };
+
 /// A `strace` that works here, or in one line why there is none.
 pub(crate) fn strace() -> Result<PathBuf, String> {
     STRACE.provide()
@@ -37,6 +40,11 @@ pub(crate) fn strace() -> Result<PathBuf, String> {
 /// A `jq` that works here, or in one line why there is none.
 pub(crate) fn jq() -> Result<PathBuf, String> {
     JQ.provide()
+}
+
+/// A `sqlite3` that works here, or in one line why there is none.
+pub(crate) fn sqlite() -> Result<PathBuf, String> {
+    SQLITE.provide()
 }
 
 impl Tool {
@@ -114,7 +122,7 @@ fn quoted(text: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{JQ, STRACE, compiles};
+    use super::{JQ, SQLITE, STRACE, compiles};
 
     #[test]
     fn without_a_cpp_compiler_the_reason_is_clear() {
@@ -126,7 +134,7 @@ mod tests {
 
     #[test]
     fn without_the_program_and_apt_the_reason_is_clear() {
-        for tool in [STRACE, JQ] {
+        for tool in [STRACE, JQ, SQLITE] {
             let reason = tool.provide_in("/nonexistent".as_ref(), "/nonexistent".as_ref()).unwrap_err();
             assert_eq!(reason, "Debian's packages are out of reach: no apt-get on the PATH");
         }

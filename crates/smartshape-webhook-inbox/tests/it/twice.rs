@@ -12,16 +12,21 @@ use crate::bench::{Folder, delivery};
 
 const READS: u32 = 300;
 
+/// SQLite's own program: what `SQLITE3` names, else the machine's.
+fn sqlite() -> Command {
+    Command::new(std::env::var_os("SQLITE3").unwrap_or_else(|| "sqlite3".into()))
+}
+
 /// What another process reads. Whoever closes a file as its last user deletes the log.
 fn query(path: &str, sql: &str) -> String {
-    let run = Command::new("sqlite3").args(["-cmd", ".timeout 10000", path, sql]).output().unwrap();
+    let run = sqlite().args(["-cmd", ".timeout 10000", path, sql]).output().unwrap();
     assert!(run.status.success(), "{run:?}");
     String::from_utf8(run.stdout).unwrap().trim().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opened_twice_nothing_acknowledged_is_lost() {
-    if Command::new("sqlite3").arg("--version").output().is_err() {
+    if sqlite().arg("--version").output().is_err() {
         println!("skipped: there is no program sqlite3");
         return;
     }
