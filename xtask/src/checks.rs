@@ -25,7 +25,8 @@ const FEATURE_SETS: [&[&str]; 17] = [
 ];
 
 /// The crates that are published. The workspace's other packages name theirs by path only, and cannot be packaged.
-const PUBLISHED: [&str; 8] = [
+const PUBLISHED: [&str; 9] = [
+    "bcrypt-lanes",
     "smartshape-webhook",
     "smartshape-webhook-tower",
     "smartshape-webhook-actix",

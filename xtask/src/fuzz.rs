@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 
 use crate::{Outcome, cargo, tools};
 
-const TARGETS: [&str; 5] = ["token", "head", "envelope", "event", "receive"];
+const TARGETS: [&str; 6] = ["token", "lanes", "head", "envelope", "event", "receive"];
 
 /// Enough to notice what is broken altogether.
 pub(crate) const SECONDS: &str = "10";
@@ -180,6 +180,6 @@ mod tests {
     #[test]
     fn other_words_are_told_what_there_is() {
         let error = run(&["tokens"]).unwrap_err().to_string();
-        assert!(error.contains("token, head, envelope, event, receive"), "{error}");
+        assert!(error.contains("token, lanes, head, envelope, event, receive"), "{error}");
     }
 }

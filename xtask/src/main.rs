@@ -35,7 +35,8 @@ Usage: cargo xtask COMMAND
   torture [ROUNDS] [sqlite|postgres] [seed=N]
                            the durable mode: kills under load (300 rounds), and a disk that loses what
                            was not synced
-  fuzz [TARGET] [SECONDS]  inputs that a fuzzer thinks up, for 10 s each: token, head, envelope, event, receive
+  fuzz [TARGET] [SECONDS]  inputs that a fuzzer thinks up, for 10 s each: token, lanes, head, envelope,
+                           event, receive
   fuzz TARGET FILE         the input of an earlier crash once more
   with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
   bench [PART…] [--quick] [--json PATH] [--markdown PATH]

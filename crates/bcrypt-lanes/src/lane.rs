@@ -1,0 +1,172 @@
+//! One computation of bcrypt, and the rounds of several side by side.
+//!
+//! bcrypt is one chain of table look-ups, each of which needs the one before, so a core waits for its
+//! first-level cache most of the time. The functions over `[Lane; N]` do the same step for `N`
+//! independent computations before they go on to the next step: the compiler unrolls the loops over
+//! `N`, and the look-ups of one lane fill the waits of the others.
+
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::hash::Hash;
+use crate::pi;
+
+/// The text `OrpheanBeholderScryDoubt`.
+const PLAINTEXT: [[u32; 2]; 3] =
+    [[0x4f72_7068, 0x6561_6e42], [0x6568_6f6c, 0x6465_7253], [0x6372_7944, 0x6f75_6274]];
+
+/// The state of one computation. Some 4 KiB, so that four fit into a first-level cache.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct Lane {
+    boxes: [[u32; 256]; 4],
+    round_keys: [u32; 18],
+    password: [u32; 18],
+    salt: [u32; 4],
+    digest: [u8; 23],
+    rounds_left: u32,
+}
+
+impl Lane {
+    pub(crate) const EMPTY: Self = Self {
+        boxes: [[0; 256]; 4],
+        round_keys: [0; 18],
+        password: [0; 18],
+        salt: [0; 4],
+        digest: [0; 23],
+        rounds_left: 0,
+    };
+
+    /// Begins the computation for a password and a hash.
+    pub(crate) fn load(&mut self, password: &[u8], hash: &Hash) {
+        self.boxes = pi::BOXES;
+        self.round_keys = pi::ROUND_KEYS;
+        self.password = password_words(password);
+        for (word, bytes) in self.salt.iter_mut().zip(hash.salt.as_chunks().0) {
+            *word = u32::from_be_bytes(*bytes);
+        }
+        self.digest = hash.digest;
+        self.rounds_left = 1 << hash.cost;
+        expand(
+            std::array::from_mut(self),
+            |lane, word| lane.password[word],
+            |lane, word| lane.salt[word % 4],
+        );
+    }
+
+    /// How many rounds are still to be made.
+    pub(crate) fn rounds_left(&self) -> u32 {
+        self.rounds_left
+    }
+
+    /// Takes over another lane's computation, field by field, so that no copy stays on the stack.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.boxes = other.boxes;
+        self.round_keys = other.round_keys;
+        self.password = other.password;
+        self.salt = other.salt;
+        self.digest = other.digest;
+        self.rounds_left = other.rounds_left;
+    }
+
+    /// Whether the password is the hash's. Takes as long either way.
+    pub(crate) fn matches(&self) -> bool {
+        let mut digest = Zeroizing::new([0; 24]);
+        for (block, bytes) in PLAINTEXT.iter().zip(digest.chunks_exact_mut(8)) {
+            let (mut left, mut right) = ([block[0]], [block[1]]);
+            for _ in 0..64 {
+                (left, right) = encrypt(std::array::from_ref(self), left, right);
+            }
+            bytes[..4].copy_from_slice(&left[0].to_be_bytes());
+            bytes[4..].copy_from_slice(&right[0].to_be_bytes());
+        }
+        // The last byte is part of no hash, by a mistake of the first implementation that all others repeat.
+        digest[..23].ct_eq(&self.digest).into()
+    }
+}
+
+/// The password and a zero byte, repeated, of which 72 bytes count.
+fn password_words(password: &[u8]) -> [u32; 18] {
+    let mut bytes = password.iter().chain([&0]).cycle();
+    std::array::from_fn(|_| (0..4).fold(0, |word, _| word << 8 | u32::from(*bytes.next().unwrap_or(&0))))
+}
+
+/// One of the `2^cost` rounds in each lane. No lane may be done.
+#[inline(never)]
+pub(crate) fn round<const N: usize>(lanes: &mut [Lane; N]) {
+    expand(lanes, |lane, word| lane.password[word], |_, _| 0);
+    expand(lanes, |lane, word| lane.salt[word % 4], |_, _| 0);
+    for lane in lanes {
+        lane.rounds_left -= 1;
+    }
+}
+
+/// Blowfish's key schedule: mixes `key` into the round keys, then replaces these and the S-boxes by
+/// what encrypting yields, with two words of `salt` mixed into each block before.
+#[inline(always)]
+fn expand<const N: usize>(
+    lanes: &mut [Lane; N],
+    key: impl Fn(&Lane, usize) -> u32,
+    salt: impl Fn(&Lane, usize) -> u32,
+) {
+    for word in 0..18 {
+        for lane in &mut *lanes {
+            lane.round_keys[word] ^= key(lane, word);
+        }
+    }
+    let (mut left, mut right) = ([0; N], [0; N]);
+    // 9 blocks of round keys come first, so the salt's halves alternate through both loops alike.
+    let next = |lanes: &[Lane; N], mut left: [u32; N], mut right: [u32; N], block: usize| {
+        for n in 0..N {
+            left[n] ^= salt(&lanes[n], 2 * block);
+            right[n] ^= salt(&lanes[n], 2 * block + 1);
+        }
+        encrypt(lanes, left, right)
+    };
+    for block in 0..9 {
+        (left, right) = next(lanes, left, right, block);
+        for n in 0..N {
+            lanes[n].round_keys[2 * block] = left[n];
+            lanes[n].round_keys[2 * block + 1] = right[n];
+        }
+    }
+    for s_box in 0..4 {
+        for pair in 0..128 {
+            (left, right) = next(lanes, left, right, 9 + 128 * s_box + pair);
+            for n in 0..N {
+                lanes[n].boxes[s_box][2 * pair] = left[n];
+                lanes[n].boxes[s_box][2 * pair + 1] = right[n];
+            }
+        }
+    }
+}
+
+/// Encrypts one block with Blowfish in each lane.
+#[inline(always)]
+fn encrypt<const N: usize>(
+    lanes: &[Lane; N],
+    mut left: [u32; N],
+    mut right: [u32; N],
+) -> ([u32; N], [u32; N]) {
+    for round in 0..8 {
+        for n in 0..N {
+            left[n] ^= lanes[n].round_keys[2 * round];
+        }
+        for n in 0..N {
+            right[n] ^= feistel(&lanes[n].boxes, left[n]) ^ lanes[n].round_keys[2 * round + 1];
+        }
+        for n in 0..N {
+            left[n] ^= feistel(&lanes[n].boxes, right[n]);
+        }
+    }
+    for n in 0..N {
+        left[n] ^= lanes[n].round_keys[16];
+        right[n] ^= lanes[n].round_keys[17];
+    }
+    (right, left)
+}
+
+#[inline(always)]
+fn feistel(boxes: &[[u32; 256]; 4], word: u32) -> u32 {
+    let [a, b, c, d] = word.to_be_bytes().map(usize::from);
+    (boxes[0][a].wrapping_add(boxes[1][b]) ^ boxes[2][c]).wrapping_add(boxes[3][d])
+}
