@@ -1,11 +1,12 @@
 //! Puts deliveries that arrive at the same time into one commit.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use smartshape_webhook::Delivery;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::error::{InboxError, InboxErrorKind};
@@ -41,14 +42,44 @@ impl Pending {
 pub(crate) struct Intake {
     queue: mpsc::Sender<Pending>,
     limit: Duration,
+    inserting: Arc<Inserting>,
+}
+
+/// When each insert that has no answer yet began.
+#[derive(Debug, Default)]
+struct Inserting(Mutex<BTreeSet<(Instant, usize)>>);
+
+impl Inserting {
+    fn begun(&self) -> MutexGuard<'_, BTreeSet<(Instant, usize)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until the returned value is dropped.
+    fn begin(self: &Arc<Self>, number: usize) -> impl Drop + use<> {
+        struct Ends(Arc<Inserting>, (Instant, usize));
+        impl Drop for Ends {
+            fn drop(&mut self) {
+                self.0.begun().remove(&self.1);
+            }
+        }
+        let entry = (Instant::now(), number);
+        self.begun().insert(entry);
+        Ends(Arc::clone(self), entry)
+    }
 }
 
 impl Intake {
     /// `limit` is how long a delivery may take to be stored. `wake` is notified of each new one.
     pub(crate) fn new(engine: Arc<dyn Engine>, wake: Arc<Notify>, limit: Duration) -> Self {
         let (queue, pending) = mpsc::channel(QUEUE);
-        let _detached = tokio::spawn(run(pending, engine, wake));
-        Self { queue, limit }
+        let inserting = Arc::default();
+        let _detached = tokio::spawn(run(pending, engine, wake, Arc::clone(&inserting)));
+        Self { queue, limit, inserting }
+    }
+
+    /// Whether an insert has been without an answer for so long that its deliveries were answered 503.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.inserting.begun().first().is_some_and(|(begun, _)| begun.elapsed() > self.limit)
     }
 
     /// Returns once the delivery is durable. Says whether it is new.
@@ -66,10 +97,15 @@ impl Intake {
     }
 }
 
-async fn run(mut pending: mpsc::Receiver<Pending>, engine: Arc<dyn Engine>, wake: Arc<Notify>) {
+async fn run(
+    mut pending: mpsc::Receiver<Pending>,
+    engine: Arc<dyn Engine>,
+    wake: Arc<Notify>,
+    inserting: Arc<Inserting>,
+) {
     let turns = Arc::new(Semaphore::new(engine.parallel_inserts()));
     let mut next = None;
-    loop {
+    for number in 0.. {
         // While all turns are taken, the next batch grows.
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
         let first = loop {
@@ -101,13 +137,14 @@ async fn run(mut pending: mpsc::Receiver<Pending>, engine: Arc<dyn Engine>, wake
             batch.push(more);
         }
         let (engine, wake) = (Arc::clone(&engine), Arc::clone(&wake));
+        let until_answered = inserting.begin(number);
         let _detached = tokio::spawn(async move {
             if store(batch, &*engine).await {
                 wake.notify_waiters();
                 wake.notify_one();
                 engine.announce();
             }
-            drop(turn);
+            drop((turn, until_answered));
         });
     }
 }

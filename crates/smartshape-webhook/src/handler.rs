@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::delivery::Delivery;
 
+/// Causes that [`HandlerError::chain`] shows. One that names itself as its cause has no last one.
+const CAUSES: usize = 16;
+
 /// Handles deliveries. Implemented for closures, so that one seldom implements it.
 ///
 /// The delivery is acknowledged when the handler returns `Ok`. A handler may be called again for
@@ -173,7 +176,7 @@ impl HandlerError {
         &*self.source
     }
 
-    /// The error and what caused it, on one line.
+    /// The error and what caused it, up to 16 causes, on one line.
     ///
     /// ```
     /// let error = smartshape_webhook::HandlerError::from("the disk is full");
@@ -183,7 +186,8 @@ impl HandlerError {
     pub fn chain(&self) -> String {
         let mut text = self.source.to_string();
         let mut cause = self.source.source();
-        while let Some(error) = cause {
+        for _ in 0..CAUSES {
+            let Some(error) = cause else { break };
             text.push_str(": ");
             text.push_str(&error.to_string());
             cause = error.source();

@@ -116,7 +116,9 @@ impl<W: Work> Worker<W> {
     }
 
     /// How long an event is left to a worker that gives no sign of life. Default 60 s. It is
-    /// renewed while the handler runs, so a handler may take longer.
+    /// renewed while the handler runs, so a handler may take longer. Much more than
+    /// [`store_limit`](crate::InboxBuilder::store_limit), which a slow store may take for each step between two
+    /// renewals: at least ten times as long.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease.min(LONGEST);
         self
@@ -164,7 +166,8 @@ impl<W: Work> Worker<W> {
     }
 
     /// Works until `shutdown` ends, then finishes what is running, or gives it back. Goes on while
-    /// the store is away.
+    /// the store is away. Where this future is dropped before, handlers are cancelled, and their leases
+    /// count as lost.
     ///
     /// # Errors
     ///
@@ -271,10 +274,11 @@ impl<W: Work> Worker<W> {
         }
     }
 
-    /// Settles, renews, claims. Returns when to look again at the latest.
+    /// Renews, settles, claims. Returns when to look again at the latest.
     async fn round(&self, pool: &mut Pool<W>, chores: &mut Chores) -> Result<Instant, InboxError> {
-        pool.settle().await?;
-        pool.renew().await?;
+        // What runs keeps its leases whatever becomes of results.
+        let (renewed, settled) = (pool.renew().await, pool.settle().await);
+        renewed.and(settled)?;
         self.do_chores(chores).await?;
         let now = Instant::now();
         let mut next = (now + self.settings.poll).min(chores.sweep_at.max(now));

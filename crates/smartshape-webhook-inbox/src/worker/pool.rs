@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smartshape_webhook::{Delivery, HandlerError, HandlerErrorKind, Restored, printable_error};
+use smartshape_webhook::{Delivery, HandlerErrorKind, Restored, printable_error};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use super::retry::chance;
 use super::{FIRST_PAUSE, Settings, Work, Worked, within};
 use crate::engine::{Attempt, Lease, Settlement, Verdict};
-use crate::error::InboxError;
+use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::measure;
 use crate::record::kept_error;
@@ -24,10 +24,14 @@ pub(super) struct Pool<W> {
     inbox: Inbox,
     work: Arc<W>,
     settings: Settings,
-    tasks: JoinSet<Worked>,
+    tasks: JoinSet<Ended>,
     running: HashMap<Id, Run>,
     /// Results that the store has not recorded yet.
     unsettled: Vec<Settlement>,
+    /// The store may have recorded some of them nevertheless.
+    in_doubt: bool,
+    /// Attempts that were cancelled at the worker's end.
+    cancelled: Vec<Lease>,
     renew_at: Instant,
 }
 
@@ -36,6 +40,29 @@ struct Run {
     number: u32,
     begun: Instant,
     abort: AbortHandle,
+    is_lost: bool,
+}
+
+/// How an attempt ended. Made within the attempt's own task: an error's text comes from the handler's code,
+/// which may panic or take long there.
+enum Ended {
+    Handled,
+    Failed { kind: HandlerErrorKind, error: String },
+    Recorded,
+    Undone,
+}
+
+impl From<Worked> for Ended {
+    fn from(worked: Worked) -> Self {
+        match worked {
+            Worked::Handled(Ok(())) => Self::Handled,
+            Worked::Handled(Err(error)) => {
+                Self::Failed { kind: error.kind(), error: kept_error(&error.chain()) }
+            }
+            Worked::Recorded => Self::Recorded,
+            Worked::Undone => Self::Undone,
+        }
+    }
 }
 
 impl<W: Work> Pool<W> {
@@ -48,6 +75,8 @@ impl<W: Work> Pool<W> {
             tasks: JoinSet::new(),
             running: HashMap::new(),
             unsettled: Vec::new(),
+            in_doubt: false,
+            cancelled: Vec::new(),
         }
     }
 
@@ -71,6 +100,10 @@ impl<W: Work> Pool<W> {
 
     /// Starts attempts that were asked for at `asked`.
     pub(super) fn start(&mut self, attempts: Vec<Attempt>, asked: Instant) {
+        if !attempts.is_empty() {
+            // Their leases run since then.
+            self.renew_at = self.renew_at.min(asked + self.settings.lease / 3);
+        }
         for attempt in attempts {
             // The answer took so long that others may have the event by now.
             if asked.elapsed() >= self.settings.lease {
@@ -85,9 +118,10 @@ impl<W: Work> Pool<W> {
                     // Borrowed: a parent that is given away ends before its child begins, at which subscribers panic.
                     let span = tracing::info_span!(parent: &webhook, "attempt", number);
                     let work = Arc::clone(&self.work);
-                    let task = async move { work.attempt(lease, delivery).await };
+                    let task = async move { Ended::from(work.attempt(lease, delivery).await) };
                     let abort = self.tasks.spawn(task.instrument(span));
-                    self.running.insert(abort.id(), Run { lease, number, begun: Instant::now(), abort });
+                    let run = Run { lease, number, begun: Instant::now(), abort, is_lost: false };
+                    self.running.insert(run.abort.id(), run);
                 }
                 Err(error) => {
                     tracing::error!(
@@ -110,27 +144,27 @@ impl<W: Work> Pool<W> {
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, Worked), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(run) = self.running.remove(&id) else { return };
         let verdict = match ended {
-            Ok((_, Worked::Handled(Ok(())))) => {
+            Ok((_, Ended::Handled)) => {
                 Verdict::Completed { keep_body: !self.inbox.retention().bodies.is_zero() }
             }
-            Ok((_, Worked::Recorded)) => return measure::recorded(run.begun.elapsed()),
-            Ok((_, Worked::Undone)) => return measure::lost(),
-            Ok((_, Worked::Handled(Err(error)))) => self.failed(&error, run.number),
-            Err(error) if error.is_cancelled() => return,
-            Err(error) => self.failed(&HandlerError::retry(panic_text(error)), run.number),
+            Ok((_, Ended::Recorded)) => return measure::recorded(run.begun.elapsed()),
+            Ok((_, Ended::Undone)) => return measure::lost(),
+            Ok((_, Ended::Failed { kind, error })) => self.failed(kind, error, run.number),
+            Err(error) if error.is_cancelled() && run.is_lost => return measure::lost(),
+            Err(error) if error.is_cancelled() => return self.cancelled.push(run.lease),
+            Err(error) => self.failed(HandlerErrorKind::Retry, kept_error(&panic_text(error)), run.number),
         };
         measure::attempted(&verdict, run.begun.elapsed());
         self.unsettled.push(Settlement { lease: run.lease, verdict });
     }
 
-    fn failed(&self, failure: &HandlerError, number: u32) -> Verdict {
-        let error = kept_error(&failure.chain());
+    fn failed(&self, kind: HandlerErrorKind, error: String, number: u32) -> Verdict {
         let shown = printable_error(&error);
-        let after = match failure.kind() {
+        let after = match kind {
             HandlerErrorKind::Permanent => None,
             _ if number >= self.settings.max_attempts => None,
             HandlerErrorKind::RetryAfter(wait) => Some(wait),
@@ -145,22 +179,45 @@ impl<W: Work> Pool<W> {
         }
     }
 
-    /// Records the results there are.
+    /// Records the results there are. Where the store refuses them, they are halved until what it refuses is
+    /// alone, and given up: that event's lease is lost.
     pub(super) async fn settle(&mut self) -> Result<(), InboxError> {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.ended(ended);
         }
-        if self.unsettled.is_empty() {
-            return Ok(());
-        }
-        let settlements: Arc<[Settlement]> = self.unsettled.clone().into();
-        let held = within(self.inbox.store_limit(), self.inbox.engine().settle(settlements)).await?;
-        if held.len() < self.unsettled.len() {
-            let lost = self.unsettled.len() - held.len();
-            (0..lost).for_each(|_| measure::lost());
-            tracing::warn!(lost, "results came after their lease was lost; the events are attempted again");
+        let (mut parts, in_doubt) = (vec![std::mem::take(&mut self.unsettled)], self.in_doubt);
+        self.in_doubt = false;
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            // Kept while the store is asked, since a shutdown may drop this future.
+            self.unsettled = parts.iter().flatten().chain(&part).cloned().collect();
+            self.in_doubt = true;
+            let answer = self.inbox.engine().settle(part.clone().into());
+            match within(self.inbox.store_limit(), answer).await {
+                Ok(held) if held.len() < part.len() && !in_doubt => {
+                    let lost = part.len() - held.len();
+                    (0..lost).for_each(|_| measure::lost());
+                    tracing::warn!(
+                        lost,
+                        "results came after their lease was lost; the events are attempted again"
+                    );
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() != InboxErrorKind::Refused => return Err(error),
+                Err(error) if part.len() == 1 => {
+                    tracing::error!(%error, seq = part[0].lease.seq, "a result cannot be recorded; its event is attempted again");
+                    measure::lost();
+                }
+                Err(_) => {
+                    let half = part.split_off(part.len() / 2);
+                    parts.extend([half, part]);
+                }
+            }
         }
         self.unsettled.clear();
+        self.in_doubt = false;
         Ok(())
     }
 
@@ -174,9 +231,10 @@ impl<W: Work> Pool<W> {
             let held =
                 within(self.inbox.store_limit(), self.inbox.engine().renew(leases, self.settings.lease))
                     .await?;
-            for run in self.running.values().filter(|run| !held.contains(&run.lease)) {
+            for run in self.running.values_mut().filter(|run| !held.contains(&run.lease)) {
                 // Another attempt may be running by now.
                 tracing::warn!(seq = run.lease.seq, "a lease was lost; the attempt is cancelled");
+                run.is_lost = true;
                 run.abort.abort();
             }
         }
@@ -195,12 +253,11 @@ impl<W: Work> Pool<W> {
                 () = tokio::time::sleep_until(pause) => {}
             }
             // A failure shows again at the end.
-            let (settled, renewed) = (self.settle().await, self.renew().await);
-            if settled.and(renewed).is_err() {
+            let (renewed, settled) = (self.renew().await, self.settle().await);
+            if renewed.and(settled).is_err() {
                 calm_until = Instant::now() + FIRST_PAUSE;
             }
         }
-        let left: Vec<Lease> = self.running.values().map(|run| run.lease).collect();
         self.tasks.abort_all();
         let cancelled = async {
             while let Some(ended) = self.tasks.join_next_with_id().await {
@@ -210,12 +267,7 @@ impl<W: Work> Pool<W> {
         if tokio::time::timeout(CANCELLED_WITHIN, cancelled).await.is_err() {
             tracing::error!(events = self.running.len(), "handlers that block their thread are left behind");
         }
-        // An attempt that ended at the last moment has a result, and is not given back.
-        let settled: Vec<Lease> = self.unsettled.iter().map(|one| one.lease).collect();
-        let at_work: Vec<Lease> = self.running.values().map(|run| run.lease).collect();
-        let given_back =
-            left.into_iter().filter(|lease| !settled.contains(lease) && !at_work.contains(lease));
-        for lease in given_back.collect::<Vec<_>>() {
+        for lease in std::mem::take(&mut self.cancelled) {
             measure::given_back();
             self.unsettled.push(Settlement { lease, verdict: Verdict::GivenBack });
         }

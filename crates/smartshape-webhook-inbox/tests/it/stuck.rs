@@ -30,6 +30,7 @@ struct Puppet {
     settled: AtomicUsize,
     sweeps_for_ever: AtomicBool,
     claims_hang: AtomicBool,
+    inserts_hang: AtomicBool,
     is_away: AtomicBool,
 }
 
@@ -49,6 +50,9 @@ impl Engine for Puppet {
     fn insert(&self, records: Arc<[Record]>) -> EngineFuture<'_, Vec<bool>> {
         self.batches.lock().unwrap().push(records.len());
         let answer = self.answer(vec![true; records.len()]);
+        if self.inserts_hang.load(Ordering::SeqCst) {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(1)).await;
             answer.await
@@ -148,6 +152,58 @@ async fn an_event_that_cannot_be_read_does_not_keep_the_last_place() {
     let engine = Arc::new(Puppet::with(Attempt { body: None, ..attempt() }));
     let worker = inbox(&engine).worker(ends).concurrency(1).spawn();
     reaches(&engine.settled, 1).await;
+    worker.finish().await.unwrap();
+}
+
+/// Its text is the handler's code.
+#[derive(Debug)]
+struct Unshown(std::sync::OnceLock<Arc<Unshown>>);
+
+impl std::fmt::Display for Unshown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.get().is_none() { Err(std::fmt::Error) } else { f.write_str("again") }
+    }
+}
+
+impl std::error::Error for Unshown {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.get().map(|cause| &**cause as &dyn std::error::Error)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_cannot_be_shown_is_a_failed_attempt() {
+    // One whose text fails, which makes `to_string` panic, and one that is its own cause.
+    let own_cause = Arc::new(Unshown(std::sync::OnceLock::new()));
+    own_cause.0.set(Arc::clone(&own_cause)).unwrap();
+    for error in [Arc::new(Unshown(std::sync::OnceLock::new())), own_cause] {
+        let engine = Arc::new(Puppet::with(attempt()));
+        let inbox = inbox(&engine);
+        let worker = inbox.worker(move |_: Delivery| {
+            let error = Arc::clone(&error);
+            async move { Err(smartshape_webhook::HandlerError::from(error)) }
+        });
+        let worker = worker.spawn();
+        reaches(&engine.settled, 1).await;
+        // It goes on.
+        *engine.attempt.lock().unwrap() = Some(attempt());
+        reaches(&engine.settled, 2).await;
+        worker.finish().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_events_is_not_ready_though_it_answers() {
+    let engine = Arc::new(Puppet::default());
+    let inbox = inbox(&engine);
+    let worker = inbox.worker(ends).spawn();
+    assert!(inbox.handle(delivery(1)).await.is_ok());
+    assert_eq!(inbox.health().await.store, None);
+    engine.inserts_hang.store(true, Ordering::SeqCst);
+    assert!(inbox.handle(delivery(2)).await.is_err());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let health = inbox.health().await;
+    assert!(!health.is_ready() && health.store.is_some(), "{health:?}");
     worker.finish().await.unwrap();
 }
 
