@@ -140,12 +140,13 @@ impl InboxBuilder {
         allow(clippy::unused_async, reason = "there is nothing to wait for")
     )]
     async fn open_once(&self) -> Result<Inbox, InboxError> {
-        if self.place.starts_with("postgres://") || self.place.starts_with("postgresql://") {
+        let scheme = self.place.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        if matches!(scheme.as_deref(), Some("postgres" | "postgresql")) {
             #[cfg(feature = "postgres")]
             {
                 let engine = crate::engine::postgres::Postgres::open(&self.place, self).await?;
-                let pool = engine.pool().clone();
-                return Ok(Inbox::assemble(std::sync::Arc::new(engine), self).with_pool(pool));
+                let transactions = engine.transactions();
+                return Ok(Inbox::assemble(std::sync::Arc::new(engine), self).with_transactions(transactions));
             }
             #[cfg(not(feature = "postgres"))]
             return Err(InboxError::new(
@@ -160,6 +161,15 @@ impl InboxBuilder {
         // SQLite would take these for URLs and for memory, and keep nothing at that path.
         if ["file:", "sqlite:", ":memory:"].iter().any(|start| self.place.starts_with(start)) {
             let text = format!("an inbox is a plain path, not {:?}", self.place);
+            return Err(InboxError::new(InboxErrorKind::Settings, text));
+        }
+        let first = self.place.split(['=', '/', '.']).next().unwrap_or_default().trim();
+        let is_keyword =
+            ["host", "hostaddr", "port", "dbname", "user", "password", "service"].contains(&first);
+        if is_keyword && self.place.contains('=') {
+            // Without the text, which may hold a password.
+            let text = "an inbox on PostgreSQL is named by a URL, postgres://USER:PASSWORD@HOST:PORT/DATABASE, \
+                 not by keywords such as host=…; a path that begins so is written with `./` before it";
             return Err(InboxError::new(InboxErrorKind::Settings, text));
         }
         #[cfg(feature = "sqlite")]

@@ -74,7 +74,7 @@ struct Inner {
     store_limit: Duration,
     pulse: Pulse,
     #[cfg(feature = "postgres")]
-    pool: Option<sqlx::PgPool>,
+    transactions: Option<Arc<crate::engine::postgres::Transactions>>,
 }
 
 impl Inbox {
@@ -120,16 +120,16 @@ impl Inbox {
             store_limit: settings.store_limit,
             pulse: Pulse::new(),
             #[cfg(feature = "postgres")]
-            pool: None,
+            transactions: None,
         }))
     }
 
     #[cfg(feature = "postgres")]
-    pub(crate) fn with_pool(self, pool: sqlx::PgPool) -> Self {
+    pub(crate) fn with_transactions(self, transactions: Arc<crate::engine::postgres::Transactions>) -> Self {
         let Ok(mut inner) = Arc::try_unwrap(self.0).map_err(drop) else {
             unreachable!("an inbox that was just assembled has one owner")
         };
-        inner.pool = Some(pool);
+        inner.transactions = Some(transactions);
         Self(Arc::new(inner))
     }
 
@@ -173,11 +173,12 @@ impl Inbox {
             + Sync
             + 'static,
     {
-        let Some(pool) = &self.0.pool else {
+        let Some(transactions) = &self.0.transactions else {
             let text = "a transactional worker needs an inbox on PostgreSQL: open one by a postgres:// URL";
             return Err(InboxError::new(InboxErrorKind::Settings, text));
         };
-        let work = crate::Transactional::new(pool.clone(), !self.0.retention.bodies.is_zero(), handler);
+        let work =
+            crate::Transactional::new(Arc::clone(transactions), !self.0.retention.bodies.is_zero(), handler);
         Ok(Worker::new(self.clone(), work))
     }
 
@@ -236,6 +237,9 @@ impl Inbox {
     pub async fn health(&self) -> Health {
         let ping = tokio::time::timeout(self.0.store_limit, self.0.engine.ping()).await;
         let store = match ping {
+            Ok(Ok(())) if self.0.intake.is_stuck() => {
+                Some("the store does not answer, though it can be reached".to_owned())
+            }
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("the store did not answer in time".to_owned()),

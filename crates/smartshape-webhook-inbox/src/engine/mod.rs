@@ -214,12 +214,12 @@ impl Wanted {
 pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How many candidates an ordered claim looks at, at a time.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(feature = "sqlite")]
 const ORDERED_WINDOW: i64 = 512;
 
 /// An ordered claim puts events that wait for an earlier one of their file aside for this time, so
 /// that a long queue of one file does not hide the other files. The earlier one's end calls the next.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(feature = "sqlite")]
 const ORDERED_ASIDE: Duration = Duration::from_secs(10);
 
 /// How many rows a sweep deletes at a time.

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use smartshape_webhook::{Delivery, HandlerError};
 use sqlx::{PgPool, PgTransaction};
 
 use super::{Work, Worked};
-use crate::engine::{Lease, postgres};
+use crate::engine::Lease;
+use crate::engine::postgres::Transactions;
 
 /// The future that a transactional handler returns.
 pub type TransactionalOutcome<'a> = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send + 'a>>;
@@ -42,42 +43,35 @@ where
 
 /// The work of a worker that [`Inbox::transactional`](crate::Inbox::transactional) makes.
 pub struct Transactional<F> {
-    inbox: PgPool,
-    /// Handlers hold a connection each for as long as they run, so they have a pool of their own.
-    own: OnceLock<PgPool>,
+    transactions: Arc<Transactions>,
+    pool: OnceLock<PgPool>,
     keep_body: bool,
     handler: F,
 }
 
 impl<F> Transactional<F> {
-    pub(crate) fn new(inbox: PgPool, keep_body: bool, handler: F) -> Self {
-        Self { inbox, own: OnceLock::new(), keep_body, handler }
+    pub(crate) fn new(transactions: Arc<Transactions>, keep_body: bool, handler: F) -> Self {
+        Self { transactions, pool: OnceLock::new(), keep_body, handler }
+    }
+
+    fn pool(&self, concurrency: usize) -> &PgPool {
+        self.pool.get_or_init(|| self.transactions.pool(concurrency))
     }
 }
 
 impl<F: TransactionalHandler> Transactional<F> {
     async fn attempt_in_transaction(&self, lease: Lease, delivery: Delivery) -> Result<Worked, HandlerError> {
-        let mut transaction = self.own.get().unwrap_or(&self.inbox).begin().await?;
+        let mut transaction = self.transactions.begin(self.pool(1)).await?;
         self.handler.handle(&mut transaction, delivery).await?;
         // Fails when the handler has broken the transaction and hidden the error.
-        if postgres::complete_within(&mut transaction, lease, self.keep_body).await? {
-            transaction.commit().await?;
-            return Ok(Worked::Recorded);
-        }
-        transaction.rollback().await?;
-        Ok(Worked::Undone)
+        let completed = self.transactions.complete(transaction, lease, self.keep_body).await?;
+        Ok(if completed { Worked::Recorded } else { Worked::Undone })
     }
 }
 
 impl<F: TransactionalHandler> Work for Transactional<F> {
     fn prepare(&self, concurrency: usize) {
-        self.own.get_or_init(|| {
-            self.inbox
-                .options()
-                .clone()
-                .max_connections(u32::try_from(concurrency).unwrap_or(u32::MAX))
-                .connect_lazy_with((*self.inbox.connect_options()).clone())
-        });
+        self.pool(concurrency);
     }
 
     async fn attempt(&self, lease: Lease, delivery: Delivery) -> Worked {

@@ -84,9 +84,37 @@ mod server {
 
         /// Host and port.
         pub(crate) fn host(&self) -> String {
+            let authority = self.authority();
+            authority.rsplit_once('@').map_or(authority, |(_, host)| host).to_owned()
+        }
+
+        /// The schema's name.
+        pub(crate) fn schema(&self) -> &str {
+            &self.schema
+        }
+
+        /// The URL, as another user.
+        pub(crate) fn as_role(&self, user: &str, password: &str) -> String {
+            self.url().replacen(self.authority(), &format!("{user}:{password}@{}", self.host()), 1)
+        }
+
+        /// The URL of another database.
+        pub(crate) fn database(&self, name: &str) -> String {
+            let (scheme, _) = self.base.split_once("://").unwrap();
+            format!("{scheme}://{}/{name}", self.authority())
+        }
+
+        /// User and password.
+        #[cfg(unix)]
+        pub(crate) fn credentials(&self) -> (&str, &str) {
+            let credentials = self.authority().rsplit_once('@').map_or("", |(credentials, _)| credentials);
+            credentials.split_once(':').unwrap_or((credentials, ""))
+        }
+
+        /// User, password, host and port.
+        fn authority(&self) -> &str {
             let rest = self.base.split_once("://").unwrap().1;
-            let rest = rest.split_once('/').map_or(rest, |(authority, _)| authority);
-            rest.rsplit_once('@').map_or(rest, |(_, host)| host).to_owned()
+            rest.split_once('/').map_or(rest, |(authority, _)| authority)
         }
 
         pub(crate) async fn execute(&self, sql: String) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler as _};
 use smartshape_webhook_inbox::suite::Bench as _;
-use smartshape_webhook_inbox::{Filter, Inbox, State};
+use smartshape_webhook_inbox::{Filter, Inbox, State, Wanted};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::bench::{Server, delivery};
@@ -96,4 +96,83 @@ async fn waits_without_end_are_recorded() {
     worker.finish().await.unwrap();
     let event = inbox.list(Filter::default()).await.unwrap().pop().unwrap();
     assert_eq!((event.state, event.attempts), (State::Waiting, 1));
+}
+
+/// One file has a long queue, others wait behind a head in back-off: a claim neither reads nor writes these.
+#[tokio::test]
+async fn an_ordered_claim_touches_only_what_it_takes() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    let fill = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes, behind) \
+         SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 0, now() + CASE WHEN n BETWEEN 2 AND 100 THEN interval '1 h' \
+           ELSE interval '-1 s' END, n % 100, 'e', 'f', 'u', 0, 1, n > 100 FROM generate_series(1, 5000) n; \
+         INSERT INTO smartshape_inbox_bodies SELECT seq, 'x' FROM smartshape_inbox_events";
+    server.execute(fill.to_owned()).await;
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    let sql = "SELECT seq, xmin::text || ctid::text FROM smartshape_inbox_events ORDER BY seq";
+    let before: Vec<(i64, String)> = sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
+    let wanted = {
+        let mut wanted = Wanted::new(8, Duration::from_secs(60));
+        wanted.ordered = true;
+        wanted
+    };
+    let claimed = inbox.engine().claim(wanted).await.unwrap();
+    assert_eq!(claimed.attempts.iter().map(|attempt| attempt.lease.seq).collect::<Vec<_>>(), [1]);
+    let after: Vec<(i64, String)> = sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
+    let touched = before.iter().zip(&after).filter(|(before, after)| before != after).map(|(one, _)| one.0);
+    assert_eq!(touched.collect::<Vec<_>>(), [1]);
+}
+
+/// Tables of the first form of the schema, with what an older program left in them, and what a process left that
+/// ended between an event's end and its next one's call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_older_programs_and_crashes_left_is_worked_off_in_order() {
+    let Some(server) = Server::new().await else { return };
+    server.execute(include_str!("../../migrations/postgres-0001.sql").to_owned()).await;
+    let body = r#"{"file":"f","event":"file_uploaded","data":{},"owner":"o","runTimestamp":1,"uuid":"u"}"#;
+    let fill = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes) \
+         SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 0, now(), n % 2, 'e', 'f', 'u', 0, 1 FROM generate_series(1, 9) n; \
+         INSERT INTO smartshape_inbox_bodies SELECT seq, convert_to('BODY', 'UTF8') FROM smartshape_inbox_events";
+    server.execute(fill.replace("BODY", body)).await;
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    let count = "SELECT count(*) FROM smartshape_inbox_events WHERE behind";
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection).await.unwrap(), 7);
+    server.execute("UPDATE smartshape_inbox_events SET behind = true".to_owned()).await;
+    let (sender, mut handled) = tokio::sync::mpsc::unbounded_channel();
+    let worker = inbox
+        .worker(move |delivery: Delivery| {
+            let sent = sender.send(delivery.attempt());
+            async move { Ok(sent?) }
+        })
+        .ordered_by_file()
+        .spawn();
+    for _ in 0..9 {
+        assert_eq!(handled.recv().await, Some(1));
+    }
+    worker.finish().await.unwrap();
+}
+
+/// An event that arrives while the one before it ends is not left behind for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrives_while_its_predecessor_ends_is_called() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    let (sender, mut handled) = tokio::sync::mpsc::unbounded_channel();
+    let worker = inbox
+        .worker(move |_: Delivery| {
+            let sent = sender.send(());
+            async move { Ok(sent?) }
+        })
+        .ordered_by_file()
+        .spawn();
+    for event in 0..100 {
+        assert!(inbox.handle(delivery(event)).await.is_ok());
+        if event > 0 {
+            // The one before is being completed at this moment.
+            let called = tokio::time::timeout(Duration::from_secs(50), handled.recv()).await;
+            called.expect("before the next sweep").unwrap();
+        }
+    }
+    worker.finish().await.unwrap();
 }

@@ -71,6 +71,8 @@ async fn wrong_places_are_named() {
         (inside(""), InboxErrorKind::Settings, "not a folder"),
         (String::new(), InboxErrorKind::Settings, "give it a path"),
         (":memory:".to_owned(), InboxErrorKind::Settings, "plain path"),
+        ("host=db.example dbname=app user=app".to_owned(), InboxErrorKind::Settings, "postgres://"),
+        ("user = app password = hunter2".to_owned(), InboxErrorKind::Settings, "by keywords"),
         ("file:inbox.db?mode=memory".to_owned(), InboxErrorKind::Settings, "plain path"),
         ("sqlite:inbox.db".to_owned(), InboxErrorKind::Settings, "plain path"),
         ("mysql://db/app".to_owned(), InboxErrorKind::Settings, "postgres://"),

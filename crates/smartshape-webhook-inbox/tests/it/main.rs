@@ -8,12 +8,20 @@ mod contention;
 mod faults;
 #[cfg(feature = "sqlite")]
 mod files;
+#[cfg(feature = "postgres")]
+mod grants;
+#[cfg(feature = "postgres")]
+mod link;
 #[cfg(feature = "sqlite")]
 mod log;
 #[cfg(all(feature = "sqlite", feature = "metrics"))]
 mod measure;
+#[cfg(all(unix, feature = "postgres"))]
+mod pooler;
 #[cfg(feature = "postgres")]
 mod server;
+#[cfg(feature = "postgres")]
+mod silence;
 mod stuck;
 #[cfg(feature = "sqlite")]
 mod twice;

@@ -1,7 +1,6 @@
 //! What a server can suffer, and what several processes on one database see of each other.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +8,10 @@ use smartshape_webhook::{Delivery, Handler as _, HandlerError, HandlerErrorKind}
 use smartshape_webhook_inbox::suite::Bench as _;
 use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State};
 use sqlx::{Connection as _, PgConnection};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::bench::{Server, delivery};
+use crate::link::Link;
 
 async fn store(inbox: &Inbox, number: u32) {
     assert!(inbox.handle(delivery(number)).await.is_ok());
@@ -44,17 +43,20 @@ async fn a_server_that_can_lose_commits_is_refused() {
     store(&allowed.unwrap(), 1).await;
 }
 
+/// Whatever the server's default isolation is.
 #[tokio::test]
 async fn many_processes_may_start_at_once() {
-    let Some(server) = Server::new().await else { return };
-    let opening: Vec<_> = (0..8)
-        .map(|_| {
-            let url = server.url();
-            tokio::spawn(async move { Inbox::open(&url).await })
-        })
-        .collect();
-    for one in opening {
-        one.await.unwrap().unwrap();
+    for isolation in ["read%5C%20committed", "repeatable%5C%20read", "serializable"] {
+        let Some(server) = Server::new().await else { return };
+        let opening: Vec<_> = (0..8)
+            .map(|_| {
+                let url = format!("{}%20-cdefault_transaction_isolation%3D{isolation}", server.url());
+                tokio::spawn(async move { Inbox::open(&url).await })
+            })
+            .collect();
+        for one in opening {
+            one.await.unwrap().unwrap();
+        }
     }
 }
 
@@ -84,10 +86,10 @@ async fn a_newer_schema_is_used_if_it_says_so() {
     let Some(server) = Server::new().await else { return };
     store(&Inbox::open(&server.url()).await.unwrap(), 1).await;
     let newer = "ALTER TABLE smartshape_inbox_events ADD later text; \
-         UPDATE smartshape_inbox_meta SET value = 2 WHERE name = 'schema'";
+         UPDATE smartshape_inbox_meta SET value = 9 WHERE name = 'schema'";
     server.execute(newer.to_owned()).await;
     store(&Inbox::open(&server.url()).await.unwrap(), 2).await;
-    server.execute("UPDATE smartshape_inbox_meta SET value = 2 WHERE name = 'reads_from'".to_owned()).await;
+    server.execute("UPDATE smartshape_inbox_meta SET value = 9 WHERE name = 'reads_from'".to_owned()).await;
     let error = Inbox::open(&server.url()).await.unwrap_err();
     assert_eq!(error.kind(), InboxErrorKind::Newer, "{error}");
 }
@@ -265,58 +267,17 @@ async fn an_effect_without_its_lease_is_undone() {
     assert_eq!((event.state, event.attempts), (State::Completed, 2));
 }
 
-/// Stands between the inbox and the server, and can be cut.
-struct Link {
-    target: String,
-    address: SocketAddr,
-    task: Option<tokio::task::JoinHandle<()>>,
-}
-
-impl Link {
-    /// Takes an address, and does not answer there yet.
-    async fn to(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { target, address: listener.local_addr().unwrap(), task: None }
-    }
-
-    fn join(&mut self) {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        let (listener, target) = (socket.listen(64).unwrap(), self.target.clone());
-        self.task = Some(tokio::spawn(async move {
-            // Connections end with this set.
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                let target = target.clone();
-                connections.spawn(async move {
-                    let mut server = TcpStream::connect(target).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                });
-            }
-        }));
-    }
-
-    async fn cut(&mut self) {
-        let task = self.task.take().unwrap();
-        task.abort();
-        let _ = task.await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_may_be_away_at_the_start_and_later() {
     let Some(server) = Server::new().await else { return };
     let url = server.url();
-    let host = server.host();
-    let mut link = Link::to(host.clone()).await;
-    let linked = url.replacen(&host, &link.address.to_string(), 1);
+    let mut link = Link::to(server.host()).await;
+    let linked = link.through(&url);
     let error = Inbox::builder(&linked).open_deadline(Duration::from_millis(50)).open().await.unwrap_err();
     assert_eq!(error.kind(), InboxErrorKind::Unavailable, "{error}");
 
     let opening =
-        tokio::spawn(async move { Inbox::builder(&linked).store_limit(Duration::from_secs(1)).open().await });
+        tokio::spawn(async move { Inbox::builder(&linked).store_limit(Duration::from_secs(3)).open().await });
     link.join();
     let inbox = opening.await.unwrap().unwrap();
     let (sender, mut handled) = mpsc::unbounded_channel();

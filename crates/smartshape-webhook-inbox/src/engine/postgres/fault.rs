@@ -11,15 +11,24 @@ pub(super) fn of(error: sqlx::Error) -> InboxError {
             (InboxErrorKind::Refused, "the server refused the user: check user and password")
         }
         "3D000" => (InboxErrorKind::Refused, "there is no such database: create it"),
-        "42501" => (InboxErrorKind::Refused, "the user lacks a permission"),
+        "42501" => (InboxErrorKind::ReadOnly, "the user lacks a permission: see the grants in the README"),
+        // What a pooler answers to a setting of the session's start that it does not pass on.
+        "08P01" => (
+            InboxErrorKind::Settings,
+            "the server, or a pooler before it, refused how the session starts: let the pooler ignore the parameters that it names",
+        ),
         "XX001" | "XX002" => (InboxErrorKind::Corrupt, "the database is damaged"),
-        // Connections, resources, an operator's intervention, and clashes that pass by themselves.
-        code if ["08", "53", "57", "58", "40", "55"].iter().any(|class| code.starts_with(class)) => {
+        // Connections, resources, an operator's intervention, transactions that idled for too long, and clashes
+        // that pass by themselves.
+        code if ["08", "53", "57", "58", "40", "55", "25P0"].iter().any(|class| code.starts_with(class)) => {
             (InboxErrorKind::Unavailable, "the server is not available")
         }
         "" => match error {
             sqlx::Error::Configuration(_) => (InboxErrorKind::Settings, "the URL cannot be used"),
-            sqlx::Error::Tls(_) => (InboxErrorKind::Settings, "no TLS with this server"),
+            sqlx::Error::Tls(_) => (
+                InboxErrorKind::Settings,
+                "no TLS with this server: name the root of its certificate with sslrootcert, or what you trust it for with sslmode, in the URL",
+            ),
             _ => (InboxErrorKind::Unavailable, "the server is not available"),
         },
         _ => (InboxErrorKind::Refused, "the server refused a statement"),

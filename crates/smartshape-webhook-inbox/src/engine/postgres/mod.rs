@@ -1,10 +1,12 @@
 //! A PostgreSQL server, shared by any number of machines. All times are the server's own.
 
+mod connections;
 mod fault;
 mod notify;
 mod open;
 mod sql;
-mod writers;
+mod transactions;
+mod url;
 
 use std::any::Any;
 use std::fmt;
@@ -13,30 +15,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use smartshape_webhook::DeliveryKey;
-use sqlx::PgPool;
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Mutex, Notify};
 
-use super::{Claimed, Engine, EngineFuture, Lease, Retention, Settlement, Wanted};
+use super::{Claimed, Engine, EngineFuture, Lease, Retention, Settlement, Verdict, Wanted};
 use crate::builder::InboxBuilder;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::record::{Filter, Record, Stats, StoredDelivery, StoredEvent};
+use connections::Connections;
 use notify::Notifier;
-pub(crate) use sql::complete_within;
-use writers::Writers;
+pub(crate) use transactions::Transactions;
 
 /// Batches that are committed at the same time; more would only make each smaller.
 const PARALLEL_INSERTS: u32 = 4;
-/// How long a statement may wait for a connection.
-const ACQUIRE: Duration = Duration::from_secs(5);
+/// A statement's limit is twice the time that a delivery may take to be stored, so that a slow server is
+/// answered 503 before connections are given up; never more than this.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
+/// The limit of what an operator asks for, which may concern all events.
+const ADMINISTRATION_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// How often the tables' size is looked at.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
+/// Bodies that are read in one statement, unless a single one is longer.
+const BODIES: u64 = 8 * 1024 * 1024;
 
 pub(crate) struct Postgres {
-    pool: PgPool,
-    writers: Writers,
+    writers: Connections,
+    others: Arc<Connections>,
+    transactions: Arc<Transactions>,
     parallel_inserts: u32,
     notifier: Notifier,
+    allow_asynchronous_commit: bool,
     cap: u64,
     measured_at: Mutex<Option<Instant>>,
     used: AtomicU64,
@@ -47,30 +54,33 @@ impl Postgres {
     pub(crate) async fn open(url: &str, settings: &InboxBuilder) -> Result<Self, InboxError> {
         // Two remain: for a listener, and for all else.
         let parallel_inserts = settings.connections.saturating_sub(2).clamp(1, PARALLEL_INSERTS);
-        let (pool, channel) = open::open(url, settings, settings.connections - parallel_inserts).await?;
-        let options = PgConnectOptions::clone(&pool.connect_options());
+        let (connect, channel) = open::open(url, settings).await?;
+        let others = settings.connections.saturating_sub(parallel_inserts + 1).max(1);
+        let others = Arc::new(Connections::new(connect.clone(), others));
         Ok(Self {
-            notifier: Notifier::new(pool.clone(), channel),
-            pool,
-            writers: Writers::new(options, parallel_inserts as usize),
+            notifier: Notifier::new(Arc::clone(&others), connect.clone(), channel),
+            transactions: Arc::new(Transactions::new(connect.clone(), Arc::clone(&others))),
+            others,
+            writers: Connections::new(connect, parallel_inserts),
             parallel_inserts,
+            allow_asynchronous_commit: settings.allow_asynchronous_commit,
             cap: settings.cap,
             measured_at: Mutex::new(None),
             used: AtomicU64::new(0),
         })
     }
 
-    pub(crate) fn pool(&self) -> &PgPool {
-        &self.pool
+    pub(crate) fn transactions(&self) -> Arc<Transactions> {
+        Arc::clone(&self.transactions)
     }
 
     async fn check_room(&self, bytes: u64) -> Result<(), InboxError> {
         let mut measured_at = self.measured_at.lock().await;
         if measured_at.is_none_or(|time| time.elapsed() >= MEASURE_EVERY) {
-            let mut used = sql::used_bytes(&self.pool).await.map_err(fault::of)?;
+            let mut used = self.others.run(sql::used_bytes).await?;
             if used + bytes > self.cap {
                 // Tables keep the space of what was deleted, and fill it again.
-                used = sql::live_bytes(&self.pool).await.map_err(fault::of)?;
+                used = self.others.run(sql::live_bytes).await?;
             }
             self.used.store(used, Ordering::Relaxed);
             *measured_at = Some(Instant::now());
@@ -86,6 +96,56 @@ impl Postgres {
         }
         Ok(())
     }
+
+    async fn claim(&self, wanted: Wanted) -> Result<Claimed, InboxError> {
+        let sql::Taken { mut claimed, lengths, mut rivals } =
+            self.others.run(async |on| sql::claim(on, wanted).await).await?;
+        claimed.attempts.retain(|attempt| !rivals.contains(&attempt.lease));
+        // Each statement has its own limit, so that many long bodies do not take more than one allows.
+        let mut first = 0;
+        while first < claimed.attempts.len() {
+            let mut bytes = 0;
+            let part = claimed.attempts[first..].iter().map(|attempt| attempt.lease.seq).take_while(|seq| {
+                bytes += lengths.get(seq).copied().unwrap_or(0);
+                bytes <= BODIES
+            });
+            let count = part.count().max(1);
+            let part = &mut claimed.attempts[first..first + count];
+            let seqs: Vec<i64> = part.iter().map(|attempt| attempt.lease.seq).collect();
+            match self.others.run(async |on| sql::bodies(on, &seqs).await).await {
+                Ok(mut bodies) => {
+                    part.iter_mut().for_each(|attempt| attempt.body = bodies.remove(&attempt.lease.seq));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "bodies could not be read; their events are given back");
+                    rivals.extend(claimed.attempts.drain(first..).map(|attempt| attempt.lease));
+                }
+            }
+            first += count;
+        }
+        if !rivals.is_empty() {
+            let back = |lease| Settlement { lease, verdict: Verdict::GivenBack };
+            self.settle_all(&rivals.into_iter().map(back).collect::<Vec<_>>()).await?;
+        }
+        Ok(claimed)
+    }
+
+    async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<Lease>, InboxError> {
+        let (held, over) = self.others.run(async |on| sql::settle(on, settlements).await).await?;
+        self.call(&over).await;
+        Ok(held)
+    }
+
+    async fn call(&self, queues: &[sql::Queue]) {
+        transactions::call(&self.others, queues).await;
+    }
+
+    async fn administer<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut connections::Session) -> sql::Outcome<T>,
+    ) -> Result<T, InboxError> {
+        self.others.run_within(ADMINISTRATION_LIMIT, statements).await
+    }
 }
 
 impl Engine for Postgres {
@@ -93,56 +153,68 @@ impl Engine for Postgres {
         Box::pin(async move {
             let bytes = records.iter().map(|record| record.body.len() as u64 + sql::ROW_BYTES).sum();
             self.check_room(bytes).await?;
-            let mut writer = self.writers.take().await.map_err(fault::of)?;
-            let fresh = sql::insert(&mut writer.connection, &records).await.map_err(fault::of)?;
-            self.writers.give_back(writer);
-            Ok(fresh)
+            let asynchronous = self.allow_asynchronous_commit;
+            let inserted = self.writers.run(async |on| sql::insert(on, &records, asynchronous).await).await?;
+            self.notifier.call_later(inserted.behind);
+            Ok(inserted.fresh)
         })
     }
 
     fn claim(&self, wanted: Wanted) -> EngineFuture<'_, Claimed> {
-        Box::pin(async move { sql::claim(&self.pool, wanted).await.map_err(fault::of) })
+        Box::pin(self.claim(wanted))
     }
 
     fn renew(&self, leases: Vec<Lease>, lease: Duration) -> EngineFuture<'_, Vec<Lease>> {
-        Box::pin(async move { sql::renew(&self.pool, &leases, lease).await.map_err(fault::of) })
+        Box::pin(async move { self.others.run(async |on| sql::renew(on, &leases, lease).await).await })
     }
 
     fn settle(&self, settlements: Arc<[Settlement]>) -> EngineFuture<'_, Vec<Lease>> {
-        Box::pin(async move { sql::settle(&self.pool, &settlements).await.map_err(fault::of) })
+        Box::pin(async move { self.settle_all(&settlements).await })
     }
 
     fn list(&self, filter: Filter) -> EngineFuture<'_, Vec<StoredEvent>> {
-        Box::pin(async move { sql::list(&self.pool, &filter).await.map_err(fault::of) })
+        Box::pin(async move { self.administer(async |on| sql::list(on, &filter).await).await })
     }
 
     fn show(&self, key: DeliveryKey) -> EngineFuture<'_, Option<StoredDelivery>> {
-        Box::pin(async move { sql::show(&self.pool, key).await.map_err(fault::of) })
+        Box::pin(async move { self.administer(async |on| sql::show(on, key).await).await })
     }
 
     fn replay(&self, filter: Filter) -> EngineFuture<'_, u64> {
-        Box::pin(async move { sql::replay(&self.pool, &filter).await.map_err(fault::of) })
+        Box::pin(async move { self.administer(async |on| sql::replay(on, &filter).await).await })
     }
 
     fn purge(&self, filter: Filter) -> EngineFuture<'_, u64> {
-        Box::pin(async move { sql::purge(&self.pool, &filter).await.map_err(fault::of) })
+        Box::pin(async move { self.administer(async |on| sql::purge(on, &filter).await).await })
     }
 
     fn stats(&self) -> EngineFuture<'_, Stats> {
-        Box::pin(async move { sql::stats(&self.pool).await.map_err(fault::of) })
+        Box::pin(self.administer(sql::stats))
     }
 
     fn sweep(&self, keep: Retention) -> EngineFuture<'_, u64> {
-        Box::pin(async move { sql::sweep(&self.pool, keep).await.map_err(fault::of) })
+        Box::pin(async move {
+            let swept = self.others.run(async |on| sql::sweep(on, keep).await).await?;
+            if let Err(error) = self.others.run(sql::call_all).await {
+                tracing::debug!(%error, "events behind others were not looked through; the next sweep does it");
+            }
+            Ok(swept)
+        })
     }
 
     fn ping(&self) -> EngineFuture<'_, ()> {
-        Box::pin(async move { sql::ping(&self.pool).await.map_err(fault::of) })
+        Box::pin(async move {
+            let refused = self.others.run(sql::ping).await?;
+            refused.map_or(Ok(()), |reason| Err(InboxError::new(InboxErrorKind::ReadOnly, reason)))
+        })
     }
 
     fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>> {
         // Any number of workers share the server.
-        Box::pin(async { Ok(Box::new(()) as Box<dyn Any + Send>) })
+        Box::pin(async {
+            self.others.run(sql::call_all).await?;
+            Ok(Box::new(()) as Box<dyn Any + Send>)
+        })
     }
 
     fn watch(&self, wake: Arc<Notify>) {

@@ -1,50 +1,90 @@
 //! Connecting, refusing what is not durable, bringing the tables up to date.
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tokio::time::timeout;
 
-use super::{ACQUIRE, fault};
+use super::connections::{CONNECT, Connect, Session, Tables, silent};
+use super::{STATEMENT_LIMIT, fault, sql, url};
 use crate::builder::InboxBuilder;
 use crate::error::{InboxError, InboxErrorKind};
 
 /// Each brings the schema from one version to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/postgres-0001.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/postgres-0001.sql"),
+    include_str!("../../../migrations/postgres-0002.sql"),
+];
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
-/// Any number that no other program locks: "inbox".
-const MIGRATION_LOCK: i64 = 0x69_6e62_6f78;
+/// How often another process may be found to have migrated at the same time.
+const TRIES: u32 = 5;
 
-/// The pool, and the channel for notifications: one for each database and schema.
-pub(super) async fn open(
-    url: &str,
-    settings: &InboxBuilder,
-    connections: u32,
-) -> Result<(PgPool, String), InboxError> {
-    let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
-        // The parser's own text may quote the URL, and so its password.
-        let _ = error;
-        InboxError::new(
-            InboxErrorKind::Settings,
-            "the inbox's postgres:// URL cannot be read: it is postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded",
-        )
-    })?;
-    let pool = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE)
-        .connect_with(options.application_name("smartshape-inbox").disable_statement_logging())
-        .await
-        .map_err(fault::of)?;
-    let mut connection = pool.acquire().await.map_err(fault::of)?;
-    check_durability(&mut connection, settings.allow_asynchronous_commit).await?;
-    migrate(&mut connection).await?;
-    let channel = sqlx::query_scalar("SELECT 'smartshape_inbox_' || md5(coalesce(current_schema(), ''))")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(fault::of)?;
-    drop(connection);
-    Ok((pool, channel))
+/// How to connect, and the channel for notifications: one for each database and schema.
+pub(super) async fn open(url: &str, settings: &InboxBuilder) -> Result<(Connect, String), InboxError> {
+    let options = url::options(url)?.application_name("smartshape-inbox").disable_statement_logging();
+    let opened = timeout(CONNECT, async {
+        let mut connection = options.connect().await.map_err(fault::of)?;
+        let schema = look_around(&mut connection).await?;
+        let connect = Connect {
+            options,
+            tables: Tables::of(&schema),
+            limit: settings.store_limit.saturating_mul(2).min(STATEMENT_LIMIT),
+            allow_asynchronous_commit: settings.allow_asynchronous_commit,
+        };
+        let session = connect.prepare(connection).await?;
+        Ok((connect, session, schema))
+    });
+    let (connect, mut session, schema) = opened.await.unwrap_or_else(|_| Err(silent(CONNECT)))?;
+    // A migration may have much to rewrite, and waits for other processes that migrate.
+    let migrated = timeout(super::ADMINISTRATION_LIMIT, migrate(&mut session, &schema));
+    migrated.await.unwrap_or_else(|_| Err(silent(super::ADMINISTRATION_LIMIT)))?;
+    let channel = sqlx::query_scalar("SELECT 'smartshape_inbox_' || md5($1)").bind(schema);
+    let channel = timeout(CONNECT, channel.fetch_one(&mut session.connection)).await;
+    let channel = channel.map_err(|_| silent(CONNECT))?.map_err(fault::of)?;
+    Ok((connect, channel))
 }
 
-async fn check_durability(connection: &mut PgConnection, allow: bool) -> Result<(), InboxError> {
+/// Refuses what the inbox cannot work with, and returns the tables' schema: where they are, or else the
+/// first one of the search path. Everything is qualified: the search path may be open to others.
+async fn look_around(connection: &mut PgConnection) -> Result<String, InboxError> {
+    let (encoding, schema, open, foreign): (String, Option<String>, bool, bool) = sqlx::query_as(
+        "SELECT pg_catalog.current_setting('server_encoding'), n.nspname::pg_catalog.text, \
+           coalesce((SELECT pg_catalog.bool_or(a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid \
+             AND a.privilege_type OPERATOR(pg_catalog.=) 'CREATE'::pg_catalog.text) FROM pg_catalog.aclexplode(n.nspacl) a), false), \
+           coalesce(NOT pg_catalog.pg_has_role(c.relowner, 'USAGE'::pg_catalog.text), false) \
+         FROM (SELECT 1) AS one \
+         LEFT JOIN pg_catalog.pg_class c \
+           ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('smartshape_inbox_meta'::pg_catalog.text)::pg_catalog.oid \
+         LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+           OR (c.oid IS NULL AND n.nspname OPERATOR(pg_catalog.=) pg_catalog.current_schema())",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(fault::of)?;
+    if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {
+        let text = format!(
+            "the database's encoding is {encoding}, which cannot store every event: create one with ENCODING 'UTF8'"
+        );
+        return Err(InboxError::new(InboxErrorKind::Settings, text));
+    }
+    let Some(schema) = schema else {
+        let text = "no schema of the search path exists: create one, and name it with `?options=-csearch_path%3DNAME`";
+        return Err(InboxError::new(InboxErrorKind::Settings, text));
+    };
+    if schema.contains(['\'', '\\']) {
+        let text = "the inbox's schema must not have a quote or a backslash in its name: name another one";
+        return Err(InboxError::new(InboxErrorKind::Settings, text));
+    }
+    if open && foreign {
+        let text = format!(
+            "the tables in schema {schema:?} belong to another role, and every role may create there, triggers of such \
+             tables included: REVOKE CREATE ON SCHEMA {schema:?} FROM PUBLIC, or give the inbox a schema of its own"
+        );
+        return Err(InboxError::new(InboxErrorKind::Settings, text));
+    }
+    Ok(schema)
+}
+
+pub(super) async fn check_durability(connection: &mut PgConnection, allow: bool) -> Result<(), InboxError> {
     let (commit, fsync): (String, String) =
         sqlx::query_as("SELECT current_setting('synchronous_commit'), current_setting('fsync')")
             .fetch_one(connection)
@@ -68,50 +108,67 @@ async fn check_durability(connection: &mut PgConnection, allow: bool) -> Result<
     Err(InboxError::new(InboxErrorKind::NotDurable, text))
 }
 
-async fn migrate(connection: &mut PgConnection) -> Result<(), InboxError> {
-    // Looked at first without a lock, so that a user without the right to create tables can work.
-    let version = schema(connection).await.map_err(fault::of)?;
-    if version > SCHEMA {
-        let needed = sqlx::query_scalar("SELECT value FROM smartshape_inbox_meta WHERE name = 'reads_from'")
-            .fetch_one(connection)
+async fn migrate(session: &mut Session, schema: &str) -> Result<(), InboxError> {
+    for attempt in 1.. {
+        // Looked at without a lock, so that a user without the right to create tables can work.
+        let version = version(session).await.map_err(fault::of)?;
+        if version > SCHEMA {
+            let needed = sqlx::query_scalar(
+                session.tables.sql("SELECT value FROM smartshape_inbox_meta WHERE name = 'reads_from'"),
+            )
+            .fetch_one(&mut session.connection)
             .await
             .map_err(fault::of)?;
-        return super::super::check_schema(&"on PostgreSQL", needed, SCHEMA);
+            return super::super::check_schema(&"on PostgreSQL", needed, SCHEMA);
+        }
+        if version == SCHEMA {
+            return Ok(());
+        }
+        match step(session, schema, version).await {
+            Ok(()) => {}
+            // Another process was first: what it did is looked at again.
+            Err(error) if attempt < TRIES && exists_already(&error) => {}
+            Err(error) => return Err(fault::of(error)),
+        }
     }
-    if version == SCHEMA {
-        return Ok(());
-    }
-    migrate_locked(connection).await.map_err(fault::of)
+    Ok(())
 }
 
-async fn migrate_locked(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let mut transaction = sqlx::Connection::begin(connection).await?;
-    // Of processes that start at once, one migrates and the others find it done.
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *transaction).await?;
-    let version = schema(&mut transaction).await?;
-    for step in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
-        sqlx::raw_sql(*step).execute(&mut *transaction).await?;
+/// Migrates by one version, or does nothing when another process did. No lock of ours is needed, which others
+/// could hold: the tables' names, and later the row of the version, let only one in.
+async fn step(session: &mut Session, schema: &str, version: i64) -> Result<(), sqlx::Error> {
+    let Some(migration) = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version)) else {
+        return Ok(());
+    };
+    let mut transaction = session.connection.begin().await?;
+    if version > 0 {
+        let claim = session
+            .tables
+            .sql("UPDATE smartshape_inbox_meta SET value = $1 + 1 WHERE name = 'schema' AND value = $1");
+        if sqlx::query(claim).bind(version).execute(&mut *transaction).await?.rows_affected() == 0 {
+            return transaction.rollback().await;
+        }
     }
-    sqlx::query("UPDATE smartshape_inbox_meta SET value = $1 WHERE name = 'schema'")
-        .bind(SCHEMA)
-        .execute(&mut *transaction)
-        .await?;
+    let place = format!(
+        "SET LOCAL search_path = \"{}\", pg_temp; SET LOCAL lock_timeout = 0",
+        schema.replace('"', "\"\"")
+    );
+    sqlx::raw_sql(AssertSqlSafe(place)).execute(&mut *transaction).await?;
+    sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
     transaction.commit().await
 }
 
+/// A table, or what belongs to one, was created by another transaction meanwhile.
+fn exists_already(error: &sqlx::Error) -> bool {
+    sql::code(error).is_some_and(|code| ["42P07", "42701", "42710", "23505"].contains(&&*code))
+}
+
 /// 0 where there are no tables.
-async fn schema(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    // Reading a table makes the server look at what others have created meanwhile; `to_regclass` alone
-    // answers what it answered before.
-    let there: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE oid = to_regclass('smartshape_inbox_meta'))",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !there {
-        return Ok(0);
+async fn version(session: &mut Session) -> Result<i64, sqlx::Error> {
+    let read = session.tables.sql("SELECT value FROM smartshape_inbox_meta WHERE name = 'schema'");
+    let version = sqlx::query_scalar(read).fetch_one(&mut session.connection).await;
+    match version {
+        Err(error) if sql::code(&error).as_deref() == Some("42P01") => Ok(0),
+        version => version,
     }
-    sqlx::query_scalar("SELECT value FROM smartshape_inbox_meta WHERE name = 'schema'")
-        .fetch_one(connection)
-        .await
 }

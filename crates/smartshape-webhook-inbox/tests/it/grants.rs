@@ -1,0 +1,210 @@
+//! What a role needs, what it must not be able to do to others, and when the inbox is ready.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use smartshape_webhook::{Delivery, Handler as _};
+use smartshape_webhook_inbox::suite::Bench as _;
+use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::bench::{Server, delivery};
+
+/// A role with a password, which is dropped with what it owns.
+struct Role<'s> {
+    server: &'s Server,
+    name: String,
+}
+
+impl<'s> Role<'s> {
+    async fn new(server: &'s Server, name: &str) -> Self {
+        let name = format!("{name}_{}", server.schema());
+        let role = Self { server, name };
+        server.execute(format!("CREATE ROLE {} LOGIN PASSWORD 'of these tests'", role.name)).await;
+        role
+    }
+
+    fn url(&self) -> String {
+        self.server.as_role(&self.name, "of%20these%20tests")
+    }
+
+    async fn drop(self) {
+        self.server.execute(format!("DROP OWNED BY {0} CASCADE; DROP ROLE {0}", self.name)).await;
+    }
+}
+
+/// The statements that the README gives.
+fn documented_grants(schema: &str, role: &str) -> String {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("```sql\n").unwrap();
+    rest.split_once("```").unwrap().0.replace("inbox_schema", schema).replace("inbox_role", role)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_grants_are_enough_and_needed() {
+    let Some(server) = Server::new().await else { return };
+    drop(Inbox::open(&server.url()).await.unwrap());
+    let role = Role::new(&server, "grants").await;
+    let error = Inbox::open(&role.url()).await.unwrap_err();
+    assert_ne!(error.kind(), InboxErrorKind::Unavailable, "{error}");
+
+    server.execute(documented_grants(server.schema(), &role.name)).await;
+    let inbox = Inbox::open(&role.url()).await.unwrap();
+    for number in 0..4 {
+        assert!(inbox.handle(delivery(number)).await.is_ok());
+    }
+    let worker = inbox
+        .worker(|delivery: Delivery| async move {
+            if delivery.uuid() == "uuid-3" {
+                Err(smartshape_webhook::HandlerError::permanent("no"))
+            } else {
+                Ok(())
+            }
+        })
+        .ordered_by_file()
+        .spawn();
+    let count = async |state| inbox.list(Filter::default().state(state)).await.unwrap().len();
+    while (count(State::Completed).await, count(State::Dead).await) != (3, 1) {
+        tokio::task::yield_now().await;
+    }
+    assert!(inbox.health().await.is_ready());
+    worker.finish().await.unwrap();
+    assert_eq!(inbox.replay(Filter::default()).await.unwrap(), 1);
+    assert_eq!(inbox.purge(Filter::default()).await.unwrap(), 1);
+    assert_eq!(inbox.stats().await.unwrap().waiting, 0);
+
+    // Without one of them, it says so.
+    for (grant, advice) in [
+        ("INSERT ON smartshape_inbox_events", "permission"),
+        ("INSERT ON smartshape_inbox_bodies", "permission"),
+        ("UPDATE ON smartshape_inbox_events", "permission"),
+        ("DELETE ON smartshape_inbox_bodies", "permission"),
+        ("USAGE ON SEQUENCE smartshape_inbox_events_seq_seq", "sequence"),
+    ] {
+        server.execute(format!("REVOKE {grant} FROM {}", role.name)).await;
+        let health = inbox.health().await;
+        assert!(health.store.as_ref().is_some_and(|text| text.contains(advice)), "{grant}: {health:?}");
+        server.execute(format!("GRANT {grant} TO {}", role.name)).await;
+        assert_eq!(inbox.health().await.store, None);
+    }
+    drop(inbox);
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_events_is_not_ready() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    assert_eq!(inbox.health().await.store, None);
+    let standby =
+        Inbox::open(&format!("{}%20-cdefault_transaction_read_only%3Don", server.url())).await.unwrap();
+    let health = standby.health().await;
+    assert!(health.store.as_ref().is_some_and(|text| text.contains("read-only")), "{health:?}");
+    assert!(standby.handle(delivery(1)).await.is_err());
+    server.execute("ALTER TABLE smartshape_inbox_events ALTER seq DROP IDENTITY".to_owned()).await;
+    let health = inbox.health().await;
+    assert!(health.store.as_ref().is_some_and(|text| text.contains("sequence")), "{health:?}");
+    assert!(inbox.handle(delivery(1)).await.is_err());
+}
+
+/// In a schema of the search path others may have made functions and operators that match our statements better
+/// than PostgreSQL's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_code_of_others_runs() {
+    let Some(server) = Server::new().await else { return };
+    drop(Inbox::open(&server.url()).await.unwrap());
+    let mut traps = "CREATE FUNCTION trap() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a trap'; END $$;".to_owned();
+    for function in [
+        "nextval(text)",
+        "pg_total_relation_size(text)",
+        "md5(name)",
+        "length(bytea)",
+        "pg_notify(text, text)",
+        "set_config(text, text, boolean)",
+        "current_setting(text)",
+        "pg_get_serial_sequence(text, text)",
+    ] {
+        traps += &format!(
+            "CREATE FUNCTION {function} RETURNS bigint LANGUAGE sql AS 'SELECT {}.trap()';",
+            server.schema()
+        );
+    }
+    for (left, operator, right) in
+        [("bigint", "*", "interval"), ("smallint", "=", "bigint"), ("bigint", "=", "integer")]
+    {
+        let name = format!("trap_{}", traps.len());
+        traps += &format!(
+            "CREATE FUNCTION {name}({left}, {right}) RETURNS bigint LANGUAGE sql AS 'SELECT {}.trap()'; \
+             CREATE OPERATOR {operator} (FUNCTION = {name}, LEFTARG = {left}, RIGHTARG = {right});",
+            server.schema()
+        );
+    }
+    server.execute(traps).await;
+    server.execute("CREATE TABLE effects (key text)".to_owned()).await;
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    for number in 0..6 {
+        assert!(inbox.handle(delivery(number)).await.is_ok());
+    }
+    assert!(inbox.health().await.store.is_none() && inbox.stats().await.unwrap().waiting == 6);
+    assert_eq!(inbox.purge(Filter::default().limit(1)).await.unwrap(), 1);
+    let plain = inbox.worker(|_: Delivery| async { Ok(()) }).ordered_by_file().concurrency(1).spawn();
+    let transactional = inbox
+        .transactional(|transaction, _| {
+            Box::pin(async move {
+                // The handler's own statements see the search path of the URL.
+                sqlx::query("INSERT INTO effects VALUES ('x')").execute(&mut **transaction).await?;
+                Ok(())
+            })
+        })
+        .unwrap()
+        .concurrency(1)
+        .spawn();
+    loop {
+        let events = inbox.list(Filter::default()).await.unwrap();
+        assert!(events.iter().all(|event| event.error.is_none()), "{events:?}");
+        if events.iter().all(|event| event.state == State::Completed) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    plain.finish().await.unwrap();
+    transactional.finish().await.unwrap();
+}
+
+/// Tables that somebody else has put there may have triggers.
+#[tokio::test]
+async fn tables_of_others_where_all_may_create_are_refused() {
+    let Some(server) = Server::new().await else { return };
+    let (app, other) = (Role::new(&server, "app").await, Role::new(&server, "other").await);
+    server.execute(format!("GRANT USAGE, CREATE ON SCHEMA {} TO public", server.schema())).await;
+    drop(Inbox::open(&other.url()).await.unwrap());
+    let error = Inbox::open(&app.url()).await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::Settings, "{error}");
+    assert!(error.to_string().contains("REVOKE CREATE"), "{error}");
+    other.drop().await;
+    drop(Inbox::open(&app.url()).await.unwrap());
+    app.drop().await;
+}
+
+/// Whatever the settings of role, database or server become after it was opened.
+#[tokio::test]
+async fn every_insert_is_durable() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    let watch = "CREATE TABLE seen (level text); \
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           INSERT INTO SCHEMA.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$; \
+         CREATE CONSTRAINT TRIGGER see AFTER INSERT ON smartshape_inbox_bodies DEFERRABLE INITIALLY DEFERRED \
+           FOR EACH ROW EXECUTE FUNCTION see(); \
+         CREATE FUNCTION hasten() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           PERFORM set_config('synchronous_commit', 'off', false); RETURN NULL; END $$; \
+         CREATE CONSTRAINT TRIGGER a_hasten AFTER INSERT ON smartshape_inbox_events DEFERRABLE INITIALLY DEFERRED \
+           FOR EACH ROW WHEN (NEW.uuid = 'uuid-0') EXECUTE FUNCTION hasten()";
+    server.execute(watch.replace("SCHEMA", server.schema())).await;
+    // The first one leaves its connection, as a pooler or an operator could, with a setting that loses commits.
+    for number in 0..3 {
+        assert!(inbox.handle(delivery(number)).await.is_ok());
+    }
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    let levels: Vec<String> =
+        sqlx::query_scalar("SELECT level FROM seen").fetch_all(&mut connection).await.unwrap();
+    assert_eq!(levels[1..], ["on", "on"]);
+}

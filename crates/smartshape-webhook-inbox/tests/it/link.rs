@@ -1,0 +1,66 @@
+//! What stands between an inbox and a server.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// Stands between the inbox and the server, and can be cut.
+pub(crate) struct Link {
+    target: String,
+    address: SocketAddr,
+    silence: watch::Sender<u32>,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Link {
+    /// Takes an address, and does not answer there yet.
+    pub(crate) async fn to(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { target, address, silence: watch::Sender::new(0), task: None }
+    }
+
+    pub(crate) fn join(&mut self) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        let (listener, target) = (socket.listen(64).unwrap(), self.target.clone());
+        let silence = self.silence.clone();
+        self.task = Some(tokio::spawn(async move {
+            // Connections end with this set.
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let (target, mut silent) = (target.clone(), silence.subscribe());
+                connections.spawn(async move {
+                    let mut server = TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+                        _ = silent.changed() => {}
+                    }
+                    // Takes what comes, and neither answers nor ends.
+                    let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
+                    drop(server);
+                });
+            }
+        }));
+    }
+
+    /// The connections that there are fall silent, as when a firewall or a failover forgets them; new ones work.
+    pub(crate) fn hush(&self) {
+        self.silence.send_modify(|times| *times += 1);
+    }
+
+    /// The URL of a server, through this link.
+    pub(crate) fn through(&self, url: &str) -> String {
+        url.replacen(&self.target, &self.address.to_string(), 1)
+    }
+
+    pub(crate) async fn cut(&mut self) {
+        let task = self.task.take().unwrap();
+        task.abort();
+        let _ = task.await;
+    }
+}

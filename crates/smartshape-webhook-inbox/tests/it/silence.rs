@@ -1,0 +1,230 @@
+//! Connections that fall silent, and rows and results that hold up others.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use smartshape_webhook_inbox::suite::Bench as _;
+use smartshape_webhook_inbox::{Filter, Inbox, State};
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::bench::{Server, delivery};
+use crate::link::Link;
+
+/// Longer than anything here takes on a busy machine, and what is promised for a silent connection.
+const IN_TIME: Duration = Duration::from_secs(30);
+
+async fn settled(inbox: &Inbox, state: State, count: usize) {
+    while inbox.list(Filter::default().state(state)).await.unwrap().len() < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Of the inbox, its worker and a transactional one, at once and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn intake_and_workers_go_on_when_connections_fall_silent() {
+    let Some(server) = Server::new().await else { return };
+    let mut link = Link::to(server.host()).await;
+    link.join();
+    let url = link.through(&server.url());
+    let inbox = Inbox::builder(&url).store_limit(Duration::from_secs(1)).open().await.unwrap();
+    let (sender, mut handled) = mpsc::unbounded_channel();
+    let seen = sender.clone();
+    let plain = inbox
+        .worker(move |delivery: Delivery| {
+            let sent = seen.send(delivery.uuid().to_owned());
+            async move { Ok(sent?) }
+        })
+        .ordered_by_file()
+        .lease(Duration::from_secs(10))
+        .spawn();
+    let transactional = inbox
+        .transactional(move |transaction, delivery| {
+            let sent = sender.send(delivery.uuid().to_owned());
+            Box::pin(async move {
+                sqlx::query("SELECT 1").execute(&mut **transaction).await?;
+                Ok(sent?)
+            })
+        })
+        .unwrap()
+        .lease(Duration::from_secs(10))
+        .backoff(Duration::from_millis(1), Duration::from_millis(1))
+        .spawn();
+    let mut stored = HashSet::new();
+    let mut number = 0;
+    for _ in 0..3 {
+        // As senders do: several at once, each until it is acknowledged.
+        for _ in 0..5 {
+            let storing: Vec<_> = (0..8)
+                .map(|next| {
+                    let (inbox, number) = (inbox.clone(), number + next);
+                    tokio::spawn(async move { while inbox.handle(delivery(number)).await.is_err() {} })
+                })
+                .collect();
+            for one in storing {
+                tokio::time::timeout(IN_TIME, one).await.expect("intake goes on").unwrap();
+            }
+            stored.extend((number..number + 8).map(|number| format!("uuid-{number}")));
+            number += 8;
+        }
+        link.hush();
+    }
+    let all = async {
+        while !stored.is_empty() {
+            stored.remove(&handled.recv().await.unwrap());
+        }
+    };
+    tokio::time::timeout(IN_TIME, all).await.expect("workers go on");
+    let ready = async {
+        while !inbox.health().await.is_ready() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(IN_TIME, ready).await.expect("it is ready again");
+    plain.finish().await.unwrap();
+    transactional.finish().await.unwrap();
+}
+
+/// As after a transactional handler whose machine lost its power before the commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_row_holds_up_no_other() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::builder(&server.url()).store_limit(Duration::from_secs(2)).open().await.unwrap();
+    for number in 1..5 {
+        assert!(inbox.handle(delivery(number)).await.is_ok());
+    }
+    let (release, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (released, begins) = (Arc::clone(&release), Arc::clone(&begun));
+    let worker = inbox
+        .worker(move |_: Delivery| {
+            begins.add_permits(1);
+            let released = Arc::clone(&released);
+            async move {
+                released.acquire().await?.forget();
+                Ok(())
+            }
+        })
+        .lease(Duration::from_secs(6))
+        .spawn();
+    begun.acquire_many(4).await.unwrap().forget();
+    let mut dead = PgConnection::connect(&server.url()).await.unwrap();
+    let lock = "BEGIN; UPDATE smartshape_inbox_events SET error = 'locked' WHERE seq = 1";
+    sqlx::raw_sql(lock).execute(&mut dead).await.unwrap();
+
+    let mut watching = PgConnection::connect(&server.url()).await.unwrap();
+    let first: Vec<i64> = leases(&mut watching).await;
+    while leases(&mut watching).await.iter().zip(&first).filter(|(now, first)| now > first).count() < 3 {
+        tokio::task::yield_now().await;
+    }
+    release.add_permits(4);
+    settled(&inbox, State::Completed, 3).await;
+    assert!(inbox.handle(delivery(5)).await.is_ok());
+    release.add_permits(2);
+    settled(&inbox, State::Completed, 4).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut dead).await.unwrap();
+    worker.finish().await.unwrap();
+}
+
+/// When each event's lease ends.
+async fn leases(connection: &mut PgConnection) -> Vec<i64> {
+    sqlx::query_scalar("SELECT extract(epoch FROM due)::bigint FROM smartshape_inbox_events ORDER BY seq")
+        .fetch_all(connection)
+        .await
+        .unwrap()
+}
+
+/// Nothing is held over more than one statement: no lock of the whole store, that others could take as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_of_other_programs_stop_nothing() {
+    let Some(server) = Server::new().await else { return };
+    let mut other = PgConnection::connect(&server.url()).await.unwrap();
+    // Those that the inbox once used.
+    for number in [0x69_6e62_6f78_i64, 0x6f_7264_6572] {
+        sqlx::query("SELECT pg_advisory_lock($1)").bind(number).execute(&mut other).await.unwrap();
+    }
+    let url = server.url();
+    let inbox = tokio::time::timeout(IN_TIME, Inbox::open(&url)).await.expect("it is opened").unwrap();
+    assert!(inbox.handle(delivery(1)).await.is_ok());
+    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).ordered_by_file().spawn();
+    tokio::time::timeout(IN_TIME, settled(&inbox, State::Completed, 1)).await.expect("it is handled");
+    worker.finish().await.unwrap();
+    other.close().await.unwrap();
+}
+
+/// One result that the database refuses is given up by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_is_refused_holds_up_no_other() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF NEW.error = 'poison' THEN RAISE EXCEPTION 'no poison here'; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER refuse BEFORE UPDATE ON smartshape_inbox_events FOR EACH ROW EXECUTE FUNCTION refuse()";
+    server.execute(refuse.to_owned()).await;
+    for number in 0..7 {
+        assert!(inbox.handle(delivery(number)).await.is_ok());
+    }
+    let together = Arc::new(tokio::sync::Barrier::new(7));
+    let worker = inbox
+        .worker(move |delivery: Delivery| {
+            let together = Arc::clone(&together);
+            async move {
+                if delivery.uuid() != "uuid-9" {
+                    together.wait().await;
+                }
+                let error = if delivery.uuid() == "uuid-3" { "poison" } else { "not now" };
+                Err(HandlerError::permanent(error))
+            }
+        })
+        .spawn();
+    settled(&inbox, State::Dead, 6).await;
+    assert!(inbox.handle(delivery(9)).await.is_ok());
+    settled(&inbox, State::Dead, 7).await;
+    let at_work = inbox.list(Filter::default().state(State::AtWork)).await.unwrap();
+    assert_eq!(at_work.iter().map(|event| &*event.uuid).collect::<Vec<_>>(), ["uuid-3"]);
+    worker.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_store_every_text_is_refused() {
+    let Some(server) = Server::new().await else { return };
+    let name = format!("latin_{}", std::process::id());
+    let create =
+        format!("CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    server.execute(create).await;
+    let error = Inbox::open(&server.database(&name)).await.unwrap_err();
+    server.execute(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    assert!(error.to_string().contains("LATIN1"), "{error}");
+}
+
+/// Renewing the lease changes the event's row while the handler runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactional_handlers_work_under_every_default_isolation() {
+    for isolation in ["repeatable%5C%20read", "serializable"] {
+        let Some(server) = Server::new().await else { return };
+        let url = format!("{}%20-cdefault_transaction_isolation%3D{isolation}", server.url());
+        let inbox = Inbox::open(&url).await.unwrap();
+        assert!(inbox.handle(delivery(1)).await.is_ok());
+        let watched: Arc<str> = server.url().into();
+        let worker = inbox
+            .transactional(move |transaction, _| {
+                let url = Arc::clone(&watched);
+                Box::pin(async move {
+                    // The snapshot of a stricter level is taken here.
+                    sqlx::query("SELECT count(*) FROM smartshape_inbox_events")
+                        .execute(&mut **transaction)
+                        .await?;
+                    let mut other = PgConnection::connect(&url).await?;
+                    sqlx::query("UPDATE smartshape_inbox_events SET due = due").execute(&mut other).await?;
+                    Ok(())
+                })
+            })
+            .unwrap()
+            .spawn();
+        settled(&inbox, State::Completed, 1).await;
+        assert_eq!(inbox.list(Filter::default()).await.unwrap()[0].attempts, 1);
+        worker.finish().await.unwrap();
+    }
+}
