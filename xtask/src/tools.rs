@@ -32,6 +32,9 @@ const JQ: Tool = Tool { name: "jq", folder: "jq-debian", first: "", trial: &["-n
 const SQLITE: Tool =
     Tool { name: "sqlite3", folder: "sqlite3-debian", first: "", trial: &[":memory:", "SELECT 1"] };
 
+const PGBOUNCER: Tool =
+    Tool { name: "pgbouncer", folder: "pgbouncer-debian", first: "", trial: &["--version"] };
+
 /// A `strace` that works here, or in one line why there is none.
 pub(crate) fn strace() -> Result<PathBuf, String> {
     STRACE.provide()
@@ -45,6 +48,11 @@ pub(crate) fn jq() -> Result<PathBuf, String> {
 /// A `sqlite3` that works here, or in one line why there is none.
 pub(crate) fn sqlite() -> Result<PathBuf, String> {
     SQLITE.provide()
+}
+
+/// A `pgbouncer` that works here, or in one line why there is none.
+pub(crate) fn pgbouncer() -> Result<PathBuf, String> {
+    PGBOUNCER.provide()
 }
 
 impl Tool {
@@ -84,10 +92,13 @@ impl Tool {
     fn wrap(&self, unpacked: &Path) -> std::io::Result<()> {
         let script = unpacked.join(self.name);
         let libraries = debian::libraries(unpacked).unwrap_or_default();
+        let folders = ["usr/bin", "usr/sbin"].map(|folder| unpacked.join(folder));
+        let program =
+            on_path(&std::env::join_paths(folders).unwrap_or_default(), self.name).unwrap_or_default();
         let text = format!(
             "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' {} \"$@\"\n",
             quoted(&libraries),
-            quoted(unpacked.join("usr/bin").join(self.name).as_os_str()),
+            quoted(program.as_os_str()),
             self.first
         );
         fs::write(&script, text)?;
