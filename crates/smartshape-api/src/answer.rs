@@ -1,5 +1,7 @@
 //! What came back for a call, and what it means. Nothing here touches the network.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -8,6 +10,7 @@ use crate::hidden::{AuthToken, SessionToken};
 use crate::problem::{problem, without};
 use crate::registration::Registration;
 use crate::request::Request;
+use crate::retry::parse_retry_after;
 use crate::url::{BaseUrl, origin_of};
 
 /// SmartShape's own errors are JSON or empty.
@@ -20,12 +23,18 @@ pub(crate) struct Answer {
     pub(crate) content_type: Option<String>,
     pub(crate) location: Option<String>,
     pub(crate) server: Option<String>,
+    pub(crate) retry_after: Option<String>,
     pub(crate) body: Bytes,
 }
 
 impl Answer {
     pub(crate) fn is_of_the_fake(&self) -> bool {
         self.server.as_deref().is_some_and(|server| server.starts_with("smartshape-fake"))
+    }
+
+    /// How long the server asks to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        parse_retry_after(self.retry_after.as_deref()?)
     }
 
     /// The JSON of a success, null where there is no body.
@@ -69,7 +78,16 @@ impl Answer {
         let Request { purpose, .. } = request;
         let status = self.status;
         let login = *purpose == "log in";
+        let later = self.retry_after().map(|wait| format!("in {} s", wait.as_secs_f64().ceil()));
         let (kind, text) = match status {
+            503 if later.is_some() => (
+                ErrorKind::Server,
+                format!("the server is not available (status 503): try again {}", or_later(later)),
+            ),
+            429 => (
+                ErrorKind::TooManyRequests,
+                format!("too many calls were made (status 429): try again {}", or_later(later)),
+            ),
             401 | 403 | 503 if login => (
                 ErrorKind::Unauthorised,
                 format!(
@@ -181,6 +199,10 @@ impl Answer {
     }
 }
 
+fn or_later(when: Option<String>) -> String {
+    when.unwrap_or_else(|| "later".to_owned())
+}
+
 /// An error may come with a status of success; taken for one, a deletion would be believed that was none.
 fn reports_an_error(json: &Value) -> bool {
     let told =
@@ -218,7 +240,7 @@ mod tests {
             (402, ErrorKind::NoSeat, "no licence seat"),
             (403, ErrorKind::Unauthorised, "log in again"),
             (404, ErrorKind::NotFound, "check the id"),
-            (429, ErrorKind::BadRequest, "429"),
+            (429, ErrorKind::TooManyRequests, "429): try again later"),
             (500, ErrorKind::Server, "try again later"),
             (503, ErrorKind::Unauthorised, "log in again"),
             (504, ErrorKind::Server, "504"),
@@ -241,6 +263,17 @@ mod tests {
         let error = answer(503, r#"{"title": "hunter2?"}"#).succeeded(&login, &base()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorised);
         assert!(error.to_string().ends_with("check both; it says: [redacted]?"), "{error}");
+    }
+
+    #[test]
+    fn how_long_to_wait_is_told() {
+        let asking =
+            |status, value: &str| Answer { retry_after: Some(value.to_owned()), ..answer(status, "") };
+        for (status, kind) in [(429, ErrorKind::TooManyRequests), (503, ErrorKind::Server)] {
+            let error = asking(status, "120").succeeded(&request(), &base()).unwrap_err();
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().contains("try again in 120 s"), "{error}");
+        }
     }
 
     #[test]

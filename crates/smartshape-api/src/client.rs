@@ -196,7 +196,7 @@ impl Client {
                     server.store(1 + u8::from(answer.is_of_the_fake()), Ordering::Relaxed);
                     match read(&answer, &request, base) {
                         Ok(value) => return Ok(value),
-                        Err(error) => (error, Trouble::Status(answer.status)),
+                        Err(error) => (error, Trouble::Status(answer.status, answer.retry_after())),
                     }
                 }
                 Ok(Err(failure)) => no_answer(&request, base, failure),
@@ -222,9 +222,12 @@ fn no_answer(request: &Request, base: &BaseUrl, failure: Failure) -> (Error, Tro
     let Request { purpose, .. } = request;
     let unreachable = |text: String| Error::new(ErrorKind::Unreachable, format!("cannot {purpose}: {text}"));
     match failure {
-        Failure::Connect(source) => {
-            let text =
-                format!("no connection to {base}: check the base URL, and whether the network leads there");
+        Failure::Connect(why, source) => {
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            let text = format!(
+                "no connection to {base}{why}: check the base URL, the network, and a proxy that HTTPS_PROXY or \
+                 HTTP_PROXY names"
+            );
             (unreachable(text).with_source(source), Trouble::NotSent)
         }
         Failure::Untrusted(source) => {
@@ -234,10 +237,11 @@ fn no_answer(request: &Request, base: &BaseUrl, failure: Failure) -> (Error, Tro
             );
             (unreachable(text).with_source(source), Trouble::Final)
         }
-        Failure::NoTls(source) => {
-            let text =
-                format!("{base} does not speak TLS: check the base URL, and whether it begins with http://");
-            (unreachable(text).with_source(source), Trouble::Final)
+        Failure::NoTls => {
+            let text = format!(
+                "{base} does not speak TLS: if it is right, it begins with http:// and not with https://"
+            );
+            (unreachable(text), Trouble::Final)
         }
         Failure::ConnectTimedOut(limit) => {
             (timed_out(request, limit, "connect_time_limit"), Trouble::NotSent)

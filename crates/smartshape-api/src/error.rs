@@ -9,19 +9,22 @@ pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Not logged in, the login expired, or the account lacks a permission. SmartShape answers 503.
+    /// Not logged in, the login expired, or the account lacks a permission. SmartShape answers 503, without
+    /// `Retry-After`.
     Unauthorised,
     /// No licence seat is free (402).
     NoSeat,
     /// There is no such thing (404).
     NotFound,
+    /// Too many calls were made (429); nothing was done.
+    TooManyRequests,
     /// SmartShape refused the call: any other 4xx.
     BadRequest,
     /// The server could not be reached, or the connection broke.
     Unreachable,
     /// A time limit passed.
     TimedOut,
-    /// The server failed: any other 5xx.
+    /// The server failed: any other 5xx, and 503 with `Retry-After`.
     Server,
     /// The answer is none of SmartShape's: a redirect, no JSON, too long, or without what was asked for.
     UnexpectedAnswer,

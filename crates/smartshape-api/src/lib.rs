@@ -9,7 +9,8 @@
 //!
 //! SmartShape answers 503 to whoever is not authorised. It is never taken for "try again later".
 //!
-//! Redirects are not followed, and proxies are not asked (`HTTPS_PROXY` is ignored).
+//! Redirects are not followed. The proxy that `HTTPS_PROXY` (or `HTTP_PROXY`, for an `http://` base URL) names is
+//! used, unless `NO_PROXY` names the host or it is this machine.
 
 mod answer;
 mod client;
@@ -27,14 +28,15 @@ mod transport;
 mod url;
 
 pub use client::Client;
-pub use ensure::{Plan, Reason, Record, Step, Wanted};
+pub use ensure::{Done, Plan, Reason, Record, Step, Wanted};
 pub use error::{Error, ErrorKind};
 pub use hidden::{AuthToken, SessionToken, WebhookSecret};
 pub use registration::Registration;
+pub use retry::parse_retry_after;
 pub use settings::ClientBuilder;
 #[doc(no_inline)]
 pub use smartshape_webhook::EventKind;
-pub use url::redact_url;
+pub use url::{is_loopback_url, redact_url};
 
 /// The README's example, as a test.
 #[cfg(doctest)]

@@ -1,6 +1,27 @@
 //! When a call is tried again, and after which wait. Knows no network and no clock.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+/// How long the `Retry-After` header of a response asks to wait: seconds, or the time until a date (RFC 9110).
+/// `None` where it is neither.
+///
+/// ```
+/// use std::time::Duration;
+/// use smartshape_api::parse_retry_after;
+///
+/// assert_eq!(parse_retry_after("120"), Some(Duration::from_secs(120)));
+/// assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+/// assert_eq!(parse_retry_after("soon"), None);
+/// ```
+#[must_use]
+pub fn parse_retry_after(value: &str) -> Option<Duration> {
+    let value = value.trim();
+    let seconds = value.parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| {
+        let time = httpdate::parse_http_date(value).ok()?;
+        Some(time.duration_since(SystemTime::now()).unwrap_or_default())
+    })
+}
 
 /// How often, and how far apart.
 #[derive(Clone, Debug)]
@@ -18,8 +39,8 @@ pub(crate) enum Trouble {
     NotSent,
     /// The connection broke: the server may have done it.
     Broken,
-    /// An answer of this status.
-    Status(u16),
+    /// An answer of this status, and how long it asks to wait.
+    Status(u16, Option<Duration>),
     /// An answer that would be the same again.
     Final,
 }
@@ -34,18 +55,22 @@ impl RetryPolicy {
         trouble: Trouble,
         random: u64,
     ) -> Option<Duration> {
-        let passing = match trouble {
-            Trouble::NotSent | Trouble::Broken => true,
-            // 503 means unauthorised at SmartShape, not "later".
-            Trouble::Status(status) => matches!(status, 500 | 502 | 504),
-            Trouble::Final => false,
+        let (passing, asked) = match trouble {
+            Trouble::NotSent | Trouble::Broken => (idempotent, None),
+            // A rate limit: nothing was done, so that any call may be sent again.
+            Trouble::Status(429, asked) => (true, asked),
+            // 503 means unauthorised at SmartShape, and "later" only where it says when.
+            Trouble::Status(503, asked) => (idempotent && asked.is_some(), asked),
+            Trouble::Status(status, asked) => (idempotent && matches!(status, 500 | 502 | 504), asked),
+            Trouble::Final => (false, None),
         };
-        if !idempotent || !passing || failed > self.retries {
+        if !passing || failed > self.retries {
             return None;
         }
         let doubled = self.first_wait.saturating_mul(1 << failed.saturating_sub(1).min(20));
         let half = u64::try_from(doubled.min(self.longest_wait).as_micros() / 2).unwrap_or(u64::MAX);
-        Some(Duration::from_micros(half.saturating_add(random % half.saturating_add(1))))
+        let wait = Duration::from_micros(half.saturating_add(random % half.saturating_add(1)));
+        Some(wait.max(asked.unwrap_or_default()))
     }
 }
 
@@ -61,25 +86,53 @@ mod tests {
 
     #[test]
     fn what_is_tried_again() {
+        let (never, soon) = (None, Some(Duration::from_millis(1)));
         for (trouble, again) in [
             (Trouble::NotSent, true),
             (Trouble::Broken, true),
-            (Trouble::Status(500), true),
-            (Trouble::Status(502), true),
-            (Trouble::Status(504), true),
-            (Trouble::Status(503), false),
-            (Trouble::Status(501), false),
-            (Trouble::Status(507), false),
-            (Trouble::Status(400), false),
-            (Trouble::Status(402), false),
-            (Trouble::Status(404), false),
-            (Trouble::Status(408), false),
-            (Trouble::Status(429), false),
-            (Trouble::Status(302), false),
+            (Trouble::Status(500, never), true),
+            (Trouble::Status(502, never), true),
+            (Trouble::Status(504, never), true),
+            (Trouble::Status(503, soon), true),
+            (Trouble::Status(503, never), false),
+            (Trouble::Status(501, never), false),
+            (Trouble::Status(507, never), false),
+            (Trouble::Status(400, soon), false),
+            (Trouble::Status(402, never), false),
+            (Trouble::Status(404, never), false),
+            (Trouble::Status(408, never), false),
+            (Trouble::Status(302, never), false),
             (Trouble::Final, false),
         ] {
             assert_eq!(POLICY.wait(1, true, trouble, 0).is_some(), again, "{trouble:?}");
             assert_eq!(POLICY.wait(1, false, trouble, 0), None, "{trouble:?}, not idempotent");
+        }
+        for idempotent in [true, false] {
+            assert!(POLICY.wait(1, idempotent, Trouble::Status(429, never), 0).is_some());
+            assert_eq!(POLICY.wait(4, idempotent, Trouble::Status(429, never), 0), None);
+        }
+    }
+
+    #[test]
+    fn what_the_server_asks_for_is_waited() {
+        let minute = Duration::from_secs(60);
+        for status in [429, 500, 503] {
+            assert_eq!(
+                POLICY.wait(1, true, Trouble::Status(status, Some(minute)), 7),
+                Some(minute),
+                "{status}"
+            );
+        }
+        let sooner = POLICY.wait(3, true, Trouble::Status(429, Some(Duration::from_millis(1))), 0);
+        assert_eq!(sooner, Some(Duration::from_millis(300)), "no sooner than otherwise");
+    }
+
+    #[test]
+    fn how_long_to_wait_is_read_in_both_forms() {
+        let far = parse_retry_after(" Fri, 31 Dec 9999 23:59:59 GMT ");
+        assert!(far > Some(Duration::from_secs(1 << 32)), "{far:?}");
+        for wrong in ["", "-1", "1.5", "99999999999999999999"] {
+            assert_eq!(parse_retry_after(wrong), None, "{wrong}");
         }
     }
 

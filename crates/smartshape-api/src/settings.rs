@@ -35,6 +35,7 @@ pub struct ClientBuilder {
     time_limit: Duration,
     retry: RetryPolicy,
     more_roots: Vec<u8>,
+    plain_http: bool,
 }
 
 impl Default for ClientBuilder {
@@ -50,6 +51,7 @@ impl Default for ClientBuilder {
                 longest_wait: Duration::from_secs(5),
             },
             more_roots: Vec::new(),
+            plain_http: false,
         }
     }
 }
@@ -58,8 +60,8 @@ impl ClientBuilder {
     /// Where SmartShape's web API is; it differs from installation to installation. A path is
     /// allowed, user names, queries and fragments are not. Default `https://smartshape.io`.
     ///
-    /// `http://` works too, and sends tokens and secrets readable by everybody on the way: use it on
-    /// the same machine or on a network that you trust.
+    /// `http://` is for this machine (see [`is_loopback_url`](crate::is_loopback_url)), unless
+    /// [`allow_plain_http`](Self::allow_plain_http) allows it for others.
     #[must_use]
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = url.into();
@@ -95,8 +97,10 @@ impl ClientBuilder {
         self
     }
 
-    /// How often a call is tried again. Default 2. Only calls that do no more when sent twice
-    /// (list, delete), and only when the connection fails or the answer is 500, 502 or 504.
+    /// How often a call is tried again. Default 2. Calls that do no more when sent twice (list, delete) are when the
+    /// connection fails or the response is 500, 502 or 504, or a 503 with `Retry-After`; every call is when the
+    /// response is 429, which says that nothing was done. `Retry-After` is obeyed as long as it ends within
+    /// [`time_limit`](Self::time_limit).
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retry.retries = retries;
@@ -122,12 +126,21 @@ impl ClientBuilder {
         self
     }
 
+    /// Allows an `http://` base URL of another machine. Everybody on the way can then read the password, the tokens
+    /// and the secrets of webhooks: for a network that you trust, such as that of two containers. Default: not
+    /// allowed.
+    #[must_use]
+    pub fn allow_plain_http(mut self, allow: bool) -> Self {
+        self.plain_http = allow;
+        self
+    }
+
     /// Makes the client. Reads the certificates that the system trusts, and sends nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when the base URL or a certificate cannot be used, when a
-    /// time limit is zero or longer than a day, or when the system has no root certificates.
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when the base URL or a certificate cannot be used, when the
+    /// base URL is `http://` and of another machine (see [`allow_plain_http`](Self::allow_plain_http)), when a time limit is zero or longer than a day, or when the system has no root certificates.
     pub fn build(self) -> Result<Client, Error> {
         let base = BaseUrl::parse(&self.base_url)?;
         for (name, limit) in [("connect_time_limit", self.connect_limit), ("time_limit", self.time_limit)] {
@@ -135,6 +148,12 @@ impl ClientBuilder {
                 let text = format!("{name} is {limit:?}: set it above zero, and to a day at most");
                 return Err(Error::settings(text));
             }
+        }
+        if !self.plain_http && !base.is_https() && !base.is_local() {
+            return Err(Error::settings(format!(
+                "{base} is no https:// URL, so everybody on the way could read passwords, tokens and secrets: set an \
+                 https:// base URL, or allow it by `allow_plain_http`"
+            )));
         }
         let transport = Transport::new(&base, &self.more_roots, self.connect_limit)?;
         Ok(Client::new(base, transport, self.retry, self.time_limit, self.authority))

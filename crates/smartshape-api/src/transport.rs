@@ -3,20 +3,14 @@
 //! Connections are not kept: a server that closes an idle one just as a creation is sent would
 //! leave it unclear whether there is a new webhook.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, SERVER};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, SERVER};
+use http::{HeaderMap, HeaderValue, Method};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tower_service::Service;
 
 use crate::answer::Answer;
 use crate::error::{BoxError, Error};
@@ -28,124 +22,126 @@ const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Transport {
-    connector: HttpsConnector<HttpConnector>,
+    http: reqwest::Client,
     connect_limit: Duration,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// No connection; nothing was sent.
-    Connect(BoxError),
+    /// No connection, and nothing was sent. Says why, where that is known.
+    Connect(Option<&'static str>, BoxError),
     /// No connection within this time; nothing was sent.
     ConnectTimedOut(Duration),
     /// TLS ended with the server's certificate; nothing was sent.
     Untrusted(BoxError),
     /// What the server sends is no TLS; nothing was sent.
-    NoTls(BoxError),
+    NoTls,
     /// The connection broke.
     Broken(BoxError),
     /// The answer is longer than so many bytes.
     TooLong(usize),
 }
 
-impl Failure {
-    fn connecting(error: BoxError) -> Self {
-        match tls_error(&*error) {
-            Some(rustls::Error::InvalidCertificate(_)) => Self::Untrusted(error),
-            Some(rustls::Error::InvalidMessage(_)) => Self::NoTls(error),
-            _ => Self::Connect(error),
-        }
+/// The first error of this type in the chain of causes.
+fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
+    }
+    // Of what an io::Error holds, its source() skips the outermost.
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => cause(inner),
+        None => error.source().and_then(cause),
     }
 }
 
-/// What TLS says, wherever in the chain of causes.
-fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(error) = error.downcast_ref() {
-        return Some(error);
-    }
-    // Of what an io::Error holds, its source() skips the outermost.
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    match inner {
-        Some(inner) => tls_error(inner),
-        None => error.source().and_then(tls_error),
-    }
+/// The operating system's error, wherever in the chain of causes.
+fn system_error(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind.or_else(|| error.source().and_then(system_error))
 }
 
 impl Transport {
     /// Reads the certificates that the system trusts, when the URL needs them.
     pub(crate) fn new(base: &BaseUrl, more_roots: &[u8], connect_limit: Duration) -> Result<Self, Error> {
+        let unusable = "TLS cannot be set up on this machine";
         let roots = if base.is_https() { roots(more_roots)? } else { RootCertStore::empty() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::settings("TLS cannot be set up on this machine").with_source(error))?
+            .map_err(|error| Error::settings(unusable).with_source(error))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        Ok(Self { connector: HttpsConnector::from((http, tls)), connect_limit })
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            // When a call is tried again is decided by the kind of call.
+            .retry(reqwest::retry::never())
+            .pool_max_idle_per_host(0)
+            .connect_timeout(connect_limit);
+        if base.is_local() {
+            // No proxy leads back to this machine.
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|error| {
+            let text = "the connection cannot be set up: are HTTP_PROXY and HTTPS_PROXY URLs of proxies?";
+            Error::settings(text).with_source(error)
+        })?;
+        Ok(Self { http, connect_limit })
     }
 
     pub(crate) async fn send(&self, base: &BaseUrl, request: &Request) -> Result<Answer, Failure> {
-        let uri: Uri = base.origin.parse().map_err(|error| Failure::Connect(Box::new(error)))?;
-        let message = message(base, request).map_err(|error| Failure::Connect(Box::new(error)))?;
+        let unsendable = |error: http::Error| Failure::Connect(None, Box::new(error));
+        let method =
+            Method::from_bytes(request.method.as_bytes()).map_err(|error| unsendable(error.into()))?;
+        let mut message = self.http.request(method, format!("{base}{}", request.path));
+        message = message.header(CONNECTION, "close").body(request.body.clone());
+        for (name, value) in &request.headers {
+            let mut value = HeaderValue::try_from(value).map_err(|error| unsendable(error.into()))?;
+            value.set_sensitive(matches!(*name, "authorization" | "x-smartshape-session"));
+            message = message.header(*name, value);
+        }
 
-        let mut connector = self.connector.clone();
-        let connecting = async {
-            poll_fn(|context| connector.poll_ready(context)).await?;
-            connector.call(uri).await
-        };
-        let stream = tokio::time::timeout(self.connect_limit, connecting)
-            .await
-            .map_err(|_| Failure::ConnectTimedOut(self.connect_limit))?
-            .map_err(Failure::connecting)?;
-        let broken = |error: hyper::Error| Failure::Broken(Box::new(error));
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(broken)?;
+        let mut response = message.send().await.map_err(|error| self.failure(error))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failure(error))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(Failure::TooLong(MAX_ANSWER));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let text = |name: HeaderName| text_of(response.headers(), &name);
+        Ok(Answer {
+            status: response.status().as_u16(),
+            content_type: text(CONTENT_TYPE),
+            location: text(LOCATION),
+            server: text(SERVER),
+            retry_after: text(RETRY_AFTER),
+            body: body.into(),
+        })
+    }
 
-        let exchange = async move {
-            let response = sender.send_request(message).await.map_err(broken)?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
-                if error.is::<LengthLimitError>() {
-                    Failure::TooLong(MAX_ANSWER)
-                } else {
-                    Failure::Broken(error)
-                }
-            })?;
-            let text = |name: HeaderName| text_of(&head.headers, &name);
-            Ok(Answer {
-                status: head.status.as_u16(),
-                content_type: text(CONTENT_TYPE),
-                location: text(LOCATION),
-                server: text(SERVER),
-                body: body.to_bytes(),
-            })
-        };
-        // In one task, so that whoever drops the call closes the connection.
-        let mut exchange = pin!(exchange);
-        tokio::select! {
-            biased;
-            answer = &mut exchange => answer,
-            // What it has read is still to be collected; an error of its own shows there too.
-            _ = connection => exchange.await,
+    fn failure(&self, error: reqwest::Error) -> Failure {
+        let (connecting, late, unknown) = (error.is_connect(), error.is_timeout(), error.is_dns());
+        let error = error.without_url();
+        let (refused, tls) = (
+            system_error(&error) == Some(std::io::ErrorKind::ConnectionRefused),
+            cause::<rustls::Error>(&error).cloned(),
+        );
+        let error: BoxError = error.into();
+        match tls {
+            _ if !connecting => Failure::Broken(error),
+            Some(rustls::Error::InvalidCertificate(_)) => Failure::Untrusted(error),
+            Some(rustls::Error::InvalidMessage(_)) => Failure::NoTls,
+            _ if late => Failure::ConnectTimedOut(self.connect_limit),
+            _ if unknown => Failure::Connect(Some("the name of the host is not known"), error),
+            _ if refused => {
+                Failure::Connect(Some("the connection was refused, so nobody listens there"), error)
+            }
+            _ => Failure::Connect(None, error),
         }
     }
-}
-
-fn message(base: &BaseUrl, request: &Request) -> Result<http::Request<Full<bytes::Bytes>>, http::Error> {
-    let mut message = http::Request::builder()
-        .method(request.method)
-        .uri(format!("{}{}", base.path, request.path))
-        .header(HOST, &base.authority)
-        .header(CONNECTION, "close");
-    for (name, value) in &request.headers {
-        let mut value = HeaderValue::try_from(value)?;
-        value.set_sensitive(matches!(*name, "authorization" | "x-smartshape-session"));
-        message = message.header(*name, value);
-    }
-    message.body(Full::new(request.body.clone()))
 }
 
 fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

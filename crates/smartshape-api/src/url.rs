@@ -1,42 +1,57 @@
 //! URLs: the server's, and those that webhooks point at.
 
-use http::Uri;
+use url::{Host, ParseError, Url};
 
 use crate::error::Error;
 
-/// Where SmartShape is: scheme, host and port, and a path without a slash at its end.
+/// Where SmartShape is: scheme, host and port, and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BaseUrl {
-    /// Such as `https://smartshape.io`.
-    pub(crate) origin: String,
-    /// Such as `smartshape.io:8443`.
-    pub(crate) authority: String,
-    /// Empty, or such as `/smartshape`.
-    pub(crate) path: String,
-}
+pub(crate) struct BaseUrl(Url);
 
 impl BaseUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
-        let uri = checked(url, "base URL")?;
-        if uri.query().is_some() {
+        let url = checked(url, "base URL")?;
+        if url.query().is_some() {
             return Err(unusable("base URL", "holds a query: end it before the ?"));
         }
-        // checked() saw that both are there.
-        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
-        let scheme = uri.scheme_str().unwrap_or_default();
-        let path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { origin: format!("{scheme}://{authority}"), authority, path })
+        Ok(Self(url))
     }
 
     pub(crate) fn is_https(&self) -> bool {
-        self.origin.starts_with("https:")
+        self.0.scheme() == "https"
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        is_loopback(&self.0)
     }
 }
 
 impl std::fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}", self.origin, self.path)
+        f.write_str(self.0.as_str().trim_end_matches('/'))
     }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether what is sent to this URL stays on this machine: its host is `localhost` or a loopback address.
+///
+/// ```
+/// use smartshape_api::is_loopback_url;
+///
+/// assert!(is_loopback_url("http://localhost:8043/") && is_loopback_url("http://[::1]:8043"));
+/// assert!(!is_loopback_url("http://localhost.example.com/") && !is_loopback_url("localhost"));
+/// ```
+#[must_use]
+pub fn is_loopback_url(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| is_loopback(&url))
 }
 
 /// Whether a webhook can point there.
@@ -72,9 +87,8 @@ pub(crate) fn query_of(url: &str) -> Option<&str> {
 
 /// Scheme, host and port of a URL that a server named; its rest may hold tokens.
 pub(crate) fn origin_of(url: &str) -> Option<String> {
-    let uri: Uri = url.parse().ok()?;
-    let port = uri.port_u16().map_or_else(String::new, |port| format!(":{port}"));
-    Some(format!("{}://{}{port}", uri.scheme_str()?, uri.host()?))
+    let origin = Url::parse(url).ok()?.origin();
+    origin.is_tuple().then(|| origin.ascii_serialization())
 }
 
 /// One path segment: whatever could mean something else is escaped.
@@ -92,29 +106,28 @@ pub(crate) fn segment(text: &str, what: &str) -> Result<String, Error> {
     }))
 }
 
-fn checked(url: &str, what: &str) -> Result<Uri, Error> {
-    if url.contains('#') {
+fn checked(url: &str, what: &str) -> Result<Url, Error> {
+    let not_a_url = "is not an absolute URL of visible ASCII, such as https://smartshape.io";
+    // What the parser would mend reads another way elsewhere.
+    let is_written_out =
+        url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') && url.contains("://");
+    let parsed = match Url::parse(url) {
+        Err(ParseError::InvalidPort) => {
+            return Err(unusable(what, "has a port that is none: it goes up to 65535"));
+        }
+        Ok(parsed) if is_written_out => parsed,
+        _ => return Err(unusable(what, not_a_url)),
+    };
+    if parsed.fragment().is_some() {
         return Err(unusable(what, "holds a fragment: end it before the #"));
     }
-    let not_a_url = "is not an absolute URL of visible ASCII, such as https://smartshape.io";
-    let uri: Uri = url.parse().map_err(|_| unusable(what, not_a_url))?;
-    match uri.scheme_str() {
-        Some("http" | "https") => {}
-        Some(_) => return Err(unusable(what, "is neither https:// nor http://")),
-        None => return Err(unusable(what, not_a_url)),
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(unusable(what, "is neither https:// nor http://"));
     }
-    // Told from a user name by its place: an @ may stand in a path.
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+    if !parsed.username().is_empty() || parsed.password().is_some() {
         return Err(unusable(what, "holds a user name or password: leave them out"));
     }
-    if uri.host().is_none_or(str::is_empty) {
-        return Err(unusable(what, not_a_url));
-    }
-    // Otherwise the default port would be taken.
-    if uri.port_u16().is_none() && uri.authority().map(|authority| authority.as_str()) != uri.host() {
-        return Err(unusable(what, "has a port that is none: it goes up to 65535"));
-    }
-    Ok(uri)
+    Ok(parsed)
 }
 
 fn unusable(what: &str, why: &str) -> Error {
@@ -127,15 +140,16 @@ mod tests {
 
     #[test]
     fn base_urls() {
-        for (url, shown, path) in [
-            ("https://smartshape.io", "https://smartshape.io", ""),
-            ("https://smartshape.io/", "https://smartshape.io", ""),
-            ("http://[::1]:8043/api//", "http://[::1]:8043/api", "/api"),
-            ("http://[::1]", "http://[::1]", ""),
-            ("HTTPS://smartshape.io/a@b", "https://smartshape.io/a@b", "/a@b"),
+        for (url, shown) in [
+            ("https://smartshape.io", "https://smartshape.io"),
+            ("https://smartshape.io/", "https://smartshape.io"),
+            ("https://smartshape.io:", "https://smartshape.io"),
+            ("http://[::1]:8043/api//", "http://[::1]:8043/api"),
+            ("http://[::1]", "http://[::1]"),
+            ("HTTPS://smartshape.io/a@b", "https://smartshape.io/a@b"),
         ] {
             let base = BaseUrl::parse(url).unwrap();
-            assert_eq!((base.to_string().as_str(), base.path.as_str()), (shown, path), "{url}");
+            assert_eq!(base.to_string(), shown, "{url}");
             assert_eq!(base.is_https(), shown.starts_with("https"), "{url}");
         }
         for (url, why) in [
@@ -144,10 +158,12 @@ mod tests {
             ("/webhook", "absolute URL"),
             ("https://", "absolute URL"),
             ("https://a b", "absolute URL"),
+            ("https:smartshape.io", "absolute URL"),
+            (" https://smartshape.io", "absolute URL"),
+            ("https:\\\\smartshape.io", "absolute URL"),
             ("https://hé", "absolute URL"),
             ("ftp://smartshape.io", "neither https"),
             ("https://smartshape.io:99999", "port"),
-            ("https://smartshape.io:", "port"),
             ("https://smartshape.io:a", "port"),
             ("https://[::1", "absolute URL"),
             ("https://ada:hunter2@smartshape.io", "leave them out"),
@@ -157,6 +173,26 @@ mod tests {
         ] {
             let error = BaseUrl::parse(url).unwrap_err().to_string();
             assert!(error.contains(why) && !error.contains("hunter2"), "{url:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_stays_on_this_machine() {
+        for url in [
+            "http://localhost",
+            "http://api.localhost:1/",
+            "http://127.8.0.1/a",
+            "http://[::ffff:127.0.0.1]/",
+        ] {
+            assert!(is_loopback_url(url), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1.example.com",
+            "http://notlocalhost",
+            "http://10.0.0.1",
+            "http://127.0.0.1@example.com",
+        ] {
+            assert!(!is_loopback_url(url), "{url}");
         }
     }
 
