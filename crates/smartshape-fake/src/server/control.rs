@@ -6,10 +6,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Path, Query, Request, State as Shared};
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::StatusCode;
+use http::header::{HOST, ORIGIN};
+use http::uri::Authority;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;
 
@@ -27,6 +30,33 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .route("/fake/events/{event}", post(send))
         .route("/fake/deliveries", get(deliveries))
         .route("/fake/attributes", get(attributes))
+}
+
+/// Refuses the requests of web pages. They need no login, and a page that a developer looks at could otherwise have
+/// events of its own data signed with the registered secrets, or read what was sent under a name of its own host
+/// (DNS rebinding).
+pub(crate) async fn not_from_a_web_page(
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    let of_a_page =
+        headers.contains_key(ORIGIN) || headers.get("sec-fetch-site").is_some_and(|site| site != "none");
+    if of_a_page || !(state.settings.sender.allow_remote || is_for_this_machine(headers)) {
+        return Failure::WebPage.response(ErrorForm::Plain);
+    }
+    next.run(request).await
+}
+
+fn is_for_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else { return true };
+    let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    })
 }
 
 async fn about() -> Response {

@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     Unauthorised,
     /// A store of the fake is full.
     Full,
+    /// A web page, or a name of some other host, called what is for this machine's programs.
+    WebPage,
 }
 
 impl Failure {
@@ -43,6 +45,12 @@ impl Failure {
             Self::NoSeat => (StatusCode::PAYMENT_REQUIRED, "No licence", "no licence seat is free"),
             Self::NotFound => (StatusCode::NOT_FOUND, "Not found", "there is no such object"),
             Self::Unauthorised => (StatusCode::SERVICE_UNAVAILABLE, "Unauthorized", "log in first"),
+            Self::WebPage => (
+                StatusCode::FORBIDDEN,
+                "Forbidden",
+                "web pages may not call this, and the host must be localhost or a loopback address unless \
+                 --allow-remote is set: call it from a program, such as curl",
+            ),
             Self::Full => (StatusCode::INSUFFICIENT_STORAGE, "Full", "a store of the fake is full"),
         };
         // The status inside can differ from that of HTTP, as it does in SmartShape's.

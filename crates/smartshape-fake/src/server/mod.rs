@@ -181,7 +181,9 @@ impl FakeBuilder {
         let disturbed = from_fn_with_state(Arc::clone(&state), disturbance::disturbed);
         let app = Router::new()
             .merge(api::routes().layer(disturbed))
-            .merge(control::routes())
+            .merge(
+                control::routes().layer(from_fn_with_state(Arc::clone(&state), control::not_from_a_web_page)),
+            )
             .fallback(api::nothing_there)
             .layer(map_response(signed))
             .layer(DefaultBodyLimit::max(BODY_LIMIT))

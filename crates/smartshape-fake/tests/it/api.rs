@@ -39,10 +39,11 @@ async fn raw_call(
 ) -> String {
     let address = fake.base_url().replace("http://", "");
     let mut stream = TcpStream::connect(&address).await.unwrap();
-    let mut request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n",
-        body.len()
-    );
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request += &format!("host: {address}\r\n");
+    }
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
@@ -307,4 +308,44 @@ async fn disturbances_come_in_turn_and_may_hide_that_the_call_was_carried_out() 
     let answer = raw_call(&fake, "GET", "/webhook/", &headers, "").await;
     assert!(answer.contains("location: http://127.0.0.1:1/login\r\n"), "{answer}");
     assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 200, "all were given");
+}
+
+#[tokio::test]
+async fn web_pages_cannot_make_it_send_nor_read_what_was_sent() {
+    let fake = quick().start().await.unwrap();
+    let endpoint = Endpoint::answering(&[GOOD]).await;
+    fake.register(EventKind::FileUploaded, &endpoint.url, "a secret");
+    let port = fake.base_url().rsplit_once(':').unwrap().1.to_owned();
+    let calls = [
+        ("POST", "/fake/events/file_uploaded"),
+        ("GET", "/fake/deliveries"),
+        ("GET", "/fake/attributes"),
+        ("GET", "/fake"),
+    ];
+    for (method, path) in calls {
+        for header in [
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-origin"),
+            // A name that an attacker lets resolve to this machine.
+            ("host", "rebind.evil.example"),
+            ("host", "127.0.0.1.evil.example:8043"),
+            ("host", "10.0.0.1"),
+        ] {
+            let (status, body) = call(&fake, method, path, &[header], "{}").await;
+            assert_eq!((status, &body["title"]), (403, &json!("Forbidden")), "{path} {header:?}");
+        }
+    }
+    assert!(fake.deliveries().is_empty());
+    for host in [format!("localhost:{port}"), "[::1]".to_owned(), "127.0.0.1".to_owned()] {
+        let headers = [("host", host.as_str()), ("sec-fetch-site", "none")];
+        assert_eq!(call(&fake, "GET", "/fake/deliveries", &headers, "").await.0, 200, "{host}");
+    }
+    // In a network of containers each has a name.
+    let remote = SenderSettings { allow_remote: true, ..SenderSettings::quick() };
+    let fake = FakeSmartShape::builder().sender(remote).start().await.unwrap();
+    assert_eq!(call(&fake, "GET", "/fake/deliveries", &[("host", "fake:8043")], "").await.0, 200);
+    let page = [("host", "fake:8043"), ("origin", "http://fake:8043")];
+    assert_eq!(call(&fake, "GET", "/fake/deliveries", &page, "").await.0, 403);
 }
