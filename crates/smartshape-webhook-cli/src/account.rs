@@ -35,6 +35,7 @@ impl Login {
         };
         Kept::check_place()?;
         let password = password(&username).await?;
+        output::doing(format_args!("waiting for {}", client.base_url()));
         let logged_in = async {
             let token = client.login(&username, &password).await?;
             let client = client.clone().with_auth_token(token.clone());

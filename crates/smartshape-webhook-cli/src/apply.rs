@@ -1,19 +1,22 @@
 //! `smartshape webhook apply`: makes the registrations be those that a file declares.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use smartshape_api::{Client, ErrorKind, Plan, Record, Registration, Step, Wanted, WebhookSecret};
+use smartshape_api::{
+    Client, Done, ErrorKind, Plan, Reason, Record, Registration, Step, Wanted, WebhookSecret, redact_url,
+};
 use smartshape_webhook::{EventKind, Secret};
 
 use crate::failure::{Failure, Outcome};
+use crate::files;
 use crate::input::{self, SECRET_VARIABLE};
-use crate::output;
-use crate::settings::{Settings, private_file, warn_of_fake};
+use crate::output::{self, say, shown};
+use crate::settings::{Settings, warn_of_fake};
 
 #[derive(Args)]
 #[command(after_help = r#"The file, of which url and secret may stand at the top for all:
@@ -23,8 +26,9 @@ use crate::settings::{Settings, private_file, warn_of_fake};
     {"event": "file_optimized", "secret": {"file": "/run/secrets/optimized"}}]}
 
 Without a secret it is that of SMARTSHAPE_WEBHOOK_SECRET. What was created is recorded beside the file, in
-FILE.records.json, without any secret: keep it. Touched is what is recorded there, and what points at one of the
-URLs; a webhook that is left out of the file is deleted."#)]
+FILE.records.json, without any secret: keep it. A recorded webhook that is left out of the file is deleted; what
+others created is left and named, unless --prune deletes it. A webhook that `webhook rotate` put in the place of a
+recorded one is adopted: its secret is taken to be the declared one."#)]
 pub(crate) struct Apply {
     /// The file that declares the webhooks
     #[arg(value_name = "FILE")]
@@ -32,6 +36,9 @@ pub(crate) struct Apply {
     /// Only shows what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Deletes what else points at one of the URLs too, whoever created it
+    #[arg(long)]
+    prune: bool,
     /// The secret of this event's webhook is a new one: replaces it. May be repeated
     #[arg(long, value_name = "EVENT", value_parser = input::event())]
     renew: Vec<EventKind>,
@@ -76,10 +83,20 @@ impl Apply {
         let plan = client.plan(&wanted, &records).await;
         warn_of_fake(&client);
         let plan = plan?;
-        if !self.dry_run && !plan.is_empty() {
-            let save = |records: &[Record]| {
+        let plan = if self.prune { plan.prune() } else { plan };
+        // Nobody reads: what is to be done is done all the same.
+        let mut told = plan.kept().iter().try_for_each(|record| tell("kept", record, settings));
+        if self.dry_run {
+            told = told.and_then(|()| plan.steps().iter().try_for_each(|step| tell_step(step, settings)));
+        } else if !plan.is_empty() {
+            let save = |records: &[Record], done: Option<&Done>| {
+                if told.is_ok()
+                    && let Some(done) = done
+                {
+                    told = tell_done(done, settings);
+                }
                 let kept = Kept { api_url: client.base_url(), webhooks: records.to_vec() };
-                let written = write(&path, &kept);
+                let written = files::replace(&path, &serde_json::to_vec_pretty(&kept)?);
                 Ok(written.map_err(|error| format!("cannot write {}: {error}", path.display()))?)
             };
             let applied = client.apply(plan.clone(), &mut records, save).await;
@@ -92,7 +109,8 @@ impl Apply {
                 return Err(Failure::from(error).and(more));
             }
         }
-        if settings.json { output::json(&self.report(&plan)) } else { output::line(&plan) }
+        told?;
+        tell_left(&plan, settings)
     }
 
     fn wanted(&self) -> Outcome<Vec<Wanted>> {
@@ -116,7 +134,7 @@ impl Apply {
             let event: EventKind = one
                 .event
                 .parse()
-                .map_err(|error| Failure::usage(format!("{}: {error}", output::shown(&one.event))))?;
+                .map_err(|error| Failure::usage(format!("{}: {error}", shown(&one.event))))?;
             let Some(url) = one.url.or_else(|| declared.url.clone()) else {
                 return Err(Failure::usage(format!(
                     "{} has no url: set one for it, or at the top",
@@ -139,21 +157,66 @@ impl Apply {
         }
         Ok(wanted)
     }
+}
 
-    fn report(&self, plan: &Plan) -> Value {
-        let steps = plan.steps().iter().map(|step| match step {
-            Step::Create(wanted) => json!({"create": wanted.event(), "url": wanted.url()}),
-            Step::Delete { id, event, reason, .. } => {
-                json!({"delete": id, "event": event, "reason": reason.to_string()})
-            }
-            step => json!({"other": step.to_string()}),
-        });
-        let unclear = |Registration { id, event, .. }: &Registration| json!({"id": id, "event": event});
-        json!({
-            "applied": !self.dry_run, "kept": plan.kept(), "steps": steps.collect::<Vec<_>>(),
-            "unclear": plan.unclear().iter().map(unclear).collect::<Vec<_>>(),
-        })
+/// A line of the result about a webhook.
+fn tell(what: &str, record: &Record, settings: &Settings) -> Outcome {
+    if settings.json {
+        return output::json(&json!({what: record}));
     }
+    let Record { id, event, url, .. } = record;
+    output::line(format_args!("{what} {}: {event} at {}", shown(id), shown(&redact_url(url))))
+}
+
+fn removal(id: &str, event: Option<&str>, reason: Reason) -> Value {
+    json!({"id": id, "event": event, "why": reason.to_string()})
+}
+
+fn tell_done(done: &Done, settings: &Settings) -> Outcome {
+    if !settings.json {
+        return output::line(done);
+    }
+    output::json(&match done {
+        Done::Created(record) => json!({"created": record}),
+        Done::Adopted(record) => json!({"adopted": record}),
+        Done::Deleted { id, event, reason, .. } => json!({"deleted": removal(id, event.as_deref(), *reason)}),
+        done => json!({"done": done.to_string()}),
+    })
+}
+
+fn tell_step(step: &Step, settings: &Settings) -> Outcome {
+    if !settings.json {
+        return output::line(format_args!("would {step}"));
+    }
+    output::json(&match step {
+        Step::Create(wanted) => json!({"would_create": {"event": wanted.event(), "url": wanted.url()}}),
+        Step::Adopt(record) => json!({"would_adopt": record}),
+        Step::Delete { id, event, reason, .. } => {
+            json!({"would_delete": removal(id, event.as_deref(), *reason)})
+        }
+        step => json!({"would": step.to_string()}),
+    })
+}
+
+/// What is as it was, and may be one too many.
+fn tell_left(plan: &Plan, settings: &Settings) -> Outcome {
+    let unrecorded = "not created from this file: --prune deletes it";
+    let unclear = "no URL is listed: delete it by its id if it is yours";
+    let left = plan.unrecorded().iter().map(|one| (one, unrecorded));
+    for (Registration { id, event, url, .. }, why) in
+        left.chain(plan.unclear().iter().map(|one| (one, unclear)))
+    {
+        if settings.json {
+            output::json(&json!({"left": {"id": id, "event": event, "url": url, "why": why}}))?;
+        } else {
+            let event = event.as_deref().unwrap_or("unknown event");
+            output::line(format_args!("left {}: {}, {why}", shown(id), shown(event)))?;
+        }
+    }
+    if plan.is_empty() && !settings.json {
+        say("nothing is to be done");
+    }
+    Ok(())
 }
 
 fn read(path: &Path, client: &Client) -> Outcome<Vec<Record>> {
@@ -170,21 +233,10 @@ fn read(path: &Path, client: &Client) -> Outcome<Vec<Record>> {
         let text = format!(
             "{} is of {}, and not of {}: use another file for another server",
             path.display(),
-            output::shown(&kept.api_url),
+            shown(&kept.api_url),
             client.base_url()
         );
         return Err(Failure::usage(text));
     }
     Ok(kept.webhooks)
-}
-
-/// Whole or not at all.
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    let new = PathBuf::from(format!("{}.new", path.display()));
-    // Left by a run that ended in the middle.
-    let _ = fs::remove_file(&new);
-    let mut file = private_file(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(kept)?)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
 }

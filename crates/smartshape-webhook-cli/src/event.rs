@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use http::Uri;
 use serde_json::{Value, json};
 use smartshape_fake::{EventPayload, Fault, judge};
 use smartshape_webhook::EventKind;
 
 use crate::failure::{Failure, Outcome};
 use crate::input::{self, SecretArgument};
-use crate::output::{self, shown};
+use crate::output::{self, BAD, GOOD, coloured, doing, json_shown, say, shown};
 use crate::send::{self, Answer};
 use crate::settings::Settings;
 use crate::token::{self, Making};
 
+/// The wait before an event is sent again, where the endpoint names none.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How much of an answer's body is shown, in characters.
 const SHOWN_BODY: usize = 300;
 
@@ -27,6 +31,9 @@ pub(crate) enum Command {
 #[derive(Args)]
 #[command(after_help = "\
 Exit code 1 when SmartShape would not accept the answer; each fault is named.
+
+--repeat sends the same event again, with the same uuid and token, as SmartShape's retries come: the endpoint should
+handle it once and accept each. --retries is for an answer that is not accepted.
 
   smartshape event trigger file_uploaded --set file=5c6fd --set data.name=engine.scene
   smartshape event trigger attribute_updated --to https://example.com/callback --secret - < secret.txt")]
@@ -48,6 +55,16 @@ pub(crate) struct Trigger {
     /// How many seconds the answer may take
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
+    /// Sends it again, up to so often, while SmartShape would not accept the answer: after the time that Retry-After
+    /// names, or after 1 s, doubled each time
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]
+    retries: u32,
+    /// Sends the same event so many times, one after the other
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+    /// Prints the body that would be sent, and sends nothing
+    #[arg(long)]
+    print: bool,
     #[command(flatten)]
     making: Making,
 }
@@ -61,22 +78,53 @@ impl Command {
 
 impl Trigger {
     async fn run(self, settings: &Settings) -> Outcome {
-        let url = send::checked(&self.to, "the endpoint of --to")?;
+        let url = send::endpoint(&self.to, "the endpoint of --to", settings)?;
         let body = self.body()?;
+        if self.print {
+            return output::line(json_shown(String::from_utf8_lossy(&body).into_owned()));
+        }
         let secret = self.secret.get()?;
         let token = token::make(&secret, &self.making)?;
-        let answer = send::post(&url, Some(&token), body.clone(), Duration::from_secs(self.timeout)).await;
-        let faults = match &answer {
-            Ok(answer) => judge(answer.status, answer.content_type.as_deref(), &answer.body),
-            Err(fault) => vec![fault.clone()],
-        };
-        let answer = answer.ok();
-        if settings.json {
-            output::json(&report(&self, &body, answer.as_ref(), &faults))?;
-        } else {
-            output::line(words(&self, answer.as_ref(), &faults))?;
+        let mut all_accepted = true;
+        for _ in 0..self.repeat {
+            all_accepted &= self.deliver(&url, &token, &body, settings).await?;
         }
-        if faults.is_empty() { Ok(()) } else { Err(Failure::told()) }
+        if all_accepted { Ok(()) } else { Err(Failure::told()) }
+    }
+
+    /// Sends it until it is accepted, or is not to be tried again; says whether it was accepted.
+    async fn deliver(&self, url: &Uri, token: &str, body: &Bytes, settings: &Settings) -> Outcome<bool> {
+        let mut wait = FIRST_WAIT;
+        let mut left = self.retries;
+        loop {
+            doing(format_args!("waiting for {}", self.to));
+            let answer = send::post(url, Some(token), body.clone(), Duration::from_secs(self.timeout)).await;
+            let faults = match &answer {
+                Ok(answer) => judge(answer.status, answer.content_type.as_deref(), &answer.body),
+                Err(fault) => vec![fault.clone()],
+            };
+            let answer = answer.ok();
+            if settings.json {
+                output::json(&report(self, body, answer.as_ref(), &faults))?;
+            } else {
+                output::line(words(self, answer.as_ref(), &faults))?;
+            }
+            if faults.is_empty() {
+                return Ok(true);
+            }
+            if left == 0 || matches!(faults[..], [Fault::NotSent(_)]) {
+                return Ok(false);
+            }
+            let asked = answer.and_then(|answer| answer.retry_after);
+            let next = asked.unwrap_or(wait);
+            if next > LONGEST_WAIT {
+                say(format_args!("the endpoint asks to wait {} s, which is not waited for", next.as_secs()));
+                return Ok(false);
+            }
+            say(format_args!("sent again in {} s", next.as_secs()));
+            tokio::time::sleep(next).await;
+            (left, wait) = (left - 1, (wait * 2).min(LONGEST_WAIT));
+        }
     }
 
     fn body(&self) -> Outcome<Bytes> {
@@ -87,9 +135,13 @@ impl Trigger {
         let mut event = input::json(&exact, "the event")?;
         let name = event.get("event").and_then(Value::as_str);
         if name != Some(self.event.as_str()) {
-            let found = name.map_or("of no event".to_owned(), |name| format!("of {}", shown(name)));
-            let text =
-                format!("the event's body is {found}, and not of {}: name the one it is of", self.event);
+            let text = match name {
+                None => r#"the body has no field "event" with the name of an event"#.to_owned(),
+                Some(name) => {
+                    let name = shown(name);
+                    format!("the event's body is of {name}, and not of {}: name the one it is of", self.event)
+                }
+            };
             return Err(Failure::usage(text));
         }
         if self.set.is_empty() {
@@ -165,7 +217,8 @@ fn report(trigger: &Trigger, body: &Bytes, answer: Option<&Answer>, faults: &[Fa
         "status": answer.map(|answer| answer.status),
         "content_type": answer.and_then(|answer| answer.content_type.as_deref()),
         "body": answer.map(|answer| String::from_utf8_lossy(&answer.body)),
-        "milliseconds": answer.map(|answer| answer.took.as_secs_f64() * 1000.0),
+        "took_ms": answer.map(|answer| u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX)),
+        "hints": faults.iter().filter_map(|fault| hint(trigger, fault)).collect::<Vec<_>>(),
     })
 }
 
@@ -178,21 +231,24 @@ fn words(trigger: &Trigger, answer: Option<&Answer>, faults: &[Fault]) -> String
         text += &format!("\nanswer: {}, {}, after {took} ms: {}", answer.status, shown(kind), shown(&body));
     }
     if faults.is_empty() {
-        return text + "\naccepted";
+        return text + "\n" + &coloured("accepted", GOOD);
     }
-    text += "\nnot accepted:";
+    text += &format!("\n{}", coloured("not accepted:", BAD));
     for fault in faults {
         text += &format!("\n- {}", shown(&fault.to_string()));
-        text += match fault {
-            Fault::Connection(_) => "; does the endpoint run there?",
-            // Each call makes a new token, so that trying again does not help.
-            Fault::Status(503) if trigger.making.is_costly() => {
-                "; it may be too busy to check a token that it does not know: with --cost 4 that is quick"
-            }
-            _ => "",
-        };
+        text += &hint(trigger, fault).map_or_else(String::new, |hint| format!("; {hint}"));
     }
     text
+}
+
+fn hint(trigger: &Trigger, fault: &Fault) -> Option<&'static str> {
+    match fault {
+        Fault::Connection(why) if why.contains("refused") => Some("does the endpoint run there?"),
+        Fault::Status(503) if trigger.making.is_costly() => Some(
+            "it may be too busy to check a token that it does not know: --cost 4 makes that quick, --retries waits",
+        ),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl Failure {
     /// Tells it, unless everything is said already.
     pub(crate) fn say(&self) {
         if !self.text.is_empty() {
-            crate::output::say(&self.text);
+            crate::output::say_error(&self.text, self.code);
         }
     }
 
@@ -60,18 +60,25 @@ impl Failure {
     }
 }
 
-/// An error and what caused it, on one line, without what repeats itself.
+/// An error and its first cause, on one line. What is between them names the libraries that passed it on.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
+    let root = root(error);
+    if !text.contains(&root) {
+        text = format!("{text}: {root}");
     }
     crate::output::shown(&in_words_of_the_program(&text))
+}
+
+/// The first cause of an error.
+pub(crate) fn root(error: &dyn Error) -> String {
+    let mut root = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        root = error.to_string();
+        cause = error.source();
+    }
+    root
 }
 
 /// The client names its own settings.
@@ -79,6 +86,7 @@ fn in_words_of_the_program(text: &str) -> String {
     let words = [
         ("base URL", "API URL"),
         ("name it by `trust_pem`", "name it by --ca-cert"),
+        ("allow it by `allow_plain_http`", "allow it by --insecure"),
         (", or set a longer connect_time_limit", ""),
         (", or set a longer time_limit", ""),
         ("log in first", "log in first, with `smartshape login`"),

@@ -124,6 +124,7 @@ impl Place {
     /// Opens what is there, and creates nothing.
     async fn open(&self) -> Outcome<Inbox> {
         let place = crate::input::hidden(&self.place, "the place of the inbox")?;
+        output::doing("opening the inbox");
         if place.starts_with("postgres://") || place.starts_with("postgresql://") {
             database_has_one(&place).await?;
         } else if !place.contains("://") {
@@ -158,7 +159,11 @@ async fn database_has_one(url: &str) -> Outcome {
         Ok(Ok(false)) => Err(Failure::failed(
             "there is no inbox in this database and schema: check the URL, or let the receiver create it",
         )),
-        // What is wrong, opening says without credentials.
+        // Refused, or a host that is not known: told at once, where opening waits for the server.
+        Ok(Err(sqlx::Error::Io(error))) => {
+            Err(Failure::failed(format!("no connection to the database's server: {error}; check the URL")))
+        }
+        // What else is wrong, opening says without credentials.
         _ => Ok(()),
     }
 }

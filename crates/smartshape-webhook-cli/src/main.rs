@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod event;
 mod failure;
+mod files;
 mod inbox;
 mod input;
 mod listen;
@@ -24,12 +25,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::settings::Settings;
 
 /// SmartShape webhooks from the command line. Unofficial: not made or endorsed by SmartShape.
 #[derive(Parser)]
-#[command(name = "smartshape", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+#[command(name = "smartshape", version, after_help = AFTER_HELP)]
 struct Cli {
     #[command(flatten)]
     settings: Settings,
@@ -72,7 +73,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
+    if cli.settings.json {
+        output::use_json();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -80,7 +87,7 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let outcome = runtime.block_on(run(cli));
+    let outcome = runtime.block_on(output::showing_progress(run(cli)));
     // A read from a terminal, or a write to a full pipe, cannot be called off.
     runtime.shutdown_background();
     match outcome {
@@ -90,6 +97,21 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Tells what is wrong with the arguments; or the help that was asked for.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(2);
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        output::use_json();
+        let text = error.to_string();
+        let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        Failure::usage(text.split_whitespace().collect::<Vec<_>>().join(" ")).say();
+    } else {
+        // Nobody reads: nothing to be done about it.
+        let _ = error.print();
+    }
+    ExitCode::from(code)
 }
 
 async fn run(cli: Cli) -> Outcome {

@@ -1,16 +1,21 @@
 //! What is written, and where: results to standard output, words for people to standard error.
 
 use std::fmt::{Display, Write as _};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use anstyle::{AnsiColor, Style};
+use serde_json::{Value, json};
 use smartshape_webhook::printable;
 
 use crate::failure::{Failure, Outcome};
 
 /// A line of the result.
 pub(crate) fn line(text: impl Display) -> Outcome {
-    let mut stdout = std::io::stdout().lock();
+    clear_progress();
+    let mut stdout = anstream::stdout().lock();
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| Failure::of_stdout(&error))
 }
 
@@ -19,10 +24,106 @@ pub(crate) fn json(value: &Value) -> Outcome {
     line(json_shown(value.to_string()))
 }
 
+/// With `--json`, standard error is lines of JSON too.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn use_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
 /// A line for a person who looks on.
 pub(crate) fn say(text: impl Display) {
+    let text = if JSON.load(Ordering::Relaxed) {
+        json_shown(json!({"message": text.to_string()}).to_string())
+    } else {
+        format!("smartshape: {text}")
+    };
+    to_stderr(&text);
+}
+
+/// Why the program ends with this exit code.
+pub(crate) fn say_error(text: &str, code: u8) {
+    if JSON.load(Ordering::Relaxed) {
+        to_stderr(&json_shown(json!({"error": text, "exit_code": code}).to_string()));
+    } else {
+        say(text);
+    }
+}
+
+fn to_stderr(line: &str) {
+    clear_progress();
     // Nobody reads: nothing to be done about it.
-    let _ = writeln!(std::io::stderr(), "smartshape: {text}");
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// Whether a person looks at what is said, and not a program.
+pub(crate) fn is_looked_at() -> bool {
+    !JSON.load(Ordering::Relaxed) && std::io::stderr().is_terminal()
+}
+
+/// Good, on a terminal that shows colours; elsewhere they are left out, and where NO_COLOR says so.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+
+pub(crate) fn coloured(text: &str, style: Style) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// What takes long, for whoever looks on.
+struct Progress {
+    what: String,
+    /// The time of the last line: nothing is shown while others tell how it goes.
+    quiet_since: Instant,
+    is_shown: bool,
+}
+
+static PROGRESS: Mutex<Option<Progress>> = Mutex::new(None);
+
+fn progress() -> MutexGuard<'static, Option<Progress>> {
+    PROGRESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says what begins now; it is shown if it takes longer than a second.
+pub(crate) fn doing(what: impl Display) {
+    if is_looked_at() {
+        clear_progress();
+        *progress() = Some(Progress { what: what.to_string(), quiet_since: Instant::now(), is_shown: false });
+    }
+}
+
+/// It has ended.
+pub(crate) fn done() {
+    clear_progress();
+    *progress() = None;
+}
+
+fn clear_progress() {
+    if let Some(progress) = &mut *progress() {
+        if progress.is_shown {
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
+        }
+        (progress.is_shown, progress.quiet_since) = (false, Instant::now());
+    }
+}
+
+/// Does the work, and shows what is done while it takes long.
+pub(crate) async fn showing_progress<T>(work: impl Future<Output = T>) -> T {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut work = std::pin::pin!(work);
+    loop {
+        if let Ok(outcome) = tokio::time::timeout(SECOND, &mut work).await {
+            done();
+            return outcome;
+        }
+        if let Some(progress) = &mut *progress()
+            && progress.quiet_since.elapsed() >= SECOND
+        {
+            let (what, seconds) = (&progress.what, progress.quiet_since.elapsed().as_secs());
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{what} ({seconds} s)");
+            progress.is_shown = true;
+        }
+    }
 }
 
 /// A table for people. Nothing but its head is shown when there are no rows.
@@ -59,9 +160,11 @@ pub(crate) fn shown(text: &str) -> String {
     })
 }
 
-/// The same JSON with nothing in it that `shown` would not show: programs read it, but people look on.
+/// The same JSON with nothing in it that `shown` would not show, but for white space between its parts: programs read
+/// it, but people look on.
 pub(crate) fn json_shown(json: String) -> String {
-    if json.chars().all(is_printable) { json } else { json_escaped(&json, is_printable) }
+    let stays = |character| is_printable(character) || matches!(character, '\n' | '\r' | '\t');
+    if json.chars().all(stays) { json } else { json_escaped(&json, stays) }
 }
 
 /// The same JSON, with escapes in its strings for all but what `stays`, which has to hold printable ASCII.
@@ -88,8 +191,6 @@ fn is_printable(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     /// Controls, and what turns text round, parts it or cannot be seen.

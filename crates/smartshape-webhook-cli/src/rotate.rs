@@ -9,9 +9,10 @@ use smartshape_api::{Client, ErrorKind, Record, Registration, Wanted, WebhookSec
 use smartshape_webhook::{EventKind, Secret};
 
 use crate::failure::{Failure, Outcome};
+use crate::files::private_file;
 use crate::input::{self, SECRET_VARIABLE};
 use crate::output::{self, say, shown};
-use crate::settings::{Settings, private_file, warn_of_fake};
+use crate::settings::{Settings, warn_of_fake};
 use crate::signals::Signals;
 use crate::webhook::{command_to_delete, tell_deleted};
 
@@ -33,7 +34,8 @@ It does not, so the old webhook stays until it does:
   smartshape webhook delete 5c6fd     # once the receiver accepts both
 
 The new secret: --new-secret, or else SMARTSHAPE_NEW_WEBHOOK_SECRET, or the file that
-SMARTSHAPE_NEW_WEBHOOK_SECRET_FILE names. A webhook that `webhook apply` made is rotated by its --renew.")]
+SMARTSHAPE_NEW_WEBHOOK_SECRET_FILE names. A webhook that `webhook apply` made is rotated by its --renew, or
+here: the next `webhook apply` then adopts the new one.")]
 pub(crate) struct Rotate {
     /// The webhook, by the ID column of `webhook list`; or else --url and --event name it
     #[arg(value_parser = input::id)]
@@ -196,14 +198,16 @@ impl Rotate {
     fn tell_plan(&self, old: &Old, settings: &Settings) -> Outcome {
         let deleted = (!self.keep_old).then_some(&old.id);
         if settings.json {
-            return output::json(&json!({
-                "dry_run": true, "create": {"event": old.event, "url": old.url}, "delete": deleted,
-            }));
+            output::json(&json!({"would_create": {"event": old.event, "url": old.url}}))?;
+            return match deleted {
+                Some(id) => output::json(&json!({"would_delete": id})),
+                None => output::json(&json!({"would_keep": old.id})),
+            };
         }
-        output::line(format_args!("create {} at {}", old.event, shown(&redact_url(&old.url))))?;
+        output::line(format_args!("would create {} at {}", old.event, shown(&redact_url(&old.url))))?;
         match deleted {
-            Some(id) => output::line(format_args!("delete {}", shown(id))),
-            None => output::line(format_args!("keep {}", shown(&old.id))),
+            Some(id) => output::line(format_args!("would delete {}", shown(id))),
+            None => output::line(format_args!("would keep {}", shown(&old.id))),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -13,10 +13,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
+use smartshape_api::{is_loopback_url, parse_retry_after};
 use smartshape_fake::Fault;
 use smartshape_webhook::TOKEN_HEADER;
 
-use crate::failure::{Failure, Outcome, chain};
+use crate::failure::{Failure, Outcome, root};
+use crate::output::shown;
+use crate::settings::Settings;
 
 /// More than this is no answer to a webhook.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -29,6 +32,8 @@ pub(crate) struct Answer {
     pub(crate) content_type: Option<String>,
     pub(crate) body: Bytes,
     pub(crate) took: Duration,
+    /// How long the endpoint asks to wait before the next attempt.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// An absolute http or https URL without a password in it.
@@ -50,6 +55,18 @@ pub(crate) fn checked(url: &str, what: &str) -> Outcome<Uri> {
         return Err(wrong(form));
     }
     Ok(uri)
+}
+
+/// The same, for an endpoint that gets tokens of the secret, which are as good as the secret to whoever reads them.
+pub(crate) fn endpoint(url: &str, what: &str, settings: &Settings) -> Outcome<Uri> {
+    let uri = checked(url, what)?;
+    if uri.scheme_str() == Some("https") || settings.insecure || is_loopback_url(url) {
+        return Ok(uri);
+    }
+    Err(Failure::usage(format!(
+        "{what} is no https:// URL, so everybody on the way could read the token, which stays valid: use https://, \
+         or allow it by --insecure"
+    )))
 }
 
 /// Posts a delivery.
@@ -108,11 +125,7 @@ pub(crate) async fn exchange(
 pub(crate) async fn read_answer(response: Response<Incoming>, begun: Instant) -> Result<Answer, Fault> {
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            Fault::BodyTooLarge(MAX_ANSWER)
-        } else {
-            Fault::Connection(chain(&*error))
-        }
+        if error.is::<LengthLimitError>() { Fault::BodyTooLarge(MAX_ANSWER) } else { not_reached(&*error) }
     })?;
     let content_type = head.headers.get(CONTENT_TYPE);
     Ok(Answer {
@@ -120,11 +133,16 @@ pub(crate) async fn read_answer(response: Response<Incoming>, begun: Instant) ->
         content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         body: body.to_bytes(),
         took: begun.elapsed(),
+        retry_after: head.headers.get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?)),
     })
 }
 
-fn not_reached(error: &dyn std::error::Error) -> Fault {
-    let text = chain(error);
+/// Why there is no answer.
+pub(crate) fn not_reached(error: &dyn std::error::Error) -> Fault {
+    let text = shown(&root(error));
+    if text.contains("received corrupt message") {
+        return Fault::NotSent("the endpoint does not speak TLS: its URL begins with http://".to_owned());
+    }
     if text.contains("invalid peer certificate") {
         let remedy = "if its root certificate is one of your own, name a file that holds it by SSL_CERT_FILE";
         return Fault::NotSent(format!("{text}: {remedy}"));

@@ -1,8 +1,8 @@
 //! Where SmartShape is and what authorises calls: flags, then the environment, then the file that
 //! `login` writes.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use smartshape_api::{AuthToken, Client, SessionToken};
 
 use crate::failure::{Failure, Outcome, chain};
+use crate::files;
 use crate::input;
-use crate::output::say;
+use crate::output::{doing, say};
 
 const DEFAULT_URL: &str = "https://smartshape.io";
 
@@ -30,6 +31,10 @@ pub(crate) struct Settings {
     /// Trusts these root certificates (PEM) for the web API too, beside the system's
     #[arg(long, global = true, value_name = "FILE")]
     ca_cert: Option<PathBuf>,
+    /// Sends logins, tokens and secrets by plain http:// to other machines too, where everybody on the way can read
+    /// them
+    #[arg(long, global = true)]
+    pub(crate) insecure: bool,
     /// Results as JSON, for programs
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -78,6 +83,7 @@ impl Settings {
         let token = token.or_else(|| kept.token.filter(|_| is_kept));
         let session = session.or_else(|| kept.session.filter(|_| is_kept));
 
+        doing(format_args!("waiting for {}", client.base_url()));
         let mut client = client;
         if let Some(token) = token {
             client = client.with_auth_token(AuthToken::new(token)?);
@@ -100,7 +106,7 @@ impl Settings {
             None => environment("SMARTSHAPE_API_URL")?,
         };
         let url = url.or_else(|| kept.api_url.clone()).unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let mut builder = Client::builder().base_url(url);
+        let mut builder = Client::builder().base_url(url).allow_plain_http(self.insecure);
         if let Some(path) = self.ca_cert(kept)? {
             let certificates = fs::read(&path).map_err(|error| {
                 Failure::usage(format!("cannot read the root certificates {}: {error}", path.display()))
@@ -141,14 +147,25 @@ fn environment(name: &str) -> Outcome<Option<String>> {
 impl Kept {
     fn read() -> Outcome<Self> {
         let Ok(path) = config_path() else { return Ok(Self::default()) };
-        let text = match fs::read(&path) {
+        let read = || {
+            // A link of the user's own is as good.
+            let path = files::target(&path)?;
+            let mut file = File::open(&path)?;
+            for doubt in [files::check_ours(&path, &file), files::check_private(&file)] {
+                if let Err(why) = doubt {
+                    say(format_args!("warning: {}: {why}", path.display()));
+                }
+            }
+            let mut text = Vec::new();
+            file.read_to_end(&mut text).map(|_| text)
+        };
+        let text = match read() {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => {
                 return Err(Failure::usage(format!("cannot read the settings {}: {error}", path.display())));
             }
         };
-        warn_of_readers(&path);
         // Not serde's own text, which may quote a token.
         serde_json::from_slice(&text).map_err(|error| {
             let (path, line, column) = (path.display(), error.line(), error.column());
@@ -162,9 +179,11 @@ impl Kept {
     /// Fails where `write` would, before there is a login that could not be kept.
     pub(crate) fn check_place() -> Outcome {
         let path = config_path()?;
-        let is_there = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
-        let probe = new_in(is_there);
-        let written = private_file(&probe).and_then(|_| fs::remove_file(&probe));
+        let written = files::target(&path).and_then(|target| {
+            let is_there = target.ancestors().skip(1).find(|folder| folder.exists());
+            let probe = is_there.unwrap_or(Path::new(".")).join(format!("{}.probe", std::process::id()));
+            files::private_file(&probe).and_then(|_| fs::remove_file(&probe))
+        });
         written.map_err(|error| cannot_write(&path, &error))
     }
 
@@ -172,28 +191,11 @@ impl Kept {
     pub(crate) fn write(&self) -> Outcome<PathBuf> {
         let path = config_path()?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        make_folder(folder).map_err(|error| cannot_write(&path, &error))?;
-        let new = new_in(folder);
         let text = serde_json::to_vec_pretty(self).map_err(|error| Failure::failed(chain(&error)))?;
-        let written = private_file(&new).and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
+        let written = files::make_folder(folder).and_then(|()| files::replace(&path, &text));
         written.map_err(|error| cannot_write(&path, &error))?;
         Ok(path)
     }
-}
-
-/// What settings are written to first. None is there.
-fn new_in(folder: &Path) -> PathBuf {
-    let new = folder.join(format!("config.json.{}.new", std::process::id()));
-    // Left by a process that had this number, and ended in the middle.
-    let _ = fs::remove_file(&new);
-    new
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
@@ -202,24 +204,6 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
         "cannot write the settings {path}: {error}: make their folder writable, or set XDG_CONFIG_HOME"
     );
     Failure::failed(text)
-}
-
-/// Creates a file that only this user can read; fails when there is one.
-pub(crate) fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    let mut options = OpenOptions::new();
-    options.create_new(true).read(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-/// Creates a folder that only this user can look into, unless there is one.
-pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 fn config_path() -> Outcome<PathBuf> {
@@ -237,16 +221,3 @@ pub(crate) fn folder(variable: &str, below_home: &str) -> Outcome<PathBuf> {
         .ok_or_else(|| Failure::usage(format!("no place for settings: set HOME or {variable}")))?;
     Ok(base.join("smartshape"))
 }
-
-#[cfg(unix)]
-fn warn_of_readers(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = fs::metadata(path).map_or(0, |found| found.permissions().mode());
-    if mode & 0o077 != 0 {
-        let path = path.display();
-        say(format_args!("warning: others can read {path}: chmod 600 it, and log in again"));
-    }
-}
-
-#[cfg(not(unix))]
-fn warn_of_readers(_: &Path) {}

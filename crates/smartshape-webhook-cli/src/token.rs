@@ -7,7 +7,7 @@ use smartshape_webhook::{Secret, Token};
 
 use crate::failure::{Failure, Outcome};
 use crate::input::{self, SecretArgument};
-use crate::output;
+use crate::output::{self, BAD, GOOD, coloured};
 use crate::recording::Report;
 use crate::settings::Settings;
 
@@ -159,9 +159,9 @@ impl Verify {
             output::json(&json!({"belongs": belongs}))?;
         } else {
             output::line(if belongs {
-                "the token belongs to the secret"
+                coloured("the token belongs to the secret", GOOD)
             } else {
-                "the token does not belong to the secret"
+                coloured("the token does not belong to the secret", BAD)
             })?;
         }
         if belongs { Ok(()) } else { Err(Failure::told()) }

@@ -33,7 +33,8 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 #[command(after_help = "\
-A webhook is for one event. It is created though there be an equal one; `webhook apply` creates what is missing.
+A webhook is for one event. Where there is one already for the same event and URL it is created all the same, and you are
+warned: each event comes twice then. `webhook apply` creates only what is missing.
 
   smartshape webhook create https://example.com/callback file_uploaded - < secret.txt")]
 pub(crate) struct Create {
@@ -78,10 +79,22 @@ impl Create {
         let created = client.create_webhook(&wanted).await;
         warn_of_fake(&client);
         let created = created?;
-        if settings.json {
-            return output::json(&json!(created));
+        let told = tell_created(&created, settings);
+        // An account may be allowed to create and not to list.
+        let listed = client.list_webhooks().await.unwrap_or_default();
+        let is_equal = |one: &&Registration| {
+            one.id != created.id
+                && one.kind() == Some(created.event)
+                && one.url.as_ref() == Some(&created.url)
+        };
+        for one in listed.iter().filter(is_equal) {
+            say(format_args!(
+                "warning: {} is for the same event and URL, so each event comes twice: delete one, such as by `{}`",
+                shown(&one.id),
+                command_to_delete(&one.id)
+            ));
         }
-        tell_created(&created, settings)
+        told
     }
 }
 
@@ -91,10 +104,9 @@ async fn list(settings: &Settings) -> Outcome {
     warn_of_fake(&client);
     let listed = listed?;
     if settings.json {
-        let listed = listed.iter().map(|Registration { id, event, url, owner, .. }| {
-            json!({"id": id, "event": event, "url": url, "owner": owner})
+        return listed.iter().try_for_each(|Registration { id, event, url, owner, .. }| {
+            output::json(&json!({"id": id, "event": event, "url": url, "owner": owner}))
         });
-        return output::json(&listed.collect());
     }
     if listed.is_empty() {
         say("there are no webhooks");

@@ -1,12 +1,11 @@
 //! Carrying out a plan, step by step.
 
-use super::{Plan, Record, Step, Wanted};
+use super::{Done, Plan, Record, Step, Wanted};
 use crate::client::Client;
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::text::shown;
 
 impl Client {
-    /// Makes the registrations of this account be the wanted ones, as far as they are ours: plans
+    /// Makes the registrations of this account be the wanted ones, as far as this crate created them: plans
     /// as [`Plan`] says, applies the plan and returns it.
     ///
     /// `records` is what the caller keeps from run to run (see [`Record`]; empty in the first one).
@@ -16,11 +15,11 @@ impl Client {
     /// After an error nothing is lost, and another run completes the work. One case leaves a rest:
     /// where the answer to a creation is lost (see
     /// [`create_webhook`](Self::create_webhook)), or the process dies before `save`, a webhook
-    /// exists that no record names. Where lists show URLs the next run replaces it; where they do
-    /// not, it is [unclear](Plan::unclear), and somebody has to delete it.
+    /// exists that no record names. The next run creates another. Where lists show URLs the first is
+    /// [unrecorded](Plan::unrecorded), and [pruning](Plan::prune) deletes it; where they do not, it is
+    /// [unclear](Plan::unclear), and somebody has to delete it.
     ///
-    /// Two runs at the same time may both create; the next run deletes what is too much, under the
-    /// same conditions.
+    /// Two runs at the same time may both create; of one of the two there is then no record either.
     ///
     /// ```no_run
     /// use smartshape_api::{Client, Error, EventKind, Wanted, WebhookSecret};
@@ -48,10 +47,10 @@ impl Client {
         &self,
         wanted: &[Wanted],
         records: &mut Vec<Record>,
-        save: impl FnMut(&[Record]) -> Result<(), BoxError>,
+        mut save: impl FnMut(&[Record]) -> Result<(), BoxError>,
     ) -> Result<Plan, Error> {
         let plan = self.plan(wanted, records).await?;
-        self.apply(plan.clone(), records, save).await?;
+        self.apply(plan.clone(), records, |records, _| save(records)).await?;
         Ok(plan)
     }
 
@@ -67,7 +66,8 @@ impl Client {
         Plan::new(wanted, records, &self.list_webhooks().await?)
     }
 
-    /// Carries out a plan. Stops at the first error; what was done until then is in `records`.
+    /// Carries out a plan. Stops at the first error; what was done until then is in `records`. `save` gets the step
+    /// that was just carried out; none before the first one.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Client {
         &self,
         plan: Plan,
         records: &mut Vec<Record>,
-        mut save: impl FnMut(&[Record]) -> Result<(), BoxError>,
+        mut save: impl FnMut(&[Record], Option<&Done>) -> Result<(), BoxError>,
     ) -> Result<(), Error> {
         let not_recorded = |text: String, source: BoxError| {
             let text = format!("{text}: make the records storable, then run this again");
@@ -86,27 +86,30 @@ impl Client {
         };
         if !plan.is_empty() {
             let text = "nothing was done, since it could not be recorded";
-            save(records).map_err(|source| not_recorded(text.to_owned(), source))?;
+            save(records, None).map_err(|source| not_recorded(text.to_owned(), source))?;
         }
         for step in plan.into_steps() {
             let done = match step {
                 Step::Create(wanted) => {
                     let record = self.create_webhook(&wanted).await?;
-                    let done = format!("the webhook {} for {} was created", shown(&record.id), record.event);
-                    records.push(record);
-                    done
+                    records.push(record.clone());
+                    Done::Created(record)
                 }
-                Step::Delete { id, .. } => {
+                Step::Adopt(record) => {
+                    records.push(record.clone());
+                    Done::Adopted(record)
+                }
+                Step::Delete { id, event, reason } => {
                     match self.delete_webhook(&id).await {
                         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                         _ => {}
                     }
                     records.retain(|record| record.id != id);
-                    format!("the webhook {} was deleted", shown(&id))
+                    Done::Deleted { id, event, reason }
                 }
             };
-            save(records)
-                .map_err(|source| not_recorded(format!("{done}, but that could not be recorded"), source))?;
+            save(records, Some(&done))
+                .map_err(|source| not_recorded(format!("{done}; but that could not be recorded"), source))?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use smartshape_webhook::EventKind;
 
 pub use self::plan::Plan;
-pub use self::step::{Reason, Step};
+pub use self::step::{Done, Reason, Step};
 use crate::error::Error;
 use crate::hidden::WebhookSecret;
 use crate::url::{check_webhook_url, redact_url};

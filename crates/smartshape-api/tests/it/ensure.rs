@@ -1,6 +1,6 @@
 //! `ensure` against the fake: what it makes, and what is left where it is stopped.
 
-use smartshape_api::{Client, ErrorKind, EventKind, Plan, Record, Wanted, WebhookSecret};
+use smartshape_api::{Client, Done, ErrorKind, EventKind, Plan, Record, Wanted, WebhookSecret};
 use smartshape_fake::{Account, Disturbance, ErrorForm, FakeSmartShape};
 
 use crate::{SECRET, fake, settings, wanted};
@@ -76,7 +76,7 @@ async fn a_new_secret_overlaps_the_old_one() {
     let new = [Wanted::new(EventKind::FileUploaded, OURS, secret).unwrap().renewed()];
     let plan = client.plan(&new, &records).await.unwrap();
     let mut secrets = Vec::new();
-    let save = |_: &[Record]| {
+    let save = |_: &[Record], _: Option<&Done>| {
         secrets.push(fake.webhooks().iter().map(|one| one.secret().to_owned()).collect::<Vec<_>>());
         Ok(())
     };
@@ -134,15 +134,13 @@ async fn stopped_at_any_step_it_harms_nobody_and_another_run_completes_it() {
                 (AttributeUpdated, OURS),
                 (FileUploaded, OURS), // zoe's
             ]);
-            // A creation that nobody knows of can only be told by its URL.
-            let unknown = !shows_url
-                && (1..=2).contains(&step)
-                && format!("{disturbance:?}").contains("carried_out: true");
-            if unknown {
+            // A creation that nobody knows of is left, and shown.
+            if (1..=2).contains(&step) && format!("{disturbance:?}").contains("carried_out: true") {
                 let event = if step == 1 { FileUploaded } else { AttributeUpdated };
                 expected.push((event, OURS.to_owned()));
                 expected.sort();
-                assert!(last.unclear().iter().any(|one| one.kind() == Some(event)), "{context}: {last}");
+                let shown = if shows_url { last.unrecorded() } else { last.unclear() };
+                assert!(shown.iter().any(|one| one.kind() == Some(event)), "{context}: {last}");
             }
             assert_eq!(registered(&fake), expected, "{context}");
             for id in others.iter().chain([&of_zoe]) {
@@ -174,12 +172,36 @@ async fn what_cannot_be_recorded_is_said_and_completed_later() {
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "disk full");
     assert_eq!(fake.webhooks().len(), 1, "it stops there");
 
+    // Its creation is in no record: pruning deletes it.
     let mut records = Vec::new();
-    ensure(&client, &goal, &mut records).await;
+    let plan = client.plan(&goal, &records).await.unwrap().prune();
+    client.apply(plan, &mut records, |_, _| Ok(())).await.unwrap();
     assert_eq!(
         registered(&fake),
         pairs(&[(EventKind::FileUploaded, OURS), (EventKind::FileOptimized, OURS)])
     );
+}
+
+#[tokio::test]
+async fn what_was_put_in_the_place_of_a_recorded_one_is_adopted_and_then_kept() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).build().unwrap();
+    let (goal, mut records) = ([wanted(EventKind::FileUploaded, OURS)], Vec::new());
+    ensure(&client, &goal, &mut records).await;
+    client.delete_webhook(&records[0].id).await.unwrap();
+    let other = fake.register(EventKind::FileUploaded, OURS, "another random string");
+
+    let plan = client.plan(&goal, &records).await.unwrap();
+    let mut told = Vec::new();
+    let save = |_: &[Record], done: Option<&Done>| {
+        told.extend(done.map(ToString::to_string));
+        Ok(())
+    };
+    client.apply(plan, &mut records, save).await.unwrap();
+    assert!(told[0].starts_with(&format!("adopted {other}: file_uploaded at {OURS}, ")), "{told:?}");
+    assert_eq!(records, [Record::new(&other, EventKind::FileUploaded, OURS)]);
+    assert_eq!(ids_at(&fake, OURS), [other]);
+    assert!(ensure(&client, &goal, &mut records).await.is_empty());
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ const UNANSWERED: &str =
     "whoever sends it waits for nothing, and each such request holds a connection and memory";
 const SEEMS_WELL: &str =
     "whoever sends it takes it for delivered: a wrong secret goes unnoticed, and events are lost";
+const BUSY: &str = "nothing was accepted, but the endpoint was too busy to say whether it would be: check it again when it \
+                    is not. Where it always answers so, whoever sends it tries again for nothing";
 const ERROR: &str = "anybody can provoke errors at will, among which real ones go unnoticed";
 
 /// No machine hashes at cost 14 in less.
@@ -111,7 +113,7 @@ fn refused(answer: &Answer, accepted: bool) -> Vec<Finding> {
             let seen = format!("the status is {status}, which says that all is well");
             vec![Finding::fault(seen).because(SEEMS_WELL)]
         }
-        503 => vec![Finding::advice("the status is 503, also when asked again")],
+        503 => vec![Finding::advice("the status is 503, also when asked again").because(BUSY)],
         status @ 500..=599 => {
             let seen = format!("the status is {status}: an error, rather than a refusal");
             vec![Finding::advice(seen).because(ERROR)]
@@ -159,6 +161,7 @@ mod tests {
             content_type: Some(content_type.to_owned()),
             body: body.into(),
             took: Duration::ZERO,
+            retry_after: None,
         };
         Reply { answer: Ok(answer), reconnected: false }
     }
@@ -215,11 +218,14 @@ mod tests {
             (json(204, ""), "fault: the status is 204, which says that all is well"),
             (json(302, ""), "advice: the status is 302, and no refusal from 400 to 499"),
             (json(500, ""), "advice: the status is 500: an error, rather than a refusal"),
+            (json(503, ""), "advice: the status is 503, also when asked again"),
             (none(Fault::TooSlow(Duration::from_secs(1))), "fault: no answer within 1000 ms"),
             (none(Fault::Connection("closed".into())), "fault: no answer: closed"),
         ] {
             assert_eq!(verdict(Expect::Refused, &reply), expected, "{reply:?}");
         }
+        // The case's own reason is what an endpoint that accepts it risks.
+        assert_eq!(one(Expect::Refused, &json(503, ""))[0].why, Some(BUSY));
         let late = none(Fault::TooSlow(Duration::from_secs(1)));
         assert!(verdict(Expect::RefusedWithoutTheBody, &late).starts_with("advice: "));
         assert_eq!(verdict(Expect::MethodRefused, &json(501, "")), "well");

@@ -23,7 +23,7 @@ use self::report::{Report, Verdict};
 use self::wire::Endpoint;
 use crate::failure::{Failure, Outcome};
 use crate::input::{self, SecretArgument};
-use crate::output::shown;
+use crate::output::{doing, shown};
 use crate::send;
 use crate::settings::Settings;
 use crate::token::{self, Making};
@@ -75,7 +75,7 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) async fn run(self, settings: &Settings) -> Outcome {
-        let url = send::checked(&self.url, "the endpoint")?;
+        let url = send::endpoint(&self.url, "the endpoint", settings)?;
         let cases: Vec<&Case> = cases::all().filter(|case| self.is_wanted(case)).collect();
         if cases.is_empty() {
             let text = self.only.as_deref().unwrap_or_default();
@@ -83,9 +83,12 @@ impl Check {
         }
         let secret = self.secret.get()?;
         let out_of_reach = |fault: smartshape_fake::Fault| {
-            Failure::usage(format!("{}: {fault}; does the endpoint run there?", self.url))
+            let hint =
+                if fault.to_string().contains("refused") { "; does the endpoint run there?" } else { "" };
+            Failure::usage(format!("{}: {fault}{hint}", self.url))
         };
         let endpoint = Endpoint::new(url, Duration::from_secs(self.timeout)).map_err(out_of_reach)?;
+        doing(format_args!("waiting for {}", self.url));
         endpoint.reach().await.map_err(out_of_reach)?;
         let kit = Kit::new(&secret, |secret| token::make(secret, &self.making), &self.file)?;
 
@@ -99,6 +102,7 @@ impl Check {
             let verdict = match reason {
                 Some(reason) => Verdict::skipped(reason),
                 None => {
+                    doing(case.name);
                     let kind = self.kind_for(case);
                     let result = run::case(&endpoint, &kit, case, kind).await;
                     gone_since = result.gone.then_some(case);

@@ -1,11 +1,12 @@
 //! What is told of the cases: a table for people, a line of JSON each for programs.
 
+use anstyle::Style;
 use serde_json::{Value, json};
 
 use super::cases::Case;
 use super::run::CaseResult;
 use crate::failure::Outcome;
-use crate::output::{self, say, shown};
+use crate::output::{self, BAD, DOUBTFUL, GOOD, coloured, say, shown};
 
 /// What came of a case, for whoever reads it.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Verdict {
     }
 
     fn lines(&self, name: &str, width: usize) -> String {
-        let mut text = format!("{name:width$}  {}", self.word.shown());
+        let mut text = format!("{name:width$}  {}", coloured(self.word.shown(), self.word.style()));
         if self.word == Word::Skipped {
             return text + &format!(" ({})", self.seen.join("; "));
         }
@@ -76,6 +77,15 @@ impl Verdict {
 }
 
 impl Word {
+    fn style(self) -> Style {
+        match self {
+            Self::Pass => GOOD,
+            Self::Warn => DOUBTFUL,
+            Self::Fail => BAD,
+            Self::Skipped => Style::new().dimmed(),
+        }
+    }
+
     /// The faults stand out without colours.
     fn shown(self) -> &'static str {
         match self {

@@ -7,14 +7,14 @@ use http::{Request as HttpRequest, Uri};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
+use smartshape_api::parse_retry_after;
 use smartshape_fake::Fault;
 use smartshape_webhook::TOKEN_HEADER;
 use tokio::time::timeout;
 use tower_service::Service;
 
 use super::request::{Outgoing, Request};
-use crate::failure::chain;
-use crate::send::{Answer, connector, read_answer};
+use crate::send::{Answer, connector, not_reached, read_answer};
 
 /// How often a request is sent while the answer is 503, which invites to that.
 const TRIES: u32 = 5;
@@ -62,10 +62,10 @@ impl Endpoint {
     pub(crate) async fn open(&self, title_case: bool) -> Result<Connection, Fault> {
         let mut connector = self.connector.clone();
         let connect = async {
-            let stream = connector.call(self.url.clone()).await.map_err(|error| connection(&*error))?;
+            let stream = connector.call(self.url.clone()).await.map_err(|error| not_reached(&*error))?;
             let mut builder = Builder::new();
             builder.title_case_headers(title_case);
-            builder.handshake(stream).await.map_err(|error| connection(&error))
+            builder.handshake(stream).await.map_err(|error| not_reached(&error))
         };
         let (sender, driving) =
             timeout(self.limit, connect).await.unwrap_or(Err(Fault::TooSlow(self.limit)))?;
@@ -121,11 +121,11 @@ impl Endpoint {
         let exchange = async {
             let request = self.http(request)?;
             let response = connection.sender.send_request(request).await;
-            let response = response.map_err(|error| self::connection(&error))?;
+            let response = response.map_err(|error| not_reached(&error))?;
             if response.status().as_u16() == 503 {
                 let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-                let after = after.and_then(|text| text.trim().parse().ok()).unwrap_or(1);
-                wait = Some(Duration::from_secs(after).min(LONGEST_WAIT));
+                let after = after.and_then(parse_retry_after).unwrap_or(Duration::from_secs(1));
+                wait = Some(after.min(LONGEST_WAIT));
             }
             read_answer(response, begun).await
         };
@@ -148,8 +148,4 @@ impl Endpoint {
         }
         http.body(request.body.clone()).map_err(|error| Fault::NotSent(error.to_string()))
     }
-}
-
-fn connection(error: &dyn std::error::Error) -> Fault {
-    Fault::Connection(chain(error))
 }

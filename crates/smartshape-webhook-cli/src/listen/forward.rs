@@ -15,7 +15,7 @@ use smartshape_webhook::Delivery;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::output::{say, shown};
+use crate::output::{BAD, GOOD, coloured, say, shown};
 use crate::send::{self, Answer, HttpClient};
 
 /// How many events are on their way at the same time.
@@ -126,10 +126,11 @@ fn verdict(answer: Result<Answer, Fault>) -> String {
         Err(fault) => (String::new(), vec![fault]),
     };
     if faults.is_empty() {
-        return format!("{status}accepted");
+        return format!("{status}{}", coloured("accepted", GOOD));
     }
     let faults: Vec<_> = faults.iter().map(|fault| shown(&fault.to_string())).collect();
-    format!("{status}SmartShape would not accept it: {}", faults.join("; "))
+    let not_accepted = coloured("SmartShape would not accept it", BAD);
+    format!("{status}{not_accepted}: {}", faults.join("; "))
 }
 
 /// The headers that are about the event, with all their values.

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use smartshape_webhook::EventKind;
 
 use crate::failure::{Failure, Outcome};
-use crate::settings::{folder, make_folder, private_file};
+use crate::files::{check_ours, make_folder, private_file};
+use crate::settings::folder;
 
 /// Files of another form are left alone.
 const VERSION: u32 = 1;
@@ -126,6 +127,8 @@ impl Journal {
                 continue;
             }
             let file = OpenOptions::new().read(true).append(true).open(&path);
+            // Another user could otherwise have webhooks deleted.
+            let file = file.and_then(|file| check_ours(&path, &file).map(|()| file));
             let file = match file.map(|file| (file.try_lock(), file)) {
                 Ok((Ok(()), file)) => file,
                 // It runs.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use smartshape_api::{Wanted, WebhookSecret};
+use smartshape_api::{Wanted, WebhookSecret, is_loopback_url};
 use smartshape_webhook::{EventKind, Secret};
 use tokio::net::TcpListener;
 
@@ -26,7 +26,7 @@ use self::sink::Sink;
 use self::stop::{Reason, Stop};
 use crate::failure::{Failure, Outcome, chain};
 use crate::input::{self, SecretArgument};
-use crate::output::{say, shown};
+use crate::output::{done, say, shown};
 use crate::send;
 use crate::settings::{Api, Settings, warn_of_fake};
 
@@ -83,7 +83,7 @@ impl Listen {
         events.dedup();
         let api = settings.api()?;
         let forward_to = match &self.forward_to {
-            Some(url) => Some(send::checked(url, "the endpoint of --forward-to")?),
+            Some(url) => Some(send::endpoint(url, "the endpoint of --forward-to", settings)?),
             None => None,
         };
         let secret = self.secret(forward_to.is_some())?;
@@ -161,12 +161,7 @@ impl Listen {
 
     /// Where SmartShape is to send to.
     fn url(&self, address: SocketAddr, id: &str, api: &Api) -> Outcome<String> {
-        let api_host = api.client.base_url();
-        let api_host = api_host.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-        let api_is_here = api_host.is_some_and(|host| {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        });
+        let api_is_here = is_loopback_url(&api.client.base_url());
         let base = match &self.public_url {
             Some(url) => {
                 let uri = send::checked(url, "the URL of --public-url")?;
@@ -252,6 +247,7 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
         None => {
             let names: Vec<_> = journal.intent.events.iter().map(|event| event.as_str()).collect();
             say(format_args!("registered {} at {url}; ^C ends it", names.join(", ")));
+            done();
             stop.wait().await
         }
     };

@@ -1,7 +1,8 @@
 //! Notes each delivery of whoever knows the secret, retries and refused ones included: see `recording`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,7 @@ use smartshape_webhook::TOKEN_HEADER;
 
 use super::lines::{Ended, Lines};
 use crate::failure::{Failure, Outcome};
+use crate::files;
 use crate::recording::{Beginning, Entry, Marks, Named, TokenMarks};
 
 pub(super) struct Recorder {
@@ -37,7 +39,8 @@ impl Recorder {
     /// Appends to this file from now on.
     pub(super) async fn start(path: &str) -> Outcome<(Arc<Self>, Ended)> {
         let failed = |error: io::Error| Failure::usage(format!("cannot write --record {path}: {error}"));
-        let mut file = open(path).map_err(failed)?;
+        // It holds what users wrote.
+        let mut file = files::append(Path::new(path)).map_err(failed)?;
         let (lines, ended) = Lines::start(move |text| write(&mut file, text)).map_err(failed)?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let began_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
@@ -97,13 +100,4 @@ fn write(file: &mut File, text: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         synced => synced,
     }
-}
-
-/// It holds what users wrote, and is for this user only.
-fn open(path: &str) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }

@@ -1,14 +1,13 @@
 //! Deletes what a listener registered, and nobody else's; `smartshape webhook prune`.
 
 use clap::Args;
-use serde_json::json;
 use smartshape_api::{Client, Error, ErrorKind, Registration};
 
 use super::journal::{Intent, Journal};
 use crate::failure::{Failure, Outcome, chain};
 use crate::output::{self, say, shown};
 use crate::settings::{Api, Settings, warn_of_fake};
-use crate::webhook::command_to_delete;
+use crate::webhook::{command_to_delete, tell_deleted};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -34,15 +33,11 @@ impl Prune {
         let pruned = prune(&api, self.forget).await;
         warn_of_fake(&api.client);
         let (deleted, complete) = pruned?;
-        if settings.json {
-            output::json(&json!({"deleted": deleted, "complete": complete}))?;
-        } else {
-            for id in &deleted {
-                output::line(format_args!("deleted {}", shown(id)))?;
-            }
-            if deleted.is_empty() && complete {
-                output::line("nothing is left behind")?;
-            }
+        for id in &deleted {
+            tell_deleted(id, settings)?;
+        }
+        if deleted.is_empty() && complete && !settings.json {
+            output::line("nothing is left behind")?;
         }
         if complete { Ok(()) } else { Err(Failure::told()) }
     }

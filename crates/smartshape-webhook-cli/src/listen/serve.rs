@@ -1,7 +1,7 @@
 //! The listener's server.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::record::{Recorded, Recorder};
 use super::sink::{Arrival, Ends, Sink};
 use crate::failure::{Failure, Outcome};
+use crate::output::{BAD, GOOD, coloured, is_looked_at, say};
 
 /// How long a client may take for a request's head, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,8 +117,18 @@ async fn deliver(
         Some(recorded) => recorded.copying(body),
         None => body,
     };
-    let arrival = Arrival { sink, headers: parts.headers };
-    response(&receiver.serve(&head, body.into_data_stream(), Arc::new(arrival)).await)
+    let (name, begun) = (Arc::new(OnceLock::new()), Instant::now());
+    let arrival = Arrival { sink, headers: parts.headers, name: Arc::clone(&name) };
+    let answer = receiver.serve(&head, body.into_data_stream(), Arc::new(arrival)).await;
+    if is_looked_at() {
+        let (status, took) = (answer.status(), begun.elapsed().as_millis());
+        let name = name
+            .get()
+            .map_or(if status == 200 { "an event that came before" } else { "a request" }, |name| name);
+        let status = coloured(&status.to_string(), if status == 200 { GOOD } else { BAD });
+        say(format_args!("{name}: {status} after {took} ms"));
+    }
+    response(&answer)
 }
 
 fn response(answer: &Answer) -> Response {

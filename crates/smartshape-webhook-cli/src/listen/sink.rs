@@ -1,8 +1,8 @@
 //! Where deliveries go: a line on standard output, another endpoint.
 
 use std::io::{self, ErrorKind, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use smartshape_webhook::{Delivery, Handler, HandlerError};
@@ -60,12 +60,16 @@ impl Sink {
 pub(super) struct Arrival {
     pub(super) sink: Arc<Sink>,
     pub(super) headers: HeaderMap,
+    /// What it is, once that is known.
+    pub(super) name: Arc<OnceLock<String>>,
 }
 
 impl Handler for Arrival {
     /// Acknowledged once the line was flushed.
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
         let sink = &self.sink;
+        let (event, file, uuid) = (delivery.event_name(), delivery.file(), delivery.uuid());
+        let _ = self.name.set(format!("{} of {} ({})", shown(event), shown(file.as_str()), shown(uuid)));
         if sink.refuses() {
             say(format_args!("refused {}, as --refuse asks", shown(delivery.uuid())));
             return Err("--refuse".into());

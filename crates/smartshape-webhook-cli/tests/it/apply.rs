@@ -25,22 +25,66 @@ async fn registrations_become_the_declared_ones() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     fake.register(AnnotationCreated, "http://127.0.0.1:1/others", SECRET);
     let dry = apply(&home, &fake, TWO, &["--dry-run"]).await.succeeds();
-    assert!(dry.out.contains("create file_optimized at http://127.0.0.1:1/b"), "{dry:?}");
+    assert!(dry.out.contains("would create file_optimized at http://127.0.0.1:1/b"), "{dry:?}");
     assert_eq!(events(&fake), [AnnotationCreated]);
 
-    apply(&home, &fake, TWO, &[]).await.succeeds();
+    let applied = apply(&home, &fake, TWO, &[]).await.succeeds();
     assert_eq!(events(&fake), [AnnotationCreated, FileUploaded, FileOptimized]);
+    let ids: Vec<_> = fake.webhooks().into_iter().skip(1).map(|webhook| webhook.id).collect();
+    let expected = format!(
+        "created {}: file_uploaded at http://127.0.0.1:1/a\ncreated {}: file_optimized at http://127.0.0.1:1/b\n",
+        ids[0], ids[1]
+    );
+    assert_eq!(applied.out, expected);
     assert_eq!(fake.webhooks()[2].secret(), "another secret of mine");
     let records = std::fs::read_to_string(home.path().join("webhooks.json.records.json")).unwrap();
     assert!(!records.contains(SECRET) && records.contains(&fake.webhooks()[2].id));
 
-    let again = apply(&home, &fake, TWO, &["--json"]).await.succeeds().json();
-    assert_eq!((&again["steps"], again["kept"].as_array().unwrap().len()), (&serde_json::json!([]), 2));
+    let again = apply(&home, &fake, TWO, &["--json"]).await.succeeds().lines();
+    assert_eq!((again.len(), again[0]["kept"]["id"].as_str()), (2, Some(&*ids[0])));
 
     let first = fake.webhooks()[1].id.clone();
     apply(&home, &fake, ONE, &["--renew", "file_uploaded"]).await.succeeds();
     assert_eq!(events(&fake), [AnnotationCreated, FileUploaded]);
     assert_ne!(fake.webhooks()[1].id, first);
+}
+
+#[tokio::test]
+async fn what_others_created_is_deleted_only_when_told_so() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let by_hand = fake.register(FileUploaded, "http://127.0.0.1:1/a", SECRET);
+    let unwanted = fake.register(FileOptimized, "http://127.0.0.1:1/a", SECRET);
+    let applied = apply(&home, &fake, ONE, &[]).await.succeeds();
+    assert_eq!(events(&fake), [FileUploaded, FileOptimized, FileUploaded]);
+    for id in [&by_hand, &unwanted] {
+        assert!(applied.out.contains(&format!("left {id}: ")), "{applied:?}");
+    }
+    let dry = apply(&home, &fake, ONE, &["--prune", "--dry-run", "--json"]).await.succeeds().lines();
+    assert_eq!((dry.len(), dry[2]["would_delete"]["id"].as_str()), (3, Some(&*unwanted)));
+    assert_eq!(fake.webhooks().len(), 3);
+    let pruned = apply(&home, &fake, ONE, &["--prune"]).await.succeeds();
+    assert_eq!(events(&fake), [FileUploaded]);
+    for id in [&by_hand, &unwanted] {
+        assert!(pruned.out.contains(&format!("deleted {id}: ")), "{pruned:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_rotated_stays_rotated() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    apply(&home, &fake, ONE, &[]).await.succeeds();
+    let rotate = ["webhook", "rotate", "--url", "http://127.0.0.1:1/a", "--event", "file_uploaded"];
+    let mut program = home.logged_in(&fake, &rotate);
+    ran(program.env("SMARTSHAPE_NEW_WEBHOOK_SECRET", "another random string")).await.succeeds();
+    let rotated = fake.webhooks()[0].id.clone();
+
+    let dry = apply(&home, &fake, ONE, &["--dry-run"]).await.succeeds();
+    assert!(dry.out.starts_with(&format!("would adopt {rotated}: file_uploaded at ")), "{dry:?}");
+    let applied = apply(&home, &fake, ONE, &[]).await.succeeds();
+    assert!(applied.out.starts_with(&format!("adopted {rotated}: file_uploaded at ")), "{applied:?}");
+    let again = apply(&home, &fake, ONE, &[]).await.succeeds();
+    assert!(again.out.starts_with(&format!("kept {rotated}: ")), "{again:?}");
+    assert_eq!((fake.webhooks().len(), fake.webhooks()[0].secret()), (1, "another random string"));
 }
 
 #[tokio::test]
@@ -56,15 +100,16 @@ async fn what_stopped_in_the_middle_is_completed() {
     assert_eq!(events(&fake), [FileUploaded, FileOptimized]);
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn where_nothing_can_be_recorded_nothing_is_created() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
-    // Where the records are to be written first, there is something else.
-    std::fs::create_dir(home.path().join("webhooks.json.records.json.new")).unwrap();
+    // They are not created where a link leads to.
+    std::os::unix::fs::symlink("nowhere", home.path().join("webhooks.json.records.json")).unwrap();
     let failed = apply(&home, &fake, ONE, &[]).await;
     failed.fails(1, "nothing was done");
     assert!(failed.err.contains("cannot write webhooks.json.records.json: "), "{failed:?}");
-    assert!(fake.webhooks().is_empty());
+    assert!(fake.webhooks().is_empty() && !home.path().join("nowhere").exists());
 }
 
 #[tokio::test]

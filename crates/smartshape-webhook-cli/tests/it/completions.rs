@@ -2,10 +2,11 @@
 
 use std::process::Stdio;
 
+use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 use tokio::process::Command;
 
-use crate::support::Home;
+use crate::support::{Home, nobody, ran};
 
 #[tokio::test]
 async fn shells_can_read_them() {
@@ -47,4 +48,45 @@ async fn wherever_an_event_is_named_the_nine_are_listed() {
         let listed = EventKind::ALL.map(EventKind::as_str).join(", ");
         assert!(help.contains(&format!("[possible values: {listed}]")), "{command:?}: {help}");
     }
+}
+
+#[tokio::test]
+async fn help_is_a_command_too() {
+    let home = Home::new();
+    for (command, flag) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "check"], &["check", "--help"]),
+        (&["help", "webhook", "listen"], &["webhook", "listen", "--help"]),
+        (&["webhook", "help", "listen"], &["webhook", "listen", "--help"]),
+    ] {
+        let asked = home.run(command).await.succeeds();
+        assert!(asked.out.contains("Usage: smartshape"), "{asked:?}");
+        assert_eq!(asked.out, home.run(flag).await.succeeds().out, "{command:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_json_errors_are_a_line_of_json_too() {
+    let home = Home::new();
+    let (_kept, nobody) = nobody();
+    for (command, code, says) in [
+        (
+            &["--json", "webhook", "list", "--api-url", &nobody, "--token", "a.b.c"][..],
+            1,
+            "the connection was refused",
+        ),
+        (&["--json", "webhook", "list", "--api-url", "nonsense"], 2, "absolute URL"),
+        (&["--json", "webhook", "delete"], 2, "required arguments"),
+        (&["--json", "inbox", "list", "none.db"], 1, "there is no inbox"),
+    ] {
+        let failed = home.run(command).await;
+        assert_eq!((failed.code, &*failed.out), (Some(code), ""), "{failed:?}");
+        let error: serde_json::Value = serde_json::from_str(&failed.err).unwrap();
+        assert_eq!(error["exit_code"], code);
+        assert!(error["error"].as_str().unwrap().contains(says), "{failed:?}");
+    }
+    let fake = FakeSmartShape::start().await.unwrap();
+    let warned = ran(&mut home.logged_in(&fake, &["--json", "webhook", "list"])).await.succeeds();
+    let message: serde_json::Value = serde_json::from_str(warned.err.lines().next().unwrap()).unwrap();
+    assert!(message["message"].as_str().unwrap().contains("smartshape-fake"), "{warned:?}");
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::response::IntoResponse;
 use serde_json::Value;
 use smartshape_webhook_tower::{Delivery, Receiver, Secret, endpoint};
 use tokio::net::TcpListener;
@@ -95,7 +96,7 @@ async fn each_fault_is_named_and_the_exit_code_says_so() {
         let arguments =
             ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", cost];
         let busy = home.run(&arguments).await;
-        assert_eq!((busy.code, busy.out.contains("with --cost 4")), (Some(1), hint), "{busy:?}");
+        assert_eq!((busy.code, busy.out.contains("--cost 4")), (Some(1), hint), "{busy:?}");
     }
     // A wrong secret is the receiver's to refuse.
     let (url, received) = receiver().await;
@@ -105,6 +106,54 @@ async fn each_fault_is_named_and_the_exit_code_says_so() {
     let report = crate::support::ran(program.args(["--cost", "4", "--timeout", "60"])).await;
     assert_eq!((report.code, &report.json()["accepted"]), (Some(1), &false.into()));
     assert!(received.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_asks_for_it_gets_the_same_event_again() {
+    let home = Home::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&seen);
+    let app = Router::new().fallback(move |request: axum::extract::Request| async move {
+        let token = request.headers()["x-smartshape-token"].clone();
+        let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
+        let mut seen = record.lock().unwrap();
+        seen.push((token, body));
+        let json = [("content-type", "application/json")];
+        match seen.len() {
+            1 => (http::StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], "").into_response(),
+            4 => (http::StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3600")], "").into_response(),
+            _ => (json, r#"{"success": true}"#).into_response(),
+        }
+    });
+    let url = serve(app).await;
+    let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", "4"];
+    let ran_ = ran(home.program(&arguments).args(["--retries", "1", "--repeat", "2"])).await.succeeds();
+    assert_eq!(ran_.out.matches("\naccepted").count(), 2, "{ran_:?}");
+    assert!(ran_.out.contains("the status is 503") && ran_.err.contains("sent again in 0 s"), "{ran_:?}");
+    {
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.len(), 3);
+        assert!(seen.iter().all(|one| *one == seen[0]), "the same token and the same uuid");
+    }
+    let ran_ = ran(home.program(&arguments).args(["--retries", "1", "--json"])).await;
+    assert_eq!((ran_.code, ran_.out.lines().count(), seen.lock().unwrap().len()), (Some(1), 1, 4));
+    assert!(ran_.err.contains("wait 3600 s"), "{ran_:?}");
+}
+
+#[tokio::test]
+async fn what_would_be_sent_is_printed() {
+    let home = Home::new();
+    // Neither an endpoint nor a secret is needed.
+    let print = ["event", "trigger", "file_uploaded", "--print", "--set", "file=5c6f"];
+    let printed = home.run(&print).await.succeeds().json();
+    assert_eq!((&printed["event"], &printed["file"]), (&"file_uploaded".into(), &"5c6f".into()));
+    // As it is, over several lines.
+    let whole = home.run(&["event", "trigger", "attribute_updated", "--print"]).await.succeeds();
+    assert_eq!(whole.json()["event"], "attribute_updated");
+    let body = "{\"event\":\r\n\t\"file_uploaded\", \"data\": \"\u{202e}\"}";
+    let print = ["event", "trigger", "file_uploaded", "--print", "--body", "-"];
+    let printed = ran_with_stdin(&mut home.program(&print), body).await.succeeds();
+    assert_eq!(printed.out, body.replace('\u{202e}', "\\u202e") + "\n");
 }
 
 #[tokio::test]
@@ -127,5 +176,7 @@ async fn what_cannot_be_sent_says_why() {
     ran_with_stdin(&mut home.program(&both), event).await.fails(2, "standard input");
     std::fs::write(home.path().join("broken.json"), "{").unwrap();
     trigger(&["--secret", SECRET, "--body", "broken.json"]).await.fails(2, "not JSON");
+    std::fs::write(home.path().join("other.json"), r#"{"x": 1}"#).unwrap();
+    trigger(&["--secret", SECRET, "--body", "other.json"]).await.fails(2, "no field \"event\"");
     home.run(&["event", "trigger", "file_deleted"]).await.fails(2, "configuration_removed");
 }

@@ -12,15 +12,20 @@ mod check;
 mod completions;
 mod event;
 mod faulty;
+#[cfg(unix)]
+mod files;
 mod forward;
 mod inbox;
 mod listen;
 mod listen_end;
 mod listener;
 mod pipeline;
+mod proxy;
 mod record;
 mod rotate;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tls;
 mod token;
 mod trouble;

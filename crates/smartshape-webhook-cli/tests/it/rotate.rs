@@ -53,7 +53,8 @@ async fn the_old_one_goes_when_the_new_one_is_there_and_others_stay() {
             (false, _) => vec![old.as_str(), "--url", URL],
         };
         let dry = rotate(&home, &fake, &[named.as_slice(), &["--dry-run"]].concat()).await.succeeds();
-        let expected = format!("create file_uploaded at http://127.0.0.1:1/a?redacted\ndelete {old}\n");
+        let expected =
+            format!("would create file_uploaded at http://127.0.0.1:1/a?redacted\nwould delete {old}\n");
         assert_eq!((dry.out, fake.webhooks().len()), (expected, 3));
 
         let done = rotate(&home, &fake, &named).await.succeeds();

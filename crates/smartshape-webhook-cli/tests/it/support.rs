@@ -79,6 +79,11 @@ impl Ran {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
+    /// The lines of standard output, each of which is JSON.
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// One clear line, nothing on standard output, and this exit code.
     pub(crate) fn fails(&self, code: i32, says: &str) {
         assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{self:?}");

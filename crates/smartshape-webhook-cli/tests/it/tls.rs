@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use smartshape_fake::FakeSmartShape;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -62,6 +63,19 @@ async fn an_endpoint_s_certificate_is_checked() {
     let mut strange = home.program(&arguments);
     let refused = ran(strange.env("SSL_CERT_FILE", home.path().join("other.pem"))).await;
     assert!(refused.code == Some(1) && refused.out.contains("by SSL_CERT_FILE"), "{refused:?}");
+    // A server without TLS.
+    let fake = FakeSmartShape::start().await.unwrap();
+    let url = fake.base_url().replace("http://", "https://");
+    for command in [
+        &["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", "4"][..],
+        &["check", &url, "--secret", SECRET],
+        &["--api-url", &url, "--token", "the.auth.token", "webhook", "list"],
+    ] {
+        let mut program = home.program(command);
+        let failed = ran(program.env("SSL_CERT_FILE", home.path().join("trusted.pem"))).await;
+        let told = format!("{}{}", failed.out, failed.err);
+        assert!(told.contains("does not speak TLS") && !told.contains("InvalidContentType"), "{failed:?}");
+    }
 }
 
 #[tokio::test]

@@ -109,12 +109,30 @@ async fn a_server_that_is_not_there_is_told() {
     let (_kept, nobody) = nobody();
     for command in calling() {
         let failed = bed.run(command, &nobody, "the.auth.token").await;
-        failed.fails(1, &format!("no connection to {nobody}: check the API URL"));
+        failed.fails(1, &format!("no connection to {nobody}: the connection was refused, so nobody listens there: check the API URL"));
         bed.unchanged();
     }
     // Nothing is noted of a listener, so there is nothing to call for.
     let pruned = bed.run(&["webhook", "prune"], &nobody, "the.auth.token").await.succeeds();
     assert_eq!(pruned.out, "nothing is left behind\n");
+}
+
+#[tokio::test]
+async fn nothing_secret_goes_to_another_machine_by_plain_http() {
+    let bed = Bed::new().await;
+    // For documentation: nobody is there.
+    const ELSEWHERE: &str = "http://192.0.2.1/callback";
+    for command in calling() {
+        bed.run(command, ELSEWHERE, "the.auth.token").await.fails(2, "allow it by --insecure");
+    }
+    for command in [
+        &["event", "trigger", "file_uploaded", "--to", ELSEWHERE][..],
+        &["check", ELSEWHERE],
+        &["webhook", "listen", "--forward-to", ELSEWHERE],
+    ] {
+        bed.run(command, &bed.fake.base_url(), "the.auth.token").await.fails(2, "allow it by --insecure");
+    }
+    bed.unchanged();
 }
 
 #[tokio::test]

@@ -51,23 +51,55 @@ fn where_the_list_shows_urls() {
             vec![listed("1", up, "https://a/hook/")],
             &["keep 1: file_uploaded at https://a/hook"],
         ),
-        // Ours by their URL, of an unknown secret.
+        // Others created them, whatever they point at.
         (
             vec![want(FileUploaded)],
             vec![],
+            vec![listed("1", up, URL), listed("2", opt, URL)],
+            &[
+                "create file_uploaded at https://a/hook",
+                "leave 1: file_uploaded, not recorded",
+                "leave 2: file_optimized, not recorded",
+            ],
+        ),
+        (
+            vec![want(FileUploaded).renewed()],
+            vec![record("2", FileUploaded)],
             vec![listed("1", up, URL), listed("2", up, URL)],
             &[
                 "create file_uploaded at https://a/hook",
-                "delete 1: file_uploaded, replaced",
                 "delete 2: file_uploaded, replaced",
+                "leave 1: file_uploaded, not recorded",
             ],
         ),
-        // A run that stopped after its creations is completed.
+        // Rotated meanwhile: the old secret is not put back.
         (
             vec![want(FileUploaded)],
-            vec![record("2", FileUploaded)],
+            vec![record("1", FileUploaded)],
+            vec![listed("2", up, URL), listed("3", opt, URL)],
+            &[
+                "adopt 2: file_uploaded at https://a/hook, which took the place of a recorded one; its secret is \
+                 taken to be the wanted one",
+                "delete 1: file_uploaded, recorded, but not listed",
+                "leave 3: file_optimized, not recorded",
+            ],
+        ),
+        // Rotated meanwhile, and the old one is still there.
+        (
+            vec![want(FileUploaded)],
+            vec![record("1", FileUploaded)],
             vec![listed("1", up, URL), listed("2", up, URL)],
-            &["keep 2: file_uploaded at https://a/hook", "delete 1: file_uploaded, one too many"],
+            &["keep 1: file_uploaded at https://a/hook", "leave 2: file_uploaded, not recorded"],
+        ),
+        (
+            vec![want(FileUploaded).renewed()],
+            vec![record("1", FileUploaded)],
+            vec![listed("2", up, URL)],
+            &[
+                "create file_uploaded at https://a/hook",
+                "delete 2: file_uploaded, replaced",
+                "delete 1: file_uploaded, recorded, but not listed",
+            ],
         ),
         // The one recorded last is kept.
         (
@@ -83,7 +115,7 @@ fn where_the_list_shows_urls() {
             vec![listed("1", up, URL)],
             &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, replaced"],
         ),
-        // Not wanted: what points at our URL, and what is recorded wherever it points.
+        // Not wanted: what is recorded, wherever it points.
         (
             vec![want(FileUploaded)],
             vec![record("1", FileUploaded), Record::new("3", FileUploaded, other)],
@@ -96,10 +128,10 @@ fn where_the_list_shows_urls() {
             ],
             &[
                 "keep 1: file_uploaded at https://a/hook",
-                "delete 2: file_optimized, not wanted",
                 "delete 3: file_uploaded, not wanted",
-                "delete 4: new_event, not wanted",
-                "delete 5: unknown event, not wanted",
+                "leave 2: file_optimized, not recorded",
+                "leave 4: new_event, not recorded",
+                "leave 5: unknown event, not recorded",
             ],
         ),
         // Of others: another URL, near as it may be.
@@ -174,6 +206,19 @@ fn where_the_list_shows_no_urls_only_records_count() {
 }
 
 #[test]
+fn what_others_created_is_deleted_only_when_it_is_pruned() {
+    let listed = [listed("1", "file_uploaded", URL), listed("2", "", URL), listed("3", "", "https://b/hook")];
+    let plan = Plan::new(&[want(FileUploaded)], &[], &listed).unwrap();
+    assert_eq!(plan.unrecorded(), &listed[..2]);
+    assert_eq!(
+        plan.prune().to_string(),
+        "create file_uploaded at https://a/hook\n\
+         delete 1: file_uploaded, not recorded\n\
+         delete 2: unknown event, not recorded"
+    );
+}
+
+#[test]
 fn what_is_wanted_twice_is_refused() {
     let error = Plan::new(&[want(FileUploaded), want(FileUploaded).renewed()], &[], &[]).unwrap_err();
     assert!(error.to_string().contains("file_uploaded is wanted twice"), "{error}");
@@ -183,7 +228,9 @@ fn what_is_wanted_twice_is_refused() {
 fn a_plan_shows_no_secret_and_nothing_unprintable() {
     let plan = Plan::new(&[want(FileUploaded)], &[], &[listed("1\u{1b}[31m", "a\nb", URL)]).unwrap();
     assert!(!format!("{plan:?}").contains("the secret"));
-    assert!(plan.to_string().ends_with("delete 1\\u{1b}[31m: a\\nb, not wanted"), "{plan}");
+    for plan in [plan.clone(), plan.prune()] {
+        assert!(plan.to_string().ends_with(" 1\\u{1b}[31m: a\\nb, not recorded"), "{plan}");
+    }
 }
 
 #[test]

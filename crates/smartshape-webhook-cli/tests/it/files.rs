@@ -1,0 +1,109 @@
+//! Files that are links, another user's, or readable by others.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+
+use smartshape_fake::FakeSmartShape;
+use smartshape_webhook::EventKind;
+
+use crate::listener::Listener;
+use crate::support::{Home, SECRET, nobody, ran};
+
+/// Makes a file another user's, which only root can.
+fn given_away(path: &Path) -> bool {
+    chown(path, Some(65534), None).is_ok()
+}
+
+fn private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn recordings_go_to_files_of_this_user_alone() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let at = |name: &str| home.path().join(name);
+    private(&at("mine"), "mine\n");
+    symlink("mine", at("link")).unwrap();
+    symlink("nowhere", at("dangling")).unwrap();
+    private(&at("open"), "");
+    fs::set_permissions(at("open"), Permissions::from_mode(0o640)).unwrap();
+    private(&at("foreign"), "");
+    let mut refused = vec![("link", "symbolic link"), ("dangling", "No such file"), ("open", "chmod 600")];
+    if given_away(&at("foreign")) {
+        refused.push(("foreign", "another user"));
+    }
+    for (file, says) in refused {
+        let listen = ["webhook", "listen", "--event", "file_uploaded", "--record", file];
+        let failed = ran(&mut home.logged_in(&fake, &listen)).await;
+        failed.fails(2, says);
+        assert!(failed.err.contains(&format!("cannot write --record {file}: ")), "{failed:?}");
+    }
+    assert!(fs::read(at("mine")).unwrap() == b"mine\n" && !at("nowhere").exists());
+    for taken in ["mine", "/dev/null", "new"] {
+        let listen = ["webhook", "listen", "--event", "file_uploaded", "--record", taken];
+        let listener = Listener::start(home.logged_in(&fake, &listen)).await;
+        listener.signal("-INT");
+        assert_eq!(listener.end().await.0.code(), Some(0), "{taken}");
+    }
+    assert!(fs::read(at("mine")).unwrap().starts_with(b"mine\n{"));
+    assert_eq!(fs::metadata(at("new")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn settings_that_are_a_link_stay_one() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let (url, account) = (fake.base_url(), fake.account());
+    let folder = home.path().join(".config/smartshape");
+    let (link, file) = (folder.join("config.json"), home.path().join("dotfiles.json"));
+    fs::create_dir_all(&folder).unwrap();
+    symlink("../../dotfiles.json", &link).unwrap();
+    // It is not created where a link leads to, which is found before the password is sent.
+    let (_kept, nobody) = nobody();
+    let mut login = home.program(&["--api-url", &nobody, "login", "ada"]);
+    ran(login.env("SMARTSHAPE_PASSWORD", "her password"))
+        .await
+        .fails(1, "a link to a file that is not there");
+
+    private(&file, "{}");
+    let mut login = home.program(&["--api-url", &url, "login", account.username()]);
+    ran(login.env("SMARTSHAPE_PASSWORD", account.password())).await.succeeds();
+    assert!(link.is_symlink() && fs::read_to_string(&file).unwrap().contains(&url));
+    let quiet = home.run(&["webhook", "list"]).await.succeeds();
+    assert!(!quiet.err.contains("others"), "{quiet:?}");
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let warned = home.run(&["webhook", "list"]).await.succeeds();
+    assert!(warned.err.contains("dotfiles.json: others can read it"), "{warned:?}");
+    if given_away(&file) {
+        let warned = home.run(&["webhook", "list"]).await.succeeds();
+        assert!(warned.err.contains("dotfiles.json: it belongs to another user"), "{warned:?}");
+    }
+}
+
+#[tokio::test]
+async fn notes_of_others_delete_nothing() {
+    let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
+    let mut listener =
+        Listener::start(home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"])).await;
+    listener.child.kill().await.unwrap();
+    let note = crate::listener::journals(&home).remove(0);
+    let elsewhere = home.path().join("elsewhere.jsonl");
+    fs::rename(&note, &elsewhere).unwrap();
+    symlink(&elsewhere, &note).unwrap();
+    let id = fake.webhooks()[0].id.clone();
+    let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
+    let prune = async || ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await;
+    let refused = prune().await;
+    assert!(refused.code == Some(1) && refused.err.contains("symbolic link"), "{refused:?}");
+    fs::remove_file(&note).unwrap();
+    fs::rename(&elsewhere, &note).unwrap();
+    if given_away(&note) {
+        let refused = prune().await;
+        assert!(refused.code == Some(1) && refused.err.contains("another user"), "{refused:?}");
+        chown(&note, Some(0), None).unwrap();
+    }
+    assert_eq!(fake.webhooks().len(), 2);
+    assert_eq!(prune().await.succeeds().out, format!("deleted {id}\n"));
+    assert_eq!(fake.webhooks()[0].id, other);
+}

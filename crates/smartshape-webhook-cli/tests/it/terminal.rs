@@ -1,0 +1,113 @@
+//! What is said differently to somebody who looks on.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::Stdio;
+
+use axum::Router;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use smartshape_webhook::EventKind;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::event::{receiver, serve};
+use crate::listener::builder;
+use crate::support::{Home, SECRET, within};
+
+/// A terminal, and what is shown on it.
+struct Terminal {
+    file: File,
+    shown: mpsc::UnboundedReceiver<Vec<u8>>,
+    text: String,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let file = File::options().read(true).write(true).open(name).unwrap();
+        let (sender, shown) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            let (mut master, mut buffer) = (File::from(master), [0; 4096]);
+            while let Ok(length @ 1..) = master.read(&mut buffer) {
+                let _ = sender.send(buffer[..length].to_vec());
+            }
+        });
+        Self { file, shown, text: String::new() }
+    }
+
+    fn output(&self) -> Stdio {
+        self.file.try_clone().unwrap().into()
+    }
+
+    /// Waits until this is shown.
+    async fn until(&mut self, text: &str) {
+        while !self.text.contains(text) {
+            let more = within(self.shown.recv()).await.unwrap();
+            self.text += &String::from_utf8_lossy(&more);
+        }
+    }
+}
+
+#[tokio::test]
+async fn verdicts_have_colours_on_a_terminal_alone() {
+    let (home, (url, _)) = (Home::new(), receiver().await);
+    let check =
+        ["check", &url, "--secret", SECRET, "--cost", "4", "--timeout", "60", "--only", "without a token"];
+    for (no_color, coloured) in [("", true), ("1", false)] {
+        let mut terminal = Terminal::new();
+        let mut program = home.program(&check);
+        program.env("TERM", "xterm").env("NO_COLOR", no_color).stdout(terminal.output());
+        assert!(within(program.status()).await.unwrap().success());
+        terminal.until("1 passed").await;
+        assert_eq!(terminal.text.contains("\u{1b}[32mpass\u{1b}[0m"), coloured, "{:?}", terminal.text);
+        assert_eq!(terminal.text.contains('\u{1b}'), coloured, "{:?}", terminal.text);
+    }
+    let mut program = home.program(&check);
+    let piped = within(program.env("TERM", "xterm").output()).await.unwrap();
+    assert!(!piped.stdout.contains(&b'\x1b'), "{piped:?}");
+}
+
+#[tokio::test]
+async fn a_listener_says_each_delivery_on_a_terminal() {
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let mut terminal = Terminal::new();
+    let mut program = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
+    let mut child = program.stdout(Stdio::piped()).stderr(terminal.output()).spawn().unwrap();
+    terminal.until("registered ").await;
+    let outcomes = fake.trigger(EventKind::FileUploaded).await;
+    assert!(outcomes[0].accepted());
+    terminal.until("file_uploaded of ").await;
+    terminal.until(&format!("({}): ", outcomes[0].uuid)).await;
+    terminal.until("200").await;
+    child.start_kill().unwrap();
+    let printed = within(child.wait_with_output()).await.unwrap().stdout;
+    let lines: Vec<_> = printed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.len(), 1);
+    assert!(serde_json::from_slice::<serde_json::Value>(lines[0]).is_ok());
+}
+
+#[tokio::test]
+async fn what_takes_long_is_said_on_a_terminal() {
+    let home = Home::new();
+    let (answer, answered) = oneshot::channel::<()>();
+    let answered = std::sync::Arc::new(tokio::sync::Mutex::new(Some(answered)));
+    let url = serve(Router::new().fallback(move || async move {
+        let waiting = answered.lock().await.take();
+        if let Some(waiting) = waiting {
+            let _ = waiting.await;
+        }
+        ([("content-type", "application/json")], r#"{"data": []}"#)
+    }))
+    .await;
+    let mut terminal = Terminal::new();
+    let mut program = home.program(&["webhook", "list", "--api-url", &url, "--token", "the.auth.token"]);
+    let child = program.stdout(Stdio::piped()).stderr(terminal.output()).spawn().unwrap();
+    terminal.until(&format!("waiting for {url} (")).await;
+    answer.send(()).unwrap();
+    let ran = within(child.wait_with_output()).await.unwrap();
+    assert!(ran.status.success() && ran.stdout.starts_with(b"ID"), "{ran:?}");
+    // It is wiped away.
+    terminal.until("\u{1b}[2Ksmartshape: there are no webhooks").await;
+}
