@@ -4,7 +4,7 @@ use smartshape_webhook::{Delivery, Handler, HandlerError};
 use smartshape_webhook_inbox::Inbox;
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{Home, ran_with_stdin};
+use crate::support::{Home, nobody, ran_with_stdin};
 
 fn body(uuid: &str) -> String {
     format!(
@@ -124,4 +124,15 @@ async fn on_postgresql_too() {
     assert_eq!(home.run(&["--json", "inbox", "stats", &url]).await.succeeds().json()["waiting"], 0);
     drop(inbox);
     execute(format!("DROP SCHEMA {schema} CASCADE")).await;
+}
+
+#[tokio::test]
+async fn a_database_server_that_is_not_there_is_told() {
+    let (home, (_kept, nobody)) = (Home::new(), nobody());
+    let url = nobody.replace("http://", "postgres://ada:hunter2@") + "/events";
+    for command in ["list", "stats"] {
+        let failed = home.run(&["inbox", command, &url]).await;
+        failed.fails(1, "Connection refused");
+        assert!(!failed.err.contains("hunter2"), "{failed:?}");
+    }
 }
