@@ -16,6 +16,8 @@ pub struct InboxBuilder {
     place: String,
     pub(crate) tombstones: Duration,
     pub(crate) bodies: Duration,
+    pub(crate) capacity: u64,
+    pub(crate) one_order: bool,
     pub(crate) store_limit: Duration,
     pub(crate) cap: u64,
     pub(crate) open_deadline: Duration,
@@ -30,6 +32,8 @@ impl InboxBuilder {
             place: place.to_owned(),
             tombstones: 14 * DAY,
             bodies: Duration::ZERO,
+            capacity: 10_000_000,
+            one_order: false,
             store_limit: Duration::from_secs(5),
             cap: 10 * GIB,
             open_deadline: Duration::from_secs(30),
@@ -46,6 +50,22 @@ impl InboxBuilder {
         self
     }
 
+    /// Maximum number of completed events that are remembered for deduplication. Beyond it the oldest are forgotten
+    /// before [`keep_tombstones`](Self::keep_tombstones) is over, with a warning; deliveries are taken all the same.
+    /// Each takes about 300 bytes. Defaults to 10 million.
+    pub fn dedup_capacity(mut self, events: u64) -> Self {
+        self.capacity = events;
+        self
+    }
+
+    /// Whether [`ordered_by_file`](crate::Worker::ordered_by_file) keeps one order for all events of a file. By
+    /// default each webhook (each name of a secret) has an order of its own, so that one webhook's failing events
+    /// do not hold up another webhook's. Counts for deliveries that are stored from then on.
+    pub fn order_across_webhooks(mut self, across: bool) -> Self {
+        self.one_order = across;
+        self
+    }
+
     /// How long the body of a completed event is kept, so that it can be shown and replayed; at
     /// most as long as its tombstone. Default zero: it is deleted with the completion.
     pub fn keep_bodies(mut self, horizon: Duration) -> Self {
@@ -59,8 +79,10 @@ impl InboxBuilder {
         self
     }
 
-    /// The space that the store may take; beyond it, deliveries are answered 503. Measured from
-    /// time to time, so it can be passed by a few MiB. Default 10 GiB.
+    /// Maximum number of bytes of events that are not completed: waiting, running and dead letters, each with 400
+    /// bytes beside its body. Beyond it, deliveries are answered 503. Counted from time to time, so several processes
+    /// can pass it by what they store in 5 s. On SQLite what the log takes beyond 16 MiB counts too. Completed
+    /// events have a limit of their own, [`dedup_capacity`](Self::dedup_capacity). Defaults to 10 GiB.
     pub fn max_stored_bytes(mut self, bytes: u64) -> Self {
         self.cap = bytes;
         self

@@ -113,10 +113,18 @@ impl Inbox {
         let wake = Arc::new(Notify::new());
         engine.watch(Arc::clone(&wake));
         Self(Arc::new(Inner {
-            intake: Intake::new(Arc::clone(&engine), Arc::clone(&wake), settings.store_limit),
+            intake: Intake::new(
+                Arc::clone(&engine),
+                Arc::clone(&wake),
+                settings.store_limit,
+                settings.one_order,
+            ),
             engine,
             wake,
-            retention: Retention::new(settings.tombstones, settings.bodies),
+            retention: Retention {
+                capacity: settings.capacity,
+                ..Retention::new(settings.tombstones, settings.bodies)
+            },
             store_limit: settings.store_limit,
             pulse: Pulse::new(),
             #[cfg(feature = "postgres")]

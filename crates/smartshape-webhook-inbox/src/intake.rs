@@ -43,6 +43,8 @@ pub(crate) struct Intake {
     queue: mpsc::Sender<Pending>,
     limit: Duration,
     inserting: Arc<Inserting>,
+    /// Whether all webhooks share the order of a file.
+    one_order: bool,
 }
 
 /// When each insert that has no answer yet began.
@@ -70,11 +72,11 @@ impl Inserting {
 
 impl Intake {
     /// `limit` is how long a delivery may take to be stored. `wake` is notified of each new one.
-    pub(crate) fn new(engine: Arc<dyn Engine>, wake: Arc<Notify>, limit: Duration) -> Self {
+    pub(crate) fn new(engine: Arc<dyn Engine>, wake: Arc<Notify>, limit: Duration, one_order: bool) -> Self {
         let (queue, pending) = mpsc::channel(QUEUE);
         let inserting = Arc::default();
         let _detached = tokio::spawn(run(pending, engine, wake, Arc::clone(&inserting)));
-        Self { queue, limit, inserting }
+        Self { queue, limit, inserting, one_order }
     }
 
     /// Whether an insert has been without an answer for so long that its deliveries were answered 503.
@@ -86,7 +88,11 @@ impl Intake {
     pub(crate) async fn store(&self, delivery: Delivery) -> Stored {
         let stored = async {
             let (sender, stored) = oneshot::channel();
-            let pending = Pending { record: Record::of(&delivery), delivery, stored: sender };
+            let mut record = Record::of(&delivery);
+            if self.one_order {
+                record.order_across_webhooks(&delivery);
+            }
+            let pending = Pending { record, delivery, stored: sender };
             self.queue.send(pending).await.map_err(|_| stopped())?;
             stored.await.map_err(|_| stopped())?
         };

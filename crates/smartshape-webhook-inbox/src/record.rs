@@ -29,7 +29,8 @@ pub struct Record {
     pub event: String,
     /// The file that the event is about.
     pub file: String,
-    /// Equal for events of the same file; others may share it by chance.
+    /// Equal for events that are attempted in order: those of the same file and secret name; others may share it by
+    /// chance.
     pub file_hash: i64,
     /// The event's unique id.
     pub uuid: String,
@@ -56,7 +57,7 @@ impl Record {
             key: delivery.key(),
             event: field(delivery.event_name()),
             file: field(delivery.file().as_str()),
-            file_hash: file_hash(delivery.file().as_str()),
+            file_hash: file_hash(delivery.file().as_str(), delivery.secret_name().unwrap_or_default()),
             uuid: field(delivery.uuid()),
             owner: field(&delivery.owner().to_string()),
             secret_name: delivery.secret_name().map(field),
@@ -65,6 +66,13 @@ impl Record {
             received_at: delivery.received_at(),
             body: delivery.raw().clone(),
         }
+    }
+}
+
+impl Record {
+    /// Orders it with the events of the same file that came by other webhooks.
+    pub(crate) fn order_across_webhooks(&mut self, delivery: &Delivery) {
+        self.file_hash = file_hash(delivery.file().as_str(), "");
     }
 }
 
@@ -86,8 +94,8 @@ fn cut(text: &str, chars: usize) -> String {
 }
 
 /// The key's hash serves for this too: it is fixed across versions, as what is stored must be.
-fn file_hash(file: &str) -> i64 {
-    let key = DeliveryKey::new(file, "", "");
+fn file_hash(file: &str, webhook: &str) -> i64 {
+    let key = DeliveryKey::new(file, webhook, "");
     let mut first = [0; 8];
     first.copy_from_slice(&key.as_bytes()[..8]);
     i64::from_le_bytes(first)
@@ -153,7 +161,7 @@ pub struct StoredEvent {
     pub key: DeliveryKey,
     /// Where it stands.
     pub state: State,
-    /// The event's name, cut after 200 characters, as are the other texts.
+    /// The event's name, cut after 200 characters, as are the other texts; after 64 once it is completed.
     pub event: String,
     /// The file that the event is about.
     pub file: String,
@@ -217,7 +225,10 @@ impl StoredDelivery {
 /// use smartshape_webhook_inbox::{Filter, State};
 ///
 /// let dead_uploads = Filter::default().state(State::Dead).event("file_uploaded").limit(100);
-/// # let _ = dead_uploads;
+/// // What came in by a token that was stolen.
+/// let forged = Filter::default().secret_name("uploads").received_from("2026-03-01T12:00:00Z".parse()?);
+/// # let _ = (dead_uploads, forged);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -226,13 +237,26 @@ pub struct Filter {
     pub(crate) event: Option<String>,
     pub(crate) file: Option<String>,
     pub(crate) key: Option<DeliveryKey>,
+    pub(crate) secret: Option<String>,
+    pub(crate) received_from: Option<Timestamp>,
+    pub(crate) received_before: Option<Timestamp>,
     pub(crate) after: i64,
     pub(crate) limit: u32,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { state: None, event: None, file: None, key: None, after: 0, limit: 1000 }
+        Self {
+            state: None,
+            event: None,
+            file: None,
+            key: None,
+            secret: None,
+            received_from: None,
+            received_before: None,
+            after: 0,
+            limit: 1000,
+        }
     }
 }
 
@@ -258,6 +282,25 @@ impl Filter {
     /// Only the event of this key.
     pub fn key(mut self, key: DeliveryKey) -> Self {
         self.key = Some(key);
+        self
+    }
+
+    /// Only events whose token matched the secret of this name. A completed event whose body was not kept has lost
+    /// the name.
+    pub fn secret_name(mut self, name: &str) -> Self {
+        self.secret = Some(field(name));
+        self
+    }
+
+    /// Only events that were received at this time or later.
+    pub fn received_from(mut self, time: Timestamp) -> Self {
+        self.received_from = Some(time);
+        self
+    }
+
+    /// Only events that were received before this time.
+    pub fn received_before(mut self, time: Timestamp) -> Self {
+        self.received_before = Some(time);
         self
     }
 

@@ -3,6 +3,8 @@
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod room;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
@@ -192,13 +194,28 @@ pub struct Retention {
     pub tombstones: Duration,
     /// Bodies of completed events.
     pub bodies: Duration,
+    /// How many completed events are remembered at most, whatever the time; the oldest are forgotten first.
+    pub capacity: u64,
 }
 
 impl Retention {
-    /// Tombstones for one time, bodies for another.
+    /// Tombstones for one time, bodies for another, and any number of them.
     #[must_use]
     pub fn new(tombstones: Duration, bodies: Duration) -> Self {
-        Self { tombstones, bodies }
+        Self { tombstones, bodies, capacity: u64::MAX }
+    }
+
+    /// Says that completed events are forgotten before their time, if any are.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn warn_of_capacity(&self, forgotten: u64) {
+        if forgotten > 0 {
+            tracing::warn!(
+                forgotten,
+                capacity = self.capacity,
+                "the inbox remembers as many completed events as it may: the oldest are forgotten early, and a late \
+                 duplicate of such a one would be handled again; raise dedup_capacity if the disk has room"
+            );
+        }
     }
 }
 
@@ -212,15 +229,6 @@ impl Wanted {
 
 /// As good as for ever. Longer times would overflow clocks.
 pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
-/// How many candidates an ordered claim looks at, at a time.
-#[cfg(feature = "sqlite")]
-const ORDERED_WINDOW: i64 = 512;
-
-/// An ordered claim puts events that wait for an earlier one of their file aside for this time, so
-/// that a long queue of one file does not hide the other files. The earlier one's end calls the next.
-#[cfg(feature = "sqlite")]
-const ORDERED_ASIDE: Duration = Duration::from_secs(10);
 
 /// How many rows a sweep deletes at a time.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -67,6 +67,15 @@ where
     if let Some(file) = &filter.file {
         query.push(" AND e.file = ").push_bind(file.clone());
     }
+    if let Some(secret) = &filter.secret {
+        query.push(" AND e.secret = ").push_bind(secret.clone());
+    }
+    if let Some(time) = filter.received_from {
+        query.push(" AND e.received >= ").push_bind(time.as_microsecond());
+    }
+    if let Some(time) = filter.received_before {
+        query.push(" AND e.received < ").push_bind(time.as_microsecond());
+    }
     if let Some(key) = filter.key {
         query.push(" AND e.key = ").push_bind(key.as_bytes().to_vec());
     }

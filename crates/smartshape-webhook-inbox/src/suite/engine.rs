@@ -359,6 +359,38 @@ pub async fn orders_what_was_at_work_without_order(bench: &impl Bench) {
     assert!(claim_ordered(&*engine, 4).await.is_empty());
 }
 
+/// One webhook's failing event does not hold up another webhook's of the same file.
+pub async fn orders_each_webhook_by_itself(bench: &impl Bench) {
+    let engine = bench.open().await;
+    let by = |number, secret_name| {
+        let given = record(number, "f").body;
+        let received_at = Timestamp::now();
+        let kept = Restored { received_at, attempt: 1, secret_name, traceparent: None };
+        Record::of(&Delivery::restore(given, kept).unwrap())
+    };
+    engine.insert([by(1, Some("a")), by(2, Some("a")), by(3, Some("b")), by(4, None)].into()).await.unwrap();
+    assert_eq!(claim_ordered(&*engine, 9).await, [1, 3, 4]);
+    assert!(claim_ordered(&*engine, 9).await.is_empty());
+}
+
+/// However many events wait: their rows are not written again and again.
+pub async fn orders_by_touching_only_what_it_takes(bench: &impl Bench) {
+    let engine = bench.open().await;
+    for part in 0..10 {
+        engine.insert(records(part * 200..(part + 1) * 200, "hot")).await.unwrap();
+    }
+    let wanted = Wanted { ordered: true, ..Wanted::new(4, LONG) };
+    let first = engine.claim(wanted).await.unwrap().attempts.pop().unwrap();
+    // Those behind it are not even looked at: the next one is due when the lease is over.
+    let next = engine.claim(wanted).await.unwrap();
+    assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
+    assert!(settle(&*engine, first.lease, retry(LONG)).await);
+    let next = engine.claim(wanted).await.unwrap();
+    assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
+    // The rest is as it was: without order it is due at once.
+    assert_eq!(claim(&*engine, 9999, LONG).await.len(), 1999);
+}
+
 /// They belong to a process of a newer version that shares the store.
 pub async fn leaves_newer_records_alone(bench: &impl Bench) {
     let engine = bench.open().await;
@@ -410,6 +442,46 @@ pub async fn lists_shows_replays_and_purges(bench: &impl Bench) {
     assert_eq!(engine.purge(Filter::default().key(again[1].key)).await.unwrap(), 0);
     assert_eq!(engine.purge(Filter::default().key(again[0].key)).await.unwrap(), 1);
     assert!(engine.show(again[0].key).await.unwrap().unwrap().body.is_none());
+}
+
+/// What came by one webhook in some time, to be looked at, replayed or removed.
+pub async fn finds_events_by_secret_and_time(bench: &impl Bench) {
+    let engine = bench.open().await;
+    let noon: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    for (number, secret, received_at) in
+        [(1, "a", noon - 1.hour()), (2, "a", noon), (3, "b", noon), (4, "a", noon + 1.hour())]
+    {
+        let secret_name = Some(secret.to_owned());
+        engine.insert([Record { secret_name, received_at, ..record(number, "f") }].into()).await.unwrap();
+    }
+    let found = async |filter: Filter| engine.list(filter).await.unwrap().len();
+    let forged = || Filter::default().secret_name("a");
+    assert_eq!(found(forged()).await, 3);
+    assert_eq!(found(forged().received_from(noon)).await, 2);
+    assert_eq!(found(forged().received_before(noon)).await, 1);
+    assert_eq!(found(Filter::default().received_from(noon).received_before(noon + 1.hour())).await, 2);
+    assert_eq!(engine.purge(forged().received_from(noon)).await.unwrap(), 2);
+    assert_eq!(found(Filter::default().state(State::Waiting)).await, 2);
+}
+
+/// Intake never stops for what is done.
+pub async fn forgets_the_oldest_beyond_its_capacity(bench: &impl Bench) {
+    let engine = bench.open().await;
+    engine.insert(records(0..10, "f")).await.unwrap();
+    for attempt in claim(&*engine, 9, LONG).await {
+        assert!(settle(&*engine, attempt.lease, completed()).await);
+    }
+    let few = Retention { capacity: 4, ..Retention::new(LONG, LONG) };
+    let mut swept = 0;
+    loop {
+        match engine.sweep(few).await.unwrap() {
+            0 => break,
+            rows => swept += rows,
+        }
+    }
+    assert_eq!(swept, 5);
+    let new = engine.insert(records(0..10, "f")).await.unwrap();
+    assert_eq!(new, [true, true, true, true, true, false, false, false, false, false]);
 }
 
 /// And not before: bodies, then tombstones; dead letters stay.

@@ -70,9 +70,13 @@ macro_rules! engine_suite {
             orders_without_hiding_other_files
             orders_a_very_long_queue
             orders_what_was_at_work_without_order
+            orders_each_webhook_by_itself
+            orders_by_touching_only_what_it_takes
             leaves_newer_records_alone
             lists_shows_replays_and_purges
+            finds_events_by_secret_and_time
             forgets_after_the_horizon
+            forgets_the_oldest_beyond_its_capacity
             tells_how_full_it_is
             is_not_moved_by_the_time_of_day
         }

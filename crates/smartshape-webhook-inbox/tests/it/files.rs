@@ -146,12 +146,12 @@ async fn a_newer_schema_is_used_if_it_says_so() {
     let folder = Folder::new();
     let path = folder.inbox();
     store(&Inbox::open(&path).await.unwrap(), 1).await.unwrap();
-    execute(&path, "ALTER TABLE events ADD COLUMN later TEXT; PRAGMA user_version = 2").await;
+    execute(&path, "ALTER TABLE events ADD COLUMN later TEXT; PRAGMA user_version = 3").await;
     let inbox = Inbox::open(&path).await.unwrap();
     store(&inbox, 2).await.unwrap();
     work_off(&inbox).await;
     drop(inbox);
-    execute(&path, "UPDATE meta SET value = 2 WHERE name = 'reads_from'").await;
+    execute(&path, "UPDATE meta SET value = 3 WHERE name = 'reads_from'").await;
     let error = refused(&path).await;
     assert_eq!(error.kind(), InboxErrorKind::Newer, "{error}");
 }
@@ -315,7 +315,8 @@ async fn without_its_log_nothing_is_stored_and_nothing_is_lost() {
     let copy = Inbox::open(folder.path("copy.db").to_str().unwrap()).await.unwrap();
     assert_eq!(copy.stats().await.unwrap().waiting, 1, "what was acknowledged is there");
     // Another one in its place, as a new reader makes it, is not ours either.
-    assert_eq!(inbox.stats().await.unwrap().waiting, 1);
+    let mut reader = connect(&folder.inbox()).await;
+    sqlx::raw_sql("SELECT * FROM events").execute(&mut reader).await.unwrap();
     assert!(fs::exists(folder.path("inbox.db-wal")).unwrap());
     assert!(store(&inbox, 3).await.is_err());
     // By now that reader has another one than ours.
@@ -406,4 +407,190 @@ async fn a_dead_letter_without_a_body_can_be_purged() {
     assert_eq!(inbox.stats().await.unwrap().dead, 1);
     assert_eq!(inbox.purge(Filter::default()).await.unwrap(), 0, "no body was deleted");
     assert_eq!(inbox.stats().await.unwrap().dead, 0);
+}
+
+/// One process may have opened it by another name, or gone elsewhere.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_leads_to_the_file_itself() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("real")).unwrap();
+    std::os::unix::fs::symlink("real/inbox.db", folder.path("inbox.db")).unwrap();
+    let error = refused(&folder.inbox()).await;
+    assert!(
+        error.kind() == InboxErrorKind::Settings && error.to_string().contains("a link to nowhere"),
+        "{error}"
+    );
+    drop(Inbox::open(folder.path("real/inbox.db").to_str().unwrap()).await.unwrap());
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    store(&inbox, 2).await.unwrap();
+    work_off(&inbox).await;
+    for name in ["-wal", "-worker", "-reserve"] {
+        assert!(fs::exists(folder.path(&format!("real/inbox.db{name}"))).unwrap(), "{name}");
+        assert!(!fs::exists(folder.path(&format!("inbox.db{name}"))).unwrap(), "{name}");
+    }
+}
+
+/// Whoever owns the folder must not have other files written by whoever opens the inbox.
+#[cfg(unix)]
+#[tokio::test]
+async fn nothing_is_written_through_a_link_beside_it() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::new();
+    let victim = folder.path("victim");
+    fs::write(&victim, "precious").unwrap();
+    for name in ["inbox.db-reserve", "inbox.db-reserve.new"] {
+        let _ = fs::remove_file(folder.path("inbox.db-reserve"));
+        symlink(&victim, folder.path(name)).unwrap();
+        drop(Inbox::open(&folder.inbox()).await.unwrap());
+        assert!(fs::symlink_metadata(folder.path("inbox.db-reserve")).unwrap().is_file());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious", "{name}");
+    }
+    symlink(&victim, folder.path("inbox.db-worker")).unwrap();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    let error = inbox.engine().seat().await.unwrap_err();
+    assert!(error.to_string().contains("no plain file"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_worker_whose_lock_file_was_removed_takes_no_more() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    let engine = std::sync::Arc::clone(inbox.engine());
+    let seat = engine.seat().await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    let wanted = smartshape_webhook_inbox::Wanted::new(1, Duration::ZERO);
+    assert_eq!(engine.claim(wanted).await.unwrap().attempts.len(), 1);
+    fs::remove_file(folder.path("inbox.db-worker")).unwrap();
+    let error = engine.claim(wanted).await.unwrap_err();
+    assert!(error.to_string().contains("another process could work at the same time"), "{error}");
+    drop(seat);
+    work_off(&inbox).await;
+}
+
+/// A reader keeps the log from being emptied, and the log takes space like everything else.
+#[tokio::test]
+async fn a_log_that_grows_counts() {
+    const MIB: usize = 1024 * 1024;
+    let folder = Folder::new();
+    let inbox = Inbox::builder(&folder.inbox()).max_stored_bytes(4 << 20).open().await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    let mut reader = connect(&folder.inbox()).await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM events").execute(&mut reader).await.unwrap();
+    let mut stored = 0;
+    let refusal = loop {
+        if let Err(error) = inbox.handle(delivery_of(stored, MIB)).await {
+            break error;
+        }
+        stored += 1;
+        inbox.purge(Filter::default()).await.unwrap();
+        assert!(stored < 100);
+    };
+    assert!(refusal.to_string().contains("size cap"), "{refusal}");
+    assert!(inbox.stats().await.unwrap().stored_bytes > 16 << 20);
+    reader.close().await.unwrap();
+    execute(&folder.inbox(), "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    assert!(inbox.handle(delivery_of(1000, MIB)).await.is_ok());
+    assert!(inbox.stats().await.unwrap().stored_bytes < 16 << 20);
+}
+
+/// As the README says, while deliveries come in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_ends_under_load_and_can_be_restored_and_shrunk() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    for number in 0..20 {
+        inbox.handle(delivery_of(number, 100_000)).await.unwrap();
+    }
+    let (ended, is_over) = tokio::sync::watch::channel(false);
+    let load = tokio::spawn({
+        let inbox = inbox.clone();
+        async move {
+            let mut number = 100;
+            while !*is_over.borrow() {
+                store(&inbox, number).await.unwrap();
+                number += 1;
+            }
+            number - 100
+        }
+    });
+    let backup = folder.path("backup.db");
+    let sql = format!("VACUUM INTO '{}'", backup.display());
+    let mut connection = connect(&folder.inbox()).await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    ended.send(true).unwrap();
+    let later = load.await.unwrap();
+    assert_eq!(inbox.stats().await.unwrap().waiting, 20 + u64::from(later));
+
+    // Restored under the name of the old one, of which nothing may be left.
+    drop((inbox, connection));
+    for name in ["inbox.db", "inbox.db-wal", "inbox.db-shm"] {
+        let _ = fs::remove_file(folder.path(name));
+    }
+    fs::rename(&backup, folder.path("inbox.db")).unwrap();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    let waiting = inbox.stats().await.unwrap().waiting;
+    assert!((20..=20 + u64::from(later)).contains(&waiting), "{waiting} of {later}");
+    assert_eq!(inbox.purge(Filter::default().limit(20)).await.unwrap(), 20);
+    work_off(&inbox).await;
+    let before = fs::metadata(folder.path("inbox.db")).unwrap().len();
+    drop(inbox);
+    execute(&folder.inbox(), "VACUUM").await;
+    assert!(fs::metadata(folder.path("inbox.db")).unwrap().len() < before / 4);
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    let completed = inbox.list(Filter::default().state(State::Completed)).await.unwrap().len();
+    assert_eq!(completed as u64, waiting);
+}
+
+/// More of them than go in one portion; deliveries are stored in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_are_replayed_and_purged_in_portions() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    let engine = inbox.engine();
+    let records = (0..5000).map(|number| smartshape_webhook_inbox::Record::of(&delivery(number)));
+    engine.insert(records.collect()).await.unwrap();
+    let dead = |filter: Filter| filter.state(State::Dead);
+    execute(&folder.inbox(), "UPDATE events SET state = 3, settled = 0").await;
+    assert_eq!(inbox.replay(dead(Filter::default()).limit(2500)).await.unwrap(), 2500);
+    assert_eq!(inbox.replay(dead(Filter::default()).limit(u32::MAX)).await.unwrap(), 2500);
+    let (purged, stored) = tokio::join!(inbox.purge(Filter::default().limit(u32::MAX)), store(&inbox, 9999));
+    assert!(stored.is_ok());
+    assert!((5000..=5001).contains(&purged.unwrap()));
+}
+
+/// The order is kept across the update, also for what a process of the version before stores afterwards.
+#[tokio::test]
+async fn files_of_earlier_versions_keep_the_order() {
+    const THREE: &str = "INSERT INTO events (version, key, state, due, file_hash, event, file, uuid, received, bytes, stored) \
+         SELECT version, randomblob(16), 0, due, file_hash, event, file, uuid, received, bytes, stored \
+         FROM events JOIN (VALUES (1), (2), (3)) WHERE state = 0 AND seq = (SELECT min(seq) FROM events WHERE state = 0)";
+    let folder = Folder::new();
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/inbox-0.1.0.db");
+    fs::copy(old, folder.path("inbox.db")).unwrap();
+    execute(&folder.inbox(), THREE).await;
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    execute(&folder.inbox(), THREE).await;
+    let mut wanted = smartshape_webhook_inbox::Wanted::new(9, Duration::from_secs(3600));
+    wanted.ordered = true;
+    let mut seen = Vec::new();
+    loop {
+        let attempts = inbox.engine().claim(wanted).await.unwrap().attempts;
+        let [attempt] = &attempts[..] else { break };
+        seen.push(attempt.lease.seq);
+        inbox
+            .engine()
+            .settle(
+                [smartshape_webhook_inbox::Settlement {
+                    lease: attempt.lease,
+                    verdict: smartshape_webhook_inbox::Verdict::Completed { keep_body: false },
+                }]
+                .into(),
+            )
+            .await
+            .unwrap();
+    }
+    assert!(seen.len() == 7 && seen.is_sorted(), "{seen:?}");
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use smartshape_webhook::{Delivery, Handler as _};
 use smartshape_webhook_inbox::Inbox;
+use sqlx::{Connection as _, SqliteConnection};
 
 use crate::bench::{Folder, delivery};
 
@@ -51,4 +52,30 @@ async fn a_handler_logs_within_its_delivery_and_attempt() {
     for part in ["webhook{", "uuid=uuid-1", ":attempt{number=1}"] {
         assert!(line.contains(part), "{part} in {line}");
     }
+}
+
+/// Whoever keeps the inbox's log from being emptied is told of while it grows.
+#[tokio::test]
+async fn a_reader_that_lets_the_log_grow_is_named() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _mine = tracing::subscriber::set_default(subscriber);
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    assert!(inbox.handle(delivery(0)).await.is_ok());
+    let mut reader = SqliteConnection::connect(&folder.inbox()).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT * FROM events").execute(&mut reader).await.unwrap();
+    let filler = "z".repeat(2 << 20);
+    for number in 0..20 {
+        let body = format!(
+            r#"{{"file":"f","event":"file_uploaded","data":"{filler}","owner":"o","runTimestamp":1,"uuid":"{number}"}}"#
+        );
+        assert!(inbox.handle(Delivery::for_test(body).unwrap()).await.is_ok());
+        inbox.stats().await.unwrap();
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> =
+        log.lines().filter(|line| line.contains("a reader keeps a transaction open")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("inbox.db-wal"), "{log}");
 }

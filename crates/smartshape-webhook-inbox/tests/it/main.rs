@@ -10,6 +10,7 @@ mod faults;
 mod files;
 #[cfg(feature = "postgres")]
 mod grants;
+mod limits;
 #[cfg(feature = "postgres")]
 mod link;
 #[cfg(feature = "sqlite")]

@@ -11,12 +11,12 @@ mod url;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smartshape_webhook::DeliveryKey;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 
+use super::room::Room;
 use super::{Claimed, Engine, EngineFuture, Lease, Retention, Settlement, Verdict, Wanted};
 use crate::builder::InboxBuilder;
 use crate::error::{InboxError, InboxErrorKind};
@@ -32,8 +32,6 @@ const PARALLEL_INSERTS: u32 = 4;
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 /// The limit of what an operator asks for, which may concern all events.
 const ADMINISTRATION_LIMIT: Duration = Duration::from_secs(10 * 60);
-/// How often the tables' size is looked at.
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// Bodies that are read in one statement, unless a single one is longer.
 const BODIES: u64 = 8 * 1024 * 1024;
 
@@ -44,9 +42,7 @@ pub(crate) struct Postgres {
     parallel_inserts: u32,
     notifier: Notifier,
     allow_asynchronous_commit: bool,
-    cap: u64,
-    measured_at: Mutex<Option<Instant>>,
-    used: AtomicU64,
+    room: Arc<Room>,
 }
 
 impl Postgres {
@@ -64,9 +60,7 @@ impl Postgres {
             writers: Connections::new(connect, parallel_inserts),
             parallel_inserts,
             allow_asynchronous_commit: settings.allow_asynchronous_commit,
-            cap: settings.cap,
-            measured_at: Mutex::new(None),
-            used: AtomicU64::new(0),
+            room: Arc::new(Room::new(settings.cap)),
         })
     }
 
@@ -74,27 +68,17 @@ impl Postgres {
         Arc::clone(&self.transactions)
     }
 
-    async fn check_room(&self, bytes: u64) -> Result<(), InboxError> {
-        let mut measured_at = self.measured_at.lock().await;
-        if measured_at.is_none_or(|time| time.elapsed() >= MEASURE_EVERY) {
-            let mut used = self.others.run(sql::used_bytes).await?;
-            if used + bytes > self.cap {
-                // Tables keep the space of what was deleted, and fill it again.
-                used = self.others.run(sql::live_bytes).await?;
-            }
-            self.used.store(used, Ordering::Relaxed);
-            *measured_at = Some(Instant::now());
+    /// Takes room for a batch, or says that there is none.
+    async fn take_room(&self, records: &[Record]) -> Result<(), InboxError> {
+        if self.room.is_count_due() {
+            let (room, others) = (Arc::clone(&self.room), Arc::clone(&self.others));
+            let _detached = tokio::spawn(async move { room.count(others.run(sql::unfinished_bytes)).await });
         }
-        drop(measured_at);
-        if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.cap {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
-            let text = format!(
-                "the inbox's size cap of {} bytes is reached: purge it, raise the cap, or look why events are not worked off",
-                self.cap
-            );
-            return Err(InboxError::new(InboxErrorKind::Full, text));
+        if self.room.take(records) {
+            return Ok(());
         }
-        Ok(())
+        self.room.count(self.others.run(sql::unfinished_bytes)).await?;
+        if self.room.take(records) { Ok(()) } else { Err(self.room.full(&"on PostgreSQL")) }
     }
 
     async fn claim(&self, wanted: Wanted) -> Result<Claimed, InboxError> {
@@ -151,8 +135,7 @@ impl Postgres {
 impl Engine for Postgres {
     fn insert(&self, records: Arc<[Record]>) -> EngineFuture<'_, Vec<bool>> {
         Box::pin(async move {
-            let bytes = records.iter().map(|record| record.body.len() as u64 + sql::ROW_BYTES).sum();
-            self.check_room(bytes).await?;
+            self.take_room(&records).await?;
             let asynchronous = self.allow_asynchronous_commit;
             let inserted = self.writers.run(async |on| sql::insert(on, &records, asynchronous).await).await?;
             self.notifier.call_later(inserted.behind);
@@ -194,7 +177,12 @@ impl Engine for Postgres {
 
     fn sweep(&self, keep: Retention) -> EngineFuture<'_, u64> {
         Box::pin(async move {
-            let swept = self.others.run(async |on| sql::sweep(on, keep).await).await?;
+            let mut swept = self.others.run(async |on| sql::sweep(on, keep).await).await?;
+            if keep.capacity < u64::MAX {
+                let forgotten = self.others.run(async |on| sql::forget(on, keep.capacity).await).await?;
+                keep.warn_of_capacity(forgotten);
+                swept += forgotten;
+            }
             if let Err(error) = self.others.run(sql::call_all).await {
                 tracing::debug!(%error, "events behind others were not looked through; the next sweep does it");
             }

@@ -10,14 +10,12 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Postgres, QueryBuilder, Row as _};
 
 use super::connections::{Session, Tables};
+use crate::engine::room::ROW_BYTES;
 use crate::engine::rows::{self, key_of, time_of};
 use crate::engine::{
     Attempt, Claimed, LEASE_LOST, Lease, Retention, SWEEP_ROWS, Settlement, Verdict, Wanted, milliseconds,
 };
 use crate::record::{Filter, RECORD_VERSION, Record, Stats, StoredDelivery, StoredEvent};
-
-/// About what a row takes beside its body.
-pub(super) const ROW_BYTES: u64 = 400;
 
 /// A file, or what else events are ordered by, as a hash.
 pub(super) type Queue = i64;
@@ -295,14 +293,16 @@ async fn settle_with(
         kept.push(keep);
     }
     let sql = on.tables.sql(&format!(
-        "WITH given AS MATERIALIZED (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], \
+        "WITH given AS MATERIALIZED (SELECT *, CASE WHEN g.state = 2 THEN 64 ELSE 200 END AS chars \
+             FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], \
              $5::text[], $6::int[], $7::bool[]) AS g (seq, fence, state, wait, error, back, keep)), \
            held AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
              WHERE e.fence = g.fence AND e.state = 1 ORDER BY e.seq FOR UPDATE OF e {skip}), \
            ended AS (UPDATE smartshape_inbox_events e SET state = g.state, due = now() + g.wait * interval '1 ms', \
              attempts = e.attempts - g.back, error = CASE WHEN g.state <> 2 THEN coalesce(g.error, e.error) END, \
              settled = CASE WHEN g.state >= 2 THEN now() END, owner = CASE WHEN g.state <> 2 THEN e.owner END, \
-             secret = CASE WHEN g.keep THEN e.secret END, traceparent = CASE WHEN g.keep THEN e.traceparent END \
+             secret = CASE WHEN g.keep THEN e.secret END, traceparent = CASE WHEN g.keep THEN e.traceparent END, \
+             event = left(e.event, g.chars), file = left(e.file, g.chars), uuid = left(e.uuid, g.chars) \
              FROM given g, held WHERE e.seq = g.seq AND e.seq = held.seq \
              RETURNING e.seq, e.fence, e.state, e.file_hash, g.keep), \
            gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq = ended.seq AND NOT ended.keep) \
@@ -333,7 +333,8 @@ pub(super) async fn complete_within(
 ) -> Outcome<Option<Queue>> {
     let sql = tables.sql(
         "WITH ended AS (UPDATE smartshape_inbox_events e SET state = 2, settled = pg_catalog.now(), error = NULL, owner = NULL, \
-             secret = CASE WHEN $3 THEN e.secret END, traceparent = CASE WHEN $3 THEN e.traceparent END \
+             secret = CASE WHEN $3 THEN e.secret END, traceparent = CASE WHEN $3 THEN e.traceparent END, \
+             event = pg_catalog.left(e.event, 64), file = pg_catalog.left(e.file, 64), uuid = pg_catalog.left(e.uuid, 64) \
              WHERE e.seq OPERATOR(pg_catalog.=) $1 AND e.fence OPERATOR(pg_catalog.=) $2 \
              AND e.state OPERATOR(pg_catalog.=) 1::pg_catalog.int2 \
              AND pg_catalog.set_config('idle_in_transaction_session_timeout'::pg_catalog.text, $4, true) IS NOT NULL \
@@ -445,8 +446,9 @@ pub(super) async fn purge(on: &mut Session, filter: &Filter) -> Outcome<u64> {
     let mut transaction = on.connection.begin().await?;
     let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
     let completed = on.tables.sql(
-        "UPDATE smartshape_inbox_events SET state = 2, settled = coalesce(settled, now()), owner = NULL, secret = NULL, \
-           traceparent = NULL WHERE seq = ANY ($1) RETURNING file_hash",
+        "UPDATE smartshape_inbox_events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE now() END, \
+           error = NULL, owner = NULL, secret = NULL, traceparent = NULL, \
+           event = left(event, 64), file = left(file, 64), uuid = left(uuid, 64) WHERE seq = ANY ($1) RETURNING file_hash",
     );
     let queues: Vec<Queue> =
         sqlx::query_scalar(completed).bind(&numbers).fetch_all(&mut *transaction).await?;
@@ -489,16 +491,33 @@ pub(super) async fn used_bytes(on: &mut Session) -> Outcome<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
-/// What the bodies take, by counting; slower than [`used_bytes`].
-pub(super) async fn live_bytes(on: &mut Session) -> Outcome<u64> {
-    let bytes: i64 = sqlx::query_scalar(on.tables.sql(
-        "SELECT coalesce(sum(e.bytes + $1), 0)::bigint FROM smartshape_inbox_events e \
-         WHERE EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq)",
-    ))
-    .bind(ROW_BYTES.cast_signed())
-    .fetch_one(&mut on.connection)
-    .await?;
+/// What events take that are not completed, each part by an index that holds no others.
+pub(super) async fn unfinished_bytes(on: &mut Session) -> Outcome<u64> {
+    let sql = on.tables.sql(
+        "SELECT (coalesce((SELECT sum(bytes + $1) FROM smartshape_inbox_events WHERE state <= 1), 0) \
+         + coalesce((SELECT sum(bytes + $1) FROM smartshape_inbox_events WHERE state = 3), 0))::bigint",
+    );
+    let bytes: i64 =
+        sqlx::query_scalar(sql).bind(ROW_BYTES.cast_signed()).fetch_one(&mut on.connection).await?;
     Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// Forgets the oldest completed events beyond so many. Whoever does the same meanwhile forgets the same ones.
+pub(super) async fn forget(on: &mut Session, capacity: u64) -> Outcome<u64> {
+    let sql = on.tables.sql(
+        "WITH newest AS MATERIALIZED (SELECT settled FROM smartshape_inbox_events WHERE state = 2 \
+           ORDER BY settled DESC OFFSET $1 LIMIT 1), \
+         old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e, newest WHERE e.state = 2 \
+           AND e.settled <= newest.settled ORDER BY e.settled LIMIT $2 FOR UPDATE OF e SKIP LOCKED), \
+         bodies AS (DELETE FROM smartshape_inbox_bodies b USING old WHERE b.seq = old.seq) \
+         DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq",
+    );
+    let done = sqlx::query(sql)
+        .bind(i64::try_from(capacity).unwrap_or(i64::MAX))
+        .bind(10 * SWEEP_ROWS)
+        .execute(&mut on.connection)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 pub(super) async fn sweep(on: &mut Session, keep: Retention) -> Outcome<u64> {

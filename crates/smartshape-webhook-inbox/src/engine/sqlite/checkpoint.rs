@@ -9,19 +9,21 @@ use super::{JobFuture, Shared, open, sql};
 
 const BUSY_BRIEFLY: Duration = Duration::from_millis(100);
 
-/// Copies the log into the file and empties it, as far as nobody else uses it now.
+/// Copies the log into the file and empties it, as far as nobody else uses it now. Says whether all of it
+/// was copied.
 pub(super) struct Checkpoint;
 
 impl Write for Checkpoint {
-    type Output = ();
+    type Output = bool;
 
-    fn write<'c>(&'c self, _: &'c Shared, connection: &'c mut SqliteConnection) -> JobFuture<'c, ()> {
+    fn write<'c>(&'c self, _: &'c Shared, connection: &'c mut SqliteConnection) -> JobFuture<'c, bool> {
         Box::pin(async move {
             // It would wait for readers and writers as long as a write waits.
             wait(connection, BUSY_BRIEFLY).await?;
-            let outcome = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await;
+            let outcome: sql::Outcome<(i64, i64, i64)> =
+                sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
             wait(connection, open::BUSY).await?;
-            outcome.map(drop)
+            outcome.map(|(_, pages, copied)| pages == copied)
         })
     }
 }

@@ -7,21 +7,22 @@ mod insert;
 mod log;
 mod open;
 mod reserve;
+mod seat;
 mod sql;
 mod transaction;
 
 use std::any::Any;
 use std::fmt;
-use std::fs::{File, TryLockError};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use smartshape_webhook::DeliveryKey;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 
+use super::room::Room;
 use super::{Claimed, Engine, EngineFuture, Lease, Retention, Settlement, Wanted};
 use crate::builder::InboxBuilder;
 use crate::error::{InboxError, InboxErrorKind};
@@ -29,13 +30,13 @@ use crate::record::{Filter, Record, Stats, StoredDelivery, StoredEvent};
 use checkpoint::Checkpoint;
 use clock::StoreClock;
 use insert::Insert;
-use log::{Found, Log};
+use log::{Found, Log, Writes};
 use reserve::Reserve;
+use seat::Seats;
 use transaction::{Transaction, Write};
 
-const SEAT_POLL: Duration = Duration::from_millis(50);
-/// The file's size is measured again after this much was stored.
-const MEASURE_EVERY: u64 = 4 * 1024 * 1024;
+/// Events that a replay or a purge changes at a time.
+const PORTION: u32 = 1000;
 
 type JobFuture<'c, T> = futures_core::future::BoxFuture<'c, Result<T, sqlx::Error>>;
 
@@ -45,26 +46,20 @@ pub(crate) struct Sqlite(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     identity: (u64, u64),
-    log: Log,
+    log: Arc<Log>,
     clock: StoreClock,
     clock_recorded: AtomicI64,
     /// Without it, each sweep would go through all tombstones in search of bodies.
     bodies_swept_until: AtomicI64,
-    catching_up: Mutex<()>,
-    writer: Mutex<Option<SqliteConnection>>,
-    reader: Mutex<Option<SqliteConnection>>,
-    room: Mutex<Room>,
+    writer: Mutex<Option<Writes>>,
+    reader: Mutex<Option<Writes>>,
+    room: Room,
+    /// Completed events beyond `dedup_capacity`, which are still to be forgotten.
+    beyond_capacity: AtomicU64,
+    /// The last sweep has deleted something, so another one follows.
+    sweeps_on: AtomicBool,
     reserve: Reserve,
-    seat: Mutex<Weak<File>>,
-    seat_wait: Duration,
-}
-
-/// How much of the size cap is left.
-struct Room {
-    cap: u64,
-    used: u64,
-    stored_since: u64,
-    measured: bool,
+    seats: Seats,
 }
 
 /// What a write does when the disk is full.
@@ -77,25 +72,30 @@ enum OnFull {
 impl Sqlite {
     /// Opens the file, and creates it where there is none.
     pub(crate) async fn open(path: PathBuf, settings: &InboxBuilder) -> Result<Self, InboxError> {
+        let path = blocking(move || open::create(&path)).await??;
         let (connection, clock) = open::open(&path).await?;
         let identity = open::identity(&path).map_err(|error| gone(&path, error))?;
         let log = Log::beside(&path);
-        log.opened();
+        let writer = log.opened(connection);
         let reserve = Reserve::beside(&path);
-        reserve.fill();
+        blocking({
+            let reserve = reserve.clone();
+            move || reserve.fill()
+        })
+        .await?;
         Ok(Self(Arc::new(Shared {
             identity,
             log,
             clock: StoreClock::starting_at(clock),
             clock_recorded: AtomicI64::new(clock),
             bodies_swept_until: AtomicI64::new(i64::MIN),
-            catching_up: Mutex::default(),
-            writer: Mutex::new(Some(connection)),
+            writer: Mutex::new(Some(writer)),
             reader: Mutex::new(None),
-            room: Mutex::new(Room { cap: settings.cap, used: 0, stored_since: 0, measured: false }),
+            room: Room::new(settings.cap),
+            beyond_capacity: AtomicU64::new(0),
+            sweeps_on: AtomicBool::new(false),
             reserve,
-            seat: Mutex::default(),
-            seat_wait: settings.seat_wait,
+            seats: Seats::beside(&path, settings.seat_wait),
             path,
         })))
     }
@@ -107,6 +107,31 @@ impl Sqlite {
         J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + Sync + 'static,
     {
         self.in_a_task(|shared| async move { shared.write(on_full, &job).await })
+    }
+
+    /// Changes what `filter` means a portion at a time, so that deliveries can be stored in between.
+    async fn in_portions<J>(&self, mut filter: Filter, job: J) -> Result<u64, InboxError>
+    where
+        J: for<'c> Fn(&'c mut SqliteConnection, i64, Filter) -> JobFuture<'c, sql::Portion>
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (mut changed, mut left) = (0, filter.limit);
+        loop {
+            let part = filter.clone().limit(left.min(PORTION));
+            let wanted = part.limit;
+            let done = self
+                .write(OnFull::UseReserve, move |connection, now| job(connection, now, part.clone()))
+                .await?;
+            changed += done.changed;
+            left -= wanted;
+            match done.last {
+                Some(last) if left > 0 && done.found == wanted as usize => filter.after = last,
+                _ => return Ok(changed),
+            }
+        }
     }
 
     /// A caller that leaves ends no task.
@@ -127,18 +152,23 @@ impl Sqlite {
         J: for<'c> FnOnce(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + 'static,
     {
         let shared = Arc::clone(&self.0);
-        Box::pin(async move {
-            let mut slot = shared.reader.lock().await;
-            let connection = match &mut *slot {
-                Some(connection) => connection,
-                none => none.insert(shared.connect().await?),
-            };
-            job(connection, shared.clock.now()).await.map_err(|error| fault::at(&shared.path, error))
-        })
+        Box::pin(async move { shared.read(job).await })
     }
 }
 
 impl Shared {
+    async fn read<T, J>(&self, job: J) -> Result<T, InboxError>
+    where
+        J: for<'c> FnOnce(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
+    {
+        let mut slot = self.reader.lock().await;
+        let reader = match &mut *slot {
+            Some(reader) => reader,
+            none => none.insert(self.connect().await?),
+        };
+        job(&mut reader.connection, self.clock.now()).await.map_err(|error| fault::at(&self.path, error))
+    }
+
     async fn write<T, J>(&self, on_full: OnFull, job: &J) -> Result<T, InboxError>
     where
         T: Send,
@@ -149,44 +179,46 @@ impl Shared {
 
     async fn run<W: Write>(&self, on_full: OnFull, work: &W) -> Result<W::Output, InboxError> {
         let mut slot = self.writer.lock().await;
-        let mut connection = match slot.take() {
-            Some(connection) => connection,
+        let mut writer = match slot.take() {
+            Some(writer) => writer,
             None => self.connect().await?,
         };
-        if let Err(error) = self.check_log(&mut connection).await {
+        let connection = &mut writer.connection;
+        if let Err(error) = self.check_log(connection).await {
             // Another connection would begin another log.
-            *slot = Some(connection);
+            *slot = Some(writer);
             return Err(error);
         }
-        let mut outcome = self.attempt(&mut connection, work).await;
-        if on_full == OnFull::UseReserve
-            && outcome.as_ref().is_err_and(fault::is_full)
-            && rolled_back(&mut connection).await
-            && self.reserve.release()
-        {
-            outcome = self.attempt(&mut connection, work).await;
+        let mut outcome = self.attempt(connection, work).await;
+        if on_full == OnFull::UseReserve && outcome.as_ref().is_err_and(fault::is_full) {
+            // What the log holds may have its place in the file already, and then the log can begin anew.
+            if rolled_back(connection).await && Checkpoint.write(self, connection).await.unwrap_or(false) {
+                outcome = self.attempt(connection, work).await;
+            }
+            if outcome.as_ref().is_err_and(fault::is_full)
+                && rolled_back(connection).await
+                && self.reserve.release()
+            {
+                outcome = self.attempt(connection, work).await;
+            }
         }
         match outcome {
             Ok(value) => {
-                *slot = Some(connection);
+                *slot = Some(writer);
                 Ok(value)
             }
             Err(error) => {
                 // After any other fault a new connection reads the file's state anew.
-                if fault::is_passing(&error) && rolled_back(&mut connection).await {
-                    *slot = Some(connection);
-                } else {
-                    self.log.closed();
+                if fault::is_passing(&error) && rolled_back(connection).await {
+                    *slot = Some(writer);
                 }
                 Err(fault::at(&self.path, error))
             }
         }
     }
 
-    async fn connect(&self) -> Result<SqliteConnection, InboxError> {
-        let connection = open::connect(&self.path).await?;
-        self.log.opened();
-        Ok(connection)
+    async fn connect(&self) -> Result<Writes, InboxError> {
+        Ok(self.log.opened(open::connect(&self.path).await?))
     }
 
     /// What is written to a log that was deleted is lost when the process is killed.
@@ -195,11 +227,17 @@ impl Shared {
             Ok(Found::Ours) => return Ok(()),
             // Nobody has begun another one, so what was acknowledged can be saved. Later it could
             // overwrite what is newer.
-            Ok(Found::Nothing) => {
-                if let Err(error) = Checkpoint.write(self, connection).await {
+            Ok(Found::Nothing) => match Checkpoint.write(self, connection).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::error!(
+                        "a reader kept what was in the inbox's lost -wal from being saved into the file"
+                    );
+                }
+                Err(error) => {
                     tracing::error!(%error, "what was in the inbox's lost -wal could not be saved into the file");
                 }
-            }
+            },
             Ok(Found::Lost) => {}
             Err(error) => return Err(gone(&self.path, error)),
         }
@@ -220,63 +258,42 @@ impl Shared {
         work.write(self, connection).await
     }
 
+    /// What counts against the size cap.
+    async fn unfinished(&self) -> Result<u64, InboxError> {
+        let events = self.read(|connection, _| Box::pin(sql::unfinished_bytes(connection))).await?;
+        Ok(events + self.log.bytes().saturating_sub(log::USUAL_BYTES))
+    }
+
     /// Takes room for a batch, or says that there is none.
-    async fn take_room(&self, bytes: u64) -> Result<(), InboxError> {
-        let mut room = self.room.lock().await;
-        let full = |room: &Room| room.used + room.stored_since + bytes > room.cap;
-        if !room.measured || room.stored_since >= MEASURE_EVERY || full(&room) {
-            let mut slot = self.writer.lock().await;
-            if let Some(connection) = &mut *slot {
-                room.used =
-                    sql::used_bytes(connection).await.map_err(|error| fault::at(&self.path, error))?;
-                room.stored_since = 0;
-                room.measured = true;
-            }
+    async fn take_room(self: &Arc<Self>, records: &[Record]) -> Result<(), InboxError> {
+        if self.room.is_count_due() {
+            let shared = Arc::clone(self);
+            let _detached = tokio::spawn(async move { shared.room.count(shared.unfinished()).await });
         }
-        if full(&room) {
-            let text = format!(
-                "inbox {}: its size cap of {} bytes is reached: purge it, raise the cap, or look why events are not worked off",
-                self.path.display(),
-                room.cap
-            );
-            return Err(InboxError::new(InboxErrorKind::Full, text));
+        if self.room.take(records) {
+            return Ok(());
         }
-        room.stored_since += bytes;
-        Ok(())
+        self.room.count(self.unfinished()).await?;
+        if self.room.take(records) { Ok(()) } else { Err(self.room.full(&self.path.display())) }
     }
 
     /// Locks the file for the worker of one process, and takes over what an ended one left.
-    async fn take_seat(self: Arc<Self>) -> Result<Arc<File>, InboxError> {
-        let mut seat = self.seat.lock().await;
-        if let Some(taken) = seat.upgrade() {
-            return Ok(taken);
+    async fn take_seat(&self) -> Result<Box<dyn Any + Send>, InboxError> {
+        let (seat, is_new) = self.seats.take().await?;
+        if is_new {
+            // Nobody else works on it, so whatever is at work belongs to a process that ended.
+            self.write(OnFull::UseReserve, &|connection, now| Box::pin(sql::end_leases(connection, now)))
+                .await?;
         }
-        let path = open::beside(&self.path, "-worker");
-        let lock =
-            open::private().create(true).truncate(false).open(&path).map_err(|error| gone(&path, error))?;
-        let deadline = tokio::time::Instant::now() + self.seat_wait;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(SEAT_POLL).await;
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let text = format!(
-                        "inbox {}: another process works on it: stop that one, or use PostgreSQL for several",
-                        self.path.display()
-                    );
-                    return Err(InboxError::new(InboxErrorKind::Locked, text));
-                }
-                Err(TryLockError::Error(error)) => return Err(gone(&path, error)),
-            }
-        }
-        // Nobody else works on it, so whatever is at work belongs to a process that ended.
-        self.write(OnFull::UseReserve, &|connection, now| Box::pin(sql::end_leases(connection, now))).await?;
-        let lock = Arc::new(lock);
-        *seat = Arc::downgrade(&lock);
-        Ok(lock)
+        Ok(Box::new(seat))
     }
+}
+
+/// Waits for the disk elsewhere than on a thread that serves others.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, InboxError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))
 }
 
 async fn rolled_back(connection: &mut SqliteConnection) -> bool {
@@ -293,8 +310,7 @@ fn gone(path: &std::path::Path, error: std::io::Error) -> InboxError {
 impl Engine for Sqlite {
     fn insert(&self, records: Arc<[Record]>) -> EngineFuture<'_, Vec<bool>> {
         Box::pin(async move {
-            let bytes = records.iter().map(|record| record.body.len() as u64 + sql::ROW_BYTES).sum();
-            self.0.take_room(bytes).await?;
+            self.0.take_room(&records).await?;
             let insert = Insert(records);
             self.in_a_task(|shared| async move { shared.run(OnFull::Fail, &insert).await }).await
         })
@@ -302,7 +318,8 @@ impl Engine for Sqlite {
 
     fn claim(&self, wanted: Wanted) -> EngineFuture<'_, Claimed> {
         Box::pin(async move {
-            let (due, latest) = self.0.look().await?;
+            self.0.seats.check()?;
+            let (due, latest) = self.0.look(wanted.ordered).await?;
             self.0.catch_up(latest).await?;
             let next_due = due.map(|due| clock::span(self.0.clock.now(), due));
             if next_due.is_none_or(|wait| !wait.is_zero()) {
@@ -336,34 +353,49 @@ impl Engine for Sqlite {
     }
 
     fn replay(&self, filter: Filter) -> EngineFuture<'_, u64> {
-        self.write(OnFull::UseReserve, move |connection, now| {
-            Box::pin(sql::replay(connection, now, filter.clone()))
-        })
+        Box::pin(
+            self.in_portions(filter, |connection, now, part| Box::pin(sql::replay(connection, now, part))),
+        )
     }
 
     fn purge(&self, filter: Filter) -> EngineFuture<'_, u64> {
-        self.write(OnFull::UseReserve, move |connection, now| {
-            Box::pin(sql::purge(connection, now, filter.clone()))
-        })
+        Box::pin(
+            self.in_portions(filter, |connection, now, part| Box::pin(sql::purge(connection, now, part))),
+        )
     }
 
     fn stats(&self) -> EngineFuture<'_, Stats> {
-        self.read(|connection, now| Box::pin(sql::stats(connection, now)))
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            let mut stats = shared.read(|connection, now| Box::pin(sql::stats(connection, now))).await?;
+            stats.stored_bytes += shared.log.bytes();
+            Ok(stats)
+        })
     }
 
     fn sweep(&self, keep: Retention) -> EngineFuture<'_, u64> {
         Box::pin(async move {
-            let until = self.0.bodies_swept_until.load(Ordering::Relaxed);
-            let (swept, until) = self
+            let shared = Arc::clone(&self.0);
+            let mut beyond = shared.beyond_capacity.load(Ordering::Relaxed);
+            // While there is a lot to delete, it is not counted each time.
+            if beyond == 0 && !shared.sweeps_on.load(Ordering::Relaxed) {
+                let completed = self.read(|connection, _| Box::pin(sql::completed(connection))).await?;
+                beyond = completed.saturating_sub(keep.capacity);
+                keep.warn_of_capacity(beyond);
+            }
+            let until = shared.bodies_swept_until.load(Ordering::Relaxed);
+            let swept = self
                 .write(OnFull::UseReserve, move |connection, now| {
-                    Box::pin(sql::sweep(connection, now, keep, until))
+                    Box::pin(sql::sweep(connection, now, keep, until, beyond))
                 })
                 .await?;
-            let shared = Arc::clone(&self.0);
-            shared.bodies_swept_until.fetch_max(until, Ordering::Relaxed);
+            let rows = swept.bodies + swept.tombstones;
+            shared.beyond_capacity.store(beyond.saturating_sub(swept.tombstones), Ordering::Relaxed);
+            shared.sweeps_on.store(rows > 0, Ordering::Relaxed);
+            shared.bodies_swept_until.fetch_max(swept.bodies_until, Ordering::Relaxed);
             // Writing it takes time, and whoever sweeps need not wait.
             let _detached = tokio::task::spawn_blocking(move || shared.reserve.fill());
-            Ok(swept)
+            Ok(rows)
         })
     }
 
@@ -376,43 +408,53 @@ impl Engine for Sqlite {
     }
 
     fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>> {
-        let shared = Arc::clone(&self.0);
-        Box::pin(async move { Ok(Box::new(shared.take_seat().await?) as Box<dyn Any + Send>) })
+        Box::pin(self.0.take_seat())
     }
 
     /// A process that ends closes no connection, so the log would stay, and the file alone be stale.
     fn tidy(&self) -> EngineFuture<'_, ()> {
-        self.in_a_task(|shared| async move { shared.run(OnFull::Fail, &Checkpoint).await })
+        self.in_a_task(|shared| async move { shared.run(OnFull::Fail, &Checkpoint).await.map(drop) })
     }
 }
 
 impl Shared {
     /// Looks without a transaction, so that an idle worker writes nothing.
-    async fn look(&self) -> Result<(Option<i64>, i64), InboxError> {
+    async fn look(&self, ordered: bool) -> Result<(Option<i64>, i64), InboxError> {
         let mut slot = self.writer.lock().await;
-        let connection = match &mut *slot {
-            Some(connection) => connection,
+        let writer = match &mut *slot {
+            Some(writer) => writer,
             none => none.insert(self.connect().await?),
         };
-        let seen = sql::look(connection).await;
-        seen.inspect_err(|_| {
-            *slot = None;
-            self.log.closed();
-        })
-        .map_err(|error| fault::at(&self.path, error))
+        let seen = sql::look(&mut writer.connection, ordered).await;
+        seen.inspect_err(|_| *slot = None).map_err(|error| fault::at(&self.path, error))
     }
 
     /// A process that has had the file open for longer, and recorded nothing, is ahead of us: what it
     /// stores would not be due yet.
     async fn catch_up(&self, latest: i64) -> Result<(), InboxError> {
-        let _turn = self.catching_up.lock().await;
-        let leap = latest - self.clock.now();
-        if leap > 0 {
-            self.write(OnFull::UseReserve, &|connection, _| Box::pin(sql::move_leases(connection, leap)))
-                .await?;
-            self.clock.leap(leap);
+        if latest <= self.clock.now() {
+            return Ok(());
         }
-        Ok(())
+        self.run(OnFull::UseReserve, &Leap(latest)).await
+    }
+}
+
+/// The clock leaps before anybody else can write: a lease that is renewed meanwhile is neither moved twice nor
+/// over at once.
+struct Leap(i64);
+
+impl Write for Leap {
+    type Output = ();
+
+    fn write<'c>(&'c self, shared: &'c Shared, connection: &'c mut SqliteConnection) -> JobFuture<'c, ()> {
+        Box::pin(async move {
+            let leap = self.0 - shared.clock.now();
+            if leap > 0 {
+                sql::move_leases(connection, leap).await?;
+                shared.clock.leap(leap);
+            }
+            Ok(())
+        })
     }
 }
 

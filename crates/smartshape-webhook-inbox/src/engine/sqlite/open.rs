@@ -16,7 +16,10 @@ use crate::error::{InboxError, InboxErrorKind};
 /// "SSIB" in the file's header says that it is an inbox.
 const APPLICATION_ID: i64 = 0x5353_4942;
 /// Each brings the schema from one version to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite-0001.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/sqlite-0001.sql"),
+    include_str!("../../../migrations/sqlite-0002.sql"),
+];
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
 pub(super) const REPLACED: &str = "the file was moved, deleted or replaced";
 /// After a long reader, or a long body, the log does not keep its length.
@@ -24,17 +27,13 @@ const JOURNAL_LIMIT: &str = "PRAGMA journal_size_limit = 16777216";
 /// How long another process may write before we give up for the time being.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 
-/// Opens the file, and creates it where there is none. The file's time of its last use comes with it.
+/// Opens a file that [`create`] has found or made. The file's time of its last use comes with it.
 pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxError> {
-    let new = path.to_owned();
-    tokio::task::spawn_blocking(move || create(&new))
-        .await
-        .map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
     let mut connection = connect_to(path, Expected::InboxOrNothing).await?;
     migrate(path, &mut connection).await?;
     check_writable(path, &mut connection).await?;
     // The clock is recorded from time to time only; no event may have arrived later than now.
-    let (_, clock) = sql::look(&mut connection).await.map_err(|error| fault::at(path, error))?;
+    let (_, clock) = sql::look(&mut connection, false).await.map_err(|error| fault::at(path, error))?;
     Ok((connection, clock))
 }
 
@@ -97,10 +96,11 @@ pub(super) fn private() -> OpenOptions {
     options
 }
 
-/// Creates the file where there is none, and opens no other: closing any descriptor of a file drops
+/// Creates the file where there is none. Returns its own path, beside which SQLite puts the log, whatever links
+/// lead there and wherever the process goes. Opens no file that is there: closing any descriptor of a file drops
 /// all locks that this process holds on it, those of SQLite included. Another process that reads the
 /// file would then delete the log that this one writes to.
-fn create(path: &Path) -> Result<(), InboxError> {
+pub(super) fn create(path: &Path) -> Result<PathBuf, InboxError> {
     /// The new file is closed before anybody else in this process gives it to SQLite.
     static CREATING: Mutex<()> = Mutex::new(());
     let _alone = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,9 +113,14 @@ fn create(path: &Path) -> Result<(), InboxError> {
         },
         Err(error) => Err(error),
     }
+    .and_then(|()| fs::canonicalize(path))
+    .inspect(|path| warn_of_others(path))
     .map_err(|error| {
         let shown = path.display();
         let (kind, advice) = match error.kind() {
+            io::ErrorKind::NotFound if fs::symlink_metadata(path).is_ok() => {
+                (InboxErrorKind::Settings, "it is a link to nowhere: name the file itself")
+            }
             io::ErrorKind::NotFound => (InboxErrorKind::Settings, "create its folder first"),
             io::ErrorKind::IsADirectory => (InboxErrorKind::Settings, "name a file, not a folder"),
             io::ErrorKind::StorageFull => (InboxErrorKind::Full, "free some space"),
@@ -126,6 +131,32 @@ fn create(path: &Path) -> Result<(), InboxError> {
         };
         InboxError::new(kind, format!("cannot open the inbox {shown}: {error}; {advice}")).caused_by(error)
     })
+}
+
+/// Whoever can read the file can read what customers have stored in it.
+fn warn_of_others(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let Ok(file) = fs::metadata(path) else { return };
+        if file.mode() & 0o077 != 0 {
+            tracing::warn!(
+                inbox = %path.display(),
+                mode = %format_args!("{:o}", file.mode() & 0o7777),
+                "other users can open the inbox's file: chmod 600 it"
+            );
+        }
+        // The owner of a process's own entry is the user that it runs as.
+        if fs::metadata("/proc/self").is_ok_and(|this| this.uid() != file.uid()) {
+            tracing::warn!(
+                inbox = %path.display(),
+                owner = file.uid(),
+                "the inbox's file belongs to another user, who can read and change all that is in it"
+            );
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
 }
 
 /// SQLite opens a file that it may not write to for reading, without a word.
@@ -141,11 +172,14 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// What identifies the file behind the path, where the system has such a thing.
 pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let file = fs::metadata(path)?;
+    fs::metadata(path).map(|file| identity_of(&file))
+}
+
+pub(super) fn identity_of(file: &fs::Metadata) -> (u64, u64) {
     #[cfg(unix)]
-    return Ok((std::os::unix::fs::MetadataExt::dev(&file), std::os::unix::fs::MetadataExt::ino(&file)));
+    return (std::os::unix::fs::MetadataExt::dev(file), std::os::unix::fs::MetadataExt::ino(file));
     #[cfg(not(unix))]
-    return Ok((0, u64::from(file.is_file())));
+    return (0, u64::from(file.is_file()));
 }
 
 /// Looks before anything is changed: the file may be somebody else's.
@@ -170,26 +204,33 @@ async fn check_identity(
 }
 
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), InboxError> {
-    let version: i64 = query(path, connection, "PRAGMA user_version").await?;
-    if version > SCHEMA {
-        let needed: i64 = query(path, connection, "SELECT value FROM meta WHERE name = 'reads_from'").await?;
-        return super::super::check_schema(&path.display(), needed, SCHEMA);
-    }
-    if version == SCHEMA {
+    if version(path, connection).await? >= SCHEMA {
         return Ok(());
     }
-    // Of two processes that start at once, one migrates and the other one finds it done.
+    // Of processes that start at once, one migrates. The others look anew: a newer one may have been first.
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(|error| fault::at(path, error))?;
+    let version = version(path, connection).await?;
     let migrated = async {
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
-        for step in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
-            sqlx::raw_sql(*step).execute(&mut *connection).await?;
+        if version < SCHEMA {
+            for step in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+                sqlx::raw_sql(*step).execute(&mut *connection).await?;
+            }
+            let stamp = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(stamp)).execute(&mut *connection).await?;
         }
-        let stamp = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(stamp)).execute(&mut *connection).await?;
         sqlx::query("COMMIT").execute(&mut *connection).await
     };
     migrated.await.map(drop).map_err(|error| fault::at(path, error))
+}
+
+/// The schema's version, if it is one that this program can use.
+async fn version(path: &Path, connection: &mut SqliteConnection) -> Result<i64, InboxError> {
+    let version: i64 = query(path, connection, "PRAGMA user_version").await?;
+    if version > SCHEMA {
+        let needed: i64 = query(path, connection, "SELECT value FROM meta WHERE name = 'reads_from'").await?;
+        super::super::check_schema(&path.display(), needed, SCHEMA)?;
+    }
+    Ok(version)
 }
 
 async fn query<T>(path: &Path, connection: &mut SqliteConnection, sql: &'static str) -> Result<T, InboxError>
@@ -208,7 +249,7 @@ mod tests {
     async fn every_connection_syncs_the_log_at_each_commit() {
         let folder = std::env::temp_dir().join(format!("smartshape-open-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("inbox.db");
+        let path = create(&folder.join("inbox.db")).unwrap();
         let (first, _) = open(&path).await.unwrap();
         for mut connection in [first, connect(&path).await.unwrap()] {
             let mut ask = async |sql| query::<i64>(&path, &mut connection, sql).await.unwrap();

@@ -4,9 +4,11 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-const BYTES: usize = 4 * 1024 * 1024;
+/// More than what the log can hold of new pages when the disk is full: those between two checkpoints (8 MiB) and
+/// one batch. A checkpoint must be able to make the file longer by all of it, or nothing can be deleted any more.
+const BYTES: usize = 12 * 1024 * 1024;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reserve(PathBuf);
 
 impl Reserve {
@@ -14,25 +16,34 @@ impl Reserve {
         Self(super::open::beside(path, "-reserve"))
     }
 
-    /// Takes the space, unless it is taken already.
+    /// Takes the space, unless it is taken already. Writing it takes time.
     pub(super) fn fill(&self) {
-        if fs::metadata(&self.0).is_ok_and(|file| file.len() == BYTES as u64) {
+        if fs::symlink_metadata(&self.0).is_ok_and(|file| file.is_file() && file.len() == BYTES as u64) {
             return;
         }
         if let Err(error) = self.try_fill() {
-            // Half of it would only fill the disk.
-            let _ = fs::remove_file(&self.0);
             tracing::warn!(%error, "no space could be held back for deletions beside the inbox");
         }
     }
 
+    /// A new file takes the place of whatever has the name, so that nothing is written through a link.
     fn try_fill(&self) -> io::Result<()> {
-        let mut file = super::open::private().create(true).truncate(true).open(&self.0)?;
-        let zeros = vec![0; 64 * 1024];
-        for _ in 0..BYTES / zeros.len() {
-            file.write_all(&zeros)?;
+        let new = super::open::beside(&self.0, ".new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
-        file.sync_all()
+        let written = (|| {
+            let mut file = super::open::private().create_new(true).open(&new)?;
+            let zeros = vec![0; 64 * 1024];
+            for _ in 0..BYTES / zeros.len() {
+                file.write_all(&zeros)?;
+            }
+            file.sync_all()?;
+            fs::rename(&new, &self.0)
+        })();
+        // Half of it would only fill the disk.
+        written.inspect_err(|_| drop(fs::remove_file(&new)))
     }
 
     /// Gives the space back to the disk. Says whether there was any.

@@ -1,5 +1,6 @@
 //! The statements. Each runs in the caller's transaction, at the store's time `now`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,29 +10,28 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::{
-    Attempt, Claimed, LEASE_LOST, Lease, ORDERED_ASIDE, ORDERED_WINDOW, Retention, SWEEP_ROWS, Settlement,
-    Verdict, Wanted, milliseconds,
+    Attempt, Claimed, LEASE_LOST, Lease, Retention, SWEEP_ROWS, Settlement, Verdict, Wanted, milliseconds,
 };
 use super::clock::span;
+use crate::engine::room::ROW_BYTES;
 use crate::engine::rows::{self, key_of, time_of};
 use crate::record::{Filter, RECORD_VERSION, Stats, StoredDelivery, StoredEvent};
-
-/// About what a row takes beside its body.
-pub(super) const ROW_BYTES: u64 = 400;
-
-/// An ordered claim leaves the rest to the next one, or nothing could be stored meanwhile.
-const ORDERED_ROUNDS: u32 = 8;
 
 pub(super) type Outcome<T> = Result<T, sqlx::Error>;
 
 /// When the next event is due, and the latest time that anybody has left in the file.
-pub(super) async fn look(connection: &mut SqliteConnection) -> Outcome<(Option<i64>, i64)> {
-    sqlx::query_as(
-        "SELECT (SELECT min(due) FROM events WHERE state <= 1), \
+pub(super) async fn look(connection: &mut SqliteConnection, ordered: bool) -> Outcome<(Option<i64>, i64)> {
+    let sql = format!(
+        "SELECT (SELECT min(due) FROM events WHERE {}), \
          max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) FROM meta WHERE name = 'clock'",
-    )
-    .fetch_one(connection)
-    .await
+        candidates(ordered)
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await
+}
+
+/// Each has an index by `due` that holds no others.
+fn candidates(ordered: bool) -> &'static str {
+    if ordered { "state <= 1 AND behind = 0" } else { "state <= 1" }
 }
 
 /// For a clock that leaps: leases last as long as they were meant to.
@@ -58,93 +58,33 @@ pub(super) async fn claim(connection: &mut SqliteConnection, now: i64, wanted: W
     .await?
     .rows_affected();
 
-    let take = "UPDATE events SET state = 1, due = ?1 + ?2, fence = fence + 1, attempts = attempts + 1, \
-         lost = lost + (state = 1) WHERE seq IN ";
-    let returning = " RETURNING seq, fence, key, attempts, received, secret, traceparent";
-    let mut claimed = Vec::new();
-    let mut seen_all = true;
-    if wanted.ordered {
-        // Each round looks at the earliest due; those behind an earlier event of their file go aside.
-        for round in 1.. {
-            let candidates = candidates(connection, now).await?;
-            let full = i64::try_from(candidates.len()).is_ok_and(|count| count == ORDERED_WINDOW);
-            let (heads, behind): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(_, head)| *head);
-            let places = wanted.events as usize - claimed.len();
-            let heads: Vec<i64> = heads.into_iter().map(|(seq, _)| seq).take(places).collect();
-            let sql = format!("{take} (SELECT value FROM json_each(?3)) {returning}");
-            let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-                .bind(now)
-                .bind(milliseconds(wanted.lease))
-                .bind(list_of(&heads))
-                .fetch_all(&mut *connection)
-                .await?;
-            let taken = rows.len() as u64;
-            claimed.extend(rows);
-            if !full || claimed.len() >= wanted.events as usize {
-                break;
-            }
-            let behind: Vec<i64> = behind.into_iter().map(|(seq, _)| seq).collect();
-            // Events at work cannot go aside, and would be looked at for ever.
-            if taken + put_aside(connection, now, &behind).await? == 0 {
-                break;
-            }
-            if round == ORDERED_ROUNDS {
-                seen_all = false;
-                break;
-            }
-        }
-    } else {
-        let sql = format!(
-            "{take} (SELECT seq FROM events WHERE state <= 1 AND due <= ?1 AND version <= ?3 \
-             ORDER BY due, state, stored, seq LIMIT ?4) {returning}"
-        );
-        claimed = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(now)
-            .bind(milliseconds(wanted.lease))
-            .bind(i64::from(RECORD_VERSION))
-            .bind(i64::from(wanted.events))
-            .fetch_all(&mut *connection)
-            .await?;
-    }
+    let candidates = candidates(wanted.ordered);
+    let sql = format!(
+        "UPDATE events SET state = 1, due = ?1 + ?2, fence = fence + 1, attempts = attempts + 1, \
+         lost = lost + (state = 1) WHERE seq IN (SELECT seq FROM events WHERE {candidates} AND due <= ?1 \
+           AND version <= ?3 ORDER BY due, state, stored, seq LIMIT ?4) \
+         RETURNING seq, fence, key, attempts, received, secret, traceparent"
+    );
+    let claimed = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(now)
+        .bind(milliseconds(wanted.lease))
+        .bind(i64::from(RECORD_VERSION))
+        .bind(i64::from(wanted.events))
+        .fetch_all(&mut *connection)
+        .await?;
     let mut attempts = claimed.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
     attempts.sort_by_key(|attempt| attempt.lease.seq);
+    let numbers: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
+    let mut bodies = bodies(connection, &numbers).await?;
     for attempt in &mut attempts {
-        attempt.body = body(connection, attempt.lease.seq).await?;
+        attempt.body = bodies.remove(&attempt.lease.seq);
     }
     // When there was room for more, then whatever is due cannot be taken now.
-    seen_all &= attempts.len() < wanted.events as usize;
-    let after = if seen_all { now } else { i64::MIN };
+    let after = if attempts.len() < wanted.events as usize { now } else { i64::MIN };
+    let sql = format!("SELECT min(due) FROM events WHERE {candidates} AND due > ?");
     let next_due: Option<i64> =
-        sqlx::query_scalar("SELECT min(due) FROM events WHERE state <= 1 AND due > ?")
-            .bind(after)
-            .fetch_one(connection)
-            .await?;
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(after).fetch_one(connection).await?;
     Ok(Claimed { attempts, buried, next_due: next_due.map(|due| span(now, due)) })
-}
-
-/// The earliest due events, and whether each is the one to take of its file.
-async fn candidates(connection: &mut SqliteConnection, now: i64) -> Outcome<Vec<(i64, bool)>> {
-    sqlx::query_as(
-        "SELECT e.seq, NOT EXISTS (SELECT 1 FROM events o WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq) \
-         AND NOT EXISTS (SELECT 1 FROM events w WHERE w.state = 1 AND w.file_hash = e.file_hash AND w.seq <> e.seq AND w.due > ?1) \
-         FROM (SELECT seq, file_hash FROM events WHERE state <= 1 AND due <= ?1 AND version <= ?2 ORDER BY due, state, stored, seq LIMIT ?3) e",
-    )
-    .bind(now)
-    .bind(i64::from(RECORD_VERSION))
-    .bind(ORDERED_WINDOW)
-    .fetch_all(connection)
-    .await
-}
-
-async fn put_aside(connection: &mut SqliteConnection, now: i64, behind: &[i64]) -> Outcome<u64> {
-    let done = sqlx::query(
-        "UPDATE events SET due = ?1 WHERE state = 0 AND seq IN (SELECT value FROM json_each(?2))",
-    )
-    .bind(now + milliseconds(ORDERED_ASIDE))
-    .bind(list_of(behind))
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
 }
 
 fn attempt(row: &SqliteRow) -> Outcome<Attempt> {
@@ -163,12 +103,13 @@ fn lease(row: &SqliteRow) -> Outcome<Lease> {
     Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
 }
 
-async fn body(connection: &mut SqliteConnection, seq: i64) -> Outcome<Option<Bytes>> {
-    let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM bodies WHERE seq = ?")
-        .bind(seq)
-        .fetch_optional(connection)
-        .await?;
-    Ok(body.map(Bytes::from))
+async fn bodies(connection: &mut SqliteConnection, numbers: &[i64]) -> Outcome<HashMap<i64, Bytes>> {
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT seq, body FROM bodies WHERE seq IN (SELECT value FROM json_each(?))")
+            .bind(list_of(numbers))
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().map(|(seq, body)| (seq, body.into())).collect())
 }
 
 /// Leases of processes that ended are over at once.
@@ -208,32 +149,43 @@ pub(super) async fn settle(
             held.extend(complete(connection, now, &completed, keep_body).await?);
         }
     }
-    for Settlement { lease, verdict } in settlements.iter() {
+    let rest: Vec<&Settlement> =
+        settlements.iter().filter(|one| !matches!(one.verdict, Verdict::Completed { .. })).collect();
+    for part in rest.chunks(RESULTS) {
+        held.extend(end_attempts(connection, now, part).await?);
+    }
+    Ok(held)
+}
+
+/// SQLite has a limit of parameters, and there are six for each result.
+const RESULTS: usize = 1000;
+
+async fn end_attempts(
+    connection: &mut SqliteConnection,
+    now: i64,
+    settlements: &[&Settlement],
+) -> Outcome<Vec<Lease>> {
+    let mut query = QueryBuilder::<Sqlite>::new("WITH l (seq, fence, state, due, error, given_back) AS (");
+    query.push_values(settlements, |mut row, Settlement { lease, verdict }| {
         let (state, due, error, given_back) = match verdict {
-            Verdict::Completed { .. } => continue,
-            Verdict::Retry { after, error } => (0_i64, now + milliseconds(*after), Some(error), 0_i64),
-            Verdict::Dead { error } => (3, now, Some(error), 0),
+            Verdict::Completed { .. } => (2_i64, now, None, 0_i64),
+            Verdict::Retry { after, error } => (0, now + milliseconds(*after), Some(error.as_str()), 0),
+            Verdict::Dead { error } => (3, now, Some(error.as_str()), 0),
             Verdict::GivenBack => (0, now, None, 1),
         };
-        let changed = sqlx::query(
-            "UPDATE events SET state = ?1, due = ?2, error = coalesce(?3, error), attempts = attempts - ?4, \
-             settled = iif(?1 = 3, ?5, NULL) WHERE seq = ?6 AND fence = ?7 AND state = 1",
-        )
-        .bind(state)
-        .bind(due)
-        .bind(error)
-        .bind(given_back)
-        .bind(now)
-        .bind(lease.seq)
-        .bind(lease.fence)
-        .execute(&mut *connection)
-        .await?;
-        if changed.rows_affected() == 1 {
-            held.push(*lease);
-        }
-    }
-    call_next(connection, now, &held).await?;
-    Ok(held)
+        row.push_bind(lease.seq).push_bind(lease.fence).push_bind(state);
+        row.push_bind(due).push_bind(error).push_bind(given_back);
+    });
+    query.push(
+        ") UPDATE events SET state = l.state, due = l.due, error = coalesce(l.error, events.error), \
+         attempts = attempts - l.given_back, settled = iif(l.state = 3, ",
+    );
+    query.push_bind(now);
+    query.push(
+        ", NULL) FROM l WHERE events.seq = l.seq AND events.fence = l.fence AND events.state = 1 \
+         RETURNING events.seq, events.fence",
+    );
+    query.build().persistent(false).fetch_all(connection).await?.iter().map(lease).collect()
 }
 
 async fn complete(
@@ -243,8 +195,8 @@ async fn complete(
     keep_body: bool,
 ) -> Outcome<Vec<Lease>> {
     let sql = "UPDATE events SET state = 2, settled = ?1, error = NULL, owner = NULL, secret = iif(?3, secret, NULL), \
-         traceparent = iif(?3, traceparent, NULL) \
-         FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
+         traceparent = iif(?3, traceparent, NULL), \
+         event = substr(event, 1, 64), file = substr(file, 1, 64), uuid = substr(uuid, 1, 64) FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
          WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
     let rows =
         sqlx::query(sql).bind(now).bind(pairs(leases)).bind(keep_body).fetch_all(&mut *connection).await?;
@@ -263,20 +215,6 @@ async fn delete_bodies(connection: &mut SqliteConnection, numbers: &[i64]) -> Ou
     Ok(done.rows_affected())
 }
 
-/// An ordered claim may have put the next events of these files aside.
-async fn call_next(connection: &mut SqliteConnection, now: i64, ended: &[Lease]) -> Outcome<()> {
-    sqlx::query(
-        "UPDATE events SET due = ?1 WHERE state = 0 AND attempts = 0 AND due > ?1 AND seq IN ( \
-         SELECT (SELECT min(n.seq) FROM events n WHERE n.state <= 1 AND n.file_hash = e.file_hash) \
-         FROM json_each(?2) l JOIN events e ON e.seq = l.value)",
-    )
-    .bind(now)
-    .bind(list_of(&ended.iter().map(|lease| lease.seq).collect::<Vec<_>>()))
-    .execute(connection)
-    .await
-    .map(drop)
-}
-
 pub(super) async fn list(connection: &mut SqliteConnection, filter: Filter) -> Outcome<Vec<StoredEvent>> {
     let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM events e WHERE ");
     rows::push_filter(&mut query, &filter);
@@ -288,7 +226,7 @@ pub(super) async fn show(
     key: DeliveryKey,
 ) -> Outcome<Option<StoredDelivery>> {
     let Some(event) = list(connection, Filter::default().key(key)).await?.pop() else { return Ok(None) };
-    let body = body(connection, event.seq).await?;
+    let body = bodies(connection, &[event.seq]).await?.remove(&event.seq);
     Ok(Some(StoredDelivery::new(event, body)))
 }
 
@@ -296,36 +234,50 @@ fn stored(row: &SqliteRow) -> Outcome<StoredEvent> {
     rows::stored(row)
 }
 
-pub(super) async fn replay(connection: &mut SqliteConnection, now: i64, filter: Filter) -> Outcome<u64> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "UPDATE events SET state = 0, attempts = 0, lost = 0, settled = NULL, due = ",
-    );
-    query.push_bind(now);
-    query.push(
-        " WHERE seq IN (SELECT e.seq FROM events e WHERE e.state >= 2 \
-         AND EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq) AND ",
-    );
-    rows::push_filter(&mut query, &filter);
-    query.push(")");
-    Ok(query.build().execute(connection).await?.rows_affected())
+/// What became of a part of the events that a filter means.
+pub(super) struct Portion {
+    pub(super) found: usize,
+    pub(super) last: Option<i64>,
+    pub(super) changed: u64,
 }
 
-pub(super) async fn purge(connection: &mut SqliteConnection, now: i64, filter: Filter) -> Outcome<u64> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT e.seq FROM events e WHERE e.state <> 1 \
-         AND (e.state <> 2 OR EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq)) AND ",
-    );
-    rows::push_filter(&mut query, &filter);
-    let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *connection).await?;
+async fn portion(connection: &mut SqliteConnection, sql: &str, filter: &Filter) -> Outcome<Vec<i64>> {
+    let mut query = QueryBuilder::<Sqlite>::new(sql);
+    rows::push_filter(&mut query, filter);
+    query.build_query_scalar().fetch_all(connection).await
+}
+
+pub(super) async fn replay(connection: &mut SqliteConnection, now: i64, filter: Filter) -> Outcome<Portion> {
+    let sql = "SELECT e.seq FROM events e WHERE e.state >= 2 \
+         AND EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq) AND ";
+    let numbers = portion(&mut *connection, sql, &filter).await?;
+    let done = sqlx::query(
+        "UPDATE events SET state = 0, attempts = 0, lost = 0, settled = NULL, due = ?1 \
+         WHERE seq IN (SELECT value FROM json_each(?2))",
+    )
+    .bind(now)
+    .bind(list_of(&numbers))
+    .execute(connection)
+    .await?;
+    Ok(Portion { found: numbers.len(), last: numbers.last().copied(), changed: done.rows_affected() })
+}
+
+pub(super) async fn purge(connection: &mut SqliteConnection, now: i64, filter: Filter) -> Outcome<Portion> {
+    let sql = "SELECT e.seq FROM events e WHERE e.state <> 1 \
+         AND (e.state <> 2 OR EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq)) AND ";
+    let numbers = portion(&mut *connection, sql, &filter).await?;
     sqlx::query(
-        "UPDATE events SET state = 2, settled = coalesce(settled, ?1), owner = NULL, secret = NULL, traceparent = NULL \
+        "UPDATE events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE ?1 END, error = NULL, \
+         owner = NULL, secret = NULL, traceparent = NULL, \
+         event = substr(event, 1, 64), file = substr(file, 1, 64), uuid = substr(uuid, 1, 64) \
          WHERE seq IN (SELECT value FROM json_each(?2))",
     )
     .bind(now)
     .bind(list_of(&numbers))
     .execute(&mut *connection)
     .await?;
-    delete_bodies(connection, &numbers).await
+    let changed = delete_bodies(connection, &numbers).await?;
+    Ok(Portion { found: numbers.len(), last: numbers.last().copied(), changed })
 }
 
 pub(super) async fn stats(connection: &mut SqliteConnection, now: i64) -> Outcome<Stats> {
@@ -355,14 +307,42 @@ pub(super) async fn used_bytes(connection: &mut SqliteConnection) -> Outcome<u64
     Ok(u64::try_from((pages - free) * size).unwrap_or(0))
 }
 
-/// Bodies of events that were completed up to `swept_until` are gone already. Returns how many rows were
-/// deleted, and until when bodies are gone now.
+/// What events take that are not completed, each part by an index that holds no others.
+pub(super) async fn unfinished_bytes(connection: &mut SqliteConnection) -> Outcome<u64> {
+    let bytes: i64 = sqlx::query_scalar(
+        "SELECT coalesce((SELECT sum(bytes + ?1) FROM events WHERE state <= 1), 0) \
+         + coalesce((SELECT sum(bytes + ?1) FROM events WHERE state = 3), 0)",
+    )
+    .bind(ROW_BYTES.cast_signed())
+    .fetch_one(connection)
+    .await?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// How many completed events are remembered.
+pub(super) async fn completed(connection: &mut SqliteConnection) -> Outcome<u64> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM events WHERE state = 2").fetch_one(connection).await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// How many rows were deleted.
+pub(super) struct Swept {
+    pub(super) bodies: u64,
+    pub(super) tombstones: u64,
+    /// Until when bodies are gone now.
+    pub(super) bodies_until: i64,
+}
+
+/// Bodies of events that were completed up to `swept_until` are gone already. `beyond` of the oldest completed
+/// events are forgotten early.
 pub(super) async fn sweep(
     connection: &mut SqliteConnection,
     now: i64,
     keep: Retention,
     swept_until: i64,
-) -> Outcome<(u64, i64)> {
+    beyond: u64,
+) -> Outcome<Swept> {
     let before = |kept: Duration| now.saturating_sub(milliseconds(kept));
     let bodies_before = before(keep.bodies.min(keep.tombstones));
     let bodies = sqlx::query(
@@ -373,19 +353,35 @@ pub(super) async fn sweep(
     .bind(bodies_before)
     .bind(SWEEP_ROWS)
     .execute(&mut *connection)
-    .await?;
-    let all_swept = i64::try_from(bodies.rows_affected()).is_ok_and(|rows| rows < SWEEP_ROWS);
+    .await?
+    .rows_affected();
+    let all_swept = i64::try_from(bodies).is_ok_and(|rows| rows < SWEEP_ROWS);
     // Events may still be completed in this very millisecond.
-    let swept_until = if all_swept { swept_until.max(bodies_before.min(now - 1)) } else { swept_until };
-    let tombstones = sqlx::query(
+    let bodies_until = if all_swept { swept_until.max(bodies_before.min(now - 1)) } else { swept_until };
+    let mut tombstones = sqlx::query(
         "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e WHERE e.state = 2 AND e.settled <= ?1 \
          AND NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq) LIMIT ?2)",
     )
     .bind(before(keep.tombstones))
     .bind(SWEEP_ROWS)
-    .execute(connection)
-    .await?;
-    Ok((bodies.rows_affected() + tombstones.rows_affected(), swept_until))
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    let beyond = beyond.saturating_sub(tombstones).min(SWEEP_ROWS.cast_unsigned());
+    if beyond > 0 {
+        let oldest: Vec<i64> =
+            sqlx::query_scalar("SELECT seq FROM events WHERE state = 2 ORDER BY settled LIMIT ?")
+                .bind(beyond.cast_signed())
+                .fetch_all(&mut *connection)
+                .await?;
+        delete_bodies(connection, &oldest).await?;
+        tombstones += sqlx::query("DELETE FROM events WHERE seq IN (SELECT value FROM json_each(?))")
+            .bind(list_of(&oldest))
+            .execute(connection)
+            .await?
+            .rows_affected();
+    }
+    Ok(Swept { bodies, tombstones, bodies_until })
 }
 
 pub(super) async fn record_clock(connection: &mut SqliteConnection, now: i64) -> Outcome<()> {

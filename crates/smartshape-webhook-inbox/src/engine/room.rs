@@ -1,0 +1,82 @@
+//! How much of `max_stored_bytes` is left, on any engine.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use crate::error::{InboxError, InboxErrorKind};
+use crate::record::Record;
+
+/// About what a row takes beside its body.
+pub(crate) const ROW_BYTES: u64 = 400;
+
+/// How often the store is asked anew what is in it.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// A count is good enough for everybody for this long.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// Bytes of events that are not completed. What was stored since the last count is added to it, and what was
+/// completed since is seen by the next one. Only an event that would be refused waits for a count.
+pub(crate) struct Room {
+    cap: u64,
+    used: AtomicU64,
+    /// All that was ever added.
+    added: AtomicU64,
+    last: Mutex<Option<Count>>,
+}
+
+struct Count {
+    ended: Instant,
+    took: Duration,
+}
+
+impl Room {
+    pub(crate) fn new(cap: u64) -> Self {
+        Self { cap, used: AtomicU64::new(0), added: AtomicU64::new(0), last: Mutex::default() }
+    }
+
+    /// Whether it is time for a count that nobody waits for. One that takes long comes less often.
+    pub(crate) fn is_count_due(&self) -> bool {
+        self.last.try_lock().is_ok_and(|last| {
+            last.as_ref().is_none_or(|count| count.ended.elapsed() >= COUNT_EVERY.max(count.took * 10))
+        })
+    }
+
+    /// Counts, unless somebody has just done so.
+    pub(crate) async fn count(
+        &self,
+        unfinished: impl Future<Output = Result<u64, InboxError>>,
+    ) -> Result<(), InboxError> {
+        let mut last = self.last.lock().await;
+        if last.as_ref().is_some_and(|count| count.ended.elapsed() < FRESH) {
+            return Ok(());
+        }
+        let (began, before) = (Instant::now(), self.added.load(Ordering::Relaxed));
+        let bytes = unfinished.await?;
+        self.used.store(bytes + (self.added.load(Ordering::Relaxed) - before), Ordering::Relaxed);
+        *last = Some(Count { ended: Instant::now(), took: began.elapsed() });
+        Ok(())
+    }
+
+    /// Takes room for a batch. Says whether there was enough.
+    pub(crate) fn take(&self, records: &[Record]) -> bool {
+        let bytes = records.iter().map(|record| record.body.len() as u64 + ROW_BYTES).sum();
+        if self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.cap {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.added.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+
+    pub(crate) fn full(&self, store: &dyn fmt::Display) -> InboxError {
+        let text = format!(
+            "inbox {store}: its size cap of {} bytes is reached by events that are not completed: look why they are not, \
+             purge them, or raise max_stored_bytes",
+            self.cap
+        );
+        InboxError::new(InboxErrorKind::Full, text)
+    }
+}
