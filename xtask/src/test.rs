@@ -14,13 +14,14 @@ const TORTURE_ROUNDS: &str = "10";
 pub(crate) fn run() -> Outcome {
     let (mut postgres, strace) = (postgres::provide(), tools::strace());
     let (jq, sqlite, cpp) = (tools::jq(), tools::sqlite(), tools::cpp_compiler());
-    let pgbouncer = tools::pgbouncer();
+    let (pgbouncer, nginx) = (tools::pgbouncer(), tools::nginx());
     let mut skipped = Vec::new();
     skipped.extend(postgres.as_ref().err().map(|reason| skip("the PostgreSQL tests", reason)));
     skipped.extend(strace.as_ref().err().map(|reason| skip("the tests that trace system calls", reason)));
     skipped.extend(jq.as_ref().err().map(|reason| skip("the pipeline of SmartShape's manual", reason)));
     skipped.extend(sqlite.as_ref().err().map(|reason| skip("the tests of a file that others read", reason)));
     skipped.extend(pgbouncer.as_ref().err().map(|reason| skip("the tests behind a pooler", reason)));
+    skipped.extend(nginx.as_ref().err().map(|reason| skip("the tests behind nginx", reason)));
     skipped.extend(cpp.as_ref().err().map(|reason| skip("the fuzz targets", reason)));
     let (node, python) = (runtimes::node(), runtimes::python());
     skipped.extend(node.as_ref().err().map(|reason| skip("the endpoints in Node", reason)));
@@ -29,7 +30,13 @@ pub(crate) fn run() -> Outcome {
         return Err(format!("{REQUIRE_ALL} forbids to skip {}", skipped.join("; ")).into());
     }
 
-    let tools = [("STRACE", &strace), ("JQ", &jq), ("SQLITE3", &sqlite), ("PGBOUNCER", &pgbouncer)];
+    let tools = [
+        ("STRACE", &strace),
+        ("JQ", &jq),
+        ("SQLITE3", &sqlite),
+        ("PGBOUNCER", &pgbouncer),
+        ("NGINX_BIN", &nginx),
+    ];
     let tools =
         tools.map(|(name, tool)| (name, tool.as_ref().map(|path| path.to_string_lossy().into_owned())));
     let mut environment = Vec::new();

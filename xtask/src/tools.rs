@@ -35,6 +35,13 @@ const SQLITE: Tool =
 const PGBOUNCER: Tool =
     Tool { name: "pgbouncer", folder: "pgbouncer-debian", first: "", trial: &["--version"] };
 
+const NGINX: Tool = Tool { name: "nginx", folder: "nginx-debian", first: "", trial: &["-v"] };
+
+/// An `nginx` that works here, or in one line why there is none.
+pub(crate) fn nginx() -> Result<PathBuf, String> {
+    NGINX.provide()
+}
+
 /// A `strace` that works here, or in one line why there is none.
 pub(crate) fn strace() -> Result<PathBuf, String> {
     STRACE.provide()
@@ -133,7 +140,7 @@ fn quoted(text: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{JQ, SQLITE, STRACE, compiles};
+    use super::{JQ, NGINX, SQLITE, STRACE, compiles};
 
     #[test]
     fn without_a_cpp_compiler_the_reason_is_clear() {
@@ -145,7 +152,7 @@ mod tests {
 
     #[test]
     fn without_the_program_and_apt_the_reason_is_clear() {
-        for tool in [STRACE, JQ, SQLITE] {
+        for tool in [STRACE, JQ, NGINX, SQLITE] {
             let reason = tool.provide_in("/nonexistent".as_ref(), "/nonexistent".as_ref()).unwrap_err();
             assert_eq!(reason, "Debian's packages are out of reach: no apt-get on the PATH");
         }

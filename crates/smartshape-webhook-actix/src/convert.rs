@@ -17,7 +17,9 @@ pub(crate) fn head(request: &HttpRequest) -> Head {
     let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
     let told = request.extensions().get::<Source>().copied();
     let source = told.or_else(|| request.peer_addr().map(Source::from));
-    Head::read(request.method().as_str(), headers).with_source(source)
+    Head::read(request.method().as_str(), headers)
+        .with_http2(request.version() >= Version::HTTP_2)
+        .with_source(source)
 }
 
 /// What a refusal has to keep of the request: all that is left of its body, since once the payload is dropped, actix
@@ -27,10 +29,14 @@ pub(crate) fn kept(version: Version, payload: Payload) -> Option<Payload> {
     Some(payload).filter(|_| version < Version::HTTP_2)
 }
 
-/// A refusal keeps this payload until it has been sent, and closes the connection.
+/// A refusal keeps this payload until it has been sent.
 pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpResponse {
     let mut response = HttpResponse::build(status(answer));
-    for (name, value) in answer.headers() {
+    if answer.closes_connection() {
+        response.force_close();
+    }
+    // `Connection` is actix-web's to write.
+    for (name, value) in answer.headers().filter(|(name, _)| *name != "connection") {
         match value {
             Cow::Borrowed(value) => {
                 response.insert_header((HeaderName::from_static(name), HeaderValue::from_static(value)))
@@ -42,7 +48,7 @@ pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpRespons
         None => response.body(answer.body()),
         Some(payload) => {
             let body = Keeping { body: answer.body(), _payload: payload };
-            response.force_close().body(BoxBody::new(body))
+            response.body(BoxBody::new(body))
         }
     }
 }

@@ -13,14 +13,17 @@ use smartshape_webhook::{Answer, Head, Lingering, Source};
 
 pub(crate) fn head(parts: &Parts) -> Head {
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    Head::read(parts.method.as_str(), headers).with_source(parts.extensions.get::<Source>().copied())
+    Head::read(parts.method.as_str(), headers)
+        .with_http2(parts.version >= Version::HTTP_2)
+        .with_source(parts.extensions.get::<Source>().copied())
 }
 
-pub(crate) fn stream<B>(version: Version, body: B) -> impl Stream<Item = Result<B::Data, B::Error>>
+/// Boxed, since bodies of middleware are not all `Unpin`, and one may outlive its request.
+pub(crate) fn stream<B>(head: &Head, body: B) -> impl Stream<Item = Result<B::Data, B::Error>> + use<B>
 where
-    B: Body + Unpin + Send + 'static,
+    B: Body + Send + 'static,
 {
-    Lingering::new(BodyDataStream::new(body)).unless_http2(version >= Version::HTTP_2)
+    Lingering::new(BodyDataStream::new(Box::pin(body))).unless_http2(head.is_http2())
 }
 
 pub(crate) fn response<B: From<Bytes>>(answer: &Answer) -> Response<B> {

@@ -1,6 +1,7 @@
 //! The endpoint: a whole service that answers by itself.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,9 +50,9 @@ pub struct Endpoint<H> {
 impl<H, B> Service<Request<B>> for Endpoint<H>
 where
     H: Handler,
-    B: Body + Unpin + Send + 'static,
+    B: Body + Send + 'static,
     B::Data: Send,
-    B::Error: fmt::Display + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>> + Send,
 {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
@@ -66,7 +67,7 @@ where
         // Here, and not in the future, which would have to carry all of the request.
         let (parts, body) = request.into_parts();
         let head = convert::head(&parts);
-        let body = convert::stream(parts.version, body);
+        let body = convert::stream(&head, body);
         Box::pin(async move { Ok(convert::response(&receiver.serve(&head, body, handler).await)) })
     }
 }

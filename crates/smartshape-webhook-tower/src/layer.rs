@@ -13,6 +13,9 @@ use crate::service::WebhookService;
 /// (feature `axum`) or a `Delivery` in the request's extensions gives the event. The route runs
 /// to its end even when the sender hangs up.
 ///
+/// The route's [`poll_ready`](tower_service::Service::poll_ready) is asked for a claimed delivery only: strangers take nothing of a
+/// `ConcurrencyLimit` inside the layer.
+///
 /// Lay it around one route, never around a whole router: there it would also answer what no route
 /// matches.
 ///

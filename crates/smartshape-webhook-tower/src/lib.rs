@@ -33,10 +33,29 @@
 //!
 //! # Crate features
 //!
-//! - `axum` (off): the [`Webhook<E>`](Webhook) extractor, and axum's own body limit of 2 MB lifted
-//!   inside the layer, which counts by itself. Needs only `axum-core`.
+//! - `axum` (off): the [`Webhook<E>`](Webhook) extractor. axum's own body limit of 2 MB is lifted inside the layer in
+//!   any case, since the receiver counts by itself.
 //! - `metrics` (off): what is measured goes to the recorder that the program installs. The
 //!   documentation of `smartshape-webhook` lists names and labels.
+//!
+//! # Middleware around it
+//!
+//! [`WebhookLayer`] and [`endpoint()`] stand in one `ServiceBuilder` with any layer of tower-http and with axum's
+//! `from_fn` and `map_request`. Layers that are added first are outside and see the request first:
+//!
+//! | order | layer | why there |
+//! |---|---|---|
+//! | 1 | `SetSensitiveRequestHeadersLayer` with `x-smartshape-token` | before everything that shows headers: the token is a bearer token |
+//! | 2 | `TraceLayer`, also with `include_headers(true)` | it sees rejected requests too |
+//! | 3 | `CatchPanicLayer` | whatever is inside; the receiver itself turns a handler's panic into a 500 |
+//! | 4 | `RequestBodyLimitLayer`, `RequestBodyTimeoutLayer` | stricter than the receiver's own limits; beyond them the response is the receiver's 413 and 408 |
+//! | 5 | `TimeoutLayer` | above `duplicate_wait`; the handler runs to its end all the same |
+//! | 6 | `RequestDecompressionLayer` | before the receiver, which takes JSON; a coding that nobody has decoded is a 415 |
+//! | 7 | [`WebhookLayer`] or [`endpoint()`] | |
+//! | 8 | `ConcurrencyLimitLayer`, `from_fn` and other layers of the route | they see verified deliveries only, and no token |
+//!
+//! `RequestBodyLimitLayer` goes outside `TimeoutLayer`, which needs a response body with a default.
+//! The layer hands its route a [`Body`] and responds with one, whatever the bodies outside are.
 //!
 //! # Where requests come from
 //!
@@ -78,6 +97,8 @@ pub use smartshape_webhook::*;
 
 #[cfg(feature = "axum")]
 pub use axum::{Webhook, WebhookRejection};
+/// The body of the requests that [`WebhookLayer`] hands to its route, and of its responses: axum's.
+pub use axum_core::body::Body;
 pub use endpoint::{Endpoint, endpoint};
 pub use layer::WebhookLayer;
 pub use service::WebhookService;

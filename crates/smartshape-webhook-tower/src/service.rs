@@ -1,11 +1,14 @@
 //! The service that the layer makes.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use axum_core::BoxError;
+use axum_core::body::Body;
+use axum_core::extract::DefaultBodyLimit;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body;
 use smartshape_webhook::{Answer, Claimed, Delivery, Ending, Received, Receiver, TOKEN_HEADER};
 use tower_service::Service;
 
@@ -27,31 +30,30 @@ impl<S> WebhookService<S> {
 
 impl<S, B, R> Service<Request<B>> for WebhookService<S>
 where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: Body + From<Bytes> + Unpin + Send + 'static,
+    B: http_body::Body + Send + 'static,
     B::Data: Send,
-    B::Error: std::fmt::Display + Send,
-    R: From<Bytes> + Send + 'static,
+    B::Error: Into<BoxError> + Send,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
 {
-    type Response = Response<R>;
+    type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+    /// Always ready: the route's capacity is taken for a delivery, and never for a request that may be anybody's.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The service that was polled ready must be the one that is called.
-        let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
-        let receiver = self.receiver.clone();
+        let (inner, receiver) = (self.inner.clone(), self.receiver.clone());
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let head = convert::head(&parts);
-            match receiver.receive(&head, convert::stream(parts.version, body)).await {
+            match receiver.receive(&head, convert::stream(&head, body)).await {
                 Ok(Received::New(claimed)) => handle(inner, parts, claimed, receiver).await,
                 Ok(Received::Duplicate) => Ok(convert::response(&Answer::success())),
                 Err(refusal) => Ok(convert::response(&refusal.into())),
@@ -60,31 +62,33 @@ where
     }
 }
 
-async fn handle<S, B, R>(
+async fn handle<S, R>(
     mut inner: S,
     mut parts: http::request::Parts,
     claimed: Claimed,
     receiver: Receiver,
-) -> Result<Response<R>, S::Error>
+) -> Result<Response<Body>, S::Error>
 where
-    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    S: Service<Request<Body>, Response = Response<R>> + Send + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: From<Bytes> + Send + 'static,
-    R: From<Bytes> + Send + 'static,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
 {
     let delivery = claimed.delivery().clone();
-    let body = B::from(delivery.raw().clone());
+    let body = Body::from(delivery.raw().clone());
     parts.headers.remove(TOKEN_HEADER);
     parts.extensions.insert(Opened { delivery: delivery.clone(), receiver });
     parts.extensions.insert(delivery);
-    #[allow(unused_mut, reason = "mutable for the axum feature")]
     let mut request = Request::from_parts(parts, body);
     // The receiver has counted the body already, against a limit of its own.
-    #[cfg(feature = "axum")]
-    axum_core::extract::DefaultBodyLimit::disable().apply(&mut request);
+    DefaultBodyLimit::disable().apply(&mut request);
     let work = async move {
-        let outcome = inner.call(request).await;
+        let outcome = async {
+            poll_fn(|context| inner.poll_ready(context)).await?;
+            inner.call(request).await
+        };
+        let outcome = outcome.await;
         let ending = match &outcome {
             Ok(response) if response.status().is_success() => Ending::Handled,
             Ok(response) => Ending::Failed(format!("the route answered {}", response.status())),
@@ -94,7 +98,7 @@ where
     };
     match claimed.run(work).await {
         Ok(Ok(response)) if response.status().is_success() => Ok(convert::response(&Answer::success())),
-        Ok(outcome) => outcome,
+        Ok(outcome) => outcome.map(|response| response.map(Body::new)),
         Err(answer) => Ok(convert::response(&answer)),
     }
 }
@@ -109,37 +113,35 @@ pub(crate) struct Opened {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
     use std::task::Waker;
 
     use http_body_util::Full;
     use smartshape_webhook::Secret;
+    use tokio::sync::Semaphore;
+    use tower::limit::ConcurrencyLimit;
 
     use super::*;
     use crate::endpoint;
 
-    /// A route without capacity.
-    #[derive(Clone)]
-    struct Busy;
-
-    impl Service<Request<Full<Bytes>>> for Busy {
-        type Response = Response<Full<Bytes>>;
-        type Error = std::io::Error;
-        type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-            Poll::Pending
-        }
-
-        fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
-            std::future::ready(Err(std::io::Error::other("it was not ready")))
-        }
-    }
-
-    #[test]
-    fn the_layer_waits_for_the_routes_capacity() {
+    #[tokio::test]
+    async fn a_stranger_takes_nothing_of_the_routes_capacity() {
         let receiver = Receiver::new(Secret::generate().unwrap()).unwrap();
-        let mut service = WebhookService::new(Busy, receiver.clone());
-        assert!(service.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending());
+        // A route whose only permit is taken: it is never ready.
+        let permit = Arc::new(Semaphore::new(0));
+        let route =
+            tower::service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+        let route = ConcurrencyLimit::with_semaphore(route, permit);
+        let mut service = WebhookService::new(route, receiver.clone());
+        let stranger = Request::post("/").body(Full::new(Bytes::from("{}"))).unwrap();
+        let ready = Service::<Request<Full<Bytes>>>::poll_ready(
+            &mut service,
+            &mut Context::from_waker(Waker::noop()),
+        );
+        assert!(ready.is_ready());
+        let response = service.call(stranger).await.unwrap();
+        assert_eq!(response.status(), 401);
         let endpoint = endpoint(receiver, |_: Delivery| async { Ok(()) });
         assert!(format!("{endpoint:?}").contains("\"default\""), "it names its secrets");
     }

@@ -10,16 +10,16 @@ use warp::Filter;
 use warp::http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use warp::http::{Method, Response, StatusCode};
 
-/// The head, and whether the request came over HTTP/2. Of that warp says nothing; but a request of HTTP/1.1 has a
-/// `Host`, which on HTTP/2 is no header. Where a client sends one all the same, its refused body lingers.
-pub(crate) fn head() -> impl Filter<Extract = ((Head, bool),), Error = Infallible> + Copy {
+/// The head. Of the version of HTTP warp says nothing; but a request of HTTP/1.1 has a `Host`, which on HTTP/2 is no
+/// header. Where a client sends one all the same, its refused body lingers.
+pub(crate) fn head() -> impl Filter<Extract = (Head,), Error = Infallible> + Copy {
     let told = warp::ext::optional::<Source>();
     warp::method().and(warp::header::headers_cloned()).and(told).and(warp::addr::remote()).map(
         |method: Method, headers: HeaderMap, told: Option<Source>, peer: Option<SocketAddr>| {
             let http2 = !headers.contains_key(HOST);
             let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
             let source = told.or_else(|| peer.map(Source::from));
-            (Head::read(method.as_str(), headers).with_source(source), http2)
+            Head::read(method.as_str(), headers).with_http2(http2).with_source(source)
         },
     )
 }

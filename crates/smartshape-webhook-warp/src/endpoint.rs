@@ -36,9 +36,9 @@ pub fn endpoint<H: Handler>(
     handler: H,
 ) -> impl Filter<Extract = (Response<Bytes>,), Error = Rejection> + Clone {
     let handler = Arc::new(handler);
-    convert::head().and(warp::body::stream()).then(move |(head, http2): (Head, bool), body| {
+    convert::head().and(warp::body::stream()).then(move |head: Head, body| {
         let (receiver, handler) = (receiver.clone(), Arc::clone(&handler));
-        let body = Lingering::new(body).unless_http2(http2);
+        let body = Lingering::new(body).unless_http2(head.is_http2());
         async move { convert::response(&receiver.serve(&head, body, handler).await) }
     })
 }

@@ -1,9 +1,10 @@
 //! The filter that extracts an event, and what recovers its refusals.
 
+use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use smartshape_webhook::{Answer, Claimed, FromDelivery, Head, Lingering, Receiver};
+use smartshape_webhook::{Answer, Claimed, FromDelivery, Head, Lingering, Receiver, Refusal};
 use warp::http::Response;
 use warp::reject::Reject;
 use warp::reply::Reply;
@@ -41,9 +42,9 @@ use crate::convert;
 pub fn webhook<E: FromDelivery>(
     receiver: Receiver,
 ) -> impl Filter<Extract = (Webhook<E>,), Error = Rejection> + Clone {
-    convert::head().and(warp::body::stream()).and_then(move |(head, http2): (Head, bool), body| {
+    convert::head().and(warp::body::stream()).and_then(move |head: Head, body| {
         let receiver = receiver.clone();
-        let body = Lingering::new(body).unless_http2(http2);
+        let body = Lingering::new(body).unless_http2(head.is_http2());
         async move {
             let claimed = receiver.extract(&head, body).await;
             claimed.map(Webhook).map_err(|answer| warp::reject::custom(Answered(answer)))
@@ -103,8 +104,13 @@ pub async fn recover(rejection: Rejection) -> Result<Response<Bytes>, Rejection>
     }
 }
 
-/// Holds neither token nor secret, since warp shows it in the answer where nobody recovers.
-#[derive(Debug)]
 struct Answered(Answer);
+
+/// The kind alone: where nobody recovers, warp shows it to the client, and the detail names the secrets.
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Answered").field(&self.0.refusal().map(Refusal::kind)).finish()
+    }
+}
 
 impl Reject for Answered {}

@@ -60,10 +60,19 @@ impl Answer {
             .as_ref()
             .and_then(Refusal::retry_after)
             .map(|wait| ("retry-after", Cow::Owned(whole_seconds(wait).to_string())));
+        let close = self.closes_connection().then_some(("connection", Cow::Borrowed("close")));
         std::iter::once(("content-type", Cow::Borrowed("application/json")))
             .chain(allow)
             .chain(challenge)
             .chain(retry)
+            .chain(close)
+    }
+
+    /// Whether the HTTP/1 connection ends with this response, since some of the request's body stays unread. Then
+    /// [`headers`](Self::headers) say `Connection: close`, so that no client or proxy sends the next request there.
+    #[must_use]
+    pub fn closes_connection(&self) -> bool {
+        self.refusal.as_ref().is_some_and(Refusal::closes)
     }
 
     /// The body.

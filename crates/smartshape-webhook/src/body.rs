@@ -1,6 +1,6 @@
 //! Reading a body: counted, reserved from the budget before it is held, and against two clocks.
 
-use std::fmt;
+use std::error::Error;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use crate::refusal::{Refusal, RefusalKind};
 
 /// What a body of undeclared length reserves first, in bytes; later it doubles.
 const FIRST_STEP: u64 = 64 * 1024;
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct BodyLimits {
@@ -34,7 +36,7 @@ pub(crate) async fn read<S, B, E>(
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
-    E: fmt::Display,
+    E: Into<BoxError>,
 {
     let mut body = pin!(body);
     let mut held = Held::new(declared.unwrap_or(0), budget)?;
@@ -57,14 +59,35 @@ where
                 }
                 held.take(chunk, limits.bytes)?;
             }
-            Some(Err(error)) => return Err(Refusal::with_detail(RefusalKind::BodyBroken, error)),
+            Some(Err(error)) => return Err(broken(&*error.into())),
             None => break,
         }
     }
-    if declared.is_some_and(|declared| declared != held.bytes.len() as u64) {
-        return Err(Refusal::with_detail(RefusalKind::BodyBroken, "not of the declared length"));
-    }
+    // Its length may differ from the declared one, which is that of the compressed body where middleware decodes it.
+    // A body that ended early is an error of the framework's, and no JSON in any case.
     Ok((Bytes::from(held.bytes), held.reservation))
+}
+
+/// Middleware around the receiver may have limits of its own, and wraps the error in others. Its errors are told by
+/// their texts: their types are those of one version of a crate that the core does not depend on.
+fn broken(error: &(dyn Error + 'static)) -> Refusal {
+    // Bounded, since `source` is other people's code.
+    let causes = std::iter::successors(Some(error), |&error| error.source()).take(16);
+    let told = causes.into_iter().find_map(|cause| match cause.to_string().as_str() {
+        // Of http-body-util, and so of tower-http and axum; of actix-web.
+        "length limit exceeded" | "payload reached size limit" => Some(RefusalKind::BodyTooLarge),
+        // Of tower-http.
+        "data was not received within the designated timeout" => Some(RefusalKind::BodyTimeout),
+        _ if cause.is::<tokio::time::error::Elapsed>() => Some(RefusalKind::BodyTimeout),
+        _ => None,
+    });
+    let kind = told.unwrap_or(RefusalKind::BodyBroken);
+    let detail = if told.is_some() {
+        format!("a limit of the middleware around the receiver: {error}")
+    } else {
+        error.to_string()
+    };
+    Refusal::with_detail(kind, detail)
 }
 
 /// Started when a body makes us wait: most are there when they are asked for.
@@ -185,8 +208,9 @@ mod tests {
         let budget = ByteBudget::new(10_000_000);
         assert_eq!(outcome(&[3, 0, 4], None, &budget).await, Ok(7));
         assert_eq!(outcome(&[3, 4], Some(7), &budget).await, Ok(7));
-        assert_eq!(outcome(&[3, 4], Some(8), &budget).await, Err(RefusalKind::BodyBroken));
-        assert_eq!(outcome(&[3, 4], Some(6), &budget).await, Err(RefusalKind::BodyBroken));
+        // Middleware that decodes a body leaves the length of what was sent.
+        assert_eq!(outcome(&[3, 4], Some(8), &budget).await, Ok(7));
+        assert_eq!(outcome(&[3, 4], Some(6), &budget).await, Ok(7));
         assert_eq!(outcome(&[999_999, 1], None, &budget).await, Ok(1_000_000));
         assert_eq!(outcome(&[999_999, 2], None, &budget).await, Err(RefusalKind::BodyTooLarge));
         assert_eq!(budget.free(), 10_000_000);

@@ -20,7 +20,13 @@ pub struct Head {
     pub(crate) length: Length,
     pub(crate) token: TokenField,
     pub(crate) source: Option<Source>,
+    /// A content coding other than `identity`. Whether middleware has decoded the body already, only the body can tell.
+    pub(crate) content_coding: Option<Box<str>>,
+    /// A charset of the `Content-Type` in which JSON may not be sent.
+    pub(crate) foreign_charset: Option<Box<str>>,
     traceparent: Option<Box<str>>,
+    has_body: bool,
+    is_http2: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +50,24 @@ impl Head {
         let mut token: Option<&[u8]> = None;
         let mut repeated = false;
         let mut length = Length::Absent;
-        let mut traceparent = None;
+        let mut transfer_encoding = false;
+        let (mut content_coding, mut foreign_charset, mut traceparent) = (None, None, None);
         for (name, value) in headers {
             if name.eq_ignore_ascii_case(TOKEN_HEADER) {
-                repeated |= token.is_some_and(|first| first != value);
-                token = Some(value);
+                // A proxy may merge repeated fields into one, `t, t`. No token contains a comma.
+                for value in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    repeated |= token.is_some_and(|first| first != value);
+                    token = Some(value);
+                }
             } else if name.eq_ignore_ascii_case("content-length") {
                 let read = read_length(value);
                 length = if length == Length::Absent || length == read { read } else { Length::Unreadable };
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                transfer_encoding = true;
+            } else if name.eq_ignore_ascii_case("content-encoding") {
+                content_coding = content_coding.or(read_coding(value));
+            } else if name.eq_ignore_ascii_case("content-type") {
+                foreign_charset = read_foreign_charset(value);
             } else if name.eq_ignore_ascii_case("traceparent") {
                 traceparent = read_traceparent(value);
             }
@@ -61,7 +77,30 @@ impl Head {
             None => TokenField::Missing,
             Some(value) => Token::parse(value).map_or_else(TokenField::Malformed, TokenField::One),
         };
-        Self { is_post: method == "POST", length, token, source: None, traceparent }
+        Self {
+            is_post: method == "POST",
+            length,
+            token,
+            source: None,
+            content_coding,
+            foreign_charset,
+            traceparent,
+            has_body: transfer_encoding || !matches!(length, Length::Absent | Length::Declared(0)),
+            is_http2: false,
+        }
+    }
+
+    /// Says whether the request came over HTTP/2 or later, where a stream ends without its connection. Default: it
+    /// did not, and a response that leaves some of the body unread says `Connection: close`.
+    #[must_use]
+    pub fn with_http2(self, is_http2: bool) -> Self {
+        Self { is_http2, ..self }
+    }
+
+    /// Whether the request came over HTTP/2 or later.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        self.is_http2
     }
 
     /// Says where the request comes from. Without it, all such requests are of one source.
@@ -79,6 +118,11 @@ impl Head {
         }
     }
 
+    /// Whether a response that leaves the body unread ends the connection: what comes next there is the body's rest.
+    pub(crate) fn needs_body_read(&self) -> bool {
+        self.has_body && !self.is_http2
+    }
+
     pub(crate) fn traceparent(&self) -> Option<&str> {
         self.traceparent.as_deref()
     }
@@ -90,6 +134,23 @@ fn read_length(value: &[u8]) -> Length {
         number.checked_mul(10)?.checked_add(digit.into())
     });
     digits.filter(|_| !value.is_empty()).map_or(Length::Unreadable, Length::Declared)
+}
+
+fn read_coding(value: &[u8]) -> Option<Box<str>> {
+    let value = value.trim_ascii();
+    let coded = !value.is_empty() && !value.eq_ignore_ascii_case(b"identity");
+    coded.then(|| String::from_utf8_lossy(value).into())
+}
+
+fn read_foreign_charset(content_type: &[u8]) -> Option<Box<str>> {
+    let parameters = content_type.split(|byte| *byte == b';').skip(1).map(<[u8]>::trim_ascii);
+    let charset = parameters.into_iter().find_map(|parameter| {
+        let (name, value) = parameter.split_at_checked("charset=".len())?;
+        name.eq_ignore_ascii_case(b"charset=").then(|| String::from_utf8_lossy(value))
+    })?;
+    let charset = charset.trim_matches('"');
+    let utf8 = ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known));
+    (!utf8).then(|| charset.into())
 }
 
 /// W3C trace context: 55 characters of hexadecimal digits and hyphens in version 00, more in later ones.
@@ -126,6 +187,34 @@ mod tests {
         );
         assert_eq!(token(&[("x-smartshape-token", b"")]), TokenField::Malformed(TokenError::Length));
         assert_eq!(token(&[("authorization", TOKEN)]), TokenField::Missing);
+    }
+
+    #[test]
+    fn equal_tokens_that_a_proxy_merged_are_one() {
+        let one = TokenField::One(Token::parse(TOKEN).unwrap());
+        let merged = |parts: &[&[u8]], comma: &[u8]| token(&[("x-smartshape-token", &parts.join(comma))]);
+        for comma in [&b","[..], b", ", b" ,\t"] {
+            assert_eq!(merged(&[TOKEN, TOKEN], comma), one);
+            assert_eq!(merged(&[TOKEN, TOKEN, TOKEN], comma), one);
+            assert_eq!(merged(&[TOKEN, OTHER], comma), TokenField::Repeated);
+            assert_eq!(merged(&[TOKEN, b""], comma), TokenField::Repeated);
+        }
+    }
+
+    #[test]
+    fn only_a_foreign_charset_is_named() {
+        let charset =
+            |value: &'static str| Head::read("POST", [("content-type", value.as_bytes())]).foreign_charset;
+        for known in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "application/json;Charset=\"UTF8\"",
+            "a/b;c",
+        ] {
+            assert_eq!(charset(known), None, "{known}");
+        }
+        assert_eq!(charset("application/json; a=b; charset=UTF-16LE").as_deref(), Some("UTF-16LE"));
+        assert_eq!(charset("application/json;charset=\"latin1\"").as_deref(), Some("latin1"));
     }
 
     #[test]

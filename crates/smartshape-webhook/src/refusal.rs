@@ -74,6 +74,8 @@ refusals! {
     EnvelopeInvalid => 400 "body is not a SmartShape event";
     /// The body is longer than the limit.
     BodyTooLarge => 413 "body too large";
+    /// The body is in a content coding that nobody has decoded.
+    ContentCoding => 415 "content coding not supported";
     /// The body stalled or was not complete in time.
     BodyTimeout => 408 "body took too long";
     /// The token could not be checked in time: too many wait, or other work keeps the cores busy.
@@ -117,6 +119,8 @@ pub struct Refusal {
     kind: RefusalKind,
     detail: Option<Box<str>>,
     retry_after: Option<Duration>,
+    /// Whether some of the request's body stays unread, so that an HTTP/1 connection ends with the response.
+    closes: bool,
 }
 
 impl Refusal {
@@ -130,6 +134,14 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    pub(crate) fn closes(&self) -> bool {
+        self.closes
+    }
+
+    pub(crate) fn closing(self, closes: bool) -> Self {
+        Self { closes, ..self }
     }
 
     pub(crate) fn with_detail(kind: RefusalKind, detail: impl fmt::Display) -> Self {
@@ -150,7 +162,7 @@ impl Refusal {
 impl From<RefusalKind> for Refusal {
     fn from(kind: RefusalKind) -> Self {
         let retry_after = (kind.status() == 503).then(|| Duration::from_secs(1) + jitter());
-        Self { kind, detail: None, retry_after }
+        Self { kind, detail: None, retry_after, closes: false }
     }
 }
 
@@ -178,6 +190,9 @@ impl fmt::Display for Refusal {
             RefusalKind::NotJson => "the body is not JSON",
             RefusalKind::EnvelopeInvalid => "the body is not a SmartShape event",
             RefusalKind::BodyTooLarge => "the body is longer than body_limit",
+            RefusalKind::ContentCoding => {
+                "the body is in a content coding that nobody has decoded: decompress it before the receiver"
+            }
             RefusalKind::BodyTimeout => "the body took too long",
             RefusalKind::HashingBusy => "the token could not be checked in time",
             RefusalKind::BudgetExhausted => "the bodies in memory have used up byte_budget",

@@ -95,6 +95,27 @@ impl Client {
         }
     }
 
+    /// Sends exact bytes and reads meanwhile, as clients do that upload; the answer may come before all was sent.
+    pub async fn upload(&mut self, bytes: impl AsRef<[u8]>) -> Response {
+        let (mut reader, mut writer) = self.stream.split();
+        let mut writing = std::pin::pin!(writer.write_all(bytes.as_ref()));
+        let (mut sending, mut chunk) = (true, vec![0; 16 * 1024]);
+        loop {
+            if let Some((response, length)) = parse(&self.unread) {
+                self.unread.drain(..length);
+                return response;
+            }
+            tokio::select! {
+                _ = &mut writing, if sending => sending = false,
+                count = reader.read(&mut chunk) => {
+                    let count = count.unwrap_or(0);
+                    assert!(count > 0, "the server closed without an answer");
+                    self.unread.extend_from_slice(&chunk[..count]);
+                }
+            }
+        }
+    }
+
     /// Whether the server closes the connection without another byte.
     pub async fn is_closed(&mut self) -> bool {
         self.unread.is_empty() && !self.read_some().await

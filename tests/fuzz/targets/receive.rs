@@ -126,7 +126,11 @@ impl<'a> Request<'a> {
         if declared.is_some_and(|bytes| bytes > LIMIT as u64) {
             return Some(RefusalKind::BodyTooLarge);
         }
-        let tokens: Vec<&[u8]> = self.named(TOKEN_HEADER).collect();
+        let tokens: Vec<&[u8]> = self
+            .named(TOKEN_HEADER)
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .collect();
         let Some(first) = tokens.first() else { return Some(RefusalKind::TokenMissing) };
         if tokens.iter().any(|token| token != first) {
             return Some(RefusalKind::TokenRepeated);
@@ -139,7 +143,6 @@ impl<'a> Request<'a> {
     }
 
     fn of_the_body(&self) -> Option<RefusalKind> {
-        let declared = self.head().declared_length();
         let (sent, broken) =
             chunks(self.script, self.body).fold((0, false), |(sent, broken), step| match step {
                 _ if broken => (sent, broken),
@@ -150,10 +153,11 @@ impl<'a> Request<'a> {
         if sent > LIMIT {
             return Some(RefusalKind::BodyTooLarge);
         }
-        if broken || declared.is_some_and(|declared| declared != sent as u64) {
+        if broken {
             return Some(RefusalKind::BodyBroken);
         }
         match Envelope::parse(self.body).map_err(|error| error.kind()) {
+            Err(EnvelopeErrorKind::NotJson) if self.is_coded() => return Some(RefusalKind::ContentCoding),
             Err(EnvelopeErrorKind::NotJson) => return Some(RefusalKind::NotJson),
             Err(_) => return Some(RefusalKind::EnvelopeInvalid),
             Ok(_) => {}
@@ -163,6 +167,10 @@ impl<'a> Request<'a> {
             Some(b'L') => Some(RefusalKind::HandlerUnavailable),
             _ => None,
         }
+    }
+
+    fn is_coded(&self) -> bool {
+        self.named("content-encoding").any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
     }
 
     /// Whoever sent it knows the secret, and declares a length within the limit.
@@ -233,6 +241,8 @@ impl Stream for Body {
         }
     }
 }
+
+impl std::error::Error for Broken {}
 
 #[derive(Debug)]
 struct Broken;
@@ -305,6 +315,7 @@ fn assert_answer(answer: &Answer) {
     let has = |name: &str| headers.iter().any(|(other, _)| *other == name);
     assert!(headers.contains(&("content-type", "application/json".into())));
     assert_eq!(has("retry-after"), answer.status() == 503);
+    assert_eq!(has("connection"), answer.closes_connection());
     assert_eq!((has("allow"), has("www-authenticate")), (answer.status() == 405, answer.status() == 401));
     assert!(headers.iter().all(|(_, value)| value.bytes().all(|byte| (b' '..=b'~').contains(&byte))));
 }

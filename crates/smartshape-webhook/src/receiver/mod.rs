@@ -7,6 +7,7 @@ mod report;
 mod stages;
 mod work;
 
+use std::error::Error;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ impl Receiver {
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
-        E: fmt::Display,
+        E: Into<Box<dyn Error + Send + Sync>>,
     {
         let arrived = Arrived::now();
         // Each stage that passes it on would move it otherwise.
@@ -142,7 +143,7 @@ impl Receiver {
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
-        E: fmt::Display,
+        E: Into<Box<dyn Error + Send + Sync>>,
     {
         match self.receive(head, body).await {
             Ok(Received::New(claimed)) => claimed.handle(handler).await,
@@ -162,7 +163,7 @@ impl Receiver {
         T: FromDelivery,
         S: Stream<Item = Result<B, E>>,
         B: Buf,
-        E: fmt::Display,
+        E: Into<Box<dyn Error + Send + Sync>>,
     {
         match self.receive(head, body).await {
             Ok(Received::New(claimed)) => claimed.typed().await,

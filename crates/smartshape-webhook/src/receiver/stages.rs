@@ -1,7 +1,7 @@
 //! The stages of receiving. Each consumes the one before, so that the order cannot be got wrong:
 //! [`Admitted`] -> [`Authenticated`] -> [`Whole`] -> [`Parsed`] -> [`Received`].
 
-use std::fmt;
+use std::error::Error;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -33,11 +33,14 @@ impl Receiver {
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
-        E: fmt::Display,
+        E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let admitted = self.admit(head)?;
-        let authenticated = admitted.authenticate(self).await?;
-        let whole = authenticated.read(self, body).await?;
+        let whole = async {
+            let admitted = self.admit(head)?;
+            let authenticated = admitted.authenticate(self).await?;
+            authenticated.read(self, body).await
+        };
+        let whole = whole.await.map_err(|refusal| refusal.closing(head.needs_body_read()))?;
         let parsed = whole.parse(head).await?;
         parsed.claim(self, arrived).await
     }
@@ -111,7 +114,7 @@ impl Authenticated {
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
-        E: fmt::Display,
+        E: Into<Box<dyn Error + Send + Sync>>,
     {
         let (body, reservation) =
             body::read(body, self.declared, &receiver.0.body, &receiver.0.budget).await?;
@@ -144,7 +147,7 @@ impl Whole {
                 .await
                 .map_err(|_| RefusalKind::HandlerUnavailable)?
         };
-        let delivery = parsed.map_err(refusal)?;
+        let delivery = parsed.map_err(|error| refusal(error, head))?;
         if !self.secret.allows(delivery.kind()) {
             let detail = format!("{} is only for some events", self.secret.name());
             return Err(Refusal::with_detail(RefusalKind::TokenOutOfScope, detail));
@@ -153,12 +156,19 @@ impl Whole {
     }
 }
 
-fn refusal(error: EnvelopeError) -> Refusal {
-    let kind = match error.kind() {
-        EnvelopeErrorKind::NotJson => RefusalKind::NotJson,
-        _ => RefusalKind::EnvelopeInvalid,
-    };
-    Refusal::with_detail(kind, error)
+fn refusal(error: EnvelopeError, head: &Head) -> Refusal {
+    match (error.kind(), &head.content_coding, &head.foreign_charset) {
+        (EnvelopeErrorKind::NotJson, Some(coding), _) => {
+            Refusal::with_detail(RefusalKind::ContentCoding, coding)
+        }
+        (EnvelopeErrorKind::NotJson, None, Some(charset)) => {
+            let detail = format_args!("{error}; its Content-Type says charset={charset}, and JSON is UTF-8")
+                .to_string();
+            Refusal::with_detail(RefusalKind::NotJson, detail)
+        }
+        (EnvelopeErrorKind::NotJson, None, None) => Refusal::with_detail(RefusalKind::NotJson, error),
+        _ => Refusal::with_detail(RefusalKind::EnvelopeInvalid, error),
+    }
 }
 
 /// A delivery, which may have been here before.

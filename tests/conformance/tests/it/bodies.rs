@@ -84,6 +84,24 @@ pub(crate) async fn expect_continue(bed: Bed) {
     assert_success(&client.response().await);
 }
 
+/// A coding says what was sent; whether somebody has decoded it, the body shows.
+pub(crate) async fn content_codings(bed: Bed) {
+    let subject = bed.start().await;
+    for coding in ["gzip", "br", "GZIP", "deflate, gzip"] {
+        let coded = b"\x1f\x8b\x08\0\0\0\0\0\0\xff";
+        let length = coded.len().to_string();
+        let head = head(&subject, good_token(), &[("content-length", &length), ("content-encoding", coding)]);
+        let response = subject.exchange([head.as_bytes(), coded].concat()).await;
+        assert_refused(&response, 415, "content coding not supported");
+    }
+    for coding in ["identity", "gzip"] {
+        let body = event(coding);
+        let length = body.len().to_string();
+        let head = head(&subject, good_token(), &[("content-length", &length), ("content-encoding", coding)]);
+        assert_success(&subject.exchange(head + &body).await);
+    }
+}
+
 pub(crate) async fn limits(bed: Bed) {
     let limit = 200_000;
     let subject = bed.start_with(|builder| builder.body_limit_bytes(limit as u64)).await;

@@ -2,10 +2,92 @@
 
 use std::process::Stdio;
 
-use conformance::bed::Bed;
+use conformance::bed::{Bed, assert_success, event, event_of_length, good_token, new_token};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/refused_upload.js");
+const POOLED_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/pooled_connection.js");
 const TRIES: u32 = 20;
+
+/// A response that leaves some of the body unread says that the connection ends; the others leave it to the next
+/// request, which is handled.
+pub(crate) async fn an_early_response_announces_the_close(bed: Bed) {
+    let subject = bed.start_with(|builder| builder.body_limit_bytes(4_000_000)).await;
+    let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
+    let good = good_token();
+    let cases = [
+        ("POST", "", 401),
+        ("POST", "letmein", 401),
+        ("POST", forged.as_str(), 401),
+        ("POST", costly.as_str(), 401),
+        ("PUT", good, 405),
+        ("POST", good, 400),
+    ];
+    let mut number = 0;
+    for (method, token, status) in cases {
+        for size in [0, 100, 60_000, 1_000_000] {
+            let body = "x".repeat(size);
+            let chunks = body
+                .as_bytes()
+                .chunks(10_000)
+                .map(|part| format!("{:x}\r\n{}\r\n", part.len(), "x".repeat(part.len())));
+            let chunked = chunks.collect::<String>() + "0\r\n\r\n";
+            let length = size.to_string();
+            for (framing, body) in
+                [(("content-length", length.as_str()), &body), (("transfer-encoding", "chunked"), &chunked)]
+            {
+                let request =
+                    subject.head(method, "/callback", &[("x-smartshape-token", token), framing]) + body;
+                let mut client = subject.connect().await;
+                let response = client.upload(&request).await;
+                assert_eq!(response.status, status, "{method} {token:.8} {size} {framing:?}");
+                let read = status == 400 || framing.1 == "0";
+                assert_eq!(
+                    response.header("connection"),
+                    (!read).then_some("close"),
+                    "{method} {token:.8} {size} {framing:?}"
+                );
+                if read {
+                    number += 1;
+                    client.send(subject.delivery(&event(&number.to_string()))).await;
+                    assert_success(&client.response().await);
+                }
+            }
+        }
+    }
+    // The others, of which the body is sent only in part or not at all.
+    let too_long = [("x-smartshape-token", good), ("content-length", "4000001")];
+    let mut client = subject.connect().await;
+    let response = client.upload(subject.head("POST", "/callback", &too_long)).await;
+    assert_eq!((response.status, response.header("connection")), (413, Some("close")));
+    let mut client = subject.connect().await;
+    let counted = format!("3d0901\r\n{}", "x".repeat(4_000_001));
+    let chunked = [("x-smartshape-token", good), ("transfer-encoding", "chunked")];
+    let response = client.upload(subject.head("POST", "/callback", &chunked) + &counted).await;
+    assert_eq!((response.status, response.header("connection")), (413, Some("close")));
+
+    let stalls = bed.start_with(|builder| builder.body_stall(std::time::Duration::from_millis(50))).await;
+    let response = stalls
+        .exchange(stalls.head("POST", "/callback", &[("x-smartshape-token", good), ("content-length", "9")]))
+        .await;
+    assert_eq!((response.status, response.header("connection")), (408, Some("close")));
+    stalls.receiver.drain(std::time::Duration::ZERO).await;
+    let mut client = stalls.connect().await;
+    let response = client.upload(stalls.delivery(&event_of_length("1", 1_000_000))).await;
+    assert_eq!((response.status, response.header("connection")), (503, Some("close")));
+}
+
+/// A client that keeps its connections does not send the next delivery over one that ends.
+pub(crate) async fn node_never_reuses_a_connection_that_ends(bed: Bed) {
+    let subject = bed.start().await;
+    let port = subject.address.port().to_string();
+    let mut node = tokio::process::Command::new("node");
+    node.args([POOLED_SCRIPT, &port, &TRIES.to_string()]).env("GOOD_TOKEN", good_token());
+    let Ok(child) = node.stdout(Stdio::piped()).kill_on_drop(true).spawn() else {
+        return; // No Node.js here.
+    };
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), format!("{} of {}", 3 * TRIES, 3 * TRIES));
+}
 
 pub(crate) async fn node_gets_the_refusal_while_it_uploads(bed: Bed) {
     let subject = bed.start().await;

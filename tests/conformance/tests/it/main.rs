@@ -15,7 +15,9 @@ mod events;
 mod flood;
 mod http2;
 mod leaving;
+mod nginx;
 mod secrets;
+mod stacks;
 mod tokens;
 mod traps;
 
@@ -38,11 +40,14 @@ macro_rules! table {
                     malformed_tokens_cost_nothing, costly_tokens_cost_nothing, one_hash_for_many_askers,
                     sources_take_turns;
                 events: the_nine_samples, envelopes_in_every_form, drift_reaches_the_handler, narrow_door;
-                bodies: refused_before_the_body, rest_of_a_refused_body, expect_continue, limits, lying_lengths,
+                bodies: refused_before_the_body, rest_of_a_refused_body, expect_continue, content_codings, limits,
+                    lying_lengths,
                     three_megabytes, byte_budget, stalled_body;
                 connections: silent_ones_and_slow_heads_hold_nothing, trickling_body, a_refused_body_is_no_request,
                     pipelined_requests_are_answered_in_order, resets_leave_nothing_behind;
-                early: node_gets_the_refusal_while_it_uploads;
+                early: an_early_response_announces_the_close, node_gets_the_refusal_while_it_uploads,
+                    node_never_reuses_a_connection_that_ends;
+                nginx: rejected_uploads_cost_no_delivery;
                 http2: answers_are_those_of_http1, large_bodies_pass_the_windows, refused_uploads_hold_up_nothing,
                     resets_in_mid_body_leave_nothing, handler_outlives_its_stream, rapid_resets_do_nothing_twice,
                     who_cannot_take_the_answer_holds_nothing, who_cannot_take_a_refusal_holds_up_nothing,

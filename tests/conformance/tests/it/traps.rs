@@ -11,7 +11,7 @@ use conformance::target::{Server, Target};
 use conformance::wire::{Client, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use smartshape_webhook::{Delivery, Event, Receiver, Secret};
+use smartshape_webhook::{Delivery, Event, NamedSecret, Receiver, Secret};
 use tokio::net::TcpListener;
 use warp::Filter;
 
@@ -169,5 +169,23 @@ fn an_unhandled_warp_rejection_shows_no_token() {
         let response = deliver(&server, "/callback", &forged, "1").await;
         assert_eq!(response.status, 500);
         assert!(!response.body.contains(&forged[7..]) && !response.body.contains(SECRET), "{response:?}");
+    });
+}
+
+#[test]
+fn warp_without_recover_names_no_secret() {
+    in_runtime(async {
+        use smartshape_webhook_warp::{Webhook, webhook};
+        let secret = NamedSecret::new("uploads", Secret::new(SECRET).unwrap());
+        let builder = Receiver::builder().named_secret(secret).hash_wait(Duration::from_secs(30));
+        let receiver = builder.hash_at_lowest_priority(false).build().unwrap();
+        let route = webhook(receiver).then(|webhook: Webhook<Event>| webhook.acknowledge());
+        let server = Server::of_filter(route).await;
+        let response = deliver(&server, "/callback", &new_token("another secret"), "1").await;
+        assert_eq!(response.status, 500);
+        assert!(
+            response.body.contains("TokenUnmatched") && !response.body.contains("uploads"),
+            "{response:?}"
+        );
     });
 }
