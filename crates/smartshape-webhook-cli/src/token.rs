@@ -194,8 +194,10 @@ fn form(token: &str, settings: &Settings) -> Outcome {
 }
 
 fn recording(path: &str, settings: &Settings) -> Outcome {
-    let report = Report::read(input::lines(path, "the recording")?)
-        .map_err(|why| Failure::failed(format!("{path} {why}")))?;
+    let report = Report::read(input::lines(path, "the recording")?).map_err(|why| {
+        let name = if path == "-" { "standard input" } else { path };
+        Failure::failed(format!("{name} {why}"))
+    })?;
     if settings.json { output::json(&json!(report)) } else { output::line(report) }
 }
 

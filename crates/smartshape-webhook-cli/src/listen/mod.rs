@@ -186,7 +186,10 @@ impl Listen {
         match self.secret.given()? {
             Some(secret) => Ok(secret),
             // Says what is missing.
-            None if known_elsewhere => self.secret.get(),
+            None if known_elsewhere => self
+                .secret
+                .get()
+                .map_err(|none| none.and("--forward-to needs it, since that endpoint checks it too")),
             None => Ok(Secret::generate()?),
         }
     }

@@ -133,7 +133,7 @@ async fn nothing_is_registered_where_it_could_not_work() {
     listen(&["--public-url", "nonsense"]).await.fails(2, "absolute URL");
     listen(&["--bind", "192.0.2.1:0"]).await.fails(2, "another --bind");
     listen(&["--bind", "0.0.0.0:0"]).await.fails(2, "--public-url");
-    listen(&["--forward-to", "http://127.0.0.1:1/"]).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    listen(&["--forward-to", "http://127.0.0.1:1/"]).await.fails(2, "--forward-to needs it");
     let mut command = home.program(&["webhook", "listen", "--token", "abc"]);
     ran(&mut command).await.fails(2, "--public-url");
     assert!(fake.webhooks().is_empty() && journals(&home).is_empty());

@@ -245,7 +245,7 @@ async fn what_cannot_be_read_is_left_out_and_what_is_no_recording_refused() {
     assert!(!told.contains("left out"), "{told}");
 
     let payloads = whole.lines().skip(1).collect::<Vec<_>>().join("\n");
-    ran_with_stdin(&mut home.program(&inspect), &payloads).await.fails(1, "--record FILE");
+    ran_with_stdin(&mut home.program(&inspect), &payloads).await.fails(1, "standard input is no recording");
     let later = whole.replacen("\"recording\":1", "\"recording\":2", 1);
     ran_with_stdin(&mut home.program(&inspect), &later).await.fails(1, "another version");
     home.run(&["token", "inspect", "--recording", "nowhere"]).await.fails(2, "nowhere");
