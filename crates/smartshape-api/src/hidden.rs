@@ -97,8 +97,8 @@ impl SessionToken {
     }
 }
 
-/// The secret of a webhook, under the rules of the receiver: what is registered here is accepted
-/// there.
+/// The secret of a webhook. The receiver is stricter: it refuses characters that cannot be seen, and takes fewer than
+/// 16 bytes only where it is told so.
 #[derive(Clone, Debug)]
 pub struct WebhookSecret(pub(crate) Hidden);
 

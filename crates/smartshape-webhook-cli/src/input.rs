@@ -9,7 +9,6 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use smartshape_webhook::{EventKind, Secret, SecretError};
 
 use crate::failure::{Failure, Outcome};
-use crate::output::say;
 
 pub(crate) const SECRET_VARIABLE: &str = "SMARTSHAPE_WEBHOOK_SECRET";
 
@@ -19,11 +18,21 @@ pub(crate) struct SecretArgument {
     /// The webhook's secret; - reads it from standard input
     #[arg(long = "secret", value_name = "SECRET")]
     secret: Option<String>,
+    /// Takes a secret of fewer than 16 bytes, which can be guessed
+    #[arg(long, requires = "secret")]
+    allow_short_secret: bool,
 }
 
 impl SecretArgument {
     pub(crate) fn get(&self) -> Outcome<Secret> {
-        secret(self.secret.as_deref())
+        match self.secret.as_deref() {
+            Some(argument) if self.allow_short_secret => {
+                Ok(Secret::new_short(hidden(argument, "the secret")?)?)
+            }
+            argument => {
+                secret_from(argument, SECRET_VARIABLE, "give it by --secret (- reads it from standard input)")
+            }
+        }
     }
 
     /// `None` when neither the argument nor the environment has one.
@@ -38,11 +47,6 @@ impl SecretArgument {
     }
 }
 
-/// The argument of --secret, standard input when it is `-`, and otherwise the environment.
-pub(crate) fn secret(argument: Option<&str>) -> Outcome<Secret> {
-    secret_from(argument, SECRET_VARIABLE, "give it by --secret (- reads it from standard input)")
-}
-
 /// The argument, standard input when it is `-`, and otherwise the variable. Where there is none, it
 /// says `how` to give one.
 pub(crate) fn secret_from(argument: Option<&str>, variable: &str, how: &str) -> Outcome<Secret> {
@@ -51,14 +55,7 @@ pub(crate) fn secret_from(argument: Option<&str>, variable: &str, how: &str) -> 
             SecretError::NoVariable(_) => Failure::usage(format!("{error}, or {how}")),
             error => error.into(),
         }),
-        Some("-") => Ok(Secret::new(one_line("the secret")?)?),
-        Some(secret) => Ok(Secret::new(secret)?),
-    }
-}
-
-pub(crate) fn warn_of_short(secret: &Secret) {
-    if secret.is_short() {
-        say("warning: the secret is short: whoever sees one delivery can guess it");
+        Some(argument) => Ok(Secret::new(hidden(argument, "the secret")?)?),
     }
 }
 

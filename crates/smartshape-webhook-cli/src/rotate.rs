@@ -113,7 +113,6 @@ impl Rotate {
             let text = format!("the new secret is that of {SECRET_VARIABLE}: choose another");
             return Err(Failure::usage(text));
         }
-        input::warn_of_short(&secret);
         Ok(secret)
     }
 

@@ -73,7 +73,6 @@ impl Create {
     async fn run(self, settings: &Settings) -> Outcome {
         let how = "give it after the event (- reads it from standard input)";
         let secret = input::secret_from(self.secret.as_deref(), SECRET_VARIABLE, how)?;
-        input::warn_of_short(&secret);
         let wanted = Wanted::new(self.event, self.url, WebhookSecret::new(secret.expose())?)?;
         let client = settings.api()?.client;
         let created = client.create_webhook(&wanted).await;

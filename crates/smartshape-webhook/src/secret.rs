@@ -10,8 +10,8 @@ use crate::events::EventKind;
 
 /// The longest secret that bcrypt reads to its end, in bytes.
 const MAX_BYTES: usize = 72;
-/// Below this many bytes a secret can be guessed by whoever captured one token.
-const SHORT_BYTES: usize = 16;
+/// A shorter secret can be guessed: offline by whoever captured one token, and online by anybody whose guesses are cheap.
+const MIN_BYTES: usize = 16;
 /// Secrets that stand in manuals. Whoever copies one has no secret.
 const SAMPLES: [&str; 2] = ["replace-me-with-a-secret-of-your-own", "SECRET"];
 
@@ -37,19 +37,39 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`SecretError`] when the secret is empty, holds a NUL byte, begins or ends with white
-    /// space, is longer than 72 bytes (bcrypt ignores the rest, and senders differ), or is one of
-    /// the samples that stand in manuals.
+    /// [`SecretError`] when the secret has fewer than 16 bytes or more than 72 (bcrypt ignores the rest, and senders
+    /// differ), begins or ends with white space, holds a character that cannot be seen, such as a byte order mark, or is
+    /// one of the samples that stand in manuals.
     pub fn new(secret: impl Into<String>) -> Result<Self, SecretError> {
+        let secret = Self::new_short(secret)?;
+        let bytes = secret.0.len();
+        if bytes < MIN_BYTES { Err(SecretError::TooShort(bytes)) } else { Ok(secret) }
+    }
+
+    /// Takes a secret that may be shorter than 16 bytes, for a webhook that was registered with such a one. Whoever
+    /// captures one token can guess it: register the webhook anew with a longer one.
+    ///
+    /// ```
+    /// use smartshape_webhook::{Secret, SecretError};
+    ///
+    /// assert_eq!(Secret::new("swordfish").unwrap_err(), SecretError::TooShort(9));
+    /// assert!(Secret::new_short("swordfish")?.is_short());
+    /// # Ok::<(), SecretError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError`] as for [`new`](Self::new), [`TooShort`](SecretError::TooShort) excepted.
+    pub fn new_short(secret: impl Into<String>) -> Result<Self, SecretError> {
         let secret = Zeroizing::new(secret.into());
         if secret.is_empty() {
             return Err(SecretError::Empty);
         }
-        if secret.contains('\0') {
-            return Err(SecretError::Nul);
-        }
         if secret.trim().len() != secret.len() {
             return Err(SecretError::OuterWhiteSpace);
+        }
+        if let Some(character) = secret.chars().find(|character| is_invisible(*character)) {
+            return Err(SecretError::InvisibleCharacter(character));
         }
         if secret.len() > MAX_BYTES {
             return Err(SecretError::TooLong(secret.len()));
@@ -61,14 +81,15 @@ impl Secret {
     }
 
     /// Reads the secret from the environment variable `name`, or from the file that `name_FILE`
-    /// names (see [`Secret::from_file`]).
+    /// names (see [`Secret::from_file`]). A variable that is set to nothing counts as not set.
     ///
     /// # Errors
     ///
     /// [`SecretError`] when neither or both variables are set, or the value is not a secret.
     pub fn from_env(name: &str) -> Result<Self, SecretError> {
         let file_name = format!("{name}_FILE");
-        match (std::env::var_os(name), std::env::var_os(&file_name)) {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        match (variable(name), variable(&file_name)) {
             (Some(_), Some(_)) => Err(SecretError::BothVariables(name.to_owned())),
             (None, None) => Err(SecretError::NoVariable(name.to_owned())),
             (None, Some(path)) => Self::from_file(path),
@@ -118,8 +139,37 @@ impl Secret {
     /// Whether the secret is so short (under 16 bytes) that a captured token gives it away.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        self.0.len() < SHORT_BYTES
+        self.0.len() < MIN_BYTES
     }
+}
+
+/// Whether a character leaves no trace on the screen, or looks like an ordinary space: control characters, spaces of other
+/// widths, and what Unicode calls default ignorable (marks of direction and byte order, joiners, selectors, fillers).
+fn is_invisible(character: char) -> bool {
+    let looks_like_space = character != ' ' && character.is_whitespace();
+    character.is_control()
+        || looks_like_space
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{2800}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 impl fmt::Debug for Secret {
@@ -196,17 +246,19 @@ impl NamedSecret {
 pub enum SecretError {
     /// The secret is empty.
     Empty,
-    /// The secret holds a NUL byte, at which bcrypt would stop reading.
-    Nul,
+    /// The secret holds this character, which cannot be seen and was hardly meant.
+    InvisibleCharacter(char),
     /// The secret begins or ends with white space, usually a newline that crept in.
     OuterWhiteSpace,
+    /// The secret has this many bytes, which is under 16.
+    TooShort(usize),
     /// The secret has this many bytes; bcrypt reads 72.
     TooLong(usize),
     /// The secret is a sample from a manual.
     Sample,
     /// The secret is not UTF-8.
     NotUnicode,
-    /// Neither this environment variable nor its `_FILE` form is set.
+    /// Neither this environment variable nor its `_FILE` form is set to anything.
     NoVariable(String),
     /// Both this environment variable and its `_FILE` form are set.
     BothVariables(String),
@@ -222,8 +274,22 @@ impl fmt::Display for SecretError {
             Self::Empty => {
                 f.write_str("the webhook secret is empty: set the one the webhook was registered with")
             }
-            Self::Nul => f.write_str(
-                "the webhook secret holds a NUL byte, at which bcrypt stops reading: choose another",
+            Self::InvisibleCharacter(character) => {
+                let code = u32::from(*character);
+                write!(
+                    f,
+                    "the webhook secret holds U+{code:04X}, a character that cannot be seen: remove it"
+                )?;
+                match character {
+                    '\u{feff}' => {
+                        f.write_str(" (editors write it as a byte order mark: save the file without one)")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::TooShort(bytes) => write!(
+                f,
+                "the webhook secret has {bytes} bytes, and under 16 it can be guessed: register the webhook with a longer one"
             ),
             Self::OuterWhiteSpace => {
                 f.write_str("the webhook secret begins or ends with white space: remove it")
@@ -257,7 +323,6 @@ mod tests {
     #[test]
     fn refuses_what_bcrypt_or_people_would_get_wrong() {
         assert_eq!(Secret::new("").unwrap_err(), SecretError::Empty);
-        assert_eq!(Secret::new("a\0b").unwrap_err(), SecretError::Nul);
         assert_eq!(Secret::new(" a").unwrap_err(), SecretError::OuterWhiteSpace);
         assert_eq!(Secret::new("a\n").unwrap_err(), SecretError::OuterWhiteSpace);
         assert_eq!(Secret::new("é".repeat(37)).unwrap_err(), SecretError::TooLong(74));
@@ -266,15 +331,64 @@ mod tests {
     }
 
     #[test]
+    fn characters_that_cannot_be_seen_are_named_and_nothing_else_is() {
+        for (character, code) in [
+            ('\0', "U+0000"),
+            ('\t', "U+0009"),
+            ('\n', "U+000A"),
+            ('\r', "U+000D"),
+            ('\u{1b}', "U+001B"),
+            ('\u{7f}', "U+007F"),
+            ('\u{85}', "U+0085"),
+            ('\u{a0}', "U+00A0"),
+            ('\u{ad}', "U+00AD"),
+            ('\u{200b}', "U+200B"),
+            ('\u{200d}', "U+200D"),
+            ('\u{200e}', "U+200E"),
+            ('\u{2028}', "U+2028"),
+            ('\u{202e}', "U+202E"),
+            ('\u{2060}', "U+2060"),
+            ('\u{2066}', "U+2066"),
+            ('\u{3000}', "U+3000"),
+            ('\u{3164}', "U+3164"),
+            ('\u{fe0f}', "U+FE0F"),
+            ('\u{feff}', "U+FEFF"),
+            ('\u{e0041}', "U+E0041"),
+        ] {
+            let text = format!("a long and{character} random string");
+            let error = Secret::new(&text).unwrap_err();
+            assert_eq!(error, SecretError::InvisibleCharacter(character), "{code}");
+            assert!(error.to_string().contains(code) && !error.to_string().contains("random"), "{error}");
+            for text in [
+                format!("{character}a long and random string"),
+                format!("a long and random string{character}"),
+            ] {
+                assert!(Secret::new(&text).is_err(), "{code}");
+                assert!(Secret::new_short(text).is_err(), "{code}");
+            }
+        }
+        for visible in [
+            "a long and random string",
+            "pässwörd of söme length",
+            "密码密码密码密码",
+            "e\u{301}trange et longue",
+            "🔑🔑🔑🔑",
+        ] {
+            assert!(Secret::new(visible).is_ok(), "{visible}");
+        }
+    }
+
+    #[test]
     fn file_loses_one_newline_and_no_more() {
         let folder = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("secret");
         for (text, expected) in [
-            ("abc", Ok("abc")),
-            ("abc\n", Ok("abc")),
-            ("abc\r\n", Ok("abc")),
-            ("abc\n\n", Err(SecretError::OuterWhiteSpace)),
+            ("a secret in a file", Ok("a secret in a file")),
+            ("a secret in a file\n", Ok("a secret in a file")),
+            ("a secret in a file\r\n", Ok("a secret in a file")),
+            ("a secret in a file\n\n", Err(SecretError::OuterWhiteSpace)),
+            ("\u{feff}a secret in a file\n", Err(SecretError::InvisibleCharacter('\u{feff}'))),
         ] {
             std::fs::write(&path, text).unwrap();
             let read = Secret::from_file(&path);
@@ -300,7 +414,8 @@ mod tests {
 
     #[test]
     fn short_is_what_can_be_guessed() {
-        assert!(Secret::new("x".repeat(15)).unwrap().is_short());
+        assert_eq!(Secret::new("x".repeat(15)).unwrap_err(), SecretError::TooShort(15));
+        assert!(Secret::new_short("x".repeat(15)).unwrap().is_short());
         assert!(!Secret::new("x".repeat(16)).unwrap().is_short());
     }
 
@@ -308,6 +423,11 @@ mod tests {
     fn errors_say_what_to_do() {
         for (error, expected) in [
             (SecretError::Empty, "set the one the webhook was registered with"),
+            (
+                SecretError::InvisibleCharacter('\u{feff}'),
+                "U+FEFF, a character that cannot be seen: remove it (editors",
+            ),
+            (SecretError::TooShort(9), "has 9 bytes, and under 16 it can be guessed"),
             (SecretError::TooLong(74), "has 74 bytes, and bcrypt reads only 72"),
             (SecretError::NoVariable("NAME".to_owned()), "set NAME, or NAME_FILE"),
             (SecretError::BothVariables("NAME".to_owned()), "NAME and NAME_FILE are set"),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::support::{Home, SECRET, ran_with_stdin};
+use crate::support::{Home, SECRET, ran, ran_with_stdin};
 
 #[tokio::test]
 async fn what_is_signed_is_verified() {
@@ -38,4 +38,27 @@ async fn what_is_no_token_is_refused_and_what_takes_days_not_begun() {
     home.run(&["token", "sign", "--secret", ""]).await.fails(2, "empty");
     let costly = "$2b$31$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG";
     home.run(&["token", "verify", costly, "--secret", SECRET]).await.fails(1, "--max-cost");
+}
+
+#[tokio::test]
+async fn a_secret_is_read_as_it_was_registered_or_refused() {
+    let home = Home::new();
+    let file = home.path().join("secret.txt");
+    let sign = async |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut program = home.program(&["token", "sign", "--cost", "4"]);
+        // An orchestrator sets a variable that has no value to nothing.
+        program.env("SMARTSHAPE_WEBHOOK_SECRET", "").env("SMARTSHAPE_WEBHOOK_SECRET_FILE", &file);
+        ran(&mut program).await
+    };
+    let signed = sign(&format!("{SECRET}\n")).await.succeeds();
+    home.run(&["token", "verify", signed.out.trim_end(), "--secret", SECRET]).await.succeeds();
+    sign(&format!("\u{feff}{SECRET}\n")).await.fails(2, "U+FEFF");
+    sign(&SECRET.replace(' ', "\u{a0}")).await.fails(2, "U+00A0");
+    sign("swordfish").await.fails(2, "under 16");
+    let short = ["token", "sign", "--cost", "4", "--secret", "swordfish"];
+    home.run(&short).await.fails(2, "under 16");
+    home.run(&[&short[..], &["--allow-short-secret"]].concat()).await.succeeds();
+    let hidden = home.run(&["token", "sign", "--secret", &format!("{SECRET}\u{200b}")]).await;
+    hidden.fails(2, "U+200B");
 }

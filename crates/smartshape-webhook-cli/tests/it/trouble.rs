@@ -41,9 +41,9 @@ impl Bed {
         program.env("SMARTSHAPE_API_URL", url).env("SMARTSHAPE_TOKEN", token);
         program
             .env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)
-            .env("SMARTSHAPE_NEW_WEBHOOK_SECRET", "another of mine");
+            .env("SMARTSHAPE_NEW_WEBHOOK_SECRET", "another secret of mine");
         let ran = ran(program.env("SMARTSHAPE_PASSWORD", "her password")).await;
-        let hidden = [token, SECRET, "another of mine", "her password"];
+        let hidden = [token, SECRET, "another secret of mine", "her password"];
         assert!(
             !hidden.iter().any(|secret| !secret.is_empty() && format!("{ran:?}").contains(secret)),
             "{ran:?}"
