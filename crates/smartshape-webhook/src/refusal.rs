@@ -60,6 +60,8 @@ refusals! {
     TokenMalformed => 401 "unauthorized";
     /// The token's cost is above the limit; it was not hashed.
     TokenTooCostly => 401 "unauthorized";
+    /// The token's cost is below the limit; it was not hashed.
+    TokenTooCheap => 401 "unauthorized";
     /// The token matches none of the secrets.
     TokenUnmatched => 401 "unauthorized";
     /// The token's secret is not for this event.
@@ -183,6 +185,7 @@ impl fmt::Display for Refusal {
             RefusalKind::TokenRepeated => "several x-smartshape-token headers with different values",
             RefusalKind::TokenMalformed => "the token is malformed",
             RefusalKind::TokenTooCostly => "the token's cost is above max_cost",
+            RefusalKind::TokenTooCheap => "the token's cost is below min_cost",
             RefusalKind::TokenUnmatched => "the token is well formed but matches none of the secrets",
             RefusalKind::TokenOutOfScope => "the token's secret is not for this event",
             RefusalKind::LengthUnreadable => "the declared length is unreadable",

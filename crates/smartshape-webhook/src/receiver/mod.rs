@@ -69,6 +69,7 @@ pub struct Receiver(Arc<Inner>);
 
 struct Inner {
     verifier: Verifier,
+    min_cost: u32,
     max_cost: u32,
     body: BodyLimits,
     budget: Arc<ByteBudget>,
@@ -109,6 +110,7 @@ impl Receiver {
         Ok(Self(Arc::new(Inner {
             verifier: Verifier::new(builder.secrets, &builder.verify)
                 .map_err(|_| ConfigError::NoRandomness)?,
+            min_cost: builder.min_cost,
             max_cost: builder.max_cost,
             body: builder.body,
             budget: ByteBudget::new(builder.byte_budget),

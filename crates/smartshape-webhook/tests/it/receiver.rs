@@ -25,10 +25,7 @@ fn body(event: &str, data: &str) -> String {
 }
 
 fn builder() -> ReceiverBuilder {
-    Receiver::builder()
-        .secret(Secret::new(SECRET).unwrap())
-        .hash_wait(Duration::from_secs(60))
-        .hash_at_lowest_priority(false)
+    Receiver::builder().secret(Secret::new(SECRET).unwrap()).hash_wait(Duration::from_secs(60))
 }
 
 async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> Answer {
@@ -275,6 +272,8 @@ fn impossible_settings_are_named() {
     );
     assert_eq!(error(builder().max_cost(3)), ConfigError::MaxCost(3));
     assert_eq!(error(builder().max_cost(32)), ConfigError::MaxCost(32));
+    assert_eq!(error(builder().min_cost(3)), ConfigError::MinCost(3));
+    assert_eq!(error(builder().min_cost(8).max_cost(7)), ConfigError::MinCost(8));
     assert_eq!(error(builder().body_limit_bytes(2).byte_budget_bytes(1)), ConfigError::BodyLimitOverBudget);
     assert_eq!(error(builder().max_at_work(0)), ConfigError::Zero("max_at_work"));
     assert_eq!(error(builder().max_at_work(1_000_001)), ConfigError::TooManyPlaces);
@@ -292,6 +291,7 @@ fn an_impossible_setting_is_told_with_what_is_possible() {
         (ConfigError::SameName("a".to_owned()), "the name \"a\""),
         (ConfigError::SameSecret("a".to_owned(), "b".to_owned()), "\"a\" and \"b\" are equal"),
         (ConfigError::MaxCost(3), "max_cost is 3, and bcrypt's costs go from 4 to 31"),
+        (ConfigError::MinCost(3), "min_cost is 3, and must be from 4 to max_cost"),
         (ConfigError::BodyLimitOverBudget, "body_limit_bytes is more than byte_budget_bytes"),
         (ConfigError::TooManyPlaces, "max_at_work is above 1000000"),
         (ConfigError::TooManyThreads, "hash_threads is above 1000"),
