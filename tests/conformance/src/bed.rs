@@ -76,7 +76,7 @@ impl Bed {
     pub async fn start_with(&self, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Subject {
         let secret = Secret::new(SECRET).unwrap();
         // Machines at work on other tests are slow; nothing here depends on the wait being short.
-        let patient = Receiver::builder().hash_wait(Duration::from_secs(30)).hash_at_lowest_priority(false);
+        let patient = Receiver::builder().hash_wait(Duration::from_secs(30));
         let builder = patient.secret(secret);
         self.start_receiver(settings(builder).build().unwrap()).await
     }

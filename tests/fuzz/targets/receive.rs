@@ -35,7 +35,6 @@ static RECEIVER: LazyLock<Receiver> = LazyLock::new(|| {
         // Others are refused without a hash, which would take most of the time.
         .max_cost(4)
         .hash_wait(Duration::from_secs(60))
-        .hash_at_lowest_priority(false)
         .body_limit_bytes(LIMIT as u64)
         .byte_budget_bytes(2 * LIMIT as u64)
         .body_stall(Duration::from_millis(2))

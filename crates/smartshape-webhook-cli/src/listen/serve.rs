@@ -55,7 +55,6 @@ impl Server {
         let receiver = Receiver::builder()
             .secret(secret)
             // Somebody's laptop may be busy, and each delivery is waited for.
-            .hash_at_lowest_priority(false)
             .hash_wait(Duration::from_secs(8))
             .build()
             .map_err(|error| Failure::usage(error.to_string()))?;

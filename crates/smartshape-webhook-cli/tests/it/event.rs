@@ -30,7 +30,6 @@ pub(crate) async fn receiver() -> (String, Received) {
     // The machine that tests may be busy.
     let receiver = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
-        .hash_at_lowest_priority(false)
         .hash_wait(std::time::Duration::from_secs(60))
         .build()
         .unwrap();

@@ -178,7 +178,6 @@ async fn no_event_is_missed_while_both_send() {
     let secret = |name: &str, secret: &str| NamedSecret::new(name, Secret::new(secret).unwrap());
     let receiver = Receiver::builder()
         .named_secret(secret("old", SECRET))
-        .hash_at_lowest_priority(false)
         .hash_wait(Duration::from_secs(60))
         .build()
         .unwrap();

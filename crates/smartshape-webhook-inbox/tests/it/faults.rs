@@ -204,7 +204,6 @@ async fn what_was_refused_counts_until_it_is_passed_over() {
     let receiver = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
         .hash_wait(Duration::from_secs(60))
-        .hash_at_lowest_priority(false)
         .build()
         .unwrap();
     let (first, large) = (received(&receiver, 0, 10).await, received(&receiver, 1, 300_000).await);

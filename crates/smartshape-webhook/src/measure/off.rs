@@ -79,8 +79,5 @@ pub(crate) struct HashingToken;
 
 impl HashingToken {
     #[inline]
-    pub(crate) fn tokens_evicted(&self, _: Verdict, _: usize) {}
-
-    #[inline]
     pub(crate) fn end(self) {}
 }

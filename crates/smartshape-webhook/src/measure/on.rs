@@ -149,8 +149,6 @@ pub(crate) struct WaitingToken {
     waiting: Share,
     hashing: Gauge,
     hashed: Counter,
-    known_evicted: Counter,
-    refused_evicted: Counter,
 }
 
 impl WaitingToken {
@@ -159,19 +157,12 @@ impl WaitingToken {
             waiting: Share::of(gauge(&Key::from_static_name(WAITING)), 1),
             hashing: gauge(&Key::from_static_name(HASHING)),
             hashed: counter!(HASHED),
-            known_evicted: evictions("known_token"),
-            refused_evicted: evictions("refused_token"),
         }
     }
 
     pub(crate) fn begin(self) -> HashingToken {
         drop(self.waiting);
-        HashingToken {
-            hashing: Share::of(self.hashing, 1),
-            hashed: self.hashed,
-            known_evicted: self.known_evicted,
-            refused_evicted: self.refused_evicted,
-        }
+        HashingToken { hashing: Share::of(self.hashing, 1), hashed: self.hashed }
     }
 }
 
@@ -179,20 +170,9 @@ impl WaitingToken {
 pub(crate) struct HashingToken {
     hashing: Share,
     hashed: Counter,
-    known_evicted: Counter,
-    refused_evicted: Counter,
 }
 
 impl HashingToken {
-    /// Counts what remembering the token pushed out.
-    pub(crate) fn tokens_evicted(&self, verdict: Verdict, count: usize) {
-        let evicted = match verdict {
-            Verdict::Matches(_) => &self.known_evicted,
-            Verdict::MatchesNone => &self.refused_evicted,
-        };
-        evicted.increment(count as u64);
-    }
-
     pub(crate) fn end(self) {
         drop(self.hashing);
         self.hashed.increment(1);

@@ -48,6 +48,7 @@ pub enum OnMismatch {
 #[must_use = "a builder does nothing until `build`"]
 pub struct ReceiverBuilder {
     pub(super) secrets: Vec<NamedSecret>,
+    pub(super) min_cost: u32,
     pub(super) max_cost: u32,
     pub(super) body: BodyLimits,
     pub(super) byte_budget: u64,
@@ -62,6 +63,7 @@ impl ReceiverBuilder {
     pub(super) fn new() -> Self {
         Self {
             secrets: Vec::new(),
+            min_cost: 4,
             max_cost: 12,
             body: BodyLimits {
                 bytes: 50 * MIB,
@@ -73,7 +75,6 @@ impl ReceiverBuilder {
             verify: verify::Settings {
                 hash_wait: Duration::from_secs(2),
                 hash_threads: std::thread::available_parallelism().map_or(1, usize::from),
-                lowest_priority: true,
                 known_tokens: 1024,
                 refused_tokens: 1024,
             },
@@ -97,6 +98,23 @@ impl ReceiverBuilder {
     /// Adds a named secret. At most 8, since a token of unknown origin is tried with each.
     pub fn named_secret(mut self, secret: NamedSecret) -> Self {
         self.secrets.push(secret);
+        self
+    }
+
+    /// Refuses tokens of a lower cost without hashing them. Default 4, bcrypt's least; up to `max_cost`. A stranger can have
+    /// some 1,000 guesses at a secret of cost 4 checked each second and core, and at cost 10 some 15. SmartShape's own cost
+    /// is not documented: once you have seen it (`smartshape token inspect`), set it here.
+    ///
+    /// ```
+    /// use smartshape_webhook::{ConfigError, Receiver, Secret};
+    ///
+    /// assert!(Receiver::builder().secret(Secret::generate()?).min_cost(10).build().is_ok());
+    /// let impossible = Receiver::builder().secret(Secret::generate()?).min_cost(11).max_cost(10);
+    /// assert_eq!(impossible.build().unwrap_err(), ConfigError::MinCost(11));
+    /// # Ok::<(), smartshape_webhook::SecretError>(())
+    /// ```
+    pub fn min_cost(mut self, cost: u32) -> Self {
+        self.min_cost = cost;
         self
     }
 
@@ -142,15 +160,6 @@ impl ReceiverBuilder {
     /// refused at once. Default 2 s.
     pub fn hash_wait(mut self, limit: Duration) -> Self {
         self.verify.hash_wait = limit;
-        self
-    }
-
-    /// Whether tokens are checked at the system's lowest priority (`SCHED_IDLE` on Linux), so that a
-    /// flood of forgeries takes next to nothing from known senders. Default: yes. Say no where the cores are
-    /// always busy with other work: there a first delivery would wait long for its check, be
-    /// answered 503, and be accepted only at a later attempt.
-    pub fn hash_at_lowest_priority(mut self, lowest: bool) -> Self {
-        self.verify.lowest_priority = lowest;
         self
     }
 
@@ -235,6 +244,9 @@ impl ReceiverBuilder {
         if !(4..=31).contains(&self.max_cost) {
             return Err(ConfigError::MaxCost(self.max_cost));
         }
+        if !(4..=self.max_cost).contains(&self.min_cost) {
+            return Err(ConfigError::MinCost(self.min_cost));
+        }
         if self.body.bytes > self.byte_budget || isize::try_from(self.body.bytes).is_err() {
             return Err(ConfigError::BodyLimitOverBudget);
         }
@@ -318,6 +330,8 @@ pub enum ConfigError {
     SameSecret(String, String),
     /// `max_cost` is not a cost of bcrypt.
     MaxCost(u32),
+    /// `min_cost` is not a cost of bcrypt, or is above `max_cost`.
+    MinCost(u32),
     /// One body of the allowed length would not fit into the byte budget.
     BodyLimitOverBudget,
     /// `max_at_work` is above a million.
@@ -344,6 +358,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "the secrets {one:?} and {other:?} are equal: give each webhook its own")
             }
             Self::MaxCost(cost) => write!(f, "max_cost is {cost}, and bcrypt's costs go from 4 to 31"),
+            Self::MinCost(cost) => write!(f, "min_cost is {cost}, and must be from 4 to max_cost"),
             Self::BodyLimitOverBudget => f.write_str(
                 "body_limit_bytes is more than byte_budget_bytes, or than this machine can address",
             ),

@@ -20,9 +20,6 @@ use crate::secret::NamedSecret;
 use crate::source::Source;
 use crate::token::Token;
 
-/// From this length on, a body is parsed off the async threads.
-const LONG_BODY: usize = 1024 * 1024;
-
 impl Receiver {
     pub(super) async fn stages<S, B, E>(
         &self,
@@ -41,7 +38,7 @@ impl Receiver {
             authenticated.read(self, body).await
         };
         let whole = whole.await.map_err(|refusal| refusal.closing(head.needs_body_read()))?;
-        let parsed = whole.parse(head).await?;
+        let parsed = whole.parse(head)?;
         parsed.claim(self, arrived).await
     }
 
@@ -67,6 +64,10 @@ impl Receiver {
             TokenField::One(token) if token.cost() > self.0.max_cost => {
                 let detail = format_args!("{} is above {}", token.cost(), self.0.max_cost).to_string();
                 return Err(Refusal::with_detail(RefusalKind::TokenTooCostly, detail));
+            }
+            TokenField::One(token) if token.cost() < self.0.min_cost => {
+                let detail = format_args!("{} is below {}", token.cost(), self.0.min_cost).to_string();
+                return Err(Refusal::with_detail(RefusalKind::TokenTooCheap, detail));
             }
             TokenField::One(token) => token,
         };
@@ -131,23 +132,16 @@ struct Whole {
 }
 
 impl Whole {
-    async fn parse(self, head: &Head) -> Result<Parsed, Refusal> {
+    /// On the async thread, however long the body is: parsing takes less time than receiving it did, and tokio's pool of
+    /// blocking threads, which the application shares, may be full for as long as it likes.
+    fn parse(self, head: &Head) -> Result<Parsed, Refusal> {
         let around = Circumstances {
             secret_name: Some(self.secret.shared_name()),
             traceparent: head.traceparent().map(Into::into),
             reservation: Some(self.reservation),
             ..Circumstances::default()
         };
-        let body = self.body;
-        let parsed = if body.len() < LONG_BODY {
-            Delivery::parse(body, around)
-        } else {
-            // The task cannot be cancelled once it runs, and only fails by a panic.
-            tokio::task::spawn_blocking(move || Delivery::parse(body, around))
-                .await
-                .map_err(|_| RefusalKind::HandlerUnavailable)?
-        };
-        let delivery = parsed.map_err(|error| refusal(error, head))?;
+        let delivery = Delivery::parse(self.body, around).map_err(|error| refusal(error, head))?;
         if !self.secret.allows(delivery.kind()) {
             let detail = format!("{} is only for some events", self.secret.name());
             return Err(Refusal::with_detail(RefusalKind::TokenOutOfScope, detail));

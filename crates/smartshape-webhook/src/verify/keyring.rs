@@ -53,8 +53,13 @@ impl Keyring {
         self.secrets.iter().map(|(_, named)| named.name().to_owned()).collect()
     }
 
-    /// Hashes with one secret after the other. Expensive.
-    pub(crate) fn find(&self, token: &Token) -> Option<SecretId> {
-        self.secrets.iter().find(|(_, named)| token.matches(named.secret().expose())).map(|(id, _)| *id)
+    /// Hashes with one secret after the other, and tells how many it tried. Expensive.
+    pub(crate) fn find(&self, token: &Token) -> (Option<SecretId>, u64) {
+        let mut tried = 0;
+        let found = self.secrets.iter().find(|(_, named)| {
+            tried += 1;
+            token.matches(named.secret().expose())
+        });
+        (found.map(|(id, _)| *id), tried)
     }
 }

@@ -40,6 +40,12 @@ impl Memory {
         self.refused.get(&digest).map(|((), pushed_out)| (Verdict::MatchesNone, pushed_out))
     }
 
+    /// Whether there is a verdict. Does not count as a use.
+    pub(crate) fn knows(&self, token: &Token) -> bool {
+        let digest = self.digest(token);
+        self.known.contains(&digest) || self.refused.contains(&digest)
+    }
+
     /// Returns how many tokens of the same verdict it pushed out.
     pub(crate) fn remember(&mut self, token: &Token, verdict: Verdict) -> usize {
         let digest = self.digest(token);

@@ -30,21 +30,18 @@ pub(crate) enum Verdict {
 pub(crate) struct Settings {
     pub(crate) hash_wait: Duration,
     pub(crate) hash_threads: usize,
-    pub(crate) lowest_priority: bool,
     pub(crate) known_tokens: usize,
     pub(crate) refused_tokens: usize,
 }
 
 /// Verifies tokens against a replaceable set of secrets.
 pub(crate) struct Verifier {
-    shared: Arc<Shared>,
+    /// What every request looks at. No thread that hashes ever takes this lock.
+    known: Mutex<Known>,
     pool: Pool,
 }
 
-/// What the serving threads and the hashing threads both touch.
-pub(crate) struct Shared(Mutex<Known>);
-
-struct Known {
+pub(crate) struct Known {
     keyring: Arc<Keyring>,
     memory: Memory,
 }
@@ -54,10 +51,9 @@ impl Verifier {
         let mut key = [0_u8; 16];
         getrandom::fill(&mut key)?;
         let keyring = Arc::new(Keyring::new(secrets));
+        let pool = Pool::new(Arc::clone(&keyring), settings);
         let memory = Memory::new(key, settings.known_tokens, settings.refused_tokens);
-        let shared = Arc::new(Shared(Mutex::new(Known { keyring, memory })));
-        let pool = Pool::new(Arc::clone(&shared), settings);
-        Ok(Self { shared, pool })
+        Ok(Self { known: Mutex::new(Known { keyring, memory }), pool })
     }
 
     /// The secret that the token belongs to, if any.
@@ -66,58 +62,46 @@ impl Verifier {
         token: &Token,
         source: Option<Source>,
     ) -> Result<Option<Arc<NamedSecret>>, HashingBusy> {
-        if let Some((_, secret)) = self.shared.recall(token) {
-            return Ok(secret);
+        loop {
+            if let Some(secret) = self.recall(token) {
+                return Ok(secret);
+            }
+            if self.pool.collect(&self.known) {
+                continue;
+            }
+            let Some(waiting) = self.pool.ask(&self.known, token, source)? else { continue };
+            let hashed = Box::pin(self.pool.wait(waiting)).await?;
+            self.pool.collect(&self.known);
+            // The verdict counts for the secrets that are in place when it is reached.
+            let known = locked(&self.known);
+            if Arc::ptr_eq(&hashed.keyring, &known.keyring) {
+                return Ok(known.secret(hashed.verdict));
+            }
         }
-        let verdict = Box::pin(self.pool.hash(*token, source)).await?;
-        Ok(locked(&self.shared.0).secret(verdict))
     }
 
     /// Puts another set of secrets in place. Tokens of removed secrets are forgotten at once, and
     /// refused ones may try again.
     pub(crate) fn replace(&self, secrets: Vec<NamedSecret>) {
-        let mut known = locked(&self.shared.0);
-        let next = Arc::new(known.keyring.succeeded_by(secrets));
-        known.memory.keep_only(&next);
-        known.keyring = next;
+        self.pool.replace(&self.known, |keyring| keyring.succeeded_by(secrets));
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        self.shared.keyring().names()
+        locked(&self.known).keyring.names()
     }
 
     pub(crate) fn hashes(&self) -> u64 {
         self.pool.hashes()
     }
-}
 
-impl Shared {
-    fn keyring(&self) -> Arc<Keyring> {
-        Arc::clone(&locked(&self.0).keyring)
-    }
-
-    /// The verdict on the token and the secret that it names, if the token is remembered.
-    fn recall(&self, token: &Token) -> Option<(Verdict, Option<Arc<NamedSecret>>)> {
-        let mut known = locked(&self.0);
+    /// The secret that a remembered token belongs to, if any; `None` if it is not remembered.
+    fn recall(&self, token: &Token) -> Option<Option<Arc<NamedSecret>>> {
+        let mut known = locked(&self.known);
         let (verdict, pushed_out) = known.memory.recall(token)?;
         let secret = known.secret(verdict);
         drop(known);
         measure::tokens_evicted(verdict, pushed_out);
-        Some((verdict, secret))
-    }
-
-    /// Hashes the token. The verdict counts for the secrets that are in place when it is reached.
-    fn judge(&self, token: &Token, hashing: &measure::HashingToken) -> Verdict {
-        let (verdict, pushed_out) = loop {
-            let tried = self.keyring();
-            let verdict = tried.find(token).map_or(Verdict::MatchesNone, Verdict::Matches);
-            let mut known = locked(&self.0);
-            if Arc::ptr_eq(&tried, &known.keyring) {
-                break (verdict, known.memory.remember(token, verdict));
-            }
-        };
-        hashing.tokens_evicted(verdict, pushed_out);
-        verdict
+        Some(secret)
     }
 }
 
@@ -136,7 +120,7 @@ mod tests {
     use crate::secret::Secret;
 
     fn named(name: &str, plain: &str) -> NamedSecret {
-        NamedSecret::new(name, Secret::new(plain).unwrap())
+        NamedSecret::new(name, Secret::new_short(plain).unwrap())
     }
 
     fn token(plain: &str) -> Token {
@@ -147,7 +131,6 @@ mod tests {
         let settings = Settings {
             hash_wait: Duration::from_secs(30),
             hash_threads: 2,
-            lowest_priority: false,
             known_tokens: 8,
             refused_tokens: 8,
         };
@@ -173,7 +156,7 @@ mod tests {
     async fn equal_tokens_in_flight_share_one_hash_even_when_the_first_asker_leaves() {
         let verifier = Arc::new(verifier(vec![named("a", "first")]));
         let good = token("first");
-        drop(verifier.pool.hash(good, None));
+        drop(verifier.pool.ask(&verifier.known, &good, None));
         let asked: Vec<_> = (0..200)
             .map(|_| {
                 let verifier = Arc::clone(&verifier);

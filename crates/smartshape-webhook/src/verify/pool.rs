@@ -1,4 +1,4 @@
-//! The hashing threads and their bounded queue.
+//! The threads that hash tokens, and the bounded queue before them.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::keyring::Keyring;
 use super::line::{Line, MAX_WAITING};
-use super::{Settings, Shared, Verdict};
+use super::{Known, Settings, Verdict};
 use crate::lock::locked;
 use crate::measure::WaitingToken;
 use crate::source::Source;
@@ -23,6 +24,10 @@ const LATER_ASKERS: usize = MAX_WAITING;
 /// What one round at the lowest cost takes until it has been measured. A machine that is slower
 /// than this lets the queue grow a little too long once, and then knows.
 const ASSUMED_UNIT: Duration = Duration::from_micros(900);
+/// After a token that matched no secret, a thread pauses for this many times the CPU time that others wanted meanwhile.
+/// On a core that others keep busy, a flood of forgeries then gets 1/32 of the core: known senders keep more than 0.9 of their
+/// throughput, of which some 0.05 are the forged requests themselves.
+const PAUSE: u32 = 30;
 
 /// The token could not be checked in time.
 #[derive(Clone, Copy, Debug)]
@@ -32,21 +37,19 @@ pub(crate) struct HashingBusy {
 }
 
 const TOO_MANY: &str = "too many wait";
-const TOO_LATE: &str = "its turn did not come within hash_wait; where other work keeps the cores busy, \
-                        see hash_at_lowest_priority";
+const TOO_LATE: &str = "its turn did not come within hash_wait";
 
-/// Hashes on a few threads of its own, by default at the lowest priority that the system gives:
-/// serving known senders always goes first. A hash belongs to the pool and not to whoever asked first, so
-/// an asker who leaves undoes nothing.
+/// Hashes on a few threads of its own, at ordinary priority: at a lower one, programs that keep all cores busy would keep
+/// every new sender out. A hash belongs to the pool and not to whoever asked first, so an asker who leaves undoes nothing.
 pub(crate) struct Pool {
     queue: Arc<Queue>,
-    lowest_priority: bool,
 }
 
+/// The only thing that requests share with the threads. A request whose token is known never looks at it.
 struct Queue {
-    shared: Arc<Shared>,
     state: Mutex<State>,
     work: Condvar,
+    end: Condvar,
     max_wait: Duration,
     threads: usize,
     /// Measured nanoseconds of one unit: one secret at the lowest cost.
@@ -60,125 +63,184 @@ struct State {
     asked: HashMap<[u8; 60], Vec<Asker>>,
     /// Of all tokens, the askers beyond the first of each.
     later: usize,
-    started: bool,
+    /// Results that no request has put into the token cache yet.
+    hashed: Vec<(Token, Hashed)>,
+    keyring: Arc<Keyring>,
+    /// The process that the threads were started in: a `fork` leaves them behind.
+    started_in: Option<u32>,
     closed: bool,
 }
 
-type Asker = oneshot::Sender<Option<Verdict>>;
+type Asker = oneshot::Sender<Hashed>;
+
+/// A verdict, with the secrets that were tried.
+#[derive(Clone)]
+pub(crate) struct Hashed {
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) verdict: Verdict,
+}
 
 impl Pool {
-    pub(crate) fn new(shared: Arc<Shared>, settings: &Settings) -> Self {
+    pub(crate) fn new(keyring: Arc<Keyring>, settings: &Settings) -> Self {
         let queue = Queue {
-            shared,
             state: Mutex::new(State {
                 line: Line::new(),
                 asked: HashMap::new(),
                 later: 0,
-                started: false,
+                hashed: Vec::new(),
+                keyring,
+                started_in: None,
                 closed: false,
             }),
             work: Condvar::new(),
+            end: Condvar::new(),
             max_wait: settings.hash_wait,
             threads: settings.hash_threads.max(1),
             unit_nanos: AtomicU64::new(ASSUMED_UNIT.as_nanos() as u64),
             hashes: AtomicU64::new(0),
         };
-        Self { queue: Arc::new(queue), lowest_priority: settings.lowest_priority }
+        Self { queue: Arc::new(queue) }
     }
 
     pub(crate) fn hashes(&self) -> u64 {
         self.queue.hashes.load(Ordering::Relaxed)
     }
 
-    /// Takes the token into the queue at once (not when first polled), then waits.
-    pub(crate) fn hash(
+    /// Takes the token into the queue; `None` when a verdict on it was reached meanwhile.
+    pub(crate) fn ask(
         &self,
-        token: Token,
+        known: &Mutex<Known>,
+        token: &Token,
         source: Option<Source>,
-    ) -> impl Future<Output = Result<Verdict, HashingBusy>> + Send + use<> {
-        let asked = self.ask(token, source);
-        let max_wait = self.queue.max_wait;
-        async move {
-            let mut waiting = match asked? {
-                Asked::Recalled(verdict) => return Ok(verdict),
-                Asked::Waiting(waiting) => waiting,
-            };
-            // A token that is in line when the wait ends stays there; its verdict meets the sender's next attempt.
-            match tokio::time::timeout(max_wait, &mut waiting.verdict).await {
-                Ok(Ok(Some(verdict))) => Ok(verdict),
-                Ok(Ok(None) | Err(_)) => Err(HashingBusy { why: TOO_MANY, retry_in: max_wait }),
-                Err(_) => Err(HashingBusy { why: TOO_LATE, retry_in: max_wait }),
-            }
+    ) -> Result<Option<Waiting>, HashingBusy> {
+        let mut state = locked(&self.queue.state);
+        self.start_threads(&mut state)?;
+        if let Some(joined) = self.join(&mut state, known, token) {
+            return joined;
         }
+        drop(state);
+        // What a recorder does at this is not done under the lock.
+        let item = (*token, WaitingToken::new());
+        let mut state = locked(&self.queue.state);
+        if let Some(joined) = self.join(&mut state, known, token) {
+            drop(state);
+            return joined;
+        }
+        let units = state.units(token);
+        let (asker, verdict) = oneshot::channel();
+        state.asked.insert(*token.as_bytes(), vec![asker]);
+        let sent_away = state.line.enter(token.as_bytes(), source, units, item, self.queue.room());
+        for (token, _) in &sent_away {
+            // Who asked learns it by this; so does the caller, if it is the one.
+            state.forget(token);
+        }
+        drop(state);
+        self.queue.work.notify_one();
+        Ok(Some(self.waiting(token, verdict)))
     }
 
-    fn ask(&self, token: Token, source: Option<Source>) -> Result<Asked, HashingBusy> {
-        let (sender, verdict) = oneshot::channel();
-        let mut state = locked(&self.queue.state);
+    /// Joins those who wait for the same token; `None` when nobody does.
+    fn join(
+        &self,
+        state: &mut State,
+        known: &Mutex<Known>,
+        token: &Token,
+    ) -> Option<Result<Option<Waiting>, HashingBusy>> {
         let later = state.later;
         if let Some(askers) = state.asked.get_mut(token.as_bytes()) {
             let is_later = !askers.is_empty();
             if askers.len() >= ASKERS_PER_TOKEN || (is_later && later >= LATER_ASKERS) {
-                return Err(HashingBusy { why: TOO_MANY, retry_in: self.queue.max_wait });
+                return Some(Err(HashingBusy { why: TOO_MANY, retry_in: self.queue.max_wait }));
             }
-            askers.push(sender);
+            let (asker, verdict) = oneshot::channel();
+            askers.push(asker);
             state.later += usize::from(is_later);
-            return Ok(self.waiting(token, verdict));
+            return Some(Ok(Some(self.waiting(token, verdict))));
         }
-        // The verdict may have been reached between the caller's look and this lock.
-        if let Some((verdict, _)) = self.queue.shared.recall(&token) {
-            return Ok(Asked::Recalled(verdict));
-        }
-        self.start_threads(&mut state)?;
-        let units = self.queue.units(&token);
-        state.asked.insert(*token.as_bytes(), vec![sender]);
-        let item = (token, WaitingToken::new());
-        for (sent_away, _) in state.line.enter(token.as_bytes(), source, units, item, self.queue.room()) {
-            // Who asked learns it by this; so does the caller, if it is the one.
-            state.forget(&sent_away);
-        }
-        drop(state);
-        self.queue.work.notify_one();
-        Ok(self.waiting(token, verdict))
+        let reached = state.hashed.iter().any(|(hashed, _)| hashed.as_bytes() == token.as_bytes())
+            || locked(known).memory.knows(token);
+        reached.then_some(Ok(None))
     }
 
-    fn waiting(&self, token: Token, verdict: oneshot::Receiver<Option<Verdict>>) -> Asked {
-        Asked::Waiting(Waiting { verdict, token, queue: Arc::clone(&self.queue) })
+    /// Waits for the verdict.
+    pub(crate) async fn wait(&self, mut waiting: Waiting) -> Result<Hashed, HashingBusy> {
+        let max_wait = self.queue.max_wait;
+        let _held = hold_paused_clock();
+        // A token that is in line when the wait ends stays there; its verdict meets the sender's next attempt.
+        match tokio::time::timeout(max_wait, &mut waiting.verdict).await {
+            Ok(Ok(hashed)) => Ok(hashed),
+            Ok(Err(_)) => Err(HashingBusy { why: TOO_MANY, retry_in: max_wait }),
+            Err(_) => Err(HashingBusy { why: TOO_LATE, retry_in: max_wait }),
+        }
+    }
+
+    /// Puts what the threads have found out since into the token cache, and tells whether there was anything. The
+    /// threads leave it to the requests, so that none of these ever waits for a thread.
+    pub(crate) fn collect(&self, known: &Mutex<Known>) -> bool {
+        let mut state = locked(&self.queue.state);
+        if state.hashed.is_empty() {
+            return false;
+        }
+        let mut known = locked(known);
+        let hashed = state.hashed.drain(..);
+        // Of secrets that were replaced meanwhile, the verdict is reached anew.
+        let current =
+            hashed.filter(|(_, hashed)| Arc::ptr_eq(&hashed.keyring, &known.keyring)).collect::<Vec<_>>();
+        let remembered = current
+            .iter()
+            .map(|(token, hashed)| (hashed.verdict, known.memory.remember(token, hashed.verdict)));
+        let evicted: Vec<_> = remembered.collect();
+        drop(known);
+        drop(state);
+        for (verdict, evicted) in evicted {
+            crate::measure::tokens_evicted(verdict, evicted);
+        }
+        true
+    }
+
+    /// Puts the secrets in place that `next` makes of the present ones.
+    pub(crate) fn replace(&self, known: &Mutex<Known>, next: impl FnOnce(&Keyring) -> Keyring) {
+        let mut state = locked(&self.queue.state);
+        let mut known = locked(known);
+        let next = Arc::new(next(&known.keyring));
+        known.memory.keep_only(&next);
+        known.keyring = Arc::clone(&next);
+        state.keyring = next;
+    }
+
+    fn waiting(&self, token: &Token, verdict: oneshot::Receiver<Hashed>) -> Waiting {
+        Waiting { verdict, token: *token, queue: Arc::clone(&self.queue) }
     }
 
     fn start_threads(&self, state: &mut State) -> Result<(), HashingBusy> {
-        if state.started {
+        let process = std::process::id();
+        if state.started_in == Some(process) {
             return Ok(());
         }
+        if state.started_in.take().is_some() {
+            tracing::warn!("this process was forked from one that checked tokens: threads are started anew");
+            state.line = Line::new();
+            state.asked.clear();
+            state.later = 0;
+        }
         for number in 0..self.queue.threads {
-            let (queue, lowest_priority) = (Arc::clone(&self.queue), self.lowest_priority);
-            let spawned =
-                std::thread::Builder::new().name(format!("smartshape-hash-{number}")).spawn(move || {
-                    if lowest_priority {
-                        lower_priority();
-                    }
-                    queue.run();
-                });
-            match spawned {
-                Ok(_) => state.started = true,
+            let queue = Arc::clone(&self.queue);
+            let thread = std::thread::Builder::new().name(format!("smartshape-hash-{number}"));
+            match thread.spawn(move || queue.run()) {
+                Ok(_) => state.started_in = Some(process),
                 Err(error) => tracing::error!(%error, "cannot start a hashing thread"),
             }
         }
-        if state.started {
+        if state.started_in.is_some() {
             return Ok(());
         }
         Err(HashingBusy { why: "no hashing thread could be started", retry_in: self.queue.max_wait })
     }
 }
 
-enum Asked {
-    Recalled(Verdict),
-    Waiting(Waiting),
-}
-
 /// An asker. Whoever leaves before the verdict makes room for another.
-struct Waiting {
-    verdict: oneshot::Receiver<Option<Verdict>>,
+pub(crate) struct Waiting {
+    verdict: oneshot::Receiver<Hashed>,
     token: Token,
     queue: Arc<Queue>,
 }
@@ -194,10 +256,16 @@ impl Drop for Pool {
     fn drop(&mut self) {
         locked(&self.queue.state).closed = true;
         self.queue.work.notify_all();
+        self.queue.end.notify_all();
     }
 }
 
 impl State {
+    /// What a token is charged: every secret may have to be tried, and each cost doubles.
+    fn units(&self, token: &Token) -> u64 {
+        (self.keyring.len() as u64).max(1) << (token.cost() - 4)
+    }
+
     /// Who asked for a token that is no longer in line or at work.
     fn forget(&mut self, token: &Token) -> Vec<Asker> {
         let askers = self.asked.remove(token.as_bytes()).unwrap_or_default();
@@ -215,44 +283,58 @@ impl State {
 
 impl Queue {
     fn run(&self) {
-        while let Some(((token, waiting), units)) = self.next() {
-            let hashing = waiting.begin();
-            let begun = Instant::now();
-            let judge = AssertUnwindSafe(|| self.shared.judge(&token, &hashing));
-            let verdict = std::panic::catch_unwind(judge).ok();
-            self.hashes.fetch_add(1, Ordering::Relaxed);
-            if verdict == Some(Verdict::MatchesNone) {
-                // Only then was every secret tried, so that the time stands for all units.
-                self.measured(begun.elapsed(), units);
+        while let Some((token, waiting, keyring, units)) = self.next() {
+            // A recorder is somebody else's code: its panic must not end the thread, nor keep the verdict back.
+            let hashing = caught(|| waiting.begin());
+            let (begun, cpu_before) = (Instant::now(), cpu_time());
+            let found = caught(|| keyring.find(&token));
+            let took = begun.elapsed();
+            let cpu = cpu_time().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
+            if let Some(hashing) = hashing {
+                caught(|| hashing.end());
             }
-            hashing.end();
+            self.hashes.fetch_add(1, Ordering::Relaxed);
+            let pause = if matches!(found, Some((None, _))) { pause(took, cpu) } else { Duration::ZERO };
+            if let Some((_, tried)) = found {
+                self.measured(took + pause, tried << (token.cost() - 4));
+            }
+            let hashed = found.map(|(id, _)| {
+                let verdict = id.map_or(Verdict::MatchesNone, Verdict::Matches);
+                Hashed { keyring, verdict }
+            });
             let mut state = locked(&self.state);
             state.line.done(units);
             let askers = state.forget(&token);
+            state.hashed.extend(hashed.clone().map(|hashed| (token, hashed)));
             drop(state);
-            for asker in askers {
-                // An asker that left no longer wants to know.
-                let _ = asker.send(verdict);
+            if let Some(hashed) = hashed {
+                for asker in askers {
+                    // An asker that left no longer wants to know.
+                    let _ = asker.send(hashed.clone());
+                }
             }
+            self.pause(pause);
         }
     }
 
-    fn next(&self) -> Option<((Token, WaitingToken), u64)> {
+    fn next(&self) -> Option<(Token, WaitingToken, Arc<Keyring>, u64)> {
         let mut state = locked(&self.state);
         loop {
             if state.closed {
                 return None;
             }
-            if let Some(next) = state.line.next(self.room()) {
-                return Some(next);
+            if let Some(((token, waiting), units)) = state.line.next(self.room()) {
+                return Some((token, waiting, Arc::clone(&state.keyring), units));
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// What a token is charged: every secret may have to be tried, and each cost doubles.
-    fn units(&self, token: &Token) -> u64 {
-        (self.shared.keyring().len() as u64).max(1) << (token.cost() - 4)
+    fn pause(&self, pause: Duration) {
+        if !pause.is_zero() {
+            let state = locked(&self.state);
+            drop(self.end.wait_timeout_while(state, pause, |state| !state.closed));
+        }
     }
 
     /// The units that all threads do in the longest wait.
@@ -268,20 +350,41 @@ impl Queue {
     }
 }
 
-/// Best effort: where the system refuses, hashing competes with serving but works.
-fn lower_priority() {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(run)).ok()
+}
+
+/// How long a thread pauses after a forgery: as long as nobody else wanted the core, not at all. A forger cannot avoid it,
+/// and a sender who knows a secret never causes it.
+fn pause(took: Duration, cpu: Option<Duration>) -> Duration {
+    // Where the system does not tell, as if somebody had wanted it all the time.
+    let cpu = cpu.unwrap_or(took / 2);
+    took.saturating_sub(cpu).min(cpu) * PAUSE
+}
+
+/// The CPU time of this thread so far.
+fn cpu_time() -> Option<Duration> {
+    #[cfg(unix)]
     {
-        use thread_priority::{
-            NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-            thread_native_id,
-        };
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(time).ok()
     }
-    // On other systems that are neither of these, the call would renice the whole process.
-    #[cfg(any(target_os = "macos", target_os = "ios", windows))]
-    let _ = thread_priority::set_current_thread_priority(thread_priority::ThreadPriority::Min);
+    #[cfg(not(unix))]
+    None
+}
+
+/// Keeps tokio's clock from leaping ahead until the returned sender is dropped. In tests it may be paused; then it leaps to the
+/// next timer as soon as the runtime has nothing else to do, and waiting for our threads is nothing that it knows of. It
+/// knows of blocking tasks.
+fn hold_paused_clock() -> Option<std::sync::mpsc::Sender<()>> {
+    let before = Instant::now();
+    let clock = tokio::time::Instant::now().into_std();
+    if (before..=Instant::now()).contains(&clock) {
+        return None;
+    }
+    let (held, released) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || released.recv());
+    Some(held)
 }
 
 #[cfg(test)]

@@ -16,12 +16,7 @@ const SECRET: &str = "the secret of these tests";
 fn receiver() -> Receiver {
     let scoped =
         NamedSecret::new("uploads", Secret::new(SECRET).unwrap()).only_for([EventKind::FileUploaded]);
-    Receiver::builder()
-        .named_secret(scoped)
-        .hash_wait(Duration::from_secs(60))
-        .hash_at_lowest_priority(false)
-        .build()
-        .unwrap()
+    Receiver::builder().named_secret(scoped).hash_wait(Duration::from_secs(60)).build().unwrap()
 }
 
 fn token() -> String {

@@ -141,7 +141,6 @@ impl World {
                 .secret(Secret::new(SECRET).unwrap())
                 .hash_wait(Duration::from_secs(60))
                 .hash_threads(1)
-                .hash_at_lowest_priority(false)
                 .max_at_work(PLACES)
                 .duplicates_per_delivery(2)
                 .duplicates_in_all(3);

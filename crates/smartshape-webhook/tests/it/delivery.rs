@@ -25,7 +25,6 @@ fn receiver() -> Receiver {
     Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
         .hash_wait(Duration::from_secs(60))
-        .hash_at_lowest_priority(false)
         .build()
         .unwrap()
 }

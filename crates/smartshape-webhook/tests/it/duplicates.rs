@@ -23,10 +23,8 @@ type Answering = Pin<Box<dyn Future<Output = Result<(), RefusalKind>>>>;
 
 impl World {
     async fn new(settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Self {
-        let builder = Receiver::builder()
-            .secret(Secret::new(SECRET).unwrap())
-            .hash_wait(Duration::from_secs(60))
-            .hash_at_lowest_priority(false);
+        let builder =
+            Receiver::builder().secret(Secret::new(SECRET).unwrap()).hash_wait(Duration::from_secs(60));
         let world = Self { receiver: settings(builder).build().unwrap(), end: watch::Sender::new(true) };
         // From now on the token is known, and nothing but the handler is waited for.
         assert_eq!(world.send("warm").await, Ok(()));

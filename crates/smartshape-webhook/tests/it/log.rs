@@ -91,7 +91,6 @@ async fn hostile_texts_do_not_reach_the_log_as_they_are() {
     let receiver = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
         .hash_wait(Duration::from_secs(60))
-        .hash_at_lowest_priority(false)
         .build()
         .unwrap();
     let token = bcrypt::hash(SECRET, 4).unwrap();

@@ -1,6 +1,7 @@
 //! A recorder that remembers, for tests of what is measured.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use metrics::{
@@ -20,7 +21,7 @@ struct State {
 }
 
 #[derive(Default)]
-struct Series(Mutex<Values>);
+struct Series(Mutex<Values>, AtomicBool);
 
 #[derive(Default)]
 pub(crate) struct Values {
@@ -51,6 +52,7 @@ impl CounterFn for Series {
 
 impl GaugeFn for Series {
     fn increment(&self, value: f64) {
+        assert!(!self.1.load(Ordering::Relaxed), "panics on purpose");
         self.add(value);
     }
 
@@ -80,6 +82,11 @@ impl Memory {
         let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
         let name = format!("{}{{{}}}", key.name(), labels.join(","));
         Arc::clone(self.0.lock().unwrap().series.entry(name).or_default())
+    }
+
+    /// From now on, whoever increments this gauge panics.
+    pub(crate) fn break_gauge(&self, name: &'static str) {
+        self.register(&Key::from_static_name(name)).1.store(true, Ordering::Relaxed);
     }
 
     /// What was described, as `name kind unit`.

@@ -71,7 +71,6 @@ async fn receiver(store: &Store, settings: impl FnOnce(ReceiverBuilder) -> Recei
     let builder = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
         .hash_wait(Duration::from_secs(60))
-        .hash_at_lowest_priority(false)
         .seen_store(store.clone());
     let receiver = settings(builder).build().unwrap();
     assert_eq!(send(&receiver, "warm", true).await, Ok(()));

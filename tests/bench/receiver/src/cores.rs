@@ -25,6 +25,10 @@ impl Cores {
         }
     }
 
+    pub(crate) fn all(self) -> [usize; 2] {
+        [self.server, self.load]
+    }
+
     /// Keeps this thread, which sends, apart from the servers.
     pub(crate) fn send(self) -> Outcome<()> {
         stay_on([self.load])

@@ -21,7 +21,7 @@ use process::Peer;
 const USAGE: &str = "\
 Usage: bench-receiver [PART…] [--quick] [--json PATH] [--markdown PATH] [--peer NAME COMMAND]…
 
-  PART             known, sizes, fresh, peers, flood, memory, growth or adopt; without any: all but adopt
+  PART             known, sizes, fresh, peers, flood, busy, memory, growth or adopt; without any: all but adopt
   --quick          less than half a minute for each part
   --json PATH      puts the figures into this file, for programs
   --markdown PATH  puts them into this page, for people

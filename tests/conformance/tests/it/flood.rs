@@ -55,9 +55,7 @@ struct Trial {
 
 async fn trial(from: From, each_second: u32) -> Trial {
     let bed = Bed { target: Target::AxumEndpoint };
-    // At the lowest priority, whatever else runs on the machine would be measured too.
-    let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
-    let receiver = builder.hash_at_lowest_priority(false).build().unwrap();
+    let receiver = Receiver::new(Secret::new(SECRET).unwrap()).unwrap();
     let subject = Arc::new(bed.start_receiver(receiver).await);
     let flooding = Instant::now();
     let flood = tokio::spawn(flood(Arc::clone(&subject), from, each_second));

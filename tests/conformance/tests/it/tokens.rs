@@ -1,8 +1,9 @@
 //! Tokens of every form.
 
-use conformance::bed::{Bed, assert_refused, assert_success, event, good_token};
+use conformance::bed::{Bed, SECRET, assert_refused, assert_success, event, good_token};
 use conformance::wire::Client;
 use serde_json::Value;
+use smartshape_fake::{Prefix, token};
 use smartshape_webhook::{NamedSecret, Receiver, Secret};
 
 pub(crate) async fn every_prefix(bed: Bed) {
@@ -26,15 +27,8 @@ pub(crate) async fn vectors_of_other_implementations(bed: Bed) {
     let secrets: Vec<NamedSecret> = secrets.iter().enumerate().map(named).collect();
     let builder =
         secrets.iter().fold(Receiver::builder(), |builder, secret| builder.named_secret(secret.clone()));
-    let subject = bed
-        .start_receiver(
-            builder
-                .hash_wait(std::time::Duration::from_secs(30))
-                .hash_at_lowest_priority(false)
-                .build()
-                .unwrap(),
-        )
-        .await;
+    let subject =
+        bed.start_receiver(builder.hash_wait(std::time::Duration::from_secs(30)).build().unwrap()).await;
     for (number, vector) in vectors.iter().enumerate() {
         let response = subject.deliver_with(vector["token"].as_str().unwrap(), &number.to_string()).await;
         assert_eq!(response.status, 200, "{vector}");
@@ -117,6 +111,12 @@ pub(crate) async fn costly_tokens_cost_nothing(bed: Bed) {
         "unauthorized",
     );
     assert_eq!(lower.receiver.stats().hashes, 0);
+    // Nor do cheap ones, where one says which are too cheap: many guesses a second could be checked.
+    let higher = bed.start_with(|builder| builder.min_cost(5)).await;
+    assert_refused(&higher.deliver_with(good_token(), "1").await, 401, "unauthorized");
+    assert_eq!(higher.receiver.stats().hashes, 0);
+    let dear = token(SECRET, 5, Prefix::TwoB).unwrap();
+    assert_success(&higher.deliver_with(&dear, "1").await);
 }
 
 pub(crate) async fn one_hash_for_many_askers(bed: Bed) {

@@ -17,7 +17,7 @@ use warp::Filter;
 
 fn receiver() -> Receiver {
     let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
-    builder.hash_wait(Duration::from_secs(30)).hash_at_lowest_priority(false).build().unwrap()
+    builder.hash_wait(Duration::from_secs(30)).build().unwrap()
 }
 
 async fn deliver(server: &Server, path: &str, token: &str, uuid: &str) -> Response {

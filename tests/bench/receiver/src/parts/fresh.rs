@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bench_report::{Aim, Cell, Chart, Figure, Kind as Drawn, Part, Series, Table};
+use bench_report::{Aim, Cell, Figure, Part, Table};
 
 use super::{Run, known_token};
 use crate::client::Client;
@@ -45,53 +45,38 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
     let list = tokens::make(SECRET, COST, enough)?;
     let token = known_token()?;
     let known = Request::delivery(&small_event(), &token)?;
-    let mut rows = Vec::new();
-    let mut drawn = [Vec::new(), Vec::new()];
-    for lowest_priority in [true, false] {
-        let spec = Spec::new(run.cores, Framework::Axum, Kind::Ours);
-        // As with the flood: a memory that still grows would slow the second slice down.
-        let spec = Spec { lowest_priority, seen: spec.seen_capacity, ..spec };
-        let mut measured = Measured::default();
-        for _ in 0..rounds {
-            round(&mut measured, spec, (&list, &known), slice, run).await?;
-        }
-        let ratio = |side: &[f64], other: &[f64]| {
-            Figure::of(side.iter().zip(other).map(|(side, other)| side / other).collect())
-        };
-        let hashed = ratio(&measured.fresh, &measured.raw);
-        let [known, health] = [0, 1].map(|beside| ratio(&measured.together[beside], &measured.alone[beside]));
-        // Normal threads are there to be compared with: only the default has an aim.
-        let verdict = |figure: &Figure| {
-            if lowest_priority { Cell::Text(AIM.verdict(figure.median)) } else { Cell::Nothing }
-        };
-        drawn[0].push(Some(known.clone()));
-        drawn[1].push(Some(health.clone()));
-        rows.push(vec![
-            Cell::Text(if lowest_priority { "lowest (default)" } else { "normal" }.to_owned()),
-            Cell::Figure(Figure::of(measured.raw), 1),
-            Cell::Figure(Figure::of(measured.fresh), 1),
-            Cell::Figure(hashed.clone(), 3),
-            verdict(&hashed),
-            Cell::once(measured.refused as f64, 0),
-            Cell::Figure(known.clone(), 3),
-            verdict(&known),
-            Cell::Figure(health.clone(), 3),
-            verdict(&health),
-            Cell::Figure(Figure::of(measured.fresh_meanwhile.concat()), 1),
-            Cell::once(measured.refused_meanwhile as f64, 0),
-        ]);
+    let spec = Spec::new(run.cores, Framework::Axum, Kind::Ours);
+    // As with the flood: a memory that still grows would slow the second slice down.
+    let spec = Spec { seen: spec.seen_capacity, ..spec };
+    let mut measured = Measured::default();
+    for _ in 0..rounds {
+        round(&mut measured, spec, (&list, &known), slice, run).await?;
     }
-    let series = ["known tokens", "/health"].into_iter().zip(drawn);
+    let ratio = |side: &[f64], other: &[f64]| {
+        Figure::of(side.iter().zip(other).map(|(side, other)| side / other).collect())
+    };
+    let hashed = ratio(&measured.fresh, &measured.raw);
+    let [known, health] = [0, 1].map(|beside| ratio(&measured.together[beside], &measured.alone[beside]));
+    let row = vec![
+        Cell::Figure(Figure::of(measured.raw), 1),
+        Cell::Figure(Figure::of(measured.fresh), 1),
+        Cell::Figure(hashed.clone(), 3),
+        Cell::Text(AIM.verdict(hashed.median)),
+        Cell::once(measured.refused as f64, 0),
+        Cell::Figure(known, 3),
+        Cell::Figure(health, 3),
+        Cell::Figure(Figure::of(measured.fresh_meanwhile.concat()), 1),
+        Cell::once(measured.refused_meanwhile as f64, 0),
+    ];
     Ok(Part {
         name: "fresh",
         title: "A new salt with every delivery",
         meaning: format!(
             "SmartShape's manual does not say whether the salt is new each time. If it is, no token can be remembered, \
              and each delivery costs a hash. Left: {SENDERS} senders of such deliveries alone, beside what the same core \
-             hashes in a bare loop. Right: how much of their throughput senders of known tokens and of `GET /health`, \
-             which keep the server's core busy, keep while the {SENDERS} senders go on. Aims: {0} each. Hashing at the lowest \
-             priority only takes what is left over: the last columns show how few deliveries with new tokens get \
-             through a core that others keep fully busy, and how many are told to come again.",
+             hashes in a bare loop. Aim: {0}. Right: how much of their throughput senders of known tokens and of `GET /health`, \
+             which keep the server's only core busy, keep while the {SENDERS} senders go on, and how many of their deliveries get \
+             through meanwhile. Both are senders who know a secret, so the system's scheduler shares the core out among them.",
             AIM.bound()
         ),
         facts: vec![("payload", format!("the manual's `attribute_updated`, tokens of cost {COST}"))],
@@ -99,31 +84,19 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
             title: "",
             meaning: String::new(),
             columns: vec![
-                "priority of hashing",
                 "bare loop, a second",
                 "new salts, a second",
                 "ratio",
                 "aim",
                 "refused",
                 "known tokens keep",
-                "aim ",
                 "/health keeps",
-                " aim",
                 "new salts meanwhile, a second",
                 "refused meanwhile",
             ],
-            rows,
+            rows: vec![row],
         }],
-        charts: vec![Chart {
-            file: "fresh",
-            title: "What others keep while every token has to be hashed".to_owned(),
-            kind: Drawn::Bars,
-            across: "priority of hashing",
-            up: "share of throughput",
-            categories: vec!["lowest (default)".to_owned(), "normal".to_owned()],
-            series: series.map(|(name, figures)| Series { name: name.to_owned(), figures }).collect(),
-            aim: Some(AIM.bound()),
-        }],
+        charts: Vec::new(),
     })
 }
 

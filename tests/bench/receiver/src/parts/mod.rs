@@ -2,6 +2,7 @@
 
 mod adopt;
 mod alone;
+mod busy;
 mod flood;
 mod fresh;
 mod growth;
@@ -19,8 +20,8 @@ use crate::process::Peer;
 use crate::server::{LOG_LEVEL, SECRET};
 
 /// Each part by the word that asks for it.
-pub(crate) const PARTS: [&str; 8] =
-    ["known", "sizes", "fresh", "peers", "flood", "memory", "growth", "adopt"];
+pub(crate) const PARTS: [&str; 9] =
+    ["known", "sizes", "fresh", "peers", "flood", "busy", "memory", "growth", "adopt"];
 
 /// How it is measured.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,7 @@ pub(crate) async fn measure(name: &str, run: Run<'_>) -> Outcome<Part> {
         "fresh" => fresh::measure(run).await?,
         "peers" => peers::measure(run).await?,
         "flood" => flood::measure(run).await?,
+        "busy" => busy::measure(run).await?,
         "memory" => memory::measure(run).await?,
         "growth" => growth::measure(run).await?,
         "adopt" => adopt::measure(run)?,

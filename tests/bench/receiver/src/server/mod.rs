@@ -84,8 +84,6 @@ pub(crate) struct Spec {
     pub(crate) sources: bool,
     /// Whether it finds out by itself that HTTP/2 is spoken; those on hyper always do.
     pub(crate) http2: bool,
-    /// Whether tokens are checked at the lowest priority.
-    pub(crate) lowest_priority: bool,
 }
 
 impl Spec {
@@ -101,7 +99,6 @@ impl Spec {
             slow: false,
             sources: false,
             http2: false,
-            lowest_priority: true,
         }
     }
 }

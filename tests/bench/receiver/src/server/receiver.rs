@@ -15,7 +15,6 @@ pub(super) async fn build(spec: Spec) -> Outcome<Receiver> {
     let mut builder = Receiver::builder()
         .memory_store(filled(spec).await?)
         .max_at_work(spec.max_at_work)
-        .hash_at_lowest_priority(spec.lowest_priority)
         // The server has one core.
         .hash_threads(1);
     for number in 1..spec.secrets {
