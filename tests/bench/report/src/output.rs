@@ -13,7 +13,8 @@ use crate::table::{Table, wrapped};
 
 const INTRODUCTION: &str = include_str!("introduction.md");
 /// The parts in the order of the page.
-const ORDER: [&str; 9] = ["known", "sizes", "fresh", "peers", "flood", "memory", "growth", "adopt", "inbox"];
+const ORDER: [&str; 10] =
+    ["known", "sizes", "fresh", "peers", "flood", "busy", "memory", "growth", "adopt", "inbox"];
 const BEGIN: &str = "<!-- part ";
 const END: &str = " -->";
 
