@@ -38,7 +38,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn receiver() -> Receiver {
     let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
-    builder.hash_wait(Duration::from_secs(30)).hash_at_lowest_priority(false).build().unwrap()
+    builder.hash_wait(Duration::from_secs(30)).build().unwrap()
 }
 
 async fn on_event(Webhook(event): Webhook<Event>) -> &'static str {

@@ -178,7 +178,7 @@ fn warp_without_recover_names_no_secret() {
         use smartshape_webhook_warp::{Webhook, webhook};
         let secret = NamedSecret::new("uploads", Secret::new(SECRET).unwrap());
         let builder = Receiver::builder().named_secret(secret).hash_wait(Duration::from_secs(30));
-        let receiver = builder.hash_at_lowest_priority(false).build().unwrap();
+        let receiver = builder.build().unwrap();
         let route = webhook(receiver).then(|webhook: Webhook<Event>| webhook.acknowledge());
         let server = Server::of_filter(route).await;
         let response = deliver(&server, "/callback", &new_token("another secret"), "1").await;
