@@ -13,7 +13,7 @@ pub(crate) struct Apt {
 }
 
 /// Not needed to run a server, and large, or the machine's own in any case.
-const LEFT_OUT: [&str; 5] = ["libllvm", "libz3", "libperl", "libc6", "libc-"];
+const LEFT_OUT: [&str; 5] = ["libllvm", "libz3", "libperl", "libc6", "libc-bin"];
 
 impl Apt {
     /// Looks for Debian's programs in these folders.
