@@ -58,9 +58,10 @@ impl Connect {
         // So that what waits for a lock can still be done otherwise, within the time that a worker waits.
         let lock_limit = (limit / 4).max(1);
         // No schema in which others may create functions or operators: one with a better matching
-        // signature would be preferred to PostgreSQL's own, and run as us.
+        // signature would be preferred to PostgreSQL's own, and run as us. And no compilation of plans, which takes
+        // a second at each claim once many events wait, for statements that read a few rows.
         let settings = format!(
-            "SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; \
+            "SET search_path = pg_catalog, pg_temp; SET jit = off; SET default_transaction_isolation = 'read committed'; \
              SET lock_timeout = {lock_limit}; SET idle_in_transaction_session_timeout = {limit}; {NOTICE_LOST_CLIENTS}"
         );
         sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await.map_err(fault::of)?;
