@@ -124,6 +124,16 @@ impl Postgres {
         transactions::call(&self.others, queues).await;
     }
 
+    /// Takes seconds where hundreds of thousands of files have open events, and nobody waits for it.
+    fn call_all_later(&self) {
+        let others = Arc::clone(&self.others);
+        let _detached = tokio::spawn(async move {
+            if let Err(error) = others.run_within(ADMINISTRATION_LIMIT, sql::call_all).await {
+                tracing::debug!(%error, "events behind others were not looked through; the next sweep does it");
+            }
+        });
+    }
+
     async fn administer<T>(
         &self,
         statements: impl AsyncFnOnce(&mut connections::Session) -> sql::Outcome<T>,
@@ -183,8 +193,8 @@ impl Engine for Postgres {
                 keep.warn_of_capacity(forgotten);
                 swept += forgotten;
             }
-            if let Err(error) = self.others.run(sql::call_all).await {
-                tracing::debug!(%error, "events behind others were not looked through; the next sweep does it");
+            if swept == 0 {
+                self.call_all_later();
             }
             Ok(swept)
         })
@@ -200,7 +210,7 @@ impl Engine for Postgres {
     fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>> {
         // Any number of workers share the server.
         Box::pin(async {
-            self.others.run(sql::call_all).await?;
+            self.call_all_later();
             Ok(Box::new(()) as Box<dyn Any + Send>)
         })
     }

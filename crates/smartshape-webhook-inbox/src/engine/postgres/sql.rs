@@ -370,12 +370,10 @@ pub(super) async fn call(on: &mut Session, queues: &[Queue]) -> Outcome<()> {
 /// that does not call.
 pub(super) async fn call_all(on: &mut Session) -> Outcome<()> {
     let sql = on.tables.sql(
-        "WITH RECURSIVE queues (queue) AS ( \
-           (SELECT file_hash FROM smartshape_inbox_events WHERE state <= 1 ORDER BY file_hash LIMIT 1) UNION ALL \
-           SELECT (SELECT n.file_hash FROM smartshape_inbox_events n WHERE n.state <= 1 AND n.file_hash > queues.queue \
-             ORDER BY n.file_hash LIMIT 1) FROM queues WHERE queues.queue IS NOT NULL), \
-         heads AS MATERIALIZED (SELECT (SELECT n.seq FROM smartshape_inbox_events n WHERE n.state <= 1 \
-             AND n.file_hash = queues.queue ORDER BY n.seq LIMIT 1) AS seq FROM queues) \
+        "WITH RECURSIVE heads (queue, seq) AS ( \
+           (SELECT file_hash, seq FROM smartshape_inbox_events WHERE state <= 1 ORDER BY file_hash, seq LIMIT 1) UNION ALL \
+           SELECT n.file_hash, n.seq FROM heads CROSS JOIN LATERAL (SELECT o.file_hash, o.seq FROM smartshape_inbox_events o \
+             WHERE o.state <= 1 AND o.file_hash > heads.queue ORDER BY o.file_hash, o.seq LIMIT 1) n) \
          UPDATE smartshape_inbox_events e SET behind = false FROM heads h WHERE e.seq = h.seq AND e.behind",
     );
     sqlx::query(sql).execute(&mut on.connection).await.map(drop)
