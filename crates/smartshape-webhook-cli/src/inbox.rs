@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use smartshape_webhook::DeliveryKey;
 use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State, StoredEvent};
@@ -48,6 +49,15 @@ struct Which {
     /// Only those about this file
     #[arg(long)]
     file: Option<String>,
+    /// Only those whose token matched the secret of this name
+    #[arg(long, value_name = "NAME")]
+    secret_name: Option<String>,
+    /// Only those received at this time or later, such as 2026-03-01T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Only those received before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
     /// Only those after this number of the SEQ column
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
@@ -121,8 +131,13 @@ fn key(text: &str) -> Result<DeliveryKey, &'static str> {
 }
 
 impl Place {
-    /// Opens what is there, and creates nothing.
-    async fn open(&self) -> Outcome<Inbox> {
+    /// Opens what is there to look at it, and changes nothing.
+    async fn open_to_read(&self) -> Outcome<Inbox> {
+        self.open(true).await
+    }
+
+    /// Opens what is there, and creates no inbox.
+    async fn open(&self, read_only: bool) -> Outcome<Inbox> {
         let place = crate::input::hidden(&self.place, "the place of the inbox")?;
         output::doing("opening the inbox");
         if place.starts_with("postgres://") || place.starts_with("postgresql://") {
@@ -130,7 +145,8 @@ impl Place {
         } else if !place.contains("://") {
             file_is_one(&place)?;
         }
-        Inbox::builder(&place).open_deadline(OPEN_DEADLINE).open().await.map_err(|error| match error.kind() {
+        let inbox = Inbox::builder(&place).open_deadline(OPEN_DEADLINE).read_only(read_only);
+        inbox.open().await.map_err(|error| match error.kind() {
             InboxErrorKind::Foreign => {
                 Failure::failed(format!("there is no inbox at {}: {error}", shown(&self.place)))
             }
@@ -170,7 +186,11 @@ async fn database_has_one(url: &str) -> Outcome {
 
 impl Which {
     fn says_nothing(&self) -> bool {
-        self.state.is_none() && self.event.is_none() && self.file.is_none() && self.after.is_none()
+        let texts = [&self.event, &self.file, &self.secret_name];
+        self.state.is_none()
+            && texts.iter().all(|text| text.is_none())
+            && self.since.or(self.until).is_none()
+            && self.after.is_none()
     }
 
     fn filter(&self) -> Filter {
@@ -189,13 +209,22 @@ impl Which {
         if let Some(file) = &self.file {
             filter = filter.file(file);
         }
+        if let Some(name) = &self.secret_name {
+            filter = filter.secret_name(name);
+        }
+        if let Some(time) = self.since {
+            filter = filter.received_from(time);
+        }
+        if let Some(time) = self.until {
+            filter = filter.received_before(time);
+        }
         filter.after(self.after.unwrap_or(0))
     }
 }
 
 impl List {
     async fn run(self, settings: &Settings) -> Outcome {
-        let inbox = self.place.open().await?;
+        let inbox = self.place.open_to_read().await?;
         let events = inbox.list(self.which.filter().limit(self.limit)).await?;
         if settings.json {
             return events.iter().try_for_each(|event| output::json(&json_of(event)));
@@ -224,7 +253,7 @@ impl List {
 
 impl Show {
     async fn run(self, settings: &Settings) -> Outcome {
-        let inbox = self.place.open().await?;
+        let inbox = self.place.open_to_read().await?;
         let Some(stored) = inbox.show(self.key).await? else {
             let text = format!("the inbox has no event {}: see `smartshape inbox list`", self.key);
             return Err(Failure::failed(text));
@@ -261,7 +290,7 @@ impl Change {
             };
             return Err(Failure::usage(text));
         }
-        let inbox = self.place.open().await?;
+        let inbox = self.place.open(false).await?;
         let filter = self.which.filter().limit(u32::MAX);
         let filters: Vec<Filter> = if self.keys.is_empty() {
             vec![filter]
@@ -292,7 +321,7 @@ impl Change {
 
 impl Stats {
     async fn run(self, settings: &Settings) -> Outcome {
-        let inbox = self.place.open().await?;
+        let inbox = self.place.open_to_read().await?;
         let stats = inbox.stats().await?;
         let oldest = stats.oldest_waiting.map(|age| age.as_secs());
         if settings.json {

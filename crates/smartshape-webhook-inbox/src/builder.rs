@@ -18,6 +18,7 @@ pub struct InboxBuilder {
     pub(crate) bodies: Duration,
     pub(crate) capacity: u64,
     pub(crate) one_order: bool,
+    pub(crate) read_only: bool,
     pub(crate) store_limit: Duration,
     pub(crate) cap: u64,
     pub(crate) open_deadline: Duration,
@@ -34,6 +35,7 @@ impl InboxBuilder {
             bodies: Duration::ZERO,
             capacity: 10_000_000,
             one_order: false,
+            read_only: false,
             store_limit: Duration::from_secs(5),
             cap: 10 * GIB,
             open_deadline: Duration::from_secs(30),
@@ -113,6 +115,14 @@ impl InboxBuilder {
     /// were received may be gone. Default: no.
     pub fn danger_allow_asynchronous_commit(mut self, allow: bool) -> Self {
         self.allow_asynchronous_commit = allow;
+        self
+    }
+
+    /// Opens what is there for [`list`](Inbox::list), [`show`](Inbox::show) and [`stats`](Inbox::stats) only: nothing
+    /// is created, migrated or written, so a read-only copy, or the inbox of an older version, can be looked at.
+    /// Default: no.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
         self
     }
 

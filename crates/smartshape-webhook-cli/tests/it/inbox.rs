@@ -62,6 +62,34 @@ async fn events_are_listed_shown_replayed_and_purged() {
     assert_eq!((&purged["purged"], &stats().await["waiting"]), (&1.into(), &0.into()));
 }
 
+/// Not even an inbox of an earlier version is migrated by a look at it.
+#[tokio::test]
+async fn looking_changes_nothing() {
+    let home = Home::new();
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../smartshape-webhook-inbox/tests/data/inbox-0.1.0.db");
+    std::fs::copy(old, home.path().join("old.db")).unwrap();
+    let listed = home.run(&["--json", "inbox", "list", "old.db", "--state", "dead"]).await.succeeds().json();
+    let key = listed["key"].as_str().unwrap().to_owned();
+    home.run(&["inbox", "show", "old.db", &key]).await.succeeds();
+    assert_eq!(home.run(&["--json", "inbox", "stats", "old.db"]).await.succeeds().json()["dead"], 1);
+    assert!(std::fs::read(home.path().join("old.db")).unwrap() == std::fs::read(old).unwrap());
+    for beside in ["old.db-wal", "old.db-shm", "old.db-reserve"] {
+        assert!(!home.path().join(beside).exists(), "{beside}");
+    }
+    let list = async |more: &[&str]| {
+        home.run(&[&["--json", "inbox", "list", "old.db"], more].concat())
+            .await
+            .succeeds()
+            .out
+            .lines()
+            .count()
+    };
+    assert_eq!(list(&["--since", "2020-01-01T00:00:00Z"]).await, 3);
+    assert_eq!(list(&["--until", "2020-01-01T00:00:00Z"]).await, 0);
+    assert_eq!(list(&["--secret-name", "nobody's"]).await, 0);
+    home.run(&["inbox", "list", "old.db", "--since", "noon"]).await.fails(2, "--since");
+}
+
 #[tokio::test]
 async fn where_nothing_is_listed_it_says_so() {
     let home = Home::new();

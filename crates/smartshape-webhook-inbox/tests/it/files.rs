@@ -594,3 +594,28 @@ async fn files_of_earlier_versions_keep_the_order() {
     }
     assert!(seen.len() == 7 && seen.is_sorted(), "{seen:?}");
 }
+
+/// A look at a copy, at an old version, at a running inbox: nothing is created or migrated, nothing can be changed.
+#[tokio::test]
+async fn reading_writes_nothing() {
+    let folder = Folder::new();
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/inbox-0.1.0.db");
+    fs::copy(&old, folder.path("inbox.db")).unwrap();
+    let read = async || Inbox::builder(&folder.inbox()).read_only(true).open().await.unwrap();
+    let inbox = read().await;
+    assert_eq!(inbox.list(Filter::default()).await.unwrap().len(), 3);
+    assert_eq!(inbox.stats().await.unwrap().dead, 1);
+    assert_eq!(inbox.purge(Filter::default()).await.unwrap_err().kind(), InboxErrorKind::ReadOnly);
+    assert!(store(&inbox, 9).await.is_err());
+    drop(inbox);
+    assert!(fs::read(folder.path("inbox.db")).unwrap() == fs::read(&old).unwrap());
+    assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), 1);
+
+    let running = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&running, 9).await.unwrap();
+    assert_eq!(read().await.list(Filter::default()).await.unwrap().len(), 4);
+    store(&running, 10).await.unwrap();
+    drop(running);
+    let error = Inbox::builder(&format!("{}-none", folder.inbox())).read_only(true).open().await.unwrap_err();
+    assert!(error.to_string().contains("there is no inbox"), "{error}");
+}

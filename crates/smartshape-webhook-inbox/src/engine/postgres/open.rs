@@ -35,7 +35,7 @@ pub(super) async fn open(url: &str, settings: &InboxBuilder) -> Result<(Connect,
     });
     let (connect, mut session, schema) = opened.await.unwrap_or_else(|_| Err(silent(CONNECT)))?;
     // A migration may have much to rewrite, and waits for other processes that migrate.
-    let migrated = timeout(super::ADMINISTRATION_LIMIT, migrate(&mut session, &schema));
+    let migrated = timeout(super::ADMINISTRATION_LIMIT, migrate(&mut session, &schema, settings.read_only));
     migrated.await.unwrap_or_else(|_| Err(silent(super::ADMINISTRATION_LIMIT)))?;
     let channel = sqlx::query_scalar("SELECT 'smartshape_inbox_' || md5($1)").bind(schema);
     let channel = timeout(CONNECT, channel.fetch_one(&mut session.connection)).await;
@@ -108,7 +108,7 @@ pub(super) async fn check_durability(connection: &mut PgConnection, allow: bool)
     Err(InboxError::new(InboxErrorKind::NotDurable, text))
 }
 
-async fn migrate(session: &mut Session, schema: &str) -> Result<(), InboxError> {
+async fn migrate(session: &mut Session, schema: &str, read_only: bool) -> Result<(), InboxError> {
     for attempt in 1.. {
         // Looked at without a lock, so that a user without the right to create tables can work.
         let version = version(session).await.map_err(fault::of)?;
@@ -121,8 +121,13 @@ async fn migrate(session: &mut Session, schema: &str) -> Result<(), InboxError> 
             .map_err(fault::of)?;
             return super::super::check_schema(&"on PostgreSQL", needed, SCHEMA);
         }
-        if version == SCHEMA {
+        if version == SCHEMA || read_only && version > 0 {
             return Ok(());
+        }
+        if read_only {
+            let text =
+                "there is no inbox in this database and schema: check the URL, or let the receiver create it";
+            return Err(InboxError::new(InboxErrorKind::Settings, text));
         }
         match step(session, schema, version).await {
             Ok(()) => {}

@@ -53,6 +53,7 @@ struct Shared {
     bodies_swept_until: AtomicI64,
     writer: Mutex<Option<Writes>>,
     reader: Mutex<Option<Writes>>,
+    read_only: bool,
     room: Room,
     /// Completed events beyond `dedup_capacity`, which are still to be forgotten.
     beyond_capacity: AtomicU64,
@@ -72,25 +73,29 @@ enum OnFull {
 impl Sqlite {
     /// Opens the file, and creates it where there is none.
     pub(crate) async fn open(path: PathBuf, settings: &InboxBuilder) -> Result<Self, InboxError> {
-        let path = blocking(move || open::create(&path)).await??;
-        let (connection, clock) = open::open(&path).await?;
+        let read_only = settings.read_only;
+        let path =
+            blocking(move || if read_only { open::find(&path) } else { open::create(&path) }).await??;
+        let (connection, clock) =
+            if read_only { open::open_read_only(&path).await? } else { open::open(&path).await? };
         let identity = open::identity(&path).map_err(|error| gone(&path, error))?;
         let log = Log::beside(&path);
-        let writer = log.opened(connection);
+        let connection = Some(log.opened(connection));
+        let (writer, reader) = if read_only { (None, connection) } else { (connection, None) };
         let reserve = Reserve::beside(&path);
-        blocking({
+        if !read_only {
             let reserve = reserve.clone();
-            move || reserve.fill()
-        })
-        .await?;
+            blocking(move || reserve.fill()).await?;
+        }
         Ok(Self(Arc::new(Shared {
             identity,
             log,
             clock: StoreClock::starting_at(clock),
             clock_recorded: AtomicI64::new(clock),
             bodies_swept_until: AtomicI64::new(i64::MIN),
-            writer: Mutex::new(Some(writer)),
-            reader: Mutex::new(None),
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            read_only,
             room: Room::new(settings.cap),
             beyond_capacity: AtomicU64::new(0),
             sweeps_on: AtomicBool::new(false),
@@ -218,6 +223,10 @@ impl Shared {
     }
 
     async fn connect(&self) -> Result<Writes, InboxError> {
+        if self.read_only {
+            let text = format!("inbox {}: it was opened for reading only", self.path.display());
+            return Err(InboxError::new(InboxErrorKind::ReadOnly, text));
+        }
         Ok(self.log.opened(open::connect(&self.path).await?))
     }
 

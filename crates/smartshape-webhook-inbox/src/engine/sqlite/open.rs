@@ -37,10 +37,39 @@ pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxEr
     Ok((connection, clock))
 }
 
+/// Opens a file that [`find`] has found, as it is.
+pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64), InboxError> {
+    let (log, index) = (beside(path, "-wal"), beside(path, "-shm"));
+    let log_is_empty = fs::metadata(log).map_or(true, |log| log.len() == 0);
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        // Nobody has it open: else SQLite would make the index of the log, which holds nothing.
+        .immutable(log_is_empty && !index.exists())
+        .busy_timeout(BUSY)
+        .disable_statement_logging();
+    let opened = async {
+        let mut connection =
+            SqliteConnection::connect_with(&options).await.map_err(|error| fault::at(path, error))?;
+        check_identity(path, &mut connection, Expected::InboxToRead).await?;
+        Ok((version(path, &mut connection).await?, connection))
+    };
+    let (_, mut connection) = opened.await.map_err(|error: InboxError| {
+        if log_is_empty || index.exists() || error.kind() != InboxErrorKind::Unavailable {
+            return error;
+        }
+        let text = format!("{error}; to read a copy whose -wal is not empty, its folder must be writable");
+        InboxError::new(InboxErrorKind::ReadOnly, text)
+    })?;
+    let (_, clock) = sql::look(&mut connection, false).await.map_err(|error| fault::at(path, error))?;
+    Ok((connection, clock))
+}
+
 /// What the file may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Inbox,
+    InboxToRead,
     InboxOrNothing,
 }
 
@@ -130,6 +159,14 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, InboxError> {
             _ => (InboxErrorKind::Unavailable, "check the path"),
         };
         InboxError::new(kind, format!("cannot open the inbox {shown}: {error}; {advice}")).caused_by(error)
+    })
+}
+
+/// The file's own path, where there is one.
+pub(super) fn find(path: &Path) -> Result<PathBuf, InboxError> {
+    fs::canonicalize(path).map_err(|error| {
+        let text = format!("there is no inbox at {}: {error}", path.display());
+        InboxError::new(InboxErrorKind::Settings, text).caused_by(error)
     })
 }
 
