@@ -1,10 +1,11 @@
 //! The three example servers as processes, driven from outside, side by side.
 
 use std::error::Error;
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use smartshape_fake::{EventPayload, Prefix, sample_text, token};
@@ -17,6 +18,9 @@ use crate::{Outcome, cargo};
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
 const SECRET: &str = "a secret of the conformance run";
 
+/// Many times what the servers' own limit is.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A running example with what is needed to talk to it.
 struct Subject {
     server: Server,
@@ -26,7 +30,7 @@ struct Subject {
 type Check = Result<(), Box<dyn Error>>;
 type Case = fn(&Subject) -> Check;
 
-const CASES: [(&str, Case); 12] = [
+const CASES: [(&str, Case); 13] = [
     ("nine events, typed and printed", nine_events),
     ("exact success answer", success_answer),
     ("a duplicate is handled once", duplicate),
@@ -38,6 +42,7 @@ const CASES: [(&str, Case); 12] = [
     ("not JSON: 400", |subject| refused_with_token(subject, "letmein", 400, "body is not JSON")),
     ("no envelope: 400", |subject| refused_with_token(subject, "{}", 400, "body is not a SmartShape event")),
     ("unknown event is printed", unknown_event),
+    ("a half-closed sender is answered", half_closed),
     ("neighbours: health, ready, 404", neighbours),
 ];
 
@@ -55,6 +60,18 @@ pub(crate) fn run() -> Outcome {
     let mut faults = Vec::new();
     for (name, case) in CASES {
         show(name, subjects.iter().map(case), &mut faults);
+    }
+    if cfg!(target_os = "linux") {
+        // At once, since it takes the servers' time limit.
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = subjects
+                .iter()
+                .map(|subject| subject.server.address)
+                .map(|address| scope.spawn(move || slow_reader(address).map_err(|error| error.to_string())))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or(Err("it panicked".into()))).collect()
+        });
+        show("a client that does not read is ended", results.into_iter().map(|one| Ok(one?)), &mut faults);
     }
     show("SIGTERM: ends with 0", subjects.into_iter().map(ends_cleanly), &mut faults);
     let unfinished = packages.iter().map(|package| finishes(&cargo::binary(package)));
@@ -179,6 +196,38 @@ fn unknown_event(subject: &Subject) -> Check {
     expect(&deliver(subject, body)?, 200, r#"{"success":true}"#)?;
     let line = subject.server.next_line().ok_or("the handler printed nothing")?;
     if line == body { Ok(()) } else { Err(format!("printed {line}").into()) }
+}
+
+/// It has shut its side down, and waits for the response.
+fn half_closed(subject: &Subject) -> Check {
+    let event = EventPayload::sample(EventKind::FileUploaded);
+    let (body, address) = (String::from_utf8(event.to_body().to_vec())?, subject.server.address);
+    // A token that is not known yet, so that the response takes its time.
+    let (token, length) = (token(SECRET, 8, Prefix::TwoB)?, body.len());
+    let head = format!("POST /callback HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n");
+    let mut sender = TcpStream::connect(address)?;
+    sender.write_all(format!("{head}x-smartshape-token: {token}\r\n\r\n{body}").as_bytes())?;
+    sender.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    sender.read_to_string(&mut answer)?;
+    expect(&answer, 200, r#"{"success":true}"#)?;
+    printed(subject, event.uuid())
+}
+
+/// It sends requests and takes none of the responses: the server resets the connection.
+fn slow_reader(address: SocketAddr) -> Check {
+    let mut client = TcpStream::connect(address)?;
+    client.set_write_timeout(Some(PATIENCE))?;
+    let requests = format!("GET /nothing HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(1000);
+    loop {
+        match client.write_all(requests.as_bytes()) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Err("the connection was still open".into());
+            }
+            Err(_) => return Ok(()),
+        }
+    }
 }
 
 fn neighbours(subject: &Subject) -> Check {

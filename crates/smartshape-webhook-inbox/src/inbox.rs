@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use smartshape_webhook::{Delivery, DeliveryKey, Handler, HandlerError};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::builder::InboxBuilder;
@@ -72,6 +72,7 @@ struct Inner {
     wake: Arc<Notify>,
     retention: Retention,
     store_limit: Duration,
+    looked: Mutex<Option<(Instant, bool)>>,
     pulse: Pulse,
     #[cfg(feature = "postgres")]
     transactions: Option<Arc<crate::engine::postgres::Transactions>>,
@@ -126,6 +127,7 @@ impl Inbox {
                 ..Retention::new(settings.tombstones, settings.bodies)
             },
             store_limit: settings.store_limit,
+            looked: Mutex::const_new(None),
             pulse: Pulse::new(),
             #[cfg(feature = "postgres")]
             transactions: None,
@@ -259,6 +261,34 @@ impl Inbox {
         }
     }
 
+    /// Whether [`health`](Self::health) is ready, for a readiness check that strangers may reach: the store is asked at
+    /// most once a second, whoever asks and how often. Returns within the store's time limit.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let folder = std::env::temp_dir().join(format!("ready-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("inbox.db");
+    /// # let path = path.to_str().unwrap();
+    /// let inbox = smartshape_webhook_inbox::Inbox::open(path).await?;
+    /// assert!(!inbox.is_ready().await, "no worker runs");
+    /// # std::fs::remove_dir_all(folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn is_ready(&self) -> bool {
+        // Held meanwhile, so that those who ask at once share one look.
+        let mut looked = self.0.looked.lock().await;
+        if let Some((at, ready)) = *looked
+            && at.elapsed() < READY_FOR
+        {
+            return ready;
+        }
+        let ready = self.health().await.is_ready();
+        *looked = Some((Instant::now(), ready));
+        ready
+    }
+
     pub(crate) fn retention(&self) -> Retention {
         self.0.retention
     }
@@ -335,6 +365,9 @@ pub(crate) struct Pulse {
 
 /// A worker that runs.
 pub(crate) struct Running<'a>(&'a Pulse);
+
+/// Load balancers ask every few seconds.
+const READY_FOR: Duration = Duration::from_secs(1);
 
 /// A healthy worker reaches the store far more often.
 const STALLED_AFTER: Duration = Duration::from_secs(30);

@@ -100,7 +100,8 @@ impl From<RefusalKind> for Answer {
     }
 }
 
-/// Rounded up, since a sender that comes too early is refused again; at least one second.
+/// Rounded up, since a sender that comes too early is refused again; at least one second, and at most an hour: a sender
+/// may take it at its word, and none waits for days.
 fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
+    wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).clamp(1, 3600)
 }

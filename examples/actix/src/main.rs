@@ -17,8 +17,14 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// How long a client may take for a request's head, and how long a connection may be idle.
+/// How long a client may take for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be idle: longer than the 60 s of load balancers, which must be those that close, or they
+/// send a delivery over a connection that just ended.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may take no byte of its responses.
+#[cfg(target_os = "linux")]
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long running handlers and open connections get at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -60,8 +66,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     };
 
     let server = HttpServer::new(app)
+        .on_connect(|connection, _| end_slow_reader(connection))
         .client_request_timeout(HEAD_TIMEOUT)
-        .keep_alive(HEAD_TIMEOUT)
+        .keep_alive(IDLE_TIMEOUT)
         .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
         .disable_signals()
         .listen(listener)?
@@ -80,6 +87,16 @@ async fn run() -> Result<(), Box<dyn Error>> {
     });
     server.await?;
     Ok(stopping.await??)
+}
+
+/// actix-web has no limit for a client that does not read.
+fn end_slow_reader(connection: &dyn std::any::Any) {
+    #[cfg(target_os = "linux")]
+    if let Some(stream) = connection.downcast_ref::<tokio::net::TcpStream>() {
+        let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = connection;
 }
 
 /// Logs to standard error; `RUST_LOG=debug` or `RUST_LOG=smartshape_webhook=debug` shows more.
@@ -107,7 +124,7 @@ async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
 async fn ready(state: web::Data<(Receiver, Option<Inbox>)>) -> HttpResponse {
     let (receiver, inbox) = &**state;
     let works = match inbox {
-        Some(inbox) => inbox.health().await.is_ready(),
+        Some(inbox) => inbox.is_ready().await,
         None => true,
     };
     if works && !receiver.is_draining() {

@@ -23,8 +23,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 use warp::http::StatusCode;
 use warp::{Filter, Reply};
 
-/// How long a client may take for a request's head, and how long a connection may be idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be idle: longer than the 60 s of load balancers, which must be those that close, or they
+/// send a delivery over a connection that just ended. hyper has one limit for this and for a request's head.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may take no byte of its responses.
+#[cfg(target_os = "linux")]
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long running handlers and open connections get at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -92,7 +96,7 @@ async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
 
 async fn is_ready(receiver: Receiver, inbox: Option<Inbox>) -> StatusCode {
     let works = match inbox {
-        Some(inbox) => inbox.health().await.is_ready(),
+        Some(inbox) => inbox.is_ready().await,
         None => true,
     };
     if works && !receiver.is_draining() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
@@ -112,7 +116,9 @@ where
 {
     let service = warp::service(routes);
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
+    // A sender that has shut its side down still waits for its response.
+    http.half_close(true);
     let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(async {
         tokio::select! {
@@ -133,6 +139,8 @@ where
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT));
         let service = TowerToHyperService::new(service.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(Source::from(peer));

@@ -34,6 +34,7 @@ struct Faulty {
     given_back: AtomicUsize,
     inserted: AtomicUsize,
     batches: AtomicUsize,
+    pings: AtomicUsize,
 }
 
 impl Faulty {
@@ -46,7 +47,17 @@ impl Faulty {
         let (withhold, claims) = (AtomicBool::new(false), AtomicUsize::new(0));
         let (late, given_back) = (None, AtomicUsize::new(0));
         let turn = Semaphore::new(turns);
-        Self { turn, fail: fail.into(), withhold, claims, late, given_back, inserted, batches }
+        Self {
+            turn,
+            fail: fail.into(),
+            withhold,
+            claims,
+            late,
+            given_back,
+            inserted,
+            batches,
+            pings: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -126,6 +137,7 @@ impl Engine for Faulty {
     }
 
     fn ping(&self) -> EngineFuture<'_, ()> {
+        self.pings.fetch_add(1, Ordering::SeqCst);
         away()
     }
 
@@ -248,6 +260,25 @@ async fn received(receiver: &Receiver, number: u32, length: usize) -> Delivery {
     match receiver.receive(&head, body).await.unwrap() {
         Received::New(claimed) => claimed.delivery().clone(),
         Received::Duplicate => panic!("it came before"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_costs_the_store_one_look_a_second() {
+    let engine = Faulty::new(0, true);
+    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(1));
+    for looks in 1..=3 {
+        let asked: Vec<_> = (0..100)
+            .map(|_| {
+                let inbox = inbox.clone();
+                tokio::spawn(async move { inbox.is_ready().await })
+            })
+            .collect();
+        for one in asked {
+            assert!(!one.await.unwrap());
+        }
+        assert_eq!(engine.pings.load(Ordering::SeqCst), looks);
+        tokio::time::advance(Duration::from_secs(1)).await;
     }
 }
 
