@@ -71,7 +71,7 @@ pub(crate) fn run() -> Outcome {
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap_or(Err("it panicked".into()))).collect()
         });
-        show("a client that does not read is ended", results.into_iter().map(|one| Ok(one?)), &mut faults);
+        show("a client that never reads is ended", results.into_iter().map(|one| Ok(one?)), &mut faults);
     }
     show("SIGTERM: ends with 0", subjects.into_iter().map(ends_cleanly), &mut faults);
     let unfinished = packages.iter().map(|package| finishes(&cargo::binary(package)));
