@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
 use crate::budget::Reservation;
-use crate::events::{DecodeError, Envelope, EnvelopeError, Event, EventKind, FileId, Person, RawJson, time};
+use crate::events::{
+    BYTE_ORDER_MARK, DecodeError, Envelope, EnvelopeError, Event, EventKind, FileId, Person, RawJson, time,
+};
 use crate::printable::printable;
 use crate::seen::DeliveryKey;
 
@@ -21,7 +23,7 @@ use crate::seen::DeliveryKey;
 /// or [`data`](Self::data) asks for it. A delivery's memory counts towards the receiver's byte
 /// budget until the last clone is dropped, so whoever keeps many should keep what they need of
 /// them instead. Serialising a delivery emits its body exactly as it was received, but for white
-/// space around it.
+/// space or a byte order mark around it.
 ///
 /// ```
 /// use smartshape_webhook::{Delivery, Event};
@@ -289,6 +291,12 @@ impl Delivery {
         self.0.attempt
     }
 
+    /// The body without a byte order mark before it, which is no JSON.
+    fn json(&self) -> RawJson {
+        let mark = if self.raw().starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        self.0.body.part(mark..self.raw().len())
+    }
+
     /// The exact body.
     #[must_use]
     pub fn raw(&self) -> &Bytes {
@@ -324,7 +332,7 @@ impl Delivery {
     /// The body on one line, with white space between tokens removed and nothing else changed.
     #[must_use]
     pub fn to_json_line(&self) -> String {
-        self.0.body.compact()
+        self.json().compact()
     }
 }
 
@@ -357,7 +365,7 @@ fn place(whole: &[u8], part: &str) -> Range<usize> {
 
 impl Serialize for Delivery {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.body.serialize(serializer)
+        self.json().serialize(serializer)
     }
 }
 

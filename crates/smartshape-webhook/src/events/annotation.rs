@@ -6,83 +6,74 @@ use serde::de::{Deserializer, Error as _};
 
 use super::attributes::Attributes;
 use super::ids::{AnnotationId, FileId, NodeId};
+use super::lenient::{self, document};
 use super::person::Person;
 use super::raw::RawJson;
-use super::{lenient, time};
 
-/// An annotation, as SmartShape stores it. Every field may be missing: `content`, for instance, is
-/// absent in some updates.
-///
-/// ```
-/// use smartshape_webhook::{Annotation, Color};
-///
-/// let annotation: Annotation = serde_json::from_str(
-///     r##"{"_id": "5c6f", "name": "crack", "color": "#fff", "cameraX": 3, "cameraY": 1.5, "cameraZ": 3}"##,
-/// )?;
-/// assert_eq!(annotation.id().unwrap(), "5c6f");
-/// assert_eq!(annotation.color, Some(Color::Text("#fff".to_owned())));
-/// assert_eq!(annotation.camera().unwrap().y, 1.5);
-/// assert_eq!(annotation.content, None);
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Annotation {
-    #[serde(rename = "_id")]
-    mongo_id: Option<AnnotationId>,
-    id: Option<AnnotationId>,
-    /// The annotation's own uuid, in newer documents.
-    pub uuid: Option<String>,
-    /// The title.
-    pub name: Option<String>,
-    /// The description.
-    pub content: Option<String>,
-    /// Who wrote it.
-    pub author: Option<Person>,
-    /// The file that it belongs to.
-    pub file: Option<FileId>,
-    /// When it was created.
-    #[serde(deserialize_with = "time::optional")]
-    pub date: Option<Timestamp>,
-    /// When it was changed last.
-    #[serde(deserialize_with = "time::optional")]
-    pub last_update: Option<Timestamp>,
-    /// The type, a number in the samples; the numbers are not documented.
-    #[serde(rename = "type")]
-    pub kind: Option<RawJson>,
-    /// The color.
-    pub color: Option<Color>,
-    camera_x: Option<f64>,
-    camera_y: Option<f64>,
-    camera_z: Option<f64>,
-    camera_target_x: Option<f64>,
-    camera_target_y: Option<f64>,
-    camera_target_z: Option<f64>,
-    /// The places in the scene that it points at.
-    #[serde(deserialize_with = "lenient::objects")]
-    pub targets: Vec<AnnotationTarget>,
-    /// Objects that it points at, in newer documents; their form is not documented.
-    #[serde(deserialize_with = "lenient::or_default")]
-    pub target_objects: Vec<RawJson>,
-    /// Tags; empty in every sample, so their form is not known.
-    #[serde(deserialize_with = "lenient::or_default")]
-    pub tags: Vec<RawJson>,
-    /// Folders, in newer documents.
-    #[serde(deserialize_with = "lenient::or_default")]
-    pub folders: Vec<RawJson>,
-    /// The annotation's attributes, in newer documents.
-    pub attributes: Attributes,
-    /// A label, in newer documents.
-    pub label: Option<RawJson>,
-    /// An object in some events and an empty array in others.
-    pub permissions: Option<RawJson>,
-    /// Who may read it; empty in every sample, so the form is not known.
-    #[serde(deserialize_with = "lenient::or_default")]
-    pub read_permissions: Vec<RawJson>,
-    /// Who may change it; empty in every sample, so the form is not known.
-    #[serde(deserialize_with = "lenient::or_default")]
-    pub write_permissions: Vec<RawJson>,
+document! {
+    /// An annotation, as SmartShape stores it. Every field may be missing: `content`, for instance, is
+    /// absent in some updates.
+    ///
+    /// ```
+    /// use smartshape_webhook::{Annotation, Color};
+    ///
+    /// let annotation: Annotation = serde_json::from_str(
+    ///     r##"{"_id": "5c6f", "name": "crack", "color": "#fff", "cameraX": 3, "cameraY": 1.5, "cameraZ": 3}"##,
+    /// )?;
+    /// assert_eq!(annotation.id().unwrap(), "5c6f");
+    /// assert_eq!(annotation.color, Some(Color::Text("#fff".to_owned())));
+    /// assert_eq!(annotation.camera().unwrap().y, 1.5);
+    /// assert_eq!(annotation.content, None);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub struct Annotation {
+        #[serde(rename = "_id")]
+        mongo_id: Option<AnnotationId>,
+        id: Option<AnnotationId>,
+        /// The annotation's own uuid, in newer documents.
+        pub uuid: Option<String>,
+        /// The title.
+        pub name: Option<String>,
+        /// The description.
+        pub content: Option<String>,
+        /// Who wrote it.
+        pub author: Option<Person>,
+        /// The file that it belongs to.
+        pub file: Option<FileId>,
+        /// When it was created.
+        pub date: Option<Timestamp>,
+        /// When it was changed last.
+        pub last_update: Option<Timestamp>,
+        /// The type, a number in the samples; the numbers are not documented.
+        #[serde(rename = "type")]
+        pub kind: Option<RawJson>,
+        /// The color.
+        pub color: Option<Color>,
+        camera_x: Option<f64>,
+        camera_y: Option<f64>,
+        camera_z: Option<f64>,
+        camera_target_x: Option<f64>,
+        camera_target_y: Option<f64>,
+        camera_target_z: Option<f64>,
+        /// The places in the scene that it points at.
+        pub targets: Vec<AnnotationTarget>,
+        /// Objects that it points at, in newer documents; their form is not documented.
+        pub target_objects: Vec<RawJson>,
+        /// Tags; empty in every sample, so their form is not known.
+        pub tags: Vec<RawJson>,
+        /// Folders, in newer documents.
+        pub folders: Vec<RawJson>,
+        /// The annotation's attributes, in newer documents.
+        pub attributes: Attributes,
+        /// A label, in newer documents.
+        pub label: Option<RawJson>,
+        /// An object in some events and an empty array in others.
+        pub permissions: Option<RawJson>,
+        /// Who may read it; empty in every sample, so the form is not known.
+        pub read_permissions: Vec<RawJson>,
+        /// Who may change it; empty in every sample, so the form is not known.
+        pub write_permissions: Vec<RawJson>,
+    }
 }
 
 impl Annotation {
@@ -105,20 +96,19 @@ impl Annotation {
     }
 }
 
-/// A place in the scene that an annotation points at.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct AnnotationTarget {
-    #[serde(rename = "_id")]
-    mongo_id: Option<String>,
-    id: Option<String>,
-    /// The node.
-    pub node: Option<NodeId>,
-    /// The point on it.
-    pub position: Option<Point>,
-    /// The direction that its surface faces there.
-    pub surface_normal: Option<Point>,
+document! {
+    /// A place in the scene that an annotation points at.
+    pub struct AnnotationTarget {
+        #[serde(rename = "_id")]
+        mongo_id: Option<String>,
+        id: Option<String>,
+        /// The node.
+        pub node: Option<NodeId>,
+        /// The point on it.
+        pub position: Option<Point>,
+        /// The direction that its surface faces there.
+        pub surface_normal: Option<Point>,
+    }
 }
 
 impl AnnotationTarget {
@@ -146,6 +136,12 @@ impl Point {
     }
 }
 
+impl lenient::Value for Point {
+    fn read(json: &str) -> Option<Self> {
+        lenient::object(json).ok()
+    }
+}
+
 /// A color, in the two forms that occur.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -156,14 +152,16 @@ pub enum Color {
     Numbers(Vec<f64>),
 }
 
+impl lenient::Value for Color {
+    fn read(json: &str) -> Option<Self> {
+        lenient::text(json).map(Self::Text).or_else(|| serde_json::from_str(json).ok().map(Self::Numbers))
+    }
+}
+
 impl<'de> Deserialize<'de> for Color {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawJson::deserialize(deserializer)?;
-        let color = if raw.as_str().starts_with('"') {
-            raw.decode().map(Self::Text)
-        } else {
-            raw.decode().map(Self::Numbers)
-        };
-        color.map_err(D::Error::custom)
+        lenient::Value::read(raw.as_str())
+            .ok_or_else(|| D::Error::custom("a color is a text or a list of numbers"))
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::RawJson;
 use super::ids::NodeId;
-use super::lenient::Object;
+use super::lenient::{self, Member as _, Text};
 
 /// One attribute: a name and a value of any JSON type.
 #[derive(Clone, Debug)]
@@ -21,10 +22,10 @@ pub struct Attribute {
 }
 
 impl Attribute {
-    /// The value, if it is a text.
+    /// The value, if it is a text; half a surrogate pair in it reads as U+FFFD.
     #[must_use]
     pub fn as_text(&self) -> Option<String> {
-        self.value.decode().ok()
+        lenient::text(self.value.as_str())
     }
 
     /// The value, if it is a number; the nearest float, so decode an integer beyond 2^53 yourself.
@@ -36,7 +37,7 @@ impl Attribute {
     /// The value as people read it: a text without its quotes, anything else as JSON.
     #[must_use]
     pub fn text(&self) -> String {
-        self.value.decode::<String>().unwrap_or_else(|_| self.value.compact())
+        self.as_text().unwrap_or_else(|| self.value.compact())
     }
 }
 
@@ -91,55 +92,75 @@ impl Attributes {
 /// A `{key, value, origin}` object. `value` must be there, or it is somebody's plain value.
 #[derive(serde::Deserialize)]
 struct Keyed {
-    key: String,
+    key: Text,
     value: RawJson,
+    #[serde(default, deserialize_with = "lenient::member")]
     origin: Option<String>,
 }
 
 impl Keyed {
+    fn read(json: &RawValue) -> Option<Self> {
+        lenient::object(json.get()).ok()
+    }
+
     fn named(self, name: Option<String>) -> Attribute {
-        Attribute { name: name.unwrap_or(self.key), value: self.value, origin: self.origin }
+        Attribute { name: name.unwrap_or(self.key.0), value: self.value, origin: self.origin }
+    }
+}
+
+/// What is no attribute in a list of them is left out.
+impl lenient::Member for Attributes {
+    fn read(json: &str) -> Option<Self> {
+        if json == "null" {
+            return Some(Self::default());
+        }
+        if json.starts_with('[') {
+            let list: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+            let keyed = list.into_iter().filter_map(Keyed::read);
+            return Some(Self(keyed.map(|one| one.named(None)).collect()));
+        }
+        let Entries(entries) = serde_json::from_str::<Entries<&RawValue>>(json).ok()?;
+        let mut attributes = Vec::with_capacity(entries.len());
+        for (name, value) in entries {
+            add(&mut attributes, name, value);
+        }
+        Some(Self(attributes))
     }
 }
 
 impl<'de> Deserialize<'de> for Attributes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawJson::deserialize(deserializer)?;
-        let text = raw.as_str();
-        if text.starts_with('[') {
-            let keyed: Vec<Object<Keyed>> = raw.decode().map_err(D::Error::custom)?;
-            return Ok(Self(keyed.into_iter().map(|Object(one)| one.named(None)).collect()));
-        }
-        if text == "null" {
-            return Ok(Self::default());
-        }
-        let entries: Entries<RawJson> = raw.decode().map_err(D::Error::custom)?;
-        let mut attributes = Vec::with_capacity(entries.0.len());
-        for (name, value) in entries.0 {
-            add(&mut attributes, name, value);
-        }
-        Ok(Self(attributes))
+        Self::read(raw.as_str()).ok_or_else(|| D::Error::custom("attributes are an object or a list"))
     }
 }
 
-fn add(attributes: &mut Vec<Attribute>, name: String, value: RawJson) {
-    let text = value.as_str();
-    if text.starts_with('{')
-        && let Ok(keyed) = value.decode::<Keyed>()
+fn add(attributes: &mut Vec<Attribute>, name: String, value: &RawValue) {
+    let json = value.get();
+    if json.starts_with('{')
+        && let Some(keyed) = Keyed::read(value)
     {
         attributes.push(keyed.named(Some(name)));
-    } else if text.starts_with('[')
-        && let Ok(many) = value.decode::<Vec<Object<Keyed>>>()
+    } else if json.starts_with('[')
+        && let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(json)
+        && let Some(many) = list.into_iter().map(Keyed::read).collect::<Option<Vec<_>>>()
         && !many.is_empty()
     {
-        attributes.extend(many.into_iter().map(|Object(one)| one.named(None)));
+        attributes.extend(many.into_iter().map(|one| one.named(None)));
     } else {
-        attributes.push(Attribute { name, value, origin: None });
+        attributes.push(Attribute { name, value: RawJson::copied(value), origin: None });
     }
 }
 
-/// The attributes of several nodes.
-pub(crate) type NodeAttributes = Entries<Attributes, NodeId>;
+/// The attributes of several nodes. What a node has beside attributes is left out.
+pub(crate) type NodeAttributes = Vec<(NodeId, Attributes)>;
+
+/// `#[serde(deserialize_with = …)]` for [`NodeAttributes`].
+pub(crate) fn of_nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NodeAttributes, D::Error> {
+    let Entries(nodes) = Entries::<RawJson, NodeId>::deserialize(deserializer)?;
+    let read = |(node, raw): (NodeId, RawJson)| (node, Attributes::read(raw.as_str()).unwrap_or_default());
+    Ok(nodes.into_iter().map(read).collect())
+}
 
 /// A JSON object as a list, in the order in which it was sent.
 #[derive(Clone, Debug)]
@@ -158,7 +179,7 @@ impl<'de, V: Deserialize<'de>, K: From<String>> Deserialize<'de> for Entries<V, 
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, V>()? {
+                while let Some((Text(key), value)) = map.next_entry()? {
                     entries.push((K::from(key), value));
                 }
                 Ok(Entries(entries))

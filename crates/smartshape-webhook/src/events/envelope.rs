@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::lenient::Value as _;
 use super::person::LONGEST_TEXT;
-use super::scan::{self, Value};
 use super::{EventKind, Person, time};
 
 /// The envelope of an event, borrowed from the body; `data` stays unparsed.
@@ -32,7 +32,7 @@ pub struct Envelope<'a> {
     pub(crate) file: Cow<'a, str>,
     event: Cow<'a, str>,
     pub(crate) uuid: Cow<'a, str>,
-    /// Where it is a text without escapes. Of that, a person is made when somebody asks.
+    /// Where it is a text that stands in the body. Of that, a person is made when somebody asks.
     pub(crate) owner_text: Option<&'a str>,
     pub(crate) owner: OnceLock<Person>,
     raw_owner: &'a str,
@@ -40,40 +40,17 @@ pub struct Envelope<'a> {
     run_timestamp: &'a str,
 }
 
-/// All raw at first, so that an error can name its field.
-#[derive(Debug, PartialEq)]
-struct Fields<'a> {
-    file: Value<'a>,
-    event: Value<'a>,
-    data: Value<'a>,
-    owner: Value<'a>,
-    run_timestamp: Value<'a>,
-    uuid: Value<'a>,
-}
+/// The members of the envelope, each as it was sent. All raw at first, so that an error can name its field.
+struct Fields<'a>([&'a str; 6]);
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "a JSON object")]
-struct Unusual<'a> {
-    #[serde(borrow)]
-    file: &'a RawValue,
-    #[serde(borrow)]
-    event: &'a RawValue,
-    #[serde(borrow)]
-    data: &'a RawValue,
-    #[serde(borrow)]
-    owner: &'a RawValue,
-    #[serde(borrow)]
-    run_timestamp: &'a RawValue,
-    #[serde(borrow)]
-    uuid: &'a RawValue,
-}
+/// Some senders begin a text in UTF-8 with it. JSON does not allow it, and lets readers skip it (RFC 8259, section 8.1).
+pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+/// In the order of [`Fields`].
+const NAMES: [&str; 6] = ["file", "event", "data", "owner", "runTimestamp", "uuid"];
 
 impl<'a> Envelope<'a> {
-    /// Parses a body, in one pass.
+    /// Parses a body, in one pass. A byte order mark before it is skipped.
     ///
     /// # Errors
     ///
@@ -81,26 +58,23 @@ impl<'a> Envelope<'a> {
     /// impossible type, or when `file`, `event`, `uuid` or an owner that is a text is longer than
     /// 16 KiB as it is sent.
     pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let text = std::str::from_utf8(body)
+        let json = std::str::from_utf8(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
             .map_err(|_| EnvelopeError::new(EnvelopeErrorKind::NotJson, "it is not UTF-8"))?;
-        let fields = match Fields::usual(text) {
-            Some(fields) => fields,
-            None => Fields::unusual(text)?,
-        };
-        for (name, Value { text, .. }) in
-            [("file", fields.file), ("event", fields.event), ("uuid", fields.uuid), ("owner", fields.owner)]
-        {
-            if text.len() > LONGEST_TEXT && text.starts_with('"') {
+        let Fields([file, event, data, raw_owner, run_timestamp, uuid]) = Fields::read(json)?;
+        for (name, sent) in [("file", file), ("event", event), ("uuid", uuid), ("owner", raw_owner)] {
+            if sent.len() > LONGEST_TEXT && sent.starts_with('"') {
                 return Err(EnvelopeError::invalid(format!("`{name}` is longer than {LONGEST_TEXT} bytes")));
             }
         }
-        let file = text_field("file", fields.file)?;
-        let event = text_field("event", fields.event)?;
-        let uuid = text_field("uuid", fields.uuid)?;
-        let owner_text = plain(fields.owner);
-        let owner = match owner_text {
-            Some(_) => OnceLock::new(),
-            None => read_owner(fields.owner.text)?.into(),
+        let file = text_field("file", file)?;
+        let event = text_field("event", event)?;
+        let uuid = text_field("uuid", uuid)?;
+        let (owner_text, owner) = match text(raw_owner) {
+            Some(Cow::Borrowed(text)) => (Some(text), OnceLock::new()),
+            Some(Cow::Owned(text)) => (None, Person::from(text.as_str()).into()),
+            None => {
+                (None, Person::read(raw_owner).ok_or_else(|| not("owner", "a text or an object"))?.into())
+            }
         };
         if event.is_empty() {
             return Err(EnvelopeError::invalid("`event` is empty"));
@@ -108,11 +82,9 @@ impl<'a> Envelope<'a> {
         if uuid.is_empty() {
             return Err(EnvelopeError::invalid("`uuid` is empty"));
         }
-        let run_timestamp = fields.run_timestamp.text;
         if !run_timestamp.starts_with(|first: char| matches!(first, '-' | '0'..='9' | '"')) {
             return Err(EnvelopeError::invalid("`runTimestamp` is not a number or a text"));
         }
-        let (raw_owner, data) = (fields.owner.text, fields.data.text);
         Ok(Self { file, event, uuid, owner_text, owner, raw_owner, data, run_timestamp })
     }
 
@@ -196,86 +168,70 @@ impl fmt::Debug for Envelope<'_> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of an event as it nearly always comes.
-    fn usual(text: &'a str) -> Option<Self> {
-        let [mut file, mut event, mut data, mut owner, mut run_timestamp, mut uuid] = [None; 6];
-        scan::members(text, |name, value| {
-            let field = match name {
-                "file" => &mut file,
-                "event" => &mut event,
-                "data" => &mut data,
-                "owner" => &mut owner,
-                "runTimestamp" => &mut run_timestamp,
-                "uuid" => &mut uuid,
-                _ => return Some(()),
-            };
-            field.replace(value).is_none().then_some(())
-        })?;
-        Some(Self {
-            file: file?,
-            event: event?,
-            data: data?,
-            owner: owner?,
-            run_timestamp: run_timestamp?,
-            uuid: uuid?,
-        })
-    }
-
-    /// The fields of any event, or what is wrong with it.
-    fn unusual(text: &'a str) -> Result<Self, EnvelopeError> {
-        // serde would read the fields from an array, too, and quote a whole text in its error.
-        if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
-            let _: &RawValue =
-                serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
-            return Err(EnvelopeError::invalid("it is not an object"));
-        }
-        let raw: Unusual<'a> =
-            serde_json::from_str(text).map_err(|error| EnvelopeError::from_json(&error))?;
-        Ok(Self {
-            file: value(raw.file),
-            event: value(raw.event),
-            data: value(raw.data),
-            owner: value(raw.owner),
-            run_timestamp: value(raw.run_timestamp),
-            uuid: value(raw.uuid),
-        })
-    }
-}
-
-fn value(raw: &RawValue) -> Value<'_> {
-    let text = raw.get();
-    Value { text, plain: text.starts_with('"') && !text.contains('\\') }
-}
-
-fn text_field<'a>(name: &str, value: Value<'a>) -> Result<Cow<'a, str>, EnvelopeError> {
-    match plain(value) {
-        Some(text) => Ok(Cow::Borrowed(text)),
-        None => serde_json::from_str(value.text).map_err(in_field(name, "a text")).map(|Text(text)| text),
-    }
-}
-
-fn read_owner(text: &str) -> Result<Person, EnvelopeError> {
-    Person::read(text).or_else(|error| match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        // JSON, and yet no text: it has half a surrogate pair. No reason to lose the event.
-        Some(sent) => Ok(Person::from(sent)),
-        None => Err(in_field("owner", "a text or an object")(error)),
-    })
-}
-
-/// The text of a string without escapes: what stands between its quotes.
-fn plain(value: Value<'_>) -> Option<&str> {
-    value.text.strip_prefix('"')?.strip_suffix('"').filter(|_| value.plain)
-}
-
-fn in_field(name: &str, wanted: &str) -> impl FnOnce(serde_json::Error) -> EnvelopeError {
-    move |error| {
-        if error.is_data() {
-            EnvelopeError::invalid(format!("`{name}` is not {wanted}"))
+    fn read(text: &'a str) -> Result<Self, EnvelopeError> {
+        let read = if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
+            serde_json::from_str(text)
         } else {
-            // A lone surrogate, which only shows when the text is wanted.
-            EnvelopeError::new(EnvelopeErrorKind::NotJson, format!("`{name}` is a broken text"))
-        }
+            // Whether it is JSON at all. A type error would come first, and quote a whole text.
+            serde_json::from_str(text).map(|_: &RawValue| None)
+        };
+        read.map_err(|error| EnvelopeError::from_json(&error))?
+            .ok_or_else(|| EnvelopeError::invalid("it is not an object"))
     }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = [None; 6];
+                // Names are raw, too: one that nobody reads may hold half a surrogate pair.
+                while let Some(name) = map.next_key::<&RawValue>()? {
+                    let name = text(name.get()).unwrap_or_default();
+                    let Some(at) = NAMES.iter().position(|known| *known == name) else {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    };
+                    if fields[at].replace(map.next_value::<&RawValue>()?.get()).is_some() {
+                        return Err(A::Error::duplicate_field(NAMES[at]));
+                    }
+                }
+                let mut all = [""; 6];
+                for ((field, found), name) in all.iter_mut().zip(fields).zip(NAMES) {
+                    *field = found.ok_or_else(|| A::Error::missing_field(name))?;
+                }
+                Ok(Fields(all))
+            }
+        }
+
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+/// The text that a JSON string says; `None` for another value. One with half a surrogate pair is kept as it was sent,
+/// with its escapes, and not with U+FFFD: these texts identify the delivery, and different ones must stay different.
+fn text(json: &str) -> Option<Cow<'_, str>> {
+    let sent = json.strip_prefix('"')?.strip_suffix('"')?;
+    if !sent.contains('\\') {
+        return Some(Cow::Borrowed(sent));
+    }
+    Some(serde_json::from_str(json).map_or(Cow::Borrowed(sent), Cow::Owned))
+}
+
+fn text_field<'a>(name: &str, json: &'a str) -> Result<Cow<'a, str>, EnvelopeError> {
+    text(json).ok_or_else(|| not(name, "a text"))
+}
+
+fn not(name: &str, wanted: &str) -> EnvelopeError {
+    EnvelopeError::invalid(format!("`{name}` is not {wanted}"))
 }
 
 /// Why a body is not a SmartShape event.
@@ -327,21 +283,3 @@ impl fmt::Display for EnvelopeError {
 }
 
 impl std::error::Error for EnvelopeError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_samples_are_usual_and_read_alike_either_way() {
-        for body in [
-            include_str!("../../fixtures/attribute_updated.json"),
-            include_str!("../../fixtures/file_uploaded.json"),
-            include_str!("../../fixtures/annotation_updated.json"),
-            include_str!("../../fixtures/configuration_removed.json"),
-        ] {
-            assert_eq!(Fields::usual(body), Fields::unusual(body).ok());
-        }
-        assert_eq!(Fields::usual("{}"), None);
-    }
-}

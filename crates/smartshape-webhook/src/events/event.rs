@@ -8,13 +8,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::annotation::Annotation;
-use super::attributes::{Attribute, NodeAttributes};
+use super::attributes::{self, Attribute, NodeAttributes};
 use super::changes::{self, Change};
 use super::configuration::Configuration;
 use super::file::FileDocument;
 use super::ids::NodeId;
 use super::kind::EventKind;
-use super::lenient::Object;
+use super::lenient;
 use super::person::Person;
 use super::raw::{DecodeError, RawJson};
 
@@ -49,7 +49,7 @@ struct Parsed<D> {
 
 impl<D: DeserializeOwned> Parsed<D> {
     fn read(raw: RawJson) -> Result<Self, DecodeError> {
-        let Object(document) = raw.decode()?;
+        let document = lenient::object(raw.as_str()).map_err(|error| DecodeError::new(&error))?;
         Ok(Self { document, raw })
     }
 }
@@ -241,7 +241,7 @@ impl AttributeUpdated {
     /// # Ok::<(), smartshape_webhook::DecodeError>(())
     /// ```
     pub fn attributes(&self) -> impl Iterator<Item = (&NodeId, &Attribute)> {
-        let nodes = self.0.document.node_id_to_attributes.0.iter();
+        let nodes = self.0.document.node_id_to_attributes.iter();
         nodes.flat_map(|(node, attributes)| attributes.iter().map(move |attribute| (node, attribute)))
     }
 }
@@ -249,8 +249,9 @@ impl AttributeUpdated {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AttributeData {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::member")]
     user: Option<Person>,
+    #[serde(deserialize_with = "attributes::of_nodes")]
     node_id_to_attributes: NodeAttributes,
 }
 

@@ -7,81 +7,72 @@ use serde::Deserialize;
 
 use super::attributes::Attributes;
 use super::ids::{FileId, NodeId};
+use super::lenient::{self, document};
 use super::person::Person;
 use super::raw::RawJson;
-use super::{lenient, time};
 
-/// A file, as SmartShape stores it. Every field may be missing.
-///
-/// ```
-/// use smartshape_webhook::{FileDocument, FileState};
-///
-/// let file: FileDocument = serde_json::from_str(
-///     r#"{"_id": "5c6f", "size": 6581919, "state": "queued", "error": "", "created": 1547973548529}"#,
-/// )?;
-/// assert_eq!(file.id().unwrap(), "5c6f");
-/// assert_eq!((file.size, file.state.as_ref()), (Some(6581919), Some(&FileState::Queued)));
-/// assert_eq!(file.error(), None);
-/// assert_eq!(file.created.unwrap().to_string(), "2019-01-20T08:39:08.529Z");
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct FileDocument {
-    #[serde(rename = "_id")]
-    mongo_id: Option<FileId>,
-    id: Option<FileId>,
-    /// The file's name.
-    pub name: Option<String>,
-    /// The folder that the file lies in.
-    pub parent: Option<String>,
-    /// The file's path in its bucket.
-    pub key: Option<String>,
-    /// The bucket.
-    pub bucket: Option<String>,
-    /// Who owns the file.
-    pub owner: Option<Person>,
-    /// Who uploaded it.
-    pub user: Option<Person>,
-    /// The length in bytes.
-    #[serde(deserialize_with = "lenient::count")]
-    pub size: Option<u64>,
-    /// When the file was created.
-    #[serde(deserialize_with = "time::optional")]
-    pub created: Option<Timestamp>,
-    /// When the file was changed last.
-    #[serde(deserialize_with = "time::optional")]
-    pub updated: Option<Timestamp>,
-    /// When this revision came.
-    #[serde(deserialize_with = "time::optional")]
-    pub revision_date: Option<Timestamp>,
-    /// How far the file has been converted.
-    pub state: Option<FileState>,
-    error: Option<String>,
-    /// The file's attributes.
-    pub attributes: Attributes,
-    /// `file` in every sample.
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    /// Whether it is a link to another file.
-    pub is_link: Option<bool>,
-    /// Empty when the file is not shared.
-    pub share_token: Option<String>,
-    /// Whether anybody may hold meetings on it.
-    pub allow_live_public_meetings: Option<bool>,
-    /// The names of the scene trees; known once the file was converted.
-    #[serde(deserialize_with = "lenient::or_default")]
-    pub scene_tree_names: Vec<String>,
-    /// The root node of each scene tree.
-    #[serde(deserialize_with = "lenient::or_default")]
-    pub scene_tree_roots: Vec<NodeId>,
-    /// Roles; empty in every sample, so their form is not known.
-    #[serde(deserialize_with = "lenient::or_default")]
-    pub roles: Vec<RawJson>,
-    /// Who marked the file as a favourite.
-    #[serde(deserialize_with = "lenient::or_default")]
-    pub favorited_by: Vec<Person>,
+document! {
+    /// A file, as SmartShape stores it. Every field may be missing.
+    ///
+    /// ```
+    /// use smartshape_webhook::{FileDocument, FileState};
+    ///
+    /// let file: FileDocument = serde_json::from_str(
+    ///     r#"{"_id": "5c6f", "size": 6581919, "state": "queued", "error": "", "created": 1547973548529}"#,
+    /// )?;
+    /// assert_eq!(file.id().unwrap(), "5c6f");
+    /// assert_eq!((file.size, file.state.as_ref()), (Some(6581919), Some(&FileState::Queued)));
+    /// assert_eq!(file.error(), None);
+    /// assert_eq!(file.created.unwrap().to_string(), "2019-01-20T08:39:08.529Z");
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub struct FileDocument {
+        #[serde(rename = "_id")]
+        mongo_id: Option<FileId>,
+        id: Option<FileId>,
+        /// The file's name.
+        pub name: Option<String>,
+        /// The folder that the file lies in.
+        pub parent: Option<String>,
+        /// The file's path in its bucket.
+        pub key: Option<String>,
+        /// The bucket.
+        pub bucket: Option<String>,
+        /// Who owns the file.
+        pub owner: Option<Person>,
+        /// Who uploaded it.
+        pub user: Option<Person>,
+        /// The length in bytes.
+        pub size: Option<u64>,
+        /// When the file was created.
+        pub created: Option<Timestamp>,
+        /// When the file was changed last.
+        pub updated: Option<Timestamp>,
+        /// When this revision came.
+        pub revision_date: Option<Timestamp>,
+        /// How far the file has been converted.
+        pub state: Option<FileState>,
+        error: Option<String>,
+        /// The file's attributes.
+        pub attributes: Attributes,
+        /// `file` in every sample.
+        #[serde(rename = "type")]
+        pub kind: Option<String>,
+        /// Whether it is a link to another file.
+        pub is_link: Option<bool>,
+        /// Empty when the file is not shared.
+        pub share_token: Option<String>,
+        /// Whether anybody may hold meetings on it.
+        pub allow_live_public_meetings: Option<bool>,
+        /// The names of the scene trees; known once the file was converted.
+        pub scene_tree_names: Vec<String>,
+        /// The root node of each scene tree.
+        pub scene_tree_roots: Vec<NodeId>,
+        /// Roles; empty in every sample, so their form is not known.
+        pub roles: Vec<RawJson>,
+        /// Who marked the file as a favourite.
+        pub favorited_by: Vec<Person>,
+    }
 }
 
 impl FileDocument {
@@ -123,6 +114,12 @@ impl FileState {
             Self::Converted => "converted",
             Self::Other(state) => state,
         }
+    }
+}
+
+impl lenient::Value for FileState {
+    fn read(json: &str) -> Option<Self> {
+        lenient::text(json).map(Self::from)
     }
 }
 

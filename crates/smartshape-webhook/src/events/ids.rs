@@ -19,6 +19,12 @@ macro_rules! ids {
             }
         }
 
+        impl super::lenient::Value for $name {
+            fn read(json: &str) -> Option<Self> {
+                super::lenient::text(json).map(Self)
+            }
+        }
+
         impl From<&str> for $name {
             fn from(id: &str) -> Self {
                 Self(id.to_owned())

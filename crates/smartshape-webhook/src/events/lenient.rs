@@ -1,58 +1,235 @@
-//! Reading documents whose fields come and go.
+//! Reading documents member by member: what does not fit costs its own member, and never the event.
 
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use jiff::Timestamp;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde::forward_to_deserialize_any;
+use serde_json::value::RawValue;
 
-/// `#[serde(deserialize_with = …)]`: null reads as the default.
-pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
-}
+use super::{RawJson, time};
 
-/// `#[serde(deserialize_with = …)]`: a list of objects; null reads as an empty one.
-pub(crate) fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    let objects: Option<Vec<Object<T>>> = Option::deserialize(deserializer)?;
-    Ok(objects.unwrap_or_default().into_iter().map(|Object(object)| object).collect())
-}
+/// A JSON string, with U+FFFD for each half of a surrogate pair. JavaScript writes one for a text that was cut inside
+/// an emoji; JSON allows it, and Rust's strings cannot hold it.
+pub(crate) struct Text(pub(crate) String);
 
-/// `#[serde(deserialize_with = …)]`: a count that may be written as a float, missing or null.
-pub(crate) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
-    let whole = |float: &f64| float.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(float);
-    let count = number.as_u64().or_else(|| number.as_f64().filter(whole).map(|float| float as u64));
-    count.map(Some).ok_or_else(|| D::Error::custom(format_args!("{number} is not a count")))
-}
-
-/// A struct read from a JSON object only: serde's derive also takes its fields from an array, in
-/// their order, and so would mistake any list for a document.
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
+        struct TextVisitor;
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
+        impl Visitor<'_> for TextVisitor {
+            type Value = Text;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+                f.write_str("a text")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(replace_surrogates(bytes)))
             }
         }
 
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+        // Only as bytes does serde_json give out a string with half a surrogate pair, encoded as UTF-8 encodes others.
+        deserializer.deserialize_bytes(TextVisitor)
+    }
+}
+
+fn replace_surrogates(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        // A surrogate's three bytes are three invalid chunks; the first byte is always this one.
+        if chunk.invalid().first() == Some(&0xed) {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    text
+}
+
+/// The text that a JSON string says; `None` for another value.
+pub(crate) fn text(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok().map(|Text(text)| text)
+}
+
+/// What a member of a document may be read as. Each has a way to say "of another type, or missing".
+pub(crate) trait Member: Default {
+    /// Reads a JSON value; `None` when it is of another type.
+    fn read(json: &str) -> Option<Self>;
+}
+
+/// `#[serde(deserialize_with = …)]`: a member of another type reads as though it were missing.
+pub(crate) fn member<'de, D: Deserializer<'de>, T: Member>(deserializer: D) -> Result<T, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(T::read(raw.get()).unwrap_or_default())
+}
+
+/// A part of a document.
+pub(crate) trait Value: Sized {
+    fn read(json: &str) -> Option<Self>;
+}
+
+impl<T: Value> Member for Option<T> {
+    fn read(json: &str) -> Option<Self> {
+        T::read(json).map(Some)
+    }
+}
+
+/// A list with an element of another type is of another type itself: leaving the element out would put those after it
+/// in its place.
+impl<T: Value> Member for Vec<T> {
+    fn read(json: &str) -> Option<Self> {
+        let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+        elements.into_iter().map(|element| T::read(element.get())).collect()
+    }
+}
+
+impl Value for String {
+    fn read(json: &str) -> Option<Self> {
+        text(json)
+    }
+}
+
+impl Value for RawJson {
+    fn read(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+}
+
+impl Value for bool {
+    fn read(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+}
+
+impl Value for f64 {
+    fn read(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+}
+
+/// A count, which may be written as a float.
+impl Value for u64 {
+    fn read(json: &str) -> Option<Self> {
+        let whole = |float: &f64| float.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(float);
+        let float = || serde_json::from_str(json).ok().filter(whole).map(|float| float as Self);
+        serde_json::from_str(json).ok().or_else(float)
+    }
+}
+
+impl Value for Timestamp {
+    fn read(json: &str) -> Option<Self> {
+        time::from_json(json)
+    }
+}
+
+/// A document: a struct of members, each of which may be missing, read from an [`Object`].
+macro_rules! document {
+    ($(#[$doc:meta])* pub struct $document:ident {
+        $($(#[$member_doc:meta])* $visibility:vis $member:ident: $type:ty,)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, serde::Deserialize)]
+        #[serde(default, rename_all = "camelCase", remote = "Self")]
+        #[non_exhaustive]
+        pub struct $document {
+            $($(#[$member_doc])*
+            #[serde(deserialize_with = "crate::events::lenient::member")]
+            $visibility $member: $type,)*
+        }
+
+        impl<'de> serde::Deserialize<'de> for $document {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::deserialize(crate::events::lenient::Object(deserializer))
+            }
+        }
+
+        impl crate::events::lenient::Value for $document {
+            fn read(json: &str) -> Option<Self> {
+                serde_json::from_str(json).ok()
+            }
+        }
+    };
+}
+pub(crate) use document;
+
+/// Reads a struct from a JSON object only: serde's derive also takes its fields from an array, in their order, and so
+/// would mistake any list for a document. Members' names are read as [`Text`]s are.
+pub(crate) struct Object<D>(pub(crate) D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(ObjectVisitor(visitor))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// Reads a struct from the text of a JSON object, and of nothing else.
+pub(crate) fn object<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let object = T::deserialize(Object(&mut deserializer))?;
+    deserializer.end()?;
+    Ok(object)
+}
+
+struct ObjectVisitor<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for ObjectVisitor<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(Names(map))
+    }
+}
+
+/// The members of an object whose names are read as bytes.
+struct Names<A>(A);
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Names<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        self.0.next_key_seed(Name(seed))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
+}
+
+/// One name. It is a seed around another one, and then the deserializer that this other one gets.
+struct Name<T>(T);
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Name<K> {
+    type Value = K::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<K::Value, D::Error> {
+        self.0.deserialize(Name(deserializer))
+    }
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Name<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_bytes(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }

@@ -1,8 +1,9 @@
 //! Events: the envelope, the nine typed events, and the documents in them.
 //!
 //! Documents are lenient, read-only views: nearly every field may be missing, ids and times come in
-//! several forms, and unknown fields are ignored. What came in stays beside them as raw JSON, so
-//! nothing is lost where the views know less than SmartShape sends.
+//! several forms, and unknown fields are ignored. A field of another type than the documented one reads
+//! as though it were missing, and half a surrogate pair in a text reads as U+FFFD. What came in stays
+//! beside them as raw JSON, so nothing is lost where the views know less than SmartShape sends.
 //!
 //! ```
 //! use smartshape_webhook::{Envelope, Event, RawJson};
@@ -38,13 +39,14 @@ mod lenient;
 mod number;
 mod person;
 mod raw;
-mod scan;
 pub(crate) mod time;
 
 pub use annotation::{Annotation, AnnotationTarget, Color, Point};
 pub use attributes::{Attribute, Attributes};
 pub use changes::Change;
 pub use configuration::{Configuration, Modifier};
+#[cfg(feature = "receiver")]
+pub(crate) use envelope::BYTE_ORDER_MARK;
 pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind};
 pub use event::{
     AnnotationCreated, AnnotationRemoved, AnnotationUpdated, AttributeUpdated, ConfigurationCreated,

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::RawJson;
+use super::lenient::{self, Text};
 
 /// In bytes, as it is sent. What is decoded of an envelope's texts stands beside the body, so that none must be as long
 /// as one.
@@ -111,18 +112,19 @@ impl From<&str> for Person {
 impl<'de> Deserialize<'de> for Person {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawJson::deserialize(deserializer)?;
-        Self::read(raw.as_str()).map_err(D::Error::custom)
+        lenient::Value::read(raw.as_str()).ok_or_else(|| D::Error::custom("a person is a text or an object"))
     }
 }
 
-impl Person {
+impl lenient::Value for Person {
     /// By way of the text: `serde_json` shows some numbers to a visitor as objects, when anybody in the
     /// program has switched its feature `arbitrary_precision` on.
-    pub(crate) fn read(text: &str) -> Result<Self, serde_json::Error> {
-        if !text.starts_with(['"', '{']) {
-            return Err(serde_json::Error::custom("a person is a text or an object"));
+    fn read(json: &str) -> Option<Self> {
+        match json.as_bytes().first()? {
+            b'"' => lenient::text(json).map(|text| Self::from(text.as_str())),
+            b'{' => serde_json::Deserializer::from_str(json).deserialize_map(PersonVisitor).ok(),
+            _ => None,
         }
-        serde_json::Deserializer::from_str(text).deserialize_any(PersonVisitor)
     }
 }
 
@@ -132,16 +134,12 @@ impl<'de> Visitor<'de> for PersonVisitor {
     type Value = Person;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a person: a text, or an object with id, username or email")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Person, E> {
-        Ok(Person::from(text))
+        f.write_str("a person: an object with id, username or email")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Person, A::Error> {
         let (mut mongo_id, mut id, mut username, mut email) = (None, None, None, None);
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(Text(key)) = map.next_key()? {
             match key.as_str() {
                 "_id" => mongo_id = plain(map.next_value()?),
                 "id" => id = plain(map.next_value()?),
@@ -166,7 +164,7 @@ fn plain(value: &RawValue) -> Option<String> {
     if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return Some(text.to_owned());
     }
-    serde_json::from_str(text).ok().filter(|text: &String| !text.is_empty())
+    lenient::text(text).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

@@ -43,6 +43,10 @@ impl RawJson {
         Self(whole.slice_ref(part.as_bytes()))
     }
 
+    pub(crate) fn copied(value: &RawValue) -> Self {
+        Self(Bytes::copy_from_slice(value.get().as_bytes()))
+    }
+
     /// The value that stands at `place`.
     #[cfg(feature = "receiver")]
     pub(crate) fn part(&self, place: Range<usize>) -> Self {

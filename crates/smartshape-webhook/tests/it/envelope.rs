@@ -1,7 +1,7 @@
 //! The envelope, tolerant and strict.
 
 use serde_json::{Value, json};
-use smartshape_webhook::{Envelope, EnvelopeErrorKind, Person};
+use smartshape_webhook::{Delivery, Envelope, EnvelopeErrorKind, Person};
 
 fn sample() -> Value {
     json!({
@@ -134,21 +134,67 @@ fn what_is_not_json_is_told_apart() {
         b"\xff\xfe".to_vec(),
         b"[1, 2".to_vec(),
         whole.as_bytes()[..whole.len() - 1].to_vec(),
-        [b"\xef\xbb\xbf".as_slice(), whole.as_bytes()].concat(),
+        [b" \xef\xbb\xbf".as_slice(), whole.as_bytes()].concat(),
+        [whole.as_bytes(), b"\xef\xbb\xbf".as_slice()].concat(),
+        whole.replace("file", "fi\nle").into_bytes(),
         [whole.as_bytes(), b"\0".as_slice()].concat(),
         [whole.as_bytes(), b"{}".as_slice()].concat(),
         whole.replace("5c6f", "\u{0}").into_bytes(),
-        whole.replace("5c6f", "\\ud800").into_bytes(),
     ] {
         assert_eq!(error(&body).0, EnvelopeErrorKind::NotJson, "{}", String::from_utf8_lossy(&body));
     }
 }
 
 #[test]
-fn an_owner_that_is_json_and_no_text_is_kept_as_it_was_sent() {
-    let body = sample().to_string().replace("test@smartshape.io", "Ann \\ud83d");
+fn half_a_surrogate_pair_costs_nothing_wherever_it_is() {
+    let sent = sample().to_string();
+    for extra in [
+        r#""more \ud83d":1"#,
+        r#""\uDE00":{"\ud83d":"\ud83d"}"#,
+        r#""more":"cut \ud83d""#,
+        r#""\ud83d\u0022":[]"#,
+    ] {
+        for body in
+            [sent.replacen('{', &format!("{{{extra},"), 1), format!("{},{extra}}}", &sent[..sent.len() - 1])]
+        {
+            let envelope = Envelope::parse(body.as_bytes()).unwrap();
+            assert_eq!((envelope.file(), envelope.event()), ("5c6f", "file_uploaded"), "{body}");
+        }
+        let body = sent
+            .replace(r#""test@smartshape.io""#, &format!(r#"{{{extra},"id":"5","username":"A \ud83d"}}"#));
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        assert_eq!((envelope.owner_key(), envelope.owner().username()), ("5", Some("A \u{fffd}")), "{body}");
+    }
+}
+
+/// U+FFFD in their place would make one delivery of two.
+#[test]
+fn half_a_surrogate_pair_in_a_text_that_identifies_the_delivery_is_kept_as_it_was_sent() {
+    let body = sample().to_string();
+    for half in [r"a \ud83d", r"a \ud83e", r"\uDE00\n"] {
+        let body = ["5c6f", "file_uploaded", "a36b623a-c1ed-49b5-9585-3532fe8e9881", "test@smartshape.io"]
+            .into_iter()
+            .fold(body.clone(), |body, text| body.replace(text, half));
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        assert_eq!((envelope.file(), envelope.event(), envelope.uuid()), (half, half, half));
+        assert_eq!((envelope.owner().to_string().as_str(), envelope.owner_key()), (half, half));
+        assert_eq!(envelope.kind(), None);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_and_kept_beside_the_event() {
+    let event = sample().to_string();
+    let body = format!("\u{feff}{event}");
     let envelope = Envelope::parse(body.as_bytes()).unwrap();
-    assert_eq!((envelope.owner().to_string().as_str(), envelope.owner_key()), ("Ann \\ud83d", "Ann \\ud83d"));
+    assert_eq!((envelope.file(), envelope.uuid()), ("5c6f", "a36b623a-c1ed-49b5-9585-3532fe8e9881"));
+    let delivery = Delivery::for_test(body.clone()).unwrap();
+    assert_eq!((delivery.raw(), delivery.raw_data().as_str()), (&bytes::Bytes::from(body), "{}"));
+    assert_eq!(
+        (serde_json::to_string(&delivery).unwrap(), delivery.to_json_line()),
+        (event.clone(), event.clone())
+    );
+    assert_eq!(delivery.key(), Delivery::for_test(event).unwrap().key());
 }
 
 /// What is decoded of them stands beside the body, and the byte budget knows the body alone.

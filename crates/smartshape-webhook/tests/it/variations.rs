@@ -150,8 +150,8 @@ fn numbers_are_the_nearest_floats() {
 fn drift_says_what_was_wanted_and_where() {
     for (name, data, wanted) in [
         ("attribute_updated", json!({"nodeIdToAttributes": 7}), "expected an object at line 1 column 23"),
-        ("annotation_created", json!({"targets": [["n"]]}), "expected an object at line 1 column"),
-        ("file_uploaded", json!({"owner": 7}), "a person is a text or an object"),
+        ("annotation_updated", json!({"old": {}, "new": [7]}), "expected an object at line 1 column"),
+        ("file_uploaded", json!("a text"), "expected an object at line 1 column"),
     ] {
         let Event::Undecoded(drifted) = decode(name, &data) else { panic!("{data}") };
         let (shown, debugged) = (drifted.error().to_string(), format!("{:?}", drifted.error()));
@@ -163,17 +163,13 @@ fn drift_says_what_was_wanted_and_where() {
 #[test]
 fn drift_is_kept_and_named() {
     for (name, data) in [
-        ("file_uploaded", json!({"size": "large"})),
         ("file_uploaded", json!([])),
         ("file_uploaded", json!(null)),
-        ("annotation_created", json!({"cameraX": "left"})),
-        ("annotation_created", json!({"color": true})),
-        ("annotation_created", json!({"targets": [["n"]]})),
-        ("configuration_created", json!({"modifiers": [["n"]]})),
         ("annotation_updated", json!({"old": {}})),
         ("annotation_updated", json!({"old": [], "new": {}})),
+        ("annotation_updated", json!({"new": {}})),
+        ("attribute_updated", json!({})),
         ("attribute_updated", json!({"nodeIdToAttributes": [1]})),
-        ("configuration_removed", json!({"lastActivationDate": 1e300})),
     ] {
         let event = decode(name, &data);
         let Event::Undecoded(drifted) = &event else { panic!("{name} {data} {event:?}") };

@@ -7,7 +7,8 @@ mod views;
 use std::collections::BTreeSet;
 
 use smartshape_webhook::{
-    AnnotationUpdated, Attributes, ConfigurationUpdated, Delivery, Event, Person, RawJson, TypedEvent,
+    Annotation, AnnotationTarget, AnnotationUpdated, Attributes, Configuration, ConfigurationUpdated,
+    Delivery, Event, FileDocument, Modifier, Person, RawJson, TypedEvent,
 };
 
 use crate::random::Random;
@@ -128,6 +129,200 @@ fn attributes_say_what_was_written_in_every_shape() {
         let of: &Attributes = &annotation.attributes;
         assert_eq!(of.iter().map(|one| &one.name).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
     });
+}
+
+/// Values of every JSON type, and names and texts with half a surrogate pair.
+const ODD: &[&str] = &[
+    "null",
+    "true",
+    "7",
+    "-0.5",
+    "1e400",
+    r#""x""#,
+    r#""cut \ud83d""#,
+    r#""\uDE00 cut""#,
+    "[]",
+    "[7]",
+    r#"["\ud83d"]"#,
+    "{}",
+    r#"{"cut \ud83d": "\udc00"}"#,
+    r#"[{"cut \ud83d": [1]}]"#,
+];
+
+/// The names on the wire of all members that the document has.
+fn members(document: &impl std::fmt::Debug) -> Vec<String> {
+    let shown = format!("{document:?}");
+    let (_, members) = shown.split_once(" { ").unwrap();
+    let names = members.split(", ").map(|member| member.split_once(": ").unwrap().0);
+    let camel = |name: &str| match name {
+        "mongo_id" => "_id".to_owned(),
+        "kind" => "type".to_owned(),
+        "camera_fov_index" => "cameraFoVIndex".to_owned(),
+        _ => {
+            let mut parts = name.split('_');
+            let first = parts.next().unwrap().to_owned();
+            parts.fold(first, |all, part| all + &part[..1].to_uppercase() + &part[1..])
+        }
+    };
+    names.map(camel).collect()
+}
+
+#[test]
+fn a_member_of_another_type_costs_only_itself() {
+    type Kept = fn(&Event) -> Option<&str>;
+    let file: Kept = |event| match event {
+        Event::FileUploaded(file) => file.share_token.as_deref(),
+        _ => panic!("{event:?}"),
+    };
+    let annotation: Kept = |event| match event {
+        Event::AnnotationCreated(annotation) => annotation.uuid.as_deref(),
+        _ => panic!("{event:?}"),
+    };
+    let target: Kept = |event| match event {
+        Event::AnnotationCreated(annotation) => annotation.targets[0].id(),
+        _ => panic!("{event:?}"),
+    };
+    let configuration: Kept = |event| match event {
+        Event::ConfigurationCreated(configuration) => configuration.up_vector.as_deref(),
+        _ => panic!("{event:?}"),
+    };
+    let modifier: Kept = |event| match event {
+        Event::ConfigurationCreated(configuration) => configuration.modifiers[0].id(),
+        _ => panic!("{event:?}"),
+    };
+    let user: Kept = |event| match event {
+        Event::AttributeUpdated(event) => Some(event.attributes().next().unwrap().1.name.as_str()),
+        _ => panic!("{event:?}"),
+    };
+    // The name of the event, the data around the members, the member that is kept, how it is seen, and all others.
+    type Row = (&'static str, &'static str, &'static str, Kept, Vec<String>);
+    let rows: [Row; 6] = [
+        ("file_uploaded", "DOC", r#""shareToken":"kept""#, file, members(&FileDocument::default())),
+        ("annotation_created", "DOC", r#""uuid":"kept""#, annotation, members(&Annotation::default())),
+        (
+            "annotation_created",
+            r#"{"targets":[DOC]}"#,
+            r#""_id":"kept""#,
+            target,
+            members(&AnnotationTarget::default()),
+        ),
+        (
+            "configuration_created",
+            "DOC",
+            r#""upVector":"kept""#,
+            configuration,
+            members(&Configuration::default()),
+        ),
+        (
+            "configuration_created",
+            r#"{"modifiers":[DOC]}"#,
+            r#""_id":"kept""#,
+            modifier,
+            members(&Modifier::default()),
+        ),
+        (
+            "attribute_updated",
+            "DOC",
+            r#""nodeIdToAttributes":{"other":7,"n":{"kept":[1]},"m":[8,{"key":"k","value":1,"origin":2}]}"#,
+            user,
+            vec!["user".to_owned()],
+        ),
+    ];
+    for (name, around, kept, seen, members) in rows {
+        let others = members.iter().filter(|member| !kept.contains(&format!("\"{member}\"")));
+        // A name that nobody reads, too.
+        for member in others.map(String::as_str).chain([r"cut \ud83d", r"\udc00"]) {
+            for odd in ODD {
+                let document = format!(r#"{{"{member}":{odd},{kept}}}"#);
+                let data = around.replace("DOC", &document);
+                let event = Event::decode(name, RawJson::parse(data.clone()).unwrap());
+                assert_eq!(seen(&event), Some("kept"), "{data}");
+                assert_eq!(serde_json::to_string(&event).unwrap(), data);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_member_of_another_type_reads_as_though_it_were_missing() {
+    let other_than = |kind: Kind| match kind {
+        Kind::Any => &[][..],
+        Kind::Text => &["null", "true", "7", "[]", "{}", r#"["x"]"#],
+        Kind::Time => &["null", "true", r#""soon""#, "1e300", "[1]", "{}"],
+        Kind::Number => &["null", "true", r#""1""#, "[1]", "{}"],
+        Kind::Count => &["null", "true", r#""1""#, "0.5", "-1", "18446744073709551616", "[1]", "{}"],
+        Kind::Flag => &["null", "0", r#""true""#, "[]", "{}"],
+        Kind::Person => &["null", "true", "7", "[]", r#"["a@b"]"#],
+    };
+    each_seed(|random| {
+        let (name, fields) = random.pick(&[
+            ("file_uploaded", FILE),
+            ("annotation_created", ANNOTATION),
+            ("configuration_created", CONFIGURATION),
+        ]);
+        let (odd, kind) = random.pick(fields);
+        let others = other_than(kind);
+        if others.is_empty() {
+            return;
+        }
+        let mut document = document(random, fields);
+        document.remove(odd);
+        let written = write(random, &document);
+        let comma = if written == "{}" { "" } else { "," };
+        let data = written.replacen('{', &format!(r#"{{"{odd}":{}{comma}"#, random.pick(others)), 1);
+        let delivery = deliver(random, name, &data);
+        let read = match delivery.event() {
+            Event::FileUploaded(file) => file_view(file),
+            Event::AnnotationCreated(annotation) => annotation_view(annotation),
+            Event::ConfigurationCreated(configuration) => configuration_view(configuration),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(read, seen(&document), "{data}");
+    });
+}
+
+#[test]
+fn half_a_surrogate_pair_in_a_text_reads_as_a_replacement() {
+    for (name, fields) in [
+        ("file_uploaded", FILE),
+        ("annotation_created", ANNOTATION),
+        ("configuration_created", CONFIGURATION),
+    ] {
+        for (member, _) in fields.iter().filter(|(_, kind)| matches!(kind, Kind::Text)) {
+            for (sent, expected) in [
+                (r"cut \ud83d", "cut \u{fffd}"),
+                (r"cut \uD83D.scene", "cut \u{fffd}.scene"),
+                (r"\ude00 caf\u00e9 é", "\u{fffd} café é"),
+                (r"\ud83d\ud83d\ude00", "\u{fffd}😀"),
+                (r"\ud83d\n\ud83dé", "\u{fffd}\n\u{fffd}é"),
+                (r"\ude00\ud83d", "\u{fffd}\u{fffd}"),
+                (r"\ud83d\ude00 😀", "😀 😀"),
+            ] {
+                let data = format!(r#"{{"{member}":"{sent}"}}"#);
+                let event = Event::decode(name, RawJson::parse(data.clone()).unwrap());
+                let read = match &event {
+                    Event::FileUploaded(file) => file_view(file),
+                    Event::AnnotationCreated(annotation) => annotation_view(annotation),
+                    Event::ConfigurationCreated(configuration) => configuration_view(configuration),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(read.get(member), Some(&Value::Text(expected.to_owned())), "{data}");
+                assert_eq!(serde_json::to_string(&event).unwrap(), data);
+            }
+        }
+    }
+    let data =
+        r#"{"user":{"username":"A \ud83d"},"nodeIdToAttributes":{"5b \ud83d":{"w \ud83d":"v \udc00"}}}"#;
+    let Event::AttributeUpdated(event) = Event::decode("attribute_updated", RawJson::parse(data).unwrap())
+    else {
+        panic!("{data}")
+    };
+    let (node, attribute) = event.attributes().next().unwrap();
+    assert_eq!(
+        (node.as_str(), attribute.name.as_str(), attribute.text().as_str()),
+        ("5b \u{fffd}", "w \u{fffd}", "v \u{fffd}")
+    );
+    assert_eq!(event.user().and_then(Person::username), Some("A \u{fffd}"));
 }
 
 /// The field that a change is in or below; an id has one of two names.
