@@ -210,6 +210,7 @@ impl StoredDelivery {
     pub fn delivery(&self) -> Result<Option<Delivery>, EnvelopeError> {
         let Some(body) = &self.body else { return Ok(None) };
         let kept = Restored {
+            key: Some(self.event.key),
             received_at: self.event.received_at,
             attempt: self.event.attempts + 1,
             secret_name: self.event.secret_name.as_deref(),

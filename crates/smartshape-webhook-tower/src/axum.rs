@@ -9,7 +9,7 @@ use http::request::Parts;
 use smartshape_webhook::{Answer, FromDelivery};
 
 use crate::convert;
-use crate::service::Opened;
+use crate::service::{Mismatched, Opened};
 
 /// Takes the event out of a delivery that [`WebhookLayer`](crate::WebhookLayer) let through.
 ///
@@ -54,9 +54,12 @@ where
         let Some(opened) = parts.extensions.get::<Opened>() else {
             let remedy =
                 "lay WebhookLayer around the route: post(handler).layer(WebhookLayer::new(receiver))";
-            return Err(WebhookRejection(Answer::not_configured(remedy)));
+            return Err(WebhookRejection { answer: Answer::not_configured(remedy), ending: None });
         };
-        opened.receiver.take(&opened.delivery).map(Self).map_err(WebhookRejection)
+        let taken = opened.receiver.take(&opened.delivery);
+        taken
+            .map(Self)
+            .map_err(|(answer, ending)| WebhookRejection { answer, ending: Some(Mismatched(ending)) })
     }
 }
 
@@ -70,10 +73,18 @@ impl<E> Deref for Webhook<E> {
 
 /// The answer in place of an event that could not be taken.
 #[derive(Clone, Debug)]
-pub struct WebhookRejection(Answer);
+pub struct WebhookRejection {
+    answer: Answer,
+    /// For the layer, which ends the claim.
+    ending: Option<Mismatched>,
+}
 
 impl IntoResponse for WebhookRejection {
     fn into_response(self) -> Response {
-        convert::response::<Body>(&self.0)
+        let mut response = convert::response::<Body>(&self.answer);
+        if let Some(ending) = self.ending {
+            response.extensions_mut().insert(ending);
+        }
+        response
     }
 }

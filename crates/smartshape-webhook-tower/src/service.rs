@@ -90,8 +90,11 @@ where
         };
         let outcome = outcome.await;
         let ending = match &outcome {
-            Ok(response) if response.status().is_success() => Ending::Handled,
-            Ok(response) => Ending::Failed(format!("the route answered {}", response.status())),
+            Ok(response) => match response.extensions().get() {
+                Some(Mismatched(ending)) => ending.clone(),
+                None if response.status().is_success() => Ending::Handled,
+                None => Ending::Failed(format!("the route answered {}", response.status())),
+            },
             Err(_) => Ending::Failed("the route failed".to_owned()),
         };
         (ending, outcome)
@@ -110,6 +113,11 @@ pub(crate) struct Opened {
     pub(crate) delivery: Delivery,
     pub(crate) receiver: Receiver,
 }
+
+/// What the extractor leaves in the response's extensions for the layer, where it did not take the event.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "made by the axum extractor"))]
+pub(crate) struct Mismatched(pub(crate) Ending);
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,8 @@
-//! Reading a body: counted, reserved from the budget before it is held, and against two clocks.
+//! Reading a body: counted, reserved from the budget as it comes, and against three clocks.
 
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,11 +10,14 @@ use bytes::{Buf, Bytes};
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::budget::{ByteBudget, Reservation};
+use crate::budget::Reservation;
 use crate::refusal::{Refusal, RefusalKind};
 
-/// What a body of undeclared length reserves first, in bytes; later it doubles.
+/// What a body reserves first, in bytes, unless it is declared to be shorter; later it doubles.
 const FIRST_STEP: u64 = 64 * 1024;
+/// Once a body has had the time that it may stall, it must have come at this rate or better, in bytes a second. Else a
+/// byte now and then would hold a place at work until the last limit. (Apache's `RequestReadTimeout` has 500, IIS 240.)
+const LEAST_RATE: u64 = 1024;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -26,12 +28,12 @@ pub(crate) struct BodyLimits {
     pub(crate) whole: Duration,
 }
 
-/// Reads `body` to its end. The reservation covers the bytes for as long as it is kept.
+/// Reads `body` to its end. The reservation, of nothing at first, covers the bytes for as long as it is kept.
 pub(crate) async fn read<S, B, E>(
     body: S,
     declared: Option<u64>,
     limits: &BodyLimits,
-    budget: &Arc<ByteBudget>,
+    reservation: Reservation,
 ) -> Result<(Bytes, Reservation), Refusal>
 where
     S: Stream<Item = Result<B, E>>,
@@ -39,7 +41,11 @@ where
     E: Into<BoxError>,
 {
     let mut body = pin!(body);
-    let mut held = Held::new(declared.unwrap_or(0), budget)?;
+    // What is declared is not reserved: it would be the sender's who never sends it.
+    if !reservation.could_grow(declared.unwrap_or(0)) {
+        return Err(RefusalKind::BudgetExhausted.into());
+    }
+    let mut held = Held { bytes: Vec::new(), declared, reservation };
     let (mut waited, mut clock) = (false, None);
     loop {
         let next = poll_fn(|context| match body.as_mut().poll_next(context) {
@@ -50,7 +56,10 @@ where
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            Poll::Pending => clock.get_or_insert_with(|| Clock::start(limits)).poll(context).map(Err),
+            Poll::Pending => {
+                let received = held.bytes.len() as u64;
+                clock.get_or_insert_with(|| Clock::start(limits)).poll(context, received).map(Err)
+            }
         });
         match next.await? {
             Some(Ok(chunk)) => {
@@ -93,6 +102,7 @@ fn broken(error: &(dyn Error + 'static)) -> Refusal {
 /// Started when a body makes us wait: most are there when they are asked for.
 struct Clock<'a> {
     limits: &'a BodyLimits,
+    begun: Instant,
     end: Instant,
     progress: Instant,
     /// Whether bytes have come since `progress`.
@@ -106,19 +116,25 @@ impl<'a> Clock<'a> {
         let now = Instant::now();
         let end = now + limits.whole;
         let timer = Box::pin(sleep_until(end.min(now + limits.stall)));
-        Self { limits, end, progress: now, advanced: false, timer }
+        Self { limits, begun: now, end, progress: now, advanced: false, timer }
     }
 
     /// Ready once the body has taken too long.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+    fn poll(&mut self, context: &mut Context<'_>, received: u64) -> Poll<Refusal> {
         if std::mem::take(&mut self.advanced) {
             self.progress = Instant::now();
         }
         loop {
             ready!(self.timer.as_mut().poll(context));
-            let deadline = self.end.min(self.progress + self.limits.stall);
+            let stalled = self.progress + self.limits.stall;
+            let slow = self.begun + self.limits.stall + Duration::from_millis(received * 1000 / LEAST_RATE);
+            let deadline = self.end.min(stalled).min(slow);
             if self.timer.deadline() >= deadline {
-                let what = if deadline == self.end { "not complete in time" } else { "stalled" };
+                let what = match deadline {
+                    deadline if deadline == self.end => "not complete in time",
+                    deadline if deadline == stalled => "stalled",
+                    _ => "slower than 1 KiB a second",
+                };
                 return Poll::Ready(Refusal::with_detail(RefusalKind::BodyTimeout, what));
             }
             self.timer.as_mut().reset(deadline);
@@ -126,19 +142,16 @@ impl<'a> Clock<'a> {
     }
 }
 
-/// The bytes so far. Copied out of the framework's buffers, which may be much larger than what
-/// they carry; the capacity never exceeds what is reserved.
+/// The bytes so far. Copied out of the framework's buffers, which may be much larger than what they carry. Reserved is
+/// what they fill, or a step more. Where the length was declared, so much is allocated at once, which saves copies: memory
+/// that was never written to takes none of the machine's. Else the capacity is what is reserved.
 struct Held {
     bytes: Vec<u8>,
+    declared: Option<u64>,
     reservation: Reservation,
 }
 
 impl Held {
-    fn new(declared: u64, budget: &Arc<ByteBudget>) -> Result<Self, Refusal> {
-        let reservation = budget.reserve(declared).map_err(|_| RefusalKind::BudgetExhausted)?;
-        Ok(Self { bytes: Vec::new(), reservation })
-    }
-
     fn take(&mut self, mut chunk: impl Buf, limit: u64) -> Result<(), Refusal> {
         let needed = self.bytes.len() as u64 + chunk.remaining() as u64;
         if needed > limit {
@@ -146,12 +159,14 @@ impl Held {
         }
         let reserved = self.reservation.bytes();
         if needed > reserved {
-            let step = needed.max(reserved.saturating_mul(2)).max(FIRST_STEP).min(limit);
+            let step =
+                needed.max(reserved.saturating_mul(2).max(FIRST_STEP).min(self.declared.unwrap_or(limit)));
             self.reservation.grow(step - reserved).map_err(|_| RefusalKind::BudgetExhausted)?;
         }
         if needed > self.bytes.capacity() as u64 {
-            // Reserved is at most the limit, which is a usize by construction.
-            let capacity = usize::try_from(self.reservation.bytes()).unwrap_or(usize::MAX);
+            // Neither is above the limit, which is a usize by construction.
+            let capacity = self.declared.unwrap_or(0).max(self.reservation.bytes());
+            let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
             self.bytes
                 .try_reserve_exact(capacity - self.bytes.len())
                 .map_err(|_| RefusalKind::BudgetExhausted)?;
@@ -171,6 +186,8 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+    use crate::budget::ByteBudget;
+    use std::sync::Arc;
 
     const LIMITS: BodyLimits =
         BodyLimits { bytes: 1_000_000, stall: Duration::from_secs(10), whole: Duration::from_secs(120) };
@@ -185,7 +202,7 @@ mod tests {
         declared: Option<u64>,
         budget: &Arc<ByteBudget>,
     ) -> Result<usize, RefusalKind> {
-        read(chunks(sizes), declared, &LIMITS, budget)
+        read(chunks(sizes), declared, &LIMITS, budget.reservation(None))
             .await
             .map(|(bytes, _)| bytes.len())
             .map_err(|refusal| refusal.kind())
@@ -195,9 +212,9 @@ mod tests {
     #[tokio::test]
     async fn memory_that_the_machine_does_not_have_is_refused() {
         let limits = BodyLimits { bytes: i64::MAX as u64, ..LIMITS };
-        let budget = ByteBudget::new(u64::MAX);
+        let budget = ByteBudget::new(u64::MAX, u64::MAX);
         for declared in [1 << 60, i64::MAX as u64] {
-            let outcome = read(chunks(&[1]), Some(declared), &limits, &budget).await;
+            let outcome = read(chunks(&[1]), Some(declared), &limits, budget.reservation(None)).await;
             assert_eq!(outcome.unwrap_err().kind(), RefusalKind::BudgetExhausted);
         }
         assert_eq!(budget.free(), u64::MAX);
@@ -205,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn counts_whatever_was_declared() {
-        let budget = ByteBudget::new(10_000_000);
+        let budget = ByteBudget::new(10_000_000, 1_000_000);
         assert_eq!(outcome(&[3, 0, 4], None, &budget).await, Ok(7));
         assert_eq!(outcome(&[3, 4], Some(7), &budget).await, Ok(7));
         // Middleware that decodes a body leaves the length of what was sent.
@@ -229,18 +246,29 @@ mod tests {
             }
         });
         let begun = Instant::now();
-        let read = read(body, Some(4), &LIMITS, &ByteBudget::new(100)).await;
+        let read = read(body, Some(4), &LIMITS, ByteBudget::new(100, 100).reservation(None)).await;
         assert_eq!((&read.unwrap().0[..], begun.elapsed()), (&b"late"[..], Duration::ZERO));
     }
 
     #[tokio::test]
-    async fn budget_is_reserved_before_the_first_byte() {
-        let budget = ByteBudget::new(100_000);
-        let declared =
-            read(stream::pending::<Result<Bytes, std::io::Error>>(), Some(100_001), &LIMITS, &budget);
-        assert_eq!(declared.await.unwrap_err().kind(), RefusalKind::BudgetExhausted);
+    async fn budget_is_reserved_as_bytes_come_and_looked_at_before_the_first() {
+        let budget = ByteBudget::new(100_000, 100_000);
+        let declared = |bytes| {
+            read(
+                stream::pending::<Result<Bytes, std::io::Error>>(),
+                Some(bytes),
+                &LIMITS,
+                budget.reservation(None),
+            )
+        };
+        let never = async |bytes| {
+            let mut waiting = pin!(declared(bytes));
+            poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await
+        };
+        assert!(never(100_000).await);
+        assert_eq!(declared(100_001).await.unwrap_err().kind(), RefusalKind::BudgetExhausted);
         assert_eq!(outcome(&[60_000, 60_000], None, &budget).await, Err(RefusalKind::BudgetExhausted));
-        let held = read(chunks(&[80_000]), Some(80_000), &LIMITS, &budget).await.unwrap();
+        let held = read(chunks(&[80_000]), Some(80_000), &LIMITS, budget.reservation(None)).await.unwrap();
         assert_eq!(budget.free(), 20_000);
         drop(held);
         assert_eq!(budget.free(), 100_000);
@@ -248,8 +276,8 @@ mod tests {
 
     #[tokio::test]
     async fn capacity_stays_within_the_reservation() {
-        let budget = ByteBudget::new(10_000_000);
-        let mut held = Held::new(0, &budget).unwrap();
+        let budget = ByteBudget::new(10_000_000, 1_000_000);
+        let mut held = Held { bytes: Vec::new(), declared: None, reservation: budget.reservation(None) };
         for _ in 0..3000 {
             held.take(Bytes::from_static(&[b'x'; 300]), LIMITS.bytes).unwrap();
             let reserved = held.reservation.bytes();
@@ -260,22 +288,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_body_and_a_trickling_one_end() {
-        let budget = ByteBudget::new(100_000);
+        let budget = ByteBudget::new(10_000_000, 1_000_000);
         let begun = Instant::now();
-        let stalled = read(stream::pending::<Result<Bytes, std::io::Error>>(), None, &LIMITS, &budget).await;
-        let stalled = stalled.unwrap_err();
+        let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
+        let stalled = read(nothing, None, &LIMITS, budget.reservation(None)).await.unwrap_err();
         assert_eq!(stalled.kind(), RefusalKind::BodyTimeout);
         assert_eq!(stalled.to_string(), "the body took too long (stalled)");
         assert_eq!(begun.elapsed().as_secs(), 10);
 
-        let begun = Instant::now();
-        let trickle = stream::unfold((), |()| async {
-            tokio::time::sleep(Duration::from_secs(9)).await;
-            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
-        });
-        let trickled = read(trickle, None, &LIMITS, &budget).await.unwrap_err();
-        assert_eq!(trickled.kind(), RefusalKind::BodyTimeout);
-        assert_eq!(trickled.to_string(), "the body took too long (not complete in time)");
-        assert_eq!(begun.elapsed().as_secs(), 120);
+        for (bytes, seconds, why) in [
+            (1, 10, "slower than 1 KiB a second"),
+            (9000, 53, "slower than 1 KiB a second"),
+            (9 * 1024, 120, "not complete in time"),
+        ] {
+            let begun = Instant::now();
+            let trickle = stream::unfold((), |()| async move {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                Some((Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; bytes])), ()))
+            });
+            let trickled = read(trickle, None, &LIMITS, budget.reservation(None)).await.unwrap_err();
+            assert_eq!(trickled.kind(), RefusalKind::BodyTimeout);
+            assert_eq!(trickled.to_string(), format!("the body took too long ({why})"));
+            assert_eq!(begun.elapsed().as_secs(), seconds, "{bytes}");
+        }
     }
 }

@@ -28,9 +28,9 @@ impl<K: Eq + Hash + Copy, V: Copy> Bounded<K, V> {
         Some((value, self.insert(*key, value)))
     }
 
-    /// Whether there is a value. Does not count as a use.
-    pub(crate) fn contains(&self, key: &K) -> bool {
-        self.young.contains_key(key) || self.old.contains_key(key)
+    /// The value. Does not count as a use.
+    pub(crate) fn peek(&self, key: &K) -> Option<V> {
+        self.young.get(key).or_else(|| self.old.get(key)).copied()
     }
 
     /// Returns how many entries it pushed out.

@@ -1,6 +1,7 @@
 //! Claims of this process: one handler at work for a delivery, its duplicates waiting beside it.
 
 use std::future::poll_fn;
+use std::hash::BuildHasher as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,9 @@ use tokio::time::Instant;
 use crate::hashed::HashedMap;
 use crate::lock::locked;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::seen::{ClaimState, DeliveryKey, Holder, MemoryStore, Seen, SeenStore, StoreError, StoreFuture};
+use crate::seen::{
+    ClaimState, DeliveryKey, Fingerprint, Holder, MemoryStore, Seen, SeenStore, StoreError, StoreFuture,
+};
 
 /// How long a claim of another process is left alone before the store is asked again.
 const FIRST_POLL: Duration = Duration::from_millis(50);
@@ -33,6 +36,7 @@ pub(crate) struct Claims {
     shared: Option<Arc<dyn SeenStore>>,
     settings: ClaimSettings,
     flights: Mutex<Flights>,
+    fingerprints: foldhash::quality::RandomState,
     /// Random, so that holders differ between processes that share a store.
     process: u64,
 }
@@ -46,9 +50,15 @@ struct Flights {
     waiting: usize,
     /// How many claims there have been.
     claims: u64,
-    /// Every delivery at work here, with the duplicates that want to know how it ends.
-    at_work: HashedMap<DeliveryKey, Vec<oneshot::Sender<Ended>>>,
+    /// Every delivery at work here.
+    at_work: HashedMap<DeliveryKey, Flight>,
     seen: Option<Seen>,
+}
+
+struct Flight {
+    body: Fingerprint,
+    /// The duplicates that want to know how it ends.
+    waiting: Vec<oneshot::Sender<Ended>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,10 +70,13 @@ enum Ended {
 /// How the delivery stands before it is handled.
 pub(crate) enum Standing {
     New(Claim),
-    Done,
+    Done(SameBody),
     /// At work here or elsewhere; wait for it, but without holding on to the body.
-    AtWork(Waiter),
+    AtWork(Waiter, SameBody),
 }
+
+/// Whether a duplicate has the body of the delivery that it repeats, as far as that is known here.
+pub(crate) type SameBody = Option<bool>;
 
 impl Claims {
     pub(crate) fn new(store: Store, settings: ClaimSettings, process: u64) -> Arc<Self> {
@@ -72,12 +85,13 @@ impl Claims {
             Store::Shared(store) => (Some(store), None),
         };
         let flights = Mutex::new(Flights { waiting: 0, claims: 0, at_work: HashedMap::default(), seen });
-        Arc::new(Self { shared, settings, flights, process })
+        let fingerprints = foldhash::quality::RandomState::default();
+        Arc::new(Self { shared, settings, flights, fingerprints, process })
     }
 
-    /// Claims the delivery.
-    pub(crate) async fn claim(self: &Arc<Self>, key: DeliveryKey) -> Result<Standing, Refusal> {
-        let standing = self.enter(key, Instant::now())?;
+    /// Claims the delivery of this key and body.
+    pub(crate) async fn claim(self: &Arc<Self>, key: DeliveryKey, body: &[u8]) -> Result<Standing, Refusal> {
+        let standing = self.enter(key, self.fingerprint(body), Instant::now())?;
         match (standing, &self.shared) {
             // Boxed, as is whatever few deliveries need: it would take room in the future of each of them.
             (Standing::New(claim), Some(_)) => Box::pin(claim.ask()).await,
@@ -86,20 +100,27 @@ impl Claims {
     }
 
     /// Enters the delivery as at work, or queues up behind the one that is.
-    fn enter(self: &Arc<Self>, key: DeliveryKey, now: Instant) -> Result<Standing, Refusal> {
+    fn enter(
+        self: &Arc<Self>,
+        key: DeliveryKey,
+        body: Fingerprint,
+        now: Instant,
+    ) -> Result<Standing, Refusal> {
         let mut flights = locked(&self.flights);
         let all_full = self.all_wait(&flights);
-        let Some(waiting) = flights.at_work.get_mut(&key) else {
-            if flights.seen.as_mut().is_some_and(|seen| seen.contains(key, now)) {
-                return Ok(Standing::Done);
+        let Some(flight) = flights.at_work.get_mut(&key) else {
+            if let Some(done) = flights.seen.as_mut().and_then(|seen| seen.get(key, now)) {
+                return Ok(Standing::Done(done.map(|done| done == body)));
             }
-            flights.at_work.insert(key, Vec::new());
+            flights.at_work.insert(key, Flight { body, waiting: Vec::new() });
             flights.claims += 1;
             let number = flights.claims;
             drop(flights);
             let claims = Arc::clone(self);
-            return Ok(Standing::New(Claim { claims, key, number, since: now, open: true }));
+            return Ok(Standing::New(Claim { claims, key, body, number, since: now, open: true }));
         };
+        let same_body = Some(flight.body == body);
+        let waiting = &mut flight.waiting;
         // Those that gave up leave a closed sender behind.
         waiting.retain(|sender| !sender.is_closed());
         if all_full || waiting.len() >= self.settings.waiting_per_key {
@@ -108,7 +129,7 @@ impl Claims {
         let (sender, ended) = oneshot::channel();
         waiting.push(sender);
         flights.waiting += 1;
-        Ok(Standing::AtWork(Waiter { claims: Arc::clone(self), whose: Whose::Ours(ended) }))
+        Ok(Standing::AtWork(Waiter { claims: Arc::clone(self), whose: Whose::Ours(ended) }, same_body))
     }
 
     /// Waits for another process, in place of who asked.
@@ -121,7 +142,12 @@ impl Claims {
         }
         flights.waiting += 1;
         drop(flights);
-        Ok(Standing::AtWork(Waiter { claims: self, whose: Whose::Theirs(claim) }))
+        Ok(Standing::AtWork(Waiter { claims: self, whose: Whose::Theirs(claim) }, None))
+    }
+
+    /// Of a secret seed, so that nobody can look for two bodies that have the same.
+    fn fingerprint(&self, body: &[u8]) -> Fingerprint {
+        Fingerprint::MIN | self.fingerprints.hash_one(body) as u32
     }
 
     fn all_wait(&self, flights: &Flights) -> bool {
@@ -140,10 +166,10 @@ impl Claims {
             .unwrap_or_else(|_| Err(StoreError::new("no answer within store_wait")))
     }
 
-    fn complete(&self, key: DeliveryKey, now: Instant) {
+    fn complete(&self, key: DeliveryKey, body: Fingerprint, now: Instant) {
         let mut flights = locked(&self.flights);
         if let Some(seen) = &mut flights.seen {
-            seen.record(key, now);
+            seen.record(key, Some(body), now);
         }
         flights.leave(key, Ended::Completed);
     }
@@ -155,7 +181,7 @@ impl Claims {
 
 impl Flights {
     fn leave(&mut self, key: DeliveryKey, ended: Ended) {
-        for waiter in self.at_work.remove(&key).unwrap_or_default() {
+        for waiter in self.at_work.remove(&key).into_iter().flat_map(|flight| flight.waiting) {
             // One that gave up no longer wants to know.
             let _ = waiter.send(ended);
         }
@@ -207,6 +233,7 @@ impl Drop for Waiter {
 pub(crate) struct Claim {
     claims: Arc<Claims>,
     key: DeliveryKey,
+    body: Fingerprint,
     number: u64,
     since: Instant,
     open: bool,
@@ -227,7 +254,7 @@ impl Claim {
             ClaimState::New => Ok(Standing::New(self)),
             ClaimState::Done => {
                 self.close(self.since);
-                Ok(Standing::Done)
+                Ok(Standing::Done(None))
             }
             ClaimState::InFlight => Arc::clone(&self.claims).wait_elsewhere(self),
         }
@@ -277,7 +304,7 @@ impl Claim {
 
     fn close(&mut self, now: Instant) {
         self.open = false;
-        self.claims.complete(self.key, now);
+        self.claims.complete(self.key, self.body, now);
     }
 }
 
@@ -295,15 +322,25 @@ impl Drop for Claim {
     }
 }
 
+/// Frees a key once its claim was given back, and also when the task that does so is dropped with its runtime.
+struct Leaving {
+    claims: Arc<Claims>,
+    key: DeliveryKey,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.claims.fail(self.key);
+    }
+}
+
 fn release_later(claims: Arc<Claims>, store: Arc<dyn SeenStore>, key: DeliveryKey, holder: Holder) {
+    let leaving = Leaving { claims, key };
     // Without a runtime (at its shutdown) the claim ends with its lease.
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return claims.fail(key);
-    };
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     let _detached = runtime.spawn(async move {
-        if let Err(error) = claims.answer(|| store.release(key, holder)).await {
+        if let Err(error) = leaving.claims.answer(|| store.release(key, holder)).await {
             tracing::warn!(%key, %error, "a claim could not be given back; it ends with its lease");
         }
-        claims.fail(key);
     });
 }

@@ -15,7 +15,7 @@ use crate::events::{
     BYTE_ORDER_MARK, DecodeError, Envelope, EnvelopeError, Event, EventKind, FileId, Person, RawJson, time,
 };
 use crate::printable::printable;
-use crate::seen::DeliveryKey;
+use crate::seen::{DEFAULT_WEBHOOK, DeliveryKey};
 
 /// A verified delivery. Plain data, cheap to clone; acknowledging it is the adapter's business.
 ///
@@ -82,6 +82,10 @@ enum EventName {
 /// What a receiver knows of a delivery beside its body.
 pub(crate) struct Circumstances {
     pub(crate) secret_name: Option<Arc<str>>,
+    /// None for the default webhook.
+    pub(crate) webhook: Option<Arc<str>>,
+    /// Where it is known already.
+    pub(crate) key: Option<DeliveryKey>,
     pub(crate) traceparent: Option<Box<str>>,
     pub(crate) received_at: Timestamp,
     pub(crate) attempt: u32,
@@ -93,6 +97,8 @@ impl Default for Circumstances {
     fn default() -> Self {
         Self {
             secret_name: None,
+            webhook: None,
+            key: None,
             traceparent: None,
             received_at: Timestamp::now(),
             attempt: 1,
@@ -104,6 +110,9 @@ impl Default for Circumstances {
 /// What a store kept of a delivery beside its body; see [`Delivery::restore`].
 #[derive(Clone, Copy, Debug)]
 pub struct Restored<'a> {
+    /// The delivery's key, which its body alone does not give: it depends on the webhook that it came by. `None` is the key
+    /// for the webhook `default`.
+    pub key: Option<DeliveryKey>,
     /// When the delivery was received.
     pub received_at: Timestamp,
     /// The number of this attempt at handling it, from 1.
@@ -134,6 +143,7 @@ impl Delivery {
     /// let body = r#"{"file": "5c6f", "event": "file_uploaded", "data": {}, "owner": "test@smartshape.io",
     ///                "runTimestamp": 1550824748604, "uuid": "a36b623a"}"#;
     /// let kept = Restored {
+    ///     key: None,
     ///     received_at: "2026-11-24T08:00:00Z".parse()?,
     ///     attempt: 2,
     ///     secret_name: Some("uploads"),
@@ -150,6 +160,8 @@ impl Delivery {
     pub fn restore(body: impl Into<Bytes>, kept: Restored<'_>) -> Result<Self, EnvelopeError> {
         let around = Circumstances {
             secret_name: kept.secret_name.map(Into::into),
+            webhook: None,
+            key: kept.key,
             traceparent: kept.traceparent.map(Into::into),
             received_at: kept.received_at,
             attempt: kept.attempt,
@@ -164,7 +176,10 @@ impl Delivery {
         let run_timestamp = place(&body, envelope.run_timestamp_raw());
         let event_name =
             envelope.kind().map_or_else(|| EventName::Other(envelope.event().into()), EventName::Known);
-        let key = DeliveryKey::new(envelope.uuid(), envelope.event(), envelope.owner_key());
+        let key = around.key.unwrap_or_else(|| {
+            let webhook = around.webhook.as_deref().unwrap_or(DEFAULT_WEBHOOK);
+            DeliveryKey::for_webhook(webhook, envelope.uuid(), envelope.event(), envelope.owner_key())
+        });
         let Envelope { file, uuid, owner_text, owner, .. } = envelope;
         let inner = Inner {
             data,

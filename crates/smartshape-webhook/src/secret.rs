@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::events::EventKind;
+use crate::events::{EventKind, Person};
+use crate::seen::DEFAULT_WEBHOOK;
 
 /// The longest secret that bcrypt reads to its end, in bytes.
 const MAX_BYTES: usize = 72;
@@ -199,19 +200,61 @@ pub struct NamedSecret {
     name: Arc<str>,
     secret: Secret,
     events: Option<Vec<EventKind>>,
+    owners: Option<Vec<String>>,
+    /// None where it has the secret's name.
+    webhook: Option<Arc<str>>,
 }
 
 impl NamedSecret {
     /// Names a secret. The name appears in logs and in [`Delivery::secret_name`](crate::Delivery::secret_name).
     #[must_use]
     pub fn new(name: impl Into<String>, secret: Secret) -> Self {
-        Self { name: Arc::from(name.into()), secret, events: None }
+        Self { name: Arc::from(name.into()), secret, events: None, owners: None, webhook: None }
     }
 
     /// Lets the secret authenticate these events only. Default: every event, known or not.
     #[must_use]
     pub fn only_for(mut self, events: impl IntoIterator<Item = EventKind>) -> Self {
         self.events = Some(events.into_iter().collect());
+        self
+    }
+
+    /// Lets the secret authenticate events of these owners only. Default: of any owner, since an event's owner is
+    /// what its sender says. An owner is an e-mail address or an account's id, as SmartShape sends it; of one that is
+    /// sent as an object, the id and the address must both be among them, where they are there. A user name does not count.
+    ///
+    /// ```
+    /// use smartshape_webhook::{NamedSecret, Secret};
+    ///
+    /// let uploads = NamedSecret::new("uploads", Secret::generate()?).only_for_owners(["ada@example.com", "5c6f"]);
+    /// assert_eq!(uploads.name(), "uploads");
+    /// # Ok::<(), smartshape_webhook::SecretError>(())
+    /// ```
+    #[must_use]
+    pub fn only_for_owners(mut self, owners: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.owners = Some(owners.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Says which webhook was registered with the secret. Default: a webhook of the secret's own name. Two secrets of the
+    /// same webhook are for its rotation: what came by the one is a duplicate when it comes again by the other.
+    ///
+    /// A delivery's [key](crate::DeliveryKey::for_webhook) depends on the webhook, so that a token of one webhook cannot
+    /// take the place of another webhook's event. The webhook `default`, that of
+    /// [`ReceiverBuilder::secret`](crate::ReceiverBuilder::secret), has the keys of [`DeliveryKey::new`](crate::DeliveryKey::new).
+    ///
+    /// ```
+    /// use smartshape_webhook::{NamedSecret, Receiver, Secret};
+    ///
+    /// let old = NamedSecret::new("uploads", Secret::generate()?);
+    /// let new = NamedSecret::new("uploads of December", Secret::generate()?).webhook("uploads");
+    /// let receiver = Receiver::builder().named_secret(old).named_secret(new).build()?;
+    /// assert_eq!(receiver.secret_names(), ["uploads", "uploads of December"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn webhook(mut self, name: impl Into<String>) -> Self {
+        self.webhook = Some(Arc::from(name.into()));
         self
     }
 
@@ -229,6 +272,28 @@ impl NamedSecret {
             (Some(events), Some(event)) => events.contains(&event),
             (Some(_), None) => false,
         }
+    }
+
+    pub(crate) fn allows_owner<'a>(&self, owner: impl FnOnce() -> &'a Person) -> bool {
+        let Some(owners) = &self.owners else { return true };
+        let owner = owner();
+        let listed = |part: &str| owners.iter().any(|owner| owner == part);
+        match (owner.id(), owner.email()) {
+            // A text of another form, or an object that says neither.
+            (None, None) => matches!(owner, Person::Other(text) if listed(text)),
+            (id, email) => id.into_iter().chain(email).all(listed),
+        }
+    }
+
+    /// The name of the webhook.
+    pub(crate) fn webhook_name(&self) -> &Arc<str> {
+        self.webhook.as_ref().unwrap_or(&self.name)
+    }
+
+    /// The webhook's name where the keys of its deliveries depend on it.
+    pub(crate) fn webhook_in_key(&self) -> Option<Arc<str>> {
+        let name = self.webhook_name();
+        (**name != *DEFAULT_WEBHOOK).then(|| Arc::clone(name))
     }
 
     pub(crate) fn secret(&self) -> &Secret {

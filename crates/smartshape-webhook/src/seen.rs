@@ -16,7 +16,10 @@ use crate::measure;
 /// A century stands for every longer time: a clock panics when it is asked for the end of all time.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
-/// Identifies a delivery: a hash of its uuid, event name and owner.
+/// The webhook of a secret that was given without a name.
+pub(crate) const DEFAULT_WEBHOOK: &str = "default";
+
+/// Identifies a delivery: a hash of its uuid, event name and owner, and of the webhook that it came by.
 ///
 /// SmartShape's manual documents `uuid` as unique per event, and does not say whether a retry
 /// repeats it; no other field could serve. The same fields give the same key in every version of
@@ -33,11 +36,32 @@ pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 6
 pub struct DeliveryKey([u8; 16]);
 
 impl DeliveryKey {
-    /// Hashes the three fields, each with its length before it.
+    /// Hashes the three fields, each with its length before it: the key of a delivery that came by the webhook `default`.
     #[must_use]
     pub fn new(uuid: &str, event: &str, owner: &str) -> Self {
+        Self::of([uuid, event, owner].into_iter())
+    }
+
+    /// The key of a delivery that came by this webhook: that of the secret's name, unless
+    /// [`NamedSecret::webhook`](crate::NamedSecret::webhook) named another one. For `default` it is that of [`new`](Self::new).
+    ///
+    /// ```
+    /// use smartshape_webhook::DeliveryKey;
+    ///
+    /// let key = DeliveryKey::for_webhook("uploads", "43a57abb", "file_uploaded", "test@smartshape.io");
+    /// assert_eq!(key.to_string(), "20f2590068e5bc5f83dcf4b4750b3d59");
+    /// let default = DeliveryKey::for_webhook("default", "43a57abb", "file_uploaded", "test@smartshape.io");
+    /// assert_eq!(default, DeliveryKey::new("43a57abb", "file_uploaded", "test@smartshape.io"));
+    /// ```
+    #[must_use]
+    pub fn for_webhook(webhook: &str, uuid: &str, event: &str, owner: &str) -> Self {
+        let webhook = Some(webhook).filter(|webhook| *webhook != DEFAULT_WEBHOOK);
+        Self::of([uuid, event, owner].into_iter().chain(webhook))
+    }
+
+    fn of<'a>(fields: impl Iterator<Item = &'a str>) -> Self {
         let mut hash = Sha256::new();
-        for field in [uuid, event, owner] {
+        for field in fields {
             hash.update((field.len() as u64).to_le_bytes());
             hash.update(field);
         }
@@ -173,7 +197,11 @@ pub trait SeenStore: Send + Sync + 'static {
     /// Records that the delivery was handled. Must hold from then on.
     fn complete(&self, key: DeliveryKey, holder: Holder) -> StoreFuture<'_, ()>;
 
-    /// Gives the claim back, if `holder` still has it.
+    /// Gives the claim back, if `holder` still has it. A completion stands: it may have been recorded although its answer
+    /// was late, and a release that came after it would let the delivery be handled again.
+    ///
+    /// A claim whose answer was late is given back, too, and may reach the store after its own release. It then stands until
+    /// its lease ends, and the delivery is answered 503 that long; a store that orders what it is told has no such claims.
     fn release(&self, key: DeliveryKey, holder: Holder) -> StoreFuture<'_, ()>;
 }
 
@@ -225,7 +253,7 @@ impl MemoryStore {
 
     fn claim_now(&self, key: DeliveryKey, holder: Holder, lease: Duration, now: Instant) -> ClaimState {
         let mut store = locked(&self.0);
-        if store.seen.contains(key, now) {
+        if store.seen.get(key, now).is_some() {
             return ClaimState::Done;
         }
         if store.claimed.get(&key).is_some_and(|(_, end)| *end > now) {
@@ -238,7 +266,7 @@ impl MemoryStore {
     fn complete_now(&self, key: DeliveryKey, holder: Holder, now: Instant) {
         let mut store = locked(&self.0);
         store.unclaim(key, holder);
-        store.seen.record(key, now);
+        store.seen.record(key, None, now);
     }
 
     fn release_now(&self, key: DeliveryKey, holder: Holder) {
@@ -261,11 +289,14 @@ impl Claimable {
     }
 }
 
+/// A hash of a delivery's body, which tells most bodies of the same key apart.
+pub(crate) type Fingerprint = std::num::NonZeroU32;
+
 /// The completed deliveries. Forgetting them one by one, in order, would cost each new one a search for the oldest
 /// in memory that no cache holds.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    done: Bounded<DeliveryKey, ()>,
+    done: Bounded<DeliveryKey, Option<Fingerprint>>,
     /// Seconds, as are the next ones, from `born`.
     keep: u32,
     born: Instant,
@@ -274,14 +305,14 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    pub(crate) fn contains(&mut self, key: DeliveryKey, now: Instant) -> bool {
+    pub(crate) fn get(&mut self, key: DeliveryKey, now: Instant) -> Option<Option<Fingerprint>> {
         self.make_room(now);
-        self.done.contains(&key)
+        self.done.peek(&key)
     }
 
-    pub(crate) fn record(&mut self, key: DeliveryKey, now: Instant) {
+    pub(crate) fn record(&mut self, key: DeliveryKey, body: Option<Fingerprint>, now: Instant) {
         self.make_room(now);
-        self.done.insert(key, ());
+        self.done.insert(key, body);
     }
 
     /// Turns where time or capacity ask for it, so that what follows pushes nothing out.
@@ -342,6 +373,17 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_release_does_not_undo_a_completion() {
+        let store = MemoryStore::default();
+        for holder in [Holder::new(1), Holder::new(2)] {
+            assert_ne!(store.claim(key(1), holder, LEASE).await.unwrap(), ClaimState::InFlight);
+            store.complete(key(1), Holder::new(1)).await.unwrap();
+            store.release(key(1), holder).await.unwrap();
+            assert_eq!(store.claim(key(1), Holder::new(3), LEASE).await.unwrap(), ClaimState::Done);
+        }
+    }
+
     fn complete(store: &MemoryStore, number: u32) {
         let holder = Holder::new(number.into());
         assert_eq!(store.claim_now(key(number), holder, LEASE, Instant::now()), ClaimState::New);
@@ -351,7 +393,7 @@ mod tests {
     /// Those of the keys below `end` that are remembered.
     fn done(store: &MemoryStore, end: u32) -> Vec<u32> {
         let mut seen = locked(&store.0);
-        (0..end).filter(|number| seen.seen.contains(key(*number), Instant::now())).collect()
+        (0..end).filter(|number| seen.seen.get(key(*number), Instant::now()).is_some()).collect()
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,11 +1,12 @@
 //! The log of every server in this process, searched for what must not be there.
 
 use std::io::Write;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 static STARTED: OnceLock<Vec<String>> = OnceLock::new();
 static LEAKED: AtomicBool = AtomicBool::new(false);
+static OUTCOMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static LINES: AtomicUsize = AtomicUsize::new(0);
 
 /// From now on, everything that is logged at any level is searched for `hidden`.
@@ -32,6 +33,15 @@ pub fn lines() -> usize {
     LINES.load(Ordering::SeqCst)
 }
 
+/// The outcomes of the deliveries of this uuid: each one's level, and the line.
+#[must_use]
+pub fn outcomes(uuid: &str) -> Vec<(String, String)> {
+    let uuid = format!("uuid={uuid} ");
+    let outcomes = OUTCOMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let of = outcomes.iter().filter(|line| line.contains(&uuid));
+    of.map(|line| (line.split_whitespace().nth(1).unwrap_or_default().to_owned(), line.clone())).collect()
+}
+
 /// Gets one line at a time, which is what the formatter writes.
 #[derive(Debug)]
 struct Search;
@@ -42,6 +52,9 @@ impl Write for Search {
         let line = String::from_utf8_lossy(bytes);
         if STARTED.get().is_some_and(|hidden| hidden.iter().any(|text| line.contains(text))) {
             LEAKED.store(true, Ordering::SeqCst);
+        }
+        if line.contains("outcome=") {
+            OUTCOMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(line.into_owned());
         }
         Ok(bytes.len())
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{Timestamp, ToSpan as _};
-use smartshape_webhook::{Delivery, Restored};
+use smartshape_webhook::{Delivery, DeliveryKey, Restored};
 
 use super::{Bench, made, record, records};
 use crate::engine::{Attempt, Engine, Lease, Retention, Settlement, Verdict, Wanted};
@@ -57,7 +57,9 @@ pub async fn keeps_a_record_exactly(bench: &impl Bench) {
          \"owner\":{\"id\":\"5c\"},\"runTimestamp\":1.5e12, \"uuid\":\"ü\", \"more\": null }";
     let received_at: Timestamp = "2026-11-24T08:00:00.123456Z".parse().unwrap();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let kept = Restored { received_at, attempt: 1, secret_name: Some("uploads"), traceparent: Some(trace) };
+    let key = Some(DeliveryKey::for_webhook("uploads", "ü", "file_uploaded", "5c"));
+    let kept =
+        Restored { key, received_at, attempt: 1, secret_name: Some("uploads"), traceparent: Some(trace) };
     let delivery = Delivery::restore(body, kept).unwrap();
     assert_eq!(engine.insert([Record::of(&delivery)].into()).await.unwrap(), [true]);
 
@@ -429,7 +431,8 @@ pub async fn lists_shows_replays_and_purges(bench: &impl Bench) {
 
     let dead = engine.show(attempts[0].key).await.unwrap().unwrap();
     assert_eq!(dead.event.error.as_deref(), Some("broken"));
-    assert_eq!(dead.delivery().unwrap().unwrap().raw(), &attempts[0].body.clone().unwrap());
+    let delivery = dead.delivery().unwrap().unwrap();
+    assert_eq!((delivery.key(), delivery.raw()), (attempts[0].key, &attempts[0].body.clone().unwrap()));
     assert!(engine.show(record(99, "f").key).await.unwrap().is_none());
 
     // One dead, one completed with its body; what has no body cannot be replayed.

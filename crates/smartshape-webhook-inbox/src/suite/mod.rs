@@ -32,7 +32,7 @@ pub mod worker;
 
 use std::sync::Arc;
 
-use smartshape_webhook::Delivery;
+use smartshape_webhook::{Delivery, DeliveryKey, Restored};
 
 use crate::engine::Engine;
 use crate::record::Record;
@@ -106,7 +106,7 @@ macro_rules! engine_suite {
     )*};
 }
 
-/// A delivery of an event that no other has, about `file`.
+/// A delivery of an event that no other has, about `file`. Its key is not to be had from its body alone.
 fn delivery(number: u32, file: &str) -> Delivery {
     let body = format!(
         r#"{{"file": "{file}", "event": "file_uploaded", "data": {{"n": {number}}}, "owner": "test@smartshape.io",
@@ -116,7 +116,18 @@ fn delivery(number: u32, file: &str) -> Delivery {
 }
 
 fn made(body: &str) -> Delivery {
-    match Delivery::for_test(body.to_owned()) {
+    let made = Delivery::for_test(body.to_owned()).and_then(|delivery| {
+        let key = DeliveryKey::for_webhook("suite", delivery.uuid(), delivery.event_name(), "");
+        let kept = Restored {
+            key: Some(key),
+            received_at: delivery.received_at(),
+            attempt: 1,
+            secret_name: None,
+            traceparent: None,
+        };
+        Delivery::restore(body.to_owned(), kept)
+    });
+    match made {
         Ok(delivery) => delivery,
         Err(error) => unreachable!("the suite's own body: {error}"),
     }

@@ -1,6 +1,7 @@
 //! What a worker makes of an engine.
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -69,14 +70,16 @@ pub async fn handles_what_is_stored_once(bench: &impl Bench) {
     let (sender, mut handled) = mpsc::unbounded_channel();
     store(&inbox, 0..20, "f").await;
     let worker = run(inbox.worker(move |delivery: Delivery| {
-        let sent = sender.send((seen(&delivery), delivery.raw().clone()));
+        let sent = sender.send((seen(&delivery), delivery.raw().clone(), delivery.key()));
         async move { sent.map_err(HandlerError::permanent) }
     }));
     store(&inbox, 10..40, "f").await;
     let mut uuids = Vec::new();
+    let mut keys: HashSet<_> = (0..40).map(|number| delivery(number, "f").key()).collect();
     for _ in 0..40 {
-        let ((uuid, attempt), body) = handled.recv().await.unwrap();
+        let ((uuid, attempt), body, key) = handled.recv().await.unwrap();
         assert_eq!(attempt, 1);
+        assert!(keys.remove(&key), "another key than it was stored with");
         assert!(std::str::from_utf8(&body).unwrap().contains(&uuid));
         uuids.push(uuid);
     }

@@ -280,6 +280,7 @@ impl<W: Work> Pool<W> {
 fn restore(attempt: Attempt) -> Result<Delivery, String> {
     let body = attempt.body.ok_or("its body is not in the store any more")?;
     let kept = Restored {
+        key: Some(attempt.key),
         received_at: attempt.received_at,
         attempt: attempt.number,
         secret_name: attempt.secret_name.as_deref(),

@@ -35,6 +35,9 @@ pub(crate) fn ended(_: Event, _: Outcome, _: Arrived) {}
 pub(crate) fn refused(_: RefusalKind) {}
 
 #[inline]
+pub(crate) fn differing_duplicate() {}
+
+#[inline]
 pub(crate) fn drifted(_: Drift) {}
 
 #[inline]

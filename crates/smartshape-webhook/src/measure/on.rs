@@ -23,6 +23,7 @@ const DELIVERIES: &str = "smartshape_webhook_deliveries_total";
 const REFUSALS: &str = "smartshape_webhook_refusals_total";
 const ACKNOWLEDGE: &str = "smartshape_webhook_acknowledge_seconds";
 const AT_WORK: &str = "smartshape_webhook_deliveries_at_work";
+const DIFFERING: &str = "smartshape_webhook_differing_duplicates_total";
 const RESERVED: &str = "smartshape_webhook_body_reserved_bytes";
 const WAITING: &str = "smartshape_webhook_tokens_waiting";
 const HASHING: &str = "smartshape_webhook_tokens_hashing";
@@ -35,6 +36,11 @@ pub(crate) fn describe() {
     describe_counter!(DELIVERIES, Unit::Count, "Deliveries, by event and by what became of them");
     describe_counter!(REFUSALS, Unit::Count, "Refused requests");
     describe_histogram!(ACKNOWLEDGE, Unit::Seconds, "From the request's head to the success answer");
+    describe_counter!(
+        DIFFERING,
+        Unit::Count,
+        "Duplicates whose body was not that of the delivery that they repeat"
+    );
     describe_gauge!(AT_WORK, Unit::Count, "Deliveries at work");
     describe_gauge!(RESERVED, Unit::Bytes, "What bodies take, or have reserved, of the byte budget");
     describe_gauge!(WAITING, Unit::Count, "Tokens that wait to be hashed");
@@ -77,6 +83,10 @@ pub(crate) fn ended(event: Event, outcome: Outcome, arrived: Arrived) {
 
 pub(crate) fn refused(kind: RefusalKind) {
     counter!(REFUSALS, "kind" => kind.name()).increment(1);
+}
+
+pub(crate) fn differing_duplicate() {
+    counter!(DIFFERING).increment(1);
 }
 
 pub(crate) fn drifted(drift: Drift) {

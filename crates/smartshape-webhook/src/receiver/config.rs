@@ -132,13 +132,15 @@ impl ReceiverBuilder {
         self
     }
 
-    /// The memory that all bodies together may take, until their last handler is done. Default 256 MiB.
+    /// The memory that all bodies together may take, until their last handler is done. Default 256 MiB. It is reserved as
+    /// bytes come. Where the secrets are of several webhooks, those of one may take three quarters of it, and one body of
+    /// the longest at least.
     pub fn byte_budget_bytes(mut self, bytes: u64) -> Self {
         self.byte_budget = bytes;
         self
     }
 
-    /// How long a body may bring no byte. Default 10 s.
+    /// How long a body may bring no byte. Default 10 s. After that time it must also have come at 1 KiB a second or better.
     pub fn body_stall(mut self, limit: Duration) -> Self {
         self.body.stall = limit;
         self
@@ -150,7 +152,8 @@ impl ReceiverBuilder {
         self
     }
 
-    /// How many deliveries may be at work, those included whose sender has hung up. Default 256.
+    /// How many deliveries may be at work, those included whose sender has hung up. Default 256. Where the secrets are of
+    /// several webhooks, those of one may take three quarters of them.
     pub fn max_at_work(mut self, deliveries: usize) -> Self {
         self.max_at_work = deliveries;
         self

@@ -25,10 +25,10 @@ use crate::dispatch::{FromDelivery, Mismatch};
 use crate::handler::Handler;
 use crate::head::Head;
 use crate::measure::{self, Arrived};
-use crate::printable::{printable, printable_error};
+use crate::printable::printable;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::secret::{NamedSecret, Secret};
-use crate::verify::Verifier;
+use crate::verify::{PlacedSecret, Verifier};
 pub use config::{ConfigError, OnMismatch, ReceiverBuilder};
 use places::Places;
 use report::Report;
@@ -112,8 +112,8 @@ impl Receiver {
                 .map_err(|_| ConfigError::NoRandomness)?,
             min_cost: builder.min_cost,
             max_cost: builder.max_cost,
+            budget: ByteBudget::new(builder.byte_budget, builder.body.bytes),
             body: builder.body,
-            budget: ByteBudget::new(builder.byte_budget),
             places: Places::new(builder.max_at_work),
             claims: Claims::new(builder.store, builder.claims, process),
             on_mismatch: builder.on_mismatch,
@@ -220,9 +220,9 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// The [`Answer`] to give: a refusal with status 422, or the success with which the event is
-    /// given up.
-    pub fn take<E: FromDelivery>(&self, delivery: &Delivery) -> Result<E, Answer> {
+    /// The [`Answer`] to give, a refusal with status 422 or the success with which the event is given up; and the
+    /// [`Ending`] with which the claim is to end, which is what is logged and counted.
+    pub fn take<E: FromDelivery>(&self, delivery: &Delivery) -> Result<E, (Answer, Ending)> {
         let mismatch = match E::from_delivery(delivery) {
             Ok(event) => return Ok(event),
             Err(mismatch) => mismatch,
@@ -233,27 +233,23 @@ impl Receiver {
             }
             Mismatch::Undecodable(error) => Refusal::with_detail(RefusalKind::EventUndecodable, error),
         };
-        match self.0.on_mismatch {
-            OnMismatch::Refuse => {
-                tracing::error!(uuid = %printable(delivery.uuid()), refusal = %printable_error(&refusal), "event refused");
-                self.0.report.refused(&refusal);
-                Err(refusal.into())
-            }
-            OnMismatch::Acknowledge => {
-                tracing::error!(uuid = %printable(delivery.uuid()), refusal = %printable_error(&refusal), "event given up");
-                Err(Answer::success())
-            }
-        }
+        let why = refusal.to_string();
+        Err(match self.0.on_mismatch {
+            OnMismatch::Refuse => (refusal.into(), Ending::Failed(why)),
+            OnMismatch::Acknowledge => (Answer::success(), Ending::Abandoned(why)),
+        })
     }
 
     fn report(&self) -> &Report {
         &self.0.report
     }
 
-    /// A place at work.
-    fn take_place(&self) -> Result<Place, Refusal> {
-        self.0.places.take()?;
-        Ok(Place { _measured: measure::at_work(), permit: Permit(self.clone()) })
+    /// A place at work, for a delivery by this secret.
+    fn take_place(&self, secret: Arc<PlacedSecret>) -> Result<Place, Refusal> {
+        if let Err(kind) = self.0.places.take(secret.taken.as_deref()) {
+            return Err(Refusal::with_detail(kind, format_args!("for secret {:?}", secret.name())));
+        }
+        Ok(Place { _measured: measure::at_work(), permit: Permit { receiver: self.clone(), secret } })
     }
 }
 
@@ -263,19 +259,26 @@ struct Place {
     permit: Permit,
 }
 
-/// One of the receiver's places, with the receiver, which the work needs anyway. Every further shared owner costs
-/// each delivery two atomic operations.
-struct Permit(Receiver);
+/// One of the receiver's places, with the receiver, which the work needs anyway, and the secret, which was there already.
+/// Every further shared owner costs each delivery two atomic operations.
+struct Permit {
+    receiver: Receiver,
+    secret: Arc<PlacedSecret>,
+}
 
 impl Place {
     fn receiver(&self) -> &Receiver {
-        &self.permit.0
+        &self.permit.receiver
+    }
+
+    fn secret(&self) -> &PlacedSecret {
+        &self.permit.secret
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.0.places.give_back();
+        self.receiver.0.places.give_back(self.secret.taken.as_deref());
     }
 }
 

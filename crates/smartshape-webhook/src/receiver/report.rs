@@ -1,19 +1,25 @@
 //! What operators see: one event for each outcome, and refusals without a flood of lines.
 
-use std::sync::Mutex;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Ending;
+use crate::claims::SameBody;
 use crate::delivery::Delivery;
 use crate::events::Event;
 use crate::lock::locked;
 use crate::measure::{self, Arrived, Drift, Outcome};
 use crate::printable::{printable, printable_error};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, RefusalKind};
 
-/// Refusals are warned of at most once in this time; each is logged at debug level.
+/// Refusals are warned of at most once in this time, but for the first few; each is logged at debug level.
 const WARN_EVERY: Duration = Duration::from_secs(10);
+/// So many are warned of one by one: they show what is wrong with a receiver that was just set up.
+const FIRST_FEW: u64 = 5;
 
 /// Counters since the receiver was built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +35,8 @@ pub struct Stats {
     pub failed: u64,
     /// Deliveries that came again, while at work or afterwards.
     pub duplicates: u64,
+    /// Those of them whose body was not that of the delivery that they repeat: somebody else sent one of the two.
+    pub differing_duplicates: u64,
     /// Refused requests.
     pub refused: u64,
     /// Acknowledged events whose handler saw them as [`Event::Unknown`] or [`Event::Undecoded`].
@@ -42,9 +50,19 @@ pub(super) struct Report {
     acknowledged: AtomicU64,
     failed: AtomicU64,
     duplicates: AtomicU64,
+    differing_duplicates: AtomicU64,
     refused: AtomicU64,
     drifted: AtomicU64,
-    warned: Mutex<Option<(Instant, u64)>>,
+    quiet: Arc<Mutex<Quiet>>,
+}
+
+/// The time after a warning, and what was refused in it.
+#[derive(Default)]
+struct Quiet {
+    warned: u64,
+    until: Option<Instant>,
+    /// By kind, each with the reason of its first.
+    refused: Vec<(RefusalKind, u64, String)>,
 }
 
 impl Report {
@@ -56,6 +74,7 @@ impl Report {
             acknowledged: read(&self.acknowledged),
             failed: read(&self.failed),
             duplicates: read(&self.duplicates),
+            differing_duplicates: read(&self.differing_duplicates),
             refused: read(&self.refused),
             drifted: read(&self.drifted),
             hashes,
@@ -65,30 +84,50 @@ impl Report {
     pub(super) fn refused(&self, refusal: &Refusal) {
         measure::refused(refusal.kind());
         tracing::debug!(kind = ?refusal.kind(), reason = %printable_error(refusal), "delivery refused");
-        if let Some(count) = self.count_refusal(Instant::now()) {
-            tracing::warn!(count, latest = %printable_error(refusal), "deliveries refused");
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let mut quiet = locked(&self.quiet);
+        // Where no timer told.
+        quiet.end(now);
+        let Some(until) = quiet.until.filter(|until| now < *until) else {
+            quiet.warned += 1;
+            if quiet.warned > FIRST_FEW {
+                quiet.until = Some(now + WARN_EVERY);
+            }
+            drop(quiet);
+            return tracing::warn!(kind = refusal.kind().name(), reason = %printable_error(refusal), "delivery refused");
+        };
+        let first = quiet.refused.is_empty();
+        quiet.count(refusal);
+        drop(quiet);
+        if first && let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let mut told = Told(Some(Arc::clone(&self.quiet)));
+            runtime.spawn(async move {
+                tokio::time::sleep_until(until).await;
+                if let Some(quiet) = told.0.take() {
+                    locked(&quiet).end(Instant::now());
+                }
+            });
         }
     }
 
-    /// How many were refused since the last warning, if one is due.
-    fn count_refusal(&self, now: Instant) -> Option<u64> {
-        let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut warned = locked(&self.warned);
-        let (last, before) = warned.unzip();
-        if last.is_some_and(|last| now.saturating_duration_since(last) < WARN_EVERY) {
-            return None;
-        }
-        *warned = Some((now, count));
-        Some(count.saturating_sub(before.unwrap_or(0)))
-    }
-
-    pub(super) fn duplicate(&self, delivery: &Delivery) {
+    pub(super) fn duplicate(&self, delivery: &Delivery, same_body: SameBody) {
         self.duplicates.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(
-            event = %printable(delivery.event_name()),
-            uuid = %printable(delivery.uuid()),
-            "duplicate delivery"
-        );
+        let event = || printable(delivery.event_name());
+        let uuid = || printable(delivery.uuid());
+        if same_body == Some(false) {
+            self.differing_duplicates.fetch_add(1, Ordering::Relaxed);
+            measure::differing_duplicate();
+            let secret = printable(delivery.secret_name().unwrap_or_default());
+            tracing::warn!(
+                event = %event(),
+                uuid = %uuid(),
+                %secret,
+                "a duplicate has another body than the delivery that it repeats, and is not handled: was one of them forged?"
+            );
+        } else {
+            tracing::debug!(event = %event(), uuid = %uuid(), "duplicate delivery");
+        }
     }
 
     pub(super) fn ended(&self, delivery: &Delivery, ending: &Ending, took: Duration, arrived: Arrived) {
@@ -134,19 +173,44 @@ impl Report {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_refusals_is_one_warning() {
-        let (report, begun) = (Report::default(), Instant::now());
-        assert_eq!(report.count_refusal(begun), Some(1));
-        for millis in 1..10_000 {
-            assert_eq!(report.count_refusal(begun + Duration::from_millis(millis)), None);
+impl Quiet {
+    fn count(&mut self, refusal: &Refusal) {
+        match self.refused.iter_mut().find(|(kind, ..)| *kind == refusal.kind()) {
+            Some((_, count, _)) => *count += 1,
+            None => self.refused.push((refusal.kind(), 1, printable_error(refusal).to_string())),
         }
-        assert_eq!(report.count_refusal(begun + WARN_EVERY), Some(10_000));
-        assert_eq!(report.count_refusal(begun + WARN_EVERY), None);
-        assert_eq!(report.stats(0, 0, 0).refused, 10_002);
+    }
+
+    /// Warns of what was refused in a quiet time that is over, and begins the next one.
+    fn end(&mut self, now: Instant) {
+        if self.until.is_some_and(|until| until <= now) && !self.refused.is_empty() {
+            self.until = Some(now + WARN_EVERY);
+            self.warn();
+        }
+    }
+
+    fn warn(&mut self) {
+        let mut kinds = String::new();
+        let mut count = 0;
+        for (kind, of_kind, reason) in self.refused.drain(..) {
+            let separator = if kinds.is_empty() { "" } else { "; " };
+            let _ = write!(kinds, "{separator}{of_kind} {} (such as: {reason})", kind.name());
+            count += of_kind;
+        }
+        tracing::warn!(count, %kinds, "deliveries refused");
+    }
+}
+
+/// Dropped with its runtime before the end of the quiet time, it says what was refused in it.
+struct Told(Option<Arc<Mutex<Quiet>>>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let Some(quiet) = &self.0 else { return };
+        let mut quiet = locked(quiet);
+        if !quiet.refused.is_empty() {
+            quiet.until = Some(Instant::now() + WARN_EVERY);
+            quiet.warn();
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! [`Admitted`] -> [`Authenticated`] -> [`Whole`] -> [`Parsed`] -> [`Received`].
 
 use std::error::Error;
-use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_core::Stream;
@@ -16,7 +15,6 @@ use crate::events::{EnvelopeError, EnvelopeErrorKind};
 use crate::head::{Head, Length, TokenField};
 use crate::measure::{self, Arrived, Outcome};
 use crate::refusal::{Refusal, RefusalKind};
-use crate::secret::NamedSecret;
 use crate::source::Source;
 use crate::token::Token;
 
@@ -90,7 +88,7 @@ impl Admitted<'_> {
     async fn authenticate(self, receiver: &Receiver) -> Result<Authenticated, Refusal> {
         match receiver.0.verifier.verify(self.token, self.source).await {
             Ok(Some(secret)) => {
-                Ok(Authenticated { secret, declared: self.declared, place: receiver.take_place()? })
+                Ok(Authenticated { declared: self.declared, place: receiver.take_place(secret)? })
             }
             Ok(None) => {
                 let names = receiver.secret_names().join(", ");
@@ -105,7 +103,6 @@ impl Admitted<'_> {
 
 /// A request of somebody who knows a secret, or at least a token of it.
 struct Authenticated {
-    secret: Arc<NamedSecret>,
     declared: Option<u64>,
     place: Place,
 }
@@ -117,15 +114,14 @@ impl Authenticated {
         B: Buf,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let (body, reservation) =
-            body::read(body, self.declared, &receiver.0.body, &receiver.0.budget).await?;
-        Ok(Whole { secret: self.secret, place: self.place, body, reservation })
+        let reservation = receiver.0.budget.reservation(self.place.secret().taken.clone());
+        let (body, reservation) = body::read(body, self.declared, &receiver.0.body, reservation).await?;
+        Ok(Whole { place: self.place, body, reservation })
     }
 }
 
 /// A request whose body has been read to its end.
 struct Whole {
-    secret: Arc<NamedSecret>,
     place: Place,
     body: Bytes,
     reservation: Reservation,
@@ -136,14 +132,23 @@ impl Whole {
     /// blocking threads, which the application shares, may be full for as long as it likes.
     fn parse(self, head: &Head) -> Result<Parsed, Refusal> {
         let around = Circumstances {
-            secret_name: Some(self.secret.shared_name()),
+            secret_name: Some(self.place.secret().shared_name()),
+            webhook: self.place.secret().webhook_in_key(),
             traceparent: head.traceparent().map(Into::into),
             reservation: Some(self.reservation),
             ..Circumstances::default()
         };
         let delivery = Delivery::parse(self.body, around).map_err(|error| refusal(error, head))?;
-        if !self.secret.allows(delivery.kind()) {
-            let detail = format!("{} is only for some events", self.secret.name());
+        let secret = self.place.secret();
+        let scope = if !secret.allows(delivery.kind()) {
+            Some("events")
+        } else if !secret.allows_owner(|| delivery.owner()) {
+            Some("owners")
+        } else {
+            None
+        };
+        if let Some(scope) = scope {
+            let detail = format!("{} is only for some {scope}", secret.name());
             return Err(Refusal::with_detail(RefusalKind::TokenOutOfScope, detail));
         }
         Ok(Parsed { delivery, place: self.place })
@@ -173,19 +178,19 @@ struct Parsed {
 
 impl Parsed {
     async fn claim(self, receiver: &Receiver, arrived: Arrived) -> Result<Received, Refusal> {
-        match receiver.0.claims.claim(self.delivery.key()).await? {
+        match receiver.0.claims.claim(self.delivery.key(), self.delivery.raw()).await? {
             Standing::New(claim) => {
                 Ok(Received::New(Claimed::new(self.delivery, claim, self.place, arrived)))
             }
-            Standing::Done => {
-                receiver.report().duplicate(&self.delivery);
+            Standing::Done(same_body) => {
+                receiver.report().duplicate(&self.delivery, same_body);
                 measure::ended(measure::Event::of(&self.delivery), Outcome::Duplicate, arrived);
                 Ok(Received::Duplicate)
             }
-            Standing::AtWork(waiter) => {
+            Standing::AtWork(waiter, same_body) => {
                 // While it waits, a duplicate holds neither a place at work nor a body.
                 drop(self.place);
-                receiver.report().duplicate(&self.delivery);
+                receiver.report().duplicate(&self.delivery, same_body);
                 let event = measure::Event::of(&self.delivery);
                 drop(self.delivery);
                 Box::pin(waiter.wait()).await?;

@@ -38,7 +38,7 @@ struct Work {
 }
 
 /// What became of the work on a claimed delivery.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Ending {
     /// It was handled: complete the claim.
@@ -63,10 +63,8 @@ impl Claimed {
     pub async fn typed<E: FromDelivery>(mut self) -> Result<Claimed<E>, Answer> {
         match self.work.place.receiver().take(&self.work.delivery) {
             Ok(data) => Ok(Claimed { data, work: self.work }),
-            Err(answer) => {
-                let why = "the event is not of the kind taken here".to_owned();
-                let refused = answer.refusal().is_some();
-                self.work.end(if refused { Ending::Failed(why) } else { Ending::Abandoned(why) }).await;
+            Err((answer, ending)) => {
+                self.work.end(ending).await;
                 Err(answer)
             }
         }

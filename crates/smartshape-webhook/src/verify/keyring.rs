@@ -1,7 +1,9 @@
 //! The secrets in place, each with an identity that survives a replacement of the set.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::budget::Taken;
 use crate::secret::NamedSecret;
 use crate::token::Token;
 
@@ -9,9 +11,25 @@ use crate::token::Token;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SecretId(u64);
 
+/// A secret in place.
+#[derive(Debug)]
+pub(crate) struct PlacedSecret {
+    named: NamedSecret,
+    /// What its webhook has taken; `None` where there is no other webhook to leave anything to.
+    pub(crate) taken: Option<Arc<Taken>>,
+}
+
+impl Deref for PlacedSecret {
+    type Target = NamedSecret;
+
+    fn deref(&self) -> &NamedSecret {
+        &self.named
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Keyring {
-    secrets: Vec<(SecretId, Arc<NamedSecret>)>,
+    secrets: Vec<(SecretId, Arc<PlacedSecret>)>,
     next: u64,
 }
 
@@ -23,6 +41,16 @@ impl Keyring {
     /// The set that follows: a plain secret that stays keeps its identity, and so its known tokens.
     pub(crate) fn succeeded_by(&self, secrets: Vec<NamedSecret>) -> Self {
         let mut next = self.next;
+        let alone = secrets.windows(2).all(|two| two[0].webhook_name() == two[1].webhook_name());
+        let mut taken = Vec::<(Arc<str>, Arc<Taken>)>::new();
+        let mut taken_by = |webhook: &Arc<str>| {
+            let placed = self.secrets.iter().find(|(_, old)| old.webhook_name() == webhook);
+            let before = placed.and_then(|(_, old)| old.taken.clone());
+            let known = taken.iter().find(|(name, _)| name == webhook).map(|(_, taken)| Arc::clone(taken));
+            let taken_now = known.or(before).unwrap_or_default();
+            taken.push((Arc::clone(webhook), Arc::clone(&taken_now)));
+            taken_now
+        };
         let secrets = secrets
             .into_iter()
             .map(|named| {
@@ -35,13 +63,14 @@ impl Keyring {
                     },
                     |(id, _)| *id,
                 );
-                (id, Arc::new(named))
+                let taken = (!alone).then(|| taken_by(named.webhook_name()));
+                (id, Arc::new(PlacedSecret { named, taken }))
             })
             .collect();
         Self { secrets, next }
     }
 
-    pub(crate) fn get(&self, id: SecretId) -> Option<&Arc<NamedSecret>> {
+    pub(crate) fn get(&self, id: SecretId) -> Option<&Arc<PlacedSecret>> {
         self.secrets.iter().find(|(known, _)| *known == id).map(|(_, named)| named)
     }
 

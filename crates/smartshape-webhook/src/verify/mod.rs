@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-pub(crate) use keyring::{Keyring, SecretId};
+pub(crate) use keyring::{Keyring, PlacedSecret, SecretId};
 use memory::Memory;
 pub(crate) use pool::HashingBusy;
 use pool::Pool;
@@ -61,7 +61,7 @@ impl Verifier {
         &self,
         token: &Token,
         source: Option<Source>,
-    ) -> Result<Option<Arc<NamedSecret>>, HashingBusy> {
+    ) -> Result<Option<Arc<PlacedSecret>>, HashingBusy> {
         loop {
             if let Some(secret) = self.recall(token) {
                 return Ok(secret);
@@ -95,7 +95,7 @@ impl Verifier {
     }
 
     /// The secret that a remembered token belongs to, if any; `None` if it is not remembered.
-    fn recall(&self, token: &Token) -> Option<Option<Arc<NamedSecret>>> {
+    fn recall(&self, token: &Token) -> Option<Option<Arc<PlacedSecret>>> {
         let mut known = locked(&self.known);
         let (verdict, pushed_out) = known.memory.recall(token)?;
         let secret = known.secret(verdict);
@@ -106,7 +106,7 @@ impl Verifier {
 }
 
 impl Known {
-    fn secret(&self, verdict: Verdict) -> Option<Arc<NamedSecret>> {
+    fn secret(&self, verdict: Verdict) -> Option<Arc<PlacedSecret>> {
         match verdict {
             Verdict::Matches(id) => self.keyring.get(id).cloned(),
             Verdict::MatchesNone => None,

@@ -58,7 +58,13 @@ async fn a_delivery_says_how_it_came() {
     let other = Delivery::for_test(body("file_uploaded", "no uuid", "{}")).unwrap();
     assert_eq!((other.uuid(), other.as_uuid(), other.traceparent()), ("no uuid", None, None));
     let received_at = "2026-11-24T08:00:00Z".parse().unwrap();
-    let kept = Restored { received_at, attempt: 3, secret_name: Some("uploads"), traceparent: Some(TRACE) };
+    let kept = Restored {
+        key: None,
+        received_at,
+        attempt: 3,
+        secret_name: Some("uploads"),
+        traceparent: Some(TRACE),
+    };
     let restored = Delivery::restore(body("file_uploaded", uuid, "{}"), kept).unwrap();
     assert_eq!((restored.received_at(), restored.attempt()), (received_at, 3));
     assert_eq!((restored.secret_name(), restored.traceparent()), (Some("uploads"), Some(TRACE)));

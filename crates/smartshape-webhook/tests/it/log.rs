@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use smartshape_webhook::{Delivery, Event, HandlerError, Head, Receiver, Secret};
+use smartshape_webhook::{Delivery, Event, FileUploaded, HandlerError, Head, OnMismatch, Receiver, Secret};
 use tracing::Dispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -131,19 +131,116 @@ async fn hostile_texts_do_not_reach_the_log_as_they_are() {
     }
 }
 
-#[tokio::test]
-async fn a_flood_of_refusals_is_one_warning() {
+/// One by one at first; then one warning opens a quiet time, whose refusals are told at its end, without another request.
+#[tokio::test(start_paused = true)]
+async fn refusals_in_a_quiet_time_are_told_at_its_end() {
     let log = Log::default();
     let _listening = log.listen();
     let receiver = Receiver::new(Secret::new(SECRET).unwrap()).unwrap();
-    for _ in 0..100 {
-        let nothing = stream::iter([Ok::<Bytes, std::io::Error>(Bytes::new())]);
-        assert!(receiver.receive(&Head::read("POST", []), nothing).await.is_err());
+    let refuse = async |method: &str, times: usize| {
+        for _ in 0..times {
+            let nothing = stream::iter([Ok::<Bytes, std::io::Error>(Bytes::new())]);
+            assert!(receiver.receive(&Head::read(method, []), nothing).await.is_err());
+        }
+    };
+    let warnings = || {
+        let log = log.0.lock().unwrap();
+        log.iter().filter(|line| line.starts_with("WARN ")).cloned().collect::<Vec<_>>()
+    };
+    refuse("POST", 5).await;
+    assert_eq!(warnings().len(), 5);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    refuse("POST", 3).await;
+    refuse("GET", 90).await;
+    assert_eq!(warnings().len(), 6, "one opened the quiet time");
+    assert!(warnings().iter().all(|line| line.contains("kind=TokenMissing")), "{:?}", warnings());
+
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let told = warnings();
+    assert_eq!(told.len(), 7, "{told:?}");
+    assert!(told[6].contains("count=92 "), "{told:?}");
+    assert!(
+        told[6].contains("kinds=2 TokenMissing (such as: no x-smartshape-token header: not from SmartShape, or a proxy strips it); 90 MethodNotAllowed"),
+        "{told:?}"
+    );
+
+    // The flood goes on: still one warning in ten seconds. Then it is over, and all has been told.
+    for _ in 0..20 {
+        refuse("GET", 1).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let told = warnings();
+    assert!((9..=10).contains(&told.len()), "{told:?}");
+    let counts = told[7..].iter().map(|line| {
+        line.split_once("count=")
+            .map_or(1, |(_, rest)| rest.split(' ').next().unwrap().parse::<u32>().unwrap())
+    });
+    assert_eq!(counts.sum::<u32>(), 20, "{told:?}");
+    refuse("GET", 1).await;
+    assert_eq!(warnings().len(), told.len() + 1, "at once, after a quiet time without any");
+    assert_eq!(receiver.stats().refused, 119);
+}
+
+/// Told when the runtime ends, too: nothing is left for a time that does not come.
+#[test]
+fn refusals_in_a_quiet_time_are_told_when_the_runtime_ends() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let receiver = Receiver::new(Secret::new(SECRET).unwrap()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..20 {
+            let nothing = stream::iter([Ok::<Bytes, std::io::Error>(Bytes::new())]);
+            assert!(receiver.receive(&Head::read("POST", []), nothing).await.is_err());
+        }
+    });
+    drop(runtime);
     let log = log.0.lock().unwrap();
-    let lines = |start: &str| log.iter().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
-    assert_eq!(lines("DEBUG ").len(), 100, "{log:?}");
-    let warnings = lines("WARN ");
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("count=1 "), "{warnings:?}");
+    assert!(log.iter().any(|line| line.starts_with("WARN ") && line.contains("count=14 ")), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_mismatch_is_one_line_and_one_outcome() {
+    for (policy, level, outcome) in
+        [(OnMismatch::Refuse, "WARN ", "failed"), (OnMismatch::Acknowledge, "ERROR ", "abandoned")]
+    {
+        for (event, data, why) in [
+            ("file_optimized", "{}", "the handler takes another event (file_optimized)"),
+            ("file_uploaded", "[]", "expected an object"),
+        ] {
+            let log = Log::default();
+            let _listening = log.listen();
+            let secret = Secret::new(SECRET).unwrap();
+            let builder =
+                Receiver::builder().secret(secret).on_mismatch(policy).hash_at_lowest_priority(false);
+            let receiver = builder.hash_wait(Duration::from_secs(60)).build().unwrap();
+            let token = bcrypt::hash(SECRET, 4).unwrap();
+            let body = format!(
+                r#"{{"file":"5c","event":"{event}","data":{data},"owner":"o","runTimestamp":1,"uuid":"1"}}"#
+            );
+            let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+            let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
+            let answer = receiver.extract::<FileUploaded, _, _, _>(&head, body).await.unwrap_err();
+            assert_eq!(answer.status(), if outcome == "failed" { 422 } else { 200 });
+            let log = log.0.lock().unwrap();
+            let lines: Vec<_> = log.iter().filter(|line| !line.starts_with("DEBUG")).collect();
+            assert_eq!(lines.iter().filter(|line| line.contains("outcome=")).count(), 1, "{lines:?}");
+            let warned = |line: &&&String| line.starts_with("WARN ") || line.starts_with("ERROR ");
+            let warned: Vec<_> =
+                lines.iter().filter(warned).filter(|line| !line.contains("acknowledged an event")).collect();
+            assert_eq!(warned.len(), 1, "{lines:?}");
+            assert!(
+                warned[0].starts_with(level) && warned[0].contains(&format!("outcome={outcome} ")),
+                "{lines:?}"
+            );
+            assert!(warned[0].contains(why), "{lines:?}");
+            let stats = receiver.stats();
+            let acknowledged = u64::from(outcome == "abandoned");
+            assert_eq!(
+                (stats.refused, stats.failed, stats.acknowledged),
+                (0, 1 - acknowledged, acknowledged)
+            );
+        }
+    }
 }

@@ -36,6 +36,8 @@ mod recorder;
 #[cfg(feature = "receiver")]
 mod seen;
 #[cfg(feature = "receiver")]
+mod sharing;
+#[cfg(feature = "receiver")]
 mod store;
 #[cfg(feature = "receiver")]
 mod until;

@@ -213,15 +213,15 @@ async fn refusals_are_counted_by_kind() {
         let answer = receiver.serve(&head, stream(body), Arc::new(looks)).await;
         assert_eq!(answer.refusal().map(|refusal| refusal.kind()), Some(kind));
     }
-    // A typed door.
+    // A typed door's is an outcome, and no refusal.
     let other = body("annotation_created", "{}", "1");
     assert!(receiver.extract::<FileUploaded, _, _, _>(&head(&good), stream(&other)).await.is_err());
     assert_eq!(Answer::not_configured("add a receiver").status(), 500);
     receiver.drain(Duration::ZERO).await;
     serve(&receiver, &text, looks).await;
 
-    let typed = [RefusalKind::EventUnexpected, RefusalKind::NotConfigured, RefusalKind::Draining];
-    let expected = kinds.map(|(kind, ..)| kind).into_iter().chain(typed);
+    let more = [RefusalKind::NotConfigured, RefusalKind::Draining];
+    let expected = kinds.map(|(kind, ..)| kind).into_iter().chain(more);
     let expected = expected.map(|kind| (format!("kind={kind:?}"), 1.0)).collect();
     assert_eq!(memory.all("refusals_total"), expected);
     let deliveries = counts([("event=annotation_created,outcome=failed", 1.0)]);
@@ -348,6 +348,7 @@ async fn the_table_lists_what_is_measured() {
     for event in ["file_uploaded", "file_deleted", "file_optimized"] {
         serve(&receiver, &body(event, "{}", "1"), looks).await;
     }
+    serve(&receiver, &body("file_deleted", "[]", "1"), looks).await;
     assert!(receiver.receive(&Head::read("GET", []), stream("")).await.is_err());
 
     let cell = |cell: &str| cell.trim().replace('`', "");

@@ -80,5 +80,27 @@ pub(crate) async fn narrow_door(bed: Bed) {
     }
     assert_eq!(lenient.script.seen(), []);
     assert_eq!(lenient.receiver.stats().duplicates, 1, "a given up event is done");
+    // The same for operators, whatever the framework: one outcome each, and no refusal beside it.
+    assert_eq!((subject.receiver.stats().failed, subject.receiver.stats().refused), (2, 0));
+    assert_eq!((lenient.receiver.stats().acknowledged, lenient.receiver.stats().failed), (2, 0));
+    let uuid = format!("given-up-{:?}", bed.target);
+    let refused = format!("refused-{:?}", bed.target);
+    let given_up =
+        lenient.delivery(&other.replace("\"1\"", &format!("{uuid:?}"))).replace("/callback", "/typed");
+    assert_success(&lenient.exchange(given_up).await);
+    assert_refused(
+        &subject.exchange(typed(&other.replace("\"1\"", &format!("{refused:?}")))).await,
+        422,
+        "event not accepted here",
+    );
+    for (uuid, level, outcome) in [(uuid, "ERROR", "abandoned"), (refused, "WARN", "failed")] {
+        let logged = conformance::log::outcomes(&uuid);
+        assert_eq!(logged.len(), 1, "{logged:?}");
+        assert!(
+            logged[0].0 == level && logged[0].1.contains(&format!("outcome=\"{outcome}\"")),
+            "{logged:?}"
+        );
+        assert!(logged[0].1.contains("(file_optimized)"), "{logged:?}");
+    }
     let _ = good_token();
 }

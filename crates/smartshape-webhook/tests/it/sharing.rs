@@ -1,0 +1,237 @@
+//! Several webhooks at one receiver: none takes another's place, memory or events.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use serde_json::json;
+use smartshape_webhook::{
+    Delivery, DeliveryKey, HandlerError, Head, MemoryStore, NamedSecret, Receiver, ReceiverBuilder,
+    RefusalKind, Secret,
+};
+
+fn named(name: &str) -> NamedSecret {
+    NamedSecret::new(name, Secret::new(format!("the secret of webhook {name}")).unwrap())
+}
+
+fn two() -> ReceiverBuilder {
+    builder().named_secret(named("a")).named_secret(named("b"))
+}
+
+fn builder() -> ReceiverBuilder {
+    Receiver::builder().hash_at_lowest_priority(false).hash_wait(std::time::Duration::from_secs(60))
+}
+
+fn token(name: &str) -> &'static str {
+    static TOKENS: [OnceLock<String>; 2] = [const { OnceLock::new() }; 2];
+    let of = &TOKENS[usize::from(name == "b")];
+    of.get_or_init(|| bcrypt::hash(format!("the secret of webhook {name}"), 4).unwrap())
+}
+
+fn event(uuid: &str, owner: impl Into<serde_json::Value>, name: &str) -> String {
+    json!({"file": "5c6f", "event": "file_uploaded", "data": {"name": name}, "owner": owner.into(), "runTimestamp": 1,
+        "uuid": uuid})
+    .to_string()
+}
+
+/// The status, with whether the handler was called.
+async fn deliver(receiver: &Receiver, token: &str, body: &str) -> (u16, bool) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let handler = {
+        let calls = Arc::clone(&calls);
+        move |_: Delivery| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            async { Ok::<(), HandlerError>(()) }
+        }
+    };
+    let length = body.len().to_string();
+    let headers = [("x-smartshape-token", token.as_bytes()), ("content-length", length.as_bytes())];
+    let stream = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body.to_owned()))]);
+    let answer = receiver.serve(&Head::read("POST", headers), stream, Arc::new(handler)).await;
+    (answer.status(), calls.load(Ordering::SeqCst) == 1)
+}
+
+/// Uploads of `declared` bytes by webhook `a`, of which `sent` come and then nothing more, beside `deliveries` of `b`.
+/// Returns how many uploads were let in.
+async fn beside_stalled_uploads(receiver: &Receiver, uploads: usize, declared: usize, sent: usize) -> usize {
+    // So that its token is known, and it stalls at its body and nowhere else.
+    assert_eq!(
+        deliver(receiver, token("a"), &event(&format!("{declared} {sent}"), json!("a"), "")).await.0,
+        200
+    );
+    let length = declared.to_string();
+    let headers = [("x-smartshape-token", token("a").as_bytes()), ("content-length", length.as_bytes())];
+    let head = Head::read("POST", headers);
+    let body = || {
+        let begin = (sent > 0).then(|| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; sent])));
+        stream::iter(begin).chain(stream::pending())
+    };
+    let mut stalled: Vec<_> = (0..uploads).map(|_| Box::pin(receiver.receive(&head, body()))).collect();
+    let mut refused = Vec::new();
+    for _ in 0..3 {
+        for (at, upload) in stalled.iter_mut().enumerate() {
+            if refused.contains(&at) {
+                continue;
+            }
+            if let Poll::Ready(outcome) = poll_fn(|context| Poll::Ready(upload.as_mut().poll(context))).await
+            {
+                let kind = outcome.unwrap_err().kind();
+                assert!(
+                    matches!(kind, RefusalKind::PlacesExhausted | RefusalKind::BudgetExhausted),
+                    "{kind:?}"
+                );
+                refused.push(at);
+            }
+        }
+    }
+    for number in 0..20 {
+        let body = event(&format!("{declared} {sent} {number}"), json!("b"), &"x".repeat(1000));
+        assert_eq!(deliver(receiver, token("b"), &body).await, (200, true), "{:?}", receiver.stats());
+    }
+    uploads - refused.len()
+}
+
+#[tokio::test]
+async fn uploads_that_never_end_refuse_no_other_webhook() {
+    let receiver = two().build().unwrap();
+    assert_eq!(beside_stalled_uploads(&receiver, 256, 200, 1).await, 192, "three quarters of the places");
+    assert_eq!(beside_stalled_uploads(&receiver, 256, 200, 0).await, 192);
+    // What is declared takes nothing.
+    assert_eq!(beside_stalled_uploads(&receiver, 6, 50 << 20, 1).await, 6);
+    assert!(receiver.stats().reserved_bytes < 1 << 20, "{:?}", receiver.stats());
+    // What has come takes three quarters of the memory at most.
+    let small = two().body_limit_bytes(1 << 20).byte_budget_bytes(4 << 20).build().unwrap();
+    assert_eq!(beside_stalled_uploads(&small, 6, 1 << 20, (1 << 20) - 1).await, 3);
+    assert_eq!((small.stats().reserved_bytes, small.stats().at_work), (0, 0));
+}
+
+#[tokio::test]
+async fn a_share_is_of_the_webhook_and_outlives_a_change_of_its_secrets() {
+    let receiver = two().max_at_work(4).build().unwrap();
+    let (wait, body) = (token("a"), event("1", json!("a"), ""));
+    assert_eq!(deliver(&receiver, wait, &body).await.0, 200);
+    let head = Head::read("POST", [("x-smartshape-token", token("a").as_bytes())]);
+    let endless = stream::pending::<Result<Bytes, std::io::Error>>;
+    let mut stalled: Vec<_> = (0..3).map(|_| Box::pin(receiver.receive(&head, endless()))).collect();
+    for upload in &mut stalled {
+        assert!(poll_fn(|context| Poll::Ready(upload.as_mut().poll(context).is_pending())).await);
+    }
+    let full = async || pin!(receiver.receive(&head, endless())).await.unwrap_err().kind();
+    assert_eq!(full().await, RefusalKind::PlacesExhausted);
+    receiver.replace_secrets(vec![named("b"), named("a")]).unwrap();
+    assert_eq!(full().await, RefusalKind::PlacesExhausted, "it has its share already");
+    // The only one, it may take all.
+    receiver.replace_secrets(vec![named("a"), named("b").webhook("a")]).unwrap();
+    let mut last = pin!(receiver.receive(&head, endless()));
+    assert!(poll_fn(|context| Poll::Ready(last.as_mut().poll(context).is_pending())).await);
+    assert_eq!(full().await, RefusalKind::PlacesExhausted);
+}
+
+#[tokio::test]
+async fn a_token_takes_no_other_webhooks_event() {
+    let receiver = two().build().unwrap();
+    let (forged, genuine) = (event("1", json!("b"), "evil"), event("1", json!("b"), "good"));
+    assert_eq!(deliver(&receiver, token("a"), &forged).await, (200, true));
+    assert_eq!(deliver(&receiver, token("b"), &genuine).await, (200, true), "its own event");
+    assert_eq!(deliver(&receiver, token("b"), &genuine).await, (200, false));
+    assert_eq!(deliver(&receiver, token("a"), &forged).await, (200, false));
+    assert_eq!((receiver.stats().duplicates, receiver.stats().differing_duplicates), (2, 0));
+    assert_eq!(deliver(&receiver, token("a"), &genuine).await, (200, false));
+    assert_eq!((receiver.stats().duplicates, receiver.stats().differing_duplicates), (3, 1));
+}
+
+#[tokio::test]
+async fn two_secrets_of_one_webhook_are_one_sender() {
+    let receiver = builder().named_secret(named("a")).named_secret(named("b").webhook("a")).build().unwrap();
+    let body = event("1", json!("o"), "");
+    assert_eq!(deliver(&receiver, token("a"), &body).await, (200, true));
+    assert_eq!(deliver(&receiver, token("b"), &body).await, (200, false), "it came by the old secret");
+    receiver.replace_secrets(vec![named("b").webhook("a")]).unwrap();
+    assert_eq!(deliver(&receiver, token("b"), &body).await, (200, false));
+}
+
+/// What stores and unique indexes hold was made of three fields.
+#[tokio::test]
+async fn the_keys_of_the_default_webhook_stay() {
+    let secret = Secret::new("the secret of webhook a").unwrap();
+    let renamed = named("a").webhook("default");
+    for builder in [
+        builder().secret(secret.clone()),
+        builder().secret(secret).named_secret(named("b")),
+        builder().named_secret(renamed),
+    ] {
+        let receiver = builder.build().unwrap();
+        let head = Head::read("POST", [("x-smartshape-token", token("a").as_bytes())]);
+        let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(event("1", json!("o"), "")))]);
+        let Ok(smartshape_webhook::Received::New(claimed)) = receiver.receive(&head, body).await else {
+            panic!()
+        };
+        assert_eq!(claimed.key(), DeliveryKey::new("1", "file_uploaded", "o"));
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_certain_owners_is_for_these_alone() {
+    let secret = named("a").only_for_owners(["ada@example.test", "5c6aeed079bf3f432d3c929e", "team"]);
+    let receiver = builder().named_secret(secret).build().unwrap();
+    for (number, (owner, allowed)) in [
+        (json!("ada@example.test"), true),
+        (json!("5c6aeed079bf3f432d3c929e"), true),
+        (json!("team"), true),
+        (json!({"id": "5c6aeed079bf3f432d3c929e", "email": "ada@example.test", "username": "x"}), true),
+        (json!({"email": "ada@example.test"}), true),
+        (json!("bob@example.test"), false),
+        (json!("Ada@example.test"), false),
+        (json!("other"), false),
+        (json!({"id": "5c6aeed079bf3f432d3c929e", "email": "bob@example.test"}), false),
+        (json!({"id": "5c", "email": "ada@example.test"}), false),
+        (json!({"username": "ada@example.test"}), false),
+        (json!({}), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = event(&number.to_string(), owner, "");
+        let expected = if allowed { (200, true) } else { (401, false) };
+        assert_eq!(deliver(&receiver, token("a"), &body).await, expected, "{body}");
+    }
+}
+
+/// Both kinds of runtime: one drops the tasks that it has not begun, the other is at them.
+#[test]
+fn a_runtime_that_ends_leaves_nothing_at_work_in_a_receiver_that_stays() {
+    let runtimes: [fn() -> tokio::runtime::Builder; 2] =
+        [tokio::runtime::Builder::new_current_thread, tokio::runtime::Builder::new_multi_thread];
+    for runtime in runtimes {
+        let new = || runtime().worker_threads(1).enable_all().build().unwrap();
+        // With a store the claim there stands until its lease ends, which it does at once.
+        let lease = std::time::Duration::from_nanos(1);
+        let stores = [builder(), builder().claim_lease(lease).seen_store(MemoryStore::default())];
+        for receiver in stores.map(|builder| builder.named_secret(named("a")).build().unwrap()) {
+            let body = event("1", json!("o"), "");
+            let first = new();
+            first.spawn({
+                let (receiver, body) = (receiver.clone(), body.clone());
+                async move {
+                    let head = Head::read("POST", [("x-smartshape-token", token("a").as_bytes())]);
+                    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
+                    let handler = |_: Delivery| std::future::pending::<Result<(), HandlerError>>();
+                    receiver.serve(&head, body, Arc::new(handler)).await
+                }
+            });
+            first.block_on(crate::until::until("the delivery is at work", async || {
+                receiver.stats().at_work == 1
+            }));
+            drop(first);
+            let again = new().block_on(async {
+                let retry = deliver(&receiver, token("a"), &body);
+                tokio::time::timeout(std::time::Duration::from_secs(60), retry).await.unwrap()
+            });
+            assert_eq!((again, receiver.stats().at_work), ((200, true), 0));
+        }
+    }
+}
