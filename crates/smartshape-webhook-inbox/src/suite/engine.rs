@@ -367,7 +367,7 @@ pub async fn orders_each_webhook_by_itself(bench: &impl Bench) {
     let by = |number, secret_name| {
         let given = record(number, "f").body;
         let received_at = Timestamp::now();
-        let kept = Restored { received_at, attempt: 1, secret_name, traceparent: None };
+        let kept = Restored { key: None, received_at, attempt: 1, secret_name, traceparent: None };
         Record::of(&Delivery::restore(given, kept).unwrap())
     };
     engine.insert([by(1, Some("a")), by(2, Some("a")), by(3, Some("b")), by(4, None)].into()).await.unwrap();
