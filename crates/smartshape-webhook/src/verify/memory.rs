@@ -43,7 +43,7 @@ impl Memory {
     /// Whether there is a verdict. Does not count as a use.
     pub(crate) fn knows(&self, token: &Token) -> bool {
         let digest = self.digest(token);
-        self.known.contains(&digest) || self.refused.contains(&digest)
+        self.known.peek(&digest).is_some() || self.refused.peek(&digest).is_some()
     }
 
     /// Returns how many tokens of the same verdict it pushed out.

@@ -212,8 +212,7 @@ async fn a_mismatch_is_one_line_and_one_outcome() {
             let log = Log::default();
             let _listening = log.listen();
             let secret = Secret::new(SECRET).unwrap();
-            let builder =
-                Receiver::builder().secret(secret).on_mismatch(policy).hash_at_lowest_priority(false);
+            let builder = Receiver::builder().secret(secret).on_mismatch(policy);
             let receiver = builder.hash_wait(Duration::from_secs(60)).build().unwrap();
             let token = bcrypt::hash(SECRET, 4).unwrap();
             let body = format!(

@@ -23,7 +23,7 @@ fn two() -> ReceiverBuilder {
 }
 
 fn builder() -> ReceiverBuilder {
-    Receiver::builder().hash_at_lowest_priority(false).hash_wait(std::time::Duration::from_secs(60))
+    Receiver::builder().hash_wait(std::time::Duration::from_secs(60))
 }
 
 fn token(name: &str) -> &'static str {
