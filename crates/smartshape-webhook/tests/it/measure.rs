@@ -348,7 +348,7 @@ async fn the_table_lists_what_is_measured() {
     for event in ["file_uploaded", "file_deleted", "file_optimized"] {
         serve(&receiver, &body(event, "{}", "1"), looks).await;
     }
-    serve(&receiver, &body("file_deleted", "[]", "1"), looks).await;
+    serve(&receiver, &body("file_optimized", "[]", "1"), looks).await;
     assert!(receiver.receive(&Head::read("GET", []), stream("")).await.is_err());
 
     let cell = |cell: &str| cell.trim().replace('`', "");
