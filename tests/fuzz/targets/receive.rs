@@ -169,7 +169,8 @@ impl<'a> Request<'a> {
     }
 
     fn is_coded(&self) -> bool {
-        self.named("content-encoding").any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+        self.named("content-encoding")
+            .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
     }
 
     /// Whoever sent it knows the secret, and declares a length within the limit.
