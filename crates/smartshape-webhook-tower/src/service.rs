@@ -108,7 +108,7 @@ where
 
 /// What the layer leaves in the request's extensions for the extractor.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "read by the axum extractor"))]
+#[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "read by the axum extractor"))]
 pub(crate) struct Opened {
     pub(crate) delivery: Delivery,
     pub(crate) receiver: Receiver,
@@ -116,7 +116,7 @@ pub(crate) struct Opened {
 
 /// What the extractor leaves in the response's extensions for the layer, where it did not take the event.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "made by the axum extractor"))]
+#[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "made by the axum extractor"))]
 pub(crate) struct Mismatched(pub(crate) Ending);
 
 #[cfg(test)]
