@@ -57,7 +57,7 @@ impl Record {
             key: delivery.key(),
             event: field(delivery.event_name()),
             file: field(delivery.file().as_str()),
-            file_hash: file_hash(delivery.file().as_str(), delivery.secret_name().unwrap_or_default()),
+            file_hash: file_hash(delivery.file().as_str(), delivery.webhook().unwrap_or_default()),
             uuid: field(delivery.uuid()),
             owner: field(&delivery.owner().to_string()),
             secret_name: delivery.secret_name().map(field),
@@ -214,6 +214,7 @@ impl StoredDelivery {
             received_at: self.event.received_at,
             attempt: self.event.attempts + 1,
             secret_name: self.event.secret_name.as_deref(),
+            webhook: None,
             traceparent: None,
         };
         Delivery::restore(body.clone(), kept).map(Some)

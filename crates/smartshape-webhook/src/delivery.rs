@@ -60,6 +60,7 @@ struct Inner {
     key: DeliveryKey,
     received_at: Timestamp,
     secret_name: Option<Arc<str>>,
+    webhook: Option<Arc<str>>,
     traceparent: Option<Box<str>>,
     attempt: u32,
     event: OnceLock<Event>,
@@ -110,8 +111,7 @@ impl Default for Circumstances {
 /// What a store kept of a delivery beside its body; see [`Delivery::restore`].
 #[derive(Clone, Copy, Debug)]
 pub struct Restored<'a> {
-    /// The delivery's key, which its body alone does not give: it depends on the webhook that it came by. `None` is the key
-    /// for the webhook `default`.
+    /// The delivery's key, which its body alone does not give. `None` makes it of the body and `webhook`.
     pub key: Option<DeliveryKey>,
     /// When the delivery was received.
     pub received_at: Timestamp,
@@ -119,6 +119,8 @@ pub struct Restored<'a> {
     pub attempt: u32,
     /// The name of the secret that the token matched.
     pub secret_name: Option<&'a str>,
+    /// The webhook that the delivery came by, where that is not `default`. A key that is `None` depends on it.
+    pub webhook: Option<&'a str>,
     /// The W3C trace context that came with the request.
     pub traceparent: Option<&'a str>,
 }
@@ -147,6 +149,7 @@ impl Delivery {
     ///     received_at: "2026-11-24T08:00:00Z".parse()?,
     ///     attempt: 2,
     ///     secret_name: Some("uploads"),
+    ///     webhook: None,
     ///     traceparent: None,
     /// };
     /// let delivery = Delivery::restore(body, kept)?;
@@ -160,7 +163,7 @@ impl Delivery {
     pub fn restore(body: impl Into<Bytes>, kept: Restored<'_>) -> Result<Self, EnvelopeError> {
         let around = Circumstances {
             secret_name: kept.secret_name.map(Into::into),
-            webhook: None,
+            webhook: kept.webhook.map(Into::into),
             key: kept.key,
             traceparent: kept.traceparent.map(Into::into),
             received_at: kept.received_at,
@@ -193,6 +196,7 @@ impl Delivery {
             key,
             received_at: around.received_at,
             secret_name: around.secret_name,
+            webhook: around.webhook,
             traceparent: around.traceparent,
             attempt: around.attempt,
             event: OnceLock::new(),
@@ -291,6 +295,13 @@ impl Delivery {
     #[must_use]
     pub fn secret_name(&self) -> Option<&str> {
         self.0.secret_name.as_deref()
+    }
+
+    /// The webhook that the delivery came by, where that is not `default`: see [`NamedSecret::webhook`](crate::NamedSecret::webhook).
+    /// `None` too in a test's delivery, and in one that was [restored](Self::restore) without it, as an inbox does.
+    #[must_use]
+    pub fn webhook(&self) -> Option<&str> {
+        self.0.webhook.as_deref()
     }
 
     /// The W3C trace context that came with the request, if there was a well-formed one.

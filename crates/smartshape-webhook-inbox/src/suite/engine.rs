@@ -58,8 +58,14 @@ pub async fn keeps_a_record_exactly(bench: &impl Bench) {
     let received_at: Timestamp = "2026-11-24T08:00:00.123456Z".parse().unwrap();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let key = Some(DeliveryKey::for_webhook("uploads", "ü", "file_uploaded", "5c"));
-    let kept =
-        Restored { key, received_at, attempt: 1, secret_name: Some("uploads"), traceparent: Some(trace) };
+    let kept = Restored {
+        key,
+        received_at,
+        attempt: 1,
+        secret_name: Some("uploads"),
+        webhook: None,
+        traceparent: Some(trace),
+    };
     let delivery = Delivery::restore(body, kept).unwrap();
     assert_eq!(engine.insert([Record::of(&delivery)].into()).await.unwrap(), [true]);
 
@@ -364,13 +370,20 @@ pub async fn orders_what_was_at_work_without_order(bench: &impl Bench) {
 /// One webhook's failing event does not hold up another webhook's of the same file.
 pub async fn orders_each_webhook_by_itself(bench: &impl Bench) {
     let engine = bench.open().await;
-    let by = |number, secret_name| {
+    let by = |number, secret_name, webhook| {
         let given = record(number, "f").body;
         let received_at = Timestamp::now();
-        let kept = Restored { key: None, received_at, attempt: 1, secret_name, traceparent: None };
+        let kept = Restored { key: None, received_at, attempt: 1, secret_name, webhook, traceparent: None };
         Record::of(&Delivery::restore(given, kept).unwrap())
     };
-    engine.insert([by(1, Some("a")), by(2, Some("a")), by(3, Some("b")), by(4, None)].into()).await.unwrap();
+    // The second one came by a secret that takes the place of the first one's.
+    let records = [
+        by(1, Some("a"), Some("a")),
+        by(2, Some("a of December"), Some("a")),
+        by(3, Some("b"), Some("b")),
+        by(4, Some("default"), None),
+    ];
+    engine.insert(records.into()).await.unwrap();
     assert_eq!(claim_ordered(&*engine, 9).await, [1, 3, 4]);
     assert!(claim_ordered(&*engine, 9).await.is_empty());
 }

@@ -123,6 +123,7 @@ fn made(body: &str) -> Delivery {
             received_at: delivery.received_at(),
             attempt: 1,
             secret_name: None,
+            webhook: None,
             traceparent: None,
         };
         Delivery::restore(body.to_owned(), kept)

@@ -284,6 +284,7 @@ fn restore(attempt: Attempt) -> Result<Delivery, String> {
         received_at: attempt.received_at,
         attempt: attempt.number,
         secret_name: attempt.secret_name.as_deref(),
+        webhook: None,
         traceparent: attempt.traceparent.as_deref(),
     };
     Delivery::restore(body, kept).map_err(|error| error.to_string())

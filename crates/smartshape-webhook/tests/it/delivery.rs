@@ -63,6 +63,7 @@ async fn a_delivery_says_how_it_came() {
         received_at,
         attempt: 3,
         secret_name: Some("uploads"),
+        webhook: None,
         traceparent: Some(TRACE),
     };
     let restored = Delivery::restore(body("file_uploaded", uuid, "{}"), kept).unwrap();
