@@ -9,6 +9,7 @@ use crate::postgres::{self, Provided};
 use crate::{Outcome, cargo, tools};
 
 const ROUNDS: &str = "300";
+const READS_A_ROUND: u32 = 20;
 
 /// `words` are the number of rounds, an engine and `seed=N`, each or none of them.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -34,7 +35,16 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     if let Err(reason) = &strace {
         println!("No system calls are traced, because {reason}");
     }
-    call(rounds, &others, postgres.as_mut(), strace.as_deref().ok())
+    call(rounds, &others, postgres.as_mut(), strace.as_deref().ok())?;
+    if others.contains(&"postgres") { Ok(()) } else { opened_twice(rounds) }
+}
+
+/// The inbox's own test of two openings in one process beside another one that reads and backs up, for some minutes.
+fn opened_twice(rounds: &str) -> Outcome {
+    let sqlite = tools::sqlite().map_err(|reason| format!("no sqlite3: {reason}"))?;
+    let reads = rounds.parse::<u32>()?.saturating_mul(READS_A_ROUND).to_string();
+    let test = ["test", "--locked", "--package", "smartshape-webhook-inbox", "--test", "it", "twice::"];
+    cargo::run(&test, &[("TWICE_READS", &reads), ("SQLITE3", &sqlite.to_string_lossy())])
 }
 
 /// Calls `torture`, which was built before.

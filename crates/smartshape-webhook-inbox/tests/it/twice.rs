@@ -10,7 +10,10 @@ use smartshape_webhook_inbox::Inbox;
 
 use crate::bench::{Folder, delivery};
 
-const READS: u32 = 300;
+/// How often the other process reads: a few seconds' worth, unless `TWICE_READS` says otherwise, as `cargo xtask torture` does.
+fn reads() -> u32 {
+    std::env::var("TWICE_READS").map_or(300, |reads| reads.parse().unwrap())
+}
 
 /// SQLite's own program: what `SQLITE3` names, else the machine's.
 fn sqlite() -> Command {
@@ -47,10 +50,12 @@ async fn opened_twice_nothing_acknowledged_is_lost() {
         .collect();
     let read = path.clone();
     let reads = tokio::task::spawn_blocking(move || {
-        for number in 0..READS {
+        for number in 0..reads() {
             query(&read, "SELECT count(*) FROM events");
             if number % 10 == 0 {
-                query(&read, &format!("VACUUM INTO '{read}-{number}'"));
+                let backup = format!("{read}-{number}");
+                query(&read, &format!("VACUUM INTO '{backup}'"));
+                std::fs::remove_file(backup).unwrap();
             }
         }
     });
