@@ -24,8 +24,8 @@ const LATER_ASKERS: usize = MAX_WAITING;
 /// What one round at the lowest cost takes until it has been measured. A machine that is slower
 /// than this lets the queue grow a little too long once, and then knows.
 const ASSUMED_UNIT: Duration = Duration::from_micros(900);
-/// After a token that matched no secret, a thread pauses for this many times the CPU time that others wanted meanwhile.
-/// On a core that others keep busy, a flood of forgeries then gets 1/32 of the core: known senders keep more than 0.9 of their
+/// On a core that others keep busy, a thread pauses after a token that matched no secret for this many times its CPU time.
+/// A flood of forgeries then gets 1/32 of it: known senders keep more than 0.9 of their
 /// throughput, of which some 0.05 are the forged requests themselves.
 const PAUSE: u32 = 30;
 
@@ -354,12 +354,13 @@ fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).ok()
 }
 
-/// How long a thread pauses after a forgery: as long as nobody else wanted the core, not at all. A forger cannot avoid it,
+/// How long a thread pauses after a forgery: not at all while others want less than a third of its core. A forger cannot avoid it,
 /// and a sender who knows a secret never causes it.
 fn pause(took: Duration, cpu: Option<Duration>) -> Duration {
     // Where the system does not tell, as if somebody had wanted it all the time.
     let cpu = cpu.unwrap_or(took / 2);
-    took.saturating_sub(cpu).min(cpu) * PAUSE
+    // Others who want less than a third of the core get it beside a thread that never pauses.
+    took.saturating_sub(cpu).min(cpu).saturating_sub(cpu / 2) * (2 * PAUSE)
 }
 
 /// The CPU time of this thread so far.
