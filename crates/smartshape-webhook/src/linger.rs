@@ -21,7 +21,7 @@ static PLACES: Semaphore = Semaphore::const_new(256);
 /// A request's body that does not end abruptly when it is dropped before its end.
 ///
 /// A server that closes a connection while the client still sends resets it, and the client may lose the answer
-/// that was on its way. So the rest of a dropped body is read on by a task of its own: up to 64 KiB of it, for up to a
+/// that was on its way. So the rest of a dropped body is read on by a task of its own: up to 4 MiB of it, for up to a
 /// second, and of 256 bodies at once. A longer rest is kept unread until the second is over: the client has to stop
 /// sending, and sees the answer. For adapters whose framework does not do this by itself.
 ///

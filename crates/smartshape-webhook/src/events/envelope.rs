@@ -48,6 +48,8 @@ pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// In the order of [`Fields`].
 const NAMES: [&str; 6] = ["file", "event", "data", "owner", "runTimestamp", "uuid"];
+/// The longest of them with each character escaped, in its quotes.
+const LONGEST_NAME: usize = 12 * 6 + 2;
 
 impl<'a> Envelope<'a> {
     /// Parses a body, in one pass. A byte order mark before it is skipped.
@@ -195,7 +197,9 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 let mut fields = [None; 6];
                 // Names are raw, too: one that nobody reads may hold half a surrogate pair.
                 while let Some(name) = map.next_key::<&RawValue>()? {
-                    let name = text(name.get()).unwrap_or_default();
+                    // Longer ones are none of ours, and are not decoded.
+                    let name = Some(name.get()).filter(|name| name.len() <= LONGEST_NAME).and_then(text);
+                    let name = name.unwrap_or_default();
                     let Some(at) = NAMES.iter().position(|known| *known == name) else {
                         map.next_value::<IgnoredAny>()?;
                         continue;

@@ -249,7 +249,9 @@ impl Receiver {
         if let Err(kind) = self.0.places.take(secret.taken.as_deref()) {
             return Err(Refusal::with_detail(kind, format_args!("for secret {:?}", secret.name())));
         }
-        Ok(Place { _measured: measure::at_work(), permit: Permit { receiver: self.clone(), secret } })
+        // First, so that a metrics recorder that panics gives the place back.
+        let permit = Permit { receiver: self.clone(), secret };
+        Ok(Place { _measured: measure::at_work(), permit })
     }
 }
 

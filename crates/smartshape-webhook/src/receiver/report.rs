@@ -61,9 +61,11 @@ pub(super) struct Report {
 struct Quiet {
     warned: u64,
     until: Option<Instant>,
-    /// By kind, each with the reason of its first.
-    refused: Vec<(RefusalKind, u64, String)>,
+    refused: Refused,
 }
+
+/// How many were refused, by kind, each with the reason of its first.
+type Refused = Vec<(RefusalKind, u64, String)>;
 
 impl Report {
     pub(super) fn stats(&self, at_work: usize, reserved_bytes: u64, hashes: u64) -> Stats {
@@ -88,24 +90,27 @@ impl Report {
         let now = Instant::now();
         let mut quiet = locked(&self.quiet);
         // Where no timer told.
-        quiet.end(now);
+        let ended = quiet.end(now);
         let Some(until) = quiet.until.filter(|until| now < *until) else {
             quiet.warned += 1;
             if quiet.warned > FIRST_FEW {
                 quiet.until = Some(now + WARN_EVERY);
             }
             drop(quiet);
+            warn(ended);
             return tracing::warn!(kind = refusal.kind().name(), reason = %printable_error(refusal), "delivery refused");
         };
         let first = quiet.refused.is_empty();
         quiet.count(refusal);
         drop(quiet);
+        warn(ended);
         if first && let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let mut told = Told(Some(Arc::clone(&self.quiet)));
             runtime.spawn(async move {
                 tokio::time::sleep_until(until).await;
                 if let Some(quiet) = told.0.take() {
-                    locked(&quiet).end(Instant::now());
+                    let ended = locked(&quiet).end(Instant::now());
+                    warn(ended);
                 }
             });
         }
@@ -181,22 +186,26 @@ impl Quiet {
         }
     }
 
-    /// Warns of what was refused in a quiet time that is over, and begins the next one.
-    fn end(&mut self, now: Instant) {
+    /// Takes what was refused in a quiet time that is over, and begins the next one.
+    fn end(&mut self, now: Instant) -> Refused {
         if self.until.is_some_and(|until| until <= now) && !self.refused.is_empty() {
             self.until = Some(now + WARN_EVERY);
-            self.warn();
+            return std::mem::take(&mut self.refused);
         }
+        Refused::new()
     }
+}
 
-    fn warn(&mut self) {
-        let mut kinds = String::new();
-        let mut count = 0;
-        for (kind, of_kind, reason) in self.refused.drain(..) {
-            let separator = if kinds.is_empty() { "" } else { "; " };
-            let _ = write!(kinds, "{separator}{of_kind} {} (such as: {reason})", kind.name());
-            count += of_kind;
-        }
+/// Never called with the lock held: whoever reads the log may be slow, and every refusal takes that lock.
+fn warn(refused: Refused) {
+    let mut kinds = String::new();
+    let mut count = 0;
+    for (kind, of_kind, reason) in refused {
+        let separator = if kinds.is_empty() { "" } else { "; " };
+        let _ = write!(kinds, "{separator}{of_kind} {} (such as: {reason})", kind.name());
+        count += of_kind;
+    }
+    if count > 0 {
         tracing::warn!(count, %kinds, "deliveries refused");
     }
 }
@@ -208,9 +217,11 @@ impl Drop for Told {
     fn drop(&mut self) {
         let Some(quiet) = &self.0 else { return };
         let mut quiet = locked(quiet);
-        if !quiet.refused.is_empty() {
+        let refused = std::mem::take(&mut quiet.refused);
+        if !refused.is_empty() {
             quiet.until = Some(Instant::now() + WARN_EVERY);
-            quiet.warn();
         }
+        drop(quiet);
+        warn(refused);
     }
 }

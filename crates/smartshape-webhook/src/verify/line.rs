@@ -116,6 +116,11 @@ impl<T> Line<T> {
         Some((first.item, first.units))
     }
 
+    /// Whether a token of another source than this one waits.
+    pub(super) fn has_other_than(&self, source: Option<Source>) -> bool {
+        self.lanes.keys().any(|waiting| *waiting != source)
+    }
+
     /// Some units are no longer at work.
     pub(super) fn done(&mut self, units: u64) {
         self.units = self.units.saturating_sub(units);

@@ -28,6 +28,12 @@ const ASSUMED_UNIT: Duration = Duration::from_micros(900);
 /// A flood of forgeries then gets 1/32 of it: known senders keep more than 0.9 of their
 /// throughput, of which some 0.05 are the forged requests themselves.
 const PAUSE: u32 = 30;
+/// The longest pause, in times of the longest wait. With many secrets a hash takes seconds, and thirty times as long
+/// would keep out for a minute whoever shares the forger's source, as all do behind a proxy.
+const LONGEST_PAUSE: u32 = 4;
+/// When a pause ends for a token of another source, as a part of the longest wait: early enough for that token to be
+/// hashed before its sender is told to come again.
+const PAUSE_FOR_OTHERS: u32 = 8;
 
 /// The token could not be checked in time.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +64,7 @@ struct Queue {
 }
 
 struct State {
-    line: Line<(Token, WaitingToken)>,
+    line: Line<Item>,
     /// Every token that waits or is at work, with who wants to know.
     asked: HashMap<[u8; 60], Vec<Asker>>,
     /// Of all tokens, the askers beyond the first of each.
@@ -72,6 +78,8 @@ struct State {
 }
 
 type Asker = oneshot::Sender<Hashed>;
+/// What waits, and the source that it came from.
+type Item = (Token, WaitingToken, Option<Source>);
 
 /// A verdict, with the secrets that were tried.
 #[derive(Clone)]
@@ -120,7 +128,7 @@ impl Pool {
         }
         drop(state);
         // What a recorder does at this is not done under the lock.
-        let item = (*token, WaitingToken::new());
+        let item = (*token, WaitingToken::new(), source);
         let mut state = locked(&self.queue.state);
         if let Some(joined) = self.join(&mut state, known, token) {
             drop(state);
@@ -130,7 +138,7 @@ impl Pool {
         let (asker, verdict) = oneshot::channel();
         state.asked.insert(*token.as_bytes(), vec![asker]);
         let sent_away = state.line.enter(token.as_bytes(), source, units, item, self.queue.room());
-        for (token, _) in &sent_away {
+        for (token, ..) in &sent_away {
             // Who asked learns it by this; so does the caller, if it is the one.
             state.forget(token);
         }
@@ -283,7 +291,7 @@ impl State {
 
 impl Queue {
     fn run(&self) {
-        while let Some((token, waiting, keyring, units)) = self.next() {
+        while let Some(((token, waiting, source), keyring, units)) = self.next() {
             // A recorder is somebody else's code: its panic must not end the thread, nor keep the verdict back.
             let hashing = caught(|| waiting.begin());
             let (begun, cpu_before) = (Instant::now(), cpu_time());
@@ -295,9 +303,7 @@ impl Queue {
             }
             self.hashes.fetch_add(1, Ordering::Relaxed);
             let pause = if matches!(found, Some((None, _))) { pause(took, cpu) } else { Duration::ZERO };
-            if let Some((_, tried)) = found {
-                self.measured(took + pause, tried << (token.cost() - 4));
-            }
+            let tried = found.map(|(_, tried)| tried);
             let hashed = found.map(|(id, _)| {
                 let verdict = id.map_or(Verdict::MatchesNone, Verdict::Matches);
                 Hashed { keyring, verdict }
@@ -313,27 +319,44 @@ impl Queue {
                     let _ = asker.send(hashed.clone());
                 }
             }
-            self.pause(pause);
+            let paused = self.pause(pause, source);
+            if let Some(tried) = tried {
+                self.measured(took + paused, tried << (token.cost() - 4));
+            }
         }
     }
 
-    fn next(&self) -> Option<(Token, WaitingToken, Arc<Keyring>, u64)> {
+    fn next(&self) -> Option<(Item, Arc<Keyring>, u64)> {
         let mut state = locked(&self.state);
         loop {
             if state.closed {
                 return None;
             }
-            if let Some(((token, waiting), units)) = state.line.next(self.room()) {
-                return Some((token, waiting, Arc::clone(&state.keyring), units));
+            if let Some((item, units)) = state.line.next(self.room()) {
+                return Some((item, Arc::clone(&state.keyring), units));
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn pause(&self, pause: Duration) {
-        if !pause.is_zero() {
-            let state = locked(&self.state);
-            drop(self.end.wait_timeout_while(state, pause, |state| !state.closed));
+    /// Pauses after a forgery, and returns for how long: sources pay for their own forgeries, so it ends soon when
+    /// a token of another one waits.
+    fn pause(&self, pause: Duration, forger: Option<Source>) -> Duration {
+        let begun = Instant::now();
+        let pause = pause.min(self.max_wait * LONGEST_PAUSE);
+        let step = self.max_wait / PAUSE_FOR_OTHERS;
+        let mut state = locked(&self.state);
+        loop {
+            let left = pause.saturating_sub(begun.elapsed());
+            if left.is_zero()
+                || state.closed
+                || (begun.elapsed() >= step && state.line.has_other_than(forger))
+            {
+                return begun.elapsed().min(pause);
+            }
+            // What closes the queue wakes it; a token that comes is seen at the next step.
+            let waited = self.end.wait_timeout(state, left.min(step));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

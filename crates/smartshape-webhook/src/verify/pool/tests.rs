@@ -214,3 +214,31 @@ async fn threads_end_with_their_receiver() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_pause_has_a_bound_and_ends_for_a_token_of_another_source() {
+    let settings = Settings {
+        hash_wait: Duration::from_millis(40),
+        hash_threads: 1,
+        known_tokens: 8,
+        refused_tokens: 8,
+    };
+    let pool = Pool::new(Arc::new(Keyring::new(Vec::new())), &settings);
+    let queue = &pool.queue;
+    let [forger, other] = [1, 2].map(|last| Some(Source::from(std::net::IpAddr::from([127, 0, 0, last]))));
+    let hour = Duration::from_secs(3600);
+    let enter = |source| {
+        let token = token("any", 4);
+        let item = (token, WaitingToken::new(), source);
+        locked(&queue.state).line.enter(token.as_bytes(), source, 1, item, u64::MAX);
+    };
+    assert_eq!(queue.pause(Duration::ZERO, forger), Duration::ZERO);
+    enter(forger);
+    assert_eq!(queue.pause(hour, forger), settings.hash_wait * LONGEST_PAUSE, "its own tokens wait");
+    enter(other);
+    // With a wait that a busy machine does not take for the end of the pause.
+    let patient = Settings { hash_wait: Duration::from_secs(8), ..settings };
+    let pool = Pool::new(Arc::new(Keyring::new(Vec::new())), &patient);
+    std::mem::swap(&mut locked(&pool.queue.state).line, &mut locked(&queue.state).line);
+    assert!(pool.queue.pause(hour, forger) < patient.hash_wait * LONGEST_PAUSE);
+}
