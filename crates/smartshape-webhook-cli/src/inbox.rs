@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use smartshape_webhook::DeliveryKey;
 use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State, StoredEvent};
-use sqlx::Connection;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, say, shown};
@@ -140,16 +139,23 @@ impl Place {
     async fn open(&self, read_only: bool) -> Outcome<Inbox> {
         let place = crate::input::hidden(&self.place, "the place of the inbox")?;
         output::doing("opening the inbox");
-        if place.starts_with("postgres://") || place.starts_with("postgresql://") {
-            database_has_one(&place).await?;
-        } else if !place.contains("://") {
+        let is_file = !place.contains("://");
+        if is_file {
             file_is_one(&place)?;
         }
-        let inbox = Inbox::builder(&place).open_deadline(OPEN_DEADLINE).read_only(read_only);
-        inbox.open().await.map_err(|error| match error.kind() {
-            InboxErrorKind::Foreign => {
+        // A file may be locked for a moment. What is wrong with a server is told at once.
+        let deadline = if is_file { OPEN_DEADLINE } else { Duration::ZERO };
+        let open = |read_only| Inbox::builder(&place).open_deadline(deadline).read_only(read_only).open();
+        // Opened to be changed, a database without an inbox would get one.
+        let mut inbox = if is_file && !read_only { open(false).await } else { open(true).await };
+        if !is_file && !read_only && inbox.is_ok() {
+            inbox = open(false).await;
+        }
+        inbox.map_err(|error| match error.kind() {
+            InboxErrorKind::Foreign if is_file => {
                 Failure::failed(format!("there is no inbox at {}: {error}", shown(&self.place)))
             }
+            InboxErrorKind::Foreign => Failure::failed(error.to_string()),
             _ => error.into(),
         })
     }
@@ -160,28 +166,6 @@ fn file_is_one(path: &str) -> Outcome {
     let none = |why: &str| Failure::failed(format!("there is no inbox at {}: {why}", shown(path)));
     let file = std::fs::metadata(path).map_err(|error| none(&error.to_string()))?;
     if file.len() == 0 { Err(none("that file is empty")) } else { Ok(()) }
-}
-
-async fn database_has_one(url: &str) -> Outcome {
-    let found = async {
-        let mut connection = sqlx::PgConnection::connect(url).await?;
-        let found: bool = sqlx::query_scalar("SELECT to_regclass('smartshape_inbox_meta') IS NOT NULL")
-            .fetch_one(&mut connection)
-            .await?;
-        connection.close().await?;
-        Ok::<_, sqlx::Error>(found)
-    };
-    match tokio::time::timeout(OPEN_DEADLINE, found).await {
-        Ok(Ok(false)) => Err(Failure::failed(
-            "there is no inbox in this database and schema: check the URL, or let the receiver create it",
-        )),
-        // Refused, or a host that is not known: told at once, where opening waits for the server.
-        Ok(Err(sqlx::Error::Io(error))) => {
-            Err(Failure::failed(format!("no connection to the database's server: {error}; check the URL")))
-        }
-        // What else is wrong, opening says without credentials.
-        _ => Ok(()),
-    }
 }
 
 impl Which {

@@ -5,3 +5,4 @@ UPDATE smartshape_inbox_events e SET behind = true WHERE e.state <= 1 AND EXISTS
     SELECT 1 FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq);
 CREATE INDEX smartshape_inbox_heads ON smartshape_inbox_events (due, seq) WHERE state <= 1 AND NOT behind;
 CREATE INDEX smartshape_inbox_leases ON smartshape_inbox_events (due) WHERE state = 1;
+UPDATE smartshape_inbox_meta SET value = 2 WHERE name = 'schema';

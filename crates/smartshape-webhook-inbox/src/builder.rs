@@ -61,7 +61,7 @@ impl InboxBuilder {
     }
 
     /// Whether [`ordered_by_file`](crate::Worker::ordered_by_file) keeps one order for all events of a file. By
-    /// default each webhook (each name of a secret) has an order of its own, so that one webhook's failing events
+    /// default each webhook (`NamedSecret::webhook`) has an order of its own, so that one webhook's failing events
     /// do not hold up another webhook's. Counts for deliveries that are stored from then on.
     pub fn order_across_webhooks(mut self, across: bool) -> Self {
         self.one_order = across;

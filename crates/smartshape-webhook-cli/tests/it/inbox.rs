@@ -160,7 +160,7 @@ async fn a_database_server_that_is_not_there_is_told() {
     let url = nobody.replace("http://", "postgres://ada:hunter2@") + "/events";
     for command in ["list", "stats"] {
         let failed = home.run(&["inbox", command, &url]).await;
-        failed.fails(1, "no connection to the database's server: Connection refused");
+        failed.fails(1, "Connection refused");
         assert!(!failed.err.contains("hunter2"), "{failed:?}");
     }
 }

@@ -14,8 +14,6 @@ pub(crate) const ROW_BYTES: u64 = 400;
 
 /// How often the store is asked anew what is in it.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// A count is good enough for everybody for this long.
-const FRESH: Duration = Duration::from_millis(100);
 
 /// Bytes of events that are not completed. What was stored since the last count is added to it, and what was
 /// completed since is seen by the next one. Only an event that would be refused waits for a count.
@@ -28,8 +26,14 @@ pub(crate) struct Room {
 }
 
 struct Count {
+    began: Instant,
     ended: Instant,
-    took: Duration,
+}
+
+impl Count {
+    fn took(&self) -> Duration {
+        self.ended - self.began
+    }
 }
 
 impl Room {
@@ -40,35 +44,40 @@ impl Room {
     /// Whether it is time for a count that nobody waits for. One that takes long comes less often.
     pub(crate) fn is_count_due(&self) -> bool {
         self.last.try_lock().is_ok_and(|last| {
-            last.as_ref().is_none_or(|count| count.ended.elapsed() >= COUNT_EVERY.max(count.took * 10))
+            last.as_ref().is_none_or(|count| count.ended.elapsed() >= COUNT_EVERY.max(count.took() * 10))
         })
     }
 
-    /// Counts, unless somebody has just done so.
+    /// Counts, unless somebody has begun to since this was called, or counting would take more than half of the time.
     pub(crate) async fn count(
         &self,
         unfinished: impl Future<Output = Result<u64, InboxError>>,
     ) -> Result<(), InboxError> {
+        let called = Instant::now();
         let mut last = self.last.lock().await;
-        if last.as_ref().is_some_and(|count| count.ended.elapsed() < FRESH) {
+        let is_fresh = |count: &Count| count.began >= called || count.ended.elapsed() < count.took();
+        if last.as_ref().is_some_and(is_fresh) {
             return Ok(());
         }
         let (began, before) = (Instant::now(), self.added.load(Ordering::Relaxed));
-        let bytes = unfinished.await?;
-        self.used.store(bytes + (self.added.load(Ordering::Relaxed) - before), Ordering::Relaxed);
-        *last = Some(Count { ended: Instant::now(), took: began.elapsed() });
-        Ok(())
+        let counted = unfinished.await;
+        if let Ok(bytes) = &counted {
+            self.used.store(bytes + (self.added.load(Ordering::Relaxed) - before), Ordering::Relaxed);
+        }
+        // One that failed is not tried again at once either, on a server that has enough to do.
+        *last = Some(Count { began, ended: Instant::now() });
+        counted.map(drop)
     }
 
     /// Takes room for a batch. Says whether there was enough.
     pub(crate) fn take(&self, records: &[Record]) -> bool {
         let bytes = records.iter().map(|record| record.body.len() as u64 + ROW_BYTES).sum();
-        if self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.cap {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
-            return false;
+        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.cap);
+        let fits = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if fits {
+            self.added.fetch_add(bytes, Ordering::Relaxed);
         }
-        self.added.fetch_add(bytes, Ordering::Relaxed);
-        true
+        fits
     }
 
     pub(crate) fn full(&self, store: &dyn fmt::Display) -> InboxError {

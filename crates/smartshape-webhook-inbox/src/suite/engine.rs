@@ -229,6 +229,16 @@ pub async fn accepts_nothing_of_an_older_lease(bench: &impl Bench) {
     for verdict in [completed(), retry(AT_ONCE), Verdict::Dead { error: String::new() }, Verdict::GivenBack] {
         assert!(!settle(&*engine, first.lease, verdict).await);
     }
+    // Nor beside the result of the newer one.
+    let old = Settlement { lease: first.lease, verdict: completed() };
+    for results in [true, false] {
+        let new = Settlement { lease: second.lease, verdict: retry(AT_ONCE) };
+        let both = if results { [old.clone(), new] } else { [new, old.clone()] };
+        let held = engine.settle(both.into()).await.unwrap();
+        assert_eq!(engine.stats().await.unwrap().waiting, 1);
+        assert_eq!(held, if results { vec![second.lease] } else { Vec::new() });
+    }
+    let second = claim(&*engine, 1, AT_ONCE).await.pop().unwrap();
     // Late, but nobody else has it.
     assert!(settle(&*engine, second.lease, completed()).await);
     assert!(!settle(&*engine, second.lease, completed()).await);

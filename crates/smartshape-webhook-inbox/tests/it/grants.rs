@@ -90,6 +90,20 @@ async fn the_documented_grants_are_enough_and_needed() {
 }
 
 #[tokio::test]
+async fn tables_made_of_the_files_are_used_as_they_are() {
+    let Some(server) = Server::new().await else { return };
+    for file in [
+        include_str!("../../migrations/postgres-0001.sql"),
+        include_str!("../../migrations/postgres-0002.sql"),
+    ] {
+        server.execute(file.to_owned()).await;
+    }
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    inbox.handle(delivery(1)).await.unwrap();
+    assert_eq!(inbox.stats().await.unwrap().waiting, 1);
+}
+
+#[tokio::test]
 async fn a_server_that_takes_no_events_is_not_ready() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();

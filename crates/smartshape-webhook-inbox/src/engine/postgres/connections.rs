@@ -44,6 +44,7 @@ pub(super) struct Connect {
     pub(super) tables: Tables,
     pub(super) limit: Duration,
     pub(super) allow_asynchronous_commit: bool,
+    pub(super) read_only: bool,
 }
 
 impl Connect {
@@ -62,10 +63,14 @@ impl Connect {
         // a second at each claim once many events wait, for statements that read a few rows.
         let settings = format!(
             "SET search_path = pg_catalog, pg_temp; SET jit = off; SET default_transaction_isolation = 'read committed'; \
-             SET lock_timeout = {lock_limit}; SET idle_in_transaction_session_timeout = {limit}; {NOTICE_LOST_CLIENTS}"
+             SET lock_timeout = {lock_limit}; SET idle_in_transaction_session_timeout = {limit}; \
+             SET default_transaction_read_only = {}; {NOTICE_LOST_CLIENTS}",
+            if self.read_only { "on" } else { "DEFAULT" }
         );
         sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await.map_err(fault::of)?;
-        open::check_durability(&mut connection, self.allow_asynchronous_commit).await?;
+        if !self.read_only {
+            open::check_durability(&mut connection, self.allow_asynchronous_commit).await?;
+        }
         Ok(Session { connection, tables: self.tables.clone() })
     }
 }
@@ -108,17 +113,22 @@ impl Connections {
         limit: Duration,
         statements: impl AsyncFnOnce(&mut Session) -> Result<T, sqlx::Error>,
     ) -> Result<T, InboxError> {
+        let mut sent = false;
         let outcome = timeout(limit, async {
             let permit = self.permits.acquire().await.map_err(|_| fault::of(sqlx::Error::PoolClosed))?;
             let mut session = self.session().await?;
+            sent = true;
             let outcome = statements(&mut session).await.map_err(fault::of)?;
             self.idle().push((session, Instant::now()));
             drop(permit);
             Ok(outcome)
         });
-        outcome.await.unwrap_or_else(|_| {
-            // The others may be as dead as this one.
-            self.idle().clear();
+        let outcome = outcome.await;
+        outcome.unwrap_or_else(|_| {
+            // The others may be as dead as this one. Who only waited for a connection knows nothing of them.
+            if sent {
+                self.idle().clear();
+            }
             Err(silent(limit))
         })
     }

@@ -11,10 +11,10 @@ mod url;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smartshape_webhook::DeliveryKey;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use super::room::Room;
 use super::{Claimed, Engine, EngineFuture, Lease, Retention, Settlement, Verdict, Wanted};
@@ -32,6 +32,8 @@ const PARALLEL_INSERTS: u32 = 4;
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 /// The limit of what an operator asks for, which may concern all events.
 const ADMINISTRATION_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How often all queues are looked through, and all that is remembered is counted.
+const CALL_EVERY: Duration = Duration::from_secs(60);
 /// Bodies that are read in one statement, unless a single one is longer.
 const BODIES: u64 = 8 * 1024 * 1024;
 
@@ -43,13 +45,17 @@ pub(crate) struct Postgres {
     notifier: Notifier,
     allow_asynchronous_commit: bool,
     room: Arc<Room>,
+    /// When all heads were last looked through. Locked while they are.
+    called: Arc<Mutex<Option<Instant>>>,
+    /// When no more was remembered than may be.
+    remembered: Mutex<Option<Instant>>,
 }
 
 impl Postgres {
     /// Connects, and creates or migrates the tables.
     pub(crate) async fn open(url: &str, settings: &InboxBuilder) -> Result<Self, InboxError> {
-        // Two remain: for a listener, and for all else.
-        let parallel_inserts = settings.connections.saturating_sub(2).clamp(1, PARALLEL_INSERTS);
+        // Three remain: for a listener, for what may take minutes, and for all else.
+        let parallel_inserts = settings.connections.saturating_sub(3).clamp(1, PARALLEL_INSERTS);
         let (connect, channel) = open::open(url, settings).await?;
         let others = settings.connections.saturating_sub(parallel_inserts + 1).max(1);
         let others = Arc::new(Connections::new(connect.clone(), others));
@@ -61,6 +67,8 @@ impl Postgres {
             parallel_inserts,
             allow_asynchronous_commit: settings.allow_asynchronous_commit,
             room: Arc::new(Room::new(settings.cap)),
+            called: Arc::default(),
+            remembered: Mutex::default(),
         })
     }
 
@@ -72,7 +80,9 @@ impl Postgres {
     async fn take_room(&self, records: &[Record]) -> Result<(), InboxError> {
         if self.room.is_count_due() {
             let (room, others) = (Arc::clone(&self.room), Arc::clone(&self.others));
-            let _detached = tokio::spawn(async move { room.count(others.run(sql::unfinished_bytes)).await });
+            let _detached = tokio::spawn(async move {
+                room.count(others.run_within(ADMINISTRATION_LIMIT, sql::unfinished_bytes)).await
+            });
         }
         if self.room.take(records) {
             return Ok(());
@@ -82,8 +92,20 @@ impl Postgres {
     }
 
     async fn claim(&self, wanted: Wanted) -> Result<Claimed, InboxError> {
-        let sql::Taken { mut claimed, lengths, mut rivals } =
+        let sql::Taken { mut claimed, lengths } =
             self.others.run(async |on| sql::claim(on, wanted).await).await?;
+        // What was taken counts as lost where nobody attempts it, so nothing that fails from here on fails the claim.
+        let mut rivals = Vec::new();
+        if !claimed.attempts.is_empty() {
+            let attempts = &claimed.attempts;
+            match self.others.run(async |on| sql::after_claim(on, wanted, attempts).await).await {
+                Ok(after) => (rivals, claimed.next_due) = after,
+                Err(error) => {
+                    tracing::warn!(%error, "what may be attempted could not be looked up; it is given back where order matters");
+                    rivals.extend(attempts.iter().filter(|_| wanted.ordered).map(|attempt| attempt.lease));
+                }
+            }
+        }
         claimed.attempts.retain(|attempt| !rivals.contains(&attempt.lease));
         // Each statement has its own limit, so that many long bodies do not take more than one allows.
         let mut first = 0;
@@ -109,7 +131,9 @@ impl Postgres {
         }
         if !rivals.is_empty() {
             let back = |lease| Settlement { lease, verdict: Verdict::GivenBack };
-            self.settle_all(&rivals.into_iter().map(back).collect::<Vec<_>>()).await?;
+            if let Err(error) = self.settle_all(&rivals.into_iter().map(back).collect::<Vec<_>>()).await {
+                tracing::warn!(%error, "events could not be given back; their leases have to end");
+            }
         }
         Ok(claimed)
     }
@@ -124,14 +148,33 @@ impl Postgres {
         transactions::call(&self.others, queues).await;
     }
 
-    /// Takes seconds where hundreds of thousands of files have open events, and nobody waits for it.
+    /// Takes seconds where hundreds of thousands of files have open events, and nobody waits for it. Once a minute at
+    /// most: what it makes up for is rare.
     fn call_all_later(&self) {
+        let Ok(mut called) = Arc::clone(&self.called).try_lock_owned() else { return };
+        if called.is_some_and(|called| called.elapsed() < CALL_EVERY) {
+            return;
+        }
         let others = Arc::clone(&self.others);
         let _detached = tokio::spawn(async move {
+            *called = Some(Instant::now());
             if let Err(error) = others.run_within(ADMINISTRATION_LIMIT, sql::call_all).await {
                 tracing::debug!(%error, "events behind others were not looked through; the next sweep does it");
             }
         });
+    }
+
+    /// Forgets what is beyond the capacity. Finding out reads all that is remembered, so that a few more, as each
+    /// round of a busy worker brings, wait for the next minute.
+    async fn forget(&self, keep: Retention) -> Result<u64, InboxError> {
+        let Ok(mut enough) = self.remembered.try_lock() else { return Ok(0) };
+        if keep.capacity == u64::MAX || enough.is_some_and(|since| since.elapsed() < CALL_EVERY) {
+            return Ok(0);
+        }
+        let forgotten = self.others.run(async |on| sql::forget(on, keep.capacity).await).await?;
+        keep.warn_of_capacity(forgotten);
+        *enough = (forgotten < sql::FORGOTTEN_AT_ONCE).then(Instant::now);
+        Ok(forgotten)
     }
 
     async fn administer<T>(
@@ -187,16 +230,9 @@ impl Engine for Postgres {
 
     fn sweep(&self, keep: Retention) -> EngineFuture<'_, u64> {
         Box::pin(async move {
-            let mut swept = self.others.run(async |on| sql::sweep(on, keep).await).await?;
-            if keep.capacity < u64::MAX {
-                let forgotten = self.others.run(async |on| sql::forget(on, keep.capacity).await).await?;
-                keep.warn_of_capacity(forgotten);
-                swept += forgotten;
-            }
-            if swept == 0 {
-                self.call_all_later();
-            }
-            Ok(swept)
+            self.call_all_later();
+            let swept = self.others.run(async |on| sql::sweep(on, keep).await).await?;
+            Ok(swept + self.forget(keep).await?)
         })
     }
 

@@ -29,6 +29,7 @@ pub(super) async fn open(url: &str, settings: &InboxBuilder) -> Result<(Connect,
             tables: Tables::of(&schema),
             limit: settings.store_limit.saturating_mul(2).min(STATEMENT_LIMIT),
             allow_asynchronous_commit: settings.allow_asynchronous_commit,
+            read_only: settings.read_only,
         };
         let session = connect.prepare(connection).await?;
         Ok((connect, session, schema))
@@ -127,7 +128,7 @@ async fn migrate(session: &mut Session, schema: &str, read_only: bool) -> Result
         if read_only {
             let text =
                 "there is no inbox in this database and schema: check the URL, or let the receiver create it";
-            return Err(InboxError::new(InboxErrorKind::Settings, text));
+            return Err(InboxError::new(InboxErrorKind::Foreign, text));
         }
         match step(session, schema, version).await {
             Ok(()) => {}
@@ -154,8 +155,9 @@ async fn step(session: &mut Session, schema: &str, version: i64) -> Result<(), s
             return transaction.rollback().await;
         }
     }
+    // While it waits for a lock, everybody else's inserts wait behind it: it gives up soon, and opening tries again.
     let place = format!(
-        "SET LOCAL search_path = \"{}\", pg_temp; SET LOCAL lock_timeout = 0",
+        "SET LOCAL search_path = \"{}\", pg_temp; SET LOCAL lock_timeout = '2s'",
         schema.replace('"', "\"\"")
     );
     sqlx::raw_sql(AssertSqlSafe(place)).execute(&mut *transaction).await?;

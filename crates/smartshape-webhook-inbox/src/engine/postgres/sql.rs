@@ -87,14 +87,12 @@ pub(super) struct Taken {
     pub(super) claimed: Claimed,
     /// The length of each attempt's body.
     pub(super) lengths: HashMap<i64, u64>,
-    /// Attempts that must be given back: another event of their queue is at work.
-    pub(super) rivals: Vec<Lease>,
 }
 
 /// One statement takes; no lock outlives it. What it takes and what it needs to know is read by indexes that
 /// hold nothing else, so its time does not depend on how many events wait.
 pub(super) async fn claim(on: &mut Session, wanted: Wanted) -> Outcome<Taken> {
-    let mut taken = Taken { claimed: Claimed::default(), lengths: HashMap::new(), rivals: Vec::new() };
+    let mut taken = Taken { claimed: Claimed::default(), lengths: HashMap::new() };
     let (due, next, overdue) = look(on, wanted).await?;
     if overdue {
         let buried = bury(on, wanted).await?;
@@ -112,9 +110,18 @@ pub(super) async fn claim(on: &mut Session, wanted: Wanted) -> Outcome<Taken> {
         let bytes = u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
         taken.lengths.insert(row.try_get("seq")?, bytes);
     }
-    if wanted.ordered && !attempts.is_empty() {
-        taken.rivals = rivals(on, &attempts).await?;
-    }
+    taken.claimed.attempts = attempts;
+    Ok(taken)
+}
+
+/// After a claim: the attempts that must be given back, and when the next event is due.
+pub(super) async fn after_claim(
+    on: &mut Session,
+    wanted: Wanted,
+    attempts: &[Attempt],
+) -> Outcome<(Vec<Lease>, Option<Duration>)> {
+    let rivals =
+        if wanted.ordered && !attempts.is_empty() { rivals(on, attempts).await? } else { Vec::new() };
     // When there was room for more, then whatever is due cannot be taken now.
     let all = attempts.len() >= wanted.events as usize;
     let sql = on.tables.sql(&format!(
@@ -123,9 +130,7 @@ pub(super) async fn claim(on: &mut Session, wanted: Wanted) -> Outcome<Taken> {
         candidates(wanted)
     ));
     let wait: Option<f64> = sqlx::query_scalar(sql).bind(all).fetch_one(&mut on.connection).await?;
-    taken.claimed.attempts = attempts;
-    taken.claimed.next_due = wait.map(span);
-    Ok(taken)
+    Ok((rivals, wait.map(span)))
 }
 
 /// Each has an index by `due`.
@@ -296,14 +301,14 @@ async fn settle_with(
         "WITH given AS MATERIALIZED (SELECT *, CASE WHEN g.state = 2 THEN 64 ELSE 200 END AS chars \
              FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], \
              $5::text[], $6::int[], $7::bool[]) AS g (seq, fence, state, wait, error, back, keep)), \
-           held AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
+           held AS MATERIALIZED (SELECT e.seq, e.fence FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
              WHERE e.fence = g.fence AND e.state = 1 ORDER BY e.seq FOR UPDATE OF e {skip}), \
            ended AS (UPDATE smartshape_inbox_events e SET state = g.state, due = now() + g.wait * interval '1 ms', \
              attempts = e.attempts - g.back, error = CASE WHEN g.state <> 2 THEN coalesce(g.error, e.error) END, \
              settled = CASE WHEN g.state >= 2 THEN now() END, owner = CASE WHEN g.state <> 2 THEN e.owner END, \
              secret = CASE WHEN g.keep THEN e.secret END, traceparent = CASE WHEN g.keep THEN e.traceparent END, \
              event = left(e.event, g.chars), file = left(e.file, g.chars), uuid = left(e.uuid, g.chars) \
-             FROM given g, held WHERE e.seq = g.seq AND e.seq = held.seq \
+             FROM given g, held WHERE e.seq = held.seq AND g.seq = held.seq AND g.fence = held.fence \
              RETURNING e.seq, e.fence, e.state, e.file_hash, g.keep), \
            gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq = ended.seq AND NOT ended.keep) \
          SELECT seq, fence, file_hash, state >= 2 AS over FROM ended"
@@ -500,6 +505,9 @@ pub(super) async fn unfinished_bytes(on: &mut Session) -> Outcome<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
+/// At most so many are forgotten in one statement.
+pub(super) const FORGOTTEN_AT_ONCE: u64 = 10 * SWEEP_ROWS.unsigned_abs();
+
 /// Forgets the oldest completed events beyond so many. Whoever does the same meanwhile forgets the same ones.
 pub(super) async fn forget(on: &mut Session, capacity: u64) -> Outcome<u64> {
     let sql = on.tables.sql(
@@ -512,7 +520,7 @@ pub(super) async fn forget(on: &mut Session, capacity: u64) -> Outcome<u64> {
     );
     let done = sqlx::query(sql)
         .bind(i64::try_from(capacity).unwrap_or(i64::MAX))
-        .bind(10 * SWEEP_ROWS)
+        .bind(FORGOTTEN_AT_ONCE.cast_signed())
         .execute(&mut on.connection)
         .await?;
     Ok(done.rows_affected())
