@@ -153,3 +153,16 @@ fn handlers_show_what_they_are() {
     assert_eq!(format!("{dispatcher:?}"), "{FileUploaded}");
     assert_eq!(format!("{:?}", BoxHandler::new(dispatcher)), "BoxHandler");
 }
+
+#[test]
+fn a_byte_order_mark_is_kept_beside_the_event() {
+    let event = body("file_uploaded", "a36b623a", "{}");
+    let marked = format!("\u{feff}{event}");
+    let delivery = Delivery::for_test(marked.clone()).unwrap();
+    assert_eq!((delivery.raw(), delivery.raw_data().as_str()), (&Bytes::from(marked), "{}"));
+    assert_eq!(
+        (serde_json::to_string(&delivery).unwrap(), delivery.to_json_line()),
+        (event.clone(), event.clone())
+    );
+    assert_eq!(delivery.key(), Delivery::for_test(event).unwrap().key());
+}

@@ -1,7 +1,7 @@
 //! The envelope, tolerant and strict.
 
 use serde_json::{Value, json};
-use smartshape_webhook::{Delivery, Envelope, EnvelopeErrorKind, Person};
+use smartshape_webhook::{Envelope, EnvelopeErrorKind, Person};
 
 fn sample() -> Value {
     json!({
@@ -183,18 +183,10 @@ fn half_a_surrogate_pair_in_a_text_that_identifies_the_delivery_is_kept_as_it_wa
 }
 
 #[test]
-fn a_byte_order_mark_is_skipped_and_kept_beside_the_event() {
-    let event = sample().to_string();
-    let body = format!("\u{feff}{event}");
+fn a_byte_order_mark_is_skipped() {
+    let body = format!("\u{feff}{}", sample());
     let envelope = Envelope::parse(body.as_bytes()).unwrap();
     assert_eq!((envelope.file(), envelope.uuid()), ("5c6f", "a36b623a-c1ed-49b5-9585-3532fe8e9881"));
-    let delivery = Delivery::for_test(body.clone()).unwrap();
-    assert_eq!((delivery.raw(), delivery.raw_data().as_str()), (&bytes::Bytes::from(body), "{}"));
-    assert_eq!(
-        (serde_json::to_string(&delivery).unwrap(), delivery.to_json_line()),
-        (event.clone(), event.clone())
-    );
-    assert_eq!(delivery.key(), Delivery::for_test(event).unwrap().key());
 }
 
 /// What is decoded of them stands beside the body, and the byte budget knows the body alone.
