@@ -23,7 +23,7 @@ END;";
 const SERVER_AUDIT: &str = "
 CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, seq bigint NOT NULL, key bytea NOT NULL,
     old bigint, new bigint NOT NULL, fence bigint NOT NULL, attempts bigint NOT NULL);
-CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     INSERT INTO audit (seq, key, old, new, fence, attempts)
         VALUES (NEW.seq, NEW.key, CASE WHEN TG_OP = 'UPDATE' THEN OLD.state END, NEW.state, NEW.fence, NEW.attempts);
