@@ -3,22 +3,17 @@
 use crate::{Outcome, cargo};
 
 /// Each published crate and each set of features that builds differently.
-const FEATURE_SETS: [&[&str]; 17] = [
+const FEATURE_SETS: [&[&str]; 13] = [
     &["--package", "smartshape-webhook", "--no-default-features"],
     &["--package", "smartshape-webhook"],
-    // With its tests, which the build of everything leaves out.
-    &["--package", "smartshape-webhook", "--features", "metrics", "--all-targets"],
     &["--package", "smartshape-webhook-tower"],
     &["--package", "smartshape-webhook-tower", "--features", "axum"],
-    &["--package", "smartshape-webhook-tower", "--features", "metrics"],
     &["--package", "smartshape-webhook-actix"],
-    &["--package", "smartshape-webhook-actix", "--features", "metrics"],
     &["--package", "smartshape-webhook-warp"],
-    &["--package", "smartshape-webhook-warp", "--features", "metrics"],
     &["--package", "smartshape-webhook-inbox", "--no-default-features"],
     &["--package", "smartshape-webhook-inbox"],
     &["--package", "smartshape-webhook-inbox", "--no-default-features", "--features", "postgres-tls"],
-    &["--package", "smartshape-webhook-inbox", "--features", "postgres,metrics", "--all-targets"],
+    &["--package", "smartshape-webhook-inbox", "--features", "postgres", "--all-targets"],
     &["--package", "smartshape-api"],
     &["--package", "smartshape-fake"],
     &["--package", "smartshape-webhook-cli"],

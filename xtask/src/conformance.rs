@@ -34,13 +34,13 @@ const CASES: [(&str, Case); 13] = [
     ("nine events, typed and printed", nine_events),
     ("exact success answer", success_answer),
     ("a duplicate is handled once", duplicate),
-    ("no token: 401", |subject| refused(subject, "POST", "", "{}", 401, "unauthorized")),
+    ("no token: 401", |subject| rejected(subject, "POST", "", "{}", 401, "unauthorized")),
     ("wrong token: 401", wrong_token),
     ("costly token: 401 at once", costly_token),
-    ("GET: 405, Allow: POST", |subject| refused(subject, "GET", "", "", 405, "method not allowed")),
+    ("GET: 405, Allow: POST", |subject| rejected(subject, "GET", "", "", 405, "method not allowed")),
     ("too large, body withheld: 413", too_large),
-    ("not JSON: 400", |subject| refused_with_token(subject, "letmein", 400, "body is not JSON")),
-    ("no envelope: 400", |subject| refused_with_token(subject, "{}", 400, "body is not a SmartShape event")),
+    ("not JSON: 400", |subject| rejected_with_token(subject, "letmein", 400, "body is not JSON")),
+    ("no envelope: 400", |subject| rejected_with_token(subject, "{}", 400, "body is not a SmartShape event")),
     ("unknown event is printed", unknown_event),
     ("a half-closed sender is answered", half_closed),
     ("neighbours: health, ready, 404", neighbours),
@@ -157,7 +157,7 @@ fn duplicate(subject: &Subject) -> Check {
     printed(subject, next.uuid())
 }
 
-fn refused(subject: &Subject, method: &str, headers: &str, body: &str, status: u16, text: &str) -> Check {
+fn rejected(subject: &Subject, method: &str, headers: &str, body: &str, status: u16, text: &str) -> Check {
     let answer = request(subject, method, headers, body)?;
     if status == 405 && !answer.to_ascii_lowercase().contains("\r\nallow: post\r\n") {
         return Err(format!("no Allow in {answer:?}").into());
@@ -165,19 +165,19 @@ fn refused(subject: &Subject, method: &str, headers: &str, body: &str, status: u
     expect(&answer, status, &format!(r#"{{"success":false,"error":"{text}"}}"#))
 }
 
-fn refused_with_token(subject: &Subject, body: &str, status: u16, text: &str) -> Check {
+fn rejected_with_token(subject: &Subject, body: &str, status: u16, text: &str) -> Check {
     let header = format!("x-smartshape-token: {}\r\n", subject.token);
-    refused(subject, "POST", &header, body, status, text)
+    rejected(subject, "POST", &header, body, status, text)
 }
 
 fn wrong_token(subject: &Subject) -> Check {
     let forged = token("another secret", 4, Prefix::TwoB)?;
-    refused(subject, "POST", &format!("x-smartshape-token: {forged}\r\n"), "{}", 401, "unauthorized")
+    rejected(subject, "POST", &format!("x-smartshape-token: {forged}\r\n"), "{}", 401, "unauthorized")
 }
 
 fn costly_token(subject: &Subject) -> Check {
     let costly = subject.token.replacen("$04$", "$31$", 1);
-    refused(subject, "POST", &format!("x-smartshape-token: {costly}\r\n"), "{}", 401, "unauthorized")
+    rejected(subject, "POST", &format!("x-smartshape-token: {costly}\r\n"), "{}", 401, "unauthorized")
 }
 
 fn too_large(subject: &Subject) -> Check {

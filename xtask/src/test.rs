@@ -43,11 +43,7 @@ pub(crate) fn run() -> Outcome {
     environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url())));
     environment.extend(tools.iter().filter_map(|(name, tool)| Some((*name, tool.as_deref().ok()?))));
     cargo::run(&["test", "--locked", "--workspace"], &environment)?;
-    let inbox =
-        ["test", "--locked", "--package", "smartshape-webhook-inbox", "--features", "metrics", "measure"];
-    cargo::run(&inbox, &[])?;
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;
-    cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--features", "metrics"], &[])?;
     // Somebody else's choice, which changes how serde_json shows numbers and objects to the core.
     let others = "serde_json/arbitrary_precision,serde_json/preserve_order";
     cargo::run(

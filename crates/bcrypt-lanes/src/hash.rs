@@ -9,7 +9,7 @@ use base64::alphabet::BCRYPT;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::NO_PAD;
 
-/// Padding bits that are not zero are refused, so that a hash has one spelling.
+/// Padding bits that are not zero are rejected, so that a hash has one spelling.
 const BASE64: GeneralPurpose = GeneralPurpose::new(&BCRYPT, NO_PAD);
 
 /// A bcrypt hash, read from its text form.

@@ -113,7 +113,7 @@ impl Answer {
             ),
             400..=499 => (
                 ErrorKind::BadRequest,
-                format!("SmartShape refused the call with status {status}: check what was asked for"),
+                format!("SmartShape rejected the call with status {status}: check what was asked for"),
             ),
             500..=599 => {
                 let unsure = request.unsure();

@@ -18,7 +18,7 @@ pub enum ErrorKind {
     NotFound,
     /// Too many calls were made (429); nothing was done.
     TooManyRequests,
-    /// SmartShape refused the call: any other 4xx.
+    /// SmartShape rejected the call: any other 4xx.
     BadRequest,
     /// The server could not be reached, or the connection broke.
     Unreachable,
@@ -85,7 +85,7 @@ impl Error {
     }
 
     /// Whether the server may have done what was asked for, or may yet do it: its answer was lost, or
-    /// says nothing certain. False where nothing was sent, where it refused, and for lists.
+    /// says nothing certain. False where nothing was sent, where it rejected, and for lists.
     ///
     /// ```no_run
     /// # async fn example(client: smartshape_api::Client, wanted: smartshape_api::Wanted) {

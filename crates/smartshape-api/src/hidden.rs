@@ -97,7 +97,7 @@ impl SessionToken {
     }
 }
 
-/// The secret of a webhook. The receiver is stricter: it refuses characters that cannot be seen, and takes fewer than
+/// The secret of a webhook. The receiver is stricter: it rejects characters that cannot be seen, and takes fewer than
 /// 16 bytes only where it is told so.
 #[derive(Clone, Debug)]
 pub struct WebhookSecret(pub(crate) Hidden);
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_used_is_refused_and_not_shown() {
+    fn what_cannot_be_used_is_rejected_and_not_shown() {
         for wrong in ["", "a b", "a\n", "é"] {
             let error = AuthToken::new(wrong).unwrap_err().to_string();
             assert!(error.contains("auth token"), "{error}");

@@ -125,7 +125,7 @@ impl Transport {
     fn failure(&self, error: reqwest::Error) -> Failure {
         let (connecting, late, unknown) = (error.is_connect(), error.is_timeout(), error.is_dns());
         let error = error.without_url();
-        let (refused, tls) = (
+        let (rejected, tls) = (
             system_error(&error) == Some(std::io::ErrorKind::ConnectionRefused),
             cause::<rustls::Error>(&error).cloned(),
         );
@@ -136,7 +136,7 @@ impl Transport {
             Some(rustls::Error::InvalidMessage(_)) => Failure::NoTls,
             _ if late => Failure::ConnectTimedOut(self.connect_limit),
             _ if unknown => Failure::Connect(Some("the name of the host is not known"), error),
-            _ if refused => {
+            _ if rejected => {
                 Failure::Connect(Some("the connection was refused, so nobody listens there"), error)
             }
             _ => Failure::Connect(None, error),

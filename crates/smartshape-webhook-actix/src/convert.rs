@@ -10,27 +10,27 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, Version};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
-use smartshape_webhook::{Answer, Head, Source};
+use smartshape_webhook::{ClientAddr, RequestHead, WebhookResponse};
 
-pub(crate) fn head(request: &HttpRequest) -> Head {
+pub(crate) fn head(request: &HttpRequest) -> RequestHead {
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let told = request.extensions().get::<Source>().copied();
-    let source = told.or_else(|| request.peer_addr().map(Source::from));
-    Head::read(request.method().as_str(), headers)
+    let told = request.extensions().get::<ClientAddr>().copied();
+    let source = told.or_else(|| request.peer_addr().map(ClientAddr::from));
+    RequestHead::from_parts(request.method().as_str(), headers)
         .with_http2(request.version() >= Version::HTTP_2)
-        .with_source(source)
+        .with_client_addr(source)
 }
 
-/// What a refusal has to keep of the request: all that is left of its body, since once the payload is dropped, actix
+/// What a rejection has to keep of the request: all that is left of its body, since once the payload is dropped, actix
 /// would read and throw away the rest for as long as it comes. On HTTP/2 nothing: what is unread there takes room in
 /// the window that all streams of the connection share.
 pub(crate) fn kept(version: Version, payload: Payload) -> Option<Payload> {
     Some(payload).filter(|_| version < Version::HTTP_2)
 }
 
-/// A refusal keeps this payload until it has been sent.
-pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpResponse {
+/// A rejection keeps this payload until it has been sent.
+pub(crate) fn response(answer: &WebhookResponse, payload: Option<Payload>) -> HttpResponse {
     let mut response = HttpResponse::build(status(answer));
     if answer.closes_connection() {
         response.force_close();
@@ -44,7 +44,7 @@ pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpRespons
             Cow::Owned(value) => response.insert_header((HeaderName::from_static(name), value)),
         };
     }
-    match payload.filter(|_| answer.refusal().is_some()) {
+    match payload.filter(|_| answer.rejection().is_some()) {
         None => response.body(answer.body()),
         Some(payload) => {
             let body = Keeping { body: answer.body(), _payload: payload };
@@ -53,7 +53,7 @@ pub(crate) fn response(answer: &Answer, payload: Option<Payload>) -> HttpRespons
     }
 }
 
-pub(crate) fn status(answer: &Answer) -> StatusCode {
+pub(crate) fn status(answer: &WebhookResponse) -> StatusCode {
     // The core's statuses are all valid; the fallback is never reached.
     StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

@@ -9,7 +9,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder, ResponseError, web};
-use smartshape_webhook::{Answer, Claimed, FromDelivery, Receiver};
+use smartshape_webhook::{Claimed, FromDelivery, Receiver, WebhookResponse};
 
 use crate::convert;
 
@@ -17,8 +17,8 @@ use crate::convert;
 ///
 /// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery); or one
 /// of the nine typed events. The last is a narrow door: what it does with other events, or with
-/// one whose data drifted, is the receiver's [`on_mismatch`](crate::ReceiverBuilder::on_mismatch),
-/// by default a refusal with status 422. Dereferences to [`Claimed`], and so to the delivery's
+/// one whose data drifted, is the receiver's [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event),
+/// by default a rejection with status 422. Dereferences to [`Claimed`], and so to the delivery's
 /// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`data`](Claimed::data).
 ///
 /// The receiver is taken from the app's data, given as `Receiver` or as `web::Data<Receiver>`.
@@ -27,7 +27,7 @@ use crate::convert;
 /// dropping the webhook frees the claim for the sender's next attempt. Unlike
 /// [`endpoint()`](crate::endpoint()), an extractor cannot keep your handler running when the
 /// sender resets the connection, and cannot hide the token header from the other extractors.
-/// `Option<Webhook<E>>` and `Result<Webhook<E>, _>` swallow the refusal: do not use them.
+/// `Option<Webhook<E>>` and `Result<Webhook<E>, _>` swallow the rejection: do not use them.
 ///
 /// ```
 /// use actix_web::{App, error::Error, web};
@@ -78,7 +78,7 @@ impl<E: FromDelivery> FromRequest for Webhook<E> {
         Box::pin(async move {
             let extracted = match receiver {
                 Some(receiver) => receiver.extract(&head, &mut payload).await,
-                None => Err(Answer::not_configured("add App::app_data(receiver.clone())")),
+                None => Err(WebhookResponse::not_configured("add App::app_data(receiver.clone())")),
             };
             extracted.map(Self).map_err(|answer| {
                 let payload = Cell::new(convert::kept(version, payload));
@@ -96,7 +96,7 @@ fn receiver(request: &HttpRequest) -> Option<Receiver> {
 /// The answer that tells SmartShape that an event was handled.
 #[derive(Clone, Debug)]
 #[must_use = "return it from the handler"]
-pub struct Acknowledgement(Answer);
+pub struct Acknowledgement(WebhookResponse);
 
 impl Responder for Acknowledgement {
     type Body = BoxBody;
@@ -106,17 +106,17 @@ impl Responder for Acknowledgement {
     }
 }
 
-/// The answer in place of an event that was not extracted: a refusal, or the success that a
+/// The answer in place of an event that was not extracted: a rejection, or the success that a
 /// duplicate is told.
 pub struct WebhookError {
-    answer: Answer,
+    answer: WebhookResponse,
     payload: Cell<Option<Payload>>,
 }
 
 impl WebhookError {
     /// The answer.
     #[must_use]
-    pub fn answer(&self) -> &Answer {
+    pub fn answer(&self) -> &WebhookResponse {
         &self.answer
     }
 }
@@ -133,8 +133,8 @@ impl ResponseError for WebhookError {
 
 impl fmt::Display for WebhookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.answer.refusal() {
-            Some(refusal) => f.write_str(refusal.kind().public_message()),
+        match self.answer.rejection() {
+            Some(rejection) => f.write_str(rejection.kind().public_message()),
             None => f.write_str("the event was handled before"),
         }
     }
@@ -148,19 +148,19 @@ impl fmt::Debug for WebhookError {
 
 #[cfg(test)]
 mod tests {
-    use smartshape_webhook::RefusalKind;
+    use smartshape_webhook::RejectionKind;
 
     use super::*;
 
     #[test]
     fn an_error_may_be_looked_at_before_it_is_answered() {
         let payload = Cell::new(Some(Payload::None));
-        let error = WebhookError { answer: RefusalKind::TokenMissing.into(), payload };
+        let error = WebhookError { answer: RejectionKind::TokenMissing.into(), payload };
         assert_eq!(error.status_code(), StatusCode::UNAUTHORIZED);
         assert_eq!(error.to_string(), "unauthorized");
         assert!(format!("{error:?}").contains("TokenMissing"));
         assert!(error.payload.take().is_some(), "the payload is kept for the answer");
-        let before = WebhookError { answer: Answer::success(), payload: Cell::default() };
+        let before = WebhookError { answer: WebhookResponse::success(), payload: Cell::default() };
         assert_eq!(
             (before.status_code(), before.to_string()),
             (StatusCode::OK, "the event was handled before".to_owned())

@@ -58,25 +58,33 @@
 //!
 //! # Where requests come from
 //!
-//! While many unknown tokens wait to be checked, each [`Source`] gets its turn. It is the peer's address,
-//! unless a `Source` stands in the request's extensions: behind a proxy, put there what it says.
+//! While many unknown tokens wait to be checked, each [`ClientAddr`] gets its turn. It is the peer's address,
+//! unless a `ClientAddr` stands in the request's extensions: behind a proxy, put there what it says.
 //!
 //! # Caveats
 //!
 //! - Build one receiver outside the closure of `HttpServer::new`. One built inside is one for
 //!   each worker, and each knows only the deliveries that it has seen.
-//! - `Option<Webhook<E>>` and `Result<Webhook<E>, _>` swallow refusals.
+//! - `Option<Webhook<E>>` and `Result<Webhook<E>, _>` swallow rejections.
 //! - A body that is broken in its framing (a `Content-Length` that is no number) is answered by
 //!   actix-web, with an empty 400. `Expect: 100-continue` is answered by it before any handler is
-//!   called, so such a sender is invited to send its body before it is refused.
+//!   called, so such a sender is invited to send its body before it is rejected.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod convert;
 mod endpoint;
 mod extractor;
 
-#[doc(no_inline)]
-pub use smartshape_webhook::*;
+/// The core crate, with everything that is not re-exported here.
+pub use smartshape_webhook as core;
+#[doc(inline)]
+pub use smartshape_webhook::{
+    AnnotationCreated, AnnotationRemoved, AnnotationUpdated, AttributeUpdated, BoxHandler, ClientAddr,
+    ConfigError, ConfigurationCreated, ConfigurationRemoved, ConfigurationUpdated, Delivery, DeliveryKey,
+    Event, EventKind, EventRouter, FileOptimized, FileUploaded, FromDelivery, Handler, HandlerError,
+    HandlerErrorKind, NamedSecret, OnUnexpectedEvent, Receiver, ReceiverBuilder, ReceiverStats, Rejection,
+    RejectionKind, Secret, SecretError, WebhookResponse,
+};
 
 pub use endpoint::endpoint;
 pub use extractor::{Acknowledgement, Webhook, WebhookError};

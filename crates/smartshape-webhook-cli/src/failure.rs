@@ -20,7 +20,7 @@ impl Failure {
         Self { code: 2, text: text.into() }
     }
 
-    /// Refused, or failed: exit code 1.
+    /// Rejected, or failed: exit code 1.
     pub(crate) fn failed(text: impl Into<String>) -> Self {
         Self { code: 1, text: text.into() }
     }

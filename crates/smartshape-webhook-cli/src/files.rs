@@ -23,7 +23,7 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Opens a file to append to, and creates it where there is none. Of those that are there, what is another user's, what
-/// others can read and what is a link is refused. Pipes and devices are taken.
+/// others can read and what is a link is rejected. Pipes and devices are taken.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
     match private_file(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -65,22 +65,22 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Refuses a file that was opened by a link, or that is another user's.
+/// Rejects a file that was opened by a link, or that is another user's.
 #[cfg(unix)]
 pub(crate) fn check_ours(path: &Path, file: &File) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let (named, opened) = (fs::symlink_metadata(path)?, file.metadata()?);
-    let refused = |why: &str| Err(io::Error::new(ErrorKind::PermissionDenied, why));
+    let rejected = |why: &str| Err(io::Error::new(ErrorKind::PermissionDenied, why));
     if (named.dev(), named.ino()) != (opened.dev(), opened.ino()) {
-        return refused("it is a symbolic link: name the file itself");
+        return rejected("it is a symbolic link: name the file itself");
     }
     if opened.uid() != rustix::process::geteuid().as_raw() {
-        return refused("it belongs to another user: name another file");
+        return rejected("it belongs to another user: name another file");
     }
     Ok(())
 }
 
-/// Refuses a file that others can read or write.
+/// Rejects a file that others can read or write.
 #[cfg(unix)]
 pub(crate) fn check_private(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

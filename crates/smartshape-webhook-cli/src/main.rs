@@ -39,7 +39,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 refused or failed; 2 wrong usage or settings.
+Exit codes: 0 done; 1 rejected or failed; 2 wrong usage or settings.
 
 Settings: flags come before the environment (SMARTSHAPE_API_URL, SMARTSHAPE_TOKEN, SMARTSHAPE_SESSION,
 SMARTSHAPE_CA_CERT), and that before smartshape/config.json in the configuration folder (XDG_CONFIG_HOME, usually

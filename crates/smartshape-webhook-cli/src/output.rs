@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
-use smartshape_webhook::printable;
+use smartshape_webhook::escape_for_log;
 
 use crate::failure::{Failure, Outcome};
 
@@ -167,7 +167,7 @@ pub(crate) fn json_shown(json: String) -> String {
     if json.chars().all(stays) { json } else { json_escaped(&json, stays) }
 }
 
-/// The same JSON, with escapes in its strings for all but what `stays`, which has to hold printable ASCII.
+/// The same JSON, with escapes in its strings for all but what `stays`, which has to hold escape_for_log ASCII.
 pub(crate) fn json_escaped(json: &str, stays: impl Fn(char) -> bool) -> String {
     let mut units = [0; 2];
     json.chars().fold(String::new(), |mut escaped, character| {
@@ -186,7 +186,7 @@ fn is_printable(character: char) -> bool {
     if character.is_ascii() {
         return !character.is_ascii_control();
     }
-    printable(character.encode_utf8(&mut [0; 4])).to_string().starts_with(character)
+    escape_for_log(character.encode_utf8(&mut [0; 4])).to_string().starts_with(character)
 }
 
 #[cfg(test)]

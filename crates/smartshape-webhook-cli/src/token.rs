@@ -13,7 +13,7 @@ use crate::settings::Settings;
 
 /// The least that bcrypt knows.
 const MIN_COST: u32 = 4;
-/// What a receiver refuses unless it is told otherwise.
+/// What a receiver rejects unless it is told otherwise.
 const USUAL_MAX_COST: u32 = 12;
 
 #[derive(Subcommand)]
@@ -84,7 +84,7 @@ pub(crate) struct Verify {
     checked: String,
     #[command(flatten)]
     secret: SecretArgument,
-    /// Refuses tokens of a higher cost: one of cost 31 takes more than a day
+    /// Rejects tokens of a higher cost: one of cost 31 takes more than a day
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(4..=31))]
     max_cost: u32,
 }
@@ -93,7 +93,7 @@ pub(crate) struct Verify {
 #[command(after_help = "\
 Over a recording of `webhook listen --record FILE`: prefix and cost of all tokens; whether a webhook's salt is fixed or
 fresh; whether a retry repeats the uuid, and when it comes; whether events come in order. To see retries, let the
-listener refuse some deliveries: --refuse 5.")]
+listener reject some deliveries: --fail-first 5.")]
 pub(crate) struct Inspect {
     /// The token; - reads it from standard input
     #[arg(value_name = "TOKEN", required_unless_present = "recording")]
@@ -185,7 +185,7 @@ fn form(token: &str, settings: &Settings) -> Outcome {
     if settings.json {
         return output::json(&json!({"prefix": prefix, "cost": cost, "rounds": 1_u64 << cost}));
     }
-    let verdict = if cost > USUAL_MAX_COST { "refuse it unless max_cost is raised" } else { "check it" };
+    let verdict = if cost > USUAL_MAX_COST { "reject it unless max_cost is raised" } else { "check it" };
     output::line(format_args!(
         "prefix  {prefix}\ncost    {cost} ({} rounds)\nreceivers of this project {verdict} (max_cost \
          {USUAL_MAX_COST} by default)",

@@ -33,8 +33,8 @@ pub enum InboxErrorKind {
     NotDurable,
     /// A setting that cannot be.
     Settings,
-    /// The store refused what it was asked; a fault of this crate, or of the store's permissions.
-    Refused,
+    /// The store rejected what it was asked; a fault of this crate, or of the store's permissions.
+    Rejected,
 }
 
 impl InboxError {

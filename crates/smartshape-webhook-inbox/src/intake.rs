@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::record::Record;
 
-/// Deliveries that may wait for a commit; more are refused when the store is too slow for them.
+/// Deliveries that may wait for a commit; more are rejected when the store is too slow for them.
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
 /// Fewer are not worth a commit of their own while others wait as well.

@@ -1,7 +1,7 @@
-//! What is measured. With feature `metrics` it goes to the recorder that the program installed;
-//! without it, all of this is nothing. METRICS.md lists the same for users; a test compares.
+//! Metrics, through the `metrics` facade: without an installed recorder they cost nothing. METRICS.md lists the same names for
+//! users; a test compares.
 //!
-//! A label is one of our own static texts, never anything that came from outside.
+//! A label is always one of our own static texts, never anything that came from outside.
 
 use std::time::Duration;
 
@@ -11,9 +11,7 @@ use crate::record::Stats;
 
 /// How often a worker looks how full the store is.
 pub(crate) const DEPTH_EVERY: Duration = Duration::from_secs(15);
-pub(crate) const ENABLED: bool = cfg!(feature = "metrics");
 
-#[cfg(feature = "metrics")]
 mod names {
     pub(super) const STORED: &str = "smartshape_inbox_stored_total";
     pub(super) const STORE: &str = "smartshape_inbox_store_seconds";
@@ -26,7 +24,6 @@ mod names {
 
 /// Tells the recorder units and meanings. One that is installed later does without.
 pub(crate) fn describe() {
-    #[cfg(feature = "metrics")]
     {
         use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
         describe_counter!(
@@ -58,15 +55,12 @@ pub(crate) fn stored(outcome: Result<bool, &InboxError>, took: Duration) {
         Err(InboxErrorKind::Full) => "full",
         Err(_) => "failed",
     };
-    #[cfg(feature = "metrics")]
     {
         metrics::counter!(names::STORED, "result" => result).increment(1);
         if outcome.is_ok() {
             metrics::histogram!(names::STORE).record(took);
         }
     }
-    #[cfg(not(feature = "metrics"))]
-    let _ = (result, took);
 }
 
 pub(crate) fn attempted(verdict: &Verdict, took: Duration) {
@@ -102,20 +96,16 @@ pub(crate) fn recorded(took: Duration) {
 }
 
 fn ended(outcome: &'static str, took: Option<Duration>) {
-    #[cfg(feature = "metrics")]
     {
         metrics::counter!(names::ATTEMPTS, "outcome" => outcome).increment(1);
         if let Some(took) = took {
             metrics::histogram!(names::ATTEMPT).record(took);
         }
     }
-    #[cfg(not(feature = "metrics"))]
-    let _ = (outcome, took);
 }
 
 #[allow(clippy::cast_precision_loss, reason = "gauges are floating")]
 pub(crate) fn depth(stats: &Stats) {
-    #[cfg(feature = "metrics")]
     {
         for (state, events) in [("waiting", stats.waiting), ("at_work", stats.at_work), ("dead", stats.dead)]
         {
@@ -124,6 +114,4 @@ pub(crate) fn depth(stats: &Stats) {
         metrics::gauge!(names::OLDEST).set(stats.oldest_waiting.unwrap_or_default().as_secs_f64());
         metrics::gauge!(names::BYTES).set(stats.stored_bytes as f64);
     }
-    #[cfg(not(feature = "metrics"))]
-    let _ = stats;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use smartshape_webhook::{Delivery, DeliveryKey, EnvelopeError, Restored};
+use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta, EnvelopeError};
 
 /// The newest form of a record that this version reads and writes. A process leaves records of a
 /// newer form alone, so that old and new processes can share a store during a rolling update.
@@ -209,7 +209,7 @@ impl StoredDelivery {
     /// [`EnvelopeError`] when the body is not a SmartShape event.
     pub fn delivery(&self) -> Result<Option<Delivery>, EnvelopeError> {
         let Some(body) = &self.body else { return Ok(None) };
-        let kept = Restored {
+        let kept = DeliveryMeta {
             key: Some(self.event.key),
             received_at: self.event.received_at,
             attempt: self.event.attempts + 1,

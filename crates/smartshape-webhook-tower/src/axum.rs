@@ -6,7 +6,7 @@ use axum_core::body::Body;
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
 use http::request::Parts;
-use smartshape_webhook::{Answer, FromDelivery};
+use smartshape_webhook::{FromDelivery, WebhookResponse};
 
 use crate::convert;
 use crate::service::{Mismatched, Opened};
@@ -16,7 +16,7 @@ use crate::service::{Mismatched, Opened};
 /// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery), which
 /// also knows file, owner and time; or one of the nine typed events. The last is a narrow door:
 /// what it does with other events, or with one whose data drifted, is the receiver's
-/// [`on_mismatch`](crate::ReceiverBuilder::on_mismatch), by default a refusal with status 422.
+/// [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event), by default a rejection with status 422.
 ///
 /// Without the layer there is no delivery to take: the answer is 500, with the remedy in the log.
 /// `Option<Webhook<E>>` does not compile; `Result<Webhook<E>, WebhookRejection>` does, and hands
@@ -54,7 +54,7 @@ where
         let Some(opened) = parts.extensions.get::<Opened>() else {
             let remedy =
                 "lay WebhookLayer around the route: post(handler).layer(WebhookLayer::new(receiver))";
-            return Err(WebhookRejection { answer: Answer::not_configured(remedy), ending: None });
+            return Err(WebhookRejection { answer: WebhookResponse::not_configured(remedy), ending: None });
         };
         let taken = opened.receiver.take(&opened.delivery);
         taken
@@ -74,7 +74,7 @@ impl<E> Deref for Webhook<E> {
 /// The answer in place of an event that could not be taken.
 #[derive(Clone, Debug)]
 pub struct WebhookRejection {
-    answer: Answer,
+    answer: WebhookResponse,
     /// For the layer, which ends the claim.
     ending: Option<Mismatched>,
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
-use smartshape_webhook::{Handler, Receiver};
+use smartshape_webhook::{Handler, Receiver, RequestHead};
 use tower_service::Service;
 
 use crate::convert;
@@ -66,7 +66,7 @@ where
         let (receiver, handler) = (self.receiver.clone(), Arc::clone(&self.handler));
         // Here, and not in the future, which would have to carry all of the request.
         let (parts, body) = request.into_parts();
-        let head = convert::head(&parts);
+        let head = RequestHead::from(&parts);
         let body = convert::stream(&head, body);
         Box::pin(async move { Ok(convert::response(&receiver.serve(&head, body, handler).await)) })
     }

@@ -49,7 +49,7 @@
 //! | 2 | `TraceLayer`, also with `include_headers(true)` | it sees rejected requests too |
 //! | 3 | `CatchPanicLayer` | whatever is inside; the receiver itself turns a handler's panic into a 500 |
 //! | 4 | `RequestBodyLimitLayer`, `RequestBodyTimeoutLayer` | stricter than the receiver's own limits; beyond them the response is the receiver's 413 and 408 |
-//! | 5 | `TimeoutLayer` | above `duplicate_wait`; the handler runs to its end all the same |
+//! | 5 | `TimeoutLayer` | above `duplicate_timeout`; the handler runs to its end all the same |
 //! | 6 | `RequestDecompressionLayer` | before the receiver, which takes JSON; a coding that nobody has decoded is a 415 |
 //! | 7 | [`WebhookLayer`] or [`endpoint()`] | |
 //! | 8 | `ConcurrencyLimitLayer`, `from_fn` and other layers of the route | they see verified deliveries only, and no token |
@@ -59,16 +59,16 @@
 //!
 //! # Where requests come from
 //!
-//! While many unknown tokens wait to be checked, each [`Source`] gets its turn. A service does not see the
+//! While many unknown tokens wait to be checked, each [`ClientAddr`] gets its turn. A service does not see the
 //! peer's address: put it into the request's extensions, or all senders are one source. With axum:
 //!
 //! ```
 //! use std::net::SocketAddr;
 //! use axum::{Router, extract::{ConnectInfo, Request}, middleware::map_request};
-//! use smartshape_webhook_tower::Source;
+//! use smartshape_webhook_tower::ClientAddr;
 //!
 //! async fn tell_source(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
-//!     request.extensions_mut().insert(Source::from(peer));
+//!     request.extensions_mut().insert(ClientAddr::from(peer));
 //!     request
 //! }
 //!
@@ -92,8 +92,16 @@ mod endpoint;
 mod layer;
 mod service;
 
-#[doc(no_inline)]
-pub use smartshape_webhook::*;
+/// The core crate, with everything that is not re-exported here.
+pub use smartshape_webhook as core;
+#[doc(inline)]
+pub use smartshape_webhook::{
+    AnnotationCreated, AnnotationRemoved, AnnotationUpdated, AttributeUpdated, BoxHandler, ClientAddr,
+    ConfigError, ConfigurationCreated, ConfigurationRemoved, ConfigurationUpdated, Delivery, DeliveryKey,
+    Event, EventKind, EventRouter, FileOptimized, FileUploaded, FromDelivery, Handler, HandlerError,
+    HandlerErrorKind, NamedSecret, OnUnexpectedEvent, Receiver, ReceiverBuilder, ReceiverStats, Rejection,
+    RejectionKind, Secret, SecretError, WebhookResponse,
+};
 
 #[cfg(feature = "axum")]
 pub use axum::{Webhook, WebhookRejection};

@@ -9,7 +9,9 @@ use axum_core::body::Body;
 use axum_core::extract::DefaultBodyLimit;
 use bytes::Bytes;
 use http::{Request, Response};
-use smartshape_webhook::{Answer, Claimed, Delivery, Ending, Received, Receiver, TOKEN_HEADER};
+use smartshape_webhook::{
+    Claimed, Delivery, Outcome, Received, Receiver, RequestHead, TOKEN_HEADER, WebhookResponse,
+};
 use tower_service::Service;
 
 use crate::convert;
@@ -52,11 +54,11 @@ where
         let (inner, receiver) = (self.inner.clone(), self.receiver.clone());
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let head = convert::head(&parts);
+            let head = RequestHead::from(&parts);
             match receiver.receive(&head, convert::stream(&head, body)).await {
                 Ok(Received::New(claimed)) => handle(inner, parts, claimed, receiver).await,
-                Ok(Received::Duplicate) => Ok(convert::response(&Answer::success())),
-                Err(refusal) => Ok(convert::response(&refusal.into())),
+                Ok(Received::Duplicate) => Ok(convert::response(&WebhookResponse::success())),
+                Err(rejection) => Ok(convert::response(&rejection.into())),
             }
         })
     }
@@ -92,15 +94,17 @@ where
         let ending = match &outcome {
             Ok(response) => match response.extensions().get() {
                 Some(Mismatched(ending)) => ending.clone(),
-                None if response.status().is_success() => Ending::Handled,
-                None => Ending::Failed(format!("the route answered {}", response.status())),
+                None if response.status().is_success() => Outcome::Acknowledged,
+                None => Outcome::Failed(format!("the route answered {}", response.status())),
             },
-            Err(_) => Ending::Failed("the route failed".to_owned()),
+            Err(_) => Outcome::Failed("the route failed".to_owned()),
         };
         (ending, outcome)
     };
     match claimed.run(work).await {
-        Ok(Ok(response)) if response.status().is_success() => Ok(convert::response(&Answer::success())),
+        Ok(Ok(response)) if response.status().is_success() => {
+            Ok(convert::response(&WebhookResponse::success()))
+        }
         Ok(outcome) => outcome.map(|response| response.map(Body::new)),
         Err(answer) => Ok(convert::response(&answer)),
     }
@@ -117,7 +121,7 @@ pub(crate) struct Opened {
 /// What the extractor leaves in the response's extensions for the layer, where it did not take the event.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "made by the axum extractor"))]
-pub(crate) struct Mismatched(pub(crate) Ending);
+pub(crate) struct Mismatched(pub(crate) Outcome);
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smartshape_webhook::{Handler, Head, Lingering, Receiver};
+use smartshape_webhook::{Handler, Lingering, Receiver, RequestHead};
 use warp::http::Response;
 use warp::{Filter, Rejection};
 
@@ -36,9 +36,9 @@ pub fn endpoint<H: Handler>(
     handler: H,
 ) -> impl Filter<Extract = (Response<Bytes>,), Error = Rejection> + Clone {
     let handler = Arc::new(handler);
-    convert::head().and(warp::body::stream()).then(move |head: Head, body| {
+    convert::head().and(warp::body::stream()).then(move |head: RequestHead, body| {
         let (receiver, handler) = (receiver.clone(), Arc::clone(&handler));
         let body = Lingering::new(body).unless_http2(head.is_http2());
-        async move { convert::response(&receiver.serve(&head, body, handler).await) }
+        async move { Response::from(receiver.serve(&head, body, handler).await) }
     })
 }

@@ -1,10 +1,10 @@
-//! The filter that extracts an event, and what recovers its refusals.
+//! The filter that extracts an event, and what recovers its rejections.
 
 use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use smartshape_webhook::{Answer, Claimed, FromDelivery, Head, Lingering, Receiver, Refusal};
+use smartshape_webhook::{Claimed, FromDelivery, Lingering, Receiver, RequestHead, WebhookResponse};
 use warp::http::Response;
 use warp::reject::Reject;
 use warp::reply::Reply;
@@ -14,10 +14,10 @@ use crate::convert;
 
 /// Makes a filter that extracts a [`Webhook<E>`](Webhook).
 ///
-/// A warp filter can only reject, so its refusals become answers by [`recover`]: without it, warp
+/// A warp filter can only reject, so its rejections become answers by [`recover`]: without it, warp
 /// answers them with status 500. Unlike [`endpoint()`](crate::endpoint()), a filter cannot keep
 /// your handler running when the sender hangs up, cannot hide the token header from other
-/// filters, and a refusal falls through to the next route of an `.or()`.
+/// filters, and a rejection falls through to the next route of an `.or()`.
 ///
 /// ```
 /// use warp::Filter;
@@ -42,7 +42,7 @@ use crate::convert;
 pub fn webhook<E: FromDelivery>(
     receiver: Receiver,
 ) -> impl Filter<Extract = (Webhook<E>,), Error = Rejection> + Clone {
-    convert::head().and(warp::body::stream()).and_then(move |head: Head, body| {
+    convert::head().and(warp::body::stream()).and_then(move |head: RequestHead, body| {
         let receiver = receiver.clone();
         let body = Lingering::new(body).unless_http2(head.is_http2());
         async move {
@@ -56,8 +56,8 @@ pub fn webhook<E: FromDelivery>(
 ///
 /// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery); or one
 /// of the nine typed events. The last is a narrow door: what it does with other events, or with
-/// one whose data drifted, is the receiver's [`on_mismatch`](crate::ReceiverBuilder::on_mismatch),
-/// by default a refusal with status 422. Dereferences to [`Claimed`], and so to the delivery's
+/// one whose data drifted, is the receiver's [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event),
+/// by default a rejection with status 422. Dereferences to [`Claimed`], and so to the delivery's
 /// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`data`](Claimed::data).
 ///
 /// Only [`acknowledge`](Self::acknowledge) makes the answer that SmartShape takes for a success;
@@ -84,32 +84,32 @@ impl<E> Deref for Webhook<E> {
 /// The answer that tells SmartShape that an event was handled.
 #[derive(Clone, Debug)]
 #[must_use = "return it from the handler"]
-pub struct Acknowledgement(Answer);
+pub struct Acknowledgement(WebhookResponse);
 
 impl Reply for Acknowledgement {
     fn into_response(self) -> warp::reply::Response {
-        convert::response(&self.0).into_response()
+        Response::from(&self.0).into_response()
     }
 }
 
-/// Turns the refusals of [`webhook`] into their answers, and leaves other rejections alone.
+/// Turns the rejections of [`webhook`] into their answers, and leaves other rejections alone.
 ///
 /// # Errors
 ///
 /// The rejection, when it is not one of [`webhook`]'s.
 pub async fn recover(rejection: Rejection) -> Result<Response<Bytes>, Rejection> {
     match rejection.find::<Answered>() {
-        Some(Answered(answer)) => Ok(convert::response(answer)),
+        Some(Answered(answer)) => Ok(Response::from(answer)),
         None => Err(rejection),
     }
 }
 
-struct Answered(Answer);
+struct Answered(WebhookResponse);
 
 /// The kind alone: where nobody recovers, warp shows it to the client, and the detail names the secrets.
 impl fmt::Debug for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Answered").field(&self.0.refusal().map(Refusal::kind)).finish()
+        f.debug_tuple("Answered").field(&self.0.rejection().map(|rejection| rejection.kind())).finish()
     }
 }
 

@@ -5,10 +5,10 @@
 //!
 //! - [`Event`] and the nine typed events: lenient views, with what came in beside them.
 //! - [`Receiver`]: verifies, reads, deduplicates. [`Receiver::serve`] is all that a framework needs.
-//! - [`Handler`], [`Dispatch`], [`HandlerError`]: your side. [`Delivery`] is what it gets.
+//! - [`Handler`], [`EventRouter`], [`HandlerError`]: your side. [`Delivery`] is what it gets.
 //! - [`Secret`], [`NamedSecret`]: what the webhooks were registered with.
-//! - [`Refusal`], [`Answer`]: the one table of what is answered.
-//! - [`SeenStore`]: which deliveries were handled, for several processes at one URL.
+//! - [`Rejection`], [`WebhookResponse`]: the one table of what is answered.
+//! - [`DedupStore`]: which deliveries were handled, for several processes at one URL.
 //!
 #![cfg_attr(feature = "receiver", doc = "```")]
 #![cfg_attr(not(feature = "receiver"), doc = "```ignore")]
@@ -46,64 +46,37 @@
 
 mod events;
 
-#[cfg(feature = "receiver")]
-mod answer;
-#[cfg(feature = "receiver")]
-mod body;
-#[cfg(feature = "receiver")]
-mod bounded;
-#[cfg(feature = "receiver")]
-mod budget;
-#[cfg(feature = "receiver")]
-mod claims;
-#[cfg(feature = "receiver")]
-mod delivery;
-#[cfg(feature = "receiver")]
-mod dispatch;
-#[cfg(feature = "receiver")]
-mod handler;
-#[cfg(feature = "receiver")]
-mod hashed;
-#[cfg(feature = "receiver")]
-mod head;
-#[cfg(feature = "receiver")]
-mod linger;
-#[cfg(feature = "receiver")]
-mod lock;
-#[cfg(feature = "receiver")]
-mod measure;
-#[cfg(feature = "receiver")]
-mod printable;
-#[cfg(feature = "receiver")]
-mod receiver;
-#[cfg(feature = "receiver")]
-mod refusal;
-#[cfg(feature = "receiver")]
-mod secret;
-#[cfg(feature = "receiver")]
-mod seen;
-#[cfg(feature = "receiver")]
-mod source;
-#[cfg(feature = "receiver")]
-mod token;
-#[cfg(feature = "receiver")]
-mod verify;
-
 pub use events::*;
 
-#[cfg(feature = "receiver")]
-pub use {
-    answer::Answer,
-    delivery::{Delivery, Restored},
-    dispatch::{Dispatch, Dispatcher, FromDelivery, Mismatch},
-    handler::{BoxHandler, Handler, HandlerError, HandlerErrorKind},
-    head::Head,
-    linger::Lingering,
-    printable::{Printable, printable, printable_error},
-    receiver::{Claimed, ConfigError, Ending, OnMismatch, Received, Receiver, ReceiverBuilder, Stats},
-    refusal::{Refusal, RefusalKind},
-    secret::{NamedSecret, Secret, SecretError},
-    seen::{ClaimState, DeliveryKey, Holder, KeyError, MemoryStore, SeenStore, StoreError, StoreFuture},
-    source::Source,
-    token::{TOKEN_HEADER, Token, TokenError},
-};
+cfg_if::cfg_if! {
+    if #[cfg(feature = "receiver")] {
+        mod auth;
+        mod cache;
+        mod dedup;
+        mod delivery;
+        mod escape;
+        mod lock;
+        mod memory_limit;
+        mod metrics;
+        mod receiver;
+        mod request;
+        mod response;
+
+        pub use auth::client::ClientAddr;
+        pub use auth::secret::{NamedSecret, Secret, SecretError};
+        pub use auth::token::{TOKEN_HEADER, Token, TokenError};
+        pub use dedup::store::{ClaimState, DedupStore, LeaseToken, StoreError, StoreFuture};
+        pub use delivery::handler::{BoxHandler, Handler, HandlerError, HandlerErrorKind};
+        pub use delivery::key::{DeliveryKey, KeyError};
+        pub use delivery::router::{EventRouter, FromDelivery, RoutedHandler, UnexpectedEvent};
+        pub use delivery::{Delivery, DeliveryMeta};
+        pub use escape::{EscapedForLog, escape_error_for_log, escape_for_log};
+        pub use receiver::{
+            Claimed, ConfigError, OnUnexpectedEvent, Outcome, Received, Receiver, ReceiverBuilder, ReceiverStats,
+        };
+        pub use request::head::RequestHead;
+        pub use request::lingering::Lingering;
+        pub use response::WebhookResponse;
+        pub use response::rejection::{Rejection, RejectionKind};
+    }
+}

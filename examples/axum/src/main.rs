@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
-use smartshape_webhook_tower::{BoxHandler, Delivery, HandlerError, Receiver, Secret, Source, endpoint};
+use smartshape_webhook_tower::{BoxHandler, ClientAddr, Delivery, HandlerError, Receiver, Secret, endpoint};
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -139,7 +139,7 @@ async fn serve(
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT));
         let app = TowerToHyperService::new(app.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(Source::from(peer));
+            request.extensions_mut().insert(ClientAddr::from(peer));
             app.call(request)
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
-use smartshape_webhook_warp::{BoxHandler, Delivery, HandlerError, Receiver, Secret, Source, endpoint};
+use smartshape_webhook_warp::{BoxHandler, ClientAddr, Delivery, HandlerError, Receiver, Secret, endpoint};
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -143,7 +143,7 @@ where
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT));
         let service = TowerToHyperService::new(service.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(Source::from(peer));
+            request.extensions_mut().insert(ClientAddr::from(peer));
             service.call(request)
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);

@@ -76,7 +76,7 @@ impl Bed {
     pub async fn start_with(&self, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Subject {
         let secret = Secret::new(SECRET).unwrap();
         // Machines at work on other tests are slow; nothing here depends on the wait being short.
-        let patient = Receiver::builder().hash_wait(Duration::from_secs(30));
+        let patient = Receiver::builder().verify_timeout(Duration::from_secs(30));
         let builder = patient.secret(secret);
         self.start_receiver(settings(builder).build().unwrap()).await
     }
@@ -152,7 +152,7 @@ impl Subject {
 pub async fn nothing_is_left(receiver: &Receiver) {
     loop {
         let stats = receiver.stats();
-        if (stats.at_work, stats.reserved_bytes) == (0, 0) {
+        if (stats.in_flight, stats.reserved_bytes) == (0, 0) {
             return;
         }
         tokio::task::yield_now().await;
@@ -168,8 +168,8 @@ pub fn assert_success(response: &Response) {
     }
 }
 
-/// A refusal of ours, with all that belongs to its status.
-pub fn assert_refused(response: &Response, status: u16, message: &str) {
+/// A rejection of ours, with all that belongs to its status.
+pub fn assert_rejected(response: &Response, status: u16, message: &str) {
     let body = format!(r#"{{"success":false,"error":"{message}"}}"#);
     assert_eq!((response.status, response.body.as_str()), (status, body.as_str()), "{response:?}");
     assert_eq!(response.header("content-type"), Some("application/json"));

@@ -71,7 +71,7 @@ impl Connection {
     /// Sends a whole request, and returns the answer.
     pub async fn exchange(&mut self, method: &str, headers: &[(&str, &str)], body: &str) -> Response {
         let mut stream = self.open(method, headers).await;
-        // Whoever refuses it may have answered already.
+        // Whoever rejects it may have answered already.
         stream.try_send(body, true).await;
         stream.response().await
     }

@@ -210,7 +210,7 @@ async fn start_axum(target: Target, receiver: Receiver, script: Script) -> Serve
 }
 
 async fn tell_source(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
-    request.extensions_mut().insert(for_tower::Source::from(peer));
+    request.extensions_mut().insert(for_tower::ClientAddr::from(peer));
     request
 }
 
@@ -245,7 +245,7 @@ async fn start_hyper(receiver: Receiver, script: Script) -> Server {
             let (stream, peer) = listener.accept().await.unwrap();
             let endpoint = TowerToHyperService::new(endpoint.clone());
             let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-                request.extensions_mut().insert(for_tower::Source::from(peer));
+                request.extensions_mut().insert(for_tower::ClientAddr::from(peer));
                 endpoint.call(request)
             });
             connections.spawn(async move {

@@ -8,7 +8,7 @@ import { secret, serve } from './serve.js';
 
 const SECRET = secret();
 
-// Costs above 12 are refused: whoever sends a token chooses how long it takes to check.
+// Costs above 12 are rejected: whoever sends a token chooses how long it takes to check.
 const TOKEN = /^\$2[aby]\$(0[4-9]|1[0-2])\$[./A-Za-z0-9]{53}$/;
 
 const FIELDS = {

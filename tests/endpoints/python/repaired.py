@@ -10,7 +10,7 @@ import serving
 
 SECRET = serving.secret()
 
-# Costs above 12 are refused: whoever sends a token chooses how long it takes to check.
+# Costs above 12 are rejected: whoever sends a token chooses how long it takes to check.
 TOKEN = re.compile(r"\$2[aby]\$(0[4-9]|1[0-2])\$[./A-Za-z0-9]{53}", re.ASCII)
 
 FIELDS = {
@@ -33,7 +33,7 @@ def authentic(token):
         return False
 
 
-def refuse(response, status, error):
+def reject(response, status, error):
     response.status = status
     response.media = {"success": False, "error": error}
 
@@ -41,13 +41,13 @@ def refuse(response, status, error):
 class Callback:
     def on_post(self, request, response):
         if not authentic(request.get_header("x-smartshape-token")):
-            refuse(response, 401, "unauthorized")
+            reject(response, 401, "unauthorized")
             return
         event = request.get_media()
         if isinstance(event, dict) and all(isinstance(event.get(field), kind) for field, kind in FIELDS.items()):
             response.media = {"success": True}
         else:
-            refuse(response, 400, "body is not a SmartShape event")
+            reject(response, 400, "body is not a SmartShape event")
 
 
 app = falcon.App()

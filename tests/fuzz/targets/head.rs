@@ -1,7 +1,7 @@
 //! Method and headers, in any form. The first line is the method; each further one is `name: value`.
 #![no_main]
 
-use smartshape_webhook::{Head, TOKEN_HEADER, Token};
+use smartshape_webhook::{RequestHead, TOKEN_HEADER, Token};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut lines = data.split(|byte| *byte == b'\n');
@@ -21,8 +21,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn read(method: &str, headers: &[(String, &[u8])]) -> Head {
-    Head::read(method, headers.iter().map(|(name, value)| (name.as_str(), *value)))
+fn read(method: &str, headers: &[(String, &[u8])]) -> RequestHead {
+    RequestHead::from_parts(method, headers.iter().map(|(name, value)| (name.as_str(), *value)))
 }
 
 fn header(line: &[u8]) -> (String, &[u8]) {

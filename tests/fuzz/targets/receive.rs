@@ -18,8 +18,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use smartshape_webhook::{
-    Answer, Delivery, Envelope, EnvelopeErrorKind, HandlerError, Head, MemoryStore, Receiver, RefusalKind,
-    Secret, TOKEN_HEADER, Token,
+    Delivery, Envelope, EnvelopeErrorKind, HandlerError, Receiver, RejectionKind, RequestHead, Secret,
+    TOKEN_HEADER, Token, WebhookResponse,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -32,14 +32,14 @@ static RUNTIME: LazyLock<Runtime> =
 static RECEIVER: LazyLock<Receiver> = LazyLock::new(|| {
     Receiver::builder()
         .secret(Secret::new(SECRET).expect("a secret"))
-        // Others are refused without a hash, which would take most of the time.
+        // Others are rejected without a hash, which would take most of the time.
         .max_cost(4)
-        .hash_wait(Duration::from_secs(60))
-        .body_limit_bytes(LIMIT as u64)
-        .byte_budget_bytes(2 * LIMIT as u64)
-        .body_stall(Duration::from_millis(2))
+        .verify_timeout(Duration::from_secs(60))
+        .max_body_bytes(LIMIT as u64)
+        .memory_limit_bytes(2 * LIMIT as u64)
+        .body_idle_timeout(Duration::from_millis(2))
         // Forgets each input's delivery when the next one is handled.
-        .memory_store(MemoryStore::new(1, Duration::from_secs(3600)))
+        .dedup_capacity(1)
         .build()
         .expect("settings that can be")
 });
@@ -49,15 +49,16 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     forget();
     let (answer, polled, seen) = deliver(&request, request.script);
     assert_answer(&answer);
-    let kind = answer.refusal().map(|refusal| refusal.kind());
+    let kind = answer.rejection().map(|rejection| rejection.kind());
     let expected = request.expected();
     assert!(
-        kind == expected || (kind == Some(RefusalKind::BodyTimeout) && request.may_stall()),
+        kind == expected || (kind == Some(RejectionKind::BodyTimeout) && request.may_stall()),
         "{answer:?}"
     );
 
     assert!(!polled || request.may_be_read(), "a body was read: {answer:?}");
-    let handled = matches!(kind, None | Some(RefusalKind::HandlerFailed | RefusalKind::HandlerUnavailable));
+    let handled =
+        matches!(kind, None | Some(RejectionKind::HandlerFailed | RejectionKind::HandlerUnavailable));
     let body = request.body.to_vec();
     assert_eq!(seen, if handled { vec![body] } else { vec![] });
     if handled {
@@ -66,7 +67,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         assert_eq!((again.status(), seen.len()), (200, usize::from(kind.is_some())));
     }
     let stats = RECEIVER.stats();
-    assert_eq!((stats.at_work, stats.reserved_bytes), (0, 0));
+    assert_eq!((stats.in_flight, stats.reserved_bytes), (0, 0));
 });
 
 struct Request<'a> {
@@ -100,8 +101,11 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn head(&self) -> Head {
-        Head::read(&self.method, self.headers.iter().map(|(name, value)| (name.as_str(), *value)))
+    fn head(&self) -> RequestHead {
+        RequestHead::from_parts(
+            &self.method,
+            self.headers.iter().map(|(name, value)| (name.as_str(), *value)),
+        )
     }
 
     fn named(&self, name: &'static str) -> impl Iterator<Item = &[u8]> {
@@ -110,38 +114,38 @@ impl<'a> Request<'a> {
     }
 
     /// What the answer's table says, worked out apart from the receiver. `None` is a success.
-    fn expected(&self) -> Option<RefusalKind> {
+    fn expected(&self) -> Option<RejectionKind> {
         self.before_the_body().or_else(|| self.of_the_body())
     }
 
-    fn before_the_body(&self) -> Option<RefusalKind> {
+    fn before_the_body(&self) -> Option<RejectionKind> {
         let declared = self.head().declared_length();
         if self.method != "POST" {
-            return Some(RefusalKind::MethodNotAllowed);
+            return Some(RejectionKind::MethodNotAllowed);
         }
         if declared.is_none() && self.named("content-length").next().is_some() {
-            return Some(RefusalKind::LengthUnreadable);
+            return Some(RejectionKind::LengthUnreadable);
         }
         if declared.is_some_and(|bytes| bytes > LIMIT as u64) {
-            return Some(RefusalKind::BodyTooLarge);
+            return Some(RejectionKind::BodyTooLarge);
         }
         let tokens: Vec<&[u8]> = self
             .named(TOKEN_HEADER)
             .flat_map(|value| value.split(|byte| *byte == b','))
             .map(<[u8]>::trim_ascii)
             .collect();
-        let Some(first) = tokens.first() else { return Some(RefusalKind::TokenMissing) };
+        let Some(first) = tokens.first() else { return Some(RejectionKind::TokenMissing) };
         if tokens.iter().any(|token| token != first) {
-            return Some(RefusalKind::TokenRepeated);
+            return Some(RejectionKind::TokenRepeated);
         }
         match Token::parse(first) {
-            Err(_) => Some(RefusalKind::TokenMalformed),
-            Ok(token) if token.cost() > 4 => Some(RefusalKind::TokenTooCostly),
-            Ok(_) => (*first != TOKEN.as_bytes()).then_some(RefusalKind::TokenUnmatched),
+            Err(_) => Some(RejectionKind::TokenMalformed),
+            Ok(token) if token.cost() > 4 => Some(RejectionKind::TokenTooCostly),
+            Ok(_) => (*first != TOKEN.as_bytes()).then_some(RejectionKind::TokenUnmatched),
         }
     }
 
-    fn of_the_body(&self) -> Option<RefusalKind> {
+    fn of_the_body(&self) -> Option<RejectionKind> {
         let (sent, broken) =
             chunks(self.script, self.body).fold((0, false), |(sent, broken), step| match step {
                 _ if broken => (sent, broken),
@@ -150,20 +154,20 @@ impl<'a> Request<'a> {
                 Step::Wait | Step::Stall => (sent, false),
             });
         if sent > LIMIT {
-            return Some(RefusalKind::BodyTooLarge);
+            return Some(RejectionKind::BodyTooLarge);
         }
         if broken {
-            return Some(RefusalKind::BodyBroken);
+            return Some(RejectionKind::BodyBroken);
         }
         match Envelope::parse(self.body).map_err(|error| error.kind()) {
-            Err(EnvelopeErrorKind::NotJson) if self.is_coded() => return Some(RefusalKind::ContentCoding),
-            Err(EnvelopeErrorKind::NotJson) => return Some(RefusalKind::NotJson),
-            Err(_) => return Some(RefusalKind::EnvelopeInvalid),
+            Err(EnvelopeErrorKind::NotJson) if self.is_coded() => return Some(RejectionKind::ContentCoding),
+            Err(EnvelopeErrorKind::NotJson) => return Some(RejectionKind::NotJson),
+            Err(_) => return Some(RejectionKind::EnvelopeInvalid),
             Ok(_) => {}
         }
         match self.script.last() {
-            Some(b'F') => Some(RefusalKind::HandlerFailed),
-            Some(b'L') => Some(RefusalKind::HandlerUnavailable),
+            Some(b'F') => Some(RejectionKind::HandlerFailed),
+            Some(b'L') => Some(RejectionKind::HandlerUnavailable),
             _ => None,
         }
     }
@@ -254,7 +258,7 @@ impl fmt::Display for Broken {
 }
 
 /// The answer, whether the body was touched, and the bodies that the handler saw.
-fn deliver(request: &Request<'_>, script: &[u8]) -> (Answer, bool, Vec<Vec<u8>>) {
+fn deliver(request: &Request<'_>, script: &[u8]) -> (WebhookResponse, bool, Vec<Vec<u8>>) {
     let polled = Arc::new(Mutex::new(false));
     let seen = Arc::new(Mutex::new(Vec::new()));
     let steps: Vec<Step> = chunks(script, request.body).collect();
@@ -283,7 +287,7 @@ fn end(ending: Option<u8>) -> Result<(), HandlerError> {
 /// The store holds one delivery, which takes the place of the last input's.
 fn forget() {
     let body = br#"{"file":"","event":"forget","data":0,"owner":"the fuzz target","runTimestamp":0,"uuid":"forget"}"#;
-    let head = Head::read("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
+    let head = RequestHead::from_parts("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
     let body = Once(Some(Bytes::from_static(body)));
     let answer = RUNTIME.block_on(RECEIVER.serve(&head, body, Arc::new(|_: Delivery| async { Ok(()) })));
     assert_eq!(answer.status(), 200);
@@ -300,14 +304,14 @@ impl Stream for Once {
 }
 
 /// One of the table, whole.
-fn assert_answer(answer: &Answer) {
+fn assert_answer(answer: &WebhookResponse) {
     let body: serde_json::Value = serde_json::from_slice(&answer.body()).expect("JSON");
-    let expected = match answer.refusal() {
+    let expected = match answer.rejection() {
         None => serde_json::json!({"success": true}),
-        Some(refusal) => {
-            assert!(RefusalKind::ALL.contains(&refusal.kind()));
-            assert_eq!(answer.status(), refusal.kind().status());
-            serde_json::json!({"success": false, "error": refusal.kind().public_message()})
+        Some(rejection) => {
+            assert!(RejectionKind::ALL.contains(&rejection.kind()));
+            assert_eq!(answer.status(), rejection.kind().status());
+            serde_json::json!({"success": false, "error": rejection.kind().public_message()})
         }
     };
     assert_eq!(body, expected);

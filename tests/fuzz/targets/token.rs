@@ -7,7 +7,7 @@ use smartshape_webhook::Token;
 libfuzzer_sys::fuzz_target!(|value: &[u8]| {
     let written = as_bcrypt_writes_it(value);
     let Ok(token) = Token::parse(value) else {
-        assert_eq!(written, None, "refused");
+        assert_eq!(written, None, "rejected");
         return;
     };
     assert_eq!(written, Some((token.prefix(), token.cost())));

@@ -29,38 +29,38 @@ struct Subject {
 
 const NODE: &[(&str, &str)] = &[
     ("accepts a token of prefix 2y", "warn"),
-    ("refuses a request without a token", "warn"),
+    ("rejects a request without a token", "warn"),
     // It sets a status, and does not end the answer.
-    ("refuses an empty token", "fail"),
-    ("refuses malformed tokens", "fail"),
-    ("refuses a token of another secret", "fail"),
-    ("refuses a token with a character changed", "fail"),
-    ("refuses tokens of no secret", "fail"),
-    ("refuses costly tokens without hashing them", "fail"),
-    ("refuses two different tokens", "warn"),
-    ("refuses a bad token before the body comes", "warn"),
+    ("rejects an empty token", "fail"),
+    ("rejects malformed tokens", "fail"),
+    ("rejects a token of another secret", "fail"),
+    ("rejects a token with a character changed", "fail"),
+    ("rejects tokens of no secret", "fail"),
+    ("rejects costly tokens without hashing them", "fail"),
+    ("rejects two different tokens", "warn"),
+    ("rejects a bad token before the body comes", "warn"),
     // It does not look at what it acknowledges.
-    ("refuses what is not JSON, and lives on", "fail"),
-    ("refuses what is no event, and lives on", "warn"),
+    ("rejects what is not JSON, and lives on", "fail"),
+    ("rejects what is no event, and lives on", "warn"),
 ];
 
 const PYTHON: &[(&str, &str)] = &[
-    ("refuses a request without a token", "warn"),
-    ("refuses an empty token", "warn"),
+    ("rejects a request without a token", "warn"),
+    ("rejects an empty token", "warn"),
     // It answers 200.
-    ("refuses malformed tokens", "fail"),
-    ("refuses a token of another secret", "fail"),
-    ("refuses a token with a character changed", "fail"),
-    ("refuses tokens of no secret", "fail"),
-    ("refuses two different tokens", "warn"),
-    ("refuses a bad token before the body comes", "warn"),
-    ("refuses costly tokens without hashing them", "fail"),
-    ("refuses what is not JSON, and lives on", "warn"),
-    ("refuses what is no event, and lives on", "warn"),
+    ("rejects malformed tokens", "fail"),
+    ("rejects a token of another secret", "fail"),
+    ("rejects a token with a character changed", "fail"),
+    ("rejects tokens of no secret", "fail"),
+    ("rejects two different tokens", "warn"),
+    ("rejects a bad token before the body comes", "warn"),
+    ("rejects costly tokens without hashing them", "fail"),
+    ("rejects what is not JSON, and lives on", "warn"),
+    ("rejects what is no event, and lives on", "warn"),
 ];
 
 /// Its server reads the body before the application is asked.
-const PYTHON_REPAIRED: &[(&str, &str)] = &[("refuses a bad token before the body comes", "warn")];
+const PYTHON_REPAIRED: &[(&str, &str)] = &[("rejects a bad token before the body comes", "warn")];
 
 pub(crate) fn run() -> Outcome {
     let (node, python) = (runtimes::node(), runtimes::python());

@@ -1,4 +1,4 @@
-//! PostgreSQL refuses to run as root.
+//! PostgreSQL rejects to run as root.
 
 use std::fs;
 use std::io;

@@ -61,7 +61,7 @@ impl Client {
     /// As [`list_webhooks`](Self::list_webhooks), and [`ErrorKind::Settings`] when an event is wanted
     /// twice for one URL.
     pub async fn plan(&self, wanted: &[Wanted], records: &[Record]) -> Result<Plan, Error> {
-        // Refused before anything is sent.
+        // Rejected before anything is sent.
         let _ = Plan::new(wanted, records, &[])?;
         Plan::new(wanted, records, &self.list_webhooks().await?)
     }

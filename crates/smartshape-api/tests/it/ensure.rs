@@ -227,7 +227,7 @@ async fn what_is_gone_counts_as_deleted() {
 }
 
 #[tokio::test]
-async fn wanted_twice_is_refused_before_anything_is_sent() {
+async fn wanted_twice_is_rejected_before_anything_is_sent() {
     let client = Client::builder().base_url("http://127.0.0.1:1").build().unwrap();
     let twice = [wanted(EventKind::FileUploaded, OURS), wanted(EventKind::FileUploaded, OURS)];
     let error = client.plan(&twice, &[]).await.unwrap_err();

@@ -72,7 +72,7 @@ async fn too_many_calls_are_sent_again_when_the_server_says_so() {
     let client = settings(&fake).retries(1).build().unwrap();
     fake.disturb(Disturbance::error(429, ErrorForm::Plain));
     client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap();
-    assert_eq!(fake.webhooks().len(), 1, "a refused creation has created nothing");
+    assert_eq!(fake.webhooks().len(), 1, "a rejected creation has created nothing");
 
     // Longer than the call may take: told at once.
     for status in ["429 Too Many Requests", "503 Service Unavailable"] {
@@ -85,7 +85,7 @@ async fn too_many_calls_are_sent_again_when_the_server_says_so() {
 }
 
 #[tokio::test]
-async fn what_was_refused_has_no_unknown_effect() {
+async fn what_was_rejected_has_no_unknown_effect() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).retries(0).build().unwrap();
     for (status, unknown) in

@@ -32,7 +32,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .route("/fake/attributes", get(attributes))
 }
 
-/// Refuses the requests of web pages. They need no login, and a page that a developer looks at could otherwise have
+/// Rejects the requests of web pages. They need no login, and a page that a developer looks at could otherwise have
 /// events of its own data signed with the registered secrets, or read what was sent under a name of its own host
 /// (DNS rebinding).
 pub(crate) async fn not_from_a_web_page(

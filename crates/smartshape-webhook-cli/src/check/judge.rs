@@ -74,21 +74,21 @@ pub(crate) fn one(expect: Expect, reply: &Reply) -> Vec<Finding> {
             }
             _ => one(Expect::Accepted, reply),
         },
-        Expect::MethodRefused => match answer.status {
+        Expect::MethodRejected => match answer.status {
             501 => Vec::new(),
             200..=299 if !faults.is_empty() => {
-                vec![Finding::advice(format!("the status is {}, and no refusal", answer.status))]
+                vec![Finding::advice(format!("the status is {}, and no rejection", answer.status))]
             }
-            _ => refused(answer, faults.is_empty()),
+            _ => rejected(answer, faults.is_empty()),
         },
-        Expect::Refused | Expect::RefusedWithoutTheBody => refused(answer, faults.is_empty()),
+        Expect::Rejected | Expect::RejectedWithoutTheBody => rejected(answer, faults.is_empty()),
     }
 }
 
 fn without_answer(expect: Expect, fault: &Fault) -> Vec<Finding> {
     match (expect, fault) {
         (Expect::Anything, _) => Vec::new(),
-        (Expect::RefusedWithoutTheBody, Fault::TooSlow(_)) => {
+        (Expect::RejectedWithoutTheBody, Fault::TooSlow(_)) => {
             vec![Finding::advice("no answer before the body is sent")]
         }
         (Expect::Accepted | Expect::AcceptedOrPutOff | Expect::AcceptedOnThisConnection, fault) => {
@@ -105,7 +105,7 @@ fn unanswered(fault: &Fault) -> String {
     }
 }
 
-fn refused(answer: &Answer, accepted: bool) -> Vec<Finding> {
+fn rejected(answer: &Answer, accepted: bool) -> Vec<Finding> {
     match answer.status {
         400..=499 => Vec::new(),
         _ if accepted => vec![Finding::fault("it was accepted")],
@@ -115,10 +115,10 @@ fn refused(answer: &Answer, accepted: bool) -> Vec<Finding> {
         }
         503 => vec![Finding::advice("the status is 503, also when asked again").because(BUSY)],
         status @ 500..=599 => {
-            let seen = format!("the status is {status}: an error, rather than a refusal");
+            let seen = format!("the status is {status}: an error, rather than a rejection");
             vec![Finding::advice(seen).because(ERROR)]
         }
-        status => vec![Finding::advice(format!("the status is {status}, and no refusal from 400 to 499"))],
+        status => vec![Finding::advice(format!("the status is {status}, and no rejection from 400 to 499"))],
     }
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn together(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
     ))]
 }
 
-/// A step of cost doubles the time of hashing; a pause before each refusal is the same for all.
+/// A step of cost doubles the time of hashing; a pause before each rejection is the same for all.
 fn was_hashed(control: Duration, thirteen: Duration, fourteen: Duration) -> bool {
     let (thirteen, fourteen) = (thirteen.saturating_sub(control), fourteen.saturating_sub(control));
     fourteen >= LEAST_OF_COST_14 && fourteen >= thirteen.mul_f64(1.4)
@@ -209,28 +209,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_refused() {
+    fn what_is_to_be_rejected() {
         for (reply, expected) in [
             (json(400, "{}"), "well"),
             (answer(404, "text/html", "<p>"), "well"),
             (json(200, SUCCESS), "fault: it was accepted"),
             (json(200, r#"{"success":false}"#), "fault: the status is 200, which says that all is well"),
             (json(204, ""), "fault: the status is 204, which says that all is well"),
-            (json(302, ""), "advice: the status is 302, and no refusal from 400 to 499"),
-            (json(500, ""), "advice: the status is 500: an error, rather than a refusal"),
+            (json(302, ""), "advice: the status is 302, and no rejection from 400 to 499"),
+            (json(500, ""), "advice: the status is 500: an error, rather than a rejection"),
             (json(503, ""), "advice: the status is 503, also when asked again"),
             (none(Fault::TooSlow(Duration::from_secs(1))), "fault: no answer within 1000 ms"),
             (none(Fault::Connection("closed".into())), "fault: no answer: closed"),
         ] {
-            assert_eq!(verdict(Expect::Refused, &reply), expected, "{reply:?}");
+            assert_eq!(verdict(Expect::Rejected, &reply), expected, "{reply:?}");
         }
         // The case's own reason is what an endpoint that accepts it risks.
-        assert_eq!(one(Expect::Refused, &json(503, ""))[0].why, Some(BUSY));
+        assert_eq!(one(Expect::Rejected, &json(503, ""))[0].why, Some(BUSY));
         let late = none(Fault::TooSlow(Duration::from_secs(1)));
-        assert!(verdict(Expect::RefusedWithoutTheBody, &late).starts_with("advice: "));
-        assert_eq!(verdict(Expect::MethodRefused, &json(501, "")), "well");
-        assert!(verdict(Expect::MethodRefused, &json(200, "hello")).starts_with("advice: "));
-        assert!(verdict(Expect::MethodRefused, &json(200, SUCCESS)).starts_with("fault: "));
+        assert!(verdict(Expect::RejectedWithoutTheBody, &late).starts_with("advice: "));
+        assert_eq!(verdict(Expect::MethodRejected, &json(501, "")), "well");
+        assert!(verdict(Expect::MethodRejected, &json(200, "hello")).starts_with("advice: "));
+        assert!(verdict(Expect::MethodRejected, &json(200, SUCCESS)).starts_with("fault: "));
     }
 
     #[test]

@@ -85,9 +85,9 @@ impl Kit {
         Request::new(body.into(), Expect::Accepted).token(token.to_owned())
     }
 
-    /// A sample with another token, or none, and to be refused.
-    pub(crate) fn refused(&self, kind: EventKind, token: Option<impl Into<Bytes>>) -> Request {
-        let request = Request::new(self.event(kind).to_string(), Expect::Refused);
+    /// A sample with another token, or none, and to be rejected.
+    pub(crate) fn rejected(&self, kind: EventKind, token: Option<impl Into<Bytes>>) -> Request {
+        let request = Request::new(self.event(kind).to_string(), Expect::Rejected);
         match token {
             Some(token) => request.token(token),
             None => request,
@@ -96,7 +96,7 @@ impl Kit {
 
     /// Signed, but nothing that can be taken for an event.
     pub(crate) fn unreadable(&self, what: &str, body: impl Into<Vec<u8>>) -> Request {
-        self.accepted(body).expect(Expect::Refused).what(what)
+        self.accepted(body).expect(Expect::Rejected).what(what)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::token::{self, Making};
 #[command(after_help = "\
 Plays SmartShape's side against an endpoint in any language: correctly signed events in all forms that may come, which
 are to be accepted by SmartShape's three rules (status exactly 200, application/json, \"success\": true), and requests
-that are to be refused with a status from 400 to 499. The result of each case is
+that are to be rejected with a status from 400 to 499. The result of each case is
   pass     as it should be
   warn     could be better; it breaks nothing that is certain
   FAIL     a fault, with what was seen and why it matters
@@ -84,7 +84,7 @@ impl Check {
         let secret = self.secret.get()?;
         let out_of_reach = |fault: smartshape_fake::Fault| {
             let hint =
-                if fault.to_string().contains("refused") { "; does the endpoint run there?" } else { "" };
+                if fault.to_string().contains("rejected") { "; does the endpoint run there?" } else { "" };
             Failure::usage(format!("{}: {fault}{hint}", self.url))
         };
         let endpoint = Endpoint::new(url, Duration::from_secs(self.timeout)).map_err(out_of_reach)?;

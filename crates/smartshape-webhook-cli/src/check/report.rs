@@ -109,7 +109,7 @@ pub(crate) struct Report {
 #[derive(Default)]
 struct Accepted {
     some: bool,
-    refused: bool,
+    rejected: bool,
 }
 
 impl Report {
@@ -125,7 +125,7 @@ impl Report {
         self.words.push(verdict.word);
         if case.name.starts_with("accepts ") {
             self.accepted.some |= verdict.word == Word::Pass;
-            self.accepted.refused |= verdict.word == Word::Fail;
+            self.accepted.rejected |= verdict.word == Word::Fail;
         }
         if self.json {
             output::json(&verdict.json(case.name))
@@ -146,7 +146,7 @@ impl Report {
                 count(Word::Skipped)
             ))?;
         }
-        if self.accepted.refused && !self.accepted.some {
+        if self.accepted.rejected && !self.accepted.some {
             say("no signed event was accepted: are the URL's path and the secret those of the endpoint?");
         }
         Ok(failed == 0)

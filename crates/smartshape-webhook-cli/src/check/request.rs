@@ -19,11 +19,11 @@ pub(crate) enum Expect {
     /// The same, on the connection of the request before.
     AcceptedOnThisConnection,
     /// A status from 400 to 499.
-    Refused,
+    Rejected,
     /// The same, though the body never comes.
-    RefusedWithoutTheBody,
+    RejectedWithoutTheBody,
     /// The same, to a method that the endpoint may have another use for.
-    MethodRefused,
+    MethodRejected,
     /// Any answer, in a time that others are compared with.
     AnsweredAtOnce,
     /// Any answer, in about the time of the former; with a token of this cost.

@@ -61,7 +61,7 @@ fn whatever_can_be_read_is_marked_as_a_test_and_new() {
 #[test]
 fn every_token_fits_into_a_header() {
     let kit = &KIT;
-    for case in cases::all().filter(|case| case.name != "refuses a request without a token") {
+    for case in cases::all().filter(|case| case.name != "rejects a request without a token") {
         for request in (case.requests)(kit, EventKind::FileUploaded) {
             assert!(!request.tokens.is_empty(), "{}: {}", case.name, request.what);
         }

@@ -66,9 +66,9 @@ pub(crate) struct Listen {
     /// Appends each delivery, retries included, to this file, synced before it is answered
     #[arg(long, value_name = "FILE")]
     record: Option<String>,
-    /// Refuses so many deliveries first, with status 500, to see whether and when they are sent again
+    /// Rejects so many deliveries first, with status 500, to see whether and when they are sent again
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
-    refuse: u32,
+    fail_first: u32,
     /// Posts each event to this endpoint too, as it came; its answers are judged on standard error
     #[arg(long, value_name = "URL")]
     forward_to: Option<String>,
@@ -109,7 +109,7 @@ impl Listen {
             None => (None, None),
         };
         let ends = stop.ends.clone();
-        let sink = Sink::new(self.refuse, forward, ends.clone())
+        let sink = Sink::new(self.fail_first, forward, ends.clone())
             .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
         let sinks = Sinks { sink: Arc::new(sink), recorder, ends };
         let server = Server::start(listener, names.clone(), secret.clone(), sinks)?;

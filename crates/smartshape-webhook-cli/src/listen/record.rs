@@ -1,4 +1,4 @@
-//! Notes each delivery of whoever knows the secret, retries and refused ones included: see `recording`.
+//! Notes each delivery of whoever knows the secret, retries and rejected ones included: see `recording`.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -49,7 +49,7 @@ impl Recorder {
         Ok((Arc::new(recorder), ended))
     }
 
-    /// Begins with a delivery; `None` without a token, whose answer is a refusal anyway.
+    /// Begins with a delivery; `None` without a token, whose answer is a rejection anyway.
     pub(super) fn begin(self: &Arc<Self>, headers: &HeaderMap) -> Option<Recorded> {
         let token = self.marks.token(headers.get(TOKEN_HEADER)?.as_bytes())?;
         let (recorder, received) = (Arc::clone(self), Instant::now());

@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use smartshape_webhook::{Answer, Head, Lingering, Receiver, Secret};
+use smartshape_webhook::{Lingering, Receiver, RequestHead, Secret, WebhookResponse};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -55,7 +55,7 @@ impl Server {
         let receiver = Receiver::builder()
             .secret(secret)
             // Somebody's laptop may be busy, and each delivery is waited for.
-            .hash_wait(Duration::from_secs(8))
+            .verify_timeout(Duration::from_secs(8))
             .build()
             .map_err(|error| Failure::usage(error.to_string()))?;
         let accepting = receiver.clone();
@@ -109,7 +109,7 @@ async fn deliver(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let head = Head::read(parts.method.as_str(), headers);
+    let head = RequestHead::from_parts(parts.method.as_str(), headers);
     let body = Body::from_stream(Lingering::new(body.into_data_stream()));
     // Around what lingers: copied is what the receiver reads, and not what is read and dropped of a stranger's body.
     let body = match recorded {
@@ -130,7 +130,7 @@ async fn deliver(
     response(&answer)
 }
 
-fn response(answer: &Answer) -> Response {
+fn response(answer: &WebhookResponse) -> Response {
     let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers().map(|(name, value)| (name, value.into_owned()));
     (status, AppendHeaders(headers), Body::from(answer.body())).into_response()

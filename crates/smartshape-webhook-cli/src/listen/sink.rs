@@ -14,8 +14,8 @@ use crate::output::{json_shown, say, shown};
 
 pub(super) struct Sink {
     output: Lines,
-    /// How many deliveries are still to be refused.
-    refuse: AtomicU32,
+    /// How many deliveries are still to be rejected.
+    fail_first: AtomicU32,
     forward: Option<Forward>,
     ends: Ends,
 }
@@ -42,17 +42,17 @@ impl Ends {
 }
 
 impl Sink {
-    pub(super) fn new(refuse: u32, forward: Option<Forward>, ends: Ends) -> io::Result<Self> {
+    pub(super) fn new(fail_first: u32, forward: Option<Forward>, ends: Ends) -> io::Result<Self> {
         let (output, _) = Lines::start(|text| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(text).and_then(|()| stdout.flush())
         })?;
-        Ok(Self { output, refuse: AtomicU32::new(refuse), forward, ends })
+        Ok(Self { output, fail_first: AtomicU32::new(fail_first), forward, ends })
     }
 
-    fn refuses(&self) -> bool {
+    fn rejects(&self) -> bool {
         let one_less = |left: u32| left.checked_sub(1);
-        self.refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+        self.fail_first.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 }
 
@@ -70,9 +70,9 @@ impl Handler for Arrival {
         let sink = &self.sink;
         let (event, file, uuid) = (delivery.event_name(), delivery.file(), delivery.uuid());
         let _ = self.name.set(format!("{} of {} ({})", shown(event), shown(file.as_str()), shown(uuid)));
-        if sink.refuses() {
-            say(format_args!("refused {}, as --refuse asks", shown(delivery.uuid())));
-            return Err("--refuse".into());
+        if sink.rejects() {
+            say(format_args!("rejected {}, as --fail-first asks", shown(delivery.uuid())));
+            return Err("--fail-first".into());
         }
         if let Err(error) = sink.output.write(json_shown(delivery.to_json_line())).await {
             sink.ends.of_writing(&error);

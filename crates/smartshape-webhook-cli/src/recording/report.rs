@@ -76,10 +76,10 @@ pub(super) struct Retries {
     pub(super) renamed: usize,
     /// The same with another runTimestamp: retries, or events that are alike.
     pub(super) alike: usize,
-    pub(super) refused_deliveries: usize,
+    pub(super) rejected_deliveries: usize,
     /// Sent again though they had been accepted.
     pub(super) repeated_after_acceptance: usize,
-    /// Events whose last delivery was refused.
+    /// Events whose last delivery was rejected.
     pub(super) given_up: usize,
     pub(super) gaps: Vec<Gap>,
 }
@@ -272,7 +272,7 @@ fn retries(by_webhook: &BTreeMap<(usize, &str), Vec<Sent<'_>>>) -> Retries {
         most_deliveries_of_one: 0,
         renamed: 0,
         alike: 0,
-        refused_deliveries: 0,
+        rejected_deliveries: 0,
         repeated_after_acceptance: 0,
         given_up: 0,
         gaps: Vec::new(),
@@ -297,7 +297,7 @@ fn retries(by_webhook: &BTreeMap<(usize, &str), Vec<Sent<'_>>>) -> Retries {
             retries.renamed += usize::from(same_run);
             retries.alike += usize::from(known && !same_run);
         }
-        retries.refused_deliveries += sent.iter().filter(|one| !one.accepted()).count();
+        retries.rejected_deliveries += sent.iter().filter(|one| !one.accepted()).count();
     }
     retries.uuid = match (retries.repeated > 0, retries.renamed > 0) {
         (false, false) => Uuid::Unknown,

@@ -53,12 +53,12 @@ impl fmt::Display for Salt {
 impl fmt::Display for Retries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.uuid {
-            Uuid::Unknown if self.refused_deliveries == 0 => {
+            Uuid::Unknown if self.rejected_deliveries == 0 => {
                 f.write_str(
-                    "unknown: nothing was refused, so nothing was sent again (listen with --refuse 5)",
+                    "unknown: nothing was rejected, so nothing was sent again (listen with --fail-first 5)",
                 )?;
             }
-            Uuid::Unknown => f.write_str("none seen, though deliveries were refused")?,
+            Uuid::Unknown => f.write_str("none seen, though deliveries were rejected")?,
             Uuid::Repeated => f.write_str("a retry repeats the uuid")?,
             Uuid::New => f.write_str("a retry has a new uuid")?,
             Uuid::Mixed => f.write_str("some repeat the uuid, and some have a new one")?,
@@ -70,7 +70,7 @@ impl fmt::Display for Retries {
         more(self.renamed, "equal in content and runTimestamp to an earlier one, under another uuid")?;
         more(self.alike, "equal in content, with another runTimestamp and uuid: retries, or alike")?;
         more(self.repeated_after_acceptance, "sent again after an acceptance")?;
-        more(self.given_up, "refused at the last delivery")?;
+        more(self.given_up, "rejected at the last delivery")?;
         for gap in &self.gaps {
             write!(f, "\n         before delivery {}: {gap}", gap.delivery)?;
         }

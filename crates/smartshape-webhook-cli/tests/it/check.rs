@@ -12,18 +12,18 @@ use crate::event::{receiver, serve};
 use crate::faulty::{self, Fault};
 use crate::support::{Home, Ran, SECRET, ran};
 
-const NO_TOKEN: &str = "refuses a request without a token";
-const EMPTY: &str = "refuses an empty token";
-const MALFORMED: &str = "refuses malformed tokens";
-const FOREIGN: &str = "refuses a token of another secret";
-const CHANGED: &str = "refuses a token with a character changed";
-const OF_NOTHING: &str = "refuses tokens of no secret";
-const TWO_TOKENS: &str = "refuses two different tokens";
-const METHODS: &str = "refuses other methods than POST";
-const BEFORE_THE_BODY: &str = "refuses a bad token before the body comes";
-const COSTLY: &str = "refuses costly tokens without hashing them";
-const NO_EVENT: &str = "refuses what is no event, and lives on";
-const NOT_JSON: &str = "refuses what is not JSON, and lives on";
+const NO_TOKEN: &str = "rejects a request without a token";
+const EMPTY: &str = "rejects an empty token";
+const MALFORMED: &str = "rejects malformed tokens";
+const FOREIGN: &str = "rejects a token of another secret";
+const CHANGED: &str = "rejects a token with a character changed";
+const OF_NOTHING: &str = "rejects tokens of no secret";
+const TWO_TOKENS: &str = "rejects two different tokens";
+const METHODS: &str = "rejects other methods than POST";
+const BEFORE_THE_BODY: &str = "rejects a bad token before the body comes";
+const COSTLY: &str = "rejects costly tokens without hashing them";
+const NO_EVENT: &str = "rejects what is no event, and lives on";
+const NOT_JSON: &str = "rejects what is not JSON, and lives on";
 
 async fn checked(url: &str, arguments: &[&str]) -> Ran {
     let home = Home::new();
@@ -76,27 +76,27 @@ faults! {
     believes_the_empty_secret: Fault::BelievesTheEmptySecret => fails [OF_NOTHING], warns [];
     believes_the_first_of_two_tokens: Fault::BelievesTheFirstOfTwoTokens => fails [], warns [TWO_TOKENS];
     believes_any_method: Fault::BelievesAnyMethod => fails [METHODS], warns [];
-    closes_instead_of_refusing: Fault::ClosesOnRefusal =>
+    closes_instead_of_rejecting: Fault::ClosesOnRejection =>
         fails [NO_TOKEN, EMPTY, MALFORMED, FOREIGN, CHANGED, OF_NOTHING, COSTLY],
         warns [TWO_TOKENS, BEFORE_THE_BODY];
     says_ok_to_the_wrong_token: Fault::SaysOkToTheWrongToken =>
         fails [EMPTY, MALFORMED, FOREIGN, CHANGED, OF_NOTHING], warns [TWO_TOKENS, BEFORE_THE_BODY];
     fails_without_a_token: Fault::FailsWithoutAToken => fails [], warns [NO_TOKEN];
-    refuses_prefix_2a: Fault::Refuses2a => fails ["accepts a token of prefix 2a"], warns [];
-    refuses_prefix_2y: Fault::Refuses2y => fails [], warns ["accepts a token of prefix 2y"];
-    refuses_cost_12: Fault::RefusesCost12 => fails ["accepts a token of cost 12"], warns [];
+    rejects_prefix_2a: Fault::Rejects2a => fails ["accepts a token of prefix 2a"], warns [];
+    rejects_prefix_2y: Fault::Rejects2y => fails [], warns ["accepts a token of prefix 2y"];
+    rejects_cost_12: Fault::RejectsCost12 => fails ["accepts a token of cost 12"], warns [];
     hashes_cost_14: Fault::HashesCost14 => fails [COSTLY], warns [];
-    refuses_one_event: Fault::RefusesOneEvent => fails ["accepts annotation_updated"], warns [];
+    rejects_one_event: Fault::RejectsOneEvent => fails ["accepts annotation_updated"], warns [];
     fails_on_unknown_events: Fault::FailsOnUnknownEvents => fails ["accepts an event of unknown name"], warns [];
-    refuses_new_fields: Fault::RefusesNewFields => fails ["accepts new fields"], warns [];
+    rejects_new_fields: Fault::RejectsNewFields => fails ["accepts new fields"], warns [];
     wants_an_exact_content_type: Fault::WantsExactContentType =>
         fails ["accepts a content type with charset"], warns [];
-    refuses_chunks: Fault::RefusesChunks => fails ["accepts a body in chunks"], warns [];
+    rejects_chunks: Fault::RejectsChunks => fails ["accepts a body in chunks"], warns [];
     limits_the_body: Fault::LimitsTheBody => fails ["accepts a body of 1 MB"], warns [];
-    refuses_what_is_not_ascii: Fault::RefusesNonAscii => fails ["accepts text that is not ASCII"], warns [];
-    refuses_objects_as_values: Fault::RefusesObjectsAsValues =>
+    rejects_what_is_not_ascii: Fault::RejectsNonAscii => fails ["accepts text that is not ASCII"], warns [];
+    rejects_objects_as_values: Fault::RejectsObjectsAsValues =>
         fails [], warns ["accepts attribute values of newer form"];
-    refuses_old_events: Fault::RefusesOldEvents => fails [],
+    rejects_old_events: Fault::RejectsOldEvents => fails [],
         warns ["accepts runTimestamp in seconds or as text", "accepts an event of three days ago"];
     fails_on_duplicates: Fault::FailsOnDuplicates =>
         fails ["accepts an event again", "accepts an event twice at once"], warns [];
@@ -105,11 +105,11 @@ faults! {
 }
 
 #[tokio::test]
-async fn hangs_instead_of_refusing() {
+async fn hangs_instead_of_rejecting() {
     // Each of these cases waits for the whole of it.
-    let arguments = ["--only", "refuses", "--timeout", "3"];
+    let arguments = ["--only", "rejects", "--timeout", "3"];
     let fails = [NO_TOKEN, EMPTY, MALFORMED, FOREIGN, CHANGED, OF_NOTHING, COSTLY];
-    let lines = finds_with(Fault::HangsOnRefusal, &arguments, &fails, &[TWO_TOKENS, BEFORE_THE_BODY]).await;
+    let lines = finds_with(Fault::HangsOnRejection, &arguments, &fails, &[TWO_TOKENS, BEFORE_THE_BODY]).await;
     assert_eq!(lines[0]["seen"][0], "no answer within 3000 ms");
     assert!(lines[0]["why"][0].as_str().unwrap().contains("waits for nothing"), "{}", lines[0]);
 }
@@ -177,7 +177,7 @@ async fn a_table_for_people() {
     let expected = "\
 CASE                               RESULT
 accepts a uuid of another form     pass
-refuses a token of another secret  FAIL
+rejects a token of another secret  FAIL
     seen: it was accepted
     why it matters: whoever knows the URL can forge events
 

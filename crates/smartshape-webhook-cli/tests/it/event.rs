@@ -30,7 +30,7 @@ pub(crate) async fn receiver() -> (String, Received) {
     // The machine that tests may be busy.
     let receiver = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
-        .hash_wait(std::time::Duration::from_secs(60))
+        .verify_timeout(std::time::Duration::from_secs(60))
         .build()
         .unwrap();
     (serve(Router::new().route_service("/callback", endpoint(receiver, handler))).await, received)
@@ -97,7 +97,7 @@ async fn each_fault_is_named_and_the_exit_code_says_so() {
         let busy = home.run(&arguments).await;
         assert_eq!((busy.code, busy.out.contains("--cost 4")), (Some(1), hint), "{busy:?}");
     }
-    // A wrong secret is the receiver's to refuse.
+    // A wrong secret is the receiver's to reject.
     let (url, received) = receiver().await;
     let arguments =
         ["--json", "event", "trigger", "file_uploaded", "--to", &url, "--secret", "another secret of mine"];

@@ -34,27 +34,27 @@ pub(crate) enum Fault {
     BelievesTheEmptySecret,
     BelievesTheFirstOfTwoTokens,
     BelievesAnyMethod,
-    // How it refuses.
-    HangsOnRefusal,
-    ClosesOnRefusal,
+    // How it rejects.
+    HangsOnRejection,
+    ClosesOnRejection,
     SaysOkToTheWrongToken,
     FailsWithoutAToken,
     ReadsTheBodyFirst,
     // Tokens that it does not take.
-    Refuses2a,
-    Refuses2y,
-    RefusesCost12,
+    Rejects2a,
+    Rejects2y,
+    RejectsCost12,
     HashesCost14,
     // Events that it does not take.
-    RefusesOneEvent,
+    RejectsOneEvent,
     FailsOnUnknownEvents,
-    RefusesNewFields,
+    RejectsNewFields,
     WantsExactContentType,
-    RefusesChunks,
+    RejectsChunks,
     LimitsTheBody,
-    RefusesNonAscii,
-    RefusesObjectsAsValues,
-    RefusesOldEvents,
+    RejectsNonAscii,
+    RejectsObjectsAsValues,
+    RejectsOldEvents,
     FailsOnDuplicates,
     // What it does with what is no event.
     BelievesAnything,
@@ -126,22 +126,22 @@ impl Endpoint {
             early = body.take().unwrap().collect().await.ok().map(http_body_util::Collected::to_bytes);
         }
         if head.method != Method::POST && !self.has(Fault::BelievesAnyMethod) {
-            return Ok(refusal(405));
+            return Ok(rejection(405));
         }
         match self.authenticate(&head).await {
             Ok(true) => {}
-            Ok(false) => return self.refuse(&head).await,
-            Err(status) => return Ok(refusal(status)),
+            Ok(false) => return self.reject(&head).await,
+            Err(status) => return Ok(rejection(status)),
         }
         if self.has(Fault::WantsExactContentType) && head.headers[CONTENT_TYPE] != "application/json" {
-            return Ok(refusal(415));
+            return Ok(rejection(415));
         }
         let length = body.as_ref().and_then(|body| hyper::body::Body::size_hint(body).exact());
-        if self.has(Fault::RefusesChunks) && length.is_none() {
-            return Ok(refusal(411));
+        if self.has(Fault::RejectsChunks) && length.is_none() {
+            return Ok(rejection(411));
         }
         if self.has(Fault::LimitsTheBody) && length.is_some_and(|length| length > 100_000) {
-            return Ok(refusal(413));
+            return Ok(rejection(413));
         }
         let bytes = match (early, body) {
             (Some(bytes), _) => bytes,
@@ -151,7 +151,7 @@ impl Endpoint {
         self.handle(&bytes)
     }
 
-    /// Whether the tokens are right; or another status of the refusal.
+    /// Whether the tokens are right; or another status of the rejection.
     async fn authenticate(&self, head: &Parts) -> Result<bool, u16> {
         let mut tokens: Vec<&[u8]> = Vec::new();
         for value in head.headers.get_all("x-smartshape-token") {
@@ -173,11 +173,11 @@ impl Endpoint {
         }
         let Ok(parsed) = Token::parse(token) else { return Ok(false) };
         let limit = if self.has(Fault::HashesCost14) { 14 } else { 12 };
-        let refused = parsed.cost() > limit
-            || self.has(Fault::RefusesCost12) && parsed.cost() == 12
-            || self.has(Fault::Refuses2a) && token.starts_with(b"$2a")
-            || self.has(Fault::Refuses2y) && token.starts_with(b"$2y");
-        if refused {
+        let rejected = parsed.cost() > limit
+            || self.has(Fault::RejectsCost12) && parsed.cost() == 12
+            || self.has(Fault::Rejects2a) && token.starts_with(b"$2a")
+            || self.has(Fault::Rejects2y) && token.starts_with(b"$2y");
+        if rejected {
             return Ok(false);
         }
         let token = std::str::from_utf8(token).unwrap().to_owned();
@@ -199,14 +199,14 @@ impl Endpoint {
         Ok(is_right)
     }
 
-    async fn refuse(&self, head: &Parts) -> Result<Answer, Closed> {
+    async fn reject(&self, head: &Parts) -> Result<Answer, Closed> {
         match self.fault {
-            Fault::HangsOnRefusal => std::future::pending().await,
-            Fault::ClosesOnRefusal => Err(Closed),
+            Fault::HangsOnRejection => std::future::pending().await,
+            Fault::ClosesOnRejection => Err(Closed),
             Fault::SaysOkToTheWrongToken if head.headers.contains_key("x-smartshape-token") => {
                 Ok(answer(200, "application/json", &json!({"success": false})))
             }
-            _ => Ok(refusal(401)),
+            _ => Ok(rejection(401)),
         }
     }
 
@@ -218,29 +218,29 @@ impl Endpoint {
                 self.dead.send_replace(true);
                 return Err(Closed);
             }
-            Err(_) => return Ok(refusal(400)),
+            Err(_) => return Ok(rejection(400)),
         };
         let fields = ["file", "event", "data", "owner", "runTimestamp", "uuid"];
         if !self.has(Fault::BelievesAnything) && fields.iter().any(|field| event[field].is_null()) {
-            return Ok(refusal(400));
+            return Ok(rejection(400));
         }
         let uuid = event["uuid"].to_string();
         let name = event["event"].as_str().unwrap_or_default();
-        let refused = match self.fault {
-            Fault::RefusesOneEvent => name == "annotation_updated",
-            Fault::RefusesNewFields => event.as_object().is_some_and(|event| event.len() > fields.len()),
-            Fault::RefusesNonAscii => !event["data"]["name"].as_str().unwrap_or_default().is_ascii(),
-            Fault::RefusesObjectsAsValues => {
+        let rejected = match self.fault {
+            Fault::RejectsOneEvent => name == "annotation_updated",
+            Fault::RejectsNewFields => event.as_object().is_some_and(|event| event.len() > fields.len()),
+            Fault::RejectsNonAscii => !event["data"]["name"].as_str().unwrap_or_default().is_ascii(),
+            Fault::RejectsObjectsAsValues => {
                 let nodes = event["data"]["nodeIdToAttributes"].as_object();
                 nodes.is_some_and(|nodes| nodes.values().any(|node| node["new attr 1"].is_object()))
             }
-            Fault::RefusesOldEvents => is_old(&event["runTimestamp"]),
+            Fault::RejectsOldEvents => is_old(&event["runTimestamp"]),
             Fault::FailsOnUnknownEvents => name.parse::<EventKind>().is_err(),
             Fault::FailsOnDuplicates => !self.seen.lock().unwrap().insert(uuid),
             _ => false,
         };
-        if refused {
-            return Ok(refusal(if self.has(Fault::RefusesOneEvent) { 422 } else { 500 }));
+        if rejected {
+            return Ok(rejection(if self.has(Fault::RejectsOneEvent) { 422 } else { 500 }));
         }
         Ok(self.success())
     }
@@ -267,7 +267,7 @@ fn answer(status: u16, content_type: &'static str, body: &Value) -> Answer {
     answer.body(Full::from(body.to_string())).unwrap()
 }
 
-fn refusal(status: u16) -> Answer {
+fn rejection(status: u16) -> Answer {
     answer(status, "application/json", &json!({"success": false}))
 }
 

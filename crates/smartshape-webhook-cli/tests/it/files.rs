@@ -30,11 +30,11 @@ async fn recordings_go_to_files_of_this_user_alone() {
     private(&at("open"), "");
     fs::set_permissions(at("open"), Permissions::from_mode(0o640)).unwrap();
     private(&at("foreign"), "");
-    let mut refused = vec![("link", "symbolic link"), ("dangling", "No such file"), ("open", "chmod 600")];
+    let mut rejected = vec![("link", "symbolic link"), ("dangling", "No such file"), ("open", "chmod 600")];
     if given_away(&at("foreign")) {
-        refused.push(("foreign", "another user"));
+        rejected.push(("foreign", "another user"));
     }
-    for (file, says) in refused {
+    for (file, says) in rejected {
         let listen = ["webhook", "listen", "--event", "file_uploaded", "--record", file];
         let failed = ran(&mut home.logged_in(&fake, &listen)).await;
         failed.fails(2, says);
@@ -94,13 +94,13 @@ async fn notes_of_others_delete_nothing() {
     let id = fake.webhooks()[0].id.clone();
     let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     let prune = async || ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await;
-    let refused = prune().await;
-    assert!(refused.code == Some(1) && refused.err.contains("symbolic link"), "{refused:?}");
+    let rejected = prune().await;
+    assert!(rejected.code == Some(1) && rejected.err.contains("symbolic link"), "{rejected:?}");
     fs::remove_file(&note).unwrap();
     fs::rename(&elsewhere, &note).unwrap();
     if given_away(&note) {
-        let refused = prune().await;
-        assert!(refused.code == Some(1) && refused.err.contains("another user"), "{refused:?}");
+        let rejected = prune().await;
+        assert!(rejected.code == Some(1) && rejected.err.contains("another user"), "{rejected:?}");
         chown(&note, Some(0), None).unwrap();
     }
     assert_eq!(fake.webhooks().len(), 2);

@@ -125,7 +125,7 @@ async fn a_clean_up_that_ends_half_way_is_ended_by_prune() {
 }
 
 #[tokio::test]
-async fn a_creation_that_was_refused_leaves_nothing_to_look_for() {
+async fn a_creation_that_was_rejected_leaves_nothing_to_look_for() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         // A redirect is not followed: nothing was carried out.

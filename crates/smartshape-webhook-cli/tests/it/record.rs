@@ -53,7 +53,7 @@ fn event(uuid: &str, run_timestamp: i64) -> EventPayload {
 #[tokio::test]
 async fn a_fixed_salt_and_retries_that_repeat_the_uuid() {
     let (home, fake) = (Home::new(), fake(false).await);
-    let listener = listener(&home, &fake, &["--refuse", "2"]).await;
+    let listener = listener(&home, &fake, &["--fail-first", "2"]).await;
     let secret = fake.webhooks()[0].secret().to_owned();
     let [first, second] = [EventPayload::sample(EventKind::FileUploaded), event("u-2", 1_550_824_748_604)];
     let outcomes = fake.send(&first).await;
@@ -63,7 +63,7 @@ async fn a_fixed_salt_and_retries_that_repeat_the_uuid() {
     assert!(fake.send(&second).await[0].accepted());
     let (out, err) = end(listener).await;
     assert_eq!(out.lines().count(), 2, "what is sent again is not printed again: {out}");
-    assert_eq!(err.matches("as --refuse asks").count(), 2, "{err}");
+    assert_eq!(err.matches("as --fail-first asks").count(), 2, "{err}");
 
     let recording = recording(&home);
     let lines: Vec<Value> = recording.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -77,7 +77,7 @@ async fn a_fixed_salt_and_retries_that_repeat_the_uuid() {
     assert_eq!((&report["salt"], &report["events"]), (&json!("fixed"), &json!(2)));
     let retries = &report["retries"];
     assert_eq!(retries["uuid"], "repeated");
-    let counts = ["repeated", "refused_deliveries", "repeated_after_acceptance", "given_up", "renamed"];
+    let counts = ["repeated", "rejected_deliveries", "repeated_after_acceptance", "given_up", "renamed"];
     assert_eq!(counts.map(|name| retries[name].as_u64().unwrap()), [2, 2, 1, 0, 0]);
     let gaps: Vec<_> = retries["gaps"].as_array().unwrap().iter().collect();
     assert_eq!(
@@ -146,7 +146,7 @@ async fn nothing_is_recorded_of_strangers() {
         let length = length.unwrap_or(body.len());
         let head = format!("{method} /{path} HTTP/1.1\r\nhost: x\r\n{token}content-length: {length}\r\n\r\n");
         let mut sender = TcpStream::connect(address).await.unwrap();
-        // In one piece, so that the body is there when the request is refused.
+        // In one piece, so that the body is there when the request is rejected.
         sender.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
         let (head, _) = within(message(&mut sender)).await;
         String::from_utf8(head[0].clone()).unwrap()
@@ -160,7 +160,7 @@ async fn nothing_is_recorded_of_strangers() {
         ("POST", Some(unknown.as_str()), None, " 401 "),
         ("POST", Some("letmein"), None, " 401 "),
         ("POST", None, None, " 401 "),
-        // Refused before the token is looked at.
+        // Rejected before the token is looked at.
         ("PUT", Some(costly), None, " 405 "),
         ("POST", Some(costly), Some(1 << 40), " 413 "),
     ] {
@@ -180,8 +180,8 @@ async fn nothing_is_recorded_of_strangers() {
 #[tokio::test]
 async fn a_fresh_salt_and_a_second_listener() {
     let (home, fake) = (Home::new(), fake(true).await);
-    for refuse in ["1", "0"] {
-        let listener = listener(&home, &fake, &["--refuse", refuse]).await;
+    for reject in ["1", "0"] {
+        let listener = listener(&home, &fake, &["--fail-first", reject]).await;
         for kind in [EventKind::FileUploaded, EventKind::FileOptimized, EventKind::FileUploaded] {
             assert!(fake.trigger(kind).await[0].accepted());
         }
@@ -220,7 +220,7 @@ async fn retries_under_a_new_uuid_and_events_out_of_order() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_left_out_and_what_is_no_recording_refused() {
+async fn what_cannot_be_read_is_left_out_and_what_is_no_recording_rejected() {
     let (home, fake) = (Home::new(), fake(false).await);
     let listener = listener(&home, &fake, &[]).await;
     fake.trigger(EventKind::FileUploaded).await;
@@ -251,7 +251,7 @@ async fn what_cannot_be_read_is_left_out_and_what_is_no_recording_refused() {
     home.run(&["token", "inspect", "--recording", "nowhere"]).await.fails(2, "nowhere");
     home.run(&["token", "inspect"]).await.fails(2, "TOKEN");
     let nowhere = ["webhook", "listen", "--event", "file_uploaded", "--record", "no/folder/file"];
-    let refused = crate::support::ran(&mut home.logged_in(&fake, &nowhere)).await;
-    refused.fails(2, "--record no/folder/file");
+    let rejected = crate::support::ran(&mut home.logged_in(&fake, &nowhere)).await;
+    rejected.fails(2, "--record no/folder/file");
     assert!(fake.webhooks().is_empty());
 }

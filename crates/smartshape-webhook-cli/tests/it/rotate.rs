@@ -75,7 +75,7 @@ async fn a_generated_secret_is_kept_in_a_file_and_the_old_webhook_stays() {
     rotate(&home, &fake, &arguments).await.fails(2, "--keep-old");
     let arguments = [arguments.as_slice(), &["--keep-old"]].concat();
 
-    // Refused: nothing is left of it.
+    // Rejected: nothing is left of it.
     fake.disturb(Disturbance::error(400, ErrorForm::Plain).after(1));
     rotate(&home, &fake, &arguments).await.fails(1, "nothing was changed");
     assert!(!home.path().join("new.txt").exists());
@@ -178,7 +178,7 @@ async fn no_event_is_missed_while_both_send() {
     let secret = |name: &str, secret: &str| NamedSecret::new(name, Secret::new(secret).unwrap());
     let receiver = Receiver::builder()
         .named_secret(secret("old", SECRET))
-        .hash_wait(Duration::from_secs(60))
+        .verify_timeout(Duration::from_secs(60))
         .build()
         .unwrap();
     let url = serve(Router::new().route_service("/callback", endpoint(receiver.clone(), handler))).await;
@@ -257,8 +257,8 @@ async fn an_id_that_would_be_a_command_is_quoted() {
     let create = list.put(async move || {
         answer(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#)
     });
-    let refuse = delete(async || http::StatusCode::BAD_REQUEST);
-    let server = serve(Router::new().route("/webhook/", create).route("/webhook/{id}", refuse)).await;
+    let reject = delete(async || http::StatusCode::BAD_REQUEST);
+    let server = serve(Router::new().route("/webhook/", create).route("/webhook/{id}", reject)).await;
 
     let home = Home::new();
     for (more, code, says) in [

@@ -61,8 +61,8 @@ async fn an_endpoint_s_certificate_is_checked() {
     let trusted = ran(trusting.env("SSL_CERT_FILE", home.path().join("trusted.pem"))).await.succeeds();
     assert!(trusted.out.contains("accepted"), "{trusted:?}");
     let mut strange = home.program(&arguments);
-    let refused = ran(strange.env("SSL_CERT_FILE", home.path().join("other.pem"))).await;
-    assert!(refused.code == Some(1) && refused.out.contains("by SSL_CERT_FILE"), "{refused:?}");
+    let rejected = ran(strange.env("SSL_CERT_FILE", home.path().join("other.pem"))).await;
+    assert!(rejected.code == Some(1) && rejected.out.contains("by SSL_CERT_FILE"), "{rejected:?}");
     // A server without TLS.
     let fake = FakeSmartShape::start().await.unwrap();
     let url = fake.base_url().replace("http://", "https://");

@@ -31,7 +31,7 @@ async fn several_tokens_with_fresh_or_fixed_salt() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused_and_what_takes_days_not_begun() {
+async fn what_is_no_token_is_rejected_and_what_takes_days_not_begun() {
     let home = Home::new();
     home.run(&["token", "inspect", "letmein"]).await.fails(1, "60 bytes");
     home.run(&["token", "sign", "--secret", SECRET, "--cost", "32"]).await.fails(2, "32");
@@ -41,7 +41,7 @@ async fn what_is_no_token_is_refused_and_what_takes_days_not_begun() {
 }
 
 #[tokio::test]
-async fn a_secret_is_read_as_it_was_registered_or_refused() {
+async fn a_secret_is_read_as_it_was_registered_or_rejected() {
     let home = Home::new();
     let file = home.path().join("secret.txt");
     let sign = async |text: &str| {

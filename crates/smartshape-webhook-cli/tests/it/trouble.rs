@@ -1,4 +1,4 @@
-//! What each command makes of a server that refuses, has ended the login, or is not there.
+//! What each command makes of a server that rejects, has ended the login, or is not there.
 
 use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
 use smartshape_webhook::EventKind::FileUploaded;

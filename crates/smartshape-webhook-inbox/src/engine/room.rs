@@ -16,7 +16,7 @@ pub(crate) const ROW_BYTES: u64 = 400;
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Bytes of events that are not completed. What was stored since the last count is added to it, and what was
-/// completed since is seen by the next one. Only an event that would be refused waits for a count.
+/// completed since is seen by the next one. Only an event that would be rejected waits for a count.
 pub(crate) struct Room {
     cap: u64,
     used: AtomicU64,

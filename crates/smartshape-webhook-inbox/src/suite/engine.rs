@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{Timestamp, ToSpan as _};
-use smartshape_webhook::{Delivery, DeliveryKey, Restored};
+use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta};
 
 use super::{Bench, made, record, records};
 use crate::engine::{Attempt, Engine, Lease, Retention, Settlement, Verdict, Wanted};
@@ -58,7 +58,7 @@ pub async fn keeps_a_record_exactly(bench: &impl Bench) {
     let received_at: Timestamp = "2026-11-24T08:00:00.123456Z".parse().unwrap();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let key = Some(DeliveryKey::for_webhook("uploads", "ü", "file_uploaded", "5c"));
-    let kept = Restored {
+    let kept = DeliveryMeta {
         key,
         received_at,
         attempt: 1,
@@ -383,7 +383,8 @@ pub async fn orders_each_webhook_by_itself(bench: &impl Bench) {
     let by = |number, secret_name, webhook| {
         let given = record(number, "f").body;
         let received_at = Timestamp::now();
-        let kept = Restored { key: None, received_at, attempt: 1, secret_name, webhook, traceparent: None };
+        let kept =
+            DeliveryMeta { key: None, received_at, attempt: 1, secret_name, webhook, traceparent: None };
         Record::of(&Delivery::restore(given, kept).unwrap())
     };
     // The second one came by a secret that takes the place of the first one's.

@@ -32,7 +32,7 @@ pub mod worker;
 
 use std::sync::Arc;
 
-use smartshape_webhook::{Delivery, DeliveryKey, Restored};
+use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta};
 
 use crate::engine::Engine;
 use crate::record::Record;
@@ -118,7 +118,7 @@ fn delivery(number: u32, file: &str) -> Delivery {
 fn made(body: &str) -> Delivery {
     let made = Delivery::for_test(body.to_owned()).and_then(|delivery| {
         let key = DeliveryKey::for_webhook("suite", delivery.uuid(), delivery.event_name(), "");
-        let kept = Restored {
+        let kept = DeliveryMeta {
             key: Some(key),
             received_at: delivery.received_at(),
             attempt: 1,

@@ -333,7 +333,7 @@ impl<W: Work> Worker<W> {
                 chores.sweep_at = Instant::now();
             }
         }
-        if measure::ENABLED && Instant::now() >= chores.measure_at {
+        if Instant::now() >= chores.measure_at {
             chores.measure_at = Instant::now() + measure::DEPTH_EVERY;
             measure::depth(&within(limit, engine.stats()).await?);
         }

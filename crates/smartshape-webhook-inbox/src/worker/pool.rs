@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smartshape_webhook::{Delivery, HandlerErrorKind, Restored, printable_error};
+use smartshape_webhook::{Delivery, DeliveryMeta, HandlerErrorKind, escape_error_for_log};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -163,7 +163,7 @@ impl<W: Work> Pool<W> {
     }
 
     fn failed(&self, kind: HandlerErrorKind, error: String, number: u32) -> Verdict {
-        let shown = printable_error(&error);
+        let shown = escape_error_for_log(&error);
         let after = match kind {
             HandlerErrorKind::Permanent => None,
             _ if number >= self.settings.max_attempts => None,
@@ -179,7 +179,7 @@ impl<W: Work> Pool<W> {
         }
     }
 
-    /// Records the results there are. Where the store refuses them, they are halved until what it refuses is
+    /// Records the results there are. Where the store rejects them, they are halved until what it rejects is
     /// alone, and given up: that event's lease is lost.
     pub(super) async fn settle(&mut self) -> Result<(), InboxError> {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
@@ -205,7 +205,7 @@ impl<W: Work> Pool<W> {
                     );
                 }
                 Ok(_) => {}
-                Err(error) if error.kind() != InboxErrorKind::Refused => return Err(error),
+                Err(error) if error.kind() != InboxErrorKind::Rejected => return Err(error),
                 Err(error) if part.len() == 1 => {
                     tracing::error!(%error, seq = part[0].lease.seq, "a result cannot be recorded; its event is attempted again");
                     measure::lost();
@@ -279,7 +279,7 @@ impl<W: Work> Pool<W> {
 
 fn restore(attempt: Attempt) -> Result<Delivery, String> {
     let body = attempt.body.ok_or("its body is not in the store any more")?;
-    let kept = Restored {
+    let kept = DeliveryMeta {
         key: Some(attempt.key),
         received_at: attempt.received_at,
         attempt: attempt.number,

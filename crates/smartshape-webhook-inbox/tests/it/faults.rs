@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    Delivery, DeliveryKey, Handler as _, HandlerErrorKind, Head, Received, Receiver, Secret,
+    Delivery, DeliveryKey, Handler as _, HandlerErrorKind, Received, Receiver, RequestHead, Secret,
 };
 use smartshape_webhook_inbox::{
     Attempt, Claimed, Engine, EngineFuture, Filter, Inbox, InboxError, InboxErrorKind, Lease, Record,
@@ -155,7 +155,7 @@ fn inbox(engine: Arc<Faulty>, limit: Duration) -> Inbox {
 }
 
 #[tokio::test]
-async fn every_member_of_a_failed_group_is_refused() {
+async fn every_member_of_a_failed_group_is_rejected() {
     let engine = Faulty::new(1, true);
     let inbox = inbox(Arc::clone(&engine), Duration::from_secs(3600));
     // The first one takes the turn; the others form a group behind it.
@@ -201,7 +201,7 @@ async fn duplicates_at_once_share_a_record() {
 }
 
 #[tokio::test]
-async fn a_store_that_hangs_is_a_refusal_in_time() {
+async fn a_store_that_hangs_is_a_rejection_in_time() {
     let engine = Faulty::new(0, false);
     let inbox = inbox(Arc::clone(&engine), Duration::from_millis(20));
     let error = inbox.handle(delivery(1)).await.unwrap_err();
@@ -209,13 +209,13 @@ async fn a_store_that_hangs_is_a_refusal_in_time() {
     assert!(error.to_string().contains("did not answer within 20 ms"), "{error}");
 }
 
-/// Else refused bodies would pile up beside the receiver's byte budget, and a store that works again
+/// Else rejected bodies would pile up beside the receiver's byte budget, and a store that works again
 /// would be kept busy with them.
 #[tokio::test]
-async fn what_was_refused_counts_until_it_is_passed_over() {
+async fn what_was_rejected_counts_until_it_is_passed_over() {
     let receiver = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
-        .hash_wait(Duration::from_secs(60))
+        .verify_timeout(Duration::from_secs(60))
         .build()
         .unwrap();
     let (first, large) = (received(&receiver, 0, 10).await, received(&receiver, 1, 300_000).await);
@@ -255,7 +255,7 @@ async fn received(receiver: &Receiver, number: u32, length: usize) -> Delivery {
         r#"{{"file":"f","event":"file_uploaded","data":"{filler}","owner":"o","runTimestamp":1,"uuid":"uuid-{number}"}}"#
     );
     let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
     let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
     match receiver.receive(&head, body).await.unwrap() {
         Received::New(claimed) => claimed.delivery().clone(),

@@ -22,7 +22,7 @@ async fn execute(path: &str, sql: &'static str) {
     connection.close().await.unwrap();
 }
 
-async fn refused(path: &str) -> InboxError {
+async fn rejected(path: &str) -> InboxError {
     Inbox::builder(path).open_deadline(Duration::ZERO).open().await.unwrap_err()
 }
 
@@ -77,7 +77,7 @@ async fn wrong_places_are_named() {
         ("sqlite:inbox.db".to_owned(), InboxErrorKind::Settings, "plain path"),
         ("mysql://db/app".to_owned(), InboxErrorKind::Settings, "postgres://"),
     ] {
-        let error = refused(&place).await;
+        let error = rejected(&place).await;
         assert_eq!(error.kind(), kind, "{place}: {error}");
         assert!(error.to_string().contains(advice), "{place}: {error}");
     }
@@ -95,7 +95,7 @@ async fn a_read_only_file_is_named() {
         println!("skipped: this user may write to read-only files");
         return;
     }
-    let error = refused(&folder.inbox()).await;
+    let error = rejected(&folder.inbox()).await;
     assert_eq!(error.kind(), InboxErrorKind::ReadOnly, "{error}");
 }
 
@@ -106,13 +106,13 @@ async fn files_of_others_are_left_as_they_are() {
     execute(&format!("sqlite://{path}?mode=rwc"), "CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")
         .await;
     let before = fs::read(&path).unwrap();
-    let error = refused(&path).await;
+    let error = rejected(&path).await;
     assert_eq!(error.kind(), InboxErrorKind::Foreign, "{error}");
     assert!(error.to_string().contains("another program"), "{error}");
     assert!(fs::read(&path).unwrap() == before, "somebody else's database was changed");
 
     fs::write(&path, "This is no database, however long it is made. ".repeat(100)).unwrap();
-    let error = refused(&path).await;
+    let error = rejected(&path).await;
     assert_eq!(error.kind(), InboxErrorKind::Foreign, "{error}");
 }
 
@@ -152,7 +152,7 @@ async fn a_newer_schema_is_used_if_it_says_so() {
     work_off(&inbox).await;
     drop(inbox);
     execute(&path, "UPDATE meta SET value = 3 WHERE name = 'reads_from'").await;
-    let error = refused(&path).await;
+    let error = rejected(&path).await;
     assert_eq!(error.kind(), InboxErrorKind::Newer, "{error}");
 }
 
@@ -176,19 +176,19 @@ async fn files_of_earlier_versions_are_worked_on() {
 }
 
 #[tokio::test]
-async fn a_size_cap_refuses_until_there_is_room() {
+async fn a_size_cap_rejects_until_there_is_room() {
     let folder = Folder::new();
     let inbox = Inbox::builder(&folder.inbox()).max_stored_bytes(2 * 1024 * 1024).open().await.unwrap();
     let mut stored = 0;
-    let refusal = loop {
+    let rejection = loop {
         match inbox.handle(delivery_of(stored, 100_000)).await {
             Ok(()) => stored += 1,
             Err(error) => break error,
         }
         assert!(stored < 100);
     };
-    assert!(matches!(refusal.kind(), HandlerErrorKind::RetryAfter(_)), "{refusal}");
-    assert!(refusal.to_string().contains("size cap"), "{refusal}");
+    assert!(matches!(rejection.kind(), HandlerErrorKind::RetryAfter(_)), "{rejection}");
+    assert!(rejection.to_string().contains("size cap"), "{rejection}");
     assert_eq!(inbox.stats().await.unwrap().waiting, u64::from(stored));
     work_off(&inbox).await;
     assert!(inbox.handle(delivery_of(1000, 100_000)).await.is_ok());
@@ -241,12 +241,12 @@ async fn fill(inbox: &Inbox, from: u32) -> u32 {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_and_still_works_off_and_purges() {
+async fn a_full_disk_rejects_and_still_works_off_and_purges() {
     let Some(disk) = SmallDisk::new(24) else { return };
     let inbox = Inbox::open(&disk.0.inbox()).await.unwrap();
     let stored = fill(&inbox, 0).await;
     assert_eq!(inbox.stats().await.unwrap().waiting, u64::from(stored));
-    // A member of a group that does not fit is refused, whatever its size.
+    // A member of a group that does not fit is rejected, whatever its size.
     let small = fill_small(&inbox).await;
     let waiting = inbox.stats().await.unwrap().waiting;
     assert_eq!(waiting, u64::from(stored + small));
@@ -267,7 +267,7 @@ async fn fill_small(inbox: &Inbox) -> u32 {
 }
 
 #[tokio::test]
-async fn a_store_that_is_locked_refuses_and_recovers() {
+async fn a_store_that_is_locked_rejects_and_recovers() {
     let folder = Folder::new();
     let path = folder.inbox();
     let inbox = Inbox::builder(&path).store_limit(Duration::from_millis(100)).open().await.unwrap();
@@ -283,7 +283,7 @@ async fn a_store_that_is_locked_refuses_and_recovers() {
     assert_eq!(
         inbox.list(Filter::default()).await.unwrap().len(),
         3,
-        "the refused one was stored in the end"
+        "the rejected one was stored in the end"
     );
 }
 
@@ -416,7 +416,7 @@ async fn a_link_leads_to_the_file_itself() {
     let folder = Folder::new();
     fs::create_dir(folder.path("real")).unwrap();
     std::os::unix::fs::symlink("real/inbox.db", folder.path("inbox.db")).unwrap();
-    let error = refused(&folder.inbox()).await;
+    let error = rejected(&folder.inbox()).await;
     assert!(
         error.kind() == InboxErrorKind::Settings && error.to_string().contains("a link to nowhere"),
         "{error}"
@@ -480,7 +480,7 @@ async fn a_log_that_grows_counts() {
     let mut reader = connect(&folder.inbox()).await;
     sqlx::raw_sql("BEGIN; SELECT * FROM events").execute(&mut reader).await.unwrap();
     let mut stored = 0;
-    let refusal = loop {
+    let rejection = loop {
         if let Err(error) = inbox.handle(delivery_of(stored, MIB)).await {
             break error;
         }
@@ -488,7 +488,7 @@ async fn a_log_that_grows_counts() {
         inbox.purge(Filter::default()).await.unwrap();
         assert!(stored < 100);
     };
-    assert!(refusal.to_string().contains("size cap"), "{refusal}");
+    assert!(rejection.to_string().contains("size cap"), "{rejection}");
     assert!(inbox.stats().await.unwrap().stored_bytes > 16 << 20);
     reader.close().await.unwrap();
     execute(&folder.inbox(), "PRAGMA wal_checkpoint(TRUNCATE)").await;
@@ -524,7 +524,7 @@ async fn a_backup_ends_under_load_and_can_be_restored_and_shrunk() {
     let later = load.await.unwrap();
     assert_eq!(inbox.stats().await.unwrap().waiting, 20 + u64::from(later));
 
-    // Restored under the name of the old one, of which nothing may be left.
+    // DeliveryMeta under the name of the old one, of which nothing may be left.
     drop((inbox, connection));
     for name in ["inbox.db", "inbox.db-wal", "inbox.db-shm"] {
         let _ = fs::remove_file(folder.path(name));

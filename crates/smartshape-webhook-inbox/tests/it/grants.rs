@@ -185,7 +185,7 @@ async fn no_code_of_others_runs() {
 
 /// Tables that somebody else has put there may have triggers.
 #[tokio::test]
-async fn tables_of_others_where_all_may_create_are_refused() {
+async fn tables_of_others_where_all_may_create_are_rejected() {
     let Some(server) = Server::new().await else { return };
     let (app, other) = (Role::new(&server, "app").await, Role::new(&server, "other").await);
     server.execute(format!("GRANT USAGE, CREATE ON SCHEMA {} TO public", server.schema())).await;

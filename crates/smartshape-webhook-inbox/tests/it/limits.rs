@@ -1,4 +1,4 @@
-//! What an inbox takes before it refuses, on both engines.
+//! What an inbox takes before it rejects, on both engines.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::time::Duration;

@@ -15,7 +15,7 @@ mod limits;
 mod link;
 #[cfg(feature = "sqlite")]
 mod log;
-#[cfg(all(feature = "sqlite", feature = "metrics"))]
+#[cfg(feature = "sqlite")]
 mod measure;
 #[cfg(all(unix, feature = "postgres"))]
 mod pooler;

@@ -19,7 +19,7 @@ struct Bouncer {
 }
 
 impl Bouncer {
-    /// `ignored` are the parameters of a session's start that it does not refuse.
+    /// `ignored` are the parameters of a session's start that it does not reject.
     async fn start(server: &Server, ignored: &str) -> Option<Self> {
         let Ok(program) = std::env::var("PGBOUNCER") else {
             println!("skipped: PGBOUNCER names no pgbouncer; `cargo xtask test` provides one");
@@ -43,7 +43,7 @@ impl Bouncer {
         let file = folder.path("pgbouncer.ini");
         std::fs::write(&file, settings).unwrap();
         let mut command = Command::new(program);
-        // As root it refuses to run.
+        // As root it rejects to run.
         if Command::new("id").arg("-u").output().unwrap().stdout == b"0\n" {
             command.args(["-u", "nobody"]);
         }
@@ -115,7 +115,7 @@ async fn an_inbox_works_behind_a_pooler_in_session_mode() {
 }
 
 #[tokio::test]
-async fn a_pooler_that_refuses_the_sessions_start_is_named_at_once() {
+async fn a_pooler_that_rejects_the_sessions_start_is_named_at_once() {
     let Some(server) = Server::new().await else { return };
     let Some(bouncer) = Bouncer::start(&server, "").await else { return };
     let error = Inbox::open(&bouncer.url(&server)).await.unwrap_err();

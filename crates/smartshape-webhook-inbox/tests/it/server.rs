@@ -33,7 +33,7 @@ async fn number(server: &Server, sql: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_server_that_can_lose_commits_is_refused() {
+async fn a_server_that_can_lose_commits_is_rejected() {
     let Some(server) = Server::new().await else { return };
     let url = format!("{}%20-csynchronous_commit%3Doff", server.url());
     let error = Inbox::open(&url).await.unwrap_err();
@@ -67,7 +67,7 @@ async fn errors_say_what_to_do_and_hide_the_password() {
     let base = url.split_once("://").unwrap().1;
     let host = base.rsplit_once('@').map_or(base, |(_, host)| host).split_once('/').unwrap().0;
     for (url, kind, advice) in [
-        (format!("postgres://nobody-known:hunter2@{host}/none"), InboxErrorKind::Refused, "check user"),
+        (format!("postgres://nobody-known:hunter2@{host}/none"), InboxErrorKind::Rejected, "check user"),
         ("postgres://me:hunter2@localhost:notaport/x".to_owned(), InboxErrorKind::Settings, "cannot be read"),
         ("postgres://me:hunter2@127.0.0.1:1/x".to_owned(), InboxErrorKind::Unavailable, "not available"),
     ] {
@@ -75,7 +75,7 @@ async fn errors_say_what_to_do_and_hide_the_password() {
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         // A server that trusts everybody gets as far as the database's name.
-        let no_database = error.to_string().contains("create it") && kind == InboxErrorKind::Refused;
+        let no_database = error.to_string().contains("create it") && kind == InboxErrorKind::Rejected;
         assert!(no_database || error.to_string().contains(advice), "{error}");
         assert_eq!(error.kind(), kind, "{error}");
     }
@@ -95,7 +95,7 @@ async fn a_newer_schema_is_used_if_it_says_so() {
 }
 
 #[tokio::test]
-async fn a_size_cap_refuses_until_there_is_room() {
+async fn a_size_cap_rejects_until_there_is_room() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::builder(&server.url()).max_stored_bytes(100).open().await.unwrap();
     let error = inbox.handle(delivery(1)).await.unwrap_err();

@@ -154,15 +154,15 @@ async fn locks_of_other_programs_stop_nothing() {
     other.close().await.unwrap();
 }
 
-/// One result that the database refuses is given up by itself.
+/// One result that the database rejects is given up by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_result_that_is_refused_holds_up_no_other() {
+async fn a_result_that_is_rejected_holds_up_no_other() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
-    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    let reject = "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
          IF NEW.error = 'poison' THEN RAISE EXCEPTION 'no poison here'; END IF; RETURN NEW; END $$; \
-         CREATE TRIGGER refuse BEFORE UPDATE ON smartshape_inbox_events FOR EACH ROW EXECUTE FUNCTION refuse()";
-    server.execute(refuse.to_owned()).await;
+         CREATE TRIGGER reject BEFORE UPDATE ON smartshape_inbox_events FOR EACH ROW EXECUTE FUNCTION reject()";
+    server.execute(reject.to_owned()).await;
     for number in 0..7 {
         assert!(inbox.handle(delivery(number)).await.is_ok());
     }
@@ -188,7 +188,7 @@ async fn a_result_that_is_refused_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_store_every_text_is_refused() {
+async fn a_database_that_cannot_store_every_text_is_rejected() {
     let Some(server) = Server::new().await else { return };
     let name = format!("latin_{}", std::process::id());
     let create =

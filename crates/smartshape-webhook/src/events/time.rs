@@ -26,7 +26,7 @@ pub(crate) fn from_number(digits: &str) -> Option<Timestamp> {
 }
 
 fn from_float(millis: f64) -> Option<Timestamp> {
-    // A cast saturates, and what is out of range is refused next.
+    // A cast saturates, and what is out of range is rejected next.
     Timestamp::from_microsecond((millis * 1000.0).round() as i64).ok().filter(|_| millis.is_finite())
 }
 

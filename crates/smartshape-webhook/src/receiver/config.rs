@@ -5,40 +5,42 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Receiver;
-use crate::body::BodyLimits;
-use crate::claims::{ClaimSettings, Store};
-use crate::secret::{NamedSecret, Secret};
-use crate::seen::{FOREVER, MemoryStore, SeenStore};
-use crate::verify;
+use crate::auth;
+use crate::auth::secret::{NamedSecret, Secret};
+use crate::dedup::in_flight::DedupSettings;
+use crate::dedup::store::DedupStore;
+use crate::request::body::BodyLimits;
 
 const MIB: u64 = 1024 * 1024;
 const MAX_SECRETS: usize = 8;
-const MAX_PLACES: usize = 1_000_000;
-const MAX_HASH_THREADS: usize = 1000;
+const MAX_PERMITS: usize = 1_000_000;
+const MAX_VERIFY_THREADS: usize = 1000;
+/// A century, which stands for every longer time: a clock panics when `Duration::MAX` is added to it.
+const FOREVER: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
-/// What a typed door does with an event that it does not take (another event, or undecodable
-/// data). Handlers that take any [`Event`](crate::Event) never meet this.
+/// What a typed extractor does with an event that it does not take: another event, or one with undecodable data. A handler
+/// that takes any [`Event`](crate::Event) is never affected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum OnMismatch {
-    /// Answer 422, so that SmartShape retries. Nothing is lost, and the fault is seen.
+pub enum OnUnexpectedEvent {
+    /// Respond with 422, so that SmartShape retries. Nothing is lost, and the mistake is noticed.
     #[default]
-    Refuse,
-    /// Acknowledge, so that SmartShape forgets the event.
+    Reject,
+    /// Acknowledge, so that SmartShape does not retry.
     Acknowledge,
 }
 
-/// Builds a [`Receiver`]. Each method names its default. `Duration::MAX` is no limit of time.
+/// Builds a [`Receiver`]. A `Duration::MAX` means no limit.
 ///
 /// ```
 /// use std::time::Duration;
 /// use smartshape_webhook::{ConfigError, EventKind, NamedSecret, Receiver, Secret};
 ///
 /// let receiver = Receiver::builder()
-///     .named_secret(NamedSecret::new("uploads", Secret::generate()?).only_for([EventKind::FileUploaded]))
+///     .named_secret(NamedSecret::new("uploads", Secret::generate()?).scoped_to([EventKind::FileUploaded]))
 ///     .named_secret(NamedSecret::new("annotations", Secret::generate()?))
-///     .body_limit_bytes(5 * 1024 * 1024)
-///     .duplicate_wait(Duration::from_secs(5))
+///     .max_body_bytes(5 * 1024 * 1024)
+///     .duplicate_timeout(Duration::from_secs(5))
 ///     .build()?;
 /// assert_eq!(receiver.secret_names(), ["uploads", "annotations"]);
 ///
@@ -51,12 +53,12 @@ pub struct ReceiverBuilder {
     pub(super) min_cost: u32,
     pub(super) max_cost: u32,
     pub(super) body: BodyLimits,
-    pub(super) byte_budget: u64,
-    pub(super) max_at_work: usize,
-    pub(super) verify: verify::Settings,
-    pub(super) claims: ClaimSettings,
-    pub(super) store: Store,
-    pub(super) on_mismatch: OnMismatch,
+    pub(super) memory_limit: u64,
+    pub(super) max_in_flight: usize,
+    pub(super) verify: auth::Settings,
+    pub(super) dedup: DedupSettings,
+    pub(super) dedup_store: Option<Arc<dyn DedupStore>>,
+    pub(super) on_unexpected_event: OnUnexpectedEvent,
 }
 
 impl ReceiverBuilder {
@@ -66,44 +68,42 @@ impl ReceiverBuilder {
             min_cost: 4,
             max_cost: 12,
             body: BodyLimits {
-                bytes: 50 * MIB,
-                stall: Duration::from_secs(10),
-                whole: Duration::from_secs(120),
+                max_bytes: 50 * MIB,
+                idle_timeout: Duration::from_secs(10),
+                timeout: Duration::from_secs(120),
             },
-            byte_budget: 256 * MIB,
-            max_at_work: 256,
-            verify: verify::Settings {
-                hash_wait: Duration::from_secs(2),
-                hash_threads: std::thread::available_parallelism().map_or(1, usize::from),
-                known_tokens: 1024,
-                refused_tokens: 1024,
+            memory_limit: 256 * MIB,
+            max_in_flight: 256,
+            verify: auth::Settings {
+                verify_timeout: Duration::from_secs(2),
+                verify_threads: std::thread::available_parallelism().map_or(1, usize::from),
             },
-            claims: ClaimSettings {
-                lease: Duration::from_secs(10 * 60),
-                wait: Duration::from_secs(10),
-                waiting_per_key: 8,
-                waiting_in_all: 1024,
-                store_wait: Duration::from_secs(5),
+            dedup: DedupSettings {
+                claim_ttl: Duration::from_secs(10 * 60),
+                duplicate_timeout: Duration::from_secs(10),
+                capacity: 100_000,
+                ttl: Duration::from_secs(24 * 60 * 60),
             },
-            store: Store::Memory(MemoryStore::default()),
-            on_mismatch: OnMismatch::default(),
+            dedup_store: None,
+            on_unexpected_event: OnUnexpectedEvent::default(),
         }
     }
 
-    /// Adds a secret of the name `default`, for every event.
+    /// Adds a secret named `default`, for all events.
     pub fn secret(self, secret: Secret) -> Self {
         self.named_secret(NamedSecret::new("default", secret))
     }
 
-    /// Adds a named secret. At most 8, since a token of unknown origin is tried with each.
+    /// Adds a named secret. At most 8, since a token is tried with each of them.
     pub fn named_secret(mut self, secret: NamedSecret) -> Self {
         self.secrets.push(secret);
         self
     }
 
-    /// Refuses tokens of a lower cost without hashing them. Default 4, bcrypt's least; up to `max_cost`. A stranger can have
-    /// some 1,000 guesses at a secret of cost 4 checked each second and core, and at cost 10 some 15. SmartShape's own cost
-    /// is not documented: once you have seen it (`smartshape token inspect`), set it here.
+    /// Minimum bcrypt cost of a token; a token with a lower cost is rejected without hashing. Defaults to 4, the lowest cost
+    /// that bcrypt has; at most `max_cost`. An attacker can have about 1,000 guesses at a secret checked per second and core
+    /// at cost 4, and about 15 at cost 10. The cost that SmartShape uses is not documented: set it here once you have
+    /// seen it, for example with `smartshape token inspect`.
     ///
     /// ```
     /// use smartshape_webhook::{ConfigError, Receiver, Secret};
@@ -118,122 +118,93 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Refuses tokens of a higher cost without hashing them. Default 12, from 4 to 31. Each step
-    /// doubles the work that a stranger can cause; SmartShape's own cost is not documented, and
-    /// likely 10.
+    /// Maximum bcrypt cost of a token; a token with a higher cost is rejected without hashing. Defaults to 12; from 4 to 31.
+    /// Each step doubles the work that an attacker can cause. The cost that SmartShape uses is not documented; it is
+    /// probably 10.
     pub fn max_cost(mut self, cost: u32) -> Self {
         self.max_cost = cost;
         self
     }
 
-    /// The longest body. Default 50 MiB, as in the sample of SmartShape's manual.
-    pub fn body_limit_bytes(mut self, bytes: u64) -> Self {
-        self.body.bytes = bytes;
+    /// Maximum length of a body. Defaults to 50 MiB, like the example in SmartShape's manual.
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.body.max_bytes = bytes;
         self
     }
 
-    /// The memory that all bodies together may take, until their last handler is done. Default 256 MiB. It is reserved as
-    /// bytes come. Where the secrets are of several webhooks, those of one may take three quarters of it, and one body of
-    /// the longest at least.
-    pub fn byte_budget_bytes(mut self, bytes: u64) -> Self {
-        self.byte_budget = bytes;
+    /// Memory that all bodies together may take, until their handlers are done. Defaults to 256 MiB. It is reserved as bytes
+    /// arrive. If the secrets belong to several webhooks, each webhook may take three quarters of it, and at least one
+    /// body of the maximum length.
+    pub fn memory_limit_bytes(mut self, bytes: u64) -> Self {
+        self.memory_limit = bytes;
         self
     }
 
-    /// How long a body may bring no byte. Default 10 s. After that time it must also have come at 1 KiB a second or better.
-    pub fn body_stall(mut self, limit: Duration) -> Self {
-        self.body.stall = limit;
+    /// Maximum time to wait for the next chunk of the body. Defaults to 10 seconds. After that time, the body must also have
+    /// arrived at a rate of 1 KiB per second or more.
+    pub fn body_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.body.idle_timeout = timeout;
         self
     }
 
-    /// How long a whole body may take. Default 120 s.
-    pub fn body_deadline(mut self, limit: Duration) -> Self {
-        self.body.whole = limit;
+    /// Maximum time to receive the whole body. Defaults to 120 seconds.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.body.timeout = timeout;
         self
     }
 
-    /// How many deliveries may be at work, those included whose sender has hung up. Default 256. Where the secrets are of
-    /// several webhooks, those of one may take three quarters of them.
-    pub fn max_at_work(mut self, deliveries: usize) -> Self {
-        self.max_at_work = deliveries;
+    /// Maximum number of deliveries handled concurrently, including those whose client has disconnected. Defaults to 256. If
+    /// the secrets belong to several webhooks, each webhook may take three quarters of them.
+    pub fn max_in_flight(mut self, deliveries: usize) -> Self {
+        self.max_in_flight = deliveries;
         self
     }
 
-    /// How long a delivery may wait for its token to be checked; when the queue is longer, it is
-    /// refused at once. Default 2 s.
-    pub fn hash_wait(mut self, limit: Duration) -> Self {
-        self.verify.hash_wait = limit;
+    /// Maximum time to wait for the verification of a token. A request that would wait longer is rejected at once. Defaults
+    /// to 2 seconds.
+    pub fn verify_timeout(mut self, timeout: Duration) -> Self {
+        self.verify.verify_timeout = timeout;
         self
     }
 
-    /// Threads that check tokens, 1000 at most. Default: one for each core.
-    pub fn hash_threads(mut self, threads: usize) -> Self {
-        self.verify.hash_threads = threads;
+    /// Number of threads that hash tokens, at most 1000. Defaults to the number of cores.
+    pub fn verify_threads(mut self, threads: usize) -> Self {
+        self.verify.verify_threads = threads;
         self
     }
 
-    /// How many verified tokens are remembered for certain: those used last. Up to as many older ones
-    /// may be. Default 1024.
-    pub fn known_tokens(mut self, tokens: usize) -> Self {
-        self.verify.known_tokens = tokens;
+    /// Maximum time that a duplicate waits for the delivery in flight. Defaults to 10 seconds.
+    pub fn duplicate_timeout(mut self, timeout: Duration) -> Self {
+        self.dedup.duplicate_timeout = timeout;
         self
     }
 
-    /// How many refused tokens are remembered for certain, as with [`known_tokens`](Self::known_tokens).
-    /// Default 1024.
-    pub fn refused_tokens(mut self, tokens: usize) -> Self {
-        self.verify.refused_tokens = tokens;
+    /// Number of completed deliveries kept in memory to recognise duplicates. The most recent ones are always kept; up to
+    /// twice as many may be. Defaults to 100,000, about 6 MB. A delivery in flight is never forgotten.
+    pub fn dedup_capacity(mut self, deliveries: usize) -> Self {
+        self.dedup.capacity = deliveries;
         self
     }
 
-    /// How long a duplicate waits for the delivery at work. Default 10 s.
-    pub fn duplicate_wait(mut self, limit: Duration) -> Self {
-        self.claims.wait = limit;
+    /// How long completed deliveries are kept in memory, in whole seconds; at most twice as long. Defaults to 24 hours. They are
+    /// lost at a restart: a delivery repeated afterwards is handled again.
+    pub fn dedup_ttl(mut self, ttl: Duration) -> Self {
+        self.dedup.ttl = ttl;
         self
     }
 
-    /// How many duplicates may wait for one delivery. Default 8.
-    pub fn duplicates_per_delivery(mut self, duplicates: usize) -> Self {
-        self.claims.waiting_per_key = duplicates;
+    /// Shares claims and completed deliveries with other processes through `store`, instead of keeping them in memory. A claim
+    /// ends after `claim_ttl` if its process has crashed. A handler that takes longer may run a second time in another
+    /// process; 10 minutes suit most.
+    pub fn dedup_store(mut self, store: impl DedupStore, claim_ttl: Duration) -> Self {
+        self.dedup_store = Some(Arc::new(store));
+        self.dedup.claim_ttl = claim_ttl;
         self
     }
 
-    /// How many duplicates may wait in all. Default 1024.
-    pub fn duplicates_in_all(mut self, duplicates: usize) -> Self {
-        self.claims.waiting_in_all = duplicates;
-        self
-    }
-
-    /// After this time a claim in a shared store ends, should its holder have crashed. A handler
-    /// that takes longer may be run a second time by another process. Default 10 min.
-    pub fn claim_lease(mut self, lease: Duration) -> Self {
-        self.claims.lease = lease;
-        self
-    }
-
-    /// How long the store of [`seen_store`](Self::seen_store) may take for an answer. After that a delivery to be
-    /// claimed is refused with 503, and one that was handled is acknowledged without being recorded. Default 5 s.
-    pub fn store_wait(mut self, limit: Duration) -> Self {
-        self.claims.store_wait = limit;
-        self
-    }
-
-    /// Remembers in `store` which deliveries were handled. Default: a [`MemoryStore`] of 100,000
-    /// deliveries for 24 hours, which forgets at a restart.
-    pub fn seen_store(mut self, store: impl SeenStore) -> Self {
-        self.store = Store::Shared(Arc::new(store));
-        self
-    }
-
-    /// Remembers in memory, with another capacity than the default's.
-    pub fn memory_store(mut self, store: MemoryStore) -> Self {
-        self.store = Store::Memory(store);
-        self
-    }
-
-    /// What typed doors do with events that they do not take. Default: refuse.
-    pub fn on_mismatch(mut self, policy: OnMismatch) -> Self {
-        self.on_mismatch = policy;
+    /// What typed extractors do with events that they do not take. Defaults to [`OnUnexpectedEvent::Reject`].
+    pub fn on_unexpected_event(mut self, policy: OnUnexpectedEvent) -> Self {
+        self.on_unexpected_event = policy;
         self
     }
 
@@ -241,7 +212,7 @@ impl ReceiverBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the setting that cannot be.
+    /// [`ConfigError`] names the invalid setting.
     pub fn build(mut self) -> Result<Receiver, ConfigError> {
         check_secrets(&self.secrets)?;
         if !(4..=31).contains(&self.max_cost) {
@@ -250,36 +221,34 @@ impl ReceiverBuilder {
         if !(4..=self.max_cost).contains(&self.min_cost) {
             return Err(ConfigError::MinCost(self.min_cost));
         }
-        if self.body.bytes > self.byte_budget || isize::try_from(self.body.bytes).is_err() {
-            return Err(ConfigError::BodyLimitOverBudget);
+        if self.body.max_bytes > self.memory_limit || isize::try_from(self.body.max_bytes).is_err() {
+            return Err(ConfigError::BodyLimitOverMemory);
         }
-        if self.verify.hash_threads > MAX_HASH_THREADS {
+        if self.verify.verify_threads > MAX_VERIFY_THREADS {
             return Err(ConfigError::TooManyThreads);
         }
-        if self.max_at_work > MAX_PLACES {
-            return Err(ConfigError::TooManyPlaces);
+        if self.max_in_flight > MAX_PERMITS {
+            return Err(ConfigError::TooManyPermits);
         }
         for (name, zero) in [
-            ("body_limit_bytes", self.body.bytes == 0),
-            ("body_stall", self.body.stall.is_zero()),
-            ("body_deadline", self.body.whole.is_zero()),
-            ("max_at_work", self.max_at_work == 0),
-            ("hash_wait", self.verify.hash_wait.is_zero()),
-            ("hash_threads", self.verify.hash_threads == 0),
-            ("claim_lease", self.claims.lease.is_zero()),
-            ("store_wait", self.claims.store_wait.is_zero()),
+            ("max_body_bytes", self.body.max_bytes == 0),
+            ("body_idle_timeout", self.body.idle_timeout.is_zero()),
+            ("body_timeout", self.body.timeout.is_zero()),
+            ("max_in_flight", self.max_in_flight == 0),
+            ("verify_timeout", self.verify.verify_timeout.is_zero()),
+            ("verify_threads", self.verify.verify_threads == 0),
+            ("claim_ttl", self.dedup.claim_ttl.is_zero()),
         ] {
             if zero {
                 return Err(ConfigError::Zero(name));
             }
         }
         for limit in [
-            &mut self.body.stall,
-            &mut self.body.whole,
-            &mut self.verify.hash_wait,
-            &mut self.claims.wait,
-            &mut self.claims.lease,
-            &mut self.claims.store_wait,
+            &mut self.body.idle_timeout,
+            &mut self.body.timeout,
+            &mut self.verify.verify_timeout,
+            &mut self.dedup.duplicate_timeout,
+            &mut self.dedup.claim_ttl,
         ] {
             *limit = (*limit).min(FOREVER);
         }
@@ -319,7 +288,7 @@ impl fmt::Debug for ReceiverBuilder {
     }
 }
 
-/// A setting that cannot be.
+/// An invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -335,11 +304,11 @@ pub enum ConfigError {
     MaxCost(u32),
     /// `min_cost` is not a cost of bcrypt, or is above `max_cost`.
     MinCost(u32),
-    /// One body of the allowed length would not fit into the byte budget.
-    BodyLimitOverBudget,
-    /// `max_at_work` is above a million.
-    TooManyPlaces,
-    /// `hash_threads` is above a thousand.
+    /// `max_body_bytes` exceeds `memory_limit_bytes`, or the address space.
+    BodyLimitOverMemory,
+    /// `max_in_flight` is above a million.
+    TooManyPermits,
+    /// `verify_threads` is above a thousand.
     TooManyThreads,
     /// This setting is zero.
     Zero(&'static str),
@@ -362,11 +331,11 @@ impl fmt::Display for ConfigError {
             }
             Self::MaxCost(cost) => write!(f, "max_cost is {cost}, and bcrypt's costs go from 4 to 31"),
             Self::MinCost(cost) => write!(f, "min_cost is {cost}, and must be from 4 to max_cost"),
-            Self::BodyLimitOverBudget => f.write_str(
-                "body_limit_bytes is more than byte_budget_bytes, or than this machine can address",
+            Self::BodyLimitOverMemory => f.write_str(
+                "max_body_bytes is more than memory_limit_bytes, or than this machine can address",
             ),
-            Self::TooManyPlaces => write!(f, "max_at_work is above {MAX_PLACES}"),
-            Self::TooManyThreads => write!(f, "hash_threads is above {MAX_HASH_THREADS}"),
+            Self::TooManyPermits => write!(f, "max_in_flight is above {MAX_PERMITS}"),
+            Self::TooManyThreads => write!(f, "verify_threads is above {MAX_VERIFY_THREADS}"),
             Self::Zero(name) => write!(f, "{name} must not be zero"),
             Self::NoRandomness => f.write_str("the system gave no random bytes"),
         }

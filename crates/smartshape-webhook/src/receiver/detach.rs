@@ -1,4 +1,4 @@
-//! Work that its asker cannot undo by leaving.
+//! A future that keeps running in its own task if the caller drops it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -10,22 +10,22 @@ use tokio::runtime::Handle;
 #[derive(Debug)]
 pub(super) struct Panicked;
 
-/// Runs with its asker for as long as the asker stays. Dropped before its end, it goes on as a task
-/// of its own. So only work whose sender has left costs a task.
-pub(super) struct Detaching<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
+/// Polls `F` in the caller's task, and moves it into a task of its own if the caller drops it. So only a delivery whose
+/// client has disconnected costs a task.
+pub(super) struct DetachOnDrop<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
 
-impl<F: Future<Output: Send> + Send + 'static> Detaching<F> {
+impl<F: Future<Output: Send> + Send + 'static> DetachOnDrop<F> {
     pub(super) fn new(work: F) -> Self {
         Self(Some(Box::pin(work)))
     }
 }
 
-impl<F: Future<Output: Send> + Send + 'static> Future for Detaching<F> {
+impl<F: Future<Output: Send> + Send + 'static> Future for DetachOnDrop<F> {
     type Output = Result<F::Output, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(work) = &mut self.0 else { return Poll::Ready(Err(Panicked)) };
-        // As in a task: a panic ends the work, and not the connection. What it leaves behind is dropped.
+        // As in a task of its own, a panic ends the work and not the connection.
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
@@ -41,10 +41,10 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Detaching<F> {
     }
 }
 
-impl<F: Future<Output: Send> + Send + 'static> Drop for Detaching<F> {
+impl<F: Future<Output: Send> + Send + 'static> Drop for DetachOnDrop<F> {
     fn drop(&mut self) {
         let Some(work) = self.0.take() else { return };
-        // Without a runtime, as at its end, the work is dropped: its claim is given back.
+        // Without a runtime, as during its shutdown, the work is dropped, and with it its claim is released.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(work);
         }

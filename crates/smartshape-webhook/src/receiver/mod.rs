@@ -1,11 +1,11 @@
-//! The receiver: what stands between a request and a handler.
+//! The receiver: takes a request from its head to a claimed delivery.
 
+mod claimed;
 mod config;
 mod detach;
-mod places;
-mod report;
-mod stages;
-mod work;
+mod limit;
+mod log;
+mod pipeline;
 
 use std::error::Error;
 use std::fmt;
@@ -16,37 +16,37 @@ use std::time::Duration;
 use bytes::Buf;
 use futures_core::Stream;
 
-use crate::answer::Answer;
-use crate::body::BodyLimits;
-use crate::budget::ByteBudget;
-use crate::claims::Claims;
+use crate::auth::secret::{NamedSecret, Secret};
+use crate::auth::{KeyringEntry, Verifier};
+use crate::dedup::in_flight::Deduplicator;
 use crate::delivery::Delivery;
-use crate::dispatch::{FromDelivery, Mismatch};
-use crate::handler::Handler;
-use crate::head::Head;
-use crate::measure::{self, Arrived};
-use crate::printable::printable;
-use crate::refusal::{Refusal, RefusalKind};
-use crate::secret::{NamedSecret, Secret};
-use crate::verify::{PlacedSecret, Verifier};
-pub use config::{ConfigError, OnMismatch, ReceiverBuilder};
-use places::Places;
-use report::Report;
-pub use report::Stats;
-pub use work::{Claimed, Ending};
+use crate::delivery::handler::Handler;
+use crate::delivery::router::{FromDelivery, UnexpectedEvent};
+use crate::escape::escape_for_log;
+use crate::memory_limit::MemoryLimit;
+use crate::metrics::{self, GaugeGuard, Timer};
+use crate::request::body::BodyLimits;
+use crate::request::head::RequestHead;
+use crate::response::WebhookResponse;
+use crate::response::rejection::{Rejection, RejectionKind};
+pub use claimed::{Claimed, Outcome};
+pub use config::{ConfigError, OnUnexpectedEvent, ReceiverBuilder};
+use limit::ConcurrencyLimit;
+use log::DeliveryLog;
+pub use log::ReceiverStats;
 
-/// Receives deliveries: admits, authenticates, reads, parses and claims, in this order.
+/// Receives deliveries. Checks the head, verifies the token, reads the body, parses the envelope and claims the delivery, in
+/// this order.
 ///
-/// Cheap to clone, and made once: a second receiver knows nothing of what the first one has seen.
-/// The adapters call it; without one, [`receive`](Self::receive) and [`serve`](Self::serve) are
-/// all that a framework needs.
+/// Build one receiver and clone it, which is cheap: two receivers do not deduplicate each other's deliveries. The adapters call
+/// it. To write an adapter for another framework, call [`serve`](Self::serve) or [`receive`](Self::receive).
 ///
 /// Needs a tokio runtime with time enabled.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use bytes::Bytes;
-/// use smartshape_webhook::{Delivery, Head, Receiver, Secret};
+/// use smartshape_webhook::{Delivery, RequestHead, Receiver, Secret};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let receiver = Receiver::new(Secret::new("a long and random string")?)?;
@@ -60,8 +60,8 @@ pub use work::{Claimed, Ending};
 ///
 /// let headers = [("x-smartshape-token", token.as_bytes())];
 /// let stream = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
-/// let answer = receiver.serve(&Head::read("POST", headers), stream, handler).await;
-/// assert_eq!(answer.status(), 200);
+/// let response = receiver.serve(&RequestHead::from_parts("POST", headers), stream, handler).await;
+/// assert_eq!(response.status(), 200);
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -72,25 +72,25 @@ struct Inner {
     min_cost: u32,
     max_cost: u32,
     body: BodyLimits,
-    budget: Arc<ByteBudget>,
-    places: Places,
-    claims: Arc<Claims>,
-    on_mismatch: OnMismatch,
-    report: Report,
+    memory: Arc<MemoryLimit>,
+    concurrency: ConcurrencyLimit,
+    dedup: Arc<Deduplicator>,
+    on_unexpected_event: OnUnexpectedEvent,
+    log: DeliveryLog,
 }
 
-/// What a request turned out to be.
+/// An accepted request.
 #[derive(Debug)]
-#[must_use = "a claimed delivery that is dropped is given back"]
+#[must_use = "a claimed delivery that is dropped is released"]
 pub enum Received {
-    /// A delivery to be handled.
+    /// A new delivery. Handle it.
     New(Claimed),
-    /// A delivery that was handled before: answer [`Answer::success`].
+    /// A delivery that was handled before. Respond with [`WebhookResponse::success`].
     Duplicate,
 }
 
 impl Receiver {
-    /// A receiver of one secret, with the default settings.
+    /// Builds a receiver with one secret and the default settings.
     ///
     /// # Errors
     ///
@@ -99,49 +99,54 @@ impl Receiver {
         Self::builder().secret(secret).build()
     }
 
-    /// Builds a receiver with other settings.
+    /// Returns a builder for a receiver with other settings.
     pub fn builder() -> ReceiverBuilder {
         ReceiverBuilder::new()
     }
 
     fn from_builder(builder: ReceiverBuilder) -> Result<Self, ConfigError> {
         let process = getrandom::u64().map_err(|_| ConfigError::NoRandomness)?;
-        measure::describe();
+        metrics::describe();
         Ok(Self(Arc::new(Inner {
             verifier: Verifier::new(builder.secrets, &builder.verify)
                 .map_err(|_| ConfigError::NoRandomness)?,
             min_cost: builder.min_cost,
             max_cost: builder.max_cost,
-            budget: ByteBudget::new(builder.byte_budget, builder.body.bytes),
+            memory: MemoryLimit::new(builder.memory_limit, builder.body.max_bytes),
             body: builder.body,
-            places: Places::new(builder.max_at_work),
-            claims: Claims::new(builder.store, builder.claims, process),
-            on_mismatch: builder.on_mismatch,
-            report: Report::default(),
+            concurrency: ConcurrencyLimit::new(builder.max_in_flight),
+            dedup: Deduplicator::new(builder.dedup_store, builder.dedup, process),
+            on_unexpected_event: builder.on_unexpected_event,
+            log: DeliveryLog::default(),
         })))
     }
 
-    /// Takes a request as far as a claimed delivery. The body is not touched before the token was
-    /// verified. No `Send` bound: the body may belong to one thread, as actix-web's does.
+    /// Takes a request as far as a claimed delivery. The body is not polled before the token is verified. It need not be
+    /// `Send`: actix-web's body is bound to one thread.
     ///
     /// # Errors
     ///
-    /// [`Refusal`], which turns into the [`Answer`] to give. It was logged already.
-    pub async fn receive<S, B, E>(&self, head: &Head, body: S) -> Result<Received, Refusal>
+    /// A [`Rejection`], which converts into the [`WebhookResponse`] to send. It has been logged.
+    pub async fn receive<S, B, E>(&self, head: &RequestHead, body: S) -> Result<Received, Rejection>
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let arrived = Arrived::now();
-        // Each stage that passes it on would move it otherwise.
+        let timer = Timer::start();
+        // Pinned here, so that the stages pass on a pointer instead of moving it.
         let body = pin!(body);
-        self.stages(head, body, arrived).await.inspect_err(|refusal| self.0.report.refused(refusal))
+        self.stages(head, body, timer).await.inspect_err(|rejection| self.0.log.rejected(rejection))
     }
 
-    /// Receives, handles and answers: all of an endpoint. A sender that hangs up does not undo the
-    /// handler's work: it goes on as a task of its own.
-    pub async fn serve<S, B, E>(&self, head: &Head, body: S, handler: Arc<impl Handler>) -> Answer
+    /// Receives a delivery, runs the handler and returns the response: a complete endpoint. If the client disconnects,
+    /// the handler keeps running in a task of its own.
+    pub async fn serve<S, B, E>(
+        &self,
+        head: &RequestHead,
+        body: S,
+        handler: Arc<impl Handler>,
+    ) -> WebhookResponse
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
@@ -149,18 +154,21 @@ impl Receiver {
     {
         match self.receive(head, body).await {
             Ok(Received::New(claimed)) => claimed.handle(handler).await,
-            Ok(Received::Duplicate) => Answer::success(),
-            Err(refusal) => refusal.into(),
+            Ok(Received::Duplicate) => WebhookResponse::success(),
+            Err(rejection) => rejection.into(),
         }
     }
 
-    /// Receives and takes an `E` out of the delivery: all of an extractor. Err is the answer to
-    /// give at once, be it a refusal or the success that a duplicate is told.
+    /// Receives a delivery and extracts a `T` from it: a complete extractor.
     ///
     /// # Errors
     ///
-    /// The [`Answer`].
-    pub async fn extract<T, S, B, E>(&self, head: &Head, body: S) -> Result<Claimed<T>, Answer>
+    /// The [`WebhookResponse`] to send at once: a rejection, or success for a duplicate.
+    pub async fn extract<T, S, B, E>(
+        &self,
+        head: &RequestHead,
+        body: S,
+    ) -> Result<Claimed<T>, WebhookResponse>
     where
         T: FromDelivery,
         S: Stream<Item = Result<B, E>>,
@@ -169,13 +177,13 @@ impl Receiver {
     {
         match self.receive(head, body).await {
             Ok(Received::New(claimed)) => claimed.typed().await,
-            Ok(Received::Duplicate) => Err(Answer::success()),
-            Err(refusal) => Err(refusal.into()),
+            Ok(Received::Duplicate) => Err(WebhookResponse::success()),
+            Err(rejection) => Err(rejection.into()),
         }
     }
 
-    /// Puts other secrets in place. Tokens of removed secrets are refused from now on, and tokens
-    /// refused before may match an added one. A request that was let in before, and still sends its
+    /// Puts other secrets in permit. Tokens of removed secrets are rejected from now on, and tokens
+    /// rejected before may match an added one. A request that was let in before, and still sends its
     /// body, is finished. To rotate: add the new secret, register the webhooks anew, remove the old
     /// secret.
     ///
@@ -188,99 +196,101 @@ impl Receiver {
         Ok(())
     }
 
-    /// The names of the secrets in place.
+    /// The names of the secrets in permit.
     #[must_use]
     pub fn secret_names(&self) -> Vec<String> {
         self.0.verifier.names()
     }
 
-    /// Takes no more deliveries (they are answered 503) and waits for those at work, at most for
-    /// `deadline`. Returns how many were still at work then: 0 is a clean end. Call it before the
-    /// server is told to stop, since a runtime that ends kills the tasks of senders that left.
+    /// Rejects new deliveries with 503 and waits up to `deadline` for those in flight. Returns the number still in flight
+    /// then; 0 means a clean shutdown. Call it before stopping the server: a runtime that shuts down aborts the handlers
+    /// of clients that have disconnected.
     pub async fn drain(&self, deadline: Duration) -> usize {
-        match tokio::time::timeout(deadline, self.0.places.drain()).await {
+        match tokio::time::timeout(deadline, self.0.concurrency.drain()).await {
             Ok(()) => 0,
-            Err(_) => self.0.places.taken(),
+            Err(_) => self.0.concurrency.in_use(),
         }
     }
 
-    /// Whether [`drain`](Self::drain) was called: not ready for deliveries any more.
+    /// Whether [`drain`](Self::drain) has been called, so that a readiness probe should fail.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.0.places.is_draining()
+        self.0.concurrency.is_draining()
     }
 
-    /// Counters since the start, for health checks and tests.
+    /// Counters since the receiver was built, for health checks and tests.
     #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.0.report.stats(self.0.places.taken(), self.0.budget.reserved(), self.0.verifier.hashes())
+    pub fn stats(&self) -> ReceiverStats {
+        self.0.log.stats(self.0.concurrency.in_use(), self.0.memory.reserved(), self.0.verifier.hashes())
     }
 
-    /// Takes an `E` out of a delivery, by [`OnMismatch`] where that fails.
+    /// Extracts an `E` from a delivery, and applies [`OnUnexpectedEvent`] if that fails.
     ///
     /// # Errors
     ///
-    /// The [`Answer`] to give, a refusal with status 422 or the success with which the event is given up; and the
-    /// [`Ending`] with which the claim is to end, which is what is logged and counted.
-    pub fn take<E: FromDelivery>(&self, delivery: &Delivery) -> Result<E, (Answer, Ending)> {
-        let mismatch = match E::from_delivery(delivery) {
+    /// The [`WebhookResponse`] to send, a rejection with status 422 or a success; and the [`Outcome`] to end the claim with,
+    /// which is logged and counted.
+    pub fn take<E: FromDelivery>(&self, delivery: &Delivery) -> Result<E, (WebhookResponse, Outcome)> {
+        let unexpected = match E::from_delivery(delivery) {
             Ok(event) => return Ok(event),
-            Err(mismatch) => mismatch,
+            Err(unexpected) => unexpected,
         };
-        let refusal = match mismatch {
-            Mismatch::OtherEvent => {
-                Refusal::with_detail(RefusalKind::EventUnexpected, printable(delivery.event_name()))
+        let rejection = match unexpected {
+            UnexpectedEvent::OtherEvent => {
+                Rejection::with_detail(RejectionKind::EventUnexpected, escape_for_log(delivery.event_name()))
             }
-            Mismatch::Undecodable(error) => Refusal::with_detail(RefusalKind::EventUndecodable, error),
+            UnexpectedEvent::Undecodable(error) => {
+                Rejection::with_detail(RejectionKind::EventUndecodable, error)
+            }
         };
-        let why = refusal.to_string();
-        Err(match self.0.on_mismatch {
-            OnMismatch::Refuse => (refusal.into(), Ending::Failed(why)),
-            OnMismatch::Acknowledge => (Answer::success(), Ending::Abandoned(why)),
+        let why = rejection.to_string();
+        Err(match self.0.on_unexpected_event {
+            OnUnexpectedEvent::Reject => (rejection.into(), Outcome::Failed(why)),
+            OnUnexpectedEvent::Acknowledge => (WebhookResponse::success(), Outcome::Discarded(why)),
         })
     }
 
-    fn report(&self) -> &Report {
-        &self.0.report
+    fn log(&self) -> &DeliveryLog {
+        &self.0.log
     }
 
-    /// A place at work, for a delivery by this secret.
-    fn take_place(&self, secret: Arc<PlacedSecret>) -> Result<Place, Refusal> {
-        if let Err(kind) = self.0.places.take(secret.taken.as_deref()) {
-            return Err(Refusal::with_detail(kind, format_args!("for secret {:?}", secret.name())));
+    /// Acquires a permit for a delivery with this secret.
+    fn acquire_permit(&self, secret: Arc<KeyringEntry>) -> Result<Permit, Rejection> {
+        if let Err(kind) = self.0.concurrency.acquire(secret.usage.as_deref()) {
+            return Err(Rejection::with_detail(kind, format_args!("for secret {:?}", secret.name())));
         }
-        // First, so that a metrics recorder that panics gives the place back.
-        let permit = Permit { receiver: self.clone(), secret };
-        Ok(Place { _measured: measure::at_work(), permit })
+        // Made before the gauge, so that a metrics recorder that panics releases the permit.
+        let slot = Slot { receiver: self.clone(), secret };
+        Ok(Permit { _gauge: metrics::deliveries_in_flight(), slot })
     }
 }
 
-/// A place at work. It is measured no more before it is free, so that after `drain` the gauge stands at 0.
-struct Place {
-    _measured: measure::Share,
-    permit: Permit,
-}
-
-/// One of the receiver's places, with the receiver, which the work needs anyway, and the secret, which was there already.
-/// Every further shared owner costs each delivery two atomic operations.
+/// A concurrency permit. The gauge goes first, so that it stands at 0 when `drain` returns.
 struct Permit {
+    _gauge: GaugeGuard,
+    slot: Slot,
+}
+
+/// Releases the permit on drop. Holds the receiver and the secret, which a delivery needs anyway: each further shared owner
+/// would cost every delivery two atomic operations.
+struct Slot {
     receiver: Receiver,
-    secret: Arc<PlacedSecret>,
+    secret: Arc<KeyringEntry>,
 }
 
-impl Place {
+impl Permit {
     fn receiver(&self) -> &Receiver {
-        &self.permit.receiver
+        &self.slot.receiver
     }
 
-    fn secret(&self) -> &PlacedSecret {
-        &self.permit.secret
+    fn secret(&self) -> &KeyringEntry {
+        &self.slot.secret
     }
 }
 
-impl Drop for Permit {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.receiver.0.places.give_back(self.secret.taken.as_deref());
+        self.receiver.0.concurrency.release(self.secret.usage.as_deref());
     }
 }
 

@@ -7,16 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    Answer, Claimed, Delivery, Ending, EventKind, HandlerError, Head, NamedSecret, Received, Receiver,
-    Refusal, RefusalKind, Secret,
+    Claimed, Delivery, EventKind, HandlerError, NamedSecret, Outcome, Received, Receiver, Rejection,
+    RejectionKind, RequestHead, Secret, WebhookResponse,
 };
 
 const SECRET: &str = "the secret of these tests";
 
 fn receiver() -> Receiver {
     let scoped =
-        NamedSecret::new("uploads", Secret::new(SECRET).unwrap()).only_for([EventKind::FileUploaded]);
-    Receiver::builder().named_secret(scoped).hash_wait(Duration::from_secs(60)).build().unwrap()
+        NamedSecret::new("uploads", Secret::new(SECRET).unwrap()).scoped_to([EventKind::FileUploaded]);
+    Receiver::builder().named_secret(scoped).verify_timeout(Duration::from_secs(60)).build().unwrap()
 }
 
 fn token() -> String {
@@ -27,23 +27,23 @@ fn event(name: &str) -> String {
     format!(r#"{{"file":"5c6f","event":"{name}","data":{{}},"owner":"o","runTimestamp":1,"uuid":"u"}}"#)
 }
 
-async fn receive(receiver: &Receiver, token: &str, body: &str) -> Result<Received, Refusal> {
-    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+async fn receive(receiver: &Receiver, token: &str, body: &str) -> Result<Received, Rejection> {
+    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
     let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body.to_owned()))]);
     receiver.receive(&head, body).await
 }
 
-fn headers(answer: &Answer) -> BTreeMap<&'static str, String> {
+fn headers(answer: &WebhookResponse) -> BTreeMap<&'static str, String> {
     answer.headers().map(|(name, value)| (name, value.into_owned())).collect()
 }
 
 #[test]
 fn every_answer_has_the_headers_of_its_status() {
-    let success = Answer::success();
+    let success = WebhookResponse::success();
     assert_eq!(success.body(), r#"{"success":true}"#);
     assert_eq!(headers(&success), BTreeMap::from([("content-type", "application/json".to_owned())]));
-    for kind in RefusalKind::ALL {
-        let answer = Answer::from(*kind);
+    for kind in RejectionKind::ALL {
+        let answer = WebhookResponse::from(*kind);
         let body = serde_json::json!({"success": false, "error": kind.public_message()});
         assert_eq!(answer.status(), kind.status());
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&answer.body()).unwrap(), body);
@@ -84,7 +84,7 @@ async fn a_wait_is_told_in_whole_seconds_and_never_too_short() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_to_the_log_what_was_wrong() {
+async fn a_rejection_says_to_the_log_what_was_wrong() {
     let receiver = receiver();
     let good = token();
     let forged = bcrypt::hash_with_salt("another secret", 4, [8; 16]).unwrap().to_string();
@@ -122,15 +122,15 @@ async fn a_refusal_says_to_the_log_what_was_wrong() {
             "the body is not a SmartShape event (the body is not a SmartShape event: `event` is empty)",
         ),
     ] {
-        let refusal = receive(&receiver, token, &body).await.unwrap_err();
-        assert_eq!(refusal.to_string(), expected);
-        assert!(!refusal.kind().public_message().contains("secret"));
+        let rejection = receive(&receiver, token, &body).await.unwrap_err();
+        assert_eq!(rejection.to_string(), expected);
+        assert!(!rejection.kind().public_message().contains("secret"));
     }
     let unparsed = receive(&receiver, &good, "letmein").await.unwrap_err();
-    assert_eq!(unparsed.kind(), RefusalKind::NotJson);
+    assert_eq!(unparsed.kind(), RejectionKind::NotJson);
     assert!(unparsed.to_string().starts_with("the body is not JSON (the body is not JSON: "), "{unparsed}");
-    assert_eq!(Refusal::from(RefusalKind::Draining).to_string(), "the receiver is being drained");
-    assert_eq!(receiver.stats().refused, 9);
+    assert_eq!(Rejection::from(RejectionKind::Draining).to_string(), "the receiver is being drained");
+    assert_eq!(receiver.stats().rejected, 9);
 }
 
 #[tokio::test]
@@ -142,15 +142,15 @@ async fn a_claimed_delivery_that_is_dropped_counts_as_failed() {
     };
     let shown = format!("{claimed:?}");
     assert!(shown.contains("file_uploaded") && shown.contains("5c6f"), "{shown}");
-    assert_eq!((receiver.stats().at_work, receiver.stats().failed), (1, 0));
+    assert_eq!((receiver.stats().in_flight, receiver.stats().failed), (1, 0));
     drop(claimed);
-    assert_eq!((receiver.stats().at_work, receiver.stats().failed), (0, 1));
+    assert_eq!((receiver.stats().in_flight, receiver.stats().failed), (0, 1));
     let Ok(Received::New(again)) = receive(&receiver, &token(), &event("file_uploaded")).await else {
         panic!("it was given back");
     };
     assert_eq!(again.acknowledge().await.status(), 200);
     let stats = receiver.stats();
-    assert_eq!((stats.at_work, stats.failed, stats.acknowledged), (0, 1, 1));
+    assert_eq!((stats.in_flight, stats.failed, stats.acknowledged), (0, 1, 1));
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn work_that_nobody_waits_for_is_done_all_the_same() {
     let (tell, told) = tokio::sync::oneshot::channel();
     drop(claimed.run(async move {
         tell.send(()).unwrap();
-        (Ending::Handled, ())
+        (Outcome::Acknowledged, ())
     }));
     told.await.unwrap();
     assert_eq!(receiver.drain(Duration::from_secs(30)).await, 0);

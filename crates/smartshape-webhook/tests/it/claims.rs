@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    Answer, ClaimState, Delivery, DeliveryKey, Handler, HandlerError, Head, Holder, Receiver, Secret,
-    SeenStore, StoreError, StoreFuture, TOKEN_HEADER,
+    ClaimState, DedupStore, Delivery, DeliveryKey, Handler, HandlerError, LeaseToken, Receiver, RequestHead,
+    Secret, StoreError, StoreFuture, TOKEN_HEADER, WebhookResponse,
 };
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ const SECRET: &str = "the secret of these tests";
 static TOKEN: LazyLock<String> =
     LazyLock::new(|| bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string());
 const KEYS: [&str; 3] = ["one", "two", "three"];
-const PLACES: usize = 2;
+const PERMITS: usize = 2;
 
 #[test]
 fn two_processes_with_one_store() {
@@ -83,7 +83,7 @@ async fn story(world: Arc<World>) {
     let handled = world.handled.lock().unwrap();
     for uuid in KEYS {
         let one = &handled[uuid];
-        assert_eq!((one.at_work, one.done), (0, 1), "{uuid} with seed {}", world.seed);
+        assert_eq!((one.in_flight, one.done), (0, 1), "{uuid} with seed {}", world.seed);
     }
 }
 
@@ -121,12 +121,12 @@ struct World {
     receivers: Vec<Receiver>,
     handled: Mutex<HashMap<String, Handled>>,
     /// Handlers at work, for each receiver.
-    at_work: Vec<AtomicUsize>,
+    in_flight: Vec<AtomicUsize>,
 }
 
 #[derive(Default)]
 struct Handled {
-    at_work: usize,
+    in_flight: usize,
     twice_at_once: bool,
     done: usize,
 }
@@ -139,13 +139,11 @@ impl World {
         let receiver = || {
             let builder = Receiver::builder()
                 .secret(Secret::new(SECRET).unwrap())
-                .hash_wait(Duration::from_secs(60))
-                .hash_threads(1)
-                .max_at_work(PLACES)
-                .duplicates_per_delivery(2)
-                .duplicates_in_all(3);
+                .verify_timeout(Duration::from_secs(60))
+                .verify_threads(1)
+                .max_in_flight(PERMITS);
             match lease {
-                Some(lease) => builder.claim_lease(lease).seen_store(store.clone()),
+                Some(ttl) => builder.dedup_store(store.clone(), ttl),
                 None => builder,
             }
             .build()
@@ -158,7 +156,7 @@ impl World {
             receivers: (0..receivers).map(|_| receiver()).collect(),
             store,
             handled: Mutex::default(),
-            at_work: (0..receivers).map(|_| AtomicUsize::default()).collect(),
+            in_flight: (0..receivers).map(|_| AtomicUsize::default()).collect(),
         }
     }
 
@@ -169,23 +167,23 @@ impl World {
 
     /// What must hold at every moment.
     fn look(&self) {
-        for at_work in &self.at_work {
-            assert!(at_work.load(Ordering::SeqCst) <= PLACES, "with seed {}", self.seed);
+        for in_flight in &self.in_flight {
+            assert!(in_flight.load(Ordering::SeqCst) <= PERMITS, "with seed {}", self.seed);
         }
         for (uuid, one) in &*self.handled.lock().unwrap() {
             assert!(!one.twice_at_once && one.done <= 1, "{uuid} twice, with seed {}", self.seed);
         }
     }
 
-    async fn serve(self: &Arc<Self>, receiver: usize, uuid: &str) -> Answer {
+    async fn serve(self: &Arc<Self>, receiver: usize, uuid: &str) -> WebhookResponse {
         let world = Arc::clone(self);
         let handler = move |delivery: Delivery| handle(Arc::clone(&world), receiver, delivery);
         serve(&self.receivers[receiver], uuid, handler).await
     }
 }
 
-async fn serve(receiver: &Receiver, uuid: &str, handler: impl Handler) -> Answer {
-    let head = Head::read("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
+async fn serve(receiver: &Receiver, uuid: &str, handler: impl Handler) -> WebhookResponse {
+    let head = RequestHead::from_parts("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
     let body = format!(
         r#"{{"file":"f","event":"file_uploaded","data":{{}},"owner":"o","runTimestamp":1,"uuid":"{uuid}"}}"#
     );
@@ -196,7 +194,7 @@ async fn serve(receiver: &Receiver, uuid: &str, handler: impl Handler) -> Answer
 /// Takes its time, and fails, gives up or panics now and then.
 async fn handle(world: Arc<World>, receiver: usize, delivery: Delivery) -> Result<(), HandlerError> {
     let uuid = delivery.uuid().to_owned();
-    let at_work = AtWork::begin(Arc::clone(&world), receiver, uuid.clone());
+    let in_flight = InFlight::begin(Arc::clone(&world), receiver, uuid.clone());
     if uuid != "warm" {
         world.hesitate().await;
         match world.random.below(8) {
@@ -208,32 +206,32 @@ async fn handle(world: Arc<World>, receiver: usize, delivery: Delivery) -> Resul
         }
     }
     world.handled.lock().unwrap().entry(uuid).or_default().done += 1;
-    drop(at_work);
+    drop(in_flight);
     if world.random.one_in(8) { Err(HandlerError::permanent("never again")) } else { Ok(()) }
 }
 
-struct AtWork {
+struct InFlight {
     world: Arc<World>,
     receiver: usize,
     uuid: String,
 }
 
-impl AtWork {
+impl InFlight {
     fn begin(world: Arc<World>, receiver: usize, uuid: String) -> Self {
-        world.at_work[receiver].fetch_add(1, Ordering::SeqCst);
+        world.in_flight[receiver].fetch_add(1, Ordering::SeqCst);
         let mut handled = world.handled.lock().unwrap();
         let one = handled.entry(uuid.clone()).or_default();
-        one.at_work += 1;
-        one.twice_at_once |= one.at_work > 1;
+        one.in_flight += 1;
+        one.twice_at_once |= one.in_flight > 1;
         drop(handled);
         Self { world, receiver, uuid }
     }
 }
 
-impl Drop for AtWork {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.world.at_work[self.receiver].fetch_sub(1, Ordering::SeqCst);
-        self.world.handled.lock().unwrap().entry(self.uuid.clone()).or_default().at_work -= 1;
+        self.world.in_flight[self.receiver].fetch_sub(1, Ordering::SeqCst);
+        self.world.handled.lock().unwrap().entry(self.uuid.clone()).or_default().in_flight -= 1;
     }
 }
 
@@ -257,7 +255,7 @@ struct Store {
 
 #[derive(Clone, Copy)]
 enum State {
-    Claimed(Holder, Instant),
+    Claimed(LeaseToken, Instant),
     Done,
 }
 
@@ -280,8 +278,8 @@ impl Store {
     }
 }
 
-impl SeenStore for Store {
-    fn claim(&self, key: DeliveryKey, holder: Holder, lease: Duration) -> StoreFuture<'_, ClaimState> {
+impl DedupStore for Store {
+    fn claim(&self, key: DeliveryKey, holder: LeaseToken, lease: Duration) -> StoreFuture<'_, ClaimState> {
         let claim = move |states: &mut HashMap<_, _>| match states.get(&key) {
             Some(State::Done) => ClaimState::Done,
             Some(State::Claimed(_, end)) if *end > Instant::now() => ClaimState::InFlight,
@@ -294,14 +292,14 @@ impl SeenStore for Store {
     }
 
     /// Does not fail: a completion that is not recorded may be handled again, as documented.
-    fn complete(&self, key: DeliveryKey, _: Holder) -> StoreFuture<'_, ()> {
+    fn complete(&self, key: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
         let complete = move |states: &mut HashMap<_, _>| {
             states.insert(key, State::Done);
         };
         self.run(complete, false)
     }
 
-    fn release(&self, key: DeliveryKey, holder: Holder) -> StoreFuture<'_, ()> {
+    fn release(&self, key: DeliveryKey, holder: LeaseToken) -> StoreFuture<'_, ()> {
         let release = move |states: &mut HashMap<_, _>| {
             if matches!(states.get(&key), Some(State::Claimed(current, _)) if *current == holder) {
                 states.remove(&key);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use jiff::Timestamp;
 use smartshape_webhook::{
-    BoxHandler, Delivery, DeliveryKey, Dispatch, FileUploaded, Handler, HandlerError, HandlerErrorKind, Head,
-    Receiver, Restored, Secret,
+    BoxHandler, Delivery, DeliveryKey, DeliveryMeta, EventRouter, FileUploaded, Handler, HandlerError,
+    HandlerErrorKind, Receiver, RequestHead, Secret,
 };
 
 const SECRET: &str = "the secret of these tests";
@@ -24,7 +24,7 @@ fn body(event: &str, uuid: &str, data: &str) -> String {
 fn receiver() -> Receiver {
     Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
-        .hash_wait(Duration::from_secs(60))
+        .verify_timeout(Duration::from_secs(60))
         .build()
         .unwrap()
 }
@@ -33,7 +33,7 @@ async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> u16 
     let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
     let headers = [("x-smartshape-token", token.as_bytes()), ("traceparent", TRACE.as_bytes())];
     let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
-    receiver.serve(&Head::read("POST", headers), body, Arc::new(handler)).await.status()
+    receiver.serve(&RequestHead::from_parts("POST", headers), body, Arc::new(handler)).await.status()
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn a_delivery_says_how_it_came() {
     let other = Delivery::for_test(body("file_uploaded", "no uuid", "{}")).unwrap();
     assert_eq!((other.uuid(), other.as_uuid(), other.traceparent()), ("no uuid", None, None));
     let received_at = "2026-11-24T08:00:00Z".parse().unwrap();
-    let kept = Restored {
+    let kept = DeliveryMeta {
         key: None,
         received_at,
         attempt: 3,
@@ -103,12 +103,12 @@ async fn what_handlers_saw_drift_is_counted() {
         [("file_uploaded", "{}", 0), ("file_uploaded", "[]", 1), ("file_deleted", "{}", 2)]
     {
         assert_eq!(serve(&receiver, body(event, &format!("{event}{data}"), data), looks).await, 200);
-        assert_eq!(receiver.stats().drifted, drifted, "{event} {data}");
+        assert_eq!(receiver.stats().unrecognized, drifted, "{event} {data}");
     }
     assert_eq!(serve(&receiver, body("file_deleted", "unseen", "{}"), does_not_look).await, 200);
     assert_eq!(serve(&receiver, body("file_deleted", "unseen", "{}"), does_not_look).await, 200);
     let stats = receiver.stats();
-    assert_eq!((stats.drifted, stats.acknowledged, stats.duplicates), (2, 4, 1));
+    assert_eq!((stats.unrecognized, stats.acknowledged, stats.duplicates), (2, 4, 1));
 }
 
 #[tokio::test]
@@ -147,9 +147,9 @@ fn a_handlers_error_is_the_one_that_it_met() {
 
 #[test]
 fn handlers_show_what_they_are() {
-    let dispatch = Dispatch::new().on(|_: FileUploaded, _| async { Ok(()) });
+    let dispatch = EventRouter::new().on(|_: FileUploaded, _| async { Ok(()) });
     assert_eq!(format!("{dispatch:?}"), "{FileUploaded}");
-    let dispatcher = dispatch.otherwise(|_: Delivery| async { Ok(()) });
+    let dispatcher = dispatch.fallback(|_: Delivery| async { Ok(()) });
     assert_eq!(format!("{dispatcher:?}"), "{FileUploaded}");
     assert_eq!(format!("{:?}", BoxHandler::new(dispatcher)), "BoxHandler");
 }

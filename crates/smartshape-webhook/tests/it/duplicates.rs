@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use smartshape_webhook::{Delivery, HandlerError, Head, Receiver, ReceiverBuilder, RefusalKind, Secret};
+use smartshape_webhook::{
+    Delivery, HandlerError, Receiver, ReceiverBuilder, RejectionKind, RequestHead, Secret,
+};
 use tokio::sync::watch;
 
 const SECRET: &str = "the secret of these tests";
@@ -19,12 +21,12 @@ struct World {
     end: watch::Sender<bool>,
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<(), RefusalKind>>>>;
+type Responding = Pin<Box<dyn Future<Output = Result<(), RejectionKind>>>>;
 
 impl World {
     async fn new(settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Self {
         let builder =
-            Receiver::builder().secret(Secret::new(SECRET).unwrap()).hash_wait(Duration::from_secs(60));
+            Receiver::builder().secret(Secret::new(SECRET).unwrap()).verify_timeout(Duration::from_secs(60));
         let world = Self { receiver: settings(builder).build().unwrap(), end: watch::Sender::new(true) };
         // From now on the token is known, and nothing but the handler is waited for.
         assert_eq!(world.send("warm").await, Ok(()));
@@ -32,14 +34,14 @@ impl World {
         world
     }
 
-    fn send(&self, uuid: &str) -> Answering {
+    fn send(&self, uuid: &str) -> Responding {
         let (receiver, end) = (self.receiver.clone(), self.end.subscribe());
         let body = format!(
             r#"{{"file":"f","event":"file_uploaded","data":{{}},"owner":"o","runTimestamp":1,"uuid":"{uuid}"}}"#
         );
         Box::pin(async move {
             let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-            let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+            let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
             let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
             let handler = move |_: Delivery| {
                 let mut end = end.clone();
@@ -48,58 +50,66 @@ impl World {
                     Ok::<_, HandlerError>(())
                 }
             };
-            let answer = receiver.serve(&head, body, Arc::new(handler)).await;
-            answer.refusal().map_or(Ok(()), |refusal| Err(refusal.kind()))
+            let response = receiver.serve(&head, body, Arc::new(handler)).await;
+            response.rejection().map_or(Ok(()), |rejection| Err(rejection.kind()))
         })
     }
 
     /// Sends, and looks once: pending is who waits.
-    async fn waits(&self, uuid: &str) -> Result<Answering, RefusalKind> {
-        let mut answering = self.send(uuid);
-        match poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await {
-            Poll::Pending => Ok(answering),
+    async fn waits(&self, uuid: &str) -> Result<Responding, RejectionKind> {
+        let mut responding = self.send(uuid);
+        match poll_fn(|context| Poll::Ready(responding.as_mut().poll(context))).await {
+            Poll::Pending => Ok(responding),
             Poll::Ready(outcome) => Err(outcome.unwrap_err()),
         }
     }
 
-    async fn is_refused(&self, uuid: &str) {
-        assert_eq!(self.waits(uuid).await.err(), Some(RefusalKind::DuplicateUnfinished), "{uuid}");
+    async fn is_rejected(&self, uuid: &str) {
+        assert_eq!(self.waits(uuid).await.err(), Some(RejectionKind::DuplicateUnfinished), "{uuid}");
     }
 }
 
 #[tokio::test]
-async fn so_many_wait_for_one_delivery() {
-    let world = World::new(|builder| builder.duplicates_per_delivery(2).duplicates_in_all(3)).await;
-    let at_work = world.waits("a").await.unwrap();
-    let one = world.waits("a").await.unwrap();
-    let two = world.waits("a").await.unwrap();
-    world.is_refused("a").await;
-    drop(one);
-    let three = world.waits("a").await.unwrap();
-    world.is_refused("a").await;
+async fn duplicates_that_wait_are_limited_per_delivery() {
+    let world = World::new(|builder| builder).await;
+    let in_flight = world.waits("a").await.unwrap();
+    let mut waiters = Vec::new();
+    for _ in 0..8 {
+        waiters.push(world.waits("a").await.unwrap());
+    }
+    world.is_rejected("a").await;
+    drop(waiters.pop());
+    waiters.push(world.waits("a").await.unwrap());
+    world.is_rejected("a").await;
     world.end.send_replace(true);
-    for answer in [at_work, two, three] {
-        assert_eq!(answer.await, Ok(()));
+    for response in std::iter::once(in_flight).chain(waiters) {
+        assert_eq!(response.await, Ok(()));
     }
-    assert_eq!(world.receiver.stats().duplicates, 3, "those who were let wait");
+    assert_eq!(world.receiver.stats().duplicates, 9, "those that were allowed to wait");
 }
 
 #[tokio::test]
-async fn so_many_wait_in_all() {
-    let world = World::new(|builder| builder.duplicates_per_delivery(3).duplicates_in_all(2)).await;
-    for round in 0..3 {
+async fn duplicates_that_wait_are_limited_in_all() {
+    let world = World::new(|builder| builder).await;
+    for round in 0..2 {
         world.end.send_replace(false);
-        let [a, b] = ["a", "b"].map(|uuid| format!("{uuid}{round}"));
-        let at_work = [world.waits(&a).await.unwrap(), world.waits(&b).await.unwrap()];
-        let (one, two) = (world.waits(&a).await.unwrap(), world.waits(&b).await.unwrap());
-        world.is_refused(&a).await;
-        world.is_refused(&b).await;
-        drop(two);
-        let again = world.waits(&a).await.unwrap();
-        world.is_refused(&b).await;
+        let mut responses = Vec::new();
+        for delivery in 0..129 {
+            responses.push(world.waits(&format!("{delivery} of {round}")).await.unwrap());
+        }
+        for delivery in 0..128 {
+            for _ in 0..8 {
+                responses.push(world.waits(&format!("{delivery} of {round}")).await.unwrap());
+            }
+        }
+        let last = format!("128 of {round}");
+        world.is_rejected(&last).await;
+        drop(responses.pop());
+        responses.push(world.waits(&last).await.unwrap());
+        world.is_rejected(&last).await;
         world.end.send_replace(true);
-        for answer in at_work.into_iter().chain([one, again]) {
-            assert_eq!(answer.await, Ok(()), "round {round}");
+        for response in responses {
+            assert_eq!(response.await, Ok(()), "round {round}");
         }
     }
 }

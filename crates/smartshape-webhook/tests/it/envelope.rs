@@ -62,7 +62,7 @@ fn every_field_is_mandatory() {
 }
 
 #[test]
-fn impossible_types_are_refused() {
+fn impossible_types_are_rejected() {
     for (field, value) in [
         ("file", json!(7)),
         ("file", json!(null)),

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    Answer, ClaimState, Delivery, DeliveryKey, Handler, HandlerError, Head, Holder, MemoryStore, NamedSecret,
-    Receiver, ReceiverBuilder, Secret, SeenStore,
+    Delivery, Handler, HandlerError, NamedSecret, Receiver, ReceiverBuilder, RequestHead, Secret,
+    WebhookResponse,
 };
 
 const SECRET: &str = "the secret of these tests";
 
 fn builder() -> ReceiverBuilder {
-    Receiver::builder().secret(Secret::new(SECRET).unwrap()).hash_wait(Duration::from_secs(60))
+    Receiver::builder().secret(Secret::new(SECRET).unwrap()).verify_timeout(Duration::from_secs(60))
 }
 
 fn event_of_length(uuid: &str, length: usize) -> String {
@@ -29,9 +29,9 @@ async fn nothing(_: Delivery) -> Result<(), HandlerError> {
     Ok(())
 }
 
-async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> Answer {
+async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> WebhookResponse {
     let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
     let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
     receiver.serve(&head, body, Arc::new(handler)).await
 }
@@ -40,7 +40,7 @@ async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> Answ
 fn the_most_that_is_allowed_is_allowed() {
     let secret = |number: i32| NamedSecret::new(number.to_string(), Secret::generate().unwrap());
     let most = (0..8).fold(Receiver::builder(), |builder, number| builder.named_secret(secret(number)));
-    let most = most.max_at_work(1_000_000).body_limit_bytes(1000).byte_budget_bytes(1000).max_cost(31);
+    let most = most.max_in_flight(1_000_000).max_body_bytes(1000).memory_limit_bytes(1000).max_cost(31);
     assert_eq!(most.build().unwrap().secret_names(), ["0", "1", "2", "3", "4", "5", "6", "7"]);
     assert!(builder().max_cost(4).build().is_ok());
 }
@@ -79,19 +79,4 @@ fn bodies_of_any_length_wait_for_no_blocking_thread() {
         end.send(()).unwrap();
         assert!(busy.await.unwrap());
     });
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_limit_of_time_is_a_century() {
-    let store = MemoryStore::new(1, Duration::MAX);
-    let key = |uuid| DeliveryKey::new(uuid, "file_uploaded", "o");
-    assert_eq!(store.claim(key("done"), Holder::new(1), Duration::MAX).await.unwrap(), ClaimState::New);
-    store.complete(key("done"), Holder::new(1)).await.unwrap();
-    assert_eq!(store.claim(key("at work"), Holder::new(2), Duration::MAX).await.unwrap(), ClaimState::New);
-    tokio::time::advance(Duration::from_secs(99 * 365 * 24 * 60 * 60)).await;
-    assert_eq!(store.claim(key("done"), Holder::new(3), Duration::MAX).await.unwrap(), ClaimState::Done);
-    assert_eq!(
-        store.claim(key("at work"), Holder::new(3), Duration::MAX).await.unwrap(),
-        ClaimState::InFlight
-    );
 }

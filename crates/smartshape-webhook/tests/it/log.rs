@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use smartshape_webhook::{Delivery, Event, FileUploaded, HandlerError, Head, OnMismatch, Receiver, Secret};
+use smartshape_webhook::{
+    Delivery, Event, FileUploaded, HandlerError, OnUnexpectedEvent, Receiver, RequestHead, Secret,
+};
 use tracing::Dispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -90,7 +92,7 @@ async fn hostile_texts_do_not_reach_the_log_as_they_are() {
     let _listening = log.listen();
     let receiver = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
-        .hash_wait(Duration::from_secs(60))
+        .verify_timeout(Duration::from_secs(60))
         .build()
         .unwrap();
     let token = bcrypt::hash(SECRET, 4).unwrap();
@@ -98,7 +100,7 @@ async fn hostile_texts_do_not_reach_the_log_as_they_are() {
         let headers =
             [("x-smartshape-token", token.as_bytes()), ("traceparent", HOSTILE.as_bytes()), (HOSTILE, b"x")];
         let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
-        let head = Head::read("POST", headers);
+        let head = RequestHead::from_parts("POST", headers);
         if gives_up_at_it {
             receiver.serve(&head, body, Arc::new(gives_up)).await.status()
         } else {
@@ -120,7 +122,7 @@ async fn hostile_texts_do_not_reach_the_log_as_they_are() {
     assert_eq!(deliver(invalid.to_string(), true).await, 400);
     assert_eq!(deliver(HOSTILE.to_owned(), true).await, 400);
     let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other(HOSTILE))]);
-    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
     assert_eq!(receiver.serve(&head, broken, Arc::new(fails)).await.status(), 400);
 
     let log = log.0.lock().unwrap();
@@ -131,27 +133,27 @@ async fn hostile_texts_do_not_reach_the_log_as_they_are() {
     }
 }
 
-/// One by one at first; then one warning opens a quiet time, whose refusals are told at its end, without another request.
+/// One by one at first; then one warning opens a quiet time, whose rejections are told at its end, without another request.
 #[tokio::test(start_paused = true)]
-async fn refusals_in_a_quiet_time_are_told_at_its_end() {
+async fn rejections_in_a_quiet_time_are_told_at_its_end() {
     let log = Log::default();
     let _listening = log.listen();
     let receiver = Receiver::new(Secret::new(SECRET).unwrap()).unwrap();
-    let refuse = async |method: &str, times: usize| {
+    let reject = async |method: &str, times: usize| {
         for _ in 0..times {
             let nothing = stream::iter([Ok::<Bytes, std::io::Error>(Bytes::new())]);
-            assert!(receiver.receive(&Head::read(method, []), nothing).await.is_err());
+            assert!(receiver.receive(&RequestHead::from_parts(method, []), nothing).await.is_err());
         }
     };
     let warnings = || {
         let log = log.0.lock().unwrap();
         log.iter().filter(|line| line.starts_with("WARN ")).cloned().collect::<Vec<_>>()
     };
-    refuse("POST", 5).await;
+    reject("POST", 5).await;
     assert_eq!(warnings().len(), 5);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    refuse("POST", 3).await;
-    refuse("GET", 90).await;
+    reject("POST", 3).await;
+    reject("GET", 90).await;
     assert_eq!(warnings().len(), 6, "one opened the quiet time");
     assert!(warnings().iter().all(|line| line.contains("kind=TokenMissing")), "{:?}", warnings());
 
@@ -166,7 +168,7 @@ async fn refusals_in_a_quiet_time_are_told_at_its_end() {
 
     // The flood goes on: still one warning in ten seconds. Then it is over, and all has been told.
     for _ in 0..20 {
-        refuse("GET", 1).await;
+        reject("GET", 1).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -177,14 +179,14 @@ async fn refusals_in_a_quiet_time_are_told_at_its_end() {
             .map_or(1, |(_, rest)| rest.split(' ').next().unwrap().parse::<u32>().unwrap())
     });
     assert_eq!(counts.sum::<u32>(), 20, "{told:?}");
-    refuse("GET", 1).await;
+    reject("GET", 1).await;
     assert_eq!(warnings().len(), told.len() + 1, "at once, after a quiet time without any");
-    assert_eq!(receiver.stats().refused, 119);
+    assert_eq!(receiver.stats().rejected, 119);
 }
 
 /// Told when the runtime ends, too: nothing is left for a time that does not come.
 #[test]
-fn refusals_in_a_quiet_time_are_told_when_the_runtime_ends() {
+fn rejections_in_a_quiet_time_are_told_when_the_runtime_ends() {
     let log = Log::default();
     let _listening = log.listen();
     let receiver = Receiver::new(Secret::new(SECRET).unwrap()).unwrap();
@@ -192,7 +194,7 @@ fn refusals_in_a_quiet_time_are_told_when_the_runtime_ends() {
     runtime.block_on(async {
         for _ in 0..20 {
             let nothing = stream::iter([Ok::<Bytes, std::io::Error>(Bytes::new())]);
-            assert!(receiver.receive(&Head::read("POST", []), nothing).await.is_err());
+            assert!(receiver.receive(&RequestHead::from_parts("POST", []), nothing).await.is_err());
         }
     });
     drop(runtime);
@@ -202,23 +204,24 @@ fn refusals_in_a_quiet_time_are_told_when_the_runtime_ends() {
 
 #[tokio::test]
 async fn a_mismatch_is_one_line_and_one_outcome() {
-    for (policy, level, outcome) in
-        [(OnMismatch::Refuse, "WARN ", "failed"), (OnMismatch::Acknowledge, "ERROR ", "abandoned")]
-    {
+    for (policy, level, outcome) in [
+        (OnUnexpectedEvent::Reject, "WARN ", "failed"),
+        (OnUnexpectedEvent::Acknowledge, "ERROR ", "discarded"),
+    ] {
         for (event, data, why) in [
-            ("file_optimized", "{}", "the handler takes another event (file_optimized)"),
+            ("file_optimized", "{}", "the extractor takes another event (file_optimized)"),
             ("file_uploaded", "[]", "expected an object"),
         ] {
             let log = Log::default();
             let _listening = log.listen();
             let secret = Secret::new(SECRET).unwrap();
-            let builder = Receiver::builder().secret(secret).on_mismatch(policy);
-            let receiver = builder.hash_wait(Duration::from_secs(60)).build().unwrap();
+            let builder = Receiver::builder().secret(secret).on_unexpected_event(policy);
+            let receiver = builder.verify_timeout(Duration::from_secs(60)).build().unwrap();
             let token = bcrypt::hash(SECRET, 4).unwrap();
             let body = format!(
                 r#"{{"file":"5c","event":"{event}","data":{data},"owner":"o","runTimestamp":1,"uuid":"1"}}"#
             );
-            let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+            let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
             let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
             let answer = receiver.extract::<FileUploaded, _, _, _>(&head, body).await.unwrap_err();
             assert_eq!(answer.status(), if outcome == "failed" { 422 } else { 200 });
@@ -235,9 +238,9 @@ async fn a_mismatch_is_one_line_and_one_outcome() {
             );
             assert!(warned[0].contains(why), "{lines:?}");
             let stats = receiver.stats();
-            let acknowledged = u64::from(outcome == "abandoned");
+            let acknowledged = u64::from(outcome == "discarded");
             assert_eq!(
-                (stats.refused, stats.failed, stats.acknowledged),
+                (stats.rejected, stats.failed, stats.acknowledged),
                 (0, 1 - acknowledged, acknowledged)
             );
         }

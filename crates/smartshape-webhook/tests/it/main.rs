@@ -25,13 +25,11 @@ mod hostile;
 mod limits;
 #[cfg(feature = "receiver")]
 mod log;
-#[cfg(feature = "metrics")]
 mod measure;
 #[cfg(feature = "receiver")]
 mod random;
 #[cfg(feature = "receiver")]
 mod receiver;
-#[cfg(feature = "metrics")]
 mod recorder;
 #[cfg(feature = "receiver")]
 mod seen;

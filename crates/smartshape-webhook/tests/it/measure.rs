@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use metrics::set_default_local_recorder;
 use smartshape_webhook::{
-    Answer, Delivery, Event, EventKind, FileUploaded, Handler, HandlerError, Head, MemoryStore, NamedSecret,
-    Received, Receiver, ReceiverBuilder, RefusalKind, Secret,
+    Delivery, Event, EventKind, FileUploaded, Handler, HandlerError, NamedSecret, Received, Receiver,
+    ReceiverBuilder, RejectionKind, RequestHead, Secret, WebhookResponse,
 };
 
 use crate::recorder::Memory;
@@ -19,7 +19,7 @@ const SECRET: &str = "the secret of these tests";
 const TABLE: &str = include_str!("../../METRICS.md");
 
 fn builder() -> ReceiverBuilder {
-    Receiver::builder().secret(Secret::new(SECRET).unwrap()).hash_wait(Duration::from_secs(60))
+    Receiver::builder().secret(Secret::new(SECRET).unwrap()).verify_timeout(Duration::from_secs(60))
 }
 
 fn token(secret: &str, salt: u8) -> String {
@@ -34,11 +34,11 @@ fn stream(body: &str) -> impl futures_util::Stream<Item = Result<Bytes, std::io:
     stream::iter([Ok(Bytes::from(body.to_owned()))])
 }
 
-fn head(token: &str) -> Head {
-    Head::read("POST", [("x-smartshape-token", token.as_bytes())])
+fn head(token: &str) -> RequestHead {
+    RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())])
 }
 
-async fn serve(receiver: &Receiver, body: &str, handler: impl Handler) -> Answer {
+async fn serve(receiver: &Receiver, body: &str, handler: impl Handler) -> WebhookResponse {
     receiver.serve(&head(&token(SECRET, 7)), stream(body), Arc::new(handler)).await
 }
 
@@ -81,20 +81,20 @@ async fn deliveries_are_counted_by_event_and_outcome() {
         ("event=file_uploaded,outcome=failed", 2.0),
         ("event=file_uploaded,outcome=acknowledged", 2.0),
         ("event=file_uploaded,outcome=duplicate", 1.0),
-        ("event=file_optimized,outcome=abandoned", 1.0),
+        ("event=file_optimized,outcome=discarded", 1.0),
         ("event=unknown,outcome=acknowledged", 1.0),
     ]);
     assert_eq!(memory.all("deliveries_total"), outcomes);
     let answered =
-        counts([("outcome=acknowledged", 3.0), ("outcome=abandoned", 1.0), ("outcome=duplicate", 1.0)]);
+        counts([("outcome=acknowledged", 3.0), ("outcome=discarded", 1.0), ("outcome=duplicate", 1.0)]);
     assert_eq!(memory.all("acknowledge_seconds"), answered, "a failure is no acknowledgement");
     assert_eq!(
-        memory.all("drifted_events_total"),
+        memory.all("unrecognized_events_total"),
         counts([("reason=unknown", 1.0), ("reason=undecoded", 1.0)])
     );
     assert_eq!(memory.all("tokens_hashed_total"), counts([("", 1.0)]), "the token is known afterwards");
-    assert_eq!(memory.all("refusals_total"), counts([]), "a failed handler refuses nothing");
-    for name in ["deliveries_at_work", "body_reserved_bytes", "tokens_waiting", "tokens_hashing"] {
+    assert_eq!(memory.all("rejections_total"), counts([]), "a failed handler rejects nothing");
+    for name in ["deliveries_in_flight", "body_reserved_bytes", "tokens_waiting", "tokens_hashing"] {
         assert_eq!(memory.all(name), counts([]), "{name}");
     }
 }
@@ -141,9 +141,9 @@ async fn work_is_measured_while_it_lasts() {
     let length = text.len().to_string();
     let token = token(SECRET, 7);
     let headers = [("x-smartshape-token", token.as_bytes()), ("content-length", length.as_bytes())];
-    let head = Head::read("POST", headers);
+    let head = RequestHead::from_parts("POST", headers);
     let Ok(Received::New(claimed)) = receiver.receive(&head, stream(&text)).await else { panic!("is new") };
-    assert_eq!(memory.now("deliveries_at_work{}"), 1.0);
+    assert_eq!(memory.now("deliveries_in_flight{}"), 1.0);
     assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64);
 
     let second = receiver.clone();
@@ -159,29 +159,29 @@ async fn work_is_measured_while_it_lasts() {
     assert_eq!(claimed.acknowledge().await.status(), 200);
     assert_eq!(waiting.await.unwrap().status(), 200);
     assert_eq!(memory.now("deliveries_total{event=file_uploaded,outcome=duplicate}"), 1.0);
-    assert_eq!(memory.now("deliveries_at_work{}"), 0.0);
+    assert_eq!(memory.now("deliveries_in_flight{}"), 0.0);
     assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64, "somebody keeps the body");
     drop(kept);
     assert_eq!(memory.now("body_reserved_bytes{}"), 0.0);
-    assert_eq!(memory.values("deliveries_at_work{}", |values| values.highest), Some(2.0), "briefly");
+    assert_eq!(memory.values("deliveries_in_flight{}", |values| values.highest), Some(2.0), "briefly");
 }
 
 #[tokio::test]
 async fn hashing_is_measured() {
     let memory = Memory::default();
     let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().hash_threads(1).build().unwrap();
+    let receiver = builder().verify_threads(1).build().unwrap();
     let asked: Vec<_> = (0..8)
         .map(|salt| {
             let (receiver, head) = (receiver.clone(), head(&token("forged", salt)));
             tokio::spawn(async move { receiver.receive(&head, stream("")).await.map(drop) })
         })
         .collect();
-    for refused in asked {
-        assert_eq!(refused.await.unwrap().unwrap_err().kind(), RefusalKind::TokenUnmatched);
+    for rejected in asked {
+        assert_eq!(rejected.await.unwrap().unwrap_err().kind(), RejectionKind::TokenUnmatched);
     }
     assert_eq!(memory.now("tokens_hashed_total{}"), 8.0);
-    assert_eq!(memory.now("refusals_total{kind=TokenUnmatched}"), 8.0);
+    assert_eq!(memory.now("rejections_total{kind=TokenUnmatched}"), 8.0);
     let highest = |name: &str| memory.values(name, |values| values.highest).unwrap();
     assert_eq!(highest("tokens_hashing{}"), 1.0, "there is one thread");
     assert!(highest("tokens_waiting{}") >= 1.0);
@@ -189,73 +189,56 @@ async fn hashing_is_measured() {
 }
 
 #[tokio::test]
-async fn refusals_are_counted_by_kind() {
+async fn rejections_are_counted_by_kind() {
     let memory = Memory::default();
     let _installed = set_default_local_recorder(&memory);
     let narrow = NamedSecret::new("narrow", Secret::new("the secret of one event").unwrap());
-    let narrow = narrow.only_for([EventKind::FileOptimized]);
+    let narrow = narrow.scoped_to([EventKind::FileOptimized]);
     let receiver =
-        builder().named_secret(narrow).body_limit_bytes(200).byte_budget_bytes(200).build().unwrap();
+        builder().named_secret(narrow).max_body_bytes(200).memory_limit_bytes(200).build().unwrap();
     let (good, narrow, forged) = (token(SECRET, 7), token("the secret of one event", 7), token("forged", 7));
     let (costly, text) = (good.replace("$04$", "$31$"), body("file_uploaded", "{}", "1"));
     let kinds = [
-        (RefusalKind::MethodNotAllowed, "GET", good.as_str(), text.as_str()),
-        (RefusalKind::TokenMalformed, "POST", "evil", &text),
-        (RefusalKind::TokenTooCostly, "POST", &costly, &text),
-        (RefusalKind::TokenUnmatched, "POST", &forged, &text),
-        (RefusalKind::TokenOutOfScope, "POST", &narrow, &text),
-        (RefusalKind::NotJson, "POST", &good, "evil"),
-        (RefusalKind::EnvelopeInvalid, "POST", &good, r#"{"event":"evil"}"#),
-        (RefusalKind::BodyTooLarge, "POST", &good, &"evil".repeat(51)),
+        (RejectionKind::MethodNotAllowed, "GET", good.as_str(), text.as_str()),
+        (RejectionKind::TokenMalformed, "POST", "evil", &text),
+        (RejectionKind::TokenTooCostly, "POST", &costly, &text),
+        (RejectionKind::TokenUnmatched, "POST", &forged, &text),
+        (RejectionKind::TokenOutOfScope, "POST", &narrow, &text),
+        (RejectionKind::NotJson, "POST", &good, "evil"),
+        (RejectionKind::EnvelopeInvalid, "POST", &good, r#"{"event":"evil"}"#),
+        (RejectionKind::BodyTooLarge, "POST", &good, &"evil".repeat(51)),
     ];
     for (kind, method, token, body) in kinds {
-        let head = Head::read(method, [("x-smartshape-token", token.as_bytes())]);
+        let head = RequestHead::from_parts(method, [("x-smartshape-token", token.as_bytes())]);
         let answer = receiver.serve(&head, stream(body), Arc::new(looks)).await;
-        assert_eq!(answer.refusal().map(|refusal| refusal.kind()), Some(kind));
+        assert_eq!(answer.rejection().map(|rejection| rejection.kind()), Some(kind));
     }
-    // A typed door's is an outcome, and no refusal.
+    // A typed door's is an outcome, and no rejection.
     let other = body("annotation_created", "{}", "1");
     assert!(receiver.extract::<FileUploaded, _, _, _>(&head(&good), stream(&other)).await.is_err());
-    assert_eq!(Answer::not_configured("add a receiver").status(), 500);
+    assert_eq!(WebhookResponse::not_configured("add a receiver").status(), 500);
     receiver.drain(Duration::ZERO).await;
     serve(&receiver, &text, looks).await;
 
-    let more = [RefusalKind::NotConfigured, RefusalKind::Draining];
+    let more = [RejectionKind::NotConfigured, RejectionKind::Draining];
     let expected = kinds.map(|(kind, ..)| kind).into_iter().chain(more);
     let expected = expected.map(|kind| (format!("kind={kind:?}"), 1.0)).collect();
-    assert_eq!(memory.all("refusals_total"), expected);
+    assert_eq!(memory.all("rejections_total"), expected);
     let deliveries = counts([("event=annotation_created,outcome=failed", 1.0)]);
     assert_eq!(memory.all("deliveries_total"), deliveries, "others were none");
 }
 
 #[tokio::test]
-async fn evictions_are_counted_by_what_was_pushed_out() {
+async fn metrics_count_evicted_keys() {
     let memory = Memory::default();
     let _installed = set_default_local_recorder(&memory);
-    let store = MemoryStore::new(2, Duration::from_secs(3600));
-    let receiver = builder().known_tokens(2).refused_tokens(1).memory_store(store).build().unwrap();
-    let evicted = |what: &str| memory.now(&format!("evictions_total{{what={what}}}"));
-    let receive = async |secret: &str, salt: u8| {
-        let text = body("file_uploaded", "{}", "1");
-        receiver.serve(&head(&token(secret, salt)), stream(&text), Arc::new(looks)).await.status()
-    };
-    for salt in 0..4 {
-        assert_eq!(receive("forged", salt).await, 401);
-    }
-    assert_eq!((evicted("known_token"), evicted("refused_token")), (0.0, 2.0));
-    for salt in 0..4 {
-        assert_eq!(receive(SECRET, salt).await, 200);
-    }
-    assert_eq!(evicted("known_token"), 0.0);
-    // In use again, the oldest pushes out the second.
-    assert_eq!(receive(SECRET, 0).await, 200);
-    assert_eq!((evicted("known_token"), evicted("refused_token")), (1.0, 2.0));
-
-    // The store keeps at least two, and forgets two at once.
-    for (number, expected) in [(2, 0.0), (3, 0.0), (4, 0.0), (5, 2.0)] {
+    let receiver = builder().dedup_capacity(2).build().unwrap();
+    let evicted = || memory.now("evictions_total{what=completed_key}");
+    // At least two keys are kept, and two are evicted at once.
+    for (number, expected) in [(1, 0.0), (2, 0.0), (3, 0.0), (4, 0.0), (5, 2.0)] {
         let text = body("file_uploaded", "{}", &number.to_string());
         assert_eq!(serve(&receiver, &text, looks).await.status(), 200);
-        assert_eq!(evicted("seen_key"), expected);
+        assert_eq!(evicted(), expected, "{number}");
     }
 }
 
@@ -287,24 +270,26 @@ async fn nothing_that_a_sender_wrote_becomes_a_label() {
             ("host", b"evil.example"),
             ("evil-header", b"evil\xff"),
         ];
-        let head = Head::read("POST", headers);
+        let head = RequestHead::from_parts("POST", headers);
         let answer = receiver.serve(&head, stream(&evil(event, r#"{"evil":1}"#)), Arc::new(fails)).await;
         assert_eq!(answer.status(), 500);
         serve(&receiver, &evil(event, "\"evil\""), looks).await;
     }
     serve(&receiver, &evil("file_uploaded", "\"evil\""), looks).await;
     for token in ["evil", &token("evil", 7)] {
-        let length =
-            Head::read("POST", [("x-smartshape-token", token.as_bytes()), ("content-length", b"evil")]);
+        let length = RequestHead::from_parts(
+            "POST",
+            [("x-smartshape-token", token.as_bytes()), ("content-length", b"evil")],
+        );
         for head in [length, head(token)] {
             assert!(receiver.receive(&head, stream("evil")).await.is_err());
         }
     }
 
-    let kinds: Vec<_> = RefusalKind::ALL.iter().map(|kind| format!("{kind:?}")).collect();
+    let kinds: Vec<_> = RejectionKind::ALL.iter().map(|kind| format!("{kind:?}")).collect();
     let events = EventKind::ALL.map(EventKind::as_str);
-    let ours = ["unknown", "undecoded", "acknowledged", "abandoned", "failed", "duplicate", "known_token"];
-    let ours = [&ours[..], &["refused_token", "seen_key"], &events].concat();
+    let ours = ["unknown", "undecoded", "acknowledged", "discarded", "failed", "duplicate", "known_token"];
+    let ours = [&ours[..], &["rejected_token", "seen_key"], &events].concat();
     let mut seen = 0;
     for series in memory.series() {
         let (_, labels) = series.strip_suffix('}').unwrap().split_once('{').unwrap();
@@ -330,11 +315,11 @@ async fn a_recorder_that_is_installed_late_counts_from_then_on() {
     let memory = Memory::default();
     let _installed = set_default_local_recorder(&memory);
     let Received::New(after) = receive("2").await else { panic!("is new") };
-    assert_eq!(memory.now("deliveries_at_work{}"), 1.0);
+    assert_eq!(memory.now("deliveries_in_flight{}"), 1.0);
     before.acknowledge().await;
     after.acknowledge().await;
     assert_eq!(memory.now("deliveries_total{event=file_uploaded,outcome=acknowledged}"), 2.0);
-    for gauge in ["deliveries_at_work{}", "body_reserved_bytes{}"] {
+    for gauge in ["deliveries_in_flight{}", "body_reserved_bytes{}"] {
         assert_eq!(memory.values(gauge, |values| (values.now, values.lowest)), Some((0.0, 0.0)), "{gauge}");
     }
 }
@@ -343,13 +328,12 @@ async fn a_recorder_that_is_installed_late_counts_from_then_on() {
 async fn the_table_lists_what_is_measured() {
     let memory = Memory::default();
     let _installed = set_default_local_recorder(&memory);
-    let store = MemoryStore::new(1, Duration::from_secs(3600));
-    let receiver = builder().memory_store(store).build().unwrap();
+    let receiver = builder().dedup_capacity(1).build().unwrap();
     for event in ["file_uploaded", "file_deleted", "file_optimized"] {
         serve(&receiver, &body(event, "{}", "1"), looks).await;
     }
     serve(&receiver, &body("file_optimized", "[]", "1"), looks).await;
-    assert!(receiver.receive(&Head::read("GET", []), stream("")).await.is_err());
+    assert!(receiver.receive(&RequestHead::from_parts("GET", []), stream("")).await.is_err());
 
     let cell = |cell: &str| cell.trim().replace('`', "");
     let rows = TABLE.lines().filter(|line| line.starts_with("| `smartshape_webhook_"));
@@ -376,7 +360,7 @@ async fn a_recorder_that_panics_costs_no_token() {
     let memory = Memory::default();
     memory.break_gauge("smartshape_webhook_tokens_hashing");
     let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().hash_threads(1).build().unwrap();
+    let receiver = builder().verify_threads(1).build().unwrap();
     for salt in 1..4 {
         let (head, body) = (head(&token(SECRET, salt)), body("file_uploaded", "{}", &salt.to_string()));
         assert_eq!(receiver.serve(&head, stream(&body), Arc::new(looks)).await.status(), 200);

@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    Answer, BoxHandler, ClaimState, ConfigError, Delivery, DeliveryKey, Dispatch, Event, EventKind,
-    FileOptimized, FileUploaded, Handler, HandlerError, Head, Holder, MemoryStore, NamedSecret, Received,
-    Receiver, ReceiverBuilder, RefusalKind, Secret, SeenStore, StoreError, StoreFuture,
+    BoxHandler, ClaimState, ConfigError, DedupStore, Delivery, DeliveryKey, Event, EventKind, EventRouter,
+    FileOptimized, FileUploaded, Handler, HandlerError, LeaseToken, NamedSecret, Received, Receiver,
+    ReceiverBuilder, RejectionKind, RequestHead, Secret, StoreError, StoreFuture, WebhookResponse,
 };
 use tokio::time::Instant;
 
@@ -25,12 +25,12 @@ fn body(event: &str, data: &str) -> String {
 }
 
 fn builder() -> ReceiverBuilder {
-    Receiver::builder().secret(Secret::new(SECRET).unwrap()).hash_wait(Duration::from_secs(60))
+    Receiver::builder().secret(Secret::new(SECRET).unwrap()).verify_timeout(Duration::from_secs(60))
 }
 
-async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> Answer {
+async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> WebhookResponse {
     let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
     let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
     receiver.serve(&head, body, Arc::new(handler)).await
 }
@@ -42,7 +42,7 @@ async fn nothing(_: Delivery) -> Result<(), HandlerError> {
 /// A store that several receivers share, as several processes would.
 #[derive(Clone, Default)]
 struct SharedStore {
-    states: Arc<Mutex<HashMap<DeliveryKey, (Holder, bool)>>>,
+    states: Arc<Mutex<HashMap<DeliveryKey, (LeaseToken, bool)>>>,
     broken: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
 }
@@ -50,7 +50,7 @@ struct SharedStore {
 impl SharedStore {
     fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut HashMap<DeliveryKey, (Holder, bool)>) -> T,
+        work: impl FnOnce(&mut HashMap<DeliveryKey, (LeaseToken, bool)>) -> T,
     ) -> StoreFuture<'_, T> {
         let broken = self.broken.load(Ordering::SeqCst);
         let outcome =
@@ -62,8 +62,10 @@ impl SharedStore {
     }
 }
 
-impl SeenStore for SharedStore {
-    fn claim(&self, key: DeliveryKey, holder: Holder, _: Duration) -> StoreFuture<'_, ClaimState> {
+const TTL: Duration = Duration::from_secs(600);
+
+impl DedupStore for SharedStore {
+    fn claim(&self, key: DeliveryKey, holder: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.run(|states| match states.get(&key) {
             None => {
@@ -75,13 +77,13 @@ impl SeenStore for SharedStore {
         })
     }
 
-    fn complete(&self, key: DeliveryKey, holder: Holder) -> StoreFuture<'_, ()> {
+    fn complete(&self, key: DeliveryKey, holder: LeaseToken) -> StoreFuture<'_, ()> {
         self.run(|states| {
             states.insert(key, (holder, true));
         })
     }
 
-    fn release(&self, key: DeliveryKey, holder: Holder) -> StoreFuture<'_, ()> {
+    fn release(&self, key: DeliveryKey, holder: LeaseToken) -> StoreFuture<'_, ()> {
         self.run(|states| {
             if states.get(&key).is_some_and(|(current, done)| *current == holder && !done) {
                 states.remove(&key);
@@ -93,8 +95,10 @@ impl SeenStore for SharedStore {
 #[tokio::test]
 async fn two_receivers_of_one_store_handle_an_event_once() {
     let store = SharedStore::default();
-    let (one, two) =
-        (builder().seen_store(store.clone()).build().unwrap(), builder().seen_store(store).build().unwrap());
+    let (one, two) = (
+        builder().dedup_store(store.clone(), TTL).build().unwrap(),
+        builder().dedup_store(store, TTL).build().unwrap(),
+    );
     let calls = Arc::new(AtomicUsize::new(0));
     for receiver in [&one, &two, &one] {
         let calls = Arc::clone(&calls);
@@ -110,9 +114,9 @@ async fn two_receivers_of_one_store_handle_an_event_once() {
 /// An extractor's sender may leave while the store records the completion.
 #[tokio::test]
 async fn an_acknowledgement_that_is_called_off_counts_as_failed() {
-    let receiver = builder().seen_store(SharedStore::default()).build().unwrap();
+    let receiver = builder().dedup_store(SharedStore::default(), TTL).build().unwrap();
     let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-    let head = Head::read("POST", [("x-smartshape-token", token.as_bytes())]);
+    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
     let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body("file_uploaded", "{}")))]);
     let Ok(Received::New(claimed)) = receiver.receive(&head, body).await else { panic!("it is new") };
     let mut acknowledging = Box::pin(claimed.acknowledge());
@@ -120,42 +124,43 @@ async fn an_acknowledgement_that_is_called_off_counts_as_failed() {
     assert!(looked_at.is_pending(), "the store takes a moment");
     drop(acknowledging);
     let stats = receiver.stats();
-    assert_eq!((stats.failed, stats.acknowledged, stats.at_work), (1, 0, 0));
+    assert_eq!((stats.failed, stats.acknowledged, stats.in_flight), (1, 0, 0));
 }
 
 #[tokio::test]
 async fn a_claim_of_another_process_is_waited_for() {
     let store = SharedStore::default();
     let key = DeliveryKey::new("u", "file_uploaded", "o");
-    let elsewhere = Holder::new(1);
+    let elsewhere = LeaseToken::new(1);
     store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
-    let receiver = builder().seen_store(store.clone()).build().unwrap();
+    let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
     let waiting =
         tokio::spawn(async move { serve(&receiver, body("file_uploaded", "{}"), nothing).await.status() });
     until("the store was asked again", async || store.asked.load(Ordering::SeqCst) >= 3).await;
     store.complete(key, elsewhere).await.unwrap();
     assert_eq!(waiting.await.unwrap(), 200);
 
-    let impatient = builder().seen_store(SharedStore::default()).duplicate_wait(Duration::from_millis(1));
+    let impatient =
+        builder().dedup_store(SharedStore::default(), TTL).duplicate_timeout(Duration::from_millis(1));
     let store = SharedStore::default();
     store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
-    let receiver = impatient.seen_store(store).build().unwrap();
+    let receiver = impatient.dedup_store(store, TTL).build().unwrap();
     let answer = serve(&receiver, body("file_uploaded", "{}"), nothing).await;
-    assert_eq!(answer.refusal().unwrap().kind(), RefusalKind::DuplicateUnfinished);
+    assert_eq!(answer.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
 }
 
 #[tokio::test]
 async fn a_claim_of_another_process_is_asked_for_seldom_and_not_for_ever() {
     let store = SharedStore::default();
-    let receiver = builder().seen_store(store.clone()).build().unwrap();
+    let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
     // Tokens are hashed on threads of their own, which a clock that stands still does not wait for.
     assert_eq!(serve(&receiver, body("file_optimized", "{}"), nothing).await.status(), 200);
     let key = DeliveryKey::new("u", "file_uploaded", "o");
-    store.claim(key, Holder::new(1), Duration::from_secs(60)).await.unwrap();
+    store.claim(key, LeaseToken::new(1), Duration::from_secs(60)).await.unwrap();
     tokio::time::pause();
     let (begun, asked) = (Instant::now(), store.asked.load(Ordering::SeqCst));
     let answer = serve(&receiver, body("file_uploaded", "{}"), nothing).await;
-    assert_eq!(answer.refusal().unwrap().kind(), RefusalKind::DuplicateUnfinished);
+    assert_eq!(answer.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
     let asked = store.asked.load(Ordering::SeqCst) - asked;
     assert!((10..=20).contains(&asked), "{asked} times");
     let waited = begun.elapsed();
@@ -165,7 +170,7 @@ async fn a_claim_of_another_process_is_asked_for_seldom_and_not_for_ever() {
 #[tokio::test]
 async fn no_two_claims_have_one_holder() {
     let store = SharedStore::default();
-    let receivers = [(); 2].map(|()| builder().seen_store(store.clone()).build().unwrap());
+    let receivers = [(); 2].map(|()| builder().dedup_store(store.clone(), TTL).build().unwrap());
     for (receiver, event) in [(0, "file_uploaded"), (0, "file_optimized"), (1, "a"), (1, "b")] {
         assert_eq!(serve(&receivers[receiver], body(event, "{}"), nothing).await.status(), 200);
     }
@@ -177,10 +182,10 @@ async fn no_two_claims_have_one_holder() {
 #[tokio::test]
 async fn a_broken_store_is_no_success_and_a_failed_handler_gives_back() {
     let store = SharedStore::default();
-    let receiver = builder().seen_store(store.clone()).build().unwrap();
+    let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
     store.broken.store(true, Ordering::SeqCst);
     let answer = serve(&receiver, body("file_uploaded", "{}"), nothing).await;
-    assert_eq!(answer.refusal().unwrap().kind(), RefusalKind::StoreUnavailable);
+    assert_eq!(answer.rejection().unwrap().kind(), RejectionKind::StoreUnavailable);
     store.broken.store(false, Ordering::SeqCst);
 
     let failing = |_: Delivery| async { Err("failed".into()) };
@@ -213,7 +218,7 @@ async fn a_dispatcher_calls_the_right_handler() {
             move |text: String| seen.lock().unwrap().push_str(&text)
         };
         let (uploaded, optimized, otherwise) = (note(&seen), note(&seen), note(&seen));
-        let handler = Dispatch::new()
+        let handler = EventRouter::new()
             .on(move |file: FileUploaded, _| {
                 uploaded(format!("uploaded {}", file.name.clone().unwrap_or_default()));
                 async { Ok(()) }
@@ -222,7 +227,7 @@ async fn a_dispatcher_calls_the_right_handler() {
                 optimized("optimized".to_owned());
                 async { Ok(()) }
             })
-            .otherwise(move |delivery: Delivery| {
+            .fallback(move |delivery: Delivery| {
                 otherwise(format!("otherwise {}", delivery.event_name()));
                 async { Ok(()) }
             });
@@ -274,13 +279,13 @@ fn impossible_settings_are_named() {
     assert_eq!(error(builder().max_cost(32)), ConfigError::MaxCost(32));
     assert_eq!(error(builder().min_cost(3)), ConfigError::MinCost(3));
     assert_eq!(error(builder().min_cost(8).max_cost(7)), ConfigError::MinCost(8));
-    assert_eq!(error(builder().body_limit_bytes(2).byte_budget_bytes(1)), ConfigError::BodyLimitOverBudget);
-    assert_eq!(error(builder().max_at_work(0)), ConfigError::Zero("max_at_work"));
-    assert_eq!(error(builder().max_at_work(1_000_001)), ConfigError::TooManyPlaces);
-    assert_eq!(error(builder().hash_threads(1001)), ConfigError::TooManyThreads);
-    let endless = builder().body_limit_bytes(u64::MAX).byte_budget_bytes(u64::MAX);
-    assert_eq!(error(endless), ConfigError::BodyLimitOverBudget);
-    assert_eq!(error(builder().hash_wait(Duration::ZERO)), ConfigError::Zero("hash_wait"));
+    assert_eq!(error(builder().max_body_bytes(2).memory_limit_bytes(1)), ConfigError::BodyLimitOverMemory);
+    assert_eq!(error(builder().max_in_flight(0)), ConfigError::Zero("max_in_flight"));
+    assert_eq!(error(builder().max_in_flight(1_000_001)), ConfigError::TooManyPermits);
+    assert_eq!(error(builder().verify_threads(1001)), ConfigError::TooManyThreads);
+    let endless = builder().max_body_bytes(u64::MAX).memory_limit_bytes(u64::MAX);
+    assert_eq!(error(endless), ConfigError::BodyLimitOverMemory);
+    assert_eq!(error(builder().verify_timeout(Duration::ZERO)), ConfigError::Zero("verify_timeout"));
 }
 
 #[test]
@@ -292,10 +297,10 @@ fn an_impossible_setting_is_told_with_what_is_possible() {
         (ConfigError::SameSecret("a".to_owned(), "b".to_owned()), "\"a\" and \"b\" are equal"),
         (ConfigError::MaxCost(3), "max_cost is 3, and bcrypt's costs go from 4 to 31"),
         (ConfigError::MinCost(3), "min_cost is 3, and must be from 4 to max_cost"),
-        (ConfigError::BodyLimitOverBudget, "body_limit_bytes is more than byte_budget_bytes"),
-        (ConfigError::TooManyPlaces, "max_at_work is above 1000000"),
-        (ConfigError::TooManyThreads, "hash_threads is above 1000"),
-        (ConfigError::Zero("hash_wait"), "hash_wait must not be zero"),
+        (ConfigError::BodyLimitOverMemory, "max_body_bytes is more than memory_limit_bytes"),
+        (ConfigError::TooManyPermits, "max_in_flight is above 1000000"),
+        (ConfigError::TooManyThreads, "verify_threads is above 1000"),
+        (ConfigError::Zero("verify_timeout"), "verify_timeout must not be zero"),
     ] {
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -305,23 +310,18 @@ fn an_impossible_setting_is_told_with_what_is_possible() {
 async fn a_limit_of_time_may_be_none_at_all() {
     let endless = |builder: ReceiverBuilder| {
         builder
-            .body_stall(Duration::MAX)
-            .body_deadline(Duration::MAX)
-            .hash_wait(Duration::MAX)
-            .duplicate_wait(Duration::MAX)
-            .claim_lease(Duration::MAX)
+            .body_idle_timeout(Duration::MAX)
+            .body_timeout(Duration::MAX)
+            .verify_timeout(Duration::MAX)
+            .duplicate_timeout(Duration::MAX)
             .build()
             .unwrap()
     };
     let shared = SharedStore::default();
-    for receiver in [endless(builder()), endless(builder().seen_store(shared))] {
+    for receiver in [endless(builder()), endless(builder().dedup_store(shared, Duration::MAX))] {
         assert_eq!(serve(&receiver, body("file_uploaded", "{}"), nothing).await.status(), 200);
         assert_eq!(serve(&receiver, body("file_uploaded", "{}"), nothing).await.status(), 200, "a duplicate");
     }
-    let store = MemoryStore::new(1, Duration::MAX);
-    let key = DeliveryKey::new("u", "file_uploaded", "o");
-    assert_eq!(store.claim(key, Holder::new(1), Duration::MAX).await.unwrap(), ClaimState::New);
-    assert_eq!(store.claim(key, Holder::new(2), Duration::MAX).await.unwrap(), ClaimState::InFlight);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use smartshape_webhook::{
-    Delivery, DeliveryKey, HandlerError, Head, MemoryStore, NamedSecret, Receiver, ReceiverBuilder,
-    RefusalKind, Secret,
+    ClaimState, DedupStore, Delivery, DeliveryKey, HandlerError, LeaseToken, NamedSecret, Receiver,
+    ReceiverBuilder, RejectionKind, RequestHead, Secret, StoreFuture,
 };
 
 fn named(name: &str) -> NamedSecret {
@@ -23,7 +23,7 @@ fn two() -> ReceiverBuilder {
 }
 
 fn builder() -> ReceiverBuilder {
-    Receiver::builder().hash_wait(std::time::Duration::from_secs(60))
+    Receiver::builder().verify_timeout(std::time::Duration::from_secs(60))
 }
 
 fn token(name: &str) -> &'static str {
@@ -51,7 +51,7 @@ async fn deliver(receiver: &Receiver, token: &str, body: &str) -> (u16, bool) {
     let length = body.len().to_string();
     let headers = [("x-smartshape-token", token.as_bytes()), ("content-length", length.as_bytes())];
     let stream = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body.to_owned()))]);
-    let answer = receiver.serve(&Head::read("POST", headers), stream, Arc::new(handler)).await;
+    let answer = receiver.serve(&RequestHead::from_parts("POST", headers), stream, Arc::new(handler)).await;
     (answer.status(), calls.load(Ordering::SeqCst) == 1)
 }
 
@@ -65,26 +65,26 @@ async fn beside_stalled_uploads(receiver: &Receiver, uploads: usize, declared: u
     );
     let length = declared.to_string();
     let headers = [("x-smartshape-token", token("a").as_bytes()), ("content-length", length.as_bytes())];
-    let head = Head::read("POST", headers);
+    let head = RequestHead::from_parts("POST", headers);
     let body = || {
         let begin = (sent > 0).then(|| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; sent])));
         stream::iter(begin).chain(stream::pending())
     };
     let mut stalled: Vec<_> = (0..uploads).map(|_| Box::pin(receiver.receive(&head, body()))).collect();
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     for _ in 0..3 {
         for (at, upload) in stalled.iter_mut().enumerate() {
-            if refused.contains(&at) {
+            if rejected.contains(&at) {
                 continue;
             }
             if let Poll::Ready(outcome) = poll_fn(|context| Poll::Ready(upload.as_mut().poll(context))).await
             {
                 let kind = outcome.unwrap_err().kind();
                 assert!(
-                    matches!(kind, RefusalKind::PlacesExhausted | RefusalKind::BudgetExhausted),
+                    matches!(kind, RejectionKind::PermitsExhausted | RejectionKind::MemoryExhausted),
                     "{kind:?}"
                 );
-                refused.push(at);
+                rejected.push(at);
             }
         }
     }
@@ -92,11 +92,11 @@ async fn beside_stalled_uploads(receiver: &Receiver, uploads: usize, declared: u
         let body = event(&format!("{declared} {sent} {number}"), json!("b"), &"x".repeat(1000));
         assert_eq!(deliver(receiver, token("b"), &body).await, (200, true), "{:?}", receiver.stats());
     }
-    uploads - refused.len()
+    uploads - rejected.len()
 }
 
 #[tokio::test]
-async fn uploads_that_never_end_refuse_no_other_webhook() {
+async fn uploads_that_never_end_reject_no_other_webhook() {
     let receiver = two().build().unwrap();
     assert_eq!(beside_stalled_uploads(&receiver, 256, 200, 1).await, 192, "three quarters of the places");
     assert_eq!(beside_stalled_uploads(&receiver, 256, 200, 0).await, 192);
@@ -104,31 +104,31 @@ async fn uploads_that_never_end_refuse_no_other_webhook() {
     assert_eq!(beside_stalled_uploads(&receiver, 6, 50 << 20, 1).await, 6);
     assert!(receiver.stats().reserved_bytes < 1 << 20, "{:?}", receiver.stats());
     // What has come takes three quarters of the memory at most.
-    let small = two().body_limit_bytes(1 << 20).byte_budget_bytes(4 << 20).build().unwrap();
+    let small = two().max_body_bytes(1 << 20).memory_limit_bytes(4 << 20).build().unwrap();
     assert_eq!(beside_stalled_uploads(&small, 6, 1 << 20, (1 << 20) - 1).await, 3);
-    assert_eq!((small.stats().reserved_bytes, small.stats().at_work), (0, 0));
+    assert_eq!((small.stats().reserved_bytes, small.stats().in_flight), (0, 0));
 }
 
 #[tokio::test]
 async fn a_share_is_of_the_webhook_and_outlives_a_change_of_its_secrets() {
-    let receiver = two().max_at_work(4).build().unwrap();
+    let receiver = two().max_in_flight(4).build().unwrap();
     let (wait, body) = (token("a"), event("1", json!("a"), ""));
     assert_eq!(deliver(&receiver, wait, &body).await.0, 200);
-    let head = Head::read("POST", [("x-smartshape-token", token("a").as_bytes())]);
+    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token("a").as_bytes())]);
     let endless = stream::pending::<Result<Bytes, std::io::Error>>;
     let mut stalled: Vec<_> = (0..3).map(|_| Box::pin(receiver.receive(&head, endless()))).collect();
     for upload in &mut stalled {
         assert!(poll_fn(|context| Poll::Ready(upload.as_mut().poll(context).is_pending())).await);
     }
     let full = async || pin!(receiver.receive(&head, endless())).await.unwrap_err().kind();
-    assert_eq!(full().await, RefusalKind::PlacesExhausted);
+    assert_eq!(full().await, RejectionKind::PermitsExhausted);
     receiver.replace_secrets(vec![named("b"), named("a")]).unwrap();
-    assert_eq!(full().await, RefusalKind::PlacesExhausted, "it has its share already");
+    assert_eq!(full().await, RejectionKind::PermitsExhausted, "it has its share already");
     // The only one, it may take all.
     receiver.replace_secrets(vec![named("a"), named("b").webhook("a")]).unwrap();
     let mut last = pin!(receiver.receive(&head, endless()));
     assert!(poll_fn(|context| Poll::Ready(last.as_mut().poll(context).is_pending())).await);
-    assert_eq!(full().await, RefusalKind::PlacesExhausted);
+    assert_eq!(full().await, RejectionKind::PermitsExhausted);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn the_keys_of_the_default_webhook_stay() {
         builder().named_secret(renamed),
     ] {
         let receiver = builder.build().unwrap();
-        let head = Head::read("POST", [("x-smartshape-token", token("a").as_bytes())]);
+        let head = RequestHead::from_parts("POST", [("x-smartshape-token", token("a").as_bytes())]);
         let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(event("1", json!("o"), "")))]);
         let Ok(smartshape_webhook::Received::New(claimed)) = receiver.receive(&head, body).await else {
             panic!()
@@ -176,7 +176,7 @@ async fn the_keys_of_the_default_webhook_stay() {
 
 #[tokio::test]
 async fn a_secret_of_certain_owners_is_for_these_alone() {
-    let secret = named("a").only_for_owners(["ada@example.test", "5c6aeed079bf3f432d3c929e", "team"]);
+    let secret = named("a").scoped_to_owners(["ada@example.test", "5c6aeed079bf3f432d3c929e", "team"]);
     let receiver = builder().named_secret(secret).build().unwrap();
     for (number, (owner, allowed)) in [
         (json!("ada@example.test"), true),
@@ -201,6 +201,23 @@ async fn a_secret_of_certain_owners_is_for_these_alone() {
     }
 }
 
+/// A store whose claims have all expired.
+struct ExpiredClaims;
+
+impl DedupStore for ExpiredClaims {
+    fn claim(&self, _: DeliveryKey, _: LeaseToken, _: std::time::Duration) -> StoreFuture<'_, ClaimState> {
+        Box::pin(async { Ok(ClaimState::New) })
+    }
+
+    fn complete(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn release(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
 /// Both kinds of runtime: one drops the tasks that it has not begun, the other is at them.
 #[test]
 fn a_runtime_that_ends_leaves_nothing_at_work_in_a_receiver_that_stays() {
@@ -208,30 +225,29 @@ fn a_runtime_that_ends_leaves_nothing_at_work_in_a_receiver_that_stays() {
         [tokio::runtime::Builder::new_current_thread, tokio::runtime::Builder::new_multi_thread];
     for runtime in runtimes {
         let new = || runtime().worker_threads(1).enable_all().build().unwrap();
-        // With a store the claim there stands until its lease ends, which it does at once.
-        let lease = std::time::Duration::from_nanos(1);
-        let stores = [builder(), builder().claim_lease(lease).seen_store(MemoryStore::default())];
+        let stores = [builder(), builder().dedup_store(ExpiredClaims, std::time::Duration::from_nanos(1))];
         for receiver in stores.map(|builder| builder.named_secret(named("a")).build().unwrap()) {
             let body = event("1", json!("o"), "");
             let first = new();
             first.spawn({
                 let (receiver, body) = (receiver.clone(), body.clone());
                 async move {
-                    let head = Head::read("POST", [("x-smartshape-token", token("a").as_bytes())]);
+                    let head =
+                        RequestHead::from_parts("POST", [("x-smartshape-token", token("a").as_bytes())]);
                     let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
                     let handler = |_: Delivery| std::future::pending::<Result<(), HandlerError>>();
                     receiver.serve(&head, body, Arc::new(handler)).await
                 }
             });
             first.block_on(crate::until::until("the delivery is at work", async || {
-                receiver.stats().at_work == 1
+                receiver.stats().in_flight == 1
             }));
             drop(first);
             let again = new().block_on(async {
                 let retry = deliver(&receiver, token("a"), &body);
                 tokio::time::timeout(std::time::Duration::from_secs(60), retry).await.unwrap()
             });
-            assert_eq!((again, receiver.stats().at_work), ((200, true), 0));
+            assert_eq!((again, receiver.stats().in_flight), ((200, true), 0));
         }
     }
 }

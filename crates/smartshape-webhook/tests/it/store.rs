@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    ClaimState, Delivery, DeliveryKey, HandlerError, Head, Holder, Receiver, ReceiverBuilder, RefusalKind,
-    Secret, SeenStore, StoreError, StoreFuture, TOKEN_HEADER,
+    ClaimState, DedupStore, Delivery, DeliveryKey, HandlerError, LeaseToken, Receiver, ReceiverBuilder,
+    RejectionKind, RequestHead, Secret, StoreError, StoreFuture, TOKEN_HEADER,
 };
 
 const SECRET: &str = "the secret of these tests";
@@ -52,16 +52,16 @@ impl Store {
     }
 }
 
-impl SeenStore for Store {
-    fn claim(&self, _: DeliveryKey, _: Holder, _: Duration) -> StoreFuture<'_, ClaimState> {
+impl DedupStore for Store {
+    fn claim(&self, _: DeliveryKey, _: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
         Box::pin(self.asked(0))
     }
 
-    fn complete(&self, _: DeliveryKey, _: Holder) -> StoreFuture<'_, ()> {
+    fn complete(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
         Box::pin(async { self.asked(1).await.map(drop) })
     }
 
-    fn release(&self, _: DeliveryKey, _: Holder) -> StoreFuture<'_, ()> {
+    fn release(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
         Box::pin(async { self.asked(2).await.map(drop) })
     }
 }
@@ -70,8 +70,8 @@ impl SeenStore for Store {
 async fn receiver(store: &Store, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Receiver {
     let builder = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
-        .hash_wait(Duration::from_secs(60))
-        .seen_store(store.clone());
+        .verify_timeout(Duration::from_secs(60))
+        .dedup_store(store.clone(), Duration::from_secs(600));
     let receiver = settings(builder).build().unwrap();
     assert_eq!(send(&receiver, "warm", true).await, Ok(()));
     tokio::time::pause();
@@ -82,13 +82,13 @@ fn send(
     receiver: &Receiver,
     uuid: &str,
     succeeds: bool,
-) -> Pin<Box<dyn Future<Output = Result<(), RefusalKind>>>> {
+) -> Pin<Box<dyn Future<Output = Result<(), RejectionKind>>>> {
     let receiver = receiver.clone();
     let body = format!(
         r#"{{"file":"f","event":"file_uploaded","data":{{}},"owner":"o","runTimestamp":1,"uuid":"{uuid}"}}"#
     );
     Box::pin(async move {
-        let head = Head::read("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
+        let head = RequestHead::from_parts("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
         let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
         let handler = move |_: Delivery| async move {
             if succeeds { Ok(()) } else { Err(HandlerError::from("failed")) }
@@ -96,22 +96,22 @@ fn send(
         let answer = receiver.serve(&head, body, Arc::new(handler));
         // The clock stands still, and leaps to this when nothing else can happen.
         let answer = tokio::time::timeout(Duration::from_secs(3600), answer).await.expect("stuck");
-        answer.refusal().map_or(Ok(()), |refusal| Err(refusal.kind()))
+        answer.rejection().map_or(Ok(()), |rejection| Err(rejection.kind()))
     })
 }
 
 #[tokio::test]
-async fn a_claim_without_an_answer_is_refused_and_holds_nothing() {
+async fn a_claim_without_an_answer_is_rejected_and_holds_nothing() {
     for trouble in [Hangs, Panics] {
         let store = Store::new();
-        let receiver = receiver(&store, |builder| builder.max_at_work(1)).await;
+        let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
         store.set(trouble, Answers(New), Answers(New));
         for uuid in ["a", "b", "c"] {
-            assert_eq!(send(&receiver, uuid, true).await, Err(RefusalKind::StoreUnavailable));
+            assert_eq!(send(&receiver, uuid, true).await, Err(RejectionKind::StoreUnavailable));
         }
         store.set(Answers(New), Answers(New), Answers(New));
         assert_eq!(send(&receiver, "d", true).await, Ok(()));
-        assert_eq!((receiver.stats().at_work, receiver.stats().reserved_bytes), (0, 0));
+        assert_eq!((receiver.stats().in_flight, receiver.stats().reserved_bytes), (0, 0));
         tokio::time::resume();
     }
 }
@@ -122,9 +122,9 @@ async fn a_claim_that_cannot_be_given_back_does_not_shut_the_delivery_out() {
         let store = Store::new();
         let receiver = receiver(&store, |builder| builder).await;
         store.set(Answers(New), Answers(New), trouble);
-        assert_eq!(send(&receiver, "a", false).await, Err(RefusalKind::HandlerFailed));
+        assert_eq!(send(&receiver, "a", false).await, Err(RejectionKind::HandlerFailed));
         // It waits for the one before, which is then given up.
-        assert_eq!(send(&receiver, "a", true).await, Err(RefusalKind::DuplicateUnfinished));
+        assert_eq!(send(&receiver, "a", true).await, Err(RejectionKind::DuplicateUnfinished));
         assert_eq!(send(&receiver, "a", true).await, Ok(()));
         tokio::time::resume();
     }
@@ -134,7 +134,7 @@ async fn a_claim_that_cannot_be_given_back_does_not_shut_the_delivery_out() {
 async fn a_completion_that_cannot_be_recorded_is_acknowledged_and_holds_no_place() {
     for trouble in [Hangs, Panics] {
         let store = Store::new();
-        let receiver = receiver(&store, |builder| builder.max_at_work(1)).await;
+        let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
         store.set(Answers(New), trouble, Answers(New));
         for uuid in ["a", "b"] {
             assert_eq!(send(&receiver, uuid, true).await, Ok(()));
@@ -147,14 +147,19 @@ async fn a_completion_that_cannot_be_recorded_is_acknowledged_and_holds_no_place
 #[tokio::test]
 async fn who_waits_for_another_process_holds_neither_a_place_nor_its_body() {
     let store = Store::new();
-    let receiver = receiver(&store, |builder| builder.max_at_work(1).duplicates_in_all(2)).await;
+    let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
     store.set(Answers(InFlight), Answers(New), Answers(New));
-    let mut waiting: Vec<_> = ["a", "b"].map(|uuid| send(&receiver, uuid, true)).into();
+    let uuids: Vec<_> = (0..1024).map(|number| format!("waits {number}")).collect();
+    let mut waiting: Vec<_> = uuids.iter().map(|uuid| send(&receiver, uuid, true)).collect();
     for one in &mut waiting {
         assert!(poll_fn(|context| Poll::Ready(one.as_mut().poll(context).is_pending())).await);
     }
-    assert_eq!((receiver.stats().at_work, receiver.stats().reserved_bytes), (0, 0));
-    assert_eq!(send(&receiver, "c", true).await, Err(RefusalKind::DuplicateUnfinished), "two wait already");
+    assert_eq!((receiver.stats().in_flight, receiver.stats().reserved_bytes), (0, 0));
+    assert_eq!(
+        send(&receiver, "c", true).await,
+        Err(RejectionKind::DuplicateUnfinished),
+        "1024 wait already"
+    );
     // One that is new here has the place.
     store.set(Answers(New), Answers(New), Answers(New));
     assert_eq!(send(&receiver, "d", true).await, Ok(()));
@@ -171,15 +176,15 @@ async fn what_another_process_gave_back_is_left_to_the_senders_next_attempt() {
     store.set(Answers(InFlight), Answers(New), Answers(New));
     assert_eq!(
         send(&receiver, "a", true).await,
-        Err(RefusalKind::DuplicateUnfinished),
+        Err(RejectionKind::DuplicateUnfinished),
         "it stands at the end"
     );
     let mut waiting = pin!(send(&receiver, "a", true));
     assert!(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await);
     store.set(Answers(New), Answers(New), Answers(New));
-    assert_eq!(waiting.await, Err(RefusalKind::DuplicateUnfinished));
+    assert_eq!(waiting.await, Err(RejectionKind::DuplicateUnfinished));
     let mut next = send(&receiver, "a", true).await;
-    if next == Err(RefusalKind::DuplicateUnfinished) {
+    if next == Err(RejectionKind::DuplicateUnfinished) {
         // It met the one before while that was given back.
         next = send(&receiver, "a", true).await;
     }

@@ -27,7 +27,7 @@ pub(crate) struct Tally {
     /// Those of them that came while it was still sending.
     pub(crate) in_time: u64,
     /// Others.
-    pub(crate) refused: u64,
+    pub(crate) rejected: u64,
 }
 
 /// Connections that each send, wait for the answer, and send again.
@@ -101,7 +101,7 @@ impl Client {
             self.connections.push(connection);
             all.accepted += tally.accepted;
             all.in_time += tally.in_time;
-            all.refused += tally.refused;
+            all.rejected += tally.rejected;
         }
         Ok((all, begun.elapsed()))
     }
@@ -170,7 +170,7 @@ impl Connection {
                 tally.accepted += 1;
                 tally.in_time += u64::from(Instant::now() < end);
             } else {
-                tally.refused += 1;
+                tally.rejected += 1;
             }
         }
         Ok(tally)

@@ -84,10 +84,10 @@ impl Side {
 
     async fn turn(&mut self, slice: Duration) -> Outcome<Turn> {
         let before = self.server.cpu_time()?;
-        let (Tally { accepted, refused, .. }, elapsed) = self.client.send_for(slice).await?;
+        let (Tally { accepted, rejected, .. }, elapsed) = self.client.send_for(slice).await?;
         let used = (self.server.cpu_time()? - before).as_secs_f64();
-        if refused > 0 {
-            return Err(format!("{refused} of {} honest requests were refused", accepted + refused).into());
+        if rejected > 0 {
+            return Err(format!("{rejected} of {} honest requests were rejected", accepted + rejected).into());
         }
         Ok(Turn {
             rate: accepted as f64 / elapsed.as_secs_f64(),

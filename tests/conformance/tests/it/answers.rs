@@ -1,6 +1,6 @@
 //! The answer table.
 
-use conformance::bed::{Bed, assert_refused, assert_success, event, good_token, new_token};
+use conformance::bed::{Bed, assert_rejected, assert_success, event, good_token, new_token};
 use conformance::script::Step;
 
 pub(crate) async fn success_is_byte_for_byte(bed: Bed) {
@@ -17,7 +17,7 @@ pub(crate) async fn wrong_method(bed: Bed) {
             "/callback",
             &[("x-smartshape-token", good_token()), ("content-length", "0")],
         );
-        assert_refused(&subject.exchange(request).await, 405, "method not allowed");
+        assert_rejected(&subject.exchange(request).await, 405, "method not allowed");
     }
     assert_eq!(subject.script.seen(), []);
 }
@@ -26,11 +26,11 @@ pub(crate) async fn tokens_that_are_missing_or_wrong(bed: Bed) {
     let subject = bed.start().await;
     let length = event("1").len().to_string();
     let missing = subject.head("POST", "/callback", &[("content-length", &length)]) + &event("1");
-    assert_refused(&subject.exchange(missing).await, 401, "unauthorized");
+    assert_rejected(&subject.exchange(missing).await, 401, "unauthorized");
     let forged = new_token("another secret");
-    assert_refused(&subject.deliver_with(&forged, "1").await, 401, "unauthorized");
-    assert_refused(&subject.deliver_with(&forged, "1").await, 401, "unauthorized");
-    assert_eq!(subject.receiver.stats().hashes, 1, "a refused token is remembered");
+    assert_rejected(&subject.deliver_with(&forged, "1").await, 401, "unauthorized");
+    assert_rejected(&subject.deliver_with(&forged, "1").await, 401, "unauthorized");
+    assert_eq!(subject.receiver.stats().hashes, 1, "a rejected token is remembered");
     assert_eq!(subject.script.seen(), []);
 }
 
@@ -39,10 +39,10 @@ pub(crate) async fn bodies_that_are_no_events(bed: Bed) {
     let invalid_utf8 =
         [subject.delivery("").replace("content-length: 0", "content-length: 2").as_bytes(), b"\xff\xfe"]
             .concat();
-    assert_refused(&subject.exchange(invalid_utf8).await, 400, "body is not JSON");
+    assert_rejected(&subject.exchange(invalid_utf8).await, 400, "body is not JSON");
     let cut = event("1")[..50].to_owned();
     for body in ["", "letmein", "{", cut.as_str(), "\u{feff}", " \u{feff}{}"] {
-        assert_refused(&subject.deliver(body).await, 400, "body is not JSON");
+        assert_rejected(&subject.deliver(body).await, 400, "body is not JSON");
     }
     let doubled = event("1").replacen('{', r#"{"uuid":"2","#, 1);
     let without = |field: &str| event("1").replacen(field, "\"other\"", 1);
@@ -53,7 +53,7 @@ pub(crate) async fn bodies_that_are_no_events(bed: Bed) {
     bodies.push(event("1").replace("1550824748604", "null"));
     bodies.push(event("1").replace("\"uuid\":\"1\"", "\"uuid\":1"));
     for body in bodies {
-        assert_refused(&subject.deliver(&body).await, 400, "body is not a SmartShape event");
+        assert_rejected(&subject.deliver(&body).await, 400, "body is not a SmartShape event");
     }
     assert_eq!(subject.script.seen(), []);
     assert_success(&subject.deliver(&event("1")).await);
@@ -67,9 +67,9 @@ pub(crate) async fn failures_of_the_handler(bed: Bed) {
         let response = subject.deliver(&event(&uuid)).await;
         if bed.target.answers_for_the_handler() {
             match step {
-                Step::Fail => assert_refused(&response, 500, "event could not be handled"),
+                Step::Fail => assert_rejected(&response, 500, "event could not be handled"),
                 Step::Unavailable => {
-                    assert_refused(&response, 503, "busy, try again later");
+                    assert_rejected(&response, 503, "busy, try again later");
                     assert_eq!(response.header("retry-after"), Some("7"));
                 }
                 _ => assert_success(&response),
@@ -97,7 +97,7 @@ pub(crate) async fn neighbours_are_untouched(bed: Bed) {
             subject.head("POST", path, &[("x-smartshape-token", good_token()), ("content-length", "0")]);
         assert_eq!(subject.exchange(posted).await.status, 404, "{path}");
     }
-    assert_eq!(subject.receiver.stats().refused, 0);
+    assert_eq!(subject.receiver.stats().rejected, 0);
 }
 
 pub(crate) async fn connections_are_kept(bed: Bed) {

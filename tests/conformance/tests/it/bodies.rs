@@ -1,7 +1,7 @@
 //! When and how much of a body is read.
 
 use conformance::bed::{
-    Bed, Subject, assert_refused, assert_success, event, event_of_length, good_token, new_token,
+    Bed, Subject, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
 };
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn chunked(body: &str) -> String {
     parts.collect::<String>() + "0\r\n\r\n"
 }
 
-pub(crate) async fn refused_before_the_body(bed: Bed) {
+pub(crate) async fn rejected_before_the_body(bed: Bed) {
     let subject = bed.start().await;
     let forged = new_token("another secret");
     let costly = good_token().replacen("$04$", "$31$", 1);
@@ -28,18 +28,18 @@ pub(crate) async fn refused_before_the_body(bed: Bed) {
         for framing in [("content-length", "40000000"), ("transfer-encoding", "chunked")] {
             let mut client = subject.connect().await;
             client.send(head(&subject, token, &[framing])).await;
-            assert_refused(&client.response().await, 401, "unauthorized");
+            assert_rejected(&client.response().await, 401, "unauthorized");
         }
     }
     let mut client = subject.connect().await;
     client.send(head(&subject, good_token(), &[("content-length", "52428801")])).await;
-    assert_refused(&client.response().await, 413, "body too large");
+    assert_rejected(&client.response().await, 413, "body too large");
     let mut client = subject.connect().await;
     client.send(subject.head("PUT", "/callback", &[("content-length", "40000000")])).await;
-    assert_refused(&client.response().await, 405, "method not allowed");
+    assert_rejected(&client.response().await, 405, "method not allowed");
 }
 
-pub(crate) async fn rest_of_a_refused_body(bed: Bed) {
+pub(crate) async fn rest_of_a_rejected_body(bed: Bed) {
     let subject = bed.start().await;
     for framing in [("content-length", "50000000000"), ("transfer-encoding", "chunked")] {
         let mut client = subject.connect().await;
@@ -54,7 +54,7 @@ pub(crate) async fn rest_of_a_refused_body(bed: Bed) {
             swallowed += 1;
         }
         if !bed.target.lingers() {
-            assert!(swallowed < 50, "{framing:?}: {swallowed} MiB were taken after the refusal");
+            assert!(swallowed < 50, "{framing:?}: {swallowed} MiB were taken after the rejection");
         }
     }
 }
@@ -65,13 +65,13 @@ pub(crate) async fn expect_continue(bed: Bed) {
     let mut client = subject.connect().await;
     client.send(head(&subject, "letmein", &expecting)).await;
     let first = client.response().await;
-    let refusal = if bed.target.continues_unasked() {
+    let rejection = if bed.target.continues_unasked() {
         assert_eq!(first.status, 100);
         client.response().await
     } else {
         first
     };
-    assert_refused(&refusal, 401, "unauthorized");
+    assert_rejected(&rejection, 401, "unauthorized");
 
     let body = event("1");
     let mut client = subject.connect().await;
@@ -92,7 +92,7 @@ pub(crate) async fn content_codings(bed: Bed) {
         let length = coded.len().to_string();
         let head = head(&subject, good_token(), &[("content-length", &length), ("content-encoding", coding)]);
         let response = subject.exchange([head.as_bytes(), coded].concat()).await;
-        assert_refused(&response, 415, "content coding not supported");
+        assert_rejected(&response, 415, "content coding not supported");
     }
     for coding in ["identity", "gzip"] {
         let body = event(coding);
@@ -104,13 +104,13 @@ pub(crate) async fn content_codings(bed: Bed) {
 
 pub(crate) async fn limits(bed: Bed) {
     let limit = 200_000;
-    let subject = bed.start_with(|builder| builder.body_limit_bytes(limit as u64)).await;
+    let subject = bed.start_with(|builder| builder.max_body_bytes(limit as u64)).await;
     assert_success(&subject.deliver(&event_of_length("1", limit)).await);
     let over = event_of_length("2", limit + 1);
-    assert_refused(&subject.deliver(&over).await, 413, "body too large");
+    assert_rejected(&subject.deliver(&over).await, 413, "body too large");
     let chunking = head(&subject, good_token(), &[("transfer-encoding", "chunked")]);
     assert_success(&subject.exchange(chunking.clone() + &chunked(&event_of_length("3", limit))).await);
-    assert_refused(&subject.exchange(chunking + &chunked(&over)).await, 413, "body too large");
+    assert_rejected(&subject.exchange(chunking + &chunked(&over)).await, 413, "body too large");
     let seen: Vec<_> = subject.script.seen().into_iter().map(|seen| (seen.uuid, seen.body.len())).collect();
     assert_eq!(seen, [("1".to_owned(), limit), ("3".to_owned(), limit)]);
 }
@@ -124,7 +124,7 @@ pub(crate) async fn lying_lengths(bed: Bed) {
     client.send(head(&subject, good_token(), &[("content-length", &more)]) + &body).await;
     client.half_close().await;
     if let Some(answer) = client.try_response().await {
-        assert_refused(&answer, 400, "incomplete body");
+        assert_rejected(&answer, 400, "incomplete body");
     }
     assert_eq!(subject.script.seen(), []);
     // More than declared: the rest is no part of the body, and no request either.
@@ -152,7 +152,7 @@ pub(crate) async fn three_megabytes(bed: Bed) {
 pub(crate) async fn byte_budget(bed: Bed) {
     let size = MIB;
     let limits = |builder: smartshape_webhook::ReceiverBuilder| {
-        builder.body_limit_bytes(size as u64).byte_budget_bytes(4 * size as u64)
+        builder.max_body_bytes(size as u64).memory_limit_bytes(4 * size as u64)
     };
     let subject = bed.start_with(limits).await;
     assert_success(&subject.deliver(&event("warm")).await);
@@ -164,7 +164,7 @@ pub(crate) async fn byte_budget(bed: Bed) {
         let mut client = subject.connect().await;
         client.send(&request).await;
         declaring.push(client);
-        while subject.receiver.stats().at_work < number {
+        while subject.receiver.stats().in_flight < number {
             tokio::task::yield_now().await;
         }
     }
@@ -179,7 +179,7 @@ pub(crate) async fn byte_budget(bed: Bed) {
         }
     }
     for _ in 0..60 {
-        assert_refused(&subject.exchange(&request).await, 503, "busy, try again later");
+        assert_rejected(&subject.exchange(&request).await, 503, "busy, try again later");
     }
     for client in &mut waiting {
         client.send("}").await;
@@ -196,17 +196,17 @@ pub(crate) async fn byte_budget(bed: Bed) {
 }
 
 pub(crate) async fn stalled_body(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.body_stall(Duration::from_millis(50))).await;
+    let subject = bed.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(50))).await;
     let body = event("1");
     let length = body.len().to_string();
     for sent in [0, 1, body.len() - 1] {
         let mut client = subject.connect().await;
         client.send(head(&subject, good_token(), &[("content-length", &length)]) + &body[..sent]).await;
-        assert_refused(&client.response().await, 408, "body took too long");
+        assert_rejected(&client.response().await, 408, "body took too long");
     }
-    assert_eq!((subject.script.seen().len(), subject.receiver.stats().at_work), (0, 0));
-    let whole = bed.start_with(|builder| builder.body_deadline(Duration::from_millis(50))).await;
+    assert_eq!((subject.script.seen().len(), subject.receiver.stats().in_flight), (0, 0));
+    let whole = bed.start_with(|builder| builder.body_timeout(Duration::from_millis(50))).await;
     let mut client = whole.connect().await;
     client.send(head(&whole, good_token(), &[("content-length", &length)])).await;
-    assert_refused(&client.response().await, 408, "body took too long");
+    assert_rejected(&client.response().await, 408, "body took too long");
 }

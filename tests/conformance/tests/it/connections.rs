@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conformance::bed::{Bed, assert_refused, assert_success, event, good_token, nothing_is_left};
+use conformance::bed::{Bed, assert_rejected, assert_success, event, good_token, nothing_is_left};
 
 pub(crate) async fn silent_ones_and_slow_heads_hold_nothing(bed: Bed) {
     let subject = bed.start().await;
@@ -24,7 +24,7 @@ pub(crate) async fn silent_ones_and_slow_heads_hold_nothing(bed: Bed) {
 }
 
 pub(crate) async fn trickling_body(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.body_deadline(Duration::from_millis(200))).await;
+    let subject = bed.start_with(|builder| builder.body_timeout(Duration::from_millis(200))).await;
     let headers = [("x-smartshape-token", good_token()), ("content-length", "1000000")];
     let mut client = subject.connect().await;
     client.send(subject.head("POST", "/callback", &headers)).await;
@@ -37,11 +37,11 @@ pub(crate) async fn trickling_body(bed: Bed) {
         // Whoever answered may have closed already; what it answered is read all the same.
         let _ = client.try_send(" ").await;
     };
-    assert_refused(&answer, 408, "body took too long");
+    assert_rejected(&answer, 408, "body took too long");
     nothing_is_left(&subject.receiver).await;
 }
 
-pub(crate) async fn a_refused_body_is_no_request(bed: Bed) {
+pub(crate) async fn a_rejected_body_is_no_request(bed: Bed) {
     let subject = bed.start().await;
     for framing in ["declared", "chunked"] {
         let smuggled = subject.delivery(&event("smuggled"));
@@ -55,7 +55,7 @@ pub(crate) async fn a_refused_body_is_no_request(bed: Bed) {
         };
         let mut client = subject.connect().await;
         client.send(outer).await;
-        assert_refused(&client.response().await, 401, "unauthorized");
+        assert_rejected(&client.response().await, 401, "unauthorized");
         // What follows is a request of its own, unless the connection was closed.
         if client.try_send(subject.delivery(&event(framing))).await.is_ok()
             && let Some(answer) = client.try_response().await
@@ -76,7 +76,7 @@ pub(crate) async fn pipelined_requests_are_answered_in_order(bed: Bed) {
     for _ in &uuids {
         assert_success(&client.response().await);
     }
-    assert_refused(&client.response().await, 400, "body is not JSON");
+    assert_rejected(&client.response().await, 400, "body is not JSON");
     let seen: Vec<String> = subject.script.seen().into_iter().map(|seen| seen.uuid).collect();
     assert_eq!(seen, uuids);
 }

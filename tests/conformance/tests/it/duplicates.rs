@@ -1,6 +1,6 @@
 //! One event, several deliveries.
 
-use conformance::bed::{Bed, Subject, assert_refused, assert_success, event};
+use conformance::bed::{Bed, Subject, assert_rejected, assert_success, event};
 use conformance::script::Step;
 use conformance::wire::{Client, Response};
 
@@ -25,7 +25,7 @@ pub(crate) async fn after_failure(bed: Bed) {
     // A bare extractor or filter cannot answer for a panic; the framework closes the connection.
     assert_eq!(panicked.is_some(), bed.target.outlives_the_sender());
     if let Some(answer) = panicked {
-        assert_refused(&answer, 500, "event could not be handled");
+        assert_rejected(&answer, 500, "event could not be handled");
     }
     assert_success(&subject.deliver(&event("1")).await);
     assert_success(&subject.deliver(&event("1")).await);
@@ -68,7 +68,7 @@ async fn answers(clients: &mut [Client]) -> Vec<Response> {
 
 pub(crate) async fn while_the_first_succeeds(bed: Bed) {
     let (subject, mut first, mut waiting) = at_work(&bed, Step::Succeed, 8).await;
-    assert_eq!(subject.receiver.stats().at_work, 1, "duplicates take no place");
+    assert_eq!(subject.receiver.stats().in_flight, 1, "duplicates take no place");
     subject.script.let_go(1);
     assert_success(&first.response().await);
     for answer in answers(&mut waiting).await {
@@ -82,7 +82,7 @@ pub(crate) async fn while_the_first_fails(bed: Bed) {
     subject.script.let_go(1);
     assert_eq!(first.response().await.status, 500);
     for answer in answers(&mut waiting).await {
-        assert_refused(&answer, 503, "busy, try again later");
+        assert_rejected(&answer, 503, "busy, try again later");
     }
     assert_eq!(subject.script.calls("1"), 1);
 }
@@ -91,10 +91,10 @@ pub(crate) async fn while_the_first_panics(bed: Bed) {
     let (subject, mut first, mut waiting) = at_work(&bed, Step::Panic, 2).await;
     subject.script.let_go(1);
     if let Some(answer) = first.try_response().await {
-        assert_refused(&answer, 500, "event could not be handled");
+        assert_rejected(&answer, 500, "event could not be handled");
     }
     for answer in answers(&mut waiting).await {
-        assert_refused(&answer, 503, "busy, try again later");
+        assert_rejected(&answer, 503, "busy, try again later");
     }
     subject.script.let_go(1);
     assert_success(&subject.deliver(&event("1")).await);
@@ -103,7 +103,7 @@ pub(crate) async fn while_the_first_panics(bed: Bed) {
 
 pub(crate) async fn too_many_wait(bed: Bed) {
     let (subject, mut first, mut waiting) = at_work(&bed, Step::Succeed, 8).await;
-    assert_refused(&subject.deliver(&event("1")).await, 503, "busy, try again later");
+    assert_rejected(&subject.deliver(&event("1")).await, 503, "busy, try again later");
     subject.script.let_go(1);
     assert_success(&first.response().await);
     for answer in answers(&mut waiting).await {

@@ -4,14 +4,14 @@ use std::process::Stdio;
 
 use conformance::bed::{Bed, assert_success, event, event_of_length, good_token, new_token};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/refused_upload.js");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/rejected_upload.js");
 const POOLED_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/pooled_connection.js");
 const TRIES: u32 = 20;
 
 /// A response that leaves some of the body unread says that the connection ends; the others leave it to the next
 /// request, which is handled.
 pub(crate) async fn an_early_response_announces_the_close(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.body_limit_bytes(4_000_000)).await;
+    let subject = bed.start_with(|builder| builder.max_body_bytes(4_000_000)).await;
     let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
     let good = good_token();
     let cases = [
@@ -65,7 +65,8 @@ pub(crate) async fn an_early_response_announces_the_close(bed: Bed) {
     let response = client.upload(subject.head("POST", "/callback", &chunked) + &counted).await;
     assert_eq!((response.status, response.header("connection")), (413, Some("close")));
 
-    let stalls = bed.start_with(|builder| builder.body_stall(std::time::Duration::from_millis(50))).await;
+    let stalls =
+        bed.start_with(|builder| builder.body_idle_timeout(std::time::Duration::from_millis(50))).await;
     let response = stalls
         .exchange(stalls.head("POST", "/callback", &[("x-smartshape-token", good), ("content-length", "9")]))
         .await;
@@ -89,7 +90,7 @@ pub(crate) async fn node_never_reuses_a_connection_that_ends(bed: Bed) {
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), format!("{} of {}", 3 * TRIES, 3 * TRIES));
 }
 
-pub(crate) async fn node_gets_the_refusal_while_it_uploads(bed: Bed) {
+pub(crate) async fn node_gets_the_rejection_while_it_uploads(bed: Bed) {
     let subject = bed.start().await;
     let port = subject.address.port().to_string();
     for bytes in ["100000", "1000000", "40000000"] {

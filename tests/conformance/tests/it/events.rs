@@ -1,8 +1,8 @@
 //! What the handler sees of events of every form.
 
-use conformance::bed::{Bed, assert_refused, assert_success, event, good_token};
+use conformance::bed::{Bed, assert_rejected, assert_success, event, good_token};
 use smartshape_fake::{EventPayload, sample_text};
-use smartshape_webhook::{EventKind, OnMismatch};
+use smartshape_webhook::{EventKind, OnUnexpectedEvent};
 
 pub(crate) async fn the_nine_samples(bed: Bed) {
     let subject = bed.start().await;
@@ -55,7 +55,7 @@ pub(crate) async fn drift_reaches_the_handler(bed: Bed) {
         }
     }
     let decoded = if bed.target == Target::AxumPlain { 0 } else { 2 };
-    assert_eq!(subject.receiver.stats().drifted, decoded, "acknowledged drift is counted");
+    assert_eq!(subject.receiver.stats().unrecognized, decoded, "acknowledged drift is counted");
 }
 
 pub(crate) async fn narrow_door(bed: Bed) {
@@ -67,34 +67,34 @@ pub(crate) async fn narrow_door(bed: Bed) {
     let subject = bed.start().await;
     let typed = |body: &str| subject.delivery(body).replace("/callback", "/typed");
     for body in [&other, &undecodable] {
-        assert_refused(&subject.exchange(typed(body)).await, 422, "event not accepted here");
+        assert_rejected(&subject.exchange(typed(body)).await, 422, "event not accepted here");
     }
     assert_eq!(subject.script.seen(), []);
     assert_success(&subject.exchange(typed(&event("3"))).await);
     assert_eq!(subject.script.seen()[0].body, r#"{"name":"a"}"#);
     assert_success(&subject.deliver(&other).await);
-    assert_eq!(subject.script.calls("1"), 1, "a refused event stays new");
+    assert_eq!(subject.script.calls("1"), 1, "a rejected event stays new");
 
-    let lenient = bed.start_with(|builder| builder.on_mismatch(OnMismatch::Acknowledge)).await;
+    let lenient = bed.start_with(|builder| builder.on_unexpected_event(OnUnexpectedEvent::Acknowledge)).await;
     for body in [&other, &undecodable, &other] {
         assert_success(&lenient.exchange(lenient.delivery(body).replace("/callback", "/typed")).await);
     }
     assert_eq!(lenient.script.seen(), []);
     assert_eq!(lenient.receiver.stats().duplicates, 1, "a given up event is done");
-    // The same for operators, whatever the framework: one outcome each, and no refusal beside it.
-    assert_eq!((subject.receiver.stats().failed, subject.receiver.stats().refused), (2, 0));
+    // The same for operators, whatever the framework: one outcome each, and no rejection beside it.
+    assert_eq!((subject.receiver.stats().failed, subject.receiver.stats().rejected), (2, 0));
     assert_eq!((lenient.receiver.stats().acknowledged, lenient.receiver.stats().failed), (2, 0));
     let uuid = format!("given-up-{:?}", bed.target);
-    let refused = format!("refused-{:?}", bed.target);
+    let rejected = format!("rejected-{:?}", bed.target);
     let given_up =
         lenient.delivery(&other.replace("\"1\"", &format!("{uuid:?}"))).replace("/callback", "/typed");
     assert_success(&lenient.exchange(given_up).await);
-    assert_refused(
-        &subject.exchange(typed(&other.replace("\"1\"", &format!("{refused:?}")))).await,
+    assert_rejected(
+        &subject.exchange(typed(&other.replace("\"1\"", &format!("{rejected:?}")))).await,
         422,
         "event not accepted here",
     );
-    for (uuid, level, outcome) in [(uuid, "ERROR", "abandoned"), (refused, "WARN", "failed")] {
+    for (uuid, level, outcome) in [(uuid, "ERROR", "abandoned"), (rejected, "WARN", "failed")] {
         let logged = conformance::log::outcomes(&uuid);
         assert_eq!(logged.len(), 1, "{logged:?}");
         assert!(

@@ -75,8 +75,8 @@ async fn trial(from: From, each_second: u32) -> Trial {
     }
     let let_in = begun.elapsed();
     flood.abort();
-    let refused = subject.receiver.stats().refused - u64::from(attempts - 1);
-    Trial { let_in, attempts, forged: refused / flooding.elapsed().as_secs().max(1) }
+    let rejected = subject.receiver.stats().rejected - u64::from(attempts - 1);
+    Trial { let_in, attempts, forged: rejected / flooding.elapsed().as_secs().max(1) }
 }
 
 async fn flood(subject: Arc<Subject>, from: From, each_second: u32) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conformance::bed::{
-    Bed, Subject, assert_refused, assert_success, event, event_of_length, good_token, new_token,
+    Bed, Subject, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
     nothing_is_left,
 };
 use conformance::http2::{Connection, Stream};
@@ -37,7 +37,7 @@ fn essence(mut response: Response) -> Response {
 }
 
 pub(crate) async fn answers_are_those_of_http1(bed: Bed) {
-    let limit = |builder: smartshape_webhook::ReceiverBuilder| builder.body_limit_bytes(100_000);
+    let limit = |builder: smartshape_webhook::ReceiverBuilder| builder.max_body_bytes(100_000);
     let subject = bed.start_with(limit).await;
     for (uuid, step) in [("fails", Step::Fail), ("cannot", Step::Unavailable), ("gives up", Step::GiveUp)] {
         subject.script.plan(uuid, [step, step]);
@@ -74,7 +74,7 @@ pub(crate) async fn answers_are_those_of_http1(bed: Bed) {
     assert_eq!(statuses[..11], [200, 200, 405, 405, 401, 401, 401, 401, 400, 400, 413]);
     assert_eq!((subject.script.calls("1"), subject.script.calls("2")), (1, 0));
     assert_eq!(subject.receiver.drain(Duration::ZERO).await, 0);
-    assert_refused(&deliver(&mut connection, &event("3")).await, 503, "busy, try again later");
+    assert_rejected(&deliver(&mut connection, &event("3")).await, 503, "busy, try again later");
 }
 
 pub(crate) async fn large_bodies_pass_the_windows(bed: Bed) {
@@ -95,9 +95,9 @@ pub(crate) async fn large_bodies_pass_the_windows(bed: Bed) {
     assert!(seen == bodies);
 }
 
-pub(crate) async fn refused_uploads_hold_up_nothing(bed: Bed) {
+pub(crate) async fn rejected_uploads_hold_up_nothing(bed: Bed) {
     // Whoever is kept waiting for room in the connection's window is told that the body stalls.
-    let subject = bed.start_with(|builder| builder.body_stall(Duration::from_millis(700))).await;
+    let subject = bed.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
     let mut connection = connect(&subject).await;
     assert_success(&deliver(&mut connection, &event("warm")).await);
     let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
@@ -108,13 +108,13 @@ pub(crate) async fn refused_uploads_hold_up_nothing(bed: Bed) {
             let mut stream = connection.open("POST", &token).await;
             // Its end is never sent.
             stream.send_when_possible(&endless, false);
-            assert_refused(&stream.response().await, 401, "unauthorized");
+            assert_rejected(&stream.response().await, 401, "unauthorized");
         }
     }
     let declared = [("x-smartshape-token", good_token()), ("content-length", "52428801")];
     let mut stream = connection.open("POST", &declared).await;
     stream.send_when_possible(&endless, false);
-    assert_refused(&stream.response().await, 413, "body too large");
+    assert_rejected(&stream.response().await, 413, "body too large");
     nothing_is_left(&subject.receiver).await;
     assert_success(&deliver(&mut connection, &event_of_length("1", 3 * MIB)).await);
     assert_eq!(subject.script.seen().len(), 2);
@@ -130,7 +130,7 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(bed: Bed) {
         let declared = [("x-smartshape-token", good_token()), ("content-length", length.as_str())];
         let mut stream = connection.open("POST", &declared).await;
         stream.send(&body[..sent], false).await;
-        while subject.receiver.stats().at_work == 0 {
+        while subject.receiver.stats().in_flight == 0 {
             tokio::task::yield_now().await;
         }
         stream.reset();
@@ -202,7 +202,7 @@ pub(crate) async fn rapid_resets_do_nothing_twice(bed: Bed) {
 }
 
 pub(crate) async fn who_cannot_take_the_answer_holds_nothing(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.max_at_work(8)).await;
+    let subject = bed.start_with(|builder| builder.max_in_flight(8)).await;
     let mut settings = h2::client::Builder::new();
     settings.initial_window_size(0);
     let mut deaf = Connection::connect_as(&settings, subject.address).await;
@@ -211,10 +211,10 @@ pub(crate) async fn who_cannot_take_the_answer_holds_nothing(bed: Bed) {
         let mut stream = open(&mut deaf).await;
         stream.send(&event(&number.to_string()), true).await;
         assert_eq!(stream.status().await, 200);
-        let mut refused = deaf.open("POST", &[]).await;
-        refused.send(&event("refused"), false).await;
-        assert_eq!(refused.status().await, 401);
-        waiting.extend([stream, refused]);
+        let mut rejected = deaf.open("POST", &[]).await;
+        rejected.send(&event("rejected"), false).await;
+        assert_eq!(rejected.status().await, 401);
+        waiting.extend([stream, rejected]);
     }
     nothing_is_left(&subject.receiver).await;
     let mut other = connect(&subject).await;
@@ -222,17 +222,17 @@ pub(crate) async fn who_cannot_take_the_answer_holds_nothing(bed: Bed) {
     assert_eq!(subject.script.seen().len(), 51);
 }
 
-pub(crate) async fn who_cannot_take_a_refusal_holds_up_nothing(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.body_stall(Duration::from_millis(700))).await;
+pub(crate) async fn who_cannot_take_a_rejection_holds_up_nothing(bed: Bed) {
+    let subject = bed.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
     let mut settings = h2::client::Builder::new();
     settings.initial_window_size(0);
     let mut deaf = Connection::connect_as(&settings, subject.address).await;
     let mut waiting = Vec::new();
     for _ in 0..4 {
-        let mut refused = deaf.open("POST", &[]).await;
-        refused.send_when_possible(&"x".repeat(MORE_THAN_WINDOWS), false);
-        assert_eq!(refused.status().await, 401);
-        waiting.push(refused);
+        let mut rejected = deaf.open("POST", &[]).await;
+        rejected.send_when_possible(&"x".repeat(MORE_THAN_WINDOWS), false);
+        assert_eq!(rejected.status().await, 401);
+        waiting.push(rejected);
     }
     // Its body comes though nobody reads those of the others.
     let mut stream = open(&mut deaf).await;
@@ -244,7 +244,9 @@ pub(crate) async fn streams_that_stall_end_each_for_itself(bed: Bed) {
     for whole in [false, true] {
         let time = Duration::from_millis(50);
         let subject = bed
-            .start_with(|builder| if whole { builder.body_deadline(time) } else { builder.body_stall(time) })
+            .start_with(
+                |builder| if whole { builder.body_timeout(time) } else { builder.body_idle_timeout(time) },
+            )
             .await;
         let mut connection = connect(&subject).await;
         let body = event("1");
@@ -255,7 +257,7 @@ pub(crate) async fn streams_that_stall_end_each_for_itself(bed: Bed) {
             streams.push(stream);
         }
         for stream in streams {
-            assert_refused(&stream.response().await, 408, "body took too long");
+            assert_rejected(&stream.response().await, 408, "body took too long");
         }
         nothing_is_left(&subject.receiver).await;
         // On a busy machine this one may be late, too. Its sender tries again.

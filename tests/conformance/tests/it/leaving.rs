@@ -1,6 +1,6 @@
 //! Senders that hang up, and servers that stop.
 
-use conformance::bed::{Bed, assert_refused, assert_success, event};
+use conformance::bed::{Bed, assert_rejected, assert_success, event};
 use std::time::Duration;
 
 /// How a sender hangs up.
@@ -58,7 +58,7 @@ pub(crate) async fn leaving_frees_or_finishes(bed: Bed) {
     // Whether the handler was cancelled or runs to its end, a retry is handled or answered.
     subject.script.let_go(1);
     subject.script.ended(1).await;
-    while subject.receiver.stats().at_work > 0 {
+    while subject.receiver.stats().in_flight > 0 {
         tokio::task::yield_now().await;
     }
     subject.script.let_go(1);
@@ -69,7 +69,7 @@ pub(crate) async fn leaving_frees_or_finishes(bed: Bed) {
 
 pub(crate) async fn places_are_bounded(bed: Bed) {
     let places = 8;
-    let subject = bed.start_with(|builder| builder.max_at_work(places)).await;
+    let subject = bed.start_with(|builder| builder.max_in_flight(places)).await;
     assert_success(&subject.deliver(&event("warm")).await);
     subject.script.hold();
     let mut held = Vec::new();
@@ -79,14 +79,14 @@ pub(crate) async fn places_are_bounded(bed: Bed) {
         held.push(client);
     }
     subject.script.started(places + 1).await;
-    assert_refused(&subject.deliver(&event("over")).await, 503, "busy, try again later");
+    assert_rejected(&subject.deliver(&event("over")).await, 503, "busy, try again later");
     for number in 0..500 {
         let mut client = subject.connect().await;
         client.send(subject.delivery(&event(&format!("{number}")))).await;
         client.reset();
     }
-    assert_refused(&subject.deliver(&event("over")).await, 503, "busy, try again later");
-    assert_eq!((subject.receiver.stats().at_work, subject.script.most_at_once()), (places, places));
+    assert_rejected(&subject.deliver(&event("over")).await, 503, "busy, try again later");
+    assert_eq!((subject.receiver.stats().in_flight, subject.script.most_at_once()), (places, places));
     subject.script.let_go(10_000);
     for client in &mut held {
         assert_success(&client.response().await);
@@ -102,13 +102,13 @@ pub(crate) async fn places_are_bounded(bed: Bed) {
 pub(crate) async fn draining(bed: Bed) {
     let subject = bed.start().await;
     assert_success(&subject.deliver(&event("warm")).await);
-    assert_eq!(subject.receiver.stats().at_work, 0);
+    assert_eq!(subject.receiver.stats().in_flight, 0);
     subject.script.hold();
     let mut client = subject.connect().await;
     client.send(subject.delivery(&event("1"))).await;
     subject.script.started(2).await;
     assert_eq!(subject.receiver.drain(Duration::from_millis(1)).await, 1, "one is still at work");
-    assert_refused(&subject.deliver(&event("2")).await, 503, "busy, try again later");
+    assert_rejected(&subject.deliver(&event("2")).await, 503, "busy, try again later");
 
     let receiver = subject.receiver.clone();
     if bed.target.outlives_the_sender() {

@@ -40,17 +40,17 @@ macro_rules! table {
                     malformed_tokens_cost_nothing, costly_tokens_cost_nothing, one_hash_for_many_askers,
                     sources_take_turns;
                 events: the_nine_samples, envelopes_in_every_form, drift_reaches_the_handler, narrow_door;
-                bodies: refused_before_the_body, rest_of_a_refused_body, expect_continue, content_codings, limits,
+                bodies: rejected_before_the_body, rest_of_a_rejected_body, expect_continue, content_codings, limits,
                     lying_lengths,
                     three_megabytes, byte_budget, stalled_body;
-                connections: silent_ones_and_slow_heads_hold_nothing, trickling_body, a_refused_body_is_no_request,
+                connections: silent_ones_and_slow_heads_hold_nothing, trickling_body, a_rejected_body_is_no_request,
                     pipelined_requests_are_answered_in_order, resets_leave_nothing_behind;
-                early: an_early_response_announces_the_close, node_gets_the_refusal_while_it_uploads,
+                early: an_early_response_announces_the_close, node_gets_the_rejection_while_it_uploads,
                     node_never_reuses_a_connection_that_ends;
                 nginx: rejected_uploads_cost_no_delivery;
-                http2: answers_are_those_of_http1, large_bodies_pass_the_windows, refused_uploads_hold_up_nothing,
+                http2: answers_are_those_of_http1, large_bodies_pass_the_windows, rejected_uploads_hold_up_nothing,
                     resets_in_mid_body_leave_nothing, handler_outlives_its_stream, rapid_resets_do_nothing_twice,
-                    who_cannot_take_the_answer_holds_nothing, who_cannot_take_a_refusal_holds_up_nothing,
+                    who_cannot_take_the_answer_holds_nothing, who_cannot_take_a_rejection_holds_up_nothing,
                     streams_that_stall_end_each_for_itself;
                 duplicates: after_success, after_failure, while_the_first_succeeds, while_the_first_fails,
                     while_the_first_panics, too_many_wait, keys_have_three_parts;

@@ -1,6 +1,6 @@
 //! Several secrets, and secrets that change.
 
-use conformance::bed::{Bed, SECRET, assert_refused, assert_success, event, good_token, new_token};
+use conformance::bed::{Bed, SECRET, assert_rejected, assert_success, event, good_token, new_token};
 use smartshape_webhook::{EventKind, NamedSecret, Secret};
 
 fn named(name: &str, plain: &str) -> NamedSecret {
@@ -11,7 +11,7 @@ pub(crate) async fn rotation(bed: Bed) {
     let subject = bed.start().await;
     let next = new_token("the next secret of the table");
     assert_success(&subject.deliver_with(good_token(), "1").await);
-    assert_refused(&subject.deliver_with(&next, "2").await, 401, "unauthorized");
+    assert_rejected(&subject.deliver_with(&next, "2").await, 401, "unauthorized");
 
     let (old, new) = (named("old", SECRET), named("new", "the next secret of the table"));
     subject.receiver.replace_secrets(vec![old, new.clone()]).unwrap();
@@ -19,7 +19,7 @@ pub(crate) async fn rotation(bed: Bed) {
     assert_success(&subject.deliver_with(good_token(), "4").await);
 
     subject.receiver.replace_secrets(vec![new]).unwrap();
-    assert_refused(&subject.deliver_with(good_token(), "5").await, 401, "unauthorized");
+    assert_rejected(&subject.deliver_with(good_token(), "5").await, 401, "unauthorized");
     assert_success(&subject.deliver_with(&next, "6").await);
     assert!(subject.receiver.replace_secrets(Vec::new()).is_err());
     assert_success(&subject.deliver_with(&next, "7").await);
@@ -27,12 +27,12 @@ pub(crate) async fn rotation(bed: Bed) {
 
 pub(crate) async fn scope(bed: Bed) {
     let annotations =
-        named("annotations", "the secret for annotations").only_for([EventKind::AnnotationCreated]);
+        named("annotations", "the secret for annotations").scoped_to([EventKind::AnnotationCreated]);
     let subject = bed.start_with(|builder| builder.named_secret(annotations)).await;
     let token = new_token("the secret for annotations");
-    assert_refused(&subject.deliver_with(&token, "1").await, 401, "unauthorized");
+    assert_rejected(&subject.deliver_with(&token, "1").await, 401, "unauthorized");
     let unknown = event("2").replace("file_uploaded", "file_deleted");
-    assert_refused(&subject.exchange(subject.delivery_with(&token, &unknown)).await, 401, "unauthorized");
+    assert_rejected(&subject.exchange(subject.delivery_with(&token, &unknown)).await, 401, "unauthorized");
     assert_eq!(subject.script.seen(), []);
     let annotation = event("1").replace("file_uploaded", "annotation_created");
     assert_success(&subject.exchange(subject.delivery_with(&token, &annotation)).await);

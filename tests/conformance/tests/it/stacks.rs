@@ -14,7 +14,7 @@ use axum::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn, map_request};
 use axum::response::Response as AxumResponse;
 use axum::routing::post;
-use conformance::bed::{Bed, SECRET, assert_refused, assert_success, event, event_of_length, good_token};
+use conformance::bed::{Bed, SECRET, assert_rejected, assert_success, event, event_of_length, good_token};
 use conformance::target::{Server, Target};
 use conformance::wire::{Client, Response};
 use smartshape_webhook::{Delivery, Event, Receiver, Secret};
@@ -38,7 +38,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn receiver() -> Receiver {
     let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
-    builder.hash_wait(Duration::from_secs(30)).build().unwrap()
+    builder.verify_timeout(Duration::from_secs(30)).build().unwrap()
 }
 
 async fn on_event(Webhook(event): Webhook<Event>) -> &'static str {
@@ -162,10 +162,10 @@ fn limits_of_middleware_keep_their_status() {
         let mut client = Client::connect(server.address()).await;
         let chunk = format!("7d0\r\n{}\r\n0\r\n\r\n", event_of_length("1", 2000));
         let response = client.upload(head("/limited", "transfer-encoding: chunked") + &chunk).await;
-        assert_refused(&response, 413, "body too large");
+        assert_rejected(&response, 413, "body too large");
         let mut client = Client::connect(server.address()).await;
         let response = client.upload(head("/timed", "content-length: 100") + "{").await;
-        assert_refused(&response, 408, "body took too long");
+        assert_rejected(&response, 408, "body took too long");
     });
 }
 

@@ -1,6 +1,6 @@
 //! Tokens of every form.
 
-use conformance::bed::{Bed, SECRET, assert_refused, assert_success, event, good_token};
+use conformance::bed::{Bed, SECRET, assert_rejected, assert_success, event, good_token};
 use conformance::wire::Client;
 use serde_json::Value;
 use smartshape_fake::{Prefix, token};
@@ -13,7 +13,7 @@ pub(crate) async fn every_prefix(bed: Bed) {
         assert_success(&subject.deliver_with(&token, &uuid.to_string()).await);
     }
     let token = good_token().replacen("$2b$", "$2x$", 1);
-    assert_refused(&subject.deliver_with(&token, "x").await, 401, "unauthorized");
+    assert_rejected(&subject.deliver_with(&token, "x").await, 401, "unauthorized");
 }
 
 pub(crate) async fn vectors_of_other_implementations(bed: Bed) {
@@ -28,7 +28,7 @@ pub(crate) async fn vectors_of_other_implementations(bed: Bed) {
     let builder =
         secrets.iter().fold(Receiver::builder(), |builder, secret| builder.named_secret(secret.clone()));
     let subject =
-        bed.start_receiver(builder.hash_wait(std::time::Duration::from_secs(30)).build().unwrap()).await;
+        bed.start_receiver(builder.verify_timeout(std::time::Duration::from_secs(30)).build().unwrap()).await;
     for (number, vector) in vectors.iter().enumerate() {
         let response = subject.deliver_with(vector["token"].as_str().unwrap(), &number.to_string()).await;
         assert_eq!(response.status, 200, "{vector}");
@@ -55,7 +55,7 @@ pub(crate) async fn repeated_tokens(bed: Bed) {
     };
     let other = good_token().replacen("$2b$", "$2a$", 1);
     for (first, second) in [(good_token(), other.as_str()), (good_token(), ""), ("", good_token())] {
-        assert_refused(&subject.exchange(request(first, second)).await, 401, "unauthorized");
+        assert_rejected(&subject.exchange(request(first, second)).await, 401, "unauthorized");
     }
     assert_eq!(subject.receiver.stats().hashes, 0);
     assert_success(&subject.exchange(request(good_token(), good_token())).await);
@@ -76,7 +76,7 @@ pub(crate) async fn malformed_tokens_cost_nothing(bed: Bed) {
         &format!("{}=", &good[..59]),
         &long,
     ] {
-        assert_refused(&subject.deliver_with(token, "1").await, 401, "unauthorized");
+        assert_rejected(&subject.deliver_with(token, "1").await, 401, "unauthorized");
     }
     // Bytes that are no ASCII, in 60 bytes and in 60 characters.
     for (at, with) in [(10, "é".as_bytes()), (10, b"\xff")] {
@@ -85,9 +85,9 @@ pub(crate) async fn malformed_tokens_cost_nothing(bed: Bed) {
         let (before, after) = request.split_once('@').unwrap();
         let (after_host, rest) = (after, "");
         let request = [before.as_bytes(), &token, after_host.as_bytes(), rest.as_bytes()].concat();
-        assert_refused(&subject.exchange(request).await, 401, "unauthorized");
+        assert_rejected(&subject.exchange(request).await, 401, "unauthorized");
     }
-    // A NUL is no part of a header: every framework refuses the request itself.
+    // A NUL is no part of a header: every framework rejects the request itself.
     let with_nul = subject.delivery_with(&good.replacen('$', "\0", 1), &event("1"));
     let mut client = subject.connect().await;
     client.send(with_nul).await;
@@ -101,11 +101,11 @@ pub(crate) async fn costly_tokens_cost_nothing(bed: Bed) {
     let subject = bed.start().await;
     for cost in ["$03$", "$00$", "$13$", "$31$", "$32$", "$99$"] {
         let token = good_token().replacen("$04$", cost, 1);
-        assert_refused(&subject.deliver_with(&token, "1").await, 401, "unauthorized");
+        assert_rejected(&subject.deliver_with(&token, "1").await, 401, "unauthorized");
     }
     assert_eq!(subject.receiver.stats().hashes, 0);
     let lower = bed.start_with(|builder| builder.max_cost(5)).await;
-    assert_refused(
+    assert_rejected(
         &lower.deliver_with(&good_token().replacen("$04$", "$06$", 1), "1").await,
         401,
         "unauthorized",
@@ -113,7 +113,7 @@ pub(crate) async fn costly_tokens_cost_nothing(bed: Bed) {
     assert_eq!(lower.receiver.stats().hashes, 0);
     // Nor do cheap ones, where one says which are too cheap: many guesses a second could be checked.
     let higher = bed.start_with(|builder| builder.min_cost(5)).await;
-    assert_refused(&higher.deliver_with(good_token(), "1").await, 401, "unauthorized");
+    assert_rejected(&higher.deliver_with(good_token(), "1").await, 401, "unauthorized");
     assert_eq!(higher.receiver.stats().hashes, 0);
     let dear = token(SECRET, 5, Prefix::TwoB).unwrap();
     assert_success(&higher.deliver_with(&dear, "1").await);
@@ -121,7 +121,7 @@ pub(crate) async fn costly_tokens_cost_nothing(bed: Bed) {
 
 pub(crate) async fn one_hash_for_many_askers(bed: Bed) {
     // One thread, kept busy by a costly forgery, so that all ask before any verdict.
-    let subject = bed.start_with(|builder| builder.hash_threads(1)).await;
+    let subject = bed.start_with(|builder| builder.verify_threads(1)).await;
     let mut forger = subject.connect().await;
     forger.send(subject.delivery_with(&good_token().replacen("$04$", "$11$", 1), &event("forged"))).await;
     // The first one asks and leaves.
@@ -134,7 +134,7 @@ pub(crate) async fn one_hash_for_many_askers(bed: Bed) {
         client.send(subject.delivery(&event(&number.to_string()))).await;
         clients.push(client);
     }
-    assert_refused(&forger.response().await, 401, "unauthorized");
+    assert_rejected(&forger.response().await, 401, "unauthorized");
     for client in &mut clients {
         assert_success(&client.response().await);
     }
@@ -145,7 +145,7 @@ pub(crate) async fn sources_take_turns(bed: Bed) {
     if cfg!(not(target_os = "linux")) {
         return; // Only there every address of 127.0.0.0/8 is this machine's.
     }
-    let subject = bed.start_with(|builder| builder.hash_threads(1)).await;
+    let subject = bed.start_with(|builder| builder.verify_threads(1)).await;
     let mut forgers = Vec::new();
     for number in 0..16 {
         // Each differs in its salt, and takes longer than sending all of them.
@@ -157,7 +157,7 @@ pub(crate) async fn sources_take_turns(bed: Bed) {
     }
     for _ in 0..4 {
         // Answered at once, by when those before it are in line.
-        assert_refused(&subject.deliver_with("letmein", "1").await, 401, "unauthorized");
+        assert_rejected(&subject.deliver_with("letmein", "1").await, 401, "unauthorized");
     }
     let elsewhere = std::net::IpAddr::from([127, 0, 0, 2]);
     let mut sender = Client::connect_from(elsewhere, subject.address).await;

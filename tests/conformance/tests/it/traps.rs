@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::web;
 use axum::Router;
 use axum::routing::{get, post};
-use conformance::bed::{Bed, SECRET, assert_refused, assert_success, event, good_token, new_token};
+use conformance::bed::{Bed, SECRET, assert_rejected, assert_success, event, good_token, new_token};
 use conformance::script::Script;
 use conformance::target::{Server, Target};
 use conformance::wire::{Client, Response};
@@ -17,7 +17,7 @@ use warp::Filter;
 
 fn receiver() -> Receiver {
     let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
-    builder.hash_wait(Duration::from_secs(30)).build().unwrap()
+    builder.verify_timeout(Duration::from_secs(30)).build().unwrap()
 }
 
 async fn deliver(server: &Server, path: &str, token: &str, uuid: &str) -> Response {
@@ -42,7 +42,7 @@ fn axum_without_the_layer_is_a_500() {
         use smartshape_webhook_tower::Webhook;
         let app = Router::new().route("/callback", post(|_: Webhook<Event>| async {}));
         let server = Server::of_router(app).await;
-        assert_refused(&deliver(&server, "/callback", good_token(), "1").await, 500, "internal error");
+        assert_rejected(&deliver(&server, "/callback", good_token(), "1").await, 500, "internal error");
     });
 }
 
@@ -55,7 +55,7 @@ fn a_layer_on_a_whole_router_answers_for_every_path() {
         let server = Server::of_router(app.layer(layer)).await;
         let mut client = Client::connect(server.address()).await;
         client.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        assert_refused(&client.response().await, 405, "method not allowed");
+        assert_rejected(&client.response().await, 405, "method not allowed");
     });
 }
 
@@ -85,7 +85,7 @@ fn actix_without_app_data_is_a_500() {
         let server = Server::of_actix(|config| {
             config.route("/callback", web::post().to(handler));
         });
-        assert_refused(&deliver(&server, "/callback", good_token(), "1").await, 500, "internal error");
+        assert_rejected(&deliver(&server, "/callback", good_token(), "1").await, 500, "internal error");
 
         let receiver = receiver();
         let server = Server::of_actix(move |config| {
@@ -96,7 +96,7 @@ fn actix_without_app_data_is_a_500() {
 }
 
 #[test]
-fn actix_option_and_result_swallow_refusals() {
+fn actix_option_and_result_swallow_rejections() {
     in_runtime(async {
         use smartshape_webhook_actix::{Webhook, WebhookError};
         async fn optional(webhook: Option<Webhook<Event>>) -> String {
@@ -142,7 +142,7 @@ fn a_receiver_for_each_actix_worker_handles_duplicates_twice() {
 }
 
 #[test]
-fn a_refused_warp_filter_falls_through_and_an_endpoint_does_not() {
+fn a_rejected_warp_filter_falls_through_and_an_endpoint_does_not() {
     in_runtime(async {
         use smartshape_webhook_warp::{Webhook, endpoint, webhook};
         let callback = warp::path("callback").and(warp::path::end());
@@ -154,7 +154,7 @@ fn a_refused_warp_filter_falls_through_and_an_endpoint_does_not() {
 
         let endpoint = endpoint(receiver(), |_: Delivery| async { Ok(()) });
         let server = Server::of_filter(callback.and(endpoint).or(fallback)).await;
-        assert_refused(&deliver(&server, "/callback", "letmein", "1").await, 401, "unauthorized");
+        assert_rejected(&deliver(&server, "/callback", "letmein", "1").await, 401, "unauthorized");
     });
 }
 
@@ -177,7 +177,7 @@ fn warp_without_recover_names_no_secret() {
     in_runtime(async {
         use smartshape_webhook_warp::{Webhook, webhook};
         let secret = NamedSecret::new("uploads", Secret::new(SECRET).unwrap());
-        let builder = Receiver::builder().named_secret(secret).hash_wait(Duration::from_secs(30));
+        let builder = Receiver::builder().named_secret(secret).verify_timeout(Duration::from_secs(30));
         let receiver = builder.build().unwrap();
         let route = webhook(receiver).then(|webhook: Webhook<Event>| webhook.acknowledge());
         let server = Server::of_filter(route).await;

@@ -219,7 +219,7 @@ fn what_others_created_is_deleted_only_when_it_is_pruned() {
 }
 
 #[test]
-fn what_is_wanted_twice_is_refused() {
+fn what_is_wanted_twice_is_rejected() {
     let error = Plan::new(&[want(FileUploaded), want(FileUploaded).renewed()], &[], &[]).unwrap_err();
     assert!(error.to_string().contains("file_uploaded is wanted twice"), "{error}");
 }

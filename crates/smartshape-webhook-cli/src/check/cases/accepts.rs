@@ -68,7 +68,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "accepts an event of unknown name",
-        "a newer SmartShape may send it, and retries what is refused",
+        "a newer SmartShape may send it, and retries what is rejected",
         |kit, kind| {
             one(kit
                 .accepted(kit.changed(kind, |event| event["event"] = json!("smartshape_check")).to_string()))

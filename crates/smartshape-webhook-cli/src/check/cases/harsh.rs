@@ -41,18 +41,18 @@ pub(super) const CASES: &[Case] = &[
         "serves while forged tokens come in",
         "forged tokens, which are cheap to send and costly to check, keep SmartShape out",
         |kit, kind| {
-            let forged = |_| kit.refused(kind, Some(kit.forged(12))).expect(Expect::Anything);
+            let forged = |_| kit.rejected(kind, Some(kit.forged(12))).expect(Expect::Anything);
             beside((0..200).map(forged).collect(), kit, kind)
         },
     )
     .way(Way::LastBesideOthers)
     .harsh(),
     case(
-        "refuses a token of cost 31, and lives on",
+        "rejects a token of cost 31, and lives on",
         "hashing it takes a core for more than a day",
         |kit, kind| {
             vec![
-                kit.refused(kind, Some(kit.forged(31))).what("cost 31"),
+                kit.rejected(kind, Some(kit.forged(31))).what("cost 31"),
                 kit.accepted(kit.event(kind).to_string()).what("an event after that"),
             ]
         },

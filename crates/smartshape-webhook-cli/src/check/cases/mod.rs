@@ -2,7 +2,7 @@
 
 mod accepts;
 mod harsh;
-mod refuses;
+mod rejects;
 
 use smartshape_webhook::EventKind;
 
@@ -13,7 +13,7 @@ const MEGABYTE: usize = 1_000_000;
 
 /// Harmless ones first, so that what stops an endpoint hides nothing.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    [accepts::CASES, refuses::CASES, harsh::CASES].into_iter().flatten()
+    [accepts::CASES, rejects::CASES, harsh::CASES].into_iter().flatten()
 }
 
 pub(crate) struct Case {

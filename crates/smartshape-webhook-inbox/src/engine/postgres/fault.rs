@@ -8,14 +8,14 @@ pub(super) fn of(error: sqlx::Error) -> InboxError {
         "53100" => (InboxErrorKind::Full, "the database's disk is full: free some space, or purge the inbox"),
         "25006" => (InboxErrorKind::ReadOnly, "the server is read-only: connect to the primary"),
         "28P01" | "28000" => {
-            (InboxErrorKind::Refused, "the server refused the user: check user and password")
+            (InboxErrorKind::Rejected, "the server rejected the user: check user and password")
         }
-        "3D000" => (InboxErrorKind::Refused, "there is no such database: create it"),
+        "3D000" => (InboxErrorKind::Rejected, "there is no such database: create it"),
         "42501" => (InboxErrorKind::ReadOnly, "the user lacks a permission: see the grants in the README"),
         // What a pooler answers to a setting of the session's start that it does not pass on.
         "08P01" => (
             InboxErrorKind::Settings,
-            "the server, or a pooler before it, refused how the session starts: let the pooler ignore the parameters that it names",
+            "the server, or a pooler before it, rejected how the session starts: let the pooler ignore the parameters that it names",
         ),
         "XX001" | "XX002" => (InboxErrorKind::Corrupt, "the database is damaged"),
         // Connections, resources, an operator's intervention, transactions that idled for too long, and clashes
@@ -31,7 +31,7 @@ pub(super) fn of(error: sqlx::Error) -> InboxError {
             ),
             _ => (InboxErrorKind::Unavailable, "the server is not available"),
         },
-        _ => (InboxErrorKind::Refused, "the server refused a statement"),
+        _ => (InboxErrorKind::Rejected, "the server rejected a statement"),
     };
     InboxError::new(kind, format!("inbox on PostgreSQL: {advice} ({error})")).caused_by(error)
 }

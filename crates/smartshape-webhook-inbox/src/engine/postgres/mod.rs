@@ -238,8 +238,8 @@ impl Engine for Postgres {
 
     fn ping(&self) -> EngineFuture<'_, ()> {
         Box::pin(async move {
-            let refused = self.others.run(sql::ping).await?;
-            refused.map_or(Ok(()), |reason| Err(InboxError::new(InboxErrorKind::ReadOnly, reason)))
+            let rejected = self.others.run(sql::ping).await?;
+            rejected.map_or(Ok(()), |reason| Err(InboxError::new(InboxErrorKind::ReadOnly, reason)))
         })
     }
 

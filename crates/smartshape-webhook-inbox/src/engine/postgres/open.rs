@@ -1,4 +1,4 @@
-//! Connecting, refusing what is not durable, bringing the tables up to date.
+//! Connecting, rejecting what is not durable, bringing the tables up to date.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
@@ -44,7 +44,7 @@ pub(super) async fn open(url: &str, settings: &InboxBuilder) -> Result<(Connect,
     Ok((connect, channel))
 }
 
-/// Refuses what the inbox cannot work with, and returns the tables' schema: where they are, or else the
+/// Rejects what the inbox cannot work with, and returns the tables' schema: where they are, or else the
 /// first one of the search path. Everything is qualified: the search path may be open to others.
 async fn look_around(connection: &mut PgConnection) -> Result<String, InboxError> {
     let (encoding, schema, open, foreign): (String, Option<String>, bool, bool) = sqlx::query_as(

@@ -37,7 +37,7 @@ impl Transactions {
     }
 
     pub(crate) async fn begin(&self, pool: &PgPool) -> Outcome<PgTransaction<'static>> {
-        // Renewing changes the event's row while the handler runs, which every stricter level refuses.
+        // Renewing changes the event's row while the handler runs, which every stricter level rejects.
         self.within(pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")).await
     }
 

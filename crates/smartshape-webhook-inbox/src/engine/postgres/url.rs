@@ -1,4 +1,4 @@
-//! Reading the URL. sqlx logs the parameters that it does not know, with their values, so those are refused here.
+//! Reading the URL. sqlx logs the parameters that it does not know, with their values, so those are rejected here.
 
 use std::net::IpAddr;
 

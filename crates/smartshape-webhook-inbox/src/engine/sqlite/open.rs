@@ -93,7 +93,7 @@ async fn connect_to(path: &Path, expected: Expected) -> Result<SqliteConnection,
             "{}: the file system does not support SQLite's write-ahead log: keep the inbox on a local disk",
             path.display()
         );
-        return Err(InboxError::new(InboxErrorKind::Refused, text));
+        return Err(InboxError::new(InboxErrorKind::Rejected, text));
     }
     for setting in [
         "PRAGMA synchronous = FULL",

@@ -8,7 +8,7 @@ use bench_report::{Cell, Figure, Table};
 use bytes::Bytes;
 use futures_util::stream;
 use rustix::time::{ClockId, clock_gettime};
-use smartshape_webhook::{Delivery, DeliveryKey, Envelope, Head, Receiver, Secret, TOKEN_HEADER};
+use smartshape_webhook::{Delivery, DeliveryKey, Envelope, Receiver, RequestHead, Secret, TOKEN_HEADER};
 
 use super::{Run, known_token};
 use crate::Outcome;
@@ -30,7 +30,7 @@ pub(super) async fn table(run: Run<'_>, bare: &[Figure]) -> Outcome<Table> {
     let length = event.len().to_string();
     let head = || {
         let fields = [(TOKEN_HEADER, &token), ("content-length", &length)];
-        Head::read("POST", fields.map(|(name, value)| (name, value.as_bytes())))
+        RequestHead::from_parts("POST", fields.map(|(name, value)| (name, value.as_bytes())))
     };
     // One token is hashed before anything is measured, whatever else this core does.
     let receiver = Receiver::builder().secret(Secret::new(SECRET)?).build()?;
@@ -45,7 +45,7 @@ pub(super) async fn table(run: Run<'_>, bare: &[Figure]) -> Outcome<Table> {
         Bytes::copy_from_slice(&request[request.len() - event.len()..])
     };
     if !serve(body()).await {
-        return Err("the receiver refuses what it is to be measured with".into());
+        return Err("the receiver rejects what it is to be measured with".into());
     }
 
     let mut measured = [Vec::new(), Vec::new(), Vec::new()];

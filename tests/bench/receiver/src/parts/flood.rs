@@ -19,9 +19,9 @@ const FORGERS: usize = 128;
 const HONEST: usize = 32;
 pub(super) const KEPT: Aim = Aim::AtLeast(0.9);
 const LET_IN: Aim = Aim::AtMost(5.0);
-/// More than the receiver remembers refused ones.
+/// More than the receiver remembers rejected ones.
 const FORGERIES: usize = 20_000;
-/// How long a sender that was refused waits before it tries again.
+/// How long a sender that was rejected waits before it tries again.
 const RETRY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -78,7 +78,7 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
         }
         let of = |value: fn(&Beside) -> f64| Figure::of(measured.iter().map(value).collect());
         let kept = of(|beside| beside.together / beside.alone);
-        let lost: u64 = measured.iter().map(|beside| beside.refused).sum();
+        let lost: u64 = measured.iter().map(|beside| beside.rejected).sum();
         if forgery.is_some() {
             drawn.push(Some(kept.clone()));
         }
@@ -113,7 +113,7 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
             "{FORGED_A_SECOND} forged requests a second, each with another token, over {FORGERS} connections, to the same \
              server on axum, on its one core, as {HONEST} honest connections whose token is known and which keep that core \
              busy. Alone is half the time before and half afterwards. Aims: the honest ones keep {} of their throughput at \
-             least, and none of them is refused.",
+             least, and none of them is rejected.",
             KEPT.bound()
         ),
         facts: vec![("payload", "the manual's `attribute_updated`".to_owned())],
@@ -128,7 +128,7 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
                     "honest meanwhile, a second",
                     "kept",
                     "aim",
-                    "honest ones refused",
+                    "honest ones rejected",
                     "aim ",
                 ],
                 rows,
@@ -137,7 +137,7 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
                 title: "A receiver that has just started",
                 meaning: format!(
                     "It knows no token yet. Forgeries of cost 12 come as fast as above, from other addresses than the honest \
-                     sender's, whose token is of cost 10, and which tries again {} ms after each refusal. How long until it is \
+                     sender's, whose token is of cost 10, and which tries again {} ms after each rejection. How long until it is \
                      let in; {} s stand for never. Aim: {} s at most.",
                     RETRY.as_millis(),
                     PATIENCE.as_secs(),
@@ -164,7 +164,7 @@ pub(super) struct Beside {
     pub(super) alone: f64,
     pub(super) together: f64,
     forged: f64,
-    refused: u64,
+    rejected: u64,
 }
 
 pub(super) async fn beside(
@@ -198,8 +198,8 @@ pub(super) async fn beside(
         alone: (before.accepted + after.accepted) as f64 / (before_for + after_for).as_secs_f64(),
         together: together.accepted as f64 / together_for.as_secs_f64(),
         // Answers may take longer: an unknown token waits in line.
-        forged: flood.refused as f64 / slice.as_secs_f64(),
-        refused: before.refused + together.refused + after.refused,
+        forged: flood.rejected as f64 / slice.as_secs_f64(),
+        rejected: before.rejected + together.rejected + after.rejected,
     })
 }
 

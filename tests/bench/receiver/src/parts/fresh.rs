@@ -30,8 +30,8 @@ enum Beside {
 struct Measured {
     raw: Vec<f64>,
     fresh: Vec<f64>,
-    refused: u64,
-    refused_meanwhile: u64,
+    rejected: u64,
+    rejected_meanwhile: u64,
     alone: [Vec<f64>; 2],
     together: [Vec<f64>; 2],
     fresh_meanwhile: [Vec<f64>; 2],
@@ -62,11 +62,11 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
         Cell::Figure(Figure::of(measured.fresh), 1),
         Cell::Figure(hashed.clone(), 3),
         Cell::Text(AIM.verdict(hashed.median)),
-        Cell::once(measured.refused as f64, 0),
+        Cell::once(measured.rejected as f64, 0),
         Cell::Figure(known, 3),
         Cell::Figure(health, 3),
         Cell::Figure(Figure::of(measured.fresh_meanwhile.concat()), 1),
-        Cell::once(measured.refused_meanwhile as f64, 0),
+        Cell::once(measured.rejected_meanwhile as f64, 0),
     ];
     Ok(Part {
         name: "fresh",
@@ -88,11 +88,11 @@ pub(super) async fn measure(run: Run<'_>) -> Outcome<Part> {
                 "new salts, a second",
                 "ratio",
                 "aim",
-                "refused",
+                "rejected",
                 "known tokens keep",
                 "/health keeps",
                 "new salts meanwhile, a second",
-                "refused meanwhile",
+                "rejected meanwhile",
             ],
             rows: vec![row],
         }],
@@ -113,7 +113,7 @@ async fn round(
     let mut fresh = senders(&server, known, list);
     let (tally, elapsed) = fresh.send_for(slice).await?;
     measured.fresh.push(tally.accepted as f64 / elapsed.as_secs_f64());
-    measured.refused += tally.refused;
+    measured.rejected += tally.rejected;
     for (place, beside) in [Beside::Known, Beside::Health].into_iter().enumerate() {
         let server = Server::start(spec)?;
         let request = match beside {
@@ -129,7 +129,7 @@ async fn round(
         measured.alone[place].push(alone.accepted as f64 / alone_for.as_secs_f64());
         measured.together[place].push(together.accepted as f64 / together_for.as_secs_f64());
         measured.fresh_meanwhile[place].push(hashed.in_time as f64 / slice.as_secs_f64());
-        measured.refused_meanwhile += hashed.refused;
+        measured.rejected_meanwhile += hashed.rejected;
     }
     Ok(())
 }

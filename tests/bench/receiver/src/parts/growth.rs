@@ -92,7 +92,7 @@ async fn series(growth: &Growth, request: &Request, run: Run<'_>) -> Outcome<(Ta
                 spec.seen_capacity = 8_000_000;
             }
             // With the default, some of a thousand connections would be told to come again.
-            _ => spec.max_at_work = MOST_CONNECTIONS,
+            _ => spec.max_in_flight = MOST_CONNECTIONS,
         }
         let connections = if connected { count } else { CONNECTIONS };
         sides.push(Side::with(Server::start(spec)?, connections, request, &list).await?);

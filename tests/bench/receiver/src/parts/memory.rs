@@ -24,11 +24,11 @@ const UNAUTHENTICATED: Aim = Aim::AtMost(32.0);
 const SEEN: Aim = Aim::AtMost(96.0);
 const FLAT: Aim = Aim::AtMost(4.0);
 const AUTHENTICATED: usize = 64;
-/// How often what was refused is sent again.
+/// How often what was rejected is sent again.
 const ATTEMPTS: usize = 200;
 
 const AHEAD_ON_HTTP1: &str = "actix-web reads up to 128 KiB of each connection before it calls a handler, and as much again \
-                              while the handler waits; what is sent after the refusal goes through the same buffers.";
+                              while the handler waits; what is sent after the rejection goes through the same buffers.";
 const AHEAD_ON_HTTP2: &str = "What a client may send ahead, up to 1 MiB by default in each framework, is held for as long as \
                               a handler has not answered.";
 
@@ -69,7 +69,7 @@ async fn strangers(run: Run<'_>, http2: bool) -> Outcome<Table> {
                 let header = token.map(|token| (TOKEN_HEADER, token));
                 // A well-formed token waits for its hash, and so would a bare handler that asked for anything.
                 let waits = token == Some(&*forged);
-                let servers = [(Kind::Refusing, false), (Kind::Ours, false), (Kind::Refusing, true)];
+                let servers = [(Kind::Rejecting, false), (Kind::Ours, false), (Kind::Rejecting, true)];
                 let mut highest = [Vec::new(), Vec::new(), Vec::new()];
                 let mut answers = Statuses::new();
                 for _ in 0..rounds {
@@ -121,7 +121,7 @@ async fn strangers(run: Run<'_>, http2: bool) -> Outcome<Table> {
     let meaning = format!(
         "{uploads} uploads of 50 MB at once over {}, over connections that have been answered once: without a token, with a \
          malformed one, and with a well-formed one of another secret. Beside it, the same uploads to the bare framework \
-         with a handler that refuses them at once, without reading. In turns, the middle of {rounds}. Aim: {} MiB more \
+         with a handler that rejects them at once, without reading. In turns, the middle of {rounds}. Aim: {} MiB more \
          at most. A well-formed token has to be hashed, for which 256 requests wait for up to 2 s; a bare handler that \
          lets as many wait as long, and does nothing else, stands beside it. \"None\" is a connection that ended before \
          its answer could be read. {}",
@@ -151,7 +151,7 @@ async fn authenticated(run: Run<'_>) -> Outcome<Table> {
         let small = Request::delivery(&small_event(), &token)?;
         Client::new(server.address, 1, &small, &Tokens::default()).introduce().await?;
         let header = Some((TOKEN_HEADER, token.as_str()));
-        let (mut left, mut refused, mut others) = (uploads, 0, 0);
+        let (mut left, mut rejected, mut others) = (uploads, 0, 0);
         for attempt in 0..ATTEMPTS {
             if left == 0 {
                 break;
@@ -160,7 +160,7 @@ async fn authenticated(run: Run<'_>) -> Outcome<Table> {
             let body = event.replace("43a57abb-4ab6", &format!("43a57abb-{attempt:04x}")).into();
             let statuses = uploads::send(server.address, Load::Http1(left), header, &body).await?;
             left -= statuses.iter().filter(|status| **status == 200).count();
-            refused += statuses.iter().filter(|status| **status == 503).count();
+            rejected += statuses.iter().filter(|status| **status == 503).count();
             others += statuses.iter().filter(|status| !matches!(status, 200 | 503)).count();
         }
         let grown = server.highest_bytes()? as f64 / MIB - bare;
@@ -169,7 +169,7 @@ async fn authenticated(run: Run<'_>) -> Outcome<Table> {
             Cell::Text(framework.name().to_owned()),
             Cell::once(grown, 0),
             Cell::Text(bound.verdict(grown)),
-            Cell::once(refused as f64, 0),
+            Cell::once(rejected as f64, 0),
             Cell::once(others as f64, 0),
             Cell::once(left as f64, 0),
             Cell::Text(Aim::AtMost(0.0).verdict(left as f64)),
@@ -179,14 +179,14 @@ async fn authenticated(run: Run<'_>) -> Outcome<Table> {
         title: "Uploads of honest senders",
         meaning: format!(
             "{uploads} deliveries of 50 MB at once with a known token, over the bare framework with as many connections \
-             open; what is refused with 503 is sent again, together. Aims: the byte budget ({BUDGET_MIB} MiB by default) \
+             open; what is rejected with 503 is sent again, together. Aims: the byte budget ({BUDGET_MIB} MiB by default) \
              and a tenth more, and no delivery lost."
         ),
         columns: vec![
             "framework",
             "grown by, MiB",
             "aim",
-            "refused with 503",
+            "rejected with 503",
             "other answers",
             "lost",
             "aim ",
@@ -229,9 +229,9 @@ async fn duplicates(run: Run<'_>) -> Outcome<Table> {
             let before = sent.last().copied().unwrap_or(0);
             let mut count = before;
             while count < before + more {
-                // Those that wait for the slow one keep this waiting too, until they are refused.
+                // Those that wait for the slow one keep this waiting too, until they are rejected.
                 let (tally, _) = others.send_for(Duration::from_millis(time)).await?;
-                count += tally.refused + tally.accepted;
+                count += tally.rejected + tally.accepted;
             }
             sent.push(count);
             resident.push(server.resident_bytes()? as f64 / MIB);
@@ -247,7 +247,7 @@ async fn duplicates(run: Run<'_>) -> Outcome<Table> {
     Ok(Table {
         title: "Duplicates of one slow delivery",
         meaning: format!(
-            "A delivery whose handler takes long, and duplicates of it over {few} connections: 8 wait, the others are refused. \
+            "A delivery whose handler takes long, and duplicates of it over {few} connections: 8 wait, the others are rejected. \
              Aim: flat; {} MiB at most pass for it, since the allocator keeps some.",
             FLAT.bound()
         ),

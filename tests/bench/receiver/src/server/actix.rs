@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use smartshape_webhook_actix::endpoint;
 
-use super::{Kind, SUCCESS, Spec, before_refusing, naive, receiver};
+use super::{Kind, SUCCESS, Spec, before_rejecting, naive, receiver};
 use crate::Outcome;
 
 const BODY_LIMIT: usize = 64 * 1024 * 1024;
@@ -14,14 +14,14 @@ const BODY_LIMIT: usize = 64 * 1024 * 1024;
 pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
     let receiver = match spec.kind {
         Kind::Ours => Some(receiver::build(spec).await?),
-        Kind::Bare | Kind::Refusing | Kind::Naive => None,
+        Kind::Bare | Kind::Rejecting | Kind::Naive => None,
         Kind::ByHand | Kind::Signed => return Err("this endpoint is there on axum only".into()),
     };
     let app = move || {
         let route = match (&receiver, spec.kind) {
             (Some(receiver), _) => endpoint(receiver.clone(), receiver::on_delivery),
             (None, Kind::Naive) => web::post().to(naive),
-            (None, Kind::Refusing) => web::post().to(move || refuse(spec)),
+            (None, Kind::Rejecting) => web::post().to(move || reject(spec)),
             (None, _) => web::post().to(bare),
         };
         App::new()
@@ -39,8 +39,8 @@ async fn bare(_: web::Bytes) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(SUCCESS)
 }
 
-async fn refuse(spec: Spec) -> HttpResponse {
-    before_refusing(spec).await;
+async fn reject(spec: Spec) -> HttpResponse {
+    before_rejecting(spec).await;
     HttpResponse::Unauthorized().finish()
 }
 

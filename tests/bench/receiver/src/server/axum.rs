@@ -11,9 +11,9 @@ use axum::http::{HeaderName, StatusCode};
 use axum::middleware::map_request;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use smartshape_webhook_tower::{Source, endpoint};
+use smartshape_webhook_tower::{ClientAddr, endpoint};
 
-use super::{Kind, SUCCESS, Spec, before_refusing, by_hand, naive, receiver, signed};
+use super::{Kind, SUCCESS, Spec, before_rejecting, by_hand, naive, receiver, signed};
 use crate::Outcome;
 
 type Answer = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
@@ -22,7 +22,7 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
     let routes = Router::new();
     let routes = match spec.kind {
         Kind::Bare => routes.route("/callback", post(bare)),
-        Kind::Refusing => routes.route("/callback", post(move |request| refuse(spec, request))),
+        Kind::Rejecting => routes.route("/callback", post(move |request| reject(spec, request))),
         Kind::Ours => {
             let receiver = receiver::build(spec).await?;
             if spec.slow {
@@ -54,7 +54,7 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
 }
 
 async fn tell_source(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
-    request.extensions_mut().insert(Source::from(peer));
+    request.extensions_mut().insert(ClientAddr::from(peer));
     request
 }
 
@@ -62,8 +62,8 @@ async fn bare(_: Bytes) -> Answer {
     answer(true)
 }
 
-async fn refuse(spec: Spec, _request: Request) -> StatusCode {
-    before_refusing(spec).await;
+async fn reject(spec: Spec, _request: Request) -> StatusCode {
+    before_rejecting(spec).await;
     StatusCode::UNAUTHORIZED
 }
 

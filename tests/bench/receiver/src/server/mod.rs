@@ -53,7 +53,7 @@ pub(crate) enum Kind {
     /// Reads the body and answers.
     Bare,
     /// Answers 401 and leaves the body to the framework: at once, or as late as the receiver does at most.
-    Refusing,
+    Rejecting,
     /// The adapter's `endpoint()` with a handler that does nothing.
     Ours,
     /// Compares the token, reads the envelope and remembers the key, as one could write it by hand. On axum only.
@@ -77,7 +77,7 @@ pub(crate) struct Spec {
     /// How many it can remember.
     pub(crate) seen_capacity: usize,
     /// How many deliveries may be at work.
-    pub(crate) max_at_work: usize,
+    pub(crate) max_in_flight: usize,
     /// Whether the handler takes long.
     pub(crate) slow: bool,
     /// Whether it is told where requests come from, where its framework does not know by itself.
@@ -95,7 +95,7 @@ impl Spec {
             secrets: 1,
             seen: 0,
             seen_capacity: 100_000,
-            max_at_work: 256,
+            max_in_flight: 256,
             slow: false,
             sources: false,
             http2: false,
@@ -128,9 +128,9 @@ pub(crate) fn run(spec: &str) -> Outcome<()> {
     })
 }
 
-/// What a handler that refuses waits for, with the request in its hands. If it is slow: as many as the receiver lets wait
+/// What a handler that rejects waits for, with the request in its hands. If it is slow: as many as the receiver lets wait
 /// for the hash of one token, for as long as it does.
-async fn before_refusing(spec: Spec) {
+async fn before_rejecting(spec: Spec) {
     static PLACES: Semaphore = Semaphore::const_new(256);
     if spec.slow
         && let Ok(_place) = PLACES.try_acquire()

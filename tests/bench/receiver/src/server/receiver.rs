@@ -1,10 +1,10 @@
 //! The receiver of our own servers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use smartshape_webhook::{
-    Delivery, DeliveryKey, HandlerError, Holder, MemoryStore, NamedSecret, Receiver, Secret, SeenStore as _,
-};
+use bytes::Bytes;
+use smartshape_webhook::{Delivery, HandlerError, NamedSecret, Receiver, RequestHead, Secret};
 
 use super::{SECRET, Spec};
 use crate::Outcome;
@@ -13,14 +13,16 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) async fn build(spec: Spec) -> Outcome<Receiver> {
     let mut builder = Receiver::builder()
-        .memory_store(filled(spec).await?)
-        .max_at_work(spec.max_at_work)
+        .dedup_capacity(spec.seen_capacity)
+        .max_in_flight(spec.max_in_flight)
         // The server has one core.
-        .hash_threads(1);
+        .verify_threads(1);
     for number in 1..spec.secrets {
         builder = builder.named_secret(NamedSecret::new(format!("other {number}"), Secret::generate()?));
     }
-    Ok(builder.secret(Secret::new(SECRET)?).build()?)
+    let receiver = builder.secret(Secret::new(SECRET)?).build()?;
+    fill(&receiver, spec).await?;
+    Ok(receiver)
 }
 
 /// What a user's handler takes is the user's. This one takes nothing.
@@ -34,13 +36,20 @@ pub(super) async fn on_delivery_slowly(_: Delivery) -> Result<(), HandlerError> 
     Ok(())
 }
 
-async fn filled(spec: Spec) -> Outcome<MemoryStore> {
-    let store = MemoryStore::new(spec.seen_capacity, DAY);
+/// Has the receiver complete as many deliveries as it is to have seen.
+async fn fill(receiver: &Receiver, spec: Spec) -> Outcome<()> {
+    let token = smartshape_fake::token(SECRET, 4, smartshape_fake::Prefix::TwoB)?;
+    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
+    let handler = Arc::new(on_delivery);
     for number in 0..spec.seen {
-        let key = DeliveryKey::new(&format!("seen before, {number}"), "file_uploaded", "somebody");
-        let holder = Holder::new(number as u128);
-        store.claim(key, holder, DAY).await?;
-        store.complete(key, holder).await?;
+        let body = format!(
+            r#"{{"file":"f","event":"file_uploaded","data":{{}},"owner":"o","runTimestamp":1,"uuid":"seen before, {number}"}}"#
+        );
+        let body = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
+        let response = receiver.serve(&head, body, Arc::clone(&handler)).await;
+        if response.status() != 200 {
+            return Err(format!("{:?}", response.rejection()).into());
+        }
     }
-    Ok(store)
+    Ok(())
 }

@@ -7,7 +7,7 @@ use smartshape_webhook_warp::endpoint;
 use warp::Filter;
 use warp::http::{Response, StatusCode};
 
-use super::{Kind, SUCCESS, Spec, before_refusing, naive, receiver};
+use super::{Kind, SUCCESS, Spec, before_rejecting, naive, receiver};
 use crate::Outcome;
 
 pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
@@ -24,14 +24,14 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Outcome<()> {
             let bare = callback.and(warp::post()).and(warp::body::bytes()).map(|_: Bytes| answer(true));
             warp::serve(bare.or(health)).incoming(listener).run().await;
         }
-        Kind::Refusing => {
+        Kind::Rejecting => {
             let body = callback.and(warp::post()).and(warp::body::stream());
-            let refusing = body.then(move |body| async move {
-                before_refusing(spec).await;
+            let rejecting = body.then(move |body| async move {
+                before_rejecting(spec).await;
                 drop(body);
                 StatusCode::UNAUTHORIZED
             });
-            warp::serve(refusing.or(health)).incoming(listener).run().await;
+            warp::serve(rejecting.or(health)).incoming(listener).run().await;
         }
         Kind::Naive => {
             let token = warp::header::optional::<String>(naive::HEADER);

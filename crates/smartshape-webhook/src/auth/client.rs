@@ -1,0 +1,44 @@
+//! Where a request comes from, as far as sharing the hashing threads needs it.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Where a request comes from. While many unknown tokens wait to be checked, each source gets its turn:
+/// forgeries from one address do not keep out a sender at another.
+///
+/// An IPv4 address is a source of its own; of an IPv6 address the first 64 bits count, since whoever
+/// has one address usually has all that share them. The adapters take a `ClientAddr` from the request's
+/// extensions; their documentation says who puts it there. Behind a proxy it has to come from what
+/// that proxy says, or all senders are one source. Take it only from a proxy that you trust: whoever can
+/// choose it gets as many turns as they make sources.
+///
+/// ```
+/// use std::net::IpAddr;
+/// use smartshape_webhook::{RequestHead, ClientAddr};
+///
+/// let of = |address: &str| address.parse::<IpAddr>().map(ClientAddr::from);
+/// assert_ne!(of("192.0.2.1")?, of("192.0.2.2")?);
+/// assert_eq!(of("2001:db8::1")?, of("2001:db8::2")?);
+/// assert_eq!(of("::ffff:192.0.2.1")?, of("192.0.2.1")?);
+///
+/// let headers: [(&str, &[u8]); 1] = [("content-length", b"12")];
+/// let head = RequestHead::from_parts("POST", headers).with_client_addr(of("192.0.2.1")?);
+/// assert_eq!(head.declared_length(), Some(12));
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientAddr(IpAddr);
+
+impl From<IpAddr> for ClientAddr {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        })
+    }
+}
+
+impl From<SocketAddr> for ClientAddr {
+    fn from(address: SocketAddr) -> Self {
+        address.ip().into()
+    }
+}

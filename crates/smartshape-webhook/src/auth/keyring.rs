@@ -1,0 +1,99 @@
+//! The current secrets. Each has an identity that survives a replacement of the set.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::secret::NamedSecret;
+use super::token::Token;
+use crate::memory_limit::WebhookUsage;
+
+/// Identifies one plain secret for as long as it stays in the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SecretId(u64);
+
+/// A secret, and how much of the shared limits its webhook uses.
+#[derive(Debug)]
+pub(crate) struct KeyringEntry {
+    named: NamedSecret,
+    /// `None` if all secrets belong to the same webhook, which may then use everything.
+    pub(crate) usage: Option<Arc<WebhookUsage>>,
+}
+
+impl Deref for KeyringEntry {
+    type Target = NamedSecret;
+
+    fn deref(&self) -> &NamedSecret {
+        &self.named
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Keyring {
+    secrets: Vec<(SecretId, Arc<KeyringEntry>)>,
+    next: u64,
+}
+
+impl Keyring {
+    pub(crate) fn new(secrets: Vec<NamedSecret>) -> Self {
+        Self { secrets: Vec::new(), next: 0 }.succeeded_by(secrets)
+    }
+
+    /// Makes the next set. A plain secret that stays keeps its identity, and so its cached tokens.
+    pub(crate) fn succeeded_by(&self, secrets: Vec<NamedSecret>) -> Self {
+        let mut next = self.next;
+        let alone = secrets.windows(2).all(|two| two[0].webhook_name() == two[1].webhook_name());
+        let mut usages = Vec::<(Arc<str>, Arc<WebhookUsage>)>::new();
+        let mut usage_of = |webhook: &Arc<str>| {
+            let entry = self.secrets.iter().find(|(_, old)| old.webhook_name() == webhook);
+            let before = entry.and_then(|(_, old)| old.usage.clone());
+            let known = usages.iter().find(|(name, _)| name == webhook).map(|(_, usage)| Arc::clone(usage));
+            let usage = known.or(before).unwrap_or_default();
+            usages.push((Arc::clone(webhook), Arc::clone(&usage)));
+            usage
+        };
+        let secrets = secrets
+            .into_iter()
+            .map(|named| {
+                let kept =
+                    self.secrets.iter().find(|(_, old)| old.secret().expose() == named.secret().expose());
+                let id = kept.map_or_else(
+                    || {
+                        next += 1;
+                        SecretId(next)
+                    },
+                    |(id, _)| *id,
+                );
+                let usage = (!alone).then(|| usage_of(named.webhook_name()));
+                (id, Arc::new(KeyringEntry { named, usage }))
+            })
+            .collect();
+        Self { secrets, next }
+    }
+
+    pub(crate) fn get(&self, id: SecretId) -> Option<&Arc<KeyringEntry>> {
+        self.secrets.iter().find(|(known, _)| *known == id).map(|(_, named)| named)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.secrets.len()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.secrets.iter().map(|(_, named)| named.name().to_owned()).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SecretId> {
+        self.secrets.iter().map(|(id, _)| *id)
+    }
+
+    /// Hashes with one secret after the other, and returns how many it tried. Expensive.
+    pub(crate) fn find(&self, token: &Token) -> (Option<SecretId>, u64) {
+        let mut tried = 0;
+        let found = self.secrets.iter().find(|(_, named)| {
+            tried += 1;
+            token.matches(named.secret().expose())
+        });
+        (found.map(|(id, _)| *id), tried)
+    }
+}

@@ -1,0 +1,90 @@
+//! The token cache: tokens whose status is known.
+
+use siphasher::sip128::SipHasher24;
+
+use super::TokenStatus;
+use super::keyring::{Keyring, SecretId};
+use super::token::Token;
+use crate::cache::GenerationalCache;
+use crate::metrics::Evicted;
+
+/// A keyed hash of a token, so that the timing of a lookup reveals nothing about other tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Digest(u128);
+
+/// Verified and rejected tokens in separate caches, so that forgeries cannot evict a sender's token.
+pub(crate) struct TokenCache {
+    hasher: SipHasher24,
+    verified: GenerationalCache<Digest, SecretId>,
+    rejected: GenerationalCache<Digest, ()>,
+}
+
+impl TokenCache {
+    pub(crate) fn new(key: [u8; 16], verified: usize, rejected: usize) -> Self {
+        Self {
+            hasher: SipHasher24::new_with_key(&key),
+            verified: GenerationalCache::new(verified),
+            rejected: GenerationalCache::new(rejected),
+        }
+    }
+
+    fn digest(&self, token: &Token) -> Digest {
+        Digest(self.hasher.hash(token.as_bytes()).as_u128())
+    }
+
+    /// Returns the token's status, and what its use evicted.
+    pub(crate) fn get(&mut self, token: &Token) -> Option<(TokenStatus, (Evicted, usize))> {
+        let digest = self.digest(token);
+        if let Some((id, evicted)) = self.verified.get(&digest) {
+            return Some((TokenStatus::Verified(id), (Evicted::VerifiedToken, evicted)));
+        }
+        let ((), evicted) = self.rejected.get(&digest)?;
+        Some((TokenStatus::Rejected, (Evicted::RejectedToken, evicted)))
+    }
+
+    /// Whether the token's status is known. Does not count as a use.
+    pub(crate) fn contains(&self, token: &Token) -> bool {
+        let digest = self.digest(token);
+        self.verified.peek(&digest).is_some() || self.rejected.peek(&digest).is_some()
+    }
+
+    /// Returns what the insertion evicted.
+    pub(crate) fn insert(&mut self, token: &Token, status: TokenStatus) -> (Evicted, usize) {
+        let digest = self.digest(token);
+        match status {
+            TokenStatus::Verified(id) => (Evicted::VerifiedToken, self.verified.insert(digest, id)),
+            TokenStatus::Rejected => (Evicted::RejectedToken, self.rejected.insert(digest, ())),
+        }
+    }
+
+    /// Evicts the tokens of removed secrets, and every rejected one, since a new secret may match it.
+    pub(crate) fn retain_secrets(&mut self, keyring: &Keyring) {
+        self.verified.retain(|id| keyring.get(*id).is_some());
+        self.rejected.retain(|()| false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::secret::{NamedSecret, Secret};
+
+    #[test]
+    fn token_cache_keeps_a_verified_token_under_a_flood_of_rejected_ones() {
+        let keyring = Keyring::new(vec![NamedSecret::new("a", Secret::generate().unwrap())]);
+        let token = |salt: u32| {
+            Token::parse(format!("$2b$10${salt:021}uvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG").as_bytes()).unwrap()
+        };
+        let verified = TokenStatus::Verified(keyring.ids().next().unwrap());
+        let mut cache = TokenCache::new([0; 16], 8, 8);
+        assert_eq!(cache.insert(&token(0), verified), (Evicted::VerifiedToken, 0));
+        let evicted = (1..=40).map(|salt| match cache.insert(&token(salt), TokenStatus::Rejected) {
+            (Evicted::RejectedToken, count) => count,
+            (other, _) => panic!("{other:?}"),
+        });
+        assert_eq!(evicted.sum::<usize>(), 24, "those that are no longer there");
+        assert_eq!(cache.get(&token(0)).map(|(status, _)| status), Some(verified));
+        assert_eq!(cache.get(&token(40)).map(|(status, _)| status), Some(TokenStatus::Rejected));
+        assert_eq!(cache.get(&token(1)).map(|(status, _)| status), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! Texts that a sender chose, made fit for a log.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
+
+/// Longer fields of a delivery are cut.
+const FIELD_CHARS: usize = 100;
+/// Longer errors, which may quote a delivery, are cut.
+const ERROR_CHARS: usize = 1000;
+
+/// A field that a sender chose: what cannot be printed is escaped, and what is longer than 100
+/// characters is cut.
+///
+/// ```
+/// assert_eq!(smartshape_webhook::escape_for_log("two\nlines").to_string(), "two\\nlines");
+/// ```
+#[must_use]
+pub fn escape_for_log(text: &str) -> EscapedForLog<'_> {
+    EscapedForLog { text: text.into(), chars: FIELD_CHARS }
+}
+
+/// An error that may quote what a sender chose: as [`escape_for_log`], up to 1000 characters.
+#[must_use]
+pub fn escape_error_for_log(error: impl Display) -> EscapedForLog<'static> {
+    EscapedForLog { text: error.to_string().into(), chars: ERROR_CHARS }
+}
+
+/// What [`escape_for_log`] and [`escape_error_for_log`] return, to be displayed.
+#[derive(Clone, Debug)]
+pub struct EscapedForLog<'a> {
+    text: Cow<'a, str>,
+    chars: usize,
+}
+
+impl Display for EscapedForLog<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.text.chars().take(self.chars) {
+            match character {
+                '"' | '\'' => f.write_char(character)?,
+                _ => write!(f, "{}", character.escape_debug())?,
+            }
+        }
+        if self.text.chars().nth(self.chars).is_some() { f.write_char('…') } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_in_logs_are_escaped_and_cut() {
+        assert_eq!(escape_for_log("a\n\u{1b}[31mé\u{202e}\"").to_string(), "a\\n\\u{1b}[31mé\\u{202e}\"");
+        assert_eq!(escape_for_log(&"x".repeat(101)).to_string(), format!("{}…", "x".repeat(100)));
+    }
+}

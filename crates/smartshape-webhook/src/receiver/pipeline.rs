@@ -1,0 +1,240 @@
+//! The stages of receiving, as types. Each consumes the previous one, so that the compiler enforces their order:
+//! [`Admitted`] -> [`Authenticated`] -> [`Whole`] -> [`Parsed`] -> [`Received`].
+
+use std::error::Error;
+
+use bytes::{Buf, Bytes};
+use futures_core::Stream;
+
+use super::{Claimed, Permit, Received, Receiver};
+use crate::auth::client::ClientAddr;
+use crate::auth::token::Token;
+use crate::dedup::in_flight::ClaimOutcome;
+use crate::delivery::{Delivery, DeliveryContext};
+use crate::events::{EnvelopeError, EnvelopeErrorKind};
+use crate::memory_limit::Reservation;
+use crate::metrics::{DeliveryOutcome, EventLabel, Timer, record_delivery};
+use crate::request::body;
+use crate::request::head::{Length, RequestHead, TokenField};
+use crate::response::rejection::{Rejection, RejectionKind};
+
+impl Receiver {
+    pub(super) async fn stages<S, B, E>(
+        &self,
+        head: &RequestHead,
+        body: S,
+        timer: Timer,
+    ) -> Result<Received, Rejection>
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let whole = async {
+            let admitted = self.admit(head)?;
+            let authenticated = admitted.authenticate(self).await?;
+            authenticated.read(self, body).await
+        };
+        let whole = whole.await.map_err(|rejection| rejection.closing(head.needs_body_read()))?;
+        let parsed = whole.parse(head)?;
+        parsed.claim(self, timer).await
+    }
+
+    /// Checks everything that needs neither hashing nor reading.
+    fn admit<'h>(&self, head: &'h RequestHead) -> Result<Admitted<'h>, Rejection> {
+        if !head.is_post {
+            return Err(RejectionKind::MethodNotAllowed.into());
+        }
+        let declared = match head.length {
+            Length::Unreadable => return Err(RejectionKind::LengthUnreadable.into()),
+            Length::Declared(bytes) if bytes > self.0.body.max_bytes => {
+                return Err(RejectionKind::BodyTooLarge.into());
+            }
+            Length::Declared(bytes) => Some(bytes),
+            Length::Absent => None,
+        };
+        let token = match &head.token {
+            TokenField::Missing => return Err(RejectionKind::TokenMissing.into()),
+            TokenField::Repeated => return Err(RejectionKind::TokenRepeated.into()),
+            TokenField::Malformed(why) => {
+                return Err(Rejection::with_detail(RejectionKind::TokenMalformed, *why));
+            }
+            TokenField::One(token) if token.cost() > self.0.max_cost => {
+                let detail = format_args!("{} is above {}", token.cost(), self.0.max_cost).to_string();
+                return Err(Rejection::with_detail(RejectionKind::TokenTooCostly, detail));
+            }
+            TokenField::One(token) if token.cost() < self.0.min_cost => {
+                let detail = format_args!("{} is below {}", token.cost(), self.0.min_cost).to_string();
+                return Err(Rejection::with_detail(RejectionKind::TokenTooCheap, detail));
+            }
+            TokenField::One(token) => token,
+        };
+        if self.is_draining() {
+            return Err(RejectionKind::Draining.into());
+        }
+        Ok(Admitted { token, client: head.client_addr, declared })
+    }
+}
+
+/// A request whose head is valid.
+struct Admitted<'h> {
+    token: &'h Token,
+    client: Option<ClientAddr>,
+    declared: Option<u64>,
+}
+
+impl Admitted<'_> {
+    /// Acquires the permit only after the token is verified: unauthenticated clients must not be able to hold permits.
+    async fn authenticate(self, receiver: &Receiver) -> Result<Authenticated, Rejection> {
+        match receiver.0.verifier.verify(self.token, self.client).await {
+            Ok(Some(secret)) => {
+                Ok(Authenticated { declared: self.declared, permit: receiver.acquire_permit(secret)? })
+            }
+            Ok(None) => {
+                let names = receiver.secret_names().join(", ");
+                Err(Rejection::with_detail(RejectionKind::TokenUnmatched, names))
+            }
+            Err(busy) => {
+                Err(Rejection::with_detail(RejectionKind::VerifyBusy, busy.why).retry_around(busy.retry_in))
+            }
+        }
+    }
+}
+
+/// A request whose token has been verified. Holds a concurrency permit.
+struct Authenticated {
+    declared: Option<u64>,
+    permit: Permit,
+}
+
+impl Authenticated {
+    async fn read<S, B, E>(self, receiver: &Receiver, body: S) -> Result<Whole, Rejection>
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let reservation = receiver.0.memory.reservation(self.permit.secret().usage.clone());
+        let (body, reservation) = body::read(body, self.declared, &receiver.0.body, reservation).await?;
+        Ok(Whole { permit: self.permit, body, reservation })
+    }
+}
+
+/// A request whose body has been read to its end.
+struct Whole {
+    permit: Permit,
+    body: Bytes,
+    reservation: Reservation,
+}
+
+impl Whole {
+    /// Parses on the async thread, however long the body is: it takes less time than receiving it did, and tokio's blocking
+    /// threads are shared with the application, which may keep them busy for any time.
+    fn parse(self, head: &RequestHead) -> Result<Parsed, Rejection> {
+        let around = DeliveryContext {
+            secret_name: Some(self.permit.secret().shared_name()),
+            webhook: self.permit.secret().webhook_in_key(),
+            traceparent: head.traceparent().map(Into::into),
+            reservation: Some(self.reservation),
+            ..DeliveryContext::default()
+        };
+        let delivery = Delivery::parse(self.body, around).map_err(|error| rejection(error, head))?;
+        let secret = self.permit.secret();
+        let scope = if !secret.permits(delivery.kind()) {
+            Some("events")
+        } else if !secret.permits_owner(|| delivery.owner()) {
+            Some("owners")
+        } else {
+            None
+        };
+        if let Some(scope) = scope {
+            let detail = format!("{} is only for some {scope}", secret.name());
+            return Err(Rejection::with_detail(RejectionKind::TokenOutOfScope, detail));
+        }
+        Ok(Parsed { delivery, permit: self.permit })
+    }
+}
+
+fn rejection(error: EnvelopeError, head: &RequestHead) -> Rejection {
+    match (error.kind(), &head.content_coding, &head.foreign_charset) {
+        (EnvelopeErrorKind::NotJson, Some(coding), _) => {
+            Rejection::with_detail(RejectionKind::ContentCoding, coding)
+        }
+        (EnvelopeErrorKind::NotJson, None, Some(charset)) => {
+            let detail = format_args!("{error}; its Content-Type says charset={charset}, and JSON is UTF-8")
+                .to_string();
+            Rejection::with_detail(RejectionKind::NotJson, detail)
+        }
+        (EnvelopeErrorKind::NotJson, None, None) => Rejection::with_detail(RejectionKind::NotJson, error),
+        _ => Rejection::with_detail(RejectionKind::EnvelopeInvalid, error),
+    }
+}
+
+/// A delivery that may be a duplicate.
+struct Parsed {
+    delivery: Delivery,
+    permit: Permit,
+}
+
+impl Parsed {
+    async fn claim(self, receiver: &Receiver, timer: Timer) -> Result<Received, Rejection> {
+        match receiver.0.dedup.claim(self.delivery.key(), self.delivery.raw()).await? {
+            ClaimOutcome::New(claim) => {
+                Ok(Received::New(Claimed::new(self.delivery, claim, self.permit, timer)))
+            }
+            ClaimOutcome::Done(same_body) => {
+                receiver.log().duplicate(&self.delivery, same_body);
+                record_delivery(EventLabel::from(self.delivery.kind()), DeliveryOutcome::Duplicate, timer);
+                Ok(Received::Duplicate)
+            }
+            ClaimOutcome::InFlight(waiter, same_body) => {
+                // While it waits, a duplicate holds neither a permit nor a body.
+                drop(self.permit);
+                receiver.log().duplicate(&self.delivery, same_body);
+                let event = EventLabel::from(self.delivery.kind());
+                drop(self.delivery);
+                Box::pin(waiter.wait()).await?;
+                record_delivery(event, DeliveryOutcome::Duplicate, timer);
+                Ok(Received::Duplicate)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::secret::Secret;
+
+    fn rejected(method: &str, headers: &[(&str, &[u8])]) -> Option<RejectionKind> {
+        let receiver = Receiver::new(Secret::generate().unwrap()).unwrap();
+        let head = RequestHead::from_parts(method, headers.iter().copied());
+        receiver.admit(&head).err().map(|rejection| rejection.kind())
+    }
+
+    #[test]
+    fn admission_needs_no_runtime_and_hashes_nothing() {
+        let token: (&str, &[u8]) =
+            ("x-smartshape-token", b"$2b$10$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
+        let costly: (&str, &[u8]) =
+            ("x-smartshape-token", b"$2b$13$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
+        assert_eq!(rejected("POST", &[token]), None);
+        assert_eq!(rejected("GET", &[token]), Some(RejectionKind::MethodNotAllowed));
+        assert_eq!(rejected("post", &[token]), Some(RejectionKind::MethodNotAllowed));
+        assert_eq!(rejected("POST", &[]), Some(RejectionKind::TokenMissing));
+        let dear: (&str, &[u8]) =
+            ("x-smartshape-token", b"$2b$12$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
+        assert_eq!(rejected("POST", &[dear]), None);
+        assert_eq!(rejected("POST", &[costly]), Some(RejectionKind::TokenTooCostly));
+        assert_eq!(rejected("POST", &[token, costly]), Some(RejectionKind::TokenRepeated));
+        assert_eq!(rejected("POST", &[token, ("content-length", b"52428800")]), None);
+        assert_eq!(
+            rejected("POST", &[token, ("content-length", b"52428801")]),
+            Some(RejectionKind::BodyTooLarge)
+        );
+        assert_eq!(
+            rejected("POST", &[token, ("content-length", b"ten")]),
+            Some(RejectionKind::LengthUnreadable)
+        );
+    }
+}

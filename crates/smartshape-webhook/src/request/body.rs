@@ -1,0 +1,353 @@
+//! Reads a body: counts it, reserves memory as it arrives, and applies three time limits.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_core::Stream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::memory_limit::Reservation;
+use crate::response::rejection::{Rejection, RejectionKind};
+
+/// First reservation of a body in bytes, unless a shorter length is declared. Later ones double.
+const FIRST_STEP: u64 = 64 * 1024;
+/// Minimum rate in bytes per second, enforced once `idle_timeout` has passed. Otherwise a client that sends a byte now and
+/// then would hold a permit until `timeout`. (Apache's `RequestReadTimeout` defaults to 500, IIS to 240.)
+const MIN_RATE: u64 = 1024;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct BodyLimits {
+    pub(crate) max_bytes: u64,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) timeout: Duration,
+}
+
+/// Reads `body` to its end. The reservation, empty at first, covers the bytes until it is dropped.
+pub(crate) async fn read<S, B, E>(
+    body: S,
+    declared: Option<u64>,
+    limits: &BodyLimits,
+    reservation: Reservation,
+) -> Result<(Bytes, Reservation), Rejection>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+    E: Into<BoxError>,
+{
+    let mut body = pin!(body);
+    // The declared length is only checked, not reserved: a client could otherwise reserve memory without sending anything.
+    if !reservation.could_grow(declared.unwrap_or(0)) {
+        return Err(RejectionKind::MemoryExhausted.into());
+    }
+    let mut held = Held { bytes: Vec::new(), declared, reservation };
+    let (mut waited, mut clock) = (false, None);
+    loop {
+        let next = poll_fn(|context| match body.as_mut().poll_next(context) {
+            Poll::Ready(next) => Poll::Ready(Ok(next)),
+            // A framework passes on the body only once it is polled. Polling again then needs no timer.
+            Poll::Pending if !waited => {
+                waited = true;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => {
+                let received = held.bytes.len() as u64;
+                clock.get_or_insert_with(|| Clock::start(limits)).poll(context, received).map(Err)
+            }
+        });
+        match next.await? {
+            Some(Ok(chunk)) => {
+                if let Some(clock) = clock.as_mut().filter(|_| chunk.has_remaining()) {
+                    clock.advanced = true;
+                }
+                held.take(chunk, limits.max_bytes)?;
+            }
+            Some(Err(error)) => return Err(broken(&*error.into())),
+            None => break,
+        }
+    }
+    // The length may differ from the declared one, which is that of the compressed body if middleware decodes it.
+    // A body that ends early is an error of the framework, and in any case not JSON.
+    Ok((Bytes::from(held.bytes), held.reservation))
+}
+
+/// Classifies an error of the body. Middleware around the receiver may have limits of its own, and wraps its errors. They are
+/// recognised by their texts, since their types belong to crates that the core does not depend on.
+fn broken(error: &(dyn Error + 'static)) -> Rejection {
+    // At most 16, since `source` is foreign code.
+    let causes = std::iter::successors(Some(error), |&error| error.source()).take(16);
+    let limit = causes.into_iter().find_map(|cause| match cause.to_string().as_str() {
+        // Of http-body-util, and so of tower-http and axum; of actix-web.
+        "length limit exceeded" | "payload reached size limit" => Some(RejectionKind::BodyTooLarge),
+        // Of tower-http.
+        "data was not received within the designated timeout" => Some(RejectionKind::BodyTimeout),
+        _ if cause.is::<tokio::time::error::Elapsed>() => Some(RejectionKind::BodyTimeout),
+        _ => None,
+    });
+    let kind = limit.unwrap_or(RejectionKind::BodyBroken);
+    let detail = if limit.is_some() {
+        format!("a limit of the middleware around the receiver: {error}")
+    } else {
+        error.to_string()
+    };
+    Rejection::with_detail(kind, detail)
+}
+
+/// Starts when the body is first awaited: most bodies have arrived with their head.
+struct Clock<'a> {
+    limits: &'a BodyLimits,
+    begun: Instant,
+    end: Instant,
+    progress: Instant,
+    /// Whether bytes have arrived since `progress`.
+    advanced: bool,
+    /// Reset when it fires, and not for each chunk of the body.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<'a> Clock<'a> {
+    fn start(limits: &'a BodyLimits) -> Self {
+        let now = Instant::now();
+        let end = now + limits.timeout;
+        let timer = Box::pin(sleep_until(end.min(now + limits.idle_timeout)));
+        Self { limits, begun: now, end, progress: now, advanced: false, timer }
+    }
+
+    /// Ready once the body has taken too long.
+    fn poll(&mut self, context: &mut Context<'_>, received: u64) -> Poll<Rejection> {
+        if std::mem::take(&mut self.advanced) {
+            self.progress = Instant::now();
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(context));
+            let stalled = self.progress + self.limits.idle_timeout;
+            let slow =
+                self.begun + self.limits.idle_timeout + Duration::from_millis(received * 1000 / MIN_RATE);
+            let deadline = self.end.min(stalled).min(slow);
+            if self.timer.deadline() >= deadline {
+                let what = match deadline {
+                    deadline if deadline == self.end => "not complete in time",
+                    deadline if deadline == stalled => "stalled",
+                    _ => "slower than 1 KiB a second",
+                };
+                return Poll::Ready(Rejection::with_detail(RejectionKind::BodyTimeout, what));
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// The bytes received so far, copied from the framework's buffers, which may be much larger than their content. The
+/// reservation covers them, or one step more. If more was declared, [`AHEAD`] times as much is allocated to save copies.
+struct Held {
+    bytes: Vec<u8>,
+    declared: Option<u64>,
+    reservation: Reservation,
+}
+
+/// Allocated bytes as a multiple of the reserved ones: high enough that a long body is moved only a few times while it grows,
+/// and low enough that clients that declare much and send little cannot exceed the memory limit by far.
+const AHEAD: u64 = 4;
+
+impl Held {
+    fn take(&mut self, mut chunk: impl Buf, limit: u64) -> Result<(), Rejection> {
+        let needed = self.bytes.len() as u64 + chunk.remaining() as u64;
+        if needed > limit {
+            return Err(RejectionKind::BodyTooLarge.into());
+        }
+        let reserved = self.reservation.bytes();
+        if needed > reserved {
+            // More than declared arrives if middleware decodes the body.
+            let most = self.declared.filter(|declared| needed <= *declared).unwrap_or(limit);
+            let step = needed.max(reserved.saturating_mul(2).max(FIRST_STEP).min(most));
+            self.reservation.grow(step - reserved).map_err(|_| RejectionKind::MemoryExhausted)?;
+        }
+        if needed > self.bytes.capacity() as u64 {
+            // Neither is above the limit, which is a usize by construction.
+            let reserved = self.reservation.bytes();
+            let capacity = self.declared.unwrap_or(0).min(reserved.saturating_mul(AHEAD)).max(reserved);
+            let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+            self.bytes
+                .try_reserve_exact(capacity - self.bytes.len())
+                .map_err(|_| RejectionKind::MemoryExhausted)?;
+        }
+        while chunk.has_remaining() {
+            let part = chunk.chunk();
+            self.bytes.extend_from_slice(part);
+            let length = part.len();
+            chunk.advance(length);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use futures_util::stream;
+
+    use super::*;
+    use crate::memory_limit::MemoryLimit;
+
+    const LIMITS: BodyLimits = BodyLimits {
+        max_bytes: 1_000_000,
+        idle_timeout: Duration::from_secs(10),
+        timeout: Duration::from_secs(120),
+    };
+
+    fn chunks(sizes: &[usize]) -> impl Stream<Item = Result<Bytes, std::io::Error>> + use<> {
+        let chunks: Vec<_> = sizes.iter().map(|size| Ok(Bytes::from(vec![b'x'; *size]))).collect();
+        stream::iter(chunks)
+    }
+
+    async fn outcome(
+        sizes: &[usize],
+        declared: Option<u64>,
+        budget: &Arc<MemoryLimit>,
+    ) -> Result<usize, RejectionKind> {
+        read(chunks(sizes), declared, &LIMITS, budget.reservation(None))
+            .await
+            .map(|(bytes, _)| bytes.len())
+            .map_err(|rejection| rejection.kind())
+    }
+
+    /// The limits are the user's, and the memory is the machine's.
+    #[test]
+    fn memory_that_the_machine_does_not_have_is_rejected() {
+        struct Endless;
+
+        impl Buf for Endless {
+            fn remaining(&self) -> usize {
+                1 << 60
+            }
+
+            fn chunk(&self) -> &[u8] {
+                b"x"
+            }
+
+            fn advance(&mut self, _: usize) {}
+        }
+
+        let budget = MemoryLimit::new(u64::MAX, u64::MAX);
+        let mut held = Held { bytes: Vec::new(), declared: None, reservation: budget.reservation(None) };
+        let rejection = held.take(Endless, i64::MAX as u64).unwrap_err();
+        assert_eq!(rejection.kind(), RejectionKind::MemoryExhausted);
+    }
+
+    #[tokio::test]
+    async fn memory_is_taken_for_what_comes_and_not_for_what_is_declared() {
+        let limits = BodyLimits { max_bytes: i64::MAX as u64, ..LIMITS };
+        let budget = MemoryLimit::new(u64::MAX, u64::MAX);
+        for declared in [1 << 60, i64::MAX as u64] {
+            let read = read(chunks(&[1]), Some(declared), &limits, budget.reservation(None)).await;
+            assert_eq!(read.unwrap().0.len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn counts_whatever_was_declared() {
+        let budget = MemoryLimit::new(10_000_000, 1_000_000);
+        assert_eq!(outcome(&[3, 0, 4], None, &budget).await, Ok(7));
+        assert_eq!(outcome(&[3, 4], Some(7), &budget).await, Ok(7));
+        // Middleware that decodes a body leaves the length of what was sent.
+        assert_eq!(outcome(&[3, 4], Some(8), &budget).await, Ok(7));
+        assert_eq!(outcome(&[3, 4], Some(6), &budget).await, Ok(7));
+        assert_eq!(outcome(&[999_999, 1], None, &budget).await, Ok(1_000_000));
+        assert_eq!(outcome(&[999_999, 2], None, &budget).await, Err(RejectionKind::BodyTooLarge));
+        assert_eq!(budget.free(), 10_000_000);
+    }
+
+    /// Nobody wakes the reader of this body, so only its own second look finds it before the limit of time.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_a_moment_later_is_looked_at_again() {
+        let mut looks = 0;
+        let body = stream::poll_fn(move |_| {
+            looks += 1;
+            match looks {
+                1 => Poll::Pending,
+                2 => Poll::Ready(Some(Ok::<_, std::io::Error>(Bytes::from_static(b"late")))),
+                _ => Poll::Ready(None),
+            }
+        });
+        let begun = Instant::now();
+        let read = read(body, Some(4), &LIMITS, MemoryLimit::new(100, 100).reservation(None)).await;
+        assert_eq!((&read.unwrap().0[..], begun.elapsed()), (&b"late"[..], Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn budget_is_reserved_as_bytes_come_and_looked_at_before_the_first() {
+        let budget = MemoryLimit::new(100_000, 100_000);
+        let declared = |bytes| {
+            read(
+                stream::pending::<Result<Bytes, std::io::Error>>(),
+                Some(bytes),
+                &LIMITS,
+                budget.reservation(None),
+            )
+        };
+        let never = async |bytes| {
+            let mut waiting = pin!(declared(bytes));
+            poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await
+        };
+        assert!(never(100_000).await);
+        assert_eq!(declared(100_001).await.unwrap_err().kind(), RejectionKind::MemoryExhausted);
+        assert_eq!(outcome(&[60_000, 60_000], None, &budget).await, Err(RejectionKind::MemoryExhausted));
+        let held = read(chunks(&[80_000]), Some(80_000), &LIMITS, budget.reservation(None)).await.unwrap();
+        assert_eq!(budget.free(), 20_000);
+        drop(held);
+        assert_eq!(budget.free(), 100_000);
+    }
+
+    #[tokio::test]
+    async fn capacity_stays_within_the_reservation() {
+        let budget = MemoryLimit::new(10_000_000, 1_000_000);
+        // The declared length may be that of a body which middleware decodes.
+        for declared in [None, Some(300), Some(200_000)] {
+            let mut held = Held { bytes: Vec::new(), declared, reservation: budget.reservation(None) };
+            let mut steps = HashSet::new();
+            for _ in 0..3000 {
+                held.take(Bytes::from_static(&[b'x'; 300]), LIMITS.max_bytes).unwrap();
+                let reserved = held.reservation.bytes();
+                steps.insert(reserved);
+                assert!(held.bytes.capacity() as u64 <= reserved.max(declared.unwrap_or(0)));
+                assert!(reserved <= FIRST_STEP.max(2 * held.bytes.len() as u64), "{reserved} bytes");
+            }
+            assert!(steps.len() < 10, "{steps:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_body_and_a_trickling_one_end() {
+        let budget = MemoryLimit::new(10_000_000, 1_000_000);
+        let begun = Instant::now();
+        let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
+        let stalled = read(nothing, None, &LIMITS, budget.reservation(None)).await.unwrap_err();
+        assert_eq!(stalled.kind(), RejectionKind::BodyTimeout);
+        assert_eq!(stalled.to_string(), "the body took too long (stalled)");
+        assert_eq!(begun.elapsed().as_secs(), 10);
+
+        for (bytes, seconds, why) in [
+            (1, 10, "slower than 1 KiB a second"),
+            (9000, 53, "slower than 1 KiB a second"),
+            (9 * 1024, 120, "not complete in time"),
+        ] {
+            let begun = Instant::now();
+            let trickle = stream::unfold((), |()| async move {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                Some((Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; bytes])), ()))
+            });
+            let trickled = read(trickle, None, &LIMITS, budget.reservation(None)).await.unwrap_err();
+            assert_eq!(trickled.kind(), RejectionKind::BodyTimeout);
+            assert_eq!(trickled.to_string(), format!("the body took too long ({why})"));
+            assert_eq!(begun.elapsed().as_secs(), seconds, "{bytes}");
+        }
+    }
+}
