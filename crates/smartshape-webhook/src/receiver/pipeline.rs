@@ -2,6 +2,7 @@
 //! [`Admitted`] -> [`Authenticated`] -> [`Whole`] -> [`Parsed`] -> [`Received`].
 
 use std::error::Error;
+use std::pin::Pin;
 
 use bytes::{Buf, Bytes};
 use futures_core::Stream;
@@ -22,7 +23,7 @@ impl Receiver {
     pub(super) async fn stages<S, B, E>(
         &self,
         head: &RequestHead,
-        body: S,
+        body: Pin<&mut S>,
         timer: Timer,
     ) -> Result<Received, Rejection>
     where
@@ -30,12 +31,17 @@ impl Receiver {
         B: Buf,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let whole = async {
-            let admitted = self.admit(head)?;
-            let authenticated = admitted.authenticate(self).await?;
-            authenticated.read(self, body).await
+        let authenticated = async { self.admit(head)?.authenticate(self).await };
+        let authenticated = match authenticated.await {
+            Ok(authenticated) => authenticated,
+            Err(rejection) => {
+                let keeps =
+                    !head.needs_body_read() || (head.may_discard_body() && body::discard_arrived(body).await);
+                return Err(rejection.closing(!keeps));
+            }
         };
-        let whole = whole.await.map_err(|rejection| rejection.closing(head.needs_body_read()))?;
+        let whole = authenticated.read(self, body).await;
+        let whole = whole.map_err(|rejection| rejection.closing(head.needs_body_read()))?;
         let parsed = whole.parse(head)?;
         parsed.claim(self, timer).await
     }

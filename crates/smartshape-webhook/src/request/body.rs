@@ -19,6 +19,11 @@ const FIRST_STEP: u64 = 64 * 1024;
 /// then would hold a permit until `timeout`. (Apache's `RequestReadTimeout` defaults to 500, IIS to 240.)
 const MIN_RATE: u64 = 1024;
 
+/// Most bytes of a rejected body that are discarded to keep its connection: more than any event but a long one takes.
+const MAX_DISCARD: usize = 64 * 1024;
+/// Polls of a rejected body without a result, after which its client counts as still sending.
+const MAX_DISCARD_POLLS: u32 = 4;
+
 type BoxError = Box<dyn Error + Send + Sync>;
 
 #[derive(Clone, Debug)]
@@ -75,6 +80,40 @@ where
     // The length may differ from the declared one, which is that of the compressed body if middleware decodes it.
     // A body that ends early is an error of the framework, and in any case not JSON.
     Ok((Bytes::from(held.bytes), held.reservation))
+}
+
+/// Discards a short body that has arrived with its head, so that the connection of a rejected request can be kept. Returns
+/// whether the body has ended.
+///
+/// Closing instead would be correct too, but every rejection would then cost a connection: the server spends more time on
+/// accepting the next one than on the rejection, and a proxy loses an upstream connection that it meant to reuse. nginx
+/// (`ngx_http_discard_request_body`) does the same. Never waits for the client, so an unauthenticated one gains no time.
+pub(crate) async fn discard_arrived<S, B, E>(mut body: Pin<&mut S>) -> bool
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+{
+    let (mut bytes, mut polls) = (0, 0);
+    poll_fn(|context| {
+        loop {
+            match body.as_mut().poll_next(context) {
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Ready(Some(Ok(chunk))) => bytes += chunk.remaining(),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                // A framework passes on the body, and then its end, only once it is polled.
+                Poll::Pending if polls < MAX_DISCARD_POLLS => {
+                    polls += 1;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Pending => return Poll::Ready(false),
+            }
+            if bytes > MAX_DISCARD {
+                return Poll::Ready(false);
+            }
+        }
+    })
+    .await
 }
 
 /// Classifies an error of the body. Middleware around the receiver may have limits of its own, and wraps its errors. They are
@@ -192,7 +231,7 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
 
-    use futures_util::stream;
+    use futures_util::{StreamExt as _, stream};
 
     use super::*;
     use crate::memory_limit::MemoryLimit;
@@ -240,6 +279,33 @@ mod tests {
         let mut held = Held { bytes: Vec::new(), declared: None, reservation: budget.reservation(None) };
         let rejection = held.take(Endless, i64::MAX as u64).unwrap_err();
         assert_eq!(rejection.kind(), RejectionKind::MemoryExhausted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn body_is_discarded_only_if_it_is_short_and_has_arrived() {
+        async fn discarded(body: impl Stream<Item = Result<Bytes, std::io::Error>>) -> bool {
+            discard_arrived(pin!(body)).await
+        }
+        assert!(discarded(chunks(&[])).await);
+        assert!(discarded(chunks(&[1, 0, MAX_DISCARD - 1])).await);
+        assert!(!discarded(chunks(&[1, MAX_DISCARD])).await);
+        let broken = stream::iter([Err(std::io::Error::other("broken"))]);
+        assert!(!discarded(broken).await);
+        let begun = Instant::now();
+        assert!(!discarded(chunks(&[1]).chain(stream::pending())).await);
+        assert_eq!(begun.elapsed(), Duration::ZERO, "the client is not waited for");
+        // As a framework does: each chunk, and the end, one poll after it was asked for.
+        let mut late = 0;
+        let mut chunks = [Some(Ok(Bytes::from_static(b"x"))), None].into_iter();
+        let asked = stream::poll_fn(|context| {
+            late += 1;
+            if late % 2 == 1 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(chunks.next().flatten())
+        });
+        assert!(discarded(asked).await);
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ pub struct RequestHead {
     pub(crate) foreign_charset: Option<Box<str>>,
     traceparent: Option<Box<str>>,
     has_body: bool,
+    expects_continue: bool,
     is_http2: bool,
 }
 
@@ -51,7 +52,7 @@ impl RequestHead {
         let mut token: Option<&[u8]> = None;
         let mut repeated = false;
         let mut length = Length::Absent;
-        let mut transfer_encoding = false;
+        let (mut transfer_encoding, mut expects_continue) = (false, false);
         let (mut content_coding, mut foreign_charset, mut traceparent) = (None, None, None);
         for (name, value) in headers {
             if name.eq_ignore_ascii_case(TOKEN_HEADER) {
@@ -65,6 +66,8 @@ impl RequestHead {
                 length = if length == Length::Absent || length == read { read } else { Length::Unreadable };
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 transfer_encoding = true;
+            } else if name.eq_ignore_ascii_case("expect") {
+                expects_continue = true;
             } else if name.eq_ignore_ascii_case("content-encoding") {
                 content_coding = content_coding.or(read_coding(value));
             } else if name.eq_ignore_ascii_case("content-type") {
@@ -87,6 +90,7 @@ impl RequestHead {
             foreign_charset,
             traceparent,
             has_body: transfer_encoding || !matches!(length, Length::Absent | Length::Declared(0)),
+            expects_continue,
             is_http2: false,
         }
     }
@@ -122,6 +126,12 @@ impl RequestHead {
     /// Whether the connection must close if the body is left unread: the next bytes on it belong to the body.
     pub(crate) fn needs_body_read(&self) -> bool {
         self.has_body && !self.is_http2
+    }
+
+    /// Whether a rejected body may be discarded to keep the connection. Polling a body whose client waits for `100 Continue`
+    /// would ask the client to send it.
+    pub(crate) fn may_discard_body(&self) -> bool {
+        !self.expects_continue
     }
 
     pub(crate) fn traceparent(&self) -> Option<&str> {

@@ -72,7 +72,8 @@ async fn beside_stalled_uploads(receiver: &Receiver, uploads: usize, declared: u
     };
     let mut stalled: Vec<_> = (0..uploads).map(|_| Box::pin(receiver.receive(&head, body()))).collect();
     let mut rejected = Vec::new();
-    for _ in 0..3 {
+    // A rejected body is polled a few times more, to be discarded.
+    for _ in 0..8 {
         for (at, upload) in stalled.iter_mut().enumerate() {
             if rejected.contains(&at) {
                 continue;
