@@ -94,7 +94,7 @@ pub(crate) async fn narrow_door(bed: Bed) {
         422,
         "event not accepted here",
     );
-    for (uuid, level, outcome) in [(uuid, "ERROR", "abandoned"), (rejected, "WARN", "failed")] {
+    for (uuid, level, outcome) in [(uuid, "ERROR", "discarded"), (rejected, "WARN", "failed")] {
         let logged = conformance::log::outcomes(&uuid);
         assert_eq!(logged.len(), 1, "{logged:?}");
         assert!(
