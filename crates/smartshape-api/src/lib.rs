@@ -2,37 +2,36 @@
 //! made or endorsed by SmartShape.
 //!
 //! - [`Client`]: one method for each call.
-//! - [`Client::ensure`] makes the registrations be the wanted ones; [`Plan`] decides and shows what that
-//!   takes.
-//! - [`ClientBuilder`]: base URL, tokens, time limits, retries.
-//! - [`Error`], [`ErrorKind`]: what went wrong, without any secret in it.
+//! - [`Client::reconcile`] creates and deletes webhooks until the account has the desired ones; [`Plan`] is its dry run.
+//! - [`ClientBuilder`]: base URL, tokens, timeouts, retries.
+//! - [`Error`], [`ErrorKind`], [`Hint`]: what failed and what to try. No error shows a secret.
 //!
-//! SmartShape answers 503 to whoever is not authorised. It is never taken for "try again later".
+//! SmartShape responds 503 to unauthorized calls. The client never treats that as "try again later".
 //!
-//! Redirects are not followed. The proxy that `HTTPS_PROXY` (or `HTTP_PROXY`, for an `http://` base URL) names is
-//! used, unless `NO_PROXY` names the host or it is this machine.
+//! Redirects are not followed. Requests go through the proxy in `HTTPS_PROXY` (`HTTP_PROXY` for an `http://` base URL),
+//! unless `NO_PROXY` lists the host or the host is a loopback address.
 
-mod answer;
 mod client;
-mod ensure;
 mod error;
-mod hidden;
+mod escape;
 mod problem;
+mod reconcile;
 mod redact;
 mod registration;
 mod request;
+mod response;
 mod retry;
+mod secret;
 mod settings;
-mod text;
 mod transport;
 mod url;
 
 pub use client::Client;
-pub use ensure::{Done, Plan, Reason, Record, Step, Wanted};
-pub use error::{Error, ErrorKind};
-pub use hidden::{AuthToken, SessionToken, WebhookSecret};
+pub use error::{Error, ErrorKind, Hint};
+pub use reconcile::{CompletedStep, DeleteReason, DesiredWebhook, Plan, Step, WebhookRecord};
 pub use registration::Registration;
 pub use retry::parse_retry_after;
+pub use secret::{AuthToken, SessionToken, WebhookSecret};
 pub use settings::ClientBuilder;
 #[doc(no_inline)]
 pub use smartshape_webhook::EventKind;

@@ -1,21 +1,20 @@
-//! What SmartShape says about an error. Four forms of bodies occur; none of them is relied on.
+//! The message in an error's body. The manual shows four forms of bodies; unknown ones yield no message.
 
 use serde_json::Value;
 
-use crate::hidden::Hidden;
+use crate::escape::escape_and_truncate;
 use crate::redact::redacted;
-use crate::text::shown;
+use crate::secret::SecretString;
 
-/// The error's title, detail, code and inner status in one line, as far as they are there, without
-/// what is hidden.
-pub(crate) fn problem(body: &Value, http_status: u16, hidden: &[Hidden]) -> Option<String> {
+/// Title, detail, code and inner status of the error on one line, as far as present, with secrets redacted.
+pub(crate) fn problem(body: &Value, http_status: u16, secrets: &[SecretString]) -> Option<String> {
     let error = body
         .get("errors")
         .and_then(|errors| errors.get(0))
         .or_else(|| body.get("error").filter(|error| !error.is_boolean()))
         .unwrap_or(body);
     if let Some(text) = error.as_str() {
-        return Some(without(text, hidden)).filter(|text| !text.is_empty());
+        return Some(for_display(text, secrets)).filter(|text| !text.is_empty());
     }
     let field = |name: &str| {
         let value = error.get(name)?;
@@ -35,12 +34,12 @@ pub(crate) fn problem(body: &Value, http_status: u16, hidden: &[Hidden]) -> Opti
             text += &format!("{gap}({name} {value})");
         }
     }
-    Some(without(&text, hidden)).filter(|text| !text.is_empty())
+    Some(for_display(&text, secrets)).filter(|text| !text.is_empty())
 }
 
-/// A text of the server's, fit to be shown.
-pub(crate) fn without(text: &str, hidden: &[Hidden]) -> String {
-    shown(&redacted(text, hidden))
+/// A text from the server, redacted, escaped and truncated for display.
+pub(crate) fn for_display(text: &str, secrets: &[SecretString]) -> String {
+    escape_and_truncate(&redacted(text, secrets))
 }
 
 #[cfg(test)]
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_is_read() {
+    fn every_error_form_is_parsed() {
         let plain = json!({"status": 401, "title": "Unauthorized", "detail": "log in first", "code": "E1"});
         let expected = Some("Unauthorized: log in first (code E1) (status 401)".to_owned());
         for body in [plain.clone(), json!({"error": plain}), json!({"errors": [plain, {"title": "more"}]})] {
@@ -74,18 +73,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_not_repeated() {
-        let hidden = [Hidden::new("hunter2"), Hidden::new("")];
+    fn secrets_are_redacted() {
+        let secrets = [SecretString::new("hunter2"), SecretString::new("")];
         let body = json!({"title": "hunter2\nis wrong", "detail": "x".repeat(500)});
-        let text = problem(&body, 400, &hidden).unwrap();
+        let text = problem(&body, 400, &secrets).unwrap();
         assert!(text.starts_with("[redacted]\\nis wrong: xxx") && text.len() < 250, "{text}");
-        assert_eq!(problem(&json!("no hunter2"), 400, &hidden).as_deref(), Some("no [redacted]"));
+        assert_eq!(problem(&json!("no hunter2"), 400, &secrets).as_deref(), Some("no [redacted]"));
 
         // The webhook's secret is a part of the auth token.
-        let hidden = [Hidden::new("MY\"SECRET"), Hidden::new("eyMY\"SECRETxyz")];
+        let secrets = [SecretString::new("MY\"SECRET"), SecretString::new("eyMY\"SECRETxyz")];
         let request = json!({"secretToken": "MY\"SECRET", "auth": "eyMY\"SECRETxyz"}).to_string();
         for repeated in [json!(request).to_string(), request] {
-            let text = problem(&json!({"title": "cannot read", "detail": repeated}), 400, &hidden).unwrap();
+            let text = problem(&json!({"title": "cannot read", "detail": repeated}), 400, &secrets).unwrap();
             assert!(text.starts_with("cannot read: ") && text.matches("[redacted]").count() == 2, "{text}");
             assert!(!["MY", "SECRET", "ey", "xyz"].iter().any(|part| text.contains(part)), "{text}");
         }

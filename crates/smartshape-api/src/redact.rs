@@ -1,41 +1,41 @@
-//! Takes out of a server's text what it repeats of what is hidden.
+//! Redacts secrets that the server echoes in its error texts.
 
 use std::ops::Range;
 
-use crate::hidden::Hidden;
+use crate::secret::SecretString;
 
-/// How often a text may have been written as JSON inside of JSON.
+/// Maximum depth of JSON nested in JSON strings.
 const MAX_ESCAPED: usize = 3;
 
-/// A character, and where it begins in the whole text; it ends where the next one begins.
-type Placed = (usize, char);
+/// A character and its byte offset in the whole text.
+type CharAt = (usize, char);
 
-/// The text without the values, be they there as they are or as a JSON string has them.
+/// Replaces each secret in the text, whether it appears verbatim or JSON-escaped.
 ///
-/// The text is unescaped instead of the values escaped, since encoders escape differently: `é` or `\u00e9` or `\u00E9`,
-/// `/` or `\/`, `"` as `\"` or `\u0022`.
-pub(crate) fn redacted(text: &str, hidden: &[Hidden]) -> String {
+/// The text is unescaped rather than the secrets escaped, because encoders differ: `é` or `\u00e9` or `\u00E9`, `/` or
+/// `\/`, `"` as `\"` or `\u0022`.
+pub(crate) fn redacted(text: &str, secrets: &[SecretString]) -> String {
     let mut shown = String::new();
     let mut rest = 0;
-    for place in places(text, hidden) {
-        shown += text.get(rest..place.start).unwrap_or_default();
+    for range in ranges(text, secrets) {
+        shown += text.get(rest..range.start).unwrap_or_default();
         shown += "[redacted]";
-        rest = place.end;
+        rest = range.end;
     }
     shown + text.get(rest..).unwrap_or_default()
 }
 
-/// Where values are, in order. All are looked for in the whole text, since one may be a part of another, and
-/// occurrences that overlap are one place.
-fn places(text: &str, hidden: &[Hidden]) -> Vec<Range<usize>> {
+/// Byte ranges of the secrets, in order. Every secret is searched in the whole text, because one may be part of another;
+/// overlapping ranges are merged.
+fn ranges(text: &str, secrets: &[SecretString]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    let mut layer: Vec<Placed> = text.char_indices().collect();
+    let mut layer: Vec<CharAt> = text.char_indices().collect();
     for _ in 0..=MAX_ESCAPED {
-        let begins = |index: usize| layer.get(index).map_or(text.len(), |placed| placed.0);
-        for value in hidden.iter().map(Hidden::expose).filter(|value| !value.is_empty()) {
+        let begins = |index: usize| layer.get(index).map_or(text.len(), |at| at.0);
+        for value in secrets.iter().map(SecretString::expose).filter(|value| !value.is_empty()) {
             let length = value.chars().count();
             for (index, window) in layer.windows(length).enumerate() {
-                if window.iter().map(|placed| placed.1).eq(value.chars()) {
+                if window.iter().map(|at| at.1).eq(value.chars()) {
                     found.push(begins(index)..begins(index + length));
                 }
             }
@@ -46,18 +46,18 @@ fn places(text: &str, hidden: &[Hidden]) -> Vec<Range<usize>> {
         }
         layer = unescaped;
     }
-    found.sort_unstable_by_key(|place| place.start);
-    found.into_iter().fold(Vec::<Range<usize>>::new(), |mut places, place| {
-        match places.last_mut() {
-            Some(last) if place.start <= last.end => last.end = last.end.max(place.end),
-            _ => places.push(place),
+    found.sort_unstable_by_key(|range| range.start);
+    found.into_iter().fold(Vec::<Range<usize>>::new(), |mut merged, range| {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
         }
-        places
+        merged
     })
 }
 
-/// The escapes of a JSON string as what they mean; what is none stays.
-fn unescaped(mut layer: &[Placed]) -> Vec<Placed> {
+/// Decodes the escapes of a JSON string; anything else stays as it is.
+fn unescaped(mut layer: &[CharAt]) -> Vec<CharAt> {
     let mut unescaped = Vec::new();
     while let [first, rest @ ..] = layer {
         let (character, left) = escape(layer).unwrap_or((first.1, rest));
@@ -67,8 +67,8 @@ fn unescaped(mut layer: &[Placed]) -> Vec<Placed> {
     unescaped
 }
 
-/// An escape at the beginning, and what follows it.
-fn escape(layer: &[Placed]) -> Option<(char, &[Placed])> {
+/// The escape at the start, and the rest.
+fn escape(layer: &[CharAt]) -> Option<(char, &[CharAt])> {
     let [(_, '\\'), (_, kind), rest @ ..] = layer else { return None };
     let character = match kind {
         '"' | '\\' | '/' => *kind,
@@ -83,8 +83,8 @@ fn escape(layer: &[Placed]) -> Option<(char, &[Placed])> {
     Some((character, rest))
 }
 
-/// One of `\uXXXX`, or two for what UTF-16 has in two units.
-fn unicode(layer: &[Placed]) -> Option<(char, &[Placed])> {
+/// One `\uXXXX`, or two for a surrogate pair.
+fn unicode(layer: &[CharAt]) -> Option<(char, &[CharAt])> {
     let (first, rest) = unit(layer)?;
     if let Some(Ok(character)) = char::decode_utf16([first]).next() {
         return Some((character, rest));
@@ -94,10 +94,10 @@ fn unicode(layer: &[Placed]) -> Option<(char, &[Placed])> {
     Some((character, rest))
 }
 
-fn unit(layer: &[Placed]) -> Option<(u16, &[Placed])> {
+fn unit(layer: &[CharAt]) -> Option<(u16, &[CharAt])> {
     let [(_, '\\'), (_, 'u'), rest @ ..] = layer else { return None };
     let (digits, rest) = rest.split_at_checked(4)?;
-    let unit = digits.iter().try_fold(0, |unit, placed| Some(unit * 16 + placed.1.to_digit(16)?))?;
+    let unit = digits.iter().try_fold(0, |unit, at| Some(unit * 16 + at.1.to_digit(16)?))?;
     Some((u16::try_from(unit).ok()?, rest))
 }
 
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn without(text: &str, values: &[&str]) -> String {
-        redacted(text, &values.iter().map(|value| Hidden::new(*value)).collect::<Vec<_>>())
+        redacted(text, &values.iter().map(|value| SecretString::new(*value)).collect::<Vec<_>>())
     }
 
     /// A text as JSON has it.
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_found_however_often_it_was_escaped() {
+    fn secrets_are_redacted_at_every_escape_depth() {
         for value in
             ["hunter2", "MY\"SECRET", "back\\slash", "both\\\"of", "not\\new", "line\nbreak/é\u{1f600}\u{1}"]
         {
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn encoders_escape_differently() {
+    fn secrets_are_redacted_for_every_encoder() {
         for text in [r"a\/\u00E9\u0022", r"a/\u00e9\u0022", "a/é\\\"", r"\u0061\u002F\u00e9\u0022"] {
             assert_eq!(without(&format!("<{text}>"), &["a/é\""]), "<[redacted]>", "{text}");
         }
     }
 
     #[test]
-    fn a_value_that_is_part_of_another_leaves_nothing_of_it() {
+    fn overlapping_secrets_are_redacted_together() {
         for values in [["TOKEN", "eyTOKENxyz"], ["eyTOKENxyz", "TOKEN"]] {
             assert_eq!(without("eyTOKENxyz, TOKEN", &values), "[redacted], [redacted]");
         }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_an_escape_stays() {
+    fn invalid_escapes_stay() {
         for text in ["\\", r"C:\x\u12", r"\ud83d", r"\ud83d\u0041", r"\u+123", "\\uéééé", ""] {
             assert_eq!(without(text, &["secret"]), text);
         }

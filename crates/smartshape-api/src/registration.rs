@@ -1,4 +1,4 @@
-//! A webhook as SmartShape lists it.
+//! A webhook as listed by SmartShape.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use smartshape_webhook::EventKind;
 
 use crate::url::redact_url;
 
-/// A webhook that is registered, as far as the list shows it. `Debug` shows of the URL what
-/// [`redact_url`] leaves of it.
+/// A registered webhook, as listed by [`Client::list_webhooks`](crate::Client::list_webhooks). `Debug` applies
+/// [`redact_url`] to the URL.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Registration {
-    /// Its id.
+    /// The webhook's id.
     pub id: String,
-    /// The event's name, known or not.
+    /// The event's name, which need not be one of [`EventKind`].
     pub event: Option<String>,
-    /// Where it points at. Whether lists show it is not documented.
+    /// Callback URL. SmartShape does not document whether lists show it.
     pub url: Option<String>,
-    /// Whose it is: a name, e-mail or id. Whether lists show it is not documented.
+    /// The owner's name, e-mail address or id. SmartShape does not document whether lists show it.
     pub owner: Option<String>,
 }
 
 impl Registration {
-    /// The event, where it is one of the nine.
+    /// The event, if it is one of the nine.
     ///
     /// ```no_run
     /// # async fn example(client: smartshape_api::Client) -> Result<(), smartshape_api::Error> {
@@ -37,8 +37,8 @@ impl Registration {
         self.event.as_deref()?.parse().ok()
     }
 
-    /// Reads one resource; `None` when it has no id. The id stands in one place in created ones
-    /// and in another in listed ones, and either is accepted in both. Secrets are not kept.
+    /// Parses a resource; `None` if it has no id. Responses to creations and lists hold the id in different fields; both
+    /// are accepted in either. Secrets are dropped.
     pub(crate) fn read(resource: &Value) -> Option<Self> {
         let text = |value: Option<&Value>| {
             value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_place_of_the_id_is_read() {
+    fn id_is_read_from_every_field() {
         for resource in [
             json!({"type": "webhook", "attributes": {"__v": 0, "_id": "5c6f"}}),
             json!({"type": "webhook", "id": "5c6f", "attributes": {"event": "file_uploaded"}}),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_list_may_show() {
+    fn optional_fields() {
         let read =
             |attributes: Value| Registration::read(&json!({"id": "5c6f", "attributes": attributes})).unwrap();
         let bare = read(json!({}));

@@ -1,33 +1,85 @@
-//! What is sent for each call, as plain values. Nothing here touches the network.
+//! The request of each call. Nothing here uses the network.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use http::Method;
 use serde_json::{Value, json};
 
-use crate::ensure::Wanted;
-use crate::error::Error;
-use crate::hidden::{AuthToken, Hidden, SessionToken};
-use crate::url::{query_of, segment};
+use crate::error::{Error, Hint};
+use crate::reconcile::DesiredWebhook;
+use crate::secret::{AuthToken, SecretString, SessionToken};
+use crate::url::{path_segment, query_of};
 
-/// Something to be sent.
+/// An API call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Login,
+    OpenSession,
+    CreateWebhook,
+    ListWebhooks,
+    DeleteWebhook,
+    UpsertAttributes,
+}
+
+impl Call {
+    /// What the call does, for errors that begin with "cannot".
+    pub(crate) fn purpose(self) -> &'static str {
+        match self {
+            Self::Login => "log in",
+            Self::OpenSession => "open a session",
+            Self::CreateWebhook => "create a webhook",
+            Self::ListWebhooks => "list the webhooks",
+            Self::DeleteWebhook => "delete a webhook",
+            Self::UpsertAttributes => "set attributes",
+        }
+    }
+
+    pub(crate) fn method(self) -> Method {
+        match self {
+            Self::Login | Self::OpenSession | Self::UpsertAttributes => Method::POST,
+            Self::CreateWebhook => Method::PUT,
+            Self::ListWebhooks => Method::GET,
+            Self::DeleteWebhook => Method::DELETE,
+        }
+    }
+
+    /// Whether sending it twice has the effect of sending it once. `PUT` does not: each one creates a webhook.
+    pub(crate) fn is_idempotent(self) -> bool {
+        matches!(self, Self::ListWebhooks | Self::DeleteWebhook)
+    }
+
+    /// Whether it changes anything at the server.
+    pub(crate) fn has_effect(self) -> bool {
+        self != Self::ListWebhooks
+    }
+
+    /// The end of an error that leaves open whether a webhook was created.
+    pub(crate) fn ambiguity_note(self) -> &'static str {
+        if self == Self::CreateWebhook {
+            "; the webhook may exist all the same: list before trying again"
+        } else {
+            ""
+        }
+    }
+}
+
+/// A request, independent of the transport.
 #[derive(Clone)]
 pub(crate) struct Request {
-    /// What it is for, after "cannot": shown in errors.
-    pub(crate) purpose: &'static str,
-    pub(crate) method: &'static str,
-    /// Below the base URL.
+    pub(crate) call: Call,
+    /// Relative to the base URL.
     pub(crate) path: String,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
-    /// What no error may show, also when the server repeats it.
-    pub(crate) hidden: Vec<Hidden>,
+    /// Redacted in errors, even if the server echoes them.
+    pub(crate) secrets: Vec<SecretString>,
 }
 
-/// What authorises calls.
+/// The tokens that are sent with calls.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Authority {
+pub(crate) struct Credentials {
     pub(crate) auth: Option<AuthToken>,
     pub(crate) session: Option<SessionToken>,
 }
@@ -35,67 +87,47 @@ pub(crate) struct Authority {
 impl Request {
     pub(crate) fn login(username: &str, password: &str) -> Self {
         let body = json!({"username": username, "password": password});
-        let mut request = Self::new("log in", "POST", "/account/login/", Some(&body));
-        request.hidden.push(Hidden::new(password));
+        let mut request = Self::new(Call::Login, "/account/login/", Some(&body));
+        request.secrets.push(SecretString::new(password));
         request
     }
 
-    /// Carries no session token: there is none yet, or it is to be replaced.
-    pub(crate) fn session(authority: &Authority) -> Result<Self, Error> {
-        let auth = Authority { auth: authority.auth.clone(), session: None };
-        Self::new("open a session", "POST", "/account/session", None).authorised(&auth)
+    /// Sent without a session token: there is none yet, or it is being replaced.
+    pub(crate) fn session(credentials: &Credentials) -> Result<Self, Error> {
+        let auth = Credentials { auth: credentials.auth.clone(), session: None };
+        Self::new(Call::OpenSession, "/account/session", None).with_credentials(&auth)
     }
 
-    pub(crate) fn create(authority: &Authority, wanted: &Wanted) -> Result<Self, Error> {
+    pub(crate) fn create(credentials: &Credentials, desired: &DesiredWebhook) -> Result<Self, Error> {
         let body = json!({
-            "event": wanted.event().as_str(), "url": wanted.url(), "secretToken": wanted.secret().expose()
+            "event": desired.event().as_str(), "url": desired.url(), "secretToken": desired.secret().expose()
         });
-        let mut request = Self::new("create a webhook", "PUT", "/webhook/", Some(&body));
-        request.hidden.push(wanted.secret().0.clone());
-        request.hidden.extend(query_of(wanted.url()).map(Hidden::new));
-        request.authorised(authority)
+        let mut request = Self::new(Call::CreateWebhook, "/webhook/", Some(&body));
+        request.secrets.push(desired.secret().0.clone());
+        request.secrets.extend(query_of(desired.url()).map(SecretString::new));
+        request.with_credentials(credentials)
     }
 
-    pub(crate) fn list(authority: &Authority) -> Result<Self, Error> {
-        Self::new("list the webhooks", "GET", "/webhook/", None).authorised(authority)
+    pub(crate) fn list(credentials: &Credentials) -> Result<Self, Error> {
+        Self::new(Call::ListWebhooks, "/webhook/", None).with_credentials(credentials)
     }
 
-    pub(crate) fn delete(authority: &Authority, id: &str) -> Result<Self, Error> {
-        let path = format!("/webhook/{}", segment(id, "id of a webhook")?);
-        Self::new("delete a webhook", "DELETE", &path, None).authorised(authority)
+    pub(crate) fn delete(credentials: &Credentials, id: &str) -> Result<Self, Error> {
+        let path = format!("/webhook/{}", path_segment(id, "id of a webhook")?);
+        Self::new(Call::DeleteWebhook, &path, None).with_credentials(credentials)
     }
 
     pub(crate) fn upsert(
-        authority: &Authority,
+        credentials: &Credentials,
         file: &str,
         attributes: &BTreeMap<String, BTreeMap<String, Value>>,
     ) -> Result<Self, Error> {
-        let path = format!("/scene/attributes/{}", segment(file, "id of a file")?);
+        let path = format!("/scene/attributes/{}", path_segment(file, "id of a file")?);
         let body = json!({"attributes": attributes});
-        Self::new("set attributes", "POST", &path, Some(&body)).authorised(authority)
+        Self::new(Call::UpsertAttributes, &path, Some(&body)).with_credentials(credentials)
     }
 
-    /// Whether sending it twice does no more than sending it once. PUT is no such method here:
-    /// each one creates a webhook.
-    pub(crate) fn is_idempotent(&self) -> bool {
-        matches!(self.method, "GET" | "DELETE")
-    }
-
-    /// Whether it changes anything at the server.
-    pub(crate) fn has_effect(&self) -> bool {
-        self.method != "GET"
-    }
-
-    /// What to say when nothing tells whether a call was carried out that must not be repeated.
-    pub(crate) fn unsure(&self) -> &'static str {
-        if self.method == "PUT" {
-            "; the webhook may exist all the same: list before trying again"
-        } else {
-            ""
-        }
-    }
-
-    fn new(purpose: &'static str, method: &'static str, path: &str, body: Option<&Value>) -> Self {
+    fn new(call: Call, path: &str, body: Option<&Value>) -> Self {
         let mut headers = vec![
             ("accept", "application/json".to_owned()),
             ("user-agent", concat!("smartshape-api/", env!("CARGO_PKG_VERSION"), " (unofficial)").to_owned()),
@@ -104,19 +136,19 @@ impl Request {
             headers.push(("content-type", "application/json".to_owned()));
         }
         let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
-        Self { purpose, method, path: path.to_owned(), headers, body, hidden: Vec::new() }
+        Self { call, path: path.to_owned(), headers, body, secrets: Vec::new() }
     }
 
-    fn authorised(mut self, authority: &Authority) -> Result<Self, Error> {
-        let Some(auth) = &authority.auth else {
-            let text = format!("cannot {}: no auth token is set: log in first", self.purpose);
-            return Err(Error::settings(text));
+    fn with_credentials(mut self, credentials: &Credentials) -> Result<Self, Error> {
+        let Some(auth) = &credentials.auth else {
+            let text = format!("cannot {}: no auth token is set", self.call.purpose());
+            return Err(Error::settings(text).with_hint(Hint::LogIn));
         };
         self.headers.push(("authorization", format!("Bearer {}", auth.expose())));
-        self.hidden.push(auth.0.clone());
-        if let Some(session) = &authority.session {
+        self.secrets.push(auth.0.clone());
+        if let Some(session) = &credentials.session {
             self.headers.push(("x-smartshape-session", session.expose().to_owned()));
-            self.hidden.push(session.0.clone());
+            self.secrets.push(session.0.clone());
         }
         Ok(self)
     }
@@ -124,8 +156,8 @@ impl Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { purpose: _, method, path, .. } = self;
-        f.debug_struct("Request").field("method", method).field("path", path).finish_non_exhaustive()
+        let Self { call, path, .. } = self;
+        f.debug_struct("Request").field("call", call).field("path", path).finish_non_exhaustive()
     }
 }
 
@@ -134,22 +166,23 @@ mod tests {
     use smartshape_webhook::EventKind;
 
     use super::*;
-    use crate::hidden::WebhookSecret;
+    use crate::secret::WebhookSecret;
 
-    fn authority(session: bool) -> Authority {
-        Authority {
+    fn credentials(session: bool) -> Credentials {
+        Credentials {
             auth: Some(AuthToken::new("the.auth.token").unwrap()),
             session: session.then(|| SessionToken::new("the.session.token").unwrap()),
         }
     }
 
     #[test]
-    fn every_call_as_documented() {
+    fn calls_are_sent_as_documented() {
         let secret = WebhookSecret::new("the secret").unwrap();
-        let wanted = Wanted::new(EventKind::FileUploaded, "https://example.com/callback", secret).unwrap();
+        let desired =
+            DesiredWebhook::new(EventKind::FileUploaded, "https://example.com/callback", secret).unwrap();
         let attributes =
             BTreeMap::from([("5b33".to_owned(), BTreeMap::from([("mtime".to_owned(), json!(7))]))]);
-        let with = authority(false);
+        let with = credentials(false);
         for (request, method, path, body) in [
             (
                 Request::login("ada", "the password"),
@@ -159,7 +192,7 @@ mod tests {
             ),
             (Request::session(&with).unwrap(), "POST", "/account/session", ""),
             (
-                Request::create(&with, &wanted).unwrap(),
+                Request::create(&with, &desired).unwrap(),
                 "PUT",
                 "/webhook/",
                 r#"{"event":"file_uploaded","secretToken":"the secret","url":"https://example.com/callback"}"#,
@@ -173,7 +206,7 @@ mod tests {
                 r#"{"attributes":{"5b33":{"mtime":7}}}"#,
             ),
         ] {
-            assert_eq!((request.method, request.path.as_str()), (method, path));
+            assert_eq!((request.call.method().as_str(), request.path.as_str()), (method, path));
             // Another crate of the program may have switched on serde_json's `preserve_order`.
             let json = |text: &[u8]| serde_json::from_slice::<Value>(text).ok();
             assert_eq!(json(&request.body), json(body.as_bytes()), "{path}");
@@ -187,20 +220,20 @@ mod tests {
     }
 
     #[test]
-    fn the_session_is_sent_when_there_is_one() {
+    fn session_token_is_sent_if_set() {
         for (has_session, sent) in [(false, None), (true, Some("the.session.token"))] {
-            let request = Request::list(&authority(has_session)).unwrap();
+            let request = Request::list(&credentials(has_session)).unwrap();
             let session = request.headers.iter().find(|(name, _)| *name == "x-smartshape-session");
             assert_eq!(session.map(|(_, value)| value.as_str()), sent);
         }
-        let session = Request::session(&authority(true)).unwrap();
+        let session = Request::session(&credentials(true)).unwrap();
         assert!(session.headers.iter().all(|(name, _)| *name != "x-smartshape-session"));
     }
 
     #[test]
-    fn without_a_token_nothing_is_sent() {
-        let error = Request::list(&Authority::default()).unwrap_err();
+    fn missing_auth_token_is_an_error() {
+        let error = Request::list(&Credentials::default()).unwrap_err();
         assert_eq!(error.to_string(), "cannot list the webhooks: no auth token is set: log in first");
-        assert!(Request::delete(&authority(false), "..").is_err());
+        assert!(Request::delete(&credentials(false), "..").is_err());
     }
 }

@@ -1,71 +1,75 @@
-//! Sends one request over a connection of its own, by HTTP/1.1, and reads the answer whole.
+//! Sends a request over a new HTTP/1.1 connection and reads the whole response.
 //!
-//! Connections are not kept: a server that closes an idle one just as a creation is sent would
-//! leave it unclear whether there is a new webhook.
+//! Connections are not pooled: if the server closed an idle connection while a creation was being sent, nobody could tell
+//! whether the webhook exists.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, SERVER};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::answer::Answer;
 use crate::error::{BoxError, Error};
 use crate::request::Request;
+use crate::response::Response;
 use crate::url::BaseUrl;
 
-/// More than this is no answer of SmartShape's.
-const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// SmartShape's responses are far shorter.
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Transport {
     http: reqwest::Client,
-    connect_limit: Duration,
+    connect_timeout: Duration,
 }
 
-/// Why there is no answer.
+/// Why no response was received.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// No connection, and nothing was sent. Says why, where that is known.
+    /// Not connected; nothing was sent. With the reason, if known.
     Connect(Option<&'static str>, BoxError),
-    /// No connection within this time; nothing was sent.
+    /// Not connected within this time; nothing was sent.
     ConnectTimedOut(Duration),
-    /// TLS ended with the server's certificate; nothing was sent.
+    /// The server's certificate is not trusted; nothing was sent.
     Untrusted(BoxError),
-    /// What the server sends is no TLS; nothing was sent.
+    /// The server does not speak TLS; nothing was sent.
     NoTls,
-    /// The connection broke.
-    Broken(BoxError),
-    /// The answer is longer than so many bytes.
+    /// The connection was lost.
+    ConnectionLost(BoxError),
+    /// The response exceeds this many bytes.
     TooLong(usize),
 }
 
-/// The first error of this type in the chain of causes.
+/// The first error of this type in the source chain.
 fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
     if let Some(found) = error.downcast_ref() {
         return Some(found);
     }
-    // Of what an io::Error holds, its source() skips the outermost.
+    // io::Error::source() skips the error that it wraps.
     match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
         Some(inner) => cause(inner),
         None => error.source().and_then(cause),
     }
 }
 
-/// The operating system's error, wherever in the chain of causes.
+/// The first I/O error in the source chain.
 fn system_error(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     kind.or_else(|| error.source().and_then(system_error))
 }
 
 impl Transport {
-    /// Reads the certificates that the system trusts, when the URL needs them.
-    pub(crate) fn new(base: &BaseUrl, more_roots: &[u8], connect_limit: Duration) -> Result<Self, Error> {
+    /// Reads the system's root certificates if the URL is https.
+    pub(crate) fn new(
+        base: &BaseUrl,
+        root_certificates: &[u8],
+        connect_timeout: Duration,
+    ) -> Result<Self, Error> {
         let unusable = "TLS cannot be set up on this machine";
-        let roots = if base.is_https() { roots(more_roots)? } else { RootCertStore::empty() };
+        let roots = if base.is_https() { roots(root_certificates)? } else { RootCertStore::empty() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -76,26 +80,24 @@ impl Transport {
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
-            // When a call is tried again is decided by the kind of call.
+            // The retry policy depends on the call.
             .retry(reqwest::retry::never())
             .pool_max_idle_per_host(0)
-            .connect_timeout(connect_limit);
+            .connect_timeout(connect_timeout);
         if base.is_local() {
-            // No proxy leads back to this machine.
+            // No proxy leads back to a loopback address.
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|error| {
             let text = "the connection cannot be set up: are HTTP_PROXY and HTTPS_PROXY URLs of proxies?";
             Error::settings(text).with_source(error)
         })?;
-        Ok(Self { http, connect_limit })
+        Ok(Self { http, connect_timeout })
     }
 
-    pub(crate) async fn send(&self, base: &BaseUrl, request: &Request) -> Result<Answer, Failure> {
+    pub(crate) async fn send(&self, base: &BaseUrl, request: &Request) -> Result<Response, Failure> {
         let unsendable = |error: http::Error| Failure::Connect(None, Box::new(error));
-        let method =
-            Method::from_bytes(request.method.as_bytes()).map_err(|error| unsendable(error.into()))?;
-        let mut message = self.http.request(method, format!("{base}{}", request.path));
+        let mut message = self.http.request(request.call.method(), format!("{base}{}", request.path));
         message = message.header(CONNECTION, "close").body(request.body.clone());
         for (name, value) in &request.headers {
             let mut value = HeaderValue::try_from(value).map_err(|error| unsendable(error.into()))?;
@@ -106,13 +108,13 @@ impl Transport {
         let mut response = message.send().await.map_err(|error| self.failure(error))?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failure(error))? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(Failure::TooLong(MAX_ANSWER));
+            if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+                return Err(Failure::TooLong(MAX_RESPONSE_BYTES));
             }
             body.extend_from_slice(&chunk);
         }
         let text = |name: HeaderName| text_of(response.headers(), &name);
-        Ok(Answer {
+        Ok(Response {
             status: response.status().as_u16(),
             content_type: text(CONTENT_TYPE),
             location: text(LOCATION),
@@ -131,10 +133,10 @@ impl Transport {
         );
         let error: BoxError = error.into();
         match tls {
-            _ if !connecting => Failure::Broken(error),
+            _ if !connecting => Failure::ConnectionLost(error),
             Some(rustls::Error::InvalidCertificate(_)) => Failure::Untrusted(error),
             Some(rustls::Error::InvalidMessage(_)) => Failure::NoTls,
-            _ if late => Failure::ConnectTimedOut(self.connect_limit),
+            _ if late => Failure::ConnectTimedOut(self.connect_timeout),
             _ if unknown => Failure::Connect(Some("the name of the host is not known"), error),
             _ if rejected => {
                 Failure::Connect(Some("the connection was refused, so nobody listens there"), error)
@@ -151,7 +153,7 @@ fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 fn roots(more: &[u8]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
-    // One that cannot be read is of no use, and no harm to the others.
+    // An unreadable certificate does not affect the others.
     roots.add_parsable_certificates(system.certs);
     let mut added = 0;
     for certificate in CertificateDer::pem_slice_iter(more) {

@@ -1,18 +1,18 @@
-//! URLs: the server's, and those that webhooks point at.
+//! The base URL, and the URLs of webhooks.
 
 use url::{Host, ParseError, Url};
 
 use crate::error::Error;
 
-/// Where SmartShape is: scheme, host and port, and a path.
+/// The base URL: scheme, host, port and path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BaseUrl(Url);
 
 impl BaseUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
-        let url = checked(url, "base URL")?;
+        let url = checked(url, "API URL")?;
         if url.query().is_some() {
-            return Err(unusable("base URL", "holds a query: end it before the ?"));
+            return Err(unusable("API URL", "holds a query: end it before the ?"));
         }
         Ok(Self(url))
     }
@@ -41,7 +41,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether what is sent to this URL stays on this machine: its host is `localhost` or a loopback address.
+/// Whether the URL's host is `localhost` or a loopback address.
 ///
 /// ```
 /// use smartshape_api::is_loopback_url;
@@ -54,13 +54,12 @@ pub fn is_loopback_url(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| is_loopback(&url))
 }
 
-/// Whether a webhook can point there.
+/// Rejects URLs that a webhook cannot have.
 pub(crate) fn check_webhook_url(url: &str) -> Result<(), Error> {
     checked(url, "webhook's URL").map(|_| ())
 }
 
-/// The URL as it may be shown: without what may let somebody in, that is user name, password, query
-/// and fragment.
+/// Redacts the parts of a URL that may hold credentials: user name, password, query and fragment.
 ///
 /// ```
 /// let url = "https://ada:pass@example.com/callback?key=1";
@@ -80,19 +79,19 @@ pub fn redact_url(url: &str) -> String {
     format!("{scheme}{host}{path}{sign}")
 }
 
-/// The query of a URL with its question mark, where there is one.
+/// The query of a URL including the question mark, if there is one.
 pub(crate) fn query_of(url: &str) -> Option<&str> {
     url.find('?').and_then(|mark| url.get(mark..)).filter(|query| query.len() > 1)
 }
 
-/// Scheme, host and port of a URL that a server named; its rest may hold tokens.
+/// Scheme, host and port of a URL from the server; the rest may hold tokens.
 pub(crate) fn origin_of(url: &str) -> Option<String> {
     let origin = Url::parse(url).ok()?.origin();
     origin.is_tuple().then(|| origin.ascii_serialization())
 }
 
-/// One path segment: whatever could mean something else is escaped.
-pub(crate) fn segment(text: &str, what: &str) -> Result<String, Error> {
+/// Percent-encodes a path segment.
+pub(crate) fn path_segment(text: &str, what: &str) -> Result<String, Error> {
     if matches!(text, "" | "." | "..") {
         return Err(Error::settings(format!("{text:?} is no {what}")));
     }
@@ -108,7 +107,7 @@ pub(crate) fn segment(text: &str, what: &str) -> Result<String, Error> {
 
 fn checked(url: &str, what: &str) -> Result<Url, Error> {
     let not_a_url = "is not an absolute URL of visible ASCII, such as https://smartshape.io";
-    // What the parser would mend reads another way elsewhere.
+    // Other parsers would not repair the URL the same way.
     let is_written_out =
         url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') && url.contains("://");
     let parsed = match Url::parse(url) {
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_on_this_machine() {
+    fn loopback_urls() {
         for url in [
             "http://localhost",
             "http://api.localhost:1/",
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_let_somebody_in_is_redacted() {
+    fn credentials_in_urls_are_redacted() {
         for (url, shown) in [
             ("https://a/b@c", "https://a/b@c"),
             ("https://ada:x@y@a:1/b?c#d", "https://redacted@a:1/b?redacted"),
@@ -222,16 +221,16 @@ mod tests {
     }
 
     #[test]
-    fn segments_stay_one_segment() {
-        assert_eq!(segment("5c6f-9_~.x", "id").unwrap(), "5c6f-9_~.x");
-        assert_eq!(segment("../a?b#c%é", "id").unwrap(), "..%2Fa%3Fb%23c%25%C3%A9");
+    fn path_segments_are_percent_encoded() {
+        assert_eq!(path_segment("5c6f-9_~.x", "id").unwrap(), "5c6f-9_~.x");
+        assert_eq!(path_segment("../a?b#c%é", "id").unwrap(), "..%2Fa%3Fb%23c%25%C3%A9");
         for wrong in ["", ".", ".."] {
-            assert!(segment(wrong, "id").is_err());
+            assert!(path_segment(wrong, "id").is_err());
         }
     }
 
     #[test]
-    fn of_a_redirect_only_the_origin_is_shown() {
+    fn origin_of_a_redirect_hides_the_rest() {
         assert_eq!(
             origin_of("https://ada:x@login.example:8443/a?token=b").as_deref(),
             Some("https://login.example:8443")

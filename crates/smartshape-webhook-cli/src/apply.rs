@@ -8,7 +8,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use smartshape_api::{
-    Client, Done, ErrorKind, Plan, Reason, Record, Registration, Step, Wanted, WebhookSecret, redact_url,
+    Client, CompletedStep, DeleteReason, DesiredWebhook, ErrorKind, Plan, Registration, Step, WebhookRecord,
+    WebhookSecret, redact_url,
 };
 use smartshape_webhook::{EventKind, Secret};
 
@@ -71,7 +72,7 @@ enum Source {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     api_url: String,
-    webhooks: Vec<Record>,
+    webhooks: Vec<WebhookRecord>,
 }
 
 impl Apply {
@@ -89,7 +90,7 @@ impl Apply {
         if self.dry_run {
             told = told.and_then(|()| plan.steps().iter().try_for_each(|step| tell_step(step, settings)));
         } else if !plan.is_empty() {
-            let save = |records: &[Record], done: Option<&Done>| {
+            let save = |records: &[WebhookRecord], done: Option<&CompletedStep>| {
                 if told.is_ok()
                     && let Some(done) = done
                 {
@@ -113,7 +114,7 @@ impl Apply {
         tell_left(&plan, settings)
     }
 
-    fn wanted(&self) -> Outcome<Vec<Wanted>> {
+    fn wanted(&self) -> Outcome<Vec<DesiredWebhook>> {
         if self.path == Path::new("-") {
             return Err(Failure::usage(
                 "the declaration cannot be standard input: its records stand beside it",
@@ -149,7 +150,7 @@ impl Apply {
                     input::secret_from(None, SECRET_VARIABLE, how)?
                 }
             };
-            let one = Wanted::new(event, url, WebhookSecret::new(secret.expose())?)?;
+            let one = DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?;
             wanted.push(if self.renew.contains(&one.event()) { one.renewed() } else { one });
         }
         if let Some(event) = self.renew.iter().find(|event| wanted.iter().all(|one| one.event() != **event)) {
@@ -160,26 +161,28 @@ impl Apply {
 }
 
 /// A line of the result about a webhook.
-fn tell(what: &str, record: &Record, settings: &Settings) -> Outcome {
+fn tell(what: &str, record: &WebhookRecord, settings: &Settings) -> Outcome {
     if settings.json {
         return output::json(&json!({what: record}));
     }
-    let Record { id, event, url, .. } = record;
+    let WebhookRecord { id, event, url, .. } = record;
     output::line(format_args!("{what} {}: {event} at {}", shown(id), shown(&redact_url(url))))
 }
 
-fn removal(id: &str, event: Option<&str>, reason: Reason) -> Value {
+fn removal(id: &str, event: Option<&str>, reason: DeleteReason) -> Value {
     json!({"id": id, "event": event, "why": reason.to_string()})
 }
 
-fn tell_done(done: &Done, settings: &Settings) -> Outcome {
+fn tell_done(done: &CompletedStep, settings: &Settings) -> Outcome {
     if !settings.json {
         return output::line(done);
     }
     output::json(&match done {
-        Done::Created(record) => json!({"created": record}),
-        Done::Adopted(record) => json!({"adopted": record}),
-        Done::Deleted { id, event, reason, .. } => json!({"deleted": removal(id, event.as_deref(), *reason)}),
+        CompletedStep::Created(record) => json!({"created": record}),
+        CompletedStep::Adopted(record) => json!({"adopted": record}),
+        CompletedStep::Deleted { id, event, reason, .. } => {
+            json!({"deleted": removal(id, event.as_deref(), *reason)})
+        }
         done => json!({"done": done.to_string()}),
     })
 }
@@ -198,7 +201,7 @@ fn tell_step(step: &Step, settings: &Settings) -> Outcome {
     })
 }
 
-/// What is as it was, and may be one too many.
+/// What is as it was, and may be duplicate.
 fn tell_left(plan: &Plan, settings: &Settings) -> Outcome {
     let unrecorded = "not created from this file: --prune deletes it";
     let unclear = "no URL is listed: delete it by its id if it is yours";
@@ -219,7 +222,7 @@ fn tell_left(plan: &Plan, settings: &Settings) -> Outcome {
     Ok(())
 }
 
-fn read(path: &Path, client: &Client) -> Outcome<Vec<Record>> {
+fn read(path: &Path, client: &Client) -> Outcome<Vec<WebhookRecord>> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

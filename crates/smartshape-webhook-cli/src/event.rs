@@ -243,7 +243,7 @@ fn words(trigger: &Trigger, answer: Option<&Answer>, faults: &[Fault]) -> String
 
 fn hint(trigger: &Trigger, fault: &Fault) -> Option<&'static str> {
     match fault {
-        Fault::Connection(why) if why.contains("rejected") => Some("does the endpoint run there?"),
+        Fault::Connection(why) if why.contains("refused") => Some("does the endpoint run there?"),
         Fault::Status(503) if trigger.making.is_costly() => Some(
             "it may be too busy to check a token that it does not know: --cost 4 makes that quick, --retries waits",
         ),

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use smartshape_api::Hint;
 use smartshape_webhook::SecretError;
 use smartshape_webhook_inbox::{InboxError, InboxErrorKind};
 
@@ -62,12 +63,13 @@ impl Failure {
 
 /// An error and its first cause, on one line. What is between them names the libraries that passed it on.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let root = root(error);
-    if !text.contains(&root) {
-        text = format!("{text}: {root}");
-    }
-    crate::output::shown(&in_words_of_the_program(&text))
+    with_root(error.to_string(), error)
+}
+
+fn with_root(text: String, error: &dyn Error) -> String {
+    let root = error.source().map(root).unwrap_or_default();
+    let text = if text.contains(&root) { text } else { format!("{text}: {root}") };
+    crate::output::shown(&text)
 }
 
 /// The first cause of an error.
@@ -81,33 +83,32 @@ pub(crate) fn root(error: &dyn Error) -> String {
     root
 }
 
-/// The client names its own settings.
-fn in_words_of_the_program(text: &str) -> String {
-    let words = [
-        ("base URL", "API URL"),
-        ("name it by `trust_pem`", "name it by --ca-cert"),
-        ("allow it by `allow_plain_http`", "allow it by --insecure"),
-        (", or set a longer connect_time_limit", ""),
-        (", or set a longer time_limit", ""),
-        ("log in first", "log in first, with `smartshape login`"),
-        (
-            "open a session if this installation wants one",
-            "open a session, by --open-session, if it wants one",
-        ),
-        ("log in again,", "log in again with `smartshape login`,"),
-    ];
-    // What the server says stays as it is.
-    let (own, said) = text.split_at(text.find("; it says: ").unwrap_or(text.len()));
-    words.iter().fold(own.to_owned(), |own, (theirs, ours)| own.replace(theirs, ours)) + said
-}
-
 impl From<smartshape_api::Error> for Failure {
     fn from(error: smartshape_api::Error) -> Self {
         match error.kind() {
-            smartshape_api::ErrorKind::Settings => Self::usage(chain(&error)),
-            _ => Self::failed(chain(&error)),
+            smartshape_api::ErrorKind::Settings => Self::usage(api_chain(&error)),
+            _ => Self::failed(api_chain(&error)),
         }
     }
+}
+
+/// As [`chain`], with the hint in terms of this program's options.
+pub(crate) fn api_chain(error: &smartshape_api::Error) -> String {
+    let text = with_root(error.message().to_owned(), error);
+    let hint = match error.hint() {
+        Some(Hint::LogIn) => "log in first, with `smartshape login`",
+        Some(Hint::LogInAgain) => {
+            "log in again with `smartshape login`, since tokens expire, with --open-session if the installation \
+             requires a session"
+        }
+        Some(Hint::AddRootCertificate) => {
+            "if the installation has a root certificate of its own, name its file by --ca-cert"
+        }
+        Some(Hint::AllowPlainHttp) => "set an https:// URL, or allow http:// by --insecure",
+        Some(Hint::RaiseConnectTimeout | Hint::RaiseTimeout) => "try again",
+        Some(_) | None => return text,
+    };
+    format!("{text}: {hint}")
 }
 
 impl From<SecretError> for Failure {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use smartshape_api::{Client, ErrorKind, Record, Registration, Wanted, WebhookSecret, redact_url};
+use smartshape_api::{
+    Client, DesiredWebhook, ErrorKind, Registration, WebhookRecord, WebhookSecret, redact_url,
+};
 use smartshape_webhook::{EventKind, Secret};
 
 use crate::failure::{Failure, Outcome};
@@ -77,7 +79,7 @@ impl Rotate {
         let listed = client.list_webhooks().await;
         warn_of_fake(&client);
         let old = self.find(&listed?)?;
-        let wanted = Wanted::new(old.event, &old.url, secret)?;
+        let wanted = DesiredWebhook::new(old.event, &old.url, secret)?;
         if self.dry_run {
             return self.tell_plan(&old, settings);
         }
@@ -175,14 +177,14 @@ impl Rotate {
     }
 
     /// Creates the new webhook, once a generated secret is safe in its file.
-    async fn create(&self, client: &Client, wanted: &Wanted, old: &Old) -> Outcome<Record> {
+    async fn create(&self, client: &Client, wanted: &DesiredWebhook, old: &Old) -> Outcome<WebhookRecord> {
         if let Some(path) = &self.generate {
             write_secret(path, wanted.secret())?;
         }
         let created = client.create_webhook(wanted).await;
         created.map_err(|error| {
             let old = shown(&old.id);
-            if error.effect_unknown() {
+            if error.is_ambiguous() {
                 return Failure::from(error).and(&format!(
                     "{old} is as it was: if `smartshape webhook list` shows a new webhook beside it, delete one of the two"
                 ));
@@ -225,7 +227,7 @@ fn write_secret(path: &Path, secret: &WebhookSecret) -> Outcome {
     })
 }
 
-async fn delete(client: &Client, old: &Old, created: &Record) -> Outcome {
+async fn delete(client: &Client, old: &Old, created: &WebhookRecord) -> Outcome {
     match client.delete_webhook(&old.id).await {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::from(error).and(&format!(
             "half done: the new webhook {} is there, and the old one may be too, so that both send: run \
@@ -238,11 +240,11 @@ async fn delete(client: &Client, old: &Old, created: &Record) -> Outcome {
 }
 
 /// A line of the result.
-pub(crate) fn tell_created(created: &Record, settings: &Settings) -> Outcome {
+pub(crate) fn tell_created(created: &WebhookRecord, settings: &Settings) -> Outcome {
     if settings.json {
         return output::json(&json!({"created": created}));
     }
-    let Record { id, event, url, .. } = created;
+    let WebhookRecord { id, event, url, .. } = created;
     output::line(format_args!("created {}: {event} at {}", shown(id), shown(&redact_url(url))))
 }
 

@@ -111,7 +111,7 @@ impl Settings {
             let certificates = fs::read(&path).map_err(|error| {
                 Failure::usage(format!("cannot read the root certificates {}: {error}", path.display()))
             })?;
-            builder = builder.trust_pem(certificates);
+            builder = builder.add_root_certificate(certificates);
         }
         Ok(builder.build()?)
     }

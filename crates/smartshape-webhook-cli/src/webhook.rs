@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use smartshape_api::{Registration, Wanted, WebhookSecret, redact_url};
+use smartshape_api::{DesiredWebhook, Registration, WebhookSecret, redact_url};
 use smartshape_webhook::EventKind;
 
 use crate::apply::Apply;
-use crate::failure::{Failure, Outcome, chain};
+use crate::failure::{Failure, Outcome, api_chain};
 use crate::input::{self, SECRET_VARIABLE};
 use crate::listen::{Listen, Prune};
 use crate::output::{self, say, shown};
@@ -73,7 +73,7 @@ impl Create {
     async fn run(self, settings: &Settings) -> Outcome {
         let how = "give it after the event (- reads it from standard input)";
         let secret = input::secret_from(self.secret.as_deref(), SECRET_VARIABLE, how)?;
-        let wanted = Wanted::new(self.event, self.url, WebhookSecret::new(secret.expose())?)?;
+        let wanted = DesiredWebhook::new(self.event, self.url, WebhookSecret::new(secret.expose())?)?;
         let client = settings.api()?.client;
         let created = client.create_webhook(&wanted).await;
         warn_of_fake(&client);
@@ -135,7 +135,7 @@ impl Delete {
                     failure = Some(Failure::told());
                 }
                 Err(error) => {
-                    say(format_args!("{}: {}", shown(id), chain(&error)));
+                    say(format_args!("{}: {}", shown(id), api_chain(&error)));
                     let rest: Vec<_> = ids.by_ref().map(|id| shown(id)).collect();
                     if !rest.is_empty() {
                         say(format_args!("not tried any more: {}", rest.join(" ")));

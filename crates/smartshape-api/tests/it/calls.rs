@@ -1,4 +1,4 @@
-//! Each call, as it is meant to go.
+//! Each call against the fake.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use smartshape_api::{Client, ErrorKind, EventKind};
 use smartshape_fake::Disturbance;
 
 use crate::server::{EMPTY_LIST, Server};
-use crate::{PASSWORD, SECRET, everything_of, fake, settings, wanted};
+use crate::{PASSWORD, SECRET, desired, everything_of, fake, settings};
 
 #[tokio::test]
 async fn login_session_create_list_delete() {
     let fake = fake().session_required(true).seats(1).start().await.unwrap();
     let client = Client::builder().base_url(fake.base_url()).build().unwrap();
     let error = client.login("ada", "a guess").await.unwrap_err();
-    assert_eq!((error.kind(), error.status()), (ErrorKind::Unauthorised, Some(503)));
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Unauthorized, Some(503)));
     assert!(error.to_string().contains("password"), "{error}");
 
     let client = client.clone().with_auth_token(client.login("ada", PASSWORD).await.unwrap());
     let error = client.list_webhooks().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unauthorised, "a session is needed");
+    assert_eq!(error.kind(), ErrorKind::Unauthorized, "a session is needed");
     let session = client.open_session().await.unwrap();
     assert_eq!(client.open_session().await.unwrap_err().kind(), ErrorKind::NoSeat);
     let client = client.with_session_token(session);
 
     let record =
-        client.create_webhook(&wanted(EventKind::FileUploaded, "http://127.0.0.1:1/")).await.unwrap();
+        client.create_webhook(&desired(EventKind::FileUploaded, "http://127.0.0.1:1/")).await.unwrap();
     let stored = &fake.webhooks()[0];
     assert_eq!(
         (&stored.id, stored.event, stored.url.as_str(), stored.secret()),
@@ -40,7 +40,7 @@ async fn login_session_create_list_delete() {
 }
 
 #[tokio::test]
-async fn urls_need_not_be_listed() {
+async fn list_may_omit_urls() {
     let fake = fake().list_shows_url(false).start().await.unwrap();
     fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     let listed = settings(&fake).build().unwrap().list_webhooks().await.unwrap();
@@ -48,7 +48,7 @@ async fn urls_need_not_be_listed() {
 }
 
 #[tokio::test]
-async fn attributes_are_set() {
+async fn attributes_are_upserted() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     let nodes = BTreeMap::from([("5b33".to_owned(), BTreeMap::from([("mtime".to_owned(), json!([7]))]))]);
@@ -59,19 +59,19 @@ async fn attributes_are_set() {
 }
 
 #[tokio::test]
-async fn a_login_that_ended_is_told() {
+async fn expired_login_is_unauthorized() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     client.list_webhooks().await.unwrap();
     fake.expire_tokens();
     let error = client.list_webhooks().await.unwrap_err();
-    assert_eq!((error.kind(), error.status()), (ErrorKind::Unauthorised, Some(503)));
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Unauthorized, Some(503)));
     assert!(error.to_string().contains("log in again"), "{error}");
 }
 
 #[tokio::test]
-async fn requests_go_below_the_base_url_with_a_host() {
-    let server = Server::answering(EMPTY_LIST).await;
+async fn requests_use_the_path_and_host_of_the_base_url() {
+    let server = Server::responding_with(EMPTY_LIST).await;
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).base_url(format!("{}/smart/", server.url)).build().unwrap();
     assert_eq!(client.talks_to_fake(), None);
@@ -85,7 +85,7 @@ async fn requests_go_below_the_base_url_with_a_host() {
 }
 
 #[tokio::test]
-async fn the_fake_is_known_also_by_its_errors() {
+async fn fake_is_recognized_by_its_errors_too() {
     let fake = fake().start().await.unwrap();
     let client = Client::builder().base_url(fake.base_url()).build().unwrap();
     let clone = client.clone();
@@ -94,7 +94,7 @@ async fn the_fake_is_known_also_by_its_errors() {
 }
 
 #[tokio::test]
-async fn what_the_server_repeats_of_a_secret_is_not_shown() {
+async fn secrets_echoed_by_the_server_are_redacted() {
     let fake = fake().start().await.unwrap();
     let token = fake.bearer_token();
     let client =
@@ -106,7 +106,7 @@ async fn what_the_server_repeats_of_a_secret_is_not_shown() {
         });
         for body in [body.to_string(), format!("<html>{token} {SECRET} {PASSWORD} {url}")] {
             fake.disturb(Disturbance::raw(status, "application/json", body.clone()));
-            let error = client.create_webhook(&wanted(EventKind::FileUploaded, url)).await.unwrap_err();
+            let error = client.create_webhook(&desired(EventKind::FileUploaded, url)).await.unwrap_err();
             let text = everything_of(&error);
             assert!(![&token, SECRET, "hunter2"].iter().any(|secret| text.contains(secret)), "{text}");
             fake.disturb(Disturbance::raw(status, "application/json", body));
@@ -118,13 +118,13 @@ async fn what_the_server_repeats_of_a_secret_is_not_shown() {
 }
 
 #[test]
-fn clients_and_their_calls_go_to_other_threads() {
+fn clients_and_futures_are_send() {
     fn is_send<T: Send + Sync>(value: T) -> T {
         value
     }
     let client = is_send(Client::builder().base_url("http://127.0.0.1:1").build().unwrap());
     let mut records = Vec::new();
-    let future = client.ensure(&[], &mut records, |_| Ok(()));
+    let future = client.reconcile(&[], &mut records, |_| Ok(()));
     fn future_is_send(_: impl Future + Send) {}
     future_is_send(future);
 }

@@ -7,12 +7,12 @@
 )]
 
 mod calls;
-mod ensure;
+mod failures;
+mod reconcile;
 mod server;
 mod tls;
-mod trouble;
 
-use smartshape_api::{AuthToken, Client, ClientBuilder, EventKind, Wanted, WebhookSecret};
+use smartshape_api::{AuthToken, Client, ClientBuilder, DesiredWebhook, EventKind, WebhookSecret};
 use smartshape_fake::{Account, FakeBuilder, FakeSmartShape};
 
 const PASSWORD: &str = "her password";
@@ -26,11 +26,11 @@ fn fake() -> FakeBuilder {
 fn settings(fake: &FakeSmartShape) -> ClientBuilder {
     let token = AuthToken::new(fake.bearer_token()).unwrap();
     let at_once = std::time::Duration::ZERO;
-    Client::builder().base_url(fake.base_url()).auth_token(token).retry_waits(at_once, at_once)
+    Client::builder().base_url(fake.base_url()).auth_token(token).backoff(at_once, at_once)
 }
 
-fn wanted(event: EventKind, url: &str) -> Wanted {
-    Wanted::new(event, url, WebhookSecret::new(SECRET).unwrap()).unwrap()
+fn desired(event: EventKind, url: &str) -> DesiredWebhook {
+    DesiredWebhook::new(event, url, WebhookSecret::new(SECRET).unwrap()).unwrap()
 }
 
 /// Text and debug form of an error and of what caused it.

@@ -14,7 +14,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) async fn answering(answer: &'static str) -> Self {
+    pub(crate) async fn responding_with(answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -23,7 +23,7 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 let seen = Arc::clone(&seen);
                 tokio::spawn(async move {
-                    if let Some(request) = answer_once(stream, answer).await {
+                    if let Some(request) = respond_once(stream, answer).await {
                         seen.lock().unwrap().push(request);
                     }
                 });
@@ -38,7 +38,7 @@ impl Server {
 }
 
 /// Reads a request's head, answers, and returns the head.
-pub(crate) async fn answer_once(
+pub(crate) async fn respond_once(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     answer: &str,
 ) -> Option<String> {

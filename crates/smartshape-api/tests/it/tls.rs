@@ -13,7 +13,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::everything_of;
-use crate::server::{EMPTY_LIST, answer_once};
+use crate::server::{EMPTY_LIST, respond_once};
 
 fn certificate() -> CertifiedKey<KeyPair> {
     generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap()
@@ -22,8 +22,8 @@ fn certificate() -> CertifiedKey<KeyPair> {
 fn client(url: &str, trusted: &str) -> Client {
     let token = AuthToken::new("the.auth.token").unwrap();
     let waits = Duration::ZERO;
-    let builder = Client::builder().base_url(url).auth_token(token).retry_waits(waits, waits);
-    builder.trust_pem(trusted).build().unwrap()
+    let builder = Client::builder().base_url(url).auth_token(token).backoff(waits, waits);
+    builder.add_root_certificate(trusted).build().unwrap()
 }
 
 /// Accepts TLS with this certificate.
@@ -51,7 +51,7 @@ async fn certificates_are_checked_once_and_the_remedy_is_named() {
         while let Ok((stream, _)) = listener.accept().await {
             counted.fetch_add(1, Ordering::SeqCst);
             if let Ok(stream) = acceptor.accept(stream).await {
-                answer_once(stream, EMPTY_LIST).await;
+                respond_once(stream, EMPTY_LIST).await;
             }
         }
     });
@@ -61,7 +61,7 @@ async fn certificates_are_checked_once_and_the_remedy_is_named() {
     let before = connections.load(Ordering::SeqCst);
     let error = client(&url, &certificate().cert.pem()).list_webhooks().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
-    assert!(error.to_string().contains("trust_pem"), "{error}");
+    assert!(error.to_string().contains("add_root_certificate"), "{error}");
     assert_eq!(connections.load(Ordering::SeqCst), before + 1, "it would be the same again");
     assert!(everything_of(&error).contains("invalid peer certificate"), "{error:?}");
     // Another name than the certificate's.
@@ -71,7 +71,7 @@ async fn certificates_are_checked_once_and_the_remedy_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_from_an_untrusted_one() {
+async fn missing_tls_is_distinguished_from_an_untrusted_certificate() {
     let fake = crate::fake().start().await.unwrap();
     let url = fake.base_url().replace("http://", "https://");
     let error = client(&url, &certificate().cert.pem()).list_webhooks().await.unwrap_err();
@@ -80,7 +80,7 @@ async fn a_server_without_tls_is_told_from_an_untrusted_one() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_never_reached_the_server_is_not_taken_for_done() {
+async fn deletion_that_was_never_sent_is_not_ambiguous() {
     let key = certificate();
     let acceptor = acceptor(&key);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -90,27 +90,27 @@ async fn a_deletion_that_never_reached_the_server_is_not_taken_for_done() {
         drop(listener.accept().await.unwrap());
         let (stream, _) = listener.accept().await.unwrap();
         let stream = acceptor.accept(stream).await.unwrap();
-        answer_once(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap()
+        respond_once(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap()
     };
     let client = client(&url, &key.cert.pem());
     let (outcome, request) = tokio::join!(client.delete_webhook("5c6f"), server);
     assert!(request.starts_with("DELETE /webhook/5c6f"), "{request}");
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(!error.effect_unknown());
+    assert!(!error.is_ambiguous());
 }
 
 #[tokio::test]
-async fn the_time_to_connect_includes_tls() {
+async fn connect_timeout_includes_the_tls_handshake() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder()
         .base_url(format!("https://{}", listener.local_addr().unwrap()))
-        .trust_pem(certificate().cert.pem())
-        .connect_time_limit(Duration::from_millis(50))
-        .retries(0)
+        .add_root_certificate(certificate().cert.pem())
+        .connect_timeout(Duration::from_millis(50))
+        .max_retries(0)
         .build()
         .unwrap();
     let error = client.login("ada", "hunter2").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert!(error.to_string().contains("connect_time_limit"), "{error}");
+    assert!(error.to_string().contains("connect_timeout"), "{error}");
 }

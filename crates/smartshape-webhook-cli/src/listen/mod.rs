@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use smartshape_api::{Wanted, WebhookSecret, is_loopback_url};
+use smartshape_api::{DesiredWebhook, WebhookSecret, is_loopback_url};
 use smartshape_webhook::{EventKind, Secret};
 use tokio::net::TcpListener;
 
@@ -24,7 +24,7 @@ pub(crate) use self::remove::Prune;
 use self::serve::{Names, Server, Sinks};
 use self::sink::Sink;
 use self::stop::{Reason, Stop};
-use crate::failure::{Failure, Outcome, chain};
+use crate::failure::{Failure, Outcome, api_chain};
 use crate::input::{self, SecretArgument};
 use crate::output::{done, say, shown};
 use crate::send;
@@ -228,7 +228,7 @@ async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> Outcome<
 async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, stop: &mut Stop) -> Outcome {
     let mut reason = None;
     for event in journal.intent.events.clone() {
-        let wanted = Wanted::new(event, url, WebhookSecret::new(secret.expose())?)?;
+        let wanted = DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?;
         let mut creating = std::pin::pin!(api.client.create_webhook(&wanted));
         // Not called off in the middle, which would leave it unclear whether there is a webhook.
         let created = loop {
@@ -237,7 +237,7 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
                 why = stop.wait(), if reason.is_none() => reason = Some(why),
             }
         };
-        let created = created.inspect_err(|error| journal.unsure = error.effect_unknown())?;
+        let created = created.inspect_err(|error| journal.unsure = error.is_ambiguous())?;
         journal.record(Created { id: created.id, event }).map_err(|error| {
             Failure::failed(format!("cannot note what is registered: {error}: is the disk full?"))
         })?;
@@ -283,7 +283,7 @@ async fn clean_up(api: &Api, journal: Journal) -> Outcome {
         Err(error) => Err(Failure::failed(format!(
             "webhooks of this listener may still be registered: {}; they are noted in {path}: log in again, then \
              run `smartshape webhook prune`",
-            chain(&error)
+            api_chain(&error)
         ))),
     }
 }

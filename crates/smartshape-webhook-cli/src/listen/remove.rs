@@ -4,7 +4,7 @@ use clap::Args;
 use smartshape_api::{Client, Error, ErrorKind, Registration};
 
 use super::journal::{Intent, Journal};
-use crate::failure::{Failure, Outcome, chain};
+use crate::failure::{Failure, Outcome, api_chain};
 use crate::output::{self, say, shown};
 use crate::settings::{Api, Settings, warn_of_fake};
 use crate::webhook::{command_to_delete, tell_deleted};
@@ -65,7 +65,7 @@ pub(super) async fn prune(api: &Api, forget: bool) -> Outcome<(Vec<String>, bool
                     known && removed.unclear.is_empty()
                 }
                 Err(error) => {
-                    say(format_args!("what a listener left cannot be deleted: {}", chain(&error)));
+                    say(format_args!("what a listener left cannot be deleted: {}", api_chain(&error)));
                     false
                 }
             },

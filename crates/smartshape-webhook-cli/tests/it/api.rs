@@ -60,7 +60,7 @@ async fn a_session_is_opened_where_one_is_needed() {
     let mut program = home.program(&login);
     ran(program.env("SMARTSHAPE_PASSWORD", account.password())).await.succeeds();
     home.run(&["webhook", "list"]).await.succeeds();
-    ran(&mut home.logged_in(&fake, &["webhook", "list"])).await.fails(1, "unauthorised");
+    ran(&mut home.logged_in(&fake, &["webhook", "list"])).await.fails(1, "unauthorized");
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ async fn root_certificates_of_an_installation_can_be_named_and_are_kept() {
             .env("SMARTSHAPE_PASSWORD", "her password");
         program
     };
-    ran(&mut program(&list)).await.fails(1, "name it by --ca-cert");
+    ran(&mut program(&list)).await.fails(1, "name its file by --ca-cert");
     ran(&mut program(&[&list[..], &["--ca-cert", "none.pem"]].concat())).await.fails(2, "none.pem");
     ran(&mut program(&[&list[..], &["--ca-cert", "trusted.pem"]].concat())).await.succeeds();
     ran(program(&list).env("SMARTSHAPE_CA_CERT", "trusted.pem")).await.succeeds();

@@ -123,14 +123,14 @@ async fn nothing_secret_goes_to_another_machine_by_plain_http() {
     // For documentation: nobody is there.
     const ELSEWHERE: &str = "http://192.0.2.1/callback";
     for command in calling() {
-        bed.run(command, ELSEWHERE, "the.auth.token").await.fails(2, "allow it by --insecure");
+        bed.run(command, ELSEWHERE, "the.auth.token").await.fails(2, "by --insecure");
     }
     for command in [
         &["event", "trigger", "file_uploaded", "--to", ELSEWHERE][..],
         &["check", ELSEWHERE],
         &["webhook", "listen", "--forward-to", ELSEWHERE],
     ] {
-        bed.run(command, &bed.fake.base_url(), "the.auth.token").await.fails(2, "allow it by --insecure");
+        bed.run(command, &bed.fake.base_url(), "the.auth.token").await.fails(2, "by --insecure");
     }
     bed.unchanged();
 }

@@ -1,5 +1,4 @@
-//! Making the registrations be the wanted ones: what is wanted, what is recorded, the plan, and
-//! its application.
+//! Reconciles an account's webhooks with the desired set: desired webhooks, records, the plan and its execution.
 
 mod apply;
 mod plan;
@@ -11,30 +10,30 @@ use serde::{Deserialize, Serialize};
 use smartshape_webhook::EventKind;
 
 pub use self::plan::Plan;
-pub use self::step::{Done, Reason, Step};
+pub use self::step::{CompletedStep, DeleteReason, Step};
 use crate::error::Error;
-use crate::hidden::WebhookSecret;
+use crate::secret::WebhookSecret;
 use crate::url::{check_webhook_url, redact_url};
 
-/// A webhook that there should be. `Debug` shows of the URL what [`redact_url`] leaves of it.
+/// A webhook that the account should have. `Debug` applies [`redact_url`] to the URL.
 ///
 /// ```
-/// use smartshape_api::{EventKind, Wanted, WebhookSecret};
+/// use smartshape_api::{EventKind, DesiredWebhook, WebhookSecret};
 ///
 /// let secret = WebhookSecret::new("a long and random string")?;
-/// let wanted = Wanted::new(EventKind::FileUploaded, "https://example.com/callback", secret)?;
-/// assert_eq!(wanted.event(), EventKind::FileUploaded);
+/// let desired = DesiredWebhook::new(EventKind::FileUploaded, "https://example.com/callback", secret)?;
+/// assert_eq!(desired.event(), EventKind::FileUploaded);
 /// # Ok::<(), smartshape_api::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Wanted {
+pub struct DesiredWebhook {
     event: EventKind,
     url: String,
     secret: WebhookSecret,
     renewed: bool,
 }
 
-impl Wanted {
+impl DesiredWebhook {
     /// A webhook that sends `event` to `url`, signed with `secret`.
     ///
     /// # Errors
@@ -47,9 +46,9 @@ impl Wanted {
         Ok(Self { event, url, secret, renewed: false })
     }
 
-    /// Says that the secret is a new one: what is registered is replaced, though it is recorded.
-    /// SmartShape has no call for changing a secret. The new webhook is created before the old one
-    /// is deleted, so the receiver must know both secrets meanwhile, and an event may be sent by both.
+    /// Replaces the registered webhook even if it is recorded, because the secret is new. SmartShape cannot change the
+    /// secret of a webhook, so the new webhook is created before the old one is deleted. Until then the receiver must
+    /// accept both secrets, and both webhooks may send an event.
     #[must_use]
     pub fn renewed(mut self) -> Self {
         self.renewed = true;
@@ -62,7 +61,7 @@ impl Wanted {
         self.event
     }
 
-    /// Where it points at.
+    /// The callback URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -75,41 +74,40 @@ impl Wanted {
     }
 }
 
-/// What the caller keeps of a webhook that this crate created: how it is known again. Holds no
-/// secret, but the whole URL. Can be stored with serde. `Debug` shows of the URL what [`redact_url`]
-/// leaves of it.
+/// Identifies a webhook that this client created. The caller stores records between runs, for example with serde. Holds
+/// the whole URL but no secret. `Debug` applies [`redact_url`] to the URL.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Record {
-    /// Its id.
+pub struct WebhookRecord {
+    /// The webhook's id.
     pub id: String,
     /// The event.
     pub event: EventKind,
-    /// Where it points at.
+    /// The callback URL.
     pub url: String,
 }
 
-impl Record {
-    /// The record of a webhook that was created by other means, with the secret that is wanted now.
+impl WebhookRecord {
+    /// A record of a webhook that was created by other means with the desired secret.
     #[must_use]
     pub fn new(id: impl Into<String>, event: EventKind, url: impl Into<String>) -> Self {
         Self { id: id.into(), event, url: url.into() }
     }
 }
 
-impl fmt::Debug for Wanted {
+impl fmt::Debug for DesiredWebhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { event, url, secret, renewed } = self;
-        let mut shown = f.debug_struct("Wanted");
+        let mut shown = f.debug_struct("DesiredWebhook");
         shown.field("event", event).field("url", &redact_url(url)).field("secret", secret);
         shown.field("renewed", renewed).finish()
     }
 }
 
-impl fmt::Debug for Record {
+impl fmt::Debug for WebhookRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, event, url } = self;
-        let mut shown = f.debug_struct("Record");
+        let mut shown = f.debug_struct("WebhookRecord");
         shown.field("id", id).field("event", event).field("url", &redact_url(url)).finish()
     }
 }

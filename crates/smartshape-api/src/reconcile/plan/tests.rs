@@ -1,18 +1,18 @@
-//! Plans by tables: wanted, recorded, listed, and what is to be done.
+//! Plans by tables: desired, recorded, listed, and what is to be done.
 
 use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
 
 use super::*;
-use crate::hidden::WebhookSecret;
+use crate::secret::WebhookSecret;
 
 const URL: &str = "https://a/hook";
 
-fn want(event: EventKind) -> Wanted {
-    Wanted::new(event, URL, WebhookSecret::new("the secret").unwrap()).unwrap()
+fn want(event: EventKind) -> DesiredWebhook {
+    DesiredWebhook::new(event, URL, WebhookSecret::new("the secret").unwrap()).unwrap()
 }
 
-fn record(id: &str, event: EventKind) -> Record {
-    Record::new(id, event, URL)
+fn record(id: &str, event: EventKind) -> WebhookRecord {
+    WebhookRecord::new(id, event, URL)
 }
 
 fn listed(id: &str, event: &str, url: &str) -> Registration {
@@ -20,18 +20,18 @@ fn listed(id: &str, event: &str, url: &str) -> Registration {
     Registration { id: id.to_owned(), event: text(event), url: text(url), owner: None }
 }
 
-/// Wanted, recorded, listed, and the plan's lines.
-type Case = (Vec<Wanted>, Vec<Record>, Vec<Registration>, &'static [&'static str]);
+/// Desired, recorded, listed, and the plan's lines.
+type Case = (Vec<DesiredWebhook>, Vec<WebhookRecord>, Vec<Registration>, &'static [&'static str]);
 
 fn check(cases: Vec<Case>) {
-    for (wanted, records, listed, lines) in cases {
-        let plan = Plan::new(&wanted, &records, &listed).unwrap();
+    for (desired, records, listed, lines) in cases {
+        let plan = Plan::new(&desired, &records, &listed).unwrap();
         assert_eq!(plan.to_string().lines().collect::<Vec<_>>(), lines, "{records:?} {listed:?}");
     }
 }
 
 #[test]
-fn where_the_list_shows_urls() {
+fn plan_with_listed_urls() {
     let (up, opt) = ("file_uploaded", "file_optimized");
     let other = "https://b/hook";
     check(vec![
@@ -78,8 +78,8 @@ fn where_the_list_shows_urls() {
             vec![record("1", FileUploaded)],
             vec![listed("2", up, URL), listed("3", opt, URL)],
             &[
-                "adopt 2: file_uploaded at https://a/hook, which took the place of a recorded one; its secret is \
-                 taken to be the wanted one",
+                "adopt 2: file_uploaded at https://a/hook, which replaced a recorded one; its secret is \
+                 assumed to be the desired one",
                 "delete 1: file_uploaded, recorded, but not listed",
                 "leave 3: file_optimized, not recorded",
             ],
@@ -106,7 +106,7 @@ fn where_the_list_shows_urls() {
             vec![want(FileUploaded)],
             vec![record("2", FileUploaded), record("1", FileUploaded)],
             vec![listed("1", up, URL), listed("2", up, URL)],
-            &["keep 1: file_uploaded at https://a/hook", "delete 2: file_uploaded, one too many"],
+            &["keep 1: file_uploaded at https://a/hook", "delete 2: file_uploaded, duplicate"],
         ),
         // A new secret.
         (
@@ -115,10 +115,10 @@ fn where_the_list_shows_urls() {
             vec![listed("1", up, URL)],
             &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, replaced"],
         ),
-        // Not wanted: what is recorded, wherever it points.
+        // Not desired: what is recorded, wherever it points.
         (
             vec![want(FileUploaded)],
-            vec![record("1", FileUploaded), Record::new("3", FileUploaded, other)],
+            vec![record("1", FileUploaded), WebhookRecord::new("3", FileUploaded, other)],
             vec![
                 listed("1", up, URL),
                 listed("2", opt, URL),
@@ -128,7 +128,7 @@ fn where_the_list_shows_urls() {
             ],
             &[
                 "keep 1: file_uploaded at https://a/hook",
-                "delete 3: file_uploaded, not wanted",
+                "delete 3: file_uploaded, not desired",
                 "leave 2: file_optimized, not recorded",
                 "leave 4: new_event, not recorded",
                 "leave 5: unknown event, not recorded",
@@ -142,12 +142,12 @@ fn where_the_list_shows_urls() {
             &["keep 1: file_uploaded at https://a/hook"],
         ),
         (vec![], vec![], vec![listed("1", up, URL), listed("2", up, "")], &["nothing to do"]),
-        // Nothing is wanted any more.
+        // Nothing is desired any more.
         (
             vec![],
             vec![record("1", FileUploaded)],
             vec![listed("1", up, URL), listed("2", up, other)],
-            &["delete 1: file_uploaded, not wanted"],
+            &["delete 1: file_uploaded, not desired"],
         ),
         // Recorded, but gone.
         (
@@ -168,13 +168,13 @@ fn where_the_list_shows_urls() {
             vec![],
             vec![record("1", FileUploaded)],
             vec![listed("1", up, URL), listed("1", up, URL)],
-            &["delete 1: file_uploaded, not wanted"],
+            &["delete 1: file_uploaded, not desired"],
         ),
     ]);
 }
 
 #[test]
-fn where_the_list_shows_no_urls_only_records_count() {
+fn plan_without_listed_urls_relies_on_records() {
     let (up, opt) = ("file_uploaded", "file_optimized");
     check(vec![
         (
@@ -183,7 +183,7 @@ fn where_the_list_shows_no_urls_only_records_count() {
             vec![listed("1", up, ""), listed("2", up, ""), listed("3", opt, ""), listed("4", opt, "")],
             &[
                 "keep 1: file_uploaded at https://a/hook",
-                "delete 3: file_optimized, not wanted",
+                "delete 3: file_optimized, not desired",
                 "leave 2: file_uploaded, no URL is listed; delete it by its id if it is yours",
             ],
         ),
@@ -206,7 +206,7 @@ fn where_the_list_shows_no_urls_only_records_count() {
 }
 
 #[test]
-fn what_others_created_is_deleted_only_when_it_is_pruned() {
+fn unrecorded_webhooks_are_deleted_only_by_prune() {
     let listed = [listed("1", "file_uploaded", URL), listed("2", "", URL), listed("3", "", "https://b/hook")];
     let plan = Plan::new(&[want(FileUploaded)], &[], &listed).unwrap();
     assert_eq!(plan.unrecorded(), &listed[..2]);
@@ -219,13 +219,13 @@ fn what_others_created_is_deleted_only_when_it_is_pruned() {
 }
 
 #[test]
-fn what_is_wanted_twice_is_rejected() {
+fn duplicate_desired_webhooks_are_rejected() {
     let error = Plan::new(&[want(FileUploaded), want(FileUploaded).renewed()], &[], &[]).unwrap_err();
-    assert!(error.to_string().contains("file_uploaded is wanted twice"), "{error}");
+    assert!(error.to_string().contains("file_uploaded is desired twice"), "{error}");
 }
 
 #[test]
-fn a_plan_shows_no_secret_and_nothing_unprintable() {
+fn plan_shows_no_secret_and_escapes_ids() {
     let plan = Plan::new(&[want(FileUploaded)], &[], &[listed("1\u{1b}[31m", "a\nb", URL)]).unwrap();
     assert!(!format!("{plan:?}").contains("the secret"));
     for plan in [plan.clone(), plan.prune()] {
@@ -234,14 +234,15 @@ fn a_plan_shows_no_secret_and_nothing_unprintable() {
 }
 
 #[test]
-fn a_plan_shows_no_credentials_of_urls() {
+fn plan_redacts_urls() {
     let url = format!("{URL}?key=hunter2");
     let secret = || WebhookSecret::new("the secret").unwrap();
-    let wanted = [FileUploaded, FileOptimized].map(|event| Wanted::new(event, &url, secret()).unwrap());
-    let records = [Record::new("1", FileUploaded, &url)];
+    let desired =
+        [FileUploaded, FileOptimized].map(|event| DesiredWebhook::new(event, &url, secret()).unwrap());
+    let records = [WebhookRecord::new("1", FileUploaded, &url)];
     let listed = [listed("1", "file_uploaded", &url), listed("2", "file_uploaded", "https://ada:hunter2@b/")];
-    let plan = Plan::new(&wanted, &records, &listed).unwrap();
-    let shown = format!("{plan} {plan:?} {wanted:?} {records:?} {listed:?}");
+    let plan = Plan::new(&desired, &records, &listed).unwrap();
+    let shown = format!("{plan} {plan:?} {desired:?} {records:?} {listed:?}");
     assert!(!shown.contains("hunter2"), "{shown}");
     assert_eq!(
         plan.to_string(),

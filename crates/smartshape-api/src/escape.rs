@@ -1,12 +1,12 @@
-//! Texts that a server chose, made fit to be shown.
+//! Escapes and truncates untrusted text for display.
 
 use std::fmt::Write as _;
 
-/// Longer ones are cut.
+/// Longer texts are truncated.
 const MAX_CHARS: usize = 200;
 
-/// What cannot be printed is escaped, and what is longer than 200 characters is cut.
-pub(crate) fn shown(text: &str) -> String {
+/// Escapes unprintable characters and truncates to 200 characters.
+pub(crate) fn escape_and_truncate(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars().take(MAX_CHARS) {
         match character {
@@ -28,8 +28,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_escaped_and_cut() {
-        assert_eq!(shown("a\n\u{1b}[31mé\""), "a\\n\\u{1b}[31mé\"");
-        assert_eq!(shown(&"x".repeat(201)), format!("{}…", "x".repeat(200)));
+    fn untrusted_text_is_escaped_and_truncated() {
+        assert_eq!(escape_and_truncate("a\n\u{1b}[31mé\""), "a\\n\\u{1b}[31mé\"");
+        assert_eq!(escape_and_truncate(&"x".repeat(201)), format!("{}…", "x".repeat(200)));
     }
 }

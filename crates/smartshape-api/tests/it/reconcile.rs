@@ -1,9 +1,11 @@
-//! `ensure` against the fake: what it makes, and what is left where it is stopped.
+//! `reconcile` against the fake, including interrupted runs.
 
-use smartshape_api::{Client, Done, ErrorKind, EventKind, Plan, Record, Wanted, WebhookSecret};
+use smartshape_api::{
+    Client, CompletedStep, DesiredWebhook, ErrorKind, EventKind, Plan, WebhookRecord, WebhookSecret,
+};
 use smartshape_fake::{Account, Disturbance, ErrorForm, FakeSmartShape};
 
-use crate::{SECRET, fake, settings, wanted};
+use crate::{SECRET, desired, fake, settings};
 
 const OURS: &str = "http://127.0.0.1:1/ours";
 const OTHERS: &str = "http://127.0.0.1:1/others";
@@ -25,12 +27,12 @@ fn ids_at(fake: &FakeSmartShape, url: &str) -> Vec<String> {
     fake.webhooks().into_iter().filter(|one| one.url == url).map(|one| one.id).collect()
 }
 
-async fn ensure(client: &Client, wanted: &[Wanted], records: &mut Vec<Record>) -> Plan {
-    client.ensure(wanted, records, |_| Ok(())).await.unwrap()
+async fn reconcile(client: &Client, desired: &[DesiredWebhook], records: &mut Vec<WebhookRecord>) -> Plan {
+    client.reconcile(desired, records, |_| Ok(())).await.unwrap()
 }
 
 #[tokio::test]
-async fn from_nothing_to_another_set_to_nothing() {
+async fn reconcile_creates_changes_and_deletes() {
     use EventKind::{AttributeUpdated, FileOptimized, FileUploaded};
     for shows_url in [true, false] {
         let fake = fake().list_shows_url(shows_url).start().await.unwrap();
@@ -38,45 +40,45 @@ async fn from_nothing_to_another_set_to_nothing() {
         let client = settings(&fake).build().unwrap();
         let mut records = Vec::new();
 
-        let first = [wanted(FileUploaded, OURS), wanted(FileOptimized, OURS)];
+        let first = [desired(FileUploaded, OURS), desired(FileOptimized, OURS)];
         let plan = client.plan(&first, &records).await.unwrap();
         assert_eq!((plan.steps().len(), fake.webhooks().len()), (2, 1), "a dry run does nothing");
-        ensure(&client, &first, &mut records).await;
+        reconcile(&client, &first, &mut records).await;
         let expected = [(FileUploaded, OTHERS), (FileUploaded, OURS), (FileOptimized, OURS)];
         assert_eq!(registered(&fake), pairs(&expected));
         assert!(fake.webhooks().iter().filter(|one| one.url == OURS).all(|one| one.secret() == SECRET));
 
         let ids = ids_at(&fake, OURS);
-        let plan = ensure(&client, &first, &mut records).await;
+        let plan = reconcile(&client, &first, &mut records).await;
         assert!(plan.is_empty() && plan.kept().len() == 2, "{plan}");
         assert_eq!(ids_at(&fake, OURS), ids);
 
         // What a caller stores and reads again is as good.
-        let mut records: Vec<Record> =
+        let mut records: Vec<WebhookRecord> =
             serde_json::from_str(&serde_json::to_string(&records).unwrap()).unwrap();
-        let second = [wanted(FileUploaded, OURS), wanted(AttributeUpdated, OURS)];
-        ensure(&client, &second, &mut records).await;
+        let second = [desired(FileUploaded, OURS), desired(AttributeUpdated, OURS)];
+        reconcile(&client, &second, &mut records).await;
         let expected = [(FileUploaded, OTHERS), (FileUploaded, OURS), (AttributeUpdated, OURS)];
         assert_eq!(registered(&fake), pairs(&expected));
         assert!(ids_at(&fake, OURS).contains(&ids[0]), "what was there already is left");
 
-        ensure(&client, &[], &mut records).await;
+        reconcile(&client, &[], &mut records).await;
         assert_eq!(registered(&fake), pairs(&[(FileUploaded, OTHERS)]));
         assert_eq!(records, []);
     }
 }
 
 #[tokio::test]
-async fn a_new_secret_overlaps_the_old_one() {
+async fn renewed_webhook_overlaps_the_old_one() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     let mut records = Vec::new();
-    ensure(&client, &[wanted(EventKind::FileUploaded, OURS)], &mut records).await;
+    reconcile(&client, &[desired(EventKind::FileUploaded, OURS)], &mut records).await;
     let secret = WebhookSecret::new("another random string").unwrap();
-    let new = [Wanted::new(EventKind::FileUploaded, OURS, secret).unwrap().renewed()];
+    let new = [DesiredWebhook::new(EventKind::FileUploaded, OURS, secret).unwrap().renewed()];
     let plan = client.plan(&new, &records).await.unwrap();
     let mut secrets = Vec::new();
-    let save = |_: &[Record], _: Option<&Done>| {
+    let save = |_: &[WebhookRecord], _: Option<&CompletedStep>| {
         secrets.push(fake.webhooks().iter().map(|one| one.secret().to_owned()).collect::<Vec<_>>());
         Ok(())
     };
@@ -87,9 +89,9 @@ async fn a_new_secret_overlaps_the_old_one() {
 }
 
 #[tokio::test]
-async fn stopped_at_any_step_it_harms_nobody_and_another_run_completes_it() {
+async fn interrupted_runs_are_completed_by_another_run() {
     use EventKind::{AttributeUpdated, FileOptimized, FileUploaded};
-    let goal = [wanted(FileUploaded, OURS), wanted(AttributeUpdated, OURS)];
+    let goal = [desired(FileUploaded, OURS), desired(AttributeUpdated, OURS)];
     let lost = || Disturbance::breaking_off();
     let failed = || Disturbance::error(500, ErrorForm::Wrapped);
     let disturbances = [lost(), lost().carried_out(), failed(), failed().carried_out()];
@@ -102,22 +104,22 @@ async fn stopped_at_any_step_it_harms_nobody_and_another_run_completes_it() {
                 [FileUploaded, FileOptimized].map(|event| fake.register(event, OTHERS, "s")).into();
             let zoe = Client::builder().base_url(fake.base_url()).build().unwrap();
             let zoe = zoe.clone().with_auth_token(zoe.login("zoe", "pass").await.unwrap());
-            let of_zoe = zoe.create_webhook(&wanted(FileUploaded, OURS)).await.unwrap().id;
-            // Of two former runs: one to be replaced, one that is not wanted any more.
+            let of_zoe = zoe.create_webhook(&desired(FileUploaded, OURS)).await.unwrap().id;
+            // Of two former runs: one to be replaced, one that is not desired any more.
             let old = [FileUploaded, FileOptimized].map(|event| (event, fake.register(event, OURS, "old")));
-            let mut saved: Vec<Record> =
-                old.iter().map(|(event, id)| Record::new(id, *event, OURS)).collect();
+            let mut saved: Vec<WebhookRecord> =
+                old.iter().map(|(event, id)| WebhookRecord::new(id, *event, OURS)).collect();
             let renewed = [goal[0].clone().renewed(), goal[1].clone()];
 
-            let client = settings(&fake).retries(0).build().unwrap();
+            let client = settings(&fake).max_retries(0).build().unwrap();
             fake.disturb(disturbance.clone().after(step));
             let mut lent = saved.clone();
-            let save = |records: &[Record]| {
+            let save = |records: &[WebhookRecord]| {
                 saved = records.to_vec();
                 Ok(())
             };
             let context = format!("urls listed: {shows_url}, step {step}, {disturbance:?}");
-            client.ensure(&renewed, &mut lent, save).await.expect_err(&context);
+            client.reconcile(&renewed, &mut lent, save).await.expect_err(&context);
             assert_eq!(saved, lent, "{context}");
             let covered = fake
                 .webhooks()
@@ -126,7 +128,7 @@ async fn stopped_at_any_step_it_harms_nobody_and_another_run_completes_it() {
             assert!(covered, "no event may be missed: {context}");
 
             // The same once more, with what was stored.
-            let last = ensure(&client, &renewed, &mut saved).await;
+            let last = reconcile(&client, &renewed, &mut saved).await;
             let mut expected = pairs(&[
                 (FileUploaded, OTHERS),
                 (FileOptimized, OTHERS),
@@ -154,18 +156,18 @@ async fn stopped_at_any_step_it_harms_nobody_and_another_run_completes_it() {
                 })
             };
             assert!(ours(FileUploaded) && ours(AttributeUpdated), "{context}");
-            assert!(ensure(&client, &goal, &mut saved).await.is_empty(), "{context}");
+            assert!(reconcile(&client, &goal, &mut saved).await.is_empty(), "{context}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_recorded_is_said_and_completed_later() {
+async fn unsaved_creation_is_named_and_completed_later() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
-    let goal = [wanted(EventKind::FileUploaded, OURS), wanted(EventKind::FileOptimized, OURS)];
-    let full = |records: &[Record]| if records.is_empty() { Ok(()) } else { Err("disk full".into()) };
-    let error = client.ensure(&goal, &mut Vec::new(), full).await.unwrap_err();
+    let goal = [desired(EventKind::FileUploaded, OURS), desired(EventKind::FileOptimized, OURS)];
+    let full = |records: &[WebhookRecord]| if records.is_empty() { Ok(()) } else { Err("disk full".into()) };
+    let error = client.reconcile(&goal, &mut Vec::new(), full).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRecorded);
     let id = &fake.webhooks()[0].id;
     assert!(error.to_string().contains(id.as_str()), "{error}");
@@ -183,54 +185,54 @@ async fn what_cannot_be_recorded_is_said_and_completed_later() {
 }
 
 #[tokio::test]
-async fn what_was_put_in_the_place_of_a_recorded_one_is_adopted_and_then_kept() {
+async fn replacement_of_a_recorded_webhook_is_adopted_and_kept() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
-    let (goal, mut records) = ([wanted(EventKind::FileUploaded, OURS)], Vec::new());
-    ensure(&client, &goal, &mut records).await;
+    let (goal, mut records) = ([desired(EventKind::FileUploaded, OURS)], Vec::new());
+    reconcile(&client, &goal, &mut records).await;
     client.delete_webhook(&records[0].id).await.unwrap();
     let other = fake.register(EventKind::FileUploaded, OURS, "another random string");
 
     let plan = client.plan(&goal, &records).await.unwrap();
     let mut told = Vec::new();
-    let save = |_: &[Record], done: Option<&Done>| {
+    let save = |_: &[WebhookRecord], done: Option<&CompletedStep>| {
         told.extend(done.map(ToString::to_string));
         Ok(())
     };
     client.apply(plan, &mut records, save).await.unwrap();
     assert!(told[0].starts_with(&format!("adopted {other}: file_uploaded at {OURS}, ")), "{told:?}");
-    assert_eq!(records, [Record::new(&other, EventKind::FileUploaded, OURS)]);
+    assert_eq!(records, [WebhookRecord::new(&other, EventKind::FileUploaded, OURS)]);
     assert_eq!(ids_at(&fake, OURS), [other]);
-    assert!(ensure(&client, &goal, &mut records).await.is_empty());
+    assert!(reconcile(&client, &goal, &mut records).await.is_empty());
 }
 
 #[tokio::test]
-async fn where_nothing_can_be_recorded_nothing_is_done() {
+async fn nothing_is_done_if_records_cannot_be_saved() {
     let fake = fake().start().await.unwrap();
     fake.register(EventKind::FileOptimized, OURS, "old");
     let client = settings(&fake).build().unwrap();
-    let goal = [wanted(EventKind::FileUploaded, OURS)];
-    let error = client.ensure(&goal, &mut Vec::new(), |_| Err("read-only".into())).await.unwrap_err();
+    let goal = [desired(EventKind::FileUploaded, OURS)];
+    let error = client.reconcile(&goal, &mut Vec::new(), |_| Err("read-only".into())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRecorded);
     assert!(error.to_string().contains("nothing was done"), "{error}");
     assert_eq!(registered(&fake), pairs(&[(EventKind::FileOptimized, OURS)]));
 }
 
 #[tokio::test]
-async fn what_is_gone_counts_as_deleted() {
+async fn missing_webhooks_count_as_deleted() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
-    let mut records = vec![Record::new("5c6f", EventKind::FileUploaded, OURS)];
-    ensure(&client, &[wanted(EventKind::FileUploaded, OURS)], &mut records).await;
+    let mut records = vec![WebhookRecord::new("5c6f", EventKind::FileUploaded, OURS)];
+    reconcile(&client, &[desired(EventKind::FileUploaded, OURS)], &mut records).await;
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].id, fake.webhooks()[0].id);
 }
 
 #[tokio::test]
-async fn wanted_twice_is_rejected_before_anything_is_sent() {
+async fn duplicate_desired_webhooks_are_rejected_before_sending() {
     let client = Client::builder().base_url("http://127.0.0.1:1").build().unwrap();
-    let twice = [wanted(EventKind::FileUploaded, OURS), wanted(EventKind::FileUploaded, OURS)];
+    let twice = [desired(EventKind::FileUploaded, OURS), desired(EventKind::FileUploaded, OURS)];
     let error = client.plan(&twice, &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Settings);
-    assert!(error.to_string().contains("wanted twice"), "{error}");
+    assert!(error.to_string().contains("desired twice"), "{error}");
 }

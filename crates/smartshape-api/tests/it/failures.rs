@@ -1,4 +1,4 @@
-//! Servers that fail, and what the client makes of it.
+//! Servers that fail, and how the client handles it.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -9,24 +9,24 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::server::{EMPTY_LIST, Server, read_head};
-use crate::{fake, settings, wanted};
+use crate::{desired, fake, settings};
 
 #[tokio::test]
-async fn every_status_in_every_form() {
+async fn error_kinds_by_status_and_body_form() {
     let fake = fake().start().await.unwrap();
-    let client = settings(&fake).retries(0).build().unwrap();
+    let client = settings(&fake).max_retries(0).build().unwrap();
     for (status, kind) in [
         (400, ErrorKind::BadRequest),
         (402, ErrorKind::NoSeat),
         (404, ErrorKind::NotFound),
         (500, ErrorKind::Server),
-        (503, ErrorKind::Unauthorised),
+        (503, ErrorKind::Unauthorized),
     ] {
         for form in [ErrorForm::Plain, ErrorForm::Wrapped, ErrorForm::List, ErrorForm::Empty] {
             fake.disturb(Disturbance::error(status, form));
             let error = client.list_webhooks().await.unwrap_err();
             assert_eq!((error.kind(), error.status()), (kind, Some(status)), "{form:?}");
-            assert!(!error.effect_unknown(), "a list has none");
+            assert!(!error.is_ambiguous(), "a list has none");
             let says = error.to_string().contains("Disturbed: as the test asked for");
             assert_eq!(says, form != ErrorForm::Empty, "{error}");
         }
@@ -34,9 +34,9 @@ async fn every_status_in_every_form() {
 }
 
 #[tokio::test]
-async fn passing_trouble_is_tried_again_but_never_a_creation() {
+async fn transient_failures_are_retried_except_for_creations() {
     let fake = fake().start().await.unwrap();
-    let client = settings(&fake).retries(2).build().unwrap();
+    let client = settings(&fake).max_retries(2).build().unwrap();
     let first = || fake.disturb(Disturbance::error(500, ErrorForm::Empty));
 
     first();
@@ -51,33 +51,33 @@ async fn passing_trouble_is_tried_again_but_never_a_creation() {
     for (disturbance, kind) in [
         (Disturbance::error(500, ErrorForm::Plain), ErrorKind::Server),
         (Disturbance::breaking_off(), ErrorKind::Unreachable),
-        (Disturbance::raw(200, "text/html", "<html>"), ErrorKind::UnexpectedAnswer),
+        (Disturbance::raw(200, "text/html", "<html>"), ErrorKind::UnexpectedResponse),
     ] {
         let before = fake.webhooks().len();
         fake.disturb(disturbance.carried_out());
-        let error = client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
+        let error = client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
         assert_eq!((error.kind(), fake.webhooks().len()), (kind, before + 1));
         assert!(error.to_string().contains("may exist all the same"), "{error}");
-        assert!(error.effect_unknown());
+        assert!(error.is_ambiguous());
     }
 
     fake.disturb(Disturbance::error(503, ErrorForm::Plain));
-    assert_eq!(client.list_webhooks().await.unwrap_err().kind(), ErrorKind::Unauthorised);
+    assert_eq!(client.list_webhooks().await.unwrap_err().kind(), ErrorKind::Unauthorized);
     assert_eq!(client.list_webhooks().await.unwrap().len(), 3);
 }
 
 #[tokio::test]
-async fn too_many_calls_are_sent_again_when_the_server_says_so() {
+async fn rate_limited_calls_are_retried_after_retry_after() {
     let fake = fake().start().await.unwrap();
-    let client = settings(&fake).retries(1).build().unwrap();
+    let client = settings(&fake).max_retries(1).build().unwrap();
     fake.disturb(Disturbance::error(429, ErrorForm::Plain));
-    client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap();
+    client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap();
     assert_eq!(fake.webhooks().len(), 1, "a rejected creation has created nothing");
 
     // Longer than the call may take: told at once.
     for status in ["429 Too Many Requests", "503 Service Unavailable"] {
         let answer = format!("HTTP/1.1 {status}\r\nretry-after: 3600\r\ncontent-length: 0\r\n\r\n");
-        let server = Server::answering(answer.leak()).await;
+        let server = Server::responding_with(answer.leak()).await;
         let error = settings(&fake).base_url(&server.url).build().unwrap().list_webhooks().await.unwrap_err();
         assert!(error.to_string().contains("try again in 3600 s"), "{error}");
         assert_eq!(server.requests().len(), 1, "{status}");
@@ -85,20 +85,20 @@ async fn too_many_calls_are_sent_again_when_the_server_says_so() {
 }
 
 #[tokio::test]
-async fn what_was_rejected_has_no_unknown_effect() {
+async fn rejected_creations_are_not_ambiguous() {
     let fake = fake().start().await.unwrap();
-    let client = settings(&fake).retries(0).build().unwrap();
+    let client = settings(&fake).max_retries(0).build().unwrap();
     for (status, unknown) in
         [(302, false), (400, false), (404, false), (503, false), (500, true), (600, true)]
     {
         fake.disturb(Disturbance::error(status, ErrorForm::Plain));
-        let error = client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
-        assert_eq!(error.effect_unknown(), unknown, "{error}");
+        let error = client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
+        assert_eq!(error.is_ambiguous(), unknown, "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_deletion_whose_answer_was_lost_is_done() {
+async fn deletion_with_a_lost_response_succeeds_on_retry() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     let id = fake.register(EventKind::FileUploaded, "http://a/", "a secret");
@@ -108,7 +108,7 @@ async fn a_deletion_whose_answer_was_lost_is_done() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn refused_connections_are_unreachable_and_not_ambiguous() {
     // Kept without listening, so that nobody else gets the port.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -119,13 +119,13 @@ async fn nobody_listens() {
     assert_eq!((error.kind(), error.status()), (ErrorKind::Unreachable, None));
     assert!(error.source().is_some() && error.to_string().contains(&url), "{error}");
     assert!(error.to_string().contains("the connection was refused"), "{error}");
-    let error = client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
+    let error = client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
     assert!(!error.to_string().contains("may exist"), "nothing was sent: {error}");
-    assert!(!error.effect_unknown());
+    assert!(!error.is_ambiguous());
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_known_is_told() {
+async fn unknown_hosts_are_named_in_the_error() {
     // No name has so long a part, which no server of names is asked for.
     let url = format!("http://{}.invalid", "x".repeat(64));
     let fake = fake().start().await.unwrap();
@@ -136,41 +136,41 @@ async fn a_host_that_is_not_known_is_told() {
 }
 
 #[tokio::test]
-async fn silence_ends_and_a_dropped_call_closes_its_connection() {
+async fn timeout_closes_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let fake = fake().start().await.unwrap();
-    let client = settings(&fake).base_url(url).time_limit(Duration::from_millis(100)).build().unwrap();
+    let client = settings(&fake).base_url(url).timeout(Duration::from_millis(100)).build().unwrap();
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         read_head(&mut stream).await.unwrap();
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();
     };
-    let call = async { client.create_webhook(&wanted(EventKind::FileUploaded, "http://a/")).await };
+    let call = async { client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await };
     let (error, ()) = tokio::join!(call, server);
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert!(error.to_string().contains("may exist all the same") && error.effect_unknown(), "{error}");
+    assert!(error.to_string().contains("may exist all the same") && error.is_ambiguous(), "{error}");
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let elsewhere = Server::answering(EMPTY_LIST).await;
+    let elsewhere = Server::responding_with(EMPTY_LIST).await;
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     for status in [301, 302, 307, 308] {
         fake.disturb(Disturbance::redirect(status, format!("{}/webhook/?token=hunter2", elsewhere.url)));
         let error = client.list_webhooks().await.unwrap_err();
-        assert_eq!((error.kind(), error.status()), (ErrorKind::UnexpectedAnswer, Some(status)));
+        assert_eq!((error.kind(), error.status()), (ErrorKind::UnexpectedResponse, Some(status)));
         let text = error.to_string();
-        assert!(text.contains("base URL") && text.contains(&elsewhere.url) && !text.contains("hunter2"));
+        assert!(text.contains("API URL") && text.contains(&elsewhere.url) && !text.contains("hunter2"));
     }
     assert!(elsewhere.requests().is_empty());
 }
 
 #[tokio::test]
-async fn answers_that_are_none() {
+async fn invalid_responses_are_rejected() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     let long = vec![b' '; 8 * 1024 * 1024 + 1];
@@ -184,22 +184,22 @@ async fn answers_that_are_none() {
     ] {
         fake.disturb(Disturbance::raw(200, "text/html", body));
         let error = client.list_webhooks().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::UnexpectedAnswer);
+        assert_eq!(error.kind(), ErrorKind::UnexpectedResponse);
         assert!(error.to_string().contains(says), "{error}");
     }
-    let server = Server::answering("no HTTP at all\r\n\r\n").await;
+    let server = Server::responding_with("no HTTP at all\r\n\r\n").await;
     let error = settings(&fake).base_url(&server.url).build().unwrap().list_webhooks().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
 }
 
 #[test]
-fn impossible_settings_are_named() {
+fn invalid_settings_are_named() {
     for (builder, named) in [
-        (Client::builder().base_url("smartshape.io"), "base URL"),
-        (Client::builder().base_url("http://a"), "https:// base URL"),
-        (Client::builder().base_url("https://a").time_limit(Duration::ZERO), "time_limit"),
-        (Client::builder().base_url("https://a").connect_time_limit(Duration::MAX), "connect_time_limit"),
-        (Client::builder().trust_pem("no certificate"), "root certificates"),
+        (Client::builder().base_url("smartshape.io"), "API URL"),
+        (Client::builder().base_url("http://a"), "set an https:// URL"),
+        (Client::builder().base_url("https://a").timeout(Duration::ZERO), "timeout"),
+        (Client::builder().base_url("https://a").connect_timeout(Duration::MAX), "connect_timeout"),
+        (Client::builder().add_root_certificate("no certificate"), "root certificates"),
     ] {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Settings);

@@ -1,4 +1,4 @@
-//! Tokens and secrets, which are never shown.
+//! Tokens and secrets: redacted in `Debug`, zeroed on drop.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// The longest secret that bcrypt, of which SmartShape's tokens are made, reads to its end.
+/// bcrypt, which SmartShape derives its tokens with, ignores what follows the 72nd byte.
 const MAX_SECRET_BYTES: usize = 72;
 
-/// A text that `Debug` does not show, zeroed when the last clone is dropped.
+/// A shared string, redacted in `Debug` and zeroed when the last clone is dropped.
 #[derive(Clone)]
-pub(crate) struct Hidden(Arc<Zeroizing<String>>);
+pub(crate) struct SecretString(Arc<Zeroizing<String>>);
 
-impl Hidden {
+impl SecretString {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(Arc::new(Zeroizing::new(text.into())))
     }
@@ -23,7 +23,7 @@ impl Hidden {
         &self.0
     }
 
-    /// Takes what can stand in a header.
+    /// Accepts only characters that are valid in a header.
     fn token(text: impl Into<String>, what: &str) -> Result<Self, Error> {
         let hidden = Self::new(text);
         let bytes = hidden.expose().as_bytes();
@@ -39,13 +39,13 @@ impl Hidden {
     }
 }
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for SecretString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("redacted")
     }
 }
 
-/// What authorises calls: the token that [`Client::login`](crate::Client::login) returns.
+/// The bearer token that [`Client::login`](crate::Client::login) returns.
 ///
 /// ```
 /// use smartshape_api::AuthToken;
@@ -56,61 +56,61 @@ impl fmt::Debug for Hidden {
 /// # Ok::<(), smartshape_api::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct AuthToken(pub(crate) Hidden);
+pub struct AuthToken(pub(crate) SecretString);
 
 impl AuthToken {
-    /// Takes a token as SmartShape gave it.
+    /// Wraps a token that SmartShape issued.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when it is empty or holds anything but visible ASCII.
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when it is empty or not visible ASCII.
     pub fn new(token: impl Into<String>) -> Result<Self, Error> {
-        Hidden::token(token, "auth token").map(Self)
+        SecretString::token(token, "auth token").map(Self)
     }
 
-    /// The token itself. Keep it out of logs.
+    /// The token in plain text. Keep it out of logs.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
 
-/// What newer installations want beside the auth token: the token that
-/// [`Client::open_session`](crate::Client::open_session) returns.
+/// The token that [`Client::open_session`](crate::Client::open_session) returns; newer installations require it in
+/// addition to the auth token.
 #[derive(Clone, Debug)]
-pub struct SessionToken(pub(crate) Hidden);
+pub struct SessionToken(pub(crate) SecretString);
 
 impl SessionToken {
-    /// Takes a token as SmartShape gave it.
+    /// Wraps a token that SmartShape issued.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when it is empty or holds anything but visible ASCII.
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when it is empty or not visible ASCII.
     pub fn new(token: impl Into<String>) -> Result<Self, Error> {
-        Hidden::token(token, "session token").map(Self)
+        SecretString::token(token, "session token").map(Self)
     }
 
-    /// The token itself. Keep it out of logs.
+    /// The token in plain text. Keep it out of logs.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
 
-/// The secret of a webhook. The receiver is stricter: it rejects characters that cannot be seen, and takes fewer than
-/// 16 bytes only where it is told so.
+/// The secret of a webhook to be registered. The receiver's `Secret` is stricter: it rejects invisible characters, and
+/// secrets below 16 bytes unless told otherwise; SmartShape accepts both.
 #[derive(Clone, Debug)]
-pub struct WebhookSecret(pub(crate) Hidden);
+pub struct WebhookSecret(pub(crate) SecretString);
 
 impl WebhookSecret {
-    /// Takes a secret.
+    /// Validates a secret.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when it is empty, holds a NUL byte, begins or ends with
     /// white space, or is longer than 72 bytes, where bcrypt stops reading.
     pub fn new(secret: impl Into<String>) -> Result<Self, Error> {
-        let hidden = Hidden::new(secret);
+        let hidden = SecretString::new(secret);
         let secret = hidden.expose();
         let fault = if secret.is_empty() {
             "is empty"
@@ -126,7 +126,7 @@ impl WebhookSecret {
         Err(Error::settings(format!("the webhook secret {fault}: choose another")))
     }
 
-    /// The secret itself. Keep it out of logs.
+    /// The secret in plain text. Keep it out of logs.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose()
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_used_is_rejected_and_not_shown() {
+    fn invalid_secrets_are_rejected_and_not_shown() {
         for wrong in ["", "a b", "a\n", "é"] {
             let error = AuthToken::new(wrong).unwrap_err().to_string();
             assert!(error.contains("auth token"), "{error}");

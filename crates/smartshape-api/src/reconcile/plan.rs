@@ -1,0 +1,225 @@
+//! Computes the steps of a reconciliation, without side effects.
+
+use std::fmt;
+
+use smartshape_webhook::EventKind;
+
+use super::{DeleteReason, DesiredWebhook, Step, WebhookRecord};
+use crate::error::Error;
+use crate::escape::escape_and_truncate;
+use crate::registration::Registration;
+use crate::url::redact_url;
+
+/// The steps of [`Client::reconcile`](crate::Client::reconcile), to be displayed or [applied](crate::Client::apply).
+/// `Display` prints a line for each step and each kept webhook, with [`redact_url`] applied to URLs.
+///
+/// All creations come before all deletions, so that no event is missed. Only recorded webhooks are deleted, unless
+/// [`prune`](Self::prune) is called.
+///
+/// | registered | desired | action |
+/// |---|---|---|
+/// | recorded for this event and URL | yes | kept; its secret is assumed to be the desired one, because lists do not show secrets. Of several, the one recorded last is kept |
+/// | recorded for this event and URL | yes, and [renewed](DesiredWebhook::renewed) | a new one is created, then this one is deleted |
+/// | recorded, but not listed, and another webhook has its event and URL | yes | the other one is adopted: it replaced the recorded one, as `smartshape webhook rotate` does, and its secret is assumed to be the desired one |
+/// | the same | yes, and [renewed](DesiredWebhook::renewed) | a new one is created, then this one is deleted |
+/// | at a desired URL, not recorded | any | left and reported as [unrecorded](Self::unrecorded); [`prune`](Self::prune) deletes it |
+/// | recorded | no | deleted |
+/// | recorded, but not listed | any | deleted; it may be gone already |
+/// | recorded, but listed with another event | any | treated as not recorded |
+/// | without a listed URL, not recorded | any | left, and reported as [unclear](Self::unclear) if it may be ours |
+/// | anything else | any | left |
+///
+/// ```
+/// use smartshape_api::{EventKind, Plan, DesiredWebhook, WebhookSecret};
+///
+/// let secret = WebhookSecret::new("a long and random string")?;
+/// let desired = [DesiredWebhook::new(EventKind::FileUploaded, "https://example.com/callback", secret)?];
+/// let plan = Plan::new(&desired, &[], &[])?;
+/// assert_eq!(plan.to_string(), "create file_uploaded at https://example.com/callback");
+/// # Ok::<(), smartshape_api::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Plan {
+    kept: Vec<WebhookRecord>,
+    steps: Vec<Step>,
+    unrecorded: Vec<Registration>,
+    unclear: Vec<Registration>,
+}
+
+impl Plan {
+    /// Computes the plan from the desired webhooks, the records (oldest first) and the
+    /// [listed](crate::Client::list_webhooks) webhooks.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when two desired webhooks have the same event
+    /// and URL.
+    pub fn new(
+        desired: &[DesiredWebhook],
+        records: &[WebhookRecord],
+        listed: &[Registration],
+    ) -> Result<Self, Error> {
+        for (index, one) in desired.iter().enumerate() {
+            if desired.iter().take(index).any(|other| is_for(one, other.event, &other.url)) {
+                let text =
+                    format!("{} is desired twice for one URL: list it once, with one secret", one.event);
+                return Err(Error::settings(text));
+            }
+        }
+        let record_of = |registration: &Registration| {
+            let record = records.iter().rev().find(|record| record.id == registration.id)?;
+            let agrees = registration.event.as_deref().is_none_or(|event| event == record.event.as_str());
+            agrees.then_some(record)
+        };
+
+        let is_recorded = |registration: &Registration| record_of(registration).is_some();
+        let mut kept: Vec<WebhookRecord> = Vec::new();
+        let mut replacements: Vec<&str> = Vec::new();
+        let mut steps = Vec::new();
+        for one in desired {
+            let recorded = || records.iter().rev().filter(|record| is_for(one, record.event, &record.url));
+            let known =
+                recorded().find(|record| listed.iter().any(|listed| record_of(listed) == Some(record)));
+            // Replaced a recorded webhook that is gone.
+            let replacement = listed.iter().find(|registration| {
+                let place = registration.kind().zip(registration.url.as_deref());
+                let same = place.is_some_and(|(event, url)| is_for(one, event, url));
+                same && !is_recorded(registration) && known.is_none() && recorded().next().is_some()
+            });
+            replacements.extend(replacement.map(|registration| registration.id.as_str()));
+            match (known, replacement) {
+                (Some(record), _) if !one.renewed => kept.push(record.clone()),
+                (None, Some(Registration { id, .. })) if !one.renewed => {
+                    let record = WebhookRecord::new(id, one.event, &one.url);
+                    steps.push(Step::Adopt(record.clone()));
+                    kept.push(record);
+                }
+                _ => steps.push(Step::Create(one.clone())),
+            }
+        }
+
+        let mut deletions: Vec<(String, Option<String>, DeleteReason)> = Vec::new();
+        let (mut unrecorded, mut unclear) = (Vec::new(), Vec::new());
+        for registration in listed {
+            let Registration { id, event, url, .. } = registration;
+            if kept.iter().any(|record| record.id == *id) || deletions.iter().any(|(known, ..)| known == id) {
+                continue;
+            }
+            let record = record_of(registration);
+            let kind = record.map(|record| record.event).or(registration.kind());
+            // The record wins: the server may show the URL in another form.
+            let url = record.map(|record| record.url.as_str()).or(url.as_deref());
+            if record.is_some() || replacements.contains(&id.as_str()) {
+                let place = kind.zip(url);
+                let taken_by = |event, url| desired.iter().any(|one| is_for(one, event, url));
+                let has_kept = |event, url| kept.iter().any(|one| one.event == event && one.url == url);
+                let reason = match place {
+                    Some((event, url)) if has_kept(event, url) => DeleteReason::Duplicate,
+                    Some((event, url)) if taken_by(event, url) => DeleteReason::Replaced,
+                    _ => DeleteReason::NotDesired,
+                };
+                deletions.push((id.clone(), event.clone(), reason));
+            } else if desired.iter().any(|one| Some(one.url.as_str()) == url) {
+                if !unrecorded.contains(registration) {
+                    unrecorded.push(registration.clone());
+                }
+            } else if url.is_none() && kind.is_none_or(|kind| desired.iter().any(|one| one.event == kind)) {
+                unclear.push(registration.clone());
+            }
+        }
+        for record in records {
+            let is_listed = listed.iter().any(|registration| registration.id == record.id);
+            if !is_listed && deletions.iter().all(|(id, ..)| *id != record.id) {
+                deletions.push((record.id.clone(), Some(record.event.to_string()), DeleteReason::NotListed));
+            }
+        }
+        steps.extend(deletions.into_iter().map(|(id, event, reason)| Step::Delete { id, event, reason }));
+        kept.retain(|record| !replacements.contains(&record.id.as_str()));
+        Ok(Self { kept, steps, unrecorded, unclear })
+    }
+
+    /// Also deletes unrecorded webhooks at the desired URLs, regardless of who created them.
+    ///
+    /// ```no_run
+    /// use smartshape_api::{Client, Error, WebhookRecord, DesiredWebhook};
+    ///
+    /// # async fn example(client: Client, desired: &[DesiredWebhook], records: &mut Vec<WebhookRecord>) -> Result<(), Error> {
+    /// let plan = client.plan(desired, records).await?.prune();
+    /// assert!(plan.unrecorded().is_empty());
+    /// client.apply(plan, records, |_, _| Ok(())).await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn prune(mut self) -> Self {
+        let pruned = self.unrecorded.drain(..).map(|Registration { id, event, .. }| Step::Delete {
+            id,
+            event,
+            reason: DeleteReason::NotRecorded,
+        });
+        self.steps.extend(pruned);
+        self
+    }
+
+    /// The steps, in their order.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Records of the webhooks that are kept.
+    #[must_use]
+    pub fn kept(&self) -> &[WebhookRecord] {
+        &self.kept
+    }
+
+    /// Webhooks at a desired URL without a record: created by others, or by a creation whose response was lost. They
+    /// are left alone unless [pruned](Self::prune); their events arrive twice.
+    #[must_use]
+    pub fn unrecorded(&self) -> &[Registration] {
+        &self.unrecorded
+    }
+
+    /// Webhooks that may be ours: listed without a URL and without a record, for a desired event or an unknown one. They
+    /// are left alone; delete them by id if they are yours.
+    #[must_use]
+    pub fn unclear(&self) -> &[Registration] {
+        &self.unclear
+    }
+
+    /// Whether the plan has no steps.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    pub(super) fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+}
+
+fn is_for(one: &DesiredWebhook, event: EventKind, url: &str) -> bool {
+    one.event == event && one.url == url
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self.kept.iter().map(|record| {
+            let url = escape_and_truncate(&redact_url(&record.url));
+            format!("keep {}: {} at {url}", escape_and_truncate(&record.id), record.event)
+        });
+        let steps = self.steps.iter().map(Step::to_string);
+        let leave = |Registration { id, event, .. }: &Registration, why: &str| {
+            let event = event.as_deref().map_or("unknown event".to_owned(), escape_and_truncate);
+            format!("leave {}: {event}, {why}", escape_and_truncate(id))
+        };
+        let unrecorded = self.unrecorded.iter().map(|one| leave(one, "not recorded"));
+        let unclear =
+            self.unclear.iter().map(|one| leave(one, "no URL is listed; delete it by its id if it is yours"));
+        let lines: Vec<String> = kept.chain(steps).chain(unrecorded).chain(unclear).collect();
+        f.write_str(if lines.is_empty() { "nothing to do" } else { "" })?;
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
