@@ -29,4 +29,6 @@ mod readmes {
     struct Inbox;
     #[doc = include_str!("../../../docs/exactly-once.md")]
     struct ExactlyOnce;
+    #[doc = include_str!("../../../docs/observing.md")]
+    struct Observing;
 }
