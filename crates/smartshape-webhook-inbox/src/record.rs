@@ -213,7 +213,7 @@ impl StoredDelivery {
             key: Some(self.event.key),
             received_at: self.event.received_at,
             attempt: self.event.attempts + 1,
-            secret_name: self.event.secret_name.as_deref(),
+            secret_name: self.event.secret_name.as_deref().map(Into::into),
             webhook: None,
             traceparent: None,
         };

@@ -1,15 +1,14 @@
-//! Texts that a sender chose, made fit for a log.
+//! Escaping of untrusted text for logs.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 
-/// Longer fields of a delivery are cut.
+/// Maximum length of a field in characters.
 const FIELD_CHARS: usize = 100;
-/// Longer errors, which may quote a delivery, are cut.
+/// Maximum length of an error in characters.
 const ERROR_CHARS: usize = 1000;
 
-/// A field that a sender chose: what cannot be printed is escaped, and what is longer than 100
-/// characters is cut.
+/// Escapes a field chosen by a sender: unprintable characters are escaped, and the text is cut after 100 characters.
 ///
 /// ```
 /// assert_eq!(smartshape_webhook::escape_for_log("two\nlines").to_string(), "two\\nlines");
@@ -19,13 +18,13 @@ pub fn escape_for_log(text: &str) -> EscapedForLog<'_> {
     EscapedForLog { text: text.into(), chars: FIELD_CHARS }
 }
 
-/// An error that may quote what a sender chose: as [`escape_for_log`], up to 1000 characters.
+/// Escapes an error that may quote a sender, like [`escape_for_log`], and cuts it after 1000 characters.
 #[must_use]
 pub fn escape_error_for_log(error: impl Display) -> EscapedForLog<'static> {
     EscapedForLog { text: error.to_string().into(), chars: ERROR_CHARS }
 }
 
-/// What [`escape_for_log`] and [`escape_error_for_log`] return, to be displayed.
+/// Escaped text, returned by [`escape_for_log`] and [`escape_error_for_log`].
 #[derive(Clone, Debug)]
 pub struct EscapedForLog<'a> {
     text: Cow<'a, str>,

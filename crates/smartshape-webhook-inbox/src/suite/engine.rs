@@ -62,9 +62,9 @@ pub async fn keeps_a_record_exactly(bench: &impl Bench) {
         key,
         received_at,
         attempt: 1,
-        secret_name: Some("uploads"),
+        secret_name: Some("uploads".into()),
         webhook: None,
-        traceparent: Some(trace),
+        traceparent: Some(trace.into()),
     };
     let delivery = Delivery::restore(body, kept).unwrap();
     assert_eq!(engine.insert([Record::of(&delivery)].into()).await.unwrap(), [true]);
@@ -380,11 +380,15 @@ pub async fn orders_what_was_at_work_without_order(bench: &impl Bench) {
 /// One webhook's failing event does not hold up another webhook's of the same file.
 pub async fn orders_each_webhook_by_itself(bench: &impl Bench) {
     let engine = bench.open().await;
-    let by = |number, secret_name, webhook| {
+    let by = |number, secret_name: Option<&str>, webhook: Option<&str>| {
         let given = record(number, "f").body;
         let received_at = Timestamp::now();
-        let kept =
-            DeliveryMeta { key: None, received_at, attempt: 1, secret_name, webhook, traceparent: None };
+        let kept = DeliveryMeta {
+            received_at,
+            secret_name: secret_name.map(Into::into),
+            webhook: webhook.map(Into::into),
+            ..DeliveryMeta::default()
+        };
         Record::of(&Delivery::restore(given, kept).unwrap())
     };
     // The second one came by a secret that takes the place of the first one's.

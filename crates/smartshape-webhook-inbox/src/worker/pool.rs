@@ -283,9 +283,9 @@ fn restore(attempt: Attempt) -> Result<Delivery, String> {
         key: Some(attempt.key),
         received_at: attempt.received_at,
         attempt: attempt.number,
-        secret_name: attempt.secret_name.as_deref(),
+        secret_name: attempt.secret_name.as_deref().map(Into::into),
         webhook: None,
-        traceparent: attempt.traceparent.as_deref(),
+        traceparent: attempt.traceparent.as_deref().map(Into::into),
     };
     Delivery::restore(body, kept).map_err(|error| error.to_string())
 }

@@ -1,15 +1,14 @@
-//! Where a request comes from, as far as sharing the hashing threads needs it.
+//! The client's address, by which token verification is shared fairly.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Where a request comes from. While many unknown tokens wait to be checked, each source gets its turn:
+/// The address of a client. While many unknown tokens wait to be verified, each address gets an equal share of the workers:
 /// forgeries from one address do not keep out a sender at another.
 ///
-/// An IPv4 address is a source of its own; of an IPv6 address the first 64 bits count, since whoever
-/// has one address usually has all that share them. The adapters take a `ClientAddr` from the request's
-/// extensions; their documentation says who puts it there. Behind a proxy it has to come from what
-/// that proxy says, or all senders are one source. Take it only from a proxy that you trust: whoever can
-/// choose it gets as many turns as they make sources.
+/// Of an IPv6 address only the first 64 bits count, since the holder of one address usually has all that share them. The
+/// adapters take a `ClientAddr` from the request's extensions; their documentation says how it gets there. Behind a proxy it
+/// must come from the proxy's header, or all clients share one address. Trust only your own proxy: a client that can choose
+/// its address gets as many shares as it makes addresses.
 ///
 /// ```
 /// use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The plain secret of a webhook, and the names and scopes under which a receiver holds several.
+//! The secret of a webhook, and its name and scope.
 
 use std::fmt;
 use std::path::Path;
@@ -16,10 +16,10 @@ const MIN_BYTES: usize = 16;
 /// Secrets that stand in manuals. Whoever copies one has no secret.
 const SAMPLES: [&str; 2] = ["replace-me-with-a-secret-of-your-own", "SECRET"];
 
-/// The plain secret of a webhook: what was given as `secretToken` when the webhook was registered.
+/// The secret of a webhook: the value given as `secretToken` when the webhook was registered.
 ///
-/// SmartShape's manual documents that each delivery carries a bcrypt hash of it. The value is
-/// zeroed when the last clone is dropped, and `Debug` never shows it.
+/// According to SmartShape's manual, each delivery carries a bcrypt hash of it. The value is zeroed when the last clone is
+/// dropped, and `Debug` never shows it.
 ///
 /// ```
 /// use smartshape_webhook::Secret;
@@ -34,21 +34,21 @@ const SAMPLES: [&str; 2] = ["replace-me-with-a-secret-of-your-own", "SECRET"];
 pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
-    /// Takes a secret as it was registered.
+    /// Takes the secret with which the webhook was registered.
     ///
     /// # Errors
     ///
-    /// [`SecretError`] when the secret has fewer than 16 bytes or more than 72 (bcrypt ignores the rest, and senders
-    /// differ), begins or ends with white space, holds a character that cannot be seen, such as a byte order mark, or is
-    /// one of the samples that stand in manuals.
+    /// [`SecretError`] if the secret has fewer than 16 or more than 72 bytes (bcrypt ignores the rest, and senders differ),
+    /// begins or ends with white space, contains an invisible character such as a byte order mark, or is one of the samples
+    /// in manuals.
     pub fn new(secret: impl Into<String>) -> Result<Self, SecretError> {
         let secret = Self::new_short(secret)?;
         let bytes = secret.0.len();
         if bytes < MIN_BYTES { Err(SecretError::TooShort(bytes)) } else { Ok(secret) }
     }
 
-    /// Takes a secret that may be shorter than 16 bytes, for a webhook that was registered with such a one. Whoever
-    /// captures one token can guess it: register the webhook anew with a longer one.
+    /// Takes a secret that may be shorter than 16 bytes, for a webhook registered with one. An attacker who captures one token
+    /// can guess it: register the webhook again with a longer one.
     ///
     /// ```
     /// use smartshape_webhook::{Secret, SecretError};
@@ -81,12 +81,12 @@ impl Secret {
         Ok(Self(Arc::new(secret)))
     }
 
-    /// Reads the secret from the environment variable `name`, or from the file that `name_FILE`
-    /// names (see [`Secret::from_file`]). A variable that is set to nothing counts as not set.
+    /// Reads the secret from the environment variable `name`, or from the file named by `name_FILE` (see
+    /// [`Secret::from_file`]). An empty variable counts as not set.
     ///
     /// # Errors
     ///
-    /// [`SecretError`] when neither or both variables are set, or the value is not a secret.
+    /// [`SecretError`] if neither or both variables are set, or the value is not a valid secret.
     pub fn from_env(name: &str) -> Result<Self, SecretError> {
         let file_name = format!("{name}_FILE");
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -102,7 +102,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`SecretError`] when the file cannot be read, is not UTF-8 or does not hold a secret.
+    /// [`SecretError`] if the file cannot be read, is not UTF-8 or does not contain a valid secret.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SecretError> {
         let path = path.as_ref();
         let text = Zeroizing::new(
@@ -114,7 +114,7 @@ impl Secret {
         Self::new(line.strip_suffix('\r').unwrap_or(line))
     }
 
-    /// Makes a new random secret: 48 hexadecimal digits (192 bits).
+    /// Generates a random secret of 48 hexadecimal digits (192 bits).
     ///
     /// # Errors
     ///
@@ -131,21 +131,21 @@ impl Secret {
         Self::new(text)
     }
 
-    /// The plain secret, to register a webhook with. Keep it out of logs.
+    /// The secret itself, to register a webhook with. Keep it out of logs.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether the secret is so short (under 16 bytes) that a captured token gives it away.
+    /// Whether the secret is shorter than 16 bytes, so that it can be guessed from a captured token.
     #[must_use]
     pub fn is_short(&self) -> bool {
         self.0.len() < MIN_BYTES
     }
 }
 
-/// Whether a character leaves no trace on the screen, or looks like an ordinary space: control characters, spaces of other
-/// widths, and what Unicode calls default ignorable (marks of direction and byte order, joiners, selectors, fillers).
+/// Whether a character is invisible or looks like an ordinary space: control characters, spaces of other widths, and Unicode's
+/// default ignorable characters (direction and byte order marks, joiners, selectors, fillers).
 fn is_invisible(character: char) -> bool {
     let looks_like_space = character != ' ' && character.is_whitespace();
     character.is_control()
@@ -181,9 +181,8 @@ impl fmt::Debug for Secret {
 
 /// A secret with a name, and optionally with the only events that it may authenticate.
 ///
-/// A webhook is registered for one event and has its own secret, so a receiver that serves
-/// several webhooks holds several. Scoping each to its event means that a stolen token for
-/// annotations cannot forge a file upload.
+/// A secret with a name, and optionally a scope. A webhook is registered for one event with its own secret, so a receiver for
+/// several webhooks has several. Scope each to its event: a stolen token for annotations then cannot forge a file upload.
 ///
 /// ```
 /// use smartshape_webhook::{EventKind, NamedSecret, Secret};
@@ -192,7 +191,7 @@ impl fmt::Debug for Secret {
 /// assert_eq!(uploads.name(), "uploads");
 /// assert!(uploads.permits(Some(EventKind::FileUploaded)));
 /// assert!(!uploads.permits(Some(EventKind::AnnotationCreated)));
-/// assert!(!uploads.permits(None), "an event of unknown name is outside every scope");
+/// assert!(!uploads.permits(None), "an unknown event is outside every scope");
 /// # Ok::<(), smartshape_webhook::SecretError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -201,7 +200,7 @@ pub struct NamedSecret {
     secret: Secret,
     events: Option<Vec<EventKind>>,
     owners: Option<Vec<String>>,
-    /// None where it has the secret's name.
+    /// `None` if it has the secret's name.
     webhook: Option<Arc<str>>,
 }
 
@@ -212,16 +211,16 @@ impl NamedSecret {
         Self { name: Arc::from(name.into()), secret, events: None, owners: None, webhook: None }
     }
 
-    /// Lets the secret authenticate these events only. Default: every event, known or not.
+    /// Restricts the secret to these events. Defaults to all events, documented or not.
     #[must_use]
     pub fn scoped_to(mut self, events: impl IntoIterator<Item = EventKind>) -> Self {
         self.events = Some(events.into_iter().collect());
         self
     }
 
-    /// Lets the secret authenticate events of these owners only. Default: of any owner, since an event's owner is
-    /// what its sender says. An owner is an e-mail address or an account's id, as SmartShape sends it; of one that is
-    /// sent as an object, the id and the address must both be among them, where they are there. A user name does not count.
+    /// Restricts the secret to events of these owners. Defaults to any owner. An owner is an e-mail address or an account's id,
+    /// as SmartShape sends it. If SmartShape sends an object, its id and its address, as far as present, must both be listed; a
+    /// user name does not count.
     ///
     /// ```
     /// use smartshape_webhook::{NamedSecret, Secret};
@@ -236,11 +235,11 @@ impl NamedSecret {
         self
     }
 
-    /// Says which webhook was registered with the secret. Default: a webhook of the secret's own name. Two secrets of the
-    /// same webhook are for its rotation: what came by the one is a duplicate when it comes again by the other.
+    /// Names the webhook that the secret belongs to. Defaults to the secret's name. During a rotation two secrets belong to the
+    /// same webhook: an event received with one is a duplicate when it is received with the other.
     ///
     /// A delivery's [key](crate::DeliveryKey::for_webhook) depends on the webhook, so that a token of one webhook cannot
-    /// take the place of another webhook's event. The webhook `default`, that of
+    /// pre-empt another webhook's event. The webhook `default`, that of
     /// [`ReceiverBuilder::secret`](crate::ReceiverBuilder::secret), has the keys of [`DeliveryKey::new`](crate::DeliveryKey::new).
     ///
     /// ```
@@ -264,7 +263,7 @@ impl NamedSecret {
         &self.name
     }
 
-    /// Whether the secret may authenticate an event; `None` is an event of unknown name.
+    /// Whether the scope includes an event; `None` stands for an unknown event.
     #[must_use]
     pub fn permits(&self, event: Option<EventKind>) -> bool {
         match (&self.events, event) {
@@ -279,7 +278,7 @@ impl NamedSecret {
         let owner = owner();
         let listed = |part: &str| owners.iter().any(|owner| owner == part);
         match (owner.id(), owner.email()) {
-            // A text of another form, or an object that says neither.
+            // Text in another form, or an object with neither.
             (None, None) => matches!(owner, Person::Other(text) if listed(text)),
             (id, email) => id.into_iter().chain(email).all(listed),
         }
@@ -290,7 +289,7 @@ impl NamedSecret {
         self.webhook.as_ref().unwrap_or(&self.name)
     }
 
-    /// The webhook's name where the keys of its deliveries depend on it.
+    /// The webhook's name, unless it is `default`.
     pub(crate) fn webhook_in_key(&self) -> Option<Arc<str>> {
         let name = self.webhook_name();
         (**name != *DEFAULT_WEBHOOK).then(|| Arc::clone(name))

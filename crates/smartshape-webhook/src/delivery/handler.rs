@@ -1,4 +1,4 @@
-//! Handlers of deliveries, and how they fail.
+//! Handlers of deliveries, and their errors.
 
 use std::error::Error;
 use std::fmt;
@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use crate::delivery::Delivery;
 
-/// Causes that [`HandlerError::chain`] shows. One that names itself as its cause has no last one.
+/// Causes shown by [`HandlerError::chain`]. The chain may be endless, since `source` is foreign code.
 const CAUSES: usize = 16;
 
-/// Handles deliveries. Implemented for closures, so that one seldom implements it.
+/// Handles deliveries. Implemented for closures and functions.
 ///
-/// The delivery is acknowledged when the handler returns `Ok`. A handler may be called again for
-/// an event that it failed at, or that it was at work on when the process ended: make its effect
-/// idempotent, for instance with [`Delivery::key`] in a unique index.
+/// The delivery is acknowledged when the handler returns `Ok`. A handler runs again for a delivery that it failed to handle, or
+/// that was in flight when the process ended: make its effect idempotent, for example with [`Delivery::key`] in a unique index.
 ///
 /// ```
 /// use smartshape_webhook::{Delivery, Event, Handler};
@@ -30,7 +29,7 @@ const CAUSES: usize = 16;
 /// });
 /// ```
 ///
-/// What a handler works with, such as a pool of connections, is cloned for each delivery:
+/// State, such as a connection pool, is cloned for each delivery:
 ///
 /// ```
 /// use smartshape_webhook::{Delivery, Handler, HandlerError};
@@ -75,7 +74,7 @@ impl<H: Handler> ErasedHandler for H {
     }
 }
 
-/// A handler of any type, for choices made at run time. Cheap to clone.
+/// A boxed handler, to choose between types at run time. Cheap to clone.
 ///
 /// ```
 /// use smartshape_webhook::{BoxHandler, Delivery};
@@ -113,10 +112,9 @@ impl fmt::Debug for BoxHandler {
     }
 }
 
-/// Why a handler failed, and what is to become of the delivery.
+/// An error of a handler, and what happens to the delivery.
 ///
-/// Any error turns into one by `?` and then means [`HandlerErrorKind::Retry`], that of `anyhow`
-/// and a text included.
+/// `?` converts any error, also one of `anyhow` or a string, into [`HandlerErrorKind::Retry`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -136,47 +134,47 @@ pub struct HandlerError {
     source: Box<dyn Error + Send + Sync>,
 }
 
-/// What is to become of a delivery that a handler failed at.
+/// What happens to a delivery whose handler failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandlerErrorKind {
-    /// It may be tried again. Answered with status 500, upon which SmartShape retries.
+    /// The response has status 500, after which SmartShape retries.
     Retry,
-    /// It may be tried again, not before this time has passed. Answered with status 503.
+    /// The response has status 503 and asks to retry after this time.
     RetryAfter(Duration),
-    /// Trying again is useless. The delivery is acknowledged, and the failure logged as an error.
+    /// The delivery is acknowledged, so that it is not retried, and the failure is logged as an error.
     Permanent,
 }
 
 impl HandlerError {
-    /// The delivery may be tried again.
+    /// An error after which the delivery may be retried.
     pub fn retry(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: HandlerErrorKind::Retry, source: source.into() }
     }
 
-    /// The delivery may be tried again after `wait`.
+    /// An error after which the delivery may be retried in `wait`.
     pub fn retry_after(wait: Duration, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: HandlerErrorKind::RetryAfter(wait), source: source.into() }
     }
 
-    /// Trying the delivery again is useless.
+    /// An error that a retry would meet again.
     pub fn permanent(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: HandlerErrorKind::Permanent, source: source.into() }
     }
 
-    /// What is to become of the delivery.
+    /// What happens to the delivery.
     #[must_use]
     pub fn kind(&self) -> HandlerErrorKind {
         self.kind
     }
 
-    /// The error that the handler met.
+    /// The underlying error.
     #[must_use]
     pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.source
     }
 
-    /// The error and what caused it, up to 16 causes, on one line.
+    /// The error and up to 16 of its causes on one line.
     ///
     /// ```
     /// let error = smartshape_webhook::HandlerError::from("the disk is full");
@@ -202,7 +200,7 @@ impl fmt::Display for HandlerError {
     }
 }
 
-// `HandlerError` is no `Error` itself, or this would conflict with `From<T> for T`.
+// `HandlerError` does not implement `Error`: this would conflict with `From<T> for T`.
 impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
     fn from(error: E) -> Self {
         Self::retry(error)

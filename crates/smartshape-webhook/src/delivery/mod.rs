@@ -1,4 +1,4 @@
-//! One delivery: an event, what came around it, and the exact body.
+//! A delivery: an event, its envelope and the exact body.
 
 pub(crate) mod handler;
 pub(crate) mod key;
@@ -21,13 +21,12 @@ use crate::events::{
 };
 use crate::memory_limit::Reservation;
 
-/// A verified delivery. Plain data, cheap to clone; acknowledging it is the adapter's business.
+/// A verified delivery. Plain data, and cheap to clone.
 ///
-/// The envelope was parsed once; the event's `data` stays raw JSON until [`event`](Self::event)
-/// or [`data`](Self::data) asks for it. A delivery's memory counts towards the receiver's byte
-/// budget until the last clone is dropped, so whoever keeps many should keep what they need of
-/// them instead. Serialising a delivery emits its body exactly as it was received, but for white
-/// space or a byte order mark around it.
+/// The envelope is parsed once; the event's `data` stays raw JSON until [`event`](Self::event) or [`data`](Self::data) decodes it.
+/// A delivery's memory counts towards `memory_limit_bytes` until the last clone is dropped, so keep the values that you
+/// need instead of many deliveries. Serialising a delivery emits its body exactly as it was received, except for white space
+/// or a byte order mark around it.
 ///
 /// ```
 /// use smartshape_webhook::{Delivery, Event};
@@ -50,15 +49,15 @@ pub struct Delivery(Arc<Inner>);
 
 struct Inner {
     body: RawJson,
-    /// Where it stands in the body, as does the next one.
+    /// A range of the body, like the following one.
     data: Range<usize>,
     run_timestamp: Range<usize>,
     event_name: EventName,
     uuid: Text,
     file: Text,
-    /// Empty where the owner is no text without escapes: then `owner` has been read.
+    /// Empty if the owner is not a string without escapes; `owner` is then set.
     owner_text: Range<usize>,
-    /// Made when somebody asks, as is the next one.
+    /// Made on first use, like the following one.
     file_id: OnceLock<FileId>,
     owner: OnceLock<Person>,
     key: DeliveryKey,
@@ -68,95 +67,77 @@ struct Inner {
     traceparent: Option<Box<str>>,
     attempt: u32,
     event: OnceLock<Event>,
-    /// Holds the body's bytes in the budget.
+    /// Counts the body's bytes towards the memory limit.
     _reservation: Option<Reservation>,
 }
 
-/// A text of the envelope: where it stands in the body, or what it says when it was escaped there.
+/// A string of the envelope: its range in the body, or its unescaped text if it contains escapes.
 enum Text {
     At(Range<usize>),
     Unescaped(Box<str>),
 }
 
-/// The nine known names need no memory.
+/// The nine documented names need no allocation.
 enum EventName {
     Known(EventKind),
     Other(Box<str>),
 }
 
-/// What a receiver knows of a delivery beside its body.
-pub(crate) struct DeliveryContext {
-    pub(crate) secret_name: Option<Arc<str>>,
-    /// None for the default webhook.
-    pub(crate) webhook: Option<Arc<str>>,
-    /// Where it is known already.
-    pub(crate) key: Option<DeliveryKey>,
-    pub(crate) traceparent: Option<Box<str>>,
-    pub(crate) received_at: Timestamp,
-    pub(crate) attempt: u32,
-    pub(crate) reservation: Option<Reservation>,
+/// What is known of a delivery besides its body. The default is a first attempt, received now, without a secret's name.
+#[derive(Clone, Debug)]
+pub struct DeliveryMeta {
+    /// The delivery's key. `None` computes it from the body and `webhook`.
+    pub key: Option<DeliveryKey>,
+    /// When the delivery was received.
+    pub received_at: Timestamp,
+    /// Number of this attempt at handling it, from 1.
+    pub attempt: u32,
+    /// Name of the secret that the token matched.
+    pub secret_name: Option<Arc<str>>,
+    /// The webhook that the delivery came by, if it is not `default`.
+    pub webhook: Option<Arc<str>>,
+    /// The W3C trace context of the request.
+    pub traceparent: Option<Box<str>>,
 }
 
-/// A delivery received just now, by nobody in particular.
-impl Default for DeliveryContext {
+impl Default for DeliveryMeta {
     fn default() -> Self {
         Self {
-            secret_name: None,
-            webhook: None,
             key: None,
-            traceparent: None,
             received_at: Timestamp::now(),
             attempt: 1,
-            reservation: None,
+            secret_name: None,
+            webhook: None,
+            traceparent: None,
         }
     }
 }
 
-/// What a store kept of a delivery beside its body; see [`Delivery::restore`].
-#[derive(Clone, Copy, Debug)]
-pub struct DeliveryMeta<'a> {
-    /// The delivery's key, which its body alone does not give. `None` makes it of the body and `webhook`.
-    pub key: Option<DeliveryKey>,
-    /// When the delivery was received.
-    pub received_at: Timestamp,
-    /// The number of this attempt at handling it, from 1.
-    pub attempt: u32,
-    /// The name of the secret that the token matched.
-    pub secret_name: Option<&'a str>,
-    /// The webhook that the delivery came by, where that is not `default`. A key that is `None` depends on it.
-    pub webhook: Option<&'a str>,
-    /// The W3C trace context that came with the request.
-    pub traceparent: Option<&'a str>,
-}
-
 impl Delivery {
-    /// Makes a delivery of a body, as though it had been received and verified: for the tests of
-    /// handlers.
+    /// Makes a delivery from a body as if it had been received and verified, to test a handler.
     ///
     /// # Errors
     ///
     /// [`EnvelopeError`] when the body is not a SmartShape event.
     pub fn for_test(body: impl Into<Bytes>) -> Result<Self, EnvelopeError> {
-        Self::parse(body.into(), DeliveryContext::default())
+        Self::parse(body.into(), DeliveryMeta::default(), None)
     }
 
-    /// Makes a delivery that was received and verified earlier, of what a store kept of it. Whoever
-    /// calls this vouches for the body: nothing is verified again.
+    /// Makes a delivery that was received and verified earlier from its stored body. The caller vouches for the body:
+    /// nothing is verified again.
     ///
     /// ```
     /// use smartshape_webhook::{Delivery, DeliveryMeta};
     ///
     /// let body = r#"{"file": "5c6f", "event": "file_uploaded", "data": {}, "owner": "test@smartshape.io",
     ///                "runTimestamp": 1550824748604, "uuid": "a36b623a"}"#;
-    /// let kept = DeliveryMeta {
-    ///     key: None,
+    /// let meta = DeliveryMeta {
     ///     received_at: "2026-11-24T08:00:00Z".parse()?,
     ///     attempt: 2,
-    ///     secret_name: Some("uploads"),
-    ///     webhook: None,
-    ///     traceparent: None,
+    ///     secret_name: Some("uploads".into()),
+    ///     ..DeliveryMeta::default()
     /// };
-    /// let delivery = Delivery::restore(body, kept)?;
+    /// let delivery = Delivery::restore(body, meta)?;
     /// assert_eq!((delivery.attempt(), delivery.secret_name()), (2, Some("uploads")));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -164,27 +145,22 @@ impl Delivery {
     /// # Errors
     ///
     /// [`EnvelopeError`] when the body is not a SmartShape event.
-    pub fn restore(body: impl Into<Bytes>, kept: DeliveryMeta<'_>) -> Result<Self, EnvelopeError> {
-        let around = DeliveryContext {
-            secret_name: kept.secret_name.map(Into::into),
-            webhook: kept.webhook.map(Into::into),
-            key: kept.key,
-            traceparent: kept.traceparent.map(Into::into),
-            received_at: kept.received_at,
-            attempt: kept.attempt,
-            reservation: None,
-        };
-        Self::parse(body.into(), around)
+    pub fn restore(body: impl Into<Bytes>, meta: DeliveryMeta) -> Result<Self, EnvelopeError> {
+        Self::parse(body.into(), meta, None)
     }
 
-    pub(crate) fn parse(body: Bytes, around: DeliveryContext) -> Result<Self, EnvelopeError> {
+    pub(crate) fn parse(
+        body: Bytes,
+        meta: DeliveryMeta,
+        reservation: Option<Reservation>,
+    ) -> Result<Self, EnvelopeError> {
         let envelope = Envelope::parse(&body)?;
-        let data = place(&body, envelope.data());
-        let run_timestamp = place(&body, envelope.run_timestamp_raw());
+        let data = range_in(&body, envelope.data());
+        let run_timestamp = range_in(&body, envelope.run_timestamp_raw());
         let event_name =
             envelope.kind().map_or_else(|| EventName::Other(envelope.event().into()), EventName::Known);
-        let key = around.key.unwrap_or_else(|| {
-            let webhook = around.webhook.as_deref().unwrap_or(DEFAULT_WEBHOOK);
+        let key = meta.key.unwrap_or_else(|| {
+            let webhook = meta.webhook.as_deref().unwrap_or(DEFAULT_WEBHOOK);
             DeliveryKey::for_webhook(webhook, envelope.uuid(), envelope.event(), envelope.owner_key())
         });
         let Envelope { file, uuid, owner_text, owner, .. } = envelope;
@@ -194,35 +170,35 @@ impl Delivery {
             event_name,
             uuid: Text::of(uuid, &body),
             file: Text::of(file, &body),
-            owner_text: owner_text.map_or(0..0, |owner| place(&body, owner)),
+            owner_text: owner_text.map_or(0..0, |owner| range_in(&body, owner)),
             file_id: OnceLock::new(),
             owner,
             key,
-            received_at: around.received_at,
-            secret_name: around.secret_name,
-            webhook: around.webhook,
-            traceparent: around.traceparent,
-            attempt: around.attempt,
+            received_at: meta.received_at,
+            secret_name: meta.secret_name,
+            webhook: meta.webhook,
+            traceparent: meta.traceparent,
+            attempt: meta.attempt,
             event: OnceLock::new(),
-            _reservation: around.reservation,
+            _reservation: reservation,
             body: RawJson::of_parsed(body),
         };
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The event. Its `data` is decoded at the first call. Never fails: what cannot be decoded is
-    /// [`Event::Undecoded`], and an event of unknown name is [`Event::Unknown`].
+    /// The event. Its `data` is decoded at the first call. Never fails: data that cannot be decoded gives
+    /// [`Event::Undecoded`], and an unknown name gives [`Event::Unknown`].
     #[must_use]
     pub fn event(&self) -> &Event {
         self.0.event.get_or_init(|| Event::decode(self.event_name(), self.raw_data()))
     }
 
-    /// The event, if somebody has asked for it already.
+    /// The event, if it has been decoded.
     pub(crate) fn decoded_event(&self) -> Option<&Event> {
         self.0.event.get()
     }
 
-    /// Which of the nine documented events it is; `None` for an unknown name.
+    /// Which of the nine documented events this is; `None` for an unknown name.
     #[must_use]
     pub fn kind(&self) -> Option<EventKind> {
         match self.0.event_name {
@@ -246,7 +222,7 @@ impl Delivery {
         self.0.file_id.get_or_init(|| self.file_text().into())
     }
 
-    /// The same for those who need no id of their own.
+    /// The file's id as text, without an allocation.
     pub(crate) fn file_text(&self) -> &str {
         self.0.file.of_body(self.raw())
     }
@@ -288,21 +264,21 @@ impl Delivery {
         self.0.received_at
     }
 
-    /// Identifies the delivery across retries: put its text into a unique index of your own to
-    /// make an effect happen exactly once.
+    /// Identifies the delivery across retries. Store its text under a unique index of your own to make an effect happen
+    /// exactly once.
     #[must_use]
     pub fn key(&self) -> DeliveryKey {
         self.0.key
     }
 
-    /// The name of the secret that the token matched; `None` in a test's delivery.
+    /// The name of the secret that the token matched; `None` for a delivery made by [`for_test`](Self::for_test).
     #[must_use]
     pub fn secret_name(&self) -> Option<&str> {
         self.0.secret_name.as_deref()
     }
 
-    /// The webhook that the delivery came by, where that is not `default`: see [`NamedSecret::webhook`](crate::NamedSecret::webhook).
-    /// `None` too in a test's delivery, and in one that was [restored](Self::restore) without it, as an inbox does.
+    /// The webhook that the delivery came by, if it is not `default`; see
+    /// [`NamedSecret::webhook`](crate::NamedSecret::webhook). An inbox does not store it.
     #[must_use]
     pub fn webhook(&self) -> Option<&str> {
         self.0.webhook.as_deref()
@@ -314,14 +290,14 @@ impl Delivery {
         self.0.traceparent.as_deref()
     }
 
-    /// The number of this attempt at handling it, from 1. An inline receiver does not know of
-    /// earlier ones: a retry of SmartShape's is a first attempt again.
+    /// Number of this attempt at handling it, from 1. A receiver without an inbox does not know earlier attempts: a retry by
+    /// SmartShape is a first attempt again.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.0.attempt
     }
 
-    /// The body without a byte order mark before it, which is no JSON.
+    /// The body without its byte order mark, which is not JSON.
     fn json(&self) -> RawJson {
         let mark = if self.raw().starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         self.0.body.part(mark..self.raw().len())
@@ -348,7 +324,7 @@ impl Delivery {
         self.raw_data().decode()
     }
 
-    /// The span in which a handler of it runs: event, uuid and file, made fit for a log.
+    /// The tracing span in which a handler runs, with event, uuid and file escaped for the log.
     #[must_use]
     pub fn span(&self) -> tracing::Span {
         tracing::info_span!(
@@ -359,7 +335,7 @@ impl Delivery {
         )
     }
 
-    /// The body on one line, with white space between tokens removed and nothing else changed.
+    /// The body on one line: white space between JSON tokens is removed, and nothing else changed.
     #[must_use]
     pub fn to_json_line(&self) -> String {
         self.json().compact()
@@ -369,26 +345,26 @@ impl Delivery {
 impl Text {
     fn of(text: Cow<'_, str>, body: &[u8]) -> Self {
         match text {
-            Cow::Borrowed(text) => Self::At(place(body, text)),
+            Cow::Borrowed(text) => Self::At(range_in(body, text)),
             Cow::Owned(text) => Self::Unescaped(text.into()),
         }
     }
 
     fn of_body<'a>(&'a self, body: &'a [u8]) -> &'a str {
         match self {
-            Self::At(place) => part(body, place),
+            Self::At(range) => part(body, range),
             Self::Unescaped(text) => text,
         }
     }
 }
 
-/// What stands at `place`, as the envelope found it in a text.
-fn part<'a>(body: &'a [u8], place: &Range<usize>) -> &'a str {
-    body.get(place.clone()).and_then(|part| str::from_utf8(part).ok()).unwrap_or_default()
+/// The string at `range`, where the envelope found it.
+fn part<'a>(body: &'a [u8], range: &Range<usize>) -> &'a str {
+    body.get(range.clone()).and_then(|part| str::from_utf8(part).ok()).unwrap_or_default()
 }
 
-/// Where `part` stands in `whole`, out of which it was parsed.
-fn place(whole: &[u8], part: &str) -> Range<usize> {
+/// The range of `part` in `whole`, from which it was parsed.
+fn range_in(whole: &[u8], part: &str) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     start..start + part.len()
 }

@@ -1,4 +1,4 @@
-//! A handler made of one handler for each event.
+//! Routes deliveries to one handler per event.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,24 +10,24 @@ use crate::events::{AnnotationCreated, AnnotationRemoved, AnnotationUpdated, Att
 use crate::events::{ConfigurationCreated, ConfigurationRemoved, ConfigurationUpdated};
 use crate::events::{DecodeError, Event, EventKind, FileOptimized, FileUploaded, TypedEvent};
 
-/// What can be taken out of a delivery: the delivery itself, its [`Event`], or one of the nine
-/// typed events, which then is the only event accepted.
+/// A type that can be extracted from a delivery: the delivery itself, its [`Event`], or one of the nine typed events, which is
+/// then the only event accepted.
 pub trait FromDelivery: Sized + Send + 'static {
-    /// Takes it out.
+    /// Extracts the value.
     ///
     /// # Errors
     ///
-    /// [`UnexpectedEvent`] when the delivery is not of that kind.
+    /// [`UnexpectedEvent`] if the delivery is another event, or its data cannot be decoded.
     fn from_delivery(delivery: &Delivery) -> Result<Self, UnexpectedEvent>;
 }
 
-/// Why a delivery is not of the wanted kind.
+/// Why a typed event cannot be extracted from a delivery.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum UnexpectedEvent {
-    /// It is another event, known or not.
+    /// The delivery is another event, documented or not.
     OtherEvent,
-    /// It is the wanted event, and its data does not have the documented form.
+    /// The event matches, but its data does not have the documented form.
     Undecodable(DecodeError),
 }
 
@@ -65,8 +65,7 @@ from_delivery! {
     ConfigurationCreated ConfigurationUpdated ConfigurationRemoved
 }
 
-/// Collects one handler for each event of interest; [`fallback`](Self::fallback) makes the
-/// whole a [`Handler`].
+/// Routes deliveries to one handler per event. [`fallback`](Self::fallback) completes it into a [`Handler`].
 ///
 /// ```
 /// use smartshape_webhook::{AttributeUpdated, Delivery, EventRouter, FileUploaded};
@@ -87,18 +86,18 @@ from_delivery! {
 /// # let _ = handler;
 /// ```
 #[derive(Default)]
-#[must_use = "a dispatch does nothing until `fallback` makes it a handler"]
+#[must_use = "a router does nothing until `fallback` completes it"]
 pub struct EventRouter {
     routes: HashMap<EventKind, Box<dyn Route>>,
 }
 
 impl EventRouter {
-    /// Handles no event yet.
+    /// Makes a router without any handler.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Calls `handler` for events of type `E`. The last handler given for an event counts.
+    /// Routes events of type `E` to `handler`. A later handler for the same event replaces an earlier one.
     pub fn on<E, F, Fut>(mut self, handler: F) -> Self
     where
         E: TypedEvent + FromDelivery,
@@ -107,27 +106,27 @@ impl EventRouter {
     {
         let route = move |delivery: &Delivery| {
             let event = E::from_delivery(delivery).ok()?;
-            let outcome: Outcome = Box::pin(handler(event, delivery.clone()));
-            Some(outcome)
+            let future: HandlerFuture = Box::pin(handler(event, delivery.clone()));
+            Some(future)
         };
         self.routes.insert(E::KIND, Box::new(route));
         self
     }
 
-    /// Calls `handler` for everything else: other events, events of unknown name, and events
-    /// whose data could not be decoded. There is no default, so that none of them is lost unseen.
+    /// Routes everything else to `handler`: other events, events with an unknown name, and events with undecodable data. There
+    /// is no default, so that none of them is lost unnoticed.
     pub fn fallback<H: Handler>(self, handler: H) -> RoutedHandler<H> {
         RoutedHandler { routes: self.routes, fallback: handler }
     }
 }
 
-type Outcome = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
+type HandlerFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 
-/// Starts the handler of one event; `None` when the delivery is not that event after all.
-trait Route: Fn(&Delivery) -> Option<Outcome> + Send + Sync {}
-impl<F: Fn(&Delivery) -> Option<Outcome> + Send + Sync> Route for F {}
+/// Calls the handler of one event; `None` if the event cannot be extracted.
+trait Route: Fn(&Delivery) -> Option<HandlerFuture> + Send + Sync {}
+impl<F: Fn(&Delivery) -> Option<HandlerFuture> + Send + Sync> Route for F {}
 
-/// The handler that [`EventRouter::fallback`] makes.
+/// The handler made by [`EventRouter::fallback`].
 pub struct RoutedHandler<H> {
     routes: HashMap<EventKind, Box<dyn Route>>,
     fallback: H,
@@ -137,7 +136,7 @@ impl<H: Handler> Handler for RoutedHandler<H> {
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
         let route = delivery.kind().and_then(|kind| self.routes.get(&kind));
         match route.and_then(|route| route(&delivery)) {
-            Some(outcome) => outcome.await,
+            Some(future) => future.await,
             None => self.fallback.handle(delivery).await,
         }
     }

@@ -47,10 +47,10 @@ impl RawJson {
         Self(Bytes::copy_from_slice(value.get().as_bytes()))
     }
 
-    /// The value that stands at `place`.
+    /// The value at `range`.
     #[cfg(feature = "receiver")]
-    pub(crate) fn part(&self, place: Range<usize>) -> Self {
-        Self(self.0.slice(place))
+    pub(crate) fn part(&self, range: Range<usize>) -> Self {
+        Self(self.0.slice(range))
     }
 
     /// `text` must have been parsed.

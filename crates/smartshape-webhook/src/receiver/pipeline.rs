@@ -11,7 +11,7 @@ use super::{Claimed, Permit, Received, Receiver};
 use crate::auth::client::ClientAddr;
 use crate::auth::token::Token;
 use crate::dedup::in_flight::ClaimOutcome;
-use crate::delivery::{Delivery, DeliveryContext};
+use crate::delivery::{Delivery, DeliveryMeta};
 use crate::events::{EnvelopeError, EnvelopeErrorKind};
 use crate::memory_limit::Reservation;
 use crate::metrics::{DeliveryOutcome, EventLabel, Timer, record_delivery};
@@ -137,14 +137,14 @@ impl Whole {
     /// Parses on the async thread, however long the body is: it takes less time than receiving it did, and tokio's blocking
     /// threads are shared with the application, which may keep them busy for any time.
     fn parse(self, head: &RequestHead) -> Result<Parsed, Rejection> {
-        let around = DeliveryContext {
+        let meta = DeliveryMeta {
             secret_name: Some(self.permit.secret().shared_name()),
             webhook: self.permit.secret().webhook_in_key(),
             traceparent: head.traceparent().map(Into::into),
-            reservation: Some(self.reservation),
-            ..DeliveryContext::default()
+            ..DeliveryMeta::default()
         };
-        let delivery = Delivery::parse(self.body, around).map_err(|error| rejection(error, head))?;
+        let delivery = Delivery::parse(self.body, meta, Some(self.reservation));
+        let delivery = delivery.map_err(|error| rejection(error, head))?;
         let secret = self.permit.secret();
         let scope = if !secret.permits(delivery.kind()) {
             Some("events")

@@ -99,14 +99,13 @@ where
             match body.as_mut().poll_next(context) {
                 Poll::Ready(None) => return Poll::Ready(true),
                 Poll::Ready(Some(Ok(chunk))) => bytes += chunk.remaining(),
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
                 // A framework passes on the body, and then its end, only once it is polled.
                 Poll::Pending if polls < MAX_DISCARD_POLLS => {
                     polls += 1;
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Poll::Pending => return Poll::Ready(false),
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
             }
             if bytes > MAX_DISCARD {
                 return Poll::Ready(false);
@@ -250,9 +249,9 @@ mod tests {
     async fn outcome(
         sizes: &[usize],
         declared: Option<u64>,
-        budget: &Arc<MemoryLimit>,
+        memory: &Arc<MemoryLimit>,
     ) -> Result<usize, RejectionKind> {
-        read(chunks(sizes), declared, &LIMITS, budget.reservation(None))
+        read(chunks(sizes), declared, &LIMITS, memory.reservation(None))
             .await
             .map(|(bytes, _)| bytes.len())
             .map_err(|rejection| rejection.kind())
@@ -275,8 +274,8 @@ mod tests {
             fn advance(&mut self, _: usize) {}
         }
 
-        let budget = MemoryLimit::new(u64::MAX, u64::MAX);
-        let mut held = Held { bytes: Vec::new(), declared: None, reservation: budget.reservation(None) };
+        let memory = MemoryLimit::new(u64::MAX, u64::MAX);
+        let mut held = Held { bytes: Vec::new(), declared: None, reservation: memory.reservation(None) };
         let rejection = held.take(Endless, i64::MAX as u64).unwrap_err();
         assert_eq!(rejection.kind(), RejectionKind::MemoryExhausted);
     }
@@ -311,24 +310,24 @@ mod tests {
     #[tokio::test]
     async fn memory_is_taken_for_what_comes_and_not_for_what_is_declared() {
         let limits = BodyLimits { max_bytes: i64::MAX as u64, ..LIMITS };
-        let budget = MemoryLimit::new(u64::MAX, u64::MAX);
+        let memory = MemoryLimit::new(u64::MAX, u64::MAX);
         for declared in [1 << 60, i64::MAX as u64] {
-            let read = read(chunks(&[1]), Some(declared), &limits, budget.reservation(None)).await;
+            let read = read(chunks(&[1]), Some(declared), &limits, memory.reservation(None)).await;
             assert_eq!(read.unwrap().0.len(), 1);
         }
     }
 
     #[tokio::test]
     async fn counts_whatever_was_declared() {
-        let budget = MemoryLimit::new(10_000_000, 1_000_000);
-        assert_eq!(outcome(&[3, 0, 4], None, &budget).await, Ok(7));
-        assert_eq!(outcome(&[3, 4], Some(7), &budget).await, Ok(7));
+        let memory = MemoryLimit::new(10_000_000, 1_000_000);
+        assert_eq!(outcome(&[3, 0, 4], None, &memory).await, Ok(7));
+        assert_eq!(outcome(&[3, 4], Some(7), &memory).await, Ok(7));
         // Middleware that decodes a body leaves the length of what was sent.
-        assert_eq!(outcome(&[3, 4], Some(8), &budget).await, Ok(7));
-        assert_eq!(outcome(&[3, 4], Some(6), &budget).await, Ok(7));
-        assert_eq!(outcome(&[999_999, 1], None, &budget).await, Ok(1_000_000));
-        assert_eq!(outcome(&[999_999, 2], None, &budget).await, Err(RejectionKind::BodyTooLarge));
-        assert_eq!(budget.free(), 10_000_000);
+        assert_eq!(outcome(&[3, 4], Some(8), &memory).await, Ok(7));
+        assert_eq!(outcome(&[3, 4], Some(6), &memory).await, Ok(7));
+        assert_eq!(outcome(&[999_999, 1], None, &memory).await, Ok(1_000_000));
+        assert_eq!(outcome(&[999_999, 2], None, &memory).await, Err(RejectionKind::BodyTooLarge));
+        assert_eq!(memory.free(), 10_000_000);
     }
 
     /// Nobody wakes the reader of this body, so only its own second look finds it before the limit of time.
@@ -350,13 +349,13 @@ mod tests {
 
     #[tokio::test]
     async fn budget_is_reserved_as_bytes_come_and_looked_at_before_the_first() {
-        let budget = MemoryLimit::new(100_000, 100_000);
+        let memory = MemoryLimit::new(100_000, 100_000);
         let declared = |bytes| {
             read(
                 stream::pending::<Result<Bytes, std::io::Error>>(),
                 Some(bytes),
                 &LIMITS,
-                budget.reservation(None),
+                memory.reservation(None),
             )
         };
         let never = async |bytes| {
@@ -365,19 +364,19 @@ mod tests {
         };
         assert!(never(100_000).await);
         assert_eq!(declared(100_001).await.unwrap_err().kind(), RejectionKind::MemoryExhausted);
-        assert_eq!(outcome(&[60_000, 60_000], None, &budget).await, Err(RejectionKind::MemoryExhausted));
-        let held = read(chunks(&[80_000]), Some(80_000), &LIMITS, budget.reservation(None)).await.unwrap();
-        assert_eq!(budget.free(), 20_000);
+        assert_eq!(outcome(&[60_000, 60_000], None, &memory).await, Err(RejectionKind::MemoryExhausted));
+        let held = read(chunks(&[80_000]), Some(80_000), &LIMITS, memory.reservation(None)).await.unwrap();
+        assert_eq!(memory.free(), 20_000);
         drop(held);
-        assert_eq!(budget.free(), 100_000);
+        assert_eq!(memory.free(), 100_000);
     }
 
     #[tokio::test]
     async fn capacity_stays_within_the_reservation() {
-        let budget = MemoryLimit::new(10_000_000, 1_000_000);
+        let memory = MemoryLimit::new(10_000_000, 1_000_000);
         // The declared length may be that of a body which middleware decodes.
         for declared in [None, Some(300), Some(200_000)] {
-            let mut held = Held { bytes: Vec::new(), declared, reservation: budget.reservation(None) };
+            let mut held = Held { bytes: Vec::new(), declared, reservation: memory.reservation(None) };
             let mut steps = HashSet::new();
             for _ in 0..3000 {
                 held.take(Bytes::from_static(&[b'x'; 300]), LIMITS.max_bytes).unwrap();
@@ -392,10 +391,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_body_and_a_trickling_one_end() {
-        let budget = MemoryLimit::new(10_000_000, 1_000_000);
+        let memory = MemoryLimit::new(10_000_000, 1_000_000);
         let begun = Instant::now();
         let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
-        let stalled = read(nothing, None, &LIMITS, budget.reservation(None)).await.unwrap_err();
+        let stalled = read(nothing, None, &LIMITS, memory.reservation(None)).await.unwrap_err();
         assert_eq!(stalled.kind(), RejectionKind::BodyTimeout);
         assert_eq!(stalled.to_string(), "the body took too long (stalled)");
         assert_eq!(begun.elapsed().as_secs(), 10);
@@ -410,7 +409,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(9)).await;
                 Some((Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; bytes])), ()))
             });
-            let trickled = read(trickle, None, &LIMITS, budget.reservation(None)).await.unwrap_err();
+            let trickled = read(trickle, None, &LIMITS, memory.reservation(None)).await.unwrap_err();
             assert_eq!(trickled.kind(), RejectionKind::BodyTimeout);
             assert_eq!(trickled.to_string(), format!("the body took too long ({why})"));
             assert_eq!(begun.elapsed().as_secs(), seconds, "{bytes}");

@@ -62,9 +62,9 @@ async fn a_delivery_says_how_it_came() {
         key: None,
         received_at,
         attempt: 3,
-        secret_name: Some("uploads"),
+        secret_name: Some("uploads".into()),
         webhook: None,
-        traceparent: Some(TRACE),
+        traceparent: Some(TRACE.into()),
     };
     let restored = Delivery::restore(body("file_uploaded", uuid, "{}"), kept).unwrap();
     assert_eq!((restored.received_at(), restored.attempt()), (received_at, 3));
