@@ -9,18 +9,18 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::judge::Fault;
+use crate::response::Fault;
 
-/// More than this is no answer to a webhook.
-const MAX_ANSWER: usize = 64 * 1024;
+/// SmartShape expects a few bytes.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) content_type: Option<String>,
     pub(crate) body: Bytes,
 }
 
-/// Where a URL points at.
+/// A resolved URL.
 pub(crate) struct Target {
     address: SocketAddr,
     authority: String,
@@ -28,9 +28,9 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Resolves `url`, which must be plain HTTP and, unless `allow_remote`, on this machine.
+    /// Resolves `url`, which must be `http://` and have a loopback address unless `allow_remote` is set.
     pub(crate) async fn resolve(url: &str, allow_remote: bool) -> Result<Self, Fault> {
-        // What stands before an @ is a password, and not to be shown.
+        // The part before an @ may be a password.
         let shown = if url.contains('@') { "the URL" } else { url };
         let not_sent = |why: &str| Fault::NotSent(format!("{shown}: {why}"));
         let uri: Uri = url.parse().map_err(|_| not_sent("not a URL"))?;
@@ -58,9 +58,12 @@ impl Target {
     }
 }
 
-pub(crate) async fn post(target: &Target, token: &str, body: Bytes) -> Result<Answer, Fault> {
+pub(crate) async fn post(target: &Target, token: &str, body: Bytes) -> Result<Response, Fault> {
     let failed = |error: &dyn std::fmt::Display| Fault::Connection(error.to_string());
-    let stream = TcpStream::connect(target.address).await.map_err(|error| failed(&error))?;
+    let stream = TcpStream::connect(target.address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => Fault::ConnectionRefused,
+        _ => failed(&error),
+    })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     let connection = tokio::spawn(connection);
@@ -71,17 +74,22 @@ pub(crate) async fn post(target: &Target, token: &str, body: Bytes) -> Result<An
         .header("x-smartshape-fake", "1")
         .body(Full::new(body))
         .map_err(|error| Fault::NotSent(error.to_string()))?;
-    let answer = async {
+    let response = async {
         let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
         let status = response.status().as_u16();
         let content_type = response.headers().get(CONTENT_TYPE);
         let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() { Fault::BodyTooLarge(MAX_ANSWER) } else { failed(&error) }
-        })?;
-        Ok(Answer { status, content_type, body: body.to_bytes() })
+        let body =
+            Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    Fault::BodyTooLarge(MAX_RESPONSE_BYTES)
+                } else {
+                    failed(&error)
+                }
+            })?;
+        Ok(Response { status, content_type, body: body.to_bytes() })
     };
-    let answer = answer.await;
+    let response = response.await;
     connection.abort();
-    answer
+    response
 }

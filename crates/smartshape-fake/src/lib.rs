@@ -1,26 +1,26 @@
 //! A fake SmartShape for tests without an account (unofficial).
 //!
-//! - [`Sender`] sends signed events to an endpoint, judges the answer as strictly as SmartShape's
-//!   manual does, and tries again.
-//! - [`FakeSmartShape`] is a server with the part of SmartShape's web API that webhooks need
-//!   (login, sessions, webhooks, attributes), and with calls under `/fake/` that make it send.
-//!   The binary `smartshape-fake` is the same as a program.
+//! - [`Sender`] sends signed events to an endpoint, checks the response as strictly as SmartShape's manual, and retries.
+//! - [`FakeSmartShape`] is a server with the part of SmartShape's web API that webhooks need (login, sessions, webhooks,
+//!   attributes), with routes under `/fake/` that trigger events, and with [`FaultInjection`]. The binary
+//!   `smartshape-fake` runs it as a program.
 //!
-//! It speaks plain HTTP, with this machine only unless told otherwise, marks what it sends with
-//! `x-smartshape-fake: 1`, and what it answers with `server: smartshape-fake`.
+//! It speaks plain HTTP and talks to loopback addresses only, unless [`SenderSettings::allow_remote`] is set. Its requests
+//! carry `x-smartshape-fake: 1`, its responses `server: smartshape-fake`.
 
 mod http;
-mod judge;
 mod payload;
 mod random;
+mod response;
 mod sender;
 mod server;
 mod token;
 
-pub use judge::{Fault, judge};
 pub use payload::{EventPayload, sample_text};
-pub use sender::{Attempt, Order, Outcome, Sender, SenderSettings};
+pub use response::{Fault, check_response};
+pub use sender::{DeliveryAttempt, DeliveryOutcome, Order, Sender, SenderSettings};
 pub use server::{
-    Account, Disturbance, ErrorForm, FakeBuilder, FakeSmartShape, Permission, StoredAttribute, StoredWebhook,
+    Account, ErrorFormat, FakeBuilder, FakeSmartShape, FaultInjection, Permission, StoredAttribute,
+    StoredWebhook,
 };
-pub use token::{Prefix, TokenError, token};
+pub use token::{InvalidCost, Prefix, token};

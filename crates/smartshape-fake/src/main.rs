@@ -1,4 +1,4 @@
-//! The fake SmartShape as a program.
+//! The `smartshape-fake` program.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ A fake SmartShape, for tests without an account.
 
 Usage: smartshape-fake [OPTIONS]
 
-  --listen ADDRESS    where to listen (default 127.0.0.1:8043; port 0 takes a free one)
-  --cost N            the tokens' cost, from 4 to 31 (default 10)
+  --listen ADDRESS    where to listen (default 127.0.0.1:8043; port 0 picks a free one)
+  --cost N            bcrypt cost of the tokens, from 4 to 31 (default 10)
   --fresh-salt        a new token for each delivery
-  --attempts N        how often an event is sent at most (default 5)
-  --hide-url          do not show URLs in the list of webhooks
-  --need-session      demand X-SmartShape-Session
+  --attempts N        maximum attempts per event (default 5)
+  --hide-url          omit URLs from the list of webhooks
+  --need-session      require X-SmartShape-Session
   --allow-remote      listen for, and send to, other machines
   --help              this text";
 
@@ -24,7 +24,7 @@ Usage: smartshape-fake [OPTIONS]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-        return tell(&mut io::stdout(), USAGE, 0);
+        return print(&mut io::stdout(), USAGE, 0);
     }
     let fake = match builder(arguments) {
         Ok(builder) => builder.start().await.map_err(|error| error.to_string()),
@@ -33,9 +33,9 @@ async fn main() -> ExitCode {
     match fake {
         Ok(fake) => match stop_signal() {
             Ok(stop) => run(fake, stop).await,
-            Err(error) => tell(&mut io::stderr(), &format!("smartshape-fake: no signals: {error}"), 2),
+            Err(error) => print(&mut io::stderr(), &format!("smartshape-fake: no signals: {error}"), 2),
         },
-        Err(error) => tell(&mut io::stderr(), &format!("smartshape-fake: {error}"), 2),
+        Err(error) => print(&mut io::stderr(), &format!("smartshape-fake: {error}"), 2),
     }
 }
 
@@ -51,7 +51,7 @@ async fn run(fake: FakeSmartShape, stop: impl Future<Output = ()>) -> ExitCode {
         account.password(),
         fake.bearer_token(),
     );
-    tell(&mut io::stdout(), &text, 0);
+    print(&mut io::stdout(), &text, 0);
     stop.await;
     fake.shutdown().await;
     ExitCode::SUCCESS
@@ -72,11 +72,11 @@ fn builder(arguments: Vec<String>) -> Result<FakeBuilder, String> {
             "--allow-remote" => sender.allow_remote = true,
             "--hide-url" => builder = builder.list_shows_url(false),
             "--need-session" => builder = builder.session_required(true),
-            _ => return Err(format!("{argument} is no option")),
+            _ => return Err(format!("{argument} is not an option")),
         }
     }
     if !(4..=31).contains(&sender.cost) {
-        return Err(format!("--cost {} is none of bcrypt's, which go from 4 to 31", sender.cost));
+        return Err(format!("--cost {} is not from 4 to 31", sender.cost));
     }
     Ok(builder.listen(address).sender(sender))
 }
@@ -85,13 +85,13 @@ fn parse<T: std::str::FromStr>(option: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{option} cannot be {value:?}"))
 }
 
-fn tell(output: &mut dyn Write, text: &str, code: u8) -> ExitCode {
-    // Nobody reads: nothing to be done about it.
+fn print(output: &mut dyn Write, text: &str, code: u8) -> ExitCode {
+    // Standard output may be closed.
     let _ = writeln!(output, "{text}").and_then(|()| output.flush());
     ExitCode::from(code)
 }
 
-/// Listens for the signals from now on; the future ends with the first one.
+/// Registers the signal handlers; the future resolves at the first signal.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,4 +1,4 @@
-//! The events that the fake sends: the manual's samples, changed at will.
+//! The events that the fake sends: the manual's samples, with changes.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -26,7 +26,7 @@ pub struct EventPayload {
     event: String,
     uuid: String,
     body: Body,
-    /// The owner is the caller's choice, and not the sample's.
+    /// The caller set the owner.
     owner_chosen: bool,
 }
 
@@ -37,7 +37,7 @@ enum Body {
 }
 
 impl EventPayload {
-    /// The sample event of SmartShape's manual, with a `uuid` of its own and the present time.
+    /// The manual's sample event, with a new `uuid` and the current time.
     #[must_use]
     pub fn sample(kind: EventKind) -> Self {
         let sample: Value = serde_json::from_str(sample_text(kind)).unwrap_or_default();
@@ -51,13 +51,13 @@ impl EventPayload {
         Self { event: kind.as_str().to_owned(), uuid: random::uuid(), body: fields, owner_chosen: false }
     }
 
-    /// The sample event of SmartShape's manual, byte for byte, its old `uuid` included.
+    /// The manual's sample event, byte for byte, including its `uuid`.
     #[must_use]
     pub fn exact_sample(kind: EventKind) -> Self {
         Self::from_body(sample_text(kind))
     }
 
-    /// Any body, sent as it is.
+    /// Any body, sent unchanged.
     #[must_use]
     pub fn from_body(body: impl Into<Bytes>) -> Self {
         let body = body.into();
@@ -66,7 +66,7 @@ impl EventPayload {
         Self { event: text("event"), uuid: text("uuid"), body: Body::Exact(body), owner_chosen: false }
     }
 
-    /// Puts other data in; no effect on an exact body.
+    /// Replaces `data`. No effect on an exact body.
     #[must_use]
     pub fn with_data(mut self, value: impl Into<Value>) -> Self {
         if let Body::Fields { data, .. } = &mut self.body {
@@ -75,11 +75,11 @@ impl EventPayload {
         self
     }
 
-    /// Puts other data in, as text that keeps its digits and escapes; no effect on an exact body.
+    /// Replaces `data` with JSON text, which keeps its digits and escapes. No effect on an exact body.
     ///
     /// # Errors
     ///
-    /// The JSON error when the text is not JSON.
+    /// If the text is not JSON.
     pub fn with_raw_data(mut self, text: &str) -> Result<Self, serde_json::Error> {
         let raw: &RawValue = serde_json::from_str(text)?;
         if let Body::Fields { data, .. } = &mut self.body {
@@ -141,7 +141,7 @@ impl EventPayload {
     }
 }
 
-/// The sample of SmartShape's manual, byte for byte.
+/// The manual's sample event, byte for byte.
 #[must_use]
 pub fn sample_text(kind: EventKind) -> &'static str {
     match kind {

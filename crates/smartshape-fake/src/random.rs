@@ -1,11 +1,11 @@
-//! Random texts for secrets, tokens and ids.
+//! Random secrets, tokens and ids.
 
 use std::fmt::Write as _;
 
-/// As many random bytes in hexadecimal digits.
+/// Random bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: usize) -> String {
     let mut random = vec![0; bytes];
-    // A system without randomness gives predictable ids; this is a test tool, which goes on.
+    // Without system randomness ids are predictable, which is acceptable for a test tool.
     let _ = getrandom::fill(&mut random);
     random.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

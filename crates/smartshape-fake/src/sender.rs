@@ -1,4 +1,4 @@
-//! Sends events as SmartShape does: signed, judged strictly, and again when the answer will not do.
+//! Sends signed events as SmartShape does, checks the responses and retries.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,36 +9,35 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::http::{self, Target};
-use crate::judge::{Fault, judge};
 use crate::payload::EventPayload;
 use crate::random;
+use crate::response::{Fault, check_response};
 use crate::token::{Prefix, token};
 
-/// How many outcomes the log keeps.
-const LOG_LENGTH: usize = 10_000;
-/// How much of an answer's body an outcome keeps, in bytes.
-const KEPT_BODY: usize = 1024;
+/// Capacity of the log.
+const MAX_LOG_ENTRIES: usize = 10_000;
+/// Prefix of a response body that an attempt keeps.
+const MAX_KEPT_BODY_BYTES: usize = 1024;
 
-/// How a [`Sender`] behaves. SmartShape documents neither the number of its attempts nor their
-/// spacing nor its time limit: the defaults are for tests. Fields may be added: end a literal with
-/// `..SenderSettings::default()`.
+/// Settings of a [`Sender`]. SmartShape documents neither its number of attempts, nor their backoff, nor its timeout: the
+/// defaults are chosen for tests. Fields may be added, so end a literal with `..SenderSettings::default()`.
 #[derive(Clone, Debug)]
 pub struct SenderSettings {
-    /// The token's cost. Default 10.
+    /// bcrypt cost of the token. Defaults to 10.
     pub cost: u32,
-    /// The token's variant. Default `2b`.
+    /// bcrypt variant of the token. Defaults to `2b`.
     pub prefix: Prefix,
-    /// A new salt, and so a new token, for each delivery. Default: one token for each secret.
+    /// Whether each delivery gets a token with a new salt. Defaults to `false`: one token per secret.
     pub fresh_salt: bool,
-    /// How long an answer may take. Default 10 s.
-    pub time_limit: Duration,
-    /// How often an event is sent at most. Default 5.
+    /// Maximum time to wait for the response to an attempt. Defaults to 10 seconds.
+    pub timeout: Duration,
+    /// Maximum number of attempts per event. Defaults to 5.
     pub max_attempts: u32,
-    /// The wait before the second attempt, doubled before each further one. Default 200 ms.
-    pub first_wait: Duration,
-    /// The longest wait. Default 10 s.
-    pub longest_wait: Duration,
-    /// Lets events leave this machine. Default: they do not.
+    /// Delay before the second attempt, doubled for each further one. Defaults to 200 milliseconds.
+    pub min_backoff: Duration,
+    /// Maximum delay between attempts. Defaults to 10 seconds.
+    pub max_backoff: Duration,
+    /// Allows sending to other hosts than loopback addresses. Defaults to `false`.
     pub allow_remote: bool,
 }
 
@@ -48,24 +47,24 @@ impl Default for SenderSettings {
             cost: 10,
             prefix: Prefix::default(),
             fresh_salt: false,
-            time_limit: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             max_attempts: 5,
-            first_wait: Duration::from_millis(200),
-            longest_wait: Duration::from_secs(10),
+            min_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(10),
             allow_remote: false,
         }
     }
 }
 
 impl SenderSettings {
-    /// Settings for quick tests: tokens of the lowest cost, short waits between attempts.
+    /// Settings for fast tests: tokens of the minimum cost 4, delays of 5 milliseconds and more.
     #[must_use]
     pub fn quick() -> Self {
-        Self { cost: 4, first_wait: Duration::from_millis(5), ..Self::default() }
+        Self { cost: 4, min_backoff: Duration::from_millis(5), ..Self::default() }
     }
 }
 
-/// Sends events of one webhook. Cheap to clone; clones share token and log.
+/// Sends the events of a webhook. Cheap to clone; clones share token and log.
 ///
 /// ```no_run
 /// use smartshape_fake::{EventPayload, Sender, SenderSettings};
@@ -100,21 +99,21 @@ impl Sender {
         Arc::clone(&self.secret)
     }
 
-    /// Sends an event until the answer will do, or the attempts are used up.
-    pub async fn deliver(&self, event: &EventPayload, url: &str) -> Outcome {
-        self.deliver_body(Outcome::of(event, url), event.to_body()).await
+    /// Sends an event until the response is accepted or `max_attempts` is reached.
+    pub async fn deliver(&self, event: &EventPayload, url: &str) -> DeliveryOutcome {
+        self.deliver_body(DeliveryOutcome::of(event, url), event.to_body()).await
     }
 
-    async fn deliver_body(&self, mut outcome: Outcome, body: bytes::Bytes) -> Outcome {
+    async fn deliver_body(&self, mut outcome: DeliveryOutcome, body: bytes::Bytes) -> DeliveryOutcome {
         for number in 0..self.settings.max_attempts.max(1) {
             if number > 0 {
-                tokio::time::sleep(self.wait_before(number)).await;
+                tokio::time::sleep(self.backoff(number)).await;
             }
             let begun = Instant::now();
             let attempt = self.attempt(&outcome.url, body.clone()).await;
-            let hopeless = matches!(attempt.faults[..], [Fault::NotSent(_)]);
-            outcome.attempts.push(Attempt { took: begun.elapsed(), ..attempt });
-            if outcome.accepted() || hopeless {
+            let is_permanent = matches!(attempt.faults[..], [Fault::NotSent(_)]);
+            outcome.attempts.push(DeliveryAttempt { took: begun.elapsed(), ..attempt });
+            if outcome.accepted() || is_permanent {
                 break;
             }
         }
@@ -122,13 +121,18 @@ impl Sender {
         outcome
     }
 
-    /// Sends copies of an event, all at the same time.
-    pub async fn deliver_copies(&self, event: &EventPayload, url: &str, copies: usize) -> Vec<Outcome> {
-        // One body for all: a copy of 50 MB for each would not fit.
+    /// Sends copies of an event concurrently.
+    pub async fn deliver_copies(
+        &self,
+        event: &EventPayload,
+        url: &str,
+        copies: usize,
+    ) -> Vec<DeliveryOutcome> {
+        // Shares the body: copies of 50 MB each would not fit into memory.
         let body = event.to_body();
         let sent: Vec<_> = (0..copies)
             .map(|_| {
-                let (sender, outcome, body) = (self.clone(), Outcome::of(event, url), body.clone());
+                let (sender, outcome, body) = (self.clone(), DeliveryOutcome::of(event, url), body.clone());
                 tokio::spawn(async move { sender.deliver_body(outcome, body).await })
             })
             .collect();
@@ -139,14 +143,14 @@ impl Sender {
         outcomes
     }
 
-    /// Sends events one after the other, in the order given or another, with a gap between them.
+    /// Sends events sequentially in the given order, with a pause of `gap` between them.
     pub async fn deliver_all(
         &self,
         events: &[EventPayload],
         url: &str,
         order: Order,
         gap: Duration,
-    ) -> Vec<Outcome> {
+    ) -> Vec<DeliveryOutcome> {
         let mut events: Vec<&EventPayload> = events.iter().collect();
         match order {
             Order::AsGiven => {}
@@ -168,31 +172,35 @@ impl Sender {
         outcomes
     }
 
-    /// What was sent so far, oldest first; the last 10,000.
+    /// The last 10,000 deliveries, oldest first.
     #[must_use]
-    pub fn log(&self) -> Vec<Outcome> {
+    pub fn log(&self) -> Vec<DeliveryOutcome> {
         self.log.entries()
     }
 
-    async fn attempt(&self, url: &str, body: bytes::Bytes) -> Attempt {
-        let limit = self.settings.time_limit;
+    async fn attempt(&self, url: &str, body: bytes::Bytes) -> DeliveryAttempt {
+        let limit = self.settings.timeout;
         let sent = async {
             let target = Target::resolve(url, self.settings.allow_remote).await?;
             let token = self.token().await?;
             tokio::time::timeout(limit, http::post(&target, &token, body))
                 .await
-                .unwrap_or(Err(Fault::TooSlow(limit)))
+                .unwrap_or(Err(Fault::TimedOut(limit)))
         };
         match sent.await {
-            Ok(answer) => Attempt {
-                status: Some(answer.status),
-                faults: judge(answer.status, answer.content_type.as_deref(), &answer.body),
-                body: String::from_utf8_lossy(&answer.body[..answer.body.len().min(KEPT_BODY)]).into_owned(),
+            Ok(response) => DeliveryAttempt {
+                status: Some(response.status),
+                faults: check_response(response.status, response.content_type.as_deref(), &response.body),
+                body: String::from_utf8_lossy(&response.body[..response.body.len().min(MAX_KEPT_BODY_BYTES)])
+                    .into_owned(),
                 took: Duration::ZERO,
             },
-            Err(fault) => {
-                Attempt { status: None, faults: vec![fault], body: String::new(), took: Duration::ZERO }
-            }
+            Err(fault) => DeliveryAttempt {
+                status: None,
+                faults: vec![fault],
+                body: String::new(),
+                took: Duration::ZERO,
+            },
         }
     }
 
@@ -210,10 +218,10 @@ impl Sender {
             .map_err(|error| Fault::NotSent(error.to_string()))
     }
 
-    /// Doubled each time, capped, and spread over the upper half.
-    fn wait_before(&self, attempt: u32) -> Duration {
-        let doubled = self.settings.first_wait.saturating_mul(1 << (attempt - 1).min(20));
-        let wait = doubled.min(self.settings.longest_wait);
+    /// Exponential backoff with jitter over the upper half of the delay.
+    fn backoff(&self, attempt: u32) -> Duration {
+        let doubled = self.settings.min_backoff.saturating_mul(1 << (attempt - 1).min(20));
+        let wait = doubled.min(self.settings.max_backoff);
         let half = u64::try_from(wait.as_micros() / 2).unwrap_or(u64::MAX);
         Duration::from_micros(half + random::below(half + 1))
     }
@@ -225,7 +233,7 @@ impl fmt::Debug for Sender {
     }
 }
 
-/// The order in which [`Sender::deliver_all`] sends.
+/// The order of [`Sender::deliver_all`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
@@ -238,35 +246,35 @@ pub enum Order {
     Shuffled,
 }
 
-/// What became of an event.
+/// Result of delivering an event, with all attempts.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Outcome {
+pub struct DeliveryOutcome {
     /// The event's name.
     pub event: String,
     /// The event's unique id; every attempt repeats it.
     pub uuid: String,
-    /// Where it was sent to.
+    /// The endpoint.
     pub url: String,
     /// The attempts, oldest first; at least one.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<DeliveryAttempt>,
 }
 
 /// One attempt to deliver an event.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Attempt {
-    /// The answer's status, if there was an answer.
+pub struct DeliveryAttempt {
+    /// Status of the response, if there was one.
     pub status: Option<u16>,
-    /// What was wrong; empty when the answer will do.
+    /// Reasons for failure; empty if the response is accepted.
     pub faults: Vec<Fault>,
-    /// The first 1024 bytes of the answer's body.
+    /// The first 1024 bytes of the response body.
     pub body: String,
-    /// How long it took.
+    /// Duration of the attempt.
     pub took: Duration,
 }
 
-impl Outcome {
+impl DeliveryOutcome {
     fn of(event: &EventPayload, url: &str) -> Self {
         Self {
             event: event.event().to_owned(),
@@ -276,7 +284,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the last answer will do.
+    /// Whether the last response was accepted.
     #[must_use]
     pub fn accepted(&self) -> bool {
         self.attempts.last().is_some_and(|attempt| attempt.faults.is_empty())
@@ -298,7 +306,7 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for DeliveryOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.accepted() { "accepted" } else { "not accepted" };
         write!(f, "{} {verdict} after {} attempt(s)", self.event, self.attempts.len())?;
@@ -309,24 +317,24 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What was sent, bounded.
+/// A bounded log of deliveries.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Log(Arc<Mutex<VecDeque<Outcome>>>);
+pub(crate) struct Log(Arc<Mutex<VecDeque<DeliveryOutcome>>>);
 
 impl Log {
-    fn add(&self, outcome: Outcome) {
+    fn add(&self, outcome: DeliveryOutcome) {
         let mut log = self.locked();
-        if log.len() >= LOG_LENGTH {
+        if log.len() >= MAX_LOG_ENTRIES {
             log.pop_front();
         }
         log.push_back(outcome);
     }
 
-    pub(crate) fn entries(&self) -> Vec<Outcome> {
+    pub(crate) fn entries(&self) -> Vec<DeliveryOutcome> {
         self.locked().iter().cloned().collect()
     }
 
-    fn locked(&self) -> MutexGuard<'_, VecDeque<Outcome>> {
+    fn locked(&self) -> MutexGuard<'_, VecDeque<DeliveryOutcome>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

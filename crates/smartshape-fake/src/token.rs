@@ -1,7 +1,7 @@
-//! Tokens, as SmartShape makes them of a webhook's secret.
+//! Tokens, which SmartShape derives from a webhook's secret.
 
-/// The variant of bcrypt that a token names. SmartShape's is not documented; it runs on Node,
-/// where `2b` and `2a` are usual.
+/// The bcrypt variant of a token. SmartShape does not document its variant; it runs on Node, where `2b` and `2a` are
+/// common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Prefix {
@@ -14,19 +14,19 @@ pub enum Prefix {
     TwoY,
 }
 
-/// Makes a token for `secret`: its bcrypt hash of this cost (4 to 31), under a new salt.
+/// Makes a token for `secret`: its bcrypt hash with this cost (4 to 31) and a new salt.
 ///
 /// ```
 /// let token = smartshape_fake::token("a long and random string", 4, smartshape_fake::Prefix::TwoB)?;
 /// assert!(token.starts_with("$2b$04$"));
-/// # Ok::<(), smartshape_fake::TokenError>(())
+/// # Ok::<(), smartshape_fake::InvalidCost>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`TokenError`] when the cost is none of bcrypt's.
-pub fn token(secret: &str, cost: u32, prefix: Prefix) -> Result<String, TokenError> {
-    let parts = bcrypt::hash_with_result(secret, cost).map_err(|_| TokenError(cost))?;
+/// [`InvalidCost`] when the cost is not from 4 to 31.
+pub fn token(secret: &str, cost: u32, prefix: Prefix) -> Result<String, InvalidCost> {
+    let parts = bcrypt::hash_with_result(secret, cost).map_err(|_| InvalidCost(cost))?;
     Ok(parts.format_for_version(match prefix {
         Prefix::TwoA => bcrypt::Version::TwoA,
         Prefix::TwoB => bcrypt::Version::TwoB,
@@ -34,14 +34,14 @@ pub fn token(secret: &str, cost: u32, prefix: Prefix) -> Result<String, TokenErr
     }))
 }
 
-/// No token could be made with this cost.
+/// The cost is not from 4 to 31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenError(u32);
+pub struct InvalidCost(u32);
 
-impl std::fmt::Display for TokenError {
+impl std::fmt::Display for InvalidCost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "no token of cost {}: bcrypt's costs go from 4 to 31", self.0)
     }
 }
 
-impl std::error::Error for TokenError {}
+impl std::error::Error for InvalidCost {}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Uri;
 use serde_json::{Value, json};
-use smartshape_fake::{EventPayload, Fault, judge};
+use smartshape_fake::{EventPayload, Fault, check_response};
 use smartshape_webhook::EventKind;
 
 use crate::failure::{Failure, Outcome};
@@ -100,7 +100,7 @@ impl Trigger {
             doing(format_args!("waiting for {}", self.to));
             let answer = send::post(url, Some(token), body.clone(), Duration::from_secs(self.timeout)).await;
             let faults = match &answer {
-                Ok(answer) => judge(answer.status, answer.content_type.as_deref(), &answer.body),
+                Ok(answer) => check_response(answer.status, answer.content_type.as_deref(), &answer.body),
                 Err(fault) => vec![fault.clone()],
             };
             let answer = answer.ok();
@@ -243,7 +243,7 @@ fn words(trigger: &Trigger, answer: Option<&Answer>, faults: &[Fault]) -> String
 
 fn hint(trigger: &Trigger, fault: &Fault) -> Option<&'static str> {
     match fault {
-        Fault::Connection(why) if why.contains("refused") => Some("does the endpoint run there?"),
+        Fault::ConnectionRefused => Some("does the endpoint run there?"),
         Fault::Status(503) if trigger.making.is_costly() => Some(
             "it may be too busy to check a token that it does not know: --cost 4 makes that quick, --retries waits",
         ),

@@ -1,5 +1,7 @@
 //! One request to any endpoint, and its answer; by HTTP/1.1, with TLS where the URL wants it.
 
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -115,17 +117,17 @@ pub(crate) async fn exchange(
 ) -> Result<Answer, Fault> {
     let begun = Instant::now();
     let exchange = async {
-        let response = client.request(request).await.map_err(|error| not_reached(&error))?;
+        let response = client.request(request).await.map_err(|error| connection_fault(&error))?;
         read_answer(response, begun).await
     };
-    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Fault::TooSlow(limit)))
+    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Fault::TimedOut(limit)))
 }
 
 /// The whole answer to a request that was begun at this time.
 pub(crate) async fn read_answer(response: Response<Incoming>, begun: Instant) -> Result<Answer, Fault> {
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() { Fault::BodyTooLarge(MAX_ANSWER) } else { not_reached(&*error) }
+        if error.is::<LengthLimitError>() { Fault::BodyTooLarge(MAX_ANSWER) } else { connection_fault(&*error) }
     })?;
     let content_type = head.headers.get(CONTENT_TYPE);
     Ok(Answer {
@@ -137,17 +139,28 @@ pub(crate) async fn read_answer(response: Response<Incoming>, begun: Instant) ->
     })
 }
 
-/// Why there is no answer.
-pub(crate) fn not_reached(error: &dyn std::error::Error) -> Fault {
-    let text = shown(&root(error));
-    if text.contains("received corrupt message") {
-        return Fault::NotSent("the endpoint does not speak TLS: its URL begins with http://".to_owned());
+/// The fault of a request without a response.
+pub(crate) fn connection_fault(error: &(dyn Error + 'static)) -> Fault {
+    let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    match cause::<rustls::Error>(error) {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            Fault::NotSent("the endpoint does not speak TLS: its URL begins with http://".to_owned())
+        }
+        Some(error @ rustls::Error::InvalidCertificate(_)) => Fault::NotSent(format!(
+            "{error}: if its root certificate is one of your own, name a file that holds it by SSL_CERT_FILE"
+        )),
+        _ if cause::<io::Error>(error).is_some_and(is_refused) => Fault::ConnectionRefused,
+        _ => Fault::Connection(shown(&root(error))),
     }
-    if text.contains("invalid peer certificate") {
-        let remedy = "if its root certificate is one of your own, name a file that holds it by SSL_CERT_FILE";
-        return Fault::NotSent(format!("{text}: {remedy}"));
-    }
-    Fault::Connection(text)
+}
+
+/// The first error of this type in the source chain.
+fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.downcast_ref().or_else(|| match inner {
+        Some(inner) => cause(inner),
+        None => error.source().and_then(cause),
+    })
 }
 
 pub(crate) fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, Fault> {

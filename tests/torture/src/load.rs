@@ -123,6 +123,6 @@ impl One {
                 pages.fault(format!("an unexpected answer: {outcome}"));
             }
         }
-        outcomes.iter().any(smartshape_fake::Outcome::accepted)
+        outcomes.iter().any(smartshape_fake::DeliveryOutcome::accepted)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use smartshape_api::{Client, ErrorKind, EventKind};
-use smartshape_fake::Disturbance;
+use smartshape_fake::FaultInjection;
 
 use crate::server::{EMPTY_LIST, Server};
 use crate::{PASSWORD, SECRET, desired, everything_of, fake, settings};
@@ -105,11 +105,11 @@ async fn secrets_echoed_by_the_server_are_redacted() {
             "success": false, "error": {"title": token, "detail": format!("{SECRET} {url}"), "code": PASSWORD}
         });
         for body in [body.to_string(), format!("<html>{token} {SECRET} {PASSWORD} {url}")] {
-            fake.disturb(Disturbance::raw(status, "application/json", body.clone()));
+            fake.inject(FaultInjection::raw(status, "application/json", body.clone()));
             let error = client.create_webhook(&desired(EventKind::FileUploaded, url)).await.unwrap_err();
             let text = everything_of(&error);
             assert!(![&token, SECRET, "hunter2"].iter().any(|secret| text.contains(secret)), "{text}");
-            fake.disturb(Disturbance::raw(status, "application/json", body));
+            fake.inject(FaultInjection::raw(status, "application/json", body));
             let text = everything_of(&client.login("ada", PASSWORD).await.unwrap_err());
             assert!(!text.contains(PASSWORD), "{text}");
         }

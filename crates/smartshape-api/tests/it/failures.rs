@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use smartshape_api::{Client, ErrorKind, EventKind};
-use smartshape_fake::{Disturbance, ErrorForm};
+use smartshape_fake::{FaultInjection, ErrorFormat};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -22,13 +22,13 @@ async fn error_kinds_by_status_and_body_form() {
         (500, ErrorKind::Server),
         (503, ErrorKind::Unauthorized),
     ] {
-        for form in [ErrorForm::Plain, ErrorForm::Wrapped, ErrorForm::List, ErrorForm::Empty] {
-            fake.disturb(Disturbance::error(status, form));
+        for form in [ErrorFormat::Plain, ErrorFormat::Wrapped, ErrorFormat::List, ErrorFormat::Empty] {
+            fake.inject(FaultInjection::error(status, form));
             let error = client.list_webhooks().await.unwrap_err();
             assert_eq!((error.kind(), error.status()), (kind, Some(status)), "{form:?}");
             assert!(!error.is_ambiguous(), "a list has none");
-            let says = error.to_string().contains("Disturbed: as the test asked for");
-            assert_eq!(says, form != ErrorForm::Empty, "{error}");
+            let says = error.to_string().contains("Injected: requested by the test");
+            assert_eq!(says, form != ErrorFormat::Empty, "{error}");
         }
     }
 }
@@ -37,31 +37,31 @@ async fn error_kinds_by_status_and_body_form() {
 async fn transient_failures_are_retried_except_for_creations() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).max_retries(2).build().unwrap();
-    let first = || fake.disturb(Disturbance::error(500, ErrorForm::Empty));
+    let first = || fake.inject(FaultInjection::error(500, ErrorFormat::Empty));
 
     first();
-    fake.disturb(Disturbance::breaking_off());
+    fake.inject(FaultInjection::drop_connection());
     assert_eq!(client.list_webhooks().await.unwrap(), []);
 
     first();
-    fake.disturb(Disturbance::error(504, ErrorForm::Plain));
-    fake.disturb(Disturbance::raw(502, "text/html", "<html>"));
+    fake.inject(FaultInjection::error(504, ErrorFormat::Plain));
+    fake.inject(FaultInjection::raw(502, "text/html", "<html>"));
     assert_eq!(client.list_webhooks().await.unwrap_err().status(), Some(502), "the third and last attempt");
 
     for (disturbance, kind) in [
-        (Disturbance::error(500, ErrorForm::Plain), ErrorKind::Server),
-        (Disturbance::breaking_off(), ErrorKind::Unreachable),
-        (Disturbance::raw(200, "text/html", "<html>"), ErrorKind::UnexpectedResponse),
+        (FaultInjection::error(500, ErrorFormat::Plain), ErrorKind::Server),
+        (FaultInjection::drop_connection(), ErrorKind::Unreachable),
+        (FaultInjection::raw(200, "text/html", "<html>"), ErrorKind::UnexpectedResponse),
     ] {
         let before = fake.webhooks().len();
-        fake.disturb(disturbance.carried_out());
+        fake.inject(disturbance.after_effect());
         let error = client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
         assert_eq!((error.kind(), fake.webhooks().len()), (kind, before + 1));
         assert!(error.to_string().contains("may exist all the same"), "{error}");
         assert!(error.is_ambiguous());
     }
 
-    fake.disturb(Disturbance::error(503, ErrorForm::Plain));
+    fake.inject(FaultInjection::error(503, ErrorFormat::Plain));
     assert_eq!(client.list_webhooks().await.unwrap_err().kind(), ErrorKind::Unauthorized);
     assert_eq!(client.list_webhooks().await.unwrap().len(), 3);
 }
@@ -70,7 +70,7 @@ async fn transient_failures_are_retried_except_for_creations() {
 async fn rate_limited_calls_are_retried_after_retry_after() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).max_retries(1).build().unwrap();
-    fake.disturb(Disturbance::error(429, ErrorForm::Plain));
+    fake.inject(FaultInjection::error(429, ErrorFormat::Plain));
     client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap();
     assert_eq!(fake.webhooks().len(), 1, "a rejected creation has created nothing");
 
@@ -91,7 +91,7 @@ async fn rejected_creations_are_not_ambiguous() {
     for (status, unknown) in
         [(302, false), (400, false), (404, false), (503, false), (500, true), (600, true)]
     {
-        fake.disturb(Disturbance::error(status, ErrorForm::Plain));
+        fake.inject(FaultInjection::error(status, ErrorFormat::Plain));
         let error = client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
         assert_eq!(error.is_ambiguous(), unknown, "{error}");
     }
@@ -102,7 +102,7 @@ async fn deletion_with_a_lost_response_succeeds_on_retry() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     let id = fake.register(EventKind::FileUploaded, "http://a/", "a secret");
-    fake.disturb(Disturbance::breaking_off().carried_out());
+    fake.inject(FaultInjection::drop_connection().after_effect());
     client.delete_webhook(&id).await.unwrap();
     assert!(fake.webhooks().is_empty());
 }
@@ -160,7 +160,7 @@ async fn redirects_are_not_followed() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     for status in [301, 302, 307, 308] {
-        fake.disturb(Disturbance::redirect(status, format!("{}/webhook/?token=hunter2", elsewhere.url)));
+        fake.inject(FaultInjection::redirect(status, format!("{}/webhook/?token=hunter2", elsewhere.url)));
         let error = client.list_webhooks().await.unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::UnexpectedResponse, Some(status)));
         let text = error.to_string();
@@ -182,7 +182,7 @@ async fn invalid_responses_are_rejected() {
         (Vec::new(), "without the list"),
         (long, "longer than 8 MiB"),
     ] {
-        fake.disturb(Disturbance::raw(200, "text/html", body));
+        fake.inject(FaultInjection::raw(200, "text/html", body));
         let error = client.list_webhooks().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnexpectedResponse);
         assert!(error.to_string().contains(says), "{error}");

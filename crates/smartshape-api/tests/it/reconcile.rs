@@ -3,7 +3,7 @@
 use smartshape_api::{
     Client, CompletedStep, DesiredWebhook, ErrorKind, EventKind, Plan, WebhookRecord, WebhookSecret,
 };
-use smartshape_fake::{Account, Disturbance, ErrorForm, FakeSmartShape};
+use smartshape_fake::{Account, FaultInjection, ErrorFormat, FakeSmartShape};
 
 use crate::{SECRET, desired, fake, settings};
 
@@ -92,9 +92,9 @@ async fn renewed_webhook_overlaps_the_old_one() {
 async fn interrupted_runs_are_completed_by_another_run() {
     use EventKind::{AttributeUpdated, FileOptimized, FileUploaded};
     let goal = [desired(FileUploaded, OURS), desired(AttributeUpdated, OURS)];
-    let lost = || Disturbance::breaking_off();
-    let failed = || Disturbance::error(500, ErrorForm::Wrapped);
-    let disturbances = [lost(), lost().carried_out(), failed(), failed().carried_out()];
+    let lost = || FaultInjection::drop_connection();
+    let failed = || FaultInjection::error(500, ErrorFormat::Wrapped);
+    let disturbances = [lost(), lost().after_effect(), failed(), failed().after_effect()];
     for shows_url in [true, false] {
         // A list, two creations, two deletions.
         for (step, disturbance) in (0..5).flat_map(|step| disturbances.iter().map(move |one| (step, one))) {
@@ -112,7 +112,7 @@ async fn interrupted_runs_are_completed_by_another_run() {
             let renewed = [goal[0].clone().renewed(), goal[1].clone()];
 
             let client = settings(&fake).max_retries(0).build().unwrap();
-            fake.disturb(disturbance.clone().after(step));
+            fake.inject(disturbance.clone().after(step));
             let mut lent = saved.clone();
             let save = |records: &[WebhookRecord]| {
                 saved = records.to_vec();
@@ -137,7 +137,7 @@ async fn interrupted_runs_are_completed_by_another_run() {
                 (FileUploaded, OURS), // zoe's
             ]);
             // A creation that nobody knows of is left, and shown.
-            if (1..=2).contains(&step) && format!("{disturbance:?}").contains("carried_out: true") {
+            if (1..=2).contains(&step) && format!("{disturbance:?}").contains("after_effect: true") {
                 let event = if step == 1 { FileUploaded } else { AttributeUpdated };
                 expected.push((event, OURS.to_owned()));
                 expected.sort();

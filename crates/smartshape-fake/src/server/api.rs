@@ -11,12 +11,12 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;
 
-use super::error::{Failure, json_response};
+use super::error::{ApiError, json_response};
 use super::state::{State, StoredAttribute};
 use super::{Account, Permission};
 use crate::payload::EventPayload;
 
-type Answer = Result<Value, Failure>;
+type ApiResult = Result<Value, ApiError>;
 
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -33,44 +33,44 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .route("/annotation/attributes/{file}", post(annotation_attributes))
 }
 
-/// Whatever is not known is not found, in the form of all other errors.
-pub(crate) async fn nothing_there(Shared(state): Shared<Arc<State>>) -> Response {
-    respond(&state, Err(Failure::NotFound))
+/// Unknown routes are 404 in the configured error format.
+pub(crate) async fn not_found(Shared(state): Shared<Arc<State>>) -> Response {
+    respond(&state, Err(ApiError::NotFound))
 }
 
 async fn login(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
-    let answer = fields(&body).and_then(|fields| {
+    let result = fields(&body).and_then(|fields| {
         let username = text(&fields, "username")?;
-        let bearer = state.login(&username, &text(&fields, "password")?).ok_or(Failure::Unauthorised)?;
+        let bearer = state.login(&username, &text(&fields, "password")?).ok_or(ApiError::Unauthorized)?;
         Ok(json!({
             "success": true, "email": username, "username": username, "cookies": format!("jsonwebtoken={bearer}")
         }))
     });
-    respond(&state, answer)
+    respond(&state, result)
 }
 
 async fn session(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
-    let answer = bearer(&state, &headers).and_then(|account| {
-        let session = state.open_session(&account.username).ok_or(Failure::NoSeat)?;
+    let result = bearer(&state, &headers).and_then(|account| {
+        let session = state.open_session(&account.username).ok_or(ApiError::NoSeat)?;
         Ok(json!({"success": true, "jwt": session}))
     });
-    respond(&state, answer)
+    respond(&state, result)
 }
 
 async fn create(Shared(state): Shared<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
-    let answer = authorised(&state, &headers, Permission::WriteWebhook).and_then(|account| {
+    let result = authorized(&state, &headers, Permission::WriteWebhook).and_then(|account| {
         let fields = fields(&body)?;
         let event: EventKind =
-            text(&fields, "event")?.parse().map_err(|error| Failure::Argument(format!("event: {error}")))?;
+            text(&fields, "event")?.parse().map_err(|error| ApiError::Argument(format!("event: {error}")))?;
         let (url, secret) = (text(&fields, "url")?, text(&fields, "secretToken")?);
-        let id = state.add_webhook(&account.username, event, url, secret).ok_or(Failure::Full)?;
+        let id = state.add_webhook(&account.username, event, url, secret).ok_or(ApiError::Full)?;
         Ok(json!({"data": {"type": "webhook", "attributes": {"__v": 0, "_id": id}}}))
     });
-    respond(&state, answer)
+    respond(&state, result)
 }
 
 async fn list(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
-    let answer = authorised(&state, &headers, Permission::ReadWebhook).map(|account| {
+    let result = authorized(&state, &headers, Permission::ReadWebhook).map(|account| {
         let webhooks = state.webhooks_of(&account.username).into_iter().map(|webhook| {
             let mut attributes = json!({"event": webhook.event.as_str()});
             if state.settings.list_shows_url {
@@ -80,15 +80,15 @@ async fn list(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response
         });
         json!({"data": webhooks.collect::<Vec<_>>()})
     });
-    respond(&state, answer)
+    respond(&state, result)
 }
 
 async fn remove(Shared(state): Shared<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let answer = authorised(&state, &headers, Permission::WriteWebhook).and_then(|account| {
+    let result = authorized(&state, &headers, Permission::WriteWebhook).and_then(|account| {
         let removed = state.delete_webhook(&account.username, &id);
-        if removed { Ok(json!({"success": true})) } else { Err(Failure::NotFound) }
+        if removed { Ok(json!({"success": true})) } else { Err(ApiError::NotFound) }
     });
-    respond(&state, answer)
+    respond(&state, result)
 }
 
 async fn scene_attributes(state: Shared<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -122,9 +122,10 @@ fn upsert(
     file: Option<String>,
     of_scene: bool,
 ) -> Response {
-    let answer = authorised(&state, headers, Permission::WriteAttributes).and_then(|account| {
+    let result = authorized(&state, headers, Permission::WriteAttributes).and_then(|account| {
         let fields = fields(body)?;
-        let missing = || Failure::Argument("attributes: {\"<id>\": {\"name\": value}} is missing".to_owned());
+        let missing =
+            || ApiError::Argument("attributes: {\"<id>\": {\"name\": value}} is missing".to_owned());
         let nodes = fields.get("attributes").and_then(Value::as_object).ok_or_else(missing)?;
         let mut attributes = Vec::new();
         for (node, named) in nodes {
@@ -134,55 +135,55 @@ fn upsert(
             }
         }
         if !state.upsert(attributes) {
-            return Err(Failure::Full);
+            return Err(ApiError::Full);
         }
         if of_scene {
             let data = json!({"user": {"email": account.username}, "nodeIdToAttributes": nodes});
             let event = EventPayload::sample(EventKind::AttributeUpdated).with_data(data);
             let event = if let Some(file) = file { event.with_file(file) } else { event };
             let state = Arc::clone(&state);
-            // As SmartShape does, the call returns before the webhooks are called.
+            // As at SmartShape, the call returns before the webhooks are called.
             let _detached = tokio::spawn(async move { state.send(&event, 1).await });
         }
         Ok(json!({"success": true}))
     });
-    respond(&state, answer)
+    respond(&state, result)
 }
 
-fn authorised(state: &State, headers: &HeaderMap, permission: Permission) -> Result<Account, Failure> {
+fn authorized(state: &State, headers: &HeaderMap, permission: Permission) -> Result<Account, ApiError> {
     let account = bearer(state, headers)?;
     if state.settings.session_required {
         let session = headers.get("x-smartshape-session").and_then(|value| value.to_str().ok());
         if !session.is_some_and(|session| state.has_session(session, &account.username)) {
-            return Err(Failure::Unauthorised);
+            return Err(ApiError::Unauthorized);
         }
     }
-    if account.permissions.contains(&permission) { Ok(account) } else { Err(Failure::Unauthorised) }
+    if account.permissions.contains(&permission) { Ok(account) } else { Err(ApiError::Unauthorized) }
 }
 
-fn bearer(state: &State, headers: &HeaderMap) -> Result<Account, Failure> {
+fn bearer(state: &State, headers: &HeaderMap) -> Result<Account, ApiError> {
     headers
         .get("authorization")
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
         .and_then(|bearer| state.account(bearer))
-        .ok_or(Failure::Unauthorised)
+        .ok_or(ApiError::Unauthorized)
 }
 
-fn fields(body: &Bytes) -> Result<Value, Failure> {
+fn fields(body: &Bytes) -> Result<Value, ApiError> {
     serde_json::from_slice::<Value>(body)
         .ok()
         .filter(Value::is_object)
-        .ok_or_else(|| Failure::Argument("the body is not a JSON object".to_owned()))
+        .ok_or_else(|| ApiError::Argument("the body is not a JSON object".to_owned()))
 }
 
-fn text(fields: &Value, name: &str) -> Result<String, Failure> {
+fn text(fields: &Value, name: &str) -> Result<String, ApiError> {
     let text = fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    text.map(str::to_owned).ok_or_else(|| Failure::Argument(format!("{name} is missing")))
+    text.map(str::to_owned).ok_or_else(|| ApiError::Argument(format!("{name} is missing")))
 }
 
-fn respond(state: &State, answer: Answer) -> Response {
-    match answer {
+fn respond(state: &State, result: ApiResult) -> Response {
+    match result {
         Ok(body) => json_response(StatusCode::OK, &body),
-        Err(failure) => failure.response(state.settings.error_form),
+        Err(failure) => failure.response(state.settings.error_format),
     }
 }

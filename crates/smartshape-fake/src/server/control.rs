@@ -1,4 +1,4 @@
-//! What SmartShape does not have: calls under `/fake/` that make it send.
+//! Routes under `/fake/`, which SmartShape does not have: they trigger events and list deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;
 
-use super::error::{ErrorForm, Failure, json_response};
+use super::error::{ApiError, ErrorFormat, json_response};
 use super::state::State;
 use crate::payload::EventPayload;
-use crate::sender::Outcome;
+use crate::sender::DeliveryOutcome;
 
 const MAX_COPIES: usize = 1000;
 
@@ -32,10 +32,9 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .route("/fake/attributes", get(attributes))
 }
 
-/// Rejects the requests of web pages. They need no login, and a page that a developer looks at could otherwise have
-/// events of its own data signed with the registered secrets, or read what was sent under a name of its own host
-/// (DNS rebinding).
-pub(crate) async fn not_from_a_web_page(
+/// Rejects requests of web pages. These routes need no login, so a page that a developer visits could otherwise have events
+/// signed with the registered secrets, or read deliveries through a host name of its own (DNS rebinding).
+pub(crate) async fn reject_web_pages(
     Shared(state): Shared<Arc<State>>,
     request: Request,
     next: Next,
@@ -44,7 +43,7 @@ pub(crate) async fn not_from_a_web_page(
     let of_a_page =
         headers.contains_key(ORIGIN) || headers.get("sec-fetch-site").is_some_and(|site| site != "none");
     if of_a_page || !(state.settings.sender.allow_remote || is_for_this_machine(headers)) {
-        return Failure::WebPage.response(ErrorForm::Plain);
+        return ApiError::WebPage.response(ErrorFormat::Plain);
     }
     next.run(request).await
 }
@@ -64,7 +63,7 @@ async fn about() -> Response {
         "fake": true,
         "about": "A fake SmartShape. These routes are not SmartShape's.",
         "POST /fake/events/<event>": "sends the sample event, or the body as its data, to every webhook of that event; ?copies=N ?delay_ms=N ?exact=true",
-        "GET /fake/deliveries": "what was sent, and how it was answered",
+        "GET /fake/deliveries": "the deliveries and their responses",
         "GET /fake/attributes": "the attributes that were upserted",
     });
     json_response(StatusCode::OK, &about)
@@ -90,7 +89,7 @@ async fn send(
     options: Result<Query<Options>, QueryRejection>,
     body: Bytes,
 ) -> Response {
-    let options = options.map_err(|error| Failure::Argument(error.body_text()));
+    let options = options.map_err(|error| ApiError::Argument(error.body_text()));
     let event = options.and_then(|Query(options)| Ok((payload(&name, &options, &body)?, options)));
     match event {
         Ok((event, options)) => {
@@ -98,14 +97,14 @@ async fn send(
             let outcomes = state.send(&event, options.copies).await;
             json_response(StatusCode::OK, &outcomes_json(&outcomes))
         }
-        Err(failure) => failure.response(ErrorForm::Plain),
+        Err(failure) => failure.response(ErrorFormat::Plain),
     }
 }
 
-fn payload(name: &str, options: &Options, body: &Bytes) -> Result<EventPayload, Failure> {
-    let kind: EventKind = name.parse().map_err(|error| Failure::Argument(format!("{name}: {error}")))?;
+fn payload(name: &str, options: &Options, body: &Bytes) -> Result<EventPayload, ApiError> {
+    let kind: EventKind = name.parse().map_err(|error| ApiError::Argument(format!("{name}: {error}")))?;
     if !(1..=MAX_COPIES).contains(&options.copies) {
-        return Err(Failure::Argument(format!("copies goes from 1 to {MAX_COPIES}")));
+        return Err(ApiError::Argument(format!("copies goes from 1 to {MAX_COPIES}")));
     }
     if options.exact {
         return Ok(EventPayload::exact_sample(kind));
@@ -115,8 +114,8 @@ fn payload(name: &str, options: &Options, body: &Bytes) -> Result<EventPayload, 
         return Ok(sample);
     }
     let text =
-        std::str::from_utf8(body).map_err(|_| Failure::Argument("the body is not UTF-8".to_owned()))?;
-    sample.with_raw_data(text).map_err(|error| Failure::Argument(format!("the body is not JSON: {error}")))
+        std::str::from_utf8(body).map_err(|_| ApiError::Argument("the body is not UTF-8".to_owned()))?;
+    sample.with_raw_data(text).map_err(|error| ApiError::Argument(format!("the body is not JSON: {error}")))
 }
 
 async fn deliveries(Shared(state): Shared<Arc<State>>) -> Response {
@@ -130,6 +129,6 @@ async fn attributes(Shared(state): Shared<Arc<State>>) -> Response {
     json_response(StatusCode::OK, &json!({"attributes": attributes.collect::<Vec<_>>()}))
 }
 
-fn outcomes_json(outcomes: &[Outcome]) -> Value {
-    json!({"deliveries": outcomes.iter().map(Outcome::to_json).collect::<Vec<_>>()})
+fn outcomes_json(outcomes: &[DeliveryOutcome]) -> Value {
+    json!({"deliveries": outcomes.iter().map(DeliveryOutcome::to_json).collect::<Vec<_>>()})
 }

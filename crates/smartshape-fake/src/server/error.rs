@@ -1,4 +1,4 @@
-//! SmartShape's errors: its statuses, and the four forms in which their bodies occur.
+//! SmartShape's errors: statuses, and the four formats of bodies.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -6,10 +6,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-/// The form of the bodies of errors. All four occur in SmartShape's manual.
+/// Format of error bodies. All four occur in SmartShape's manual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ErrorForm {
+pub enum ErrorFormat {
     /// `{"status": …, "title": …, "detail": …, "code": …}`
     #[default]
     Plain,
@@ -21,30 +21,30 @@ pub enum ErrorForm {
     Empty,
 }
 
-/// What went wrong.
+/// An error response.
 #[derive(Clone, Debug)]
-pub(crate) enum Failure {
+pub(crate) enum ApiError {
     /// An argument is missing or wrong.
     Argument(String),
     /// No licence seat is free.
     NoSeat,
-    /// There is no such thing.
+    /// No such resource.
     NotFound,
-    /// Not logged in, or not allowed. SmartShape answers 503.
-    Unauthorised,
-    /// A store of the fake is full.
+    /// Not logged in, or no permission. SmartShape responds 503.
+    Unauthorized,
+    /// A bound of the fake's store is reached.
     Full,
-    /// A web page, or a name of some other host, called what is for this machine's programs.
+    /// A `/fake/` route was called by a web page or with another host name.
     WebPage,
 }
 
-impl Failure {
-    pub(crate) fn response(&self, form: ErrorForm) -> Response {
+impl ApiError {
+    pub(crate) fn response(&self, form: ErrorFormat) -> Response {
         let (status, title, detail) = match self {
             Self::Argument(detail) => (StatusCode::BAD_REQUEST, "Bad request", detail.as_str()),
             Self::NoSeat => (StatusCode::PAYMENT_REQUIRED, "No licence", "no licence seat is free"),
             Self::NotFound => (StatusCode::NOT_FOUND, "Not found", "there is no such object"),
-            Self::Unauthorised => (StatusCode::SERVICE_UNAVAILABLE, "Unauthorized", "log in first"),
+            Self::Unauthorized => (StatusCode::SERVICE_UNAVAILABLE, "Unauthorized", "log in first"),
             Self::WebPage => (
                 StatusCode::FORBIDDEN,
                 "Forbidden",
@@ -53,19 +53,19 @@ impl Failure {
             ),
             Self::Full => (StatusCode::INSUFFICIENT_STORAGE, "Full", "a store of the fake is full"),
         };
-        // The status inside can differ from that of HTTP, as it does in SmartShape's.
+        // As in SmartShape's errors, the status in the body can differ from that of the response.
         let inner = if status == StatusCode::SERVICE_UNAVAILABLE { 401 } else { status.as_u16() };
         let error = json!({"status": inner, "title": title, "detail": detail, "code": title});
-        in_form(form, status, &error)
+        format_error(form, status, &error)
     }
 }
 
-pub(crate) fn in_form(form: ErrorForm, status: StatusCode, error: &Value) -> Response {
+pub(crate) fn format_error(form: ErrorFormat, status: StatusCode, error: &Value) -> Response {
     match form {
-        ErrorForm::Plain => json_response(status, error),
-        ErrorForm::Wrapped => json_response(status, &json!({"error": error})),
-        ErrorForm::List => json_response(status, &json!({"errors": [error]})),
-        ErrorForm::Empty => {
+        ErrorFormat::Plain => json_response(status, error),
+        ErrorFormat::Wrapped => json_response(status, &json!({"error": error})),
+        ErrorFormat::List => json_response(status, &json!({"errors": [error]})),
+        ErrorFormat::Empty => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = status;
             response

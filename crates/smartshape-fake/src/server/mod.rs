@@ -1,9 +1,9 @@
-//! The fake SmartShape as a server.
+//! The fake server.
 
 mod api;
 mod control;
-mod disturbance;
 mod error;
+mod fault_injection;
 mod state;
 
 use std::fmt;
@@ -22,18 +22,18 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use self::disturbance::Disturbance;
-pub use self::error::ErrorForm;
+pub use self::error::ErrorFormat;
+pub use self::fault_injection::FaultInjection;
 use self::state::State;
 pub use self::state::{StoredAttribute, StoredWebhook};
 use crate::payload::EventPayload;
 use crate::random;
-use crate::sender::{Outcome, SenderSettings};
+use crate::sender::{DeliveryOutcome, SenderSettings};
 
-/// The longest body that the fake's own API takes, in bytes.
-const BODY_LIMIT: usize = 64 * 1024 * 1024;
+/// Maximum size of request bodies.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// Somebody with an account at the fake SmartShape.
+/// A user account of the fake.
 #[derive(Clone)]
 pub struct Account {
     pub(crate) username: String,
@@ -50,9 +50,9 @@ impl Account {
         Self { username: username.into(), password: password.into(), permissions }
     }
 
-    /// Takes away all permissions but these.
+    /// Replaces the permissions.
     #[must_use]
-    pub fn only_with(mut self, permissions: impl IntoIterator<Item = Permission>) -> Self {
+    pub fn with_permissions(mut self, permissions: impl IntoIterator<Item = Permission>) -> Self {
         self.permissions = permissions.into_iter().collect();
         self
     }
@@ -63,7 +63,7 @@ impl Account {
         &self.username
     }
 
-    /// The password; of an account of the fake.
+    /// The password.
     #[must_use]
     pub fn password(&self) -> &str {
         &self.password
@@ -76,7 +76,7 @@ impl fmt::Debug for Account {
     }
 }
 
-/// What an account may do.
+/// A permission of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Permission {
@@ -84,11 +84,11 @@ pub enum Permission {
     ReadWebhook,
     /// `write_webhook`: create and delete webhooks.
     WriteWebhook,
-    /// Change attributes; SmartShape's name for it is not documented.
+    /// Change attributes; SmartShape does not document the permission's name.
     WriteAttributes,
 }
 
-/// Settings of a fake SmartShape.
+/// Builder of a [`FakeSmartShape`].
 #[derive(Clone, Debug)]
 pub struct FakeBuilder {
     address: SocketAddr,
@@ -97,63 +97,62 @@ pub struct FakeBuilder {
     pub(crate) seats: usize,
     pub(crate) list_shows_url: bool,
     pub(crate) session_required: bool,
-    pub(crate) error_form: ErrorForm,
+    pub(crate) error_format: ErrorFormat,
     shutdown_grace: Duration,
 }
 
 impl FakeBuilder {
-    /// Where to listen. Default: a free port of 127.0.0.1. Another machine's view of it has to be
-    /// allowed by [`SenderSettings::allow_remote`].
+    /// Address to listen on. Defaults to a free port of 127.0.0.1. Other than loopback addresses require
+    /// [`SenderSettings::allow_remote`].
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.address = address;
         self
     }
 
-    /// How webhooks are sent. Default: [`SenderSettings::default`].
+    /// Settings for sending events. Defaults to [`SenderSettings::default`].
     #[must_use]
     pub fn sender(mut self, settings: SenderSettings) -> Self {
         self.sender = settings;
         self
     }
 
-    /// Adds an account. Default: one of a random password.
+    /// Adds an account. By default there is one with a random password.
     #[must_use]
     pub fn account(mut self, account: Account) -> Self {
         self.accounts.insert(0, account);
         self
     }
 
-    /// How many sessions may be open. Default 100.
+    /// Number of license seats, that is of open sessions. Defaults to 100.
     #[must_use]
     pub fn seats(mut self, seats: usize) -> Self {
         self.seats = seats;
         self
     }
 
-    /// Whether the list of webhooks shows their URLs; SmartShape's manual does not promise it.
-    /// Default: it does.
+    /// Whether the list of webhooks includes URLs, which SmartShape's manual does not promise. Defaults to `true`.
     #[must_use]
     pub fn list_shows_url(mut self, shows: bool) -> Self {
         self.list_shows_url = shows;
         self
     }
 
-    /// Whether calls need `X-SmartShape-Session`, as SmartShape's newer pages say. Default: no.
+    /// Whether calls require `X-SmartShape-Session`, as in newer installations. Defaults to `false`.
     #[must_use]
     pub fn session_required(mut self, required: bool) -> Self {
         self.session_required = required;
         self
     }
 
-    /// The form of errors. Default: [`ErrorForm::Plain`].
+    /// Format of error bodies. Defaults to [`ErrorFormat::Plain`].
     #[must_use]
-    pub fn error_form(mut self, form: ErrorForm) -> Self {
-        self.error_form = form;
+    pub fn error_format(mut self, form: ErrorFormat) -> Self {
+        self.error_format = form;
         self
     }
 
-    /// How long [`FakeSmartShape::shutdown`] waits for calls that are not done. Default 5 s.
+    /// Maximum time that [`FakeSmartShape::shutdown`] waits for requests in flight. Defaults to 5 seconds.
     #[must_use]
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.shutdown_grace = grace;
@@ -164,8 +163,7 @@ impl FakeBuilder {
     ///
     /// # Errors
     ///
-    /// When the address is not of this machine alone and that was not allowed, or cannot be
-    /// listened on.
+    /// If the address cannot be bound, or is not a loopback address and `allow_remote` is not set.
     pub async fn start(self) -> std::io::Result<FakeSmartShape> {
         if !self.address.ip().is_loopback() && !self.sender.allow_remote {
             let message = format!(
@@ -178,19 +176,17 @@ impl FakeBuilder {
         let address = listener.local_addr()?;
         let grace = self.shutdown_grace;
         let state = Arc::new(State::new(self));
-        let disturbed = from_fn_with_state(Arc::clone(&state), disturbance::disturbed);
+        let injected = from_fn_with_state(Arc::clone(&state), fault_injection::inject);
         let app = Router::new()
-            .merge(api::routes().layer(disturbed))
-            .merge(
-                control::routes().layer(from_fn_with_state(Arc::clone(&state), control::not_from_a_web_page)),
-            )
-            .fallback(api::nothing_there)
-            .layer(map_response(signed))
-            .layer(DefaultBodyLimit::max(BODY_LIMIT))
+            .merge(api::routes().layer(injected))
+            .merge(control::routes().layer(from_fn_with_state(Arc::clone(&state), control::reject_web_pages)))
+            .fallback(api::not_found)
+            .layer(map_response(set_server_header))
+            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .with_state(Arc::clone(&state));
         let (stop, mut stopped) = watch::channel(());
         let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-            // An error means that the handle is gone, which stops the server too.
+            // An error means that the handle was dropped, which stops the server too.
             let _ = stopped.changed().await;
         });
         let task = tokio::spawn(async move {
@@ -200,8 +196,7 @@ impl FakeBuilder {
     }
 }
 
-/// Tells clients that no SmartShape answers.
-async fn signed(mut response: Response) -> Response {
+async fn set_server_header(mut response: Response) -> Response {
     response.headers_mut().insert(SERVER, HeaderValue::from_static("smartshape-fake"));
     response
 }
@@ -214,7 +209,7 @@ async fn signed(mut response: Response) -> Response {
 ///
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
 /// let fake = FakeSmartShape::builder().sender(SenderSettings { max_attempts: 1, ..SenderSettings::quick() }).start().await?;
-/// // Nobody listens there, which the outcome tells.
+/// // Nothing listens there, so the delivery fails.
 /// fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/callback", "a long and random string");
 /// let outcomes = fake.trigger(EventKind::FileUploaded).await;
 /// assert!(!outcomes[0].accepted());
@@ -230,7 +225,7 @@ pub struct FakeSmartShape {
 }
 
 impl FakeSmartShape {
-    /// A fake SmartShape with other settings.
+    /// A builder with the default settings.
     #[must_use]
     pub fn builder() -> FakeBuilder {
         FakeBuilder {
@@ -240,89 +235,88 @@ impl FakeSmartShape {
             seats: 100,
             list_shows_url: true,
             session_required: false,
-            error_form: ErrorForm::default(),
+            error_format: ErrorFormat::default(),
             shutdown_grace: Duration::from_secs(5),
         }
     }
 
-    /// Starts one with the default settings.
+    /// Starts a fake with the default settings.
     ///
     /// # Errors
     ///
-    /// When no port can be listened on.
+    /// If no port can be bound.
     pub async fn start() -> std::io::Result<Self> {
         Self::builder().start().await
     }
 
-    /// Where it listens, such as `http://127.0.0.1:40123`.
+    /// Its URL, such as `http://127.0.0.1:40123`.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The account to log in with: the one added last, or else the random one.
+    /// The account that was added last, otherwise the default account.
     #[must_use]
     pub fn account(&self) -> Account {
         self.state.settings.accounts.first().cloned().unwrap_or_else(|| Account::new("", ""))
     }
 
-    /// Logs in as [`account`](Self::account), and returns the bearer token.
+    /// Logs in as [`account`](Self::account) and returns the bearer token.
     #[must_use]
     pub fn bearer_token(&self) -> String {
         let account = self.account();
         self.state.login(&account.username, &account.password).unwrap_or_default()
     }
 
-    /// Ends every login and session.
+    /// Invalidates all tokens and sessions.
     pub fn expire_tokens(&self) {
         self.state.expire_tokens();
     }
 
-    /// Registers a webhook of [`account`](Self::account), and returns its id.
+    /// Registers a webhook of [`account`](Self::account) and returns its id.
     pub fn register(&self, event: EventKind, url: impl Into<String>, secret: impl Into<String>) -> String {
         let owner = self.account().username;
         self.state.add_webhook(&owner, event, url.into(), secret.into()).unwrap_or_default()
     }
 
-    /// All webhooks that are registered, oldest first.
+    /// All registered webhooks, oldest first.
     #[must_use]
     pub fn webhooks(&self) -> Vec<StoredWebhook> {
         self.state.webhooks()
     }
 
-    /// Gives one call of SmartShape's web API another answer. Those of several calls are given one
-    /// after the other.
-    pub fn disturb(&self, disturbance: Disturbance) {
-        self.state.disturb(disturbance);
+    /// Injects a fault into a call of the web API. Several injections are applied in order, one per call.
+    pub fn inject(&self, injection: FaultInjection) {
+        self.state.inject(injection);
     }
 
-    /// Sends the sample event to every webhook that is registered for it.
-    pub async fn trigger(&self, event: EventKind) -> Vec<Outcome> {
+    /// Sends the sample event to every webhook registered for it.
+    pub async fn trigger(&self, event: EventKind) -> Vec<DeliveryOutcome> {
         self.send(&EventPayload::sample(event)).await
     }
 
-    /// Sends an event to every webhook that is registered for it.
-    pub async fn send(&self, event: &EventPayload) -> Vec<Outcome> {
+    /// Sends an event to every webhook registered for it.
+    pub async fn send(&self, event: &EventPayload) -> Vec<DeliveryOutcome> {
         self.state.send(event, 1).await
     }
 
-    /// What was sent so far, and how it was answered.
+    /// The last 10,000 deliveries, oldest first.
     #[must_use]
-    pub fn deliveries(&self) -> Vec<Outcome> {
+    pub fn deliveries(&self) -> Vec<DeliveryOutcome> {
         self.state.deliveries()
     }
 
-    /// The attributes that were upserted.
+    /// All upserted attributes.
     #[must_use]
     pub fn attributes(&self) -> Vec<StoredAttribute> {
         self.state.attributes()
     }
 
-    /// Stops: no new connection, and those there are end, or are left after
+    /// Shuts down gracefully: stops accepting connections, and waits for requests in flight, at most
     /// [`FakeBuilder::shutdown_grace`].
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(());
-        // A client that never finishes its request would hold it up for ever.
+        // A client that never finishes its request would block the shutdown forever.
         let _ = tokio::time::timeout(self.grace, &mut self.task).await;
     }
 }

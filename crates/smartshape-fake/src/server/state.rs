@@ -1,4 +1,4 @@
-//! What the fake SmartShape knows: accounts, webhooks, attributes.
+//! State of the fake: logins, webhooks, attributes, pending fault injections.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use smartshape_webhook::EventKind;
 
-use super::{Account, Disturbance, FakeBuilder};
+use super::{Account, FakeBuilder, FaultInjection};
 use crate::payload::EventPayload;
 use crate::random;
-use crate::sender::{Log, Outcome, Sender, SenderSettings};
+use crate::sender::{DeliveryOutcome, Log, Sender, SenderSettings};
 
-// Bounds of a store that anybody on this machine can fill.
-/// Logins beyond this end the oldest.
+// Bounds, because anybody on this machine can call the fake.
+/// Further logins evict the oldest.
 const MAX_LOGINS: usize = 1000;
 const MAX_WEBHOOKS: usize = 10_000;
 const MAX_ATTRIBUTES: usize = 1_000_000;
@@ -27,14 +27,14 @@ pub(crate) struct State {
 
 #[derive(Default)]
 struct Store {
-    /// Bearer tokens and whose they are.
+    /// Bearer tokens with their user names.
     bearers: VecDeque<(String, String)>,
     sessions: BTreeMap<String, String>,
     webhooks: Vec<Webhook>,
     attributes: Vec<StoredAttribute>,
-    /// Where an attribute stands in the list: a search would make long upserts quadratic.
-    places: HashMap<(Option<String>, String, String), usize>,
-    disturbances: VecDeque<Disturbance>,
+    /// Index of each attribute in the list; a linear search would make long upserts quadratic.
+    indices: HashMap<(Option<String>, String, String), usize>,
+    injections: VecDeque<FaultInjection>,
 }
 
 #[derive(Clone)]
@@ -46,23 +46,23 @@ pub(crate) struct Webhook {
     sender: Sender,
 }
 
-/// A webhook that is registered at the fake.
+/// A webhook registered at the fake.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StoredWebhook {
-    /// Its id.
+    /// The webhook's id.
     pub id: String,
-    /// The user name of who registered it.
+    /// User name of its owner.
     pub owner: String,
     /// The event.
     pub event: EventKind,
-    /// Where it points at.
+    /// Callback URL.
     pub url: String,
     secret: Arc<str>,
 }
 
 impl StoredWebhook {
-    /// The secret it was registered with.
+    /// The secret.
     #[must_use]
     pub fn secret(&self) -> &str {
         &self.secret
@@ -78,13 +78,13 @@ impl fmt::Debug for StoredWebhook {
     }
 }
 
-/// An attribute that was upserted.
+/// An upserted attribute.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoredAttribute {
-    /// The file, where the call named one.
+    /// The file's id, if the call had one.
     pub file: Option<String>,
-    /// The node or annotation.
+    /// Id of the node or annotation.
     pub node: String,
     /// The attribute's name.
     pub name: String,
@@ -113,13 +113,13 @@ impl State {
         Some(bearer)
     }
 
-    /// The account that a bearer token stands for.
+    /// The account of a bearer token.
     pub(crate) fn account(&self, bearer: &str) -> Option<Account> {
         let username = self.store().bearers.iter().find(|(known, _)| known == bearer)?.1.clone();
         self.settings.accounts.iter().find(|account| account.username == username).cloned()
     }
 
-    /// A session for the account; `None` when no licence seat is free.
+    /// Opens a session; `None` if no license seat is free.
     pub(crate) fn open_session(&self, username: &str) -> Option<String> {
         let mut store = self.store();
         if store.sessions.len() >= self.settings.seats {
@@ -140,7 +140,7 @@ impl State {
         store.sessions.clear();
     }
 
-    /// The new webhook's id; `None` when the store is full.
+    /// The new webhook's id; `None` if the store is full.
     pub(crate) fn add_webhook(
         &self,
         owner: &str,
@@ -174,14 +174,14 @@ impl State {
         self.store().webhooks.iter().map(stored).collect()
     }
 
-    pub(crate) fn disturb(&self, disturbance: Disturbance) {
-        self.store().disturbances.push_back(disturbance);
+    pub(crate) fn inject(&self, injection: FaultInjection) {
+        self.store().injections.push_back(injection);
     }
 
-    /// Counts a call of the web API; the disturbance whose turn it is.
-    pub(crate) fn next_disturbance(&self) -> Option<Disturbance> {
+    /// Counts a call of the web API and returns the fault to inject into it.
+    pub(crate) fn next_injection(&self) -> Option<FaultInjection> {
         let mut store = self.store();
-        if store.disturbances.front_mut()?.is_due() { store.disturbances.pop_front() } else { None }
+        if store.injections.front_mut()?.is_due() { store.injections.pop_front() } else { None }
     }
 
     pub(crate) fn delete_webhook(&self, owner: &str, id: &str) -> bool {
@@ -191,17 +191,17 @@ impl State {
         store.webhooks.len() < before
     }
 
-    /// Stores attributes; false when the store is full.
+    /// Stores attributes; `false` if the store is full.
     pub(crate) fn upsert(&self, attributes: Vec<StoredAttribute>) -> bool {
         let mut store = self.store();
         for new in attributes {
             let key = (new.file.clone(), new.node.clone(), new.name.clone());
-            let place = store.places.get(&key).copied();
-            if let Some(old) = place.and_then(|place| store.attributes.get_mut(place)) {
+            let index = store.indices.get(&key).copied();
+            if let Some(old) = index.and_then(|index| store.attributes.get_mut(index)) {
                 old.value = new.value;
             } else if store.attributes.len() < MAX_ATTRIBUTES {
-                let place = store.attributes.len();
-                store.places.insert(key, place);
+                let index = store.attributes.len();
+                store.indices.insert(key, index);
                 store.attributes.push(new);
             } else {
                 return false;
@@ -214,12 +214,12 @@ impl State {
         self.store().attributes.clone()
     }
 
-    pub(crate) fn deliveries(&self) -> Vec<Outcome> {
+    pub(crate) fn deliveries(&self) -> Vec<DeliveryOutcome> {
         self.log.entries()
     }
 
-    /// Sends an event to every webhook that is registered for it, `copies` times at once.
-    pub(crate) async fn send(&self, event: &EventPayload, copies: usize) -> Vec<Outcome> {
+    /// Sends an event to every webhook registered for it, `copies` times concurrently.
+    pub(crate) async fn send(&self, event: &EventPayload, copies: usize) -> Vec<DeliveryOutcome> {
         let registered: Vec<Webhook> = self
             .store()
             .webhooks
@@ -230,7 +230,7 @@ impl State {
         let sent: Vec<_> = registered
             .into_iter()
             .map(|webhook| {
-                // SmartShape's event carries whose webhook it is.
+                // SmartShape sets the event's owner to the webhook's owner.
                 let event = event.clone().or_owner(webhook.owner);
                 tokio::spawn(async move { webhook.sender.deliver_copies(&event, &webhook.url, copies).await })
             })

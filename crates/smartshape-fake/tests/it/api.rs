@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use smartshape_fake::{
-    Account, Disturbance, ErrorForm, EventPayload, FakeBuilder, FakeSmartShape, Permission, SenderSettings,
+    Account, ErrorFormat, EventPayload, FakeBuilder, FakeSmartShape, FaultInjection, Permission,
+    SenderSettings,
 };
 use smartshape_webhook::EventKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,7 +59,7 @@ fn bearer(fake: &FakeSmartShape) -> String {
 }
 
 #[tokio::test]
-async fn login_session_create_list_delete() {
+async fn calls_behave_as_documented() {
     let fake = quick().session_required(true).seats(1).start().await.unwrap();
     let login = json!({"username": "ada", "password": "her password"}).to_string();
     let (status, body) = call(&fake, "POST", "/account/login/", &[], &login).await;
@@ -99,21 +100,21 @@ async fn login_session_create_list_delete() {
 }
 
 #[tokio::test]
-async fn errors_in_all_forms() {
-    for (form, place) in
-        [(ErrorForm::Plain, ""), (ErrorForm::Wrapped, "/error"), (ErrorForm::List, "/errors/0")]
+async fn errors_have_the_configured_format() {
+    for (form, index) in
+        [(ErrorFormat::Plain, ""), (ErrorFormat::Wrapped, "/error"), (ErrorFormat::List, "/errors/0")]
     {
-        let fake = quick().error_form(form).start().await.unwrap();
+        let fake = quick().error_format(form).start().await.unwrap();
         let (status, body) =
             call(&fake, "GET", "/webhook/", &[("authorization", "Bearer nonsense")], "").await;
-        assert_eq!((status, body.pointer(place).unwrap()["status"].as_u64()), (503, Some(401)), "{body}");
+        assert_eq!((status, body.pointer(index).unwrap()["status"].as_u64()), (503, Some(401)), "{body}");
     }
-    let fake = quick().error_form(ErrorForm::Empty).start().await.unwrap();
+    let fake = quick().error_format(ErrorFormat::Empty).start().await.unwrap();
     assert_eq!(call(&fake, "GET", "/webhook/", &[], "").await, (503, Value::Null));
 }
 
 #[tokio::test]
-async fn wrong_arguments_are_named() {
+async fn invalid_arguments_are_named() {
     let fake = quick().start().await.unwrap();
     let bearer = bearer(&fake);
     let headers = [("authorization", bearer.as_str())];
@@ -133,8 +134,8 @@ async fn wrong_arguments_are_named() {
 }
 
 #[tokio::test]
-async fn permissions_and_owners() {
-    let reader = Account::new("reader", "pass").only_with([Permission::ReadWebhook]);
+async fn permissions_and_owners_are_enforced() {
+    let reader = Account::new("reader", "pass").with_permissions([Permission::ReadWebhook]);
     let fake = quick().account(reader).list_shows_url(false).start().await.unwrap();
     let reader = bearer(&fake);
     let login = json!({"username": "ada", "password": "her password"}).to_string();
@@ -156,8 +157,8 @@ async fn permissions_and_owners() {
 }
 
 #[tokio::test]
-async fn attributes_are_stored_and_announced() {
-    let endpoint = Endpoint::answering(&[GOOD]).await;
+async fn upserts_store_attributes_and_trigger_events() {
+    let endpoint = Endpoint::responding_with(&[GOOD]).await;
     let fake = quick().start().await.unwrap();
     fake.register(EventKind::AttributeUpdated, &endpoint.url, "secret of the test");
     let bearer = bearer(&fake);
@@ -194,8 +195,8 @@ async fn attributes_are_stored_and_announced() {
 }
 
 #[tokio::test]
-async fn control_calls_send() {
-    let endpoint = Endpoint::answering(&[GOOD]).await;
+async fn control_routes_trigger_events() {
+    let endpoint = Endpoint::responding_with(&[GOOD]).await;
     let fake = quick().start().await.unwrap();
     fake.register(EventKind::FileUploaded, &endpoint.url, "secret of the test");
     let (status, body) =
@@ -226,13 +227,13 @@ async fn control_calls_send() {
 }
 
 #[tokio::test]
-async fn listens_to_this_machine_unless_allowed() {
+async fn remote_addresses_are_rejected_by_default() {
     let error = quick().listen("0.0.0.0:0".parse().unwrap()).start().await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
 }
 
 #[tokio::test]
-async fn a_request_that_never_ends_does_not_hold_up_the_shutdown() {
+async fn shutdown_does_not_wait_for_unfinished_requests() {
     let fake = quick().shutdown_grace(std::time::Duration::from_millis(50)).start().await.unwrap();
     let address = fake.base_url().replace("http://", "");
     let mut half = TcpStream::connect(&address).await.unwrap();
@@ -243,7 +244,7 @@ async fn a_request_that_never_ends_does_not_hold_up_the_shutdown() {
 }
 
 #[tokio::test]
-async fn the_oldest_login_ends_when_there_are_too_many() {
+async fn excess_logins_evict_the_oldest() {
     let fake = quick().start().await.unwrap();
     let (first, second) = (bearer(&fake), bearer(&fake));
     for _ in 0..999 {
@@ -254,8 +255,8 @@ async fn the_oldest_login_ends_when_there_are_too_many() {
 }
 
 #[tokio::test]
-async fn an_owner_of_the_callers_own_stays() {
-    let endpoint = Endpoint::answering(&[GOOD]).await;
+async fn owner_set_by_the_caller_is_kept() {
+    let endpoint = Endpoint::responding_with(&[GOOD]).await;
     let fake = quick().start().await.unwrap();
     fake.register(EventKind::FileUploaded, &endpoint.url, "secret of the test");
     let event = EventPayload::sample(EventKind::FileUploaded);
@@ -267,8 +268,8 @@ async fn an_owner_of_the_callers_own_stays() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_options_are_errors_like_others() {
-    let fake = quick().error_form(ErrorForm::List).start().await.unwrap();
+async fn unknown_routes_and_options_are_errors() {
+    let fake = quick().error_format(ErrorFormat::List).start().await.unwrap();
     let (status, body) = call(&fake, "GET", "/nothing", &[], "").await;
     assert_eq!((status, &body["errors"][0]["status"]), (404, &json!(404)));
     let (status, body) = call(&fake, "POST", "/fake/events/file_uploaded?copy=2", &[], "").await;
@@ -276,7 +277,7 @@ async fn unknown_paths_and_options_are_errors_like_others() {
 }
 
 #[tokio::test]
-async fn every_answer_says_that_the_server_is_a_fake() {
+async fn responses_carry_the_server_header() {
     let fake = quick().start().await.unwrap();
     for path in ["/webhook/", "/fake/", "/nothing"] {
         let answer = raw_call(&fake, "GET", path, &[], "").await;
@@ -285,19 +286,19 @@ async fn every_answer_says_that_the_server_is_a_fake() {
 }
 
 #[tokio::test]
-async fn disturbances_come_in_turn_and_may_hide_that_the_call_was_carried_out() {
+async fn injected_faults_apply_in_order_and_may_follow_the_effect() {
     let fake = quick().start().await.unwrap();
     let bearer = bearer(&fake);
     let headers = [("authorization", bearer.as_str())];
     let new = json!({"event": "file_uploaded", "url": "http://127.0.0.1:1/", "secretToken": "s"}).to_string();
-    fake.disturb(Disturbance::error(500, ErrorForm::List).after(1));
-    fake.disturb(Disturbance::breaking_off().carried_out());
-    fake.disturb(Disturbance::raw(502, "text/html", "<html>"));
-    fake.disturb(Disturbance::redirect(302, "http://127.0.0.1:1/login"));
+    fake.inject(FaultInjection::error(500, ErrorFormat::List).after(1));
+    fake.inject(FaultInjection::drop_connection().after_effect());
+    fake.inject(FaultInjection::raw(502, "text/html", "<html>"));
+    fake.inject(FaultInjection::redirect(302, "http://127.0.0.1:1/login"));
 
     assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 200);
     let (status, body) = call(&fake, "PUT", "/webhook/", &headers, &new).await;
-    assert_eq!((status, &body["errors"][0]["title"]), (500, &json!("Disturbed")));
+    assert_eq!((status, &body["errors"][0]["title"]), (500, &json!("Injected")));
     assert!(fake.webhooks().is_empty(), "that call was not carried out");
     assert_eq!(call(&fake, "GET", "/fake/deliveries", &[], "").await.0, 200, "no call of SmartShape's");
     let answer = raw_call(&fake, "PUT", "/webhook/", &headers, &new).await;
@@ -311,9 +312,9 @@ async fn disturbances_come_in_turn_and_may_hide_that_the_call_was_carried_out() 
 }
 
 #[tokio::test]
-async fn web_pages_cannot_make_it_send_nor_read_what_was_sent() {
+async fn web_pages_can_neither_trigger_nor_read_events() {
     let fake = quick().start().await.unwrap();
-    let endpoint = Endpoint::answering(&[GOOD]).await;
+    let endpoint = Endpoint::responding_with(&[GOOD]).await;
     fake.register(EventKind::FileUploaded, &endpoint.url, "a secret");
     let port = fake.base_url().rsplit_once(':').unwrap().1.to_owned();
     let calls = [

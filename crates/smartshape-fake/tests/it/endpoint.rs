@@ -1,4 +1,4 @@
-//! Endpoints that answer as a test wants, and keep what they got.
+//! Endpoints with scripted responses that record requests.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// An empty answer closes the connection without one.
-    pub(crate) async fn answering(answers: &'static [&'static str]) -> Self {
+    pub(crate) async fn responding_with(answers: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/callback", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));

@@ -8,4 +8,4 @@
 
 mod api;
 mod endpoint;
-mod sending;
+mod sender;

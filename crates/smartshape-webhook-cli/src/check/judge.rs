@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use smartshape_fake::{Fault, judge};
+use smartshape_fake::{Fault, check_response};
 
 use super::request::Expect;
 use super::wire::Reply;
@@ -54,7 +54,7 @@ pub(crate) fn one(expect: Expect, reply: &Reply) -> Vec<Finding> {
         Ok(answer) => answer,
         Err(fault) => return without_answer(expect, fault),
     };
-    let faults = judge(answer.status, answer.content_type.as_deref(), &answer.body);
+    let faults = check_response(answer.status, answer.content_type.as_deref(), &answer.body);
     match expect {
         // How forged tokens are answered is the other cases' matter, where only the time is judged.
         Expect::Anything | Expect::Answered | Expect::AnsweredAtOnce | Expect::NotHashed(_) => Vec::new(),
@@ -88,7 +88,7 @@ pub(crate) fn one(expect: Expect, reply: &Reply) -> Vec<Finding> {
 fn without_answer(expect: Expect, fault: &Fault) -> Vec<Finding> {
     match (expect, fault) {
         (Expect::Anything, _) => Vec::new(),
-        (Expect::RejectedWithoutTheBody, Fault::TooSlow(_)) => {
+        (Expect::RejectedWithoutTheBody, Fault::TimedOut(_)) => {
             vec![Finding::advice("no answer before the body is sent")]
         }
         (Expect::Accepted | Expect::AcceptedOrPutOff | Expect::AcceptedOnThisConnection, fault) => {
@@ -195,7 +195,7 @@ mod tests {
                  the body's \"success\" is not true",
             ),
             (none(Fault::Connection("reset".into())), "fault: no answer: reset"),
-            (none(Fault::TooSlow(Duration::from_secs(2))), "fault: no answer within 2000 ms"),
+            (none(Fault::TimedOut(Duration::from_secs(2))), "fault: no response within 2000 ms"),
         ] {
             assert_eq!(verdict(Expect::Accepted, &reply), expected, "{reply:?}");
         }
@@ -219,14 +219,14 @@ mod tests {
             (json(302, ""), "advice: the status is 302, and no rejection from 400 to 499"),
             (json(500, ""), "advice: the status is 500: an error, rather than a rejection"),
             (json(503, ""), "advice: the status is 503, also when asked again"),
-            (none(Fault::TooSlow(Duration::from_secs(1))), "fault: no answer within 1000 ms"),
+            (none(Fault::TimedOut(Duration::from_secs(1))), "fault: no response within 1000 ms"),
             (none(Fault::Connection("closed".into())), "fault: no answer: closed"),
         ] {
             assert_eq!(verdict(Expect::Rejected, &reply), expected, "{reply:?}");
         }
         // The case's own reason is what an endpoint that accepts it risks.
         assert_eq!(one(Expect::Rejected, &json(503, ""))[0].why, Some(BUSY));
-        let late = none(Fault::TooSlow(Duration::from_secs(1)));
+        let late = none(Fault::TimedOut(Duration::from_secs(1)));
         assert!(verdict(Expect::RejectedWithoutTheBody, &late).starts_with("advice: "));
         assert_eq!(verdict(Expect::MethodRejected, &json(501, "")), "well");
         assert!(verdict(Expect::MethodRejected, &json(200, "hello")).starts_with("advice: "));
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn where_any_answer_will_do() {
-        let late = none(Fault::TooSlow(Duration::from_secs(1)));
+        let late = none(Fault::TimedOut(Duration::from_secs(1)));
         assert_eq!(verdict(Expect::Answered, &json(500, "")), "well");
         assert!(verdict(Expect::Answered, &late).starts_with("fault: "));
         assert_eq!(verdict(Expect::Anything, &late), "well");

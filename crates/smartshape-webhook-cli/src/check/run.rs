@@ -38,7 +38,7 @@ async fn apart(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
     let mut replies = Vec::new();
     for request in requests {
         let reply = endpoint.deliver(request).await;
-        let too_slow = matches!(reply.answer, Err(Fault::TooSlow(_)));
+        let too_slow = matches!(reply.answer, Err(Fault::TimedOut(_)));
         replies.push(reply);
         if too_slow {
             break;
@@ -103,7 +103,7 @@ async fn conclude(endpoint: &Endpoint, judged: Vec<(&Request, &Reply)>) -> CaseR
         let all: Vec<_> = judged.iter().map(|(request, reply)| (request.expect, *reply)).collect();
         findings = judge::together(&all);
     }
-    let broken = judged.iter().any(|(_, reply)| matches!(reply.answer, Err(Fault::Connection(_))));
+    let broken = judged.iter().any(|(_, reply)| matches!(reply.answer, Err(Fault::Connection(_) | Fault::ConnectionRefused)));
     let gone = broken && endpoint.reach().await.is_err();
     CaseResult { findings, gone }
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::request::{Outgoing, Request};
-use crate::send::{Answer, connector, not_reached, read_answer};
+use crate::send::{Answer, connector, connection_fault, read_answer};
 
 /// How often a request is sent while the answer is 503, which invites to that.
 const TRIES: u32 = 5;
@@ -62,13 +62,13 @@ impl Endpoint {
     pub(crate) async fn open(&self, title_case: bool) -> Result<Connection, Fault> {
         let mut connector = self.connector.clone();
         let connect = async {
-            let stream = connector.call(self.url.clone()).await.map_err(|error| not_reached(&*error))?;
+            let stream = connector.call(self.url.clone()).await.map_err(|error| connection_fault(&*error))?;
             let mut builder = Builder::new();
             builder.title_case_headers(title_case);
-            builder.handshake(stream).await.map_err(|error| not_reached(&error))
+            builder.handshake(stream).await.map_err(|error| connection_fault(&error))
         };
         let (sender, driving) =
-            timeout(self.limit, connect).await.unwrap_or(Err(Fault::TooSlow(self.limit)))?;
+            timeout(self.limit, connect).await.unwrap_or(Err(Fault::TimedOut(self.limit)))?;
         // How it ends is seen by whoever waits for the answer.
         let driver = tokio::spawn(async { driving.await.unwrap_or_default() });
         Ok(Connection { sender, driver })
@@ -121,7 +121,7 @@ impl Endpoint {
         let exchange = async {
             let request = self.http(request)?;
             let response = connection.sender.send_request(request).await;
-            let response = response.map_err(|error| not_reached(&error))?;
+            let response = response.map_err(|error| connection_fault(&error))?;
             if response.status().as_u16() == 503 {
                 let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
                 let after = after.and_then(parse_retry_after).unwrap_or(Duration::from_secs(1));
@@ -129,7 +129,7 @@ impl Endpoint {
             }
             read_answer(response, begun).await
         };
-        let answer = timeout(self.limit, exchange).await.unwrap_or(Err(Fault::TooSlow(self.limit)));
+        let answer = timeout(self.limit, exchange).await.unwrap_or(Err(Fault::TimedOut(self.limit)));
         (answer, wait)
     }
 

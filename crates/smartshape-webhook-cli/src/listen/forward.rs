@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{Method, Request, Uri};
 use http_body_util::Full;
-use smartshape_fake::{Fault, judge};
+use smartshape_fake::{Fault, check_response};
 use smartshape_webhook::Delivery;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -120,7 +120,7 @@ fn request(url: &Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
 fn verdict(answer: Result<Answer, Fault>) -> String {
     let (status, faults) = match answer {
         Ok(answer) => {
-            let faults = judge(answer.status, answer.content_type.as_deref(), &answer.body);
+            let faults = check_response(answer.status, answer.content_type.as_deref(), &answer.body);
             (format!("{} after {} ms, ", answer.status, answer.took.as_millis()), faults)
         }
         Err(fault) => (String::new(), vec![fault]),

@@ -1,6 +1,6 @@
 //! `login`, `webhook create|list|delete`, `attribute upsert`, and where settings come from.
 
-use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
+use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape};
 use smartshape_webhook::EventKind;
 
 use crate::support::{Home, SECRET, nobody, ran, ran_with_stdin};
@@ -169,7 +169,7 @@ async fn what_is_wrong_is_one_clear_line() {
 
     let (_kept, nobody) = nobody();
     run(&["--api-url", &nobody, "webhook", "list"]).await.fails(1, "no connection");
-    fake.disturb(Disturbance::error(500, ErrorForm::List).carried_out());
+    fake.inject(FaultInjection::error(500, ErrorFormat::List).after_effect());
     let create = ["webhook", "create", "http://127.0.0.1:1/", "file_uploaded", SECRET];
     run(&create).await.fails(1, "may exist all the same");
     let token = fake.bearer_token();

@@ -1,6 +1,6 @@
 //! `smartshape webhook apply`.
 
-use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
+use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape};
 use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
 
 use crate::support::{Home, Ran, SECRET, ran};
@@ -92,7 +92,7 @@ async fn what_stopped_in_the_middle_is_completed() {
     let home = Home::new();
     let fake = FakeSmartShape::builder().list_shows_url(false).start().await.unwrap();
     // The list and one creation pass.
-    fake.disturb(Disturbance::error(500, ErrorForm::List).after(2));
+    fake.inject(FaultInjection::error(500, ErrorFormat::List).after(2));
     let stopped = apply(&home, &fake, TWO, &[]).await;
     assert!(stopped.code == Some(1) && stopped.err.contains("another run completes it"), "{stopped:?}");
     assert_eq!(events(&fake), [FileUploaded]);

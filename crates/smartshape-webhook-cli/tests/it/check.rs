@@ -110,7 +110,7 @@ async fn hangs_instead_of_rejecting() {
     let arguments = ["--only", "rejects", "--timeout", "3"];
     let fails = [NO_TOKEN, EMPTY, MALFORMED, FOREIGN, CHANGED, OF_NOTHING, COSTLY];
     let lines = finds_with(Fault::HangsOnRejection, &arguments, &fails, &[TWO_TOKENS, BEFORE_THE_BODY]).await;
-    assert_eq!(lines[0]["seen"][0], "no answer within 3000 ms");
+    assert_eq!(lines[0]["seen"][0], "no response within 3000 ms");
     assert!(lines[0]["why"][0].as_str().unwrap().contains("waits for nothing"), "{}", lines[0]);
 }
 

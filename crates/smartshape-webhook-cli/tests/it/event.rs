@@ -164,7 +164,7 @@ async fn what_cannot_be_sent_says_why() {
         home.run(&arguments).await
     };
     let ran = trigger(&["--to", &nobody, "--secret", SECRET]).await;
-    assert!(ran.code == Some(1) && ran.out.contains("the connection failed"), "{ran:?}");
+    assert!(ran.code == Some(1) && ran.out.contains("the connection was refused"), "{ran:?}");
     trigger(&["--to", "localhost", "--secret", SECRET]).await.fails(2, "absolute URL");
     trigger(&["--to", "http://ada:pw@localhost/", "--secret", SECRET]).await.fails(2, "password");
     trigger(&["--to", &nobody]).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");

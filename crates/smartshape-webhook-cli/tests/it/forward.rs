@@ -115,7 +115,7 @@ async fn an_endpoint_that_is_not_there_is_said() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let mut listener = listener(&home, &fake, "http://127.0.0.1:1/").await;
     assert!(fake.trigger(EventKind::FileUploaded).await[0].accepted());
-    listener.until("SmartShape would not accept it: the connection failed").await;
+    listener.until("SmartShape would not accept it: the connection was refused").await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! How `smartshape webhook listen` ends, and what is left at SmartShape then: nothing of its own, and
 //! all that is not.
 
-use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
+use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape};
 use smartshape_webhook::EventKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -114,7 +114,7 @@ async fn a_clean_up_that_ends_half_way_is_ended_by_prune() {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         let arguments = ["webhook", "listen", "--event", "file_optimized", "--event", "file_uploaded"];
         let listener = Listener::start(home.logged_in(&fake, &arguments)).await;
-        fake.disturb(Disturbance::error(503, ErrorForm::Plain).after(1));
+        fake.inject(FaultInjection::error(503, ErrorFormat::Plain).after(1));
         listener.signal("-TERM");
         let (status, _, err) = listener.end().await;
         assert!(status.code() == Some(1) && err.contains("smartshape webhook prune"), "{err}");
@@ -129,7 +129,7 @@ async fn a_creation_that_was_rejected_leaves_nothing_to_look_for() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         // A redirect is not followed: nothing was carried out.
-        fake.disturb(Disturbance::error(302, ErrorForm::Empty).after(1));
+        fake.inject(FaultInjection::error(302, ErrorFormat::Empty).after(1));
         let mut command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_optimized"]);
         let ended = ran(&mut command).await;
         assert!(ended.code == Some(1) && ended.err.contains("redirects (status 302)"), "{ended:?}");
@@ -258,7 +258,7 @@ async fn a_registration_whose_answer_is_lost_is_found_by_its_url() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     // After the list, the first creation.
-    fake.disturb(Disturbance::error(500, ErrorForm::Plain).after(1).carried_out());
+    fake.inject(FaultInjection::error(500, ErrorFormat::Plain).after(1).after_effect());
     let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
     let ran_ = ran(&mut home.logged_in(&fake, &arguments)).await;
     assert!(ran_.code == Some(1) && ran_.err.contains("create a webhook"), "{ran_:?}");
@@ -270,7 +270,7 @@ async fn a_registration_whose_answer_is_lost_is_found_by_its_url() {
 async fn where_no_urls_are_shown_what_is_unclear_is_left_and_told() {
     let (home, fake) = (Home::new(), builder().list_shows_url(false).start().await.unwrap());
     let before = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-    fake.disturb(Disturbance::error(500, ErrorForm::Plain).after(1).carried_out());
+    fake.inject(FaultInjection::error(500, ErrorFormat::Plain).after(1).after_effect());
     let ran_ = ran(&mut home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"])).await;
     let id = fake.webhooks()[1].id.clone();
     assert!(!ran_.err.contains(&before), "{ran_:?}");

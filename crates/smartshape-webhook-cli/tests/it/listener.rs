@@ -11,8 +11,8 @@ use crate::support::{Home, within};
 
 /// A fake for a machine that may be busy.
 pub(crate) fn builder() -> FakeBuilder {
-    let time_limit = std::time::Duration::from_secs(60);
-    let sender = SenderSettings { max_attempts: 3, time_limit, ..SenderSettings::quick() };
+    let timeout = std::time::Duration::from_secs(60);
+    let sender = SenderSettings { max_attempts: 3, timeout, ..SenderSettings::quick() };
     FakeSmartShape::builder().sender(sender)
 }
 

@@ -13,8 +13,8 @@ const FILE: &str = "recording.jsonl";
 
 /// A fake whose tokens have a fixed or a fresh salt.
 async fn fake(fresh_salt: bool) -> FakeSmartShape {
-    let time_limit = std::time::Duration::from_secs(60);
-    let sender = SenderSettings { fresh_salt, max_attempts: 4, time_limit, ..SenderSettings::quick() };
+    let timeout = std::time::Duration::from_secs(60);
+    let sender = SenderSettings { fresh_salt, max_attempts: 4, timeout, ..SenderSettings::quick() };
     builder().sender(sender).start().await.unwrap()
 }
 

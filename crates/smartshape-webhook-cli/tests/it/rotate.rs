@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::Path as UrlPath;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::{delete, get};
-use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape, SenderSettings};
+use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape, SenderSettings};
 use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
 use smartshape_webhook_tower::{Delivery, NamedSecret, Receiver, Secret, endpoint};
 use tokio::sync::{Semaphore, mpsc};
@@ -76,7 +76,7 @@ async fn a_generated_secret_is_kept_in_a_file_and_the_old_webhook_stays() {
     let arguments = [arguments.as_slice(), &["--keep-old"]].concat();
 
     // Rejected: nothing is left of it.
-    fake.disturb(Disturbance::error(400, ErrorForm::Plain).after(1));
+    fake.inject(FaultInjection::error(400, ErrorFormat::Plain).after(1));
     rotate(&home, &fake, &arguments).await.fails(1, "nothing was changed");
     assert!(!home.path().join("new.txt").exists());
 
@@ -112,7 +112,7 @@ async fn where_it_stops_it_says_what_is_there() {
     let home = Home::new();
     // Whether the call that fails is carried out; how many of ours there are then.
     for (step, carried_out, count, says) in [
-        (0, false, 1, "Disturbed"),
+        (0, false, 1, "Injected"),
         (1, false, 1, "is as it was"),
         (1, true, 2, "if `smartshape webhook list` shows a new webhook beside it, delete one of the two"),
         (2, false, 2, "half done"),
@@ -123,8 +123,8 @@ async fn where_it_stops_it_says_what_is_there() {
         // Deletions and lists are tried three times.
         for attempt in 0..if step == 1 { 1 } else { 3 } {
             let failed =
-                Disturbance::error(500, ErrorForm::Wrapped).after(if attempt == 0 { step } else { 0 });
-            fake.disturb(if carried_out { failed.carried_out() } else { failed });
+                FaultInjection::error(500, ErrorFormat::Wrapped).after(if attempt == 0 { step } else { 0 });
+            fake.inject(if carried_out { failed.after_effect() } else { failed });
         }
         let stopped = rotate(&home, &fake, &[&old]).await;
         assert!(stopped.code == Some(1) && stopped.err.contains(says), "{step} {carried_out}: {stopped:?}");

@@ -1,6 +1,6 @@
 //! What each command makes of a server that rejects, has ended the login, or is not there.
 
-use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
+use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape};
 use smartshape_webhook::EventKind::FileUploaded;
 
 use crate::support::{Home, Ran, SECRET, nobody, ran};
@@ -71,19 +71,19 @@ async fn every_form_of_error_is_one_clear_line() {
     let token = bed.fake.bearer_token();
     for command in calling() {
         for (form, status) in [
-            (ErrorForm::Plain, 400),
-            (ErrorForm::Wrapped, 402),
-            (ErrorForm::List, 503),
-            (ErrorForm::Empty, 400),
-            (ErrorForm::Plain, 404),
+            (ErrorFormat::Plain, 400),
+            (ErrorFormat::Wrapped, 402),
+            (ErrorFormat::List, 503),
+            (ErrorFormat::Empty, 400),
+            (ErrorFormat::Plain, 404),
         ] {
-            bed.fake.disturb(Disturbance::error(status, form));
+            bed.fake.inject(FaultInjection::error(status, form));
             let failed = bed.run(command, &bed.fake.base_url(), &token).await;
             let says = match (form, status, command[1]) {
                 // The other webhooks may be there all the same.
                 (_, 404, "delete") => "there is no webhook",
-                (ErrorForm::Empty, ..) => "400",
-                _ => "Disturbed: as the test asked for",
+                (ErrorFormat::Empty, ..) => "400",
+                _ => "Injected: requested by the test",
             };
             failed.fails(1, says);
             bed.unchanged();
@@ -149,7 +149,7 @@ async fn a_deletion_that_stops_says_what_is_left() {
     let bed = Bed::new().await;
     let two = bed.fake.register(FileUploaded, URL, SECRET);
     let three = bed.fake.register(FileUploaded, URL, SECRET);
-    bed.fake.disturb(Disturbance::error(400, ErrorForm::Plain).after(1));
+    bed.fake.inject(FaultInjection::error(400, ErrorFormat::Plain).after(1));
     let token = bed.fake.bearer_token();
     let stopped = bed.run(&["webhook", "delete", "ID", &two, &three], &bed.fake.base_url(), &token).await;
     assert_eq!((stopped.code, stopped.out.as_str()), (Some(1), &*format!("deleted {}\n", bed.id)));

@@ -137,7 +137,7 @@ async fn deliver(
     Ok(events)
 }
 
-type Joined = Option<Result<smartshape_fake::Outcome, tokio::task::JoinError>>;
+type Joined = Option<Result<smartshape_fake::DeliveryOutcome, tokio::task::JoinError>>;
 
 fn accepted(outcome: Joined) -> Result<(), Fault> {
     match outcome.transpose()? {

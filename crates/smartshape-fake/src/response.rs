@@ -1,23 +1,25 @@
-//! SmartShape's rules for the answer to a delivery.
+//! SmartShape's rules for the response to a delivery.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// What is wrong with an answer, or with the way to it.
+/// Why SmartShape would count a delivery as failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Nothing was sent, for this reason; trying again is useless.
+    /// Nothing was sent, for this reason; retrying is pointless.
     NotSent(String),
-    /// No connection, for this reason.
+    /// The connection was refused: nothing listens at the address.
+    ConnectionRefused,
+    /// The connection failed or was lost, for this reason.
     Connection(String),
-    /// No answer came in this time.
-    TooSlow(Duration),
+    /// No response within this time.
+    TimedOut(Duration),
     /// The status is not exactly 200.
     Status(u16),
-    /// The content type is not `application/json`; `None` when there is none.
+    /// The content type is not `application/json`; `None` if there is none.
     ContentType(Option<String>),
     /// The body is longer than this many bytes.
     BodyTooLarge(usize),
@@ -33,8 +35,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSent(why) => write!(f, "nothing was sent: {why}"),
+            Self::ConnectionRefused => f.write_str("the connection was refused, so nothing listens there"),
             Self::Connection(why) => write!(f, "the connection failed: {why}"),
-            Self::TooSlow(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
+            Self::TimedOut(limit) => write!(f, "no response within {} ms", limit.as_millis()),
             Self::Status(status) => write!(f, "the status is {status}, and must be exactly 200"),
             Self::ContentType(None) => f.write_str("no content type, which must be application/json"),
             Self::ContentType(Some(found)) => {
@@ -48,16 +51,17 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Judges an answer by the manual's three rules, and names each one broken.
+/// Checks a response against the manual's three rules: status 200, `application/json`, `"success": true`. Returns a fault for
+/// each broken rule; SmartShape accepts the response if there are none.
 ///
 /// ```
-/// use smartshape_fake::{Fault, judge};
+/// use smartshape_fake::{Fault, check_response};
 ///
-/// assert!(judge(200, Some("application/json"), br#"{"success": true}"#).is_empty());
-/// assert_eq!(judge(204, None, b""), [Fault::Status(204), Fault::ContentType(None), Fault::NotJson]);
+/// assert!(check_response(200, Some("application/json"), br#"{"success": true}"#).is_empty());
+/// assert_eq!(check_response(204, None, b""), [Fault::Status(204), Fault::ContentType(None), Fault::NotJson]);
 /// ```
 #[must_use]
-pub fn judge(status: u16, content_type: Option<&str>, body: &[u8]) -> Vec<Fault> {
+pub fn check_response(status: u16, content_type: Option<&str>, body: &[u8]) -> Vec<Fault> {
     let mut faults = Vec::new();
     if status != 200 {
         faults.push(Fault::Status(status));

@@ -1,4 +1,4 @@
-//! Answers of a test's own, in place of the fake's.
+//! Fault injection: replaces responses of the fake's web API.
 
 use std::sync::Arc;
 
@@ -11,82 +11,82 @@ use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::json;
 
-use super::error::{ErrorForm, in_form};
+use super::error::{ErrorFormat, format_error};
 use super::state::State;
 
-/// An answer of the test's own, given once to a call of SmartShape's web API in place of the
-/// fake's: see [`FakeSmartShape::disturb`](super::FakeSmartShape::disturb).
+/// A fault that replaces one response of the fake's web API: see
+/// [`FakeSmartShape::inject`](super::FakeSmartShape::inject).
 ///
 /// ```
-/// use smartshape_fake::{Disturbance, ErrorForm, FakeSmartShape};
+/// use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape};
 ///
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
 /// let fake = FakeSmartShape::start().await?;
-/// // The third call from now on fails, and the one after it succeeds without telling so.
-/// fake.disturb(Disturbance::error(500, ErrorForm::List).after(2));
-/// fake.disturb(Disturbance::breaking_off().carried_out());
+/// // The third call from now on fails; the fourth takes effect, but its response is lost.
+/// fake.inject(FaultInjection::error(500, ErrorFormat::List).after(2));
+/// fake.inject(FaultInjection::drop_connection().after_effect());
 /// # fake.shutdown().await;
 /// # Ok::<(), std::io::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
-pub struct Disturbance {
+pub struct FaultInjection {
     after: usize,
-    carried_out: bool,
-    answer: Answer,
+    after_effect: bool,
+    response: Injected,
 }
 
 #[derive(Clone, Debug)]
-enum Answer {
-    Error(u16, ErrorForm),
+enum Injected {
+    Error(u16, ErrorFormat),
     Raw(u16, String, Bytes),
     Redirect(u16, String),
-    BreakingOff,
+    DropConnection,
 }
 
-impl Disturbance {
-    /// An error of this status. Its title is "Disturbed", its detail "as the test asked for".
+impl FaultInjection {
+    /// An error with this status, the title "Injected" and the detail "requested by the test".
     #[must_use]
-    pub fn error(status: u16, form: ErrorForm) -> Self {
-        Self::new(Answer::Error(status, form))
+    pub fn error(status: u16, form: ErrorFormat) -> Self {
+        Self::new(Injected::Error(status, form))
     }
 
     /// Any answer, of this status, content type and body.
     #[must_use]
     pub fn raw(status: u16, content_type: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
-        Self::new(Answer::Raw(status, content_type.into(), Bytes::from(body.into())))
+        Self::new(Injected::Raw(status, content_type.into(), Bytes::from(body.into())))
     }
 
-    /// A redirect of this status to another URL.
+    /// A redirect with this status to another URL.
     #[must_use]
     pub fn redirect(status: u16, location: impl Into<String>) -> Self {
-        Self::new(Answer::Redirect(status, location.into()))
+        Self::new(Injected::Redirect(status, location.into()))
     }
 
-    /// An answer whose connection is closed before its body ends: to the client it is lost.
+    /// Closes the connection in the middle of the response, which is thereby lost to the client.
     #[must_use]
-    pub fn breaking_off() -> Self {
-        Self::new(Answer::BreakingOff)
+    pub fn drop_connection() -> Self {
+        Self::new(Injected::DropConnection)
     }
 
-    /// Lets so many calls pass first, counted from the disturbance before. Default 0.
+    /// Number of calls, counted from the previous injection, that are handled normally first. Defaults to 0.
     #[must_use]
     pub fn after(mut self, calls: usize) -> Self {
         self.after = calls;
         self
     }
 
-    /// Carries out the call, and only its answer is another. Default: nothing is done.
+    /// Injects the fault after the call has taken effect. By default the call has no effect.
     #[must_use]
-    pub fn carried_out(mut self) -> Self {
-        self.carried_out = true;
+    pub fn after_effect(mut self) -> Self {
+        self.after_effect = true;
         self
     }
 
-    fn new(answer: Answer) -> Self {
-        Self { after: 0, carried_out: false, answer }
+    fn new(response: Injected) -> Self {
+        Self { after: 0, after_effect: false, response }
     }
 
-    /// Whether it is this call's turn; counts the call if not.
+    /// Whether the current call gets the fault; otherwise counts the call.
     pub(crate) fn is_due(&mut self) -> bool {
         let due = self.after == 0;
         self.after = self.after.saturating_sub(1);
@@ -94,23 +94,23 @@ impl Disturbance {
     }
 }
 
-/// Around each call of the web API.
-pub(crate) async fn disturbed(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
-    let Some(disturbance) = state.next_disturbance() else { return next.run(request).await };
-    if disturbance.carried_out {
+/// Middleware around each call of the web API.
+pub(crate) async fn inject(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+    let Some(injection) = state.next_injection() else { return next.run(request).await };
+    if injection.after_effect {
         next.run(request).await;
     }
-    disturbance.answer.into_response()
+    injection.response.into_response()
 }
 
-impl Answer {
+impl Injected {
     fn into_response(self) -> Response {
         match self {
             Self::Error(status, form) => {
                 let error = json!({
-                    "status": status, "title": "Disturbed", "detail": "as the test asked for", "code": "Disturbed"
+                    "status": status, "title": "Injected", "detail": "requested by the test", "code": "Injected"
                 });
-                in_form(form, valid(status), &error)
+                format_error(form, valid(status), &error)
             }
             Self::Raw(status, content_type, body) => {
                 let mut response = Response::new(Body::from(body));
@@ -128,9 +128,9 @@ impl Answer {
                 }
                 response
             }
-            Self::BreakingOff => {
-                // Less than was declared, which makes the server close the connection. The map
-                // hides the length, which the server would compare.
+            Self::DropConnection => {
+                // A body shorter than declared makes hyper close the connection. The map hides the length, which
+                // hyper would check.
                 let body = Full::new(Bytes::from_static(b"{")).map_frame(|frame| frame);
                 let mut response = Response::new(Body::new(body));
                 response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("100"));

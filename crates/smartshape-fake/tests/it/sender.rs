@@ -1,4 +1,4 @@
-//! Sending, judging and trying again.
+//! Sending, checking responses and retrying.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ fn sender(attempts: u32) -> Sender {
 }
 
 #[tokio::test]
-async fn a_delivery_looks_like_smartshapes() {
-    let endpoint = Endpoint::answering(&[GOOD]).await;
+async fn deliveries_have_smartshapes_form() {
+    let endpoint = Endpoint::responding_with(&[GOOD]).await;
     let event = EventPayload::sample(EventKind::FileUploaded);
     let outcome = sender(1).deliver(&event, &endpoint.url).await;
     assert!(outcome.accepted(), "{outcome}");
@@ -43,7 +43,7 @@ async fn a_delivery_looks_like_smartshapes() {
 }
 
 #[tokio::test]
-async fn each_fault_is_named() {
+async fn faults_are_reported_by_rule() {
     for (answers, fault) in [
         (&[BUSY] as &'static [&str], Fault::Status(503)),
         (&[ACCEPTED], Fault::Status(202)),
@@ -52,31 +52,31 @@ async fn each_fault_is_named() {
         (&[OTHER], Fault::SuccessMissing),
         (&[NOT_JSON], Fault::NotJson),
     ] {
-        let endpoint = Endpoint::answering(answers).await;
+        let endpoint = Endpoint::responding_with(answers).await;
         let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
         assert!(!outcome.accepted());
         assert_eq!(outcome.attempts[0].faults[0], fault);
     }
-    let endpoint = Endpoint::answering(&[""]).await;
+    let endpoint = Endpoint::responding_with(&[""]).await;
     let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
     assert!(matches!(outcome.attempts[0].faults[..], [Fault::Connection(_)]), "{outcome}");
 }
 
 #[tokio::test]
-async fn a_silent_endpoint_is_too_slow() {
+async fn silent_endpoint_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let limit = Duration::from_millis(50);
-    let settings = SenderSettings { time_limit: limit, max_attempts: 1, ..SenderSettings::quick() };
+    let settings = SenderSettings { timeout: limit, max_attempts: 1, ..SenderSettings::quick() };
     let outcome = Sender::new("secret of the test", settings)
         .deliver(&EventPayload::sample(EventKind::FileUploaded), &url)
         .await;
-    assert_eq!(outcome.attempts[0].faults, [Fault::TooSlow(limit)]);
+    assert_eq!(outcome.attempts[0].faults, [Fault::TimedOut(limit)]);
 }
 
 #[tokio::test]
-async fn a_retry_repeats_body_and_token() {
-    let endpoint = Endpoint::answering(&[BUSY, "", GOOD]).await;
+async fn retries_repeat_body_and_token() {
+    let endpoint = Endpoint::responding_with(&[BUSY, "", GOOD]).await;
     let sender = sender(5);
     let outcome = sender.deliver(&EventPayload::sample(EventKind::AnnotationCreated), &endpoint.url).await;
     assert!(outcome.accepted(), "{outcome}");
@@ -87,16 +87,16 @@ async fn a_retry_repeats_body_and_token() {
 }
 
 #[tokio::test]
-async fn attempts_are_used_up() {
-    let endpoint = Endpoint::answering(&[BUSY]).await;
+async fn attempts_end_at_the_maximum() {
+    let endpoint = Endpoint::responding_with(&[BUSY]).await;
     let outcome = sender(3).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
     assert_eq!((outcome.accepted(), endpoint.requests().len()), (false, 3));
 }
 
 #[tokio::test]
-async fn salts_are_fixed_or_fresh_and_prefixes_chosen() {
+async fn tokens_have_the_configured_salt_and_prefix() {
     for (fresh_salt, distinct) in [(false, 1), (true, 3)] {
-        let endpoint = Endpoint::answering(&[GOOD]).await;
+        let endpoint = Endpoint::responding_with(&[GOOD]).await;
         let settings = SenderSettings { fresh_salt, prefix: Prefix::TwoY, ..SenderSettings::quick() };
         let sender = Sender::new("secret of the test", settings);
         for _ in 0..3 {
@@ -111,8 +111,8 @@ async fn salts_are_fixed_or_fresh_and_prefixes_chosen() {
 }
 
 #[tokio::test]
-async fn copies_and_orders() {
-    let endpoint = Endpoint::answering(&[GOOD]).await;
+async fn copies_are_sent_and_orders_are_kept() {
+    let endpoint = Endpoint::responding_with(&[GOOD]).await;
     let events = [EventKind::FileUploaded, EventKind::FileOptimized].map(EventPayload::sample);
     let outcomes = sender(1).deliver_copies(&events[0], &endpoint.url, 4).await;
     assert!(outcomes.len() == 4 && outcomes.iter().all(|one| one.accepted() && one.uuid == events[0].uuid()));
@@ -126,7 +126,7 @@ async fn copies_and_orders() {
 }
 
 #[tokio::test]
-async fn nothing_leaves_this_machine_unasked() {
+async fn remote_urls_are_rejected_by_default() {
     for url in ["http://192.0.2.1/", "https://127.0.0.1/", "ftp://127.0.0.1/", "nonsense", "/callback"] {
         let outcome = sender(5).deliver(&EventPayload::sample(EventKind::FileUploaded), url).await;
         assert!(matches!(outcome.attempts[..], [_]), "{url}: tried once");
@@ -140,7 +140,7 @@ async fn nothing_leaves_this_machine_unasked() {
 }
 
 #[test]
-fn payloads_are_the_samples_until_changed() {
+fn payloads_start_from_the_samples() {
     for kind in EventKind::ALL {
         let exact = EventPayload::exact_sample(kind);
         assert_eq!(exact.to_body(), sample_text(kind));
@@ -167,8 +167,8 @@ fn debug_shows_no_secret() {
 }
 
 #[tokio::test]
-async fn a_password_in_a_url_is_neither_sent_nor_shown() {
-    let endpoint = Endpoint::answering(&[GOOD]).await;
+async fn passwords_in_urls_are_neither_sent_nor_shown() {
+    let endpoint = Endpoint::responding_with(&[GOOD]).await;
     for scheme in ["http", "https"] {
         let url = endpoint.url.replace("http://", &format!("{scheme}://ada:hunter2@"));
         let outcome = sender(5).deliver(&EventPayload::sample(EventKind::FileUploaded), &url).await;
@@ -179,13 +179,13 @@ async fn a_password_in_a_url_is_neither_sent_nor_shown() {
 }
 
 #[tokio::test]
-async fn the_log_keeps_the_beginning_of_a_long_answer() {
+async fn log_keeps_the_start_of_long_bodies() {
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 50016\r\n\r\n{{\"success\":true}}{}",
         " ".repeat(50_000)
     );
-    let endpoint = Endpoint::answering(vec![&*answer.leak()].leak()).await;
+    let endpoint = Endpoint::responding_with(vec![&*answer.leak()].leak()).await;
     let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
-    assert!(outcome.accepted(), "judged by the whole of it: {outcome}");
+    assert!(outcome.accepted(), "checked against the whole body: {outcome}");
     assert_eq!(outcome.attempts[0].body.len(), 1024);
 }
