@@ -1,20 +1,59 @@
-//! SmartShape webhooks for actix-web (unofficial).
+//! Receives SmartShape webhooks with actix-web (unofficial).
 //!
-//! Two doors:
+//! - [`endpoint()`]: a complete route with one handler. Recommended: the handler runs to its end if the client disconnects.
+//! - [`Webhook<E>`](Webhook): an extractor for a handler of your own, which responds with [`Webhook::acknowledge`]. Such a
+//!   handler is cancelled if the client resets the connection, and other extractors still see the token header.
 //!
-//! - [`endpoint()`]: a whole route with one handler. The recommended one: the handler runs to its
-//!   end when the sender hangs up.
-//! - [`Webhook<E>`](Webhook): an extractor for a handler of your own, which answers with
-//!   [`Webhook::acknowledge`].
+//! Both respond from the core's one table.
 //!
-//! Both answer every request by the core's one table.
+//! ```no_run
+//! use actix_web::{App, Error, HttpServer, web};
+//! use smartshape_webhook_actix::{
+//!     Acknowledgement, Delivery, Event, HandlerError, Receiver, Secret, Webhook, endpoint,
+//! };
 //!
-//! # A clean end
+//! async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
+//!     println!("{} of {}", delivery.event_name(), delivery.file());
+//!     Ok(())
+//! }
 //!
-//! Call [`Receiver::drain`] before you stop the server, and [`disable_signals`] so that actix-web
-//! does not stop it by itself: at `SIGINT` its workers end at once, at `SIGTERM` when their
-//! connections are gone. Either kills a handler whose sender has left. Such a handler is no longer
-//! at work, so `drain` returns 0 as if it had come to its end.
+//! async fn on_event(webhook: Webhook<Event>) -> Result<Acknowledgement, Error> {
+//!     println!("{} of {}", webhook.data().name(), webhook.file());
+//!     Ok(webhook.acknowledge().await)
+//! }
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
+//!     let app = move || {
+//!         App::new()
+//!             .route("/callback", endpoint(receiver.clone(), on_delivery))
+//!             .app_data(receiver.clone())
+//!             .service(web::resource("/extracted").to(on_event))
+//!     };
+//!     HttpServer::new(app).bind("127.0.0.1:8042")?.run().await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `endpoint` works inside `web::scope` too.
+//!
+//! # Related crates
+//!
+//! | crate | for |
+//! |---|---|
+//! | `smartshape-webhook-inbox` | a durable inbox: an event is stored on SQLite or PostgreSQL before it is acknowledged, and a worker then calls the handler, with retries. `endpoint(receiver, inbox)` |
+//! | `smartshape-fake` | tests without an account: signs and sends sample events, and imitates the web API |
+//! | `smartshape-webhook-cli` | the program `smartshape`: triggers events, checks an endpoint, registers webhooks, inspects an inbox |
+//! | `smartshape-webhook` | the core, re-exported as [`core`]; its page lists the metrics |
+//!
+//! They are in one repository, with complete example servers in `examples/` and guides in `docs/`.
+//!
+//! # Shutdown
+//!
+//! Call [`Receiver::drain`] before you stop the server, and [`disable_signals`] so that actix-web does not stop it by itself: at
+//! `SIGINT` its workers end at once, at `SIGTERM` when their connections are gone. Either aborts a handler whose client has
+//! disconnected. Such a handler is no longer in flight, so `drain` returns 0 as if it had finished.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -40,7 +79,7 @@
 //!             _ = terminate.recv() => {}
 //!             _ = interrupt.recv() => {}
 //!         }
-//!         // The server goes on meanwhile: new deliveries are told to come again.
+//!         // The server still runs: new deliveries get 503.
 //!         drained.drain(Duration::from_secs(30)).await;
 //!         handle.stop(true).await;
 //!     });
@@ -51,24 +90,20 @@
 //!
 //! [`disable_signals`]: actix_web::HttpServer::disable_signals
 //!
-//! # Crate features
+//! # Client addresses
 //!
-//! - `metrics` (off): what is measured goes to the recorder that the program installs. The
-//!   documentation of `smartshape-webhook` lists names and labels.
-//!
-//! # Where requests come from
-//!
-//! While many unknown tokens wait to be checked, each [`ClientAddr`] gets its turn. It is the peer's address,
-//! unless a `ClientAddr` stands in the request's extensions: behind a proxy, put there what it says.
+//! While many unknown tokens wait to be verified, each [`ClientAddr`] gets its turn. It is the peer's address, unless the request's
+//! extensions contain a `ClientAddr`: behind a proxy, insert what the proxy reports.
 //!
 //! # Caveats
 //!
-//! - Build one receiver outside the closure of `HttpServer::new`. One built inside is one for
-//!   each worker, and each knows only the deliveries that it has seen.
+//! - Build one receiver outside the closure of `HttpServer::new`. One built inside belongs to one worker, and knows only the
+//!   deliveries that this worker has seen.
 //! - `Option<Webhook<E>>` and `Result<Webhook<E>, _>` swallow rejections.
-//! - A body that is broken in its framing (a `Content-Length` that is no number) is answered by
-//!   actix-web, with an empty 400. `Expect: 100-continue` is answered by it before any handler is
-//!   called, so such a sender is invited to send its body before it is rejected.
+//! - A typed `Webhook<FileUploaded>` responds 422 to other events, which SmartShape retries, unless
+//!   [`on_unexpected_event`](ReceiverBuilder::on_unexpected_event) says otherwise.
+//! - actix-web responds to a `Content-Length` that is not a number with an empty 400. It answers `Expect: 100-continue` before any
+//!   handler is called, so such a client is invited to send its body before it is rejected.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod convert;

@@ -1,35 +1,67 @@
-//! SmartShape webhooks for warp (unofficial).
+//! Receives SmartShape webhooks with warp (unofficial).
 //!
-//! Two doors:
+//! - [`endpoint()`]: a filter with one handler that responds by itself. Recommended: the handler runs to its end if the client
+//!   disconnects, and no rejection reaches another route.
+//! - [`webhook()`] and [`recover`]: a filter that extracts a [`Webhook<E>`](Webhook) for a handler of your own, which responds
+//!   with [`Webhook::acknowledge`]. Such a handler is cancelled if the client disconnects.
 //!
-//! - [`endpoint()`]: a filter with one handler that answers by itself. The recommended one: the
-//!   handler runs to its end when the sender hangs up, and no rejection reaches another route.
-//! - [`webhook()`] and [`recover`]: a filter that extracts a [`Webhook<E>`](Webhook) for a handler
-//!   of your own, which answers with [`Webhook::acknowledge`].
+//! Both respond from the core's one table.
 //!
-//! Both answer every request by the core's one table. Call [`Receiver::drain`] at shutdown.
+//! ```no_run
+//! use smartshape_webhook_warp::{Delivery, Event, HandlerError, Receiver, Secret, Webhook, endpoint, recover, webhook};
+//! use warp::Filter;
 //!
-//! # Crate features
+//! async fn on_delivery(delivery: Delivery) -> Result<(), HandlerError> {
+//!     println!("{} of {}", delivery.event_name(), delivery.file());
+//!     Ok(())
+//! }
 //!
-//! - `metrics` (off): what is measured goes to the recorder that the program installs. The
-//!   documentation of `smartshape-webhook` lists names and labels.
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
+//!     let callback = warp::path("callback").and(warp::path::end()).and(endpoint(receiver.clone(), on_delivery));
+//!     let extracted = warp::path("extracted")
+//!         .and(warp::path::end())
+//!         .and(webhook(receiver))
+//!         .then(|hook: Webhook<Event>| async move {
+//!             println!("{} of {}", hook.data().name(), hook.file());
+//!             hook.acknowledge().await
+//!         });
+//!     // The extracting filter last: its rejected deliveries would be offered to a route behind it.
+//!     warp::serve(callback.or(extracted).recover(recover)).run(([127, 0, 0, 1], 8042)).await;
+//!     Ok(())
+//! }
+//! ```
 //!
-//! # Where requests come from
+//! At shutdown, call [`Receiver::drain`] before the server stops.
 //!
-//! While many unknown tokens wait to be checked, each [`ClientAddr`] gets its turn. It is the peer's address,
-//! which `warp::serve` knows, unless a `ClientAddr` stands in the request's extensions. Put one there behind a
-//! proxy, and where `warp::service` runs in a server of your own.
+//! # Related crates
+//!
+//! | crate | for |
+//! |---|---|
+//! | `smartshape-webhook-inbox` | a durable inbox: an event is stored on SQLite or PostgreSQL before it is acknowledged, and a worker then calls the handler, with retries. `endpoint(receiver, inbox)` |
+//! | `smartshape-fake` | tests without an account: signs and sends sample events, and imitates the web API |
+//! | `smartshape-webhook-cli` | the program `smartshape`: triggers events, checks an endpoint, registers webhooks, inspects an inbox |
+//! | `smartshape-webhook` | the core, re-exported as [`core`]; its page lists the metrics |
+//!
+//! They are in one repository, with complete example servers in `examples/` and guides in `docs/`.
+//!
+//! # Client addresses
+//!
+//! While many unknown tokens wait to be verified, each [`ClientAddr`] gets its turn. It is the peer's address, which `warp::serve`
+//! knows, unless the request's extensions contain a `ClientAddr`. Insert one behind a proxy, and where `warp::service` runs in a
+//! server of your own.
 //!
 //! # Caveats
 //!
-//! - A filter rejects. Without [`recover`], warp answers a rejection with status 500 and the
-//!   rejection's `Debug` text; and behind `.or()`, a rejected delivery is offered to the next route.
-//! - A body that is broken in its framing (a `Content-Length` that is no number) is answered by
-//!   hyper, with an empty 400.
-//! - warp has no time limit for request heads or idle connections.
-//! - warp does not tell which version of HTTP is spoken. On HTTP/2 a rejected body is dropped at once, but for a
-//!   client that sends a `Host` header there: such a body is kept for a moment, as on HTTP/1.1, and holds up that
-//!   client's other streams.
+//! - A filter rejects. Without [`recover`], warp responds to a rejection with status 500 and the rejection's `Debug` text; and
+//!   behind `.or()`, a rejected delivery is offered to the next route.
+//! - A typed `Webhook<FileUploaded>` responds 422 to other events, which SmartShape retries, unless
+//!   [`on_unexpected_event`](ReceiverBuilder::on_unexpected_event) says otherwise.
+//! - hyper responds to a `Content-Length` that is not a number with an empty 400.
+//! - warp has no timeout for request heads and idle connections.
+//! - warp does not tell which version of HTTP is spoken. On HTTP/2 a rejected body is dropped at once, except for a client that
+//!   sends a `Host` header there: such a body is kept for a moment, as on HTTP/1.1, and holds up that client's other streams.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod convert;

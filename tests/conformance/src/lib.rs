@@ -25,6 +25,12 @@ mod readmes {
     struct Fake;
     #[doc = include_str!("../../../crates/smartshape-webhook/README.md")]
     struct Core;
+    #[doc = include_str!("../../../crates/smartshape-webhook-tower/README.md")]
+    struct Tower;
+    #[doc = include_str!("../../../crates/smartshape-webhook-actix/README.md")]
+    struct Actix;
+    #[doc = include_str!("../../../crates/smartshape-webhook-warp/README.md")]
+    struct Warp;
     #[doc = include_str!("../../../crates/smartshape-webhook-inbox/README.md")]
     struct Inbox;
     #[doc = include_str!("../../../docs/exactly-once.md")]
