@@ -1,6 +1,6 @@
 //! Format, lints, documentation and dependencies.
 
-use crate::{Outcome, cargo};
+use crate::{Outcome, api, cargo, words};
 
 /// Each published crate and each set of features that builds differently.
 const FEATURE_SETS: [&[&str]; 13] = [
@@ -33,6 +33,7 @@ const PUBLISHED: [&str; 9] = [
 ];
 
 pub(crate) fn run() -> Outcome {
+    words::run()?;
     cargo::run(&["fmt", "--all", "--check"], &[])?;
     cargo::run(&["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"], &[])?;
     for set in FEATURE_SETS {
@@ -46,6 +47,7 @@ pub(crate) fn run() -> Outcome {
     cargo::run(&everything, &[])?;
     let docs = ["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--all-features"];
     cargo::run(&docs, &[("RUSTDOCFLAGS", "--deny warnings")])?;
+    api::run(false)?;
     package()?;
     if cargo::has("deny") { deny() } else { skip_deny() }
 }

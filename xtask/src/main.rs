@@ -1,6 +1,7 @@
 //! The project's commands. `cargo xtask` lists them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 
+mod api;
 mod bench;
 mod bench_listen;
 mod cargo;
@@ -17,6 +18,7 @@ mod test;
 mod tools;
 mod torture;
 mod with_postgres;
+mod words;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -44,12 +46,16 @@ Usage: cargo xtask COMMAND
                            fresh, peers, flood, memory, growth, adopt; and what the durable mode costs beside
                            its engines: inbox. Without a part: all but adopt
   bench listen             how many events a second `smartshape webhook listen` takes to a pipe
-  check                    format, lints and documentation, warnings denied; packages; dependencies, where
-                           cargo-deny is there
+  check                    format, names, lints and documentation, warnings denied; public APIs; packages;
+                           dependencies, where cargo-deny is there
+  api [--write]            the public API of each published library beside its snapshot in docs/api
   deny                     licences, sources and banned dependencies, with cargo-deny
   ci                       check, then test";
 
 fn main() -> ExitCode {
+    if let Some(code) = api::stand_in() {
+        return code;
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
@@ -66,6 +72,8 @@ fn main() -> ExitCode {
         ["bench", "listen"] => bench_listen::run(),
         ["bench", arguments @ ..] => bench::run(arguments),
         ["check"] => checks::run(),
+        ["api"] => api::run(false),
+        ["api", "--write"] => api::run(true),
         ["deny"] => checks::deny(),
         ["ci"] => checks::run().and_then(|()| test::run()),
         ["help" | "--help" | "-h"] => {
