@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
-use super::{RawJson, time};
+use super::RawJson;
 
 /// A JSON string, with U+FFFD for each half of a surrogate pair. JavaScript writes one for a text that was cut inside
 /// an emoji; JSON allows it, and Rust's strings cannot hold it.
@@ -117,12 +116,6 @@ impl Value for u64 {
         let whole = |float: &f64| float.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(float);
         let float = || serde_json::from_str(json).ok().filter(whole).map(|float| float as Self);
         serde_json::from_str(json).ok().or_else(float)
-    }
-}
-
-impl Value for Timestamp {
-    fn read(json: &str) -> Option<Self> {
-        time::from_json(json)
     }
 }
 

@@ -1,7 +1,14 @@
-//! Times, which come as ISO 8601 texts or as milliseconds since 1970.
+//! Times, which are ISO 8601 strings or milliseconds since 1970.
 
-use super::lenient;
 use jiff::Timestamp;
+
+use super::lenient::{self, Value};
+
+impl Value for Timestamp {
+    fn read(json: &str) -> Option<Self> {
+        from_json(json)
+    }
+}
 
 /// A time as it stands in a JSON document, if it is one.
 pub(crate) fn from_json(raw: &str) -> Option<Timestamp> {
