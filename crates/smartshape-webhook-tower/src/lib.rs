@@ -96,7 +96,7 @@
 //!
 //! # Caveats
 //!
-//! - A layer around a whole `Router` also answers for unknown paths. Put it around one route.
+//! - A layer around a whole `Router` also responds to unknown paths. Put it around one route.
 //! - hyper responds to a `Content-Length` that is not a number with an empty 400, before any service is called.
 //! - hyper has no timeout for request heads and idle connections unless it is set.
 #![cfg_attr(docsrs, feature(doc_cfg))]
