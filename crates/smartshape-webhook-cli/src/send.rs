@@ -127,7 +127,11 @@ pub(crate) async fn exchange(
 pub(crate) async fn read_answer(response: Response<Incoming>, begun: Instant) -> Result<Answer, Fault> {
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() { Fault::BodyTooLarge(MAX_ANSWER) } else { connection_fault(&*error) }
+        if error.is::<LengthLimitError>() {
+            Fault::BodyTooLarge(MAX_ANSWER)
+        } else {
+            connection_fault(&*error)
+        }
     })?;
     let content_type = head.headers.get(CONTENT_TYPE);
     Ok(Answer {

@@ -83,8 +83,11 @@ impl Check {
         }
         let secret = self.secret.get()?;
         let out_of_reach = |fault: smartshape_fake::Fault| {
-            let hint =
-                if fault == smartshape_fake::Fault::ConnectionRefused { "; does the endpoint run there?" } else { "" };
+            let hint = if fault == smartshape_fake::Fault::ConnectionRefused {
+                "; does the endpoint run there?"
+            } else {
+                ""
+            };
             Failure::usage(format!("{}: {fault}{hint}", self.url))
         };
         let endpoint = Endpoint::new(url, Duration::from_secs(self.timeout)).map_err(out_of_reach)?;

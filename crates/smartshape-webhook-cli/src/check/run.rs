@@ -103,7 +103,9 @@ async fn conclude(endpoint: &Endpoint, judged: Vec<(&Request, &Reply)>) -> CaseR
         let all: Vec<_> = judged.iter().map(|(request, reply)| (request.expect, *reply)).collect();
         findings = judge::together(&all);
     }
-    let broken = judged.iter().any(|(_, reply)| matches!(reply.answer, Err(Fault::Connection(_) | Fault::ConnectionRefused)));
+    let broken = judged
+        .iter()
+        .any(|(_, reply)| matches!(reply.answer, Err(Fault::Connection(_) | Fault::ConnectionRefused)));
     let gone = broken && endpoint.reach().await.is_err();
     CaseResult { findings, gone }
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::request::{Outgoing, Request};
-use crate::send::{Answer, connector, connection_fault, read_answer};
+use crate::send::{Answer, connection_fault, connector, read_answer};
 
 /// How often a request is sent while the answer is 503, which invites to that.
 const TRIES: u32 = 5;

@@ -7,11 +7,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{AppendHeaders, IntoResponse, Response};
+use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use smartshape_webhook::{Lingering, Receiver, RequestHead, Secret, WebhookResponse};
+use smartshape_webhook::{Lingering, Receiver, RejectionKind, RequestHead, Secret, WebhookResponse};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -84,13 +85,18 @@ async fn answer(request: Request, names: &Names, receiver: Receiver, sinks: Sink
         return names.nonce.clone().into_response();
     }
     match sinks.recorder.as_ref().and_then(|recorder| recorder.begin(request.headers())) {
-        None => deliver(request, &receiver, sinks.sink, None).await,
+        None => response(&deliver(request, &receiver, sinks.sink, None).await),
         Some(recorded) => {
             // Its own task: that the sender has hung up is worth a note too.
+            let declares_length = request.headers().contains_key(CONTENT_LENGTH);
             let noted = tokio::spawn(async move {
-                let response = deliver(request, &receiver, sinks.sink, Some(&recorded)).await;
-                let noted = recorded.end(response.status().as_u16()).await;
-                noted.map(|()| response).inspect_err(|error| sinks.ends.of_writing(error))
+                let answer = deliver(request, &receiver, sinks.sink, Some(&recorded)).await;
+                let noted = if is_authenticated(&answer, declares_length) {
+                    recorded.end(answer.status()).await
+                } else {
+                    Ok(())
+                };
+                noted.map(|()| response(&answer)).inspect_err(|error| sinks.ends.of_writing(error))
             });
             match noted.await {
                 Ok(Ok(response)) => response,
@@ -106,7 +112,7 @@ async fn deliver(
     receiver: &Receiver,
     sink: Arc<Sink>,
     recorded: Option<&Recorded>,
-) -> Response {
+) -> WebhookResponse {
     let (parts, body) = request.into_parts();
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let head = RequestHead::from_parts(parts.method.as_str(), headers);
@@ -127,7 +133,25 @@ async fn deliver(
         let status = coloured(&status.to_string(), if status == 200 { GOOD } else { BAD });
         say(format_args!("{name}: {status} after {took} ms"));
     }
-    response(&answer)
+    answer
+}
+
+/// Whether the token was verified. Of a rejected stranger's body the receiver may have read a part, to keep the connection.
+fn is_authenticated(response: &WebhookResponse, declares_length: bool) -> bool {
+    response.rejection().is_none_or(|rejection| {
+        let kind = rejection.kind();
+        // A declared length is checked before the token.
+        let declared_too_large = kind == RejectionKind::BodyTooLarge && declares_length;
+        kind.status() != 401
+            && !declared_too_large
+            && !matches!(
+                kind,
+                RejectionKind::MethodNotAllowed
+                    | RejectionKind::LengthUnreadable
+                    | RejectionKind::VerifyBusy
+                    | RejectionKind::Draining
+            )
+    })
 }
 
 fn response(answer: &WebhookResponse) -> Response {

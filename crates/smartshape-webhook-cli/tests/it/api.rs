@@ -1,6 +1,6 @@
 //! `login`, `webhook create|list|delete`, `attribute upsert`, and where settings come from.
 
-use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape};
+use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind;
 
 use crate::support::{Home, SECRET, nobody, ran, ran_with_stdin};

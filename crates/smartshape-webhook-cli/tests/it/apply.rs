@@ -1,6 +1,6 @@
 //! `smartshape webhook apply`.
 
-use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape};
+use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
 
 use crate::support::{Home, Ran, SECRET, ran};

@@ -1,7 +1,7 @@
 //! How `smartshape webhook listen` ends, and what is left at SmartShape then: nothing of its own, and
 //! all that is not.
 
-use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape};
+use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::Path as UrlPath;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::{delete, get};
-use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape, SenderSettings};
+use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection, SenderSettings};
 use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
 use smartshape_webhook_tower::{Delivery, NamedSecret, Receiver, Secret, endpoint};
 use tokio::sync::{Semaphore, mpsc};

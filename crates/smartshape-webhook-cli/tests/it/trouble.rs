@@ -1,6 +1,6 @@
 //! What each command makes of a server that rejects, has ended the login, or is not there.
 
-use smartshape_fake::{FaultInjection, ErrorFormat, FakeSmartShape};
+use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind::FileUploaded;
 
 use crate::support::{Home, Ran, SECRET, nobody, ran};
