@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
 use crate::input;
-use crate::output::{self, shown};
-use crate::settings::{Settings, warn_of_fake};
+use crate::output::{self};
+use crate::settings::{Settings, warn_if_fake};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -44,7 +45,7 @@ impl Upsert {
     async fn run(self, settings: &Settings) -> Outcome {
         let node = self.query.trim().strip_prefix("id:").map(str::trim).filter(|node| !node.is_empty());
         let Some(node) = node else {
-            let text = format!("--query {}: only id:NODE is known here", shown(&self.query));
+            let text = format!("--query {}: only id:NODE is known here", escape(&self.query));
             return Err(Failure::usage(text));
         };
         let text = match self.attributes.as_str() {
@@ -62,11 +63,11 @@ impl Upsert {
         let attributes = BTreeMap::from([(node.to_owned(), attributes.into_iter().collect())]);
         let client = settings.api()?.client;
         let done = client.upsert_attributes(&self.file, &attributes).await;
-        warn_of_fake(&client);
+        warn_if_fake(&client);
         done?;
         if settings.json {
             return output::json(&json!({"file": self.file, "node": node, "attributes": count}));
         }
-        output::line(format_args!("set {count} attribute(s) of {} in {}", shown(node), shown(&self.file)))
+        output::line(format_args!("set {count} attribute(s) of {} in {}", escape(node), escape(&self.file)))
     }
 }

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use smartshape_fake::{EventPayload, Fault, check_response};
 use smartshape_webhook::EventKind;
 
+use crate::escape::{escape, escape_unprintable_json};
 use crate::failure::{Failure, Outcome};
+use crate::http_client::{self, Response};
 use crate::input::{self, SecretArgument};
-use crate::output::{self, BAD, GOOD, coloured, doing, json_shown, say, shown};
-use crate::send::{self, Answer};
+use crate::output::{self, ERROR, SUCCESS, print_notice, start_progress, styled};
 use crate::settings::Settings;
 use crate::token::{self, Making};
 
@@ -24,16 +25,16 @@ const SHOWN_BODY: usize = 300;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Sends a signed event to an endpoint and judges the answer as SmartShape does
+    /// Sends a signed event to an endpoint and checks the response as SmartShape does
     Trigger(Trigger),
 }
 
 #[derive(Args)]
 #[command(after_help = "\
-Exit code 1 when SmartShape would not accept the answer; each fault is named.
+Exit code 1 if SmartShape would not accept the response; each fault is named.
 
 --repeat sends the same event again, with the same uuid and token, as SmartShape's retries come: the endpoint should
-handle it once and accept each. --retries is for an answer that is not accepted.
+handle it once and accept each. --retries is for responses that are not accepted.
 
   smartshape event trigger file_uploaded --set file=5c6fd --set data.name=engine.scene
   smartshape event trigger attribute_updated --to https://example.com/callback --secret - < secret.txt")]
@@ -52,17 +53,17 @@ pub(crate) struct Trigger {
     /// Sends this file as it is instead of the manual's sample; - is standard input
     #[arg(long, value_name = "FILE")]
     body: Option<String>,
-    /// How many seconds the answer may take
+    /// Maximum time to wait for the response
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
-    /// Sends it again, up to so often, while SmartShape would not accept the answer: after the time that Retry-After
-    /// names, or after 1 s, doubled each time
+    /// Maximum number of retries while SmartShape would not accept the response: after Retry-After, or else after 1 s,
+    /// doubled each time
     #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]
     retries: u32,
-    /// Sends the same event so many times, one after the other
+    /// Sends the same event this many times, sequentially
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
-    /// Prints the body that would be sent, and sends nothing
+    /// Prints the body and sends nothing
     #[arg(long)]
     print: bool,
     #[command(flatten)]
@@ -78,10 +79,10 @@ impl Command {
 
 impl Trigger {
     async fn run(self, settings: &Settings) -> Outcome {
-        let url = send::endpoint(&self.to, "the endpoint of --to", settings)?;
+        let url = http_client::endpoint(&self.to, "the endpoint of --to", settings)?;
         let body = self.body()?;
         if self.print {
-            return output::line(json_shown(String::from_utf8_lossy(&body).into_owned()));
+            return output::line(escape_unprintable_json(String::from_utf8_lossy(&body).into_owned()));
         }
         let secret = self.secret.get()?;
         let token = token::make(&secret, &self.making)?;
@@ -89,7 +90,7 @@ impl Trigger {
         for _ in 0..self.repeat {
             all_accepted &= self.deliver(&url, &token, &body, settings).await?;
         }
-        if all_accepted { Ok(()) } else { Err(Failure::told()) }
+        if all_accepted { Ok(()) } else { Err(Failure::printed()) }
     }
 
     /// Sends it until it is accepted, or is not to be tried again; says whether it was accepted.
@@ -97,8 +98,9 @@ impl Trigger {
         let mut wait = FIRST_WAIT;
         let mut left = self.retries;
         loop {
-            doing(format_args!("waiting for {}", self.to));
-            let answer = send::post(url, Some(token), body.clone(), Duration::from_secs(self.timeout)).await;
+            start_progress(format_args!("waiting for {}", self.to));
+            let answer =
+                http_client::post(url, Some(token), body.clone(), Duration::from_secs(self.timeout)).await;
             let faults = match &answer {
                 Ok(answer) => check_response(answer.status, answer.content_type.as_deref(), &answer.body),
                 Err(fault) => vec![fault.clone()],
@@ -118,10 +120,13 @@ impl Trigger {
             let asked = answer.and_then(|answer| answer.retry_after);
             let next = asked.unwrap_or(wait);
             if next > LONGEST_WAIT {
-                say(format_args!("the endpoint asks to wait {} s, which is not waited for", next.as_secs()));
+                print_notice(format_args!(
+                    "the endpoint asks to wait {} s, which is not waited for",
+                    next.as_secs()
+                ));
                 return Ok(false);
             }
-            say(format_args!("sent again in {} s", next.as_secs()));
+            print_notice(format_args!("sent again in {} s", next.as_secs()));
             tokio::time::sleep(next).await;
             (left, wait) = (left - 1, (wait * 2).min(LONGEST_WAIT));
         }
@@ -138,7 +143,7 @@ impl Trigger {
             let text = match name {
                 None => r#"the body has no field "event" with the name of an event"#.to_owned(),
                 Some(name) => {
-                    let name = shown(name);
+                    let name = escape(name);
                     format!("the event's body is of {name}, and not of {}: name the one it is of", self.event)
                 }
             };
@@ -149,12 +154,12 @@ impl Trigger {
         }
         for setting in &self.set {
             let Some((path, value)) = setting.split_once('=') else {
-                let text = format!("--set {}: write PATH=VALUE, such as data.name=engine", shown(setting));
+                let text = format!("--set {}: write PATH=VALUE, such as data.name=engine", escape(setting));
                 return Err(Failure::usage(text));
             };
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
             set(&mut event, path, value)
-                .map_err(|why| Failure::usage(format!("--set {}: {why}", shown(setting))))?;
+                .map_err(|why| Failure::usage(format!("--set {}: {why}", escape(setting))))?;
         }
         Ok(event.to_string().into())
     }
@@ -209,7 +214,7 @@ fn names(path: &str) -> Vec<String> {
     names
 }
 
-fn report(trigger: &Trigger, body: &Bytes, answer: Option<&Answer>, faults: &[Fault]) -> Value {
+fn report(trigger: &Trigger, body: &Bytes, answer: Option<&Response>, faults: &[Fault]) -> Value {
     let event: Value = serde_json::from_slice(body).unwrap_or_default();
     json!({
         "event": trigger.event, "uuid": event["uuid"], "url": trigger.to, "accepted": faults.is_empty(),
@@ -222,20 +227,20 @@ fn report(trigger: &Trigger, body: &Bytes, answer: Option<&Answer>, faults: &[Fa
     })
 }
 
-fn words(trigger: &Trigger, answer: Option<&Answer>, faults: &[Fault]) -> String {
+fn words(trigger: &Trigger, answer: Option<&Response>, faults: &[Fault]) -> String {
     let mut text = format!("{} to {}", trigger.event, trigger.to);
     if let Some(answer) = answer {
         let body: String = String::from_utf8_lossy(&answer.body).chars().take(SHOWN_BODY).collect();
         let kind = answer.content_type.as_deref().unwrap_or("no content type");
         let took = answer.took.as_millis();
-        text += &format!("\nanswer: {}, {}, after {took} ms: {}", answer.status, shown(kind), shown(&body));
+        text += &format!("\nanswer: {}, {}, after {took} ms: {}", answer.status, escape(kind), escape(&body));
     }
     if faults.is_empty() {
-        return text + "\n" + &coloured("accepted", GOOD);
+        return text + "\n" + &styled("accepted", SUCCESS);
     }
-    text += &format!("\n{}", coloured("not accepted:", BAD));
+    text += &format!("\n{}", styled("not accepted:", ERROR));
     for fault in faults {
-        text += &format!("\n- {}", shown(&fault.to_string()));
+        text += &format!("\n- {}", escape(&fault.to_string()));
         text += &hint(trigger, fault).map_or_else(String::new, |hint| format!("; {hint}"));
     }
     text

@@ -1,4 +1,4 @@
-//! How a command fails: an exit code, and a line for a person.
+//! How a command fails: an exit code, and a line of text.
 
 use std::error::Error;
 use std::io;
@@ -26,17 +26,17 @@ impl Failure {
         Self { code: 1, text: text.into() }
     }
 
-    /// Everything is said already.
-    pub(crate) fn told() -> Self {
+    /// Failed: exit code 1; the reason was printed already.
+    pub(crate) fn printed() -> Self {
         Self::failed("")
     }
 
-    /// The same, of which everything is said already.
+    /// The same failure, with its reason printed already.
     pub(crate) fn silent(self) -> Self {
         Self { text: String::new(), ..self }
     }
 
-    /// The same, and what else there is to say of it.
+    /// The same failure, with more text.
     pub(crate) fn and(self, more: &str) -> Self {
         Self { text: format!("{}; {more}", self.text), ..self }
     }
@@ -45,14 +45,11 @@ impl Failure {
         self.code
     }
 
-    /// Tells it, unless everything is said already.
-    pub(crate) fn say(&self) {
-        if !self.text.is_empty() {
-            crate::output::say_error(&self.text, self.code);
-        }
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
-    /// Whoever read standard output has had enough, as `head` does: no failure.
+    /// A failed write to standard output. A closed pipe, as by `head`, is a success.
     pub(crate) fn of_stdout(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { code: 0, text: String::new() },
@@ -61,7 +58,7 @@ impl Failure {
     }
 }
 
-/// An error and its first cause, on one line. What is between them names the libraries that passed it on.
+/// An error and its root cause on one line. The causes in between only name libraries.
 pub(crate) fn chain(error: &dyn Error) -> String {
     with_root(error.to_string(), error)
 }
@@ -69,10 +66,10 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 fn with_root(text: String, error: &dyn Error) -> String {
     let root = error.source().map(root).unwrap_or_default();
     let text = if text.contains(&root) { text } else { format!("{text}: {root}") };
-    crate::output::shown(&text)
+    crate::escape::escape(&text)
 }
 
-/// The first cause of an error.
+/// The root cause of an error.
 pub(crate) fn root(error: &dyn Error) -> String {
     let mut root = error.to_string();
     let mut cause = error.source();

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use smartshape_webhook::DeliveryKey;
 use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State, StoredEvent};
 
+use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
-use crate::output::{self, say, shown};
+use crate::output::{self, print_notice};
 use crate::settings::Settings;
 
 /// How long a database that cannot be reached is tried.
@@ -138,7 +139,7 @@ impl Place {
     /// Opens what is there, and creates no inbox.
     async fn open(&self, read_only: bool) -> Outcome<Inbox> {
         let place = crate::input::hidden(&self.place, "the place of the inbox")?;
-        output::doing("opening the inbox");
+        output::start_progress("opening the inbox");
         let is_file = !place.contains("://");
         if is_file {
             file_is_one(&place)?;
@@ -153,7 +154,7 @@ impl Place {
         }
         inbox.map_err(|error| match error.kind() {
             InboxErrorKind::Foreign if is_file => {
-                Failure::failed(format!("there is no inbox at {}: {error}", shown(&self.place)))
+                Failure::failed(format!("there is no inbox at {}: {error}", escape(&self.place)))
             }
             InboxErrorKind::Foreign => Failure::failed(error.to_string()),
             _ => error.into(),
@@ -163,7 +164,7 @@ impl Place {
 
 /// Looks without opening the file. What it holds, the inbox says, and changes nothing that is somebody else's.
 fn file_is_one(path: &str) -> Outcome {
-    let none = |why: &str| Failure::failed(format!("there is no inbox at {}: {why}", shown(path)));
+    let none = |why: &str| Failure::failed(format!("there is no inbox at {}: {why}", escape(path)));
     let file = std::fs::metadata(path).map_err(|error| none(&error.to_string()))?;
     if file.len() == 0 { Err(none("that file is empty")) } else { Ok(()) }
 }
@@ -214,7 +215,11 @@ impl List {
             return events.iter().try_for_each(|event| output::json(&json_of(event)));
         }
         if events.is_empty() {
-            say(if self.which.says_nothing() { "the inbox is empty" } else { "no event is like this" });
+            print_notice(if self.which.says_nothing() {
+                "the inbox is empty"
+            } else {
+                "no event is like this"
+            });
         }
         let rows: Vec<_> = events
             .iter()
@@ -259,7 +264,7 @@ impl Show {
             .map(|(name, value)| vec![name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)])
             .collect();
         output::table(&["FIELD", "VALUE"], &rows)?;
-        output::line(body.map_or(gone.to_owned(), |body| format!("\n{}", shown(&body))))
+        output::line(body.map_or(gone.to_owned(), |body| format!("\n{}", escape(&body))))
     }
 }
 

@@ -1,21 +1,19 @@
 //! `smartshape`: the command line for SmartShape webhooks (unofficial).
 #![allow(clippy::doc_markdown, reason = "many are help texts, in which backticks would show")]
 
-mod account;
-mod apply;
 mod attribute;
 mod check;
 mod completions;
+mod escape;
 mod event;
 mod failure;
 mod files;
+mod http_client;
 mod inbox;
 mod input;
-mod listen;
+mod login;
 mod output;
 mod recording;
-mod rotate;
-mod send;
 mod settings;
 mod signals;
 mod token;
@@ -52,13 +50,13 @@ enum Command {
     /// Sends events to an endpoint
     #[command(subcommand)]
     Event(event::Command),
-    /// Checks what an endpoint does with all that SmartShape, and strangers, may send it
+    /// Checks an endpoint against everything that SmartShape, or an attacker, may send
     Check(check::Check),
-    /// Makes and checks the tokens that deliveries carry
+    /// Makes and verifies tokens
     #[command(subcommand)]
     Token(token::Command),
-    /// Logs in, and keeps the login in the configuration folder
-    Login(account::Login),
+    /// Logs in and stores the tokens in the configuration folder
+    Login(login::Login),
     /// Registers, lists, rotates and deletes webhooks
     #[command(subcommand)]
     Webhook(webhook::Command),
@@ -68,7 +66,7 @@ enum Command {
     /// Looks into an inbox, replays and purges
     #[command(subcommand)]
     Inbox(inbox::Command),
-    /// Prints what a shell needs to complete arguments
+    /// Prints a shell completion script
     Completions(completions::Completions),
 }
 
@@ -83,17 +81,17 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output::say(format_args!("no threads: {error}"));
+            output::print_notice(format_args!("no threads: {error}"));
             return ExitCode::from(1);
         }
     };
-    let outcome = runtime.block_on(output::showing_progress(run(cli)));
+    let outcome = runtime.block_on(output::with_progress(run(cli)));
     // A read from a terminal, or a write to a full pipe, cannot be called off.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.say();
+            output::print_failure(&failure);
             ExitCode::from(failure.code())
         }
     }
@@ -106,7 +104,7 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
         output::use_json();
         let text = error.to_string();
         let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
-        Failure::usage(text.split_whitespace().collect::<Vec<_>>().join(" ")).say();
+        output::print_failure(&Failure::usage(text.split_whitespace().collect::<Vec<_>>().join(" ")));
     } else {
         // Nobody reads: nothing to be done about it.
         let _ = error.print();

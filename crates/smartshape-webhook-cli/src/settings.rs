@@ -12,7 +12,7 @@ use smartshape_api::{AuthToken, Client, SessionToken};
 use crate::failure::{Failure, Outcome, chain};
 use crate::files;
 use crate::input;
-use crate::output::{doing, say};
+use crate::output::{print_notice, start_progress};
 
 const DEFAULT_URL: &str = "https://smartshape.io";
 
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
 /// What `login` keeps.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Kept {
+pub(crate) struct Config {
     pub(crate) api_url: Option<String>,
     pub(crate) username: Option<String>,
     pub(crate) token: Option<String>,
@@ -58,10 +58,10 @@ pub(crate) struct Api {
 }
 
 impl Settings {
-    /// A client with the login that is kept, or that flags or environment give.
+    /// A client with the login that is config, or that flags or environment give.
     pub(crate) fn api(&self) -> Outcome<Api> {
-        let kept = Kept::read()?;
-        let client = self.client_at(&kept)?;
+        let config = Config::read()?;
+        let client = self.client_at(&config)?;
         let given = |flag: &Option<String>, variable: &str, what: &str| match flag {
             Some(token) => input::hidden(token, what).map(Some),
             None => environment(variable),
@@ -70,20 +70,20 @@ impl Settings {
         let session = given(&self.session_token, "SMARTSHAPE_SESSION", "the session token")?;
 
         // A login goes to the server that gave it, and to no other.
-        let of_this_server = kept.api_url.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/')
+        let of_this_server = config.api_url.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/')
             == client.base_url().trim_end_matches('/');
-        if token.is_none() && kept.token.is_some() && !of_this_server {
-            say(format_args!(
-                "the login that is kept is of another server, and not sent to {}",
+        if token.is_none() && config.token.is_some() && !of_this_server {
+            print_notice(format_args!(
+                "the login that is config is of another server, and not sent to {}",
                 client.base_url()
             ));
         }
         let is_kept = token.is_none() && of_this_server;
-        let account = kept.username.filter(|_| is_kept);
-        let token = token.or_else(|| kept.token.filter(|_| is_kept));
-        let session = session.or_else(|| kept.session.filter(|_| is_kept));
+        let account = config.username.filter(|_| is_kept);
+        let token = token.or_else(|| config.token.filter(|_| is_kept));
+        let session = session.or_else(|| config.session.filter(|_| is_kept));
 
-        doing(format_args!("waiting for {}", client.base_url()));
+        start_progress(format_args!("waiting for {}", client.base_url()));
         let mut client = client;
         if let Some(token) = token {
             client = client.with_auth_token(AuthToken::new(token)?);
@@ -96,18 +96,18 @@ impl Settings {
 
     /// A client without a login, and the root certificates that it trusts beside the system's.
     pub(crate) fn client(&self) -> Outcome<(Client, Option<PathBuf>)> {
-        let kept = Kept::read()?;
-        Ok((self.client_at(&kept)?, self.ca_cert(&kept)?))
+        let config = Config::read()?;
+        Ok((self.client_at(&config)?, self.ca_cert(&config)?))
     }
 
-    fn client_at(&self, kept: &Kept) -> Outcome<Client> {
+    fn client_at(&self, config: &Config) -> Outcome<Client> {
         let url = match &self.api_url {
             Some(url) => Some(url.clone()),
             None => environment("SMARTSHAPE_API_URL")?,
         };
-        let url = url.or_else(|| kept.api_url.clone()).unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let url = url.or_else(|| config.api_url.clone()).unwrap_or_else(|| DEFAULT_URL.to_owned());
         let mut builder = Client::builder().base_url(url).allow_plain_http(self.insecure);
-        if let Some(path) = self.ca_cert(kept)? {
+        if let Some(path) = self.ca_cert(config)? {
             let certificates = fs::read(&path).map_err(|error| {
                 Failure::usage(format!("cannot read the root certificates {}: {error}", path.display()))
             })?;
@@ -116,21 +116,21 @@ impl Settings {
         Ok(builder.build()?)
     }
 
-    /// An absolute path, since it is kept.
-    fn ca_cert(&self, kept: &Kept) -> Outcome<Option<PathBuf>> {
+    /// An absolute path, since it is config.
+    fn ca_cert(&self, config: &Config) -> Outcome<Option<PathBuf>> {
         let named = match &self.ca_cert {
             Some(path) => Some(path.clone()),
             None => environment("SMARTSHAPE_CA_CERT")?.map(PathBuf::from),
         };
-        let absolute = named.or_else(|| kept.ca_cert.clone()).map(std::path::absolute).transpose();
+        let absolute = named.or_else(|| config.ca_cert.clone()).map(std::path::absolute).transpose();
         absolute.map_err(|error| Failure::usage(format!("--ca-cert: {error}: name a file")))
     }
 }
 
 /// Says so when the server turned out to be the fake.
-pub(crate) fn warn_of_fake(client: &Client) {
+pub(crate) fn warn_if_fake(client: &Client) {
     if client.talks_to_fake() == Some(true) {
-        say(format_args!("warning: {} is smartshape-fake, and no SmartShape", client.base_url()));
+        print_notice(format_args!("warning: {} is smartshape-fake, and no SmartShape", client.base_url()));
     }
 }
 
@@ -144,7 +144,7 @@ fn environment(name: &str) -> Outcome<Option<String>> {
     }
 }
 
-impl Kept {
+impl Config {
     fn read() -> Outcome<Self> {
         let Ok(path) = config_path() else { return Ok(Self::default()) };
         let read = || {
@@ -153,7 +153,7 @@ impl Kept {
             let mut file = File::open(&path)?;
             for doubt in [files::check_ours(&path, &file), files::check_private(&file)] {
                 if let Err(why) = doubt {
-                    say(format_args!("warning: {}: {why}", path.display()));
+                    print_notice(format_args!("warning: {}: {why}", path.display()));
                 }
             }
             let mut text = Vec::new();
@@ -176,8 +176,8 @@ impl Kept {
         })
     }
 
-    /// Fails where `write` would, before there is a login that could not be kept.
-    pub(crate) fn check_place() -> Outcome {
+    /// Fails where `write` would, before there is a login that could not be config.
+    pub(crate) fn check_writable() -> Outcome {
         let path = config_path()?;
         let written = files::target(&path).and_then(|target| {
             let is_there = target.ancestors().skip(1).find(|folder| folder.exists());

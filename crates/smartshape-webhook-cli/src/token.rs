@@ -7,7 +7,7 @@ use smartshape_webhook::{Secret, Token};
 
 use crate::failure::{Failure, Outcome};
 use crate::input::{self, SecretArgument};
-use crate::output::{self, BAD, GOOD, coloured};
+use crate::output::{self, ERROR, SUCCESS, styled};
 use crate::recording::Report;
 use crate::settings::Settings;
 
@@ -20,9 +20,9 @@ const USUAL_MAX_COST: u32 = 12;
 pub(crate) enum Command {
     /// Makes tokens of a secret
     Sign(Sign),
-    /// Checks whether a token belongs to a secret; exit code 1 when it does not
+    /// Verifies a token against a secret; exit code 1 if it does not match
     Verify(Verify),
-    /// Shows prefix and cost of a token, or what a recording tells of tokens and retries
+    /// Shows prefix and cost of a token, or analyzes a recording's tokens and retries
     Inspect(Inspect),
 }
 
@@ -159,12 +159,12 @@ impl Verify {
             output::json(&json!({"belongs": belongs}))?;
         } else {
             output::line(if belongs {
-                coloured("the token belongs to the secret", GOOD)
+                styled("the token belongs to the secret", SUCCESS)
             } else {
-                coloured("the token does not belong to the secret", BAD)
+                styled("the token does not belong to the secret", ERROR)
             })?;
         }
-        if belongs { Ok(()) } else { Err(Failure::told()) }
+        if belongs { Ok(()) } else { Err(Failure::printed()) }
     }
 }
 

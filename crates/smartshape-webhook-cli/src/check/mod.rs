@@ -1,13 +1,13 @@
-//! `smartshape check`: what an endpoint does with all that SmartShape, and strangers, may send it.
+//! `smartshape check`: tests an endpoint against everything that SmartShape, or an attacker, may send.
 
 mod cases;
-mod drift;
-mod judge;
-mod kit;
+mod endpoint;
+mod evaluate;
+mod fixture;
+mod newer_forms;
 mod report;
 mod request;
 mod run;
-mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -17,14 +17,15 @@ use std::time::Duration;
 use clap::Args;
 use smartshape_webhook::EventKind;
 
-use self::cases::{Case, Of};
-use self::kit::Kit;
-use self::report::{Report, Verdict};
-use self::wire::Endpoint;
+use self::cases::{Case, Scope};
+use self::endpoint::Endpoint;
+use self::fixture::Fixture;
+use self::report::{CaseOutcome, Report};
+use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
+use crate::http_client;
 use crate::input::{self, SecretArgument};
-use crate::output::{doing, shown};
-use crate::send;
+use crate::output::start_progress;
 use crate::settings::Settings;
 use crate::token::{self, Making};
 
@@ -57,16 +58,16 @@ pub(crate) struct Check {
     #[arg(long, value_name = "EVENT", value_parser = input::event())]
     event: Vec<EventKind>,
     /// The id of the file that the events are about, for an endpoint that has to know it
-    #[arg(long, value_name = "ID", default_value = kit::FILE, hide_default_value = true)]
+    #[arg(long, value_name = "ID", default_value = fixture::FILE, hide_default_value = true)]
     file: String,
     /// Runs only the cases whose name contains this text
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Also sends what may stop an endpoint: a token of cost 31, 200 forged tokens at once, bodies that stall,
-    /// deep ones, 50 MB
+    /// Also runs cases that may stop an endpoint: a token of cost 31, 200 concurrent forged tokens, stalled bodies, deep
+    /// nesting, 50 MB
     #[arg(long)]
-    harsh: bool,
-    /// How many seconds each answer may take
+    destructive: bool,
+    /// Maximum time to wait for each response
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
     #[command(flatten)]
@@ -75,11 +76,11 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) async fn run(self, settings: &Settings) -> Outcome {
-        let url = send::endpoint(&self.url, "the endpoint", settings)?;
+        let url = http_client::endpoint(&self.url, "the endpoint", settings)?;
         let cases: Vec<&Case> = cases::all().filter(|case| self.is_wanted(case)).collect();
         if cases.is_empty() {
             let text = self.only.as_deref().unwrap_or_default();
-            return Err(Failure::usage(format!("no case's name contains {:?}", shown(text))));
+            return Err(Failure::usage(format!("no case's name contains {:?}", escape(text))));
         }
         let secret = self.secret.get()?;
         let out_of_reach = |fault: smartshape_fake::Fault| {
@@ -91,9 +92,9 @@ impl Check {
             Failure::usage(format!("{}: {fault}{hint}", self.url))
         };
         let endpoint = Endpoint::new(url, Duration::from_secs(self.timeout)).map_err(out_of_reach)?;
-        doing(format_args!("waiting for {}", self.url));
+        start_progress(format_args!("waiting for {}", self.url));
         endpoint.reach().await.map_err(out_of_reach)?;
-        let kit = Kit::new(&secret, |secret| token::make(secret, &self.making), &self.file)?;
+        let fixture = Fixture::new(&secret, |secret| token::make(secret, &self.making), &self.file)?;
 
         let mut report = Report::begin(&cases, settings.json)?;
         let mut gone_since: Option<&Case> = None;
@@ -103,18 +104,18 @@ impl Check {
                 None => self.why_not(case),
             };
             let verdict = match reason {
-                Some(reason) => Verdict::skipped(reason),
+                Some(reason) => CaseOutcome::skipped(reason),
                 None => {
-                    doing(case.name);
+                    start_progress(case.name);
                     let kind = self.kind_for(case);
-                    let result = run::case(&endpoint, &kit, case, kind).await;
+                    let result = run::case(&endpoint, &fixture, case, kind).await;
                     gone_since = result.gone.then_some(case);
-                    Verdict::of(case, result)
+                    CaseOutcome::of(case, result)
                 }
             };
             report.row(case, &verdict)?;
         }
-        if report.end()? { Ok(()) } else { Err(Failure::told()) }
+        if report.end()? { Ok(()) } else { Err(Failure::printed()) }
     }
 
     fn is_wanted(&self, case: &Case) -> bool {
@@ -124,18 +125,22 @@ impl Check {
     /// Why a case is not run.
     fn why_not(&self, case: &Case) -> Option<String> {
         let takes = |kind| self.event.is_empty() || self.event.contains(&kind);
-        match case.of {
-            Of::One(kind) if !takes(kind) => Some("not one of the events of --event".to_owned()),
-            Of::All if !self.event.is_empty() => Some("--event says which events come".to_owned()),
-            _ if case.harsh && !self.harsh => Some("it may stop an endpoint: --harsh runs it".to_owned()),
+        match case.scope {
+            Scope::Event(kind) if !takes(kind) => Some("not one of the events of --event".to_owned()),
+            Scope::AllEvents if !self.event.is_empty() => Some("--event says which events come".to_owned()),
+            _ if case.destructive && !self.destructive => {
+                Some("it may stop an endpoint: --destructive runs it".to_owned())
+            }
             _ => None,
         }
     }
 
     fn kind_for(&self, case: &Case) -> EventKind {
-        match case.of {
-            Of::One(kind) => kind,
-            Of::Any | Of::All => self.event.first().copied().unwrap_or(EventKind::FileUploaded),
+        match case.scope {
+            Scope::Event(kind) => kind,
+            Scope::AnyEvent | Scope::AllEvents => {
+                self.event.first().copied().unwrap_or(EventKind::FileUploaded)
+            }
         }
     }
 }

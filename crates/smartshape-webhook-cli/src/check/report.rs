@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 
 use super::cases::Case;
 use super::run::CaseResult;
+use crate::escape::escape;
 use crate::failure::Outcome;
-use crate::output::{self, BAD, DOUBTFUL, GOOD, coloured, say, shown};
+use crate::output::{self, ERROR, SUCCESS, WARNING, print_notice, styled};
 
 /// What came of a case, for whoever reads it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    word: Word,
+pub(crate) struct CaseOutcome {
+    status: Status,
     /// What is not as it should be; or why the case was not run.
     seen: Vec<String>,
     /// Why that matters.
@@ -19,19 +20,19 @@ pub(crate) struct Verdict {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum Status {
     Pass,
     Warn,
     Fail,
     Skipped,
 }
 
-impl Verdict {
+impl CaseOutcome {
     pub(crate) fn of(case: &Case, result: CaseResult) -> Self {
         let fails = result.gone || (!case.advice && result.findings.iter().any(|finding| !finding.advice));
         let (mut seen, mut why) = (Vec::new(), Vec::new());
         for finding in result.findings {
-            seen.push(shown(&finding.seen));
+            seen.push(escape(&finding.seen));
             let reason = finding.why.unwrap_or(case.why);
             if !why.contains(&reason) {
                 why.push(reason);
@@ -41,21 +42,21 @@ impl Verdict {
             seen.push("since then the endpoint takes no connections".to_owned());
             why.push("one request stops it for everybody");
         }
-        let word = match (fails, seen.is_empty()) {
-            (true, _) => Word::Fail,
-            (false, true) => Word::Pass,
-            (false, false) => Word::Warn,
+        let status = match (fails, seen.is_empty()) {
+            (true, _) => Status::Fail,
+            (false, true) => Status::Pass,
+            (false, false) => Status::Warn,
         };
-        Self { word, seen, why }
+        Self { status, seen, why }
     }
 
     pub(crate) fn skipped(reason: String) -> Self {
-        Self { word: Word::Skipped, seen: vec![reason], why: Vec::new() }
+        Self { status: Status::Skipped, seen: vec![reason], why: Vec::new() }
     }
 
     fn lines(&self, name: &str, width: usize) -> String {
-        let mut text = format!("{name:width$}  {}", coloured(self.word.shown(), self.word.style()));
-        if self.word == Word::Skipped {
+        let mut text = format!("{name:width$}  {}", styled(self.status.shown(), self.status.style()));
+        if self.status == Status::Skipped {
             return text + &format!(" ({})", self.seen.join("; "));
         }
         for seen in &self.seen {
@@ -68,20 +69,20 @@ impl Verdict {
     }
 
     fn json(&self, name: &str) -> Value {
-        let result = self.word.shown().to_lowercase();
-        if self.word == Word::Skipped {
+        let result = self.status.shown().to_lowercase();
+        if self.status == Status::Skipped {
             return json!({"case": name, "result": result, "reason": self.seen.join("; ")});
         }
         json!({"case": name, "result": result, "seen": self.seen, "why": self.why})
     }
 }
 
-impl Word {
+impl Status {
     fn style(self) -> Style {
         match self {
-            Self::Pass => GOOD,
-            Self::Warn => DOUBTFUL,
-            Self::Fail => BAD,
+            Self::Pass => SUCCESS,
+            Self::Warn => WARNING,
+            Self::Fail => ERROR,
             Self::Skipped => Style::new().dimmed(),
         }
     }
@@ -97,11 +98,11 @@ impl Word {
     }
 }
 
-/// Tells each case as soon as it is judged: some take their time.
+/// Tells each case as soon as it is evaluated: some take their time.
 pub(crate) struct Report {
     json: bool,
     width: usize,
-    words: Vec<Word>,
+    statuses: Vec<Status>,
     accepted: Accepted,
 }
 
@@ -118,14 +119,14 @@ impl Report {
         if !json {
             output::line(format_args!("{:width$}  RESULT", "CASE"))?;
         }
-        Ok(Self { json, width, words: Vec::new(), accepted: Accepted::default() })
+        Ok(Self { json, width, statuses: Vec::new(), accepted: Accepted::default() })
     }
 
-    pub(crate) fn row(&mut self, case: &Case, verdict: &Verdict) -> Outcome {
-        self.words.push(verdict.word);
+    pub(crate) fn row(&mut self, case: &Case, verdict: &CaseOutcome) -> Outcome {
+        self.statuses.push(verdict.status);
         if case.name.starts_with("accepts ") {
-            self.accepted.some |= verdict.word == Word::Pass;
-            self.accepted.rejected |= verdict.word == Word::Fail;
+            self.accepted.some |= verdict.status == Status::Pass;
+            self.accepted.rejected |= verdict.status == Status::Fail;
         }
         if self.json {
             output::json(&verdict.json(case.name))
@@ -136,18 +137,20 @@ impl Report {
 
     /// Whether no case failed.
     pub(crate) fn end(self) -> Outcome<bool> {
-        let count = |word| self.words.iter().filter(|one| **one == word).count();
-        let failed = count(Word::Fail);
+        let count = |status| self.statuses.iter().filter(|one| **one == status).count();
+        let failed = count(Status::Fail);
         if !self.json {
-            let (all, passed, warned) = (self.words.len(), count(Word::Pass), count(Word::Warn));
+            let (all, passed, warned) = (self.statuses.len(), count(Status::Pass), count(Status::Warn));
             let cases = if all == 1 { "case" } else { "cases" };
             output::line(format_args!(
                 "\n{all} {cases}: {passed} passed, {failed} failed, {warned} warned, {} skipped",
-                count(Word::Skipped)
+                count(Status::Skipped)
             ))?;
         }
         if self.accepted.rejected && !self.accepted.some {
-            say("no signed event was accepted: are the URL's path and the secret those of the endpoint?");
+            print_notice(
+                "no signed event was accepted: are the URL's path and the secret those of the endpoint?",
+            );
         }
         Ok(failed == 0)
     }

@@ -15,7 +15,7 @@ pub(crate) enum Expect {
     /// By SmartShape's three rules.
     Accepted,
     /// The same, or put off until later.
-    AcceptedOrPutOff,
+    AcceptedOrDeferred,
     /// The same, on the connection of the request before.
     AcceptedOnThisConnection,
     /// A status from 400 to 499.
@@ -30,7 +30,7 @@ pub(crate) enum Expect {
     NotHashed(u32),
     /// Any answer.
     Answered,
-    /// Answer or none: only what comes beside it is judged.
+    /// Answer or none: only what comes beside it is evaluated.
     Anything,
 }
 

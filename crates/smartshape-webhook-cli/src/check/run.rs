@@ -1,4 +1,4 @@
-//! Sends a case's requests, and has the replies judged.
+//! Sends a case's requests, and has the replies evaluated.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use smartshape_fake::Fault;
 use smartshape_webhook::EventKind;
 use tokio::task::JoinSet;
 
-use super::cases::{Case, Way};
-use super::judge::{self, Finding};
-use super::kit::Kit;
+use super::cases::{Case, Delivery};
+use super::endpoint::{Endpoint, Reply};
+use super::evaluate::{self, Finding};
+use super::fixture::Fixture;
 use super::request::Request;
-use super::wire::{Endpoint, Reply};
 
 /// For what is sent beside a request, to arrive before it.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -22,13 +22,13 @@ pub(crate) struct CaseResult {
     pub(crate) gone: bool,
 }
 
-pub(crate) async fn case(endpoint: &Endpoint, kit: &Kit, case: &Case, kind: EventKind) -> CaseResult {
-    let requests = (case.requests)(kit, kind);
-    let replies = match case.way {
-        Way::Apart => apart(endpoint, &requests).await,
-        Way::OnOneConnection => on_one_connection(endpoint, &requests).await,
-        Way::AtOnce => at_once(endpoint, &requests).await,
-        Way::LastBesideOthers => return beside_others(endpoint, requests).await,
+pub(crate) async fn case(endpoint: &Endpoint, fixture: &Fixture, case: &Case, kind: EventKind) -> CaseResult {
+    let requests = (case.requests)(fixture, kind);
+    let replies = match case.delivery {
+        Delivery::Sequential => apart(endpoint, &requests).await,
+        Delivery::SameConnection => on_one_connection(endpoint, &requests).await,
+        Delivery::Concurrent => at_once(endpoint, &requests).await,
+        Delivery::LastDuringOthers => return beside_others(endpoint, requests).await,
     };
     conclude(endpoint, requests.iter().zip(&replies).collect()).await
 }
@@ -82,28 +82,28 @@ async fn beside_others(endpoint: &Endpoint, mut requests: Vec<Request>) -> CaseR
         others.spawn(async move { endpoint.deliver(&request).await });
     }
     tokio::time::sleep(HEAD_START).await;
-    let mut judged = Vec::new();
+    let mut evaluated = Vec::new();
     let reply;
     if let Some(request) = &last {
         reply = endpoint.deliver(request).await;
-        judged.push((request, &reply));
+        evaluated.push((request, &reply));
     }
-    conclude(endpoint, judged).await
+    conclude(endpoint, evaluated).await
 }
 
-async fn conclude(endpoint: &Endpoint, judged: Vec<(&Request, &Reply)>) -> CaseResult {
+async fn conclude(endpoint: &Endpoint, evaluated: Vec<(&Request, &Reply)>) -> CaseResult {
     let mut findings = Vec::new();
-    for (request, reply) in &judged {
-        let found = judge::one(request.expect, reply).into_iter();
+    for (request, reply) in &evaluated {
+        let found = evaluate::evaluate_reply(request.expect, reply).into_iter();
         findings.extend(found.map(|finding| finding.of(&request.what)));
     }
     // Of several requests of one kind the same needs no telling twice.
     findings.dedup();
     if findings.is_empty() {
-        let all: Vec<_> = judged.iter().map(|(request, reply)| (request.expect, *reply)).collect();
-        findings = judge::together(&all);
+        let all: Vec<_> = evaluated.iter().map(|(request, reply)| (request.expect, *reply)).collect();
+        findings = evaluate::evaluate_timing(&all);
     }
-    let broken = judged
+    let broken = evaluated
         .iter()
         .any(|(_, reply)| matches!(reply.answer, Err(Fault::Connection(_) | Fault::ConnectionRefused)));
     let gone = broken && endpoint.reach().await.is_err();

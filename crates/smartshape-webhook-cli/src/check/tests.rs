@@ -6,16 +6,16 @@ use std::sync::LazyLock;
 use smartshape_fake::{Prefix, token};
 use smartshape_webhook::{EventKind, Secret};
 
-use super::cases::{self, Of};
-use super::kit::{FILE, Kit, OWNER, padded};
+use super::cases::{self, Scope};
+use super::fixture::{FILE, Fixture, OWNER, padded};
 use super::request::Expect;
 
 /// Its tokens take their time.
-static KIT: LazyLock<Kit> = LazyLock::new(kit);
+static FIXTURE: LazyLock<Fixture> = LazyLock::new(fixture);
 
-fn kit() -> Kit {
+fn fixture() -> Fixture {
     let sign = |secret: &Secret| Ok(token(secret.expose(), 4, Prefix::TwoB).unwrap());
-    Kit::new(&Secret::new("a long and random string").unwrap(), sign, FILE).unwrap()
+    Fixture::new(&Secret::new("a long and random string").unwrap(), sign, FILE).unwrap()
 }
 
 #[test]
@@ -23,26 +23,26 @@ fn each_case_can_be_told_from_the_others() {
     let names: HashSet<_> = cases::all().map(|case| case.name).collect();
     assert_eq!(names.len(), cases::all().count());
     for kind in EventKind::ALL {
-        assert!(cases::all().any(|case| case.of == Of::One(kind)), "{kind}");
+        assert!(cases::all().any(|case| case.scope == Scope::Event(kind)), "{kind}");
     }
     // What may stop an endpoint comes last.
-    assert!(cases::all().is_sorted_by_key(|case| case.harsh));
+    assert!(cases::all().is_sorted_by_key(|case| case.destructive));
 }
 
 #[test]
 fn whatever_can_be_read_is_marked_as_a_test_and_new() {
-    let kit = &KIT;
+    let fixture = &FIXTURE;
     let mut seen = HashSet::new();
     for case in cases::all() {
-        let kinds = match case.of {
-            Of::One(kind) => vec![kind],
+        let kinds = match case.scope {
+            Scope::Event(kind) => vec![kind],
             // Their bodies are large.
-            Of::Any if case.harsh => vec![EventKind::FileUploaded],
-            Of::Any | Of::All => EventKind::ALL.to_vec(),
+            Scope::AnyEvent if case.destructive => vec![EventKind::FileUploaded],
+            Scope::AnyEvent | Scope::AllEvents => EventKind::ALL.to_vec(),
         };
         for kind in kinds {
             let mut of_case = HashSet::new();
-            for request in (case.requests)(kit, kind) {
+            for request in (case.requests)(fixture, kind) {
                 let Ok(event) = serde_json::from_slice::<serde_json::Value>(&request.body.bytes()) else {
                     continue;
                 };
@@ -55,14 +55,14 @@ fn whatever_can_be_read_is_marked_as_a_test_and_new() {
             seen.extend(of_case);
         }
     }
-    assert_eq!(kit.event(EventKind::FileUploaded)["owner"], OWNER);
+    assert_eq!(fixture.event(EventKind::FileUploaded)["owner"], OWNER);
 }
 
 #[test]
 fn every_token_fits_into_a_header() {
-    let kit = &KIT;
+    let fixture = &FIXTURE;
     for case in cases::all().filter(|case| case.name != "rejects a request without a token") {
-        for request in (case.requests)(kit, EventKind::FileUploaded) {
+        for request in (case.requests)(fixture, EventKind::FileUploaded) {
             assert!(!request.tokens.is_empty(), "{}: {}", case.name, request.what);
         }
     }
@@ -70,15 +70,15 @@ fn every_token_fits_into_a_header() {
 
 #[test]
 fn forged_tokens_have_the_right_form_and_differ() {
-    let kit = &KIT;
-    let (first, second) = (kit.forged(13), kit.forged(13));
+    let fixture = &FIXTURE;
+    let (first, second) = (fixture.forged(13), fixture.forged(13));
     assert_ne!(first, second);
     assert_eq!(smartshape_webhook::Token::parse(first.as_bytes()).unwrap().cost(), 13);
 }
 
 #[test]
 fn padding_changes_the_length_only() {
-    let event = KIT.event(EventKind::ConfigurationUpdated);
+    let event = FIXTURE.event(EventKind::ConfigurationUpdated);
     let long = padded(&event, 100_000);
     assert_eq!(long.len(), 100_000);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&long).unwrap(), event);

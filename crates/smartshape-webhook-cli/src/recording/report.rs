@@ -6,7 +6,7 @@ use std::io::BufRead;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use super::{Beginning, Entry, Named, VERSION};
+use super::format::{Beginning, Entry, Named, VERSION};
 
 /// The body is in the recording for whoever wants it.
 type Read = Entry<IgnoredAny>;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::event::{receiver, serve};
-use crate::faulty::{self, Fault};
+use crate::faulty_endpoints::{self, Fault};
 use crate::support::{Home, Ran, SECRET, ran};
 
 const NO_TOKEN: &str = "rejects a request without a token";
@@ -42,7 +42,7 @@ fn lines(ran: &Ran) -> Vec<Value> {
 }
 
 async fn finds_with(fault: Fault, arguments: &[&str], fails: &[&str], warns: &[&str]) -> Vec<Value> {
-    let ran = checked(&faulty::serve(fault).await, arguments).await;
+    let ran = checked(&faulty_endpoints::serve(fault).await, arguments).await;
     let lines = lines(&ran);
     assert_eq!(
         (&*cases(&lines, "fail"), &*cases(&lines, "warn")),
@@ -122,7 +122,8 @@ async fn reads_the_body_first() {
 
 #[tokio::test]
 async fn dies_of_broken_json() {
-    let lines = finds_with(Fault::DiesOfBrokenJson, &["--harsh", "--timeout", "60"], &[NOT_JSON], &[]).await;
+    let lines =
+        finds_with(Fault::DiesOfBrokenJson, &["--destructive", "--timeout", "60"], &[NOT_JSON], &[]).await;
     let skipped: Vec<_> = lines.iter().filter(|line| line["result"] == "skipped").collect();
     assert_eq!(skipped.len(), 6);
     assert!(skipped[0]["reason"].as_str().unwrap().contains("gone"), "{skipped:?}");
@@ -138,7 +139,7 @@ async fn an_answer_that_smartshape_does_not_accept() {
         (Fault::SuccessMissing, "lacks \"success\": true"),
     ] {
         let arguments = ["--timeout", "60", "--only", "_"];
-        let ran = checked(&faulty::serve(fault).await, &arguments).await;
+        let ran = checked(&faulty_endpoints::serve(fault).await, &arguments).await;
         let lines = lines(&ran);
         assert_eq!((ran.code, lines.len()), (Some(1), EventKind::ALL.len()), "{ran:?}");
         for line in lines {
@@ -153,7 +154,7 @@ async fn an_answer_that_smartshape_does_not_accept() {
 #[tokio::test]
 async fn an_endpoint_of_this_project_bears_it_all() {
     let (url, received) = receiver().await;
-    let ran = checked(&url, &["--harsh", "--timeout", "60"]).await.succeeds();
+    let ran = checked(&url, &["--destructive", "--timeout", "60"]).await.succeeds();
     let lines = lines(&ran);
     assert_eq!(cases(&lines, "pass").len(), lines.len(), "{ran:?}");
     // What it handled says that it was a test.

@@ -11,7 +11,8 @@ mod apply;
 mod check;
 mod completions;
 mod event;
-mod faulty;
+mod failures;
+mod faulty_endpoints;
 #[cfg(unix)]
 mod files;
 mod forward;
@@ -28,4 +29,3 @@ mod support;
 mod terminal;
 mod tls;
 mod token;
-mod trouble;

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;
 
-use super::{Case, MEGABYTE, Way, case, one};
-use crate::check::drift;
-use crate::check::kit::{Kit, escaped, padded, set_text};
+use super::{Case, Delivery, MEGABYTE, case, one};
+use crate::check::fixture::{Fixture, escaped, padded, set_text};
+use crate::check::newer_forms;
 use crate::check::request::{Expect, Outgoing, Request};
 
 const LOST: &str = "SmartShape counts the delivery as failed, and the event is lost after its last retry";
@@ -25,138 +25,148 @@ pub(super) const CASES: &[Case] = &[
     case("accepts configuration_created", LOST, sample).of(EventKind::ConfigurationCreated),
     case("accepts configuration_updated", LOST, sample).of(EventKind::ConfigurationUpdated),
     case("accepts configuration_removed", LOST, sample).of(EventKind::ConfigurationRemoved),
-    case("accepts a token of prefix 2a", TOKENS, |kit, kind| signed_with(&kit.two_a, kit, kind)),
+    case("accepts a token of prefix 2a", TOKENS, |fixture, kind| signed_with(&fixture.two_a, fixture, kind)),
     case(
         "accepts a token of prefix 2y",
         "PHP writes tokens so; SmartShape, which runs on Node, hardly",
-        |kit, kind| signed_with(&kit.two_y, kit, kind),
+        |fixture, kind| signed_with(&fixture.two_y, fixture, kind),
     )
     .advice(),
     case(
         "accepts a token of cost 4",
         "it is bcrypt's least; SmartShape's cost is not documented",
-        |kit, kind| signed_with(&kit.cost_4, kit, kind),
+        |fixture, kind| signed_with(&fixture.cost_4, fixture, kind),
     )
     .advice(),
-    case("accepts a token of cost 10", TOKENS, |kit, kind| signed_with(&kit.cost_10, kit, kind)),
-    case("accepts a token of cost 12", TOKENS, |kit, kind| signed_with(&kit.cost_12, kit, kind)),
+    case("accepts a token of cost 10", TOKENS, |fixture, kind| signed_with(&fixture.cost_10, fixture, kind)),
+    case("accepts a token of cost 12", TOKENS, |fixture, kind| signed_with(&fixture.cost_12, fixture, kind)),
     case(
         "accepts X-Smartshape-Token, whatever its case",
         "names of headers have no case, and SmartShape's pages write this one in two ways",
-        |kit, kind| one(kit.accepted(kit.event(kind).to_string()).title_case()),
+        |fixture, kind| one(fixture.accepted(fixture.event(kind).to_string()).title_case()),
     ),
-    case("accepts a content type with charset", LOST, |kit, kind| {
-        one(kit.accepted(kit.event(kind).to_string()).content_type("application/json; charset=utf-8"))
+    case("accepts a content type with charset", LOST, |fixture, kind| {
+        one(fixture.accepted(fixture.event(kind).to_string()).content_type("application/json; charset=utf-8"))
     }),
     case(
         "accepts a body in chunks",
         "a sender or proxy may send it so, without Content-Length",
-        |kit, kind| {
-            let body = kit.event(kind).to_string().into();
-            one(kit.accepted("").body(Outgoing::chunked(&body, 100)))
+        |fixture, kind| {
+            let body = fixture.event(kind).to_string().into();
+            one(fixture.accepted("").body(Outgoing::chunked(&body, 100)))
         },
     ),
-    case("accepts text that is not ASCII", "people's names for things come in all scripts", |kit, kind| {
-        let event = kit.changed(kind, |event| set_text(event, "Größe 日本語 🚀"));
-        let escaped = kit.accepted(escaped(&fresh(&event, kit, kind))).what("escaped as \\uXXXX");
-        vec![kit.accepted(event.to_string()).what("as UTF-8"), escaped]
-    }),
+    case(
+        "accepts text that is not ASCII",
+        "people's names for things come in all scripts",
+        |fixture, kind| {
+            let event = fixture.changed(kind, |event| set_text(event, "Größe 日本語 🚀"));
+            let escaped = fixture.accepted(escaped(&fresh(&event, fixture, kind))).what("escaped as \\uXXXX");
+            vec![fixture.accepted(event.to_string()).what("as UTF-8"), escaped]
+        },
+    ),
     case(
         "accepts a body of 1 MB",
         "documents can be large: SmartShape's manual allows for 50 MB",
-        |kit, kind| one(kit.accepted(padded(&kit.event(kind), MEGABYTE))),
+        |fixture, kind| one(fixture.accepted(padded(&fixture.event(kind), MEGABYTE))),
     ),
     case(
         "accepts an event of unknown name",
         "a newer SmartShape may send it, and retries what is rejected",
-        |kit, kind| {
-            one(kit
-                .accepted(kit.changed(kind, |event| event["event"] = json!("smartshape_check")).to_string()))
+        |fixture, kind| {
+            one(fixture.accepted(
+                fixture.changed(kind, |event| event["event"] = json!("smartshape_check")).to_string(),
+            ))
         },
     )
     .of_all(),
-    case("accepts new fields", FIELDS, |kit, kind| {
+    case("accepts new fields", FIELDS, |fixture, kind| {
         let change = |event: &mut Value| {
             event["smartshapeCheck"] = json!({"new": [1, null]});
             event["data"]["smartshapeCheck"] = json!(true);
         };
-        one(kit.accepted(kit.changed(kind, change).to_string()))
+        one(fixture.accepted(fixture.changed(kind, change).to_string()))
     }),
-    case("accepts annotations of newer form", UNTYPED, drift::annotation)
+    case("accepts annotations of newer form", UNTYPED, newer_forms::annotation)
         .of(EventKind::AnnotationCreated)
         .advice(),
-    case("accepts attribute values of newer form", UNTYPED, drift::attributes)
+    case("accepts attribute values of newer form", UNTYPED, newer_forms::attributes)
         .of(EventKind::AttributeUpdated)
         .advice(),
-    case("accepts files of newer form", UNTYPED, drift::file).of(EventKind::FileUploaded).advice(),
-    case("accepts configurations of newer form", UNTYPED, drift::configuration)
+    case("accepts files of newer form", UNTYPED, newer_forms::file).of(EventKind::FileUploaded).advice(),
+    case("accepts configurations of newer form", UNTYPED, newer_forms::configuration)
         .of(EventKind::ConfigurationUpdated)
         .advice(),
-    case("accepts people as ids and objects", UNTYPED, drift::people).advice(),
-    case("accepts runTimestamp in seconds or as text", UNTYPED, |kit, kind| {
+    case("accepts people as ids and objects", UNTYPED, newer_forms::people).advice(),
+    case("accepts runTimestamp in seconds or as text", UNTYPED, |fixture, kind| {
         let at = |what: &str, time: Value| {
-            kit.accepted(kit.changed(kind, |event| event["runTimestamp"] = time).to_string()).what(what)
+            fixture
+                .accepted(fixture.changed(kind, |event| event["runTimestamp"] = time).to_string())
+                .what(what)
         };
-        let milliseconds = kit.event(kind)["runTimestamp"].as_i64().unwrap_or_default();
+        let milliseconds = fixture.event(kind)["runTimestamp"].as_i64().unwrap_or_default();
         vec![at("in seconds", json!(milliseconds / 1000)), at("as text", json!(milliseconds.to_string()))]
     })
     .advice(),
     case(
         "accepts a uuid of another form",
         "nothing says that SmartShape's ids stay as they are",
-        |kit, kind| {
+        |fixture, kind| {
             let change = |event: &mut Value| {
                 let uuid = event["uuid"].as_str().unwrap_or_default().replace('-', "");
                 event["uuid"] = json!(uuid.get(..24));
             };
-            one(kit.accepted(kit.changed(kind, change).to_string()))
+            one(fixture.accepted(fixture.changed(kind, change).to_string()))
         },
     )
     .advice(),
     case(
         "accepts an event of three days ago",
         "a retry may come late; SmartShape does not say how late",
-        |kit, kind| {
+        |fixture, kind| {
             let earlier = |event: &mut Value| {
                 let now = event["runTimestamp"].as_i64().unwrap_or_default();
                 event["runTimestamp"] = json!(now - 3 * 24 * 3600 * 1000);
             };
-            one(kit.accepted(kit.changed(kind, earlier).to_string()))
+            one(fixture.accepted(fixture.changed(kind, earlier).to_string()))
         },
     )
     .advice(),
     case(
         "accepts an event again",
         "after a lost answer SmartShape sends it again, until it is accepted",
-        |kit, kind| {
-            let delivery = kit.accepted(kit.event(kind).to_string());
+        |fixture, kind| {
+            let delivery = fixture.accepted(fixture.event(kind).to_string());
             vec![delivery.clone().what("first"), delivery.what("again")]
         },
     ),
-    case("accepts an event twice at once", "a retry may come while the first is at work", |kit, kind| {
-        let delivery = kit.accepted(kit.event(kind).to_string()).expect(Expect::AcceptedOrPutOff);
+    case("accepts an event twice at once", "a retry may come while the first is at work", |fixture, kind| {
+        let delivery = fixture.accepted(fixture.event(kind).to_string()).expect(Expect::AcceptedOrDeferred);
         vec![delivery.clone(), delivery]
     })
-    .way(Way::AtOnce),
-    case("keeps the connection", "a connection, and a handshake of TLS, for each event", |kit, kind| {
-        let first = kit.accepted(kit.event(kind).to_string());
-        vec![first, kit.accepted(kit.event(kind).to_string()).expect(Expect::AcceptedOnThisConnection)]
+    .delivery(Delivery::Concurrent),
+    case("keeps the connection", "a connection, and a handshake of TLS, for each event", |fixture, kind| {
+        let first = fixture.accepted(fixture.event(kind).to_string());
+        vec![
+            first,
+            fixture.accepted(fixture.event(kind).to_string()).expect(Expect::AcceptedOnThisConnection),
+        ]
     })
-    .way(Way::OnOneConnection)
+    .delivery(Delivery::SameConnection)
     .advice(),
 ];
 
-fn sample(kit: &Kit, kind: EventKind) -> Vec<Request> {
-    one(kit.accepted(kit.event(kind).to_string()))
+fn sample(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
+    one(fixture.accepted(fixture.event(kind).to_string()))
 }
 
-fn signed_with(token: &str, kit: &Kit, kind: EventKind) -> Vec<Request> {
-    one(kit.accepted_with(token, kit.event(kind).to_string()))
+fn signed_with(token: &str, fixture: &Fixture, kind: EventKind) -> Vec<Request> {
+    one(fixture.accepted_with(token, fixture.event(kind).to_string()))
 }
 
 /// The same content with the uuid of another event.
-fn fresh(event: &Value, kit: &Kit, kind: EventKind) -> Value {
+fn fresh(event: &Value, fixture: &Fixture, kind: EventKind) -> Value {
     let mut event = event.clone();
-    event["uuid"] = kit.event(kind)["uuid"].take();
+    event["uuid"] = fixture.event(kind)["uuid"].take();
     event
 }

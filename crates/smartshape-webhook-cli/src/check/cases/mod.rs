@@ -1,61 +1,73 @@
 //! The table of cases. A new one is one entry.
 
 mod accepts;
-mod harsh;
+mod destructive;
 mod rejects;
 
 use smartshape_webhook::EventKind;
 
-use super::kit::Kit;
+use super::fixture::Fixture;
 use super::request::Request;
 
 const MEGABYTE: usize = 1_000_000;
 
-/// Harmless ones first, so that what stops an endpoint hides nothing.
+/// Destructive cases come last, so that a stopped endpoint hides no other result.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    [accepts::CASES, rejects::CASES, harsh::CASES].into_iter().flatten()
+    [accepts::CASES, rejects::CASES, destructive::CASES].into_iter().flatten()
 }
 
 pub(crate) struct Case {
-    /// What the endpoint does when all is well.
+    /// The expected behavior.
     pub(crate) name: &'static str,
-    /// What happens when it does not.
+    /// The consequence of the opposite.
     pub(crate) why: &'static str,
-    /// It could not be proven a fault, or breaks nothing: at most a warning.
+    /// At most a warning: breaks nothing for certain.
     pub(crate) advice: bool,
-    /// It may stop an endpoint, or the machine below it.
-    pub(crate) harsh: bool,
-    pub(crate) of: Of,
-    pub(crate) way: Way,
-    /// The requests, of this kind of event where it is not another's.
-    pub(crate) requests: fn(&Kit, EventKind) -> Vec<Request>,
+    /// May stop an endpoint or its machine.
+    pub(crate) destructive: bool,
+    pub(crate) scope: Scope,
+    pub(crate) delivery: Delivery,
+    /// Makes the requests, with this kind of event.
+    pub(crate) requests: fn(&Fixture, EventKind) -> Vec<Request>,
 }
 
-/// The events that a case is about.
+/// The events of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Of {
-    /// Any that the endpoint takes.
-    Any,
-    One(EventKind),
-    /// Only where the endpoint takes all that comes.
-    All,
+pub(crate) enum Scope {
+    /// Any event that the endpoint is registered for.
+    AnyEvent,
+    Event(EventKind),
+    /// Only if the endpoint is registered for all events.
+    AllEvents,
 }
 
 /// How the requests of a case are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Delivery {
     /// One after another, each on a connection of its own.
-    Apart,
+    Sequential,
     /// All at once.
-    AtOnce,
+    Concurrent,
     /// One after another on one connection.
-    OnOneConnection,
-    /// The last one while all others are under way.
-    LastBesideOthers,
+    SameConnection,
+    /// The last one while all others are in flight.
+    LastDuringOthers,
 }
 
-const fn case(name: &'static str, why: &'static str, requests: fn(&Kit, EventKind) -> Vec<Request>) -> Case {
-    Case { name, why, advice: false, harsh: false, of: Of::Any, way: Way::Apart, requests }
+const fn case(
+    name: &'static str,
+    why: &'static str,
+    requests: fn(&Fixture, EventKind) -> Vec<Request>,
+) -> Case {
+    Case {
+        name,
+        why,
+        advice: false,
+        destructive: false,
+        scope: Scope::AnyEvent,
+        delivery: Delivery::Sequential,
+        requests,
+    }
 }
 
 impl Case {
@@ -64,23 +76,23 @@ impl Case {
         self
     }
 
-    const fn harsh(mut self) -> Self {
-        self.harsh = true;
+    const fn destructive(mut self) -> Self {
+        self.destructive = true;
         self
     }
 
     const fn of(mut self, kind: EventKind) -> Self {
-        self.of = Of::One(kind);
+        self.scope = Scope::Event(kind);
         self
     }
 
     const fn of_all(mut self) -> Self {
-        self.of = Of::All;
+        self.scope = Scope::AllEvents;
         self
     }
 
-    const fn way(mut self, way: Way) -> Self {
-        self.way = way;
+    const fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
         self
     }
 }

@@ -3,41 +3,43 @@
 use http::Method;
 use smartshape_webhook::EventKind;
 
-use super::{Case, MEGABYTE, Way, case, one};
-use crate::check::kit::Kit;
+use super::{Case, Delivery, MEGABYTE, case, one};
+use crate::check::fixture::Fixture;
 use crate::check::request::{Expect, Outgoing, Request};
 
 const FORGERY: &str = "whoever knows the URL can forge events";
 
 pub(super) const CASES: &[Case] = &[
-    case("rejects a request without a token", FORGERY, |kit, kind| one(kit.rejected(kind, None::<&str>))),
-    case("rejects an empty token", FORGERY, |kit, kind| one(kit.rejected(kind, Some("")))),
-    case("rejects malformed tokens", FORGERY, malformed),
-    case("rejects a token of another secret", FORGERY, |kit, kind| {
-        one(kit.rejected(kind, Some(kit.foreign.clone())))
+    case("rejects a request without a token", FORGERY, |fixture, kind| {
+        one(fixture.rejected(kind, None::<&str>))
     }),
-    case("rejects a token with a character changed", FORGERY, |kit, kind| {
-        let last = if kit.good.ends_with('u') { "e" } else { "u" };
-        one(kit.rejected(kind, Some(kit.good.get(..59).unwrap_or_default().to_owned() + last)))
+    case("rejects an empty token", FORGERY, |fixture, kind| one(fixture.rejected(kind, Some("")))),
+    case("rejects malformed tokens", FORGERY, malformed),
+    case("rejects a token of another secret", FORGERY, |fixture, kind| {
+        one(fixture.rejected(kind, Some(fixture.foreign.clone())))
+    }),
+    case("rejects a token with a character changed", FORGERY, |fixture, kind| {
+        let last = if fixture.good.ends_with('u') { "e" } else { "u" };
+        one(fixture.rejected(kind, Some(fixture.good.get(..59).unwrap_or_default().to_owned() + last)))
     }),
     case(
         "rejects tokens of no secret",
         "where the secret was never set, whoever guesses that can forge events",
-        |kit, kind| {
-            let tokens = kit.of_nothing.iter();
-            tokens.map(|(what, token)| kit.rejected(kind, Some(token.clone())).what(*what)).collect()
+        |fixture, kind| {
+            let tokens = fixture.of_nothing.iter();
+            tokens.map(|(what, token)| fixture.rejected(kind, Some(token.clone())).what(*what)).collect()
         },
     ),
     case(
         "rejects two different tokens",
         "a proxy and the endpoint may look at different ones",
-        |kit, kind| {
+        |fixture, kind| {
             let both = |first: &str, second: &str| {
-                kit.rejected(kind, Some(first.to_owned())).token(second.to_owned())
+                fixture.rejected(kind, Some(first.to_owned())).token(second.to_owned())
             };
             vec![
-                both(&kit.good, &kit.foreign).what("the right one first"),
-                both(&kit.foreign, &kit.good).what("the right one last"),
+                both(&fixture.good, &fixture.foreign).what("the right one first"),
+                both(&fixture.foreign, &fixture.good).what("the right one last"),
             ]
         },
     )
@@ -45,10 +47,11 @@ pub(super) const CASES: &[Case] = &[
     case(
         "rejects other methods than POST",
         "what only looks, such as a browser or crawler, must change nothing",
-        |kit, kind| {
+        |fixture, kind| {
             let methods = [Method::GET, Method::PUT, Method::DELETE].into_iter();
             let signed = |method: Method| {
-                let request = kit.accepted(kit.event(kind).to_string()).expect(Expect::MethodRejected);
+                let request =
+                    fixture.accepted(fixture.event(kind).to_string()).expect(Expect::MethodRejected);
                 request.what(method.as_str()).method(method)
             };
             methods.map(signed).collect()
@@ -57,8 +60,8 @@ pub(super) const CASES: &[Case] = &[
     case(
         "rejects a bad token before the body comes",
         "strangers can make it hold bodies of any size, and be slow about them",
-        |kit, kind| {
-            let request = kit.rejected(kind, Some("letmein")).expect(Expect::RejectedWithoutTheBody);
+        |fixture, kind| {
+            let request = fixture.rejected(kind, Some("letmein")).expect(Expect::RejectedWithoutTheBody);
             one(request.body(Outgoing::withheld(MEGABYTE as u64)))
         },
     )
@@ -66,23 +69,24 @@ pub(super) const CASES: &[Case] = &[
     case(
         "serves on after a rejection",
         "what is left of a rejected request is taken for the next one, which is then lost",
-        |kit, kind| {
-            let rejected = kit.rejected(kind, Some("letmein")).expect(Expect::Anything);
-            vec![rejected, kit.accepted(kit.event(kind).to_string())]
+        |fixture, kind| {
+            let rejected = fixture.rejected(kind, Some("letmein")).expect(Expect::Anything);
+            vec![rejected, fixture.accepted(fixture.event(kind).to_string())]
         },
     )
-    .way(Way::OnOneConnection),
+    .delivery(Delivery::SameConnection),
     case(
         "rejects costly tokens without hashing them",
         "whoever calls chooses the cost: hashing one token of cost 31 takes a core for more than a day",
-        |kit, kind| {
-            let with =
-                |what: &str, token: String, expect| kit.rejected(kind, Some(token)).expect(expect).what(what);
+        |fixture, kind| {
+            let with = |what: &str, token: String, expect| {
+                fixture.rejected(kind, Some(token)).expect(expect).what(what)
+            };
             let round = |_| {
                 [
                     with("malformed", "letmein".to_owned(), Expect::AnsweredAtOnce),
-                    with("cost 13", kit.forged(13), Expect::NotHashed(13)),
-                    with("cost 14", kit.forged(14), Expect::NotHashed(14)),
+                    with("cost 13", fixture.forged(13), Expect::NotHashed(13)),
+                    with("cost 14", fixture.forged(14), Expect::NotHashed(14)),
                 ]
             };
             (0..3).flat_map(round).collect()
@@ -91,37 +95,37 @@ pub(super) const CASES: &[Case] = &[
     case(
         "rejects what is not JSON, and lives on",
         "an event that was cut on the way is told to be handled, or stops the endpoint",
-        |kit, kind| {
-            let event = kit.event(kind).to_string();
+        |fixture, kind| {
+            let event = fixture.event(kind).to_string();
             vec![
-                kit.unreadable("an empty body", ""),
-                kit.unreadable("half an event", event.get(..event.len() / 2).unwrap_or_default()),
-                kit.unreadable("a word", "letmein"),
-                kit.accepted(event).what("an event after that"),
+                fixture.unreadable("an empty body", ""),
+                fixture.unreadable("half an event", event.get(..event.len() / 2).unwrap_or_default()),
+                fixture.unreadable("a word", "letmein"),
+                fixture.accepted(event).what("an event after that"),
             ]
         },
     ),
     case(
         "rejects what is no event, and lives on",
         "an event that cannot be read is told to be handled",
-        |kit, kind| {
-            let mut without_uuid = kit.event(kind);
+        |fixture, kind| {
+            let mut without_uuid = fixture.event(kind);
             without_uuid.as_object_mut().map(|fields| fields.remove("uuid"));
             vec![
-                kit.unreadable("an empty object", "{}"),
-                kit.unreadable("a list", "[]"),
-                kit.unreadable("null", "null"),
-                kit.unreadable("no uuid", without_uuid.to_string()),
-                kit.unreadable("no UTF-8", b"{\"file\": \"\xff\xfe\"}"),
-                kit.accepted(kit.event(kind).to_string()).what("an event after that"),
+                fixture.unreadable("an empty object", "{}"),
+                fixture.unreadable("a list", "[]"),
+                fixture.unreadable("null", "null"),
+                fixture.unreadable("no uuid", without_uuid.to_string()),
+                fixture.unreadable("no UTF-8", b"{\"file\": \"\xff\xfe\"}"),
+                fixture.accepted(fixture.event(kind).to_string()).what("an event after that"),
             ]
         },
     )
     .advice(),
 ];
 
-fn malformed(kit: &Kit, kind: EventKind) -> Vec<Request> {
-    let good = kit.good.as_str();
+fn malformed(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
+    let good = fixture.good.as_str();
     let of_form = |prefix: &str| prefix.to_owned() + good.get(7..).unwrap_or_default();
     let non_ascii = [good.get(..58).unwrap_or_default().as_bytes(), "é".as_bytes()].concat();
     let tokens: [(&str, Vec<u8>); 9] = [
@@ -135,5 +139,5 @@ fn malformed(kit: &Kit, kind: EventKind) -> Vec<Request> {
         ("cost 99", of_form("$2b$99$").into()),
         ("4,000 characters", "x".repeat(4000).into()),
     ];
-    tokens.into_iter().map(|(what, token)| kit.rejected(kind, Some(token)).what(what)).collect()
+    tokens.into_iter().map(|(what, token)| fixture.rejected(kind, Some(token)).what(what)).collect()
 }

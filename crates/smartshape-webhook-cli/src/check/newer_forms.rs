@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;
 
-use super::kit::Kit;
+use super::fixture::Fixture;
 use super::request::Request;
 
 const ID: &str = "5c6aeed079bf3f432d3c929e";
 
-pub(crate) fn annotation(kit: &Kit, kind: EventKind) -> Vec<Request> {
+pub(crate) fn annotation(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
     let target = json!({
         "node": ID, "position": {"x": 1, "y": 2.5, "z": 0}, "surfaceNormal": {"x": 0, "y": 1, "z": 0}, "_id": ID,
     });
@@ -28,15 +28,15 @@ pub(crate) fn annotation(kit: &Kit, kind: EventKind) -> Vec<Request> {
         remove(annotation, "content");
     };
     vec![
-        changed(kit, kind, "with newer fields, and no content", change),
-        changed(kit, kind, "permissions as a list", |event| event["data"]["permissions"] = json!([])),
+        changed(fixture, kind, "with newer fields, and no content", change),
+        changed(fixture, kind, "permissions as a list", |event| event["data"]["permissions"] = json!([])),
     ]
 }
 
-pub(crate) fn attributes(kit: &Kit, kind: EventKind) -> Vec<Request> {
+pub(crate) fn attributes(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
     let attribute = json!({"key": "new attr 1", "value": 42, "origin": "user"});
     let of = |what: &str, attributes: Value| {
-        changed(kit, kind, what, |event| event["data"]["nodeIdToAttributes"] = json!({ID: attributes}))
+        changed(fixture, kind, what, |event| event["data"]["nodeIdToAttributes"] = json!({ID: attributes}))
     };
     vec![
         of("values as objects", json!({"new attr 1": attribute})),
@@ -45,22 +45,22 @@ pub(crate) fn attributes(kit: &Kit, kind: EventKind) -> Vec<Request> {
     ]
 }
 
-pub(crate) fn file(kit: &Kit, kind: EventKind) -> Vec<Request> {
+pub(crate) fn file(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
     let date = 1_547_973_548_529_i64;
     let dates = json!({"created": date, "updated": date, "revisionDate": date});
     vec![
-        changed(kit, kind, "dates as numbers", |event| put(&mut event["data"], dates)),
-        changed(kit, kind, "id instead of _id, and no __v", |event| {
+        changed(fixture, kind, "dates as numbers", |event| put(&mut event["data"], dates)),
+        changed(fixture, kind, "id instead of _id, and no __v", |event| {
             let file = &mut event["data"];
             file["id"] = file["_id"].take();
             remove(file, "_id");
             remove(file, "__v");
         }),
-        changed(kit, kind, "another state", |event| event["data"]["state"] = json!("waiting")),
+        changed(fixture, kind, "another state", |event| event["data"]["state"] = json!("waiting")),
     ]
 }
 
-pub(crate) fn configuration(kit: &Kit, kind: EventKind) -> Vec<Request> {
+pub(crate) fn configuration(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
     let change = |event: &mut Value| {
         put(
             &mut event["data"]["new"],
@@ -71,19 +71,19 @@ pub(crate) fn configuration(kit: &Kit, kind: EventKind) -> Vec<Request> {
             }),
         );
     };
-    vec![changed(kit, kind, "", change)]
+    vec![changed(fixture, kind, "", change)]
 }
 
-pub(crate) fn people(kit: &Kit, kind: EventKind) -> Vec<Request> {
+pub(crate) fn people(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
     let person = json!({"id": ID, "username": "smartshape-check"});
     vec![
-        changed(kit, kind, "as ids", |event| event["owner"] = json!(ID)),
-        changed(kit, kind, "as objects", |event| event["owner"] = person),
+        changed(fixture, kind, "as ids", |event| event["owner"] = json!(ID)),
+        changed(fixture, kind, "as objects", |event| event["owner"] = person),
     ]
 }
 
-fn changed(kit: &Kit, kind: EventKind, what: &str, change: impl FnOnce(&mut Value)) -> Request {
-    kit.accepted(kit.changed(kind, change).to_string()).what(what)
+fn changed(fixture: &Fixture, kind: EventKind, what: &str, change: impl FnOnce(&mut Value)) -> Request {
+    fixture.accepted(fixture.changed(kind, change).to_string()).what(what)
 }
 
 fn put(document: &mut Value, fields: Value) {

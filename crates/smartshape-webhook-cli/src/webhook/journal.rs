@@ -44,7 +44,7 @@ pub(crate) struct Journal {
     pub(crate) intent: Intent,
     pub(crate) created: Vec<Created>,
     /// The answer to a creation was lost: there may be, or come, one that is not noted.
-    pub(crate) unsure: bool,
+    pub(crate) ambiguous: bool,
 }
 
 impl Intent {
@@ -88,7 +88,7 @@ impl Journal {
             let _ = fs::remove_file(&new);
             let _ = fs::remove_file(&path);
         }
-        Ok(Self { file: begun.map_err(failed)?, path, intent, created: Vec::new(), unsure: false })
+        Ok(Self { file: begun.map_err(failed)?, path, intent, created: Vec::new(), ambiguous: false })
     }
 
     pub(crate) fn record(&mut self, created: Created) -> io::Result<()> {
@@ -109,12 +109,12 @@ impl Journal {
     }
 
     /// The journals of listeners that run no more, each locked, and those that cannot be read.
-    pub(crate) fn left_behind() -> Outcome<(Vec<Self>, Vec<String>)> {
+    pub(crate) fn abandoned() -> Outcome<(Vec<Self>, Vec<String>)> {
         let folder = state_folder()?;
-        let (mut journals, mut troubles) = (Vec::new(), Vec::new());
+        let (mut journals, mut problems) = (Vec::new(), Vec::new());
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((journals, troubles)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((journals, problems)),
             Err(error) => {
                 return Err(Failure::failed(format!("cannot look into {}: {error}", folder.display())));
             }
@@ -134,7 +134,7 @@ impl Journal {
                 // It runs.
                 Ok((Err(TryLockError::WouldBlock), _)) => continue,
                 Ok((Err(TryLockError::Error(error)), _)) | Err(error) => {
-                    troubles.push(format!("{}: {error}", path.display()));
+                    problems.push(format!("{}: {error}", path.display()));
                     continue;
                 }
             };
@@ -144,11 +144,13 @@ impl Journal {
                 continue;
             }
             match read(&file) {
-                Ok((intent, created)) => journals.push(Self { path, file, intent, created, unsure: false }),
-                Err(why) => troubles.push(format!("{}: {why}", path.display())),
+                Ok((intent, created)) => {
+                    journals.push(Self { path, file, intent, created, ambiguous: false });
+                }
+                Err(why) => problems.push(format!("{}: {why}", path.display())),
             }
         }
-        Ok((journals, troubles))
+        Ok((journals, problems))
     }
 }
 

@@ -10,13 +10,14 @@ use smartshape_api::{
 };
 use smartshape_webhook::{EventKind, Secret};
 
+use super::print::{delete_command, print_created, print_deleted};
+use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
 use crate::files::private_file;
 use crate::input::{self, SECRET_VARIABLE};
-use crate::output::{self, say, shown};
-use crate::settings::{Settings, warn_of_fake};
+use crate::output::{self, print_notice};
+use crate::settings::{Settings, warn_if_fake};
 use crate::signals::Signals;
-use crate::webhook::{command_to_delete, tell_deleted};
 
 const NEW_SECRET_VARIABLE: &str = "SMARTSHAPE_NEW_WEBHOOK_SECRET";
 
@@ -57,7 +58,7 @@ pub(crate) struct Rotate {
     /// Leaves the old webhook, so that both send until `webhook delete`
     #[arg(long)]
     keep_old: bool,
-    /// Only shows what would be done
+    /// Prints the plan and changes nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -77,27 +78,27 @@ impl Rotate {
         let secret = WebhookSecret::new(self.secret()?.expose())?;
         let client = settings.api()?.client;
         let listed = client.list_webhooks().await;
-        warn_of_fake(&client);
+        warn_if_fake(&client);
         let old = self.find(&listed?)?;
         let wanted = DesiredWebhook::new(old.event, &old.url, secret)?;
         if self.dry_run {
-            return self.tell_plan(&old, settings);
+            return self.print_plan(&old, settings);
         }
         // Half a rotation would leave two webhooks that send. Each call is bounded in time.
         let _signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
         let created = self.create(&client, &wanted, &old).await?;
         // Nobody reads: the old one is to be deleted all the same.
-        let told = tell_created(&created, settings);
+        let printed = print_created(&created, settings);
         if self.keep_old {
-            told?;
-            return tell_kept(&old, settings);
+            printed?;
+            return print_kept(&old, settings);
         }
         delete(&client, &old, &created).await?;
-        let told = told.and(tell_deleted(&old.id, settings));
-        say(
+        let printed = printed.and(print_deleted(&old.id, settings));
+        print_notice(
             "the receiver should accept the old secret as long as SmartShape may repeat what the old webhook sent",
         );
-        told
+        printed
     }
 
     fn secret(&self) -> Outcome<Secret> {
@@ -122,11 +123,11 @@ impl Rotate {
     fn find(&self, listed: &[Registration]) -> Outcome<Old> {
         let one = match &self.id {
             Some(id) => listed.iter().find(|one| one.id == *id).ok_or_else(|| {
-                Failure::failed(format!("there is no webhook {}: see `smartshape webhook list`", shown(id)))
+                Failure::failed(format!("there is no webhook {}: see `smartshape webhook list`", escape(id)))
             })?,
             None => self.find_by_place(listed)?,
         };
-        let id = shown(&one.id);
+        let id = escape(&one.id);
         let url = match (&one.url, &self.url) {
             (Some(url), Some(named)) if url != named => {
                 let text = format!("{id} does not point at the URL of --url: see `smartshape webhook list`");
@@ -140,12 +141,12 @@ impl Rotate {
         };
         let event = match (&one.event, one.kind(), self.event) {
             (Some(name), kind, Some(named)) if kind != Some(named) => {
-                let text = format!("{id} is for {}, and not for {named}", shown(name));
+                let text = format!("{id} is for {}, and not for {named}", escape(name));
                 return Err(Failure::failed(text));
             }
             (_, Some(event), _) | (None, None, Some(event)) => event,
             (Some(name), None, _) => {
-                return Err(Failure::failed(format!("{id} is for {}, which is unknown here", shown(name))));
+                return Err(Failure::failed(format!("{id} is for {}, which is unknown here", escape(name))));
             }
             (None, None, None) => {
                 let text = format!("the list shows no events: say by --event which one {id} is for");
@@ -168,7 +169,7 @@ impl Rotate {
                 Err(Failure::failed(text))
             }
             _ => {
-                let ids: Vec<_> = found.iter().map(|one| shown(&one.id)).collect();
+                let ids: Vec<_> = found.iter().map(|one| escape(&one.id)).collect();
                 let text =
                     format!("several do: {}: name the one by its ID, or delete the others", ids.join(", "));
                 Err(Failure::failed(text))
@@ -183,7 +184,7 @@ impl Rotate {
         }
         let created = client.create_webhook(wanted).await;
         created.map_err(|error| {
-            let old = shown(&old.id);
+            let old = escape(&old.id);
             if error.is_ambiguous() {
                 return Failure::from(error).and(&format!(
                     "{old} is as it was: if `smartshape webhook list` shows a new webhook beside it, delete one of the two"
@@ -196,7 +197,7 @@ impl Rotate {
         })
     }
 
-    fn tell_plan(&self, old: &Old, settings: &Settings) -> Outcome {
+    fn print_plan(&self, old: &Old, settings: &Settings) -> Outcome {
         let deleted = (!self.keep_old).then_some(&old.id);
         if settings.json {
             output::json(&json!({"would_create": {"event": old.event, "url": old.url}}))?;
@@ -205,10 +206,10 @@ impl Rotate {
                 None => output::json(&json!({"would_keep": old.id})),
             };
         }
-        output::line(format_args!("would create {} at {}", old.event, shown(&redact_url(&old.url))))?;
+        output::line(format_args!("would create {} at {}", old.event, escape(&redact_url(&old.url))))?;
         match deleted {
-            Some(id) => output::line(format_args!("would delete {}", shown(id))),
-            None => output::line(format_args!("would keep {}", shown(&old.id))),
+            Some(id) => output::line(format_args!("would delete {}", escape(id))),
+            None => output::line(format_args!("would keep {}", escape(&old.id))),
         }
     }
 }
@@ -232,29 +233,20 @@ async fn delete(client: &Client, old: &Old, created: &WebhookRecord) -> Outcome 
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::from(error).and(&format!(
             "half done: the new webhook {} is there, and the old one may be too, so that both send: run \
                  `{}`",
-            shown(&created.id),
-            command_to_delete(&old.id)
+            escape(&created.id),
+            delete_command(&old.id)
         ))),
         _ => Ok(()),
     }
 }
 
-/// A line of the result.
-pub(crate) fn tell_created(created: &WebhookRecord, settings: &Settings) -> Outcome {
-    if settings.json {
-        return output::json(&json!({"created": created}));
-    }
-    let WebhookRecord { id, event, url, .. } = created;
-    output::line(format_args!("created {}: {event} at {}", shown(id), shown(&redact_url(url))))
-}
-
-fn tell_kept(old: &Old, settings: &Settings) -> Outcome {
-    let told = if settings.json {
+fn print_kept(old: &Old, settings: &Settings) -> Outcome {
+    let printed = if settings.json {
         output::json(&json!({"kept": old.id}))
     } else {
-        output::line(format_args!("kept {}", shown(&old.id)))
+        output::line(format_args!("kept {}", escape(&old.id)))
     };
-    let command = command_to_delete(&old.id);
-    say(format_args!("both send until `{command}`: let the receiver accept both secrets before"));
-    told
+    let command = delete_command(&old.id);
+    print_notice(format_args!("both send until `{command}`: let the receiver accept both secrets before"));
+    printed
 }

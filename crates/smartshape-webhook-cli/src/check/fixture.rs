@@ -6,14 +6,14 @@ use smartshape_fake::{EventPayload, Prefix};
 use smartshape_webhook::{EventKind, Secret};
 
 use super::request::{Expect, Request};
+use crate::escape::escape_json;
 use crate::failure::{Failure, Outcome};
-use crate::output::json_escaped;
 
 /// The file that all events are about, unless another is given.
 pub(crate) const FILE: &str = "7e577e577e577e577e577e57";
 pub(crate) const OWNER: &str = "smartshape-check@example.com";
 
-pub(crate) struct Kit {
+pub(crate) struct Fixture {
     /// Signs all deliveries that are not about tokens.
     pub(crate) good: String,
     pub(crate) foreign: String,
@@ -27,7 +27,7 @@ pub(crate) struct Kit {
     file: String,
 }
 
-impl Kit {
+impl Fixture {
     /// `sign` makes a token of a secret, as deliveries usually carry it.
     pub(crate) fn new(
         secret: &Secret,
@@ -116,7 +116,7 @@ pub(crate) fn set_text(event: &mut Value, text: &str) {
 
 /// The event's text with only ASCII in it.
 pub(crate) fn escaped(event: &Value) -> String {
-    json_escaped(&event.to_string(), |character| character.is_ascii())
+    escape_json(&event.to_string(), |character| character.is_ascii())
 }
 
 /// The event with so much white space that it has this length in bytes. It stays the same event,

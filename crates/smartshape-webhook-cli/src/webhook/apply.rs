@@ -1,4 +1,4 @@
-//! `smartshape webhook apply`: makes the registrations be those that a file declares.
+//! `smartshape webhook apply`: reconciles the account's webhooks with a file.
 
 use std::fs;
 use std::io;
@@ -13,11 +13,12 @@ use smartshape_api::{
 };
 use smartshape_webhook::{EventKind, Secret};
 
+use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
 use crate::files;
 use crate::input::{self, SECRET_VARIABLE};
-use crate::output::{self, say, shown};
-use crate::settings::{Settings, warn_of_fake};
+use crate::output::{self, print_notice};
+use crate::settings::{Settings, warn_if_fake};
 
 #[derive(Args)]
 #[command(after_help = r#"The file, of which url and secret may stand at the top for all:
@@ -34,13 +35,13 @@ pub(crate) struct Apply {
     /// The file that declares the webhooks
     #[arg(value_name = "FILE")]
     path: PathBuf,
-    /// Only shows what would be done
+    /// Prints the plan and changes nothing
     #[arg(long)]
     dry_run: bool,
-    /// Deletes what else points at one of the URLs too, whoever created it
+    /// Also deletes unrecorded webhooks at the file's URLs, regardless of who created them
     #[arg(long)]
     prune: bool,
-    /// The secret of this event's webhook is a new one: replaces it. May be repeated
+    /// Replaces the webhook of this event, because its secret is new. May be repeated
     #[arg(long, value_name = "EVENT", value_parser = input::event())]
     renew: Vec<EventKind>,
 }
@@ -49,28 +50,28 @@ pub(crate) struct Apply {
 #[serde(deny_unknown_fields)]
 struct Declared {
     url: Option<String>,
-    secret: Option<Source>,
-    webhooks: Vec<One>,
+    secret: Option<SecretSource>,
+    webhooks: Vec<DeclaredWebhook>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct One {
+struct DeclaredWebhook {
     event: String,
     url: Option<String>,
-    secret: Option<Source>,
+    secret: Option<SecretSource>,
 }
 
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum Source {
+enum SecretSource {
     Env(String),
     File(PathBuf),
 }
 
 /// What is kept from run to run.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct RecordsFile {
     api_url: String,
     webhooks: Vec<WebhookRecord>,
 }
@@ -82,21 +83,22 @@ impl Apply {
         let path = PathBuf::from(format!("{}.records.json", self.path.display()));
         let mut records = read(&path, &client)?;
         let plan = client.plan(&wanted, &records).await;
-        warn_of_fake(&client);
+        warn_if_fake(&client);
         let plan = plan?;
         let plan = if self.prune { plan.prune() } else { plan };
         // Nobody reads: what is to be done is done all the same.
-        let mut told = plan.kept().iter().try_for_each(|record| tell("kept", record, settings));
+        let mut printed = plan.kept().iter().try_for_each(|record| print_webhook("kept", record, settings));
         if self.dry_run {
-            told = told.and_then(|()| plan.steps().iter().try_for_each(|step| tell_step(step, settings)));
+            printed =
+                printed.and_then(|()| plan.steps().iter().try_for_each(|step| print_step(step, settings)));
         } else if !plan.is_empty() {
             let save = |records: &[WebhookRecord], done: Option<&CompletedStep>| {
-                if told.is_ok()
+                if printed.is_ok()
                     && let Some(done) = done
                 {
-                    told = tell_done(done, settings);
+                    printed = print_done(done, settings);
                 }
-                let kept = Kept { api_url: client.base_url(), webhooks: records.to_vec() };
+                let kept = RecordsFile { api_url: client.base_url(), webhooks: records.to_vec() };
                 let written = files::replace(&path, &serde_json::to_vec_pretty(&kept)?);
                 Ok(written.map_err(|error| format!("cannot write {}: {error}", path.display()))?)
             };
@@ -110,8 +112,8 @@ impl Apply {
                 return Err(Failure::from(error).and(more));
             }
         }
-        told?;
-        tell_left(&plan, settings)
+        printed?;
+        print_left(&plan, settings)
     }
 
     fn wanted(&self) -> Outcome<Vec<DesiredWebhook>> {
@@ -135,7 +137,7 @@ impl Apply {
             let event: EventKind = one
                 .event
                 .parse()
-                .map_err(|error| Failure::usage(format!("{}: {error}", shown(&one.event))))?;
+                .map_err(|error| Failure::usage(format!("{}: {error}", escape(&one.event))))?;
             let Some(url) = one.url.or_else(|| declared.url.clone()) else {
                 return Err(Failure::usage(format!(
                     "{} has no url: set one for it, or at the top",
@@ -143,8 +145,8 @@ impl Apply {
                 )));
             };
             let secret = match one.secret.or_else(|| declared.secret.clone()) {
-                Some(Source::Env(name)) => Secret::from_env(&name)?,
-                Some(Source::File(path)) => Secret::from_file(path)?,
+                Some(SecretSource::Env(name)) => Secret::from_env(&name)?,
+                Some(SecretSource::File(path)) => Secret::from_file(path)?,
                 None => {
                     let how = "declare where it is";
                     input::secret_from(None, SECRET_VARIABLE, how)?
@@ -161,19 +163,19 @@ impl Apply {
 }
 
 /// A line of the result about a webhook.
-fn tell(what: &str, record: &WebhookRecord, settings: &Settings) -> Outcome {
+fn print_webhook(what: &str, record: &WebhookRecord, settings: &Settings) -> Outcome {
     if settings.json {
         return output::json(&json!({what: record}));
     }
     let WebhookRecord { id, event, url, .. } = record;
-    output::line(format_args!("{what} {}: {event} at {}", shown(id), shown(&redact_url(url))))
+    output::line(format_args!("{what} {}: {event} at {}", escape(id), escape(&redact_url(url))))
 }
 
 fn removal(id: &str, event: Option<&str>, reason: DeleteReason) -> Value {
     json!({"id": id, "event": event, "why": reason.to_string()})
 }
 
-fn tell_done(done: &CompletedStep, settings: &Settings) -> Outcome {
+fn print_done(done: &CompletedStep, settings: &Settings) -> Outcome {
     if !settings.json {
         return output::line(done);
     }
@@ -187,7 +189,7 @@ fn tell_done(done: &CompletedStep, settings: &Settings) -> Outcome {
     })
 }
 
-fn tell_step(step: &Step, settings: &Settings) -> Outcome {
+fn print_step(step: &Step, settings: &Settings) -> Outcome {
     if !settings.json {
         return output::line(format_args!("would {step}"));
     }
@@ -202,7 +204,7 @@ fn tell_step(step: &Step, settings: &Settings) -> Outcome {
 }
 
 /// What is as it was, and may be duplicate.
-fn tell_left(plan: &Plan, settings: &Settings) -> Outcome {
+fn print_left(plan: &Plan, settings: &Settings) -> Outcome {
     let unrecorded = "not created from this file: --prune deletes it";
     let unclear = "no URL is listed: delete it by its id if it is yours";
     let left = plan.unrecorded().iter().map(|one| (one, unrecorded));
@@ -213,11 +215,11 @@ fn tell_left(plan: &Plan, settings: &Settings) -> Outcome {
             output::json(&json!({"left": {"id": id, "event": event, "url": url, "why": why}}))?;
         } else {
             let event = event.as_deref().unwrap_or("unknown event");
-            output::line(format_args!("left {}: {}, {why}", shown(id), shown(event)))?;
+            output::line(format_args!("left {}: {}, {why}", escape(id), escape(event)))?;
         }
     }
     if plan.is_empty() && !settings.json {
-        say("nothing is to be done");
+        print_notice("nothing is to be done");
     }
     Ok(())
 }
@@ -228,7 +230,7 @@ fn read(path: &Path, client: &Client) -> Outcome<Vec<WebhookRecord>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
     };
-    let kept: Kept = serde_json::from_slice(&text).map_err(|error| {
+    let kept: RecordsFile = serde_json::from_slice(&text).map_err(|error| {
         let text = format!("{} is broken ({error}): repair it, or restore an older one", path.display());
         Failure::usage(text)
     })?;
@@ -236,7 +238,7 @@ fn read(path: &Path, client: &Client) -> Outcome<Vec<WebhookRecord>> {
         let text = format!(
             "{} is of {}, and not of {}: use another file for another server",
             path.display(),
-            shown(&kept.api_url),
+            escape(&kept.api_url),
             client.base_url()
         );
         return Err(Failure::usage(text));

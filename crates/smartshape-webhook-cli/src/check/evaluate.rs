@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use smartshape_fake::{Fault, check_response};
 
+use super::endpoint::Reply;
 use super::request::Expect;
-use super::wire::Reply;
-use crate::send::Answer;
+use crate::http_client::Response;
 
 /// Something that was seen, and is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,30 +49,30 @@ const ERROR: &str = "anybody can provoke errors at will, among which real ones g
 const LEAST_OF_COST_14: Duration = Duration::from_millis(200);
 
 /// Judges one reply by itself.
-pub(crate) fn one(expect: Expect, reply: &Reply) -> Vec<Finding> {
+pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
     let answer = match &reply.answer {
         Ok(answer) => answer,
         Err(fault) => return without_answer(expect, fault),
     };
     let faults = check_response(answer.status, answer.content_type.as_deref(), &answer.body);
     match expect {
-        // How forged tokens are answered is the other cases' matter, where only the time is judged.
+        // How forged tokens are answered is the other cases' matter, where only the time is evaluated.
         Expect::Anything | Expect::Answered | Expect::AnsweredAtOnce | Expect::NotHashed(_) => Vec::new(),
         Expect::Accepted if faults.is_empty() => Vec::new(),
         Expect::Accepted => {
-            let told: Vec<String> = faults.iter().map(Fault::to_string).collect();
-            vec![Finding::fault(told.join("; "))]
+            let texts: Vec<String> = faults.iter().map(Fault::to_string).collect();
+            vec![Finding::fault(texts.join("; "))]
         }
         Expect::AcceptedOnThisConnection if faults.is_empty() && reply.reconnected => {
             vec![Finding::advice("the endpoint closes the connection after each answer")]
         }
-        Expect::AcceptedOnThisConnection => one(Expect::Accepted, reply),
-        Expect::AcceptedOrPutOff => match answer.status {
+        Expect::AcceptedOnThisConnection => evaluate_reply(Expect::Accepted, reply),
+        Expect::AcceptedOrDeferred => match answer.status {
             409 | 425 | 429 | 503 => {
                 let seen = format!("status {}, which SmartShape counts as failed", answer.status);
                 vec![Finding::advice(seen)]
             }
-            _ => one(Expect::Accepted, reply),
+            _ => evaluate_reply(Expect::Accepted, reply),
         },
         Expect::MethodRejected => match answer.status {
             501 => Vec::new(),
@@ -91,7 +91,7 @@ fn without_answer(expect: Expect, fault: &Fault) -> Vec<Finding> {
         (Expect::RejectedWithoutTheBody, Fault::TimedOut(_)) => {
             vec![Finding::advice("no answer before the body is sent")]
         }
-        (Expect::Accepted | Expect::AcceptedOrPutOff | Expect::AcceptedOnThisConnection, fault) => {
+        (Expect::Accepted | Expect::AcceptedOrDeferred | Expect::AcceptedOnThisConnection, fault) => {
             vec![Finding::fault(unanswered(fault))]
         }
         (_, fault) => vec![Finding::fault(unanswered(fault)).because(UNANSWERED)],
@@ -105,7 +105,7 @@ fn unanswered(fault: &Fault) -> String {
     }
 }
 
-fn rejected(answer: &Answer, accepted: bool) -> Vec<Finding> {
+fn rejected(answer: &Response, accepted: bool) -> Vec<Finding> {
     match answer.status {
         400..=499 => Vec::new(),
         _ if accepted => vec![Finding::fault("it was accepted")],
@@ -123,7 +123,7 @@ fn rejected(answer: &Answer, accepted: bool) -> Vec<Finding> {
 }
 
 /// Judges by time whether the tokens of a case were hashed.
-pub(crate) fn together(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
+pub(crate) fn evaluate_timing(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
     // The quickest of several, since a busy machine makes answers only later.
     let quickest = |expect: Expect| {
         let of_these = replies.iter().filter(|(of, _)| *of == expect);
@@ -156,7 +156,7 @@ mod tests {
     const SUCCESS: &str = r#"{"success": true}"#;
 
     fn answer(status: u16, content_type: &str, body: &'static str) -> Reply {
-        let answer = Answer {
+        let answer = Response {
             status,
             content_type: Some(content_type.to_owned()),
             body: body.into(),
@@ -176,11 +176,11 @@ mod tests {
 
     /// `well`, or whether it is a fault or advice, and what was seen.
     fn verdict(expect: Expect, reply: &Reply) -> String {
-        let findings = one(expect, reply).into_iter();
-        let told = findings
+        let findings = evaluate_reply(expect, reply).into_iter();
+        let texts = findings
             .map(|finding| format!("{}: {}", if finding.advice { "advice" } else { "fault" }, finding.seen));
-        let told: Vec<String> = told.collect();
-        if told.is_empty() { "well".to_owned() } else { told.join("; ") }
+        let texts: Vec<String> = texts.collect();
+        if texts.is_empty() { "well".to_owned() } else { texts.join("; ") }
     }
 
     #[test]
@@ -203,9 +203,9 @@ mod tests {
         let closed = Reply { reconnected: true, ..json(200, SUCCESS) };
         assert_eq!(verdict(Expect::AcceptedOnThisConnection, &kept), "well");
         assert!(verdict(Expect::AcceptedOnThisConnection, &closed).starts_with("advice: "));
-        assert_eq!(verdict(Expect::AcceptedOrPutOff, &kept), "well");
-        assert!(verdict(Expect::AcceptedOrPutOff, &json(409, "{}")).starts_with("advice: status 409"));
-        assert!(verdict(Expect::AcceptedOrPutOff, &json(500, "{}")).starts_with("fault: "));
+        assert_eq!(verdict(Expect::AcceptedOrDeferred, &kept), "well");
+        assert!(verdict(Expect::AcceptedOrDeferred, &json(409, "{}")).starts_with("advice: status 409"));
+        assert!(verdict(Expect::AcceptedOrDeferred, &json(500, "{}")).starts_with("fault: "));
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
             assert_eq!(verdict(Expect::Rejected, &reply), expected, "{reply:?}");
         }
         // The case's own reason is what an endpoint that accepts it risks.
-        assert_eq!(one(Expect::Rejected, &json(503, ""))[0].why, Some(BUSY));
+        assert_eq!(evaluate_reply(Expect::Rejected, &json(503, ""))[0].why, Some(BUSY));
         let late = none(Fault::TimedOut(Duration::from_secs(1)));
         assert!(verdict(Expect::RejectedWithoutTheBody, &late).starts_with("advice: "));
         assert_eq!(verdict(Expect::MethodRejected, &json(501, "")), "well");
@@ -272,9 +272,9 @@ mod tests {
             times.into_iter().flat_map(|(expect, took)| took.map(|took| (expect, timed(took)))).collect();
         let fourteen = [timed(2000), timed(930)];
         let mut all: Vec<(Expect, &Reply)> = replies.iter().map(|(expect, reply)| (*expect, reply)).collect();
-        assert_eq!(together(&all), [], "nothing to compare with");
+        assert_eq!(evaluate_timing(&all), [], "nothing to compare with");
         all.extend(fourteen.iter().map(|reply| (Expect::NotHashed(14), reply)));
-        let findings = together(&all);
+        let findings = evaluate_timing(&all);
         assert_eq!(findings.len(), 1);
         assert!(findings[0].seen.contains("after 460 ms at cost 13 and 930 ms at cost 14"), "{findings:?}");
     }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::request::{Outgoing, Request};
-use crate::send::{Answer, connection_fault, connector, read_answer};
+use crate::http_client::{Response, connection_fault, connector, read_response};
 
 /// How often a request is sent while the answer is 503, which invites to that.
 const TRIES: u32 = 5;
@@ -31,7 +31,7 @@ pub(crate) struct Endpoint {
 /// What came back, and when.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    pub(crate) answer: Result<Answer, Fault>,
+    pub(crate) answer: Result<Response, Fault>,
     /// It was sent on a new connection though an earlier one was there.
     pub(crate) reconnected: bool,
 }
@@ -115,7 +115,7 @@ impl Endpoint {
         &self,
         connection: &mut Connection,
         request: &Request,
-    ) -> (Result<Answer, Fault>, Option<Duration>) {
+    ) -> (Result<Response, Fault>, Option<Duration>) {
         let begun = Instant::now();
         let mut wait = None;
         let exchange = async {
@@ -127,7 +127,7 @@ impl Endpoint {
                 let after = after.and_then(parse_retry_after).unwrap_or(Duration::from_secs(1));
                 wait = Some(after.min(LONGEST_WAIT));
             }
-            read_answer(response, begun).await
+            read_response(response, begun).await
         };
         let answer = timeout(self.limit, exchange).await.unwrap_or(Err(Fault::TimedOut(self.limit)));
         (answer, wait)

@@ -1,4 +1,4 @@
-//! Marks: equal for what is equal, and else without a meaning.
+//! Fingerprinter: equal for what is equal, and else without a meaning.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use smartshape_webhook::{Secret, SecretError, Token};
 
 /// Makes marks under a random key that is kept nowhere: those of two listeners never meet, and
 /// nobody can try which token or salt a mark is of.
-pub(crate) struct Marks(Secret);
+pub(crate) struct Fingerprinter(Secret);
 
 /// A token as far as it may be written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TokenMarks {
+pub(crate) struct TokenFingerprints {
     pub(crate) prefix: String,
     pub(crate) cost: u32,
     pub(crate) salt: String,
@@ -21,17 +21,17 @@ pub(crate) struct TokenMarks {
     pub(crate) mark: String,
 }
 
-impl Marks {
+impl Fingerprinter {
     pub(crate) fn new() -> Result<Self, SecretError> {
         Secret::generate().map(Self)
     }
 
     /// `None` for what is no token.
-    pub(crate) fn token(&self, value: &[u8]) -> Option<TokenMarks> {
+    pub(crate) fn token(&self, value: &[u8]) -> Option<TokenFingerprints> {
         let token = Token::parse(value).ok()?;
         // "$2b$10$", and then 22 characters.
         let salt = value.get(7..29)?;
-        Some(TokenMarks {
+        Some(TokenFingerprints {
             prefix: token.prefix().to_owned(),
             cost: token.cost(),
             salt: self.mark([salt]),
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn marks_are_equal_where_the_originals_are_and_only_of_one_key() {
-        let (marks, others) = (Marks::new().unwrap(), Marks::new().unwrap());
+        let (marks, others) = (Fingerprinter::new().unwrap(), Fingerprinter::new().unwrap());
         let token = |salt: &str| {
             let text = format!("$2b$10${salt}wxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
             (marks.token(text.as_bytes()).unwrap(), others.token(text.as_bytes()).unwrap())
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn content_is_all_but_uuid_and_time() {
-        let marks = Marks::new().unwrap();
+        let marks = Fingerprinter::new().unwrap();
         let one = marks.content(r#"{"uuid":"1","runTimestamp":1,"file":"f","data":{"x":1}}"#);
         assert_eq!(one, marks.content(r#"{"data":{"x":1},"file":"f","uuid":"2","runTimestamp":2}"#));
         assert_ne!(one, marks.content(r#"{"uuid":"1","runTimestamp":1,"file":"f","data":{"x":2}}"#));

@@ -4,17 +4,18 @@ use clap::Args;
 use smartshape_api::{Client, Error, ErrorKind, Registration};
 
 use super::journal::{Intent, Journal};
+use super::print::{delete_command, print_deleted};
+use crate::escape::escape;
 use crate::failure::{Failure, Outcome, api_chain};
-use crate::output::{self, say, shown};
-use crate::settings::{Api, Settings, warn_of_fake};
-use crate::webhook::{command_to_delete, tell_deleted};
+use crate::output::{self, print_notice};
+use crate::settings::{Api, Settings, warn_if_fake};
 
 #[derive(Args)]
 #[command(after_help = "\
 `webhook listen` notes what it registers. What a listener that crashed, or could not reach SmartShape at its end,
 left behind is deleted here, and by the next `webhook listen`; listeners that run are left alone.")]
 pub(crate) struct Prune {
-    /// Forgets what cannot be deleted, such as that at a server which is no more
+    /// Also forgets webhooks that cannot be deleted, such as those at a server that no longer exists
     #[arg(long)]
     forget: bool,
 }
@@ -31,41 +32,44 @@ impl Prune {
     pub(crate) async fn run(self, settings: &Settings) -> Outcome {
         let api = settings.api()?;
         let pruned = prune(&api, self.forget).await;
-        warn_of_fake(&api.client);
+        warn_if_fake(&api.client);
         let (deleted, complete) = pruned?;
         for id in &deleted {
-            tell_deleted(id, settings)?;
+            print_deleted(id, settings)?;
         }
         if deleted.is_empty() && complete && !settings.json {
             output::line("nothing is left behind")?;
         }
-        if complete { Ok(()) } else { Err(Failure::told()) }
+        if complete { Ok(()) } else { Err(Failure::printed()) }
     }
 }
 
 /// Deletes what listeners that run no more left at this server. Tells the ids, and whether that
 /// was all; what was not is said.
 pub(super) async fn prune(api: &Api, forget: bool) -> Outcome<(Vec<String>, bool)> {
-    let (journals, troubles) = Journal::left_behind()?;
-    let (mut deleted, mut complete) = (Vec::new(), troubles.is_empty());
-    for trouble in troubles {
-        say(trouble);
+    let (journals, problems) = Journal::abandoned()?;
+    let (mut deleted, mut complete) = (Vec::new(), problems.is_empty());
+    for problem in problems {
+        print_notice(problem);
     }
     for journal in journals {
         let done = match foreign(api, &journal.intent) {
             Some(text) => {
-                say(text);
+                print_notice(text);
                 false
             }
             None => match remove(&api.client, &journal).await {
                 Ok(removed) => {
-                    say_unclear(&removed.unclear);
+                    print_unclear(&removed.unclear);
                     let known = !removed.deleted.is_empty() || is_its_account(api, &journal);
                     deleted.extend(removed.deleted);
                     known && removed.unclear.is_empty()
                 }
                 Err(error) => {
-                    say(format_args!("what a listener left cannot be deleted: {}", api_chain(&error)));
+                    print_notice(format_args!(
+                        "what a listener left cannot be deleted: {}",
+                        api_chain(&error)
+                    ));
                     false
                 }
             },
@@ -82,14 +86,14 @@ pub(super) async fn prune(api: &Api, forget: bool) -> Outcome<(Vec<String>, bool
 /// Why it is not to be looked for at this server, or by this user.
 fn foreign(api: &Api, intent: &Intent) -> Option<String> {
     if intent.api_url != api.client.base_url() {
-        let url = shown(&intent.api_url);
+        let url = escape(&intent.api_url);
         return Some(format!(
             "a listener left webhooks at {url}: prune there with --api-url {url}, or --forget them"
         ));
     }
     let theirs =
         intent.account.as_ref().filter(|theirs| api.account.as_ref().is_some_and(|ours| ours != *theirs))?;
-    Some(format!("a listener of {} left webhooks: log in as that user, or --forget them", shown(theirs)))
+    Some(format!("a listener of {} left webhooks: log in as that user, or --forget them", escape(theirs)))
 }
 
 /// Whether a webhook that this user does not find is gone; says so if it may be another user's.
@@ -99,22 +103,22 @@ fn is_its_account(api: &Api, journal: &Journal) -> bool {
     }
     let whose = journal.intent.account.as_deref().map_or_else(
         || "whoever the auth token was of that was set then".to_owned(),
-        |account| format!("the login of {}", shown(account)),
+        |account| format!("the login of {}", escape(account)),
     );
-    say(format_args!(
+    print_notice(format_args!(
         "no webhook that a listener left is found, which may be since it ran with {whose}: prune as that user, or --forget it"
     ));
     false
 }
 
-pub(super) fn say_unclear(unclear: &[Registration]) {
+pub(super) fn print_unclear(unclear: &[Registration]) {
     for webhook in unclear {
         let event = webhook.event.as_deref().unwrap_or("an event that is not shown");
-        say(format_args!(
+        print_notice(format_args!(
             "{} ({}) came after the listener began, and its URL is not shown: if nobody else registered it, {}",
-            shown(&webhook.id),
-            shown(event),
-            command_to_delete(&webhook.id)
+            escape(&webhook.id),
+            escape(event),
+            delete_command(&webhook.id)
         ));
     }
 }

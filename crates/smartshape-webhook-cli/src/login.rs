@@ -6,14 +6,15 @@ use std::process::{Command, Stdio};
 use clap::Args;
 use serde_json::json;
 
+use crate::escape;
 use crate::failure::{Failure, Outcome};
 use crate::input;
 use crate::output;
-use crate::settings::{Kept, Settings, warn_of_fake};
+use crate::settings::{Config, Settings, warn_if_fake};
 
 #[derive(Args)]
 #[command(after_help = "\
-The password comes from SMARTSHAPE_PASSWORD, or else from standard input; it is not kept. The login is kept in
+The password comes from SMARTSHAPE_PASSWORD, or else from standard input; it is not config. The login is kept in
 smartshape/config.json in the configuration folder, which only you can read.
 
   smartshape login test@example.com
@@ -33,9 +34,9 @@ impl Login {
         let Some(username) = username.filter(|name| !name.is_empty()) else {
             return Err(Failure::usage("who logs in? Name the user, or set SMARTSHAPE_USERNAME"));
         };
-        Kept::check_place()?;
+        Config::check_writable()?;
         let password = password(&username).await?;
-        output::doing(format_args!("waiting for {}", client.base_url()));
+        output::start_progress(format_args!("waiting for {}", client.base_url()));
         let logged_in = async {
             let token = client.login(&username, &password).await?;
             let client = client.clone().with_auth_token(token.clone());
@@ -43,21 +44,21 @@ impl Login {
             Ok::<_, smartshape_api::Error>((token, session))
         };
         let logged_in = logged_in.await;
-        warn_of_fake(&client);
+        warn_if_fake(&client);
         let (token, session) = logged_in?;
-        let kept = Kept {
+        let config = Config {
             api_url: Some(client.base_url()),
             username: Some(username.clone()),
             token: Some(token.expose().to_owned()),
             session: session.map(|session| session.expose().to_owned()),
             ca_cert,
         };
-        let path = kept.write()?.display().to_string();
+        let path = config.write()?.display().to_string();
         let url = client.base_url();
         if settings.json {
             return output::json(&json!({"api_url": url, "username": username, "kept_in": path}));
         }
-        output::line(format_args!("logged in at {url} as {}; kept in {path}", output::shown(&username)))
+        output::line(format_args!("logged in at {url} as {}; kept in {path}", escape::escape(&username)))
     }
 }
 
@@ -73,7 +74,7 @@ async fn password(username: &str) -> Outcome<String> {
         }
         return Ok(password);
     }
-    let _ = write!(std::io::stderr(), "password of {}: ", output::shown(username));
+    let _ = write!(std::io::stderr(), "password of {}: ", escape::escape(username));
     let hides = echo(false);
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

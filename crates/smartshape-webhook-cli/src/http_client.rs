@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
@@ -19,17 +19,17 @@ use smartshape_api::{is_loopback_url, parse_retry_after};
 use smartshape_fake::Fault;
 use smartshape_webhook::TOKEN_HEADER;
 
+use crate::escape::escape;
 use crate::failure::{Failure, Outcome, root};
-use crate::output::shown;
 use crate::settings::Settings;
 
 /// More than this is no answer to a webhook.
-const MAX_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) content_type: Option<String>,
     pub(crate) body: Bytes,
@@ -77,7 +77,7 @@ pub(crate) async fn post(
     token: Option<&str>,
     body: Bytes,
     limit: Duration,
-) -> Result<Answer, Fault> {
+) -> Result<Response, Fault> {
     let mut request = Request::builder()
         .method(Method::POST)
         .header(CONTENT_TYPE, "application/json")
@@ -89,7 +89,7 @@ pub(crate) async fn post(
     send(url, request, body, limit).await
 }
 
-pub(crate) async fn get(url: &Uri, limit: Duration) -> Result<Answer, Fault> {
+pub(crate) async fn get(url: &Uri, limit: Duration) -> Result<Response, Fault> {
     send(url, Request::builder().method(Method::GET), Bytes::new(), limit).await
 }
 
@@ -98,7 +98,7 @@ async fn send(
     request: http::request::Builder,
     body: Bytes,
     limit: Duration,
-) -> Result<Answer, Fault> {
+) -> Result<Response, Fault> {
     let not_sent = |error: http::Error| Fault::NotSent(error.to_string());
     let request = request.uri(url).header(CONNECTION, "close").body(Full::new(body)).map_err(not_sent)?;
     exchange(&client(url)?, request, limit).await
@@ -114,27 +114,30 @@ pub(crate) async fn exchange(
     client: &HttpClient,
     request: Request<Full<Bytes>>,
     limit: Duration,
-) -> Result<Answer, Fault> {
+) -> Result<Response, Fault> {
     let begun = Instant::now();
     let exchange = async {
         let response = client.request(request).await.map_err(|error| connection_fault(&error))?;
-        read_answer(response, begun).await
+        read_response(response, begun).await
     };
     tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Fault::TimedOut(limit)))
 }
 
 /// The whole answer to a request that was begun at this time.
-pub(crate) async fn read_answer(response: Response<Incoming>, begun: Instant) -> Result<Answer, Fault> {
+pub(crate) async fn read_response(
+    response: http::Response<Incoming>,
+    begun: Instant,
+) -> Result<Response, Fault> {
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
+    let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            Fault::BodyTooLarge(MAX_ANSWER)
+            Fault::BodyTooLarge(MAX_RESPONSE_BYTES)
         } else {
             connection_fault(&*error)
         }
     })?;
     let content_type = head.headers.get(CONTENT_TYPE);
-    Ok(Answer {
+    Ok(Response {
         status: head.status.as_u16(),
         content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         body: body.to_bytes(),
@@ -154,7 +157,7 @@ pub(crate) fn connection_fault(error: &(dyn Error + 'static)) -> Fault {
             "{error}: if its root certificate is one of your own, name a file that holds it by SSL_CERT_FILE"
         )),
         _ if cause::<io::Error>(error).is_some_and(is_refused) => Fault::ConnectionRefused,
-        _ => Fault::Connection(shown(&root(error))),
+        _ => Fault::Connection(escape(&root(error))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::report::{Gap, Report, Retries, Salt, Uuid, Webhook};
-use crate::output::shown;
+use crate::escape::escape;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,7 +17,7 @@ impl fmt::Display for Report {
         }
         for form in &self.tokens {
             let deliveries = counted(form.deliveries, "delivery", "deliveries");
-            write!(f, "\ntoken    prefix {}, cost {}: {deliveries}", shown(&form.prefix), form.cost)?;
+            write!(f, "\ntoken    prefix {}, cost {}: {deliveries}", escape(&form.prefix), form.cost)?;
         }
         write!(f, "\nsalt     {}", self.salt)?;
         for webhook in &self.webhooks {
@@ -91,7 +91,7 @@ impl fmt::Display for Gap {
 fn of_webhook(webhook: &Webhook, listeners: usize) -> String {
     let mut text = format!(
         "{}: {} of {} with {}",
-        shown(&webhook.event),
+        escape(&webhook.event),
         counted(webhook.deliveries, "delivery", "deliveries"),
         events(webhook.events),
         counted(webhook.salts, "salt", "salts")

@@ -15,8 +15,9 @@ use smartshape_webhook::Delivery;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::output::{BAD, GOOD, coloured, say, shown};
-use crate::send::{self, Answer, HttpClient};
+use crate::escape::escape;
+use crate::http_client::{self, HttpClient, Response};
+use crate::output::{ERROR, SUCCESS, print_notice, styled};
 
 /// How many events are on their way at the same time.
 const AT_ONCE: usize = 8;
@@ -61,7 +62,7 @@ pub(super) struct Forwarders(JoinSet<()>);
 
 /// Forwards events to `url` from now on.
 pub(super) fn start(url: &Uri) -> Result<(Forward, Forwarders), Fault> {
-    let client = send::client(url)?;
+    let client = http_client::client(url)?;
     let (sender, waiting) = mpsc::channel(WAITING);
     let waiting = Arc::new(Mutex::new(waiting));
     let mut tasks = JoinSet::new();
@@ -75,14 +76,16 @@ impl Forward {
     /// Returns at once. What finds no place is not forwarded, which is said.
     pub(super) fn push(&self, delivery: &Delivery, headers: &HeaderMap) {
         // Not the delivery, whose bytes are the receiver's to give to the next one.
-        let (uuid, body) = (shown(delivery.uuid()), delivery.raw().clone());
+        let (uuid, body) = (escape(delivery.uuid()), delivery.raw().clone());
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let handed_over = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).is_ok_and(|bytes| {
             let waiting = Waiting { uuid: uuid.clone(), headers: end_to_end(headers), body, _bytes: bytes };
             self.sender.try_send(waiting).is_ok()
         });
         if !handed_over {
-            say(format_args!("not forwarded: {uuid}: too many events wait for that endpoint already"));
+            print_notice(format_args!(
+                "not forwarded: {uuid}: too many events wait for that endpoint already"
+            ));
         }
     }
 }
@@ -92,7 +95,7 @@ impl Forwarders {
     pub(super) async fn finish(mut self) {
         let ended = async { while self.0.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
-            say("not all events could be forwarded in time");
+            print_notice("not all events could be forwarded in time");
         }
     }
 }
@@ -102,8 +105,8 @@ async fn work(client: HttpClient, url: Uri, waiting: Arc<Mutex<mpsc::Receiver<Wa
         let next = waiting.lock().await.recv().await;
         let Some(event) = next else { return };
         let Waiting { uuid, headers, body, _bytes } = event;
-        let answer = send::exchange(&client, request(&url, headers, body), LIMIT).await;
-        say(format_args!("forwarded {uuid}: {}", verdict(answer)));
+        let answer = http_client::exchange(&client, request(&url, headers, body), LIMIT).await;
+        print_notice(format_args!("forwarded {uuid}: {}", verdict(answer)));
     }
 }
 
@@ -117,7 +120,7 @@ fn request(url: &Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
     request
 }
 
-fn verdict(answer: Result<Answer, Fault>) -> String {
+fn verdict(answer: Result<Response, Fault>) -> String {
     let (status, faults) = match answer {
         Ok(answer) => {
             let faults = check_response(answer.status, answer.content_type.as_deref(), &answer.body);
@@ -126,10 +129,10 @@ fn verdict(answer: Result<Answer, Fault>) -> String {
         Err(fault) => (String::new(), vec![fault]),
     };
     if faults.is_empty() {
-        return format!("{status}{}", coloured("accepted", GOOD));
+        return format!("{status}{}", styled("accepted", SUCCESS));
     }
-    let faults: Vec<_> = faults.iter().map(|fault| shown(&fault.to_string())).collect();
-    let not_accepted = coloured("SmartShape would not accept it", BAD);
+    let faults: Vec<_> = faults.iter().map(|fault| escape(&fault.to_string())).collect();
+    let not_accepted = styled("SmartShape would not accept it", ERROR);
     format!("{status}{not_accepted}: {}", faults.join("; "))
 }
 

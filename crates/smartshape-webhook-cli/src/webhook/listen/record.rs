@@ -12,14 +12,14 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use smartshape_webhook::TOKEN_HEADER;
 
-use super::lines::{Ended, Lines};
+use super::line_writer::{Ended, LineWriter};
 use crate::failure::{Failure, Outcome};
 use crate::files;
-use crate::recording::{Beginning, Entry, Marks, Named, TokenMarks};
+use crate::recording::{Beginning, Entry, Fingerprinter, Named, TokenFingerprints};
 
 pub(super) struct Recorder {
-    lines: Lines,
-    marks: Marks,
+    lines: LineWriter,
+    marks: Fingerprinter,
     began: Instant,
     began_ms: u64,
 }
@@ -28,7 +28,7 @@ pub(super) struct Recorder {
 pub(super) struct Recorded {
     recorder: Arc<Recorder>,
     received: Instant,
-    token: TokenMarks,
+    token: TokenFingerprints,
     body: Copied,
 }
 
@@ -41,10 +41,10 @@ impl Recorder {
         let failed = |error: io::Error| Failure::usage(format!("cannot write --record {path}: {error}"));
         // It holds what users wrote.
         let mut file = files::append(Path::new(path)).map_err(failed)?;
-        let (lines, ended) = Lines::start(move |text| write(&mut file, text)).map_err(failed)?;
+        let (lines, ended) = LineWriter::start(move |text| write(&mut file, text)).map_err(failed)?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let began_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-        let recorder = Self { lines, marks: Marks::new()?, began: Instant::now(), began_ms };
+        let recorder = Self { lines, marks: Fingerprinter::new()?, began: Instant::now(), began_ms };
         recorder.append(&Beginning::new(began_ms)).await.map_err(failed)?;
         Ok((Arc::new(recorder), ended))
     }

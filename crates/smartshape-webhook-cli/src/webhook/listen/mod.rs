@@ -1,10 +1,8 @@
-//! `smartshape webhook listen`: registers webhooks, prints what comes, and deletes them at its end.
+//! `smartshape webhook listen`: registers webhooks, prints deliveries, and deletes the webhooks at exit.
 
 mod forward;
-mod journal;
-mod lines;
+mod line_writer;
 mod record;
-mod remove;
 mod serve;
 mod sink;
 mod stop;
@@ -18,17 +16,18 @@ use smartshape_api::{DesiredWebhook, WebhookSecret, is_loopback_url};
 use smartshape_webhook::{EventKind, Secret};
 use tokio::net::TcpListener;
 
-use self::journal::{Created, Intent, Journal};
 use self::record::Recorder;
-pub(crate) use self::remove::Prune;
-use self::serve::{Names, Server, Sinks};
+use self::serve::{Identity, Server, Sinks};
 use self::sink::Sink;
 use self::stop::{Reason, Stop};
+use super::journal::{Created, Intent, Journal};
+use super::prune;
+use crate::escape::escape;
 use crate::failure::{Failure, Outcome, api_chain};
+use crate::http_client;
 use crate::input::{self, SecretArgument};
-use crate::output::{done, say, shown};
-use crate::send;
-use crate::settings::{Api, Settings, warn_of_fake};
+use crate::output::{self, end_progress, print_notice};
+use crate::settings::{Api, Settings, warn_if_fake};
 
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -46,30 +45,30 @@ Transfer-Encoding, TE, Trailer, Upgrade, Expect, Proxy-*), at most 8 events at t
 A recording holds the bodies, when each delivery came and how it was answered, and no secret: of tokens prefix, cost and
 marks that are equal where salt or token are. `smartshape token inspect --recording FILE` says what it tells.
 
-Exit codes: 0 ended so, and all of its webhooks are deleted; 1 not so, and what is left is noted for
+Exit codes: 0 stopped, and all its webhooks are deleted; 1 otherwise, and webhooks that are left are noted for
 `smartshape webhook prune`; 2 wrong usage or settings.
 
   smartshape webhook listen --event attribute_updated --public-url https://abc.example.com | jq .file")]
 pub(crate) struct Listen {
-    /// An event; may be repeated. All nine by default
+    /// Event to register for; may be repeated. Defaults to all nine
     #[arg(long = "event", value_name = "EVENT", value_parser = input::event())]
     events: Vec<EventKind>,
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     bind: SocketAddr,
-    /// How SmartShape reaches it from outside, such as a tunnel's URL; by default the address itself
+    /// URL at which SmartShape reaches the listener, such as a tunnel's. Defaults to the address itself
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
-    /// Registers though the own URL cannot be reached from here
+    /// Registers even if the listener's own URL is not reachable from here
     #[arg(long)]
     no_probe: bool,
-    /// Appends each delivery, retries included, to this file, synced before it is answered
+    /// Appends each delivery, including retries, to this file, synced before the response
     #[arg(long, value_name = "FILE")]
     record: Option<String>,
-    /// Rejects so many deliveries first, with status 500, to see whether and when they are sent again
+    /// Responds 500 to the first COUNT deliveries, to observe SmartShape's retries
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     fail_first: u32,
-    /// Posts each event to this endpoint too, as it came; its answers are judged on standard error
+    /// Also posts each event unchanged to this endpoint, and reports its responses on standard error
     #[arg(long, value_name = "URL")]
     forward_to: Option<String>,
     #[command(flatten)]
@@ -83,7 +82,7 @@ impl Listen {
         events.dedup();
         let api = settings.api()?;
         let forward_to = match &self.forward_to {
-            Some(url) => Some(send::endpoint(url, "the endpoint of --forward-to", settings)?),
+            Some(url) => Some(http_client::endpoint(url, "the endpoint of --forward-to", settings)?),
             None => None,
         };
         let secret = self.secret(forward_to.is_some())?;
@@ -97,7 +96,7 @@ impl Listen {
         let address = listener
             .local_addr()
             .map_err(|error| Failure::failed(format!("no address to listen on: {error}")))?;
-        let names = Names { id: random()?, nonce: random()? };
+        let names = Identity { id: random()?, nonce: random()? };
         let url = self.url(address, &names.id, &api)?;
         let mut stop = Stop::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
 
@@ -113,7 +112,7 @@ impl Listen {
             .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
         let sinks = Sinks { sink: Arc::new(sink), recorder, ends };
         let server = Server::start(listener, names.clone(), secret.clone(), sinks)?;
-        say(format_args!("listening on {address}"));
+        print_notice(format_args!("listening on {address}"));
 
         let registering = async {
             if !self.no_probe {
@@ -125,11 +124,11 @@ impl Listen {
             begun = registering => begun,
             // Nothing is registered yet.
             _ = stop.wait() => {
-                say("stopped before anything was registered");
+                print_notice("stopped before anything was registered");
                 return Ok(());
             }
         };
-        warn_of_fake(&api.client);
+        warn_if_fake(&api.client);
         let outcome = match begun {
             Ok(mut journal) => {
                 let listened = listen(&api, &mut journal, &url, &secret, &mut stop).await;
@@ -140,9 +139,9 @@ impl Listen {
                         return Err(Failure::failed(text));
                     }
                 };
-                // The first thing that went wrong is the one to be told last.
+                // The first thing that went wrong is the one to be printed last.
                 if let (Err(failure), Err(_)) = (&cleaned, &listened) {
-                    failure.say();
+                    output::print_failure(failure);
                 }
                 listened.and(cleaned)
             }
@@ -164,7 +163,7 @@ impl Listen {
         let api_is_here = is_loopback_url(&api.client.base_url());
         let base = match &self.public_url {
             Some(url) => {
-                let uri = send::checked(url, "the URL of --public-url")?;
+                let uri = http_client::checked(url, "the URL of --public-url")?;
                 if uri.query().is_some() {
                     return Err(Failure::usage("the URL of --public-url holds a query: end it before the ?"));
                 }
@@ -197,11 +196,11 @@ impl Listen {
 
 /// Whether a request to the URL arrives here.
 async fn probe(url: &str, nonce: &str) -> Outcome {
-    let uri = send::checked(url, "the listener's own URL")?;
-    let trouble = match send::get(&uri, PROBE_LIMIT).await {
+    let uri = http_client::checked(url, "the listener's own URL")?;
+    let trouble = match http_client::get(&uri, PROBE_LIMIT).await {
         Ok(answer) if answer.status == 200 && answer.body == nonce.as_bytes() => return Ok(()),
         Ok(answer) => format!("somebody else answers there, with status {}", answer.status),
-        Err(fault) => shown(&fault.to_string()),
+        Err(fault) => escape(&fault.to_string()),
     };
     Err(Failure::failed(format!(
         "nothing is registered, since {url} does not lead here: {trouble}: check --public-url and --bind, or \
@@ -211,13 +210,13 @@ async fn probe(url: &str, nonce: &str) -> Outcome {
 
 /// Removes what earlier listeners left, and notes what this one is about to do.
 async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> Outcome<Journal> {
-    match remove::prune(api, false).await {
+    match prune::prune(api, false).await {
         Ok((deleted, _)) => {
             for id in deleted {
-                say(format_args!("deleted {}, which an earlier listener left", shown(&id)));
+                print_notice(format_args!("deleted {}, which an earlier listener left", escape(&id)));
             }
         }
-        Err(failure) => failure.say(),
+        Err(failure) => output::print_failure(&failure),
     }
     let mut intent = Intent::new(id, api.client.base_url(), api.account.clone(), url, events);
     intent.listed_before = api.client.list_webhooks().await?.into_iter().map(|webhook| webhook.id).collect();
@@ -237,7 +236,7 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
                 why = stop.wait(), if reason.is_none() => reason = Some(why),
             }
         };
-        let created = created.inspect_err(|error| journal.unsure = error.is_ambiguous())?;
+        let created = created.inspect_err(|error| journal.ambiguous = error.is_ambiguous())?;
         journal.record(Created { id: created.id, event }).map_err(|error| {
             Failure::failed(format!("cannot note what is registered: {error}: is the disk full?"))
         })?;
@@ -249,30 +248,30 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
         Some(reason) => reason,
         None => {
             let names: Vec<_> = journal.intent.events.iter().map(|event| event.as_str()).collect();
-            say(format_args!("registered {} at {url}; ^C ends it", names.join(", ")));
-            done();
+            print_notice(format_args!("registered {} at {url}; ^C ends it", names.join(", ")));
+            end_progress();
             stop.wait().await
         }
     };
     match reason {
         Reason::Signal | Reason::OutputClosed => Ok(()),
-        Reason::OutputFailed => Err(Failure::told()),
+        Reason::OutputFailed => Err(Failure::printed()),
     }
 }
 
 /// Deletes what was registered. Where that fails, the note of it stays.
 async fn clean_up(api: &Api, journal: Journal) -> Outcome {
     let path = journal.path().display().to_string();
-    match remove::remove(&api.client, &journal).await {
+    match prune::remove(&api.client, &journal).await {
         Ok(removed) => {
             if !removed.deleted.is_empty() {
-                say(format_args!("deleted {} webhook(s)", removed.deleted.len()));
+                print_notice(format_args!("deleted {} webhook(s)", removed.deleted.len()));
             }
             if !removed.unclear.is_empty() {
-                remove::say_unclear(&removed.unclear);
-                return Err(Failure::told());
+                prune::print_unclear(&removed.unclear);
+                return Err(Failure::printed());
             }
-            if journal.unsure && removed.deleted.len() == journal.created.len() {
+            if journal.ambiguous && removed.deleted.len() == journal.created.len() {
                 let text = "a webhook may appear yet whose creation was not answered: run `smartshape webhook prune` \
                             in a while";
                 return Err(Failure::failed(text));

@@ -9,11 +9,12 @@ use smartshape_webhook::{Delivery, Handler, HandlerError};
 use tokio::sync::Notify;
 
 use super::forward::Forward;
-use super::lines::Lines;
-use crate::output::{json_shown, say, shown};
+use super::line_writer::LineWriter;
+use crate::escape::{escape, escape_unprintable_json};
+use crate::output::print_notice;
 
 pub(super) struct Sink {
-    output: Lines,
+    output: LineWriter,
     /// How many deliveries are still to be rejected.
     fail_first: AtomicU32,
     forward: Option<Forward>,
@@ -35,7 +36,9 @@ impl Ends {
         if error.kind() == ErrorKind::BrokenPipe {
             self.closed.notify_one();
         } else {
-            say(format_args!("cannot write an event, which SmartShape is told to send again: {error}"));
+            print_notice(format_args!(
+                "cannot write an event, which SmartShape is told to send again: {error}"
+            ));
             self.failed.notify_one();
         }
     }
@@ -43,7 +46,7 @@ impl Ends {
 
 impl Sink {
     pub(super) fn new(fail_first: u32, forward: Option<Forward>, ends: Ends) -> io::Result<Self> {
-        let (output, _) = Lines::start(|text| {
+        let (output, _) = LineWriter::start(|text| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(text).and_then(|()| stdout.flush())
         })?;
@@ -57,24 +60,24 @@ impl Sink {
 }
 
 /// One request's way to the sink.
-pub(super) struct Arrival {
+pub(super) struct RequestHandler {
     pub(super) sink: Arc<Sink>,
     pub(super) headers: HeaderMap,
     /// What it is, once that is known.
     pub(super) name: Arc<OnceLock<String>>,
 }
 
-impl Handler for Arrival {
+impl Handler for RequestHandler {
     /// Acknowledged once the line was flushed.
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
         let sink = &self.sink;
         let (event, file, uuid) = (delivery.event_name(), delivery.file(), delivery.uuid());
-        let _ = self.name.set(format!("{} of {} ({})", shown(event), shown(file.as_str()), shown(uuid)));
+        let _ = self.name.set(format!("{} of {} ({})", escape(event), escape(file.as_str()), escape(uuid)));
         if sink.rejects() {
-            say(format_args!("rejected {}, as --fail-first asks", shown(delivery.uuid())));
+            print_notice(format_args!("rejected {}, as --fail-first asks", escape(delivery.uuid())));
             return Err("--fail-first".into());
         }
-        if let Err(error) = sink.output.write(json_shown(delivery.to_json_line())).await {
+        if let Err(error) = sink.output.write(escape_unprintable_json(delivery.to_json_line())).await {
             sink.ends.of_writing(&error);
             return Err(error.into());
         }

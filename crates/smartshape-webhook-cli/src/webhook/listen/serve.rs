@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::record::{Recorded, Recorder};
-use super::sink::{Arrival, Ends, Sink};
+use super::sink::{Ends, RequestHandler, Sink};
 use crate::failure::{Failure, Outcome};
-use crate::output::{BAD, GOOD, coloured, is_looked_at, say};
+use crate::output::{ERROR, SUCCESS, is_interactive, print_notice, styled};
 
 /// How long a client may take for a request's head, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ pub(super) struct Sinks {
 
 /// What makes a listener itself known to its own probe.
 #[derive(Clone)]
-pub(super) struct Names {
+pub(super) struct Identity {
     /// The last part of the URL's path.
     pub(super) id: String,
     /// The answer to a GET there.
@@ -52,7 +52,12 @@ pub(super) struct Names {
 
 impl Server {
     /// Serves from now on, until `stop`.
-    pub(super) fn start(listener: TcpListener, names: Names, secret: Secret, sinks: Sinks) -> Outcome<Self> {
+    pub(super) fn start(
+        listener: TcpListener,
+        names: Identity,
+        secret: Secret,
+        sinks: Sinks,
+    ) -> Outcome<Self> {
         let receiver = Receiver::builder()
             .secret(secret)
             // Somebody's laptop may be busy, and each delivery is waited for.
@@ -76,7 +81,7 @@ impl Server {
     }
 }
 
-async fn answer(request: Request, names: &Names, receiver: Receiver, sinks: Sinks) -> Response {
+async fn answer(request: Request, names: &Identity, receiver: Receiver, sinks: Sinks) -> Response {
     // A proxy may have changed what is before it.
     if request.uri().path().trim_end_matches('/').rsplit('/').next() != Some(names.id.as_str()) {
         return StatusCode::NOT_FOUND.into_response();
@@ -123,15 +128,15 @@ async fn deliver(
         None => body,
     };
     let (name, begun) = (Arc::new(OnceLock::new()), Instant::now());
-    let arrival = Arrival { sink, headers: parts.headers, name: Arc::clone(&name) };
+    let arrival = RequestHandler { sink, headers: parts.headers, name: Arc::clone(&name) };
     let answer = receiver.serve(&head, body.into_data_stream(), Arc::new(arrival)).await;
-    if is_looked_at() {
+    if is_interactive() {
         let (status, took) = (answer.status(), begun.elapsed().as_millis());
         let name = name
             .get()
             .map_or(if status == 200 { "an event that came before" } else { "a request" }, |name| name);
-        let status = coloured(&status.to_string(), if status == 200 { GOOD } else { BAD });
-        say(format_args!("{name}: {status} after {took} ms"));
+        let status = styled(&status.to_string(), if status == 200 { SUCCESS } else { ERROR });
+        print_notice(format_args!("{name}: {status} after {took} ms"));
     }
     answer
 }

@@ -11,7 +11,7 @@ const GROUP: usize = 1024 * 1024;
 const WAITING: usize = 1024;
 
 #[derive(Clone)]
-pub(super) struct Lines(mpsc::Sender<Line>);
+pub(super) struct LineWriter(mpsc::Sender<Line>);
 
 /// The end of the writing, which comes once nobody can hand over lines any more.
 pub(super) struct Ended(oneshot::Receiver<()>);
@@ -21,7 +21,7 @@ struct Line {
     written: oneshot::Sender<io::Result<()>>,
 }
 
-impl Lines {
+impl LineWriter {
     /// Hands each group to `write`, on a thread of its own: a reader that is slow holds up nothing
     /// else, and cannot hold up the end of the process.
     pub(super) fn start(
@@ -68,11 +68,11 @@ fn work(mut waiting: mpsc::Receiver<Line>, mut write: impl FnMut(&[u8]) -> io::R
             outcome = write(text.as_bytes());
         }
         for written in asking {
-            let told = match &outcome {
+            let printed = match &outcome {
                 Ok(()) => Ok(()),
                 Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
             };
-            let _ = written.send(told);
+            let _ = written.send(printed);
         }
     }
 }
@@ -88,7 +88,7 @@ mod tests {
         let groups = Arc::new(Mutex::new(Vec::new()));
         let (go, gate) = std::sync::mpsc::channel();
         let kept = Arc::clone(&groups);
-        let (lines, _) = Lines::start(move |text| {
+        let (lines, _) = LineWriter::start(move |text| {
             gate.recv().map_err(io::Error::other)?;
             kept.lock().unwrap().push(String::from_utf8(text.to_vec()).unwrap());
             Ok(())
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn after_a_failure_nothing_follows() {
         let mut calls = 0;
-        let (lines, _) = Lines::start(move |_| {
+        let (lines, _) = LineWriter::start(move |_| {
             calls += 1;
             if calls == 1 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
         })

@@ -1,0 +1,64 @@
+//! The lines of a recording.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use smartshape_webhook::{Delivery, EnvelopeError};
+
+use super::fingerprint::{Fingerprinter, TokenFingerprints};
+
+/// Lines of another form are not read.
+pub(super) const VERSION: u32 = 1;
+
+/// A listener began.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Beginning {
+    #[serde(rename = "recording")]
+    pub(super) version: u32,
+    /// Milliseconds since 1970.
+    pub(super) began_ms: u64,
+}
+
+impl Beginning {
+    pub(crate) fn new(began_ms: u64) -> Self {
+        Self { version: VERSION, began_ms }
+    }
+}
+
+/// A delivery of somebody who knows the secret came and was answered. `B` is its body.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Entry<B> {
+    /// When its head came, in milliseconds since 1970. Of a clock that nobody sets meanwhile.
+    pub(crate) received_ms: u64,
+    /// How long the answer took.
+    pub(crate) took_ms: u64,
+    /// The status that it was answered with.
+    pub(crate) status: u16,
+    pub(crate) token: TokenFingerprints,
+    /// What the body says; nothing where it is no event, or was broken off.
+    #[serde(flatten)]
+    pub(crate) event: Option<Named<B>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Named<B> {
+    pub(crate) event: String,
+    pub(crate) uuid: String,
+    pub(crate) run_timestamp_ms: Option<i64>,
+    /// A mark of all but uuid and runTimestamp.
+    pub(crate) content: String,
+    pub(crate) body: B,
+}
+
+impl Named<Box<RawValue>> {
+    pub(crate) fn read(body: Vec<u8>, marks: &Fingerprinter) -> Result<Self, EnvelopeError> {
+        let delivery = Delivery::for_test(body)?;
+        let line = delivery.to_json_line();
+        Ok(Self {
+            event: delivery.event_name().to_owned(),
+            uuid: delivery.uuid().to_owned(),
+            run_timestamp_ms: delivery.triggered_at().map(|time| time.as_millisecond()),
+            content: marks.content(&line),
+            body: RawValue::from_string(line).unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,48 @@
+//! `smartshape webhook`: webhooks registered at SmartShape.
+
+mod apply;
+mod create;
+mod delete;
+mod journal;
+mod list;
+mod listen;
+mod print;
+mod prune;
+mod rotate;
+
+use clap::Subcommand;
+
+use crate::failure::Outcome;
+use crate::settings::Settings;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Registers a webhook
+    Create(create::Create),
+    /// Lists the webhooks
+    List,
+    /// Deletes webhooks
+    Delete(delete::Delete),
+    /// Reconciles the account's webhooks with a file
+    Apply(apply::Apply),
+    /// Gives a webhook a new secret: creates a new one, then deletes the old one
+    Rotate(rotate::Rotate),
+    /// Registers webhooks, prints deliveries as JSON lines, and deletes the webhooks at exit
+    Listen(Box<listen::Listen>),
+    /// Deletes webhooks left behind by crashed listeners
+    Prune(prune::Prune),
+}
+
+impl Command {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        match self {
+            Self::Create(create) => create.run(settings).await,
+            Self::List => list::run(settings).await,
+            Self::Delete(delete) => delete.run(settings).await,
+            Self::Apply(apply) => apply.run(settings).await,
+            Self::Rotate(rotate) => rotate.run(settings).await,
+            Self::Listen(listen) => listen.run(settings).await,
+            Self::Prune(prune) => prune.run(settings).await,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Output that several commands share.
+
+use serde_json::json;
+use smartshape_api::{WebhookRecord, redact_url};
+
+use crate::escape::escape;
+use crate::failure::Outcome;
+use crate::output::{self};
+use crate::settings::Settings;
+
+/// A line of the result.
+pub(crate) fn print_created(created: &WebhookRecord, settings: &Settings) -> Outcome {
+    if settings.json {
+        return output::json(&json!({"created": created}));
+    }
+    let WebhookRecord { id, event, url, .. } = created;
+    output::line(format_args!("created {}: {event} at {}", escape(id), escape(&redact_url(url))))
+}
+
+/// The command that deletes a webhook, to be copied to a shell: the server chose the id, which is one word there
+/// whatever it holds.
+pub(crate) fn delete_command(id: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let word = if !id.is_empty() && id.bytes().all(is_plain) {
+        id.to_owned()
+    } else {
+        format!("'{}'", escape(id).replace('\'', r"'\''"))
+    };
+    let no_option = if id.starts_with('-') { "-- " } else { "" };
+    format!("smartshape webhook delete {no_option}{word}")
+}
+
+/// A line of the result.
+pub(crate) fn print_deleted(id: &str, settings: &Settings) -> Outcome {
+    if settings.json {
+        return output::json(&json!({"deleted": id}));
+    }
+    output::line(format_args!("deleted {}", escape(id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_word_of_a_shell_and_no_option() {
+        for (id, word) in [
+            ("5c6f_d-E", "5c6f_d-E"),
+            ("5c6f$(touch PWNED)", "'5c6f$(touch PWNED)'"),
+            ("a'b;`c`", r"'a'\''b;`c`'"),
+            ("~", "'~'"),
+            ("two\nlines", r"'two\nlines'"),
+            ("", "''"),
+            ("--help", "-- --help"),
+            ("-a b", "-- '-a b'"),
+        ] {
+            assert_eq!(delete_command(id), format!("smartshape webhook delete {word}"));
+        }
+    }
+}
