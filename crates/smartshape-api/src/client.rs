@@ -16,7 +16,6 @@ use crate::request::{Credentials, Request};
 use crate::response::Response;
 use crate::retry::{RetryPolicy, RetryReason};
 use crate::secret::{AuthToken, SessionToken};
-use crate::settings::ClientBuilder;
 use crate::transport::{Failure, Transport};
 use crate::url::BaseUrl;
 
@@ -65,12 +64,6 @@ struct Shared {
 }
 
 impl Client {
-    /// A builder with the default settings.
-    #[must_use]
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder::default()
-    }
-
     pub(crate) fn new(
         base: BaseUrl,
         transport: Transport,

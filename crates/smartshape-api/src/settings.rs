@@ -38,6 +38,14 @@ pub struct ClientBuilder {
     plain_http: bool,
 }
 
+impl Client {
+    /// A builder with the default settings.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+}
+
 impl Default for ClientBuilder {
     fn default() -> Self {
         Self {

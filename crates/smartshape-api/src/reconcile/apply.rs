@@ -1,6 +1,8 @@
 //! Executes a plan, step by step.
 
-use super::{CompletedStep, DesiredWebhook, Plan, Step, WebhookRecord};
+use super::plan::Plan;
+use super::step::{CompletedStep, Step};
+use super::webhook::{DesiredWebhook, WebhookRecord};
 use crate::client::Client;
 use crate::error::{BoxError, Error, ErrorKind};
 

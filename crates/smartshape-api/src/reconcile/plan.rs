@@ -4,7 +4,8 @@ use std::fmt;
 
 use smartshape_webhook::EventKind;
 
-use super::{DeleteReason, DesiredWebhook, Step, WebhookRecord};
+use super::step::{DeleteReason, Step};
+use super::webhook::{DesiredWebhook, WebhookRecord};
 use crate::error::Error;
 use crate::escape::escape_and_truncate;
 use crate::registration::Registration;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DesiredWebhook, WebhookRecord};
+use super::webhook::{DesiredWebhook, WebhookRecord};
 use crate::escape::escape_and_truncate;
 use crate::url::redact_url;
 

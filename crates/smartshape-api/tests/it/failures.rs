@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use smartshape_api::{Client, ErrorKind, EventKind};
-use smartshape_fake::{FaultInjection, ErrorFormat};
+use smartshape_fake::{ErrorFormat, FaultInjection};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket};
 

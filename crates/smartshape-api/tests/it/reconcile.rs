@@ -3,7 +3,7 @@
 use smartshape_api::{
     Client, CompletedStep, DesiredWebhook, ErrorKind, EventKind, Plan, WebhookRecord, WebhookSecret,
 };
-use smartshape_fake::{Account, FaultInjection, ErrorFormat, FakeSmartShape};
+use smartshape_fake::{Account, ErrorFormat, FakeSmartShape, FaultInjection};
 
 use crate::{SECRET, desired, fake, settings};
 

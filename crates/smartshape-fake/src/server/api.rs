@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State as Shared};
+use axum::extract::{Path, Request, State as Shared};
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;
 
+use super::account::{Account, Permission};
 use super::error::{ApiError, json_response};
 use super::state::{State, StoredAttribute};
-use super::{Account, Permission};
 use crate::payload::EventPayload;
 
 type ApiResult = Result<Value, ApiError>;
@@ -31,6 +32,15 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .route("/scene/attributes", post(scene_attributes))
         .route("/scene/attributes/{file}", post(scene_attributes_of))
         .route("/annotation/attributes/{file}", post(annotation_attributes))
+}
+
+/// Middleware around each call of the web API.
+pub(crate) async fn inject(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+    let Some(injection) = state.next_injection() else { return next.run(request).await };
+    if injection.after_effect {
+        next.run(request).await;
+    }
+    injection.response.into_response()
 }
 
 /// Unknown routes are 404 in the configured error format.

@@ -1,10 +1,6 @@
 //! Fault injection: replaces responses of the fake's web API.
 
-use std::sync::Arc;
-
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State as Shared};
-use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, StatusCode};
@@ -12,7 +8,6 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 
 use super::error::{ErrorFormat, format_error};
-use super::state::State;
 
 /// A fault that replaces one response of the fake's web API: see
 /// [`FakeSmartShape::inject`](super::FakeSmartShape::inject).
@@ -31,12 +26,12 @@ use super::state::State;
 #[derive(Clone, Debug)]
 pub struct FaultInjection {
     after: usize,
-    after_effect: bool,
-    response: Injected,
+    pub(super) after_effect: bool,
+    pub(super) response: Injected,
 }
 
 #[derive(Clone, Debug)]
-enum Injected {
+pub(super) enum Injected {
     Error(u16, ErrorFormat),
     Raw(u16, String, Bytes),
     Redirect(u16, String),
@@ -94,17 +89,8 @@ impl FaultInjection {
     }
 }
 
-/// Middleware around each call of the web API.
-pub(crate) async fn inject(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
-    let Some(injection) = state.next_injection() else { return next.run(request).await };
-    if injection.after_effect {
-        next.run(request).await;
-    }
-    injection.response.into_response()
-}
-
 impl Injected {
-    fn into_response(self) -> Response {
+    pub(super) fn into_response(self) -> Response {
         match self {
             Self::Error(status, form) => {
                 let error = json!({

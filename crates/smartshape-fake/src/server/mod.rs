@@ -1,6 +1,8 @@
 //! The fake server.
 
+mod account;
 mod api;
+mod builder;
 mod control;
 mod error;
 mod fault_injection;
@@ -22,143 +24,19 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use self::account::{Account, Permission};
+pub use self::builder::FakeBuilder;
 pub use self::error::ErrorFormat;
 pub use self::fault_injection::FaultInjection;
 use self::state::State;
 pub use self::state::{StoredAttribute, StoredWebhook};
 use crate::payload::EventPayload;
-use crate::random;
-use crate::sender::{DeliveryOutcome, SenderSettings};
+use crate::sender::DeliveryOutcome;
 
 /// Maximum size of request bodies.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// A user account of the fake.
-#[derive(Clone)]
-pub struct Account {
-    pub(crate) username: String,
-    pub(crate) password: String,
-    pub(crate) permissions: Vec<Permission>,
-}
-
-impl Account {
-    /// An account with every permission.
-    #[must_use]
-    pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
-        let permissions =
-            vec![Permission::ReadWebhook, Permission::WriteWebhook, Permission::WriteAttributes];
-        Self { username: username.into(), password: password.into(), permissions }
-    }
-
-    /// Replaces the permissions.
-    #[must_use]
-    pub fn with_permissions(mut self, permissions: impl IntoIterator<Item = Permission>) -> Self {
-        self.permissions = permissions.into_iter().collect();
-        self
-    }
-
-    /// The user name.
-    #[must_use]
-    pub fn username(&self) -> &str {
-        &self.username
-    }
-
-    /// The password.
-    #[must_use]
-    pub fn password(&self) -> &str {
-        &self.password
-    }
-}
-
-impl fmt::Debug for Account {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
-/// A permission of an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Permission {
-    /// `read_webhook`: list webhooks.
-    ReadWebhook,
-    /// `write_webhook`: create and delete webhooks.
-    WriteWebhook,
-    /// Change attributes; SmartShape does not document the permission's name.
-    WriteAttributes,
-}
-
-/// Builder of a [`FakeSmartShape`].
-#[derive(Clone, Debug)]
-pub struct FakeBuilder {
-    address: SocketAddr,
-    pub(crate) sender: SenderSettings,
-    pub(crate) accounts: Vec<Account>,
-    pub(crate) seats: usize,
-    pub(crate) list_shows_url: bool,
-    pub(crate) session_required: bool,
-    pub(crate) error_format: ErrorFormat,
-    shutdown_grace: Duration,
-}
-
 impl FakeBuilder {
-    /// Address to listen on. Defaults to a free port of 127.0.0.1. Other than loopback addresses require
-    /// [`SenderSettings::allow_remote`].
-    #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.address = address;
-        self
-    }
-
-    /// Settings for sending events. Defaults to [`SenderSettings::default`].
-    #[must_use]
-    pub fn sender(mut self, settings: SenderSettings) -> Self {
-        self.sender = settings;
-        self
-    }
-
-    /// Adds an account. By default there is one with a random password.
-    #[must_use]
-    pub fn account(mut self, account: Account) -> Self {
-        self.accounts.insert(0, account);
-        self
-    }
-
-    /// Number of license seats, that is of open sessions. Defaults to 100.
-    #[must_use]
-    pub fn seats(mut self, seats: usize) -> Self {
-        self.seats = seats;
-        self
-    }
-
-    /// Whether the list of webhooks includes URLs, which SmartShape's manual does not promise. Defaults to `true`.
-    #[must_use]
-    pub fn list_shows_url(mut self, shows: bool) -> Self {
-        self.list_shows_url = shows;
-        self
-    }
-
-    /// Whether calls require `X-SmartShape-Session`, as in newer installations. Defaults to `false`.
-    #[must_use]
-    pub fn session_required(mut self, required: bool) -> Self {
-        self.session_required = required;
-        self
-    }
-
-    /// Format of error bodies. Defaults to [`ErrorFormat::Plain`].
-    #[must_use]
-    pub fn error_format(mut self, form: ErrorFormat) -> Self {
-        self.error_format = form;
-        self
-    }
-
-    /// Maximum time that [`FakeSmartShape::shutdown`] waits for requests in flight. Defaults to 5 seconds.
-    #[must_use]
-    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
-        self.shutdown_grace = grace;
-        self
-    }
-
     /// Starts the server on the current tokio runtime.
     ///
     /// # Errors
@@ -176,7 +54,7 @@ impl FakeBuilder {
         let address = listener.local_addr()?;
         let grace = self.shutdown_grace;
         let state = Arc::new(State::new(self));
-        let injected = from_fn_with_state(Arc::clone(&state), fault_injection::inject);
+        let injected = from_fn_with_state(Arc::clone(&state), api::inject);
         let app = Router::new()
             .merge(api::routes().layer(injected))
             .merge(control::routes().layer(from_fn_with_state(Arc::clone(&state), control::reject_web_pages)))
@@ -228,16 +106,7 @@ impl FakeSmartShape {
     /// A builder with the default settings.
     #[must_use]
     pub fn builder() -> FakeBuilder {
-        FakeBuilder {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            sender: SenderSettings::default(),
-            accounts: vec![Account::new("test@smartshape.io", random::hex(12))],
-            seats: 100,
-            list_shows_url: true,
-            session_required: false,
-            error_format: ErrorFormat::default(),
-            shutdown_grace: Duration::from_secs(5),
-        }
+        FakeBuilder::new()
     }
 
     /// Starts a fake with the default settings.

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use smartshape_webhook::EventKind;
 
-use super::{Account, FakeBuilder, FaultInjection};
+use super::account::Account;
+use super::builder::FakeBuilder;
+use super::fault_injection::FaultInjection;
 use crate::payload::EventPayload;
 use crate::random;
 use crate::sender::{DeliveryOutcome, Log, Sender, SenderSettings};
