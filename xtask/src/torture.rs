@@ -43,7 +43,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
 fn opened_twice(rounds: &str) -> Outcome {
     let sqlite = tools::sqlite().map_err(|reason| format!("no sqlite3: {reason}"))?;
     let reads = rounds.parse::<u32>()?.saturating_mul(READS_A_ROUND).to_string();
-    let test = ["test", "--locked", "--package", "smartshape-webhook-inbox", "--test", "it", "twice::"];
+    let test = ["test", "--locked", "--package", "smartshape-webhook-inbox", "--lib", "it::twice::"];
     cargo::run(&test, &[("TWICE_READS", &reads), ("SQLITE3", &sqlite.to_string_lossy())])
 }
 

@@ -117,7 +117,7 @@ impl From<SecretError> for Failure {
 impl From<InboxError> for Failure {
     fn from(error: InboxError) -> Self {
         match error.kind() {
-            InboxErrorKind::Settings => Self::usage(chain(&error)),
+            InboxErrorKind::InvalidSettings => Self::usage(chain(&error)),
             _ => Self::failed(chain(&error)),
         }
     }

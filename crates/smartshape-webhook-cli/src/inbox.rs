@@ -1,4 +1,4 @@
-//! `smartshape inbox`: what an inbox holds.
+//! `smartshape inbox`: lists, replays and purges stored events.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use smartshape_webhook::DeliveryKey;
-use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State, StoredEvent};
+use smartshape_webhook_inbox::{EventFilter, EventState, Inbox, InboxErrorKind, StoredEvent};
 
 use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, print_notice};
 use crate::settings::Settings;
 
-/// How long a database that cannot be reached is tried.
-const OPEN_DEADLINE: Duration = Duration::from_secs(3);
+/// Maximum time to wait for a file that another process has locked.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -22,62 +22,63 @@ pub(crate) enum Command {
     List(List),
     /// Shows one event and its body
     Show(Show),
-    /// Lets dead events be tried again, and completed ones whose body was kept
+    /// Attempts dead letters again, and completed events whose body was kept
     Replay(Change),
-    /// Gives up on events and deletes their bodies; what is at work is left
+    /// Completes events without handling them and deletes their bodies; running events are left
     Purge(Change),
-    /// Shows how full the inbox is
+    /// Shows the number of events by state, and the size of the inbox
     Stats(Stats),
 }
 
-/// Where the inbox is.
 #[derive(Args)]
-struct Place {
+struct Database {
     /// The inbox: a path, or a postgres:// URL; - reads it from standard input, since a URL may hold a password
-    place: String,
+    #[arg(value_name = "URL")]
+    url: String,
 }
 
-/// Which events are meant.
+/// Selects events.
 #[derive(Args)]
-struct Which {
-    /// Only those in this state
+struct Selection {
+    /// Only events in this state
     #[arg(long, value_enum)]
-    state: Option<Standing>,
-    /// Only those of this name
+    state: Option<State>,
+    /// Only events of this name
     #[arg(long)]
     event: Option<String>,
-    /// Only those about this file
+    /// Only events about this file
     #[arg(long)]
     file: Option<String>,
-    /// Only those whose token matched the secret of this name
+    /// Only events whose token matched the secret of this name
     #[arg(long, value_name = "NAME")]
     secret_name: Option<String>,
-    /// Only those received at this time or later, such as 2026-03-01T12:00:00Z
+    /// Only events received at this time or later, such as 2026-03-01T12:00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<Timestamp>,
-    /// Only those received before this time
+    /// Only events received before this time
     #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
-    /// Only those after this number of the SEQ column
+    /// Only events after this number of the SEQ column
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Standing {
+enum State {
     Waiting,
-    AtWork,
+    Running,
     Completed,
-    Dead,
+    #[value(alias = "dead")]
+    DeadLetter,
 }
 
 #[derive(Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    place: Place,
+    database: Database,
     #[command(flatten)]
-    which: Which,
-    /// At most so many, the earliest first
+    selection: Selection,
+    /// Maximum number of events, the earliest first
     #[arg(long, default_value_t = 1000)]
     limit: u32,
 }
@@ -85,7 +86,7 @@ pub(crate) struct List {
 #[derive(Args)]
 pub(crate) struct Show {
     #[command(flatten)]
-    place: Place,
+    database: Database,
     /// The event, by the KEY column of `inbox list`
     #[arg(value_parser = key)]
     key: DeliveryKey,
@@ -97,13 +98,13 @@ pub(crate) struct Show {
 #[derive(Args)]
 pub(crate) struct Change {
     #[command(flatten)]
-    place: Place,
+    database: Database,
     /// The events, by the KEY column of `inbox list`
     #[arg(value_name = "KEY", value_parser = key)]
     keys: Vec<DeliveryKey>,
     #[command(flatten)]
-    which: Which,
-    /// All events; without it a KEY or an option says which
+    selection: Selection,
+    /// All events; otherwise give keys or filters
     #[arg(long)]
     all: bool,
 }
@@ -111,7 +112,7 @@ pub(crate) struct Change {
 #[derive(Args)]
 pub(crate) struct Stats {
     #[command(flatten)]
-    place: Place,
+    database: Database,
 }
 
 impl Command {
@@ -130,47 +131,47 @@ fn key(text: &str) -> Result<DeliveryKey, &'static str> {
     text.parse().map_err(|_| "a key has 32 hexadecimal digits: use the KEY column of `smartshape inbox list`")
 }
 
-impl Place {
-    /// Opens what is there to look at it, and changes nothing.
+impl Database {
+    /// Opens an existing inbox without changing it.
     async fn open_to_read(&self) -> Outcome<Inbox> {
         self.open(true).await
     }
 
-    /// Opens what is there, and creates no inbox.
+    /// Opens an existing inbox; creates none.
     async fn open(&self, read_only: bool) -> Outcome<Inbox> {
-        let place = crate::input::hidden(&self.place, "the place of the inbox")?;
+        let url = crate::input::hidden(&self.url, "the URL of the inbox")?;
         output::start_progress("opening the inbox");
-        let is_file = !place.contains("://");
+        let is_file = !url.contains("://");
         if is_file {
-            file_is_one(&place)?;
+            check_file(&url)?;
         }
-        // A file may be locked for a moment. What is wrong with a server is told at once.
-        let deadline = if is_file { OPEN_DEADLINE } else { Duration::ZERO };
-        let open = |read_only| Inbox::builder(&place).open_deadline(deadline).read_only(read_only).open();
-        // Opened to be changed, a database without an inbox would get one.
+        // A file may be locked for a moment. An error of a server is returned at once.
+        let timeout = if is_file { CONNECT_TIMEOUT } else { Duration::ZERO };
+        let open = |read_only| Inbox::builder(&url).connect_timeout(timeout).read_only(read_only).open();
+        // Opening a database without an inbox for writing would create one.
         let mut inbox = if is_file && !read_only { open(false).await } else { open(true).await };
         if !is_file && !read_only && inbox.is_ok() {
             inbox = open(false).await;
         }
         inbox.map_err(|error| match error.kind() {
-            InboxErrorKind::Foreign if is_file => {
-                Failure::failed(format!("there is no inbox at {}: {error}", escape(&self.place)))
+            InboxErrorKind::NotAnInbox if is_file => {
+                Failure::failed(format!("there is no inbox at {}: {error}", escape(&self.url)))
             }
-            InboxErrorKind::Foreign => Failure::failed(error.to_string()),
+            InboxErrorKind::NotAnInbox => Failure::failed(error.to_string()),
             _ => error.into(),
         })
     }
 }
 
-/// Looks without opening the file. What it holds, the inbox says, and changes nothing that is somebody else's.
-fn file_is_one(path: &str) -> Outcome {
+/// Rejects a missing or empty file, which opening would turn into an inbox. The inbox rejects other files.
+fn check_file(path: &str) -> Outcome {
     let none = |why: &str| Failure::failed(format!("there is no inbox at {}: {why}", escape(path)));
     let file = std::fs::metadata(path).map_err(|error| none(&error.to_string()))?;
     if file.len() == 0 { Err(none("that file is empty")) } else { Ok(()) }
 }
 
-impl Which {
-    fn says_nothing(&self) -> bool {
+impl Selection {
+    fn is_empty(&self) -> bool {
         let texts = [&self.event, &self.file, &self.secret_name];
         self.state.is_none()
             && texts.iter().all(|text| text.is_none())
@@ -178,14 +179,14 @@ impl Which {
             && self.after.is_none()
     }
 
-    fn filter(&self) -> Filter {
-        let mut filter = Filter::default();
+    fn filter(&self) -> EventFilter {
+        let mut filter = EventFilter::default();
         if let Some(state) = self.state {
             filter = filter.state(match state {
-                Standing::Waiting => State::Waiting,
-                Standing::AtWork => State::AtWork,
-                Standing::Completed => State::Completed,
-                Standing::Dead => State::Dead,
+                State::Waiting => EventState::Waiting,
+                State::Running => EventState::Running,
+                State::Completed => EventState::Completed,
+                State::DeadLetter => EventState::DeadLetter,
             });
         }
         if let Some(event) = &self.event {
@@ -209,13 +210,13 @@ impl Which {
 
 impl List {
     async fn run(self, settings: &Settings) -> Outcome {
-        let inbox = self.place.open_to_read().await?;
-        let events = inbox.list(self.which.filter().limit(self.limit)).await?;
+        let inbox = self.database.open_to_read().await?;
+        let events = inbox.list(self.selection.filter().limit(self.limit)).await?;
         if settings.json {
             return events.iter().try_for_each(|event| output::json(&json_of(event)));
         }
         if events.is_empty() {
-            print_notice(if self.which.says_nothing() {
+            print_notice(if self.selection.is_empty() {
                 "the inbox is empty"
             } else {
                 "no event is like this"
@@ -242,8 +243,8 @@ impl List {
 
 impl Show {
     async fn run(self, settings: &Settings) -> Outcome {
-        let inbox = self.place.open_to_read().await?;
-        let Some(stored) = inbox.show(self.key).await? else {
+        let inbox = self.database.open_to_read().await?;
+        let Some(stored) = inbox.get(self.key).await? else {
             let text = format!("the inbox has no event {}: see `smartshape inbox list`", self.key);
             return Err(Failure::failed(text));
         };
@@ -270,18 +271,18 @@ impl Show {
 
 impl Change {
     async fn run(self, settings: &Settings, replays: bool) -> Outcome {
-        let narrowed = !self.keys.is_empty() || !self.which.says_nothing();
+        let narrowed = !self.keys.is_empty() || !self.selection.is_empty();
         if narrowed == self.all {
             let text = if self.all {
                 "--all is for all events: leave it out, or the keys and filters"
             } else {
-                "which events? Name keys or filters, or say --all"
+                "which events? Give keys or filters, or --all"
             };
             return Err(Failure::usage(text));
         }
-        let inbox = self.place.open(false).await?;
-        let filter = self.which.filter().limit(u32::MAX);
-        let filters: Vec<Filter> = if self.keys.is_empty() {
+        let inbox = self.database.open(false).await?;
+        let filter = self.selection.filter().limit(u32::MAX);
+        let filters: Vec<EventFilter> = if self.keys.is_empty() {
             vec![filter]
         } else {
             self.keys.iter().map(|key| filter.clone().key(*key)).collect()
@@ -300,9 +301,9 @@ impl Change {
             return Ok(());
         }
         let text = if replays {
-            "nothing to replay: only dead events are, and completed ones whose body was kept"
+            "nothing to replay: only dead letters are, and completed events whose body was kept"
         } else {
-            "nothing to purge: these events are not there, at work, or without a body already"
+            "nothing to purge: these events do not exist, are running, or have no body any more"
         };
         Err(Failure::failed(text))
     }
@@ -310,20 +311,20 @@ impl Change {
 
 impl Stats {
     async fn run(self, settings: &Settings) -> Outcome {
-        let inbox = self.place.open_to_read().await?;
+        let inbox = self.database.open_to_read().await?;
         let stats = inbox.stats().await?;
         let oldest = stats.oldest_waiting.map(|age| age.as_secs());
         if settings.json {
             return output::json(&json!({
-                "waiting": stats.waiting, "at_work": stats.at_work, "dead": stats.dead,
-                "oldest_waiting_seconds": oldest, "stored_bytes": stats.stored_bytes,
+                "waiting": stats.waiting, "running": stats.running, "dead_letters": stats.dead_letters,
+                "oldest_waiting_seconds": oldest, "disk_bytes": stats.disk_bytes,
             }));
         }
         let mut rows = vec![
             vec!["waiting".to_owned(), stats.waiting.to_string()],
-            vec!["at work".to_owned(), stats.at_work.to_string()],
-            vec!["dead".to_owned(), stats.dead.to_string()],
-            vec!["stored bytes".to_owned(), stats.stored_bytes.to_string()],
+            vec!["running".to_owned(), stats.running.to_string()],
+            vec!["dead letters".to_owned(), stats.dead_letters.to_string()],
+            vec!["bytes on disk".to_owned(), stats.disk_bytes.to_string()],
         ];
         if let Some(seconds) = oldest {
             rows.push(vec!["oldest waiting (s)".to_owned(), seconds.to_string()]);
@@ -337,7 +338,7 @@ fn json_of(event: &StoredEvent) -> Value {
         "seq": event.seq, "key": event.key.to_string(), "state": event.state.as_str(), "event": event.event,
         "file": event.file, "uuid": event.uuid, "owner": event.owner, "secret_name": event.secret_name,
         "triggered_at": event.triggered_at.map(|at| at.to_string()),
-        "received_at": event.received_at.to_string(), "bytes": event.bytes, "attempts": event.attempts,
+        "received_at": event.received_at.to_string(), "body_bytes": event.body_bytes, "attempts": event.attempts,
         "lost_leases": event.lost_leases, "error": event.error,
     })
 }

@@ -1,9 +1,9 @@
-//! What can go wrong with an inbox.
+//! The inbox's error.
 
 use std::error::Error;
 use std::fmt;
 
-/// An error of an inbox: what happened, and what to do. Never shows credentials.
+/// An error of an inbox. Its text says what happened and what to do, and never shows credentials.
 #[derive(Debug)]
 pub struct InboxError {
     kind: InboxErrorKind,
@@ -11,46 +11,45 @@ pub struct InboxError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What kind of thing went wrong.
+/// The kind of an [`InboxError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InboxErrorKind {
-    /// The store cannot be reached, or did not answer in time. Trying again may help.
+    /// The database cannot be reached, or did not respond in time. Retrying may help.
     Unavailable,
-    /// The disk is full, or the inbox's size cap is reached.
+    /// The disk is full, or [`max_size_bytes`](crate::InboxBuilder::max_size_bytes) is reached.
     Full,
-    /// Another process works on the inbox already.
+    /// The worker of another process holds the lock of the file.
     Locked,
     /// The file or database is not an inbox.
-    Foreign,
-    /// The store is damaged.
+    NotAnInbox,
+    /// The database is damaged.
     Corrupt,
-    /// The store cannot be written to.
+    /// The database cannot be written to.
     ReadOnly,
-    /// The store belongs to a newer version of this crate.
-    Newer,
-    /// The store would acknowledge what it can still lose.
+    /// A newer version of this crate has changed the schema.
+    NewerSchema,
+    /// The server acknowledges commits that it can still lose.
     NotDurable,
-    /// A setting that cannot be.
-    Settings,
-    /// The store rejected what it was asked; a fault of this crate, or of the store's permissions.
+    /// A setting, path or URL is invalid.
+    InvalidSettings,
+    /// The server rejected a statement or the login: a bug of this crate, or a missing permission.
     Rejected,
 }
 
 impl InboxError {
-    /// An error of this kind. The text says what happened and what to do, without credentials.
-    pub fn new(kind: InboxErrorKind, text: impl fmt::Display) -> Self {
+    /// The text says what happened and what to do, without credentials.
+    pub(crate) fn new(kind: InboxErrorKind, text: impl fmt::Display) -> Self {
         Self { kind, text: text.to_string(), source: None }
     }
 
-    /// Adds what caused it.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What kind of thing went wrong.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> InboxErrorKind {
         self.kind

@@ -1,33 +1,34 @@
-//! The inbox: a handler that stores, and what can be done with what is stored.
+//! The inbox: a handler that stores deliveries, and access to the stored events.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use smartshape_webhook::{Delivery, DeliveryKey, Handler, HandlerError};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::builder::InboxBuilder;
-use crate::engine::{Engine, Retention};
+use crate::batcher::Batcher;
 use crate::error::{InboxError, InboxErrorKind};
-use crate::intake::Intake;
-use crate::measure;
-use crate::record::{Filter, Stats, StoredDelivery, StoredEvent};
-use crate::worker::Worker;
+use crate::event::{EventFilter, InboxStats, StoredDelivery, StoredEvent};
+use crate::metrics;
+use crate::settings::InboxBuilder;
+use crate::storage::{self, Storage};
+use crate::worker::{Worker, WorkerContext};
 
-/// What a sender is told to wait when the store is not reachable, or too slow.
+/// `Retry-After` when the database is unavailable or too slow.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
-/// What a sender is told to wait when there is no space.
+/// `Retry-After` when the disk is full or `max_size_bytes` is reached.
 const RETRY_FULL: Duration = Duration::from_secs(60);
+/// How long [`Inbox::is_ready`] reuses its result. Load balancers ask every few seconds.
+const READY_TTL: Duration = Duration::from_secs(1);
 
 /// A durable inbox. As a [`Handler`] it stores each delivery, and returns once the delivery is
-/// durable; a [`Worker`] hands what is stored to your own handler. Cheap to clone.
+/// durable; a [`Worker`] passes the stored events to your own handler. Cheap to clone.
 ///
-/// A delivery whose key is known already is not stored again, as long as its row or its tombstone
-/// lives: 14 days by default, [`InboxBuilder::keep_tombstones`]. Where the store is down, full or
-/// too slow, the handler fails with [`HandlerError::retry_after`], which an endpoint answers 503.
+/// A delivery whose key is stored already is acknowledged and not stored again, until
+/// [`InboxBuilder::dedup_retention`] (14 days) after its completion. When the database is unavailable, full or
+/// too slow, the handler fails with [`HandlerError::retry_after`], for which an endpoint responds 503.
 ///
 /// ```
 /// use smartshape_webhook::{Delivery, Handler};
@@ -40,7 +41,7 @@ const RETRY_FULL: Duration = Duration::from_secs(60);
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// let inbox = Inbox::open(path).await?;
 ///
-/// // This is what an endpoint does with it.
+/// // An endpoint calls the inbox as its handler.
 /// let delivery = Delivery::for_test(r#"{"file": "5c6f", "event": "file_uploaded", "data": {},
 ///     "owner": "test@smartshape.io", "runTimestamp": 1550824748604, "uuid": "a36b623a"}"#)?;
 /// assert!(inbox.handle(delivery).await.is_ok());
@@ -56,7 +57,7 @@ const RETRY_FULL: Duration = Duration::from_secs(60);
 ///         Ok(())
 ///     }
 /// });
-/// // It stops when this future ends.
+/// // The worker shuts down when this future ends.
 /// worker.run(async { handled.await.unwrap() }).await?;
 /// assert_eq!(inbox.stats().await?.waiting, 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
@@ -67,99 +68,87 @@ const RETRY_FULL: Duration = Duration::from_secs(60);
 pub struct Inbox(Arc<Inner>);
 
 struct Inner {
-    engine: Arc<dyn Engine>,
-    intake: Intake,
-    wake: Arc<Notify>,
-    retention: Retention,
-    store_limit: Duration,
-    looked: Mutex<Option<(Instant, bool)>>,
-    pulse: Pulse,
-    #[cfg(feature = "postgres")]
-    transactions: Option<Arc<crate::engine::postgres::Transactions>>,
+    batcher: Batcher,
+    worker: WorkerContext,
+    /// The last result of [`Inbox::is_ready`], and its time.
+    readiness: Mutex<Option<(Instant, bool)>>,
 }
 
-impl Inbox {
-    /// Opens an inbox with the default settings: a file of this path, created where there is none,
-    /// or the database that a `postgres://` URL names.
+impl InboxBuilder {
+    /// Opens the inbox; creates and migrates its tables if necessary.
     ///
     /// # Errors
     ///
-    /// [`InboxError`] when it cannot be used; a server that cannot be reached is tried again for
-    /// 30 s before.
-    pub async fn open(place: &str) -> Result<Self, InboxError> {
-        Self::builder(place).open().await
+    /// [`InboxError`] names the cause. While the database is unavailable, opening is retried for
+    /// [`connect_timeout`](Self::connect_timeout).
+    pub async fn open(self) -> Result<Inbox, InboxError> {
+        self.check()?;
+        let deadline = Instant::now() + self.connect_timeout;
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let error = match storage::open(&self.url, &self.storage).await {
+                Ok(storage) => return Ok(Inbox::with_storage(storage, &self)),
+                Err(error) => error,
+            };
+            let retry_at = Instant::now() + pause;
+            if error.kind() != InboxErrorKind::Unavailable || retry_at > deadline {
+                return Err(error);
+            }
+            tracing::warn!(%error, "the inbox cannot be opened yet; trying again");
+            tokio::time::sleep_until(retry_at).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}
+
+impl Inbox {
+    /// Opens an inbox with the default settings. `url` is the path of a file, which is created if it does not exist,
+    /// or a `postgres://` URL.
+    ///
+    /// # Errors
+    ///
+    /// [`InboxError`] when it cannot be opened. While the database is unavailable, opening is retried for 30 seconds.
+    pub async fn open(url: &str) -> Result<Self, InboxError> {
+        Self::builder(url).open().await
     }
 
     /// Opens an inbox with other settings.
-    pub fn builder(place: &str) -> InboxBuilder {
-        InboxBuilder::new(place)
+    pub fn builder(url: &str) -> InboxBuilder {
+        InboxBuilder::new(url)
     }
 
-    /// An inbox on an engine of your own.
+    pub(crate) fn with_storage(storage: Arc<dyn Storage>, settings: &InboxBuilder) -> Self {
+        metrics::describe();
+        let worker = WorkerContext::new(storage, settings.retention, settings.storage.store_timeout);
+        let batcher = Batcher::new(
+            Arc::clone(&worker.storage),
+            Arc::clone(&worker.wake),
+            worker.store_timeout,
+            settings.order_across_webhooks,
+        );
+        Self(Arc::new(Inner { batcher, worker, readiness: Mutex::const_new(None) }))
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.0.worker.storage
+    }
+
+    /// A worker that passes the stored events to `handler`. Start it with [`Worker::spawn`] or [`Worker::run`].
+    pub fn worker<H: Handler>(&self, handler: H) -> Worker {
+        Worker::new(self.0.worker.clone(), handler)
+    }
+
+    /// A worker whose handler receives a transaction in the inbox's own database. What the handler writes in it is
+    /// committed together with the event's completion, so the effect happens exactly once.
     ///
-    /// `settings` are those that do not concern opening; [`Inbox::builder`] of any place makes them.
-    #[must_use]
-    pub fn with_engine(engine: Arc<dyn Engine>, settings: &InboxBuilder) -> Self {
-        Self::assemble(engine, settings)
-    }
-
-    /// The engine below.
-    #[must_use]
-    pub fn engine(&self) -> &Arc<dyn Engine> {
-        &self.0.engine
-    }
-
-    pub(crate) fn assemble(engine: Arc<dyn Engine>, settings: &InboxBuilder) -> Self {
-        measure::describe();
-        let wake = Arc::new(Notify::new());
-        engine.watch(Arc::clone(&wake));
-        Self(Arc::new(Inner {
-            intake: Intake::new(
-                Arc::clone(&engine),
-                Arc::clone(&wake),
-                settings.store_limit,
-                settings.one_order,
-            ),
-            engine,
-            wake,
-            retention: Retention {
-                capacity: settings.capacity,
-                ..Retention::new(settings.tombstones, settings.bodies)
-            },
-            store_limit: settings.store_limit,
-            looked: Mutex::const_new(None),
-            pulse: Pulse::new(),
-            #[cfg(feature = "postgres")]
-            transactions: None,
-        }))
-    }
-
-    #[cfg(feature = "postgres")]
-    pub(crate) fn with_transactions(self, transactions: Arc<crate::engine::postgres::Transactions>) -> Self {
-        let Ok(mut inner) = Arc::try_unwrap(self.0).map_err(drop) else {
-            unreachable!("an inbox that was just assembled has one owner")
-        };
-        inner.transactions = Some(transactions);
-        Self(Arc::new(inner))
-    }
-
-    /// A worker that hands the stored events to `handler`. Start it with [`Worker::run`].
-    pub fn worker<H: Handler>(&self, handler: H) -> Worker<H> {
-        Worker::new(self.clone(), handler)
-    }
-
-    /// A worker whose handler gets a transaction of the inbox's own database: what it writes there
-    /// and the event's completion are committed together, so the effect happens exactly once.
-    ///
-    /// The handler must not commit or roll back by itself. It fails the attempt by an error, upon
-    /// which all of it is rolled back.
+    /// The handler must not commit or roll back. An error fails the attempt, and the transaction is rolled back.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// use smartshape_webhook_inbox::Inbox;
     ///
     /// let inbox = Inbox::open("postgres://app@db.example/app").await?;
-    /// let worker = inbox.transactional(|transaction, delivery| {
+    /// let worker = inbox.transactional_worker(|transaction, delivery| {
     ///     Box::pin(async move {
     ///         sqlx::query("INSERT INTO uploads (file) VALUES ($1)")
     ///             .bind(delivery.file().as_str())
@@ -174,95 +163,85 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// [`InboxErrorKind::Settings`] when the inbox is not on PostgreSQL.
+    /// [`InboxErrorKind::InvalidSettings`] when the inbox is not on PostgreSQL.
     #[cfg(feature = "postgres")]
-    pub fn transactional<F>(&self, handler: F) -> Result<Worker<crate::Transactional<F>>, InboxError>
+    pub fn transactional_worker<F>(&self, handler: F) -> Result<Worker, InboxError>
     where
-        F: for<'a> Fn(&'a mut sqlx::PgTransaction<'static>, Delivery) -> crate::TransactionalOutcome<'a>
+        F: for<'a> Fn(&'a mut sqlx::PgTransaction<'static>, Delivery) -> crate::TransactionalFuture<'a>
             + Send
             + Sync
             + 'static,
     {
-        let Some(transactions) = &self.0.transactions else {
-            let text = "a transactional worker needs an inbox on PostgreSQL: open one by a postgres:// URL";
-            return Err(InboxError::new(InboxErrorKind::Settings, text));
-        };
-        let work =
-            crate::Transactional::new(Arc::clone(transactions), !self.0.retention.bodies.is_zero(), handler);
-        Ok(Worker::new(self.clone(), work))
+        Worker::transactional(self.0.worker.clone(), handler)
     }
 
-    /// The events that `filter` means, in the order of arrival.
+    /// The events that match `filter`, in the order of arrival.
     ///
     /// # Errors
     ///
-    /// [`InboxError`] when the store fails, as for all that follow.
-    pub async fn list(&self, filter: Filter) -> Result<Vec<StoredEvent>, InboxError> {
-        self.0.engine.list(filter).await
+    /// [`InboxError`] when the database fails.
+    pub async fn list(&self, filter: EventFilter) -> Result<Vec<StoredEvent>, InboxError> {
+        self.storage().list(filter).await
     }
 
     /// One event with its body.
     ///
     /// # Errors
     ///
-    /// [`InboxError`] when the store fails.
-    pub async fn show(&self, key: DeliveryKey) -> Result<Option<StoredDelivery>, InboxError> {
-        self.0.engine.show(key).await
+    /// [`InboxError`] when the database fails.
+    pub async fn get(&self, key: DeliveryKey) -> Result<Option<StoredDelivery>, InboxError> {
+        self.storage().get(key).await
     }
 
-    /// Lets dead events wait anew, and completed ones whose body was kept: the one way to have an
-    /// attempt start after the event's completion. Returns how many.
+    /// Attempts dead letters again, and completed events whose body was kept. It is the only way to start an
+    /// attempt after the event's completion. Returns the number of events.
     ///
     /// # Errors
     ///
-    /// [`InboxError`] when the store fails.
-    pub async fn replay(&self, filter: Filter) -> Result<u64, InboxError> {
-        let replayed = self.0.engine.replay(filter).await?;
-        self.0.wake.notify_one();
-        self.0.engine.announce();
+    /// [`InboxError`] when the database fails.
+    pub async fn replay(&self, filter: EventFilter) -> Result<u64, InboxError> {
+        let replayed = self.storage().replay(filter).await?;
+        self.0.worker.wake.notify_one();
+        self.storage().notify();
         Ok(replayed)
     }
 
-    /// Gives up on events, those at work left out, and deletes their bodies. Their tombstones stay,
-    /// so that late duplicates are still known. Works on a full disk. Returns how many bodies were deleted.
+    /// Completes events without handling them, except running ones, and deletes their bodies. Late duplicates are
+    /// still recognized. Works on a full disk. Returns the number of bodies deleted.
     ///
     /// # Errors
     ///
-    /// [`InboxError`] when the store fails.
-    pub async fn purge(&self, filter: Filter) -> Result<u64, InboxError> {
-        self.0.engine.purge(filter).await
+    /// [`InboxError`] when the database fails.
+    pub async fn purge(&self, filter: EventFilter) -> Result<u64, InboxError> {
+        self.storage().purge(filter).await
     }
 
-    /// How full it is.
+    /// Number of events by state, and the inbox's size.
     ///
     /// # Errors
     ///
-    /// [`InboxError`] when the store fails.
-    pub async fn stats(&self) -> Result<Stats, InboxError> {
-        self.0.engine.stats().await
+    /// [`InboxError`] when the database fails.
+    pub async fn stats(&self) -> Result<InboxStats, InboxError> {
+        self.storage().stats().await
     }
 
-    /// Whether the store can be written to, and whether workers of this process are alive: for a
-    /// readiness check. Returns within the store's time limit.
+    /// Checks whether the database can be written to, and whether workers of this process are alive. Returns within
+    /// [`InboxBuilder::store_timeout`].
     pub async fn health(&self) -> Health {
-        let ping = tokio::time::timeout(self.0.store_limit, self.0.engine.ping()).await;
-        let store = match ping {
-            Ok(Ok(())) if self.0.intake.is_stuck() => {
-                Some("the store does not answer, though it can be reached".to_owned())
+        let WorkerContext { storage, store_timeout, heartbeat, .. } = &self.0.worker;
+        let storage_error = match tokio::time::timeout(*store_timeout, storage.ping()).await {
+            Ok(Ok(())) if self.0.batcher.is_stuck() => {
+                Some("the database does not respond to inserts, though it can be reached".to_owned())
             }
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the store did not answer in time".to_owned()),
+            Err(_) => Some("the database did not respond in time".to_owned()),
         };
-        Health {
-            store,
-            workers: self.0.pulse.workers.load(Ordering::Relaxed),
-            stalled: self.0.pulse.is_stalled(),
-        }
+        Health { storage_error, workers: heartbeat.workers(), stalled: heartbeat.is_stalled() }
     }
 
-    /// Whether [`health`](Self::health) is ready, for a readiness check that strangers may reach: the store is asked at
-    /// most once a second, whoever asks and how often. Returns within the store's time limit.
+    /// Whether [`health`](Self::health) is ready, for a readiness check that anybody may call: the database is pinged
+    /// at most once a second, however often it is called. Returns within [`InboxBuilder::store_timeout`].
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -277,53 +256,37 @@ impl Inbox {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn is_ready(&self) -> bool {
-        // Held meanwhile, so that those who ask at once share one look.
-        let mut looked = self.0.looked.lock().await;
-        if let Some((at, ready)) = *looked
-            && at.elapsed() < READY_FOR
+        // Held during the ping, so that concurrent callers share it.
+        let mut readiness = self.0.readiness.lock().await;
+        if let Some((at, ready)) = *readiness
+            && at.elapsed() < READY_TTL
         {
             return ready;
         }
         let ready = self.health().await.is_ready();
-        *looked = Some((Instant::now(), ready));
+        *readiness = Some((Instant::now(), ready));
         ready
-    }
-
-    pub(crate) fn retention(&self) -> Retention {
-        self.0.retention
-    }
-
-    pub(crate) fn store_limit(&self) -> Duration {
-        self.0.store_limit
-    }
-
-    pub(crate) fn wake(&self) -> &Notify {
-        &self.0.wake
-    }
-
-    pub(crate) fn pulse(&self) -> &Pulse {
-        &self.0.pulse
     }
 }
 
 impl Handler for Inbox {
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
         let began = Instant::now();
-        let stored = self.0.intake.store(delivery.clone()).await;
-        measure::stored(stored.as_ref().map(|fresh| *fresh).map_err(|error| &**error), began.elapsed());
+        let stored = self.0.batcher.store(delivery.clone()).await;
+        metrics::delivery_stored(stored.as_ref().map(|new| *new).map_err(|error| &**error), began.elapsed());
         match stored {
-            Ok(fresh) => {
-                if !fresh {
+            Ok(new) => {
+                if !new {
                     tracing::debug!(key = %delivery.key(), "the inbox has this delivery already");
                 }
                 Ok(())
             }
             Err(error) => {
-                let wait = match error.kind() {
+                let retry_after = match error.kind() {
                     InboxErrorKind::Full => RETRY_FULL,
                     _ => RETRY_UNAVAILABLE,
                 };
-                Err(HandlerError::retry_after(wait, error))
+                Err(HandlerError::retry_after(retry_after, error))
             }
         }
     }
@@ -331,80 +294,26 @@ impl Handler for Inbox {
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").field("engine", &self.0.engine).finish_non_exhaustive()
+        f.debug_struct("Inbox").field("storage", self.storage()).finish_non_exhaustive()
     }
 }
 
-/// How an inbox is.
+/// The state of an inbox and of this process's workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Why the store cannot be written to; `None` when it can.
-    pub store: Option<String>,
-    /// Workers that run in this process.
+    /// Why the database cannot be written to; `None` when it can.
+    pub storage_error: Option<String>,
+    /// Number of workers that run in this process.
     pub workers: usize,
-    /// Whether no worker of this process has reached the store lately.
+    /// Whether the workers of this process have not reached the database for 30 seconds.
     pub stalled: bool,
 }
 
 impl Health {
-    /// Whether the store can be written to and a worker of this process is alive.
+    /// Whether the database can be written to and a worker of this process is alive.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.store.is_none() && self.workers > 0 && !self.stalled
-    }
-}
-
-/// Signs of life of this process's workers.
-pub(crate) struct Pulse {
-    workers: AtomicUsize,
-    born: Instant,
-    /// Until then a worker may be silent. Milliseconds after `born`.
-    silent_until: AtomicU64,
-}
-
-/// A worker that runs.
-pub(crate) struct Running<'a>(&'a Pulse);
-
-/// Load balancers ask every few seconds.
-const READY_FOR: Duration = Duration::from_secs(1);
-
-/// A healthy worker reaches the store far more often.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
-
-impl Pulse {
-    fn new() -> Self {
-        Self { workers: AtomicUsize::new(0), born: Instant::now(), silent_until: AtomicU64::new(0) }
-    }
-
-    pub(crate) fn start(&self) -> Running<'_> {
-        self.workers.fetch_add(1, Ordering::Relaxed);
-        self.asleep_until(Instant::now());
-        Running(self)
-    }
-
-    /// A worker that has reached the store rests.
-    pub(crate) fn asleep_until(&self, time: Instant) {
-        self.silent_until.store(self.age(time), Ordering::Relaxed);
-    }
-
-    /// It turns to the store again, maybe earlier than it meant to.
-    pub(crate) fn awake(&self) {
-        self.silent_until.fetch_min(self.age(Instant::now()), Ordering::Relaxed);
-    }
-
-    fn is_stalled(&self) -> bool {
-        let late = self.age(Instant::now()).saturating_sub(self.silent_until.load(Ordering::Relaxed));
-        Duration::from_millis(late) > STALLED_AFTER
-    }
-
-    fn age(&self, time: Instant) -> u64 {
-        u64::try_from(time.duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.workers.fetch_sub(1, Ordering::Relaxed);
+        self.storage_error.is_none() && self.workers > 0 && !self.stalled
     }
 }

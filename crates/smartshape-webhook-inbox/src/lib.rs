@@ -1,8 +1,9 @@
 //! SmartShape webhooks: a durable inbox (unofficial).
 //!
-//! SmartShape retries whatever is not answered fast, and forgets whatever was answered. So the
-//! safe receiver stores first, answers, and works afterwards. [`Inbox`] is a handler that does so;
-//! the handler that did the work inline moves to [`Inbox::worker`]:
+//! SmartShape retries a delivery that is not acknowledged quickly, and forgets it once it is acknowledged. A safe
+//! receiver therefore stores the delivery first, acknowledges it, and processes it afterwards. [`Inbox`] is a
+//! [`Handler`](smartshape_webhook::Handler) that stores; the handler that did the work inline moves to
+//! [`Inbox::worker`]:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,42 +16,46 @@
 //! }
 //!
 //! let inbox = Inbox::open("inbox.db").await?; // or postgres://…
-//! let worker = tokio::spawn(inbox.worker(on_delivery).run(std::future::pending()));
-//! // and in the server: endpoint(receiver, inbox)
-//! # worker.await??; Ok(()) }
+//! let worker = inbox.worker(on_delivery).spawn();
+//! // and in the server: endpoint(receiver, inbox); at shutdown:
+//! worker.shutdown().await?;
+//! # Ok(()) }
 //! ```
 //!
-//! The promise: no attempt starts after its event's completion was recorded; before that, an event
-//! may be attempted more than once. With PostgreSQL, [`Inbox::transactional`] commits effect and
-//! completion together: exactly once.
+//! The guarantee: no attempt starts after its event's completion was recorded; before that, an event may be attempted
+//! more than once. On PostgreSQL, `Inbox::transactional_worker` commits the handler's writes and the completion
+//! together: exactly once.
 //!
 //! # Crate features
 //!
-//! - `sqlite` (on): a file of its own, for one machine.
-//! - `postgres`: a PostgreSQL server, for several machines. `postgres-tls` adds TLS to it.
-//! - `metrics`: reports to the recorder of the `metrics` facade; see below.
-//! - `suite`: the promises of an [`Engine`] as a test suite, for engines of one's own.
+//! - `sqlite` (on): stores in a file, for one machine.
+//! - `postgres`: stores in a PostgreSQL database, for several machines. `postgres-tls` adds TLS to it.
 //!
 //! # Metrics
 #![doc = include_str!("../METRICS.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "without a storage no inbox can be opened")
+)]
 
-mod builder;
-mod engine;
+mod batcher;
 mod error;
+mod event;
 mod inbox;
-mod intake;
-mod measure;
-mod record;
-#[cfg(feature = "suite")]
-pub mod suite;
+mod metrics;
+mod settings;
+mod storage;
 mod worker;
 
-pub use builder::InboxBuilder;
-pub use engine::{Attempt, Claimed, Engine, EngineFuture, Lease, Retention, Settlement, Verdict, Wanted};
+#[cfg(test)]
+#[path = "../tests/it/mod.rs"]
+mod it;
+
 pub use error::{InboxError, InboxErrorKind};
+pub use event::{EventFilter, EventState, InboxStats, StoredDelivery, StoredEvent};
 pub use inbox::{Health, Inbox};
-pub use record::{Filter, RECORD_VERSION, Record, State, Stats, StoredDelivery, StoredEvent};
+pub use settings::InboxBuilder;
 #[cfg(feature = "postgres")]
-pub use worker::{Transactional, TransactionalHandler, TransactionalOutcome};
-pub use worker::{Work, Worker, WorkerHandle};
+pub use worker::TransactionalFuture;
+pub use worker::{Worker, WorkerHandle};

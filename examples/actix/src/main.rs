@@ -137,14 +137,14 @@ async fn ready(state: web::Data<(Receiver, Option<Inbox>)>) -> HttpResponse {
 /// Ends when there is a worker that cannot work at all.
 async fn ended(worker: &mut Option<WorkerHandle>) {
     match worker {
-        Some(worker) => worker.ended().await,
+        Some(worker) => worker.stopped().await,
         None => std::future::pending().await,
     }
 }
 
 async fn finish(worker: Option<WorkerHandle>) -> Result<(), InboxError> {
     match worker {
-        Some(worker) => worker.finish().await,
+        Some(worker) => worker.shutdown().await,
         None => Ok(()),
     }
 }

@@ -152,14 +152,14 @@ async fn serve(
 /// Ends when there is a worker that cannot work at all.
 async fn ended(worker: &mut Option<WorkerHandle>) {
     match worker {
-        Some(worker) => worker.ended().await,
+        Some(worker) => worker.stopped().await,
         None => std::future::pending().await,
     }
 }
 
 async fn finish(worker: Option<WorkerHandle>) -> Result<(), InboxError> {
     match worker {
-        Some(worker) => worker.finish().await,
+        Some(worker) => worker.shutdown().await,
         None => Ok(()),
     }
 }

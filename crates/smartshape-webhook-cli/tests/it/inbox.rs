@@ -13,7 +13,7 @@ fn body(uuid: &str) -> String {
     )
 }
 
-/// An inbox with one dead event and one that waits.
+/// An inbox with a dead letter and a waiting event.
 async fn filled(home: &Home) -> String {
     let path = home.path().join("inbox.db").to_str().unwrap().to_owned();
     let inbox = Inbox::open(&path).await.unwrap();
@@ -33,15 +33,16 @@ async fn filled(home: &Home) -> String {
 }
 
 #[tokio::test]
-async fn events_are_listed_shown_replayed_and_purged() {
+async fn inbox_lists_shows_replays_and_purges_events() {
     let home = Home::new();
     let place = filled(&home).await;
     let listed = home.run(&["inbox", "list", &place]).await.succeeds().out;
     assert!(
-        listed.contains("dead") && listed.contains("waiting") && listed.contains("not to my liking"),
+        listed.contains("dead letter") && listed.contains("waiting") && listed.contains("not to my liking"),
         "{listed}"
     );
-    let dead = home.run(&["--json", "inbox", "list", &place, "--state", "dead"]).await.succeeds().json();
+    let dead =
+        home.run(&["--json", "inbox", "list", &place, "--state", "dead-letter"]).await.succeeds().json();
     let key = dead["key"].as_str().unwrap().to_owned();
 
     let shown = home.run(&["--json", "inbox", "show", &place, &key]).await.succeeds().json();
@@ -51,10 +52,10 @@ async fn events_are_listed_shown_replayed_and_purged() {
     assert!(home.run(&["inbox", "show", &place, &key]).await.succeeds().out.contains("engine"));
 
     let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.succeeds().json();
-    assert_eq!((&stats().await["dead"], &stats().await["waiting"]), (&1.into(), &1.into()));
+    assert_eq!((&stats().await["dead_letters"], &stats().await["waiting"]), (&1.into(), &1.into()));
     home.run(&["inbox", "replay", &place]).await.fails(2, "--all");
     home.run(&["inbox", "replay", &place, &key]).await.succeeds();
-    assert_eq!((&stats().await["dead"], &stats().await["waiting"]), (&0.into(), &2.into()));
+    assert_eq!((&stats().await["dead_letters"], &stats().await["waiting"]), (&0.into(), &2.into()));
     home.run(&["inbox", "purge", &place]).await.fails(2, "--all");
     assert_eq!(home.run(&["--json", "inbox", "purge", &place, &key]).await.succeeds().json()["purged"], 1);
     assert_eq!(stats().await["waiting"], 1);
@@ -64,16 +65,17 @@ async fn events_are_listed_shown_replayed_and_purged() {
 
 /// Not even an inbox of an earlier version is migrated by a look at it.
 #[tokio::test]
-async fn looking_changes_nothing() {
+async fn inbox_reads_change_nothing() {
     let home = Home::new();
     let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../smartshape-webhook-inbox/tests/data/inbox-0.1.0.db");
     std::fs::copy(old, home.path().join("old.db")).unwrap();
-    let listed = home.run(&["--json", "inbox", "list", "old.db", "--state", "dead"]).await.succeeds().json();
+    let listed =
+        home.run(&["--json", "inbox", "list", "old.db", "--state", "dead-letter"]).await.succeeds().json();
     let key = listed["key"].as_str().unwrap().to_owned();
     home.run(&["inbox", "show", "old.db", &key]).await.succeeds();
-    assert_eq!(home.run(&["--json", "inbox", "stats", "old.db"]).await.succeeds().json()["dead"], 1);
+    assert_eq!(home.run(&["--json", "inbox", "stats", "old.db"]).await.succeeds().json()["dead_letters"], 1);
     assert!(std::fs::read(home.path().join("old.db")).unwrap() == std::fs::read(old).unwrap());
-    for beside in ["old.db-wal", "old.db-shm", "old.db-reserve"] {
+    for beside in ["old.db-wal", "old.db-shm", "old.db-ballast"] {
         assert!(!home.path().join(beside).exists(), "{beside}");
     }
     let list = async |more: &[&str]| {
@@ -91,7 +93,7 @@ async fn looking_changes_nothing() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_listed_it_says_so() {
+async fn inbox_list_tells_that_nothing_matches() {
     let home = Home::new();
     let inbox = Inbox::open(home.path().join("inbox.db").to_str().unwrap()).await.unwrap();
     let list =
@@ -100,13 +102,13 @@ async fn where_nothing_is_listed_it_says_so() {
     assert!(none.out.starts_with("SEQ") && none.err.contains("the inbox is empty"), "{none:?}");
     inbox.handle(Delivery::for_test(body("one")).unwrap()).await.unwrap();
     assert_eq!(list(&[]).await.err, "");
-    let none = list(&["--state", "dead"]).await;
+    let none = list(&["--state", "dead-letter"]).await;
     assert!(none.out.lines().count() == 1 && none.err.contains("no event is like this"), "{none:?}");
-    assert_eq!(list(&["--state", "dead", "--json"]).await.out, "");
+    assert_eq!(list(&["--state", "dead-letter", "--json"]).await.out, "");
 }
 
 #[tokio::test]
-async fn what_is_no_inbox_is_left_alone() {
+async fn inbox_rejects_other_files_unchanged() {
     let home = Home::new();
     home.run(&["inbox", "stats", "none.db"]).await.fails(1, "there is no inbox at none.db");
     assert!(!home.path().join("none.db").exists());
@@ -125,7 +127,7 @@ async fn what_is_no_inbox_is_left_alone() {
 }
 
 #[tokio::test]
-async fn on_postgresql_too() {
+async fn inbox_on_postgresql_works() {
     let Ok(base) = std::env::var("DATABASE_URL") else {
         println!("skipped: DATABASE_URL names no PostgreSQL server; `cargo xtask test` provides one");
         return;
@@ -155,7 +157,7 @@ async fn on_postgresql_too() {
 }
 
 #[tokio::test]
-async fn a_database_server_that_is_not_there_is_told() {
+async fn inbox_reports_unavailable_server() {
     let (home, (_kept, nobody)) = (Home::new(), nobody());
     let url = nobody.replace("http://", "postgres://ada:hunter2@") + "/events";
     for command in ["list", "stats"] {

@@ -3,21 +3,20 @@
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Work, Worker};
+use super::Worker;
 use crate::error::{InboxError, InboxErrorKind};
 
-/// A worker that runs as a task; made by [`Worker::spawn`]. Dropping it tells the worker to finish,
-/// without waiting for that.
+/// A worker that runs as a task; made by [`Worker::spawn`]. Dropping it shuts the worker down without waiting for it.
 #[derive(Debug)]
-#[must_use = "a worker whose handle is dropped finishes"]
+#[must_use = "dropping the handle shuts the worker down"]
 pub struct WorkerHandle {
     stop: oneshot::Sender<()>,
-    ended: oneshot::Receiver<()>,
+    stopped: oneshot::Receiver<()>,
     task: JoinHandle<Result<(), InboxError>>,
 }
 
-impl<W: Work> Worker<W> {
-    /// Runs the worker as a task, until the handle says otherwise.
+impl Worker {
+    /// Runs the worker as a task, until [`WorkerHandle::shutdown`] is called or the handle is dropped.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,39 +27,40 @@ impl<W: Work> Worker<W> {
     /// let mut worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
     /// tokio::select! {
     ///     _ = tokio::signal::ctrl_c() => {}
-    ///     () = worker.ended() => {} // for instance since another process works on the file
+    ///     () = worker.stopped() => {} // for instance because another process holds the lock of the file
     /// }
-    /// worker.finish().await?;
+    /// worker.shutdown().await?;
     /// # Ok(()) }
     /// ```
     pub fn spawn(self) -> WorkerHandle {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (lives, ended) = oneshot::channel();
+        let (stop, stop_requested) = oneshot::channel::<()>();
+        let (running, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            // Dropping the sender says the same as sending.
-            let outcome = self.run(async { drop(stopped.await) }).await;
-            drop(lives);
-            outcome
+            // Dropping the sender completes the receiver as sending does.
+            let result = self.run(async { drop(stop_requested.await) }).await;
+            drop(running);
+            result
         });
-        WorkerHandle { stop, ended, task }
+        WorkerHandle { stop, stopped, task }
     }
 }
 
 impl WorkerHandle {
-    /// Waits until the worker ends by itself, which it does when it cannot work at all;
-    /// [`finish`](Self::finish) then says why.
-    pub async fn ended(&mut self) {
-        if !self.ended.is_terminated() {
-            let _ = (&mut self.ended).await;
+    /// Waits until the worker stops by itself, which it does when it cannot work at all.
+    /// [`shutdown`](Self::shutdown) then returns the error.
+    pub async fn stopped(&mut self) {
+        if !self.stopped.is_terminated() {
+            let _ = (&mut self.stopped).await;
         }
     }
 
-    /// Lets the worker finish what it is at, or give it back.
+    /// Shuts the worker down: waits for running handlers for [`Worker::shutdown_timeout`], then cancels them and
+    /// releases their events.
     ///
     /// # Errors
     ///
     /// Those of [`Worker::run`].
-    pub async fn finish(self) -> Result<(), InboxError> {
+    pub async fn shutdown(self) -> Result<(), InboxError> {
         drop(self.stop);
         self.task.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))?
     }

@@ -1,376 +1,717 @@
-//! Works off what is stored.
+//! The worker: claims events, runs the handler, records the results.
+//!
+//! One loop does everything, in one file, since its parts share the state of [`Run`]: each tick renews the leases of
+//! running attempts, records results, does maintenance (sweep and metrics) when it is due, and claims as many events as
+//! there is free concurrency. Between ticks the loop sleeps until an attempt ends, an event is stored, or something is
+//! due. Claims run in a task of their own, so that neither a slow database nor a shutdown loses a response: events that
+//! are claimed and not attempted would count as lost leases.
 
+mod backoff;
 mod handle;
-mod pool;
-mod retry;
+mod heartbeat;
 #[cfg(feature = "postgres")]
 mod transactional;
 
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smartshape_webhook::{Delivery, Handler, HandlerError};
-use tokio::task::JoinHandle;
+use smartshape_webhook::{
+    Delivery, DeliveryMeta, Handler, HandlerError, HandlerErrorKind, escape_error_for_log,
+};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::Instrument as _;
 
-use crate::engine::{Claimed, Engine, EngineFuture, LONGEST, Lease, Settlement, Verdict, Wanted};
 use crate::error::{InboxError, InboxErrorKind};
-use crate::inbox::Inbox;
-use crate::measure;
+use crate::event::error_field;
+use crate::metrics;
+use crate::storage::{
+    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FOREVER, Lease, Retention, Storage,
+    StorageFuture,
+};
+use backoff::{Backoff, jitter};
 pub use handle::WorkerHandle;
-use pool::Pool;
-use retry::Backoff;
+use heartbeat::Heartbeat;
 #[cfg(feature = "postgres")]
-pub use transactional::{Transactional, TransactionalHandler, TransactionalOutcome};
+pub use transactional::TransactionalFuture;
 
-/// How often what is old enough is deleted.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// A shutdown does not wait for what can be left undone.
-const TIDY_LIMIT: Duration = Duration::from_secs(1);
-/// How long a worker leaves a store alone that failed.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Interval of sweeps when nothing is left to delete.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of the gauges.
+const STATS_INTERVAL: Duration = Duration::from_secs(15);
+/// Interval of claims without a notification. Another process may have stored an event, and on SQLite nothing
+/// notifies of that.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// A shutdown does not wait longer for the checkpoint, which the next process can do as well.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pauses between retries after the database has failed.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Maximum time for a cancelled handler to reach its next await. One that blocks its thread never does.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Hands stored events to a handler. Made by [`Inbox::worker`]; does nothing until
-/// [`run`](Self::run).
+/// What the inbox shares with its workers.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerContext {
+    pub(crate) storage: Arc<dyn Storage>,
+    /// Notified when an event was stored or replayed.
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) store_timeout: Duration,
+    pub(crate) heartbeat: Arc<Heartbeat>,
+    retention: Retention,
+}
+
+impl WorkerContext {
+    pub(crate) fn new(storage: Arc<dyn Storage>, retention: Retention, store_timeout: Duration) -> Self {
+        let wake = Arc::new(Notify::new());
+        storage.subscribe(Arc::clone(&wake));
+        Self { storage, wake, store_timeout, heartbeat: Arc::new(Heartbeat::new()), retention }
+    }
+
+    fn keep_body(&self) -> bool {
+        !self.retention.bodies.is_zero()
+    }
+}
+
+/// Passes stored events to a handler. Made by [`Inbox::worker`](crate::Inbox::worker); start it with
+/// [`spawn`](Self::spawn) or [`run`](Self::run).
 ///
 /// No attempt starts after its event's completion was recorded; before that, an event may be
-/// attempted more than once. An attempt starts when it is recorded in the store.
+/// attempted more than once. An attempt starts when it is recorded in the database.
 ///
-/// - A handler's error is tried again after an exponential back-off, or after the time that
-///   [`HandlerError::retry_after`] names; [`HandlerError::permanent`], and too many attempts, make the
-///   event a dead letter with the last error. So do lost leases: a handler that kills its process is not
-///   called for ever.
-/// - [`Delivery::attempt`] tells the handler the attempt's number.
-#[must_use = "a worker does nothing until `run`"]
+/// - A failed attempt is retried after an exponential back-off, or after the time of
+///   [`HandlerError::retry_after`]. [`HandlerError::permanent`] or too many attempts make the event a dead letter
+///   with the last error. So do lost leases, so that a handler that kills its process is not called forever.
+/// - [`Delivery::attempt`] is the number of the attempt.
+#[must_use = "a worker does nothing until `spawn` or `run`"]
 #[derive(Debug)]
-pub struct Worker<W> {
-    inbox: Inbox,
-    work: Arc<W>,
+pub struct Worker {
+    context: WorkerContext,
+    handler: Arc<dyn EventHandler>,
     settings: Settings,
 }
 
 #[derive(Clone, Debug)]
 struct Settings {
     concurrency: usize,
-    lease: Duration,
+    lease_ttl: Duration,
     ordered: bool,
     max_attempts: u32,
     max_lost_leases: u32,
     backoff: Backoff,
-    poll: Duration,
-    grace: Duration,
+    poll_interval: Duration,
+    shutdown_timeout: Duration,
 }
 
-/// What a worker does with an event; sealed, and implemented by every [`Handler`].
-pub trait Work: Send + Sync + 'static {
-    /// Called before the first attempt, with the number of attempts there can be at once.
-    #[doc(hidden)]
+type AttemptFuture<'a> = Pin<Box<dyn Future<Output = Handled> + Send + 'a>>;
+
+/// Handles an event: a [`Handler`], or one within a transaction.
+trait EventHandler: fmt::Debug + Send + Sync + 'static {
+    /// Called before the first attempt.
     fn prepare(&self, concurrency: usize) {
         let _ = concurrency;
     }
 
-    #[doc(hidden)]
-    fn attempt(&self, lease: Lease, delivery: Delivery) -> impl Future<Output = Worked> + Send;
+    fn attempt(&self, lease: Lease, delivery: Delivery) -> AttemptFuture<'_>;
 }
 
-/// How the work on an event ended.
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Worked {
-    /// The handler's own result.
-    Handled(Result<(), HandlerError>),
-    /// It was handled, and that is recorded already.
-    Recorded,
-    /// The lease was lost, and everything undone.
-    Undone,
+enum Handled {
+    /// The handler returned.
+    Returned(Result<(), HandlerError>),
+    /// The handler succeeded, and the event's completion is recorded already.
+    #[cfg(feature = "postgres")]
+    AlreadyCompleted,
+    /// The lease was lost, and the handler's transaction was rolled back.
+    #[cfg(feature = "postgres")]
+    LeaseLost,
 }
 
-impl<H: Handler> Work for H {
-    async fn attempt(&self, _: Lease, delivery: Delivery) -> Worked {
-        Worked::Handled(self.handle(delivery).await)
+struct Plain<H>(H);
+
+impl<H: Handler> EventHandler for Plain<H> {
+    fn attempt(&self, _: Lease, delivery: Delivery) -> AttemptFuture<'_> {
+        Box::pin(async move { Handled::Returned(self.0.handle(delivery).await) })
     }
 }
 
-impl<W: Work> Worker<W> {
-    pub(crate) fn new(inbox: Inbox, work: W) -> Self {
+impl<H> fmt::Debug for Plain<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handler")
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(context: WorkerContext, handler: impl Handler) -> Self {
+        Self::of(context, Arc::new(Plain(handler)))
+    }
+
+    fn of(context: WorkerContext, handler: Arc<dyn EventHandler>) -> Self {
         let settings = Settings {
             concurrency: 8,
-            lease: Duration::from_secs(60),
+            lease_ttl: Duration::from_secs(60),
             ordered: false,
             max_attempts: 10,
             max_lost_leases: 3,
-            backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60 * 60) },
-            poll: Duration::from_secs(1),
-            grace: Duration::from_secs(25),
+            backoff: Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60 * 60) },
+            poll_interval: POLL_INTERVAL,
+            shutdown_timeout: Duration::from_secs(25),
         };
-        Self { inbox, work: Arc::new(work), settings }
+        Self { context, handler, settings }
     }
 
-    /// How many events are handled at once. Default 8. The worker fetches no event that it has no
-    /// free place for, and holds the bodies of this many in memory.
+    /// Maximum number of events handled concurrently. The worker claims no more, and holds their bodies in memory.
+    /// Defaults to 8.
     pub fn concurrency(mut self, events: usize) -> Self {
         self.settings.concurrency = events;
         self
     }
 
-    /// How long an event is left to a worker that gives no sign of life. Default 60 s. It is
-    /// renewed while the handler runs, so a handler may take longer. Much more than
-    /// [`store_limit`](crate::InboxBuilder::store_limit), which a slow store may take for each step between two
-    /// renewals: at least ten times as long.
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.settings.lease = lease.min(LONGEST);
+    /// How long an event stays leased to a worker that does not renew its lease, because its process has ended.
+    /// Leases are renewed while handlers run, so a handler may take longer. Must be at least ten times
+    /// [`store_timeout`](crate::InboxBuilder::store_timeout), which a slow database may take for each step between two
+    /// renewals. Defaults to 60 seconds.
+    pub fn lease_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.lease_ttl = ttl.min(FOREVER);
         self
     }
 
-    /// Handles one event of a file at a time, in the order of arrival. An event that fails holds
-    /// back its own file only, until it succeeds or is a dead letter. Default: no order. All workers
-    /// of a store must agree on it.
+    /// Handles the events of a file one at a time, in the order of arrival. A failing event holds
+    /// back the later events of its file until it succeeds or is a dead letter. All workers of an inbox must use the
+    /// same order. By default, events are not ordered.
     pub fn ordered_by_file(mut self) -> Self {
         self.settings.ordered = true;
         self
     }
 
-    /// After this many attempts an event is a dead letter. Default 10.
+    /// Maximum number of attempts; then the event is a dead letter. Defaults to 10.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.settings.max_attempts = attempts;
         self
     }
 
-    /// After this many attempts that ended with the process, or with the lease, an event is a dead
-    /// letter. Default 3.
+    /// Maximum number of attempts that end without a result, because the process ended or the lease was lost; then the
+    /// event is a dead letter. Defaults to 3.
     pub fn max_lost_leases(mut self, leases: u32) -> Self {
         self.settings.max_lost_leases = leases;
         self
     }
 
-    /// The wait after a failed attempt: `first`, doubled with each attempt up to `longest`, and cut
-    /// by up to half at random. Default 1 s and 1 h.
-    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
-        self.settings.backoff = Backoff { first, longest: longest.min(LONGEST) };
+    /// The pause after a failed attempt: `initial`, doubled with each attempt up to `max`, and reduced
+    /// by up to half at random. Defaults to 1 second and 1 hour.
+    pub fn backoff(mut self, initial: Duration, max: Duration) -> Self {
+        self.settings.backoff = Backoff { initial, max: max.min(FOREVER) };
         self
     }
 
-    /// How often the worker looks for events that it was not told of. Default 1 s.
-    pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.settings.poll = interval.min(LONGEST);
+    /// Maximum time that a shutdown waits for running handlers; then they are cancelled, and their events
+    /// released: the attempt does not count. A handler that blocks its thread cannot be cancelled, and keeps its
+    /// lease. Defaults to 25 seconds.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.shutdown_timeout = timeout.min(FOREVER);
         self
     }
 
-    /// How long running handlers get at a shutdown; then they are cancelled, and their events
-    /// given back. One that blocks its thread cannot be cancelled, and is left behind. Default 25 s.
-    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
-        self.settings.grace = grace.min(LONGEST);
+    #[cfg(test)]
+    pub(crate) fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll_interval = interval.min(FOREVER);
         self
     }
 
-    /// Works until `shutdown` ends, then finishes what is running, or gives it back. Goes on while
-    /// the store is away. Where this future is dropped before, handlers are cancelled, and their leases
-    /// count as lost.
+    /// Runs until `shutdown` completes, then waits for running handlers as [`shutdown_timeout`](Self::shutdown_timeout)
+    /// describes. Keeps retrying while the database is unavailable. Dropping this future cancels the handlers, and
+    /// their leases count as lost.
     ///
     /// # Errors
     ///
-    /// [`InboxErrorKind::Settings`] for a setting that cannot be; [`InboxErrorKind::Locked`] when
-    /// another process works on the same file.
+    /// [`InboxErrorKind::InvalidSettings`] for an invalid setting; [`InboxErrorKind::Locked`] when
+    /// the worker of another process holds the lock of the file.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), InboxError> {
-        self.check()?;
-        self.work.prepare(self.settings.concurrency);
+        self.settings.check()?;
+        self.handler.prepare(self.settings.concurrency);
         let mut shutdown = std::pin::pin!(shutdown);
-        let _seat = tokio::select! {
-            seat = self.seat() => seat?,
+        let _guard = tokio::select! {
+            guard = self.lock() => guard?,
             () = &mut shutdown => return Ok(()),
         };
-        let _running = self.inbox.pulse().start();
-        let mut pool = Pool::new(self.inbox.clone(), Arc::clone(&self.work), self.settings.clone());
-        let mut chores = Chores { sweep_at: Instant::now(), measure_at: Instant::now(), claim: None };
-        self.work_until(&mut pool, &mut chores, shutdown).await;
-        let _ = timeout(self.inbox.store_limit(), self.receive(&mut pool, &mut chores)).await;
-        if let Some(claim) = chores.claim {
-            give_back_later(Arc::clone(self.inbox.engine()), claim);
-        }
-        pool.finish().await;
-        if let Err(error) = within(TIDY_LIMIT, self.inbox.engine().tidy()).await {
-            tracing::debug!(%error, "the inbox's store was not put in order at the worker's end");
+        let Self { context, handler, settings } = self;
+        let _running = context.heartbeat.start();
+        let mut run = Run::new(context.clone(), handler, settings);
+        run.until(shutdown).await;
+        run.shut_down().await;
+        if let Err(error) = within(CHECKPOINT_TIMEOUT, context.storage.checkpoint()).await {
+            tracing::debug!(%error, "the inbox's log was not checkpointed at the worker's shutdown");
         }
         Ok(())
     }
 
-    fn check(&self) -> Result<(), InboxError> {
-        let settings = &self.settings;
-        for (name, zero) in [
-            ("concurrency", settings.concurrency == 0),
-            ("lease", settings.lease.is_zero()),
-            ("max_attempts", settings.max_attempts == 0),
-            ("max_lost_leases", settings.max_lost_leases == 0),
-            ("poll_interval", settings.poll.is_zero()),
-        ] {
-            if zero {
-                let text = format!("the worker's {name} must not be zero");
-                return Err(InboxError::new(InboxErrorKind::Settings, text));
-            }
-        }
-        Ok(())
-    }
-
-    /// The engine may be away at the start too.
-    async fn seat(&self) -> Result<Box<dyn std::any::Any + Send>, InboxError> {
-        let mut pause = FIRST_PAUSE;
+    /// The database may be unavailable at the start too.
+    async fn lock(&self) -> Result<Box<dyn Any + Send>, InboxError> {
+        let mut pause = MIN_PAUSE;
         loop {
-            match self.inbox.engine().seat().await {
+            match self.context.storage.lock_worker().await {
                 Err(error) if error.kind() == InboxErrorKind::Unavailable => {
                     tracing::warn!(%error, "the worker cannot start yet; trying again");
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_PAUSE);
                 }
-                outcome => return outcome,
+                result => return result,
             }
         }
     }
+}
 
-    async fn work_until(
-        &self,
-        pool: &mut Pool<W>,
-        chores: &mut Chores,
-        mut shutdown: Pin<&mut impl Future<Output = ()>>,
-    ) {
-        let mut pause = FIRST_PAUSE;
+impl Settings {
+    fn check(&self) -> Result<(), InboxError> {
+        for (name, is_zero) in [
+            ("concurrency", self.concurrency == 0),
+            ("lease_ttl", self.lease_ttl.is_zero()),
+            ("max_attempts", self.max_attempts == 0),
+            ("max_lost_leases", self.max_lost_leases == 0),
+        ] {
+            if is_zero {
+                let text = format!("the worker's {name} must not be zero");
+                return Err(InboxError::new(InboxErrorKind::InvalidSettings, text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The state of a running worker.
+struct Run {
+    context: WorkerContext,
+    handler: Arc<dyn EventHandler>,
+    settings: Settings,
+    tasks: JoinSet<Ended>,
+    running: HashMap<Id, RunningAttempt>,
+    /// Results that are not recorded yet.
+    results: Vec<AttemptResult>,
+    /// The database may have recorded some of `results` before its response was lost.
+    in_doubt: bool,
+    /// Attempts that were cancelled by the shutdown.
+    cancelled: Vec<Lease>,
+    claim: Option<PendingClaim>,
+    renew_at: Instant,
+    sweep_at: Instant,
+    stats_at: Instant,
+}
+
+struct RunningAttempt {
+    lease: Lease,
+    number: u32,
+    began: Instant,
+    abort: AbortHandle,
+    is_lost: bool,
+}
+
+struct PendingClaim {
+    began: Instant,
+    response: JoinHandle<Result<ClaimResponse, InboxError>>,
+}
+
+/// How an attempt ended. Made within the attempt's own task: an error's text comes from the handler's code,
+/// which may panic or take long there.
+enum Ended {
+    Succeeded,
+    Failed {
+        kind: HandlerErrorKind,
+        error: String,
+    },
+    #[cfg(feature = "postgres")]
+    AlreadyCompleted,
+    #[cfg(feature = "postgres")]
+    LeaseLost,
+}
+
+impl From<Handled> for Ended {
+    fn from(handled: Handled) -> Self {
+        match handled {
+            Handled::Returned(Ok(())) => Self::Succeeded,
+            Handled::Returned(Err(error)) => {
+                Self::Failed { kind: error.kind(), error: error_field(&error.chain()) }
+            }
+            #[cfg(feature = "postgres")]
+            Handled::AlreadyCompleted => Self::AlreadyCompleted,
+            #[cfg(feature = "postgres")]
+            Handled::LeaseLost => Self::LeaseLost,
+        }
+    }
+}
+
+impl Run {
+    fn new(context: WorkerContext, handler: Arc<dyn EventHandler>, settings: Settings) -> Self {
+        let now = Instant::now();
+        Self {
+            renew_at: now + settings.lease_ttl / 3,
+            sweep_at: now,
+            stats_at: now,
+            context,
+            handler,
+            settings,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            results: Vec::new(),
+            in_doubt: false,
+            cancelled: Vec::new(),
+            claim: None,
+        }
+    }
+
+    async fn until(&mut self, mut shutdown: Pin<&mut impl Future<Output = ()>>) {
+        let (wake, heartbeat) = (Arc::clone(&self.context.wake), Arc::clone(&self.context.heartbeat));
+        let mut pause = MIN_PAUSE;
         loop {
-            self.inbox.pulse().awake();
-            let outcome = tokio::select! {
+            heartbeat.busy();
+            let ticked = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                outcome = self.round(pool, chores) => outcome,
+                ticked = self.tick() => ticked,
             };
-            let wait_until = match outcome {
+            let wait_until = match ticked {
                 Ok(next) => {
-                    pause = FIRST_PAUSE;
+                    pause = MIN_PAUSE;
                     next
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the inbox's store fails; the worker tries again");
+                    tracing::warn!(%error, "the inbox's database fails; the worker tries again");
                     let until = Instant::now() + pause;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_PAUSE);
                     tokio::select! {
                         () = sleep_until(until) => continue,
                         () = &mut shutdown => return,
                     }
                 }
             };
-            if pool.has_results() {
+            if !self.results.is_empty() {
                 continue;
             }
-            let (renew_at, free, busy) = (pool.renew_at(), pool.free() > 0, pool.is_busy());
-            let look = if free { wait_until } else { renew_at };
-            self.inbox.pulse().asleep_until(if busy { look.min(renew_at) } else { look });
+            let (renew_at, is_free, is_busy) = (self.renew_at, self.free() > 0, !self.running.is_empty());
+            let next = if is_free { wait_until } else { renew_at };
+            heartbeat.idle_until(if is_busy { next.min(renew_at) } else { next });
             tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                () = pool.one_ended() => {}
-                () = self.inbox.wake().notified(), if free => {}
-                () = sleep_until(wait_until), if free => {}
-                () = sleep_until(renew_at), if busy => {}
+                () = self.attempt_ended() => {}
+                () = wake.notified(), if is_free => {}
+                () = sleep_until(wait_until), if is_free => {}
+                () = sleep_until(renew_at), if is_busy => {}
             }
         }
     }
 
-    /// Renews, settles, claims. Returns when to look again at the latest.
-    async fn round(&self, pool: &mut Pool<W>, chores: &mut Chores) -> Result<Instant, InboxError> {
-        // What runs keeps its leases whatever becomes of results.
-        let (renewed, settled) = (pool.renew().await, pool.settle().await);
+    /// Renews leases, records results, does maintenance, claims. Returns when the next tick is due.
+    async fn tick(&mut self) -> Result<Instant, InboxError> {
+        // A failure to record results must not keep leases from being renewed.
+        let (renewed, settled) = (self.renew().await, self.settle().await);
         renewed.and(settled)?;
-        self.do_chores(chores).await?;
+        self.maintain().await?;
         let now = Instant::now();
-        let mut next = (now + self.settings.poll).min(chores.sweep_at.max(now));
-        if pool.free() > 0 {
-            chores.claim.get_or_insert_with(|| self.ask(pool.free()));
-            let received = timeout(self.inbox.store_limit(), self.receive(pool, chores)).await;
-            if let Some(due) = received.unwrap_or_else(|_| Err(too_slow()))? {
+        let mut next = (now + self.settings.poll_interval).min(self.sweep_at.max(now));
+        if self.free() > 0 {
+            if self.claim.is_none() {
+                self.claim = Some(self.request_claim());
+            }
+            let received = timeout(self.context.store_timeout, self.receive_claim()).await;
+            if let Some(due) = received.unwrap_or_else(|_| Err(timed_out()))? {
                 next = next.min(due);
             }
         }
         Ok(next)
     }
 
-    /// Claims in a task of its own, so that neither a slow store nor a shutdown loses the answer.
-    fn ask(&self, places: usize) -> Claim {
-        let wanted = Wanted {
+    /// Number of attempts that can start. An unrecorded result still counts as running.
+    fn free(&self) -> usize {
+        self.settings.concurrency.saturating_sub(self.running.len() + self.results.len())
+    }
+
+    fn request_claim(&self) -> PendingClaim {
+        let request = ClaimRequest {
+            max_events: u32::try_from(self.free()).unwrap_or(u32::MAX),
+            lease_ttl: self.settings.lease_ttl,
             ordered: self.settings.ordered,
             max_attempts: self.settings.max_attempts,
             max_lost_leases: self.settings.max_lost_leases,
-            ..Wanted::new(u32::try_from(places).unwrap_or(u32::MAX), self.settings.lease)
         };
-        let engine = Arc::clone(self.inbox.engine());
-        Claim { asked: Instant::now(), answer: tokio::spawn(async move { engine.claim(wanted).await }) }
+        let storage = Arc::clone(&self.context.storage);
+        let response = tokio::spawn(async move { storage.claim(request).await });
+        PendingClaim { began: Instant::now(), response }
     }
 
-    /// Starts what was asked for, if anything was. Returns when the next event is due.
-    async fn receive(&self, pool: &mut Pool<W>, chores: &mut Chores) -> Result<Option<Instant>, InboxError> {
-        let Some(Claim { asked, answer }) = &mut chores.claim else { return Ok(None) };
-        let (asked, answer) = (*asked, answer.await);
-        chores.claim = None;
-        let claimed = answer.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
-        if claimed.buried > 0 {
-            measure::buried(claimed.buried);
+    /// Starts the attempts of the pending claim, if there is one. Returns when the next event is due.
+    async fn receive_claim(&mut self) -> Result<Option<Instant>, InboxError> {
+        let Some(PendingClaim { began, response }) = &mut self.claim else { return Ok(None) };
+        let (began, response) = (*began, response.await);
+        self.claim = None;
+        let claimed = response.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
+        if claimed.dead_lettered > 0 {
+            metrics::attempts_without_result("lost_leases_exceeded", claimed.dead_lettered);
             tracing::error!(
-                events = claimed.buried,
-                "events whose workers ended too often are dead letters now"
+                events = claimed.dead_lettered,
+                "events are dead letters now, because too many of their leases were lost"
             );
         }
-        // What is due and was not given to us is another's, or waits for something: asking again at
-        // once would not change that.
+        // An event that is due and was not claimed belongs to another worker or waits for another event: claiming
+        // again at once would not change that.
         let next_due = claimed.next_due.filter(|due| !due.is_zero() || !claimed.attempts.is_empty());
-        pool.start(claimed.attempts, asked);
-        Ok(next_due.map(|due| asked + due.min(LONGEST)))
+        self.start(claimed.attempts, began);
+        Ok(next_due.map(|due| began + due.min(FOREVER)))
     }
 
-    async fn do_chores(&self, chores: &mut Chores) -> Result<(), InboxError> {
-        let (engine, limit) = (self.inbox.engine(), self.inbox.store_limit());
-        if Instant::now() >= chores.sweep_at {
-            chores.sweep_at = Instant::now() + SWEEP_EVERY;
-            if within(limit, engine.sweep(self.inbox.retention())).await? > 0 {
-                // More in the next round: a long sweep must not keep leases and results waiting.
-                chores.sweep_at = Instant::now();
+    /// Starts attempts that were claimed at `claimed_at`.
+    fn start(&mut self, attempts: Vec<Attempt>, claimed_at: Instant) {
+        if !attempts.is_empty() {
+            // Their leases began then.
+            self.renew_at = self.renew_at.min(claimed_at + self.settings.lease_ttl / 3);
+        }
+        for attempt in attempts {
+            // The response took so long that another worker may have the event by now.
+            if claimed_at.elapsed() >= self.settings.lease_ttl {
+                tracing::warn!(key = %attempt.key, "a claim took longer than the lease; the attempt is not made");
+                let released = AttemptResult { lease: attempt.lease, outcome: AttemptOutcome::Released };
+                self.results.push(released);
+                continue;
+            }
+            let (lease, number) = (attempt.lease, attempt.number);
+            match restore(attempt) {
+                Ok(delivery) => {
+                    let webhook = delivery.span();
+                    // Borrowed: a parent that is given away ends before its child begins, at which subscribers panic.
+                    let span = tracing::info_span!(parent: &webhook, "attempt", number);
+                    let handler = Arc::clone(&self.handler);
+                    let task = async move { Ended::from(handler.attempt(lease, delivery).await) };
+                    let abort = self.tasks.spawn(task.instrument(span));
+                    let id = abort.id();
+                    let began = Instant::now();
+                    self.running.insert(id, RunningAttempt { lease, number, began, abort, is_lost: false });
+                }
+                Err(error) => {
+                    let seq = lease.seq;
+                    tracing::error!(seq, error, "a stored event cannot be read; it is a dead letter now");
+                    let outcome = AttemptOutcome::DeadLetter { error: error_field(&error) };
+                    self.results.push(AttemptResult { lease, outcome });
+                }
             }
         }
-        if Instant::now() >= chores.measure_at {
-            chores.measure_at = Instant::now() + measure::DEPTH_EVERY;
-            measure::depth(&within(limit, engine.stats()).await?);
+    }
+
+    /// Waits until an attempt has ended. Never returns when none runs.
+    async fn attempt_ended(&mut self) {
+        match self.tasks.join_next_with_id().await {
+            Some(ended) => self.ended(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(attempt) = self.running.remove(&id) else { return };
+        let lease_lost = || metrics::attempts_without_result("lease_lost", 1);
+        let outcome = match ended {
+            Ok((_, Ended::Succeeded)) => AttemptOutcome::Completed { keep_body: self.context.keep_body() },
+            #[cfg(feature = "postgres")]
+            Ok((_, Ended::AlreadyCompleted)) => {
+                return metrics::attempt_ended("completed", attempt.began.elapsed());
+            }
+            #[cfg(feature = "postgres")]
+            Ok((_, Ended::LeaseLost)) => return lease_lost(),
+            Ok((_, Ended::Failed { kind, error })) => self.failed(kind, error, attempt.number),
+            Err(error) if error.is_cancelled() && attempt.is_lost => return lease_lost(),
+            Err(error) if error.is_cancelled() => return self.cancelled.push(attempt.lease),
+            Err(error) => {
+                self.failed(HandlerErrorKind::Retry, error_field(&panic_text(error)), attempt.number)
+            }
+        };
+        let label = match outcome {
+            AttemptOutcome::Completed { .. } => "completed",
+            AttemptOutcome::Retry { .. } => "retry",
+            AttemptOutcome::DeadLetter { .. } => "dead_letter",
+            AttemptOutcome::Released => "released",
+        };
+        metrics::attempt_ended(label, attempt.began.elapsed());
+        self.results.push(AttemptResult { lease: attempt.lease, outcome });
+    }
+
+    fn failed(&self, kind: HandlerErrorKind, error: String, number: u32) -> AttemptOutcome {
+        let shown = escape_error_for_log(&error);
+        let after = match kind {
+            HandlerErrorKind::Permanent => None,
+            _ if number >= self.settings.max_attempts => None,
+            HandlerErrorKind::RetryAfter(wait) => Some(wait),
+            _ => Some(self.settings.backoff.after(number, jitter())),
+        };
+        if let Some(after) = after {
+            tracing::warn!(attempt = number, error = %shown, retry_in_ms = after.as_millis(), "an attempt failed");
+            AttemptOutcome::Retry { after, error }
+        } else {
+            tracing::error!(attempt = number, error = %shown, "an event is a dead letter now");
+            AttemptOutcome::DeadLetter { error }
+        }
+    }
+
+    /// Records the results. A batch that the database rejects is halved until the rejected result is alone, which is
+    /// then dropped: its event's lease is lost.
+    async fn settle(&mut self) -> Result<(), InboxError> {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.ended(ended);
+        }
+        let (mut parts, in_doubt) = (vec![std::mem::take(&mut self.results)], self.in_doubt);
+        self.in_doubt = false;
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            // Kept during the call, since a shutdown may drop this future.
+            self.results = parts.iter().flatten().chain(&part).cloned().collect();
+            self.in_doubt = true;
+            let settled = self.context.storage.settle(part.clone().into());
+            match within(self.context.store_timeout, settled).await {
+                Ok(held) if held.len() < part.len() && !in_doubt => {
+                    let lost = part.len() - held.len();
+                    metrics::attempts_without_result("lease_lost", lost as u64);
+                    tracing::warn!(
+                        lost,
+                        "results came after their lease was lost; the events are attempted again"
+                    );
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() != InboxErrorKind::Rejected => return Err(error),
+                Err(error) if part.len() == 1 => {
+                    tracing::error!(%error, seq = part[0].lease.seq, "a result cannot be recorded; its event is attempted again");
+                    metrics::attempts_without_result("lease_lost", 1);
+                }
+                Err(_) => {
+                    let half = part.split_off(part.len() / 2);
+                    parts.extend([half, part]);
+                }
+            }
+        }
+        self.results.clear();
+        self.in_doubt = false;
+        Ok(())
+    }
+
+    /// Renews the leases of running attempts when a third of their time is over.
+    async fn renew(&mut self) -> Result<(), InboxError> {
+        if Instant::now() < self.renew_at {
+            return Ok(());
+        }
+        let leases: Vec<Lease> = self.running.values().map(|attempt| attempt.lease).collect();
+        if !leases.is_empty() {
+            let renewed = self.context.storage.renew(leases, self.settings.lease_ttl);
+            let held = within(self.context.store_timeout, renewed).await?;
+            for attempt in self.running.values_mut().filter(|attempt| !held.contains(&attempt.lease)) {
+                // Another attempt may be running by now.
+                tracing::warn!(seq = attempt.lease.seq, "a lease was lost; the attempt is cancelled");
+                attempt.is_lost = true;
+                attempt.abort.abort();
+            }
+        }
+        self.renew_at = Instant::now() + self.settings.lease_ttl / 3;
+        Ok(())
+    }
+
+    /// Sweeps and updates the gauges when it is time.
+    async fn maintain(&mut self) -> Result<(), InboxError> {
+        let (storage, limit) = (&self.context.storage, self.context.store_timeout);
+        if Instant::now() >= self.sweep_at {
+            self.sweep_at = Instant::now() + SWEEP_INTERVAL;
+            if within(limit, storage.sweep(self.context.retention)).await? > 0 {
+                // More at the next tick: a long sweep must not keep leases and results waiting.
+                self.sweep_at = Instant::now();
+            }
+        }
+        if Instant::now() >= self.stats_at {
+            self.stats_at = Instant::now() + STATS_INTERVAL;
+            metrics::stats(&within(limit, storage.stats()).await?);
         }
         Ok(())
     }
+
+    /// Waits for running attempts, renewing their leases, for `shutdown_timeout`; then cancels and releases them.
+    async fn shut_down(mut self) {
+        let _ = timeout(self.context.store_timeout, self.receive_claim()).await;
+        if let Some(claim) = self.claim.take() {
+            release_later(Arc::clone(&self.context.storage), claim);
+        }
+        let deadline = Instant::now() + self.settings.shutdown_timeout;
+        let mut pause_until = Instant::now();
+        while !self.running.is_empty() && Instant::now() < deadline {
+            let wake_at = self.renew_at.max(pause_until).min(deadline);
+            tokio::select! {
+                () = self.attempt_ended() => {}
+                () = sleep_until(wake_at) => {}
+            }
+            // An error is logged after the last try.
+            let (renewed, settled) = (self.renew().await, self.settle().await);
+            if renewed.and(settled).is_err() {
+                pause_until = Instant::now() + MIN_PAUSE;
+            }
+        }
+        self.tasks.abort_all();
+        let cancelled = async {
+            while let Some(ended) = self.tasks.join_next_with_id().await {
+                self.ended(ended);
+            }
+        };
+        if timeout(CANCEL_TIMEOUT, cancelled).await.is_err() {
+            tracing::error!(events = self.running.len(), "handlers that block their thread are left behind");
+        }
+        for lease in std::mem::take(&mut self.cancelled) {
+            metrics::attempts_without_result("released", 1);
+            self.results.push(AttemptResult { lease, outcome: AttemptOutcome::Released });
+        }
+        if let Err(error) = self.settle().await {
+            tracing::warn!(%error, "results of the last attempts could not be recorded; they are made again");
+        }
+    }
 }
 
-/// When what is not urgent is done next, and what the store was asked for.
-struct Chores {
-    sweep_at: Instant,
-    measure_at: Instant,
-    claim: Option<Claim>,
-}
-
-struct Claim {
-    asked: Instant,
-    answer: JoinHandle<Result<Claimed, InboxError>>,
-}
-
-/// What is claimed after the worker has ended would be lost leases.
-fn give_back_later(engine: Arc<dyn Engine>, Claim { answer, .. }: Claim) {
+/// Releases the events of a claim that responds after the shutdown.
+fn release_later(storage: Arc<dyn Storage>, PendingClaim { response, .. }: PendingClaim) {
     let _detached = tokio::spawn(async move {
-        let Ok(Ok(claimed)) = answer.await else { return };
-        let settlements = claimed
-            .attempts
-            .iter()
-            .map(|attempt| Settlement { lease: attempt.lease, verdict: Verdict::GivenBack });
-        if let Err(error) = engine.settle(settlements.collect()).await {
-            tracing::warn!(%error, "attempts that came too late could not be given back; they are made again");
+        let Ok(Ok(claimed)) = response.await else { return };
+        let released =
+            |attempt: &Attempt| AttemptResult { lease: attempt.lease, outcome: AttemptOutcome::Released };
+        if let Err(error) = storage.settle(claimed.attempts.iter().map(released).collect()).await {
+            tracing::warn!(%error, "events that were claimed too late could not be released; their leases have to expire");
         }
     });
 }
 
-async fn within<T>(limit: Duration, answer: EngineFuture<'_, T>) -> Result<T, InboxError> {
-    timeout(limit, answer).await.unwrap_or_else(|_| Err(too_slow()))
+fn restore(attempt: Attempt) -> Result<Delivery, String> {
+    let body = attempt.body.ok_or("its body is not in the database any more")?;
+    let meta = DeliveryMeta {
+        key: Some(attempt.key),
+        received_at: attempt.received_at,
+        attempt: attempt.number,
+        secret_name: attempt.secret_name.map(Into::into),
+        traceparent: attempt.traceparent.map(Into::into),
+        ..DeliveryMeta::default()
+    };
+    Delivery::restore(body, meta).map_err(|error| error.to_string())
 }
 
-fn too_slow() -> InboxError {
-    InboxError::new(InboxErrorKind::Unavailable, "the inbox's store did not answer in time")
+fn panic_text(error: JoinError) -> String {
+    let panic = match error.try_into_panic() {
+        Ok(panic) => panic,
+        Err(error) => return error.to_string(),
+    };
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the handler panicked: {}", text.as_deref().unwrap_or("without a text"))
+}
+
+async fn within<T>(limit: Duration, response: StorageFuture<'_, T>) -> Result<T, InboxError> {
+    timeout(limit, response).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+fn timed_out() -> InboxError {
+    InboxError::new(InboxErrorKind::Unavailable, "the inbox's database did not respond in time")
 }

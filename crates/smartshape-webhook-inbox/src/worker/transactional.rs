@@ -1,4 +1,4 @@
-//! Effect and completion in one transaction.
+//! A handler whose writes and whose event's completion are one transaction.
 
 use std::fmt;
 use std::pin::Pin;
@@ -7,77 +7,77 @@ use std::sync::{Arc, OnceLock};
 use smartshape_webhook::{Delivery, HandlerError};
 use sqlx::{PgPool, PgTransaction};
 
-use super::{Work, Worked};
-use crate::engine::Lease;
-use crate::engine::postgres::Transactions;
+use super::{AttemptFuture, EventHandler, Handled, Worker, WorkerContext};
+use crate::error::{InboxError, InboxErrorKind};
+use crate::storage::Lease;
+use crate::storage::postgres::Transactions;
 
-/// The future that a transactional handler returns.
-pub type TransactionalOutcome<'a> = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send + 'a>>;
+/// The future that the handler of [`Inbox::transactional_worker`](crate::Inbox::transactional_worker) returns.
+pub type TransactionalFuture<'a> = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send + 'a>>;
 
-/// A handler that gets a transaction; see [`Inbox::transactional`](crate::Inbox::transactional).
-/// Implemented for closures.
-pub trait TransactionalHandler: Send + Sync + 'static {
-    /// Handles one delivery within `transaction`.
-    fn handle<'a>(
-        &'a self,
-        transaction: &'a mut PgTransaction<'static>,
-        delivery: Delivery,
-    ) -> TransactionalOutcome<'a>;
-}
-
-impl<F> TransactionalHandler for F
-where
-    F: for<'a> Fn(&'a mut PgTransaction<'static>, Delivery) -> TransactionalOutcome<'a>
-        + Send
-        + Sync
-        + 'static,
-{
-    fn handle<'a>(
-        &'a self,
-        transaction: &'a mut PgTransaction<'static>,
-        delivery: Delivery,
-    ) -> TransactionalOutcome<'a> {
-        self(transaction, delivery)
-    }
-}
-
-/// The work of a worker that [`Inbox::transactional`](crate::Inbox::transactional) makes.
-pub struct Transactional<F> {
+struct Transactional<F> {
     transactions: Arc<Transactions>,
+    /// Each running handler holds a connection, so the pool has as many as the worker's concurrency.
     pool: OnceLock<PgPool>,
     keep_body: bool,
     handler: F,
 }
 
-impl<F> Transactional<F> {
-    pub(crate) fn new(transactions: Arc<Transactions>, keep_body: bool, handler: F) -> Self {
-        Self { transactions, pool: OnceLock::new(), keep_body, handler }
+impl Worker {
+    pub(crate) fn transactional<F>(context: WorkerContext, handler: F) -> Result<Self, InboxError>
+    where
+        F: for<'a> Fn(&'a mut PgTransaction<'static>, Delivery) -> TransactionalFuture<'a>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let Some(transactions) = context.storage.transactions() else {
+            let text = "a transactional worker needs an inbox on PostgreSQL: open one by a postgres:// URL";
+            return Err(InboxError::new(InboxErrorKind::InvalidSettings, text));
+        };
+        let keep_body = context.keep_body();
+        let handler = Transactional { transactions, pool: OnceLock::new(), keep_body, handler };
+        Ok(Self::of(context, Arc::new(handler)))
     }
+}
 
+impl<F> Transactional<F>
+where
+    F: for<'a> Fn(&'a mut PgTransaction<'static>, Delivery) -> TransactionalFuture<'a>
+        + Send
+        + Sync
+        + 'static,
+{
     fn pool(&self, concurrency: usize) -> &PgPool {
         self.pool.get_or_init(|| self.transactions.pool(concurrency))
     }
-}
 
-impl<F: TransactionalHandler> Transactional<F> {
-    async fn attempt_in_transaction(&self, lease: Lease, delivery: Delivery) -> Result<Worked, HandlerError> {
+    async fn handle(&self, lease: Lease, delivery: Delivery) -> Result<Handled, HandlerError> {
         let mut transaction = self.transactions.begin(self.pool(1)).await?;
-        self.handler.handle(&mut transaction, delivery).await?;
-        // Fails when the handler has broken the transaction and hidden the error.
+        (self.handler)(&mut transaction, delivery).await?;
+        // Fails when the handler ignored an error that aborted the transaction.
         let completed = self.transactions.complete(transaction, lease, self.keep_body).await?;
-        Ok(if completed { Worked::Recorded } else { Worked::Undone })
+        Ok(if completed { Handled::AlreadyCompleted } else { Handled::LeaseLost })
     }
 }
 
-impl<F: TransactionalHandler> Work for Transactional<F> {
+impl<F> EventHandler for Transactional<F>
+where
+    F: for<'a> Fn(&'a mut PgTransaction<'static>, Delivery) -> TransactionalFuture<'a>
+        + Send
+        + Sync
+        + 'static,
+{
     fn prepare(&self, concurrency: usize) {
         self.pool(concurrency);
     }
 
-    async fn attempt(&self, lease: Lease, delivery: Delivery) -> Worked {
-        // An error at the commit may hide that it has happened. The failure that is then recorded
-        // has no effect on an event that is completed already.
-        self.attempt_in_transaction(lease, delivery).await.unwrap_or_else(|error| Worked::Handled(Err(error)))
+    fn attempt(&self, lease: Lease, delivery: Delivery) -> AttemptFuture<'_> {
+        Box::pin(async move {
+            // After an error at the commit, the commit may have happened. The failure that is recorded then
+            // has no effect, since the event is completed.
+            self.handle(lease, delivery).await.unwrap_or_else(|error| Handled::Returned(Err(error)))
+        })
     }
 }
 

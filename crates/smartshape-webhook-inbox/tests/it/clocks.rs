@@ -1,14 +1,12 @@
 //! Processes whose clocks of the same file differ, since one has had it open unseen.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
-
 use std::time::Duration;
 
+use crate::{EventFilter, Inbox};
 use smartshape_webhook::{Delivery, Handler as _};
-use smartshape_webhook_inbox::{Filter, Inbox};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::mpsc;
 
-use crate::bench::{Folder, delivery};
+use crate::it::fixture::{Folder, delivery};
 
 /// Of a receiver that nothing was sent to for hours, nothing is recorded: it is ahead of a worker
 /// that starts now.
@@ -25,7 +23,7 @@ async fn worker_and_receiver(path: &str) -> (Inbox, Inbox) {
 }
 
 #[tokio::test]
-async fn a_worker_that_started_later_does_not_keep_events_waiting() {
+async fn worker_with_slower_clock_does_not_delay_events() {
     let folder = Folder::new();
     let (working, receiving) = worker_and_receiver(&folder.inbox()).await;
     let (sender, mut begun) = mpsc::unbounded_channel();
@@ -47,8 +45,8 @@ async fn a_worker_that_started_later_does_not_keep_events_waiting() {
     let second = tokio::time::timeout(Duration::from_secs(60), begun.recv()).await.unwrap();
     assert_eq!(second.as_deref(), Some("uuid-2"));
     release.send(true).unwrap();
-    worker.finish().await.unwrap();
-    let events = working.list(Filter::default()).await.unwrap();
+    worker.shutdown().await.unwrap();
+    let events = working.list(EventFilter::default()).await.unwrap();
     let lost: Vec<u32> = events.iter().map(|event| event.lost_leases).collect();
     assert_eq!(lost, [0, 0], "a leap of the clock ends no lease");
     assert!(begun.try_recv().is_err(), "nothing is attempted twice");
@@ -57,13 +55,13 @@ async fn a_worker_that_started_later_does_not_keep_events_waiting() {
 /// The clock goes on in the file however fast writes follow each other: what is only worked off, and
 /// not added to, would else begin at the same time again after each start.
 #[tokio::test]
-async fn the_clock_is_recorded_under_load() {
+async fn clock_is_recorded_under_load() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     let mut connection = SqliteConnection::connect(&folder.inbox()).await.unwrap();
     let begun = std::time::Instant::now();
     loop {
-        assert!(inbox.health().await.store.is_none());
+        assert!(inbox.health().await.storage_error.is_none());
         let clock = "SELECT value FROM meta WHERE name = 'clock'";
         let clock: i64 = sqlx::query_scalar(clock).fetch_one(&mut connection).await.unwrap();
         if clock > 0 {

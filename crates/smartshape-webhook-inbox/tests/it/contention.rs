@@ -1,15 +1,15 @@
-//! Connections and rows that are wanted by several at once.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
-
+//! Connections and rows that are request by several at once.
 use std::sync::Arc;
 use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler as _};
-use smartshape_webhook_inbox::suite::Bench as _;
-use smartshape_webhook_inbox::{Filter, Inbox, Record, State, Wanted};
+
+use crate::event::NewEvent;
+use crate::storage::ClaimRequest;
+use crate::{EventFilter, EventState, Inbox};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::bench::{Server, delivery};
+use crate::it::fixture::{Server, delivery};
 
 /// Handlers hold a connection each, for as long as they run; all else must still get one.
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn transactional_handlers_leave_connections_for_others() {
     let together = Arc::new(tokio::sync::Barrier::new(13));
     let inner = Arc::clone(&together);
     let worker = inbox
-        .transactional(move |transaction, _| {
+        .transactional_worker(move |transaction, _| {
             let together = Arc::clone(&inner);
             Box::pin(async move {
                 sqlx::query("SELECT 1").execute(&mut **transaction).await?;
@@ -34,12 +34,12 @@ async fn transactional_handlers_leave_connections_for_others() {
         .unwrap()
         .concurrency(12)
         .spawn();
-    while inbox.stats().await.unwrap().at_work < 12 {
+    while inbox.stats().await.unwrap().running < 12 {
         tokio::task::yield_now().await;
     }
     assert!(inbox.handle(delivery(100)).await.is_ok());
     tokio::time::timeout(Duration::from_secs(60), together.wait()).await.unwrap();
-    let done = Filter::default().state(State::Completed);
+    let done = EventFilter::default().state(EventState::Completed);
     while inbox.list(done.clone()).await.unwrap().len() < 12 {
         tokio::task::yield_now().await;
     }
@@ -49,7 +49,7 @@ async fn transactional_handlers_leave_connections_for_others() {
 
 /// An event that is purged while it is replayed does not come back without its body.
 #[tokio::test]
-async fn a_replay_that_meets_a_purge_does_nothing() {
+async fn replay_during_purge_does_nothing() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
     assert!(inbox.handle(delivery(1)).await.is_ok());
@@ -61,7 +61,7 @@ async fn a_replay_that_meets_a_purge_does_nothing() {
     sqlx::raw_sql(steps).execute(&mut *purge).await.unwrap();
     let replay = tokio::spawn({
         let inbox = inbox.clone();
-        async move { inbox.replay(Filter::default()).await.unwrap() }
+        async move { inbox.replay(EventFilter::default()).await.unwrap() }
     });
     let mut watching = PgConnection::connect(&server.url()).await.unwrap();
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
@@ -72,35 +72,35 @@ async fn a_replay_that_meets_a_purge_does_nothing() {
     }
     purge.commit().await.unwrap();
     assert_eq!(replay.await.unwrap(), 0);
-    let event = inbox.list(Filter::default()).await.unwrap().pop().unwrap();
-    assert_eq!(event.state, State::Completed);
+    let event = inbox.list(EventFilter::default()).await.unwrap().pop().unwrap();
+    assert_eq!(event.state, EventState::Completed);
 }
 
 /// What a handler asks for is not what the store cannot express.
 #[tokio::test]
-async fn waits_without_end_are_recorded() {
+async fn retry_after_maximum_duration_is_recorded() {
     let Some(server) = Server::new().await else { return };
     let forever = Duration::MAX;
-    let builder = Inbox::builder(&server.url()).keep_tombstones(forever).keep_bodies(forever);
-    let inbox = builder.open_deadline(forever).worker_wait(forever).open().await.unwrap();
+    let builder = Inbox::builder(&server.url()).dedup_retention(forever).body_retention(forever);
+    let inbox = builder.connect_timeout(forever).worker_lock_timeout(forever).open().await.unwrap();
     assert!(inbox.handle(delivery(1)).await.is_ok());
     let worker = inbox
         .worker(move |_: Delivery| async move {
             Err(smartshape_webhook::HandlerError::retry_after(forever, "much later"))
         })
-        .lease(forever)
+        .lease_ttl(forever)
         .spawn();
-    while inbox.list(Filter::default()).await.unwrap()[0].error.is_none() {
+    while inbox.list(EventFilter::default()).await.unwrap()[0].error.is_none() {
         tokio::task::yield_now().await;
     }
-    worker.finish().await.unwrap();
-    let event = inbox.list(Filter::default()).await.unwrap().pop().unwrap();
-    assert_eq!((event.state, event.attempts), (State::Waiting, 1));
+    worker.shutdown().await.unwrap();
+    let event = inbox.list(EventFilter::default()).await.unwrap().pop().unwrap();
+    assert_eq!((event.state, event.attempts), (EventState::Waiting, 1));
 }
 
 /// One file has a long queue, others wait behind a head in back-off: a claim neither reads nor writes these.
 #[tokio::test]
-async fn an_ordered_claim_touches_only_what_it_takes() {
+async fn ordered_claim_updates_only_claimed_rows() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
     let fill = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes, behind) \
@@ -111,12 +111,12 @@ async fn an_ordered_claim_touches_only_what_it_takes() {
     let mut connection = PgConnection::connect(&server.url()).await.unwrap();
     let sql = "SELECT seq, xmin::text || ctid::text FROM smartshape_inbox_events ORDER BY seq";
     let before: Vec<(i64, String)> = sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
-    let wanted = {
-        let mut wanted = Wanted::new(8, Duration::from_secs(60));
-        wanted.ordered = true;
-        wanted
+    let request = {
+        let mut request = ClaimRequest::new(8, Duration::from_secs(60));
+        request.ordered = true;
+        request
     };
-    let claimed = inbox.engine().claim(wanted).await.unwrap();
+    let claimed = inbox.storage().claim(request).await.unwrap();
     assert_eq!(claimed.attempts.iter().map(|attempt| attempt.lease.seq).collect::<Vec<_>>(), [1]);
     let after: Vec<(i64, String)> = sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
     let touched = before.iter().zip(&after).filter(|(before, after)| before != after).map(|(one, _)| one.0);
@@ -126,7 +126,7 @@ async fn an_ordered_claim_touches_only_what_it_takes() {
 /// Tables of the first form of the schema, with what an older program left in them, and what a process left that
 /// ended between an event's end and its next one's call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_older_programs_and_crashes_left_is_worked_off_in_order() {
+async fn ordered_worker_processes_rows_of_older_programs_and_crashes() {
     let Some(server) = Server::new().await else { return };
     server.execute(include_str!("../../migrations/postgres-0001.sql").to_owned()).await;
     let body = r#"{"file":"f","event":"file_uploaded","data":{},"owner":"o","runTimestamp":1,"uuid":"u"}"#;
@@ -150,12 +150,12 @@ async fn what_older_programs_and_crashes_left_is_worked_off_in_order() {
     for _ in 0..9 {
         assert_eq!(handled.recv().await, Some(1));
     }
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
 }
 
 /// Whatever it was stored behind may not be open any more, or was never stored: here a duplicate in the same group.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_stored_behind_nothing_is_called() {
+async fn event_stored_behind_duplicate_becomes_runnable() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
     let (sender, mut handled) = tokio::sync::mpsc::unbounded_channel();
@@ -168,14 +168,14 @@ async fn what_was_stored_behind_nothing_is_called() {
         .spawn();
     assert!(inbox.handle(delivery(1)).await.is_ok());
     assert_eq!(handled.recv().await.as_deref(), Some("uuid-1"));
-    while inbox.stats().await.unwrap().at_work > 0 {
+    while inbox.stats().await.unwrap().running > 0 {
         tokio::task::yield_now().await;
     }
-    let group = [1, 2].map(|number| Record::of(&delivery(number)));
-    assert_eq!(inbox.engine().insert(group.into()).await.unwrap(), [false, true]);
-    inbox.engine().announce();
+    let group = [1, 2].map(|number| NewEvent::of(&delivery(number)));
+    assert_eq!(inbox.storage().insert(group.into()).await.unwrap(), [false, true]);
+    inbox.storage().notify();
     // Without waiting for the next sweep, which comes after a minute.
     let called = tokio::time::timeout(Duration::from_secs(30), handled.recv()).await;
     assert_eq!(called.unwrap().as_deref(), Some("uuid-2"));
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
 }

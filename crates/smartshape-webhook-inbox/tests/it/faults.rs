@@ -1,23 +1,23 @@
 //! Faults that no store can be made to have at will.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
-
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::event::NewEvent;
+use crate::storage::{
+    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage,
+    StorageFuture,
+};
+use crate::{EventFilter, Inbox, InboxError, InboxErrorKind, InboxStats, StoredDelivery, StoredEvent};
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
     Delivery, DeliveryKey, Handler as _, HandlerErrorKind, Received, Receiver, RequestHead, Secret,
 };
-use smartshape_webhook_inbox::{
-    Attempt, Claimed, Engine, EngineFuture, Filter, Inbox, InboxError, InboxErrorKind, Lease, Record,
-    Retention, Settlement, Stats, StoredDelivery, StoredEvent, Verdict, Wanted,
-};
 use tokio::sync::Semaphore;
 
-use crate::bench::delivery;
+use crate::it::fixture::delivery;
 
 const SECRET: &str = "the secret of these tests";
 
@@ -31,7 +31,7 @@ struct Faulty {
     claims: AtomicUsize,
     /// Claims that find something, but only with a permit.
     late: Option<Semaphore>,
-    given_back: AtomicUsize,
+    released: AtomicUsize,
     inserted: AtomicUsize,
     batches: AtomicUsize,
     pings: AtomicUsize,
@@ -45,7 +45,7 @@ impl Faulty {
     fn build(turns: usize, fail: bool) -> Self {
         let (inserted, batches) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (withhold, claims) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let (late, given_back) = (None, AtomicUsize::new(0));
+        let (late, released) = (None, AtomicUsize::new(0));
         let turn = Semaphore::new(turns);
         Self {
             turn,
@@ -53,7 +53,7 @@ impl Faulty {
             withhold,
             claims,
             late,
-            given_back,
+            released,
             inserted,
             batches,
             pings: AtomicUsize::new(0),
@@ -61,24 +61,24 @@ impl Faulty {
     }
 }
 
-fn away<T>() -> EngineFuture<'static, T> {
+fn away<T>() -> StorageFuture<'static, T> {
     Box::pin(async { Err(InboxError::new(InboxErrorKind::Unavailable, "the store is away")) })
 }
 
-impl Engine for Faulty {
-    fn insert(&self, records: Arc<[Record]>) -> EngineFuture<'_, Vec<bool>> {
+impl Storage for Faulty {
+    fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>> {
         Box::pin(async move {
             self.turn.acquire().await.unwrap().forget();
             self.batches.fetch_add(1, Ordering::SeqCst);
             if self.fail.load(Ordering::SeqCst) {
                 return away().await;
             }
-            self.inserted.fetch_add(records.len(), Ordering::SeqCst);
-            Ok(vec![true; records.len()])
+            self.inserted.fetch_add(events.len(), Ordering::SeqCst);
+            Ok(vec![true; events.len()])
         })
     }
 
-    fn claim(&self, _: Wanted) -> EngineFuture<'_, Claimed> {
+    fn claim(&self, _: ClaimRequest) -> StorageFuture<'_, ClaimResponse> {
         self.claims.fetch_add(1, Ordering::SeqCst);
         if let Some(late) = &self.late {
             return Box::pin(async {
@@ -93,55 +93,55 @@ impl Engine for Faulty {
                     traceparent: None,
                     body: Some(delivery.raw().clone()),
                 };
-                Ok(Claimed { attempts: vec![attempt], ..Claimed::default() })
+                Ok(ClaimResponse { attempts: vec![attempt], ..ClaimResponse::default() })
             });
         }
         if !self.withhold.load(Ordering::SeqCst) {
             return away();
         }
-        Box::pin(async { Ok(Claimed { next_due: Some(Duration::ZERO), ..Claimed::default() }) })
+        Box::pin(async { Ok(ClaimResponse { next_due: Some(Duration::ZERO), ..ClaimResponse::default() }) })
     }
 
-    fn renew(&self, _: Vec<Lease>, _: Duration) -> EngineFuture<'_, Vec<Lease>> {
+    fn renew(&self, _: Vec<Lease>, _: Duration) -> StorageFuture<'_, Vec<Lease>> {
         away()
     }
 
-    fn settle(&self, settlements: Arc<[Settlement]>) -> EngineFuture<'_, Vec<Lease>> {
-        let given_back = settlements.iter().filter(|one| matches!(one.verdict, Verdict::GivenBack)).count();
-        self.given_back.fetch_add(given_back, Ordering::SeqCst);
-        Box::pin(async move { Ok(settlements.iter().map(|one| one.lease).collect()) })
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
+        let released = results.iter().filter(|one| matches!(one.outcome, AttemptOutcome::Released)).count();
+        self.released.fetch_add(released, Ordering::SeqCst);
+        Box::pin(async move { Ok(results.iter().map(|one| one.lease).collect()) })
     }
 
-    fn list(&self, _: Filter) -> EngineFuture<'_, Vec<StoredEvent>> {
+    fn list(&self, _: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {
         away()
     }
 
-    fn show(&self, _: DeliveryKey) -> EngineFuture<'_, Option<StoredDelivery>> {
+    fn get(&self, _: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>> {
         away()
     }
 
-    fn replay(&self, _: Filter) -> EngineFuture<'_, u64> {
+    fn replay(&self, _: EventFilter) -> StorageFuture<'_, u64> {
         away()
     }
 
-    fn purge(&self, _: Filter) -> EngineFuture<'_, u64> {
+    fn purge(&self, _: EventFilter) -> StorageFuture<'_, u64> {
         away()
     }
 
-    fn stats(&self) -> EngineFuture<'_, Stats> {
+    fn stats(&self) -> StorageFuture<'_, InboxStats> {
         away()
     }
 
-    fn sweep(&self, _: Retention) -> EngineFuture<'_, u64> {
+    fn sweep(&self, _: Retention) -> StorageFuture<'_, u64> {
         Box::pin(async { Ok(0) })
     }
 
-    fn ping(&self) -> EngineFuture<'_, ()> {
+    fn ping(&self) -> StorageFuture<'_, ()> {
         self.pings.fetch_add(1, Ordering::SeqCst);
         away()
     }
 
-    fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>> {
+    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
         if self.withhold.load(Ordering::SeqCst) || self.late.is_some() {
             Box::pin(async { Ok(Box::new(()) as Box<dyn Any + Send>) })
         } else {
@@ -150,14 +150,14 @@ impl Engine for Faulty {
     }
 }
 
-fn inbox(engine: Arc<Faulty>, limit: Duration) -> Inbox {
-    Inbox::with_engine(engine, &Inbox::builder("faulty").store_limit(limit))
+fn inbox(storage: Arc<Faulty>, limit: Duration) -> Inbox {
+    Inbox::with_storage(storage, &Inbox::builder("faulty").store_timeout(limit))
 }
 
 #[tokio::test]
-async fn every_member_of_a_failed_group_is_rejected() {
-    let engine = Faulty::new(1, true);
-    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(3600));
+async fn batch_failure_rejects_each_delivery() {
+    let storage = Faulty::new(1, true);
+    let inbox = inbox(Arc::clone(&storage), Duration::from_secs(3600));
     // The first one takes the turn; the others form a group behind it.
     let waiting: Vec<_> = (0..50)
         .map(|number| {
@@ -165,25 +165,25 @@ async fn every_member_of_a_failed_group_is_rejected() {
             tokio::spawn(async move { inbox.handle(delivery(number)).await })
         })
         .collect();
-    while engine.batches.load(Ordering::SeqCst) == 0 {
+    while storage.batches.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
-    engine.turn.add_permits(1000);
+    storage.turn.add_permits(1000);
     for one in waiting {
         let error = one.await.unwrap().unwrap_err();
         assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
         assert!(error.to_string().contains("the store is away"));
     }
-    assert!(engine.batches.load(Ordering::SeqCst) < 50, "deliveries that wait share a commit");
-    engine.fail.store(false, Ordering::SeqCst);
+    assert!(storage.batches.load(Ordering::SeqCst) < 50, "deliveries that wait share a commit");
+    storage.fail.store(false, Ordering::SeqCst);
     assert!(inbox.handle(delivery(1)).await.is_ok());
-    assert_eq!(engine.inserted.load(Ordering::SeqCst), 1);
+    assert_eq!(storage.inserted.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn duplicates_at_once_share_a_record() {
-    let engine = Faulty::new(1, false);
-    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(3600));
+async fn concurrent_duplicates_share_one_event() {
+    let storage = Faulty::new(1, false);
+    let inbox = inbox(Arc::clone(&storage), Duration::from_secs(3600));
     let ask = |number| {
         let inbox = inbox.clone();
         tokio::spawn(async move { inbox.handle(delivery(number)).await })
@@ -193,26 +193,26 @@ async fn duplicates_at_once_share_a_record() {
     // Nothing is inserted before there are permits, so these form groups.
     let waiting: Vec<_> = (0..60).map(|number| ask(1 + number % 3)).collect();
     tokio::task::yield_now().await;
-    engine.turn.add_permits(1000);
+    storage.turn.add_permits(1000);
     for one in waiting {
         assert!(one.await.unwrap().is_ok());
     }
-    assert!(engine.inserted.load(Ordering::SeqCst) < 20, "{:?}", engine.inserted);
+    assert!(storage.inserted.load(Ordering::SeqCst) < 20, "{:?}", storage.inserted);
 }
 
 #[tokio::test]
-async fn a_store_that_hangs_is_a_rejection_in_time() {
-    let engine = Faulty::new(0, false);
-    let inbox = inbox(Arc::clone(&engine), Duration::from_millis(20));
+async fn hanging_storage_rejects_within_timeout() {
+    let storage = Faulty::new(0, false);
+    let inbox = inbox(Arc::clone(&storage), Duration::from_millis(20));
     let error = inbox.handle(delivery(1)).await.unwrap_err();
     assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
-    assert!(error.to_string().contains("did not answer within 20 ms"), "{error}");
+    assert!(error.to_string().contains("did not respond within 20 ms"), "{error}");
 }
 
 /// Else rejected bodies would pile up beside the receiver's byte budget, and a store that works again
 /// would be kept busy with them.
 #[tokio::test]
-async fn what_was_rejected_counts_until_it_is_passed_over() {
+async fn queued_body_counts_against_memory_limit_until_dropped() {
     let receiver = Receiver::builder()
         .secret(Secret::new(SECRET).unwrap())
         .verify_timeout(Duration::from_secs(60))
@@ -222,8 +222,8 @@ async fn what_was_rejected_counts_until_it_is_passed_over() {
     let others = [received(&receiver, 2, 10).await, received(&receiver, 3, 10).await];
     let all = receiver.stats().reserved_bytes;
 
-    let engine = Faulty::new(0, false);
-    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(3600));
+    let storage = Faulty::new(0, false);
+    let inbox = inbox(Arc::clone(&storage), Duration::from_secs(3600));
     // In paused time the hour passes as soon as everything waits.
     tokio::time::pause();
     // The store is at the first one, and the large one, which has a commit of its own, is the next.
@@ -239,12 +239,12 @@ async fn what_was_rejected_counts_until_it_is_passed_over() {
     let one_leaves = async {
         let left = tokio::time::timeout(Duration::ZERO, inbox.handle(delivery(1001))).await;
         assert!(left.is_err());
-        engine.turn.add_permits(1000);
+        storage.turn.add_permits(1000);
     };
     let (stored, ()) = tokio::join!(inbox.handle(delivery(1000)), one_leaves);
     assert!(stored.is_ok());
     assert_eq!(receiver.stats().reserved_bytes, 0);
-    let inserted = engine.inserted.load(Ordering::SeqCst);
+    let inserted = storage.inserted.load(Ordering::SeqCst);
     assert_eq!(inserted, 2, "the one that the store was at, and the one that somebody waits for");
 }
 
@@ -264,9 +264,9 @@ async fn received(receiver: &Receiver, number: u32, length: usize) -> Delivery {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_costs_the_store_one_look_a_second() {
-    let engine = Faulty::new(0, true);
-    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(1));
+async fn readiness_pings_storage_once_a_second() {
+    let storage = Faulty::new(0, true);
+    let inbox = inbox(Arc::clone(&storage), Duration::from_secs(1));
     for looks in 1..=3 {
         let asked: Vec<_> = (0..100)
             .map(|_| {
@@ -277,65 +277,64 @@ async fn readiness_costs_the_store_one_look_a_second() {
         for one in asked {
             assert!(!one.await.unwrap());
         }
-        assert_eq!(engine.pings.load(Ordering::SeqCst), looks);
+        assert_eq!(storage.pings.load(Ordering::SeqCst), looks);
         tokio::time::advance(Duration::from_secs(1)).await;
     }
 }
 
 #[tokio::test]
-async fn a_worker_outlives_a_store_that_is_away() {
+async fn worker_outlives_unavailable_storage() {
     let inbox = inbox(Faulty::new(0, true), Duration::from_secs(1));
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
     assert!(!inbox.health().await.is_ready());
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn impossible_settings_of_a_worker_are_named() {
+async fn worker_rejects_invalid_settings() {
     let inbox = inbox(Faulty::new(0, true), Duration::from_secs(1));
     let make = || inbox.worker(|_: Delivery| async { Ok(()) });
     for (name, worker) in [
         ("concurrency", make().concurrency(0)),
-        ("lease", make().lease(Duration::ZERO)),
+        ("lease_ttl", make().lease_ttl(Duration::ZERO)),
         ("max_attempts", make().max_attempts(0)),
         ("max_lost_leases", make().max_lost_leases(0)),
-        ("poll_interval", make().poll_interval(Duration::ZERO)),
     ] {
-        let error = worker.spawn().finish().await.unwrap_err();
-        assert_eq!(error.kind(), InboxErrorKind::Settings);
+        let error = worker.spawn().shutdown().await.unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::InvalidSettings);
         assert!(error.to_string().contains(name), "{error}");
     }
 }
 
 /// An event that is due and can never be had, such as one of a newer version, is no reason to spin.
 #[tokio::test(start_paused = true)]
-async fn what_is_due_and_not_given_is_asked_for_now_and_then() {
-    let engine = Faulty::new(0, true);
-    engine.withhold.store(true, Ordering::SeqCst);
-    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(1));
+async fn worker_polls_for_due_event_that_it_cannot_claim() {
+    let storage = Faulty::new(0, true);
+    storage.withhold.store(true, Ordering::SeqCst);
+    let inbox = inbox(Arc::clone(&storage), Duration::from_secs(1));
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
     // In paused time this is over as soon as everything waits.
     tokio::time::sleep(Duration::from_millis(10_500)).await;
-    assert_eq!(engine.claims.load(Ordering::SeqCst), 11, "once at the start, then every second");
-    worker.finish().await.unwrap();
+    assert_eq!(storage.claims.load(Ordering::SeqCst), 11, "once at the start, then every second");
+    worker.shutdown().await.unwrap();
 }
 
 /// Its lease is over, or the worker has ended: that is no reason to count a lost lease.
 #[tokio::test(start_paused = true)]
-async fn what_is_claimed_too_late_is_given_back() {
-    let engine = Arc::new(Faulty { late: Some(Semaphore::new(0)), ..Faulty::build(0, true) });
-    let inbox = inbox(Arc::clone(&engine), Duration::from_secs(1));
+async fn late_claim_is_released() {
+    let storage = Arc::new(Faulty { late: Some(Semaphore::new(0)), ..Faulty::build(0, true) });
+    let inbox = inbox(Arc::clone(&storage), Duration::from_secs(1));
     let worker = inbox.worker(|_: Delivery| async { panic!("no attempt is made") }).spawn();
-    let given_back = async |times| {
-        while engine.given_back.load(Ordering::SeqCst) < times {
+    let released = async |times| {
+        while storage.released.load(Ordering::SeqCst) < times {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     // In paused time this is over as soon as everything waits.
     tokio::time::sleep(Duration::from_secs(61)).await;
-    engine.late.as_ref().unwrap().add_permits(1);
-    given_back(1).await;
-    worker.finish().await.unwrap();
-    engine.late.as_ref().unwrap().add_permits(1);
-    given_back(2).await;
+    storage.late.as_ref().unwrap().add_permits(1);
+    released(1).await;
+    worker.shutdown().await.unwrap();
+    storage.late.as_ref().unwrap().add_permits(1);
+    released(2).await;
 }

@@ -1,16 +1,16 @@
 //! What a file can suffer, and what its users are told.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::event::NewEvent;
+use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
+use crate::{EventFilter, EventState, Inbox, InboxError, InboxErrorKind};
 use smartshape_webhook::{Delivery, Handler as _, HandlerErrorKind};
-use smartshape_webhook_inbox::{Filter, Inbox, InboxError, InboxErrorKind, State};
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::bench::{Folder, delivery};
+use crate::it::fixture::{Folder, delivery};
 
 async fn connect(path: &str) -> SqliteConnection {
     SqliteConnection::connect(path).await.unwrap()
@@ -23,7 +23,7 @@ async fn execute(path: &str, sql: &'static str) {
 }
 
 async fn rejected(path: &str) -> InboxError {
-    Inbox::builder(path).open_deadline(Duration::ZERO).open().await.unwrap_err()
+    Inbox::builder(path).connect_timeout(Duration::ZERO).open().await.unwrap_err()
 }
 
 async fn store(inbox: &Inbox, number: u32) -> Result<(), HandlerErrorKind> {
@@ -40,51 +40,51 @@ async fn work_off(inbox: &Inbox) {
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
     loop {
         let stats = inbox.stats().await.unwrap();
-        if stats.waiting + stats.at_work == 0 {
+        if stats.waiting + stats.running == 0 {
             break;
         }
         tokio::task::yield_now().await;
     }
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn others_cannot_read_it() {
+async fn file_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
     work_off(&inbox).await;
-    for name in ["inbox.db", "inbox.db-wal", "inbox.db-shm", "inbox.db-worker", "inbox.db-reserve"] {
+    for name in ["inbox.db", "inbox.db-wal", "inbox.db-shm", "inbox.db-worker", "inbox.db-ballast"] {
         let mode = fs::metadata(folder.path(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
 }
 
 #[tokio::test]
-async fn wrong_places_are_named() {
+async fn open_rejects_wrong_paths() {
     let folder = Folder::new();
     let inside = |name: &str| folder.path(name).to_str().unwrap().to_owned();
-    for (place, kind, advice) in [
-        (inside("none/inbox.db"), InboxErrorKind::Settings, "create its folder"),
-        (inside(""), InboxErrorKind::Settings, "not a folder"),
-        (String::new(), InboxErrorKind::Settings, "give it a path"),
-        (":memory:".to_owned(), InboxErrorKind::Settings, "plain path"),
-        ("host=db.example dbname=app user=app".to_owned(), InboxErrorKind::Settings, "postgres://"),
-        ("user = app password = hunter2".to_owned(), InboxErrorKind::Settings, "by keywords"),
-        ("file:inbox.db?mode=memory".to_owned(), InboxErrorKind::Settings, "plain path"),
-        ("sqlite:inbox.db".to_owned(), InboxErrorKind::Settings, "plain path"),
-        ("mysql://db/app".to_owned(), InboxErrorKind::Settings, "postgres://"),
+    for (path, kind, advice) in [
+        (inside("none/inbox.db"), InboxErrorKind::InvalidSettings, "create its folder"),
+        (inside(""), InboxErrorKind::InvalidSettings, "not a folder"),
+        (String::new(), InboxErrorKind::InvalidSettings, "give it a path"),
+        (":memory:".to_owned(), InboxErrorKind::InvalidSettings, "plain path"),
+        ("host=db.example dbname=app user=app".to_owned(), InboxErrorKind::InvalidSettings, "postgres://"),
+        ("user = app password = hunter2".to_owned(), InboxErrorKind::InvalidSettings, "by keywords"),
+        ("file:inbox.db?mode=memory".to_owned(), InboxErrorKind::InvalidSettings, "plain path"),
+        ("sqlite:inbox.db".to_owned(), InboxErrorKind::InvalidSettings, "plain path"),
+        ("mysql://db/app".to_owned(), InboxErrorKind::InvalidSettings, "postgres://"),
     ] {
-        let error = rejected(&place).await;
-        assert_eq!(error.kind(), kind, "{place}: {error}");
-        assert!(error.to_string().contains(advice), "{place}: {error}");
+        let error = rejected(&path).await;
+        assert_eq!(error.kind(), kind, "{path}: {error}");
+        assert!(error.to_string().contains(advice), "{path}: {error}");
     }
 }
 
 #[tokio::test]
-async fn a_read_only_file_is_named() {
+async fn open_rejects_read_only_file() {
     let folder = Folder::new();
     drop(Inbox::open(&folder.inbox()).await.unwrap());
     let path = folder.path("inbox.db");
@@ -100,24 +100,24 @@ async fn a_read_only_file_is_named() {
 }
 
 #[tokio::test]
-async fn files_of_others_are_left_as_they_are() {
+async fn open_leaves_files_of_other_programs_unchanged() {
     let folder = Folder::new();
     let path = folder.inbox();
     execute(&format!("sqlite://{path}?mode=rwc"), "CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")
         .await;
     let before = fs::read(&path).unwrap();
     let error = rejected(&path).await;
-    assert_eq!(error.kind(), InboxErrorKind::Foreign, "{error}");
+    assert_eq!(error.kind(), InboxErrorKind::NotAnInbox, "{error}");
     assert!(error.to_string().contains("another program"), "{error}");
     assert!(fs::read(&path).unwrap() == before, "somebody else's database was changed");
 
     fs::write(&path, "This is no database, however long it is made. ".repeat(100)).unwrap();
     let error = rejected(&path).await;
-    assert_eq!(error.kind(), InboxErrorKind::Foreign, "{error}");
+    assert_eq!(error.kind(), InboxErrorKind::NotAnInbox, "{error}");
 }
 
 #[tokio::test]
-async fn damage_is_an_error_and_never_a_false_ok() {
+async fn damaged_file_is_an_error_and_never_a_false_ok() {
     let folder = Folder::new();
     let path = folder.inbox();
     let inbox = Inbox::open(&path).await.unwrap();
@@ -130,10 +130,10 @@ async fn damage_is_an_error_and_never_a_false_ok() {
     // All pages after the first, so that the header still looks well.
     bytes[4096..].fill(0xa5);
     fs::write(&path, bytes).unwrap();
-    let error = match Inbox::builder(&path).open_deadline(Duration::ZERO).open().await {
+    let error = match Inbox::builder(&path).connect_timeout(Duration::ZERO).open().await {
         Ok(inbox) => {
             assert!(store(&inbox, 1000).await.is_err());
-            inbox.list(Filter::default()).await.unwrap_err()
+            inbox.list(EventFilter::default()).await.unwrap_err()
         }
         Err(error) => error,
     };
@@ -142,7 +142,7 @@ async fn damage_is_an_error_and_never_a_false_ok() {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_used_if_it_says_so() {
+async fn newer_schema_is_used_if_compatible() {
     let folder = Folder::new();
     let path = folder.inbox();
     store(&Inbox::open(&path).await.unwrap(), 1).await.unwrap();
@@ -153,32 +153,32 @@ async fn a_newer_schema_is_used_if_it_says_so() {
     drop(inbox);
     execute(&path, "UPDATE meta SET value = 3 WHERE name = 'reads_from'").await;
     let error = rejected(&path).await;
-    assert_eq!(error.kind(), InboxErrorKind::Newer, "{error}");
+    assert_eq!(error.kind(), InboxErrorKind::NewerSchema, "{error}");
 }
 
 /// The committed file was written by version 0.1.0: one event waiting, one dead, one completed.
 #[tokio::test]
-async fn files_of_earlier_versions_are_worked_on() {
+async fn file_of_earlier_version_is_processed() {
     let folder = Folder::new();
     let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/inbox-0.1.0.db");
     fs::copy(old, folder.path("inbox.db")).unwrap();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
-    let events = inbox.list(Filter::default()).await.unwrap();
-    let states: Vec<State> = events.iter().map(|event| event.state).collect();
-    assert_eq!(states, [State::Completed, State::Dead, State::Waiting]);
+    let events = inbox.list(EventFilter::default()).await.unwrap();
+    let states: Vec<EventState> = events.iter().map(|event| event.state).collect();
+    assert_eq!(states, [EventState::Completed, EventState::DeadLetter, EventState::Waiting]);
     for number in 1..=3 {
         store(&inbox, number).await.unwrap();
     }
-    assert_eq!(inbox.list(Filter::default()).await.unwrap().len(), 3, "all three are known");
-    assert_eq!(inbox.replay(Filter::default()).await.unwrap(), 1);
+    assert_eq!(inbox.list(EventFilter::default()).await.unwrap().len(), 3, "all three are known");
+    assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
     work_off(&inbox).await;
-    assert_eq!(inbox.list(Filter::default().state(State::Completed)).await.unwrap().len(), 3);
+    assert_eq!(inbox.list(EventFilter::default().state(EventState::Completed)).await.unwrap().len(), 3);
 }
 
 #[tokio::test]
-async fn a_size_cap_rejects_until_there_is_room() {
+async fn size_limit_rejects_until_events_are_completed() {
     let folder = Folder::new();
-    let inbox = Inbox::builder(&folder.inbox()).max_stored_bytes(2 * 1024 * 1024).open().await.unwrap();
+    let inbox = Inbox::builder(&folder.inbox()).max_size_bytes(2 * 1024 * 1024).open().await.unwrap();
     let mut stored = 0;
     let rejection = loop {
         match inbox.handle(delivery_of(stored, 100_000)).await {
@@ -188,7 +188,7 @@ async fn a_size_cap_rejects_until_there_is_room() {
         assert!(stored < 100);
     };
     assert!(matches!(rejection.kind(), HandlerErrorKind::RetryAfter(_)), "{rejection}");
-    assert!(rejection.to_string().contains("size cap"), "{rejection}");
+    assert!(rejection.to_string().contains("maximum size"), "{rejection}");
     assert_eq!(inbox.stats().await.unwrap().waiting, u64::from(stored));
     work_off(&inbox).await;
     assert!(inbox.handle(delivery_of(1000, 100_000)).await.is_ok());
@@ -241,7 +241,7 @@ async fn fill(inbox: &Inbox, from: u32) -> u32 {
 }
 
 #[tokio::test]
-async fn a_full_disk_rejects_and_still_works_off_and_purges() {
+async fn full_disk_rejects_and_still_completes_and_purges() {
     let Some(disk) = SmallDisk::new(24) else { return };
     let inbox = Inbox::open(&disk.0.inbox()).await.unwrap();
     let stored = fill(&inbox, 0).await;
@@ -250,9 +250,9 @@ async fn a_full_disk_rejects_and_still_works_off_and_purges() {
     let small = fill_small(&inbox).await;
     let waiting = inbox.stats().await.unwrap().waiting;
     assert_eq!(waiting, u64::from(stored + small));
-    assert_eq!(inbox.purge(Filter::default().limit(20)).await.unwrap(), 20);
+    assert_eq!(inbox.purge(EventFilter::default().limit(20)).await.unwrap(), 20);
     work_off(&inbox).await;
-    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+    assert_eq!(inbox.stats().await.unwrap().dead_letters, 0);
     assert!(inbox.handle(delivery_of(9999, 100_000)).await.is_ok(), "there is room again");
 }
 
@@ -267,21 +267,21 @@ async fn fill_small(inbox: &Inbox) -> u32 {
 }
 
 #[tokio::test]
-async fn a_store_that_is_locked_rejects_and_recovers() {
+async fn locked_file_rejects_and_recovers() {
     let folder = Folder::new();
     let path = folder.inbox();
-    let inbox = Inbox::builder(&path).store_limit(Duration::from_millis(100)).open().await.unwrap();
+    let inbox = Inbox::builder(&path).store_timeout(Duration::from_millis(100)).open().await.unwrap();
     store(&inbox, 1).await.unwrap();
     let mut other = connect(&path).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     assert!(matches!(store(&inbox, 2).await, Err(HandlerErrorKind::RetryAfter(_))));
     let health = inbox.health().await;
-    assert!(!health.is_ready() && health.store.is_some(), "{health:?}");
+    assert!(!health.is_ready() && health.storage_error.is_some(), "{health:?}");
     other.close().await.unwrap();
     while store(&inbox, 3).await.is_err() {}
     work_off(&inbox).await;
     assert_eq!(
-        inbox.list(Filter::default()).await.unwrap().len(),
+        inbox.list(EventFilter::default()).await.unwrap().len(),
         3,
         "the rejected one was stored in the end"
     );
@@ -289,22 +289,22 @@ async fn a_store_that_is_locked_rejects_and_recovers() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_was_deleted_is_no_place_to_store() {
+async fn deleted_file_rejects() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
     fs::remove_file(folder.path("inbox.db")).unwrap();
     assert!(matches!(store(&inbox, 2).await, Err(HandlerErrorKind::RetryAfter(_))));
-    // Another file in its place is not ours either.
+    // A new file at this path is not ours either.
     fs::write(folder.path("inbox.db"), "").unwrap();
     assert!(store(&inbox, 3).await.is_err());
-    assert!(inbox.health().await.store.unwrap().contains("moved, deleted or replaced"));
+    assert!(inbox.health().await.storage_error.unwrap().contains("moved, deleted or replaced"));
 }
 
 /// Deliveries would be acknowledged, and lost with the process.
 #[cfg(unix)]
 #[tokio::test]
-async fn without_its_log_nothing_is_stored_and_nothing_is_lost() {
+async fn deleted_wal_rejects_and_loses_nothing() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
@@ -314,20 +314,20 @@ async fn without_its_log_nothing_is_stored_and_nothing_is_lost() {
     copy(&folder.path("inbox.db"), &folder.path("copy.db"));
     let copy = Inbox::open(folder.path("copy.db").to_str().unwrap()).await.unwrap();
     assert_eq!(copy.stats().await.unwrap().waiting, 1, "what was acknowledged is there");
-    // Another one in its place, as a new reader makes it, is not ours either.
+    // A new one at its path, as a new reader creates it, is not ours either.
     let mut reader = connect(&folder.inbox()).await;
     sqlx::raw_sql("SELECT * FROM events").execute(&mut reader).await.unwrap();
     assert!(fs::exists(folder.path("inbox.db-wal")).unwrap());
     assert!(store(&inbox, 3).await.is_err());
     // By now that reader has another one than ours.
     fs::rename(folder.path("away"), folder.path("inbox.db-wal")).unwrap();
-    assert!(inbox.health().await.store.unwrap().contains("-wal was moved, deleted or replaced"));
+    assert!(inbox.health().await.storage_error.unwrap().contains("-wal was moved, deleted or replaced"));
 }
 
 /// SQLite deletes the log with its last connection, and begins another one with the next.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_log_that_sqlite_begins_anew_is_the_right_one() {
+async fn wal_that_sqlite_recreates_is_accepted() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
@@ -344,7 +344,7 @@ async fn a_log_that_sqlite_begins_anew_is_the_right_one() {
 }
 
 #[tokio::test]
-async fn after_a_clean_end_the_file_alone_has_everything() {
+async fn shutdown_checkpoints_wal_into_file() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
@@ -358,16 +358,16 @@ async fn after_a_clean_end_the_file_alone_has_everything() {
     work_off(&inbox).await;
     copy(&folder.path("inbox.db"), &folder.path("copy.db"));
     let copy = Inbox::open(folder.path("copy.db").to_str().unwrap()).await.unwrap();
-    let completed = copy.list(Filter::default().state(State::Completed)).await.unwrap();
+    let completed = copy.list(EventFilter::default().state(EventState::Completed)).await.unwrap();
     assert_eq!(completed.len(), 2);
 }
 
 #[tokio::test]
-async fn one_process_works_while_another_looks() {
+async fn worker_lock_lets_one_process_work_and_others_read() {
     let folder = Folder::new();
     let path = folder.inbox();
     let first = Inbox::open(&path).await.unwrap();
-    let second = Inbox::builder(&path).worker_wait(Duration::from_millis(10)).open().await.unwrap();
+    let second = Inbox::builder(&path).worker_lock_timeout(Duration::from_millis(10)).open().await.unwrap();
     let (sender, mut begun) = tokio::sync::mpsc::unbounded_channel();
     let worker = first
         .worker(move |delivery: Delivery| {
@@ -381,44 +381,44 @@ async fn one_process_works_while_another_looks() {
     store(&second, 1).await.unwrap();
     assert_eq!(begun.recv().await.as_deref(), Some("uuid-1"));
     let mut locked_out = second.worker(|_: Delivery| async { Ok(()) }).spawn();
-    locked_out.ended().await;
-    let error = locked_out.finish().await.unwrap_err();
+    locked_out.stopped().await;
+    let error = locked_out.shutdown().await.unwrap_err();
     assert_eq!(error.kind(), InboxErrorKind::Locked, "{error}");
-    while second.stats().await.unwrap().dead == 0 {
+    while second.stats().await.unwrap().dead_letters == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(second.replay(Filter::default()).await.unwrap(), 1);
+    assert_eq!(second.replay(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(begun.recv().await.as_deref(), Some("uuid-1"));
-    while second.purge(Filter::default().state(State::Dead)).await.unwrap() == 0 {
+    while second.purge(EventFilter::default().state(EventState::DeadLetter)).await.unwrap() == 0 {
         tokio::task::yield_now().await;
     }
-    worker.finish().await.unwrap();
-    // The seat is free now.
+    worker.shutdown().await.unwrap();
+    // The guard is free now.
     work_off(&second).await;
 }
 
 #[tokio::test]
-async fn a_dead_letter_without_a_body_can_be_purged() {
+async fn dead_letter_without_body_can_be_purged() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
     execute(&folder.inbox(), "DELETE FROM bodies").await;
     work_off(&inbox).await;
-    assert_eq!(inbox.stats().await.unwrap().dead, 1);
-    assert_eq!(inbox.purge(Filter::default()).await.unwrap(), 0, "no body was deleted");
-    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+    assert_eq!(inbox.stats().await.unwrap().dead_letters, 1);
+    assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 0, "no body was deleted");
+    assert_eq!(inbox.stats().await.unwrap().dead_letters, 0);
 }
 
 /// One process may have opened it by another name, or gone elsewhere.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_link_leads_to_the_file_itself() {
+async fn link_is_resolved_to_file() {
     let folder = Folder::new();
     fs::create_dir(folder.path("real")).unwrap();
     std::os::unix::fs::symlink("real/inbox.db", folder.path("inbox.db")).unwrap();
     let error = rejected(&folder.inbox()).await;
     assert!(
-        error.kind() == InboxErrorKind::Settings && error.to_string().contains("a link to nowhere"),
+        error.kind() == InboxErrorKind::InvalidSettings && error.to_string().contains("a link to nowhere"),
         "{error}"
     );
     drop(Inbox::open(folder.path("real/inbox.db").to_str().unwrap()).await.unwrap());
@@ -426,7 +426,7 @@ async fn a_link_leads_to_the_file_itself() {
     store(&inbox, 1).await.unwrap();
     store(&inbox, 2).await.unwrap();
     work_off(&inbox).await;
-    for name in ["-wal", "-worker", "-reserve"] {
+    for name in ["-wal", "-worker", "-ballast"] {
         assert!(fs::exists(folder.path(&format!("real/inbox.db{name}"))).unwrap(), "{name}");
         assert!(!fs::exists(folder.path(&format!("inbox.db{name}"))).unwrap(), "{name}");
     }
@@ -435,47 +435,47 @@ async fn a_link_leads_to_the_file_itself() {
 /// Whoever owns the folder must not have other files written by whoever opens the inbox.
 #[cfg(unix)]
 #[tokio::test]
-async fn nothing_is_written_through_a_link_beside_it() {
+async fn links_beside_file_are_never_written_through() {
     use std::os::unix::fs::symlink;
     let folder = Folder::new();
     let victim = folder.path("victim");
     fs::write(&victim, "precious").unwrap();
-    for name in ["inbox.db-reserve", "inbox.db-reserve.new"] {
-        let _ = fs::remove_file(folder.path("inbox.db-reserve"));
+    for name in ["inbox.db-ballast", "inbox.db-ballast.new"] {
+        let _ = fs::remove_file(folder.path("inbox.db-ballast"));
         symlink(&victim, folder.path(name)).unwrap();
         drop(Inbox::open(&folder.inbox()).await.unwrap());
-        assert!(fs::symlink_metadata(folder.path("inbox.db-reserve")).unwrap().is_file());
+        assert!(fs::symlink_metadata(folder.path("inbox.db-ballast")).unwrap().is_file());
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious", "{name}");
     }
     symlink(&victim, folder.path("inbox.db-worker")).unwrap();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
-    let error = inbox.engine().seat().await.unwrap_err();
+    let error = inbox.storage().lock_worker().await.unwrap_err();
     assert!(error.to_string().contains("no plain file"), "{error}");
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_worker_whose_lock_file_was_removed_takes_no_more() {
+async fn worker_without_lock_file_claims_nothing() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
-    let engine = std::sync::Arc::clone(inbox.engine());
-    let seat = engine.seat().await.unwrap();
+    let storage = std::sync::Arc::clone(inbox.storage());
+    let guard = storage.lock_worker().await.unwrap();
     store(&inbox, 1).await.unwrap();
-    let wanted = smartshape_webhook_inbox::Wanted::new(1, Duration::ZERO);
-    assert_eq!(engine.claim(wanted).await.unwrap().attempts.len(), 1);
+    let request = ClaimRequest::new(1, Duration::ZERO);
+    assert_eq!(storage.claim(request).await.unwrap().attempts.len(), 1);
     fs::remove_file(folder.path("inbox.db-worker")).unwrap();
-    let error = engine.claim(wanted).await.unwrap_err();
+    let error = storage.claim(request).await.unwrap_err();
     assert!(error.to_string().contains("another process could work at the same time"), "{error}");
-    drop(seat);
+    drop(guard);
     work_off(&inbox).await;
 }
 
 /// A reader keeps the log from being emptied, and the log takes space like everything else.
 #[tokio::test]
-async fn a_log_that_grows_counts() {
+async fn growing_wal_counts_against_size_limit() {
     const MIB: usize = 1024 * 1024;
     let folder = Folder::new();
-    let inbox = Inbox::builder(&folder.inbox()).max_stored_bytes(4 << 20).open().await.unwrap();
+    let inbox = Inbox::builder(&folder.inbox()).max_size_bytes(4 << 20).open().await.unwrap();
     store(&inbox, 1).await.unwrap();
     let mut reader = connect(&folder.inbox()).await;
     sqlx::raw_sql("BEGIN; SELECT * FROM events").execute(&mut reader).await.unwrap();
@@ -485,20 +485,20 @@ async fn a_log_that_grows_counts() {
             break error;
         }
         stored += 1;
-        inbox.purge(Filter::default()).await.unwrap();
+        inbox.purge(EventFilter::default()).await.unwrap();
         assert!(stored < 100);
     };
-    assert!(rejection.to_string().contains("size cap"), "{rejection}");
-    assert!(inbox.stats().await.unwrap().stored_bytes > 16 << 20);
+    assert!(rejection.to_string().contains("maximum size"), "{rejection}");
+    assert!(inbox.stats().await.unwrap().disk_bytes > 16 << 20);
     reader.close().await.unwrap();
     execute(&folder.inbox(), "PRAGMA wal_checkpoint(TRUNCATE)").await;
     assert!(inbox.handle(delivery_of(1000, MIB)).await.is_ok());
-    assert!(inbox.stats().await.unwrap().stored_bytes < 16 << 20);
+    assert!(inbox.stats().await.unwrap().disk_bytes < 16 << 20);
 }
 
 /// As the README says, while deliveries come in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_ends_under_load_and_can_be_restored_and_shrunk() {
+async fn backup_ends_under_load_and_can_be_restored_and_shrunk() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     for number in 0..20 {
@@ -533,37 +533,38 @@ async fn a_backup_ends_under_load_and_can_be_restored_and_shrunk() {
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     let waiting = inbox.stats().await.unwrap().waiting;
     assert!((20..=20 + u64::from(later)).contains(&waiting), "{waiting} of {later}");
-    assert_eq!(inbox.purge(Filter::default().limit(20)).await.unwrap(), 20);
+    assert_eq!(inbox.purge(EventFilter::default().limit(20)).await.unwrap(), 20);
     work_off(&inbox).await;
     let before = fs::metadata(folder.path("inbox.db")).unwrap().len();
     drop(inbox);
     execute(&folder.inbox(), "VACUUM").await;
     assert!(fs::metadata(folder.path("inbox.db")).unwrap().len() < before / 4);
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
-    let completed = inbox.list(Filter::default().state(State::Completed)).await.unwrap().len();
+    let completed = inbox.list(EventFilter::default().state(EventState::Completed)).await.unwrap().len();
     assert_eq!(completed as u64, waiting);
 }
 
 /// More of them than go in one portion; deliveries are stored in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_are_replayed_and_purged_in_portions() {
+async fn replay_and_purge_work_in_chunks() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
-    let engine = inbox.engine();
-    let records = (0..5000).map(|number| smartshape_webhook_inbox::Record::of(&delivery(number)));
-    engine.insert(records.collect()).await.unwrap();
-    let dead = |filter: Filter| filter.state(State::Dead);
+    let storage = inbox.storage();
+    let events = (0..5000).map(|number| NewEvent::of(&delivery(number)));
+    storage.insert(events.collect()).await.unwrap();
+    let dead = |filter: EventFilter| filter.state(EventState::DeadLetter);
     execute(&folder.inbox(), "UPDATE events SET state = 3, settled = 0").await;
-    assert_eq!(inbox.replay(dead(Filter::default()).limit(2500)).await.unwrap(), 2500);
-    assert_eq!(inbox.replay(dead(Filter::default()).limit(u32::MAX)).await.unwrap(), 2500);
-    let (purged, stored) = tokio::join!(inbox.purge(Filter::default().limit(u32::MAX)), store(&inbox, 9999));
+    assert_eq!(inbox.replay(dead(EventFilter::default()).limit(2500)).await.unwrap(), 2500);
+    assert_eq!(inbox.replay(dead(EventFilter::default()).limit(u32::MAX)).await.unwrap(), 2500);
+    let (purged, stored) =
+        tokio::join!(inbox.purge(EventFilter::default().limit(u32::MAX)), store(&inbox, 9999));
     assert!(stored.is_ok());
     assert!((5000..=5001).contains(&purged.unwrap()));
 }
 
 /// The order is kept across the update, also for what a process of the version before stores afterwards.
 #[tokio::test]
-async fn files_of_earlier_versions_keep_the_order() {
+async fn file_of_earlier_version_keeps_order() {
     const THREE: &str = "INSERT INTO events (version, key, state, due, file_hash, event, file, uuid, received, bytes, stored) \
          SELECT version, randomblob(16), 0, due, file_hash, event, file, uuid, received, bytes, stored \
          FROM events JOIN (VALUES (1), (2), (3)) WHERE state = 0 AND seq = (SELECT min(seq) FROM events WHERE state = 0)";
@@ -573,19 +574,19 @@ async fn files_of_earlier_versions_keep_the_order() {
     execute(&folder.inbox(), THREE).await;
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     execute(&folder.inbox(), THREE).await;
-    let mut wanted = smartshape_webhook_inbox::Wanted::new(9, Duration::from_secs(3600));
-    wanted.ordered = true;
+    let mut request = ClaimRequest::new(9, Duration::from_secs(3600));
+    request.ordered = true;
     let mut seen = Vec::new();
     loop {
-        let attempts = inbox.engine().claim(wanted).await.unwrap().attempts;
+        let attempts = inbox.storage().claim(request).await.unwrap().attempts;
         let [attempt] = &attempts[..] else { break };
         seen.push(attempt.lease.seq);
         inbox
-            .engine()
+            .storage()
             .settle(
-                [smartshape_webhook_inbox::Settlement {
+                [AttemptResult {
                     lease: attempt.lease,
-                    verdict: smartshape_webhook_inbox::Verdict::Completed { keep_body: false },
+                    outcome: AttemptOutcome::Completed { keep_body: false },
                 }]
                 .into(),
             )
@@ -597,15 +598,15 @@ async fn files_of_earlier_versions_keep_the_order() {
 
 /// A look at a copy, at an old version, at a running inbox: nothing is created or migrated, nothing can be changed.
 #[tokio::test]
-async fn reading_writes_nothing() {
+async fn read_only_writes_nothing() {
     let folder = Folder::new();
     let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/inbox-0.1.0.db");
     fs::copy(&old, folder.path("inbox.db")).unwrap();
     let read = async || Inbox::builder(&folder.inbox()).read_only(true).open().await.unwrap();
     let inbox = read().await;
-    assert_eq!(inbox.list(Filter::default()).await.unwrap().len(), 3);
-    assert_eq!(inbox.stats().await.unwrap().dead, 1);
-    assert_eq!(inbox.purge(Filter::default()).await.unwrap_err().kind(), InboxErrorKind::ReadOnly);
+    assert_eq!(inbox.list(EventFilter::default()).await.unwrap().len(), 3);
+    assert_eq!(inbox.stats().await.unwrap().dead_letters, 1);
+    assert_eq!(inbox.purge(EventFilter::default()).await.unwrap_err().kind(), InboxErrorKind::ReadOnly);
     assert!(store(&inbox, 9).await.is_err());
     drop(inbox);
     assert!(fs::read(folder.path("inbox.db")).unwrap() == fs::read(&old).unwrap());
@@ -613,7 +614,7 @@ async fn reading_writes_nothing() {
 
     let running = Inbox::open(&folder.inbox()).await.unwrap();
     store(&running, 9).await.unwrap();
-    assert_eq!(read().await.list(Filter::default()).await.unwrap().len(), 4);
+    assert_eq!(read().await.list(EventFilter::default()).await.unwrap().len(), 4);
     store(&running, 10).await.unwrap();
     drop(running);
     let error = Inbox::builder(&format!("{}-none", folder.inbox())).read_only(true).open().await.unwrap_err();

@@ -1,12 +1,10 @@
 //! What a role needs, what it must not be able to do to others, and when the inbox is ready.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
-
 use smartshape_webhook::{Delivery, Handler as _};
-use smartshape_webhook_inbox::suite::Bench as _;
-use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State};
+
+use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::bench::{Server, delivery};
+use crate::it::fixture::{Server, delivery};
 
 /// A role with a password, which is dropped with what it owns.
 struct Role<'s> {
@@ -34,12 +32,13 @@ impl<'s> Role<'s> {
 /// The statements that the README gives.
 fn documented_grants(schema: &str, role: &str) -> String {
     let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once("```sql\n").unwrap();
-    rest.split_once("```").unwrap().0.replace("inbox_schema", schema).replace("inbox_role", role)
+    let (_, rest) = readme.split_once("```sql\nGRANT").unwrap();
+    let grants = format!("GRANT{}", rest.split_once("```").unwrap().0);
+    grants.replace("inbox_schema", schema).replace("inbox_role", role)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_documented_grants_are_enough_and_needed() {
+async fn documented_grants_are_enough_and_needed() {
     let Some(server) = Server::new().await else { return };
     drop(Inbox::open(&server.url()).await.unwrap());
     let role = Role::new(&server, "grants").await;
@@ -61,14 +60,14 @@ async fn the_documented_grants_are_enough_and_needed() {
         })
         .ordered_by_file()
         .spawn();
-    let count = async |state| inbox.list(Filter::default().state(state)).await.unwrap().len();
-    while (count(State::Completed).await, count(State::Dead).await) != (3, 1) {
+    let count = async |state| inbox.list(EventFilter::default().state(state)).await.unwrap().len();
+    while (count(EventState::Completed).await, count(EventState::DeadLetter).await) != (3, 1) {
         tokio::task::yield_now().await;
     }
     assert!(inbox.health().await.is_ready());
-    worker.finish().await.unwrap();
-    assert_eq!(inbox.replay(Filter::default()).await.unwrap(), 1);
-    assert_eq!(inbox.purge(Filter::default()).await.unwrap(), 1);
+    worker.shutdown().await.unwrap();
+    assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
+    assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(inbox.stats().await.unwrap().waiting, 0);
 
     // Without one of them, it says so.
@@ -81,16 +80,19 @@ async fn the_documented_grants_are_enough_and_needed() {
     ] {
         server.execute(format!("REVOKE {grant} FROM {}", role.name)).await;
         let health = inbox.health().await;
-        assert!(health.store.as_ref().is_some_and(|text| text.contains(advice)), "{grant}: {health:?}");
+        assert!(
+            health.storage_error.as_ref().is_some_and(|text| text.contains(advice)),
+            "{grant}: {health:?}"
+        );
         server.execute(format!("GRANT {grant} TO {}", role.name)).await;
-        assert_eq!(inbox.health().await.store, None);
+        assert_eq!(inbox.health().await.storage_error, None);
     }
     drop(inbox);
     role.drop().await;
 }
 
 #[tokio::test]
-async fn tables_made_of_the_files_are_used_as_they_are() {
+async fn tables_created_from_migration_files_are_used() {
     let Some(server) = Server::new().await else { return };
     for file in [
         include_str!("../../migrations/postgres-0001.sql"),
@@ -104,25 +106,25 @@ async fn tables_made_of_the_files_are_used_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_events_is_not_ready() {
+async fn server_without_privileges_is_not_ready() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
-    assert_eq!(inbox.health().await.store, None);
+    assert_eq!(inbox.health().await.storage_error, None);
     let standby =
         Inbox::open(&format!("{}%20-cdefault_transaction_read_only%3Don", server.url())).await.unwrap();
     let health = standby.health().await;
-    assert!(health.store.as_ref().is_some_and(|text| text.contains("read-only")), "{health:?}");
+    assert!(health.storage_error.as_ref().is_some_and(|text| text.contains("read-only")), "{health:?}");
     assert!(standby.handle(delivery(1)).await.is_err());
     server.execute("ALTER TABLE smartshape_inbox_events ALTER seq DROP IDENTITY".to_owned()).await;
     let health = inbox.health().await;
-    assert!(health.store.as_ref().is_some_and(|text| text.contains("sequence")), "{health:?}");
+    assert!(health.storage_error.as_ref().is_some_and(|text| text.contains("sequence")), "{health:?}");
     assert!(inbox.handle(delivery(1)).await.is_err());
 }
 
 /// In a schema of the search path others may have made functions and operators that match our statements better
 /// than PostgreSQL's own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_code_of_others_runs() {
+async fn functions_of_other_roles_never_run() {
     let Some(server) = Server::new().await else { return };
     drop(Inbox::open(&server.url()).await.unwrap());
     let mut traps = "CREATE FUNCTION trap() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a trap'; END $$;".to_owned();
@@ -157,11 +159,11 @@ async fn no_code_of_others_runs() {
     for number in 0..6 {
         assert!(inbox.handle(delivery(number)).await.is_ok());
     }
-    assert!(inbox.health().await.store.is_none() && inbox.stats().await.unwrap().waiting == 6);
-    assert_eq!(inbox.purge(Filter::default().limit(1)).await.unwrap(), 1);
+    assert!(inbox.health().await.storage_error.is_none() && inbox.stats().await.unwrap().waiting == 6);
+    assert_eq!(inbox.purge(EventFilter::default().limit(1)).await.unwrap(), 1);
     let plain = inbox.worker(|_: Delivery| async { Ok(()) }).ordered_by_file().concurrency(1).spawn();
     let transactional = inbox
-        .transactional(|transaction, _| {
+        .transactional_worker(|transaction, _| {
             Box::pin(async move {
                 // The handler's own statements see the search path of the URL.
                 sqlx::query("INSERT INTO effects VALUES ('x')").execute(&mut **transaction).await?;
@@ -172,26 +174,26 @@ async fn no_code_of_others_runs() {
         .concurrency(1)
         .spawn();
     loop {
-        let events = inbox.list(Filter::default()).await.unwrap();
+        let events = inbox.list(EventFilter::default()).await.unwrap();
         assert!(events.iter().all(|event| event.error.is_none()), "{events:?}");
-        if events.iter().all(|event| event.state == State::Completed) {
+        if events.iter().all(|event| event.state == EventState::Completed) {
             break;
         }
         tokio::task::yield_now().await;
     }
-    plain.finish().await.unwrap();
-    transactional.finish().await.unwrap();
+    plain.shutdown().await.unwrap();
+    transactional.shutdown().await.unwrap();
 }
 
 /// Tables that somebody else has put there may have triggers.
 #[tokio::test]
-async fn tables_of_others_where_all_may_create_are_rejected() {
+async fn tables_of_other_role_in_public_schema_are_rejected() {
     let Some(server) = Server::new().await else { return };
     let (app, other) = (Role::new(&server, "app").await, Role::new(&server, "other").await);
     server.execute(format!("GRANT USAGE, CREATE ON SCHEMA {} TO public", server.schema())).await;
     drop(Inbox::open(&other.url()).await.unwrap());
     let error = Inbox::open(&app.url()).await.unwrap_err();
-    assert_eq!(error.kind(), InboxErrorKind::Settings, "{error}");
+    assert_eq!(error.kind(), InboxErrorKind::InvalidSettings, "{error}");
     assert!(error.to_string().contains("REVOKE CREATE"), "{error}");
     other.drop().await;
     drop(Inbox::open(&app.url()).await.unwrap());
@@ -200,7 +202,7 @@ async fn tables_of_others_where_all_may_create_are_rejected() {
 
 /// Whatever the settings of role, database or server become after it was opened.
 #[tokio::test]
-async fn every_insert_is_durable() {
+async fn insert_forces_synchronous_commit() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
     let watch = "CREATE TABLE seen (level text); \

@@ -1,6 +1,4 @@
 //! What stands between an inbox and a server.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
-
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};

@@ -1,16 +1,14 @@
 //! PostgreSQL behind pgbouncer, as the README says to set it up.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
-
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler as _};
-use smartshape_webhook_inbox::suite::Bench as _;
-use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State};
 
-use crate::bench::{Folder, Server, delivery};
+use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
+
+use crate::it::fixture::{Folder, Server, delivery};
 
 struct Bouncer {
     child: Child,
@@ -74,9 +72,9 @@ impl Drop for Bouncer {
     }
 }
 
-/// Two processes, intake and workers, order and transactions.
+/// Two processes, inserts and workers, order and transactions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_inbox_works_behind_a_pooler_in_session_mode() {
+async fn pooler_in_session_mode_works() {
     let Some(server) = Server::new().await else { return };
     let Some(bouncer) = Bouncer::start(&server, "extra_float_digits").await else { return };
     server.execute(format!("CREATE DATABASE {}", server.schema())).await;
@@ -86,7 +84,7 @@ async fn an_inbox_works_behind_a_pooler_in_session_mode() {
     );
     let plain = two.worker(|_: Delivery| async { Ok(()) }).ordered_by_file().spawn();
     let transactional = two
-        .transactional(|transaction, _| {
+        .transactional_worker(|transaction, _| {
             Box::pin(async move {
                 sqlx::query("SELECT 1").execute(&mut **transaction).await?;
                 Ok(())
@@ -104,21 +102,21 @@ async fn an_inbox_works_behind_a_pooler_in_session_mode() {
     for one in storing {
         assert!(one.await.unwrap());
     }
-    while one.list(Filter::default().state(State::Completed)).await.unwrap().len() < 200 {
+    while one.list(EventFilter::default().state(EventState::Completed)).await.unwrap().len() < 200 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(one.list(Filter::default()).await.unwrap().iter().all(|event| event.attempts == 1));
-    plain.finish().await.unwrap();
-    transactional.finish().await.unwrap();
+    assert!(one.list(EventFilter::default()).await.unwrap().iter().all(|event| event.attempts == 1));
+    plain.shutdown().await.unwrap();
+    transactional.shutdown().await.unwrap();
     drop((one, two, bouncer));
     server.execute(format!("DROP DATABASE {} WITH (FORCE)", server.schema())).await;
 }
 
 #[tokio::test]
-async fn a_pooler_that_rejects_the_sessions_start_is_named_at_once() {
+async fn pooler_that_rejects_startup_parameter_is_named_at_once() {
     let Some(server) = Server::new().await else { return };
     let Some(bouncer) = Bouncer::start(&server, "").await else { return };
     let error = Inbox::open(&bouncer.url(&server)).await.unwrap_err();
-    assert_eq!(error.kind(), InboxErrorKind::Settings, "{error}");
+    assert_eq!(error.kind(), InboxErrorKind::InvalidSettings, "{error}");
     assert!(error.to_string().contains("extra_float_digits"), "{error}");
 }

@@ -1,17 +1,15 @@
 //! What a server can suffer, and what several processes on one database see of each other.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler as _, HandlerError, HandlerErrorKind};
-use smartshape_webhook_inbox::suite::Bench as _;
-use smartshape_webhook_inbox::{Filter, Inbox, InboxErrorKind, State};
+
+use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::mpsc;
 
-use crate::bench::{Server, delivery};
-use crate::link::Link;
+use crate::it::fixture::{Server, delivery};
+use crate::it::link::Link;
 
 async fn store(inbox: &Inbox, number: u32) {
     assert!(inbox.handle(delivery(number)).await.is_ok());
@@ -20,7 +18,7 @@ async fn store(inbox: &Inbox, number: u32) {
 async fn all_settled(inbox: &Inbox) {
     loop {
         let stats = inbox.stats().await.unwrap();
-        if stats.waiting + stats.at_work == 0 {
+        if stats.waiting + stats.running == 0 {
             return;
         }
         tokio::task::yield_now().await;
@@ -33,7 +31,7 @@ async fn number(server: &Server, sql: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_server_that_can_lose_commits_is_rejected() {
+async fn server_that_can_lose_commits_is_rejected() {
     let Some(server) = Server::new().await else { return };
     let url = format!("{}%20-csynchronous_commit%3Doff", server.url());
     let error = Inbox::open(&url).await.unwrap_err();
@@ -45,7 +43,7 @@ async fn a_server_that_can_lose_commits_is_rejected() {
 
 /// Whatever the server's default isolation is.
 #[tokio::test]
-async fn many_processes_may_start_at_once() {
+async fn concurrent_processes_migrate_once() {
     for isolation in ["read%5C%20committed", "repeatable%5C%20read", "serializable"] {
         let Some(server) = Server::new().await else { return };
         let opening: Vec<_> = (0..8)
@@ -61,17 +59,21 @@ async fn many_processes_may_start_at_once() {
 }
 
 #[tokio::test]
-async fn errors_say_what_to_do_and_hide_the_password() {
+async fn errors_give_advice_and_hide_password() {
     let Some(server) = Server::new().await else { return };
     let url = server.url();
     let base = url.split_once("://").unwrap().1;
     let host = base.rsplit_once('@').map_or(base, |(_, host)| host).split_once('/').unwrap().0;
     for (url, kind, advice) in [
         (format!("postgres://nobody-known:hunter2@{host}/none"), InboxErrorKind::Rejected, "check user"),
-        ("postgres://me:hunter2@localhost:notaport/x".to_owned(), InboxErrorKind::Settings, "cannot be read"),
+        (
+            "postgres://me:hunter2@localhost:notaport/x".to_owned(),
+            InboxErrorKind::InvalidSettings,
+            "cannot be read",
+        ),
         ("postgres://me:hunter2@127.0.0.1:1/x".to_owned(), InboxErrorKind::Unavailable, "not available"),
     ] {
-        let error = Inbox::builder(&url).open_deadline(Duration::ZERO).open().await.unwrap_err();
+        let error = Inbox::builder(&url).connect_timeout(Duration::ZERO).open().await.unwrap_err();
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         // A server that trusts everybody gets as far as the database's name.
@@ -82,7 +84,7 @@ async fn errors_say_what_to_do_and_hide_the_password() {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_used_if_it_says_so() {
+async fn newer_schema_is_used_if_compatible() {
     let Some(server) = Server::new().await else { return };
     store(&Inbox::open(&server.url()).await.unwrap(), 1).await;
     let newer = "ALTER TABLE smartshape_inbox_events ADD later text; \
@@ -91,16 +93,16 @@ async fn a_newer_schema_is_used_if_it_says_so() {
     store(&Inbox::open(&server.url()).await.unwrap(), 2).await;
     server.execute("UPDATE smartshape_inbox_meta SET value = 9 WHERE name = 'reads_from'".to_owned()).await;
     let error = Inbox::open(&server.url()).await.unwrap_err();
-    assert_eq!(error.kind(), InboxErrorKind::Newer, "{error}");
+    assert_eq!(error.kind(), InboxErrorKind::NewerSchema, "{error}");
 }
 
 #[tokio::test]
-async fn a_size_cap_rejects_until_there_is_room() {
+async fn size_limit_rejects_until_events_are_completed() {
     let Some(server) = Server::new().await else { return };
-    let inbox = Inbox::builder(&server.url()).max_stored_bytes(100).open().await.unwrap();
+    let inbox = Inbox::builder(&server.url()).max_size_bytes(100).open().await.unwrap();
     let error = inbox.handle(delivery(1)).await.unwrap_err();
     assert!(
-        matches!(error.kind(), HandlerErrorKind::RetryAfter(_)) && error.to_string().contains("size cap")
+        matches!(error.kind(), HandlerErrorKind::RetryAfter(_)) && error.to_string().contains("maximum size")
     );
     assert_eq!(inbox.stats().await.unwrap().waiting, 0);
 }
@@ -129,12 +131,12 @@ async fn three_connections_are_enough() {
     for _ in 0..100 {
         assert!(handled.recv().await.is_some());
     }
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
 }
 
 /// A worker that would look by itself only in an hour hears of what another process stored.
 #[tokio::test]
-async fn workers_hear_of_what_others_store() {
+async fn worker_is_notified_of_events_of_other_processes() {
     let Some(server) = Server::new().await else { return };
     let (receiving, working) =
         (Inbox::open(&server.url()).await.unwrap(), Inbox::open(&server.url()).await.unwrap());
@@ -153,11 +155,11 @@ async fn workers_hear_of_what_others_store() {
             break;
         }
     }
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn workers_of_several_processes_share_the_work() {
+async fn workers_of_several_processes_share_events() {
     let Some(server) = Server::new().await else { return };
     let (sender, mut handled) = mpsc::unbounded_channel();
     let mut workers = Vec::new();
@@ -178,7 +180,7 @@ async fn workers_of_several_processes_share_the_work() {
     }
     all_settled(&workers[0].1).await;
     for (worker, _) in workers {
-        worker.finish().await.unwrap();
+        worker.shutdown().await.unwrap();
     }
     let mut uuids = Vec::new();
     while let Some(uuid) = handled.recv().await {
@@ -205,7 +207,7 @@ fn insert(
 }
 
 #[tokio::test]
-async fn effect_and_completion_are_one() {
+async fn transactional_effect_and_completion_are_atomic() {
     let Some(server) = Server::new().await else { return };
     server.execute("CREATE TABLE effects (key text)".to_owned()).await;
     let inbox = Inbox::open(&server.url()).await.unwrap();
@@ -213,7 +215,7 @@ async fn effect_and_completion_are_one() {
         store(&inbox, event).await;
     }
     let worker = inbox
-        .transactional(|transaction, delivery| {
+        .transactional_worker(|transaction, delivery| {
             Box::pin(async move {
                 insert(transaction, &delivery).await?;
                 // The effect of a failed attempt is undone, whether it says so or panics.
@@ -229,23 +231,23 @@ async fn effect_and_completion_are_one() {
         .backoff(Duration::from_millis(1), Duration::from_millis(1))
         .spawn();
     all_settled(&inbox).await;
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
     assert_eq!(number(&server, "SELECT count(*) FROM effects").await, 19);
     assert_eq!(number(&server, "SELECT count(DISTINCT key) FROM effects").await, 19);
-    let dead = inbox.list(Filter::default().state(State::Dead)).await.unwrap();
+    let dead = inbox.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap();
     assert_eq!((dead.len(), dead[0].uuid.as_str()), (1, "uuid-5"));
 }
 
 /// Another attempt has the event by the time the first one is done: the first one's effect is undone.
 #[tokio::test]
-async fn an_effect_without_its_lease_is_undone() {
+async fn transactional_effect_is_rolled_back_without_lease() {
     let Some(server) = Server::new().await else { return };
     server.execute("CREATE TABLE effects (key text)".to_owned()).await;
     let inbox = Inbox::open(&server.url()).await.unwrap();
     store(&inbox, 1).await;
     let url: Arc<str> = server.url().into();
     let worker = inbox
-        .transactional(move |transaction, delivery| {
+        .transactional_worker(move |transaction, delivery| {
             let url = Arc::clone(&url);
             Box::pin(async move {
                 insert(transaction, &delivery).await?;
@@ -261,23 +263,25 @@ async fn an_effect_without_its_lease_is_undone() {
         .unwrap()
         .spawn();
     all_settled(&inbox).await;
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
     assert_eq!(number(&server, "SELECT count(*) FROM effects").await, 1);
-    let event = inbox.list(Filter::default()).await.unwrap().pop().unwrap();
-    assert_eq!((event.state, event.attempts), (State::Completed, 2));
+    let event = inbox.list(EventFilter::default()).await.unwrap().pop().unwrap();
+    assert_eq!((event.state, event.attempts), (EventState::Completed, 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_may_be_away_at_the_start_and_later() {
+async fn server_may_be_unavailable_at_start_and_later() {
     let Some(server) = Server::new().await else { return };
     let url = server.url();
     let mut link = Link::to(server.host()).await;
     let linked = link.through(&url);
-    let error = Inbox::builder(&linked).open_deadline(Duration::from_millis(50)).open().await.unwrap_err();
+    let error = Inbox::builder(&linked).connect_timeout(Duration::from_millis(50)).open().await.unwrap_err();
     assert_eq!(error.kind(), InboxErrorKind::Unavailable, "{error}");
 
     let opening =
-        tokio::spawn(async move { Inbox::builder(&linked).store_limit(Duration::from_secs(3)).open().await });
+        tokio::spawn(
+            async move { Inbox::builder(&linked).store_timeout(Duration::from_secs(3)).open().await },
+        );
     link.join();
     let inbox = opening.await.unwrap().unwrap();
     let (sender, mut handled) = mpsc::unbounded_channel();
@@ -301,5 +305,5 @@ async fn a_server_may_be_away_at_the_start_and_later() {
     while !inbox.health().await.is_ready() {
         tokio::task::yield_now().await;
     }
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
 }

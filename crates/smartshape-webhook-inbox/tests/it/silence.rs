@@ -1,36 +1,34 @@
 //! Connections that fall silent, and rows and results that hold up others.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler as _, HandlerError};
-use smartshape_webhook_inbox::suite::Bench as _;
-use smartshape_webhook_inbox::{Filter, Inbox, State};
+
+use crate::{EventFilter, EventState, Inbox};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::bench::{Server, delivery};
-use crate::link::Link;
+use crate::it::fixture::{Server, delivery};
+use crate::it::link::Link;
 
 /// Longer than anything here takes on a busy machine, and what is promised for a silent connection.
 const IN_TIME: Duration = Duration::from_secs(30);
 
-async fn settled(inbox: &Inbox, state: State, count: usize) {
-    while inbox.list(Filter::default().state(state)).await.unwrap().len() < count {
+async fn settled(inbox: &Inbox, state: EventState, count: usize) {
+    while inbox.list(EventFilter::default().state(state)).await.unwrap().len() < count {
         tokio::task::yield_now().await;
     }
 }
 
 /// Of the inbox, its worker and a transactional one, at once and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn intake_and_workers_go_on_when_connections_fall_silent() {
+async fn silent_connections_stop_neither_inserts_nor_workers() {
     let Some(server) = Server::new().await else { return };
     let mut link = Link::to(server.host()).await;
     link.join();
     let url = link.through(&server.url());
-    let inbox = Inbox::builder(&url).store_limit(Duration::from_secs(1)).open().await.unwrap();
+    let inbox = Inbox::builder(&url).store_timeout(Duration::from_secs(1)).open().await.unwrap();
     let (sender, mut handled) = mpsc::unbounded_channel();
     let seen = sender.clone();
     let plain = inbox
@@ -39,10 +37,10 @@ async fn intake_and_workers_go_on_when_connections_fall_silent() {
             async move { Ok(sent?) }
         })
         .ordered_by_file()
-        .lease(Duration::from_secs(10))
+        .lease_ttl(Duration::from_secs(10))
         .spawn();
     let transactional = inbox
-        .transactional(move |transaction, delivery| {
+        .transactional_worker(move |transaction, delivery| {
             let sent = sender.send(delivery.uuid().to_owned());
             Box::pin(async move {
                 sqlx::query("SELECT 1").execute(&mut **transaction).await?;
@@ -50,7 +48,7 @@ async fn intake_and_workers_go_on_when_connections_fall_silent() {
             })
         })
         .unwrap()
-        .lease(Duration::from_secs(10))
+        .lease_ttl(Duration::from_secs(10))
         .backoff(Duration::from_millis(1), Duration::from_millis(1))
         .spawn();
     let mut stored = HashSet::new();
@@ -65,7 +63,7 @@ async fn intake_and_workers_go_on_when_connections_fall_silent() {
                 })
                 .collect();
             for one in storing {
-                tokio::time::timeout(IN_TIME, one).await.expect("intake goes on").unwrap();
+                tokio::time::timeout(IN_TIME, one).await.expect("inserts go on").unwrap();
             }
             stored.extend((number..number + 8).map(|number| format!("uuid-{number}")));
             number += 8;
@@ -84,15 +82,15 @@ async fn intake_and_workers_go_on_when_connections_fall_silent() {
         }
     };
     tokio::time::timeout(IN_TIME, ready).await.expect("it is ready again");
-    plain.finish().await.unwrap();
-    transactional.finish().await.unwrap();
+    plain.shutdown().await.unwrap();
+    transactional.shutdown().await.unwrap();
 }
 
 /// As after a transactional handler whose machine lost its power before the commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_locked_row_holds_up_no_other() {
+async fn locked_row_delays_no_other() {
     let Some(server) = Server::new().await else { return };
-    let inbox = Inbox::builder(&server.url()).store_limit(Duration::from_secs(2)).open().await.unwrap();
+    let inbox = Inbox::builder(&server.url()).store_timeout(Duration::from_secs(2)).open().await.unwrap();
     for number in 1..5 {
         assert!(inbox.handle(delivery(number)).await.is_ok());
     }
@@ -107,7 +105,7 @@ async fn a_locked_row_holds_up_no_other() {
                 Ok(())
             }
         })
-        .lease(Duration::from_secs(6))
+        .lease_ttl(Duration::from_secs(6))
         .spawn();
     begun.acquire_many(4).await.unwrap().forget();
     let mut dead = PgConnection::connect(&server.url()).await.unwrap();
@@ -120,12 +118,12 @@ async fn a_locked_row_holds_up_no_other() {
         tokio::task::yield_now().await;
     }
     release.add_permits(4);
-    settled(&inbox, State::Completed, 3).await;
+    settled(&inbox, EventState::Completed, 3).await;
     assert!(inbox.handle(delivery(5)).await.is_ok());
     release.add_permits(2);
-    settled(&inbox, State::Completed, 4).await;
+    settled(&inbox, EventState::Completed, 4).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut dead).await.unwrap();
-    worker.finish().await.unwrap();
+    worker.shutdown().await.unwrap();
 }
 
 /// When each event's lease ends.
@@ -149,14 +147,14 @@ async fn locks_of_other_programs_stop_nothing() {
     let inbox = tokio::time::timeout(IN_TIME, Inbox::open(&url)).await.expect("it is opened").unwrap();
     assert!(inbox.handle(delivery(1)).await.is_ok());
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).ordered_by_file().spawn();
-    tokio::time::timeout(IN_TIME, settled(&inbox, State::Completed, 1)).await.expect("it is handled");
-    worker.finish().await.unwrap();
+    tokio::time::timeout(IN_TIME, settled(&inbox, EventState::Completed, 1)).await.expect("it is handled");
+    worker.shutdown().await.unwrap();
     other.close().await.unwrap();
 }
 
 /// One result that the database rejects is given up by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_result_that_is_rejected_holds_up_no_other() {
+async fn rejected_result_delays_no_other() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
     let reject = "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
@@ -179,16 +177,16 @@ async fn a_result_that_is_rejected_holds_up_no_other() {
             }
         })
         .spawn();
-    settled(&inbox, State::Dead, 6).await;
+    settled(&inbox, EventState::DeadLetter, 6).await;
     assert!(inbox.handle(delivery(9)).await.is_ok());
-    settled(&inbox, State::Dead, 7).await;
-    let at_work = inbox.list(Filter::default().state(State::AtWork)).await.unwrap();
-    assert_eq!(at_work.iter().map(|event| &*event.uuid).collect::<Vec<_>>(), ["uuid-3"]);
-    worker.finish().await.unwrap();
+    settled(&inbox, EventState::DeadLetter, 7).await;
+    let running = inbox.list(EventFilter::default().state(EventState::Running)).await.unwrap();
+    assert_eq!(running.iter().map(|event| &*event.uuid).collect::<Vec<_>>(), ["uuid-3"]);
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_store_every_text_is_rejected() {
+async fn database_with_other_encoding_is_rejected() {
     let Some(server) = Server::new().await else { return };
     let name = format!("latin_{}", std::process::id());
     let create =
@@ -209,7 +207,7 @@ async fn transactional_handlers_work_under_every_default_isolation() {
         assert!(inbox.handle(delivery(1)).await.is_ok());
         let watched: Arc<str> = server.url().into();
         let worker = inbox
-            .transactional(move |transaction, _| {
+            .transactional_worker(move |transaction, _| {
                 let url = Arc::clone(&watched);
                 Box::pin(async move {
                     // The snapshot of a stricter level is taken here.
@@ -223,8 +221,8 @@ async fn transactional_handlers_work_under_every_default_isolation() {
             })
             .unwrap()
             .spawn();
-        settled(&inbox, State::Completed, 1).await;
-        assert_eq!(inbox.list(Filter::default()).await.unwrap()[0].attempts, 1);
-        worker.finish().await.unwrap();
+        settled(&inbox, EventState::Completed, 1).await;
+        assert_eq!(inbox.list(EventFilter::default()).await.unwrap()[0].attempts, 1);
+        worker.shutdown().await.unwrap();
     }
 }

@@ -1,21 +1,20 @@
 //! What must neither stop a worker nor make it spin. Time is tokio's own here, so a worker that spins
 //! lets none pass, and its test never ends.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
-
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::event::NewEvent;
+use crate::storage::{
+    Attempt, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture,
+};
+use crate::{EventFilter, Inbox, InboxError, InboxErrorKind, InboxStats, StoredDelivery, StoredEvent};
 use jiff::Timestamp;
 use smartshape_webhook::{Delivery, DeliveryKey, Handler as _};
-use smartshape_webhook_inbox::{
-    Attempt, Claimed, Engine, EngineFuture, Filter, Inbox, InboxError, InboxErrorKind, Lease, Record,
-    Retention, Settlement, Stats, StoredDelivery, StoredEvent, Wanted,
-};
 
-use crate::bench::delivery;
+use crate::it::fixture::delivery;
 
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -23,7 +22,7 @@ const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Default)]
 struct Puppet {
     attempt: Mutex<Option<Attempt>>,
-    /// How many records each insert had.
+    /// How many events each insert had.
     batches: Mutex<Vec<usize>>,
     claims: AtomicUsize,
     renewals: AtomicUsize,
@@ -39,17 +38,17 @@ impl Puppet {
         Self { attempt: Mutex::new(Some(attempt)), ..Self::default() }
     }
 
-    fn answer<T: Send + 'static>(&self, value: T) -> EngineFuture<'static, T> {
+    fn answer<T: Send + 'static>(&self, value: T) -> StorageFuture<'static, T> {
         let away = self.is_away.load(Ordering::SeqCst);
         let error = || InboxError::new(InboxErrorKind::Unavailable, "the store is away");
         Box::pin(async move { if away { Err(error()) } else { Ok(value) } })
     }
 }
 
-impl Engine for Puppet {
-    fn insert(&self, records: Arc<[Record]>) -> EngineFuture<'_, Vec<bool>> {
-        self.batches.lock().unwrap().push(records.len());
-        let answer = self.answer(vec![true; records.len()]);
+impl Storage for Puppet {
+    fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>> {
+        self.batches.lock().unwrap().push(events.len());
+        let answer = self.answer(vec![true; events.len()]);
         if self.inserts_hang.load(Ordering::SeqCst) {
             return Box::pin(std::future::pending());
         }
@@ -59,56 +58,56 @@ impl Engine for Puppet {
         })
     }
 
-    fn claim(&self, _: Wanted) -> EngineFuture<'_, Claimed> {
+    fn claim(&self, _: ClaimRequest) -> StorageFuture<'_, ClaimResponse> {
         self.claims.fetch_add(1, Ordering::SeqCst);
         let Some(attempt) = self.attempt.lock().unwrap().take() else {
             if self.claims_hang.load(Ordering::SeqCst) {
                 return Box::pin(std::future::pending());
             }
-            return self.answer(Claimed::default());
+            return self.answer(ClaimResponse::default());
         };
-        self.answer(Claimed { attempts: vec![attempt], ..Claimed::default() })
+        self.answer(ClaimResponse { attempts: vec![attempt], ..ClaimResponse::default() })
     }
 
-    fn renew(&self, leases: Vec<Lease>, _: Duration) -> EngineFuture<'_, Vec<Lease>> {
+    fn renew(&self, leases: Vec<Lease>, _: Duration) -> StorageFuture<'_, Vec<Lease>> {
         self.renewals.fetch_add(1, Ordering::SeqCst);
         self.answer(leases)
     }
 
-    fn settle(&self, settlements: Arc<[Settlement]>) -> EngineFuture<'_, Vec<Lease>> {
-        self.settled.fetch_add(settlements.len(), Ordering::SeqCst);
-        self.answer(settlements.iter().map(|one| one.lease).collect())
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
+        self.settled.fetch_add(results.len(), Ordering::SeqCst);
+        self.answer(results.iter().map(|one| one.lease).collect())
     }
 
-    fn list(&self, _: Filter) -> EngineFuture<'_, Vec<StoredEvent>> {
+    fn list(&self, _: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {
         self.answer(Vec::new())
     }
 
-    fn show(&self, _: DeliveryKey) -> EngineFuture<'_, Option<StoredDelivery>> {
+    fn get(&self, _: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>> {
         self.answer(None)
     }
 
-    fn replay(&self, _: Filter) -> EngineFuture<'_, u64> {
+    fn replay(&self, _: EventFilter) -> StorageFuture<'_, u64> {
         self.answer(0)
     }
 
-    fn purge(&self, _: Filter) -> EngineFuture<'_, u64> {
+    fn purge(&self, _: EventFilter) -> StorageFuture<'_, u64> {
         self.answer(0)
     }
 
-    fn stats(&self) -> EngineFuture<'_, Stats> {
-        self.answer(Stats::default())
+    fn stats(&self) -> StorageFuture<'_, InboxStats> {
+        self.answer(InboxStats::default())
     }
 
-    fn sweep(&self, _: Retention) -> EngineFuture<'_, u64> {
+    fn sweep(&self, _: Retention) -> StorageFuture<'_, u64> {
         self.answer(self.sweeps_for_ever.load(Ordering::SeqCst).into())
     }
 
-    fn ping(&self) -> EngineFuture<'_, ()> {
+    fn ping(&self) -> StorageFuture<'_, ()> {
         self.answer(())
     }
 
-    fn seat(&self) -> EngineFuture<'_, Box<dyn Any + Send>> {
+    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
         self.answer(Box::new(()))
     }
 }
@@ -126,8 +125,8 @@ fn attempt() -> Attempt {
     }
 }
 
-fn inbox(engine: &Arc<Puppet>) -> Inbox {
-    Inbox::with_engine(Arc::<Puppet>::clone(engine), &Inbox::builder("puppet"))
+fn inbox(storage: &Arc<Puppet>) -> Inbox {
+    Inbox::with_storage(Arc::<Puppet>::clone(storage), &Inbox::builder("puppet"))
 }
 
 async fn ends(_: Delivery) -> Result<(), smartshape_webhook::HandlerError> {
@@ -148,11 +147,11 @@ async fn reaches(counter: &AtomicUsize, count: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_cannot_be_read_does_not_keep_the_last_place() {
-    let engine = Arc::new(Puppet::with(Attempt { body: None, ..attempt() }));
-    let worker = inbox(&engine).worker(ends).concurrency(1).spawn();
-    reaches(&engine.settled, 1).await;
-    worker.finish().await.unwrap();
+async fn unreadable_event_frees_its_concurrency() {
+    let storage = Arc::new(Puppet::with(Attempt { body: None, ..attempt() }));
+    let worker = inbox(&storage).worker(ends).concurrency(1).spawn();
+    reaches(&storage.settled, 1).await;
+    worker.shutdown().await.unwrap();
 }
 
 /// Its text is the handler's code.
@@ -172,58 +171,58 @@ impl std::error::Error for Unshown {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_cannot_be_shown_is_a_failed_attempt() {
+async fn error_that_panics_in_display_is_a_failed_attempt() {
     // One whose text fails, which makes `to_string` panic, and one that is its own cause.
     let own_cause = Arc::new(Unshown(std::sync::OnceLock::new()));
     own_cause.0.set(Arc::clone(&own_cause)).unwrap();
     for error in [Arc::new(Unshown(std::sync::OnceLock::new())), own_cause] {
-        let engine = Arc::new(Puppet::with(attempt()));
-        let inbox = inbox(&engine);
+        let storage = Arc::new(Puppet::with(attempt()));
+        let inbox = inbox(&storage);
         let worker = inbox.worker(move |_: Delivery| {
             let error = Arc::clone(&error);
             async move { Err(smartshape_webhook::HandlerError::from(error)) }
         });
         let worker = worker.spawn();
-        reaches(&engine.settled, 1).await;
+        reaches(&storage.settled, 1).await;
         // It goes on.
-        *engine.attempt.lock().unwrap() = Some(attempt());
-        reaches(&engine.settled, 2).await;
-        worker.finish().await.unwrap();
+        *storage.attempt.lock().unwrap() = Some(attempt());
+        reaches(&storage.settled, 2).await;
+        worker.shutdown().await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_takes_no_events_is_not_ready_though_it_answers() {
-    let engine = Arc::new(Puppet::default());
-    let inbox = inbox(&engine);
+async fn storage_with_hanging_inserts_is_not_ready() {
+    let storage = Arc::new(Puppet::default());
+    let inbox = inbox(&storage);
     let worker = inbox.worker(ends).spawn();
     assert!(inbox.handle(delivery(1)).await.is_ok());
-    assert_eq!(inbox.health().await.store, None);
-    engine.inserts_hang.store(true, Ordering::SeqCst);
+    assert_eq!(inbox.health().await.storage_error, None);
+    storage.inserts_hang.store(true, Ordering::SeqCst);
     assert!(inbox.handle(delivery(2)).await.is_err());
     tokio::time::sleep(Duration::from_secs(1)).await;
     let health = inbox.health().await;
-    assert!(!health.is_ready() && health.store.is_some(), "{health:?}");
-    worker.finish().await.unwrap();
+    assert!(!health.is_ready() && health.storage_error.is_some(), "{health:?}");
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn leases_are_renewed_while_a_claim_hangs() {
-    let engine = Arc::new(Puppet::with(attempt()));
-    engine.claims_hang.store(true, Ordering::SeqCst);
-    let worker = inbox(&engine).worker(never_ends).spawn();
-    reaches(&engine.renewals, 3).await;
-    assert_eq!(engine.claims.load(Ordering::SeqCst), 2, "the second claim is still asked for");
-    worker.finish().await.unwrap();
+async fn leases_are_renewed_while_claim_hangs() {
+    let storage = Arc::new(Puppet::with(attempt()));
+    storage.claims_hang.store(true, Ordering::SeqCst);
+    let worker = inbox(&storage).worker(never_ends).spawn();
+    reaches(&storage.renewals, 3).await;
+    assert_eq!(storage.claims.load(Ordering::SeqCst), 2, "the second claim is still asked for");
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_sweep_does_not_keep_events_waiting() {
-    let engine = Arc::new(Puppet::with(attempt()));
-    engine.sweeps_for_ever.store(true, Ordering::SeqCst);
-    let inbox = inbox(&engine);
+async fn long_sweep_does_not_delay_events() {
+    let storage = Arc::new(Puppet::with(attempt()));
+    storage.sweeps_for_ever.store(true, Ordering::SeqCst);
+    let inbox = inbox(&storage);
     let stop = async {
-        while engine.settled.load(Ordering::SeqCst) == 0 {
+        while storage.settled.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -231,21 +230,21 @@ async fn a_long_sweep_does_not_keep_events_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_waits_calmly_for_a_store_that_is_away() {
-    let engine = Arc::new(Puppet::with(attempt()));
-    let worker = inbox(&engine).worker(never_ends).shutdown_grace(Duration::from_secs(100)).spawn();
-    reaches(&engine.claims, 2).await;
-    engine.is_away.store(true, Ordering::SeqCst);
-    worker.finish().await.unwrap();
+async fn shutdown_does_not_spin_while_storage_is_unavailable() {
+    let storage = Arc::new(Puppet::with(attempt()));
+    let worker = inbox(&storage).worker(never_ends).shutdown_timeout(Duration::from_secs(100)).spawn();
+    reaches(&storage.claims, 2).await;
+    storage.is_away.store(true, Ordering::SeqCst);
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_with_long_intervals_is_healthy() {
+async fn worker_with_long_intervals_is_healthy() {
     let idle = Arc::new(Puppet::default());
     let busy = Arc::new(Puppet::with(attempt()));
     let (idle_inbox, busy_inbox) = (inbox(&idle), inbox(&busy));
     let workers = [idle_inbox.worker(ends).poll_interval(Duration::from_secs(600)).spawn()];
-    let full = busy_inbox.worker(never_ends).concurrency(1).lease(Duration::from_secs(1800)).spawn();
+    let full = busy_inbox.worker(never_ends).concurrency(1).lease_ttl(Duration::from_secs(1800)).spawn();
     for _ in 0..300 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(idle_inbox.health().await.is_ready());
@@ -255,47 +254,47 @@ async fn a_worker_with_long_intervals_is_healthy() {
     tokio::time::sleep(Duration::from_secs(700)).await;
     assert!(idle_inbox.health().await.stalled);
     for worker in workers.into_iter().chain([full]) {
-        worker.finish().await.unwrap();
+        worker.shutdown().await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn times_without_end_are_as_good_as_never() {
-    let engine = Arc::new(Puppet::with(attempt()));
-    let settings = Inbox::builder("puppet").store_limit(Duration::MAX).keep_tombstones(Duration::MAX);
-    let inbox = Inbox::with_engine(Arc::<Puppet>::clone(&engine), &settings);
-    let worker = inbox.worker(ends).lease(Duration::MAX).poll_interval(Duration::MAX);
-    let worker = worker.backoff(Duration::MAX, Duration::MAX).shutdown_grace(Duration::MAX).spawn();
-    reaches(&engine.settled, 1).await;
-    worker.finish().await.unwrap();
+async fn maximum_durations_do_not_overflow() {
+    let storage = Arc::new(Puppet::with(attempt()));
+    let settings = Inbox::builder("puppet").store_timeout(Duration::MAX).dedup_retention(Duration::MAX);
+    let inbox = Inbox::with_storage(Arc::<Puppet>::clone(&storage), &settings);
+    let worker = inbox.worker(ends).lease_ttl(Duration::MAX).poll_interval(Duration::MAX);
+    let worker = worker.backoff(Duration::MAX, Duration::MAX).shutdown_timeout(Duration::MAX).spawn();
+    reaches(&storage.settled, 1).await;
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_handler_that_blocks_its_thread_does_not_stop_a_shutdown() {
-    let engine = Arc::new(Puppet::with(attempt()));
+async fn handler_that_blocks_its_thread_does_not_stop_shutdown() {
+    let storage = Arc::new(Puppet::with(attempt()));
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let (sender, mut begun) = tokio::sync::mpsc::unbounded_channel();
     let blocked = Mutex::new(blocked);
-    let worker = inbox(&engine)
+    let worker = inbox(&storage)
         .worker(move |_: Delivery| {
             let _ = sender.send(());
             let _ = blocked.lock().unwrap().recv();
             async { Ok(()) }
         })
-        .shutdown_grace(Duration::ZERO)
+        .shutdown_timeout(Duration::ZERO)
         .spawn();
     begun.recv().await.unwrap();
-    worker.finish().await.unwrap();
-    assert_eq!(engine.settled.load(Ordering::SeqCst), 0, "it is still at work, so not given back");
+    worker.shutdown().await.unwrap();
+    assert_eq!(storage.settled.load(Ordering::SeqCst), 0, "it is still at work, so not given back");
     drop(release);
 }
 
 /// Who was answered and asks again does so together with the others, not as the first one alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn those_who_ask_together_share_a_commit() {
+async fn concurrent_deliveries_share_a_commit() {
     let (askers, rounds) = (64, 10);
-    let engine = Arc::new(Puppet::default());
-    let inbox = inbox(&engine);
+    let storage = Arc::new(Puppet::default());
+    let inbox = inbox(&storage);
     let asking: Vec<_> = (0..askers)
         .map(|asker| {
             let inbox = inbox.clone();
@@ -310,6 +309,6 @@ async fn those_who_ask_together_share_a_commit() {
         asker.await.unwrap();
     }
     // The first ones come while the tasks are still being made.
-    let batches = engine.batches.lock().unwrap().clone();
+    let batches = storage.batches.lock().unwrap().clone();
     assert!(batches.len() < 15, "{batches:?}");
 }

@@ -1,14 +1,12 @@
 //! One process opens a file twice, while another one reads it and backs it up.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
-
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::Inbox;
 use smartshape_webhook::Handler as _;
-use smartshape_webhook_inbox::Inbox;
 
-use crate::bench::{Folder, delivery};
+use crate::it::fixture::{Folder, delivery};
 
 /// How often the other process reads: a few seconds' worth, unless `TWICE_READS` says otherwise, as `cargo xtask torture` does.
 fn reads() -> u32 {
@@ -28,7 +26,7 @@ fn query(path: &str, sql: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn opened_twice_nothing_acknowledged_is_lost() {
+async fn file_opened_twice_loses_nothing() {
     if sqlite().arg("--version").output().is_err() {
         println!("skipped: there is no program sqlite3");
         return;
@@ -72,7 +70,7 @@ async fn opened_twice_nothing_acknowledged_is_lost() {
 /// Newer versions of SQLite notice it when its locks are gone, older ones delete the log.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_second_opening_leaves_the_locks_of_the_first() {
+async fn second_open_keeps_locks_of_first() {
     use std::os::unix::fs::MetadataExt as _;
     let folder = Folder::new();
     let path = folder.inbox();

@@ -14,6 +14,8 @@ use crate::samples::Samples;
 use crate::schema::Schema;
 use crate::{Outcome, Scale};
 
+/// As many as the inbox uses at once for storing.
+const CONNECTIONS: usize = 4;
 const ASKERS: [usize; 4] = [1, 16, 64, 256];
 /// The least ratio that we aim at, and where.
 const AIM: (usize, Aim) = (64, Aim::AtLeast(0.7));
@@ -60,10 +62,9 @@ pub(crate) async fn on_postgres(schema: &Schema, scale: Scale) -> Outcome<Table>
     for askers in ASKERS {
         schema.recreate().await?;
         let inbox = Inbox::open(&schema.inbox()).await?;
-        let connections = inbox.engine().parallel_inserts();
-        let bare = BarePostgres::open(&schema.bare(), connections).await?;
-        let as_many = Groups { size: askers, connections };
-        let shared = Groups { size: askers.div_ceil(connections), connections: askers.min(connections) };
+        let bare = BarePostgres::open(&schema.bare(), CONNECTIONS).await?;
+        let as_many = Groups { size: askers, connections: CONNECTIONS };
+        let shared = Groups { size: askers.div_ceil(CONNECTIONS), connections: askers.min(CONNECTIONS) };
         rows.push(compare(&inbox, bare, askers, &[as_many, shared], scale).await?);
     }
     let loop_text = "as many connections as the inbox uses at once, the inbox's one statement for each group";
@@ -188,7 +189,7 @@ impl Bare for BareSqlite {
         stock: usize,
         slice: Duration,
     ) -> Outcome<f64> {
-        let records = samples.records(stock)?;
+        let records = samples.deliveries(stock)?;
         let (begun, mut rows) = (Instant::now(), 0);
         for group in records.chunks_exact(groups.size) {
             self.commit(group).await?;
@@ -212,7 +213,8 @@ impl Bare for BarePostgres {
         let mut tasks = JoinSet::new();
         // A whole group for each at least.
         let each = (stock / groups.connections).max(groups.size);
-        let records = (0..groups.connections).map(|_| samples.records(each)).collect::<Outcome<Vec<_>>>()?;
+        let records =
+            (0..groups.connections).map(|_| samples.deliveries(each)).collect::<Outcome<Vec<_>>>()?;
         let begun = Instant::now();
         for (mut connection, records) in self.connections.drain(..groups.connections).zip(records) {
             tasks.spawn(async move {

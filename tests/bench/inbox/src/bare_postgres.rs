@@ -1,10 +1,11 @@
 //! The inbox's one statement on connections of its own, and nothing else.
 
-use smartshape_webhook_inbox::Record;
+use smartshape_webhook::Delivery;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::Outcome;
+use crate::samples::file_hash;
 
 const TABLES: &str = include_str!("../../../../crates/smartshape-webhook-inbox/migrations/postgres-0001.sql");
 
@@ -25,10 +26,10 @@ impl BarePostgres {
         Ok(bare)
     }
 
-    pub(crate) async fn commit(connection: &mut PgConnection, group: &[Record]) -> Result<(), sqlx::Error> {
+    pub(crate) async fn commit(connection: &mut PgConnection, group: &[Delivery]) -> Result<(), sqlx::Error> {
         macro_rules! column {
-            ($record:ident => $value:expr) => {
-                group.iter().map(|$record| $value).collect::<Vec<_>>()
+            ($delivery:ident => $value:expr) => {
+                group.iter().map(|$delivery| $value).collect::<Vec<_>>()
             };
         }
         sqlx::query(
@@ -47,18 +48,18 @@ impl BarePostgres {
                INSERT INTO smartshape_inbox_bodies (seq, body) SELECT given.seq, given.body FROM fresh JOIN given USING (seq)) \
              SELECT key FROM fresh",
         )
-        .bind(column!(record => i32::from(record.version)))
-        .bind(column!(record => record.key.as_bytes().as_slice()))
-        .bind(column!(record => record.file_hash))
-        .bind(column!(record => record.event.as_str()))
-        .bind(column!(record => record.file.as_str()))
-        .bind(column!(record => record.uuid.as_str()))
-        .bind(column!(record => record.owner.as_str()))
-        .bind(column!(record => record.secret_name.as_deref()))
-        .bind(column!(record => record.traceparent.as_deref()))
-        .bind(column!(record => record.triggered_at.map(|time| time.as_microsecond())))
-        .bind(column!(record => record.received_at.as_microsecond()))
-        .bind(column!(record => record.body.as_ref()))
+        .bind(vec![1_i32; group.len()])
+        .bind(column!(delivery => delivery.key().as_bytes().to_vec()))
+        .bind(column!(delivery => file_hash(delivery)))
+        .bind(column!(delivery => delivery.event_name()))
+        .bind(column!(delivery => delivery.file().as_str()))
+        .bind(column!(delivery => delivery.uuid()))
+        .bind(column!(delivery => delivery.owner().to_string()))
+        .bind(column!(delivery => delivery.secret_name()))
+        .bind(column!(delivery => delivery.traceparent()))
+        .bind(column!(delivery => delivery.triggered_at().map(|time| time.as_microsecond())))
+        .bind(column!(delivery => delivery.received_at().as_microsecond()))
+        .bind(column!(delivery => delivery.raw().as_ref()))
         .fetch_all(connection)
         .await
         .map(drop)

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use smartshape_webhook_inbox::Record;
+use smartshape_webhook::Delivery;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::Outcome;
+use crate::samples::file_hash;
 
 const TABLES: &str = include_str!("../../../../crates/smartshape-webhook-inbox/migrations/sqlite-0001.sql");
 const EVENTS: &str = "INSERT INTO events (seq, version, key, state, due, file_hash, event, file, uuid, owner, secret, \
@@ -42,7 +43,7 @@ impl BareSqlite {
         Ok(Self { connection, opened: Instant::now(), seq: 0, statements: None })
     }
 
-    pub(crate) async fn commit(&mut self, group: &[Record]) -> Result<(), sqlx::Error> {
+    pub(crate) async fn commit(&mut self, group: &[Delivery]) -> Result<(), sqlx::Error> {
         if self.statements.as_ref().is_none_or(|(size, ..)| *size != group.len()) {
             let rows = |row: &str| vec![row; group.len()].join(",");
             self.statements = Some((
@@ -55,25 +56,25 @@ impl BareSqlite {
         let mut events = sqlx::query(sqlx::AssertSqlSafe(events.as_str()));
         let mut bodies = sqlx::query(sqlx::AssertSqlSafe(bodies.as_str()));
         let now = i64::try_from(self.opened.elapsed().as_millis()).unwrap_or(i64::MAX);
-        for record in group {
+        for delivery in group {
             self.seq += 1;
             events = events
                 .bind(self.seq)
-                .bind(i64::from(record.version))
-                .bind(record.key.as_bytes().as_slice())
+                .bind(1_i64)
+                .bind(delivery.key().as_bytes().to_vec())
                 .bind(now)
-                .bind(record.file_hash)
-                .bind(record.event.as_str())
-                .bind(record.file.as_str())
-                .bind(record.uuid.as_str())
-                .bind(record.owner.as_str())
-                .bind(record.secret_name.as_deref())
-                .bind(record.traceparent.as_deref())
-                .bind(record.triggered_at.map(|time| time.as_microsecond()))
-                .bind(record.received_at.as_microsecond())
-                .bind(i64::try_from(record.body.len()).unwrap_or(i64::MAX))
+                .bind(file_hash(delivery))
+                .bind(delivery.event_name())
+                .bind(delivery.file().as_str())
+                .bind(delivery.uuid())
+                .bind(delivery.owner().to_string())
+                .bind(delivery.secret_name())
+                .bind(delivery.traceparent())
+                .bind(delivery.triggered_at().map(|time| time.as_microsecond()))
+                .bind(delivery.received_at().as_microsecond())
+                .bind(i64::try_from(delivery.raw().len()).unwrap_or(i64::MAX))
                 .bind(now);
-            bodies = bodies.bind(self.seq).bind(record.body.as_ref());
+            bodies = bodies.bind(self.seq).bind(delivery.raw().as_ref());
         }
         sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         events.execute(&mut self.connection).await?;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use bench_report::{Cell, Figure, Table, milliseconds, resident_bytes};
 use serde_json::{Value, json};
+use smartshape_webhook::Delivery;
 use smartshape_webhook::Handler as _;
-use smartshape_webhook_inbox::{Filter, Inbox, Retention, Settlement, Verdict, Wanted};
+use smartshape_webhook_inbox::{EventFilter, Inbox};
 
 use crate::folder::Folder;
 use crate::samples::Samples;
@@ -17,21 +18,16 @@ use crate::{Outcome, Scale};
 pub(crate) const COMMAND: &str = "large";
 const SMALL: usize = 1000;
 const REPEATED: usize = 21;
-const CLAIMED: u32 = 64;
+const CLAIMED: usize = 64;
 const BATCH: usize = 2500;
-const LEASE: Duration = Duration::from_secs(600);
-/// Tombstones are kept for so long.
-const HORIZON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-const OPERATIONS: [&str; 8] = [
+const OPERATIONS: [&str; 6] = [
     "open, ms",
     "store one, ms",
-    "claim 64, ms",
-    "claim 64 in order, ms",
-    "give back 64, ms",
+    "start 64 attempts, ms",
+    "start 64 attempts in order, ms",
+    "release 64, ms",
     "stats, ms",
-    "first sweep, ms",
-    "further sweeps, ms",
 ];
 const SIZES: [&str; 3] = ["file, MiB", "bytes in use for each event", "resident memory, MiB"];
 
@@ -60,8 +56,8 @@ pub(crate) fn measure(folder: &Folder, scale: Scale) -> Outcome<Table> {
         meaning: format!(
             "{SMALL} events, {0} events, and {0} events that were completed and of which the tombstones are left, with \
              {SMALL} waiting. The small and the large store took turns; {REPEATED} times each. Stats count what waits, so they \
-             take longer the more there is; deliveries need not wait for them. The first sweep after opening looks through the \
-             tombstones, for bodies that are to be kept no longer. Space that completed events leave behind stays \
+             take longer the more there is; deliveries need not wait for them. A worker sweeps before its first claim, \
+             which looks through the tombstones for bodies that are to be kept no longer. Space that completed events leave behind stays \
              with the file and is filled again. The memory is that of a process that filled the store and measured all this.",
             scale.stored_events
         ),
@@ -102,7 +98,7 @@ async fn fill(path: &Path, samples: &Samples, events: usize) -> Outcome<()> {
     let mut left = events;
     while left > 0 {
         let batch = left.min(BATCH);
-        inbox.engine().insert(samples.records(batch)?.into()).await?;
+        samples.store(&inbox, batch).await?;
         left -= batch;
     }
     Ok(())
@@ -113,9 +109,9 @@ async fn complete_all(path: &Path) -> Outcome<()> {
     let inbox = open(path).await?;
     let (mut after, slice) = (0, 20_000);
     loop {
-        inbox.purge(Filter::default().after(after).limit(slice)).await?;
+        inbox.purge(EventFilter::default().after(after).limit(slice)).await?;
         after += i64::from(slice);
-        if inbox.list(Filter::default().after(after).limit(1)).await?.is_empty() {
+        if inbox.list(EventFilter::default().after(after).limit(1)).await?.is_empty() {
             return Ok(());
         }
     }
@@ -147,41 +143,39 @@ async fn measure_one(path: &Path, samples: &Samples) -> Outcome<[Duration; OPERA
     lap();
     inbox.handle(delivery).await.map_err(|error| error.chain())?;
     let stored = lap();
-    let mut wanted = Wanted::new(CLAIMED, LEASE);
-    let mut claims = Vec::new();
-    for ordered in [false, true] {
-        wanted.ordered = ordered;
-        lap();
-        let claimed = inbox.engine().claim(wanted).await?;
-        let claiming = lap();
-        let given_back: Vec<Settlement> = claimed
-            .attempts
-            .iter()
-            .map(|attempt| Settlement { lease: attempt.lease, verdict: Verdict::GivenBack })
-            .collect();
-        if given_back.is_empty() {
-            return Err("nothing could be claimed".into());
-        }
-        lap();
-        inbox.engine().settle(given_back.into()).await?;
-        claims.push((claiming, lap()));
-    }
-    let [(plain, given_back), (ordered, _)] = claims[..] else { return Err("two claims".into()) };
+    let (plain, released) = attempts(&inbox, false).await?;
+    let (ordered, _) = attempts(&inbox, true).await?;
     lap();
     inbox.stats().await?;
-    let stats = lap();
-    let keep = Retention::new(HORIZON, Duration::ZERO);
-    inbox.engine().sweep(keep).await?;
-    let first_sweep = lap();
-    inbox.engine().sweep(keep).await?;
-    Ok([opened, stored, plain, ordered, given_back, stats, first_sweep, lap()])
+    Ok([opened, stored, plain, ordered, released, lap()])
+}
+
+/// How long a worker takes to start attempts, and then to release them at its shutdown.
+async fn attempts(inbox: &Inbox, ordered: bool) -> Outcome<(Duration, Duration)> {
+    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
+    let worker = inbox.worker(move |_: Delivery| {
+        let sent = sender.send(());
+        async move {
+            sent?;
+            std::future::pending().await
+        }
+    });
+    let worker = worker.concurrency(CLAIMED).shutdown_timeout(Duration::ZERO);
+    let begun = Instant::now();
+    let worker = if ordered { worker.ordered_by_file() } else { worker }.spawn();
+    for _ in 0..CLAIMED {
+        started.recv().await.ok_or("the worker has ended")?;
+    }
+    let starting = begun.elapsed();
+    worker.shutdown().await?;
+    Ok((starting, begun.elapsed() - starting))
 }
 
 async fn sizes(measured: &mut Value, path: &Path, events: usize) -> Outcome<()> {
     let stats = open(path).await?.stats().await?;
     let bytes = std::fs::metadata(path)?.len();
     measured["file, MiB"] = json!([bytes as f64 / 1024.0 / 1024.0]);
-    measured["bytes in use for each event"] = json!([stats.stored_bytes as f64 / events as f64]);
+    measured["bytes in use for each event"] = json!([stats.disk_bytes as f64 / events as f64]);
     Ok(())
 }
 

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use smartshape_fake::EventPayload;
-use smartshape_webhook::{Delivery, EventKind};
-use smartshape_webhook_inbox::Record;
+use smartshape_webhook::{Delivery, EventKind, Handler as _};
+use smartshape_webhook_inbox::Inbox;
+use tokio::task::JoinSet;
 
 use crate::Outcome;
 
@@ -44,7 +45,25 @@ impl Samples {
         (0..count).map(|_| self.delivery()).collect()
     }
 
-    pub(crate) fn records(&self, count: usize) -> Outcome<Vec<Record>> {
-        (0..count).map(|_| Ok(Record::of(&self.delivery()?))).collect()
+    /// Stores deliveries concurrently, so that they share commits.
+    pub(crate) async fn store(&self, inbox: &Inbox, count: usize) -> Outcome<()> {
+        let mut storing = JoinSet::new();
+        for delivery in self.deliveries(count)? {
+            let inbox = inbox.clone();
+            storing.spawn(async move { inbox.handle(delivery).await.map_err(|error| error.chain()) });
+        }
+        while let Some(stored) = storing.join_next().await {
+            stored??;
+        }
+        Ok(())
     }
+}
+
+/// As spread as the inbox's own hash of a file, which has no other use here.
+pub(crate) fn file_hash(delivery: &Delivery) -> i64 {
+    delivery
+        .file()
+        .as_str()
+        .bytes()
+        .fold(0, |hash: i64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()))
 }

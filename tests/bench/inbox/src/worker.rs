@@ -43,7 +43,7 @@ async fn row(engine: &str, inbox: &Inbox, scale: Scale) -> Outcome<Vec<Cell>> {
     for round in 0..=scale.worker_rounds {
         for (rates, concurrency) in rates.iter_mut().zip(CONCURRENCY) {
             for _ in 0..scale.worker_events / 250 {
-                inbox.engine().insert(samples.records(250)?.into()).await?;
+                samples.store(inbox, 250).await?;
             }
             let measured = work_off(inbox, concurrency, scale.worker_events).await?;
             if round > 0 {
@@ -70,7 +70,7 @@ async fn work_off(inbox: &Inbox, concurrency: usize, events: usize) -> Outcome<f
     inbox.worker(handler).concurrency(concurrency).run(async move { all.notified().await }).await?;
     let measured = rate(events, begun.elapsed());
     let stats = inbox.stats().await?;
-    if stats.waiting + stats.at_work > 0 {
+    if stats.waiting + stats.running > 0 {
         return Err("the worker left events behind".into());
     }
     Ok(measured)

@@ -1,0 +1,211 @@
+//! Group commit: deliveries that arrive at the same time are stored in one commit.
+//!
+//! [`Inbox::handle`](crate::Inbox) puts each delivery into a bounded queue and waits for its result. One task takes
+//! batches from the queue and inserts as many at once as the storage commits concurrently. While all inserts are
+//! under way, the next batch grows, so a busy storage gets larger batches by itself.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use smartshape_webhook::Delivery;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::error::{InboxError, InboxErrorKind};
+use crate::event::NewEvent;
+use crate::storage::Storage;
+
+/// Capacity of the queue. A storage that is too slow for it lets deliveries run into `store_timeout`.
+const QUEUE_CAPACITY: usize = 1024;
+const MAX_BATCH: usize = 256;
+/// A smaller batch is not worth a commit of its own while other deliveries are queued.
+const MIN_SHARE: usize = 16;
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// A body of this length or more is committed alone, so that small ones neither wait for it nor fail with it.
+const LARGE_BODY: usize = 256 * 1024;
+
+type StoreResult = Result<bool, Arc<InboxError>>;
+
+struct Pending {
+    event: NewEvent,
+    /// Held so that the body counts against the receiver's memory limit while it is queued.
+    delivery: Delivery,
+    result: oneshot::Sender<StoreResult>,
+}
+
+impl Pending {
+    /// Whether the caller has timed out or disconnected.
+    fn is_cancelled(&self) -> bool {
+        self.result.is_closed()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Batcher {
+    queue: mpsc::Sender<Pending>,
+    store_timeout: Duration,
+    in_flight: Arc<InFlightInserts>,
+    order_across_webhooks: bool,
+}
+
+/// The start time of each insert that has not returned yet.
+#[derive(Debug, Default)]
+struct InFlightInserts(Mutex<BTreeSet<(Instant, usize)>>);
+
+impl InFlightInserts {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<(Instant, usize)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The insert is in flight until the returned guard is dropped.
+    fn begin(self: &Arc<Self>, number: usize) -> impl Drop + use<> {
+        struct Guard(Arc<InFlightInserts>, (Instant, usize));
+        impl Drop for Guard {
+            fn drop(&mut self) {
+                self.0.lock().remove(&self.1);
+            }
+        }
+        let entry = (Instant::now(), number);
+        self.lock().insert(entry);
+        Guard(Arc::clone(self), entry)
+    }
+}
+
+impl Batcher {
+    /// Notifies `wake` after each commit that stored a new event.
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        wake: Arc<Notify>,
+        store_timeout: Duration,
+        order_across_webhooks: bool,
+    ) -> Self {
+        let (queue, pending) = mpsc::channel(QUEUE_CAPACITY);
+        let in_flight = Arc::default();
+        let _detached = tokio::spawn(run(pending, storage, wake, Arc::clone(&in_flight)));
+        Self { queue, store_timeout, in_flight, order_across_webhooks }
+    }
+
+    /// Whether an insert has been in flight for longer than `store_timeout`, so that its deliveries were answered 503.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.in_flight.lock().first().is_some_and(|(begun, _)| begun.elapsed() > self.store_timeout)
+    }
+
+    /// Returns once the delivery is durable, with whether it is new.
+    pub(crate) async fn store(&self, delivery: Delivery) -> StoreResult {
+        let stored = async {
+            let (sender, result) = oneshot::channel();
+            let mut event = NewEvent::of(&delivery);
+            if self.order_across_webhooks {
+                event.order_across_webhooks(&delivery);
+            }
+            let pending = Pending { event, delivery, result: sender };
+            self.queue.send(pending).await.map_err(|_| runtime_ended())?;
+            result.await.map_err(|_| runtime_ended())?
+        };
+        tokio::time::timeout(self.store_timeout, stored).await.unwrap_or_else(|_| {
+            let text =
+                format!("the inbox's database did not respond within {} ms", self.store_timeout.as_millis());
+            Err(Arc::new(InboxError::new(InboxErrorKind::Unavailable, text)))
+        })
+    }
+}
+
+async fn run(
+    mut pending: mpsc::Receiver<Pending>,
+    storage: Arc<dyn Storage>,
+    wake: Arc<Notify>,
+    in_flight: Arc<InFlightInserts>,
+) {
+    let permits = Arc::new(Semaphore::new(storage.max_concurrent_inserts()));
+    let mut next = None;
+    for number in 0.. {
+        // While all permits are taken, the queue grows, and with it the next batch.
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let first = loop {
+            let first = match next.take() {
+                Some(first) => Some(first),
+                None => pending.recv().await,
+            };
+            let Some(first) = first else { return };
+            // A slow storage would spend its time on deliveries whose senders were answered 503 already.
+            if !first.is_cancelled() {
+                break first;
+            }
+        };
+        settle_queue(&pending).await;
+        // Concurrent commits share the queue evenly.
+        let share = (1 + pending.len()).div_ceil(1 + permits.available_permits()).clamp(MIN_SHARE, MAX_BATCH);
+        let mut batch = vec![first];
+        let mut bytes = batch[0].event.body.len();
+        while bytes < LARGE_BODY.min(MAX_BATCH_BYTES) && batch.len() < share {
+            let Ok(more) = pending.try_recv() else { break };
+            if more.is_cancelled() {
+                continue;
+            }
+            if more.event.body.len() >= LARGE_BODY || bytes + more.event.body.len() > MAX_BATCH_BYTES {
+                next = Some(more);
+                break;
+            }
+            bytes += more.event.body.len();
+            batch.push(more);
+        }
+        let (storage, wake) = (Arc::clone(&storage), Arc::clone(&wake));
+        let in_flight = in_flight.begin(number);
+        let _detached = tokio::spawn(async move {
+            if store(batch, &*storage).await {
+                wake.notify_waiters();
+                wake.notify_one();
+                storage.notify();
+            }
+            drop((permit, in_flight));
+        });
+    }
+}
+
+/// Yields until the queue stops growing: callers released by the previous commit usually enqueue again at once.
+/// Otherwise the first of them would be committed alone, and the others would wait a full fsync.
+async fn settle_queue(pending: &mpsc::Receiver<Pending>) {
+    let mut queued = pending.len();
+    while queued < MAX_BATCH {
+        tokio::task::yield_now().await;
+        let now = pending.len();
+        if now <= queued {
+            return;
+        }
+        queued = now;
+    }
+}
+
+/// Returns whether any event of the batch was new.
+async fn store(batch: Vec<Pending>, storage: &dyn Storage) -> bool {
+    // Concurrent duplicates share one event and have a waiter each.
+    let mut events: Vec<NewEvent> = Vec::with_capacity(batch.len());
+    let mut indexes = HashMap::with_capacity(batch.len());
+    let mut waiters = Vec::with_capacity(batch.len());
+    let mut deliveries: Vec<Delivery> = Vec::with_capacity(batch.len());
+    for Pending { event, delivery, result } in batch {
+        let index = *indexes.entry(event.key).or_insert(events.len());
+        let first = index == events.len();
+        if first {
+            events.push(event);
+            deliveries.push(delivery);
+        }
+        waiters.push((index, first, result));
+    }
+    let inserted = storage.insert(events.into()).await.map_err(Arc::new);
+    drop(deliveries);
+    for (index, first, waiter) in waiters {
+        let result = match &inserted {
+            Ok(new) => Ok(first && new.get(index).copied().unwrap_or(false)),
+            Err(error) => Err(Arc::clone(error)),
+        };
+        // A waiter that has timed out is gone.
+        let _ = waiter.send(result);
+    }
+    inserted.is_ok_and(|new| new.contains(&true))
+}
+
+fn runtime_ended() -> Arc<InboxError> {
+    Arc::new(InboxError::new(InboxErrorKind::Unavailable, "the runtime that opened the inbox has ended"))
+}

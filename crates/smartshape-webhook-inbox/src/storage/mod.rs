@@ -1,0 +1,254 @@
+//! The storage trait, which SQLite and PostgreSQL implement, and the types that pass between it and the worker.
+
+mod options;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod rows;
+mod size_limit;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::any::Any;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use smartshape_webhook::DeliveryKey;
+use tokio::sync::Notify;
+
+use crate::error::{InboxError, InboxErrorKind};
+use crate::event::{EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+pub(crate) use options::StorageOptions;
+
+pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
+
+/// Stores events.
+///
+/// Each call is atomic, and durable when it returns. Dropping a future cancels nothing: the call has happened
+/// completely or not at all. Times are measured by the storage: by a clock that does not follow changes of the wall
+/// clock (SQLite), or by the server's clock, which all processes share (PostgreSQL).
+pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
+    /// Stores each event whose key is not stored yet, and returns for each whether it is new. The keys of a batch
+    /// differ from each other.
+    fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>>;
+
+    /// Starts attempts at due events, the longest due first.
+    fn claim(&self, request: ClaimRequest) -> StorageFuture<'_, ClaimResponse>;
+
+    /// Extends leases to `ttl` from now. Returns the leases that are still held.
+    fn renew(&self, leases: Vec<Lease>, ttl: Duration) -> StorageFuture<'_, Vec<Lease>>;
+
+    /// Records the results of attempts. Returns the leases that were still held; the other results had no effect.
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>>;
+
+    /// The events that match, in the order of arrival.
+    fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>>;
+
+    /// One event with its body.
+    fn get(&self, key: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>>;
+
+    /// Makes dead letters, and completed events whose body is stored, wait again as if they had just arrived.
+    /// Returns their number.
+    fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64>;
+
+    /// Completes events that are not running, and deletes their bodies. Returns the number of bodies deleted. Works
+    /// on a full disk.
+    fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64>;
+
+    fn stats(&self) -> StorageFuture<'_, InboxStats>;
+
+    /// Deletes a bounded number of rows whose retention is over, and returns that number.
+    fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64>;
+
+    /// Fails unless the storage can be written to.
+    fn ping(&self) -> StorageFuture<'_, ()>;
+
+    /// Acquires the right to run workers in this process. The guard is held for the worker's lifetime. A storage for
+    /// a single process waits up to `worker_lock_timeout`, then fails with [`InboxErrorKind::Locked`].
+    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>>;
+
+    /// Called when a worker has shut down, while it still holds its guard. The worker waits one second at most, and
+    /// does not fail when this fails.
+    fn checkpoint(&self) -> StorageFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Called once. From then on `wake` is notified when another process has stored an event, if the storage can
+    /// tell. Workers poll as well.
+    fn subscribe(&self, wake: Arc<Notify>) {
+        let _ = wake;
+    }
+
+    /// Called after an event was stored, to notify the processes that subscribe.
+    fn notify(&self) {}
+
+    /// Number of [`insert`](Self::insert)s that the storage commits concurrently.
+    fn max_concurrent_inserts(&self) -> usize {
+        1
+    }
+
+    /// The transactions of [`Inbox::transactional_worker`](crate::Inbox::transactional_worker).
+    #[cfg(feature = "postgres")]
+    fn transactions(&self) -> Option<Arc<postgres::Transactions>> {
+        None
+    }
+}
+
+/// Opens the storage that `url` names, a path or a postgres:// URL.
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    expect(clippy::unused_async, reason = "no storage is compiled in")
+)]
+pub(crate) async fn open(url: &str, options: &StorageOptions) -> Result<Arc<dyn Storage>, InboxError> {
+    let invalid = |text: &str| Err(InboxError::new(InboxErrorKind::InvalidSettings, text));
+    if url.is_empty() {
+        return invalid("the inbox's URL is empty: give it a path, or a postgres:// URL");
+    }
+    if let Some((scheme, _)) = url.split_once("://") {
+        if !["postgres", "postgresql"].contains(&&*scheme.to_ascii_lowercase()) {
+            let text = format!("an inbox is a path or a postgres:// URL, and {scheme:?} is neither");
+            return invalid(&text);
+        }
+        #[cfg(feature = "postgres")]
+        return Ok(Arc::new(postgres::Postgres::open(url, options).await?));
+        #[cfg(not(feature = "postgres"))]
+        return invalid("this program was built without the feature `postgres` of smartshape-webhook-inbox");
+    }
+    // SQLite treats these as URLs or as a database in memory, and stores nothing at that path.
+    if ["file:", "sqlite:", ":memory:"].iter().any(|start| url.starts_with(start)) {
+        return invalid(&format!("an inbox is a plain path, not {url:?}"));
+    }
+    let first = url.split(['=', '/', '.']).next().unwrap_or_default().trim();
+    let is_keyword = ["host", "hostaddr", "port", "dbname", "user", "password", "service"].contains(&first);
+    if is_keyword && url.contains('=') {
+        // The text may contain a password, so the error does not repeat it.
+        return invalid(
+            "an inbox on PostgreSQL is named by a URL, postgres://USER:PASSWORD@HOST:PORT/DATABASE, \
+             not by keywords such as host=…; a path that begins so is written with `./` before it",
+        );
+    }
+    #[cfg(feature = "sqlite")]
+    return Ok(Arc::new(sqlite::Sqlite::open(url.into(), options).await?));
+    #[cfg(not(feature = "sqlite"))]
+    {
+        let _ = options;
+        invalid("this program was built without the feature `sqlite` of smartshape-webhook-inbox")
+    }
+}
+
+/// What a worker requests from [`Storage::claim`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClaimRequest {
+    pub(crate) max_events: u32,
+    pub(crate) lease_ttl: Duration,
+    /// Claims only the earliest open event of each file, and none of a file that has a running event.
+    pub(crate) ordered: bool,
+    /// An event whose lease was lost is dead-lettered after this many attempts.
+    pub(crate) max_attempts: u32,
+    /// An event is dead-lettered when this many of its leases were lost.
+    pub(crate) max_lost_leases: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct ClaimResponse {
+    pub(crate) attempts: Vec<Attempt>,
+    /// Number of events dead-lettered by this claim, because too many of their leases were lost.
+    pub(crate) dead_lettered: u64,
+    /// Time until the next event is due, if known. Events that are due but cannot be claimed now are not counted.
+    pub(crate) next_due: Option<Duration>,
+}
+
+/// The right to one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lease {
+    pub(crate) seq: i64,
+    /// Fencing token: each attempt at an event has a higher one, and results with an older one are ignored.
+    pub(crate) fence: i64,
+}
+
+/// An attempt that starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) lease: Lease,
+    pub(crate) key: DeliveryKey,
+    /// Counts from 1.
+    pub(crate) number: u32,
+    pub(crate) received_at: Timestamp,
+    pub(crate) secret_name: Option<String>,
+    pub(crate) traceparent: Option<String>,
+    /// The exact body; `None` when the storage has lost it.
+    pub(crate) body: Option<Bytes>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct AttemptResult {
+    pub(crate) lease: Lease,
+    pub(crate) outcome: AttemptOutcome,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AttemptOutcome {
+    Completed {
+        keep_body: bool,
+    },
+    Retry {
+        after: Duration,
+        error: String,
+    },
+    DeadLetter {
+        error: String,
+    },
+    /// A shutdown cancelled the attempt, so it does not count.
+    Released,
+}
+
+/// How long completed events are kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention {
+    /// For how long duplicates of a completed event are recognized.
+    pub(crate) dedup: Duration,
+    /// For how long the bodies of completed events are kept.
+    pub(crate) bodies: Duration,
+    /// Maximum number of completed events. Beyond it the oldest are deleted early.
+    pub(crate) dedup_capacity: u64,
+}
+
+impl Retention {
+    /// Warns that completed events are deleted before their retention is over, if any are.
+    fn warn_of_capacity(&self, deleted: u64) {
+        if deleted > 0 {
+            tracing::warn!(
+                deleted,
+                dedup_capacity = self.dedup_capacity,
+                "the inbox has reached dedup_capacity: the oldest completed events are deleted early, and a late \
+                 duplicate of one would be handled again; raise dedup_capacity if the disk has room"
+            );
+        }
+    }
+}
+
+/// A century, which stands for every longer time: a clock overflows when `Duration::MAX` is added to it.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Maximum number of rows that one sweep deletes.
+const SWEEP_ROWS: i64 = 1000;
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.min(FOREVER).as_millis()).unwrap_or(i64::MAX)
+}
+
+const LEASE_LOST: &str = "the worker ended, or lost its lease, before the attempt had a result";
+
+/// Rejects a schema that a newer version has made unreadable for this one.
+fn check_schema(storage: &dyn fmt::Display, needed: i64, ours: i64) -> Result<(), InboxError> {
+    if needed <= ours {
+        return Ok(());
+    }
+    let text =
+        format!("inbox {storage}: a newer version of this program has changed it: update this one too");
+    Err(InboxError::new(InboxErrorKind::NewerSchema, text))
+}

@@ -1,0 +1,164 @@
+//! A connection pool for the inbox's own statements. Each statement has a timeout.
+//!
+//! sqlx's own pool pings a connection before and after each use, and waits for the second ping without a timeout.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{error, open};
+use crate::error::{InboxError, InboxErrorKind};
+
+/// A connection that was idle for longer is pinged before it is used.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// Maximum time for that ping. Shorter than the statement timeout, which leaves time for a new connection.
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The server probes a silent client after 15 s, every 5 s, and closes its session after 30 s. By default it keeps the
+/// locks of a lost client for two hours.
+const KEEPALIVE: &str = "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; \
+     SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000";
+
+/// The qualified names of the inbox's tables. Statements name them without schema; [`sql`](Self::sql) adds it.
+#[derive(Clone)]
+pub(crate) struct Tables(Arc<str>);
+
+impl Tables {
+    pub(super) fn of(schema: &str) -> Self {
+        Self(format!("\"{}\".smartshape_inbox_", schema.replace('"', "\"\"")).into())
+    }
+
+    pub(super) fn sql(&self, statement: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(statement.replace("smartshape_inbox_", &self.0))
+    }
+}
+
+/// Opens connections for the inbox's own statements.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub(super) options: PgConnectOptions,
+    pub(super) tables: Tables,
+    pub(super) statement_timeout: Duration,
+    pub(super) allow_asynchronous_commit: bool,
+    pub(super) read_only: bool,
+}
+
+impl Connector {
+    async fn connect(&self) -> Result<Session, InboxError> {
+        let connection = self.options.connect().await.map_err(error::from_sqlx)?;
+        self.prepare(connection).await
+    }
+
+    /// Overrides settings of the role and the database that would change the meaning or speed of our statements.
+    pub(super) async fn prepare(&self, mut connection: PgConnection) -> Result<Session, InboxError> {
+        let timeout = self.statement_timeout.as_millis();
+        // A statement that waits for a lock in vain can be retried without the row within the statement timeout.
+        let lock_timeout = (timeout / 4).max(1);
+        // The search path has no schema in which other roles may create functions or operators: one with a better
+        // matching signature would be preferred to PostgreSQL's own, and run as our role. JIT would take a second at
+        // each claim once many events wait, for statements that read a few rows.
+        let settings = format!(
+            "SET search_path = pg_catalog, pg_temp; SET jit = off; SET default_transaction_isolation = 'read committed'; \
+             SET lock_timeout = {lock_timeout}; SET idle_in_transaction_session_timeout = {timeout}; \
+             SET default_transaction_read_only = {}; {KEEPALIVE}",
+            if self.read_only { "on" } else { "DEFAULT" }
+        );
+        sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await.map_err(error::from_sqlx)?;
+        if !self.read_only {
+            open::check_durability(&mut connection, self.allow_asynchronous_commit).await?;
+        }
+        Ok(Session { connection, tables: self.tables.clone() })
+    }
+}
+
+/// Prepares a transactional handler's connection, which otherwise keeps the settings of its user.
+pub(super) async fn prepare_for_handlers(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(KEEPALIVE).execute(connection).await.map(drop)
+}
+
+/// A prepared connection.
+pub(super) struct Session {
+    pub(super) connection: PgConnection,
+    pub(super) tables: Tables,
+}
+
+/// A bounded number of connections, opened when they are needed.
+pub(super) struct Connections {
+    connect: Connector,
+    permits: Semaphore,
+    idle: Mutex<Vec<(Session, Instant)>>,
+}
+
+impl Connections {
+    pub(super) fn new(connect: Connector, connections: u32) -> Self {
+        Self { connect, permits: Semaphore::new(connections as usize), idle: Mutex::default() }
+    }
+
+    /// Runs statements on a connection within the statement timeout. A connection on which they fail
+    /// or time out is closed.
+    pub(super) async fn run<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut Session) -> Result<T, sqlx::Error>,
+    ) -> Result<T, InboxError> {
+        self.run_within(self.connect.statement_timeout, statements).await
+    }
+
+    pub(super) async fn run_within<T>(
+        &self,
+        limit: Duration,
+        statements: impl AsyncFnOnce(&mut Session) -> Result<T, sqlx::Error>,
+    ) -> Result<T, InboxError> {
+        let mut sent = false;
+        let result = timeout(limit, async {
+            let permit =
+                self.permits.acquire().await.map_err(|_| error::from_sqlx(sqlx::Error::PoolClosed))?;
+            let mut session = self.session().await?;
+            sent = true;
+            let value = statements(&mut session).await.map_err(error::from_sqlx)?;
+            self.idle().push((session, Instant::now()));
+            drop(permit);
+            Ok(value)
+        });
+        result.await.unwrap_or_else(|_| {
+            // The idle connections may be dead too. A caller that only waited for a connection cannot tell.
+            if sent {
+                self.idle().clear();
+            }
+            Err(timed_out(limit))
+        })
+    }
+
+    async fn session(&self) -> Result<Session, InboxError> {
+        while let Some((mut session, since)) = self.next() {
+            if since.elapsed() < PING_AFTER_IDLE {
+                return Ok(session);
+            }
+            match timeout(PING_TIMEOUT, session.connection.ping()).await {
+                Ok(Ok(())) => return Ok(session),
+                Ok(Err(_)) => {}
+                Err(_) => self.idle().clear(),
+            }
+        }
+        timeout(CONNECT_TIMEOUT, self.connect.connect())
+            .await
+            .unwrap_or_else(|_| Err(timed_out(CONNECT_TIMEOUT)))
+    }
+
+    fn next(&self) -> Option<(Session, Instant)> {
+        self.idle().pop()
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Session, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn timed_out(limit: Duration) -> InboxError {
+    let text = format!("inbox on PostgreSQL: the server did not answer within {} ms", limit.as_millis());
+    InboxError::new(InboxErrorKind::Unavailable, text)
+}

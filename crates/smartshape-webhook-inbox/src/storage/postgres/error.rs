@@ -1,0 +1,37 @@
+//! Maps PostgreSQL's errors to kinds and advice.
+
+use crate::error::{InboxError, InboxErrorKind};
+
+pub(super) fn from_sqlx(error: sqlx::Error) -> InboxError {
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    let (kind, advice) = match &*code {
+        "53100" => (InboxErrorKind::Full, "the database's disk is full: free some space, or purge the inbox"),
+        "25006" => (InboxErrorKind::ReadOnly, "the server is read-only: connect to the primary"),
+        "28P01" | "28000" => {
+            (InboxErrorKind::Rejected, "the server rejected the user: check user and password")
+        }
+        "3D000" => (InboxErrorKind::Rejected, "there is no such database: create it"),
+        "42501" => (InboxErrorKind::ReadOnly, "the user lacks a permission: see the grants in the README"),
+        // The response of a pooler to a startup parameter that it does not pass on.
+        "08P01" => (
+            InboxErrorKind::InvalidSettings,
+            "the server, or a pooler before it, rejected how the session starts: let the pooler ignore the parameters that it names",
+        ),
+        "XX001" | "XX002" => (InboxErrorKind::Corrupt, "the database is damaged"),
+        // Connections, resources, an operator's intervention, transactions that idled for too long, and conflicts
+        // that are worth a retry.
+        code if ["08", "53", "57", "58", "40", "55", "25P0"].iter().any(|class| code.starts_with(class)) => {
+            (InboxErrorKind::Unavailable, "the server is not available")
+        }
+        "" => match error {
+            sqlx::Error::Configuration(_) => (InboxErrorKind::InvalidSettings, "the URL cannot be used"),
+            sqlx::Error::Tls(_) => (
+                InboxErrorKind::InvalidSettings,
+                "no TLS with this server: name the root of its certificate with sslrootcert, or what you trust it for with sslmode, in the URL",
+            ),
+            _ => (InboxErrorKind::Unavailable, "the server is not available"),
+        },
+        _ => (InboxErrorKind::Rejected, "the server rejected a statement"),
+    };
+    InboxError::new(kind, format!("inbox on PostgreSQL: {advice} ({error})")).caused_by(error)
+}

@@ -1,0 +1,284 @@
+//! Storage in a PostgreSQL database, for any number of machines. All times are the server's.
+//!
+//! Batches are inserted on connections of their own, so that they never wait for a claim or a purge. An event is
+//! runnable for ordered workers unless its column `behind` says that an earlier event of its queue is open; the column
+//! is cleared when that event ends, and a periodic pass repairs it after a crash between the two.
+
+mod connections;
+mod error;
+mod notify;
+mod open;
+mod sql;
+mod transactions;
+mod url;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smartshape_webhook::DeliveryKey;
+use tokio::sync::{Mutex, Notify};
+
+use super::size_limit::SizeLimit;
+use super::{
+    AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture,
+};
+use crate::error::{InboxError, InboxErrorKind};
+use crate::event::{EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::storage::StorageOptions;
+use connections::Connections;
+use notify::Notifier;
+pub(crate) use transactions::Transactions;
+
+/// Maximum number of concurrent commits of batches. More would only make each batch smaller.
+const MAX_CONCURRENT_INSERTS: u32 = 4;
+/// Upper bound of the statement timeout, which is twice `store_timeout`: while a server is slow, deliveries are answered
+/// 503 before connections are closed.
+const MAX_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout of operations by an operator, which may concern all events.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Minimum interval of passes over all queues, and of counts of all completed events.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+/// Maximum size of the bodies read by one statement, unless a single one is longer.
+const BODY_BATCH_BYTES: u64 = 8 * 1024 * 1024;
+
+pub(crate) struct Postgres {
+    writers: Connections,
+    others: Arc<Connections>,
+    transactions: Arc<Transactions>,
+    max_concurrent_inserts: u32,
+    notifier: Notifier,
+    allow_asynchronous_commit: bool,
+    size_limit: Arc<SizeLimit>,
+    /// When the last pass over all queues began. Locked during the pass.
+    marked_all_at: Arc<Mutex<Option<Instant>>>,
+    /// When the number of completed events was last found to be within `dedup_capacity`.
+    within_capacity_at: Mutex<Option<Instant>>,
+}
+
+impl Postgres {
+    /// Connects, and creates or migrates the tables.
+    pub(crate) async fn open(url: &str, options: &StorageOptions) -> Result<Self, InboxError> {
+        // Three remain: for the listener, for operations that may take minutes, and for everything else.
+        let max_concurrent_inserts =
+            options.max_connections.saturating_sub(3).clamp(1, MAX_CONCURRENT_INSERTS);
+        let (connect, channel) = open::open(url, options).await?;
+        let others = options.max_connections.saturating_sub(max_concurrent_inserts + 1).max(1);
+        let others = Arc::new(Connections::new(connect.clone(), others));
+        Ok(Self {
+            notifier: Notifier::new(Arc::clone(&others), connect.clone(), channel),
+            transactions: Arc::new(Transactions::new(connect.clone(), Arc::clone(&others))),
+            others,
+            writers: Connections::new(connect, max_concurrent_inserts),
+            max_concurrent_inserts,
+            allow_asynchronous_commit: options.allow_asynchronous_commit,
+            size_limit: Arc::new(SizeLimit::new(options.max_size_bytes)),
+            marked_all_at: Arc::default(),
+            within_capacity_at: Mutex::default(),
+        })
+    }
+
+    /// Reserves space for a batch; fails when there is not enough.
+    async fn reserve_size(&self, events: &[NewEvent]) -> Result<(), InboxError> {
+        if self.size_limit.is_count_due() {
+            let (size_limit, others) = (Arc::clone(&self.size_limit), Arc::clone(&self.others));
+            let _detached = tokio::spawn(async move {
+                size_limit.count(others.run_within(ADMIN_TIMEOUT, sql::uncompleted_bytes)).await
+            });
+        }
+        if self.size_limit.reserve(events) {
+            return Ok(());
+        }
+        self.size_limit.count(self.others.run(sql::uncompleted_bytes)).await?;
+        if self.size_limit.reserve(events) { Ok(()) } else { Err(self.size_limit.error(&"on PostgreSQL")) }
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<ClaimResponse, InboxError> {
+        let sql::ClaimedRows { mut claimed, lengths } =
+            self.others.run(async |on| sql::claim(on, request).await).await?;
+        // A claimed event that is not attempted counts as a lost lease, so no failure from here on fails the claim.
+        let mut conflicts = Vec::new();
+        if !claimed.attempts.is_empty() {
+            let attempts = &claimed.attempts;
+            match self.others.run(async |on| sql::check_claim(on, request, attempts).await).await {
+                Ok(after) => (conflicts, claimed.next_due) = after,
+                Err(error) => {
+                    tracing::warn!(%error, "a claim could not be checked; its events are released if they are ordered");
+                    conflicts
+                        .extend(attempts.iter().filter(|_| request.ordered).map(|attempt| attempt.lease));
+                }
+            }
+        }
+        claimed.attempts.retain(|attempt| !conflicts.contains(&attempt.lease));
+        // Several statements, so that many long bodies do not exceed the timeout of one.
+        let mut first = 0;
+        while first < claimed.attempts.len() {
+            let mut bytes = 0;
+            let part = claimed.attempts[first..].iter().map(|attempt| attempt.lease.seq).take_while(|seq| {
+                bytes += lengths.get(seq).copied().unwrap_or(0);
+                bytes <= BODY_BATCH_BYTES
+            });
+            let count = part.count().max(1);
+            let part = &mut claimed.attempts[first..first + count];
+            let seqs: Vec<i64> = part.iter().map(|attempt| attempt.lease.seq).collect();
+            match self.others.run(async |on| sql::bodies(on, &seqs).await).await {
+                Ok(mut bodies) => {
+                    part.iter_mut().for_each(|attempt| attempt.body = bodies.remove(&attempt.lease.seq));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "bodies could not be read; their events are released");
+                    conflicts.extend(claimed.attempts.drain(first..).map(|attempt| attempt.lease));
+                }
+            }
+            first += count;
+        }
+        if !conflicts.is_empty() {
+            let released = |lease| AttemptResult { lease, outcome: AttemptOutcome::Released };
+            if let Err(error) =
+                self.settle_all(&conflicts.into_iter().map(released).collect::<Vec<_>>()).await
+            {
+                tracing::warn!(%error, "events could not be released; their leases have to expire");
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn settle_all(&self, results: &[AttemptResult]) -> Result<Vec<Lease>, InboxError> {
+        let (held, over) = self.others.run(async |on| sql::settle(on, results).await).await?;
+        self.mark_runnable(&over).await;
+        Ok(held)
+    }
+
+    async fn mark_runnable(&self, queues: &[sql::Queue]) {
+        transactions::mark_runnable(&self.others, queues).await;
+    }
+
+    /// In the background, since it takes seconds when hundreds of thousands of files have open events, and once a minute at
+    /// most, since it repairs what only a crash leaves behind.
+    fn mark_all_runnable_later(&self) {
+        let Ok(mut marked_all_at) = Arc::clone(&self.marked_all_at).try_lock_owned() else { return };
+        if marked_all_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL) {
+            return;
+        }
+        let others = Arc::clone(&self.others);
+        let _detached = tokio::spawn(async move {
+            *marked_all_at = Some(Instant::now());
+            if let Err(error) = others.run_within(ADMIN_TIMEOUT, sql::mark_all_runnable).await {
+                tracing::debug!(%error, "the pass over all queues failed; the next sweep repeats it");
+            }
+        });
+    }
+
+    /// Deletes the oldest completed events over `dedup_capacity`. Finding them reads all completed events, so once none is
+    /// over it, the next check is a minute later.
+    async fn delete_over_capacity(&self, retention: Retention) -> Result<u64, InboxError> {
+        let Ok(mut within_capacity_at) = self.within_capacity_at.try_lock() else { return Ok(0) };
+        if retention.dedup_capacity == u64::MAX
+            || within_capacity_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL)
+        {
+            return Ok(0);
+        }
+        let deleted =
+            self.others.run(async |on| sql::delete_over_capacity(on, retention.dedup_capacity).await).await?;
+        retention.warn_of_capacity(deleted);
+        *within_capacity_at = (deleted < sql::MAX_DELETED).then(Instant::now);
+        Ok(deleted)
+    }
+
+    async fn run_admin<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut connections::Session) -> sql::Outcome<T>,
+    ) -> Result<T, InboxError> {
+        self.others.run_within(ADMIN_TIMEOUT, statements).await
+    }
+}
+
+impl Storage for Postgres {
+    fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>> {
+        Box::pin(async move {
+            self.reserve_size(&events).await?;
+            let asynchronous = self.allow_asynchronous_commit;
+            let inserted = self.writers.run(async |on| sql::insert(on, &events, asynchronous).await).await?;
+            self.notifier.mark_runnable_later(inserted.behind);
+            Ok(inserted.fresh)
+        })
+    }
+
+    fn claim(&self, request: ClaimRequest) -> StorageFuture<'_, ClaimResponse> {
+        Box::pin(self.claim(request))
+    }
+
+    fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
+        Box::pin(async move { self.others.run(async |on| sql::renew(on, &leases, lease).await).await })
+    }
+
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
+        Box::pin(async move { self.settle_all(&results).await })
+    }
+
+    fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {
+        Box::pin(async move { self.run_admin(async |on| sql::list(on, &filter).await).await })
+    }
+
+    fn get(&self, key: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>> {
+        Box::pin(async move { self.run_admin(async |on| sql::get(on, key).await).await })
+    }
+
+    fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
+        Box::pin(async move { self.run_admin(async |on| sql::replay(on, &filter).await).await })
+    }
+
+    fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
+        Box::pin(async move { self.run_admin(async |on| sql::purge(on, &filter).await).await })
+    }
+
+    fn stats(&self) -> StorageFuture<'_, InboxStats> {
+        Box::pin(self.run_admin(sql::stats))
+    }
+
+    fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64> {
+        Box::pin(async move {
+            self.mark_all_runnable_later();
+            let swept = self.others.run(async |on| sql::sweep(on, retention).await).await?;
+            Ok(swept + self.delete_over_capacity(retention).await?)
+        })
+    }
+
+    fn ping(&self) -> StorageFuture<'_, ()> {
+        Box::pin(async move {
+            let rejected = self.others.run(sql::ping).await?;
+            rejected.map_or(Ok(()), |reason| Err(InboxError::new(InboxErrorKind::ReadOnly, reason)))
+        })
+    }
+
+    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
+        // Any number of workers share the database.
+        Box::pin(async {
+            self.mark_all_runnable_later();
+            Ok(Box::new(()) as Box<dyn Any + Send>)
+        })
+    }
+
+    fn subscribe(&self, wake: Arc<Notify>) {
+        self.notifier.listen(wake);
+    }
+
+    fn notify(&self) {
+        self.notifier.notify();
+    }
+
+    fn max_concurrent_inserts(&self) -> usize {
+        self.max_concurrent_inserts as usize
+    }
+
+    fn transactions(&self) -> Option<Arc<Transactions>> {
+        Some(Arc::clone(&self.transactions))
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Postgres")
+    }
+}

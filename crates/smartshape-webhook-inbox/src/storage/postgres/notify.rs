@@ -1,0 +1,128 @@
+//! LISTEN and NOTIFY between processes. Only an optimization, since workers poll as well.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::connections::{CONNECT_TIMEOUT, Connections, Connector};
+use super::sql::Queue;
+use super::{error, transactions};
+use crate::error::InboxError;
+
+/// Minimum interval of notifications: a commit with NOTIFY takes a lock of the whole server.
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(50);
+/// Pause before a failed listener connects again.
+const RELISTEN_AFTER: Duration = Duration::from_secs(5);
+/// After this time without a notification the connection is probed.
+const PROBE_AFTER: Duration = Duration::from_secs(15);
+
+pub(super) struct Notifier {
+    connect: Connector,
+    channel: Arc<str>,
+    pending: Arc<PendingNotification>,
+    sending: JoinHandle<()>,
+    listening: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Collects events stored since the last notification.
+#[derive(Default)]
+struct PendingNotification {
+    stored: Notify,
+    behind: Mutex<HashSet<Queue>>,
+}
+
+impl Notifier {
+    pub(super) fn new(others: Arc<Connections>, connect: Connector, channel: String) -> Self {
+        let (channel, pending): (Arc<str>, Arc<PendingNotification>) = (channel.into(), Arc::default());
+        let sending = tokio::spawn(send(others, Arc::clone(&channel), Arc::clone(&pending)));
+        Self { connect, channel, pending, sending, listening: Mutex::default() }
+    }
+
+    pub(super) fn notify(&self) {
+        self.pending.stored.notify_one();
+    }
+
+    /// Marks the first events of these queues runnable before the next notification: the event that an insert saw before
+    /// its own may have ended before the insert was committed.
+    pub(super) fn mark_runnable_later(&self, queues: Vec<Queue>) {
+        if !queues.is_empty() {
+            lock(&self.pending.behind).extend(queues);
+        }
+    }
+
+    pub(super) fn listen(&self, wake: Arc<Notify>) {
+        let task = tokio::spawn(listen(self.connect.clone(), Arc::clone(&self.channel), wake));
+        if let Some(former) = lock(&self.listening).replace(task) {
+            former.abort();
+        }
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        self.sending.abort();
+        if let Some(task) = lock(&self.listening).as_ref() {
+            task.abort();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn send(others: Arc<Connections>, channel: Arc<str>, pending: Arc<PendingNotification>) {
+    loop {
+        pending.stored.notified().await;
+        let behind: Vec<Queue> = lock(&pending.behind).drain().collect();
+        transactions::mark_runnable(&others, &behind).await;
+        let sent = others.run(async |on| {
+            sqlx::query("SELECT pg_notify($1, '')").bind(&*channel).execute(&mut on.connection).await
+        });
+        if let Err(error) = sent.await {
+            tracing::debug!(%error, "other workers could not be notified; they poll");
+        }
+        tokio::time::sleep(NOTIFY_INTERVAL).await;
+    }
+}
+
+async fn listen(connect: Connector, channel: Arc<str>, wake: Arc<Notify>) {
+    loop {
+        if let Err(error) = listen_once(&connect, &channel, &wake).await {
+            tracing::debug!(%error, "the inbox's listener failed; the worker polls meanwhile");
+        }
+        tokio::time::sleep(RELISTEN_AFTER).await;
+    }
+}
+
+async fn listen_once(connect: &Connector, channel: &str, wake: &Notify) -> Result<(), InboxError> {
+    // sqlx's listener needs a pool. A dead connection stays in it for as long as the kernel keeps it, so each listener
+    // has its own pool.
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+    let pool = pool.connect_lazy_with(connect.options.clone());
+    let mut listener = PgListener::connect_with(&pool).await.map_err(error::from_sqlx)?;
+    within(listener.listen(channel)).await?;
+    loop {
+        match timeout(PROBE_AFTER, listener.try_recv()).await {
+            // `None` means that the connection was lost, and maybe a notification with it.
+            Ok(received) => {
+                received.map_err(error::from_sqlx)?;
+                wake.notify_waiters();
+                wake.notify_one();
+            }
+            Err(_) => {
+                within(sqlx::query("SELECT 1").execute(&mut listener)).await?;
+            }
+        }
+    }
+}
+
+async fn within<T>(response: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, InboxError> {
+    let response = timeout(CONNECT_TIMEOUT, response).await;
+    response.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(error::from_sqlx)
+}

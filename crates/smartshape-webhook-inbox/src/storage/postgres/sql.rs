@@ -1,0 +1,577 @@
+//! The SQL statements. They run on a [`Session`], whose search path has only PostgreSQL's own schemas. The statement in
+//! a transactional handler's transaction qualifies all names, since its search path is the handler's. Times are the server's.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use smartshape_webhook::DeliveryKey;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection as _, Postgres, QueryBuilder, Row as _};
+
+use super::connections::{Session, Tables};
+use crate::event::{EVENT_VERSION, EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::storage::rows::{self, key_of, time_of};
+use crate::storage::size_limit::ROW_BYTES;
+use crate::storage::{
+    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, Retention,
+    SWEEP_ROWS, milliseconds,
+};
+
+/// The hash of a file and webhook, by which events are ordered.
+pub(super) type Queue = i64;
+
+pub(super) type Outcome<T> = Result<T, sqlx::Error>;
+
+pub(super) struct Inserted {
+    pub(super) fresh: Vec<bool>,
+    /// Queues in which an event was stored behind an earlier one.
+    pub(super) behind: Vec<Queue>,
+}
+
+/// Inserts a batch with one statement, so one round trip and one commit. Sequence numbers follow the order of arrival;
+/// the rows are written in the order of their keys, which prevents deadlocks between processes.
+pub(super) async fn insert(on: &mut Session, events: &[NewEvent], asynchronous: bool) -> Outcome<Inserted> {
+    macro_rules! column {
+        ($record:ident => $value:expr) => {
+            events.iter().map(|$record| $value).collect::<Vec<_>>()
+        };
+    }
+    // Subqueries with LIMIT are evaluated per row, by the index; EXISTS could be planned as a scan of all open events.
+    let sql = on.tables.sql(
+        "WITH given AS MATERIALIZED ( \
+           SELECT nextval(pg_get_serial_sequence('smartshape_inbox_events', 'seq')::regclass) AS seq, g.* FROM \
+             unnest($1::int[], $2::bytea[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], \
+               $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bytea[]) \
+             AS g (version, key, file_hash, event, file, uuid, owner, secret, traceparent, triggered, received, body)), \
+         placed AS (SELECT given.*, row_number() OVER (PARTITION BY file_hash ORDER BY seq) > 1 OR (SELECT true \
+             FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = given.file_hash LIMIT 1) IS NOT NULL AS behind \
+           FROM given), \
+         durable AS MATERIALIZED (SELECT set_config('synchronous_commit', CASE WHEN $13 OR s.level <> 'off' \
+             THEN s.level ELSE 'on' END, true) FROM (SELECT current_setting('synchronous_commit') AS level) s), \
+         fresh AS ( \
+           INSERT INTO smartshape_inbox_events (seq, version, key, state, due, file_hash, event, file, uuid, owner, secret, \
+             traceparent, triggered, received, bytes, behind) \
+           SELECT seq, version, key, 0, now(), file_hash, event, file, uuid, owner, secret, traceparent, triggered, received, \
+             length(body), behind FROM durable, placed ORDER BY key \
+           ON CONFLICT (key) DO NOTHING RETURNING seq, key, file_hash, behind), \
+         kept AS ( \
+           INSERT INTO smartshape_inbox_bodies (seq, body) SELECT given.seq, given.body FROM fresh JOIN given USING (seq)) \
+         SELECT key, file_hash, behind FROM fresh",
+    );
+    let rows: Vec<(Vec<u8>, Queue, bool)> = sqlx::query_as(sql)
+        .bind(column!(event => i32::from(event.version)))
+        .bind(column!(event => event.key.as_bytes().as_slice()))
+        .bind(column!(event => event.file_hash))
+        .bind(column!(event => event.name.as_str()))
+        .bind(column!(event => event.file.as_str()))
+        .bind(column!(event => event.uuid.as_str()))
+        .bind(column!(event => event.owner.as_str()))
+        .bind(column!(event => event.secret_name.as_deref()))
+        .bind(column!(event => event.traceparent.as_deref()))
+        .bind(column!(event => event.triggered_at.map(|time| time.as_microsecond())))
+        .bind(column!(event => event.received_at.as_microsecond()))
+        .bind(column!(event => event.body.as_ref()))
+        .bind(asynchronous)
+        .fetch_all(&mut on.connection)
+        .await?;
+    let keys = rows.iter().map(|(key, ..)| key_of(key)).collect::<Outcome<HashSet<_>>>()?;
+    Ok(Inserted {
+        fresh: events.iter().map(|event| keys.contains(&event.key)).collect(),
+        behind: rows.iter().filter(|(.., behind)| *behind).map(|(_, queue, _)| *queue).collect(),
+    })
+}
+
+/// The result of a claim. Bodies are read afterwards, since they may be long.
+pub(super) struct ClaimedRows {
+    pub(super) claimed: ClaimResponse,
+    /// The length of each attempt's body, by sequence number.
+    pub(super) lengths: HashMap<i64, u64>,
+}
+
+/// Claims events with one statement, and holds no lock after it. All reads use partial indexes, so the time does not
+/// depend on the number of waiting events.
+pub(super) async fn claim(on: &mut Session, request: ClaimRequest) -> Outcome<ClaimedRows> {
+    let mut taken = ClaimedRows { claimed: ClaimResponse::default(), lengths: HashMap::new() };
+    let (due, next, exhausted) = look(on, request).await?;
+    if exhausted {
+        let dead_lettered = dead_letter_exhausted(on, request).await?;
+        taken.claimed.dead_lettered = dead_lettered.len() as u64;
+        mark_runnable(on, &dead_lettered).await?;
+    }
+    if !due {
+        taken.claimed.next_due = next;
+        return Ok(taken);
+    }
+    let rows = take(on, request).await?;
+    let mut attempts = rows.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
+    attempts.sort_by_key(|attempt| attempt.lease.seq);
+    for row in &rows {
+        let bytes = u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
+        taken.lengths.insert(row.try_get("seq")?, bytes);
+    }
+    taken.claimed.attempts = attempts;
+    Ok(taken)
+}
+
+/// After a claim: the leases that must be released, and when the next event is due.
+pub(super) async fn check_claim(
+    on: &mut Session,
+    request: ClaimRequest,
+    attempts: &[Attempt],
+) -> Outcome<(Vec<Lease>, Option<Duration>)> {
+    let conflicts =
+        if request.ordered && !attempts.is_empty() { conflicts(on, attempts).await? } else { Vec::new() };
+    // When fewer events were claimed than requested, the other due events cannot be claimed now.
+    let all = attempts.len() >= request.max_events as usize;
+    let sql = on.tables.sql(&format!(
+        "SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
+         WHERE {} AND due > CASE WHEN $1 THEN '-infinity' ELSE now() END",
+        candidates(request)
+    ));
+    let wait: Option<f64> = sqlx::query_scalar(sql).bind(all).fetch_one(&mut on.connection).await?;
+    Ok((conflicts, wait.map(span)))
+}
+
+/// Each condition has a partial index by `due`.
+fn candidates(request: ClaimRequest) -> &'static str {
+    if request.ordered { "state <= 1 AND NOT behind" } else { "state <= 1" }
+}
+
+/// Whether an event is due, when the next one is, and whether an expired lease makes an event a dead letter.
+async fn look(on: &mut Session, request: ClaimRequest) -> Outcome<(bool, Option<Duration>, bool)> {
+    let sql = on.tables.sql(&format!(
+        "SELECT (SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events WHERE {}), \
+         EXISTS (SELECT 1 FROM smartshape_inbox_events WHERE {EXHAUSTED})",
+        candidates(request)
+    ));
+    let (wait, exhausted): (Option<f64>, bool) = sqlx::query_as(sql)
+        .bind(i64::from(request.max_lost_leases))
+        .bind(i64::from(request.max_attempts))
+        .fetch_one(&mut on.connection)
+        .await?;
+    let next = wait.map(span);
+    Ok((next.is_some_and(|wait| wait.is_zero()), next, exhausted))
+}
+
+fn span(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+}
+
+const EXHAUSTED: &str = "state = 1 AND due <= now() AND (lost + 1 >= $1 OR attempts >= $2)";
+
+async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<Queue>> {
+    let sql = on.tables.sql(&format!(
+        "WITH over AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {EXHAUSTED} FOR UPDATE SKIP LOCKED) \
+         UPDATE smartshape_inbox_events e SET state = 3, settled = now(), lost = lost + 1, \
+           error = coalesce(error || '; then ', '') || $3 FROM over WHERE e.seq = over.seq RETURNING e.file_hash"
+    ));
+    sqlx::query_scalar(sql)
+        .bind(i64::from(request.max_lost_leases))
+        .bind(i64::from(request.max_attempts))
+        .bind(LEASE_LOST)
+        .fetch_all(&mut on.connection)
+        .await
+}
+
+/// The candidates are materialized: a subquery could be evaluated per row, and lock more rows than requested. With
+/// order, a candidate must be the earliest open event of its queue: concurrent claims see the same one, and only one
+/// of them locks its row.
+async fn take(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<PgRow>> {
+    let first = if request.ordered {
+        "AND (SELECT o.seq FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = e.file_hash \
+           ORDER BY o.seq LIMIT 1) = e.seq \
+         AND (SELECT w.seq FROM smartshape_inbox_events w WHERE w.state = 1 AND w.file_hash = e.file_hash \
+           AND w.seq <> e.seq AND w.due > now() LIMIT 1) IS NULL"
+    } else {
+        ""
+    };
+    let sql = on.tables.sql(&format!(
+        "WITH chosen AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e WHERE {} AND due <= now() \
+           AND version <= $2 {first} ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED) \
+         UPDATE smartshape_inbox_events e SET state = 1, due = now() + $1 * interval '1 ms', fence = fence + 1, \
+           attempts = attempts + 1, lost = lost + (state = 1)::int, behind = false FROM chosen WHERE e.seq = chosen.seq \
+         RETURNING e.seq, fence, key, attempts, received, secret, traceparent, bytes",
+        candidates(request)
+    ));
+    sqlx::query(sql)
+        .bind(milliseconds(request.lease_ttl))
+        .bind(i32::from(EVENT_VERSION))
+        .bind(i64::from(request.max_events))
+        .fetch_all(&mut on.connection)
+        .await
+}
+
+/// A replay can put an event before one that another worker is claiming, so that neither statement sees the
+/// other's. Each claim checks again after its commit, so at least the later one sees the conflict.
+async fn conflicts(on: &mut Session, attempts: &[Attempt]) -> Outcome<Vec<Lease>> {
+    let sql = on.tables.sql(
+        "SELECT e.seq, e.fence FROM unnest($1::bigint[]) AS t (seq) JOIN smartshape_inbox_events e ON e.seq = t.seq \
+         WHERE (SELECT w.seq FROM smartshape_inbox_events w WHERE w.state = 1 AND w.file_hash = e.file_hash \
+           AND w.seq <> e.seq AND w.due > now() LIMIT 1) IS NOT NULL",
+    );
+    let seqs: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
+    let rows = sqlx::query(sql).bind(seqs).fetch_all(&mut on.connection).await?;
+    rows.iter().map(lease).collect()
+}
+
+fn attempt(row: &PgRow) -> Outcome<Attempt> {
+    Ok(Attempt {
+        lease: lease(row)?,
+        key: key_of(row.try_get("key")?)?,
+        number: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(u32::MAX),
+        received_at: time_of(row.try_get("received")?)?,
+        secret_name: row.try_get("secret")?,
+        traceparent: row.try_get("traceparent")?,
+        body: None,
+    })
+}
+
+fn lease(row: &PgRow) -> Outcome<Lease> {
+    Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
+}
+
+pub(super) async fn bodies(on: &mut Session, seqs: &[i64]) -> Outcome<HashMap<i64, Bytes>> {
+    let sql = on.tables.sql("SELECT seq, body FROM smartshape_inbox_bodies WHERE seq = ANY ($1)");
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql).bind(seqs).fetch_all(&mut on.connection).await?;
+    Ok(rows.into_iter().map(|(seq, body)| (seq, body.into())).collect())
+}
+
+/// A row that another transaction has locked counts as held until the next renewal: it must not keep the
+/// other leases from being renewed.
+pub(super) async fn renew(on: &mut Session, leases: &[Lease], lease: Duration) -> Outcome<Vec<Lease>> {
+    let sql = on.tables.sql(
+        "WITH held AS MATERIALIZED (SELECT e.seq, e.fence FROM unnest($2::bigint[], $3::bigint[]) AS l (seq, fence) \
+             JOIN smartshape_inbox_events e ON e.seq = l.seq AND e.fence = l.fence AND e.state = 1), \
+           free AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e JOIN held ON e.seq = held.seq \
+             WHERE e.fence = held.fence AND e.state = 1 FOR UPDATE OF e SKIP LOCKED), \
+           renewed AS (UPDATE smartshape_inbox_events e SET due = now() + $1 * interval '1 ms' FROM free WHERE e.seq = free.seq) \
+         SELECT seq, fence FROM held",
+    );
+    let rows = sqlx::query(sql)
+        .bind(milliseconds(lease))
+        .bind(seqs(leases))
+        .bind(fences(leases))
+        .fetch_all(&mut on.connection)
+        .await?;
+    rows.iter().map(self::lease).collect()
+}
+
+/// Records results with one statement. Returns the leases that were held, and the queues in which an event ended. A row
+/// that another transaction has locked for longer than `lock_timeout` must not keep the other results from being
+/// recorded: its lease counts as lost.
+pub(super) async fn settle(on: &mut Session, results: &[AttemptResult]) -> Outcome<(Vec<Lease>, Vec<Queue>)> {
+    match settle_with(on, results, "").await {
+        Err(error) if code(&error).as_deref() == Some("55P03") => {
+            settle_with(on, results, "SKIP LOCKED").await
+        }
+        settled => settled,
+    }
+}
+
+pub(super) fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+async fn settle_with(
+    on: &mut Session,
+    results: &[AttemptResult],
+    skip: &str,
+) -> Outcome<(Vec<Lease>, Vec<Queue>)> {
+    let (mut leases, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut errors, mut released, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for AttemptResult { lease, outcome } in results {
+        let (state, after, error, back, keep) = match outcome {
+            AttemptOutcome::Completed { keep_body } => (2_i16, 0, None, 0_i32, *keep_body),
+            AttemptOutcome::Retry { after, error } => (0, milliseconds(*after), Some(&**error), 0, true),
+            AttemptOutcome::DeadLetter { error } => (3, 0, Some(&**error), 0, true),
+            AttemptOutcome::Released => (0, 0, None, 1, true),
+        };
+        leases.push(*lease);
+        states.push(state);
+        waits.push(after);
+        errors.push(error);
+        released.push(back);
+        kept.push(keep);
+    }
+    let sql = on.tables.sql(&format!(
+        "WITH given AS MATERIALIZED (SELECT *, CASE WHEN g.state = 2 THEN 64 ELSE 200 END AS chars \
+             FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], \
+             $5::text[], $6::int[], $7::bool[]) AS g (seq, fence, state, wait, error, back, keep)), \
+           held AS MATERIALIZED (SELECT e.seq, e.fence FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
+             WHERE e.fence = g.fence AND e.state = 1 ORDER BY e.seq FOR UPDATE OF e {skip}), \
+           ended AS (UPDATE smartshape_inbox_events e SET state = g.state, due = now() + g.wait * interval '1 ms', \
+             attempts = e.attempts - g.back, error = CASE WHEN g.state <> 2 THEN coalesce(g.error, e.error) END, \
+             settled = CASE WHEN g.state >= 2 THEN now() END, owner = CASE WHEN g.state <> 2 THEN e.owner END, \
+             secret = CASE WHEN g.keep THEN e.secret END, traceparent = CASE WHEN g.keep THEN e.traceparent END, \
+             event = left(e.event, g.chars), file = left(e.file, g.chars), uuid = left(e.uuid, g.chars) \
+             FROM given g, held WHERE e.seq = held.seq AND g.seq = held.seq AND g.fence = held.fence \
+             RETURNING e.seq, e.fence, e.state, e.file_hash, g.keep), \
+           gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq = ended.seq AND NOT ended.keep) \
+         SELECT seq, fence, file_hash, state >= 2 AS over FROM ended"
+    ));
+    let rows: Vec<(i64, i64, Queue, bool)> = sqlx::query_as(sql)
+        .bind(seqs(&leases))
+        .bind(fences(&leases))
+        .bind(states)
+        .bind(waits)
+        .bind(errors)
+        .bind(released)
+        .bind(kept)
+        .fetch_all(&mut on.connection)
+        .await?;
+    let held = rows.iter().map(|&(seq, fence, ..)| Lease { seq, fence }).collect();
+    Ok((held, rows.into_iter().filter(|(.., over)| *over).map(|(_, _, queue, _)| queue).collect()))
+}
+
+/// Records the completion within a handler's transaction, whose search path is the handler's. Returns the
+/// queue; `None` when the lease was lost. The server ends the transaction if it then idles for longer than `timeout`.
+pub(super) async fn complete_within(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    lease: Lease,
+    keep_body: bool,
+    timeout: Duration,
+) -> Outcome<Option<Queue>> {
+    let sql = tables.sql(
+        "WITH ended AS (UPDATE smartshape_inbox_events e SET state = 2, settled = pg_catalog.now(), error = NULL, owner = NULL, \
+             secret = CASE WHEN $3 THEN e.secret END, traceparent = CASE WHEN $3 THEN e.traceparent END, \
+             event = pg_catalog.left(e.event, 64), file = pg_catalog.left(e.file, 64), uuid = pg_catalog.left(e.uuid, 64) \
+             WHERE e.seq OPERATOR(pg_catalog.=) $1 AND e.fence OPERATOR(pg_catalog.=) $2 \
+             AND e.state OPERATOR(pg_catalog.=) 1::pg_catalog.int2 \
+             AND pg_catalog.set_config('idle_in_transaction_session_timeout'::pg_catalog.text, $4, true) IS NOT NULL \
+             RETURNING e.seq, e.file_hash), \
+           gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq OPERATOR(pg_catalog.=) ended.seq AND NOT $3) \
+         SELECT file_hash FROM ended",
+    );
+    sqlx::query_scalar(sql)
+        .bind(lease.seq)
+        .bind(lease.fence)
+        .bind(keep_body)
+        .bind(timeout.as_millis().to_string())
+        .fetch_optional(connection)
+        .await
+}
+
+/// Marks the earliest open event of each queue runnable. To be called after a commit that ended
+/// an event, and after one that stored an event behind another: of two concurrent commits, the later call
+/// sees the effects of both.
+pub(super) async fn mark_runnable(on: &mut Session, queues: &[Queue]) -> Outcome<()> {
+    if queues.is_empty() {
+        return Ok(());
+    }
+    let sql = on.tables.sql(
+        "UPDATE smartshape_inbox_events e SET behind = false FROM (SELECT (SELECT n.seq FROM smartshape_inbox_events n \
+           WHERE n.state <= 1 AND n.file_hash = q.queue ORDER BY n.seq LIMIT 1) AS seq FROM unnest($1::bigint[]) AS q (queue)) h \
+         WHERE e.seq = h.seq AND e.behind",
+    );
+    sqlx::query(sql).bind(queues).execute(&mut on.connection).await.map(drop)
+}
+
+/// As [`mark_runnable`], for all queues: a process may have ended between its commit and its call, or be of a version
+/// that does not call.
+pub(super) async fn mark_all_runnable(on: &mut Session) -> Outcome<()> {
+    let sql = on.tables.sql(
+        "WITH RECURSIVE heads (queue, seq) AS ( \
+           (SELECT file_hash, seq FROM smartshape_inbox_events WHERE state <= 1 ORDER BY file_hash, seq LIMIT 1) UNION ALL \
+           SELECT n.file_hash, n.seq FROM heads CROSS JOIN LATERAL (SELECT o.file_hash, o.seq FROM smartshape_inbox_events o \
+             WHERE o.state <= 1 AND o.file_hash > heads.queue ORDER BY o.file_hash, o.seq LIMIT 1) n) \
+         UPDATE smartshape_inbox_events e SET behind = false FROM heads h WHERE e.seq = h.seq AND e.behind",
+    );
+    sqlx::query(sql).execute(&mut on.connection).await.map(drop)
+}
+
+/// All columns, integers with 64 bits.
+const COLUMNS: &str = "SELECT e.seq, e.key, e.state::bigint AS state, e.event, e.file, e.uuid, e.owner, e.secret, e.triggered, \
+     e.received, e.bytes, e.attempts::bigint AS attempts, e.lost::bigint AS lost, e.error FROM smartshape_inbox_events e WHERE ";
+
+pub(super) async fn list(on: &mut Session, filter: &EventFilter) -> Outcome<Vec<StoredEvent>> {
+    let mut query = filtered(on, COLUMNS, filter);
+    query.build().fetch_all(&mut on.connection).await?.iter().map(rows::stored).collect()
+}
+
+/// The statement with the filter's conditions, order and limit at its end.
+fn filtered(on: &Session, statement: &str, filter: &EventFilter) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(on.tables.sql(statement).0);
+    rows::push_filter(&mut query, filter);
+    query
+}
+
+pub(super) async fn get(on: &mut Session, key: DeliveryKey) -> Outcome<Option<StoredDelivery>> {
+    let Some(event) = list(on, &EventFilter::default().key(key)).await?.pop() else { return Ok(None) };
+    let body = bodies(on, &[event.seq]).await?.remove(&event.seq);
+    Ok(Some(StoredDelivery { event, body }))
+}
+
+pub(super) async fn replay(on: &mut Session, filter: &EventFilter) -> Outcome<u64> {
+    let mut query = filtered(
+        on,
+        "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state >= 2 \
+         AND EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) AND ",
+        filter,
+    );
+    query.push(" FOR UPDATE");
+    let mut transaction = on.connection.begin().await?;
+    let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
+    // A purge or a sweep that held a row may have deleted its body while this waited.
+    let waiting = on.tables.sql(
+        "UPDATE smartshape_inbox_events e SET state = 0, attempts = 0, lost = 0, settled = NULL, due = now(), \
+           behind = r.later OR (SELECT o.seq FROM smartshape_inbox_events o \
+             WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq LIMIT 1) IS NOT NULL \
+         FROM (SELECT n.seq, row_number() OVER (PARTITION BY n.file_hash ORDER BY n.seq) > 1 AS later \
+             FROM smartshape_inbox_events n JOIN smartshape_inbox_bodies b ON b.seq = n.seq WHERE n.seq = ANY ($1)) r \
+         WHERE e.seq = r.seq RETURNING e.file_hash",
+    );
+    let queues: Vec<Queue> = sqlx::query_scalar(waiting).bind(numbers).fetch_all(&mut *transaction).await?;
+    // Events that were the first of their queues until now.
+    let behind = on.tables.sql(
+        "UPDATE smartshape_inbox_events e SET behind = true WHERE e.state <= 1 AND e.state = 0 AND NOT e.behind \
+         AND e.file_hash = ANY ($1) AND (SELECT o.seq FROM smartshape_inbox_events o \
+             WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq LIMIT 1) IS NOT NULL",
+    );
+    sqlx::query(behind).bind(&queues).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    mark_runnable(on, &queues).await?;
+    Ok(queues.len() as u64)
+}
+
+pub(super) async fn purge(on: &mut Session, filter: &EventFilter) -> Outcome<u64> {
+    let mut query = filtered(
+        on,
+        "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <> 1 \
+         AND (e.state <> 2 OR EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq)) AND ",
+        filter,
+    );
+    query.push(" FOR UPDATE SKIP LOCKED");
+    let mut transaction = on.connection.begin().await?;
+    let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
+    let completed = on.tables.sql(
+        "UPDATE smartshape_inbox_events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE now() END, \
+           error = NULL, owner = NULL, secret = NULL, traceparent = NULL, \
+           event = left(event, 64), file = left(file, 64), uuid = left(uuid, 64) WHERE seq = ANY ($1) RETURNING file_hash",
+    );
+    let queues: Vec<Queue> =
+        sqlx::query_scalar(completed).bind(&numbers).fetch_all(&mut *transaction).await?;
+    let bodies = on.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq = ANY ($1)");
+    let purged = sqlx::query(bodies).bind(&numbers).execute(&mut *transaction).await?.rows_affected();
+    transaction.commit().await?;
+    mark_runnable(on, &queues).await?;
+    Ok(purged)
+}
+
+pub(super) async fn stats(on: &mut Session) -> Outcome<InboxStats> {
+    let mut stats = InboxStats { disk_bytes: used_bytes(on).await?, ..InboxStats::default() };
+    let open: Vec<(i16, i64, f64)> = sqlx::query_as(on.tables.sql(
+        "SELECT state, count(*), extract(epoch FROM clock_timestamp() - min(stored))::float8 \
+         FROM smartshape_inbox_events WHERE state <= 1 GROUP BY state",
+    ))
+    .fetch_all(&mut on.connection)
+    .await?;
+    for (state, count, age) in open {
+        let count = u64::try_from(count).unwrap_or(0);
+        if state == 0 {
+            stats.waiting = count;
+            stats.oldest_waiting = Duration::try_from_secs_f64(age.max(0.0)).ok();
+        } else {
+            stats.running = count;
+        }
+    }
+    let dead_letters: i64 =
+        sqlx::query_scalar(on.tables.sql("SELECT count(*) FROM smartshape_inbox_events WHERE state = 3"))
+            .fetch_one(&mut on.connection)
+            .await?;
+    stats.dead_letters = u64::try_from(dead_letters).unwrap_or(0);
+    Ok(stats)
+}
+
+pub(super) async fn used_bytes(on: &mut Session) -> Outcome<u64> {
+    let bytes: i64 = sqlx::query_scalar(on.tables.sql("SELECT pg_total_relation_size('smartshape_inbox_events') + pg_total_relation_size('smartshape_inbox_bodies')"))
+    .fetch_one(&mut on.connection)
+    .await?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// Bytes of events that are not completed. Each part is read from a partial index.
+pub(super) async fn uncompleted_bytes(on: &mut Session) -> Outcome<u64> {
+    let sql = on.tables.sql(
+        "SELECT (coalesce((SELECT sum(bytes + $1) FROM smartshape_inbox_events WHERE state <= 1), 0) \
+         + coalesce((SELECT sum(bytes + $1) FROM smartshape_inbox_events WHERE state = 3), 0))::bigint",
+    );
+    let bytes: i64 =
+        sqlx::query_scalar(sql).bind(ROW_BYTES.cast_signed()).fetch_one(&mut on.connection).await?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// Maximum number of events deleted by one statement.
+pub(super) const MAX_DELETED: u64 = 10 * SWEEP_ROWS.unsigned_abs();
+
+/// Deletes the oldest completed events over `capacity`. A concurrent call deletes the same ones.
+pub(super) async fn delete_over_capacity(on: &mut Session, capacity: u64) -> Outcome<u64> {
+    let sql = on.tables.sql(
+        "WITH newest AS MATERIALIZED (SELECT settled FROM smartshape_inbox_events WHERE state = 2 \
+           ORDER BY settled DESC OFFSET $1 LIMIT 1), \
+         old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e, newest WHERE e.state = 2 \
+           AND e.settled <= newest.settled ORDER BY e.settled LIMIT $2 FOR UPDATE OF e SKIP LOCKED), \
+         bodies AS (DELETE FROM smartshape_inbox_bodies b USING old WHERE b.seq = old.seq) \
+         DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq",
+    );
+    let done = sqlx::query(sql)
+        .bind(i64::try_from(capacity).unwrap_or(i64::MAX))
+        .bind(MAX_DELETED.cast_signed())
+        .execute(&mut on.connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn sweep(on: &mut Session, retention: Retention) -> Outcome<u64> {
+    let bodies = sqlx::query(on.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
+         JOIN smartshape_inbox_bodies b ON b.seq = e.seq \
+         WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2 FOR UPDATE OF e SKIP LOCKED)"))
+    .bind(milliseconds(retention.bodies.min(retention.dedup)))
+    .bind(SWEEP_ROWS)
+    .execute(&mut on.connection)
+    .await?;
+    let events = sqlx::query(on.tables.sql("WITH old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e \
+         WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' \
+         AND NOT EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) LIMIT $2 FOR UPDATE SKIP LOCKED) \
+         DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq"))
+    .bind(milliseconds(retention.dedup))
+    .bind(SWEEP_ROWS)
+    .execute(&mut on.connection)
+    .await?;
+    Ok(bodies.rows_affected() + events.rows_affected())
+}
+
+/// Checks whether an event could be stored, without storing one: on a primary, with all privileges. Returns why not.
+pub(super) async fn ping(on: &mut Session) -> Outcome<Option<&'static str>> {
+    let sql = on.tables.sql(
+        "SELECT current_setting('transaction_read_only') = 'on', \
+           has_table_privilege('smartshape_inbox_events', 'INSERT') AND has_table_privilege('smartshape_inbox_events', 'SELECT') \
+             AND has_table_privilege('smartshape_inbox_events', 'UPDATE') AND has_table_privilege('smartshape_inbox_events', 'DELETE') \
+             AND has_table_privilege('smartshape_inbox_bodies', 'INSERT') AND has_table_privilege('smartshape_inbox_bodies', 'SELECT') \
+             AND has_table_privilege('smartshape_inbox_bodies', 'DELETE'), \
+           s.name IS NOT NULL, coalesce(has_sequence_privilege(s.name, 'USAGE'), false) \
+         FROM (SELECT pg_get_serial_sequence('smartshape_inbox_events', 'seq') AS name) s",
+    );
+    let (read_only, tables, sequence, usage): (bool, bool, bool, bool) =
+        sqlx::query_as(sql).fetch_one(&mut on.connection).await?;
+    Ok(if read_only {
+        Some("the server is read-only: connect to the primary")
+    } else if !tables {
+        Some("the user lacks a permission on the inbox's tables: see the grants in the README")
+    } else if !sequence {
+        Some("the sequence of the inbox's events is gone: restore it")
+    } else if !usage {
+        Some("the user may not use the sequence of the inbox's events: see the grants in the README")
+    } else {
+        None
+    })
+}
+
+fn seqs(leases: &[Lease]) -> Vec<i64> {
+    leases.iter().map(|lease| lease.seq).collect()
+}
+
+fn fences(leases: &[Lease]) -> Vec<i64> {
+    leases.iter().map(|lease| lease.fence).collect()
+}

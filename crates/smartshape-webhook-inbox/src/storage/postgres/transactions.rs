@@ -1,0 +1,79 @@
+//! Transactions for handlers, in which the event's completion is recorded too.
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection as _, PgPool, PgTransaction};
+use tokio::time::timeout;
+
+use super::connections::{CONNECT_TIMEOUT, Connections, Connector, PING_TIMEOUT, prepare_for_handlers};
+use super::sql::{self, Outcome, Queue};
+use crate::storage::Lease;
+
+/// Begins and commits them.
+pub(crate) struct Transactions {
+    connect: Connector,
+    others: Arc<Connections>,
+}
+
+impl Transactions {
+    pub(super) fn new(connect: Connector, others: Arc<Connections>) -> Self {
+        Self { connect, others }
+    }
+
+    /// A pool for handlers, since each holds a connection for as long as it runs.
+    pub(crate) fn pool(&self, handlers: usize) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(u32::try_from(handlers).unwrap_or(u32::MAX))
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .after_connect(|connection, _| Box::pin(prepare_for_handlers(connection)))
+            // sqlx itself pings without a timeout, during which the connection counts as used.
+            .after_release(|connection, _| {
+                Box::pin(async {
+                    timeout(PING_TIMEOUT, connection.ping()).await.unwrap_or(Err(timed_out())).map(|()| true)
+                })
+            })
+            .connect_lazy_with(self.connect.options.clone())
+    }
+
+    pub(crate) async fn begin(&self, pool: &PgPool) -> Outcome<PgTransaction<'static>> {
+        // Renewals update the event's row while the handler runs. Stricter isolation levels reject the completion then.
+        self.within(pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")).await
+    }
+
+    /// Records the completion and commits. Rolls back and returns false when the lease was lost.
+    pub(crate) async fn complete(
+        &self,
+        mut transaction: PgTransaction<'static>,
+        lease: Lease,
+        keep_body: bool,
+    ) -> Outcome<bool> {
+        let Connector { tables, statement_timeout, .. } = &self.connect;
+        let completed = sql::complete_within(&mut transaction, tables, lease, keep_body, *statement_timeout);
+        let Some(queue) = self.within(completed).await? else {
+            self.within(transaction.rollback()).await?;
+            return Ok(false);
+        };
+        self.within(transaction.commit()).await?;
+        mark_runnable(&self.others, &[queue]).await;
+        Ok(true)
+    }
+
+    async fn within<T>(&self, response: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+        timeout(self.connect.statement_timeout, response).await.unwrap_or(Err(timed_out()))
+    }
+}
+
+fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time"))
+}
+
+/// A failure is repaired by the next sweep.
+pub(super) async fn mark_runnable(others: &Connections, queues: &[Queue]) {
+    if queues.is_empty() {
+        return;
+    }
+    if let Err(error) = others.run(async |on| sql::mark_runnable(on, queues).await).await {
+        tracing::debug!(%error, "the next events of some files were not marked runnable; the next sweep does it");
+    }
+}

@@ -1,0 +1,91 @@
+//! Enforces `max_size_bytes`, for both storages.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use crate::error::{InboxError, InboxErrorKind};
+use crate::event::NewEvent;
+
+/// Approximate size of a row without its body.
+pub(crate) const ROW_BYTES: u64 = 400;
+
+/// Minimum interval of counts in the background.
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Bytes of events that are not completed. Between two counts in the database, bytes of new events are added, and
+/// completions are not noticed. Only an event that would be rejected waits for a count.
+pub(crate) struct SizeLimit {
+    max_bytes: u64,
+    used: AtomicU64,
+    /// Total of all bytes ever added.
+    added: AtomicU64,
+    last: Mutex<Option<Count>>,
+}
+
+struct Count {
+    began: Instant,
+    ended: Instant,
+}
+
+impl Count {
+    fn took(&self) -> Duration {
+        self.ended - self.began
+    }
+}
+
+impl SizeLimit {
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        Self { max_bytes, used: AtomicU64::new(0), added: AtomicU64::new(0), last: Mutex::default() }
+    }
+
+    /// Whether it is time for a count in the background. Counts that take long are less frequent.
+    pub(crate) fn is_count_due(&self) -> bool {
+        self.last.try_lock().is_ok_and(|last| {
+            last.as_ref().is_none_or(|count| count.ended.elapsed() >= COUNT_INTERVAL.max(count.took() * 10))
+        })
+    }
+
+    /// Counts, unless another count began after this was called, or counts would take more than half of the time.
+    pub(crate) async fn count(
+        &self,
+        uncompleted: impl Future<Output = Result<u64, InboxError>>,
+    ) -> Result<(), InboxError> {
+        let called = Instant::now();
+        let mut last = self.last.lock().await;
+        let is_fresh = |count: &Count| count.began >= called || count.ended.elapsed() < count.took();
+        if last.as_ref().is_some_and(is_fresh) {
+            return Ok(());
+        }
+        let (began, before) = (Instant::now(), self.added.load(Ordering::Relaxed));
+        let counted = uncompleted.await;
+        if let Ok(bytes) = &counted {
+            self.used.store(bytes + (self.added.load(Ordering::Relaxed) - before), Ordering::Relaxed);
+        }
+        // A failed count is not retried at once either: the server may be overloaded.
+        *last = Some(Count { began, ended: Instant::now() });
+        counted.map(drop)
+    }
+
+    /// Reserves space for a batch. Returns whether there was enough.
+    pub(crate) fn reserve(&self, events: &[NewEvent]) -> bool {
+        let bytes = events.iter().map(|event| event.body.len() as u64 + ROW_BYTES).sum();
+        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.max_bytes);
+        let fits = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if fits {
+            self.added.fetch_add(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    pub(crate) fn error(&self, storage: &dyn fmt::Display) -> InboxError {
+        let text = format!(
+            "inbox {storage}: events that are not completed have reached its maximum size of {} bytes: look why they are \
+             not completed, purge them, or raise max_size_bytes",
+            self.max_bytes
+        );
+        InboxError::new(InboxErrorKind::Full, text)
+    }
+}

@@ -1,0 +1,151 @@
+//! Inserts a batch of events.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use smartshape_webhook::DeliveryKey;
+use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
+use sqlx::{Executor as _, Row as _};
+
+use super::sql::{Outcome, record_clock};
+use super::transaction::Write;
+use super::{JobFuture, Shared};
+use crate::event::NewEvent;
+use crate::storage::rows::key_of;
+
+/// Rows of one statement: the largest size that fits, and then the rest in one. A batch takes few statements, and few
+/// different ones have to be prepared. SQLite's limit of parameters is higher.
+const CHUNKS: [usize; 3] = [256, 128, 64];
+const INSERT_EVENTS: &str = "INSERT INTO events (version, key, state, due, file_hash, event, file, uuid, owner, secret, \
+     traceparent, triggered, received, bytes, stored) VALUES";
+const EVENT_ROW: &str = "(?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// Inserts a batch. BEGIN and COMMIT are sent together with other statements, since each call of SQLite's thread
+/// costs two context switches while the other senders wait.
+pub(super) struct Insert(pub(super) Arc<[NewEvent]>);
+
+impl Write for Insert {
+    type Output = Vec<bool>;
+
+    fn write<'c>(
+        &'c self,
+        shared: &'c Shared,
+        connection: &'c mut SqliteConnection,
+    ) -> JobFuture<'c, Vec<bool>> {
+        Box::pin(async move {
+            let now = shared.clock.now();
+            let records_clock = shared.is_clock_due(now);
+            let fresh = insert(connection, now, &self.0, records_clock).await?;
+            if records_clock {
+                shared.clock_recorded.fetch_max(now, Ordering::Relaxed);
+            }
+            Ok(fresh)
+        })
+    }
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    now: i64,
+    events: &[NewEvent],
+    records_clock: bool,
+) -> Outcome<Vec<bool>> {
+    let mut fresh = Vec::with_capacity(events.len());
+    let mut rest = events;
+    while !rest.is_empty() {
+        let (chunk, behind) = rest.split_at(chunk_of(rest.len()));
+        let begin = if fresh.is_empty() { "BEGIN IMMEDIATE; " } else { "" };
+        let numbers = insert_events(connection, now, chunk, begin).await?;
+        if behind.is_empty() && records_clock {
+            record_clock(connection, now).await?;
+        }
+        insert_bodies(connection, chunk, &numbers, behind.is_empty()).await?;
+        fresh.extend(numbers.iter().map(Option::is_some));
+        rest = behind;
+    }
+    Ok(fresh)
+}
+
+fn chunk_of(rows: usize) -> usize {
+    CHUNKS.into_iter().find(|size| *size <= rows).unwrap_or(rows)
+}
+
+/// Returns the sequence number of each new event.
+async fn insert_events(
+    connection: &mut SqliteConnection,
+    now: i64,
+    chunk: &[NewEvent],
+    begin: &str,
+) -> Outcome<Vec<Option<i64>>> {
+    let rows = vec![EVENT_ROW; chunk.len()].join(",");
+    let sql = format!("{begin}{INSERT_EVENTS} {rows} ON CONFLICT (key) DO NOTHING");
+    let mut events = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for event in chunk {
+        events = events
+            .bind(i64::from(event.version))
+            .bind(event.key.as_bytes().as_slice())
+            .bind(now)
+            .bind(event.file_hash)
+            .bind(event.name.as_str())
+            .bind(event.file.as_str())
+            .bind(event.uuid.as_str())
+            .bind(event.owner.as_str())
+            .bind(event.secret_name.as_deref())
+            .bind(event.traceparent.as_deref())
+            .bind(event.triggered_at.map(|time| time.as_microsecond()))
+            .bind(event.received_at.as_microsecond())
+            .bind(i64::try_from(event.body.len()).unwrap_or(i64::MAX))
+            .bind(now);
+    }
+    let mut outcomes = connection.execute_many(events);
+    let mut inserted = SqliteQueryResult::default();
+    while let Some(outcome) = poll_fn(|context| outcomes.as_mut().poll_next(context)).await {
+        inserted = outcome?;
+    }
+    drop(outcomes);
+    let count = inserted.rows_affected();
+    if count == chunk.len() as u64 {
+        // When no row existed before, the numbers of one statement are consecutive.
+        let first = inserted.last_insert_rowid() - count.cast_signed() + 1;
+        return Ok((first..=inserted.last_insert_rowid()).map(Some).collect());
+    }
+    let numbers = latest(connection, count.cast_signed()).await?;
+    Ok(chunk.iter().map(|event| numbers.get(&event.key).copied()).collect())
+}
+
+async fn insert_bodies(
+    connection: &mut SqliteConnection,
+    chunk: &[NewEvent],
+    numbers: &[Option<i64>],
+    commits: bool,
+) -> Outcome<()> {
+    let count = numbers.iter().flatten().count();
+    let mut sql = String::new();
+    if count > 0 {
+        sql = format!("INSERT INTO bodies (seq, body) VALUES {}; ", vec!["(?, ?)"; count].join(","));
+    }
+    if commits {
+        sql += "COMMIT";
+    }
+    if sql.is_empty() {
+        return Ok(());
+    }
+    let mut bodies = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for (number, event) in numbers.iter().zip(chunk) {
+        if number.is_some() {
+            bodies = bodies.bind(number).bind(event.body.as_ref());
+        }
+    }
+    bodies.execute(connection).await.map(drop)
+}
+
+/// The numbers of the rows inserted last: numbers only increase, and this transaction is the only writer.
+async fn latest(connection: &mut SqliteConnection, count: i64) -> Outcome<HashMap<DeliveryKey, i64>> {
+    let rows = sqlx::query("SELECT seq, key FROM events ORDER BY seq DESC LIMIT ?")
+        .bind(count)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| Ok((key_of(row.try_get("key")?)?, row.try_get("seq")?))).collect()
+}

@@ -1,0 +1,481 @@
+//! Storage in a SQLite file, for one machine.
+//!
+//! One connection writes and one reads. Each write is a transaction in a task of its own, so that a caller that drops
+//! its future never leaves one half done. Before each write the file and its write-ahead log are checked: what is
+//! written to a file that was deleted or replaced would be acknowledged and lost. When the disk is full, results and
+//! purges first checkpoint the log and then use the ballast; new events are rejected.
+
+mod ballast;
+mod checkpoint;
+mod clock;
+mod error;
+mod insert;
+mod open;
+mod sql;
+mod transaction;
+mod wal;
+mod worker_lock;
+
+use std::any::Any;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use smartshape_webhook::DeliveryKey;
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::Mutex;
+
+use super::size_limit::SizeLimit;
+use super::{AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture};
+use crate::error::{InboxError, InboxErrorKind};
+use crate::event::{EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::storage::StorageOptions;
+use ballast::Ballast;
+use checkpoint::Checkpoint;
+use clock::StorageClock;
+use insert::Insert;
+use transaction::{Transaction, Write};
+use wal::{Wal, WalConnection, WalState};
+use worker_lock::WorkerLock;
+
+/// Number of events that a replay or a purge changes in one transaction.
+const ADMIN_CHUNK: u32 = 1000;
+
+type JobFuture<'c, T> = futures_core::future::BoxFuture<'c, Result<T, sqlx::Error>>;
+
+pub(crate) struct Sqlite(Arc<Shared>);
+
+struct Shared {
+    path: PathBuf,
+    identity: (u64, u64),
+    wal: Arc<Wal>,
+    clock: StorageClock,
+    clock_recorded: AtomicI64,
+    /// Without it, each sweep would scan all completed events for bodies.
+    bodies_swept_until: AtomicI64,
+    writer: Mutex<Option<WalConnection>>,
+    reader: Mutex<Option<WalConnection>>,
+    read_only: bool,
+    size_limit: SizeLimit,
+    /// Number of completed events over `dedup_capacity`, which are still to be deleted.
+    over_capacity: AtomicU64,
+    /// The last sweep has deleted rows, so another one follows.
+    sweep_unfinished: AtomicBool,
+    ballast: Ballast,
+    worker_lock: WorkerLock,
+}
+
+/// What a write does when the disk is full.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnFull {
+    Fail,
+    UseBallast,
+}
+
+impl Sqlite {
+    /// Opens the file; creates it if it does not exist.
+    pub(crate) async fn open(path: PathBuf, options: &StorageOptions) -> Result<Self, InboxError> {
+        let read_only = options.read_only;
+        let path =
+            blocking(move || if read_only { open::find(&path) } else { open::create(&path) }).await??;
+        let (connection, clock) =
+            if read_only { open::open_read_only(&path).await? } else { open::open(&path).await? };
+        let identity = open::identity(&path).map_err(|error| io_error(&path, error))?;
+        let wal = Wal::beside(&path);
+        let connection = Some(wal.opened(connection));
+        let (writer, reader) = if read_only { (None, connection) } else { (connection, None) };
+        let ballast = Ballast::beside(&path);
+        if !read_only {
+            let ballast = ballast.clone();
+            blocking(move || ballast.fill()).await?;
+        }
+        Ok(Self(Arc::new(Shared {
+            identity,
+            wal,
+            clock: StorageClock::starting_at(clock),
+            clock_recorded: AtomicI64::new(clock),
+            bodies_swept_until: AtomicI64::new(i64::MIN),
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            read_only,
+            size_limit: SizeLimit::new(options.max_size_bytes),
+            over_capacity: AtomicU64::new(0),
+            sweep_unfinished: AtomicBool::new(false),
+            ballast,
+            worker_lock: WorkerLock::beside(&path, options.worker_lock_timeout),
+            path,
+        })))
+    }
+
+    /// Runs `job` in a transaction of its own, which goes on when the caller drops the future.
+    fn write<T, J>(&self, on_full: OnFull, job: J) -> StorageFuture<'static, T>
+    where
+        T: Send + 'static,
+        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + Sync + 'static,
+    {
+        self.detached(|shared| async move { shared.write(on_full, &job).await })
+    }
+
+    /// Changes the events that match `filter` in chunks, so that deliveries can be stored in between.
+    async fn in_chunks<J>(&self, mut filter: EventFilter, job: J) -> Result<u64, InboxError>
+    where
+        J: for<'c> Fn(&'c mut SqliteConnection, i64, EventFilter) -> JobFuture<'c, sql::Chunk>
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (mut changed, mut left) = (0, filter.limit);
+        loop {
+            let chunk = filter.clone().limit(left.min(ADMIN_CHUNK));
+            let limit = chunk.limit;
+            let done = self
+                .write(OnFull::UseBallast, move |connection, now| job(connection, now, chunk.clone()))
+                .await?;
+            changed += done.changed;
+            left -= limit;
+            match done.last {
+                Some(last) if left > 0 && done.found == limit as usize => filter.after = last,
+                _ => return Ok(changed),
+            }
+        }
+    }
+
+    /// Runs a task that goes on when the caller drops the future.
+    fn detached<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> StorageFuture<'static, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, InboxError>> + Send + 'static,
+    {
+        let task = tokio::spawn(work(Arc::clone(&self.0)));
+        Box::pin(
+            async move { task.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))? },
+        )
+    }
+
+    fn read<T, J>(&self, job: J) -> StorageFuture<'static, T>
+    where
+        T: Send + 'static,
+        J: for<'c> FnOnce(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move { shared.read(job).await })
+    }
+}
+
+impl Shared {
+    async fn read<T, J>(&self, job: J) -> Result<T, InboxError>
+    where
+        J: for<'c> FnOnce(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
+    {
+        let mut slot = self.reader.lock().await;
+        let reader = match &mut *slot {
+            Some(reader) => reader,
+            none => none.insert(self.connect().await?),
+        };
+        job(&mut reader.connection, self.clock.now())
+            .await
+            .map_err(|error| error::from_sqlx(&self.path, error))
+    }
+
+    async fn write<T, J>(&self, on_full: OnFull, job: &J) -> Result<T, InboxError>
+    where
+        T: Send,
+        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Sync,
+    {
+        self.run(on_full, &Transaction(job)).await
+    }
+
+    async fn run<W: Write>(&self, on_full: OnFull, work: &W) -> Result<W::Output, InboxError> {
+        let mut slot = self.writer.lock().await;
+        let mut writer = match slot.take() {
+            Some(writer) => writer,
+            None => self.connect().await?,
+        };
+        let connection = &mut writer.connection;
+        if let Err(error) = self.check_wal(connection).await {
+            // A new connection would create a new log.
+            *slot = Some(writer);
+            return Err(error);
+        }
+        let mut outcome = self.attempt(connection, work).await;
+        if on_full == OnFull::UseBallast && outcome.as_ref().is_err_and(error::is_full) {
+            // The pages in the log may replace pages of the file: after a checkpoint the log starts from the beginning.
+            if rolled_back(connection).await && Checkpoint.write(self, connection).await.unwrap_or(false) {
+                outcome = self.attempt(connection, work).await;
+            }
+            if outcome.as_ref().is_err_and(error::is_full)
+                && rolled_back(connection).await
+                && self.ballast.release()
+            {
+                outcome = self.attempt(connection, work).await;
+            }
+        }
+        match outcome {
+            Ok(value) => {
+                *slot = Some(writer);
+                Ok(value)
+            }
+            Err(error) => {
+                // After any other error, a new connection reads the file's state again.
+                if error::is_passing(&error) && rolled_back(connection).await {
+                    *slot = Some(writer);
+                }
+                Err(error::from_sqlx(&self.path, error))
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<WalConnection, InboxError> {
+        if self.read_only {
+            let text = format!("inbox {}: it was opened for reading only", self.path.display());
+            return Err(InboxError::new(InboxErrorKind::ReadOnly, text));
+        }
+        Ok(self.wal.opened(open::connect(&self.path).await?))
+    }
+
+    /// Fails when the log was deleted: what is written to it is lost when the process ends.
+    async fn check_wal(&self, connection: &mut SqliteConnection) -> Result<(), InboxError> {
+        match self.wal.check() {
+            Ok(WalState::Intact) => return Ok(()),
+            // No process has created a new log yet, so what was acknowledged can be saved into the file. Later it
+            // could overwrite newer pages.
+            Ok(WalState::Missing) => match Checkpoint.write(self, connection).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::error!(
+                        "a reader kept what was in the inbox's lost -wal from being saved into the file"
+                    );
+                }
+                Err(error) => {
+                    tracing::error!(%error, "what was in the inbox's lost -wal could not be saved into the file");
+                }
+            },
+            Ok(WalState::Lost) => {}
+            Err(error) => return Err(io_error(&self.path, error)),
+        }
+        let text = format!("inbox {}: {}", self.path.display(), wal::REPLACED);
+        Err(InboxError::new(InboxErrorKind::Unavailable, text))
+    }
+
+    async fn attempt<W: Write>(
+        &self,
+        connection: &mut SqliteConnection,
+        work: &W,
+    ) -> Result<W::Output, sqlx::Error> {
+        // Writes to a file that was deleted or replaced would be lost.
+        let identity = open::identity(&self.path)?;
+        if identity != self.identity {
+            return Err(sqlx::Error::Io(std::io::Error::other(open::REPLACED)));
+        }
+        work.write(self, connection).await
+    }
+
+    /// Bytes that count against `max_size_bytes`.
+    async fn uncompleted_bytes(&self) -> Result<u64, InboxError> {
+        let events = self.read(|connection, _| Box::pin(sql::uncompleted_bytes(connection))).await?;
+        Ok(events + self.wal.bytes().saturating_sub(wal::RETAINED_BYTES))
+    }
+
+    /// Reserves space for a batch; fails when there is not enough.
+    async fn reserve_size(self: &Arc<Self>, events: &[NewEvent]) -> Result<(), InboxError> {
+        if self.size_limit.is_count_due() {
+            let shared = Arc::clone(self);
+            let _detached =
+                tokio::spawn(async move { shared.size_limit.count(shared.uncompleted_bytes()).await });
+        }
+        if self.size_limit.reserve(events) {
+            return Ok(());
+        }
+        self.size_limit.count(self.uncompleted_bytes()).await?;
+        if self.size_limit.reserve(events) {
+            Ok(())
+        } else {
+            Err(self.size_limit.error(&self.path.display()))
+        }
+    }
+
+    /// Acquires the worker lock, and ends the leases of the process that held it before.
+    async fn lock_worker(&self) -> Result<Box<dyn Any + Send>, InboxError> {
+        let (guard, is_new) = self.worker_lock.acquire().await?;
+        if is_new {
+            // No other process runs workers, so every running event belongs to a process that has ended.
+            self.write(OnFull::UseBallast, &|connection, now| Box::pin(sql::end_leases(connection, now)))
+                .await?;
+        }
+        Ok(Box::new(guard))
+    }
+}
+
+/// Runs blocking file operations on a thread for them.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, InboxError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))
+}
+
+async fn rolled_back(connection: &mut SqliteConnection) -> bool {
+    // After some errors SQLite has rolled back already; then this fails.
+    let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+    sqlx::query("SELECT 1").execute(connection).await.is_ok()
+}
+
+fn io_error(path: &std::path::Path, error: std::io::Error) -> InboxError {
+    let text = format!("inbox: {} cannot be used: {error}", path.display());
+    InboxError::new(InboxErrorKind::Unavailable, text).caused_by(error)
+}
+
+impl Storage for Sqlite {
+    fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>> {
+        Box::pin(async move {
+            self.0.reserve_size(&events).await?;
+            let insert = Insert(events);
+            self.detached(|shared| async move { shared.run(OnFull::Fail, &insert).await }).await
+        })
+    }
+
+    fn claim(&self, request: ClaimRequest) -> StorageFuture<'_, ClaimResponse> {
+        Box::pin(async move {
+            self.0.worker_lock.check()?;
+            let (due, latest) = self.0.peek(request.ordered).await?;
+            self.0.catch_up(latest).await?;
+            let next_due = due.map(|due| clock::span(self.0.clock.now(), due));
+            if next_due.is_none_or(|wait| !wait.is_zero()) {
+                return Ok(ClaimResponse { next_due, ..ClaimResponse::default() });
+            }
+            self.write(OnFull::UseBallast, move |connection, now| {
+                Box::pin(sql::claim(connection, now, request))
+            })
+            .await
+        })
+    }
+
+    fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
+        self.write(OnFull::UseBallast, move |connection, now| {
+            Box::pin(sql::renew(connection, now, sql::pairs(&leases), lease))
+        })
+    }
+
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
+        self.write(OnFull::UseBallast, move |connection, now| {
+            Box::pin(sql::settle(connection, now, Arc::clone(&results)))
+        })
+    }
+
+    fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {
+        self.read(move |connection, _| Box::pin(sql::list(connection, filter)))
+    }
+
+    fn get(&self, key: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>> {
+        self.read(move |connection, _| Box::pin(sql::get(connection, key)))
+    }
+
+    fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
+        Box::pin(self.in_chunks(filter, |connection, now, part| Box::pin(sql::replay(connection, now, part))))
+    }
+
+    fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
+        Box::pin(self.in_chunks(filter, |connection, now, part| Box::pin(sql::purge(connection, now, part))))
+    }
+
+    fn stats(&self) -> StorageFuture<'_, InboxStats> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            let mut stats = shared.read(|connection, now| Box::pin(sql::stats(connection, now))).await?;
+            stats.disk_bytes += shared.wal.bytes();
+            Ok(stats)
+        })
+    }
+
+    fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64> {
+        Box::pin(async move {
+            let shared = Arc::clone(&self.0);
+            let mut over_capacity = shared.over_capacity.load(Ordering::Relaxed);
+            // Counting is skipped while sweeps still delete rows.
+            if over_capacity == 0 && !shared.sweep_unfinished.load(Ordering::Relaxed) {
+                let completed = self.read(|connection, _| Box::pin(sql::completed(connection))).await?;
+                over_capacity = completed.saturating_sub(retention.dedup_capacity);
+                retention.warn_of_capacity(over_capacity);
+            }
+            let until = shared.bodies_swept_until.load(Ordering::Relaxed);
+            let swept = self
+                .write(OnFull::UseBallast, move |connection, now| {
+                    Box::pin(sql::sweep(connection, now, retention, until, over_capacity))
+                })
+                .await?;
+            let rows = swept.bodies + swept.events;
+            shared.over_capacity.store(over_capacity.saturating_sub(swept.events), Ordering::Relaxed);
+            shared.sweep_unfinished.store(rows > 0, Ordering::Relaxed);
+            shared.bodies_swept_until.fetch_max(swept.bodies_until, Ordering::Relaxed);
+            // In the background, since writing 12 MiB takes time.
+            let _detached = tokio::task::spawn_blocking(move || shared.ballast.fill());
+            Ok(rows)
+        })
+    }
+
+    fn ping(&self) -> StorageFuture<'_, ()> {
+        self.write(OnFull::Fail, |connection, _| {
+            Box::pin(async move {
+                sqlx::query("SELECT value FROM meta LIMIT 1").execute(connection).await.map(drop)
+            })
+        })
+    }
+
+    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
+        Box::pin(self.0.lock_worker())
+    }
+
+    /// Otherwise the file alone would be stale: a process that ends does not close its connections, so the log stays.
+    fn checkpoint(&self) -> StorageFuture<'_, ()> {
+        self.detached(|shared| async move { shared.run(OnFull::Fail, &Checkpoint).await.map(drop) })
+    }
+}
+
+impl Shared {
+    /// Reads without a transaction, so that an idle worker writes nothing.
+    async fn peek(&self, ordered: bool) -> Result<(Option<i64>, i64), InboxError> {
+        let mut slot = self.writer.lock().await;
+        let writer = match &mut *slot {
+            Some(writer) => writer,
+            none => none.insert(self.connect().await?),
+        };
+        let seen = sql::peek(&mut writer.connection, ordered).await;
+        seen.inspect_err(|_| *slot = None).map_err(|error| error::from_sqlx(&self.path, error))
+    }
+
+    /// Advances our clock to `latest`: the clock of a process that has had the file open for longer is ahead, and the
+    /// events that it stores would not be due yet.
+    async fn catch_up(&self, latest: i64) -> Result<(), InboxError> {
+        if latest <= self.clock.now() {
+            return Ok(());
+        }
+        self.run(OnFull::UseBallast, &AdvanceClock(latest)).await
+    }
+}
+
+/// Advances the clock and extends all leases in one write, so that a lease that is renewed at the same time is neither
+/// extended twice nor expired at once.
+struct AdvanceClock(i64);
+
+impl Write for AdvanceClock {
+    type Output = ();
+
+    fn write<'c>(&'c self, shared: &'c Shared, connection: &'c mut SqliteConnection) -> JobFuture<'c, ()> {
+        Box::pin(async move {
+            let advance = self.0 - shared.clock.now();
+            if advance > 0 {
+                sql::extend_leases(connection, advance).await?;
+                shared.clock.advance(advance);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("path", &self.0.path).finish_non_exhaustive()
+    }
+}

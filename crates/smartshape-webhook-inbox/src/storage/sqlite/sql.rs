@@ -1,0 +1,422 @@
+//! The SQL statements. Each runs in the caller's transaction, at the storage's time `now`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smartshape_webhook::DeliveryKey;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use super::super::{
+    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, Retention,
+    SWEEP_ROWS, milliseconds,
+};
+use super::clock::span;
+use crate::event::{EVENT_VERSION, EventFilter, InboxStats, StoredDelivery, StoredEvent};
+use crate::storage::rows::{self, key_of, time_of};
+use crate::storage::size_limit::ROW_BYTES;
+
+pub(super) type Outcome<T> = Result<T, sqlx::Error>;
+
+/// When the next event is due, and the latest time recorded in the file.
+pub(super) async fn peek(connection: &mut SqliteConnection, ordered: bool) -> Outcome<(Option<i64>, i64)> {
+    let sql = format!(
+        "SELECT (SELECT min(due) FROM events WHERE {}), \
+         max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) FROM meta WHERE name = 'clock'",
+        candidates(ordered)
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await
+}
+
+/// Each condition has a partial index by `due`.
+fn candidates(ordered: bool) -> &'static str {
+    if ordered { "state <= 1 AND behind = 0" } else { "state <= 1" }
+}
+
+/// Extends all leases by the time that the clock is advanced.
+pub(super) async fn extend_leases(connection: &mut SqliteConnection, advance: i64) -> Outcome<()> {
+    sqlx::query("UPDATE events SET due = due + ? WHERE state = 1")
+        .bind(advance)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn claim(
+    connection: &mut SqliteConnection,
+    now: i64,
+    request: ClaimRequest,
+) -> Outcome<ClaimResponse> {
+    // Without INDEXED BY, SQLite would scan all due events.
+    let dead_lettered = sqlx::query(
+        "UPDATE events INDEXED BY events_at_work_of_file \
+         SET state = 3, settled = ?1, error = coalesce(error || '; then ', '') || ?2, lost = lost + 1 \
+         WHERE state = 1 AND due <= ?1 AND (lost + 1 >= ?3 OR attempts >= ?4)",
+    )
+    .bind(now)
+    .bind(LEASE_LOST)
+    .bind(i64::from(request.max_lost_leases))
+    .bind(i64::from(request.max_attempts))
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+
+    let candidates = candidates(request.ordered);
+    let sql = format!(
+        "UPDATE events SET state = 1, due = ?1 + ?2, fence = fence + 1, attempts = attempts + 1, \
+         lost = lost + (state = 1) WHERE seq IN (SELECT seq FROM events WHERE {candidates} AND due <= ?1 \
+           AND version <= ?3 ORDER BY due, state, stored, seq LIMIT ?4) \
+         RETURNING seq, fence, key, attempts, received, secret, traceparent"
+    );
+    let claimed = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(now)
+        .bind(milliseconds(request.lease_ttl))
+        .bind(i64::from(EVENT_VERSION))
+        .bind(i64::from(request.max_events))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut attempts = claimed.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
+    attempts.sort_by_key(|attempt| attempt.lease.seq);
+    let numbers: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
+    let mut bodies = bodies(connection, &numbers).await?;
+    for attempt in &mut attempts {
+        attempt.body = bodies.remove(&attempt.lease.seq);
+    }
+    // When fewer events were claimed than requested, the other due events cannot be claimed now.
+    let after = if attempts.len() < request.max_events as usize { now } else { i64::MIN };
+    let sql = format!("SELECT min(due) FROM events WHERE {candidates} AND due > ?");
+    let next_due: Option<i64> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(after).fetch_one(connection).await?;
+    Ok(ClaimResponse { attempts, dead_lettered, next_due: next_due.map(|due| span(now, due)) })
+}
+
+fn attempt(row: &SqliteRow) -> Outcome<Attempt> {
+    Ok(Attempt {
+        lease: lease(row)?,
+        key: key_of(row.try_get("key")?)?,
+        number: row.try_get("attempts")?,
+        received_at: time_of(row.try_get("received")?)?,
+        secret_name: row.try_get("secret")?,
+        traceparent: row.try_get("traceparent")?,
+        body: None,
+    })
+}
+
+fn lease(row: &SqliteRow) -> Outcome<Lease> {
+    Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
+}
+
+async fn bodies(connection: &mut SqliteConnection, numbers: &[i64]) -> Outcome<HashMap<i64, Bytes>> {
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT seq, body FROM bodies WHERE seq IN (SELECT value FROM json_each(?))")
+            .bind(json_array(numbers))
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().map(|(seq, body)| (seq, body.into())).collect())
+}
+
+/// Ends the leases of processes that have ended.
+pub(super) async fn end_leases(connection: &mut SqliteConnection, now: i64) -> Outcome<()> {
+    sqlx::query("UPDATE events SET due = ?1 WHERE state = 1 AND due > ?1")
+        .bind(now)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn renew(
+    connection: &mut SqliteConnection,
+    now: i64,
+    leases: String,
+    lease: Duration,
+) -> Outcome<Vec<Lease>> {
+    let sql = "UPDATE events SET due = ?1 FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
+         WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
+    let rows = sqlx::query(sql).bind(now + milliseconds(lease)).bind(leases).fetch_all(connection).await?;
+    rows.iter().map(self::lease).collect()
+}
+
+pub(super) async fn settle(
+    connection: &mut SqliteConnection,
+    now: i64,
+    results: Arc<[AttemptResult]>,
+) -> Outcome<Vec<Lease>> {
+    let mut held = Vec::new();
+    for keep_body in [false, true] {
+        let completed: Vec<Lease> = results
+            .iter()
+            .filter(|one| matches!(one.outcome, AttemptOutcome::Completed { keep_body: keep } if keep == keep_body))
+            .map(|one| one.lease)
+            .collect();
+        if !completed.is_empty() {
+            held.extend(complete(connection, now, &completed, keep_body).await?);
+        }
+    }
+    let rest: Vec<&AttemptResult> =
+        results.iter().filter(|one| !matches!(one.outcome, AttemptOutcome::Completed { .. })).collect();
+    for part in rest.chunks(MAX_RESULTS) {
+        held.extend(end_attempts(connection, now, part).await?);
+    }
+    Ok(held)
+}
+
+/// SQLite limits the parameters of a statement, and each result has six.
+const MAX_RESULTS: usize = 1000;
+
+async fn end_attempts(
+    connection: &mut SqliteConnection,
+    now: i64,
+    results: &[&AttemptResult],
+) -> Outcome<Vec<Lease>> {
+    let mut query = QueryBuilder::<Sqlite>::new("WITH l (seq, fence, state, due, error, given_back) AS (");
+    query.push_values(results, |mut row, AttemptResult { lease, outcome }| {
+        let (state, due, error, released) = match outcome {
+            AttemptOutcome::Completed { .. } => (2_i64, now, None, 0_i64),
+            AttemptOutcome::Retry { after, error } => {
+                (0, now + milliseconds(*after), Some(error.as_str()), 0)
+            }
+            AttemptOutcome::DeadLetter { error } => (3, now, Some(error.as_str()), 0),
+            AttemptOutcome::Released => (0, now, None, 1),
+        };
+        row.push_bind(lease.seq).push_bind(lease.fence).push_bind(state);
+        row.push_bind(due).push_bind(error).push_bind(released);
+    });
+    query.push(
+        ") UPDATE events SET state = l.state, due = l.due, error = coalesce(l.error, events.error), \
+         attempts = attempts - l.given_back, settled = iif(l.state = 3, ",
+    );
+    query.push_bind(now);
+    query.push(
+        ", NULL) FROM l WHERE events.seq = l.seq AND events.fence = l.fence AND events.state = 1 \
+         RETURNING events.seq, events.fence",
+    );
+    query.build().persistent(false).fetch_all(connection).await?.iter().map(lease).collect()
+}
+
+async fn complete(
+    connection: &mut SqliteConnection,
+    now: i64,
+    leases: &[Lease],
+    keep_body: bool,
+) -> Outcome<Vec<Lease>> {
+    let sql = "UPDATE events SET state = 2, settled = ?1, error = NULL, owner = NULL, secret = iif(?3, secret, NULL), \
+         traceparent = iif(?3, traceparent, NULL), \
+         event = substr(event, 1, 64), file = substr(file, 1, 64), uuid = substr(uuid, 1, 64) FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
+         WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
+    let rows =
+        sqlx::query(sql).bind(now).bind(pairs(leases)).bind(keep_body).fetch_all(&mut *connection).await?;
+    let held = rows.iter().map(lease).collect::<Outcome<Vec<_>>>()?;
+    if !keep_body {
+        delete_bodies(connection, &held.iter().map(|lease| lease.seq).collect::<Vec<_>>()).await?;
+    }
+    Ok(held)
+}
+
+async fn delete_bodies(connection: &mut SqliteConnection, numbers: &[i64]) -> Outcome<u64> {
+    let done = sqlx::query("DELETE FROM bodies WHERE seq IN (SELECT value FROM json_each(?))")
+        .bind(json_array(numbers))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn list(
+    connection: &mut SqliteConnection,
+    filter: EventFilter,
+) -> Outcome<Vec<StoredEvent>> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM events e WHERE ");
+    rows::push_filter(&mut query, &filter);
+    query.build().fetch_all(connection).await?.iter().map(stored).collect()
+}
+
+pub(super) async fn get(
+    connection: &mut SqliteConnection,
+    key: DeliveryKey,
+) -> Outcome<Option<StoredDelivery>> {
+    let Some(event) = list(connection, EventFilter::default().key(key)).await?.pop() else { return Ok(None) };
+    let body = bodies(connection, &[event.seq]).await?.remove(&event.seq);
+    Ok(Some(StoredDelivery { event, body }))
+}
+
+fn stored(row: &SqliteRow) -> Outcome<StoredEvent> {
+    rows::stored(row)
+}
+
+/// The result of an operation on a chunk of the events that match a filter.
+pub(super) struct Chunk {
+    pub(super) found: usize,
+    pub(super) last: Option<i64>,
+    pub(super) changed: u64,
+}
+
+async fn chunk(connection: &mut SqliteConnection, sql: &str, filter: &EventFilter) -> Outcome<Vec<i64>> {
+    let mut query = QueryBuilder::<Sqlite>::new(sql);
+    rows::push_filter(&mut query, filter);
+    query.build_query_scalar().fetch_all(connection).await
+}
+
+pub(super) async fn replay(
+    connection: &mut SqliteConnection,
+    now: i64,
+    filter: EventFilter,
+) -> Outcome<Chunk> {
+    let sql = "SELECT e.seq FROM events e WHERE e.state >= 2 \
+         AND EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq) AND ";
+    let numbers = chunk(&mut *connection, sql, &filter).await?;
+    let done = sqlx::query(
+        "UPDATE events SET state = 0, attempts = 0, lost = 0, settled = NULL, due = ?1 \
+         WHERE seq IN (SELECT value FROM json_each(?2))",
+    )
+    .bind(now)
+    .bind(json_array(&numbers))
+    .execute(connection)
+    .await?;
+    Ok(Chunk { found: numbers.len(), last: numbers.last().copied(), changed: done.rows_affected() })
+}
+
+pub(super) async fn purge(
+    connection: &mut SqliteConnection,
+    now: i64,
+    filter: EventFilter,
+) -> Outcome<Chunk> {
+    let sql = "SELECT e.seq FROM events e WHERE e.state <> 1 \
+         AND (e.state <> 2 OR EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq)) AND ";
+    let numbers = chunk(&mut *connection, sql, &filter).await?;
+    sqlx::query(
+        "UPDATE events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE ?1 END, error = NULL, \
+         owner = NULL, secret = NULL, traceparent = NULL, \
+         event = substr(event, 1, 64), file = substr(file, 1, 64), uuid = substr(uuid, 1, 64) \
+         WHERE seq IN (SELECT value FROM json_each(?2))",
+    )
+    .bind(now)
+    .bind(json_array(&numbers))
+    .execute(&mut *connection)
+    .await?;
+    let changed = delete_bodies(connection, &numbers).await?;
+    Ok(Chunk { found: numbers.len(), last: numbers.last().copied(), changed })
+}
+
+pub(super) async fn stats(connection: &mut SqliteConnection, now: i64) -> Outcome<InboxStats> {
+    // One scan of the index, without sorting what may be millions of rows.
+    let (waiting, oldest, open, dead_letters): (i64, Option<i64>, i64, i64) = sqlx::query_as(
+        "SELECT count(*) FILTER (WHERE state = 0), min(stored) FILTER (WHERE state = 0), count(*), \
+         (SELECT count(*) FROM events WHERE state = 3) FROM events WHERE state <= 1",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let count = |count: i64| u64::try_from(count).unwrap_or(0);
+    Ok(InboxStats {
+        waiting: count(waiting),
+        running: count(open - waiting),
+        dead_letters: count(dead_letters),
+        oldest_waiting: oldest.map(|oldest| span(oldest, now)),
+        disk_bytes: used_bytes(connection).await?,
+    })
+}
+
+pub(super) async fn used_bytes(connection: &mut SqliteConnection) -> Outcome<u64> {
+    let (pages, free, size): (i64, i64, i64) = sqlx::query_as(
+        "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(u64::try_from((pages - free) * size).unwrap_or(0))
+}
+
+/// Bytes of events that are not completed. Each part is read from a partial index.
+pub(super) async fn uncompleted_bytes(connection: &mut SqliteConnection) -> Outcome<u64> {
+    let bytes: i64 = sqlx::query_scalar(
+        "SELECT coalesce((SELECT sum(bytes + ?1) FROM events WHERE state <= 1), 0) \
+         + coalesce((SELECT sum(bytes + ?1) FROM events WHERE state = 3), 0)",
+    )
+    .bind(ROW_BYTES.cast_signed())
+    .fetch_one(connection)
+    .await?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// Number of completed events.
+pub(super) async fn completed(connection: &mut SqliteConnection) -> Outcome<u64> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM events WHERE state = 2").fetch_one(connection).await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// Numbers of deleted rows.
+pub(super) struct Swept {
+    pub(super) bodies: u64,
+    pub(super) events: u64,
+    /// Bodies of events completed up to this time are deleted.
+    pub(super) bodies_until: i64,
+}
+
+/// Bodies of events completed up to `swept_until` were deleted by earlier sweeps. `over_capacity` of the oldest completed
+/// events are deleted early.
+pub(super) async fn sweep(
+    connection: &mut SqliteConnection,
+    now: i64,
+    retention: Retention,
+    swept_until: i64,
+    over_capacity: u64,
+) -> Outcome<Swept> {
+    let before = |kept: Duration| now.saturating_sub(milliseconds(kept));
+    let bodies_before = before(retention.bodies.min(retention.dedup));
+    let bodies = sqlx::query(
+        "DELETE FROM bodies WHERE seq IN (SELECT e.seq FROM events e JOIN bodies b ON b.seq = e.seq \
+         WHERE e.state = 2 AND e.settled > ?1 AND e.settled <= ?2 LIMIT ?3)",
+    )
+    .bind(swept_until)
+    .bind(bodies_before)
+    .bind(SWEEP_ROWS)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    let all_swept = i64::try_from(bodies).is_ok_and(|rows| rows < SWEEP_ROWS);
+    // Further events may be completed in this millisecond.
+    let bodies_until = if all_swept { swept_until.max(bodies_before.min(now - 1)) } else { swept_until };
+    let mut events = sqlx::query(
+        "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e WHERE e.state = 2 AND e.settled <= ?1 \
+         AND NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq) LIMIT ?2)",
+    )
+    .bind(before(retention.dedup))
+    .bind(SWEEP_ROWS)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    let over_capacity = over_capacity.saturating_sub(events).min(SWEEP_ROWS.cast_unsigned());
+    if over_capacity > 0 {
+        let oldest: Vec<i64> =
+            sqlx::query_scalar("SELECT seq FROM events WHERE state = 2 ORDER BY settled LIMIT ?")
+                .bind(over_capacity.cast_signed())
+                .fetch_all(&mut *connection)
+                .await?;
+        delete_bodies(connection, &oldest).await?;
+        events += sqlx::query("DELETE FROM events WHERE seq IN (SELECT value FROM json_each(?))")
+            .bind(json_array(&oldest))
+            .execute(connection)
+            .await?
+            .rows_affected();
+    }
+    Ok(Swept { bodies, events, bodies_until })
+}
+
+pub(super) async fn record_clock(connection: &mut SqliteConnection, now: i64) -> Outcome<()> {
+    sqlx::query("UPDATE meta SET value = max(value, ?) WHERE name = 'clock'")
+        .bind(now)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// `[[seq,fence],…]`, so that one statement takes any number of leases.
+pub(super) fn pairs(leases: &[Lease]) -> String {
+    let pairs: Vec<_> = leases.iter().map(|lease| format!("[{},{}]", lease.seq, lease.fence)).collect();
+    format!("[{}]", pairs.join(","))
+}
+
+fn json_array(numbers: &[i64]) -> String {
+    let numbers: Vec<_> = numbers.iter().map(i64::to_string).collect();
+    format!("[{}]", numbers.join(","))
+}

@@ -1,0 +1,38 @@
+//! The guarantees of the inbox, on both storages. Compiled as unit tests of the crate, since the storage is private.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::future_not_send,
+    reason = "these are tests"
+)]
+
+#[cfg(feature = "sqlite")]
+mod clocks;
+#[cfg(feature = "postgres")]
+mod contention;
+mod faults;
+#[cfg(feature = "sqlite")]
+mod files;
+mod fixture;
+#[cfg(feature = "postgres")]
+mod grants;
+mod limits;
+#[cfg(feature = "postgres")]
+mod link;
+#[cfg(feature = "sqlite")]
+mod metrics;
+#[cfg(all(unix, feature = "postgres"))]
+mod pooler;
+#[cfg(feature = "postgres")]
+mod server;
+#[cfg(feature = "postgres")]
+mod silence;
+#[cfg(feature = "sqlite")]
+mod span;
+mod storage;
+mod stuck;
+#[cfg(feature = "sqlite")]
+mod twice;
+mod worker;

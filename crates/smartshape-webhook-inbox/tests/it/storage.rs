@@ -1,0 +1,605 @@
+//! What each storage must do, on SQLite and on PostgreSQL.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::{Timestamp, ToSpan as _};
+use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta};
+
+use super::fixture::{Fixture, made, new_event, new_events, on_each_storage, retention};
+use crate::event::{EventFilter, EventState, NewEvent};
+use crate::storage::{Attempt, AttemptOutcome, AttemptResult, ClaimRequest, Lease, Retention, Storage};
+
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(3600);
+const AT_ONCE: Duration = Duration::ZERO;
+
+async fn claim(storage: &dyn Storage, events: u32, lease: Duration) -> Vec<Attempt> {
+    storage.claim(ClaimRequest::new(events, lease)).await.unwrap().attempts
+}
+
+async fn claim_ordered(storage: &dyn Storage, events: u32) -> Vec<u32> {
+    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(events, LONG) };
+    storage.claim(request).await.unwrap().attempts.iter().map(number).collect()
+}
+
+async fn settle(storage: &dyn Storage, lease: Lease, outcome: AttemptOutcome) -> bool {
+    let held = storage.settle([AttemptResult { lease, outcome }].into()).await.unwrap();
+    held == [lease]
+}
+
+fn completed() -> AttemptOutcome {
+    AttemptOutcome::Completed { keep_body: false }
+}
+
+fn retry(after: Duration) -> AttemptOutcome {
+    AttemptOutcome::Retry { after, error: "not yet".to_owned() }
+}
+
+/// The number that the suite's events carry in their data.
+fn number(attempt: &Attempt) -> u32 {
+    let text = String::from_utf8(attempt.body.clone().unwrap().to_vec()).unwrap();
+    text.split_once("\"n\": ").unwrap().1.split_once('}').unwrap().0.parse().unwrap()
+}
+
+on_each_storage! {
+    insert_keeps_body_and_columns_exactly
+    insert_keeps_hostile_texts
+    insert_keeps_long_body
+    insert_keeps_each_key_once
+    insert_stores_exactly_new_events_of_batch
+    insert_keeps_key_once_among_concurrent_callers
+    claim_takes_earliest_up_to_limit
+    claim_takes_no_event_twice
+    settle_ignores_older_lease
+    renew_extends_only_held_leases
+    claim_dead_letters_after_lost_leases
+    retry_is_claimed_when_due
+    released_attempt_is_not_counted
+    ordered_claim_takes_one_event_of_file_at_a_time
+    ordered_claim_reaches_files_behind_long_queue
+    ordered_claim_passes_very_long_queue
+    ordered_claim_follows_unordered_worker
+    ordered_claim_orders_each_webhook_separately
+    ordered_claim_leaves_queued_events_untouched
+    claim_ignores_newer_event_version
+    list_get_replay_and_purge_select_by_filter
+    filter_selects_by_secret_and_time
+    sweep_deletes_after_retention
+    sweep_deletes_oldest_over_capacity
+    stats_count_events_by_state
+    wall_clock_changes_affect_nothing
+}
+
+/// The exact body comes back, with what was known beside it.
+async fn insert_keeps_body_and_columns_exactly(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let body = "{ \"file\":\"f\\u00e9\", \"event\":\"file_uploaded\",\"data\":[1e2, 18446744073709551616],\n\
+         \"owner\":{\"id\":\"5c\"},\"runTimestamp\":1.5e12, \"uuid\":\"ü\", \"more\": null }";
+    let received_at: Timestamp = "2026-11-24T08:00:00.123456Z".parse().unwrap();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let key = Some(DeliveryKey::for_webhook("uploads", "ü", "file_uploaded", "5c"));
+    let kept = DeliveryMeta {
+        key,
+        received_at,
+        attempt: 1,
+        secret_name: Some("uploads".into()),
+        webhook: None,
+        traceparent: Some(trace.into()),
+    };
+    let delivery = Delivery::restore(body, kept).unwrap();
+    assert_eq!(storage.insert([NewEvent::of(&delivery)].into()).await.unwrap(), [true]);
+
+    // Durable also means: for whoever opens it next.
+    drop(storage);
+    let storage = fixture.open().await;
+    let attempt = claim(&*storage, 9, LONG).await.pop().unwrap();
+    assert_eq!(attempt.body.as_deref(), Some(body.as_bytes()));
+    assert_eq!((attempt.key, attempt.number, attempt.received_at), (delivery.key(), 1, received_at));
+    assert_eq!(attempt.secret_name.as_deref(), Some("uploads"));
+    assert_eq!(attempt.traceparent.as_deref(), Some(trace));
+    let event = storage.list(EventFilter::default()).await.unwrap().pop().unwrap();
+    assert_eq!(
+        (event.file.as_str(), event.event.as_str(), event.uuid.as_str()),
+        ("fé", "file_uploaded", "ü")
+    );
+    assert_eq!((event.triggered_at, event.received_at), (delivery.triggered_at(), received_at));
+    assert_eq!((event.state, event.body_bytes, event.attempts), (EventState::Running, body.len() as u64, 1));
+    assert_eq!((event.owner.as_deref(), event.secret_name.as_deref()), (Some("5c"), Some("uploads")));
+}
+
+/// No text that a sender chooses keeps its event out.
+async fn insert_keeps_hostile_texts(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    // As long as the receiver takes them.
+    let long = "x".repeat(16_000);
+    let bodies = ["\\u0000", "'; DROP TABLE events; --", "\\ud83d\\ude00\\u202e", &long].map(|text| {
+        format!(r#"{{"file":"{text}","event":"{text}","data":{{}},"owner":"{text}","runTimestamp":1,"uuid":"{text}"}}"#)
+    });
+    let given: Arc<[NewEvent]> = bodies.iter().map(|body| NewEvent::of(&made(body))).collect();
+    assert_eq!(storage.insert(given).await.unwrap(), [true; 4]);
+    let attempts = claim(&*storage, 9, LONG).await;
+    let kept: Vec<_> = attempts.iter().map(|attempt| attempt.body.clone().unwrap()).collect();
+    for body in bodies {
+        assert!(kept.contains(&Bytes::from(body)));
+    }
+    for attempt in attempts {
+        assert!(
+            settle(&*storage, attempt.lease, AttemptOutcome::DeadLetter { error: "\u{202e}'".repeat(1000) })
+                .await
+        );
+    }
+    assert_eq!(storage.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().len(), 4);
+}
+
+/// As long as a receiver takes them by default.
+async fn insert_keeps_long_body(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let long = "y".repeat(50 * 1024 * 1024 - 200);
+    let body = format!(
+        r#"{{"file":"f","event":"file_uploaded","data":"{long}","owner":"o","runTimestamp":1,"uuid":"u"}}"#
+    );
+    let given = NewEvent::of(&made(&body));
+    assert_eq!(storage.insert([given.clone()].into()).await.unwrap(), [true]);
+    let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
+    assert!(attempt.body == Some(given.body), "the body has changed");
+    assert!(settle(&*storage, attempt.lease, completed()).await);
+    assert!(storage.get(attempt.key).await.unwrap().unwrap().body.is_none());
+}
+
+/// Of a long batch in which some are known, the others are stored, each with its own body.
+async fn insert_stores_exactly_new_events_of_batch(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let known = |number: &u32| number.is_multiple_of(3) || (256..320).contains(number);
+    let before: Arc<[NewEvent]> = (0..700).filter(known).map(|number| new_event(number, "f")).collect();
+    assert!(storage.insert(before).await.unwrap().iter().all(|new| *new));
+    let batch: Arc<[NewEvent]> = (0..700).map(|number| new_event(number, "f")).collect();
+    let expected: Vec<bool> = (0..700).map(|number| !known(&number)).collect();
+    assert_eq!(storage.insert(Arc::clone(&batch)).await.unwrap(), expected);
+    assert_eq!(storage.list(EventFilter::default()).await.unwrap().len(), 700);
+    for event in &batch[..] {
+        let kept = storage.get(event.key).await.unwrap().unwrap();
+        assert_eq!((kept.event.uuid, kept.body.as_ref()), (event.uuid.clone(), Some(&event.body)));
+    }
+    assert!(storage.insert(batch).await.unwrap().iter().all(|new| !new));
+}
+
+/// A duplicate is known while its event waits, is at work, completed, dead or purged.
+async fn insert_keeps_each_key_once(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let one = || -> Arc<[NewEvent]> { [new_event(1, "f")].into() };
+    assert_eq!(storage.insert(one()).await.unwrap(), [true]);
+    assert_eq!(storage.insert(one()).await.unwrap(), [false]);
+    let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
+    assert_eq!(storage.insert([new_event(1, "f"), new_event(2, "f")].into()).await.unwrap(), [false, true]);
+    assert!(settle(&*storage, attempt.lease, completed()).await);
+    assert_eq!(storage.insert(one()).await.unwrap(), [false]);
+    assert_eq!(storage.purge(EventFilter::default()).await.unwrap(), 1, "the second one");
+    assert_eq!(storage.insert(new_events(1..3, "f")).await.unwrap(), [false, false]);
+    assert!(claim(&*storage, 9, LONG).await.is_empty());
+}
+
+/// Of several askers at once, one is told that it is new.
+async fn insert_keeps_key_once_among_concurrent_callers(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let askers: Vec<_> = (0..8)
+        .map(|asker| {
+            let storage = Arc::clone(&storage);
+            tokio::spawn(async move {
+                let mut given: Vec<NewEvent> = (0..50).map(|number| new_event(number, "f")).collect();
+                // In another order each, upon which a careless storage deadlocks.
+                given.rotate_left(asker * 5);
+                let fresh = storage.insert(given.into()).await.unwrap();
+                fresh.into_iter().filter(|fresh| *fresh).count()
+            })
+        })
+        .collect();
+    let mut fresh = 0;
+    for asker in askers {
+        fresh += asker.await.unwrap();
+    }
+    assert_eq!(fresh, 50);
+    assert_eq!(storage.stats().await.unwrap().waiting, 50);
+}
+
+/// In the order of arrival, and the rest stays for others.
+async fn claim_takes_earliest_up_to_limit(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    for part in [0..3, 3..6, 6..9] {
+        storage.insert(new_events(part, "f")).await.unwrap();
+    }
+    let mut numbers: Vec<u32> = claim(&*storage, 4, LONG).await.iter().map(number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 2, 3]);
+    assert_eq!(claim(&*storage, 100, LONG).await.len(), 5);
+    assert!(claim(&*storage, 100, LONG).await.is_empty());
+}
+
+/// Not by any number of claimers.
+async fn claim_takes_no_event_twice(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert(new_events(0..200, "f")).await.unwrap();
+    let claimers: Vec<_> = (0..8)
+        .map(|_| {
+            let storage = Arc::clone(&storage);
+            tokio::spawn(async move {
+                let mut mine = Vec::new();
+                loop {
+                    let attempts = claim(&*storage, 7, LONG).await;
+                    // Others may hold locks for a moment; only the store's count says that none is left.
+                    if attempts.is_empty() && storage.stats().await.unwrap().waiting == 0 {
+                        return mine;
+                    }
+                    mine.extend(attempts.iter().map(number));
+                }
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for claimer in claimers {
+        all.extend(claimer.await.unwrap());
+    }
+    assert_eq!((all.len(), all.iter().collect::<HashSet<_>>().len()), (200, 200));
+}
+
+/// A worker that lost its lease can neither complete, fail nor give back.
+async fn settle_ignores_older_lease(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert(new_events(0..1, "f")).await.unwrap();
+    let first = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
+    let second = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
+    assert_eq!((second.number, second.lease.seq), (2, first.lease.seq));
+    assert!(second.lease.fence > first.lease.fence);
+    for outcome in [
+        completed(),
+        retry(AT_ONCE),
+        AttemptOutcome::DeadLetter { error: String::new() },
+        AttemptOutcome::Released,
+    ] {
+        assert!(!settle(&*storage, first.lease, outcome).await);
+    }
+    // Nor beside the result of the newer one.
+    let old = AttemptResult { lease: first.lease, outcome: completed() };
+    for results in [true, false] {
+        let new = AttemptResult { lease: second.lease, outcome: retry(AT_ONCE) };
+        let both = if results { [old.clone(), new] } else { [new, old.clone()] };
+        let held = storage.settle(both.into()).await.unwrap();
+        assert_eq!(storage.stats().await.unwrap().waiting, 1);
+        assert_eq!(held, if results { vec![second.lease] } else { Vec::new() });
+    }
+    let second = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
+    // Late, but nobody else has it.
+    assert!(settle(&*storage, second.lease, completed()).await);
+    assert!(!settle(&*storage, second.lease, completed()).await);
+    assert!(claim(&*storage, 1, LONG).await.is_empty(), "no attempt starts after the completion");
+}
+
+/// And lets it last from then on.
+async fn renew_extends_only_held_leases(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert(new_events(0..2, "f")).await.unwrap();
+    let old = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
+    let held = claim(&*storage, 2, AT_ONCE).await;
+    assert_eq!(held.len(), 2);
+    let leases: Vec<Lease> = held.iter().map(|attempt| attempt.lease).collect();
+    let asked = [vec![old.lease], leases.clone()].concat();
+    let renewed: HashSet<Lease> = storage.renew(asked, LONG).await.unwrap().into_iter().collect();
+    assert_eq!(renewed, leases.iter().copied().collect());
+    assert!(claim(&*storage, 9, LONG).await.is_empty());
+}
+
+/// A handler that kills its process is not called for ever.
+async fn claim_dead_letters_after_lost_leases(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert(new_events(0..1, "f")).await.unwrap();
+    let request = ClaimRequest { max_lost_leases: 2, ..ClaimRequest::new(9, AT_ONCE) };
+    assert_eq!(storage.claim(request).await.unwrap().attempts.len(), 1);
+    assert_eq!(storage.claim(request).await.unwrap().attempts.len(), 1);
+    let last = storage.claim(request).await.unwrap();
+    assert_eq!((last.attempts.len(), last.dead_lettered), (0, 1));
+    let dead =
+        storage.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().pop().unwrap();
+    assert_eq!((dead.attempts, dead.lost_leases), (2, 2));
+    assert!(dead.error.unwrap().contains("lease"));
+}
+
+/// Not before, and the claim says when.
+async fn retry_is_claimed_when_due(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert(new_events(0..2, "f")).await.unwrap();
+    let attempts = claim(&*storage, 2, LONG).await;
+    assert!(settle(&*storage, attempts[0].lease, retry(Duration::from_secs(100))).await);
+    assert!(settle(&*storage, attempts[1].lease, retry(AT_ONCE)).await);
+    let claimed = storage.claim(ClaimRequest::new(9, LONG)).await.unwrap();
+    assert_eq!(claimed.attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [2]);
+    let next = claimed.next_due.unwrap();
+    assert!(next <= Duration::from_secs(100) && next > Duration::from_secs(1), "{next:?}");
+    let waiting =
+        storage.list(EventFilter::default().state(EventState::Waiting)).await.unwrap().pop().unwrap();
+    assert_eq!((waiting.attempts, waiting.error.as_deref()), (1, Some("not yet")));
+}
+
+/// A shutdown is no failure.
+async fn released_attempt_is_not_counted(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert(new_events(0..1, "f")).await.unwrap();
+    for _ in 0..20 {
+        let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
+        assert_eq!(attempt.number, 1);
+        assert!(settle(&*storage, attempt.lease, AttemptOutcome::Released).await);
+    }
+}
+
+/// One at a time, in the order of arrival; a failing one holds back its own file only.
+async fn ordered_claim_takes_one_event_of_file_at_a_time(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert([new_event(1, "a"), new_event(2, "a"), new_event(3, "a")].into()).await.unwrap();
+    storage.insert([new_event(4, "b"), new_event(5, "b")].into()).await.unwrap();
+    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(9, LONG) };
+    let heads = storage.claim(request).await.unwrap().attempts;
+    assert_eq!(heads.iter().map(number).collect::<Vec<_>>(), [1, 4]);
+    let held_back = storage.claim(request).await.unwrap();
+    assert!(held_back.attempts.is_empty());
+    assert!(held_back.next_due.unwrap() > Duration::ZERO, "what is held back is not due");
+    // The first of `a` fails, the first of `b` is done.
+    assert!(settle(&*storage, heads[0].lease, retry(LONG)).await);
+    assert!(settle(&*storage, heads[1].lease, completed()).await);
+    assert_eq!(claim_ordered(&*storage, 9).await, [5]);
+    // Given up, it holds nothing back any more; replayed, it does not overtake the one at work.
+    assert_eq!(storage.purge(EventFilter::default().state(EventState::Waiting).limit(1)).await.unwrap(), 1);
+    let second = storage.claim(request).await.unwrap().attempts.pop().unwrap();
+    assert_eq!(number(&second), 2);
+    assert!(settle(&*storage, second.lease, AttemptOutcome::DeadLetter { error: "no".to_owned() }).await);
+    let third = storage.claim(request).await.unwrap().attempts.pop().unwrap();
+    assert_eq!(number(&third), 3);
+    assert_eq!(storage.replay(EventFilter::default().state(EventState::DeadLetter)).await.unwrap(), 1);
+    assert!(claim_ordered(&*storage, 9).await.is_empty());
+    assert!(settle(&*storage, third.lease, completed()).await);
+    assert_eq!(claim_ordered(&*storage, 9).await, [2]);
+}
+
+/// However long the queue of one file is.
+async fn ordered_claim_reaches_files_behind_long_queue(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    for part in 0..15 {
+        storage.insert(new_events(part * 100..(part + 1) * 100, "hot")).await.unwrap();
+    }
+    storage.insert([new_event(9000, "cold")].into()).await.unwrap();
+    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(4, LONG) };
+    let heads = storage.claim(request).await.unwrap().attempts;
+    assert_eq!(heads.iter().map(number).collect::<Vec<_>>(), [0, 9000]);
+    // What was put aside is called when its turn comes.
+    let mut lease = heads[0].lease;
+    for expected in 1..5 {
+        assert!(settle(&*storage, lease, completed()).await);
+        let next = storage.claim(request).await.unwrap().attempts.pop().unwrap();
+        assert_eq!(number(&next), expected);
+        lease = next.lease;
+    }
+}
+
+/// However long, it is gone through in bounded claims, each of which says that the next is due at once.
+async fn ordered_claim_passes_very_long_queue(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    for part in 0..20 {
+        storage.insert(new_events(part * 300..(part + 1) * 300, "hot")).await.unwrap();
+    }
+    storage.insert([new_event(9000, "cold")].into()).await.unwrap();
+    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(4, LONG) };
+    let mut heads = Vec::new();
+    loop {
+        let claimed = storage.claim(request).await.unwrap();
+        heads.extend(claimed.attempts.iter().map(number));
+        if claimed.next_due != Some(Duration::ZERO) {
+            break;
+        }
+    }
+    assert_eq!(heads, [0, 9000]);
+}
+
+/// Even when workers did not agree on the order, and all of them ended.
+async fn ordered_claim_follows_unordered_worker(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    for part in 0..7 {
+        storage.insert(new_events(part * 100..(part + 1) * 100, "f")).await.unwrap();
+    }
+    assert_eq!(claim(&*storage, 700, AT_ONCE).await.len(), 700);
+    assert_eq!(claim_ordered(&*storage, 4).await, [0]);
+    assert!(claim_ordered(&*storage, 4).await.is_empty());
+}
+
+/// One webhook's failing event does not hold up another webhook's of the same file.
+async fn ordered_claim_orders_each_webhook_separately(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let by = |number, secret_name: Option<&str>, webhook: Option<&str>| {
+        let meta = DeliveryMeta {
+            secret_name: secret_name.map(Into::into),
+            webhook: webhook.map(Into::into),
+            ..DeliveryMeta::default()
+        };
+        NewEvent::of(&Delivery::restore(new_event(number, "f").body, meta).unwrap())
+    };
+    // The second one came by a secret that takes the place of the first one's.
+    let events = [
+        by(1, Some("a"), Some("a")),
+        by(2, Some("a of December"), Some("a")),
+        by(3, Some("b"), Some("b")),
+        by(4, Some("default"), None),
+    ];
+    storage.insert(events.into()).await.unwrap();
+    assert_eq!(claim_ordered(&*storage, 9).await, [1, 3, 4]);
+    assert!(claim_ordered(&*storage, 9).await.is_empty());
+}
+
+/// However many events wait: their rows are not written again and again.
+async fn ordered_claim_leaves_queued_events_untouched(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    for part in 0..10 {
+        storage.insert(new_events(part * 200..(part + 1) * 200, "hot")).await.unwrap();
+    }
+    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(4, LONG) };
+    let first = storage.claim(request).await.unwrap().attempts.pop().unwrap();
+    // Those behind it are not even looked at: the next one is due when the lease is over.
+    let next = storage.claim(request).await.unwrap();
+    assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
+    assert!(settle(&*storage, first.lease, retry(LONG)).await);
+    let next = storage.claim(request).await.unwrap();
+    assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
+    // The rest is as it was: without order it is due at once.
+    assert_eq!(claim(&*storage, 9999, LONG).await.len(), 1999);
+}
+
+/// They belong to a process of a newer version that shares the store.
+async fn claim_ignores_newer_event_version(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let newer = NewEvent { version: crate::event::EVENT_VERSION + 1, ..new_event(1, "f") };
+    assert_eq!(storage.insert([newer, new_event(2, "g")].into()).await.unwrap(), [true, true]);
+    let claimed = storage.claim(ClaimRequest::new(9, LONG)).await.unwrap();
+    assert_eq!(claimed.attempts.iter().map(number).collect::<Vec<_>>(), [2]);
+    // Or a worker would ask again at once, and again.
+    assert!(claimed.next_due.unwrap() > Duration::ZERO, "what cannot be taken is not due");
+    assert_eq!(storage.stats().await.unwrap().waiting, 1);
+}
+
+/// By state, event, file and key.
+async fn list_get_replay_and_purge_select_by_filter(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert(new_events(0..3, "a")).await.unwrap();
+    storage.insert(new_events(3..6, "b")).await.unwrap();
+    let attempts = claim(&*storage, 4, LONG).await;
+    assert!(
+        settle(&*storage, attempts[0].lease, AttemptOutcome::DeadLetter { error: "broken".to_owned() }).await
+    );
+    assert!(settle(&*storage, attempts[1].lease, AttemptOutcome::Completed { keep_body: true }).await);
+    assert!(settle(&*storage, attempts[2].lease, completed()).await);
+
+    let count = async |filter: EventFilter| storage.list(filter).await.unwrap().len();
+    assert_eq!(count(EventFilter::default()).await, 6);
+    assert_eq!(count(EventFilter::default().limit(2)).await, 2);
+    assert_eq!(count(EventFilter::default().file("a")).await, 3);
+    assert_eq!(count(EventFilter::default().event("file_optimized")).await, 0);
+    for (state, expected) in [
+        (EventState::Waiting, 2),
+        (EventState::Running, 1),
+        (EventState::Completed, 2),
+        (EventState::DeadLetter, 1),
+    ] {
+        assert_eq!(count(EventFilter::default().state(state)).await, expected, "{state:?}");
+    }
+    let all = storage.list(EventFilter::default()).await.unwrap();
+    assert!(all.is_sorted_by_key(|event| event.seq));
+    assert_eq!(count(EventFilter::default().after(all[1].seq)).await, 4);
+
+    let dead = storage.get(attempts[0].key).await.unwrap().unwrap();
+    assert_eq!(dead.event.error.as_deref(), Some("broken"));
+    let delivery = dead.delivery().unwrap().unwrap();
+    assert_eq!((delivery.key(), delivery.raw()), (attempts[0].key, &attempts[0].body.clone().unwrap()));
+    assert!(storage.get(new_event(99, "f").key).await.unwrap().is_none());
+
+    // One dead, one completed with its body; what has no body cannot be replayed.
+    assert_eq!(storage.replay(EventFilter::default()).await.unwrap(), 2);
+    let again = claim(&*storage, 9, LONG).await;
+    assert_eq!(again.len(), 4);
+    assert!(again.iter().all(|attempt| attempt.number == 1));
+    assert_eq!(storage.purge(EventFilter::default()).await.unwrap(), 0, "what is at work is not purged");
+    assert!(settle(&*storage, again[0].lease, AttemptOutcome::DeadLetter { error: String::new() }).await);
+    assert_eq!(storage.purge(EventFilter::default().key(again[1].key)).await.unwrap(), 0);
+    assert_eq!(storage.purge(EventFilter::default().key(again[0].key)).await.unwrap(), 1);
+    assert!(storage.get(again[0].key).await.unwrap().unwrap().body.is_none());
+}
+
+/// What came by one webhook in some time, to be looked at, replayed or removed.
+async fn filter_selects_by_secret_and_time(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let noon: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    for (number, secret, received_at) in
+        [(1, "a", noon - 1.hour()), (2, "a", noon), (3, "b", noon), (4, "a", noon + 1.hour())]
+    {
+        let secret_name = Some(secret.to_owned());
+        storage
+            .insert([NewEvent { secret_name, received_at, ..new_event(number, "f") }].into())
+            .await
+            .unwrap();
+    }
+    let found = async |filter: EventFilter| storage.list(filter).await.unwrap().len();
+    let forged = || EventFilter::default().secret_name("a");
+    assert_eq!(found(forged()).await, 3);
+    assert_eq!(found(forged().received_from(noon)).await, 2);
+    assert_eq!(found(forged().received_before(noon)).await, 1);
+    assert_eq!(found(EventFilter::default().received_from(noon).received_before(noon + 1.hour())).await, 2);
+    assert_eq!(storage.purge(forged().received_from(noon)).await.unwrap(), 2);
+    assert_eq!(found(EventFilter::default().state(EventState::Waiting)).await, 2);
+}
+
+/// Completed events never stop inserts.
+async fn sweep_deletes_oldest_over_capacity(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert(new_events(0..10, "f")).await.unwrap();
+    for attempt in claim(&*storage, 9, LONG).await {
+        assert!(settle(&*storage, attempt.lease, completed()).await);
+    }
+    let few = Retention { dedup_capacity: 4, ..retention(LONG, LONG) };
+    let mut swept = 0;
+    loop {
+        match storage.sweep(few).await.unwrap() {
+            0 => break,
+            rows => swept += rows,
+        }
+    }
+    assert_eq!(swept, 5);
+    let new = storage.insert(new_events(0..10, "f")).await.unwrap();
+    assert_eq!(new, [true, true, true, true, true, false, false, false, false, false]);
+}
+
+/// And not before: bodies, then completed events; dead letters stay.
+async fn sweep_deletes_after_retention(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    storage.insert(new_events(0..3, "f")).await.unwrap();
+    let attempts = claim(&*storage, 3, LONG).await;
+    assert!(settle(&*storage, attempts[0].lease, AttemptOutcome::Completed { keep_body: true }).await);
+    assert!(settle(&*storage, attempts[1].lease, completed()).await);
+    assert!(settle(&*storage, attempts[2].lease, AttemptOutcome::DeadLetter { error: String::new() }).await);
+    assert_eq!(storage.sweep(retention(LONG, LONG)).await.unwrap(), 0);
+    assert_eq!(storage.sweep(retention(LONG, AT_ONCE)).await.unwrap(), 1);
+    assert_eq!(storage.insert(new_events(0..2, "f")).await.unwrap(), [false, false]);
+    assert_eq!(storage.sweep(retention(AT_ONCE, AT_ONCE)).await.unwrap(), 2);
+    assert_eq!(storage.insert(new_events(0..3, "f")).await.unwrap(), [true, true, false]);
+}
+
+/// Waiting, at work, dead, and since when.
+async fn stats_count_events_by_state(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let empty = storage.stats().await.unwrap();
+    assert_eq!((empty.waiting, empty.running, empty.dead_letters, empty.oldest_waiting), (0, 0, 0, None));
+    storage.insert(new_events(0..5, "f")).await.unwrap();
+    let attempts = claim(&*storage, 2, LONG).await;
+    settle(&*storage, attempts[0].lease, AttemptOutcome::DeadLetter { error: String::new() }).await;
+    let stats = storage.stats().await.unwrap();
+    assert_eq!((stats.waiting, stats.running, stats.dead_letters), (3, 1, 1));
+    assert!(stats.oldest_waiting.unwrap() < LONG && stats.disk_bytes > 0);
+    storage.ping().await.unwrap();
+}
+
+/// A clock that leaps by a day moves neither order, nor leases, nor retries, nor the horizon.
+async fn wall_clock_changes_affect_nothing(fixture: &impl Fixture) {
+    let storage = fixture.open().await;
+    let now = Timestamp::now();
+    for (number, received_at) in [now, now + 24.hours(), now - 24.hours()].into_iter().enumerate() {
+        let given = NewEvent { received_at, ..new_event(u32::try_from(number).unwrap(), "f") };
+        storage.insert([given].into()).await.unwrap();
+    }
+    let mut leases = Vec::new();
+    for expected in 0..3 {
+        let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
+        assert_eq!(number(&attempt), expected);
+        leases.push(attempt.lease);
+    }
+    assert!(claim(&*storage, 9, LONG).await.is_empty());
+    for lease in leases {
+        assert!(settle(&*storage, lease, completed()).await);
+    }
+    assert_eq!(storage.sweep(retention(LONG, LONG)).await.unwrap(), 0);
+    assert!(storage.stats().await.unwrap().oldest_waiting.is_none());
+}
