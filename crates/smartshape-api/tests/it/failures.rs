@@ -48,13 +48,13 @@ async fn transient_failures_are_retried_except_for_creations() {
     fake.inject(FaultInjection::raw(502, "text/html", "<html>"));
     assert_eq!(client.list_webhooks().await.unwrap_err().status(), Some(502), "the third and last attempt");
 
-    for (disturbance, kind) in [
+    for (fault, kind) in [
         (FaultInjection::error(500, ErrorFormat::Plain), ErrorKind::Server),
         (FaultInjection::drop_connection(), ErrorKind::Unreachable),
         (FaultInjection::raw(200, "text/html", "<html>"), ErrorKind::UnexpectedResponse),
     ] {
         let before = fake.webhooks().len();
-        fake.inject(disturbance.after_effect());
+        fake.inject(fault.after_effect());
         let error = client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
         assert_eq!((error.kind(), fake.webhooks().len()), (kind, before + 1));
         assert!(error.to_string().contains("may exist all the same"), "{error}");
@@ -74,7 +74,7 @@ async fn rate_limited_calls_are_retried_after_retry_after() {
     client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap();
     assert_eq!(fake.webhooks().len(), 1, "a rejected creation has created nothing");
 
-    // Longer than the call may take: told at once.
+    // Longer than the call may take: reported at once.
     for status in ["429 Too Many Requests", "503 Service Unavailable"] {
         let answer = format!("HTTP/1.1 {status}\r\nretry-after: 3600\r\ncontent-length: 0\r\n\r\n");
         let server = Server::responding_with(answer.leak()).await;

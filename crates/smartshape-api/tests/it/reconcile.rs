@@ -94,10 +94,10 @@ async fn interrupted_runs_are_completed_by_another_run() {
     let goal = [desired(FileUploaded, OURS), desired(AttributeUpdated, OURS)];
     let lost = || FaultInjection::drop_connection();
     let failed = || FaultInjection::error(500, ErrorFormat::Wrapped);
-    let disturbances = [lost(), lost().after_effect(), failed(), failed().after_effect()];
+    let faults = [lost(), lost().after_effect(), failed(), failed().after_effect()];
     for shows_url in [true, false] {
         // A list, two creations, two deletions.
-        for (step, disturbance) in (0..5).flat_map(|step| disturbances.iter().map(move |one| (step, one))) {
+        for (step, fault) in (0..5).flat_map(|step| faults.iter().map(move |one| (step, one))) {
             let fake = fake().list_shows_url(shows_url).account(Account::new("zoe", "pass"));
             let fake = fake.account(Account::new("ada", "pass")).start().await.unwrap();
             let others: Vec<_> =
@@ -112,13 +112,13 @@ async fn interrupted_runs_are_completed_by_another_run() {
             let renewed = [goal[0].clone().renewed(), goal[1].clone()];
 
             let client = settings(&fake).max_retries(0).build().unwrap();
-            fake.inject(disturbance.clone().after(step));
+            fake.inject(fault.clone().after(step));
             let mut lent = saved.clone();
             let save = |records: &[WebhookRecord]| {
                 saved = records.to_vec();
                 Ok(())
             };
-            let context = format!("urls listed: {shows_url}, step {step}, {disturbance:?}");
+            let context = format!("urls listed: {shows_url}, step {step}, {fault:?}");
             client.reconcile(&renewed, &mut lent, save).await.expect_err(&context);
             assert_eq!(saved, lent, "{context}");
             let covered = fake
@@ -137,7 +137,7 @@ async fn interrupted_runs_are_completed_by_another_run() {
                 (FileUploaded, OURS), // zoe's
             ]);
             // A creation that nobody knows of is left, and shown.
-            if (1..=2).contains(&step) && format!("{disturbance:?}").contains("after_effect: true") {
+            if (1..=2).contains(&step) && format!("{fault:?}").contains("after_effect: true") {
                 let event = if step == 1 { FileUploaded } else { AttributeUpdated };
                 expected.push((event, OURS.to_owned()));
                 expected.sort();
@@ -194,13 +194,13 @@ async fn replacement_of_a_recorded_webhook_is_adopted_and_kept() {
     let other = fake.register(EventKind::FileUploaded, OURS, "another random string");
 
     let plan = client.plan(&goal, &records).await.unwrap();
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     let save = |_: &[WebhookRecord], done: Option<&CompletedStep>| {
-        told.extend(done.map(ToString::to_string));
+        messages.extend(done.map(ToString::to_string));
         Ok(())
     };
     client.apply(plan, &mut records, save).await.unwrap();
-    assert!(told[0].starts_with(&format!("adopted {other}: file_uploaded at {OURS}, ")), "{told:?}");
+    assert!(messages[0].starts_with(&format!("adopted {other}: file_uploaded at {OURS}, ")), "{messages:?}");
     assert_eq!(records, [WebhookRecord::new(&other, EventKind::FileUploaded, OURS)]);
     assert_eq!(ids_at(&fake, OURS), [other]);
     assert!(reconcile(&client, &goal, &mut records).await.is_empty());

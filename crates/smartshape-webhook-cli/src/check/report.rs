@@ -1,4 +1,4 @@
-//! What is told of the cases: a table for people, a line of JSON each for programs.
+//! Prints the results: a table, or a JSON line per case.
 
 use anstyle::Style;
 use serde_json::{Value, json};

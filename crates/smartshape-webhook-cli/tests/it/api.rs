@@ -6,7 +6,7 @@ use smartshape_webhook::EventKind;
 use crate::support::{Home, SECRET, nobody, ran, ran_with_stdin};
 
 #[tokio::test]
-async fn login_is_kept_and_used_and_only_for_its_server() {
+async fn login_is_stored_and_used_for_its_server_only() {
     let (home, fake, other) =
         (Home::new(), FakeSmartShape::start().await.unwrap(), FakeSmartShape::start().await.unwrap());
     let (url, account) = (fake.base_url(), fake.account());
@@ -39,7 +39,7 @@ async fn login_is_kept_and_used_and_only_for_its_server() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_login_that_cannot_be_kept_is_not_begun() {
+async fn login_fails_early_if_it_cannot_be_stored() {
     let home = Home::new();
     // Nobody is there, who would be told the password.
     let (_kept, nobody) = nobody();
@@ -52,7 +52,7 @@ async fn a_login_that_cannot_be_kept_is_not_begun() {
 }
 
 #[tokio::test]
-async fn a_session_is_opened_where_one_is_needed() {
+async fn login_opens_a_session_on_request() {
     let home = Home::new();
     let fake = FakeSmartShape::builder().session_required(true).start().await.unwrap();
     let (url, account) = (fake.base_url(), fake.account());
@@ -64,7 +64,7 @@ async fn a_session_is_opened_where_one_is_needed() {
 }
 
 #[tokio::test]
-async fn flags_come_before_the_environment() {
+async fn settings_flags_override_the_environment() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let (url, token) = (fake.base_url(), fake.bearer_token());
     let mut program = home.program(&["webhook", "list", "--api-url", &url, "--token", "-", "--json"]);
@@ -77,7 +77,7 @@ async fn flags_come_before_the_environment() {
 }
 
 #[tokio::test]
-async fn the_environment_comes_before_the_file() {
+async fn settings_environment_overrides_the_file() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let folder = home.path().join(".config/smartshape");
     std::fs::create_dir_all(&folder).unwrap();
@@ -139,7 +139,7 @@ async fn webhooks_are_created_listed_and_deleted() {
 }
 
 #[tokio::test]
-async fn all_are_deleted_though_nobody_reads() {
+async fn delete_continues_after_a_closed_pipe() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let one = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     let two = fake.register(EventKind::FileOptimized, "http://127.0.0.1:1/", SECRET);
@@ -151,7 +151,7 @@ async fn all_are_deleted_though_nobody_reads() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_one_clear_line() {
+async fn invalid_usage_is_one_clear_line() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let run = async |arguments: &[&str]| ran(&mut home.logged_in(&fake, arguments)).await;
     run(&["webhook", "create", "nonsense", "file_uploaded", SECRET]).await.fails(2, "absolute URL");
@@ -198,7 +198,7 @@ async fn attributes_are_set() {
 }
 
 #[tokio::test]
-async fn what_the_server_says_does_not_reach_the_terminal_as_a_command() {
+async fn server_text_is_escaped_for_the_terminal() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let url = "http://127.0.0.1:1/\u{9b}31m\u{202e}\u{200b}";
     fake.register(EventKind::FileUploaded, url, SECRET);

@@ -21,7 +21,7 @@ fn events(fake: &FakeSmartShape) -> Vec<EventKind> {
 }
 
 #[tokio::test]
-async fn registrations_become_the_declared_ones() {
+async fn apply_reconciles_webhooks_with_the_file() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     fake.register(AnnotationCreated, "http://127.0.0.1:1/others", SECRET);
     let dry = apply(&home, &fake, TWO, &["--dry-run"]).await.succeeds();
@@ -50,7 +50,7 @@ async fn registrations_become_the_declared_ones() {
 }
 
 #[tokio::test]
-async fn what_others_created_is_deleted_only_when_told_so() {
+async fn apply_deletes_unrecorded_webhooks_only_with_prune() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let by_hand = fake.register(FileUploaded, "http://127.0.0.1:1/a", SECRET);
     let unwanted = fake.register(FileOptimized, "http://127.0.0.1:1/a", SECRET);
@@ -70,7 +70,7 @@ async fn what_others_created_is_deleted_only_when_told_so() {
 }
 
 #[tokio::test]
-async fn what_was_rotated_stays_rotated() {
+async fn apply_adopts_rotated_webhooks() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     apply(&home, &fake, ONE, &[]).await.succeeds();
     let rotate = ["webhook", "rotate", "--url", "http://127.0.0.1:1/a", "--event", "file_uploaded"];
@@ -88,7 +88,7 @@ async fn what_was_rotated_stays_rotated() {
 }
 
 #[tokio::test]
-async fn what_stopped_in_the_middle_is_completed() {
+async fn apply_completes_an_interrupted_run() {
     let home = Home::new();
     let fake = FakeSmartShape::builder().list_shows_url(false).start().await.unwrap();
     // The list and one creation pass.
@@ -102,7 +102,7 @@ async fn what_stopped_in_the_middle_is_completed() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn where_nothing_can_be_recorded_nothing_is_created() {
+async fn apply_creates_nothing_if_records_cannot_be_saved() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     // They are not created where a link leads to.
     std::os::unix::fs::symlink("nowhere", home.path().join("webhooks.json.records.json")).unwrap();
@@ -113,7 +113,7 @@ async fn where_nothing_can_be_recorded_nothing_is_created() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_applied_changes_nothing() {
+async fn apply_with_an_invalid_file_changes_nothing() {
     let (home, fake, other) =
         (Home::new(), FakeSmartShape::start().await.unwrap(), FakeSmartShape::start().await.unwrap());
     for (declared, says) in [

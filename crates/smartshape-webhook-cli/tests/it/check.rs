@@ -105,7 +105,7 @@ faults! {
 }
 
 #[tokio::test]
-async fn hangs_instead_of_rejecting() {
+async fn check_finds_hanging_instead_of_rejecting() {
     // Each of these cases waits for the whole of it.
     let arguments = ["--only", "rejects", "--timeout", "3"];
     let fails = [NO_TOKEN, EMPTY, MALFORMED, FOREIGN, CHANGED, OF_NOTHING, COSTLY];
@@ -115,13 +115,13 @@ async fn hangs_instead_of_rejecting() {
 }
 
 #[tokio::test]
-async fn reads_the_body_first() {
+async fn check_finds_reading_the_body_first() {
     let arguments = ["--only", "token", "--timeout", "10"];
     finds_with(Fault::ReadsTheBodyFirst, &arguments, &[], &[BEFORE_THE_BODY]).await;
 }
 
 #[tokio::test]
-async fn dies_of_broken_json() {
+async fn check_finds_crashing_on_broken_json() {
     let lines =
         finds_with(Fault::DiesOfBrokenJson, &["--destructive", "--timeout", "60"], &[NOT_JSON], &[]).await;
     let skipped: Vec<_> = lines.iter().filter(|line| line["result"] == "skipped").collect();
@@ -130,7 +130,7 @@ async fn dies_of_broken_json() {
 }
 
 #[tokio::test]
-async fn an_answer_that_smartshape_does_not_accept() {
+async fn check_finds_responses_that_smartshape_does_not_accept() {
     for (fault, seen) in [
         (Fault::Status(202), "the status is 202"),
         (Fault::Status(204), "the status is 204"),
@@ -152,7 +152,7 @@ async fn an_answer_that_smartshape_does_not_accept() {
 }
 
 #[tokio::test]
-async fn an_endpoint_of_this_project_bears_it_all() {
+async fn check_passes_for_this_projects_receiver() {
     let (url, received) = receiver().await;
     let ran = checked(&url, &["--destructive", "--timeout", "60"]).await.succeeds();
     let lines = lines(&ran);
@@ -167,7 +167,7 @@ async fn an_endpoint_of_this_project_bears_it_all() {
 }
 
 #[tokio::test]
-async fn a_table_for_people() {
+async fn check_prints_a_table() {
     let home = Home::new();
     let believes_all =
         || async { ([(CONTENT_TYPE, "application/json")], r#"{"success": true}"#).into_response() };
@@ -188,7 +188,7 @@ rejects a token of another secret  FAIL
 }
 
 #[tokio::test]
-async fn only_the_events_that_the_endpoint_is_registered_for() {
+async fn check_sends_only_the_registered_events() {
     let (url, received) = receiver().await;
     let arguments = ["--event", "file_optimized", "--file", "5c6f", "--only", "accepts", "--timeout", "60"];
     let lines = lines(&checked(&url, &arguments).await.succeeds());
@@ -235,7 +235,7 @@ async fn the_header_is_sent_in_both_ways() {
 }
 
 #[tokio::test]
-async fn before_any_case_is_run() {
+async fn check_rejects_invalid_settings_before_any_case() {
     let home = Home::new();
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = format!("http://{}/", free.local_addr().unwrap());

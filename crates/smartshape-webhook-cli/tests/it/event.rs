@@ -37,7 +37,7 @@ pub(crate) async fn receiver() -> (String, Received) {
 }
 
 #[tokio::test]
-async fn a_sample_is_sent_with_what_was_set() {
+async fn trigger_sends_the_sample_with_set_fields() {
     let (home, (url, received)) = (Home::new(), receiver().await);
     let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--cost", "4", "--timeout", "60"];
     let more = ["--set", "file=5c6f", "--set", "data.name=engine.scene", "--set", "data.size=7"];
@@ -53,7 +53,7 @@ async fn a_sample_is_sent_with_what_was_set() {
 }
 
 #[tokio::test]
-async fn an_event_of_ones_own_and_the_secret_from_stdin() {
+async fn trigger_sends_a_given_body_and_reads_the_secret_from_stdin() {
     let (home, (url, received)) = (Home::new(), receiver().await);
     let body = r#"{"event": "annotation_created", "file": "f", "owner": "o", "uuid": "u", "runTimestamp": 1, "data": {"x": 1.0}}"#;
     std::fs::write(home.path().join("event.json"), body).unwrap();
@@ -81,7 +81,7 @@ async fn an_event_of_ones_own_and_the_secret_from_stdin() {
 }
 
 #[tokio::test]
-async fn each_fault_is_named_and_the_exit_code_says_so() {
+async fn trigger_names_each_fault_and_exits_with_1() {
     let home = Home::new();
     let url = serve(Router::new().fallback(|| async { http::StatusCode::NO_CONTENT })).await;
     let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", "4"];
@@ -108,7 +108,7 @@ async fn each_fault_is_named_and_the_exit_code_says_so() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_asks_for_it_gets_the_same_event_again() {
+async fn trigger_retries_the_same_event_after_retry_after() {
     let home = Home::new();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&seen);
@@ -140,7 +140,7 @@ async fn an_endpoint_that_asks_for_it_gets_the_same_event_again() {
 }
 
 #[tokio::test]
-async fn what_would_be_sent_is_printed() {
+async fn trigger_prints_the_body() {
     let home = Home::new();
     // Neither an endpoint nor a secret is needed.
     let print = ["event", "trigger", "file_uploaded", "--print", "--set", "file=5c6f"];
@@ -156,7 +156,7 @@ async fn what_would_be_sent_is_printed() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_says_why() {
+async fn trigger_says_why_nothing_was_sent() {
     let home = Home::new();
     let (_kept, nobody) = nobody();
     let trigger = async |more: &[&str]| {

@@ -19,13 +19,13 @@ const COMMANDS: [&[&str]; 8] = [
     &["login", "ada"],
 ];
 
-struct Bed {
+struct Fixture {
     home: Home,
     fake: FakeSmartShape,
     id: String,
 }
 
-impl Bed {
+impl Fixture {
     async fn new() -> Self {
         let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
         let declared = format!(r#"{{"url": "{URL}", "webhooks": [{{"event": "file_optimized"}}]}}"#);
@@ -66,9 +66,9 @@ fn calling() -> impl Iterator<Item = &'static [&'static str]> {
 }
 
 #[tokio::test]
-async fn every_form_of_error_is_one_clear_line() {
-    let bed = Bed::new().await;
-    let token = bed.fake.bearer_token();
+async fn api_errors_of_every_format_are_one_clear_line() {
+    let fixture = Fixture::new().await;
+    let token = fixture.fake.bearer_token();
     for command in calling() {
         for (form, status) in [
             (ErrorFormat::Plain, 400),
@@ -77,8 +77,8 @@ async fn every_form_of_error_is_one_clear_line() {
             (ErrorFormat::Empty, 400),
             (ErrorFormat::Plain, 404),
         ] {
-            bed.fake.inject(FaultInjection::error(status, form));
-            let failed = bed.run(command, &bed.fake.base_url(), &token).await;
+            fixture.fake.inject(FaultInjection::error(status, form));
+            let failed = fixture.run(command, &fixture.fake.base_url(), &token).await;
             let says = match (form, status, command[1]) {
                 // The other webhooks may be there all the same.
                 (_, 404, "delete") => "there is no webhook",
@@ -86,77 +86,78 @@ async fn every_form_of_error_is_one_clear_line() {
                 _ => "Injected: requested by the test",
             };
             failed.fails(1, says);
-            bed.unchanged();
+            fixture.unchanged();
         }
     }
 }
 
 #[tokio::test]
-async fn a_login_that_ended_is_told() {
-    let bed = Bed::new().await;
-    let token = bed.fake.bearer_token();
-    bed.fake.expire_tokens();
+async fn expired_login_names_the_login_command() {
+    let fixture = Fixture::new().await;
+    let token = fixture.fake.bearer_token();
+    fixture.fake.expire_tokens();
     for command in calling().filter(|command| command[0] != "login") {
-        let failed = bed.run(command, &bed.fake.base_url(), &token).await;
+        let failed = fixture.run(command, &fixture.fake.base_url(), &token).await;
         failed.fails(1, "log in again with `smartshape login`");
-        bed.unchanged();
+        fixture.unchanged();
     }
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told() {
-    let bed = Bed::new().await;
+async fn unreachable_server_is_named() {
+    let fixture = Fixture::new().await;
     let (_kept, nobody) = nobody();
     for command in calling() {
-        let failed = bed.run(command, &nobody, "the.auth.token").await;
+        let failed = fixture.run(command, &nobody, "the.auth.token").await;
         failed.fails(1, &format!("no connection to {nobody}: the connection was refused, so nobody listens there: check the API URL"));
-        bed.unchanged();
+        fixture.unchanged();
     }
     // Nothing is noted of a listener, so there is nothing to call for.
-    let pruned = bed.run(&["webhook", "prune"], &nobody, "the.auth.token").await.succeeds();
+    let pruned = fixture.run(&["webhook", "prune"], &nobody, "the.auth.token").await.succeeds();
     assert_eq!(pruned.out, "nothing is left behind\n");
 }
 
 #[tokio::test]
-async fn nothing_secret_goes_to_another_machine_by_plain_http() {
-    let bed = Bed::new().await;
+async fn plain_http_to_other_hosts_is_rejected() {
+    let fixture = Fixture::new().await;
     // For documentation: nobody is there.
     const ELSEWHERE: &str = "http://192.0.2.1/callback";
     for command in calling() {
-        bed.run(command, ELSEWHERE, "the.auth.token").await.fails(2, "by --insecure");
+        fixture.run(command, ELSEWHERE, "the.auth.token").await.fails(2, "by --insecure");
     }
     for command in [
         &["event", "trigger", "file_uploaded", "--to", ELSEWHERE][..],
         &["check", ELSEWHERE],
         &["webhook", "listen", "--forward-to", ELSEWHERE],
     ] {
-        bed.run(command, &bed.fake.base_url(), "the.auth.token").await.fails(2, "by --insecure");
+        fixture.run(command, &fixture.fake.base_url(), "the.auth.token").await.fails(2, "by --insecure");
     }
-    bed.unchanged();
+    fixture.unchanged();
 }
 
 #[tokio::test]
-async fn without_a_login_nothing_is_sent() {
-    let bed = Bed::new().await;
+async fn missing_login_sends_nothing() {
+    let fixture = Fixture::new().await;
     for command in calling().filter(|command| command[0] != "login") {
-        let failed = bed.run(command, &bed.fake.base_url(), "").await;
+        let failed = fixture.run(command, &fixture.fake.base_url(), "").await;
         failed.fails(2, "log in first, with `smartshape login`");
     }
 }
 
 #[tokio::test]
-async fn a_deletion_that_stops_says_what_is_left() {
-    let bed = Bed::new().await;
-    let two = bed.fake.register(FileUploaded, URL, SECRET);
-    let three = bed.fake.register(FileUploaded, URL, SECRET);
-    bed.fake.inject(FaultInjection::error(400, ErrorFormat::Plain).after(1));
-    let token = bed.fake.bearer_token();
-    let stopped = bed.run(&["webhook", "delete", "ID", &two, &three], &bed.fake.base_url(), &token).await;
-    assert_eq!((stopped.code, stopped.out.as_str()), (Some(1), &*format!("deleted {}\n", bed.id)));
+async fn interrupted_deletion_lists_the_remaining_ids() {
+    let fixture = Fixture::new().await;
+    let two = fixture.fake.register(FileUploaded, URL, SECRET);
+    let three = fixture.fake.register(FileUploaded, URL, SECRET);
+    fixture.fake.inject(FaultInjection::error(400, ErrorFormat::Plain).after(1));
+    let token = fixture.fake.bearer_token();
+    let stopped =
+        fixture.run(&["webhook", "delete", "ID", &two, &three], &fixture.fake.base_url(), &token).await;
+    assert_eq!((stopped.code, stopped.out.as_str()), (Some(1), &*format!("deleted {}\n", fixture.id)));
     assert!(stopped.err.contains(&format!("{two}: cannot delete")), "{stopped:?}");
     assert!(stopped.err.contains(&format!("not tried any more: {three}")), "{stopped:?}");
-    assert_eq!(bed.fake.webhooks().len(), 2);
+    assert_eq!(fixture.fake.webhooks().len(), 2);
 
-    bed.run(&["webhook", "delete", &two, ".."], &bed.fake.base_url(), &token).await.fails(2, "no id");
-    assert_eq!(bed.fake.webhooks().len(), 2, "no id is found before anything is deleted");
+    fixture.run(&["webhook", "delete", &two, ".."], &fixture.fake.base_url(), &token).await.fails(2, "no id");
+    assert_eq!(fixture.fake.webhooks().len(), 2, "no id is found before anything is deleted");
 }

@@ -21,7 +21,7 @@ fn private(path: &Path, text: &str) {
 }
 
 #[tokio::test]
-async fn recordings_go_to_files_of_this_user_alone() {
+async fn recordings_are_private_to_the_user() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let at = |name: &str| home.path().join(name);
     private(&at("mine"), "mine\n");
@@ -52,7 +52,7 @@ async fn recordings_go_to_files_of_this_user_alone() {
 }
 
 #[tokio::test]
-async fn settings_that_are_a_link_stay_one() {
+async fn settings_symlink_is_kept() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let (url, account) = (fake.base_url(), fake.account());
     let folder = home.path().join(".config/smartshape");
@@ -82,7 +82,7 @@ async fn settings_that_are_a_link_stay_one() {
 }
 
 #[tokio::test]
-async fn notes_of_others_delete_nothing() {
+async fn journals_of_other_users_delete_nothing() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let mut listener =
         Listener::start(home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"])).await;

@@ -24,7 +24,7 @@ async fn listener(home: &Home, fake: &FakeSmartShape, to: &str) -> Listener {
 }
 
 #[tokio::test]
-async fn body_and_headers_are_passed_on_byte_for_byte() {
+async fn forward_keeps_body_and_headers_byte_for_byte() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = format!("http://{}/hook?of=mine", target.local_addr().unwrap());
@@ -97,7 +97,7 @@ async fn body_and_headers_are_passed_on_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_knows_the_secret_accepts_what_is_forwarded() {
+async fn forwarded_events_are_accepted_with_the_same_secret() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let (to, received) = receiver().await;
     let mut listener = listener(&home, &fake, &to).await;
@@ -111,7 +111,7 @@ async fn an_endpoint_that_knows_the_secret_accepts_what_is_forwarded() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_there_is_said() {
+async fn forward_reports_an_unreachable_endpoint() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let mut listener = listener(&home, &fake, "http://127.0.0.1:1/").await;
     assert!(fake.trigger(EventKind::FileUploaded).await[0].accepted());
@@ -119,7 +119,7 @@ async fn an_endpoint_that_is_not_there_is_said() {
 }
 
 #[tokio::test]
-async fn at_most_eight_events_are_on_their_way() {
+async fn forward_sends_at_most_eight_events_concurrently() {
     const EVENTS: usize = 30;
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let (at_once, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

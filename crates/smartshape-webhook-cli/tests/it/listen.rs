@@ -12,7 +12,7 @@ use crate::listener::{Listener, builder, journals};
 use crate::support::{Home, SECRET, message, ran, within};
 
 #[tokio::test]
-async fn payloads_are_lines_and_what_was_created_is_deleted_at_a_signal() {
+async fn listen_prints_lines_and_deletes_its_webhooks_at_a_signal() {
     for signal in ["-INT", "-TERM"] {
         let (home, fake) = (Home::new(), builder().start().await.unwrap());
         let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
@@ -38,7 +38,7 @@ async fn payloads_are_lines_and_what_was_created_is_deleted_at_a_signal() {
 }
 
 #[tokio::test]
-async fn what_an_event_holds_does_not_reach_the_terminal_as_a_command() {
+async fn listen_escapes_events_for_the_terminal() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
     let listener = Listener::start(command).await;
@@ -54,7 +54,7 @@ async fn what_an_event_holds_does_not_reach_the_terminal_as_a_command() {
 }
 
 #[tokio::test]
-async fn all_nine_events_under_one_fresh_secret() {
+async fn listen_registers_all_nine_events_with_one_fresh_secret() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let mut listener = Listener::start(home.logged_in(&fake, &["webhook", "listen"])).await;
     let webhooks = fake.webhooks();
@@ -71,7 +71,7 @@ async fn all_nine_events_under_one_fresh_secret() {
 
 /// Over many connections at once; some of the bodies are longer than a pipe holds.
 #[tokio::test]
-async fn of_thousands_of_events_each_is_one_whole_line() {
+async fn listen_prints_thousands_of_events_as_whole_lines() {
     const CONNECTIONS: usize = 32;
     const EVENTS_EACH: usize = 100;
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
@@ -120,7 +120,7 @@ async fn of_thousands_of_events_each_is_one_whole_line() {
 }
 
 #[tokio::test]
-async fn nothing_is_registered_where_it_could_not_work() {
+async fn listen_registers_nothing_if_it_is_unreachable() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let listen = async |more: &[&str]| {
         let arguments = [&["webhook", "listen", "--event", "file_uploaded"], more].concat();

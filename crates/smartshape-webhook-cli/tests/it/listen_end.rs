@@ -22,7 +22,7 @@ fn ids(fake: &FakeSmartShape) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn two_at_once_leave_each_other_alone() {
+async fn concurrent_listeners_do_not_interfere() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
@@ -46,7 +46,7 @@ async fn two_at_once_leave_each_other_alone() {
 }
 
 #[tokio::test]
-async fn a_crash_between_creation_and_its_note() {
+async fn prune_finds_a_webhook_that_was_not_noted() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         let (api_url, created) = keeping_back_a_creation(&fake).await;
@@ -89,16 +89,16 @@ async fn keeping_back_a_creation(fake: &FakeSmartShape) -> (String, oneshot::Rec
             let mut method = [0; 3];
             program.read_exact(&mut method).await.unwrap();
             fake.write_all(&method).await.unwrap();
-            let told = if method == *b"PUT" { created.take() } else { None };
+            let created_signal = if method == *b"PUT" { created.take() } else { None };
             tokio::spawn(async move {
-                let Some(told) = told else {
+                let Some(created_signal) = created_signal else {
                     return tokio::io::copy_bidirectional(&mut program, &mut fake).await;
                 };
                 let (mut request, _unanswered) = program.split();
                 let (mut answer, mut called) = fake.split();
                 let carried_out = async {
                     answer.read_exact(&mut [0]).await?;
-                    let _ = told.send(());
+                    let _ = created_signal.send(());
                     Ok(0)
                 };
                 tokio::try_join!(tokio::io::copy(&mut request, &mut called), carried_out)
@@ -109,7 +109,7 @@ async fn keeping_back_a_creation(fake: &FakeSmartShape) -> (String, oneshot::Rec
 }
 
 #[tokio::test]
-async fn a_clean_up_that_ends_half_way_is_ended_by_prune() {
+async fn prune_completes_an_interrupted_clean_up() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         let arguments = ["webhook", "listen", "--event", "file_optimized", "--event", "file_uploaded"];
@@ -125,7 +125,7 @@ async fn a_clean_up_that_ends_half_way_is_ended_by_prune() {
 }
 
 #[tokio::test]
-async fn a_creation_that_was_rejected_leaves_nothing_to_look_for() {
+async fn rejected_creation_leaves_no_journal() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         // A redirect is not followed: nothing was carried out.
@@ -139,7 +139,7 @@ async fn a_creation_that_was_rejected_leaves_nothing_to_look_for() {
 }
 
 #[tokio::test]
-async fn a_closed_pipe_ends_it_though_no_event_comes() {
+async fn listen_ends_when_its_pipe_closes_without_events() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
@@ -152,7 +152,7 @@ async fn a_closed_pipe_ends_it_though_no_event_comes() {
 }
 
 #[tokio::test]
-async fn a_signal_ends_it() {
+async fn listen_ends_at_a_signal() {
     for (shows_url, signal) in [(true, "-INT"), (true, "-TERM"), (false, "-INT"), (false, "-TERM")] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         let listener = Listener::start(home.logged_in(&fake, &["webhook", "listen"])).await;
@@ -165,7 +165,7 @@ async fn a_signal_ends_it() {
 }
 
 #[tokio::test]
-async fn what_a_crash_leaves_is_pruned_and_nobody_elses() {
+async fn prune_deletes_only_webhooks_of_crashed_listeners() {
     for shows_url in [true, false] {
         let (home, fake) = (Home::new(), builder().list_shows_url(shows_url).start().await.unwrap());
         let before = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
@@ -203,7 +203,7 @@ async fn what_a_crash_leaves_is_pruned_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn what_was_not_noted_any_more_is_known_by_its_url() {
+async fn prune_recognizes_unnoted_webhooks_by_their_url() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
     let mut crashed = Listener::start(command).await;
@@ -224,7 +224,7 @@ async fn what_was_not_noted_any_more_is_known_by_its_url() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_pruned_is_told_until_it_is_forgotten() {
+async fn prune_reports_undeletable_webhooks_until_forgotten() {
     let (home, fake, other) =
         (Home::new(), builder().start().await.unwrap(), builder().start().await.unwrap());
     let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
@@ -236,7 +236,7 @@ async fn what_cannot_be_pruned_is_told_until_it_is_forgotten() {
 }
 
 #[tokio::test]
-async fn an_expired_token_at_the_end_keeps_the_note() {
+async fn listen_keeps_its_journal_if_the_token_expired() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
@@ -254,7 +254,7 @@ async fn an_expired_token_at_the_end_keeps_the_note() {
 }
 
 #[tokio::test]
-async fn a_registration_whose_answer_is_lost_is_found_by_its_url() {
+async fn listen_finds_a_webhook_with_a_lost_response_by_its_url() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     // After the list, the first creation.
@@ -267,7 +267,7 @@ async fn a_registration_whose_answer_is_lost_is_found_by_its_url() {
 }
 
 #[tokio::test]
-async fn where_no_urls_are_shown_what_is_unclear_is_left_and_told() {
+async fn listen_leaves_and_names_unclear_webhooks_without_urls() {
     let (home, fake) = (Home::new(), builder().list_shows_url(false).start().await.unwrap());
     let before = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     fake.inject(FaultInjection::error(500, ErrorFormat::Plain).after(1).after_effect());
@@ -288,7 +288,7 @@ async fn where_no_urls_are_shown_what_is_unclear_is_left_and_told() {
 }
 
 #[tokio::test]
-async fn what_another_user_does_not_find_stays_noted() {
+async fn prune_keeps_journals_of_other_accounts() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let (url, account) = (fake.base_url(), fake.account());
     let mut login = home.program(&["--api-url", &url, "login", account.username()]);

@@ -31,7 +31,7 @@ async fn proxy() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
 }
 
 #[tokio::test]
-async fn proxies_are_used_on_the_way_to_smartshape() {
+async fn proxy_is_used_for_smartshape() {
     let (home, (proxy, mut requests)) = (Home::new(), proxy().await);
     // No name has so long a part, so no server of names is asked for.
     let host = format!("{}.invalid", "x".repeat(64));
@@ -54,7 +54,7 @@ async fn proxies_are_used_on_the_way_to_smartshape() {
 }
 
 #[tokio::test]
-async fn what_is_on_this_machine_needs_no_proxy() {
+async fn proxy_is_not_used_for_loopback_addresses() {
     let (home, fake, (_kept, nobody)) = (Home::new(), FakeSmartShape::start().await.unwrap(), nobody());
     ran(home.logged_in(&fake, &["webhook", "list"]).env("HTTP_PROXY", nobody)).await.succeeds();
 }

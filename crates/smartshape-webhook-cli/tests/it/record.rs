@@ -51,7 +51,7 @@ fn event(uuid: &str, run_timestamp: i64) -> EventPayload {
 }
 
 #[tokio::test]
-async fn a_fixed_salt_and_retries_that_repeat_the_uuid() {
+async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
     let (home, fake) = (Home::new(), fake(false).await);
     let listener = listener(&home, &fake, &["--fail-first", "2"]).await;
     let secret = fake.webhooks()[0].secret().to_owned();
@@ -103,7 +103,7 @@ async fn a_fixed_salt_and_retries_that_repeat_the_uuid() {
 }
 
 #[tokio::test]
-async fn neither_salt_nor_token_nor_secret_are_in_a_recording() {
+async fn recording_contains_no_salt_token_or_secret() {
     let (home, fake) = (Home::new(), fake(false).await);
     let mut command =
         home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded", "--record", FILE]);
@@ -136,7 +136,7 @@ async fn neither_salt_nor_token_nor_secret_are_in_a_recording() {
 }
 
 #[tokio::test]
-async fn nothing_is_recorded_of_strangers() {
+async fn recording_contains_no_unauthenticated_deliveries() {
     let (home, fake) = (Home::new(), fake(false).await);
     let listener = listener(&home, &fake, &[]).await;
     let webhook = fake.webhooks().remove(0);
@@ -178,7 +178,7 @@ async fn nothing_is_recorded_of_strangers() {
 }
 
 #[tokio::test]
-async fn a_fresh_salt_and_a_second_listener() {
+async fn recording_shows_fresh_salts_and_several_listeners() {
     let (home, fake) = (Home::new(), fake(true).await);
     for reject in ["1", "0"] {
         let listener = listener(&home, &fake, &["--fail-first", reject]).await;
@@ -205,7 +205,7 @@ async fn a_fresh_salt_and_a_second_listener() {
 }
 
 #[tokio::test]
-async fn retries_under_a_new_uuid_and_events_out_of_order() {
+async fn recording_shows_new_uuids_and_events_out_of_order() {
     let (home, fake) = (Home::new(), fake(false).await);
     let listener = listener(&home, &fake, &[]).await;
     for event in [event("u-1", 2000), event("u-2", 2000), event("u-3", 1000)] {
@@ -220,7 +220,7 @@ async fn retries_under_a_new_uuid_and_events_out_of_order() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_left_out_and_what_is_no_recording_rejected() {
+async fn recording_skips_unreadable_lines_and_rejects_other_files() {
     let (home, fake) = (Home::new(), fake(false).await);
     let listener = listener(&home, &fake, &[]).await;
     fake.trigger(EventKind::FileUploaded).await;

@@ -42,7 +42,7 @@ fn at_url(fake: &FakeSmartShape) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_old_one_goes_when_the_new_one_is_there_and_others_stay() {
+async fn rotate_deletes_the_old_webhook_after_the_new_one_exists() {
     let home = Home::new();
     for (shows_url, by_id) in [(true, true), (true, false), (false, true)] {
         let fake = fake(shows_url).await;
@@ -68,7 +68,7 @@ async fn the_old_one_goes_when_the_new_one_is_there_and_others_stay() {
 }
 
 #[tokio::test]
-async fn a_generated_secret_is_kept_in_a_file_and_the_old_webhook_stays() {
+async fn rotate_writes_a_generated_secret_and_keeps_the_old_webhook() {
     let (home, fake) = (Home::new(), fake(true).await);
     let old = fake.register(FileUploaded, URL, SECRET);
     let arguments = [old.as_str(), "--generate", "new.txt"];
@@ -108,7 +108,7 @@ async fn a_generated_secret_is_kept_in_a_file_and_the_old_webhook_stays() {
 }
 
 #[tokio::test]
-async fn where_it_stops_it_says_what_is_there() {
+async fn rotate_names_the_webhooks_left_by_an_interruption() {
     let home = Home::new();
     // Whether the call that fails is carried out; how many of ours there are then.
     for (step, carried_out, count, says) in [
@@ -138,7 +138,7 @@ async fn where_it_stops_it_says_what_is_there() {
 }
 
 #[tokio::test]
-async fn what_is_not_clear_changes_nothing() {
+async fn rotate_with_an_ambiguous_choice_changes_nothing() {
     let (home, shown, hidden) = (Home::new(), fake(true).await, fake(false).await);
     let one = shown.register(FileUploaded, URL, SECRET);
     let unlisted = hidden.register(FileUploaded, URL, SECRET);
@@ -168,7 +168,7 @@ async fn what_is_not_clear_changes_nothing() {
 }
 
 #[tokio::test]
-async fn no_event_is_missed_while_both_send() {
+async fn rotate_misses_no_event_while_both_webhooks_send() {
     let names = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&names);
     let handler = move |delivery: Delivery| {
@@ -207,7 +207,7 @@ async fn no_event_is_missed_while_both_send() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_signal_does_not_end_it_half_way() {
+async fn rotate_is_not_interrupted_by_a_signal() {
     let answer = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
     let (asked, mut creation) = mpsc::unbounded_channel();
     let (gate, deleted) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
@@ -247,7 +247,7 @@ async fn a_signal_does_not_end_it_half_way() {
 }
 
 #[tokio::test]
-async fn an_id_that_would_be_a_command_is_quoted() {
+async fn rotate_quotes_ids_for_the_shell() {
     let answer = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
     let list = get(async move || {
         answer(

@@ -51,7 +51,7 @@ impl Terminal {
 }
 
 #[tokio::test]
-async fn verdicts_have_colours_on_a_terminal_alone() {
+async fn colors_are_used_on_a_terminal_only() {
     let (home, (url, _)) = (Home::new(), receiver().await);
     let check =
         ["check", &url, "--secret", SECRET, "--cost", "4", "--timeout", "60", "--only", "without a token"];
@@ -70,7 +70,7 @@ async fn verdicts_have_colours_on_a_terminal_alone() {
 }
 
 #[tokio::test]
-async fn a_listener_says_each_delivery_on_a_terminal() {
+async fn listen_prints_each_delivery_on_a_terminal() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let mut terminal = Terminal::new();
     let mut program = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
@@ -89,7 +89,7 @@ async fn a_listener_says_each_delivery_on_a_terminal() {
 }
 
 #[tokio::test]
-async fn what_takes_long_is_said_on_a_terminal() {
+async fn progress_is_shown_on_a_terminal() {
     let home = Home::new();
     let (answer, answered) = oneshot::channel::<()>();
     let answered = std::sync::Arc::new(tokio::sync::Mutex::new(Some(answered)));

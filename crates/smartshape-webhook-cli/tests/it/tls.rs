@@ -51,7 +51,7 @@ fn certificate() -> CertifiedKey<KeyPair> {
 }
 
 #[tokio::test]
-async fn an_endpoint_s_certificate_is_checked() {
+async fn endpoint_certificates_are_verified() {
     let (home, key) = (Home::new(), certificate());
     std::fs::write(home.path().join("trusted.pem"), key.cert.pem()).unwrap();
     std::fs::write(home.path().join("other.pem"), certificate().cert.pem()).unwrap();
@@ -79,7 +79,7 @@ async fn an_endpoint_s_certificate_is_checked() {
 }
 
 #[tokio::test]
-async fn root_certificates_of_an_installation_can_be_named_and_are_kept() {
+async fn ca_cert_is_used_and_stored() {
     let (home, key) = (Home::new(), certificate());
     std::fs::write(home.path().join("trusted.pem"), key.cert.pem()).unwrap();
     let answer = r#"{"success": true, "cookies": "jsonwebtoken=the.auth.token", "data": []}"#;

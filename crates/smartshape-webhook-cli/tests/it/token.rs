@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::support::{Home, SECRET, ran, ran_with_stdin};
 
 #[tokio::test]
-async fn what_is_signed_is_verified() {
+async fn signed_tokens_verify() {
     let home = Home::new();
     let sign = ["token", "sign", "--secret", "-", "--cost", "5", "--prefix", "2a"];
     let token = ran_with_stdin(&mut home.program(&sign), SECRET).await.succeeds().out;
@@ -20,7 +20,7 @@ async fn what_is_signed_is_verified() {
 }
 
 #[tokio::test]
-async fn several_tokens_with_fresh_or_fixed_salt() {
+async fn sign_makes_tokens_with_fresh_or_fixed_salts() {
     let home = Home::new();
     for (salt, different) in [("fresh", 3), ("fixed", 1)] {
         let sign = ["token", "sign", "--secret", SECRET, "--cost", "4", "--count", "3", "--salt", salt];
@@ -31,7 +31,7 @@ async fn several_tokens_with_fresh_or_fixed_salt() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_rejected_and_what_takes_days_not_begun() {
+async fn verify_rejects_malformed_and_too_costly_tokens() {
     let home = Home::new();
     home.run(&["token", "inspect", "letmein"]).await.fails(1, "60 bytes");
     home.run(&["token", "sign", "--secret", SECRET, "--cost", "32"]).await.fails(2, "32");
@@ -41,7 +41,7 @@ async fn what_is_no_token_is_rejected_and_what_takes_days_not_begun() {
 }
 
 #[tokio::test]
-async fn a_secret_is_read_as_it_was_registered_or_rejected() {
+async fn secrets_are_read_verbatim_or_rejected() {
     let home = Home::new();
     let file = home.path().join("secret.txt");
     let sign = async |text: &str| {

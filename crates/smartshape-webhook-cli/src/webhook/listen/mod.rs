@@ -197,13 +197,13 @@ impl Listen {
 /// Whether a request to the URL arrives here.
 async fn probe(url: &str, nonce: &str) -> Outcome {
     let uri = http_client::checked(url, "the listener's own URL")?;
-    let trouble = match http_client::get(&uri, PROBE_LIMIT).await {
+    let problem = match http_client::get(&uri, PROBE_LIMIT).await {
         Ok(answer) if answer.status == 200 && answer.body == nonce.as_bytes() => return Ok(()),
         Ok(answer) => format!("somebody else answers there, with status {}", answer.status),
         Err(fault) => escape(&fault.to_string()),
     };
     Err(Failure::failed(format!(
-        "nothing is registered, since {url} does not lead here: {trouble}: check --public-url and --bind, or \
+        "nothing is registered, since {url} does not lead here: {problem}: check --public-url and --bind, or \
          say --no-probe if only this machine cannot reach it"
     )))
 }
