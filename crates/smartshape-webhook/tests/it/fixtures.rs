@@ -3,15 +3,15 @@
 use smartshape_webhook::{Envelope, Event, EventKind, FileState, Person, RawJson};
 
 const FIXTURES: [(EventKind, &str); 9] = [
-    (EventKind::AttributeUpdated, include_str!("../../fixtures/attribute_updated.json")),
-    (EventKind::FileUploaded, include_str!("../../fixtures/file_uploaded.json")),
-    (EventKind::FileOptimized, include_str!("../../fixtures/file_optimized.json")),
-    (EventKind::AnnotationCreated, include_str!("../../fixtures/annotation_created.json")),
-    (EventKind::AnnotationUpdated, include_str!("../../fixtures/annotation_updated.json")),
-    (EventKind::AnnotationRemoved, include_str!("../../fixtures/annotation_removed.json")),
-    (EventKind::ConfigurationCreated, include_str!("../../fixtures/configuration_created.json")),
-    (EventKind::ConfigurationUpdated, include_str!("../../fixtures/configuration_updated.json")),
-    (EventKind::ConfigurationRemoved, include_str!("../../fixtures/configuration_removed.json")),
+    (EventKind::AttributeUpdated, include_str!("../../../smartshape-fake/fixtures/attribute_updated.json")),
+    (EventKind::FileUploaded, include_str!("../../../smartshape-fake/fixtures/file_uploaded.json")),
+    (EventKind::FileOptimized, include_str!("../../../smartshape-fake/fixtures/file_optimized.json")),
+    (EventKind::AnnotationCreated, include_str!("../../../smartshape-fake/fixtures/annotation_created.json")),
+    (EventKind::AnnotationUpdated, include_str!("../../../smartshape-fake/fixtures/annotation_updated.json")),
+    (EventKind::AnnotationRemoved, include_str!("../../../smartshape-fake/fixtures/annotation_removed.json")),
+    (EventKind::ConfigurationCreated, include_str!("../../../smartshape-fake/fixtures/configuration_created.json")),
+    (EventKind::ConfigurationUpdated, include_str!("../../../smartshape-fake/fixtures/configuration_updated.json")),
+    (EventKind::ConfigurationRemoved, include_str!("../../../smartshape-fake/fixtures/configuration_removed.json")),
 ];
 
 fn event(wanted: EventKind) -> Event {
