@@ -5,59 +5,28 @@ use std::process::Command;
 
 use crate::{Outcome, cargo, postgres};
 
-/// The part that is a program of its own.
-const INBOX: &str = "inbox";
-
+/// The arguments are those of the program `bench`, which prints what they may be.
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
-    let [parts, options] = read(arguments)?;
-    let receiver: Vec<&str> = parts.iter().copied().filter(|part| *part != INBOX).collect();
-    if parts.is_empty() || !receiver.is_empty() {
-        let mut command = Command::new(cargo::build_fast("bench-receiver")?);
-        command.args(receiver).args(&options);
-        for (name, program) in peers() {
-            command.args(["--peer", name, &program]);
-        }
-        measured(&mut command)?;
+    let mut command = Command::new(cargo::build_fast("bench")?);
+    command.args(arguments);
+    for (name, program) in peers() {
+        command.args(["--peer", name, &program]);
     }
-    if parts.is_empty() || parts.contains(&INBOX) {
-        inbox(&options)?;
-    }
-    Ok(())
-}
-
-fn inbox(options: &[&str]) -> Outcome {
-    let mut command = Command::new(cargo::build_release("bench-inbox")?);
-    // On the disk that the figures are about, and not in a memory that looks like one.
-    command.args(options).arg("--below").arg(cargo::target());
-    let server = postgres::provide();
-    match &server {
-        Ok(server) => {
-            command.env("DATABASE_URL", server.url());
-        }
-        Err(reason) => println!("no PostgreSQL: {reason}"),
-    }
-    measured(&mut command)
-}
-
-/// The parts, and what both programs understand.
-fn read<'a>(arguments: &[&'a str]) -> Result<[Vec<&'a str>; 2], Box<dyn std::error::Error>> {
-    let (mut parts, mut options) = (Vec::new(), Vec::new());
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        match *argument {
-            "--quick" => options.push(*argument),
-            "--json" | "--markdown" => {
-                let path = arguments.next().ok_or_else(|| format!("{argument} needs a path"))?;
-                options.extend([*argument, path]);
+    let has_part = arguments.iter().any(|argument| !argument.starts_with("--"));
+    // Stops when this function returns.
+    let mut server = None;
+    if !has_part || arguments.contains(&"inbox") {
+        match postgres::provide() {
+            Ok(provided) => {
+                command.env("DATABASE_URL", provided.url());
+                server = Some(provided);
             }
-            part => parts.push(part),
+            Err(reason) => println!("no PostgreSQL: {reason}"),
         }
     }
-    Ok([parts, options])
-}
-
-fn measured(command: &mut Command) -> Outcome {
-    if command.status()?.success() { Ok(()) } else { Err("not all figures could be measured".into()) }
+    let status = command.status()?;
+    drop(server);
+    if status.success() { Ok(()) } else { Err("not all figures could be measured".into()) }
 }
 
 /// The endpoints in other languages, where `cargo xtask test` has installed them.

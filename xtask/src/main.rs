@@ -31,7 +31,8 @@ Usage: cargo xtask COMMAND
   demo [axum|actix|warp]   nine events from a fake SmartShape, through a real server, to a handler
   demo … --inbox           the same with a durable inbox, and the server killed in the middle
   test                     everything that can be tested on a machine with a Rust toolchain
-  conformance              the three example servers as processes, side by side, case by case
+  conformance              the table of cases over eight mounts; the example servers' settings and signals; and
+                           `endpoints`
   endpoints                `smartshape check` on the three example servers, and on endpoints like those of
                            SmartShape's manual, in Node and Python
   torture [ROUNDS] [sqlite|postgres] [seed=N]
@@ -41,10 +42,9 @@ Usage: cargo xtask COMMAND
                            event, receive
   fuzz TARGET FILE         the input of an earlier crash once more
   with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
-  bench [PART…] [--quick] [--json PATH] [--markdown PATH]
-                           what receiving costs here beside bare frameworks and other endpoints: known, sizes,
-                           fresh, peers, flood, memory, growth, adopt; and what the durable mode costs beside
-                           its engines: inbox. Without a part: all but adopt
+  bench [PART…] [--quick]  what receiving costs here beside bare frameworks and other endpoints: known, sizes,
+                           fresh, peers, flood, memory; and what the durable mode costs beside its databases:
+                           inbox. Without a part: all. Prints Markdown
   bench listen             how many events a second `smartshape webhook listen` takes to a pipe
   check                    format, names, lints and documentation, warnings denied; public APIs; packages;
                            dependencies, where cargo-deny is there

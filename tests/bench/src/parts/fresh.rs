@@ -1,0 +1,57 @@
+//! A new salt with every delivery: each token has to be hashed.
+
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::process::Server;
+use crate::report::{Aim, Figure, heading, number, table};
+use crate::request::{Request, Tokens, fresh_tokens, known_token, small_event};
+use crate::server::{Framework, Kind, SECRET, Spec};
+use crate::{Result, Run};
+
+/// Low, since making a token takes as long as checking it.
+const COST: u32 = 8;
+/// More than a slice needs.
+const TOKENS: usize = 400;
+const SENDERS: usize = 8;
+const AIM: Aim = Aim::AtLeast(0.95);
+
+pub(crate) async fn measure(run: &Run) -> Result<()> {
+    let (rounds, slice) = if run.quick { (1, 700) } else { (5, 2000) };
+    let slice = Duration::from_millis(slice);
+    let tokens = fresh_tokens(COST, TOKENS)?;
+    let request = Request::delivery(&small_event(), &known_token()?)?;
+    let (mut bare, mut fresh, mut rejected) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..rounds {
+        bare.push(hash_in_a_loop(&tokens, slice)?);
+        // Each server is a new one, which knows no token.
+        let server = Server::start(Spec::new(Framework::Axum, Kind::Receiver))?;
+        let mut senders = Client::new(server.address, SENDERS, &request, &Tokens::once(tokens.clone()));
+        let tally = senders.send_for(slice).await?;
+        fresh.push(tally.rate());
+        rejected += tally.rejected;
+    }
+    let ratio = Figure::ratio(&fresh, &bare);
+    heading("## A new salt with every delivery");
+    let row = vec![
+        Figure::of(bare).show(1),
+        Figure::of(fresh).show(1),
+        ratio.show(3),
+        AIM.verdict(ratio.median),
+        number(rejected as f64, 0),
+    ];
+    table("bare loop, hashes/s | new salts, requests/s | ratio | aim | rejected", &[row]);
+    Ok(())
+}
+
+/// How many tokens a core checks in a second if it does nothing else.
+fn hash_in_a_loop(tokens: &[String], time: Duration) -> Result<f64> {
+    let (begun, mut hashes) = (Instant::now(), 0_usize);
+    while begun.elapsed() < time {
+        if !bcrypt::verify(SECRET, &tokens[hashes % tokens.len()])? {
+            return Err("a token does not match its secret".into());
+        }
+        hashes += 1;
+    }
+    Ok(hashes as f64 / begun.elapsed().as_secs_f64())
+}

@@ -1,0 +1,8 @@
+//! What receiving costs, question by question. docs/performance.md says what each table means.
+
+pub(crate) mod flood;
+pub(crate) mod fresh;
+pub(crate) mod known;
+pub(crate) mod memory;
+pub(crate) mod peers;
+pub(crate) mod sizes;

@@ -1,0 +1,107 @@
+//! The servers as processes, and which process runs on which core.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::Result;
+use crate::server::{SECRET, Spec};
+
+/// The first argument with which this program serves.
+pub(crate) const SERVE: &str = "serve";
+/// Every server prints this and its address to standard error.
+pub(crate) const LISTENING: &str = "listening on http://";
+
+pub(crate) const SERVER_CORE: &str = "0";
+pub(crate) const LOAD_CORE: &str = "1";
+pub(crate) const BOTH_CORES: &str = "0,1";
+
+/// Moves this thread, and those that it starts from now on, to these cores.
+pub(crate) fn pin(cores: &str) -> Result<()> {
+    let id = std::process::id().to_string();
+    let status = Command::new("taskset").args(["-pc", cores, &id]).stdout(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err("the benchmark needs two cores, 0 and 1".into()) }
+}
+
+/// An endpoint in another language.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) command: Vec<String>,
+}
+
+fn on_core(core: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", core]).arg(program);
+    command
+}
+
+/// Killed when dropped.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Keeps a core busy.
+    pub(crate) fn busy(core: &str) -> Result<Self> {
+        Ok(Self(on_core(core, "sh").args(["-c", "while :; do :; done"]).spawn()?))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) struct Server {
+    process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(spec: Spec) -> Result<Self> {
+        let mut command = on_core(SERVER_CORE, std::env::current_exe()?);
+        Self::spawn(command.arg(SERVE).arg(serde_json::to_string(&spec)?))
+    }
+
+    pub(crate) fn start_peer(peer: &Peer) -> Result<Self> {
+        let (program, arguments) = peer.command.split_first().ok_or("a peer without a command")?;
+        let mut command = on_core(SERVER_CORE, program);
+        command.args(arguments).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("LISTEN", "127.0.0.1:0");
+        Self::spawn(&mut command)
+    }
+
+    fn spawn(command: &mut Command) -> Result<Self> {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut process = Process(child);
+        let stderr = process.0.stderr.take().ok_or("no standard error")?;
+        let mut lines = BufReader::new(stderr).lines().map_while(std::result::Result::ok);
+        let address = lines.by_ref().find_map(|line| line.split_once(LISTENING)?.1.trim().parse().ok());
+        // A full pipe would block the server.
+        std::thread::spawn(move || lines.for_each(drop));
+        let address = address.ok_or_else(|| format!("a server did not start: {command:?}"))?;
+        Ok(Self { process, address })
+    }
+
+    /// Its peak resident memory in MiB.
+    pub(crate) fn peak_mib(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: f64 = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmHWM")?.parse()?;
+        Ok(kib / 1024.0)
+    }
+
+    /// CPU time of all its threads so far, user and kernel.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.process.0.id()))? {
+            // A thread may have ended meanwhile.
+            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            nanoseconds += text.split_whitespace().next().ok_or("an empty schedstat")?.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+}

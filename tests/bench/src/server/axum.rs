@@ -1,0 +1,60 @@
+//! Servers on axum, and those that are compared on axum only.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
+use axum::http::{HeaderName, StatusCode};
+use axum::middleware::map_request;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use serde_json::Value;
+use smartshape_webhook::TOKEN_HEADER;
+use smartshape_webhook_tower::{ClientAddr, endpoint};
+use tokio::net::TcpListener;
+
+use super::{Kind, SECRET, SUCCESS, Spec, before_rejecting, handler, receiver};
+use crate::Result;
+
+type Response = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
+
+pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
+    let routes = Router::new();
+    let routes = match spec.kind {
+        Kind::Bare => routes.route("/callback", post(|_: Bytes| async { response(true) })),
+        Kind::Rejecting => {
+            let reject = move |_: Request| async move {
+                before_rejecting(spec).await;
+                StatusCode::UNAUTHORIZED
+            };
+            routes.route("/callback", post(reject))
+        }
+        Kind::Receiver => routes.route_service("/callback", endpoint(receiver()?, handler)),
+        Kind::Naive => routes.route("/callback", post(naive)),
+    };
+    let routes = routes.route("/health", get(|| async { "ok" })).layer(DefaultBodyLimit::disable());
+    if spec.client_addr {
+        let routes = routes.layer(map_request(set_client_addr));
+        return Ok(axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await?);
+    }
+    Ok(axum::serve(listener, routes).await?)
+}
+
+async fn set_client_addr(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
+    request.extensions_mut().insert(ClientAddr::from(peer));
+    request
+}
+
+async fn naive(headers: HeaderMap, body: Bytes) -> Response {
+    let token = headers.get(TOKEN_HEADER).and_then(|token| token.to_str().ok());
+    response(
+        token.is_some_and(|token| bcrypt::verify(SECRET, token).unwrap_or(false))
+            && serde_json::from_slice::<Value>(&body).is_ok_and(|event| event["uuid"].is_string()),
+    )
+}
+
+fn response(accepted: bool) -> Response {
+    let status = if accepted { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+    (status, [(CONTENT_TYPE, "application/json")], SUCCESS)
+}
