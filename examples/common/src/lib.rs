@@ -1,0 +1,136 @@
+//! What the example servers have in common, whatever their framework: the log, the listener, the handler, and the end.
+#![allow(
+    clippy::missing_errors_doc,
+    clippy::must_use_candidate,
+    reason = "a part of three programs, not an API"
+)]
+
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use smartshape_webhook::{Delivery, HandlerError, Receiver};
+use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Maximum time that a connection may be idle: longer than the 60 seconds of load balancers. They must be the side that
+/// closes, or they send a delivery over a connection that has just ended.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Maximum time for running handlers, and then for open connections, to finish at shutdown.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum time that a client may read no byte of its responses.
+#[cfg(target_os = "linux")]
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Exits with 0, or with 2 and one line on standard error.
+pub fn exit_code(outcome: Result<(), Box<dyn Error>>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    let _ = writeln!(std::io::stderr(), "{}: {error}", program());
+    ExitCode::from(2)
+}
+
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Logs to standard error; `RUST_LOG=debug` or `RUST_LOG=smartshape_webhook=debug` shows more.
+pub fn start_log() {
+    let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse().ok());
+    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(levels).init();
+}
+
+/// Opens the inbox of `INBOX`, a path or a `postgres://` URL, if it is set.
+pub async fn open_inbox() -> Result<Option<Inbox>, InboxError> {
+    match std::env::var("INBOX") {
+        Ok(url) => Inbox::open(&url).await.map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Listens on `LISTEN`, 127.0.0.1:8042 if it is not set.
+pub fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
+    let listener =
+        TcpListener::bind(&address).map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
+    listener.set_nonblocking(true)?;
+    // Every connection inherits it.
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(&listener).set_tcp_user_timeout(Some(WRITE_TIMEOUT))?;
+    writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
+    Ok(listener)
+}
+
+/// The handler: prints the event as one line of JSON.
+pub async fn print_event(delivery: Delivery) -> Result<(), HandlerError> {
+    // The program that reads our output may be slow, and an async thread must not wait for it.
+    tokio::task::spawn_blocking(move || {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{}", delivery.to_json_line())?;
+        stdout.flush()
+    })
+    .await??;
+    Ok(())
+}
+
+/// Whether `/ready` responds 200.
+pub async fn is_ready(receiver: &Receiver, inbox: Option<&Inbox>) -> bool {
+    let inbox_is_ready = match inbox {
+        Some(inbox) => inbox.is_ready().await,
+        None => true,
+    };
+    inbox_is_ready && !receiver.is_draining()
+}
+
+/// Waits for the signal, or for a worker that cannot go on, and then for running handlers. New deliveries get a 503
+/// meanwhile, so the server has to be stopped afterwards.
+pub async fn until_stopped(
+    signal: impl Future<Output = ()>,
+    receiver: &Receiver,
+    mut worker: Option<WorkerHandle>,
+) -> Result<(), Box<dyn Error>> {
+    let ended = async {
+        match &mut worker {
+            Some(worker) => worker.stopped().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = signal => {}
+        () = ended => {}
+    }
+    receiver.drain(SHUTDOWN_TIMEOUT).await;
+    match worker {
+        Some(worker) => Ok(worker.shutdown().await?),
+        None => Ok(()),
+    }
+}
+
+/// Catches SIGTERM and ^C from now on; the future ends with the first one.
+#[cfg(unix)]
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Catches ^C; the future ends with it.
+#[cfg(not(unix))]
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}
