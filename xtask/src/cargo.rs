@@ -59,11 +59,6 @@ fn build_with(profile: &str, package: &str) -> Result<PathBuf, Box<dyn Error>> {
     Ok(binary_of(profile, package))
 }
 
-/// Builds everything as `cargo test` does, so that nothing is built twice.
-pub(crate) fn build_everything() -> Outcome {
-    build(&["--workspace", "--all-targets"])
-}
-
 /// Where cargo puts the binary of a package.
 pub(crate) fn binary(package: &str) -> PathBuf {
     binary_of("debug", package)

@@ -50,7 +50,7 @@ pub(crate) fn run() -> Outcome {
         &["test", "--locked", "--package", "smartshape-webhook", "--tests", "--features", others],
         &[],
     )?;
-    conformance::run()?;
+    conformance::examples()?;
     endpoints::check(node.ok().as_ref(), python.ok().as_ref())?;
     println!();
     torture::call(TORTURE_ROUNDS, &[], postgres.as_mut().ok(), strace.as_deref().ok())?;

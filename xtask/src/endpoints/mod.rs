@@ -19,6 +19,10 @@ const SECONDS: &str = "5";
 /// The same where many do not come at all, each of which takes as long.
 const FEWER_SECONDS: &str = "3";
 
+/// What is checked, and what checks.
+pub(crate) const PROGRAMS: [&str; 4] =
+    ["example-axum", "example-actix", "example-warp", "smartshape-webhook-cli"];
+
 /// An endpoint, and the cases that do not pass there.
 struct Subject {
     name: &'static str,
@@ -73,9 +77,8 @@ pub(crate) fn run() -> Outcome {
 
 pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Outcome {
     println!("\n`smartshape check` on endpoints in several languages:\n");
-    let programs = ["example-axum", "example-actix", "example-warp", "smartshape-webhook-cli"];
-    cargo::build_binaries(&programs)?;
-    let mut subjects: Vec<Subject> = programs
+    cargo::build_binaries(&PROGRAMS)?;
+    let mut subjects: Vec<Subject> = PROGRAMS
         .into_iter()
         .filter(|program| program.starts_with("example-"))
         .map(|name| Subject {
