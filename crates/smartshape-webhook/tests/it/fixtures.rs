@@ -9,9 +9,18 @@ const FIXTURES: [(EventKind, &str); 9] = [
     (EventKind::AnnotationCreated, include_str!("../../../smartshape-fake/fixtures/annotation_created.json")),
     (EventKind::AnnotationUpdated, include_str!("../../../smartshape-fake/fixtures/annotation_updated.json")),
     (EventKind::AnnotationRemoved, include_str!("../../../smartshape-fake/fixtures/annotation_removed.json")),
-    (EventKind::ConfigurationCreated, include_str!("../../../smartshape-fake/fixtures/configuration_created.json")),
-    (EventKind::ConfigurationUpdated, include_str!("../../../smartshape-fake/fixtures/configuration_updated.json")),
-    (EventKind::ConfigurationRemoved, include_str!("../../../smartshape-fake/fixtures/configuration_removed.json")),
+    (
+        EventKind::ConfigurationCreated,
+        include_str!("../../../smartshape-fake/fixtures/configuration_created.json"),
+    ),
+    (
+        EventKind::ConfigurationUpdated,
+        include_str!("../../../smartshape-fake/fixtures/configuration_updated.json"),
+    ),
+    (
+        EventKind::ConfigurationRemoved,
+        include_str!("../../../smartshape-fake/fixtures/configuration_removed.json"),
+    ),
 ];
 
 fn event(wanted: EventKind) -> Event {
