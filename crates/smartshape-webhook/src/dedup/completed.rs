@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use crate::cache::GenerationalCache;
 use crate::delivery::key::DeliveryKey;
-use crate::metrics::{Evicted, record_evictions};
 
 /// A hash of a delivery's body, which tells most bodies with the same key apart.
 pub(crate) type Fingerprint = NonZeroU32;
@@ -33,22 +32,24 @@ impl CompletedKeys {
         Self { keys: GenerationalCache::new(capacity), ttl, created: now, rotated: 0 }
     }
 
-    pub(super) fn get(&mut self, key: DeliveryKey, now: Instant) -> Option<Fingerprint> {
-        self.expire(now);
+    /// Expects that [`expire`](Self::expire) was called.
+    pub(super) fn get(&self, key: DeliveryKey) -> Option<Fingerprint> {
         self.keys.peek(&key)
     }
 
-    pub(super) fn insert(&mut self, key: DeliveryKey, body: Fingerprint, now: Instant) {
-        self.expire(now);
+    /// Expects that [`expire`](Self::expire) was called.
+    pub(super) fn insert(&mut self, key: DeliveryKey, body: Fingerprint) {
         self.keys.insert(key, body);
     }
 
-    /// Rotates the generations where time or capacity require it, so that the following insertion evicts nothing.
-    fn expire(&mut self, now: Instant) {
+    /// Rotates the generations where time or capacity require it, so that the following insertion evicts nothing. Returns how
+    /// many keys were evicted for lack of capacity.
+    pub(super) fn expire(&mut self, now: Instant) -> usize {
+        let mut evicted = 0;
         let second = now.duration_since(self.created).as_secs().try_into().unwrap_or(u32::MAX);
         let age = second.saturating_sub(self.rotated);
         if self.keys.is_full() {
-            record_evictions(Evicted::CompletedKey, self.keys.rotate());
+            evicted = self.keys.rotate();
             self.rotated = second;
         } else if age >= self.ttl {
             self.keys.rotate();
@@ -57,6 +58,7 @@ impl CompletedKeys {
         if age / 2 >= self.ttl {
             self.keys.rotate();
         }
+        evicted
     }
 }
 
@@ -75,13 +77,15 @@ mod tests {
     }
 
     fn insert(completed: &mut CompletedKeys, number: u32) {
-        assert_eq!(completed.get(key(number), Instant::now()), None);
-        completed.insert(key(number), BODY, Instant::now());
+        completed.expire(Instant::now());
+        assert_eq!(completed.get(key(number)), None);
+        completed.insert(key(number), BODY);
     }
 
     /// The numbers below `end` whose keys are there.
     fn present(completed: &mut CompletedKeys, end: u32) -> Vec<u32> {
-        (0..end).filter(|number| completed.get(key(*number), Instant::now()).is_some()).collect()
+        completed.expire(Instant::now());
+        (0..end).filter(|number| completed.get(key(*number)).is_some()).collect()
     }
 
     #[tokio::test(start_paused = true)]

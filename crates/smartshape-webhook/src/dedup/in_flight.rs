@@ -18,6 +18,7 @@ use super::store::{ClaimState, DedupStore, LeaseToken, StoreError, StoreFuture};
 use crate::cache::HashedMap;
 use crate::delivery::key::DeliveryKey;
 use crate::lock::locked;
+use crate::metrics::{Evicted, record_evictions};
 use crate::response::rejection::{Rejection, RejectionKind};
 
 /// Delays between two looks at a claim that another process holds: they double from the first to the last.
@@ -117,15 +118,29 @@ impl Deduplicator {
         now: Instant,
     ) -> Result<ClaimOutcome, Rejection> {
         let mut table = locked(&self.table);
+        let evicted = table.expire(now);
+        let outcome = self.begin_in(&mut table, key, body, now);
+        drop(table);
+        // Not under the lock: the metrics recorder is foreign code.
+        record_evictions(Evicted::CompletedKey, evicted);
+        outcome
+    }
+
+    fn begin_in(
+        self: &Arc<Self>,
+        table: &mut InFlightTable,
+        key: DeliveryKey,
+        body: Fingerprint,
+        now: Instant,
+    ) -> Result<ClaimOutcome, Rejection> {
         let all_full = table.waiters >= MAX_WAITERS;
         let Some(delivery) = table.in_flight.get_mut(&key) else {
-            if let Some(done) = table.completed.as_mut().and_then(|completed| completed.get(key, now)) {
+            if let Some(done) = table.completed.as_ref().and_then(|completed| completed.get(key)) {
                 return Ok(ClaimOutcome::Done(Some(done == body)));
             }
             table.in_flight.insert(key, InFlightDelivery { body, waiters: Vec::new() });
             table.claims += 1;
             let number = table.claims;
-            drop(table);
             let dedup = Arc::clone(self);
             return Ok(ClaimOutcome::New(Claim { dedup, key, body, number, since: now, open: true }));
         };
@@ -177,10 +192,13 @@ impl Deduplicator {
 
     fn complete(&self, key: DeliveryKey, body: Fingerprint, now: Instant) {
         let mut table = locked(&self.table);
+        let evicted = table.expire(now);
         if let Some(completed) = &mut table.completed {
-            completed.insert(key, body, now);
+            completed.insert(key, body);
         }
         table.finish(key, Ended::Completed);
+        drop(table);
+        record_evictions(Evicted::CompletedKey, evicted);
     }
 
     fn fail(&self, key: DeliveryKey) {
@@ -189,6 +207,10 @@ impl Deduplicator {
 }
 
 impl InFlightTable {
+    fn expire(&mut self, now: Instant) -> usize {
+        self.completed.as_mut().map_or(0, |completed| completed.expire(now))
+    }
+
     fn finish(&mut self, key: DeliveryKey, ended: Ended) {
         for waiter in self.in_flight.remove(&key).into_iter().flat_map(|delivery| delivery.waiters) {
             // It fails for a waiter that gave up.

@@ -1,4 +1,4 @@
-//! What the feature `metrics` tells a recorder.
+//! Metrics, as a recorder sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -354,11 +354,42 @@ async fn the_table_lists_what_is_measured() {
     assert_eq!(measured.collect::<BTreeSet<_>>(), documented);
 }
 
-/// It is called on the thread that hashes, whose end would keep every later token out.
+#[tokio::test]
+async fn a_recorder_that_panics_keeps_no_delivery_in_flight() {
+    let memory = Memory::default();
+    memory.break_series(("smartshape_webhook_evictions_total", &[("what", "completed_key")]));
+    let receiver = builder().dedup_capacity(1).build().unwrap();
+    let _installed = set_default_local_recorder(&memory);
+    let attempt = |uuid: &str| {
+        let (receiver, text) = (receiver.clone(), body("file_uploaded", "{}", uuid));
+        tokio::spawn(async move { receiver.receive(&head(&token(SECRET, 1)), stream(&text)).await.unwrap() })
+    };
+    let receive = async |uuid: &str| {
+        for _ in 0..3 {
+            if let Ok(received) = attempt(uuid).await {
+                return received;
+            }
+        }
+        panic!("{uuid} cannot be received");
+    };
+    let mut panics = 0;
+    for [one, other] in [["1", "2"], ["3", "4"], ["5", "6"]] {
+        // Two at once, so that keys are evicted at a completion, too.
+        for received in [receive(one).await, receive(other).await] {
+            let Received::New(claimed) = received else { panic!("it is new") };
+            panics += u32::from(tokio::spawn(claimed.acknowledge()).await.is_err());
+        }
+        assert_eq!(receiver.stats().in_flight, 0, "{one} {other}");
+        assert!(matches!(receive(other).await, Received::Duplicate));
+    }
+    assert!(panics > 0);
+}
+
+/// It is called on the worker that hashes, whose end would keep every later token out.
 #[tokio::test]
 async fn a_recorder_that_panics_costs_no_token() {
     let memory = Memory::default();
-    memory.break_gauge("smartshape_webhook_tokens_hashing");
+    memory.break_series("smartshape_webhook_tokens_hashing");
     let _installed = set_default_local_recorder(&memory);
     let receiver = builder().verify_threads(1).build().unwrap();
     for salt in 1..4 {

@@ -42,6 +42,7 @@ impl Series {
 
 impl CounterFn for Series {
     fn increment(&self, value: u64) {
+        assert!(!self.1.load(Ordering::Relaxed), "panics on purpose");
         self.add(value as f64);
     }
 
@@ -84,9 +85,9 @@ impl Memory {
         Arc::clone(self.0.lock().unwrap().series.entry(name).or_default())
     }
 
-    /// From now on, whoever increments this gauge panics.
-    pub(crate) fn break_gauge(&self, name: &'static str) {
-        self.register(&Key::from_static_name(name)).1.store(true, Ordering::Relaxed);
+    /// From now on, an increment of this series panics.
+    pub(crate) fn break_series(&self, key: impl Into<Key>) {
+        self.register(&key.into()).1.store(true, Ordering::Relaxed);
     }
 
     /// What was described, as `name kind unit`.
