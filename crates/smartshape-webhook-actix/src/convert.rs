@@ -30,13 +30,13 @@ pub(crate) fn kept(version: Version, payload: Payload) -> Option<Payload> {
 }
 
 /// A rejection keeps this payload until it has been sent.
-pub(crate) fn response(answer: &WebhookResponse, payload: Option<Payload>) -> HttpResponse {
-    let mut response = HttpResponse::build(status(answer));
-    if answer.closes_connection() {
+pub(crate) fn response(from: &WebhookResponse, payload: Option<Payload>) -> HttpResponse {
+    let mut response = HttpResponse::build(status(from));
+    if from.closes_connection() {
         response.force_close();
     }
     // `Connection` is actix-web's to write.
-    for (name, value) in answer.headers().filter(|(name, _)| *name != "connection") {
+    for (name, value) in from.headers().filter(|(name, _)| *name != "connection") {
         match value {
             Cow::Borrowed(value) => {
                 response.insert_header((HeaderName::from_static(name), HeaderValue::from_static(value)))
@@ -44,18 +44,18 @@ pub(crate) fn response(answer: &WebhookResponse, payload: Option<Payload>) -> Ht
             Cow::Owned(value) => response.insert_header((HeaderName::from_static(name), value)),
         };
     }
-    match payload.filter(|_| answer.rejection().is_some()) {
-        None => response.body(answer.body()),
+    match payload.filter(|_| from.rejection().is_some()) {
+        None => response.body(from.body()),
         Some(payload) => {
-            let body = Keeping { body: answer.body(), _payload: payload };
+            let body = Keeping { body: from.body(), _payload: payload };
             response.body(BoxBody::new(body))
         }
     }
 }
 
-pub(crate) fn status(answer: &WebhookResponse) -> StatusCode {
+pub(crate) fn status(from: &WebhookResponse) -> StatusCode {
     // The core's statuses are all valid; the fallback is never reached.
-    StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    StatusCode::from_u16(from.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// A body that keeps the request's payload until it has been sent.

@@ -1,4 +1,4 @@
-//! The endpoint: a whole route that answers by itself.
+//! The endpoint: a complete route.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use crate::convert;
 
 /// Makes a route that receives deliveries and hands them to `handler`.
 ///
-/// It answers every request by itself, whatever its method, and `handler` runs to its end even
-/// when the sender hangs up. Build the receiver once, outside the closure that actix-web calls
+/// It responds to every request itself, whatever its method, and `handler` keeps running if the client disconnects. Build the receiver once, outside the closure that actix-web calls
 /// for each worker; clones share what it knows.
 ///
 /// ```
@@ -37,8 +36,8 @@ pub fn endpoint(receiver: Receiver, handler: impl Handler) -> Route {
         async move {
             let head = convert::head(&request);
             let mut payload = payload.into_inner();
-            let answer = receiver.serve(&head, &mut payload, handler).await;
-            convert::response(&answer, convert::kept(request.version(), payload))
+            let response = receiver.serve(&head, &mut payload, handler).await;
+            convert::response(&response, convert::kept(request.version(), payload))
         }
     })
 }

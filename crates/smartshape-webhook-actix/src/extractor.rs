@@ -16,14 +16,14 @@ use crate::convert;
 /// A verified event, claimed for this handler.
 ///
 /// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery); or one
-/// of the nine typed events. The last is a narrow door: what it does with other events, or with
-/// one whose data drifted, is the receiver's [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event),
-/// by default a rejection with status 422. Dereferences to [`Claimed`], and so to the delivery's
+/// of the nine typed events. A typed event accepts only itself: for other events,
+/// and for undecodable data, [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event) applies, which defaults
+/// to a rejection with status 422. Dereferences to [`Claimed`], and so to the delivery's
 /// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`data`](Claimed::data).
 ///
 /// The receiver is taken from the app's data, given as `Receiver` or as `web::Data<Receiver>`.
 ///
-/// Only [`acknowledge`](Self::acknowledge) makes the answer that SmartShape takes for a success;
+/// Only [`acknowledge`](Self::acknowledge) makes the response that SmartShape takes for a success;
 /// dropping the webhook frees the claim for the sender's next attempt. Unlike
 /// [`endpoint()`](crate::endpoint()), an extractor cannot keep your handler running when the
 /// sender resets the connection, and cannot hide the token header from the other extractors.
@@ -53,7 +53,7 @@ use crate::convert;
 pub struct Webhook<E>(Claimed<E>);
 
 impl<E> Webhook<E> {
-    /// Records that the event was handled, and makes the answer that says so.
+    /// Completes the delivery, and returns the success response.
     pub async fn acknowledge(self) -> Acknowledgement {
         Acknowledgement(self.0.acknowledge().await)
     }
@@ -80,9 +80,9 @@ impl<E: FromDelivery> FromRequest for Webhook<E> {
                 Some(receiver) => receiver.extract(&head, &mut payload).await,
                 None => Err(WebhookResponse::not_configured("add App::app_data(receiver.clone())")),
             };
-            extracted.map(Self).map_err(|answer| {
+            extracted.map(Self).map_err(|response| {
                 let payload = Cell::new(convert::kept(version, payload));
-                WebhookError { answer, payload }
+                WebhookError { response, payload }
             })
         })
     }
@@ -93,7 +93,7 @@ fn receiver(request: &HttpRequest) -> Option<Receiver> {
     plain.or_else(|| request.app_data::<web::Data<Receiver>>().map(web::Data::get_ref)).cloned()
 }
 
-/// The answer that tells SmartShape that an event was handled.
+/// The success response.
 #[derive(Clone, Debug)]
 #[must_use = "return it from the handler"]
 pub struct Acknowledgement(WebhookResponse);
@@ -106,34 +106,34 @@ impl Responder for Acknowledgement {
     }
 }
 
-/// The answer in place of an event that was not extracted: a rejection, or the success that a
+/// The response if the event was not extracted: a rejection, or the success that a
 /// duplicate is told.
 pub struct WebhookError {
-    answer: WebhookResponse,
+    response: WebhookResponse,
     payload: Cell<Option<Payload>>,
 }
 
 impl WebhookError {
-    /// The answer.
+    /// The response.
     #[must_use]
-    pub fn answer(&self) -> &WebhookResponse {
-        &self.answer
+    pub fn response(&self) -> &WebhookResponse {
+        &self.response
     }
 }
 
 impl ResponseError for WebhookError {
     fn status_code(&self) -> StatusCode {
-        convert::status(&self.answer)
+        convert::status(&self.response)
     }
 
     fn error_response(&self) -> HttpResponse {
-        convert::response(&self.answer, self.payload.take())
+        convert::response(&self.response, self.payload.take())
     }
 }
 
 impl fmt::Display for WebhookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.answer.rejection() {
+        match self.response.rejection() {
             Some(rejection) => f.write_str(rejection.kind().public_message()),
             None => f.write_str("the event was handled before"),
         }
@@ -142,7 +142,7 @@ impl fmt::Display for WebhookError {
 
 impl fmt::Debug for WebhookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WebhookError").field(&self.answer).finish()
+        f.debug_tuple("WebhookError").field(&self.response).finish()
     }
 }
 
@@ -153,14 +153,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_may_be_looked_at_before_it_is_answered() {
+    fn webhook_error_keeps_the_payload_until_its_response() {
         let payload = Cell::new(Some(Payload::None));
-        let error = WebhookError { answer: RejectionKind::TokenMissing.into(), payload };
+        let error = WebhookError { response: RejectionKind::TokenMissing.into(), payload };
         assert_eq!(error.status_code(), StatusCode::UNAUTHORIZED);
         assert_eq!(error.to_string(), "unauthorized");
         assert!(format!("{error:?}").contains("TokenMissing"));
-        assert!(error.payload.take().is_some(), "the payload is kept for the answer");
-        let before = WebhookError { answer: WebhookResponse::success(), payload: Cell::default() };
+        assert!(error.payload.take().is_some(), "the payload is kept for the response");
+        let before = WebhookError { response: WebhookResponse::success(), payload: Cell::default() };
         assert_eq!(
             (before.status_code(), before.to_string()),
             (StatusCode::OK, "the event was handled before".to_owned())

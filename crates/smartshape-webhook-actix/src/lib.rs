@@ -102,7 +102,7 @@
 //! - `Option<Webhook<E>>` and `Result<Webhook<E>, _>` swallow rejections.
 //! - A typed `Webhook<FileUploaded>` responds 422 to other events, which SmartShape retries, unless
 //!   [`on_unexpected_event`](ReceiverBuilder::on_unexpected_event) says otherwise.
-//! - actix-web responds to a `Content-Length` that is not a number with an empty 400. It answers `Expect: 100-continue` before any
+//! - actix-web responds to a `Content-Length` that is not a number with an empty 400. It responds to `Expect: 100-continue` before any
 //!   handler is called, so such a client is invited to send its body before it is rejected.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -9,18 +9,17 @@ use http::request::Parts;
 use smartshape_webhook::{FromDelivery, WebhookResponse};
 
 use crate::convert;
-use crate::service::{Mismatched, Opened};
+use crate::service::{Opened, Unexpected};
 
-/// Takes the event out of a delivery that [`WebhookLayer`](crate::WebhookLayer) let through.
+/// Extracts the event from a delivery that [`WebhookLayer`](crate::WebhookLayer) has verified.
 ///
 /// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery), which
-/// also knows file, owner and time; or one of the nine typed events. The last is a narrow door:
-/// what it does with other events, or with one whose data drifted, is the receiver's
-/// [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event), by default a rejection with status 422.
+/// also knows file, owner and time; or one of the nine typed events. A typed event accepts only
+/// itself: for other events, and for undecodable data,
+/// [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event) applies, which defaults to a rejection with status 422.
 ///
-/// Without the layer there is no delivery to take: the answer is 500, with the remedy in the log.
-/// `Option<Webhook<E>>` does not compile; `Result<Webhook<E>, WebhookRejection>` does, and hands
-/// your handler what it should have been told: answer with the rejection.
+/// Without the layer there is no delivery: the response is 500, with the remedy in the log. `Option<Webhook<E>>` does not
+/// compile; `Result<Webhook<E>, WebhookRejection>` does, and the handler should return the rejection as its response.
 ///
 /// ```
 /// use axum::{Router, http::StatusCode, routing::post};
@@ -54,12 +53,12 @@ where
         let Some(opened) = parts.extensions.get::<Opened>() else {
             let remedy =
                 "lay WebhookLayer around the route: post(handler).layer(WebhookLayer::new(receiver))";
-            return Err(WebhookRejection { answer: WebhookResponse::not_configured(remedy), ending: None });
+            return Err(WebhookRejection { response: WebhookResponse::not_configured(remedy), ending: None });
         };
         let taken = opened.receiver.take(&opened.delivery);
         taken
             .map(Self)
-            .map_err(|(answer, ending)| WebhookRejection { answer, ending: Some(Mismatched(ending)) })
+            .map_err(|(response, ending)| WebhookRejection { response, ending: Some(Unexpected(ending)) })
     }
 }
 
@@ -71,17 +70,17 @@ impl<E> Deref for Webhook<E> {
     }
 }
 
-/// The answer in place of an event that could not be taken.
+/// The response if the event cannot be extracted.
 #[derive(Clone, Debug)]
 pub struct WebhookRejection {
-    answer: WebhookResponse,
+    response: WebhookResponse,
     /// For the layer, which ends the claim.
-    ending: Option<Mismatched>,
+    ending: Option<Unexpected>,
 }
 
 impl IntoResponse for WebhookRejection {
     fn into_response(self) -> Response {
-        let mut response = convert::response::<Body>(&self.answer);
+        let mut response = convert::response::<Body>(&self.response);
         if let Some(ending) = self.ending {
             response.extensions_mut().insert(ending);
         }

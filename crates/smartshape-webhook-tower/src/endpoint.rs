@@ -1,4 +1,4 @@
-//! The endpoint: a whole service that answers by itself.
+//! The endpoint: a complete service.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -18,8 +18,8 @@ use crate::convert;
 
 /// Makes a service that receives deliveries and hands them to `handler`.
 ///
-/// Mount it where webhooks arrive. It answers every request by itself, and `handler` runs to its
-/// end even when the sender hangs up.
+/// Mount it where webhooks arrive. It responds to every request itself, and `handler` keeps running if the client
+/// disconnects.
 ///
 /// ```
 /// use axum::Router;

@@ -93,9 +93,9 @@ where
         let outcome = outcome.await;
         let ending = match &outcome {
             Ok(response) => match response.extensions().get() {
-                Some(Mismatched(ending)) => ending.clone(),
+                Some(Unexpected(ending)) => ending.clone(),
                 None if response.status().is_success() => Outcome::Acknowledged,
-                None => Outcome::Failed(format!("the route answered {}", response.status())),
+                None => Outcome::Failed(format!("the route responded with {}", response.status())),
             },
             Err(_) => Outcome::Failed("the route failed".to_owned()),
         };
@@ -106,7 +106,7 @@ where
             Ok(convert::response(&WebhookResponse::success()))
         }
         Ok(outcome) => outcome.map(|response| response.map(Body::new)),
-        Err(answer) => Ok(convert::response(&answer)),
+        Err(response) => Ok(convert::response(&response)),
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) struct Opened {
 /// What the extractor leaves in the response's extensions for the layer, where it did not take the event.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "made by the axum extractor"))]
-pub(crate) struct Mismatched(pub(crate) Outcome);
+pub(crate) struct Unexpected(pub(crate) Outcome);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The endpoint: a filter that answers by itself.
+//! The endpoint: a complete filter.
 
 use std::sync::Arc;
 
@@ -11,9 +11,8 @@ use crate::convert;
 
 /// Makes a filter that receives deliveries and hands them to `handler`.
 ///
-/// Put it behind a path. It answers every request that reaches it by itself, whatever the method,
-/// and so never falls through to another route; `handler` runs to its end even when the sender
-/// hangs up.
+/// Put it behind a path. It responds to every request that reaches it, whatever the method, and so never falls through to
+/// another route; `handler` keeps running if the client disconnects.
 ///
 /// ```
 /// use warp::Filter;

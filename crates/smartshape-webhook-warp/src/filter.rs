@@ -14,9 +14,9 @@ use crate::convert;
 
 /// Makes a filter that extracts a [`Webhook<E>`](Webhook).
 ///
-/// A warp filter can only reject, so its rejections become answers by [`recover`]: without it, warp
-/// answers them with status 500. Unlike [`endpoint()`](crate::endpoint()), a filter cannot keep
-/// your handler running when the sender hangs up, cannot hide the token header from other
+/// A warp filter can only reject, so [`recover`] turns its rejections into responses: without it, warp
+/// responds with status 500. Unlike [`endpoint()`](crate::endpoint()), a filter cannot keep
+/// your handler running if the client disconnects, cannot hide the token header from other
 /// filters, and a rejection falls through to the next route of an `.or()`.
 ///
 /// ```
@@ -47,7 +47,7 @@ pub fn webhook<E: FromDelivery>(
         let body = Lingering::new(body).unless_http2(head.is_http2());
         async move {
             let claimed = receiver.extract(&head, body).await;
-            claimed.map(Webhook).map_err(|answer| warp::reject::custom(Answered(answer)))
+            claimed.map(Webhook).map_err(|response| warp::reject::custom(Responded(response)))
         }
     })
 }
@@ -55,19 +55,19 @@ pub fn webhook<E: FromDelivery>(
 /// A verified event, claimed for this handler.
 ///
 /// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery); or one
-/// of the nine typed events. The last is a narrow door: what it does with other events, or with
-/// one whose data drifted, is the receiver's [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event),
-/// by default a rejection with status 422. Dereferences to [`Claimed`], and so to the delivery's
+/// of the nine typed events. A typed event accepts only itself: for other events,
+/// and for undecodable data, [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event) applies, which defaults
+/// to a rejection with status 422. Dereferences to [`Claimed`], and so to the delivery's
 /// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`data`](Claimed::data).
 ///
-/// Only [`acknowledge`](Self::acknowledge) makes the answer that SmartShape takes for a success;
+/// Only [`acknowledge`](Self::acknowledge) makes the response that SmartShape takes for a success;
 /// dropping the webhook frees the claim for the sender's next attempt.
 #[derive(Debug)]
 #[must_use = "a webhook that is dropped is not acknowledged"]
 pub struct Webhook<E>(Claimed<E>);
 
 impl<E> Webhook<E> {
-    /// Records that the event was handled, and makes the answer that says so.
+    /// Completes the delivery, and returns the success response.
     pub async fn acknowledge(self) -> Acknowledgement {
         Acknowledgement(self.0.acknowledge().await)
     }
@@ -81,7 +81,7 @@ impl<E> Deref for Webhook<E> {
     }
 }
 
-/// The answer that tells SmartShape that an event was handled.
+/// The success response.
 #[derive(Clone, Debug)]
 #[must_use = "return it from the handler"]
 pub struct Acknowledgement(WebhookResponse);
@@ -92,25 +92,25 @@ impl Reply for Acknowledgement {
     }
 }
 
-/// Turns the rejections of [`webhook`] into their answers, and leaves other rejections alone.
+/// Turns the rejections of [`webhook`] into their responses, and leaves other rejections alone.
 ///
 /// # Errors
 ///
 /// The rejection, when it is not one of [`webhook`]'s.
 pub async fn recover(rejection: Rejection) -> Result<Response<Bytes>, Rejection> {
-    match rejection.find::<Answered>() {
-        Some(Answered(answer)) => Ok(Response::from(answer)),
+    match rejection.find::<Responded>() {
+        Some(Responded(response)) => Ok(Response::from(response)),
         None => Err(rejection),
     }
 }
 
-struct Answered(WebhookResponse);
+struct Responded(WebhookResponse);
 
 /// The kind alone: where nobody recovers, warp shows it to the client, and the detail names the secrets.
-impl fmt::Debug for Answered {
+impl fmt::Debug for Responded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Answered").field(&self.0.rejection().map(|rejection| rejection.kind())).finish()
+        f.debug_tuple("Responded").field(&self.0.rejection().map(|rejection| rejection.kind())).finish()
     }
 }
 
-impl Reject for Answered {}
+impl Reject for Responded {}

@@ -1,14 +1,14 @@
 //! SmartShape webhooks: the framework-free core of a receiver (unofficial).
 //!
-//! Most people want an adapter, which re-exports all of this: `smartshape-webhook-tower` for axum
-//! and hyper, `smartshape-webhook-actix`, `smartshape-webhook-warp`.
+//! Use it through an adapter, which re-exports what an application needs: `smartshape-webhook-tower` for axum and hyper,
+//! `smartshape-webhook-actix` or `smartshape-webhook-warp`.
 //!
-//! - [`Event`] and the nine typed events: lenient views, with what came in beside them.
-//! - [`Receiver`]: verifies, reads, deduplicates. [`Receiver::serve`] is all that a framework needs.
-//! - [`Handler`], [`EventRouter`], [`HandlerError`]: your side. [`Delivery`] is what it gets.
-//! - [`Secret`], [`NamedSecret`]: what the webhooks were registered with.
-//! - [`Rejection`], [`WebhookResponse`]: the one table of what is answered.
-//! - [`DedupStore`]: which deliveries were handled, for several processes at one URL.
+//! - [`Event`] and the nine typed events: lenient views of the documents, with the JSON as received beside them.
+//! - [`Receiver`]: verifies, reads, parses and deduplicates. [`Receiver::serve`] is all that an adapter calls.
+//! - [`Handler`], [`EventRouter`], [`HandlerError`]: the application's side. [`Delivery`] is what a handler gets.
+//! - [`Secret`], [`NamedSecret`]: the secrets with which the webhooks were registered.
+//! - [`Rejection`], [`WebhookResponse`]: the one table of responses.
+//! - [`DedupStore`]: deduplication across several processes behind one URL.
 //!
 #![cfg_attr(feature = "receiver", doc = "```")]
 #![cfg_attr(not(feature = "receiver"), doc = "```ignore")]
@@ -37,9 +37,8 @@
 //!
 //! # Crate features
 //!
-//! - `receiver` (on): everything but the event types. Without it neither bcrypt nor tokio is
-//!   needed, which suits senders and other tools.
-//! - `metrics` (off): what is measured goes to the recorder that the program installs. See below.
+//! - `receiver` (on): everything but the event types. Without it the crate depends on neither bcrypt nor tokio, which suits
+//!   senders and other tools.
 //!
 #![doc = include_str!("../METRICS.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -182,21 +182,19 @@ impl Receiver {
         }
     }
 
-    /// Puts other secrets in permit. Tokens of removed secrets are rejected from now on, and tokens
-    /// rejected before may match an added one. A request that was let in before, and still sends its
-    /// body, is finished. To rotate: add the new secret, register the webhooks anew, remove the old
-    /// secret.
+    /// Replaces the secrets. Tokens of removed secrets are rejected from now on. A request whose token is already
+    /// verified completes. To rotate a secret: add the new one, register the webhooks again, then remove the old one.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] as for the builder; then the secrets stay as they were.
+    /// [`ConfigError`] as for the builder. The secrets then stay unchanged.
     pub fn replace_secrets(&self, secrets: Vec<NamedSecret>) -> Result<(), ConfigError> {
         config::check_secrets(&secrets)?;
         self.0.verifier.replace(secrets);
         Ok(())
     }
 
-    /// The names of the secrets in permit.
+    /// The names of the current secrets.
     #[must_use]
     pub fn secret_names(&self) -> Vec<String> {
         self.0.verifier.names()
