@@ -308,8 +308,8 @@ impl DeliveryOutcome {
 
 impl fmt::Display for DeliveryOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.accepted() { "accepted" } else { "not accepted" };
-        write!(f, "{} {verdict} after {} attempt(s)", self.event, self.attempts.len())?;
+        let outcome = if self.accepted() { "accepted" } else { "not accepted" };
+        write!(f, "{} {outcome} after {} attempt(s)", self.event, self.attempts.len())?;
         for fault in self.attempts.last().into_iter().flat_map(|attempt| &attempt.faults) {
             write!(f, "; {fault}")?;
         }

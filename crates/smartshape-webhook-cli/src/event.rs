@@ -99,17 +99,19 @@ impl Trigger {
         let mut left = self.retries;
         loop {
             start_progress(format_args!("waiting for {}", self.to));
-            let answer =
+            let response =
                 http_client::post(url, Some(token), body.clone(), Duration::from_secs(self.timeout)).await;
-            let faults = match &answer {
-                Ok(answer) => check_response(answer.status, answer.content_type.as_deref(), &answer.body),
+            let faults = match &response {
+                Ok(response) => {
+                    check_response(response.status, response.content_type.as_deref(), &response.body)
+                }
                 Err(fault) => vec![fault.clone()],
             };
-            let answer = answer.ok();
+            let response = response.ok();
             if settings.json {
-                output::json(&report(self, body, answer.as_ref(), &faults))?;
+                output::json(&report(self, body, response.as_ref(), &faults))?;
             } else {
-                output::line(words(self, answer.as_ref(), &faults))?;
+                output::line(words(self, response.as_ref(), &faults))?;
             }
             if faults.is_empty() {
                 return Ok(true);
@@ -117,7 +119,7 @@ impl Trigger {
             if left == 0 || matches!(faults[..], [Fault::NotSent(_)]) {
                 return Ok(false);
             }
-            let asked = answer.and_then(|answer| answer.retry_after);
+            let asked = response.and_then(|response| response.retry_after);
             let next = asked.unwrap_or(wait);
             if next > LONGEST_WAIT {
                 print_notice(format_args!(
@@ -167,15 +169,15 @@ impl Trigger {
 
 /// Puts a value where a path leads to, and objects on the way where there is nothing.
 fn set(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
-    let mut place = document;
+    let mut target = document;
     for name in names(path) {
         if name.is_empty() {
             return Err("the path has an empty name".to_owned());
         }
-        if place.is_null() {
-            *place = json!({});
+        if target.is_null() {
+            *target = json!({});
         }
-        place = match place {
+        target = match target {
             Value::Object(fields) => fields.entry(name).or_insert(Value::Null),
             Value::Array(elements) => {
                 let length = elements.len();
@@ -195,7 +197,7 @@ fn set(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
             _ => return Err(format!("what is before {name} holds no fields")),
         };
     }
-    *place = value;
+    *target = value;
     Ok(())
 }
 
@@ -214,26 +216,27 @@ fn names(path: &str) -> Vec<String> {
     names
 }
 
-fn report(trigger: &Trigger, body: &Bytes, answer: Option<&Response>, faults: &[Fault]) -> Value {
+fn report(trigger: &Trigger, body: &Bytes, response: Option<&Response>, faults: &[Fault]) -> Value {
     let event: Value = serde_json::from_slice(body).unwrap_or_default();
     json!({
         "event": trigger.event, "uuid": event["uuid"], "url": trigger.to, "accepted": faults.is_empty(),
         "faults": faults.iter().map(Fault::to_string).collect::<Vec<_>>(),
-        "status": answer.map(|answer| answer.status),
-        "content_type": answer.and_then(|answer| answer.content_type.as_deref()),
-        "body": answer.map(|answer| String::from_utf8_lossy(&answer.body)),
-        "took_ms": answer.map(|answer| u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX)),
+        "status": response.map(|response| response.status),
+        "content_type": response.and_then(|response| response.content_type.as_deref()),
+        "body": response.map(|response| String::from_utf8_lossy(&response.body)),
+        "took_ms": response.map(|response| u64::try_from(response.took.as_millis()).unwrap_or(u64::MAX)),
         "hints": faults.iter().filter_map(|fault| hint(trigger, fault)).collect::<Vec<_>>(),
     })
 }
 
-fn words(trigger: &Trigger, answer: Option<&Response>, faults: &[Fault]) -> String {
+fn words(trigger: &Trigger, response: Option<&Response>, faults: &[Fault]) -> String {
     let mut text = format!("{} to {}", trigger.event, trigger.to);
-    if let Some(answer) = answer {
-        let body: String = String::from_utf8_lossy(&answer.body).chars().take(SHOWN_BODY).collect();
-        let kind = answer.content_type.as_deref().unwrap_or("no content type");
-        let took = answer.took.as_millis();
-        text += &format!("\nanswer: {}, {}, after {took} ms: {}", answer.status, escape(kind), escape(&body));
+    if let Some(response) = response {
+        let body: String = String::from_utf8_lossy(&response.body).chars().take(SHOWN_BODY).collect();
+        let kind = response.content_type.as_deref().unwrap_or("no content type");
+        let took = response.took.as_millis();
+        text +=
+            &format!("\nanswer: {}, {}, after {took} ms: {}", response.status, escape(kind), escape(&body));
     }
     if faults.is_empty() {
         return text + "\n" + &styled("accepted", SUCCESS);

@@ -148,7 +148,7 @@ pub(crate) async fn read_response(
 
 /// The fault of a request without a response.
 pub(crate) fn connection_fault(error: &(dyn Error + 'static)) -> Fault {
-    let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    let is_connection_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     match cause::<rustls::Error>(error) {
         Some(rustls::Error::InvalidMessage(_)) => {
             Fault::NotSent("the endpoint does not speak TLS: its URL begins with http://".to_owned())
@@ -156,7 +156,7 @@ pub(crate) fn connection_fault(error: &(dyn Error + 'static)) -> Fault {
         Some(error @ rustls::Error::InvalidCertificate(_)) => Fault::NotSent(format!(
             "{error}: if its root certificate is one of your own, name a file that holds it by SSL_CERT_FILE"
         )),
-        _ if cause::<io::Error>(error).is_some_and(is_refused) => Fault::ConnectionRefused,
+        _ if cause::<io::Error>(error).is_some_and(is_connection_refused) => Fault::ConnectionRefused,
         _ => Fault::Connection(escape(&root(error))),
     }
 }

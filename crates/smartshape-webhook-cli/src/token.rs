@@ -185,9 +185,9 @@ fn form(token: &str, settings: &Settings) -> Outcome {
     if settings.json {
         return output::json(&json!({"prefix": prefix, "cost": cost, "rounds": 1_u64 << cost}));
     }
-    let verdict = if cost > USUAL_MAX_COST { "reject it unless max_cost is raised" } else { "check it" };
+    let outcome = if cost > USUAL_MAX_COST { "reject it unless max_cost is raised" } else { "check it" };
     output::line(format_args!(
-        "prefix  {prefix}\ncost    {cost} ({} rounds)\nreceivers of this project {verdict} (max_cost \
+        "prefix  {prefix}\ncost    {cost} ({} rounds)\nreceivers of this project {outcome} (max_cost \
          {USUAL_MAX_COST} by default)",
         1_u64 << cost
     ))

@@ -31,7 +31,7 @@ pub(crate) struct Endpoint {
 /// What came back, and when.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    pub(crate) answer: Result<Response, Fault>,
+    pub(crate) response: Result<Response, Fault>,
     /// It was sent on a new connection though an earlier one was there.
     pub(crate) reconnected: bool,
 }
@@ -92,18 +92,18 @@ impl Endpoint {
             if !reused {
                 match self.open(request.title_case).await {
                     Ok(connection) => *kept = Some(connection),
-                    Err(fault) => return Reply { answer: Err(fault), reconnected },
+                    Err(fault) => return Reply { response: Err(fault), reconnected },
                 }
             }
             let Some(connection) = kept else { continue };
-            let (answer, wait) = self.exchange(connection, request).await;
-            if reused && matches!(answer, Err(Fault::Connection(_))) {
+            let (response, wait) = self.exchange(connection, request).await;
+            if reused && matches!(response, Err(Fault::Connection(_))) {
                 // It was closed just then, which any client has to live with.
                 (*kept, reconnected) = (None, true);
                 continue;
             }
             tries += 1;
-            let Some(wait) = wait.filter(|_| tries < TRIES) else { return Reply { answer, reconnected } };
+            let Some(wait) = wait.filter(|_| tries < TRIES) else { return Reply { response, reconnected } };
             // It may still wait for the rest of a body.
             *kept = None;
             tokio::time::sleep(wait).await;
@@ -129,8 +129,8 @@ impl Endpoint {
             }
             read_response(response, begun).await
         };
-        let answer = timeout(self.limit, exchange).await.unwrap_or(Err(Fault::TimedOut(self.limit)));
-        (answer, wait)
+        let response = timeout(self.limit, exchange).await.unwrap_or(Err(Fault::TimedOut(self.limit)));
+        (response, wait)
     }
 
     fn http(&self, request: &Request) -> Result<HttpRequest<Outgoing>, Fault> {

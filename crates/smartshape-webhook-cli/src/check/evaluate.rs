@@ -42,7 +42,7 @@ const UNANSWERED: &str =
 const SEEMS_WELL: &str =
     "whoever sends it takes it for delivered: a wrong secret goes unnoticed, and events are lost";
 const BUSY: &str = "nothing was accepted, but the endpoint was too busy to say whether it would be: check it again when it \
-                    is not. Where it always answers so, whoever sends it tries again for nothing";
+                    is not. Where it always responses so, whoever sends it tries again for nothing";
 const ERROR: &str = "anybody can provoke errors at will, among which real ones go unnoticed";
 
 /// No machine hashes at cost 14 in less.
@@ -50,11 +50,11 @@ const LEAST_OF_COST_14: Duration = Duration::from_millis(200);
 
 /// Judges one reply by itself.
 pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
-    let answer = match &reply.answer {
-        Ok(answer) => answer,
+    let response = match &reply.response {
+        Ok(response) => response,
         Err(fault) => return without_answer(expect, fault),
     };
-    let faults = check_response(answer.status, answer.content_type.as_deref(), &answer.body);
+    let faults = check_response(response.status, response.content_type.as_deref(), &response.body);
     match expect {
         // How forged tokens are answered is the other cases' matter, where only the time is evaluated.
         Expect::Anything | Expect::Answered | Expect::AnsweredAtOnce | Expect::NotHashed(_) => Vec::new(),
@@ -67,21 +67,21 @@ pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
             vec![Finding::advice("the endpoint closes the connection after each answer")]
         }
         Expect::AcceptedOnThisConnection => evaluate_reply(Expect::Accepted, reply),
-        Expect::AcceptedOrDeferred => match answer.status {
+        Expect::AcceptedOrDeferred => match response.status {
             409 | 425 | 429 | 503 => {
-                let seen = format!("status {}, which SmartShape counts as failed", answer.status);
+                let seen = format!("status {}, which SmartShape counts as failed", response.status);
                 vec![Finding::advice(seen)]
             }
             _ => evaluate_reply(Expect::Accepted, reply),
         },
-        Expect::MethodRejected => match answer.status {
+        Expect::MethodRejected => match response.status {
             501 => Vec::new(),
             200..=299 if !faults.is_empty() => {
-                vec![Finding::advice(format!("the status is {}, and no rejection", answer.status))]
+                vec![Finding::advice(format!("the status is {}, and no rejection", response.status))]
             }
-            _ => rejected(answer, faults.is_empty()),
+            _ => rejected(response, faults.is_empty()),
         },
-        Expect::Rejected | Expect::RejectedWithoutTheBody => rejected(answer, faults.is_empty()),
+        Expect::Rejected | Expect::RejectedWithoutTheBody => rejected(response, faults.is_empty()),
     }
 }
 
@@ -105,8 +105,8 @@ fn unanswered(fault: &Fault) -> String {
     }
 }
 
-fn rejected(answer: &Response, accepted: bool) -> Vec<Finding> {
-    match answer.status {
+fn rejected(response: &Response, accepted: bool) -> Vec<Finding> {
+    match response.status {
         400..=499 => Vec::new(),
         _ if accepted => vec![Finding::fault("it was accepted")],
         status @ 200..=299 => {
@@ -127,7 +127,7 @@ pub(crate) fn evaluate_timing(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
     // The quickest of several, since a busy machine makes answers only later.
     let quickest = |expect: Expect| {
         let of_these = replies.iter().filter(|(of, _)| *of == expect);
-        of_these.filter_map(|(_, reply)| Some(reply.answer.as_ref().ok()?.took)).min()
+        of_these.filter_map(|(_, reply)| Some(reply.response.as_ref().ok()?.took)).min()
     };
     let times =
         (quickest(Expect::AnsweredAtOnce), quickest(Expect::NotHashed(13)), quickest(Expect::NotHashed(14)));
@@ -155,27 +155,27 @@ mod tests {
 
     const SUCCESS: &str = r#"{"success": true}"#;
 
-    fn answer(status: u16, content_type: &str, body: &'static str) -> Reply {
-        let answer = Response {
+    fn response(status: u16, content_type: &str, body: &'static str) -> Reply {
+        let response = Response {
             status,
             content_type: Some(content_type.to_owned()),
             body: body.into(),
             took: Duration::ZERO,
             retry_after: None,
         };
-        Reply { answer: Ok(answer), reconnected: false }
+        Reply { response: Ok(response), reconnected: false }
     }
 
     fn json(status: u16, body: &'static str) -> Reply {
-        answer(status, "application/json", body)
+        response(status, "application/json", body)
     }
 
     fn none(fault: Fault) -> Reply {
-        Reply { answer: Err(fault), reconnected: false }
+        Reply { response: Err(fault), reconnected: false }
     }
 
     /// `well`, or whether it is a fault or advice, and what was seen.
-    fn verdict(expect: Expect, reply: &Reply) -> String {
+    fn outcome(expect: Expect, reply: &Reply) -> String {
         let findings = evaluate_reply(expect, reply).into_iter();
         let texts = findings
             .map(|finding| format!("{}: {}", if finding.advice { "advice" } else { "fault" }, finding.seen));
@@ -187,32 +187,32 @@ mod tests {
     fn what_is_to_be_accepted() {
         for (reply, expected) in [
             (json(200, SUCCESS), "well"),
-            (answer(200, "application/json; charset=utf-8", SUCCESS), "well"),
+            (response(200, "application/json; charset=utf-8", SUCCESS), "well"),
             (json(202, SUCCESS), "fault: the status is 202, and must be exactly 200"),
             (
-                answer(200, "text/plain", r#"{"success":"true"}"#),
+                response(200, "text/plain", r#"{"success":"true"}"#),
                 "fault: the content type is text/plain, and must be application/json; \
                  the body's \"success\" is not true",
             ),
             (none(Fault::Connection("reset".into())), "fault: no answer: reset"),
             (none(Fault::TimedOut(Duration::from_secs(2))), "fault: no response within 2000 ms"),
         ] {
-            assert_eq!(verdict(Expect::Accepted, &reply), expected, "{reply:?}");
+            assert_eq!(outcome(Expect::Accepted, &reply), expected, "{reply:?}");
         }
         let kept = json(200, SUCCESS);
         let closed = Reply { reconnected: true, ..json(200, SUCCESS) };
-        assert_eq!(verdict(Expect::AcceptedOnThisConnection, &kept), "well");
-        assert!(verdict(Expect::AcceptedOnThisConnection, &closed).starts_with("advice: "));
-        assert_eq!(verdict(Expect::AcceptedOrDeferred, &kept), "well");
-        assert!(verdict(Expect::AcceptedOrDeferred, &json(409, "{}")).starts_with("advice: status 409"));
-        assert!(verdict(Expect::AcceptedOrDeferred, &json(500, "{}")).starts_with("fault: "));
+        assert_eq!(outcome(Expect::AcceptedOnThisConnection, &kept), "well");
+        assert!(outcome(Expect::AcceptedOnThisConnection, &closed).starts_with("advice: "));
+        assert_eq!(outcome(Expect::AcceptedOrDeferred, &kept), "well");
+        assert!(outcome(Expect::AcceptedOrDeferred, &json(409, "{}")).starts_with("advice: status 409"));
+        assert!(outcome(Expect::AcceptedOrDeferred, &json(500, "{}")).starts_with("fault: "));
     }
 
     #[test]
     fn what_is_to_be_rejected() {
         for (reply, expected) in [
             (json(400, "{}"), "well"),
-            (answer(404, "text/html", "<p>"), "well"),
+            (response(404, "text/html", "<p>"), "well"),
             (json(200, SUCCESS), "fault: it was accepted"),
             (json(200, r#"{"success":false}"#), "fault: the status is 200, which says that all is well"),
             (json(204, ""), "fault: the status is 204, which says that all is well"),
@@ -222,23 +222,23 @@ mod tests {
             (none(Fault::TimedOut(Duration::from_secs(1))), "fault: no response within 1000 ms"),
             (none(Fault::Connection("closed".into())), "fault: no answer: closed"),
         ] {
-            assert_eq!(verdict(Expect::Rejected, &reply), expected, "{reply:?}");
+            assert_eq!(outcome(Expect::Rejected, &reply), expected, "{reply:?}");
         }
         // The case's own reason is what an endpoint that accepts it risks.
         assert_eq!(evaluate_reply(Expect::Rejected, &json(503, ""))[0].why, Some(BUSY));
         let late = none(Fault::TimedOut(Duration::from_secs(1)));
-        assert!(verdict(Expect::RejectedWithoutTheBody, &late).starts_with("advice: "));
-        assert_eq!(verdict(Expect::MethodRejected, &json(501, "")), "well");
-        assert!(verdict(Expect::MethodRejected, &json(200, "hello")).starts_with("advice: "));
-        assert!(verdict(Expect::MethodRejected, &json(200, SUCCESS)).starts_with("fault: "));
+        assert!(outcome(Expect::RejectedWithoutTheBody, &late).starts_with("advice: "));
+        assert_eq!(outcome(Expect::MethodRejected, &json(501, "")), "well");
+        assert!(outcome(Expect::MethodRejected, &json(200, "hello")).starts_with("advice: "));
+        assert!(outcome(Expect::MethodRejected, &json(200, SUCCESS)).starts_with("fault: "));
     }
 
     #[test]
     fn where_any_answer_will_do() {
         let late = none(Fault::TimedOut(Duration::from_secs(1)));
-        assert_eq!(verdict(Expect::Answered, &json(500, "")), "well");
-        assert!(verdict(Expect::Answered, &late).starts_with("fault: "));
-        assert_eq!(verdict(Expect::Anything, &late), "well");
+        assert_eq!(outcome(Expect::Answered, &json(500, "")), "well");
+        assert!(outcome(Expect::Answered, &late).starts_with("fault: "));
+        assert_eq!(outcome(Expect::Anything, &late), "well");
     }
 
     #[test]
@@ -262,8 +262,8 @@ mod tests {
     fn the_quickest_of_each_kind_counts() {
         let timed = |took| {
             let mut reply = json(401, "{}");
-            if let Ok(answer) = &mut reply.answer {
-                answer.took = Duration::from_millis(took);
+            if let Ok(response) = &mut reply.response {
+                response.took = Duration::from_millis(took);
             }
             reply
         };

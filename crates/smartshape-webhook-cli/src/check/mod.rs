@@ -103,7 +103,7 @@ impl Check {
                 Some(last) => Some(format!("the endpoint is gone since \"{}\"", last.name)),
                 None => self.why_not(case),
             };
-            let verdict = match reason {
+            let outcome = match reason {
                 Some(reason) => CaseOutcome::skipped(reason),
                 None => {
                     start_progress(case.name);
@@ -113,7 +113,7 @@ impl Check {
                     CaseOutcome::of(case, result)
                 }
             };
-            report.row(case, &verdict)?;
+            report.row(case, &outcome)?;
         }
         if report.end()? { Ok(()) } else { Err(Failure::printed()) }
     }

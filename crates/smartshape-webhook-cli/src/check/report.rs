@@ -122,16 +122,16 @@ impl Report {
         Ok(Self { json, width, statuses: Vec::new(), accepted: Accepted::default() })
     }
 
-    pub(crate) fn row(&mut self, case: &Case, verdict: &CaseOutcome) -> Outcome {
-        self.statuses.push(verdict.status);
+    pub(crate) fn row(&mut self, case: &Case, outcome: &CaseOutcome) -> Outcome {
+        self.statuses.push(outcome.status);
         if case.name.starts_with("accepts ") {
-            self.accepted.some |= verdict.status == Status::Pass;
-            self.accepted.rejected |= verdict.status == Status::Fail;
+            self.accepted.some |= outcome.status == Status::Pass;
+            self.accepted.rejected |= outcome.status == Status::Fail;
         }
         if self.json {
-            output::json(&verdict.json(case.name))
+            output::json(&outcome.json(case.name))
         } else {
-            output::line(verdict.lines(case.name, self.width))
+            output::line(outcome.lines(case.name, self.width))
         }
     }
 

@@ -38,7 +38,7 @@ async fn apart(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
     let mut replies = Vec::new();
     for request in requests {
         let reply = endpoint.deliver(request).await;
-        let too_slow = matches!(reply.answer, Err(Fault::TimedOut(_)));
+        let too_slow = matches!(reply.response, Err(Fault::TimedOut(_)));
         replies.push(reply);
         if too_slow {
             break;
@@ -60,7 +60,7 @@ async fn at_once(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
     let mut replies = Vec::new();
     for task in tasks {
         let failed = |error: tokio::task::JoinError| Reply {
-            answer: Err(Fault::NotSent(error.to_string())),
+            response: Err(Fault::NotSent(error.to_string())),
             reconnected: false,
         };
         replies.push(task.await.unwrap_or_else(failed));
@@ -105,7 +105,7 @@ async fn conclude(endpoint: &Endpoint, evaluated: Vec<(&Request, &Reply)>) -> Ca
     }
     let broken = evaluated
         .iter()
-        .any(|(_, reply)| matches!(reply.answer, Err(Fault::Connection(_) | Fault::ConnectionRefused)));
+        .any(|(_, reply)| matches!(reply.response, Err(Fault::Connection(_) | Fault::ConnectionRefused)));
     let gone = broken && endpoint.reach().await.is_err();
     CaseResult { findings, gone }
 }

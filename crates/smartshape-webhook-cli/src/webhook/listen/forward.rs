@@ -105,8 +105,8 @@ async fn work(client: HttpClient, url: Uri, waiting: Arc<Mutex<mpsc::Receiver<Wa
         let next = waiting.lock().await.recv().await;
         let Some(event) = next else { return };
         let Waiting { uuid, headers, body, _bytes } = event;
-        let answer = http_client::exchange(&client, request(&url, headers, body), LIMIT).await;
-        print_notice(format_args!("forwarded {uuid}: {}", verdict(answer)));
+        let response = http_client::exchange(&client, request(&url, headers, body), LIMIT).await;
+        print_notice(format_args!("forwarded {uuid}: {}", outcome(response)));
     }
 }
 
@@ -120,11 +120,11 @@ fn request(url: &Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
     request
 }
 
-fn verdict(answer: Result<Response, Fault>) -> String {
-    let (status, faults) = match answer {
-        Ok(answer) => {
-            let faults = check_response(answer.status, answer.content_type.as_deref(), &answer.body);
-            (format!("{} after {} ms, ", answer.status, answer.took.as_millis()), faults)
+fn outcome(response: Result<Response, Fault>) -> String {
+    let (status, faults) = match response {
+        Ok(response) => {
+            let faults = check_response(response.status, response.content_type.as_deref(), &response.body);
+            (format!("{} after {} ms, ", response.status, response.took.as_millis()), faults)
         }
         Err(fault) => (String::new(), vec![fault]),
     };

@@ -198,8 +198,8 @@ impl Listen {
 async fn probe(url: &str, nonce: &str) -> Outcome {
     let uri = http_client::checked(url, "the listener's own URL")?;
     let problem = match http_client::get(&uri, PROBE_LIMIT).await {
-        Ok(answer) if answer.status == 200 && answer.body == nonce.as_bytes() => return Ok(()),
-        Ok(answer) => format!("somebody else answers there, with status {}", answer.status),
+        Ok(response) if response.status == 200 && response.body == nonce.as_bytes() => return Ok(()),
+        Ok(response) => format!("somebody else answers there, with status {}", response.status),
         Err(fault) => escape(&fault.to_string()),
     };
     Err(Failure::failed(format!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -46,7 +46,7 @@ pub(super) struct Sinks {
 pub(super) struct Identity {
     /// The last part of the URL's path.
     pub(super) id: String,
-    /// The answer to a GET there.
+    /// The response to a GET there.
     pub(super) nonce: String,
 }
 
@@ -67,7 +67,7 @@ impl Server {
         let accepting = receiver.clone();
         let app = Router::new().fallback(move |request: Request| {
             let (names, receiver, sinks) = (names.clone(), accepting.clone(), sinks.clone());
-            async move { answer(request, &names, receiver, sinks).await }
+            async move { respond(request, &names, receiver, sinks).await }
         });
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, app, stopped));
@@ -81,7 +81,7 @@ impl Server {
     }
 }
 
-async fn answer(request: Request, names: &Identity, receiver: Receiver, sinks: Sinks) -> Response {
+async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: Sinks) -> Response {
     // A proxy may have changed what is before it.
     if request.uri().path().trim_end_matches('/').rsplit('/').next() != Some(names.id.as_str()) {
         return StatusCode::NOT_FOUND.into_response();
@@ -90,18 +90,18 @@ async fn answer(request: Request, names: &Identity, receiver: Receiver, sinks: S
         return names.nonce.clone().into_response();
     }
     match sinks.recorder.as_ref().and_then(|recorder| recorder.begin(request.headers())) {
-        None => response(&deliver(request, &receiver, sinks.sink, None).await),
+        None => into_axum(deliver(request, &receiver, sinks.sink, None).await),
         Some(recorded) => {
             // Its own task: that the sender has hung up is worth a note too.
             let declares_length = request.headers().contains_key(CONTENT_LENGTH);
             let noted = tokio::spawn(async move {
-                let answer = deliver(request, &receiver, sinks.sink, Some(&recorded)).await;
-                let noted = if is_authenticated(&answer, declares_length) {
-                    recorded.end(answer.status()).await
+                let response = deliver(request, &receiver, sinks.sink, Some(&recorded)).await;
+                let noted = if is_authenticated(&response, declares_length) {
+                    recorded.end(response.status()).await
                 } else {
                     Ok(())
                 };
-                noted.map(|()| response(&answer)).inspect_err(|error| sinks.ends.of_writing(error))
+                noted.map(|()| into_axum(response)).inspect_err(|error| sinks.ends.of_writing(error))
             });
             match noted.await {
                 Ok(Ok(response)) => response,
@@ -129,16 +129,16 @@ async fn deliver(
     };
     let (name, begun) = (Arc::new(OnceLock::new()), Instant::now());
     let arrival = RequestHandler { sink, headers: parts.headers, name: Arc::clone(&name) };
-    let answer = receiver.serve(&head, body.into_data_stream(), Arc::new(arrival)).await;
+    let response = receiver.serve(&head, body.into_data_stream(), Arc::new(arrival)).await;
     if is_interactive() {
-        let (status, took) = (answer.status(), begun.elapsed().as_millis());
+        let (status, took) = (response.status(), begun.elapsed().as_millis());
         let name = name
             .get()
             .map_or(if status == 200 { "an event that came before" } else { "a request" }, |name| name);
         let status = styled(&status.to_string(), if status == 200 { SUCCESS } else { ERROR });
         print_notice(format_args!("{name}: {status} after {took} ms"));
     }
-    answer
+    response
 }
 
 /// Whether the token was verified. Of a rejected stranger's body the receiver may have read a part, to keep the connection.
@@ -157,12 +157,6 @@ fn is_authenticated(response: &WebhookResponse, declares_length: bool) -> bool {
                     | RejectionKind::Draining
             )
     })
-}
-
-fn response(answer: &WebhookResponse) -> Response {
-    let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = answer.headers().map(|(name, value)| (name, value.into_owned()));
-    (status, AppendHeaders(headers), Body::from(answer.body())).into_response()
 }
 
 /// As `axum::serve`, which has no time limits for heads and idle connections.
@@ -184,4 +178,8 @@ async fn serve(listener: TcpListener, app: Router, mut stopped: oneshot::Receive
         tokio::spawn(connections.watch(connection));
     }
     let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
+}
+
+fn into_axum(response: WebhookResponse) -> Response {
+    http::Response::from(response).map(Body::from)
 }
