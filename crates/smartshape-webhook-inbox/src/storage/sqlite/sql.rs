@@ -170,7 +170,7 @@ async fn end_attempts(
     now: i64,
     results: &[&AttemptResult],
 ) -> Outcome<Vec<Lease>> {
-    let mut query = QueryBuilder::<Sqlite>::new("WITH l (seq, fence, state, due, error, given_back) AS (");
+    let mut query = QueryBuilder::<Sqlite>::new("WITH l (seq, fence, state, due, error, released) AS (");
     query.push_values(results, |mut row, AttemptResult { lease, outcome }| {
         let (state, due, error, released) = match outcome {
             AttemptOutcome::Completed { .. } => (2_i64, now, None, 0_i64),
@@ -185,7 +185,7 @@ async fn end_attempts(
     });
     query.push(
         ") UPDATE events SET state = l.state, due = l.due, error = coalesce(l.error, events.error), \
-         attempts = attempts - l.given_back, settled = iif(l.state = 3, ",
+         attempts = attempts - l.released, settled = iif(l.state = 3, ",
     );
     query.push_bind(now);
     query.push(
