@@ -117,7 +117,7 @@ impl Disk {
         std::fs::create_dir_all(folder)?;
         for (name, file) in names {
             // SQLite builds this one anew, and the others hold nothing.
-            if !name.ends_with("-shm") && !name.contains("-reserve") && !name.ends_with("-worker") {
+            if !name.ends_with("-shm") && !name.contains("-ballast") && !name.ends_with("-worker") {
                 std::fs::write(folder.join(name), self.files[file].after_loss(left, random))?;
             }
         }
