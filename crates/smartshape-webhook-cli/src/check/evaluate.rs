@@ -52,12 +52,14 @@ const LEAST_OF_COST_14: Duration = Duration::from_millis(200);
 pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
     let response = match &reply.response {
         Ok(response) => response,
-        Err(fault) => return without_answer(expect, fault),
+        Err(fault) => return without_response(expect, fault),
     };
     let faults = check_response(response.status, response.content_type.as_deref(), &response.body);
     match expect {
         // How forged tokens are answered is the other cases' matter, where only the time is evaluated.
-        Expect::Anything | Expect::Answered | Expect::AnsweredAtOnce | Expect::NotHashed(_) => Vec::new(),
+        Expect::Anything | Expect::AnyResponse | Expect::ImmediateResponse | Expect::NotHashed(_) => {
+            Vec::new()
+        }
         Expect::Accepted if faults.is_empty() => Vec::new(),
         Expect::Accepted => {
             let texts: Vec<String> = faults.iter().map(Fault::to_string).collect();
@@ -85,7 +87,7 @@ pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
     }
 }
 
-fn without_answer(expect: Expect, fault: &Fault) -> Vec<Finding> {
+fn without_response(expect: Expect, fault: &Fault) -> Vec<Finding> {
     match (expect, fault) {
         (Expect::Anything, _) => Vec::new(),
         (Expect::RejectedWithoutTheBody, Fault::TimedOut(_)) => {
@@ -129,8 +131,11 @@ pub(crate) fn evaluate_timing(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
         let of_these = replies.iter().filter(|(of, _)| *of == expect);
         of_these.filter_map(|(_, reply)| Some(reply.response.as_ref().ok()?.took)).min()
     };
-    let times =
-        (quickest(Expect::AnsweredAtOnce), quickest(Expect::NotHashed(13)), quickest(Expect::NotHashed(14)));
+    let times = (
+        quickest(Expect::ImmediateResponse),
+        quickest(Expect::NotHashed(13)),
+        quickest(Expect::NotHashed(14)),
+    );
     let (Some(control), Some(thirteen), Some(fourteen)) = times else { return Vec::new() };
     if !was_hashed(control, thirteen, fourteen) {
         return Vec::new();
@@ -234,10 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn where_any_answer_will_do() {
+    fn where_any_response_will_do() {
         let late = none(Fault::TimedOut(Duration::from_secs(1)));
-        assert_eq!(outcome(Expect::Answered, &json(500, "")), "well");
-        assert!(outcome(Expect::Answered, &late).starts_with("fault: "));
+        assert_eq!(outcome(Expect::AnyResponse, &json(500, "")), "well");
+        assert!(outcome(Expect::AnyResponse, &late).starts_with("fault: "));
         assert_eq!(outcome(Expect::Anything, &late), "well");
     }
 
@@ -267,7 +272,7 @@ mod tests {
             }
             reply
         };
-        let times = [(Expect::AnsweredAtOnce, [800, 3]), (Expect::NotHashed(13), [460, 900])];
+        let times = [(Expect::ImmediateResponse, [800, 3]), (Expect::NotHashed(13), [460, 900])];
         let replies: Vec<(Expect, Reply)> =
             times.into_iter().flat_map(|(expect, took)| took.map(|took| (expect, timed(took)))).collect();
         let fourteen = [timed(2000), timed(930)];

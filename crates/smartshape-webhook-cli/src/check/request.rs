@@ -25,11 +25,11 @@ pub(crate) enum Expect {
     /// The same, to a method that the endpoint may have another use for.
     MethodRejected,
     /// Any answer, in a time that others are compared with.
-    AnsweredAtOnce,
+    ImmediateResponse,
     /// Any answer, in about the time of the former; with a token of this cost.
     NotHashed(u32),
     /// Any answer.
-    Answered,
+    AnyResponse,
     /// Answer or none: only what comes beside it is evaluated.
     Anything,
 }

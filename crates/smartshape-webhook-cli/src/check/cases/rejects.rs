@@ -84,7 +84,7 @@ pub(super) const CASES: &[Case] = &[
             };
             let round = |_| {
                 [
-                    with("malformed", "letmein".to_owned(), Expect::AnsweredAtOnce),
+                    with("malformed", "letmein".to_owned(), Expect::ImmediateResponse),
                     with("cost 13", fixture.forged(13), Expect::NotHashed(13)),
                     with("cost 14", fixture.forged(14), Expect::NotHashed(14)),
                 ]

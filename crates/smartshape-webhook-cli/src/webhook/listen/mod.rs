@@ -42,7 +42,7 @@ that endpoint gets the token that SmartShape sent, and checks it by the same sec
 byte for byte, but for those of the connection alone (Connection and what it names, Keep-Alive, Host, Content-Length,
 Transfer-Encoding, TE, Trailer, Upgrade, Expect, Proxy-*), at most 8 events at the same time.
 
-A recording holds the bodies, when each delivery came and how it was answered, and no secret: of tokens prefix, cost and
+A recording holds the bodies, when each delivery came and its response, and no secret: of tokens prefix, cost and
 marks that are equal where salt or token are. `smartshape token inspect --recording FILE` says what it tells.
 
 Exit codes: 0 stopped, and all its webhooks are deleted; 1 otherwise, and webhooks that are left are noted for
