@@ -102,7 +102,7 @@ impl Response {
             ),
             402 => (
                 ErrorKind::NoSeat,
-                "no license seat is free (status 402): end another session, or wait until one ends"
+                "no licence seat is free (status 402): end another session, or wait until one ends"
                     .to_owned(),
             ),
             404 => (
@@ -236,7 +236,7 @@ mod tests {
         for (status, kind, says) in [
             (400, ErrorKind::BadRequest, "check the arguments"),
             (401, ErrorKind::Unauthorized, "log in again"),
-            (402, ErrorKind::NoSeat, "no license seat"),
+            (402, ErrorKind::NoSeat, "no licence seat"),
             (403, ErrorKind::Unauthorized, "log in again"),
             (404, ErrorKind::NotFound, "check the id"),
             (429, ErrorKind::TooManyRequests, "429): try again later"),

@@ -15,11 +15,11 @@ use smartshape_webhook::{ClientAddr, RequestHead, WebhookResponse};
 pub(crate) fn head(request: &HttpRequest) -> RequestHead {
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let told = request.extensions().get::<ClientAddr>().copied();
-    let source = told.or_else(|| request.peer_addr().map(ClientAddr::from));
+    let inserted = request.extensions().get::<ClientAddr>().copied();
+    let client_addr = inserted.or_else(|| request.peer_addr().map(ClientAddr::from));
     RequestHead::from_parts(request.method().as_str(), headers)
         .with_http2(request.version() >= Version::HTTP_2)
-        .with_client_addr(source)
+        .with_client_addr(client_addr)
 }
 
 /// What a rejection has to keep of the request: all that is left of its body, since once the payload is dropped, actix

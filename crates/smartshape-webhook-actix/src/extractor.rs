@@ -24,7 +24,7 @@ use crate::convert;
 /// The receiver is taken from the app's data, given as `Receiver` or as `web::Data<Receiver>`.
 ///
 /// Only [`acknowledge`](Self::acknowledge) makes the response that SmartShape takes for a success;
-/// dropping the webhook frees the claim for the sender's next attempt. Unlike
+/// dropping the webhook releases the claim for the sender's next attempt. Unlike
 /// [`endpoint()`](crate::endpoint()), an extractor cannot keep your handler running when the
 /// sender resets the connection, and cannot hide the token header from the other extractors.
 /// `Option<Webhook<E>>` and `Result<Webhook<E>, _>` swallow the rejection: do not use them.
@@ -106,8 +106,8 @@ impl Responder for Acknowledgement {
     }
 }
 
-/// The response if the event was not extracted: a rejection, or the success that a
-/// duplicate is told.
+/// The response if the event was not extracted: a rejection, or the success response to a
+/// duplicate.
 pub struct WebhookError {
     response: WebhookResponse,
     payload: Cell<Option<Payload>>,

@@ -236,7 +236,7 @@ fn words(trigger: &Trigger, response: Option<&Response>, faults: &[Fault]) -> St
         let kind = response.content_type.as_deref().unwrap_or("no content type");
         let took = response.took.as_millis();
         text +=
-            &format!("\nanswer: {}, {}, after {took} ms: {}", response.status, escape(kind), escape(&body));
+            &format!("\nresponse: {}, {}, after {took} ms: {}", response.status, escape(kind), escape(&body));
     }
     if faults.is_empty() {
         return text + "\n" + &styled("accepted", SUCCESS);

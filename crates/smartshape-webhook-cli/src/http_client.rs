@@ -1,4 +1,4 @@
-//! One request to any endpoint, and its answer; by HTTP/1.1, with TLS where the URL wants it.
+//! One request to any endpoint, and its response; over HTTP/1.1, with TLS if the URL is https.
 
 use std::error::Error;
 use std::io;

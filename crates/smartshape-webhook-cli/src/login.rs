@@ -14,7 +14,7 @@ use crate::settings::{Config, Settings, warn_if_fake};
 
 #[derive(Args)]
 #[command(after_help = "\
-The password comes from SMARTSHAPE_PASSWORD, or else from standard input; it is not config. The login is kept in
+The password comes from SMARTSHAPE_PASSWORD, or else from standard input; it is not kept. The login is kept in
 smartshape/config.json in the configuration folder, which only you can read.
 
   smartshape login test@example.com

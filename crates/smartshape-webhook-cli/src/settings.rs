@@ -58,7 +58,7 @@ pub(crate) struct Api {
 }
 
 impl Settings {
-    /// A client with the login that is config, or that flags or environment give.
+    /// A client with the stored login, or with the one that flags or environment give.
     pub(crate) fn api(&self) -> Outcome<Api> {
         let config = Config::read()?;
         let client = self.client_at(&config)?;
@@ -74,7 +74,7 @@ impl Settings {
             == client.base_url().trim_end_matches('/');
         if token.is_none() && config.token.is_some() && !of_this_server {
             print_notice(format_args!(
-                "the login that is config is of another server, and not sent to {}",
+                "the stored login is that of another server, and is not sent to {}",
                 client.base_url()
             ));
         }
@@ -116,7 +116,7 @@ impl Settings {
         Ok(builder.build()?)
     }
 
-    /// An absolute path, since it is config.
+    /// An absolute path, since it is stored.
     fn ca_cert(&self, config: &Config) -> Outcome<Option<PathBuf>> {
         let named = match &self.ca_cert {
             Some(path) => Some(path.clone()),
@@ -176,7 +176,7 @@ impl Config {
         })
     }
 
-    /// Fails where `write` would, before there is a login that could not be config.
+    /// Fails where `write` would, before there is a login that could not be stored.
     pub(crate) fn check_writable() -> Outcome {
         let path = config_path()?;
         let written = files::target(&path).and_then(|target| {

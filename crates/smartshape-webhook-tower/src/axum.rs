@@ -51,14 +51,16 @@ where
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, WebhookRejection> {
         let Some(opened) = parts.extensions.get::<Opened>() else {
-            let remedy =
-                "lay WebhookLayer around the route: post(handler).layer(WebhookLayer::new(receiver))";
-            return Err(WebhookRejection { response: WebhookResponse::not_configured(remedy), ending: None });
+            let remedy = "add WebhookLayer to the route: post(handler).layer(WebhookLayer::new(receiver))";
+            return Err(WebhookRejection {
+                response: WebhookResponse::not_configured(remedy),
+                outcome: None,
+            });
         };
-        let taken = opened.receiver.take(&opened.delivery);
-        taken
+        let extracted = opened.receiver.take(&opened.delivery);
+        extracted
             .map(Self)
-            .map_err(|(response, ending)| WebhookRejection { response, ending: Some(Unexpected(ending)) })
+            .map_err(|(response, outcome)| WebhookRejection { response, outcome: Some(Unexpected(outcome)) })
     }
 }
 
@@ -75,14 +77,14 @@ impl<E> Deref for Webhook<E> {
 pub struct WebhookRejection {
     response: WebhookResponse,
     /// For the layer, which ends the claim.
-    ending: Option<Unexpected>,
+    outcome: Option<Unexpected>,
 }
 
 impl IntoResponse for WebhookRejection {
     fn into_response(self) -> Response {
         let mut response = convert::response::<Body>(&self.response);
-        if let Some(ending) = self.ending {
-            response.extensions_mut().insert(ending);
+        if let Some(outcome) = self.outcome {
+            response.extensions_mut().insert(outcome);
         }
         response
     }

@@ -8,15 +8,15 @@ use crate::service::WebhookService;
 /// Lets only verified deliveries through to the route, and turns its success into the response that
 /// SmartShape expects.
 ///
-/// A status of 2xx from the route acknowledges the delivery; any other frees the claim and passes
-/// as it is. The route gets the body unread, and no token header; its `Webhook<E>` extractor
+/// A status of 2xx from the route acknowledges the delivery; any other releases the claim and passes
+/// unchanged. The route gets the body unread, and no token header; its `Webhook<E>` extractor
 /// (feature `axum`) or a `Delivery` in the request's extensions gives the event. The route runs
 /// to its end even if the client disconnects.
 ///
-/// The route's [`poll_ready`](tower_service::Service::poll_ready) is asked for a claimed delivery only: strangers take nothing of a
-/// `ConcurrencyLimit` inside the layer.
+/// The route's [`poll_ready`](tower_service::Service::poll_ready) is called for claimed deliveries only, so
+/// unverified requests take no permit of a `ConcurrencyLimit` inside the layer.
 ///
-/// Lay it around one route, never around a whole router: there it would also respond to what no route
+/// Put it around one route, never around a whole router: there it would also respond to requests that no route
 /// matches.
 ///
 /// ```

@@ -45,7 +45,8 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
-    /// Always ready: the route's capacity is taken for a delivery, and never for a request that may be anybody's.
+    /// Always ready. The route's own `poll_ready` is called once the delivery is claimed, so that unverified requests take
+    /// none of its capacity.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }
@@ -86,20 +87,20 @@ where
     // The receiver has counted the body already, against a limit of its own.
     DefaultBodyLimit::disable().apply(&mut request);
     let work = async move {
-        let outcome = async {
+        let result = async {
             poll_fn(|context| inner.poll_ready(context)).await?;
             inner.call(request).await
         };
-        let outcome = outcome.await;
-        let ending = match &outcome {
+        let result = result.await;
+        let outcome = match &result {
             Ok(response) => match response.extensions().get() {
-                Some(Unexpected(ending)) => ending.clone(),
+                Some(Unexpected(outcome)) => outcome.clone(),
                 None if response.status().is_success() => Outcome::Acknowledged,
                 None => Outcome::Failed(format!("the route responded with {}", response.status())),
             },
             Err(_) => Outcome::Failed("the route failed".to_owned()),
         };
-        (ending, outcome)
+        (outcome, result)
     };
     match claimed.run(work).await {
         Ok(Ok(response)) if response.status().is_success() => {

@@ -11,13 +11,13 @@ use warp::http::header::{HOST, HeaderMap};
 /// The head. Of the version of HTTP warp says nothing; but a request of HTTP/1.1 has a `Host`, which on HTTP/2 is no
 /// header. Where a client sends one all the same, its rejected body lingers.
 pub(crate) fn head() -> impl Filter<Extract = (RequestHead,), Error = Infallible> + Copy {
-    let told = warp::ext::optional::<ClientAddr>();
-    warp::method().and(warp::header::headers_cloned()).and(told).and(warp::addr::remote()).map(
-        |method: Method, headers: HeaderMap, told: Option<ClientAddr>, peer: Option<SocketAddr>| {
+    let inserted = warp::ext::optional::<ClientAddr>();
+    warp::method().and(warp::header::headers_cloned()).and(inserted).and(warp::addr::remote()).map(
+        |method: Method, headers: HeaderMap, inserted: Option<ClientAddr>, peer: Option<SocketAddr>| {
             let http2 = !headers.contains_key(HOST);
             let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-            let source = told.or_else(|| peer.map(ClientAddr::from));
-            RequestHead::from_parts(method.as_str(), headers).with_http2(http2).with_client_addr(source)
+            let client_addr = inserted.or_else(|| peer.map(ClientAddr::from));
+            RequestHead::from_parts(method.as_str(), headers).with_http2(http2).with_client_addr(client_addr)
         },
     )
 }

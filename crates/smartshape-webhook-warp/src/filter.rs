@@ -61,7 +61,7 @@ pub fn webhook<E: FromDelivery>(
 /// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`data`](Claimed::data).
 ///
 /// Only [`acknowledge`](Self::acknowledge) makes the response that SmartShape takes for a success;
-/// dropping the webhook frees the claim for the sender's next attempt.
+/// dropping the webhook releases the claim for the sender's next attempt.
 #[derive(Debug)]
 #[must_use = "a webhook that is dropped is not acknowledged"]
 pub struct Webhook<E>(Claimed<E>);

@@ -96,7 +96,7 @@ impl From<Option<EventKind>> for EventLabel {
     }
 }
 
-/// Counts a delivery, and records its latency if the sender was told of success.
+/// Counts a delivery, and records its latency if the response is a success.
 pub(crate) fn record_delivery(event: EventLabel, outcome: DeliveryOutcome, timer: Timer) {
     let counted = &KEYS.deliveries[event.0][outcome as usize];
     with_recorder(|recorder| recorder.register_counter(counted, &METADATA)).increment(1);

@@ -136,7 +136,7 @@ impl Script {
         self.call(Seen { uuid, event, body, secret: None }).await
     }
 
-    /// Handles an event that a narrow door let through.
+    /// Handles an event that a typed extractor accepted.
     pub async fn handle_typed(&self, event: &FileUploaded) -> Step {
         let body = event.raw().as_str().to_owned();
         self.call(Seen { uuid: String::new(), event: "typed".to_owned(), body, secret: None }).await

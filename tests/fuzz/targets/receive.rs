@@ -274,7 +274,7 @@ fn end(ending: Option<u8>) -> Result<(), HandlerError> {
     }
 }
 
-/// The store holds one delivery, which takes the place of the last input's.
+/// Completes another delivery, so that the last input's is evicted: `dedup_capacity` is 1.
 fn forget() {
     let body = br#"{"file":"","event":"forget","data":0,"owner":"the fuzz target","runTimestamp":0,"uuid":"forget"}"#;
     let head = RequestHead::from_parts("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);

@@ -45,7 +45,7 @@ impl FaultInjection {
         Self::new(Injected::Error(status, form))
     }
 
-    /// Any answer, of this status, content type and body.
+    /// A response with this status, content type and body.
     #[must_use]
     pub fn raw(status: u16, content_type: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
         Self::new(Injected::Raw(status, content_type.into(), Bytes::from(body.into())))

@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::request::{Outgoing, Request};
 use crate::http_client::{Response, connection_fault, connector, read_response};
 
-/// How often a request is sent while the answer is 503, which invites to that.
+/// Maximum number of attempts while the response is 503, which invites retries.
 const TRIES: u32 = 5;
 /// A longer wait than this is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ impl Endpoint {
         self.deliver_on(&mut None, request).await
     }
 
-    /// On the kept connection, if the endpoint has kept it too; again while the answer is 503.
+    /// On the kept connection, if the endpoint has kept it too; again while the response is 503.
     pub(crate) async fn deliver_on(&self, kept: &mut Option<Connection>, request: &Request) -> Reply {
         let mut reconnected = false;
         let mut tries = 0;
@@ -110,7 +110,7 @@ impl Endpoint {
         }
     }
 
-    /// The answer; and where it is 503, how long to wait before the next try.
+    /// The response; and if it is 503, how long to wait before the next attempt.
     async fn exchange(
         &self,
         connection: &mut Connection,

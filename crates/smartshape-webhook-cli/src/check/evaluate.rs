@@ -42,13 +42,13 @@ const UNANSWERED: &str =
 const SEEMS_WELL: &str =
     "whoever sends it takes it for delivered: a wrong secret goes unnoticed, and events are lost";
 const BUSY: &str = "nothing was accepted, but the endpoint was too busy to say whether it would be: check it again when it \
-                    is not. Where it always responses so, whoever sends it tries again for nothing";
+                    is not. If it always responds so, whoever sends it tries again for nothing";
 const ERROR: &str = "anybody can provoke errors at will, among which real ones go unnoticed";
 
 /// No machine hashes at cost 14 in less.
 const LEAST_OF_COST_14: Duration = Duration::from_millis(200);
 
-/// Judges one reply by itself.
+/// Evaluates one reply by itself.
 pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
     let response = match &reply.response {
         Ok(response) => response,
@@ -66,7 +66,7 @@ pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
             vec![Finding::fault(texts.join("; "))]
         }
         Expect::AcceptedOnThisConnection if faults.is_empty() && reply.reconnected => {
-            vec![Finding::advice("the endpoint closes the connection after each answer")]
+            vec![Finding::advice("the endpoint closes the connection after each response")]
         }
         Expect::AcceptedOnThisConnection => evaluate_reply(Expect::Accepted, reply),
         Expect::AcceptedOrDeferred => match response.status {
@@ -91,7 +91,7 @@ fn without_response(expect: Expect, fault: &Fault) -> Vec<Finding> {
     match (expect, fault) {
         (Expect::Anything, _) => Vec::new(),
         (Expect::RejectedWithoutTheBody, Fault::TimedOut(_)) => {
-            vec![Finding::advice("no answer before the body is sent")]
+            vec![Finding::advice("no response before the body is sent")]
         }
         (Expect::Accepted | Expect::AcceptedOrDeferred | Expect::AcceptedOnThisConnection, fault) => {
             vec![Finding::fault(unanswered(fault))]
@@ -102,7 +102,7 @@ fn without_response(expect: Expect, fault: &Fault) -> Vec<Finding> {
 
 fn unanswered(fault: &Fault) -> String {
     match fault {
-        Fault::Connection(why) => format!("no answer: {why}"),
+        Fault::Connection(why) => format!("no response: {why}"),
         fault => fault.to_string(),
     }
 }
@@ -124,7 +124,7 @@ fn rejected(response: &Response, accepted: bool) -> Vec<Finding> {
     }
 }
 
-/// Judges by time whether the tokens of a case were hashed.
+/// Tells from response times whether the tokens of a case were hashed.
 pub(crate) fn evaluate_timing(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
     // The quickest of several, since a busy machine makes answers only later.
     let quickest = |expect: Expect| {
@@ -141,7 +141,7 @@ pub(crate) fn evaluate_timing(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
         return Vec::new();
     }
     vec![Finding::fault(format!(
-        "answered after {} ms at cost 13 and {} ms at cost 14, and after {} ms when malformed: it was hashed",
+        "responded after {} ms at cost 13, {} ms at cost 14, and {} ms when malformed: it was hashed",
         thirteen.as_millis(),
         fourteen.as_millis(),
         control.as_millis()
@@ -199,7 +199,7 @@ mod tests {
                 "fault: the content type is text/plain, and must be application/json; \
                  the body's \"success\" is not true",
             ),
-            (none(Fault::Connection("reset".into())), "fault: no answer: reset"),
+            (none(Fault::Connection("reset".into())), "fault: no response: reset"),
             (none(Fault::TimedOut(Duration::from_secs(2))), "fault: no response within 2000 ms"),
         ] {
             assert_eq!(outcome(Expect::Accepted, &reply), expected, "{reply:?}");
@@ -225,7 +225,7 @@ mod tests {
             (json(500, ""), "advice: the status is 500: an error, rather than a rejection"),
             (json(503, ""), "advice: the status is 503, also when asked again"),
             (none(Fault::TimedOut(Duration::from_secs(1))), "fault: no response within 1000 ms"),
-            (none(Fault::Connection("closed".into())), "fault: no answer: closed"),
+            (none(Fault::Connection("closed".into())), "fault: no response: closed"),
         ] {
             assert_eq!(outcome(Expect::Rejected, &reply), expected, "{reply:?}");
         }

@@ -1,4 +1,4 @@
-//! What a case sends, and what is expected of the answer.
+//! What a case sends, and what is expected of the response.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 use hyper::body::{Body, Frame, SizeHint};
 
-/// How an answer is to be.
+/// What a response must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
     /// By SmartShape's three rules.
@@ -24,13 +24,13 @@ pub(crate) enum Expect {
     RejectedWithoutTheBody,
     /// The same, to a method that the endpoint may have another use for.
     MethodRejected,
-    /// Any answer, in a time that others are compared with.
+    /// Any response, in a time that others are compared with.
     ImmediateResponse,
-    /// Any answer, in about the time of the former; with a token of this cost.
+    /// Any response, in about the time of the former; with a token of this cost.
     NotHashed(u32),
-    /// Any answer.
+    /// Any response.
     AnyResponse,
-    /// Answer or none: only what comes beside it is evaluated.
+    /// A response or none: only what comes beside it is evaluated.
     Anything,
 }
 

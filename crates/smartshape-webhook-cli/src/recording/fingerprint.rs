@@ -1,4 +1,4 @@
-//! Fingerprinter: equal for what is equal, and else without a meaning.
+//! Marks of tokens and events: equal where the originals are equal, and otherwise without meaning.
 
 use std::collections::BTreeMap;
 

@@ -24,7 +24,7 @@ impl Beginning {
     }
 }
 
-/// A delivery of somebody who knows the secret came and was answered. `B` is its body.
+/// A delivery of somebody who knows the secret came and got a response. `B` is its body.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Entry<B> {
     /// When its head came, in milliseconds since 1970. Of a clock that nobody sets meanwhile.

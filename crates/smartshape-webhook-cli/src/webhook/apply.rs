@@ -203,7 +203,7 @@ fn print_step(step: &Step, settings: &Settings) -> Outcome {
     })
 }
 
-/// What is as it was, and may be duplicate.
+/// Prints the webhooks that were left alone and may be duplicates.
 fn print_left(plan: &Plan, settings: &Settings) -> Outcome {
     let unrecorded = "not created from this file: --prune deletes it";
     let unclear = "no URL is listed: delete it by its id if it is yours";

@@ -43,7 +43,7 @@ pub(crate) struct Journal {
     file: File,
     pub(crate) intent: Intent,
     pub(crate) created: Vec<Created>,
-    /// The answer to a creation was lost: there may be, or come, one that is not noted.
+    /// The response to a creation was lost: there may be, or come, one that is not noted.
     pub(crate) ambiguous: bool,
 }
 

@@ -524,7 +524,7 @@ async fn backup_ends_under_load_and_can_be_restored_and_shrunk() {
     let later = load.await.unwrap();
     assert_eq!(inbox.stats().await.unwrap().waiting, 20 + u64::from(later));
 
-    // DeliveryMeta under the name of the old one, of which nothing may be left.
+    // Restored under the name of the old one, of which nothing may be left.
     drop((inbox, connection));
     for name in ["inbox.db", "inbox.db-wal", "inbox.db-shm"] {
         let _ = fs::remove_file(folder.path(name));

@@ -179,8 +179,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret with a name, and optionally with the only events that it may authenticate.
-///
 /// A secret with a name, and optionally a scope. A webhook is registered for one event with its own secret, so a receiver for
 /// several webhooks has several. Scope each to its event: a stolen token for annotations then cannot forge a file upload.
 ///
@@ -469,7 +467,7 @@ mod tests {
         assert_eq!(one.expose().len(), 48);
         assert_ne!(one.expose(), two.expose());
         assert!(!one.is_short());
-        // Both halves of every byte are told: four digits alone would be chance once in 10^15 runs.
+        // Both digits of every byte vary: no more than three different ones would be chance once in 10^15 runs.
         for half in [0, 1] {
             let digits: HashSet<_> = one.expose().chars().skip(half).step_by(2).collect();
             assert!(digits.len() > 3 && digits.iter().all(char::is_ascii_hexdigit), "{digits:?}");

@@ -45,7 +45,7 @@ pub(crate) struct VerifyBusy {
     pub(crate) retry_in: Duration,
 }
 
-const TOO_MANY: &str = "too many wait";
+const TOO_MANY: &str = "too many requests wait";
 const TOO_LATE: &str = "its turn did not come within verify_timeout";
 
 /// Hashes tokens on dedicated threads, at normal priority: at a lower one, other programs that keep all cores busy would

@@ -103,8 +103,8 @@ macro_rules! events {
         /// assert_eq!(file.size, Some(100));
         /// assert_eq!(serde_json::to_string(&event).unwrap(), data.as_str());
         ///
-        /// let Event::Undecoded(unrecognized) = Event::decode("file_uploaded", RawJson::parse("[]")?) else { panic!() };
-        /// assert_eq!(unrecognized.raw().as_str(), "[]");
+        /// let Event::Undecoded(undecoded) = Event::decode("file_uploaded", RawJson::parse("[]")?) else { panic!() };
+        /// assert_eq!(undecoded.raw().as_str(), "[]");
         /// # Ok::<(), smartshape_webhook::DecodeError>(())
         /// ```
         #[derive(Clone, Debug)]

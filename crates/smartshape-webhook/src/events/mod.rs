@@ -20,7 +20,7 @@
 //!         assert_eq!((attribute.as_f64(), attribute.value.as_str()), (Some(100.0), "1e2"));
 //!     }
 //!     // SmartShape changed a documented event: nothing is lost, but somebody should know.
-//!     Event::Undecoded(unrecognized) => panic!("{}: {}", unrecognized.kind(), unrecognized.error()),
+//!     Event::Undecoded(undecoded) => panic!("{}: {}", undecoded.kind(), undecoded.error()),
 //!     other => panic!("unexpected {}", other.name()),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

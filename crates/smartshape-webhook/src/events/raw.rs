@@ -133,7 +133,7 @@ pub struct DecodeError(Box<str>);
 impl DecodeError {
     pub(crate) fn new(error: &serde_json::Error) -> Self {
         // serde_json quotes what it met; a long text from outside does not belong into an error.
-        // FairQueue and column stand at the end.
+        // Line and column stand at the end.
         let text = error.to_string();
         let start = text.char_indices().nth(200).map(|(at, _)| at);
         let end = text.char_indices().nth_back(79).map(|(at, _)| at);

@@ -122,8 +122,8 @@ mod tests {
         for (most, share) in [(1, 1), (2, 1), (3, 2), (4, 3), (256, 192), (1_000_000, 750_000)] {
             let (concurrency, one, other) =
                 (ConcurrencyLimit::new(most), WebhookUsage::default(), WebhookUsage::default());
-            let usage = (0..=most).take_while(|_| concurrency.acquire(Some(&one)).is_ok()).count();
-            assert_eq!(usage, share, "of {most}");
+            let acquired = (0..=most).take_while(|_| concurrency.acquire(Some(&one)).is_ok()).count();
+            assert_eq!(acquired, share, "of {most}");
             let left = (0..=most).take_while(|_| concurrency.acquire(Some(&other)).is_ok()).count();
             assert_eq!(left, most - share, "of {most}");
             concurrency.release(Some(&one));
@@ -144,7 +144,7 @@ mod tests {
                 async move { concurrency.release(None) }
             });
             let drained = tokio::time::timeout(std::time::Duration::from_secs(60), concurrency.drain());
-            drained.await.expect("nobody called");
+            drained.await.expect("the last release was missed");
             last.await.unwrap();
         }
     }

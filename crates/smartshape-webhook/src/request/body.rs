@@ -71,7 +71,7 @@ where
                 if let Some(clock) = clock.as_mut().filter(|_| chunk.has_remaining()) {
                     clock.advanced = true;
                 }
-                held.take(chunk, limits.max_bytes)?;
+                held.append(chunk, limits.max_bytes)?;
             }
             Some(Err(error)) => return Err(broken(&*error.into())),
             None => break,
@@ -194,7 +194,7 @@ struct Held {
 const AHEAD: u64 = 4;
 
 impl Held {
-    fn take(&mut self, mut chunk: impl Buf, limit: u64) -> Result<(), Rejection> {
+    fn append(&mut self, mut chunk: impl Buf, limit: u64) -> Result<(), Rejection> {
         let needed = self.bytes.len() as u64 + chunk.remaining() as u64;
         if needed > limit {
             return Err(RejectionKind::BodyTooLarge.into());
@@ -276,7 +276,7 @@ mod tests {
 
         let memory = MemoryLimit::new(u64::MAX, u64::MAX);
         let mut held = Held { bytes: Vec::new(), declared: None, reservation: memory.reservation(None) };
-        let rejection = held.take(Endless, i64::MAX as u64).unwrap_err();
+        let rejection = held.append(Endless, i64::MAX as u64).unwrap_err();
         assert_eq!(rejection.kind(), RejectionKind::MemoryExhausted);
     }
 
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn budget_is_reserved_as_bytes_come_and_looked_at_before_the_first() {
+    async fn memory_is_reserved_as_bytes_arrive_and_checked_before_the_first() {
         let memory = MemoryLimit::new(100_000, 100_000);
         let declared = |bytes| {
             read(
@@ -379,7 +379,7 @@ mod tests {
             let mut held = Held { bytes: Vec::new(), declared, reservation: memory.reservation(None) };
             let mut steps = HashSet::new();
             for _ in 0..3000 {
-                held.take(Bytes::from_static(&[b'x'; 300]), LIMITS.max_bytes).unwrap();
+                held.append(Bytes::from_static(&[b'x'; 300]), LIMITS.max_bytes).unwrap();
                 let reserved = held.reservation.bytes();
                 steps.insert(reserved);
                 assert!(held.bytes.capacity() as u64 <= reserved.max(declared.unwrap_or(0)));

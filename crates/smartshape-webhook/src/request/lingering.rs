@@ -36,7 +36,7 @@ static PERMITS: Semaphore = Semaphore::const_new(256);
 /// let parts = (0..10).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"part")));
 /// let body = Lingering::new(futures_util::stream::iter(parts));
 ///
-/// // No token, so nothing of the body is whose; its rest goes its own way.
+/// // There is no token, so the receiver does not want the body. What is left of it is drained when it is dropped.
 /// let rejection = receiver.receive(&RequestHead::from_parts("POST", []), body).await.unwrap_err();
 /// assert_eq!(rejection.kind(), RejectionKind::TokenMissing);
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
@@ -180,7 +180,7 @@ mod tests {
         gone(&read).await;
         assert_eq!((read.load(Ordering::SeqCst), begun.elapsed().as_secs()), (MAX_DRAIN / PART, 1));
 
-        // In one test, since the places are those of the whole process.
+        // In one test, since the permits are those of the whole process.
         let many: Vec<_> = (0..300).map(|_| body(None)).collect();
         let counts: Vec<_> = many.iter().map(|(_, read)| Arc::clone(read)).collect();
         drop(many);

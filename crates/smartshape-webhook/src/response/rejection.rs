@@ -82,9 +82,9 @@ rejections! {
     BodyTimeout => 408 "body took too long";
     /// The token could not be verified in time: too many tokens wait, or other work keeps the cores busy.
     VerifyBusy => 503 "busy, try again later";
-    /// The bodies in memory have reached the memory limit.
+    /// The bodies in memory have reached the memory limit, or the webhook's share of it.
     MemoryExhausted => 503 "busy, try again later";
-    /// Too many deliveries are in flight.
+    /// Too many deliveries are in flight, of all webhooks or of this one.
     PermitsExhausted => 503 "busy, try again later";
     /// The deduplication store failed or did not respond.
     StoreUnavailable => 503 "busy, try again later";
@@ -198,8 +198,12 @@ impl fmt::Display for Rejection {
             }
             RejectionKind::BodyTimeout => "the body took too long",
             RejectionKind::VerifyBusy => "the token could not be verified in time",
-            RejectionKind::MemoryExhausted => "the bodies in memory have reached memory_limit_bytes",
-            RejectionKind::PermitsExhausted => "max_in_flight deliveries are in flight",
+            RejectionKind::MemoryExhausted => {
+                "the bodies in memory have reached memory_limit_bytes, or this webhook's share of it"
+            }
+            RejectionKind::PermitsExhausted => {
+                "max_in_flight deliveries, or this webhook's share of them, are in flight"
+            }
             RejectionKind::StoreUnavailable => "the deduplication store failed",
             RejectionKind::DuplicateUnfinished => "the same delivery is still in flight, or failed meanwhile",
             RejectionKind::Draining => "the receiver is being drained",

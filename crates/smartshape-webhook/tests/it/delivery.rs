@@ -92,7 +92,7 @@ fn a_delivery_says_the_same_however_it_was_written() {
 }
 
 #[tokio::test]
-async fn what_handlers_saw_drift_is_counted() {
+async fn unrecognized_events_that_handlers_saw_are_counted() {
     let looks = |delivery: Delivery| async move {
         let _ = delivery.event();
         Ok(())
@@ -147,11 +147,11 @@ fn a_handlers_error_is_the_one_that_it_met() {
 
 #[test]
 fn handlers_show_what_they_are() {
-    let dispatch = EventRouter::new().on(|_: FileUploaded, _| async { Ok(()) });
-    assert_eq!(format!("{dispatch:?}"), "{FileUploaded}");
-    let dispatcher = dispatch.fallback(|_: Delivery| async { Ok(()) });
-    assert_eq!(format!("{dispatcher:?}"), "{FileUploaded}");
-    assert_eq!(format!("{:?}", BoxHandler::new(dispatcher)), "BoxHandler");
+    let router = EventRouter::new().on(|_: FileUploaded, _| async { Ok(()) });
+    assert_eq!(format!("{router:?}"), "{FileUploaded}");
+    let handler = router.fallback(|_: Delivery| async { Ok(()) });
+    assert_eq!(format!("{handler:?}"), "{FileUploaded}");
+    assert_eq!(format!("{:?}", BoxHandler::new(handler)), "BoxHandler");
 }
 
 #[test]

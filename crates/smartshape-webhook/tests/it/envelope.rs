@@ -189,7 +189,7 @@ fn a_byte_order_mark_is_skipped() {
     assert_eq!((envelope.file(), envelope.uuid()), ("5c6f", "a36b623a-c1ed-49b5-9585-3532fe8e9881"));
 }
 
-/// What is decoded of them stands beside the body, and the byte budget knows the body alone.
+/// What is decoded of them stands beside the body, and the memory limit counts the body alone.
 #[test]
 fn texts_of_the_envelope_have_a_length() {
     for (sent, field) in

@@ -1,5 +1,5 @@
-//! Tokens asked for by many at once while secrets come and go: each verdict is one that the secrets gave
-//! meanwhile, each token is hashed once, and nobody waits for ever.
+//! Many requests with the same tokens while secrets are replaced: each outcome fits the secrets of that time, each token is
+//! hashed once, and no request waits for ever.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -24,7 +24,7 @@ fn every_token_is_hashed_once_for_whoever_asks() {
         run(async move {
             let world = World::new(seed);
             world.ask_all().await;
-            // A hash goes on for an asker who left; one more question of each token waits for it.
+            // A hash continues after its request was dropped; one more request for each token waits for it.
             for token in 0..world.tokens.len() {
                 assert_eq!(world.ask(token, u64::MAX).await, Some(world.tokens[token].0 == 0));
             }
@@ -34,7 +34,7 @@ fn every_token_is_hashed_once_for_whoever_asks() {
 }
 
 #[test]
-fn verdicts_keep_up_with_the_secrets() {
+fn outcomes_keep_up_with_the_secrets() {
     for seed in 0..5 {
         run(async move {
             let world = World::new(seed);

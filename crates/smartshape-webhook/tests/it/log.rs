@@ -203,7 +203,7 @@ fn rejections_in_a_quiet_time_are_told_when_the_runtime_ends() {
 }
 
 #[tokio::test]
-async fn a_mismatch_is_one_line_and_one_outcome() {
+async fn an_unexpected_event_is_one_line_and_one_outcome() {
     for (policy, level, outcome) in [
         (OnUnexpectedEvent::Reject, "WARN ", "failed"),
         (OnUnexpectedEvent::Acknowledge, "ERROR ", "discarded"),

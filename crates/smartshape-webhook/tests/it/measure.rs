@@ -213,7 +213,7 @@ async fn rejections_are_counted_by_kind() {
         let answer = receiver.serve(&head, stream(body), Arc::new(looks)).await;
         assert_eq!(answer.rejection().map(|rejection| rejection.kind()), Some(kind));
     }
-    // A typed door's is an outcome, and no rejection.
+    // What a typed extractor rejects is a failed delivery, and not counted as a rejection.
     let other = body("annotation_created", "{}", "1");
     assert!(receiver.extract::<FileUploaded, _, _, _>(&head(&good), stream(&other)).await.is_err());
     assert_eq!(WebhookResponse::not_configured("add a receiver").status(), 500);
@@ -288,8 +288,8 @@ async fn nothing_that_a_sender_wrote_becomes_a_label() {
 
     let kinds: Vec<_> = RejectionKind::ALL.iter().map(|kind| format!("{kind:?}")).collect();
     let events = EventKind::ALL.map(EventKind::as_str);
-    let ours = ["unknown", "undecoded", "acknowledged", "discarded", "failed", "duplicate", "known_token"];
-    let ours = [&ours[..], &["rejected_token", "seen_key"], &events].concat();
+    let ours = ["unknown", "undecoded", "acknowledged", "discarded", "failed", "duplicate"];
+    let ours = [&ours[..], &["verified_token", "rejected_token", "completed_key"], &events].concat();
     let mut seen = 0;
     for series in memory.series() {
         let (_, labels) = series.strip_suffix('}').unwrap().split_once('{').unwrap();

@@ -189,8 +189,8 @@ async fn a_broken_store_is_no_success_and_a_failed_handler_gives_back() {
     store.broken.store(false, Ordering::SeqCst);
 
     let failing = |_: Delivery| async { Err("failed".into()) };
-    // Claims are given back behind the answer's back.
-    until("the claim that could not be made was given back", async || {
+    // Claims are released after the response.
+    until("the claim that could not be made was released", async || {
         serve(&receiver, body("file_uploaded", "{}"), failing).await.status() == 500
     })
     .await;
@@ -204,7 +204,7 @@ async fn a_broken_store_is_no_success_and_a_failed_handler_gives_back() {
 }
 
 #[tokio::test]
-async fn a_dispatcher_calls_the_right_handler() {
+async fn event_router_calls_the_right_handler() {
     for (name, data, expected) in [
         ("file_uploaded", r#"{"name":"a"}"#, "uploaded a"),
         ("file_optimized", "{}", "optimized"),

@@ -1,4 +1,4 @@
-//! Several webhooks at one receiver: none takes another's place, memory or events.
+//! Several webhooks at one receiver: none takes another's permits, memory or events.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -221,7 +221,7 @@ impl DedupStore for ExpiredClaims {
 
 /// Both kinds of runtime: one drops the tasks that it has not begun, the other is at them.
 #[test]
-fn a_runtime_that_ends_leaves_nothing_at_work_in_a_receiver_that_stays() {
+fn a_runtime_that_ends_leaves_nothing_in_flight_in_a_receiver_that_stays() {
     let runtimes: [fn() -> tokio::runtime::Builder; 2] =
         [tokio::runtime::Builder::new_current_thread, tokio::runtime::Builder::new_multi_thread];
     for runtime in runtimes {

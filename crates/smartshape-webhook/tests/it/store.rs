@@ -1,4 +1,4 @@
-//! A store of seen deliveries that other processes share, and that is in trouble.
+//! A shared deduplication store that hangs or panics.
 
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
@@ -145,7 +145,7 @@ async fn a_completion_that_cannot_be_recorded_is_acknowledged_and_holds_no_place
 }
 
 #[tokio::test]
-async fn who_waits_for_another_process_holds_neither_a_place_nor_its_body() {
+async fn a_duplicate_that_waits_for_another_process_holds_neither_a_permit_nor_its_body() {
     let store = Store::new();
     let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
     store.set(Answers(InFlight), Answers(New), Answers(New));

@@ -58,7 +58,7 @@ pub(crate) async fn drift_reaches_the_handler(bed: Bed) {
     assert_eq!(subject.receiver.stats().unrecognized, decoded, "acknowledged drift is counted");
 }
 
-pub(crate) async fn narrow_door(bed: Bed) {
+pub(crate) async fn typed_extractor(bed: Bed) {
     if !bed.target.has_typed_route() {
         return; // Only extractors have one.
     }

@@ -39,7 +39,7 @@ macro_rules! table {
                 tokens: every_prefix, vectors_of_other_implementations, header_in_any_case, repeated_tokens,
                     malformed_tokens_cost_nothing, costly_tokens_cost_nothing, one_hash_for_many_askers,
                     sources_take_turns;
-                events: the_nine_samples, envelopes_in_every_form, drift_reaches_the_handler, narrow_door;
+                events: the_nine_samples, envelopes_in_every_form, drift_reaches_the_handler, typed_extractor;
                 bodies: rejected_before_the_body, rest_of_a_rejected_body, expect_continue, content_codings, limits,
                     lying_lengths,
                     three_megabytes, byte_budget, stalled_body;

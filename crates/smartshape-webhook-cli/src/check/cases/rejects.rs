@@ -94,7 +94,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "rejects what is not JSON, and lives on",
-        "an event that was cut on the way is told to be handled, or stops the endpoint",
+        "an event that was cut on the way is reported as handled, or stops the endpoint",
         |fixture, kind| {
             let event = fixture.event(kind).to_string();
             vec![
@@ -107,7 +107,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "rejects what is no event, and lives on",
-        "an event that cannot be read is told to be handled",
+        "an event that cannot be read is reported as handled",
         |fixture, kind| {
             let mut without_uuid = fixture.event(kind);
             without_uuid.as_object_mut().map(|fields| fields.remove("uuid"));

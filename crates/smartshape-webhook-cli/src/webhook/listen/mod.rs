@@ -199,7 +199,7 @@ async fn probe(url: &str, nonce: &str) -> Outcome {
     let uri = http_client::checked(url, "the listener's own URL")?;
     let problem = match http_client::get(&uri, PROBE_LIMIT).await {
         Ok(response) if response.status == 200 && response.body == nonce.as_bytes() => return Ok(()),
-        Ok(response) => format!("somebody else answers there, with status {}", response.status),
+        Ok(response) => format!("another server responds there, with status {}", response.status),
         Err(fault) => escape(&fault.to_string()),
     };
     Err(Failure::failed(format!(
@@ -272,8 +272,8 @@ async fn clean_up(api: &Api, journal: Journal) -> Outcome {
                 return Err(Failure::printed());
             }
             if journal.ambiguous && removed.deleted.len() == journal.created.len() {
-                let text = "a webhook may appear yet whose creation was not answered: run `smartshape webhook prune` \
-                            in a while";
+                let text = "the response to a creation was lost, so a webhook may still appear: run \
+                            `smartshape webhook prune` in a while";
                 return Err(Failure::failed(text));
             }
             journal.end();

@@ -159,6 +159,6 @@ impl Connections {
 }
 
 pub(super) fn timed_out(limit: Duration) -> InboxError {
-    let text = format!("inbox on PostgreSQL: the server did not answer within {} ms", limit.as_millis());
+    let text = format!("inbox on PostgreSQL: the server did not respond within {} ms", limit.as_millis());
     InboxError::new(InboxErrorKind::Unavailable, text)
 }

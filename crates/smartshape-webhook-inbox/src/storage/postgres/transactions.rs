@@ -65,7 +65,7 @@ impl Transactions {
 }
 
 fn timed_out() -> sqlx::Error {
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time"))
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not respond in time"))
 }
 
 /// A failure is repaired by the next sweep.

@@ -103,20 +103,20 @@ fn fair_queue_takes_a_token_above_capacity_when_it_is_empty() {
     assert_eq!(queue.push(2, "elsewhere"), ["elsewhere"], "what is ahead of it takes too long");
     let (token, cost) = queue.0.pop(CAPACITY).unwrap();
     assert_eq!(token, "huge");
-    assert_eq!(queue.push(2, "elsewhere"), ["elsewhere"], "what is at work counts");
+    assert_eq!(queue.push(2, "elsewhere"), ["elsewhere"], "a token that is being hashed counts");
     queue.0.complete(cost);
     assert_eq!(queue.push(2, "elsewhere"), [] as [&str; 0]);
 }
 
 #[test]
 fn fair_queue_takes_a_costly_token_as_the_last_one() {
-    let mut line = FairQueue::new();
+    let mut queue = FairQueue::new();
     let capacity = MAX_WAITING as u64;
     for number in 1..MAX_WAITING {
-        assert!(line.push(&number.to_le_bytes(), client(1), 1, number, capacity).is_empty());
+        assert!(queue.push(&number.to_le_bytes(), client(1), 1, number, capacity).is_empty());
     }
-    assert!(line.push(b"costly", client(1), 2 * capacity, MAX_WAITING, capacity).is_empty());
-    assert_eq!(line.push(b"over", client(1), 1, 0, 4 * capacity), [0]);
+    assert!(queue.push(b"costly", client(1), 2 * capacity, MAX_WAITING, capacity).is_empty());
+    assert_eq!(queue.push(b"over", client(1), 1, 0, 4 * capacity), [0]);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn fair_queue_loses_and_doubles_no_token() {
         for step in 0..500 {
             match random.below(5) {
                 0..3 => {
-                    // Some tokens come again, as long as the pool does not have them.
+                    // Some tokens come again, as long as they are neither queued nor being hashed.
                     let token = if random.below(3) == 0 {
                         random.below(step + 1).to_string()
                     } else {
@@ -243,11 +243,11 @@ fn fair_queue_loses_and_doubles_no_token() {
                     waiting.insert(token.clone(), cost);
                     let evicted = queue.push_with_cost(random.below(6) as u8, &token, cost);
                     for token in evicted {
-                        assert!(waiting.remove(&token).is_some(), "seed {seed}: {token} was not in line");
+                        assert!(waiting.remove(&token).is_some(), "seed {seed}: {token} was not queued");
                     }
                     let all = waiting.values().chain(in_flight.iter().map(|(_, cost)| cost)).sum::<u64>();
                     let largest = waiting.values().max().copied().unwrap_or(0);
-                    assert!(waiting.is_empty() || all - largest <= CAPACITY, "seed {seed}: {all} cost");
+                    assert!(waiting.is_empty() || all - largest <= CAPACITY, "seed {seed}: a cost of {all}");
                 }
                 3 => {
                     if in_flight.len() < 3
@@ -278,7 +278,7 @@ fn fair_queue_serves_backlogged_flows_alike() {
     for seed in 1..=10 {
         let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed);
         let mut queue = TestQueue::new();
-        let mut finish_tag = [0_u64; 4];
+        let mut served = [0_u64; 4];
         for step in 0..400 {
             // Each has one waiting at least, some many times as many.
             for (number, many) in [1_u64, 1, 4, 20].iter().enumerate() {
@@ -295,9 +295,9 @@ fn fair_queue_serves_backlogged_flows_alike() {
             }
             let (token, cost) = queue.0.pop(200).unwrap();
             queue.0.complete(cost);
-            finish_tag[usize::from(token.as_bytes()[0] - b'0')] += cost;
+            served[usize::from(token.as_bytes()[0] - b'0')] += cost;
         }
-        let (least, most) = (finish_tag.iter().min().unwrap(), finish_tag.iter().max().unwrap());
-        assert!(most - least <= 16, "seed {seed}: {finish_tag:?}");
+        let (least, most) = (served.iter().min().unwrap(), served.iter().max().unwrap());
+        assert!(most - least <= 16, "seed {seed}: {served:?}");
     }
 }

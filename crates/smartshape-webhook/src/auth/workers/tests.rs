@@ -55,15 +55,15 @@ fn workers_have_capacity_for_what_they_hash_within_the_timeout() {
     let one = verifier(&["a"], 1);
     assert_eq!(one.workers.shared.capacity(), 9_000_000_000 / UNIT);
     let two = verifier(&["a"], 2);
-    let queue = &two.workers.shared;
-    assert_eq!(queue.capacity(), 2 * one.workers.shared.capacity());
-    // One token of 64 cost that took twice as long as was assumed.
-    queue.measured(Duration::from_nanos(64 * 2 * UNIT), 64);
-    assert_eq!(queue.capacity(), 18_000_000_000 / (UNIT / 8 * 9));
+    let shared = &two.workers.shared;
+    assert_eq!(shared.capacity(), 2 * one.workers.shared.capacity());
+    // A token of cost 64 that took twice as long as was assumed.
+    shared.measured(Duration::from_nanos(64 * 2 * UNIT), 64);
+    assert_eq!(shared.capacity(), 18_000_000_000 / (UNIT / 8 * 9));
     for _ in 0..100 {
-        queue.measured(Duration::from_nanos(64 * 2 * UNIT), 64);
+        shared.measured(Duration::from_nanos(64 * 2 * UNIT), 64);
     }
-    let (capacity, expected) = (queue.capacity(), 18_000_000_000 / (2 * UNIT));
+    let (capacity, expected) = (shared.capacity(), 18_000_000_000 / (2 * UNIT));
     assert!((expected..expected + 10).contains(&capacity), "{capacity}, and {expected} was measured");
 }
 
@@ -201,10 +201,10 @@ mod recorder {
 async fn workers_end_with_their_receiver() {
     let verifier = verifier(&["a"], 2);
     assert!(verifier.hash(&token("a", 4)).await.is_ok());
-    let queue = Arc::downgrade(&verifier.workers.shared);
+    let shared = Arc::downgrade(&verifier.workers.shared);
     drop(verifier);
     let begun = Instant::now();
-    while queue.strong_count() > 0 {
+    while shared.strong_count() > 0 {
         assert!(begun.elapsed() < Duration::from_secs(60), "a worker outlives its receiver");
         std::thread::yield_now();
     }
