@@ -281,6 +281,6 @@ mod tests {
         all.extend(fourteen.iter().map(|reply| (Expect::NotHashed(14), reply)));
         let findings = evaluate_timing(&all);
         assert_eq!(findings.len(), 1);
-        assert!(findings[0].seen.contains("after 460 ms at cost 13 and 930 ms at cost 14"), "{findings:?}");
+        assert!(findings[0].seen.contains("after 460 ms at cost 13, 930 ms at cost 14"), "{findings:?}");
     }
 }

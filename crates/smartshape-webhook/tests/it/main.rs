@@ -25,11 +25,13 @@ mod hostile;
 mod limits;
 #[cfg(feature = "receiver")]
 mod log;
+#[cfg(feature = "receiver")]
 mod measure;
 #[cfg(feature = "receiver")]
 mod random;
 #[cfg(feature = "receiver")]
 mod receiver;
+#[cfg(feature = "receiver")]
 mod recorder;
 #[cfg(feature = "receiver")]
 mod seen;
