@@ -32,7 +32,7 @@ type Case = fn(&Subject) -> Check;
 
 const CASES: [(&str, Case); 3] = [
     ("each event is printed once", events_are_printed),
-    ("a half-closed sender gets a response", half_closed),
+    ("a half-closed sender is served", half_closed),
     ("neighbours: health, ready, 404", neighbours),
 ];
 
