@@ -5,18 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use crate::checks::{COMMAND_LINE, PUBLISHED};
 use crate::{Outcome, cargo};
-
-const LIBRARIES: [&str; 8] = [
-    "bcrypt-lanes",
-    "smartshape-webhook",
-    "smartshape-webhook-tower",
-    "smartshape-webhook-actix",
-    "smartshape-webhook-warp",
-    "smartshape-webhook-inbox",
-    "smartshape-api",
-    "smartshape-fake",
-];
 
 /// Set for the process that stands in for rustdoc.
 const STAND_IN: &str = "XTASK_RUSTDOC";
@@ -24,7 +14,7 @@ const STAND_IN: &str = "XTASK_RUSTDOC";
 /// Compares each API with its snapshot, or writes the snapshots.
 pub(crate) fn run(write: bool) -> Outcome {
     let mut changed = Vec::new();
-    for library in LIBRARIES {
+    for library in PUBLISHED.into_iter().filter(|package| *package != COMMAND_LINE) {
         let snapshot = cargo::root().join("docs/api").join(format!("{library}.txt"));
         let current = public_api(library)?;
         if write {

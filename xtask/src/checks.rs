@@ -20,7 +20,7 @@ const FEATURE_SETS: [&[&str]; 13] = [
 ];
 
 /// The crates that are published. The workspace's other packages name theirs by path only, and cannot be packaged.
-const PUBLISHED: [&str; 9] = [
+pub(crate) const PUBLISHED: [&str; 9] = [
     "bcrypt-lanes",
     "smartshape-webhook",
     "smartshape-webhook-tower",
@@ -29,8 +29,11 @@ const PUBLISHED: [&str; 9] = [
     "smartshape-webhook-inbox",
     "smartshape-api",
     "smartshape-fake",
-    "smartshape-webhook-cli",
+    COMMAND_LINE,
 ];
+
+/// The one that is no library.
+pub(crate) const COMMAND_LINE: &str = "smartshape-webhook-cli";
 
 pub(crate) fn run() -> Outcome {
     words::run()?;
