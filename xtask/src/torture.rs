@@ -24,8 +24,6 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
             }
         }
     }
-    println!("Building the example server and what kills it (the first time takes a while) …");
-    cargo::build_binaries(&["example-axum", "torture"])?;
     let mut postgres = if others.contains(&"sqlite") {
         None
     } else {
@@ -47,14 +45,17 @@ fn opened_twice(rounds: &str) -> Outcome {
     cargo::run(&test, &[("TWICE_READS", &reads), ("SQLITE3", &sqlite.to_string_lossy())])
 }
 
-/// Calls `torture`, which was built before.
+/// Builds `torture` and the example server that it kills, and calls it.
 pub(crate) fn call(
     rounds: &str,
     others: &[&str],
     mut postgres: Option<&mut Provided>,
     strace: Option<&Path>,
 ) -> Outcome {
-    let mut command = Command::new(cargo::binary("torture"));
+    println!("Building the example server and the program that kills it (the first time takes a while) …");
+    cargo::build_binaries(&["example-axum", "torture"])?;
+    let torture = cargo::binary("torture");
+    let mut command = Command::new(&torture);
     command.arg(cargo::binary("example-axum")).arg(rounds).args(others);
     command.env_remove("STRACE").envs(strace.map(|path| ("STRACE", path)));
     match postgres.as_deref() {
@@ -71,7 +72,8 @@ pub(crate) fn call(
         }
         None => {}
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(|error| format!("{} did not start: {error}", torture.display()))?;
     let served = serve(child.stdin.take(), child.stdout.take(), |request| match postgres.as_deref_mut() {
         Some(server) => server.fulfil(request),
         None => Err("there is no database".into()),
