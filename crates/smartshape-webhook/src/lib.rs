@@ -61,7 +61,7 @@ cfg_if::cfg_if! {
         mod request;
         mod response;
 
-        pub use auth::client::ClientAddr;
+        pub use auth::client_addr::ClientAddr;
         pub use auth::secret::{NamedSecret, Secret, SecretError};
         pub use auth::token::{TOKEN_HEADER, Token, TokenError};
         pub use dedup::store::{ClaimState, DedupStore, LeaseToken, StoreError, StoreFuture};

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
-use crate::auth::client::ClientAddr;
+use crate::auth::client_addr::ClientAddr;
 use crate::cache::GenerationalCache;
 
 /// Maximum number of waiting tokens, however little each costs.

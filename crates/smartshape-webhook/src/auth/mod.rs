@@ -1,6 +1,6 @@
 //! Token verification: from the token cache, or by the workers that hash.
 
-pub(crate) mod client;
+pub(crate) mod client_addr;
 mod fair_queue;
 mod keyring;
 pub(crate) mod secret;
@@ -17,7 +17,7 @@ use token_cache::TokenCache;
 pub(crate) use workers::VerifyBusy;
 use workers::Workers;
 
-use self::client::ClientAddr;
+use self::client_addr::ClientAddr;
 use self::secret::NamedSecret;
 use self::token::Token;
 use crate::lock::locked;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::client::ClientAddr;
+use super::client_addr::ClientAddr;
 use super::fair_queue::{FairQueue, MAX_WAITING};
 use super::keyring::Keyring;
 use super::token::Token;

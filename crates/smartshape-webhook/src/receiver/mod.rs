@@ -1,9 +1,9 @@
 //! The receiver: takes a request from its head to a claimed delivery.
 
 mod claimed;
+mod concurrency_limit;
 mod config;
 mod detach;
-mod limit;
 mod log;
 mod pipeline;
 
@@ -30,8 +30,8 @@ use crate::request::head::RequestHead;
 use crate::response::WebhookResponse;
 use crate::response::rejection::{Rejection, RejectionKind};
 pub use claimed::{Claimed, Outcome};
+use concurrency_limit::ConcurrencyLimit;
 pub use config::{ConfigError, OnUnexpectedEvent, ReceiverBuilder};
-use limit::ConcurrencyLimit;
 use log::DeliveryLog;
 pub use log::ReceiverStats;
 

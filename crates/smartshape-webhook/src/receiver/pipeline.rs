@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use futures_core::Stream;
 
 use super::{Claimed, Permit, Received, Receiver};
-use crate::auth::client::ClientAddr;
+use crate::auth::client_addr::ClientAddr;
 use crate::auth::token::Token;
 use crate::dedup::in_flight::ClaimOutcome;
 use crate::delivery::{Delivery, DeliveryMeta};

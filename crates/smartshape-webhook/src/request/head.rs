@@ -1,6 +1,6 @@
 //! The request's head, reduced to what the receiver needs.
 
-use crate::auth::client::ClientAddr;
+use crate::auth::client_addr::ClientAddr;
 use crate::auth::token::{TOKEN_HEADER, Token, TokenError};
 
 /// Method and headers of a request, reduced to what the receiver needs.
