@@ -22,9 +22,9 @@ pub(crate) fn head(request: &HttpRequest) -> RequestHead {
         .with_client_addr(client_addr)
 }
 
-/// What a rejection has to keep of the request: all that is left of its body, since once the payload is dropped, actix
-/// would read and throw away the rest for as long as it comes. On HTTP/2 nothing: what is unread there takes room in
-/// the window that all streams of the connection share.
+/// The payload that a rejection must keep until it has been sent: once it is dropped, actix-web reads and discards the
+/// rest of the body for as long as the client sends. `None` on HTTP/2, where unread bytes take room in the flow-control
+/// window that all streams of the connection share.
 pub(crate) fn kept(version: Version, payload: Payload) -> Option<Payload> {
     Some(payload).filter(|_| version < Version::HTTP_2)
 }

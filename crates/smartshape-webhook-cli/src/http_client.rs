@@ -23,7 +23,7 @@ use crate::escape::escape;
 use crate::failure::{Failure, Outcome, root};
 use crate::settings::Settings;
 
-/// More than this is no answer to a webhook.
+/// Maximum length of a response's body.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;

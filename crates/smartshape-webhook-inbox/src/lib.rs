@@ -48,6 +48,7 @@ mod settings;
 mod storage;
 mod worker;
 
+// Compiled into the crate, since these tests use the private storage trait.
 #[cfg(test)]
 #[path = "../tests/it/mod.rs"]
 mod it;

@@ -119,7 +119,7 @@ pub(crate) struct Opened {
     pub(crate) receiver: Receiver,
 }
 
-/// What the extractor leaves in the response's extensions for the layer, where it did not take the event.
+/// Response extension by which the extractor tells the layer how to end the claim of an event that it did not accept.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "made by the axum extractor"))]
 pub(crate) struct Unexpected(pub(crate) Outcome);

@@ -8,8 +8,9 @@ use warp::Filter;
 use warp::http::Method;
 use warp::http::header::{HOST, HeaderMap};
 
-/// The head. Of the version of HTTP warp says nothing; but a request of HTTP/1.1 has a `Host`, which on HTTP/2 is no
-/// header. Where a client sends one all the same, its rejected body lingers.
+/// Extracts the request head. warp does not expose the HTTP version, so a request without a `Host` header counts as
+/// HTTP/2: HTTP/1.1 requires the header, and HTTP/2 has `:authority` instead. If an HTTP/2 client sends `Host` anyway,
+/// its rejected body lingers.
 pub(crate) fn head() -> impl Filter<Extract = (RequestHead,), Error = Infallible> + Copy {
     let inserted = warp::ext::optional::<ClientAddr>();
     warp::method().and(warp::header::headers_cloned()).and(inserted).and(warp::addr::remote()).map(

@@ -1,4 +1,4 @@
-//! The way to the endpoint, and back.
+//! Sends requests to the endpoint and reads its responses.
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ impl Endpoint {
         self.deliver_on(&mut None, request).await
     }
 
-    /// On the kept connection, if the endpoint has kept it too; again while the response is 503.
+    /// Sends a request on the kept connection if the endpoint has not closed it, and retries while the response is 503.
     pub(crate) async fn deliver_on(&self, kept: &mut Option<Connection>, request: &Request) -> Reply {
         let mut reconnected = false;
         let mut tries = 0;

@@ -9,13 +9,13 @@ use crate::escape::escape;
 use crate::failure::Outcome;
 use crate::output::{self, ERROR, SUCCESS, WARNING, print_notice, styled};
 
-/// What came of a case, for whoever reads it.
+/// The result of a case, as it is printed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CaseOutcome {
     status: Status,
-    /// What is not as it should be; or why the case was not run.
+    /// The findings; for a skipped case, the reason.
     seen: Vec<String>,
-    /// Why that matters.
+    /// Why they matter.
     why: Vec<&'static str>,
 }
 

@@ -9,28 +9,29 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 use hyper::body::{Body, Frame, SizeHint};
 
-/// What a response must be.
+/// The expected response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
-    /// By SmartShape's three rules.
+    /// Accepted by SmartShape's three rules.
     Accepted,
-    /// The same, or put off until later.
+    /// Accepted. A status of 409, 425, 429 or 503, which defers the delivery, is only advice.
     AcceptedOrDeferred,
-    /// The same, on the connection of the request before.
+    /// Accepted on the connection of the previous request; a new connection is only advice.
     AcceptedOnThisConnection,
     /// A status from 400 to 499.
     Rejected,
-    /// The same, though the body never comes.
+    /// A status from 400 to 499 before the body is sent; waiting for the body is only advice.
     RejectedWithoutTheBody,
-    /// The same, to a method that the endpoint may have another use for.
+    /// A status from 400 to 499, or 501; a success other than SmartShape's is only advice, since the endpoint may serve
+    /// that method.
     MethodRejected,
-    /// Any response, in a time that others are compared with.
+    /// Any response. Its time is the baseline for `NotHashed`.
     ImmediateResponse,
-    /// Any response, in about the time of the former; with a token of this cost.
+    /// Any response, about as fast as `ImmediateResponse`; the token has this cost.
     NotHashed(u32),
     /// Any response.
     AnyResponse,
-    /// A response or none: only what comes beside it is evaluated.
+    /// Any response or none: the case evaluates other requests.
     Anything,
 }
 

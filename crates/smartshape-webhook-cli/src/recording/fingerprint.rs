@@ -1,4 +1,4 @@
-//! Marks of tokens and events: equal where the originals are equal, and otherwise without meaning.
+//! Fingerprints of tokens and events: keyed hashes that are equal if the originals are, and reveal nothing else.
 
 use std::collections::BTreeMap;
 

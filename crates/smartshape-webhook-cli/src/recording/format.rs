@@ -24,17 +24,18 @@ impl Beginning {
     }
 }
 
-/// A delivery of somebody who knows the secret came and got a response. `B` is its body.
+/// An authenticated delivery and its response. `B` is the type of its body.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Entry<B> {
-    /// When its head came, in milliseconds since 1970. Of a clock that nobody sets meanwhile.
+    /// When the request's head was received, in milliseconds since 1970. Measured by a monotonic clock from the
+    /// listener's start.
     pub(crate) received_ms: u64,
-    /// How long the answer took.
+    /// Time until the response.
     pub(crate) took_ms: u64,
-    /// The status that it was answered with.
+    /// Status of the response.
     pub(crate) status: u16,
     pub(crate) token: TokenFingerprints,
-    /// What the body says; nothing where it is no event, or was broken off.
+    /// The event; `None` if the body is not an event or is incomplete.
     #[serde(flatten)]
     pub(crate) event: Option<Named<B>>,
 }

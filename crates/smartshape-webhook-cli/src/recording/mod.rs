@@ -1,8 +1,8 @@
 //! What `webhook listen --record` writes and `token inspect --recording` reads: one line of JSON for
 //! each listener's beginning and for each delivery.
 //!
-//! Whoever has a token can send any event with it, for ever. So a recording holds none of it but
-//! prefix and cost; salt and token are there as marks, which are equal where the originals are.
+//! A token is a bearer token without an expiry, so a recording contains only its prefix and cost. Salt and token are
+//! replaced by fingerprints: keyed hashes that are equal if the originals are.
 
 mod display;
 mod fingerprint;

@@ -48,21 +48,21 @@ pub(super) struct Webhook {
     pub(super) shares_salt: bool,
 }
 
-/// When a webhook's salt, and with it its token, changes.
+/// How often a webhook's salt, and with it its token, changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Salt {
     /// Too few deliveries to tell.
     Unknown,
-    /// Never.
+    /// All deliveries have the same salt.
     Fixed,
-    /// From event to event; nothing was sent again, so that nothing is known of retries.
+    /// Each event has its own salt. No event was retried, so the salt of retries is unknown.
     FreshForEachEvent,
-    /// From event to event, and a retry has that of the first attempt.
+    /// Each event has its own salt, which its retries repeat.
     FreshForEachEventKeptByRetries,
-    /// With each delivery, retries included.
+    /// Each delivery has its own salt, including retries.
     FreshForEachDelivery,
-    /// In no way that is named here.
+    /// None of the above.
     Mixed,
 }
 

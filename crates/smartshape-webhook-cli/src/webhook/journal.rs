@@ -1,8 +1,8 @@
-//! What a listener is about to register and has registered, on disk before it happens, so that
-//! whatever becomes of the process, `webhook prune` finds what is left at SmartShape.
+//! Write-ahead journal of a listener: its webhooks are recorded on disk before they are registered, so that
+//! `webhook prune` finds them after a crash.
 //!
-//! One file for each listener, locked as long as it runs. The first line is the intent; a line for
-//! each webhook that was created follows. Holds no secret.
+//! One file per listener, locked while the listener runs. The first line is the intent; each further line is a webhook
+//! that was created. Contains no secret.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -21,7 +21,7 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Intent {
     version: u32,
-    /// Stands in the URL, which nobody else's therefore is.
+    /// Random last segment of the URL, so that every webhook with this URL belongs to this listener.
     pub(crate) id: String,
     pub(crate) api_url: String,
     pub(crate) account: Option<String>,

@@ -44,8 +44,8 @@ impl Prune {
     }
 }
 
-/// Deletes what listeners that run no more left at this server. Tells the ids, and whether that
-/// was all; what was not is said.
+/// Deletes the webhooks that crashed listeners left at this server. Returns their ids, and whether no journal is left;
+/// prints why one is.
 pub(super) async fn prune(api: &Api, forget: bool) -> Outcome<(Vec<String>, bool)> {
     let (journals, problems) = Journal::abandoned()?;
     let (mut deleted, mut complete) = (Vec::new(), problems.is_empty());

@@ -9,11 +9,12 @@ use serde_json::value::RawValue;
 use super::attributes::Entries;
 use super::{RawJson, number, time};
 
-/// Deeper than this, or below a longer path, values are compared as text.
+/// Maximum depth at which objects and arrays are compared member by member; deeper ones are compared as text.
 const MAX_DEPTH: usize = 64;
+/// Maximum length in bytes of the path to an object or array that is compared member by member.
 const MAX_PATH: usize = 1024;
-/// An object or a list in which more has changed counts as one change. Together these bound what a
-/// document can make of itself: each change repeats its path.
+/// Maximum number of changes within an object or array; with more, it counts as one change. Each change contains its
+/// path, so the three limits together bound the memory that the changes of one event take.
 const MAX_CHANGES: usize = 10_000;
 
 /// One difference between two versions of a document.

@@ -1,4 +1,4 @@
-//! What stands around the data of every event.
+//! The envelope: the JSON object around every event's `data`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,7 +32,7 @@ pub struct Envelope<'a> {
     pub(crate) file: Cow<'a, str>,
     event: Cow<'a, str>,
     pub(crate) uuid: Cow<'a, str>,
-    /// Where it is a text that stands in the body. Of that, a person is made when somebody asks.
+    /// The owner, if it is a string without escapes; `owner` is then parsed from it on first use.
     pub(crate) owner_text: Option<&'a str>,
     pub(crate) owner: OnceLock<Person>,
     raw_owner: &'a str,
@@ -46,9 +46,9 @@ struct Fields<'a>([&'a str; 6]);
 /// Some senders begin a text in UTF-8 with it. JSON does not allow it, and lets readers skip it (RFC 8259, section 8.1).
 pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// In the order of [`Fields`].
+/// The members' names, in the order of [`Fields`].
 const NAMES: [&str; 6] = ["file", "event", "data", "owner", "runTimestamp", "uuid"];
-/// The longest of them with each character escaped, in its quotes.
+/// Length of the longest of them, `runTimestamp`, in quotes and with each character as a `\u` escape.
 const LONGEST_NAME: usize = 12 * 6 + 2;
 
 impl<'a> Envelope<'a> {
@@ -120,8 +120,8 @@ impl<'a> Envelope<'a> {
         self.owner.get_or_init(|| Person::from(self.owner_text.unwrap_or_default()))
     }
 
-    /// The owner as a text that a retry repeats: the text itself; of an object its id, else its
-    /// e-mail address, else its user name, else all of it as it was sent.
+    /// The owner as it enters the delivery key: a string as it is; of an object, the first of id, e-mail address and
+    /// user name that is present, or else its JSON as it was sent.
     #[must_use]
     pub fn owner_key(&self) -> &str {
         match self.owner_text.unwrap_or_else(|| self.owner().key()) {

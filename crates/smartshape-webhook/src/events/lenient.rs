@@ -1,4 +1,4 @@
-//! Reading documents member by member: what does not fit costs its own member, and never the event.
+//! Decodes documents member by member: a member of an unexpected type reads as missing, and never fails the event.
 
 use std::fmt;
 
@@ -54,7 +54,7 @@ pub(crate) fn text(json: &str) -> Option<String> {
     serde_json::from_str(json).ok().map(|Text(text)| text)
 }
 
-/// What a member of a document may be read as. Each has a way to say "of another type, or missing".
+/// The type of a document's member. Its default stands for a member that is missing or of another type.
 pub(crate) trait Member: Default {
     /// Reads a JSON value; `None` when it is of another type.
     fn read(json: &str) -> Option<Self>;
@@ -66,8 +66,9 @@ pub(crate) fn member<'de, D: Deserializer<'de>, T: Member>(deserializer: D) -> R
     Ok(T::read(raw.get()).unwrap_or_default())
 }
 
-/// A part of a document.
+/// A value in a document.
 pub(crate) trait Value: Sized {
+    /// Reads a JSON value; `None` when it is of another type.
     fn read(json: &str) -> Option<Self>;
 }
 
@@ -77,8 +78,8 @@ impl<T: Value> Member for Option<T> {
     }
 }
 
-/// A list with an element of another type is of another type itself: leaving the element out would put those after it
-/// in its place.
+/// A list with an element of another type reads as missing: skipping the element would shift the indexes of those
+/// after it.
 impl<T: Value> Member for Vec<T> {
     fn read(json: &str) -> Option<Self> {
         let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;

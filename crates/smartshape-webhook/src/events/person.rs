@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use super::RawJson;
 use super::lenient::{self, Text};
 
-/// In bytes, as it is sent. What is decoded of an envelope's texts stands beside the body, so that none must be as long
-/// as one.
+/// Maximum length of an identifying string in bytes, as it was sent. Decoded strings are allocated in addition to the
+/// body, and the memory limit does not count them.
 pub(super) const LONGEST_TEXT: usize = 16 * 1024;
 
 /// A person: an owner, author or user.

@@ -28,7 +28,8 @@ pub struct Claimed<E = ()> {
     work: Work,
 }
 
-/// What ends together. The claim goes before the permit, so that no claim is left when all permits are free.
+/// A claim and what is released with it. The claim is dropped before the permit, so that `drain`, which waits for the
+/// permits, leaves no claim behind.
 struct Work {
     claim: Option<Claim>,
     delivery: Delivery,

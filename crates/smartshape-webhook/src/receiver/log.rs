@@ -1,4 +1,4 @@
-//! What operators see: one log line per delivery, and rejections without a flood of lines.
+//! The operator's log: one line per delivery, and rate-limited warnings about rejections.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};

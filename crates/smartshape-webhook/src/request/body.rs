@@ -19,9 +19,9 @@ const FIRST_STEP: u64 = 64 * 1024;
 /// then would hold a permit until `timeout`. (Apache's `RequestReadTimeout` defaults to 500, IIS to 240.)
 const MIN_RATE: u64 = 1024;
 
-/// Most bytes of a rejected body that are discarded to keep its connection: more than any event but a long one takes.
+/// Maximum number of bytes of a rejected body that are discarded to keep its connection. Most events are shorter.
 const MAX_DISCARD: usize = 64 * 1024;
-/// Polls of a rejected body without a result, after which its client counts as still sending.
+/// Maximum number of `Pending` polls of a rejected body; after that, its client counts as still sending.
 const MAX_DISCARD_POLLS: u32 = 4;
 
 type BoxError = Box<dyn Error + Send + Sync>;

@@ -19,17 +19,18 @@ use crate::escape::escape;
 use crate::http_client::{self, HttpClient, Response};
 use crate::output::{ERROR, SUCCESS, print_notice, styled};
 
-/// How many events are on their way at the same time.
+/// Maximum number of events that are forwarded concurrently.
 const AT_ONCE: usize = 8;
-/// How many events may wait.
+/// Maximum number of queued events. Further ones are not forwarded, with a notice.
 const WAITING: usize = 1000;
-/// How many bytes their bodies may have together.
+/// Maximum total length of the bodies of queued events.
 const WAITING_BYTES: usize = 256 * 1024 * 1024;
+/// Maximum time to wait for the endpoint's response.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long what waits is still forwarded at the end.
+/// Maximum time to forward the queued events at shutdown.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// About one connection, and made anew for the next.
+/// Headers that belong to one connection and are not forwarded; the client sets those that it needs.
 const HOP_BY_HOP: [HeaderName; 11] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -73,9 +74,9 @@ pub(super) fn start(url: &Uri) -> Result<(Forward, Forwarders), Fault> {
 }
 
 impl Forward {
-    /// Returns at once. What finds no place is not forwarded, which is said.
+    /// Queues the event without waiting. If the queue is full, prints a notice instead.
     pub(super) fn push(&self, delivery: &Delivery, headers: &HeaderMap) {
-        // Not the delivery, whose bytes are the receiver's to give to the next one.
+        // A clone of the delivery would keep its bytes reserved in the receiver's memory limit.
         let (uuid, body) = (escape(delivery.uuid()), delivery.raw().clone());
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let handed_over = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).is_ok_and(|bytes| {

@@ -1,19 +1,19 @@
-//! Writes lines in groups: what comes while one group is written is the next.
+//! Group commit for lines: the lines that arrive while one group is written form the next group.
 
 use std::io;
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
-/// From this length on, in bytes, a group takes no further line.
+/// Length in bytes from which on a group takes no further line.
 const GROUP: usize = 1024 * 1024;
-/// How many lines may wait. Those who write wait too when there are more.
+/// Capacity of the queue. Callers wait while it is full.
 const WAITING: usize = 1024;
 
 #[derive(Clone)]
 pub(super) struct LineWriter(mpsc::Sender<Line>);
 
-/// The end of the writing, which comes once nobody can hand over lines any more.
+/// Resolves when the writer's thread has ended, after the last [`LineWriter`] was dropped.
 pub(super) struct Ended(oneshot::Receiver<()>);
 
 struct Line {

@@ -73,7 +73,7 @@ impl Recorded {
         }))
     }
 
-    /// Notes it, synced. Nothing is noted of strangers, of whose bodies the receiver reads nothing.
+    /// Appends the delivery and syncs. An empty copy means that the receiver read no body, so nothing is recorded.
     pub(super) async fn end(self, status: u16) -> io::Result<()> {
         let body = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
         if body.is_empty() {

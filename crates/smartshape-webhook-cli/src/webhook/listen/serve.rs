@@ -22,9 +22,9 @@ use super::sink::{Ends, RequestHandler, Sink};
 use crate::failure::{Failure, Outcome};
 use crate::output::{ERROR, SUCCESS, is_interactive, print_notice, styled};
 
-/// How long a client may take for a request's head, and how long a connection may be idle.
+/// Maximum time to receive a request's head, and maximum time that a connection is idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long deliveries that are under way get at the end.
+/// Maximum time for deliveries in flight to complete at shutdown.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 pub(super) struct Server {
@@ -41,12 +41,12 @@ pub(super) struct Sinks {
     pub(super) ends: Ends,
 }
 
-/// What makes a listener itself known to its own probe.
+/// Two random texts by which a listener recognizes its own URL and its own response.
 #[derive(Clone)]
 pub(super) struct Identity {
-    /// The last part of the URL's path.
+    /// Last segment of the URL's path.
     pub(super) id: String,
-    /// The response to a GET there.
+    /// Body of the response to a GET request, which the probe compares.
     pub(super) nonce: String,
 }
 
@@ -111,7 +111,7 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
     }
 }
 
-/// As the adapter for tower does, but for the copy that is recorded.
+/// Receives a delivery as the tower adapter does, and copies its body for the recording.
 async fn deliver(
     request: Request,
     receiver: &Receiver,
@@ -122,7 +122,7 @@ async fn deliver(
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let head = RequestHead::from_parts(parts.method.as_str(), headers);
     let body = Body::from_stream(Lingering::new(body.into_data_stream()));
-    // Around what lingers: copied is what the receiver reads, and not what is read and dropped of a stranger's body.
+    // Outside the lingering body: bytes that the receiver reads are copied, those drained from a rejected body are not.
     let body = match recorded {
         Some(recorded) => recorded.copying(body),
         None => body,
@@ -141,7 +141,8 @@ async fn deliver(
     response
 }
 
-/// Whether the token was verified. Of a rejected stranger's body the receiver may have read a part, to keep the connection.
+/// Whether the token was verified. Without that nothing is recorded, although the receiver may have discarded a part of
+/// the body to keep the connection.
 fn is_authenticated(response: &WebhookResponse, declares_length: bool) -> bool {
     response.rejection().is_none_or(|rejection| {
         let kind = rejection.kind();

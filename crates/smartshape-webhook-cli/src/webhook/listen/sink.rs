@@ -21,17 +21,17 @@ pub(super) struct Sink {
     ends: Ends,
 }
 
-/// What ends the listener.
+/// Notifications of failed writes, which end the listener.
 #[derive(Clone, Default)]
 pub(super) struct Ends {
-    /// Whoever read standard output is gone.
+    /// The reader of standard output has closed the pipe.
     pub(super) closed: Arc<Notify>,
-    /// What is to be written cannot be; the reason is said already.
+    /// A write failed for another reason, which has been printed.
     pub(super) failed: Arc<Notify>,
 }
 
 impl Ends {
-    /// Says it, unless it is only that nobody reads any more.
+    /// Ends the listener because of a failed write. Prints the error unless the pipe was closed.
     pub(super) fn of_writing(&self, error: &io::Error) {
         if error.kind() == ErrorKind::BrokenPipe {
             self.closed.notify_one();

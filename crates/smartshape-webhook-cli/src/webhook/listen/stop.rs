@@ -17,7 +17,7 @@ pub(super) enum Reason {
 
 pub(super) struct Stop {
     signals: Signals,
-    /// How many more signals it takes to stop the cleaning up.
+    /// Number of further signals that interrupt the deletion of the webhooks.
     patience: u8,
     pub(super) ends: Ends,
 }
@@ -41,8 +41,8 @@ impl Stop {
         reason
     }
 
-    /// Ends when somebody insists. One ^C ends a whole pipeline: where the reader was seen to end
-    /// first, the signal that follows is the same one.
+    /// Resolves when the user interrupts the deletion too. One ^C ends a whole pipeline: if the reader ended first, the
+    /// signal that follows belongs to the same ^C and does not count, so two are needed.
     pub(super) async fn insisted(&mut self) {
         for _ in 0..self.patience {
             self.signals.next().await;

@@ -1,4 +1,4 @@
-//! Opening the file: creating it, knowing it, setting its durability, bringing it up to date.
+//! Opens the file: creates it, checks its identity, sets its durability and migrates its schema.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
