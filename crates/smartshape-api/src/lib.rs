@@ -16,7 +16,6 @@ mod error;
 mod escape;
 mod problem;
 mod reconcile;
-mod redact;
 mod registration;
 mod request;
 mod response;

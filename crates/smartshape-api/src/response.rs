@@ -261,7 +261,7 @@ mod tests {
         let login = Request::login("ada", "hunter2");
         let error = response(503, r#"{"title": "hunter2?"}"#).succeeded(&login, &base()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
-        assert!(error.to_string().ends_with("check both; it says: [redacted]?"), "{error}");
+        assert!(error.to_string().ends_with("check both; it says: [redacted]"), "{error}");
     }
 
     #[test]
