@@ -44,19 +44,10 @@ pub(crate) fn build_binaries(packages: &[&str]) -> Outcome {
     build(&arguments)
 }
 
-/// Builds the program of a package for measuring, and returns its path.
-pub(crate) fn build_release(package: &str) -> Result<PathBuf, Box<dyn Error>> {
-    build_with("release", package)
-}
-
-/// The same, optimized across crates.
+/// Builds the program of a package for measuring, optimized across crates, and returns its path.
 pub(crate) fn build_fast(package: &str) -> Result<PathBuf, Box<dyn Error>> {
-    build_with("fast", package)
-}
-
-fn build_with(profile: &str, package: &str) -> Result<PathBuf, Box<dyn Error>> {
-    build(&["--profile", profile, "--package", package])?;
-    Ok(binary_of(profile, package))
+    build(&["--profile", "fast", "--package", package])?;
+    Ok(binary_of("fast", package))
 }
 
 /// Where cargo puts the binary of a package.

@@ -1,6 +1,6 @@
 //! A folder for what a program keeps.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -14,10 +14,6 @@ impl Folder {
         let folder = std::env::temp_dir().join(format!("smartshape-xtask-{process}-{number}"));
         std::fs::create_dir_all(&folder)?;
         Ok(Self(folder))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
     }
 
     pub(crate) fn inbox(&self) -> String {

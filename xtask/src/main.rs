@@ -3,7 +3,6 @@
 
 mod api;
 mod bench;
-mod bench_listen;
 mod cargo;
 mod checks;
 mod conformance;
@@ -45,7 +44,6 @@ Usage: cargo xtask COMMAND
   bench [PART…] [--quick]  what receiving costs here beside bare frameworks and other endpoints: known, sizes,
                            fresh, peers, flood, memory; and what the durable mode costs beside its databases:
                            inbox. Without a part: all. Prints Markdown
-  bench listen             how many events a second `smartshape webhook listen` takes to a pipe
   check                    format, names, lints and documentation, warnings denied; public APIs; packages;
                            dependencies, where cargo-deny is there
   api [--write]            the public API of each published library beside its snapshot in docs/api
@@ -69,7 +67,6 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
-        ["bench", "listen"] => bench_listen::run(),
         ["bench", arguments @ ..] => bench::run(arguments),
         ["check"] => checks::run(),
         ["api"] => api::run(false),
