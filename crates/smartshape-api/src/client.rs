@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -14,7 +15,7 @@ use crate::reconcile::{DesiredWebhook, WebhookRecord};
 use crate::registration::Registration;
 use crate::request::{Credentials, Request};
 use crate::response::Response;
-use crate::retry::{RetryPolicy, RetryReason};
+use crate::retry::RetryReason;
 use crate::secret::{AuthToken, SessionToken};
 use crate::transport::{Failure, Transport};
 use crate::url::BaseUrl;
@@ -57,7 +58,7 @@ pub struct Client {
 struct Shared {
     base: BaseUrl,
     transport: Transport,
-    retry: RetryPolicy,
+    backoff: ExponentialBuilder,
     timeout: Duration,
     /// 0 before the first response, 1 after one from a real server, 2 after one from smartshape-fake.
     server: AtomicU8,
@@ -67,11 +68,11 @@ impl Client {
     pub(crate) fn new(
         base: BaseUrl,
         transport: Transport,
-        retry: RetryPolicy,
+        backoff: ExponentialBuilder,
         timeout: Duration,
         credentials: Credentials,
     ) -> Self {
-        let shared = Shared { base, transport, retry, timeout, server: AtomicU8::new(0) };
+        let shared = Shared { base, transport, backoff, timeout, server: AtomicU8::new(0) };
         Self { shared: Arc::new(shared), credentials }
     }
 
@@ -177,11 +178,11 @@ impl Client {
         self.call(Request::upsert(&self.credentials, file, attributes)?, Response::done).await
     }
 
-    /// Sends the request and retries it as the policy allows. The error is ambiguous if any attempt was.
+    /// Sends the request and retries it as its call and the failure allow. The error is ambiguous if any attempt was.
     async fn call<T>(&self, request: Request, read: Reader<T>) -> Result<T, Error> {
-        let Shared { base, transport, retry, timeout, server } = &*self.shared;
+        let Shared { base, transport, backoff, timeout, server } = &*self.shared;
         let end = Instant::now() + *timeout;
-        let (mut failed, mut is_ambiguous) = (0_u32, false);
+        let (mut backoff, mut is_ambiguous) = (backoff.build(), false);
         loop {
             let (error, reason) = match timeout_at(end, transport.send(base, &request)).await {
                 Ok(Ok(response)) => {
@@ -194,11 +195,9 @@ impl Client {
                 Ok(Err(failure)) => no_response(&request, base, failure),
                 Err(_) => (timed_out(&request, *timeout, Hint::RaiseTimeout), RetryReason::Permanent),
             };
-            failed = failed.saturating_add(1);
             is_ambiguous |= error.is_ambiguous();
-            // Without system randomness the delay has no jitter.
-            let jitter = getrandom::u64().unwrap_or_default();
-            let wait = retry.wait(failed, request.call.is_idempotent(), reason, jitter);
+            let at_least = reason.retry_after(request.call.is_idempotent());
+            let wait = at_least.and_then(|at_least| Some(backoff.next()?.max(at_least)));
             // A retry that would exceed the timeout is not started: the last error says more than a timeout.
             let in_time = |wait: &Duration| Instant::now().checked_add(*wait).is_some_and(|at| at < end);
             let Some(wait) = wait.filter(in_time) else {

@@ -1,4 +1,4 @@
-//! Which failed attempts are retried, and after which delay. Uses neither network nor clock.
+//! Which failed attempts are retried. Uses neither network nor clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,14 +23,6 @@ pub fn parse_retry_after(value: &str) -> Option<Duration> {
     })
 }
 
-/// Number of retries and their backoff.
-#[derive(Clone, Debug)]
-pub(crate) struct RetryPolicy {
-    pub(crate) max_retries: u32,
-    pub(crate) min_backoff: Duration,
-    pub(crate) max_backoff: Duration,
-}
-
 /// Why an attempt failed, as far as it matters for retrying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryReason {
@@ -44,32 +36,20 @@ pub(crate) enum RetryReason {
     Permanent,
 }
 
-impl RetryPolicy {
-    /// The delay before the next attempt, or `None` if the call is not to be retried. `failed` attempts were made;
-    /// `random` jitters the delay over its upper half.
-    pub(crate) fn wait(
-        &self,
-        failed: u32,
-        idempotent: bool,
-        reason: RetryReason,
-        random: u64,
-    ) -> Option<Duration> {
-        let (retryable, retry_after) = match reason {
-            RetryReason::NotSent | RetryReason::ConnectionLost => (idempotent, None),
+impl RetryReason {
+    /// Minimum delay before the next attempt; zero if the server does not ask for one. `None` if the call is not to be
+    /// retried.
+    pub(crate) fn retry_after(self, idempotent: bool) -> Option<Duration> {
+        let (retryable, retry_after) = match self {
+            Self::NotSent | Self::ConnectionLost => (idempotent, None),
             // Rate limited: the server did nothing, so any call may be retried.
-            RetryReason::Status(429, after) => (true, after),
+            Self::Status(429, after) => (true, after),
             // At SmartShape 503 means unauthorized, unless it comes with Retry-After.
-            RetryReason::Status(503, after) => (idempotent && after.is_some(), after),
-            RetryReason::Status(status, after) => (idempotent && matches!(status, 500 | 502 | 504), after),
-            RetryReason::Permanent => (false, None),
+            Self::Status(503, after) => (idempotent && after.is_some(), after),
+            Self::Status(status, after) => (idempotent && matches!(status, 500 | 502 | 504), after),
+            Self::Permanent => (false, None),
         };
-        if !retryable || failed > self.max_retries {
-            return None;
-        }
-        let doubled = self.min_backoff.saturating_mul(1 << failed.saturating_sub(1).min(20));
-        let half = u64::try_from(doubled.min(self.max_backoff).as_micros() / 2).unwrap_or(u64::MAX);
-        let wait = Duration::from_micros(half.saturating_add(random % half.saturating_add(1)));
-        Some(wait.max(retry_after.unwrap_or_default()))
+        retryable.then_some(retry_after.unwrap_or_default())
     }
 }
 
@@ -77,53 +57,33 @@ impl RetryPolicy {
 mod tests {
     use super::*;
 
-    const POLICY: RetryPolicy = RetryPolicy {
-        max_retries: 3,
-        min_backoff: Duration::from_millis(200),
-        max_backoff: Duration::from_millis(600),
-    };
-
     #[test]
     fn retryable_failures_of_idempotent_calls() {
         let (never, soon) = (None, Some(Duration::from_millis(1)));
         for (reason, again) in [
-            (RetryReason::NotSent, true),
-            (RetryReason::ConnectionLost, true),
-            (RetryReason::Status(500, never), true),
-            (RetryReason::Status(502, never), true),
-            (RetryReason::Status(504, never), true),
-            (RetryReason::Status(503, soon), true),
-            (RetryReason::Status(503, never), false),
-            (RetryReason::Status(501, never), false),
-            (RetryReason::Status(507, never), false),
-            (RetryReason::Status(400, soon), false),
-            (RetryReason::Status(402, never), false),
-            (RetryReason::Status(404, never), false),
-            (RetryReason::Status(408, never), false),
-            (RetryReason::Status(302, never), false),
-            (RetryReason::Permanent, false),
+            (RetryReason::NotSent, Some(Duration::ZERO)),
+            (RetryReason::ConnectionLost, Some(Duration::ZERO)),
+            (RetryReason::Status(500, never), Some(Duration::ZERO)),
+            (RetryReason::Status(502, soon), soon),
+            (RetryReason::Status(504, never), Some(Duration::ZERO)),
+            (RetryReason::Status(503, soon), soon),
+            (RetryReason::Status(503, never), None),
+            (RetryReason::Status(501, never), None),
+            (RetryReason::Status(507, never), None),
+            (RetryReason::Status(400, soon), None),
+            (RetryReason::Status(402, never), None),
+            (RetryReason::Status(404, never), None),
+            (RetryReason::Status(408, never), None),
+            (RetryReason::Status(302, never), None),
+            (RetryReason::Permanent, None),
         ] {
-            assert_eq!(POLICY.wait(1, true, reason, 0).is_some(), again, "{reason:?}");
-            assert_eq!(POLICY.wait(1, false, reason, 0), None, "{reason:?}, not idempotent");
+            assert_eq!(reason.retry_after(true), again, "{reason:?}");
+            assert_eq!(reason.retry_after(false), None, "{reason:?}, not idempotent");
         }
         for idempotent in [true, false] {
-            assert!(POLICY.wait(1, idempotent, RetryReason::Status(429, never), 0).is_some());
-            assert_eq!(POLICY.wait(4, idempotent, RetryReason::Status(429, never), 0), None);
+            assert_eq!(RetryReason::Status(429, never).retry_after(idempotent), Some(Duration::ZERO));
+            assert_eq!(RetryReason::Status(429, soon).retry_after(idempotent), soon);
         }
-    }
-
-    #[test]
-    fn retry_after_is_a_lower_bound() {
-        let minute = Duration::from_secs(60);
-        for status in [429, 500, 503] {
-            assert_eq!(
-                POLICY.wait(1, true, RetryReason::Status(status, Some(minute)), 7),
-                Some(minute),
-                "{status}"
-            );
-        }
-        let sooner = POLICY.wait(3, true, RetryReason::Status(429, Some(Duration::from_millis(1))), 0);
-        assert_eq!(sooner, Some(Duration::from_millis(300)), "no sooner than otherwise");
     }
 
     #[test]
@@ -133,28 +93,5 @@ mod tests {
         for wrong in ["", "-1", "1.5", "99999999999999999999"] {
             assert_eq!(parse_retry_after(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn backoff_doubles_up_to_the_maximum_and_ends() {
-        for (failed, shortest, longest) in [(1, 100, 200), (2, 200, 400), (3, 300, 600)] {
-            let wait = |random| POLICY.wait(failed, true, RetryReason::ConnectionLost, random).unwrap();
-            assert_eq!(wait(0), Duration::from_millis(shortest), "{failed}");
-            assert_eq!(wait(longest * 1000 / 2), Duration::from_millis(longest), "{failed}");
-            let any = wait(u64::MAX);
-            assert!(any >= Duration::from_millis(shortest) && any <= Duration::from_millis(longest));
-        }
-        assert_eq!(POLICY.wait(4, true, RetryReason::ConnectionLost, 0), None);
-    }
-
-    #[test]
-    fn backoff_survives_extreme_settings() {
-        let policy =
-            RetryPolicy { max_retries: u32::MAX, min_backoff: Duration::MAX, max_backoff: Duration::MAX };
-        assert!(policy.wait(u32::MAX, true, RetryReason::ConnectionLost, u64::MAX).is_some());
-        let policy = RetryPolicy { max_retries: 0, ..POLICY };
-        assert_eq!(policy.wait(1, true, RetryReason::ConnectionLost, 0), None);
-        let policy = RetryPolicy { min_backoff: Duration::ZERO, ..POLICY };
-        assert_eq!(policy.wait(1, true, RetryReason::ConnectionLost, 7), Some(Duration::ZERO));
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use backon::ExponentialBuilder;
+
 use crate::client::Client;
 use crate::error::{Error, Hint};
 use crate::request::Credentials;
-use crate::retry::RetryPolicy;
 use crate::secret::{AuthToken, SessionToken};
 use crate::transport::Transport;
 use crate::url::BaseUrl;
@@ -33,7 +34,7 @@ pub struct ClientBuilder {
     credentials: Credentials,
     connect_timeout: Duration,
     timeout: Duration,
-    retry: RetryPolicy,
+    backoff: ExponentialBuilder,
     root_certificates: Vec<u8>,
     plain_http: bool,
 }
@@ -53,11 +54,11 @@ impl Default for ClientBuilder {
             credentials: Credentials::default(),
             connect_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
-            retry: RetryPolicy {
-                max_retries: 2,
-                min_backoff: Duration::from_millis(250),
-                max_backoff: Duration::from_secs(5),
-            },
+            backoff: ExponentialBuilder::new()
+                .with_max_times(2)
+                .with_min_delay(Duration::from_millis(250))
+                .with_max_delay(Duration::from_secs(5))
+                .with_jitter(),
             root_certificates: Vec::new(),
             plain_http: false,
         }
@@ -110,16 +111,15 @@ impl ClientBuilder {
     /// server did nothing. `Retry-After` is honored if it ends within [`timeout`](Self::timeout).
     #[must_use]
     pub fn max_retries(mut self, max_retries: u32) -> Self {
-        self.retry.max_retries = max_retries;
+        self.backoff = self.backoff.with_max_times(usize::try_from(max_retries).unwrap_or(usize::MAX));
         self
     }
 
-    /// Exponential backoff between attempts: the first delay, doubled for each further retry up to `max`. Jitter picks
-    /// each delay from its upper half. Defaults to 250 milliseconds and 5 seconds.
+    /// Exponential backoff between attempts: the first delay, doubled for each further retry up to `max`. Jitter adds up to
+    /// as much again. Defaults to 250 milliseconds and 5 seconds.
     #[must_use]
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
-        self.retry.min_backoff = min;
-        self.retry.max_backoff = max;
+        self.backoff = self.backoff.with_min_delay(min.min(max)).with_max_delay(max);
         self
     }
 
@@ -162,7 +162,7 @@ impl ClientBuilder {
             return Err(Error::settings(text).with_hint(Hint::AllowPlainHttp));
         }
         let transport = Transport::new(&base, &self.root_certificates, self.connect_timeout)?;
-        Ok(Client::new(base, transport, self.retry, self.timeout, self.credentials))
+        Ok(Client::new(base, transport, self.backoff, self.timeout, self.credentials))
     }
 }
 
@@ -173,7 +173,7 @@ impl fmt::Debug for ClientBuilder {
             .field("credentials", &self.credentials)
             .field("connect_timeout", &self.connect_timeout)
             .field("timeout", &self.timeout)
-            .field("retry", &self.retry)
+            .field("backoff", &self.backoff)
             .finish_non_exhaustive()
     }
 }

@@ -19,8 +19,3 @@ pub(crate) fn uuid() -> String {
     let variant = ["8", "9", "a", "b"][usize::from(hex.as_bytes()[16] % 4)];
     format!("{}-{}-4{}-{variant}{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
 }
-
-/// A number below `end`, which must not be 0.
-pub(crate) fn below(end: u64) -> u64 {
-    getrandom::u64().unwrap_or(0) % end.max(1)
-}

@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::http::{self, Target};
 use crate::payload::EventPayload;
-use crate::random;
 use crate::response::{Fault, check_response};
 use crate::token::{Prefix, token};
 
@@ -33,7 +33,7 @@ pub struct SenderSettings {
     pub timeout: Duration,
     /// Maximum number of attempts per event. Defaults to 5.
     pub max_attempts: u32,
-    /// Delay before the second attempt, doubled for each further one. Defaults to 200 milliseconds.
+    /// Delay before the second attempt, doubled for each further one. Jitter adds up to as much again. Defaults to 200 milliseconds.
     pub min_backoff: Duration,
     /// Maximum delay between attempts. Defaults to 10 seconds.
     pub max_backoff: Duration,
@@ -105,10 +105,14 @@ impl Sender {
     }
 
     async fn deliver_body(&self, mut outcome: DeliveryOutcome, body: bytes::Bytes) -> DeliveryOutcome {
-        for number in 0..self.settings.max_attempts.max(1) {
-            if number > 0 {
-                tokio::time::sleep(self.backoff(number)).await;
-            }
+        let SenderSettings { max_attempts, min_backoff, max_backoff, .. } = *self.settings;
+        let mut backoff = ExponentialBuilder::new()
+            .with_max_times(usize::try_from(max_attempts.saturating_sub(1)).unwrap_or(usize::MAX))
+            .with_min_delay(min_backoff.min(max_backoff))
+            .with_max_delay(max_backoff)
+            .with_jitter()
+            .build();
+        loop {
             let begun = Instant::now();
             let attempt = self.attempt(&outcome.url, body.clone()).await;
             let is_permanent = matches!(attempt.faults[..], [Fault::NotSent(_)]);
@@ -116,6 +120,8 @@ impl Sender {
             if outcome.accepted() || is_permanent {
                 break;
             }
+            let Some(delay) = backoff.next() else { break };
+            tokio::time::sleep(delay).await;
         }
         self.log.add(outcome.clone());
         outcome
@@ -155,12 +161,7 @@ impl Sender {
         match order {
             Order::AsGiven => {}
             Order::Reversed => events.reverse(),
-            Order::Shuffled => {
-                for last in (1..events.len()).rev() {
-                    let other = random::below(last as u64 + 1);
-                    events.swap(last, usize::try_from(other).unwrap_or(last));
-                }
-            }
+            Order::Shuffled => fastrand::shuffle(&mut events),
         }
         let mut outcomes = Vec::new();
         for event in events {
@@ -216,14 +217,6 @@ impl Sender {
         let made = tokio::task::spawn_blocking(move || token(&secret, cost, prefix)).await;
         made.map_err(|error| Fault::NotSent(error.to_string()))?
             .map_err(|error| Fault::NotSent(error.to_string()))
-    }
-
-    /// Exponential backoff with jitter over the upper half of the delay.
-    fn backoff(&self, attempt: u32) -> Duration {
-        let doubled = self.settings.min_backoff.saturating_mul(1 << (attempt - 1).min(20));
-        let wait = doubled.min(self.settings.max_backoff);
-        let half = u64::try_from(wait.as_micros() / 2).unwrap_or(u64::MAX);
-        Duration::from_micros(half + random::below(half + 1))
     }
 }
 

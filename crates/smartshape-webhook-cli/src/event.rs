@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Uri;
@@ -95,8 +96,11 @@ impl Trigger {
 
     /// Sends it until it is accepted, or is not to be tried again; says whether it was accepted.
     async fn deliver(&self, url: &Uri, token: &str, body: &Bytes, settings: &Settings) -> Outcome<bool> {
-        let mut wait = FIRST_WAIT;
-        let mut left = self.retries;
+        let mut backoff = ExponentialBuilder::new()
+            .with_max_times(usize::try_from(self.retries).unwrap_or(usize::MAX))
+            .with_min_delay(FIRST_WAIT)
+            .with_max_delay(LONGEST_WAIT)
+            .build();
         loop {
             start_progress(format_args!("waiting for {}", self.to));
             let response =
@@ -116,11 +120,11 @@ impl Trigger {
             if faults.is_empty() {
                 return Ok(true);
             }
-            if left == 0 || matches!(faults[..], [Fault::NotSent(_)]) {
+            if matches!(faults[..], [Fault::NotSent(_)]) {
                 return Ok(false);
             }
-            let asked = response.and_then(|response| response.retry_after);
-            let next = asked.unwrap_or(wait);
+            let Some(wait) = backoff.next() else { return Ok(false) };
+            let next = response.and_then(|response| response.retry_after).unwrap_or(wait);
             if next > LONGEST_WAIT {
                 print_notice(format_args!(
                     "the endpoint asks to wait {} s, which is not waited for",
@@ -130,7 +134,6 @@ impl Trigger {
             }
             print_notice(format_args!("sent again in {} s", next.as_secs()));
             tokio::time::sleep(next).await;
-            (left, wait) = (left - 1, (wait * 2).min(LONGEST_WAIT));
         }
     }
 
