@@ -143,6 +143,10 @@ impl Inbox {
     ///
     /// The handler must not commit or roll back. An error fails the attempt, and the transaction is rolled back.
     ///
+    /// The inbox does not limit how long the handler or its statements take: the lease is renewed while it runs. A
+    /// connection that falls silent would keep a statement waiting forever, so use `tokio::time::timeout` in the handler,
+    /// and `SET LOCAL statement_timeout` for what the server does.
+    ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// use smartshape_webhook_inbox::Inbox;

@@ -29,7 +29,7 @@ pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Inb
 /// Stores events.
 ///
 /// Each call is atomic, and durable when it returns. Dropping a future cancels nothing: the call has happened
-/// completely or not at all. Times are measured by the storage: by a clock that does not follow changes of the wall
+/// completely or not at all. Only replay and purge work in chunks, each of which is atomic. Times are measured by the storage: by a clock that does not follow changes of the wall
 /// clock (SQLite), or by the server's clock, which all processes share (PostgreSQL).
 pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Stores each event whose key is not stored yet, and returns for each whether it is new. The keys of a batch
@@ -239,6 +239,41 @@ const SWEEP_ROWS: i64 = 1000;
 
 fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.min(FOREVER).as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Number of events that a replay or a purge changes in one transaction.
+const ADMIN_CHUNK: u32 = 1000;
+
+/// The result of a replay or a purge of a chunk of the events that match a filter.
+struct Chunk {
+    found: usize,
+    last: Option<i64>,
+    changed: u64,
+}
+
+impl Chunk {
+    fn new(seqs: &[i64], changed: u64) -> Self {
+        Self { found: seqs.len(), last: seqs.last().copied(), changed }
+    }
+}
+
+/// Changes the events that match `filter` in chunks, so that deliveries can be stored in between. When a chunk fails, the
+/// chunks before it stay changed.
+async fn in_chunks<F>(mut filter: EventFilter, change: impl Fn(EventFilter) -> F) -> Result<u64, InboxError>
+where
+    F: Future<Output = Result<Chunk, InboxError>>,
+{
+    let (mut changed, mut left) = (0, filter.limit);
+    loop {
+        let limit = left.min(ADMIN_CHUNK);
+        let done = change(filter.clone().limit(limit)).await?;
+        changed += done.changed;
+        left -= limit;
+        match done.last {
+            Some(last) if left > 0 && done.found == limit as usize => filter.after = last,
+            _ => return Ok(changed),
+        }
+    }
 }
 
 const LEASE_LOST: &str = "the worker ended, or lost its lease, before the attempt had a result";

@@ -76,6 +76,27 @@ async fn replay_during_purge_does_nothing() {
     assert_eq!(event.state, EventState::Completed);
 }
 
+/// Each chunk of 1000 events is committed, whatever becomes of the next one, and no event is left out.
+#[tokio::test]
+async fn replay_and_purge_commit_in_chunks() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    inbox.storage().insert((0..3500).map(|number| NewEvent::of(&delivery(number))).collect()).await.unwrap();
+    let reject = "UPDATE smartshape_inbox_events SET state = 3, settled = now(); \
+         CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$; \
+         CREATE TRIGGER reject BEFORE UPDATE ON smartshape_inbox_events FOR EACH ROW WHEN (OLD.seq = 2500) \
+         EXECUTE FUNCTION reject()";
+    server.execute(reject.to_owned()).await;
+    let all = || EventFilter::default().limit(u32::MAX);
+    assert!(inbox.replay(all()).await.is_err());
+    assert_eq!(inbox.stats().await.unwrap().waiting, 2000);
+    server.execute("DROP TRIGGER reject ON smartshape_inbox_events".to_owned()).await;
+    assert_eq!(inbox.replay(EventFilter::default().limit(1200)).await.unwrap(), 1200);
+    assert_eq!(inbox.replay(all()).await.unwrap(), 300);
+    assert_eq!(inbox.purge(all()).await.unwrap(), 3500);
+    assert_eq!(inbox.stats().await.unwrap().waiting, 0);
+}
+
 /// What a handler asks for is not what the store cannot express.
 #[tokio::test]
 async fn retry_after_maximum_duration_is_recorded() {
@@ -151,6 +172,22 @@ async fn ordered_worker_processes_rows_of_older_programs_and_crashes() {
         assert_eq!(handled.recv().await, Some(1));
     }
     worker.shutdown().await.unwrap();
+}
+
+/// Also of more queues than one statement of it reads.
+#[tokio::test]
+async fn pass_over_all_queues_marks_every_head() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    let fill = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes, behind) \
+         SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 0, now(), n % 2500, 'e', 'f', 'u', 0, 1, true FROM generate_series(1, 5000) n";
+    server.execute(fill.to_owned()).await;
+    let _guard = inbox.storage().lock_worker().await.unwrap();
+    let behind = "SELECT count(*) FROM smartshape_inbox_events WHERE behind";
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    while sqlx::query_scalar::<_, i64>(behind).fetch_one(&mut connection).await.unwrap() > 2500 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Whatever it was stored behind may not be open any more, or was never stored: here a duplicate in the same group.

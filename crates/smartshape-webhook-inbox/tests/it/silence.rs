@@ -9,7 +9,7 @@ use crate::{EventFilter, EventState, Inbox};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::it::fixture::{Server, delivery};
+use crate::it::fixture::{Server, delivery, file_delivery};
 use crate::it::link::Link;
 
 /// Longer than anything here takes on a busy machine, and what is promised for a silent connection.
@@ -124,6 +124,55 @@ async fn locked_row_delays_no_other() {
     settled(&inbox, EventState::Completed, 4).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut dead).await.unwrap();
     worker.shutdown().await.unwrap();
+}
+
+/// As with the row before, where a process has ended before it marked the next events of two files runnable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locked_row_delays_no_other_file() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    for number in 1..3 {
+        let delivery = file_delivery(number, &format!("file-{number}"));
+        assert!(inbox.handle(delivery).await.is_ok());
+    }
+    server.execute("UPDATE smartshape_inbox_events SET behind = true".to_owned()).await;
+    let mut dead = PgConnection::connect(&server.url()).await.unwrap();
+    let lock = "BEGIN; UPDATE smartshape_inbox_events SET error = 'locked' WHERE seq = 1";
+    sqlx::raw_sql(lock).execute(&mut dead).await.unwrap();
+    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).ordered_by_file().spawn();
+    tokio::time::timeout(IN_TIME, settled(&inbox, EventState::Completed, 1)).await.expect("it is handled");
+    worker.shutdown().await.unwrap();
+}
+
+/// A server does not notice that a client has given up before it has something to send.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn abandoned_statement_ends_at_server() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::builder(&server.url()).store_timeout(Duration::from_millis(200)).open().await.unwrap();
+    while inbox.handle(delivery(1)).await.is_err() {}
+    let sleep = "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         PERFORM pg_catalog.pg_sleep(CASE WHEN TG_OP = 'INSERT' THEN 3600 ELSE 1 END); RETURN NEW; END $$; \
+         UPDATE smartshape_inbox_events SET state = 3, settled = now(); \
+         CREATE TRIGGER sleep BEFORE INSERT OR UPDATE ON smartshape_inbox_events FOR EACH ROW EXECUTE FUNCTION sleep()";
+    server.execute(sleep.to_owned()).await;
+    assert!(inbox.handle(delivery(2)).await.is_err());
+    let mut watching = PgConnection::connect(&server.url()).await.unwrap();
+    let asleep =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND position($1 IN query) > 0";
+    let ended = async {
+        while sqlx::query_scalar::<_, i64>(asleep)
+            .bind(server.schema())
+            .fetch_one(&mut watching)
+            .await
+            .unwrap()
+            > 0
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(IN_TIME, ended).await.expect("the server ends it");
+    // An operator's statements may take longer.
+    assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
 }
 
 /// When each event's lease ends.

@@ -1,4 +1,5 @@
-//! A connection pool for the inbox's own statements. Each statement has a timeout.
+//! A connection pool for the inbox's own statements. Each statement has a timeout, here and at the server: a server does
+//! not notice that a client has closed its connection before it has a result to send.
 //!
 //! sqlx's own pool pings a connection before and after each use, and waits for the second ping without a timeout.
 
@@ -56,7 +57,7 @@ impl Connector {
 
     /// Overrides settings of the role and the database that would change the meaning or speed of our statements.
     pub(super) async fn prepare(&self, mut connection: PgConnection) -> Result<Session, InboxError> {
-        let timeout = self.statement_timeout.as_millis();
+        let timeout = milliseconds(self.statement_timeout);
         // A statement that waits for a lock in vain can be retried without the row within the statement timeout.
         let lock_timeout = (timeout / 4).max(1);
         // The search path has no schema in which other roles may create functions or operators: one with a better
@@ -64,16 +65,21 @@ impl Connector {
         // each claim once many events wait, for statements that read a few rows.
         let settings = format!(
             "SET search_path = pg_catalog, pg_temp; SET jit = off; SET default_transaction_isolation = 'read committed'; \
-             SET lock_timeout = {lock_timeout}; SET idle_in_transaction_session_timeout = {timeout}; \
-             SET default_transaction_read_only = {}; {KEEPALIVE}",
+             SET lock_timeout = {lock_timeout}; SET statement_timeout = {timeout}; \
+             SET idle_in_transaction_session_timeout = {timeout}; SET default_transaction_read_only = {}; {KEEPALIVE}",
             if self.read_only { "on" } else { "DEFAULT" }
         );
         sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await.map_err(error::from_sqlx)?;
         if !self.read_only {
             open::check_durability(&mut connection, self.allow_asynchronous_commit).await?;
         }
-        Ok(Session { connection, tables: self.tables.clone() })
+        Ok(Session { connection, tables: self.tables.clone(), statement_timeout: self.statement_timeout })
     }
+}
+
+/// For settings of the server, where 0 means no timeout.
+pub(super) fn milliseconds(timeout: Duration) -> u128 {
+    timeout.as_millis().max(1)
 }
 
 /// Prepares a transactional handler's connection, which otherwise keeps the settings of its user.
@@ -85,6 +91,19 @@ pub(super) async fn prepare_for_handlers(connection: &mut PgConnection) -> Resul
 pub(super) struct Session {
     pub(super) connection: PgConnection,
     pub(super) tables: Tables,
+    /// At the server.
+    statement_timeout: Duration,
+}
+
+impl Session {
+    pub(super) async fn set_statement_timeout(&mut self, timeout: Duration) -> Result<(), sqlx::Error> {
+        if self.statement_timeout != timeout {
+            let setting = format!("SET statement_timeout = {}", milliseconds(timeout));
+            sqlx::raw_sql(AssertSqlSafe(setting)).execute(&mut self.connection).await?;
+            self.statement_timeout = timeout;
+        }
+        Ok(())
+    }
 }
 
 /// A bounded number of connections, opened when they are needed.
@@ -119,6 +138,7 @@ impl Connections {
                 self.permits.acquire().await.map_err(|_| error::from_sqlx(sqlx::Error::PoolClosed))?;
             let mut session = self.session().await?;
             sent = true;
+            session.set_statement_timeout(limit).await.map_err(error::from_sqlx)?;
             let value = statements(&mut session).await.map_err(error::from_sqlx)?;
             self.idle().push((session, Instant::now()));
             drop(permit);

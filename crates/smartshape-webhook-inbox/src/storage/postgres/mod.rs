@@ -23,6 +23,7 @@ use tokio::sync::{Mutex, Notify};
 use super::size_limit::SizeLimit;
 use super::{
     AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture,
+    in_chunks,
 };
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
@@ -36,7 +37,7 @@ const MAX_CONCURRENT_INSERTS: u32 = 4;
 /// Upper bound of the statement timeout, which is twice `store_timeout`: while a server is slow, deliveries are answered
 /// 503 before connections are closed.
 const MAX_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
-/// Timeout of operations by an operator, which may concern all events.
+/// Timeout of a step of an operator's operations, which may read all events.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Minimum interval of passes over all queues, and of counts of all completed events.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
@@ -154,8 +155,8 @@ impl Postgres {
         transactions::mark_runnable(&self.others, queues).await;
     }
 
-    /// In the background, since it takes seconds when hundreds of thousands of files have open events, and once a minute at
-    /// most, since it repairs what only a crash leaves behind.
+    /// In the background and in chunks, since it takes seconds when hundreds of thousands of files have open events, and
+    /// once a minute at most, since it repairs what only a crash leaves behind.
     fn mark_all_runnable_later(&self) {
         let Ok(mut marked_all_at) = Arc::clone(&self.marked_all_at).try_lock_owned() else { return };
         if marked_all_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL) {
@@ -164,8 +165,15 @@ impl Postgres {
         let others = Arc::clone(&self.others);
         let _detached = tokio::spawn(async move {
             *marked_all_at = Some(Instant::now());
-            if let Err(error) = others.run_within(ADMIN_TIMEOUT, sql::mark_all_runnable).await {
-                tracing::debug!(%error, "the pass over all queues failed; the next sweep repeats it");
+            let mut next = Some(i64::MIN);
+            while let Some(first) = next {
+                next = others
+                    .run(async |on| sql::mark_all_runnable(on, first).await)
+                    .await
+                    .inspect_err(|error| {
+                        tracing::debug!(%error, "the pass over all queues failed; the next sweep repeats it");
+                    })
+                    .unwrap_or(None);
             }
         });
     }
@@ -226,11 +234,13 @@ impl Storage for Postgres {
     }
 
     fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        Box::pin(async move { self.run_admin(async |on| sql::replay(on, &filter).await).await })
+        Box::pin(in_chunks(filter, move |chunk| {
+            self.run_admin(async move |on| sql::replay(on, &chunk).await)
+        }))
     }
 
     fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        Box::pin(async move { self.run_admin(async |on| sql::purge(on, &filter).await).await })
+        Box::pin(in_chunks(filter, move |chunk| self.run_admin(async move |on| sql::purge(on, &chunk).await)))
     }
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {

@@ -36,7 +36,10 @@ pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<(Connect
     });
     let (connect, mut session, schema) = opened.await.unwrap_or_else(|_| Err(timed_out(CONNECT_TIMEOUT)))?;
     // A migration may rewrite many rows, and waits for other processes that migrate.
-    let migrated = timeout(super::ADMIN_TIMEOUT, migrate(&mut session, &schema, options.read_only));
+    let migrated = timeout(super::ADMIN_TIMEOUT, async {
+        session.set_statement_timeout(super::ADMIN_TIMEOUT).await.map_err(error::from_sqlx)?;
+        migrate(&mut session, &schema, options.read_only).await
+    });
     migrated.await.unwrap_or_else(|_| Err(timed_out(super::ADMIN_TIMEOUT)))?;
     let channel = sqlx::query_scalar("SELECT 'smartshape_inbox_' || md5($1)").bind(schema);
     let channel = timeout(CONNECT_TIMEOUT, channel.fetch_one(&mut session.connection)).await;

@@ -7,14 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use smartshape_webhook::DeliveryKey;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection as _, Postgres, QueryBuilder, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Postgres, QueryBuilder, Row as _};
 
-use super::connections::{Session, Tables};
+use super::connections::{self, Session, Tables};
 use crate::event::{EVENT_VERSION, EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
 use crate::storage::rows::{self, key_of, time_of};
 use crate::storage::size_limit::ROW_BYTES;
 use crate::storage::{
-    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, Retention,
+    Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, Retention,
     SWEEP_ROWS, milliseconds,
 };
 
@@ -325,7 +325,7 @@ async fn settle_with(
 }
 
 /// Records the completion within a handler's transaction, whose search path is the handler's. Returns the
-/// queue; `None` when the lease was lost. The server ends the transaction if it then idles for longer than `timeout`.
+/// queue; `None` when the lease was lost. From here on the server limits the transaction's statements and its idling.
 pub(super) async fn complete_within(
     connection: &mut PgConnection,
     tables: &Tables,
@@ -333,24 +333,22 @@ pub(super) async fn complete_within(
     keep_body: bool,
     timeout: Duration,
 ) -> Outcome<Option<Queue>> {
+    let limits = format!(
+        "SET LOCAL statement_timeout = {0}; SET LOCAL idle_in_transaction_session_timeout = {0}",
+        connections::milliseconds(timeout)
+    );
+    sqlx::raw_sql(AssertSqlSafe(limits)).execute(&mut *connection).await?;
     let sql = tables.sql(
         "WITH ended AS (UPDATE smartshape_inbox_events e SET state = 2, settled = pg_catalog.now(), error = NULL, owner = NULL, \
              secret = CASE WHEN $3 THEN e.secret END, traceparent = CASE WHEN $3 THEN e.traceparent END, \
              event = pg_catalog.left(e.event, 64), file = pg_catalog.left(e.file, 64), uuid = pg_catalog.left(e.uuid, 64) \
              WHERE e.seq OPERATOR(pg_catalog.=) $1 AND e.fence OPERATOR(pg_catalog.=) $2 \
              AND e.state OPERATOR(pg_catalog.=) 1::pg_catalog.int2 \
-             AND pg_catalog.set_config('idle_in_transaction_session_timeout'::pg_catalog.text, $4, true) IS NOT NULL \
              RETURNING e.seq, e.file_hash), \
            gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq OPERATOR(pg_catalog.=) ended.seq AND NOT $3) \
          SELECT file_hash FROM ended",
     );
-    sqlx::query_scalar(sql)
-        .bind(lease.seq)
-        .bind(lease.fence)
-        .bind(keep_body)
-        .bind(timeout.as_millis().to_string())
-        .fetch_optional(connection)
-        .await
+    sqlx::query_scalar(sql).bind(lease.seq).bind(lease.fence).bind(keep_body).fetch_optional(connection).await
 }
 
 /// Marks the earliest open event of each queue runnable. To be called after a commit that ended
@@ -360,25 +358,38 @@ pub(super) async fn mark_runnable(on: &mut Session, queues: &[Queue]) -> Outcome
     if queues.is_empty() {
         return Ok(());
     }
-    let sql = on.tables.sql(
-        "UPDATE smartshape_inbox_events e SET behind = false FROM (SELECT (SELECT n.seq FROM smartshape_inbox_events n \
-           WHERE n.state <= 1 AND n.file_hash = q.queue ORDER BY n.seq LIMIT 1) AS seq FROM unnest($1::bigint[]) AS q (queue)) h \
-         WHERE e.seq = h.seq AND e.behind",
-    );
+    let sql = on.tables.sql(&format!(
+        "WITH heads AS (SELECT (SELECT n.seq FROM smartshape_inbox_events n WHERE n.state <= 1 AND n.file_hash = q.queue \
+           ORDER BY n.seq LIMIT 1) AS seq FROM unnest($1::bigint[]) AS q (queue)), {MARK_HEADS} SELECT true"
+    ));
     sqlx::query(sql).bind(queues).execute(&mut on.connection).await.map(drop)
 }
 
-/// As [`mark_runnable`], for all queues: a process may have ended between its commit and its call, or be of a version
-/// that does not call.
-pub(super) async fn mark_all_runnable(on: &mut Session) -> Outcome<()> {
-    let sql = on.tables.sql(
-        "WITH RECURSIVE heads (queue, seq) AS ( \
-           (SELECT file_hash, seq FROM smartshape_inbox_events WHERE state <= 1 ORDER BY file_hash, seq LIMIT 1) UNION ALL \
-           SELECT n.file_hash, n.seq FROM heads CROSS JOIN LATERAL (SELECT o.file_hash, o.seq FROM smartshape_inbox_events o \
-             WHERE o.state <= 1 AND o.file_hash > heads.queue ORDER BY o.file_hash, o.seq LIMIT 1) n) \
-         UPDATE smartshape_inbox_events e SET behind = false FROM heads h WHERE e.seq = h.seq AND e.behind",
-    );
-    sqlx::query(sql).execute(&mut on.connection).await.map(drop)
+/// Whoever has locked a row marks it itself, or leaves it to the next pass, so nobody waits here: neither in a deadlock nor
+/// for a client that is gone.
+const MARK_HEADS: &str = "locked AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e \
+       WHERE e.behind AND e.seq = ANY (ARRAY(SELECT seq FROM heads)) FOR UPDATE SKIP LOCKED), \
+     marked AS (UPDATE smartshape_inbox_events e SET behind = false FROM locked WHERE e.seq = locked.seq)";
+
+/// Number of queues that one statement of a pass over all queues reads, so that other statements get its connection and
+/// its rows in between.
+const MARK_QUEUES: i64 = 1000;
+
+/// As [`mark_runnable`], for all queues from `first` on: a process may have ended between its commit and its call, or
+/// be of a version that does not call. Returns the queue to continue with.
+pub(super) async fn mark_all_runnable(on: &mut Session, first: Queue) -> Outcome<Option<Queue>> {
+    let sql = on.tables.sql(&format!(
+        "WITH RECURSIVE heads (queue, seq, number) AS ( \
+           (SELECT file_hash, seq, 1 FROM smartshape_inbox_events WHERE state <= 1 AND file_hash >= $1 \
+             ORDER BY file_hash, seq LIMIT 1) UNION ALL \
+           SELECT n.file_hash, n.seq, heads.number + 1 FROM heads CROSS JOIN LATERAL (SELECT o.file_hash, o.seq \
+             FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash > heads.queue \
+             ORDER BY o.file_hash, o.seq LIMIT 1) n WHERE heads.number < $2), \
+         {MARK_HEADS} SELECT max(queue) FROM heads HAVING count(*) = $2"
+    ));
+    let last: Option<Queue> =
+        sqlx::query_scalar(sql).bind(first).bind(MARK_QUEUES).fetch_optional(&mut on.connection).await?;
+    Ok(last.and_then(|last| last.checked_add(1)))
 }
 
 /// All columns, integers with 64 bits.
@@ -403,7 +414,7 @@ pub(super) async fn get(on: &mut Session, key: DeliveryKey) -> Outcome<Option<St
     Ok(Some(StoredDelivery { event, body }))
 }
 
-pub(super) async fn replay(on: &mut Session, filter: &EventFilter) -> Outcome<u64> {
+pub(super) async fn replay(on: &mut Session, filter: &EventFilter) -> Outcome<Chunk> {
     let mut query = filtered(
         on,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state >= 2 \
@@ -422,20 +433,21 @@ pub(super) async fn replay(on: &mut Session, filter: &EventFilter) -> Outcome<u6
              FROM smartshape_inbox_events n JOIN smartshape_inbox_bodies b ON b.seq = n.seq WHERE n.seq = ANY ($1)) r \
          WHERE e.seq = r.seq RETURNING e.file_hash",
     );
-    let queues: Vec<Queue> = sqlx::query_scalar(waiting).bind(numbers).fetch_all(&mut *transaction).await?;
+    let queues: Vec<Queue> = sqlx::query_scalar(waiting).bind(&numbers).fetch_all(&mut *transaction).await?;
     // Events that were the first of their queues until now.
     let behind = on.tables.sql(
-        "UPDATE smartshape_inbox_events e SET behind = true WHERE e.state <= 1 AND e.state = 0 AND NOT e.behind \
-         AND e.file_hash = ANY ($1) AND (SELECT o.seq FROM smartshape_inbox_events o \
-             WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq LIMIT 1) IS NOT NULL",
+        "WITH later AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <= 1 AND e.state = 0 \
+           AND NOT e.behind AND e.file_hash = ANY ($1) AND (SELECT o.seq FROM smartshape_inbox_events o \
+             WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq LIMIT 1) IS NOT NULL ORDER BY e.seq FOR UPDATE) \
+         UPDATE smartshape_inbox_events e SET behind = true FROM later WHERE e.seq = later.seq",
     );
     sqlx::query(behind).bind(&queues).execute(&mut *transaction).await?;
     transaction.commit().await?;
     mark_runnable(on, &queues).await?;
-    Ok(queues.len() as u64)
+    Ok(Chunk::new(&numbers, queues.len() as u64))
 }
 
-pub(super) async fn purge(on: &mut Session, filter: &EventFilter) -> Outcome<u64> {
+pub(super) async fn purge(on: &mut Session, filter: &EventFilter) -> Outcome<Chunk> {
     let mut query = filtered(
         on,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <> 1 \
@@ -456,7 +468,7 @@ pub(super) async fn purge(on: &mut Session, filter: &EventFilter) -> Outcome<u64
     let purged = sqlx::query(bodies).bind(&numbers).execute(&mut *transaction).await?.rows_affected();
     transaction.commit().await?;
     mark_runnable(on, &queues).await?;
-    Ok(purged)
+    Ok(Chunk::new(&numbers, purged))
 }
 
 pub(super) async fn stats(on: &mut Session) -> Outcome<InboxStats> {

@@ -28,7 +28,9 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 
 use super::size_limit::SizeLimit;
-use super::{AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture};
+use super::{
+    AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture, in_chunks,
+};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
 use crate::storage::StorageOptions;
@@ -39,9 +41,6 @@ use insert::Insert;
 use transaction::{Transaction, Write};
 use wal::{Wal, WalConnection, WalState};
 use worker_lock::WorkerLock;
-
-/// Number of events that a replay or a purge changes in one transaction.
-const ADMIN_CHUNK: u32 = 1000;
 
 type JobFuture<'c, T> = futures_core::future::BoxFuture<'c, Result<T, sqlx::Error>>;
 
@@ -116,31 +115,6 @@ impl Sqlite {
         J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + Sync + 'static,
     {
         self.detached(|shared| async move { shared.write(on_full, &job).await })
-    }
-
-    /// Changes the events that match `filter` in chunks, so that deliveries can be stored in between.
-    async fn in_chunks<J>(&self, mut filter: EventFilter, job: J) -> Result<u64, InboxError>
-    where
-        J: for<'c> Fn(&'c mut SqliteConnection, i64, EventFilter) -> JobFuture<'c, sql::Chunk>
-            + Copy
-            + Send
-            + Sync
-            + 'static,
-    {
-        let (mut changed, mut left) = (0, filter.limit);
-        loop {
-            let chunk = filter.clone().limit(left.min(ADMIN_CHUNK));
-            let limit = chunk.limit;
-            let done = self
-                .write(OnFull::UseBallast, move |connection, now| job(connection, now, chunk.clone()))
-                .await?;
-            changed += done.changed;
-            left -= limit;
-            match done.last {
-                Some(last) if left > 0 && done.found == limit as usize => filter.after = last,
-                _ => return Ok(changed),
-            }
-        }
     }
 
     /// Runs a task that goes on when the caller drops the future.
@@ -373,11 +347,19 @@ impl Storage for Sqlite {
     }
 
     fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        Box::pin(self.in_chunks(filter, |connection, now, part| Box::pin(sql::replay(connection, now, part))))
+        Box::pin(in_chunks(filter, |chunk| {
+            self.write(OnFull::UseBallast, move |connection, now| {
+                Box::pin(sql::replay(connection, now, chunk.clone()))
+            })
+        }))
     }
 
     fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        Box::pin(self.in_chunks(filter, |connection, now, part| Box::pin(sql::purge(connection, now, part))))
+        Box::pin(in_chunks(filter, |chunk| {
+            self.write(OnFull::UseBallast, move |connection, now| {
+                Box::pin(sql::purge(connection, now, chunk.clone()))
+            })
+        }))
     }
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {

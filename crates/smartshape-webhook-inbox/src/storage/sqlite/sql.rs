@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::{
-    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, Retention,
+    Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, Retention,
     SWEEP_ROWS, milliseconds,
 };
 use super::clock::span;
@@ -244,13 +244,6 @@ fn stored(row: &SqliteRow) -> Outcome<StoredEvent> {
     rows::stored(row)
 }
 
-/// The result of an operation on a chunk of the events that match a filter.
-pub(super) struct Chunk {
-    pub(super) found: usize,
-    pub(super) last: Option<i64>,
-    pub(super) changed: u64,
-}
-
 async fn chunk(connection: &mut SqliteConnection, sql: &str, filter: &EventFilter) -> Outcome<Vec<i64>> {
     let mut query = QueryBuilder::<Sqlite>::new(sql);
     rows::push_filter(&mut query, filter);
@@ -273,7 +266,7 @@ pub(super) async fn replay(
     .bind(json_array(&numbers))
     .execute(connection)
     .await?;
-    Ok(Chunk { found: numbers.len(), last: numbers.last().copied(), changed: done.rows_affected() })
+    Ok(Chunk::new(&numbers, done.rows_affected()))
 }
 
 pub(super) async fn purge(
@@ -295,7 +288,7 @@ pub(super) async fn purge(
     .execute(&mut *connection)
     .await?;
     let changed = delete_bodies(connection, &numbers).await?;
-    Ok(Chunk { found: numbers.len(), last: numbers.last().copied(), changed })
+    Ok(Chunk::new(&numbers, changed))
 }
 
 pub(super) async fn stats(connection: &mut SqliteConnection, now: i64) -> Outcome<InboxStats> {
