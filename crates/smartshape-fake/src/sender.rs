@@ -101,7 +101,7 @@ impl Sender {
 
     /// Sends an event until the response is accepted or `max_attempts` is reached.
     pub async fn deliver(&self, event: &EventPayload, url: &str) -> DeliveryOutcome {
-        self.deliver_body(DeliveryOutcome::of(event, url), event.to_body()).await
+        self.deliver_body(DeliveryOutcome::new(event, url), event.to_body()).await
     }
 
     async fn deliver_body(&self, mut outcome: DeliveryOutcome, body: bytes::Bytes) -> DeliveryOutcome {
@@ -138,7 +138,7 @@ impl Sender {
         let body = event.to_body();
         let sent: Vec<_> = (0..copies)
             .map(|_| {
-                let (sender, outcome, body) = (self.clone(), DeliveryOutcome::of(event, url), body.clone());
+                let (sender, outcome, body) = (self.clone(), DeliveryOutcome::new(event, url), body.clone());
                 tokio::spawn(async move { sender.deliver_body(outcome, body).await })
             })
             .collect();
@@ -268,7 +268,7 @@ pub struct DeliveryAttempt {
 }
 
 impl DeliveryOutcome {
-    fn of(event: &EventPayload, url: &str) -> Self {
+    fn new(event: &EventPayload, url: &str) -> Self {
         Self {
             event: event.event().to_owned(),
             uuid: event.uuid().to_owned(),

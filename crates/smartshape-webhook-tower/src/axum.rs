@@ -57,7 +57,7 @@ where
                 outcome: None,
             });
         };
-        let extracted = opened.receiver.take(&opened.delivery);
+        let extracted = opened.receiver.extract_from(&opened.delivery);
         extracted
             .map(Self)
             .map_err(|(response, outcome)| WebhookRejection { response, outcome: Some(Unexpected(outcome)) })

@@ -18,7 +18,7 @@ pub struct FakeBuilder {
     pub(crate) list_shows_url: bool,
     pub(crate) session_required: bool,
     pub(crate) error_format: ErrorFormat,
-    pub(super) shutdown_grace: Duration,
+    pub(super) shutdown_timeout: Duration,
 }
 
 impl FakeBuilder {
@@ -31,7 +31,7 @@ impl FakeBuilder {
             list_shows_url: true,
             session_required: false,
             error_format: ErrorFormat::default(),
-            shutdown_grace: Duration::from_secs(5),
+            shutdown_timeout: Duration::from_secs(5),
         }
     }
 
@@ -87,8 +87,8 @@ impl FakeBuilder {
 
     /// Maximum time that [`FakeSmartShape::shutdown`](super::FakeSmartShape::shutdown) waits for requests in flight. Defaults to 5 seconds.
     #[must_use]
-    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
-        self.shutdown_grace = grace;
+    pub fn shutdown_timeout(mut self, grace: Duration) -> Self {
+        self.shutdown_timeout = grace;
         self
     }
 }

@@ -52,7 +52,7 @@ impl FakeBuilder {
         }
         let listener = TcpListener::bind(self.address).await?;
         let address = listener.local_addr()?;
-        let grace = self.shutdown_grace;
+        let grace = self.shutdown_timeout;
         let state = Arc::new(State::new(self));
         let injected = from_fn_with_state(Arc::clone(&state), api::inject);
         let app = Router::new()
@@ -182,7 +182,7 @@ impl FakeSmartShape {
     }
 
     /// Shuts down gracefully: stops accepting connections, and waits for requests in flight, at most
-    /// [`FakeBuilder::shutdown_grace`].
+    /// [`FakeBuilder::shutdown_timeout`].
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(());
         // A client that never finishes its request would block the shutdown forever.

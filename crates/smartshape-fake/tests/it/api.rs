@@ -234,7 +234,7 @@ async fn remote_addresses_are_rejected_by_default() {
 
 #[tokio::test]
 async fn shutdown_does_not_wait_for_unfinished_requests() {
-    let fake = quick().shutdown_grace(std::time::Duration::from_millis(50)).start().await.unwrap();
+    let fake = quick().shutdown_timeout(std::time::Duration::from_millis(50)).start().await.unwrap();
     let address = fake.base_url().replace("http://", "");
     let mut half = TcpStream::connect(&address).await.unwrap();
     half.write_all(b"GET /fake/ HTTP/1.1\r\nhost: x\r\n").await.unwrap();

@@ -27,7 +27,7 @@ impl DeliveryKey {
     /// Hashes the three fields, each with its length before it: the key of a delivery that came by the webhook `default`.
     #[must_use]
     pub fn new(uuid: &str, event: &str, owner: &str) -> Self {
-        Self::of([uuid, event, owner].into_iter())
+        Self::hash_fields([uuid, event, owner].into_iter())
     }
 
     /// The key of a delivery that came by this webhook: that of the secret's name, unless
@@ -44,10 +44,10 @@ impl DeliveryKey {
     #[must_use]
     pub fn for_webhook(webhook: &str, uuid: &str, event: &str, owner: &str) -> Self {
         let webhook = Some(webhook).filter(|webhook| *webhook != DEFAULT_WEBHOOK);
-        Self::of([uuid, event, owner].into_iter().chain(webhook))
+        Self::hash_fields([uuid, event, owner].into_iter().chain(webhook))
     }
 
-    fn of<'a>(fields: impl Iterator<Item = &'a str>) -> Self {
+    fn hash_fields<'a>(fields: impl Iterator<Item = &'a str>) -> Self {
         let mut hash = Sha256::new();
         for field in fields {
             hash.update((field.len() as u64).to_le_bytes());

@@ -168,8 +168,8 @@ impl Delivery {
             data,
             run_timestamp,
             event_name,
-            uuid: Text::of(uuid, &body),
-            file: Text::of(file, &body),
+            uuid: Text::new(uuid, &body),
+            file: Text::new(file, &body),
             owner_text: owner_text.map_or(0..0, |owner| range_in(&body, owner)),
             file_id: OnceLock::new(),
             owner,
@@ -181,7 +181,7 @@ impl Delivery {
             attempt: meta.attempt,
             event: OnceLock::new(),
             _reservation: reservation,
-            body: RawJson::of_parsed(body),
+            body: RawJson::from_parsed(body),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -343,7 +343,7 @@ impl Delivery {
 }
 
 impl Text {
-    fn of(text: Cow<'_, str>, body: &[u8]) -> Self {
+    fn new(text: Cow<'_, str>, body: &[u8]) -> Self {
         match text {
             Cow::Borrowed(text) => Self::At(range_in(body, text)),
             Cow::Owned(text) => Self::Unescaped(text.into()),

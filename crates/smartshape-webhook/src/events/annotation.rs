@@ -154,7 +154,9 @@ pub enum Color {
 
 impl lenient::Value for Color {
     fn read(json: &str) -> Option<Self> {
-        lenient::text(json).map(Self::Text).or_else(|| serde_json::from_str(json).ok().map(Self::Numbers))
+        lenient::decode_string(json)
+            .map(Self::Text)
+            .or_else(|| serde_json::from_str(json).ok().map(Self::Numbers))
     }
 }
 

@@ -25,7 +25,7 @@ impl Attribute {
     /// The value, if it is a text; half a surrogate pair in it reads as U+FFFD.
     #[must_use]
     pub fn as_text(&self) -> Option<String> {
-        lenient::text(self.value.as_str())
+        lenient::decode_string(self.value.as_str())
     }
 
     /// The value, if it is a number; the nearest float, so decode an integer beyond 2^53 yourself.

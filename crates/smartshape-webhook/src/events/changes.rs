@@ -63,13 +63,13 @@ impl Comparison<'_> {
         if matches!((old, new), (Some(old), Some(new)) if old.get() == new.get()) {
             return;
         }
-        let (a, b) = (old.map_or(Node::Null, Node::of), new.map_or(Node::Null, Node::of));
+        let (a, b) = (old.map_or(Node::Null, Node::parse), new.map_or(Node::Null, Node::parse));
         let begun = self.changes.len();
         let inside = depth < MAX_DEPTH && path.len() < MAX_PATH;
         match (a, b) {
             (Node::Object(a), Node::Object(b)) if inside => self.objects(path, &a, &b, depth + 1),
             (Node::Array(a), Node::Array(b)) if inside => self.arrays(path, &a, &b, depth + 1),
-            (a, b) if a.same(&b) => {}
+            (a, b) if a.equal(&b) => {}
             _ => self.push(path, old, new),
         }
         if self.too_many_since(begun) {
@@ -81,8 +81,8 @@ impl Comparison<'_> {
     fn push(&mut self, path: &str, old: Option<&RawValue>, new: Option<&RawValue>) {
         self.changes.push(Change {
             path: path.to_owned(),
-            before: old.map(|value| RawJson::of_part(self.before, value.get())),
-            after: new.map(|value| RawJson::of_part(self.after, value.get())),
+            before: old.map(|value| RawJson::from_part(self.before, value.get())),
+            after: new.map(|value| RawJson::from_part(self.after, value.get())),
         });
     }
 
@@ -118,7 +118,7 @@ impl Comparison<'_> {
                     (Some(_), None, None, renamed) => b = renamed,
                     (None, Some(_), Some(_), None) => continue,
                     // Both names on one side, with one value.
-                    (Some(one), None, _, Some(two)) | (None, Some(two), Some(one), _) if same(one, two) => {
+                    (Some(one), None, _, Some(two)) | (None, Some(two), Some(one), _) if equal(one, two) => {
                         continue;
                     }
                     _ => {}
@@ -155,8 +155,8 @@ fn other_name(key: &str) -> Option<&'static str> {
     }
 }
 
-fn same(a: &RawValue, b: &RawValue) -> bool {
-    a.get() == b.get() || Node::of(a).same(&Node::of(b))
+fn equal(a: &RawValue, b: &RawValue) -> bool {
+    a.get() == b.get() || Node::parse(a).equal(&Node::parse(b))
 }
 
 enum Node<'a> {
@@ -169,7 +169,7 @@ enum Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn of(value: &'a RawValue) -> Self {
+    fn parse(value: &'a RawValue) -> Self {
         let text = value.get();
         let parsed = match text.as_bytes().first() {
             Some(b'{') => serde_json::from_str(text).ok().map(|Entries::<&RawValue>(entries)| {
@@ -184,14 +184,14 @@ impl<'a> Node<'a> {
         parsed.unwrap_or(Self::Plain(text))
     }
 
-    fn same(&self, other: &Self) -> bool {
+    fn equal(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Object(a), Self::Array(b)) | (Self::Array(b), Self::Object(a)) => {
                 a.is_empty() && b.is_empty()
             }
             (Self::Text(a), Self::Text(b)) => a == b,
-            (Self::Plain(a), Self::Plain(b)) => a == b || number::same(a, b),
+            (Self::Plain(a), Self::Plain(b)) => a == b || number::equal(a, b),
             (Self::Text(text), Self::Plain(number)) | (Self::Plain(number), Self::Text(text)) => {
                 same_instant(text, number)
             }

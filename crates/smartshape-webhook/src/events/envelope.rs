@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Vi
 use serde_json::value::RawValue;
 
 use super::lenient::Value as _;
-use super::person::LONGEST_TEXT;
+use super::person::MAX_TEXT_BYTES;
 use super::{EventKind, Person, time};
 
 /// The envelope of an event, borrowed from the body; `data` stays unparsed.
@@ -49,7 +49,7 @@ pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// The members' names, in the order of [`Fields`].
 const NAMES: [&str; 6] = ["file", "event", "data", "owner", "runTimestamp", "uuid"];
 /// Length of the longest of them, `runTimestamp`, in quotes and with each character as a `\u` escape.
-const LONGEST_NAME: usize = 12 * 6 + 2;
+const MAX_NAME_BYTES: usize = 12 * 6 + 2;
 
 impl<'a> Envelope<'a> {
     /// Parses a body, in one pass. A byte order mark before it is skipped.
@@ -64,19 +64,22 @@ impl<'a> Envelope<'a> {
             .map_err(|_| EnvelopeError::new(EnvelopeErrorKind::NotJson, "it is not UTF-8"))?;
         let Fields([file, event, data, raw_owner, run_timestamp, uuid]) = Fields::read(json)?;
         for (name, sent) in [("file", file), ("event", event), ("uuid", uuid), ("owner", raw_owner)] {
-            if sent.len() > LONGEST_TEXT && sent.starts_with('"') {
-                return Err(EnvelopeError::invalid(format!("`{name}` is longer than {LONGEST_TEXT} bytes")));
+            if sent.len() > MAX_TEXT_BYTES && sent.starts_with('"') {
+                return Err(EnvelopeError::invalid(format!(
+                    "`{name}` is longer than {MAX_TEXT_BYTES} bytes"
+                )));
             }
         }
         let file = text_field("file", file)?;
         let event = text_field("event", event)?;
         let uuid = text_field("uuid", uuid)?;
-        let (owner_text, owner) = match text(raw_owner) {
+        let (owner_text, owner) = match decode_string(raw_owner) {
             Some(Cow::Borrowed(text)) => (Some(text), OnceLock::new()),
             Some(Cow::Owned(text)) => (None, Person::from(text.as_str()).into()),
-            None => {
-                (None, Person::read(raw_owner).ok_or_else(|| not("owner", "a text or an object"))?.into())
-            }
+            None => (
+                None,
+                Person::read(raw_owner).ok_or_else(|| wrong_type("owner", "a text or an object"))?.into(),
+            ),
         };
         if event.is_empty() {
             return Err(EnvelopeError::invalid("`event` is empty"));
@@ -198,7 +201,8 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 // Names are raw, too: one that nobody reads may hold half a surrogate pair.
                 while let Some(name) = map.next_key::<&RawValue>()? {
                     // Longer ones are none of ours, and are not decoded.
-                    let name = Some(name.get()).filter(|name| name.len() <= LONGEST_NAME).and_then(text);
+                    let name =
+                        Some(name.get()).filter(|name| name.len() <= MAX_NAME_BYTES).and_then(decode_string);
                     let name = name.unwrap_or_default();
                     let Some(at) = NAMES.iter().position(|known| *known == name) else {
                         map.next_value::<IgnoredAny>()?;
@@ -222,7 +226,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 
 /// The text that a JSON string says; `None` for another value. One with half a surrogate pair is kept as it was sent,
 /// with its escapes, and not with U+FFFD: these texts identify the delivery, and different ones must stay different.
-fn text(json: &str) -> Option<Cow<'_, str>> {
+fn decode_string(json: &str) -> Option<Cow<'_, str>> {
     let sent = json.strip_prefix('"')?.strip_suffix('"')?;
     if !sent.contains('\\') {
         return Some(Cow::Borrowed(sent));
@@ -231,10 +235,10 @@ fn text(json: &str) -> Option<Cow<'_, str>> {
 }
 
 fn text_field<'a>(name: &str, json: &'a str) -> Result<Cow<'a, str>, EnvelopeError> {
-    text(json).ok_or_else(|| not(name, "a text"))
+    decode_string(json).ok_or_else(|| wrong_type(name, "a text"))
 }
 
-fn not(name: &str, wanted: &str) -> EnvelopeError {
+fn wrong_type(name: &str, wanted: &str) -> EnvelopeError {
     EnvelopeError::invalid(format!("`{name}` is not {wanted}"))
 }
 

@@ -119,7 +119,7 @@ impl FileState {
 
 impl lenient::Value for FileState {
     fn read(json: &str) -> Option<Self> {
-        lenient::text(json).map(Self::from)
+        lenient::decode_string(json).map(Self::from)
     }
 }
 

@@ -21,7 +21,7 @@ macro_rules! ids {
 
         impl super::lenient::Value for $name {
             fn read(json: &str) -> Option<Self> {
-                super::lenient::text(json).map(Self)
+                super::lenient::decode_string(json).map(Self)
             }
         }
 

@@ -50,7 +50,7 @@ fn replace_surrogates(bytes: &[u8]) -> String {
 }
 
 /// The text that a JSON string says; `None` for another value.
-pub(crate) fn text(json: &str) -> Option<String> {
+pub(crate) fn decode_string(json: &str) -> Option<String> {
     serde_json::from_str(json).ok().map(|Text(text)| text)
 }
 
@@ -89,7 +89,7 @@ impl<T: Value> Member for Vec<T> {
 
 impl Value for String {
     fn read(json: &str) -> Option<Self> {
-        text(json)
+        decode_string(json)
     }
 }
 
@@ -185,18 +185,18 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ObjectVisitor<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Names(map))
+        self.0.visit_map(ByteKeys(map))
     }
 }
 
 /// The members of an object whose names are read as bytes.
-struct Names<A>(A);
+struct ByteKeys<A>(A);
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Names<A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for ByteKeys<A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        self.0.next_key_seed(Name(seed))
+        self.0.next_key_seed(ByteKey(seed))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
@@ -205,17 +205,17 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Names<A> {
 }
 
 /// One name. It is a seed around another one, and then the deserializer that this other one gets.
-struct Name<T>(T);
+struct ByteKey<T>(T);
 
-impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Name<K> {
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for ByteKey<K> {
     type Value = K::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<K::Value, D::Error> {
-        self.0.deserialize(Name(deserializer))
+        self.0.deserialize(ByteKey(deserializer))
     }
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Name<D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByteKey<D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {

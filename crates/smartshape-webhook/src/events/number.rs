@@ -2,8 +2,8 @@
 
 /// Whether two JSON numbers are equal, exactly: `1`, `1.0` and `1e0` are, 2^64 and 2^64 + 1 are
 /// not. `false` where one of them is not a number.
-pub(crate) fn same(a: &str, b: &str) -> bool {
-    matches!((Decimal::of(a), Decimal::of(b)), (Some(a), Some(b)) if a == b)
+pub(crate) fn equal(a: &str, b: &str) -> bool {
+    matches!((Decimal::parse(a), Decimal::parse(b)), (Some(a), Some(b)) if a == b)
 }
 
 /// `digits` times ten to the power of `exponent`, with no zero at either end of the digits.
@@ -16,7 +16,7 @@ struct Decimal {
 
 impl Decimal {
     /// `None` for what is not a number, or has an exponent beyond 64 bits.
-    fn of(number: &str) -> Option<Self> {
+    fn parse(number: &str) -> Option<Self> {
         let (negative, rest) = number.strip_prefix('-').map_or((false, number), |rest| (true, rest));
         if !rest.starts_with(|first: char| first.is_ascii_digit()) {
             return None;
@@ -49,7 +49,7 @@ mod tests {
             ("0", "0e99999999999999999999"),
             ("18446744073709551616", "1.8446744073709551616e19"),
         ] {
-            assert!(same(a, b) && same(b, a), "{a} {b}");
+            assert!(equal(a, b) && equal(b, a), "{a} {b}");
         }
     }
 
@@ -68,7 +68,7 @@ mod tests {
             ("true", "true"),
             ("\"1\"", "1"),
         ] {
-            assert!(!same(a, b) && !same(b, a), "{a} {b}");
+            assert!(!equal(a, b) && !equal(b, a), "{a} {b}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::lenient::{self, Text};
 
 /// Maximum length of an identifying string in bytes, as it was sent. Decoded strings are allocated in addition to the
 /// body, and the memory limit does not count them.
-pub(super) const LONGEST_TEXT: usize = 16 * 1024;
+pub(super) const MAX_TEXT_BYTES: usize = 16 * 1024;
 
 /// A person: an owner, author or user.
 ///
@@ -121,7 +121,7 @@ impl lenient::Value for Person {
     /// program has switched its feature `arbitrary_precision` on.
     fn read(json: &str) -> Option<Self> {
         match json.as_bytes().first()? {
-            b'"' => lenient::text(json).map(|text| Self::from(text.as_str())),
+            b'"' => lenient::decode_string(json).map(|text| Self::from(text.as_str())),
             b'{' => serde_json::Deserializer::from_str(json).deserialize_map(PersonVisitor).ok(),
             _ => None,
         }
@@ -158,13 +158,13 @@ impl<'de> Visitor<'de> for PersonVisitor {
 /// and is no reason to lose the event. Neither does what is longer than any name.
 fn plain(value: &RawValue) -> Option<String> {
     let text = value.get();
-    if text.len() > LONGEST_TEXT {
+    if text.len() > MAX_TEXT_BYTES {
         return None;
     }
     if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return Some(text.to_owned());
     }
-    lenient::text(text).filter(|text| !text.is_empty())
+    lenient::decode_string(text).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -187,7 +187,7 @@ mod tests {
         let account = person(r#"{"id": 7, "_id": "5c", "username": "", "email": ["a@b"]}"#);
         assert_eq!((account.id(), account.username(), account.email()), (Some("5c"), None, None));
         assert_eq!(person(r#"{"id": 7}"#).id(), Some("7"));
-        let long = "x".repeat(LONGEST_TEXT);
+        let long = "x".repeat(MAX_TEXT_BYTES);
         let account = person(&format!(r#"{{"id": "{long}", "username": "Ann", "email": {long:?}}}"#));
         assert_eq!((account.id(), account.username(), account.email()), (None, Some("Ann"), None));
         for json in ["7", "7.5", "-0", "18446744073709551616", "true", "null", r#"["a@b"]"#] {

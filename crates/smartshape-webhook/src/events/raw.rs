@@ -39,7 +39,7 @@ impl RawJson {
     }
 
     /// `part` must have been parsed out of `whole`.
-    pub(crate) fn of_part(whole: &Bytes, part: &str) -> Self {
+    pub(crate) fn from_part(whole: &Bytes, part: &str) -> Self {
         Self(whole.slice_ref(part.as_bytes()))
     }
 
@@ -55,7 +55,7 @@ impl RawJson {
 
     /// `text` must have been parsed.
     #[cfg(feature = "receiver")]
-    pub(crate) fn of_parsed(text: Bytes) -> Self {
+    pub(crate) fn from_parsed(text: Bytes) -> Self {
         Self(text)
     }
 

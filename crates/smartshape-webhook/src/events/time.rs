@@ -13,7 +13,7 @@ impl Value for Timestamp {
 /// A time as it stands in a JSON document, if it is one.
 pub(crate) fn from_json(raw: &str) -> Option<Timestamp> {
     match raw.as_bytes().first() {
-        Some(b'"') => from_text(&lenient::text(raw)?),
+        Some(b'"') => from_text(&lenient::decode_string(raw)?),
         Some(b'-' | b'0'..=b'9') => from_number(raw),
         _ => None,
     }

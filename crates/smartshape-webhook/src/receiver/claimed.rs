@@ -61,7 +61,7 @@ impl Claimed {
     ///
     /// The [`WebhookResponse`] to send at once.
     pub async fn typed<E: FromDelivery>(mut self) -> Result<Claimed<E>, WebhookResponse> {
-        match self.work.permit.receiver().take(&self.work.delivery) {
+        match self.work.permit.receiver().extract_from(&self.work.delivery) {
             Ok(data) => Ok(Claimed { data, work: self.work }),
             Err((response, outcome)) => {
                 self.work.end(outcome).await;
@@ -153,7 +153,7 @@ impl Work {
             tracing::error!(key = %self.delivery.key(), %error, "a completed delivery could not be recorded");
         }
         self.claim = None;
-        self.permit.receiver().log().finished(&self.delivery, &outcome, took, self.timer);
+        self.permit.receiver().log().record_outcome(&self.delivery, &outcome, took, self.timer);
     }
 }
 
@@ -165,7 +165,7 @@ impl Drop for Work {
             let panicking = std::thread::panicking();
             let why =
                 if panicking { "the handler panicked" } else { "it was dropped without an acknowledgement" };
-            self.permit.receiver().log().finished(
+            self.permit.receiver().log().record_outcome(
                 &self.delivery,
                 &Outcome::Failed(why.to_owned()),
                 took,

@@ -135,7 +135,13 @@ impl DeliveryLog {
         }
     }
 
-    pub(super) fn finished(&self, delivery: &Delivery, outcome: &Outcome, took: Duration, timer: Timer) {
+    pub(super) fn record_outcome(
+        &self,
+        delivery: &Delivery,
+        outcome: &Outcome,
+        took: Duration,
+        timer: Timer,
+    ) {
         let counted = match outcome {
             Outcome::Acknowledged => DeliveryOutcome::Acknowledged,
             Outcome::Discarded(_) => DeliveryOutcome::Discarded,

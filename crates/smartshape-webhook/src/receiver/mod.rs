@@ -228,7 +228,10 @@ impl Receiver {
     ///
     /// The [`WebhookResponse`] to send, a rejection with status 422 or a success; and the [`Outcome`] to end the claim with,
     /// which is logged and counted.
-    pub fn take<E: FromDelivery>(&self, delivery: &Delivery) -> Result<E, (WebhookResponse, Outcome)> {
+    pub fn extract_from<E: FromDelivery>(
+        &self,
+        delivery: &Delivery,
+    ) -> Result<E, (WebhookResponse, Outcome)> {
         let unexpected = match E::from_delivery(delivery) {
             Ok(event) => return Ok(event),
             Err(unexpected) => unexpected,

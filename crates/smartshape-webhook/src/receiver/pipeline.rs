@@ -1,5 +1,5 @@
 //! The stages of receiving, as types. Each consumes the previous one, so that the compiler enforces their order:
-//! [`Admitted`] -> [`Authenticated`] -> [`Whole`] -> [`Parsed`] -> [`Received`].
+//! [`Admitted`] -> [`Authenticated`] -> [`Buffered`] -> [`Parsed`] -> [`Received`].
 
 use std::error::Error;
 use std::pin::Pin;
@@ -114,7 +114,7 @@ struct Authenticated {
 }
 
 impl Authenticated {
-    async fn read<S, B, E>(self, receiver: &Receiver, body: S) -> Result<Whole, Rejection>
+    async fn read<S, B, E>(self, receiver: &Receiver, body: S) -> Result<Buffered, Rejection>
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
@@ -122,18 +122,18 @@ impl Authenticated {
     {
         let reservation = receiver.0.memory.reservation(self.permit.secret().usage.clone());
         let (body, reservation) = body::read(body, self.declared, &receiver.0.body, reservation).await?;
-        Ok(Whole { permit: self.permit, body, reservation })
+        Ok(Buffered { permit: self.permit, body, reservation })
     }
 }
 
 /// A request whose body has been read to its end.
-struct Whole {
+struct Buffered {
     permit: Permit,
     body: Bytes,
     reservation: Reservation,
 }
 
-impl Whole {
+impl Buffered {
     /// Parses on the async thread, however long the body is: it takes less time than receiving it did, and tokio's blocking
     /// threads are shared with the application, which may keep them busy for any time.
     fn parse(self, head: &RequestHead) -> Result<Parsed, Rejection> {
