@@ -29,6 +29,8 @@ pub enum InboxErrorKind {
     ReadOnly,
     /// A newer version of this crate has changed the schema.
     NewerSchema,
+    /// An inbox that was opened read-only has the schema of an older version, which lacks what was requested.
+    OlderSchema,
     /// The server acknowledges commits that it can still lose.
     NotDurable,
     /// A setting, path or URL is invalid.

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta, EnvelopeError};
 
+use crate::reason::ReasonId;
+
 /// The newest version of a stored event that this program reads and writes. A process ignores events of a newer
 /// version, so that old and new processes can share an inbox during a rolling update.
 pub(crate) const EVENT_VERSION: u16 = 1;
@@ -210,7 +212,11 @@ pub struct EventFilter {
     pub(crate) secret: Option<String>,
     pub(crate) received_from: Option<Timestamp>,
     pub(crate) received_before: Option<Timestamp>,
+    pub(crate) reason: Option<ReasonId>,
+    pub(crate) text: Option<String>,
     pub(crate) after: i64,
+    pub(crate) up_to: i64,
+    pub(crate) newest_first: bool,
     pub(crate) limit: u32,
 }
 
@@ -224,7 +230,11 @@ impl Default for EventFilter {
             secret: None,
             received_from: None,
             received_before: None,
+            reason: None,
+            text: None,
             after: 0,
+            up_to: i64::MAX,
+            newest_first: false,
             limit: 1000,
         }
     }
@@ -274,10 +284,68 @@ impl EventFilter {
         self
     }
 
+    /// Dead letters with this reason.
+    pub fn reason(mut self, reason: ReasonId) -> Self {
+        self.state = Some(EventState::DeadLetter);
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Events whose file or uuid is this text, or whose owner or error contains it; ASCII letters in any case. A
+    /// delivery key selects its event.
+    pub fn text(mut self, text: &str) -> Self {
+        match text.parse() {
+            Ok(key) => self.key = Some(key),
+            Err(_) => self.text = Some(field(text)),
+        }
+        self
+    }
+
+    /// Events that arrived no later than the event with this sequence number: a replay or purge of all events that
+    /// were listed leaves those that match since. Defaults to all.
+    ///
+    /// ```
+    /// use smartshape_webhook::{Delivery, Handler};
+    /// use smartshape_webhook_inbox::{EventFilter, Inbox};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("up-to-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("inbox.db");
+    /// # let path = path.to_str().unwrap();
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let event = |n: u32| Delivery::for_test(format!(r#"{{"file": "5c6f", "event": "file_uploaded", "data": {{}},
+    /// #     "owner": "test@smartshape.io", "runTimestamp": 1, "uuid": "{n}"}}"#));
+    /// let inbox = Inbox::open(path).await?;
+    /// inbox.handle(event(1)?).await.map_err(|error| error.to_string())?;
+    /// let seen = inbox.list(EventFilter::default()).await?;
+    /// inbox.handle(event(2)?).await.map_err(|error| error.to_string())?;
+    /// assert_eq!(inbox.purge(EventFilter::default().up_to(seen[0].seq)).await?, 1);
+    /// assert_eq!(inbox.stats().await?.waiting, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # std::fs::remove_dir_all(folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn up_to(mut self, seq: i64) -> Self {
+        self.up_to = seq;
+        self
+    }
+
     /// Events that arrived after the event with this sequence number, for paging. Defaults to 0: all.
     pub fn after(mut self, seq: i64) -> Self {
         self.after = seq;
         self
+    }
+
+    /// Whether conditions remain that no index covers.
+    pub(crate) fn is_scan(&self) -> bool {
+        self.key.is_none()
+            && (self.state == Some(EventState::Completed)
+                || self.event.is_some()
+                || self.file.is_some()
+                || self.secret.is_some()
+                || self.text.is_some()
+                || self.received_from.is_some()
+                || self.received_before.is_some())
     }
 
     /// Maximum number of events, the earliest first. Defaults to 1000.
@@ -299,6 +367,84 @@ pub struct InboxStats {
     pub dead_letters: u64,
     /// Age of the oldest waiting event, since it was stored.
     pub oldest_waiting: Option<Duration>,
+    /// Bytes that the inbox takes on the disk.
+    pub disk_bytes: u64,
+}
+
+/// Number of events that match, by the name of the event, the most frequent first. See
+/// [`Inbox::count_by_event`](crate::Inbox::count_by_event).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CountByEvent {
+    /// At most 100 names.
+    pub names: Vec<(String, u64)>,
+    /// Number of events of these names: [`Count::AtLeast`] when more events match than were examined.
+    pub total: Count,
+}
+
+/// A number of events that was counted up to a limit, so that counting takes milliseconds however many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// All were counted.
+    Exactly(u64),
+    /// Counting stopped at this number.
+    AtLeast(u64),
+}
+
+impl Count {
+    /// The number that was counted.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        match self {
+            Self::Exactly(count) | Self::AtLeast(count) => count,
+        }
+    }
+
+    /// Of rows that were counted up to [`MAX_EXAMINED`].
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn of(rows: i64) -> Self {
+        let count = u64::try_from(rows).unwrap_or(0);
+        if count < u64::from(MAX_EXAMINED) { Self::Exactly(count) } else { Self::AtLeast(count) }
+    }
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self::Exactly(0)
+    }
+}
+
+/// The number, or `≥` and the number.
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exactly(count) => write!(f, "{count}"),
+            Self::AtLeast(count) => write!(f, "≥ {count}"),
+        }
+    }
+}
+
+/// Maximum number of events that one query for a page or a count examines.
+pub(crate) const MAX_EXAMINED: u32 = 50_000;
+
+/// Number of events by state, counted within a limit. Unlike [`InboxStats`] it takes milliseconds however many events
+/// wait or are dead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InboxCounts {
+    /// Number of events that wait for an attempt, including [`retrying`](Self::retrying).
+    pub waiting: Count,
+    /// Number of waiting events that are not due yet, because an attempt has failed.
+    pub retrying: Count,
+    /// Number of events that a worker is handling.
+    pub running: Count,
+    /// Number of dead letters.
+    pub dead_letters: Count,
+    /// Estimated number of all stored events.
+    pub stored: u64,
+    /// How long the longest due event has waited since it was due; `None` when no event is due. A replayed event is due
+    /// from its replay on.
+    pub overdue: Option<Duration>,
     /// Bytes that the inbox takes on the disk.
     pub disk_bytes: u64,
 }

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use crate::batcher::Batcher;
 use crate::error::{InboxError, InboxErrorKind};
-use crate::event::{EventFilter, InboxStats, StoredDelivery, StoredEvent};
+use crate::event::{EventFilter, InboxCounts, InboxStats, StoredDelivery, StoredEvent};
 use crate::metrics;
+use crate::reason::DeadLetterReason;
 use crate::settings::InboxBuilder;
 use crate::storage::{self, Storage};
 use crate::worker::{Worker, WorkerContext};
@@ -227,6 +228,59 @@ impl Inbox {
     /// [`InboxError`] when the database fails.
     pub async fn stats(&self) -> Result<InboxStats, InboxError> {
         self.storage().stats().await
+    }
+
+    /// Number of events by state, counted up to 50,000 each. Takes milliseconds however many events there are, so a page
+    /// may show it to many people.
+    ///
+    /// # Errors
+    ///
+    /// [`InboxError`] when the database fails.
+    pub async fn counts(&self) -> Result<InboxCounts, InboxError> {
+        self.storage().counts().await
+    }
+
+    /// Why events are dead letters: their errors, grouped when they differ only in ids and numbers, the most frequent
+    /// first, at most `limit`. At most 50,000 dead letters are examined.
+    ///
+    /// ```
+    /// use smartshape_webhook::{Delivery, Handler, HandlerError};
+    /// use smartshape_webhook_inbox::{EventFilter, Inbox};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("reasons-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("inbox.db");
+    /// # let path = path.to_str().unwrap();
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// let inbox = Inbox::open(path).await?;
+    /// for file in ["5c6aeed079bf3f432d3c929e", "5d10c2aa4fb090280ecc0042"] {
+    ///     let event = Delivery::for_test(format!(r#"{{"file": "{file}", "event": "file_uploaded", "data": {{}},
+    ///         "owner": "test@smartshape.io", "runTimestamp": 1, "uuid": "{file}"}}"#))?;
+    ///     inbox.handle(event).await.map_err(|error| error.to_string())?;
+    /// }
+    /// let worker = inbox.worker(|delivery: Delivery| async move {
+    ///     Err(HandlerError::permanent(format!("no part {}", delivery.file())))
+    /// });
+    /// let worker = worker.spawn();
+    /// while inbox.stats().await?.dead_letters < 2 {
+    ///     tokio::task::yield_now().await;
+    /// }
+    /// worker.shutdown().await?;
+    ///
+    /// let reasons = inbox.dead_letter_reasons(10).await?;
+    /// assert_eq!((&*reasons[0].text, reasons[0].dead_letters), ("no part …", 2));
+    /// assert_eq!(inbox.replay(EventFilter::default().reason(reasons[0].id)).await?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # std::fs::remove_dir_all(folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InboxError`] when the database fails; [`InboxErrorKind::OlderSchema`] when a read-only inbox has the schema of
+    /// an older version.
+    pub async fn dead_letter_reasons(&self, limit: u32) -> Result<Vec<DeadLetterReason>, InboxError> {
+        self.storage().reasons(limit).await
     }
 
     /// Checks whether the database can be written to, and whether workers of this process are alive. Returns within

@@ -44,6 +44,8 @@ mod error;
 mod event;
 mod inbox;
 mod metrics;
+mod page;
+mod reason;
 mod settings;
 mod storage;
 mod worker;
@@ -54,8 +56,12 @@ mod worker;
 mod it;
 
 pub use error::{InboxError, InboxErrorKind};
-pub use event::{EventFilter, EventState, InboxStats, StoredDelivery, StoredEvent};
+pub use event::{
+    Count, CountByEvent, EventFilter, EventState, InboxCounts, InboxStats, StoredDelivery, StoredEvent,
+};
 pub use inbox::{Health, Inbox};
+pub use page::{EventPage, PageCursor};
+pub use reason::{DeadLetterReason, ReasonId};
 pub use settings::InboxBuilder;
 #[cfg(feature = "postgres")]
 pub use worker::TransactionalFuture;

@@ -4,7 +4,7 @@ mod options;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-mod rows;
+pub(crate) mod rows;
 mod size_limit;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -21,7 +21,10 @@ use smartshape_webhook::DeliveryKey;
 use tokio::sync::Notify;
 
 use crate::error::{InboxError, InboxErrorKind};
-use crate::event::{EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::reason::DeadLetterReason;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::reason::ReasonId;
 pub(crate) use options::StorageOptions;
 
 pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
@@ -45,7 +48,7 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Records the results of attempts. Returns the leases that were still held; the other results had no effect.
     fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>>;
 
-    /// The events that match, in the order of arrival.
+    /// The events that match, in the filter's order.
     fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>>;
 
     /// One event with its body.
@@ -60,6 +63,20 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64>;
 
     fn stats(&self) -> StorageFuture<'_, InboxStats>;
+
+    /// As [`stats`](Self::stats); counts up to [`MAX_EXAMINED`](crate::event::MAX_EXAMINED) rows of each state.
+    fn counts(&self) -> StorageFuture<'_, InboxCounts>;
+
+    /// Sequence number of the event after `skipped` others within the filter's bounds, state and reason, in the filter's
+    /// order. Its other conditions do not count.
+    fn nth(&self, filter: EventFilter, skipped: u32) -> StorageFuture<'_, Option<i64>>;
+
+    /// Number of events that match, by name, the most frequent first; at most 100 names. Reads all that match.
+    fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>>;
+
+    /// The most frequent reasons of dead letters, of which at most [`MAX_EXAMINED`](crate::event::MAX_EXAMINED) are
+    /// examined.
+    fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>>;
 
     /// Deletes a bounded number of rows whose retention is over, and returns that number.
     fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64>;
@@ -206,6 +223,17 @@ pub(crate) enum AttemptOutcome {
     Released,
 }
 
+impl AttemptOutcome {
+    /// The reason of a dead letter.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn reason(&self) -> Option<ReasonId> {
+        match self {
+            Self::DeadLetter { error } => Some(ReasonId::of(error)),
+            _ => None,
+        }
+    }
+}
+
 /// How long completed events are kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retention {
@@ -277,6 +305,22 @@ where
 }
 
 const LEASE_LOST: &str = "the worker ended, or lost its lease, before the attempt had a result";
+
+/// The schema from which on dead letters have a reason.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+const SCHEMA_OF_REASONS: i64 = 3;
+
+/// Fails when a read-only inbox has the schema of an older version, which lacks what `needed` brought.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn check_has(storage: &dyn fmt::Display, found: i64, needed: i64) -> Result<(), InboxError> {
+    if found >= needed {
+        return Ok(());
+    }
+    let text = format!(
+        "inbox {storage}: it was opened read-only and has the tables of an older version: open it once for writing"
+    );
+    Err(InboxError::new(InboxErrorKind::OlderSchema, text))
+}
 
 /// Rejects a schema that a newer version has made unreadable for this one.
 fn check_schema(storage: &dyn fmt::Display, needed: i64, ours: i64) -> Result<(), InboxError> {

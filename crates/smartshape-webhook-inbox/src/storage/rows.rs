@@ -1,10 +1,13 @@
 //! Decoding and filters that both storages share.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;
 use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
 
-use crate::event::{EventFilter, EventState, StoredEvent};
+use crate::event::{Count, EventFilter, EventState, InboxCounts, StoredEvent};
+use crate::reason::{DeadLetterReason, ReasonId, without_ids};
 
 pub(super) fn key_of(bytes: &[u8]) -> Result<DeliveryKey, sqlx::Error> {
     let bytes = bytes.try_into().map_err(|_| damaged("a key has not 16 bytes"))?;
@@ -46,20 +49,28 @@ where
 }
 
 /// Appends the filter's conditions on the table `e`, its order and its limit.
-pub(super) fn push_filter<DB>(query: &mut QueryBuilder<DB>, filter: &EventFilter)
+pub(crate) fn push_filter<DB>(query: &mut QueryBuilder<DB>, filter: &EventFilter)
 where
     DB: Database,
     for<'q> i64: Encode<'q, DB> + Type<DB>,
     for<'q> String: Encode<'q, DB> + Type<DB>,
     for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
 {
-    query.push("e.seq > ").push_bind(filter.after);
+    push_conditions(query, filter);
+    push_order(query, filter);
+    query.push(" LIMIT ").push_bind(i64::from(filter.limit));
+}
+
+pub(super) fn push_conditions<DB>(query: &mut QueryBuilder<DB>, filter: &EventFilter)
+where
+    DB: Database,
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+    for<'q> String: Encode<'q, DB> + Type<DB>,
+    for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
+{
+    push_scope(query, filter);
     if let Some(state) = filter.state {
-        // Not bound as a parameter: the query planners would not see that their partial indexes apply.
         query.push(format_args!(" AND e.state = {}", state.number()));
-        if state.number() <= 1 {
-            query.push(" AND e.state <= 1");
-        }
     }
     if let Some(event) = &filter.event {
         query.push(" AND e.event = ").push_bind(event.clone());
@@ -79,7 +90,114 @@ where
     if let Some(key) = filter.key {
         query.push(" AND e.key = ").push_bind(key.as_bytes().to_vec());
     }
-    query.push(" ORDER BY e.seq LIMIT ").push_bind(i64::from(filter.limit));
+    if let Some(text) = &filter.text {
+        query.push(" AND (e.file = ").push_bind(text.clone());
+        query.push(" OR e.uuid = ").push_bind(text.clone());
+        let pattern = format!(
+            "%{}%",
+            text.to_ascii_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+        );
+        query.push(" OR lower(e.owner) LIKE ").push_bind(pattern.clone()).push(" ESCAPE '\\'");
+        query.push(" OR lower(e.error) LIKE ").push_bind(pattern).push(" ESCAPE '\\')");
+    }
+}
+
+/// Appends the conditions that an index covers. The state and the reason are not bound as parameters: the query planners
+/// would not see that their partial indexes apply.
+pub(super) fn push_scope<DB>(query: &mut QueryBuilder<DB>, filter: &EventFilter)
+where
+    DB: Database,
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+{
+    let seq = seq_of(filter);
+    query.push(seq).push(" > ").push_bind(filter.after);
+    if filter.up_to < i64::MAX {
+        query.push(" AND ").push(seq).push(" <= ").push_bind(filter.up_to);
+    }
+    match filter.state {
+        Some(EventState::Waiting) => drop(query.push(" AND e.state <= 1")),
+        Some(EventState::Running) => drop(query.push(" AND e.state = 1")),
+        Some(EventState::DeadLetter) => drop(query.push(" AND e.state = 3")),
+        Some(EventState::Completed) | None => {}
+    }
+    match filter.reason {
+        Some(UNGROUPED) => drop(query.push(" AND e.error_group IS NULL")),
+        Some(reason) => drop(query.push(format_args!(" AND e.error_group = {}", reason.0))),
+        None => {}
+    }
+}
+
+pub(super) fn push_order<DB: Database>(query: &mut QueryBuilder<DB>, filter: &EventFilter) {
+    query.push(" ORDER BY ").push(seq_of(filter));
+    if filter.newest_first {
+        query.push(" DESC");
+    }
+}
+
+/// Running events are few, and may be behind any number of waiting ones: they are sorted rather than looked for in the
+/// order of their numbers.
+fn seq_of(filter: &EventFilter) -> &'static str {
+    if filter.state == Some(EventState::Running) { "(e.seq + 0)" } else { "e.seq" }
+}
+
+/// Dead letters whose reason is not recorded yet.
+pub(super) const UNGROUPED: ReasonId = ReasonId(0);
+
+/// Joins groups (reason, number of dead letters, latest one) with their latest events.
+pub(super) fn reasons(groups: Vec<(Option<i64>, i64, i64)>, latest: &[StoredEvent]) -> Vec<DeadLetterReason> {
+    // A dead letter that was replayed or purged between the two statements leaves its group out.
+    let group = |(group, count, seq): (Option<i64>, i64, i64)| {
+        let last = latest.iter().find(|event| event.seq == seq)?;
+        Some(DeadLetterReason {
+            id: group.map_or(UNGROUPED, ReasonId),
+            text: without_ids(last.error.as_deref().unwrap_or_default()),
+            dead_letters: u64::try_from(count).unwrap_or(0),
+            last_seq: seq,
+            last_event: last.event.clone(),
+            last_received_at: last.received_at,
+        })
+    };
+    groups.into_iter().filter_map(group).collect()
+}
+
+/// Appends the conditions of [`Storage::nth`](super::Storage::nth).
+pub(crate) fn push_nth<DB>(query: &mut QueryBuilder<DB>, filter: &EventFilter, skipped: u32)
+where
+    DB: Database,
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+{
+    push_scope(query, filter);
+    push_order(query, filter);
+    query.push(" LIMIT 1 OFFSET ").push_bind(i64::from(skipped));
+}
+
+/// The end of the statement for [`Storage::count_by_event`](super::Storage::count_by_event).
+pub(super) const BY_EVENT: &str = " GROUP BY e.event ORDER BY 2 DESC, 1 LIMIT 100";
+
+pub(super) fn by_event(counted: Vec<(String, i64)>) -> Vec<(String, u64)> {
+    counted.into_iter().map(|(event, count)| (event, u64::try_from(count).unwrap_or(0))).collect()
+}
+
+/// `[open, waiting, retrying, dead letters, stored]`.
+pub(super) fn counts(
+    [open, waiting, retrying, dead_letters, stored]: [i64; 5],
+    overdue: Option<Duration>,
+    disk_bytes: u64,
+) -> InboxCounts {
+    // When not all open events were counted, none of their numbers is exact.
+    let part = |count: i64| match Count::of(open) {
+        Count::AtLeast(_) => Count::AtLeast(u64::try_from(count).unwrap_or(0)),
+        Count::Exactly(_) => Count::of(count),
+    };
+    InboxCounts {
+        waiting: part(waiting),
+        retrying: part(retrying),
+        running: part(open - waiting),
+        dead_letters: Count::of(dead_letters),
+        stored: u64::try_from(stored).unwrap_or(0),
+        overdue: overdue.filter(|overdue| !overdue.is_zero()),
+        disk_bytes,
+    }
 }
 
 fn damaged(what: &str) -> sqlx::Error {

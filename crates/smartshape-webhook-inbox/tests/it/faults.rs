@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::event::NewEvent;
+use crate::reason::DeadLetterReason;
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage,
     StorageFuture,
 };
-use crate::{EventFilter, Inbox, InboxError, InboxErrorKind, InboxStats, StoredDelivery, StoredEvent};
+use crate::{
+    EventFilter, Inbox, InboxCounts, InboxError, InboxErrorKind, InboxStats, StoredDelivery, StoredEvent,
+};
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
@@ -129,6 +132,22 @@ impl Storage for Faulty {
     }
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {
+        away()
+    }
+
+    fn counts(&self) -> StorageFuture<'_, InboxCounts> {
+        away()
+    }
+
+    fn nth(&self, _: EventFilter, _: u32) -> StorageFuture<'_, Option<i64>> {
+        away()
+    }
+
+    fn count_by_event(&self, _: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>> {
+        away()
+    }
+
+    fn reasons(&self, _: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
         away()
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::event::NewEvent;
 use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
-use crate::{EventFilter, EventState, Inbox, InboxError, InboxErrorKind};
+use crate::{Count, EventFilter, EventState, Inbox, InboxError, InboxErrorKind, PageCursor};
 use smartshape_webhook::{Delivery, Handler as _, HandlerErrorKind};
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -146,12 +146,12 @@ async fn newer_schema_is_used_if_compatible() {
     let folder = Folder::new();
     let path = folder.inbox();
     store(&Inbox::open(&path).await.unwrap(), 1).await.unwrap();
-    execute(&path, "ALTER TABLE events ADD COLUMN later TEXT; PRAGMA user_version = 3").await;
+    execute(&path, "ALTER TABLE events ADD COLUMN later TEXT; PRAGMA user_version = 9").await;
     let inbox = Inbox::open(&path).await.unwrap();
     store(&inbox, 2).await.unwrap();
     work_off(&inbox).await;
     drop(inbox);
-    execute(&path, "UPDATE meta SET value = 3 WHERE name = 'reads_from'").await;
+    execute(&path, "UPDATE meta SET value = 9 WHERE name = 'reads_from'").await;
     let error = rejected(&path).await;
     assert_eq!(error.kind(), InboxErrorKind::NewerSchema, "{error}");
 }
@@ -619,4 +619,43 @@ async fn read_only_writes_nothing() {
     drop(running);
     let error = Inbox::builder(&format!("{}-none", folder.inbox())).read_only(true).open().await.unwrap_err();
     assert!(error.to_string().contains("there is no inbox"), "{error}");
+}
+
+/// The committed file has the second form of the schema, and was written by the version that had it: one completed
+/// event, two dead letters, three waiting events of which one was attempted.
+#[tokio::test]
+async fn file_of_second_schema_is_migrated() {
+    let folder = Folder::new();
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/inbox-schema-2.db");
+    fs::copy(old, folder.path("inbox.db")).unwrap();
+    let reading = Inbox::builder(&folder.inbox()).read_only(true).open().await.unwrap();
+    assert_eq!(reading.counts().await.unwrap().dead_letters, Count::Exactly(2));
+    assert_eq!(reading.page(EventFilter::default(), PageCursor::Newest).await.unwrap().events.len(), 6);
+    let error = reading.dead_letter_reasons(9).await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::OlderSchema, "{error}");
+    drop(reading);
+
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    let counts = inbox.counts().await.unwrap();
+    assert_eq!(
+        (counts.waiting, counts.dead_letters, counts.stored),
+        (Count::Exactly(3), Count::Exactly(2), 6)
+    );
+    // A process of the version before stores and dead-letters beside us.
+    execute(
+        &folder.inbox(),
+        "INSERT INTO events (version, key, state, due, file_hash, event, file, uuid, received, bytes, stored) \
+         SELECT version, randomblob(16), 0, due, file_hash, event, file, uuid, received, bytes, stored FROM events WHERE seq = 6; \
+         UPDATE events SET state = 3, settled = 1, error = 'no part 5b337c601e24e904da827738 in the catalogue' WHERE seq = 7",
+    )
+    .await;
+    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
+    while inbox.dead_letter_reasons(9).await.unwrap().first().is_none_or(|reason| reason.dead_letters < 3)
+        || inbox.counts().await.unwrap().waiting != Count::Exactly(0)
+    {
+        tokio::task::yield_now().await;
+    }
+    worker.shutdown().await.unwrap();
+    let reasons = inbox.dead_letter_reasons(9).await.unwrap();
+    assert_eq!((reasons.len(), &*reasons[0].text), (1, "no part … in the catalogue"));
 }

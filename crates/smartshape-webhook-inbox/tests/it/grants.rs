@@ -97,6 +97,7 @@ async fn tables_created_from_migration_files_are_used() {
     for file in [
         include_str!("../../migrations/postgres-0001.sql"),
         include_str!("../../migrations/postgres-0002.sql"),
+        include_str!("../../migrations/postgres-0003.sql"),
     ] {
         server.execute(file.to_owned()).await;
     }

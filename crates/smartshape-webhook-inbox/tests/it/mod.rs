@@ -23,6 +23,8 @@ mod limits;
 mod link;
 #[cfg(feature = "sqlite")]
 mod metrics;
+mod pages;
+mod plans;
 #[cfg(all(unix, feature = "postgres"))]
 mod pooler;
 #[cfg(feature = "postgres")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler as _, HandlerError, HandlerErrorKind};
 
-use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
+use crate::{Count, EventFilter, EventState, Inbox, InboxErrorKind, ReasonId};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::mpsc;
 
@@ -306,4 +306,34 @@ async fn server_may_be_unavailable_at_start_and_later() {
         tokio::task::yield_now().await;
     }
     worker.shutdown().await.unwrap();
+}
+
+/// A process of the version before goes on beside a new one, and its dead letters get a reason.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_second_schema_are_migrated() {
+    let Some(server) = Server::new().await else { return };
+    server.execute(include_str!("../../migrations/postgres-0001.sql").to_owned()).await;
+    server.execute(include_str!("../../migrations/postgres-0002.sql").to_owned()).await;
+    let dead = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes, error) \
+         SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 3, now(), n, 'e', 'f', 'u', 0, 1, \
+           'no part 5c6aeed079bf3f432d3c929' || n || ' in the catalogue' FROM generate_series(FROM, FROM + 1) n";
+    server.execute(dead.replace("FROM, FROM", "1, 1")).await;
+    let reading = Inbox::builder(&server.url()).read_only(true).open().await.unwrap();
+    assert_eq!(reading.counts().await.unwrap().dead_letters, Count::Exactly(2));
+    let error = reading.dead_letter_reasons(9).await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::OlderSchema, "{error}");
+    drop(reading);
+
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    server.execute(dead.replace("FROM, FROM", "3, 3")).await;
+    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
+    while inbox.dead_letter_reasons(9).await.unwrap()[0].text.is_empty()
+        || inbox.dead_letter_reasons(9).await.unwrap()[0].id == ReasonId(0)
+    {
+        tokio::task::yield_now().await;
+    }
+    worker.shutdown().await.unwrap();
+    let reasons = inbox.dead_letter_reasons(9).await.unwrap();
+    let shown: Vec<_> = reasons.iter().map(|reason| (&*reason.text, reason.dead_letters)).collect();
+    assert_eq!(shown, [("no part … in the catalogue", 4)]);
 }

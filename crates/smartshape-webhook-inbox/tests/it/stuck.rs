@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::event::NewEvent;
+use crate::reason::DeadLetterReason;
 use crate::storage::{
     Attempt, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture,
 };
-use crate::{EventFilter, Inbox, InboxError, InboxErrorKind, InboxStats, StoredDelivery, StoredEvent};
+use crate::{
+    EventFilter, Inbox, InboxCounts, InboxError, InboxErrorKind, InboxStats, StoredDelivery, StoredEvent,
+};
 use jiff::Timestamp;
 use smartshape_webhook::{Delivery, DeliveryKey, Handler as _};
 
@@ -97,6 +100,22 @@ impl Storage for Puppet {
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {
         self.answer(InboxStats::default())
+    }
+
+    fn counts(&self) -> StorageFuture<'_, InboxCounts> {
+        self.answer(InboxCounts::default())
+    }
+
+    fn nth(&self, _: EventFilter, _: u32) -> StorageFuture<'_, Option<i64>> {
+        self.answer(None)
+    }
+
+    fn count_by_event(&self, _: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>> {
+        self.answer(Vec::new())
+    }
+
+    fn reasons(&self, _: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
+        self.answer(Vec::new())
     }
 
     fn sweep(&self, _: Retention) -> StorageFuture<'_, u64> {

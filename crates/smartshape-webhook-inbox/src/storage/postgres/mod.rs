@@ -22,11 +22,12 @@ use tokio::sync::{Mutex, Notify};
 
 use super::size_limit::SizeLimit;
 use super::{
-    AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture,
-    in_chunks,
+    AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_REASONS, Storage,
+    StorageFuture, check_has, in_chunks,
 };
 use crate::error::{InboxError, InboxErrorKind};
-use crate::event::{EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::reason::DeadLetterReason;
 use crate::storage::StorageOptions;
 use connections::Connections;
 use notify::Notifier;
@@ -51,6 +52,7 @@ pub(crate) struct Postgres {
     max_concurrent_inserts: u32,
     notifier: Notifier,
     allow_asynchronous_commit: bool,
+    schema: i64,
     size_limit: Arc<SizeLimit>,
     /// When the last pass over all queues began. Locked during the pass.
     marked_all_at: Arc<Mutex<Option<Instant>>>,
@@ -64,7 +66,7 @@ impl Postgres {
         // Three remain: for the listener, for operations that may take minutes, and for everything else.
         let max_concurrent_inserts =
             options.max_connections.saturating_sub(3).clamp(1, MAX_CONCURRENT_INSERTS);
-        let (connect, channel) = open::open(url, options).await?;
+        let open::Opened { connect, channel, schema } = open::open(url, options).await?;
         let others = options.max_connections.saturating_sub(max_concurrent_inserts + 1).max(1);
         let others = Arc::new(Connections::new(connect.clone(), others));
         Ok(Self {
@@ -74,6 +76,7 @@ impl Postgres {
             writers: Connections::new(connect, max_concurrent_inserts),
             max_concurrent_inserts,
             allow_asynchronous_commit: options.allow_asynchronous_commit,
+            schema,
             size_limit: Arc::new(SizeLimit::new(options.max_size_bytes)),
             marked_all_at: Arc::default(),
             within_capacity_at: Mutex::default(),
@@ -247,9 +250,29 @@ impl Storage for Postgres {
         Box::pin(self.run_admin(sql::stats))
     }
 
+    fn counts(&self) -> StorageFuture<'_, InboxCounts> {
+        Box::pin(self.others.run(sql::counts))
+    }
+
+    fn nth(&self, filter: EventFilter, skipped: u32) -> StorageFuture<'_, Option<i64>> {
+        Box::pin(async move { self.others.run(async |on| sql::nth(on, &filter, skipped).await).await })
+    }
+
+    fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>> {
+        Box::pin(async move { self.others.run(async |on| sql::count_by_event(on, &filter).await).await })
+    }
+
+    fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
+        Box::pin(async move {
+            check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_REASONS)?;
+            self.others.run(async |on| sql::reasons(on, limit).await).await
+        })
+    }
+
     fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64> {
         Box::pin(async move {
             self.mark_all_runnable_later();
+            self.others.run(sql::group_errors).await?;
             let swept = self.others.run(async |on| sql::sweep(on, retention).await).await?;
             Ok(swept + self.delete_over_capacity(retention).await?)
         })

@@ -10,16 +10,25 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::storage::StorageOptions;
 
 /// Each migrates the schema to the next version.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../migrations/postgres-0001.sql"),
     include_str!("../../../migrations/postgres-0002.sql"),
+    include_str!("../../../migrations/postgres-0003.sql"),
 ];
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// Maximum number of attempts while other processes migrate at the same time.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// Returns the connector, and the channel for notifications, of which each database and schema has its own.
-pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<(Connector, String), InboxError> {
+/// An opened database.
+pub(super) struct Opened {
+    pub(super) connect: Connector,
+    /// The channel for notifications, of which each database and schema has its own.
+    pub(super) channel: String,
+    /// The version of the tables, which is older than ours only if the database was opened read-only.
+    pub(super) schema: i64,
+}
+
+pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<Opened, InboxError> {
     let connect_options = url::options(url)?.application_name("smartshape-inbox").disable_statement_logging();
     let opened = timeout(CONNECT_TIMEOUT, async {
         let mut connection = connect_options.connect().await.map_err(error::from_sqlx)?;
@@ -40,11 +49,11 @@ pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<(Connect
         session.set_statement_timeout(super::ADMIN_TIMEOUT).await.map_err(error::from_sqlx)?;
         migrate(&mut session, &schema, options.read_only).await
     });
-    migrated.await.unwrap_or_else(|_| Err(timed_out(super::ADMIN_TIMEOUT)))?;
+    let version = migrated.await.unwrap_or_else(|_| Err(timed_out(super::ADMIN_TIMEOUT)))?;
     let channel = sqlx::query_scalar("SELECT 'smartshape_inbox_' || md5($1)").bind(schema);
     let channel = timeout(CONNECT_TIMEOUT, channel.fetch_one(&mut session.connection)).await;
     let channel = channel.map_err(|_| timed_out(CONNECT_TIMEOUT))?.map_err(error::from_sqlx)?;
-    Ok((connect, channel))
+    Ok(Opened { connect, channel, schema: version })
 }
 
 /// Rejects databases that the inbox cannot use, and returns the tables' schema: where they are, or else the
@@ -112,7 +121,8 @@ pub(super) async fn check_durability(connection: &mut PgConnection, allow: bool)
     Err(InboxError::new(InboxErrorKind::NotDurable, text))
 }
 
-async fn migrate(session: &mut Session, schema: &str, read_only: bool) -> Result<(), InboxError> {
+/// Returns the version of the tables.
+async fn migrate(session: &mut Session, schema: &str, read_only: bool) -> Result<i64, InboxError> {
     for attempt in 1.. {
         // Read without a lock, so that a user without the right to create tables can use the inbox.
         let version = version(session).await.map_err(error::from_sqlx)?;
@@ -123,10 +133,11 @@ async fn migrate(session: &mut Session, schema: &str, read_only: bool) -> Result
             .fetch_one(&mut session.connection)
             .await
             .map_err(error::from_sqlx)?;
-            return super::super::check_schema(&"on PostgreSQL", needed, SCHEMA);
+            super::super::check_schema(&"on PostgreSQL", needed, SCHEMA)?;
+            return Ok(version);
         }
         if version == SCHEMA || read_only && version > 0 {
-            return Ok(());
+            return Ok(version);
         }
         if read_only {
             let text =
@@ -140,7 +151,7 @@ async fn migrate(session: &mut Session, schema: &str, read_only: bool) -> Result
             Err(error) => return Err(error::from_sqlx(error)),
         }
     }
-    Ok(())
+    Ok(SCHEMA)
 }
 
 /// Migrates by one version, or does nothing when another process did. Takes no lock that others could hold: the

@@ -10,7 +10,10 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, QueryBuilder, Row as _};
 
 use super::connections::{self, Session, Tables};
-use crate::event::{EVENT_VERSION, EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::event::{
+    EVENT_VERSION, EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, NewEvent, StoredDelivery, StoredEvent,
+};
+use crate::reason::{DeadLetterReason, ReasonId};
 use crate::storage::rows::{self, key_of, time_of};
 use crate::storage::size_limit::ROW_BYTES;
 use crate::storage::{
@@ -163,7 +166,7 @@ const EXHAUSTED: &str = "state = 1 AND due <= now() AND (lost + 1 >= $1 OR attem
 async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<Queue>> {
     let sql = on.tables.sql(&format!(
         "WITH over AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {EXHAUSTED} FOR UPDATE SKIP LOCKED) \
-         UPDATE smartshape_inbox_events e SET state = 3, settled = now(), lost = lost + 1, \
+         UPDATE smartshape_inbox_events e SET state = 3, settled = now(), lost = lost + 1, error_group = NULL, \
            error = coalesce(error || '; then ', '') || $3 FROM over WHERE e.seq = over.seq RETURNING e.file_hash"
     ));
     sqlx::query_scalar(sql)
@@ -279,7 +282,7 @@ async fn settle_with(
     skip: &str,
 ) -> Outcome<(Vec<Lease>, Vec<Queue>)> {
     let (mut leases, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut errors, mut released, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut errors, mut released, mut kept, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for AttemptResult { lease, outcome } in results {
         let (state, after, error, back, keep) = match outcome {
             AttemptOutcome::Completed { keep_body } => (2_i16, 0, None, 0_i32, *keep_body),
@@ -293,16 +296,17 @@ async fn settle_with(
         errors.push(error);
         released.push(back);
         kept.push(keep);
+        groups.push(outcome.reason().map(|reason| reason.0));
     }
     let sql = on.tables.sql(&format!(
         "WITH given AS MATERIALIZED (SELECT *, CASE WHEN g.state = 2 THEN 64 ELSE 200 END AS chars \
              FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], \
-             $5::text[], $6::int[], $7::bool[]) AS g (seq, fence, state, wait, error, back, keep)), \
+             $5::text[], $6::int[], $7::bool[], $8::bigint[]) AS g (seq, fence, state, wait, error, back, keep, error_group)), \
            held AS MATERIALIZED (SELECT e.seq, e.fence FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
              WHERE e.fence = g.fence AND e.state = 1 ORDER BY e.seq FOR UPDATE OF e {skip}), \
            ended AS (UPDATE smartshape_inbox_events e SET state = g.state, due = now() + g.wait * interval '1 ms', \
              attempts = e.attempts - g.back, error = CASE WHEN g.state <> 2 THEN coalesce(g.error, e.error) END, \
-             settled = CASE WHEN g.state >= 2 THEN now() END, owner = CASE WHEN g.state <> 2 THEN e.owner END, \
+             error_group = g.error_group, settled = CASE WHEN g.state >= 2 THEN now() END, owner = CASE WHEN g.state <> 2 THEN e.owner END, \
              secret = CASE WHEN g.keep THEN e.secret END, traceparent = CASE WHEN g.keep THEN e.traceparent END, \
              event = left(e.event, g.chars), file = left(e.file, g.chars), uuid = left(e.uuid, g.chars) \
              FROM given g, held WHERE e.seq = held.seq AND g.seq = held.seq AND g.fence = held.fence \
@@ -318,6 +322,7 @@ async fn settle_with(
         .bind(errors)
         .bind(released)
         .bind(kept)
+        .bind(groups)
         .fetch_all(&mut on.connection)
         .await?;
     let held = rows.iter().map(|&(seq, fence, ..)| Lease { seq, fence }).collect();
@@ -426,7 +431,7 @@ pub(super) async fn replay(on: &mut Session, filter: &EventFilter) -> Outcome<Ch
     let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
     // A purge or a sweep that held a row may have deleted its body while this waited.
     let waiting = on.tables.sql(
-        "UPDATE smartshape_inbox_events e SET state = 0, attempts = 0, lost = 0, settled = NULL, due = now(), \
+        "UPDATE smartshape_inbox_events e SET state = 0, attempts = 0, lost = 0, settled = NULL, error_group = NULL, due = now(), \
            behind = r.later OR (SELECT o.seq FROM smartshape_inbox_events o \
              WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq LIMIT 1) IS NOT NULL \
          FROM (SELECT n.seq, row_number() OVER (PARTITION BY n.file_hash ORDER BY n.seq) > 1 AS later \
@@ -494,6 +499,83 @@ pub(super) async fn stats(on: &mut Session) -> Outcome<InboxStats> {
             .await?;
     stats.dead_letters = u64::try_from(dead_letters).unwrap_or(0);
     Ok(stats)
+}
+
+pub(super) async fn counts(on: &mut Session) -> Outcome<InboxCounts> {
+    let disk_bytes = used_bytes(on).await?;
+    let sql = on.tables.sql(
+        "SELECT count(*), count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 0 AND due > now()), \
+           extract(epoch FROM clock_timestamp() - min(due) FILTER (WHERE state = 0))::float8 \
+         FROM (SELECT state, due FROM smartshape_inbox_events WHERE state <= 1 ORDER BY due LIMIT $1) o",
+    );
+    let (open, waiting, retrying, due): (i64, i64, i64, Option<f64>) =
+        sqlx::query_as(sql).bind(i64::from(MAX_EXAMINED)).fetch_one(&mut on.connection).await?;
+    // The server's estimate, or for a table that was never vacuumed the range of the numbers, which has gaps.
+    let sql = on.tables.sql(
+        "SELECT (SELECT count(*) FROM (SELECT 1 FROM smartshape_inbox_events WHERE state = 3 LIMIT $1) d), \
+           coalesce((SELECT nullif(greatest(c.reltuples, 0), 0)::bigint FROM pg_class c \
+               WHERE c.oid = 'smartshape_inbox_events'::regclass), \
+             (SELECT max(seq) - min(seq) + 1 FROM smartshape_inbox_events), 0)",
+    );
+    let (dead_letters, stored): (i64, i64) =
+        sqlx::query_as(sql).bind(i64::from(MAX_EXAMINED)).fetch_one(&mut on.connection).await?;
+    Ok(rows::counts([open, waiting, retrying, dead_letters, stored], due.map(span), disk_bytes))
+}
+
+pub(super) async fn nth(on: &mut Session, filter: &EventFilter, skipped: u32) -> Outcome<Option<i64>> {
+    let mut query = QueryBuilder::new(on.tables.sql("SELECT e.seq FROM smartshape_inbox_events e WHERE ").0);
+    rows::push_nth(&mut query, filter, skipped);
+    query.build_query_scalar().fetch_optional(&mut on.connection).await
+}
+
+pub(super) async fn count_by_event(on: &mut Session, filter: &EventFilter) -> Outcome<Vec<(String, u64)>> {
+    let start = on.tables.sql("SELECT e.event, count(*) FROM smartshape_inbox_events e WHERE ").0;
+    let mut query = QueryBuilder::new(start);
+    rows::push_conditions(&mut query, filter);
+    query.push(rows::BY_EVENT);
+    let counted: Vec<(String, i64)> = query.build_query_as().fetch_all(&mut on.connection).await?;
+    Ok(rows::by_event(counted))
+}
+
+pub(super) async fn reasons(on: &mut Session, limit: u32) -> Outcome<Vec<DeadLetterReason>> {
+    let sql = on.tables.sql(
+        "SELECT error_group, count(*), max(seq) FROM (SELECT error_group, seq FROM smartshape_inbox_events \
+         WHERE state = 3 ORDER BY error_group, seq LIMIT $1) d GROUP BY error_group ORDER BY 2 DESC, 3 DESC LIMIT $2",
+    );
+    let groups: Vec<(Option<i64>, i64, i64)> = sqlx::query_as(sql)
+        .bind(i64::from(MAX_EXAMINED))
+        .bind(i64::from(limit))
+        .fetch_all(&mut on.connection)
+        .await?;
+    let numbers: Vec<i64> = groups.iter().map(|(.., last)| *last).collect();
+    let sql = on.tables.sql(&format!("{COLUMNS} e.seq = ANY ($1)"));
+    let last = sqlx::query(sql).bind(numbers).fetch_all(&mut on.connection).await?;
+    Ok(rows::reasons(groups, &last.iter().map(rows::stored).collect::<Outcome<Vec<_>>>()?))
+}
+
+/// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
+pub(super) async fn group_errors(on: &mut Session) -> Outcome<()> {
+    let sql = on.tables.sql(
+        "SELECT seq, error FROM smartshape_inbox_events WHERE state = 3 AND error_group IS NULL \
+         ORDER BY error_group, seq LIMIT $1",
+    );
+    let ungrouped: Vec<(i64, Option<String>)> =
+        sqlx::query_as(sql).bind(SWEEP_ROWS).fetch_all(&mut on.connection).await?;
+    if ungrouped.is_empty() {
+        return Ok(());
+    }
+    let group = |error: &Option<String>| ReasonId::of(error.as_deref().unwrap_or_default()).0;
+    let sql = on.tables.sql(
+        "WITH free AS MATERIALIZED (SELECT e.seq, g.error_group FROM unnest($1::bigint[], $2::bigint[]) AS g (seq, error_group) \
+           JOIN smartshape_inbox_events e ON e.seq = g.seq WHERE e.state = 3 FOR UPDATE OF e SKIP LOCKED) \
+         UPDATE smartshape_inbox_events e SET error_group = free.error_group FROM free WHERE e.seq = free.seq",
+    );
+    sqlx::query(sql)
+        .bind(ungrouped.iter().map(|(seq, _)| *seq).collect::<Vec<_>>())
+        .bind(ungrouped.iter().map(|(_, error)| group(error)).collect::<Vec<_>>())
+        .execute(&mut on.connection)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn used_bytes(on: &mut Session) -> Outcome<u64> {

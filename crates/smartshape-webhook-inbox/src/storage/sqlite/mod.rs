@@ -29,10 +29,12 @@ use tokio::sync::Mutex;
 
 use super::size_limit::SizeLimit;
 use super::{
-    AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture, in_chunks,
+    AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_REASONS, Storage, StorageFuture,
+    check_has, in_chunks,
 };
 use crate::error::{InboxError, InboxErrorKind};
-use crate::event::{EventFilter, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::reason::DeadLetterReason;
 use crate::storage::StorageOptions;
 use ballast::Ballast;
 use checkpoint::Checkpoint;
@@ -57,6 +59,8 @@ struct Shared {
     writer: Mutex<Option<WalConnection>>,
     reader: Mutex<Option<WalConnection>>,
     read_only: bool,
+    /// The version of the tables, which is older than ours only if the file was opened read-only.
+    schema: i64,
     size_limit: SizeLimit,
     /// Number of completed events over `dedup_capacity`, which are still to be deleted.
     over_capacity: AtomicU64,
@@ -79,8 +83,12 @@ impl Sqlite {
         let read_only = options.read_only;
         let path =
             blocking(move || if read_only { open::find(&path) } else { open::create(&path) }).await??;
-        let (connection, clock) =
-            if read_only { open::open_read_only(&path).await? } else { open::open(&path).await? };
+        let (connection, clock, schema) = if read_only {
+            open::open_read_only(&path).await?
+        } else {
+            let (connection, clock) = open::open(&path).await?;
+            (connection, clock, open::SCHEMA)
+        };
         let identity = open::identity(&path).map_err(|error| io_error(&path, error))?;
         let wal = Wal::beside(&path);
         let connection = Some(wal.opened(connection));
@@ -99,6 +107,7 @@ impl Sqlite {
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
             read_only,
+            schema,
             size_limit: SizeLimit::new(options.max_size_bytes),
             over_capacity: AtomicU64::new(0),
             sweep_unfinished: AtomicBool::new(false),
@@ -368,6 +377,30 @@ impl Storage for Sqlite {
             let mut stats = shared.read(|connection, now| Box::pin(sql::stats(connection, now))).await?;
             stats.disk_bytes += shared.wal.bytes();
             Ok(stats)
+        })
+    }
+
+    fn counts(&self) -> StorageFuture<'_, InboxCounts> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            let mut counts = shared.read(|connection, now| Box::pin(sql::counts(connection, now))).await?;
+            counts.disk_bytes += shared.wal.bytes();
+            Ok(counts)
+        })
+    }
+
+    fn nth(&self, filter: EventFilter, skipped: u32) -> StorageFuture<'_, Option<i64>> {
+        self.read(move |connection, _| Box::pin(sql::nth(connection, filter, skipped)))
+    }
+
+    fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>> {
+        self.read(move |connection, _| Box::pin(sql::count_by_event(connection, filter)))
+    }
+
+    fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
+        Box::pin(async move {
+            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_REASONS)?;
+            self.read(move |connection, _| Box::pin(sql::reasons(connection, limit))).await
         })
     }
 

@@ -16,11 +16,12 @@ use crate::error::{InboxError, InboxErrorKind};
 /// "SSIB" in the file's header says that it is an inbox.
 const APPLICATION_ID: i64 = 0x5353_4942;
 /// Each brings the schema from one version to the next.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../migrations/sqlite-0001.sql"),
     include_str!("../../../migrations/sqlite-0002.sql"),
+    include_str!("../../../migrations/sqlite-0003.sql"),
 ];
-const SCHEMA: i64 = MIGRATIONS.len() as i64;
+pub(super) const SCHEMA: i64 = MIGRATIONS.len() as i64;
 pub(super) const REPLACED: &str = "the file was moved, deleted or replaced";
 /// Truncates the log that a long reader, or a long body, has made long.
 const JOURNAL_LIMIT: &str = "PRAGMA journal_size_limit = 16777216";
@@ -38,8 +39,8 @@ pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxEr
     Ok((connection, clock))
 }
 
-/// Opens a file that [`find`] has found, without changing it.
-pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64), InboxError> {
+/// Opens a file that [`find`] has found, without changing it. Returns its schema too.
+pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64, i64), InboxError> {
     let (log, index) = (sibling(path, "-wal"), sibling(path, "-shm"));
     let log_is_empty = fs::metadata(log).map_or(true, |log| log.len() == 0);
     let options = SqliteConnectOptions::new()
@@ -55,7 +56,7 @@ pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64
         check_identity(path, &mut connection, Expected::InboxToRead).await?;
         Ok((version(path, &mut connection).await?, connection))
     };
-    let (_, mut connection) = opened.await.map_err(|error: InboxError| {
+    let (schema, mut connection) = opened.await.map_err(|error: InboxError| {
         if log_is_empty || index.exists() || error.kind() != InboxErrorKind::Unavailable {
             return error;
         }
@@ -64,7 +65,7 @@ pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64
     })?;
     let (_, clock) =
         sql::peek(&mut connection, false).await.map_err(|error| error::from_sqlx(path, error))?;
-    Ok((connection, clock))
+    Ok((connection, clock, schema))
 }
 
 /// What kind of file is accepted.

@@ -14,7 +14,10 @@ use super::super::{
     SWEEP_ROWS, milliseconds,
 };
 use super::clock::span;
-use crate::event::{EVENT_VERSION, EventFilter, InboxStats, StoredDelivery, StoredEvent};
+use crate::event::{
+    EVENT_VERSION, EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, StoredDelivery, StoredEvent,
+};
+use crate::reason::{DeadLetterReason, ReasonId};
 use crate::storage::rows::{self, key_of, time_of};
 use crate::storage::size_limit::ROW_BYTES;
 
@@ -52,8 +55,8 @@ pub(super) async fn claim(
     // Without INDEXED BY, SQLite would scan all due events.
     let dead_lettered = sqlx::query(
         "UPDATE events INDEXED BY events_at_work_of_file \
-         SET state = 3, settled = ?1, error = coalesce(error || '; then ', '') || ?2, lost = lost + 1 \
-         WHERE state = 1 AND due <= ?1 AND (lost + 1 >= ?3 OR attempts >= ?4)",
+         SET state = 3, settled = ?1, error = coalesce(error || '; then ', '') || ?2, lost = lost + 1, \
+         error_group = NULL WHERE state = 1 AND due <= ?1 AND (lost + 1 >= ?3 OR attempts >= ?4)",
     )
     .bind(now)
     .bind(LEASE_LOST)
@@ -162,7 +165,7 @@ pub(super) async fn settle(
     Ok(held)
 }
 
-/// SQLite limits the parameters of a statement, and each result has six.
+/// SQLite limits the parameters of a statement, and each result has seven.
 const MAX_RESULTS: usize = 1000;
 
 async fn end_attempts(
@@ -170,7 +173,8 @@ async fn end_attempts(
     now: i64,
     results: &[&AttemptResult],
 ) -> Outcome<Vec<Lease>> {
-    let mut query = QueryBuilder::<Sqlite>::new("WITH l (seq, fence, state, due, error, released) AS (");
+    let mut query =
+        QueryBuilder::<Sqlite>::new("WITH l (seq, fence, state, due, error, released, error_group) AS (");
     query.push_values(results, |mut row, AttemptResult { lease, outcome }| {
         let (state, due, error, released) = match outcome {
             AttemptOutcome::Completed { .. } => (2_i64, now, None, 0_i64),
@@ -182,10 +186,11 @@ async fn end_attempts(
         };
         row.push_bind(lease.seq).push_bind(lease.fence).push_bind(state);
         row.push_bind(due).push_bind(error).push_bind(released);
+        row.push_bind(outcome.reason().map(|reason| reason.0));
     });
     query.push(
         ") UPDATE events SET state = l.state, due = l.due, error = coalesce(l.error, events.error), \
-         attempts = attempts - l.released, settled = iif(l.state = 3, ",
+         error_group = l.error_group, attempts = attempts - l.released, settled = iif(l.state = 3, ",
     );
     query.push_bind(now);
     query.push(
@@ -259,7 +264,7 @@ pub(super) async fn replay(
          AND EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq) AND ";
     let numbers = chunk(&mut *connection, sql, &filter).await?;
     let done = sqlx::query(
-        "UPDATE events SET state = 0, attempts = 0, lost = 0, settled = NULL, due = ?1 \
+        "UPDATE events SET state = 0, attempts = 0, lost = 0, settled = NULL, error_group = NULL, due = ?1 \
          WHERE seq IN (SELECT value FROM json_each(?2))",
     )
     .bind(now)
@@ -309,6 +314,87 @@ pub(super) async fn stats(connection: &mut SqliteConnection, now: i64) -> Outcom
     })
 }
 
+pub(super) async fn counts(connection: &mut SqliteConnection, now: i64) -> Outcome<InboxCounts> {
+    let (open, waiting, retrying, due): (i64, i64, i64, Option<i64>) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 0 AND due > ?1), \
+         min(due) FILTER (WHERE state = 0) \
+         FROM (SELECT state, due FROM events WHERE state <= 1 ORDER BY due LIMIT ?2)",
+    )
+    .bind(now)
+    .bind(MAX_EXAMINED)
+    .fetch_one(&mut *connection)
+    .await?;
+    let (dead_letters, stored): (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM (SELECT 1 FROM events WHERE state = 3 LIMIT ?1)), \
+         coalesce((SELECT max(seq) FROM events) - (SELECT min(seq) FROM events) + 1, 0)",
+    )
+    .bind(MAX_EXAMINED)
+    .fetch_one(&mut *connection)
+    .await?;
+    let disk_bytes = used_bytes(connection).await?;
+    Ok(rows::counts(
+        [open, waiting, retrying, dead_letters, stored],
+        due.map(|due| span(due, now)),
+        disk_bytes,
+    ))
+}
+
+pub(super) async fn nth(
+    connection: &mut SqliteConnection,
+    filter: EventFilter,
+    skipped: u32,
+) -> Outcome<Option<i64>> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT e.seq FROM events e WHERE ");
+    rows::push_nth(&mut query, &filter, skipped);
+    query.build_query_scalar().fetch_optional(connection).await
+}
+
+pub(super) async fn count_by_event(
+    connection: &mut SqliteConnection,
+    filter: EventFilter,
+) -> Outcome<Vec<(String, u64)>> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT e.event, count(*) FROM events e WHERE ");
+    rows::push_conditions(&mut query, &filter);
+    query.push(rows::BY_EVENT);
+    let counted: Vec<(String, i64)> = query.build_query_as().fetch_all(connection).await?;
+    Ok(rows::by_event(counted))
+}
+
+pub(super) async fn reasons(connection: &mut SqliteConnection, limit: u32) -> Outcome<Vec<DeadLetterReason>> {
+    let groups: Vec<(Option<i64>, i64, i64)> = sqlx::query_as(
+        "SELECT error_group, count(*), max(seq) FROM (SELECT error_group, seq FROM events WHERE state = 3 \
+         ORDER BY error_group, seq LIMIT ?1) GROUP BY error_group ORDER BY 2 DESC, 3 DESC LIMIT ?2",
+    )
+    .bind(MAX_EXAMINED)
+    .bind(limit)
+    .fetch_all(&mut *connection)
+    .await?;
+    let numbers: Vec<i64> = groups.iter().map(|(.., last)| *last).collect();
+    let last = sqlx::query("SELECT * FROM events WHERE seq IN (SELECT value FROM json_each(?))")
+        .bind(json_array(&numbers))
+        .fetch_all(connection)
+        .await?;
+    Ok(rows::reasons(groups, &last.iter().map(stored).collect::<Outcome<Vec<_>>>()?))
+}
+
+/// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
+pub(super) async fn group_errors(connection: &mut SqliteConnection) -> Outcome<()> {
+    let ungrouped: Vec<(i64, Option<String>)> = sqlx::query_as(
+        "SELECT seq, error FROM events WHERE state = 3 AND error_group IS NULL ORDER BY error_group, seq LIMIT ?",
+    )
+    .bind(SWEEP_ROWS)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (seq, error) in ungrouped {
+        sqlx::query("UPDATE events SET error_group = ? WHERE seq = ?")
+            .bind(ReasonId::of(error.as_deref().unwrap_or_default()).0)
+            .bind(seq)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn used_bytes(connection: &mut SqliteConnection) -> Outcome<u64> {
     let (pages, free, size): (i64, i64, i64) = sqlx::query_as(
         "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
@@ -354,6 +440,7 @@ pub(super) async fn sweep(
     swept_until: i64,
     over_capacity: u64,
 ) -> Outcome<Swept> {
+    group_errors(connection).await?;
     let before = |kept: Duration| now.saturating_sub(milliseconds(kept));
     let bodies_before = before(retention.bodies.min(retention.dedup));
     let bodies = sqlx::query(
