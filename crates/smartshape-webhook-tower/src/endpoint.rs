@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -15,6 +14,7 @@ use smartshape_webhook::{Handler, Receiver, RequestHead};
 use tower_service::Service;
 
 use crate::convert;
+use crate::future::ResponseFuture;
 
 /// Makes a service that receives deliveries and hands them to `handler`.
 ///
@@ -56,7 +56,7 @@ where
 {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = ResponseFuture<Full<Bytes>, Infallible>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -68,7 +68,7 @@ where
         let (parts, body) = request.into_parts();
         let head = RequestHead::from(&parts);
         let body = convert::stream(&head, body);
-        Box::pin(async move { Ok(convert::response(&receiver.serve(&head, body, handler).await)) })
+        ResponseFuture::new(async move { Ok(convert::response(&receiver.serve(&head, body, handler).await)) })
     }
 }
 

@@ -105,6 +105,7 @@
 mod axum;
 mod convert;
 mod endpoint;
+mod future;
 mod layer;
 mod service;
 
@@ -124,5 +125,6 @@ pub use axum::{Webhook, WebhookRejection};
 /// The body of the requests that [`WebhookLayer`] hands to its route, and of its responses: axum's.
 pub use axum_core::body::Body;
 pub use endpoint::{Endpoint, endpoint};
+pub use future::ResponseFuture;
 pub use layer::WebhookLayer;
 pub use service::WebhookService;

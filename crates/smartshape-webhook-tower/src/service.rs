@@ -1,7 +1,6 @@
 //! The service that the layer makes.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum_core::BoxError;
@@ -15,6 +14,7 @@ use smartshape_webhook::{
 use tower_service::Service;
 
 use crate::convert;
+use crate::future::ResponseFuture;
 
 /// The service that [`WebhookLayer`](crate::WebhookLayer) makes.
 #[derive(Clone, Debug)]
@@ -27,6 +27,21 @@ impl<S> WebhookService<S> {
     /// Wraps a service; same as applying the layer.
     pub fn new(inner: S, receiver: Receiver) -> Self {
         Self { inner, receiver }
+    }
+
+    /// Gets a reference to the underlying service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Gets a mutable reference to the underlying service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Consumes `self`, returning the underlying service.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 
@@ -43,7 +58,7 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+    type Future = ResponseFuture<Body, S::Error>;
 
     /// Always ready. The route's own `poll_ready` is called once the delivery is claimed, so that unverified requests take
     /// none of its capacity.
@@ -53,7 +68,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (inner, receiver) = (self.inner.clone(), self.receiver.clone());
-        Box::pin(async move {
+        ResponseFuture::new(async move {
             let (parts, body) = request.into_parts();
             let head = RequestHead::from(&parts);
             match receiver.receive(&head, convert::stream(&head, body)).await {
