@@ -3,7 +3,7 @@
 use crate::{Outcome, api, cargo, words};
 
 /// Each published crate and each set of features that builds differently.
-const FEATURE_SETS: [&[&str]; 13] = [
+const FEATURE_SETS: [&[&str]; 15] = [
     &["--package", "smartshape-webhook", "--no-default-features"],
     &["--package", "smartshape-webhook"],
     &["--package", "smartshape-webhook-tower"],
@@ -14,19 +14,22 @@ const FEATURE_SETS: [&[&str]; 13] = [
     &["--package", "smartshape-webhook-inbox"],
     &["--package", "smartshape-webhook-inbox", "--no-default-features", "--features", "postgres-tls"],
     &["--package", "smartshape-webhook-inbox", "--features", "postgres", "--all-targets"],
+    &["--package", "smartshape-webhook-outlet", "--no-default-features"],
+    &["--package", "smartshape-webhook-outlet"],
     &["--package", "smartshape-api"],
     &["--package", "smartshape-fake"],
     &["--package", "smartshape-webhook-cli"],
 ];
 
 /// The crates that are published. The workspace's other packages name theirs by path only, and cannot be packaged.
-pub(crate) const PUBLISHED: [&str; 9] = [
+pub(crate) const PUBLISHED: [&str; 10] = [
     "bcrypt-lanes",
     "smartshape-webhook",
     "smartshape-webhook-tower",
     "smartshape-webhook-actix",
     "smartshape-webhook-warp",
     "smartshape-webhook-inbox",
+    "smartshape-webhook-outlet",
     "smartshape-api",
     "smartshape-fake",
     COMMAND_LINE,

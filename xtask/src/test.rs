@@ -40,7 +40,10 @@ pub(crate) fn run() -> Outcome {
     let tools =
         tools.map(|(name, tool)| (name, tool.as_ref().map(|path| path.to_string_lossy().into_owned())));
     let mut environment = Vec::new();
-    environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url())));
+    environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url().to_owned())));
+    environment.extend(node.as_ref().ok().map(|node| ("VERIFY_IN_NODE", node.words("verify.js"))));
+    environment.extend(python.as_ref().ok().map(|python| ("VERIFY_IN_PYTHON", python.words("verify.py"))));
+    let mut environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     environment.extend(tools.iter().filter_map(|(name, tool)| Some((*name, tool.as_deref().ok()?))));
     cargo::run(&["test", "--locked", "--workspace"], &environment)?;
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;

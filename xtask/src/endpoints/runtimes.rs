@@ -15,6 +15,11 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
+    /// The program and this file, separated by a tab: a command for an environment variable.
+    pub(crate) fn words(&self, file: &str) -> String {
+        format!("{}\t{}", self.program.display(), self.folder.join(file).display())
+    }
+
     /// The command that serves the endpoint of this file.
     pub(crate) fn command(&self, file: &str) -> Command {
         let mut command = Command::new(&self.program);

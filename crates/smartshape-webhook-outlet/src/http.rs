@@ -1,0 +1,259 @@
+//! The outlet to a URL.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, Url, redirect};
+use rustls::ClientConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls_platform_verifier::Verifier;
+use smartshape_api::parse_retry_after;
+use smartshape_webhook::{Delivery, Handler, HandlerError};
+use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
+use url::Host;
+
+use crate::CloudEvent;
+use crate::public_address::{PublicResolver, is_public};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Standard Webhooks demands 24 to 64 bytes.
+const MIN_SECRET_BYTES: usize = 24;
+/// The connection of a longer response is closed.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+/// An endpoint that asks for more is asked again after this time all the same.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// Posts each delivery to a URL, signed as [Standard Webhooks](https://www.standardwebhooks.com) describe.
+///
+/// The request has the body as it was received and the headers of [`CloudEvent::headers`]; `webhook-id` is
+/// [`CloudEvent::id`], `webhook-timestamp` the time of the attempt, and `webhook-signature` covers both and the body.
+///
+/// A status of 2xx is success. Anything else is an error after which the delivery is retried, at once or as `Retry-After`
+/// says (one hour at most): no error is [permanent](HandlerError::permanent), since that would acknowledge an event that
+/// the endpoint does not have. Redirects are not followed. Connections are reused. Cheap to clone.
+///
+/// ```
+/// use smartshape_webhook_outlet::HttpOutlet;
+///
+/// let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"; // 24 random bytes in base64
+/// let outlet = HttpOutlet::builder("https://app.example.com/events", secret).build()?;
+/// assert_eq!(format!("{outlet:?}"), r#"HttpOutlet { host: Some("app.example.com"), .. }"#);
+/// # Ok::<(), smartshape_webhook_outlet::OutletError>(())
+/// ```
+#[derive(Clone)]
+pub struct HttpOutlet {
+    http: Client,
+    url: Url,
+    signer: Arc<Webhook>,
+}
+
+impl HttpOutlet {
+    /// Starts to build an outlet to `url`, which signs with `secret`: `whsec_` and at least 24 random bytes in base64.
+    pub fn builder(url: &str, secret: &str) -> HttpOutletBuilder {
+        HttpOutletBuilder {
+            url: url.to_owned(),
+            secret: secret.to_owned(),
+            timeout: DEFAULT_TIMEOUT,
+            allows_private_addresses: false,
+            root_certificates: Vec::new(),
+        }
+    }
+
+    async fn post(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+        let event = CloudEvent::from(delivery);
+        let timestamp = Timestamp::now().as_second();
+        let signature = self.signer.sign(&event.id, timestamp, &event.data)?;
+        let mut request = self.http.post(self.url.clone());
+        for (name, value) in event.headers() {
+            request = request.header(name, value);
+        }
+        let request = request
+            .header(HEADER_WEBHOOK_ID, event.id)
+            .header(HEADER_WEBHOOK_TIMESTAMP, timestamp)
+            .header(HEADER_WEBHOOK_SIGNATURE, signature)
+            .body(event.data);
+        // The URL may contain a credential.
+        let mut response = request.send().await.map_err(reqwest::Error::without_url)?;
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(parse_retry_after);
+        // A connection is reused only if the response has been read. What it says does not matter.
+        let mut remaining = MAX_RESPONSE_BYTES;
+        while let Ok(Some(chunk)) = response.chunk().await {
+            match remaining.checked_sub(chunk.len()) {
+                Some(rest) => remaining = rest,
+                None => break,
+            }
+        }
+        if status.is_success() {
+            return Ok(());
+        }
+        let error = if status.is_redirection() {
+            format!(
+                "the endpoint responded with {status}: redirects are not followed, configure the final URL"
+            )
+        } else {
+            format!("the endpoint responded with {status}")
+        };
+        Err(match retry_after {
+            Some(wait) => HandlerError::retry_after(wait.min(MAX_RETRY_AFTER), error),
+            None => HandlerError::retry(error),
+        })
+    }
+}
+
+impl Handler for HttpOutlet {
+    async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
+        self.post(&delivery).await
+    }
+}
+
+impl fmt::Debug for HttpOutlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpOutlet").field("host", &self.url.host_str()).finish_non_exhaustive()
+    }
+}
+
+/// Builds an [`HttpOutlet`]; [`HttpOutlet::builder`] starts it.
+#[must_use]
+pub struct HttpOutletBuilder {
+    url: String,
+    secret: String,
+    timeout: Duration,
+    allows_private_addresses: bool,
+    root_certificates: Vec<u8>,
+}
+
+impl HttpOutletBuilder {
+    /// Maximum time for an attempt, from connecting to the response. Defaults to 30 seconds.
+    ///
+    /// Keep it below the lease of the inbox's worker, or below the time that SmartShape waits for an endpoint.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Permits addresses that are not of the public internet, such as `10.0.0.1`, `localhost` and `fd00::1`, and the proxies of
+    /// `HTTP_PROXY` and `HTTPS_PROXY`, which resolve the name by themselves. Not permitted by default, so that a URL that
+    /// somebody else chose reaches no internal service.
+    pub fn allow_private_addresses(mut self) -> Self {
+        self.allows_private_addresses = true;
+        self
+    }
+
+    /// Trusts these certificates too, in PEM form, beside those of the system. For endpoints with a certificate of an own
+    /// authority.
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates = pem.into();
+        self
+    }
+
+    /// Builds the outlet. Does not connect.
+    ///
+    /// # Errors
+    ///
+    /// [`OutletError`] if the URL, the secret or the certificates cannot be used.
+    pub fn build(self) -> Result<HttpOutlet, OutletError> {
+        let url = Url::parse(&self.url).map_err(|error| OutletError::new("the URL is invalid", error))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(OutletError::new(
+                "the URL is invalid",
+                "it begins with neither https:// nor http://",
+            ));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            let why = "it contains a user name or password; the endpoint verifies the signature instead";
+            return Err(OutletError::new("the URL is invalid", why));
+        }
+        let literal = match url.host() {
+            Some(Host::Ipv4(address)) => Some(address.into()),
+            Some(Host::Ipv6(address)) => Some(address.into()),
+            _ => None,
+        };
+        if !self.allows_private_addresses && literal.is_some_and(|address| !is_public(address)) {
+            let why = "its address is not of the public internet; allow_private_addresses permits it";
+            return Err(OutletError::new("the URL is not permitted", why));
+        }
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(tls(&self.root_certificates)?)
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .timeout(self.timeout);
+        if !self.allows_private_addresses {
+            builder = builder.no_proxy().dns_resolver(Arc::new(PublicResolver));
+        }
+        let http =
+            builder.build().map_err(|error| OutletError::new("the HTTP client cannot be set up", error))?;
+        Ok(HttpOutlet { http, url, signer: Arc::new(signer(&self.secret)?) })
+    }
+}
+
+impl fmt::Debug for HttpOutletBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpOutletBuilder").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+fn signer(secret: &str) -> Result<Webhook, OutletError> {
+    let what = "the signing secret is invalid";
+    // The error of base64 would show a character of the secret.
+    let signer =
+        Webhook::new(secret).map_err(|_| OutletError::new(what, "it is not whsec_ and padded base64"))?;
+    let encoded = secret.strip_prefix("whsec_").unwrap_or(secret).trim_end_matches('=');
+    let bytes = encoded.len() * 3 / 4;
+    if bytes < MIN_SECRET_BYTES {
+        let why = format!("it has {bytes} bytes; Standard Webhooks demands at least {MIN_SECRET_BYTES}");
+        return Err(OutletError::new(what, why));
+    }
+    Ok(signer)
+}
+
+fn tls(pem: &[u8]) -> Result<ClientConfig, OutletError> {
+    let what = "TLS cannot be set up";
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let roots =
+        roots.map_err(|error| OutletError::new("the root certificates are not in PEM form", error))?;
+    if roots.is_empty() && !pem.is_empty() {
+        return Err(OutletError::new("the root certificates are not in PEM form", "there is no certificate"));
+    }
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider))
+        .map_err(|error| OutletError::new(what, error))?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| OutletError::new(what, error))?;
+    // `dangerous` is rustls' word for any verifier but its own. This one is the platform's.
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// Why an outlet cannot be built. Its text contains neither URL nor secret.
+#[derive(Debug)]
+pub struct OutletError {
+    what: &'static str,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl OutletError {
+    fn new(what: &'static str, why: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { what, source: why.into() }
+    }
+}
+
+impl fmt::Display for OutletError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.source)
+    }
+}
+
+impl Error for OutletError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
+    }
+}

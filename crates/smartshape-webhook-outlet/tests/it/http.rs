@@ -1,0 +1,216 @@
+//! What the outlet sends, and what it makes of the response.
+
+use std::time::Duration;
+
+use axum::http::{HeaderName, StatusCode};
+use smartshape_webhook::{Handler as _, HandlerError, HandlerErrorKind};
+use smartshape_webhook_outlet::{CloudEvent, HttpOutlet, HttpOutletBuilder};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::{BODY, SECRET, delivery, endpoint, request};
+
+fn local(url: &str) -> HttpOutletBuilder {
+    HttpOutlet::builder(url, SECRET).allow_private_addresses()
+}
+
+pub(crate) async fn post(url: &str, body: &str) -> Result<(), HandlerError> {
+    local(url).build().unwrap().handle(delivery(body)).await
+}
+
+#[tokio::test]
+async fn request_has_exact_body_and_attributes() {
+    let (headers, body) = request().await;
+    assert_eq!(body, BODY.as_bytes());
+    let key = delivery(BODY).key().to_string();
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", &key),
+        ("webhook-id", &key),
+        ("ce-source", "smartshape:test@smartshape.io"),
+        ("ce-type", "file_uploaded"),
+        ("ce-subject", "gr%C3%B6%C3%9Fe"),
+        ("ce-time", "2019-01-21T08:59:31.539Z"),
+    ] {
+        assert_eq!(headers[name], value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_texts_stay_in_their_headers() {
+    for (text, encoded) in [
+        (r"a\r\nwebhook-id: b", "a%0D%0Awebhook-id:%20b"),
+        (r#"\"%41\u0000"#, "%22%2541%00"),
+        ("\u{1F512}", "%F0%9F%94%92"),
+    ] {
+        let body =
+            BODY.replace("gr\\u00f6\\u00dfe", text).replace("file_uploaded", text).replace("test@", text);
+        let (url, requests) = endpoint(vec![StatusCode::OK]).await;
+        post(&url, &body).await.unwrap();
+        let requests = requests.lock().unwrap();
+        let (headers, sent) = &requests[0];
+        assert_eq!(*sent, body.as_bytes());
+        assert_eq!(
+            (&headers["ce-subject"], &headers["ce-type"]),
+            (&encoded.parse().unwrap(), &encoded.parse().unwrap())
+        );
+        assert_eq!(headers["webhook-id"], CloudEvent::from(&delivery(&body)).id, "{text}");
+        assert!(headers["ce-source"].to_str().unwrap().starts_with("smartshape:"));
+    }
+}
+
+#[tokio::test]
+async fn outlet_succeeds_with_2xx_only_and_no_error_is_permanent() {
+    let statuses: Vec<_> = (200..=599).filter_map(|status| StatusCode::from_u16(status).ok()).collect();
+    let (url, requests) = endpoint(statuses.clone()).await;
+    let outlet = local(&url).build().unwrap();
+    for (index, status) in statuses.into_iter().enumerate() {
+        match outlet.handle(delivery(BODY)).await {
+            Ok(()) => assert!(status.is_success(), "{status}"),
+            Err(error) => {
+                assert!(!status.is_success(), "{status}");
+                assert_eq!(error.kind(), HandlerErrorKind::Retry, "{status}");
+                assert!(error.to_string().contains(status.as_str()), "{error}");
+            }
+        }
+        assert_eq!(requests.lock().unwrap().len(), index + 1, "{status}: sent once");
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_obeyed_up_to_an_hour() {
+    let cases =
+        [("7", Some(7)), ("86400", Some(3600)), ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)), ("soon", None)];
+    for (value, expected) in cases {
+        let headers = [(HeaderName::from_static("retry-after"), value)];
+        let (url, _) = endpoint(vec![(StatusCode::SERVICE_UNAVAILABLE, headers)]).await;
+        let kind = post(&url, BODY).await.unwrap_err().kind();
+        let expected = expected.map_or(HandlerErrorKind::Retry, |seconds| {
+            HandlerErrorKind::RetryAfter(Duration::from_secs(seconds))
+        });
+        assert_eq!(kind, expected, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let (target, at_target) = endpoint(vec![StatusCode::OK]).await;
+    for status in [StatusCode::MOVED_PERMANENTLY, StatusCode::FOUND, StatusCode::TEMPORARY_REDIRECT] {
+        let (url, _) =
+            endpoint(vec![(status, [(HeaderName::from_static("location"), target.clone())])]).await;
+        let error = post(&url, BODY).await.unwrap_err();
+        assert!(error.to_string().contains("redirects are not followed"), "{error}");
+    }
+    assert!(at_target.lock().unwrap().is_empty());
+}
+
+/// Sends these bytes in response to each request, and keeps the connection open.
+async fn raw_endpoint(response: &'static [u8], repeats: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                while stream.write_all(response).await.is_ok() && repeats {}
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn silent_and_endless_endpoints_are_bounded() {
+    let silent = local(&raw_endpoint(b"", false).await).timeout(Duration::from_millis(200)).build().unwrap();
+    let error = silent.handle(delivery(BODY)).await.unwrap_err();
+    assert_eq!(error.kind(), HandlerErrorKind::Retry);
+    assert!(error.chain().contains("timed out"), "{}", error.chain());
+    // Longer than any test runs, without the limit of bytes.
+    let url = raw_endpoint(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 500 and so on", true).await;
+    let endless = local(&url).timeout(Duration::from_secs(3600)).build().unwrap();
+    endless.handle(delivery(BODY)).await.unwrap();
+    let broken = local(&raw_endpoint(b"SSH-2.0-OpenSSH\r\n", false).await).build().unwrap();
+    assert_eq!(broken.handle(delivery(BODY)).await.unwrap_err().kind(), HandlerErrorKind::Retry);
+}
+
+#[tokio::test]
+async fn lost_response_is_a_failure_and_names_no_url() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook/do-not-show", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+        }
+    });
+    let error = post(&url, BODY).await.unwrap_err();
+    assert_eq!(error.kind(), HandlerErrorKind::Retry);
+    assert!(!error.chain().contains("do-not-show"), "{}", error.chain());
+}
+
+#[tokio::test]
+async fn private_addresses_need_permission() {
+    let (url, requests) = endpoint(vec![StatusCode::OK]).await;
+    let port = url.rsplit([':', '/']).nth(1).unwrap();
+    for host in
+        ["127.0.0.1", "127.1", "0x7f000001", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"]
+    {
+        let error = HttpOutlet::builder(&format!("http://{host}:{port}/"), SECRET).build().unwrap_err();
+        assert!(error.to_string().contains("allow_private_addresses"), "{host}: {error}");
+    }
+    // A name is looked up for each connection.
+    let outlet = HttpOutlet::builder(&format!("http://localhost:{port}/"), SECRET).build().unwrap();
+    let error = outlet.handle(delivery(BODY)).await.unwrap_err();
+    assert!(error.chain().contains("allow_private_addresses"), "{}", error.chain());
+    assert!(requests.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn certificates_are_verified() {
+    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], key.signing_key.serialize_der().try_into().unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    });
+    let error = post(&url, BODY).await.unwrap_err();
+    assert!(error.chain().contains("certificate"), "{}", error.chain());
+    let trusting = local(&url).root_certificates(key.cert.pem()).build().unwrap();
+    trusting.handle(delivery(BODY)).await.unwrap();
+}
+
+#[test]
+fn wrong_settings_are_rejected_and_show_nothing_secret() {
+    let url = "https://app.example.com/";
+    for (url, secret, expected) in [
+        ("app.example.com", SECRET, "the URL is invalid"),
+        ("ftp://app.example.com/", SECRET, "neither https:// nor http://"),
+        ("https://ada:do-not-show@app.example.com/", SECRET, "user name or password"),
+        (url, "whsec_do-not-show", "base64"),
+        (url, "", "0 bytes"),
+        (url, "whsec_c2hvcnQ=", "5 bytes"),
+    ] {
+        let error = HttpOutlet::builder(url, secret).build().unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains(expected) && !shown.contains("do-not-show"), "{shown}");
+    }
+    for pem in ["not PEM", "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n"] {
+        let error = HttpOutlet::builder(url, SECRET).root_certificates(pem).build().unwrap_err();
+        assert!(error.to_string().contains("PEM"), "{error}");
+    }
+    let shown = format!("{:?} {:?}", local(url), local(url).build().unwrap());
+    assert!(!shown.contains(&SECRET[6..]), "{shown}");
+}
