@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::hash::Hash;
-use crate::pi;
+use crate::{MAX_LANES, pi};
 
 /// The text `OrpheanBeholderScryDoubt`.
 const PLAINTEXT: [[u32; 2]; 3] =
@@ -90,9 +90,30 @@ fn password_words(password: &[u8]) -> [u32; 18] {
     std::array::from_fn(|_| (0..4).fold(0, |word, _| word << 8 | u32::from(*bytes.next().unwrap_or(&0))))
 }
 
-/// One of the `2^cost` rounds in each lane. No lane may be done.
+/// So many of the `2^cost` rounds in each of up to `MAX_LANES` lanes. No lane may be done before.
+///
+/// Without type parameters, so that it is compiled with this crate, and optimized as the profile says for this
+/// crate, whatever it says for the caller's.
 #[inline(never)]
-pub(crate) fn round<const N: usize>(lanes: &mut [Lane; N]) {
+pub(crate) fn compute(lanes: &mut [Lane], rounds: u32) {
+    match lanes {
+        [_] => repeat::<1>(lanes, rounds),
+        [_, _] => repeat::<2>(lanes, rounds),
+        [_, _, _] => repeat::<3>(lanes, rounds),
+        _ => repeat::<MAX_LANES>(lanes, rounds),
+    }
+}
+
+fn repeat<const N: usize>(lanes: &mut [Lane], rounds: u32) {
+    if let Some(lanes) = lanes.first_chunk_mut::<N>() {
+        for _ in 0..rounds {
+            round(lanes);
+        }
+    }
+}
+
+#[inline(never)]
+fn round<const N: usize>(lanes: &mut [Lane; N]) {
     expand(lanes, |lane, word| lane.password[word], |_, _| 0);
     expand(lanes, |lane, word| lane.salt[word % 4], |_, _| 0);
     for lane in lanes {
@@ -114,59 +135,74 @@ fn expand<const N: usize>(
         }
     }
     let (mut left, mut right) = ([0; N], [0; N]);
-    // 9 blocks of round keys come first, so the salt's halves alternate through both loops alike.
-    let next = |lanes: &[Lane; N], mut left: [u32; N], mut right: [u32; N], block: usize| {
-        for n in 0..N {
+    let mut block = 0;
+    // 9 blocks of round keys, then 4 times 128 of S-boxes.
+    while block < 9 + 4 * 128 {
+        let mut n = 0;
+        while n < N {
             left[n] ^= salt(&lanes[n], 2 * block);
             right[n] ^= salt(&lanes[n], 2 * block + 1);
+            n += 1;
         }
-        encrypt(lanes, left, right)
-    };
-    for block in 0..9 {
-        (left, right) = next(lanes, left, right, block);
-        for n in 0..N {
-            lanes[n].round_keys[2 * block] = left[n];
-            lanes[n].round_keys[2 * block + 1] = right[n];
+        (left, right) = encrypt(lanes, left, right);
+        n = 0;
+        while n < N {
+            let words = if block < 9 {
+                &mut lanes[n].round_keys[2 * block..]
+            } else {
+                let pair = block - 9;
+                &mut lanes[n].boxes[pair / 128][2 * (pair % 128)..]
+            };
+            words[0] = left[n];
+            words[1] = right[n];
+            n += 1;
         }
-    }
-    for s_box in 0..4 {
-        for pair in 0..128 {
-            (left, right) = next(lanes, left, right, 9 + 128 * s_box + pair);
-            for n in 0..N {
-                lanes[n].boxes[s_box][2 * pair] = left[n];
-                lanes[n].boxes[s_box][2 * pair + 1] = right[n];
-            }
-        }
+        block += 1;
     }
 }
 
 /// Encrypts one block with Blowfish in each lane.
+///
+/// `while` instead of `for`: without optimization a step of an iterator takes longer than all the rest.
 #[inline(always)]
 fn encrypt<const N: usize>(
     lanes: &[Lane; N],
     mut left: [u32; N],
     mut right: [u32; N],
 ) -> ([u32; N], [u32; N]) {
-    for round in 0..8 {
-        for n in 0..N {
-            left[n] ^= lanes[n].round_keys[2 * round];
+    let mut round = 0;
+    while round < 16 {
+        let mut n = 0;
+        while n < N {
+            left[n] ^= lanes[n].round_keys[round];
+            n += 1;
         }
-        for n in 0..N {
-            right[n] ^= feistel(&lanes[n].boxes, left[n]) ^ lanes[n].round_keys[2 * round + 1];
+        n = 0;
+        while n < N {
+            right[n] ^= feistel(&lanes[n].boxes, left[n]) ^ lanes[n].round_keys[round + 1];
+            n += 1;
         }
-        for n in 0..N {
+        n = 0;
+        while n < N {
             left[n] ^= feistel(&lanes[n].boxes, right[n]);
+            n += 1;
         }
+        round += 2;
     }
-    for n in 0..N {
+    let mut n = 0;
+    while n < N {
         left[n] ^= lanes[n].round_keys[16];
         right[n] ^= lanes[n].round_keys[17];
+        n += 1;
     }
     (right, left)
 }
 
 #[inline(always)]
 fn feistel(boxes: &[[u32; 256]; 4], word: u32) -> u32 {
-    let [a, b, c, d] = word.to_be_bytes().map(usize::from);
-    (boxes[0][a].wrapping_add(boxes[1][b]) ^ boxes[2][c]).wrapping_add(boxes[3][d])
+    let a = boxes[0][(word >> 24) as usize];
+    let b = boxes[1][(word >> 16 & 0xff) as usize];
+    let c = boxes[2][(word >> 8 & 0xff) as usize];
+    let d = boxes[3][(word & 0xff) as usize];
+    (a.wrapping_add(b) ^ c).wrapping_add(d)
 }

@@ -103,12 +103,7 @@ pub fn run<P: AsRef<[u8]>, T>(mut next: impl FnMut() -> Option<Job<P, T>>, mut d
         let left = lanes[..tags.len()].iter().map(Lane::rounds_left).min();
         let Some(left) = left else { return };
         let rounds = left.min(ROUNDS_BEFORE_ASKING);
-        match tags.len() {
-            1 => compute::<1>(&mut *lanes, rounds),
-            2 => compute::<2>(&mut *lanes, rounds),
-            3 => compute::<3>(&mut *lanes, rounds),
-            _ => compute::<MAX_LANES>(&mut *lanes, rounds),
-        }
+        lane::compute(&mut lanes[..tags.len()], rounds);
         let mut lane = 0;
         while lane < tags.len() {
             if lanes[lane].rounds_left() > 0 {
@@ -124,14 +119,6 @@ pub fn run<P: AsRef<[u8]>, T>(mut next: impl FnMut() -> Option<Job<P, T>>, mut d
                 last.zeroize();
             }
             done(tag, matches);
-        }
-    }
-}
-
-fn compute<const N: usize>(lanes: &mut [Lane], rounds: u32) {
-    if let Some(lanes) = lanes.first_chunk_mut::<N>() {
-        for _ in 0..rounds {
-            lane::round(lanes);
         }
     }
 }
