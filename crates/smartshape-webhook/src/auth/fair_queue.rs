@@ -126,6 +126,10 @@ impl<T> FairQueue<T> {
         Some((first.item, first.cost))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
     /// Whether a token of a client other than this one waits.
     pub(super) fn has_other_flow(&self, client: Option<ClientAddr>) -> bool {
         self.flows.keys().any(|waiting| *waiting != client)

@@ -4,7 +4,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::secret::NamedSecret;
-use super::token::Token;
 use crate::memory_limit::WebhookUsage;
 
 /// Identifies one plain secret for as long as it stays in the set.
@@ -74,6 +73,11 @@ impl Keyring {
         self.secrets.iter().find(|(known, _)| *known == id).map(|(_, named)| named)
     }
 
+    /// The secret that is tried as this one in order, from 0 on.
+    pub(crate) fn nth(&self, index: usize) -> Option<(SecretId, &Arc<KeyringEntry>)> {
+        self.secrets.get(index).map(|(id, named)| (*id, named))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.secrets.len()
     }
@@ -85,15 +89,5 @@ impl Keyring {
     #[cfg(test)]
     pub(crate) fn ids(&self) -> impl Iterator<Item = SecretId> {
         self.secrets.iter().map(|(id, _)| *id)
-    }
-
-    /// Hashes with one secret after the other, and returns how many it tried. Expensive.
-    pub(crate) fn find(&self, token: &Token) -> (Option<SecretId>, u64) {
-        let mut tried = 0;
-        let found = self.secrets.iter().find(|(_, named)| {
-            tried += 1;
-            token.matches(named.secret().expose())
-        });
-        (found.map(|(id, _)| *id), tried)
     }
 }

@@ -1,8 +1,12 @@
 //! Worker threads that hash tokens, and the bounded queue in front of them.
 //!
+//! A worker hashes up to [`MAX_LANES`](bcrypt_lanes::MAX_LANES) tokens and secrets side by side (see [`lanes`]).
+//!
 //! Invariant: a worker never takes the lock that every request takes ([`Verifier`](super::Verifier)'s). Workers publish
 //! results in `State::hashed`, and requests move them into the token cache. So a worker that is descheduled in a
 //! critical section cannot hold up a request whose token is cached.
+
+mod lanes;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -19,6 +23,7 @@ use super::token::Token;
 use super::{Current, Settings, TokenStatus};
 use crate::lock::locked;
 use crate::metrics::{WaitingToken, record_evictions};
+use lanes::Worker;
 
 /// Requests that may wait for the same token.
 const WAITERS_PER_TOKEN: usize = 256;
@@ -79,6 +84,8 @@ struct State {
     keyring: Arc<Keyring>,
     /// The process that the workers were started in: they do not survive a `fork`.
     started_in: Option<u32>,
+    /// Workers that wait for a token.
+    idle: usize,
     closed: bool,
 }
 
@@ -102,6 +109,7 @@ impl Workers {
                 hashed: Vec::new(),
                 keyring,
                 started_in: None,
+                idle: 0,
                 closed: false,
             }),
             work: Condvar::new(),
@@ -231,6 +239,7 @@ impl Workers {
             state.queue = FairQueue::new();
             state.pending.clear();
             state.extra = 0;
+            state.idle = 0;
         }
         for number in 0..self.shared.threads {
             let shared = Arc::clone(&self.shared);
@@ -292,57 +301,58 @@ impl State {
 
 impl Shared {
     fn run(&self) {
-        while let Some(((token, waiting, client), keyring, cost)) = self.next() {
-            // The metrics recorder is foreign code: its panic must not end the thread, nor withhold the result.
-            let hashing = caught(|| waiting.begin());
-            let (begun, cpu_before) = (Instant::now(), cpu_time());
-            let found = caught(|| keyring.find(&token));
-            let took = begun.elapsed();
-            let cpu = cpu_time().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-            if let Some(hashing) = hashing {
-                caught(|| hashing.end());
-            }
-            self.hashes.fetch_add(1, Ordering::Relaxed);
-            let pause = if matches!(found, Some((None, _))) { pause(took, cpu) } else { Duration::ZERO };
-            let tried = found.map(|(_, tried)| tried);
-            let hashed = found.map(|(id, _)| {
-                let status = id.map_or(TokenStatus::Rejected, TokenStatus::Verified);
-                Hashed { keyring, status }
-            });
-            let mut state = locked(&self.state);
-            state.queue.complete(cost);
-            let waiters = state.take_waiters(&token);
-            state.hashed.extend(hashed.clone().map(|hashed| (token, hashed)));
-            drop(state);
-            if let Some(hashed) = hashed {
-                for waiter in waiters {
-                    // It fails for a waiter that left.
-                    let _ = waiter.send(hashed.clone());
-                }
-            }
-            let paused = self.pause(pause, client);
-            if let Some(tried) = tried {
-                self.measured(took + paused, tried << (token.cost() - 4));
-            }
+        let mut worker = Worker::new(self);
+        while self.wait_for_token() {
+            worker.run();
         }
     }
 
-    fn next(&self) -> Option<(Item, Arc<Keyring>, u64)> {
+    /// Returns `false` at the end.
+    fn wait_for_token(&self) -> bool {
         let mut state = locked(&self.state);
         loop {
             if state.closed {
-                return None;
+                return false;
             }
-            if let Some((item, cost)) = state.queue.pop(self.capacity()) {
-                return Some((item, Arc::clone(&state.keyring), cost));
+            if !state.queue.is_empty() {
+                return true;
             }
+            state.idle += 1;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle = state.idle.saturating_sub(1);
         }
     }
 
-    /// Pauses after a rejected token, and returns for how long. A client pays for its own forgeries only, so the pause ends
-    /// soon when a token from another client waits.
-    fn pause(&self, pause: Duration, forger: Option<ClientAddr>) -> Duration {
+    /// Takes the next token out of the queue, with the secrets to try and its cost. A worker that hashes already leaves it
+    /// to an idle one.
+    fn pop(&self, is_hashing: bool) -> Option<(Item, Arc<Keyring>, u64)> {
+        let mut state = locked(&self.state);
+        if state.closed || (is_hashing && state.idle > 0) {
+            return None;
+        }
+        let (item, cost) = state.queue.pop(self.capacity())?;
+        Some((item, Arc::clone(&state.keyring), cost))
+    }
+
+    /// Publishes the status of a token, or that it could not be found out.
+    fn publish(&self, token: &Token, cost: u64, hashed: Option<Hashed>) {
+        self.hashes.fetch_add(1, Ordering::Relaxed);
+        let mut state = locked(&self.state);
+        state.queue.complete(cost);
+        let waiters = state.take_waiters(token);
+        state.hashed.extend(hashed.clone().map(|hashed| (*token, hashed)));
+        drop(state);
+        if let Some(hashed) = hashed {
+            for waiter in waiters {
+                // It fails for a waiter that left. The request's waker is foreign code.
+                let _ = caught(|| waiter.send(hashed.clone()));
+            }
+        }
+    }
+
+    /// Pauses after rejected tokens of these clients, and returns for how long. A client pays for its own forgeries only, so
+    /// the pause ends soon when a token from another client waits.
+    fn pause(&self, pause: Duration, forgers: &[Option<ClientAddr>]) -> Duration {
         let begun = Instant::now();
         let pause = pause.min(self.timeout * LONGEST_PAUSE);
         let step = self.timeout / PAUSE_FOR_OTHER_CLIENTS;
@@ -351,7 +361,8 @@ impl Shared {
             let left = pause.saturating_sub(begun.elapsed());
             if left.is_zero()
                 || state.closed
-                || (begun.elapsed() >= step && state.queue.has_other_flow(forger))
+                || (begun.elapsed() >= step
+                    && forgers.iter().any(|forger| state.queue.has_other_flow(*forger)))
             {
                 return begun.elapsed().min(pause);
             }

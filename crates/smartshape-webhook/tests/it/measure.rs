@@ -183,7 +183,7 @@ async fn hashing_is_measured() {
     assert_eq!(memory.now("tokens_hashed_total{}"), 8.0);
     assert_eq!(memory.now("rejections_total{kind=TokenUnmatched}"), 8.0);
     let highest = |name: &str| memory.values(name, |values| values.highest).unwrap();
-    assert_eq!(highest("tokens_hashing{}"), 1.0, "there is one thread");
+    assert!((1.0..=4.0).contains(&highest("tokens_hashing{}")), "there is one thread, with four lanes");
     assert!(highest("tokens_waiting{}") >= 1.0);
     assert_eq!((memory.now("tokens_hashing{}"), memory.now("tokens_waiting{}")), (0.0, 0.0));
 }

@@ -1,0 +1,254 @@
+//! One worker thread: which tokens and secrets it hashes side by side.
+//!
+//! [`bcrypt_lanes::run`] asks for the next secret to try whenever a lane is free. It gets the secrets of a token one after
+//! the other, then those of the next token in the fair queue; nothing waits for a batch to fill or to end. A token's first
+//! matching secret ends it: no further secret is tried, and what other lanes still compute for it is ignored.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bcrypt_lanes::{Hash, Job};
+
+use super::{Hashed, Shared, caught, cpu_time, pause};
+use crate::auth::TokenStatus;
+use crate::auth::client_addr::ClientAddr;
+use crate::auth::keyring::{Keyring, KeyringEntry, SecretId};
+use crate::auth::token::Token;
+use crate::metrics::HashingToken;
+
+pub(super) struct Worker<'a> {
+    shared: &'a Shared,
+    /// Tokens that are being hashed, oldest first. Only the last may have secrets that no lane has begun.
+    attempts: Vec<Attempt>,
+    /// The number of the last attempt.
+    last: u64,
+    clock: LaneClock,
+    /// Rejected tokens for which a pause is due.
+    due: Vec<Due>,
+    /// Takes one token at a time, since the last rejected one was hashed on a contended core. Otherwise one pause would stand
+    /// for several forgeries, and a sender's token would wait for all of them. Ends when a token matches.
+    one_by_one: bool,
+}
+
+/// A token that is being hashed.
+struct Attempt {
+    number: u64,
+    token: Token,
+    client: Option<ClientAddr>,
+    cost: u64,
+    hash: Option<Hash>,
+    keyring: Arc<Keyring>,
+    hashing: Option<HashingToken>,
+    /// Secrets that lanes have begun to try.
+    begun: usize,
+    /// Secrets that have been tried.
+    tried: usize,
+    /// Time spent on these.
+    spent: LaneTime,
+}
+
+struct Due {
+    pause: Duration,
+    client: Option<ClientAddr>,
+    wall: Duration,
+    cost: u64,
+}
+
+/// One secret that is tried in a lane.
+pub(super) struct Trial {
+    attempt: u64,
+    secret: SecretId,
+    begun: LaneTime,
+}
+
+/// A secret as a password, without a copy of it.
+pub(super) struct Password(Arc<KeyringEntry>);
+
+impl AsRef<[u8]> for Password {
+    fn as_ref(&self) -> &[u8] {
+        self.0.secret().expose().as_bytes()
+    }
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        let clock = LaneClock::new();
+        Self { shared, attempts: Vec::new(), last: 0, clock, due: Vec::new(), one_by_one: false }
+    }
+
+    /// Hashes until no token waits, or a pause is due, and pauses.
+    pub(super) fn run(&mut self) {
+        self.clock = LaneClock::new();
+        let worker = RefCell::new(&mut *self);
+        // No panic may end the thread, nor leave a request waiting.
+        caught(|| {
+            bcrypt_lanes::run(
+                || worker.borrow_mut().next(),
+                |trial, matches| worker.borrow_mut().tried(&trial, matches),
+            );
+        });
+        // Nothing is left here unless there was a panic, or there are no secrets.
+        for attempt in std::mem::take(&mut self.attempts) {
+            let status = attempt.is_exhausted().then_some(TokenStatus::Rejected);
+            caught(|| self.finish(attempt, status));
+        }
+        self.pause();
+    }
+
+    /// The next secret to try.
+    pub(super) fn next(&mut self) -> Option<Job<Password, Trial>> {
+        loop {
+            let is_hashing = !self.attempts.is_empty();
+            if let Some(attempt) = self.attempts.last_mut()
+                && let Some((hash, secret, entry)) = attempt.next_secret()
+            {
+                let begun = self.clock.begin();
+                let tag = Trial { attempt: attempt.number, secret, begun };
+                return Some(Job { password: Password(entry), hash, tag });
+            }
+            if !self.due.is_empty() || (is_hashing && self.one_by_one) {
+                return None;
+            }
+            let ((token, waiting, client), keyring, cost) = self.shared.pop(is_hashing)?;
+            self.last += 1;
+            self.attempts.push(Attempt {
+                number: self.last,
+                token,
+                client,
+                cost,
+                hash: token.hash(),
+                keyring,
+                hashing: caught(|| waiting.begin()),
+                begun: 0,
+                tried: 0,
+                spent: LaneTime::ZERO,
+            });
+        }
+    }
+
+    /// A lane has tried a secret.
+    pub(super) fn tried(&mut self, trial: &Trial, matches: bool) {
+        let spent = self.clock.end().since(trial.begun);
+        // Another lane may have found the token's secret meanwhile.
+        let Some(index) = self.attempts.iter().position(|attempt| attempt.number == trial.attempt) else {
+            return;
+        };
+        let attempt = &mut self.attempts[index];
+        attempt.tried += 1;
+        attempt.spent = attempt.spent.plus(spent);
+        let status = if matches { TokenStatus::Verified(trial.secret) } else { TokenStatus::Rejected };
+        if matches || attempt.is_exhausted() {
+            let attempt = self.attempts.remove(index);
+            self.finish(attempt, Some(status));
+        }
+    }
+
+    fn finish(&mut self, attempt: Attempt, status: Option<TokenStatus>) {
+        let Attempt { token, client, cost, keyring, hashing, tried, spent, .. } = attempt;
+        if let Some(hashing) = hashing {
+            caught(|| hashing.end());
+        }
+        self.shared.publish(&token, cost, status.map(|status| Hashed { keyring, status }));
+        let pause =
+            if status == Some(TokenStatus::Rejected) { pause(spent.wall, spent.cpu) } else { Duration::ZERO };
+        let tried = (tried as u64) << (token.cost() - 4);
+        match status {
+            Some(TokenStatus::Rejected) => self.one_by_one = !pause.is_zero(),
+            Some(TokenStatus::Verified(_)) => self.one_by_one = false,
+            None => {}
+        }
+        if !pause.is_zero() {
+            self.due.push(Due { pause, client, wall: spent.wall, cost: tried });
+        } else if tried > 0 {
+            self.shared.measured(spent.wall, tried);
+        }
+    }
+
+    fn pause(&mut self) {
+        let due = std::mem::take(&mut self.due);
+        let clients: Vec<_> = due.iter().map(|due| due.client).collect();
+        let paused = self.shared.pause(due.iter().map(|due| due.pause).sum(), &clients);
+        for Due { wall, cost, .. } in &due {
+            self.shared.measured(*wall + paused / due.len() as u32, *cost);
+        }
+    }
+}
+
+impl Attempt {
+    fn next_secret(&mut self) -> Option<(Hash, SecretId, Arc<KeyringEntry>)> {
+        let hash = self.hash.clone()?;
+        let (id, entry) = self.keyring.nth(self.begun)?;
+        self.begun += 1;
+        Some((hash, id, Arc::clone(entry)))
+    }
+
+    /// Whether every secret has been tried.
+    fn is_exhausted(&self) -> bool {
+        self.tried == self.keyring.len()
+    }
+}
+
+/// Divides the thread's time among the lanes in use, so that the times of all secrets add up to it.
+struct LaneClock {
+    lanes: u32,
+    at: Instant,
+    cpu: Option<Duration>,
+    /// The time of a lane that has been in use all along.
+    time: LaneTime,
+}
+
+impl LaneClock {
+    fn new() -> Self {
+        Self { lanes: 0, at: Instant::now(), cpu: cpu_time(), time: LaneTime::ZERO }
+    }
+
+    /// A lane begins, at the returned time.
+    fn begin(&mut self) -> LaneTime {
+        self.advance();
+        self.lanes += 1;
+        self.time
+    }
+
+    /// A lane ends, at the returned time.
+    fn end(&mut self) -> LaneTime {
+        self.advance();
+        self.lanes = self.lanes.saturating_sub(1);
+        self.time
+    }
+
+    fn advance(&mut self) {
+        let (at, cpu) = (Instant::now(), cpu_time());
+        let lanes = self.lanes.max(1);
+        let spent = LaneTime {
+            wall: at.duration_since(self.at) / lanes,
+            cpu: cpu.zip(self.cpu).map(|(after, before)| after.saturating_sub(before) / lanes),
+        };
+        self.time = self.time.plus(spent);
+        (self.at, self.cpu) = (at, cpu);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct LaneTime {
+    wall: Duration,
+    /// `None` where the system does not tell.
+    cpu: Option<Duration>,
+}
+
+impl LaneTime {
+    const ZERO: Self = Self { wall: Duration::ZERO, cpu: Some(Duration::ZERO) };
+
+    fn plus(self, other: Self) -> Self {
+        let cpu = self.cpu.zip(other.cpu).map(|(one, other)| one + other);
+        Self { wall: self.wall + other.wall, cpu }
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        let cpu = self.cpu.zip(earlier.cpu).map(|(now, earlier)| now.saturating_sub(earlier));
+        Self { wall: self.wall.saturating_sub(earlier.wall), cpu }
+    }
+}
+
+#[cfg(test)]
+mod tests;
