@@ -153,8 +153,9 @@ impl Verify {
             );
             return Err(Failure::failed(text));
         }
-        let belongs = bcrypt::verify(secret.expose(), &text)
-            .map_err(|error| Failure::failed(format!("the token cannot be checked: {error}")))?;
+        let hash: bcrypt_lanes::Hash =
+            text.parse().map_err(|error| Failure::failed(format!("the token cannot be checked: {error}")))?;
+        let belongs = bcrypt_lanes::verify(secret.expose(), &hash);
         if settings.json {
             output::json(&json!({"belongs": belongs}))?;
         } else {
