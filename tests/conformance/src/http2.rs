@@ -68,10 +68,10 @@ impl Connection {
         Ok(Stream { body, response })
     }
 
-    /// Sends a whole request, and returns the answer.
+    /// Sends a whole request, and returns the response.
     pub async fn exchange(&mut self, method: &str, headers: &[(&str, &str)], body: &str) -> Response {
         let mut stream = self.open(method, headers).await;
-        // Whoever rejects it may have answered already.
+        // Whoever rejects it may have responded already.
         stream.try_send(body, true).await;
         stream.response().await
     }
@@ -115,12 +115,12 @@ impl Stream {
         self.body.send_reset(Reason::CANCEL);
     }
 
-    /// The answer.
+    /// The response.
     pub async fn response(self) -> Response {
-        self.try_response().await.expect("the stream ended without an answer")
+        self.try_response().await.expect("the stream ended without a response")
     }
 
-    /// The answer; an error when the server ends the stream without one.
+    /// The response; an error when the server ends the stream without one.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl Stream {
         Ok(Response { status: head.status.as_u16(), headers, body })
     }
 
-    /// The status, of an answer whose body cannot come.
+    /// The status, of a response whose body cannot come.
     pub async fn status(&mut self) -> u16 {
         (&mut self.response).await.unwrap().status().as_u16()
     }

@@ -9,7 +9,7 @@
     reason = "a harness of tests may fail the test"
 )]
 
-pub mod bed;
+pub mod harness;
 pub mod http2;
 pub mod log;
 pub mod script;

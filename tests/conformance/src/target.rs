@@ -46,9 +46,9 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether the endpoint answers when the handler fails; elsewhere the handler's own answer counts.
+    /// Whether the endpoint responds when the handler fails; elsewhere the handler's own response counts.
     #[must_use]
-    pub fn answers_for_the_handler(self) -> bool {
+    pub fn responds_for_the_handler(self) -> bool {
         matches!(self, Self::AxumEndpoint | Self::HyperEndpoint | Self::ActixEndpoint | Self::WarpEndpoint)
     }
 
@@ -64,13 +64,13 @@ impl Target {
         matches!(self, Self::AxumExtractor | Self::ActixExtractor | Self::WarpFilter)
     }
 
-    /// Whether the framework itself answers `Expect: 100-continue` before any of our code runs.
+    /// Whether the framework itself responds to `Expect: 100-continue` before any of our code runs.
     #[must_use]
     pub fn continues_unasked(self) -> bool {
         matches!(self, Self::ActixEndpoint | Self::ActixExtractor)
     }
 
-    /// Whether the framework goes on reading for a while after an early answer, so that the answer
+    /// Whether the framework goes on reading for a while after an early response, so that the response
     /// is not lost: actix-web does, for its `client_disconnect_timeout` (1 s).
     #[must_use]
     pub fn lingers(self) -> bool {
@@ -183,7 +183,7 @@ fn endpoint_handler(script: Script) -> impl Handler + Clone {
     }
 }
 
-/// What handlers that answer by themselves answer.
+/// The status of handlers that respond by themselves.
 fn own_status(step: Step) -> u16 {
     match step {
         Step::Succeed => 201,
@@ -274,25 +274,25 @@ fn start_actix(target: Target, receiver: Receiver, script: Script) -> Server {
     })
 }
 
-type ActixAnswer = Result<for_actix::Acknowledgement, actix_web::Error>;
+type ActixResponse = Result<for_actix::Acknowledgement, actix_web::Error>;
 
 async fn actix_extracting(
     script: actix_web::web::Data<Script>,
     webhook: for_actix::Webhook<Event>,
-) -> ActixAnswer {
+) -> ActixResponse {
     let step = script.handle(webhook.delivery()).await;
-    actix_answer(step, webhook).await
+    actix_response(step, webhook).await
 }
 
 async fn actix_typed(
     script: actix_web::web::Data<Script>,
     webhook: for_actix::Webhook<FileUploaded>,
-) -> ActixAnswer {
+) -> ActixResponse {
     let step = script.handle_typed(webhook.data()).await;
-    actix_answer(step, webhook).await
+    actix_response(step, webhook).await
 }
 
-async fn actix_answer<E>(step: Step, webhook: for_actix::Webhook<E>) -> ActixAnswer {
+async fn actix_response<E>(step: Step, webhook: for_actix::Webhook<E>) -> ActixResponse {
     if step == Step::Succeed {
         return Ok(webhook.acknowledge().await);
     }
@@ -315,7 +315,7 @@ async fn start_warp(target: Target, receiver: Receiver, script: Script) -> Serve
             let script = all.clone();
             async move {
                 let step = script.handle(webhook.delivery()).await;
-                warp_answer(step, webhook).await
+                warp_response(step, webhook).await
             }
         });
     let typed = warp::path("typed").and(warp::path::end()).and(for_warp::webhook(receiver)).then(
@@ -323,14 +323,14 @@ async fn start_warp(target: Target, receiver: Receiver, script: Script) -> Serve
             let script = script.clone();
             async move {
                 let step = script.handle_typed(webhook.data()).await;
-                warp_answer(step, webhook).await
+                warp_response(step, webhook).await
             }
         },
     );
     Server::of_filter(health.or(callback).or(typed).recover(for_warp::recover)).await
 }
 
-async fn warp_answer<E>(step: Step, webhook: for_warp::Webhook<E>) -> warp::reply::Response {
+async fn warp_response<E>(step: Step, webhook: for_warp::Webhook<E>) -> warp::reply::Response {
     if step == Step::Succeed {
         return webhook.acknowledge().await.into_response();
     }

@@ -12,7 +12,7 @@ pub struct Client {
     unread: Vec<u8>,
 }
 
-/// An answer, its header names in lower case.
+/// A response, its header names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status.
@@ -72,12 +72,12 @@ impl Client {
         self.stream.set_zero_linger().unwrap();
     }
 
-    /// The next answer.
+    /// The next response.
     pub async fn response(&mut self) -> Response {
-        self.try_response().await.expect("the server closed without an answer")
+        self.try_response().await.expect("the server closed without a response")
     }
 
-    /// The next answer; `None` when the server closes without one.
+    /// The next response; `None` when the server closes without one.
     pub async fn try_response(&mut self) -> Option<Response> {
         loop {
             if let Some((response, length)) = parse(&self.unread) {
@@ -87,7 +87,7 @@ impl Client {
             if !self.read_some().await {
                 assert!(
                     self.unread.is_empty(),
-                    "half an answer: {:?}",
+                    "half a response: {:?}",
                     String::from_utf8_lossy(&self.unread)
                 );
                 return None;
@@ -95,7 +95,7 @@ impl Client {
         }
     }
 
-    /// Sends exact bytes and reads meanwhile, as clients do that upload; the answer may come before all was sent.
+    /// Sends exact bytes and reads meanwhile, as clients do that upload; the response may come before all was sent.
     pub async fn upload(&mut self, bytes: impl AsRef<[u8]>) -> Response {
         let (mut reader, mut writer) = self.stream.split();
         let mut writing = std::pin::pin!(writer.write_all(bytes.as_ref()));
@@ -109,7 +109,7 @@ impl Client {
                 _ = &mut writing, if sending => sending = false,
                 count = reader.read(&mut chunk) => {
                     let count = count.unwrap_or(0);
-                    assert!(count > 0, "the server closed without an answer");
+                    assert!(count > 0, "the server closed without a response");
                     self.unread.extend_from_slice(&chunk[..count]);
                 }
             }
@@ -130,7 +130,7 @@ impl Client {
     }
 }
 
-/// An answer and how many bytes it takes. Every server here declares its lengths.
+/// A response and how many bytes it takes. Every server here declares its lengths.
 fn parse(bytes: &[u8]) -> Option<(Response, usize)> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&bytes[..end - 4]).expect("the head is text");

@@ -1,43 +1,26 @@
-//! What a handler gets, and what becomes of what it says.
+//! Deliveries, as handlers get them.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
 use jiff::Timestamp;
 use smartshape_webhook::{
     BoxHandler, Delivery, DeliveryKey, DeliveryMeta, EventRouter, FileUploaded, Handler, HandlerError,
-    HandlerErrorKind, Receiver, RequestHead, Secret,
+    HandlerErrorKind, Receiver, RequestHead,
 };
 
-const SECRET: &str = "the secret of these tests";
+use crate::common::{TOKEN, builder, event, uploaded, whole};
+
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-fn body(event: &str, uuid: &str, data: &str) -> String {
-    format!(
-        r#"{{"file":"5c6f","event":"{event}","data":{data},"owner":"o","runTimestamp":1,"uuid":"{uuid}"}}"#
-    )
-}
-
-fn receiver() -> Receiver {
-    Receiver::builder()
-        .secret(Secret::new(SECRET).unwrap())
-        .verify_timeout(Duration::from_secs(60))
-        .build()
-        .unwrap()
-}
-
 async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> u16 {
-    let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-    let headers = [("x-smartshape-token", token.as_bytes()), ("traceparent", TRACE.as_bytes())];
-    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
-    receiver.serve(&RequestHead::from_parts("POST", headers), body, Arc::new(handler)).await.status()
+    let headers = [("x-smartshape-token", TOKEN.as_bytes()), ("traceparent", TRACE.as_bytes())];
+    receiver.serve(&RequestHead::from_parts("POST", headers), whole(body), Arc::new(handler)).await.status()
 }
 
 #[tokio::test]
-async fn a_delivery_says_how_it_came() {
+async fn delivery_has_uuid_traceparent_and_time_of_receipt() {
     let kept = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&kept);
     let handler = move |delivery: Delivery| {
@@ -46,7 +29,11 @@ async fn a_delivery_says_how_it_came() {
     };
     let uuid = "a36b623a-c1ed-49b5-9585-3532fe8e9881";
     let before = Timestamp::now();
-    assert_eq!(serve(&receiver(), body("file_uploaded", uuid, r#"{"name":"inside"}"#), handler).await, 200);
+    assert_eq!(
+        serve(&builder().build().unwrap(), event("file_uploaded", r#"{"name":"inside"}"#, uuid), handler)
+            .await,
+        200
+    );
     let delivery = kept.lock().unwrap().take().unwrap();
     assert_eq!((delivery.uuid(), delivery.as_uuid().unwrap().to_string().as_str()), (uuid, uuid));
     assert_eq!(delivery.traceparent(), Some(TRACE));
@@ -55,7 +42,7 @@ async fn a_delivery_says_how_it_came() {
     assert!(["file_uploaded", "5c6f", uuid].iter().all(|text| shown.contains(text)), "{shown}");
     assert!(!shown.contains("inside"), "{shown}");
 
-    let other = Delivery::for_test(body("file_uploaded", "no uuid", "{}")).unwrap();
+    let other = Delivery::for_test(uploaded("no uuid")).unwrap();
     assert_eq!((other.uuid(), other.as_uuid(), other.traceparent()), ("no uuid", None, None));
     let received_at = "2026-11-24T08:00:00Z".parse().unwrap();
     let kept = DeliveryMeta {
@@ -66,14 +53,14 @@ async fn a_delivery_says_how_it_came() {
         webhook: None,
         traceparent: Some(TRACE.into()),
     };
-    let restored = Delivery::restore(body("file_uploaded", uuid, "{}"), kept).unwrap();
+    let restored = Delivery::restore(uploaded(uuid), kept).unwrap();
     assert_eq!((restored.received_at(), restored.attempt()), (received_at, 3));
     assert_eq!((restored.secret_name(), restored.traceparent()), (Some("uploads"), Some(TRACE)));
 }
 
-/// A text with escapes is the same text, and so the same delivery.
+/// A string with escapes equals the string without, so the delivery is the same.
 #[test]
-fn a_delivery_says_the_same_however_it_was_written() {
+fn delivery_is_the_same_with_and_without_escapes() {
     let owners =
         [(r#""a@b""#, "a@b"), (r#""a\u0040b""#, "a@b"), (r#"{"username":"Ada"}"#, "Ada"), (r#""""#, "")];
     for (owner, person) in owners {
@@ -98,34 +85,21 @@ async fn unrecognized_events_that_handlers_saw_are_counted() {
         Ok(())
     };
     let does_not_look = |_: Delivery| async { Ok(()) };
-    let receiver = receiver();
-    for (event, data, drifted) in
+    let receiver = builder().build().unwrap();
+    for (name, data, unrecognized) in
         [("file_uploaded", "{}", 0), ("file_uploaded", "[]", 1), ("file_deleted", "{}", 2)]
     {
-        assert_eq!(serve(&receiver, body(event, &format!("{event}{data}"), data), looks).await, 200);
-        assert_eq!(receiver.stats().unrecognized, drifted, "{event} {data}");
+        assert_eq!(serve(&receiver, event(name, data, &unrecognized.to_string()), looks).await, 200);
+        assert_eq!(receiver.stats().unrecognized, unrecognized, "{name} {data}");
     }
-    assert_eq!(serve(&receiver, body("file_deleted", "unseen", "{}"), does_not_look).await, 200);
-    assert_eq!(serve(&receiver, body("file_deleted", "unseen", "{}"), does_not_look).await, 200);
+    assert_eq!(serve(&receiver, event("file_deleted", "{}", "unseen"), does_not_look).await, 200);
+    assert_eq!(serve(&receiver, event("file_deleted", "{}", "unseen"), does_not_look).await, 200);
     let stats = receiver.stats();
     assert_eq!((stats.unrecognized, stats.acknowledged, stats.duplicates), (2, 4, 1));
 }
 
-#[tokio::test]
-async fn a_handler_may_give_up_or_panic() {
-    let receiver = receiver();
-    let gives_up = |_: Delivery| async { Err(HandlerError::permanent("never")) };
-    // Without the message that a panic prints.
-    let panics = |_: Delivery| async { std::panic::resume_unwind(Box::new("on purpose")) };
-    assert_eq!(serve(&receiver, body("file_uploaded", "1", "{}"), panics).await, 500);
-    assert_eq!((receiver.stats().failed, receiver.stats().acknowledged), (1, 0));
-    assert_eq!(serve(&receiver, body("file_uploaded", "1", "{}"), gives_up).await, 200);
-    assert_eq!(serve(&receiver, body("file_uploaded", "1", "{}"), panics).await, 200, "a duplicate");
-    assert_eq!((receiver.stats().failed, receiver.stats().acknowledged), (1, 1));
-}
-
 #[test]
-fn a_handlers_error_is_the_one_that_it_met() {
+fn handler_error_keeps_its_source() {
     #[derive(Debug)]
     struct Outer(std::io::Error);
     impl std::fmt::Display for Outer {
@@ -146,7 +120,7 @@ fn a_handlers_error_is_the_one_that_it_met() {
 }
 
 #[test]
-fn handlers_show_what_they_are() {
+fn handlers_have_debug_output() {
     let router = EventRouter::new().on(|_: FileUploaded, _| async { Ok(()) });
     assert_eq!(format!("{router:?}"), "{FileUploaded}");
     let handler = router.fallback(|_: Delivery| async { Ok(()) });
@@ -155,8 +129,8 @@ fn handlers_show_what_they_are() {
 }
 
 #[test]
-fn a_byte_order_mark_is_kept_beside_the_event() {
-    let event = body("file_uploaded", "a36b623a", "{}");
+fn byte_order_mark_is_kept_in_the_raw_body_only() {
+    let event = uploaded("a36b623a");
     let marked = format!("\u{feff}{event}");
     let delivery = Delivery::for_test(marked.clone()).unwrap();
     assert_eq!((delivery.raw(), delivery.raw_data().as_str()), (&Bytes::from(marked), "{}"));

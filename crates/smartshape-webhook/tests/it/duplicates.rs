@@ -1,48 +1,34 @@
-//! How many duplicates may wait, looked at one by one.
+//! The limits of waiting duplicates.
 
-use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream;
-use smartshape_webhook::{
-    Delivery, HandlerError, Receiver, ReceiverBuilder, RejectionKind, RequestHead, Secret,
-};
+use smartshape_webhook::{Delivery, HandlerError, Receiver, RejectionKind};
 use tokio::sync::watch;
 
-const SECRET: &str = "the secret of these tests";
+use crate::common::{builder, poll_once, serve, uploaded};
 
-/// A receiver whose handler is at work until it is told to end.
-struct World {
+/// A receiver whose handlers run until `end` is set.
+struct Fixture {
     receiver: Receiver,
     end: watch::Sender<bool>,
 }
 
 type Responding = Pin<Box<dyn Future<Output = Result<(), RejectionKind>>>>;
 
-impl World {
-    async fn new(settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Self {
-        let builder =
-            Receiver::builder().secret(Secret::new(SECRET).unwrap()).verify_timeout(Duration::from_secs(60));
-        let world = Self { receiver: settings(builder).build().unwrap(), end: watch::Sender::new(true) };
-        // From now on the token is known, and nothing but the handler is waited for.
-        assert_eq!(world.send("warm").await, Ok(()));
-        world.end.send_replace(false);
-        world
+impl Fixture {
+    async fn new() -> Self {
+        let fixture = Self { receiver: builder().build().unwrap(), end: watch::Sender::new(true) };
+        // From now on the token is cached, and requests wait for the handler only.
+        assert_eq!(fixture.send("warm").await, Ok(()));
+        fixture.end.send_replace(false);
+        fixture
     }
 
     fn send(&self, uuid: &str) -> Responding {
         let (receiver, end) = (self.receiver.clone(), self.end.subscribe());
-        let body = format!(
-            r#"{{"file":"f","event":"file_uploaded","data":{{}},"owner":"o","runTimestamp":1,"uuid":"{uuid}"}}"#
-        );
+        let body = uploaded(uuid);
         Box::pin(async move {
-            let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-            let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
-            let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
             let handler = move |_: Delivery| {
                 let mut end = end.clone();
                 async move {
@@ -50,15 +36,15 @@ impl World {
                     Ok::<_, HandlerError>(())
                 }
             };
-            let response = receiver.serve(&head, body, Arc::new(handler)).await;
+            let response = serve(&receiver, body, handler).await;
             response.rejection().map_or(Ok(()), |rejection| Err(rejection.kind()))
         })
     }
 
-    /// Sends, and looks once: pending is who waits.
+    /// Sends and polls once: a pending request waits.
     async fn waits(&self, uuid: &str) -> Result<Responding, RejectionKind> {
         let mut responding = self.send(uuid);
-        match poll_fn(|context| Poll::Ready(responding.as_mut().poll(context))).await {
+        match poll_once(&mut responding).await {
             Poll::Pending => Ok(responding),
             Poll::Ready(outcome) => Err(outcome.unwrap_err()),
         }
@@ -70,44 +56,44 @@ impl World {
 }
 
 #[tokio::test]
-async fn duplicates_that_wait_are_limited_per_delivery() {
-    let world = World::new(|builder| builder).await;
-    let in_flight = world.waits("a").await.unwrap();
+async fn waiting_duplicates_are_limited_per_delivery() {
+    let fixture = Fixture::new().await;
+    let in_flight = fixture.waits("a").await.unwrap();
     let mut waiters = Vec::new();
     for _ in 0..8 {
-        waiters.push(world.waits("a").await.unwrap());
+        waiters.push(fixture.waits("a").await.unwrap());
     }
-    world.is_rejected("a").await;
+    fixture.is_rejected("a").await;
     drop(waiters.pop());
-    waiters.push(world.waits("a").await.unwrap());
-    world.is_rejected("a").await;
-    world.end.send_replace(true);
+    waiters.push(fixture.waits("a").await.unwrap());
+    fixture.is_rejected("a").await;
+    fixture.end.send_replace(true);
     for response in std::iter::once(in_flight).chain(waiters) {
         assert_eq!(response.await, Ok(()));
     }
-    assert_eq!(world.receiver.stats().duplicates, 9, "those that were allowed to wait");
+    assert_eq!(fixture.receiver.stats().duplicates, 9, "only those that waited");
 }
 
 #[tokio::test]
-async fn duplicates_that_wait_are_limited_in_all() {
-    let world = World::new(|builder| builder).await;
+async fn waiting_duplicates_are_limited_in_all() {
+    let fixture = Fixture::new().await;
     for round in 0..2 {
-        world.end.send_replace(false);
+        fixture.end.send_replace(false);
         let mut responses = Vec::new();
         for delivery in 0..129 {
-            responses.push(world.waits(&format!("{delivery} of {round}")).await.unwrap());
+            responses.push(fixture.waits(&format!("{delivery} of {round}")).await.unwrap());
         }
         for delivery in 0..128 {
             for _ in 0..8 {
-                responses.push(world.waits(&format!("{delivery} of {round}")).await.unwrap());
+                responses.push(fixture.waits(&format!("{delivery} of {round}")).await.unwrap());
             }
         }
         let last = format!("128 of {round}");
-        world.is_rejected(&last).await;
+        fixture.is_rejected(&last).await;
         drop(responses.pop());
-        responses.push(world.waits(&last).await.unwrap());
-        world.is_rejected(&last).await;
-        world.end.send_replace(true);
+        responses.push(fixture.waits(&last).await.unwrap());
+        fixture.is_rejected(&last).await;
+        fixture.end.send_replace(true);
         for response in responses {
             assert_eq!(response.await, Ok(()), "round {round}");
         }

@@ -1,56 +1,57 @@
 //! Many requests with the same tokens while secrets are replaced: each outcome fits the secrets of that time, each token is
-//! hashed once, and no request waits for ever.
+//! hashed once, and no request waits forever.
 
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream;
-use smartshape_webhook::{NamedSecret, Receiver, RejectionKind, RequestHead, Secret, TOKEN_HEADER};
+use smartshape_webhook::{NamedSecret, Receiver, RejectionKind, Secret};
 
+use crate::common::{head, poll_at_most, token_of, whole};
 use crate::random::Random;
 
 const SECRETS: [&str; 3] = ["the first secret", "the second secret", "a secret of nobody"];
 
-/// Which of the secrets are in place, at one time or another.
+/// The sets of secrets that replace one another.
 const SETS: [&[usize]; 3] = [&[0], &[0, 1], &[1]];
 
 #[test]
-fn every_token_is_hashed_once_for_whoever_asks() {
+fn each_token_is_hashed_once_for_all_requests() {
     for seed in 0..5 {
         run(async move {
-            let world = World::new(seed);
-            world.ask_all().await;
+            let simulation = Simulation::new(seed);
+            simulation.request_all().await;
             // A hash continues after its request was dropped; one more request for each token waits for it.
-            for token in 0..world.tokens.len() {
-                assert_eq!(world.ask(token, u64::MAX).await, Some(world.tokens[token].0 == 0));
+            for token in 0..simulation.tokens.len() {
+                assert_eq!(simulation.request(token, u64::MAX).await, Some(simulation.tokens[token].0 == 0));
             }
-            assert_eq!(world.receiver.stats().hashes, world.tokens.len() as u64, "with seed {seed}");
+            assert_eq!(
+                simulation.receiver.stats().hashes,
+                simulation.tokens.len() as u64,
+                "with seed {seed}"
+            );
         });
     }
 }
 
 #[test]
-fn outcomes_keep_up_with_the_secrets() {
+fn outcomes_follow_replaced_secrets() {
     for seed in 0..5 {
         run(async move {
-            let world = World::new(seed);
-            let asking = Arc::clone(&world);
-            let asked = tokio::spawn(async move { asking.ask_all().await });
-            while !asked.is_finished() {
-                world.replace();
+            let simulation = Simulation::new(seed);
+            let requesting = Arc::clone(&simulation);
+            let requests = tokio::spawn(async move { requesting.request_all().await });
+            while !requests.is_finished() {
+                simulation.replace_at_random();
                 // A loop that kept the core busy would make the workers pause after each rejected token.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            asked.await.unwrap();
+            requests.await.unwrap();
             for set in SETS {
-                world.put(set);
-                for (token, (secret, _)) in world.tokens.iter().enumerate() {
+                simulation.replace(set);
+                for (token, (secret, _)) in simulation.tokens.iter().enumerate() {
                     assert_eq!(
-                        world.ask(token, u64::MAX).await,
+                        simulation.request(token, u64::MAX).await,
                         Some(set.contains(secret)),
                         "with seed {seed}"
                     );
@@ -62,14 +63,13 @@ fn outcomes_keep_up_with_the_secrets() {
 
 /// As in an application's own tests. An idle runtime's paused clock leaps to the end of each wait.
 #[tokio::test(start_paused = true)]
-async fn a_first_delivery_is_received_while_tokios_clock_is_paused() {
+async fn first_delivery_is_received_while_tokios_clock_is_paused() {
     let receiver = Receiver::builder().named_secret(named(0)).build().unwrap();
     let before = tokio::time::Instant::now();
     for salt in 1..4 {
         let token = bcrypt::hash_with_salt(SECRETS[0], 6, [salt; 16]).unwrap().to_string();
-        let head = RequestHead::from_parts("POST", [(TOKEN_HEADER, token.as_bytes())]);
-        let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{}"))]);
-        assert_eq!(receiver.receive(&head, body).await.unwrap_err().kind(), RejectionKind::EnvelopeInvalid);
+        let received = receiver.receive(&head(&token), whole("{}")).await;
+        assert_eq!(received.unwrap_err().kind(), RejectionKind::EnvelopeInvalid);
     }
     assert_eq!(before.elapsed(), Duration::ZERO, "the clock is the test's");
 }
@@ -79,26 +79,26 @@ fn run(test: impl Future<Output = ()> + Send + 'static) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     runtime.block_on(async {
         let stuck = Duration::from_secs(300);
-        tokio::time::timeout(stuck, tokio::spawn(test)).await.expect("nobody waits for ever").unwrap();
+        tokio::time::timeout(stuck, tokio::spawn(test)).await.expect("a request waits forever").unwrap();
     });
 }
 
-struct World {
+struct Simulation {
     seed: u64,
     random: Random,
     receiver: Receiver,
-    /// Each with the secret that it was made of.
+    /// Each with the index of its secret.
     tokens: Vec<(usize, String)>,
     sets: Mutex<Sets>,
 }
 
-/// Those put in place so far; of the last ones it is not yet certain.
+/// The sets so far. Those after `certain` may not be in effect yet.
 struct Sets {
     all: Vec<&'static [usize]>,
     certain: usize,
 }
 
-impl World {
+impl Simulation {
     fn new(seed: u64) -> Arc<Self> {
         let builder = Receiver::builder()
             .named_secret(named(0))
@@ -106,7 +106,7 @@ impl World {
             .verify_threads(2);
         let token = |number: usize| {
             let (secret, salt) = (number % SECRETS.len(), number as u8);
-            (secret, bcrypt::hash_with_salt(SECRETS[secret], 4, [salt; 16]).unwrap().to_string())
+            (secret, token_of(SECRETS[secret], salt))
         };
         Arc::new(Self {
             seed,
@@ -117,19 +117,19 @@ impl World {
         })
     }
 
-    async fn ask_all(self: &Arc<Self>) {
-        let askers: Vec<_> = (0..16).map(|_| tokio::spawn(Arc::clone(self).ask_often())).collect();
-        for asker in askers {
-            asker.await.unwrap();
+    async fn request_all(self: &Arc<Self>) {
+        let clients: Vec<_> = (0..16).map(|_| tokio::spawn(Arc::clone(self).request_often())).collect();
+        for client in clients {
+            client.await.unwrap();
         }
     }
 
-    async fn ask_often(self: Arc<Self>) {
+    async fn request_often(self: Arc<Self>) {
         for _ in 0..20 {
             let token = self.random.below(self.tokens.len() as u64) as usize;
             let patience = if self.random.one_in(4) { self.random.below(3) } else { u64::MAX };
             let before = self.sets.lock().unwrap().certain;
-            let Some(accepted) = self.ask(token, patience).await else { continue };
+            let Some(accepted) = self.request(token, patience).await else { continue };
             let sets = self.sets.lock().unwrap();
             let secret = self.tokens[token].0;
             let possible = sets.all[before..].iter().any(|set| set.contains(&secret) == accepted);
@@ -137,32 +137,23 @@ impl World {
         }
     }
 
-    /// Whether the token was accepted; `None` for an asker who left after so many looks.
-    async fn ask(&self, token: usize, patience: u64) -> Option<bool> {
-        let head = RequestHead::from_parts("POST", [(TOKEN_HEADER, self.tokens[token].1.as_bytes())]);
-        // Whoever knows a secret is told that this is no event, and is not kept.
-        let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{}"))]);
-        let mut received = pin!(self.receiver.receive(&head, body));
-        let mut looks = 0;
-        let received = poll_fn(|context| match received.as_mut().poll(context) {
-            Poll::Pending if looks >= patience => Poll::Ready(None),
-            outcome => {
-                looks += 1;
-                outcome.map(Some)
-            }
-        });
-        match received.await?.unwrap_err().kind() {
+    /// Whether the token was accepted; `None` if the request was dropped after so many polls.
+    async fn request(&self, token: usize, patience: u64) -> Option<bool> {
+        // A body that is no event: the rejection of a verified token differs, and nothing is claimed.
+        let head = head(&self.tokens[token].1);
+        let received = pin!(self.receiver.receive(&head, whole("{}")));
+        match poll_at_most(patience, received).await?.unwrap_err().kind() {
             RejectionKind::EnvelopeInvalid => Some(true),
             RejectionKind::TokenUnmatched => Some(false),
             other => panic!("{other:?} with seed {}", self.seed),
         }
     }
 
-    fn replace(&self) {
-        self.put(self.random.pick(&SETS));
+    fn replace_at_random(&self) {
+        self.replace(self.random.pick(&SETS));
     }
 
-    fn put(&self, set: &'static [usize]) {
+    fn replace(&self, set: &'static [usize]) {
         self.sets.lock().unwrap().all.push(set);
         self.receiver.replace_secrets(set.iter().map(|secret| named(*secret)).collect()).unwrap();
         let mut sets = self.sets.lock().unwrap();

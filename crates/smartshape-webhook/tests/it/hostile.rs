@@ -100,7 +100,7 @@ fn depth_around_the_envelope_is_no_event() {
 }
 
 #[test]
-fn numbers_without_bounds_are_drift() {
+fn unbounded_numbers_are_undecodable() {
     let digits = "9".repeat(1_000_000);
     for number in [&digits, &format!("-{digits}"), &format!("0.{digits}e{digits}"), "1e400", "-1e-400"] {
         for (name, field) in [
@@ -111,8 +111,8 @@ fn numbers_without_bounds_are_drift() {
         ] {
             let data = format!(r#"{{"{field}":{number}}}"#);
             let event = Event::decode(name, raw(data.clone()));
-            if let Event::Undecoded(drifted) = &event {
-                assert!(drifted.error().to_string().len() < 500, "the error repeats the number");
+            if let Event::Undecoded(undecoded) = &event {
+                assert!(undecoded.error().to_string().len() < 500, "the error repeats the number");
             }
             assert_eq!(serde_json::to_string(&event).unwrap(), data);
         }
@@ -128,14 +128,14 @@ fn numbers_without_bounds_are_drift() {
 }
 
 #[test]
-fn doubled_keys_are_drift_where_they_name_a_field() {
+fn duplicate_fields_are_undecodable() {
     for (name, data) in [
         ("file_uploaded", r#"{"name":"a","name":"b"}"#),
         ("annotation_updated", r#"{"old":{},"new":{},"old":{}}"#),
         ("attribute_updated", r#"{"nodeIdToAttributes":{},"nodeIdToAttributes":{}}"#),
     ] {
-        let Event::Undecoded(drifted) = Event::decode(name, raw(data)) else { panic!("{data}") };
-        assert!(drifted.error().to_string().starts_with("duplicate field"), "{}", drifted.error());
+        let Event::Undecoded(undecoded) = Event::decode(name, raw(data)) else { panic!("{data}") };
+        assert!(undecoded.error().to_string().starts_with("duplicate field"), "{}", undecoded.error());
     }
     let data = raw(r#"{"x":1,"x":2,"nodeIdToAttributes":{"n":{"a":1,"a":2},"n":{"a":3}}}"#);
     let Event::AttributeUpdated(event) = Event::decode("attribute_updated", data) else { panic!() };

@@ -1,43 +1,19 @@
-//! What the limits count, and where.
+//! What the limits count.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream;
-use smartshape_webhook::{
-    Delivery, Handler, HandlerError, NamedSecret, Receiver, ReceiverBuilder, RequestHead, Secret,
-    WebhookResponse,
-};
+use smartshape_webhook::{Delivery, HandlerError, NamedSecret, Receiver, Secret};
 
-const SECRET: &str = "the secret of these tests";
-
-fn builder() -> ReceiverBuilder {
-    Receiver::builder().secret(Secret::new(SECRET).unwrap()).verify_timeout(Duration::from_secs(60))
-}
+use crate::common::{builder, event, serve};
 
 fn event_of_length(uuid: &str, length: usize) -> String {
-    let body = |name: &str| {
-        format!(
-            r#"{{"file":"5c6f","event":"file_uploaded","data":{{"name":"{name}"}},"owner":"o","runTimestamp":1,"uuid":"{uuid}"}}"#
-        )
-    };
+    let body = |name: &str| event("file_uploaded", &format!(r#"{{"name":"{name}"}}"#), uuid);
     body(&"x".repeat(length.saturating_sub(body("").len())))
 }
 
-async fn nothing(_: Delivery) -> Result<(), HandlerError> {
-    Ok(())
-}
-
-async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> WebhookResponse {
-    let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
-    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
-    receiver.serve(&head, body, Arc::new(handler)).await
-}
-
 #[test]
-fn the_most_that_is_allowed_is_allowed() {
+fn settings_at_their_maximum_are_valid() {
     let secret = |number: i32| NamedSecret::new(number.to_string(), Secret::generate().unwrap());
     let most = (0..8).fold(Receiver::builder(), |builder, number| builder.named_secret(secret(number)));
     let most = most.max_in_flight(1_000_000).max_body_bytes(1000).memory_limit_bytes(1000).max_cost(31);
@@ -46,7 +22,7 @@ fn the_most_that_is_allowed_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_body_counts_for_as_long_as_its_delivery_is_kept() {
+async fn body_reserves_memory_while_its_delivery_is_kept() {
     // Where no length was declared, room is made in steps.
     for (length, counted) in [(1000, 65_536), (65_536, 65_536), (65_537, 65_537)] {
         let receiver = builder().build().unwrap();
@@ -63,18 +39,19 @@ async fn a_body_counts_for_as_long_as_its_delivery_is_kept() {
     }
 }
 
-/// The application shares them, and may keep all of them busy.
+/// The application shares the blocking threads, and may keep all of them busy.
 #[test]
-fn bodies_of_any_length_wait_for_no_blocking_thread() {
+fn body_of_any_length_needs_no_blocking_thread() {
     let one = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_time().build();
     one.unwrap().block_on(async {
         let (end, ended) = mpsc::channel::<()>();
         let busy = tokio::task::spawn_blocking(move || ended.recv().is_ok());
         let receiver = builder().build().unwrap();
         for length in [0, 4 * 1024 * 1024] {
-            let served = serve(&receiver, event_of_length(&length.to_string(), length), nothing);
-            let answer = tokio::time::timeout(Duration::from_secs(60), served).await;
-            assert_eq!(answer.expect("it waits for a thread").status(), 200, "{length}");
+            let handler = |_: Delivery| async { Ok::<_, HandlerError>(()) };
+            let served = serve(&receiver, event_of_length(&length.to_string(), length), handler);
+            let response = tokio::time::timeout(Duration::from_secs(60), served).await;
+            assert_eq!(response.expect("it waits for a thread").status(), 200, "{length}");
         }
         end.send(()).unwrap();
         assert!(busy.await.unwrap());

@@ -1,4 +1,4 @@
-//! What a sender chooses cannot break a line of the log, nor reach a terminal.
+//! The log: no text of a client breaks a line of it or reaches a terminal, and rejections do not flood it.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
@@ -7,14 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    Delivery, Event, FileUploaded, HandlerError, OnUnexpectedEvent, Receiver, RequestHead, Secret,
+    Delivery, Event, FileUploaded, HandlerError, OnUnexpectedEvent, RequestHead, TOKEN_HEADER,
 };
 use tracing::Dispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 
-const SECRET: &str = "the secret of these tests";
+use crate::common::{TOKEN, builder, event, head, whole};
 
 /// Everything that is logged: each field as a formatter would write it.
 #[derive(Clone, Default)]
@@ -87,19 +87,14 @@ async fn gives_up(delivery: Delivery) -> Result<(), HandlerError> {
 }
 
 #[tokio::test]
-async fn hostile_texts_do_not_reach_the_log_as_they_are() {
+async fn hostile_texts_are_escaped() {
     let log = Log::default();
     let _listening = log.listen();
-    let receiver = Receiver::builder()
-        .secret(Secret::new(SECRET).unwrap())
-        .verify_timeout(Duration::from_secs(60))
-        .build()
-        .unwrap();
-    let token = bcrypt::hash(SECRET, 4).unwrap();
+    let receiver = builder().build().unwrap();
     let deliver = async |body: String, gives_up_at_it: bool| {
         let headers =
-            [("x-smartshape-token", token.as_bytes()), ("traceparent", HOSTILE.as_bytes()), (HOSTILE, b"x")];
-        let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
+            [(TOKEN_HEADER, TOKEN.as_bytes()), ("traceparent", HOSTILE.as_bytes()), (HOSTILE, b"x")];
+        let body = whole(body);
         let head = RequestHead::from_parts("POST", headers);
         if gives_up_at_it {
             receiver.serve(&head, body, Arc::new(gives_up)).await.status()
@@ -122,8 +117,7 @@ async fn hostile_texts_do_not_reach_the_log_as_they_are() {
     assert_eq!(deliver(invalid.to_string(), true).await, 400);
     assert_eq!(deliver(HOSTILE.to_owned(), true).await, 400);
     let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other(HOSTILE))]);
-    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
-    assert_eq!(receiver.serve(&head, broken, Arc::new(fails)).await.status(), 400);
+    assert_eq!(receiver.serve(&head(&TOKEN), broken, Arc::new(fails)).await.status(), 400);
 
     let log = log.0.lock().unwrap();
     assert!(log.len() > 10 && log.iter().any(|line| line.contains("cannot ever handle")), "{log:?}");
@@ -133,16 +127,16 @@ async fn hostile_texts_do_not_reach_the_log_as_they_are() {
     }
 }
 
-/// One by one at first; then one warning opens a quiet time, whose rejections are told at its end, without another request.
+/// The first rejections are logged one by one. Then one warning opens a quiet time of 10 seconds, at whose end the others are
+/// logged in one line, without another request.
 #[tokio::test(start_paused = true)]
-async fn rejections_in_a_quiet_time_are_told_at_its_end() {
+async fn rejections_in_a_quiet_time_are_logged_at_its_end() {
     let log = Log::default();
     let _listening = log.listen();
-    let receiver = Receiver::new(Secret::new(SECRET).unwrap()).unwrap();
+    let receiver = builder().build().unwrap();
     let reject = async |method: &str, times: usize| {
         for _ in 0..times {
-            let nothing = stream::iter([Ok::<Bytes, std::io::Error>(Bytes::new())]);
-            assert!(receiver.receive(&RequestHead::from_parts(method, []), nothing).await.is_err());
+            assert!(receiver.receive(&RequestHead::from_parts(method, []), whole("")).await.is_err());
         }
     };
     let warnings = || {
@@ -158,43 +152,42 @@ async fn rejections_in_a_quiet_time_are_told_at_its_end() {
     assert!(warnings().iter().all(|line| line.contains("kind=TokenMissing")), "{:?}", warnings());
 
     tokio::time::sleep(Duration::from_secs(11)).await;
-    let told = warnings();
-    assert_eq!(told.len(), 7, "{told:?}");
-    assert!(told[6].contains("count=92 "), "{told:?}");
+    let logged = warnings();
+    assert_eq!(logged.len(), 7, "{logged:?}");
+    assert!(logged[6].contains("count=92 "), "{logged:?}");
     assert!(
-        told[6].contains("kinds=2 TokenMissing (such as: no x-smartshape-token header: not from SmartShape, or a proxy strips it); 90 MethodNotAllowed"),
-        "{told:?}"
+        logged[6].contains("kinds=2 TokenMissing (such as: no x-smartshape-token header: not from SmartShape, or a proxy strips it); 90 MethodNotAllowed"),
+        "{logged:?}"
     );
 
-    // The flood goes on: still one warning in ten seconds. Then it is over, and all has been told.
+    // The flood goes on: still one warning in ten seconds. Then it is over, and all has been logged.
     for _ in 0..20 {
         reject("GET", 1).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let told = warnings();
-    assert!((9..=10).contains(&told.len()), "{told:?}");
-    let counts = told[7..].iter().map(|line| {
+    let logged = warnings();
+    assert!((9..=10).contains(&logged.len()), "{logged:?}");
+    let counts = logged[7..].iter().map(|line| {
         line.split_once("count=")
             .map_or(1, |(_, rest)| rest.split(' ').next().unwrap().parse::<u32>().unwrap())
     });
-    assert_eq!(counts.sum::<u32>(), 20, "{told:?}");
+    assert_eq!(counts.sum::<u32>(), 20, "{logged:?}");
     reject("GET", 1).await;
-    assert_eq!(warnings().len(), told.len() + 1, "at once, after a quiet time without any");
+    assert_eq!(warnings().len(), logged.len() + 1, "at once, after a quiet time without any");
     assert_eq!(receiver.stats().rejected, 119);
 }
 
-/// Told when the runtime ends, too: nothing is left for a time that does not come.
+/// A runtime that ends in a quiet time logs what is left.
 #[test]
-fn rejections_in_a_quiet_time_are_told_when_the_runtime_ends() {
+fn rejections_in_a_quiet_time_are_logged_when_the_runtime_ends() {
     let log = Log::default();
     let _listening = log.listen();
-    let receiver = Receiver::new(Secret::new(SECRET).unwrap()).unwrap();
+    let receiver = builder().build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for _ in 0..20 {
-            let nothing = stream::iter([Ok::<Bytes, std::io::Error>(Bytes::new())]);
-            assert!(receiver.receive(&RequestHead::from_parts("POST", []), nothing).await.is_err());
+            assert!(receiver.receive(&RequestHead::from_parts("POST", []), whole("")).await.is_err());
         }
     });
     drop(runtime);
@@ -203,28 +196,21 @@ fn rejections_in_a_quiet_time_are_told_when_the_runtime_ends() {
 }
 
 #[tokio::test]
-async fn an_unexpected_event_is_one_line_and_one_outcome() {
+async fn unexpected_event_is_one_line_and_one_outcome() {
     for (policy, level, outcome) in [
         (OnUnexpectedEvent::Reject, "WARN ", "failed"),
         (OnUnexpectedEvent::Acknowledge, "ERROR ", "discarded"),
     ] {
-        for (event, data, why) in [
+        for (name, data, why) in [
             ("file_optimized", "{}", "the extractor takes another event (file_optimized)"),
             ("file_uploaded", "[]", "expected an object"),
         ] {
             let log = Log::default();
             let _listening = log.listen();
-            let secret = Secret::new(SECRET).unwrap();
-            let builder = Receiver::builder().secret(secret).on_unexpected_event(policy);
-            let receiver = builder.verify_timeout(Duration::from_secs(60)).build().unwrap();
-            let token = bcrypt::hash(SECRET, 4).unwrap();
-            let body = format!(
-                r#"{{"file":"5c","event":"{event}","data":{data},"owner":"o","runTimestamp":1,"uuid":"1"}}"#
-            );
-            let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
-            let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
-            let answer = receiver.extract::<FileUploaded, _, _, _>(&head, body).await.unwrap_err();
-            assert_eq!(answer.status(), if outcome == "failed" { 422 } else { 200 });
+            let receiver = builder().on_unexpected_event(policy).build().unwrap();
+            let body = whole(event(name, data, "1"));
+            let extracted = receiver.extract::<FileUploaded, _, _, _>(&head(&TOKEN), body).await;
+            assert_eq!(extracted.unwrap_err().status(), if outcome == "failed" { 422 } else { 200 });
             let log = log.0.lock().unwrap();
             let lines: Vec<_> = log.iter().filter(|line| !line.starts_with("DEBUG")).collect();
             assert_eq!(lines.iter().filter(|line| line.contains("outcome=")).count(), 1, "{lines:?}");

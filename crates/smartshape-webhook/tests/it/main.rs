@@ -6,27 +6,31 @@
     reason = "helpers of tests may fail the test"
 )]
 
+mod envelope;
+mod fixtures;
+mod hostile;
+mod variations;
+
 #[cfg(feature = "receiver")]
-mod answers;
+mod common;
 #[cfg(feature = "receiver")]
-mod claims;
+mod dedup_store;
 #[cfg(feature = "receiver")]
 mod delivery;
 #[cfg(feature = "receiver")]
 mod duplicates;
-mod envelope;
-mod fixtures;
 #[cfg(feature = "receiver")]
 mod generated;
 #[cfg(feature = "receiver")]
 mod hashing;
-mod hostile;
+#[cfg(feature = "receiver")]
+mod in_flight;
 #[cfg(feature = "receiver")]
 mod limits;
 #[cfg(feature = "receiver")]
 mod log;
 #[cfg(feature = "receiver")]
-mod measure;
+mod metrics;
 #[cfg(feature = "receiver")]
 mod random;
 #[cfg(feature = "receiver")]
@@ -34,11 +38,8 @@ mod receiver;
 #[cfg(feature = "receiver")]
 mod recorder;
 #[cfg(feature = "receiver")]
-mod seen;
+mod responses;
 #[cfg(feature = "receiver")]
 mod sharing;
 #[cfg(feature = "receiver")]
-mod store;
-#[cfg(feature = "receiver")]
 mod until;
-mod variations;

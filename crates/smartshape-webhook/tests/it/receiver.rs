@@ -1,50 +1,30 @@
 //! The receive path without a framework.
 
 use std::collections::{HashMap, HashSet};
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream;
 use smartshape_webhook::{
     BoxHandler, ClaimState, ConfigError, DedupStore, Delivery, DeliveryKey, Event, EventKind, EventRouter,
-    FileOptimized, FileUploaded, Handler, HandlerError, LeaseToken, NamedSecret, Received, Receiver,
-    ReceiverBuilder, RejectionKind, RequestHead, Secret, StoreError, StoreFuture, WebhookResponse,
+    FileOptimized, FileUploaded, HandlerError, LeaseToken, NamedSecret, Receiver, ReceiverBuilder,
+    RejectionKind, Secret, StoreError, StoreFuture,
 };
 use tokio::time::Instant;
 
+use crate::common::{SECRET, builder, claim, event, poll_once, serve, uploaded};
 use crate::until::until;
-
-const SECRET: &str = "the secret of these tests";
-
-fn body(event: &str, data: &str) -> String {
-    format!(r#"{{"file":"5c6f","event":"{event}","data":{data},"owner":"o","runTimestamp":1,"uuid":"u"}}"#)
-}
-
-fn builder() -> ReceiverBuilder {
-    Receiver::builder().secret(Secret::new(SECRET).unwrap()).verify_timeout(Duration::from_secs(60))
-}
-
-async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> WebhookResponse {
-    let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
-    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
-    receiver.serve(&head, body, Arc::new(handler)).await
-}
 
 async fn nothing(_: Delivery) -> Result<(), HandlerError> {
     Ok(())
 }
 
-/// A store that several receivers share, as several processes would.
+/// A store of several receivers, as of several processes.
 #[derive(Clone, Default)]
 struct SharedStore {
     states: Arc<Mutex<HashMap<DeliveryKey, (LeaseToken, bool)>>>,
     broken: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
+    claims: Arc<AtomicUsize>,
 }
 
 impl SharedStore {
@@ -65,11 +45,11 @@ impl SharedStore {
 const TTL: Duration = Duration::from_secs(600);
 
 impl DedupStore for SharedStore {
-    fn claim(&self, key: DeliveryKey, holder: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+    fn claim(&self, key: DeliveryKey, lease_token: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
         self.run(|states| match states.get(&key) {
             None => {
-                states.insert(key, (holder, false));
+                states.insert(key, (lease_token, false));
                 ClaimState::New
             }
             Some((_, true)) => ClaimState::Done,
@@ -77,66 +57,41 @@ impl DedupStore for SharedStore {
         })
     }
 
-    fn complete(&self, key: DeliveryKey, holder: LeaseToken) -> StoreFuture<'_, ()> {
+    fn complete(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()> {
         self.run(|states| {
-            states.insert(key, (holder, true));
+            states.insert(key, (lease_token, true));
         })
     }
 
-    fn release(&self, key: DeliveryKey, holder: LeaseToken) -> StoreFuture<'_, ()> {
+    fn release(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()> {
         self.run(|states| {
-            if states.get(&key).is_some_and(|(current, done)| *current == holder && !done) {
+            if states.get(&key).is_some_and(|(current, done)| *current == lease_token && !done) {
                 states.remove(&key);
             }
         })
     }
 }
 
+/// A client of an extractor may disconnect while the store records the completion.
 #[tokio::test]
-async fn two_receivers_of_one_store_handle_an_event_once() {
-    let store = SharedStore::default();
-    let (one, two) = (
-        builder().dedup_store(store.clone(), TTL).build().unwrap(),
-        builder().dedup_store(store, TTL).build().unwrap(),
-    );
-    let calls = Arc::new(AtomicUsize::new(0));
-    for receiver in [&one, &two, &one] {
-        let calls = Arc::clone(&calls);
-        let handler = move |_: Delivery| {
-            calls.fetch_add(1, Ordering::SeqCst);
-            async { Ok(()) }
-        };
-        assert_eq!(serve(receiver, body("file_uploaded", "{}"), handler).await.status(), 200);
-    }
-    assert_eq!(calls.load(Ordering::SeqCst), 1);
-}
-
-/// An extractor's sender may leave while the store records the completion.
-#[tokio::test]
-async fn an_acknowledgement_that_is_called_off_counts_as_failed() {
+async fn dropped_acknowledgement_counts_as_failed() {
     let receiver = builder().dedup_store(SharedStore::default(), TTL).build().unwrap();
-    let token = bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string();
-    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
-    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body("file_uploaded", "{}")))]);
-    let Ok(Received::New(claimed)) = receiver.receive(&head, body).await else { panic!("it is new") };
-    let mut acknowledging = Box::pin(claimed.acknowledge());
-    let looked_at = poll_fn(|context| Poll::Ready(acknowledging.as_mut().poll(context))).await;
-    assert!(looked_at.is_pending(), "the store takes a moment");
+    let mut acknowledging = Box::pin(claim(&receiver, uploaded("u")).await.acknowledge());
+    assert!(poll_once(&mut acknowledging).await.is_pending(), "the store yields once");
     drop(acknowledging);
     let stats = receiver.stats();
     assert_eq!((stats.failed, stats.acknowledged, stats.in_flight), (1, 0, 0));
 }
 
 #[tokio::test]
-async fn a_claim_of_another_process_is_waited_for() {
+async fn duplicate_waits_for_the_claim_of_another_process() {
     let store = SharedStore::default();
     let key = DeliveryKey::new("u", "file_uploaded", "o");
     let elsewhere = LeaseToken::new(1);
     store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
     let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
-    let waiting =
-        tokio::spawn(async move { serve(&receiver, body("file_uploaded", "{}"), nothing).await.status() });
-    until("the store was asked again", async || store.asked.load(Ordering::SeqCst) >= 3).await;
+    let waiting = tokio::spawn(async move { serve(&receiver, uploaded("u"), nothing).await.status() });
+    until("the store was polled again", async || store.claims.load(Ordering::SeqCst) >= 3).await;
     store.complete(key, elsewhere).await.unwrap();
     assert_eq!(waiting.await.unwrap(), 200);
 
@@ -145,61 +100,58 @@ async fn a_claim_of_another_process_is_waited_for() {
     let store = SharedStore::default();
     store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
     let receiver = impatient.dedup_store(store, TTL).build().unwrap();
-    let answer = serve(&receiver, body("file_uploaded", "{}"), nothing).await;
-    assert_eq!(answer.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
+    let response = serve(&receiver, uploaded("u"), nothing).await;
+    assert_eq!(response.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
 }
 
 #[tokio::test]
-async fn a_claim_of_another_process_is_asked_for_seldom_and_not_for_ever() {
+async fn claim_of_another_process_is_polled_seldom_and_not_forever() {
     let store = SharedStore::default();
     let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
-    // Tokens are hashed on threads of their own, which a clock that stands still does not wait for.
-    assert_eq!(serve(&receiver, body("file_optimized", "{}"), nothing).await.status(), 200);
+    // Tokens are hashed on other threads, which a paused clock does not wait for.
+    assert_eq!(serve(&receiver, event("file_optimized", "{}", "u"), nothing).await.status(), 200);
     let key = DeliveryKey::new("u", "file_uploaded", "o");
     store.claim(key, LeaseToken::new(1), Duration::from_secs(60)).await.unwrap();
     tokio::time::pause();
-    let (begun, asked) = (Instant::now(), store.asked.load(Ordering::SeqCst));
-    let answer = serve(&receiver, body("file_uploaded", "{}"), nothing).await;
-    assert_eq!(answer.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
-    let asked = store.asked.load(Ordering::SeqCst) - asked;
-    assert!((10..=20).contains(&asked), "{asked} times");
+    let (begun, before) = (Instant::now(), store.claims.load(Ordering::SeqCst));
+    let response = serve(&receiver, uploaded("u"), nothing).await;
+    assert_eq!(response.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
+    let polls = store.claims.load(Ordering::SeqCst) - before;
+    assert!((10..=20).contains(&polls), "{polls} times");
     let waited = begun.elapsed();
     assert!((9..=10).contains(&waited.as_secs()), "{waited:?} of 10 s");
 }
 
 #[tokio::test]
-async fn no_two_claims_have_one_holder() {
+async fn each_claim_has_its_own_lease_token() {
     let store = SharedStore::default();
     let receivers = [(); 2].map(|()| builder().dedup_store(store.clone(), TTL).build().unwrap());
-    for (receiver, event) in [(0, "file_uploaded"), (0, "file_optimized"), (1, "a"), (1, "b")] {
-        assert_eq!(serve(&receivers[receiver], body(event, "{}"), nothing).await.status(), 200);
+    for (receiver, name) in [(0, "file_uploaded"), (0, "file_optimized"), (1, "a"), (1, "b")] {
+        assert_eq!(serve(&receivers[receiver], event(name, "{}", "u"), nothing).await.status(), 200);
     }
     let states = store.states.lock().unwrap();
-    let holders: HashSet<_> = states.values().map(|(holder, _)| holder.number()).collect();
-    assert_eq!(holders.len(), 4);
+    let lease_tokens: HashSet<_> = states.values().map(|(lease_token, _)| lease_token.number()).collect();
+    assert_eq!(lease_tokens.len(), 4);
 }
 
 #[tokio::test]
-async fn a_broken_store_is_no_success_and_a_failed_handler_gives_back() {
+async fn broken_store_is_a_rejection_and_failed_handler_releases_its_claim() {
     let store = SharedStore::default();
     let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
     store.broken.store(true, Ordering::SeqCst);
-    let answer = serve(&receiver, body("file_uploaded", "{}"), nothing).await;
-    assert_eq!(answer.rejection().unwrap().kind(), RejectionKind::StoreUnavailable);
+    let response = serve(&receiver, uploaded("u"), nothing).await;
+    assert_eq!(response.rejection().unwrap().kind(), RejectionKind::StoreUnavailable);
     store.broken.store(false, Ordering::SeqCst);
 
     let failing = |_: Delivery| async { Err("failed".into()) };
     // Claims are released after the response.
     until("the claim that could not be made was released", async || {
-        serve(&receiver, body("file_uploaded", "{}"), failing).await.status() == 500
+        serve(&receiver, uploaded("u"), failing).await.status() == 500
     })
     .await;
-    until("the failed handler's claim was given back", async || store.states.lock().unwrap().is_empty())
+    until("the failed handler's claim was released", async || store.states.lock().unwrap().is_empty()).await;
+    until("the event was handled", async || serve(&receiver, uploaded("u"), nothing).await.status() == 200)
         .await;
-    until("the event was handled", async || {
-        serve(&receiver, body("file_uploaded", "{}"), nothing).await.status() == 200
-    })
-    .await;
     assert_eq!(store.states.lock().unwrap().values().filter(|(_, done)| *done).count(), 1);
 }
 
@@ -208,16 +160,16 @@ async fn event_router_calls_the_right_handler() {
     for (name, data, expected) in [
         ("file_uploaded", r#"{"name":"a"}"#, "uploaded a"),
         ("file_optimized", "{}", "optimized"),
-        ("annotation_created", "{}", "otherwise annotation_created"),
-        ("file_deleted", "{}", "otherwise file_deleted"),
-        ("file_uploaded", "[]", "otherwise file_uploaded"),
+        ("annotation_created", "{}", "fallback annotation_created"),
+        ("file_deleted", "{}", "fallback file_deleted"),
+        ("file_uploaded", "[]", "fallback file_uploaded"),
     ] {
         let seen = Arc::new(Mutex::new(String::new()));
         let note = |seen: &Arc<Mutex<String>>| {
             let seen = Arc::clone(seen);
             move |text: String| seen.lock().unwrap().push_str(&text)
         };
-        let (uploaded, optimized, otherwise) = (note(&seen), note(&seen), note(&seen));
+        let (uploaded, optimized, fallback) = (note(&seen), note(&seen), note(&seen));
         let handler = EventRouter::new()
             .on(move |file: FileUploaded, _| {
                 uploaded(format!("uploaded {}", file.name.clone().unwrap_or_default()));
@@ -228,19 +180,19 @@ async fn event_router_calls_the_right_handler() {
                 async { Ok(()) }
             })
             .fallback(move |delivery: Delivery| {
-                otherwise(format!("otherwise {}", delivery.event_name()));
+                fallback(format!("fallback {}", delivery.event_name()));
                 async { Ok(()) }
             });
         let receiver = builder().build().unwrap();
-        assert_eq!(serve(&receiver, body(name, data), BoxHandler::new(handler)).await.status(), 200);
+        assert_eq!(serve(&receiver, event(name, data, "u"), BoxHandler::new(handler)).await.status(), 200);
         assert_eq!(*seen.lock().unwrap(), expected);
     }
 }
 
 #[tokio::test]
-async fn deliveries_know_their_circumstances() {
+async fn delivery_has_body_data_secret_and_key() {
     let receiver = builder().build().unwrap();
-    let exact = body("file_uploaded", "{ \"size\": 1e2 }");
+    let exact = event("file_uploaded", "{ \"size\": 1e2 }", "u");
     let expected = exact.clone();
     let handler = move |delivery: Delivery| {
         let expected = expected.clone();
@@ -262,52 +214,56 @@ async fn deliveries_know_their_circumstances() {
 }
 
 #[test]
-fn impossible_settings_are_named() {
+fn invalid_settings_are_named_with_the_valid_ones() {
     let secret = |name: &str| NamedSecret::new(name, Secret::generate().unwrap());
-    let error = |builder: ReceiverBuilder| builder.build().unwrap_err();
-    assert_eq!(error(Receiver::builder()), ConfigError::NoSecret);
     let many =
         (0..9).fold(Receiver::builder(), |builder, number| builder.named_secret(secret(&number.to_string())));
-    assert_eq!(error(many), ConfigError::TooManySecrets(9));
-    assert_eq!(error(builder().named_secret(secret("default"))), ConfigError::SameName("default".to_owned()));
     let same = NamedSecret::new("other", Secret::new(SECRET).unwrap());
-    assert_eq!(
-        error(builder().named_secret(same)),
-        ConfigError::SameSecret("default".to_owned(), "other".to_owned())
-    );
-    assert_eq!(error(builder().max_cost(3)), ConfigError::MaxCost(3));
-    assert_eq!(error(builder().max_cost(32)), ConfigError::MaxCost(32));
-    assert_eq!(error(builder().min_cost(3)), ConfigError::MinCost(3));
-    assert_eq!(error(builder().min_cost(8).max_cost(7)), ConfigError::MinCost(8));
-    assert_eq!(error(builder().max_body_bytes(2).memory_limit_bytes(1)), ConfigError::BodyLimitOverMemory);
-    assert_eq!(error(builder().max_in_flight(0)), ConfigError::Zero("max_in_flight"));
-    assert_eq!(error(builder().max_in_flight(1_000_001)), ConfigError::TooManyPermits);
-    assert_eq!(error(builder().verify_threads(1001)), ConfigError::TooManyThreads);
-    let endless = builder().max_body_bytes(u64::MAX).memory_limit_bytes(u64::MAX);
-    assert_eq!(error(endless), ConfigError::BodyLimitOverMemory);
-    assert_eq!(error(builder().verify_timeout(Duration::ZERO)), ConfigError::Zero("verify_timeout"));
-}
-
-#[test]
-fn an_impossible_setting_is_told_with_what_is_possible() {
-    for (error, expected) in [
-        (ConfigError::NoSecret, "a receiver needs a secret"),
-        (ConfigError::TooManySecrets(9), "9 secrets were given, and at most 8"),
-        (ConfigError::SameName("a".to_owned()), "the name \"a\""),
-        (ConfigError::SameSecret("a".to_owned(), "b".to_owned()), "\"a\" and \"b\" are equal"),
-        (ConfigError::MaxCost(3), "max_cost is 3, and bcrypt's costs go from 4 to 31"),
-        (ConfigError::MinCost(3), "min_cost is 3, and must be from 4 to max_cost"),
-        (ConfigError::BodyLimitOverMemory, "max_body_bytes is more than memory_limit_bytes"),
-        (ConfigError::TooManyPermits, "max_in_flight is above 1000000"),
-        (ConfigError::TooManyThreads, "verify_threads is above 1000"),
-        (ConfigError::Zero("verify_timeout"), "verify_timeout must not be zero"),
+    let name = |name: &str| name.to_owned();
+    for (builder, expected, text) in [
+        (Receiver::builder(), ConfigError::NoSecret, "a receiver needs a secret"),
+        (many, ConfigError::TooManySecrets(9), "9 secrets were given, and at most 8"),
+        (
+            builder().named_secret(secret("default")),
+            ConfigError::SameName(name("default")),
+            "the name \"default\"",
+        ),
+        (
+            builder().named_secret(same),
+            ConfigError::SameSecret(name("default"), name("other")),
+            "\"default\" and \"other\" are equal",
+        ),
+        (builder().max_cost(3), ConfigError::MaxCost(3), "max_cost is 3, and bcrypt's costs go from 4 to 31"),
+        (builder().max_cost(32), ConfigError::MaxCost(32), "max_cost is 32"),
+        (builder().min_cost(3), ConfigError::MinCost(3), "min_cost is 3, and must be from 4 to max_cost"),
+        (builder().min_cost(8).max_cost(7), ConfigError::MinCost(8), "min_cost is 8"),
+        (
+            builder().max_body_bytes(2).memory_limit_bytes(1),
+            ConfigError::BodyLimitOverMemory,
+            "max_body_bytes is more than memory_limit_bytes",
+        ),
+        (
+            builder().max_body_bytes(u64::MAX).memory_limit_bytes(u64::MAX),
+            ConfigError::BodyLimitOverMemory,
+            "max_body_bytes",
+        ),
+        (builder().max_in_flight(0), ConfigError::Zero("max_in_flight"), "max_in_flight must not be zero"),
+        (builder().max_in_flight(1_000_001), ConfigError::TooManyPermits, "max_in_flight is above 1000000"),
+        (builder().verify_threads(1001), ConfigError::TooManyThreads, "verify_threads is above 1000"),
+        (
+            builder().verify_timeout(Duration::ZERO),
+            ConfigError::Zero("verify_timeout"),
+            "verify_timeout must not be zero",
+        ),
     ] {
-        assert!(error.to_string().contains(expected), "{error}");
+        let error = builder.build().unwrap_err();
+        assert_eq!(error, expected);
+        assert!(error.to_string().contains(text), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_limit_of_time_may_be_none_at_all() {
+async fn timeouts_may_be_disabled() {
     let endless = |builder: ReceiverBuilder| {
         builder
             .body_idle_timeout(Duration::MAX)
@@ -319,13 +275,13 @@ async fn a_limit_of_time_may_be_none_at_all() {
     };
     let shared = SharedStore::default();
     for receiver in [endless(builder()), endless(builder().dedup_store(shared, Duration::MAX))] {
-        assert_eq!(serve(&receiver, body("file_uploaded", "{}"), nothing).await.status(), 200);
-        assert_eq!(serve(&receiver, body("file_uploaded", "{}"), nothing).await.status(), 200, "a duplicate");
+        assert_eq!(serve(&receiver, uploaded("u"), nothing).await.status(), 200);
+        assert_eq!(serve(&receiver, uploaded("u"), nothing).await.status(), 200, "a duplicate");
     }
 }
 
 #[test]
-fn nothing_that_holds_a_secret_shows_it() {
+fn debug_output_shows_no_secret() {
     let named = NamedSecret::new("name", Secret::new(SECRET).unwrap());
     let builder = builder();
     let receiver = self::builder().build().unwrap();

@@ -1,10 +1,10 @@
 //! Several webhooks at one receiver: none takes another's permits, memory or events.
 
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -14,22 +14,20 @@ use smartshape_webhook::{
     ReceiverBuilder, RejectionKind, RequestHead, Secret, StoreFuture,
 };
 
+use crate::common::{head, patient, poll_once, token_of, whole};
+
 fn named(name: &str) -> NamedSecret {
     NamedSecret::new(name, Secret::new(format!("the secret of webhook {name}")).unwrap())
 }
 
 fn two() -> ReceiverBuilder {
-    builder().named_secret(named("a")).named_secret(named("b"))
-}
-
-fn builder() -> ReceiverBuilder {
-    Receiver::builder().verify_timeout(std::time::Duration::from_secs(60))
+    patient().named_secret(named("a")).named_secret(named("b"))
 }
 
 fn token(name: &str) -> &'static str {
-    static TOKENS: [OnceLock<String>; 2] = [const { OnceLock::new() }; 2];
-    let of = &TOKENS[usize::from(name == "b")];
-    of.get_or_init(|| bcrypt::hash(format!("the secret of webhook {name}"), 4).unwrap())
+    static TOKENS: LazyLock<[String; 2]> =
+        LazyLock::new(|| ["a", "b"].map(|name| token_of(&format!("the secret of webhook {name}"), 7)));
+    &TOKENS[usize::from(name == "b")]
 }
 
 fn event(uuid: &str, owner: impl Into<serde_json::Value>, name: &str) -> String {
@@ -50,9 +48,9 @@ async fn deliver(receiver: &Receiver, token: &str, body: &str) -> (u16, bool) {
     };
     let length = body.len().to_string();
     let headers = [("x-smartshape-token", token.as_bytes()), ("content-length", length.as_bytes())];
-    let stream = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body.to_owned()))]);
-    let answer = receiver.serve(&RequestHead::from_parts("POST", headers), stream, Arc::new(handler)).await;
-    (answer.status(), calls.load(Ordering::SeqCst) == 1)
+    let body = whole(body.to_owned());
+    let response = receiver.serve(&RequestHead::from_parts("POST", headers), body, Arc::new(handler)).await;
+    (response.status(), calls.load(Ordering::SeqCst) == 1)
 }
 
 /// Uploads of `declared` bytes by webhook `a`, of which `sent` come and then nothing more, beside `deliveries` of `b`.
@@ -78,8 +76,7 @@ async fn beside_stalled_uploads(receiver: &Receiver, uploads: usize, declared: u
             if rejected.contains(&at) {
                 continue;
             }
-            if let Poll::Ready(outcome) = poll_fn(|context| Poll::Ready(upload.as_mut().poll(context))).await
-            {
+            if let Poll::Ready(outcome) = poll_once(upload).await {
                 let kind = outcome.unwrap_err().kind();
                 assert!(
                     matches!(kind, RejectionKind::PermitsExhausted | RejectionKind::MemoryExhausted),
@@ -97,9 +94,9 @@ async fn beside_stalled_uploads(receiver: &Receiver, uploads: usize, declared: u
 }
 
 #[tokio::test]
-async fn uploads_that_never_end_reject_no_other_webhook() {
+async fn endless_uploads_reject_no_other_webhook() {
     let receiver = two().build().unwrap();
-    assert_eq!(beside_stalled_uploads(&receiver, 256, 200, 1).await, 192, "three quarters of the places");
+    assert_eq!(beside_stalled_uploads(&receiver, 256, 200, 1).await, 192, "three quarters of the permits");
     assert_eq!(beside_stalled_uploads(&receiver, 256, 200, 0).await, 192);
     // What is declared takes nothing.
     assert_eq!(beside_stalled_uploads(&receiver, 6, 50 << 20, 1).await, 6);
@@ -111,15 +108,15 @@ async fn uploads_that_never_end_reject_no_other_webhook() {
 }
 
 #[tokio::test]
-async fn a_share_is_of_the_webhook_and_outlives_a_change_of_its_secrets() {
+async fn permit_share_survives_replaced_secrets() {
     let receiver = two().max_in_flight(4).build().unwrap();
     let (wait, body) = (token("a"), event("1", json!("a"), ""));
     assert_eq!(deliver(&receiver, wait, &body).await.0, 200);
-    let head = RequestHead::from_parts("POST", [("x-smartshape-token", token("a").as_bytes())]);
+    let head = head(token("a"));
     let endless = stream::pending::<Result<Bytes, std::io::Error>>;
     let mut stalled: Vec<_> = (0..3).map(|_| Box::pin(receiver.receive(&head, endless()))).collect();
     for upload in &mut stalled {
-        assert!(poll_fn(|context| Poll::Ready(upload.as_mut().poll(context).is_pending())).await);
+        assert!(poll_once(upload).await.is_pending());
     }
     let full = async || pin!(receiver.receive(&head, endless())).await.unwrap_err().kind();
     assert_eq!(full().await, RejectionKind::PermitsExhausted);
@@ -128,12 +125,12 @@ async fn a_share_is_of_the_webhook_and_outlives_a_change_of_its_secrets() {
     // The only one, it may take all.
     receiver.replace_secrets(vec![named("a"), named("b").webhook("a")]).unwrap();
     let mut last = pin!(receiver.receive(&head, endless()));
-    assert!(poll_fn(|context| Poll::Ready(last.as_mut().poll(context).is_pending())).await);
+    assert!(poll_once(&mut last).await.is_pending());
     assert_eq!(full().await, RejectionKind::PermitsExhausted);
 }
 
 #[tokio::test]
-async fn a_token_takes_no_other_webhooks_event() {
+async fn token_claims_no_event_of_another_webhook() {
     let receiver = two().build().unwrap();
     let (forged, genuine) = (event("1", json!("b"), "evil"), event("1", json!("b"), "good"));
     assert_eq!(deliver(&receiver, token("a"), &forged).await, (200, true));
@@ -146,8 +143,8 @@ async fn a_token_takes_no_other_webhooks_event() {
 }
 
 #[tokio::test]
-async fn two_secrets_of_one_webhook_are_one_sender() {
-    let receiver = builder().named_secret(named("a")).named_secret(named("b").webhook("a")).build().unwrap();
+async fn two_secrets_of_one_webhook_share_keys() {
+    let receiver = patient().named_secret(named("a")).named_secret(named("b").webhook("a")).build().unwrap();
     let body = event("1", json!("o"), "");
     assert_eq!(deliver(&receiver, token("a"), &body).await, (200, true));
     assert_eq!(deliver(&receiver, token("b"), &body).await, (200, false), "it came by the old secret");
@@ -157,17 +154,17 @@ async fn two_secrets_of_one_webhook_are_one_sender() {
 
 /// What stores and unique indexes hold was made of three fields.
 #[tokio::test]
-async fn the_keys_of_the_default_webhook_stay() {
+async fn default_webhook_keeps_its_keys() {
     let secret = Secret::new("the secret of webhook a").unwrap();
     let renamed = named("a").webhook("default");
     for builder in [
-        builder().secret(secret.clone()),
-        builder().secret(secret).named_secret(named("b")),
-        builder().named_secret(renamed),
+        patient().secret(secret.clone()),
+        patient().secret(secret).named_secret(named("b")),
+        patient().named_secret(renamed),
     ] {
         let receiver = builder.build().unwrap();
-        let head = RequestHead::from_parts("POST", [("x-smartshape-token", token("a").as_bytes())]);
-        let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(event("1", json!("o"), "")))]);
+        let head = head(token("a"));
+        let body = whole(event("1", json!("o"), ""));
         let Ok(smartshape_webhook::Received::New(claimed)) = receiver.receive(&head, body).await else {
             panic!()
         };
@@ -176,9 +173,9 @@ async fn the_keys_of_the_default_webhook_stay() {
 }
 
 #[tokio::test]
-async fn a_secret_of_certain_owners_is_for_these_alone() {
+async fn secret_scoped_to_owners_rejects_others() {
     let secret = named("a").scoped_to_owners(["ada@example.test", "5c6aeed079bf3f432d3c929e", "team"]);
-    let receiver = builder().named_secret(secret).build().unwrap();
+    let receiver = patient().named_secret(secret).build().unwrap();
     for (number, (owner, allowed)) in [
         (json!("ada@example.test"), true),
         (json!("5c6aeed079bf3f432d3c929e"), true),
@@ -206,7 +203,7 @@ async fn a_secret_of_certain_owners_is_for_these_alone() {
 struct ExpiredClaims;
 
 impl DedupStore for ExpiredClaims {
-    fn claim(&self, _: DeliveryKey, _: LeaseToken, _: std::time::Duration) -> StoreFuture<'_, ClaimState> {
+    fn claim(&self, _: DeliveryKey, _: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
         Box::pin(async { Ok(ClaimState::New) })
     }
 
@@ -221,32 +218,29 @@ impl DedupStore for ExpiredClaims {
 
 /// Both kinds of runtime: one drops the tasks that it has not begun, the other is at them.
 #[test]
-fn a_runtime_that_ends_leaves_nothing_in_flight_in_a_receiver_that_stays() {
+fn ended_runtime_leaves_nothing_in_flight() {
     let runtimes: [fn() -> tokio::runtime::Builder; 2] =
         [tokio::runtime::Builder::new_current_thread, tokio::runtime::Builder::new_multi_thread];
     for runtime in runtimes {
         let new = || runtime().worker_threads(1).enable_all().build().unwrap();
-        let stores = [builder(), builder().dedup_store(ExpiredClaims, std::time::Duration::from_nanos(1))];
+        let stores = [patient(), patient().dedup_store(ExpiredClaims, Duration::from_nanos(1))];
         for receiver in stores.map(|builder| builder.named_secret(named("a")).build().unwrap()) {
             let body = event("1", json!("o"), "");
             let first = new();
             first.spawn({
                 let (receiver, body) = (receiver.clone(), body.clone());
                 async move {
-                    let head =
-                        RequestHead::from_parts("POST", [("x-smartshape-token", token("a").as_bytes())]);
-                    let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
                     let handler = |_: Delivery| std::future::pending::<Result<(), HandlerError>>();
-                    receiver.serve(&head, body, Arc::new(handler)).await
+                    receiver.serve(&head(token("a")), whole(body), Arc::new(handler)).await
                 }
             });
-            first.block_on(crate::until::until("the delivery is at work", async || {
+            first.block_on(crate::until::until("the delivery is in flight", async || {
                 receiver.stats().in_flight == 1
             }));
             drop(first);
             let again = new().block_on(async {
                 let retry = deliver(&receiver, token("a"), &body);
-                tokio::time::timeout(std::time::Duration::from_secs(60), retry).await.unwrap()
+                tokio::time::timeout(Duration::from_secs(60), retry).await.unwrap()
             });
             assert_eq!((again, receiver.stats().in_flight), ((200, true), 0));
         }

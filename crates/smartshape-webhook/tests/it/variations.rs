@@ -147,21 +147,21 @@ fn numbers_are_the_nearest_floats() {
 }
 
 #[test]
-fn drift_says_what_was_wanted_and_where() {
+fn undecodable_event_names_the_expected_type() {
     for (name, data, wanted) in [
         ("attribute_updated", json!({"nodeIdToAttributes": 7}), "expected an object at line 1 column 23"),
         ("annotation_updated", json!({"old": {}, "new": [7]}), "expected an object at line 1 column"),
         ("file_uploaded", json!("a text"), "expected an object at line 1 column"),
     ] {
-        let Event::Undecoded(drifted) = decode(name, &data) else { panic!("{data}") };
-        let (shown, debugged) = (drifted.error().to_string(), format!("{:?}", drifted.error()));
+        let Event::Undecoded(undecoded) = decode(name, &data) else { panic!("{data}") };
+        let (shown, debugged) = (undecoded.error().to_string(), format!("{:?}", undecoded.error()));
         assert!(shown.contains(wanted), "{shown}");
         assert!(debugged.contains(wanted), "{debugged}");
     }
 }
 
 #[test]
-fn drift_is_kept_and_named() {
+fn undecodable_event_keeps_its_data_and_name() {
     for (name, data) in [
         ("file_uploaded", json!([])),
         ("file_uploaded", json!(null)),
@@ -172,21 +172,14 @@ fn drift_is_kept_and_named() {
         ("attribute_updated", json!({"nodeIdToAttributes": [1]})),
     ] {
         let event = decode(name, &data);
-        let Event::Undecoded(drifted) = &event else { panic!("{name} {data} {event:?}") };
-        assert_eq!(drifted.kind().as_str(), name);
+        let Event::Undecoded(undecoded) = &event else { panic!("{name} {data} {event:?}") };
+        assert_eq!(undecoded.kind().as_str(), name);
         assert!(event.is_undecoded() && !event.is_unknown());
-        assert!(!drifted.error().to_string().is_empty());
-        assert_eq!(drifted.raw().as_str(), data.to_string());
+        assert!(!undecoded.error().to_string().is_empty());
+        assert_eq!(undecoded.raw().as_str(), data.to_string());
     }
     let Event::Unknown(unknown) = decode("file_deleted", &json!({"a": 1})) else { panic!() };
     assert_eq!((unknown.name(), unknown.raw().as_str()), ("file_deleted", r#"{"a":1}"#));
     assert_eq!(decode("file_deleted", &json!(1)).kind(), None::<EventKind>);
     assert!(decode("file_deleted", &json!(1)).is_unknown());
-}
-
-#[test]
-fn deeply_nested_data_is_drift_and_no_crash() {
-    let deep = format!(r#"{{"attributes": {{"a": {}1{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    let event = Event::decode("file_uploaded", RawJson::parse(deep).unwrap());
-    assert_eq!(event.kind(), Some(EventKind::FileUploaded));
 }

@@ -1,7 +1,7 @@
 //! When and how much of a body is read.
 
-use conformance::bed::{
-    Bed, Subject, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
+use conformance::harness::{
+    Harness, Subject, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
 };
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ fn chunked(body: &str) -> String {
     parts.collect::<String>() + "0\r\n\r\n"
 }
 
-pub(crate) async fn rejected_before_the_body(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn rejected_before_the_body(harness: Harness) {
+    let subject = harness.start().await;
     let forged = new_token("another secret");
     let costly = good_token().replacen("$04$", "$31$", 1);
     for token in ["letmein", forged.as_str(), costly.as_str()] {
@@ -39,8 +39,8 @@ pub(crate) async fn rejected_before_the_body(bed: Bed) {
     assert_rejected(&client.response().await, 405, "method not allowed");
 }
 
-pub(crate) async fn rest_of_a_rejected_body(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn rest_of_a_rejected_body(harness: Harness) {
+    let subject = harness.start().await;
     for framing in [("content-length", "50000000000"), ("transfer-encoding", "chunked")] {
         let mut client = subject.connect().await;
         client.send(subject.head("POST", "/callback", &[framing])).await;
@@ -53,19 +53,19 @@ pub(crate) async fn rest_of_a_rejected_body(bed: Bed) {
         while client.try_send(&chunk).await.is_ok() {
             swallowed += 1;
         }
-        if !bed.target.lingers() {
+        if !harness.target.lingers() {
             assert!(swallowed < 50, "{framing:?}: {swallowed} MiB were taken after the rejection");
         }
     }
 }
 
-pub(crate) async fn expect_continue(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn expect_continue(harness: Harness) {
+    let subject = harness.start().await;
     let expecting = [("content-length", "2"), ("expect", "100-continue")];
     let mut client = subject.connect().await;
     client.send(head(&subject, "letmein", &expecting)).await;
     let first = client.response().await;
-    let rejection = if bed.target.continues_unasked() {
+    let rejection = if harness.target.continues_unasked() {
         assert_eq!(first.status, 100);
         client.response().await
     } else {
@@ -85,8 +85,8 @@ pub(crate) async fn expect_continue(bed: Bed) {
 }
 
 /// A coding says what was sent; whether somebody has decoded it, the body shows.
-pub(crate) async fn content_codings(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn content_codings(harness: Harness) {
+    let subject = harness.start().await;
     for coding in ["gzip", "br", "GZIP", "deflate, gzip"] {
         let coded = b"\x1f\x8b\x08\0\0\0\0\0\0\xff";
         let length = coded.len().to_string();
@@ -102,9 +102,9 @@ pub(crate) async fn content_codings(bed: Bed) {
     }
 }
 
-pub(crate) async fn limits(bed: Bed) {
+pub(crate) async fn limits(harness: Harness) {
     let limit = 200_000;
-    let subject = bed.start_with(|builder| builder.max_body_bytes(limit as u64)).await;
+    let subject = harness.start_with(|builder| builder.max_body_bytes(limit as u64)).await;
     assert_success(&subject.deliver(&event_of_length("1", limit)).await);
     let over = event_of_length("2", limit + 1);
     assert_rejected(&subject.deliver(&over).await, 413, "body too large");
@@ -115,16 +115,16 @@ pub(crate) async fn limits(bed: Bed) {
     assert_eq!(seen, [("1".to_owned(), limit), ("3".to_owned(), limit)]);
 }
 
-pub(crate) async fn lying_lengths(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn lying_lengths(harness: Harness) {
+    let subject = harness.start().await;
     let body = event("1");
     // Less than declared, then nothing more: no whole body, so nothing is handled.
     let more = (body.len() + 10).to_string();
     let mut client = subject.connect().await;
     client.send(head(&subject, good_token(), &[("content-length", &more)]) + &body).await;
     client.half_close().await;
-    if let Some(answer) = client.try_response().await {
-        assert_rejected(&answer, 400, "incomplete body");
+    if let Some(response) = client.try_response().await {
+        assert_rejected(&response, 400, "incomplete body");
     }
     assert_eq!(subject.script.seen(), []);
     // More than declared: the rest is no part of the body, and no request either.
@@ -142,19 +142,19 @@ pub(crate) async fn lying_lengths(bed: Bed) {
     assert_eq!(subject.script.seen().len(), 1);
 }
 
-pub(crate) async fn three_megabytes(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn three_megabytes(harness: Harness) {
+    let subject = harness.start().await;
     let body = event_of_length("1", 3 * MIB);
     assert_success(&subject.deliver(&body).await);
     assert!(subject.script.seen()[0].body == body);
 }
 
-pub(crate) async fn byte_budget(bed: Bed) {
+pub(crate) async fn memory_limit(harness: Harness) {
     let size = MIB;
     let limits = |builder: smartshape_webhook::ReceiverBuilder| {
         builder.max_body_bytes(size as u64).memory_limit_bytes(4 * size as u64)
     };
-    let subject = bed.start_with(limits).await;
+    let subject = harness.start_with(limits).await;
     assert_success(&subject.deliver(&event("warm")).await);
     let declared = size.to_string();
     let request = head(&subject, good_token(), &[("content-length", &declared)]);
@@ -195,8 +195,8 @@ pub(crate) async fn byte_budget(bed: Bed) {
     }
 }
 
-pub(crate) async fn stalled_body(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(50))).await;
+pub(crate) async fn stalled_body(harness: Harness) {
+    let subject = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(50))).await;
     let body = event("1");
     let length = body.len().to_string();
     for sent in [0, 1, body.len() - 1] {
@@ -205,7 +205,7 @@ pub(crate) async fn stalled_body(bed: Bed) {
         assert_rejected(&client.response().await, 408, "body took too long");
     }
     assert_eq!((subject.script.seen().len(), subject.receiver.stats().in_flight), (0, 0));
-    let whole = bed.start_with(|builder| builder.body_timeout(Duration::from_millis(50))).await;
+    let whole = harness.start_with(|builder| builder.body_timeout(Duration::from_millis(50))).await;
     let mut client = whole.connect().await;
     client.send(head(&whole, good_token(), &[("content-length", &length)])).await;
     assert_rejected(&client.response().await, 408, "body took too long");

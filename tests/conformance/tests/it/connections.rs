@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use conformance::bed::{Bed, assert_rejected, assert_success, event, good_token, nothing_is_left};
+use conformance::harness::{Harness, assert_rejected, assert_success, event, good_token, nothing_is_left};
 
-pub(crate) async fn silent_ones_and_slow_heads_hold_nothing(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn silent_connections_and_slow_heads_hold_nothing(harness: Harness) {
+    let subject = harness.start().await;
     let request = subject.delivery(&event("slow"));
     let mut slow = Vec::new();
     for sent in (0..request.find("\r\n\r\n").unwrap() + 3).chain([0; 100]) {
@@ -23,26 +23,26 @@ pub(crate) async fn silent_ones_and_slow_heads_hold_nothing(bed: Bed) {
     assert_eq!(subject.script.calls("slow"), 1);
 }
 
-pub(crate) async fn trickling_body(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.body_timeout(Duration::from_millis(200))).await;
+pub(crate) async fn trickling_body(harness: Harness) {
+    let subject = harness.start_with(|builder| builder.body_timeout(Duration::from_millis(200))).await;
     let headers = [("x-smartshape-token", good_token()), ("content-length", "1000000")];
     let mut client = subject.connect().await;
     client.send(subject.head("POST", "/callback", &headers)).await;
     // A byte now and then, so that it never stalls.
-    let answer = loop {
+    let response = loop {
         tokio::select! {
-            answer = client.response() => break answer,
+            response = client.response() => break response,
             () = tokio::time::sleep(Duration::from_millis(5)) => {}
         }
-        // Whoever answered may have closed already; what it answered is read all the same.
+        // The server may have closed already; its response is read all the same.
         let _ = client.try_send(" ").await;
     };
-    assert_rejected(&answer, 408, "body took too long");
+    assert_rejected(&response, 408, "body took too long");
     nothing_is_left(&subject.receiver).await;
 }
 
-pub(crate) async fn a_rejected_body_is_no_request(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn rejected_body_is_no_request(harness: Harness) {
+    let subject = harness.start().await;
     for framing in ["declared", "chunked"] {
         let smuggled = subject.delivery(&event("smuggled"));
         let length = smuggled.len().to_string();
@@ -58,17 +58,17 @@ pub(crate) async fn a_rejected_body_is_no_request(bed: Bed) {
         assert_rejected(&client.response().await, 401, "unauthorized");
         // What follows is a request of its own, unless the connection was closed.
         if client.try_send(subject.delivery(&event(framing))).await.is_ok()
-            && let Some(answer) = client.try_response().await
+            && let Some(response) = client.try_response().await
         {
-            assert_success(&answer);
+            assert_success(&response);
         }
     }
     assert_success(&subject.deliver(&event("1")).await);
     assert_eq!(subject.script.calls("smuggled"), 0);
 }
 
-pub(crate) async fn pipelined_requests_are_answered_in_order(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn pipelined_requests_get_responses_in_order(harness: Harness) {
+    let subject = harness.start().await;
     let mut client = subject.connect().await;
     let uuids: Vec<String> = (0..50).map(|number| number.to_string()).collect();
     let requests: String = uuids.iter().map(|uuid| subject.delivery(&event(uuid))).collect();
@@ -81,8 +81,8 @@ pub(crate) async fn pipelined_requests_are_answered_in_order(bed: Bed) {
     assert_eq!(seen, uuids);
 }
 
-pub(crate) async fn resets_leave_nothing_behind(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn resets_leave_nothing_behind(harness: Harness) {
+    let subject = harness.start().await;
     assert_success(&subject.deliver(&event("warm")).await);
     let request = subject.delivery(&event("reset"));
     for sent in (0..=request.len()).step_by(7).chain([request.len()]) {

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use conformance::bed::{Bed, assert_success, event, event_of_length, good_token, new_token};
+use conformance::harness::{Harness, assert_success, event, event_of_length, good_token, new_token};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/rejected_upload.js");
 const POOLED_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/pooled_connection.js");
@@ -10,8 +10,8 @@ const TRIES: u32 = 20;
 
 /// A response that leaves part of the body unread says `Connection: close`. After any other one, the connection takes the
 /// next request.
-pub(crate) async fn an_early_response_announces_the_close(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.max_body_bytes(4_000_000)).await;
+pub(crate) async fn early_response_announces_the_close(harness: Harness) {
+    let subject = harness.start_with(|builder| builder.max_body_bytes(4_000_000)).await;
     let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
     let good = good_token();
     let cases = [
@@ -69,7 +69,7 @@ pub(crate) async fn an_early_response_announces_the_close(bed: Bed) {
     assert_eq!((response.status, response.header("connection")), (413, Some("close")));
 
     let stalls =
-        bed.start_with(|builder| builder.body_idle_timeout(std::time::Duration::from_millis(50))).await;
+        harness.start_with(|builder| builder.body_idle_timeout(std::time::Duration::from_millis(50))).await;
     let response = stalls
         .exchange(stalls.head("POST", "/callback", &[("x-smartshape-token", good), ("content-length", "9")]))
         .await;
@@ -81,8 +81,8 @@ pub(crate) async fn an_early_response_announces_the_close(bed: Bed) {
 }
 
 /// A client that keeps its connections does not send the next delivery over one that ends.
-pub(crate) async fn node_never_reuses_a_connection_that_ends(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn node_never_reuses_a_connection_that_ends(harness: Harness) {
+    let subject = harness.start().await;
     let port = subject.address.port().to_string();
     let mut node = tokio::process::Command::new("node");
     node.args([POOLED_SCRIPT, &port, &TRIES.to_string()]).env("GOOD_TOKEN", good_token());
@@ -93,8 +93,8 @@ pub(crate) async fn node_never_reuses_a_connection_that_ends(bed: Bed) {
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), format!("{} of {}", 3 * TRIES, 3 * TRIES));
 }
 
-pub(crate) async fn node_gets_the_rejection_while_it_uploads(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn node_gets_the_rejection_while_it_uploads(harness: Harness) {
+    let subject = harness.start().await;
     let port = subject.address.port().to_string();
     for bytes in ["100000", "1000000", "40000000"] {
         for framing in ["declared", "chunked"] {
@@ -104,9 +104,9 @@ pub(crate) async fn node_gets_the_rejection_while_it_uploads(bed: Bed) {
                 return; // No Node.js here.
             };
             let output = child.wait_with_output().await.unwrap();
-            let answered: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+            let rejections: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
             // All of them, but for a client that did not run for a second. Without lingering it is half of the largest.
-            assert!(answered + 2 >= TRIES, "{bytes} {framing}: {answered} of {TRIES}");
+            assert!(rejections + 2 >= TRIES, "{bytes} {framing}: {rejections} of {TRIES}");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What the handler sees of events of every form.
 
-use conformance::bed::{Bed, assert_rejected, assert_success, event, good_token};
+use conformance::harness::{Harness, assert_rejected, assert_success, event, good_token};
 use smartshape_fake::{EventPayload, sample_text};
 use smartshape_webhook::{EventKind, OnUnexpectedEvent};
 
-pub(crate) async fn the_nine_samples(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn the_nine_samples(harness: Harness) {
+    let subject = harness.start().await;
     for kind in EventKind::ALL {
         assert_success(&subject.deliver(sample_text(kind)).await);
         let seen = subject.script.seen().pop().unwrap();
@@ -14,8 +14,8 @@ pub(crate) async fn the_nine_samples(bed: Bed) {
     }
 }
 
-pub(crate) async fn envelopes_in_every_form(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn envelopes_in_every_form(harness: Harness) {
+    let subject = harness.start().await;
     let escaped = r#"{"\u0066ile":"caf\u00e9","event":"file\u005fuploaded","data":{},"owner":"o","runTimestamp":1,"uuid":"\u0031"}"#;
     let bodies = [
         escaped.to_owned(),
@@ -41,30 +41,30 @@ pub(crate) async fn envelopes_in_every_form(bed: Bed) {
     }
 }
 
-pub(crate) async fn drift_reaches_the_handler(bed: Bed) {
+pub(crate) async fn unrecognized_events_reach_the_handler(harness: Harness) {
     use conformance::target::Target;
-    let subject = bed.start().await;
+    let subject = harness.start().await;
     let unknown = event("1").replace("file_uploaded", "file_deleted");
     let undecoded = event("2").replace("{\"name\":\"a\"}", "[]");
     for (body, expected) in [(unknown, "unknown"), (undecoded, "undecoded")] {
         assert_success(&subject.deliver(&body).await);
         let seen = subject.script.seen().pop().unwrap();
         assert_eq!(seen.body, body);
-        if bed.target != Target::AxumPlain {
+        if harness.target != Target::AxumPlain {
             assert_eq!(seen.event, expected);
         }
     }
-    let decoded = if bed.target == Target::AxumPlain { 0 } else { 2 };
+    let decoded = if harness.target == Target::AxumPlain { 0 } else { 2 };
     assert_eq!(subject.receiver.stats().unrecognized, decoded, "acknowledged drift is counted");
 }
 
-pub(crate) async fn typed_extractor(bed: Bed) {
-    if !bed.target.has_typed_route() {
+pub(crate) async fn typed_extractor(harness: Harness) {
+    if !harness.target.has_typed_route() {
         return; // Only extractors have one.
     }
     let other = event("1").replace("file_uploaded", "file_optimized");
     let undecodable = event("2").replace("{\"name\":\"a\"}", "[]");
-    let subject = bed.start().await;
+    let subject = harness.start().await;
     let typed = |body: &str| subject.delivery(body).replace("/callback", "/typed");
     for body in [&other, &undecodable] {
         assert_rejected(&subject.exchange(typed(body)).await, 422, "event not accepted here");
@@ -75,7 +75,8 @@ pub(crate) async fn typed_extractor(bed: Bed) {
     assert_success(&subject.deliver(&other).await);
     assert_eq!(subject.script.calls("1"), 1, "a rejected event stays new");
 
-    let lenient = bed.start_with(|builder| builder.on_unexpected_event(OnUnexpectedEvent::Acknowledge)).await;
+    let lenient =
+        harness.start_with(|builder| builder.on_unexpected_event(OnUnexpectedEvent::Acknowledge)).await;
     for body in [&other, &undecodable, &other] {
         assert_success(&lenient.exchange(lenient.delivery(body).replace("/callback", "/typed")).await);
     }
@@ -84,8 +85,8 @@ pub(crate) async fn typed_extractor(bed: Bed) {
     // The same for operators, whatever the framework: one outcome each, and no rejection beside it.
     assert_eq!((subject.receiver.stats().failed, subject.receiver.stats().rejected), (2, 0));
     assert_eq!((lenient.receiver.stats().acknowledged, lenient.receiver.stats().failed), (2, 0));
-    let uuid = format!("given-up-{:?}", bed.target);
-    let rejected = format!("rejected-{:?}", bed.target);
+    let uuid = format!("given-up-{:?}", harness.target);
+    let rejected = format!("rejected-{:?}", harness.target);
     let given_up =
         lenient.delivery(&other.replace("\"1\"", &format!("{uuid:?}"))).replace("/callback", "/typed");
     assert_success(&lenient.exchange(given_up).await);

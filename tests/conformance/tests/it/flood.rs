@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use conformance::bed::{Bed, SECRET, Subject, event};
+use conformance::harness::{Harness, SECRET, Subject, event};
 use conformance::target::Target;
 use conformance::wire::Client;
 use smartshape_fake::{Prefix, token};
@@ -19,7 +19,7 @@ enum From {
     OneOtherAddress,
     AnAddressEach,
     TheSendersAddress,
-    /// Each forgery comes again a second later, as only a forger does who knows of the places kept.
+    /// Each forgery comes again a second later, as only a forger does who knows that arrivals are kept.
     TheSendersAddressRepeated,
 }
 
@@ -49,17 +49,17 @@ fn a_sender_is_let_in_while_forgeries_flood_a_fresh_receiver() {
 struct Trial {
     let_in: Duration,
     attempts: u32,
-    /// Forgeries that were answered, each second.
+    /// Forgeries that got a response, per second.
     forged: u64,
 }
 
 async fn trial(from: From, each_second: u32) -> Trial {
-    let bed = Bed { target: Target::AxumEndpoint };
+    let harness = Harness { target: Target::AxumEndpoint };
     let receiver = Receiver::new(Secret::new(SECRET).unwrap()).unwrap();
-    let subject = Arc::new(bed.start_receiver(receiver).await);
+    let subject = Arc::new(harness.start_receiver(receiver).await);
     let flooding = Instant::now();
     let flood = tokio::spawn(flood(Arc::clone(&subject), from, each_second));
-    // So that the line is full when the sender comes.
+    // So that the queue is full when the sender comes.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let real = token(SECRET, 10, Prefix::TwoB).unwrap();
     let begun = Instant::now();

@@ -1,9 +1,9 @@
-//! HTTP/2 with prior knowledge: the same answers, and what only streams and windows make possible.
+//! HTTP/2 with prior knowledge: the same responses, and what only streams and windows make possible.
 
 use std::time::Duration;
 
-use conformance::bed::{
-    Bed, Subject, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
+use conformance::harness::{
+    Harness, Subject, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
     nothing_is_left,
 };
 use conformance::http2::{Connection, Stream};
@@ -36,9 +36,9 @@ fn essence(mut response: Response) -> Response {
     response
 }
 
-pub(crate) async fn answers_are_those_of_http1(bed: Bed) {
+pub(crate) async fn responses_are_those_of_http1(harness: Harness) {
     let limit = |builder: smartshape_webhook::ReceiverBuilder| builder.max_body_bytes(100_000);
-    let subject = bed.start_with(limit).await;
+    let subject = harness.start_with(limit).await;
     for (uuid, step) in [("fails", Step::Fail), ("cannot", Step::Unavailable), ("gives up", Step::GiveUp)] {
         subject.script.plan(uuid, [step, step]);
     }
@@ -77,8 +77,8 @@ pub(crate) async fn answers_are_those_of_http1(bed: Bed) {
     assert_rejected(&deliver(&mut connection, &event("3")).await, 503, "busy, try again later");
 }
 
-pub(crate) async fn large_bodies_pass_the_windows(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn large_bodies_pass_the_windows(harness: Harness) {
+    let subject = harness.start().await;
     let mut connection = connect(&subject).await;
     let bodies: Vec<_> = (1..=4).map(|number| event_of_length(&number.to_string(), 3 * MIB)).collect();
     let mut streams = Vec::new();
@@ -95,9 +95,9 @@ pub(crate) async fn large_bodies_pass_the_windows(bed: Bed) {
     assert!(seen == bodies);
 }
 
-pub(crate) async fn rejected_uploads_hold_up_nothing(bed: Bed) {
+pub(crate) async fn rejected_uploads_block_nobody(harness: Harness) {
     // Whoever is kept waiting for room in the connection's window is told that the body stalls.
-    let subject = bed.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
+    let subject = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
     let mut connection = connect(&subject).await;
     assert_success(&deliver(&mut connection, &event("warm")).await);
     let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
@@ -120,8 +120,8 @@ pub(crate) async fn rejected_uploads_hold_up_nothing(bed: Bed) {
     assert_eq!(subject.script.seen().len(), 2);
 }
 
-pub(crate) async fn resets_in_mid_body_leave_nothing(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn resets_in_mid_body_leave_nothing(harness: Harness) {
+    let subject = harness.start().await;
     let mut connection = connect(&subject).await;
     assert_success(&deliver(&mut connection, &event("warm")).await);
     let body = event_of_length("1", 100_000);
@@ -141,8 +141,8 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(bed: Bed) {
         let declared = [("x-smartshape-token", good_token()), ("content-length", wrong)];
         let mut stream = connection.open("POST", &declared).await;
         stream.try_send(&body, true).await;
-        if let Ok(answer) = stream.try_response().await {
-            assert_eq!(answer.status, 400, "{answer:?}");
+        if let Ok(response) = stream.try_response().await {
+            assert_eq!(response.status, 400, "{response:?}");
         }
         nothing_is_left(&subject.receiver).await;
     }
@@ -151,15 +151,15 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(bed: Bed) {
     assert_eq!(subject.script.calls("1"), 1);
 }
 
-pub(crate) async fn handler_outlives_its_stream(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn handler_outlives_its_stream(harness: Harness) {
+    let subject = harness.start().await;
     subject.script.hold();
     let mut connection = connect(&subject).await;
     let mut stream = open(&mut connection).await;
     stream.send(&event("1"), true).await;
     subject.script.started(1).await;
     stream.reset();
-    if bed.target.outlives_the_stream() {
+    if harness.target.outlives_the_stream() {
         let mut retry = open(&mut connection).await;
         retry.send(&event("1"), true).await;
         while subject.receiver.stats().duplicates < 1 {
@@ -177,8 +177,8 @@ pub(crate) async fn handler_outlives_its_stream(bed: Bed) {
     }
 }
 
-pub(crate) async fn rapid_resets_do_nothing_twice(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn rapid_resets_do_nothing_twice(harness: Harness) {
+    let subject = harness.start().await;
     assert_success(&subject.deliver(&event("warm")).await);
     let uuids: Vec<_> = (0..500).map(|number| number.to_string()).collect();
     let mut connection = connect(&subject).await;
@@ -201,8 +201,8 @@ pub(crate) async fn rapid_resets_do_nothing_twice(bed: Bed) {
     nothing_is_left(&subject.receiver).await;
 }
 
-pub(crate) async fn who_cannot_take_the_answer_holds_nothing(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.max_in_flight(8)).await;
+pub(crate) async fn client_without_window_for_the_response_holds_nothing(harness: Harness) {
+    let subject = harness.start_with(|builder| builder.max_in_flight(8)).await;
     let mut settings = h2::client::Builder::new();
     settings.initial_window_size(0);
     let mut deaf = Connection::connect_as(&settings, subject.address).await;
@@ -222,8 +222,8 @@ pub(crate) async fn who_cannot_take_the_answer_holds_nothing(bed: Bed) {
     assert_eq!(subject.script.seen().len(), 51);
 }
 
-pub(crate) async fn who_cannot_take_a_rejection_holds_up_nothing(bed: Bed) {
-    let subject = bed.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
+pub(crate) async fn client_without_window_for_a_rejection_blocks_nobody(harness: Harness) {
+    let subject = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
     let mut settings = h2::client::Builder::new();
     settings.initial_window_size(0);
     let mut deaf = Connection::connect_as(&settings, subject.address).await;
@@ -240,10 +240,10 @@ pub(crate) async fn who_cannot_take_a_rejection_holds_up_nothing(bed: Bed) {
     assert_eq!(stream.status().await, 200);
 }
 
-pub(crate) async fn streams_that_stall_end_each_for_itself(bed: Bed) {
+pub(crate) async fn stalled_streams_end_one_by_one(harness: Harness) {
     for whole in [false, true] {
         let time = Duration::from_millis(50);
-        let subject = bed
+        let subject = harness
             .start_with(
                 |builder| if whole { builder.body_timeout(time) } else { builder.body_idle_timeout(time) },
             )
@@ -261,13 +261,13 @@ pub(crate) async fn streams_that_stall_end_each_for_itself(bed: Bed) {
         }
         nothing_is_left(&subject.receiver).await;
         // On a busy machine this one may be late, too. Its sender tries again.
-        let answer = loop {
-            let answer = deliver(&mut connection, &body).await;
-            if answer.status != 408 {
-                break answer;
+        let response = loop {
+            let response = deliver(&mut connection, &body).await;
+            if response.status != 408 {
+                break response;
             }
         };
-        assert_success(&answer);
+        assert_success(&response);
         assert_eq!(subject.script.seen().len(), 1);
     }
 }

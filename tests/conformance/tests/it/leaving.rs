@@ -1,6 +1,6 @@
 //! Senders that hang up, and servers that stop.
 
-use conformance::bed::{Bed, assert_rejected, assert_success, event};
+use conformance::harness::{Harness, assert_rejected, assert_success, event};
 use std::time::Duration;
 
 /// How a sender hangs up.
@@ -11,12 +11,12 @@ enum Leave {
     HalfClose,
 }
 
-pub(crate) async fn handler_outlives_the_sender(bed: Bed) {
-    if !bed.target.outlives_the_sender() {
+pub(crate) async fn handler_outlives_the_sender(harness: Harness) {
+    if !harness.target.outlives_the_sender() {
         return; // `leaving_frees_or_finishes` says what these do.
     }
     for leave in [Leave::Reset, Leave::Close, Leave::HalfClose] {
-        let subject = bed.start().await;
+        let subject = harness.start().await;
         subject.script.hold();
         let mut client = subject.connect().await;
         client.send(subject.delivery(&event("1"))).await;
@@ -37,25 +37,25 @@ pub(crate) async fn handler_outlives_the_sender(bed: Bed) {
         }
         subject.script.let_go(1);
         assert_success(&retry.response().await);
-        // Whether one who only stopped sending gets an answer is the framework's choice.
+        // Whether one who only stopped sending gets a response is the framework's choice.
         if let Some(mut client) = left
-            && let Some(answer) = client.try_response().await
+            && let Some(response) = client.try_response().await
         {
-            assert_success(&answer);
+            assert_success(&response);
         }
         assert_success(&subject.deliver(&event("1")).await);
         assert_eq!(subject.script.calls("1"), 1);
     }
 }
 
-pub(crate) async fn leaving_frees_or_finishes(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn leaving_frees_or_finishes(harness: Harness) {
+    let subject = harness.start().await;
     subject.script.hold();
     let mut client = subject.connect().await;
     client.send(subject.delivery(&event("1"))).await;
     subject.script.started(1).await;
     client.reset();
-    // Whether the handler was cancelled or runs to its end, a retry is handled or answered.
+    // Whether the handler was cancelled or runs to its end, a retry is handled or gets its response.
     subject.script.let_go(1);
     subject.script.ended(1).await;
     while subject.receiver.stats().in_flight > 0 {
@@ -64,21 +64,21 @@ pub(crate) async fn leaving_frees_or_finishes(bed: Bed) {
     subject.script.let_go(1);
     assert_success(&subject.deliver(&event("1")).await);
     let calls = subject.script.calls("1");
-    assert!(calls == 1 || (calls == 2 && !bed.target.outlives_the_sender()), "{calls} calls");
+    assert!(calls == 1 || (calls == 2 && !harness.target.outlives_the_sender()), "{calls} calls");
 }
 
-pub(crate) async fn places_are_bounded(bed: Bed) {
-    let places = 8;
-    let subject = bed.start_with(|builder| builder.max_in_flight(places)).await;
+pub(crate) async fn permits_are_bounded(harness: Harness) {
+    let permits = 8;
+    let subject = harness.start_with(|builder| builder.max_in_flight(permits)).await;
     assert_success(&subject.deliver(&event("warm")).await);
     subject.script.hold();
     let mut held = Vec::new();
-    for number in 0..places {
+    for number in 0..permits {
         let mut client = subject.connect().await;
         client.send(subject.delivery(&event(&format!("held{number}")))).await;
         held.push(client);
     }
-    subject.script.started(places + 1).await;
+    subject.script.started(permits + 1).await;
     assert_rejected(&subject.deliver(&event("over")).await, 503, "busy, try again later");
     for number in 0..500 {
         let mut client = subject.connect().await;
@@ -86,32 +86,32 @@ pub(crate) async fn places_are_bounded(bed: Bed) {
         client.reset();
     }
     assert_rejected(&subject.deliver(&event("over")).await, 503, "busy, try again later");
-    assert_eq!((subject.receiver.stats().in_flight, subject.script.most_at_once()), (places, places));
+    assert_eq!((subject.receiver.stats().in_flight, subject.script.most_at_once()), (permits, permits));
     subject.script.let_go(10_000);
     for client in &mut held {
         assert_success(&client.response().await);
     }
-    // Those that left may still take places for a moment.
+    // Those that left may still take permits for a moment.
     while subject.deliver(&event("after")).await.status == 503 {
         tokio::task::yield_now().await;
     }
-    assert!(subject.script.most_at_once() <= places);
+    assert!(subject.script.most_at_once() <= permits);
     assert_eq!(subject.script.calls("after"), 1);
 }
 
-pub(crate) async fn draining(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn draining(harness: Harness) {
+    let subject = harness.start().await;
     assert_success(&subject.deliver(&event("warm")).await);
     assert_eq!(subject.receiver.stats().in_flight, 0);
     subject.script.hold();
     let mut client = subject.connect().await;
     client.send(subject.delivery(&event("1"))).await;
     subject.script.started(2).await;
-    assert_eq!(subject.receiver.drain(Duration::from_millis(1)).await, 1, "one is still at work");
+    assert_eq!(subject.receiver.drain(Duration::from_millis(1)).await, 1, "one is still in flight");
     assert_rejected(&subject.deliver(&event("2")).await, 503, "busy, try again later");
 
     let receiver = subject.receiver.clone();
-    if bed.target.outlives_the_sender() {
+    if harness.target.outlives_the_sender() {
         client.reset();
         subject.script.let_go(1);
     } else {
@@ -119,5 +119,5 @@ pub(crate) async fn draining(bed: Bed) {
         assert_success(&client.response().await);
     }
     assert_eq!(receiver.drain(Duration::from_secs(60)).await, 0);
-    assert_eq!(receiver.stats().acknowledged, 2, "what was at work was finished");
+    assert_eq!(receiver.stats().acknowledged, 2, "deliveries in flight are finished");
 }

@@ -6,7 +6,6 @@
     reason = "helpers of tests may fail the test"
 )]
 
-mod answers;
 mod bodies;
 mod connections;
 mod duplicates;
@@ -16,12 +15,13 @@ mod flood;
 mod http2;
 mod leaving;
 mod nginx;
+mod responses;
 mod secrets;
 mod stacks;
 mod tokens;
 mod traps;
 
-use conformance::bed::Bed;
+use conformance::harness::Harness;
 use conformance::target::Target;
 
 /// One module of tests for each target, with one test for each case.
@@ -33,28 +33,28 @@ macro_rules! table {
             const TARGET: Target = Target::$target;
 
             cases! {
-                answers: success_is_byte_for_byte, wrong_method, tokens_that_are_missing_or_wrong,
-                    bodies_that_are_no_events, failures_of_the_handler, neighbours_are_untouched,
+                responses: success_is_byte_for_byte, wrong_method, missing_and_wrong_tokens,
+                    bodies_without_an_event, handler_failures, other_routes_are_untouched,
                     connections_are_kept;
                 tokens: every_prefix, vectors_of_other_implementations, header_in_any_case, repeated_tokens,
-                    malformed_tokens_cost_nothing, costly_tokens_cost_nothing, one_hash_for_many_askers,
-                    sources_take_turns;
-                events: the_nine_samples, envelopes_in_every_form, drift_reaches_the_handler, typed_extractor;
+                    malformed_tokens_cost_nothing, costly_tokens_cost_nothing, token_of_many_requests_is_hashed_once,
+                    clients_are_queued_fairly;
+                events: the_nine_samples, envelopes_in_every_form, unrecognized_events_reach_the_handler, typed_extractor;
                 bodies: rejected_before_the_body, rest_of_a_rejected_body, expect_continue, content_codings, limits,
                     lying_lengths,
-                    three_megabytes, byte_budget, stalled_body;
-                connections: silent_ones_and_slow_heads_hold_nothing, trickling_body, a_rejected_body_is_no_request,
-                    pipelined_requests_are_answered_in_order, resets_leave_nothing_behind;
-                early: an_early_response_announces_the_close, node_gets_the_rejection_while_it_uploads,
+                    three_megabytes, memory_limit, stalled_body;
+                connections: silent_connections_and_slow_heads_hold_nothing, trickling_body, rejected_body_is_no_request,
+                    pipelined_requests_get_responses_in_order, resets_leave_nothing_behind;
+                early: early_response_announces_the_close, node_gets_the_rejection_while_it_uploads,
                     node_never_reuses_a_connection_that_ends;
                 nginx: rejected_uploads_cost_no_delivery;
-                http2: answers_are_those_of_http1, large_bodies_pass_the_windows, rejected_uploads_hold_up_nothing,
+                http2: responses_are_those_of_http1, large_bodies_pass_the_windows, rejected_uploads_block_nobody,
                     resets_in_mid_body_leave_nothing, handler_outlives_its_stream, rapid_resets_do_nothing_twice,
-                    who_cannot_take_the_answer_holds_nothing, who_cannot_take_a_rejection_holds_up_nothing,
-                    streams_that_stall_end_each_for_itself;
+                    client_without_window_for_the_response_holds_nothing, client_without_window_for_a_rejection_blocks_nobody,
+                    stalled_streams_end_one_by_one;
                 duplicates: after_success, after_failure, while_the_first_succeeds, while_the_first_fails,
-                    while_the_first_panics, too_many_wait, keys_have_three_parts;
-                leaving: handler_outlives_the_sender, leaving_frees_or_finishes, places_are_bounded, draining;
+                    while_the_first_panics, keys_have_three_parts;
+                leaving: handler_outlives_the_sender, leaving_frees_or_finishes, permits_are_bounded, draining;
                 secrets: rotation, scope, names;
             }
         }
@@ -65,7 +65,7 @@ macro_rules! cases {
     ($($module:ident: $($case:ident),*;)*) => {$($(
         #[test]
         fn $case() {
-            Bed::run(TARGET, $module::$case);
+            Harness::run(TARGET, $module::$case);
         }
     )*)*};
 }

@@ -4,17 +4,17 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use conformance::bed::{Bed, Subject, assert_success, event, good_token};
+use conformance::harness::{Harness, Subject, assert_success, event, good_token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 const DELIVERIES: usize = 300;
 
 /// Two clients without a token upload beside each delivery; no other client's delivery is lost by that.
-pub(crate) async fn rejected_uploads_cost_no_delivery(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn rejected_uploads_cost_no_delivery(harness: Harness) {
+    let subject = harness.start().await;
     assert_success(&subject.deliver(&event("directly")).await);
-    let Some(nginx) = Nginx::start(&bed, &subject) else {
+    let Some(nginx) = Nginx::start(&harness, &subject) else {
         return; // No nginx here.
     };
     let upload = subject.head(
@@ -22,11 +22,12 @@ pub(crate) async fn rejected_uploads_cost_no_delivery(bed: Bed) {
         "/callback",
         &[("x-smartshape-token", "letmein"), ("content-length", "1000000")],
     ) + &"x".repeat(1_000_000);
-    let (mut handled, mut answered) = (0, 0);
+    let (mut handled, mut rejections) = (0, 0);
     for number in 0..DELIVERIES {
         // nginx takes the connection that was used last: one of those that an upload was rejected on, if it kept it.
         let rejected = tokio::join!(exchange(&nginx.socket, &upload), exchange(&nginx.socket, &upload));
-        answered += [rejected.0, rejected.1].iter().filter(|text| text.starts_with("HTTP/1.1 401 ")).count();
+        rejections +=
+            [rejected.0, rejected.1].iter().filter(|text| text.starts_with("HTTP/1.1 401 ")).count();
         let body = event(&number.to_string());
         let length = body.len().to_string();
         let headers =
@@ -35,17 +36,17 @@ pub(crate) async fn rejected_uploads_cost_no_delivery(bed: Bed) {
         handled += usize::from(exchange(&nginx.socket, &delivery).await.starts_with("HTTP/1.1 200 "));
     }
     assert_eq!(handled, DELIVERIES);
-    assert!(answered > DELIVERIES, "{answered} of {} uploads were answered", 2 * DELIVERIES);
+    assert!(rejections > DELIVERIES, "{rejections} of {} uploads were rejected", 2 * DELIVERIES);
 }
 
-/// What comes back until the other side closes, at the latest after the first answer.
+/// What comes back until the other side closes, at the latest after the first response.
 async fn exchange(socket: &Path, request: &str) -> String {
     let (mut reader, mut writer) = UnixStream::connect(socket).await.unwrap().into_split();
-    let mut answer = vec![0; 16 * 1024];
+    let mut response = vec![0; 16 * 1024];
     let sending = writer.write_all(request.as_bytes());
-    let reading = reader.read(&mut answer);
+    let reading = reader.read(&mut response);
     let (_, length) = tokio::join!(sending, reading);
-    String::from_utf8_lossy(&answer[..length.unwrap_or(0)]).into_owned()
+    String::from_utf8_lossy(&response[..length.unwrap_or(0)]).into_owned()
 }
 
 /// A running nginx, with a folder of its own; both go with it.
@@ -56,8 +57,8 @@ struct Nginx {
 }
 
 impl Nginx {
-    fn start(bed: &Bed, subject: &Subject) -> Option<Self> {
-        let folder = format!("conformance-nginx-{}-{:?}", std::process::id(), bed.target);
+    fn start(harness: &Harness, subject: &Subject) -> Option<Self> {
+        let folder = format!("conformance-nginx-{}-{:?}", std::process::id(), harness.target);
         let folder = std::env::temp_dir().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
         let socket = folder.join("socket");

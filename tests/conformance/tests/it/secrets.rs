@@ -1,14 +1,14 @@
 //! Several secrets, and secrets that change.
 
-use conformance::bed::{Bed, SECRET, assert_rejected, assert_success, event, good_token, new_token};
+use conformance::harness::{Harness, SECRET, assert_rejected, assert_success, event, good_token, new_token};
 use smartshape_webhook::{EventKind, NamedSecret, Secret};
 
 fn named(name: &str, plain: &str) -> NamedSecret {
     NamedSecret::new(name, Secret::new(plain).unwrap())
 }
 
-pub(crate) async fn rotation(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn rotation(harness: Harness) {
+    let subject = harness.start().await;
     let next = new_token("the next secret of the table");
     assert_success(&subject.deliver_with(good_token(), "1").await);
     assert_rejected(&subject.deliver_with(&next, "2").await, 401, "unauthorized");
@@ -25,10 +25,10 @@ pub(crate) async fn rotation(bed: Bed) {
     assert_success(&subject.deliver_with(&next, "7").await);
 }
 
-pub(crate) async fn scope(bed: Bed) {
+pub(crate) async fn scope(harness: Harness) {
     let annotations =
         named("annotations", "the secret for annotations").scoped_to([EventKind::AnnotationCreated]);
-    let subject = bed.start_with(|builder| builder.named_secret(annotations)).await;
+    let subject = harness.start_with(|builder| builder.named_secret(annotations)).await;
     let token = new_token("the secret for annotations");
     assert_rejected(&subject.deliver_with(&token, "1").await, 401, "unauthorized");
     let unknown = event("2").replace("file_uploaded", "file_deleted");
@@ -39,12 +39,13 @@ pub(crate) async fn scope(bed: Bed) {
     assert_success(&subject.deliver(&event("1")).await);
 }
 
-pub(crate) async fn names(bed: Bed) {
+pub(crate) async fn names(harness: Harness) {
     use conformance::target::Target;
-    if bed.target == Target::AxumPlain {
+    if harness.target == Target::AxumPlain {
         return; // A plain handler sees nothing but the body.
     }
-    let subject = bed.start_with(|builder| builder.named_secret(named("second", "the second secret"))).await;
+    let subject =
+        harness.start_with(|builder| builder.named_secret(named("second", "the second secret"))).await;
     assert_success(&subject.deliver(&event("1")).await);
     assert_success(&subject.deliver_with(&new_token("the second secret"), "2").await);
     let names: Vec<_> = subject.script.seen().into_iter().map(|seen| seen.secret.unwrap()).collect();

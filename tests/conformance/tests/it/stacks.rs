@@ -14,10 +14,12 @@ use axum::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn, map_request};
 use axum::response::Response as AxumResponse;
 use axum::routing::post;
-use conformance::bed::{Bed, SECRET, assert_rejected, assert_success, event, event_of_length, good_token};
-use conformance::target::{Server, Target};
-use conformance::wire::{Client, Response};
-use smartshape_webhook::{Delivery, Event, Receiver, Secret};
+use conformance::harness::{
+    assert_rejected, assert_success, event, event_of_length, good_token, in_runtime, post_to, receiver,
+};
+use conformance::target::Server;
+use conformance::wire::Client;
+use smartshape_webhook::{Delivery, Event};
 use smartshape_webhook_tower::{Webhook, WebhookLayer, endpoint};
 use tower::ServiceBuilder;
 use tower::limit::ConcurrencyLimitLayer;
@@ -35,11 +37,6 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use tower_http::trace::{DefaultMakeSpan, TraceLayer};
 
 const LONG: Duration = Duration::from_secs(60);
-
-fn receiver() -> Receiver {
-    let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
-    builder.verify_timeout(Duration::from_secs(30)).build().unwrap()
-}
 
 async fn on_event(Webhook(event): Webhook<Event>) -> &'static str {
     assert_eq!(event.name(), "file_uploaded");
@@ -60,20 +57,6 @@ fn gzip(text: &str) -> Vec<u8> {
     gzip.finish().unwrap()
 }
 
-async fn post_to(server: &Server, path: &str, headers: &str, body: &[u8]) -> Response {
-    let (token, length) = (good_token(), body.len());
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nx-smartshape-token: {token}\r\ncontent-length: {length}\r\n{headers}\r\n"
-    );
-    let mut client = Client::connect(server.address()).await;
-    client.upload([head.as_bytes(), body].concat()).await
-}
-
-fn in_runtime(test: impl Future<Output = ()>) {
-    // The target is of no interest here.
-    Bed::run(Target::AxumEndpoint, |_| test);
-}
-
 /// The layer with another one outside, inside, and both; the endpoint within it.
 macro_rules! stacks {
     ($($name:ident: $layer:expr;)*) => {$(
@@ -92,7 +75,7 @@ macro_rules! stacks {
                     .route_service("/endpoint", ServiceBuilder::new().layer($layer).service(endpoint(receiver(), handler)));
                 let server = Server::of_router(app).await;
                 for path in ["/outside", "/inside", "/both", "/endpoint"] {
-                    assert_success(&post_to(&server, path, "", event(path).as_bytes()).await);
+                    assert_success(&post_to(&server, path, good_token(), "", event(path).as_bytes()).await);
                 }
             });
         }
@@ -133,10 +116,10 @@ fn all_of_them_at_once() {
             .layer(CompressionLayer::new())
             .layer(from_fn(pass));
         let server = Server::of_router(Router::new().route("/", post(on_event).layer(stack))).await;
-        assert_success(&post_to(&server, "/", "", event("1").as_bytes()).await);
+        assert_success(&post_to(&server, "/", good_token(), "", event("1").as_bytes()).await);
         // The case's end looks for the token in the log, where the headers stand in the span.
         let coded = gzip(&event("2"));
-        assert_success(&post_to(&server, "/", "content-encoding: gzip\r\n", &coded).await);
+        assert_success(&post_to(&server, "/", good_token(), "content-encoding: gzip\r\n", &coded).await);
     });
 }
 
@@ -197,7 +180,8 @@ fn actix_may_decompress_before_the_receiver() {
         for path in ["/endpoint", "/extractor"] {
             // Shorter than it was sent, and longer.
             for body in [event(path), event_of_length(&format!("{path}2"), 5000)] {
-                let response = post_to(&server, path, "content-encoding: gzip\r\n", &gzip(&body)).await;
+                let response =
+                    post_to(&server, path, good_token(), "content-encoding: gzip\r\n", &gzip(&body)).await;
                 assert_success(&response);
             }
         }

@@ -1,13 +1,13 @@
 //! Tokens of every form.
 
-use conformance::bed::{Bed, SECRET, assert_rejected, assert_success, event, good_token};
+use conformance::harness::{Harness, SECRET, assert_rejected, assert_success, event, good_token};
 use conformance::wire::Client;
 use serde_json::Value;
 use smartshape_fake::{Prefix, token};
 use smartshape_webhook::{NamedSecret, Receiver, Secret};
 
-pub(crate) async fn every_prefix(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn every_prefix(harness: Harness) {
+    let subject = harness.start().await;
     for (uuid, prefix) in ["$2a$", "$2b$", "$2y$"].iter().enumerate() {
         let token = good_token().replacen("$2b$", prefix, 1);
         assert_success(&subject.deliver_with(&token, &uuid.to_string()).await);
@@ -16,7 +16,7 @@ pub(crate) async fn every_prefix(bed: Bed) {
     assert_rejected(&subject.deliver_with(&token, "x").await, 401, "unauthorized");
 }
 
-pub(crate) async fn vectors_of_other_implementations(bed: Bed) {
+pub(crate) async fn vectors_of_other_implementations(harness: Harness) {
     let vectors: Vec<Value> = serde_json::from_str(include_str!("../../vectors/tokens.json")).unwrap();
     assert_eq!(vectors.len(), 16);
     let mut secrets: Vec<&str> = vectors.iter().map(|vector| vector["secret"].as_str().unwrap()).collect();
@@ -27,16 +27,17 @@ pub(crate) async fn vectors_of_other_implementations(bed: Bed) {
     let secrets: Vec<NamedSecret> = secrets.iter().enumerate().map(named).collect();
     let builder =
         secrets.iter().fold(Receiver::builder(), |builder, secret| builder.named_secret(secret.clone()));
-    let subject =
-        bed.start_receiver(builder.verify_timeout(std::time::Duration::from_secs(30)).build().unwrap()).await;
+    let subject = harness
+        .start_receiver(builder.verify_timeout(std::time::Duration::from_secs(30)).build().unwrap())
+        .await;
     for (number, vector) in vectors.iter().enumerate() {
         let response = subject.deliver_with(vector["token"].as_str().unwrap(), &number.to_string()).await;
         assert_eq!(response.status, 200, "{vector}");
     }
 }
 
-pub(crate) async fn header_in_any_case(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn header_in_any_case(harness: Harness) {
+    let subject = harness.start().await;
     for (uuid, name) in ["X-Smartshape-Token", "X-SMARTSHAPE-TOKEN", "x-smartShape-token"].iter().enumerate()
     {
         let request = subject.delivery(&event(&uuid.to_string())).replace("x-smartshape-token", name);
@@ -44,8 +45,8 @@ pub(crate) async fn header_in_any_case(bed: Bed) {
     }
 }
 
-pub(crate) async fn repeated_tokens(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn repeated_tokens(harness: Harness) {
+    let subject = harness.start().await;
     let body = event("1");
     let length = body.len().to_string();
     let request = |first: &str, second: &str| {
@@ -61,8 +62,8 @@ pub(crate) async fn repeated_tokens(bed: Bed) {
     assert_success(&subject.exchange(request(good_token(), good_token())).await);
 }
 
-pub(crate) async fn malformed_tokens_cost_nothing(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn malformed_tokens_cost_nothing(harness: Harness) {
+    let subject = harness.start().await;
     let good = good_token();
     let long = "x".repeat(4000);
     for token in [
@@ -91,20 +92,20 @@ pub(crate) async fn malformed_tokens_cost_nothing(bed: Bed) {
     let with_nul = subject.delivery_with(&good.replacen('$', "\0", 1), &event("1"));
     let mut client = subject.connect().await;
     client.send(with_nul).await;
-    let answer = client.try_response().await;
-    assert!(answer.is_none_or(|answer| answer.status == 400));
+    let response = client.try_response().await;
+    assert!(response.is_none_or(|response| response.status == 400));
     assert_eq!(subject.receiver.stats().hashes, 0);
     assert_eq!(subject.script.seen(), []);
 }
 
-pub(crate) async fn costly_tokens_cost_nothing(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn costly_tokens_cost_nothing(harness: Harness) {
+    let subject = harness.start().await;
     for cost in ["$03$", "$00$", "$13$", "$31$", "$32$", "$99$"] {
         let token = good_token().replacen("$04$", cost, 1);
         assert_rejected(&subject.deliver_with(&token, "1").await, 401, "unauthorized");
     }
     assert_eq!(subject.receiver.stats().hashes, 0);
-    let lower = bed.start_with(|builder| builder.max_cost(5)).await;
+    let lower = harness.start_with(|builder| builder.max_cost(5)).await;
     assert_rejected(
         &lower.deliver_with(&good_token().replacen("$04$", "$06$", 1), "1").await,
         401,
@@ -112,19 +113,19 @@ pub(crate) async fn costly_tokens_cost_nothing(bed: Bed) {
     );
     assert_eq!(lower.receiver.stats().hashes, 0);
     // Nor do cheap ones, where one says which are too cheap: many guesses a second could be checked.
-    let higher = bed.start_with(|builder| builder.min_cost(5)).await;
+    let higher = harness.start_with(|builder| builder.min_cost(5)).await;
     assert_rejected(&higher.deliver_with(good_token(), "1").await, 401, "unauthorized");
     assert_eq!(higher.receiver.stats().hashes, 0);
     let dear = token(SECRET, 5, Prefix::TwoB).unwrap();
     assert_success(&higher.deliver_with(&dear, "1").await);
 }
 
-pub(crate) async fn one_hash_for_many_askers(bed: Bed) {
-    // One thread, kept busy by a costly forgery, so that all ask before any verdict.
-    let subject = bed.start_with(|builder| builder.verify_threads(1)).await;
+pub(crate) async fn token_of_many_requests_is_hashed_once(harness: Harness) {
+    // One thread, kept busy by a costly forgery, so that all requests submit the token before its status is known.
+    let subject = harness.start_with(|builder| builder.verify_threads(1)).await;
     let mut forger = subject.connect().await;
     forger.send(subject.delivery_with(&good_token().replacen("$04$", "$11$", 1), &event("forged"))).await;
-    // The first one asks and leaves.
+    // The first client submits the token and disconnects.
     let mut first = subject.connect().await;
     first.send(subject.delivery(&event("first"))).await;
     first.reset();
@@ -141,11 +142,11 @@ pub(crate) async fn one_hash_for_many_askers(bed: Bed) {
     assert_eq!(subject.receiver.stats().hashes, 2);
 }
 
-pub(crate) async fn sources_take_turns(bed: Bed) {
+pub(crate) async fn clients_are_queued_fairly(harness: Harness) {
     if cfg!(not(target_os = "linux")) {
         return; // Only there every address of 127.0.0.0/8 is this machine's.
     }
-    let subject = bed.start_with(|builder| builder.verify_threads(1)).await;
+    let subject = harness.start_with(|builder| builder.verify_threads(1)).await;
     let mut forgers = Vec::new();
     for number in 0..16 {
         // Each differs in its salt, and takes longer than sending all of them.
@@ -156,7 +157,7 @@ pub(crate) async fn sources_take_turns(bed: Bed) {
         forgers.push(forger);
     }
     for _ in 0..4 {
-        // Answered at once, by when those before it are in line.
+        // Answered at once, by when the forgeries are queued.
         assert_rejected(&subject.deliver_with("letmein", "1").await, 401, "unauthorized");
     }
     let elsewhere = std::net::IpAddr::from([127, 0, 0, 2]);
@@ -164,5 +165,5 @@ pub(crate) async fn sources_take_turns(bed: Bed) {
     sender.send(subject.delivery(&event("1"))).await;
     assert_success(&sender.response().await);
     let hashes = subject.receiver.stats().hashes;
-    assert!(hashes < 8, "{hashes} tokens were hashed before the turn came");
+    assert!(hashes < 8, "{hashes} tokens were hashed before the turn of the sender came");
 }

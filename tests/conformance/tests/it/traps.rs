@@ -5,9 +5,11 @@ use std::time::Duration;
 use actix_web::web;
 use axum::Router;
 use axum::routing::{get, post};
-use conformance::bed::{Bed, SECRET, assert_rejected, assert_success, event, good_token, new_token};
+use conformance::harness::{
+    SECRET, assert_rejected, assert_success, event, good_token, in_runtime, new_token, post_to, receiver,
+};
 use conformance::script::Script;
-use conformance::target::{Server, Target};
+use conformance::target::Server;
 use conformance::wire::{Client, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -15,25 +17,8 @@ use smartshape_webhook::{Delivery, Event, NamedSecret, Receiver, Secret};
 use tokio::net::TcpListener;
 use warp::Filter;
 
-fn receiver() -> Receiver {
-    let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
-    builder.verify_timeout(Duration::from_secs(30)).build().unwrap()
-}
-
 async fn deliver(server: &Server, path: &str, token: &str, uuid: &str) -> Response {
-    let mut client = Client::connect(server.address()).await;
-    let body = event(uuid);
-    let length = body.len();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nx-smartshape-token: {token}\r\ncontent-length: {length}\r\n\r\n"
-    );
-    client.send(head + &body).await;
-    client.response().await
-}
-
-fn in_runtime(test: impl Future<Output = ()>) {
-    // The target is of no interest here.
-    Bed::run(Target::AxumEndpoint, |_| test);
+    post_to(server, path, token, "", event(uuid).as_bytes()).await
 }
 
 #[test]

@@ -1,50 +1,45 @@
-//! A shared deduplication store that hangs or panics.
+//! Deduplication stores: one that hangs or panics, and what a store keeps.
 
-use std::future::{pending, poll_fn};
-use std::pin::{Pin, pin};
-use std::sync::{Arc, LazyLock, Mutex};
-use std::task::Poll;
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream;
 use smartshape_webhook::{
     ClaimState, DedupStore, Delivery, DeliveryKey, HandlerError, LeaseToken, Receiver, ReceiverBuilder,
-    RejectionKind, RequestHead, Secret, StoreError, StoreFuture, TOKEN_HEADER,
+    RejectionKind, StoreError, StoreFuture,
 };
 
-const SECRET: &str = "the secret of these tests";
-static TOKEN: LazyLock<String> =
-    LazyLock::new(|| bcrypt::hash_with_salt(SECRET, 4, [7; 16]).unwrap().to_string());
+use crate::common::{builder, poll_once, serve, uploaded};
 
-/// What the store does when it is asked.
+/// What a call of the store does.
 #[derive(Clone, Copy)]
 enum Does {
-    Answers(ClaimState),
+    Returns(ClaimState),
     Hangs,
     Panics,
 }
 
 use ClaimState::{Done, InFlight, New};
-use Does::{Answers, Hangs, Panics};
+use Does::{Hangs, Panics, Returns};
 
-/// How it meets claims, completions and releases.
+/// What claims, completions and releases do.
 #[derive(Clone)]
 struct Store(Arc<Mutex<[Does; 3]>>);
 
 impl Store {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new([Answers(New); 3])))
+        Self(Arc::new(Mutex::new([Returns(New); 3])))
     }
 
     fn set(&self, claim: Does, complete: Does, release: Does) {
         *self.0.lock().unwrap() = [claim, complete, release];
     }
 
-    async fn asked(&self, which: usize) -> Result<ClaimState, StoreError> {
+    async fn call(&self, which: usize) -> Result<ClaimState, StoreError> {
         let does = self.0.lock().unwrap()[which];
         match does {
-            Answers(state) => Ok(state),
+            Returns(state) => Ok(state),
             Hangs => pending().await,
             // Without the message that a panic prints.
             Panics => std::panic::resume_unwind(Box::new("on purpose")),
@@ -54,24 +49,21 @@ impl Store {
 
 impl DedupStore for Store {
     fn claim(&self, _: DeliveryKey, _: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
-        Box::pin(self.asked(0))
+        Box::pin(self.call(0))
     }
 
     fn complete(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
-        Box::pin(async { self.asked(1).await.map(drop) })
+        Box::pin(async { self.call(1).await.map(drop) })
     }
 
     fn release(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
-        Box::pin(async { self.asked(2).await.map(drop) })
+        Box::pin(async { self.call(2).await.map(drop) })
     }
 }
 
-/// A receiver that knows the token, and from then on a clock that stands still.
+/// A receiver that has the token in its cache. Pauses the clock.
 async fn receiver(store: &Store, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Receiver {
-    let builder = Receiver::builder()
-        .secret(Secret::new(SECRET).unwrap())
-        .verify_timeout(Duration::from_secs(60))
-        .dedup_store(store.clone(), Duration::from_secs(600));
+    let builder = builder().dedup_store(store.clone(), Duration::from_secs(600));
     let receiver = settings(builder).build().unwrap();
     assert_eq!(send(&receiver, "warm", true).await, Ok(()));
     tokio::time::pause();
@@ -84,32 +76,28 @@ fn send(
     succeeds: bool,
 ) -> Pin<Box<dyn Future<Output = Result<(), RejectionKind>>>> {
     let receiver = receiver.clone();
-    let body = format!(
-        r#"{{"file":"f","event":"file_uploaded","data":{{}},"owner":"o","runTimestamp":1,"uuid":"{uuid}"}}"#
-    );
+    let body = uploaded(uuid);
     Box::pin(async move {
-        let head = RequestHead::from_parts("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
-        let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
         let handler = move |_: Delivery| async move {
             if succeeds { Ok(()) } else { Err(HandlerError::from("failed")) }
         };
-        let answer = receiver.serve(&head, body, Arc::new(handler));
-        // The clock stands still, and leaps to this when nothing else can happen.
-        let answer = tokio::time::timeout(Duration::from_secs(3600), answer).await.expect("stuck");
-        answer.rejection().map_or(Ok(()), |rejection| Err(rejection.kind()))
+        let response = serve(&receiver, body, handler);
+        // The paused clock advances to this when every task is idle.
+        let response = tokio::time::timeout(Duration::from_secs(3600), response).await.expect("stuck");
+        response.rejection().map_or(Ok(()), |rejection| Err(rejection.kind()))
     })
 }
 
 #[tokio::test]
-async fn a_claim_without_an_answer_is_rejected_and_holds_nothing() {
-    for trouble in [Hangs, Panics] {
+async fn failed_claim_is_rejected_and_holds_no_permit() {
+    for fault in [Hangs, Panics] {
         let store = Store::new();
         let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
-        store.set(trouble, Answers(New), Answers(New));
+        store.set(fault, Returns(New), Returns(New));
         for uuid in ["a", "b", "c"] {
             assert_eq!(send(&receiver, uuid, true).await, Err(RejectionKind::StoreUnavailable));
         }
-        store.set(Answers(New), Answers(New), Answers(New));
+        store.set(Returns(New), Returns(New), Returns(New));
         assert_eq!(send(&receiver, "d", true).await, Ok(()));
         assert_eq!((receiver.stats().in_flight, receiver.stats().reserved_bytes), (0, 0));
         tokio::time::resume();
@@ -117,13 +105,13 @@ async fn a_claim_without_an_answer_is_rejected_and_holds_nothing() {
 }
 
 #[tokio::test]
-async fn a_claim_that_cannot_be_given_back_does_not_shut_the_delivery_out() {
-    for trouble in [Hangs, Panics] {
+async fn failed_release_does_not_block_the_delivery() {
+    for fault in [Hangs, Panics] {
         let store = Store::new();
         let receiver = receiver(&store, |builder| builder).await;
-        store.set(Answers(New), Answers(New), trouble);
+        store.set(Returns(New), Returns(New), fault);
         assert_eq!(send(&receiver, "a", false).await, Err(RejectionKind::HandlerFailed));
-        // It waits for the one before, which is then given up.
+        // It waits for the release, which then times out.
         assert_eq!(send(&receiver, "a", true).await, Err(RejectionKind::DuplicateUnfinished));
         assert_eq!(send(&receiver, "a", true).await, Ok(()));
         tokio::time::resume();
@@ -131,11 +119,11 @@ async fn a_claim_that_cannot_be_given_back_does_not_shut_the_delivery_out() {
 }
 
 #[tokio::test]
-async fn a_completion_that_cannot_be_recorded_is_acknowledged_and_holds_no_place() {
-    for trouble in [Hangs, Panics] {
+async fn failed_completion_is_acknowledged_and_holds_no_permit() {
+    for fault in [Hangs, Panics] {
         let store = Store::new();
         let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
-        store.set(Answers(New), trouble, Answers(New));
+        store.set(Returns(New), fault, Returns(New));
         for uuid in ["a", "b"] {
             assert_eq!(send(&receiver, uuid, true).await, Ok(()));
         }
@@ -145,14 +133,14 @@ async fn a_completion_that_cannot_be_recorded_is_acknowledged_and_holds_no_place
 }
 
 #[tokio::test]
-async fn a_duplicate_that_waits_for_another_process_holds_neither_a_permit_nor_its_body() {
+async fn duplicate_of_another_process_waits_without_permit_and_body() {
     let store = Store::new();
     let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
-    store.set(Answers(InFlight), Answers(New), Answers(New));
+    store.set(Returns(InFlight), Returns(New), Returns(New));
     let uuids: Vec<_> = (0..1024).map(|number| format!("waits {number}")).collect();
     let mut waiting: Vec<_> = uuids.iter().map(|uuid| send(&receiver, uuid, true)).collect();
     for one in &mut waiting {
-        assert!(poll_fn(|context| Poll::Ready(one.as_mut().poll(context).is_pending())).await);
+        assert!(poll_once(one).await.is_pending());
     }
     assert_eq!((receiver.stats().in_flight, receiver.stats().reserved_bytes), (0, 0));
     assert_eq!(
@@ -160,33 +148,48 @@ async fn a_duplicate_that_waits_for_another_process_holds_neither_a_permit_nor_i
         Err(RejectionKind::DuplicateUnfinished),
         "1024 wait already"
     );
-    // One that is new here has the place.
-    store.set(Answers(New), Answers(New), Answers(New));
+    // A new delivery gets the permit.
+    store.set(Returns(New), Returns(New), Returns(New));
     assert_eq!(send(&receiver, "d", true).await, Ok(()));
-    store.set(Answers(Done), Answers(New), Answers(New));
+    store.set(Returns(Done), Returns(New), Returns(New));
     for one in waiting {
         assert_eq!(one.await, Ok(()));
     }
 }
 
 #[tokio::test]
-async fn what_another_process_gave_back_is_left_to_the_senders_next_attempt() {
+async fn delivery_that_another_process_released_is_left_to_the_next_attempt() {
     let store = Store::new();
     let receiver = receiver(&store, |builder| builder).await;
-    store.set(Answers(InFlight), Answers(New), Answers(New));
+    store.set(Returns(InFlight), Returns(New), Returns(New));
     assert_eq!(
         send(&receiver, "a", true).await,
         Err(RejectionKind::DuplicateUnfinished),
-        "it stands at the end"
+        "still in flight at the end"
     );
-    let mut waiting = pin!(send(&receiver, "a", true));
-    assert!(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await);
-    store.set(Answers(New), Answers(New), Answers(New));
+    let mut waiting = send(&receiver, "a", true);
+    assert!(poll_once(&mut waiting).await.is_pending());
+    store.set(Returns(New), Returns(New), Returns(New));
     assert_eq!(waiting.await, Err(RejectionKind::DuplicateUnfinished));
     let mut next = send(&receiver, "a", true).await;
     if next == Err(RejectionKind::DuplicateUnfinished) {
-        // It met the one before while that was given back.
+        // The claim of the request before was still being released.
         next = send(&receiver, "a", true).await;
     }
     assert_eq!(next, Ok(()));
+}
+
+#[test]
+fn keys_and_lease_tokens_survive_a_database() {
+    let key = DeliveryKey::new("u", "file_uploaded", "o");
+    assert_eq!(DeliveryKey::from_bytes(*key.as_bytes()), key);
+    let text = key.to_string();
+    assert_eq!((text.parse(), format!("{key:?}")), (Ok(key), format!("DeliveryKey({text})")));
+    let short = &text[1..];
+    for wrong in ["", short, &format!("{text}0"), &format!("+{short}"), &format!("g{short}")] {
+        let error = wrong.parse::<DeliveryKey>().unwrap_err();
+        assert_eq!(error.to_string(), "a delivery's key has 32 hexadecimal digits", "{wrong}");
+    }
+    assert_eq!(StoreError::new("out of reach").to_string(), "out of reach");
+    assert_eq!(LeaseToken::new(u128::MAX - 1).number(), u128::MAX - 1);
 }

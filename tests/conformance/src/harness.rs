@@ -48,12 +48,12 @@ pub fn event_of_length(uuid: &str, length: usize) -> String {
 
 /// Starts servers for a case.
 #[derive(Debug)]
-pub struct Bed {
+pub struct Harness {
     /// What is tested.
     pub target: Target,
 }
 
-impl Bed {
+impl Harness {
     /// Runs a case on a target, in a runtime of its own.
     pub fn run<F: Future<Output = ()>>(target: Target, case: impl FnOnce(Self) -> F) {
         log::watch_for(|| vec![SECRET.to_owned(), good_token().to_owned(), good_token()[7..].to_owned()]);
@@ -75,7 +75,7 @@ impl Bed {
     /// A server with other settings.
     pub async fn start_with(&self, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Subject {
         let secret = Secret::new(SECRET).unwrap();
-        // Machines at work on other tests are slow; nothing here depends on the wait being short.
+        // The machine may be busy with other tests; nothing here depends on the wait being short.
         let patient = Receiver::builder().verify_timeout(Duration::from_secs(30));
         let builder = patient.secret(secret);
         self.start_receiver(settings(builder).build().unwrap()).await
@@ -130,7 +130,7 @@ impl Subject {
         self.head("POST", "/callback", &[("x-smartshape-token", token), ("content-length", &length)]) + body
     }
 
-    /// Sends bytes over a new connection, and returns the answer.
+    /// Sends bytes over a new connection, and returns the response.
     pub async fn exchange(&self, request: impl AsRef<[u8]>) -> Response {
         let mut client = self.connect().await;
         client.send(request).await;
@@ -148,6 +148,28 @@ impl Subject {
     }
 }
 
+/// A receiver of [`SECRET`] with the default settings.
+pub fn receiver() -> Receiver {
+    let builder = Receiver::builder().secret(Secret::new(SECRET).unwrap());
+    builder.verify_timeout(Duration::from_secs(30)).build().unwrap()
+}
+
+/// Runs a test that starts servers of its own.
+pub fn in_runtime(test: impl Future<Output = ()>) {
+    // The target is of no interest here.
+    Harness::run(Target::AxumEndpoint, |_| test);
+}
+
+/// Delivers a body to a server of a test's own, with more header lines.
+pub async fn post_to(server: &Server, path: &str, token: &str, headers: &str, body: &[u8]) -> Response {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nx-smartshape-token: {token}\r\ncontent-length: {length}\r\n{headers}\r\n"
+    );
+    let mut client = Client::connect(server.address()).await;
+    client.upload([head.as_bytes(), body].concat()).await
+}
+
 /// Waits until nothing is held for anybody.
 pub async fn nothing_is_left(receiver: &Receiver) {
     loop {
@@ -159,7 +181,7 @@ pub async fn nothing_is_left(receiver: &Receiver) {
     }
 }
 
-/// The one answer of success, byte for byte.
+/// The one success response, byte for byte.
 pub fn assert_success(response: &Response) {
     assert_eq!((response.status, response.body.as_str()), (200, r#"{"success":true}"#), "{response:?}");
     assert_eq!(response.header("content-type"), Some("application/json"));

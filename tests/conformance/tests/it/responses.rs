@@ -1,16 +1,16 @@
-//! The answer table.
+//! The table of responses.
 
-use conformance::bed::{Bed, assert_rejected, assert_success, event, good_token, new_token};
+use conformance::harness::{Harness, assert_rejected, assert_success, event, good_token, new_token};
 use conformance::script::Step;
 
-pub(crate) async fn success_is_byte_for_byte(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn success_is_byte_for_byte(harness: Harness) {
+    let subject = harness.start().await;
     assert_success(&subject.deliver(&event("1")).await);
     assert_eq!(subject.script.seen()[0].body, event("1"));
 }
 
-pub(crate) async fn wrong_method(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn wrong_method(harness: Harness) {
+    let subject = harness.start().await;
     for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
         let request = subject.head(
             method,
@@ -22,8 +22,8 @@ pub(crate) async fn wrong_method(bed: Bed) {
     assert_eq!(subject.script.seen(), []);
 }
 
-pub(crate) async fn tokens_that_are_missing_or_wrong(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn missing_and_wrong_tokens(harness: Harness) {
+    let subject = harness.start().await;
     let length = event("1").len().to_string();
     let missing = subject.head("POST", "/callback", &[("content-length", &length)]) + &event("1");
     assert_rejected(&subject.exchange(missing).await, 401, "unauthorized");
@@ -34,8 +34,8 @@ pub(crate) async fn tokens_that_are_missing_or_wrong(bed: Bed) {
     assert_eq!(subject.script.seen(), []);
 }
 
-pub(crate) async fn bodies_that_are_no_events(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn bodies_without_an_event(harness: Harness) {
+    let subject = harness.start().await;
     let invalid_utf8 =
         [subject.delivery("").replace("content-length: 0", "content-length: 2").as_bytes(), b"\xff\xfe"]
             .concat();
@@ -59,13 +59,13 @@ pub(crate) async fn bodies_that_are_no_events(bed: Bed) {
     assert_success(&subject.deliver(&event("1")).await);
 }
 
-pub(crate) async fn failures_of_the_handler(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn handler_failures(harness: Harness) {
+    let subject = harness.start().await;
     for (step, status) in [(Step::Fail, 500), (Step::Unavailable, 503), (Step::GiveUp, 410)] {
         let uuid = format!("{step:?}");
         subject.script.plan(&uuid, [step]);
         let response = subject.deliver(&event(&uuid)).await;
-        if bed.target.answers_for_the_handler() {
+        if harness.target.responds_for_the_handler() {
             match step {
                 Step::Fail => assert_rejected(&response, 500, "event could not be handled"),
                 Step::Unavailable => {
@@ -75,20 +75,20 @@ pub(crate) async fn failures_of_the_handler(bed: Bed) {
                 _ => assert_success(&response),
             }
         } else {
-            assert_eq!(response.status, status, "the handler's own answer");
+            assert_eq!(response.status, status, "the handler's own response");
         }
-        let given_up = step == Step::GiveUp && bed.target.answers_for_the_handler();
+        let given_up = step == Step::GiveUp && harness.target.responds_for_the_handler();
         assert_success(&subject.deliver(&event(&uuid)).await);
         assert_eq!(subject.script.calls(&uuid), if given_up { 1 } else { 2 }, "{step:?}");
     }
 }
 
-pub(crate) async fn neighbours_are_untouched(bed: Bed) {
+pub(crate) async fn other_routes_are_untouched(harness: Harness) {
     use conformance::target::Target;
-    if bed.target == Target::HyperEndpoint {
+    if harness.target == Target::HyperEndpoint {
         return; // Bare hyper has one service and no routes.
     }
-    let subject = bed.start().await;
+    let subject = harness.start().await;
     let health = subject.exchange(subject.head("GET", "/health", &[])).await;
     assert_eq!((health.status, health.body.as_str()), (200, "ok"));
     for path in ["/", "/elsewhere", "/callback/more"] {
@@ -100,8 +100,8 @@ pub(crate) async fn neighbours_are_untouched(bed: Bed) {
     assert_eq!(subject.receiver.stats().rejected, 0);
 }
 
-pub(crate) async fn connections_are_kept(bed: Bed) {
-    let subject = bed.start().await;
+pub(crate) async fn connections_are_kept(harness: Harness) {
+    let subject = harness.start().await;
     let mut client = subject.connect().await;
     client.send(subject.delivery(&event("1")) + &subject.delivery(&event("2"))).await;
     assert_success(&client.response().await);

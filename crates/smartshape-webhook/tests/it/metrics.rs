@@ -1,4 +1,4 @@
-//! Metrics, as a recorder sees them.
+//! Metrics, as a recorder gets them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,40 +6,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use metrics::set_default_local_recorder;
+use metrics::{LocalRecorderGuard, set_default_local_recorder};
 use smartshape_webhook::{
-    Delivery, Event, EventKind, FileUploaded, Handler, HandlerError, NamedSecret, Received, Receiver,
-    ReceiverBuilder, RejectionKind, RequestHead, Secret, WebhookResponse,
+    Delivery, Event, EventKind, FileUploaded, HandlerError, NamedSecret, Received, Receiver, ReceiverBuilder,
+    RejectionKind, RequestHead, Secret, TOKEN_HEADER, WebhookResponse,
 };
 
+use crate::common::{SECRET, TOKEN, builder, claim, event, head, serve, token_of, uploaded, whole};
 use crate::recorder::Memory;
 use crate::until::until;
 
-const SECRET: &str = "the secret of these tests";
 const TABLE: &str = include_str!("../../METRICS.md");
 
-fn builder() -> ReceiverBuilder {
-    Receiver::builder().secret(Secret::new(SECRET).unwrap()).verify_timeout(Duration::from_secs(60))
-}
-
-fn token(secret: &str, salt: u8) -> String {
-    bcrypt::hash_with_salt(secret, 4, [salt; 16]).unwrap().to_string()
-}
-
-fn body(event: &str, data: &str, uuid: &str) -> String {
-    format!(r#"{{"file":"f","event":{event:?},"data":{data},"owner":"o","runTimestamp":1,"uuid":{uuid:?}}}"#)
-}
-
-fn stream(body: &str) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send + use<> {
-    stream::iter([Ok(Bytes::from(body.to_owned()))])
-}
-
-fn head(token: &str) -> RequestHead {
-    RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())])
-}
-
-async fn serve(receiver: &Receiver, body: &str, handler: impl Handler) -> WebhookResponse {
-    receiver.serve(&head(&token(SECRET, 7)), stream(body), Arc::new(handler)).await
+/// A receiver whose metrics go to a recorder of this thread.
+fn measured(builder: ReceiverBuilder) -> (&'static Memory, LocalRecorderGuard<'static>, Receiver) {
+    let memory: &Memory = Box::leak(Box::default());
+    let installed = set_default_local_recorder(memory);
+    (memory, installed, builder.build().unwrap())
 }
 
 async fn looks(delivery: Delivery) -> Result<(), HandlerError> {
@@ -65,17 +48,14 @@ fn counts<const N: usize>(expected: [(&str, f64); N]) -> BTreeMap<String, f64> {
 
 #[tokio::test]
 async fn deliveries_are_counted_by_event_and_outcome() {
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().build().unwrap();
-    let uploaded = body("file_uploaded", "{}", "1");
-    assert_eq!(serve(&receiver, &uploaded, fails).await.status(), 500);
-    assert_eq!(serve(&receiver, &uploaded, panics).await.status(), 500);
-    assert_eq!(serve(&receiver, &uploaded, looks).await.status(), 200);
-    assert_eq!(serve(&receiver, &uploaded, looks).await.status(), 200);
-    assert_eq!(serve(&receiver, &body("file_optimized", "{}", "2"), gives_up).await.status(), 200);
-    assert_eq!(serve(&receiver, &body("file_deleted", "{}", "3"), looks).await.status(), 200);
-    assert_eq!(serve(&receiver, &body("file_uploaded", "[]", "4"), looks).await.status(), 200);
+    let (memory, _installed, receiver) = measured(builder());
+    assert_eq!(serve(&receiver, uploaded("1"), fails).await.status(), 500);
+    assert_eq!(serve(&receiver, uploaded("1"), panics).await.status(), 500);
+    assert_eq!(serve(&receiver, uploaded("1"), looks).await.status(), 200);
+    assert_eq!(serve(&receiver, uploaded("1"), looks).await.status(), 200);
+    assert_eq!(serve(&receiver, event("file_optimized", "{}", "2"), gives_up).await.status(), 200);
+    assert_eq!(serve(&receiver, event("file_deleted", "{}", "3"), looks).await.status(), 200);
+    assert_eq!(serve(&receiver, event("file_uploaded", "[]", "4"), looks).await.status(), 200);
 
     let outcomes = counts([
         ("event=file_uploaded,outcome=failed", 2.0),
@@ -85,9 +65,9 @@ async fn deliveries_are_counted_by_event_and_outcome() {
         ("event=unknown,outcome=acknowledged", 1.0),
     ]);
     assert_eq!(memory.all("deliveries_total"), outcomes);
-    let answered =
+    let acknowledged =
         counts([("outcome=acknowledged", 3.0), ("outcome=discarded", 1.0), ("outcome=duplicate", 1.0)]);
-    assert_eq!(memory.all("acknowledge_seconds"), answered, "a failure is no acknowledgement");
+    assert_eq!(memory.all("acknowledge_seconds"), acknowledged, "a failure is no acknowledgement");
     assert_eq!(
         memory.all("unrecognized_events_total"),
         counts([("reason=unknown", 1.0), ("reason=undecoded", 1.0)])
@@ -100,32 +80,28 @@ async fn deliveries_are_counted_by_event_and_outcome() {
 }
 
 #[tokio::test]
-async fn each_documented_event_has_its_own_label() {
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().build().unwrap();
+async fn each_event_has_its_own_label() {
+    let (memory, _installed, receiver) = measured(builder());
     for kind in EventKind::ALL {
-        assert_eq!(serve(&receiver, &body(kind.as_str(), "{}", "1"), looks).await.status(), 200);
+        assert_eq!(serve(&receiver, event(kind.as_str(), "{}", "1"), looks).await.status(), 200);
     }
     let each = EventKind::ALL.map(|kind| (format!("event={kind},outcome=acknowledged"), 1.0));
     assert_eq!(memory.all("deliveries_total"), each.into());
 }
 
 #[tokio::test]
-async fn latency_is_in_seconds_and_begins_before_the_body_is_there() {
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().build().unwrap();
+async fn acknowledge_seconds_include_the_body() {
+    let (memory, _installed, receiver) = measured(builder());
     let pause = Duration::from_millis(30);
-    let late = body("file_uploaded", "{}", "1");
+    let late = uploaded("1");
     let slow = stream::once(async move {
         tokio::time::sleep(pause).await;
         Ok::<_, std::io::Error>(Bytes::from(late))
     });
     let began = std::time::Instant::now();
-    let answer = receiver.serve(&head(&token(SECRET, 7)), slow, Arc::new(looks)).await;
+    let response = receiver.serve(&head(&TOKEN), slow, Arc::new(looks)).await;
     let all = began.elapsed().as_secs_f64();
-    assert_eq!(answer.status(), 200);
+    assert_eq!(response.status(), 200);
     let recorded =
         memory.values("acknowledge_seconds{outcome=acknowledged}", |values| values.recorded.clone());
     let [seconds] = recorded.unwrap()[..] else { panic!("one value") };
@@ -133,51 +109,47 @@ async fn latency_is_in_seconds_and_begins_before_the_body_is_there() {
 }
 
 #[tokio::test]
-async fn work_is_measured_while_it_lasts() {
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().build().unwrap();
-    let text = body("file_uploaded", "{}", "1");
+async fn gauges_follow_deliveries_in_flight() {
+    let (memory, _installed, receiver) = measured(builder());
+    let text = uploaded("1");
     let length = text.len().to_string();
-    let token = token(SECRET, 7);
-    let headers = [("x-smartshape-token", token.as_bytes()), ("content-length", length.as_bytes())];
+    let headers = [(TOKEN_HEADER, TOKEN.as_bytes()), ("content-length", length.as_bytes())];
     let head = RequestHead::from_parts("POST", headers);
-    let Ok(Received::New(claimed)) = receiver.receive(&head, stream(&text)).await else { panic!("is new") };
+    let received = receiver.receive(&head, whole(text.clone())).await;
+    let Ok(Received::New(claimed)) = received else { panic!("it is new") };
     assert_eq!(memory.now("deliveries_in_flight{}"), 1.0);
     assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64);
 
     let second = receiver.clone();
     let same = text.clone();
-    let waiting = tokio::spawn(async move { serve(&second, &same, looks).await });
+    let waiting = tokio::spawn(async move { serve(&second, same, looks).await });
     until("the duplicate is there", async || receiver.stats().duplicates == 1).await;
     assert_eq!(
         memory.now("deliveries_total{event=file_uploaded,outcome=duplicate}"),
         0.0,
-        "not answered yet"
+        "not responded yet"
     );
     let kept = claimed.delivery().clone();
     assert_eq!(claimed.acknowledge().await.status(), 200);
     assert_eq!(waiting.await.unwrap().status(), 200);
     assert_eq!(memory.now("deliveries_total{event=file_uploaded,outcome=duplicate}"), 1.0);
     assert_eq!(memory.now("deliveries_in_flight{}"), 0.0);
-    assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64, "somebody keeps the body");
+    assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64, "the handler keeps the body");
     drop(kept);
     assert_eq!(memory.now("body_reserved_bytes{}"), 0.0);
     assert_eq!(memory.values("deliveries_in_flight{}", |values| values.highest), Some(2.0), "briefly");
 }
 
 #[tokio::test]
-async fn hashing_is_measured() {
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().verify_threads(1).build().unwrap();
-    let asked: Vec<_> = (0..8)
+async fn hashes_are_counted_and_gauged() {
+    let (memory, _installed, receiver) = measured(builder().verify_threads(1));
+    let requests: Vec<_> = (0..8)
         .map(|salt| {
-            let (receiver, head) = (receiver.clone(), head(&token("forged", salt)));
-            tokio::spawn(async move { receiver.receive(&head, stream("")).await.map(drop) })
+            let (receiver, head) = (receiver.clone(), head(&token_of("forged", salt)));
+            tokio::spawn(async move { receiver.receive(&head, whole("")).await.map(drop) })
         })
         .collect();
-    for rejected in asked {
+    for rejected in requests {
         assert_eq!(rejected.await.unwrap().unwrap_err().kind(), RejectionKind::TokenUnmatched);
     }
     assert_eq!(memory.now("tokens_hashed_total{}"), 8.0);
@@ -190,64 +162,57 @@ async fn hashing_is_measured() {
 
 #[tokio::test]
 async fn rejections_are_counted_by_kind() {
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
     let narrow = NamedSecret::new("narrow", Secret::new("the secret of one event").unwrap());
     let narrow = narrow.scoped_to([EventKind::FileOptimized]);
-    let receiver =
-        builder().named_secret(narrow).max_body_bytes(200).memory_limit_bytes(200).build().unwrap();
-    let (good, narrow, forged) = (token(SECRET, 7), token("the secret of one event", 7), token("forged", 7));
-    let (costly, text) = (good.replace("$04$", "$31$"), body("file_uploaded", "{}", "1"));
+    let (memory, _installed, receiver) =
+        measured(builder().named_secret(narrow).max_body_bytes(200).memory_limit_bytes(200));
+    let good = TOKEN.as_str();
+    let (narrow, forged) = (token_of("the secret of one event", 7), token_of("forged", 7));
+    let (costly, text) = (good.replace("$04$", "$31$"), uploaded("1"));
     let kinds = [
-        (RejectionKind::MethodNotAllowed, "GET", good.as_str(), text.as_str()),
+        (RejectionKind::MethodNotAllowed, "GET", good, text.as_str()),
         (RejectionKind::TokenMalformed, "POST", "evil", &text),
         (RejectionKind::TokenTooCostly, "POST", &costly, &text),
         (RejectionKind::TokenUnmatched, "POST", &forged, &text),
         (RejectionKind::TokenOutOfScope, "POST", &narrow, &text),
-        (RejectionKind::NotJson, "POST", &good, "evil"),
-        (RejectionKind::EnvelopeInvalid, "POST", &good, r#"{"event":"evil"}"#),
-        (RejectionKind::BodyTooLarge, "POST", &good, &"evil".repeat(51)),
+        (RejectionKind::NotJson, "POST", good, "evil"),
+        (RejectionKind::EnvelopeInvalid, "POST", good, r#"{"event":"evil"}"#),
+        (RejectionKind::BodyTooLarge, "POST", good, &"evil".repeat(51)),
     ];
     for (kind, method, token, body) in kinds {
-        let head = RequestHead::from_parts(method, [("x-smartshape-token", token.as_bytes())]);
-        let answer = receiver.serve(&head, stream(body), Arc::new(looks)).await;
-        assert_eq!(answer.rejection().map(|rejection| rejection.kind()), Some(kind));
+        let head = RequestHead::from_parts(method, [(TOKEN_HEADER, token.as_bytes())]);
+        let response = receiver.serve(&head, whole(body.to_owned()), Arc::new(looks)).await;
+        assert_eq!(response.rejection().map(|rejection| rejection.kind()), Some(kind));
     }
-    // What a typed extractor rejects is a failed delivery, and not counted as a rejection.
-    let other = body("annotation_created", "{}", "1");
-    assert!(receiver.extract::<FileUploaded, _, _, _>(&head(&good), stream(&other)).await.is_err());
+    // An unexpected event at a typed extractor is a failed delivery, and no rejection.
+    let other = event("annotation_created", "{}", "1");
+    assert!(receiver.extract::<FileUploaded, _, _, _>(&head(good), whole(other)).await.is_err());
     assert_eq!(WebhookResponse::not_configured("add a receiver").status(), 500);
     receiver.drain(Duration::ZERO).await;
-    serve(&receiver, &text, looks).await;
+    serve(&receiver, text.clone(), looks).await;
 
     let more = [RejectionKind::NotConfigured, RejectionKind::Draining];
     let expected = kinds.map(|(kind, ..)| kind).into_iter().chain(more);
     let expected = expected.map(|kind| (format!("kind={kind:?}"), 1.0)).collect();
     assert_eq!(memory.all("rejections_total"), expected);
     let deliveries = counts([("event=annotation_created,outcome=failed", 1.0)]);
-    assert_eq!(memory.all("deliveries_total"), deliveries, "others were none");
+    assert_eq!(memory.all("deliveries_total"), deliveries, "rejections are no deliveries");
 }
 
 #[tokio::test]
 async fn metrics_count_evicted_keys() {
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().dedup_capacity(2).build().unwrap();
+    let (memory, _installed, receiver) = measured(builder().dedup_capacity(2));
     let evicted = || memory.now("evictions_total{what=completed_key}");
     // At least two keys are kept, and two are evicted at once.
     for (number, expected) in [(1, 0.0), (2, 0.0), (3, 0.0), (4, 0.0), (5, 2.0)] {
-        let text = body("file_uploaded", "{}", &number.to_string());
-        assert_eq!(serve(&receiver, &text, looks).await.status(), 200);
+        assert_eq!(serve(&receiver, uploaded(&number.to_string()), looks).await.status(), 200);
         assert_eq!(evicted(), expected, "{number}");
     }
 }
 
 #[tokio::test]
-async fn nothing_that_a_sender_wrote_becomes_a_label() {
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().build().unwrap();
-    let good = token(SECRET, 7);
+async fn labels_hold_no_text_of_the_client() {
+    let (memory, _installed, receiver) = measured(builder());
     let evil = |event: &str, data: &str| {
         format!(
             r#"{{"file":"evil-file","event":"{event}","data":{data},"owner":"evil@owner","runTimestamp":1,
@@ -264,25 +229,23 @@ async fn nothing_that_a_sender_wrote_becomes_a_label() {
     ];
     for event in names {
         let headers: [(&str, &[u8]); 5] = [
-            ("x-smartshape-token", good.as_bytes()),
+            (TOKEN_HEADER, TOKEN.as_bytes()),
             ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
             ("user-agent", b"evil"),
             ("host", b"evil.example"),
             ("evil-header", b"evil\xff"),
         ];
         let head = RequestHead::from_parts("POST", headers);
-        let answer = receiver.serve(&head, stream(&evil(event, r#"{"evil":1}"#)), Arc::new(fails)).await;
-        assert_eq!(answer.status(), 500);
-        serve(&receiver, &evil(event, "\"evil\""), looks).await;
+        let body = whole(evil(event, r#"{"evil":1}"#));
+        assert_eq!(receiver.serve(&head, body, Arc::new(fails)).await.status(), 500);
+        serve(&receiver, evil(event, "\"evil\""), looks).await;
     }
-    serve(&receiver, &evil("file_uploaded", "\"evil\""), looks).await;
-    for token in ["evil", &token("evil", 7)] {
-        let length = RequestHead::from_parts(
-            "POST",
-            [("x-smartshape-token", token.as_bytes()), ("content-length", b"evil")],
-        );
+    serve(&receiver, evil("file_uploaded", "\"evil\""), looks).await;
+    for token in ["evil", &token_of("evil", 7)] {
+        let length =
+            RequestHead::from_parts("POST", [(TOKEN_HEADER, token.as_bytes()), ("content-length", b"evil")]);
         for head in [length, head(token)] {
-            assert!(receiver.receive(&head, stream("evil")).await.is_err());
+            assert!(receiver.receive(&head, whole("evil")).await.is_err());
         }
     }
 
@@ -305,16 +268,12 @@ async fn nothing_that_a_sender_wrote_becomes_a_label() {
 }
 
 #[tokio::test]
-async fn a_recorder_that_is_installed_late_counts_from_then_on() {
+async fn recorder_installed_late_counts_from_then_on() {
     let receiver = builder().build().unwrap();
-    let receive = |uuid: &str| {
-        let (receiver, text) = (receiver.clone(), body("file_uploaded", "{}", uuid));
-        async move { receiver.receive(&head(&token(SECRET, 7)), stream(&text)).await.unwrap() }
-    };
-    let Received::New(before) = receive("1").await else { panic!("is new") };
+    let before = claim(&receiver, uploaded("1")).await;
     let memory = Memory::default();
     let _installed = set_default_local_recorder(&memory);
-    let Received::New(after) = receive("2").await else { panic!("is new") };
+    let after = claim(&receiver, uploaded("2")).await;
     assert_eq!(memory.now("deliveries_in_flight{}"), 1.0);
     before.acknowledge().await;
     after.acknowledge().await;
@@ -325,15 +284,13 @@ async fn a_recorder_that_is_installed_late_counts_from_then_on() {
 }
 
 #[tokio::test]
-async fn the_table_lists_what_is_measured() {
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
-    let receiver = builder().dedup_capacity(1).build().unwrap();
-    for event in ["file_uploaded", "file_deleted", "file_optimized"] {
-        serve(&receiver, &body(event, "{}", "1"), looks).await;
+async fn table_lists_all_metrics() {
+    let (memory, _installed, receiver) = measured(builder().dedup_capacity(1));
+    for name in ["file_uploaded", "file_deleted", "file_optimized"] {
+        serve(&receiver, event(name, "{}", "1"), looks).await;
     }
-    serve(&receiver, &body("file_optimized", "[]", "1"), looks).await;
-    assert!(receiver.receive(&RequestHead::from_parts("GET", []), stream("")).await.is_err());
+    serve(&receiver, event("file_optimized", "[]", "1"), looks).await;
+    assert!(receiver.receive(&RequestHead::from_parts("GET", []), whole("")).await.is_err());
 
     let cell = |cell: &str| cell.trim().replace('`', "");
     let rows = TABLE.lines().filter(|line| line.starts_with("| `smartshape_webhook_"));
@@ -355,14 +312,14 @@ async fn the_table_lists_what_is_measured() {
 }
 
 #[tokio::test]
-async fn a_recorder_that_panics_keeps_no_delivery_in_flight() {
+async fn panicking_recorder_keeps_no_delivery_in_flight() {
     let memory = Memory::default();
     memory.break_series(("smartshape_webhook_evictions_total", &[("what", "completed_key")]));
     let receiver = builder().dedup_capacity(1).build().unwrap();
     let _installed = set_default_local_recorder(&memory);
     let attempt = |uuid: &str| {
-        let (receiver, text) = (receiver.clone(), body("file_uploaded", "{}", uuid));
-        tokio::spawn(async move { receiver.receive(&head(&token(SECRET, 1)), stream(&text)).await.unwrap() })
+        let (receiver, body) = (receiver.clone(), uploaded(uuid));
+        tokio::spawn(async move { receiver.receive(&head(&TOKEN), whole(body)).await.unwrap() })
     };
     let receive = async |uuid: &str| {
         for _ in 0..3 {
@@ -385,15 +342,15 @@ async fn a_recorder_that_panics_keeps_no_delivery_in_flight() {
     assert!(panics > 0);
 }
 
-/// It is called on the worker that hashes, whose end would keep every later token out.
+/// The recorder is called on the worker that hashes. Its death would keep every later token out.
 #[tokio::test]
-async fn a_recorder_that_panics_costs_no_token() {
+async fn panicking_recorder_costs_no_token() {
     let memory = Memory::default();
     memory.break_series("smartshape_webhook_tokens_hashing");
     let _installed = set_default_local_recorder(&memory);
     let receiver = builder().verify_threads(1).build().unwrap();
     for salt in 1..4 {
-        let (head, body) = (head(&token(SECRET, salt)), body("file_uploaded", "{}", &salt.to_string()));
-        assert_eq!(receiver.serve(&head, stream(&body), Arc::new(looks)).await.status(), 200);
+        let (head, body) = (head(&token_of(SECRET, salt)), whole(uploaded(&salt.to_string())));
+        assert_eq!(receiver.serve(&head, body, Arc::new(looks)).await.status(), 200);
     }
 }

@@ -1,0 +1,89 @@
+//! What the tests of the receive path share.
+
+use std::future::poll_fn;
+use std::sync::{Arc, LazyLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use smartshape_webhook::{
+    Claimed, Handler, Received, Receiver, ReceiverBuilder, RequestHead, Secret, TOKEN_HEADER, WebhookResponse,
+};
+
+pub(crate) const SECRET: &str = "the secret of these tests";
+
+/// A token of [`SECRET`].
+pub(crate) static TOKEN: LazyLock<String> = LazyLock::new(|| token_of(SECRET, 7));
+
+pub(crate) fn token_of(secret: &str, salt: u8) -> String {
+    bcrypt::hash_with_salt(secret, 4, [salt; 16]).unwrap().to_string()
+}
+
+/// A receiver that waits for its workers on a busy machine too. It has no secret yet.
+pub(crate) fn patient() -> ReceiverBuilder {
+    Receiver::builder().verify_timeout(Duration::from_secs(60))
+}
+
+/// The same with [`SECRET`].
+pub(crate) fn builder() -> ReceiverBuilder {
+    patient().secret(Secret::new(SECRET).unwrap())
+}
+
+/// The body of an event of this name, with this data and uuid.
+pub(crate) fn event(name: &str, data: &str, uuid: &str) -> String {
+    format!(
+        r#"{{"file":"5c6f","event":"{name}","data":{data},"owner":"o","runTimestamp":1,"uuid":"{uuid}"}}"#
+    )
+}
+
+pub(crate) fn uploaded(uuid: &str) -> String {
+    event("file_uploaded", "{}", uuid)
+}
+
+pub(crate) fn head(token: &str) -> RequestHead {
+    RequestHead::from_parts("POST", [(TOKEN_HEADER, token.as_bytes())])
+}
+
+/// A body that arrives in one chunk.
+pub(crate) fn whole(body: impl Into<Bytes>) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    stream::iter([Ok(body.into())])
+}
+
+/// Delivers the body with [`TOKEN`].
+pub(crate) async fn serve(
+    receiver: &Receiver,
+    body: impl Into<Bytes>,
+    handler: impl Handler,
+) -> WebhookResponse {
+    receiver.serve(&head(&TOKEN), whole(body), Arc::new(handler)).await
+}
+
+/// Receives the body of a delivery that is not a duplicate, with [`TOKEN`].
+pub(crate) async fn claim(receiver: &Receiver, body: impl Into<Bytes>) -> Claimed {
+    match receiver.receive(&head(&TOKEN), whole(body)).await {
+        Ok(Received::New(claimed)) => claimed,
+        other => panic!("it is new: {other:?}"),
+    }
+}
+
+/// Polls a future once.
+pub(crate) async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Poll<T> {
+    poll_fn(|context| Poll::Ready(std::pin::Pin::new(&mut *future).poll(context))).await
+}
+
+/// Polls a future until it is ready, but at most so many times while it is pending; `None` means that it was still pending.
+pub(crate) async fn poll_at_most<T>(
+    times: u64,
+    mut future: std::pin::Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let mut polls = 0;
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Pending if polls >= times => Poll::Ready(None),
+        outcome => {
+            polls += 1;
+            outcome.map(Some)
+        }
+    })
+    .await
+}

@@ -1,0 +1,111 @@
+//! What a response tells its client, and what the log says instead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smartshape_webhook::{
+    Delivery, EventKind, HandlerError, NamedSecret, Outcome, Receiver, Rejection, RejectionKind, Secret,
+};
+
+use crate::common::{SECRET, TOKEN, claim, event, head, patient, token_of, uploaded, whole};
+
+fn receiver() -> Receiver {
+    let scoped =
+        NamedSecret::new("uploads", Secret::new(SECRET).unwrap()).scoped_to([EventKind::FileUploaded]);
+    patient().named_secret(scoped).build().unwrap()
+}
+
+#[tokio::test]
+async fn retry_after_is_in_whole_seconds_and_never_too_short() {
+    for (wait, expected) in [
+        (Duration::ZERO, "1"),
+        (Duration::from_secs(7), "7"),
+        (Duration::from_millis(7001), "8"),
+        (Duration::from_secs(3601), "3600"),
+        (Duration::MAX, "3600"),
+    ] {
+        let claimed = claim(&receiver(), uploaded("u")).await;
+        let busy = move |_: Delivery| async move { Err(HandlerError::retry_after(wait, "busy")) };
+        let response = claimed.handle(Arc::new(busy)).await;
+        let retry_after = response.headers().find(|(name, _)| *name == "retry-after");
+        assert_eq!((response.status(), retry_after.unwrap().1.as_ref()), (503, expected), "{wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn rejection_names_the_reason_for_the_log() {
+    let receiver = receiver();
+    let (good, forged) = (TOKEN.as_str(), token_of("another secret", 8));
+    for (token, body, expected) in [
+        ("letmein", String::new(), "the token is malformed (the token does not have 60 bytes)"),
+        (
+            &good.replacen("$2b$", "$2x$", 1),
+            String::new(),
+            "the token is malformed (the token does not begin with $2a$, $2b$ or $2y$)",
+        ),
+        (
+            &good.replacen("$04$", "$32$", 1),
+            String::new(),
+            "the token is malformed (the token's cost is not two digits from 04 to 31)",
+        ),
+        (
+            &good.replacen("$04$", "$04$=", 1)[..60],
+            String::new(),
+            "the token is malformed (the token's salt or hash is not in bcrypt's alphabet)",
+        ),
+        (
+            &good.replacen("$04$", "$13$", 1),
+            String::new(),
+            "the token's cost is above max_cost (13 is above 12)",
+        ),
+        (&forged, String::new(), "the token is well formed but matches none of the secrets (uploads)"),
+        (
+            good,
+            event("file_optimized", "{}", "u"),
+            "the token's secret is not for this event (uploads is only for some events)",
+        ),
+        (
+            good,
+            event("", "{}", "u"),
+            "the body is not a SmartShape event (the body is not a SmartShape event: `event` is empty)",
+        ),
+    ] {
+        let rejection = receiver.receive(&head(token), whole(body)).await.unwrap_err();
+        assert_eq!(rejection.to_string(), expected);
+        assert!(!rejection.kind().public_message().contains("secret"));
+    }
+    let unparsed = receiver.receive(&head(good), whole("letmein")).await.unwrap_err();
+    assert_eq!(unparsed.kind(), RejectionKind::NotJson);
+    assert!(unparsed.to_string().starts_with("the body is not JSON (the body is not JSON: "), "{unparsed}");
+    assert_eq!(Rejection::from(RejectionKind::Draining).to_string(), "the receiver is being drained");
+    assert_eq!(receiver.stats().rejected, 9);
+}
+
+#[tokio::test]
+async fn dropped_claim_counts_as_failed() {
+    let receiver = receiver();
+    let claimed = claim(&receiver, uploaded("u")).await;
+    let shown = format!("{claimed:?}");
+    assert!(shown.contains("file_uploaded") && shown.contains("5c6f"), "{shown}");
+    assert_eq!((receiver.stats().in_flight, receiver.stats().failed), (1, 0));
+    drop(claimed);
+    assert_eq!((receiver.stats().in_flight, receiver.stats().failed), (0, 1));
+    let again = claim(&receiver, uploaded("u")).await;
+    assert_eq!(again.acknowledge().await.status(), 200);
+    let stats = receiver.stats();
+    assert_eq!((stats.in_flight, stats.failed, stats.acknowledged), (0, 1, 1));
+}
+
+#[tokio::test]
+async fn run_completes_its_future_if_the_caller_drops_it() {
+    let receiver = receiver();
+    let claimed = claim(&receiver, uploaded("u")).await;
+    let (sender, completed) = tokio::sync::oneshot::channel();
+    drop(claimed.run(async move {
+        sender.send(()).unwrap();
+        (Outcome::Acknowledged, ())
+    }));
+    completed.await.unwrap();
+    assert_eq!(receiver.drain(Duration::from_secs(30)).await, 0);
+    assert_eq!((receiver.stats().acknowledged, receiver.stats().failed), (1, 0));
+}
