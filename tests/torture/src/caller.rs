@@ -1,5 +1,5 @@
 //! What only the caller, `cargo xtask torture`, can do. Asked for by a line on standard output that
-//! begins with `!`, and answered by a line on standard input.
+//! begins with `!`, and passed by a line on standard input.
 
 use std::io::BufRead as _;
 
@@ -12,21 +12,21 @@ pub(crate) async fn restart_database() -> Result<(), Fault> {
 
 /// The database server's processes.
 pub(crate) async fn database_processes() -> Result<Vec<u32>, Fault> {
-    let answer = ask("!database-processes").await?;
-    Ok(answer.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+    let response = ask("!database-processes").await?;
+    Ok(response.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
 }
 
 async fn ask(request: &'static str) -> Result<String, Fault> {
-    let answer = tokio::task::spawn_blocking(move || {
+    let response = tokio::task::spawn_blocking(move || {
         say(request)?;
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer)?;
-        Ok::<_, Fault>(answer)
+        let mut response = String::new();
+        std::io::stdin().lock().read_line(&mut response)?;
+        Ok::<_, Fault>(response)
     });
-    let answer = answer.await??;
-    match answer.trim().split_once(' ').unwrap_or((answer.trim(), "")) {
-        ("ok", answer) => Ok(answer.to_owned()),
-        ("", _) => Err("nobody answers on standard input: start this by `cargo xtask torture`".into()),
-        _ => Err(answer.trim().to_owned().into()),
+    let response = response.await??;
+    match response.trim().split_once(' ').unwrap_or((response.trim(), "")) {
+        ("ok", response) => Ok(response.to_owned()),
+        ("", _) => Err("nobody responses on standard input: start this by `cargo xtask torture`".into()),
+        _ => Err(response.trim().to_owned().into()),
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::book::Book;
 use crate::ledger::{self, Tally};
 use crate::load::Load;
+use crate::observed::Observations;
 use crate::random::Random;
 use crate::server::{PATIENCE, Server, signal};
 use crate::store::Store;
@@ -19,7 +19,7 @@ use crate::{Fault, caller, say};
 /// How long a backlog may take without any progress.
 const STUCK: Duration = Duration::from_secs(30);
 
-/// So often it is tried to stop a receiver while it is at work.
+/// Number of attempts to stop a receiver while its worker is running an event.
 const PAUSES: usize = 30;
 
 pub(crate) struct Plan<'a> {
@@ -42,8 +42,8 @@ struct Kills {
 /// A server, started and killed again and again.
 struct Subject<'a> {
     plan: &'a Plan<'a>,
-    place: String,
-    book: Arc<Book>,
+    inbox_url: String,
+    observations: Arc<Observations>,
     url: watch::Sender<Option<String>>,
     /// Its process, while it runs.
     process: watch::Sender<Option<u32>>,
@@ -54,9 +54,9 @@ struct Subject<'a> {
 }
 
 pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
-    let (book, begun) = (Arc::new(Book::default()), Instant::now());
+    let (observations, begun) = (Arc::new(Observations::default()), Instant::now());
     // The tables must be there before they can be watched.
-    let mut first = Server::start(plan.binary, &store.place(), &book)?;
+    let mut first = Server::start(plan.binary, &store.inbox_url(), &observations)?;
     first.url().await?;
     store.audit().await?;
     first.kill().await?;
@@ -65,14 +65,14 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
     let on_server = matches!(store, Store::Server { .. });
     // A server's clients need some time to log in, each of their connections.
     let life = if on_server { (100, 800) } else { (50, 450) };
-    let mut subject = Subject::new(plan, store, &book, random.fork(), life);
-    let mut second = Subject::new(plan, store, &book, random.fork(), (200, 2000));
+    let mut subject = Subject::new(plan, store, &observations, random.fork(), life);
+    let mut second = Subject::new(plan, store, &observations, random.fork(), (200, 2000));
     let targets = if on_server {
         vec![subject.url.subscribe(), second.url.subscribe()]
     } else {
         vec![subject.url.subscribe()]
     };
-    let load = Load::start(&targets, &book, &mut random);
+    let load = Load::start(&targets, &observations, &mut random);
     let (ended, other) = (AtomicBool::new(false), second.process.subscribe());
     let rounds = async {
         let outcome = subject.rounds(store, other).await;
@@ -92,23 +92,23 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
         rounds.await?;
     }
 
-    let mut last = Server::start(plan.binary, &store.place(), &book)?;
+    let mut last = Server::start(plan.binary, &store.inbox_url(), &observations)?;
     subject.url.send_replace(Some(last.url().await?));
     load.finish(PATIENCE).await?;
     if on_server {
         // Leases of the killed last for a minute, unless the store's time passes faster.
         last.kill().await?;
         store.end_leases().await?;
-        last = Server::start(plan.binary, &store.place(), &book)?;
+        last = Server::start(plan.binary, &store.inbox_url(), &observations)?;
         last.url().await?;
     }
     work_off(store).await?;
     let (events, changes, damage) = (store.events().await?, store.changes().await?, store.damage().await?);
     last.stop().await?;
 
-    let (tally, mut faults) = ledger::check(&book.pages(), &events, &changes);
+    let (tally, mut faults) = ledger::check(&observations.lock(), &events, &changes);
     faults.extend(damage.map(|text| format!("the file is damaged: {text}")));
-    report(plan, &subject.kills, &second.kills, &book, &tally, begun.elapsed())?;
+    report(plan, &subject.kills, &second.kills, &observations, &tally, begun.elapsed())?;
     if faults.is_empty() {
         return Ok(());
     }
@@ -120,13 +120,14 @@ impl<'a> Subject<'a> {
     fn new(
         plan: &'a Plan<'a>,
         store: &Store,
-        book: &Arc<Book>,
+        observations: &Arc<Observations>,
         random: Random,
         life: (usize, usize),
     ) -> Self {
-        let (place, book, url) = (store.place(), Arc::clone(book), watch::Sender::new(None));
+        let (inbox_url, observations, url) =
+            (store.inbox_url(), Arc::clone(observations), watch::Sender::new(None));
         let process = watch::Sender::new(None);
-        Self { plan, place, book, url, process, random, life, kills: Kills::default() }
+        Self { plan, inbox_url, observations, url, process, random, life, kills: Kills::default() }
     }
 
     async fn rounds(&mut self, store: &Store, other: watch::Receiver<Option<u32>>) -> Result<(), Fault> {
@@ -143,7 +144,7 @@ impl<'a> Subject<'a> {
                 self.kills.databases += 1;
             } else if matches!(store, Store::Server { .. }) && (round == 4 || self.random.once_in(8)) {
                 store.end_leases().await?;
-                let paused = self.pause_at_work(store, &other).await?;
+                let paused = self.pause_while_running(store, &other).await?;
                 store.end_leases().await?;
                 let outcome = self.round().await;
                 signal("CONT", paused).await?;
@@ -154,8 +155,8 @@ impl<'a> Subject<'a> {
             }
             if round % step == 0 {
                 let (sent, acknowledged) = {
-                    let pages = self.book.pages();
-                    (pages.sent(), pages.acknowledged.len())
+                    let observed = self.observations.lock();
+                    (observed.sent(), observed.acknowledged.len())
                 };
                 say(&format!("  round {round}: {sent} events sent, {acknowledged} acknowledged"))?;
             }
@@ -163,9 +164,9 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
-    /// Stops the other receiver (SIGSTOP), at work if possible. While it stands still, this one takes its
-    /// events over; what it records afterwards must not count.
-    async fn pause_at_work(
+    /// Stops the other receiver (SIGSTOP), while it is running an event if possible. Meanwhile this one takes its events over, and
+    /// the results that it records after SIGCONT must not count.
+    async fn pause_while_running(
         &mut self,
         store: &Store,
         other: &watch::Receiver<Option<u32>>,
@@ -185,7 +186,7 @@ impl<'a> Subject<'a> {
     /// Starts the server, and kills it after its time.
     async fn round(&mut self) -> Result<(), Fault> {
         let (from, to) = self.life;
-        let mut server = Server::start(self.plan.binary, &self.place, &self.book)?;
+        let mut server = Server::start(self.plan.binary, &self.inbox_url, &self.observations)?;
         self.process.send_replace(server.id());
         if self.random.once_in(8) {
             // While it starts, or just after.
@@ -195,7 +196,7 @@ impl<'a> Subject<'a> {
             sleep(self.random.milliseconds(from, to)).await;
         }
         self.process.send_replace(None);
-        let open = self.book.pages().open;
+        let open = self.observations.lock().open;
         self.kills.servers += 1;
         self.kills.under_requests += usize::from(open > 0 && self.url.borrow().is_some());
         server.kill().await?;
@@ -226,11 +227,11 @@ fn report(
     plan: &Plan<'_>,
     kills: &Kills,
     second: &Kills,
-    book: &Book,
+    observations: &Observations,
     tally: &Tally,
     took: Duration,
 ) -> Result<(), Fault> {
-    let pages = book.pages();
+    let observed = observations.lock();
     let Tally { attempts, again, dead } = tally;
     say(&format!(
         "  {} rounds in {} s: {} servers killed, {} of them while requests were open",
@@ -247,15 +248,15 @@ fn report(
     }
     say(&format!(
         "  {} events sent in {} requests (of those, {} duplicates on purpose), {} acknowledged",
-        pages.sent(),
-        pages.requests,
-        pages.duplicates,
-        pages.acknowledged.len()
+        observed.sent(),
+        observed.requests,
+        observed.duplicates,
+        observed.acknowledged.len()
     ))?;
     say(&format!(
         "  {attempts} attempts, {again} of them after a lost lease; {} handled lines, {} cut by a kill",
-        pages.handled.values().sum::<usize>(),
-        pages.torn
+        observed.handled.values().sum::<usize>(),
+        observed.torn
     ))?;
     say(&format!("  {dead} dead letters, each after three kills while it was handled"))
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::book::{Pages, uuid_of};
+use crate::observed::{Observed, uuid_of};
 use crate::store::{Change, Event};
 
 const WAITING: i64 = 0;
-const AT_WORK: i64 = 1;
+const RUNNING: i64 = 1;
 const COMPLETED: i64 = 2;
-const DEAD: i64 = 3;
+const DEAD_LETTER: i64 = 3;
 /// The default of the inbox, which the example leaves as it is.
 const MAX_LOST_LEASES: usize = 3;
 
@@ -17,7 +17,7 @@ pub(crate) struct Tally {
     pub(crate) attempts: usize,
     /// Attempts at events whose lease was lost before.
     pub(crate) again: usize,
-    /// Events that were at work at three kills.
+    /// Events that were running at three kills.
     pub(crate) dead: usize,
 }
 
@@ -30,8 +30,8 @@ struct History {
 }
 
 /// Everything must fit together; what does not is a fault.
-pub(crate) fn check(pages: &Pages, events: &[Event], changes: &[Change]) -> (Tally, Vec<String>) {
-    let mut faults = pages.faults.clone();
+pub(crate) fn check(observed: &Observed, events: &[Event], changes: &[Change]) -> (Tally, Vec<String>) {
+    let mut faults = observed.faults.clone();
     let mut of_event: HashMap<i64, Vec<&Change>> = HashMap::new();
     for change in changes {
         of_event.entry(change.seq).or_default().push(change);
@@ -46,7 +46,7 @@ pub(crate) fn check(pages: &Pages, events: &[Event], changes: &[Change]) -> (Tal
         let history = follow(event, &changes, &mut faults);
         tally.attempts += history.starts;
         tally.again += history.starts.saturating_sub(1);
-        let handled = pages.handled.get(uuid).copied().unwrap_or(0);
+        let handled = observed.handled.get(uuid).copied().unwrap_or(0);
         if handled > history.starts {
             faults.push(format!("{uuid} was handled {handled} times in {} attempts", history.starts));
         }
@@ -56,7 +56,7 @@ pub(crate) fn check(pages: &Pages, events: &[Event], changes: &[Change]) -> (Tal
                 faults.push(format!("{uuid} was completed {} times", history.completions));
             }
             COMPLETED => {}
-            DEAD => {
+            DEAD_LETTER => {
                 tally.dead += 1;
                 let allowed = history.lost == MAX_LOST_LEASES && event.lost == MAX_LOST_LEASES as i64;
                 if !allowed {
@@ -70,9 +70,9 @@ pub(crate) fn check(pages: &Pages, events: &[Event], changes: &[Change]) -> (Tal
         }
     }
     faults.extend(of_event.keys().map(|seq| format!("the event of number {seq} has vanished")));
-    let missing = pages.acknowledged.iter().filter(|uuid| !known.contains(uuid.as_str()));
+    let missing = observed.acknowledged.iter().filter(|uuid| !known.contains(uuid.as_str()));
     faults.extend(missing.map(|uuid| format!("{uuid} was acknowledged and is not in the store")));
-    let foreign = pages.handled.keys().filter(|uuid| !known.contains(uuid.as_str()));
+    let foreign = observed.handled.keys().filter(|uuid| !known.contains(uuid.as_str()));
     faults.extend(foreign.map(|uuid| format!("{uuid} was handled and is not in the store")));
     (tally, faults)
 }
@@ -94,21 +94,21 @@ fn follow(event: &Event, changes: &[&Change], faults: &mut Vec<String>) -> Histo
         }
         let fits = match (change.old, change.new) {
             (None, WAITING) => change.fence == 0 && change.attempts == 0,
-            (Some(WAITING | AT_WORK), AT_WORK) => {
+            (Some(WAITING | RUNNING), RUNNING) => {
                 history.starts += 1;
                 change.fence == fence + 1 && change.attempts == history.starts as i64
             }
-            (Some(AT_WORK), COMPLETED) => {
+            (Some(RUNNING), COMPLETED) => {
                 history.completions += 1;
                 change.fence == fence
             }
-            (Some(AT_WORK), DEAD) => change.fence == fence,
+            (Some(RUNNING), DEAD_LETTER) => change.fence == fence,
             _ => false,
         };
         if !fits {
             fault("a change that must not be");
         }
-        if change.old == Some(AT_WORK) && matches!(change.new, AT_WORK | DEAD) {
+        if change.old == Some(RUNNING) && matches!(change.new, RUNNING | DEAD_LETTER) {
             history.lost += 1;
         }
         before = Some(change);
@@ -129,22 +129,22 @@ mod tests {
     /// An event that was acknowledged and took these steps from state to state, with these fences.
     fn faults_of(state: i64, steps: &[(i64, i64)], handled: usize) -> Vec<String> {
         let payload = EventPayload::sample(EventKind::FileUploaded);
-        let (uuid, mut pages) = (payload.uuid().to_owned(), Pages::default());
+        let (uuid, mut observed) = (payload.uuid().to_owned(), Observed::default());
         let (body, key) = (payload.to_body().to_vec(), vec![1]);
-        pages.will_send(&payload);
-        pages.acknowledge(payload);
+        observed.will_send(&payload);
+        observed.acknowledge(payload);
         if handled > 0 {
-            pages.handled.insert(uuid.clone(), handled);
+            observed.handled.insert(uuid.clone(), handled);
         }
         let (mut changes, mut old, mut attempts) = (Vec::new(), None, 0);
         for (new, fence) in steps {
-            attempts += i64::from(*new == AT_WORK);
+            attempts += i64::from(*new == RUNNING);
             changes.push(Change { seq: 1, key: key.clone(), old, new: *new, fence: *fence, attempts });
             old = Some(*new);
         }
         let body = (state != COMPLETED).then_some(body);
         let event = Event { seq: 1, key, uuid, state, lost: 3, body };
-        check(&pages, &[event], &changes).1
+        check(&observed, &[event], &changes).1
     }
 
     #[test]
@@ -176,9 +176,9 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_and_is_gone_is_found() {
-        let mut pages = Pages::default();
-        pages.acknowledge(EventPayload::sample(EventKind::FileUploaded));
-        let (_, faults) = check(&pages, &[], &[]);
+        let mut observed = Observed::default();
+        observed.acknowledge(EventPayload::sample(EventKind::FileUploaded));
+        let (_, faults) = check(&observed, &[], &[]);
         assert!(faults[0].ends_with("was acknowledged and is not in the store"), "{faults:?}");
     }
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::Fault;
-use crate::book::Book;
+use crate::observed::Observations;
 use crate::random::Random;
 use crate::server::SECRET;
 
@@ -34,19 +34,19 @@ pub(crate) struct Load {
 struct One {
     sender: Sender,
     targets: Vec<Target>,
-    book: Arc<Book>,
+    observations: Arc<Observations>,
     random: Random,
 }
 
 impl Load {
-    pub(crate) fn start(targets: &[Target], book: &Arc<Book>, random: &mut Random) -> Self {
+    pub(crate) fn start(targets: &[Target], observations: &Arc<Observations>, random: &mut Random) -> Self {
         let (stop, mut senders) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
         let sender = sender();
         for _ in 0..SENDERS {
             let one = One {
                 sender: sender.clone(),
                 targets: targets.to_vec(),
-                book: Arc::clone(book),
+                observations: Arc::clone(observations),
                 random: random.fork(),
             };
             let stop = Arc::clone(&stop);
@@ -81,17 +81,17 @@ impl One {
         while !stop.load(Ordering::Relaxed) {
             let large = self.random.once_in(12);
             let event = event(&mut self.random, large);
-            self.book.pages().will_send(&event);
+            self.observations.lock().will_send(&event);
             let copies = if self.random.once_in(20) { 2 } else { 1 };
             while !self.attempt(&event, copies).await {
                 sleep(RETRY).await;
             }
-            self.book.pages().acknowledge(event);
+            self.observations.lock().acknowledge(event);
             if self.random.once_in(10) {
                 let chosen = self.random.below(1000);
-                let known = self.book.pages().recent(chosen);
+                let known = self.observations.lock().recent(chosen);
                 if let Some(known) = known {
-                    self.book.pages().duplicates += 1;
+                    self.observations.lock().duplicates += 1;
                     self.attempt(&known, 1).await;
                 }
             }
@@ -108,19 +108,19 @@ impl One {
         }
         let url = &urls[self.random.below(urls.len())];
         {
-            let mut pages = self.book.pages();
-            pages.open += copies;
-            pages.requests += copies;
-            pages.duplicates += copies - 1;
+            let mut observed = self.observations.lock();
+            observed.open += copies;
+            observed.requests += copies;
+            observed.duplicates += copies - 1;
         }
         let outcomes = self.sender.deliver_copies(event, url, copies).await;
-        let mut pages = self.book.pages();
-        pages.open -= copies;
+        let mut observed = self.observations.lock();
+        observed.open -= copies;
         for outcome in &outcomes {
             let status = outcome.attempts.last().and_then(|attempt| attempt.status);
-            // No answer: the server was killed. 503: the database was.
+            // No response: the server was killed. 503: the database was.
             if !outcome.accepted() && !matches!(status, None | Some(503)) {
-                pages.fault(format!("an unexpected answer: {outcome}"));
+                observed.fault(format!("an unexpected response: {outcome}"));
             }
         }
         outcomes.iter().any(smartshape_fake::DeliveryOutcome::accepted)

@@ -2,11 +2,11 @@
 //!
 //! `cargo xtask torture` builds and calls it.
 
-mod book;
 mod caller;
 mod crash;
 mod ledger;
 mod load;
+mod observed;
 mod random;
 mod server;
 mod store;
@@ -106,17 +106,17 @@ async fn trace_calls(plan: &Plan<'_>, store: &Store, strace: &Path, folder: &Pat
         say(&format!("SQLite: what a loss of power would leave, seed={}", plan.seed))?;
         trace::run(plan.binary, strace, folder, 2 * plan.rounds, plan.seed).await?;
         return say(
-            "  ok: each answer came after its sync, and each disk had all that was acknowledged by then",
+            "  ok: each response came after its sync, and each disk had all that was acknowledged by then",
         );
     };
     if !plan.database_crashes {
         return say("  what traces system calls is skipped: the server is not ours");
     }
-    say("PostgreSQL: the order of its syncs and our answers")?;
+    say("PostgreSQL: the order of its syncs and our responses")?;
     let processes = caller::database_processes().await?;
-    let place = store.place();
-    if trace::run_on_server(plan.binary, strace, folder, (&place, &processes), plan.seed).await? {
-        say("  ok: each answer came after its sync")
+    let inbox_url = store.inbox_url();
+    if trace::run_on_server(plan.binary, strace, folder, (&inbox_url, &processes), plan.seed).await? {
+        say("  ok: each response came after its sync")
     } else {
         say("  skipped: the server's processes may not be traced here")
     }

@@ -10,10 +10,10 @@ use smartshape_fake::EventPayload;
 const RECENT: usize = 64;
 
 #[derive(Default)]
-pub(crate) struct Book(Mutex<Pages>);
+pub(crate) struct Observations(Mutex<Observed>);
 
 #[derive(Default)]
-pub(crate) struct Pages {
+pub(crate) struct Observed {
     /// The hash of the line that each event that was sent is printed as, by its uuid.
     sent: HashMap<String, u64>,
     pub(crate) acknowledged: HashSet<String>,
@@ -24,18 +24,18 @@ pub(crate) struct Pages {
     pub(crate) torn: usize,
     pub(crate) requests: usize,
     pub(crate) duplicates: usize,
-    /// Requests that are being answered now.
+    /// Requests that are being passed now.
     pub(crate) open: usize,
     pub(crate) faults: Vec<String>,
 }
 
-impl Book {
-    pub(crate) fn pages(&self) -> MutexGuard<'_, Pages> {
+impl Observations {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Observed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pages {
+impl Observed {
     pub(crate) fn sent(&self) -> usize {
         self.sent.len()
     }
@@ -111,17 +111,17 @@ mod tests {
 
     #[test]
     fn handled_is_what_was_sent_to_the_last_byte() {
-        let (event, mut pages) = (EventPayload::sample(EventKind::FileUploaded), Pages::default());
-        pages.will_send(&event);
+        let (event, mut observed) = (EventPayload::sample(EventKind::FileUploaded), Observed::default());
+        observed.will_send(&event);
         let mut line = without_spaces(&event.to_body());
-        pages.printed(&line);
-        assert_eq!((pages.torn, pages.handled.len()), (1, 0));
+        observed.printed(&line);
+        assert_eq!((observed.torn, observed.handled.len()), (1, 0));
         line.push(b'\n');
-        pages.printed(&line);
-        assert_eq!((pages.handled[event.uuid()], pages.faults.len()), (1, 0));
+        observed.printed(&line);
+        assert_eq!((observed.handled[event.uuid()], observed.faults.len()), (1, 0));
         line[10] ^= 1;
-        pages.printed(&line);
-        assert_eq!(pages.faults.len(), 1);
+        observed.printed(&line);
+        assert_eq!(observed.faults.len(), 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::Fault;
-use crate::book::Book;
+use crate::observed::Observations;
 
 /// No step of a healthy server takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,19 +32,23 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the server. What its handler prints goes to the book.
-    pub(crate) fn start(binary: &Path, place: &str, book: &Arc<Book>) -> Result<Self, Fault> {
-        let mut server = Self::start_unread(Command::new(binary), place)?;
-        server.read_output(book);
+    /// Starts the server. What its handler prints goes to the observations.
+    pub(crate) fn start(
+        binary: &Path,
+        inbox_url: &str,
+        observations: &Arc<Observations>,
+    ) -> Result<Self, Fault> {
+        let mut server = Self::start_unread(Command::new(binary), inbox_url)?;
+        server.read_output(observations);
         Ok(server)
     }
 
     /// As [`start`](Self::start), but nobody reads what the handler prints before
     /// [`read_output`](Self::read_output).
-    pub(crate) fn start_unread(mut command: Command, place: &str) -> Result<Self, Fault> {
+    pub(crate) fn start_unread(mut command: Command, inbox_url: &str) -> Result<Self, Fault> {
         let mut child = command
             .env("LISTEN", "127.0.0.1:0")
-            .env("INBOX", place)
+            .env("INBOX", inbox_url)
             .env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)
             .env_remove("SMARTSHAPE_WEBHOOK_SECRET_FILE")
             .env("RUST_LOG", "warn")
@@ -61,13 +65,13 @@ impl Server {
         Ok(Self { child, listens: Some(listens), output: None, log, latest })
     }
 
-    pub(crate) fn read_output(&mut self, book: &Arc<Book>) {
+    pub(crate) fn read_output(&mut self, observations: &Arc<Observations>) {
         let Some(output) = self.child.stdout.take() else { return };
-        let book = Arc::clone(book);
+        let observations = Arc::clone(observations);
         self.output = Some(tokio::spawn(async move {
             let (mut output, mut line) = (BufReader::new(output), Vec::new());
             while output.read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {
-                book.pages().printed(&line);
+                observations.lock().printed(&line);
                 line.clear();
             }
         }));

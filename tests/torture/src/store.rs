@@ -78,7 +78,7 @@ macro_rules! fetch {
                 rows
             }
             Self::Server { .. } => {
-                let mut connection = PgConnection::connect(&$store.place()).await?;
+                let mut connection = PgConnection::connect(&$store.inbox_url()).await?;
                 let sql = $sql
                     .replace("events", "smartshape_inbox_events")
                     .replace("bodies", "smartshape_inbox_bodies");
@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// What `INBOX` is set to.
-    pub(crate) fn place(&self) -> String {
+    pub(crate) fn inbox_url(&self) -> String {
         match self {
             Self::File(path) => path.to_string_lossy().into_owned(),
             Self::Server { base, schema } => {
@@ -142,7 +142,7 @@ impl Store {
         Ok(rows.into_iter().map(event).collect())
     }
 
-    /// How many events wait or are at work.
+    /// Number of events that are waiting or running.
     pub(crate) async fn unfinished(&self) -> Result<i64, Fault> {
         let (count,): (i64,) = fetch!(self, fetch_one, "SELECT count(*) FROM events WHERE state <= 1");
         Ok(count)
@@ -187,7 +187,7 @@ impl Store {
     }
 
     async fn execute(&self, sql: impl Into<String>) -> Result<(), Fault> {
-        let mut connection = PgConnection::connect(&self.place()).await?;
+        let mut connection = PgConnection::connect(&self.inbox_url()).await?;
         sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(&mut connection).await?;
         connection.close().await?;
         Ok(())

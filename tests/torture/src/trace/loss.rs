@@ -9,7 +9,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use super::disk::{Disk, Left};
 use super::of_network;
-use super::order::Answer;
+use super::order::Response;
 use super::strace::Call;
 use crate::Fault;
 use crate::random::Random;
@@ -17,13 +17,13 @@ use crate::random::Random;
 /// A trace, to lose power in the middle of.
 pub(super) struct Loss<'a> {
     pub(super) calls: &'a [Call],
-    pub(super) answers: &'a [Answer],
+    pub(super) responses: &'a [Response],
     pub(super) expected: HashMap<&'a str, &'a EventPayload>,
     pub(super) scratch: PathBuf,
 }
 
 impl Loss<'_> {
-    /// Goes through the trace and loses power just before each answer, and at other moments.
+    /// Goes through the trace and loses power just before each response, and at other moments.
     pub(super) async fn check(
         &self,
         inbox: &Path,
@@ -39,37 +39,37 @@ impl Loss<'_> {
         steps.sort_by_key(|(line, is_end, _)| (*line, *is_end));
         let of_files = steps.iter().filter(|(.., call)| !of_network(call)).count();
         let every = (of_files / losses.max(1)).max(1);
-        let mut answered = 0;
+        let mut passed = 0;
         for (line, is_end, call) in steps {
-            let answering =
-                !is_end && self.answers.get(answered).is_some_and(|answer| answer.began == call.began);
-            if answering {
-                answered += 1;
+            let responding =
+                !is_end && self.responses.get(passed).is_some_and(|response| response.began == call.began);
+            if responding {
+                passed += 1;
                 let unsynced = disk.unsynced_names().into_iter();
                 let needed = unsynced.filter(|name| matches!(*name, "inbox.db" | "inbox.db-wal"));
                 faults.extend(needed.map(|name| format!("line {line}: the folder of {name} was not synced")));
             }
             let at_random = !of_network(call) && random.once_in(every);
-            for (left, wanted) in [(Left::Nothing, answering), (Left::Some, at_random)] {
+            for (left, wanted) in [(Left::Nothing, responding), (Left::Some, at_random)] {
                 if wanted {
                     disk.rebuild(&self.scratch, left, random)?;
-                    self.look(answered, line, faults).await?;
+                    self.look(passed, line, faults).await?;
                     disks += 1;
                 }
             }
             if is_end { disk.end(call) } else { disk.begin(call) }
         }
-        if answered < self.answers.len() {
-            return Err(format!("only {answered} of {} answers were passed", self.answers.len()).into());
+        if passed < self.responses.len() {
+            return Err(format!("only {passed} of {} responses were passed", self.responses.len()).into());
         }
         // Without this one, a trace that misses something would look like a loss of power.
         disk.rebuild(&self.scratch, Left::Everything, random)?;
-        self.look(answered, usize::MAX, faults).await?;
+        self.look(passed, usize::MAX, faults).await?;
         Ok(disks + 1)
     }
 
-    /// What was answered must be there, and nothing damaged.
-    async fn look(&self, answered: usize, line: usize, faults: &mut Vec<String>) -> Result<(), Fault> {
+    /// What was passed must be there, and nothing damaged.
+    async fn look(&self, passed: usize, line: usize, faults: &mut Vec<String>) -> Result<(), Fault> {
         let found = self.read().await;
         std::fs::remove_dir_all(&self.scratch)?;
         let rows = match found {
@@ -79,7 +79,7 @@ impl Loss<'_> {
                 return Ok(());
             }
         };
-        for Answer { uuid, .. } in &self.answers[..answered] {
+        for Response { uuid, .. } in &self.responses[..passed] {
             let fault = match (rows.get(uuid), self.expected.get(uuid.as_str())) {
                 // Handled already; its body was deleted in the same transaction.
                 (Some((2, _)), _) => continue,

@@ -17,12 +17,12 @@ use smartshape_fake::EventPayload;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
-use crate::book::{Book, uuid_of};
+use crate::observed::{Observations, uuid_of};
 use crate::random::Random;
 use crate::server::Server;
 use crate::{Fault, load, say};
 use loss::Loss;
-use order::Answer;
+use order::Response;
 use strace::Call;
 
 const CALLS: &str = "trace=open,openat,creat,pwrite64,ftruncate,fsync,fdatasync,unlink,unlinkat,rename,renameat,renameat2,\
@@ -42,19 +42,19 @@ pub(crate) async fn run(
     losses: usize,
     seed: u64,
 ) -> Result<(), Fault> {
-    let (mut random, book) = (Random::new(seed), Arc::new(Book::default()));
+    let (mut random, observations) = (Random::new(seed), Arc::new(Observations::default()));
     let inbox = folder.join("traced");
     std::fs::create_dir_all(&inbox)?;
     let traces = [folder.join("trace-1"), folder.join("trace-2")];
     let mut sent = Vec::new();
     for (number, trace) in traces.iter().enumerate() {
         let command = traced(strace, trace, binary);
-        let place = inbox.join("inbox.db").to_string_lossy().into_owned();
-        let mut server = Server::start_unread(command, &place)?;
+        let inbox_url = inbox.join("inbox.db").to_string_lossy().into_owned();
+        let mut server = Server::start_unread(command, &inbox_url)?;
         let url = server.url().await?;
         // While nobody reads what it prints, the worker stays at the first large event, and bodies stay.
-        sent.extend(deliver(&url, LARGE / (1 + 2 * number), SMALL, &book, &mut random).await?);
-        server.read_output(&book);
+        sent.extend(deliver(&url, LARGE / (1 + 2 * number), SMALL, &observations, &mut random).await?);
+        server.read_output(&observations);
         if number == 0 { server.stop().await? } else { server.kill().await? }
     }
     let mut calls = Vec::new();
@@ -68,30 +68,30 @@ pub(crate) async fn run(
         }));
     }
 
-    let answers = answers(&calls);
-    if answers.len() < sent.len() {
-        return Err(format!("{} answers in the trace to {} events", answers.len(), sent.len()).into());
+    let responses = responses(&calls);
+    if responses.len() < sent.len() {
+        return Err(format!("{} responses in the trace to {} events", responses.len(), sent.len()).into());
     }
-    let copies = copies(&calls, &answers);
+    let copies = copies(&calls, &responses);
     if copies == 0 {
         return Err("the log was never copied into the file, so that was not tested".into());
     }
-    let mut faults = order::check(&calls, &answers);
+    let mut faults = order::check(&calls, &responses);
     let expected: HashMap<&str, &EventPayload> = sent.iter().map(|event| (event.uuid(), event)).collect();
-    let loss = Loss { calls: &calls, answers: &answers, expected, scratch: folder.join("rebuilt") };
+    let loss = Loss { calls: &calls, responses: &responses, expected, scratch: folder.join("rebuilt") };
     let disks = loss.check(&inbox, losses, &mut random, &mut faults).await?;
     say(&format!(
         "  {} deliveries were acknowledged; the log was copied into the file {copies} times",
-        answers.len()
+        responses.len()
     ))?;
     say(&format!(
         "  {} system calls; {disks} disks rebuilt as a loss of power would leave them",
         calls.len()
     ))?;
-    verdict(&faults)
+    conclude(&faults)
 }
 
-fn verdict(faults: &[String]) -> Result<(), Fault> {
+fn conclude(faults: &[String]) -> Result<(), Fault> {
     if faults.is_empty() {
         return Ok(());
     }
@@ -111,13 +111,13 @@ async fn deliver(
     url: &str,
     large: usize,
     small: usize,
-    book: &Arc<Book>,
+    observations: &Arc<Observations>,
     random: &mut Random,
 ) -> Result<Vec<EventPayload>, Fault> {
     let mut events: Vec<EventPayload> =
         (0..large + small).map(|number| load::event(random, number < large)).collect();
     for event in &events {
-        book.pages().will_send(event);
+        observations.lock().will_send(event);
     }
     for last in (2..events.len()).rev() {
         events.swap(last, 1 + random.below(last));
@@ -147,8 +147,8 @@ fn accepted(outcome: Joined) -> Result<(), Fault> {
 }
 
 /// How often the log was copied into the file while deliveries came in.
-fn copies(calls: &[Call], answers: &[Answer]) -> usize {
-    let (Some(first), Some(last)) = (answers.first(), answers.last()) else { return 0 };
+fn copies(calls: &[Call], responses: &[Response]) -> usize {
+    let (Some(first), Some(last)) = (responses.first(), responses.last()) else { return 0 };
     let under_way = calls.iter().filter(|call| call.began > first.began && call.ended < last.began);
     let to_file = under_way.filter(|call| call.file.ends_with("/inbox.db") && !of_network(call));
     // Written page by page, each time from some page on.
@@ -161,20 +161,20 @@ fn copies(calls: &[Call], answers: &[Answer]) -> usize {
     copies
 }
 
-/// The success answers, by the uuid at the end of what came in on the same connection.
-fn answers(calls: &[Call]) -> Vec<Answer> {
-    let (mut received, mut answers) = (HashMap::<&str, Vec<u8>>::new(), Vec::new());
+/// The success responses, by the uuid at the end of what came in on the same connection.
+fn responses(calls: &[Call]) -> Vec<Response> {
+    let (mut received, mut responses) = (HashMap::<&str, Vec<u8>>::new(), Vec::new());
     for call in calls.iter().filter(|call| call.file.starts_with("socket:") || call.file.starts_with("TCP")) {
         if call.name.starts_with("recv") {
             received.entry(&call.file).or_default().extend(&call.data);
         } else if call.data.starts_with(b"HTTP/1.1 200")
             && let Some(uuid) = received.remove(call.file.as_str()).as_deref().and_then(uuid_of)
         {
-            answers.push(Answer { uuid, began: call.began });
+            responses.push(Response { uuid, began: call.began });
         }
     }
-    answers.sort_by_key(|answer| answer.began);
-    answers
+    responses.sort_by_key(|response| response.began);
+    responses
 }
 
 fn of_network(call: &Call) -> bool {

@@ -1,4 +1,4 @@
-//! Whether the write-ahead log was synced before each answer.
+//! Whether the write-ahead log was synced before each response.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,15 @@ use super::strace::Call;
 const FILE_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
-/// A success answer, with the uuid of the event that it is for.
-pub(super) struct Answer {
+/// A success response, with the uuid of the event that it is for.
+pub(super) struct Response {
     pub(super) uuid: String,
     pub(super) began: usize,
 }
 
-/// For each answer: of the transaction that first wrote its event, the last write must have been over
-/// when a sync of the log began that ended before the answer.
-pub(super) fn check(calls: &[Call], answers: &[Answer]) -> Vec<String> {
+/// For each response: of the transaction that first wrote its event, the last write must have been over
+/// when a sync of the log began that ended before the response.
+pub(super) fn check(calls: &[Call], responses: &[Response]) -> Vec<String> {
     let log = |call: &&Call| call.file.ends_with("/inbox.db-wal");
     let writes: Vec<&Call> = calls.iter().filter(log).filter(|call| call.name == "pwrite64").collect();
     let syncs: Vec<&Call> =
@@ -26,8 +26,8 @@ pub(super) fn check(calls: &[Call], answers: &[Answer]) -> Vec<String> {
             first.entry(uuid).or_insert(number);
         }
     }
-    let check = |answer: &Answer| {
-        let Answer { uuid, began } = answer;
+    let check = |response: &Response| {
+        let Response { uuid, began } = response;
         let Some(first) = first.get(uuid.as_bytes()) else {
             return Some(format!("{uuid} was acknowledged, and never written to the log"));
         };
@@ -38,7 +38,7 @@ pub(super) fn check(calls: &[Call], answers: &[Answer]) -> Vec<String> {
         let synced = syncs.iter().any(|sync| sync.began > commit.ended && sync.ended < *began);
         (!synced).then(|| format!("{uuid} was acknowledged before the log was synced"))
     };
-    answers.iter().filter_map(check).collect()
+    responses.iter().filter_map(check).collect()
 }
 
 /// The last write of the first transaction there: a page, whose header names the new size of the file.
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_counts_between_the_commit_and_the_answer() {
+    fn sync_counts_between_commit_and_response() {
         let uuid = "a36b623a-1234-4123-8123-123456789012";
         let (mut header, mut page) = (vec![0; FRAME_HEADER], vec![0; 4096]);
         page[100..136].copy_from_slice(uuid.as_bytes());
@@ -89,14 +89,14 @@ mod tests {
         let faults = |sync: usize, began: usize| {
             let sync = call("fdatasync", Vec::new(), 0, sync);
             let calls: Vec<Call> = event.iter().chain(&commit).cloned().chain([sync]).collect();
-            check(&calls, &[Answer { uuid: uuid.into(), began }]).len()
+            check(&calls, &[Response { uuid: uuid.into(), began }]).len()
         };
         assert_eq!(faults(6, 7), 0);
-        // After the event's page, but before the commit; after the answer.
+        // After the event's page, but before the commit; after the response.
         assert_eq!(faults(3, 7), 1);
         assert_eq!(faults(8, 7), 1);
-        assert_eq!(check(&event, &[Answer { uuid: uuid.into(), began: 7 }]).len(), 1);
+        assert_eq!(check(&event, &[Response { uuid: uuid.into(), began: 7 }]).len(), 1);
         // A log without the event.
-        assert_eq!(check(&commit, &[Answer { uuid: uuid.into(), began: 7 }]).len(), 1);
+        assert_eq!(check(&commit, &[Response { uuid: uuid.into(), began: 7 }]).len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The order of syncs and answers where PostgreSQL stores: its log, and the receiver's answers.
+//! The order of syncs and responses where PostgreSQL stores: its log, and the receiver's responses.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -10,10 +10,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader as AsyncBufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::order::Answer;
+use super::order::Response;
 use super::strace::{self, Call};
-use super::{answers, deliver, verdict};
-use crate::book::Book;
+use super::{conclude, deliver, responses};
+use crate::observed::Observations;
 use crate::random::Random;
 use crate::server::{PATIENCE, Server, signal};
 use crate::{Fault, say};
@@ -28,33 +28,33 @@ pub(crate) async fn run(
     binary: &Path,
     strace: &Path,
     folder: &Path,
-    (place, database): (&str, &[u32]),
+    (inbox_url, database): (&str, &[u32]),
     seed: u64,
 ) -> Result<bool, Fault> {
-    let (mut random, book) = (Random::new(seed), Arc::new(Book::default()));
+    let (mut random, observations) = (Random::new(seed), Arc::new(Observations::default()));
     // The server begins once its process and all that will serve it are traced.
     let (gate, trace) = (folder.join("gate"), folder.join("trace-server"));
     Command::new("mkfifo").arg(&gate).status().await?;
     let mut command = Command::new("sh");
     command.args(["-c", "read -r go <\"$1\"; exec \"$0\""]).arg(binary).arg(&gate);
-    let mut server = Server::start_unread(command, place)?;
+    let mut server = Server::start_unread(command, inbox_url)?;
     let mut traced = database.to_vec();
     traced.extend(server.id());
     let Some(tracer) = attach(strace, &traced, &trace).await? else { return Ok(false) };
     tokio::task::spawn_blocking(move || std::fs::write(gate, "go\n")).await??;
-    server.read_output(&book);
+    server.read_output(&observations);
     let url = server.url().await?;
-    let sent = deliver(&url, LARGE, SMALL, &book, &mut random).await?;
+    let sent = deliver(&url, LARGE, SMALL, &observations, &mut random).await?;
     detach(tracer).await?;
     server.stop().await?;
 
     let calls = strace::read(BufReader::new(File::open(&trace)?))?;
-    let answers = answers(&calls);
-    if answers.len() < sent.len() {
-        return Err(format!("{} answers in the trace to {} events", answers.len(), sent.len()).into());
+    let responses = responses(&calls);
+    if responses.len() < sent.len() {
+        return Err(format!("{} responses in the trace to {} events", responses.len(), sent.len()).into());
     }
-    say(&format!("  {} deliveries were acknowledged; {} system calls", answers.len(), calls.len()))?;
-    verdict(&check(&calls, &answers))?;
+    say(&format!("  {} deliveries were acknowledged; {} system calls", responses.len(), calls.len()))?;
+    conclude(&check(&calls, &responses))?;
     Ok(true)
 }
 
@@ -98,12 +98,12 @@ async fn detach(mut tracer: Child) -> Result<(), Fault> {
     Ok(())
 }
 
-/// For each answer: of the server's log, the write that holds the event must have been over when a sync
-/// began that ended before the answer.
-fn check(calls: &[Call], answers: &[Answer]) -> Vec<String> {
+/// For each response: of the server's log, the write that holds the event must have been over when a sync
+/// began that ended before the response.
+fn check(calls: &[Call], responses: &[Response]) -> Vec<String> {
     let log: Vec<&Call> = calls.iter().filter(|call| call.file.contains("/pg_wal/")).collect();
-    let check = |Answer { uuid, began }: &Answer| {
-        // The log's pages may cut one half of it, and not the other.
+    let check = |Response { uuid, began }: &Response| {
+        // The log's observed may cut one half of it, and not the other.
         let (first, second) = uuid.as_bytes().split_at(18.min(uuid.len()));
         let holds = |call: &&&Call| contains(&call.data, first) || contains(&call.data, second);
         let Some(write) = log.iter().filter(|call| call.name.starts_with("pwrite")).find(holds) else {
@@ -114,7 +114,7 @@ fn check(calls: &[Call], answers: &[Answer]) -> Vec<String> {
         let synced = covering.any(|sync| sync.ended < *began);
         (!synced).then(|| format!("{uuid} was acknowledged before the log was synced"))
     };
-    answers.iter().filter_map(check).collect()
+    responses.iter().filter_map(check).collect()
 }
 
 fn contains(data: &[u8], part: &[u8]) -> bool {
