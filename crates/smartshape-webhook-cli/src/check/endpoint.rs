@@ -18,7 +18,7 @@ use crate::http_client::{Response, connection_fault, connector, read_response};
 
 /// Maximum number of attempts while the response is 503, which invites retries.
 const TRIES: u32 = 5;
-/// A longer wait than this is not waited for.
+/// Maximum time to wait before the next attempt, whatever `Retry-After` says.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
@@ -28,15 +28,15 @@ pub(crate) struct Endpoint {
     limit: Duration,
 }
 
-/// What came back, and when.
+/// The response to a request, or why there is none.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) response: Result<Response, Fault>,
-    /// It was sent on a new connection though an earlier one was there.
+    /// The endpoint had closed the connection of the request before, so that this one took a new connection.
     pub(crate) reconnected: bool,
 }
 
-/// A connection, and the task that drives it.
+/// An open connection and the task that drives it.
 pub(crate) struct Connection {
     sender: SendRequest<Outgoing>,
     driver: tokio::task::JoinHandle<()>,
@@ -49,12 +49,12 @@ impl Drop for Connection {
 }
 
 impl Endpoint {
-    /// `limit` is for each answer.
+    /// `limit` is the maximum time to wait for each response.
     pub(crate) fn new(url: Uri, limit: Duration) -> Result<Self, Fault> {
         Ok(Self { connector: connector(&url)?, url, limit })
     }
 
-    /// Whether it takes connections.
+    /// Connects and closes the connection again.
     pub(crate) async fn reach(&self) -> Result<(), Fault> {
         self.open(false).await.map(|_| ())
     }
@@ -69,12 +69,12 @@ impl Endpoint {
         };
         let (sender, driving) =
             timeout(self.limit, connect).await.unwrap_or(Err(Fault::TimedOut(self.limit)))?;
-        // How it ends is seen by whoever waits for the answer.
+        // Errors of the connection show in the response that is waited for.
         let driver = tokio::spawn(async { driving.await.unwrap_or_default() });
         Ok(Connection { sender, driver })
     }
 
-    /// On a connection of its own.
+    /// Sends a request on a new connection.
     pub(crate) async fn deliver(&self, request: &Request) -> Reply {
         self.deliver_on(&mut None, request).await
     }
@@ -98,13 +98,13 @@ impl Endpoint {
             let Some(connection) = kept else { continue };
             let (response, wait) = self.exchange(connection, request).await;
             if reused && matches!(response, Err(Fault::Connection(_))) {
-                // It was closed just then, which any client has to live with.
+                // The endpoint may close an idle connection at any time, so this is no fault.
                 (*kept, reconnected) = (None, true);
                 continue;
             }
             tries += 1;
             let Some(wait) = wait.filter(|_| tries < TRIES) else { return Reply { response, reconnected } };
-            // It may still wait for the rest of a body.
+            // The endpoint may still wait for the rest of the body on this connection.
             *kept = None;
             tokio::time::sleep(wait).await;
         }
@@ -141,7 +141,7 @@ impl Endpoint {
             .uri(path)
             .header(HOST, authority)
             .header(CONTENT_TYPE, request.content_type)
-            // No event of SmartShape's own: whoever looks into a log can tell.
+            // Marks the request as a test in the endpoint's log.
             .header("x-smartshape-fake", "1");
         for token in &request.tokens {
             http = http.header(TOKEN_HEADER, token);

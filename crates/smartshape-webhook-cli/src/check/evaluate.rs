@@ -1,4 +1,4 @@
-//! What is wrong with the replies of a case. Decides, and sends nothing.
+//! Evaluates the replies of a case. Sends nothing.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::endpoint::Reply;
 use super::request::Expect;
 use crate::http_client::Response;
 
-/// Something that was seen, and is not as it should be.
+/// A reply that is not as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// It could be better, and breaks nothing.
+    /// A warning rather than a fault.
     pub(crate) advice: bool,
     pub(crate) seen: String,
-    /// Why it matters, where it is not for the case's own reason.
+    /// Why it matters; `None` stands for the case's own reason.
     pub(crate) why: Option<&'static str>,
 }
 
@@ -31,7 +31,7 @@ impl Finding {
         Self { why: Some(why), ..self }
     }
 
-    /// The same, with the request that it was seen at.
+    /// The finding with the name of its request in front.
     pub(crate) fn of(self, what: &str) -> Self {
         if what.is_empty() { self } else { Self { seen: format!("{what}: {}", self.seen), ..self } }
     }
@@ -45,7 +45,7 @@ const BUSY: &str = "nothing was accepted, but the endpoint was too busy to say w
                     is not. If it always responds so, whoever sends it tries again for nothing";
 const ERROR: &str = "anybody can provoke errors at will, among which real ones go unnoticed";
 
-/// No machine hashes at cost 14 in less.
+/// Hashing at cost 14 takes longer than this on any machine.
 const LEAST_OF_COST_14: Duration = Duration::from_millis(200);
 
 /// Evaluates one reply by itself.
@@ -56,7 +56,7 @@ pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
     };
     let faults = check_response(response.status, response.content_type.as_deref(), &response.body);
     match expect {
-        // How forged tokens are answered is the other cases' matter, where only the time is evaluated.
+        // Other cases evaluate how forged tokens are rejected; here only the time counts.
         Expect::Anything | Expect::AnyResponse | Expect::ImmediateResponse | Expect::NotHashed(_) => {
             Vec::new()
         }
@@ -124,9 +124,9 @@ fn rejected(response: &Response, accepted: bool) -> Vec<Finding> {
     }
 }
 
-/// Tells from response times whether the tokens of a case were hashed.
+/// Finds out by response times whether the endpoint hashed the tokens of a case.
 pub(crate) fn evaluate_timing(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
-    // The quickest of several, since a busy machine makes answers only later.
+    // The minimum of several, because a busy machine only delays responses.
     let quickest = |expect: Expect| {
         let of_these = replies.iter().filter(|(of, _)| *of == expect);
         of_these.filter_map(|(_, reply)| Some(reply.response.as_ref().ok()?.took)).min()
@@ -148,7 +148,7 @@ pub(crate) fn evaluate_timing(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
     ))]
 }
 
-/// A step of cost doubles the time of hashing; a pause before each rejection is the same for all.
+/// Each step of cost doubles the time of a hash, whereas a pause before each rejection is the same for all costs.
 fn was_hashed(control: Duration, thirteen: Duration, fourteen: Duration) -> bool {
     let (thirteen, fourteen) = (thirteen.saturating_sub(control), fourteen.saturating_sub(control));
     fourteen >= LEAST_OF_COST_14 && fourteen >= thirteen.mul_f64(1.4)
@@ -179,7 +179,7 @@ mod tests {
         Reply { response: Err(fault), reconnected: false }
     }
 
-    /// `well`, or whether it is a fault or advice, and what was seen.
+    /// `well`, or `fault` or `advice` with what was seen.
     fn outcome(expect: Expect, reply: &Reply) -> String {
         let findings = evaluate_reply(expect, reply).into_iter();
         let texts = findings
@@ -229,7 +229,7 @@ mod tests {
         ] {
             assert_eq!(outcome(Expect::Rejected, &reply), expected, "{reply:?}");
         }
-        // The case's own reason is what an endpoint that accepts it risks.
+        // The case's own reason would be about an endpoint that accepts the request.
         assert_eq!(evaluate_reply(Expect::Rejected, &json(503, ""))[0].why, Some(BUSY));
         let late = none(Fault::TimedOut(Duration::from_secs(1)));
         assert!(outcome(Expect::RejectedWithoutTheBody, &late).starts_with("advice: "));

@@ -1,4 +1,4 @@
-//! What requests are made of: tokens, and events that say that they are tests.
+//! The tokens and events that cases build their requests of. Every event is marked as a test.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -9,12 +9,12 @@ use super::request::{Expect, Request};
 use crate::escape::escape_json;
 use crate::failure::{Failure, Outcome};
 
-/// The file that all events are about, unless another is given.
+/// The file of all events, unless `--file` names another.
 pub(crate) const FILE: &str = "7e577e577e577e577e577e57";
 pub(crate) const OWNER: &str = "smartshape-check@example.com";
 
 pub(crate) struct Fixture {
-    /// Signs all deliveries that are not about tokens.
+    /// The token of all cases that are not about tokens.
     pub(crate) good: String,
     pub(crate) foreign: String,
     pub(crate) two_a: String,
@@ -22,13 +22,13 @@ pub(crate) struct Fixture {
     pub(crate) cost_4: String,
     pub(crate) cost_10: String,
     pub(crate) cost_12: String,
-    /// Of what a forgotten secret turns into, and the name of that.
+    /// Tokens of the strings that an unset secret often turns into, with their names.
     pub(crate) of_nothing: Vec<(&'static str, String)>,
     file: String,
 }
 
 impl Fixture {
-    /// `sign` makes a token of a secret, as deliveries usually carry it.
+    /// `sign` makes the token of a secret, with the cost and prefix that the user chose.
     pub(crate) fn new(
         secret: &Secret,
         sign: impl Fn(&Secret) -> Outcome<String>,
@@ -55,28 +55,28 @@ impl Fixture {
         })
     }
 
-    /// A token of the right form and no secret's, other than any before, whose hashing takes 2^cost rounds.
+    /// A well-formed token that matches no secret, different each time. Hashing it takes 2^cost rounds.
     pub(crate) fn forged(&self, cost: u32) -> String {
-        // A uuid's digits are among those that bcrypt writes a salt with.
+        // The digits of a uuid are in bcrypt's alphabet.
         let random = EventPayload::sample(EventKind::FileUploaded).uuid().replace('-', "");
         let (salt, rest) = (random.get(..20).unwrap_or_default(), self.foreign.get(27..).unwrap_or_default());
         format!("$2b${cost:02}${salt}{rest}")
     }
 
-    /// The manual's sample with a new uuid and the present time, marked as a test.
+    /// The manual's sample with a new uuid and the current time, marked as a test.
     pub(crate) fn event(&self, kind: EventKind) -> Value {
         let sample = EventPayload::sample(kind).with_file(&self.file).with_owner(OWNER);
         serde_json::from_slice(&sample.to_body()).unwrap_or_default()
     }
 
-    /// The same, with changes.
+    /// As [`event`](Self::event), with changes.
     pub(crate) fn changed(&self, kind: EventKind, change: impl FnOnce(&mut Value)) -> Value {
         let mut event = self.event(kind);
         change(&mut event);
         event
     }
 
-    /// Signed, and to be accepted.
+    /// A signed request that should be accepted.
     pub(crate) fn accepted(&self, body: impl Into<Vec<u8>>) -> Request {
         self.accepted_with(&self.good, body)
     }
@@ -85,7 +85,7 @@ impl Fixture {
         Request::new(body.into(), Expect::Accepted).token(token.to_owned())
     }
 
-    /// A sample with another token, or none, and to be rejected.
+    /// A sample with another token, or none, which should be rejected.
     pub(crate) fn rejected(&self, kind: EventKind, token: Option<impl Into<Bytes>>) -> Request {
         let request = Request::new(self.event(kind).to_string(), Expect::Rejected);
         match token {
@@ -94,13 +94,13 @@ impl Fixture {
         }
     }
 
-    /// Signed, but nothing that can be taken for an event.
+    /// A signed body that is no event.
     pub(crate) fn unreadable(&self, what: &str, body: impl Into<Vec<u8>>) -> Request {
         self.accepted(body).expect(Expect::Rejected).what(what)
     }
 }
 
-/// Replaces a text of the event that people choose.
+/// Replaces a text of the event that users type.
 pub(crate) fn set_text(event: &mut Value, text: &str) {
     let data = &mut event["data"];
     if let Some(values) = data["nodeIdToAttributes"].as_object_mut() {
@@ -114,13 +114,12 @@ pub(crate) fn set_text(event: &mut Value, text: &str) {
     }
 }
 
-/// The event's text with only ASCII in it.
+/// The event's JSON in ASCII.
 pub(crate) fn escaped(event: &Value) -> String {
     escape_json(&event.to_string(), |character| character.is_ascii())
 }
 
-/// The event with so much white space that it has this length in bytes. It stays the same event,
-/// so nothing that the endpoint stores grows.
+/// The event's JSON, padded with white space to this length in bytes, so that the endpoint stores no more than usual.
 pub(crate) fn padded(event: &Value, length: usize) -> String {
     let text = event.to_string();
     let padding = " ".repeat(length.saturating_sub(text.len()));

@@ -1,4 +1,4 @@
-//! Documents in the forms that other pages of SmartShape show.
+//! Documents in the forms that other pages of SmartShape's documentation show.
 
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;

@@ -87,7 +87,7 @@ impl Status {
         }
     }
 
-    /// The faults stand out without colours.
+    /// Capitals make faults stand out without colors.
     fn shown(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -98,7 +98,7 @@ impl Status {
     }
 }
 
-/// Tells each case as soon as it is evaluated: some take their time.
+/// Prints each case as soon as it is evaluated, because some take long.
 pub(crate) struct Report {
     json: bool,
     width: usize,
@@ -106,7 +106,7 @@ pub(crate) struct Report {
     accepted: Accepted,
 }
 
-/// Whether signed events are accepted at all.
+/// Whether any signed event was accepted.
 #[derive(Default)]
 struct Accepted {
     some: bool,

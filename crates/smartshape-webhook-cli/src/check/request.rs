@@ -1,4 +1,4 @@
-//! What a case sends, and what is expected of the response.
+//! The requests of a case, and the responses that they expect.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -37,12 +37,12 @@ pub(crate) enum Expect {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// Tells it from the other requests of its case.
+    /// Its name among the requests of the case; may be empty.
     pub(crate) what: String,
     pub(crate) method: Method,
     pub(crate) tokens: Vec<HeaderValue>,
     pub(crate) content_type: &'static str,
-    /// Header names as in `X-Smartshape-Token`, and not in small letters.
+    /// Sends header names as `X-Smartshape-Token` rather than in lower case.
     pub(crate) title_case: bool,
     pub(crate) body: Outgoing,
     pub(crate) expect: Expect,
@@ -69,7 +69,7 @@ impl Request {
 
     /// Adds a token header.
     pub(crate) fn token(mut self, token: impl Into<Bytes>) -> Self {
-        // What no header can hold is not sent at all; the table's tests see that there is none.
+        // A test of the table ensures that every token is valid in a header.
         self.tokens.extend(HeaderValue::from_maybe_shared(token.into()));
         self
     }
@@ -100,13 +100,13 @@ impl Request {
     }
 }
 
-/// A body on its way: whole, in chunks, or never complete.
+/// A request body: whole, chunked, or never completed.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     parts: VecDeque<Bytes>,
-    /// The declared length; without one, the body is chunked.
+    /// The `Content-Length`; `None` for a chunked body.
     length: Option<u64>,
-    /// Nothing more comes after the parts, and no end either.
+    /// The body never ends.
     stalls: bool,
 }
 
@@ -121,7 +121,7 @@ impl Outgoing {
         Self { parts, length: None, stalls: false }
     }
 
-    /// Declared, and not sent.
+    /// Declares a length and sends nothing.
     pub(crate) fn withheld(length: u64) -> Self {
         Self { parts: VecDeque::new(), length: Some(length), stalls: true }
     }
@@ -152,7 +152,7 @@ impl Body for Outgoing {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // What is left, so that hyper can tell the length before the first part is taken.
+        // hyper reads the Content-Length from this hint before it takes the first part.
         self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -1,4 +1,4 @@
-//! Sends a case's requests, and has the replies evaluated.
+//! Runs a case: sends its requests and has the replies evaluated.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use super::evaluate::{self, Finding};
 use super::fixture::Fixture;
 use super::request::Request;
 
-/// For what is sent beside a request, to arrive before it.
+/// Time for the other requests to arrive before the last one is sent.
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// What came of a case.
+/// The findings of a case.
 pub(crate) struct CaseResult {
     pub(crate) findings: Vec<Finding>,
-    /// The endpoint takes no connections any more.
+    /// The endpoint accepts no connections any more.
     pub(crate) gone: bool,
 }
 
@@ -33,7 +33,7 @@ pub(crate) async fn case(endpoint: &Endpoint, fixture: &Fixture, case: &Case, ki
     conclude(endpoint, requests.iter().zip(&replies).collect()).await
 }
 
-/// Ends with the first that is not answered in time: the others would take as long.
+/// Stops at the first request that times out, because the others would take as long.
 async fn apart(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
     let mut replies = Vec::new();
     for request in requests {
@@ -75,7 +75,7 @@ fn start(endpoint: &Endpoint, request: Request) -> tokio::task::JoinHandle<Reply
 
 async fn beside_others(endpoint: &Endpoint, mut requests: Vec<Request>) -> CaseResult {
     let last = requests.pop();
-    // Dropped at the end, which calls off what is still under way.
+    // Dropped at the end, which aborts the requests in flight.
     let mut others = JoinSet::new();
     for request in requests {
         let endpoint = endpoint.clone();
@@ -97,7 +97,7 @@ async fn conclude(endpoint: &Endpoint, evaluated: Vec<(&Request, &Reply)>) -> Ca
         let found = evaluate::evaluate_reply(request.expect, reply).into_iter();
         findings.extend(found.map(|finding| finding.of(&request.what)));
     }
-    // Of several requests of one kind the same needs no telling twice.
+    // Several requests of one kind give the same finding.
     findings.dedup();
     if findings.is_empty() {
         let all: Vec<_> = evaluated.iter().map(|(request, reply)| (request.expect, *reply)).collect();

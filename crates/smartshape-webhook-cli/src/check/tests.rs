@@ -1,4 +1,4 @@
-//! The table itself.
+//! Tests of the table.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use super::cases::{self, Scope};
 use super::fixture::{FILE, Fixture, OWNER, padded};
 use super::request::Expect;
 
-/// Its tokens take their time.
+/// Shared, because hashing its tokens takes long.
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(fixture);
 
 fn fixture() -> Fixture {

@@ -1,4 +1,4 @@
-//! A report in words.
+//! Prints a report as text.
 
 use std::fmt;
 

@@ -7,17 +7,17 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use smartshape_webhook::{Secret, SecretError, Token};
 
-/// Makes marks under a random key that is kept nowhere: those of two listeners never meet, and
-/// nobody can try which token or salt a mark is of.
+/// Makes keyed fingerprints. The key is random and never stored, so that fingerprints of two listeners cannot be compared,
+/// and nobody can guess a token or salt and check it.
 pub(crate) struct Fingerprinter(Secret);
 
-/// A token as far as it may be written down.
+/// The parts of a token that a recording holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TokenFingerprints {
     pub(crate) prefix: String,
     pub(crate) cost: u32,
     pub(crate) salt: String,
-    /// Of the whole of it.
+    /// Fingerprint of the whole token.
     pub(crate) mark: String,
 }
 
@@ -26,7 +26,7 @@ impl Fingerprinter {
         Secret::generate().map(Self)
     }
 
-    /// `None` for what is no token.
+    /// `None` if the value is no token.
     pub(crate) fn token(&self, value: &[u8]) -> Option<TokenFingerprints> {
         let token = Token::parse(value).ok()?;
         // "$2b$10$", and then 22 characters.
@@ -39,7 +39,7 @@ impl Fingerprinter {
         })
     }
 
-    /// A mark of an event but for its uuid and runTimestamp, whatever the order of its fields.
+    /// Fingerprint of an event without its uuid and runTimestamp, regardless of the order of its fields.
     pub(super) fn content(&self, line: &str) -> String {
         let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(line).unwrap_or_default();
         fields.retain(|name, _| name != "uuid" && name != "runTimestamp");

@@ -6,10 +6,10 @@ use smartshape_webhook::{Delivery, EnvelopeError};
 
 use super::fingerprint::{Fingerprinter, TokenFingerprints};
 
-/// Lines of another form are not read.
+/// Version of the format; recordings of other versions are not read.
 pub(super) const VERSION: u32 = 1;
 
-/// A listener began.
+/// Written when a listener starts.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Beginning {
     #[serde(rename = "recording")]
@@ -45,7 +45,7 @@ pub(crate) struct Named<B> {
     pub(crate) event: String,
     pub(crate) uuid: String,
     pub(crate) run_timestamp_ms: Option<i64>,
-    /// A mark of all but uuid and runTimestamp.
+    /// Fingerprint of the event without uuid and runTimestamp.
     pub(crate) content: String,
     pub(crate) body: B,
 }

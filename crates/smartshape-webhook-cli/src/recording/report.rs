@@ -1,4 +1,4 @@
-//! What a recording tells of how SmartShape sends: tokens, retries, order.
+//! Evaluates a recording: how SmartShape makes its tokens, retries, and orders events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
@@ -8,22 +8,22 @@ use serde::de::IgnoredAny;
 
 use super::format::{Beginning, Entry, Named, VERSION};
 
-/// The body is in the recording for whoever wants it.
+/// An entry without its body, which the report does not need.
 type Read = Entry<IgnoredAny>;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(super) listeners: usize,
     pub(super) deliveries: usize,
-    /// Told apart by their uuid.
+    /// Distinct uuids.
     pub(super) events: usize,
     /// Deliveries whose body is no event.
     pub(super) no_events: usize,
-    /// Lines that are not of a recording.
+    /// Lines that cannot be parsed.
     pub(super) left_out: usize,
     pub(super) tokens: Vec<TokenForm>,
     pub(super) salt: Salt,
-    /// The webhooks, one for each listener and event.
+    /// One for each listener and event.
     pub(super) webhooks: Vec<Webhook>,
     pub(super) retries: Retries,
     pub(super) order: Order,
@@ -44,7 +44,7 @@ pub(super) struct Webhook {
     pub(super) events: usize,
     pub(super) salts: usize,
     pub(super) salt: Salt,
-    /// Another webhook of the same listener has one of its salts. Both have the same secret.
+    /// Another webhook of the same listener has one of its salts. All webhooks of a listener have the same secret.
     pub(super) shares_salt: bool,
 }
 
@@ -69,15 +69,15 @@ pub(super) enum Salt {
 #[derive(Debug, Serialize)]
 pub(super) struct Retries {
     pub(super) uuid: Uuid,
-    /// Events that came more than once.
+    /// Events that were delivered more than once.
     pub(super) repeated: usize,
     pub(super) most_deliveries_of_one: usize,
-    /// Events that came under another uuid with equal content and runTimestamp.
+    /// Events with content and runTimestamp of an earlier one, but another uuid.
     pub(super) renamed: usize,
-    /// The same with another runTimestamp: retries, or events that are alike.
+    /// Events with the content of an earlier one, but another runTimestamp and uuid: retries, or similar events.
     pub(super) alike: usize,
     pub(super) rejected_deliveries: usize,
-    /// Sent again though they had been accepted.
+    /// Deliveries of an event that was accepted before.
     pub(super) repeated_after_acceptance: usize,
     /// Events whose last delivery was rejected.
     pub(super) given_up: usize,
@@ -88,17 +88,17 @@ pub(super) struct Retries {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Uuid {
-    /// Nothing came again.
+    /// There were no retries.
     Unknown,
     Repeated,
     New,
     Mixed,
 }
 
-/// The time between the delivery before this one and it, both of the same uuid.
+/// The time between two consecutive deliveries of a uuid.
 #[derive(Debug, Serialize)]
 pub(super) struct Gap {
-    /// The number of the delivery, from 2.
+    /// The number of the later delivery, from 2.
     pub(super) delivery: usize,
     pub(super) events: usize,
     pub(super) shortest_ms: u64,
@@ -109,9 +109,9 @@ pub(super) struct Gap {
 /// Whether events come in the order of their runTimestamp.
 #[derive(Debug, Serialize)]
 pub(super) struct Order {
-    /// First deliveries that have a time.
+    /// First deliveries that have a runTimestamp.
     pub(super) events: usize,
-    /// Those that came after one of a later runTimestamp.
+    /// First deliveries that arrived after an event with a later runTimestamp.
     pub(super) late: usize,
 }
 
@@ -140,7 +140,7 @@ impl Report {
         if listeners == 0 {
             return Err("is no recording: make one with `smartshape webhook listen --record FILE`".to_owned());
         }
-        // They are written when they were answered.
+        // Entries are written in the order of their responses.
         entries.sort_by_key(|(listener, entry)| (*listener, entry.received_ms));
         Ok(Self::of(listeners, left_out, &entries))
     }
@@ -168,7 +168,7 @@ impl Report {
     }
 }
 
-/// A delivery whose body was read.
+/// A delivery of an event.
 #[derive(Clone, Copy)]
 struct Sent<'a> {
     entry: &'a Read,
@@ -221,7 +221,7 @@ fn webhooks(by_webhook: &BTreeMap<(usize, &str), Vec<Sent<'_>>>) -> Vec<Webhook>
     webhooks
 }
 
-/// Of so many deliveries with so many salts; and how many salts each event had.
+/// `of_events` holds the number of salts of each event.
 fn salt(deliveries: usize, salts: usize, of_events: &[usize]) -> Salt {
     let (events, once_each) = (of_events.len(), of_events.iter().all(|salts| *salts == 1));
     if salts == deliveries && deliveries > events {
@@ -242,7 +242,7 @@ fn salt(deliveries: usize, salts: usize, of_events: &[usize]) -> Salt {
 fn overall(webhooks: &[Webhook]) -> Salt {
     let mut known: Vec<Salt> = webhooks.iter().map(|webhook| webhook.salt).collect();
     known.retain(|salt| *salt != Salt::Unknown);
-    // One that was never sent again says less, and nothing else.
+    // A webhook without retries says less, but nothing that contradicts.
     if known
         .iter()
         .any(|salt| matches!(salt, Salt::FreshForEachDelivery | Salt::FreshForEachEventKeptByRetries))

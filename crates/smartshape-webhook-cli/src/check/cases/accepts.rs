@@ -1,4 +1,4 @@
-//! What is to be accepted, and how often.
+//! Requests that an endpoint should accept.
 
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;

@@ -1,4 +1,4 @@
-//! What may stop an endpoint, or the machine below it.
+//! Requests that may stop an endpoint, or exhaust its machine. Run with `--destructive` only.
 
 use serde_json::json;
 use smartshape_webhook::EventKind;

@@ -17,17 +17,17 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
 }
 
 pub(crate) struct Case {
-    /// The expected behavior.
+    /// The expected behavior; the case's name in the report.
     pub(crate) name: &'static str,
-    /// The consequence of the opposite.
+    /// What goes wrong at an endpoint that behaves otherwise.
     pub(crate) why: &'static str,
-    /// At most a warning: breaks nothing for certain.
+    /// Reported as a warning at most, because SmartShape is not known to send this.
     pub(crate) advice: bool,
-    /// May stop an endpoint or its machine.
+    /// Runs with `--destructive` only.
     pub(crate) destructive: bool,
     pub(crate) scope: Scope,
     pub(crate) delivery: Delivery,
-    /// Makes the requests, with this kind of event.
+    /// Builds the requests, with events of this kind.
     pub(crate) requests: fn(&Fixture, EventKind) -> Vec<Request>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) enum Delivery {
     Concurrent,
     /// One after another on one connection.
     SameConnection,
-    /// The last one while all others are in flight.
+    /// The last one while all others are in flight; only its reply is evaluated.
     LastDuringOthers,
 }
 

@@ -1,4 +1,4 @@
-//! What is to be rejected, and borne.
+//! Requests that an endpoint should reject, and keep running after.
 
 use http::Method;
 use smartshape_webhook::EventKind;

@@ -1,4 +1,4 @@
-//! Passes events on to another endpoint, as they came.
+//! `--forward-to`: posts events unchanged to another endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::http_client::{self, HttpClient, Response};
 use crate::output::{ERROR, SUCCESS, print_notice, styled};
 
 /// Maximum number of events that are forwarded concurrently.
-const AT_ONCE: usize = 8;
+const MAX_IN_FLIGHT: usize = 8;
 /// Maximum number of queued events. Further ones are not forwarded, with a notice.
 const WAITING: usize = 1000;
 /// Maximum total length of the bodies of queued events.
@@ -45,7 +45,7 @@ const HOP_BY_HOP: [HeaderName; 11] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// Where events are handed over.
+/// The queue of events to be forwarded.
 pub(super) struct Forward {
     sender: mpsc::Sender<Waiting>,
     bytes: Arc<Semaphore>,
@@ -58,16 +58,16 @@ struct Waiting {
     _bytes: OwnedSemaphorePermit,
 }
 
-/// Those who send them on.
+/// The tasks that send the requests.
 pub(super) struct Forwarders(JoinSet<()>);
 
-/// Forwards events to `url` from now on.
+/// Starts forwarding to `url`.
 pub(super) fn start(url: &Uri) -> Result<(Forward, Forwarders), Fault> {
     let client = http_client::client(url)?;
     let (sender, waiting) = mpsc::channel(WAITING);
     let waiting = Arc::new(Mutex::new(waiting));
     let mut tasks = JoinSet::new();
-    for _ in 0..AT_ONCE {
+    for _ in 0..MAX_IN_FLIGHT {
         tasks.spawn(work(client.clone(), url.clone(), Arc::clone(&waiting)));
     }
     Ok((Forward { sender, bytes: Arc::new(Semaphore::new(WAITING_BYTES)) }, Forwarders(tasks)))
@@ -79,11 +79,11 @@ impl Forward {
         // A clone of the delivery would keep its bytes reserved in the receiver's memory limit.
         let (uuid, body) = (escape(delivery.uuid()), delivery.raw().clone());
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        let handed_over = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).is_ok_and(|bytes| {
+        let queued = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).is_ok_and(|bytes| {
             let waiting = Waiting { uuid: uuid.clone(), headers: end_to_end(headers), body, _bytes: bytes };
             self.sender.try_send(waiting).is_ok()
         });
-        if !handed_over {
+        if !queued {
             print_notice(format_args!(
                 "not forwarded: {uuid}: too many events wait for that endpoint already"
             ));
@@ -92,7 +92,7 @@ impl Forward {
 }
 
 impl Forwarders {
-    /// Waits for what is still to be sent, once nothing more can be handed over.
+    /// Waits until the queue is empty, once its sending half is dropped.
     pub(super) async fn finish(mut self) {
         let ended = async { while self.0.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
@@ -116,7 +116,7 @@ fn request(url: &Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url.clone();
     *request.headers_mut() = headers;
-    // One that the endpoint is about to close would lose the event.
+    // A kept connection that the endpoint is about to close would lose the event.
     request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     request
 }
@@ -137,7 +137,7 @@ fn outcome(response: Result<Response, Fault>) -> String {
     format!("{status}{not_accepted}: {}", faults.join("; "))
 }
 
-/// The headers that are about the event, with all their values.
+/// The end-to-end headers.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut kept = headers.clone();
     let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());

@@ -22,8 +22,8 @@ struct Line {
 }
 
 impl LineWriter {
-    /// Hands each group to `write`, on a thread of its own: a reader that is slow holds up nothing
-    /// else, and cannot hold up the end of the process.
+    /// Calls `write` with each group, on a thread of its own, so that a slow reader blocks neither the runtime nor the exit
+    /// of the process.
     pub(super) fn start(
         write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
     ) -> io::Result<(Self, Ended)> {
@@ -37,7 +37,7 @@ impl LineWriter {
         Ok((Self(sender), Ended(end)))
     }
 
-    /// Returns once the line was written, and what `write` does after it was done.
+    /// Returns once `write` has returned for the group of this line.
     pub(super) async fn write(&self, mut line: String) -> io::Result<()> {
         line.push('\n');
         let (written, outcome) = oneshot::channel();
@@ -56,18 +56,18 @@ impl Ended {
 fn work(mut waiting: mpsc::Receiver<Line>, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
     let mut outcome = Ok(());
     while let Some(Line { mut text, written }) = waiting.blocking_recv() {
-        let mut asking = vec![written];
+        let mut waiting_lines = vec![written];
         while text.len() < GROUP
             && let Ok(next) = waiting.try_recv()
         {
             text.push_str(&next.text);
-            asking.push(next.written);
+            waiting_lines.push(next.written);
         }
-        // After a failure there may be half a line, which the next one would continue.
+        // After an error nothing more is written: the output may end in half a line.
         if outcome.is_ok() {
             outcome = write(text.as_bytes());
         }
-        for written in asking {
+        for written in waiting_lines {
             let printed = match &outcome {
                 Ok(()) => Ok(()),
                 Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
@@ -102,7 +102,7 @@ mod tests {
         go.send(()).unwrap();
         first.await.unwrap().unwrap();
         let rest: Vec<_> = ["2", "3", "4"].map(write).into();
-        // All have been handed over, and at most one of them has been taken.
+        // All are queued, and the thread has taken at most one of them.
         while lines.0.capacity() > WAITING - 2 {
             tokio::task::yield_now().await;
         }

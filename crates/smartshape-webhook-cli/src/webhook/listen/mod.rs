@@ -139,7 +139,7 @@ impl Listen {
                         return Err(Failure::failed(text));
                     }
                 };
-                // The first thing that went wrong is the one to be printed last.
+                // The earlier failure is the one that `main` prints, last.
                 if let (Err(failure), Err(_)) = (&cleaned, &listened) {
                     output::print_failure(failure);
                 }
@@ -149,7 +149,7 @@ impl Listen {
         };
         server.stop().await;
         if let Some(recorded) = recorded {
-            // Deliveries whose senders have hung up.
+            // Deliveries whose clients have disconnected.
             let _ = tokio::time::timeout(serve::GRACE, recorded.wait()).await;
         }
         if let Some(forwarders) = forwarders {
@@ -158,7 +158,7 @@ impl Listen {
         outcome
     }
 
-    /// Where SmartShape is to send to.
+    /// The URL of the webhooks.
     fn url(&self, address: SocketAddr, id: &str, api: &Api) -> Outcome<String> {
         let api_is_here = is_loopback_url(&api.client.base_url());
         let base = match &self.public_url {
@@ -184,7 +184,7 @@ impl Listen {
     fn secret(&self, known_elsewhere: bool) -> Outcome<Secret> {
         match self.secret.given()? {
             Some(secret) => Ok(secret),
-            // Says what is missing.
+            // Fails with an error that names the missing secret.
             None if known_elsewhere => self
                 .secret
                 .get()
@@ -194,7 +194,7 @@ impl Listen {
     }
 }
 
-/// Whether a request to the URL arrives here.
+/// Checks that a request to the URL reaches this listener.
 async fn probe(url: &str, nonce: &str) -> Outcome {
     let uri = http_client::checked(url, "the listener's own URL")?;
     let problem = match http_client::get(&uri, PROBE_LIMIT).await {
@@ -208,7 +208,7 @@ async fn probe(url: &str, nonce: &str) -> Outcome {
     )))
 }
 
-/// Removes what earlier listeners left, and notes what this one is about to do.
+/// Deletes the webhooks that crashed listeners left, and starts the journal of this one.
 async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> Outcome<Journal> {
     match prune::prune(api, false).await {
         Ok((deleted, _)) => {
@@ -223,13 +223,13 @@ async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> Outcome<
     Journal::begin(intent)
 }
 
-/// Registers, and waits until it is to end.
+/// Registers the webhooks and waits for the stop.
 async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, stop: &mut Stop) -> Outcome {
     let mut reason = None;
     for event in journal.intent.events.clone() {
         let wanted = DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?;
         let mut creating = std::pin::pin!(api.client.create_webhook(&wanted));
-        // Not called off in the middle, which would leave it unclear whether there is a webhook.
+        // Dropping the call would leave it unclear whether the webhook exists.
         let created = loop {
             tokio::select! {
                 created = &mut creating => break created,
@@ -259,7 +259,7 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
     }
 }
 
-/// Deletes what was registered. Where that fails, the note of it stays.
+/// Deletes the registered webhooks. The journal stays if that fails.
 async fn clean_up(api: &Api, journal: Journal) -> Outcome {
     let path = journal.path().display().to_string();
     match prune::remove(&api.client, &journal).await {

@@ -1,4 +1,4 @@
-//! Notes each delivery of whoever knows the secret, retries and rejected ones included: see `recording`.
+//! `--record`: writes each delivery with a verified token, retries and rejected ones included. See `recording`.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -24,7 +24,7 @@ pub(super) struct Recorder {
     began_ms: u64,
 }
 
-/// A delivery that is under way.
+/// A delivery in flight.
 pub(super) struct Recorded {
     recorder: Arc<Recorder>,
     received: Instant,
@@ -32,14 +32,14 @@ pub(super) struct Recorded {
     body: Copied,
 }
 
-/// What was read of a body.
+/// The part of the body that the receiver has read.
 type Copied = Arc<Mutex<Vec<u8>>>;
 
 impl Recorder {
-    /// Appends to this file from now on.
+    /// Opens the file and writes the start of the listener.
     pub(super) async fn start(path: &str) -> Outcome<(Arc<Self>, Ended)> {
         let failed = |error: io::Error| Failure::usage(format!("cannot write --record {path}: {error}"));
-        // It holds what users wrote.
+        // Private, because events hold texts of users.
         let mut file = files::append(Path::new(path)).map_err(failed)?;
         let (lines, ended) = LineWriter::start(move |text| write(&mut file, text)).map_err(failed)?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -49,7 +49,7 @@ impl Recorder {
         Ok((Arc::new(recorder), ended))
     }
 
-    /// Begins with a delivery; `None` without a token, whose answer is a rejection anyway.
+    /// Starts recording a delivery; `None` without a well-formed token, since the receiver rejects it.
     pub(super) fn begin(self: &Arc<Self>, headers: &HeaderMap) -> Option<Recorded> {
         let token = self.marks.token(headers.get(TOKEN_HEADER)?.as_bytes())?;
         let (recorder, received) = (Arc::clone(self), Instant::now());
@@ -62,7 +62,7 @@ impl Recorder {
 }
 
 impl Recorded {
-    /// The same body, of which a copy is kept.
+    /// Copies the body while it is read.
     pub(super) fn copying(&self, body: Body) -> Body {
         let copied = Arc::clone(&self.body);
         Body::new(body.map_frame(move |frame| {

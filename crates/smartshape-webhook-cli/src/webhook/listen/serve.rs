@@ -51,7 +51,7 @@ pub(super) struct Identity {
 }
 
 impl Server {
-    /// Serves from now on, until `stop`.
+    /// Starts serving.
     pub(super) fn start(
         listener: TcpListener,
         names: Identity,
@@ -60,7 +60,7 @@ impl Server {
     ) -> Outcome<Self> {
         let receiver = Receiver::builder()
             .secret(secret)
-            // Somebody's laptop may be busy, and each delivery is waited for.
+            // Longer than the default, because a developer's machine may be busy.
             .verify_timeout(Duration::from_secs(8))
             .build()
             .map_err(|error| Failure::usage(error.to_string()))?;
@@ -82,7 +82,7 @@ impl Server {
 }
 
 async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: Sinks) -> Response {
-    // A proxy may have changed what is before it.
+    // Only the last segment, because a proxy may rewrite the path before it.
     if request.uri().path().trim_end_matches('/').rsplit('/').next() != Some(names.id.as_str()) {
         return StatusCode::NOT_FOUND.into_response();
     }
@@ -92,7 +92,7 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
     match sinks.recorder.as_ref().and_then(|recorder| recorder.begin(request.headers())) {
         None => into_axum(deliver(request, &receiver, sinks.sink, None).await),
         Some(recorded) => {
-            // Its own task: that the sender has hung up is worth a note too.
+            // In its own task, so that the entry is written even if the client disconnects.
             let declares_length = request.headers().contains_key(CONTENT_LENGTH);
             let noted = tokio::spawn(async move {
                 let response = deliver(request, &receiver, sinks.sink, Some(&recorded)).await;
@@ -160,7 +160,7 @@ fn is_authenticated(response: &WebhookResponse, declares_length: bool) -> bool {
     })
 }
 
-/// As `axum::serve`, which has no time limits for heads and idle connections.
+/// Replaces `axum::serve`, which has no timeouts for heads and idle connections.
 async fn serve(listener: TcpListener, app: Router, mut stopped: oneshot::Receiver<()>) {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);

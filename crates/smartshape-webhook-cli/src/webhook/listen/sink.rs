@@ -1,4 +1,4 @@
-//! Where deliveries go: a line on standard output, another endpoint.
+//! Handles deliveries: prints a line on standard output, and forwards.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use crate::output::print_notice;
 
 pub(super) struct Sink {
     output: LineWriter,
-    /// How many deliveries are still to be rejected.
+    /// Number of deliveries that are still to fail.
     fail_first: AtomicU32,
     forward: Option<Forward>,
     ends: Ends,
@@ -59,16 +59,16 @@ impl Sink {
     }
 }
 
-/// One request's way to the sink.
+/// The handler of one request.
 pub(super) struct RequestHandler {
     pub(super) sink: Arc<Sink>,
     pub(super) headers: HeaderMap,
-    /// What it is, once that is known.
+    /// Event, file and uuid, once the delivery is parsed.
     pub(super) name: Arc<OnceLock<String>>,
 }
 
 impl Handler for RequestHandler {
-    /// Acknowledged once the line was flushed.
+    /// Succeeds once the line is flushed.
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
         let sink = &self.sink;
         let (event, file, uuid) = (delivery.event_name(), delivery.file(), delivery.uuid());

@@ -1,17 +1,17 @@
-//! When a listener is to end: a signal, or nobody reads standard output any more.
+//! Stops a listener: on a signal, or when the reader of standard output ends.
 
 use std::io;
 
 use super::sink::Ends;
 use crate::signals::Signals;
 
-/// Why it ends.
+/// Why a listener stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     Signal,
-    /// Whoever read the output has ended.
+    /// The reader of the output has ended.
     OutputClosed,
-    /// The output cannot be written, for a reason that was said.
+    /// Writing failed; the reason is printed already.
     OutputFailed,
 }
 
@@ -23,7 +23,7 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    /// Listens for signals from now on.
+    /// Installs the signal handlers.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self { signals: Signals::new()?, patience: 2, ends: Ends::default() })
     }
@@ -50,13 +50,13 @@ impl Stop {
     }
 }
 
-/// Ends when the other end of a pipe on standard output is closed, though nothing be written.
+/// Resolves when the reader of a pipe on standard output closes it, even if nothing is written.
 #[cfg(unix)]
 async fn reader_gone() {
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
     #[allow(deprecated, reason = "its successor wants a newer tokio; standard output is never closed here")]
-    // A file cannot be watched, and has no reader that could go.
+    // A file cannot be watched, and has no reader.
     let Ok(output) = AsyncFd::with_interest(io::stdout(), Interest::ERROR) else {
         return std::future::pending().await;
     };
