@@ -169,9 +169,10 @@ fn slow_reader(address: SocketAddr) -> Check {
 fn neighbours(subject: &Subject) -> Check {
     let address = subject.server.address;
     for (path, status) in [("/health", 200), ("/ready", 200), ("/elsewhere", 404), ("/callback/more", 404)] {
-        let answer = exchange(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
-        if !answer.starts_with(&format!("HTTP/1.1 {status} ")) {
-            return Err(format!("{path}: {answer:?}").into());
+        let response =
+            exchange(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+        if !response.starts_with(&format!("HTTP/1.1 {status} ")) {
+            return Err(format!("{path}: {response:?}").into());
         }
     }
     Ok(())
@@ -182,7 +183,7 @@ fn ends_cleanly(subject: Subject) -> Check {
     if status.success() && unread.is_empty() { Ok(()) } else { Err(format!("{status}, {unread:?}").into()) }
 }
 
-/// SIGTERM while a handler is at work whose sender has left: it finishes, then the server ends.
+/// SIGTERM while a handler runs whose client has disconnected: it finishes, then the server ends.
 fn finishes(binary: &Path) -> Check {
     let server = Server::start_unread(binary, SECRET)?;
     let subject = Subject { server, token: token(SECRET, 4, Prefix::TwoB)? };

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use smartshape_fake::{FakeSmartShape, SenderSettings};
 use smartshape_webhook::EventKind;
 
@@ -14,8 +14,8 @@ use crate::server::{Server, exchange};
 use crate::{Outcome, cargo};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
-/// This event's first answer is lost on the way back, so that it is sent again.
-const ANSWER_LOST: EventKind = EventKind::FileOptimized;
+/// This event's first response is lost on the way back, so that it is sent again.
+const RESPONSE_LOST: EventKind = EventKind::FileOptimized;
 /// This event is sent twice at the same time.
 const SENT_TWICE: EventKind = EventKind::AnnotationCreated;
 
@@ -46,23 +46,21 @@ pub(crate) fn run(choice: &[&str]) -> Outcome {
     let fake = runtime.block_on(FakeSmartShape::builder().sender(SenderSettings::default()).start())?;
     println!("The fake SmartShape listens on {}", fake.base_url());
     let api: SocketAddr = fake.base_url().trim_start_matches("http://").parse()?;
-    let bearer = fake.bearer_token();
     let lossy = lossy_gateway(address)?;
     for kind in EventKind::ALL {
-        let url = if kind == ANSWER_LOST { format!("http://{lossy}/callback") } else { callback.clone() };
-        let body = json!({"event": kind.as_str(), "url": url, "secretToken": secret});
-        call(api, "PUT", "/webhook/", &format!("Authorization: Bearer {bearer}\r\n"), &body.to_string())?;
+        let url = if kind == RESPONSE_LOST { format!("http://{lossy}/callback") } else { callback.clone() };
+        fake.register(kind, url, secret.as_str());
     }
     println!("Registered a webhook for each of the nine events. Sending …\n");
 
-    println!("{:<24}{:>9}  {:<22}{:>8}{:>10}", "event", "attempts", "answered", "handled", "time");
+    println!("{:<24}{:>9}  {:<22}{:>8}{:>10}", "event", "attempts", "responses", "handled", "time");
     let mut sent = Vec::new();
     let mut printed = Vec::new();
     for kind in EventKind::ALL {
         let begun = Instant::now();
         let copies = if kind == SENT_TWICE { 2 } else { 1 };
         let path = format!("/fake/events/{}?copies={copies}", kind.as_str());
-        let report: Value = serde_json::from_str(&call(api, "POST", &path, "", "")?)?;
+        let report: Value = serde_json::from_str(&call(api, &path)?)?;
         sent.push((kind, report, begun.elapsed()));
         if inbox.is_some() && kind == KILLED_AFTER {
             printed = server.kill()?;
@@ -95,12 +93,16 @@ pub(crate) fn run(choice: &[&str]) -> Outcome {
         let deliveries = report["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
         let attempts: Vec<&Value> =
             deliveries.iter().flat_map(|one| one["attempts"].as_array()).flatten().collect();
-        let answers: Vec<String> = attempts.iter().map(|attempt| answer(attempt)).collect();
+        let statuses: Vec<String> = attempts.iter().map(|attempt| status_of(attempt)).collect();
         let times =
             deliveries.first().and_then(|one| handled.get(one["uuid"].as_str()?)).copied().unwrap_or(0);
         let name = kind.as_str();
         let milliseconds = took.as_millis();
-        println!("{name:<24}{:>9}  {:<22}{times:>8}{milliseconds:>7} ms", attempts.len(), answers.join(", "));
+        println!(
+            "{name:<24}{:>9}  {:<22}{times:>8}{milliseconds:>7} ms",
+            attempts.len(),
+            statuses.join(", ")
+        );
         if deliveries.is_empty() || !deliveries.iter().all(|one| one["accepted"] == true) {
             faults.push(format!("{name} was not accepted: {report}"));
         }
@@ -109,7 +111,7 @@ pub(crate) fn run(choice: &[&str]) -> Outcome {
             faults.push(format!("{name} was handled {times} times"));
         }
     }
-    println!("\n{ANSWER_LOST}: the first answer got lost on the way back, so it was sent again.");
+    println!("\n{RESPONSE_LOST}: the first response got lost on the way back, so it was sent again.");
     println!("{SENT_TWICE}: two copies were sent at the same time.");
     if !status.success() {
         faults.push(format!("the server ended with {status}"));
@@ -133,7 +135,7 @@ fn uuids(report: &Value) -> impl Iterator<Item = &str> {
     report["deliveries"].as_array().into_iter().flatten().filter_map(|one| one["uuid"].as_str())
 }
 
-fn answer(attempt: &Value) -> String {
+fn status_of(attempt: &Value) -> String {
     attempt["status"].as_u64().map_or_else(|| "lost".to_owned(), |status| status.to_string())
 }
 
@@ -151,47 +153,38 @@ fn random_secret() -> Result<String, Box<dyn std::error::Error>> {
     Ok(smartshape_webhook::Secret::generate()?.expose().to_owned())
 }
 
-/// Calls the fake's API and returns the body of its answer.
-fn call(
-    api: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &str,
-    body: &str,
-) -> Result<String, Box<dyn std::error::Error>> {
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {api}\r\n{headers}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    let answer = exchange(api, request.as_bytes())?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+/// Posts to the fake's own routes and returns the body of the response.
+fn call(api: SocketAddr, path: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let request = format!("POST {path} HTTP/1.1\r\nHost: {api}\r\nContent-Length: 0\r\n\r\n");
+    let response = exchange(api, request.as_bytes())?;
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     if !head.starts_with("HTTP/1.1 200 ") {
-        return Err(format!("{method} {path} was answered: {answer}").into());
+        return Err(format!("{path} got {response}").into());
     }
     Ok(body.to_owned())
 }
 
-/// Passes connections on to `server`, but keeps the first one's answer to itself.
+/// Passes connections on to `server`, but keeps the first one's response to itself.
 fn lossy_gateway(server: SocketAddr) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for (number, client) in listener.incoming().enumerate() {
-            // A connection that breaks here is one more lost answer.
+            // A connection that breaks here is one more lost response.
             let _ = client.and_then(|client| pass(client, server, number == 0));
         }
     });
     Ok(address)
 }
 
-fn pass(mut client: TcpStream, server: SocketAddr, lose_answer: bool) -> std::io::Result<()> {
+fn pass(mut client: TcpStream, server: SocketAddr, lose_response: bool) -> std::io::Result<()> {
     let mut upstream = TcpStream::connect(server)?;
     let (mut from, mut to) = (client.try_clone()?, upstream.try_clone()?);
     std::thread::spawn(move || std::io::copy(&mut from, &mut to));
     let mut chunk = [0; 4096];
     loop {
         let count = upstream.read(&mut chunk)?;
-        if count == 0 || lose_answer {
+        if count == 0 || lose_response {
             return client.shutdown(Shutdown::Both);
         }
         client.write_all(&chunk[..count])?;

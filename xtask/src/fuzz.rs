@@ -84,7 +84,7 @@ fn build() -> Result<PathBuf, Box<dyn Error>> {
     Ok(folder.join(host).join("release"))
 }
 
-/// One target at work.
+/// One running target.
 struct Run {
     target: String,
     seconds: String,

@@ -57,7 +57,7 @@ impl Server {
     }
 
     /// As [`start`](Self::start), but nobody reads what the handler prints before
-    /// [`read_output`](Self::read_output): a handler that prints much stays at work.
+    /// [`read_output`](Self::read_output): a handler that prints much keeps running.
     pub(crate) fn start_unread(binary: &Path, secret: &str) -> Result<Self, Box<dyn Error>> {
         Self::spawn(Command::new(binary), secret, &[], show)
     }
@@ -145,24 +145,24 @@ pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus, Box<dyn Error>> {
     Err(format!("the server did not end within {} s", PATIENCE.as_secs()).into())
 }
 
-/// Sends exact bytes, and reads the answer until the server closes or the answer is complete.
+/// Sends exact bytes, and reads the response until the server closes or the response is complete.
 pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Result<String, Box<dyn Error>> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request)?;
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let mut chunk = [0; 4096];
-    while !is_complete(&answer) {
+    while !is_complete(&response) {
         match stream.read(&mut chunk)? {
             0 => break,
-            count => answer.extend_from_slice(&chunk[..count]),
+            count => response.extend_from_slice(&chunk[..count]),
         }
     }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(String::from_utf8_lossy(&response).into_owned())
 }
 
-fn is_complete(answer: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+fn is_complete(response: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(response).to_ascii_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     head.lines()
         .find_map(|line| line.strip_prefix("content-length:"))

@@ -12,39 +12,36 @@ const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
 const TORTURE_ROUNDS: &str = "10";
 
 pub(crate) fn run() -> Outcome {
-    let (mut postgres, strace) = (postgres::provide(), tools::strace());
-    let (jq, sqlite, cpp) = (tools::jq(), tools::sqlite(), tools::cpp_compiler());
-    let (pgbouncer, nginx) = (tools::pgbouncer(), tools::nginx());
+    let mut postgres = postgres::provide();
+    let tools = [
+        ("STRACE", tools::STRACE.provide(), "the tests that trace system calls"),
+        ("JQ", tools::JQ.provide(), "the pipeline of SmartShape's manual"),
+        ("SQLITE3", tools::SQLITE.provide(), "the tests of a file that others read"),
+        ("PGBOUNCER", tools::PGBOUNCER.provide(), "the tests behind a pooler"),
+        ("NGINX_BIN", tools::NGINX.provide(), "the tests behind nginx"),
+    ];
+    let (cpp, node, python) = (tools::cpp_compiler(), runtimes::node(), runtimes::python());
     let mut skipped = Vec::new();
-    skipped.extend(postgres.as_ref().err().map(|reason| skip("the PostgreSQL tests", reason)));
-    skipped.extend(strace.as_ref().err().map(|reason| skip("the tests that trace system calls", reason)));
-    skipped.extend(jq.as_ref().err().map(|reason| skip("the pipeline of SmartShape's manual", reason)));
-    skipped.extend(sqlite.as_ref().err().map(|reason| skip("the tests of a file that others read", reason)));
-    skipped.extend(pgbouncer.as_ref().err().map(|reason| skip("the tests behind a pooler", reason)));
-    skipped.extend(nginx.as_ref().err().map(|reason| skip("the tests behind nginx", reason)));
-    skipped.extend(cpp.as_ref().err().map(|reason| skip("the fuzz targets", reason)));
-    let (node, python) = (runtimes::node(), runtimes::python());
-    skipped.extend(node.as_ref().err().map(|reason| skip("the endpoints in Node", reason)));
-    skipped.extend(python.as_ref().err().map(|reason| skip("the endpoints in Python", reason)));
+    let mut note = |what, reason: Option<&String>| skipped.extend(reason.map(|reason| skip(what, reason)));
+    note("the PostgreSQL tests", postgres.as_ref().err());
+    for (_, tool, tests) in &tools {
+        note(tests, tool.as_ref().err());
+    }
+    note("the fuzz targets", cpp.as_ref().err());
+    note("the endpoints in Node", node.as_ref().err());
+    note("the endpoints in Python", python.as_ref().err());
     if std::env::var_os(REQUIRE_ALL).as_deref() == Some(OsStr::new("1")) && !skipped.is_empty() {
         return Err(format!("{REQUIRE_ALL} forbids to skip {}", skipped.join("; ")).into());
     }
 
-    let tools = [
-        ("STRACE", &strace),
-        ("JQ", &jq),
-        ("SQLITE3", &sqlite),
-        ("PGBOUNCER", &pgbouncer),
-        ("NGINX_BIN", &nginx),
-    ];
-    let tools =
-        tools.map(|(name, tool)| (name, tool.as_ref().map(|path| path.to_string_lossy().into_owned())));
     let mut environment = Vec::new();
     environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url().to_owned())));
     environment.extend(node.as_ref().ok().map(|node| ("VERIFY_IN_NODE", node.words("verify.js"))));
     environment.extend(python.as_ref().ok().map(|python| ("VERIFY_IN_PYTHON", python.words("verify.py"))));
-    let mut environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    environment.extend(tools.iter().filter_map(|(name, tool)| Some((*name, tool.as_deref().ok()?))));
+    for (name, tool, _) in &tools {
+        environment.extend(tool.as_ref().ok().map(|path| (*name, path.to_string_lossy().into_owned())));
+    }
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     cargo::run(&["test", "--locked", "--workspace"], &environment)?;
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;
     // Somebody else's choice, which changes how serde_json shows numbers and objects to the core.
@@ -56,7 +53,7 @@ pub(crate) fn run() -> Outcome {
     conformance::examples()?;
     endpoints::check(node.ok().as_ref(), python.ok().as_ref())?;
     println!();
-    torture::call(TORTURE_ROUNDS, &[], postgres.as_mut().ok(), strace.as_deref().ok())?;
+    torture::call(TORTURE_ROUNDS, &[], postgres.as_mut().ok(), tools[0].1.as_deref().ok())?;
     if cpp.is_ok() {
         fuzz::call_all(fuzz::SECONDS)?;
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::cargo;
 use crate::debian::{self, Apt, on_path, one_line};
 
-struct Tool {
+pub(crate) struct Tool {
     /// Of the program and of Debian's package.
     name: &'static str,
     /// Below `target`, where it is unpacked.
@@ -20,50 +20,26 @@ struct Tool {
 }
 
 // Tracing may be forbidden, as it is in many containers.
-const STRACE: Tool = Tool {
+pub(crate) const STRACE: Tool = Tool {
     name: "strace",
     folder: "tools-debian",
     first: "-E LD_LIBRARY_PATH",
     trial: &["-o", "/dev/null", "true"],
 };
 
-const JQ: Tool = Tool { name: "jq", folder: "jq-debian", first: "", trial: &["-n", "1"] };
+pub(crate) const JQ: Tool = Tool { name: "jq", folder: "jq-debian", first: "", trial: &["-n", "1"] };
 
-const SQLITE: Tool =
+pub(crate) const SQLITE: Tool =
     Tool { name: "sqlite3", folder: "sqlite3-debian", first: "", trial: &[":memory:", "SELECT 1"] };
 
-const PGBOUNCER: Tool =
+pub(crate) const PGBOUNCER: Tool =
     Tool { name: "pgbouncer", folder: "pgbouncer-debian", first: "", trial: &["--version"] };
 
-const NGINX: Tool = Tool { name: "nginx", folder: "nginx-debian", first: "", trial: &["-v"] };
-
-/// An `nginx` that works here, or in one line why there is none.
-pub(crate) fn nginx() -> Result<PathBuf, String> {
-    NGINX.provide()
-}
-
-/// A `strace` that works here, or in one line why there is none.
-pub(crate) fn strace() -> Result<PathBuf, String> {
-    STRACE.provide()
-}
-
-/// A `jq` that works here, or in one line why there is none.
-pub(crate) fn jq() -> Result<PathBuf, String> {
-    JQ.provide()
-}
-
-/// A `sqlite3` that works here, or in one line why there is none.
-pub(crate) fn sqlite() -> Result<PathBuf, String> {
-    SQLITE.provide()
-}
-
-/// A `pgbouncer` that works here, or in one line why there is none.
-pub(crate) fn pgbouncer() -> Result<PathBuf, String> {
-    PGBOUNCER.provide()
-}
+pub(crate) const NGINX: Tool = Tool { name: "nginx", folder: "nginx-debian", first: "", trial: &["-v"] };
 
 impl Tool {
-    fn provide(&self) -> Result<PathBuf, String> {
+    /// The program, if it works here; otherwise the reason in one line.
+    pub(crate) fn provide(&self) -> Result<PathBuf, String> {
         self.provide_in(&std::env::var_os("PATH").unwrap_or_default(), &cargo::target().join(self.folder))
     }
 

@@ -29,7 +29,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     } else {
         Some(postgres::provide().map_err(|reason| format!("no PostgreSQL: {reason}"))?)
     };
-    let strace = tools::strace();
+    let strace = tools::STRACE.provide();
     if let Err(reason) = &strace {
         println!("No system calls are traced, because {reason}");
     }
@@ -39,7 +39,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
 
 /// The inbox's own test of two openings in one process beside another one that reads and backs up, for some minutes.
 fn opened_twice(rounds: &str) -> Outcome {
-    let sqlite = tools::sqlite().map_err(|reason| format!("no sqlite3: {reason}"))?;
+    let sqlite = tools::SQLITE.provide().map_err(|reason| format!("no sqlite3: {reason}"))?;
     let reads = rounds.parse::<u32>()?.saturating_mul(READS_A_ROUND).to_string();
     let test = ["test", "--locked", "--package", "smartshape-webhook-inbox", "--lib", "it::twice::"];
     cargo::run(&test, &[("TWICE_READS", &reads), ("SQLITE3", &sqlite.to_string_lossy())])
@@ -96,12 +96,12 @@ fn serve(
             println!("{line}");
             continue;
         };
-        let answer = match fulfil(request) {
-            Ok(answer) => format!("ok {answer}"),
+        let response = match fulfil(request) {
+            Ok(response) => format!("ok {response}"),
             Err(reason) => format!("failed: {reason}"),
         };
         // It has ended, when nobody wants to know; its status says why.
-        let _ = writeln!(input, "{answer}");
+        let _ = writeln!(input, "{response}");
     }
     Ok(())
 }
@@ -134,14 +134,14 @@ mod tests {
     use super::serve;
 
     #[test]
-    fn requests_are_answered_in_their_order() {
+    fn requests_get_responses_in_order() {
         let printed = b"round 1\n!restart-database\n!fly\n";
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         let fulfil = |request: &str| match request {
             "restart-database" => Ok("done".to_owned()),
             other => Err(format!("cannot {other}")),
         };
-        serve(Some(&mut answers), Some(printed.as_slice()), fulfil).unwrap();
-        assert_eq!(String::from_utf8(answers).unwrap(), "ok done\nfailed: cannot fly\n");
+        serve(Some(&mut responses), Some(printed.as_slice()), fulfil).unwrap();
+        assert_eq!(String::from_utf8(responses).unwrap(), "ok done\nfailed: cannot fly\n");
     }
 }

@@ -21,7 +21,7 @@ use crate::token::{self, Making};
 /// The wait before an event is sent again, where the endpoint names none.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// How much of an answer's body is shown, in characters.
+/// Maximum length of the response body that is shown, in characters.
 const SHOWN_BODY: usize = 300;
 
 #[derive(Subcommand)]

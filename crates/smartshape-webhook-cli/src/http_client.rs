@@ -109,7 +109,7 @@ pub(crate) fn client(url: &Uri) -> Result<HttpClient, Fault> {
     Ok(Client::builder(TokioExecutor::new()).build(connector(url)?))
 }
 
-/// Sends one request as it is, and reads the answer.
+/// Sends one request as it is, and reads the response.
 pub(crate) async fn exchange(
     client: &HttpClient,
     request: Request<Full<Bytes>>,
@@ -123,7 +123,7 @@ pub(crate) async fn exchange(
     tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Fault::TimedOut(limit)))
 }
 
-/// The whole answer to a request that was begun at this time.
+/// The whole response to a request that began at this time.
 pub(crate) async fn read_response(
     response: http::Response<Incoming>,
     begun: Instant,

@@ -47,13 +47,13 @@ static RECEIVER: LazyLock<Receiver> = LazyLock::new(|| {
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let request = Request::read(input);
     forget();
-    let (answer, seen) = deliver(&request, request.script);
-    assert_answer(&answer);
-    let kind = answer.rejection().map(|rejection| rejection.kind());
+    let (response, seen) = deliver(&request, request.script);
+    assert_response(&response);
+    let kind = response.rejection().map(|rejection| rejection.kind());
     let expected = request.expected();
     assert!(
         kind == expected || (kind == Some(RejectionKind::BodyTimeout) && request.may_stall()),
-        "{answer:?}"
+        "{response:?}"
     );
 
     let handled =
@@ -112,7 +112,7 @@ impl<'a> Request<'a> {
         named.map(|(_, value)| *value)
     }
 
-    /// What the answer's table says, worked out apart from the receiver. `None` is a success.
+    /// What the table of responses says, worked out apart from the receiver. `None` is a success.
     fn expected(&self) -> Option<RejectionKind> {
         self.before_the_body().or_else(|| self.of_the_body())
     }
@@ -260,9 +260,9 @@ fn deliver(request: &Request<'_>, script: &[u8]) -> (WebhookResponse, Vec<Vec<u8
         let _ = delivery.event();
         async move { end(ending) }
     };
-    let answer = RUNTIME.block_on(RECEIVER.serve(&request.head(), body, Arc::new(handler)));
+    let response = RUNTIME.block_on(RECEIVER.serve(&request.head(), body, Arc::new(handler)));
     let seen = std::mem::take(&mut *seen.lock().expect("no panic"));
-    (answer, seen)
+    (response, seen)
 }
 
 fn end(ending: Option<u8>) -> Result<(), HandlerError> {
@@ -279,8 +279,8 @@ fn forget() {
     let body = br#"{"file":"","event":"forget","data":0,"owner":"the fuzz target","runTimestamp":0,"uuid":"forget"}"#;
     let head = RequestHead::from_parts("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
     let body = Once(Some(Bytes::from_static(body)));
-    let answer = RUNTIME.block_on(RECEIVER.serve(&head, body, Arc::new(|_: Delivery| async { Ok(()) })));
-    assert_eq!(answer.status(), 200);
+    let response = RUNTIME.block_on(RECEIVER.serve(&head, body, Arc::new(|_: Delivery| async { Ok(()) })));
+    assert_eq!(response.status(), 200);
 }
 
 struct Once(Option<Bytes>);
@@ -294,22 +294,22 @@ impl Stream for Once {
 }
 
 /// One of the table, whole.
-fn assert_answer(answer: &WebhookResponse) {
-    let body: serde_json::Value = serde_json::from_slice(&answer.body()).expect("JSON");
-    let expected = match answer.rejection() {
+fn assert_response(response: &WebhookResponse) {
+    let body: serde_json::Value = serde_json::from_slice(&response.body()).expect("JSON");
+    let expected = match response.rejection() {
         None => serde_json::json!({"success": true}),
         Some(rejection) => {
             assert!(RejectionKind::ALL.contains(&rejection.kind()));
-            assert_eq!(answer.status(), rejection.kind().status());
+            assert_eq!(response.status(), rejection.kind().status());
             serde_json::json!({"success": false, "error": rejection.kind().public_message()})
         }
     };
     assert_eq!(body, expected);
-    let headers: Vec<_> = answer.headers().collect();
+    let headers: Vec<_> = response.headers().collect();
     let has = |name: &str| headers.iter().any(|(other, _)| *other == name);
     assert!(headers.contains(&("content-type", "application/json".into())));
-    assert_eq!(has("retry-after"), answer.status() == 503);
-    assert_eq!(has("connection"), answer.closes_connection());
-    assert_eq!((has("allow"), has("www-authenticate")), (answer.status() == 405, answer.status() == 401));
+    assert_eq!(has("retry-after"), response.status() == 503);
+    assert_eq!(has("connection"), response.closes_connection());
+    assert_eq!((has("allow"), has("www-authenticate")), (response.status() == 405, response.status() == 401));
     assert!(headers.iter().all(|(_, value)| value.bytes().all(|byte| (b' '..=b'~').contains(&byte))));
 }

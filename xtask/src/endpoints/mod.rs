@@ -14,7 +14,7 @@ use crate::{Outcome, cargo};
 
 const SECRET: &str = "a secret of the endpoints' check";
 
-/// How long an answer may take.
+/// Maximum time to wait for each response.
 const SECONDS: &str = "5";
 /// The same where many do not come at all, each of which takes as long.
 const FEWER_SECONDS: &str = "3";
@@ -34,7 +34,7 @@ struct Subject {
 const NODE: &[(&str, &str)] = &[
     ("accepts a token of prefix 2y", "warn"),
     ("rejects a request without a token", "warn"),
-    // It sets a status, and does not end the answer.
+    // It sets a status, and does not end the response.
     ("rejects an empty token", "fail"),
     ("rejects malformed tokens", "fail"),
     ("rejects a token of another secret", "fail"),
@@ -51,7 +51,7 @@ const NODE: &[(&str, &str)] = &[
 const PYTHON: &[(&str, &str)] = &[
     ("rejects a request without a token", "warn"),
     ("rejects an empty token", "warn"),
-    // It answers 200.
+    // It responds 200.
     ("rejects malformed tokens", "fail"),
     ("rejects a token of another secret", "fail"),
     ("rejects a token with a character changed", "fail"),
@@ -100,7 +100,7 @@ pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Outcome
         }));
     }
 
-    // Most of the time goes by in waiting for answers that do not come.
+    // Most of the time goes by in waiting for responses that do not come.
     let outcomes: Vec<(&str, Result<String, String>)> = std::thread::scope(|scope| {
         let threads: Vec<_> = subjects
             .into_iter()

@@ -76,8 +76,8 @@ async fn rate_limited_calls_are_retried_after_retry_after() {
 
     // Longer than the call may take: reported at once.
     for status in ["429 Too Many Requests", "503 Service Unavailable"] {
-        let answer = format!("HTTP/1.1 {status}\r\nretry-after: 3600\r\ncontent-length: 0\r\n\r\n");
-        let server = Server::responding_with(answer.leak()).await;
+        let response = format!("HTTP/1.1 {status}\r\nretry-after: 3600\r\ncontent-length: 0\r\n\r\n");
+        let server = Server::responding_with(response.leak()).await;
         let error = settings(&fake).base_url(&server.url).build().unwrap().list_webhooks().await.unwrap_err();
         assert!(error.to_string().contains("try again in 3600 s"), "{error}");
         assert_eq!(server.requests().len(), 1, "{status}");

@@ -1,4 +1,4 @@
-//! Servers that answer as a test wants.
+//! Servers that respond as a test wants.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,14 +7,14 @@ use tokio::net::TcpListener;
 
 pub(crate) const EMPTY_LIST: &str = "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"data\":[]}";
 
-/// A server that gives the same answer to every request.
+/// A server that gives the same response to every request.
 pub(crate) struct Server {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    pub(crate) async fn responding_with(answer: &'static str) -> Self {
+    pub(crate) async fn responding_with(response: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -23,7 +23,7 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 let seen = Arc::clone(&seen);
                 tokio::spawn(async move {
-                    if let Some(request) = respond_once(stream, answer).await {
+                    if let Some(request) = respond_once(stream, response).await {
                         seen.lock().unwrap().push(request);
                     }
                 });
@@ -37,13 +37,13 @@ impl Server {
     }
 }
 
-/// Reads a request's head, answers, and returns the head.
+/// Reads a request's head, responds, and returns the head.
 pub(crate) async fn respond_once(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    answer: &str,
+    response: &str,
 ) -> Option<String> {
     let head = read_head(&mut stream).await?;
-    stream.write_all(answer.as_bytes()).await.ok()?;
+    stream.write_all(response.as_bytes()).await.ok()?;
     stream.shutdown().await.ok()?;
     Some(head)
 }

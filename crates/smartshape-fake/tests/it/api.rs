@@ -26,8 +26,8 @@ async fn call(
     headers: &[(&str, &str)],
     body: &str,
 ) -> (u16, Value) {
-    let answer = raw_call(fake, method, path, headers, body).await;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let response = raw_call(fake, method, path, headers, body).await;
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
@@ -49,9 +49,9 @@ async fn raw_call(
         request += &format!("{name}: {value}\r\n");
     }
     stream.write_all(format!("{request}\r\n{body}").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response
 }
 
 fn bearer(fake: &FakeSmartShape) -> String {
@@ -125,9 +125,9 @@ async fn invalid_arguments_are_named() {
         (json!({"event": "file_uploaded", "url": "u", "secretToken": ""}), "secretToken is missing"),
         (json!([]), "not a JSON object"),
     ] {
-        let (status, answer) = call(&fake, "PUT", "/webhook/", &headers, &body.to_string()).await;
+        let (status, problem) = call(&fake, "PUT", "/webhook/", &headers, &body.to_string()).await;
         assert_eq!(status, 400);
-        assert!(answer["detail"].as_str().unwrap().contains(named), "{answer}");
+        assert!(problem["detail"].as_str().unwrap().contains(named), "{problem}");
     }
     let wrong = json!({"username": "ada", "password": "guess"}).to_string();
     assert_eq!(call(&fake, "POST", "/account/login/", &[], &wrong).await.0, 503);
@@ -238,7 +238,7 @@ async fn shutdown_does_not_wait_for_unfinished_requests() {
     let address = fake.base_url().replace("http://", "");
     let mut half = TcpStream::connect(&address).await.unwrap();
     half.write_all(b"GET /fake/ HTTP/1.1\r\nhost: x\r\n").await.unwrap();
-    // Its answer shows that the connection before it was accepted.
+    // Its response shows that the connection before it was accepted.
     assert_eq!(call(&fake, "GET", "/fake/", &[], "").await.0, 200);
     tokio::time::timeout(std::time::Duration::from_secs(30), fake.shutdown()).await.unwrap();
 }
@@ -280,8 +280,8 @@ async fn unknown_routes_and_options_are_errors() {
 async fn responses_carry_the_server_header() {
     let fake = quick().start().await.unwrap();
     for path in ["/webhook/", "/fake/", "/nothing"] {
-        let answer = raw_call(&fake, "GET", path, &[], "").await;
-        assert!(answer.contains("server: smartshape-fake\r\n"), "{path}: {answer}");
+        let response = raw_call(&fake, "GET", path, &[], "").await;
+        assert!(response.contains("server: smartshape-fake\r\n"), "{path}: {response}");
     }
 }
 
@@ -301,13 +301,13 @@ async fn injected_faults_apply_in_order_and_may_follow_the_effect() {
     assert_eq!((status, &body["errors"][0]["title"]), (500, &json!("Injected")));
     assert!(fake.webhooks().is_empty(), "that call was not carried out");
     assert_eq!(call(&fake, "GET", "/fake/deliveries", &[], "").await.0, 200, "no call of SmartShape's");
-    let answer = raw_call(&fake, "PUT", "/webhook/", &headers, &new).await;
-    assert!(answer.contains("content-length: 100\r\n") && answer.ends_with("\r\n\r\n{"), "{answer}");
+    let response = raw_call(&fake, "PUT", "/webhook/", &headers, &new).await;
+    assert!(response.contains("content-length: 100\r\n") && response.ends_with("\r\n\r\n{"), "{response}");
     let stored = &fake.webhooks()[0];
     assert_eq!((stored.owner.as_str(), stored.event, stored.secret()), ("ada", EventKind::FileUploaded, "s"));
     assert!(raw_call(&fake, "GET", "/webhook/", &headers, "").await.ends_with("\r\n\r\n<html>"));
-    let answer = raw_call(&fake, "GET", "/webhook/", &headers, "").await;
-    assert!(answer.contains("location: http://127.0.0.1:1/login\r\n"), "{answer}");
+    let response = raw_call(&fake, "GET", "/webhook/", &headers, "").await;
+    assert!(response.contains("location: http://127.0.0.1:1/login\r\n"), "{response}");
     assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 200, "all were given");
 }
 

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// An endpoint that gives scripted answers, one to each connection; the last one repeats.
+/// An endpoint that gives scripted responses, one to each connection; the last one repeats.
 pub(crate) struct Endpoint {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Endpoint {
-    /// An empty answer closes the connection without one.
-    pub(crate) async fn responding_with(answers: &'static [&'static str]) -> Self {
+    /// An empty response closes the connection without one.
+    pub(crate) async fn responding_with(responses: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/callback", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -21,9 +21,9 @@ impl Endpoint {
         tokio::spawn(async move {
             for number in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
-                let answer = answers[number.min(answers.len() - 1)];
+                let response = responses[number.min(responses.len() - 1)];
                 let seen = Arc::clone(&seen);
-                tokio::spawn(async move { serve(stream, answer, &seen).await });
+                tokio::spawn(async move { serve(stream, response, &seen).await });
             }
         });
         Self { url, requests }
@@ -42,7 +42,7 @@ impl Endpoint {
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: &str, seen: &Mutex<Vec<String>>) {
+async fn serve(mut stream: TcpStream, response: &str, seen: &Mutex<Vec<String>>) {
     let mut request = Vec::new();
     let mut chunk = vec![0; 65536];
     while !is_complete(&request) {
@@ -52,7 +52,7 @@ async fn serve(mut stream: TcpStream, answer: &str, seen: &Mutex<Vec<String>>) {
         }
     }
     seen.lock().unwrap().push(String::from_utf8(request).unwrap());
-    stream.write_all(answer.as_bytes()).await.unwrap();
+    stream.write_all(response.as_bytes()).await.unwrap();
 }
 
 fn is_complete(request: &[u8]) -> bool {

@@ -44,7 +44,7 @@ async fn deliveries_have_smartshapes_form() {
 
 #[tokio::test]
 async fn faults_are_reported_by_rule() {
-    for (answers, fault) in [
+    for (responses, fault) in [
         (&[BUSY] as &'static [&str], Fault::Status(503)),
         (&[ACCEPTED], Fault::Status(202)),
         (&[TEXT], Fault::ContentType(Some("text/plain".to_owned()))),
@@ -52,7 +52,7 @@ async fn faults_are_reported_by_rule() {
         (&[OTHER], Fault::SuccessMissing),
         (&[NOT_JSON], Fault::NotJson),
     ] {
-        let endpoint = Endpoint::responding_with(answers).await;
+        let endpoint = Endpoint::responding_with(responses).await;
         let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
         assert!(!outcome.accepted());
         assert_eq!(outcome.attempts[0].faults[0], fault);
@@ -180,11 +180,11 @@ async fn passwords_in_urls_are_neither_sent_nor_shown() {
 
 #[tokio::test]
 async fn log_keeps_the_start_of_long_bodies() {
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 50016\r\n\r\n{{\"success\":true}}{}",
         " ".repeat(50_000)
     );
-    let endpoint = Endpoint::responding_with(vec![&*answer.leak()].leak()).await;
+    let endpoint = Endpoint::responding_with(vec![&*response.leak()].leak()).await;
     let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
     assert!(outcome.accepted(), "checked against the whole body: {outcome}");
     assert_eq!(outcome.attempts[0].body.len(), 1024);

@@ -214,10 +214,10 @@ async fn the_header_is_sent_in_both_ways() {
             let mut request = Vec::new();
             // The program first sees whether anybody is there.
             while !request.ends_with(b"}") && stream.read_buf(&mut request).await.unwrap() > 0 {}
-            let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n\
+            let response = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n\
                           {\"success\":true}";
             if !request.is_empty() {
-                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.write_all(response.as_bytes()).await.unwrap();
                 heads.push(String::from_utf8(request).unwrap());
             }
         }

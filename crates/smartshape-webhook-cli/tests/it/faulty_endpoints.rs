@@ -21,7 +21,7 @@ use crate::support::SECRET;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    // What it answers.
+    // Its responses.
     Status(u16),
     TextPlain,
     SuccessAsText,
@@ -62,7 +62,7 @@ pub(crate) enum Fault {
     ClosesEachConnection,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 struct Closed;
 
@@ -102,7 +102,7 @@ pub(crate) async fn serve(fault: Fault) -> String {
             let endpoint = Arc::clone(&endpoint);
             let service = service_fn(move |request| {
                 let endpoint = Arc::clone(&endpoint);
-                async move { endpoint.answer(request).await }
+                async move { endpoint.respond(request).await }
             });
             let connection = hyper::server::conn::http1::Builder::new();
             tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
@@ -111,14 +111,14 @@ pub(crate) async fn serve(fault: Fault) -> String {
     url
 }
 
-type Answer = Response<Full<Bytes>>;
+type FaultyResponse = Response<Full<Bytes>>;
 
 impl Endpoint {
     fn has(&self, fault: Fault) -> bool {
         self.fault == fault
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Closed> {
+    async fn respond(&self, request: Request<Incoming>) -> Result<FaultyResponse, Closed> {
         let (head, body) = request.into_parts();
         let mut body = Some(body);
         let mut early = None;
@@ -199,18 +199,18 @@ impl Endpoint {
         Ok(is_right)
     }
 
-    async fn reject(&self, head: &Parts) -> Result<Answer, Closed> {
+    async fn reject(&self, head: &Parts) -> Result<FaultyResponse, Closed> {
         match self.fault {
             Fault::HangsOnRejection => std::future::pending().await,
             Fault::ClosesOnRejection => Err(Closed),
             Fault::SaysOkToTheWrongToken if head.headers.contains_key("x-smartshape-token") => {
-                Ok(answer(200, "application/json", &json!({"success": false})))
+                Ok(response(200, "application/json", &json!({"success": false})))
             }
             _ => Ok(rejection(401)),
         }
     }
 
-    fn handle(&self, body: &[u8]) -> Result<Answer, Closed> {
+    fn handle(&self, body: &[u8]) -> Result<FaultyResponse, Closed> {
         let event: Value = match serde_json::from_slice(body) {
             Ok(event) => event,
             Err(_) if self.has(Fault::BelievesAnything) => return Ok(self.success()),
@@ -245,30 +245,30 @@ impl Endpoint {
         Ok(self.success())
     }
 
-    fn success(&self) -> Answer {
+    fn success(&self) -> FaultyResponse {
         match self.fault {
-            Fault::Status(status) => answer(status, "application/json", &json!({"success": true})),
-            Fault::TextPlain => answer(200, "text/plain", &json!({"success": true})),
-            Fault::SuccessAsText => answer(200, "application/json", &json!({"success": "true"})),
-            Fault::SuccessMissing => answer(200, "application/json", &json!({"ok": true})),
+            Fault::Status(status) => response(status, "application/json", &json!({"success": true})),
+            Fault::TextPlain => response(200, "text/plain", &json!({"success": true})),
+            Fault::SuccessAsText => response(200, "application/json", &json!({"success": "true"})),
+            Fault::SuccessMissing => response(200, "application/json", &json!({"ok": true})),
             Fault::ClosesEachConnection => {
-                let mut closing = answer(200, "application/json", &json!({"success": true}));
+                let mut closing = response(200, "application/json", &json!({"success": true}));
                 closing.headers_mut().insert(CONNECTION, "close".parse().unwrap());
                 closing
             }
-            _ => answer(200, "application/json", &json!({"success": true})),
+            _ => response(200, "application/json", &json!({"success": true})),
         }
     }
 }
 
-fn answer(status: u16, content_type: &'static str, body: &Value) -> Answer {
+fn response(status: u16, content_type: &'static str, body: &Value) -> FaultyResponse {
     let status = StatusCode::from_u16(status).unwrap();
-    let answer = Response::builder().status(status).header(CONTENT_TYPE, content_type);
-    answer.body(Full::from(body.to_string())).unwrap()
+    let builder = Response::builder().status(status).header(CONTENT_TYPE, content_type);
+    builder.body(Full::from(body.to_string())).unwrap()
 }
 
-fn rejection(status: u16) -> Answer {
-    answer(status, "application/json", &json!({"success": false}))
+fn rejection(status: u16) -> FaultyResponse {
+    response(status, "application/json", &json!({"success": false}))
 }
 
 fn is_old(time: &Value) -> bool {

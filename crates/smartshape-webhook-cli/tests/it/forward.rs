@@ -86,10 +86,10 @@ async fn forward_keeps_body_and_headers_byte_for_byte() {
     for fault in ["the status is 404", "no content type", "not a JSON object"] {
         assert!(said.contains(fault), "{said}");
     }
-    // SmartShape's own answer does not depend on it.
-    let mut answer = [0; 15];
-    within(sender.read_exact(&mut answer)).await.unwrap();
-    assert_eq!(answer, *b"HTTP/1.1 200 OK");
+    // SmartShape's own response does not depend on it.
+    let mut response = [0; 15];
+    within(sender.read_exact(&mut response)).await.unwrap();
+    assert_eq!(response, *b"HTTP/1.1 200 OK");
     listener.signal("-INT");
     let (status, _, err) = listener.end().await;
     assert_eq!(status.code(), Some(0), "{err}");
@@ -140,7 +140,7 @@ async fn forward_sends_at_most_eight_events_concurrently() {
     let to = serve(app).await;
     let mut listener = listener(&home, &fake, &to).await;
     for _ in 0..EVENTS {
-        // Acknowledged, though the endpoint answers none.
+        // Acknowledged, though the endpoint responses none.
         assert!(fake.trigger(EventKind::FileUploaded).await[0].accepted());
     }
     within(arrivals.wait_for(|count| *count == 8)).await.unwrap();

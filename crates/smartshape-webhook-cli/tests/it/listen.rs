@@ -96,8 +96,8 @@ async fn listen_prints_thousands_of_events_as_whole_lines() {
                 let body = serde_json::to_string_pretty(&body).unwrap();
                 let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
                 stream.write_all(request.as_bytes()).await.unwrap();
-                let (answer, _) = within(message(&mut stream)).await;
-                assert_eq!(answer[0], b"HTTP/1.1 200 OK", "{connection}-{number}");
+                let (response, _) = within(message(&mut stream)).await;
+                assert_eq!(response[0], b"HTTP/1.1 200 OK", "{connection}-{number}");
             }
         })
     });

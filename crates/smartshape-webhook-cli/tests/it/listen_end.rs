@@ -75,7 +75,7 @@ async fn prune_finds_a_webhook_that_was_not_noted() {
     }
 }
 
-/// A way to the fake that passes on everything but the answer to the first creation; tells when
+/// A way to the fake that passes on everything but the response to the first creation; tells when
 /// there would be one.
 async fn keeping_back_a_creation(fake: &FakeSmartShape) -> (String, oneshot::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -95,9 +95,9 @@ async fn keeping_back_a_creation(fake: &FakeSmartShape) -> (String, oneshot::Rec
                     return tokio::io::copy_bidirectional(&mut program, &mut fake).await;
                 };
                 let (mut request, _unanswered) = program.split();
-                let (mut answer, mut called) = fake.split();
+                let (mut response, mut called) = fake.split();
                 let carried_out = async {
-                    answer.read_exact(&mut [0]).await?;
+                    response.read_exact(&mut [0]).await?;
                     let _ = created_signal.send(());
                     Ok(0)
                 };

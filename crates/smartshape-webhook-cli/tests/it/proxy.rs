@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{Home, nobody, ran};
 
-/// A proxy that answers everything by itself, and how its requests begin.
+/// A proxy that responds to everything by itself, and how its requests begin.
 async fn proxy() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -18,12 +18,12 @@ async fn proxy() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
                 head.push(stream.read_u8().await.unwrap());
             }
             let head = String::from_utf8(head).unwrap();
-            let answer = if head.starts_with("CONNECT") {
+            let response = if head.starts_with("CONNECT") {
                 "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n"
             } else {
                 "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"data\":[]}"
             };
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(response.as_bytes()).await.unwrap();
             sender.send(head.lines().next().unwrap().to_owned()).unwrap();
         }
     });

@@ -59,7 +59,7 @@ async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
     let outcomes = fake.send(&first).await;
     assert_eq!((outcomes[0].attempts.len(), outcomes[0].accepted()), (3, true));
     assert!(fake.send(&second).await[0].accepted());
-    // As when the answer was lost.
+    // As when the response was lost.
     assert!(fake.send(&second).await[0].accepted());
     let (out, err) = end(listener).await;
     assert_eq!(out.lines().count(), 2, "what is sent again is not printed again: {out}");
@@ -123,7 +123,7 @@ async fn recording_contains_no_salt_token_or_secret() {
     let mut asked = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
     within(sender.read_exact(&mut asked)).await.unwrap();
     sender.write_all(&body).await.unwrap();
-    // It hangs up before it is answered; that it sent is noted all the same.
+    // It hangs up before the response; the delivery is recorded all the same.
     drop(sender);
     assert_eq!(listener.line().await["uuid"], "u-1");
     end(listener).await;
@@ -164,8 +164,8 @@ async fn recording_contains_no_unauthenticated_deliveries() {
         ("PUT", Some(costly), None, " 405 "),
         ("POST", Some(costly), Some(1 << 40), " 413 "),
     ] {
-        let answer = send(method, token, length, &strange).await;
-        assert!(answer.contains(status), "{method} {token:?}: {answer}");
+        let response = send(method, token, length, &strange).await;
+        assert!(response.contains(status), "{method} {token:?}: {response}");
     }
     assert!(send("POST", Some(&known), None, b"no JSON").await.contains(" 400 "));
     assert!(send("POST", Some(&known), None, &event("known", 1).to_body()).await.contains(" 200 "));

@@ -208,23 +208,23 @@ async fn rotate_misses_no_event_while_both_webhooks_send() {
 #[cfg(unix)]
 #[tokio::test]
 async fn rotate_is_not_interrupted_by_a_signal() {
-    let answer = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
+    let json = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
     let (asked, mut creation) = mpsc::unbounded_channel();
     let (gate, deleted) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
     let (opened, noted) = (Arc::clone(&gate), Arc::clone(&deleted));
     let list = get(async move || {
-        answer(
+        json(
             r#"{"data": [{"type": "webhook", "id": "old1", "attributes": {"event": "file_uploaded", "url": "http://127.0.0.1:1/"}}]}"#,
         )
     });
     let create = list.put(async move || {
         asked.send(()).unwrap();
         let _ = opened.acquire().await;
-        answer(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#)
+        json(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#)
     });
     let remove = delete(async move |UrlPath(id): UrlPath<String>| {
         noted.lock().unwrap().push(id);
-        answer(r#"{"success": true}"#)
+        json(r#"{"success": true}"#)
     });
     let server = serve(Router::new().route("/webhook/", create).route("/webhook/{id}", remove)).await;
 
@@ -248,15 +248,14 @@ async fn rotate_is_not_interrupted_by_a_signal() {
 
 #[tokio::test]
 async fn rotate_quotes_ids_for_the_shell() {
-    let answer = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
+    let json = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
     let list = get(async move || {
-        answer(
+        json(
             r#"{"data": [{"type": "webhook", "id": "5c6f$(touch PWNED)", "attributes": {"event": "file_uploaded", "url": "http://127.0.0.1:1/"}}]}"#,
         )
     });
-    let create = list.put(async move || {
-        answer(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#)
-    });
+    let create = list
+        .put(async move || json(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#));
     let reject = delete(async || http::StatusCode::BAD_REQUEST);
     let server = serve(Router::new().route("/webhook/", create).route("/webhook/{id}", reject)).await;
 

@@ -104,7 +104,7 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(120), what).await.expect("it comes in time")
 }
 
-/// The head of a request or an answer, in lines, and its body.
+/// The head of a request or a response, in lines, and its body.
 pub(crate) async fn message(stream: &mut TcpStream) -> (Vec<Vec<u8>>, Vec<u8>) {
     let (mut read, mut body_begins) = (Vec::new(), None);
     while body_begins.is_none() {

@@ -91,10 +91,10 @@ async fn listen_prints_each_delivery_on_a_terminal() {
 #[tokio::test]
 async fn progress_is_shown_on_a_terminal() {
     let home = Home::new();
-    let (answer, answered) = oneshot::channel::<()>();
-    let answered = std::sync::Arc::new(tokio::sync::Mutex::new(Some(answered)));
+    let (release, released) = oneshot::channel::<()>();
+    let released = std::sync::Arc::new(tokio::sync::Mutex::new(Some(released)));
     let url = serve(Router::new().fallback(move || async move {
-        let waiting = answered.lock().await.take();
+        let waiting = released.lock().await.take();
         if let Some(waiting) = waiting {
             let _ = waiting.await;
         }
@@ -105,7 +105,7 @@ async fn progress_is_shown_on_a_terminal() {
     let mut program = home.program(&["webhook", "list", "--api-url", &url, "--token", "the.auth.token"]);
     let child = program.stdout(Stdio::piped()).stderr(terminal.output()).spawn().unwrap();
     terminal.until(&format!("waiting for {url} (")).await;
-    answer.send(()).unwrap();
+    release.send(()).unwrap();
     let ran = within(child.wait_with_output()).await.unwrap();
     assert!(ran.status.success() && ran.stdout.starts_with(b"ID"), "{ran:?}");
     // It is wiped away.

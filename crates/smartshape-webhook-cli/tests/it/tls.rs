@@ -17,11 +17,8 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 
 use crate::support::{Home, SECRET, ran};
 
-/// Serves https on a free port: the same answer to every request.
-async fn serve(
-    CertifiedKey { cert, signing_key }: CertifiedKey<KeyPair>,
-    answer: &'static str,
-) -> SocketAddr {
+/// Serves https on a free port: the same response to every request.
+async fn serve(CertifiedKey { cert, signing_key }: CertifiedKey<KeyPair>, json: &'static str) -> SocketAddr {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -37,7 +34,7 @@ async fn serve(
             let service = hyper::service::service_fn(async |request: Request<Incoming>| {
                 request.into_body().collect().await?;
                 let response = Response::builder().header(CONTENT_TYPE, "application/json");
-                Ok::<_, hyper::Error>(response.body(answer.to_owned()).unwrap())
+                Ok::<_, hyper::Error>(response.body(json.to_owned()).unwrap())
             });
             let served = hyper::server::conn::http1::Builder::new();
             served.serve_connection(TokioIo::new(stream), service).await.unwrap();
@@ -82,8 +79,8 @@ async fn endpoint_certificates_are_verified() {
 async fn ca_cert_is_used_and_stored() {
     let (home, key) = (Home::new(), certificate());
     std::fs::write(home.path().join("trusted.pem"), key.cert.pem()).unwrap();
-    let answer = r#"{"success": true, "cookies": "jsonwebtoken=the.auth.token", "data": []}"#;
-    let url = format!("https://{}", serve(key, answer).await);
+    let response = r#"{"success": true, "cookies": "jsonwebtoken=the.auth.token", "data": []}"#;
+    let url = format!("https://{}", serve(key, response).await);
     let list = ["--api-url", &url, "--token", "the.auth.token", "webhook", "list"];
     // Something is trusted, but not this.
     std::fs::write(home.path().join("other.pem"), certificate().cert.pem()).unwrap();
