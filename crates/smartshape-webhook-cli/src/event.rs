@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lead_into_objects_and_lists() {
+    fn set_follows_paths_into_objects_and_lists() {
         let mut event = json!({"data": {"list": [1, {"a": 2}], "text": "x"}});
         for (path, value) in [
             ("file", json!("5c")),

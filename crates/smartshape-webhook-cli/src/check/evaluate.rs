@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_accepted() {
+    fn replies_that_should_be_accepted() {
         for (reply, expected) in [
             (json(200, SUCCESS), "well"),
             (response(200, "application/json; charset=utf-8", SUCCESS), "well"),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_rejected() {
+    fn replies_that_should_be_rejected() {
         for (reply, expected) in [
             (json(400, "{}"), "well"),
             (response(404, "text/html", "<p>"), "well"),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn where_any_response_will_do() {
+    fn replies_without_an_expected_status() {
         let late = none(Fault::TimedOut(Duration::from_secs(1)));
         assert_eq!(outcome(Expect::AnyResponse, &json(500, "")), "well");
         assert!(outcome(Expect::AnyResponse, &late).starts_with("fault: "));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn hashing_shows_in_the_times() {
+    fn hashing_is_recognized_by_response_times() {
         let milliseconds = Duration::from_millis;
         for (control, thirteen, fourteen, hashed) in [
             (1, 450, 900, true),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quickest_of_each_kind_counts() {
+    fn fastest_response_of_each_kind_counts() {
         let timed = |took| {
             let mut reply = json(401, "{}");
             if let Ok(response) = &mut reply.response {

@@ -19,7 +19,7 @@ fn fixture() -> Fixture {
 }
 
 #[test]
-fn each_case_can_be_told_from_the_others() {
+fn cases_have_distinct_names_and_cover_all_events() {
     let names: HashSet<_> = cases::all().map(|case| case.name).collect();
     assert_eq!(names.len(), cases::all().count());
     for kind in EventKind::ALL {
@@ -30,7 +30,7 @@ fn each_case_can_be_told_from_the_others() {
 }
 
 #[test]
-fn whatever_can_be_read_is_marked_as_a_test_and_new() {
+fn accepted_events_are_marked_as_tests_with_new_uuids() {
     let fixture = &FIXTURE;
     let mut seen = HashSet::new();
     for case in cases::all() {
@@ -59,7 +59,7 @@ fn whatever_can_be_read_is_marked_as_a_test_and_new() {
 }
 
 #[test]
-fn every_token_fits_into_a_header() {
+fn tokens_are_valid_in_a_header() {
     let fixture = &FIXTURE;
     for case in cases::all().filter(|case| case.name != "rejects a request without a token") {
         for request in (case.requests)(fixture, EventKind::FileUploaded) {
@@ -69,7 +69,7 @@ fn every_token_fits_into_a_header() {
 }
 
 #[test]
-fn forged_tokens_have_the_right_form_and_differ() {
+fn forged_tokens_are_well_formed_and_differ() {
     let fixture = &FIXTURE;
     let (first, second) = (fixture.forged(13), fixture.forged(13));
     assert_ne!(first, second);

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_are_equal_where_the_originals_are_and_only_of_one_key() {
+    fn fingerprints_are_equal_if_originals_and_key_are() {
         let (marks, others) = (Fingerprinter::new().unwrap(), Fingerprinter::new().unwrap());
         let token = |salt: &str| {
             let text = format!("$2b$10${salt}wxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_all_but_uuid_and_time() {
+    fn content_ignores_uuid_and_run_timestamp() {
         let marks = Fingerprinter::new().unwrap();
         let one = marks.content(r#"{"uuid":"1","runTimestamp":1,"file":"f","data":{"x":1}}"#);
         assert_eq!(one, marks.content(r#"{"data":{"x":1},"file":"f","uuid":"2","runTimestamp":2}"#));

@@ -343,7 +343,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_said_of_the_salt_than_the_deliveries_show() {
+    fn salt_is_no_more_specific_than_the_deliveries() {
         for (deliveries, salts, of_events, expected) in [
             (1, 1, &[1][..], Salt::Unknown),
             (3, 1, &[1], Salt::Unknown),

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_one_word_of_a_shell_and_no_option() {
+    fn delete_command_quotes_the_id() {
         for (id, word) in [
             ("5c6f_d-E", "5c6f_d-E"),
             ("5c6f$(touch PWNED)", "'5c6f$(touch PWNED)'"),

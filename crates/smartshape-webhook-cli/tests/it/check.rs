@@ -204,7 +204,7 @@ async fn check_sends_only_the_registered_events() {
 }
 
 #[tokio::test]
-async fn the_header_is_sent_in_both_ways() {
+async fn check_sends_the_header_in_both_cases() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/callback", listener.local_addr().unwrap());
     let heads = tokio::spawn(async move {

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::support::{Home, nobody, ran};
 
 #[tokio::test]
-async fn shells_can_read_them() {
+async fn completions_are_valid_for_each_shell() {
     let home = Home::new();
     for (shell, check) in [
         ("bash", Some(&["bash", "-n"])),
@@ -33,7 +33,7 @@ async fn shells_can_read_them() {
 }
 
 #[tokio::test]
-async fn wherever_an_event_is_named_the_nine_are_listed() {
+async fn help_lists_the_nine_events() {
     let home = Home::new();
     for command in [
         ["webhook", "create"].as_slice(),
@@ -51,7 +51,7 @@ async fn wherever_an_event_is_named_the_nine_are_listed() {
 }
 
 #[tokio::test]
-async fn help_is_a_command_too() {
+async fn help_is_a_command() {
     let home = Home::new();
     for (command, flag) in [
         (&["help"][..], &["--help"][..]),
@@ -66,7 +66,7 @@ async fn help_is_a_command_too() {
 }
 
 #[tokio::test]
-async fn with_json_errors_are_a_line_of_json_too() {
+async fn errors_with_json_are_one_line_of_json() {
     let home = Home::new();
     let (_kept, nobody) = nobody();
     for (command, code, says) in [

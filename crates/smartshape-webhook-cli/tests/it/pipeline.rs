@@ -14,7 +14,7 @@ use crate::support::{Home, within};
 /// The pipeline of SmartShape's manual, where there is a `jq`: the one that `JQ` names, or on the PATH.
 /// `cargo xtask test` gets one, or says that this was skipped.
 #[tokio::test]
-async fn the_manuals_pipeline() {
+async fn listen_works_in_the_manuals_pipeline() {
     let jq = std::env::var_os("JQ").map(PathBuf::from);
     if jq.is_none() && std::process::Command::new("jq").arg("--version").output().is_err() {
         return;

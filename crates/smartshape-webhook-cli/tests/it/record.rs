@@ -84,7 +84,7 @@ async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
         gaps.iter().map(|gap| (&gap["delivery"], &gap["events"])).collect::<Vec<_>>(),
         [(&json!(2), &json!(2)), (&json!(3), &json!(1))]
     );
-    // The fake waits 5 to 10 ms before the third attempt.
+    // The fake waits 10 to 20 ms before the third attempt.
     assert!(gaps[1]["shortest_ms"].as_u64().unwrap() >= 5, "{retries}");
 
     let words = home.run(&["token", "inspect", "--recording", FILE]).await.succeeds().out;

@@ -16,7 +16,7 @@ fn error(body: impl AsRef<[u8]>) -> (EnvelopeErrorKind, String) {
 }
 
 #[test]
-fn tolerates_what_carries_the_meaning() {
+fn envelope_tolerates_other_forms() {
     let body = r#" {"\u0066ile": "caf\u00e9 \"x\"", "event": "file\u005fuploaded", "data": null, "more": [1],
         "owner": {"id": "5c6aeed079bf3f432d3c929e", "username": "Zoé"}, "runTimestamp": 1550824748604.0,
         "uuid": "5c6fb52c194afb281976f5e4"} "#;
@@ -51,7 +51,7 @@ fn tolerates_what_carries_the_meaning() {
 }
 
 #[test]
-fn every_field_is_mandatory() {
+fn envelope_fields_are_mandatory() {
     for field in ["file", "event", "data", "owner", "runTimestamp", "uuid"] {
         let mut body = sample();
         body.as_object_mut().unwrap().remove(field);
@@ -62,7 +62,7 @@ fn every_field_is_mandatory() {
 }
 
 #[test]
-fn impossible_types_are_rejected() {
+fn envelope_rejects_impossible_types() {
     for (field, value) in [
         ("file", json!(7)),
         ("file", json!(null)),
@@ -89,7 +89,7 @@ fn impossible_types_are_rejected() {
 }
 
 #[test]
-fn an_impossible_type_names_its_field() {
+fn envelope_error_names_the_field() {
     for field in ["file", "event", "owner", "runTimestamp", "uuid"] {
         let mut body = sample();
         body[field] = json!(["a body's text"]);
@@ -100,7 +100,7 @@ fn an_impossible_type_names_its_field() {
 }
 
 #[test]
-fn no_form_of_an_owner_loses_the_event() {
+fn owner_may_have_any_form() {
     for (owner, key) in [
         (json!("Zoé"), "Zoé"),
         (json!({"_id": "a", "id": "b", "email": "c@d"}), "a"),
@@ -116,7 +116,7 @@ fn no_form_of_an_owner_loses_the_event() {
 }
 
 #[test]
-fn what_is_not_json_is_told_apart() {
+fn envelope_error_distinguishes_invalid_json() {
     let whole = sample().to_string();
     for body in [
         b"".to_vec(),
@@ -137,7 +137,7 @@ fn what_is_not_json_is_told_apart() {
 }
 
 #[test]
-fn half_a_surrogate_pair_costs_nothing_wherever_it_is() {
+fn lone_surrogate_elsewhere_is_tolerated() {
     let sent = sample().to_string();
     for extra in [
         r#""more \ud83d":1"#,
@@ -160,7 +160,7 @@ fn half_a_surrogate_pair_costs_nothing_wherever_it_is() {
 
 /// U+FFFD in their place would make one delivery of two.
 #[test]
-fn half_a_surrogate_pair_in_a_text_that_identifies_the_delivery_is_kept_as_it_was_sent() {
+fn lone_surrogate_in_an_identifying_text_stays_escaped() {
     let body = sample().to_string();
     for half in [r"a \ud83d", r"a \ud83e", r"\uDE00\n"] {
         let body = ["5c6f", "file_uploaded", "a36b623a-c1ed-49b5-9585-3532fe8e9881", "test@smartshape.io"]
@@ -174,7 +174,7 @@ fn half_a_surrogate_pair_in_a_text_that_identifies_the_delivery_is_kept_as_it_wa
 }
 
 #[test]
-fn a_byte_order_mark_is_skipped() {
+fn byte_order_mark_is_skipped() {
     let body = format!("\u{feff}{}", sample());
     let envelope = Envelope::parse(body.as_bytes()).unwrap();
     assert_eq!((envelope.file(), envelope.uuid()), ("5c6f", "a36b623a-c1ed-49b5-9585-3532fe8e9881"));
@@ -182,7 +182,7 @@ fn a_byte_order_mark_is_skipped() {
 
 /// What is decoded of them stands beside the body, and the memory limit counts the body alone.
 #[test]
-fn texts_of_the_envelope_have_a_length() {
+fn envelope_texts_have_a_maximum_length() {
     for (sent, field) in
         [("5c6f", "file"), ("file_uploaded", "event"), ("a36b623a", "uuid"), ("test@smartshape.io", "owner")]
     {
@@ -199,7 +199,7 @@ fn texts_of_the_envelope_have_a_length() {
 }
 
 #[test]
-fn depth_and_digits_of_data_do_no_harm() {
+fn deep_and_long_data_is_skipped() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let number = "9".repeat(100_000);
     for data in [deep, number] {

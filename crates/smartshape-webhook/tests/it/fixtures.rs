@@ -30,7 +30,7 @@ fn event(wanted: EventKind) -> Event {
 }
 
 #[test]
-fn every_fixture_is_typed_and_serialises_as_it_came() {
+fn fixtures_are_typed_and_serialize_unchanged() {
     for (kind, body) in FIXTURES {
         let envelope = Envelope::parse(body.as_bytes()).unwrap();
         assert_eq!(envelope.kind(), Some(kind));

@@ -22,7 +22,7 @@ fn on_a_small_stack(test: impl FnOnce() + Send + 'static) {
 }
 
 #[test]
-fn a_million_levels_of_data_are_skipped() {
+fn data_of_a_million_levels_is_skipped() {
     on_a_small_stack(|| {
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
         let body = format!(
@@ -36,7 +36,7 @@ fn a_million_levels_of_data_are_skipped() {
 }
 
 #[test]
-fn depth_is_no_harm_wherever_it_is() {
+fn deep_data_is_kept_in_every_member() {
     for deep in [nested("[", "", "]"), nested(r#"{"a":"#, "1", "}")] {
         on_a_small_stack(move || {
             // One for each form of data.
@@ -67,7 +67,7 @@ fn depth_is_no_harm_wherever_it_is() {
 }
 
 #[test]
-fn a_difference_at_any_depth_is_found() {
+fn changes_are_found_at_any_depth() {
     on_a_small_stack(|| {
         let version = |inner: &str| nested(r#"{"a":"#, inner, "}");
         let data = format!(r#"{{"old":{},"new":{}}}"#, version("1"), version("2"));
@@ -78,7 +78,7 @@ fn a_difference_at_any_depth_is_found() {
 }
 
 #[test]
-fn a_type_of_ones_own_is_told_that_it_is_too_deep() {
+fn own_type_gets_an_error_for_deep_data() {
     on_a_small_stack(|| {
         let error = raw(nested("[", "", "]")).decode::<Value>().unwrap_err();
         assert!(error.to_string().starts_with("recursion limit exceeded"), "{error}");
@@ -86,7 +86,7 @@ fn a_type_of_ones_own_is_told_that_it_is_too_deep() {
 }
 
 #[test]
-fn depth_around_the_envelope_is_no_event() {
+fn deep_bodies_are_no_envelopes() {
     on_a_small_stack(|| {
         for (body, kind) in [
             (nested("[", "", "]"), EnvelopeErrorKind::Invalid),
@@ -144,7 +144,7 @@ fn duplicate_fields_are_undecodable() {
 }
 
 #[test]
-fn half_a_surrogate_pair_is_kept_beside_its_text() {
+fn lone_surrogate_stays_in_the_raw_data() {
     let data = r#"{"nodeIdToAttributes":{"n":{"a":"\ud800","b":"\udc00\ud800","c":"\ud83d\ude00"}}}"#;
     let event = Event::decode("attribute_updated", raw(data));
     assert_eq!(serde_json::to_string(&event).unwrap(), data);
@@ -159,7 +159,7 @@ fn half_a_surrogate_pair_is_kept_beside_its_text() {
 }
 
 #[test]
-fn a_private_word_of_serde_json_is_an_ordinary_key() {
+fn private_key_of_serde_json_is_an_ordinary_key() {
     for key in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
         let data =
             json!({"label": {key: "1"}, "kind": {key: "1"}, "attributes": {"a": {key: "1"}}}).to_string();

@@ -86,7 +86,7 @@ fn a_hundred_thousand_attributes() {
 }
 
 #[test]
-fn names_are_those_of_the_wire() {
+fn event_names_are_those_of_the_wire() {
     for kind in EventKind::ALL {
         assert_eq!(kind.to_string(), kind.as_str());
         // For want of data, some of the nine are drift; it has the same name.
@@ -102,7 +102,7 @@ fn names_are_those_of_the_wire() {
 }
 
 #[test]
-fn a_count_is_whole_however_it_is_written() {
+fn count_is_whole_in_every_spelling() {
     for (size, count) in [
         ("0", Some(0)),
         ("-0.0", Some(0)),
@@ -127,7 +127,7 @@ fn a_count_is_whole_however_it_is_written() {
 }
 
 #[test]
-fn sets_of_attributes_know_their_length() {
+fn attributes_have_a_length() {
     for (json, length) in [("{}", 0), (r#"{"a": 2.5}"#, 1), (r#"{"a": 1, "b": 2, "c": 3}"#, 3)] {
         let attributes: Attributes = serde_json::from_str(json).unwrap();
         assert_eq!((attributes.len(), attributes.is_empty()), (length, length == 0), "{json}");

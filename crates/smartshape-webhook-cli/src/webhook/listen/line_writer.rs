@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lines_that_wait_form_a_group() {
+    async fn line_writer_groups_waiting_lines() {
         let groups = Arc::new(Mutex::new(Vec::new()));
         let (go, gate) = std::sync::mpsc::channel();
         let kept = Arc::clone(&groups);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_failure_nothing_follows() {
+    async fn line_writer_stops_after_an_error() {
         let mut calls = 0;
         let (lines, _) = LineWriter::start(move |_| {
             calls += 1;

@@ -18,7 +18,7 @@ use views::{ANNOTATION, CONFIGURATION, FILE, annotation_view, configuration_view
 const ROUNDS: u64 = 400;
 
 #[test]
-fn files_say_what_was_written() {
+fn file_views_show_the_document() {
     each_seed(|random| {
         let document = document(random, FILE);
         let data = write(random, &document);
@@ -33,7 +33,7 @@ fn files_say_what_was_written() {
 }
 
 #[test]
-fn annotations_say_what_was_written() {
+fn annotation_views_show_the_document() {
     each_seed(|random| {
         let document = document(random, ANNOTATION);
         let data = write(random, &document);
@@ -48,7 +48,7 @@ fn annotations_say_what_was_written() {
 }
 
 #[test]
-fn configurations_say_what_was_written() {
+fn configuration_views_show_the_document() {
     each_seed(|random| {
         let document = document(random, CONFIGURATION);
         let data = write(random, &document);
@@ -63,7 +63,7 @@ fn configurations_say_what_was_written() {
 }
 
 #[test]
-fn changes_are_those_of_values() {
+fn changes_compare_values() {
     each_seed(|random| {
         let of_annotation = random.one_in(2);
         let fields = if of_annotation { ANNOTATION } else { CONFIGURATION };
@@ -94,7 +94,7 @@ fn changes_are_those_of_values() {
 }
 
 #[test]
-fn attributes_say_what_was_written_in_every_shape() {
+fn attribute_views_show_every_shape() {
     each_seed(|random| {
         let names: Vec<String> =
             (0..random.below(4)).map(|number| format!("n{number} {}", text(random))).collect();
@@ -168,7 +168,7 @@ fn members(document: &impl std::fmt::Debug) -> Vec<String> {
 }
 
 #[test]
-fn a_member_of_another_type_costs_only_itself() {
+fn member_of_another_type_costs_only_itself() {
     type Kept = fn(&Event) -> Option<&str>;
     let file: Kept = |event| match event {
         Event::FileUploaded(file) => file.share_token.as_deref(),
@@ -244,7 +244,7 @@ fn a_member_of_another_type_costs_only_itself() {
 }
 
 #[test]
-fn a_member_of_another_type_reads_as_though_it_were_missing() {
+fn member_of_another_type_reads_as_missing() {
     let other_than = |kind: Kind| match kind {
         Kind::Any => &[][..],
         Kind::Text => &["null", "true", "7", "[]", "{}", r#"["x"]"#],
@@ -282,7 +282,7 @@ fn a_member_of_another_type_reads_as_though_it_were_missing() {
 }
 
 #[test]
-fn half_a_surrogate_pair_in_a_text_reads_as_a_replacement() {
+fn lone_surrogate_reads_as_replacement_character() {
     for (name, fields) in [
         ("file_uploaded", FILE),
         ("annotation_created", ANNOTATION),
