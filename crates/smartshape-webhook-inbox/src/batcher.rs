@@ -12,6 +12,7 @@ use smartshape_webhook::Delivery;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::activity::{Activity, Numbers};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
 use crate::storage::Storage;
@@ -79,10 +80,11 @@ impl Batcher {
         wake: Arc<Notify>,
         store_timeout: Duration,
         order_across_webhooks: bool,
+        activity: Arc<Activity>,
     ) -> Self {
         let (queue, pending) = mpsc::channel(QUEUE_CAPACITY);
         let in_flight = Arc::default();
-        let _detached = tokio::spawn(run(pending, storage, wake, Arc::clone(&in_flight)));
+        let _detached = tokio::spawn(run(pending, storage, wake, Arc::clone(&in_flight), activity));
         Self { queue, store_timeout, in_flight, order_across_webhooks }
     }
 
@@ -116,6 +118,7 @@ async fn run(
     storage: Arc<dyn Storage>,
     wake: Arc<Notify>,
     in_flight: Arc<InFlightInserts>,
+    activity: Arc<Activity>,
 ) {
     let permits = Arc::new(Semaphore::new(storage.max_concurrent_inserts()));
     let mut next = None;
@@ -150,10 +153,12 @@ async fn run(
             bytes += more.event.body.len();
             batch.push(more);
         }
-        let (storage, wake) = (Arc::clone(&storage), Arc::clone(&wake));
+        let (storage, wake, activity) = (Arc::clone(&storage), Arc::clone(&wake), Arc::clone(&activity));
         let in_flight = in_flight.begin(number);
         let _detached = tokio::spawn(async move {
-            if store(batch, &*storage).await {
+            let stored = store(batch, &*storage).await;
+            if stored > 0 {
+                activity.record(Numbers { stored, ..Numbers::default() });
                 wake.notify_waiters();
                 wake.notify_one();
                 storage.notify();
@@ -177,8 +182,8 @@ async fn settle_queue(pending: &mpsc::Receiver<Pending>) {
     }
 }
 
-/// Returns whether any event of the batch was new.
-async fn store(batch: Vec<Pending>, storage: &dyn Storage) -> bool {
+/// Returns the number of new events.
+async fn store(batch: Vec<Pending>, storage: &dyn Storage) -> i64 {
     // Concurrent duplicates share one event and have a waiter each.
     let mut events: Vec<NewEvent> = Vec::with_capacity(batch.len());
     let mut indexes = HashMap::with_capacity(batch.len());
@@ -203,7 +208,8 @@ async fn store(batch: Vec<Pending>, storage: &dyn Storage) -> bool {
         // A waiter that has timed out is gone.
         let _ = waiter.send(result);
     }
-    inserted.is_ok_and(|new| new.contains(&true))
+    let new = inserted.map_or(0, |new| new.iter().filter(|new| **new).count());
+    i64::try_from(new).unwrap_or(i64::MAX)
 }
 
 fn runtime_ended() -> Arc<InboxError> {

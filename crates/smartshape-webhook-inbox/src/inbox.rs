@@ -8,6 +8,7 @@ use smartshape_webhook::{Delivery, DeliveryKey, Handler, HandlerError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::activity::Activity;
 use crate::batcher::Batcher;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, StoredDelivery, StoredEvent};
@@ -120,18 +121,30 @@ impl Inbox {
 
     pub(crate) fn with_storage(storage: Arc<dyn Storage>, settings: &InboxBuilder) -> Self {
         metrics::describe();
-        let worker = WorkerContext::new(storage, settings.retention, settings.storage.store_timeout);
+        let activity = Activity::start(&storage);
+        let worker = WorkerContext::new(
+            storage,
+            settings.retention,
+            settings.storage.store_timeout,
+            Arc::clone(&activity),
+        );
         let batcher = Batcher::new(
             Arc::clone(&worker.storage),
             Arc::clone(&worker.wake),
             worker.store_timeout,
             settings.order_across_webhooks,
+            activity,
         );
         Self(Arc::new(Inner { batcher, worker, readiness: Mutex::const_new(None) }))
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         &self.0.worker.storage
+    }
+
+    pub(crate) fn wake_workers(&self) {
+        self.0.worker.wake.notify_waiters();
+        self.0.worker.wake.notify_one();
     }
 
     /// A worker that passes the stored events to `handler`. Start it with [`Worker::spawn`] or [`Worker::run`].

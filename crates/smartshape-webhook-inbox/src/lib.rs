@@ -39,11 +39,13 @@
     allow(dead_code, reason = "without a storage no inbox can be opened")
 )]
 
+mod activity;
 mod batcher;
 mod error;
 mod event;
 mod inbox;
 mod metrics;
+mod operations;
 mod page;
 mod reason;
 mod settings;
@@ -55,11 +57,13 @@ mod worker;
 #[path = "../tests/it/mod.rs"]
 mod it;
 
+pub use activity::ActivitySlot;
 pub use error::{InboxError, InboxErrorKind};
 pub use event::{
     Count, CountByEvent, EventFilter, EventState, InboxCounts, InboxStats, StoredDelivery, StoredEvent,
 };
 pub use inbox::{Health, Inbox};
+pub use operations::{FailedAttempt, Pause, WorkerInfo};
 pub use page::{EventPage, PageCursor};
 pub use reason::{DeadLetterReason, ReasonId};
 pub use settings::InboxBuilder;

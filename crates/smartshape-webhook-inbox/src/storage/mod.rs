@@ -20,8 +20,10 @@ use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;
 use tokio::sync::Notify;
 
+use crate::activity::{Minute, Numbers};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::reason::ReasonId;
@@ -77,6 +79,30 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     /// The most frequent reasons of dead letters, of which at most [`MAX_EXAMINED`](crate::event::MAX_EXAMINED) are
     /// examined.
     fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>>;
+
+    /// Adds numbers to those of their minutes, and deletes minutes older than [`ACTIVITY_MINUTES`].
+    fn record_activity(&self, minutes: Vec<Minute>) -> StorageFuture<'_, ()>;
+
+    /// Numbers by `minute / width`, from the minute `from` on.
+    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>>;
+
+    /// The failed attempts at an event, the earliest first.
+    fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>>;
+
+    /// From then on no process claims events.
+    fn pause(&self, by: String) -> StorageFuture<'_, ()>;
+
+    fn resume(&self) -> StorageFuture<'_, ()>;
+
+    fn paused(&self) -> StorageFuture<'_, Option<Pause>>;
+
+    /// Records that a worker is alive, and forgets those that have not reported for long.
+    fn report_worker(&self, report: WorkerReport) -> StorageFuture<'_, ()>;
+
+    fn remove_worker(&self, id: i64) -> StorageFuture<'_, ()>;
+
+    /// The workers that are alive, the earliest started first.
+    fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>>;
 
     /// Deletes a bounded number of rows whose retention is over, and returns that number.
     fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64>;
@@ -205,6 +231,8 @@ pub(crate) struct Attempt {
 pub(crate) struct AttemptResult {
     pub(crate) lease: Lease,
     pub(crate) outcome: AttemptOutcome,
+    /// Run time of the handler.
+    pub(crate) took: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -221,6 +249,23 @@ pub(crate) enum AttemptOutcome {
     },
     /// A shutdown cancelled the attempt, so it does not count.
     Released,
+}
+
+impl AttemptResult {
+    /// The error of a failed attempt, which is kept.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn error(&self) -> Option<&str> {
+        match &self.outcome {
+            AttemptOutcome::Retry { error, .. } | AttemptOutcome::DeadLetter { error } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether failed attempts at the event may be recorded, which its completion deletes with its body.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn forgets_attempts(&self) -> bool {
+        self.lease.fence > 1 && matches!(self.outcome, AttemptOutcome::Completed { keep_body: false })
+    }
 }
 
 impl AttemptOutcome {
@@ -265,7 +310,7 @@ pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 6
 /// Maximum number of rows that one sweep deletes.
 const SWEEP_ROWS: i64 = 1000;
 
-fn milliseconds(time: Duration) -> i64 {
+pub(crate) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.min(FOREVER).as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -309,6 +354,18 @@ const LEASE_LOST: &str = "the worker ended, or lost its lease, before the attemp
 /// The schema from which on dead letters have a reason.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 const SCHEMA_OF_REASONS: i64 = 3;
+
+/// The schema from which on activity, failed attempts, workers and pauses are recorded.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+const SCHEMA_OF_OPERATIONS: i64 = 4;
+
+/// For how many minutes activity is kept: 14 days.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+const ACTIVITY_MINUTES: i64 = 14 * 24 * 60;
+
+/// Of an event, at least this many of the latest failed attempts are kept, and at most twice as many.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+const KEPT_ATTEMPTS: i64 = 20;
 
 /// Fails when a read-only inbox has the schema of an older version, which lacks what `needed` brought.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

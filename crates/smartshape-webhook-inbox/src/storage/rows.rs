@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;
 use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
 
+use crate::activity::Numbers;
 use crate::event::{Count, EventFilter, EventState, InboxCounts, StoredEvent};
+use crate::operations::{FailedAttempt, WorkerInfo};
 use crate::reason::{DeadLetterReason, ReasonId, without_ids};
 
 pub(super) fn key_of(bytes: &[u8]) -> Result<DeliveryKey, sqlx::Error> {
@@ -198,6 +200,62 @@ pub(super) fn counts(
         overdue: overdue.filter(|overdue| !overdue.is_zero()),
         disk_bytes,
     }
+}
+
+/// A worker that has not reported for so many microseconds is forgotten.
+pub(super) const WORKER_FORGOTTEN_AFTER: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// Number, end, run time and error.
+pub(super) fn failed_attempt(
+    (number, ended, took, error): (i64, i64, i64, String),
+) -> Result<FailedAttempt, sqlx::Error> {
+    Ok(FailedAttempt {
+        number: u32::try_from(number).unwrap_or(u32::MAX),
+        ended_at: time_of(ended)?,
+        took: Duration::from_millis(u64::try_from(took).unwrap_or(0)),
+        error,
+    })
+}
+
+pub(super) fn activity<R>(row: &R) -> Result<(i64, Numbers), sqlx::Error>
+where
+    R: Row,
+    for<'c> &'c str: ColumnIndex<R>,
+    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let numbers = Numbers {
+        stored: row.try_get("stored")?,
+        completed: row.try_get("completed")?,
+        retried: row.try_get("retried")?,
+        dead_letters: row.try_get("dead_letters")?,
+        handler_ms: row.try_get("handler_ms")?,
+        max_handler_ms: row.try_get("max_handler_ms")?,
+        max_waiting: row.try_get("max_waiting")?,
+        max_overdue_ms: row.try_get("max_overdue_ms")?,
+    };
+    Ok((row.try_get("slot")?, numbers))
+}
+
+/// Times are in microseconds since 1970.
+pub(super) fn worker<R>(row: &R) -> Result<WorkerInfo, sqlx::Error>
+where
+    R: Row,
+    for<'c> &'c str: ColumnIndex<R>,
+    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let count = |column: &str| -> Result<u64, sqlx::Error> {
+        Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+    };
+    Ok(WorkerInfo {
+        host: row.try_get("host")?,
+        pid: u32::try_from(count("pid")?).unwrap_or(0),
+        version: row.try_get("version")?,
+        concurrency: count("concurrency")?,
+        running: count("running")?,
+        started_at: time_of(row.try_get("started")?)?,
+        seen_at: time_of(row.try_get("seen")?)?,
+    })
 }
 
 fn damaged(what: &str) -> sqlx::Error {

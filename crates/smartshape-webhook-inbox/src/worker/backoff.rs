@@ -21,9 +21,13 @@ impl Backoff {
 
 /// A random number between 0 and 1, random enough for jitter.
 pub(super) fn jitter() -> f64 {
+    f64::from((random() >> 32) as u32) / f64::from(u32::MAX)
+}
+
+/// A number that is random enough to tell workers apart.
+pub(super) fn random() -> u64 {
     // Every RandomState has different keys.
-    let number = RandomState::new().hash_one(0_u8);
-    f64::from((number >> 32) as u32) / f64::from(u32::MAX)
+    RandomState::new().hash_one(0_u8)
 }
 
 #[cfg(test)]

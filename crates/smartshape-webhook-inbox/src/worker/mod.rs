@@ -27,14 +27,16 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument as _;
 
+use crate::activity::{Activity, Numbers};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::error_field;
 use crate::metrics;
+use crate::operations::WorkerReport;
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FOREVER, Lease, Retention, Storage,
-    StorageFuture,
+    StorageFuture, milliseconds,
 };
-use backoff::{Backoff, jitter};
+use backoff::{Backoff, jitter, random};
 pub use handle::WorkerHandle;
 use heartbeat::Heartbeat;
 #[cfg(feature = "postgres")]
@@ -63,14 +65,20 @@ pub(crate) struct WorkerContext {
     pub(crate) wake: Arc<Notify>,
     pub(crate) store_timeout: Duration,
     pub(crate) heartbeat: Arc<Heartbeat>,
+    pub(crate) activity: Arc<Activity>,
     retention: Retention,
 }
 
 impl WorkerContext {
-    pub(crate) fn new(storage: Arc<dyn Storage>, retention: Retention, store_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        retention: Retention,
+        store_timeout: Duration,
+        activity: Arc<Activity>,
+    ) -> Self {
         let wake = Arc::new(Notify::new());
         storage.subscribe(Arc::clone(&wake));
-        Self { storage, wake, store_timeout, heartbeat: Arc::new(Heartbeat::new()), retention }
+        Self { storage, wake, store_timeout, heartbeat: Arc::new(Heartbeat::new()), activity, retention }
     }
 
     fn keep_body(&self) -> bool {
@@ -241,8 +249,14 @@ impl Worker {
         let Self { context, handler, settings } = self;
         let _running = context.heartbeat.start();
         let mut run = Run::new(context.clone(), handler, settings);
+        let id = run.report.id;
         run.until(shutdown).await;
         run.shut_down().await;
+        let gone = context.storage.remove_worker(id);
+        if let Err(error) = within(CHECKPOINT_TIMEOUT, gone).await {
+            tracing::debug!(%error, "the worker is still listed as alive, for a minute");
+        }
+        let _ = timeout(CHECKPOINT_TIMEOUT, context.activity.flush(&*context.storage)).await;
         if let Err(error) = within(CHECKPOINT_TIMEOUT, context.storage.checkpoint()).await {
             tracing::debug!(%error, "the inbox's log was not checkpointed at the worker's shutdown");
         }
@@ -299,6 +313,7 @@ struct Run {
     renew_at: Instant,
     sweep_at: Instant,
     stats_at: Instant,
+    report: WorkerReport,
 }
 
 struct RunningAttempt {
@@ -350,6 +365,12 @@ impl Run {
             renew_at: now + settings.lease_ttl / 3,
             sweep_at: now,
             stats_at: now,
+            report: WorkerReport {
+                id: random().cast_signed(),
+                host: host(),
+                concurrency: settings.concurrency as u64,
+                running: 0,
+            },
             context,
             handler,
             settings,
@@ -450,6 +471,10 @@ impl Run {
         let claimed = response.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
         if claimed.dead_lettered > 0 {
             metrics::attempts_without_result("lost_leases_exceeded", claimed.dead_lettered);
+            self.context.activity.record(Numbers {
+                dead_letters: i64::try_from(claimed.dead_lettered).unwrap_or(i64::MAX),
+                ..Numbers::default()
+            });
             tracing::error!(
                 events = claimed.dead_lettered,
                 "events are dead letters now, because too many of their leases were lost"
@@ -472,7 +497,11 @@ impl Run {
             // The response took so long that another worker may have the event by now.
             if claimed_at.elapsed() >= self.settings.lease_ttl {
                 tracing::warn!(key = %attempt.key, "a claim took longer than the lease; the attempt is not made");
-                let released = AttemptResult { lease: attempt.lease, outcome: AttemptOutcome::Released };
+                let released = AttemptResult {
+                    lease: attempt.lease,
+                    outcome: AttemptOutcome::Released,
+                    took: Duration::ZERO,
+                };
                 self.results.push(released);
                 continue;
             }
@@ -493,7 +522,7 @@ impl Run {
                     let seq = lease.seq;
                     tracing::error!(seq, error, "a stored event cannot be read; it is a dead letter now");
                     let outcome = AttemptOutcome::DeadLetter { error: error_field(&error) };
-                    self.results.push(AttemptResult { lease, outcome });
+                    self.results.push(AttemptResult { lease, outcome, took: Duration::ZERO });
                 }
             }
         }
@@ -515,6 +544,7 @@ impl Run {
             Ok((_, Ended::Succeeded)) => AttemptOutcome::Completed { keep_body: self.context.keep_body() },
             #[cfg(feature = "postgres")]
             Ok((_, Ended::AlreadyCompleted)) => {
+                self.record(attempt.began.elapsed(), Numbers { completed: 1, ..Numbers::default() });
                 return metrics::attempt_ended("completed", attempt.began.elapsed());
             }
             #[cfg(feature = "postgres")]
@@ -532,8 +562,18 @@ impl Run {
             AttemptOutcome::DeadLetter { .. } => "dead_letter",
             AttemptOutcome::Released => "released",
         };
-        metrics::attempt_ended(label, attempt.began.elapsed());
-        self.results.push(AttemptResult { lease: attempt.lease, outcome });
+        let took = attempt.began.elapsed();
+        metrics::attempt_ended(label, took);
+        let is = |other: &str| i64::from(label == other);
+        let (completed, retried, dead_letters) = (is("completed"), is("retry"), is("dead_letter"));
+        self.record(took, Numbers { completed, retried, dead_letters, ..Numbers::default() });
+        self.results.push(AttemptResult { lease: attempt.lease, outcome, took });
+    }
+
+    /// Counts an attempt that took so long.
+    fn record(&self, took: Duration, numbers: Numbers) {
+        let handler_ms = milliseconds(took);
+        self.context.activity.record(Numbers { handler_ms, max_handler_ms: handler_ms, ..numbers });
     }
 
     fn failed(&self, kind: HandlerErrorKind, error: String, number: u32) -> AttemptOutcome {
@@ -627,7 +667,16 @@ impl Run {
         }
         if Instant::now() >= self.stats_at {
             self.stats_at = Instant::now() + STATS_INTERVAL;
-            metrics::stats(&within(limit, storage.stats()).await?);
+            self.report.running = self.running.len() as u64;
+            within(limit, storage.report_worker(self.report.clone())).await?;
+            let stats = within(limit, storage.stats()).await?;
+            metrics::stats(&stats);
+            let counts = within(limit, storage.counts()).await?;
+            self.context.activity.record(Numbers {
+                max_waiting: i64::try_from(stats.waiting).unwrap_or(i64::MAX),
+                max_overdue_ms: milliseconds(counts.overdue.unwrap_or_default()),
+                ..Numbers::default()
+            });
         }
         Ok(())
     }
@@ -663,7 +712,11 @@ impl Run {
         }
         for lease in std::mem::take(&mut self.cancelled) {
             metrics::attempts_without_result("released", 1);
-            self.results.push(AttemptResult { lease, outcome: AttemptOutcome::Released });
+            self.results.push(AttemptResult {
+                lease,
+                outcome: AttemptOutcome::Released,
+                took: Duration::ZERO,
+            });
         }
         if let Err(error) = self.settle().await {
             tracing::warn!(%error, "results of the last attempts could not be recorded; they are made again");
@@ -675,8 +728,11 @@ impl Run {
 fn release_later(storage: Arc<dyn Storage>, PendingClaim { response, .. }: PendingClaim) {
     let _detached = tokio::spawn(async move {
         let Ok(Ok(claimed)) = response.await else { return };
-        let released =
-            |attempt: &Attempt| AttemptResult { lease: attempt.lease, outcome: AttemptOutcome::Released };
+        let released = |attempt: &Attempt| AttemptResult {
+            lease: attempt.lease,
+            outcome: AttemptOutcome::Released,
+            took: Duration::ZERO,
+        };
         if let Err(error) = storage.settle(claimed.attempts.iter().map(released).collect()).await {
             tracing::warn!(%error, "events that were claimed too late could not be released; their leases have to expire");
         }
@@ -694,6 +750,13 @@ fn restore(attempt: Attempt) -> Result<Delivery, String> {
         ..DeliveryMeta::default()
     };
     Delivery::restore(body, meta).map_err(|error| error.to_string())
+}
+
+/// The name of the machine, if the system tells it.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok()).or_else(|| std::env::var("COMPUTERNAME").ok());
+    error_field(name.unwrap_or_default().trim())
 }
 
 fn panic_text(error: JoinError) -> String {

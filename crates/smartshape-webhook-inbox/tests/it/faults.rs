@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::activity::{Minute, Numbers};
 use crate::event::NewEvent;
+use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage,
@@ -148,6 +150,42 @@ impl Storage for Faulty {
     }
 
     fn reasons(&self, _: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
+        away()
+    }
+
+    fn record_activity(&self, _: Vec<Minute>) -> StorageFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn activity(&self, _: i64, _: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>> {
+        away()
+    }
+
+    fn failed_attempts(&self, _: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>> {
+        away()
+    }
+
+    fn pause(&self, _: String) -> StorageFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn resume(&self) -> StorageFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn paused(&self) -> StorageFuture<'_, Option<Pause>> {
+        away()
+    }
+
+    fn report_worker(&self, _: WorkerReport) -> StorageFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn remove_worker(&self, _: i64) -> StorageFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>> {
         away()
     }
 

@@ -587,6 +587,7 @@ async fn file_of_earlier_version_keeps_order() {
                 [AttemptResult {
                     lease: attempt.lease,
                     outcome: AttemptOutcome::Completed { keep_body: false },
+                    took: Duration::ZERO,
                 }]
                 .into(),
             )

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::Inbox;
 use crate::event::NewEvent;
 use crate::storage::{ClaimRequest, Retention, Storage};
+use jiff::Timestamp;
 use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta};
 
 /// A folder that is deleted with the test.
@@ -39,6 +40,9 @@ impl Drop for Folder {
 pub(crate) trait Fixture: Send + Sync + Sized + 'static {
     /// Opens this database; the same one each time.
     fn open(&self) -> impl Future<Output = Arc<dyn Storage>> + Send;
+
+    /// Executes a statement in which WORKERS is the table of workers, and TIME a time.
+    fn execute(&self, sql: &str, time: Timestamp) -> impl Future<Output = ()> + Send;
 }
 
 /// Makes a test of each case, for each storage.
@@ -128,6 +132,18 @@ impl Fixture for File {
     async fn open(&self) -> Arc<dyn Storage> {
         Arc::clone(Inbox::open(&self.0.inbox()).await.unwrap().storage())
     }
+
+    #[cfg(feature = "sqlite")]
+    async fn execute(&self, sql: &str, time: Timestamp) {
+        use sqlx::{Connection as _, SqliteConnection};
+
+        let sql = sql.replace("WORKERS", "workers").replace("TIME", &time.as_microsecond().to_string());
+        let mut connection = SqliteConnection::connect(&self.0.inbox()).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    async fn execute(&self, _: &str, _: Timestamp) {}
 }
 
 #[cfg(feature = "postgres")]
@@ -211,6 +227,12 @@ mod server {
     impl Fixture for Server {
         async fn open(&self) -> Arc<dyn Storage> {
             Arc::clone(Inbox::open(&self.url()).await.unwrap().storage())
+        }
+
+        async fn execute(&self, sql: &str, time: Timestamp) {
+            let sql =
+                sql.replace("WORKERS", "smartshape_inbox_workers").replace("TIME", &format!("'{time}'"));
+            Self::execute(self, sql).await;
         }
     }
 }

@@ -98,6 +98,7 @@ async fn tables_created_from_migration_files_are_used() {
         include_str!("../../migrations/postgres-0001.sql"),
         include_str!("../../migrations/postgres-0002.sql"),
         include_str!("../../migrations/postgres-0003.sql"),
+        include_str!("../../migrations/postgres-0004.sql"),
     ] {
         server.execute(file.to_owned()).await;
     }

@@ -19,8 +19,11 @@ async fn completed_events_do_not_fill_inbox(url: &str) {
         let attempts =
             storage.claim(ClaimRequest::new(500, Duration::from_secs(3600))).await.unwrap().attempts;
         let outcome = AttemptOutcome::Completed { keep_body: false };
-        let completed =
-            attempts.iter().map(|one| AttemptResult { lease: one.lease, outcome: outcome.clone() });
+        let completed = attempts.iter().map(|one| AttemptResult {
+            lease: one.lease,
+            outcome: outcome.clone(),
+            took: Duration::ZERO,
+        });
         assert_eq!(storage.settle(completed.collect()).await.unwrap().len(), 500);
     }
     assert!(inbox.handle(delivery(20_001)).await.is_ok());
@@ -47,7 +50,10 @@ async fn dedup_retention_counts_from_purge(url: &str, make_older: impl AsyncFnOn
     let storage = inbox.storage();
     let attempt = storage.claim(ClaimRequest::new(1, day)).await.unwrap().attempts.pop().unwrap();
     let outcome = AttemptOutcome::DeadLetter { error: "no".to_owned() };
-    storage.settle([AttemptResult { lease: attempt.lease, outcome }].into()).await.unwrap();
+    storage
+        .settle([AttemptResult { lease: attempt.lease, outcome, took: Duration::ZERO }].into())
+        .await
+        .unwrap();
     make_older().await;
     assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(storage.sweep(retention(day / 2, day)).await.unwrap(), 0);

@@ -23,6 +23,7 @@ mod limits;
 mod link;
 #[cfg(feature = "sqlite")]
 mod metrics;
+mod operations;
 mod pages;
 mod plans;
 #[cfg(all(unix, feature = "postgres"))]

@@ -22,10 +22,11 @@ fn dead_letter(error: &str) -> AttemptOutcome {
 async fn end(inbox: &Inbox, outcomes: Vec<AttemptOutcome>) {
     let request = ClaimRequest::new(u32::try_from(outcomes.len()).unwrap(), LONG);
     let attempts = inbox.storage().claim(request).await.unwrap().attempts;
-    let results = attempts
-        .iter()
-        .zip(outcomes)
-        .map(|(attempt, outcome)| AttemptResult { lease: attempt.lease, outcome });
+    let results = attempts.iter().zip(outcomes).map(|(attempt, outcome)| AttemptResult {
+        lease: attempt.lease,
+        outcome,
+        took: Duration::ZERO,
+    });
     inbox.storage().settle(results.collect()).await.unwrap();
 }
 

@@ -26,7 +26,7 @@ async fn claim_ordered(storage: &dyn Storage, events: u32) -> Vec<u32> {
 }
 
 async fn settle(storage: &dyn Storage, lease: Lease, outcome: AttemptOutcome) -> bool {
-    let held = storage.settle([AttemptResult { lease, outcome }].into()).await.unwrap();
+    let held = storage.settle([AttemptResult { lease, outcome, took: Duration::ZERO }].into()).await.unwrap();
     held == [lease]
 }
 
@@ -261,9 +261,9 @@ async fn settle_ignores_older_lease(fixture: &impl Fixture) {
         assert!(!settle(&*storage, first.lease, outcome).await);
     }
     // Nor beside the result of the newer one.
-    let old = AttemptResult { lease: first.lease, outcome: completed() };
+    let old = AttemptResult { lease: first.lease, outcome: completed(), took: Duration::ZERO };
     for results in [true, false] {
-        let new = AttemptResult { lease: second.lease, outcome: retry(AT_ONCE) };
+        let new = AttemptResult { lease: second.lease, outcome: retry(AT_ONCE), took: Duration::ZERO };
         let both = if results { [old.clone(), new] } else { [new, old.clone()] };
         let held = storage.settle(both.into()).await.unwrap();
         assert_eq!(storage.stats().await.unwrap().waiting, 1);

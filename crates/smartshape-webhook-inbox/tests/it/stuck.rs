@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::activity::{Minute, Numbers};
 use crate::event::NewEvent;
+use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 use crate::storage::{
     Attempt, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture,
@@ -115,6 +117,42 @@ impl Storage for Puppet {
     }
 
     fn reasons(&self, _: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
+        self.answer(Vec::new())
+    }
+
+    fn record_activity(&self, _: Vec<Minute>) -> StorageFuture<'_, ()> {
+        self.answer(())
+    }
+
+    fn activity(&self, _: i64, _: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>> {
+        self.answer(Vec::new())
+    }
+
+    fn failed_attempts(&self, _: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>> {
+        self.answer(Vec::new())
+    }
+
+    fn pause(&self, _: String) -> StorageFuture<'_, ()> {
+        self.answer(())
+    }
+
+    fn resume(&self) -> StorageFuture<'_, ()> {
+        self.answer(())
+    }
+
+    fn paused(&self) -> StorageFuture<'_, Option<Pause>> {
+        self.answer(None)
+    }
+
+    fn report_worker(&self, _: WorkerReport) -> StorageFuture<'_, ()> {
+        self.answer(())
+    }
+
+    fn remove_worker(&self, _: i64) -> StorageFuture<'_, ()> {
+        self.answer(())
+    }
+
+    fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>> {
         self.answer(Vec::new())
     }
 

@@ -22,11 +22,13 @@ use tokio::sync::{Mutex, Notify};
 
 use super::size_limit::SizeLimit;
 use super::{
-    AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_REASONS, Storage,
-    StorageFuture, check_has, in_chunks,
+    AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS,
+    SCHEMA_OF_REASONS, Storage, StorageFuture, check_has, in_chunks,
 };
+use crate::activity::{Minute, Numbers};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 use crate::storage::StorageOptions;
 use connections::Connections;
@@ -138,7 +140,8 @@ impl Postgres {
             first += count;
         }
         if !conflicts.is_empty() {
-            let released = |lease| AttemptResult { lease, outcome: AttemptOutcome::Released };
+            let released =
+                |lease| AttemptResult { lease, outcome: AttemptOutcome::Released, took: Duration::ZERO };
             if let Err(error) =
                 self.settle_all(&conflicts.into_iter().map(released).collect::<Vec<_>>()).await
             {
@@ -266,6 +269,54 @@ impl Storage for Postgres {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_REASONS)?;
             self.others.run(async |on| sql::reasons(on, limit).await).await
+        })
+    }
+
+    fn record_activity(&self, minutes: Vec<Minute>) -> StorageFuture<'_, ()> {
+        Box::pin(async move { self.others.run(async |on| sql::record_activity(on, &minutes).await).await })
+    }
+
+    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>> {
+        Box::pin(async move {
+            check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
+            self.others.run(async |on| sql::activity(on, from, width).await).await
+        })
+    }
+
+    fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>> {
+        Box::pin(async move {
+            check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
+            self.others.run(async |on| sql::failed_attempts(on, key).await).await
+        })
+    }
+
+    fn pause(&self, by: String) -> StorageFuture<'_, ()> {
+        Box::pin(async move { self.others.run(async |on| sql::pause(on, &by).await).await })
+    }
+
+    fn resume(&self) -> StorageFuture<'_, ()> {
+        Box::pin(async move { self.others.run(async |on| sql::resume(on).await).await })
+    }
+
+    fn paused(&self) -> StorageFuture<'_, Option<Pause>> {
+        Box::pin(async move {
+            check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
+            self.others.run(async |on| sql::paused(on).await).await
+        })
+    }
+
+    fn report_worker(&self, report: WorkerReport) -> StorageFuture<'_, ()> {
+        Box::pin(async move { self.others.run(async |on| sql::report_worker(on, &report).await).await })
+    }
+
+    fn remove_worker(&self, id: i64) -> StorageFuture<'_, ()> {
+        Box::pin(async move { self.others.run(async |on| sql::remove_worker(on, id).await).await })
+    }
+
+    fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>> {
+        Box::pin(async move {
+            check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
+            self.others.run(async |on| sql::workers(on).await).await
         })
     }
 

@@ -10,10 +10,11 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::storage::StorageOptions;
 
 /// Each migrates the schema to the next version.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/postgres-0001.sql"),
     include_str!("../../../migrations/postgres-0002.sql"),
     include_str!("../../../migrations/postgres-0003.sql"),
+    include_str!("../../../migrations/postgres-0004.sql"),
 ];
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// Maximum number of attempts while other processes migrate at the same time.

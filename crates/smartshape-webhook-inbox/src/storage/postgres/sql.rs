@@ -10,15 +10,17 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, QueryBuilder, Row as _};
 
 use super::connections::{self, Session, Tables};
+use crate::activity::{Minute, Numbers};
 use crate::event::{
     EVENT_VERSION, EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, NewEvent, StoredDelivery, StoredEvent,
 };
+use crate::operations::{FailedAttempt, Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::reason::{DeadLetterReason, ReasonId};
-use crate::storage::rows::{self, key_of, time_of};
+use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, key_of, time_of};
 use crate::storage::size_limit::ROW_BYTES;
 use crate::storage::{
-    Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, Retention,
-    SWEEP_ROWS, milliseconds,
+    ACTIVITY_MINUTES, Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse,
+    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, SWEEP_ROWS, milliseconds,
 };
 
 /// The hash of a file and webhook, by which events are ordered.
@@ -144,8 +146,9 @@ fn candidates(request: ClaimRequest) -> &'static str {
 /// Whether an event is due, when the next one is, and whether an expired lease makes an event a dead letter.
 async fn look(on: &mut Session, request: ClaimRequest) -> Outcome<(bool, Option<Duration>, bool)> {
     let sql = on.tables.sql(&format!(
-        "SELECT (SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events WHERE {}), \
-         EXISTS (SELECT 1 FROM smartshape_inbox_events WHERE {EXHAUSTED})",
+        "SELECT (SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
+           WHERE {} AND {NOT_PAUSED}), \
+         EXISTS (SELECT 1 FROM smartshape_inbox_events WHERE {EXHAUSTED} AND {NOT_PAUSED})",
         candidates(request)
     ));
     let (wait, exhausted): (Option<f64>, bool) = sqlx::query_as(sql)
@@ -160,6 +163,8 @@ async fn look(on: &mut Session, request: ClaimRequest) -> Outcome<(bool, Option<
 fn span(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }
+
+const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM smartshape_inbox_pause)";
 
 const EXHAUSTED: &str = "state = 1 AND due <= now() AND (lost + 1 >= $1 OR attempts >= $2)";
 
@@ -191,7 +196,7 @@ async fn take(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<PgRow>> {
     };
     let sql = on.tables.sql(&format!(
         "WITH chosen AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e WHERE {} AND due <= now() \
-           AND version <= $2 {first} ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED) \
+           AND {NOT_PAUSED} AND version <= $2 {first} ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED) \
          UPDATE smartshape_inbox_events e SET state = 1, due = now() + $1 * interval '1 ms', fence = fence + 1, \
            attempts = attempts + 1, lost = lost + (state = 1)::int, behind = false FROM chosen WHERE e.seq = chosen.seq \
          RETURNING e.seq, fence, key, attempts, received, secret, traceparent, bytes",
@@ -283,7 +288,7 @@ async fn settle_with(
 ) -> Outcome<(Vec<Lease>, Vec<Queue>)> {
     let (mut leases, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new());
     let (mut errors, mut released, mut kept, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for AttemptResult { lease, outcome } in results {
+    for AttemptResult { lease, outcome, .. } in results {
         let (state, after, error, back, keep) = match outcome {
             AttemptOutcome::Completed { keep_body } => (2_i16, 0, None, 0_i32, *keep_body),
             AttemptOutcome::Retry { after, error } => (0, milliseconds(*after), Some(&**error), 0, true),
@@ -298,10 +303,14 @@ async fn settle_with(
         kept.push(keep);
         groups.push(outcome.reason().map(|reason| reason.0));
     }
+    let took: Vec<i64> = results.iter().map(|result| milliseconds(result.took)).collect();
+    let forgotten: Vec<i64> =
+        results.iter().filter(|result| result.forgets_attempts()).map(|result| result.lease.seq).collect();
     let sql = on.tables.sql(&format!(
         "WITH given AS MATERIALIZED (SELECT *, CASE WHEN g.state = 2 THEN 64 ELSE 200 END AS chars \
              FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], \
-             $5::text[], $6::int[], $7::bool[], $8::bigint[]) AS g (seq, fence, state, wait, error, back, keep, error_group)), \
+             $5::text[], $6::int[], $7::bool[], $8::bigint[], $9::bigint[]) \
+             AS g (seq, fence, state, wait, error, back, keep, error_group, took)), \
            held AS MATERIALIZED (SELECT e.seq, e.fence FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
              WHERE e.fence = g.fence AND e.state = 1 ORDER BY e.seq FOR UPDATE OF e {skip}), \
            ended AS (UPDATE smartshape_inbox_events e SET state = g.state, due = now() + g.wait * interval '1 ms', \
@@ -310,7 +319,10 @@ async fn settle_with(
              secret = CASE WHEN g.keep THEN e.secret END, traceparent = CASE WHEN g.keep THEN e.traceparent END, \
              event = left(e.event, g.chars), file = left(e.file, g.chars), uuid = left(e.uuid, g.chars) \
              FROM given g, held WHERE e.seq = held.seq AND g.seq = held.seq AND g.fence = held.fence \
-             RETURNING e.seq, e.fence, e.state, e.file_hash, g.keep), \
+             RETURNING e.seq, e.fence, e.state, e.file_hash, g.keep, e.attempts, g.error AS failure, g.took), \
+           failed AS (INSERT INTO smartshape_inbox_failed_attempts (seq, fence, number, ended, took_ms, error) \
+             SELECT seq, fence, attempts, now(), took, failure FROM ended WHERE failure IS NOT NULL ON CONFLICT DO NOTHING), \
+           forgotten AS (DELETE FROM smartshape_inbox_failed_attempts WHERE seq = ANY ($10)), \
            gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq = ended.seq AND NOT ended.keep) \
          SELECT seq, fence, file_hash, state >= 2 AS over FROM ended"
     ));
@@ -323,8 +335,20 @@ async fn settle_with(
         .bind(released)
         .bind(kept)
         .bind(groups)
+        .bind(took)
+        .bind(forgotten)
         .fetch_all(&mut on.connection)
         .await?;
+    for lease in results.iter().filter(|result| result.error().is_some()).map(|result| result.lease) {
+        if lease.fence % KEPT_ATTEMPTS == 0 {
+            let sql = "DELETE FROM smartshape_inbox_failed_attempts WHERE seq = $1 AND fence <= $2";
+            sqlx::query(on.tables.sql(sql))
+                .bind(lease.seq)
+                .bind(lease.fence - KEPT_ATTEMPTS)
+                .execute(&mut on.connection)
+                .await?;
+        }
+    }
     let held = rows.iter().map(|&(seq, fence, ..)| Lease { seq, fence }).collect();
     Ok((held, rows.into_iter().filter(|(.., over)| *over).map(|(_, _, queue, _)| queue).collect()))
 }
@@ -350,7 +374,9 @@ pub(super) async fn complete_within(
              WHERE e.seq OPERATOR(pg_catalog.=) $1 AND e.fence OPERATOR(pg_catalog.=) $2 \
              AND e.state OPERATOR(pg_catalog.=) 1::pg_catalog.int2 \
              RETURNING e.seq, e.file_hash), \
-           gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq OPERATOR(pg_catalog.=) ended.seq AND NOT $3) \
+           gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq OPERATOR(pg_catalog.=) ended.seq AND NOT $3), \
+           forgotten AS (DELETE FROM smartshape_inbox_failed_attempts a WHERE a.seq OPERATOR(pg_catalog.=) $1 AND NOT $3 \
+             AND $2 OPERATOR(pg_catalog.>) 1::pg_catalog.int8) \
          SELECT file_hash FROM ended",
     );
     sqlx::query_scalar(sql).bind(lease.seq).bind(lease.fence).bind(keep_body).fetch_optional(connection).await
@@ -471,6 +497,8 @@ pub(super) async fn purge(on: &mut Session, filter: &EventFilter) -> Outcome<Chu
         sqlx::query_scalar(completed).bind(&numbers).fetch_all(&mut *transaction).await?;
     let bodies = on.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq = ANY ($1)");
     let purged = sqlx::query(bodies).bind(&numbers).execute(&mut *transaction).await?.rows_affected();
+    let attempts = on.tables.sql("DELETE FROM smartshape_inbox_failed_attempts WHERE seq = ANY ($1)");
+    sqlx::query(attempts).bind(&numbers).execute(&mut *transaction).await?;
     transaction.commit().await?;
     mark_runnable(on, &queues).await?;
     Ok(Chunk::new(&numbers, purged))
@@ -499,6 +527,119 @@ pub(super) async fn stats(on: &mut Session) -> Outcome<InboxStats> {
             .await?;
     stats.dead_letters = u64::try_from(dead_letters).unwrap_or(0);
     Ok(stats)
+}
+
+pub(super) async fn failed_attempts(on: &mut Session, key: DeliveryKey) -> Outcome<Vec<FailedAttempt>> {
+    let sql = on.tables.sql(
+        "SELECT a.number::bigint, (extract(epoch FROM a.ended) * 1000000)::bigint, a.took_ms, a.error \
+         FROM smartshape_inbox_failed_attempts a JOIN smartshape_inbox_events e ON e.seq = a.seq \
+         WHERE e.key = $1 ORDER BY a.fence LIMIT 100",
+    );
+    let found: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(sql).bind(key.as_bytes().as_slice()).fetch_all(&mut on.connection).await?;
+    found.into_iter().map(rows::failed_attempt).collect()
+}
+
+pub(super) async fn record_activity(on: &mut Session, minutes: &[Minute]) -> Outcome<()> {
+    macro_rules! column {
+        ($field:ident) => {
+            minutes.iter().map(|(_, numbers)| numbers.$field).collect::<Vec<_>>()
+        };
+    }
+    let sql = on.tables.sql(
+        "WITH old AS (DELETE FROM smartshape_inbox_activity \
+           WHERE minute < (extract(epoch FROM now()) / 60)::bigint - $10) \
+         INSERT INTO smartshape_inbox_activity AS a SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], \
+           $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[]) AS g (minute) ORDER BY minute \
+         ON CONFLICT (minute) DO UPDATE SET stored = a.stored + excluded.stored, \
+           completed = a.completed + excluded.completed, retried = a.retried + excluded.retried, \
+           dead_letters = a.dead_letters + excluded.dead_letters, handler_ms = a.handler_ms + excluded.handler_ms, \
+           max_handler_ms = greatest(a.max_handler_ms, excluded.max_handler_ms), \
+           max_waiting = greatest(a.max_waiting, excluded.max_waiting), \
+           max_overdue_ms = greatest(a.max_overdue_ms, excluded.max_overdue_ms)",
+    );
+    sqlx::query(sql)
+        .bind(minutes.iter().map(|(minute, _)| *minute).collect::<Vec<_>>())
+        .bind(column!(stored))
+        .bind(column!(completed))
+        .bind(column!(retried))
+        .bind(column!(dead_letters))
+        .bind(column!(handler_ms))
+        .bind(column!(max_handler_ms))
+        .bind(column!(max_waiting))
+        .bind(column!(max_overdue_ms))
+        .bind(ACTIVITY_MINUTES)
+        .execute(&mut on.connection)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn activity(on: &mut Session, from: i64, width: i64) -> Outcome<Vec<(i64, Numbers)>> {
+    let sql = on.tables.sql(
+        "SELECT minute / $2 AS slot, sum(stored)::bigint AS stored, sum(completed)::bigint AS completed, \
+           sum(retried)::bigint AS retried, sum(dead_letters)::bigint AS dead_letters, \
+           sum(handler_ms)::bigint AS handler_ms, max(max_handler_ms) AS max_handler_ms, \
+           max(max_waiting) AS max_waiting, max(max_overdue_ms) AS max_overdue_ms \
+         FROM smartshape_inbox_activity WHERE minute >= $1 GROUP BY 1",
+    );
+    let found = sqlx::query(sql).bind(from).bind(width).fetch_all(&mut on.connection).await?;
+    found.iter().map(rows::activity).collect()
+}
+
+pub(super) async fn pause(on: &mut Session, by: &str) -> Outcome<()> {
+    let sql = on.tables.sql(
+        "INSERT INTO smartshape_inbox_pause (id, since, paused_by) VALUES (1, now(), $1) ON CONFLICT DO NOTHING",
+    );
+    sqlx::query(sql).bind(by).execute(&mut on.connection).await.map(drop)
+}
+
+pub(super) async fn resume(on: &mut Session) -> Outcome<()> {
+    sqlx::query(on.tables.sql("DELETE FROM smartshape_inbox_pause"))
+        .execute(&mut on.connection)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn paused(on: &mut Session) -> Outcome<Option<Pause>> {
+    let sql = on
+        .tables
+        .sql("SELECT (extract(epoch FROM since) * 1000000)::bigint, paused_by FROM smartshape_inbox_pause");
+    let found: Option<(i64, String)> = sqlx::query_as(sql).fetch_optional(&mut on.connection).await?;
+    found.map(|(since, by)| Ok(Pause { since: time_of(since)?, by })).transpose()
+}
+
+pub(super) async fn report_worker(on: &mut Session, report: &WorkerReport) -> Outcome<()> {
+    let sql = on.tables.sql(
+        "WITH old AS (DELETE FROM smartshape_inbox_workers WHERE seen < now() - $7 * interval '1 us') \
+         INSERT INTO smartshape_inbox_workers AS w (id, host, pid, version, concurrency, running, started, seen) \
+         VALUES ($1, $2, $3, $4, $5, $6, now(), now()) ON CONFLICT (id) DO UPDATE SET running = $6, seen = now()",
+    );
+    sqlx::query(sql)
+        .bind(report.id)
+        .bind(&report.host)
+        .bind(i64::from(std::process::id()))
+        .bind(env!("CARGO_PKG_VERSION"))
+        .bind(report.concurrency.cast_signed())
+        .bind(report.running.cast_signed())
+        .bind(WORKER_FORGOTTEN_AFTER)
+        .execute(&mut on.connection)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn remove_worker(on: &mut Session, id: i64) -> Outcome<()> {
+    let sql = on.tables.sql("DELETE FROM smartshape_inbox_workers WHERE id = $1");
+    sqlx::query(sql).bind(id).execute(&mut on.connection).await.map(drop)
+}
+
+pub(super) async fn workers(on: &mut Session) -> Outcome<Vec<WorkerInfo>> {
+    let sql = on.tables.sql(
+        "SELECT host, pid, version, concurrency, running, (extract(epoch FROM started) * 1000000)::bigint AS started, \
+           (extract(epoch FROM seen) * 1000000)::bigint AS seen FROM smartshape_inbox_workers \
+         WHERE seen >= now() - $1 * interval '1 s' ORDER BY smartshape_inbox_workers.started, id LIMIT 1000",
+    );
+    let alive = i64::try_from(WORKER_GONE_AFTER.as_secs()).unwrap_or(i64::MAX);
+    sqlx::query(sql).bind(alive).fetch_all(&mut on.connection).await?.iter().map(rows::worker).collect()
 }
 
 pub(super) async fn counts(on: &mut Session) -> Outcome<InboxCounts> {

@@ -29,11 +29,13 @@ use tokio::sync::Mutex;
 
 use super::size_limit::SizeLimit;
 use super::{
-    AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_REASONS, Storage, StorageFuture,
-    check_has, in_chunks,
+    AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS, SCHEMA_OF_REASONS,
+    Storage, StorageFuture, check_has, in_chunks,
 };
+use crate::activity::{Minute, Numbers};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
+use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 use crate::storage::StorageOptions;
 use ballast::Ballast;
@@ -401,6 +403,63 @@ impl Storage for Sqlite {
         Box::pin(async move {
             check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_REASONS)?;
             self.read(move |connection, _| Box::pin(sql::reasons(connection, limit))).await
+        })
+    }
+
+    fn record_activity(&self, minutes: Vec<Minute>) -> StorageFuture<'_, ()> {
+        self.write(OnFull::Fail, move |connection, _| {
+            let minutes = minutes.clone();
+            Box::pin(async move { sql::record_activity(connection, &minutes).await })
+        })
+    }
+
+    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>> {
+        Box::pin(async move {
+            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_OPERATIONS)?;
+            self.read(move |connection, _| Box::pin(sql::activity(connection, from, width))).await
+        })
+    }
+
+    fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>> {
+        Box::pin(async move {
+            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_OPERATIONS)?;
+            self.read(move |connection, _| Box::pin(sql::failed_attempts(connection, key))).await
+        })
+    }
+
+    fn pause(&self, by: String) -> StorageFuture<'_, ()> {
+        self.write(OnFull::Fail, move |connection, _| {
+            let by = by.clone();
+            Box::pin(async move { sql::pause(connection, &by).await })
+        })
+    }
+
+    fn resume(&self) -> StorageFuture<'_, ()> {
+        self.write(OnFull::Fail, move |connection, _| Box::pin(sql::resume(connection)))
+    }
+
+    fn paused(&self) -> StorageFuture<'_, Option<Pause>> {
+        Box::pin(async move {
+            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_OPERATIONS)?;
+            self.read(move |connection, _| Box::pin(sql::paused(connection))).await
+        })
+    }
+
+    fn report_worker(&self, report: WorkerReport) -> StorageFuture<'_, ()> {
+        self.write(OnFull::Fail, move |connection, _| {
+            let report = report.clone();
+            Box::pin(async move { sql::report_worker(connection, &report).await })
+        })
+    }
+
+    fn remove_worker(&self, id: i64) -> StorageFuture<'_, ()> {
+        self.write(OnFull::Fail, move |connection, _| Box::pin(sql::remove_worker(connection, id)))
+    }
+
+    fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>> {
+        Box::pin(async move {
+            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_OPERATIONS)?;
+            self.read(move |connection, _| Box::pin(sql::workers(connection))).await
         })
     }
 

@@ -16,10 +16,11 @@ use crate::error::{InboxError, InboxErrorKind};
 /// "SSIB" in the file's header says that it is an inbox.
 const APPLICATION_ID: i64 = 0x5353_4942;
 /// Each brings the schema from one version to the next.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/sqlite-0001.sql"),
     include_str!("../../../migrations/sqlite-0002.sql"),
     include_str!("../../../migrations/sqlite-0003.sql"),
+    include_str!("../../../migrations/sqlite-0004.sql"),
 ];
 pub(super) const SCHEMA: i64 = MIGRATIONS.len() as i64;
 pub(super) const REPLACED: &str = "the file was moved, deleted or replaced";
@@ -34,8 +35,7 @@ pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxEr
     migrate(path, &mut connection).await?;
     check_writable(path, &mut connection).await?;
     // The clock is recorded every 500 ms; events may have been stored since.
-    let (_, clock) =
-        sql::peek(&mut connection, false).await.map_err(|error| error::from_sqlx(path, error))?;
+    let clock = sql::latest(&mut connection).await.map_err(|error| error::from_sqlx(path, error))?;
     Ok((connection, clock))
 }
 
@@ -63,8 +63,7 @@ pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64
         let text = format!("{error}; to read a copy whose -wal is not empty, its folder must be writable");
         InboxError::new(InboxErrorKind::ReadOnly, text)
     })?;
-    let (_, clock) =
-        sql::peek(&mut connection, false).await.map_err(|error| error::from_sqlx(path, error))?;
+    let clock = sql::latest(&mut connection).await.map_err(|error| error::from_sqlx(path, error))?;
     Ok((connection, clock, schema))
 }
 

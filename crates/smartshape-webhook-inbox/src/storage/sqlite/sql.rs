@@ -5,33 +5,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::{
-    Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, Retention,
-    SWEEP_ROWS, milliseconds,
+    ACTIVITY_MINUTES, Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse,
+    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, SWEEP_ROWS, milliseconds,
 };
 use super::clock::span;
+use crate::activity::{Minute, Numbers};
 use crate::event::{
     EVENT_VERSION, EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, StoredDelivery, StoredEvent,
 };
+use crate::operations::{FailedAttempt, Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::reason::{DeadLetterReason, ReasonId};
-use crate::storage::rows::{self, key_of, time_of};
+use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, key_of, time_of};
 use crate::storage::size_limit::ROW_BYTES;
 
 pub(super) type Outcome<T> = Result<T, sqlx::Error>;
 
-/// When the next event is due, and the latest time recorded in the file.
+/// The latest time recorded in the file.
+pub(super) async fn latest(connection: &mut SqliteConnection) -> Outcome<i64> {
+    let sql = "SELECT max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) \
+         FROM meta WHERE name = 'clock'";
+    sqlx::query_scalar(sql).fetch_one(connection).await
+}
+
+/// When the next event is due, unless workers are paused, and the latest time recorded in the file.
 pub(super) async fn peek(connection: &mut SqliteConnection, ordered: bool) -> Outcome<(Option<i64>, i64)> {
     let sql = format!(
-        "SELECT (SELECT min(due) FROM events WHERE {}), \
+        "SELECT (SELECT min(due) FROM events WHERE {} AND {NOT_PAUSED}), \
          max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) FROM meta WHERE name = 'clock'",
         candidates(ordered)
     );
     sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await
 }
+
+const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM pause)";
 
 /// Each condition has a partial index by `due`.
 fn candidates(ordered: bool) -> &'static str {
@@ -70,7 +82,7 @@ pub(super) async fn claim(
     let sql = format!(
         "UPDATE events SET state = 1, due = ?1 + ?2, fence = fence + 1, attempts = attempts + 1, \
          lost = lost + (state = 1) WHERE seq IN (SELECT seq FROM events WHERE {candidates} AND due <= ?1 \
-           AND version <= ?3 ORDER BY due, state, stored, seq LIMIT ?4) \
+           AND version <= ?3 AND {NOT_PAUSED} ORDER BY due, state, stored, seq LIMIT ?4) \
          RETURNING seq, fence, key, attempts, received, secret, traceparent"
     );
     let claimed = sqlx::query(sqlx::AssertSqlSafe(sql))
@@ -162,7 +174,153 @@ pub(super) async fn settle(
     for part in rest.chunks(MAX_RESULTS) {
         held.extend(end_attempts(connection, now, part).await?);
     }
+    record_attempts(connection, &results, &held).await?;
     Ok(held)
+}
+
+/// Records failed attempts, and deletes those at events that were completed.
+async fn record_attempts(
+    connection: &mut SqliteConnection,
+    results: &[AttemptResult],
+    held: &[Lease],
+) -> Outcome<()> {
+    let held = || results.iter().filter(|result| held.contains(&result.lease));
+    for (result, error) in held().filter_map(|result| Some((result, result.error()?))) {
+        let Lease { seq, fence } = result.lease;
+        sqlx::query(
+            "INSERT OR IGNORE INTO failed_attempts (seq, fence, number, ended, took_ms, error) \
+             SELECT seq, ?2, attempts, ?3, ?4, ?5 FROM events WHERE seq = ?1",
+        )
+        .bind(seq)
+        .bind(fence)
+        .bind(Timestamp::now().as_microsecond())
+        .bind(milliseconds(result.took))
+        .bind(error)
+        .execute(&mut *connection)
+        .await?;
+        if fence % KEPT_ATTEMPTS == 0 {
+            sqlx::query("DELETE FROM failed_attempts WHERE seq = ? AND fence <= ?")
+                .bind(seq)
+                .bind(fence - KEPT_ATTEMPTS)
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+    let forgotten: Vec<i64> =
+        held().filter(|result| result.forgets_attempts()).map(|result| result.lease.seq).collect();
+    if forgotten.is_empty() { Ok(()) } else { delete_attempts(connection, &forgotten).await }
+}
+
+async fn delete_attempts(connection: &mut SqliteConnection, numbers: &[i64]) -> Outcome<()> {
+    sqlx::query("DELETE FROM failed_attempts WHERE seq IN (SELECT value FROM json_each(?))")
+        .bind(json_array(numbers))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn failed_attempts(
+    connection: &mut SqliteConnection,
+    key: DeliveryKey,
+) -> Outcome<Vec<FailedAttempt>> {
+    let sql = "SELECT a.number, a.ended, a.took_ms, a.error FROM failed_attempts a JOIN events e ON e.seq = a.seq \
+         WHERE e.key = ? ORDER BY a.fence LIMIT 100";
+    let found: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(sql).bind(key.as_bytes().as_slice()).fetch_all(connection).await?;
+    found.into_iter().map(rows::failed_attempt).collect()
+}
+
+pub(super) async fn record_activity(connection: &mut SqliteConnection, minutes: &[Minute]) -> Outcome<()> {
+    let now = Timestamp::now().as_second().div_euclid(60);
+    sqlx::query("DELETE FROM activity WHERE minute < ?")
+        .bind(now - ACTIVITY_MINUTES)
+        .execute(&mut *connection)
+        .await?;
+    for (minute, n) in minutes {
+        sqlx::query(
+            "INSERT INTO activity VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (minute) DO UPDATE SET \
+             stored = stored + ?2, completed = completed + ?3, retried = retried + ?4, dead_letters = dead_letters + ?5, \
+             handler_ms = handler_ms + ?6, max_handler_ms = max(max_handler_ms, ?7), \
+             max_waiting = max(max_waiting, ?8), max_overdue_ms = max(max_overdue_ms, ?9)",
+        )
+        .bind(minute)
+        .bind(n.stored)
+        .bind(n.completed)
+        .bind(n.retried)
+        .bind(n.dead_letters)
+        .bind(n.handler_ms)
+        .bind(n.max_handler_ms)
+        .bind(n.max_waiting)
+        .bind(n.max_overdue_ms)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn activity(
+    connection: &mut SqliteConnection,
+    from: i64,
+    width: i64,
+) -> Outcome<Vec<(i64, Numbers)>> {
+    let sql = "SELECT minute / ?2 AS slot, sum(stored) AS stored, sum(completed) AS completed, sum(retried) AS retried, \
+         sum(dead_letters) AS dead_letters, sum(handler_ms) AS handler_ms, max(max_handler_ms) AS max_handler_ms, \
+         max(max_waiting) AS max_waiting, max(max_overdue_ms) AS max_overdue_ms \
+         FROM activity WHERE minute >= ?1 GROUP BY 1";
+    sqlx::query(sql).bind(from).bind(width).fetch_all(connection).await?.iter().map(rows::activity).collect()
+}
+
+pub(super) async fn pause(connection: &mut SqliteConnection, by: &str) -> Outcome<()> {
+    sqlx::query("INSERT OR IGNORE INTO pause (id, since, paused_by) VALUES (1, ?, ?)")
+        .bind(Timestamp::now().as_microsecond())
+        .bind(by)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn resume(connection: &mut SqliteConnection) -> Outcome<()> {
+    sqlx::query("DELETE FROM pause").execute(connection).await.map(drop)
+}
+
+pub(super) async fn paused(connection: &mut SqliteConnection) -> Outcome<Option<Pause>> {
+    let found: Option<(i64, String)> =
+        sqlx::query_as("SELECT since, paused_by FROM pause").fetch_optional(connection).await?;
+    found.map(|(since, by)| Ok(Pause { since: time_of(since)?, by })).transpose()
+}
+
+pub(super) async fn report_worker(connection: &mut SqliteConnection, report: &WorkerReport) -> Outcome<()> {
+    let now = Timestamp::now().as_microsecond();
+    sqlx::query("DELETE FROM workers WHERE seen < ?")
+        .bind(now - WORKER_FORGOTTEN_AFTER)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "INSERT INTO workers (id, host, pid, version, concurrency, running, started, seen) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) ON CONFLICT (id) DO UPDATE SET running = ?6, seen = ?7",
+    )
+    .bind(report.id)
+    .bind(&report.host)
+    .bind(i64::from(std::process::id()))
+    .bind(env!("CARGO_PKG_VERSION"))
+    .bind(report.concurrency.cast_signed())
+    .bind(report.running.cast_signed())
+    .bind(now)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+pub(super) async fn remove_worker(connection: &mut SqliteConnection, id: i64) -> Outcome<()> {
+    sqlx::query("DELETE FROM workers WHERE id = ?").bind(id).execute(connection).await.map(drop)
+}
+
+pub(super) async fn workers(connection: &mut SqliteConnection) -> Outcome<Vec<WorkerInfo>> {
+    let alive_from =
+        Timestamp::now().as_microsecond() - i64::try_from(WORKER_GONE_AFTER.as_micros()).unwrap_or(i64::MAX);
+    let sql = "SELECT host, pid, version, concurrency, running, started, seen FROM workers WHERE seen >= ? \
+         ORDER BY started, id LIMIT 1000";
+    sqlx::query(sql).bind(alive_from).fetch_all(connection).await?.iter().map(rows::worker).collect()
 }
 
 /// SQLite limits the parameters of a statement, and each result has seven.
@@ -175,7 +333,7 @@ async fn end_attempts(
 ) -> Outcome<Vec<Lease>> {
     let mut query =
         QueryBuilder::<Sqlite>::new("WITH l (seq, fence, state, due, error, released, error_group) AS (");
-    query.push_values(results, |mut row, AttemptResult { lease, outcome }| {
+    query.push_values(results, |mut row, AttemptResult { lease, outcome, .. }| {
         let (state, due, error, released) = match outcome {
             AttemptOutcome::Completed { .. } => (2_i64, now, None, 0_i64),
             AttemptOutcome::Retry { after, error } => {
@@ -292,6 +450,7 @@ pub(super) async fn purge(
     .bind(json_array(&numbers))
     .execute(&mut *connection)
     .await?;
+    delete_attempts(&mut *connection, &numbers).await?;
     let changed = delete_bodies(connection, &numbers).await?;
     Ok(Chunk::new(&numbers, changed))
 }

@@ -1,0 +1,230 @@
+//! Pause, workers, failed attempts and activity: what a person sees and does in operation.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan as _};
+use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+
+use super::fixture::{Fixture, delivery, new_event, new_events, on_each_storage, retention};
+use crate::activity::Numbers;
+use crate::operations::WorkerReport;
+use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
+use crate::{EventFilter, EventState, Inbox};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+async fn open(fixture: &impl Fixture) -> Inbox {
+    Inbox::with_storage(fixture.open().await, &Inbox::builder("fixture"))
+}
+
+/// Claims one event and ends its attempt.
+async fn end(inbox: &Inbox, outcome: AttemptOutcome) {
+    let request = ClaimRequest::new(1, LONG);
+    let attempt = inbox.storage().claim(request).await.unwrap().attempts.pop().unwrap();
+    let result = AttemptResult { lease: attempt.lease, outcome, took: Duration::from_millis(7) };
+    inbox.storage().settle([result].into()).await.unwrap();
+}
+
+fn retry(error: &str) -> AttemptOutcome {
+    AttemptOutcome::Retry { after: Duration::ZERO, error: error.to_owned() }
+}
+
+on_each_storage! {
+    paused_workers_of_all_processes_claim_nothing
+    worker_is_listed_while_it_runs
+    worker_that_does_not_report_is_not_listed
+    failed_attempts_are_kept_until_completion
+    failed_attempts_of_event_are_bounded
+    activity_counts_what_happened_by_minute
+    activity_of_several_processes_is_added
+    activity_is_kept_for_14_days
+}
+
+async fn paused_workers_of_all_processes_claim_nothing(fixture: &impl Fixture) {
+    let (inbox, other) = (open(fixture).await, open(fixture).await);
+    inbox.storage().insert(new_events(0..2, "f")).await.unwrap();
+    assert_eq!(other.paused().await.unwrap(), None);
+    inbox.pause("ops").await.unwrap();
+    inbox.pause("somebody later").await.unwrap();
+    let pause = other.paused().await.unwrap().unwrap();
+    assert_eq!(pause.by, "ops");
+    assert!(pause.since.duration_until(Timestamp::now()).abs() < 1.hours().try_into().unwrap());
+    for ordered in [false, true] {
+        let request = ClaimRequest { ordered, ..ClaimRequest::new(9, LONG) };
+        let claimed = other.storage().claim(request).await.unwrap();
+        assert!(claimed.attempts.is_empty() && claimed.next_due.is_none(), "{claimed:?}");
+    }
+    // Deliveries are still stored.
+    inbox.storage().insert([new_event(9, "f")].into()).await.unwrap();
+    let (sender, mut handled) = tokio::sync::mpsc::unbounded_channel();
+    let worker = inbox
+        .worker(move |delivery: Delivery| {
+            let sent = sender.send(delivery.uuid().to_owned());
+            async move { Ok(sent?) }
+        })
+        // Resuming wakes it, or it would look again only in an hour.
+        .poll_interval(LONG)
+        .spawn();
+    while inbox.workers().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(handled.try_recv().is_err());
+    inbox.resume().await.unwrap();
+    for _ in 0..3 {
+        assert!(handled.recv().await.is_some());
+    }
+    assert_eq!(other.paused().await.unwrap(), None);
+    worker.shutdown().await.unwrap();
+}
+
+async fn worker_is_listed_while_it_runs(fixture: &impl Fixture) {
+    let (inbox, other) = (open(fixture).await, open(fixture).await);
+    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).concurrency(3).spawn();
+    let seen = loop {
+        if let Some(worker) = other.workers().await.unwrap().pop() {
+            break worker;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((seen.pid, seen.concurrency, seen.running), (std::process::id(), 3, 0));
+    assert_eq!(seen.version, env!("CARGO_PKG_VERSION"));
+    assert!(seen.started_at <= seen.seen_at);
+    worker.shutdown().await.unwrap();
+    assert!(other.workers().await.unwrap().is_empty());
+}
+
+async fn worker_that_does_not_report_is_not_listed(fixture: &impl Fixture) {
+    let inbox = open(fixture).await;
+    for id in 1..=3 {
+        let host = format!("host {id}");
+        let report = WorkerReport { id, host, concurrency: 8, running: 0 };
+        inbox.storage().report_worker(report).await.unwrap();
+    }
+    assert_eq!(inbox.workers().await.unwrap().len(), 3);
+    fixture.execute("UPDATE WORKERS SET seen = TIME WHERE id = 2", Timestamp::now() - 61.seconds()).await;
+    let hosts: Vec<String> = inbox.workers().await.unwrap().into_iter().map(|worker| worker.host).collect();
+    assert_eq!(hosts, ["host 1", "host 3"]);
+}
+
+async fn failed_attempts_are_kept_until_completion(fixture: &impl Fixture) {
+    let inbox = open(fixture).await;
+    inbox.storage().insert([new_event(1, "f")].into()).await.unwrap();
+    let key = new_event(1, "f").key;
+    assert!(inbox.failed_attempts(key).await.unwrap().is_empty());
+    end(&inbox, retry("first")).await;
+    end(&inbox, AttemptOutcome::Released).await;
+    end(&inbox, AttemptOutcome::DeadLetter { error: "second".to_owned() }).await;
+    inbox.replay(EventFilter::default()).await.unwrap();
+    end(&inbox, retry("third")).await;
+    let attempts = inbox.failed_attempts(key).await.unwrap();
+    let shown: Vec<_> = attempts.iter().map(|attempt| (attempt.number, &*attempt.error)).collect();
+    assert_eq!(shown, [(1, "first"), (2, "second"), (1, "third")]);
+    assert!(attempts.iter().all(|attempt| attempt.took == Duration::from_millis(7)));
+    assert!(attempts[0].ended_at <= attempts[2].ended_at);
+    end(&inbox, AttemptOutcome::Completed { keep_body: false }).await;
+    assert!(inbox.failed_attempts(key).await.unwrap().is_empty());
+
+    // An event whose body is kept keeps its errors, until it is purged or deleted.
+    for (number, purged) in [(2, true), (3, false)] {
+        inbox.storage().insert([new_event(number, "f")].into()).await.unwrap();
+        let key = new_event(number, "f").key;
+        end(&inbox, retry("not yet")).await;
+        end(&inbox, AttemptOutcome::Completed { keep_body: true }).await;
+        assert_eq!(inbox.failed_attempts(key).await.unwrap().len(), 1);
+        if purged {
+            inbox.purge(EventFilter::default().key(key)).await.unwrap();
+        } else {
+            while inbox.storage().sweep(retention(Duration::ZERO, Duration::ZERO)).await.unwrap() > 0 {}
+        }
+        assert!(inbox.failed_attempts(key).await.unwrap().is_empty());
+    }
+}
+
+async fn failed_attempts_of_event_are_bounded(fixture: &impl Fixture) {
+    let inbox = open(fixture).await;
+    inbox.storage().insert([new_event(1, "f")].into()).await.unwrap();
+    for number in 1..=95 {
+        end(&inbox, retry(&number.to_string())).await;
+    }
+    let attempts = inbox.failed_attempts(new_event(1, "f").key).await.unwrap();
+    assert!((20..=40).contains(&attempts.len()), "{}", attempts.len());
+    assert_eq!(attempts.last().unwrap().error, "95");
+}
+
+/// By a real inbox and worker.
+async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
+    let inbox = open(fixture).await;
+    let from = Timestamp::now() - 2.hours();
+    for number in 0..4 {
+        inbox.handle(delivery(number)).await.unwrap();
+    }
+    inbox.handle(delivery(0)).await.unwrap();
+    let worker = inbox
+        .worker(|delivery: Delivery| async move {
+            match (delivery.uuid(), delivery.attempt()) {
+                ("uuid-1", _) => Err(HandlerError::permanent("no")),
+                ("uuid-2", 1) => Err("not yet".into()),
+                _ => Ok(()),
+            }
+        })
+        .backoff(Duration::from_millis(1), Duration::from_millis(1))
+        .spawn();
+    while inbox.list(EventFilter::default().state(EventState::Completed)).await.unwrap().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    // A shutdown writes what was counted.
+    worker.shutdown().await.unwrap();
+    let total = async |slot| {
+        let slots = inbox.activity(from, slot).await.unwrap();
+        slots.iter().fold([0; 4], |[stored, completed, retried, dead], slot| {
+            [
+                stored + slot.stored,
+                completed + slot.completed,
+                retried + slot.retried,
+                dead + slot.dead_letters,
+            ]
+        })
+    };
+    while total(LONG).await != [4, 3, 1, 1] {
+        tokio::task::yield_now().await;
+    }
+    let minutes = inbox.activity(from, Duration::from_secs(60)).await.unwrap();
+    assert!((120..=122).contains(&minutes.len()), "{}", minutes.len());
+    assert_eq!(total(Duration::from_secs(60)).await, [4, 3, 1, 1]);
+    assert_eq!(inbox.activity(from, LONG * 24 * 400).await.unwrap().len(), 1);
+    assert_eq!(inbox.activity(Timestamp::MIN, Duration::ZERO).await.unwrap().len(), 1500);
+}
+
+async fn activity_of_several_processes_is_added(fixture: &impl Fixture) {
+    let (inbox, other) = (open(fixture).await, open(fixture).await);
+    let now = Timestamp::now().as_second() / 60;
+    let numbers = |n| Numbers {
+        stored: n,
+        completed: n,
+        retried: n,
+        dead_letters: n,
+        handler_ms: n,
+        max_handler_ms: n,
+        max_waiting: n,
+        max_overdue_ms: n,
+    };
+    inbox.storage().record_activity(vec![(now - 1, numbers(1)), (now, numbers(2))]).await.unwrap();
+    other.storage().record_activity(vec![(now, numbers(3)), (now - 1, numbers(7))]).await.unwrap();
+    let both = inbox.storage().activity(now - 1, 1).await.unwrap();
+    let sum = |n, max| Numbers { max_handler_ms: max, max_waiting: max, max_overdue_ms: max, ..numbers(n) };
+    assert_eq!(both.iter().find(|(slot, _)| *slot == now).unwrap().1, sum(5, 3));
+    assert_eq!(both.iter().find(|(slot, _)| *slot == now - 1).unwrap().1, sum(8, 7));
+}
+
+async fn activity_is_kept_for_14_days(fixture: &impl Fixture) {
+    let inbox = open(fixture).await;
+    let now = Timestamp::now().as_second() / 60;
+    let stored = Numbers { stored: 1, ..Numbers::default() };
+    let (kept, old) = (now - 14 * 24 * 60 + 5, now - 14 * 24 * 60 - 5);
+    inbox.storage().record_activity(vec![(old, stored), (kept, stored)]).await.unwrap();
+    inbox.storage().record_activity(vec![(now, stored)]).await.unwrap();
+    let mut minutes: Vec<i64> =
+        inbox.storage().activity(0, 1).await.unwrap().into_iter().map(|(minute, _)| minute).collect();
+    minutes.sort_unstable();
+    assert_eq!(minutes, [kept, now]);
+}
