@@ -1,7 +1,7 @@
 //! A server of our own: fresh data, loopback only, as durable as PostgreSQL is by default.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -178,13 +178,10 @@ fn free_port() -> Result<u16, String> {
         .map_err(|error| format!("no free port: {error}"))
 }
 
-/// 128 bits that nobody can guess.
+/// Digits that nobody can guess.
 fn random() -> Result<String, String> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .map_err(|error| format!("no random numbers: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let secret = smartshape_webhook::Secret::generate().map_err(|error| error.to_string())?;
+    Ok(secret.expose().to_owned())
 }
 
 #[cfg(test)]
