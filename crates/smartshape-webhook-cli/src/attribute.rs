@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
 use crate::input;
-use crate::output::{self};
+use crate::output;
 use crate::settings::{Settings, warn_if_fake};
 
 #[derive(Subcommand)]
@@ -65,9 +65,9 @@ impl Upsert {
         let done = client.upsert_attributes(&self.file, &attributes).await;
         warn_if_fake(&client);
         done?;
-        if settings.json {
-            return output::json(&json!({"file": self.file, "node": node, "attributes": count}));
-        }
-        output::line(format_args!("set {count} attribute(s) of {} in {}", escape(node), escape(&self.file)))
+        output::result(
+            &json!({"file": self.file, "node": node, "attributes": count}),
+            format_args!("set {count} attribute(s) of {} in {}", escape(node), escape(&self.file)),
+        )
     }
 }

@@ -89,13 +89,13 @@ impl Trigger {
         let token = token::make(&secret, &self.making)?;
         let mut all_accepted = true;
         for _ in 0..self.repeat {
-            all_accepted &= self.deliver(&url, &token, &body, settings).await?;
+            all_accepted &= self.deliver(&url, &token, &body).await?;
         }
         if all_accepted { Ok(()) } else { Err(Failure::printed()) }
     }
 
     /// Sends it until it is accepted, or is not to be tried again; says whether it was accepted.
-    async fn deliver(&self, url: &Uri, token: &str, body: &Bytes, settings: &Settings) -> Outcome<bool> {
+    async fn deliver(&self, url: &Uri, token: &str, body: &Bytes) -> Outcome<bool> {
         let mut backoff = ExponentialBuilder::new()
             .with_max_times(usize::try_from(self.retries).unwrap_or(usize::MAX))
             .with_min_delay(FIRST_WAIT)
@@ -112,11 +112,8 @@ impl Trigger {
                 Err(fault) => vec![fault.clone()],
             };
             let response = response.ok();
-            if settings.json {
-                output::json(&report(self, body, response.as_ref(), &faults))?;
-            } else {
-                output::line(words(self, response.as_ref(), &faults))?;
-            }
+            let response_of = response.as_ref();
+            output::result(&report(self, body, response_of, &faults), words(self, response_of, &faults))?;
             if faults.is_empty() {
                 return Ok(true);
             }

@@ -120,8 +120,8 @@ impl Command {
         match self {
             Self::List(list) => list.run(settings).await,
             Self::Show(show) => show.run(settings).await,
-            Self::Replay(change) => change.run(settings, true).await,
-            Self::Purge(change) => change.run(settings, false).await,
+            Self::Replay(change) => change.run(true).await,
+            Self::Purge(change) => change.run(false).await,
             Self::Stats(stats) => stats.run(settings).await,
         }
     }
@@ -270,7 +270,7 @@ impl Show {
 }
 
 impl Change {
-    async fn run(self, settings: &Settings, replays: bool) -> Outcome {
+    async fn run(self, replays: bool) -> Outcome {
         let narrowed = !self.keys.is_empty() || !self.selection.is_empty();
         if narrowed == self.all {
             let text = if self.all {
@@ -292,11 +292,7 @@ impl Change {
             count += if replays { inbox.replay(filter).await? } else { inbox.purge(filter).await? };
         }
         let done = if replays { "replayed" } else { "purged" };
-        if settings.json {
-            output::json(&json!({done: count}))?;
-        } else {
-            output::line(format_args!("{done} {count} event(s)"))?;
-        }
+        output::result(&json!({done: count}), format_args!("{done} {count} event(s)"))?;
         if count > 0 || self.keys.is_empty() {
             return Ok(());
         }

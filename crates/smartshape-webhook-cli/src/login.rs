@@ -55,10 +55,10 @@ impl Login {
         };
         let path = config.write()?.display().to_string();
         let url = client.base_url();
-        if settings.json {
-            return output::json(&json!({"api_url": url, "username": username, "kept_in": path}));
-        }
-        output::line(format_args!("logged in at {url} as {}; kept in {path}", escape::escape(&username)))
+        output::result(
+            &json!({"api_url": url, "username": username, "kept_in": path}),
+            format_args!("logged in at {url} as {}; kept in {path}", escape::escape(&username)),
+        )
     }
 }
 

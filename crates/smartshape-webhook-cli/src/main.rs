@@ -117,7 +117,7 @@ async fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Event(command) => command.run(settings).await,
         Command::Check(check) => check.run(settings).await,
-        Command::Token(command) => command.run(settings),
+        Command::Token(command) => command.run(),
         Command::Login(login) => login.run(settings).await,
         Command::Webhook(command) => command.run(settings).await,
         Command::Attribute(command) => command.run(settings).await,

@@ -24,6 +24,11 @@ pub(crate) fn json(value: &Value) -> Outcome {
     line(escape_unprintable_json(value.to_string()))
 }
 
+/// Prints a result: one line of JSON with `--json`, otherwise the text.
+pub(crate) fn result(json: &Value, text: impl Display) -> Outcome {
+    if JSON.load(Ordering::Relaxed) { self::json(json) } else { line(text) }
+}
+
 /// With `--json`, standard error is JSON lines too.
 static JSON: AtomicBool = AtomicBool::new(false);
 

@@ -9,7 +9,6 @@ use crate::failure::{Failure, Outcome};
 use crate::input::{self, SecretArgument};
 use crate::output::{self, ERROR, SUCCESS, styled};
 use crate::recording::Report;
-use crate::settings::Settings;
 
 /// The least that bcrypt knows.
 const MIN_COST: u32 = 4;
@@ -104,11 +103,11 @@ pub(crate) struct Inspect {
 }
 
 impl Command {
-    pub(crate) fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         match self {
-            Self::Sign(sign) => sign.run(settings),
-            Self::Verify(verify) => verify.run(settings),
-            Self::Inspect(inspect) => inspect.run(settings),
+            Self::Sign(sign) => sign.run(),
+            Self::Verify(verify) => verify.run(),
+            Self::Inspect(inspect) => inspect.run(),
         }
     }
 }
@@ -125,25 +124,21 @@ pub(crate) fn make(secret: &Secret, making: &Making) -> Outcome<String> {
 }
 
 impl Sign {
-    fn run(self, settings: &Settings) -> Outcome {
+    fn run(self) -> Outcome {
         let secret = self.secret.get()?;
         let mut token = make(&secret, &self.making)?;
         for number in 0..self.count {
             if number > 0 && self.salt == Salt::Fresh {
                 token = make(&secret, &self.making)?;
             }
-            if settings.json {
-                output::json(&json!({"token": token}))?;
-            } else {
-                output::line(&token)?;
-            }
+            output::result(&json!({"token": token}), &token)?;
         }
         Ok(())
     }
 }
 
 impl Verify {
-    fn run(self, settings: &Settings) -> Outcome {
+    fn run(self) -> Outcome {
         let (text, token) = parsed(&self.checked)?;
         let secret = self.secret.get()?;
         if token.cost() > self.max_cost {
@@ -156,50 +151,47 @@ impl Verify {
         let hash: bcrypt_lanes::Hash =
             text.parse().map_err(|error| Failure::failed(format!("the token cannot be checked: {error}")))?;
         let belongs = bcrypt_lanes::verify(secret.expose(), &hash);
-        if settings.json {
-            output::json(&json!({"belongs": belongs}))?;
+        let text = if belongs {
+            styled("the token belongs to the secret", SUCCESS)
         } else {
-            output::line(if belongs {
-                styled("the token belongs to the secret", SUCCESS)
-            } else {
-                styled("the token does not belong to the secret", ERROR)
-            })?;
-        }
+            styled("the token does not belong to the secret", ERROR)
+        };
+        output::result(&json!({"belongs": belongs}), text)?;
         if belongs { Ok(()) } else { Err(Failure::printed()) }
     }
 }
 
 impl Inspect {
-    fn run(self, settings: &Settings) -> Outcome {
+    fn run(self) -> Outcome {
         match (&self.recording, &self.checked) {
-            (Some(path), _) => recording(path, settings),
-            (None, Some(token)) => form(token, settings),
+            (Some(path), _) => recording(path),
+            (None, Some(token)) => form(token),
             // Not let through by the arguments' rules.
             (None, None) => Err(Failure::usage("give a token, or a --recording")),
         }
     }
 }
 
-fn form(token: &str, settings: &Settings) -> Outcome {
+fn form(token: &str) -> Outcome {
     let (_, token) = parsed(token)?;
     let (prefix, cost) = (token.prefix(), token.cost());
-    if settings.json {
-        return output::json(&json!({"prefix": prefix, "cost": cost, "rounds": 1_u64 << cost}));
-    }
+    let rounds = 1_u64 << cost;
     let outcome = if cost > USUAL_MAX_COST { "reject it unless max_cost is raised" } else { "check it" };
-    output::line(format_args!(
-        "prefix  {prefix}\ncost    {cost} ({} rounds)\nreceivers of this project {outcome} (max_cost \
-         {USUAL_MAX_COST} by default)",
-        1_u64 << cost
-    ))
+    output::result(
+        &json!({"prefix": prefix, "cost": cost, "rounds": rounds}),
+        format_args!(
+            "prefix  {prefix}\ncost    {cost} ({rounds} rounds)\nreceivers of this project {outcome} (max_cost \
+             {USUAL_MAX_COST} by default)"
+        ),
+    )
 }
 
-fn recording(path: &str, settings: &Settings) -> Outcome {
+fn recording(path: &str) -> Outcome {
     let report = Report::read(input::lines(path, "the recording")?).map_err(|why| {
         let name = if path == "-" { "standard input" } else { path };
         Failure::failed(format!("{name} {why}"))
     })?;
-    if settings.json { output::json(&json!(report)) } else { output::line(report) }
+    output::result(&json!(report), report)
 }
 
 fn parsed(argument: &str) -> Outcome<(String, Token)> {

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use smartshape_api::{
     Client, CompletedStep, DeleteReason, DesiredWebhook, ErrorKind, Plan, Registration, Step, WebhookRecord,
-    WebhookSecret, redact_url,
+    WebhookSecret,
 };
 use smartshape_webhook::{EventKind, Secret};
 
+use super::print::print_webhook;
 use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
 use crate::files;
@@ -87,16 +88,15 @@ impl Apply {
         let plan = plan?;
         let plan = if self.prune { plan.prune() } else { plan };
         // Nobody reads: what is to be done is done all the same.
-        let mut printed = plan.kept().iter().try_for_each(|record| print_webhook("kept", record, settings));
+        let mut printed = plan.kept().iter().try_for_each(|record| print_webhook("kept", record));
         if self.dry_run {
-            printed =
-                printed.and_then(|()| plan.steps().iter().try_for_each(|step| print_step(step, settings)));
+            printed = printed.and_then(|()| plan.steps().iter().try_for_each(print_step));
         } else if !plan.is_empty() {
             let save = |records: &[WebhookRecord], done: Option<&CompletedStep>| {
                 if printed.is_ok()
                     && let Some(done) = done
                 {
-                    printed = print_done(done, settings);
+                    printed = print_done(done);
                 }
                 let kept = RecordsFile { api_url: client.base_url(), webhooks: records.to_vec() };
                 let written = files::replace(&path, &serde_json::to_vec_pretty(&kept)?);
@@ -162,45 +162,32 @@ impl Apply {
     }
 }
 
-/// A line of the result about a webhook.
-fn print_webhook(what: &str, record: &WebhookRecord, settings: &Settings) -> Outcome {
-    if settings.json {
-        return output::json(&json!({what: record}));
-    }
-    let WebhookRecord { id, event, url, .. } = record;
-    output::line(format_args!("{what} {}: {event} at {}", escape(id), escape(&redact_url(url))))
-}
-
 fn removal(id: &str, event: Option<&str>, reason: DeleteReason) -> Value {
     json!({"id": id, "event": event, "why": reason.to_string()})
 }
 
-fn print_done(done: &CompletedStep, settings: &Settings) -> Outcome {
-    if !settings.json {
-        return output::line(done);
-    }
-    output::json(&match done {
+fn print_done(done: &CompletedStep) -> Outcome {
+    let json = match done {
         CompletedStep::Created(record) => json!({"created": record}),
         CompletedStep::Adopted(record) => json!({"adopted": record}),
         CompletedStep::Deleted { id, event, reason, .. } => {
             json!({"deleted": removal(id, event.as_deref(), *reason)})
         }
         done => json!({"done": done.to_string()}),
-    })
+    };
+    output::result(&json, done)
 }
 
-fn print_step(step: &Step, settings: &Settings) -> Outcome {
-    if !settings.json {
-        return output::line(format_args!("would {step}"));
-    }
-    output::json(&match step {
+fn print_step(step: &Step) -> Outcome {
+    let json = match step {
         Step::Create(wanted) => json!({"would_create": {"event": wanted.event(), "url": wanted.url()}}),
         Step::Adopt(record) => json!({"would_adopt": record}),
         Step::Delete { id, event, reason, .. } => {
             json!({"would_delete": removal(id, event.as_deref(), *reason)})
         }
         step => json!({"would": step.to_string()}),
-    })
+    };
+    output::result(&json, format_args!("would {step}"))
 }
 
 /// Prints the webhooks that were left alone and may be duplicates.
@@ -211,12 +198,11 @@ fn print_left(plan: &Plan, settings: &Settings) -> Outcome {
     for (Registration { id, event, url, .. }, why) in
         left.chain(plan.unclear().iter().map(|one| (one, unclear)))
     {
-        if settings.json {
-            output::json(&json!({"left": {"id": id, "event": event, "url": url, "why": why}}))?;
-        } else {
-            let event = event.as_deref().unwrap_or("unknown event");
-            output::line(format_args!("left {}: {}, {why}", escape(id), escape(event)))?;
-        }
+        let name = event.as_deref().unwrap_or("unknown event");
+        output::result(
+            &json!({"left": {"id": id, "event": event, "url": url, "why": why}}),
+            format_args!("left {}: {}, {why}", escape(id), escape(name)),
+        )?;
     }
     if plan.is_empty() && !settings.json {
         print_notice("nothing is to be done");

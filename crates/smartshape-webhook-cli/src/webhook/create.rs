@@ -4,7 +4,7 @@ use clap::Args;
 use smartshape_api::{DesiredWebhook, Registration, WebhookSecret};
 use smartshape_webhook::EventKind;
 
-use super::print::{delete_command, print_created};
+use super::print::{delete_command, print_webhook};
 use crate::escape::escape;
 use crate::failure::Outcome;
 use crate::input::{self, SECRET_VARIABLE};
@@ -37,7 +37,7 @@ impl Create {
         let created = client.create_webhook(&wanted).await;
         warn_if_fake(&client);
         let created = created?;
-        let printed = print_created(&created, settings);
+        let printed = print_webhook("created", &created);
         // An account may be allowed to create and not to list.
         let listed = client.list_webhooks().await.unwrap_or_default();
         let is_equal = |one: &&Registration| {

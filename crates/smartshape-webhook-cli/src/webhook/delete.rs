@@ -25,7 +25,7 @@ impl Delete {
             match client.delete_webhook(id).await {
                 Ok(()) => {
                     // Nobody reads: the others are to be deleted all the same.
-                    failure = failure.or(print_deleted(id, settings).err());
+                    failure = failure.or(print_deleted(id).err());
                 }
                 // The others may be there all the same.
                 Err(error) if error.kind() == smartshape_api::ErrorKind::NotFound => {

@@ -5,16 +5,15 @@ use smartshape_api::{WebhookRecord, redact_url};
 
 use crate::escape::escape;
 use crate::failure::Outcome;
-use crate::output::{self};
-use crate::settings::Settings;
+use crate::output;
 
 /// A line of the result.
-pub(crate) fn print_created(created: &WebhookRecord, settings: &Settings) -> Outcome {
-    if settings.json {
-        return output::json(&json!({"created": created}));
-    }
-    let WebhookRecord { id, event, url, .. } = created;
-    output::line(format_args!("created {}: {event} at {}", escape(id), escape(&redact_url(url))))
+pub(crate) fn print_webhook(what: &str, webhook: &WebhookRecord) -> Outcome {
+    let WebhookRecord { id, event, url, .. } = webhook;
+    output::result(
+        &json!({what: webhook}),
+        format_args!("{what} {}: {event} at {}", escape(id), escape(&redact_url(url))),
+    )
 }
 
 /// The command that deletes a webhook, to be copied to a shell: the server chose the id, which is one word there
@@ -31,11 +30,8 @@ pub(crate) fn delete_command(id: &str) -> String {
 }
 
 /// A line of the result.
-pub(crate) fn print_deleted(id: &str, settings: &Settings) -> Outcome {
-    if settings.json {
-        return output::json(&json!({"deleted": id}));
-    }
-    output::line(format_args!("deleted {}", escape(id)))
+pub(crate) fn print_deleted(id: &str) -> Outcome {
+    output::result(&json!({"deleted": id}), format_args!("deleted {}", escape(id)))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Prune {
         warn_if_fake(&api.client);
         let (deleted, complete) = pruned?;
         for id in &deleted {
-            print_deleted(id, settings)?;
+            print_deleted(id)?;
         }
         if deleted.is_empty() && complete && !settings.json {
             output::line("nothing is left behind")?;

@@ -10,7 +10,7 @@ use smartshape_api::{
 };
 use smartshape_webhook::{EventKind, Secret};
 
-use super::print::{delete_command, print_created, print_deleted};
+use super::print::{delete_command, print_deleted, print_webhook};
 use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
 use crate::files::private_file;
@@ -82,19 +82,19 @@ impl Rotate {
         let old = self.find(&listed?)?;
         let wanted = DesiredWebhook::new(old.event, &old.url, secret)?;
         if self.dry_run {
-            return self.print_plan(&old, settings);
+            return self.print_plan(&old);
         }
         // Half a rotation would leave two webhooks that send. Each call is bounded in time.
         let _signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
         let created = self.create(&client, &wanted, &old).await?;
         // Nobody reads: the old one is to be deleted all the same.
-        let printed = print_created(&created, settings);
+        let printed = print_webhook("created", &created);
         if self.keep_old {
             printed?;
-            return print_kept(&old, settings);
+            return print_kept(&old);
         }
         delete(&client, &old, &created).await?;
-        let printed = printed.and(print_deleted(&old.id, settings));
+        let printed = printed.and(print_deleted(&old.id));
         print_notice(
             "the receiver should accept the old secret as long as SmartShape may repeat what the old webhook sent",
         );
@@ -197,20 +197,13 @@ impl Rotate {
         })
     }
 
-    fn print_plan(&self, old: &Old, settings: &Settings) -> Outcome {
-        let deleted = (!self.keep_old).then_some(&old.id);
-        if settings.json {
-            output::json(&json!({"would_create": {"event": old.event, "url": old.url}}))?;
-            return match deleted {
-                Some(id) => output::json(&json!({"would_delete": id})),
-                None => output::json(&json!({"would_keep": old.id})),
-            };
-        }
-        output::line(format_args!("would create {} at {}", old.event, escape(&redact_url(&old.url))))?;
-        match deleted {
-            Some(id) => output::line(format_args!("would delete {}", escape(id))),
-            None => output::line(format_args!("would keep {}", escape(&old.id))),
-        }
+    fn print_plan(&self, old: &Old) -> Outcome {
+        let (what, verb) = if self.keep_old { ("would_keep", "keep") } else { ("would_delete", "delete") };
+        output::result(
+            &json!({"would_create": {"event": old.event, "url": old.url}}),
+            format_args!("would create {} at {}", old.event, escape(&redact_url(&old.url))),
+        )?;
+        output::result(&json!({what: old.id}), format_args!("would {verb} {}", escape(&old.id)))
     }
 }
 
@@ -240,12 +233,8 @@ async fn delete(client: &Client, old: &Old, created: &WebhookRecord) -> Outcome 
     }
 }
 
-fn print_kept(old: &Old, settings: &Settings) -> Outcome {
-    let printed = if settings.json {
-        output::json(&json!({"kept": old.id}))
-    } else {
-        output::line(format_args!("kept {}", escape(&old.id)))
-    };
+fn print_kept(old: &Old) -> Outcome {
+    let printed = output::result(&json!({"kept": old.id}), format_args!("kept {}", escape(&old.id)));
     let command = delete_command(&old.id);
     print_notice(format_args!("both send until `{command}`: let the receiver accept both secrets before"));
     printed
