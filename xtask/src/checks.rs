@@ -3,7 +3,7 @@
 use crate::{Outcome, api, cargo, words};
 
 /// Each published crate and each set of features that builds differently.
-const FEATURE_SETS: [&[&str]; 15] = [
+const FEATURE_SETS: [&[&str]; 16] = [
     &["--package", "smartshape-webhook", "--no-default-features"],
     &["--package", "smartshape-webhook"],
     &["--package", "smartshape-webhook-tower"],
@@ -16,19 +16,21 @@ const FEATURE_SETS: [&[&str]; 15] = [
     &["--package", "smartshape-webhook-inbox", "--features", "postgres", "--all-targets"],
     &["--package", "smartshape-webhook-outlet", "--no-default-features"],
     &["--package", "smartshape-webhook-outlet"],
+    &["--package", "smartshape-webhook-ui"],
     &["--package", "smartshape-api"],
     &["--package", "smartshape-fake"],
     &["--package", "smartshape-webhook-cli"],
 ];
 
 /// The crates that are published. The workspace's other packages name theirs by path only, and cannot be packaged.
-pub(crate) const PUBLISHED: [&str; 10] = [
+pub(crate) const PUBLISHED: [&str; 11] = [
     "bcrypt-lanes",
     "smartshape-webhook",
     "smartshape-webhook-tower",
     "smartshape-webhook-actix",
     "smartshape-webhook-warp",
     "smartshape-webhook-inbox",
+    "smartshape-webhook-ui",
     "smartshape-webhook-outlet",
     "smartshape-api",
     "smartshape-fake",

@@ -1,0 +1,244 @@
+//! Who may see the console, and what each visitor may do.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::request::Parts;
+use http::{HeaderMap, header};
+use sha2::{Digest as _, Sha256};
+
+/// Failed passwords within [`FAILURE_PERIOD`] after which passwords are not checked any more.
+const MAX_FAILURES: u32 = 5;
+const FAILURE_PERIOD: Duration = Duration::from_secs(60);
+const COOKIE: &str = "smartshape_ui";
+
+/// What a visitor may do. Each may do what those before may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    Nobody,
+    Counts,
+    Reader,
+    Operator,
+    Owner,
+}
+
+/// Somebody who asks for a page, with a name for the log and for others to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visitor {
+    pub(crate) role: Role,
+    pub(crate) name: String,
+}
+
+impl Visitor {
+    /// May see nothing.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { role: Role::Nobody, name: String::new() }
+    }
+
+    /// May see numbers, names of events, files and times: no body, owner or error.
+    #[must_use]
+    pub fn counts(name: &str) -> Self {
+        Self { role: Role::Counts, name: name.to_owned() }
+    }
+
+    /// May see everything and change nothing.
+    #[must_use]
+    pub fn reader(name: &str) -> Self {
+        Self { role: Role::Reader, name: name.to_owned() }
+    }
+
+    /// May also replay events, pause and resume.
+    #[must_use]
+    pub fn operator(name: &str) -> Self {
+        Self { role: Role::Operator, name: name.to_owned() }
+    }
+
+    /// May also purge events.
+    #[must_use]
+    pub fn owner(name: &str) -> Self {
+        Self { role: Role::Owner, name: name.to_owned() }
+    }
+}
+
+/// Who may see the console. There is no default: an inbox holds personal data.
+///
+/// ```
+/// use smartshape_webhook_ui::{Access, Visitor};
+///
+/// // The application's own login, which an earlier layer has put into the request's extensions.
+/// #[derive(Clone)]
+/// struct Staff { name: String, may_replay: bool }
+/// let own_login = Access::decide(|request| match request.extensions.get::<Staff>() {
+///     Some(staff) if staff.may_replay => Visitor::operator(&staff.name),
+///     Some(staff) => Visitor::reader(&staff.name),
+///     None => Visitor::nobody(),
+/// });
+/// let password = Access::password("ops", "a long password", Visitor::owner("ops"))?;
+/// assert!(Access::password("ops", "short", Visitor::owner("ops")).is_err());
+/// # let _ = (own_login, password);
+/// # Ok::<(), smartshape_webhook_ui::AccessError>(())
+/// ```
+#[derive(Clone)]
+pub struct Access(Arc<Kind>);
+
+enum Kind {
+    Key { key: [u8; 32], cookie: String, visitor: Visitor, is_used: AtomicBool },
+    Password { credentials: [u8; 32], visitor: Visitor, failures: Mutex<Option<(Instant, u32)>> },
+    Decide(Box<dyn Fn(&Parts) -> Visitor + Send + Sync>),
+    CheckedBy { visitor: Visitor },
+}
+
+/// What a request's credentials lead to.
+pub(crate) enum Admission {
+    Visitor(Visitor),
+    /// The key of the URL was right: it is replaced by this cookie.
+    SetCookie(String),
+    /// No credentials, or wrong ones; with the challenge of a password.
+    Rejected {
+        challenge: Option<&'static str>,
+    },
+    TooManyFailures,
+}
+
+impl Access {
+    /// Whoever opens the console with `?key=KEY` in its URL, once: the browser then has a cookie, and the URL works in no
+    /// other browser. For a console on one's own machine. The key must have at least 16 characters and be random.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError`] when the key is too short, or the system has no random numbers.
+    pub fn key(key: &str, visitor: Visitor) -> Result<Self, AccessError> {
+        long_enough("key", key, 16)?;
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|error| AccessError(format!("no random numbers: {error}")))?;
+        let cookie = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(Arc::new(Kind::Key { key: hash(key), cookie, visitor, is_used: AtomicBool::new(false) })))
+    }
+
+    /// Whoever knows the user and the password (HTTP's Basic authentication; use TLS). After 5 wrong passwords within a
+    /// minute all are rejected until the minute is over. The password must have at least 12 characters.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError`] when the password is too short, or the user has a colon.
+    pub fn password(user: &str, password: &str, visitor: Visitor) -> Result<Self, AccessError> {
+        long_enough("password", password, 12)?;
+        if user.contains(':') {
+            return Err(AccessError("the user of the console must not have a colon".to_owned()));
+        }
+        let credentials = hash(&format!("{user}:{password}"));
+        Ok(Self(Arc::new(Kind::Password { credentials, visitor, failures: Mutex::new(None) })))
+    }
+
+    /// Your own decision for each request, such as by the application's own login.
+    #[must_use]
+    pub fn decide(decide: impl Fn(&Parts) -> Visitor + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Kind::Decide(Box::new(decide))))
+    }
+
+    /// Everybody whom the console is served to, as `visitor`: something before it has checked who they are. `check` names
+    /// it, such as "oauth2-proxy" or "VPN"; the log has the name.
+    #[must_use]
+    pub fn checked_by(check: &str, visitor: Visitor) -> Self {
+        tracing::warn!(check, visitor = %visitor.name, "the console itself checks nobody: that is left to the named check");
+        Self(Arc::new(Kind::CheckedBy { visitor }))
+    }
+
+    pub(crate) fn admit(&self, parts: &Parts, key: Option<&str>) -> Admission {
+        match &*self.0 {
+            Kind::Key { key: expected, cookie, visitor, is_used } => {
+                let has_cookie = has_cookie(&parts.headers, cookie);
+                match key {
+                    None if has_cookie => Admission::Visitor(visitor.clone()),
+                    Some(key)
+                        if hash(key) == *expected
+                            && (has_cookie || !is_used.swap(true, Ordering::SeqCst)) =>
+                    {
+                        Admission::SetCookie(format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict"))
+                    }
+                    _ => Admission::Rejected { challenge: None },
+                }
+            }
+            Kind::Password { credentials, visitor, failures } => {
+                let challenge = Some("Basic realm=\"SmartShape inbox\", charset=\"UTF-8\"");
+                let Some(given) = basic(&parts.headers) else { return Admission::Rejected { challenge } };
+                let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                let recent = failures.filter(|(since, _)| since.elapsed() < FAILURE_PERIOD);
+                if recent.is_some_and(|(_, count)| count >= MAX_FAILURES) {
+                    return Admission::TooManyFailures;
+                }
+                // Both are hashes, so that the time of the comparison tells nothing of the password.
+                if hash(&given) == *credentials {
+                    return Admission::Visitor(visitor.clone());
+                }
+                *failures = Some(recent.map_or((Instant::now(), 1), |(since, count)| (since, count + 1)));
+                tracing::warn!("a wrong user or password was given to the console");
+                Admission::Rejected { challenge }
+            }
+            Kind::Decide(decide) => match decide(parts) {
+                visitor if visitor.role == Role::Nobody => Admission::Rejected { challenge: None },
+                visitor => Admission::Visitor(visitor),
+            },
+            Kind::CheckedBy { visitor } => Admission::Visitor(visitor.clone()),
+        }
+    }
+}
+
+/// Without keys and passwords.
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &*self.0 {
+            Kind::Key { .. } => "Access::key",
+            Kind::Password { .. } => "Access::password",
+            Kind::Decide(_) => "Access::decide",
+            Kind::CheckedBy { .. } => "Access::checked_by",
+        })
+    }
+}
+
+/// A key or a password that cannot be used.
+#[derive(Debug)]
+pub struct AccessError(String);
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AccessError {}
+
+fn long_enough(kind: &str, text: &str, characters: usize) -> Result<(), AccessError> {
+    if text.chars().count() >= characters {
+        return Ok(());
+    }
+    Err(AccessError(format!(
+        "the console's {kind} has fewer than {characters} characters: choose a longer one"
+    )))
+}
+
+fn hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+fn has_cookie(headers: &HeaderMap, expected: &str) -> bool {
+    let expected = hash(expected);
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies
+        .flat_map(|value| value.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .any(|(name, value)| name == COOKIE && hash(value) == expected)
+}
+
+fn basic(headers: &HeaderMap) -> Option<String> {
+    let (scheme, encoded) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()
+}

@@ -1,0 +1,272 @@
+//! The pages.
+
+mod chart;
+mod confirm;
+mod event;
+mod events;
+mod json;
+mod overview;
+mod text;
+
+use jiff::Timestamp;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use smartshape_webhook_inbox::{
+    EventState, Inbox, InboxCounts, InboxError, InboxErrorKind, Pause, StoredEvent, WorkerInfo,
+};
+
+use crate::access::{Role, Visitor};
+use crate::query::{Query, Selection};
+use text::{clock, plural, thousands};
+
+const SPRITE: &str = include_str!("../../assets/sprite.svg");
+
+pub(crate) struct Page {
+    pub(crate) html: String,
+    /// Whether the page exists: the frame is shown in any case.
+    pub(crate) is_found: bool,
+}
+
+/// What every page knows.
+struct Context<'a> {
+    inbox: &'a Inbox,
+    visitor: &'a Visitor,
+    counts: InboxCounts,
+    workers: Option<Vec<WorkerInfo>>,
+    pause: Option<Pause>,
+    now: Timestamp,
+}
+
+impl Context<'_> {
+    fn may(&self, role: Role) -> bool {
+        self.visitor.role >= role
+    }
+}
+
+/// A read-only inbox of an older version has no such table.
+fn unless_older<T>(found: Result<T, InboxError>) -> Result<Option<T>, InboxError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == InboxErrorKind::OlderSchema => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) async fn page(
+    inbox: &Inbox,
+    label: &str,
+    query: &Query,
+    visitor: &Visitor,
+) -> Result<Page, InboxError> {
+    let context = Context {
+        inbox,
+        visitor,
+        counts: inbox.counts().await?,
+        workers: unless_older(inbox.workers().await)?,
+        pause: unless_older(inbox.paused().await)?.flatten(),
+        now: Timestamp::now(),
+    };
+    let selection = Selection::of(query);
+    let view = match query.get("event") {
+        Some(_) if query.get("view") != Some("confirm") => "events",
+        _ => query.get("view").unwrap_or("overview"),
+    };
+    let (title, main, is_found) = match view {
+        "overview" => ("Overview", overview::page(&context, query).await?, true),
+        "events" => {
+            let (main, is_found) = events::page(&context, &selection, query.get("event")).await?;
+            (
+                if selection.state == Some(EventState::DeadLetter) { "Dead letters" } else { "Events" },
+                main,
+                is_found,
+            )
+        }
+        "confirm" => match confirm::page(&context, &selection, query).await? {
+            Some(main) => ("Please confirm", main, true),
+            None => ("Not found", not_found(), false),
+        },
+        _ => ("Not found", not_found(), false),
+    };
+    let nav = Nav { view, state: selection.state, counts: Some(&context.counts) };
+    let tools = html! { (workers(&context)) (live()) };
+    let done = query
+        .get("done")
+        .map(|action| flash(action, query.get("count").and_then(|count| count.parse().ok())));
+    Ok(Page { html: frame(title, label, &nav, visitor, &tools, done.as_ref(), &main), is_found })
+}
+
+/// The page while the inbox cannot be read.
+pub(crate) fn unavailable(label: &str, visitor: &Visitor) -> String {
+    let main = html! {
+        section.card.confirm {
+            h1 { "The inbox cannot be read" }
+            p { "Its database does not respond, or not in time. The application's log has the reason." }
+            p { a.button href="?" { "Try again" } }
+        }
+    };
+    let nav = Nav { view: "", state: None, counts: None };
+    frame("Not available", label, &nav, visitor, &html! {}, None, &main)
+}
+
+fn not_found() -> Markup {
+    html! {
+        section.card.confirm {
+            h1 { "There is no such page" }
+            p { a.button href="?view=overview" { "Overview" } }
+        }
+    }
+}
+
+struct Nav<'a> {
+    view: &'a str,
+    state: Option<EventState>,
+    counts: Option<&'a InboxCounts>,
+}
+
+fn frame(
+    title: &str,
+    label: &str,
+    nav: &Nav<'_>,
+    visitor: &Visitor,
+    tools: &Markup,
+    done: Option<&Markup>,
+    main: &Markup,
+) -> String {
+    let is_dead = nav.view == "events" && nav.state == Some(EventState::DeadLetter);
+    let current = |here: bool| here.then_some("page");
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="robots" content="noindex";
+                title { (title) " · SmartShape inbox" @if !label.is_empty() { " · " (label) } }
+                link rel="icon" href=(asset("icon.svg"));
+                link rel="stylesheet" href=(asset("ui.css"));
+                script type="module" src=(asset("ui.js")) {}
+            }
+            body data-view=(nav.view) {
+                a.skip href="#main" { "Skip to content" }
+                (PreEscaped(SPRITE))
+                header.top {
+                    a.brand href="?view=overview" {
+                        img src=(asset("icon.svg")) alt="" width="28" height="28";
+                        span.name { "SmartShape inbox" }
+                        @if !label.is_empty() { span.label { (label) } }
+                    }
+                    nav aria-label="Pages" {
+                        a href="?view=overview" aria-current=[current(nav.view == "overview")] { "Overview" }
+                        a href="?view=events" aria-current=[current(nav.view == "events" && !is_dead)] { "Events" }
+                        a href="?view=events&state=dead-letter" aria-current=[current(is_dead)] {
+                            "Dead letters "
+                            span #n-dead data-live {
+                                @if let Some(dead) = nav.counts.map(|counts| counts.dead_letters).filter(|dead| dead.get() > 0) {
+                                    span.badge { (dead) }
+                                }
+                            }
+                        }
+                    }
+                    div.tools {
+                        (tools)
+                        @if visitor.role < Role::Operator { span.ro { "Read only" } }
+                        @if !visitor.name.is_empty() { span.who title="You" { bdi { (text::visible(&visitor.name)) } } }
+                        button.theme type="button" hidden title="Light or dark" { (icon("moon")) span.vh { "Light or dark" } }
+                    }
+                }
+                @if let Some(done) = done { p.flash role="status" { (done) } }
+                main #main tabindex="-1" { (main) }
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// The link changes with each version, since browsers keep assets for a year.
+fn asset(name: &str) -> String {
+    format!("?asset={name}&v={}.{}", env!("CARGO_PKG_VERSION"), crate::CSS.len() + crate::JS.len())
+}
+
+fn live() -> Markup {
+    html! {
+        button.live type="button" hidden aria-pressed="true" title="Updates by itself; press to pause" {
+            span.dot {} span.t { "Live" }
+        }
+    }
+}
+
+/// Whether events are handled, in a word.
+fn workers(context: &Context<'_>) -> Markup {
+    let Some(workers) = &context.workers else { return html! {} };
+    let count = workers.len() as u64;
+    html! {
+        span #workers data-live {
+            @if let Some(pause) = &context.pause {
+                span.worker.hold { span.dot {} "paused by " bdi { (text::visible(&pause.by)) } " " (clock(pause.since)) }
+            } @else if count == 0 {
+                span.worker.bad { span.dot {} "no worker: nothing is handled" }
+            } @else {
+                span.worker.ok { span.dot {} (plural(count, "worker", "workers")) }
+            }
+        }
+    }
+}
+
+fn flash(action: &str, count: Option<u64>) -> Markup {
+    let count = count.unwrap_or(0);
+    html! {
+        @match action {
+            "replay" => { (plural(count, "event waits", "events wait")) " for another attempt." }
+            "purge" => { (thousands(count)) @if count == 1 { " body was deleted." } @else { " bodies were deleted." } }
+            "pause" => { "Workers are paused: none starts an attempt." }
+            "resume" => { "Workers go on." }
+            _ => {}
+        }
+    }
+}
+
+fn icon(name: &'static str) -> Markup {
+    html! { svg.i aria-hidden="true" { (PreEscaped(format!("<use href=\"#i-{name}\"/>"))) } }
+}
+
+/// The icon of an event's name.
+fn kind_icon(event: &str) -> Markup {
+    let family = event.split('_').next().unwrap_or_default();
+    icon(
+        ["annotation", "attribute", "configuration"]
+            .into_iter()
+            .find(|known| *known == family)
+            .unwrap_or("file"),
+    )
+}
+
+fn chip(state: EventState) -> Markup {
+    let class = match state {
+        EventState::Waiting => "waiting",
+        EventState::Running => "work",
+        EventState::DeadLetter => "dead",
+        _ => "done",
+    };
+    let text = state.as_str();
+    html! { span class={ "chip " (class) } { (text[..1].to_uppercase()) (text[1..]) } }
+}
+
+/// A form that changes something at once.
+fn action(action: &str, label: &Markup, class: &str, fields: &[(&str, &str)], back: &str) -> Markup {
+    html! {
+        form method="post" action="?" {
+            @for (name, value) in fields { input type="hidden" name=(name) value=(value); }
+            input type="hidden" name="back" value=(back);
+            button class=(class) name="do" value=(action) { (label) }
+        }
+    }
+}
+
+/// The owner and the error are not for everybody.
+fn owner<'a>(context: &Context<'_>, event: &'a StoredEvent) -> Option<&'a str> {
+    event.owner.as_deref().filter(|_| context.may(Role::Reader))
+}
+
+fn error<'a>(context: &Context<'_>, event: &'a StoredEvent) -> Option<&'a str> {
+    event.error.as_deref().filter(|_| context.may(Role::Reader))
+}

@@ -1,0 +1,241 @@
+//! Overview: whether events are handled, and what to do if not.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use maud::{Markup, html};
+use smartshape_webhook_inbox::{
+    ActivitySlot, Count, DeadLetterReason, EventFilter, EventState, InboxError, PageCursor, StoredEvent,
+};
+
+use super::text::{ago, bytes, hour, plural, span, thousands, visible};
+use super::{Context, action, chart, chip, error, icon, kind_icon, unless_older};
+use crate::access::Role;
+use crate::query::{Query, Selection, link};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Name, title, period and slot of a chart.
+const SPANS: [(&str, &str, Duration, Duration); 3] = [
+    ("1h", "The last hour", HOUR, MINUTE),
+    ("24h", "The last 24 hours", DAY, Duration::from_secs(15 * 60)),
+    ("14d", "The last 14 days", Duration::from_secs(14 * 24 * 60 * 60), Duration::from_secs(4 * 60 * 60)),
+];
+
+pub(super) async fn page(context: &Context<'_>, query: &Query) -> Result<Markup, InboxError> {
+    let inbox = context.inbox;
+    let since = |period: Duration| context.now - SignedDuration::try_from(period).unwrap_or_default();
+    let chosen = SPANS.iter().find(|(name, ..)| query.get("span") == Some(name)).unwrap_or(&SPANS[1]);
+    let (name, title, period, slot) = *chosen;
+    let activity = unless_older(inbox.activity(since(period), slot).await)?;
+    let day =
+        unless_older(inbox.activity(since(DAY), Duration::from_secs(15 * 60)).await)?.unwrap_or_default();
+    let last_hour = unless_older(inbox.activity(since(HOUR), MINUTE).await)?.unwrap_or_default();
+    let reasons = unless_older(inbox.dead_letter_reasons(6).await)?.unwrap_or_default();
+    let latest = inbox.page(EventFilter::default().limit(12), PageCursor::Newest).await?.events;
+    Ok(html! {
+        (summary(context, reasons.len(), &last_hour))
+        (tiles(context, &day, &last_hour))
+        div.cols {
+            section.card.wide aria-labelledby="h-day" {
+                div.head {
+                    h2 #h-day { (title) }
+                    nav.spans aria-label="Period" {
+                        @for (other, ..) in &SPANS {
+                            a href=(link(&[("view", "overview"), ("span", other)])) aria-current=[(*other == name).then_some("true")] { (other) }
+                        }
+                    }
+                    ul.legend { li.arrived { "stored" } li.done { "completed" } li.retried { "to be retried" } li.dead { "dead letters" } }
+                }
+                div #chart data-live {
+                    @if let Some(activity) = &activity { (chart::bars(activity)) }
+                    @else { p.empty { "This inbox was opened read-only and has the tables of an older version, which recorded no activity." } }
+                }
+            }
+            (why(context, &reasons))
+        }
+        (latest_events(context, &latest))
+        footer.page {
+            span { (bytes(context.counts.disk_bytes)) " on the disk" }
+            span { "about " (thousands(context.counts.stored)) " events stored" }
+            span { "as of " (hour(context.now)) " UTC" }
+        }
+    })
+}
+
+fn sum(slots: &[ActivitySlot], of: impl Fn(&ActivitySlot) -> u64) -> u64 {
+    slots.iter().map(of).sum()
+}
+
+/// One sentence, the worst first, and the button that goes with it.
+fn summary(context: &Context<'_>, reasons: usize, last_hour: &[ActivitySlot]) -> Markup {
+    let counts = &context.counts;
+    let (waiting, dead) = (counts.waiting.get(), counts.dead_letters.get());
+    let (stored, completed) = (sum(last_hour, |slot| slot.stored), sum(last_hour, |slot| slot.completed));
+    let no_worker = context.workers.as_ref().is_some_and(Vec::is_empty);
+    let overdue = counts.overdue.filter(|overdue| *overdue > MINUTE);
+    let resume = html! { "Resume" };
+    let pause = html! { "Pause workers" };
+    let may_operate = context.may(Role::Operator);
+    html! {
+        div.summary {
+            div #summary data-live {
+                h1 {
+                    @if let Some(pause) = &context.pause { "Workers are paused by " bdi { (visible(&pause.by)) } "." }
+                    @else if no_worker && waiting > 0 { "No worker is alive; " (plural(waiting, "event waits.", "events wait.")) }
+                    @else if no_worker { "No worker is alive." }
+                    @else if dead > 0 {
+                        (dead_count(counts.dead_letters))
+                        @if reasons > 0 { ", for " (plural(reasons as u64, "reason", "reasons")) } "."
+                    }
+                    @else if overdue.is_some() { "Handling falls behind." }
+                    @else { "Everything is handled." }
+                }
+                p {
+                    @if waiting > 0 { (plural(waiting, "event waits", "events wait")) @if let Some(overdue) = counts.overdue { ", the longest for " (span(overdue)) } ". " }
+                    @else { "Nothing waits. " }
+                    "In the last hour " (thousands(stored)) " came and " (thousands(completed)) " were completed."
+                }
+            }
+            div.buttons {
+                @if dead > 0 { a.button.primary href="?view=events&state=dead-letter" { "See dead letters" } }
+                @if may_operate && context.workers.is_some() {
+                    @if context.pause.is_some() { (action("resume", &resume, "primary", &[], "?view=overview")) }
+                    @else { (action("pause", &pause, "button", &[], "?view=overview")) }
+                }
+            }
+        }
+    }
+}
+
+fn dead_count(count: Count) -> String {
+    match count {
+        Count::Exactly(count) => plural(count, "event is a dead letter", "events are dead letters"),
+        Count::AtLeast(count) => format!("More than {} events are dead letters", thousands(count)),
+    }
+}
+
+fn tiles(context: &Context<'_>, day: &[ActivitySlot], last_hour: &[ActivitySlot]) -> Markup {
+    let counts = &context.counts;
+    let depth: Vec<u64> = day.iter().map(|slot| slot.max_waiting).collect();
+    let waits: Vec<u64> = day.iter().map(|slot| slot.max_overdue.as_secs()).collect();
+    let completed: Vec<u64> = last_hour.iter().map(|slot| slot.completed).collect();
+    let dead: Vec<u64> = day.iter().map(|slot| slot.dead_letters).collect();
+    let attempts = sum(last_hour, |slot| slot.completed + slot.retried + slot.dead_letters);
+    let time: Duration = last_hour.iter().map(|slot| slot.handler_time).sum();
+    let mean = u32::try_from(attempts).ok().filter(|attempts| *attempts > 0).map(|attempts| time / attempts);
+    let most = day.iter().map(|slot| slot.max_overdue).max().unwrap_or_default();
+    html! {
+        section.tiles aria-label="Now" {
+            a.tile href="?view=events&state=waiting" {
+                span.label { "Waiting" }
+                span.row #t-wait data-live {
+                    span.value { (counts.waiting) }
+                    span.note { (counts.running) " running" @if counts.retrying.get() > 0 { ", " (counts.retrying) " to be retried" } }
+                }
+                (chart::sparkline(&depth, "wait", "Most waiting events in each quarter of an hour of the last 24 hours"))
+            }
+            a.tile href="?view=events&state=waiting" {
+                span.label { "Longest wait" }
+                span.row #t-old data-live {
+                    span.value { (counts.overdue.map_or_else(|| "–".to_owned(), span)) }
+                    span.note { "most in 24 h: " (span(most)) }
+                }
+                (chart::sparkline(&waits, "wait", "Longest wait in each quarter of an hour of the last 24 hours"))
+            }
+            a.tile href="?view=events&state=completed" {
+                span.label { "Completed in the last hour" }
+                span.row #t-done data-live {
+                    span.value { (thousands(completed.iter().sum())) }
+                    span.note { @if let Some(mean) = mean { (span(mean)) " an attempt" } }
+                }
+                (chart::sparkline(&completed, "done", "Completed in each minute of the last hour"))
+            }
+            a.tile href="?view=events&state=dead-letter" {
+                span.label { "Dead letters" }
+                span.row #t-dead data-live {
+                    span class={ "value" @if counts.dead_letters.get() > 0 { " bad" } } { (counts.dead_letters) }
+                    span.note { "+" (thousands(dead.iter().sum())) " in 24 h" }
+                }
+                (chart::sparkline(&dead, "dead", "New dead letters in each quarter of an hour of the last 24 hours"))
+            }
+        }
+    }
+}
+
+fn why(context: &Context<'_>, reasons: &[DeadLetterReason]) -> Markup {
+    let most = reasons.first().map_or(1, |reason| reason.dead_letters).max(1);
+    let newest = reasons.iter().map(|reason| reason.last_seq).max().unwrap_or(0).to_string();
+    let may_read = context.may(Role::Reader);
+    let all = Selection { state: Some(EventState::DeadLetter), ..Selection::default() };
+    html! {
+        section.card aria-labelledby="h-why" {
+            div.head { h2 #h-why { "Why events are dead letters" } }
+            div #why data-live {
+                @if context.counts.dead_letters.get() == 0 { p.empty { "There are no dead letters." } }
+                @else if !may_read { p.empty { "Errors may hold personal data: you see their number only." } }
+                @else {
+                    ol.reasons {
+                        @for reason in reasons {
+                            @let of_reason = Selection { reason: Some(reason.id), ..all.clone() };
+                            li {
+                                div.top-row {
+                                    strong { (thousands(reason.dead_letters)) }
+                                    span.names { (visible(&reason.last_event)) }
+                                    (ago(reason.last_received_at, context.now))
+                                }
+                                a.msg href=(of_reason.link("events", &[])) {
+                                    @if reason.text.is_empty() { "(an empty error)" } @else { (visible(&reason.text)) }
+                                }
+                                svg.share viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true" {
+                                    rect class="bg" width="100" height="4" {}
+                                    rect width=(reason.dead_letters * 100 / most) height="4" {}
+                                }
+                                @if context.may(Role::Operator) {
+                                    a.more href=(of_reason.link("confirm", &[("do", "replay"), ("up_to", &newest)])) {
+                                        "Replay these " (thousands(reason.dead_letters)) "…"
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    @if context.may(Role::Operator) && !reasons.is_empty() {
+                        div.foot {
+                            a.button href=(all.link("confirm", &[("do", "replay")])) {
+                                (icon("replay")) "Replay all " (context.counts.dead_letters) "…"
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn latest_events(context: &Context<'_>, events: &[StoredEvent]) -> Markup {
+    html! {
+        section.card aria-labelledby="h-latest" {
+            div.head { h2 #h-latest { "Latest events" } a.more href="?view=events" { "All events" } }
+            div.scroll tabindex="0" role="region" aria-labelledby="h-latest" {
+                table.events #latest data-live {
+                    thead { tr { th scope="col" { "State" } th scope="col" { "Event" } th scope="col" { "File" } th scope="col" { "Received" } th.r scope="col" { "Attempts" } th scope="col" { "Last error" } } }
+                    tbody {
+                        @for event in events {
+                            tr {
+                                td { (chip(event.state)) }
+                                td { a.ev href=(Selection::default().event_link(event.key)) { (kind_icon(&event.event)) (visible(&event.event)) } }
+                                td.mono { (visible(&event.file)) }
+                                td.t { (ago(event.received_at, context.now)) }
+                                td.r { (event.attempts) }
+                                td.err { @if let Some(error) = error(context, event) { span { (visible(error)) } } @else { span.none { "–" } } }
+                            }
+                        }
+                    }
+                }
+                @if events.is_empty() { p.empty { "No event has arrived yet." } }
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Times, numbers, and texts from outside.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+/// How long ago a time is, with the time itself as a title.
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> Markup {
+    let passed = Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    html! { time datetime=(at) title=(at) { (span(passed)) " ago" } }
+}
+
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 if time.as_millis() > 0 => format!("{} ms", time.as_millis()),
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d", seconds / 86400),
+    }
+}
+
+/// The time of day in UTC.
+pub(super) fn clock(at: Timestamp) -> Markup {
+    let (second, millisecond) = (at.as_second(), at.as_millisecond().rem_euclid(1000));
+    let (hour, minute) = (second.div_euclid(3600).rem_euclid(24), second.div_euclid(60).rem_euclid(60));
+    let shown = format!("{hour:02}:{minute:02}:{:02}.{millisecond:03}", second.rem_euclid(60));
+    html! { time datetime=(at) title=(at) { (shown) } }
+}
+
+/// Hours and minutes in UTC.
+pub(super) fn hour(at: Timestamp) -> String {
+    let second = at.as_second();
+    format!("{:02}:{:02}", second.div_euclid(3600).rem_euclid(24), second.div_euclid(60).rem_euclid(60))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut size = count as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if size < 1024.0 {
+            break;
+        }
+        size /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{size:.1} {unit}") }
+}
+
+/// With narrow spaces between thousands.
+pub(super) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+pub(super) fn plural(count: u64, one: &str, more: &str) -> String {
+    format!("{} {}", thousands(count), if count == 1 { one } else { more })
+}
+
+/// A text from outside: characters that cannot be seen, or that turn the direction of writing, are shown as escapes.
+pub(super) fn visible(text: &str) -> Markup {
+    let mut parts: Vec<(bool, String)> = Vec::new();
+    for character in text.chars() {
+        let hidden = is_hidden(character);
+        let shown = if hidden { format!("\\u{:04x}", u32::from(character)) } else { character.to_string() };
+        match parts.last_mut() {
+            Some((other, part)) if *other == hidden => part.push_str(&shown),
+            _ => parts.push((hidden, shown)),
+        }
+    }
+    html! { @for (hidden, part) in &parts { @if *hidden { mark { (part) } } @else { (part) } } }
+}
+
+/// Whether a text has characters that [`visible`] shows as escapes, white space apart.
+pub(super) fn has_hidden(text: &str) -> bool {
+    text.chars().any(|character| is_hidden(character) && !character.is_ascii_whitespace())
+}
+
+fn is_hidden(character: char) -> bool {
+    let format = matches!(character, '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}');
+    format || character.is_control() && character != '\n'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_shows_hidden_characters_and_escapes_markup() {
+        assert_eq!(visible("<b>\"a\" & 'b'</b>").into_string(), "&lt;b&gt;&quot;a&quot; &amp; 'b'&lt;/b&gt;");
+        for hidden in ['\u{202e}', '\u{200b}', '\u{feff}', '\u{e0041}', '\0', '\u{1b}', '\u{85}', '\u{2066}']
+        {
+            let shown = visible(&format!("a{hidden}b")).into_string();
+            assert_eq!(shown, format!("a<mark>\\u{:04x}</mark>b", u32::from(hidden)));
+        }
+    }
+
+    #[test]
+    fn numbers_and_times_are_short() {
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(thousands).join(","),
+            "0,999,1\u{202f}000,1\u{202f}234\u{202f}567"
+        );
+        assert_eq!([1023, 1024, 1 << 30].map(bytes), ["1023 B", "1.0 KiB", "1.0 GiB"]);
+        let spans = [0, 59, 60, 3661, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(spans, ["0 s", "59 s", "1 min", "1 h 1 min", "1 d"]);
+        assert_eq!(span(Duration::from_millis(7)), "7 ms");
+    }
+}

@@ -1,0 +1,423 @@
+//! SmartShape webhooks: a console for the inbox, in the browser (unofficial).
+//!
+//! [`Ui`] is one tower service on one route. It shows whether events are handled, which are dead letters and why, and
+//! every event with its body, its changes and its failed attempts; and it replays, purges, pauses and resumes. It needs no
+//! script, no build step and no other file; every link is a query, so it works below any path and behind any proxy
+//! without a setting.
+//!
+//! ```
+//! use axum::Router;
+//! use smartshape_webhook_inbox::Inbox;
+//! use smartshape_webhook_ui::{Access, AccessError, Ui, Visitor};
+//!
+//! fn app(inbox: Inbox) -> Result<Router, AccessError> {
+//!     let access = Access::password("ops", "correct horse battery staple", Visitor::owner("ops"))?;
+//!     Ok(Router::new().route_service("/ops/inbox", Ui::inbox(inbox, access)))
+//! }
+//! # let _ = app;
+//! ```
+//!
+//! There is no default for [`Access`]: an inbox holds personal data. [`Visitor`] says what a person may do, and the server
+//! enforces it. A request that changes something must come from the console's own page.
+//!
+//! On other frameworks, [`Ui::respond`] takes a request head and a body, and returns a response.
+
+mod access;
+mod html;
+mod origin;
+mod query;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use smartshape_webhook::DeliveryKey;
+use smartshape_webhook_inbox::{EventFilter, EventState, Inbox, InboxError, PageCursor};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tower_service::Service;
+
+pub use access::{Access, AccessError, Visitor};
+use access::{Admission, Role};
+use query::{Query, Selection, link};
+
+const CSS: &str = include_str!("../assets/ui.css");
+const JS: &str = include_str!("../assets/ui.js");
+const ICON: &str = include_str!("../assets/icon.svg");
+/// Nothing inline, nothing from elsewhere, no text that becomes markup.
+const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
+    form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+/// Maximum size of a form.
+const MAX_FORM_BYTES: usize = 16 * 1024;
+/// All open pages together look at the inbox once in this time to see whether something has changed.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The console of an inbox: a tower service for one route. Cheap to clone.
+///
+/// ```
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let folder = std::env::temp_dir().join(format!("ui-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// # let path = folder.join("inbox.db");
+/// # let path = path.to_str().unwrap();
+/// use http::{Request, StatusCode};
+/// use smartshape_webhook_inbox::Inbox;
+/// use smartshape_webhook_ui::{Access, Ui, Visitor};
+///
+/// let inbox = Inbox::open(path).await?;
+/// let ui = Ui::inbox(inbox, Access::decide(|_| Visitor::reader("anybody in this example")));
+/// let (head, _) = Request::get("/ops/inbox?view=events").body(())?.into_parts();
+/// let page = ui.respond(head, Default::default()).await;
+/// assert_eq!(page.status(), StatusCode::OK);
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Ui(Arc<Settings>);
+
+#[derive(Clone)]
+struct Settings {
+    inbox: Inbox,
+    access: Access,
+    label: String,
+    read_only: bool,
+    public_origin: Option<String>,
+    hosts: Vec<String>,
+    /// The inbox's version as a text, and when it was read. Locked while it is read, so that all open pages share it.
+    tick: Arc<Mutex<Option<(Instant, String)>>>,
+}
+
+impl Ui {
+    /// The console of `inbox`, for those whom `access` admits.
+    #[must_use]
+    pub fn inbox(inbox: Inbox, access: Access) -> Self {
+        Self(Arc::new(Settings {
+            inbox,
+            access,
+            label: String::new(),
+            read_only: false,
+            public_origin: None,
+            hosts: Vec::new(),
+            tick: Arc::default(),
+        }))
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::clone(&self.0);
+        change(&mut settings);
+        Self(Arc::new(settings))
+    }
+
+    /// A name that each page shows, such as "production". Defaults to none.
+    #[must_use]
+    pub fn label(self, label: &str) -> Self {
+        self.with(|settings| label.clone_into(&mut settings.label))
+    }
+
+    /// Lets no visitor change anything, whoever they are. Defaults to false.
+    #[must_use]
+    pub fn read_only(self, read_only: bool) -> Self {
+        self.with(|settings| settings.read_only = read_only)
+    }
+
+    /// The origin that browsers see, such as `https://ops.example`, for a proxy that changes the `Host` header. Defaults to
+    /// the request's host.
+    #[must_use]
+    pub fn public_origin(self, origin: &str) -> Self {
+        self.with(|settings| settings.public_origin = Some(origin.trim_end_matches('/').to_owned()))
+    }
+
+    /// The hosts (without port) that the console is served as; a request to any other is rejected with 421. For a console
+    /// that listens on the loopback address, against sites whose name leads to it. Defaults to all hosts.
+    #[must_use]
+    pub fn hosts<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Self {
+        self.with(|settings| settings.hosts = hosts.into_iter().map(str::to_ascii_lowercase).collect())
+    }
+
+    /// The response to a request, for frameworks without tower. `body` is the request's, of which a form has at most
+    /// 16 KiB: limit it before.
+    pub async fn respond(&self, head: Parts, body: Bytes) -> Response<Bytes> {
+        let mut response = self.respond_to(&head, &body).await;
+        if head.method == Method::HEAD {
+            *response.body_mut() = Bytes::new();
+        }
+        response
+    }
+
+    async fn respond_to(&self, head: &Parts, body: &Bytes) -> Response<Bytes> {
+        if !self.is_own_host(head) {
+            return plain(StatusCode::MISDIRECTED_REQUEST, "this console is not served under this name\n");
+        }
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let is_read = head.method == Method::GET || head.method == Method::HEAD;
+        if is_read && let Some(asset) = query.get("asset") {
+            return self::asset(asset);
+        }
+        let mut visitor = match self.0.access.admit(head, query.get("key")) {
+            Admission::Visitor(visitor) => visitor,
+            Admission::SetCookie(cookie) => {
+                let mut response = redirect("?");
+                if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+                    response.headers_mut().insert(header::SET_COOKIE, cookie);
+                }
+                return response;
+            }
+            Admission::Rejected { challenge } => {
+                let mut response = plain(StatusCode::UNAUTHORIZED, "this console needs a login\n");
+                if let Some(challenge) = challenge {
+                    response
+                        .headers_mut()
+                        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                }
+                return response;
+            }
+            Admission::TooManyFailures => {
+                let mut response =
+                    plain(StatusCode::TOO_MANY_REQUESTS, "too many wrong passwords: wait a minute\n");
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+                return response;
+            }
+        };
+        if self.0.read_only {
+            visitor.role = visitor.role.min(Role::Reader);
+        }
+        let response = if is_read {
+            self.read(&query, &visitor).await
+        } else if head.method == Method::POST {
+            self.change(head, body, &visitor).await
+        } else {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD or POST\n");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+            Ok(response)
+        };
+        response.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the console cannot read the inbox");
+            html_page(StatusCode::SERVICE_UNAVAILABLE, html::unavailable(&self.0.label, &visitor))
+        })
+    }
+
+    fn is_own_host(&self, head: &Parts) -> bool {
+        if self.0.hosts.is_empty() {
+            return true;
+        }
+        let authority = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority =
+            authority.or_else(|| head.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default();
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => authority,
+        };
+        self.0.hosts.iter().any(|own| *own == host.to_ascii_lowercase())
+    }
+
+    async fn read(&self, query: &Query, visitor: &Visitor) -> Result<Response<Bytes>, InboxError> {
+        if query.get("tick").is_some() {
+            return Ok(plain(StatusCode::OK, self.tick().await?));
+        }
+        if let Some(key) = query.get("raw") {
+            return self.raw(key, visitor).await;
+        }
+        let page = html::page(&self.0.inbox, &self.0.label, query, visitor).await?;
+        Ok(html_page(if page.is_found { StatusCode::OK } else { StatusCode::NOT_FOUND }, page.html))
+    }
+
+    /// A text that differs when something in the inbox has changed.
+    async fn tick(&self) -> Result<String, InboxError> {
+        let mut tick = self.0.tick.lock().await;
+        if let Some((at, text)) = &*tick
+            && at.elapsed() < TICK_INTERVAL
+        {
+            return Ok(text.clone());
+        }
+        let counts = self.0.inbox.counts().await?;
+        let newest = self.0.inbox.page(EventFilter::default().limit(1), PageCursor::Newest).await?;
+        let newest = newest.events.first().map_or(0, |event| event.seq);
+        let numbers =
+            [counts.waiting, counts.running, counts.dead_letters].map(|count| count.get().to_string());
+        let text = format!("{newest} {}", numbers.join(" "));
+        *tick = Some((Instant::now(), text.clone()));
+        Ok(text)
+    }
+
+    async fn raw(&self, key: &str, visitor: &Visitor) -> Result<Response<Bytes>, InboxError> {
+        if visitor.role < Role::Reader {
+            return Ok(forbidden());
+        }
+        let missing = || plain(StatusCode::NOT_FOUND, "there is no such event, or its body was deleted\n");
+        let Ok(key) = key.parse::<DeliveryKey>() else { return Ok(missing()) };
+        let Some(body) = self.0.inbox.get(key).await?.and_then(|stored| stored.body) else {
+            return Ok(missing());
+        };
+        let mut response = respond_with(StatusCode::OK, "application/octet-stream", body);
+        if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{key}.json\"")) {
+            response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+        }
+        Ok(response)
+    }
+
+    async fn change(
+        &self,
+        head: &Parts,
+        body: &Bytes,
+        visitor: &Visitor,
+    ) -> Result<Response<Bytes>, InboxError> {
+        if !origin::is_own(&head.headers, self.0.public_origin.as_deref()) {
+            return Ok(plain(StatusCode::FORBIDDEN, "only the console's own pages may change something\n"));
+        }
+        if body.len() > MAX_FORM_BYTES {
+            return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the form is too long\n"));
+        }
+        let form = Query::parse(std::str::from_utf8(body).unwrap_or_default());
+        let action = form.get("do").unwrap_or_default();
+        let needed = match action {
+            "replay" | "pause" | "resume" => Role::Operator,
+            "purge" => Role::Owner,
+            _ => return Ok(plain(StatusCode::BAD_REQUEST, "there is no such action\n")),
+        };
+        if visitor.role < needed {
+            tracing::warn!(action, actor = %visitor.name, "a visitor of the console may not do this");
+            return Ok(forbidden());
+        }
+        let inbox = &self.0.inbox;
+        let done = match action {
+            "pause" => inbox.pause(&visitor.name).await.map(|()| 0)?,
+            "resume" => inbox.resume().await.map(|()| 0)?,
+            _ => {
+                let Some(filter) = bulk(&form) else {
+                    return Ok(plain(
+                        StatusCode::BAD_REQUEST,
+                        "which events? name one, or those up to a number\n",
+                    ));
+                };
+                if action == "replay" { inbox.replay(filter).await? } else { inbox.purge(filter).await? }
+            }
+        };
+        tracing::info!(action, actor = %visitor.name, events = done, form = %shown(&form), "changed by the console");
+        let back = form.get("back").filter(|back| back.starts_with('?')).unwrap_or("?view=overview");
+        let done = [("done", action.to_owned()), ("count", done.to_string())];
+        let done = link(&done.each_ref().map(|(name, value)| (*name, value.as_str())));
+        Ok(redirect(&format!("{back}&{}", &done[1..])))
+    }
+}
+
+/// The events of a form: one by its key, or dead letters up to the last one that was seen.
+fn bulk(form: &Query) -> Option<EventFilter> {
+    if let Some(key) = form.get("event") {
+        return Some(EventFilter::default().key(key.parse().ok()?));
+    }
+    let selection = Selection { state: Some(EventState::DeadLetter), ..Selection::of(form) };
+    let seen: i64 = form.get("up_to")?.parse().ok()?;
+    Some(selection.filter().up_to(seen).limit(u32::MAX))
+}
+
+/// What a form selects, for the log.
+fn shown(form: &Query) -> String {
+    let fields = ["event", "name", "q", "reason", "up_to"];
+    let fields = fields.iter().filter_map(|name| Some(format!("{name}={:?}", form.get(name)?)));
+    fields.collect::<Vec<_>>().join(" ")
+}
+
+fn asset(name: &str) -> Response<Bytes> {
+    let (kind, text) = match name {
+        "ui.css" => ("text/css; charset=utf-8", CSS),
+        "ui.js" => ("text/javascript; charset=utf-8", JS),
+        "icon.svg" => ("image/svg+xml", ICON),
+        _ => return plain(StatusCode::NOT_FOUND, "there is no such file\n"),
+    };
+    let mut response = respond_with(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()));
+    let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
+    response.headers_mut().insert(header::CACHE_CONTROL, forever);
+    response
+}
+
+fn html_page(status: StatusCode, html: String) -> Response<Bytes> {
+    respond_with(status, "text/html; charset=utf-8", html.into())
+}
+
+fn plain(status: StatusCode, text: impl Into<String>) -> Response<Bytes> {
+    respond_with(status, "text/plain; charset=utf-8", text.into().into())
+}
+
+fn forbidden() -> Response<Bytes> {
+    plain(StatusCode::FORBIDDEN, "you may not do this here\n")
+}
+
+fn redirect(to: &str) -> Response<Bytes> {
+    let mut response = plain(StatusCode::SEE_OTHER, "");
+    let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("?"));
+    response.headers_mut().insert(header::LOCATION, to);
+    response
+}
+
+fn respond_with(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    // With `no-referrer` a browser sends `Origin: null` with the console's own forms.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+}
+
+impl<B> Service<Request<B>> for Ui
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let ui = self.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let form = if head.method == Method::POST {
+                Limited::new(body, MAX_FORM_BYTES)
+                    .collect()
+                    .await
+                    .ok()
+                    .map(http_body_util::Collected::to_bytes)
+            } else {
+                Some(Bytes::new())
+            };
+            let response = match form {
+                Some(form) => ui.respond(head, form).await,
+                None => plain(StatusCode::PAYLOAD_TOO_LARGE, "the form is too long, or did not arrive\n"),
+            };
+            Ok(response.map(Full::new))
+        })
+    }
+}
+
+impl fmt::Debug for Ui {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ui")
+            .field("access", &self.0.access)
+            .field("label", &self.0.label)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

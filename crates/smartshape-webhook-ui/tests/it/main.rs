@@ -1,0 +1,455 @@
+//! The console over HTTP: who sees and does what, and that nothing from outside becomes markup.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use smartshape_webhook_inbox::{EventFilter, EventState, Inbox};
+use smartshape_webhook_ui::{Access, Ui, Visitor};
+
+/// An inbox in a folder that is deleted with the test.
+struct Fixture {
+    folder: PathBuf,
+    inbox: Inbox,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("smartshape-ui-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let inbox = Inbox::open(folder.join("inbox.db").to_str().unwrap()).await.unwrap();
+        Self { folder, inbox }
+    }
+
+    async fn store(&self, number: u32, file: &str, data: &str) -> Delivery {
+        let file = serde_json::to_string(file).unwrap();
+        let body = format!(
+            r#"{{"file": {file}, "event": "file_uploaded", "data": {data}, "owner": "owner@example", "runTimestamp": 1, "uuid": "uuid-{number}"}}"#
+        );
+        let delivery = Delivery::for_test(body).unwrap();
+        self.inbox.handle(delivery.clone()).await.unwrap();
+        delivery
+    }
+
+    /// Makes every event a dead letter with this error.
+    async fn fail(&self, error: &str) {
+        let error = error.to_owned();
+        let worker = self.inbox.worker(move |_: Delivery| {
+            let error = HandlerError::permanent(error.clone());
+            async move { Err(error) }
+        });
+        let worker = worker.spawn();
+        while self.count(EventState::Waiting).await + self.count(EventState::Running).await > 0 {
+            tokio::task::yield_now().await;
+        }
+        worker.shutdown().await.unwrap();
+    }
+
+    async fn count(&self, state: EventState) -> usize {
+        self.inbox.list(EventFilter::default().state(state)).await.unwrap().len()
+    }
+
+    fn ui(&self, visitor: Visitor) -> Ui {
+        Ui::inbox(self.inbox.clone(), Access::decide(move |_| visitor.clone()))
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+async fn send(ui: &Ui, method: Method, query: &str, headers: &[(&str, &str)], body: &str) -> Response<Bytes> {
+    let mut request = Request::builder().method(method).uri(format!("http://console.example/ops{query}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    ui.respond(head, Bytes::copy_from_slice(body.as_bytes())).await
+}
+
+async fn get(ui: &Ui, query: &str) -> (StatusCode, String) {
+    let response = send(ui, Method::GET, query, &[], "").await;
+    (response.status(), String::from_utf8(response.into_body().to_vec()).unwrap())
+}
+
+const OWN: &[(&str, &str)] = &[("sec-fetch-site", "same-origin")];
+
+async fn post(ui: &Ui, headers: &[(&str, &str)], form: &str) -> StatusCode {
+    send(ui, Method::POST, "", headers, form).await.status()
+}
+
+fn visitors() -> [Visitor; 5] {
+    [
+        Visitor::nobody(),
+        Visitor::counts("c"),
+        Visitor::reader("r"),
+        Visitor::operator("op"),
+        Visitor::owner("ow"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_visitor_may_do_each_action_or_not() {
+    let fixture = Fixture::new().await;
+    let key = fixture.store(1, "f", r#"{"body": "BODY"}"#).await.key();
+    fixture.fail("broken").await;
+    let replay = format!("do=replay&event={key}&back=?");
+    let purge = format!("do=purge&event={key}&back=?");
+    for read_only in [true, false] {
+        for (visitor, allowed) in visitors().into_iter().zip([0, 0, 0, 3, 4]) {
+            let allowed = if read_only { 0 } else { allowed };
+            let ui = fixture.ui(visitor.clone()).read_only(read_only);
+            let forms = [replay.as_str(), "do=pause", "do=resume", &purge];
+            for (number, form) in forms.into_iter().enumerate() {
+                let may = number < allowed;
+                let denied = if visitor == Visitor::nobody() {
+                    StatusCode::UNAUTHORIZED
+                } else {
+                    StatusCode::FORBIDDEN
+                };
+                let expected = if may { StatusCode::SEE_OTHER } else { denied };
+                assert_eq!(post(&ui, OWN, form).await, expected, "{visitor:?} {form}");
+                let paused = fixture.inbox.paused().await.unwrap();
+                assert_eq!(paused.is_some(), may && form == "do=pause", "{visitor:?} {form}");
+            }
+            match allowed {
+                0 => assert_eq!(
+                    fixture.count(EventState::DeadLetter).await,
+                    1,
+                    "{visitor:?} changed something"
+                ),
+                3 => {
+                    assert_eq!(fixture.count(EventState::Waiting).await, 1);
+                    fixture.fail("broken").await;
+                }
+                _ => assert_eq!(fixture.count(EventState::Completed).await, 1),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_visitor_sees_what_is_for_them() {
+    let fixture = Fixture::new().await;
+    let key = fixture.store(1, "f", r#"{"body": "BODY-TEXT"}"#).await.key();
+    fixture.fail("ERROR-TEXT").await;
+    let event = format!("?event={key}&view=events&state=dead-letter");
+    let raw = format!("?raw={key}");
+    let purge = format!("?view=confirm&do=purge&event={key}");
+    let pages = [
+        "",
+        "?view=overview&span=1h",
+        "?view=events",
+        &event,
+        "?view=events&q=ERROR-TEXT",
+        &raw,
+        &purge,
+        "?tick",
+    ];
+    for visitor in visitors() {
+        let ui = fixture.ui(visitor.clone());
+        let mut seen = String::new();
+        for page in pages {
+            let (status, text) = get(&ui, page).await;
+            assert_eq!(status == StatusCode::UNAUTHORIZED, visitor == Visitor::nobody(), "{page}");
+            seen += &text;
+        }
+        let shows = |text: &str| seen.contains(text);
+        let is_at_least = |number: usize| visitors()[number..].contains(&visitor);
+        assert_eq!(shows("file_uploaded"), is_at_least(1), "{visitor:?}");
+        for secret in ["BODY-TEXT", "ERROR-TEXT", "owner@example"] {
+            assert_eq!(shows(secret), is_at_least(2), "{visitor:?} {secret}");
+        }
+        assert_eq!(shows("value=\"replay\""), is_at_least(3), "{visitor:?}");
+        assert_eq!(shows("value=\"purge\""), is_at_least(4), "{visitor:?}");
+    }
+    // Nor may a search tell whether an error has a word.
+    let counts = fixture.ui(Visitor::counts("c"));
+    assert!(
+        get(&counts, "?view=events&q=no+such+word").await.1.contains("uuid-1")
+            == get(&counts, "?view=events&q=ERROR-TEXT").await.1.contains("uuid-1")
+    );
+    assert_eq!(get(&counts, &raw).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_posts_are_rejected() {
+    let fixture = Fixture::new().await;
+    let key = fixture.store(1, "f", "{}").await.key();
+    fixture.fail("broken").await;
+    let form = format!("do=purge&event={key}");
+    let ui = fixture.ui(Visitor::owner("o"));
+    for headers in [
+        &[][..],
+        &[("sec-fetch-site", "cross-site")],
+        &[("sec-fetch-site", "same-site"), ("origin", "http://console.example"), ("host", "console.example")],
+        &[("sec-fetch-site", "none")],
+        &[("origin", "null"), ("host", "console.example")],
+        &[("origin", "http://evil.example"), ("host", "console.example")],
+        &[("origin", "http://console.example:81"), ("host", "console.example")],
+    ] {
+        assert_eq!(post(&ui, headers, &form).await, StatusCode::FORBIDDEN, "{headers:?}");
+    }
+    assert_eq!(get(&ui, &format!("?{form}")).await.0, StatusCode::OK, "a GET changes nothing");
+    assert_eq!(fixture.count(EventState::DeadLetter).await, 1);
+    let plain_http = [("origin", "http://console.example"), ("host", "console.example")];
+    assert_eq!(post(&ui, &plain_http, &form).await, StatusCode::SEE_OTHER);
+    assert_eq!(fixture.count(EventState::Completed).await, 1);
+    let proxied = ui.public_origin("https://ops.example/");
+    assert_eq!(
+        post(&proxied, &[("origin", "https://ops.example"), ("host", "backend")], "do=pause").await,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(post(&proxied, &plain_http, "do=pause").await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_from_outside_never_become_markup() {
+    let fixture = Fixture::new().await;
+    let hostile = [
+        "<script>alert(1)</script>",
+        "\"><img src=x onerror=alert(1)>",
+        "' onmouseover='alert(1)",
+        "</title><script>",
+        "javascript:alert(1)",
+        "&lt;b&gt;<b>",
+        "\u{202e}cod.exe",
+        "]]><svg onload=alert(1)>",
+        "{{7*7}}<%= 1 %>",
+    ];
+    let mut keys = Vec::new();
+    for (number, text) in (0..).zip(hostile) {
+        let quoted = serde_json::to_string(text).unwrap();
+        keys.push(
+            fixture.store(number, text, &format!("{{{quoted}: [{quoted}, {{{quoted}: 1}}]}}")).await.key(),
+        );
+    }
+    fixture.fail(&hostile.join(" ")).await;
+    let ui = fixture.ui(Visitor::owner(hostile[0])).label(hostile[1]);
+    let mut pages =
+        vec![String::new(), "?view=events".into(), "?view=confirm&do=purge".into(), "?view=nothing".into()];
+    pages.extend(keys.iter().map(|key| format!("?event={key}")));
+    let parameters = hostile.map(|text| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>());
+    for text in &parameters {
+        for name in ["view", "q", "name", "state", "reason", "event", "span", "done", "before", "do"] {
+            pages.push(format!("?{name}={text}"));
+            pages.push(format!("?view=events&{name}={text}"));
+        }
+    }
+    for page in pages {
+        let (_, html) = get(&ui, &page).await;
+        for forbidden in ["<script>", "<img src=x", "<b>", "<svg onload", "\u{202e}", "<%"] {
+            // What the visitor searched for is in the search field again.
+            let searched = forbidden == "\u{202e}" && page.contains("%e2%80%ae");
+            assert!(searched || !html.contains(forbidden), "{page}: {forbidden}");
+        }
+        assert!(
+            !html.contains("href=\"javascript:") && !html.contains(" style=") && !html.contains("<style"),
+            "{page}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn responses_forbid_scripts_frames_and_caches() {
+    let fixture = Fixture::new().await;
+    let key = fixture.store(1, "f", "{}").await.key();
+    let ui = fixture.ui(Visitor::reader("r"));
+    for page in ["", "?view=events", "?view=none", "?tick", "?raw=0", "?asset=none", &format!("?raw={key}")] {
+        let response = send(&ui, Method::GET, page, &[], "").await;
+        let header = |name| response.headers()[name].to_str().unwrap().to_owned();
+        let policy = header(header::CONTENT_SECURITY_POLICY);
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{page}");
+        assert!(policy.contains("frame-ancestors 'none'") && policy.contains("trusted-types 'none'"));
+        assert_eq!(header(header::CACHE_CONTROL), "no-store", "{page}");
+        assert_eq!(header(header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+        assert!(!response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+    }
+    let raw = send(&ui, Method::GET, &format!("?raw={key}"), &[], "").await;
+    assert_eq!(raw.headers()[header::CONTENT_TYPE], "application/octet-stream");
+    assert_eq!(
+        raw.headers()[header::CONTENT_DISPOSITION],
+        format!("attachment; filename=\"{key}.json\"").as_str()
+    );
+    let head = send(&ui, Method::HEAD, "?view=events", &[], "").await;
+    assert!(head.status() == StatusCode::OK && head.body().is_empty());
+    let other = send(&ui, Method::DELETE, "", &[], "").await;
+    assert_eq!(
+        (other.status(), &other.headers()[header::ALLOW]),
+        (StatusCode::METHOD_NOT_ALLOWED, &"GET, HEAD, POST".parse().unwrap())
+    );
+    assert_eq!(get(&ui, "?view=none").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn downloaded_body_is_exact() {
+    let fixture = Fixture::new().await;
+    let delivery = fixture
+        .store(1, "f", "{\"n\": 12345678901234567890.10, \"twice\": 1, \"twice\": 2, \"e\": \"\\u00e9\"}")
+        .await;
+    let ui = fixture.ui(Visitor::reader("r"));
+    let response = send(&ui, Method::GET, &format!("?raw={}", delivery.key()), &[], "").await;
+    assert_eq!(response.body(), delivery.raw());
+    assert!(get(&ui, &format!("?event={}", delivery.key())).await.1.contains("12345678901234567890.10"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_actions_change_what_was_seen() {
+    let fixture = Fixture::new().await;
+    fixture.store(1, "f", "{}").await;
+    fixture.store(2, "f", "{}").await;
+    fixture.fail("no part 5c6aeed079bf3f432d3c929e").await;
+    let ui = fixture.ui(Visitor::owner("o"));
+    let page = get(&ui, "?view=confirm&do=replay").await.1;
+    assert!(page.contains("Replay 2 dead letters?"), "{page}");
+    let up_to = page.split("name=\"up_to\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    fixture.store(3, "f", "{}").await;
+    fixture.fail("another reason").await;
+    assert_eq!(post(&ui, OWN, "do=replay").await, StatusCode::BAD_REQUEST, "without a bound");
+    assert_eq!(post(&ui, OWN, &format!("do=replay&name=other&up_to={up_to}")).await, StatusCode::SEE_OTHER);
+    assert_eq!(fixture.count(EventState::Waiting).await, 0, "the filter holds");
+    let response =
+        send(&ui, Method::POST, "", OWN, &format!("do=replay&up_to={up_to}&back=?view=events")).await;
+    assert_eq!(response.headers()[header::LOCATION], "?view=events&done=replay&count=2");
+    assert_eq!(
+        (fixture.count(EventState::Waiting).await, fixture.count(EventState::DeadLetter).await),
+        (2, 1)
+    );
+    for back in ["https://evil.example", "//evil.example", "javascript:alert(1)", "?a%0d%0ab"] {
+        let response = send(&ui, Method::POST, "", OWN, &format!("do=resume&back={back}")).await;
+        let location = response.headers()[header::LOCATION].to_str().unwrap();
+        assert!(location.starts_with('?') && !location.contains("evil"), "{location}");
+    }
+}
+
+#[tokio::test]
+async fn password_is_needed_and_cannot_be_guessed_fast() {
+    let fixture = Fixture::new().await;
+    let access = Access::password("ops", "correct horse battery", Visitor::reader("ops")).unwrap();
+    let ui = Ui::inbox(fixture.inbox.clone(), access);
+    let login = async |credentials: &'static str| {
+        let response = send(&ui, Method::GET, "", &[("authorization", credentials)], "").await;
+        assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), response.status() == 401);
+        response.status()
+    };
+    // ops:correct horse battery
+    let right = "Basic b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ==";
+    assert_eq!(send(&ui, Method::GET, "", &[], "").await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(login(right).await, StatusCode::OK);
+    assert_eq!(login("Bearer b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ==").await, StatusCode::UNAUTHORIZED);
+    for _ in 0..5 {
+        assert_eq!(login("Basic b3BzOndyb25n").await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(login(right).await, StatusCode::TOO_MANY_REQUESTS);
+    assert!(!format!("{ui:?}").contains("horse"));
+}
+
+#[tokio::test]
+async fn key_works_once_and_then_the_cookie() {
+    let fixture = Fixture::new().await;
+    let access = Access::key("0123456789abcdef", Visitor::reader("me")).unwrap();
+    let ui = Ui::inbox(fixture.inbox.clone(), access);
+    assert_eq!(get(&ui, "").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(get(&ui, "?key=0123456789abcdeX").await.0, StatusCode::UNAUTHORIZED);
+    let first = send(&ui, Method::GET, "?key=0123456789abcdef", &[], "").await;
+    assert_eq!(
+        (first.status(), &first.headers()[header::LOCATION]),
+        (StatusCode::SEE_OTHER, &"?".parse().unwrap())
+    );
+    let cookie = first.headers()[header::SET_COOKIE].to_str().unwrap();
+    assert!(
+        cookie.contains("HttpOnly")
+            && cookie.contains("SameSite=Strict")
+            && !cookie.contains("0123456789abcdef")
+    );
+    let cookie = cookie.split(';').next().unwrap();
+    let with_cookie = [("cookie", cookie)];
+    assert_eq!(send(&ui, Method::GET, "", &with_cookie, "").await.status(), StatusCode::OK);
+    assert_eq!(get(&ui, "?key=0123456789abcdef").await.0, StatusCode::UNAUTHORIZED, "in another browser");
+    let again = send(&ui, Method::GET, "?key=0123456789abcdef", &with_cookie, "").await;
+    assert_eq!(again.status(), StatusCode::SEE_OTHER, "in the same browser");
+    assert!(Access::key("short", Visitor::reader("me")).is_err());
+}
+
+#[tokio::test]
+async fn other_hosts_are_rejected() {
+    let fixture = Fixture::new().await;
+    let ui = fixture.ui(Visitor::reader("r")).hosts(["127.0.0.1", "localhost", "[::1]"]);
+    for (host, expected) in [
+        ("127.0.0.1:80", StatusCode::OK),
+        ("LOCALHOST", StatusCode::OK),
+        ("[::1]:8043", StatusCode::OK),
+        ("evil.example", StatusCode::MISDIRECTED_REQUEST),
+        ("127.0.0.1.evil.example", StatusCode::MISDIRECTED_REQUEST),
+        ("localhost:80.evil.example", StatusCode::MISDIRECTED_REQUEST),
+    ] {
+        assert_eq!(send(&ui, Method::GET, "", &[("host", host)], "").await.status(), expected, "{host}");
+    }
+}
+
+/// Whatever the path: every link, asset and form is a query.
+#[tokio::test]
+async fn console_works_below_any_path() {
+    use tower::ServiceExt as _;
+
+    let fixture = Fixture::new().await;
+    fixture.store(1, "f", "{}").await;
+    let ui = fixture.ui(Visitor::owner("o"));
+    let app: axum::Router = axum::Router::new()
+        .route_service("/", ui.clone())
+        .route_service("/a/b/inbox", ui.clone())
+        .route_service("/inbox/", ui.clone())
+        .nest_service("/nested", ui);
+    for path in ["/", "/a/b/inbox", "/inbox/", "/nested", "/nested/"] {
+        let page = async |query: &str| {
+            let request = Request::get(format!("{path}{query}")).body(axum::body::Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let (status, html) = page("").await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        let links =
+            html.split(['"']).filter(|text| text.starts_with('?')).map(|link| link.replace("&amp;", "&"));
+        let mut assets = 0;
+        for link in links {
+            assets += usize::from(link.starts_with("?asset"));
+            assert_eq!(page(&link).await.0, StatusCode::OK, "{path} {link}");
+        }
+        assert!(assets >= 3);
+        for attribute in ["href=\"", "src=\"", "action=\""] {
+            for target in html.split(attribute).skip(1) {
+                assert!(target.starts_with(['?', '#']), "{attribute}{}", &target[..40]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tick_changes_with_the_inbox_and_is_shared() {
+    let fixture = Fixture::new().await;
+    let ui = fixture.ui(Visitor::counts("c"));
+    let first = get(&ui, "?tick").await.1;
+    fixture.store(1, "f", "{}").await;
+    assert_eq!(get(&ui, "?tick").await.1, first, "within a second all pages share one look at the inbox");
+    while get(&ui, "?tick").await.1 == first {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn assets_are_small() {
+    let size = |text: &str| text.len();
+    let (css, js) = (include_str!("../../assets/ui.css"), include_str!("../../assets/ui.js"));
+    let icons = size(include_str!("../../assets/icon.svg")) + size(include_str!("../../assets/sprite.svg"));
+    assert!(size(js) <= 6 * 1024 && size(css) + size(js) + icons <= 40 * 1024);
+}
