@@ -668,7 +668,9 @@ impl Run {
         if Instant::now() >= self.stats_at {
             self.stats_at = Instant::now() + STATS_INTERVAL;
             self.report.running = self.running.len() as u64;
-            within(limit, storage.report_worker(self.report.clone())).await?;
+            if let Err(error) = within(limit, storage.report_worker(self.report.clone())).await {
+                tracing::debug!(%error, "the worker could not report that it is alive");
+            }
             let stats = within(limit, storage.stats()).await?;
             metrics::stats(&stats);
             let counts = within(limit, storage.counts()).await?;
