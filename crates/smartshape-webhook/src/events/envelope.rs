@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::lenient::Value as _;
+use super::lenient::{self, Value as _};
 use super::person::MAX_TEXT_BYTES;
 use super::{EventKind, Person, time};
 
@@ -48,8 +48,6 @@ pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The members' names, in the order of [`Fields`].
 const NAMES: [&str; 6] = ["file", "event", "data", "owner", "runTimestamp", "uuid"];
-/// Length of the longest of them, `runTimestamp`, in quotes and with each character as a `\u` escape.
-const MAX_NAME_BYTES: usize = 12 * 6 + 2;
 
 impl<'a> Envelope<'a> {
     /// Parses a body, in one pass. A byte order mark before it is skipped.
@@ -200,10 +198,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 let mut fields = [None; 6];
                 // Names are raw, too: one that nobody reads may hold half a surrogate pair.
                 while let Some(name) = map.next_key::<&RawValue>()? {
-                    // Longer ones are none of ours, and are not decoded.
-                    let name =
-                        Some(name.get()).filter(|name| name.len() <= MAX_NAME_BYTES).and_then(decode_string);
-                    let name = name.unwrap_or_default();
+                    let name = lenient::name(name).unwrap_or_default();
                     let Some(at) = NAMES.iter().position(|known| *known == name) else {
                         map.next_value::<IgnoredAny>()?;
                         continue;

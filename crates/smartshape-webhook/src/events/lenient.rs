@@ -1,5 +1,6 @@
 //! Decodes documents member by member: a member of an unexpected type reads as missing, and never fails the event.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
@@ -52,6 +53,19 @@ fn replace_surrogates(bytes: &[u8]) -> String {
 /// The text that a JSON string says; `None` for another value.
 pub(crate) fn decode_string(json: &str) -> Option<String> {
     serde_json::from_str(json).ok().map(|Text(text)| text)
+}
+
+/// Maximum length of a name that is decoded, in its quotes: `runTimestamp`, the longest that is read, with each character
+/// escaped.
+const MAX_NAME_BYTES: usize = 12 * 6 + 2;
+
+/// A member's name; `None` for a longer one than any that is read, which is not decoded: it may be as long as the body.
+pub(crate) fn name(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let sent = Some(raw.get()).filter(|sent| sent.len() <= MAX_NAME_BYTES)?;
+    if sent.contains('\\') {
+        return text(sent).map(Cow::Owned);
+    }
+    sent.strip_prefix('"')?.strip_suffix('"').map(Cow::Borrowed)
 }
 
 /// The type of a document's member. Its default stands for a member that is missing or of another type.
@@ -225,5 +239,20 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByteKey<D> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
         newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The memory limit counts the body alone, and not what is decoded beside it.
+    #[test]
+    fn name_as_long_as_a_body_is_not_decoded() {
+        let raw = |json: String| RawValue::from_string(json).unwrap();
+        let escaped: String =
+            "runTimestamp".chars().map(|one| format!("\\u{:04x}", u32::from(one))).collect();
+        assert_eq!(name(&raw(format!("\"{escaped}\""))).as_deref(), Some("runTimestamp"));
+        assert_eq!(name(&raw(format!("{:?}", "x".repeat(1_000_000)))), None);
     }
 }

@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::RawJson;
-use super::lenient::{self, Text};
+use super::lenient;
 
 /// Maximum length of an identifying string in bytes, as it was sent. Decoded strings are allocated in addition to the
 /// body, and the memory limit does not count them.
@@ -139,8 +139,8 @@ impl<'de> Visitor<'de> for PersonVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Person, A::Error> {
         let (mut mongo_id, mut id, mut username, mut email) = (None, None, None, None);
-        while let Some(Text(key)) = map.next_key()? {
-            match key.as_str() {
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            match lenient::name(key).as_deref().unwrap_or_default() {
                 "_id" => mongo_id = plain(map.next_value()?),
                 "id" => id = plain(map.next_value()?),
                 "username" => username = plain(map.next_value()?),
