@@ -63,7 +63,7 @@ const MAX_NAME_BYTES: usize = 12 * 6 + 2;
 pub(crate) fn name(raw: &RawValue) -> Option<Cow<'_, str>> {
     let sent = Some(raw.get()).filter(|sent| sent.len() <= MAX_NAME_BYTES)?;
     if sent.contains('\\') {
-        return text(sent).map(Cow::Owned);
+        return decode_string(sent).map(Cow::Owned);
     }
     sent.strip_prefix('"')?.strip_suffix('"').map(Cow::Borrowed)
 }

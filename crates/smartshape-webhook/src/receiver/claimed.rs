@@ -101,7 +101,7 @@ impl Claimed {
             value
         };
         let running = DetachOnDrop::new(task.instrument(span));
-        async { running.await.map_err(|_| RejectionKind::HandlerFailed.into()) }
+        async { running.await.map_err(|_| failed()) }
     }
 }
 
@@ -188,11 +188,15 @@ impl From<&Result<(), HandlerError>> for Outcome {
 fn response(outcome: &Result<(), HandlerError>) -> WebhookResponse {
     match outcome.as_ref().map_err(HandlerError::kind) {
         Ok(()) | Err(HandlerErrorKind::Permanent) => WebhookResponse::success(),
-        Err(HandlerErrorKind::Retry) => RejectionKind::HandlerFailed.into(),
+        Err(HandlerErrorKind::Retry) => failed(),
         Err(HandlerErrorKind::RetryAfter(wait)) => unavailable(wait),
     }
 }
 
+fn failed() -> WebhookResponse {
+    Rejection::from(RejectionKind::HandlerFailed).after_verification().into()
+}
+
 fn unavailable(wait: Duration) -> WebhookResponse {
-    Rejection::from(RejectionKind::HandlerUnavailable).retry_in(wait).into()
+    Rejection::from(RejectionKind::HandlerUnavailable).retry_in(wait).after_verification().into()
 }

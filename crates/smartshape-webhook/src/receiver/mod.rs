@@ -246,7 +246,7 @@ impl Receiver {
         };
         let why = rejection.to_string();
         Err(match self.0.on_unexpected_event {
-            OnUnexpectedEvent::Reject => (rejection.into(), Outcome::Failed(why)),
+            OnUnexpectedEvent::Reject => (rejection.after_verification().into(), Outcome::Failed(why)),
             OnUnexpectedEvent::Acknowledge => (WebhookResponse::success(), Outcome::Discarded(why)),
         })
     }

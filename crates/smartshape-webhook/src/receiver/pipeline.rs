@@ -40,10 +40,24 @@ impl Receiver {
                 return Err(rejection.closing(!keeps));
             }
         };
+        self.deliver(authenticated, head, body, timer).await.map_err(Rejection::after_verification)
+    }
+
+    async fn deliver<S, B, E>(
+        &self,
+        authenticated: Authenticated,
+        head: &RequestHead,
+        body: Pin<&mut S>,
+        timer: Timer,
+    ) -> Result<Received, Rejection>
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
         let whole = authenticated.read(self, body).await;
         let whole = whole.map_err(|rejection| rejection.closing(head.needs_body_read()))?;
-        let parsed = whole.parse(head)?;
-        parsed.claim(self, timer).await
+        whole.parse(head)?.claim(self, timer).await
     }
 
     /// Checks everything that needs neither hashing nor reading.
@@ -94,7 +108,8 @@ impl Admitted<'_> {
     async fn authenticate(self, receiver: &Receiver) -> Result<Authenticated, Rejection> {
         match receiver.0.verifier.verify(self.token, self.client).await {
             Ok(Some(secret)) => {
-                Ok(Authenticated { declared: self.declared, permit: receiver.acquire_permit(secret)? })
+                let permit = receiver.acquire_permit(secret).map_err(Rejection::after_verification)?;
+                Ok(Authenticated { declared: self.declared, permit })
             }
             Ok(None) => {
                 let names = receiver.secret_names().join(", ");

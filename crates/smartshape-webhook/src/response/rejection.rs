@@ -123,6 +123,7 @@ pub struct Rejection {
     retry_after: Option<Duration>,
     /// Whether part of the body is left unread, so that an HTTP/1 connection closes after the response.
     closes: bool,
+    token_verified: bool,
 }
 
 impl Rejection {
@@ -136,6 +137,37 @@ impl Rejection {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether the request's token had been verified before the request was rejected, so that it comes from somebody who
+    /// knows a secret. Then the receiver has also read some or all of its body. False for a rejection made from a
+    /// [`RejectionKind`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use bytes::Bytes;
+    /// use smartshape_webhook::{Delivery, Receiver, RequestHead, Secret};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let receiver = Receiver::new(Secret::new("a long and random string")?)?;
+    /// let handler = Arc::new(|_: Delivery| async { Ok(()) });
+    /// for (secret, verified) in [("a long and random string", true), ("somebody else's", false)] {
+    ///     let token = bcrypt::hash(secret, 4)?;
+    ///     let head = RequestHead::from_parts("POST", [("x-smartshape-token", token.as_bytes())]);
+    ///     let body = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from("not JSON"))]);
+    ///     let response = receiver.serve(&head, body, handler.clone()).await;
+    ///     assert_eq!(response.rejection().unwrap().token_verified(), verified);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn token_verified(&self) -> bool {
+        self.token_verified
+    }
+
+    /// Sets [`token_verified`](Self::token_verified).
+    pub(crate) fn after_verification(self) -> Self {
+        Self { token_verified: true, ..self }
     }
 
     pub(crate) fn closes(&self) -> bool {
@@ -164,7 +196,7 @@ impl Rejection {
 impl From<RejectionKind> for Rejection {
     fn from(kind: RejectionKind) -> Self {
         let retry_after = (kind.status() == 503).then(|| Duration::from_secs(1) + jitter());
-        Self { kind, detail: None, retry_after, closes: false }
+        Self { kind, detail: None, retry_after, closes: false, token_verified: false }
     }
 }
 

@@ -8,11 +8,13 @@ use std::time::Duration;
 use smartshape_webhook::{
     BoxHandler, ClaimState, ConfigError, DedupStore, Delivery, DeliveryKey, Event, EventKind, EventRouter,
     FileOptimized, FileUploaded, HandlerError, LeaseToken, NamedSecret, Receiver, ReceiverBuilder,
-    RejectionKind, Secret, StoreError, StoreFuture,
+    RejectionKind, RequestHead, Secret, StoreError, StoreFuture, TOKEN_HEADER,
 };
 use tokio::time::Instant;
 
-use crate::common::{SECRET, builder, claim, event, poll_once, serve, uploaded};
+use crate::common::{
+    SECRET, TOKEN, builder, claim, event, head, poll_once, serve, token_of, uploaded, whole,
+};
 use crate::until::until;
 
 async fn nothing(_: Delivery) -> Result<(), HandlerError> {
@@ -290,4 +292,43 @@ fn debug_output_shows_no_secret() {
         assert!(shown.contains("\"name\"") || shown.contains("\"default\""), "{shown}");
     }
     assert_eq!(format!("{:?}", Secret::new(SECRET).unwrap()), "Secret(redacted)");
+}
+
+#[tokio::test]
+async fn rejection_says_whether_the_token_was_verified() {
+    let receiver = builder().max_body_bytes(200).max_in_flight(1).build().unwrap();
+    let respond = async |head: RequestHead, body: &str, handler: BoxHandler| {
+        let response = receiver.serve(&head, whole(body.to_owned()), Arc::new(handler)).await;
+        response.rejection().map(|rejection| (rejection.kind(), rejection.token_verified()))
+    };
+    let (known, forged) = (|| head(&TOKEN), head(&token_of("the secret of nobody", 7)));
+    let declared = [(TOKEN_HEADER, TOKEN.as_bytes()), ("content-length", b"201")];
+    let declared = RequestHead::from_parts("POST", declared);
+    let handler = || BoxHandler::new(nothing);
+    let rejects =
+        |error: fn() -> HandlerError| BoxHandler::new(move |_: Delivery| async move { Err(error()) });
+    let later = || HandlerError::retry_after(Duration::from_secs(1), "later");
+    let panics = BoxHandler::new(|_: Delivery| async { panic!("broken") });
+    let (event, long) = (uploaded("u"), "x".repeat(201));
+    let rejections = [
+        (respond(forged, &event, handler()).await, RejectionKind::TokenUnmatched, false),
+        (respond(head("evil"), &event, handler()).await, RejectionKind::TokenMalformed, false),
+        (respond(declared, &long, handler()).await, RejectionKind::BodyTooLarge, false),
+        (respond(known(), &long, handler()).await, RejectionKind::BodyTooLarge, true),
+        (respond(known(), "evil", handler()).await, RejectionKind::NotJson, true),
+        (respond(known(), &event, rejects(|| "no".into())).await, RejectionKind::HandlerFailed, true),
+        (respond(known(), &event, rejects(later)).await, RejectionKind::HandlerUnavailable, true),
+        (respond(known(), &event, panics).await, RejectionKind::HandlerFailed, true),
+    ];
+    for (rejection, kind, verified) in rejections {
+        assert_eq!(rejection, Some((kind, verified)));
+    }
+    let unexpected =
+        receiver.extract::<FileOptimized, _, _, _>(&known(), whole(event.clone())).await.unwrap_err();
+    assert!(unexpected.rejection().unwrap().token_verified());
+    let _held = claim(&receiver, event.clone()).await;
+    let exhausted = respond(known(), &event, handler()).await;
+    assert_eq!(exhausted, Some((RejectionKind::PermitsExhausted, true)));
+    receiver.drain(Duration::ZERO).await;
+    assert_eq!(respond(known(), &event, handler()).await, Some((RejectionKind::Draining, false)));
 }

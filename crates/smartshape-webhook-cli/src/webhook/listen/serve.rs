@@ -7,12 +7,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use smartshape_webhook::{Lingering, Receiver, RejectionKind, RequestHead, Secret, WebhookResponse};
+use smartshape_webhook::{Lingering, Receiver, Rejection, RequestHead, Secret, WebhookResponse};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -93,10 +92,10 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
         None => into_axum(deliver(request, &receiver, sinks.sink, None).await),
         Some(recorded) => {
             // In its own task, so that the entry is written even if the client disconnects.
-            let declares_length = request.headers().contains_key(CONTENT_LENGTH);
             let noted = tokio::spawn(async move {
                 let response = deliver(request, &receiver, sinks.sink, Some(&recorded)).await;
-                let noted = if is_authenticated(&response, declares_length) {
+                // Of another rejected request the receiver may have discarded a part of the body, to keep the connection.
+                let noted = if response.rejection().is_none_or(Rejection::token_verified) {
                     recorded.end(response.status()).await
                 } else {
                     Ok(())
@@ -139,25 +138,6 @@ async fn deliver(
         print_notice(format_args!("{name}: {status} after {took} ms"));
     }
     response
-}
-
-/// Whether the token was verified. Without that nothing is recorded, although the receiver may have discarded a part of
-/// the body to keep the connection.
-fn is_authenticated(response: &WebhookResponse, declares_length: bool) -> bool {
-    response.rejection().is_none_or(|rejection| {
-        let kind = rejection.kind();
-        // A declared length is checked before the token.
-        let declared_too_large = kind == RejectionKind::BodyTooLarge && declares_length;
-        kind.status() != 401
-            && !declared_too_large
-            && !matches!(
-                kind,
-                RejectionKind::MethodNotAllowed
-                    | RejectionKind::LengthUnreadable
-                    | RejectionKind::VerifyBusy
-                    | RejectionKind::Draining
-            )
-    })
 }
 
 /// Replaces `axum::serve`, which has no timeouts for heads and idle connections.
