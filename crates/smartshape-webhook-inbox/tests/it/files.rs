@@ -564,6 +564,31 @@ async fn replay_and_purge_work_in_chunks() {
     assert!((5000..=5001).contains(&purged.unwrap()));
 }
 
+/// A newer program migrates while this one starts, too.
+#[tokio::test]
+async fn newer_schema_is_kept_by_concurrent_migration() {
+    let folder = Folder::new();
+    fs::write(folder.inbox(), "").unwrap();
+    // Without a change, the file would not keep the mode, and this program would wait before it reads the version.
+    execute(&folder.inbox(), "PRAGMA journal_mode = WAL; CREATE TABLE t (c); DROP TABLE t").await;
+    let mut newer = SqliteConnection::connect(&folder.inbox()).await.unwrap();
+    for step in [
+        "BEGIN IMMEDIATE",
+        include_str!("../../migrations/sqlite-0001.sql"),
+        include_str!("../../migrations/sqlite-0002.sql"),
+        "PRAGMA application_id = 0x53534942; PRAGMA user_version = 9",
+    ] {
+        sqlx::raw_sql(step).execute(&mut newer).await.unwrap();
+    }
+    let path = folder.inbox();
+    let mut opening = tokio::spawn(async move { Inbox::open(&path).await });
+    assert!(tokio::time::timeout(Duration::from_millis(500), &mut opening).await.is_err(), "it waits");
+    sqlx::raw_sql("COMMIT").execute(&mut newer).await.unwrap();
+    store(&opening.await.unwrap().unwrap(), 1).await.unwrap();
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut newer).await.unwrap();
+    assert_eq!(version, 9);
+}
+
 /// The order is kept across the update, also for what a process of the version before stores afterwards.
 #[tokio::test]
 async fn file_of_earlier_version_keeps_order() {
@@ -615,9 +640,14 @@ async fn read_only_writes_nothing() {
     assert!(fs::read(folder.path("inbox.db")).unwrap() == fs::read(&old).unwrap());
     assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), 1);
 
+    // It was opened, and has read, before a receiver started.
+    let early = read().await;
+    assert_eq!(early.list(EventFilter::default()).await.unwrap().len(), 3);
     let running = Inbox::open(&folder.inbox()).await.unwrap();
     store(&running, 9).await.unwrap();
-    assert_eq!(read().await.list(EventFilter::default()).await.unwrap().len(), 4);
+    for reading in [early, read().await] {
+        assert_eq!(reading.list(EventFilter::default()).await.unwrap().len(), 4);
+    }
     store(&running, 10).await.unwrap();
     drop(running);
     let error = Inbox::builder(&format!("{}-none", folder.inbox())).read_only(true).open().await.unwrap_err();

@@ -20,7 +20,7 @@ use std::any::Any;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use smartshape_webhook::DeliveryKey;
@@ -56,20 +56,26 @@ struct Shared {
     wal: Arc<Wal>,
     clock: StorageClock,
     clock_recorded: AtomicI64,
-    /// Without it, each sweep would scan all completed events for bodies.
-    bodies_swept_until: AtomicI64,
+    /// Locked during a sweep, so that two of them do not delete the same number of events.
+    sweeps: Mutex<Sweeps>,
     writer: Mutex<Option<WalConnection>>,
     reader: Mutex<Option<WalConnection>>,
     read_only: bool,
     /// The version of the tables, which is older than ours only if the file was opened read-only.
     schema: i64,
     size_limit: SizeLimit,
-    /// Number of completed events over `dedup_capacity`, which are still to be deleted.
-    over_capacity: AtomicU64,
-    /// The last sweep has deleted rows, so another one follows.
-    sweep_unfinished: AtomicBool,
     ballast: Ballast,
     worker_lock: WorkerLock,
+}
+
+/// What a sweep leaves to the next one.
+struct Sweeps {
+    /// Without it, each sweep would scan all completed events for bodies.
+    bodies_swept_until: i64,
+    /// Number of completed events over `dedup_capacity`, which are still to be deleted.
+    over_capacity: u64,
+    /// The last sweep has deleted rows, so another one follows.
+    unfinished: bool,
 }
 
 /// What a write does when the disk is full.
@@ -93,8 +99,7 @@ impl Sqlite {
         };
         let identity = open::identity(&path).map_err(|error| io_error(&path, error))?;
         let wal = Wal::beside(&path);
-        let connection = Some(wal.opened(connection));
-        let (writer, reader) = if read_only { (None, connection) } else { (connection, None) };
+        let writer = if read_only { None } else { Some(wal.opened(connection)) };
         let ballast = Ballast::beside(&path);
         if !read_only {
             let ballast = ballast.clone();
@@ -105,14 +110,12 @@ impl Sqlite {
             wal,
             clock: StorageClock::starting_at(clock),
             clock_recorded: AtomicI64::new(clock),
-            bodies_swept_until: AtomicI64::new(i64::MIN),
+            sweeps: Mutex::new(Sweeps { bodies_swept_until: i64::MIN, over_capacity: 0, unfinished: false }),
             writer: Mutex::new(writer),
-            reader: Mutex::new(reader),
+            reader: Mutex::new(None),
             read_only,
             schema,
             size_limit: SizeLimit::new(options.max_size_bytes),
-            over_capacity: AtomicU64::new(0),
-            sweep_unfinished: AtomicBool::new(false),
             ballast,
             worker_lock: WorkerLock::beside(&path, options.worker_lock_timeout),
             path,
@@ -156,6 +159,11 @@ impl Shared {
         J: for<'c> FnOnce(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
     {
         let mut slot = self.reader.lock().await;
+        if self.read_only {
+            // Anew each time: a connection that was opened while no process had the file open would not notice that one has
+            // changed it since.
+            *slot = Some(self.wal.opened(open::open_read_only(&self.path).await?.0));
+        }
         let reader = match &mut *slot {
             Some(reader) => reader,
             none => none.insert(self.connect().await?),
@@ -464,29 +472,7 @@ impl Storage for Sqlite {
     }
 
     fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64> {
-        Box::pin(async move {
-            let shared = Arc::clone(&self.0);
-            let mut over_capacity = shared.over_capacity.load(Ordering::Relaxed);
-            // Counting is skipped while sweeps still delete rows.
-            if over_capacity == 0 && !shared.sweep_unfinished.load(Ordering::Relaxed) {
-                let completed = self.read(|connection, _| Box::pin(sql::completed(connection))).await?;
-                over_capacity = completed.saturating_sub(retention.dedup_capacity);
-                retention.warn_of_capacity(over_capacity);
-            }
-            let until = shared.bodies_swept_until.load(Ordering::Relaxed);
-            let swept = self
-                .write(OnFull::UseBallast, move |connection, now| {
-                    Box::pin(sql::sweep(connection, now, retention, until, over_capacity))
-                })
-                .await?;
-            let rows = swept.bodies + swept.events;
-            shared.over_capacity.store(over_capacity.saturating_sub(swept.events), Ordering::Relaxed);
-            shared.sweep_unfinished.store(rows > 0, Ordering::Relaxed);
-            shared.bodies_swept_until.fetch_max(swept.bodies_until, Ordering::Relaxed);
-            // In the background, since writing 12 MiB takes time.
-            let _detached = tokio::task::spawn_blocking(move || shared.ballast.fill());
-            Ok(rows)
-        })
+        self.detached(move |shared| async move { shared.sweep(retention).await })
     }
 
     fn ping(&self) -> StorageFuture<'_, ()> {
@@ -508,6 +494,30 @@ impl Storage for Sqlite {
 }
 
 impl Shared {
+    async fn sweep(self: Arc<Self>, retention: Retention) -> Result<u64, InboxError> {
+        let mut sweeps = self.sweeps.lock().await;
+        // Counting is skipped while sweeps still delete rows.
+        if sweeps.over_capacity == 0 && !sweeps.unfinished {
+            let completed = self.read(|connection, _| Box::pin(sql::completed(connection))).await?;
+            sweeps.over_capacity = completed.saturating_sub(retention.dedup_capacity);
+            retention.warn_of_capacity(sweeps.over_capacity);
+        }
+        let (until, over_capacity) = (sweeps.bodies_swept_until, sweeps.over_capacity);
+        let swept = self
+            .write(OnFull::UseBallast, &move |connection, now| {
+                Box::pin(sql::sweep(connection, now, retention, until, over_capacity))
+            })
+            .await?;
+        let rows = swept.bodies + swept.events;
+        sweeps.over_capacity = over_capacity.saturating_sub(swept.events);
+        sweeps.unfinished = rows > 0;
+        sweeps.bodies_swept_until = until.max(swept.bodies_until);
+        // In the background, since writing 12 MiB takes time.
+        let ballast = self.ballast.clone();
+        let _detached = tokio::task::spawn_blocking(move || ballast.fill());
+        Ok(rows)
+    }
+
     /// Reads without a transaction, so that an idle worker writes nothing.
     async fn peek(&self, ordered: bool) -> Result<(Option<i64>, i64), InboxError> {
         let mut slot = self.writer.lock().await;
