@@ -7,6 +7,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::mpsc;
 
 use crate::it::fixture::{Folder, delivery};
+use crate::storage::ClaimRequest;
 
 /// Of a receiver that nothing was sent to for hours, nothing is recorded: it is ahead of a worker
 /// that starts now.
@@ -50,6 +51,24 @@ async fn worker_with_slower_clock_does_not_delay_events() {
     let lost: Vec<u32> = events.iter().map(|event| event.lost_leases).collect();
     assert_eq!(lost, [0, 0], "a leap of the clock ends no lease");
     assert!(begun.try_recv().is_err(), "nothing is attempted twice");
+}
+
+/// Two workers of a process, of which one advances the clock while the other one renews its lease.
+#[tokio::test]
+async fn lease_renewed_while_clock_advances_is_kept() {
+    const LEASE: Duration = Duration::from_secs(60);
+    for _ in 0..10 {
+        let folder = Folder::new();
+        let (working, receiving) = worker_and_receiver(&folder.inbox()).await;
+        assert!(working.handle(delivery(1)).await.is_ok());
+        let storage = working.storage();
+        let claim = || storage.claim(ClaimRequest::new(1, LEASE));
+        let lease = claim().await.unwrap().attempts[0].lease;
+        assert!(receiving.handle(delivery(2)).await.is_ok());
+        let (claimed, renewed) = tokio::join!(claim(), storage.renew(vec![lease], LEASE));
+        assert_eq!((claimed.unwrap().attempts.len(), renewed.unwrap()), (1, vec![lease]));
+        assert!(claim().await.unwrap().attempts.is_empty(), "both leases are held");
+    }
 }
 
 /// The clock goes on in the file however fast writes follow each other: what is only worked off, and

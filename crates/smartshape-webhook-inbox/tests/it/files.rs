@@ -576,6 +576,8 @@ async fn newer_schema_is_kept_by_concurrent_migration() {
         "BEGIN IMMEDIATE",
         include_str!("../../migrations/sqlite-0001.sql"),
         include_str!("../../migrations/sqlite-0002.sql"),
+        include_str!("../../migrations/sqlite-0003.sql"),
+        include_str!("../../migrations/sqlite-0004.sql"),
         "PRAGMA application_id = 0x53534942; PRAGMA user_version = 9",
     ] {
         sqlx::raw_sql(step).execute(&mut newer).await.unwrap();

@@ -12,10 +12,10 @@ use smartshape_webhook::{Delivery, Handler as _, HandlerError};
 use crate::it::fixture::{Folder, delivery};
 
 /// What was measured: the series, written as Prometheus does, and its value or count.
-type Series = Arc<Mutex<BTreeMap<String, f64>>>;
+pub(crate) type Series = Arc<Mutex<BTreeMap<String, f64>>>;
 
-#[derive(Clone)]
-struct Measured(Series);
+#[derive(Clone, Default)]
+pub(crate) struct Measured(pub(crate) Series);
 
 struct Cell(Series, String);
 

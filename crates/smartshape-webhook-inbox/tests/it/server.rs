@@ -58,6 +58,23 @@ async fn concurrent_processes_migrate_once() {
     }
 }
 
+/// A newer program migrates while this one starts, too.
+#[tokio::test]
+async fn newer_schema_is_kept_by_concurrent_migration() {
+    let Some(server) = Server::new().await else { return };
+    server.execute(include_str!("../../migrations/postgres-0001.sql").to_owned()).await;
+    let mut newer = PgConnection::connect(&server.url()).await.unwrap();
+    let migrate = "BEGIN; UPDATE smartshape_inbox_meta SET value = 9 WHERE name = 'schema'";
+    sqlx::raw_sql(migrate).execute(&mut newer).await.unwrap();
+    let url = server.url();
+    let mut opening = tokio::spawn(async move { Inbox::open(&url).await });
+    assert!(tokio::time::timeout(Duration::from_millis(500), &mut opening).await.is_err(), "it waits");
+    sqlx::raw_sql("COMMIT").execute(&mut newer).await.unwrap();
+    opening.await.unwrap().unwrap();
+    let schema = "SELECT value FROM smartshape_inbox_meta WHERE name = 'schema'";
+    assert_eq!(number(&server, schema).await, 9);
+}
+
 #[tokio::test]
 async fn errors_give_advice_and_hide_password() {
     let Some(server) = Server::new().await else { return };

@@ -1,6 +1,7 @@
 //! What must neither stop a worker nor make it spin. Time is tokio's own here, so a worker that spins
 //! lets none pass, and its test never ends.
 use std::any::Any;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use smartshape_webhook::{Delivery, DeliveryKey, Handler as _};
+use tokio::sync::Notify;
 
 use crate::it::fixture::delivery;
 
@@ -32,8 +34,13 @@ struct Puppet {
     claims: AtomicUsize,
     renewals: AtomicUsize,
     settled: AtomicUsize,
+    recorded: Mutex<HashSet<Lease>>,
+    /// Of the next `settle`, which takes effect.
+    loses_response: AtomicBool,
     sweeps_for_ever: AtomicBool,
     claims_hang: AtomicBool,
+    /// In seconds.
+    claims_take: AtomicUsize,
     inserts_hang: AtomicBool,
     is_away: AtomicBool,
 }
@@ -71,7 +78,12 @@ impl Storage for Puppet {
             }
             return self.answer(ClaimResponse::default());
         };
-        self.answer(ClaimResponse { attempts: vec![attempt], ..ClaimResponse::default() })
+        let answer = self.answer(ClaimResponse { attempts: vec![attempt], ..ClaimResponse::default() });
+        let takes = Duration::from_secs(self.claims_take.load(Ordering::SeqCst) as u64);
+        Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            answer.await
+        })
     }
 
     fn renew(&self, leases: Vec<Lease>, _: Duration) -> StorageFuture<'_, Vec<Lease>> {
@@ -81,7 +93,13 @@ impl Storage for Puppet {
 
     fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
         self.settled.fetch_add(results.len(), Ordering::SeqCst);
-        self.answer(results.iter().map(|one| one.lease).collect())
+        let mut recorded = self.recorded.lock().unwrap();
+        let held = results.iter().map(|one| one.lease).filter(|lease| recorded.insert(*lease)).collect();
+        if self.loses_response.swap(false, Ordering::SeqCst) {
+            let error = InboxError::new(InboxErrorKind::Unavailable, "the connection was lost");
+            return Box::pin(async { Err(error) });
+        }
+        self.answer(held)
     }
 
     fn list(&self, _: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {
@@ -248,6 +266,22 @@ async fn error_that_panics_in_display_is_a_failed_attempt() {
     }
 }
 
+/// The result was recorded before the connection was lost, so nothing is attempted again.
+#[cfg(feature = "sqlite")]
+#[tokio::test(start_paused = true)]
+async fn result_with_lost_response_is_no_lost_lease() {
+    let measured = super::metrics::Measured::default();
+    let _installed = metrics::set_default_local_recorder(&measured);
+    let storage = Arc::new(Puppet::with(attempt()));
+    storage.loses_response.store(true, Ordering::SeqCst);
+    let worker = inbox(&storage).worker(ends).spawn();
+    reaches(&storage.settled, 2).await;
+    worker.shutdown().await.unwrap();
+    let series: Vec<String> = measured.0.lock().unwrap().keys().cloned().collect();
+    assert!(series.iter().any(|name| name.contains("completed")), "{series:?}");
+    assert!(!series.iter().any(|name| name.contains("lease_lost")), "{series:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn storage_with_hanging_inserts_is_not_ready() {
     let storage = Arc::new(Puppet::default());
@@ -270,6 +304,24 @@ async fn leases_are_renewed_while_claim_hangs() {
     let worker = inbox(&storage).worker(never_ends).spawn();
     reaches(&storage.renewals, 3).await;
     assert_eq!(storage.claims.load(Ordering::SeqCst), 2, "the second claim is still asked for");
+    worker.shutdown().await.unwrap();
+}
+
+/// Its response took 50 of the lease's 60 seconds, and the next renewal would be in 20.
+#[tokio::test(start_paused = true)]
+async fn lease_of_slow_claim_is_renewed_at_once() {
+    let storage = Arc::new(Puppet::with(attempt()));
+    storage.claims_take.store(50, Ordering::SeqCst);
+    let begun = Arc::new(Notify::new());
+    let begins = Arc::clone(&begun);
+    let handler = move |_: Delivery| {
+        begins.notify_one();
+        std::future::pending::<Result<(), smartshape_webhook::HandlerError>>()
+    };
+    let worker = inbox(&storage).worker(handler).spawn();
+    begun.notified().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(storage.renewals.load(Ordering::SeqCst), 1);
     worker.shutdown().await.unwrap();
 }
 
