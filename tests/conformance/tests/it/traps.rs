@@ -11,10 +11,13 @@ use conformance::harness::{
 use conformance::script::Script;
 use conformance::target::Server;
 use conformance::wire::{Client, Response};
+use example_common::IDLE_TIMEOUT;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use smartshape_webhook::{Delivery, Event, NamedSecret, Receiver, Secret};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use warp::Filter;
 
 async fn deliver(server: &Server, path: &str, token: &str, uuid: &str) -> Response {
@@ -58,6 +61,29 @@ fn hyper_ends_a_slow_head_where_it_has_a_limit() {
         assert!(served.unwrap_err().is_timeout());
         assert_eq!(client.try_response().await, None);
     });
+}
+
+/// As the examples that stand on hyper set it. The clock is tokio's, and jumps to the next timer.
+#[tokio::test(start_paused = true)]
+async fn idle_connections_outlive_those_of_load_balancers() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).half_close(true);
+    let endpoint = smartshape_webhook_tower::endpoint(receiver(), |_: Delivery| async { Ok(()) });
+    tokio::spawn(http.serve_connection(TokioIo::new(server), TowerToHyperService::new(endpoint)));
+    let mut idle_since = Instant::now();
+    for _ in 0..3 {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut response = Vec::new();
+        while !response.ends_with(b"}") {
+            assert_ne!(client.read_buf(&mut response).await.unwrap(), 0);
+        }
+        assert!(response.starts_with(b"HTTP/1.1 405 "), "{}", response.escape_ascii());
+        idle_since = Instant::now();
+        tokio::time::sleep(Duration::from_secs(70)).await;
+    }
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "it ends without a reset");
+    assert_eq!(idle_since.elapsed().as_secs(), 75);
 }
 
 #[test]
