@@ -162,6 +162,13 @@ impl Schema {
         self.execute("CREATE SCHEMA bench_inbox; CREATE SCHEMA bench_bare").await
     }
 
+    /// An empty schema of this number for an inbox, and its URL.
+    pub(super) async fn recreate_backlog(&self, number: usize) -> Result<String> {
+        let name = format!("bench_backlog_{number}");
+        self.execute(&format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}")).await?;
+        Ok(self.with_search_path(&name))
+    }
+
     pub(super) async fn drop_all(&self) -> Result<()> {
         self.execute("DROP SCHEMA IF EXISTS bench_inbox CASCADE; DROP SCHEMA IF EXISTS bench_bare CASCADE")
             .await

@@ -1,6 +1,7 @@
 //! What it costs to store each delivery durably before it is acknowledged, beside what the databases can do at best.
 
 mod bare;
+mod claims;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,9 +31,11 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     heading("## The durable inbox");
     let measured = async {
         acknowledge(&folder, None, run.quick).await?;
+        claims::measure(&folder, None, run.quick).await?;
         let mut rows = vec![worker(&folder, None, run.quick).await?];
         if let Some(schema) = &schema {
             acknowledge(&folder, Some(schema), run.quick).await?;
+            claims::measure(&folder, Some(schema), run.quick).await?;
             rows.push(worker(&folder, Some(schema), run.quick).await?);
         }
         heading("### A worker with an empty handler");
@@ -59,7 +62,7 @@ async fn acknowledge(folder: &Folder, schema: Option<&Schema>, quick: bool) -> R
         let mut stock = 8 * 1024;
         for round in 0..=rounds {
             let (rate, latency) = send(&inbox, senders, stock, slice).await?;
-            let limit = bare.rate(senders, &deliveries(stock)?, slice).await?;
+            let limit = bare.rate(senders, &deliveries(stock, TEN_FOR_EACH_FILE)?, slice).await?;
             stock = stock.max((rate.max(limit) * 2.0 * slice.as_secs_f64()) as usize);
             if round > 0 {
                 ours.push(rate);
@@ -84,7 +87,8 @@ async fn acknowledge(folder: &Folder, schema: Option<&Schema>, quick: bool) -> R
 
 /// Acknowledgements a second, and their p99 latency.
 async fn send(inbox: &Inbox, senders: usize, stock: usize, slice: Duration) -> Result<(f64, Duration)> {
-    let stocks = (0..senders).map(|_| deliveries(stock / senders)).collect::<Result<Vec<_>>>()?;
+    let stocks =
+        (0..senders).map(|_| deliveries(stock / senders, TEN_FOR_EACH_FILE)).collect::<Result<Vec<_>>>()?;
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for stock in stocks {
@@ -160,8 +164,10 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Samples of an uploaded file, each with its own uuid, ten for each file.
-fn deliveries(count: usize) -> Result<Vec<Delivery>> {
+const TEN_FOR_EACH_FILE: fn(u64) -> u64 = |number| number / 10;
+
+/// Samples of an uploaded file, each with its own uuid; `file` gives the file's number for each event's number.
+fn deliveries(count: usize, file: impl Fn(u64) -> u64) -> Result<Vec<Delivery>> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let sample = EventPayload::exact_sample(EventKind::FileUploaded);
     let text = String::from_utf8(sample.to_body().to_vec())?;
@@ -169,7 +175,7 @@ fn deliveries(count: usize) -> Result<Vec<Delivery>> {
     let make = |_| {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let uuid = format!("{:08x}-c1ed-49b5-9585-{number:012x}", std::process::id());
-        let file = format!("{:024x}", number / 10);
+        let file = format!("{:024x}", file(number));
         let body = text.replace(delivery.uuid(), &uuid).replace(delivery.file().as_str(), &file);
         Ok(Delivery::for_test(body)?)
     };
