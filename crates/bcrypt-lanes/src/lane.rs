@@ -40,7 +40,11 @@ impl Lane {
     pub(crate) fn load(&mut self, password: &[u8], hash: &Hash) {
         self.boxes = pi::BOXES;
         self.round_keys = pi::ROUND_KEYS;
-        self.password = password_words(password);
+        // Repeated with a zero byte in between, of which 72 bytes count; written in place, so that no copy stays on the stack.
+        let mut bytes = password.iter().chain([&0]).cycle();
+        for word in &mut self.password {
+            *word = (0..4).fold(0, |word, _| word << 8 | u32::from(*bytes.next().unwrap_or(&0)));
+        }
         for (word, bytes) in self.salt.iter_mut().zip(hash.salt.as_chunks().0) {
             *word = u32::from_be_bytes(*bytes);
         }
@@ -82,12 +86,6 @@ impl Lane {
         // The last byte is part of no hash, by a mistake of the first implementation that all others repeat.
         digest[..23].ct_eq(&self.digest).into()
     }
-}
-
-/// The password and a zero byte, repeated, of which 72 bytes count.
-fn password_words(password: &[u8]) -> [u32; 18] {
-    let mut bytes = password.iter().chain([&0]).cycle();
-    std::array::from_fn(|_| (0..4).fold(0, |word, _| word << 8 | u32::from(*bytes.next().unwrap_or(&0))))
 }
 
 /// So many of the `2^cost` rounds in each of up to `MAX_LANES` lanes. No lane may be done before.

@@ -4,6 +4,8 @@ mod hash;
 mod lane;
 mod pi;
 
+use std::fmt;
+
 use lane::Lane;
 use zeroize::Zeroize as _;
 
@@ -22,7 +24,7 @@ const ROUNDS_BEFORE_ASKING: u32 = 16;
 /// A password to be verified against a hash.
 ///
 /// The password is read once, when its computation begins, and `password` is dropped then.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Job<P, T> {
     /// The password. As everywhere with bcrypt, its first 72 bytes count.
     pub password: P,
@@ -30,6 +32,13 @@ pub struct Job<P, T> {
     pub hash: Hash,
     /// Comes back with the outcome.
     pub tag: T,
+}
+
+/// Does not show the password.
+impl<P, T: fmt::Debug> fmt::Debug for Job<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("hash", &self.hash).field("tag", &self.tag).finish_non_exhaustive()
+    }
 }
 
 /// Verifies one password, no slower than the `bcrypt` crate does.
@@ -56,7 +65,7 @@ pub fn verify(password: impl AsRef<[u8]>, hash: &Hash) -> bool {
 /// ```
 #[must_use]
 pub fn verify_all<P: AsRef<[u8]>>(pairs: impl IntoIterator<Item = (P, Hash)>) -> Vec<bool> {
-    let mut pairs = pairs.into_iter().enumerate();
+    let mut pairs = pairs.into_iter().fuse().enumerate();
     let mut outcomes = Vec::new();
     let next = || pairs.next().map(|(tag, (password, hash))| Job { password, hash, tag });
     run(next, |tag, matches| {
@@ -74,7 +83,10 @@ pub fn verify_all<P: AsRef<[u8]>>(pairs: impl IntoIterator<Item = (P, Hash)>) ->
 /// `next` is asked again whenever a lane is free, also while other jobs are computed, so that a job need
 /// not wait for others to end, whatever their costs. `None` means that nothing waits just now. It returns
 /// when nothing waits and nothing is computed any more. Neither closure should block, since what is computed
-/// waits for it.
+/// waits for it. If one panics, `run` gives up: what was computed is wiped, and its tags are dropped.
+///
+/// What has begun cannot be stopped, and each step of the cost doubles its time: at cost 31 it takes more than a
+/// day. Check [`Hash::cost`] before if the hash is not your own.
 ///
 /// ```
 /// use bcrypt_lanes::{Hash, Job};

@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
-use bcrypt_lanes::{Hash, Job, MAX_LANES, run};
+use bcrypt_lanes::{Hash, Job, MAX_LANES, run, verify, verify_all};
 
 fn hash(cost: u32) -> Hash {
     bcrypt::hash_with_salt("right", cost, [7; 16]).unwrap().to_string().parse().unwrap()
@@ -75,8 +76,48 @@ fn outcomes_belong_to_their_jobs_whatever_ends_first() {
 }
 
 #[test]
-fn a_panic_of_the_caller_passes_through() {
+fn a_panic_of_the_caller_passes_through_and_drops_what_was_begun() {
+    let tag = Rc::new(());
+    for panics_at in 1..=6 {
+        let mut waiting: Vec<_> = (0..5).map(|_| job(4, Rc::clone(&tag))).collect();
+        let mut asked = 0;
+        let next = || {
+            asked += 1;
+            assert!(asked < panics_at, "the caller's");
+            waiting.pop()
+        };
+        assert!(catch_unwind(AssertUnwindSafe(|| run(next, |_, _| {}))).is_err());
+        drop(waiting);
+        assert_eq!(Rc::strong_count(&tag), 1);
+    }
     let mut waiting = vec![job(4, ()), job(4, ())];
     let ended = catch_unwind(AssertUnwindSafe(|| run(|| waiting.pop(), |(), _| panic!("the caller's"))));
     assert!(ended.is_err());
+}
+
+#[test]
+fn pairs_are_not_asked_for_after_their_end() {
+    let mut left = 2;
+    let pairs = std::iter::from_fn(|| {
+        assert!(left > 0, "it has said that there is no more");
+        left -= 1;
+        (left > 0).then(|| ("right", hash(6)))
+    });
+    assert_eq!(verify_all(pairs), [true]);
+}
+
+#[test]
+fn a_password_may_hold_any_bytes_and_72_of_them_count() {
+    let long = [b'x'; 73];
+    for password in [&b""[..], b"\0", b"a\0b", &long[..71], &long[..72], &long] {
+        let hash: Hash = bcrypt::hash_with_salt(password, 4, [7; 16]).unwrap().to_string().parse().unwrap();
+        assert!(verify(password, &hash), "{password:?}");
+        assert_eq!(verify(&long, &hash), password.len() >= 72, "{password:?}");
+        assert!(!verify([password, b"!"].concat(), &hash) || password.len() >= 72, "{password:?}");
+    }
+}
+
+#[test]
+fn a_job_shows_no_password() {
+    assert_eq!(format!("{:?}", job(4, "a tag")), r#"Job { hash: Hash { cost: 4, .. }, tag: "a tag", .. }"#);
 }
