@@ -5,17 +5,27 @@ use std::process::Command;
 
 use crate::{Outcome, cargo, postgres};
 
-/// The arguments are those of the program `bench`, which prints what they may be.
+/// The arguments are those of the program `bench`, which prints what they may be, and the part `lanes`: what bcrypt-lanes
+/// measures itself.
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
+    let is_part = |argument: &&&str| !argument.starts_with("--");
+    let parts = arguments.iter().filter(is_part).count();
+    if parts == 0 || arguments.contains(&"lanes") {
+        cargo::run(&["bench", "--quiet", "-p", "bcrypt-lanes"], &[])?;
+        if parts == 1 {
+            return Ok(());
+        }
+    }
+    let arguments = arguments.iter().filter(|argument| **argument != "lanes");
+    let arguments = &arguments.copied().collect::<Vec<_>>();
     let mut command = Command::new(cargo::build_fast("bench")?);
     command.args(arguments);
     for (name, program) in peers() {
         command.args(["--peer", name, &program]);
     }
-    let has_part = arguments.iter().any(|argument| !argument.starts_with("--"));
     // Stops when this function returns.
     let mut server = None;
-    if !has_part || arguments.contains(&"inbox") {
+    if parts == 0 || arguments.contains(&"inbox") {
         match postgres::provide() {
             Ok(provided) => {
                 command.env("DATABASE_URL", provided.url());

@@ -2,11 +2,11 @@
 //! of a response are read.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -41,6 +41,8 @@ pub(crate) struct Client {
 
 struct Connection {
     address: SocketAddr,
+    /// The address that it connects from.
+    from: Ipv4Addr,
     stream: Option<TcpStream>,
     request: Request,
     tokens: Tokens,
@@ -53,6 +55,7 @@ impl Client {
     pub(crate) fn new(address: SocketAddr, connections: usize, request: &Request, tokens: &Tokens) -> Self {
         let connection = || Connection {
             address,
+            from: Ipv4Addr::LOCALHOST,
             stream: None,
             request: request.clone(),
             tokens: tokens.clone(),
@@ -60,6 +63,14 @@ impl Client {
             interval: None,
         };
         Self { connections: (0..connections).map(|_| connection()).collect() }
+    }
+
+    /// Connects from this address, of those that loop back.
+    pub(crate) fn from(mut self, from: Ipv4Addr) -> Self {
+        for connection in &mut self.connections {
+            connection.from = from;
+        }
+        self
     }
 
     /// Limits the requests of all connections together.
@@ -132,7 +143,9 @@ impl Connection {
     async fn open(&mut self) -> Result<()> {
         let is_open = |stream: &TcpStream| matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         if !self.stream.as_ref().is_some_and(is_open) {
-            let stream = TcpStream::connect(self.address).await?;
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((self.from, 0).into())?;
+            let stream = socket.connect(self.address).await?;
             stream.set_nodelay(true)?;
             self.stream = Some(stream);
         }

@@ -1,5 +1,6 @@
 //! Forged tokens, 2,000 a second, beside a known sender; and new tokens on a host that is busy with other programs.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use smartshape_fake::{Prefix, token};
@@ -21,6 +22,13 @@ const KEPT: Aim = Aim::AtLeast(0.9);
 const COST: u32 = 10;
 const SOON: Duration = Duration::from_secs(1);
 const SOON_ENOUGH: Aim = Aim::AtLeast(0.95);
+/// Where forgeries come from while a sender, at the first of these addresses, is not known yet.
+const FORGERS_AT: [(&str, Ipv4Addr); 2] =
+    [("the sender's address", Ipv4Addr::LOCALHOST), ("another address", Ipv4Addr::new(127, 0, 0, 2))];
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(9);
+/// In seconds.
+const LET_IN: Aim = Aim::AtMost(5.0);
 
 /// What follows `$2b$` in the forged tokens.
 const KINDS: [(&str, &[&str]); 4] =
@@ -61,6 +69,18 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     let columns = "forged | forged, requests/s | honest alone, requests/s | honest meanwhile, requests/s | kept | aim | honest ones rejected | aim";
     table(columns, &rows);
 
+    heading("### Beside a sender that is not known yet");
+    let mut rows = Vec::new();
+    for (name, from) in FORGERS_AT {
+        let mut waited = Vec::new();
+        for _ in 0..rounds {
+            waited.push(beside_unknown(&request, from).await?);
+        }
+        let waited = Figure::of(waited);
+        rows.push(vec![name.to_owned(), waited.show(2), LET_IN.verdict(waited.median)]);
+    }
+    table("forgeries come from | seconds until the sender is accepted | aim", &rows);
+
     heading("### A busy host");
     let tries = if run.quick { 20 } else { 100 };
     let (soon, seconds) = on_a_busy_host(&request, tries).await?;
@@ -94,6 +114,32 @@ async fn beside_known(request: &Request, costs: &[&str], slice: Duration) -> Res
     let forged = flood.rejected as f64 / slice.as_secs_f64();
     let rejected = before.rejected + together.rejected + after.rejected;
     Ok([alone, together.rate(), forged, rejected as f64])
+}
+
+/// Seconds until a receiver that has just started and is flooded accepts a sender's token. The sender tries again a second
+/// after each rejection.
+async fn beside_unknown(request: &Request, from: Ipv4Addr) -> Result<f64> {
+    let spec = Spec::new(Framework::Axum, Kind::Receiver);
+    let server = Server::start(Spec { client_addr: true, ..spec })?;
+    let forged = Client::new(server.address, FORGERS, request, &forge(&["10"])?);
+    let mut forgers = forged.paced(FORGED_A_SECOND).from(from);
+    let mut sender = Client::new(server.address, 1, request, &Tokens::Same);
+    let sent = async {
+        // So that the queue is full.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let begun = Instant::now();
+        while !sender.send_once().await?.starts_with("HTTP/1.1 200 ") {
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+        Result::Ok(begun.elapsed().as_secs_f64())
+    };
+    tokio::select! {
+        waited = sent => waited,
+        flood = forgers.send_for(GIVEN_UP_AFTER) => {
+            flood?;
+            Err("the sender was not accepted".into())
+        }
+    }
 }
 
 /// The share of new tokens that are accepted soon while other programs keep both cores busy, and the times.

@@ -12,7 +12,7 @@ use crate::Result;
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
-    let receiver = if spec.kind == Kind::Receiver { Some(receiver()?) } else { None };
+    let receiver = if spec.kind == Kind::Receiver { Some(receiver(spec)?) } else { None };
     let app = move || {
         let route = match (&receiver, spec.kind) {
             (Some(receiver), _) => endpoint(receiver.clone(), handler),

@@ -30,7 +30,7 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
             };
             routes.route("/callback", post(reject))
         }
-        Kind::Receiver => routes.route_service("/callback", endpoint(receiver()?, handler)),
+        Kind::Receiver => routes.route_service("/callback", endpoint(receiver(spec)?, handler)),
         Kind::Naive => routes.route("/callback", post(naive)),
     };
     let routes = routes.route("/health", get(|| async { "ok" })).layer(DefaultBodyLimit::disable());

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use smartshape_webhook::{Delivery, HandlerError, Receiver, Secret};
+use smartshape_webhook::{Delivery, HandlerError, NamedSecret, Receiver, Secret};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -65,11 +65,13 @@ pub(crate) struct Spec {
     pub(crate) slow: bool,
     /// Sets `ClientAddr`, which axum does not do by itself.
     pub(crate) client_addr: bool,
+    /// How many secrets a receiver has. The last is `SECRET`.
+    pub(crate) secrets: usize,
 }
 
 impl Spec {
     pub(crate) fn new(framework: Framework, kind: Kind) -> Self {
-        Self { framework, kind, slow: false, client_addr: false }
+        Self { framework, kind, slow: false, client_addr: false, secrets: 1 }
     }
 }
 
@@ -102,12 +104,14 @@ async fn announce(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-fn receiver() -> Result<Receiver> {
-    Ok(Receiver::builder()
-        .secret(Secret::new(SECRET)?)
-        // The server has one core.
-        .verify_threads(1)
-        .build()?)
+fn receiver(spec: Spec) -> Result<Receiver> {
+    // The server has one core.
+    let mut builder = Receiver::builder().verify_threads(1);
+    for other in 1..spec.secrets {
+        let name = format!("the secret of webhook {other}");
+        builder = builder.named_secret(NamedSecret::new(name.clone(), Secret::new(name)?));
+    }
+    Ok(builder.secret(Secret::new(SECRET)?).build()?)
 }
 
 /// The handler of every receiver: what a user's handler takes is not measured.

@@ -15,7 +15,7 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
     let health = warp::path("health").and(warp::path::end()).and(warp::get()).map(|| "ok");
     match spec.kind {
         Kind::Receiver => {
-            let ours = callback.and(endpoint(receiver()?, handler));
+            let ours = callback.and(endpoint(receiver(spec)?, handler));
             warp::serve(ours.or(health)).incoming(listener).run().await;
         }
         Kind::Rejecting => {
