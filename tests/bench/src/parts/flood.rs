@@ -16,7 +16,7 @@ const FORGED_A_SECOND: u32 = 2000;
 const FORGERS: usize = 128;
 const HONEST: usize = 32;
 /// More than are sent, and than the receiver remembers.
-const FORGERIES: usize = 20_000;
+const FORGERIES: usize = 50_000;
 const KEPT: Aim = Aim::AtLeast(0.9);
 /// The cost of new tokens on a busy host, and how soon they are to be accepted.
 const COST: u32 = 10;
@@ -26,7 +26,7 @@ const SOON_ENOUGH: Aim = Aim::AtLeast(0.95);
 const FORGERS_AT: [(&str, Ipv4Addr); 2] =
     [("the sender's address", Ipv4Addr::LOCALHOST), ("another address", Ipv4Addr::new(127, 0, 0, 2))];
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(9);
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(22);
 /// In seconds.
 const LET_IN: Aim = Aim::AtMost(5.0);
 
@@ -117,7 +117,7 @@ async fn beside_known(request: &Request, costs: &[&str], slice: Duration) -> Res
 }
 
 /// Seconds until a receiver that has just started and is flooded accepts a sender's token. The sender tries again a second
-/// after each rejection.
+/// after each rejection. Infinity if it gives up.
 async fn beside_unknown(request: &Request, from: Ipv4Addr) -> Result<f64> {
     let spec = Spec::new(Framework::Axum, Kind::Receiver);
     let server = Server::start(Spec { client_addr: true, ..spec })?;
@@ -137,7 +137,7 @@ async fn beside_unknown(request: &Request, from: Ipv4Addr) -> Result<f64> {
         waited = sent => waited,
         flood = forgers.send_for(GIVEN_UP_AFTER) => {
             flood?;
-            Err("the sender was not accepted".into())
+            Ok(f64::INFINITY)
         }
     }
 }
