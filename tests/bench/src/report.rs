@@ -53,7 +53,7 @@ pub(crate) enum Aim {
 }
 
 impl Aim {
-    pub(crate) fn verdict(self, measured: f64) -> String {
+    pub(crate) fn status(self, measured: f64) -> String {
         let (sign, bound, met) = match self {
             Self::AtLeast(bound) => ('≥', bound, measured >= bound),
             Self::AtMost(bound) => ('≤', bound, measured <= bound),

@@ -108,7 +108,7 @@ async fn deletion_with_a_lost_response_succeeds_on_retry() {
 }
 
 #[tokio::test]
-async fn refused_connections_are_unreachable_and_not_ambiguous() {
+async fn connection_refused_is_unreachable_and_not_ambiguous() {
     // Kept without listening, so that nobody else gets the port.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -96,12 +96,12 @@ async fn keeping_back_a_creation(fake: &FakeSmartShape) -> (String, oneshot::Rec
                 };
                 let (mut request, _unanswered) = program.split();
                 let (mut response, mut called) = fake.split();
-                let carried_out = async {
+                let forwarded = async {
                     response.read_exact(&mut [0]).await?;
                     let _ = created_signal.send(());
                     Ok(0)
                 };
-                tokio::try_join!(tokio::io::copy(&mut request, &mut called), carried_out)
+                tokio::try_join!(tokio::io::copy(&mut request, &mut called), forwarded)
             });
         }
     });

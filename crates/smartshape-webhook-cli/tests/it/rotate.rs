@@ -110,8 +110,8 @@ async fn rotate_writes_a_generated_secret_and_keeps_the_old_webhook() {
 #[tokio::test]
 async fn rotate_names_the_webhooks_left_by_an_interruption() {
     let home = Home::new();
-    // Whether the call that fails is carried out; how many of ours there are then.
-    for (step, carried_out, count, says) in [
+    // Whether the call that fails takes effect; how many of ours there are then.
+    for (step, takes_effect, count, says) in [
         (0, false, 1, "Injected"),
         (1, false, 1, "is as it was"),
         (1, true, 2, "if `smartshape webhook list` shows a new webhook beside it, delete one of the two"),
@@ -124,16 +124,16 @@ async fn rotate_names_the_webhooks_left_by_an_interruption() {
         for attempt in 0..if step == 1 { 1 } else { 3 } {
             let failed =
                 FaultInjection::error(500, ErrorFormat::Wrapped).after(if attempt == 0 { step } else { 0 });
-            fake.inject(if carried_out { failed.after_effect() } else { failed });
+            fake.inject(if takes_effect { failed.after_effect() } else { failed });
         }
         let stopped = rotate(&home, &fake, &[&old]).await;
-        assert!(stopped.code == Some(1) && stopped.err.contains(says), "{step} {carried_out}: {stopped:?}");
+        assert!(stopped.code == Some(1) && stopped.err.contains(says), "{step} {takes_effect}: {stopped:?}");
         assert!(step == 0 || stopped.err.contains(&old), "{stopped:?}");
         assert_eq!(stopped.out.contains("created"), step == 2, "{stopped:?}");
         let ours = at_url(&fake);
-        assert_eq!(ours.len(), count, "{step} {carried_out}");
+        assert_eq!(ours.len(), count, "{step} {takes_effect}");
         let is_old = |(id, secret): &(String, String)| *id == old && secret == SECRET;
-        assert_eq!(ours.iter().any(is_old), (step, carried_out) != (2, true));
+        assert_eq!(ours.iter().any(is_old), (step, takes_effect) != (2, true));
     }
 }
 

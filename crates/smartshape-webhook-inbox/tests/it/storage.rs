@@ -181,24 +181,24 @@ async fn insert_keeps_each_key_once(fixture: &impl Fixture) {
     assert!(claim(&*storage, 9, LONG).await.is_empty());
 }
 
-/// Of several askers at once, one is told that it is new.
+/// Of several concurrent callers, one is told that the key is new.
 async fn insert_keeps_key_once_among_concurrent_callers(fixture: &impl Fixture) {
     let storage = fixture.open().await;
-    let askers: Vec<_> = (0..8)
-        .map(|asker| {
+    let callers: Vec<_> = (0..8)
+        .map(|caller| {
             let storage = Arc::clone(&storage);
             tokio::spawn(async move {
                 let mut given: Vec<NewEvent> = (0..50).map(|number| new_event(number, "f")).collect();
                 // In another order each, upon which a careless storage deadlocks.
-                given.rotate_left(asker * 5);
+                given.rotate_left(caller * 5);
                 let fresh = storage.insert(given.into()).await.unwrap();
                 fresh.into_iter().filter(|fresh| *fresh).count()
             })
         })
         .collect();
     let mut fresh = 0;
-    for asker in askers {
-        fresh += asker.await.unwrap();
+    for caller in callers {
+        fresh += caller.await.unwrap();
     }
     assert_eq!(fresh, 50);
     assert_eq!(storage.stats().await.unwrap().waiting, 50);

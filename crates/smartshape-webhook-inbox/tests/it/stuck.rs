@@ -50,7 +50,7 @@ impl Puppet {
         Self { attempt: Mutex::new(Some(attempt)), ..Self::default() }
     }
 
-    fn answer<T: Send + 'static>(&self, value: T) -> StorageFuture<'static, T> {
+    fn respond<T: Send + 'static>(&self, value: T) -> StorageFuture<'static, T> {
         let away = self.is_away.load(Ordering::SeqCst);
         let error = || InboxError::new(InboxErrorKind::Unavailable, "the store is away");
         Box::pin(async move { if away { Err(error()) } else { Ok(value) } })
@@ -60,13 +60,13 @@ impl Puppet {
 impl Storage for Puppet {
     fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>> {
         self.batches.lock().unwrap().push(events.len());
-        let answer = self.answer(vec![true; events.len()]);
+        let response = self.respond(vec![true; events.len()]);
         if self.inserts_hang.load(Ordering::SeqCst) {
             return Box::pin(std::future::pending());
         }
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            answer.await
+            response.await
         })
     }
 
@@ -76,19 +76,19 @@ impl Storage for Puppet {
             if self.claims_hang.load(Ordering::SeqCst) {
                 return Box::pin(std::future::pending());
             }
-            return self.answer(ClaimResponse::default());
+            return self.respond(ClaimResponse::default());
         };
-        let answer = self.answer(ClaimResponse { attempts: vec![attempt], ..ClaimResponse::default() });
+        let response = self.respond(ClaimResponse { attempts: vec![attempt], ..ClaimResponse::default() });
         let takes = Duration::from_secs(self.claims_take.load(Ordering::SeqCst) as u64);
         Box::pin(async move {
             tokio::time::sleep(takes).await;
-            answer.await
+            response.await
         })
     }
 
     fn renew(&self, leases: Vec<Lease>, _: Duration) -> StorageFuture<'_, Vec<Lease>> {
         self.renewals.fetch_add(1, Ordering::SeqCst);
-        self.answer(leases)
+        self.respond(leases)
     }
 
     fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
@@ -99,91 +99,91 @@ impl Storage for Puppet {
             let error = InboxError::new(InboxErrorKind::Unavailable, "the connection was lost");
             return Box::pin(async { Err(error) });
         }
-        self.answer(held)
+        self.respond(held)
     }
 
     fn list(&self, _: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {
-        self.answer(Vec::new())
+        self.respond(Vec::new())
     }
 
     fn get(&self, _: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>> {
-        self.answer(None)
+        self.respond(None)
     }
 
     fn replay(&self, _: EventFilter) -> StorageFuture<'_, u64> {
-        self.answer(0)
+        self.respond(0)
     }
 
     fn purge(&self, _: EventFilter) -> StorageFuture<'_, u64> {
-        self.answer(0)
+        self.respond(0)
     }
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {
-        self.answer(InboxStats::default())
+        self.respond(InboxStats::default())
     }
 
     fn counts(&self) -> StorageFuture<'_, InboxCounts> {
-        self.answer(InboxCounts::default())
+        self.respond(InboxCounts::default())
     }
 
     fn nth(&self, _: EventFilter, _: u32) -> StorageFuture<'_, Option<i64>> {
-        self.answer(None)
+        self.respond(None)
     }
 
     fn count_by_event(&self, _: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>> {
-        self.answer(Vec::new())
+        self.respond(Vec::new())
     }
 
     fn reasons(&self, _: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
-        self.answer(Vec::new())
+        self.respond(Vec::new())
     }
 
     fn record_activity(&self, _: Vec<Minute>) -> StorageFuture<'_, ()> {
-        self.answer(())
+        self.respond(())
     }
 
     fn activity(&self, _: i64, _: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>> {
-        self.answer(Vec::new())
+        self.respond(Vec::new())
     }
 
     fn failed_attempts(&self, _: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>> {
-        self.answer(Vec::new())
+        self.respond(Vec::new())
     }
 
     fn pause(&self, _: String) -> StorageFuture<'_, ()> {
-        self.answer(())
+        self.respond(())
     }
 
     fn resume(&self) -> StorageFuture<'_, ()> {
-        self.answer(())
+        self.respond(())
     }
 
     fn paused(&self) -> StorageFuture<'_, Option<Pause>> {
-        self.answer(None)
+        self.respond(None)
     }
 
     fn report_worker(&self, _: WorkerReport) -> StorageFuture<'_, ()> {
-        self.answer(())
+        self.respond(())
     }
 
     fn remove_worker(&self, _: i64) -> StorageFuture<'_, ()> {
-        self.answer(())
+        self.respond(())
     }
 
     fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>> {
-        self.answer(Vec::new())
+        self.respond(Vec::new())
     }
 
     fn sweep(&self, _: Retention) -> StorageFuture<'_, u64> {
-        self.answer(self.sweeps_for_ever.load(Ordering::SeqCst).into())
+        self.respond(self.sweeps_for_ever.load(Ordering::SeqCst).into())
     }
 
     fn ping(&self) -> StorageFuture<'_, ()> {
-        self.answer(())
+        self.respond(())
     }
 
     fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
-        self.answer(Box::new(()))
+        self.respond(Box::new(()))
     }
 }
 
@@ -398,24 +398,24 @@ async fn handler_that_blocks_its_thread_does_not_stop_shutdown() {
     drop(release);
 }
 
-/// Who was answered and asks again does so together with the others, not as the first one alone.
+/// Callers whose deliveries one commit stored deliver again together, not the first of them alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn concurrent_deliveries_share_a_commit() {
-    let (askers, rounds) = (64, 10);
+    let (callers, rounds) = (64, 10);
     let storage = Arc::new(Puppet::default());
     let inbox = inbox(&storage);
-    let asking: Vec<_> = (0..askers)
-        .map(|asker| {
+    let calls: Vec<_> = (0..callers)
+        .map(|caller| {
             let inbox = inbox.clone();
             tokio::spawn(async move {
                 for round in 0..rounds {
-                    assert!(inbox.handle(delivery(asker * rounds + round)).await.is_ok());
+                    assert!(inbox.handle(delivery(caller * rounds + round)).await.is_ok());
                 }
             })
         })
         .collect();
-    for asker in asking {
-        asker.await.unwrap();
+    for caller in calls {
+        caller.await.unwrap();
     }
     // The first ones come while the tasks are still being made.
     let batches = storage.batches.lock().unwrap().clone();

@@ -54,7 +54,7 @@ pub(super) async fn measure(folder: &Folder, schema: Option<&Schema>, quick: boo
             number(backlog.files as f64, 0),
             Figure::of(measured.clone()).show(1),
             ratio.show(2),
-            AIM.verdict(ratio.median),
+            AIM.status(ratio.median),
         ]
     });
     heading(&format!("### From one event's end to the next one's start, {}", name(schema)));

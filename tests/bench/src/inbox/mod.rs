@@ -77,7 +77,7 @@ async fn acknowledge(folder: &Folder, schema: Option<&Schema>, quick: bool) -> R
             Figure::of(latencies).show(1),
             Figure::of(limits).show(0),
             ratio.show(2),
-            if senders == AIM.0 { AIM.1.verdict(ratio.median) } else { "–".to_owned() },
+            if senders == AIM.0 { AIM.1.status(ratio.median) } else { "–".to_owned() },
         ]);
     }
     heading(&format!("### Durable acknowledgements, {}", name(schema)));

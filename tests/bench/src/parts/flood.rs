@@ -61,9 +61,9 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
             of(|[alone, ..]| *alone).show(0),
             of(|[_, together, ..]| *together).show(0),
             kept.show(3),
-            if costs.is_empty() { "–".to_owned() } else { KEPT.verdict(kept.median) },
+            if costs.is_empty() { "–".to_owned() } else { KEPT.status(kept.median) },
             number(rejected, 0),
-            Aim::AtMost(0.0).verdict(rejected),
+            Aim::AtMost(0.0).status(rejected),
         ]);
     }
     let columns = "forged | forged, requests/s | honest alone, requests/s | honest meanwhile, requests/s | kept | aim | honest ones rejected | aim";
@@ -77,14 +77,14 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
             waited.push(beside_unknown(&request, from).await?);
         }
         let waited = Figure::of(waited);
-        rows.push(vec![name.to_owned(), waited.show(2), LET_IN.verdict(waited.median)]);
+        rows.push(vec![name.to_owned(), waited.show(2), LET_IN.status(waited.median)]);
     }
     table("forgeries come from | seconds until the sender is accepted | aim", &rows);
 
     heading("### A busy host");
     let tries = if run.quick { 20 } else { 100 };
     let (soon, seconds) = on_a_busy_host(&request, tries).await?;
-    let row = vec![number(soon, 2), SOON_ENOUGH.verdict(soon), seconds.show(2)];
+    let row = vec![number(soon, 2), SOON_ENOUGH.status(soon), seconds.show(2)];
     table("new tokens accepted within 1 s | aim | seconds until the response", &[row]);
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
         Figure::of(bare).show(1),
         Figure::of(fresh).show(1),
         ratio.show(3),
-        AIM.verdict(ratio.median),
+        AIM.status(ratio.median),
         number(rejected as f64, 0),
     ];
     table("bare loop, hashes/s | new salts, requests/s | ratio | aim | rejected", &[row]);
@@ -63,7 +63,7 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
             Figure::of(bare).show(1),
             Figure::of(fresh).show(1),
             ratio.show(2),
-            aim.map_or("–".to_owned(), |aim| aim.verdict(ratio.median)),
+            aim.map_or("–".to_owned(), |aim| aim.status(ratio.median)),
         ]);
     }
     table("secrets | one hash, ms | a delivery, ms | ratio | aim", &rows);

@@ -31,17 +31,17 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
         let measured = Rounds::measure(&mut sides, rounds, Duration::from_millis(100)).await?;
         let (ratio, added) = (measured.ratio(1, 0), measured.added_cpu(1, 0));
         let is_control = other == Kind::Bare;
-        let verdict = |aim: Aim, median| if is_control { "–".to_owned() } else { aim.verdict(median) };
+        let status = |aim: Aim, median| if is_control { "–".to_owned() } else { aim.status(median) };
         rows.push(vec![
             if is_control { "bare axum, A/A".to_owned() } else { framework.name().to_owned() },
             measured.rate(0).show(0),
             measured.rate(1).show(0),
             ratio.show(3),
-            verdict(RATIO, ratio.median),
+            status(RATIO, ratio.median),
             measured.cpu(0).show(2),
             measured.cpu(1).show(2),
             added.show(2),
-            verdict(ADDED, added.median),
+            status(ADDED, added.median),
             measured.cpu_ratio(1, 0).show(3),
         ]);
     }

@@ -66,7 +66,7 @@ async fn strangers(run: &Run, uploads: usize) -> Result<()> {
             Figure::of(bare).show(1),
             Figure::of(receiver).show(1),
             more.show(1),
-            STRANGERS.verdict(more.median),
+            STRANGERS.status(more.median),
             if waiting.is_empty() { "–".to_owned() } else { Figure::of(waiting).show(1) },
             count(&statuses),
         ]);
@@ -105,11 +105,11 @@ async fn honest(run: &Run) -> Result<()> {
         rows.push(vec![
             framework.name().to_owned(),
             number(grown, 0),
-            HONEST.verdict(grown),
+            HONEST.status(grown),
             number(rejected as f64, 0),
             number(others as f64, 0),
             number(left as f64, 0),
-            Aim::AtMost(0.0).verdict(left as f64),
+            Aim::AtMost(0.0).status(left as f64),
         ]);
     }
     heading("### Uploads of honest senders");

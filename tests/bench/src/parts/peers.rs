@@ -46,7 +46,7 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
                 rate.show(usize::from(rate.median < 100.0)),
                 measured.cpu(side).show(0),
                 if side == 0 { "–".to_owned() } else { faster.show(0) },
-                if is_compared { FASTER.verdict(faster.median) } else { "–".to_owned() },
+                if is_compared { FASTER.status(faster.median) } else { "–".to_owned() },
             ]);
         }
     }

@@ -35,7 +35,7 @@ fn axum_without_the_layer_is_a_500() {
 }
 
 #[test]
-fn a_layer_on_a_whole_router_answers_for_every_path() {
+fn layer_on_a_whole_router_responds_to_every_path() {
     in_runtime(async {
         let layer = smartshape_webhook_tower::WebhookLayer::new(receiver());
         let app =
