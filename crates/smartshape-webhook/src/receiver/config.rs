@@ -12,7 +12,9 @@ use crate::dedup::store::DedupStore;
 use crate::request::body::BodyLimits;
 
 const MIB: u64 = 1024 * 1024;
-const MAX_SECRETS: usize = 8;
+/// SmartShape has nine events, each of which may have a webhook with a secret of its own, and a rotation adds one more for each
+/// webhook that it replaces. A forged token costs a hash per secret.
+const MAX_SECRETS: usize = 16;
 const MAX_PERMITS: usize = 1_000_000;
 const MAX_VERIFY_THREADS: usize = 1000;
 /// A century, which stands for every longer time: a clock panics when `Duration::MAX` is added to it.
@@ -94,7 +96,7 @@ impl ReceiverBuilder {
         self.named_secret(NamedSecret::new("default", secret))
     }
 
-    /// Adds a named secret. At most 8, since a token is tried with each of them.
+    /// Adds a named secret. At most 16, since an unknown token is tried with each of them.
     pub fn named_secret(mut self, secret: NamedSecret) -> Self {
         self.secrets.push(secret);
         self

@@ -218,13 +218,13 @@ async fn delivery_has_body_data_secret_and_key() {
 #[test]
 fn invalid_settings_are_named_with_the_valid_ones() {
     let secret = |name: &str| NamedSecret::new(name, Secret::generate().unwrap());
-    let many =
-        (0..9).fold(Receiver::builder(), |builder, number| builder.named_secret(secret(&number.to_string())));
+    let many = (0..17)
+        .fold(Receiver::builder(), |builder, number| builder.named_secret(secret(&number.to_string())));
     let same = NamedSecret::new("other", Secret::new(SECRET).unwrap());
     let name = |name: &str| name.to_owned();
     for (builder, expected, text) in [
         (Receiver::builder(), ConfigError::NoSecret, "a receiver needs a secret"),
-        (many, ConfigError::TooManySecrets(9), "9 secrets were given, and at most 8"),
+        (many, ConfigError::TooManySecrets(17), "17 secrets were given, and at most 16"),
         (
             builder().named_secret(secret("default")),
             ConfigError::SameName(name("default")),

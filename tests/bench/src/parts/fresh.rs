@@ -15,8 +15,8 @@ const COST: u32 = 8;
 const TOKENS: usize = 600;
 const SENDERS: usize = 8;
 const AIM: Aim = Aim::AtLeast(2.2);
-/// How many secrets a receiver has (8 at most), of which all are tried, and how many plain hashes a delivery may take.
-const SECRETS: [(usize, Option<Aim>); 3] = [(1, None), (4, Some(Aim::AtMost(1.6))), (8, None)];
+/// How many secrets a receiver has, of which all are tried, and how many plain hashes a delivery may take.
+const SECRETS: [(usize, Option<Aim>); 3] = [(1, None), (4, Some(Aim::AtMost(1.6))), (9, None)];
 
 pub(crate) async fn measure(run: &Run) -> Result<()> {
     let (rounds, slice) = if run.quick { (1, 700) } else { (5, 2000) };
