@@ -3,7 +3,7 @@
 mod bare;
 mod claims;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -191,11 +191,15 @@ impl Folder {
         Ok(Self(std::env::current_exe()?.with_file_name(name)))
     }
 
-    /// Each inbox gets the disk's cache to itself.
-    fn empty(&self) -> Result<&Path> {
+    /// Each inbox gets the disk's cache to itself, and another folder than those before it: SQLite deletes the log when the
+    /// last connection is closed, which happens after an inbox is dropped, and would delete the log of a file that has
+    /// taken its place.
+    fn empty(&self) -> Result<PathBuf> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let _ = std::fs::remove_dir_all(&self.0);
-        std::fs::create_dir_all(&self.0)?;
-        Ok(&self.0)
+        let folder = self.0.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
     }
 }
 
