@@ -62,9 +62,11 @@ impl Connector {
         let lock_timeout = (timeout / 4).max(1);
         // The search path has no schema in which other roles may create functions or operators: one with a better
         // matching signature would be preferred to PostgreSQL's own, and run as our role. JIT would take a second at
-        // each claim once many events wait, for statements that read a few rows.
+        // each claim once many events wait, for statements that read a few rows. With bitmap scans, a server that has not
+        // analyzed the table yet would read all events that are due, for each claim of one.
         let settings = format!(
-            "SET search_path = pg_catalog, pg_temp; SET jit = off; SET default_transaction_isolation = 'read committed'; \
+            "SET search_path = pg_catalog, pg_temp; SET jit = off; SET enable_bitmapscan = off; \
+             SET default_transaction_isolation = 'read committed'; \
              SET lock_timeout = {lock_timeout}; SET statement_timeout = {timeout}; \
              SET idle_in_transaction_session_timeout = {timeout}; SET default_transaction_read_only = {}; {KEEPALIVE}",
             if self.read_only { "on" } else { "DEFAULT" }
