@@ -40,24 +40,12 @@ impl Receiver {
                 return Err(rejection.closing(!keeps));
             }
         };
-        self.deliver(authenticated, head, body, timer).await.map_err(Rejection::after_verification)
-    }
-
-    async fn deliver<S, B, E>(
-        &self,
-        authenticated: Authenticated,
-        head: &RequestHead,
-        body: Pin<&mut S>,
-        timer: Timer,
-    ) -> Result<Received, Rejection>
-    where
-        S: Stream<Item = Result<B, E>>,
-        B: Buf,
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
-        let whole = authenticated.read(self, body).await;
-        let whole = whole.map_err(|rejection| rejection.closing(head.needs_body_read()))?;
-        whole.parse(head)?.claim(self, timer).await
+        let received = async {
+            let whole = authenticated.read(self, body).await;
+            let whole = whole.map_err(|rejection| rejection.closing(head.needs_body_read()))?;
+            whole.parse(head)?.claim(self, timer).await
+        };
+        received.await.map_err(Rejection::after_verification)
     }
 
     /// Checks everything that needs neither hashing nor reading.
