@@ -124,13 +124,16 @@ async fn raw_endpoint(response: &'static [u8], repeats: bool) -> String {
 #[tokio::test]
 async fn silent_and_endless_endpoints_are_bounded() {
     let silent = local(&raw_endpoint(b"", false).await).timeout(Duration::from_millis(200)).build().unwrap();
-    let error = silent.handle(delivery(BODY)).await.unwrap_err();
+    let within = |outlet: HttpOutlet| async move {
+        tokio::time::timeout(Duration::from_secs(30), outlet.handle(delivery(BODY))).await.expect("a bound")
+    };
+    let error = within(silent).await.unwrap_err();
     assert_eq!(error.kind(), HandlerErrorKind::Retry);
     assert!(error.chain().contains("timed out"), "{}", error.chain());
     // Longer than any test runs, without the limit of bytes.
     let url = raw_endpoint(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 500 and so on", true).await;
     let endless = local(&url).timeout(Duration::from_secs(3600)).build().unwrap();
-    endless.handle(delivery(BODY)).await.unwrap();
+    within(endless).await.unwrap();
     let broken = local(&raw_endpoint(b"SSH-2.0-OpenSSH\r\n", false).await).build().unwrap();
     assert_eq!(broken.handle(delivery(BODY)).await.unwrap_err().kind(), HandlerErrorKind::Retry);
 }

@@ -1,6 +1,6 @@
 //! The outlet to a URL, over real sockets.
 #![cfg(feature = "http")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod http;
 mod verification;
