@@ -144,6 +144,26 @@ async fn ordered_claim_updates_only_claimed_rows() {
     assert_eq!(touched.collect::<Vec<_>>(), [1]);
 }
 
+/// A lease that expires between the two statements of a claim: here while the first one reads whether workers pause.
+#[tokio::test]
+async fn claim_attempts_no_event_beyond_maximum() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    assert!(inbox.handle(delivery(1)).await.is_ok());
+    let slow = "ALTER TABLE smartshape_inbox_pause RENAME TO pause; \
+         CREATE VIEW smartshape_inbox_pause AS SELECT 1 FROM (SELECT pg_sleep(1)::text AS slept) AS s WHERE slept = 'never'; \
+         UPDATE smartshape_inbox_events SET state = 1, attempts = 3, lost = 2, due = now() + interval '500 ms'";
+    server.execute(slow.to_owned()).await;
+    let request = ClaimRequest::new(8, Duration::from_secs(60));
+    let mut claimed = inbox.storage().claim(request).await.unwrap();
+    assert!(claimed.attempts.is_empty(), "{:?}", claimed.attempts);
+    while claimed.dead_lettered == 0 {
+        claimed = inbox.storage().claim(request).await.unwrap();
+    }
+    let dead = inbox.list(EventFilter::default()).await.unwrap().pop().unwrap();
+    assert_eq!((dead.state, dead.attempts, dead.lost_leases), (EventState::DeadLetter, 3, 3));
+}
+
 /// Tables of the first form of the schema, with what an older program left in them, and what a process left that
 /// ended between an event's end and its next one's call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -148,7 +148,7 @@ async fn look(on: &mut Session, request: ClaimRequest) -> Outcome<(bool, Option<
     let sql = on.tables.sql(&format!(
         "SELECT (SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
            WHERE {} AND {NOT_PAUSED}), \
-         EXISTS (SELECT 1 FROM smartshape_inbox_events WHERE {EXHAUSTED} AND {NOT_PAUSED})",
+         EXISTS (SELECT 1 FROM smartshape_inbox_events WHERE {EXHAUSTED} AND due <= now() AND {NOT_PAUSED})",
         candidates(request)
     ));
     let (wait, exhausted): (Option<f64>, bool) = sqlx::query_as(sql)
@@ -166,11 +166,13 @@ fn span(seconds: f64) -> Duration {
 
 const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM smartshape_inbox_pause)";
 
-const EXHAUSTED: &str = "state = 1 AND due <= now() AND (lost + 1 >= $1 OR attempts >= $2)";
+/// A running event that becomes a dead letter, and is not attempted again, when its lease expires.
+const EXHAUSTED: &str = "state = 1 AND (lost + 1 >= $1 OR attempts >= $2)";
 
 async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<Queue>> {
     let sql = on.tables.sql(&format!(
-        "WITH over AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {EXHAUSTED} FOR UPDATE SKIP LOCKED) \
+        "WITH over AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {EXHAUSTED} AND due <= now() \
+           FOR UPDATE SKIP LOCKED) \
          UPDATE smartshape_inbox_events e SET state = 3, settled = now(), lost = lost + 1, error_group = NULL, \
            error = coalesce(error || '; then ', '') || $3 FROM over WHERE e.seq = over.seq RETURNING e.file_hash"
     ));
@@ -184,7 +186,8 @@ async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> Outco
 
 /// The candidates are materialized: a subquery could be evaluated per row, and lock more rows than requested. With
 /// order, a candidate must be the earliest open event of its queue: concurrent claims see the same one, and only one
-/// of them locks its row.
+/// of them locks its row. An exhausted event's lease may expire between [`look`] and this statement: the next claim
+/// makes it a dead letter.
 async fn take(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<PgRow>> {
     let first = if request.ordered {
         "AND (SELECT o.seq FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = e.file_hash \
@@ -196,13 +199,16 @@ async fn take(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<PgRow>> {
     };
     let sql = on.tables.sql(&format!(
         "WITH chosen AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e WHERE {} AND due <= now() \
-           AND {NOT_PAUSED} AND version <= $2 {first} ORDER BY due, seq LIMIT $3 FOR UPDATE SKIP LOCKED) \
-         UPDATE smartshape_inbox_events e SET state = 1, due = now() + $1 * interval '1 ms', fence = fence + 1, \
+           AND NOT ({EXHAUSTED}) AND {NOT_PAUSED} AND version <= $4 {first} ORDER BY due, seq LIMIT $5 \
+           FOR UPDATE SKIP LOCKED) \
+         UPDATE smartshape_inbox_events e SET state = 1, due = now() + $3 * interval '1 ms', fence = fence + 1, \
            attempts = attempts + 1, lost = lost + (state = 1)::int, behind = false FROM chosen WHERE e.seq = chosen.seq \
          RETURNING e.seq, fence, key, attempts, received, secret, traceparent, bytes",
         candidates(request)
     ));
     sqlx::query(sql)
+        .bind(i64::from(request.max_lost_leases))
+        .bind(i64::from(request.max_attempts))
         .bind(milliseconds(request.lease_ttl))
         .bind(i32::from(EVENT_VERSION))
         .bind(i64::from(request.max_events))
