@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use smartshape_webhook::TOKEN_HEADER;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::Result;
 
 const CHUNK: usize = 64 * 1024;
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// Declared length of an upload that never ends.
+const TRICKLED: usize = 10_000_000;
 
 /// Opens so many connections and gets one response on each, then sends the head, with this header, and the body on all
 /// at once. Returns the status of each response, or 0 where the connection ended without one.
@@ -41,6 +45,35 @@ pub(crate) async fn send(
         format!("POST /callback HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{header}\r\n");
     let uploads = opened.into_iter().map(|stream| upload(stream, &head, body));
     Ok(tokio::time::timeout(TIMEOUT, join_all(uploads)).await?)
+}
+
+/// Uploads that never end: each sends twice the receiver's minimum rate, and begins anew when it is rejected, until the set is
+/// dropped.
+pub(crate) fn trickle(address: SocketAddr, connections: usize, token: &str) -> JoinSet<()> {
+    let head = format!(
+        "POST /callback HTTP/1.1\r\nHost: localhost\r\nContent-Length: {TRICKLED}\r\n{TOKEN_HEADER}: {token}\r\n\r\n"
+    );
+    (0..connections)
+        .map(|_| {
+            let head = head.clone();
+            async move {
+                let mut ticks = tokio::time::interval(Duration::from_secs(1));
+                loop {
+                    // An error means that the server has rejected it.
+                    let _: std::io::Result<()> = async {
+                        let mut stream = TcpStream::connect(address).await?;
+                        stream.write_all(head.as_bytes()).await?;
+                        loop {
+                            ticks.tick().await;
+                            stream.write_all(&[b' '; 2048]).await?;
+                        }
+                    }
+                    .await;
+                    ticks.tick().await;
+                }
+            }
+        })
+        .collect()
 }
 
 /// Sends until everything is sent or the server responds, which it may do at any time.

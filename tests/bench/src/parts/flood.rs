@@ -1,4 +1,4 @@
-//! Forged tokens, 2,000 a second, beside a known sender; and new tokens on a host that is busy with other programs.
+//! Forged tokens, 2,000 a second, and endless uploads beside a known sender; and new tokens on a host that is busy with other programs.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ use crate::client::Client;
 use crate::process::{LOAD_CORE, Process, SERVER_CORE, Server};
 use crate::report::{Aim, Figure, heading, number, table};
 use crate::request::{Request, Tokens, fresh_tokens, known_token, small_event};
-use crate::server::{Framework, Kind, Spec};
+use crate::server::{Framework, Kind, Spec, other_secret};
+use crate::uploads::trickle;
 use crate::{Result, Run};
 
 const FORGED_A_SECOND: u32 = 2000;
@@ -18,6 +19,8 @@ const HONEST: usize = 32;
 /// More than are sent, and than the receiver remembers.
 const FORGERIES: usize = 50_000;
 const KEPT: Aim = Aim::AtLeast(0.9);
+/// As many as there are permits.
+const UPLOADS: usize = 256;
 /// The cost of new tokens on a busy host, and how soon they are to be accepted.
 const COST: u32 = 10;
 const SOON: Duration = Duration::from_secs(1);
@@ -69,6 +72,14 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     let columns = "forged | forged, requests/s | honest alone, requests/s | honest meanwhile, requests/s | kept | aim | honest ones rejected | aim";
     table(columns, &rows);
 
+    heading("### Uploads of another webhook that never end");
+    let mut measured = Vec::new();
+    for _ in 0..rounds {
+        measured.push(beside_uploads(&request, slice).await?);
+    }
+    let kept = Figure::of(measured);
+    table("kept | aim", &[vec![kept.show(3), KEPT.status(kept.median)]]);
+
     heading("### Beside a sender that is not known yet");
     let mut rows = Vec::new();
     for (name, from) in FORGERS_AT {
@@ -114,6 +125,27 @@ async fn beside_known(request: &Request, costs: &[&str], slice: Duration) -> Res
     let forged = flood.rejected as f64 / slice.as_secs_f64();
     let rejected = before.rejected + together.rejected + after.rejected;
     Ok([alone, together.rate(), forged, rejected as f64])
+}
+
+/// The share of its throughput that a known sender keeps.
+async fn beside_uploads(request: &Request, slice: Duration) -> Result<f64> {
+    let spec = Spec { secrets: 2, ..Spec::new(Framework::Axum, Kind::Receiver) };
+    let server = Server::start(spec)?;
+    let mut honest = Client::new(server.address, HONEST, request, &Tokens::Same);
+    honest.introduce().await?;
+    honest.send_for(slice / 4).await?;
+    let before = honest.send_for(slice / 2).await?;
+    let mut uploads = trickle(server.address, UPLOADS, &token(&other_secret(1), 10, Prefix::TwoB)?);
+    // So that they hold all permits that they get.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let together = honest.send_for(slice).await?;
+    uploads.shutdown().await;
+    let after = honest.send_for(slice / 2).await?;
+    if before.rejected + together.rejected + after.rejected > 0 {
+        return Err("a delivery of the other webhook was rejected".into());
+    }
+    let alone = (before.accepted + after.accepted) as f64;
+    Ok(together.rate() / (alone / (before.elapsed + after.elapsed).as_secs_f64()))
 }
 
 /// Seconds until a receiver that has just started and is flooded accepts a sender's token. The sender tries again a second

@@ -108,10 +108,15 @@ fn receiver(spec: Spec) -> Result<Receiver> {
     // The server has one core.
     let mut builder = Receiver::builder().verify_threads(1);
     for other in 1..spec.secrets {
-        let name = format!("the secret of webhook {other}");
-        builder = builder.named_secret(NamedSecret::new(name.clone(), Secret::new(name)?));
+        let secret = other_secret(other);
+        builder = builder.named_secret(NamedSecret::new(secret.clone(), Secret::new(secret)?));
     }
     Ok(builder.secret(Secret::new(SECRET)?).build()?)
+}
+
+/// Another webhook's secret, and its name.
+pub(crate) fn other_secret(number: usize) -> String {
+    format!("the secret of webhook {number}")
 }
 
 /// The handler of every receiver: what a user's handler takes is not measured.
