@@ -137,30 +137,33 @@ impl Database {
         self.open(true).await
     }
 
-    /// Opens an existing inbox; creates none.
     async fn open(&self, read_only: bool) -> Outcome<Inbox> {
-        let url = crate::input::hidden(&self.url, "the URL of the inbox")?;
-        output::start_progress("opening the inbox");
-        let is_file = !url.contains("://");
-        if is_file {
-            check_file(&url)?;
-        }
-        // A file may be locked for a moment. An error of a server is returned at once.
-        let timeout = if is_file { CONNECT_TIMEOUT } else { Duration::ZERO };
-        let open = |read_only| Inbox::builder(&url).connect_timeout(timeout).read_only(read_only).open();
-        // Opening a database without an inbox for writing would create one.
-        let mut inbox = if is_file && !read_only { open(false).await } else { open(true).await };
-        if !is_file && !read_only && inbox.is_ok() {
-            inbox = open(false).await;
-        }
-        inbox.map_err(|error| match error.kind() {
-            InboxErrorKind::NotAnInbox if is_file => {
-                Failure::failed(format!("there is no inbox at {}: {error}", escape(&self.url)))
-            }
-            InboxErrorKind::NotAnInbox => Failure::failed(error.to_string()),
-            _ => error.into(),
-        })
+        open(&crate::input::hidden(&self.url, "the URL of the inbox")?, read_only).await
     }
+}
+
+/// Opens an existing inbox; creates none.
+pub(crate) async fn open(url: &str, read_only: bool) -> Outcome<Inbox> {
+    output::start_progress("opening the inbox");
+    let is_file = !url.contains("://");
+    if is_file {
+        check_file(url)?;
+    }
+    // A file may be locked for a moment. An error of a server is returned at once.
+    let timeout = if is_file { CONNECT_TIMEOUT } else { Duration::ZERO };
+    let open = |read_only| Inbox::builder(url).connect_timeout(timeout).read_only(read_only).open();
+    // Opening a database without an inbox for writing would create one.
+    let mut inbox = if is_file && !read_only { open(false).await } else { open(true).await };
+    if !is_file && !read_only && inbox.is_ok() {
+        inbox = open(false).await;
+    }
+    inbox.map_err(|error| match error.kind() {
+        InboxErrorKind::NotAnInbox if is_file => {
+            Failure::failed(format!("there is no inbox at {}: {error}", escape(url)))
+        }
+        InboxErrorKind::NotAnInbox => Failure::failed(error.to_string()),
+        _ => error.into(),
+    })
 }
 
 /// Rejects a missing or empty file, which opening would turn into an inbox. The inbox rejects other files.

@@ -4,11 +4,13 @@
 mod attribute;
 mod check;
 mod completions;
+mod console;
 mod escape;
 mod event;
 mod failure;
 mod files;
 mod http_client;
+mod http_server;
 mod inbox;
 mod input;
 mod login;
@@ -17,6 +19,7 @@ mod recording;
 mod settings;
 mod signals;
 mod token;
+mod ui;
 mod webhook;
 
 use std::process::ExitCode;
@@ -66,6 +69,8 @@ enum Command {
     /// Looks into an inbox, replays and purges
     #[command(subcommand)]
     Inbox(inbox::Command),
+    /// Shows an inbox in the browser
+    Ui(ui::Ui),
     /// Prints a shell completion script
     Completions(completions::Completions),
 }
@@ -122,6 +127,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Webhook(command) => command.run(settings).await,
         Command::Attribute(command) => command.run(settings).await,
         Command::Inbox(command) => command.run(settings).await,
+        Command::Ui(ui) => ui.run(settings).await,
         Command::Completions(completions) => completions.run::<Cli>(),
     }
 }

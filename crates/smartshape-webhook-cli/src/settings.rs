@@ -134,7 +134,7 @@ pub(crate) fn warn_if_fake(client: &Client) {
     }
 }
 
-fn environment(name: &str) -> Outcome<Option<String>> {
+pub(crate) fn environment(name: &str) -> Outcome<Option<String>> {
     match std::env::var_os(name).filter(|value| !value.is_empty()) {
         None => Ok(None),
         Some(value) => {

@@ -152,14 +152,15 @@ impl Access {
     pub(crate) fn admit(&self, parts: &Parts, key: Option<&str>) -> Admission {
         match &*self.0 {
             Kind::Key { key: expected, cookie, visitor, is_used } => {
-                let has_cookie = has_cookie(&parts.headers, cookie);
+                let name = cookie_name(&parts.headers);
+                let has_cookie = has_cookie(&parts.headers, &name, cookie);
                 match key {
                     None if has_cookie => Admission::Visitor(visitor.clone()),
                     Some(key)
                         if hash(key) == *expected
                             && (has_cookie || !is_used.swap(true, Ordering::SeqCst)) =>
                     {
-                        Admission::SetCookie(format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict"))
+                        Admission::SetCookie(format!("{name}={cookie}; HttpOnly; SameSite=Strict"))
                     }
                     _ => Admission::Rejected { challenge: None },
                 }
@@ -226,13 +227,20 @@ fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-fn has_cookie(headers: &HeaderMap, expected: &str) -> bool {
+/// Cookies know no ports, so the name has the port: two consoles of a machine do not overwrite each other's cookie.
+fn cookie_name(headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let port = host.rsplit_once(':').map(|(_, port)| port).and_then(|port| port.parse::<u16>().ok());
+    port.map_or_else(|| COOKIE.to_owned(), |port| format!("{COOKIE}_{port}"))
+}
+
+fn has_cookie(headers: &HeaderMap, own: &str, expected: &str) -> bool {
     let expected = hash(expected);
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     cookies
         .flat_map(|value| value.split(';'))
         .filter_map(|cookie| cookie.trim().split_once('='))
-        .any(|(name, value)| name == COOKIE && hash(value) == expected)
+        .any(|(name, value)| name == own && hash(value) == expected)
 }
 
 fn basic(headers: &HeaderMap) -> Option<String> {

@@ -164,7 +164,7 @@ impl Ui {
         let mut visitor = match self.0.access.admit(head, query.get("key")) {
             Admission::Visitor(visitor) => visitor,
             Admission::SetCookie(cookie) => {
-                let mut response = redirect("?");
+                let mut response = html_page(StatusCode::OK, html::entered());
                 if let Ok(cookie) = HeaderValue::from_str(&cookie) {
                     response.headers_mut().insert(header::SET_COOKIE, cookie);
                 }

@@ -14,7 +14,7 @@ fn body(uuid: &str) -> String {
 }
 
 /// An inbox with a dead letter and a waiting event.
-async fn filled(home: &Home) -> String {
+pub(crate) async fn filled(home: &Home) -> String {
     let path = home.path().join("inbox.db").to_str().unwrap().to_owned();
     let inbox = Inbox::open(&path).await.unwrap();
     inbox.handle(Delivery::for_test(body("one")).unwrap()).await.unwrap();

@@ -29,3 +29,4 @@ mod support;
 mod terminal;
 mod tls;
 mod token;
+mod ui;

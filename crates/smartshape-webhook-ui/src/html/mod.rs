@@ -94,6 +94,19 @@ pub(crate) async fn page(
     Ok(Page { html: frame(title, label, &nav, visitor, &tools, done.as_ref(), &main), is_found })
 }
 
+/// The page that leads to the address without the key. A redirect would not do: after a link on another site, or in a
+/// file, a browser sends no `SameSite=Strict` cookie before a page of the console itself has asked for the next one.
+pub(crate) fn entered() -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head { meta charset="utf-8"; meta http-equiv="refresh" content="0; url=?"; title { "SmartShape" } }
+            body { p { a href="?" { "To the console" } } }
+        }
+    };
+    page.into_string()
+}
+
 /// The page while the inbox cannot be read.
 pub(crate) fn unavailable(label: &str, visitor: &Visitor) -> String {
     let main = html! {

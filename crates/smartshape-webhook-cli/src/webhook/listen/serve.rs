@@ -8,9 +8,6 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use smartshape_webhook::{Lingering, Receiver, Rejection, RequestHead, Secret, WebhookResponse};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -19,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::record::{Recorded, Recorder};
 use super::sink::{Ends, RequestHandler, Sink};
 use crate::failure::{Failure, Outcome};
+use crate::http_server::serve;
 use crate::output::{ERROR, SUCCESS, is_interactive, print_notice, styled};
 
 /// Maximum time to receive a request's head, and maximum time that a connection is idle.
@@ -69,7 +67,7 @@ impl Server {
             async move { respond(request, &names, receiver, sinks).await }
         });
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, app, stopped));
+        let task = tokio::spawn(serve(listener, app, HEAD_TIMEOUT, GRACE, stopped));
         Ok(Self { receiver, stop, task })
     }
 
@@ -138,27 +136,6 @@ async fn deliver(
         print_notice(format_args!("{name}: {status} after {took} ms"));
     }
     response
-}
-
-/// Replaces `axum::serve`, which has no timeouts for heads and idle connections.
-async fn serve(listener: TcpListener, app: Router, mut stopped: oneshot::Receiver<()>) {
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let connections = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = &mut stopped => break,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Usually out of file descriptors: wait for connections to end.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
-        tokio::spawn(connections.watch(connection));
-    }
-    let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
 }
 
 fn into_axum(response: WebhookResponse) -> Response {

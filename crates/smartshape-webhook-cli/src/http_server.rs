@@ -1,0 +1,46 @@
+//! An HTTP/1 server.
+
+use std::time::Duration;
+
+use axum::Router;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use smartshape_webhook::ClientAddr;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tower_service::Service as _;
+
+/// Replaces `axum::serve`, which has no timeouts for heads and idle connections. After the stop, open requests have `grace` to
+/// complete. Each request has the [`ClientAddr`] of its connection.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: Router,
+    idle_timeout: Duration,
+    grace: Duration,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // A sender that has shut its side down still waits for its response.
+    http.timer(TokioTimer::new()).header_read_timeout(idle_timeout).half_close(true);
+    let connections = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stopped => break,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // Usually out of file descriptors: wait for connections to end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let app = app.clone();
+        let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(ClientAddr::from(peer));
+            // A router is always ready.
+            app.clone().call(request)
+        });
+        tokio::spawn(connections.watch(http.serve_connection(TokioIo::new(stream), service)));
+    }
+    let _ = tokio::time::timeout(grace, connections.shutdown()).await;
+}

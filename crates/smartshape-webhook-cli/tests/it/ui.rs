@@ -1,0 +1,213 @@
+//! `smartshape ui`.
+
+use base64::Engine as _;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::inbox::filled;
+use crate::listener::Listener;
+use crate::support::{Home, message, within};
+
+/// A console that runs.
+pub(crate) struct Console {
+    pub(crate) program: Listener,
+    /// The host of its address, and the port on 127.0.0.1.
+    host: String,
+    key: String,
+}
+
+/// A response's head in lower case, and its body.
+pub(crate) struct Page {
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Page {
+    pub(crate) fn status(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        let line = self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        line.unwrap_or_else(|| panic!("{name}: {}", self.head))
+    }
+}
+
+impl Console {
+    /// Runs it until it has printed its address.
+    pub(crate) async fn start(mut command: tokio::process::Command) -> Self {
+        let mut program = Listener::spawn(&mut command);
+        let line = within(program.out.as_mut().unwrap().next_line()).await.unwrap();
+        match line {
+            Some(url) => Self::at(program, &url),
+            None => panic!("{:?}", program.end().await),
+        }
+    }
+
+    pub(crate) fn at(program: Listener, url: &str) -> Self {
+        let (host, query) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let key = query.strip_prefix("?key=").unwrap_or_default().to_owned();
+        Self { program, host: host.to_owned(), key }
+    }
+
+    pub(crate) async fn send(&self, method: &str, query: &str, headers: &[&str], body: &str) -> Page {
+        let port = self.host.rsplit_once(':').unwrap().1;
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+        let host = match headers.iter().any(|header| header.starts_with("host:")) {
+            true => String::new(),
+            false => format!("host: {}\r\n", self.host),
+        };
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let length = body.len();
+        let request =
+            format!("{method} /{query} HTTP/1.1\r\n{host}{headers}content-length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (head, body) = within(message(&mut stream)).await;
+        let head: Vec<_> = head.iter().map(|line| String::from_utf8_lossy(line)).collect();
+        Page { head: head.join("\n"), body: String::from_utf8(body).unwrap() }
+    }
+
+    /// The cookie that the key is exchanged for.
+    pub(crate) async fn cookie(&self) -> String {
+        let entered = self.send("GET", &format!("?key={}", self.key), &[], "").await;
+        let cookie = entered.header("set-cookie").split(';').next().unwrap();
+        assert!(!entered.head.contains(&self.key) && !entered.body.contains(&self.key), "{}", entered.head);
+        format!("cookie: {cookie}")
+    }
+
+    pub(crate) async fn stop(self) {
+        self.program.signal("-TERM");
+        let (status, out, err) = self.program.end().await;
+        assert_eq!((status.code(), out.as_str()), (Some(0), ""), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn ui_shows_an_inbox_to_whoever_has_the_link() {
+    let home = Home::new();
+    let place = filled(&home).await;
+    let console = Console::start(home.program(&["ui", &place])).await;
+    let rejected = console.send("GET", "?view=events", &[], "").await;
+    assert_eq!(rejected.status(), "401");
+    assert!(!rejected.body.contains("file_uploaded"));
+
+    let cookie = console.cookie().await;
+    assert_eq!(console.send("GET", &format!("?key={}", console.key), &[], "").await.status(), "401");
+    let page = console.send("GET", "?view=events&state=dead-letter", &[&cookie], "").await;
+    assert!(page.body.contains("not to my liking") && page.body.contains("inbox.db"), "{}", page.body);
+    // A site whose name leads here has no cookie, and its name is not ours.
+    let rebound = console.send("GET", "", &["host: evil.example", &cookie], "").await;
+    assert_eq!(rebound.status(), "421");
+
+    let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.succeeds().json();
+    let replay = async |site: &str| {
+        let headers = [cookie.as_str(), site];
+        console.send("POST", "", &headers, "do=replay&up_to=1&back=?").await.status().to_owned()
+    };
+    assert_eq!(replay("sec-fetch-site: same-site").await, "403");
+    assert_eq!(stats().await["dead_letters"], 1);
+    assert_eq!(replay("sec-fetch-site: same-origin").await, "303");
+    assert_eq!(stats().await["dead_letters"], 0);
+    console.stop().await;
+}
+
+#[tokio::test]
+async fn ui_that_is_read_only_changes_nothing() {
+    let home = Home::new();
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../smartshape-webhook-inbox/tests/data/inbox-0.1.0.db");
+    std::fs::copy(old, home.path().join("old.db")).unwrap();
+    let console = Console::start(home.program(&["ui", "old.db", "--read-only"])).await;
+    let cookie = console.cookie().await;
+    let page = console.send("GET", "?view=events&state=dead-letter", &[&cookie], "").await;
+    assert!(page.body.contains("Read only") && !page.body.contains("<form method=\"post\""));
+    let own = [cookie.as_str(), "sec-fetch-site: same-origin"];
+    for form in ["do=replay&up_to=9", "do=purge&up_to=9", "do=pause"] {
+        assert_eq!(console.send("POST", "", &own, form).await.status(), "403", "{form}");
+    }
+    console.stop().await;
+    assert!(std::fs::read(home.path().join("old.db")).unwrap() == std::fs::read(old).unwrap());
+}
+
+#[tokio::test]
+async fn ui_needs_a_password_where_other_machines_reach_it() {
+    const PASSWORD: &str = "correct horse battery";
+    let home = Home::new();
+    filled(&home).await;
+    std::fs::write(home.path().join("password"), format!("{PASSWORD}\n")).unwrap();
+    std::fs::write(home.path().join("short"), "horse").unwrap();
+    let elsewhere = ["ui", "inbox.db", "--bind", "0.0.0.0:0"];
+    home.run(&elsewhere).await.fails(2, "--password-file");
+    let short = home.run(&[&elsewhere[..], &["--password-file", "short"]].concat()).await;
+    short.fails(2, "12 characters");
+    home.run(&["ui", "inbox.db", "--password-file", "none"]).await.fails(2, "none");
+
+    let mut by_file = home.program(&elsewhere);
+    by_file.args(["--password-file", "password"]);
+    let mut by_variable = home.program(&["ui", "inbox.db"]);
+    by_variable.env("SMARTSHAPE_UI_PASSWORD", PASSWORD);
+    for command in [by_file, by_variable] {
+        let console = Console::start(command).await;
+        assert!(console.key.is_empty());
+        let login = |password: &str| {
+            let login = base64::engine::general_purpose::STANDARD.encode(format!("smartshape:{password}"));
+            format!("authorization: Basic {login}")
+        };
+        assert_eq!(console.send("GET", "", &[], "").await.status(), "401");
+        assert_eq!(console.send("GET", "", &[&login("another password")], "").await.status(), "401");
+        assert_eq!(console.send("GET", "", &[&login(PASSWORD)], "").await.status(), "200");
+        console.program.signal("-INT");
+        let (status, _, err) = console.program.end().await;
+        assert!(status.success() && !err.contains(PASSWORD) && err.contains("user is smartshape"), "{err}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn ui_opens_a_browser_without_telling_the_key_to_others() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let home = Home::new();
+    filled(&home).await;
+    let folder = home.path().join("bin");
+    std::fs::create_dir(&folder).unwrap();
+    let browser = folder.join("xdg-open");
+    std::fs::write(&browser, "#!/bin/sh\necho \"$@\" > opened.new && mv opened.new opened\n").unwrap();
+    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut command = home.program(&["ui", "inbox.db", "--open"]);
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:{path}", folder.display()));
+    let console = Console::start(command).await;
+    let opened = home.path().join("opened");
+    within(async {
+        while !opened.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let page = std::fs::read_to_string(opened).unwrap();
+    let page = page.trim();
+    assert!(!page.contains(&console.key));
+    assert_eq!(std::fs::metadata(page).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read_to_string(page).unwrap().contains(&console.key));
+    let page = std::path::PathBuf::from(page);
+    console.stop().await;
+    assert!(!page.exists());
+}
+
+#[tokio::test]
+async fn ui_says_why_it_cannot_be_shown() {
+    let home = Home::new();
+    home.run(&["ui", "none.db"]).await.fails(1, "there is no inbox at none.db");
+    assert!(!home.path().join("none.db").exists());
+    let failed = home.run(&["ui", "postgres://ada:hunter2@127.0.0.1:1/app"]).await;
+    failed.fails(1, "Connection refused");
+    assert!(!failed.err.contains("hunter2"));
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    filled(&home).await;
+    let address = taken.local_addr().unwrap().to_string();
+    home.run(&["ui", "inbox.db", "--bind", &address]).await.fails(2, &address);
+    let mut program = Listener::spawn(&mut home.program(&["--json", "ui", "inbox.db"]));
+    let printed = program.line().await;
+    assert_eq!(printed, json!({"url": printed["url"].as_str().unwrap()}));
+}
