@@ -64,7 +64,9 @@ impl Console {
             address.map_err(|error| Failure::failed(format!("no address for the console: {error}")))?;
         let (ui, url) = if has_password {
             if !address.ip().is_loopback() {
-                print_notice("warning: without TLS in front of it, everybody on the way reads the console's password");
+                print_notice(
+                    "warning: without TLS in front of it, everybody on the way reads the console's password",
+                );
             }
             print_notice(format_args!("the console's user is {USER}"));
             (ui, format!("http://{address}/"))
