@@ -3,7 +3,7 @@
 use crate::{Outcome, api, cargo, words};
 
 /// Each published crate and each set of features that builds differently.
-const FEATURE_SETS: [&[&str]; 16] = [
+const FEATURE_SETS: [&[&str]; 17] = [
     &["--package", "smartshape-webhook", "--no-default-features"],
     &["--package", "smartshape-webhook"],
     &["--package", "smartshape-webhook-tower"],
@@ -16,6 +16,7 @@ const FEATURE_SETS: [&[&str]; 16] = [
     &["--package", "smartshape-webhook-inbox", "--features", "postgres", "--all-targets"],
     &["--package", "smartshape-webhook-outlet", "--no-default-features"],
     &["--package", "smartshape-webhook-outlet"],
+    &["--package", "smartshape-webhook-outlet", "--no-default-features", "--features", "nats"],
     &["--package", "smartshape-webhook-ui"],
     &["--package", "smartshape-api"],
     &["--package", "smartshape-fake"],

@@ -29,7 +29,7 @@ pub(crate) fn run() -> Outcome {
     }
     note("the fuzz targets", cpp.as_ref().err());
     note("the endpoints in Node", node.as_ref().err());
-    note("the endpoints in Python", python.as_ref().err());
+    note("the endpoints in Python and the tests with NATS servers", python.as_ref().err());
     if std::env::var_os(REQUIRE_ALL).as_deref() == Some(OsStr::new("1")) && !skipped.is_empty() {
         return Err(format!("{REQUIRE_ALL} forbids to skip {}", skipped.join("; ")).into());
     }
@@ -37,7 +37,10 @@ pub(crate) fn run() -> Outcome {
     let mut environment = Vec::new();
     environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url().to_owned())));
     environment.extend(node.as_ref().ok().map(|node| ("VERIFY_IN_NODE", node.words("verify.js"))));
-    environment.extend(python.as_ref().ok().map(|python| ("VERIFY_IN_PYTHON", python.words("verify.py"))));
+    if let Ok(python) = &python {
+        environment.push(("VERIFY_IN_PYTHON", python.words("verify.py")));
+        environment.extend(python.nats());
+    }
     for (name, tool, _) in &tools {
         environment.extend(tool.as_ref().ok().map(|path| (*name, path.to_string_lossy().into_owned())));
     }

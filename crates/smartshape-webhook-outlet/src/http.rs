@@ -1,6 +1,5 @@
 //! The outlet to a URL.
 
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +7,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Url, redirect};
-use rustls::ClientConfig;
-use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls_platform_verifier::Verifier;
 use smartshape_api::parse_retry_after;
 use smartshape_webhook::{Delivery, Handler, HandlerError};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use url::Host;
 
-use crate::CloudEvent;
 use crate::public_address::{PublicResolver, is_public};
+use crate::tls::client_config;
+use crate::{CloudEvent, OutletError};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Standard Webhooks demands 24 to 64 bytes.
@@ -181,7 +176,7 @@ impl HttpOutletBuilder {
             return Err(OutletError::new("the URL is not permitted", why));
         }
         let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls(&self.root_certificates)?)
+            .tls_backend_preconfigured(client_config(&self.root_certificates)?)
             .redirect(redirect::Policy::none())
             .referer(false)
             .retry(reqwest::retry::never())
@@ -213,47 +208,4 @@ fn signer(secret: &str) -> Result<Webhook, OutletError> {
         return Err(OutletError::new(what, why));
     }
     Ok(signer)
-}
-
-fn tls(pem: &[u8]) -> Result<ClientConfig, OutletError> {
-    let what = "TLS cannot be set up";
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let roots =
-        roots.map_err(|error| OutletError::new("the root certificates are not in PEM form", error))?;
-    if roots.is_empty() && !pem.is_empty() {
-        return Err(OutletError::new("the root certificates are not in PEM form", "there is no certificate"));
-    }
-    let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider))
-        .map_err(|error| OutletError::new(what, error))?;
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| OutletError::new(what, error))?;
-    // `dangerous` is rustls' word for any verifier but its own. This one is the platform's.
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
-}
-
-/// Why an outlet cannot be built. Its text contains neither URL nor secret.
-#[derive(Debug)]
-pub struct OutletError {
-    what: &'static str,
-    source: Box<dyn Error + Send + Sync>,
-}
-
-impl OutletError {
-    fn new(what: &'static str, why: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { what, source: why.into() }
-    }
-}
-
-impl fmt::Display for OutletError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.source)
-    }
-}
-
-impl Error for OutletError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.source()
-    }
 }

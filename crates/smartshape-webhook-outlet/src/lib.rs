@@ -5,6 +5,15 @@
 //! receiving side verifies with a public library of its language. Every delivery is a [`CloudEvent`] with the body as it
 //! arrived, byte for byte.
 //!
+#![cfg_attr(
+    feature = "nats",
+    doc = "[`JetStreamOutlet`] publishes to a stream of NATS JetStream, once for each event."
+)]
+#![cfg_attr(
+    not(feature = "nats"),
+    doc = "`JetStreamOutlet`, of the feature `nats`, publishes to a stream of NATS JetStream, once for each event."
+)]
+//!
 //! An outlet is a [`Handler`](smartshape_webhook::Handler). As the handler of an endpoint it passes a delivery on before it
 //! is acknowledged, and SmartShape retries what could not be passed on. As the handler of an inbox's worker, the inbox
 //! retries with back-off, keeps the order per file, and keeps dead letters:
@@ -24,7 +33,12 @@
 //! ```
 //!
 //! Each delivery is passed on at least once: after a lost response it is passed on again, with the same
-//! [`CloudEvent::id`].
+//! [`CloudEvent::id`]. A stream of NATS stores it once all the same.
+//!
+//! # Features
+//!
+//! - `http` (default): `HttpOutlet`.
+//! - `nats`: `JetStreamOutlet`.
 //!
 //! # An outlet of your own
 //!
@@ -68,14 +82,24 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cloud_event;
+#[cfg(any(feature = "http", feature = "nats"))]
+mod error;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "http")]
 mod public_address;
+#[cfg(any(feature = "http", feature = "nats"))]
+mod tls;
 
 pub use cloud_event::CloudEvent;
+#[cfg(any(feature = "http", feature = "nats"))]
+pub use error::OutletError;
 #[cfg(feature = "http")]
-pub use http::{HttpOutlet, HttpOutletBuilder, OutletError};
+pub use http::{HttpOutlet, HttpOutletBuilder};
+#[cfg(feature = "nats")]
+pub use nats::{JetStreamOutlet, JetStreamOutletBuilder};
 
 /// The README's example, as a test.
 #[cfg(all(doctest, feature = "http"))]

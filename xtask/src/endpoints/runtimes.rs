@@ -20,6 +20,17 @@ impl Runtime {
         format!("{}\t{}", self.program.display(), self.folder.join(file).display())
     }
 
+    /// `nats-server`, which comes with the packages of Python.
+    pub(crate) fn nats_server(&self) -> PathBuf {
+        self.program.with_file_name(format!("nats-server{}", std::env::consts::EXE_SUFFIX))
+    }
+
+    /// The environment of tests with NATS servers.
+    pub(crate) fn nats(&self) -> [(&'static str, String); 2] {
+        let server = self.nats_server().display().to_string();
+        [("NATS_SERVER", server), ("NATS_STREAM_IN_PYTHON", self.words("stream.py"))]
+    }
+
     /// The command that serves the endpoint of this file.
     pub(crate) fn command(&self, file: &str) -> Command {
         let mut command = Command::new(&self.program);

@@ -1,14 +1,46 @@
 //! What the outlet sends, and what it makes of the response.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::http::{HeaderName, StatusCode};
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::IntoResponse;
 use smartshape_webhook::{Handler as _, HandlerError, HandlerErrorKind};
 use smartshape_webhook_outlet::{CloudEvent, HttpOutlet, HttpOutletBuilder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::{BODY, SECRET, delivery, endpoint, request};
+use crate::{BODY, delivery};
+
+/// 24 bytes in base64. It protects nothing.
+pub(crate) const SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
+
+type Requests = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
+
+/// An endpoint that responds to each request with the next of these responses, and with the last one from then on.
+async fn endpoint<R: IntoResponse + Clone + Send + Sync + 'static>(responses: Vec<R>) -> (String, Requests) {
+    let requests = Requests::default();
+    let received = Arc::clone(&requests);
+    let app = Router::new().fallback(move |headers: HeaderMap, body: Bytes| {
+        let mut requests = received.lock().unwrap();
+        let response = responses[requests.len().min(responses.len() - 1)].clone();
+        requests.push((headers, body));
+        async move { response }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/events", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, requests)
+}
+
+/// The request by which an outlet passes [`BODY`] on.
+pub(crate) async fn request() -> (HeaderMap, Bytes) {
+    let (url, requests) = endpoint(vec![StatusCode::OK]).await;
+    post(&url, BODY).await.unwrap();
+    requests.lock().unwrap().remove(0)
+}
 
 fn local(url: &str) -> HttpOutletBuilder {
     HttpOutlet::builder(url, SECRET).allow_private_addresses()
@@ -179,7 +211,7 @@ async fn certificates_are_verified() {
         .with_no_client_auth()
         .with_single_cert(vec![key.cert.der().clone()], key.signing_key.serialize_der().try_into().unwrap())
         .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
     tokio::spawn(async move {

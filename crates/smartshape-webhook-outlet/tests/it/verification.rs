@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::{SECRET, request};
+use crate::http::{SECRET, request};
 
 /// The request as the verifying programs read it: a line of JSON with the headers, then the body.
 async fn signed(tampered: bool) -> Vec<u8> {

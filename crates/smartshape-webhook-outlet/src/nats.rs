@@ -1,0 +1,378 @@
+//! The outlet to a stream of NATS.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM};
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::object_store::{InfoErrorKind, ObjectMetadata, ObjectStore};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use smartshape_webhook::{Delivery, Handler, HandlerError};
+use tokio::time::timeout;
+use url::Url;
+
+use crate::tls::client_config;
+use crate::{CloudEvent, OutletError};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_PREFIX: &str = "smartshape";
+const DEFAULT_REPLICAS: usize = 3;
+/// The stream knows a repetition for as long as it keeps the event.
+const MIN_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// No stream stores a message with longer headers.
+const MAX_HEADER_BYTES: usize = 65_535;
+/// Messages of an object, unless `max_payload` is smaller: the size that other clients use.
+const MAX_CHUNK_BYTES: usize = 128 * 1024;
+/// A longer name, or one with other characters, is [`OTHER_EVENT`] in the subject: the server closes connections that
+/// send long subjects.
+const MAX_EVENT_TOKEN: usize = 64;
+const OTHER_EVENT: &str = "other";
+
+/// Publishes each delivery to a stream of [NATS JetStream](https://docs.nats.io/nats-concepts/jetstream), once for each
+/// [`CloudEvent::id`].
+///
+/// The message has the body as it was received and the headers of [`CloudEvent::headers`]. Its subject is
+/// `<prefix>.<event>.<id>`, so that a consumer can filter by event: `smartshape.file_uploaded.*`. An event whose name is
+/// longer than 64 bytes or has other characters than letters, digits, `-` and `_` has `other` in its place; `ce-type` is
+/// always the name.
+///
+/// Success is the acknowledgement of this stream, or its statement that it stores a message with this subject already: a
+/// repetition changes nothing for as long as the stream keeps the event. Anything else is an error after which the delivery
+/// is retried; no error is [permanent](HandlerError::permanent). While a cluster elects a leader, which takes seconds, all
+/// attempts fail.
+///
+/// A message above the server's `max_payload` (1 MiB by default) needs an [object store](JetStreamOutletBuilder::object_store):
+/// the body becomes the object named by the id, and the message is empty and has the header
+/// `ce-dataref: objectstore:<bucket>/<id>`.
+///
+/// The connection is made by [`open`](JetStreamOutletBuilder::open), and again whenever it is lost. Cheap to clone.
+///
+/// ```no_run
+/// use smartshape_webhook_outlet::JetStreamOutlet;
+///
+/// # async fn run() -> Result<(), smartshape_webhook_outlet::OutletError> {
+/// let urls = "nats://a.example.com:4222,nats://b.example.com:4222";
+/// let outlet = JetStreamOutlet::builder(urls, "EVENTS").credentials_file("outlet.creds").open().await?;
+/// assert_eq!(format!("{outlet:?}"), r#"JetStreamOutlet { stream: "EVENTS", .. }"#);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct JetStreamOutlet(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    jetstream: Context,
+    stream: String,
+    prefix: String,
+    timeout: Duration,
+    objects: Option<(String, ObjectStore)>,
+}
+
+impl JetStreamOutlet {
+    /// Starts to build an outlet to the stream of this name.
+    ///
+    /// `urls` are one or more servers of a cluster, separated by commas: `nats://host:4222`, or `tls://host:4222`, which
+    /// insists on TLS. They may contain a user and a password (`nats://user:password@host:4222`) or a token
+    /// (`nats://token@host:4222`), percent-encoded: those of the first URL are used for all servers.
+    pub fn builder(urls: &str, stream: &str) -> JetStreamOutletBuilder {
+        JetStreamOutletBuilder {
+            urls: urls.to_owned(),
+            stream: stream.to_owned(),
+            prefix: DEFAULT_PREFIX.to_owned(),
+            credentials_file: None,
+            root_certificates: Vec::new(),
+            object_store: None,
+            min_replicas: DEFAULT_REPLICAS,
+            timeout: DEFAULT_TIMEOUT,
+        }
+    }
+
+    async fn publish(&self, event: CloudEvent) -> Result<(), HandlerError> {
+        let Inner { client, jetstream, stream, prefix, .. } = &*self.0;
+        let mut headers = HeaderMap::new();
+        for (name, value) in event.headers() {
+            headers.insert(name, value);
+        }
+        headers.insert(NATS_EXPECTED_STREAM, stream.as_str());
+        // Insert if new: only if no message of the stream has this subject.
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+        let mut data = event.data.clone();
+        if encoded_len(&headers) + data.len() > client.max_payload() {
+            headers.insert("ce-dataref", self.store(&event).await?);
+            data = Bytes::new();
+        }
+        let header_bytes = encoded_len(&headers);
+        if header_bytes > MAX_HEADER_BYTES {
+            return Err(HandlerError::retry(format!(
+                "the attributes take {header_bytes} bytes as headers; JetStream stores {MAX_HEADER_BYTES} at most"
+            )));
+        }
+        let subject = format!("{prefix}.{}.{}", event_token(&event.event_type), event.id);
+        let message = PublishMessage::build().headers(headers).payload(data);
+        match jetstream.send_publish(subject, message).await?.await {
+            Ok(ack) if ack.stream == *stream => Ok(()),
+            Ok(ack) => Err(HandlerError::retry(format!(
+                "the stream {} acknowledged the event instead of {stream}: its subjects have changed",
+                ack.stream
+            ))),
+            // Error 10071: a message of this subject is stored. While one is only on its way, the error is 10164, and
+            // whether it will be stored is not known.
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
+            Err(error) => Err(HandlerError::retry(error)),
+        }
+    }
+
+    /// Stores the body as an object, unless that was done before, and returns the reference to it.
+    async fn store(&self, event: &CloudEvent) -> Result<String, HandlerError> {
+        let Some((bucket, objects)) = &self.0.objects else {
+            return Err(HandlerError::retry(format!(
+                "the event has {} bytes, which is more than max_payload of the server: object_store names a bucket for such",
+                event.data.len()
+            )));
+        };
+        match objects.info(&event.id).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == InfoErrorKind::NotFound => {
+                let chunk_size = Some(self.0.client.max_payload().min(MAX_CHUNK_BYTES));
+                let metadata = ObjectMetadata { name: event.id.clone(), chunk_size, ..Default::default() };
+                objects.put(metadata, &mut event.data.as_ref()).await?;
+            }
+            Err(error) => return Err(HandlerError::retry(error)),
+        }
+        Ok(format!("objectstore:{bucket}/{}", event.id))
+    }
+}
+
+impl Handler for JetStreamOutlet {
+    async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
+        let published = self.publish(CloudEvent::from(&delivery));
+        timeout(self.0.timeout, published)
+            .await
+            .unwrap_or_else(|_| Err(HandlerError::retry("the stream did not acknowledge the event in time")))
+    }
+}
+
+impl fmt::Debug for JetStreamOutlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JetStreamOutlet").field("stream", &self.0.stream).finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`JetStreamOutlet`]; [`JetStreamOutlet::builder`] starts it.
+#[must_use]
+pub struct JetStreamOutletBuilder {
+    urls: String,
+    stream: String,
+    prefix: String,
+    credentials_file: Option<PathBuf>,
+    root_certificates: Vec<u8>,
+    object_store: Option<String>,
+    min_replicas: usize,
+    timeout: Duration,
+}
+
+impl JetStreamOutletBuilder {
+    /// First part of each message's subject. Defaults to `smartshape`. The stream's subjects must include
+    /// `<prefix>.>`.
+    pub fn subject_prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.prefix);
+        self
+    }
+
+    /// Authenticates with a credentials file (`.creds`), with a JWT and the seed of its key.
+    pub fn credentials_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.credentials_file = Some(path.into());
+        self
+    }
+
+    /// Trusts these certificates too, in PEM form, beside those of the system. For servers with a certificate of an own
+    /// authority.
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates = pem.into();
+        self
+    }
+
+    /// Name of an existing object store (bucket) for bodies above the server's `max_payload`. Without it they fail.
+    pub fn object_store(mut self, bucket: &str) -> Self {
+        self.object_store = Some(bucket.to_owned());
+        self
+    }
+
+    /// Minimum number of replicas of the stream and of the object store. Defaults to 3: one server of a cluster can then
+    /// fail without losing an acknowledged event.
+    ///
+    /// A single server (1) acknowledges before it syncs to disk, unless `sync_interval: always` is set there, which a client
+    /// cannot see.
+    pub fn min_replicas(mut self, replicas: usize) -> Self {
+        self.min_replicas = replicas;
+        self
+    }
+
+    /// Maximum time to open the outlet, and maximum time for an attempt, from publishing to the acknowledgement. Defaults to
+    /// 30 seconds.
+    ///
+    /// Keep it below the lease of the inbox's worker, or below the time that SmartShape waits for an endpoint.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connects and checks that the stream and the object store keep what they acknowledge: storage in files, enough
+    /// replicas, no deletion of old events when they are full (discard policy new), nor before a day has passed (`max_age`),
+    /// nor when consumers have acknowledged them (retention policy limits). Creates and changes neither.
+    ///
+    /// The user needs permission to publish to `<prefix>.>`, `$JS.API.STREAM.INFO.<stream>` and `$JS.API.STREAM.NAMES`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutletError`] if a setting is invalid, no server can be connected to, or the stream or the object store is missing
+    /// or does not fit.
+    pub async fn open(self) -> Result<JetStreamOutlet, OutletError> {
+        let limit = self.timeout;
+        timeout(limit, self.open_unbounded()).await.unwrap_or_else(|_| {
+            Err(OutletError::new("the servers cannot be used", format!("no response within {limit:?}")))
+        })
+    }
+
+    async fn open_unbounded(self) -> Result<JetStreamOutlet, OutletError> {
+        if !self.prefix.split('.').all(is_token) {
+            let why = "it is not letters, digits, - and _, in parts separated by dots";
+            return Err(OutletError::new("the subject prefix is invalid", why));
+        }
+        let (servers, mut options) = servers(&self.urls)?;
+        if let Some(path) = &self.credentials_file {
+            options = options
+                .credentials_file(path)
+                .await
+                .map_err(|error| OutletError::new("the credentials file cannot be used", error))?;
+        }
+        let client = options
+            .name("smartshape-webhook-outlet")
+            .tls_client_config(client_config(&self.root_certificates)?)
+            .connect(servers)
+            .await
+            .map_err(|error| OutletError::new("the servers cannot be connected to", error))?;
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(self.timeout);
+
+        let what = "the stream does not fit";
+        let stream = jetstream
+            .get_stream(&self.stream)
+            .await
+            .map_err(|error| OutletError::new("the stream cannot be used", error))?;
+        check(&stream.cached_info().config, self.min_replicas).map_err(|why| OutletError::new(what, why))?;
+        let subject = format!("{}.{OTHER_EVENT}.0", self.prefix);
+        if !jetstream.stream_by_subject(subject).await.is_ok_and(|name| name == self.stream) {
+            let why = format!("its subjects do not include {}.>", self.prefix);
+            return Err(OutletError::new(what, why));
+        }
+        let mut objects = None;
+        if let Some(bucket) = self.object_store {
+            let what = "the object store cannot be used";
+            let backing = jetstream.get_stream(format!("OBJ_{bucket}")).await;
+            let backing = backing.map_err(|error| OutletError::new(what, error))?;
+            check(&backing.cached_info().config, self.min_replicas)
+                .map_err(|why| OutletError::new("the object store does not fit", why))?;
+            let store = jetstream.get_object_store(&bucket).await;
+            objects = Some((bucket, store.map_err(|error| OutletError::new(what, error))?));
+        }
+        Ok(JetStreamOutlet(Arc::new(Inner {
+            client,
+            jetstream,
+            stream: self.stream,
+            prefix: self.prefix,
+            timeout: self.timeout,
+            objects,
+        })))
+    }
+}
+
+impl fmt::Debug for JetStreamOutletBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JetStreamOutletBuilder").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// The servers without credentials, and options with them: the client would not use a URL's for servers that it learns of.
+fn servers(urls: &str) -> Result<(Vec<ServerAddr>, ConnectOptions), OutletError> {
+    let invalid = |why: &'static str| OutletError::new("the URL is invalid", why);
+    let mut servers = Vec::new();
+    let mut options = ConnectOptions::new();
+    for text in urls.split(',') {
+        let mut url =
+            Url::parse(text.trim()).map_err(|error| OutletError::new("the URL is invalid", error))?;
+        if !matches!(url.scheme(), "nats" | "tls") {
+            return Err(invalid("it begins with neither nats:// nor tls://"));
+        }
+        if url.host_str().is_none_or(str::is_empty) || !matches!(url.path(), "" | "/") {
+            return Err(invalid("it is not a host and a port"));
+        }
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        if servers.is_empty() && !url.username().is_empty() {
+            let user = decode(url.username());
+            options = match url.password() {
+                Some(password) => options.user_and_password(user, decode(password)),
+                None => options.token(user),
+            };
+        }
+        let removed = url.set_username("").and_then(|()| url.set_password(None));
+        removed.map_err(|()| invalid("it is not a host and a port"))?;
+        servers.push(
+            url.as_str().parse().map_err(|error| OutletError::new("the URL is invalid", Box::new(error)))?,
+        );
+    }
+    Ok((servers, options))
+}
+
+/// Why a stream would lose or repeat what it acknowledges.
+fn check(config: &Config, min_replicas: usize) -> Result<(), String> {
+    let why = if config.storage != StorageType::File {
+        "it is in memory, so a restart would lose acknowledged events: create it with storage in files"
+    } else if config.num_replicas < min_replicas {
+        return Err(format!(
+            "its number of replicas is {}, below {min_replicas}: raise it, or lower min_replicas",
+            config.num_replicas
+        ));
+    } else if config.discard != DiscardPolicy::New {
+        "full, it would drop its oldest events: set its discard policy to new"
+    } else if config.retention != RetentionPolicy::Limits {
+        "it deletes what its consumers have acknowledged, so a repetition would be stored again: create it with the \
+         retention policy limits"
+    } else if config.max_age != Duration::ZERO && config.max_age < MIN_MAX_AGE {
+        "it deletes events within a day, so a repetition would be stored again: raise its max_age"
+    } else if config.no_ack {
+        "it does not acknowledge messages: turn its no_ack off"
+    } else if config.sealed || config.mirror.is_some() {
+        "nothing can be published to it: it is sealed or a mirror"
+    } else {
+        return Ok(());
+    };
+    Err(why.to_owned())
+}
+
+fn event_token(event: &str) -> &str {
+    if event.len() <= MAX_EVENT_TOKEN && is_token(event) { event } else { OTHER_EVENT }
+}
+
+/// Whether a text can be a part of a subject, without a character that means something there.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// Bytes of the headers in a message.
+fn encoded_len(headers: &HeaderMap) -> usize {
+    let version_and_end = "NATS/1.0\r\n\r\n".len();
+    let lines = headers.iter().flat_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        values.iter().map(move |value| name.len() + ": \r\n".len() + value.as_str().len())
+    });
+    version_and_end + lines.sum::<usize>()
+}
