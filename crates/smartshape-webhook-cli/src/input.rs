@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::Deserialize;
 use smartshape_webhook::{EventKind, Secret, SecretError};
 
 use crate::failure::{Failure, Outcome};
@@ -59,6 +62,58 @@ pub(crate) fn secret_from(argument: Option<&str>, variable: &str, how: &str) -> 
     }
 }
 
+/// Where a file of settings says that a secret is.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum SecretSource {
+    Env(String),
+    File(PathBuf),
+}
+
+/// The environment variables that secrets were read from.
+static VARIABLES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Whether the variable may hold a secret, so that no other program is to get it.
+pub(crate) fn is_secret_variable(name: &str) -> bool {
+    let variables = VARIABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    name.starts_with("SMARTSHAPE_") || variables.iter().any(|one| one == name)
+}
+
+fn note_variable(name: &str) {
+    VARIABLES.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+}
+
+impl SecretSource {
+    /// The secret of a webhook.
+    pub(crate) fn secret(&self) -> Result<Secret, SecretError> {
+        match self {
+            Self::Env(name) => {
+                note_variable(name);
+                Secret::from_env(name)
+            }
+            Self::File(path) => Secret::from_file(path),
+        }
+    }
+
+    /// Any text that is not to be seen; one newline at its end is stripped.
+    pub(crate) fn text(&self) -> Result<String, String> {
+        let text = match self {
+            Self::Env(name) => {
+                note_variable(name);
+                let value = std::env::var_os(name).filter(|value| !value.is_empty());
+                value
+                    .ok_or_else(|| format!("the environment variable {name} is not set"))?
+                    .into_encoded_bytes()
+            }
+            Self::File(path) => {
+                std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?
+            }
+        };
+        let text = String::from_utf8(text).map_err(|_| "the value is not UTF-8".to_owned())?;
+        Ok(without_newline(&text).to_owned())
+    }
+}
+
 /// One of the nine events; help, errors and completions list them.
 pub(crate) fn event() -> impl TypedValueParser<Value = EventKind> {
     PossibleValuesParser::new(EventKind::ALL.map(EventKind::as_str)).try_map(|name| name.parse::<EventKind>())
@@ -78,8 +133,12 @@ pub(crate) fn hidden(argument: &str, what: &str) -> Outcome<String> {
 pub(crate) fn one_line(what: &str) -> Outcome<String> {
     let text = String::from_utf8(all_of_stdin(what)?)
         .map_err(|_| Failure::usage(format!("{what} on standard input is not UTF-8")))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+    Ok(without_newline(&text).to_owned())
+}
+
+fn without_newline(text: &str) -> &str {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    line.strip_suffix('\r').unwrap_or(line)
 }
 
 /// The bytes of a file; `-` is standard input.

@@ -16,6 +16,7 @@ mod input;
 mod login;
 mod output;
 mod recording;
+mod relay;
 mod settings;
 mod signals;
 mod token;
@@ -71,6 +72,8 @@ enum Command {
     Inbox(inbox::Command),
     /// Shows an inbox in the browser
     Ui(ui::Ui),
+    /// Receives events, stores them and passes them on to a URL or a program
+    Relay(Box<relay::Relay>),
     /// Prints a shell completion script
     Completions(completions::Completions),
 }
@@ -128,6 +131,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Attribute(command) => command.run(settings).await,
         Command::Inbox(command) => command.run(settings).await,
         Command::Ui(ui) => ui.run(settings).await,
+        Command::Relay(relay) => relay.run(settings).await,
         Command::Completions(completions) => completions.run::<Cli>(),
     }
 }

@@ -17,7 +17,7 @@ use super::print::print_webhook;
 use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
 use crate::files;
-use crate::input::{self, SECRET_VARIABLE};
+use crate::input::{self, SECRET_VARIABLE, SecretSource};
 use crate::output::{self, print_notice};
 use crate::settings::{Settings, warn_if_fake};
 
@@ -47,6 +47,13 @@ pub(crate) struct Apply {
     renew: Vec<EventKind>,
 }
 
+/// A webhook of the file.
+pub(crate) struct EventSecret {
+    pub(crate) event: EventKind,
+    url: String,
+    pub(crate) secret: Secret,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Declared {
@@ -63,13 +70,6 @@ struct DeclaredWebhook {
     secret: Option<SecretSource>,
 }
 
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum SecretSource {
-    Env(String),
-    File(PathBuf),
-}
-
 /// What is kept from run to run.
 #[derive(Serialize, Deserialize)]
 struct RecordsFile {
@@ -78,7 +78,12 @@ struct RecordsFile {
 }
 
 impl Apply {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    /// Without any option.
+    pub(crate) fn of(path: &Path) -> Self {
+        Self { path: path.to_owned(), dry_run: false, prune: false, renew: Vec::new() }
+    }
+
+    pub(crate) async fn run(&self, settings: &Settings) -> Outcome {
         let wanted = self.wanted()?;
         let client = settings.api()?.client;
         let path = PathBuf::from(format!("{}.records.json", self.path.display()));
@@ -116,7 +121,8 @@ impl Apply {
         print_left(&plan, settings)
     }
 
-    fn wanted(&self) -> Outcome<Vec<DesiredWebhook>> {
+    /// The webhooks of the file, with their secrets.
+    pub(crate) fn declared(&self) -> Outcome<Vec<EventSecret>> {
         if self.path == Path::new("-") {
             return Err(Failure::usage(
                 "the declaration cannot be standard input: its records stand beside it",
@@ -132,7 +138,7 @@ impl Apply {
             );
             Failure::usage(text)
         })?;
-        let mut wanted = Vec::new();
+        let mut webhooks = Vec::new();
         for one in declared.webhooks {
             let event: EventKind = one
                 .event
@@ -144,14 +150,21 @@ impl Apply {
                     one.event
                 )));
             };
-            let secret = match one.secret.or_else(|| declared.secret.clone()) {
-                Some(SecretSource::Env(name)) => Secret::from_env(&name)?,
-                Some(SecretSource::File(path)) => Secret::from_file(path)?,
+            let secret = match one.secret.as_ref().or(declared.secret.as_ref()) {
+                Some(source) => source.secret()?,
                 None => {
                     let how = "declare where it is";
                     input::secret_from(None, SECRET_VARIABLE, how)?
                 }
             };
+            webhooks.push(EventSecret { event, url, secret });
+        }
+        Ok(webhooks)
+    }
+
+    fn wanted(&self) -> Outcome<Vec<DesiredWebhook>> {
+        let mut wanted = Vec::new();
+        for EventSecret { event, url, secret } in self.declared()? {
             let one = DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?;
             wanted.push(if self.renew.contains(&one.event()) { one.renewed() } else { one });
         }

@@ -1,6 +1,6 @@
 //! `smartshape webhook`: webhooks registered at SmartShape.
 
-mod apply;
+pub(crate) mod apply;
 mod create;
 mod delete;
 mod journal;

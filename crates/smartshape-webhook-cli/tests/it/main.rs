@@ -23,6 +23,12 @@ mod listener;
 mod pipeline;
 mod proxy;
 mod record;
+#[cfg(unix)]
+mod relay;
+#[cfg(unix)]
+mod relay_kills;
+#[cfg(unix)]
+mod relay_settings;
 mod rotate;
 mod support;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,312 @@
+//! The relay's settings: flags, then the file.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use smartshape_webhook::{EventKind, NamedSecret, Secret};
+use smartshape_webhook_outlet::OutletError;
+
+use super::Relay;
+use super::route::{Route, Target, outlet};
+use super::settings_file::{self, Place, Table, Value};
+use crate::escape::escape;
+use crate::failure::{Failure, Outcome, chain};
+use crate::input::{self, SecretSource};
+use crate::webhook::apply::{Apply, EventSecret};
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:8042";
+const DEFAULT_PATH: &str = "/callback";
+const SIGNING_SECRET_VARIABLE: &str = "SMARTSHAPE_RELAY_SIGNING_SECRET";
+const DAY_SECONDS: u32 = 24 * 60 * 60;
+
+pub(super) struct Config {
+    pub(super) listen: SocketAddr,
+    pub(super) path: String,
+    pub(super) inbox: String,
+    pub(super) secrets: Vec<NamedSecret>,
+    pub(super) routes: Vec<Route>,
+    pub(super) apply: Option<Apply>,
+    pub(super) retries: Retries,
+}
+
+/// How events are passed on.
+pub(super) struct Retries {
+    pub(super) concurrency: u32,
+    /// With the default of `max_backoff`, the default is about a day.
+    pub(super) max_attempts: u32,
+    pub(super) max_backoff: Duration,
+    pub(super) ordered_by_file: bool,
+    /// Maximum time at shutdown for attempts in flight.
+    pub(super) shutdown_timeout: Duration,
+}
+
+/// What the file says.
+#[derive(Default)]
+struct FileSettings {
+    listen: Option<SocketAddr>,
+    path: Option<String>,
+    inbox: Option<String>,
+    apply: Option<String>,
+    concurrency: Option<u32>,
+    max_attempts: Option<u32>,
+    max_backoff_seconds: Option<u32>,
+    ordered_by_file: Option<bool>,
+    shutdown_timeout_seconds: Option<u32>,
+    secrets: Vec<NamedSecret>,
+    routes: Vec<Route>,
+}
+
+impl Config {
+    pub(super) fn of(flags: &Relay) -> Outcome<Self> {
+        let file = match &flags.config {
+            Some(path) => settings_file::read(path, FileSettings::read)?,
+            None => FileSettings::default(),
+        };
+        let inbox = match (&flags.inbox, file.inbox) {
+            (Some(url), _) => input::hidden(url, "the URL of the inbox")?,
+            (None, Some(url)) => url,
+            (None, None) => {
+                let text = "there is no inbox: name a file or a postgres:// URL by --inbox, or by the key inbox of --config";
+                return Err(Failure::usage(text));
+            }
+        };
+        let routes = match (&flags.to, file.routes) {
+            (Some(_), routes) if !routes.is_empty() => {
+                return Err(Failure::usage("--to and [[route]] in the file: leave one of them out"));
+            }
+            (Some(to), _) => {
+                vec![Route { events: None, target: target_of_flag(to, flags.allow_private_addresses)? }]
+            }
+            (None, routes) if routes.is_empty() => {
+                return Err(Failure::usage(
+                    "where do the events go? Say so by --to, or by [[route]] in a file for --config",
+                ));
+            }
+            (None, routes) => routes,
+        };
+        let path = match &flags.path {
+            Some(path) => checked_path(path).map_err(|what| Failure::usage(format!("--path: {what}")))?,
+            None => file.path.unwrap_or_else(|| DEFAULT_PATH.to_owned()),
+        };
+        let listen = match flags.listen.or(file.listen) {
+            Some(address) => address,
+            None => address(DEFAULT_LISTEN).map_err(Failure::usage)?,
+        };
+        let apply = flags.apply.as_deref().or(file.apply.as_deref().map(Path::new)).map(Apply::of);
+        let secrets = if file.secrets.is_empty() { secrets(flags, apply.as_ref())? } else { file.secrets };
+        let retries = Retries {
+            concurrency: file.concurrency.unwrap_or(16),
+            max_attempts: file.max_attempts.unwrap_or(400),
+            max_backoff: Duration::from_secs(file.max_backoff_seconds.unwrap_or(300).into()),
+            ordered_by_file: file.ordered_by_file.unwrap_or(false),
+            shutdown_timeout: Duration::from_secs(file.shutdown_timeout_seconds.unwrap_or(25).into()),
+        };
+        Ok(Self { listen, path, inbox, secrets, routes, apply, retries })
+    }
+}
+
+/// Those of the declared webhooks, each scoped to its events; else the one of flag and environment.
+fn secrets(flags: &Relay, apply: Option<&Apply>) -> Outcome<Vec<NamedSecret>> {
+    let Some(apply) = apply else { return Ok(vec![NamedSecret::new("default", flags.secret.get()?)]) };
+    let mut scopes: Vec<(Secret, Vec<EventKind>)> = Vec::new();
+    for EventSecret { event, secret, .. } in apply.declared()? {
+        match scopes.iter_mut().find(|(one, _)| one.expose() == secret.expose()) {
+            Some((_, events)) => events.push(event),
+            None => scopes.push((secret, vec![event])),
+        }
+    }
+    let named = scopes.into_iter().map(|(secret, events)| {
+        let name: Vec<_> = events.iter().map(|event| event.as_str()).collect();
+        NamedSecret::new(name.join("+"), secret).scoped_to(events)
+    });
+    Ok(named.collect())
+}
+
+fn target_of_flag(to: &str, allow_private_addresses: bool) -> Outcome<Target> {
+    let wrong = |what: &str| Failure::usage(format!("--to: {what}"));
+    if let Some(program) = to.strip_prefix("exec:") {
+        return Target::exec(program, Vec::new(), None).map_err(|what| wrong(&what));
+    }
+    if !is_http(to) {
+        return Err(wrong(KINDS));
+    }
+    let secret = signing_secret().map_err(Failure::usage)?;
+    Target::http(to, outlet(to, &secret, None, allow_private_addresses))
+        .map_err(|error| wrong(&outlet_error(&error)))
+}
+
+const KINDS: &str = "this must begin with https://, http:// or exec:";
+
+fn is_http(to: &str) -> bool {
+    to.starts_with("https://") || to.starts_with("http://")
+}
+
+fn outlet_error(error: &OutletError) -> String {
+    chain(error).replace("; allow_private_addresses permits it", ": permit it by allow-private-addresses")
+}
+
+/// The signing secret of the environment.
+fn signing_secret() -> Result<String, String> {
+    let file = format!("{SIGNING_SECRET_VARIABLE}_FILE");
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match (is_set(SIGNING_SECRET_VARIABLE), is_set(&file)) {
+        (true, true) => Err(format!("both {SIGNING_SECRET_VARIABLE} and {file} are set: unset one of them")),
+        (false, true) => SecretSource::File(std::env::var_os(file).unwrap_or_default().into()).text(),
+        (true, false) => SecretSource::Env(SIGNING_SECRET_VARIABLE.to_owned()).text(),
+        (false, false) => Err(format!(
+            "no secret to sign with: set {SIGNING_SECRET_VARIABLE} or {file} to whsec_ and 24 to 64 random bytes in base64"
+        )),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "this must be an IP address and a port, such as 0.0.0.0:8042")
+}
+
+/// A path without a word that the router would take for a pattern.
+fn checked_path(path: &str) -> Result<String, &'static str> {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/-._~".contains(character);
+    if !path.starts_with('/') || !path.chars().all(is_plain) {
+        return Err("this must begin with / and may have letters, digits, and - . _ ~");
+    }
+    if ["/health", "/ready", "/metrics"].contains(&path) {
+        return Err("the relay responds there itself: choose another path");
+    }
+    Ok(path.to_owned())
+}
+
+impl FileSettings {
+    fn read(mut table: Table<'_>) -> Outcome<Self> {
+        let number = |value: Option<Value<'_>>, max| value.map(|value| value.number(1..=max)).transpose();
+        let settings = Self {
+            listen: parsed(table.take("listen"), address)?,
+            path: parsed(table.take("path"), checked_path)?,
+            inbox: table.take("inbox").map(inbox).transpose()?,
+            apply: parsed(table.take("apply"), |path| Ok(path.to_owned()))?,
+            concurrency: number(table.take("concurrency"), 1000)?,
+            max_attempts: number(table.take("max_attempts"), 1_000_000)?,
+            max_backoff_seconds: number(table.take("max_backoff_seconds"), DAY_SECONDS)?,
+            ordered_by_file: table.take("ordered_by_file").map(Value::boolean).transpose()?,
+            shutdown_timeout_seconds: number(table.take("shutdown_timeout_seconds"), DAY_SECONDS)?,
+            secrets: table.take("secret").map(secret_tables).transpose()?.unwrap_or_default(),
+            routes: table.take("route").map(route_tables).transpose()?.unwrap_or_default(),
+        };
+        table.finish()?;
+        Ok(settings)
+    }
+}
+
+fn parsed<T>(
+    value: Option<Value<'_>>,
+    parse: impl Fn(&str) -> Result<T, &'static str>,
+) -> Outcome<Option<T>> {
+    let Some(value) = value else { return Ok(None) };
+    let (text, place) = value.text()?;
+    parse(&text).map(Some).map_err(|what| place.wrong(what))
+}
+
+/// A path or URL, or where it is, since it may hold a password.
+fn inbox(value: Value<'_>) -> Outcome<String> {
+    if value.is_table() {
+        let (source, place) = value.secret_source()?;
+        return source.text().map_err(|what| place.wrong(&what));
+    }
+    Ok(value.text()?.0)
+}
+
+fn secret_tables(value: Value<'_>) -> Outcome<Vec<NamedSecret>> {
+    let mut names = Vec::new();
+    let secret = |mut table: Table<'_>| {
+        let (name, place) = table.required("name")?.text()?;
+        if names.contains(&name) {
+            return Err(place.wrong("another secret has this name"));
+        }
+        names.push(name.clone());
+        let source = table.secret_source()?;
+        let source = source.ok_or_else(|| table.wrong("env", "this key or file is missing"))?;
+        let secret = source.secret().map_err(|error| table.wrong("env", &error.to_string()))?;
+        let mut named = NamedSecret::new(name, secret);
+        if let Some(value) = table.take("events") {
+            named = named.scoped_to(events(value)?.into_iter().map(|(event, _)| event));
+        }
+        if let Some(value) = table.take("webhook") {
+            named = named.webhook(value.text()?.0);
+        }
+        table.finish()?;
+        Ok(named)
+    };
+    value.tables()?.into_iter().map(secret).collect()
+}
+
+fn events(value: Value<'_>) -> Outcome<Vec<(EventKind, Place)>> {
+    let event = |(name, place): (String, Place)| match name.parse() {
+        Ok(event) => Ok((event, place)),
+        Err(_) => {
+            let known = EventKind::ALL.map(EventKind::as_str).join(", ");
+            Err(place.wrong(&format!("there is no event {}; there are {known}", escape(&name))))
+        }
+    };
+    value.texts()?.into_iter().map(event).collect()
+}
+
+fn route_tables(value: Value<'_>) -> Outcome<Vec<Route>> {
+    let mut routes: Vec<Route> = Vec::new();
+    for mut table in value.tables()? {
+        let named = table.take("events").map(events).transpose()?;
+        let target = target_of_table(&mut table)?;
+        for (event, place) in named.iter().flatten() {
+            if routes.iter().any(|route| route.events.as_ref().is_some_and(|events| events.contains(event))) {
+                return Err(place.wrong(&format!("another route has {event}: an event goes to one target")));
+            }
+        }
+        if named.is_none() && routes.iter().any(|route| route.events.is_none()) {
+            return Err(table.wrong("events", "another route without this key has all other events"));
+        }
+        let events = named.map(|named| named.into_iter().map(|(event, _)| event).collect());
+        table.finish()?;
+        routes.push(Route { events, target });
+    }
+    Ok(routes)
+}
+
+/// Takes the keys that belong to this kind of target.
+fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
+    let (to, to_place) = table.required("to")?.text()?;
+    let timeout = table.take("timeout_seconds").map(|value| value.number(1..=DAY_SECONDS)).transpose()?;
+    let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
+    if let Some(program) = to.strip_prefix("exec:") {
+        let args = table.take("args").map(Value::texts).transpose()?.unwrap_or_default();
+        let args = args.into_iter().map(|(arg, _)| arg).collect();
+        return Target::exec(program, args, timeout).map_err(|what| to_place.wrong(&what));
+    }
+    if !is_http(&to) {
+        return Err(to_place.wrong(KINDS));
+    }
+    let allow = table.take("allow_private_addresses").map(Value::boolean).transpose()?.unwrap_or(false);
+    let (secret, secret_place) = match table.take("signing_secret") {
+        Some(value) => {
+            let (source, place) = value.secret_source()?;
+            (source.text().map_err(|what| place.wrong(&what))?, place)
+        }
+        None => (signing_secret().map_err(|what| table.wrong("signing_secret", &what))?, to_place.clone()),
+    };
+    let mut outlet = outlet(&to, &secret, timeout, allow);
+    let mut certificates_place = None;
+    if let Some(value) = table.take("ca_cert") {
+        let (path, place) = value.text()?;
+        let pem =
+            std::fs::read(path).map_err(|error| place.wrong(&format!("cannot read this file: {error}")))?;
+        outlet = outlet.root_certificates(pem);
+        certificates_place = Some(place);
+    }
+    Target::http(&to, outlet).map_err(|error| {
+        let text = outlet_error(&error);
+        let place = match certificates_place {
+            Some(place) if text.contains("certificates") => place,
+            _ if text.contains("signing secret") => secret_place,
+            _ => to_place,
+        };
+        place.wrong(&text)
+    })
+}

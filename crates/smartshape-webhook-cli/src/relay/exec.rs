@@ -1,0 +1,133 @@
+//! Runs a program for each event.
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use smartshape_webhook::{Delivery, Handler, HandlerError, escape_error_for_log};
+use smartshape_webhook_outlet::CloudEvent;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::process::Command;
+
+use crate::input::is_secret_variable;
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A program's word for an event that it will never handle: `EX_DATAERR` of sysexits.h.
+const PERMANENT: i32 = 65;
+/// So much of each output is kept for the log, which shows a part of it.
+const MAX_OUTPUT_BYTES: usize = 4096;
+
+/// Runs a program with the event's body on standard input and the attributes of its [`CloudEvent`] in the environment.
+/// No shell is involved. The program's process group is killed when the program has ended, after the timeout, and
+/// when the attempt is cancelled.
+pub(super) struct Exec {
+    program: PathBuf,
+    args: Vec<String>,
+    timeout: Duration,
+}
+
+/// Kills the process group when dropped.
+struct Group(Pid);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // An error means that the group has ended.
+        let _ = kill_process_group(self.0, Signal::KILL);
+    }
+}
+
+impl Handler for Exec {
+    async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
+        let program = self.program.display();
+        let event = CloudEvent::from(&delivery);
+        let mut child = self
+            .command(&event)
+            .spawn()
+            .map_err(|error| HandlerError::retry(format!("cannot start {program}: {error}")))?;
+        let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let Some(id) = id else { return Err(HandlerError::retry(format!("{program} has no process id"))) };
+        // Dropped before `child`, whose process is not reaped before: nobody else gets its id meanwhile.
+        let group = Group(id);
+        let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let ended = async {
+            wait_without_reaping(id).await;
+            // Whoever is left would keep the output open.
+            drop(group);
+        };
+        let run = async { tokio::join!(feed(input, &event.data), head_of(output), head_of(errors), ended) };
+        let Ok(((), output, errors, ())) = tokio::time::timeout(self.timeout, run).await else {
+            let seconds = self.timeout.as_secs();
+            return Err(HandlerError::retry(format!("{program} was killed after its {seconds} s")));
+        };
+        let status = child.wait().await?;
+        if !output.is_empty() || !errors.is_empty() {
+            let shown =
+                |bytes: &[u8]| escape_error_for_log(String::from_utf8_lossy(bytes).trim()).to_string();
+            tracing::info!(stdout = %shown(&output), stderr = %shown(&errors), "output of {program}");
+        }
+        outcome(status).map_err(|(text, is_permanent)| {
+            let text = format!("{program} {text}");
+            if is_permanent { HandlerError::permanent(text) } else { HandlerError::retry(text) }
+        })
+    }
+}
+
+impl Exec {
+    pub(super) fn new(program: PathBuf, args: Vec<String>, timeout: Option<Duration>) -> Self {
+        Self { program, args, timeout: timeout.unwrap_or(DEFAULT_TIMEOUT) }
+    }
+
+    fn command(&self, event: &CloudEvent) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| is_secret_variable(name) || name.starts_with("CE_")) {
+                command.env_remove(name);
+            }
+        }
+        for (name, value) in event.headers() {
+            if let Some(attribute) = name.strip_prefix("ce-") {
+                command.env(format!("CE_{}", attribute.to_ascii_uppercase()), value);
+            }
+        }
+        command
+    }
+}
+
+/// How the program fails, and whether for good.
+fn outcome(status: ExitStatus) -> Result<(), (String, bool)> {
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(PERMANENT) => Err((format!("ended with {PERMANENT}: it will never handle this event"), true)),
+        Some(code) => Err((format!("ended with {code}"), false)),
+        None => Err((format!("was ended: {status}"), false)),
+    }
+}
+
+/// Waits until the program has ended, and leaves its exit status to be fetched.
+async fn wait_without_reaping(id: Pid) {
+    let wait =
+        move || retry_on_intr(|| waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
+    // An error means that it has ended.
+    let _ = tokio::task::spawn_blocking(wait).await;
+}
+
+/// Writes the body and closes standard input. A program need not read it.
+async fn feed(input: Option<impl AsyncWrite + Unpin>, body: &[u8]) {
+    if let Some(mut input) = input {
+        let _ = input.write_all(body).await;
+    }
+}
+
+/// Reads to the end and keeps the beginning.
+async fn head_of(output: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let (mut head, mut chunk) = (Vec::new(), [0; 1024]);
+    let Some(mut output) = output else { return head };
+    while let Ok(count @ 1..) = output.read(&mut chunk).await {
+        head.extend_from_slice(&chunk[..count.min(MAX_OUTPUT_BYTES - head.len())]);
+    }
+    head
+}

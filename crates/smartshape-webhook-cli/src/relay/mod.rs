@@ -1,0 +1,214 @@
+//! `smartshape relay`: receives events, stores them, acknowledges, and passes them on.
+
+mod config;
+#[cfg(unix)]
+mod exec;
+mod route;
+mod settings_file;
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use clap::Args;
+use http::StatusCode;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use smartshape_webhook::Receiver;
+use smartshape_webhook_inbox::Inbox;
+use smartshape_webhook_tower::endpoint;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use self::config::{Config, Retries};
+use self::route::Routes;
+use crate::failure::{Failure, Outcome};
+use crate::http_server;
+use crate::input::SecretArgument;
+use crate::output::{end_progress, print_notice};
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::webhook::apply::Apply;
+
+/// Longer than the 60 seconds of load balancers, which have to be the side that closes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Maximum time at shutdown for deliveries that are being stored, and then for connections to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after the first failed attempt.
+const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
+/// Pauses between attempts to register.
+const MIN_REGISTER_PAUSE: Duration = Duration::from_secs(5);
+const MAX_REGISTER_PAUSE: Duration = Duration::from_secs(600);
+/// Histograms grow until they are looked at.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+const SECONDS_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+#[derive(Args)]
+#[command(after_help = "\
+Each event is verified, stored in the inbox, acknowledged, and then passed on, again and again until the target has
+taken it. After about a day of attempts it is a dead letter: `smartshape inbox list INBOX --state dead-letter`.
+
+Targets:
+  https://… or http://…  POST of the body, signed as Standard Webhooks describe with the secret of
+                         SMARTSHAPE_RELAY_SIGNING_SECRET or SMARTSHAPE_RELAY_SIGNING_SECRET_FILE (whsec_ and random
+                         base64). A status of 2xx means that the event was taken.
+  exec:PROGRAM           runs the program with the body on standard input and the attributes of the CloudEvent in the
+                         environment (CE_ID, CE_TYPE, CE_SUBJECT …), for 60 seconds at most. Exit code 0 means that the
+                         event was taken, 65 that it never will be, any other that it is to be tried again.
+
+The relay responds at /health, /ready and /metrics (Prometheus) too. The log is on standard error, as JSON with --json;
+RUST_LOG sets its level. docs/relay.md describes the settings file, which may have several routes.
+
+  smartshape relay --inbox relay.db --to https://app.example.com/events")]
+pub(crate) struct Relay {
+    /// A file of settings in TOML. Flags come before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on. Defaults to 127.0.0.1:8042
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Path of the webhook's URL. Defaults to /callback
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// The inbox: a file, which is created, or a postgres:// URL; - reads it from standard input
+    #[arg(long, value_name = "URL")]
+    inbox: Option<String>,
+    /// Where the events go
+    #[arg(long, value_name = "TARGET")]
+    to: Option<String>,
+    /// Permits a target that is not on the public internet, such as localhost or 10.0.0.1
+    #[arg(long, requires = "to")]
+    allow_private_addresses: bool,
+    /// Registers the webhooks of this file, as `webhook apply` does, and takes their secrets
+    #[arg(long, value_name = "FILE")]
+    apply: Option<PathBuf>,
+    #[command(flatten)]
+    secret: SecretArgument,
+}
+
+impl Relay {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        // Before the first metric is described.
+        let metrics = install_metrics()?;
+        let Config { listen, path, inbox, secrets, routes, apply, retries } = Config::of(&self)?;
+        if apply.is_some() {
+            settings.api()?;
+            end_progress();
+        }
+        let mut receiver = Receiver::builder();
+        for secret in secrets {
+            receiver = receiver.named_secret(secret);
+        }
+        let receiver = receiver.build().map_err(|error| Failure::usage(error.to_string()))?;
+        start_log(settings.json);
+        let inbox = Inbox::builder(&inbox).open().await?;
+        let mut signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            Failure::usage(format!("cannot listen on {listen}: {error}: choose another address by --listen"))
+        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Failure::failed(format!("no address to listen on: {error}")))?;
+
+        for route in &routes {
+            tracing::info!(to = route.target.name(), events = ?route.events, "route");
+        }
+        let Retries { concurrency, max_attempts, max_backoff, ordered_by_file, shutdown_timeout } = retries;
+        let worker = inbox
+            .worker(Routes::new(routes))
+            .concurrency(concurrency as usize)
+            .max_attempts(max_attempts)
+            // No target can end this process, so a lost lease is an attempt like any other.
+            .max_lost_leases(max_attempts)
+            .backoff(INITIAL_BACKOFF, max_backoff)
+            .shutdown_timeout(shutdown_timeout);
+        let mut worker = if ordered_by_file { worker.ordered_by_file() } else { worker }.spawn();
+        let app = Router::new()
+            .route_service(&path, endpoint(receiver.clone(), inbox.clone()))
+            .route("/health", get(|| async { "ok" }))
+            .route("/ready", get(ready))
+            .route("/metrics", get(async move || metrics.render()))
+            .with_state((receiver.clone(), inbox));
+        let (stop_server, stopped) = oneshot::channel();
+        let serving = tokio::spawn(http_server::serve(listener, app, IDLE_TIMEOUT, DRAIN_TIMEOUT, stopped));
+        print_notice(format_args!("listening on http://{address}{path}"));
+
+        let (stop_registering, stopped) = oneshot::channel();
+        let running = async {
+            tokio::select! {
+                () = signals.next() => {}
+                () = worker.stopped() => {}
+            }
+            tracing::info!("shutting down");
+            drop(stop_registering);
+            receiver.drain(DRAIN_TIMEOUT).await;
+            let ended = worker.shutdown().await;
+            drop(stop_server);
+            // Its task does not panic.
+            let _ = serving.await;
+            ended
+        };
+        let (ended, ()) = tokio::join!(running, register(apply, settings, stopped));
+        Ok(ended?)
+    }
+}
+
+async fn ready(State((receiver, inbox)): State<(Receiver, Inbox)>) -> StatusCode {
+    if inbox.is_ready().await && !receiver.is_draining() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+/// Registers the declared webhooks. Earlier ones may send already, so the relay serves whether this succeeds or not. A
+/// creation is not cancelled by the stop, since it would be unclear whether there is a webhook.
+async fn register(apply: Option<Apply>, settings: &Settings, mut stopped: oneshot::Receiver<()>) {
+    let Some(apply) = apply else { return };
+    let mut pause = MIN_REGISTER_PAUSE;
+    while let Err(failure) = apply.run(settings).await {
+        end_progress();
+        let seconds = pause.as_secs();
+        tracing::error!(
+            error = failure.text(),
+            "the webhooks are not registered; trying again in {seconds} s"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = &mut stopped => return,
+        }
+        pause = (pause * 2).min(MAX_REGISTER_PAUSE);
+    }
+}
+
+fn install_metrics() -> Outcome<PrometheusHandle> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder);
+    let metrics = builder.map_err(|error| Failure::failed(format!("no metrics: {error}")))?;
+    let upkeep = metrics.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(METRICS_UPKEEP).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(metrics)
+}
+
+/// Logs to standard error; RUST_LOG sets the level.
+fn start_log(json: bool) {
+    let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse().ok());
+    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines =
+        if json { lines.json().boxed() } else { lines.with_ansi(std::io::stderr().is_terminal()).boxed() };
+    tracing_subscriber::registry().with(lines).with(levels).init();
+}

@@ -1,0 +1,115 @@
+//! Routes: where the events go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter};
+use smartshape_webhook::{BoxHandler, Delivery, EventKind, Handler, HandlerError};
+use smartshape_webhook_outlet::{HttpOutlet, HttpOutletBuilder, OutletError};
+use url::Url;
+
+const PASSED_ON: &str = "smartshape_relay_attempts_total";
+const UNROUTED: &str = "smartshape_relay_unrouted_events_total";
+
+/// Events and their target.
+pub(super) struct Route {
+    /// `None`: all events that no other route has.
+    pub(super) events: Option<Vec<EventKind>>,
+    pub(super) target: Target,
+}
+
+/// Where events are passed on to.
+pub(super) struct Target {
+    /// For the log and the metrics: no path or query, which may hold a credential.
+    name: String,
+    handler: BoxHandler,
+}
+
+/// Passes each event on to the target of its route. An event without a route is handled, and counted.
+pub(super) struct Routes(Arc<[Route]>);
+
+impl Routes {
+    pub(super) fn new(routes: Vec<Route>) -> Self {
+        describe_counter!(PASSED_ON, "Attempts to pass an event on, by target and outcome");
+        describe_counter!(UNROUTED, "Events that no route takes");
+        Self(routes.into())
+    }
+
+    fn of(&self, event: Option<EventKind>) -> Option<&Route> {
+        let named = |route: &&Route| {
+            route.events.as_ref().is_some_and(|events| event.is_some_and(|event| events.contains(&event)))
+        };
+        self.0.iter().find(named).or_else(|| self.0.iter().find(|route| route.events.is_none()))
+    }
+}
+
+impl Handler for Routes {
+    async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
+        let Some(Route { target, .. }) = self.of(delivery.kind()) else {
+            counter!(UNROUTED).increment(1);
+            tracing::debug!("no route takes this event");
+            return Ok(());
+        };
+        let outcome = target.handler.handle(delivery).await;
+        let (name, label) = (target.name.clone(), if outcome.is_ok() { "passed_on" } else { "failed" });
+        counter!(PASSED_ON, "target" => name, "outcome" => label).increment(1);
+        if outcome.is_ok() {
+            tracing::info!(to = target.name, "passed on");
+        }
+        outcome
+    }
+}
+
+impl Target {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Posts to a URL.
+    pub(super) fn http(url: &str, outlet: HttpOutletBuilder) -> Result<Self, OutletError> {
+        let handler = BoxHandler::new(outlet.build()?);
+        let name =
+            Url::parse(url).map_or_else(|_| "http".to_owned(), |url| url.origin().ascii_serialization());
+        Ok(Self { name, handler })
+    }
+
+    /// Runs a program. Fails when there is no such program.
+    #[cfg(unix)]
+    pub(super) fn exec(program: &str, args: Vec<String>, timeout: Option<Duration>) -> Result<Self, String> {
+        let program = find(program).ok_or("there is no such program, or it may not be executed")?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("exec:{name}");
+        Ok(Self { name, handler: BoxHandler::new(super::exec::Exec::new(program, args, timeout)) })
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn exec(_: &str, _: Vec<String>, _: Option<Duration>) -> Result<Self, String> {
+        Err("programs are run on Unix only".to_owned())
+    }
+}
+
+pub(super) fn outlet(
+    url: &str,
+    secret: &str,
+    timeout: Option<Duration>,
+    allow_private_addresses: bool,
+) -> HttpOutletBuilder {
+    let mut outlet = HttpOutlet::builder(url, secret);
+    if let Some(timeout) = timeout {
+        outlet = outlet.timeout(timeout);
+    }
+    if allow_private_addresses { outlet.allow_private_addresses() } else { outlet }
+}
+
+/// The path of a program: as it is where it has a slash, otherwise in one of the folders of PATH.
+#[cfg(unix)]
+fn find(program: &str) -> Option<std::path::PathBuf> {
+    use rustix::fs::{Access, access};
+    let is_program =
+        |path: &std::path::PathBuf| path.is_file() && access(path.as_path(), Access::EXEC_OK).is_ok();
+    if program.contains('/') {
+        return std::path::absolute(program).ok().filter(is_program);
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(is_program)
+}

@@ -1,0 +1,365 @@
+//! `smartshape relay`: what reaches the target.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use smartshape_fake::{DeliveryOutcome, EventPayload, FakeSmartShape, Sender, SenderSettings};
+use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::support::{Home, SECRET, ran, within};
+
+/// 24 bytes in base64. It protects nothing.
+pub(crate) const SIGNING_SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
+
+/// A running relay; killed when dropped.
+pub(crate) struct Relay {
+    child: Child,
+    pub(crate) url: String,
+    log: Arc<Mutex<String>>,
+    /// Reads the log to its end.
+    reader: JoinHandle<()>,
+}
+
+pub(crate) fn command(home: &Home, arguments: &[&str]) -> Command {
+    let mut command = home.program(&[&["relay", "--listen", "127.0.0.1:0"], arguments].concat());
+    command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("SMARTSHAPE_RELAY_SIGNING_SECRET", SIGNING_SECRET);
+    command
+}
+
+impl Relay {
+    pub(crate) async fn to(home: &Home, target: &str) -> Self {
+        let arguments = ["--inbox", "relay.db", "--to", target, "--allow-private-addresses"];
+        Self::start(command(home, &arguments)).await
+    }
+
+    /// With a settings file.
+    async fn of(home: &Home, settings: &str) -> Self {
+        std::fs::write(home.path().join("relay.toml"), settings).unwrap();
+        Self::start(command(home, &["--inbox", "relay.db", "--config", "relay.toml"])).await
+    }
+
+    pub(crate) async fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let url = within(async {
+            loop {
+                let line =
+                    lines.next_line().await.unwrap().unwrap_or_else(|| panic!("{}", log.lock().unwrap()));
+                log.lock().unwrap().push_str(&format!("{line}\n"));
+                if let Some((_, url)) = line.split_once("listening on ") {
+                    return url.trim_end_matches("\"}").to_owned();
+                }
+            }
+        });
+        let url = url.await;
+        let written = Arc::clone(&log);
+        let reader = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                written.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
+        Self { child, url, log, reader }
+    }
+
+    async fn accepts(&self, event: &EventPayload) {
+        let outcome = send(&self.url, event).await;
+        assert!(outcome.accepted(), "{outcome}: {}", self.log());
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Status and body of another page.
+    async fn get(&self, page: &str) -> (u16, String) {
+        let address = self.url.trim_start_matches("http://").split('/').next().unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {page} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        let status = response.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, response.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    /// Waits until a line of the metrics begins so.
+    async fn counts(&self, begins: &str) {
+        within(async {
+            while !self.get("/metrics").await.1.lines().any(|line| line.starts_with(begins)) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    async fn terminate(&mut self) -> Option<i32> {
+        let id = rustix::process::Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let code = within(self.child.wait()).await.unwrap().code();
+        within(&mut self.reader).await.unwrap();
+        code
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+/// One attempt.
+pub(crate) async fn send(url: &str, event: &EventPayload) -> DeliveryOutcome {
+    let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
+    Sender::new(SECRET, settings).deliver(event, url).await
+}
+
+/// An endpoint that responds with 200, and what it receives.
+async fn endpoint() -> (String, mpsc::UnboundedReceiver<(HeaderMap, Bytes)>) {
+    let (sender, requests) = mpsc::unbounded_channel();
+    let app = Router::new().fallback(move |headers: HeaderMap, body: Bytes| {
+        sender.send((headers, body)).unwrap();
+        async { StatusCode::OK }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/events", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, requests)
+}
+
+/// A program for `exec:`.
+fn script(home: &Home, text: &str) -> String {
+    let path = home.path().join("program");
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    format!("exec:{}", path.display())
+}
+
+#[tokio::test]
+async fn relay_posts_signed_events_byte_for_byte() {
+    let (home, (url, mut requests)) = (Home::new(), endpoint().await);
+    let mut relay = Relay::to(&home, &url).await;
+    let event = EventPayload::sample(FileUploaded);
+    relay.accepts(&event).await;
+    let (headers, body) = within(requests.recv()).await.unwrap();
+    assert_eq!((&body, &headers["ce-type"]), (&event.to_body(), &"file_uploaded".parse().unwrap()));
+    standardwebhooks::Webhook::new(SIGNING_SECRET).unwrap().verify(&body, &headers).unwrap();
+    // A repetition is acknowledged and not passed on: the next event is the next request.
+    relay.accepts(&event).await;
+    let next = EventPayload::sample(FileOptimized);
+    relay.accepts(&next).await;
+    assert_eq!(within(requests.recv()).await.unwrap().1, next.to_body());
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    let log = relay.log();
+    assert!(!log.contains(SECRET) && !log.contains("whsec") && !log.contains("/events"), "{log}");
+}
+
+#[tokio::test]
+async fn relay_runs_program_with_event_on_standard_input() {
+    let home = Home::new();
+    let target = script(&home, "cat > body.part; env > variables; mv body.part body; echo 'it\x1b[2J works'");
+    let mut relay = Relay::to(&home, &target).await;
+    let event = EventPayload::sample(FileUploaded).with_file("gr\u{f6}\u{df}e");
+    relay.accepts(&event).await;
+    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="passed_on"} 1"#).await;
+    assert_eq!(std::fs::read(home.path().join("body")).unwrap(), event.to_body());
+    let variables = std::fs::read_to_string(home.path().join("variables")).unwrap();
+    let has = |line: &str| variables.lines().any(|one| one.starts_with(line));
+    assert!(
+        has("CE_TYPE=file_uploaded") && has("CE_SUBJECT=gr%C3%B6%C3%9Fe") && has("CE_ID="),
+        "{variables}"
+    );
+    assert!(!variables.contains("SMARTSHAPE_"), "{variables}");
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    let log = relay.log();
+    assert!(log.contains(r"it\u{1b}[2J works") && !log.contains("it\x1b"), "{log}");
+}
+
+#[tokio::test]
+async fn program_that_fails_is_run_again_unless_it_ends_with_65() {
+    let home = Home::new();
+    let target = script(
+        &home,
+        "case $CE_TYPE in file_optimized) exit 65;; esac\nmkdir first 2>/dev/null && exit 1\nexit 0",
+    );
+    let mut relay = Relay::to(&home, &target).await;
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
+    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="passed_on"} 1"#).await;
+    relay.accepts(&EventPayload::sample(FileOptimized)).await;
+    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 2"#).await;
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    let listed = home.run(&["inbox", "list", "relay.db", "--state", "dead-letter"]).await.succeeds().out;
+    assert!(
+        listed.contains("file_optimized")
+            && listed.contains("ended with 65")
+            && !listed.contains("file_uploaded"),
+        "{listed}"
+    );
+}
+
+/// Whether the process of this number is there, and no zombie.
+#[cfg(target_os = "linux")]
+fn runs(home: &Home, pid_file: &str) -> bool {
+    let pid = std::fs::read_to_string(home.path().join(pid_file)).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn program_and_its_children_are_killed_after_the_timeout() {
+    let home = Home::new();
+    let target = script(&home, "sleep 1000 & echo $! > pid; wait");
+    let settings = format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 1\n");
+    let mut relay = Relay::of(&home, &settings).await;
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
+    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 1"#).await;
+    within(async {
+        while runs(&home, "pid") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    assert!(relay.log().contains("was killed after its 1 s"), "{}", relay.log());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn program_and_its_children_are_killed_at_shutdown() {
+    let home = Home::new();
+    let target = script(&home, "sleep 1000 & echo $! > pid.part; mv pid.part pid; wait");
+    let settings = format!("shutdown_timeout_seconds = 1\n[[route]]\nto = \"{target}\"\n");
+    let mut relay = Relay::of(&home, &settings).await;
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
+    within(async {
+        while !home.path().join("pid").exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    assert!(!runs(&home, "pid"));
+    let stats = home.run(&["--json", "inbox", "stats", "relay.db"]).await.succeeds().json();
+    assert_eq!(stats["waiting"], 1, "the event is kept");
+}
+
+#[tokio::test]
+async fn program_may_leave_its_input_and_write_without_end() {
+    let home = Home::new();
+    let target = script(&home, "exec <&-; sleep 1000 & head -c 5000000 /dev/zero | tr '\\0' x; exit 0");
+    let mut relay = Relay::to(&home, &target).await;
+    let event = EventPayload::sample(FileUploaded).with_data("x".repeat(1_000_000));
+    relay.accepts(&event).await;
+    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="passed_on"} 1"#).await;
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    assert!(relay.log().len() < 10_000, "{}", relay.log().len());
+}
+
+#[tokio::test]
+async fn relay_routes_by_event_and_counts_the_rest() {
+    let (home, (uploads, mut uploaded), (others, mut other)) =
+        (Home::new(), endpoint().await, endpoint().await);
+    let settings = format!(
+        "[[route]]\nevents = [\"file_uploaded\"]\nto = \"{uploads}\"\nallow_private_addresses = true\n\
+         [[route]]\nevents = [\"annotation_created\"]\nto = \"{others}\"\nallow_private_addresses = true\n"
+    );
+    let relay = Relay::of(&home, &settings).await;
+    for kind in [FileOptimized, AnnotationCreated, FileUploaded] {
+        relay.accepts(&EventPayload::sample(kind)).await;
+    }
+    assert_eq!(within(uploaded.recv()).await.unwrap().0["ce-type"], "file_uploaded");
+    assert_eq!(within(other.recv()).await.unwrap().0["ce-type"], "annotation_created");
+    relay.counts("smartshape_relay_unrouted_events_total 1").await;
+    assert!(uploaded.try_recv().is_err() && other.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn relay_serves_its_health_and_ends_cleanly() {
+    let (home, (url, _requests)) = (Home::new(), endpoint().await);
+    let arguments = ["--json", "--inbox", "relay.db", "--to", &url, "--allow-private-addresses"];
+    let mut relay = Relay::start(command(&home, &arguments)).await;
+    within(async {
+        while relay.get("/ready").await.0 != 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(relay.get("/health").await, (200, "ok".to_owned()));
+    assert_eq!(relay.get("/other").await.0, 404);
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
+    let page = relay.get("/metrics").await.1;
+    assert!(page.contains("# TYPE smartshape_webhook_deliveries_total counter"), "{page}");
+    assert!(page.contains("smartshape_inbox_store_seconds_bucket"), "{page}");
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    for line in relay.log().lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}
+
+#[tokio::test]
+async fn relay_registers_webhooks_and_takes_their_secrets() {
+    let (home, fake, (url, mut requests)) =
+        (Home::new(), FakeSmartShape::start().await.unwrap(), endpoint().await);
+    let declared = r#"{"url": "http://127.0.0.1:1/callback", "webhooks": [
+        {"event": "file_uploaded", "secret": {"env": "UPLOADS"}}, {"event": "file_optimized"}]}"#;
+    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
+    let arguments =
+        ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--apply", "webhooks.json"];
+    let mut program = command(&home, &arguments);
+    program
+        .env("SMARTSHAPE_API_URL", fake.base_url())
+        .env("SMARTSHAPE_TOKEN", fake.bearer_token())
+        .env("UPLOADS", "another secret of mine");
+    let relay = Relay::start(program).await;
+    within(async {
+        while fake.webhooks().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let registered: Vec<EventKind> = fake.webhooks().into_iter().map(|webhook| webhook.event).collect();
+    assert_eq!(registered, [FileUploaded, FileOptimized]);
+
+    let deliver = async |secret: &str, kind| {
+        let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
+        Sender::new(secret, settings).deliver(&EventPayload::sample(kind), &relay.url).await.accepted()
+    };
+    assert!(deliver(SECRET, FileOptimized).await && deliver("another secret of mine", FileUploaded).await);
+    assert!(!deliver(SECRET, FileUploaded).await, "each secret is for its own event");
+    for _ in 0..2 {
+        within(requests.recv()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn relay_serves_while_smartshape_is_down() {
+    let (home, (url, mut requests)) = (Home::new(), endpoint().await);
+    let (_kept, nobody) = crate::support::nobody();
+    let declared = r#"{"url": "http://127.0.0.1:1/callback", "webhooks": [{"event": "file_uploaded"}]}"#;
+    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
+    let arguments =
+        ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--apply", "webhooks.json"];
+    let mut program = command(&home, &arguments);
+    program.env("SMARTSHAPE_API_URL", nobody).env("SMARTSHAPE_TOKEN", "a.b.c");
+    let mut relay = Relay::start(program).await;
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
+    within(requests.recv()).await.unwrap();
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    assert!(relay.log().contains("the webhooks are not registered"), "{}", relay.log());
+}
+
+#[tokio::test]
+async fn relay_waits_for_private_target_only_if_permitted() {
+    let home = Home::new();
+    let rejected = ran(&mut command(&home, &["--inbox", "relay.db", "--to", "http://10.0.0.1/events"])).await;
+    rejected.fails(2, "--to: the URL is not permitted: its address is not of the public internet: permit it by allow-private-addresses");
+}

@@ -1,0 +1,186 @@
+//! `smartshape relay`: its settings, and how wrong ones are named.
+
+use crate::relay::command;
+use crate::support::{Home, Ran, ran};
+
+async fn fails_with(home: &Home, settings: &str) -> Ran {
+    std::fs::write(home.path().join("relay.toml"), settings).unwrap();
+    ran(&mut command(home, &["--config", "relay.toml"])).await
+}
+
+/// A file that is right but for `line`.
+fn with_route(line: &str) -> String {
+    format!("inbox = \"relay.db\"\n\n[[route]]\nto = \"https://app.example.com/events\"\n{line}\n")
+}
+
+#[tokio::test]
+async fn wrong_settings_are_one_line_with_file_line_and_key() {
+    let home = Home::new();
+    let route = "[[route]]\nto = \"https://app.example.com/events\"\n";
+    let cases = [
+        // Not TOML.
+        ("listen = 127.0.0.1:8042".to_owned(), "line 1: listen: this is not TOML: "),
+        ("inbox = \"relay.db\nlisten = \"127.0.0.1:1\"".to_owned(), "line 1: inbox: this is not TOML: "),
+        ("inbox relay.db".to_owned(), "line 1: this is not TOML: "),
+        ("inbox: relay.db".to_owned(), "line 1: this is not TOML: "),
+        ("inbox = \"a\"\ninbox = \"b\"".to_owned(), "line 2: inbox: this is not TOML: "),
+        ("[[route]\nto = \"exec:true\"".to_owned(), "line 1: this is not TOML: "),
+        // Unknown keys.
+        ("lisen = \"127.0.0.1:1\"".to_owned(), "line 1: lisen: there is no such key; here are: listen, "),
+        ("inbox = \"relay.db\"\nLISTEN = \"127.0.0.1:1\"".to_owned(), "line 2: LISTEN: there is no such key"),
+        ("[[routes]]\nto = \"exec:true\"".to_owned(), "line 1: routes: there is no such key"),
+        ("[relay]\nlisten = \"127.0.0.1:1\"".to_owned(), "line 1: relay: there is no such key"),
+        (
+            with_route("timeout = 5"),
+            "line 5: route.timeout: there is no such key; here are: events, to, timeout_seconds, ",
+        ),
+        (with_route("args = [\"a\"]"), "line 5: route.args: there is no such key"),
+        (
+            "[[route]]\nto = \"exec:true\"\nca_cert = \"a.pem\"".to_owned(),
+            "line 3: route.ca_cert: there is no such key",
+        ),
+        (
+            with_route("signing_secret = { var = \"A\" }"),
+            "line 5: route.signing_secret.var: there is no such key; here are: env, file",
+        ),
+        // Values of another type.
+        ("listen = 8042".to_owned(), "line 1: listen: this must be a string, in quotation marks"),
+        ("inbox = true".to_owned(), "line 1: inbox: this must be a string"),
+        ("concurrency = \"8\"".to_owned(), "line 1: concurrency: this must be a whole number from 1 to 1000"),
+        ("ordered_by_file = \"yes\"".to_owned(), "line 1: ordered_by_file: this must be true or false"),
+        ("ordered_by_file = 1".to_owned(), "line 1: ordered_by_file: this must be true or false"),
+        (with_route("events = \"file_uploaded\""), "line 5: route.events: this must be an array of strings"),
+        (with_route("events = [1]"), "line 5: route.events: this must be a string"),
+        ("[route]\nto = \"exec:true\"".to_owned(), "line 1: route: write [[route]] above the keys of each"),
+        ("route = [\"exec:true\"]".to_owned(), "line 1: route: write [[route]] above the keys of each"),
+        // Impossible values.
+        ("inbox = \"\"".to_owned(), "line 1: inbox: this is empty"),
+        ("listen = \"localhost:8042\"".to_owned(), "line 1: listen: this must be an IP address and a port"),
+        ("listen = \"127.0.0.1\"".to_owned(), "line 1: listen: this must be an IP address and a port"),
+        ("path = \"callback\"".to_owned(), "line 1: path: this must begin with /"),
+        ("path = \"/{all}\"".to_owned(), "line 1: path: this must begin with / and may have letters"),
+        ("path = \"/ready\"".to_owned(), "line 1: path: the relay responds there itself"),
+        ("max_attempts = 0".to_owned(), "line 1: max_attempts: this must be a whole number from 1 to "),
+        ("max_attempts = -1".to_owned(), "line 1: max_attempts: this must be a whole number"),
+        ("max_attempts = 1.5".to_owned(), "line 1: max_attempts: this must be a whole number"),
+        (
+            "max_backoff_seconds = 99999999999999999999".to_owned(),
+            "line 1: max_backoff_seconds: this must be a whole number",
+        ),
+        (
+            with_route("timeout_seconds = 0"),
+            "line 5: route.timeout_seconds: this must be a whole number from 1 to 86400",
+        ),
+        (with_route("events = []"), "line 5: route.events: this array is empty"),
+        (
+            with_route("events = [\n  \"file_uploaded\",\n  \"file_upload\"]"),
+            "line 7: route.events: there is no event file_upload; there are attribute_updated, ",
+        ),
+        // Routes.
+        ("[[route]]\nevents = [\"file_uploaded\"]".to_owned(), "line 1: route.to: this key is missing"),
+        (
+            "[[route]]\nto = \"app.example.com\"".to_owned(),
+            "line 2: route.to: this must begin with https://, http:// or exec:",
+        ),
+        ("[[route]]\nto = \"https://\"".to_owned(), "line 2: route.to: the URL is invalid: "),
+        (
+            "[[route]]\nto = \"https://u:p@app.example.com\"".to_owned(),
+            "line 2: route.to: the URL is invalid: it contains a user name or password",
+        ),
+        (
+            "[[route]]\nto = \"http://127.0.0.1:1/\"".to_owned(),
+            "line 2: route.to: the URL is not permitted: its address is not of the public internet: permit it by allow-private-addresses",
+        ),
+        ("[[route]]\nto = \"exec:/no/program\"".to_owned(), "line 2: route.to: there is no such program"),
+        (format!("{route}{route}"), "line 3: route.events: another route without this key"),
+        (
+            format!(
+                "{route}events = [\"file_uploaded\"]\n{route}events = [\"file_optimized\", \"file_uploaded\"]"
+            ),
+            "line 6: route.events: another route has file_uploaded: an event goes to one target",
+        ),
+        (with_route("ca_cert = \"none.pem\""), "line 5: route.ca_cert: cannot read this file"),
+        (
+            with_route("ca_cert = \"relay.toml\""),
+            "line 5: route.ca_cert: the root certificates are not in PEM form",
+        ),
+        // Secrets.
+        (
+            with_route("signing_secret = \"whsec_abcdefgh\""),
+            "line 5: route.signing_secret: this must say where the value is: { env = ",
+        ),
+        (with_route("signing_secret = {}"), "line 5: route.signing_secret: this must say where the value is"),
+        (
+            with_route("signing_secret = { env = \"NOT_SET\" }"),
+            "line 5: route.signing_secret: the environment variable NOT_SET is not set",
+        ),
+        (
+            with_route("signing_secret = { file = \"none\" }"),
+            "line 5: route.signing_secret: cannot read none: ",
+        ),
+        (
+            with_route("signing_secret = { env = \"A\", file = \"b\" }"),
+            "line 5: route.signing_secret.file: env is set too",
+        ),
+        (
+            with_route("signing_secret = { file = \"relay.toml\" }"),
+            "line 5: route.signing_secret: the signing secret is invalid: it is not whsec_ and padded base64",
+        ),
+        ("[[secret]]\nenv = \"A\"".to_owned(), "line 1: secret.name: this key is missing"),
+        ("[[secret]]\nname = \"a\"".to_owned(), "line 1: secret.env: this key or file is missing"),
+        (
+            "[[secret]]\nname = \"a\"\nenv = \"NOT_SET\"".to_owned(),
+            "line 1: secret.env: no webhook secret: set NOT_SET",
+        ),
+        (
+            "[[secret]]\nname = \"a\"\nsecret = \"whsec_abcdefgh\"\nenv = \"SMARTSHAPE_WEBHOOK_SECRET\""
+                .to_owned(),
+            "line 3: secret.secret: there is no such key; here are: name, env, file, events, webhook",
+        ),
+        (
+            "inbox = { env = \"NOT_SET\" }".to_owned(),
+            "line 1: inbox: the environment variable NOT_SET is not set",
+        ),
+    ];
+    for (settings, says) in cases {
+        let failed = fails_with(&home, &settings).await;
+        failed.fails(2, &format!("smartshape: relay.toml, {says}"));
+        assert!(!failed.err.contains("whsec_abcdefgh") && !failed.err.contains("u:p"), "{failed:?}");
+    }
+    std::fs::write(home.path().join("relay.toml"), b"# \nlisten = \"\xff\"").unwrap();
+    ran(&mut command(&home, &["--config", "relay.toml"]))
+        .await
+        .fails(2, "relay.toml, line 2: this is not UTF-8");
+}
+
+#[tokio::test]
+async fn missing_settings_are_named() {
+    let home = Home::new();
+    let run = async |arguments: &[&str]| ran(&mut command(&home, arguments)).await;
+    run(&["--to", "exec:true"])
+        .await
+        .fails(2, "there is no inbox: name a file or a postgres:// URL by --inbox");
+    run(&["--inbox", "relay.db"]).await.fails(2, "where do the events go? Say so by --to");
+    run(&["--inbox", "relay.db", "--to", "app.example.com"])
+        .await
+        .fails(2, "--to: this must begin with https://");
+    run(&["--inbox", "relay.db", "--to", "exec:/no/program"])
+        .await
+        .fails(2, "--to: there is no such program");
+    run(&["--config", "none.toml"]).await.fails(2, "cannot read the settings from none.toml");
+    std::fs::write(home.path().join("route.toml"), "[[route]]\nto = \"exec:true\"\n").unwrap();
+    run(&["--inbox", "relay.db", "--config", "route.toml", "--to", "exec:true"])
+        .await
+        .fails(2, "--to and [[route]] in the file: leave one of them out");
+
+    let unsigned = ["--inbox", "relay.db", "--to", "https://app.example.com/events"];
+    let mut program = command(&home, &unsigned);
+    ran(program.env_remove("SMARTSHAPE_RELAY_SIGNING_SECRET"))
+        .await
+        .fails(2, "no secret to sign with: set SMARTSHAPE_RELAY_SIGNING_SECRET");
+    let mut program = command(&home, &unsigned);
+    ran(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET", "whsec_AAAA")).await.fails(2, "it has 3 bytes");
+    let mut program = command(&home, &unsigned);
+    ran(program.env_remove("SMARTSHAPE_WEBHOOK_SECRET")).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    assert!(!home.path().join("relay.db").exists(), "nothing is created before all settings are right");
+}
