@@ -11,7 +11,7 @@ use smartshape_webhook::EventKind;
 
 use crate::folder::Folder;
 use crate::server::{Server, exchange};
-use crate::{Outcome, cargo};
+use crate::{Outcome, cargo, demo_relay};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
 /// This event's first response is lost on the way back, so that it is sent again.
@@ -23,6 +23,9 @@ const SENT_TWICE: EventKind = EventKind::AnnotationCreated;
 const KILLED_AFTER: EventKind = EventKind::AnnotationUpdated;
 
 pub(crate) fn run(choice: &[&str]) -> Outcome {
+    if choice == ["--relay"] {
+        return demo_relay::run();
+    }
     let framework = choice.iter().find(|word| **word != "--inbox").copied().unwrap_or("axum");
     if !FRAMEWORKS.contains(&framework) {
         return Err(format!("no example for {framework:?}; there are {}", FRAMEWORKS.join(", ")).into());
@@ -135,7 +138,7 @@ fn uuids(report: &Value) -> impl Iterator<Item = &str> {
     report["deliveries"].as_array().into_iter().flatten().filter_map(|one| one["uuid"].as_str())
 }
 
-fn status_of(attempt: &Value) -> String {
+pub(crate) fn status_of(attempt: &Value) -> String {
     attempt["status"].as_u64().map_or_else(|| "lost".to_owned(), |status| status.to_string())
 }
 
@@ -149,12 +152,12 @@ fn count(printed: &[String]) -> Result<HashMap<String, u32>, serde_json::Error> 
     Ok(handled)
 }
 
-fn random_secret() -> Result<String, Box<dyn std::error::Error>> {
+pub(crate) fn random_secret() -> Result<String, Box<dyn std::error::Error>> {
     Ok(smartshape_webhook::Secret::generate()?.expose().to_owned())
 }
 
 /// Posts to the fake's own routes and returns the body of the response.
-fn call(api: SocketAddr, path: &str) -> Result<String, Box<dyn std::error::Error>> {
+pub(crate) fn call(api: SocketAddr, path: &str) -> Result<String, Box<dyn std::error::Error>> {
     let request = format!("POST {path} HTTP/1.1\r\nHost: {api}\r\nContent-Length: 0\r\n\r\n");
     let response = exchange(api, request.as_bytes())?;
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));

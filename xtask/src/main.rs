@@ -8,6 +8,7 @@ mod checks;
 mod conformance;
 mod debian;
 mod demo;
+mod demo_relay;
 mod endpoints;
 mod folder;
 mod fuzz;
@@ -29,6 +30,7 @@ Usage: cargo xtask COMMAND
 
   demo [axum|actix|warp]   nine events from a fake SmartShape, through a real server, to a handler
   demo … --inbox           the same with a durable inbox, and the server killed in the middle
+  demo --relay             the same through `smartshape relay` to a program in Python, both killed in the middle
   test                     everything that can be tested on a machine with a Rust toolchain
   conformance              the table of cases over eight mounts; the example servers' settings and signals; and
                            `endpoints`
@@ -37,6 +39,8 @@ Usage: cargo xtask COMMAND
   torture [ROUNDS] [sqlite|postgres] [seed=N]
                            the durable mode: kills under load (300 rounds), and a disk that loses what
                            was not synced
+  torture relay [ROUNDS] [seed=N]
+                           `smartshape relay`, its target and its PostgreSQL, each killed under load (100 times)
   fuzz [TARGET] [SECONDS]  inputs that a fuzzer thinks up, for 10 s each: token, lanes, head, envelope,
                            event, receive
   fuzz TARGET FILE         the input of an earlier crash once more

@@ -203,14 +203,14 @@ fn wait_until_listening(child: &mut Child, log: fn(&str)) -> Result<SocketAddr, 
     read_on.send(())?;
     let lines = Output::of(child.stderr.take(), wait).lines;
     while let Ok(line) = lines.recv_timeout(PATIENCE) {
-        if let Some(address) = line.strip_prefix("listening on http://") {
+        if let Some((_, url)) = line.split_once("listening on http://") {
             // Somebody has to go on reading, or a full pipe would stop the server.
             std::thread::spawn(move || {
                 for line in lines {
                     log(&line);
                 }
             });
-            return Ok(address.parse()?);
+            return Ok(url.split('/').next().unwrap_or_default().parse()?);
         }
         show(&line);
     }

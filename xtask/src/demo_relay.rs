@@ -1,0 +1,151 @@
+//! Nine events from a fake SmartShape, through the relay, to a small program in Python; the relay is killed in between.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::Value;
+use smartshape_fake::FakeSmartShape;
+use smartshape_webhook::EventKind;
+
+use crate::demo::{call, random_secret, status_of};
+use crate::endpoints::runtimes::{self, Runtime};
+use crate::folder::Folder;
+use crate::server::Server;
+use crate::{Outcome, cargo};
+
+/// 24 bytes in base64, for this demo alone.
+const SIGNING_SECRET: &str = "whsec_YSBkZW1vIHNpZ25zIG5vdGhpbmcgZWxzZSE=";
+
+struct Relay<'a> {
+    binary: &'a Path,
+    secret: String,
+    inbox: String,
+    target: SocketAddr,
+}
+
+impl Relay<'_> {
+    fn start(&self, listen: &str) -> Result<Server, Box<dyn Error>> {
+        let mut command = Command::new(self.binary);
+        let to = format!("http://{}/events", self.target);
+        command.args([
+            "relay",
+            "--listen",
+            listen,
+            "--inbox",
+            &self.inbox,
+            "--to",
+            &to,
+            "--allow-private-addresses",
+        ]);
+        Server::start_command(command, &self.secret, &[("SMARTSHAPE_RELAY_SIGNING_SECRET", SIGNING_SECRET)])
+    }
+}
+
+fn start_target(python: &Runtime, listen: &str) -> Result<Server, Box<dyn Error>> {
+    let settings = [("SIGNING_SECRET", SIGNING_SECRET), ("LISTEN", listen)];
+    Server::start_command(python.command("target.py"), "", &settings)
+}
+
+pub(crate) fn run() -> Outcome {
+    println!("Building the program `smartshape` (the first time takes a while) …");
+    cargo::build_binaries(&["smartshape-webhook-cli"])?;
+    let python = runtimes::python().map_err(|reason| format!("the demo needs Python: {reason}"))?;
+    let folder = Folder::new()?;
+
+    let mut target = start_target(&python, "127.0.0.1:0")?;
+    println!("A program in Python listens on http://{}/events", target.address);
+    println!(
+        "  (tests/endpoints/python/target.py; it verifies each signature with the package `standardwebhooks`)"
+    );
+    let binary = cargo::binary("smartshape");
+    let relay =
+        Relay { binary: &binary, secret: random_secret()?, inbox: folder.inbox(), target: target.address };
+    let mut running = relay.start("127.0.0.1:0")?;
+    let callback = format!("http://{}/callback", running.address);
+    println!("The relay listens on {callback}, stores in {}", relay.inbox);
+    println!("  and passes on to that program");
+    let runtime = tokio::runtime::Runtime::new()?;
+    let fake = runtime.block_on(FakeSmartShape::start())?;
+    let api: SocketAddr = fake.base_url().trim_start_matches("http://").parse()?;
+    for kind in EventKind::ALL {
+        fake.register(kind, &callback, relay.secret.as_str());
+    }
+    println!("The fake SmartShape has a webhook for each of the nine events\n");
+
+    let mut sent: Vec<(String, EventKind)> = Vec::new();
+    let mut send = |kinds: &[EventKind]| -> Outcome {
+        for kind in kinds {
+            let report: Value =
+                serde_json::from_str(&call(api, &format!("/fake/events/{}", kind.as_str()))?)?;
+            let delivery = &report["deliveries"][0];
+            let statuses: Vec<_> =
+                delivery["attempts"].as_array().into_iter().flatten().map(status_of).collect();
+            println!("   {:<24}SmartShape got {}", kind.as_str(), statuses.join(", "));
+            if delivery["accepted"] != true {
+                return Err(format!("{kind} was not acknowledged: {report}").into());
+            }
+            sent.push((delivery["uuid"].as_str().unwrap_or_default().to_owned(), *kind));
+        }
+        Ok(())
+    };
+    let (first, second, third) = (&EventKind::ALL[..3], &EventKind::ALL[3..6], &EventKind::ALL[6..]);
+    println!("1. All programs run. The relay acknowledges three events:");
+    send(first)?;
+    let mut verified = HashMap::new();
+    receive(&target, first.len(), &mut verified)?;
+    println!("   Python has verified all three");
+
+    let address = target.address.to_string();
+    target.kill()?;
+    println!(
+        "2. The program in Python is killed. The relay acknowledges three more, since it has stored them:"
+    );
+    send(second)?;
+
+    let listen = running.address.to_string();
+    running.kill()?;
+    println!("3. The relay is killed too (SIGKILL). Both are started again, and three more events are sent:");
+    running = relay.start(&listen)?;
+    target = start_target(&python, &address)?;
+    let begun = Instant::now();
+    send(third)?;
+    receive(&target, sent.len(), &mut verified)?;
+    println!(
+        "   Python has verified the other six, {:.1} s after its start\n",
+        begun.elapsed().as_secs_f64()
+    );
+
+    let (_, status) = running.stop()?;
+    runtime.block_on(fake.shutdown());
+    println!("{:<24}{:>12}{:>20}", "event", "acknowledged", "verified in Python");
+    for (uuid, kind) in &sent {
+        println!("{:<24}{:>12}{:>18} x", kind.as_str(), "yes", verified.get(uuid).copied().unwrap_or(0));
+    }
+    if verified.values().any(|times| *times > 1) {
+        println!(
+            "An event comes again if its response had not been recorded when the relay was killed, with the same webhook-id."
+        );
+    }
+    if !status.success() {
+        return Err(format!("the relay ended with {status}").into());
+    }
+    println!(
+        "\nNothing was lost. README.md shows under \"Without Rust: the relay\" how to feed a program of yours."
+    );
+    Ok(())
+}
+
+/// Reads what the target prints until it has had `count` events.
+fn receive(target: &Server, count: usize, verified: &mut HashMap<String, u32>) -> Outcome {
+    while verified.len() < count {
+        let missing =
+            || format!("only {} of {count} events have reached the program in Python", verified.len());
+        let event: Value = serde_json::from_str(&target.next_line().ok_or_else(missing)?)?;
+        *verified.entry(event["uuid"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    Ok(())
+}
