@@ -1,4 +1,4 @@
-//! Connections and rows that are request by several at once.
+//! Connections and rows that several use at once.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,6 +142,35 @@ async fn ordered_claim_updates_only_claimed_rows() {
     let after: Vec<(i64, String)> = sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
     let touched = before.iter().zip(&after).filter(|(before, after)| before != after).map(|(one, _)| one.0);
     assert_eq!(touched.collect::<Vec<_>>(), [1]);
+}
+
+/// A server that has not analyzed the table yet expects few events, and would rather read and sort all that are due.
+#[tokio::test]
+async fn claim_reads_few_rows_of_unanalyzed_table() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    let fill = "ALTER TABLE smartshape_inbox_events SET (autovacuum_enabled = off); \
+         INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes) \
+         SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 0, now() - interval '1 s', n, 'e', 'f', 'u', 0, 1 FROM generate_series(1, 10000) n; \
+         INSERT INTO smartshape_inbox_bodies SELECT seq, 'x' FROM smartshape_inbox_events";
+    server.execute(fill.to_owned()).await;
+    for ordered in [false, true] {
+        let mut request = ClaimRequest::new(1, Duration::from_secs(60));
+        request.ordered = ordered;
+        assert_eq!(inbox.storage().claim(request).await.unwrap().attempts.len(), 1);
+    }
+    // A session reports what it has read when it ends.
+    drop(inbox);
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    let read = "SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE relid = 'smartshape_inbox_events'::regclass";
+    let rows = loop {
+        let rows: i64 = sqlx::query_scalar(read).fetch_one(&mut connection).await.unwrap();
+        if rows > 0 {
+            break rows;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(rows < 1000, "{rows}");
 }
 
 /// A lease that expires between the two statements of a claim: here while the first one reads whether workers pause.
