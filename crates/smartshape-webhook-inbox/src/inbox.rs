@@ -73,7 +73,7 @@ struct Inner {
     batcher: Batcher,
     worker: WorkerContext,
     /// The last result of [`Inbox::is_ready`], and its time.
-    readiness: Mutex<Option<(Instant, bool)>>,
+    readiness: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 impl InboxBuilder {
@@ -135,7 +135,7 @@ impl Inbox {
             settings.order_across_webhooks,
             activity,
         );
-        Self(Arc::new(Inner { batcher, worker, readiness: Mutex::const_new(None) }))
+        Self(Arc::new(Inner { batcher, worker, readiness: Arc::default() }))
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
@@ -328,15 +328,20 @@ impl Inbox {
     /// ```
     pub async fn is_ready(&self) -> bool {
         // Held during the ping, so that concurrent callers share it.
-        let mut readiness = self.0.readiness.lock().await;
+        let mut readiness = Arc::clone(&self.0.readiness).lock_owned().await;
         if let Some((at, ready)) = *readiness
             && at.elapsed() < READY_TTL
         {
             return ready;
         }
-        let ready = self.health().await.is_ready();
-        *readiness = Some((Instant::now(), ready));
-        ready
+        let inbox = self.clone();
+        // In a task of its own, which a caller that leaves does not end: the next one would ping again.
+        let pinged = tokio::spawn(async move {
+            let ready = inbox.health().await.is_ready();
+            *readiness = Some((Instant::now(), ready));
+            ready
+        });
+        pinged.await.unwrap_or(false)
     }
 }
 

@@ -195,7 +195,10 @@ impl Storage for Faulty {
 
     fn ping(&self) -> StorageFuture<'_, ()> {
         self.pings.fetch_add(1, Ordering::SeqCst);
-        away()
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            away().await
+        })
     }
 
     fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
@@ -325,6 +328,9 @@ async fn readiness_pings_storage_once_a_second() {
     let storage = Faulty::new(0, true);
     let inbox = inbox(Arc::clone(&storage), Duration::from_secs(1));
     for looks in 1..=3 {
+        for _ in 0..100 {
+            assert!(tokio::time::timeout(Duration::ZERO, inbox.is_ready()).await.is_err(), "it has left");
+        }
         let asked: Vec<_> = (0..100)
             .map(|_| {
                 let inbox = inbox.clone();
