@@ -74,7 +74,7 @@ pub(crate) fn examples() -> Outcome {
     }
     show("SIGTERM: ends with 0", subjects.into_iter().map(ends_cleanly), &mut faults);
     let unfinished = packages.iter().map(|package| finishes(&cargo::binary(package)));
-    show("SIGTERM: a left one's work is done", unfinished, &mut faults);
+    show("SIGTERM: running handlers finish", unfinished, &mut faults);
     let durable = packages.iter().map(|package| durable(&cargo::binary(package)));
     show("INBOX: known to the next process", durable, &mut faults);
     show(

@@ -136,7 +136,7 @@ pub(crate) fn id(arguments: &[&str]) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// What a program complained about last, or first of all about what is fatal.
+/// The first line that reports a fatal error, otherwise the last line.
 pub(crate) fn one_line(complaints: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaints);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());

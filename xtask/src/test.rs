@@ -31,7 +31,7 @@ pub(crate) fn run() -> Outcome {
     note("the endpoints in Node", node.as_ref().err());
     note("the endpoints in Python and the tests with NATS servers", python.as_ref().err());
     if std::env::var_os(REQUIRE_ALL).as_deref() == Some(OsStr::new("1")) && !skipped.is_empty() {
-        return Err(format!("{REQUIRE_ALL} forbids to skip {}", skipped.join("; ")).into());
+        return Err(format!("{REQUIRE_ALL} forbids skipping {}", skipped.join("; ")).into());
     }
 
     let mut environment = Vec::new();

@@ -120,7 +120,7 @@ impl WebhookSecret {
         } else if secret.trim().len() != secret.len() {
             "begins or ends with white space"
         } else if secret.len() > MAX_SECRET_BYTES {
-            "is longer than the 72 bytes that are read of it"
+            "is longer than 72 bytes, and bcrypt reads no more"
         } else {
             return Ok(Self(hidden));
         };

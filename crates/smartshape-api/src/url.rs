@@ -112,7 +112,7 @@ fn checked(url: &str, what: &str) -> Result<Url, Error> {
         url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') && url.contains("://");
     let parsed = match Url::parse(url) {
         Err(ParseError::InvalidPort) => {
-            return Err(unusable(what, "has a port that is none: it goes up to 65535"));
+            return Err(unusable(what, "has an invalid port: ports go up to 65535"));
         }
         Ok(parsed) if is_written_out => parsed,
         _ => return Err(unusable(what, not_a_url)),

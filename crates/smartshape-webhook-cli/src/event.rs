@@ -124,7 +124,7 @@ impl Trigger {
             let next = response.and_then(|response| response.retry_after).unwrap_or(wait);
             if next > LONGEST_WAIT {
                 print_notice(format_args!(
-                    "the endpoint asks to wait {} s, which is not waited for",
+                    "the endpoint asks to wait {} s, which is too long to wait",
                     next.as_secs()
                 ));
                 return Ok(false);

@@ -22,8 +22,8 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Opens a file to append to, and creates it where there is none. Of those that are there, what is another user's, what
-/// others can read and what is a link is rejected. Pipes and devices are taken.
+/// Opens a file to append to, and creates it if it does not exist. Rejects an existing file that belongs to another
+/// user, that others can read, or that is a link. Accepts pipes and devices.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
     match private_file(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -37,7 +37,7 @@ pub(crate) fn append(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Where a file is to be written that may be a link, which then stays one.
+/// The path to write to: the target of a link, so that the link stays, otherwise `path` itself.
 pub(crate) fn target(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => {

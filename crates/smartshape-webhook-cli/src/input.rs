@@ -119,12 +119,12 @@ pub(crate) fn event() -> impl TypedValueParser<Value = EventKind> {
     PossibleValuesParser::new(EventKind::ALL.map(EventKind::as_str)).try_map(|name| name.parse::<EventKind>())
 }
 
-/// An id, as an argument. What cannot be one is found before anything is sent.
+/// Parses an id. An impossible one is rejected before anything is sent.
 pub(crate) fn id(text: &str) -> Result<String, &'static str> {
     if matches!(text, "" | "." | "..") { Err("this is no id") } else { Ok(text.to_owned()) }
 }
 
-/// An argument that is not to be seen, or its line of standard input.
+/// A secret argument; `-` is a line of standard input.
 pub(crate) fn hidden(argument: &str, what: &str) -> Outcome<String> {
     if argument == "-" { one_line(what) } else { Ok(argument.to_owned()) }
 }
@@ -149,7 +149,7 @@ pub(crate) fn file(path: &str, what: &str) -> Outcome<Vec<u8>> {
     std::fs::read(path).map_err(|error| Failure::usage(format!("cannot read {what} from {path}: {error}")))
 }
 
-/// The same, for what may be long.
+/// The lines of a file that may be long; `-` is standard input.
 pub(crate) fn lines(path: &str, what: &str) -> Outcome<Box<dyn BufRead>> {
     if path == "-" {
         return Ok(Box::new(Cursor::new(all_of_stdin(what)?)));

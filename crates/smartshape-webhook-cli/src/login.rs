@@ -22,7 +22,7 @@ smartshape/config.json in the configuration folder, which only you can read.
 pub(crate) struct Login {
     /// The user name; SMARTSHAPE_USERNAME by default
     username: Option<String>,
-    /// Opens a session too, which takes a licence seat; newer installations want one
+    /// Also opens a session, which takes a licence seat; newer installations require one
     #[arg(long)]
     open_session: bool,
 }

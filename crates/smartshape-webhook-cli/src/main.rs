@@ -114,7 +114,7 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
         let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
         output::print_failure(&Failure::usage(text.split_whitespace().collect::<Vec<_>>().join(" ")));
     } else {
-        // Nobody reads: nothing to be done about it.
+        // Standard output or error may be closed.
         let _ = error.print();
     }
     ExitCode::from(code)

@@ -25,7 +25,7 @@ pub(crate) struct Settings {
     /// The auth token; - reads it from standard input
     #[arg(long = "token", global = true, value_name = "TOKEN")]
     auth_token: Option<String>,
-    /// The session token, which newer installations want too; - reads it from standard input
+    /// The session token, which newer installations also require; - reads it from standard input
     #[arg(long = "session", global = true, value_name = "TOKEN")]
     session_token: Option<String>,
     /// Trusts these root certificates (PEM) for the web API too, beside the system's
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     pub(crate) json: bool,
 }
 
-/// What `login` keeps.
+/// The settings that `login` stores.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Config {
@@ -51,7 +51,7 @@ pub(crate) struct Config {
     pub(crate) ca_cert: Option<PathBuf>,
 }
 
-/// A client, and what is known of whose it is.
+/// A client, and the account that it is logged in as, if known.
 pub(crate) struct Api {
     pub(crate) client: Client,
     pub(crate) account: Option<String>,
@@ -187,7 +187,7 @@ impl Config {
         written.map_err(|error| cannot_write(&path, &error))
     }
 
-    /// Puts it where only this user can read it, whole or not at all.
+    /// Writes the file atomically, readable by this user only.
     pub(crate) fn write(&self) -> Outcome<PathBuf> {
         let path = config_path()?;
         let folder = path.parent().unwrap_or(Path::new("."));

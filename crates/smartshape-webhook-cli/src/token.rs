@@ -10,9 +10,9 @@ use crate::input::{self, SecretArgument};
 use crate::output::{self, ERROR, SUCCESS, styled};
 use crate::recording::Report;
 
-/// The least that bcrypt knows.
+/// bcrypt's lowest cost.
 const MIN_COST: u32 = 4;
-/// What a receiver rejects unless it is told otherwise.
+/// A receiver's default `max_cost`: it rejects tokens of a higher cost.
 const USUAL_MAX_COST: u32 = 12;
 
 #[derive(Subcommand)]
@@ -38,7 +38,7 @@ pub(crate) struct Making {
 }
 
 impl Making {
-    /// Whether there are tokens that are checked faster.
+    /// Whether the cost is above bcrypt's lowest, so that another token could be verified faster.
     pub(crate) fn is_costly(&self) -> bool {
         self.cost > MIN_COST
     }

@@ -131,7 +131,7 @@ async fn run(
                 None => pending.recv().await,
             };
             let Some(first) = first else { return };
-            // A slow storage would spend its time on deliveries whose senders were answered 503 already.
+            // A slow storage would spend its time on deliveries whose senders have received a 503 already.
             if !first.is_cancelled() {
                 break first;
             }

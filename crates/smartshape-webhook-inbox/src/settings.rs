@@ -131,9 +131,10 @@ impl InboxBuilder {
         self
     }
 
-    /// Opens an existing inbox for [`list`](crate::Inbox::list), [`get`](crate::Inbox::get) and
-    /// [`stats`](crate::Inbox::stats) only. Nothing is created, migrated or written, so it can open a read-only copy,
-    /// or the inbox of an older version. Defaults to false.
+    /// Opens an existing inbox for reading, for example with [`list`](crate::Inbox::list), [`page`](crate::Inbox::page)
+    /// and [`stats`](crate::Inbox::stats). Nothing is created, migrated or written, so it can open a read-only copy, or
+    /// the inbox of an older version. Storing, replaying and purging fail with
+    /// [`InboxErrorKind::ReadOnly`](crate::InboxErrorKind::ReadOnly). Defaults to false.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.storage.read_only = read_only;
         self

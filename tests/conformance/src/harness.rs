@@ -170,7 +170,7 @@ pub async fn post_to(server: &Server, path: &str, token: &str, headers: &str, bo
     client.upload([head.as_bytes(), body].concat()).await
 }
 
-/// Waits until nothing is held for anybody.
+/// Waits until no delivery is in flight and no memory is reserved.
 pub async fn nothing_is_left(receiver: &Receiver) {
     loop {
         let stats = receiver.stats();

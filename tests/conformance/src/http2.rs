@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::wire::Response;
 
-/// A connection to a server under test. Broken off when dropped.
+/// A connection to a server under test. Aborted when dropped.
 #[derive(Debug)]
 pub struct Connection {
     address: SocketAddr,

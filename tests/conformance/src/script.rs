@@ -93,7 +93,7 @@ impl Script {
         self.0.started.subscribe().wait_for(|count| *count >= calls).await.unwrap();
     }
 
-    /// Waits until so many calls have ended, be it by being cancelled.
+    /// Waits until this many calls have ended, cancelled ones included.
     pub async fn ended(&self, calls: usize) {
         self.0.ended.subscribe().wait_for(|count| *count >= calls).await.unwrap();
     }

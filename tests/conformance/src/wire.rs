@@ -67,7 +67,7 @@ impl Client {
         self.stream.shutdown().await.unwrap();
     }
 
-    /// Breaks the connection off (RST).
+    /// Resets the connection (RST).
     pub fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
@@ -121,7 +121,7 @@ impl Client {
         self.unread.is_empty() && !self.read_some().await
     }
 
-    /// False at the end of what the server sends, be it regular or not.
+    /// Reads more. False at the end of the stream, whether the server closed or reset the connection.
     async fn read_some(&mut self) -> bool {
         let mut chunk = vec![0; 16 * 1024];
         let count = self.stream.read(&mut chunk).await.unwrap_or(0);

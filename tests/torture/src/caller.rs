@@ -1,5 +1,5 @@
-//! What only the caller, `cargo xtask torture`, can do. Asked for by a line on standard output that
-//! begins with `!`, and passed by a line on standard input.
+//! Requests to the caller, `cargo xtask torture`: each is a line on standard output that begins with `!`. The
+//! response is a line on standard input.
 
 use std::io::BufRead as _;
 
@@ -26,7 +26,7 @@ async fn ask(request: &'static str) -> Result<String, Fault> {
     let response = response.await??;
     match response.trim().split_once(' ').unwrap_or((response.trim(), "")) {
         ("ok", response) => Ok(response.to_owned()),
-        ("", _) => Err("nobody responses on standard input: start this by `cargo xtask torture`".into()),
+        ("", _) => Err("nobody responds on standard input: start this by `cargo xtask torture`".into()),
         _ => Err(response.trim().to_owned().into()),
     }
 }

@@ -93,7 +93,7 @@ async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), F
         say("  ok: nothing acknowledged was lost, nothing was completed twice or begun again after that")?;
         match std::env::var_os("STRACE") {
             Some(strace) => trace_calls(plan, &store, Path::new(&strace), folder).await,
-            None => say("  what traces system calls is skipped: STRACE names no strace"),
+            None => say("  skipped: the tests that trace system calls, since STRACE names no strace"),
         }
     };
     let outcome = outcome.await;
@@ -110,7 +110,7 @@ async fn trace_calls(plan: &Plan<'_>, store: &Store, strace: &Path, folder: &Pat
         );
     };
     if !plan.database_crashes {
-        return say("  what traces system calls is skipped: the server is not ours");
+        return say("  skipped: the tests that trace system calls, since the server is not ours");
     }
     say("PostgreSQL: the order of its syncs and our responses")?;
     let processes = caller::database_processes().await?;

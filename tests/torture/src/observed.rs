@@ -24,7 +24,7 @@ pub(crate) struct Observed {
     pub(crate) torn: usize,
     pub(crate) requests: usize,
     pub(crate) duplicates: usize,
-    /// Requests that are being passed now.
+    /// Number of requests in flight.
     pub(crate) open: usize,
     pub(crate) faults: Vec<String>,
 }

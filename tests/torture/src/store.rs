@@ -170,7 +170,7 @@ impl Store {
         }
     }
 
-    /// What SQLite finds wrong with its file; nothing about a server's.
+    /// The faults that SQLite's integrity check finds in the file; `None` for a server.
     pub(crate) async fn damage(&self) -> Result<Option<String>, Fault> {
         let Self::File(path) = self else { return Ok(None) };
         let mut connection = connect(path).await?;
@@ -194,7 +194,7 @@ impl Store {
     }
 }
 
-/// Only while the server has the file open: the last one to close it would tidy it up.
+/// Only while the server has the file open: the last process to close it checkpoints and deletes the log.
 async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     use sqlx::sqlite::SqliteConnectOptions;
     let options = SqliteConnectOptions::new().filename(path).busy_timeout(std::time::Duration::from_secs(30));

@@ -63,7 +63,7 @@ const PYTHON: &[(&str, &str)] = &[
     ("rejects what is no event, and lives on", "warn"),
 ];
 
-/// Its server reads the body before the application is asked.
+/// Its server reads the body before it calls the application.
 const PYTHON_REPAIRED: &[(&str, &str)] = &[("rejects a bad token before the body comes", "warn")];
 
 pub(crate) fn run() -> Outcome {

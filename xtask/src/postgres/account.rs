@@ -1,4 +1,4 @@
-//! PostgreSQL rejects to run as root.
+//! The account that runs PostgreSQL, which does not run as root.
 
 use std::fs;
 use std::io;

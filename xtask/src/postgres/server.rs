@@ -159,7 +159,7 @@ fn trouble(log: &[u8]) -> Trouble {
     if busy.iter().any(|words| text.contains(words)) { Trouble::Busy(reason) } else { Trouble::Other(reason) }
 }
 
-/// Asks until there is an answer, within patience.
+/// Polls until `done` returns a value; `None` after [`PATIENCE`].
 pub(super) fn until<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -57,7 +57,7 @@ impl FakeBuilder {
         self
     }
 
-    /// Number of license seats, that is of open sessions. Defaults to 100.
+    /// Maximum number of open sessions, each of which takes a licence seat. Defaults to 100.
     #[must_use]
     pub fn seats(mut self, seats: usize) -> Self {
         self.seats = seats;

@@ -121,7 +121,7 @@ impl State {
         self.settings.accounts.iter().find(|account| account.username == username).cloned()
     }
 
-    /// Opens a session; `None` if no license seat is free.
+    /// Opens a session; `None` if no licence seat is free.
     pub(crate) fn open_session(&self, username: &str) -> Option<String> {
         let mut store = self.store();
         if store.sessions.len() >= self.settings.seats {

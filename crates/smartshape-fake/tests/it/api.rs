@@ -299,7 +299,7 @@ async fn injected_faults_apply_in_order_and_may_follow_the_effect() {
     assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 200);
     let (status, body) = call(&fake, "PUT", "/webhook/", &headers, &new).await;
     assert_eq!((status, &body["errors"][0]["title"]), (500, &json!("Injected")));
-    assert!(fake.webhooks().is_empty(), "that call was not carried out");
+    assert!(fake.webhooks().is_empty(), "that call had no effect");
     assert_eq!(call(&fake, "GET", "/fake/deliveries", &[], "").await.0, 200, "no call of SmartShape's");
     let response = raw_call(&fake, "PUT", "/webhook/", &headers, &new).await;
     assert!(response.contains("content-length: 100\r\n") && response.ends_with("\r\n\r\n{"), "{response}");

@@ -40,9 +40,9 @@ impl Finding {
 const UNANSWERED: &str =
     "whoever sends it waits for nothing, and each such request holds a connection and memory";
 const SEEMS_WELL: &str =
-    "whoever sends it takes it for delivered: a wrong secret goes unnoticed, and events are lost";
+    "the sender takes the event for delivered: a wrong secret goes unnoticed, and events are lost";
 const BUSY: &str = "nothing was accepted, but the endpoint was too busy to say whether it would be: check it again when it \
-                    is not. If it always responds so, whoever sends it tries again for nothing";
+                    is idle. If it always responds so, the sender retries in vain";
 const ERROR: &str = "anybody can provoke errors at will, among which real ones go unnoticed";
 
 /// Hashing at cost 14 takes longer than this on any machine.

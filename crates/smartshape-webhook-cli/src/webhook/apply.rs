@@ -28,7 +28,7 @@ use crate::settings::{Settings, warn_if_fake};
     {"event": "file_uploaded", "secret": {"env": "UPLOADS_SECRET"}},
     {"event": "file_optimized", "secret": {"file": "/run/secrets/optimized"}}]}
 
-Without a secret it is that of SMARTSHAPE_WEBHOOK_SECRET. What was created is recorded beside the file, in
+A webhook without a secret gets that of SMARTSHAPE_WEBHOOK_SECRET. Created webhooks are recorded beside the file, in
 FILE.records.json, without any secret: keep it. A recorded webhook that is left out of the file is deleted; what
 others created is left and named, unless --prune deletes it. A webhook that `webhook rotate` put in the place of a
 recorded one is adopted: its secret is taken to be the declared one."#)]

@@ -24,7 +24,7 @@ impl Delete {
         while let Some(id) = ids.next() {
             match client.delete_webhook(id).await {
                 Ok(()) => {
-                    // Nobody reads: the others are to be deleted all the same.
+                    // Standard output may be closed; the other webhooks are deleted all the same.
                     failure = failure.or(print_deleted(id).err());
                 }
                 // The others may be there all the same.

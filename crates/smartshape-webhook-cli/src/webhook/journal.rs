@@ -43,7 +43,7 @@ pub(crate) struct Journal {
     file: File,
     pub(crate) intent: Intent,
     pub(crate) created: Vec<Created>,
-    /// The response to a creation was lost: there may be, or come, one that is not noted.
+    /// The response to a creation was lost: an unrecorded webhook may exist, or may still appear.
     pub(crate) ambiguous: bool,
 }
 
@@ -131,7 +131,7 @@ impl Journal {
             let file = file.and_then(|file| check_ours(&path, &file).map(|()| file));
             let file = match file.map(|file| (file.try_lock(), file)) {
                 Ok((Ok(()), file)) => file,
-                // It runs.
+                // Its listener is running.
                 Ok((Err(TryLockError::WouldBlock), _)) => continue,
                 Ok((Err(TryLockError::Error(error)), _)) | Err(error) => {
                     problems.push(format!("{}: {error}", path.display()));

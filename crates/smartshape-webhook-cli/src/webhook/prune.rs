@@ -20,7 +20,7 @@ pub(crate) struct Prune {
     forget: bool,
 }
 
-/// What came of it.
+/// The result of pruning one journal.
 #[derive(Default)]
 pub(super) struct Removed {
     pub(super) deleted: Vec<String>,
@@ -83,7 +83,7 @@ pub(super) async fn prune(api: &Api, forget: bool) -> Outcome<(Vec<String>, bool
     Ok((deleted, complete))
 }
 
-/// Why it is not to be looked for at this server, or by this user.
+/// Why the journal's webhooks cannot be deleted at this server or by this user; `None` if they can.
 fn foreign(api: &Api, intent: &Intent) -> Option<String> {
     if intent.api_url != api.client.base_url() {
         let url = escape(&intent.api_url);
@@ -102,11 +102,11 @@ fn is_its_account(api: &Api, journal: &Journal) -> bool {
         return true;
     }
     let whose = journal.intent.account.as_deref().map_or_else(
-        || "whoever the auth token was of that was set then".to_owned(),
+        || "the auth token that was set then".to_owned(),
         |account| format!("the login of {}", escape(account)),
     );
     print_notice(format_args!(
-        "no webhook that a listener left is found, which may be since it ran with {whose}: prune as that user, or --forget it"
+        "no webhook that a listener left is found, perhaps because it ran with {whose}: prune as that user, or --forget it"
     ));
     false
 }
@@ -123,8 +123,8 @@ pub(super) fn print_unclear(unclear: &[Registration]) {
     }
 }
 
-/// Deletes what this journal's listener registered: what it noted, and what points at its URL,
-/// which is its own.
+/// Deletes the webhooks of this journal's listener: those that it noted, and those at its URL, which no other
+/// listener has.
 pub(super) async fn remove(client: &Client, journal: &Journal) -> Result<Removed, Error> {
     let mut removed = Removed::default();
     for created in &journal.created {

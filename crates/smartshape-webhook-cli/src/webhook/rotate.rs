@@ -43,7 +43,7 @@ pub(crate) struct Rotate {
     /// The webhook, by the ID column of `webhook list`; or else --url and --event name it
     #[arg(value_parser = input::id)]
     id: Option<String>,
-    /// Where it points at; beside an ID needed only where `webhook list` shows no URLs
+    /// The webhook's callback URL; with an ID needed only if `webhook list` shows no URLs
     #[arg(long)]
     url: Option<String>,
     /// Its event
@@ -52,7 +52,7 @@ pub(crate) struct Rotate {
     /// The new secret; - reads it from standard input
     #[arg(long, value_name = "SECRET", conflicts_with = "generate")]
     new_secret: Option<String>,
-    /// Makes a random secret, and writes it to this new file, which only you can read; wants --keep-old
+    /// Makes a random secret, and writes it to this new file, which only you can read; requires --keep-old
     #[arg(long, value_name = "FILE")]
     generate: Option<PathBuf>,
     /// Leaves the old webhook, so that both send until `webhook delete`

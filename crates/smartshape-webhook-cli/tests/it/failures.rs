@@ -1,4 +1,4 @@
-//! What each command makes of a server that rejects, has ended the login, or is not there.
+//! How each command reports a server that rejects, an expired login, and an unreachable server.
 
 use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind::FileUploaded;
@@ -60,7 +60,7 @@ impl Fixture {
     }
 }
 
-/// Those whose first call the server sees; prune has nothing to ask for.
+/// The commands that call the server. `prune` does not, since there is no journal.
 fn calling() -> impl Iterator<Item = &'static [&'static str]> {
     COMMANDS.into_iter().filter(|command| command[1] != "prune")
 }

@@ -140,7 +140,7 @@ async fn forward_sends_at_most_eight_events_concurrently() {
     let to = serve(app).await;
     let mut listener = listener(&home, &fake, &to).await;
     for _ in 0..EVENTS {
-        // Acknowledged, though the endpoint responses none.
+        // Acknowledged, although the endpoint has responded to none of them.
         assert!(fake.trigger(EventKind::FileUploaded).await[0].accepted());
     }
     within(arrivals.wait_for(|count| *count == 8)).await.unwrap();

@@ -128,7 +128,7 @@ async fn prune_completes_an_interrupted_clean_up() {
 async fn rejected_creation_leaves_no_journal() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
-        // A redirect is not followed: nothing was carried out.
+        // A redirect is not followed, so no webhook was created.
         fake.inject(FaultInjection::error(302, ErrorFormat::Empty).after(1));
         let mut command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_optimized"]);
         let ended = ran(&mut command).await;

@@ -1,4 +1,4 @@
-//! What is said differently to somebody who looks on.
+//! Output that differs on a terminal: colors, a line for each delivery, and progress.
 
 use std::fs::File;
 use std::io::Read;

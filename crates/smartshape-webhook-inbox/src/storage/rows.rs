@@ -12,7 +12,7 @@ use crate::operations::{FailedAttempt, WorkerInfo};
 use crate::reason::{DeadLetterReason, ReasonId, without_ids};
 
 pub(super) fn key_of(bytes: &[u8]) -> Result<DeliveryKey, sqlx::Error> {
-    let bytes = bytes.try_into().map_err(|_| damaged("a key has not 16 bytes"))?;
+    let bytes = bytes.try_into().map_err(|_| damaged("a key does not have 16 bytes"))?;
     Ok(DeliveryKey::from_bytes(bytes))
 }
 

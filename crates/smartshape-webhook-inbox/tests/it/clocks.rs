@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use crate::it::fixture::{Folder, delivery};
 use crate::storage::ClaimRequest;
 
-/// Of a receiver that nothing was sent to for hours, nothing is recorded: it is ahead of a worker
-/// that starts now.
+/// A receiver that got no delivery for hours has recorded no time, so its clock is ahead of that of a worker that
+/// starts now.
 async fn worker_and_receiver(path: &str) -> (Inbox, Inbox) {
     let worker = Inbox::open(path).await.unwrap();
     let mut connection = SqliteConnection::connect(path).await.unwrap();
@@ -39,7 +39,7 @@ async fn worker_with_slower_clock_does_not_delay_events() {
             }
         })
         .spawn();
-    // One at work while the worker's clock falls behind.
+    // One event runs while the worker's clock falls behind.
     assert!(working.handle(delivery(1)).await.is_ok());
     assert_eq!(begun.recv().await.as_deref(), Some("uuid-1"));
     assert!(receiving.handle(delivery(2)).await.is_ok());
@@ -71,8 +71,8 @@ async fn lease_renewed_while_clock_advances_is_kept() {
     }
 }
 
-/// The clock goes on in the file however fast writes follow each other: what is only worked off, and
-/// not added to, would else begin at the same time again after each start.
+/// The clock is recorded even under constant writes. Otherwise the clock of a file whose events are only processed
+/// would start at the same time after each restart.
 #[tokio::test]
 async fn clock_is_recorded_under_load() {
     let folder = Folder::new();

@@ -97,7 +97,7 @@ async fn replay_and_purge_commit_in_chunks() {
     assert_eq!(inbox.stats().await.unwrap().waiting, 0);
 }
 
-/// What a handler asks for is not what the store cannot express.
+/// A `retry_after` beyond the range of the database's timestamps is recorded.
 #[tokio::test]
 async fn retry_after_maximum_duration_is_recorded() {
     let Some(server) = Server::new().await else { return };
@@ -119,7 +119,7 @@ async fn retry_after_maximum_duration_is_recorded() {
     assert_eq!((event.state, event.attempts), (EventState::Waiting, 1));
 }
 
-/// One file has a long queue, others wait behind a head in back-off: a claim neither reads nor writes these.
+/// One file has a long queue, and others wait behind an event in back-off: a claim writes neither.
 #[tokio::test]
 async fn ordered_claim_updates_only_claimed_rows() {
     let Some(server) = Server::new().await else { return };
@@ -193,8 +193,8 @@ async fn claim_attempts_no_event_beyond_maximum() {
     assert_eq!((dead.state, dead.attempts, dead.lost_leases), (EventState::DeadLetter, 3, 3));
 }
 
-/// Tables of the first form of the schema, with what an older program left in them, and what a process left that
-/// ended between an event's end and its next one's call.
+/// Tables of schema version 1 with an older program's events, and the rows of a process that ended after it had
+/// completed an event and before it marked the next one runnable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ordered_worker_processes_rows_of_older_programs_and_crashes() {
     let Some(server) = Server::new().await else { return };
@@ -239,7 +239,7 @@ async fn pass_over_all_queues_marks_every_head() {
     }
 }
 
-/// Whatever it was stored behind may not be open any more, or was never stored: here a duplicate in the same group.
+/// The event that it was stored behind may be completed or was never stored: here it is a duplicate in the same batch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_stored_behind_duplicate_becomes_runnable() {
     let Some(server) = Server::new().await else { return };

@@ -31,7 +31,7 @@ const SECRET: &str = "the secret of these tests";
 struct Faulty {
     turn: Semaphore,
     fail: AtomicBool,
-    /// Claims are answered that something is due, which is not given.
+    /// Claims report a due event and return no attempt.
     withhold: AtomicBool,
     claims: AtomicUsize,
     /// Claims that find something, but only with a permit.
@@ -269,8 +269,8 @@ async fn hanging_storage_rejects_within_timeout() {
     assert!(error.to_string().contains("did not respond within 20 ms"), "{error}");
 }
 
-/// Else rejected bodies would pile up beside the receiver's byte budget, and a store that works again
-/// would be kept busy with them.
+/// Otherwise rejected bodies would pile up outside the receiver's memory limit, and a storage that recovers would be
+/// kept busy with them.
 #[tokio::test]
 async fn queued_body_counts_against_memory_limit_until_dropped() {
     let receiver = Receiver::builder()
@@ -305,7 +305,7 @@ async fn queued_body_counts_against_memory_limit_until_dropped() {
     assert!(stored.is_ok());
     assert_eq!(receiver.stats().reserved_bytes, 0);
     let inserted = storage.inserted.load(Ordering::SeqCst);
-    assert_eq!(inserted, 2, "the one that the store was at, and the one that somebody waits for");
+    assert_eq!(inserted, 2, "the one that was being inserted, and the one whose caller still waits");
 }
 
 /// A delivery that came through `receiver`.
@@ -369,7 +369,7 @@ async fn worker_rejects_invalid_settings() {
     }
 }
 
-/// An event that is due and can never be had, such as one of a newer version, is no reason to spin.
+/// A worker does not spin on a due event that it can never claim, such as one of a newer version.
 #[tokio::test(start_paused = true)]
 async fn worker_polls_for_due_event_that_it_cannot_claim() {
     let storage = Faulty::new(0, true);
@@ -382,7 +382,7 @@ async fn worker_polls_for_due_event_that_it_cannot_claim() {
     worker.shutdown().await.unwrap();
 }
 
-/// Its lease is over, or the worker has ended: that is no reason to count a lost lease.
+/// A claim that returns after its lease has expired, or after the worker has shut down, counts no lost lease.
 #[tokio::test(start_paused = true)]
 async fn late_claim_is_released() {
     let storage = Arc::new(Faulty { late: Some(Semaphore::new(0)), ..Faulty::build(0, true) });

@@ -1,4 +1,4 @@
-//! What a file can suffer, and what its users are told.
+//! Faults of a SQLite file, and the errors that report them.
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -32,7 +32,7 @@ async fn store(inbox: &Inbox, number: u32) -> Result<(), HandlerErrorKind> {
     inbox.handle(delivery(number)).await.map_err(|error| error.kind())
 }
 
-/// In a process of its own: what reads a file in ours drops the locks that SQLite holds on it.
+/// Copies in another process: closing the file in this one would drop the locks that SQLite holds on it.
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").args([from, to]).status().unwrap().success());
 }
@@ -321,7 +321,7 @@ async fn deleted_wal_rejects_and_loses_nothing() {
     sqlx::raw_sql("SELECT * FROM events").execute(&mut reader).await.unwrap();
     assert!(fs::exists(folder.path("inbox.db-wal")).unwrap());
     assert!(store(&inbox, 3).await.is_err());
-    // By now that reader has another one than ours.
+    // Even our own log in its old place is of no use any more: the reader has another one open.
     fs::rename(folder.path("away"), folder.path("inbox.db-wal")).unwrap();
     assert!(inbox.health().await.storage_error.unwrap().contains("-wal was moved, deleted or replaced"));
 }
@@ -337,7 +337,7 @@ async fn wal_that_sqlite_recreates_is_accepted() {
     fs::rename(folder.path("inbox.db"), folder.path("away.db")).unwrap();
     assert!(store(&inbox, 2).await.is_err());
     fs::rename(folder.path("away.db"), folder.path("inbox.db")).unwrap();
-    // Another user is the last one meanwhile.
+    // Meanwhile another process is the last one to close the file, and deletes the log.
     execute(&folder.inbox(), "SELECT 1 FROM events").await;
     assert_eq!(inbox.stats().await.unwrap().waiting, 1);
     store(&inbox, 2).await.unwrap();
@@ -434,7 +434,7 @@ async fn link_is_resolved_to_file() {
     }
 }
 
-/// Whoever owns the folder must not have other files written by whoever opens the inbox.
+/// The owner of the folder must not be able to make another user's process write to other files.
 #[cfg(unix)]
 #[tokio::test]
 async fn links_beside_file_are_never_written_through() {
@@ -498,7 +498,7 @@ async fn growing_wal_counts_against_size_limit() {
     assert!(inbox.stats().await.unwrap().disk_bytes < 16 << 20);
 }
 
-/// As the README says, while deliveries come in.
+/// The commands of docs/inbox-operations.md, while deliveries come in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backup_ends_under_load_and_can_be_restored_and_shrunk() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! What stands between an inbox and a server.
+//! A TCP proxy between an inbox and a server.
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Takes an address, and does not answer there yet.
+    /// Reserves an address. Nothing listens there before [`join`](Self::join).
     pub(crate) async fn to(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -38,7 +38,7 @@ impl Link {
                         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
                         _ = silent.changed() => {}
                     }
-                    // Takes what comes, and neither answers nor ends.
+                    // Reads and discards, and neither responds nor closes.
                     let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
                     drop(server);
                 });

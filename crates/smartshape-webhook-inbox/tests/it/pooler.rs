@@ -41,7 +41,7 @@ impl Bouncer {
         let file = folder.path("pgbouncer.ini");
         std::fs::write(&file, settings).unwrap();
         let mut command = Command::new(program);
-        // As root it rejects to run.
+        // pgbouncer does not run as root.
         if Command::new("id").arg("-u").output().unwrap().stdout == b"0\n" {
             command.args(["-u", "nobody"]);
         }

@@ -1,4 +1,4 @@
-//! What a server can suffer, and what several processes on one database see of each other.
+//! Faults of a PostgreSQL server, and several processes on one database.
 use std::sync::Arc;
 use std::time::Duration;
 

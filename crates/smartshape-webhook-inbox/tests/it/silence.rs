@@ -144,7 +144,7 @@ async fn locked_row_delays_no_other_file() {
     worker.shutdown().await.unwrap();
 }
 
-/// A server does not notice that a client has given up before it has something to send.
+/// A server notices that a client has gone only when it sends something, so statements have a timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn abandoned_statement_ends_at_server() {
     let Some(server) = Server::new().await else { return };
@@ -183,7 +183,7 @@ async fn leases(connection: &mut PgConnection) -> Vec<i64> {
         .unwrap()
 }
 
-/// Nothing is held over more than one statement: no lock of the whole store, that others could take as well.
+/// The inbox takes no advisory locks, which other programs could hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locks_of_other_programs_stop_nothing() {
     let Some(server) = Server::new().await else { return };

@@ -52,7 +52,7 @@ async fn handler_logs_within_delivery_and_attempt_spans() {
     }
 }
 
-/// Whoever keeps the inbox's log from being emptied is told of while it grows.
+/// The warning about a growing write-ahead log names the cause, a reader's open transaction.
 #[tokio::test]
 async fn growing_wal_is_logged_with_cause() {
     let log = Log::default();

@@ -38,7 +38,7 @@ fn retry(after: Duration) -> AttemptOutcome {
     AttemptOutcome::Retry { after, error: "not yet".to_owned() }
 }
 
-/// The number that the suite's events carry in their data.
+/// The number that the fixture puts into an event's data.
 fn number(attempt: &Attempt) -> u32 {
     let text = String::from_utf8(attempt.body.clone().unwrap().to_vec()).unwrap();
     text.split_once("\"n\": ").unwrap().1.split_once('}').unwrap().0.parse().unwrap()
@@ -166,7 +166,7 @@ async fn insert_stores_exactly_new_events_of_batch(fixture: &impl Fixture) {
     assert!(storage.insert(batch).await.unwrap().iter().all(|new| !new));
 }
 
-/// A duplicate is known while its event waits, is at work, completed, dead or purged.
+/// A duplicate is recognized while its event is waiting, running, completed, a dead letter or purged.
 async fn insert_keeps_each_key_once(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     let one = || -> Arc<[NewEvent]> { [new_event(1, "f")].into() };
@@ -244,7 +244,7 @@ async fn claim_takes_no_event_twice(fixture: &impl Fixture) {
     assert_eq!((all.len(), all.iter().collect::<HashSet<_>>().len()), (200, 200));
 }
 
-/// A worker that lost its lease can neither complete, fail nor give back.
+/// A worker that lost its lease can neither complete, fail nor release the event.
 async fn settle_ignores_older_lease(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     storage.insert(new_events(0..1, "f")).await.unwrap();
@@ -347,7 +347,7 @@ async fn ordered_claim_takes_one_event_of_file_at_a_time(fixture: &impl Fixture)
     assert!(settle(&*storage, heads[0].lease, retry(LONG)).await);
     assert!(settle(&*storage, heads[1].lease, completed()).await);
     assert_eq!(claim_ordered(&*storage, 9).await, [5]);
-    // Given up, it holds nothing back any more; replayed, it does not overtake the one at work.
+    // A purged event and a dead letter hold nothing back; a replayed event does not overtake the running one.
     assert_eq!(storage.purge(EventFilter::default().state(EventState::Waiting).limit(1)).await.unwrap(), 1);
     let second = storage.claim(request).await.unwrap().attempts.pop().unwrap();
     assert_eq!(number(&second), 2);
@@ -370,7 +370,7 @@ async fn ordered_claim_reaches_files_behind_long_queue(fixture: &impl Fixture) {
     let request = ClaimRequest { ordered: true, ..ClaimRequest::new(4, LONG) };
     let heads = storage.claim(request).await.unwrap().attempts;
     assert_eq!(heads.iter().map(number).collect::<Vec<_>>(), [0, 9000]);
-    // What was put aside is called when its turn comes.
+    // The deferred events are claimed one after the other.
     let mut lease = heads[0].lease;
     for expected in 1..5 {
         assert!(settle(&*storage, lease, completed()).await);
@@ -503,7 +503,7 @@ async fn list_get_replay_and_purge_select_by_filter(fixture: &impl Fixture) {
     let again = claim(&*storage, 9, LONG).await;
     assert_eq!(again.len(), 4);
     assert!(again.iter().all(|attempt| attempt.number == 1));
-    assert_eq!(storage.purge(EventFilter::default()).await.unwrap(), 0, "what is at work is not purged");
+    assert_eq!(storage.purge(EventFilter::default()).await.unwrap(), 0, "running events are not purged");
     assert!(settle(&*storage, again[0].lease, AttemptOutcome::DeadLetter { error: String::new() }).await);
     assert_eq!(storage.purge(EventFilter::default().key(again[1].key)).await.unwrap(), 0);
     assert_eq!(storage.purge(EventFilter::default().key(again[0].key)).await.unwrap(), 1);
@@ -570,7 +570,7 @@ async fn sweep_deletes_after_retention(fixture: &impl Fixture) {
     assert_eq!(storage.insert(new_events(0..3, "f")).await.unwrap(), [true, true, false]);
 }
 
-/// Waiting, at work, dead, and since when.
+/// Numbers of waiting and running events and dead letters, and the age of the oldest waiting event.
 async fn stats_count_events_by_state(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     let empty = storage.stats().await.unwrap();
@@ -584,7 +584,7 @@ async fn stats_count_events_by_state(fixture: &impl Fixture) {
     storage.ping().await.unwrap();
 }
 
-/// A clock that leaps by a day moves neither order, nor leases, nor retries, nor the horizon.
+/// A jump of the wall clock by a day affects neither order, nor leases, nor retries, nor retention.
 async fn wall_clock_changes_affect_nothing(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     let now = Timestamp::now();

@@ -1,5 +1,5 @@
-//! What must neither stop a worker nor make it spin. Time is tokio's own here, so a worker that spins
-//! lets none pass, and its test never ends.
+//! Faults that must neither stop a worker nor make it spin. The clock is paused: while a worker spins no time
+//! passes, so its test never ends.
 use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::it::fixture::delivery;
 
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Gives one attempt out, and then behaves as it is told.
+/// A storage that returns one attempt, and then behaves as its flags say.
 #[derive(Debug, Default)]
 struct Puppet {
     attempt: Mutex<Option<Attempt>>,
@@ -394,7 +394,7 @@ async fn handler_that_blocks_its_thread_does_not_stop_shutdown() {
         .spawn();
     begun.recv().await.unwrap();
     worker.shutdown().await.unwrap();
-    assert_eq!(storage.settled.load(Ordering::SeqCst), 0, "it is still at work, so not given back");
+    assert_eq!(storage.settled.load(Ordering::SeqCst), 0, "it still runs, so it is not released");
     drop(release);
 }
 

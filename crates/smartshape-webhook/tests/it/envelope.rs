@@ -158,7 +158,7 @@ fn lone_surrogate_elsewhere_is_tolerated() {
     }
 }
 
-/// U+FFFD in their place would make one delivery of two.
+/// Replaced by U+FFFD, they would give two different deliveries the same key.
 #[test]
 fn lone_surrogate_in_an_identifying_text_stays_escaped() {
     let body = sample().to_string();

@@ -33,8 +33,8 @@ impl Visit for Fields {
 }
 
 impl Log {
-    /// Listens on this thread for as long as both are kept. Where one subscriber alone is known to the process, tracing
-    /// asks the thread that comes first to a place in the code whether anybody listens, and that is another test's.
+    /// Subscribes on this thread while both guards are held. With only one subscriber in the process, tracing would cache
+    /// each callsite's interest as the first thread that reaches it sees it, which may be another test's.
     fn listen(&self) -> (DefaultGuard, Dispatch) {
         let second = Dispatch::new(Self::default());
         (tracing::subscriber::set_default(self.clone()), second)

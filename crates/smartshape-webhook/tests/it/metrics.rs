@@ -342,7 +342,7 @@ async fn panicking_recorder_keeps_no_delivery_in_flight() {
     assert!(panics > 0);
 }
 
-/// The recorder is called on the worker that hashes. Its death would keep every later token out.
+/// The recorder is called on the thread that hashes. If its panic ended that thread, no later token would be verified.
 #[tokio::test]
 async fn panicking_recorder_costs_no_token() {
     let memory = Memory::default();

@@ -152,7 +152,7 @@ async fn two_secrets_of_one_webhook_share_keys() {
     assert_eq!(deliver(&receiver, token("b"), &body).await, (200, false));
 }
 
-/// What stores and unique indexes hold was made of three fields.
+/// Keys in existing stores and unique indexes were derived from three fields.
 #[tokio::test]
 async fn default_webhook_keeps_its_keys() {
     let secret = Secret::new("the secret of webhook a").unwrap();
@@ -216,7 +216,7 @@ impl DedupStore for ExpiredClaims {
     }
 }
 
-/// Both kinds of runtime: one drops the tasks that it has not begun, the other is at them.
+/// On both kinds of runtime: one drops tasks that have not started, the other may be running them.
 #[test]
 fn ended_runtime_leaves_nothing_in_flight() {
     let runtimes: [fn() -> tokio::runtime::Builder; 2] =

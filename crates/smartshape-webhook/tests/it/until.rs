@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Nothing here takes this long unless it never comes. By the system's clock: the runtime's may stand still.
+/// A condition that takes longer never holds. Measured by the system's clock, since the runtime's may be paused.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lets others go on until `it_is_so`.

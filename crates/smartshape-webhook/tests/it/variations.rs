@@ -1,4 +1,4 @@
-//! The forms in which SmartShape's documents have been seen, and drift beyond them.
+//! The shapes in which SmartShape's documents have been seen, and unexpected ones.
 
 use serde_json::json;
 use smartshape_webhook::{Attributes, Color, Event, EventKind, FileState, RawJson};
@@ -89,7 +89,7 @@ fn a_hundred_thousand_attributes() {
 fn event_names_are_those_of_the_wire() {
     for kind in EventKind::ALL {
         assert_eq!(kind.to_string(), kind.as_str());
-        // For want of data, some of the nine are drift; it has the same name.
+        // Without data some of the nine are undecodable; an undecoded event keeps its name.
         assert_eq!(decode(kind.as_str(), &json!({})).name(), kind.as_str());
     }
     assert_eq!(decode("file_deleted", &json!({})).name(), "file_deleted");

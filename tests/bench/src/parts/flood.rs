@@ -16,7 +16,7 @@ use crate::{Result, Run};
 const FORGED_A_SECOND: u32 = 2000;
 const FORGERS: usize = 128;
 const HONEST: usize = 32;
-/// More than are sent, and than the receiver remembers.
+/// More than are sent, and more than the receiver caches.
 const FORGERIES: usize = 50_000;
 const KEPT: Aim = Aim::AtLeast(0.9);
 /// As many as there are permits.

@@ -84,7 +84,7 @@ pub(crate) async fn expect_continue(harness: Harness) {
     assert_success(&client.response().await);
 }
 
-/// A coding says what was sent; whether somebody has decoded it, the body shows.
+/// `Content-Encoding` says how the body was sent; whether middleware has decoded it shows in the body.
 pub(crate) async fn content_codings(harness: Harness) {
     let subject = harness.start().await;
     for coding in ["gzip", "br", "GZIP", "deflate, gzip"] {
@@ -158,7 +158,7 @@ pub(crate) async fn memory_limit(harness: Harness) {
     assert_success(&subject.deliver(&event("warm")).await);
     let declared = size.to_string();
     let request = head(&subject, good_token(), &[("content-length", &declared)]);
-    // Bodies that are declared and not sent take nothing of the budget; four of which a byte is missing take all of it.
+    // Declared bodies of which nothing was sent take none of the memory limit; four that lack one byte take all of it.
     let mut declaring = Vec::new();
     for number in 1..=8 {
         let mut client = subject.connect().await;

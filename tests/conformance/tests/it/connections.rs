@@ -1,4 +1,4 @@
-//! Connections that are slow, silent, broken off, or carry more than one request.
+//! Connections that are slow, silent, reset, or carry more than one request.
 
 use std::time::Duration;
 

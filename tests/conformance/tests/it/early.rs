@@ -1,4 +1,4 @@
-//! Answers that come before the body has been sent.
+//! Responses that arrive before the whole body has been sent.
 
 use std::process::Stdio;
 

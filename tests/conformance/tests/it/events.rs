@@ -55,7 +55,7 @@ pub(crate) async fn unrecognized_events_reach_the_handler(harness: Harness) {
         }
     }
     let decoded = if harness.target == Target::AxumPlain { 0 } else { 2 };
-    assert_eq!(subject.receiver.stats().unrecognized, decoded, "acknowledged drift is counted");
+    assert_eq!(subject.receiver.stats().unrecognized, decoded, "unrecognized events are counted");
 }
 
 pub(crate) async fn typed_extractor(harness: Harness) {
@@ -81,7 +81,7 @@ pub(crate) async fn typed_extractor(harness: Harness) {
         assert_success(&lenient.exchange(lenient.delivery(body).replace("/callback", "/typed")).await);
     }
     assert_eq!(lenient.script.seen(), []);
-    assert_eq!(lenient.receiver.stats().duplicates, 1, "a given up event is done");
+    assert_eq!(lenient.receiver.stats().duplicates, 1, "a discarded event is completed");
     // The same for operators, whatever the framework: one outcome each, and no rejection beside it.
     assert_eq!((subject.receiver.stats().failed, subject.receiver.stats().rejected), (2, 0));
     assert_eq!((lenient.receiver.stats().acknowledged, lenient.receiver.stats().failed), (2, 0));

@@ -96,7 +96,7 @@ pub(crate) async fn large_bodies_pass_the_windows(harness: Harness) {
 }
 
 pub(crate) async fn rejected_uploads_block_nobody(harness: Harness) {
-    // Whoever is kept waiting for room in the connection's window is told that the body stalls.
+    // A stream that is kept waiting for room in the connection's window is rejected with 408.
     let subject = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
     let mut connection = connect(&subject).await;
     assert_success(&deliver(&mut connection, &event("warm")).await);

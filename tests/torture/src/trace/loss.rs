@@ -60,7 +60,7 @@ impl Loss<'_> {
             if is_end { disk.end(call) } else { disk.begin(call) }
         }
         if passed < self.responses.len() {
-            return Err(format!("only {passed} of {} responses were passed", self.responses.len()).into());
+            return Err(format!("only {passed} of {} responses were traced", self.responses.len()).into());
         }
         // Without this one, a trace that misses something would look like a loss of power.
         disk.rebuild(&self.scratch, Left::Everything, random)?;
@@ -68,7 +68,7 @@ impl Loss<'_> {
         Ok(disks + 1)
     }
 
-    /// What was passed must be there, and nothing damaged.
+    /// The events of the first `passed` responses must be stored, and the file must not be damaged.
     async fn look(&self, passed: usize, line: usize, faults: &mut Vec<String>) -> Result<(), Fault> {
         let found = self.read().await;
         std::fs::remove_dir_all(&self.scratch)?;

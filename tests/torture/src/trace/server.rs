@@ -103,7 +103,7 @@ async fn detach(mut tracer: Child) -> Result<(), Fault> {
 fn check(calls: &[Call], responses: &[Response]) -> Vec<String> {
     let log: Vec<&Call> = calls.iter().filter(|call| call.file.contains("/pg_wal/")).collect();
     let check = |Response { uuid, began }: &Response| {
-        // The log's observed may cut one half of it, and not the other.
+        // A record or page header in the log may split one half of the uuid, but not both.
         let (first, second) = uuid.as_bytes().split_at(18.min(uuid.len()));
         let holds = |call: &&&Call| contains(&call.data, first) || contains(&call.data, second);
         let Some(write) = log.iter().filter(|call| call.name.starts_with("pwrite")).find(holds) else {

@@ -134,13 +134,13 @@ pub(super) const CASES: &[Case] = &[
     .advice(),
     case(
         "accepts an event again",
-        "after a lost answer SmartShape sends it again, until it is accepted",
+        "after a lost response SmartShape sends it again, until it is accepted",
         |fixture, kind| {
             let delivery = fixture.accepted(fixture.event(kind).to_string());
             vec![delivery.clone().what("first"), delivery.what("again")]
         },
     ),
-    case("accepts an event twice at once", "a retry may come while the first is at work", |fixture, kind| {
+    case("accepts an event twice at once", "a retry may come while the first is handled", |fixture, kind| {
         let delivery = fixture.accepted(fixture.event(kind).to_string()).expect(Expect::AcceptedOrDeferred);
         vec![delivery.clone(), delivery]
     })

@@ -15,7 +15,7 @@ pub(super) const CASES: &[Case] = &[
     )
     .destructive(),
     case(
-        "answers to deep nesting, and lives on",
+        "responds to deep nesting, and lives on",
         "many readers of JSON overflow their stack, which ends the process",
         |fixture, kind| {
             let marker = "\"deep\"";

@@ -46,7 +46,7 @@ pub(super) const CASES: &[Case] = &[
     .advice(),
     case(
         "rejects other methods than POST",
-        "what only looks, such as a browser or crawler, must change nothing",
+        "a client that only reads, such as a browser or crawler, must change nothing",
         |fixture, kind| {
             let methods = [Method::GET, Method::PUT, Method::DELETE].into_iter();
             let signed = |method: Method| {

@@ -42,8 +42,8 @@ that endpoint gets the token that SmartShape sent, and checks it by the same sec
 byte for byte, but for those of the connection alone (Connection and what it names, Keep-Alive, Host, Content-Length,
 Transfer-Encoding, TE, Trailer, Upgrade, Expect, Proxy-*), at most 8 events at the same time.
 
-A recording holds the bodies, when each delivery came and its response, and no secret: of tokens prefix, cost and
-marks that are equal where salt or token are. `smartshape token inspect --recording FILE` says what it tells.
+A recording holds each delivery's time, body and response. Of its token it holds only prefix, cost, and fingerprints of
+salt and token, which are equal if the originals are. `smartshape token inspect --recording FILE` evaluates it.
 
 Exit codes: 0 stopped, and all its webhooks are deleted; 1 otherwise, and webhooks that are left are noted for
 `smartshape webhook prune`; 2 wrong usage or settings.

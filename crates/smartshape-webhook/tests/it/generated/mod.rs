@@ -339,7 +339,7 @@ fn each_seed(test: impl Fn(&Random)) {
     }
 }
 
-/// Around the data an envelope of any form; what comes out is byte for byte what went in.
+/// Delivers the data in an envelope of any form, and asserts that the delivery serializes to the same bytes.
 fn deliver(random: &Random, name: &str, data: &str) -> Delivery {
     let (owner, time) = (value(random, Kind::Person), random.below(4_000_000_000_000) as i64);
     let uuid = format!("{}{}", text(random), random.below(1_000_000));
