@@ -564,6 +564,18 @@ async fn replay_and_purge_work_in_chunks() {
     assert!((5000..=5001).contains(&purged.unwrap()));
 }
 
+/// Without an index for the filter, all events are read.
+#[tokio::test]
+async fn replay_and_purge_find_events_without_write_lock() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    let mut writing = SqliteConnection::connect(&folder.inbox()).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writing).await.unwrap();
+    assert_eq!(inbox.purge(EventFilter::default().secret_name("another's")).await.unwrap(), 0);
+    assert_eq!(inbox.replay(EventFilter::default().event("another")).await.unwrap(), 0);
+}
+
 /// A newer program migrates while this one starts, too.
 #[tokio::test]
 async fn newer_schema_is_kept_by_concurrent_migration() {

@@ -29,8 +29,8 @@ use tokio::sync::Mutex;
 
 use super::size_limit::SizeLimit;
 use super::{
-    AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS, SCHEMA_OF_REASONS,
-    Storage, StorageFuture, check_has, in_chunks,
+    AttemptResult, Chunk, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS,
+    SCHEMA_OF_REASONS, Storage, StorageFuture, check_has, in_chunks,
 };
 use crate::activity::{Minute, Numbers};
 use crate::error::{InboxError, InboxErrorKind};
@@ -141,6 +141,24 @@ impl Sqlite {
         Box::pin(
             async move { task.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))? },
         )
+    }
+
+    /// Finds the events of each chunk on a connection of its own: without an index for the filter that takes seconds, for
+    /// which neither deliveries nor other reads must wait.
+    fn change(&self, change: sql::Change, filter: EventFilter) -> StorageFuture<'_, u64> {
+        Box::pin(in_chunks(filter, move |chunk| async move {
+            let mut finder = self.0.connect().await?;
+            let found = sql::find(&mut finder.connection, change, &chunk).await;
+            drop(finder);
+            let found: Arc<[i64]> = found.map_err(|error| error::from_sqlx(&self.0.path, error))?.into();
+            if found.is_empty() {
+                return Ok(Chunk::new(&found, 0));
+            }
+            self.write(OnFull::UseBallast, move |connection, now| {
+                Box::pin(sql::change(connection, now, change, chunk.clone(), Arc::clone(&found)))
+            })
+            .await
+        }))
     }
 
     fn read<T, J>(&self, job: J) -> StorageFuture<'static, T>
@@ -366,19 +384,11 @@ impl Storage for Sqlite {
     }
 
     fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        Box::pin(in_chunks(filter, |chunk| {
-            self.write(OnFull::UseBallast, move |connection, now| {
-                Box::pin(sql::replay(connection, now, chunk.clone()))
-            })
-        }))
+        self.change(sql::Change::Replay, filter)
     }
 
     fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        Box::pin(in_chunks(filter, |chunk| {
-            self.write(OnFull::UseBallast, move |connection, now| {
-                Box::pin(sql::purge(connection, now, chunk.clone()))
-            })
-        }))
+        self.change(sql::Change::Purge, filter)
     }
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {
