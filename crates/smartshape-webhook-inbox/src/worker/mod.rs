@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smartshape_webhook::{
-    Delivery, DeliveryMeta, Handler, HandlerError, HandlerErrorKind, escape_error_for_log,
+    Delivery, DeliveryKey, DeliveryMeta, Handler, HandlerError, HandlerErrorKind, escape_error_for_log,
 };
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
@@ -317,6 +317,7 @@ struct Run {
 }
 
 struct RunningAttempt {
+    key: DeliveryKey,
     lease: Lease,
     number: u32,
     began: Instant,
@@ -505,7 +506,7 @@ impl Run {
                 self.results.push(released);
                 continue;
             }
-            let (lease, number) = (attempt.lease, attempt.number);
+            let (key, lease, number) = (attempt.key, attempt.lease, attempt.number);
             match restore(attempt) {
                 Ok(delivery) => {
                     let webhook = delivery.span();
@@ -516,7 +517,8 @@ impl Run {
                     let abort = self.tasks.spawn(task.instrument(span));
                     let id = abort.id();
                     let began = Instant::now();
-                    self.running.insert(id, RunningAttempt { lease, number, began, abort, is_lost: false });
+                    self.running
+                        .insert(id, RunningAttempt { key, lease, number, began, abort, is_lost: false });
                 }
                 Err(error) => {
                     let seq = lease.seq;
@@ -549,12 +551,10 @@ impl Run {
             }
             #[cfg(feature = "postgres")]
             Ok((_, Ended::LeaseLost)) => return lease_lost(),
-            Ok((_, Ended::Failed { kind, error })) => self.failed(kind, error, attempt.number),
+            Ok((_, Ended::Failed { kind, error })) => self.failed(kind, error, &attempt),
             Err(error) if error.is_cancelled() && attempt.is_lost => return lease_lost(),
             Err(error) if error.is_cancelled() => return self.cancelled.push(attempt.lease),
-            Err(error) => {
-                self.failed(HandlerErrorKind::Retry, error_field(&panic_text(error)), attempt.number)
-            }
+            Err(error) => self.failed(HandlerErrorKind::Retry, error_field(&panic_text(error)), &attempt),
         };
         let label = match outcome {
             AttemptOutcome::Completed { .. } => "completed",
@@ -576,7 +576,8 @@ impl Run {
         self.context.activity.record(Numbers { handler_ms, max_handler_ms: handler_ms, ..numbers });
     }
 
-    fn failed(&self, kind: HandlerErrorKind, error: String, number: u32) -> AttemptOutcome {
+    fn failed(&self, kind: HandlerErrorKind, error: String, attempt: &RunningAttempt) -> AttemptOutcome {
+        let RunningAttempt { key, number, .. } = *attempt;
         let shown = escape_error_for_log(&error);
         let after = match kind {
             HandlerErrorKind::Permanent => None,
@@ -585,10 +586,10 @@ impl Run {
             _ => Some(self.settings.backoff.after(number, jitter())),
         };
         if let Some(after) = after {
-            tracing::warn!(attempt = number, error = %shown, retry_in_ms = after.as_millis(), "an attempt failed");
+            tracing::warn!(%key, attempt = number, error = %shown, retry_in_ms = after.as_millis(), "an attempt failed");
             AttemptOutcome::Retry { after, error }
         } else {
-            tracing::error!(attempt = number, error = %shown, "an event is a dead letter now");
+            tracing::error!(%key, attempt = number, error = %shown, "an event is a dead letter now");
             AttemptOutcome::DeadLetter { error }
         }
     }
