@@ -146,7 +146,7 @@ pub struct StoredEvent {
     pub uuid: String,
     /// The owner of the webhook; `None` once the event is completed.
     pub owner: Option<String>,
-    /// The name of the secret that the token matched; `None` once the event is completed without its body.
+    /// The name of the secret that the token matched; `None` after a purge.
     pub secret_name: Option<String>,
     /// When SmartShape triggered the event.
     pub triggered_at: Option<Timestamp>,
@@ -265,8 +265,7 @@ impl EventFilter {
         self
     }
 
-    /// Events whose token matched the secret of this name. Completing an event without keeping its body deletes
-    /// the name.
+    /// Events whose token matched the secret of this name, completed ones included.
     pub fn secret_name(mut self, name: &str) -> Self {
         self.secret = Some(field(name));
         self

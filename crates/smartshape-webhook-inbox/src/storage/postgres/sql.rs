@@ -322,7 +322,7 @@ async fn settle_with(
            ended AS (UPDATE smartshape_inbox_events e SET state = g.state, due = now() + g.wait * interval '1 ms', \
              attempts = e.attempts - g.back, error = CASE WHEN g.state <> 2 THEN coalesce(g.error, e.error) END, \
              error_group = g.error_group, settled = CASE WHEN g.state >= 2 THEN now() END, owner = CASE WHEN g.state <> 2 THEN e.owner END, \
-             secret = CASE WHEN g.keep THEN e.secret END, traceparent = CASE WHEN g.keep THEN e.traceparent END, \
+             traceparent = CASE WHEN g.keep THEN e.traceparent END, \
              event = left(e.event, g.chars), file = left(e.file, g.chars), uuid = left(e.uuid, g.chars) \
              FROM given g, held WHERE e.seq = held.seq AND g.seq = held.seq AND g.fence = held.fence \
              RETURNING e.seq, e.fence, e.state, e.file_hash, g.keep, e.attempts, g.error AS failure, g.took), \
@@ -375,7 +375,7 @@ pub(super) async fn complete_within(
     sqlx::raw_sql(AssertSqlSafe(limits)).execute(&mut *connection).await?;
     let sql = tables.sql(
         "WITH ended AS (UPDATE smartshape_inbox_events e SET state = 2, settled = pg_catalog.now(), error = NULL, owner = NULL, \
-             secret = CASE WHEN $3 THEN e.secret END, traceparent = CASE WHEN $3 THEN e.traceparent END, \
+             traceparent = CASE WHEN $3 THEN e.traceparent END, \
              event = pg_catalog.left(e.event, 64), file = pg_catalog.left(e.file, 64), uuid = pg_catalog.left(e.uuid, 64) \
              WHERE e.seq OPERATOR(pg_catalog.=) $1 AND e.fence OPERATOR(pg_catalog.=) $2 \
              AND e.state OPERATOR(pg_catalog.=) 1::pg_catalog.int2 \

@@ -364,7 +364,7 @@ async fn complete(
     leases: &[Lease],
     keep_body: bool,
 ) -> Outcome<Vec<Lease>> {
-    let sql = "UPDATE events SET state = 2, settled = ?1, error = NULL, owner = NULL, secret = iif(?3, secret, NULL), \
+    let sql = "UPDATE events SET state = 2, settled = ?1, error = NULL, owner = NULL, \
          traceparent = iif(?3, traceparent, NULL), \
          event = substr(event, 1, 64), file = substr(file, 1, 64), uuid = substr(uuid, 1, 64) FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
          WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
