@@ -82,9 +82,10 @@ pub(super) fn visible(text: &str) -> Markup {
     html! { @for (hidden, part) in &parts { @if *hidden { mark { (part) } } @else { (part) } } }
 }
 
-/// Whether a text has characters that [`visible`] shows as escapes, white space apart.
+/// Whether a text has characters that [`visible`] shows as escapes, tabs apart. A carriage return is one: HTML, and Rust in
+/// its literals, turn it into a line feed.
 pub(super) fn has_hidden(text: &str) -> bool {
-    text.chars().any(|character| is_hidden(character) && !character.is_ascii_whitespace())
+    text.chars().any(|character| is_hidden(character) && character != '\t')
 }
 
 fn is_hidden(character: char) -> bool {
@@ -106,7 +107,9 @@ mod tests {
         {
             let shown = visible(&format!("a{hidden}b")).into_string();
             assert_eq!(shown, format!("a<mark>\\u{:04x}</mark>b", u32::from(hidden)));
+            assert!(has_hidden(&format!("a{hidden}b")));
         }
+        assert!(has_hidden("a\r\n") && !has_hidden("a\t\n é"));
     }
 
     #[test]
