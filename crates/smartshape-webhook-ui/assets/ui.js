@@ -17,15 +17,20 @@ const refresh = async () => {
   busy = true;
   try {
     const fresh = await load();
+    const chosen = getSelection();
     for (const now of $$('[data-live][id]')) {
       const then = fresh.getElementById(now.id);
       if (!then || then.isEqualNode(now) || now.contains(document.activeElement) && now.id !== 'items') continue;
+      if (!chosen.isCollapsed && chosen.containsNode(now, true)) continue;
       const at = document.activeElement?.closest?.('.item')?.getAttribute('href');
-      const open = $$('details', now).map(d => d.open);
-      const put = document.importNode(then, true);
+      const open = $$('details', now).map(d => d.open), top = now.scrollTop;
+      // The row at the top of what is seen stays where it is.
+      const row = top && $$('.item', now).find(a => a.offsetTop - now.offsetTop >= top), from = row?.offsetTop;
+      const put = document.importNode(then, true), same = href => $$('.item', put).find(a => a.getAttribute('href') === href);
       $$('details', put).forEach((d, i) => { if (open[i] !== undefined) d.open = open[i]; });
       now.replaceWith(put);
-      if (at) $$('.item', put).find(a => a.getAttribute('href') === at)?.focus();
+      if (top) put.scrollTop = top + (row && same(row.getAttribute('href'))?.offsetTop - from || 0);
+      if (at) same(at)?.focus({ preventScroll: true });
     }
   } catch {} finally { busy = false; if (again) { again = false; setTimeout(refresh, 500); } }
 };
@@ -46,7 +51,7 @@ const stop = () => { clearInterval(timer); timer = null; };
 const start = () => {
   stop();
   if (document.hidden || live?.getAttribute('aria-pressed') !== 'true') return;
-  tick(); timer = setInterval(tick, 1500);
+  tick(); timer = setInterval(tick, 900);
 };
 live?.addEventListener('click', () => {
   const on = live.getAttribute('aria-pressed') !== 'true';
