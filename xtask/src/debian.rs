@@ -108,9 +108,12 @@ pub(crate) fn libraries(packages: &Path) -> Option<OsString> {
     let folders = ["usr/lib", "lib"].map(|folder| fs::read_dir(packages.join(folder)).into_iter());
     let folders = folders.into_iter().flatten().flatten().flatten().map(|entry| entry.path());
     // Named after the kind of machine, as x86_64-linux-gnu.
-    let folders: Vec<_> = folders
+    let mut folders: Vec<_> = folders
         .filter(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().contains("-linux-")))
         .collect();
+    // Where libpulse, which Chromium links, looks for a part of itself by an absolute path.
+    let parts: Vec<_> = folders.iter().map(|folder| folder.join("pulseaudio")).collect();
+    folders.extend(parts.into_iter().filter(|folder| folder.is_dir()));
     if folders.is_empty() { None } else { std::env::join_paths(folders).ok() }
 }
 

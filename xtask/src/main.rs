@@ -3,6 +3,7 @@
 
 mod api;
 mod bench;
+mod browser;
 mod cargo;
 mod checks;
 mod conformance;
@@ -36,6 +37,7 @@ Usage: cargo xtask COMMAND
                            `endpoints`
   endpoints                `smartshape check` on the three example servers, and on endpoints like those of
                            SmartShape's manual, in Node and Python
+  browser [NAME]           the console in Chromium, behind nginx, with axe for accessibility; NAME of one test file
   torture [ROUNDS] [sqlite|postgres] [seed=N]
                            the durable mode: kills under load (300 rounds), and a disk that loses what
                            was not synced
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["conformance"] => conformance::run(),
         ["endpoints"] => endpoints::run(),
+        ["browser", words @ ..] if words.len() <= 1 => browser::run(words.first().copied()),
         ["torture", words @ ..] => torture::run(words),
         ["fuzz", words @ ..] if words.len() <= 2 => fuzz::run(words),
         ["with-postgres", program, arguments @ ..] => match with_postgres::run(program, arguments) {

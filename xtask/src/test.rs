@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use crate::endpoints::{self, runtimes};
-use crate::{Outcome, cargo, conformance, fuzz, postgres, tools, torture};
+use crate::{Outcome, browser, cargo, conformance, fuzz, postgres, tools, torture};
 
 /// Set to 1, a test that would be skipped is a failure.
 const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
@@ -21,6 +21,7 @@ pub(crate) fn run() -> Outcome {
         ("NGINX_BIN", tools::NGINX.provide(), "the tests behind nginx"),
     ];
     let (cpp, node, python) = (tools::cpp_compiler(), runtimes::node(), runtimes::python());
+    let browser = browser::provide();
     let mut skipped = Vec::new();
     let mut note = |what, reason: Option<&String>| skipped.extend(reason.map(|reason| skip(what, reason)));
     note("the PostgreSQL tests", postgres.as_ref().err());
@@ -30,6 +31,7 @@ pub(crate) fn run() -> Outcome {
     note("the fuzz targets", cpp.as_ref().err());
     note("the endpoints in Node", node.as_ref().err());
     note("the endpoints in Python and the tests with NATS servers", python.as_ref().err());
+    note("the tests in a browser", browser.as_ref().err());
     if std::env::var_os(REQUIRE_ALL).as_deref() == Some(OsStr::new("1")) && !skipped.is_empty() {
         return Err(format!("{REQUIRE_ALL} forbids skipping {}", skipped.join("; ")).into());
     }
@@ -55,6 +57,9 @@ pub(crate) fn run() -> Outcome {
     )?;
     conformance::examples()?;
     endpoints::check(node.ok().as_ref(), python.ok().as_ref())?;
+    if let Ok(browser) = browser {
+        browser.test(None)?;
+    }
     println!();
     torture::call(TORTURE_ROUNDS, &[], postgres.as_mut().ok(), tools[0].1.as_deref().ok())?;
     if cpp.is_ok() {

@@ -11,6 +11,8 @@ use crate::debian::{self, Apt, on_path, one_line};
 pub(crate) struct Tool {
     /// Of the program and of Debian's package.
     name: &'static str,
+    /// A package without which it does not run, libraries apart.
+    beside: &'static [&'static str],
     /// Below `target`, where it is unpacked.
     folder: &'static str,
     /// Arguments that come first, so that what it runs does not see its libraries.
@@ -22,20 +24,37 @@ pub(crate) struct Tool {
 // Tracing may be forbidden, as it is in many containers.
 pub(crate) const STRACE: Tool = Tool {
     name: "strace",
+    beside: &[],
     folder: "tools-debian",
     first: "-E LD_LIBRARY_PATH",
     trial: &["-o", "/dev/null", "true"],
 };
 
-pub(crate) const JQ: Tool = Tool { name: "jq", folder: "jq-debian", first: "", trial: &["-n", "1"] };
+pub(crate) const JQ: Tool =
+    Tool { name: "jq", beside: &[], folder: "jq-debian", first: "", trial: &["-n", "1"] };
 
-pub(crate) const SQLITE: Tool =
-    Tool { name: "sqlite3", folder: "sqlite3-debian", first: "", trial: &[":memory:", "SELECT 1"] };
+pub(crate) const SQLITE: Tool = Tool {
+    name: "sqlite3",
+    beside: &[],
+    folder: "sqlite3-debian",
+    first: "",
+    trial: &[":memory:", "SELECT 1"],
+};
 
 pub(crate) const PGBOUNCER: Tool =
-    Tool { name: "pgbouncer", folder: "pgbouncer-debian", first: "", trial: &["--version"] };
+    Tool { name: "pgbouncer", beside: &[], folder: "pgbouncer-debian", first: "", trial: &["--version"] };
 
-pub(crate) const NGINX: Tool = Tool { name: "nginx", folder: "nginx-debian", first: "", trial: &["-v"] };
+pub(crate) const NGINX: Tool =
+    Tool { name: "nginx", beside: &[], folder: "nginx-debian", first: "", trial: &["-v"] };
+
+// Its sandbox does not work for root, nor in many containers.
+pub(crate) const CHROMIUM: Tool = Tool {
+    name: "chromium",
+    beside: &["chromium-common"],
+    folder: "chromium-debian",
+    first: "",
+    trial: &["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "about:blank"],
+};
 
 impl Tool {
     /// The program, if it works here; otherwise the reason in one line.
@@ -51,7 +70,7 @@ impl Tool {
         if self.works(&program).is_err() {
             Apt::find(path)?.unpack(self.name, unpacked, |apt| {
                 let mut packages = apt.missing_libraries(self.name);
-                packages.push(self.name.into());
+                packages.extend(self.beside.iter().chain([&self.name]).map(|name| (*name).to_owned()));
                 Ok(packages)
             })?;
             self.wrap(unpacked).map_err(|error| format!("cannot write {}: {error}", program.display()))?;
@@ -75,7 +94,8 @@ impl Tool {
     fn wrap(&self, unpacked: &Path) -> std::io::Result<()> {
         let script = unpacked.join(self.name);
         let libraries = debian::libraries(unpacked).unwrap_or_default();
-        let folders = ["usr/bin", "usr/sbin"].map(|folder| unpacked.join(folder));
+        // In usr/bin, chromium has a script that looks for it in its place on the system.
+        let folders = ["usr/lib/chromium", "usr/bin", "usr/sbin"].map(|folder| unpacked.join(folder));
         let program =
             on_path(&std::env::join_paths(folders).unwrap_or_default(), self.name).unwrap_or_default();
         let text = format!(
@@ -116,7 +136,7 @@ fn quoted(text: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{JQ, NGINX, SQLITE, STRACE, compiles};
+    use super::{CHROMIUM, JQ, NGINX, SQLITE, STRACE, compiles};
 
     #[test]
     fn without_a_cpp_compiler_the_reason_is_clear() {
@@ -128,7 +148,7 @@ mod tests {
 
     #[test]
     fn without_the_program_and_apt_the_reason_is_clear() {
-        for tool in [STRACE, JQ, NGINX, SQLITE] {
+        for tool in [STRACE, JQ, NGINX, SQLITE, CHROMIUM] {
             let reason = tool.provide_in("/nonexistent".as_ref(), "/nonexistent".as_ref()).unwrap_err();
             assert_eq!(reason, "Debian's packages are out of reach: no apt-get on the PATH");
         }

@@ -1,4 +1,4 @@
-//! Node and Python, with the packages that the endpoints need.
+//! Node and Python, with the packages that the endpoints and the tests in a browser need.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::cargo;
 use crate::debian::{on_path, one_line};
 
-/// A program that runs the endpoints of a folder.
+/// A program that runs the files of a folder.
 pub(crate) struct Runtime {
     program: PathBuf,
     folder: PathBuf,
@@ -37,11 +37,25 @@ impl Runtime {
         command.arg(self.folder.join(file));
         command
     }
+
+    /// Runs Node's own test runner on the tests of the folder.
+    pub(crate) fn tests(&self, files: &[String]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--test", "--test-concurrency=2", "--test-timeout=900000"])
+            .args(files.iter().map(|file| self.folder.join(file)));
+        command
+    }
 }
 
 /// Node with its packages, or in one line why there is none.
 pub(crate) fn node() -> Result<Runtime, String> {
-    node_in(&std::env::var_os("PATH").unwrap_or_default())
+    node_in(&std::env::var_os("PATH").unwrap_or_default(), "endpoints/node")
+}
+
+/// The same with the packages of the tests in a browser.
+pub(crate) fn browser() -> Result<Runtime, String> {
+    node_in(&std::env::var_os("PATH").unwrap_or_default(), "browser")
 }
 
 /// Python with its packages, or in one line why there is none.
@@ -49,10 +63,10 @@ pub(crate) fn python() -> Result<Runtime, String> {
     python_in(&std::env::var_os("PATH").unwrap_or_default())
 }
 
-fn node_in(path: &OsStr) -> Result<Runtime, String> {
+fn node_in(path: &OsStr, folder: &str) -> Result<Runtime, String> {
     let program = on_path(path, "node").ok_or("no node on the PATH")?;
     let npm = on_path(path, "npm").ok_or("no npm on the PATH")?;
-    let folder = copied("node")?;
+    let folder = copied(folder)?;
     installed(&folder, "package-lock.json", || {
         // bcrypt comes with what its script would build.
         let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
@@ -63,7 +77,7 @@ fn node_in(path: &OsStr) -> Result<Runtime, String> {
 
 fn python_in(path: &OsStr) -> Result<Runtime, String> {
     let python = on_path(path, "python3").ok_or("no python3 on the PATH")?;
-    let folder = copied("python")?;
+    let folder = copied("endpoints/python")?;
     let program = folder.join("venv").join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     installed(&folder, "requirements.txt", || {
         quietly(Command::new(python).args(["-m", "venv", "--clear", "venv"]).current_dir(&folder))?;
@@ -74,10 +88,10 @@ fn python_in(path: &OsStr) -> Result<Runtime, String> {
     Ok(Runtime { program, folder })
 }
 
-/// A copy of these endpoints below `target`, so that no packages come to lie among the sources.
-fn copied(language: &str) -> Result<PathBuf, String> {
-    let from = cargo::root().join("tests").join("endpoints").join(language);
-    let to = cargo::target().join("endpoints").join(language);
+/// A copy of this folder of `tests` below `target`, so that no packages come to lie among the sources.
+fn copied(folder: &str) -> Result<PathBuf, String> {
+    let from = cargo::root().join("tests").join(folder);
+    let to = cargo::target().join(folder);
     let copy = || -> std::io::Result<()> {
         fs::create_dir_all(&to)?;
         for entry in fs::read_dir(&from)? {
@@ -120,7 +134,7 @@ mod tests {
 
     #[test]
     fn without_a_runtime_the_reason_is_clear() {
-        let reasons = [node_in("/nonexistent".as_ref()), python_in("/nonexistent".as_ref())]
+        let reasons = [node_in("/nonexistent".as_ref(), "browser"), python_in("/nonexistent".as_ref())]
             .map(|runtime| runtime.err().unwrap());
         assert_eq!(reasons, ["no node on the PATH", "no python3 on the PATH"]);
     }

@@ -1,0 +1,193 @@
+//! The console on three frameworks, for the tests in a browser: `browser INBOX` serves the inbox in this SQLite file for each
+//! kind of visitor, prints its addresses, and obeys its standard input until that ends, or for ten minutes at most.
+//!
+//! A command is a line of JSON, and so is its response: `{"store":[BODY,…]}` stores deliveries and returns their keys;
+//! `{"work":N}` runs a worker until the results of N attempts are recorded. A body says what becomes of it: a member `fail`
+//! is the error that makes it a dead letter, `retry` one after which it waits, and with `hang` it is never done, nor is its
+//! worker.
+#![allow(clippy::print_stdout, reason = "a command line prints")]
+
+use std::error::Error;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use axum::Router;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use smartshape_webhook_inbox::{Inbox, WorkerHandle};
+use smartshape_webhook_ui::{Access, Ui, Visitor};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use warp::Filter as _;
+use warp::http::{HeaderMap, Method, Request, Response};
+use warp::hyper::body::Bytes;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 60);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Command {
+    Store(Vec<String>),
+    Work(u32),
+}
+
+/// What a body says of its attempt.
+#[derive(Deserialize)]
+struct Outcome {
+    fail: Option<String>,
+    retry: Option<String>,
+    hang: Option<bool>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let path = std::env::args().nth(1).ok_or("which inbox?")?;
+    let inbox = Inbox::builder(&path).body_retention(HOUR).open().await?;
+    let owner = Ui::inbox(inbox.clone(), Access::decide(|_| Visitor::owner("ops"))).label("test");
+    let [axum, actix, warp] = [bind().await?, bind().await?, bind().await?];
+    let url = |listener: &TcpListener| Ok::<_, std::io::Error>(format!("http://{}", listener.local_addr()?));
+    println!("{}", json!({ "axum": url(&axum)?, "actix": url(&actix)?, "warp": url(&warp)? }));
+    let on_axum = on_axum(&inbox, &owner)?;
+    let for_actix = owner.clone();
+    let on_actix = HttpServer::new(move || {
+        let scope = web::scope("/a/b").route("/inbox", web::to(on_actix)).route("/inbox/", web::to(on_actix));
+        App::new().app_data(web::Data::new(for_actix.clone())).service(scope)
+    });
+    let on_actix = on_actix.workers(1).disable_signals().listen(actix.into_std()?)?;
+    tokio::select! {
+        outcome = axum::serve(axum, on_axum) => outcome?,
+        outcome = on_actix.run() => outcome?,
+        () = warp::serve(on_warp(owner)).incoming(warp).run() => {}
+        outcome = obey(&inbox) => outcome?,
+        () = tokio::time::sleep(MAX_LIFETIME) => {}
+    }
+    Ok(())
+}
+
+async fn bind() -> std::io::Result<TcpListener> {
+    TcpListener::bind("127.0.0.1:0").await
+}
+
+/// A path for each visitor and kind of access, and several paths for the owner.
+fn on_axum(inbox: &Inbox, owner: &Ui) -> Result<Router> {
+    let mut app = Router::new();
+    for path in ["/", "/owner", "/inbox/", "/a/b/inbox"] {
+        app = app.route_service(path, owner.clone());
+    }
+    app = app.nest_service("/nested", owner.clone());
+    let ui = |access| Ui::inbox(inbox.clone(), access);
+    for (path, visitor) in [
+        ("/nobody", Visitor::nobody()),
+        ("/counts", Visitor::counts("support")),
+        ("/reader", Visitor::reader("reader")),
+        ("/operator", Visitor::operator("operator")),
+    ] {
+        app = app.route_service(path, ui(Access::decide(move |_| visitor.clone())));
+    }
+    let password = Access::password("ops", "correct horse battery", Visitor::owner("ops"))?;
+    let key = Access::key("0123456789abcdef", Visitor::owner("me"))?;
+    Ok(app
+        .route_service("/read-only", owner.clone().read_only(true))
+        .route_service("/loopback", owner.clone().hosts(["127.0.0.1"]))
+        .route_service("/password", ui(password))
+        .route_service("/key", ui(key)))
+}
+
+/// As in the console's README.
+async fn on_actix(ui: web::Data<Ui>, request: HttpRequest, body: Bytes) -> HttpResponse {
+    let mut head = Request::builder().method(request.method().as_str()).uri(request.uri().to_string());
+    for (name, value) in request.headers() {
+        head = head.header(name.as_str(), value.as_bytes());
+    }
+    let Ok(head) = head.body(()) else { return HttpResponse::BadRequest().finish() };
+    let response = ui.respond(head.into_parts().0, body).await;
+    let status = actix_web::http::StatusCode::from_u16(response.status().as_u16()).unwrap_or_default();
+    let mut responded = HttpResponse::build(status);
+    for (name, value) in response.headers() {
+        responded.append_header((name.as_str(), value.as_bytes()));
+    }
+    responded.body(response.into_body())
+}
+
+/// As in the console's README.
+fn on_warp(ui: Ui) -> impl warp::Filter<Extract = (Response<Bytes>,), Error = warp::Rejection> + Clone {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    let request = warp::method().and(query).and(warp::header::headers_cloned()).and(warp::body::bytes());
+    warp::path!("a" / "b" / "inbox").and(request).then(
+        move |method: Method, query: String, headers: HeaderMap, body: Bytes| {
+            let ui = ui.clone();
+            async move {
+                let mut head = Request::new(());
+                *head.method_mut() = method;
+                *head.headers_mut() = headers;
+                *head.uri_mut() = format!("/?{query}").parse().unwrap_or_default();
+                ui.respond(head.into_parts().0, body).await
+            }
+        },
+    )
+}
+
+async fn obey(inbox: &Inbox) -> Result<()> {
+    let attempts = Arc::new(Attempts { begun: Semaphore::new(0), hanging: AtomicBool::new(false) });
+    let mut worker: Option<WorkerHandle> = None;
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        let response = match serde_json::from_str(&line)? {
+            Command::Store(bodies) => {
+                let mut keys = Vec::new();
+                for body in bodies {
+                    let delivery = Delivery::for_test(body)?;
+                    keys.push(delivery.key().to_string());
+                    inbox.handle(delivery).await.map_err(|error| error.chain())?;
+                }
+                json!(keys)
+            }
+            Command::Work(events) => {
+                let running = worker.take().unwrap_or_else(|| start(inbox, &attempts));
+                attempts.begun.acquire_many(events).await?.forget();
+                // With this the attempts' results are recorded.
+                if attempts.hanging.load(Ordering::SeqCst) {
+                    worker = Some(running);
+                } else {
+                    running.shutdown().await?;
+                }
+                Value::Null
+            }
+        };
+        println!("{response}");
+    }
+    Ok(())
+}
+
+struct Attempts {
+    /// A permit for each.
+    begun: Semaphore,
+    hanging: AtomicBool,
+}
+
+fn start(inbox: &Inbox, attempts: &Arc<Attempts>) -> WorkerHandle {
+    let attempts = Arc::clone(attempts);
+    let handler = move |delivery: Delivery| {
+        let attempts = Arc::clone(&attempts);
+        async move {
+            let outcome: Outcome = serde_json::from_slice(delivery.raw()).map_err(HandlerError::permanent)?;
+            attempts.hanging.fetch_or(outcome.hang.is_some(), Ordering::SeqCst);
+            attempts.begun.add_permits(1);
+            match outcome {
+                Outcome { hang: Some(_), .. } => pending().await,
+                Outcome { fail: Some(error), .. } => Err(HandlerError::permanent(error)),
+                Outcome { retry: Some(error), .. } => Err(HandlerError::retry(error)),
+                _ => Ok(()),
+            }
+        }
+    };
+    inbox.worker(handler).concurrency(1).backoff(HOUR, HOUR).spawn()
+}
