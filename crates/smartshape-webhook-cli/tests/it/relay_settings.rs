@@ -1,6 +1,10 @@
 //! `smartshape relay`: its settings, and how wrong ones are named.
 
-use crate::relay::command;
+use std::path::Path;
+
+use tokio::process::Command;
+
+use crate::relay::{Relay, command};
 use crate::support::{Home, Ran, ran};
 
 async fn fails_with(home: &Home, settings: &str) -> Ran {
@@ -151,6 +155,24 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
     ran(&mut command(&home, &["--config", "relay.toml"]))
         .await
         .fails(2, "relay.toml, line 2: this is not UTF-8");
+}
+
+#[tokio::test]
+async fn example_settings_and_systemd_unit_are_valid() {
+    let home = Home::new();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/relay");
+    let settings = examples.join("relay.toml");
+    Relay::start(command(&home, &["--config", settings.to_str().unwrap()])).await;
+
+    let unit = std::fs::read_to_string(examples.join("smartshape-relay.service")).unwrap();
+    // Whether the program is installed is looked at too.
+    let unit = unit.replace("/usr/local/bin/smartshape", env!("CARGO_BIN_EXE_smartshape"));
+    let path = home.path().join("smartshape-relay.service");
+    std::fs::write(&path, unit).unwrap();
+    match Command::new("systemd-analyze").arg("verify").arg(&path).output().await {
+        Ok(output) => assert!(output.status.success() && output.stderr.is_empty(), "{output:?}"),
+        Err(error) => println!("skipped: systemd-analyze cannot be run: {error}"),
+    }
 }
 
 #[tokio::test]
