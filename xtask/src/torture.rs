@@ -9,18 +9,23 @@ use crate::postgres::{self, Provided};
 use crate::{Outcome, cargo, tools};
 
 const ROUNDS: &str = "300";
+/// Each kills the relay, its target and its store once.
+const RELAY_ROUNDS: &str = "100";
 const READS_A_ROUND: u32 = 20;
 
-/// `words` are the number of rounds, an engine and `seed=N`, each or none of them.
+/// `words` are the number of rounds, an engine or `relay`, and `seed=N`, each or none of them.
 pub(crate) fn run(words: &[&str]) -> Outcome {
-    let (mut rounds, mut others) = (ROUNDS, Vec::new());
+    let rounds = if words.contains(&"relay") { RELAY_ROUNDS } else { ROUNDS };
+    let (mut rounds, mut others) = (rounds, Vec::new());
     for word in words {
         match *word {
-            "sqlite" | "postgres" => others.push(*word),
+            "sqlite" | "postgres" | "relay" => others.push(*word),
             _ if word.starts_with("seed=") => others.push(*word),
             _ if word.parse::<u32>().is_ok() => rounds = word,
             _ => {
-                return Err(format!("{word:?} is no number of rounds, sqlite, postgres, or seed=N").into());
+                return Err(
+                    format!("{word:?} is no number of rounds, sqlite, postgres, relay, or seed=N").into()
+                );
             }
         }
     }
@@ -34,7 +39,8 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         println!("No system calls are traced, because {reason}");
     }
     call(rounds, &others, postgres.as_mut(), strace.as_deref().ok())?;
-    if others.contains(&"postgres") { Ok(()) } else { opened_twice(rounds) }
+    let on_server = others.iter().any(|word| matches!(*word, "postgres" | "relay"));
+    if on_server { Ok(()) } else { opened_twice(rounds) }
 }
 
 /// The inbox's own test of two openings in one process beside another one that reads and backs up, for some minutes.
@@ -52,11 +58,16 @@ pub(crate) fn call(
     mut postgres: Option<&mut Provided>,
     strace: Option<&Path>,
 ) -> Outcome {
-    println!("Building the example server and the program that kills it (the first time takes a while) …");
-    cargo::build_binaries(&["example-axum", "torture"])?;
+    println!("Building the server and the program that kills it (the first time takes a while) …");
+    let (package, server) = if others.contains(&"relay") {
+        ("smartshape-webhook-cli", "smartshape")
+    } else {
+        ("example-axum", "example-axum")
+    };
+    cargo::build_binaries(&[package, "torture"])?;
     let torture = cargo::binary("torture");
     let mut command = Command::new(&torture);
-    command.arg(cargo::binary("example-axum")).arg(rounds).args(others);
+    command.arg(cargo::binary(server)).arg(rounds).args(others);
     command.env_remove("STRACE").envs(strace.map(|path| ("STRACE", path)));
     match postgres.as_deref() {
         Some(server) => {

@@ -206,7 +206,7 @@ impl<'a> Subject<'a> {
 }
 
 /// Waits until nothing is left to do.
-async fn work_off(store: &Store) -> Result<(), Fault> {
+pub(crate) async fn work_off(store: &Store) -> Result<(), Fault> {
     let mut left = store.unfinished().await?;
     while left > 0 {
         let progress = async {

@@ -8,6 +8,7 @@ mod ledger;
 mod load;
 mod observed;
 mod random;
+mod relay;
 mod server;
 mod store;
 mod trace;
@@ -25,9 +26,9 @@ use store::Store;
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "\
-Usage: torture SERVER ROUNDS [sqlite|postgres] [seed=N] [database-crashes]
+Usage: torture SERVER ROUNDS [sqlite|postgres|relay] [seed=N] [database-crashes]
 
-SERVER is the binary example-axum. DATABASE_URL names a PostgreSQL server.
+SERVER is the binary example-axum, or smartshape for `relay`. DATABASE_URL names a PostgreSQL server.
 `cargo xtask torture` provides all of it.";
 
 struct Settings {
@@ -42,11 +43,21 @@ struct Settings {
 enum Engine {
     Sqlite,
     Postgres,
+    /// `smartshape relay` on PostgreSQL.
+    Relay,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Some(settings) = Settings::read(std::env::args().skip(1)) else {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, address, file] = arguments.as_slice()
+        && command == relay::TARGET
+    {
+        let Err(fault) = relay::serve_target(address, file).await else { return ExitCode::SUCCESS };
+        let _ = writeln!(std::io::stderr(), "{fault}");
+        return ExitCode::FAILURE;
+    }
+    let Some(settings) = Settings::read(arguments.into_iter()) else {
         let _ = writeln!(std::io::stderr(), "{USAGE}");
         return ExitCode::from(2);
     };
@@ -66,7 +77,7 @@ async fn run(settings: &Settings) -> Result<(), Fault> {
             binary: &settings.binary,
             rounds: settings.rounds,
             seed: settings.seed,
-            database_crashes: settings.database_crashes && *engine == Engine::Postgres,
+            database_crashes: settings.database_crashes && *engine != Engine::Sqlite,
         };
         let folder = Folder::new()?;
         let outcome = torture(*engine, &plan, &folder.0).await;
@@ -81,14 +92,18 @@ async fn run(settings: &Settings) -> Result<(), Fault> {
 async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), Fault> {
     let (name, store) = match engine {
         Engine::Sqlite => ("SQLite", Store::File(folder.join("inbox.db"))),
-        Engine::Postgres => {
+        Engine::Postgres | Engine::Relay => {
             let base = std::env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
             let schema = format!("torture_{}", std::process::id());
-            ("PostgreSQL", Store::on_server(&base, &schema).await?)
+            let name = if engine == Engine::Relay { "The relay on PostgreSQL" } else { "PostgreSQL" };
+            (name, Store::on_server(&base, &schema).await?)
         }
     };
     say(&format!("{name}: {} rounds of kills under load, seed={}", plan.rounds, plan.seed))?;
     let outcome = async {
+        if engine == Engine::Relay {
+            return relay::run(plan, &store, folder).await;
+        }
         crash::run(plan, &store).await?;
         say("  ok: nothing acknowledged was lost, nothing was completed twice or begun again after that")?;
         match std::env::var_os("STRACE") {
@@ -135,6 +150,7 @@ impl Settings {
             match argument.as_str() {
                 "sqlite" => settings.engines = vec![Engine::Sqlite],
                 "postgres" => settings.engines = vec![Engine::Postgres],
+                "relay" => settings.engines = vec![Engine::Relay],
                 "database-crashes" => settings.database_crashes = true,
                 other => settings.seed = other.strip_prefix("seed=")?.parse().ok()?,
             }

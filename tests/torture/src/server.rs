@@ -146,10 +146,10 @@ async fn read_log(
 ) {
     let (mut lines, mut listens) = (BufReader::new(log).lines(), Some(listens));
     while let Ok(Some(line)) = lines.next_line().await {
-        if let Some(address) = line.strip_prefix("listening on ")
+        if let Some((_, address)) = line.split_once("listening on ")
             && let Some(listens) = listens.take()
         {
-            let _ = listens.send(format!("{address}/callback"));
+            let _ = listens.send(format!("{}/callback", address.trim_end_matches("/callback")));
         }
         let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.push_back(line);

@@ -1,0 +1,212 @@
+//! `smartshape relay`, its target and its store are killed at random moments under load.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::crash::{Plan, work_off};
+use crate::load::Load;
+use crate::observed::{Observations, uuid_of};
+use crate::random::Random;
+use crate::server::{PATIENCE, Server};
+use crate::store::Store;
+use crate::{Fault, caller, say};
+
+/// The argument with which this program is the target.
+pub(crate) const TARGET: &str = "target";
+
+const SIGNING_SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
+
+struct Subject<'a> {
+    plan: &'a Plan<'a>,
+    inbox_url: String,
+    settings: String,
+    target: String,
+    received: String,
+    random: Random,
+    kills: [usize; 3],
+}
+
+pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result<(), Fault> {
+    if !plan.database_crashes {
+        return Err("the relay is tortured with a database that may be killed".into());
+    }
+    let begun = Instant::now();
+    // Keeps the port while no target listens.
+    let kept = socket("127.0.0.1:0")?;
+    let target = kept.local_addr()?.to_string();
+    let settings = folder.join("relay.toml");
+    std::fs::write(
+        &settings,
+        format!(
+            "max_backoff_seconds = 1\n[[route]]\nto = \"http://{target}/\"\nallow_private_addresses = true\n\
+             timeout_seconds = 5\n"
+        ),
+    )?;
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut random = Random::new(plan.seed);
+    let (observations, url) = (Arc::new(Observations::default()), watch::Sender::new(None));
+    let mut subject = Subject {
+        plan,
+        inbox_url: store.inbox_url(),
+        settings: text(&settings),
+        target,
+        received: text(&folder.join("received")),
+        random: random.fork(),
+        kills: [0; 3],
+    };
+    // The tables must be there before the database is killed.
+    let mut first = subject.relay()?;
+    first.url().await?;
+    first.kill().await?;
+    let load = Load::start(&[url.subscribe()], &observations, &mut random);
+    for round in 1..=plan.rounds {
+        subject.round(&url).await?;
+        if round % 10 == 0 {
+            let acknowledged = observations.lock().acknowledged.len();
+            say(&format!("  round {round}: {acknowledged} events acknowledged"))?;
+        }
+    }
+
+    let _target = subject.start_target().await?;
+    let mut last = subject.relay()?;
+    url.send_replace(Some(last.url().await?));
+    load.finish(PATIENCE).await?;
+    // Leases of the killed last for a minute, unless the store's time passes faster.
+    last.kill().await?;
+    store.end_leases().await?;
+    let mut last = subject.relay()?;
+    last.url().await?;
+    work_off(store).await?;
+    last.stop().await?;
+
+    let lines = std::fs::read_to_string(&subject.received)?;
+    let received: HashSet<&str> = lines.lines().collect();
+    let observed = observations.lock();
+    let missing: Vec<_> =
+        observed.acknowledged.iter().filter(|uuid| !received.contains(uuid.as_str())).take(20).collect();
+    let [relays, targets, databases] = subject.kills;
+    say(&format!(
+        "  {} s: the relay was killed {relays} times, its target {targets} times, the database {databases} times",
+        begun.elapsed().as_secs()
+    ))?;
+    say(&format!(
+        "  {} events acknowledged, {} received by the target, {} of them more than once",
+        observed.acknowledged.len(),
+        received.len(),
+        lines.lines().count() - received.len()
+    ))?;
+    match (missing.as_slice(), observed.faults.first()) {
+        ([], None) => say("  ok: nothing acknowledged is missing at the target"),
+        ([], Some(fault)) => Err(fault.clone().into()),
+        (missing, _) => Err(format!("acknowledged, and never passed on: {missing:?}").into()),
+    }
+}
+
+impl Subject<'_> {
+    fn relay(&self) -> Result<Server, Fault> {
+        let mut command = Command::new(self.plan.binary);
+        command.args([
+            "relay",
+            "--listen",
+            "127.0.0.1:0",
+            "--inbox",
+            &self.inbox_url,
+            "--config",
+            &self.settings,
+        ]);
+        command.env("SMARTSHAPE_RELAY_SIGNING_SECRET", SIGNING_SECRET);
+        Server::start_unread(command, &self.inbox_url)
+    }
+
+    /// Waits until it listens.
+    async fn start_target(&self) -> Result<Child, Fault> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([TARGET, &self.target, &self.received]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn()?;
+        let mut ready = [0];
+        child.stdout.take().ok_or("no standard output")?.read_exact(&mut ready).await?;
+        Ok(child)
+    }
+
+    /// Starts all and kills each once, at random moments.
+    async fn round(&mut self, url: &watch::Sender<Option<String>>) -> Result<(), Fault> {
+        let mut target = self.start_target().await?;
+        let mut relay = self.relay()?;
+        url.send_replace(Some(relay.url().await?));
+        let [relay_life, target_life, database_life] = [(); 3].map(|()| self.random.milliseconds(100, 1500));
+        let kill_target = async {
+            sleep(target_life).await;
+            target.kill().await?;
+            Ok::<_, Fault>(())
+        };
+        let kill_database = async {
+            sleep(database_life).await;
+            caller::restart_database().await
+        };
+        let kill_relay = async {
+            sleep(relay_life).await;
+            relay.kill().await?;
+            url.send_replace(None);
+            Ok(())
+        };
+        tokio::try_join!(kill_target, kill_database, kill_relay)?;
+        self.kills = self.kills.map(|kills| kills + 1);
+        Ok(())
+    }
+}
+
+fn socket(address: &str) -> Result<TcpSocket, Fault> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.bind(address.parse()?)?;
+    Ok(socket)
+}
+
+/// Appends the uuid of each event to the file before it responds.
+pub(crate) async fn serve_target(address: &str, file: &str) -> Result<(), Fault> {
+    let listener = socket(address)?.listen(1024)?;
+    say("")?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
+        // A connection that breaks off is the relay's end.
+        tokio::spawn(async move { serve_connection(stream, file).await.ok() });
+    }
+}
+
+async fn serve_connection(mut stream: TcpStream, mut file: std::fs::File) -> Result<(), Fault> {
+    let mut read = Vec::new();
+    loop {
+        let head = loop {
+            if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            if timeout(Duration::from_secs(60), stream.read_buf(&mut read)).await?? == 0 {
+                return Ok(());
+            }
+        };
+        let text = String::from_utf8_lossy(&read[..head]).to_ascii_lowercase();
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let end = head + length.ok_or("no length")?.parse::<usize>()?;
+        while read.len() < end {
+            if stream.read_buf(&mut read).await? == 0 {
+                return Ok(());
+            }
+        }
+        let uuid = uuid_of(&read[head..end]).ok_or("no uuid")?;
+        // In one piece, since a kill may come between two.
+        file.write_all(format!("{uuid}\n").as_bytes())?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+        read.drain(..end);
+    }
+}
