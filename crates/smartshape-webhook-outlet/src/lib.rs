@@ -7,11 +7,11 @@
 //!
 #![cfg_attr(
     feature = "nats",
-    doc = "[`JetStreamOutlet`] publishes to a stream of NATS JetStream, once for each event."
+    doc = "[`JetStreamOutlet`] publishes to a stream of NATS, once for each event."
 )]
 #![cfg_attr(
     not(feature = "nats"),
-    doc = "`JetStreamOutlet`, of the feature `nats`, publishes to a stream of NATS JetStream, once for each event."
+    doc = "`JetStreamOutlet`, of the feature `nats`, publishes to a stream of NATS, once for each event."
 )]
 //!
 //! An outlet is a [`Handler`](smartshape_webhook::Handler). As the handler of an endpoint it passes a delivery on before it
