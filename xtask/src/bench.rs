@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     }
     // Stops when this function returns.
     let mut server = None;
-    if parts == 0 || arguments.contains(&"inbox") {
+    if parts == 0 || ["inbox", "console"].iter().any(|part| arguments.contains(part)) {
         match postgres::provide() {
             Ok(provided) => {
                 command.env("DATABASE_URL", provided.url());

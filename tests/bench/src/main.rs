@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod client;
+mod console;
 mod inbox;
 mod parts;
 mod process;
@@ -23,13 +24,13 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 const USAGE: &str = "\
 Usage: bench [PART…] [--quick] [--peer NAME COMMAND]…
 
-  PART                 known, sizes, fresh, peers, flood, memory or inbox; without any: all
+  PART                 known, sizes, fresh, peers, flood, memory, inbox or console; without any: all
   --quick              less than half a minute for each part, to see that it works
   --peer NAME COMMAND  an endpoint in another language; tabs between the words of its command
 
 Needs two idle cores, 0 and 1. DATABASE_URL names a PostgreSQL server; without it, PostgreSQL is left out.";
 
-const PARTS: [&str; 7] = ["known", "sizes", "fresh", "peers", "flood", "memory", "inbox"];
+const PARTS: [&str; 8] = ["known", "sizes", "fresh", "peers", "flood", "memory", "inbox", "console"];
 
 /// What to measure, and how thoroughly.
 struct Run {
@@ -86,7 +87,7 @@ fn measure(run: &Run) -> Result<()> {
     for part in &run.parts {
         // One thread sends the load; the inbox, which is no process of its own, gets both cores.
         let (cores, mut runtime) = match *part {
-            "inbox" => (BOTH_CORES, Builder::new_multi_thread()),
+            "inbox" | "console" => (BOTH_CORES, Builder::new_multi_thread()),
             _ => (LOAD_CORE, Builder::new_current_thread()),
         };
         process::pin(cores)?;
@@ -98,7 +99,8 @@ fn measure(run: &Run) -> Result<()> {
                 "peers" => peers::measure(run).await,
                 "flood" => flood::measure(run).await,
                 "memory" => memory::measure(run).await,
-                _ => inbox::measure(run).await,
+                "inbox" => inbox::measure(run).await,
+                _ => console::measure(run).await,
             }
         });
         outcome.map_err(|error| format!("{part}: {error}"))?;

@@ -139,12 +139,12 @@ async fn commit_postgres(connection: &mut PgConnection, group: &[Delivery]) -> s
 }
 
 /// Two schemas of a PostgreSQL server, one for the inbox and one for the bare loop.
-pub(super) struct Schema {
-    pub(super) url: String,
+pub(crate) struct Schema {
+    pub(crate) url: String,
 }
 
 impl Schema {
-    pub(super) fn inbox(&self) -> String {
+    pub(crate) fn inbox(&self) -> String {
         self.with_search_path("bench_inbox")
     }
 
@@ -169,7 +169,7 @@ impl Schema {
         Ok(self.with_search_path(&name))
     }
 
-    pub(super) async fn drop_all(&self) -> Result<()> {
+    pub(crate) async fn drop_all(&self) -> Result<()> {
         self.execute("DROP SCHEMA IF EXISTS bench_inbox CASCADE; DROP SCHEMA IF EXISTS bench_bare CASCADE")
             .await
     }

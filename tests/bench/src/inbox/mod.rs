@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bare::{BareLoop, Schema};
+use bare::BareLoop;
+pub(crate) use bare::Schema;
 use smartshape_fake::EventPayload;
 use smartshape_webhook::{Delivery, EventKind, Handler as _};
 use smartshape_webhook_inbox::Inbox;
@@ -86,7 +87,12 @@ async fn acknowledge(folder: &Folder, schema: Option<&Schema>, quick: bool) -> R
 }
 
 /// Acknowledgements a second, and their p99 latency.
-async fn send(inbox: &Inbox, senders: usize, stock: usize, slice: Duration) -> Result<(f64, Duration)> {
+pub(crate) async fn send(
+    inbox: &Inbox,
+    senders: usize,
+    stock: usize,
+    slice: Duration,
+) -> Result<(f64, Duration)> {
     let stocks =
         (0..senders).map(|_| deliveries(stock / senders, TEN_FOR_EACH_FILE)).collect::<Result<Vec<_>>>()?;
     let begun = Instant::now();
@@ -147,7 +153,7 @@ async fn worker(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result
 }
 
 /// An empty inbox.
-async fn open(folder: &Folder, schema: Option<&Schema>) -> Result<Inbox> {
+pub(crate) async fn open(folder: &Folder, schema: Option<&Schema>) -> Result<Inbox> {
     let path = folder.empty()?.join("inbox.db");
     if let Some(schema) = schema {
         schema.recreate().await?;
@@ -156,11 +162,11 @@ async fn open(folder: &Folder, schema: Option<&Schema>) -> Result<Inbox> {
     Ok(Inbox::open(path.to_str().ok_or("the folder's name is not UTF-8")?).await?)
 }
 
-fn name(schema: Option<&Schema>) -> &'static str {
+pub(crate) fn name(schema: Option<&Schema>) -> &'static str {
     if schema.is_some() { "PostgreSQL" } else { "SQLite" }
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
@@ -183,10 +189,12 @@ fn deliveries(count: usize, file: impl Fn(u64) -> u64) -> Result<Vec<Delivery>> 
 }
 
 /// A folder that is deleted at the end. It lies beside this program, since the system's own may be in memory.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
+
+static FOLDERS: AtomicUsize = AtomicUsize::new(0);
 
 impl Folder {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let name = format!("bench-{}", std::process::id());
         Ok(Self(std::env::current_exe()?.with_file_name(name)))
     }
@@ -195,11 +203,15 @@ impl Folder {
     /// last connection is closed, which happens after an inbox is dropped, and would delete the log of a file that has
     /// taken its place.
     fn empty(&self) -> Result<PathBuf> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let _ = std::fs::remove_dir_all(&self.0);
-        let folder = self.0.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+        let folder = self.0.join(FOLDERS.fetch_add(1, Ordering::Relaxed).to_string());
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
+    }
+
+    /// The file of the inbox that was opened last.
+    pub(crate) fn newest(&self) -> PathBuf {
+        self.0.join((FOLDERS.load(Ordering::Relaxed) - 1).to_string()).join("inbox.db")
     }
 }
 

@@ -1,0 +1,340 @@
+//! What the console costs: its pages with a million events, open pages on an idle and on a busy inbox, and the activity
+//! that it shows.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use smartshape_webhook::Delivery;
+use smartshape_webhook_inbox::Inbox;
+use smartshape_webhook_ui::{Access, Ui, Visitor};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::inbox::{Folder, Schema, milliseconds, name, open, send};
+use crate::report::{Aim, Figure, heading, number, table};
+use crate::{Result, Run};
+
+const TABS: usize = 16;
+/// As the console's script.
+const POLL_INTERVAL: Duration = Duration::from_millis(900);
+
+const SQLITE: &str = "
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $ROWS)
+    INSERT INTO events (version, key, state, due, attempts, file_hash, event, file, uuid, owner, received, bytes, stored, settled, error, error_group)
+    SELECT 1, randomblob(16), iif(i % 200 = 0, 0, iif(i % 66 = 0, 3, 2)), 0, 1, random(), iif(i % 3 = 0, 'file_uploaded', 'annotation_updated'),
+        printf('%024x', i / 10), printf('%032x', i), 'owner@example.com', (unixepoch() - ($ROWS - i)) * 1000000, 956, 0,
+        iif(i % 200 = 0, NULL, 0), iif(i % 66 = 0, printf('no part %024x: %d', i, i % 12), NULL), iif(i % 66 = 0, i % 12, NULL) FROM n;
+    INSERT INTO bodies SELECT seq, '{}' FROM events WHERE state <> 2;
+    WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 20160)
+    INSERT INTO activity SELECT unixepoch() / 60 - i, 50, 49, 3, 1, 9000, 700, 40, 9000 FROM n;
+    ANALYZE;";
+const POSTGRES: &str = "
+    INSERT INTO smartshape_inbox_events
+        (version, key, state, due, attempts, file_hash, event, file, uuid, owner, received, bytes, settled, error, error_group)
+    SELECT 1, decode(md5(i::text), 'hex'), CASE WHEN i % 200 = 0 THEN 0 WHEN i % 66 = 0 THEN 3 ELSE 2 END, now(), 1, hashint8(i),
+        CASE WHEN i % 3 = 0 THEN 'file_uploaded' ELSE 'annotation_updated' END, lpad(to_hex(i / 10), 24, '0'), md5(i::text), 'owner@example.com',
+        (extract(epoch FROM now())::bigint - ($ROWS - i)) * 1000000, 956, CASE WHEN i % 200 <> 0 THEN now() END,
+        CASE WHEN i % 66 = 0 THEN format('no part %s: %s', md5(i::text), i % 12) END, CASE WHEN i % 66 = 0 THEN i % 12 END
+        FROM generate_series(1, $ROWS) i;
+    INSERT INTO smartshape_inbox_bodies SELECT seq, '{}' FROM smartshape_inbox_events WHERE state <> 2;
+    INSERT INTO smartshape_inbox_activity
+        SELECT extract(epoch FROM now())::bigint / 60 - i, 50, 49, 3, 1, 9000, 700, 40, 9000 FROM generate_series(0, 20160) i;
+    VACUUM ANALYZE;";
+/// What a process counts is not stored with these.
+const SQLITE_WITHOUT: &str =
+    "CREATE TRIGGER without BEFORE INSERT ON activity BEGIN SELECT RAISE(IGNORE); END";
+const POSTGRES_WITHOUT: &str =
+    "CREATE FUNCTION without() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER without BEFORE INSERT ON smartshape_inbox_activity FOR EACH ROW EXECUTE FUNCTION without()";
+
+pub(crate) async fn measure(run: &Run) -> Result<()> {
+    let folder = Folder::new()?;
+    let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+    let schema = url.map(|url| Schema { url });
+    heading("## The console");
+    let measured = async {
+        for schema in [None, schema.as_ref()].into_iter().take(1 + usize::from(schema.is_some())) {
+            pages(&folder, schema, run.quick).await?;
+            open_pages(&folder, schema, run.quick).await?;
+            claims(&folder, schema, run.quick).await?;
+            activity(&folder, schema, run.quick).await?;
+        }
+        assets(&folder).await
+    };
+    let measured = measured.await;
+    if let Some(schema) = &schema {
+        schema.drop_all().await?;
+    }
+    measured
+}
+
+fn console(inbox: &Inbox) -> Ui {
+    Ui::inbox(inbox.clone(), Access::decide(|_| Visitor::owner("ops")))
+}
+
+async fn get(ui: &Ui, query: &str) -> Result<Bytes> {
+    let (head, ()) = http::Request::get(format!("/{query}")).body(())?.into_parts();
+    let response = ui.respond(head, Bytes::new()).await;
+    if response.status().is_success() {
+        Ok(response.into_body())
+    } else {
+        Err(format!("{query} got {}", response.status()).into())
+    }
+}
+
+async fn execute(folder: &Folder, schema: Option<&Schema>, sql: &str) -> Result<()> {
+    match schema {
+        Some(schema) => {
+            let mut connection = PgConnection::connect(&schema.inbox()).await?;
+            for statement in sql.split_inclusive(";\n") {
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+            }
+        }
+        None => {
+            let mut connection = SqliteConnection::connect(&folder.newest().to_string_lossy()).await?;
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
+    let (rows, rounds) = if quick { (20_000, 3) } else { (1_000_000, 30) };
+    let inbox = open(folder, schema).await?;
+    let seed = if schema.is_some() { POSTGRES } else { SQLITE };
+    execute(folder, schema, &seed.replace("$ROWS", &rows.to_string())).await?;
+    let ui = console(&inbox);
+    let mut measured = Vec::new();
+    for (page, query) in [
+        ("Overview", "?view=overview"),
+        ("Overview, 14 days", "?view=overview&span=14d"),
+        ("Events", "?view=events"),
+        ("Events, in the middle", "?view=events&before=500000"),
+        ("Dead letters", "?view=events&state=dead-letter"),
+        ("dead letters of a reason", "?view=events&reason=0000000000000006"),
+        ("completed", "?view=events&state=completed"),
+        ("a search without a match", "?view=events&q=nothing-is-like-this"),
+        ("the question before a replay of all", "?view=confirm&do=replay"),
+    ] {
+        let (mut times, mut bytes) = (Vec::new(), 0);
+        for round in 0..=rounds {
+            let begun = Instant::now();
+            bytes = get(&ui, query).await?.len();
+            if round > 0 {
+                times.push(milliseconds(begun.elapsed()));
+            }
+        }
+        let figure = Figure::of(times);
+        let status = Aim::AtMost(150.0).status(figure.median);
+        measured.push(vec![page.to_owned(), figure.show(1), number(bytes as f64 / 1024.0, 1), status]);
+    }
+    heading(&format!("### Pages with {} events, {}", number(f64::from(rows), 0), name(schema)));
+    table("page | ms | KiB | aim", &measured);
+    Ok(())
+}
+
+/// CPU time of this process so far, of its threads that have ended, too.
+fn cpu_time() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // Behind the name, which is in parentheses: the state, ten fields, and ticks of 10 ms in user and kernel mode.
+    let fields = stat.rsplit_once(") ").ok_or("an unexpected /proc/self/stat")?.1.split(' ').skip(11).take(2);
+    let ticks = fields.map(str::parse::<u64>).sum::<std::result::Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// Asks over HTTP as open pages do, until `stop`. Returns how many different ticks they saw.
+async fn tabs(ui: &Ui, stop: Duration) -> Result<usize> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let server =
+        tokio::spawn(axum::serve(listener, Router::new().route_service("/", ui.clone())).into_future());
+    let mut tabs = JoinSet::new();
+    for tab in 0..TABS as u32 {
+        tabs.spawn(async move {
+            let mut ticks = Vec::new();
+            let mut stream = TcpStream::connect(address).await?;
+            let end = Instant::now() + stop;
+            tokio::time::sleep(POLL_INTERVAL * tab / TABS as u32).await;
+            let mut timer = tokio::time::interval(POLL_INTERVAL);
+            while Instant::now() < end {
+                timer.tick().await;
+                stream.write_all(b"GET /?tick HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await?;
+                let mut response = [0; 2048];
+                let length = stream.read(&mut response).await?;
+                let response = String::from_utf8_lossy(&response[..length]).into_owned();
+                ticks.extend(response.split_once("\r\n\r\n").map(|(_, tick)| tick.to_owned()));
+            }
+            std::io::Result::Ok(ticks)
+        });
+    }
+    let mut seen = Vec::new();
+    while let Some(ticks) = tabs.join_next().await {
+        seen.extend(ticks??);
+    }
+    server.abort();
+    seen.sort();
+    seen.dedup();
+    Ok(seen.len())
+}
+
+async fn open_pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
+    let time = Duration::from_secs(if quick { 3 } else { 20 });
+    let inbox = open(folder, schema).await?;
+    let ui = console(&inbox);
+    let share = async |watched: bool| {
+        let before = cpu_time()?;
+        if watched {
+            tabs(&ui, time).await?
+        } else {
+            tokio::time::sleep(time).await;
+            0
+        };
+        Result::Ok((cpu_time()? - before).as_secs_f64() / time.as_secs_f64() * 100.0)
+    };
+    let idle = share(false).await?;
+    let watched = share(true).await?;
+    // Each look sees another number of events.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (writer, over) = (inbox.clone(), Arc::clone(&is_over));
+    let writer = tokio::spawn(async move {
+        while !over.load(Ordering::Relaxed) {
+            send(&writer, 1, 1, Duration::MAX).await?;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Result::Ok(())
+    });
+    let looks = (tabs(&ui, time).await? - 1) as f64 / time.as_secs_f64();
+    is_over.store(true, Ordering::Relaxed);
+    writer.await??;
+    heading(&format!("### {TABS} open pages, {}", name(schema)));
+    let rows = [
+        vec![
+            "CPU of an idle inbox, % of a core, with the pages' own side".to_owned(),
+            number(watched - idle, 2),
+            Aim::AtMost(1.0).status(watched - idle),
+        ],
+        vec![
+            "looks at the database a second, while it changes".to_owned(),
+            number(looks, 2),
+            Aim::AtMost(1.0).status(looks),
+        ],
+    ];
+    table("what | measured | aim", &rows);
+    Ok(())
+}
+
+/// Events a second of a worker with an empty handler, while no, one and all pages are open on the overview. They take turns.
+async fn claims(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
+    let (rounds, events) = if quick { (2, 1000) } else { (11, 15_000) };
+    let inbox = open(folder, schema).await?;
+    let ui = console(&inbox);
+    let sides = [0, 1, TABS];
+    let mut rates = [const { Vec::new() }; 3];
+    for round in 0..=rounds {
+        for (rates, pages) in rates.iter_mut().zip(sides) {
+            send(&inbox, 250, events, Duration::MAX).await?;
+            let mut watching = JoinSet::new();
+            for page in 0..pages as u32 {
+                let ui = ui.clone();
+                watching.spawn(async move {
+                    tokio::time::sleep(POLL_INTERVAL * page / TABS as u32).await;
+                    let (mut timer, mut seen) = (tokio::time::interval(POLL_INTERVAL), Bytes::new());
+                    loop {
+                        timer.tick().await;
+                        let Ok(tick) = get(&ui, "?tick").await else { return };
+                        if tick != seen && get(&ui, "?view=overview").await.is_err() {
+                            return;
+                        }
+                        seen = tick;
+                    }
+                });
+            }
+            let left = AtomicUsize::new(events);
+            let all = Arc::new(Notify::new());
+            let done = Arc::clone(&all);
+            let handler = move |_: Delivery| {
+                if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    done.notify_one();
+                }
+                async { Ok(()) }
+            };
+            let begun = Instant::now();
+            inbox.worker(handler).concurrency(64).run(async move { all.notified().await }).await?;
+            if round > 0 {
+                rates.push(events as f64 / begun.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let rows: Vec<_> = sides
+        .iter()
+        .zip(&rates)
+        .map(|(pages, measured)| {
+            let ratio = Figure::ratio(measured, &rates[0]);
+            let status = if *pages == 1 { Aim::AtLeast(0.98).status(ratio.median) } else { "–".to_owned() };
+            vec![pages.to_string(), Figure::of(measured.clone()).show(0), ratio.show(3), status]
+        })
+        .collect();
+    heading(&format!("### A worker while overviews are open, {}", name(schema)));
+    table("open pages | events/s | ratio to none | aim", &rows);
+    Ok(())
+}
+
+/// Durable acknowledgements of 64 senders, with and without the stored activity. They take turns.
+async fn activity(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
+    let (rounds, slice) = if quick { (2, 300) } else { (15, 2000) };
+    let slice = Duration::from_millis(slice);
+    let mut rates = [Vec::new(), Vec::new()];
+    let mut stock = 16 * 1024;
+    for round in 0..=rounds {
+        for (rates, is_stored) in rates.iter_mut().zip([true, false]) {
+            let inbox = open(folder, schema).await?;
+            if !is_stored {
+                execute(folder, schema, if schema.is_some() { POSTGRES_WITHOUT } else { SQLITE_WITHOUT })
+                    .await?;
+            }
+            let (rate, _) = send(&inbox, 64, stock, slice).await?;
+            stock = stock.max((rate * 2.0 * slice.as_secs_f64()) as usize);
+            if round > 0 {
+                rates.push(rate);
+            }
+        }
+    }
+    let ratio = Figure::ratio(&rates[0], &rates[1]);
+    let status = Aim::AtLeast(0.97).status(ratio.median);
+    heading(&format!("### Durable acknowledgements with the stored activity, {}", name(schema)));
+    let [with, without] = rates.map(|rates| Figure::of(rates).show(0));
+    table("with, events/s | without, events/s | ratio | aim", &[vec![with, without, ratio.show(3), status]]);
+    Ok(())
+}
+
+async fn assets(folder: &Folder) -> Result<()> {
+    let ui = console(&open(folder, None).await?);
+    let (mut raw, mut packed, mut script) = (0, 0, 0);
+    for asset in ["ui.css", "ui.js", "icon.svg"] {
+        let bytes = get(&ui, &format!("?asset={asset}")).await?;
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&bytes)?;
+        raw += bytes.len();
+        packed += encoder.finish()?.len();
+        script += if asset == "ui.js" { bytes.len() } else { 0 };
+    }
+    let row = |what: &str, bytes: usize, kib: f64| {
+        let measured = bytes as f64 / 1024.0;
+        vec![what.to_owned(), number(measured, 1), Aim::AtMost(kib).status(measured)]
+    };
+    heading("### Assets");
+    table(
+        "what | KiB | aim",
+        &[row("all", raw, 40.0), row("all, gzipped", packed, 12.0), row("script", script, 6.0)],
+    );
+    Ok(())
+}
