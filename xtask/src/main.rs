@@ -39,8 +39,8 @@ Usage: cargo xtask COMMAND
                            SmartShape's manual, in Node and Python
   browser [NAME]           the console in Chromium, behind nginx, with axe for accessibility; NAME of one test file
   torture [ROUNDS] [sqlite|postgres] [seed=N]
-                           the durable mode: kills under load (300 rounds), and a disk that loses what
-                           was not synced
+                           the durable mode: kills under load (300 rounds), a disk that loses what was not
+                           synced, and failovers of PostgreSQL (20)
   torture relay [ROUNDS] [seed=N]
                            `smartshape relay`, its target and its PostgreSQL, each killed under load (100 times)
   fuzz [TARGET] [SECONDS]  inputs that a fuzzer thinks up, for 10 s each: token, lanes, head, envelope,

@@ -58,6 +58,16 @@ impl Provided {
             Self::Started(server) => server.url(),
         }
     }
+
+    /// What tests read of it: its URL, and of ours the command that runs PostgreSQL's programs.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut environment = vec![("DATABASE_URL", self.url().to_owned())];
+        #[cfg(unix)]
+        if let Self::Started(server) = self {
+            environment.push(("AS_POSTGRES", server.command().to_string_lossy().into_owned()));
+        }
+        environment
+    }
 }
 
 impl Surroundings {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use crate::endpoints::{self, runtimes};
+use crate::postgres::Provided;
 use crate::{Outcome, browser, cargo, conformance, fuzz, postgres, tools, torture};
 
 /// Set to 1, a test that would be skipped is a failure.
@@ -25,6 +26,8 @@ pub(crate) fn run() -> Outcome {
     let mut skipped = Vec::new();
     let mut note = |what, reason: Option<&String>| skipped.extend(reason.map(|reason| skip(what, reason)));
     note("the PostgreSQL tests", postgres.as_ref().err());
+    let foreign = String::from("DATABASE_URL names a server, so none of our own is there");
+    note("the tests of a failover", postgres.as_ref().is_ok_and(Provided::is_given).then_some(&foreign));
     for (_, tool, tests) in &tools {
         note(tests, tool.as_ref().err());
     }
@@ -37,7 +40,7 @@ pub(crate) fn run() -> Outcome {
     }
 
     let mut environment = Vec::new();
-    environment.extend(postgres.as_ref().ok().map(|server| ("DATABASE_URL", server.url().to_owned())));
+    environment.extend(postgres.as_ref().ok().into_iter().flat_map(Provided::environment));
     environment.extend(node.as_ref().ok().map(|node| ("VERIFY_IN_NODE", node.words("verify.js"))));
     if let Ok(python) = &python {
         environment.push(("VERIFY_IN_PYTHON", python.words("verify.py")));

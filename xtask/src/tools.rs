@@ -99,7 +99,7 @@ impl Tool {
         let program =
             on_path(&std::env::join_paths(folders).unwrap_or_default(), self.name).unwrap_or_default();
         let text = format!(
-            "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' {} \"$@\"\n",
+            "#!/bin/sh\nLD_LIBRARY_PATH={} exec {} {} \"$@\"\n",
             quoted(&libraries),
             quoted(program.as_os_str()),
             self.first
@@ -129,9 +129,9 @@ fn compiles(compiler: &OsStr) -> Result<(), String> {
     Err(format!("the C++ compiler {shown} does not work: {}", one_line(&output.stderr)))
 }
 
-/// For a shell's single quotes.
-fn quoted(text: &OsStr) -> String {
-    text.to_string_lossy().replace('\'', r"'\''")
+/// For a shell, in single quotes.
+pub(crate) fn quoted(text: &OsStr) -> String {
+    format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

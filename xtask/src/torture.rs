@@ -12,6 +12,8 @@ const ROUNDS: &str = "300";
 /// Each kills the relay, its target and its store once.
 const RELAY_ROUNDS: &str = "100";
 const READS_A_ROUND: u32 = 20;
+/// Each kind of failover happens once for so many rounds.
+const ROUNDS_OF_FAILOVER: u32 = 30;
 
 /// `words` are the number of rounds, an engine or `relay`, and `seed=N`, each or none of them.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -39,8 +41,24 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         println!("No system calls are traced, because {reason}");
     }
     call(rounds, &others, postgres.as_mut(), strace.as_deref().ok())?;
-    let on_server = others.iter().any(|word| matches!(*word, "postgres" | "relay"));
-    if on_server { Ok(()) } else { opened_twice(rounds) }
+    if others.contains(&"relay") {
+        return Ok(());
+    }
+    if let Some(server) = postgres {
+        failed_over(rounds, &server)?;
+    }
+    if others.contains(&"postgres") { Ok(()) } else { opened_twice(rounds) }
+}
+
+/// The inbox's own tests of a primary that fails.
+fn failed_over(rounds: &str, server: &Provided) -> Outcome {
+    let rounds = (rounds.parse::<u32>()? / ROUNDS_OF_FAILOVER).max(1).to_string();
+    let mut environment = server.environment();
+    environment.push(("FAILOVER_ROUNDS", rounds));
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let test =
+        ["test", "--locked", "--package", "smartshape-webhook-inbox", "--features", "postgres", "--lib"];
+    cargo::run(&[&test[..], &["it::failover::", "--", "--nocapture"]].concat(), &environment)
 }
 
 /// The inbox's own test of two openings in one process beside another one that reads and backs up, for some minutes.
@@ -72,10 +90,10 @@ pub(crate) fn call(
     match postgres.as_deref() {
         Some(server) => {
             command.env("DATABASE_URL", server.url());
-            if server.can_crash() {
-                command.arg("database-crashes");
-            } else {
+            if server.is_given() {
                 println!("The database of DATABASE_URL is not killed.");
+            } else {
+                command.arg("database-crashes");
             }
         }
         None if others.is_empty() => {
@@ -118,13 +136,9 @@ fn serve(
 }
 
 impl Provided {
-    /// Whether the server is ours, to do with as we like.
-    fn can_crash(&self) -> bool {
-        match self {
-            Self::Given(_) => false,
-            #[cfg(unix)]
-            Self::Started(_) => true,
-        }
+    /// Whether the server is not ours, to do with as we like.
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self, Self::Given(_))
     }
 
     fn fulfil(&mut self, request: &str) -> Result<String, String> {

@@ -9,7 +9,7 @@ use crate::postgres;
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
     let server = postgres::provide().map_err(|reason| format!("no PostgreSQL: {reason}"))?;
     let mut command = Command::new(program);
-    command.args(arguments).env("DATABASE_URL", server.url());
+    command.args(arguments).envs(server.environment());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
         let mut command = tokio::task::spawn_blocking(move || command.status());

@@ -105,7 +105,8 @@ impl InboxBuilder {
 
 impl Inbox {
     /// Opens an inbox with the default settings. `url` is the path of a file, which is created if it does not exist,
-    /// or a `postgres://` URL.
+    /// or a `postgres://` URL. With several hosts (`postgres://user@one,two:5433/database`) it writes to the one that is the
+    /// primary, also after a failover.
     ///
     /// # Errors
     ///
@@ -191,6 +192,39 @@ impl Inbox {
             + 'static,
     {
         Worker::transactional(self.0.worker.clone(), handler)
+    }
+
+    /// A [`DedupStore`](smartshape_webhook::DedupStore) in the inbox's database, for receivers that handle inline and run in
+    /// several processes: a delivery that one of them handles or has handled is not handled by another. It has a table of
+    /// its own, shares no key with the inbox's events, and needs no worker. Completed deliveries are known for
+    /// [`InboxBuilder::dedup_retention`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use smartshape_webhook::{Receiver, Secret};
+    /// use smartshape_webhook_inbox::Inbox;
+    ///
+    /// let store = Inbox::open("postgres://app@db.example/app").await?.dedup_store()?;
+    /// let receiver = Receiver::builder()
+    ///     .secret(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)
+    ///     .dedup_store(store, Duration::from_secs(10 * 60)) // a crashed process's claim ends after this time
+    ///     .build()?;
+    /// # let _ = receiver;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InboxErrorKind::InvalidSettings`] when the inbox is not on PostgreSQL.
+    #[cfg(feature = "postgres")]
+    pub fn dedup_store(&self) -> Result<crate::PostgresDedupStore, InboxError> {
+        self.storage().dedup_store(self.0.worker.retention.dedup).ok_or_else(|| {
+            let text =
+                "a shared deduplication store needs an inbox on PostgreSQL: open one by a postgres:// URL";
+            InboxError::new(InboxErrorKind::InvalidSettings, text)
+        })
     }
 
     /// The events that match `filter`, in the order of arrival.

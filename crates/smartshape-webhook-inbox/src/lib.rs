@@ -68,5 +68,7 @@ pub use page::{EventPage, PageCursor};
 pub use reason::{DeadLetterReason, ReasonId};
 pub use settings::InboxBuilder;
 #[cfg(feature = "postgres")]
+pub use storage::postgres::PostgresDedupStore;
+#[cfg(feature = "postgres")]
 pub use worker::TransactionalFuture;
 pub use worker::{Worker, WorkerHandle};

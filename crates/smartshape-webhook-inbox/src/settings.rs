@@ -47,6 +47,7 @@ impl InboxBuilder {
                 max_size_bytes: 10 * GIB,
                 max_connections: 10,
                 allow_asynchronous_commit: false,
+                allow_untested_server: false,
                 read_only: false,
                 worker_lock_timeout: Duration::from_secs(30),
             },
@@ -128,6 +129,13 @@ impl InboxBuilder {
     /// acknowledged. Defaults to false.
     pub fn danger_allow_asynchronous_commit(mut self, allow: bool) -> Self {
         self.storage.allow_asynchronous_commit = allow;
+        self
+    }
+
+    /// Accepts `CockroachDB` and `YugabyteDB`, on which the inbox was never tested: none of its promises is known to hold there.
+    /// Defaults to false.
+    pub fn danger_allow_untested_server(mut self, allow: bool) -> Self {
+        self.storage.allow_untested_server = allow;
         self
     }
 

@@ -36,6 +36,12 @@ pub(super) fn become_it(account: Option<Account>, command: &mut Command) {
     }
 }
 
+/// As [`become_it`], for a shell.
+pub(super) fn prefix(account: Option<Account>) -> String {
+    let run = |Account { user, group }| format!("setpriv --reuid={user} --regid={group} --clear-groups");
+    account.map(run).unwrap_or_default()
+}
+
 /// Gives a file or folder to the account.
 pub(super) fn hand_over(account: Option<Account>, path: &Path) -> io::Result<()> {
     account.map_or(Ok(()), |Account { user, group }| chown(path, Some(user), Some(group)))

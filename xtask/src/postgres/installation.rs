@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use super::account::{self, Account};
 use crate::debian;
+use crate::tools::quoted;
 
 pub(super) struct Installation {
     /// The folder of the programs.
@@ -78,6 +79,17 @@ impl Installation {
         }
         account::become_it(self.account, &mut command);
         command
+    }
+
+    /// A script that runs a command as the account, with the programs on its PATH.
+    pub(super) fn script(&self) -> String {
+        let libraries = self.libraries().map(|folders| format!("LD_LIBRARY_PATH={}", quoted(&folders)));
+        format!(
+            "#!/bin/sh\ncd /\nexec {} env LC_ALL=C PATH={}:\"$PATH\" {} \"$@\"\n",
+            account::prefix(self.account),
+            quoted(self.folder.as_os_str()),
+            libraries.unwrap_or_default(),
+        )
     }
 
     fn libraries(&self) -> Option<OsString> {

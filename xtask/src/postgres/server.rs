@@ -65,6 +65,10 @@ impl Postgres {
         installation.run("initdb", &arguments)?;
         fs::remove_file(&file).map_err(own)?;
 
+        let command = folder.join("as-postgres");
+        let mut script =
+            OpenOptions::new().write(true).create_new(true).mode(0o755).open(&command).map_err(own)?;
+        script.write_all(installation.script().as_bytes()).map_err(own)?;
         for attempt in 1.. {
             let port = free_port()?;
             match run(&installation, &folder, port, &mut guard) {
@@ -77,6 +81,11 @@ impl Postgres {
             }
         }
         Err("no free port".into())
+    }
+
+    /// Runs a command that finds PostgreSQL's programs, as an account that may run a server.
+    pub(crate) fn command(&self) -> PathBuf {
+        self.folder.join("as-postgres")
     }
 
     /// Holds the superuser's password.

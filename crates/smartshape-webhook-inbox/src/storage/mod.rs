@@ -134,6 +134,13 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
         1
     }
 
+    /// The store of [`Inbox::dedup_store`](crate::Inbox::dedup_store).
+    #[cfg(feature = "postgres")]
+    fn dedup_store(&self, retention: Duration) -> Option<postgres::PostgresDedupStore> {
+        let _ = retention;
+        None
+    }
+
     /// The transactions of [`Inbox::transactional_worker`](crate::Inbox::transactional_worker).
     #[cfg(feature = "postgres")]
     fn transactions(&self) -> Option<Arc<postgres::Transactions>> {

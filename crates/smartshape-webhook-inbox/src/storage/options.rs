@@ -12,6 +12,7 @@ pub(crate) struct StorageOptions {
     pub(crate) max_size_bytes: u64,
     pub(crate) max_connections: u32,
     pub(crate) allow_asynchronous_commit: bool,
+    pub(crate) allow_untested_server: bool,
     pub(crate) read_only: bool,
     pub(crate) worker_lock_timeout: Duration,
 }

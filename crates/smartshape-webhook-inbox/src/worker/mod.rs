@@ -66,7 +66,7 @@ pub(crate) struct WorkerContext {
     pub(crate) store_timeout: Duration,
     pub(crate) heartbeat: Arc<Heartbeat>,
     pub(crate) activity: Arc<Activity>,
-    retention: Retention,
+    pub(crate) retention: Retention,
 }
 
 impl WorkerContext {

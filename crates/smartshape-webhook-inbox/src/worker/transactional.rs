@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use smartshape_webhook::{Delivery, HandlerError};
-use sqlx::{PgPool, PgTransaction};
+use sqlx::PgTransaction;
 
 use super::{AttemptFuture, EventHandler, Handled, Worker, WorkerContext};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::storage::Lease;
-use crate::storage::postgres::Transactions;
+use crate::storage::postgres::{HandlerPool, Transactions};
 
 /// The future that the handler of [`Inbox::transactional_worker`](crate::Inbox::transactional_worker) returns.
 pub type TransactionalFuture<'a> = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send + 'a>>;
@@ -18,7 +18,7 @@ pub type TransactionalFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Handle
 struct Transactional<F> {
     transactions: Arc<Transactions>,
     /// Each running handler holds a connection, so the pool has as many as the worker's concurrency.
-    pool: OnceLock<PgPool>,
+    pool: OnceLock<HandlerPool>,
     keep_body: bool,
     handler: F,
 }
@@ -48,7 +48,7 @@ where
         + Sync
         + 'static,
 {
-    fn pool(&self, concurrency: usize) -> &PgPool {
+    fn pool(&self, concurrency: usize) -> &HandlerPool {
         self.pool.get_or_init(|| self.transactions.pool(concurrency))
     }
 

@@ -43,7 +43,6 @@ async fn transactional_handlers_leave_connections_for_others() {
     while inbox.list(done.clone()).await.unwrap().len() < 12 {
         tokio::task::yield_now().await;
     }
-    assert!(inbox.list(done).await.unwrap().iter().all(|event| event.attempts == 1));
     drop(worker);
 }
 

@@ -1,5 +1,7 @@
 //! What a role needs, what it must not be able to do to others, and when the inbox is ready.
-use smartshape_webhook::{Delivery, Handler as _};
+use std::time::Duration;
+
+use smartshape_webhook::{ClaimState, DedupStore as _, Delivery, Handler as _, LeaseToken};
 
 use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
 use sqlx::{Connection as _, PgConnection};
@@ -69,6 +71,10 @@ async fn documented_grants_are_enough_and_needed() {
     assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(inbox.stats().await.unwrap().waiting, 0);
+    let (store, key, token) = (inbox.dedup_store().unwrap(), delivery(9).key(), LeaseToken::new(1));
+    assert_eq!(store.claim(key, token, Duration::from_secs(60)).await.unwrap(), ClaimState::New);
+    store.release(key, token).await.unwrap();
+    store.complete(key, token).await.unwrap();
 
     // Without one of them, it says so.
     for (grant, advice) in [
@@ -99,6 +105,7 @@ async fn tables_created_from_migration_files_are_used() {
         include_str!("../../migrations/postgres-0002.sql"),
         include_str!("../../migrations/postgres-0003.sql"),
         include_str!("../../migrations/postgres-0004.sql"),
+        include_str!("../../migrations/postgres-0005.sql"),
     ] {
         server.execute(file.to_owned()).await;
     }

@@ -1,5 +1,7 @@
 //! A TCP proxy between an inbox and a server.
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -9,6 +11,8 @@ pub(crate) struct Link {
     target: String,
     address: SocketAddr,
     silence: watch::Sender<u32>,
+    /// Whether new connections are silent too.
+    is_cut_off: Arc<AtomicBool>,
     task: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -17,7 +21,7 @@ impl Link {
     pub(crate) async fn to(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { target, address, silence: watch::Sender::new(0), task: None }
+        Self { target, address, silence: watch::Sender::new(0), is_cut_off: Arc::default(), task: None }
     }
 
     pub(crate) fn join(&mut self) {
@@ -25,18 +29,22 @@ impl Link {
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();
         let (listener, target) = (socket.listen(64).unwrap(), self.target.clone());
-        let silence = self.silence.clone();
+        let (silence, is_cut_off) = (self.silence.clone(), Arc::clone(&self.is_cut_off));
         self.task = Some(tokio::spawn(async move {
             // Connections end with this set.
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
                 let (target, mut silent) = (target.clone(), silence.subscribe());
+                let is_cut_off = is_cut_off.load(Ordering::SeqCst);
                 connections.spawn(async move {
-                    let mut server = TcpStream::connect(target).await.unwrap();
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
-                        _ = silent.changed() => {}
+                    let mut server = None;
+                    if !is_cut_off {
+                        let Ok(connected) = TcpStream::connect(target).await else { return };
+                        tokio::select! {
+                            _ = tokio::io::copy_bidirectional(&mut client, server.insert(connected)) => return,
+                            _ = silent.changed() => {}
+                        }
                     }
                     // Reads and discards, and neither responds nor closes.
                     let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
@@ -49,6 +57,24 @@ impl Link {
     /// The connections that there are fall silent, as when a firewall or a failover forgets them; new ones work.
     pub(crate) fn hush(&self) {
         self.silence.send_modify(|times| *times += 1);
+    }
+
+    /// As [`hush`](Self::hush), and new connections are silent as well.
+    #[cfg(unix)]
+    pub(crate) fn cut_off(&self) {
+        self.is_cut_off.store(true, Ordering::SeqCst);
+        self.hush();
+    }
+
+    /// New connections work again.
+    #[cfg(unix)]
+    pub(crate) fn restore(&self) {
+        self.is_cut_off.store(false, Ordering::SeqCst);
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The URL of a server, through this link.

@@ -10,8 +10,14 @@
 
 #[cfg(feature = "sqlite")]
 mod clocks;
+#[cfg(all(unix, feature = "postgres"))]
+mod cluster;
 #[cfg(feature = "postgres")]
 mod contention;
+#[cfg(all(unix, feature = "postgres"))]
+mod dedup;
+#[cfg(all(unix, feature = "postgres"))]
+mod failover;
 mod faults;
 #[cfg(feature = "sqlite")]
 mod files;

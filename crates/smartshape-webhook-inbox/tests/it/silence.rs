@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::it::fixture::{Server, delivery, file_delivery};
 use crate::it::link::Link;
+use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
 
 /// Longer than anything here takes on a busy machine, and what is promised for a silent connection.
 const IN_TIME: Duration = Duration::from_secs(30);
@@ -232,6 +233,33 @@ async fn rejected_result_delays_no_other() {
     let running = inbox.list(EventFilter::default().state(EventState::Running)).await.unwrap();
     assert_eq!(running.iter().map(|event| &*event.uuid).collect::<Vec<_>>(), ["uuid-3"]);
     worker.shutdown().await.unwrap();
+}
+
+/// Also of a database that gives each second transaction one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serialization_failures_and_deadlocks_are_repeated() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    // A sequence counts what is rolled back, too.
+    let conflict = "CREATE SEQUENCE tries; CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF nextval('SCHEMA.tries') % 3 <> 0 THEN RAISE EXCEPTION 'try again' USING ERRCODE = TG_ARGV[0]; END IF; \
+         RETURN NEW; END $$; \
+         CREATE TRIGGER inserts BEFORE INSERT ON smartshape_inbox_events FOR EACH ROW EXECUTE FUNCTION conflict('40001'); \
+         CREATE TRIGGER updates BEFORE UPDATE ON smartshape_inbox_events FOR EACH ROW EXECUTE FUNCTION conflict('40P01')";
+    server.execute(conflict.replace("SCHEMA", server.schema())).await;
+    assert!(inbox.handle(delivery(1)).await.is_ok());
+    let storage = inbox.storage();
+    let attempts = storage.claim(ClaimRequest::new(1, IN_TIME)).await.unwrap().attempts;
+    let lease = attempts[0].lease;
+    assert_eq!(storage.renew(vec![lease], IN_TIME).await.unwrap(), [lease]);
+    let dead = AttemptOutcome::DeadLetter { error: "never".to_owned() };
+    let result = AttemptResult { lease, outcome: dead, took: Duration::ZERO };
+    assert_eq!(storage.settle([result].into()).await.unwrap(), [lease]);
+    assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
+    assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 1);
+    // Not forever.
+    server.execute("ALTER SEQUENCE tries INCREMENT 3 RESTART WITH 1".to_owned()).await;
+    assert!(inbox.handle(delivery(2)).await.is_err());
 }
 
 #[tokio::test]

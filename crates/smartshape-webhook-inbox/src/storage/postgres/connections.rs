@@ -6,11 +6,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::servers::{Primary, Servers};
 use super::{error, open};
 use crate::error::{InboxError, InboxErrorKind};
 
@@ -19,6 +20,8 @@ const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// Maximum time for that ping. Shorter than the statement timeout, which leaves time for a new connection.
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of tries while a statement meets a serialization failure or a deadlock.
+const MAX_TRIES: u32 = 5;
 
 /// The server probes a silent client after 15 s, every 5 s, and closes its session after 30 s. By default it keeps the
 /// locks of a lost client for two hours.
@@ -42,7 +45,7 @@ impl Tables {
 /// Opens connections for the inbox's own statements.
 #[derive(Clone)]
 pub(super) struct Connector {
-    pub(super) options: PgConnectOptions,
+    pub(super) servers: Servers,
     pub(super) tables: Tables,
     pub(super) statement_timeout: Duration,
     pub(super) allow_asynchronous_commit: bool,
@@ -51,12 +54,16 @@ pub(super) struct Connector {
 
 impl Connector {
     async fn connect(&self) -> Result<Session, InboxError> {
-        let connection = self.options.connect().await.map_err(error::from_sqlx)?;
-        self.prepare(connection).await
+        let (connection, primary) = self.servers.connect().await?;
+        self.prepare(connection, primary).await
     }
 
     /// Overrides settings of the role and the database that would change the meaning or speed of our statements.
-    pub(super) async fn prepare(&self, mut connection: PgConnection) -> Result<Session, InboxError> {
+    pub(super) async fn prepare(
+        &self,
+        mut connection: PgConnection,
+        server: Primary,
+    ) -> Result<Session, InboxError> {
         let timeout = milliseconds(self.statement_timeout);
         // A statement that waits for a lock in vain can be retried without the row within the statement timeout.
         let lock_timeout = (timeout / 4).max(1);
@@ -75,7 +82,8 @@ impl Connector {
         if !self.read_only {
             open::check_durability(&mut connection, self.allow_asynchronous_commit).await?;
         }
-        Ok(Session { connection, tables: self.tables.clone(), statement_timeout: self.statement_timeout })
+        let (tables, statement_timeout) = (self.tables.clone(), self.statement_timeout);
+        Ok(Session { connection, server, tables, statement_timeout })
     }
 }
 
@@ -92,6 +100,7 @@ pub(super) async fn prepare_for_handlers(connection: &mut PgConnection) -> Resul
 /// A prepared connection.
 pub(super) struct Session {
     pub(super) connection: PgConnection,
+    server: Primary,
     pub(super) tables: Tables,
     /// At the server.
     statement_timeout: Duration,
@@ -157,6 +166,9 @@ impl Connections {
 
     async fn session(&self) -> Result<Session, InboxError> {
         while let Some((mut session, since)) = self.next() {
+            if self.connect.servers.is_former(session.server) {
+                continue;
+            }
             if since.elapsed() < PING_AFTER_IDLE {
                 return Ok(session);
             }
@@ -177,6 +189,20 @@ impl Connections {
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Session, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs statements again after a serialization failure or a deadlock.
+pub(super) async fn repeat<T, F>(run: impl Fn() -> F) -> Result<T, InboxError>
+where
+    F: Future<Output = Result<T, InboxError>>,
+{
+    let mut tries = 1;
+    loop {
+        match run().await {
+            Err(error) if tries < MAX_TRIES && error::is_conflict(&error) => tries += 1,
+            result => return result,
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Maps PostgreSQL's errors to kinds and advice.
 
+use std::error::Error as _;
+
+use super::sql;
 use crate::error::{InboxError, InboxErrorKind};
 
 pub(super) fn from_sqlx(error: sqlx::Error) -> InboxError {
@@ -34,4 +37,10 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> InboxError {
         _ => (InboxErrorKind::Rejected, "the server rejected a statement"),
     };
     InboxError::new(kind, format!("inbox on PostgreSQL: {advice} ({error})")).caused_by(error)
+}
+
+/// A serialization failure or a deadlock, after which a server expects that its client tries again.
+pub(super) fn is_conflict(error: &InboxError) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref());
+    cause.and_then(sql::code).is_some_and(|code| ["40001", "40P01"].contains(&&*code))
 }

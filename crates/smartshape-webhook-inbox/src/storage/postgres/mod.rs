@@ -5,9 +5,11 @@
 //! is cleared when that event ends, and a periodic pass repairs it after a crash between the two.
 
 mod connections;
+mod dedup;
 mod error;
 mod notify;
 mod open;
+mod servers;
 mod sql;
 mod transactions;
 mod url;
@@ -31,9 +33,10 @@ use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDeliver
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 use crate::storage::StorageOptions;
-use connections::Connections;
+use connections::{Connections, repeat};
+pub use dedup::PostgresDedupStore;
 use notify::Notifier;
-pub(crate) use transactions::Transactions;
+pub(crate) use transactions::{HandlerPool, Transactions};
 
 /// Maximum number of concurrent commits of batches. More would only make each batch smaller.
 const MAX_CONCURRENT_INSERTS: u32 = 4;
@@ -102,7 +105,7 @@ impl Postgres {
 
     async fn claim(&self, request: ClaimRequest) -> Result<ClaimResponse, InboxError> {
         let sql::ClaimedRows { mut claimed, lengths } =
-            self.others.run(async |on| sql::claim(on, request).await).await?;
+            repeat(|| self.others.run(async |on| sql::claim(on, request).await)).await?;
         // A claimed event that is not attempted counts as a lost lease, so no failure from here on fails the claim.
         let mut conflicts = Vec::new();
         if !claimed.attempts.is_empty() {
@@ -152,7 +155,7 @@ impl Postgres {
     }
 
     async fn settle_all(&self, results: &[AttemptResult]) -> Result<Vec<Lease>, InboxError> {
-        let (held, over) = self.others.run(async |on| sql::settle(on, results).await).await?;
+        let (held, over) = repeat(|| self.others.run(async |on| sql::settle(on, results).await)).await?;
         self.mark_runnable(&over).await;
         Ok(held)
     }
@@ -213,7 +216,8 @@ impl Storage for Postgres {
         Box::pin(async move {
             self.reserve_size(&events).await?;
             let asynchronous = self.allow_asynchronous_commit;
-            let inserted = self.writers.run(async |on| sql::insert(on, &events, asynchronous).await).await?;
+            let insert = || self.writers.run(async |on| sql::insert(on, &events, asynchronous).await);
+            let inserted = repeat(insert).await?;
             self.notifier.mark_runnable_later(inserted.behind);
             Ok(inserted.fresh)
         })
@@ -224,7 +228,9 @@ impl Storage for Postgres {
     }
 
     fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
-        Box::pin(async move { self.others.run(async |on| sql::renew(on, &leases, lease).await).await })
+        Box::pin(
+            async move { repeat(|| self.others.run(async |on| sql::renew(on, &leases, lease).await)).await },
+        )
     }
 
     fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
@@ -241,12 +247,20 @@ impl Storage for Postgres {
 
     fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
         Box::pin(in_chunks(filter, move |chunk| {
-            self.run_admin(async move |on| sql::replay(on, &chunk).await)
+            repeat(move || {
+                let chunk = chunk.clone();
+                self.run_admin(async move |on| sql::replay(on, &chunk).await)
+            })
         }))
     }
 
     fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        Box::pin(in_chunks(filter, move |chunk| self.run_admin(async move |on| sql::purge(on, &chunk).await)))
+        Box::pin(in_chunks(filter, move |chunk| {
+            repeat(move || {
+                let chunk = chunk.clone();
+                self.run_admin(async move |on| sql::purge(on, &chunk).await)
+            })
+        }))
     }
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {
@@ -354,6 +368,11 @@ impl Storage for Postgres {
 
     fn max_concurrent_inserts(&self) -> usize {
         self.max_concurrent_inserts as usize
+    }
+
+    fn dedup_store(&self, retention: Duration) -> Option<PostgresDedupStore> {
+        let asynchronous = self.allow_asynchronous_commit;
+        Some(PostgresDedupStore::new(Arc::clone(&self.others), retention, asynchronous))
     }
 
     fn transactions(&self) -> Option<Arc<Transactions>> {

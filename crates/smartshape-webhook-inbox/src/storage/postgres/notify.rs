@@ -7,9 +7,10 @@ use std::time::Duration;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connections::{CONNECT_TIMEOUT, Connections, Connector};
+use super::servers::{Primary, Servers};
 use super::sql::Queue;
 use super::{error, transactions};
 use crate::error::InboxError;
@@ -18,8 +19,8 @@ use crate::error::InboxError;
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(50);
 /// Pause before a failed listener connects again.
 const RELISTEN_AFTER: Duration = Duration::from_secs(5);
-/// After this time without a notification the connection is probed.
-const PROBE_AFTER: Duration = Duration::from_secs(15);
+/// Interval of probes: of the connection, and of the other servers, one of which may have taken over.
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) struct Notifier {
     connect: Connector,
@@ -103,12 +104,15 @@ async fn listen(connect: Connector, channel: Arc<str>, wake: Arc<Notify>) {
 async fn listen_once(connect: &Connector, channel: &str, wake: &Notify) -> Result<(), InboxError> {
     // sqlx's listener needs a pool. A dead connection stays in it for as long as the kernel keeps it, so each listener
     // has its own pool.
+    let servers = &connect.servers;
+    let primary = find(servers).await?;
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
-    let pool = pool.connect_lazy_with(connect.options.clone());
+    let pool = pool.connect_lazy_with(servers.options(primary));
     let mut listener = PgListener::connect_with(&pool).await.map_err(error::from_sqlx)?;
     within(listener.listen(channel)).await?;
+    let mut probe_at = Instant::now() + PROBE_INTERVAL;
     loop {
-        match timeout(PROBE_AFTER, listener.try_recv()).await {
+        match timeout_at(probe_at, listener.try_recv()).await {
             // `None` means that the connection was lost, and maybe a notification with it.
             Ok(received) => {
                 received.map_err(error::from_sqlx)?;
@@ -117,9 +121,20 @@ async fn listen_once(connect: &Connector, channel: &str, wake: &Notify) -> Resul
             }
             Err(_) => {
                 within(sqlx::query("SELECT 1").execute(&mut listener)).await?;
+                if find(servers).await? != primary {
+                    return Ok(());
+                }
+                probe_at = Instant::now() + PROBE_INTERVAL;
             }
         }
     }
+}
+
+async fn find(servers: &Servers) -> Result<Primary, InboxError> {
+    if servers.are_several() {
+        servers.connect().await?;
+    }
+    Ok(servers.primary())
 }
 
 async fn within<T>(response: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, InboxError> {

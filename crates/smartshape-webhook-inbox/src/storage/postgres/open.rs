@@ -5,16 +5,18 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
 use super::connections::{CONNECT_TIMEOUT, Connector, Session, Tables, timed_out};
+use super::servers::Servers;
 use super::{MAX_STATEMENT_TIMEOUT, error, sql, url};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::storage::StorageOptions;
 
 /// Each migrates the schema to the next version.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../../migrations/postgres-0001.sql"),
     include_str!("../../../migrations/postgres-0002.sql"),
     include_str!("../../../migrations/postgres-0003.sql"),
     include_str!("../../../migrations/postgres-0004.sql"),
+    include_str!("../../../migrations/postgres-0005.sql"),
 ];
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// Maximum number of attempts while other processes migrate at the same time.
@@ -30,18 +32,23 @@ pub(super) struct Opened {
 }
 
 pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<Opened, InboxError> {
-    let connect_options = url::options(url)?.application_name("smartshape-inbox").disable_statement_logging();
+    let hosts = url::hosts(url)?.into_iter();
+    let hosts = hosts.map(|host| host.application_name("smartshape-inbox").disable_statement_logging());
+    let servers = Servers::new(hosts.collect(), options.read_only, options.allow_untested_server);
     let opened = timeout(CONNECT_TIMEOUT, async {
-        let mut connection = connect_options.connect().await.map_err(error::from_sqlx)?;
+        let (mut connection, primary) = servers.connect().await?;
         let schema = check_database(&mut connection).await?;
+        if servers.are_several() && !options.read_only {
+            warn_of_asynchronous_replication(&mut connection).await?;
+        }
         let connect = Connector {
-            options: connect_options,
+            servers,
             tables: Tables::of(&schema),
             statement_timeout: options.store_timeout.saturating_mul(2).min(MAX_STATEMENT_TIMEOUT),
             allow_asynchronous_commit: options.allow_asynchronous_commit,
             read_only: options.read_only,
         };
-        let session = connect.prepare(connection).await?;
+        let session = connect.prepare(connection, primary).await?;
         Ok((connect, session, schema))
     });
     let (connect, mut session, schema) = opened.await.unwrap_or_else(|_| Err(timed_out(CONNECT_TIMEOUT)))?;
@@ -120,6 +127,23 @@ pub(super) async fn check_durability(connection: &mut PgConnection, allow: bool)
          or allow that with danger_allow_asynchronous_commit"
     );
     Err(InboxError::new(InboxErrorKind::NotDurable, text))
+}
+
+/// A server that the URL does not name may replicate for all we know, so only several hosts are told.
+async fn warn_of_asynchronous_replication(connection: &mut PgConnection) -> Result<(), InboxError> {
+    let (standbys, commit): (String, String) = sqlx::query_as(
+        "SELECT pg_catalog.current_setting('synchronous_standby_names'), pg_catalog.current_setting('synchronous_commit')",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(error::from_sqlx)?;
+    if standbys.is_empty() || commit == "local" {
+        tracing::warn!(
+            "PostgreSQL acknowledges commits before a standby has them, so a failover can lose what the inbox has \
+             acknowledged: set synchronous_standby_names, and synchronous_commit to on"
+        );
+    }
+    Ok(())
 }
 
 /// Returns the version of the tables.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use smartshape_webhook::DeliveryKey;
+use smartshape_webhook::{ClaimState, DeliveryKey, LeaseToken};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, QueryBuilder, Row as _};
 
@@ -28,6 +28,11 @@ pub(super) type Queue = i64;
 
 pub(super) type Outcome<T> = Result<T, sqlx::Error>;
 
+/// Switches synchronous commit on for the statement, should a reload of the server's settings have switched it off.
+const DURABLE: &str = "durable AS MATERIALIZED (SELECT set_config('synchronous_commit', \
+     CASE WHEN s.level <> 'off' THEN s.level ELSE 'on' END, true) FROM (SELECT current_setting('synchronous_commit') AS level) s)";
+const AS_DURABLE_AS_SET: &str = "durable AS (SELECT true)";
+
 pub(super) struct Inserted {
     pub(super) fresh: Vec<bool>,
     /// Queues in which an event was stored behind an earlier one.
@@ -43,7 +48,8 @@ pub(super) async fn insert(on: &mut Session, events: &[NewEvent], asynchronous: 
         };
     }
     // Subqueries with LIMIT are evaluated per row, by the index; EXISTS could be planned as a scan of all open events.
-    let sql = on.tables.sql(
+    let durable = if asynchronous { AS_DURABLE_AS_SET } else { DURABLE };
+    let sql = on.tables.sql(&format!(
         "WITH given AS MATERIALIZED ( \
            SELECT nextval(pg_get_serial_sequence('smartshape_inbox_events', 'seq')::regclass) AS seq, g.* FROM \
              unnest($1::int[], $2::bytea[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], \
@@ -52,8 +58,7 @@ pub(super) async fn insert(on: &mut Session, events: &[NewEvent], asynchronous: 
          placed AS (SELECT given.*, row_number() OVER (PARTITION BY file_hash ORDER BY seq) > 1 OR (SELECT true \
              FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = given.file_hash LIMIT 1) IS NOT NULL AS behind \
            FROM given), \
-         durable AS MATERIALIZED (SELECT set_config('synchronous_commit', CASE WHEN $13 OR s.level <> 'off' \
-             THEN s.level ELSE 'on' END, true) FROM (SELECT current_setting('synchronous_commit') AS level) s), \
+         {durable}, \
          fresh AS ( \
            INSERT INTO smartshape_inbox_events (seq, version, key, state, due, file_hash, event, file, uuid, owner, secret, \
              traceparent, triggered, received, bytes, behind) \
@@ -62,8 +67,8 @@ pub(super) async fn insert(on: &mut Session, events: &[NewEvent], asynchronous: 
            ON CONFLICT (key) DO NOTHING RETURNING seq, key, file_hash, behind), \
          kept AS ( \
            INSERT INTO smartshape_inbox_bodies (seq, body) SELECT given.seq, given.body FROM fresh JOIN given USING (seq)) \
-         SELECT key, file_hash, behind FROM fresh",
-    );
+         SELECT key, file_hash, behind FROM fresh"
+    ));
     let rows: Vec<(Vec<u8>, Queue, bool)> = sqlx::query_as(sql)
         .bind(column!(event => i32::from(event.version)))
         .bind(column!(event => event.key.as_bytes().as_slice()))
@@ -77,7 +82,6 @@ pub(super) async fn insert(on: &mut Session, events: &[NewEvent], asynchronous: 
         .bind(column!(event => event.triggered_at.map(|time| time.as_microsecond())))
         .bind(column!(event => event.received_at.as_microsecond()))
         .bind(column!(event => event.body.as_ref()))
-        .bind(asynchronous)
         .fetch_all(&mut on.connection)
         .await?;
     let keys = rows.iter().map(|(key, ..)| key_of(key)).collect::<Outcome<HashSet<_>>>()?;
@@ -292,6 +296,17 @@ async fn settle_with(
     results: &[AttemptResult],
     skip: &str,
 ) -> Outcome<(Vec<Lease>, Vec<Queue>)> {
+    // First, since results that are recorded must not be recorded again.
+    for lease in results.iter().filter(|result| result.error().is_some()).map(|result| result.lease) {
+        if lease.fence % KEPT_ATTEMPTS == 0 {
+            let sql = "DELETE FROM smartshape_inbox_failed_attempts WHERE seq = $1 AND fence <= $2";
+            sqlx::query(on.tables.sql(sql))
+                .bind(lease.seq)
+                .bind(lease.fence - KEPT_ATTEMPTS)
+                .execute(&mut on.connection)
+                .await?;
+        }
+    }
     let (mut leases, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new());
     let (mut errors, mut released, mut kept, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for AttemptResult { lease, outcome, .. } in results {
@@ -345,16 +360,6 @@ async fn settle_with(
         .bind(forgotten)
         .fetch_all(&mut on.connection)
         .await?;
-    for lease in results.iter().filter(|result| result.error().is_some()).map(|result| result.lease) {
-        if lease.fence % KEPT_ATTEMPTS == 0 {
-            let sql = "DELETE FROM smartshape_inbox_failed_attempts WHERE seq = $1 AND fence <= $2";
-            sqlx::query(on.tables.sql(sql))
-                .bind(lease.seq)
-                .bind(lease.fence - KEPT_ATTEMPTS)
-                .execute(&mut on.connection)
-                .await?;
-        }
-    }
     let held = rows.iter().map(|&(seq, fence, ..)| Lease { seq, fence }).collect();
     Ok((held, rows.into_iter().filter(|(.., over)| *over).map(|(_, _, queue, _)| queue).collect()))
 }
@@ -781,6 +786,61 @@ pub(super) async fn sweep(on: &mut Session, retention: Retention) -> Outcome<u64
     .execute(&mut on.connection)
     .await?;
     Ok(bodies.rows_affected() + events.rows_affected())
+}
+
+/// Claims a delivery that is handled without being stored.
+pub(super) async fn claim_key(
+    on: &mut Session,
+    key: DeliveryKey,
+    token: LeaseToken,
+    ttl: Duration,
+) -> Outcome<ClaimState> {
+    let sql = on.tables.sql(
+        "INSERT INTO smartshape_inbox_dedup AS d (key, token, expires) VALUES ($1, $2, now() + $3 * interval '1 ms') \
+         ON CONFLICT (key) DO UPDATE SET token = excluded.token, expires = excluded.expires WHERE d.expires <= now()",
+    );
+    let claimed =
+        sqlx::query(sql).bind(key.as_bytes().as_slice()).bind(number(token)).bind(milliseconds(ttl));
+    if claimed.execute(&mut on.connection).await?.rows_affected() == 1 {
+        return Ok(ClaimState::New);
+    }
+    let sql = on.tables.sql("SELECT token IS NULL FROM smartshape_inbox_dedup WHERE key = $1");
+    let done =
+        sqlx::query_scalar(sql).bind(key.as_bytes().as_slice()).fetch_optional(&mut on.connection).await?;
+    // A claim that was released in between is in flight until the next look.
+    Ok(if done == Some(true) { ClaimState::Done } else { ClaimState::InFlight })
+}
+
+/// Records that a claimed delivery was handled, unless another claim has followed. Deletes up to two expired rows, so
+/// that as many go as come.
+pub(super) async fn complete_key(
+    on: &mut Session,
+    key: DeliveryKey,
+    token: LeaseToken,
+    retention: Duration,
+    asynchronous: bool,
+) -> Outcome<()> {
+    let durable = if asynchronous { AS_DURABLE_AS_SET } else { DURABLE };
+    let sql = on.tables.sql(&format!(
+        "WITH {durable}, old AS MATERIALIZED (SELECT key FROM smartshape_inbox_dedup WHERE expires <= now() AND key <> $1 \
+           ORDER BY expires LIMIT 2 FOR UPDATE SKIP LOCKED), \
+         gone AS (DELETE FROM smartshape_inbox_dedup d USING old WHERE d.key = old.key) \
+         INSERT INTO smartshape_inbox_dedup AS d (key, token, expires) \
+         SELECT $1, NULL, now() + $3 * interval '1 ms' FROM durable \
+         ON CONFLICT (key) DO UPDATE SET token = NULL, expires = excluded.expires WHERE d.token = $2"
+    ));
+    let completed = sqlx::query(sql).bind(key.as_bytes().as_slice()).bind(number(token));
+    completed.bind(milliseconds(retention)).execute(&mut on.connection).await.map(drop)
+}
+
+pub(super) async fn release_key(on: &mut Session, key: DeliveryKey, token: LeaseToken) -> Outcome<()> {
+    let sql = on.tables.sql("DELETE FROM smartshape_inbox_dedup WHERE key = $1 AND token = $2");
+    let released = sqlx::query(sql).bind(key.as_bytes().as_slice()).bind(number(token));
+    released.execute(&mut on.connection).await.map(drop)
+}
+
+fn number(token: LeaseToken) -> Vec<u8> {
+    token.number().to_be_bytes().to_vec()
 }
 
 /// Checks whether an event could be stored, without storing one: on a primary, with all privileges. Returns why not.

@@ -1,12 +1,13 @@
 //! Transactions for handlers, in which the event's completion is recorded too.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection as _, PgPool, PgTransaction};
 use tokio::time::timeout;
 
 use super::connections::{CONNECT_TIMEOUT, Connections, Connector, PING_TIMEOUT, prepare_for_handlers};
+use super::servers::Primary;
 use super::sql::{self, Outcome, Queue};
 use crate::storage::Lease;
 
@@ -21,10 +22,15 @@ impl Transactions {
         Self { connect, others }
     }
 
-    /// A pool for handlers, since each holds a connection for as long as it runs.
-    pub(crate) fn pool(&self, handlers: usize) -> PgPool {
+    pub(crate) fn pool(&self, handlers: usize) -> HandlerPool {
+        let handlers = u32::try_from(handlers).unwrap_or(u32::MAX);
+        let primary = self.connect.servers.primary();
+        HandlerPool { handlers, to: Mutex::new((primary, self.pool_to(primary, handlers))) }
+    }
+
+    fn pool_to(&self, primary: Primary, handlers: u32) -> PgPool {
         PgPoolOptions::new()
-            .max_connections(u32::try_from(handlers).unwrap_or(u32::MAX))
+            .max_connections(handlers)
             .acquire_timeout(CONNECT_TIMEOUT)
             .after_connect(|connection, _| Box::pin(prepare_for_handlers(connection)))
             // sqlx itself pings without a timeout, during which the connection counts as used.
@@ -33,10 +39,18 @@ impl Transactions {
                     timeout(PING_TIMEOUT, connection.ping()).await.unwrap_or(Err(timed_out())).map(|()| true)
                 })
             })
-            .connect_lazy_with(self.connect.options.clone())
+            .connect_lazy_with(self.connect.servers.options(primary))
     }
 
-    pub(crate) async fn begin(&self, pool: &PgPool) -> Outcome<PgTransaction<'static>> {
+    pub(crate) async fn begin(&self, pool: &HandlerPool) -> Outcome<PgTransaction<'static>> {
+        let primary = self.connect.servers.primary();
+        let pool = {
+            let mut to = pool.to.lock().unwrap_or_else(PoisonError::into_inner);
+            if to.0 != primary {
+                *to = (primary, self.pool_to(primary, pool.handlers));
+            }
+            to.1.clone()
+        };
         // Renewals update the event's row while the handler runs. Stricter isolation levels reject the completion then.
         self.within(pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")).await
     }
@@ -62,6 +76,13 @@ impl Transactions {
     async fn within<T>(&self, response: impl Future<Output = Outcome<T>>) -> Outcome<T> {
         timeout(self.connect.statement_timeout, response).await.unwrap_or(Err(timed_out()))
     }
+}
+
+/// Connections for handlers, since each holds one for as long as it runs. After a failover they are to the new primary,
+/// which the claim of the handler's event has found.
+pub(crate) struct HandlerPool {
+    handlers: u32,
+    to: Mutex<(Primary, PgPool)>,
 }
 
 fn timed_out() -> sqlx::Error {

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use crate::error::{InboxError, InboxErrorKind};
 
 /// The known parameters of a URL, in each spelling.
-const PARAMETERS: [&str; 18] = [
+const PARAMETERS: [&str; 19] = [
     "sslmode",
     "ssl-mode",
     "sslrootcert",
@@ -26,11 +26,30 @@ const PARAMETERS: [&str; 18] = [
     "password",
     "application_name",
     "options",
+    "target_session_attrs",
 ];
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
+/// The options of each host of a URL that may have several, as libpq's: `postgres://user:password@one,two:5433/database`.
+///
 /// No error repeats any part of the URL: when a password is not percent-encoded, every part may belong to it.
-pub(super) fn options(url: &str) -> Result<PgConnectOptions, InboxError> {
+pub(super) fn hosts(url: &str) -> Result<Vec<PgConnectOptions>, InboxError> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    if !hosts.contains(',') {
+        return Ok(vec![options(url)?]);
+    }
+    let one = |host: &str| {
+        if host.is_empty() {
+            return Err(unreadable("one of its hosts is empty"));
+        }
+        options(&format!("{scheme}://{user}{host}{rest}"))
+    };
+    hosts.split(',').map(one).collect()
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, InboxError> {
     if url.contains('#') {
         return Err(unreadable("it has a `#`, which must be written `%23`, in a password too"));
     }
@@ -50,6 +69,14 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, InboxError> {
             }
             ssl_mode_is_given = true;
         }
+        if ["host", "hostaddr", "port"].contains(&name) && (value.contains(',') || value.contains("%2C")) {
+            return Err(unreadable("several hosts are written before its database: one,two:5433/DATABASE"));
+        }
+        if name == "target_session_attrs" && !["read-write", "primary"].contains(&value) {
+            return Err(unreadable(
+                "its target_session_attrs must be read-write, as it always is: the inbox finds the server to write to",
+            ));
+        }
         if name == "statement-cache-capacity" && value == "0" {
             return Err(unreadable(
                 "statement-cache-capacity=0 does not make it work behind a pooler in transaction mode: \
@@ -57,9 +84,13 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, InboxError> {
             ));
         }
     }
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    // Unknown to the parser, which would log it.
+    let known = query.split('&').filter(|parameter| !parameter.starts_with("target_session_attrs="));
+    let known = format!("{base}?{}", known.collect::<Vec<_>>().join("&"));
     // The parser's errors that remain name the kind of the mistake, and no part of the URL.
     let options: PgConnectOptions =
-        url.parse().map_err(|error: sqlx::Error| unreadable(format_args!("{}", reason(&error))))?;
+        known.parse().map_err(|error: sqlx::Error| unreadable(format_args!("{}", reason(&error))))?;
     if cfg!(feature = "postgres-tls") && !ssl_mode_is_given && !is_local(&options) {
         return Ok(options.ssl_mode(PgSslMode::VerifyFull));
     }
@@ -83,7 +114,7 @@ fn is_local(options: &PgConnectOptions) -> bool {
 fn unreadable(reason: impl std::fmt::Display) -> InboxError {
     let text = format!(
         "the inbox's postgres:// URL cannot be read: {reason} (it is postgres://USER:PASSWORD@HOST:PORT/DATABASE, \
-         with special characters percent-encoded)"
+         with special characters percent-encoded, and several hosts separated by commas)"
     );
     InboxError::new(InboxErrorKind::InvalidSettings, text)
 }
@@ -96,7 +127,7 @@ mod tests {
     #[cfg(feature = "postgres-tls")]
     #[test]
     fn url_requires_tls_unless_local_or_given() {
-        let mode = |url| format!("{:?}", options(url).unwrap().get_ssl_mode());
+        let mode = |url| format!("{:?}", hosts(url).unwrap()[0].get_ssl_mode());
         for remote in [
             "postgres://u:p@db.example/x",
             "postgres://u:p@10.0.0.1/x",
@@ -115,6 +146,19 @@ mod tests {
         }
         assert_eq!(mode("postgres://u@db.example/x?sslmode=require"), "Require");
         assert_eq!(mode("postgres://u@db.example/x?ssl-mode=disable"), "Disable");
+        let several = hosts("postgres://u@localhost,db.example/x").unwrap();
+        let modes: Vec<_> = several.iter().map(|host| format!("{:?}", host.get_ssl_mode())).collect();
+        assert_eq!(modes, ["Prefer", "VerifyFull"]);
+    }
+
+    #[test]
+    fn url_names_several_hosts_of_one_database() {
+        let hosts =
+            hosts("postgres://a,b:p%40,s&s@one,two:5433,[::1]:1/x?target_session_attrs=read-write&user=ada")
+                .unwrap();
+        let found: Vec<_> = hosts.iter().map(|host| (host.get_host(), host.get_port())).collect();
+        assert_eq!(found, [("one", 5432), ("two", 5433), ("[::1]", 1)]);
+        assert!(hosts.iter().all(|host| (host.get_username(), host.get_database()) == ("ada", Some("x"))));
     }
 
     #[test]
@@ -127,11 +171,14 @@ mod tests {
             ("postgres://app:hunter2@host/db?sslmode=no-verify", "verify-full"),
             ("postgres://app:hunter2@host/db?sslmode=hunter2", "verify-full"),
             ("postgres://app:hunter2@host/db?statement-cache-capacity=0", "session mode"),
-            ("postgres://app:hunter2@one:1,two:2/db", "port"),
+            ("postgres://app:hunter2@one,two:x/db", "port"),
+            ("postgres://app:hunter2@one,,two/db", "empty"),
+            ("postgres://app:hunter2@one/db?host=one,hunter2", "before its database"),
+            ("postgres://app@one,two/db?target_session_attrs=hunter2", "must be read-write"),
             ("postgres://app:hunter2@host/db?port=hunter2", "invalid digit"),
             ("postgres://app:hunter2@host/db?hostaddr=hunter2", "invalid IP"),
         ] {
-            let error = options(url).unwrap_err().to_string();
+            let error = hosts(url).unwrap_err().to_string();
             assert!(error.contains(advice), "{url}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
