@@ -106,10 +106,14 @@ pub async fn recover(rejection: Rejection) -> Result<Response<Bytes>, Rejection>
 
 struct Responded(WebhookResponse);
 
-/// The kind alone: where nobody recovers, warp shows it to the client, and the detail names the secrets.
+/// Without the detail, which names the secrets: warp shows it to the client if the routes do not recover.
 impl fmt::Debug for Responded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Responded").field(&self.0.rejection().map(|rejection| rejection.kind())).finish()
+        match self.0.rejection() {
+            Some(rejection) => write!(f, "{:?}", rejection.kind())?,
+            None => f.write_str("success")?,
+        }
+        f.write_str("; to respond so, the routes need .recover(smartshape_webhook_warp::recover)")
     }
 }
 

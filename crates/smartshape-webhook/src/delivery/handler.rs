@@ -47,6 +47,9 @@ const CAUSES: usize = 16;
 /// }
 /// # let _ = handler(App);
 /// ```
+#[diagnostic::on_unimplemented(
+    note = "a handler is an `async fn(Delivery) -> Result<(), HandlerError>`; complete an `EventRouter` with `.fallback(…)`"
+)]
 pub trait Handler: Send + Sync + 'static {
     /// Handles one delivery.
     fn handle(&self, delivery: Delivery) -> impl Future<Output = Result<(), HandlerError>> + Send;
