@@ -15,7 +15,7 @@ pub struct InboxError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InboxErrorKind {
-    /// The database cannot be reached, or did not respond in time. Retrying may help.
+    /// The database cannot be reached, did not respond in time, or rejected a statement. Retrying may help.
     Unavailable,
     /// The disk is full, or [`max_size_bytes`](crate::InboxBuilder::max_size_bytes) is reached.
     Full,
@@ -33,9 +33,9 @@ pub enum InboxErrorKind {
     OlderSchema,
     /// The server acknowledges commits that it can still lose.
     NotDurable,
-    /// A setting, path or URL is invalid.
+    /// A setting, path or URL is invalid, or the server rejected the login.
     InvalidSettings,
-    /// The server rejected a statement or the login: a bug of this crate, or a missing permission.
+    /// The database rejected a value, and would reject it again.
     Rejected,
 }
 

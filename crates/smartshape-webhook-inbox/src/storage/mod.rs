@@ -47,8 +47,8 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Extends leases to `ttl` from now. Returns the leases that are still held.
     fn renew(&self, leases: Vec<Lease>, ttl: Duration) -> StorageFuture<'_, Vec<Lease>>;
 
-    /// Records the results of attempts. Returns the leases that were still held; the other results had no effect.
-    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>>;
+    /// Records the results of attempts whose leases are still held.
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled>;
 
     /// The events that match, in the filter's order.
     fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>>;
@@ -319,6 +319,14 @@ const SWEEP_ROWS: i64 = 1000;
 
 pub(crate) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.min(FOREVER).as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What became of results. Those in neither list had no effect, because their leases were lost.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) recorded: Vec<Lease>,
+    /// Leases that are held, of events that another transaction has locked. Their results can be recorded later.
+    pub(crate) locked: Vec<Lease>,
 }
 
 /// Number of events that a replay or a purge changes in one transaction.

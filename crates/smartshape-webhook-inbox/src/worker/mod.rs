@@ -33,8 +33,8 @@ use crate::event::error_field;
 use crate::metrics;
 use crate::operations::WorkerReport;
 use crate::storage::{
-    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FOREVER, Lease, Retention, Storage,
-    StorageFuture, milliseconds,
+    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FOREVER, Lease, Retention, Settled,
+    Storage, StorageFuture, milliseconds,
 };
 use backoff::{Backoff, jitter, random};
 pub use handle::WorkerHandle;
@@ -54,6 +54,8 @@ const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pauses between retries after the database has failed.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Pause before the result of a locked event is recorded.
+const RETRY_LOCKED: Duration = Duration::from_millis(500);
 /// Maximum time for a cancelled handler to reach its next await. One that blocks its thread never does.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -305,6 +307,8 @@ struct Run {
     running: HashMap<Id, RunningAttempt>,
     /// Results that are not recorded yet.
     results: Vec<AttemptResult>,
+    /// Results of events that another transaction had locked.
+    locked: Vec<AttemptResult>,
     /// The database may have recorded some of `results` before its response was lost.
     in_doubt: bool,
     /// Attempts that were cancelled by the shutdown.
@@ -378,6 +382,7 @@ impl Run {
             tasks: JoinSet::new(),
             running: HashMap::new(),
             results: Vec::new(),
+            locked: Vec::new(),
             in_doubt: false,
             cancelled: Vec::new(),
             claim: None,
@@ -413,8 +418,10 @@ impl Run {
                 continue;
             }
             let (renew_at, is_free, is_busy) = (self.renew_at, self.free() > 0, !self.running.is_empty());
-            let next = if is_free { wait_until } else { renew_at };
-            heartbeat.idle_until(if is_busy { next.min(renew_at) } else { next });
+            let (has_locked, retry_at) = (!self.locked.is_empty(), Instant::now() + RETRY_LOCKED);
+            let next = [(is_free, wait_until), (is_busy, renew_at), (has_locked, retry_at)];
+            let next = next.into_iter().filter_map(|(applies, at)| applies.then_some(at)).min();
+            heartbeat.idle_until(next.unwrap_or(renew_at));
             tokio::select! {
                 biased;
                 () = &mut shutdown => return,
@@ -422,6 +429,7 @@ impl Run {
                 () = wake.notified(), if is_free => {}
                 () = sleep_until(wait_until), if is_free => {}
                 () = sleep_until(renew_at), if is_busy => {}
+                () = sleep_until(retry_at), if has_locked => {}
             }
         }
     }
@@ -448,7 +456,8 @@ impl Run {
 
     /// Number of attempts that can start. An unrecorded result still counts as running.
     fn free(&self) -> usize {
-        self.settings.concurrency.saturating_sub(self.running.len() + self.results.len())
+        let ended = self.results.len() + self.locked.len();
+        self.settings.concurrency.saturating_sub(self.running.len() + ended)
     }
 
     fn request_claim(&self) -> PendingClaim {
@@ -600,6 +609,7 @@ impl Run {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.ended(ended);
         }
+        self.results.append(&mut self.locked);
         let (mut parts, in_doubt) = (vec![std::mem::take(&mut self.results)], self.in_doubt);
         self.in_doubt = false;
         while let Some(mut part) = parts.pop() {
@@ -611,15 +621,17 @@ impl Run {
             self.in_doubt = true;
             let settled = self.context.storage.settle(part.clone().into());
             match within(self.context.store_timeout, settled).await {
-                Ok(held) if held.len() < part.len() && !in_doubt => {
-                    let lost = part.len() - held.len();
-                    metrics::attempts_without_result("lease_lost", lost as u64);
-                    tracing::warn!(
-                        lost,
-                        "results came after their lease was lost; the events are attempted again"
-                    );
+                Ok(Settled { recorded, locked }) => {
+                    let lost = part.len().saturating_sub(recorded.len() + locked.len());
+                    self.locked.extend(part.into_iter().filter(|result| locked.contains(&result.lease)));
+                    if lost > 0 && !in_doubt {
+                        metrics::attempts_without_result("lease_lost", lost as u64);
+                        tracing::warn!(
+                            lost,
+                            "results came after their lease was lost; the events are attempted again"
+                        );
+                    }
                 }
-                Ok(_) => {}
                 Err(error) if error.kind() != InboxErrorKind::Rejected => return Err(error),
                 Err(error) if part.len() == 1 => {
                     tracing::error!(%error, seq = part[0].lease.seq, "a result cannot be recorded; its event is attempted again");

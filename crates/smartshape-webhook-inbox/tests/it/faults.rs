@@ -9,7 +9,7 @@ use crate::event::NewEvent;
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 use crate::storage::{
-    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage,
+    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage,
     StorageFuture,
 };
 use crate::{
@@ -111,10 +111,11 @@ impl Storage for Faulty {
         away()
     }
 
-    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled> {
         let released = results.iter().filter(|one| matches!(one.outcome, AttemptOutcome::Released)).count();
         self.released.fetch_add(released, Ordering::SeqCst);
-        Box::pin(async move { Ok(results.iter().map(|one| one.lease).collect()) })
+        let recorded = results.iter().map(|one| one.lease).collect();
+        Box::pin(async { Ok(Settled { recorded, locked: Vec::new() }) })
     }
 
     fn list(&self, _: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {

@@ -24,7 +24,7 @@ async fn completed_events_do_not_fill_inbox(url: &str) {
             outcome: outcome.clone(),
             took: Duration::ZERO,
         });
-        assert_eq!(storage.settle(completed.collect()).await.unwrap().len(), 500);
+        assert_eq!(storage.settle(completed.collect()).await.unwrap().recorded.len(), 500);
     }
     assert!(inbox.handle(delivery(20_001)).await.is_ok());
 }

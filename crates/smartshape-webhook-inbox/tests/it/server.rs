@@ -82,7 +82,11 @@ async fn errors_give_advice_and_hide_password() {
     let base = url.split_once("://").unwrap().1;
     let host = base.rsplit_once('@').map_or(base, |(_, host)| host).split_once('/').unwrap().0;
     for (url, kind, advice) in [
-        (format!("postgres://nobody-known:hunter2@{host}/none"), InboxErrorKind::Rejected, "check user"),
+        (
+            format!("postgres://nobody-known:hunter2@{host}/none"),
+            InboxErrorKind::InvalidSettings,
+            "check user",
+        ),
         (
             "postgres://me:hunter2@localhost:notaport/x".to_owned(),
             InboxErrorKind::InvalidSettings,
@@ -94,7 +98,7 @@ async fn errors_give_advice_and_hide_password() {
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         // A server that trusts everybody gets as far as the database's name.
-        let no_database = error.to_string().contains("create it") && kind == InboxErrorKind::Rejected;
+        let no_database = error.to_string().contains("create it") && kind == InboxErrorKind::InvalidSettings;
         assert!(no_database || error.to_string().contains(advice), "{error}");
         assert_eq!(error.kind(), kind, "{error}");
     }

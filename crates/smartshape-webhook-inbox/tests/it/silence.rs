@@ -124,6 +124,9 @@ async fn locked_row_delays_no_other() {
     release.add_permits(2);
     settled(&inbox, EventState::Completed, 4).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut dead).await.unwrap();
+    // Its result is recorded, late.
+    settled(&inbox, EventState::Completed, 5).await;
+    assert!(inbox.list(EventFilter::default()).await.unwrap().iter().all(|event| event.attempts == 1));
     worker.shutdown().await.unwrap();
 }
 
@@ -254,7 +257,7 @@ async fn serialization_failures_and_deadlocks_are_repeated() {
     assert_eq!(storage.renew(vec![lease], IN_TIME).await.unwrap(), [lease]);
     let dead = AttemptOutcome::DeadLetter { error: "never".to_owned() };
     let result = AttemptResult { lease, outcome: dead, took: Duration::ZERO };
-    assert_eq!(storage.settle([result].into()).await.unwrap(), [lease]);
+    assert_eq!(storage.settle([result].into()).await.unwrap().recorded, [lease]);
     assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 1);
     // Not forever.

@@ -26,8 +26,8 @@ async fn claim_ordered(storage: &dyn Storage, events: u32) -> Vec<u32> {
 }
 
 async fn settle(storage: &dyn Storage, lease: Lease, outcome: AttemptOutcome) -> bool {
-    let held = storage.settle([AttemptResult { lease, outcome, took: Duration::ZERO }].into()).await.unwrap();
-    held == [lease]
+    let results = [AttemptResult { lease, outcome, took: Duration::ZERO }];
+    storage.settle(results.into()).await.unwrap().recorded == [lease]
 }
 
 fn completed() -> AttemptOutcome {
@@ -265,7 +265,7 @@ async fn settle_ignores_older_lease(fixture: &impl Fixture) {
     for results in [true, false] {
         let new = AttemptResult { lease: second.lease, outcome: retry(AT_ONCE), took: Duration::ZERO };
         let both = if results { [old.clone(), new] } else { [new, old.clone()] };
-        let held = storage.settle(both.into()).await.unwrap();
+        let held = storage.settle(both.into()).await.unwrap().recorded;
         assert_eq!(storage.stats().await.unwrap().waiting, 1);
         assert_eq!(held, if results { vec![second.lease] } else { Vec::new() });
     }

@@ -12,7 +12,7 @@ use crate::event::NewEvent;
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 use crate::storage::{
-    Attempt, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Storage, StorageFuture,
+    Attempt, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage, StorageFuture,
 };
 use crate::{
     EventFilter, Inbox, InboxCounts, InboxError, InboxErrorKind, InboxStats, StoredDelivery, StoredEvent,
@@ -91,7 +91,7 @@ impl Storage for Puppet {
         self.respond(leases)
     }
 
-    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled> {
         self.settled.fetch_add(results.len(), Ordering::SeqCst);
         let mut recorded = self.recorded.lock().unwrap();
         let held = results.iter().map(|one| one.lease).filter(|lease| recorded.insert(*lease)).collect();
@@ -99,7 +99,7 @@ impl Storage for Puppet {
             let error = InboxError::new(InboxErrorKind::Unavailable, "the connection was lost");
             return Box::pin(async { Err(error) });
         }
-        self.respond(held)
+        self.respond(Settled { recorded: held, locked: Vec::new() })
     }
 
     fn list(&self, _: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {

@@ -11,9 +11,9 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> InboxError {
         "53100" => (InboxErrorKind::Full, "the database's disk is full: free some space, or purge the inbox"),
         "25006" => (InboxErrorKind::ReadOnly, "the server is read-only: connect to the primary"),
         "28P01" | "28000" => {
-            (InboxErrorKind::Rejected, "the server rejected the user: check user and password")
+            (InboxErrorKind::InvalidSettings, "the server rejected the user: check user and password")
         }
-        "3D000" => (InboxErrorKind::Rejected, "there is no such database: create it"),
+        "3D000" => (InboxErrorKind::InvalidSettings, "there is no such database: create it"),
         "42501" => (InboxErrorKind::ReadOnly, "the user lacks a permission: see the grants in the README"),
         // The response of a pooler to a startup parameter that it does not pass on.
         "08P01" => (
@@ -34,7 +34,11 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> InboxError {
             ),
             _ => (InboxErrorKind::Unavailable, "the server is not available"),
         },
-        _ => (InboxErrorKind::Rejected, "the server rejected a statement"),
+        // Values that do not fit, and what a trigger or a limit of the server makes of them.
+        code if ["22", "23", "54", "P0"].iter().any(|class| code.starts_with(class)) => {
+            (InboxErrorKind::Rejected, "the server rejected a value")
+        }
+        _ => (InboxErrorKind::Unavailable, "the server rejected a statement"),
     };
     InboxError::new(kind, format!("inbox on PostgreSQL: {advice} ({error})")).caused_by(error)
 }

@@ -32,7 +32,7 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
-use crate::storage::StorageOptions;
+use crate::storage::{Settled, StorageOptions};
 use connections::{Connections, repeat};
 pub use dedup::PostgresDedupStore;
 use notify::Notifier;
@@ -154,10 +154,10 @@ impl Postgres {
         Ok(claimed)
     }
 
-    async fn settle_all(&self, results: &[AttemptResult]) -> Result<Vec<Lease>, InboxError> {
-        let (held, over) = repeat(|| self.others.run(async |on| sql::settle(on, results).await)).await?;
+    async fn settle_all(&self, results: &[AttemptResult]) -> Result<Settled, InboxError> {
+        let (settled, over) = repeat(|| self.others.run(async |on| sql::settle(on, results).await)).await?;
         self.mark_runnable(&over).await;
-        Ok(held)
+        Ok(settled)
     }
 
     async fn mark_runnable(&self, queues: &[sql::Queue]) {
@@ -233,7 +233,7 @@ impl Storage for Postgres {
         )
     }
 
-    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled> {
         Box::pin(async move { self.settle_all(&results).await })
     }
 

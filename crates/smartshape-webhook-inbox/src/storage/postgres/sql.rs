@@ -20,7 +20,7 @@ use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, key_of, time_of};
 use crate::storage::size_limit::ROW_BYTES;
 use crate::storage::{
     ACTIVITY_MINUTES, Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse,
-    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, SWEEP_ROWS, milliseconds,
+    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, SWEEP_ROWS, Settled, milliseconds,
 };
 
 /// The hash of a file and webhook, by which events are ordered.
@@ -275,27 +275,9 @@ pub(super) async fn renew(on: &mut Session, leases: &[Lease], lease: Duration) -
     rows.iter().map(self::lease).collect()
 }
 
-/// Records results with one statement. Returns the leases that were held, and the queues in which an event ended. A row
-/// that another transaction has locked for longer than `lock_timeout` must not keep the other results from being
-/// recorded: its lease counts as lost.
-pub(super) async fn settle(on: &mut Session, results: &[AttemptResult]) -> Outcome<(Vec<Lease>, Vec<Queue>)> {
-    match settle_with(on, results, "").await {
-        Err(error) if code(&error).as_deref() == Some("55P03") => {
-            settle_with(on, results, "SKIP LOCKED").await
-        }
-        settled => settled,
-    }
-}
-
-pub(super) fn code(error: &sqlx::Error) -> Option<String> {
-    Some(error.as_database_error()?.code()?.into_owned())
-}
-
-async fn settle_with(
-    on: &mut Session,
-    results: &[AttemptResult],
-    skip: &str,
-) -> Outcome<(Vec<Lease>, Vec<Queue>)> {
+/// Records results with one statement, and returns the queues in which an event ended. It waits for no row that another
+/// transaction has locked: the other results must be recorded, and leases renewed, meanwhile.
+pub(super) async fn settle(on: &mut Session, results: &[AttemptResult]) -> Outcome<(Settled, Vec<Queue>)> {
     // First, since results that are recorded must not be recorded again.
     for lease in results.iter().filter(|result| result.error().is_some()).map(|result| result.lease) {
         if lease.fence % KEPT_ATTEMPTS == 0 {
@@ -327,13 +309,13 @@ async fn settle_with(
     let took: Vec<i64> = results.iter().map(|result| milliseconds(result.took)).collect();
     let forgotten: Vec<i64> =
         results.iter().filter(|result| result.forgets_attempts()).map(|result| result.lease.seq).collect();
-    let sql = on.tables.sql(&format!(
+    let sql = on.tables.sql(
         "WITH given AS MATERIALIZED (SELECT *, CASE WHEN g.state = 2 THEN 64 ELSE 200 END AS chars \
              FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], \
              $5::text[], $6::int[], $7::bool[], $8::bigint[], $9::bigint[]) \
              AS g (seq, fence, state, wait, error, back, keep, error_group, took)), \
            held AS MATERIALIZED (SELECT e.seq, e.fence FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
-             WHERE e.fence = g.fence AND e.state = 1 ORDER BY e.seq FOR UPDATE OF e {skip}), \
+             WHERE e.fence = g.fence AND e.state = 1 FOR UPDATE OF e SKIP LOCKED), \
            ended AS (UPDATE smartshape_inbox_events e SET state = g.state, due = now() + g.wait * interval '1 ms', \
              attempts = e.attempts - g.back, error = CASE WHEN g.state <> 2 THEN coalesce(g.error, e.error) END, \
              error_group = g.error_group, settled = CASE WHEN g.state >= 2 THEN now() END, owner = CASE WHEN g.state <> 2 THEN e.owner END, \
@@ -343,11 +325,13 @@ async fn settle_with(
              RETURNING e.seq, e.fence, e.state, e.file_hash, g.keep, e.attempts, g.error AS failure, g.took), \
            failed AS (INSERT INTO smartshape_inbox_failed_attempts (seq, fence, number, ended, took_ms, error) \
              SELECT seq, fence, attempts, now(), took, failure FROM ended WHERE failure IS NOT NULL ON CONFLICT DO NOTHING), \
-           forgotten AS (DELETE FROM smartshape_inbox_failed_attempts WHERE seq = ANY ($10)), \
+           forgotten AS (DELETE FROM smartshape_inbox_failed_attempts a USING ended WHERE a.seq = ended.seq AND a.seq = ANY ($10)), \
            gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq = ended.seq AND NOT ended.keep) \
-         SELECT seq, fence, file_hash, state >= 2 AS over FROM ended"
-    ));
-    let rows: Vec<(i64, i64, Queue, bool)> = sqlx::query_as(sql)
+         SELECT seq, fence, file_hash, state >= 2 AS over, false AS locked FROM ended \
+         UNION ALL SELECT e.seq, e.fence, e.file_hash, false, true FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
+           WHERE e.fence = g.fence AND e.state = 1 AND NOT EXISTS (SELECT 1 FROM held WHERE held.seq = e.seq)",
+    );
+    let rows: Vec<(i64, i64, Queue, bool, bool)> = sqlx::query_as(sql)
         .bind(seqs(&leases))
         .bind(fences(&leases))
         .bind(states)
@@ -360,8 +344,16 @@ async fn settle_with(
         .bind(forgotten)
         .fetch_all(&mut on.connection)
         .await?;
-    let held = rows.iter().map(|&(seq, fence, ..)| Lease { seq, fence }).collect();
-    Ok((held, rows.into_iter().filter(|(.., over)| *over).map(|(_, _, queue, _)| queue).collect()))
+    let leases = |locked| {
+        let rows = rows.iter().filter(move |row| row.4 == locked);
+        rows.map(|&(seq, fence, ..)| Lease { seq, fence }).collect()
+    };
+    let settled = Settled { recorded: leases(false), locked: leases(true) };
+    Ok((settled, rows.iter().filter(|row| row.3).map(|row| row.2).collect()))
+}
+
+pub(super) fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
 }
 
 /// Records the completion within a handler's transaction, whose search path is the handler's. Returns the

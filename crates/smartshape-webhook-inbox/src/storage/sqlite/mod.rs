@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 use super::size_limit::SizeLimit;
 use super::{
     AttemptResult, Chunk, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS,
-    SCHEMA_OF_REASONS, Storage, StorageFuture, check_has, in_chunks,
+    SCHEMA_OF_REASONS, Settled, Storage, StorageFuture, check_has, in_chunks,
 };
 use crate::activity::{Minute, Numbers};
 use crate::error::{InboxError, InboxErrorKind};
@@ -369,7 +369,7 @@ impl Storage for Sqlite {
         })
     }
 
-    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Vec<Lease>> {
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled> {
         self.write(OnFull::UseBallast, move |connection, now| {
             Box::pin(sql::settle(connection, now, Arc::clone(&results)))
         })

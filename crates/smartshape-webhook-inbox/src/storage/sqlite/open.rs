@@ -96,7 +96,7 @@ async fn connect_to(path: &Path, expected: Expected) -> Result<SqliteConnection,
             "{}: the file system does not support SQLite's write-ahead log: keep the inbox on a local disk",
             path.display()
         );
-        return Err(InboxError::new(InboxErrorKind::Rejected, text));
+        return Err(InboxError::new(InboxErrorKind::InvalidSettings, text));
     }
     for setting in [
         "PRAGMA synchronous = FULL",

@@ -12,7 +12,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::{
     ACTIVITY_MINUTES, Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse,
-    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, SWEEP_ROWS, milliseconds,
+    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, SWEEP_ROWS, Settled, milliseconds,
 };
 use super::clock::span;
 use crate::activity::{Minute, Numbers};
@@ -157,7 +157,7 @@ pub(super) async fn settle(
     connection: &mut SqliteConnection,
     now: i64,
     results: Arc<[AttemptResult]>,
-) -> Outcome<Vec<Lease>> {
+) -> Outcome<Settled> {
     let mut held = Vec::new();
     for keep_body in [false, true] {
         let completed: Vec<Lease> = results
@@ -175,7 +175,7 @@ pub(super) async fn settle(
         held.extend(end_attempts(connection, now, part).await?);
     }
     record_attempts(connection, &results, &held).await?;
-    Ok(held)
+    Ok(Settled { recorded: held, locked: Vec::new() })
 }
 
 /// Records failed attempts, and deletes those at events that were completed.
