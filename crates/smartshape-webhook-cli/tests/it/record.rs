@@ -109,7 +109,7 @@ async fn recording_contains_no_salt_token_or_secret() {
         home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded", "--record", FILE]);
     command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
     let mut listener = Listener::start(command).await;
-    let token = smartshape_fake::token(SECRET, 10, Prefix::TwoY).unwrap();
+    let token = smartshape_fake::token(SECRET, 4, Prefix::TwoY).unwrap();
     let url = fake.webhooks().remove(0).url;
     let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut sender = TcpStream::connect(address).await.unwrap();
@@ -122,6 +122,7 @@ async fn recording_contains_no_salt_token_or_secret() {
     sender.write_all(head.as_bytes()).await.unwrap();
     let mut asked = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
     within(sender.read_exact(&mut asked)).await.unwrap();
+    assert_eq!(asked, *b"HTTP/1.1 100 Continue\r\n\r\n");
     sender.write_all(&body).await.unwrap();
     // It hangs up before the response; the delivery is recorded all the same.
     drop(sender);
