@@ -18,6 +18,7 @@ const FEATURE_SETS: [&[&str]; 17] = [
     &["--package", "smartshape-webhook-outlet"],
     &["--package", "smartshape-webhook-outlet", "--no-default-features", "--features", "nats"],
     &["--package", "smartshape-webhook-ui"],
+    &["--package", "smartshape-webhook-ui", "--features", "actix,warp"],
     &["--package", "smartshape-api"],
     &["--package", "smartshape-fake"],
     &["--package", "smartshape-webhook-cli"],

@@ -70,7 +70,7 @@ enum Command {
     /// Looks into an inbox, replays and purges
     #[command(subcommand)]
     Inbox(inbox::Command),
-    /// Shows an inbox in the browser
+    /// Shows an inbox or a recording in the browser
     Ui(ui::Ui),
     /// Receives events, stores them and passes them on to a URL or a program
     Relay(Box<relay::Relay>),

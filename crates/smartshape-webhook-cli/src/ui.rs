@@ -1,17 +1,26 @@
-//! `smartshape ui`: an inbox in the browser.
+//! `smartshape ui`: an inbox, or a recording of deliveries, in the browser.
 
+use std::collections::HashSet;
+use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::json;
+use smartshape_webhook::RejectionKind;
+use smartshape_webhook_inbox::Inbox;
+use smartshape_webhook_ui::{Deliveries, ReceivedDelivery};
 
 use crate::console::{self, Console};
 use crate::failure::{Failure, Outcome};
+use crate::input::SecretArgument;
 use crate::output::{self, end_progress, print_notice};
+use crate::recording::{self, is_recording};
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::{inbox, input};
+use crate::{http_client, inbox, input, webhook};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -23,10 +32,14 @@ other machines can reach wants one; put TLS in front of it.
 
 With --read-only the inbox is not changed in any way. Otherwise an inbox of an older version is migrated first.
 
+A recording of `webhook listen --record` shows its newest 500 deliveries. --forward-to sends one of them again, signed
+with the secret of --secret, SMARTSHAPE_WEBHOOK_SECRET or SMARTSHAPE_WEBHOOK_SECRET_FILE.
+
   smartshape ui inbox.db --open
   smartshape ui - < url.txt")]
 pub(crate) struct Ui {
-    /// The inbox: a path, or a postgres:// URL; - reads it from standard input, since a URL may hold a password
+    /// The inbox, a path or a postgres:// URL, or a recording; - reads the URL from standard input, since it may hold a
+    /// password
     #[arg(value_name = "PLACE")]
     place: String,
     /// Address to listen on; port 0 picks a free one
@@ -41,16 +54,30 @@ pub(crate) struct Ui {
     /// File with the console's password, of at least 12 characters; - is standard input. Also by SMARTSHAPE_UI_PASSWORD
     #[arg(long, value_name = "FILE")]
     password_file: Option<String>,
+    /// For a recording: the endpoint to which deliveries can be sent again
+    #[arg(long, value_name = "URL")]
+    forward_to: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgument,
 }
 
 impl Ui {
-    pub(crate) async fn run(self, _: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
         let mut signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
         let password = console::password(self.password_file.as_deref())?;
         let place = input::hidden(&self.place, "the URL of the inbox")?;
-        let inbox = inbox::open(&place, self.read_only).await?;
+        let source = if is_recording(Path::new(&place)) {
+            Source::Recording(self.recording(&place, settings)?)
+        } else if self.forward_to.is_some() {
+            return Err(Failure::usage("--forward-to is for a recording: leave it out"));
+        } else {
+            Source::Inbox(inbox::open(&place, self.read_only).await?)
+        };
         let mut console = Console::start(self.bind, password, |access| {
-            let ui = smartshape_webhook_ui::Ui::inbox(inbox, access);
+            let ui = match source {
+                Source::Inbox(inbox) => smartshape_webhook_ui::Ui::inbox(inbox, access),
+                Source::Recording(deliveries) => smartshape_webhook_ui::Ui::deliveries(deliveries, access),
+            };
             ui.label(&label(&place)).read_only(self.read_only)
         })
         .await?;
@@ -64,6 +91,44 @@ impl Ui {
         console.stop().await;
         Ok(())
     }
+
+    /// The deliveries of a recording.
+    fn recording(&self, path: &str, settings: &Settings) -> Outcome<Deliveries> {
+        let mut deliveries = Deliveries::new();
+        if let Some(url) = &self.forward_to {
+            let url = http_client::endpoint(url, "the endpoint of --forward-to", settings)?;
+            let (shown, secret) = (url.to_string(), self.secret.get()?);
+            deliveries =
+                deliveries.resend_to(&shown, move |body| webhook::send(url.clone(), secret.clone(), body));
+        }
+        let mut accepted = HashSet::new();
+        for line in input::lines(path, "the recording")?.split(b'\n') {
+            let line = line.map_err(|error| Failure::failed(format!("cannot read {path}: {error}")))?;
+            let read = recording::entry(&line).map_err(|why| Failure::failed(format!("{path} {why}")))?;
+            let Some((entry, body)) = read else { continue };
+            let at =
+                i64::try_from(entry.received_ms).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+            let rejection =
+                RejectionKind::ALL.iter().find(|kind| entry.rejection.as_deref() == Some(kind.name()));
+            let took = Duration::from_millis(entry.took_ms);
+            let delivery =
+                ReceivedDelivery::recorded(at.unwrap_or_default(), took, entry.status, rejection.copied());
+            let uuid = entry.event.filter(|_| entry.status == 200).map(|event| event.uuid);
+            let delivery = delivery
+                .token(&entry.token.prefix, entry.token.cost)
+                .duplicate(uuid.is_some_and(|uuid| !accepted.insert(uuid)));
+            deliveries.push(match body {
+                Some(body) => delivery.body(body),
+                None => delivery,
+            });
+        }
+        Ok(deliveries)
+    }
+}
+
+enum Source {
+    Inbox(Inbox),
+    Recording(Deliveries),
 }
 
 /// The name of an inbox for people: the file's, or host and database without user and password.

@@ -20,12 +20,19 @@
 //! There is no default for [`Access`]: an inbox holds personal data. [`Visitor`] says what a person may do, and the server
 //! enforces it. A request that changes something must come from the console's own page.
 //!
-//! On other frameworks, [`Ui::respond`] takes a request head and a body, and returns a response.
+//! With the features `actix` and `warp` it is a route of actix-web and a filter of warp. On other frameworks,
+//! [`Ui::respond`] takes a request head and a body, and returns a response.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access;
+#[cfg(feature = "actix")]
+pub mod actix;
+mod deliveries;
 mod html;
 mod origin;
 mod query;
+#[cfg(feature = "warp")]
+pub mod warp;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -46,6 +53,7 @@ use tower_service::Service;
 
 pub use access::{Access, AccessError, Visitor};
 use access::{Admission, Role};
+pub use deliveries::{Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome};
 use query::{Query, Selection, link};
 
 const CSS: &str = include_str!("../assets/ui.css");
@@ -83,9 +91,16 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Ui(Arc<Settings>);
 
+/// What is shown.
+#[derive(Clone)]
+enum Source {
+    Inbox(Inbox),
+    Deliveries(Deliveries),
+}
+
 #[derive(Clone)]
 struct Settings {
-    inbox: Inbox,
+    source: Source,
     access: Access,
     label: String,
     read_only: bool,
@@ -99,8 +114,19 @@ impl Ui {
     /// The console of `inbox`, for those whom `access` admits.
     #[must_use]
     pub fn inbox(inbox: Inbox, access: Access) -> Self {
+        Self::of(Source::Inbox(inbox), access)
+    }
+
+    /// The deliveries of a listener, for those whom `access` admits: how each was checked, what it changed, and its
+    /// response. An operator may send them again.
+    #[must_use]
+    pub fn deliveries(deliveries: Deliveries, access: Access) -> Self {
+        Self::of(Source::Deliveries(deliveries), access)
+    }
+
+    fn of(source: Source, access: Access) -> Self {
         Self(Arc::new(Settings {
-            inbox,
+            source,
             access,
             label: String::new(),
             read_only: false,
@@ -219,26 +245,30 @@ impl Ui {
     }
 
     async fn read(&self, query: &Query, visitor: &Visitor) -> Result<Response<Bytes>, InboxError> {
+        let inbox = match &self.0.source {
+            Source::Inbox(inbox) => inbox,
+            Source::Deliveries(deliveries) => return Ok(self.read_deliveries(deliveries, query, visitor)),
+        };
         if query.get("tick").is_some() {
-            return Ok(plain(StatusCode::OK, self.tick().await?));
+            return Ok(plain(StatusCode::OK, self.tick(inbox).await?));
         }
         if let Some(key) = query.get("raw") {
-            return self.raw(key, visitor).await;
+            return raw(inbox, key, visitor).await;
         }
-        let page = html::page(&self.0.inbox, &self.0.label, query, visitor).await?;
+        let page = html::page(inbox, &self.0.label, query, visitor).await?;
         Ok(html_page(if page.is_found { StatusCode::OK } else { StatusCode::NOT_FOUND }, page.html))
     }
 
     /// A text that differs when something in the inbox has changed.
-    async fn tick(&self) -> Result<String, InboxError> {
+    async fn tick(&self, inbox: &Inbox) -> Result<String, InboxError> {
         let mut tick = self.0.tick.lock().await;
         if let Some((at, text)) = &*tick
             && at.elapsed() < TICK_INTERVAL
         {
             return Ok(text.clone());
         }
-        let counts = self.0.inbox.counts().await?;
-        let newest = self.0.inbox.page(EventFilter::default().limit(1), PageCursor::Newest).await?;
+        let counts = inbox.counts().await?;
+        let newest = inbox.page(EventFilter::default().limit(1), PageCursor::Newest).await?;
         let newest = newest.events.first().map_or(0, |event| event.seq);
         let numbers =
             [counts.waiting, counts.running, counts.dead_letters].map(|count| count.get().to_string());
@@ -247,20 +277,22 @@ impl Ui {
         Ok(text)
     }
 
-    async fn raw(&self, key: &str, visitor: &Visitor) -> Result<Response<Bytes>, InboxError> {
-        if visitor.role < Role::Reader {
-            return Ok(forbidden());
+    fn read_deliveries(&self, deliveries: &Deliveries, query: &Query, visitor: &Visitor) -> Response<Bytes> {
+        if query.get("tick").is_some() {
+            return plain(StatusCode::OK, deliveries.version());
         }
-        let missing = || plain(StatusCode::NOT_FOUND, "there is no such event, or its body was deleted\n");
-        let Ok(key) = key.parse::<DeliveryKey>() else { return Ok(missing()) };
-        let Some(body) = self.0.inbox.get(key).await?.and_then(|stored| stored.body) else {
-            return Ok(missing());
-        };
-        let mut response = respond_with(StatusCode::OK, "application/octet-stream", body);
-        if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{key}.json\"")) {
-            response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+        if let Some(number) = query.get("raw") {
+            if visitor.role < Role::Reader {
+                return forbidden();
+            }
+            let entry = number.parse().ok().and_then(|number| deliveries.get(number));
+            return match entry.and_then(|entry| entry.received.body.clone()) {
+                Some(body) => download(number, body),
+                None => plain(StatusCode::NOT_FOUND, "there is no such delivery, or its body was not kept\n"),
+            };
         }
-        Ok(response)
+        let page = html::inspector::page(deliveries, &self.0.label, query, visitor);
+        html_page(if page.is_found { StatusCode::OK } else { StatusCode::NOT_FOUND }, page.html)
     }
 
     async fn change(
@@ -278,19 +310,22 @@ impl Ui {
         let form = Query::parse(std::str::from_utf8(body).unwrap_or_default());
         let action = form.get("do").unwrap_or_default();
         let needed = match action {
-            "replay" | "pause" | "resume" => Role::Operator,
+            "replay" | "pause" | "resume" | "resend" | "sample" => Role::Operator,
             "purge" => Role::Owner,
-            _ => return Ok(plain(StatusCode::BAD_REQUEST, "there is no such action\n")),
+            _ => return Ok(no_action()),
         };
         if visitor.role < needed {
             tracing::warn!(action, actor = %visitor.name, "a visitor of the console may not do this");
             return Ok(forbidden());
         }
-        let inbox = &self.0.inbox;
+        let inbox = match &self.0.source {
+            Source::Inbox(inbox) => inbox,
+            Source::Deliveries(deliveries) => return Ok(send(deliveries, &form, action, visitor).await),
+        };
         let done = match action {
             "pause" => inbox.pause(&visitor.name).await.map(|()| 0)?,
             "resume" => inbox.resume().await.map(|()| 0)?,
-            _ => {
+            "replay" | "purge" => {
                 let Some(filter) = bulk(&form) else {
                     return Ok(plain(
                         StatusCode::BAD_REQUEST,
@@ -299,6 +334,7 @@ impl Ui {
                 };
                 if action == "replay" { inbox.replay(filter).await? } else { inbox.purge(filter).await? }
             }
+            _ => return Ok(no_action()),
         };
         tracing::info!(action, actor = %visitor.name, events = done, form = %shown(&form), "changed by the console");
         let back = form.get("back").filter(|back| back.starts_with('?')).unwrap_or("?view=overview");
@@ -306,6 +342,27 @@ impl Ui {
         let done = link(&done.each_ref().map(|(name, value)| (*name, value.as_str())));
         Ok(redirect(&format!("{back}&{}", &done[1..])))
     }
+}
+
+async fn raw(inbox: &Inbox, key: &str, visitor: &Visitor) -> Result<Response<Bytes>, InboxError> {
+    if visitor.role < Role::Reader {
+        return Ok(forbidden());
+    }
+    let missing = || plain(StatusCode::NOT_FOUND, "there is no such event, or its body was deleted\n");
+    let Ok(key) = key.parse::<DeliveryKey>() else { return Ok(missing()) };
+    let Some(body) = inbox.get(key).await?.and_then(|stored| stored.body) else {
+        return Ok(missing());
+    };
+    Ok(download(&key.to_string(), body))
+}
+
+/// A body as a file, which no browser shows as a page. `name` has no quotes.
+fn download(name: &str, body: Bytes) -> Response<Bytes> {
+    let mut response = respond_with(StatusCode::OK, "application/octet-stream", body);
+    if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{name}.json\"")) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+    }
+    response
 }
 
 /// The events of a form: one by its key, or dead letters up to the last one that was seen.
@@ -323,6 +380,35 @@ fn shown(form: &Query) -> String {
     let fields = ["event", "name", "q", "reason", "up_to"];
     let fields = fields.iter().filter_map(|name| Some(format!("{name}={:?}", form.get(name)?)));
     fields.collect::<Vec<_>>().join(" ")
+}
+
+/// Sends a delivery again, or a sample.
+async fn send(deliveries: &Deliveries, form: &Query, action: &str, visitor: &Visitor) -> Response<Bytes> {
+    let number = form.get("delivery").unwrap_or_default();
+    let (sent, view) = match action {
+        "resend" => {
+            let sent = match number.parse() {
+                Ok(number) => deliveries.resend(number).await,
+                Err(_) => None,
+            };
+            (sent, ("delivery", number))
+        }
+        "sample" => {
+            let body = form.get("body").unwrap_or_default().to_owned();
+            (deliveries.send_sample(body).await, ("view", "deliveries"))
+        }
+        _ => return no_action(),
+    };
+    let Some(sent) = sent else {
+        return plain(StatusCode::NOT_FOUND, "there is nothing to send, or nowhere to send it\n");
+    };
+    tracing::info!(action, actor = %visitor.name, number, accepted = sent.is_accepted, "sent by the console");
+    let count = if sent.is_accepted { "1" } else { "0" };
+    redirect(&link(&[view, ("done", action), ("count", count)]))
+}
+
+fn no_action() -> Response<Bytes> {
+    plain(StatusCode::BAD_REQUEST, "there is no such action\n")
 }
 
 fn asset(name: &str) -> Response<Bytes> {
@@ -418,6 +504,6 @@ impl fmt::Debug for Ui {
 }
 
 /// The README's examples compile.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "actix", feature = "warp"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

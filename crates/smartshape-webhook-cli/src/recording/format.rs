@@ -1,5 +1,11 @@
 //! The lines of a recording.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smartshape_webhook::{Delivery, EnvelopeError};
@@ -34,6 +40,9 @@ pub(crate) struct Entry<B> {
     pub(crate) took_ms: u64,
     /// Status of the response.
     pub(crate) status: u16,
+    /// Name of the rejection's kind; absent in recordings of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rejection: Option<String>,
     pub(crate) token: TokenFingerprints,
     /// The event; `None` if the body is not an event or is incomplete.
     #[serde(flatten)]
@@ -50,8 +59,36 @@ pub(crate) struct Named<B> {
     pub(crate) body: B,
 }
 
+/// How a recording begins.
+const BEGINNING: &[u8] = br#"{"recording":"#;
+
+/// Whether a file begins as a recording does.
+pub(crate) fn is_recording(path: &Path) -> bool {
+    let mut begins = [0; BEGINNING.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut begins)).is_ok() && begins == BEGINNING
+}
+
+/// A line's entry and its exact body; `None` for other lines.
+///
+/// # Errors
+///
+/// In words, when the recording is of another version.
+pub(crate) fn entry(line: &[u8]) -> Result<Option<(Entry<IgnoredAny>, Option<Bytes>)>, &'static str> {
+    #[derive(Deserialize)]
+    struct WithBody<'a> {
+        #[serde(borrow)]
+        body: &'a RawValue,
+    }
+    if serde_json::from_slice::<Beginning>(line).is_ok_and(|beginning| beginning.version != VERSION) {
+        return Err("is of another version of this program: inspect it with that one");
+    }
+    let body = serde_json::from_slice::<WithBody<'_>>(line).ok();
+    let body = body.map(|with| Bytes::copy_from_slice(with.body.get().as_bytes()));
+    Ok(serde_json::from_slice(line).ok().map(|entry| (entry, body)))
+}
+
 impl Named<Box<RawValue>> {
-    pub(crate) fn read(body: Vec<u8>, marks: &Fingerprinter) -> Result<Self, EnvelopeError> {
+    pub(crate) fn read(body: Bytes, marks: &Fingerprinter) -> Result<Self, EnvelopeError> {
         let delivery = Delivery::for_test(body)?;
         let line = delivery.to_json_line();
         Ok(Self {

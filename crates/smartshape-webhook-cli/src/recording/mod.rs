@@ -10,5 +10,5 @@ mod format;
 mod report;
 
 pub(crate) use self::fingerprint::{Fingerprinter, TokenFingerprints};
-pub(crate) use self::format::{Beginning, Entry, Named};
+pub(crate) use self::format::{Beginning, Entry, Named, entry, is_recording};
 pub(crate) use self::report::Report;

@@ -12,6 +12,8 @@ mod rotate;
 
 use clap::Subcommand;
 
+pub(crate) use self::listen::send;
+
 use crate::failure::Outcome;
 use crate::settings::Settings;
 

@@ -17,6 +17,7 @@ mod faulty_endpoints;
 mod files;
 mod forward;
 mod inbox;
+mod inspector;
 mod listen;
 mod listen_end;
 mod listener;

@@ -14,7 +14,7 @@ const MAX_ROWS: usize = 200;
 /// Characters of a value in such a table.
 const MAX_VALUE_CHARS: usize = 240;
 /// A longer body is not put into the page a second and a third time, to be copied.
-const MAX_COPY_BYTES: usize = 64 * 1024;
+pub(super) const MAX_COPY_BYTES: usize = 64 * 1024;
 
 pub(super) async fn detail(
     context: &Context<'_>,
@@ -115,7 +115,7 @@ fn shown(value: &RawJson) -> Markup {
     html! { bdi { (visible(&text)) @if text.len() < compact.len() { "…" } } }
 }
 
-fn changes(delivery: &Delivery) -> Markup {
+pub(super) fn changes(delivery: &Delivery) -> Markup {
     let changes = match delivery.event() {
         Event::AnnotationUpdated(updated) => updated.changes(),
         Event::ConfigurationUpdated(updated) => updated.changes(),
@@ -145,7 +145,7 @@ fn changes(delivery: &Delivery) -> Markup {
     }
 }
 
-fn attributes(delivery: &Delivery) -> Markup {
+pub(super) fn attributes(delivery: &Delivery) -> Markup {
     let Event::AttributeUpdated(updated) = delivery.event() else { return html! {} };
     let attributes: Vec<_> = updated.attributes().collect();
     html! {
@@ -194,7 +194,7 @@ fn history(stored: &StoredDelivery, attempts: &[FailedAttempt]) -> Markup {
 }
 
 /// Texts that the script copies. They hold no token: the receiver's secret is not known here.
-fn copies(body: &str) -> Markup {
+pub(super) fn copies(body: &str) -> Markup {
     let hashes = "#".repeat(longest_run_of_hashes(body) + 1);
     html! {
         pre.copy #curl hidden {

@@ -4,6 +4,7 @@ mod chart;
 mod confirm;
 mod event;
 mod events;
+pub(crate) mod inspector;
 mod json;
 mod overview;
 mod text;
@@ -86,12 +87,10 @@ pub(crate) async fn page(
         },
         _ => ("Not found", not_found(), false),
     };
-    let nav = Nav { view, state: selection.state, counts: Some(&context.counts) };
+    let frame_of = inbox_frame(view, selection.state, Some(&context.counts));
     let tools = html! { (workers(&context)) (live()) };
-    let done = query
-        .get("done")
-        .map(|action| flash(action, query.get("count").and_then(|count| count.parse().ok())));
-    Ok(Page { html: frame(title, label, &nav, visitor, &tools, done.as_ref(), &main), is_found })
+    let done = flash(query);
+    Ok(Page { html: frame(title, label, &frame_of, visitor, &tools, done.as_ref(), &main), is_found })
 }
 
 /// The page that leads to the address without the key. A redirect would not do: after a link on another site, or in a
@@ -100,7 +99,12 @@ pub(crate) fn entered() -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head { meta charset="utf-8"; meta http-equiv="refresh" content="0; url=?"; title { "SmartShape" } }
+            head {
+                meta charset="utf-8";
+                meta http-equiv="refresh" content="0; url=?";
+                title { "SmartShape" }
+                link rel="icon" href=(asset("icon.svg"));
+            }
             body { p { a href="?" { "To the console" } } }
         }
     };
@@ -116,8 +120,7 @@ pub(crate) fn unavailable(label: &str, visitor: &Visitor) -> String {
             p { a.button href="?" { "Try again" } }
         }
     };
-    let nav = Nav { view: "", state: None, counts: None };
-    frame("Not available", label, &nav, visitor, &html! {}, None, &main)
+    frame("Not available", label, &inbox_frame("", None, None), visitor, &html! {}, None, &main)
 }
 
 fn not_found() -> Markup {
@@ -129,23 +132,45 @@ fn not_found() -> Markup {
     }
 }
 
-struct Nav<'a> {
-    view: &'a str,
-    state: Option<EventState>,
-    counts: Option<&'a InboxCounts>,
+/// What the pages of an inbox, or those of a listener, have in common.
+struct Frame {
+    name: &'static str,
+    home: &'static str,
+    view: &'static str,
+    links: Markup,
+}
+
+fn current(here: bool) -> Option<&'static str> {
+    here.then_some("page")
+}
+
+fn inbox_frame(view: &str, state: Option<EventState>, counts: Option<&InboxCounts>) -> Frame {
+    let view = ["overview", "events", "confirm"].into_iter().find(|known| *known == view).unwrap_or_default();
+    let is_dead = view == "events" && state == Some(EventState::DeadLetter);
+    let links = html! {
+        a href="?view=overview" aria-current=[current(view == "overview")] { "Overview" }
+        a href="?view=events" aria-current=[current(view == "events" && !is_dead)] { "Events" }
+        a href="?view=events&state=dead-letter" aria-current=[current(is_dead)] {
+            "Dead letters "
+            span #n-dead data-live {
+                @if let Some(dead) = counts.map(|counts| counts.dead_letters).filter(|dead| dead.get() > 0) {
+                    span.badge { (dead) }
+                }
+            }
+        }
+    };
+    Frame { name: "SmartShape inbox", home: "?view=overview", view, links }
 }
 
 fn frame(
     title: &str,
     label: &str,
-    nav: &Nav<'_>,
+    of: &Frame,
     visitor: &Visitor,
     tools: &Markup,
     done: Option<&Markup>,
     main: &Markup,
 ) -> String {
-    let is_dead = nav.view == "events" && nav.state == Some(EventState::DeadLetter);
-    let current = |here: bool| here.then_some("page");
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -154,31 +179,22 @@ fn frame(
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="robots" content="noindex";
-                title { (title) " · SmartShape inbox" @if !label.is_empty() { " · " (label) } }
+                title { (title) " · " (of.name) @if !label.is_empty() { " · " (label) } }
                 link rel="icon" href=(asset("icon.svg"));
                 link rel="stylesheet" href=(asset("ui.css"));
                 script type="module" src=(asset("ui.js")) {}
             }
-            body data-view=(nav.view) {
+            body data-view=(of.view) {
                 a.skip href="#main" { "Skip to content" }
                 (PreEscaped(SPRITE))
                 header.top {
-                    a.brand href="?view=overview" {
+                    a.brand href=(of.home) {
                         img src=(asset("icon.svg")) alt="" width="28" height="28";
-                        span.name { "SmartShape inbox" }
+                        span.name { (of.name) }
                         @if !label.is_empty() { span.label { (label) } }
                     }
                     nav aria-label="Pages" {
-                        a href="?view=overview" aria-current=[current(nav.view == "overview")] { "Overview" }
-                        a href="?view=events" aria-current=[current(nav.view == "events" && !is_dead)] { "Events" }
-                        a href="?view=events&state=dead-letter" aria-current=[current(is_dead)] {
-                            "Dead letters "
-                            span #n-dead data-live {
-                                @if let Some(dead) = nav.counts.map(|counts| counts.dead_letters).filter(|dead| dead.get() > 0) {
-                                    span.badge { (dead) }
-                                }
-                            }
-                        }
+                        (of.links)
                     }
                     div.tools {
                         (tools)
@@ -225,17 +241,23 @@ fn workers(context: &Context<'_>) -> Markup {
     }
 }
 
-fn flash(action: &str, count: Option<u64>) -> Markup {
-    let count = count.unwrap_or(0);
-    html! {
+/// What was done before this page.
+fn flash(query: &Query) -> Option<Markup> {
+    let action = query.get("done")?;
+    let count: u64 = query.get("count").and_then(|count| count.parse().ok()).unwrap_or(0);
+    Some(html! {
         @match action {
             "replay" => { (plural(count, "event waits", "events wait")) " for another attempt." }
             "purge" => { (thousands(count)) @if count == 1 { " body was deleted." } @else { " bodies were deleted." } }
             "pause" => { "Workers are paused: none starts an attempt." }
             "resume" => { "Workers go on." }
+            "resend" if count == 1 => { "Sent again, and accepted." }
+            "resend" => { "Sent again, but not accepted: see below." }
+            "sample" if count == 1 => { "The sample was sent, and accepted." }
+            "sample" => { "The sample was not accepted." }
             _ => {}
         }
-    }
+    })
 }
 
 fn icon(name: &'static str) -> Markup {

@@ -4,12 +4,14 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use smartshape_webhook::{Delivery, Handler as _, HandlerError, RejectionKind, WebhookResponse};
 use smartshape_webhook_inbox::{EventFilter, EventState, Inbox};
-use smartshape_webhook_ui::{Access, Ui, Visitor};
+use smartshape_webhook_ui::{Access, Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome, Ui, Visitor};
 
 /// An inbox in a folder that is deleted with the test.
 struct Fixture {
@@ -447,6 +449,142 @@ async fn tick_changes_with_the_inbox_and_is_shared() {
     assert_eq!(get(&ui, "?tick").await.1, first, "within a second all pages share one look at the inbox");
     while get(&ui, "?tick").await.1 == first {
         tokio::task::yield_now().await;
+    }
+}
+
+/// A delivery with a body, one of a stranger, and where they can be sent.
+fn deliveries(sent: &Arc<Mutex<Vec<Bytes>>>) -> Deliveries {
+    let sent = Arc::clone(sent);
+    let deliveries = Deliveries::new()
+        .resend_to("http://127.0.0.1:1/callback", move |body| {
+            sent.lock().unwrap().push(body);
+            async { SendOutcome { is_accepted: true, text: "OUTCOME-TEXT".to_owned() } }
+        })
+        .samples(
+            |kind| format!("SAMPLE of {kind}"),
+            |_| async { SendOutcome { is_accepted: true, text: String::new() } },
+        );
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-header", "HEADER-TEXT".parse().unwrap());
+    headers.insert("x-smartshape-token", "TOKEN-TEXT".parse().unwrap());
+    let received = |response: WebhookResponse| {
+        let body = Bytes::from_static(
+            br#"{"file": "<img src=x>", "event": "file_uploaded", "data": {"x": "BODY-TEXT"}, "owner": "o", "runTimestamp": 1, "uuid": "u\\u202e"}"#,
+        );
+        ReceivedDelivery::new("POST", &headers, &response, Duration::from_millis(7)).body(body)
+    };
+    let forward = ForwardOutcome::default();
+    deliveries.push(received(WebhookResponse::success()).forward(forward.clone()));
+    forward.set(SendOutcome { is_accepted: false, text: "FORWARD-TEXT".to_owned() });
+    deliveries.push(received(RejectionKind::TokenUnmatched.into()));
+    deliveries
+}
+
+#[tokio::test]
+async fn deliveries_show_each_visitor_what_is_for_them() {
+    for read_only in [false, true] {
+        for (number, visitor) in visitors().into_iter().enumerate() {
+            let sent = Arc::default();
+            let access = Access::decide({
+                let visitor = visitor.clone();
+                move |_| visitor.clone()
+            });
+            let ui = Ui::deliveries(deliveries(&sent), access).read_only(read_only);
+            let mut seen = String::new();
+            for page in
+                ["", "?delivery=1", "?delivery=2", "?view=send", "?raw=1", "?raw=2", "?delivery=1&q=BODY"]
+            {
+                let (status, text) = get(&ui, page).await;
+                assert_eq!(status == StatusCode::UNAUTHORIZED, number == 0, "{page}");
+                seen += &text;
+            }
+            let operates = number >= 3 && !read_only;
+            for (text, is_shown) in [
+                ("file_uploaded", number >= 1),
+                ("BODY-TEXT", number >= 2),
+                ("HEADER-TEXT", number >= 2),
+                ("FORWARD-TEXT", number >= 2),
+                ("matches none of the secrets", number >= 2),
+                ("SAMPLE of", operates),
+                ("TOKEN-TEXT", false),
+            ] {
+                assert_eq!(seen.contains(text), is_shown, "{visitor:?} {text}");
+            }
+            for form in ["do=resend&delivery=1", "do=sample&body=x"] {
+                let expected = match (operates, number) {
+                    (true, _) => StatusCode::SEE_OTHER,
+                    (false, 0) => StatusCode::UNAUTHORIZED,
+                    (false, _) => StatusCode::FORBIDDEN,
+                };
+                assert_eq!(post(&ui, OWN, form).await, expected, "{visitor:?} {form}");
+                assert_ne!(post(&ui, &[("sec-fetch-site", "cross-site")], form).await, StatusCode::SEE_OTHER);
+            }
+            assert_eq!(sent.lock().unwrap().len(), usize::from(operates), "{visitor:?}");
+            if operates {
+                assert!(get(&ui, "?delivery=1").await.1.contains("OUTCOME-TEXT"));
+                // Nobody has the body of a stranger, to show or to send.
+                assert_eq!(post(&ui, OWN, "do=resend&delivery=2").await, StatusCode::NOT_FOUND);
+                assert_ne!(post(&ui, OWN, "do=purge&up_to=9").await, StatusCode::SEE_OTHER);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn deliveries_never_become_markup() {
+    let sent = Arc::default();
+    let ui = Ui::deliveries(deliveries(&sent), Access::decide(|_| Visitor::owner("<b>o</b>")));
+    for page in [
+        "",
+        "?delivery=1",
+        "?state=accepted&q=%3Cb%3E",
+        "?state=%22%3E%3Cb%3E",
+        "?delivery=%3Cb%3E",
+        "?view=send&name=%3Cb%3E",
+    ] {
+        let html = get(&ui, page).await.1;
+        assert!(!html.contains("<img src=x") && !html.contains("<b>"), "{page}: {html}");
+    }
+    assert!(get(&ui, "?delivery=1").await.1.contains("&lt;img src=x&gt;"));
+    let raw = send(&ui, Method::GET, "?raw=1", &[], "").await;
+    assert_eq!(raw.headers()[header::CONTENT_TYPE], "application/octet-stream");
+}
+
+#[cfg(all(feature = "actix", feature = "warp"))]
+#[actix_web::test]
+async fn console_is_a_route_of_actix_and_a_filter_of_warp() {
+    use tower::ServiceExt as _;
+    use warp::Filter as _;
+
+    let fixture = Fixture::new().await;
+    fixture.store(1, "f", "{}").await;
+    let ui = fixture.ui(Visitor::owner("o"));
+    let app = actix_web::App::new().route("/ops/inbox", smartshape_webhook_ui::actix::console(ui.clone()));
+    let app = actix_web::test::init_service(app).await;
+    let warp = warp::service(warp::path!("ops" / "inbox").and(smartshape_webhook_ui::warp::console(ui)));
+    for (method, query, headers, form, expected) in [
+        ("GET", "", &[][..], "", 200),
+        ("GET", "?view=events", &[], "", 200),
+        ("GET", "?asset=ui.css", &[], "", 200),
+        ("DELETE", "", &[], "", 405),
+        ("POST", "", &[], "do=pause&back=?", 403),
+        ("POST", "", OWN, "do=pause&back=?", 303),
+        ("POST", "", OWN, "do=resume&back=?", 303),
+    ] {
+        let uri = format!("/ops/inbox{query}");
+        let mut request = actix_web::test::TestRequest::with_uri(&uri).set_payload(form);
+        request = request.method(method.parse().unwrap());
+        let mut other = Request::builder().method(method).uri(&uri).header("content-length", form.len());
+        for (name, value) in headers {
+            request = request.insert_header((*name, *value));
+            other = other.header(*name, *value);
+        }
+        let response = actix_web::test::call_service(&app, request.to_request()).await;
+        assert_eq!(response.status().as_u16(), expected, "actix: {method} {query} {form}");
+        assert!(response.headers().contains_key("content-security-policy"));
+        let response = warp.clone().oneshot(other.body(form.to_owned()).unwrap()).await.unwrap();
+        assert_eq!(response.status().as_u16(), expected, "warp: {method} {query} {form}");
+        assert!(response.headers().contains_key("content-security-policy"));
     }
 }
 

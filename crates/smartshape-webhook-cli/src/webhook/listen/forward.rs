@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anstyle::Style;
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
@@ -10,8 +11,9 @@ use http::header::{
 };
 use http::{Method, Request, Uri};
 use http_body_util::Full;
-use smartshape_fake::{Fault, check_response};
-use smartshape_webhook::Delivery;
+use smartshape_fake::{Fault, Prefix, check_response};
+use smartshape_webhook::{Delivery, Secret};
+use smartshape_webhook_ui::{ForwardOutcome, SendOutcome};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -27,6 +29,8 @@ const WAITING: usize = 1000;
 const WAITING_BYTES: usize = 256 * 1024 * 1024;
 /// Maximum time to wait for the endpoint's response.
 const LIMIT: Duration = Duration::from_secs(30);
+/// The cost of a token that is made here: that of most.
+const COST: u32 = 10;
 /// Maximum time to forward the queued events at shutdown.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -55,6 +59,7 @@ struct Waiting {
     uuid: String,
     headers: HeaderMap,
     body: Bytes,
+    forwarded: ForwardOutcome,
     _bytes: OwnedSemaphorePermit,
 }
 
@@ -75,18 +80,19 @@ pub(super) fn start(url: &Uri) -> Result<(Forward, Forwarders), Fault> {
 
 impl Forward {
     /// Queues the event without waiting. If the queue is full, prints a notice instead.
-    pub(super) fn push(&self, delivery: &Delivery, headers: &HeaderMap) {
+    pub(super) fn push(&self, delivery: &Delivery, headers: &HeaderMap, forwarded: ForwardOutcome) {
         // A clone of the delivery would keep its bytes reserved in the receiver's memory limit.
         let (uuid, body) = (escape(delivery.uuid()), delivery.raw().clone());
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let queued = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).is_ok_and(|bytes| {
-            let waiting = Waiting { uuid: uuid.clone(), headers: end_to_end(headers), body, _bytes: bytes };
+            let (uuid, headers, forwarded) = (uuid.clone(), end_to_end(headers), forwarded.clone());
+            let waiting = Waiting { uuid, headers, body, forwarded, _bytes: bytes };
             self.sender.try_send(waiting).is_ok()
         });
         if !queued {
-            print_notice(format_args!(
-                "not forwarded: {uuid}: too many events wait for that endpoint already"
-            ));
+            let why = "too many events wait for that endpoint already";
+            print_notice(format_args!("not forwarded: {uuid}: {why}"));
+            forwarded.set(SendOutcome { is_accepted: false, text: format!("not forwarded: {why}") });
         }
     }
 }
@@ -105,9 +111,10 @@ async fn work(client: HttpClient, url: Uri, waiting: Arc<Mutex<mpsc::Receiver<Wa
     loop {
         let next = waiting.lock().await.recv().await;
         let Some(event) = next else { return };
-        let Waiting { uuid, headers, body, _bytes } = event;
+        let Waiting { uuid, headers, body, forwarded, _bytes } = event;
         let response = http_client::exchange(&client, request(&url, headers, body), LIMIT).await;
-        print_notice(format_args!("forwarded {uuid}: {}", outcome(response)));
+        print_notice(format_args!("forwarded {uuid}: {}", outcome(&response, styled).text));
+        forwarded.set(outcome(&response, |text, _| text.to_owned()));
     }
 }
 
@@ -121,20 +128,32 @@ fn request(url: &Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
     request
 }
 
-fn outcome(response: Result<Response, Fault>) -> String {
+/// The response by SmartShape's rules.
+fn outcome(response: &Result<Response, Fault>, styled: impl Fn(&str, Style) -> String) -> SendOutcome {
     let (status, faults) = match response {
         Ok(response) => {
             let faults = check_response(response.status, response.content_type.as_deref(), &response.body);
             (format!("{} after {} ms, ", response.status, response.took.as_millis()), faults)
         }
-        Err(fault) => (String::new(), vec![fault]),
+        Err(fault) => (String::new(), vec![fault.clone()]),
     };
     if faults.is_empty() {
-        return format!("{status}{}", styled("accepted", SUCCESS));
+        return SendOutcome { is_accepted: true, text: format!("{status}{}", styled("accepted", SUCCESS)) };
     }
     let faults: Vec<_> = faults.iter().map(|fault| escape(&fault.to_string())).collect();
     let not_accepted = styled("SmartShape would not accept it", ERROR);
-    format!("{status}{not_accepted}: {}", faults.join("; "))
+    SendOutcome { is_accepted: false, text: format!("{status}{not_accepted}: {}", faults.join("; ")) }
+}
+
+/// Posts a body, signed anew.
+pub(crate) async fn send(url: Uri, secret: Secret, body: Bytes) -> SendOutcome {
+    let signing =
+        tokio::task::spawn_blocking(move || smartshape_fake::token(secret.expose(), COST, Prefix::TwoB));
+    let response = match signing.await {
+        Ok(Ok(token)) => http_client::post(&url, Some(&token), body, LIMIT).await,
+        _ => Err(Fault::NotSent("no token could be made".to_owned())),
+    };
+    outcome(&response, |text, _| text.to_owned())
 }
 
 /// The end-to-end headers.

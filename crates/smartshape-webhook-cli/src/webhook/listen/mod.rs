@@ -7,21 +7,26 @@ mod serve;
 mod sink;
 mod stop;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use http::Uri;
 use smartshape_api::{DesiredWebhook, WebhookSecret, is_loopback_url};
+use smartshape_fake::EventPayload;
 use smartshape_webhook::{EventKind, Secret};
+use smartshape_webhook_ui::{Deliveries, Ui};
 use tokio::net::TcpListener;
 
+pub(crate) use self::forward::send;
 use self::record::Recorder;
 use self::serve::{Identity, Server, Sinks};
 use self::sink::Sink;
 use self::stop::{Reason, Stop};
 use super::journal::{Created, Intent, Journal};
 use super::prune;
+use crate::console::{self, Console};
 use crate::escape::escape;
 use crate::failure::{Failure, Outcome, api_chain};
 use crate::http_client;
@@ -43,7 +48,12 @@ byte for byte, but for those of the connection alone (Connection and what it nam
 Transfer-Encoding, TE, Trailer, Upgrade, Expect, Proxy-*), at most 8 events at the same time.
 
 A recording holds each delivery's time, body and response. Of its token it holds only prefix, cost, and fingerprints of
-salt and token, which are equal if the originals are. `smartshape token inspect --recording FILE` evaluates it.
+salt and token, which are equal if the originals are. `smartshape token inspect --recording FILE` evaluates it, and
+`smartshape ui FILE` shows it.
+
+The page of --ui shows how each delivery was checked, what it changed, and its response; it sends samples, and sends a
+delivery again to --forward-to. Its address holds a key, which works in one browser. An address that other machines can
+reach wants a password in SMARTSHAPE_UI_PASSWORD.
 
 Exit codes: 0 stopped, and all its webhooks are deleted; 1 otherwise, and webhooks that are left are noted for
 `smartshape webhook prune`; 2 wrong usage or settings.
@@ -71,6 +81,9 @@ pub(crate) struct Listen {
     /// Also posts each event unchanged to this endpoint, and reports its responses on standard error
     #[arg(long, value_name = "URL")]
     forward_to: Option<String>,
+    /// Shows the deliveries in the browser, rejected ones too, and prints the address of that page on standard error
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:0")]
+    ui: Option<SocketAddr>,
     #[command(flatten)]
     secret: SecretArgument,
 }
@@ -110,7 +123,12 @@ impl Listen {
         let ends = stop.ends.clone();
         let sink = Sink::new(self.fail_first, forward, ends.clone())
             .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
-        let sinks = Sinks { sink: Arc::new(sink), recorder, ends };
+        let console = match self.ui {
+            Some(bind) => Some(inspect(bind, address, &names.id, forward_to, &secret).await?),
+            None => None,
+        };
+        let deliveries = console.as_ref().map(|(_, deliveries)| deliveries.clone());
+        let sinks = Sinks { sink: Arc::new(sink), recorder, deliveries, ends };
         let server = Server::start(listener, names.clone(), secret.clone(), sinks)?;
         print_notice(format_args!("listening on {address}"));
 
@@ -147,6 +165,9 @@ impl Listen {
             }
             Err(failure) => Err(failure),
         };
+        if let Some((console, _)) = console {
+            console.stop().await;
+        }
         server.stop().await;
         if let Some(recorded) = recorded {
             // Deliveries whose clients have disconnected.
@@ -192,6 +213,35 @@ impl Listen {
             None => Ok(Secret::generate()?),
         }
     }
+}
+
+/// Serves a page of the deliveries that this listener receives.
+async fn inspect(
+    bind: SocketAddr,
+    address: SocketAddr,
+    id: &str,
+    forward_to: Option<Uri>,
+    secret: &Secret,
+) -> Outcome<(Console, Deliveries)> {
+    let mut here = address;
+    if here.ip().is_unspecified() {
+        here.set_ip(if here.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let here = http_client::checked(&format!("http://{here}/{id}"), "the listener's own URL")?;
+    let key = secret.clone();
+    let sample = |kind| String::from_utf8_lossy(&EventPayload::sample(kind).to_body()).into_owned();
+    let mut deliveries = Deliveries::new().samples(sample, move |body| send(here.clone(), key.clone(), body));
+    if let Some(url) = forward_to {
+        let (shown, key) = (url.to_string(), secret.clone());
+        deliveries = deliveries.resend_to(&shown, move |body| send(url.clone(), key.clone(), body));
+    }
+    let shown = deliveries.clone();
+    let console = Console::start(bind, console::password(None)?, |access| {
+        Ui::deliveries(shown, access).label(&address.to_string())
+    });
+    let console = console.await?;
+    print_notice(format_args!("the console: {}", console.url));
+    Ok((console, deliveries))
 }
 
 /// Checks that a request to the URL reaches this listener.

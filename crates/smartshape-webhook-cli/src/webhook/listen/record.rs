@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use serde::Serialize;
-use smartshape_webhook::TOKEN_HEADER;
+use smartshape_webhook::{TOKEN_HEADER, WebhookResponse};
 
 use super::line_writer::{Ended, LineWriter};
 use crate::failure::{Failure, Outcome};
@@ -29,11 +30,29 @@ pub(super) struct Recorded {
     recorder: Arc<Recorder>,
     received: Instant,
     token: TokenFingerprints,
-    body: Copied,
 }
 
-/// The part of the body that the receiver has read.
-type Copied = Arc<Mutex<Vec<u8>>>;
+/// The part of a body that the receiver has read.
+#[derive(Clone, Default)]
+pub(super) struct Copied(Arc<Mutex<Vec<u8>>>);
+
+impl Copied {
+    /// Copies the body while it is read.
+    pub(super) fn copying(&self, body: Body) -> Body {
+        let copied = self.clone();
+        Body::new(body.map_frame(move |frame| {
+            if let Some(bytes) = frame.data_ref() {
+                copied.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            }
+            frame
+        }))
+    }
+
+    /// What was copied so far.
+    pub(super) fn take(&self) -> Bytes {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into()
+    }
+}
 
 impl Recorder {
     /// Opens the file and writes the start of the listener.
@@ -53,7 +72,7 @@ impl Recorder {
     pub(super) fn begin(self: &Arc<Self>, headers: &HeaderMap) -> Option<Recorded> {
         let token = self.marks.token(headers.get(TOKEN_HEADER)?.as_bytes())?;
         let (recorder, received) = (Arc::clone(self), Instant::now());
-        Some(Recorded { recorder, received, token, body: Copied::default() })
+        Some(Recorded { recorder, received, token })
     }
 
     async fn append(&self, line: &impl Serialize) -> io::Result<()> {
@@ -62,20 +81,8 @@ impl Recorder {
 }
 
 impl Recorded {
-    /// Copies the body while it is read.
-    pub(super) fn copying(&self, body: Body) -> Body {
-        let copied = Arc::clone(&self.body);
-        Body::new(body.map_frame(move |frame| {
-            if let Some(bytes) = frame.data_ref() {
-                copied.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-            }
-            frame
-        }))
-    }
-
     /// Appends the delivery and syncs. An empty copy means that the receiver read no body, so nothing is recorded.
-    pub(super) async fn end(self, status: u16) -> io::Result<()> {
-        let body = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(super) async fn end(self, response: &WebhookResponse, body: Bytes) -> io::Result<()> {
         if body.is_empty() {
             return Ok(());
         }
@@ -85,7 +92,8 @@ impl Recorded {
         let entry = Entry {
             received_ms: recorder.began_ms + milliseconds(self.received - recorder.began),
             took_ms: milliseconds(self.received.elapsed()),
-            status,
+            status: response.status(),
+            rejection: response.rejection().map(|rejection| rejection.kind().name().to_owned()),
             token: self.token,
             event: Named::read(body, &recorder.marks).ok(),
         };

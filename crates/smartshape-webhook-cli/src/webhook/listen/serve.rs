@@ -9,11 +9,12 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use smartshape_webhook::{Lingering, Receiver, Rejection, RequestHead, Secret, WebhookResponse};
+use smartshape_webhook_ui::{Deliveries, ForwardOutcome, ReceivedDelivery};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::record::{Recorded, Recorder};
+use super::record::{Copied, Recorder};
 use super::sink::{Ends, RequestHandler, Sink};
 use crate::failure::{Failure, Outcome};
 use crate::http_server::serve;
@@ -35,6 +36,8 @@ pub(super) struct Server {
 pub(super) struct Sinks {
     pub(super) sink: Arc<Sink>,
     pub(super) recorder: Option<Arc<Recorder>>,
+    /// What the console shows.
+    pub(super) deliveries: Option<Deliveries>,
     pub(super) ends: Ends,
 }
 
@@ -86,46 +89,69 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
     if request.method() == Method::GET {
         return names.nonce.clone().into_response();
     }
-    match sinks.recorder.as_ref().and_then(|recorder| recorder.begin(request.headers())) {
-        None => into_axum(deliver(request, &receiver, sinks.sink, None).await),
-        Some(recorded) => {
-            // In its own task, so that the entry is written even if the client disconnects.
-            let noted = tokio::spawn(async move {
-                let response = deliver(request, &receiver, sinks.sink, Some(&recorded)).await;
-                // Of another rejected request the receiver may have discarded a part of the body, to keep the connection.
-                let noted = if response.rejection().is_none_or(Rejection::token_verified) {
-                    recorded.end(response.status()).await
-                } else {
-                    Ok(())
-                };
-                noted.map(|()| into_axum(response)).inspect_err(|error| sinks.ends.of_writing(error))
+    let recorded = sinks.recorder.as_ref().and_then(|recorder| recorder.begin(request.headers()));
+    if recorded.is_none() && sinks.deliveries.is_none() {
+        return into_axum(deliver(request, &receiver, sinks.sink, None).await.response);
+    }
+    // In its own task, so that the entry is written even if the client disconnects.
+    let noted = tokio::spawn(async move {
+        let (copied, begun) = (Copied::default(), Instant::now());
+        let (method, headers) = (request.method().clone(), request.headers().clone());
+        let Delivered { response, was_handled, forwarded } =
+            deliver(request, &receiver, sinks.sink, Some(&copied)).await;
+        // Of another rejected request the receiver may have discarded a part of the body, to keep the connection.
+        let body = Some(copied.take()).filter(|_| response.rejection().is_none_or(Rejection::token_verified));
+        if let Some(deliveries) = sinks.deliveries {
+            let received = ReceivedDelivery::new(method.as_str(), &headers, &response, begun.elapsed());
+            let received = received.duplicate(response.status() == 200 && !was_handled).forward(forwarded);
+            deliveries.push(match body.clone().filter(|body| !body.is_empty()) {
+                Some(body) => received.body(body),
+                None => received,
             });
-            match noted.await {
-                Ok(Ok(response)) => response,
-                _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-            }
         }
+        let noted = match (recorded, body) {
+            (Some(recorded), Some(body)) => recorded.end(&response, body).await,
+            _ => Ok(()),
+        };
+        noted.map(|()| into_axum(response)).inspect_err(|error| sinks.ends.of_writing(error))
+    });
+    match noted.await {
+        Ok(Ok(response)) => response,
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-/// Receives a delivery as the tower adapter does, and copies its body for the recording.
+/// A response, and what became of the delivery.
+struct Delivered {
+    response: WebhookResponse,
+    was_handled: bool,
+    forwarded: ForwardOutcome,
+}
+
+/// Receives a delivery as the tower adapter does, and copies its body for the recording and the console.
 async fn deliver(
     request: Request,
     receiver: &Receiver,
     sink: Arc<Sink>,
-    recorded: Option<&Recorded>,
-) -> WebhookResponse {
+    copied: Option<&Copied>,
+) -> Delivered {
     let (parts, body) = request.into_parts();
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let head = RequestHead::from_parts(parts.method.as_str(), headers);
     let body = Body::from_stream(Lingering::new(body.into_data_stream()));
     // Outside the lingering body: bytes that the receiver reads are copied, those drained from a rejected body are not.
-    let body = match recorded {
-        Some(recorded) => recorded.copying(body),
+    let body = match copied {
+        Some(copied) => copied.copying(body),
         None => body,
     };
     let (name, begun) = (Arc::new(OnceLock::new()), Instant::now());
-    let arrival = RequestHandler { sink, headers: parts.headers, name: Arc::clone(&name) };
+    let forwarded = ForwardOutcome::default();
+    let arrival = RequestHandler {
+        sink,
+        headers: parts.headers,
+        name: Arc::clone(&name),
+        forwarded: forwarded.clone(),
+    };
     let response = receiver.serve(&head, body.into_data_stream(), Arc::new(arrival)).await;
     if is_interactive() {
         let (status, took) = (response.status(), begun.elapsed().as_millis());
@@ -135,7 +161,7 @@ async fn deliver(
         let status = styled(&status.to_string(), if status == 200 { SUCCESS } else { ERROR });
         print_notice(format_args!("{name}: {status} after {took} ms"));
     }
-    response
+    Delivered { response, was_handled: name.get().is_some(), forwarded }
 }
 
 fn into_axum(response: WebhookResponse) -> Response {

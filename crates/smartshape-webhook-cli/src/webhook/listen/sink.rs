@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use smartshape_webhook::{Delivery, Handler, HandlerError};
+use smartshape_webhook_ui::ForwardOutcome;
 use tokio::sync::Notify;
 
 use super::forward::Forward;
@@ -65,6 +66,8 @@ pub(super) struct RequestHandler {
     pub(super) headers: HeaderMap,
     /// Event, file and uuid, once the delivery is parsed.
     pub(super) name: Arc<OnceLock<String>>,
+    /// Set once the event was forwarded.
+    pub(super) forwarded: ForwardOutcome,
 }
 
 impl Handler for RequestHandler {
@@ -82,7 +85,7 @@ impl Handler for RequestHandler {
             return Err(error.into());
         }
         if let Some(forward) = &sink.forward {
-            forward.push(&delivery, &self.headers);
+            forward.push(&delivery, &self.headers, self.forwarded.clone());
         }
         Ok(())
     }

@@ -1,0 +1,145 @@
+//! `smartshape webhook listen --ui`, and `smartshape ui` on a recording.
+
+use smartshape_fake::{EventPayload, Prefix};
+use smartshape_webhook::EventKind;
+
+use crate::event::receiver;
+use crate::listener::{Listener, builder};
+use crate::support::{Home, SECRET, message, within};
+use crate::ui::Console;
+
+const OWN: &str = "sec-fetch-site: same-origin";
+
+/// Sends a request to a listener, and returns its status line.
+async fn deliver(url: &str, token: &str, body: &[u8]) -> String {
+    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer PROXY\r\nx-smartshape-token: {token}\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut sender = tokio::net::TcpStream::connect(address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut sender, &[head.as_bytes(), body].concat()).await.unwrap();
+    String::from_utf8(within(message(&mut sender)).await.0[0].clone()).unwrap()
+}
+
+#[tokio::test]
+async fn inspector_shows_deliveries_and_sends_them_again() {
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let (to, received) = receiver().await;
+    let arguments = ["webhook", "listen", "--event", "file_uploaded", "--ui", "--forward-to", &to];
+    let mut command = home.logged_in(&fake, &arguments);
+    command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
+    let mut listener = Listener::spawn(&mut command);
+    let url = listener.until("the console: ").await;
+    let url = url.rsplit(' ').next().unwrap().to_owned();
+    listener.until("registered ").await;
+    let mut console = Console::at(listener, &url);
+    let cookie = console.cookie().await;
+    assert!(console.send("GET", "", &[&cookie], "").await.body.contains("No delivery has arrived yet."));
+
+    let event = EventPayload::sample(EventKind::FileUploaded);
+    assert!(fake.send(&event).await[0].accepted());
+    console.program.until(&format!("forwarded {}: 200", event.uuid())).await;
+    let listener_url = fake.webhooks().remove(0).url;
+    let forged = smartshape_fake::token("the secret of somebody else", 4, Prefix::TwoB).unwrap();
+    let status = deliver(&listener_url, &forged, b"{\"text\": \"STRANGE\"}").await;
+    assert!(status.contains(" 401 "), "{status}");
+
+    let list = console.send("GET", "?view=deliveries", &[&cookie], "").await.body;
+    for shown in ["file_uploaded", "401", "matches none of the secrets", "Forwarded: 200 after"] {
+        assert!(list.contains(shown), "{shown}: {list}");
+    }
+    let accepted = console.send("GET", "?delivery=1", &[&cookie], "").await.body;
+    assert!(
+        accepted.contains(event.uuid()) && accepted.matches("class=\"passed\"").count() == 10,
+        "{accepted}"
+    );
+    let rejected = console.send("GET", "?delivery=2", &[&cookie], "").await.body;
+    assert!(rejected.contains("class=\"failed\">The token matches the secret"), "{rejected}");
+    assert_eq!(
+        (rejected.matches("class=\"passed\"").count(), rejected.contains("smartshape webhook prune")),
+        (4, true)
+    );
+    assert_eq!(console.send("GET", "?raw=2", &[&cookie], "").await.status(), "404");
+    let raw = console.send("GET", "?raw=1", &[&cookie], "").await.body;
+    assert_eq!(raw.as_bytes(), event.to_body());
+
+    let forged_post = [cookie.as_str(), "sec-fetch-site: cross-site"];
+    assert_eq!(console.send("POST", "", &forged_post, "do=resend&delivery=1").await.status(), "403");
+    let own = [cookie.as_str(), OWN];
+    let sent = console.send("POST", "", &own, "do=resend&delivery=1").await;
+    assert!(sent.status() == "303" && sent.head.contains("count=1"), "{}", sent.head);
+    // The endpoint acknowledges a duplicate.
+    assert_eq!(received.lock().unwrap()[0]["uuid"], event.uuid());
+    let accepted = console.send("GET", "?delivery=1", &[&cookie], "").await.body;
+    assert!(accepted.contains("Sent again") && accepted.contains(&to), "{accepted}");
+    assert_eq!(console.send("POST", "", &own, "do=resend&delivery=2").await.status(), "404");
+    assert!(
+        console
+            .send("GET", "?view=send&name=attribute_updated", &[&cookie], "")
+            .await
+            .body
+            .contains("nodeIdToAttributes")
+    );
+    let body = r#"{"file":"5c","event":"file_uploaded","data":{},"owner":"o","runTimestamp":1,"uuid":"of-the-console"}"#;
+    assert_eq!(console.send("POST", "", &own, &format!("do=sample&body={body}")).await.status(), "303");
+    assert_eq!(console.program.line().await["uuid"], event.uuid());
+    assert_eq!(console.program.line().await["uuid"], "of-the-console");
+
+    let mut pages = String::new();
+    for page in ["", "?delivery=1", "?delivery=2", "?delivery=3", "?view=send"] {
+        pages += &console.send("GET", page, &[&cookie], "").await.body;
+    }
+    let token_of_the_fake = &forged[7..];
+    for hidden in [SECRET, token_of_the_fake, "STRANGE", "PROXY"] {
+        assert!(!pages.contains(hidden), "{hidden}");
+    }
+    console.program.signal("-INT");
+    let (status, _, err) = console.program.end().await;
+    assert!(status.success() && !err.contains(SECRET), "{err}");
+}
+
+#[tokio::test]
+async fn inspector_shows_a_recording() {
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let arguments =
+        ["webhook", "listen", "--event", "file_uploaded", "--record", "r.jsonl", "--fail-first", "1"];
+    let listener = Listener::start(home.logged_in(&fake, &arguments)).await;
+    let event = EventPayload::sample(EventKind::FileUploaded);
+    for _ in 0..2 {
+        assert!(fake.send(&event).await[0].accepted());
+    }
+    let secret = fake.webhooks().remove(0).secret().to_owned();
+    let token = smartshape_fake::token(&secret, 4, Prefix::TwoB).unwrap();
+    let url = fake.webhooks().remove(0).url;
+    assert!(deliver(&url, &token, b"no JSON").await.contains(" 400 "));
+    listener.signal("-INT");
+    assert!(listener.end().await.0.success());
+
+    let (to, received) = receiver().await;
+    home.run(&["ui", "r.jsonl", "--forward-to", &to]).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    let mut command = home.program(&["ui", "r.jsonl", "--forward-to", &to]);
+    command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
+    let console = Console::start(command).await;
+    let cookie = console.cookie().await;
+    let list = console.send("GET", "", &[&cookie], "").await.body;
+    for shown in
+        ["r.jsonl", "500", "the handler failed", "3rd time", "Accepted before", "the body is not JSON"]
+    {
+        assert!(list.contains(shown), "{shown}: {list}");
+    }
+    let first = console.send("GET", "?delivery=1", &[&cookie], "").await.body;
+    assert!(
+        first.contains("class=\"failed\">The handler accepted it") && first.contains("2b, cost"),
+        "{first}"
+    );
+    assert_eq!(console.send("POST", "", &[&cookie, OWN], "do=resend&delivery=1").await.status(), "303");
+    assert_eq!(received.lock().unwrap()[0]["uuid"], event.uuid());
+    console.stop().await;
+
+    let console = Console::start(home.program(&["ui", "r.jsonl", "--read-only"])).await;
+    let cookie = console.cookie().await;
+    assert_eq!(console.send("POST", "", &[&cookie, OWN], "do=resend&delivery=1").await.status(), "403");
+    console.stop().await;
+}
