@@ -78,6 +78,11 @@ pub(crate) fn examples() -> Outcome {
     let durable = packages.iter().map(|package| durable(&cargo::binary(package)));
     show("INBOX: known to the next process", durable, &mut faults);
     show(
+        "CONSOLE_PASSWORD: who sees the page",
+        packages.iter().map(|package| console(&cargo::binary(package))),
+        &mut faults,
+    );
+    show(
         "wrong settings: one line, exit 2",
         packages.iter().map(|p| wrong_settings(&cargo::binary(p))),
         &mut faults,
@@ -233,6 +238,33 @@ fn durable(binary: &Path) -> Check {
     ends_cleanly(subject)
 }
 
+/// The console of the inbox, behind its password; no console without one.
+fn console(binary: &Path) -> Check {
+    let folder = Folder::new()?;
+    let inbox = folder.inbox();
+    let password = ("CONSOLE_PASSWORD", "correct horse battery staple");
+    // That of `ops`, and that of `ops` with another password.
+    let (login, wrong) =
+        ("b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeSBzdGFwbGU=", "b3BzOmFub3RoZXIgcGFzc3dvcmQgb2YgYSBsZW5ndGg=");
+    for (settings, expected) in [
+        (vec![("INBOX", inbox.as_str()), password], [401, 401, 200]),
+        (vec![("INBOX", inbox.as_str())], [404; 3]),
+        (vec![password], [404; 3]),
+    ] {
+        let server = Server::start_with(binary, SECRET, &settings)?;
+        let address = server.address;
+        for (login, status) in [None, Some(wrong), Some(login)].into_iter().zip(expected) {
+            let login = login.map(|login| format!("Authorization: Basic {login}\r\n")).unwrap_or_default();
+            let request = format!("GET /console HTTP/1.1\r\nHost: {address}\r\n{login}\r\n");
+            let response = exchange(address, request.as_bytes())?;
+            if !response.starts_with(&format!("HTTP/1.1 {status} ")) {
+                return Err(format!("{settings:?} {login:?}: {response:?}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
 fn wrong_settings(binary: &Path) -> Check {
     let secret = ("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
     for settings in [
@@ -242,6 +274,7 @@ fn wrong_settings(binary: &Path) -> Check {
         vec![("SMARTSHAPE_WEBHOOK_SECRET_FILE", "/does/not/exist")],
         vec![secret, ("LISTEN", "nowhere")],
         vec![secret, ("LISTEN", "127.0.0.1:0"), ("INBOX", "/does/not/exist/inbox.db")],
+        vec![secret, ("LISTEN", "127.0.0.1:0"), ("CONSOLE_PASSWORD", "short")],
     ] {
         let mut child = Command::new(binary)
             .env_remove("SMARTSHAPE_WEBHOOK_SECRET")

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smartshape_fake::{FakeSmartShape, SenderSettings};
@@ -26,9 +26,12 @@ pub(crate) fn run(choice: &[&str]) -> Outcome {
     if choice == ["--relay"] {
         return demo_relay::run();
     }
-    let framework = choice.iter().find(|word| **word != "--inbox").copied().unwrap_or("axum");
+    let framework = choice.iter().find(|word| !word.starts_with("--")).copied().unwrap_or("axum");
     if !FRAMEWORKS.contains(&framework) {
         return Err(format!("no example for {framework:?}; there are {}", FRAMEWORKS.join(", ")).into());
+    }
+    if choice.contains(&"--ui") {
+        return show_console(framework);
     }
     let folder = choice.contains(&"--inbox").then(Folder::new).transpose()?;
     println!("Building the example server for {framework} (the first time takes a while) …");
@@ -132,6 +135,47 @@ pub(crate) fn run(choice: &[&str]) -> Outcome {
         "\nTo make it yours, copy examples/{framework}/src/main.rs and put your code into `on_delivery`."
     );
     Ok(())
+}
+
+/// The console of a real server's inbox, and nine events that arrive on it, until ^C.
+fn show_console(framework: &str) -> Outcome {
+    println!("Building the example server for {framework} (the first time takes a while) …");
+    let binary = cargo::build_example(framework, &["sqlite"])?;
+    let (folder, secret, key) = (Folder::new()?, random_secret()?, random_secret()?);
+    let runtime = tokio::runtime::Runtime::new()?;
+    // From now on, so that the folder is deleted in any case.
+    let stop = runtime.spawn(tokio::signal::ctrl_c());
+    let settings = [("INBOX", folder.inbox()), ("CONSOLE_KEY", key.clone())];
+    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let server = Server::start_with(&binary, &secret, &settings)?;
+    let address = server.address;
+    println!("\nOpen http://{address}/console?key={key}\n");
+    println!(
+        "The link works in the first browser that opens it. A fake SmartShape sends an event each second:"
+    );
+    runtime.block_on(async {
+        let fake = FakeSmartShape::start().await.map_err(|error| error.to_string())?;
+        for kind in EventKind::ALL {
+            fake.register(kind, format!("http://{address}/callback"), secret.as_str());
+            for outcome in fake.trigger(kind).await {
+                println!("  {outcome}");
+                if !outcome.accepted() && !stop.is_finished() {
+                    return Err(format!("{kind} was not accepted"));
+                }
+            }
+            if stop.is_finished() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        fake.shutdown().await;
+        Ok(())
+    })?;
+    println!("\nThe console shows all that was sent. ^C ends it.");
+    runtime.block_on(stop)??;
+    // ^C in a terminal has reached the server, too.
+    let (_, status) = server.stop()?;
+    if status.success() { Ok(()) } else { Err(format!("the server ended with {status}").into()) }
 }
 
 fn uuids(report: &Value) -> impl Iterator<Item = &str> {

@@ -32,6 +32,7 @@ Usage: cargo xtask COMMAND
   demo [axum|actix|warp]   nine events from a fake SmartShape, through a real server, to a handler
   demo … --inbox           the same with a durable inbox, and the server killed in the middle
   demo --relay             the same through `smartshape relay` to a program in Python, both killed in the middle
+  demo … --ui              the same events on the page of the inbox's console, until ^C
   test                     everything that can be tested on a machine with a Rust toolchain
   conformance              the table of cases over eight mounts; the example servers' settings and signals; and
                            `endpoints`

@@ -1,8 +1,8 @@
 //! Receives SmartShape webhooks with actix-web and prints each event as one line of JSON.
 //!
 //! Settings: `LISTEN` (default 127.0.0.1:8042), `SMARTSHAPE_WEBHOOK_SECRET` or
-//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`; `INBOX` (a path, or a `postgres://` URL) for the durable mode.
-//! Routes: `POST /callback`, `GET /health`, `GET /ready`.
+//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`; `INBOX` (a path, or a `postgres://` URL) for the durable mode, and with it
+//! `CONSOLE_PASSWORD` for its console. Routes: `POST /callback`, `GET /health`, `GET /ready`, `/console`.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use example_common::{IDLE_TIMEOUT, SHUTDOWN_TIMEOUT};
 use smartshape_webhook_actix::{BoxHandler, Receiver, Secret, endpoint};
 use smartshape_webhook_inbox::Inbox;
+use smartshape_webhook_ui::actix;
 
 /// Maximum time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,6 +27,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
     let inbox = example_common::open_inbox().await?;
+    let console = example_common::console(inbox.as_ref())?;
     let signal = example_common::stop_signal()?;
     let listener = example_common::listen()?;
 
@@ -40,6 +42,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
             .route("/callback", endpoint(served.clone(), handler.clone()))
             .route("/health", web::get().to(|| async { "ok" }))
             .route("/ready", web::get().to(ready))
+            .route("/console", console.clone().map_or_else(web::route, actix::console))
     };
 
     let server = HttpServer::new(app)

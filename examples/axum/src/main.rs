@@ -1,8 +1,8 @@
 //! Receives SmartShape webhooks with axum and prints each event as one line of JSON.
 //!
 //! Settings: `LISTEN` (default 127.0.0.1:8042), `SMARTSHAPE_WEBHOOK_SECRET` or
-//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`; `INBOX` (a path, or a `postgres://` URL) for the durable mode.
-//! Routes: `POST /callback`, `GET /health`, `GET /ready`.
+//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`; `INBOX` (a path, or a `postgres://` URL) for the durable mode, and with it
+//! `CONSOLE_PASSWORD` for its console. Routes: `POST /callback`, `GET /health`, `GET /ready`, `/console`.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
     let inbox = example_common::open_inbox().await?;
+    let console = example_common::console(inbox.as_ref())?;
     let signal = example_common::stop_signal()?;
     let listener = example_common::listen()?;
 
@@ -39,6 +40,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .route_service("/callback", endpoint(receiver.clone(), handler))
         .route("/health", get(|| async { "ok" }))
         .route("/ready", get(ready))
+        .merge(console.map_or_else(Router::new, |ui| Router::new().route_service("/console", ui)))
         .layer(map_request(set_client_addr))
         .with_state((receiver.clone(), inbox));
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use smartshape_webhook::{Delivery, HandlerError, Receiver};
 use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
+use smartshape_webhook_ui::{Access, AccessError, Ui, Visitor};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -54,6 +55,18 @@ pub async fn open_inbox() -> Result<Option<Inbox>, InboxError> {
         Ok(url) => Inbox::open(&url).await.map(Some),
         Err(_) => Ok(None),
     }
+}
+
+/// The console of the inbox: for the user `ops` with the password of `CONSOLE_PASSWORD`, or for whoever has the link with
+/// the key of `CONSOLE_KEY`. None if neither is set. An application with a login of its own uses `Access::decide`.
+pub fn console(inbox: Option<&Inbox>) -> Result<Option<Ui>, AccessError> {
+    let variable = |name| std::env::var(name).ok();
+    let access = match (variable("CONSOLE_PASSWORD"), variable("CONSOLE_KEY")) {
+        (Some(password), _) => Access::password("ops", &password, Visitor::owner("ops"))?,
+        (None, Some(key)) => Access::key(&key, Visitor::owner("ops"))?,
+        (None, None) => return Ok(None),
+    };
+    Ok(inbox.map(|inbox| Ui::inbox(inbox.clone(), access)))
 }
 
 /// Listens on `LISTEN`, 127.0.0.1:8042 if it is not set.

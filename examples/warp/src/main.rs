@@ -1,8 +1,8 @@
 //! Receives SmartShape webhooks with warp and prints each event as one line of JSON.
 //!
 //! Settings: `LISTEN` (default 127.0.0.1:8042), `SMARTSHAPE_WEBHOOK_SECRET` or
-//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`; `INBOX` (a path, or a `postgres://` URL) for the durable mode.
-//! Routes: `POST /callback`, `GET /health`, `GET /ready`.
+//! `SMARTSHAPE_WEBHOOK_SECRET_FILE`; `INBOX` (a path, or a `postgres://` URL) for the durable mode, and with it
+//! `CONSOLE_PASSWORD` for its console. Routes: `POST /callback`, `GET /health`, `GET /ready`, `/console`.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -16,8 +16,8 @@ use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_warp::{BoxHandler, ClientAddr, Receiver, Secret, endpoint};
 use tower::ServiceBuilder;
 use tower::util::MapRequestLayer;
-use warp::Filter;
 use warp::http::{Request, StatusCode};
+use warp::{Filter, Reply};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
     let inbox = example_common::open_inbox().await?;
+    let console = example_common::console(inbox.as_ref())?;
     let signal = example_common::stop_signal()?;
     let listener = example_common::listen()?;
 
@@ -36,9 +37,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let worker = inbox.as_ref().map(|inbox| inbox.worker(handler).spawn());
     let handler = inbox.clone().map_or_else(|| BoxHandler::new(handler), BoxHandler::new);
     let ready = receiver.clone();
+    let console = match console {
+        Some(ui) => smartshape_webhook_ui::warp::console(ui).map(Reply::into_response).boxed(),
+        None => warp::any().and_then(async || Err(warp::reject::not_found())).boxed(),
+    };
     let routes = warp::path("callback")
         .and(warp::path::end())
         .and(endpoint(receiver.clone(), handler))
+        .or(warp::path!("console").and(console))
         .or(warp::path!("health").and(warp::get()).map(|| "ok"))
         .or(warp::path!("ready").and(warp::get()).then(move || is_ready(ready.clone(), inbox.clone())));
 
