@@ -33,6 +33,8 @@ mod readmes {
     struct Warp;
     #[doc = include_str!("../../../crates/smartshape-webhook-inbox/README.md")]
     struct Inbox;
+    #[doc = include_str!("../../../docs/console.md")]
+    struct Console;
     #[doc = include_str!("../../../docs/exactly-once.md")]
     struct ExactlyOnce;
     #[doc = include_str!("../../../docs/observing.md")]
