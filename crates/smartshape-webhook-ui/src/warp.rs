@@ -22,6 +22,7 @@ const MAX_BODY_BYTES: u64 = 64 * 1024;
 ///     warp::path!("ops" / "inbox").and(console(ui))
 /// }
 /// ```
+#[must_use]
 pub fn console(ui: Ui) -> impl Filter<Extract = (Response<Bytes>,), Error = Infallible> + Clone {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     let form = warp::post().and(warp::body::content_length_limit(MAX_BODY_BYTES)).and(warp::body::bytes());
