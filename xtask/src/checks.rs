@@ -3,7 +3,7 @@
 use crate::{Outcome, api, cargo, words};
 
 /// Each published crate and each set of features that builds differently.
-const FEATURE_SETS: [&[&str]; 17] = [
+const FEATURE_SETS: [&[&str]; 18] = [
     &["--package", "smartshape-webhook", "--no-default-features"],
     &["--package", "smartshape-webhook"],
     &["--package", "smartshape-webhook-tower"],
