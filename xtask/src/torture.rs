@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::endpoints::runtimes;
 use crate::postgres::{self, Provided};
 use crate::{Outcome, cargo, tools};
 
@@ -14,6 +15,8 @@ const RELAY_ROUNDS: &str = "100";
 const READS_A_ROUND: u32 = 20;
 /// Each kind of failover happens once for so many rounds.
 const ROUNDS_OF_FAILOVER: u32 = 30;
+/// For so many rounds, a leader of NATS is killed once: an election takes seconds.
+const ROUNDS_A_LEADER: u32 = 15;
 
 /// `words` are the number of rounds, an engine or `relay`, and `seed=N`, each or none of them.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -47,7 +50,10 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     if let Some(server) = postgres {
         failed_over(rounds, &server)?;
     }
-    if others.contains(&"postgres") { Ok(()) } else { opened_twice(rounds) }
+    if !others.contains(&"postgres") {
+        opened_twice(rounds)?;
+    }
+    outlet(rounds)
 }
 
 /// The inbox's own tests of a primary that fails.
@@ -59,6 +65,17 @@ fn failed_over(rounds: &str, server: &Provided) -> Outcome {
     let test =
         ["test", "--locked", "--package", "smartshape-webhook-inbox", "--features", "postgres", "--lib"];
     cargo::run(&[&test[..], &["it::failover::", "--", "--nocapture"]].concat(), &environment)
+}
+
+/// The outlet's own test of a cluster of NATS whose servers are killed.
+fn outlet(rounds: &str) -> Outcome {
+    let python = runtimes::python()?;
+    let kills = (rounds.parse::<u32>()? / ROUNDS_A_LEADER).to_string();
+    let mut environment = vec![("NATS_KILLS", kills.as_str())];
+    let nats = python.nats();
+    environment.extend(nats.iter().map(|(name, value)| (*name, value.as_str())));
+    let package = ["test", "--locked", "--package", "smartshape-webhook-outlet", "--test", "it", "cluster::"];
+    cargo::run(&[&package[..], &["--", "--nocapture"]].concat(), &environment)
 }
 
 /// The inbox's own test of two openings in one process beside another one that reads and backs up, for some minutes.

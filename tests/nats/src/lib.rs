@@ -34,7 +34,7 @@ struct Node {
 
 impl Servers {
     /// Starts `count` servers, a cluster if they are several, and waits until all of them are healthy. `settings` are
-    /// further lines of each configuration file; `{folder}` in them is the servers' folder.
+    /// further lines of each configuration file; `{store}` in them is the server's own folder.
     ///
     /// # Errors
     ///
@@ -49,7 +49,8 @@ impl Servers {
             let store = folder.join(index.to_string());
             let mut config = format!(
                 "server_name: n{index}\nlisten: 127.0.0.1:{client_port}\nhttp: 127.0.0.1:{monitor_port}\n\
-                 jetstream {{ store_dir: {store:?}, max_mem: 64MB, max_file: 8GB, sync_interval: always }}\n{settings}\n"
+                 jetstream {{ store_dir: {store:?}, max_mem: 64MB, max_file: 8GB, sync_interval: always }}\n{}\n",
+                settings.replace("{store}", &store.to_string_lossy())
             );
             if count > 1 {
                 let routes = routes.join(", ");
@@ -63,12 +64,6 @@ impl Servers {
         let mut servers = Self { program: program.to_owned(), folder, nodes };
         servers.restart()?;
         Ok(servers)
-    }
-
-    /// The folder of the servers, which is removed with them.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// The URLs of all servers, separated by commas.

@@ -1,10 +1,15 @@
 //! The outlets, over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "figures of a longer run")]
 
+#[cfg(feature = "nats")]
+mod cluster;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(all(feature = "http", feature = "nats"))]
+mod promises;
 #[cfg(feature = "http")]
 mod verification;
 
@@ -15,4 +20,8 @@ const BODY: &str = r#"{"file": "gr\u00f6\u00dfe", "event": "file_uploaded", "dat
 
 fn delivery(body: &str) -> Delivery {
     Delivery::for_test(body.to_owned()).unwrap()
+}
+
+fn body_of(uuid: &str) -> String {
+    BODY.replace("43a57abb", uuid)
 }

@@ -17,7 +17,7 @@ use test_nats::Servers;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
-use crate::{BODY, delivery};
+use crate::{BODY, body_of, delivery};
 
 /// One server, or a cluster, with a stream.
 pub(crate) struct Nats {
@@ -63,26 +63,6 @@ pub(crate) fn events() -> Config {
         subjects: vec!["smartshape.>".to_owned()],
         discard: DiscardPolicy::New,
         ..Default::default()
-    }
-}
-
-fn body_of(uuid: &str) -> String {
-    BODY.replace("43a57abb", uuid)
-}
-
-#[tokio::test]
-async fn message_has_exact_body_and_attributes() {
-    let Some(nats) = Nats::start(1, "").await else { return };
-    nats.outlet().await.handle(delivery(BODY)).await.unwrap();
-    let messages = nats.messages().await;
-    assert_eq!(messages.len(), 1);
-    let message = &messages[0];
-    let event = CloudEvent::from(&delivery(BODY));
-    assert_eq!(message.payload, BODY.as_bytes());
-    assert_eq!(message.subject.as_str(), format!("smartshape.file_uploaded.{}", event.id));
-    for (name, value) in event.headers() {
-        let headers = message.headers.as_ref().unwrap();
-        assert_eq!(headers.get(name.as_str()).map(|value| value.as_str()), Some(value.as_str()), "{name}");
     }
 }
 
@@ -222,27 +202,14 @@ async fn long_attributes_fail_alone() {
 }
 
 #[tokio::test]
-async fn lost_server_is_a_failure_until_it_returns() {
-    let Some(mut nats) = Nats::start(1, "").await else { return };
-    let outlet = nats.builder().timeout(Duration::from_secs(1)).open().await.unwrap();
-    nats.servers.kill(0).unwrap();
-    let error = outlet.handle(delivery(BODY)).await.unwrap_err();
-    assert_eq!(error.kind(), HandlerErrorKind::Retry);
-    nats.servers.restart().unwrap();
-    while let Err(error) = outlet.handle(delivery(BODY)).await {
-        assert_eq!(error.kind(), HandlerErrorKind::Retry);
-    }
-    // What was given up may have been sent since, but is stored once.
-    assert_eq!(nats.messages().await.len(), 1);
-}
-
-#[tokio::test]
 async fn acknowledgement_of_anybody_else_is_none() {
     let Some(nats) = Nats::start(1, "").await else { return };
     let outlet = nats.builder().timeout(Duration::from_secs(5)).open().await.unwrap();
     nats.jetstream.delete_stream("EVENTS").await.unwrap();
     assert!(outlet.handle(delivery(BODY)).await.is_err());
-    for response in [r#"{"stream":"OTHER","seq":1}"#, r#"{"success":true}"#, "", "+OK"] {
+    // The last is the stream's own while another message of the subject is on its way, which a dying leader takes with it.
+    let on_its_way = r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
+    for response in [r#"{"stream":"OTHER","seq":1}"#, r#"{"success":true}"#, "", "+OK", on_its_way] {
         let mut requests = nats.client.subscribe("smartshape.>").await.unwrap();
         // Once the server has responded, it knows of the subscription.
         nats.jetstream.query_account().await.unwrap();
