@@ -6,6 +6,7 @@ mod bench;
 mod browser;
 mod cargo;
 mod checks;
+mod cluster;
 mod conformance;
 mod debian;
 mod demo;
@@ -33,6 +34,7 @@ Usage: cargo xtask COMMAND
   demo … --inbox           the same with a durable inbox, and the server killed in the middle
   demo --relay             the same through `smartshape relay` to a program in Python, both killed in the middle
   demo … --ui              the same events on the page of the inbox's console, until ^C
+  demo --cluster           the same through an inbox and a cluster of three NATS servers, and its leader killed
   test                     everything that can be tested on a machine with a Rust toolchain
   conformance              the table of cases over eight mounts; the example servers' settings and signals; and
                            `endpoints`
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
+        ["demo", "--cluster"] => cluster::run(),
         ["demo", choice @ ..] if choice.len() <= 2 => demo::run(choice),
         ["test"] => test::run(),
         ["conformance"] => conformance::run(),
