@@ -68,12 +68,14 @@ pub(crate) fn is_recording(path: &Path) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut begins)).is_ok() && begins == BEGINNING
 }
 
+type EntryAndBody = (Entry<IgnoredAny>, Option<Bytes>);
+
 /// A line's entry and its exact body; `None` for other lines.
 ///
 /// # Errors
 ///
 /// In words, when the recording is of another version.
-pub(crate) fn entry(line: &[u8]) -> Result<Option<(Entry<IgnoredAny>, Option<Bytes>)>, &'static str> {
+pub(crate) fn entry(line: &[u8]) -> Result<Option<EntryAndBody>, &'static str> {
     #[derive(Deserialize)]
     struct WithBody<'a> {
         #[serde(borrow)]

@@ -80,7 +80,7 @@ pub(super) fn start(url: &Uri) -> Result<(Forward, Forwarders), Fault> {
 
 impl Forward {
     /// Queues the event without waiting. If the queue is full, prints a notice instead.
-    pub(super) fn push(&self, delivery: &Delivery, headers: &HeaderMap, forwarded: ForwardOutcome) {
+    pub(super) fn push(&self, delivery: &Delivery, headers: &HeaderMap, forwarded: &ForwardOutcome) {
         // A clone of the delivery would keep its bytes reserved in the receiver's memory limit.
         let (uuid, body) = (escape(delivery.uuid()), delivery.raw().clone());
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);

@@ -85,7 +85,7 @@ impl Handler for RequestHandler {
             return Err(error.into());
         }
         if let Some(forward) = &sink.forward {
-            forward.push(&delivery, &self.headers, self.forwarded.clone());
+            forward.push(&delivery, &self.headers, &self.forwarded);
         }
         Ok(())
     }
