@@ -22,6 +22,7 @@ pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of tries while a statement meets a serialization failure or a deadlock.
 const MAX_TRIES: u32 = 5;
+const PAUSE_BEFORE_REPEATING: Duration = Duration::from_millis(50);
 
 /// The server probes a silent client after 15 s, every 5 s, and closes its session after 30 s. By default it keeps the
 /// locks of a lost client for two hours.
@@ -200,7 +201,11 @@ where
     let mut tries = 1;
     loop {
         match run().await {
-            Err(error) if tries < MAX_TRIES && error::is_conflict(&error) => tries += 1,
+            Err(error) if tries < MAX_TRIES && error::is_conflict(&error) => {
+                // Another connection repeats them, and skips rows that the failed transaction still has locked.
+                tokio::time::sleep(PAUSE_BEFORE_REPEATING * tries).await;
+                tries += 1;
+            }
             result => return result,
         }
     }
