@@ -80,6 +80,8 @@ test('posts of other sites, ports and frames are rejected', () =>
     // Basic authentication is remembered by the browser, and the key's cookie knows no ports.
     assert.equal((await page.goto(at('/password'))).status(), 200);
     await page.goto(`${at('/key')}?key=0123456789abcdef`);
+    // It leads on by itself.
+    await page.waitForURL(`${at('/key')}?`);
     for (const [from, url, status] of [
       [`http://evil.example:${evil}`, owner, 403],
       [`http://127.0.0.1:${evil}`, owner, 403],
