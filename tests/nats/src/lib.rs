@@ -7,6 +7,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -178,10 +180,14 @@ fn get(port: u16, path: &str) -> Option<Value> {
     serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()
 }
 
-/// Below the ports that the system gives to outgoing connections, which could take that of a killed server.
+/// Below the ports that the system gives to outgoing connections, which could take that of a killed server. Counted, so that
+/// two servers of this process never get the same one before they listen.
 fn free_port() -> u16 {
+    static FIRST: LazyLock<u64> = LazyLock::new(random);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     loop {
-        let port = 20_000 + u16::try_from(random() % 12_000).unwrap_or(0);
+        let next = FIRST.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + u16::try_from(next % 12_000).unwrap_or(0);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
