@@ -46,7 +46,7 @@ const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
 /// Pauses between attempts to register.
 const MIN_REGISTER_PAUSE: Duration = Duration::from_secs(5);
 const MAX_REGISTER_PAUSE: Duration = Duration::from_secs(600);
-/// Histograms grow until they are looked at.
+/// Interval at which the exporter drains its histograms, which grow until then.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 const SECONDS_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0, 60.0];
 

@@ -321,7 +321,7 @@ pub(crate) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.min(FOREVER).as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What became of results. Those in neither list had no effect, because their leases were lost.
+/// The leases of results that were recorded. A lease in neither list was lost before, and its result had no effect.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     pub(crate) recorded: Vec<Lease>,
