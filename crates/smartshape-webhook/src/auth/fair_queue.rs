@@ -108,12 +108,19 @@ impl<T> FairQueue<T> {
         evicted
     }
 
-    /// Takes out the token with the smallest start tag, and returns it with its cost, which counts as in the queue until
-    /// [`complete`](Self::complete).
-    pub(super) fn pop(&mut self, capacity: u64) -> Option<(T, u64)> {
+    /// Takes out the token with the smallest start tag if `is_allowed` for its client, and returns it with its cost, which
+    /// counts as in the queue until [`complete`](Self::complete).
+    pub(super) fn pop(
+        &mut self,
+        capacity: u64,
+        is_allowed: impl FnOnce(Option<ClientAddr>) -> bool,
+    ) -> Option<(T, u64)> {
         let earliest = self.virtual_time.saturating_sub(capacity);
         let (client, flow) = self.flows.iter_mut().min_by_key(|(_, flow)| flow.first_tag(earliest))?;
         let (client, (start_tag, _)) = (*client, flow.first_tag(earliest));
+        if !is_allowed(client) {
+            return None;
+        }
         let (_, first) = flow.waiting.pop_first()?;
         flow.cost -= first.cost;
         flow.finish_tag = start_tag + first.cost;

@@ -323,14 +323,18 @@ impl Shared {
         }
     }
 
-    /// Takes the next token out of the queue, with the secrets to try and its cost. A worker that hashes already leaves it
-    /// to an idle one.
-    fn pop(&self, is_hashing: bool) -> Option<(Item, Arc<Keyring>, u64)> {
+    /// Takes the next token out of the queue if `is_allowed` for its client, with the secrets to try and its cost. A worker
+    /// that hashes already leaves it to an idle one.
+    fn pop(
+        &self,
+        is_hashing: bool,
+        is_allowed: impl FnOnce(Option<ClientAddr>) -> bool,
+    ) -> Option<(Item, Arc<Keyring>, u64)> {
         let mut state = locked(&self.state);
         if state.closed || (is_hashing && state.idle > 0) {
             return None;
         }
-        let (item, cost) = state.queue.pop(self.capacity())?;
+        let (item, cost) = state.queue.pop(self.capacity(), is_allowed)?;
         Some((item, Arc::clone(&state.keyring), cost))
     }
 

@@ -37,7 +37,7 @@ impl TestQueue {
     }
 
     fn hash(&mut self) -> Option<String> {
-        let (token, cost) = self.0.pop(CAPACITY)?;
+        let (token, cost) = self.0.pop(CAPACITY, |_| true)?;
         self.0.complete(cost);
         Some(token)
     }
@@ -101,7 +101,7 @@ fn fair_queue_takes_a_token_above_capacity_when_it_is_empty() {
     assert_eq!(queue.push_with_cost(1, "huge", 2 * CAPACITY), [] as [&str; 0]);
     assert_eq!(queue.push(1, "later"), ["later"]);
     assert_eq!(queue.push(2, "elsewhere"), ["elsewhere"], "what is ahead of it takes too long");
-    let (token, cost) = queue.0.pop(CAPACITY).unwrap();
+    let (token, cost) = queue.0.pop(CAPACITY, |_| true).unwrap();
     assert_eq!(token, "huge");
     assert_eq!(queue.push(2, "elsewhere"), ["elsewhere"], "a token that is being hashed counts");
     queue.0.complete(cost);
@@ -251,7 +251,7 @@ fn fair_queue_loses_and_doubles_no_token() {
                 }
                 3 => {
                     if in_flight.len() < 3
-                        && let Some((token, cost)) = queue.0.pop(CAPACITY)
+                        && let Some((token, cost)) = queue.0.pop(CAPACITY, |_| true)
                     {
                         assert_eq!(waiting.remove(&token), Some(cost), "seed {seed}");
                         in_flight.push((token, cost));
@@ -293,7 +293,7 @@ fn fair_queue_serves_backlogged_flows_alike() {
                     );
                 }
             }
-            let (token, cost) = queue.0.pop(200).unwrap();
+            let (token, cost) = queue.0.pop(200, |_| true).unwrap();
             queue.0.complete(cost);
             served[usize::from(token.as_bytes()[0] - b'0')] += cost;
         }
