@@ -53,7 +53,7 @@ const GIVEN_UP: [(&str, &str); 41] = [
 
 pub(crate) fn run() -> Outcome {
     let mut found = Vec::new();
-    for folder in ["crates", "examples", "tests"] {
+    for folder in ["crates", "examples", "tests", "xtask"] {
         visit(&cargo::root().join(folder), &mut found)?;
     }
     if found.is_empty() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::server::{Postgres, Trouble, run, until};
+use super::server::{Postgres, StartError, run, until};
 
 impl Postgres {
     /// Kills the server and all of its processes (SIGKILL), as a crash would.
@@ -29,11 +29,11 @@ impl Postgres {
         let mut reason = None;
         let child = until(|| match run(&self.installation, &self.folder, self.port, &mut self.guard) {
             Ok(child) => Some(Ok(child)),
-            Err(Trouble::Busy(busy)) => {
+            Err(StartError::PortInUse(busy)) => {
                 reason = Some(busy);
                 None
             }
-            Err(Trouble::Other(reason)) => Some(Err(reason)),
+            Err(StartError::Other(reason)) => Some(Err(reason)),
         });
         self.child = child.unwrap_or_else(|| Err(reason.unwrap_or_default()))?;
         Ok(())
@@ -84,17 +84,17 @@ mod tests {
         installations.chain(unpacked).flatten().find_map(|found| Postgres::start(found, account).ok())
     }
 
-    /// Whether PostgreSQL answers there: no, as it does without TLS when asked for TLS.
-    fn answers(port: u16) -> bool {
+    /// Whether PostgreSQL accepts connections on the port: it responds `N` to a request for TLS, which it does not speak.
+    fn accepts_connections(port: u16) -> bool {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
-        let mut answer = [0];
+        let mut response = [0];
         stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).is_ok()
-            && stream.read_exact(&mut answer).is_ok()
-            && answer == *b"N"
+            && stream.read_exact(&mut response).is_ok()
+            && response == *b"N"
     }
 
     #[test]
-    fn a_server_answers_until_killed_again_after_restart_and_leaves_nothing_behind() {
+    fn server_accepts_connections_until_killed_again_after_restart_and_leaves_nothing_behind() {
         let Some(mut server) = start() else {
             let required = std::env::var("SMARTSHAPE_REQUIRE_ALL").is_ok_and(|value| value == "1");
             assert!(!required, "no PostgreSQL that works, but SMARTSHAPE_REQUIRE_ALL is set");
@@ -103,20 +103,20 @@ mod tests {
         };
         let (port, folder, url) = (server.port, server.folder.clone(), server.url().to_owned());
         let password = url.split([':', '@']).nth(2).unwrap();
-        assert!(answers(port));
+        assert!(accepts_connections(port));
         assert!(!server.described().contains(password));
         assert!(!folder.join("password").exists());
 
         server.kill().unwrap();
-        assert!(!answers(port));
+        assert!(!accepts_connections(port));
         server.restart().unwrap();
-        assert!(answers(port));
+        assert!(accepts_connections(port));
         assert_eq!(server.url(), url);
         let log = std::fs::read_to_string(folder.join("log")).unwrap();
         assert!(log.contains("was not properly shut down"), "{log}");
 
         drop(server);
-        assert!(!answers(port));
+        assert!(!accepts_connections(port));
         assert!(!folder.exists());
     }
 }

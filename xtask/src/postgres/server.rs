@@ -33,9 +33,9 @@ pub(crate) struct Postgres {
 }
 
 /// Why a server did not start.
-pub(super) enum Trouble {
+pub(super) enum StartError {
     /// The port, or what a killed server left behind, is still in use.
-    Busy(String),
+    PortInUse(String),
     Other(String),
 }
 
@@ -76,8 +76,8 @@ impl Postgres {
                     let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
                     return Ok(Self { installation, version, folder, port, url, child, guard });
                 }
-                Err(Trouble::Busy(_)) if attempt < PORTS => {}
-                Err(Trouble::Busy(reason) | Trouble::Other(reason)) => return Err(reason),
+                Err(StartError::PortInUse(_)) if attempt < PORTS => {}
+                Err(StartError::PortInUse(reason) | StartError::Other(reason)) => return Err(reason),
             }
         }
         Err("no free port".into())
@@ -114,9 +114,9 @@ pub(super) fn run(
     folder: &Path,
     port: u16,
     guard: &mut Guard,
-) -> Result<Child, Trouble> {
+) -> Result<Child, StartError> {
     let (data, log) = (folder.join("data"), folder.join("log"));
-    let other = |error: std::io::Error| Trouble::Other(format!("cannot start PostgreSQL: {error}"));
+    let other = |error: std::io::Error| StartError::Other(format!("cannot start PostgreSQL: {error}"));
     // A new file: a killed server's processes may still write to the old one.
     let _ = fs::remove_file(&log);
     let output = File::create(&log).map_err(other)?;
@@ -151,7 +151,7 @@ pub(super) fn run(
     let _ = child.kill();
     let _ = child.wait();
     let _ = guard.watch(0);
-    Err(trouble(&fs::read(&log).unwrap_or_default()))
+    Err(start_error(&fs::read(&log).unwrap_or_default()))
 }
 
 /// Whether `postmaster.pid` is this server's and says that it takes connections.
@@ -161,11 +161,15 @@ fn is_ready(status: &str, server: u32) -> bool {
         && lines.nth(6).is_some_and(|line| line.trim() == "ready")
 }
 
-fn trouble(log: &[u8]) -> Trouble {
+fn start_error(log: &[u8]) -> StartError {
     let text = String::from_utf8_lossy(log);
     let reason = format!("PostgreSQL did not start: {}", one_line(log));
     let busy = ["Address already in use", "is still in use", "\"postmaster.pid\" already exists"];
-    if busy.iter().any(|words| text.contains(words)) { Trouble::Busy(reason) } else { Trouble::Other(reason) }
+    if busy.iter().any(|words| text.contains(words)) {
+        StartError::PortInUse(reason)
+    } else {
+        StartError::Other(reason)
+    }
 }
 
 /// Polls until `done` returns a value; `None` after [`PATIENCE`].
@@ -195,7 +199,7 @@ fn random() -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Trouble, is_ready, trouble};
+    use super::{StartError, is_ready, start_error};
 
     #[test]
     fn ready_is_what_this_server_says() {
@@ -212,8 +216,8 @@ mod tests {
     fn a_port_lost_in_a_race_is_told_apart() {
         let lost = b"LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use\n\
             FATAL:  could not create any TCP/IP sockets\n";
-        assert!(matches!(trouble(lost), Trouble::Busy(_)));
-        let Trouble::Other(reason) = trouble(b"FATAL:  could not open file\n") else { panic!() };
+        assert!(matches!(start_error(lost), StartError::PortInUse(_)));
+        let StartError::Other(reason) = start_error(b"FATAL:  could not open file\n") else { panic!() };
         assert_eq!(reason, "PostgreSQL did not start: FATAL:  could not open file");
     }
 }
