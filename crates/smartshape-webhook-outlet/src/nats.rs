@@ -15,6 +15,7 @@ use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use smartshape_webhook::{Delivery, Handler, HandlerError};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::Url;
 
@@ -52,7 +53,8 @@ const OTHER_EVENT: &str = "other";
 /// the body becomes the object named by the id, and the message is empty and has the header
 /// `ce-dataref: objectstore:<bucket>/<id>`.
 ///
-/// The connection is made by [`open`](JetStreamOutletBuilder::open), and again whenever it is lost. Cheap to clone.
+/// The connection is made by [`open`](JetStreamOutletBuilder::open), or with the first delivery
+/// ([`open_lazy`](JetStreamOutletBuilder::open_lazy)), and again whenever it is lost. Cheap to clone.
 ///
 /// ```no_run
 /// use smartshape_webhook_outlet::JetStreamOutlet;
@@ -68,11 +70,20 @@ const OTHER_EVENT: &str = "other";
 pub struct JetStreamOutlet(Arc<Inner>);
 
 struct Inner {
-    client: Client,
-    jetstream: Context,
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
     stream: String,
     prefix: String,
     timeout: Duration,
+    bucket: Option<String>,
+    min_replicas: usize,
+    connection: OnceCell<Connection>,
+}
+
+/// A connection whose stream and object store were checked.
+struct Connection {
+    client: Client,
+    jetstream: Context,
     objects: Option<(String, ObjectStore)>,
 }
 
@@ -95,8 +106,15 @@ impl JetStreamOutlet {
         }
     }
 
+    /// The connection. Made by the first call that succeeds.
+    async fn connection(&self) -> Result<&Connection, OutletError> {
+        self.0.connection.get_or_try_init(|| self.0.connect()).await
+    }
+
     async fn publish(&self, event: CloudEvent) -> Result<(), HandlerError> {
-        let Inner { client, jetstream, stream, prefix, .. } = &*self.0;
+        let Inner { stream, prefix, .. } = &*self.0;
+        let connection = self.connection().await?;
+        let Connection { client, jetstream, .. } = connection;
         let mut headers = HeaderMap::new();
         for (name, value) in event.headers() {
             headers.insert(name, value);
@@ -106,7 +124,7 @@ impl JetStreamOutlet {
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
         let mut data = event.data.clone();
         if encoded_len(&headers) + data.len() > client.max_payload() {
-            headers.insert("ce-dataref", self.store(&event).await?);
+            headers.insert("ce-dataref", connection.store(&event).await?);
             data = Bytes::new();
         }
         let header_bytes = encoded_len(&headers);
@@ -129,10 +147,49 @@ impl JetStreamOutlet {
             Err(error) => Err(HandlerError::retry(error)),
         }
     }
+}
 
+impl Inner {
+    /// Connects, and checks the stream and the object store.
+    async fn connect(&self) -> Result<Connection, OutletError> {
+        let client = self
+            .options
+            .clone()
+            .connect(self.servers.clone())
+            .await
+            .map_err(|error| OutletError::new("the servers cannot be connected to", error))?;
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(self.timeout);
+
+        let what = "the stream does not fit";
+        let stream = jetstream
+            .get_stream(&self.stream)
+            .await
+            .map_err(|error| OutletError::new("the stream cannot be used", error))?;
+        check(&stream.cached_info().config, self.min_replicas).map_err(|why| OutletError::new(what, why))?;
+        let subject = format!("{}.{OTHER_EVENT}.0", self.prefix);
+        if !jetstream.stream_by_subject(subject).await.is_ok_and(|name| name == self.stream) {
+            let why = format!("its subjects do not include {}.>", self.prefix);
+            return Err(OutletError::new(what, why));
+        }
+        let mut objects = None;
+        if let Some(bucket) = &self.bucket {
+            let what = "the object store cannot be used";
+            let backing = jetstream.get_stream(format!("OBJ_{bucket}")).await;
+            let backing = backing.map_err(|error| OutletError::new(what, error))?;
+            check(&backing.cached_info().config, self.min_replicas)
+                .map_err(|why| OutletError::new("the object store does not fit", why))?;
+            let store = jetstream.get_object_store(bucket).await;
+            objects = Some((bucket.clone(), store.map_err(|error| OutletError::new(what, error))?));
+        }
+        Ok(Connection { client, jetstream, objects })
+    }
+}
+
+impl Connection {
     /// Stores the body as an object, unless that was done before, and returns the reference to it.
     async fn store(&self, event: &CloudEvent) -> Result<String, HandlerError> {
-        let Some((bucket, objects)) = &self.0.objects else {
+        let Some((bucket, objects)) = &self.objects else {
             return Err(HandlerError::retry(format!(
                 "the event has {} bytes, which is more than max_payload of the server: object_store names a bucket for such",
                 event.data.len()
@@ -141,7 +198,7 @@ impl JetStreamOutlet {
         match objects.info(&event.id).await {
             Ok(_) => {}
             Err(error) if error.kind() == InfoErrorKind::NotFound => {
-                let chunk_size = Some(self.0.client.max_payload().min(MAX_CHUNK_BYTES));
+                let chunk_size = Some(self.client.max_payload().min(MAX_CHUNK_BYTES));
                 let metadata = ObjectMetadata { name: event.id.clone(), chunk_size, ..Default::default() };
                 objects.put(metadata, &mut event.data.as_ref()).await?;
             }
@@ -236,61 +293,58 @@ impl JetStreamOutletBuilder {
     /// [`OutletError`] if a setting is invalid, no server can be connected to, or the stream or the object store is missing
     /// or does not fit.
     pub async fn open(self) -> Result<JetStreamOutlet, OutletError> {
-        let limit = self.timeout;
-        timeout(limit, self.open_unbounded()).await.unwrap_or_else(|_| {
-            Err(OutletError::new("the servers cannot be used", format!("no response within {limit:?}")))
-        })
+        let outlet = self.open_lazy()?;
+        let limit = outlet.0.timeout;
+        let connected = timeout(limit, outlet.connection()).await;
+        connected.map_err(|_| {
+            OutletError::new("the servers cannot be used", format!("no response within {limit:?}"))
+        })??;
+        Ok(outlet)
     }
 
-    async fn open_unbounded(self) -> Result<JetStreamOutlet, OutletError> {
+    /// Returns at once: the first delivery connects and checks, as [`open`](Self::open) does. Until that has succeeded, every
+    /// attempt fails with the reason. For a service that accepts deliveries while the servers are down.
+    ///
+    /// ```
+    /// use smartshape_webhook_outlet::JetStreamOutlet;
+    ///
+    /// assert!(JetStreamOutlet::builder("nats://127.0.0.1:1", "EVENTS").open_lazy().is_ok());
+    /// assert!(JetStreamOutlet::builder("nats://", "EVENTS").open_lazy().is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutletError`] if a setting is invalid or the credentials file cannot be read.
+    pub fn open_lazy(self) -> Result<JetStreamOutlet, OutletError> {
         if !self.prefix.split('.').all(is_token) {
             let why = "it is not letters, digits, - and _, in parts separated by dots";
             return Err(OutletError::new("the subject prefix is invalid", why));
         }
+        let is_name = |character: char| !character.is_whitespace() && !".*>/\\".contains(character);
+        if self.stream.is_empty() || !self.stream.chars().all(is_name) {
+            return Err(OutletError::new(
+                "the name of the stream is invalid",
+                "JetStream permits none of . * > / \\ and no space",
+            ));
+        }
         let (servers, mut options) = servers(&self.urls)?;
         if let Some(path) = &self.credentials_file {
-            options = options
-                .credentials_file(path)
-                .await
-                .map_err(|error| OutletError::new("the credentials file cannot be used", error))?;
+            let what = "the credentials file cannot be used";
+            let text = std::fs::read_to_string(path).map_err(|error| OutletError::new(what, error))?;
+            options = options.credentials(&text).map_err(|error| OutletError::new(what, error))?;
         }
-        let client = options
+        let options = options
             .name("smartshape-webhook-outlet")
-            .tls_client_config(client_config(&self.root_certificates)?)
-            .connect(servers)
-            .await
-            .map_err(|error| OutletError::new("the servers cannot be connected to", error))?;
-        let mut jetstream = jetstream::new(client.clone());
-        jetstream.set_timeout(self.timeout);
-
-        let what = "the stream does not fit";
-        let stream = jetstream
-            .get_stream(&self.stream)
-            .await
-            .map_err(|error| OutletError::new("the stream cannot be used", error))?;
-        check(&stream.cached_info().config, self.min_replicas).map_err(|why| OutletError::new(what, why))?;
-        let subject = format!("{}.{OTHER_EVENT}.0", self.prefix);
-        if !jetstream.stream_by_subject(subject).await.is_ok_and(|name| name == self.stream) {
-            let why = format!("its subjects do not include {}.>", self.prefix);
-            return Err(OutletError::new(what, why));
-        }
-        let mut objects = None;
-        if let Some(bucket) = self.object_store {
-            let what = "the object store cannot be used";
-            let backing = jetstream.get_stream(format!("OBJ_{bucket}")).await;
-            let backing = backing.map_err(|error| OutletError::new(what, error))?;
-            check(&backing.cached_info().config, self.min_replicas)
-                .map_err(|why| OutletError::new("the object store does not fit", why))?;
-            let store = jetstream.get_object_store(&bucket).await;
-            objects = Some((bucket, store.map_err(|error| OutletError::new(what, error))?));
-        }
+            .tls_client_config(client_config(&self.root_certificates)?);
         Ok(JetStreamOutlet(Arc::new(Inner {
-            client,
-            jetstream,
+            servers,
+            options,
             stream: self.stream,
             prefix: self.prefix,
             timeout: self.timeout,
-            objects,
+            bucket: self.object_store,
+            min_replicas: self.min_replicas,
+            connection: OnceCell::new(),
         })))
     }
 }

@@ -227,6 +227,22 @@ async fn acknowledgement_of_anybody_else_is_none() {
 }
 
 #[tokio::test]
+async fn lazy_outlet_connects_once_the_server_is_up() {
+    let Some(mut nats) = Nats::start(1, "").await else { return };
+    nats.servers.kill(0).unwrap();
+    let outlet = nats.builder().open_lazy().unwrap();
+    let error = outlet.handle(delivery(BODY)).await.unwrap_err();
+    assert_eq!(error.kind(), HandlerErrorKind::Retry);
+    assert!(error.to_string().contains("the servers cannot be connected to"), "{error}");
+    nats.servers.restart().unwrap();
+    outlet.handle(delivery(BODY)).await.unwrap();
+    // What does not fit is not published to.
+    let error = nats.builder().min_replicas(3).open_lazy().unwrap().handle(delivery(&body_of("other"))).await;
+    assert!(error.unwrap_err().to_string().contains("number of replicas is 1"));
+    assert_eq!(nats.messages().await.len(), 1);
+}
+
+#[tokio::test]
 async fn silent_and_foreign_servers_are_bounded() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("nats://{}", listener.local_addr().unwrap());
@@ -269,6 +285,10 @@ async fn credentials_are_used_and_not_shown() {
         let error =
             JetStreamOutlet::builder("nats://127.0.0.1", "EVENTS").subject_prefix(prefix).open().await;
         assert!(error.unwrap_err().to_string().contains("prefix"), "{prefix}");
+    }
+    for name in ["", "a.b", "a b", "*", ">", "a/b"] {
+        let error = JetStreamOutlet::builder("nats://127.0.0.1", name).open_lazy().unwrap_err();
+        assert!(error.to_string().contains("name of the stream"), "{name}: {error}");
     }
     let missing =
         JetStreamOutlet::builder("nats://127.0.0.1", "EVENTS").credentials_file("/nonexistent").open();
