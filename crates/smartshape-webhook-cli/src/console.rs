@@ -142,6 +142,11 @@ pub(crate) fn password(file: Option<&str>) -> Outcome<Option<String>> {
     Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
+/// Fails if [`Console::start`] would reject this password.
+pub(crate) fn check_password(password: &str) -> Result<(), AccessError> {
+    Access::password(USER, password, Visitor::owner(USER)).map(drop)
+}
+
 /// An IP address as it stands in a URL.
 fn host(ip: IpAddr) -> String {
     match ip {

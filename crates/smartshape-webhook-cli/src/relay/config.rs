@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use smartshape_webhook::{EventKind, NamedSecret, Secret};
-use smartshape_webhook_outlet::OutletError;
+use smartshape_webhook_outlet::{JetStreamOutlet, OutletError};
 
 use super::Relay;
 use super::route::{Route, Target, outlet};
 use super::settings_file::{self, Place, Table, Value};
+use crate::console;
 use crate::escape::escape;
 use crate::failure::{Failure, Outcome, chain};
 use crate::input::{self, SecretSource};
@@ -18,6 +19,7 @@ use crate::webhook::apply::{Apply, EventSecret};
 const DEFAULT_LISTEN: &str = "127.0.0.1:8042";
 const DEFAULT_PATH: &str = "/callback";
 const SIGNING_SECRET_VARIABLE: &str = "SMARTSHAPE_RELAY_SIGNING_SECRET";
+const NO_PASSWORD: &str = "the console of a relay needs a password: give one by SMARTSHAPE_UI_PASSWORD, --password-file or the key ui_password";
 const DAY_SECONDS: u32 = 24 * 60 * 60;
 
 pub(super) struct Config {
@@ -27,6 +29,8 @@ pub(super) struct Config {
     pub(super) secrets: Vec<NamedSecret>,
     pub(super) routes: Vec<Route>,
     pub(super) apply: Option<Apply>,
+    /// Address and password of the console.
+    pub(super) ui: Option<(SocketAddr, String)>,
     pub(super) retries: Retries,
 }
 
@@ -47,6 +51,8 @@ struct FileSettings {
     listen: Option<SocketAddr>,
     path: Option<String>,
     inbox: Option<String>,
+    ui: Option<(SocketAddr, Place)>,
+    ui_password: Option<(String, Place)>,
     apply: Option<String>,
     concurrency: Option<u32>,
     max_attempts: Option<u32>,
@@ -93,6 +99,7 @@ impl Config {
             Some(address) => address,
             None => address(DEFAULT_LISTEN).map_err(Failure::usage)?,
         };
+        let ui = console(flags, file.ui, file.ui_password)?;
         let apply = flags.apply.as_deref().or(file.apply.as_deref().map(Path::new)).map(Apply::of);
         let secrets = if file.secrets.is_empty() { secrets(flags, apply.as_ref())? } else { file.secrets };
         let retries = Retries {
@@ -102,8 +109,32 @@ impl Config {
             ordered_by_file: file.ordered_by_file.unwrap_or(false),
             shutdown_timeout: Duration::from_secs(file.shutdown_timeout_seconds.unwrap_or(25).into()),
         };
-        Ok(Self { listen, path, inbox, secrets, routes, apply, retries })
+        Ok(Self { listen, path, inbox, secrets, routes, apply, ui, retries })
     }
+}
+
+/// Address and password of the console. A key in its address, as `smartshape ui` has it, would stand in the log.
+fn console(
+    flags: &Relay,
+    ui: Option<(SocketAddr, Place)>,
+    password: Option<(String, Place)>,
+) -> Outcome<Option<(SocketAddr, String)>> {
+    let (bind, ui_place) = match (flags.ui, ui) {
+        (Some(bind), _) => (bind, None),
+        (None, Some((bind, place))) => (bind, Some(place)),
+        (None, None) => return Ok(None),
+    };
+    let (password, password_place) = match (password, flags.password_file.as_deref()) {
+        (Some((password, place)), None) => (Some(password), Some(place)),
+        (_, path) => (console::password(path)?, None),
+    };
+    let wrong = |place: Option<Place>, what: &str| match place {
+        Some(place) => place.wrong(what),
+        None => Failure::usage(what),
+    };
+    let password = password.ok_or_else(|| wrong(ui_place, NO_PASSWORD))?;
+    console::check_password(&password).map_err(|error| wrong(password_place, &error.to_string()))?;
+    Ok(Some((bind, password)))
 }
 
 /// Those of the declared webhooks, each scoped to its events; else the one of flag and environment.
@@ -128,6 +159,11 @@ fn target_of_flag(to: &str, allow_private_addresses: bool) -> Outcome<Target> {
     if let Some(program) = to.strip_prefix("exec:") {
         return Target::exec(program, Vec::new(), None).map_err(|what| wrong(&what));
     }
+    if is_nats(to) {
+        let (urls, stream) = servers_and_stream(to).map_err(wrong)?;
+        return Target::stream(stream, JetStreamOutlet::builder(urls, stream))
+            .map_err(|error| wrong(&outlet_error(&error)));
+    }
     if !is_http(to) {
         return Err(wrong(KINDS));
     }
@@ -136,10 +172,20 @@ fn target_of_flag(to: &str, allow_private_addresses: bool) -> Outcome<Target> {
         .map_err(|error| wrong(&outlet_error(&error)))
 }
 
-const KINDS: &str = "this must begin with https://, http:// or exec:";
+const KINDS: &str = "this must begin with https://, http://, nats:// or exec:";
 
 fn is_http(to: &str) -> bool {
     to.starts_with("https://") || to.starts_with("http://")
+}
+
+fn is_nats(to: &str) -> bool {
+    to.starts_with("nats://") || to.starts_with("tls://")
+}
+
+/// The servers and, after the last slash, the stream.
+fn servers_and_stream(to: &str) -> Result<(&str, &str), &'static str> {
+    let parts = to.rsplit_once('/').filter(|(urls, stream)| urls.contains("://") && !stream.is_empty());
+    parts.ok_or("name the stream at the end, as in nats://host:4222/STREAM")
 }
 
 fn outlet_error(error: &OutletError) -> String {
@@ -180,10 +226,12 @@ impl FileSettings {
     fn read(mut table: Table<'_>) -> Outcome<Self> {
         let number = |value: Option<Value<'_>>, max| value.map(|value| value.number(1..=max)).transpose();
         let settings = Self {
-            listen: parsed(table.take("listen"), address)?,
-            path: parsed(table.take("path"), checked_path)?,
-            inbox: table.take("inbox").map(inbox).transpose()?,
-            apply: parsed(table.take("apply"), |path| Ok(path.to_owned()))?,
+            listen: parsed(table.take("listen"), address)?.map(value),
+            path: parsed(table.take("path"), checked_path)?.map(value),
+            inbox: table.take("inbox").map(text_or_source).transpose()?.map(value),
+            ui: parsed(table.take("ui"), address)?,
+            ui_password: table.take("ui_password").map(secret_text).transpose()?,
+            apply: table.take("apply").map(Value::text).transpose()?.map(value),
             concurrency: number(table.take("concurrency"), 1000)?,
             max_attempts: number(table.take("max_attempts"), 1_000_000)?,
             max_backoff_seconds: number(table.take("max_backoff_seconds"), DAY_SECONDS)?,
@@ -197,22 +245,31 @@ impl FileSettings {
     }
 }
 
+fn value<T>((value, _): (T, Place)) -> T {
+    value
+}
+
 fn parsed<T>(
     value: Option<Value<'_>>,
     parse: impl Fn(&str) -> Result<T, &'static str>,
-) -> Outcome<Option<T>> {
+) -> Outcome<Option<(T, Place)>> {
     let Some(value) = value else { return Ok(None) };
     let (text, place) = value.text()?;
-    parse(&text).map(Some).map_err(|what| place.wrong(what))
+    match parse(&text) {
+        Ok(parsed) => Ok(Some((parsed, place))),
+        Err(what) => Err(place.wrong(what)),
+    }
 }
 
-/// A path or URL, or where it is, since it may hold a password.
-fn inbox(value: Value<'_>) -> Outcome<String> {
-    if value.is_table() {
-        let (source, place) = value.secret_source()?;
-        return source.text().map_err(|what| place.wrong(&what));
-    }
-    Ok(value.text()?.0)
+/// A text, or where it is, since it may hold a password.
+fn text_or_source(value: Value<'_>) -> Outcome<(String, Place)> {
+    if value.is_table() { secret_text(value) } else { value.text() }
+}
+
+fn secret_text(value: Value<'_>) -> Outcome<(String, Place)> {
+    let (source, place) = value.secret_source()?;
+    let text = source.text().map_err(|what| place.wrong(&what))?;
+    Ok((text, place))
 }
 
 fn secret_tables(value: Value<'_>) -> Outcome<Vec<NamedSecret>> {
@@ -270,9 +327,17 @@ fn route_tables(value: Value<'_>) -> Outcome<Vec<Route>> {
     Ok(routes)
 }
 
+/// The content of the file `ca_cert`.
+fn certificates(table: &mut Table<'_>) -> Outcome<Option<(Vec<u8>, Place)>> {
+    let Some(value) = table.take("ca_cert") else { return Ok(None) };
+    let (path, place) = value.text()?;
+    let pem = std::fs::read(path).map_err(|error| place.wrong(&format!("cannot read this file: {error}")))?;
+    Ok(Some((pem, place)))
+}
+
 /// Takes the keys that belong to this kind of target.
 fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
-    let (to, to_place) = table.required("to")?.text()?;
+    let (to, to_place) = text_or_source(table.required("to")?)?;
     let timeout = table.take("timeout_seconds").map(|value| value.number(1..=DAY_SECONDS)).transpose()?;
     let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
     if let Some(program) = to.strip_prefix("exec:") {
@@ -280,23 +345,50 @@ fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
         let args = args.into_iter().map(|(arg, _)| arg).collect();
         return Target::exec(program, args, timeout).map_err(|what| to_place.wrong(&what));
     }
+    if is_nats(&to) {
+        let (urls, stream) = servers_and_stream(&to).map_err(|what| to_place.wrong(what))?;
+        let mut outlet = JetStreamOutlet::builder(urls, stream);
+        if let Some(timeout) = timeout {
+            outlet = outlet.timeout(timeout);
+        }
+        if let Some(value) = table.take("min_replicas") {
+            outlet = outlet.min_replicas(value.number(1..=5)? as usize);
+        }
+        if let Some(value) = table.take("object_store") {
+            outlet = outlet.object_store(&value.text()?.0);
+        }
+        let mut credentials_place = None;
+        if let Some(value) = table.take("credentials_file") {
+            let (path, place) = value.text()?;
+            outlet = outlet.credentials_file(path);
+            credentials_place = Some(place);
+        }
+        let mut certificates_place = None;
+        if let Some((pem, place)) = certificates(table)? {
+            outlet = outlet.root_certificates(pem);
+            certificates_place = Some(place);
+        }
+        return Target::stream(stream, outlet).map_err(|error| {
+            let text = outlet_error(&error);
+            let place = match (credentials_place, certificates_place) {
+                (Some(place), _) if text.contains("credentials file") => place,
+                (_, Some(place)) if text.contains("certificates") => place,
+                _ => to_place,
+            };
+            place.wrong(&text)
+        });
+    }
     if !is_http(&to) {
         return Err(to_place.wrong(KINDS));
     }
     let allow = table.take("allow_private_addresses").map(Value::boolean).transpose()?.unwrap_or(false);
     let (secret, secret_place) = match table.take("signing_secret") {
-        Some(value) => {
-            let (source, place) = value.secret_source()?;
-            (source.text().map_err(|what| place.wrong(&what))?, place)
-        }
+        Some(value) => secret_text(value)?,
         None => (signing_secret().map_err(|what| table.wrong("signing_secret", &what))?, to_place.clone()),
     };
     let mut outlet = outlet(&to, &secret, timeout, allow);
     let mut certificates_place = None;
-    if let Some(value) = table.take("ca_cert") {
-        let (path, place) = value.text()?;
-        let pem =
-            std::fs::read(path).map_err(|error| place.wrong(&format!("cannot read this file: {error}")))?;
+    if let Some((pem, place)) = certificates(table)? {
         outlet = outlet.root_certificates(pem);
         certificates_place = Some(place);
     }

@@ -20,6 +20,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use smartshape_webhook::Receiver;
 use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_tower::endpoint;
+use smartshape_webhook_ui::Ui;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing_subscriber::Layer as _;
@@ -29,6 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::config::{Config, Retries};
 use self::route::Routes;
+use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::http_server;
 use crate::input::SecretArgument;
@@ -59,6 +61,7 @@ Targets:
   https://… or http://…  POST of the body, signed as Standard Webhooks describe with the secret of
                          SMARTSHAPE_RELAY_SIGNING_SECRET or SMARTSHAPE_RELAY_SIGNING_SECRET_FILE (whsec_ and random
                          base64). A status of 2xx means that the event was taken.
+  nats://…/STREAM        publishes to a stream of NATS JetStream, once for each event.
   exec:PROGRAM           runs the program with the body on standard input and the attributes of the CloudEvent in the
                          environment (CE_ID, CE_TYPE, CE_SUBJECT …), for 60 seconds at most. Exit code 0 means that the
                          event was taken, 65 that it never will be, any other that it is to be tried again.
@@ -89,6 +92,12 @@ pub(crate) struct Relay {
     /// Registers the webhooks of this file, as `webhook apply` does, and takes their secrets
     #[arg(long, value_name = "FILE")]
     apply: Option<PathBuf>,
+    /// Shows the inbox in the browser, at this address; without one, at a free port of this machine. Needs a password
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:0")]
+    ui: Option<SocketAddr>,
+    /// File with the console's password, of at least 12 characters. Also by SMARTSHAPE_UI_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<String>,
     #[command(flatten)]
     secret: SecretArgument,
 }
@@ -97,7 +106,7 @@ impl Relay {
     pub(crate) async fn run(self, settings: &Settings) -> Outcome {
         // Before the first metric is described.
         let metrics = install_metrics()?;
-        let Config { listen, path, inbox, secrets, routes, apply, retries } = Config::of(&self)?;
+        let Config { listen, path, inbox, secrets, routes, apply, ui, retries } = Config::of(&self)?;
         if apply.is_some() {
             settings.api()?;
             end_progress();
@@ -117,6 +126,15 @@ impl Relay {
             .local_addr()
             .map_err(|error| Failure::failed(format!("no address to listen on: {error}")))?;
 
+        let console = match ui {
+            Some((bind, password)) => {
+                let inbox = inbox.clone();
+                let console = Console::start(bind, Some(password), |access| Ui::inbox(inbox, access)).await?;
+                tracing::info!(url = console.url, "console");
+                Some(console)
+            }
+            None => None,
+        };
         for route in &routes {
             tracing::info!(to = route.target.name(), events = ?route.events, "route");
         }
@@ -151,8 +169,13 @@ impl Relay {
             receiver.drain(DRAIN_TIMEOUT).await;
             let ended = worker.shutdown().await;
             drop(stop_server);
+            let stop_console = async {
+                if let Some(console) = console {
+                    console.stop().await;
+                }
+            };
             // Its task does not panic.
-            let _ = serving.await;
+            let _ = tokio::join!(serving, stop_console);
             ended
         };
         let (ended, ()) = tokio::join!(running, register(apply, settings, stopped));

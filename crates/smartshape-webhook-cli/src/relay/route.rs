@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::{counter, describe_counter};
 use smartshape_webhook::{BoxHandler, Delivery, EventKind, Handler, HandlerError};
-use smartshape_webhook_outlet::{HttpOutlet, HttpOutletBuilder, OutletError};
+use smartshape_webhook_outlet::{HttpOutlet, HttpOutletBuilder, JetStreamOutletBuilder, OutletError};
 use url::Url;
 
 const PASSED_ON: &str = "smartshape_relay_attempts_total";
@@ -71,6 +71,11 @@ impl Target {
         let name =
             Url::parse(url).map_or_else(|_| "http".to_owned(), |url| url.origin().ascii_serialization());
         Ok(Self { name, handler })
+    }
+
+    /// Publishes to a stream of NATS JetStream. The first event connects: the relay starts while no server can be reached.
+    pub(super) fn stream(stream: &str, outlet: JetStreamOutletBuilder) -> Result<Self, OutletError> {
+        Ok(Self { name: format!("nats:{stream}"), handler: BoxHandler::new(outlet.open_lazy()?) })
     }
 
     /// Runs a program. Fails when there is no such program.

@@ -29,6 +29,8 @@ mod relay;
 #[cfg(unix)]
 mod relay_kills;
 #[cfg(unix)]
+mod relay_nats;
+#[cfg(unix)]
 mod relay_settings;
 mod rotate;
 mod support;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
+use base64::Engine as _;
 use smartshape_fake::{DeliveryOutcome, EventPayload, FakeSmartShape, Sender, SenderSettings};
 use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -15,7 +16,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::listener::Listener;
 use crate::support::{Home, SECRET, ran, within};
+use crate::ui::Console;
 
 /// 24 bytes in base64. It protects nothing.
 pub(crate) const SIGNING_SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
@@ -42,7 +45,7 @@ impl Relay {
     }
 
     /// With a settings file.
-    async fn of(home: &Home, settings: &str) -> Self {
+    pub(crate) async fn of(home: &Home, settings: &str) -> Self {
         std::fs::write(home.path().join("relay.toml"), settings).unwrap();
         Self::start(command(home, &["--inbox", "relay.db", "--config", "relay.toml"])).await
     }
@@ -71,7 +74,7 @@ impl Relay {
         Self { child, url, log, reader }
     }
 
-    async fn accepts(&self, event: &EventPayload) {
+    pub(crate) async fn accepts(&self, event: &EventPayload) {
         let outcome = send(&self.url, event).await;
         assert!(outcome.accepted(), "{outcome}: {}", self.log());
     }
@@ -93,7 +96,7 @@ impl Relay {
     }
 
     /// Waits until a line of the metrics begins so.
-    async fn counts(&self, begins: &str) {
+    pub(crate) async fn counts(&self, begins: &str) {
         within(async {
             while !self.get("/metrics").await.1.lines().any(|line| line.starts_with(begins)) {
                 tokio::task::yield_now().await;
@@ -102,7 +105,7 @@ impl Relay {
         .await;
     }
 
-    async fn terminate(&mut self) -> Option<i32> {
+    pub(crate) async fn terminate(&mut self) -> Option<i32> {
         let id = rustix::process::Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         let code = within(self.child.wait()).await.unwrap().code();
@@ -355,6 +358,33 @@ async fn relay_serves_while_smartshape_is_down() {
     within(requests.recv()).await.unwrap();
     assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
     assert!(relay.log().contains("the webhooks are not registered"), "{}", relay.log());
+}
+
+#[tokio::test]
+async fn relay_shows_its_inbox_to_whoever_knows_the_password() {
+    const PASSWORD: &str = "correct horse battery";
+    let (home, (url, _requests)) = (Home::new(), endpoint().await);
+    let arguments = ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--ui"];
+    ran(&mut command(&home, &arguments)).await.fails(2, "the console of a relay needs a password");
+    let mut program = command(&home, &arguments);
+    let mut relay = Listener::spawn(program.env("SMARTSHAPE_UI_PASSWORD", PASSWORD));
+    let shown = relay.until(" console ").await;
+    let listening = relay.until("listening on ").await;
+    assert!(
+        send(listening.rsplit(' ').next().unwrap(), &EventPayload::sample(FileUploaded)).await.accepted()
+    );
+
+    let console = Console::at(relay, shown.split('"').nth(1).unwrap());
+    let login = base64::engine::general_purpose::STANDARD.encode(format!("smartshape:{PASSWORD}"));
+    let login = format!("authorization: Basic {login}");
+    assert_eq!(console.send("GET", "?view=events", &[], "").await.status(), "401");
+    let page = console.send("GET", "?view=events", &[&login], "").await;
+    assert!(page.status() == "200" && page.body.contains("file_uploaded"), "{}", page.body);
+    let forged = [login.as_str(), "sec-fetch-site: cross-site"];
+    assert_eq!(console.send("POST", "", &forged, "do=pause").await.status(), "403");
+    console.program.signal("-TERM");
+    let (status, out, err) = console.program.end().await;
+    assert!(status.success() && out.is_empty() && !err.contains(PASSWORD), "{err}");
 }
 
 #[tokio::test]

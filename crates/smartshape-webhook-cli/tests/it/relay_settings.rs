@@ -9,7 +9,7 @@ use crate::support::{Home, Ran, ran};
 
 async fn fails_with(home: &Home, settings: &str) -> Ran {
     std::fs::write(home.path().join("relay.toml"), settings).unwrap();
-    ran(&mut command(home, &["--config", "relay.toml"])).await
+    ran(command(home, &["--config", "relay.toml"]).env("SHORT", "u:p")).await
 }
 
 /// A file that is right but for `line`.
@@ -84,7 +84,7 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
         ("[[route]]\nevents = [\"file_uploaded\"]".to_owned(), "line 1: route.to: this key is missing"),
         (
             "[[route]]\nto = \"app.example.com\"".to_owned(),
-            "line 2: route.to: this must begin with https://, http:// or exec:",
+            "line 2: route.to: this must begin with https://, http://, nats:// or exec:",
         ),
         ("[[route]]\nto = \"https://\"".to_owned(), "line 2: route.to: the URL is invalid: "),
         (
@@ -107,6 +107,50 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
         (
             with_route("ca_cert = \"relay.toml\""),
             "line 5: route.ca_cert: the root certificates are not in PEM form",
+        ),
+        (
+            "[[route]]\nto = \"nats://127.0.0.1:4222\"".to_owned(),
+            "line 2: route.to: name the stream at the end, as in nats://host:4222/STREAM",
+        ),
+        (
+            "[[route]]\nto = \"nats://a:4222/EVENTS\"\nmin_replicas = 0".to_owned(),
+            "line 3: route.min_replicas: this must be a whole number from 1 to 5",
+        ),
+        ("[[route]]\nto = \"nats://u:p@/EVENTS\"".to_owned(), "line 2: route.to: the URL is invalid: "),
+        (
+            "[[route]]\nto = \"nats://a:4222,http://b/EVENTS\"".to_owned(),
+            "line 2: route.to: the URL is invalid: it begins with neither nats:// nor tls://",
+        ),
+        (
+            "[[route]]\nto = \"nats://a:4222/MY EVENTS\"".to_owned(),
+            "line 2: route.to: the name of the stream is invalid: ",
+        ),
+        (
+            "[[route]]\nto = \"nats://a:4222/EVENTS\"\nallow_private_addresses = true".to_owned(),
+            "line 3: route.allow_private_addresses: there is no such key; here are: events, to, timeout_seconds, min_replicas, ",
+        ),
+        (
+            "[[route]]\nto = \"nats://a:4222/EVENTS\"\ncredentials_file = \"none\"".to_owned(),
+            "line 3: route.credentials_file: the credentials file cannot be used: ",
+        ),
+        (
+            "[[route]]\nto = \"tls://a:4222/EVENTS\"\nca_cert = \"relay.toml\"".to_owned(),
+            "line 3: route.ca_cert: the root certificates are not in PEM form",
+        ),
+        (
+            "[[route]]\nto = { env = \"NOT_SET\" }".to_owned(),
+            "line 2: route.to: the environment variable NOT_SET is not set",
+        ),
+        // The console.
+        (
+            format!("inbox = \"relay.db\"\nui = \"127.0.0.1:0\"\n{route}"),
+            "line 2: ui: the console of a relay needs a password: ",
+        ),
+        (
+            format!(
+                "inbox = \"relay.db\"\nui = \"127.0.0.1:0\"\nui_password = {{ env = \"SHORT\" }}\n{route}"
+            ),
+            "line 3: ui_password: the console's password has fewer than 12 characters",
         ),
         // Secrets.
         (
