@@ -26,6 +26,9 @@ pub(crate) const TARGET: &str = "target";
 
 const SIGNING_SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
 
+/// Fewer events in a round would mean that the kills left no load to lose.
+const MIN_ACKNOWLEDGED_PER_ROUND: usize = 5;
+
 struct Subject<'a> {
     plan: &'a Plan<'a>,
     inbox_url: String,
@@ -70,13 +73,17 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
     first.kill().await?;
     let load = Load::start(&[url.subscribe()], &observations, &mut random);
     for round in 1..=plan.rounds {
-        subject.round(&url).await?;
+        subject.round(&url, &observations).await?;
         if round % 10 == 0 {
             let acknowledged = observations.lock().acknowledged.len();
             say(&format!("  round {round}: {acknowledged} events acknowledged"))?;
         }
     }
 
+    let under_kills = observations.lock().acknowledged.len();
+    if under_kills < MIN_ACKNOWLEDGED_PER_ROUND * plan.rounds {
+        return Err(format!("only {under_kills} events were acknowledged while all were being killed").into());
+    }
     let _target = subject.start_target().await?;
     let mut last = subject.relay()?;
     url.send_replace(Some(last.url().await?));
@@ -138,11 +145,26 @@ impl Subject<'_> {
         Ok(child)
     }
 
-    /// Starts all and kills each once, at random moments.
-    async fn round(&mut self, url: &watch::Sender<Option<String>>) -> Result<(), Fault> {
+    /// Starts all and kills each once, at random moments: in three rounds of four after an event was acknowledged.
+    async fn round(
+        &mut self,
+        url: &watch::Sender<Option<String>>,
+        observations: &Observations,
+    ) -> Result<(), Fault> {
+        let acknowledged = || observations.lock().acknowledged.len();
+        let before = acknowledged();
         let mut target = self.start_target().await?;
         let mut relay = self.relay()?;
         url.send_replace(Some(relay.url().await?));
+        if !self.random.once_in(4) {
+            let accepts = async {
+                while acknowledged() == before {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let accepts = timeout(PATIENCE, accepts).await;
+            accepts.map_err(|_| "the relay acknowledges nothing")?;
+        }
         let [relay_life, target_life, database_life] = [(); 3].map(|()| self.random.milliseconds(100, 1500));
         let kill_target = async {
             sleep(target_life).await;
