@@ -3,21 +3,32 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::endpoints::runtimes;
 use crate::{Outcome, cargo, postgres};
 
-/// The arguments are those of the program `bench`, which prints what they may be, and the part `lanes`: what bcrypt-lanes
-/// measures itself.
+/// The arguments are those of the program `bench`, which prints what they may be, and the parts `lanes` and `outlet`, which
+/// these crates measure themselves.
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let is_part = |argument: &&&str| !argument.starts_with("--");
     let parts = arguments.iter().filter(is_part).count();
     if parts == 0 || arguments.contains(&"lanes") {
         cargo::run(&["bench", "--quiet", "-p", "bcrypt-lanes"], &[])?;
-        if parts == 1 {
-            return Ok(());
+    }
+    if parts == 0 || arguments.contains(&"outlet") {
+        match runtimes::python() {
+            Ok(python) => {
+                let [(name, server), _] = python.nats();
+                let outlet = ["bench", "--quiet", "-p", "test-nats", "--bench", "outlet"];
+                cargo::run(&outlet, &[(name, &server)])?;
+            }
+            Err(reason) => println!("no NATS server: {reason}"),
         }
     }
-    let arguments = arguments.iter().filter(|argument| **argument != "lanes");
+    let arguments = arguments.iter().filter(|argument| !["lanes", "outlet"].contains(argument));
     let arguments = &arguments.copied().collect::<Vec<_>>();
+    if parts > 0 && !arguments.iter().any(|argument| is_part(&argument)) {
+        return Ok(());
+    }
     let mut command = Command::new(cargo::build_fast("bench")?);
     command.args(arguments);
     for (name, program) in peers() {
