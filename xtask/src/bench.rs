@@ -29,8 +29,11 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     if parts > 0 && !arguments.iter().any(|argument| is_part(&argument)) {
         return Ok(());
     }
-    let mut command = Command::new(cargo::build_fast("bench")?);
+    let mut command = Command::new(cargo::build_fast("bench", "bench")?);
     command.args(arguments);
+    if parts == 0 || arguments.contains(&"relay") {
+        command.env("SMARTSHAPE", cargo::build_fast("smartshape-webhook-cli", "smartshape")?);
+    }
     for (name, program) in peers() {
         command.args(["--peer", name, &program]);
     }

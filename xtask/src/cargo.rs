@@ -44,10 +44,10 @@ pub(crate) fn build_binaries(packages: &[&str]) -> Outcome {
     build(&arguments)
 }
 
-/// Builds the program of a package for measuring, optimized across crates, and returns its path.
-pub(crate) fn build_fast(package: &str) -> Result<PathBuf, Box<dyn Error>> {
+/// Builds a package for measuring, optimized across crates, and returns the path of its program.
+pub(crate) fn build_fast(package: &str, program: &str) -> Result<PathBuf, Box<dyn Error>> {
     build(&["--profile", "fast", "--package", package])?;
-    Ok(binary_of("fast", package))
+    Ok(binary_of("fast", program))
 }
 
 /// Where cargo puts the binary of a package.

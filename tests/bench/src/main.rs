@@ -15,7 +15,7 @@ mod uploads;
 
 use std::process::ExitCode;
 
-use parts::{flood, fresh, known, memory, peers, sizes};
+use parts::{flood, fresh, known, memory, peers, relay, sizes};
 use process::{BOTH_CORES, LOAD_CORE, Peer};
 use tokio::runtime::Builder;
 
@@ -24,13 +24,13 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 const USAGE: &str = "\
 Usage: bench [PART…] [--quick] [--peer NAME COMMAND]…
 
-  PART                 known, sizes, fresh, peers, flood, memory, inbox or console; without any: all
+  PART                 known, sizes, fresh, peers, flood, memory, relay, inbox or console; without any: all
   --quick              less than half a minute for each part, to see that it works
   --peer NAME COMMAND  an endpoint in another language; tabs between the words of its command
 
 Needs two idle cores, 0 and 1. DATABASE_URL names a PostgreSQL server; without it, PostgreSQL is left out.";
 
-const PARTS: [&str; 8] = ["known", "sizes", "fresh", "peers", "flood", "memory", "inbox", "console"];
+const PARTS: [&str; 9] = ["known", "sizes", "fresh", "peers", "flood", "memory", "relay", "inbox", "console"];
 
 /// What to measure, and how thoroughly.
 struct Run {
@@ -99,6 +99,7 @@ fn measure(run: &Run) -> Result<()> {
                 "peers" => peers::measure(run).await,
                 "flood" => flood::measure(run).await,
                 "memory" => memory::measure(run).await,
+                "relay" => relay::measure(run).await,
                 "inbox" => inbox::measure(run).await,
                 _ => console::measure(run).await,
             }

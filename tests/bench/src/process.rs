@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -74,12 +75,24 @@ impl Server {
         Self::spawn(&mut command)
     }
 
+    /// `smartshape relay` with an inbox in this file.
+    pub(crate) fn start_relay(program: &Path, inbox: &Path, target: SocketAddr) -> Result<Self> {
+        let mut command = on_core(SERVER_CORE, program);
+        command.args(["relay", "--listen", "127.0.0.1:0", "--allow-private-addresses", "--inbox"]).arg(inbox);
+        command.args(["--to", &format!("http://{target}/events")]);
+        command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("RUST_LOG", "warn");
+        command.env("SMARTSHAPE_RELAY_SIGNING_SECRET", "whsec_c2lnbnMgYSBiZW5jaG1hcmsgYW5kIG5vIG1vcmU=");
+        Self::spawn(&mut command)
+    }
+
     fn spawn(command: &mut Command) -> Result<Self> {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut process = Process(child);
         let stderr = process.0.stderr.take().ok_or("no standard error")?;
         let mut lines = BufReader::new(stderr).lines().map_while(std::result::Result::ok);
-        let address = lines.by_ref().find_map(|line| line.split_once(LISTENING)?.1.trim().parse().ok());
+        let address = lines
+            .by_ref()
+            .find_map(|line| line.split_once(LISTENING)?.1.split('/').next()?.trim().parse().ok());
         // A full pipe would block the server.
         std::thread::spawn(move || lines.for_each(drop));
         let address = address.ok_or_else(|| format!("a server did not start: {command:?}"))?;

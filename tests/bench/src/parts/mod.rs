@@ -5,4 +5,5 @@ pub(crate) mod fresh;
 pub(crate) mod known;
 pub(crate) mod memory;
 pub(crate) mod peers;
+pub(crate) mod relay;
 pub(crate) mod sizes;

@@ -9,6 +9,9 @@ use axum::http::{HeaderName, StatusCode};
 use axum::middleware::map_request;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use smartshape_webhook::TOKEN_HEADER;
 use smartshape_webhook_tower::{ClientAddr, endpoint};
@@ -32,6 +35,18 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
         }
         Kind::Receiver => routes.route_service("/callback", endpoint(receiver(spec)?, handler)),
         Kind::Naive => routes.route("/callback", post(naive)),
+        Kind::Forwarder { target } => {
+            let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+            let forward = async move |body: Bytes| {
+                let request = Request::post(format!("http://{target}/events")).body(Full::new(body));
+                match client.request(request.map_err(|_| StatusCode::BAD_REQUEST)?).await {
+                    // The body is empty.
+                    Ok(response) => Ok(response.status()),
+                    Err(_) => Err(StatusCode::BAD_GATEWAY),
+                }
+            };
+            routes.route("/callback", post(forward))
+        }
     };
     let routes = routes.route("/health", get(|| async { "ok" })).layer(DefaultBodyLimit::disable());
     if spec.client_addr {

@@ -54,6 +54,8 @@ pub(crate) enum Kind {
     Receiver,
     /// What one writes in an afternoon: checks the token on the async thread and parses everything. On axum only.
     Naive,
+    /// Posts the body to `target` and responds with its status. On axum only.
+    Forwarder { target: SocketAddr },
 }
 
 /// A server, as the command line of its process describes it.

@@ -1,0 +1,101 @@
+//! Events through `smartshape relay` to a URL, beside a forwarder that neither verifies nor stores them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::post;
+use bytes::Bytes;
+use tokio::net::TcpListener;
+
+use crate::client::Client;
+use crate::process::Server;
+use crate::report::{Aim, Figure, heading, table};
+use crate::request::{Request, Tokens, known_token, small_event};
+use crate::server::{Framework, Kind, Spec};
+use crate::{Result, Run};
+
+const CONNECTIONS: usize = 32;
+/// Of the forwarder's throughput.
+const RATIO: Aim = Aim::AtLeast(0.7);
+/// The target has all by then.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) async fn measure(run: &Run) -> Result<()> {
+    let Some(program) = std::env::var_os("SMARTSHAPE") else {
+        println!("\nThe relay is left out: SMARTSHAPE names no program; `cargo xtask bench relay` builds it");
+        return Ok(());
+    };
+    let (rounds, slice) = if run.quick { (2, 300) } else { (15, 1000) };
+    let received = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&received);
+    let app = Router::new().route(
+        "/events",
+        post(async move |_: Bytes| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let target = listener.local_addr()?;
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let folder = std::env::temp_dir().join(format!("smartshape-bench-relay-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let measured = async {
+        let request = Request::delivery(&small_event(), &known_token()?)?;
+        let relay = Server::start_relay(Path::new(&program), &folder.join("relay.db"), target)?;
+        let forwarder = Server::start(Spec::new(Framework::Axum, Kind::Forwarder { target }))?;
+        let mut rates = [Vec::new(), Vec::new()];
+        let mut clients = Vec::new();
+        for server in [&relay, &forwarder] {
+            let mut client = Client::new(server.address, CONNECTIONS, &request, &Tokens::Same);
+            client.introduce().await?;
+            clients.push(client);
+        }
+        // The first round fills caches and does not count.
+        for round in 0..=rounds {
+            for (client, rates) in clients.iter_mut().zip(&mut rates) {
+                let rate = passed_on(client, &received, Duration::from_millis(slice)).await?;
+                if round > 0 {
+                    rates.push(rate);
+                }
+            }
+        }
+        let [relay, forwarder] = rates;
+        let ratio = Figure::ratio(&relay, &forwarder);
+        heading("## The relay");
+        table(
+            "relay on SQLite, events/s | bare forwarder, events/s | ratio | aim",
+            &[vec![
+                Figure::of(relay).show(0),
+                Figure::of(forwarder).show(0),
+                ratio.show(2),
+                RATIO.status(ratio.median),
+            ]],
+        );
+        Result::Ok(())
+    };
+    let outcome = measured.await;
+    std::fs::remove_dir_all(&folder)?;
+    outcome
+}
+
+/// Events a second, from the first request until the target has had all that were accepted.
+async fn passed_on(client: &mut Client, received: &AtomicU64, slice: Duration) -> Result<f64> {
+    // What came before, such as the introduction, has arrived or does not count.
+    let begun = Instant::now();
+    let before = received.load(Ordering::Relaxed);
+    let tally = client.send_for(slice).await?;
+    if tally.rejected > 0 {
+        return Err(format!("{} honest requests were rejected", tally.rejected).into());
+    }
+    while received.load(Ordering::Relaxed) - before < tally.accepted {
+        if begun.elapsed() > PATIENCE {
+            return Err("the target does not get all events".into());
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(tally.accepted as f64 / begun.elapsed().as_secs_f64())
+}
