@@ -95,7 +95,7 @@ impl WorkerContext {
 /// attempted more than once. An attempt starts when it is recorded in the database.
 ///
 /// - A failed attempt is retried after an exponential back-off, or after the time of
-///   [`HandlerError::retry_after`]. [`HandlerError::permanent`] or too many attempts make the event a dead letter
+///   [`HandlerError::retry_after`] if that is later. [`HandlerError::permanent`] or too many attempts make the event a dead letter
 ///   with the last error. So do lost leases, so that a handler that kills its process is not called forever.
 /// - [`Delivery::attempt`] is the number of the attempt.
 #[must_use = "a worker does nothing until `spawn` or `run`"]
@@ -588,11 +588,13 @@ impl Run {
     fn failed(&self, kind: HandlerErrorKind, error: String, attempt: &RunningAttempt) -> AttemptOutcome {
         let RunningAttempt { key, number, .. } = *attempt;
         let shown = escape_error_for_log(&error);
+        let backoff = self.settings.backoff.after(number, jitter());
         let after = match kind {
             HandlerErrorKind::Permanent => None,
             _ if number >= self.settings.max_attempts => None,
-            HandlerErrorKind::RetryAfter(wait) => Some(wait),
-            _ => Some(self.settings.backoff.after(number, jitter())),
+            // Not earlier than the back-off: a busy server that asks for a second each time would use up all attempts at once.
+            HandlerErrorKind::RetryAfter(wait) => Some(wait.max(backoff)),
+            _ => Some(backoff),
         };
         if let Some(after) = after {
             tracing::warn!(%key, attempt = number, error = %shown, retry_in_ms = after.as_millis(), "an attempt failed");

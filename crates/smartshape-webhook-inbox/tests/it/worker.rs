@@ -67,6 +67,7 @@ async fn all_settled(inbox: &Inbox) {
 on_each_storage! {
     worker_handles_each_event_once
     worker_counts_attempts_up_to_maximum
+    worker_retries_no_earlier_than_backoff
     worker_dead_letters_permanent_error_at_once
     worker_survives_panic
     worker_keeps_to_concurrency
@@ -133,6 +134,30 @@ async fn worker_counts_attempts_up_to_maximum(fixture: &impl Fixture) {
     assert_eq!(handled.recv().await, None);
     let dead = inbox.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().pop().unwrap();
     assert_eq!((dead.attempts, dead.error.as_deref()), (3, Some("third")));
+}
+
+/// A server that is busy for long would use up all attempts otherwise.
+async fn worker_retries_no_earlier_than_backoff(fixture: &impl Fixture) {
+    let inbox = inbox(fixture).await;
+    store(&inbox, 0..1, "f").await;
+    let worker = inbox.worker(|_: Delivery| async { Err(HandlerError::retry_after(Duration::ZERO, "busy")) });
+    let hour = Duration::from_secs(3600);
+    let worker = run(worker.backoff(hour, hour));
+    for number in 1..4 {
+        all_failed(&inbox).await;
+        store(&inbox, number..number + 1, "f").await;
+    }
+    all_failed(&inbox).await;
+    worker.end().await;
+    let events = inbox.list(EventFilter::default()).await.unwrap();
+    assert!(events.iter().all(|event| event.attempts == 1), "{events:?}");
+}
+
+/// Waits until each event has failed once.
+async fn all_failed(inbox: &Inbox) {
+    while inbox.list(EventFilter::default()).await.unwrap().iter().any(|event| event.error.is_none()) {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Without a second attempt.
