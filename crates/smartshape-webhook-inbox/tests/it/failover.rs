@@ -200,3 +200,41 @@ async fn standby_is_only_read() {
     let reading = open().read_only(true).open().await.unwrap();
     assert_eq!(reading.list(EventFilter::default()).await.unwrap().len(), 1);
 }
+
+/// A commit whose wait for the standby was cut short is visible, and a repetition finds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn duplicate_is_acknowledged_only_when_standby_has_event() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let inbox = Inbox::open(&cluster.url(&cluster.address(0).to_string())).await.unwrap();
+    cluster.execute(0, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    cluster.execute(0, "SELECT pg_reload_conf()").await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    // The server reads its settings some time later.
+    let mut number = 0;
+    let storing = loop {
+        number += 1;
+        let inbox = inbox.clone();
+        let storing = tokio::spawn(async move { inbox.handle(delivery(number)).await.is_ok() });
+        while !storing.is_finished() && cluster.value(0, waiting).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        if !storing.is_finished() {
+            break storing;
+        }
+    };
+    let cut_short = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    cluster.execute(0, cut_short).await;
+    assert!(!storing.await.unwrap(), "acknowledged without the standby");
+    assert!(
+        inbox.handle(delivery(number)).await.is_err(),
+        "a repetition is acknowledged without the standby"
+    );
+    cluster.execute(0, "ALTER SYSTEM RESET synchronous_standby_names").await;
+    cluster.execute(0, "SELECT pg_reload_conf()").await;
+    let stored = async {
+        while inbox.handle(delivery(number)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, stored).await.expect("it is acknowledged when nobody is waited for");
+}

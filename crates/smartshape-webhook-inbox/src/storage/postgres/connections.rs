@@ -152,6 +152,10 @@ impl Connections {
             sent = true;
             session.set_statement_timeout(limit).await.map_err(error::from_sqlx)?;
             let value = statements(&mut session).await.map_err(error::from_sqlx)?;
+            // A commit that took until another server had taken over is lost with this one, and is not acknowledged.
+            if self.connect.servers.is_former(session.server) {
+                return Err(error::from_former_primary());
+            }
             self.idle().push((session, Instant::now()));
             drop(permit);
             Ok(value)

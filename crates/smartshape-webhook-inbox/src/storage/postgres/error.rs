@@ -43,6 +43,13 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> InboxError {
     InboxError::new(kind, format!("inbox on PostgreSQL: {advice} ({error})")).caused_by(error)
 }
 
+/// The statements ran on a server from which another one has taken over.
+pub(super) fn from_former_primary() -> InboxError {
+    let text =
+        "inbox on PostgreSQL: another server has become the primary; what this one committed may be lost";
+    InboxError::new(InboxErrorKind::Unavailable, text)
+}
+
 /// A serialization failure or a deadlock, after which a server expects that its client tries again.
 pub(super) fn is_conflict(error: &InboxError) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref());

@@ -28,9 +28,13 @@ pub(super) type Queue = i64;
 
 pub(super) type Outcome<T> = Result<T, sqlx::Error>;
 
-/// Switches synchronous commit on for the statement, should a reload of the server's settings have switched it off.
+/// Switches synchronous commit on for the statement, should a reload of the server's settings have switched it off, and
+/// makes it wait for the standby also when it finds that all was stored before. What it found may not have reached the
+/// standby: a commit whose wait is cancelled, or cut short by a restart, is visible at once. A transaction that writes
+/// nothing to the log would not wait; the message is an empty record, which nobody reads.
 const DURABLE: &str = "durable AS MATERIALIZED (SELECT set_config('synchronous_commit', \
-     CASE WHEN s.level <> 'off' THEN s.level ELSE 'on' END, true) FROM (SELECT current_setting('synchronous_commit') AS level) s)";
+     CASE WHEN s.level <> 'off' THEN s.level ELSE 'on' END, true), pg_logical_emit_message(true, 'smartshape_inbox', '') \
+     FROM (SELECT current_setting('synchronous_commit') AS level) s)";
 const AS_DURABLE_AS_SET: &str = "durable AS (SELECT true)";
 
 pub(super) struct Inserted {
