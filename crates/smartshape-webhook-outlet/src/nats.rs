@@ -13,6 +13,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
 use bytes::Bytes;
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use smartshape_webhook::{Delivery, Handler, HandlerError};
 use tokio::sync::OnceCell;
@@ -84,6 +85,8 @@ struct Inner {
 struct Connection {
     client: Client,
     jetstream: Context,
+    /// Of the stream, in bytes with headers.
+    max_message_size: usize,
     objects: Option<(String, ObjectStore)>,
 }
 
@@ -123,7 +126,7 @@ impl JetStreamOutlet {
         // Insert if new: only if no message of the stream has this subject.
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
         let mut data = event.data.clone();
-        if encoded_len(&headers) + data.len() > client.max_payload() {
+        if encoded_len(&headers) + data.len() > client.max_payload().min(connection.max_message_size) {
             headers.insert("ce-dataref", connection.store(&event).await?);
             data = Bytes::new();
         }
@@ -166,7 +169,8 @@ impl Inner {
             .get_stream(&self.stream)
             .await
             .map_err(|error| OutletError::new("the stream cannot be used", error))?;
-        check(&stream.cached_info().config, self.min_replicas).map_err(|why| OutletError::new(what, why))?;
+        let config = &stream.cached_info().config;
+        check(config, self.min_replicas).map_err(|why| OutletError::new(what, why))?;
         let subject = format!("{}.{OTHER_EVENT}.0", self.prefix);
         if !jetstream.stream_by_subject(subject).await.is_ok_and(|name| name == self.stream) {
             let why = format!("its subjects do not include {}.>", self.prefix);
@@ -178,11 +182,17 @@ impl Inner {
             let backing = jetstream.get_stream(format!("OBJ_{bucket}")).await;
             let backing = backing.map_err(|error| OutletError::new(what, error))?;
             check(&backing.cached_info().config, self.min_replicas)
+                .and_then(|()| check_outlives(&backing.cached_info().config, config))
                 .map_err(|why| OutletError::new("the object store does not fit", why))?;
             let store = jetstream.get_object_store(bucket).await;
             objects = Some((bucket.clone(), store.map_err(|error| OutletError::new(what, error))?));
         }
-        Ok(Connection { client, jetstream, objects })
+        // Zero or less: no limit of its own.
+        let max_message_size = match config.max_message_size {
+            bytes @ 1.. => bytes as usize,
+            _ => usize::MAX,
+        };
+        Ok(Connection { client, jetstream, max_message_size, objects })
     }
 }
 
@@ -191,18 +201,19 @@ impl Connection {
     async fn store(&self, event: &CloudEvent) -> Result<String, HandlerError> {
         let Some((bucket, objects)) = &self.objects else {
             return Err(HandlerError::retry(format!(
-                "the event has {} bytes, which is more than max_payload of the server: object_store names a bucket for such",
+                "the event has {} bytes, which is more than max_payload of the server or max_msg_size of the stream: object_store names a bucket for such",
                 event.data.len()
             )));
         };
         match objects.info(&event.id).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == InfoErrorKind::NotFound => {
+            // An object that an earlier attempt stored long ago may be deleted before its event.
+            Ok(info) if !info.deleted && info.modified.is_some_and(|at| is_recent(at.unix_timestamp())) => {}
+            Err(error) if error.kind() != InfoErrorKind::NotFound => return Err(HandlerError::retry(error)),
+            _ => {
                 let chunk_size = Some(self.client.max_payload().min(MAX_CHUNK_BYTES));
                 let metadata = ObjectMetadata { name: event.id.clone(), chunk_size, ..Default::default() };
                 objects.put(metadata, &mut event.data.as_ref()).await?;
             }
-            Err(error) => return Err(HandlerError::retry(error)),
         }
         Ok(format!("objectstore:{bucket}/{}", event.id))
     }
@@ -410,6 +421,19 @@ fn check(config: &Config, min_replicas: usize) -> Result<(), String> {
         return Ok(());
     };
     Err(why.to_owned())
+}
+
+/// Why objects may be deleted before the events that refer to them.
+fn check_outlives(objects: &Config, events: &Config) -> Result<(), String> {
+    let outlives = objects.max_age.is_zero()
+        || (!events.max_age.is_zero() && objects.max_age >= events.max_age + MIN_MAX_AGE);
+    let why = "it deletes objects before their events: raise its max_age to a day more than the stream's, or to no limit";
+    if outlives { Ok(()) } else { Err(why.to_owned()) }
+}
+
+/// Whether it was within half of the day by which objects outlive events.
+fn is_recent(seconds: i64) -> bool {
+    (Timestamp::now().as_second() - seconds).unsigned_abs() < MIN_MAX_AGE.as_secs() / 2
 }
 
 fn event_token(event: &str) -> &str {

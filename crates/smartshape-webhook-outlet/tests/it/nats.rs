@@ -114,11 +114,16 @@ async fn unfit_streams_are_rejected() {
     let error = with_objects().await.unwrap_err().to_string();
     assert!(error.contains("object store"), "{error}");
     nats.jetstream
-        .create_object_store(object_store::Config { storage: StorageType::Memory, ..objects })
+        .create_object_store(object_store::Config { storage: StorageType::Memory, ..objects.clone() })
         .await
         .unwrap();
     let error = with_objects().await.unwrap_err().to_string();
     assert!(error.contains("object store does not fit: it is in memory"), "{error}");
+    nats.jetstream.delete_object_store("bodies").await.unwrap();
+    let max_age = Duration::from_secs(30 * 24 * 60 * 60);
+    nats.jetstream.create_object_store(object_store::Config { max_age, ..objects }).await.unwrap();
+    let error = with_objects().await.unwrap_err().to_string();
+    assert!(error.contains("it deletes objects before their events"), "{error}");
     builder().min_replicas(1).open().await.unwrap();
 }
 
@@ -153,6 +158,26 @@ async fn large_bodies_become_objects() {
     objects.get(&id).await.unwrap().read_to_end(&mut stored).await.unwrap();
     assert!(stored == large.as_bytes());
     assert_eq!(messages[1].payload, BODY.as_bytes());
+
+    // A consumer has deleted the object, and an operator the event, which is replayed.
+    objects.delete(&id).await.unwrap();
+    nats.jetstream.get_stream("EVENTS").await.unwrap().purge().await.unwrap();
+    outlet.handle(delivery(&large)).await.unwrap();
+    stored.clear();
+    objects.get(&id).await.unwrap().read_to_end(&mut stored).await.unwrap();
+    assert!(stored == large.as_bytes(), "the event refers to an object that is deleted");
+}
+
+#[tokio::test]
+async fn bodies_above_the_size_limit_of_the_stream_become_objects() {
+    let Some(nats) = Nats::start(1, "").await else { return };
+    nats.jetstream.update_stream(Config { max_message_size: 2000, ..events() }).await.unwrap();
+    let objects = object_store::Config { bucket: "bodies".to_owned(), ..Default::default() };
+    nats.jetstream.create_object_store(objects).await.unwrap();
+    let outlet = nats.builder().object_store("bodies").open().await.unwrap();
+    let large = body_of("large").replace("1.0e0", &"1".repeat(2000));
+    outlet.handle(delivery(&large)).await.unwrap();
+    assert!(nats.messages().await[0].headers.as_ref().unwrap().get("ce-dataref").is_some());
 }
 
 #[tokio::test]
