@@ -11,6 +11,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tower_service::Service as _;
 
+/// Maximum time that a client may read no byte of its responses.
+#[cfg(target_os = "linux")]
+const WRITE_TIMEOUT_MS: u32 = 10_000;
+
 /// Replaces `axum::serve`, which has no timeouts for heads and idle connections. After the stop, open requests have `grace` to
 /// complete. Each request has the [`ClientAddr`] of its connection.
 pub(crate) async fn serve(
@@ -23,6 +27,11 @@ pub(crate) async fn serve(
     let mut http = hyper::server::conn::http1::Builder::new();
     // A sender that has shut its side down still waits for its response.
     http.timer(TokioTimer::new()).header_read_timeout(idle_timeout).half_close(true);
+    // Every connection inherits it: a client that reads no response is cut off.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&listener, WRITE_TIMEOUT_MS) {
+        tracing::warn!(%error, "clients that read no response are not cut off");
+    }
     let connections = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {

@@ -38,6 +38,10 @@ impl SecretArgument {
         }
     }
 
+    pub(crate) fn is_argument(&self) -> bool {
+        self.secret.is_some()
+    }
+
     /// `None` when neither the argument nor the environment has one.
     pub(crate) fn given(&self) -> Outcome<Option<Secret>> {
         if self.secret.is_some() {
@@ -76,7 +80,8 @@ static VARIABLES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// Whether the variable may hold a secret, so that no other program is to get it.
 pub(crate) fn is_secret_variable(name: &str) -> bool {
     let variables = VARIABLES.lock().unwrap_or_else(PoisonError::into_inner);
-    name.starts_with("SMARTSHAPE_") || variables.iter().any(|one| one == name)
+    // The password of the inbox may be there, too.
+    name.starts_with("SMARTSHAPE_") || name == "PGPASSWORD" || variables.iter().any(|one| one == name)
 }
 
 fn note_variable(name: &str) {

@@ -101,7 +101,18 @@ impl Config {
         };
         let ui = console(flags, file.ui, file.ui_password)?;
         let apply = flags.apply.as_deref().or(file.apply.as_deref().map(Path::new)).map(Apply::of);
-        let secrets = if file.secrets.is_empty() { secrets(flags, apply.as_ref())? } else { file.secrets };
+        let secrets = match file.secrets {
+            secrets if secrets.is_empty() => secrets_of_flags(flags, apply.as_ref())?,
+            _ if flags.secret.is_argument() => {
+                return Err(Failure::usage("--secret and [[secret]] in the file: leave one of them out"));
+            }
+            _ if apply.is_some() => {
+                return Err(Failure::usage(
+                    "the declared webhooks have secrets, and so has [[secret]] in the file: leave one of them out",
+                ));
+            }
+            secrets => secrets,
+        };
         let retries = Retries {
             concurrency: file.concurrency.unwrap_or(16),
             max_attempts: file.max_attempts.unwrap_or(400),
@@ -138,7 +149,7 @@ fn console(
 }
 
 /// Those of the declared webhooks, each scoped to its events; else the one of flag and environment.
-fn secrets(flags: &Relay, apply: Option<&Apply>) -> Outcome<Vec<NamedSecret>> {
+fn secrets_of_flags(flags: &Relay, apply: Option<&Apply>) -> Outcome<Vec<NamedSecret>> {
     let Some(apply) = apply else { return Ok(vec![NamedSecret::new("default", flags.secret.get()?)]) };
     let mut scopes: Vec<(Secret, Vec<EventKind>)> = Vec::new();
     for EventSecret { event, secret, .. } in apply.declared()? {
@@ -149,7 +160,8 @@ fn secrets(flags: &Relay, apply: Option<&Apply>) -> Outcome<Vec<NamedSecret>> {
     }
     let named = scopes.into_iter().map(|(secret, events)| {
         let name: Vec<_> = events.iter().map(|event| event.as_str()).collect();
-        NamedSecret::new(name.join("+"), secret).scoped_to(events)
+        // Which events share a secret is no part of a delivery's identity: a repetition after a change is a duplicate.
+        NamedSecret::new(name.join("+"), secret).webhook("default").scoped_to(events)
     });
     Ok(named.collect())
 }
@@ -232,7 +244,7 @@ impl FileSettings {
             ui: parsed(table.take("ui"), address)?,
             ui_password: table.take("ui_password").map(secret_text).transpose()?,
             apply: table.take("apply").map(Value::text).transpose()?.map(value),
-            concurrency: number(table.take("concurrency"), 1000)?,
+            concurrency: number(table.take("concurrency"), 256)?,
             max_attempts: number(table.take("max_attempts"), 1_000_000)?,
             max_backoff_seconds: number(table.take("max_backoff_seconds"), DAY_SECONDS)?,
             ordered_by_file: table.take("ordered_by_file").map(Value::boolean).transpose()?,

@@ -1,6 +1,7 @@
 //! Runs a program for each event.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::input::is_secret_variable;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A program's word for an event that it will never handle: `EX_DATAERR` of sysexits.h.
 const PERMANENT: i32 = 65;
+/// Time to read what a program has written, after it has ended.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// So much of each output is kept for the log, which shows a part of it.
 const MAX_OUTPUT_BYTES: usize = 4096;
 
@@ -56,16 +59,33 @@ impl Handler for Exec {
             // Whoever is left would keep the output open.
             drop(group);
         };
-        let run = async { tokio::join!(feed(input, &event.data), head_of(output), head_of(errors), ended) };
-        let Ok(((), output, errors, ())) = tokio::time::timeout(self.timeout, run).await else {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let piped = async {
+            tokio::join!(
+                feed(input, &event.data),
+                read_head(output, &mut stdout),
+                read_head(errors, &mut stderr)
+            )
+        };
+        let run = async {
+            let (mut ended, mut piped) = (pin!(ended), pin!(piped));
+            tokio::select! {
+                () = &mut ended => {
+                    // A process that has left the group may keep the output open.
+                    let _ = tokio::time::timeout(OUTPUT_TIMEOUT, piped).await;
+                }
+                _ = &mut piped => ended.await,
+            }
+        };
+        if tokio::time::timeout(self.timeout, run).await.is_err() {
             let seconds = self.timeout.as_secs();
             return Err(HandlerError::retry(format!("{program} was killed after its {seconds} s")));
-        };
+        }
         let status = child.wait().await?;
-        if !output.is_empty() || !errors.is_empty() {
+        if !stdout.is_empty() || !stderr.is_empty() {
             let shown =
                 |bytes: &[u8]| escape_error_for_log(String::from_utf8_lossy(bytes).trim()).to_string();
-            tracing::info!(stdout = %shown(&output), stderr = %shown(&errors), "output of {program}");
+            tracing::info!(stdout = %shown(&stdout), stderr = %shown(&stderr), "output of {program}");
         }
         outcome(status).map_err(|(text, is_permanent)| {
             let text = format!("{program} {text}");
@@ -122,12 +142,11 @@ async fn feed(input: Option<impl AsyncWrite + Unpin>, body: &[u8]) {
     }
 }
 
-/// Reads to the end and keeps the beginning.
-async fn head_of(output: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let (mut head, mut chunk) = (Vec::new(), [0; 1024]);
-    let Some(mut output) = output else { return head };
+/// Reads to the end and keeps the beginning in `head`.
+async fn read_head(output: Option<impl AsyncRead + Unpin>, head: &mut Vec<u8>) {
+    let mut chunk = [0; 1024];
+    let Some(mut output) = output else { return };
     while let Ok(count @ 1..) = output.read(&mut chunk).await {
         head.extend_from_slice(&chunk[..count.min(MAX_OUTPUT_BYTES - head.len())]);
     }
-    head
 }

@@ -117,7 +117,8 @@ impl Relay {
         }
         let receiver = receiver.build().map_err(|error| Failure::usage(error.to_string()))?;
         start_log(settings.json);
-        let inbox = Inbox::builder(&inbox).open().await?;
+        // All webhooks lead to the same targets.
+        let inbox = Inbox::builder(&inbox).order_across_webhooks(retries.ordered_by_file).open().await?;
         let mut signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
         let listener = TcpListener::bind(listen).await.map_err(|error| {
             Failure::usage(format!("cannot listen on {listen}: {error}: choose another address by --listen"))

@@ -267,6 +267,54 @@ async fn program_may_leave_its_input_and_write_without_end() {
     assert!(relay.log().len() < 10_000, "{}", relay.log().len());
 }
 
+/// Also for events that came by another webhook.
+#[tokio::test]
+async fn failing_event_holds_back_later_ones_of_its_file() {
+    let home = Home::new();
+    let target = script(&home, "[ $CE_TYPE != file_uploaded ]");
+    let secret =
+        |name, event| format!("[[secret]]\nname = \"{name}\"\nenv = \"{name}\"\nevents = [\"{event}\"]\n");
+    let settings = format!(
+        "ordered_by_file = true\n[[route]]\nto = \"{target}\"\n{}{}",
+        secret("UPLOADS", "file_uploaded"),
+        secret("OTHERS", "file_optimized")
+    );
+    std::fs::write(home.path().join("relay.toml"), settings).unwrap();
+    let mut command = command(&home, &["--inbox", "relay.db", "--config", "relay.toml"]);
+    let others = "another secret of the same account";
+    let mut relay = Relay::start({
+        command.env("UPLOADS", SECRET).env("OTHERS", others);
+        command
+    })
+    .await;
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
+    let later = EventPayload::sample(FileOptimized);
+    let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
+    assert!(Sender::new(others, settings).deliver(&later, &relay.url).await.accepted());
+    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 2"#).await;
+    let metrics = relay.get("/metrics").await.1;
+    assert!(!metrics.contains("passed_on\"} 1"), "{metrics}");
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+}
+
+/// As a connection that ssh shares does.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn program_that_leaves_a_process_behind_has_ended() {
+    let home = Home::new();
+    let left = "setsid sh -c 'echo > left; exec sleep 20' & until [ -e left ]; do :; done";
+    let target = script(&home, &format!("cat > /dev/null; echo kept; rm -f left; {left}"));
+    let mut relay = Relay::of(&home, &format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 10\n")).await;
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
+    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="passed_on"} 1"#).await;
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    assert!(
+        relay.log().contains("stdout=\"kept\"") || relay.log().contains("stdout=kept"),
+        "{}",
+        relay.log()
+    );
+}
+
 #[tokio::test]
 async fn relay_routes_by_event_and_counts_the_rest() {
     let (home, (uploads, mut uploaded), (others, mut other)) =

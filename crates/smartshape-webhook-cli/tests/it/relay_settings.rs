@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use crate::relay::{Relay, command};
-use crate::support::{Home, Ran, ran};
+use crate::support::{Home, Ran, SECRET, ran};
 
 async fn fails_with(home: &Home, settings: &str) -> Ran {
     std::fs::write(home.path().join("relay.toml"), settings).unwrap();
@@ -50,7 +50,7 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
         // Values of another type.
         ("listen = 8042".to_owned(), "line 1: listen: this must be a string, in quotation marks"),
         ("inbox = true".to_owned(), "line 1: inbox: this must be a string"),
-        ("concurrency = \"8\"".to_owned(), "line 1: concurrency: this must be a whole number from 1 to 1000"),
+        ("concurrency = \"8\"".to_owned(), "line 1: concurrency: this must be a whole number from 1 to 256"),
         ("ordered_by_file = \"yes\"".to_owned(), "line 1: ordered_by_file: this must be true or false"),
         ("ordered_by_file = 1".to_owned(), "line 1: ordered_by_file: this must be true or false"),
         (with_route("events = \"file_uploaded\""), "line 5: route.events: this must be an array of strings"),
@@ -238,6 +238,10 @@ async fn missing_settings_are_named() {
     run(&["--inbox", "relay.db", "--config", "route.toml", "--to", "exec:true"])
         .await
         .fails(2, "--to and [[route]] in the file: leave one of them out");
+    let secret = "inbox = \"relay.db\"\n[[secret]]\nname = \"all\"\nenv = \"SMARTSHAPE_WEBHOOK_SECRET\"\n";
+    std::fs::write(home.path().join("secret.toml"), secret).unwrap();
+    let arguments = ["--config", "secret.toml", "--to", "exec:true", "--secret", SECRET];
+    run(&arguments).await.fails(2, "--secret and [[secret]] in the file: leave one of them out");
 
     let unsigned = ["--inbox", "relay.db", "--to", "https://app.example.com/events"];
     let mut program = command(&home, &unsigned);
