@@ -219,6 +219,45 @@ async fn example_settings_and_systemd_unit_are_valid() {
     }
 }
 
+/// Each step of the container file, for machines without a container runtime: what it builds is this program but for the
+/// profile, what it starts runs, and what it leaves out is not needed.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn container_file_builds_and_starts_the_relay() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/relay");
+    let text = std::fs::read_to_string(folder.join("Dockerfile")).unwrap();
+    let steps = |name: &str| -> Vec<&str> {
+        text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect()
+    };
+    let image = steps("FROM")[0].strip_prefix("rust:1.").unwrap().split('-').next().unwrap();
+    let needed = env!("CARGO_PKG_RUST_VERSION").strip_prefix("1.").unwrap();
+    assert!(image.parse::<u32>().unwrap() >= needed.parse().unwrap(), "{image} {needed}");
+    assert_eq!(steps("RUN"), [concat!("cargo build --locked --release --package ", env!("CARGO_PKG_NAME"))]);
+    let copies = ". .\n--from=build /source/target/release/smartshape /usr/local/bin/smartshape";
+    assert_eq!((steps("COPY").join("\n"), steps("WORKDIR")), (copies.to_owned(), vec!["/source", "/data"]));
+    let ignored = std::fs::read_to_string(folder.join("Dockerfile.dockerignore")).unwrap();
+    assert_eq!(ignored, "**/target\n**/node_modules\n.git\n", "the build needs everything else");
+
+    let home = Home::new();
+    std::fs::copy(folder.join("relay.toml"), home.path().join("relay.toml")).unwrap();
+    let words = |name: &str| serde_json::from_str::<Vec<String>>(steps(name)[0]).unwrap();
+    assert_eq!(words("ENTRYPOINT"), ["/usr/local/bin/smartshape", "relay"]);
+    let arguments =
+        words("CMD").into_iter().map(|word| word.replace("/data", &home.path().to_string_lossy()));
+    let arguments: Vec<String> = arguments.collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Relay::start(command(&home, &arguments)).await;
+
+    // The image has no other libraries.
+    let output = Command::new("ldd").arg(env!("CARGO_BIN_EXE_smartshape")).output().await.unwrap();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let path = Path::new(line.split_whitespace().next().unwrap());
+        let name = path.file_name().unwrap().to_string_lossy();
+        let there = ["linux-vdso.", "libgcc_s.", "libm.", "libc.", "ld-linux"];
+        assert!(there.iter().any(|library| name.starts_with(library)), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn missing_settings_are_named() {
     let home = Home::new();
