@@ -160,7 +160,8 @@ impl Inbox {
     ///
     /// The inbox does not limit how long the handler or its statements take: the lease is renewed while it runs. A
     /// connection that falls silent would keep a statement waiting forever, so use `tokio::time::timeout` in the handler,
-    /// and `SET LOCAL statement_timeout` for what the server does.
+    /// and `SET LOCAL statement_timeout` for what the server does. Once the inbox has found that another server took over
+    /// (failover), the handler is cancelled, its transaction is rolled back, and the event is attempted again.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -53,10 +53,14 @@ where
     }
 
     async fn handle(&self, lease: Lease, delivery: Delivery) -> Result<Handled, HandlerError> {
-        let mut transaction = self.transactions.begin(self.pool(1)).await?;
-        (self.handler)(&mut transaction, delivery).await?;
+        let (mut transaction, server) = self.transactions.begin(self.pool(1)).await?;
+        tokio::select! {
+            handled = (self.handler)(&mut transaction, delivery) => handled?,
+            // A statement to a server that was cut off would never return.
+            error = self.transactions.superseded(server) => return Err(error.into()),
+        }
         // Fails when the handler ignored an error that aborted the transaction.
-        let completed = self.transactions.complete(transaction, lease, self.keep_body).await?;
+        let completed = self.transactions.complete(transaction, server, lease, self.keep_body).await?;
         Ok(if completed { Handled::AlreadyCompleted } else { Handled::LeaseLost })
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Servers {
 
 /// A server that can be written to. With one host, timelines are not compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Primary {
+pub(crate) struct Primary {
     /// 0 for a standby, which only a read-only inbox uses.
     timeline: u32,
     host: usize,

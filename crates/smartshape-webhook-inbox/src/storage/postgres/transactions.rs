@@ -1,15 +1,19 @@
 //! Transactions for handlers, in which the event's completion is recorded too.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection as _, PgPool, PgTransaction};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::connections::{CONNECT_TIMEOUT, Connections, Connector, PING_TIMEOUT, prepare_for_handlers};
-use super::servers::Primary;
+pub(crate) use super::servers::Primary;
 use super::sql::{self, Outcome, Queue};
 use crate::storage::Lease;
+
+/// Interval at which a running handler's server is compared with the primary that the inbox has found.
+const CHECK_PRIMARY_EVERY: Duration = Duration::from_secs(1);
 
 /// Begins and commits them.
 pub(crate) struct Transactions {
@@ -42,7 +46,7 @@ impl Transactions {
             .connect_lazy_with(self.connect.servers.options(primary))
     }
 
-    pub(crate) async fn begin(&self, pool: &HandlerPool) -> Outcome<PgTransaction<'static>> {
+    pub(crate) async fn begin(&self, pool: &HandlerPool) -> Outcome<(PgTransaction<'static>, Primary)> {
         let primary = self.connect.servers.primary();
         let pool = {
             let mut to = pool.to.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,17 +56,31 @@ impl Transactions {
             to.1.clone()
         };
         // Renewals update the event's row while the handler runs. Stricter isolation levels reject the completion then.
-        self.within(pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")).await
+        let transaction = self.within(pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")).await?;
+        Ok((transaction, primary))
     }
 
-    /// Records the completion and commits. Rolls back and returns false when the lease was lost.
+    /// Returns once another server has taken over from this one.
+    pub(crate) async fn superseded(&self, server: Primary) -> sqlx::Error {
+        while !self.connect.servers.is_former(server) {
+            sleep(CHECK_PRIMARY_EVERY).await;
+        }
+        taken_over()
+    }
+
+    /// Records the completion and commits. Rolls back and returns false when the lease was lost. Fails if another server has
+    /// taken over.
     pub(crate) async fn complete(
         &self,
         mut transaction: PgTransaction<'static>,
+        server: Primary,
         lease: Lease,
         keep_body: bool,
     ) -> Outcome<bool> {
-        let Connector { tables, statement_timeout, .. } = &self.connect;
+        let Connector { servers, tables, statement_timeout, .. } = &self.connect;
+        if servers.is_former(server) {
+            return Err(taken_over());
+        }
         let completed = sql::complete_within(&mut transaction, tables, lease, keep_body, *statement_timeout);
         let Some(queue) = self.within(completed).await? else {
             self.within(transaction.rollback()).await?;
@@ -83,6 +101,10 @@ impl Transactions {
 pub(crate) struct HandlerPool {
     handlers: u32,
     to: Mutex<(Primary, PgPool)>,
+}
+
+fn taken_over() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other("another server has taken over from the one of the transaction"))
 }
 
 fn timed_out() -> sqlx::Error {
