@@ -150,7 +150,7 @@ impl Inbox {
         self.storage().workers().await
     }
 
-    /// The failed attempts at an event, the earliest first: at least the latest 20. They are deleted when the event is
+    /// The failed attempts at an event, the earliest first: the latest 20. They are deleted when the event is
     /// completed without its body, or purged. An attempt whose lease was lost is not among them.
     ///
     /// ```

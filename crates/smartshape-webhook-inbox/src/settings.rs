@@ -96,7 +96,8 @@ impl InboxBuilder {
     }
 
     /// Maximum number of bytes of events that are not completed: waiting, running and dead letters, each counted as its
-    /// body plus 400 bytes. Beyond it the response is 503. Counted every 5 seconds, so several processes
+    /// body plus 400 bytes, and each of its failed attempts, of which the latest 20 are kept, as the last error plus 60
+    /// bytes. Beyond it the response is 503. Counted every 5 seconds, so several processes
     /// can exceed it by what they store in that time. On SQLite, bytes of the write-ahead log beyond 16 MiB count too.
     /// Completed events are limited by [`dedup_capacity`](Self::dedup_capacity). Defaults to 10 GiB.
     pub fn max_size_bytes(mut self, bytes: u64) -> Self {

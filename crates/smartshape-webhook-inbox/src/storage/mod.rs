@@ -8,6 +8,8 @@ pub(crate) mod rows;
 mod size_limit;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sweep_size;
 
 use std::any::Any;
 use std::fmt;
@@ -28,6 +30,8 @@ use crate::reason::DeadLetterReason;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::reason::ReasonId;
 pub(crate) use options::StorageOptions;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use size_limit::{ATTEMPT_BYTES, ROW_BYTES};
 
 pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
 
@@ -104,7 +108,8 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     /// The workers that are alive, the earliest started first.
     fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>>;
 
-    /// Deletes a bounded number of rows whose retention is over, and returns that number.
+    /// Deletes a portion of the rows whose retention is over, and returns their number. Portions that take long become
+    /// smaller.
     fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64>;
 
     /// Fails unless the storage can be written to.
@@ -273,6 +278,12 @@ impl AttemptResult {
     fn forgets_attempts(&self) -> bool {
         self.lease.fence > 1 && matches!(self.outcome, AttemptOutcome::Completed { keep_body: false })
     }
+
+    /// Whether more failed attempts than are kept may be recorded.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn exceeds_attempts(&self) -> bool {
+        self.lease.fence > KEPT_ATTEMPTS && self.error().is_some()
+    }
 }
 
 impl AttemptOutcome {
@@ -313,9 +324,6 @@ impl Retention {
 
 /// A century, which stands for every longer time: a clock overflows when `Duration::MAX` is added to it.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
-/// Maximum number of rows that one sweep deletes.
-const SWEEP_ROWS: i64 = 1000;
 
 pub(crate) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.min(FOREVER).as_millis()).unwrap_or(i64::MAX)
@@ -378,9 +386,18 @@ const SCHEMA_OF_OPERATIONS: i64 = 4;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 const ACTIVITY_MINUTES: i64 = 14 * 24 * 60;
 
-/// Of an event, at least this many of the latest failed attempts are kept, and at most twice as many.
+/// Number of failed attempts kept of an event: the latest.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 const KEPT_ATTEMPTS: i64 = 20;
+
+/// Bytes of an event that count against `max_size_bytes`: its body, its row, and its failed attempts. Each of these counts
+/// as much as the last error, since reading them all would take long.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn counted_bytes(least: &str) -> String {
+    format!(
+        "bytes + {ROW_BYTES} + coalesce((1 + {least}(fence, {KEPT_ATTEMPTS})) * (octet_length(error) + {ATTEMPT_BYTES}), 0)"
+    )
+}
 
 /// Fails when a read-only inbox has the schema of an older version, which lacks what `needed` brought.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

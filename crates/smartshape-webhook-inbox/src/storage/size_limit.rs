@@ -9,8 +9,10 @@ use tokio::sync::Mutex;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
 
-/// Approximate size of a row without its body.
+/// Approximate size of a row without its body and its error.
 pub(crate) const ROW_BYTES: u64 = 400;
+/// Approximate size of a failed attempt without its error.
+pub(crate) const ATTEMPT_BYTES: u64 = 60;
 
 /// Minimum interval of counts in the background.
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,14 +1,15 @@
 //! The worker: claims events, runs the handler, records the results.
 //!
 //! One loop does everything, in one file, since its parts share the state of [`Run`]: each tick renews the leases of
-//! running attempts, records results, does maintenance (sweep and metrics) when it is due, and claims as many events as
-//! there is free concurrency. Between ticks the loop sleeps until an attempt ends, an event is stored, or something is
-//! due. Claims run in a task of their own, so that neither a slow database nor a shutdown loses a response: events that
+//! running attempts, records results, updates the metrics when that is due, and claims as many events as there is free
+//! concurrency. Between ticks the loop sleeps until an attempt ends, an event is stored, or something is due. Sweeps run
+//! beside the loop, since each portion may take long. Claims run in a task of their own, so that neither a slow database nor a shutdown loses a response: events that
 //! are claimed and not attempted would count as lost leases.
 
 mod backoff;
 mod handle;
 mod heartbeat;
+mod sweep;
 #[cfg(feature = "postgres")]
 mod transactional;
 
@@ -42,8 +43,6 @@ use heartbeat::Heartbeat;
 #[cfg(feature = "postgres")]
 pub use transactional::TransactionalFuture;
 
-/// Interval of sweeps when nothing is left to delete.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval of the gauges.
 const STATS_INTERVAL: Duration = Duration::from_secs(15);
 /// Interval of claims without a notification. Another process may have stored an event, and on SQLite nothing
@@ -252,7 +251,10 @@ impl Worker {
         let _running = context.heartbeat.start();
         let mut run = Run::new(context.clone(), handler, settings);
         let id = run.report.id;
-        run.until(shutdown).await;
+        tokio::select! {
+            () = run.until(shutdown) => {}
+            never = sweep::run(&*context.storage, context.retention) => match never {},
+        }
         run.shut_down().await;
         let gone = context.storage.remove_worker(id);
         if let Err(error) = within(CHECKPOINT_TIMEOUT, gone).await {
@@ -315,7 +317,6 @@ struct Run {
     cancelled: Vec<Lease>,
     claim: Option<PendingClaim>,
     renew_at: Instant,
-    sweep_at: Instant,
     stats_at: Instant,
     report: WorkerReport,
 }
@@ -368,7 +369,6 @@ impl Run {
         let now = Instant::now();
         Self {
             renew_at: now + settings.lease_ttl / 3,
-            sweep_at: now,
             stats_at: now,
             report: WorkerReport {
                 id: random().cast_signed(),
@@ -434,14 +434,14 @@ impl Run {
         }
     }
 
-    /// Renews leases, records results, does maintenance, claims. Returns when the next tick is due.
+    /// Renews leases, records results, updates the metrics, claims. Returns when the next tick is due.
     async fn tick(&mut self) -> Result<Instant, InboxError> {
         // A failure to record results must not keep leases from being renewed.
         let (renewed, settled) = (self.renew().await, self.settle().await);
         renewed.and(settled)?;
         self.maintain().await?;
         let now = Instant::now();
-        let mut next = (now + self.settings.poll_interval).min(self.sweep_at.max(now));
+        let mut next = now + self.settings.poll_interval;
         if self.free() > 0 {
             if self.claim.is_none() {
                 self.claim = Some(self.request_claim());
@@ -670,16 +670,9 @@ impl Run {
         Ok(())
     }
 
-    /// Sweeps and updates the gauges when it is time.
+    /// Reports that the worker is alive and updates the gauges when it is time.
     async fn maintain(&mut self) -> Result<(), InboxError> {
         let (storage, limit) = (&self.context.storage, self.context.store_timeout);
-        if Instant::now() >= self.sweep_at {
-            self.sweep_at = Instant::now() + SWEEP_INTERVAL;
-            if within(limit, storage.sweep(self.context.retention)).await? > 0 {
-                // More at the next tick: a long sweep must not keep leases and results waiting.
-                self.sweep_at = Instant::now();
-            }
-        }
         if Instant::now() >= self.stats_at {
             self.stats_at = Instant::now() + STATS_INTERVAL;
             self.report.running = self.running.len() as u64;

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use crate::event::NewEvent;
-use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
+use crate::storage::{Attempt, AttemptOutcome, AttemptResult, ClaimRequest};
 use crate::{EventFilter, Inbox};
 use smartshape_webhook::Handler as _;
 
@@ -40,6 +40,48 @@ async fn completed_events_do_not_fill_file() {
 async fn completed_events_do_not_fill_server() {
     let Some(server) = crate::it::fixture::Server::new().await else { return };
     completed_events_do_not_fill_inbox(&server.url()).await;
+}
+
+/// Two events of which 20 attempts failed with 2,000 characters take more than 80 KB, and new ones some 500 bytes each.
+async fn errors_of_failed_attempts_fill_inbox(url: &str) {
+    let inbox = Inbox::open(url).await.unwrap();
+    for number in 0..2 {
+        assert!(inbox.handle(delivery(number)).await.is_ok());
+    }
+    for _ in 0..20 {
+        let request = ClaimRequest::new(2, Duration::from_secs(3600));
+        let attempts = inbox.storage().claim(request).await.unwrap().attempts;
+        let retry = |attempt: Attempt| AttemptResult {
+            lease: attempt.lease,
+            outcome: AttemptOutcome::Retry { after: Duration::ZERO, error: "e".repeat(2000) },
+            took: Duration::ZERO,
+        };
+        inbox.storage().settle(attempts.into_iter().map(retry).collect()).await.unwrap();
+    }
+    drop(inbox);
+    let inbox = Inbox::builder(url).max_size_bytes(100_000).open().await.unwrap();
+    let mut number = 2;
+    while inbox.handle(delivery(number)).await.is_ok() {
+        number += 1;
+    }
+    // Without the errors there would be room for some 180.
+    assert!(number < 100, "{number}");
+    assert_eq!(inbox.purge(EventFilter::default().limit(2)).await.unwrap(), 2);
+    // Counts take half of the time at most.
+    while inbox.handle(delivery(number)).await.is_err() {}
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn errors_of_failed_attempts_fill_file() {
+    errors_of_failed_attempts_fill_inbox(&Folder::new().inbox()).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn errors_of_failed_attempts_fill_server() {
+    let Some(server) = crate::it::fixture::Server::new().await else { return };
+    errors_of_failed_attempts_fill_inbox(&server.url()).await;
 }
 
 /// The retention of a purged dead letter counts from the purge, not from the failed attempt a day before.

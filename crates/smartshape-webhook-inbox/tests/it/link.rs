@@ -3,8 +3,38 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+/// Copies both ways, until one side ends, or the client sends `trap`; then it returns true.
+async fn copy(client: &mut TcpStream, server: &mut TcpStream, trap: Option<&str>) -> bool {
+    let Some(trap) = trap else {
+        let _ = tokio::io::copy_bidirectional(client, server).await;
+        return false;
+    };
+    let ((mut requests, mut to_client), (mut responses, mut to_server)) = (client.split(), server.split());
+    let requests = async {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match requests.read(&mut buffer).await {
+                Ok(count @ 1..) => {
+                    if buffer[..count].windows(trap.len()).any(|window| window == trap.as_bytes()) {
+                        return true;
+                    }
+                    if to_server.write_all(&buffer[..count]).await.is_err() {
+                        return false;
+                    }
+                }
+                _ => return false,
+            }
+        }
+    };
+    tokio::select! {
+        is_trapped = requests => is_trapped,
+        _ = tokio::io::copy(&mut responses, &mut to_client) => false,
+    }
+}
 
 /// Stands between the inbox and the server, and can be cut.
 pub(crate) struct Link {
@@ -13,6 +43,8 @@ pub(crate) struct Link {
     silence: watch::Sender<u32>,
     /// Whether new connections are silent too.
     is_cut_off: Arc<AtomicBool>,
+    /// A connection falls silent when its client sends this.
+    trap: Option<&'static str>,
     task: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -21,7 +53,8 @@ impl Link {
     pub(crate) async fn to(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { target, address, silence: watch::Sender::new(0), is_cut_off: Arc::default(), task: None }
+        let (silence, is_cut_off) = (watch::Sender::new(0), Arc::default());
+        Self { target, address, silence, is_cut_off, trap: None, task: None }
     }
 
     pub(crate) fn join(&mut self) {
@@ -30,6 +63,7 @@ impl Link {
         socket.bind(self.address).unwrap();
         let (listener, target) = (socket.listen(64).unwrap(), self.target.clone());
         let (silence, is_cut_off) = (self.silence.clone(), Arc::clone(&self.is_cut_off));
+        let trap = self.trap;
         self.task = Some(tokio::spawn(async move {
             // Connections end with this set.
             let mut connections = tokio::task::JoinSet::new();
@@ -41,8 +75,9 @@ impl Link {
                     let mut server = None;
                     if !is_cut_off {
                         let Ok(connected) = TcpStream::connect(target).await else { return };
+                        let server = server.insert(connected);
                         tokio::select! {
-                            _ = tokio::io::copy_bidirectional(&mut client, server.insert(connected)) => return,
+                            is_trapped = copy(&mut client, server, trap) => if !is_trapped { return },
                             _ = silent.changed() => {}
                         }
                     }
@@ -57,6 +92,11 @@ impl Link {
     /// The connections that there are fall silent, as when a firewall or a failover forgets them; new ones work.
     pub(crate) fn hush(&self) {
         self.silence.send_modify(|times| *times += 1);
+    }
+
+    /// From the next [`join`](Self::join) on, each connection falls silent when its client sends `text`.
+    pub(crate) fn hush_at(&mut self, text: &'static str) {
+        self.trap = Some(text);
     }
 
     /// As [`hush`](Self::hush), and new connections are silent as well.

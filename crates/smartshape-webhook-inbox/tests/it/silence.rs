@@ -87,6 +87,31 @@ async fn silent_connections_stop_neither_inserts_nor_workers() {
     transactional.shutdown().await.unwrap();
 }
 
+/// The count of the stored bytes, for which there is the same connection as for the worker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_count_stops_no_worker() {
+    let Some(server) = Server::new().await else { return };
+    drop(Inbox::open(&server.url()).await.unwrap());
+    let mut link = Link::to(server.host()).await;
+    link.hush_at("octet_length(error)");
+    link.join();
+    let url = link.through(&server.url());
+    let builder = Inbox::builder(&url).max_connections(3).store_timeout(Duration::from_secs(1));
+    let inbox = builder.open().await.unwrap();
+    // The first delivery begins a count.
+    assert!(inbox.handle(delivery(1)).await.is_ok());
+    let (sender, mut handled) = mpsc::unbounded_channel();
+    let worker = inbox
+        .worker(move |_: Delivery| {
+            let sent = sender.send(());
+            async move { Ok(sent?) }
+        })
+        .lease_ttl(Duration::from_secs(10))
+        .spawn();
+    tokio::time::timeout(IN_TIME, handled.recv()).await.expect("the worker goes on").unwrap();
+    worker.shutdown().await.unwrap();
+}
+
 /// As after a transactional handler whose machine lost its power before the commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locked_row_delays_no_other() {

@@ -38,6 +38,8 @@ struct Puppet {
     /// Of the next `settle`, which takes effect.
     loses_response: AtomicBool,
     sweeps_for_ever: AtomicBool,
+    /// Portions left to sweep, each of which takes 8 seconds.
+    slow_sweeps: AtomicUsize,
     claims_hang: AtomicBool,
     /// In seconds.
     claims_take: AtomicUsize,
@@ -175,7 +177,14 @@ impl Storage for Puppet {
     }
 
     fn sweep(&self, _: Retention) -> StorageFuture<'_, u64> {
-        self.respond(self.sweeps_for_ever.load(Ordering::SeqCst).into())
+        if self.slow_sweeps.load(Ordering::SeqCst) == 0 {
+            return self.respond(self.sweeps_for_ever.load(Ordering::SeqCst).into());
+        }
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            self.slow_sweeps.fetch_sub(1, Ordering::SeqCst);
+            Ok(1)
+        })
     }
 
     fn ping(&self) -> StorageFuture<'_, ()> {
@@ -336,6 +345,20 @@ async fn long_sweep_does_not_delay_events() {
         }
     };
     inbox.worker(ends).run(stop).await.unwrap();
+}
+
+/// Longer than `store_timeout`, which is 5 seconds.
+#[tokio::test(start_paused = true)]
+async fn slow_sweeps_follow_each_other_beside_events() {
+    let storage = Arc::new(Puppet::default());
+    storage.slow_sweeps.store(10, Ordering::SeqCst);
+    let (began, worker) = (tokio::time::Instant::now(), inbox(&storage).worker(ends).spawn());
+    while storage.slow_sweeps.load(Ordering::SeqCst) > 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(began.elapsed() < Duration::from_secs(100), "{storage:?}");
+    }
+    assert!(storage.claims.load(Ordering::SeqCst) > 70, "{storage:?}");
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,8 +21,10 @@ use std::time::{Duration, Instant};
 
 use smartshape_webhook::DeliveryKey;
 use tokio::sync::{Mutex, Notify};
+use tokio::time::timeout;
 
 use super::size_limit::SizeLimit;
+use super::sweep_size::SweepSize;
 use super::{
     AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS,
     SCHEMA_OF_REASONS, Storage, StorageFuture, check_has, in_chunks,
@@ -47,6 +49,8 @@ const MAX_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Minimum interval of passes over all queues, and of counts of all completed events.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+/// Number of completed events that one statement passes over.
+const COUNTED_EVENTS: u64 = 50_000;
 /// Maximum size of the bodies read by one statement, unless a single one is longer.
 const BODY_BATCH_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -61,8 +65,17 @@ pub(crate) struct Postgres {
     size_limit: Arc<SizeLimit>,
     /// When the last pass over all queues began. Locked during the pass.
     marked_all_at: Arc<Mutex<Option<Instant>>>,
-    /// When the number of completed events was last found to be within `dedup_capacity`.
-    within_capacity_at: Mutex<Option<Instant>>,
+    sweep_size: SweepSize,
+    capacity: Mutex<Capacity>,
+}
+
+/// What a sweep has found out of `dedup_capacity`.
+#[derive(Default)]
+struct Capacity {
+    /// When the number of completed events was last found to be within it.
+    within_at: Option<Instant>,
+    /// Completed events before this one are over it, and are deleted.
+    oldest_kept: Option<sql::CompletedEvent>,
 }
 
 impl Postgres {
@@ -84,22 +97,27 @@ impl Postgres {
             schema,
             size_limit: Arc::new(SizeLimit::new(options.max_size_bytes)),
             marked_all_at: Arc::default(),
-            within_capacity_at: Mutex::default(),
+            sweep_size: SweepSize::new(),
+            capacity: Mutex::default(),
         })
     }
 
     /// Reserves space for a batch; fails when there is not enough.
     async fn reserve_size(&self, events: &[NewEvent]) -> Result<(), InboxError> {
-        if self.size_limit.is_count_due() {
+        let count = || {
             let (size_limit, others) = (Arc::clone(&self.size_limit), Arc::clone(&self.others));
-            let _detached = tokio::spawn(async move {
-                size_limit.count(others.run_within(ADMIN_TIMEOUT, sql::uncompleted_bytes)).await
-            });
+            tokio::spawn(async move { size_limit.count(uncompleted_bytes(&others)).await })
+        };
+        if self.size_limit.is_count_due() {
+            let _detached = count();
         }
         if self.size_limit.reserve(events) {
             return Ok(());
         }
-        self.size_limit.count(self.others.run(sql::uncompleted_bytes)).await?;
+        // A count that takes longer goes on: a later batch benefits from it.
+        let counted = timeout(MAX_STATEMENT_TIMEOUT, count()).await;
+        let ended = counted.map_err(|_| connections::timed_out(MAX_STATEMENT_TIMEOUT))?;
+        ended.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
         if self.size_limit.reserve(events) { Ok(()) } else { Err(self.size_limit.error(&"on PostgreSQL")) }
     }
 
@@ -187,20 +205,55 @@ impl Postgres {
         });
     }
 
-    /// Deletes the oldest completed events over `dedup_capacity`. Finding them reads all completed events, so once none is
-    /// over it, the next check is a minute later.
+    /// Deletes a portion of the oldest completed events over `dedup_capacity`. Finding the first of them passes over all that
+    /// are kept, so once none is over it, the next check is a minute later.
     async fn delete_over_capacity(&self, retention: Retention) -> Result<u64, InboxError> {
-        let Ok(mut within_capacity_at) = self.within_capacity_at.try_lock() else { return Ok(0) };
+        let Ok(mut capacity) = self.capacity.try_lock() else { return Ok(0) };
         if retention.dedup_capacity == u64::MAX
-            || within_capacity_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL)
+            || capacity.within_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL)
         {
             return Ok(0);
         }
-        let deleted =
-            self.others.run(async |on| sql::delete_over_capacity(on, retention.dedup_capacity).await).await?;
-        retention.warn_of_capacity(deleted);
-        *within_capacity_at = (deleted < sql::MAX_DELETED).then(Instant::now);
+        if capacity.oldest_kept.is_none() {
+            capacity.oldest_kept = self.oldest_kept(retention.dedup_capacity).await?;
+        }
+        let mut deleted = 0;
+        if let Some(before) = capacity.oldest_kept {
+            deleted = self.delete(async |on, limit| sql::delete_completed(on, before, limit).await).await?;
+            retention.warn_of_capacity(deleted);
+        }
+        if deleted == 0 {
+            *capacity = Capacity { within_at: Some(Instant::now()), oldest_kept: None };
+        }
         Ok(deleted)
+    }
+
+    /// The last of the `capacity` newest completed events; `None` when there are fewer.
+    async fn oldest_kept(&self, capacity: u64) -> Result<Option<sql::CompletedEvent>, InboxError> {
+        let (mut last, mut left) = (sql::NEWEST, capacity);
+        while left > 0 {
+            let count = left.min(COUNTED_EVENTS);
+            let found = self.others.run(async |on| sql::nth_completed(on, last, count).await).await?;
+            let Some(found) = found else { return Ok(None) };
+            (last, left) = (found, left - count);
+        }
+        Ok(Some(last))
+    }
+
+    /// Deletes a portion of rows, whose number depends on the time that the last ones took.
+    async fn delete(
+        &self,
+        statements: impl AsyncFnOnce(&mut connections::Session, u32) -> sql::Outcome<u64>,
+    ) -> Result<u64, InboxError> {
+        let limit = self.sweep_size.rows();
+        let run = self.others.run(async |on| {
+            let began = Instant::now();
+            let deleted = statements(on, limit).await;
+            self.sweep_size.took(began.elapsed());
+            deleted
+        });
+        // A statement that timed out did not return.
+        run.await.inspect_err(|_| self.sweep_size.took(MAX_STATEMENT_TIMEOUT))
     }
 
     async fn run_admin<T>(
@@ -209,6 +262,21 @@ impl Postgres {
     ) -> Result<T, InboxError> {
         self.others.run_within(ADMIN_TIMEOUT, statements).await
     }
+}
+
+/// In portions, each within the statement timeout, so that a connection that falls silent is not kept for long.
+async fn uncompleted_bytes(others: &Connections) -> Result<u64, InboxError> {
+    let mut bytes = 0;
+    for events in [sql::Uncompleted::Open, sql::Uncompleted::DeadLetters] {
+        let mut after = (i64::MIN, i64::MIN);
+        while let Some((portion, last)) =
+            others.run(async |on| sql::uncompleted_bytes(on, events, after).await).await?
+        {
+            bytes += portion;
+            after = last;
+        }
+    }
+    Ok(bytes)
 }
 
 impl Storage for Postgres {
@@ -337,8 +405,11 @@ impl Storage for Postgres {
     fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64> {
         Box::pin(async move {
             self.mark_all_runnable_later();
-            self.others.run(sql::group_errors).await?;
-            let swept = self.others.run(async |on| sql::sweep(on, retention).await).await?;
+            let swept = self.delete(async |on, limit| {
+                sql::group_errors(on, limit).await?;
+                sql::sweep(on, retention, limit).await
+            });
+            let swept = swept.await?;
             Ok(swept + self.delete_over_capacity(retention).await?)
         })
     }

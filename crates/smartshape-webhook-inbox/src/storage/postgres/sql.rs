@@ -17,10 +17,9 @@ use crate::event::{
 use crate::operations::{FailedAttempt, Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::reason::{DeadLetterReason, ReasonId};
 use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, key_of, time_of};
-use crate::storage::size_limit::ROW_BYTES;
 use crate::storage::{
     ACTIVITY_MINUTES, Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse,
-    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, SWEEP_ROWS, Settled, milliseconds,
+    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, Settled, counted_bytes, milliseconds,
 };
 
 /// The hash of a file and webhook, by which events are ordered.
@@ -282,17 +281,6 @@ pub(super) async fn renew(on: &mut Session, leases: &[Lease], lease: Duration) -
 /// Records results with one statement, and returns the queues in which an event ended. It waits for no row that another
 /// transaction has locked: the other results must be recorded, and leases renewed, meanwhile.
 pub(super) async fn settle(on: &mut Session, results: &[AttemptResult]) -> Outcome<(Settled, Vec<Queue>)> {
-    // First, since results that are recorded must not be recorded again.
-    for lease in results.iter().filter(|result| result.error().is_some()).map(|result| result.lease) {
-        if lease.fence % KEPT_ATTEMPTS == 0 {
-            let sql = "DELETE FROM smartshape_inbox_failed_attempts WHERE seq = $1 AND fence <= $2";
-            sqlx::query(on.tables.sql(sql))
-                .bind(lease.seq)
-                .bind(lease.fence - KEPT_ATTEMPTS)
-                .execute(&mut on.connection)
-                .await?;
-        }
-    }
     let (mut leases, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new());
     let (mut errors, mut released, mut kept, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for AttemptResult { lease, outcome, .. } in results {
@@ -311,8 +299,8 @@ pub(super) async fn settle(on: &mut Session, results: &[AttemptResult]) -> Outco
         groups.push(outcome.reason().map(|reason| reason.0));
     }
     let took: Vec<i64> = results.iter().map(|result| milliseconds(result.took)).collect();
-    let forgotten: Vec<i64> =
-        results.iter().filter(|result| result.forgets_attempts()).map(|result| result.lease.seq).collect();
+    let trimmed = results.iter().filter(|result| result.forgets_attempts() || result.exceeds_attempts());
+    let trimmed: Vec<i64> = trimmed.map(|result| result.lease.seq).collect();
     let sql = on.tables.sql(
         "WITH given AS MATERIALIZED (SELECT *, CASE WHEN g.state = 2 THEN 64 ELSE 200 END AS chars \
              FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], \
@@ -329,7 +317,9 @@ pub(super) async fn settle(on: &mut Session, results: &[AttemptResult]) -> Outco
              RETURNING e.seq, e.fence, e.state, e.file_hash, g.keep, e.attempts, g.error AS failure, g.took), \
            failed AS (INSERT INTO smartshape_inbox_failed_attempts (seq, fence, number, ended, took_ms, error) \
              SELECT seq, fence, attempts, now(), took, failure FROM ended WHERE failure IS NOT NULL ON CONFLICT DO NOTHING), \
-           forgotten AS (DELETE FROM smartshape_inbox_failed_attempts a USING ended WHERE a.seq = ended.seq AND a.seq = ANY ($10)), \
+           trimmed AS (DELETE FROM smartshape_inbox_failed_attempts a USING ended WHERE a.seq = ended.seq AND a.seq = ANY ($10) \
+             AND (ended.state = 2 OR a.fence <= (SELECT o.fence FROM smartshape_inbox_failed_attempts o \
+               WHERE o.seq = ended.seq ORDER BY o.fence DESC LIMIT 1 OFFSET $11))), \
            gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq = ended.seq AND NOT ended.keep) \
          SELECT seq, fence, file_hash, state >= 2 AS over, false AS locked FROM ended \
          UNION ALL SELECT e.seq, e.fence, e.file_hash, false, true FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
@@ -345,7 +335,9 @@ pub(super) async fn settle(on: &mut Session, results: &[AttemptResult]) -> Outco
         .bind(kept)
         .bind(groups)
         .bind(took)
-        .bind(forgotten)
+        .bind(trimmed)
+        // Those that were recorded before this one.
+        .bind(KEPT_ATTEMPTS - 1)
         .fetch_all(&mut on.connection)
         .await?;
     let leases = |locked| {
@@ -702,13 +694,13 @@ pub(super) async fn reasons(on: &mut Session, limit: u32) -> Outcome<Vec<DeadLet
 }
 
 /// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
-pub(super) async fn group_errors(on: &mut Session) -> Outcome<()> {
+pub(super) async fn group_errors(on: &mut Session, limit: u32) -> Outcome<()> {
     let sql = on.tables.sql(
         "SELECT seq, error FROM smartshape_inbox_events WHERE state = 3 AND error_group IS NULL \
          ORDER BY error_group, seq LIMIT $1",
     );
     let ungrouped: Vec<(i64, Option<String>)> =
-        sqlx::query_as(sql).bind(SWEEP_ROWS).fetch_all(&mut on.connection).await?;
+        sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(&mut on.connection).await?;
     if ungrouped.is_empty() {
         return Ok(());
     }
@@ -733,44 +725,84 @@ pub(super) async fn used_bytes(on: &mut Session) -> Outcome<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
-/// Bytes of events that are not completed. Each part is read from a partial index.
-pub(super) async fn uncompleted_bytes(on: &mut Session) -> Outcome<u64> {
-    let sql = on.tables.sql(
-        "SELECT (coalesce((SELECT sum(bytes + $1) FROM smartshape_inbox_events WHERE state <= 1), 0) \
-         + coalesce((SELECT sum(bytes + $1) FROM smartshape_inbox_events WHERE state = 3), 0))::bigint",
-    );
-    let bytes: i64 =
-        sqlx::query_scalar(sql).bind(ROW_BYTES.cast_signed()).fetch_one(&mut on.connection).await?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
+/// Number of events that one statement counts, so that a count of millions keeps no connection for long.
+const COUNTED_EVENTS: i64 = 5000;
+
+/// Events that are not completed.
+#[derive(Clone, Copy)]
+pub(super) enum Uncompleted {
+    Open,
+    DeadLetters,
 }
 
-/// Maximum number of events deleted by one statement.
-pub(super) const MAX_DELETED: u64 = 10 * SWEEP_ROWS.unsigned_abs();
-
-/// Deletes the oldest completed events over `capacity`. A concurrent call deletes the same ones.
-pub(super) async fn delete_over_capacity(on: &mut Session, capacity: u64) -> Outcome<u64> {
-    let sql = on.tables.sql(
-        "WITH newest AS MATERIALIZED (SELECT settled FROM smartshape_inbox_events WHERE state = 2 \
-           ORDER BY settled DESC OFFSET $1 LIMIT 1), \
-         old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e, newest WHERE e.state = 2 \
-           AND e.settled <= newest.settled ORDER BY e.settled LIMIT $2 FOR UPDATE OF e SKIP LOCKED), \
-         bodies AS (DELETE FROM smartshape_inbox_bodies b USING old WHERE b.seq = old.seq) \
-         DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq",
-    );
-    let done = sqlx::query(sql)
-        .bind(i64::try_from(capacity).unwrap_or(i64::MAX))
-        .bind(MAX_DELETED.cast_signed())
-        .execute(&mut on.connection)
+/// Bytes of a portion of the events after `(file_hash, seq)`, and the last one of them; `None` when there are no more. Read
+/// from a partial index.
+pub(super) async fn uncompleted_bytes(
+    on: &mut Session,
+    events: Uncompleted,
+    after: (Queue, i64),
+) -> Outcome<Option<(u64, (Queue, i64))>> {
+    let (queue, events) = match events {
+        Uncompleted::Open => {
+            ("file_hash", "state <= 1 AND (file_hash, seq) > ($1, $2) ORDER BY file_hash, seq")
+        }
+        Uncompleted::DeadLetters => ("$1::bigint", "state = 3 AND seq > $2 ORDER BY seq"),
+    };
+    let sql = on.tables.sql(&format!(
+        "WITH part AS MATERIALIZED (SELECT {queue} AS queue, seq, {} AS size FROM smartshape_inbox_events WHERE {events} LIMIT $3) \
+         SELECT (SELECT sum(size)::bigint FROM part), queue, seq FROM part ORDER BY queue DESC, seq DESC LIMIT 1",
+        counted_bytes("least")
+    ));
+    let counted: Option<(i64, Queue, i64)> = sqlx::query_as(sql)
+        .bind(after.0)
+        .bind(after.1)
+        .bind(COUNTED_EVENTS)
+        .fetch_optional(&mut on.connection)
         .await?;
-    Ok(done.rows_affected())
+    Ok(counted.map(|(bytes, queue, seq)| (u64::try_from(bytes).unwrap_or(0), (queue, seq))))
 }
 
-pub(super) async fn sweep(on: &mut Session, retention: Retention) -> Outcome<u64> {
+/// A completed event by the time of its completion, in microseconds since 1970, and its sequence number.
+pub(super) type CompletedEvent = (i64, i64);
+
+/// Later than any.
+pub(super) const NEWEST: CompletedEvent = (i64::MAX / 2, i64::MAX);
+
+const COMPLETED_BEFORE: &str =
+    "state = 2 AND (settled, seq) < ('epoch'::timestamptz + $1 * interval '1 us', $2)";
+
+/// The last of the `count` newest completed events before `before`; `None` when there are fewer.
+pub(super) async fn nth_completed(
+    on: &mut Session,
+    before: CompletedEvent,
+    count: u64,
+) -> Outcome<Option<CompletedEvent>> {
+    let sql = on.tables.sql(&format!(
+        "SELECT (extract(epoch FROM settled) * 1000000)::bigint, seq FROM smartshape_inbox_events WHERE {COMPLETED_BEFORE} \
+         ORDER BY settled DESC, seq DESC OFFSET $3 LIMIT 1"
+    ));
+    let found = sqlx::query_as(sql).bind(before.0).bind(before.1).bind(count.cast_signed() - 1);
+    found.fetch_optional(&mut on.connection).await
+}
+
+/// Deletes the oldest completed events before `before`.
+pub(super) async fn delete_completed(on: &mut Session, before: CompletedEvent, limit: u32) -> Outcome<u64> {
+    let sql = on.tables.sql(&format!(
+        "WITH old AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {COMPLETED_BEFORE} \
+           ORDER BY settled, seq LIMIT $3 FOR UPDATE SKIP LOCKED), \
+         bodies AS (DELETE FROM smartshape_inbox_bodies b USING old WHERE b.seq = old.seq) \
+         DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq"
+    ));
+    let deleted = sqlx::query(sql).bind(before.0).bind(before.1).bind(i64::from(limit));
+    Ok(deleted.execute(&mut on.connection).await?.rows_affected())
+}
+
+pub(super) async fn sweep(on: &mut Session, retention: Retention, limit: u32) -> Outcome<u64> {
     let bodies = sqlx::query(on.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
          JOIN smartshape_inbox_bodies b ON b.seq = e.seq \
          WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2 FOR UPDATE OF e SKIP LOCKED)"))
     .bind(milliseconds(retention.bodies.min(retention.dedup)))
-    .bind(SWEEP_ROWS)
+    .bind(i64::from(limit))
     .execute(&mut on.connection)
     .await?;
     let events = sqlx::query(on.tables.sql("WITH old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e \
@@ -778,7 +810,7 @@ pub(super) async fn sweep(on: &mut Session, retention: Retention) -> Outcome<u64
          AND NOT EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) LIMIT $2 FOR UPDATE SKIP LOCKED) \
          DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq"))
     .bind(milliseconds(retention.dedup))
-    .bind(SWEEP_ROWS)
+    .bind(i64::from(limit))
     .execute(&mut on.connection)
     .await?;
     Ok(bodies.rows_affected() + events.rows_affected())

@@ -28,6 +28,7 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 
 use super::size_limit::SizeLimit;
+use super::sweep_size::SweepSize;
 use super::{
     AttemptResult, Chunk, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS,
     SCHEMA_OF_REASONS, Settled, Storage, StorageFuture, check_has, in_chunks,
@@ -58,6 +59,7 @@ struct Shared {
     clock_recorded: AtomicI64,
     /// Locked during a sweep, so that two of them do not delete the same number of events.
     sweeps: Mutex<Sweeps>,
+    sweep_size: SweepSize,
     writer: Mutex<Option<WalConnection>>,
     reader: Mutex<Option<WalConnection>>,
     read_only: bool,
@@ -111,6 +113,7 @@ impl Sqlite {
             clock: StorageClock::starting_at(clock),
             clock_recorded: AtomicI64::new(clock),
             sweeps: Mutex::new(Sweeps { bodies_swept_until: i64::MIN, over_capacity: 0, unfinished: false }),
+            sweep_size: SweepSize::new(),
             writer: Mutex::new(writer),
             reader: Mutex::new(None),
             read_only,
@@ -513,11 +516,13 @@ impl Shared {
             retention.warn_of_capacity(sweeps.over_capacity);
         }
         let (until, over_capacity) = (sweeps.bodies_swept_until, sweeps.over_capacity);
+        let limit = self.sweep_size.rows();
         let swept = self
             .write(OnFull::UseBallast, &move |connection, now| {
-                Box::pin(sql::sweep(connection, now, retention, until, over_capacity))
+                Box::pin(sql::sweep(connection, now, retention, until, over_capacity, limit))
             })
             .await?;
+        self.sweep_size.took(swept.took);
         let rows = swept.bodies + swept.events;
         sweeps.over_capacity = over_capacity.saturating_sub(swept.events);
         sweeps.unfinished = rows > 0;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::{
     ACTIVITY_MINUTES, Attempt, AttemptOutcome, AttemptResult, Chunk, ClaimRequest, ClaimResponse,
-    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, SWEEP_ROWS, Settled, milliseconds,
+    KEPT_ATTEMPTS, LEASE_LOST, Lease, Retention, Settled, counted_bytes, milliseconds,
 };
 use super::clock::span;
 use crate::activity::{Minute, Numbers};
@@ -22,7 +22,6 @@ use crate::event::{
 use crate::operations::{FailedAttempt, Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::reason::{DeadLetterReason, ReasonId};
 use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, key_of, time_of};
-use crate::storage::size_limit::ROW_BYTES;
 
 pub(super) type Outcome<T> = Result<T, sqlx::Error>;
 
@@ -186,24 +185,22 @@ async fn record_attempts(
 ) -> Outcome<()> {
     let held = || results.iter().filter(|result| held.contains(&result.lease));
     for (result, error) in held().filter_map(|result| Some((result, result.error()?))) {
-        let Lease { seq, fence } = result.lease;
+        let seq = result.lease.seq;
         sqlx::query(
             "INSERT OR IGNORE INTO failed_attempts (seq, fence, number, ended, took_ms, error) \
              SELECT seq, ?2, attempts, ?3, ?4, ?5 FROM events WHERE seq = ?1",
         )
         .bind(seq)
-        .bind(fence)
+        .bind(result.lease.fence)
         .bind(Timestamp::now().as_microsecond())
         .bind(milliseconds(result.took))
         .bind(error)
         .execute(&mut *connection)
         .await?;
-        if fence % KEPT_ATTEMPTS == 0 {
-            sqlx::query("DELETE FROM failed_attempts WHERE seq = ? AND fence <= ?")
-                .bind(seq)
-                .bind(fence - KEPT_ATTEMPTS)
-                .execute(&mut *connection)
-                .await?;
+        if result.exceeds_attempts() {
+            let sql = "DELETE FROM failed_attempts WHERE seq = ?1 AND fence <= \
+                 (SELECT fence FROM failed_attempts WHERE seq = ?1 ORDER BY fence DESC LIMIT 1 OFFSET ?2)";
+            sqlx::query(sql).bind(seq).bind(KEPT_ATTEMPTS).execute(&mut *connection).await?;
         }
     }
     let forgotten: Vec<i64> =
@@ -563,11 +560,11 @@ pub(super) async fn reasons(connection: &mut SqliteConnection, limit: u32) -> Ou
 }
 
 /// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
-pub(super) async fn group_errors(connection: &mut SqliteConnection) -> Outcome<()> {
+pub(super) async fn group_errors(connection: &mut SqliteConnection, limit: u32) -> Outcome<()> {
     let ungrouped: Vec<(i64, Option<String>)> = sqlx::query_as(
         "SELECT seq, error FROM events WHERE state = 3 AND error_group IS NULL ORDER BY error_group, seq LIMIT ?",
     )
-    .bind(SWEEP_ROWS)
+    .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
     for (seq, error) in ungrouped {
@@ -591,13 +588,12 @@ pub(super) async fn used_bytes(connection: &mut SqliteConnection) -> Outcome<u64
 
 /// Bytes of events that are not completed. Each part is read from a partial index.
 pub(super) async fn uncompleted_bytes(connection: &mut SqliteConnection) -> Outcome<u64> {
-    let bytes: i64 = sqlx::query_scalar(
-        "SELECT coalesce((SELECT sum(bytes + ?1) FROM events WHERE state <= 1), 0) \
-         + coalesce((SELECT sum(bytes + ?1) FROM events WHERE state = 3), 0)",
-    )
-    .bind(ROW_BYTES.cast_signed())
-    .fetch_one(connection)
-    .await?;
+    let size = counted_bytes("min");
+    let sql = format!(
+        "SELECT coalesce((SELECT sum({size}) FROM events WHERE state <= 1), 0) \
+         + coalesce((SELECT sum({size}) FROM events WHERE state = 3), 0)"
+    );
+    let bytes: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await?;
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
@@ -614,18 +610,21 @@ pub(super) struct Swept {
     pub(super) events: u64,
     /// Bodies of events completed up to this time are deleted.
     pub(super) bodies_until: i64,
+    pub(super) took: Duration,
 }
 
-/// Bodies of events completed up to `swept_until` were deleted by earlier sweeps. `over_capacity` of the oldest completed
-/// events are deleted early.
+/// Deletes up to `limit` rows of each kind. Bodies of events completed up to `swept_until` were deleted by earlier sweeps.
+/// `over_capacity` of the oldest completed events are deleted early.
 pub(super) async fn sweep(
     connection: &mut SqliteConnection,
     now: i64,
     retention: Retention,
     swept_until: i64,
     over_capacity: u64,
+    limit: u32,
 ) -> Outcome<Swept> {
-    group_errors(connection).await?;
+    let began = Instant::now();
+    group_errors(connection, limit).await?;
     let before = |kept: Duration| now.saturating_sub(milliseconds(kept));
     let bodies_before = before(retention.bodies.min(retention.dedup));
     let bodies = sqlx::query(
@@ -634,11 +633,11 @@ pub(super) async fn sweep(
     )
     .bind(swept_until)
     .bind(bodies_before)
-    .bind(SWEEP_ROWS)
+    .bind(limit)
     .execute(&mut *connection)
     .await?
     .rows_affected();
-    let all_swept = i64::try_from(bodies).is_ok_and(|rows| rows < SWEEP_ROWS);
+    let all_swept = bodies < u64::from(limit);
     // Further events may be completed in this millisecond.
     let bodies_until = if all_swept { swept_until.max(bodies_before.min(now - 1)) } else { swept_until };
     let mut events = sqlx::query(
@@ -646,11 +645,11 @@ pub(super) async fn sweep(
          AND NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq) LIMIT ?2)",
     )
     .bind(before(retention.dedup))
-    .bind(SWEEP_ROWS)
+    .bind(limit)
     .execute(&mut *connection)
     .await?
     .rows_affected();
-    let over_capacity = over_capacity.saturating_sub(events).min(SWEEP_ROWS.cast_unsigned());
+    let over_capacity = over_capacity.saturating_sub(events).min(u64::from(limit));
     if over_capacity > 0 {
         let oldest: Vec<i64> =
             sqlx::query_scalar("SELECT seq FROM events WHERE state = 2 ORDER BY settled LIMIT ?")
@@ -664,7 +663,7 @@ pub(super) async fn sweep(
             .await?
             .rows_affected();
     }
-    Ok(Swept { bodies, events, bodies_until })
+    Ok(Swept { bodies, events, bodies_until, took: began.elapsed() })
 }
 
 pub(super) async fn record_clock(connection: &mut SqliteConnection, now: i64) -> Outcome<()> {
