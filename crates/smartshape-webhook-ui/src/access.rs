@@ -1,5 +1,6 @@
 //! Who may see the console, and what each visitor may do.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +11,12 @@ use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
+use smartshape_webhook::ClientAddr;
 
-/// Failed passwords within [`FAILURE_PERIOD`] after which passwords are not checked any more.
+/// Wrong passwords of a client within [`FAILURE_PERIOD`] after which its passwords are not checked any more.
 const MAX_FAILURES: u32 = 5;
+/// As [`MAX_FAILURES`], of all clients together.
+const MAX_FAILURES_IN_ALL: u32 = 100;
 const FAILURE_PERIOD: Duration = Duration::from_secs(60);
 const COOKIE: &str = "smartshape_ui";
 
@@ -87,15 +91,54 @@ impl Visitor {
 pub struct Access(Arc<Kind>);
 
 enum Kind {
-    Key { key: [u8; 32], cookie: String, visitor: Visitor, is_used: AtomicBool },
-    Password { credentials: [u8; 32], visitor: Visitor, failures: Mutex<Option<(Instant, u32)>> },
+    Key {
+        key: [u8; 32],
+        cookie: String,
+        visitor: Visitor,
+        is_used: AtomicBool,
+    },
+    /// `cookie` is what a browser has that has logged in before.
+    Password {
+        credentials: [u8; 32],
+        cookie: String,
+        visitor: Visitor,
+        failures: Mutex<Failures>,
+    },
     Decide(Box<dyn Fn(&Parts) -> Visitor + Send + Sync>),
-    CheckedBy { visitor: Visitor },
+    CheckedBy {
+        visitor: Visitor,
+    },
+}
+
+/// Wrong passwords in a period that starts with the first of them.
+#[derive(Default)]
+struct Failures {
+    since: Option<Instant>,
+    in_all: u32,
+    by_client: HashMap<Option<ClientAddr>, u32>,
+}
+
+impl Failures {
+    fn are_too_many(&mut self, client: Option<ClientAddr>) -> bool {
+        if self.since.is_some_and(|since| since.elapsed() >= FAILURE_PERIOD) {
+            *self = Self::default();
+        }
+        let of_client = self.by_client.get(&client).copied().unwrap_or(0);
+        of_client >= MAX_FAILURES || self.in_all >= MAX_FAILURES_IN_ALL
+    }
+
+    fn add(&mut self, client: Option<ClientAddr>) {
+        self.since.get_or_insert_with(Instant::now);
+        self.in_all += 1;
+        *self.by_client.entry(client).or_default() += 1;
+    }
 }
 
 /// What a request's credentials lead to.
 pub(crate) enum Admission {
     Visitor(Visitor),
+    /// A visitor whose browser gets this cookie.
+    FirstVisit(Visitor, String),
     /// The key of the URL was right: it is replaced by this cookie.
     SetCookie(String),
     /// No credentials, or wrong ones; with the challenge of a password.
@@ -114,25 +157,26 @@ impl Access {
     /// [`AccessError`] when the key is too short, or the system has no random numbers.
     pub fn key(key: &str, visitor: Visitor) -> Result<Self, AccessError> {
         long_enough("key", key, 16)?;
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(|error| AccessError(format!("no random numbers: {error}")))?;
-        let cookie = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let cookie = random_cookie()?;
         Ok(Self(Arc::new(Kind::Key { key: hash(key), cookie, visitor, is_used: AtomicBool::new(false) })))
     }
 
-    /// Whoever knows the user and the password (HTTP's Basic authentication; use TLS). After 5 wrong passwords within a
-    /// minute all are rejected until the minute is over. The password must have at least 12 characters.
+    /// Whoever knows the user and the password (HTTP's Basic authentication; use TLS). After 5 wrong passwords of a client
+    /// within a minute, or 100 of all clients, all are rejected until the minute is over; a browser that has logged in before
+    /// goes on. Clients are told apart by the [`ClientAddr`] in the request's extensions, and without one count as one
+    /// client. The password must have at least 12 characters.
     ///
     /// # Errors
     ///
-    /// [`AccessError`] when the password is too short, or the user has a colon.
+    /// [`AccessError`] when the password is too short, the user has a colon, or the system has no random numbers.
     pub fn password(user: &str, password: &str, visitor: Visitor) -> Result<Self, AccessError> {
         long_enough("password", password, 12)?;
         if user.contains(':') {
             return Err(AccessError("the user of the console must not have a colon".to_owned()));
         }
         let credentials = hash(&format!("{user}:{password}"));
-        Ok(Self(Arc::new(Kind::Password { credentials, visitor, failures: Mutex::new(None) })))
+        let (cookie, failures) = (random_cookie()?, Mutex::default());
+        Ok(Self(Arc::new(Kind::Password { credentials, cookie, visitor, failures })))
     }
 
     /// Your own decision for each request, such as by the application's own login.
@@ -160,24 +204,29 @@ impl Access {
                         if hash(key) == *expected
                             && (has_cookie || !is_used.swap(true, Ordering::SeqCst)) =>
                     {
-                        Admission::SetCookie(format!("{name}={cookie}; HttpOnly; SameSite=Strict"))
+                        Admission::SetCookie(set_cookie(&name, cookie))
                     }
                     _ => Admission::Rejected { challenge: None },
                 }
             }
-            Kind::Password { credentials, visitor, failures } => {
+            Kind::Password { credentials, cookie, visitor, failures } => {
                 let challenge = Some("Basic realm=\"SmartShape inbox\", charset=\"UTF-8\"");
                 let Some(given) = basic(&parts.headers) else { return Admission::Rejected { challenge } };
+                let name = cookie_name(&parts.headers);
+                let has_cookie = has_cookie(&parts.headers, &name, cookie);
+                let client = parts.extensions.get::<ClientAddr>().copied();
                 let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                let recent = failures.filter(|(since, _)| since.elapsed() < FAILURE_PERIOD);
-                if recent.is_some_and(|(_, count)| count >= MAX_FAILURES) {
+                if !has_cookie && failures.are_too_many(client) {
                     return Admission::TooManyFailures;
                 }
                 // Both are hashes, so that the time of the comparison tells nothing of the password.
                 if hash(&given) == *credentials {
-                    return Admission::Visitor(visitor.clone());
+                    return match has_cookie {
+                        true => Admission::Visitor(visitor.clone()),
+                        false => Admission::FirstVisit(visitor.clone(), set_cookie(&name, cookie)),
+                    };
                 }
-                *failures = Some(recent.map_or((Instant::now(), 1), |(since, count)| (since, count + 1)));
+                failures.add(client);
                 tracing::warn!("a wrong user or password was given to the console");
                 Admission::Rejected { challenge }
             }
@@ -225,6 +274,16 @@ fn long_enough(kind: &str, text: &str, characters: usize) -> Result<(), AccessEr
 
 fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
+}
+
+fn random_cookie() -> Result<String, AccessError> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| AccessError(format!("no random numbers: {error}")))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn set_cookie(name: &str, value: &str) -> String {
+    format!("{name}={value}; HttpOnly; SameSite=Strict")
 }
 
 /// Cookies know no ports, so the name has the port: two consoles of a machine do not overwrite each other's cookie.

@@ -171,14 +171,20 @@ impl Ui {
     /// The response to a request, for frameworks without tower. `body` is the request's, of which a form has at most
     /// 16 KiB: limit it before.
     pub async fn respond(&self, head: Parts, body: Bytes) -> Response<Bytes> {
-        let mut response = self.respond_to(&head, &body).await;
+        self.serve(head, async { (body.len() <= MAX_FORM_BYTES).then_some(body) }).await
+    }
+
+    /// As [`respond`](Self::respond). `form` reads the body, and is awaited when the visitor may send one; `None` when the
+    /// body is longer than [`MAX_FORM_BYTES`], or did not arrive.
+    async fn serve(&self, head: Parts, form: impl Future<Output = Option<Bytes>>) -> Response<Bytes> {
+        let mut response = self.respond_to(&head, form).await;
         if head.method == Method::HEAD {
             *response.body_mut() = Bytes::new();
         }
         response
     }
 
-    async fn respond_to(&self, head: &Parts, body: &Bytes) -> Response<Bytes> {
+    async fn respond_to(&self, head: &Parts, form: impl Future<Output = Option<Bytes>>) -> Response<Bytes> {
         if !self.is_own_host(head) {
             return plain(StatusCode::MISDIRECTED_REQUEST, "this console is not served under this name\n");
         }
@@ -187,8 +193,13 @@ impl Ui {
         if is_read && let Some(asset) = query.get("asset") {
             return self::asset(asset);
         }
+        let mut new_cookie = None;
         let mut visitor = match self.0.access.admit(head, query.get("key")) {
             Admission::Visitor(visitor) => visitor,
+            Admission::FirstVisit(visitor, cookie) => {
+                new_cookie = HeaderValue::from_str(&cookie).ok();
+                visitor
+            }
             Admission::SetCookie(cookie) => {
                 let mut response = html_page(StatusCode::OK, html::entered());
                 if let Ok(cookie) = HeaderValue::from_str(&cookie) {
@@ -218,16 +229,18 @@ impl Ui {
         let response = if is_read {
             self.read(&query, &visitor).await
         } else if head.method == Method::POST {
-            self.change(head, body, &visitor).await
+            self.change(head, form, &visitor).await
         } else {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD or POST\n");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             Ok(response)
         };
-        response.unwrap_or_else(|error| {
+        let mut response = response.unwrap_or_else(|error| {
             tracing::warn!(%error, "the console cannot read the inbox");
             html_page(StatusCode::SERVICE_UNAVAILABLE, html::unavailable(&self.0.label, &visitor))
-        })
+        });
+        response.headers_mut().extend(new_cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+        response
     }
 
     fn is_own_host(&self, head: &Parts) -> bool {
@@ -298,16 +311,17 @@ impl Ui {
     async fn change(
         &self,
         head: &Parts,
-        body: &Bytes,
+        form: impl Future<Output = Option<Bytes>>,
         visitor: &Visitor,
     ) -> Result<Response<Bytes>, InboxError> {
         if !origin::is_own(&head.headers, self.0.public_origin.as_deref()) {
             return Ok(plain(StatusCode::FORBIDDEN, "only the console's own pages may change something\n"));
         }
-        if body.len() > MAX_FORM_BYTES {
-            return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the form is too long\n"));
-        }
-        let form = Query::parse(std::str::from_utf8(body).unwrap_or_default());
+        let Some(form) = form.await else {
+            let text = "the form is too long, or did not arrive\n";
+            return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, text));
+        };
+        let form = Query::parse(std::str::from_utf8(&form).unwrap_or_default());
         let action = form.get("do").unwrap_or_default();
         let needed = match action {
             "replay" | "pause" | "resume" | "resend" | "sample" => Role::Operator,
@@ -476,20 +490,8 @@ where
         let ui = self.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            let form = if head.method == Method::POST {
-                Limited::new(body, MAX_FORM_BYTES)
-                    .collect()
-                    .await
-                    .ok()
-                    .map(http_body_util::Collected::to_bytes)
-            } else {
-                Some(Bytes::new())
-            };
-            let response = match form {
-                Some(form) => ui.respond(head, form).await,
-                None => plain(StatusCode::PAYLOAD_TOO_LARGE, "the form is too long, or did not arrive\n"),
-            };
-            Ok(response.map(Full::new))
+            let form = async { Some(Limited::new(body, MAX_FORM_BYTES).collect().await.ok()?.to_bytes()) };
+            Ok(ui.serve(head, form).await.map(Full::new))
         })
     }
 }

@@ -2,14 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+#[cfg(all(feature = "actix", feature = "warp"))]
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+#[cfg(all(feature = "actix", feature = "warp"))]
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use smartshape_webhook::{Delivery, Handler as _, HandlerError, RejectionKind, WebhookResponse};
+use smartshape_webhook::{ClientAddr, Delivery, Handler as _, HandlerError, RejectionKind, WebhookResponse};
 use smartshape_webhook_inbox::{EventFilter, EventState, Inbox};
 use smartshape_webhook_ui::{Access, Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome, Ui, Visitor};
 
@@ -354,6 +359,44 @@ async fn password_is_needed_and_cannot_be_guessed_fast() {
     assert!(!format!("{ui:?}").contains("horse"));
 }
 
+/// Neither a browser that has logged in before nor, where the server tells clients apart, anybody else.
+#[tokio::test]
+async fn wrong_passwords_of_one_client_lock_out_no_other() {
+    let fixture = Fixture::new().await;
+    let access = Access::password("ops", "correct horse battery", Visitor::reader("ops")).unwrap();
+    let ui = Ui::inbox(fixture.inbox.clone(), access);
+    let (right, wrong) = ("Basic b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ==", "Basic b3BzOndyb25n");
+    let login = async |client: Option<u8>, credentials: &str, cookie: &str| {
+        let request = Request::get("http://console.example/ops");
+        let request = request.header("authorization", credentials).header("cookie", cookie);
+        let (mut head, ()) = request.body(()).unwrap().into_parts();
+        if let Some(number) = client {
+            head.extensions.insert(ClientAddr::from(IpAddr::from([192, 0, 2, number])));
+        }
+        ui.respond(head, Bytes::new()).await
+    };
+    let first = login(None, right, "").await;
+    let cookie = first.headers()[header::SET_COOKIE].to_str().unwrap();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap();
+    for _ in 0..5 {
+        assert_eq!(login(None, wrong, "").await.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(login(Some(1), wrong, "").await.status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(login(None, right, "").await.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(login(Some(1), right, "").await.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(login(Some(2), right, "").await.status(), StatusCode::OK);
+    let again = login(None, right, cookie).await;
+    assert_eq!((again.status(), again.headers().contains_key(header::SET_COOKIE)), (StatusCode::OK, false));
+    // The cookie alone is no login.
+    assert_eq!(login(Some(2), wrong, cookie).await.status(), StatusCode::UNAUTHORIZED);
+    for client in 11..100 {
+        assert_eq!(login(Some(client), wrong, "").await.status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(login(Some(3), right, "").await.status(), StatusCode::TOO_MANY_REQUESTS, "many clients");
+    assert_eq!(login(Some(3), right, cookie).await.status(), StatusCode::OK);
+}
+
 #[tokio::test]
 async fn key_works_once_and_then_the_cookie() {
     let fixture = Fixture::new().await;
@@ -585,6 +628,57 @@ async fn console_is_a_route_of_actix_and_a_filter_of_warp() {
         let response = warp.clone().oneshot(other.body(form.to_owned()).unwrap()).await.unwrap();
         assert_eq!(response.status().as_u16(), expected, "warp: {method} {query} {form}");
         assert!(response.headers().contains_key("content-security-policy"));
+    }
+}
+
+/// A body that never arrives.
+#[cfg(all(feature = "actix", feature = "warp"))]
+struct Endless<E>(std::marker::PhantomData<fn() -> E>);
+
+#[cfg(all(feature = "actix", feature = "warp"))]
+impl<E> http_body::Body for Endless<E> {
+    type Data = Bytes;
+    type Error = E;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, E>>> {
+        Poll::Pending
+    }
+}
+
+#[cfg(all(feature = "actix", feature = "warp"))]
+#[actix_web::test]
+async fn body_is_read_only_of_visitors_who_may_send_one() {
+    use actix_web::dev::Payload;
+    use actix_web::error::PayloadError;
+    use http_body_util::BodyDataStream;
+    use tower::ServiceExt as _;
+
+    let fixture = Fixture::new().await;
+    let request = |headers: &[(&str, &str)]| {
+        let request = Request::post("/").header("content-length", 1_000_000);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.body(Endless::<std::io::Error>(std::marker::PhantomData)).unwrap()
+    };
+    for (visitor, headers, expected) in
+        [(Visitor::nobody(), OWN, 401), (Visitor::owner("o"), &[("sec-fetch-site", "cross-site")][..], 403)]
+    {
+        let ui = fixture.ui(visitor);
+        assert_eq!(ui.clone().oneshot(request(headers)).await.unwrap().status(), expected);
+        let warp = warp::service(smartshape_webhook_ui::warp::console(ui.clone()));
+        assert_eq!(warp.oneshot(request(headers)).await.unwrap().status().as_u16(), expected);
+        let app = actix_web::App::new().route("/", smartshape_webhook_ui::actix::console(ui));
+        let app = actix_web::test::init_service(app).await;
+        let mut post = actix_web::test::TestRequest::post();
+        for header in headers {
+            post = post.insert_header(*header);
+        }
+        let mut post = post.to_request();
+        let body = BodyDataStream::new(Endless::<PayloadError>(std::marker::PhantomData));
+        *post.payload() = Payload::Stream { payload: Box::pin(body) };
+        assert_eq!(actix_web::test::call_service(&app, post).await.status().as_u16(), expected);
     }
 }
 
