@@ -141,8 +141,9 @@ pub(crate) enum Admission {
     FirstVisit(Visitor, String),
     /// The key of the URL was right: it is replaced by this cookie.
     SetCookie(String),
-    /// No credentials, or wrong ones; with the challenge of a password.
+    /// No credentials, or wrong ones; with what to do, and the challenge of a password.
     Rejected {
+        remedy: &'static str,
         challenge: Option<&'static str>,
     },
     TooManyFailures,
@@ -206,12 +207,18 @@ impl Access {
                     {
                         Admission::SetCookie(set_cookie(&name, cookie))
                     }
-                    _ => Admission::Rejected { challenge: None },
+                    _ => Admission::Rejected {
+                        remedy: "The link with the key opens this console, in the first browser that opens the link. \
+                            For another browser, start the console again.",
+                        challenge: None,
+                    },
                 }
             }
             Kind::Password { credentials, cookie, visitor, failures } => {
                 let challenge = Some("Basic realm=\"SmartShape inbox\", charset=\"UTF-8\"");
-                let Some(given) = basic(&parts.headers) else { return Admission::Rejected { challenge } };
+                let rejected =
+                    Admission::Rejected { remedy: "Reload the page to enter user and password.", challenge };
+                let Some(given) = basic(&parts.headers) else { return rejected };
                 let name = cookie_name(&parts.headers);
                 let has_cookie = has_cookie(&parts.headers, &name, cookie);
                 let client = parts.extensions.get::<ClientAddr>().copied();
@@ -228,10 +235,13 @@ impl Access {
                 }
                 failures.add(client);
                 tracing::warn!("a wrong user or password was given to the console");
-                Admission::Rejected { challenge }
+                rejected
             }
             Kind::Decide(decide) => match decide(parts) {
-                visitor if visitor.role == Role::Nobody => Admission::Rejected { challenge: None },
+                visitor if visitor.role == Role::Nobody => Admission::Rejected {
+                    remedy: "Log in to the application first, as somebody who may see this console.",
+                    challenge: None,
+                },
                 visitor => Admission::Visitor(visitor),
             },
             Kind::CheckedBy { visitor } => Admission::Visitor(visitor.clone()),

@@ -207,8 +207,8 @@ impl Ui {
                 }
                 return response;
             }
-            Admission::Rejected { challenge } => {
-                let mut response = plain(StatusCode::UNAUTHORIZED, "this console needs a login\n");
+            Admission::Rejected { remedy, challenge } => {
+                let mut response = html_page(StatusCode::UNAUTHORIZED, html::rejected(remedy));
                 if let Some(challenge) = challenge {
                     response
                         .headers_mut()
@@ -217,8 +217,10 @@ impl Ui {
                 return response;
             }
             Admission::TooManyFailures => {
-                let mut response =
-                    plain(StatusCode::TOO_MANY_REQUESTS, "too many wrong passwords: wait a minute\n");
+                let page = html::rejected(
+                    "There were too many wrong passwords. Wait a minute, and reload the page.",
+                );
+                let mut response = html_page(StatusCode::TOO_MANY_REQUESTS, page);
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
                 return response;
             }

@@ -74,7 +74,7 @@ pub(crate) fn link(pairs: &[(&str, &str)]) -> String {
 }
 
 /// Which events are listed.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Selection {
     pub(crate) state: Option<EventState>,
     pub(crate) name: Option<String>,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use maud::{Markup, PreEscaped, html};
 use smartshape_webhook_inbox::ActivitySlot;
 
-use super::text::hour;
+use super::text::thousands;
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 200.0;
@@ -47,8 +47,9 @@ pub(super) fn sparkline(values: &[u64], class: &str, label: &str) -> Markup {
     }
 }
 
-/// A bar for each slot, and the same numbers as a table.
-pub(super) fn bars(slots: &[ActivitySlot]) -> Markup {
+/// A bar for each slot, and the same numbers as a table. `has_days` if they are of more than a day.
+pub(super) fn bars(slots: &[ActivitySlot], has_days: bool) -> Markup {
+    let (tick, time) = if has_days { ("%-d %b", "%-d %b %H:%M") } else { ("%H:%M", "%H:%M") };
     let heights =
         slots.iter().map(|slot| (slot.completed + slot.retried + slot.dead_letters).max(slot.stored));
     let top = round_up(heights.max().unwrap_or(0).max(4));
@@ -77,7 +78,7 @@ pub(super) fn bars(slots: &[ActivitySlot]) -> Markup {
             }
         }
         let (from, ActivitySlot { stored: new, completed, retried, dead_letters, .. }) =
-            (hour(slot.start), slot);
+            (slot.start.strftime(time), slot);
         let _ = write!(
             drawn,
             r#"<rect class="hit" x="{x:.2}" y="0" width="{width:.2}" height="200"/><title>From {from}: {new} stored, {completed} completed, {retried} to be retried, {dead_letters} dead letters</title></g>"#
@@ -86,20 +87,18 @@ pub(super) fn bars(slots: &[ActivitySlot]) -> Markup {
         let _ = write!(stored, "{}{:.1} {y:.1}", if index == 0 { "M" } else { "L" }, x + width / 2.0);
     }
     let _ = write!(drawn, r#"<path class="arrived" d="{stored}"/>"#);
-    let ticks: Vec<String> = (0..=4)
-        .filter_map(|tick| slots.get(slots.len().saturating_sub(1) * tick / 4).map(|slot| hour(slot.start)))
-        .collect();
+    let ticks = (0..=4).filter_map(|part| slots.get(slots.len().saturating_sub(1) * part / 4));
     let busy =
         slots.iter().rev().filter(|slot| slot.stored + slot.completed + slot.retried + slot.dead_letters > 0);
     html! {
         figure.chart {
             div.plot {
-                div.ylabels aria-hidden="true" { @for line in (0..=4).rev() { span { (top * line / 4) } } }
+                div.ylabels aria-hidden="true" { @for line in (0..=4).rev() { span { (thousands(top * line / 4)) } } }
                 svg viewBox="0 0 960 200" preserveAspectRatio="none" role="img" aria-label="Events over time; the table below has the same numbers" {
                     (PreEscaped(drawn))
                 }
             }
-            div.xlabels aria-hidden="true" { @for tick in &ticks { span { (tick) } } }
+            div.xlabels aria-hidden="true" { @for slot in ticks { span { (slot.start.strftime(tick)) } } }
             details.astable {
                 summary { "The same as a table" }
                 table {
@@ -107,7 +106,7 @@ pub(super) fn bars(slots: &[ActivitySlot]) -> Markup {
                     tbody {
                         @for slot in busy.take(200) {
                             tr {
-                                th scope="row" { (hour(slot.start)) }
+                                th scope="row" { (slot.start.strftime(time)) }
                                 td { (slot.stored) } td { (slot.completed) } td { (slot.retried) } td { (slot.dead_letters) }
                             }
                         }

@@ -39,7 +39,7 @@ pub(super) async fn detail(
     Ok(html! {
         div.dhead {
             a.back href=(selection.link("events", &[])) { (icon("back")) "Events" }
-            div.title { h2 { (kind_icon(&event.event)) (visible(&event.event)) } (chip(event.state)) }
+            div.title { h2 { (kind_icon(&event.event)) span { (visible(&event.event)) } } (chip(event.state)) }
             p.sub {
                 "of file " @if may_read { a.mono href=(of_file) { (visible(&event.file)) } } @else { span.mono { (visible(&event.file)) } }
                 ", received " (ago(event.received_at, context.now))
@@ -178,8 +178,9 @@ fn history(stored: &StoredDelivery, attempts: &[FailedAttempt]) -> Markup {
             li { span { "Received" } (clock(event.received_at)) }
             @for attempt in attempts {
                 li.bad {
-                    span { "Attempt " (attempt.number) " failed after " (span(attempt.took)) br; span.l3 { (visible(&attempt.error)) } }
+                    span { "Attempt " (attempt.number) " failed after " (span(attempt.took)) }
                     (clock(attempt.ended_at))
+                    span.l3 { (visible(&attempt.error)) }
                 }
             }
             @if event.lost_leases > 0 { li.bad { span { (event.lost_leases) " ended with the worker, without a result" } } }

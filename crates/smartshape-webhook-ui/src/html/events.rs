@@ -43,14 +43,17 @@ pub(super) async fn page(
                 (tabs(context, &selection))
                 (filters(context, &selection, &names))
                 (bulk(context, &selection, &page))
-                ol.items #items data-live { @for event in &page.events { (item(context, &selection, event, key)) } }
+                ol.items #items data-live {
+                    @for event in &page.events { (item(context, &selection, event, key)) }
+                    @if page.events.is_empty() && !page.is_partial { li.empty.pad { @if selection == Selection::default() { "No event is stored." } @else { "No event is like this." } } }
+                }
                 (partial(&selection, &page))
                 (pages(&selection, &page))
             }
             section.detail aria-label="The chosen event" {
                 @if let Some(detail) = detail { (detail) }
                 @else if chosen.is_some() { div.nothing { p { "There is no such event, or not any more." } a.button href=(selection.link("events", &[])) { "Back to the list" } } }
-                @else {
+                @else if !page.events.is_empty() {
                     div.nothing {
                         (icon("attribute"))
                         p { "Choose an event to see its body, its attempts and why it failed." }
@@ -172,9 +175,8 @@ fn item(
 
 fn partial(selection: &Selection, page: &EventPage) -> Markup {
     html! {
-        @if page.events.is_empty() && !page.is_partial { p.empty { "No event is like this." } }
         @if page.is_partial {
-            p.empty {
+            p.empty.pad {
                 "50,000 events were searched. "
                 @if let Some(older) = page.older.filter(|_| selection.after.is_none()) {
                     a href=(selection.link("events", &[("before", &older.to_string())])) { "Search further" }

@@ -194,8 +194,9 @@ fn list(deliveries: &Deliveries, query: &Query, chosen: Option<&str>, visitor: &
                 @if visitor.role >= Role::Reader { (search(selection)) }
                 ol.items #items data-live {
                     @for entry in listed.iter().take(MAX_ROWS) { (item(selection, entry, number, visitor)) }
+                    @if all.is_empty() { li.empty.pad { "No delivery has arrived yet." } }
+                    @else if listed.is_empty() { li.empty.pad { "No delivery is like this." } }
                 }
-                @if listed.is_empty() && !all.is_empty() { p.empty.pad { "No delivery is like this." } }
                 @if listed.len() > MAX_ROWS { p.empty.pad { "The newest " (MAX_ROWS) " of " (thousands(listed.len() as u64)) "." } }
             }
             section.detail aria-label="The chosen delivery" {
@@ -204,7 +205,7 @@ fn list(deliveries: &Deliveries, query: &Query, chosen: Option<&str>, visitor: &
                 @else if all.is_empty() {
                     div.nothing #none data-live {
                         (icon("file"))
-                        p { "No delivery has arrived yet." }
+                        p { "Deliveries appear here as they come." }
                         @if deliveries.has_samples() && visitor.role >= Role::Operator { a.button.primary href="?view=send" { "Send a sample" } }
                     }
                 }
@@ -319,7 +320,7 @@ fn detail(deliveries: &Deliveries, selection: Selection<'_>, entry: &Entry, visi
     html! {
         div.dhead {
             a.back href=(selection.link(&[])) { (icon("back")) "Deliveries" }
-            div.title { h2 { (entry_icon(entry)) (name(entry)) } (status(entry)) }
+            div.title { h2 { (entry_icon(entry)) span { (name(entry)) } } (status(entry)) }
             p.sub {
                 @if let Some(event) = &entry.event { "Of file " span.mono { (visible(&event.file)) } ", received " } @else { "Received " }
                 (ago(received.received_at, jiff::Timestamp::now())) ", response after " (took(entry))
@@ -427,8 +428,8 @@ fn passed_on(deliveries: &Deliveries, entry: &Entry) -> Markup {
                 h3.gap { "Sent on" }
                 @if let Some(url) = deliveries.resend_url() { p.to.mono { (visible(url)) } }
                 ol.line {
-                    @if let Some(outcome) = forward { li.(class(outcome)) { span { "Forwarded" br; span.l3.soft { (visible(&outcome.text)) } } } }
-                    @for (at, outcome) in &resends { li.(class(outcome)) { span { "Sent again" br; span.l3.soft { (visible(&outcome.text)) } } (clock(*at)) } }
+                    @if let Some(outcome) = forward { li.(class(outcome)) { span { "Forwarded" } span.l3.soft { (visible(&outcome.text)) } } }
+                    @for (at, outcome) in &resends { li.(class(outcome)) { span { "Sent again" } (clock(*at)) span.l3.soft { (visible(&outcome.text)) } } }
                 }
             }
         }

@@ -96,16 +96,30 @@ pub(crate) async fn page(
 /// The page that leads to the address without the key. A redirect would not do: after a link on another site, or in a
 /// file, a browser sends no `SameSite=Strict` cookie before a page of the console itself has asked for the next one.
 pub(crate) fn entered() -> String {
+    let refresh = html! { meta http-equiv="refresh" content="0; url=?"; };
+    outside(&refresh, &html! { p { a.button href="?" { "To the console" } } })
+}
+
+/// The page of those who are not admitted.
+pub(crate) fn rejected(remedy: &str) -> String {
+    outside(&html! {}, &html! { h1 { "You are not logged in" } p { (remedy) } })
+}
+
+/// A page without anything of the inbox.
+fn outside(head: &Markup, main: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
-                meta http-equiv="refresh" content="0; url=?";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                (head)
                 title { "SmartShape" }
                 link rel="icon" href=(asset("icon.svg"));
+                link rel="stylesheet" href=(asset("ui.css"));
             }
-            body { p { a href="?" { "To the console" } } }
+            body { main { section.card.confirm { (main) } } }
         }
     };
     page.into_string()

@@ -8,7 +8,7 @@ use smartshape_webhook_inbox::{
     ActivitySlot, Count, DeadLetterReason, EventFilter, EventState, InboxError, PageCursor, StoredEvent,
 };
 
-use super::text::{ago, bytes, hour, plural, span, thousands, visible};
+use super::text::{ago, bytes, plural, span, thousands, visible};
 use super::{Context, action, chart, chip, error, icon, kind_icon, unless_older};
 use crate::access::Role;
 use crate::query::{Query, Selection, link};
@@ -50,7 +50,7 @@ pub(super) async fn page(context: &Context<'_>, query: &Query) -> Result<Markup,
                     ul.legend { li.arrived { "stored" } li.done { "completed" } li.retried { "to be retried" } li.dead { "dead letters" } }
                 }
                 div #chart data-live {
-                    @if let Some(activity) = &activity { (chart::bars(activity)) }
+                    @if let Some(activity) = &activity { (chart::bars(activity, period > DAY)) }
                     @else { p.empty { "This inbox was opened read-only and has the tables of an older version, which recorded no activity." } }
                 }
             }
@@ -60,7 +60,7 @@ pub(super) async fn page(context: &Context<'_>, query: &Query) -> Result<Markup,
         footer.page {
             span { (bytes(context.counts.disk_bytes)) " on the disk" }
             span { "about " (thousands(context.counts.stored)) " events stored" }
-            span { "as of " (hour(context.now)) " UTC" }
+            span { "as of " (context.now.strftime("%H:%M")) " UTC" }
         }
     })
 }
@@ -126,7 +126,7 @@ fn tiles(context: &Context<'_>, day: &[ActivitySlot], last_hour: &[ActivitySlot]
     let attempts = sum(last_hour, |slot| slot.completed + slot.retried + slot.dead_letters);
     let time: Duration = last_hour.iter().map(|slot| slot.handler_time).sum();
     let mean = u32::try_from(attempts).ok().filter(|attempts| *attempts > 0).map(|attempts| time / attempts);
-    let most = day.iter().map(|slot| slot.max_overdue).max().unwrap_or_default();
+    let most = day.iter().map(|slot| slot.max_overdue).chain(counts.overdue).max().unwrap_or_default();
     html! {
         section.tiles aria-label="Now" {
             a.tile href="?view=events&state=waiting" {
@@ -146,7 +146,7 @@ fn tiles(context: &Context<'_>, day: &[ActivitySlot], last_hour: &[ActivitySlot]
                 (chart::sparkline(&waits, "wait", "Longest wait in each quarter of an hour of the last 24 hours"))
             }
             a.tile href="?view=events&state=completed" {
-                span.label { "Completed in the last hour" }
+                span.label { "Completed in 1 h" }
                 span.row #t-done data-live {
                     span.value { (thousands(completed.iter().sum())) }
                     span.note { @if let Some(mean) = mean { (span(mean)) " an attempt" } }
@@ -195,7 +195,7 @@ fn why(context: &Context<'_>, reasons: &[DeadLetterReason]) -> Markup {
                                 }
                                 @if context.may(Role::Operator) {
                                     a.more href=(of_reason.link("confirm", &[("do", "replay"), ("up_to", &newest)])) {
-                                        "Replay these " (thousands(reason.dead_letters)) "…"
+                                        @if reason.dead_letters == 1 { "Replay it…" } @else { "Replay these " (thousands(reason.dead_letters)) "…" }
                                     }
                                 }
                             }
@@ -234,7 +234,7 @@ fn latest_events(context: &Context<'_>, events: &[StoredEvent]) -> Markup {
                         }
                     }
                 }
-                @if events.is_empty() { p.empty { "No event has arrived yet." } }
+                @if events.is_empty() { p.empty.pad { "No event has arrived yet." } }
             }
         }
     }

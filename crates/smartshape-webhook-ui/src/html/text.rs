@@ -8,7 +8,10 @@ use maud::{Markup, html};
 /// How long ago a time is, with the time itself as a title.
 pub(super) fn ago(at: Timestamp, now: Timestamp) -> Markup {
     let passed = Duration::try_from(now.duration_since(at)).unwrap_or_default();
-    html! { time datetime=(at) title=(at) { (span(passed)) " ago" } }
+    // A list has no room for the minutes beside the hours.
+    let hours = passed.as_secs() / 3600;
+    let passed = if (1..24).contains(&hours) { format!("{hours} h") } else { span(passed) };
+    html! { time datetime=(at) title=(at) { (passed) " ago" } }
 }
 
 pub(super) fn span(time: Duration) -> String {
@@ -22,18 +25,11 @@ pub(super) fn span(time: Duration) -> String {
     }
 }
 
-/// The time of day in UTC.
+/// The time of day in UTC, with the date unless that is today.
 pub(super) fn clock(at: Timestamp) -> Markup {
-    let (second, millisecond) = (at.as_second(), at.as_millisecond().rem_euclid(1000));
-    let (hour, minute) = (second.div_euclid(3600).rem_euclid(24), second.div_euclid(60).rem_euclid(60));
-    let shown = format!("{hour:02}:{minute:02}:{:02}.{millisecond:03}", second.rem_euclid(60));
+    let is_today = at.strftime("%F").to_string() == Timestamp::now().strftime("%F").to_string();
+    let shown = at.strftime(if is_today { "%H:%M:%S%.3f" } else { "%F %H:%M:%S" });
     html! { time datetime=(at) title=(at) { (shown) } }
-}
-
-/// Hours and minutes in UTC.
-pub(super) fn hour(at: Timestamp) -> String {
-    let second = at.as_second();
-    format!("{:02}:{:02}", second.div_euclid(3600).rem_euclid(24), second.div_euclid(60).rem_euclid(60))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
