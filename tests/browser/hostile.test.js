@@ -66,8 +66,8 @@ async function known(page) {
 }
 
 /** Parses pages as the browser parses any, without a run of the scripts that came of them: those are found as elements. */
-async function parsed(page, paths) {
-  await page.goto(owner);
+async function parsed(page, paths, url = owner) {
+  await page.goto(url);
   await page.evaluate(`globalThis.structure = ${structure}`);
   return page.evaluate(async paths => {
     const load = path => new Promise((loaded, failed) => {
@@ -124,5 +124,38 @@ test('hostile texts in lists and in the query become no element, attribute or ti
     for (const [index, { title, names: of }] of (await parsed(page, paths)).entries()) {
       assert.match(title, /^[A-Z][a-z ]+ · SmartShape inbox · test$/, paths[index]);
       assert.deepEqual(of.filter(name => !names.has(name)), [], paths[index]);
+    }
+  }));
+
+test('hostile texts of deliveries become no element, attribute or title, and run no script', () =>
+  visit({ expected: /404/ }, async page => {
+    const { axum, deliver } = await serve();
+    const url = `${axum}/inspector`;
+    // With this the list is empty.
+    const none = '?q=nothing-is-like-this';
+    // A header has no such characters.
+    const header = text => text.replace(/\p{Cc}/gu, '');
+    const arrival = text => ({
+      body: body({ event: text, file: text, owner: text, data: { [text]: text, old: { [text]: 1 }, new: { [text]: text } } }),
+      headers: { 'user-agent': header(text), 'x-forwarded-for': header(text) }, forward: text, fails: text.length % 2 === 0,
+    });
+    await deliver({ body: '{}' }, { body: body(), is_forged: true }, { body: body() }, ...['aa', 'a'].map(arrival));
+    const names = new Set(['mark', ...(await parsed(page, ['', ...[1, 2, 3, 4, 5].map(number => `?delivery=${number}`), '?delivery=5&q=a&state=accepted&done=resend&count=1',
+      '?view=send', '?delivery=0', '?view=none', none], url)).flatMap(({ names }) => names)]);
+    await deliver(...HOSTILE.map(arrival));
+    const at = index => `${none}&delivery=${6 + index}`;
+    const pages = ['', ...HOSTILE.map((_, index) => at(index))];
+    for (const text of HOSTILE) {
+      const all = ['q', 'state', 'delivery', 'done', 'count', 'name'].map(name => `${name}=${encodeURIComponent(text)}`).join('&');
+      pages.push(`?${all}`, `?view=send&${all}`, `?view=${encodeURIComponent(text)}`);
+    }
+    for (const [index, { title, names: of }] of (await parsed(page, pages, url)).entries()) {
+      assert.match(title, /^[A-Z][a-z ]+ · SmartShape listener$/, pages[index]);
+      assert.deepEqual(of.filter(name => !names.has(name)), [], pages[index]);
+    }
+    for (let index = 0; index < TEXTS.length; index++) {
+      const hostile = url + at(index + TEXTS.length * (index % PLACES.length));
+      await page.goto(hostile);
+      assert.equal(page.url(), hostile);
     }
   }));

@@ -38,7 +38,7 @@ export async function serve(path = folder()) {
     child.stdin.write(JSON.stringify(command) + '\n');
     return read();
   };
-  return { path, ...await read(), store: (...bodies) => call({ store: bodies }), work: count => call({ work: count }) };
+  return { path, ...await read(), store: (...bodies) => call({ store: bodies }), work: count => call({ work: count }), deliver: (...arrivals) => call({ deliver: arrivals }) };
 }
 
 let number = 0;

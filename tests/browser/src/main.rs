@@ -1,12 +1,14 @@
 //! The console on three frameworks, for the tests in a browser: `browser INBOX` serves the inbox in this SQLite file for each
-//! kind of visitor, prints its addresses, and obeys its standard input until that ends, or for ten minutes at most.
+//! kind of visitor, and a listener's deliveries; it prints its addresses, and obeys its standard input until that ends, or for
+//! ten minutes at most.
 //!
 //! A command is a line of JSON, and so is its response: `{"store":[BODY,…]}` stores deliveries and returns their keys;
 //! `{"work":N}` runs a worker until the results of N attempts are recorded. A body says what becomes of it: a member `fail`
 //! is the error that makes it a dead letter, `retry` one after which it waits, and with `hang` it is never done, nor is its
-//! worker.
+//! worker. `{"deliver":[…]}` adds deliveries to those of the listener.
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::pending;
 use std::sync::Arc;
@@ -17,26 +19,45 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use axum::Router;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use smartshape_fake::{EventPayload, Prefix};
+use smartshape_webhook::{Delivery, Handler as _, HandlerError, Receiver, RequestHead, Secret, TOKEN_HEADER};
 use smartshape_webhook_inbox::{Inbox, WorkerHandle};
-use smartshape_webhook_ui::{Access, Ui, Visitor};
+use smartshape_webhook_ui::{Access, Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome, Ui, Visitor};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use warp::Filter as _;
-use warp::http::{HeaderMap, Method, Request, Response};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use warp::hyper::body::Bytes;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 60);
+/// Maximum time to wait for attempts, which do not begin when a failed test has left the workers paused.
+const WORK_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Command {
     Store(Vec<String>),
     Work(u32),
+    Deliver(Vec<Arrival>),
+}
+
+/// A delivery to the listener.
+#[derive(Default, Deserialize)]
+struct Arrival {
+    body: String,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// Whether its token is made with another secret.
+    #[serde(default)]
+    is_forged: bool,
+    #[serde(default)]
+    fails: bool,
+    /// What the endpoint of `--forward-to` responded, in words.
+    forward: Option<String>,
 }
 
 /// What a body says of its attempt.
@@ -55,7 +76,8 @@ async fn main() -> Result<()> {
     let [axum, actix, warp] = [bind().await?, bind().await?, bind().await?];
     let url = |listener: &TcpListener| Ok::<_, std::io::Error>(format!("http://{}", listener.local_addr()?));
     println!("{}", json!({ "axum": url(&axum)?, "actix": url(&actix)?, "warp": url(&warp)? }));
-    let on_axum = on_axum(&inbox, &owner)?;
+    let listener = Listener::new()?;
+    let on_axum = on_axum(&inbox, &owner)?.route_service("/inspector", listener.ui());
     let for_actix = owner.clone();
     let on_actix = HttpServer::new(move || {
         let scope = web::scope("/a/b").route("/inbox", web::to(on_actix)).route("/inbox/", web::to(on_actix));
@@ -66,7 +88,7 @@ async fn main() -> Result<()> {
         outcome = axum::serve(axum, on_axum) => outcome?,
         outcome = on_actix.run() => outcome?,
         () = warp::serve(on_warp(owner)).incoming(warp).run() => {}
-        outcome = obey(&inbox) => outcome?,
+        outcome = obey(&inbox, &listener) => outcome?,
         () = tokio::time::sleep(MAX_LIFETIME) => {}
     }
     Ok(())
@@ -99,6 +121,76 @@ fn on_axum(inbox: &Inbox, owner: &Ui) -> Result<Router> {
         .route_service("/loopback", owner.clone().hosts(["127.0.0.1"]))
         .route_service("/password", ui(password))
         .route_service("/key", ui(key)))
+}
+
+/// A listener that `smartshape webhook listen` stands for.
+struct Listener {
+    receiver: Receiver,
+    deliveries: Deliveries,
+}
+
+impl Listener {
+    const SECRET: &str = "the listener's own secret";
+
+    fn new() -> Result<Arc<Self>> {
+        let receiver = Receiver::new(Secret::new(Self::SECRET)?)?;
+        Ok(Arc::new(Self { receiver, deliveries: Deliveries::new() }))
+    }
+
+    /// The page of its deliveries. The endpoint accepts what is sent again.
+    fn ui(self: &Arc<Self>) -> Ui {
+        let listener = Arc::clone(self);
+        let sample = |kind| String::from_utf8_lossy(&EventPayload::sample(kind).to_body()).into_owned();
+        let deliveries = self
+            .deliveries
+            .clone()
+            .resend_to("http://127.0.0.1:8042/callback", |body| async move {
+                SendOutcome { is_accepted: true, text: format!("200, accepted {} bytes", body.len()) }
+            })
+            .samples(sample, move |body| {
+                let listener = Arc::clone(&listener);
+                async move {
+                    let body = String::from_utf8_lossy(&body).into_owned();
+                    let arrival = Arrival { body, ..Arrival::default() };
+                    let outcome = listener.receive(arrival).await.map_err(|error| error.to_string());
+                    SendOutcome { is_accepted: outcome.is_ok(), text: outcome.err().unwrap_or_default() }
+                }
+            });
+        Ui::deliveries(deliveries, Access::decide(|_| Visitor::owner("me")))
+    }
+
+    async fn receive(&self, arrival: Arrival) -> Result<()> {
+        let secret = if arrival.is_forged { "the secret of somebody else" } else { Self::SECRET };
+        let mut headers = HeaderMap::new();
+        headers.append(TOKEN_HEADER, smartshape_fake::token(secret, 4, Prefix::TwoB)?.parse()?);
+        for (name, value) in arrival.headers {
+            headers
+                .append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_bytes(value.as_bytes())?);
+        }
+        let head = RequestHead::from_parts(
+            "POST",
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())),
+        );
+        let is_handled = Arc::new(AtomicBool::new(false));
+        let handler = {
+            let is_handled = Arc::clone(&is_handled);
+            Arc::new(move |_: Delivery| {
+                is_handled.store(true, Ordering::SeqCst);
+                async move { if arrival.fails { Err(HandlerError::retry("again")) } else { Ok(()) } }
+            })
+        };
+        let body = Bytes::from(arrival.body);
+        let chunks = futures_util::stream::iter([std::io::Result::Ok(body.clone())]);
+        let response = self.receiver.serve(&head, chunks, handler).await;
+        let is_duplicate = response.status() == 200 && !is_handled.load(Ordering::SeqCst);
+        let forward = ForwardOutcome::default();
+        if let Some(text) = arrival.forward {
+            forward.set(SendOutcome { is_accepted: false, text });
+        }
+        let received = ReceivedDelivery::new("POST", &headers, &response, Duration::from_millis(12));
+        self.deliveries.push(received.body(body).duplicate(is_duplicate).forward(forward));
+        Ok(())
+    }
 }
 
 /// As in the console's README.
@@ -135,7 +227,7 @@ fn on_warp(ui: Ui) -> impl warp::Filter<Extract = (Response<Bytes>,), Error = wa
     )
 }
 
-async fn obey(inbox: &Inbox) -> Result<()> {
+async fn obey(inbox: &Inbox, listener: &Listener) -> Result<()> {
     let attempts = Arc::new(Attempts { begun: Semaphore::new(0), hanging: AtomicBool::new(false) });
     let mut worker: Option<WorkerHandle> = None;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
@@ -152,12 +244,18 @@ async fn obey(inbox: &Inbox) -> Result<()> {
             }
             Command::Work(events) => {
                 let running = worker.take().unwrap_or_else(|| start(inbox, &attempts));
-                attempts.begun.acquire_many(events).await?.forget();
+                tokio::time::timeout(WORK_TIMEOUT, attempts.begun.acquire_many(events)).await??.forget();
                 // With this the attempts' results are recorded.
                 if attempts.hanging.load(Ordering::SeqCst) {
                     worker = Some(running);
                 } else {
                     running.shutdown().await?;
+                }
+                Value::Null
+            }
+            Command::Deliver(arrivals) => {
+                for arrival in arrivals {
+                    listener.receive(arrival).await?;
                 }
                 Value::Null
             }
