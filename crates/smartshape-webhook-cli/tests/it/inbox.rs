@@ -16,7 +16,12 @@ fn body(uuid: &str) -> String {
 /// An inbox with a dead letter and a waiting event.
 pub(crate) async fn filled(home: &Home) -> String {
     let path = home.path().join("inbox.db").to_str().unwrap().to_owned();
-    let inbox = Inbox::open(&path).await.unwrap();
+    fill(&path).await;
+    path
+}
+
+pub(crate) async fn fill(place: &str) {
+    let inbox = Inbox::open(place).await.unwrap();
     inbox.handle(Delivery::for_test(body("one")).unwrap()).await.unwrap();
     let (tried, seen) = tokio::sync::mpsc::unbounded_channel::<()>();
     let mut seen = seen;
@@ -29,7 +34,40 @@ pub(crate) async fn filled(home: &Home) -> String {
     });
     worker.run(async move { seen.recv().await.unwrap_or(()) }).await.unwrap();
     inbox.handle(Delivery::for_test(body("two")).unwrap()).await.unwrap();
-    path
+}
+
+/// A schema of its own on the server of the tests.
+pub(crate) struct Schema {
+    base: String,
+    name: String,
+    pub(crate) url: String,
+}
+
+impl Schema {
+    /// `None` without a server.
+    #[allow(clippy::print_stdout, reason = "says why a test does nothing")]
+    pub(crate) async fn create(of: &str) -> Option<Self> {
+        let Ok(base) = std::env::var("DATABASE_URL") else {
+            println!("skipped: DATABASE_URL names no PostgreSQL server; `cargo xtask test` provides one");
+            return None;
+        };
+        let name = format!("cli_{of}_{}", std::process::id());
+        let sign = if base.contains('?') { '&' } else { '?' };
+        let url = format!("{base}{sign}options=-csearch_path%3D{name}");
+        let schema = Self { base, name, url };
+        let name = &schema.name;
+        schema.execute(format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}")).await;
+        Some(schema)
+    }
+
+    async fn execute(&self, sql: String) {
+        let mut connection = PgConnection::connect(&self.base).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    }
+
+    pub(crate) async fn drop(self) {
+        self.execute(format!("DROP SCHEMA {} CASCADE", self.name)).await;
+    }
 }
 
 #[tokio::test]
@@ -128,19 +166,8 @@ async fn inbox_rejects_other_files_unchanged() {
 
 #[tokio::test]
 async fn inbox_on_postgresql_works() {
-    let Ok(base) = std::env::var("DATABASE_URL") else {
-        println!("skipped: DATABASE_URL names no PostgreSQL server; `cargo xtask test` provides one");
-        return;
-    };
-    let schema = format!("cli_{}", std::process::id());
-    let execute = async |sql: String| {
-        let mut connection = PgConnection::connect(&base).await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-    };
-    execute(format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}")).await;
-    let sign = if base.contains('?') { '&' } else { '?' };
-    let url = format!("{base}{sign}options=-csearch_path%3D{schema}");
-
+    let Some(schema) = Schema::create("inbox").await else { return };
+    let url = schema.url.clone();
     let home = Home::new();
     for _ in 0..2 {
         // The second time too: the first one created nothing.
@@ -153,7 +180,7 @@ async fn inbox_on_postgresql_works() {
     home.run(&["inbox", "purge", &url, "--event", "file_uploaded"]).await.succeeds();
     assert_eq!(home.run(&["--json", "inbox", "stats", &url]).await.succeeds().json()["waiting"], 0);
     drop(inbox);
-    execute(format!("DROP SCHEMA {schema} CASCADE")).await;
+    schema.drop().await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::inbox::filled;
+use crate::inbox::{Schema, fill, filled};
 use crate::listener::Listener;
 use crate::support::{Home, message, within};
 
@@ -110,6 +110,34 @@ async fn ui_shows_an_inbox_to_whoever_has_the_link() {
     assert_eq!(replay("sec-fetch-site: same-origin").await, "303");
     assert_eq!(stats().await["dead_letters"], 0);
     console.stop().await;
+}
+
+#[tokio::test]
+async fn ui_shows_an_inbox_on_postgresql_without_its_password() {
+    let Some(schema) = Schema::create("ui").await else { return };
+    let home = Home::new();
+    fill(&schema.url).await;
+    let server: http::Uri = schema.url.parse().unwrap();
+    let own = "sec-fetch-site: same-origin";
+    for (arguments, status, dead_letters) in [(&["--read-only"][..], "403", 1), (&[], "303", 0)] {
+        let console = Console::start(home.program(&[&["ui", &schema.url], arguments].concat())).await;
+        let cookie = console.cookie().await;
+        let page = console.send("GET", "?view=events&state=dead-letter", &[&cookie], "").await;
+        let label = format!("{}{}", server.host().unwrap(), server.path());
+        assert!(page.body.contains("not to my liking") && page.body.contains(&label), "{}", page.body);
+        assert!(!page.body.contains("search_path"), "{}", page.body);
+        if let Some((credentials, _)) = server.authority().unwrap().as_str().split_once('@') {
+            assert!(!page.body.contains(credentials), "{}", page.body);
+        }
+        let overview = console.send("GET", "?view=overview", &[&cookie], "").await;
+        assert!(overview.body.contains("1 event waits"), "{}", overview.body);
+        let replay = "do=replay&up_to=1&back=?";
+        assert_eq!(console.send("POST", "", &[&cookie, own], replay).await.status(), status);
+        let stats = home.run(&["--json", "inbox", "stats", &schema.url]).await.succeeds().json();
+        assert_eq!(stats["dead_letters"], dead_letters);
+        console.stop().await;
+    }
+    schema.drop().await;
 }
 
 #[tokio::test]
