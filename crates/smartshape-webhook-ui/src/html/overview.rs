@@ -85,11 +85,11 @@ fn summary(context: &Context<'_>, reasons: usize, last_hour: &[ActivitySlot]) ->
                 h1 {
                     @if let Some(pause) = &context.pause { "Workers are paused by " bdi { (visible(&pause.by)) } "." }
                     @else if no_worker && waiting > 0 { "No worker is alive; " (plural(waiting, "event waits.", "events wait.")) }
-                    @else if no_worker { "No worker is alive." }
                     @else if dead > 0 {
                         (dead_count(counts.dead_letters))
                         @if reasons > 0 { ", for " (plural(reasons as u64, "reason", "reasons")) } "."
                     }
+                    @else if no_worker { "No worker is alive." }
                     @else if overdue.is_some() { "Handling falls behind." }
                     @else { "Everything is handled." }
                 }
