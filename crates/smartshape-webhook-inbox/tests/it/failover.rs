@@ -207,7 +207,7 @@ async fn standby_is_only_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn duplicate_is_acknowledged_only_when_standby_has_event() {
     let Some(cluster) = Cluster::start().await else { return };
-    let inbox = Inbox::open(&cluster.url(&cluster.address(0).to_string())).await.unwrap();
+    let inbox = Inbox::open(&cluster.url(&cluster.address(0))).await.unwrap();
     cluster.execute(0, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
     cluster.execute(0, "SELECT pg_reload_conf()").await;
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
