@@ -4,7 +4,6 @@ use std::error::Error;
 use std::fmt;
 
 /// An error of an inbox. Its text says what happened and what to do, and never shows credentials.
-#[derive(Debug)]
 pub struct InboxError {
     kind: InboxErrorKind,
     text: String,
@@ -61,6 +60,13 @@ impl InboxError {
 impl fmt::Display for InboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// As `Display`: a `main` that returns an error prints it by `Debug`.
+impl fmt::Debug for InboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

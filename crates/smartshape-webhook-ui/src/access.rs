@@ -262,12 +262,18 @@ impl fmt::Debug for Access {
 }
 
 /// A key or a password that cannot be used.
-#[derive(Debug)]
 pub struct AccessError(String);
 
 impl fmt::Display for AccessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// As `Display`: a `main` that returns an error prints it by `Debug`.
+impl fmt::Debug for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

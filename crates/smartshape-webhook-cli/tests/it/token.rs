@@ -55,7 +55,10 @@ async fn secrets_are_read_verbatim_or_rejected() {
     home.run(&["token", "verify", signed.out.trim_end(), "--secret", SECRET]).await.succeeds();
     sign(&format!("\u{feff}{SECRET}\n")).await.fails(2, "U+FEFF");
     sign(&SECRET.replace(' ', "\u{a0}")).await.fails(2, "U+00A0");
-    sign("swordfish").await.fails(2, "under 16");
+    sign("swordfish").await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET_FILE: the webhook secret has 9 bytes");
+    let mut padded = home.program(&["token", "sign"]);
+    padded.env("SMARTSHAPE_WEBHOOK_SECRET", format!("{SECRET} "));
+    ran(&mut padded).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET: the webhook secret begins or ends");
     let short = ["token", "sign", "--cost", "4", "--secret", "swordfish"];
     home.run(&short).await.fails(2, "under 16");
     home.run(&[&short[..], &["--allow-short-secret"]].concat()).await.succeeds();

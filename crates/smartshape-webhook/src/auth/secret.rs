@@ -86,15 +86,19 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`SecretError`] if neither or both variables are set, or the value is not a valid secret.
+    /// [`SecretError`] if neither or both variables are set, or, naming the variable, if the value is not a valid secret.
     pub fn from_env(name: &str) -> Result<Self, SecretError> {
         let file_name = format!("{name}_FILE");
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         match (variable(name), variable(&file_name)) {
             (Some(_), Some(_)) => Err(SecretError::BothVariables(name.to_owned())),
             (None, None) => Err(SecretError::NoVariable(name.to_owned())),
-            (None, Some(path)) => Self::from_file(path),
-            (Some(value), None) => Self::new(value.into_string().map_err(|_| SecretError::NotUnicode)?),
+            (None, Some(path)) => Self::from_file(path).map_err(|error| error.in_variable(file_name)),
+            (Some(value), None) => value
+                .into_string()
+                .map_err(|_| SecretError::NotUnicode)
+                .and_then(Self::new)
+                .map_err(|error| error.in_variable(name.to_owned())),
         }
     }
 
@@ -303,7 +307,7 @@ impl NamedSecret {
 }
 
 /// Why a text is not usable as a secret. Never shows the secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecretError {
     /// The secret is empty.
@@ -326,8 +330,16 @@ pub enum SecretError {
     BothVariables(String),
     /// The file (first) could not be read (second: why).
     File(String, String),
+    /// What this environment variable (first) holds, or the file that it names, is no secret (second: why).
+    Variable(String, Box<Self>),
     /// The system gave no random bytes.
     NoRandomness,
+}
+
+impl SecretError {
+    fn in_variable(self, name: String) -> Self {
+        Self::Variable(name, Box::new(self))
+    }
 }
 
 impl fmt::Display for SecretError {
@@ -369,8 +381,16 @@ impl fmt::Display for SecretError {
             }
             Self::BothVariables(name) => write!(f, "both {name} and {name}_FILE are set: unset one of them"),
             Self::File(path, why) => write!(f, "cannot read the webhook secret from {path}: {why}"),
+            Self::Variable(name, error) => write!(f, "{name}: {error}"),
             Self::NoRandomness => f.write_str("the system gave no random bytes for a webhook secret"),
         }
+    }
+}
+
+/// As `Display`: a `main` that returns an error prints it by `Debug`.
+impl fmt::Debug for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -494,8 +514,11 @@ mod tests {
             (SecretError::NoVariable("NAME".to_owned()), "set NAME, or NAME_FILE"),
             (SecretError::BothVariables("NAME".to_owned()), "NAME and NAME_FILE are set"),
             (SecretError::File("/a".to_owned(), "not found".to_owned()), "from /a: not found"),
+            (SecretError::TooShort(9).in_variable("NAME".to_owned()), "NAME: the webhook secret has 9 bytes"),
         ] {
             assert!(error.to_string().contains(expected), "{error}");
+            // A `main` that returns it shows it so.
+            assert_eq!(format!("{error:?}"), error.to_string());
         }
     }
 }

@@ -291,7 +291,7 @@ impl fmt::Debug for ReceiverBuilder {
 }
 
 /// An invalid setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// No secret was given.
@@ -341,6 +341,13 @@ impl fmt::Display for ConfigError {
             Self::Zero(name) => write!(f, "{name} must not be zero"),
             Self::NoRandomness => f.write_str("the system gave no random bytes"),
         }
+    }
+}
+
+/// As `Display`: a `main` that returns an error prints it by `Debug`.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -261,6 +261,8 @@ fn invalid_settings_are_named_with_the_valid_ones() {
         let error = builder.build().unwrap_err();
         assert_eq!(error, expected);
         assert!(error.to_string().contains(text), "{error}");
+        // A `main` that returns it shows it so.
+        assert_eq!(format!("{error:?}"), error.to_string());
     }
 }
 
