@@ -42,13 +42,12 @@ pub(crate) fn delivery_stored(stored: Result<bool, &InboxError>, took: Duration)
     }
 }
 
-/// An attempt whose handler returned.
-pub(crate) fn attempt_ended(outcome: &'static str, took: Duration) {
-    attempts_without_result(outcome, 1);
+/// A handler has returned.
+pub(crate) fn attempt_took(took: Duration) {
     histogram!(ATTEMPT_SECONDS).record(took);
 }
 
-pub(crate) fn attempts_without_result(outcome: &'static str, count: u64) {
+pub(crate) fn attempts_ended(outcome: &'static str, count: u64) {
     counter!(ATTEMPTS, "outcome" => outcome).increment(count);
 }
 

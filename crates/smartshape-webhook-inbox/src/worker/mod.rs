@@ -480,7 +480,7 @@ impl Run {
         self.claim = None;
         let claimed = response.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
         if claimed.dead_lettered > 0 {
-            metrics::attempts_without_result("lost_leases_exceeded", claimed.dead_lettered);
+            metrics::attempts_ended("lost_leases_exceeded", claimed.dead_lettered);
             self.context.activity.record(Numbers {
                 dead_letters: i64::try_from(claimed.dead_lettered).unwrap_or(i64::MAX),
                 ..Numbers::default()
@@ -550,13 +550,14 @@ impl Run {
     fn ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(attempt) = self.running.remove(&id) else { return };
-        let lease_lost = || metrics::attempts_without_result("lease_lost", 1);
+        let lease_lost = || metrics::attempts_ended("lease_lost", 1);
         let outcome = match ended {
             Ok((_, Ended::Succeeded)) => AttemptOutcome::Completed { keep_body: self.context.keep_body() },
             #[cfg(feature = "postgres")]
             Ok((_, Ended::AlreadyCompleted)) => {
-                self.record(attempt.began.elapsed(), Numbers { completed: 1, ..Numbers::default() });
-                return metrics::attempt_ended("completed", attempt.began.elapsed());
+                let took = attempt.began.elapsed();
+                metrics::attempt_took(took);
+                return self.count(&AttemptOutcome::Completed { keep_body: self.context.keep_body() }, took);
             }
             #[cfg(feature = "postgres")]
             Ok((_, Ended::LeaseLost)) => return lease_lost(),
@@ -565,24 +566,33 @@ impl Run {
             Err(error) if error.is_cancelled() => return self.cancelled.push(attempt.lease),
             Err(error) => self.failed(HandlerErrorKind::Retry, error_field(&panic_text(error)), &attempt),
         };
-        let label = match outcome {
-            AttemptOutcome::Completed { .. } => "completed",
-            AttemptOutcome::Retry { .. } => "retry",
-            AttemptOutcome::DeadLetter { .. } => "dead_letter",
-            AttemptOutcome::Released => "released",
-        };
         let took = attempt.began.elapsed();
-        metrics::attempt_ended(label, took);
-        let is = |other: &str| i64::from(label == other);
-        let (completed, retried, dead_letters) = (is("completed"), is("retry"), is("dead_letter"));
-        self.record(took, Numbers { completed, retried, dead_letters, ..Numbers::default() });
+        metrics::attempt_took(took);
         self.results.push(AttemptResult { lease: attempt.lease, outcome, took });
     }
 
-    /// Counts an attempt that took so long.
-    fn record(&self, took: Duration, numbers: Numbers) {
-        let handler_ms = milliseconds(took);
-        self.context.activity.record(Numbers { handler_ms, max_handler_ms: handler_ms, ..numbers });
+    /// Counts an attempt whose outcome is recorded.
+    fn count(&self, outcome: &AttemptOutcome, took: Duration) {
+        let mut numbers = Numbers::default();
+        let label = match outcome {
+            AttemptOutcome::Completed { .. } => {
+                numbers.completed = 1;
+                "completed"
+            }
+            AttemptOutcome::Retry { .. } => {
+                numbers.retried = 1;
+                "retry"
+            }
+            AttemptOutcome::DeadLetter { .. } => {
+                numbers.dead_letters = 1;
+                "dead_letter"
+            }
+            AttemptOutcome::Released => "released",
+        };
+        metrics::attempts_ended(label, 1);
+        numbers.handler_ms = milliseconds(took);
+        numbers.max_handler_ms = numbers.handler_ms;
+        self.context.activity.record(numbers);
     }
 
     fn failed(&self, kind: HandlerErrorKind, error: String, attempt: &RunningAttempt) -> AttemptOutcome {
@@ -624,10 +634,18 @@ impl Run {
             let settled = self.context.storage.settle(part.clone().into());
             match within(self.context.store_timeout, settled).await {
                 Ok(Settled { recorded, locked }) => {
-                    let lost = part.len().saturating_sub(recorded.len() + locked.len());
-                    self.locked.extend(part.into_iter().filter(|result| locked.contains(&result.lease)));
-                    if lost > 0 && !in_doubt {
-                        metrics::attempts_without_result("lease_lost", lost as u64);
+                    let mut lost = 0;
+                    for result in part {
+                        if locked.contains(&result.lease) {
+                            self.locked.push(result);
+                        } else if in_doubt || recorded.contains(&result.lease) {
+                            self.count(&result.outcome, result.took);
+                        } else {
+                            lost += 1;
+                        }
+                    }
+                    if lost > 0 {
+                        metrics::attempts_ended("lease_lost", lost);
                         tracing::warn!(
                             lost,
                             "results came after their lease was lost; the events are attempted again"
@@ -637,7 +655,7 @@ impl Run {
                 Err(error) if error.kind() != InboxErrorKind::Rejected => return Err(error),
                 Err(error) if part.len() == 1 => {
                     tracing::error!(%error, seq = part[0].lease.seq, "a result cannot be recorded; its event is attempted again");
-                    metrics::attempts_without_result("lease_lost", 1);
+                    metrics::attempts_ended("lease_lost", 1);
                 }
                 Err(_) => {
                     let half = part.split_off(part.len() / 2);
@@ -721,7 +739,6 @@ impl Run {
             tracing::error!(events = self.running.len(), "handlers that block their thread are left behind");
         }
         for lease in std::mem::take(&mut self.cancelled) {
-            metrics::attempts_without_result("released", 1);
             self.results.push(AttemptResult {
                 lease,
                 outcome: AttemptOutcome::Released,

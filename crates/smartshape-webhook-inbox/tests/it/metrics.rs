@@ -112,6 +112,41 @@ fn metrics_match_documentation() {
     );
 }
 
+/// Not under the outcome that its late result has as well.
+#[test]
+fn attempt_that_lost_its_lease_is_counted_once() {
+    use sqlx::{Connection as _, SqliteConnection};
+
+    let measured = Measured(Series::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run = async {
+        let folder = Folder::new();
+        let path = folder.inbox();
+        let inbox = Inbox::open(&path).await.unwrap();
+        assert!(inbox.handle(delivery(1)).await.is_ok());
+        let worker = inbox.worker(move |delivery: Delivery| {
+            let path = path.clone();
+            async move {
+                if delivery.attempt() == 1 {
+                    let mut other = SqliteConnection::connect(&path).await?;
+                    let sql = "UPDATE events SET fence = fence + 1, due = 0";
+                    sqlx::query(sql).execute(&mut other).await?;
+                }
+                Ok(())
+            }
+        });
+        let worker = worker.spawn();
+        while inbox.list(EventFilter::default()).await.unwrap()[0].state.number() < 2 {
+            tokio::task::yield_now().await;
+        }
+        worker.shutdown().await.unwrap();
+    };
+    metrics::with_local_recorder(&measured, || runtime.block_on(run));
+    let series = measured.0.lock().unwrap();
+    let attempts = |outcome| series.get(&format!("smartshape_inbox_attempts_total{{outcome={outcome}}}"));
+    assert_eq!((attempts("lease_lost"), attempts("completed")), (Some(&1.0), Some(&1.0)), "{series:#?}");
+}
+
 async fn run() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
