@@ -252,6 +252,9 @@ fn words(trigger: &Trigger, response: Option<&Response>, faults: &[Fault]) -> St
 fn hint(trigger: &Trigger, fault: &Fault) -> Option<&'static str> {
     match fault {
         Fault::ConnectionRefused => Some("does the endpoint run there?"),
+        Fault::Status(401) => {
+            Some("is the secret that of the endpoint, and if it is scoped, to this event and owner?")
+        }
         Fault::Status(503) if trigger.making.is_costly() => Some(
             "it may be too busy to check a token that it does not know: --cost 4 makes that quick, --retries waits",
         ),

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use smartshape_webhook::DeliveryKey;
-use smartshape_webhook_inbox::{EventFilter, EventState, Inbox, InboxErrorKind, StoredEvent};
+use smartshape_webhook_inbox::{Count, EventFilter, EventState, Inbox, InboxErrorKind, StoredEvent};
 
 use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
@@ -312,10 +312,13 @@ impl Stats {
     async fn run(self, settings: &Settings) -> Outcome {
         let inbox = self.database.open_to_read().await?;
         let stats = inbox.stats().await?;
+        let completed =
+            inbox.count_by_event(EventFilter::default().state(EventState::Completed)).await?.total;
         let oldest = stats.oldest_waiting.map(|age| age.as_secs());
         if settings.json {
             return output::json(&json!({
                 "waiting": stats.waiting, "running": stats.running, "dead_letters": stats.dead_letters,
+                "completed": completed.get(), "completed_is_exact": matches!(completed, Count::Exactly(_)),
                 "oldest_waiting_seconds": oldest, "disk_bytes": stats.disk_bytes,
             }));
         }
@@ -323,6 +326,7 @@ impl Stats {
             vec!["waiting".to_owned(), stats.waiting.to_string()],
             vec!["running".to_owned(), stats.running.to_string()],
             vec!["dead letters".to_owned(), stats.dead_letters.to_string()],
+            vec!["completed".to_owned(), completed.to_string()],
             vec!["bytes on disk".to_owned(), stats.disk_bytes.to_string()],
         ];
         if let Some(seconds) = oldest {

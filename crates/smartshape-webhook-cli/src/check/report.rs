@@ -149,7 +149,8 @@ impl Report {
         }
         if self.accepted.rejected && !self.accepted.some {
             print_notice(
-                "no signed event was accepted: are the URL's path and the secret those of the endpoint?",
+                "no signed event was accepted: are the URL's path and the secret those of the endpoint? A secret that is scoped \
+                 to some events needs --event",
             );
         }
         Ok(failed == 0)
