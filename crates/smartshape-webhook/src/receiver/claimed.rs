@@ -163,8 +163,11 @@ impl Drop for Work {
             let took = claim.since().elapsed();
             drop(claim);
             let panicking = std::thread::panicking();
-            let why =
-                if panicking { "the handler panicked" } else { "it was dropped without an acknowledgement" };
+            let why = if panicking {
+                "the handler panicked"
+            } else {
+                "the webhook was dropped before it was acknowledged: the handler returned something else, or its client is gone"
+            };
             self.permit.receiver().log().record_outcome(
                 &self.delivery,
                 &Outcome::Failed(why.to_owned()),
