@@ -73,7 +73,7 @@ pub(super) fn bars(slots: &[ActivitySlot], has_days: bool) -> Markup {
                 let (x, width) = (x + width * 0.14, width * 0.72);
                 let _ = write!(
                     drawn,
-                    r#"<rect class="{class}" x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}"/>"#
+                    r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"/>"#
                 );
             }
         }
@@ -81,7 +81,7 @@ pub(super) fn bars(slots: &[ActivitySlot], has_days: bool) -> Markup {
             (slot.start.strftime(time), slot);
         let _ = write!(
             drawn,
-            r#"<rect class="hit" x="{x:.2}" y="0" width="{width:.2}" height="200"/><title>From {from}: {new} stored, {completed} completed, {retried} to be retried, {dead_letters} dead letters</title></g>"#
+            r#"<rect class="hit" x="{x:.1}" y="0" width="{width:.1}" height="200"/><title>From {from}: {new} stored, {completed} completed, {retried} to be retried, {dead_letters} dead letters</title></g>"#
         );
         let y = HEIGHT - float(slot.stored) / float(top) * HEIGHT;
         let _ = write!(stored, "{}{:.1} {y:.1}", if index == 0 { "M" } else { "L" }, x + width / 2.0);

@@ -118,5 +118,10 @@ mod tests {
         let spans = [0, 59, 60, 3661, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
         assert_eq!(spans, ["0 s", "59 s", "1 min", "1 h 1 min", "1 d"]);
         assert_eq!(span(Duration::from_millis(7)), "7 ms");
+        let long_ago = Timestamp::UNIX_EPOCH;
+        let shown =
+            |seconds| ago(long_ago, long_ago + jiff::SignedDuration::from_secs(seconds)).into_string();
+        assert!(shown(59).ends_with(">59 s ago</time>") && shown(4380).ends_with(">1 h ago</time>"));
+        assert!(clock(long_ago).into_string().ends_with(">1970-01-01 00:00:00</time>"), "not today");
     }
 }
