@@ -212,7 +212,8 @@ async fn open_pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Re
         }
         Result::Ok(())
     });
-    let looks = (tabs(&ui, time).await? - 1) as f64 / time.as_secs_f64();
+    let begun = Instant::now();
+    let looks = (tabs(&ui, time).await? - 1) as f64 / begun.elapsed().as_secs_f64();
     is_over.store(true, Ordering::Relaxed);
     writer.await??;
     heading(&format!("### {TABS} open pages, {}", name(schema)));
