@@ -209,24 +209,6 @@ async fn tables_of_other_role_in_public_schema_are_rejected() {
     app.drop().await;
 }
 
-/// A role that may create tables in the schema is not trusted for it; the schema's owner is.
-#[tokio::test]
-async fn tables_of_role_other_than_schema_owner_are_rejected() {
-    let Some(server) = Server::new().await else { return };
-    let (app, other) = (Role::new(&server, "app").await, Role::new(&server, "other").await);
-    server.execute(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {}", server.schema(), other.name)).await;
-    drop(Inbox::open(&other.url()).await.unwrap());
-    server.execute(documented_grants(server.schema(), &app.name)).await;
-    let error = Inbox::open(&app.url()).await.unwrap_err();
-    assert_eq!(error.kind(), InboxErrorKind::InvalidSettings, "{error}");
-    assert!(error.to_string().contains("ALTER SCHEMA"), "{error}");
-    server.execute(format!("ALTER SCHEMA {} OWNER TO {}", server.schema(), other.name)).await;
-    drop(Inbox::open(&app.url()).await.unwrap());
-    server.execute(format!("ALTER SCHEMA {} OWNER TO current_user", server.schema())).await;
-    other.drop().await;
-    app.drop().await;
-}
-
 /// Whatever the settings of role, database or server become after it was opened.
 #[tokio::test]
 async fn insert_forces_synchronous_commit() {

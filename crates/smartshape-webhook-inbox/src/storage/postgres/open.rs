@@ -67,12 +67,11 @@ pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<Opened, 
 /// Rejects databases that the inbox cannot use, and returns the tables' schema: where they are, or else the
 /// first one of the search path. All names are qualified, since other roles may create objects in the search path.
 async fn check_database(connection: &mut PgConnection) -> Result<String, InboxError> {
-    let (encoding, schema, open, foreign, is_owners): (String, Option<String>, bool, bool, bool) = sqlx::query_as(
+    let (encoding, schema, open, foreign): (String, Option<String>, bool, bool) = sqlx::query_as(
         "SELECT pg_catalog.current_setting('server_encoding'), n.nspname::pg_catalog.text, \
            coalesce((SELECT pg_catalog.bool_or(a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid \
              AND a.privilege_type OPERATOR(pg_catalog.=) 'CREATE'::pg_catalog.text) FROM pg_catalog.aclexplode(n.nspacl) a), false), \
-           coalesce(NOT pg_catalog.pg_has_role(c.relowner, 'USAGE'::pg_catalog.text), false), \
-           coalesce(pg_catalog.pg_has_role(c.relowner, n.nspowner, 'USAGE'::pg_catalog.text), true) \
+           coalesce(NOT pg_catalog.pg_has_role(c.relowner, 'USAGE'::pg_catalog.text), false) \
          FROM (SELECT 1) AS one \
          LEFT JOIN pg_catalog.pg_class c \
            ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('smartshape_inbox_meta'::pg_catalog.text)::pg_catalog.oid \
@@ -100,14 +99,6 @@ async fn check_database(connection: &mut PgConnection) -> Result<String, InboxEr
         let text = format!(
             "the tables in schema {schema:?} belong to another role, and every role may create there, triggers of such \
              tables included: REVOKE CREATE ON SCHEMA {schema:?} FROM PUBLIC, or give the inbox a schema of its own"
-        );
-        return Err(InboxError::new(InboxErrorKind::InvalidSettings, text));
-    }
-    if foreign && !is_owners {
-        let text = format!(
-            "the tables in schema {schema:?} belong to another role, which does not own the schema: it may have made them, \
-             with triggers, for an inbox that is not its own. If that role is trusted, ALTER SCHEMA {schema:?} OWNER TO it; \
-             otherwise give the inbox a schema of its own"
         );
         return Err(InboxError::new(InboxErrorKind::InvalidSettings, text));
     }
