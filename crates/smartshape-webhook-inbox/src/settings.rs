@@ -57,8 +57,8 @@ impl InboxBuilder {
         }
     }
 
-    /// How long completed events are kept so that late duplicates are recognized. Defaults to 14 days. In a file, only
-    /// the time during which a process has it open counts.
+    /// How long completed events are kept so that late duplicates are recognized. Defaults to 14 days. On
+    /// SQLite the time stands still while no process has the file open.
     pub fn dedup_retention(mut self, retention: Duration) -> Self {
         self.retention.dedup = retention.min(FOREVER);
         self

@@ -21,7 +21,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const MIN_SECRET_BYTES: usize = 24;
 /// The connection of a longer response is closed.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
-/// An endpoint that asks for more is asked again after this time all the same.
+/// Maximum `Retry-After` that is obeyed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// Posts each delivery to a URL, signed as [Standard Webhooks](https://www.standardwebhooks.com) describe.

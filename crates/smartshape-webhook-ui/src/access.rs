@@ -187,7 +187,9 @@ impl Access {
     }
 
     /// Everybody whom the console is served to, as `visitor`: something before it has checked who they are. `check` names
-    /// it, such as "oauth2-proxy" or "VPN"; the log has the name.
+    /// it, such as "oauth2-proxy" or "VPN"; the log has the name. Where only the network is checked, as by a VPN, set
+    /// [`Ui::hosts`](crate::Ui::hosts) too: otherwise a web page can point a name of its own to the console (DNS rebinding),
+    /// and a visitor's browser lets that page read it.
     #[must_use]
     pub fn checked_by(check: &str, visitor: Visitor) -> Self {
         tracing::warn!(check, visitor = %visitor.name, "the console itself checks nobody: that is left to the named check");

@@ -161,8 +161,9 @@ impl Ui {
         self.with(|settings| settings.public_origin = Some(origin.trim_end_matches('/').to_owned()))
     }
 
-    /// The hosts (without port) that the console is served as; a request to any other is rejected with 421. For a console
-    /// that listens on the loopback address, against sites whose name leads to it. Defaults to all hosts.
+    /// The hosts (without port) that the console is served as; a request to any other is rejected with 421. Against
+    /// sites whose name leads to the console: for one that listens on the loopback address, or that only a network protects.
+    /// Defaults to all hosts.
     #[must_use]
     pub fn hosts<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Self {
         self.with(|settings| settings.hosts = hosts.into_iter().map(str::to_ascii_lowercase).collect())

@@ -174,14 +174,14 @@ fn target_of_flag(to: &str, allow_private_addresses: bool) -> Outcome<Target> {
     if is_nats(to) {
         let (urls, stream) = servers_and_stream(to).map_err(wrong)?;
         return Target::stream(stream, JetStreamOutlet::builder(urls, stream))
-            .map_err(|error| wrong(&outlet_error(&error)));
+            .map_err(|error| wrong(&outlet_error(&error, "--allow-private-addresses")));
     }
     if !is_http(to) {
         return Err(wrong(KINDS));
     }
     let secret = signing_secret().map_err(Failure::usage)?;
     Target::http(to, outlet(to, &secret, None, allow_private_addresses))
-        .map_err(|error| wrong(&outlet_error(&error)))
+        .map_err(|error| wrong(&outlet_error(&error, "--allow-private-addresses")))
 }
 
 const KINDS: &str = "this must begin with https://, http://, nats:// or exec:";
@@ -200,8 +200,8 @@ fn servers_and_stream(to: &str) -> Result<(&str, &str), &'static str> {
     parts.ok_or("name the stream at the end, as in nats://host:4222/STREAM")
 }
 
-fn outlet_error(error: &OutletError) -> String {
-    chain(error).replace("; allow_private_addresses permits it", ": permit it by allow-private-addresses")
+fn outlet_error(error: &OutletError, permitted_by: &str) -> String {
+    chain(error).replace("allow_private_addresses permits it", &format!("{permitted_by} permits it"))
 }
 
 /// The signing secret of the environment.
@@ -381,7 +381,7 @@ fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
             certificates_place = Some(place);
         }
         return Target::stream(stream, outlet).map_err(|error| {
-            let text = outlet_error(&error);
+            let text = outlet_error(&error, "allow_private_addresses = true");
             let place = match (credentials_place, certificates_place) {
                 (Some(place), _) if text.contains("credentials file") => place,
                 (_, Some(place)) if text.contains("certificates") => place,
@@ -405,7 +405,7 @@ fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
         certificates_place = Some(place);
     }
     Target::http(&to, outlet).map_err(|error| {
-        let text = outlet_error(&error);
+        let text = outlet_error(&error, "allow_private_addresses = true");
         let place = match certificates_place {
             Some(place) if text.contains("certificates") => place,
             _ if text.contains("signing secret") => secret_place,

@@ -439,5 +439,5 @@ async fn relay_shows_its_inbox_to_whoever_knows_the_password() {
 async fn relay_waits_for_private_target_only_if_permitted() {
     let home = Home::new();
     let rejected = ran(&mut command(&home, &["--inbox", "relay.db", "--to", "http://10.0.0.1/events"])).await;
-    rejected.fails(2, "--to: the URL is not permitted: its address is not of the public internet: permit it by allow-private-addresses");
+    rejected.fails(2, "--to: the URL is not permitted: its address is not of the public internet; --allow-private-addresses permits it");
 }

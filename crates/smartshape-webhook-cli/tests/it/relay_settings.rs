@@ -93,7 +93,7 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
         ),
         (
             "[[route]]\nto = \"http://127.0.0.1:1/\"".to_owned(),
-            "line 2: route.to: the URL is not permitted: its address is not of the public internet: permit it by allow-private-addresses",
+            "line 2: route.to: the URL is not permitted: its address is not of the public internet; allow_private_addresses = true permits it",
         ),
         ("[[route]]\nto = \"exec:/no/program\"".to_owned(), "line 2: route.to: there is no such program"),
         (format!("{route}{route}"), "line 3: route.events: another route without this key"),

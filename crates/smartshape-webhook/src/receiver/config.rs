@@ -12,8 +12,8 @@ use crate::dedup::store::DedupStore;
 use crate::request::body::BodyLimits;
 
 const MIB: u64 = 1024 * 1024;
-/// SmartShape has nine events, each of which may have a webhook with a secret of its own, and a rotation adds one more for each
-/// webhook that it replaces. A forged token costs a hash per secret.
+/// SmartShape has nine events, each of which may have a webhook with a secret of its own, and seven of these can be rotated at the
+/// same time. A forged token costs a hash per secret.
 const MAX_SECRETS: usize = 16;
 const MAX_PERMITS: usize = 1_000_000;
 const MAX_VERIFY_THREADS: usize = 1000;
@@ -103,8 +103,8 @@ impl ReceiverBuilder {
     }
 
     /// Minimum bcrypt cost of a token; a token with a lower cost is rejected without hashing. Defaults to 4, the lowest cost
-    /// that bcrypt has; at most `max_cost`. An attacker can have about 1,000 guesses at a secret checked per second and core
-    /// at cost 4, and about 15 at cost 10. The cost that SmartShape uses is not documented: set it here once you have
+    /// that bcrypt has; at most `max_cost`. An attacker can have 2,000 to 3,000 guesses at a secret checked per second and core
+    /// at cost 4, and a sixty-fourth of that at cost 10. The cost that SmartShape uses is not documented: set it here once you have
     /// seen it, for example with `smartshape token inspect`.
     ///
     /// ```
