@@ -86,6 +86,34 @@ async fn idle_connections_outlive_those_of_load_balancers() {
     assert_eq!(idle_since.elapsed().as_secs(), 75);
 }
 
+/// As the example sets it. tokio's clock jumps to the next timer; actix-web starts its timers from the machine's clock, which
+/// stands nearly still meanwhile, so the time of the first idle period is exact to the second.
+#[tokio::test(start_paused = true)]
+async fn idle_connections_to_actix_outlive_those_of_load_balancers() {
+    use actix_web::dev::{Service as _, ServiceFactory as _};
+
+    let example = include_str!("../../../../examples/actix/src/main.rs");
+    assert!(example.contains(".client_request_timeout(HEAD_TIMEOUT)\n        .keep_alive(IDLE_TIMEOUT)"));
+    let serve_and_idle = async {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let http = actix_http::HttpService::build();
+        let http = http.client_request_timeout(Duration::from_secs(10)).keep_alive(IDLE_TIMEOUT);
+        let http = http.h1(async |_| Ok::<_, std::convert::Infallible>(actix_http::Response::ok()));
+        let service = http.new_service(()).await.unwrap();
+        tokio::task::spawn_local(service.call((server, None)));
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut response = Vec::new();
+        while !response.ends_with(b"\r\n\r\n") {
+            assert_ne!(client.read_buf(&mut response).await.unwrap(), 0);
+        }
+        let idle_since = Instant::now();
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "it ends without a reset");
+        let idle = idle_since.elapsed().as_secs();
+        assert!((74..=76).contains(&idle), "{idle} s");
+    };
+    tokio::task::LocalSet::new().run_until(serve_and_idle).await;
+}
+
 #[test]
 fn actix_without_app_data_is_a_500() {
     in_runtime(async {
