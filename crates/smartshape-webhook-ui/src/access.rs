@@ -18,7 +18,9 @@ const MAX_FAILURES: u32 = 5;
 /// As [`MAX_FAILURES`], of all clients together.
 const MAX_FAILURES_IN_ALL: u32 = 100;
 const FAILURE_PERIOD: Duration = Duration::from_secs(60);
-const COOKIE: &str = "smartshape_ui";
+const KEY_COOKIE: &str = "smartshape_ui";
+/// Another name: a console with a password beside one with a key, on one origin, would log its visitors out.
+const PASSWORD_COOKIE: &str = "smartshape_ui_login";
 
 /// What a visitor may do. Each may do what those before may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -199,7 +201,7 @@ impl Access {
     pub(crate) fn admit(&self, parts: &Parts, key: Option<&str>) -> Admission {
         match &*self.0 {
             Kind::Key { key: expected, cookie, visitor, is_used } => {
-                let name = cookie_name(&parts.headers);
+                let name = cookie_name(KEY_COOKIE, &parts.headers);
                 let has_cookie = has_cookie(&parts.headers, &name, cookie);
                 match key {
                     None if has_cookie => Admission::Visitor(visitor.clone()),
@@ -221,7 +223,7 @@ impl Access {
                 let rejected =
                     Admission::Rejected { remedy: "Reload the page to enter user and password.", challenge };
                 let Some(given) = basic(&parts.headers) else { return rejected };
-                let name = cookie_name(&parts.headers);
+                let name = cookie_name(PASSWORD_COOKIE, &parts.headers);
                 let has_cookie = has_cookie(&parts.headers, &name, cookie);
                 let client = parts.extensions.get::<ClientAddr>().copied();
                 let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -305,10 +307,10 @@ fn set_cookie(name: &str, value: &str) -> String {
 }
 
 /// Cookies know no ports, so the name has the port: two consoles of a machine do not overwrite each other's cookie.
-fn cookie_name(headers: &HeaderMap) -> String {
+fn cookie_name(name: &str, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let port = host.rsplit_once(':').map(|(_, port)| port).and_then(|port| port.parse::<u16>().ok());
-    port.map_or_else(|| COOKIE.to_owned(), |port| format!("{COOKIE}_{port}"))
+    port.map_or_else(|| name.to_owned(), |port| format!("{name}_{port}"))
 }
 
 fn has_cookie(headers: &HeaderMap, own: &str, expected: &str) -> bool {

@@ -417,6 +417,7 @@ async fn key_works_once_and_then_the_cookie() {
             && !cookie.contains("0123456789abcdef")
     );
     let cookie = cookie.split(';').next().unwrap();
+    let name = cookie.split('=').next().unwrap().to_owned();
     let with_cookie = [("cookie", cookie)];
     assert_eq!(send(&ui, Method::GET, "", &with_cookie, "").await.status(), StatusCode::OK);
     assert_eq!(get(&ui, "?key=0123456789abcdef").await.0, StatusCode::UNAUTHORIZED, "in another browser");
@@ -425,6 +426,12 @@ async fn key_works_once_and_then_the_cookie() {
     // Cookies know no ports.
     let other = send(&ui, Method::GET, "", &[("host", "localhost:1"), ("cookie", cookie)], "").await;
     assert_eq!(other.status(), StatusCode::UNAUTHORIZED, "the cookie of another port");
+    // One with a password beside it, on the same origin.
+    let access = Access::password("ops", "correct horse battery", Visitor::reader("ops")).unwrap();
+    let login = [("authorization", "Basic b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ==")];
+    let beside = send(&Ui::inbox(fixture.inbox.clone(), access), Method::GET, "", &login, "").await;
+    let set = beside.headers()[header::SET_COOKIE].to_str().unwrap();
+    assert_ne!(set.split('=').next(), Some(&*name), "it would overwrite the cookie");
     assert!(Access::key("short", Visitor::reader("me")).is_err());
 }
 
