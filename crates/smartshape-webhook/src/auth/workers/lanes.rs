@@ -5,7 +5,8 @@
 //! matching secret ends it: no further secret is tried, and what other lanes still compute for it is ignored.
 //!
 //! Tokens of one client leave the last lane to another client: a sender does not wait until a lane is done with a forgery
-//! from another address, and three lanes hash nearly as much as four.
+//! from another address, and three lanes hash nearly as much as four. A token that is tried with several secrets may take
+//! all lanes: its time is then little more than that of one.
 
 use std::cell::RefCell;
 use std::sync::Arc;
