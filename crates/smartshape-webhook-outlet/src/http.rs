@@ -29,9 +29,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// The request has the body as it was received and the headers of [`CloudEvent::headers`]; `webhook-id` is
 /// [`CloudEvent::id`], `webhook-timestamp` the time of the attempt, and `webhook-signature` covers both and the body.
 ///
-/// A status of 2xx is success. Anything else is an error after which the delivery is retried, at once or as `Retry-After`
-/// says (one hour at most): no error is [permanent](HandlerError::permanent), since that would acknowledge an event that
-/// the endpoint does not have. Redirects are not followed. Connections are reused. Cheap to clone.
+/// A status of 2xx is success. Anything else is an error after which the delivery is retried, not before the time that
+/// `Retry-After` says (one hour at most): no error is [permanent](HandlerError::permanent), since that would acknowledge an
+/// event that the endpoint does not have. Redirects are not followed. Connections are reused. Cheap to clone.
 ///
 /// ```
 /// use smartshape_webhook_outlet::HttpOutlet;
