@@ -76,9 +76,17 @@ impl Server {
     }
 
     /// `smartshape relay` with an inbox in this file.
-    pub(crate) fn start_relay(program: &Path, inbox: &Path, target: SocketAddr) -> Result<Self> {
+    pub(crate) fn start_relay(
+        program: &Path,
+        inbox: &Path,
+        target: SocketAddr,
+        concurrency: u32,
+    ) -> Result<Self> {
+        let settings = inbox.with_extension("toml");
+        fs::write(&settings, format!("concurrency = {concurrency}\n"))?;
         let mut command = on_core(SERVER_CORE, program);
         command.args(["relay", "--listen", "127.0.0.1:0", "--allow-private-addresses", "--inbox"]).arg(inbox);
+        command.arg("--config").arg(settings);
         command.args(["--to", &format!("http://{target}/events")]);
         command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("RUST_LOG", "warn");
         command.env("SMARTSHAPE_RELAY_SIGNING_SECRET", "whsec_c2lnbnMgYSBiZW5jaG1hcmsgYW5kIG5vIG1vcmU=");
