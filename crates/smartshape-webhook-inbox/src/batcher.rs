@@ -12,9 +12,10 @@ use smartshape_webhook::Delivery;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::activity::{Activity, Numbers};
+use crate::activity::Numbers;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
+use crate::recorder::Activity;
 use crate::storage::Storage;
 
 /// Capacity of the queue. A storage that is too slow for it lets deliveries run into `store_timeout`.

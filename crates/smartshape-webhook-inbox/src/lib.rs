@@ -46,8 +46,8 @@ mod event;
 mod inbox;
 mod metrics;
 mod operations;
-mod page;
 mod reason;
+mod recorder;
 mod settings;
 mod storage;
 mod worker;
@@ -62,9 +62,8 @@ pub use error::{InboxError, InboxErrorKind};
 pub use event::{
     Count, CountByEvent, EventFilter, EventState, InboxCounts, InboxStats, StoredDelivery, StoredEvent,
 };
-pub use inbox::{Health, Inbox};
+pub use inbox::{EventPage, Health, Inbox, PageCursor};
 pub use operations::{FailedAttempt, Pause, WorkerInfo};
-pub use page::{EventPage, PageCursor};
 pub use reason::{DeadLetterReason, ReasonId};
 pub use settings::InboxBuilder;
 #[cfg(feature = "postgres")]

@@ -28,11 +28,12 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument as _;
 
-use crate::activity::{Activity, Numbers};
+use crate::activity::Numbers;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::error_field;
 use crate::metrics;
 use crate::operations::WorkerReport;
+use crate::recorder::Activity;
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FOREVER, Lease, Retention, Settled,
     Storage, StorageFuture, milliseconds,

@@ -1,8 +1,8 @@
 //! Pages of events, newest first, in both directions.
 
+use super::Inbox;
 use crate::error::InboxError;
 use crate::event::{Count, CountByEvent, EventFilter, EventState, MAX_EXAMINED, StoredEvent};
-use crate::inbox::Inbox;
 
 /// Where a page begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

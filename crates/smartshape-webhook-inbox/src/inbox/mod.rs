@@ -1,5 +1,9 @@
 //! The inbox: a handler that stores deliveries, and access to the stored events.
 
+mod activity;
+mod operations;
+mod page;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +12,16 @@ use smartshape_webhook::{Delivery, DeliveryKey, Handler, HandlerError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::activity::Activity;
 use crate::batcher::Batcher;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, StoredDelivery, StoredEvent};
 use crate::metrics;
 use crate::reason::DeadLetterReason;
+use crate::recorder::Activity;
 use crate::settings::InboxBuilder;
 use crate::storage::{self, Storage};
 use crate::worker::{Worker, WorkerContext};
+pub use page::{EventPage, PageCursor};
 
 /// `Retry-After` when the database is unavailable or too slow.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);

@@ -1,0 +1,79 @@
+//! What happened, in periods.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Inbox;
+use crate::activity::{ActivitySlot, Numbers, minute_of};
+use crate::error::InboxError;
+
+/// Maximum number of slots that [`Inbox::activity`] returns.
+const MAX_SLOTS: i64 = 1500;
+
+impl Inbox {
+    /// What happened since `from`, in periods of `slot`, which is rounded up to whole minutes: at most the latest 1500
+    /// periods, the earliest first; periods in which nothing happened have zeros. Activity is recorded per minute, by
+    /// the wall clock, and kept for 14 days. What a process did in the last second before it was killed is missing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use jiff::Timestamp;
+    /// use smartshape_webhook::{Delivery, Handler};
+    /// use smartshape_webhook_inbox::Inbox;
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("activity-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("inbox.db");
+    /// # let path = path.to_str().unwrap();
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// let inbox = Inbox::open(path).await?;
+    /// let event = Delivery::for_test(r#"{"file": "5c6f", "event": "file_uploaded", "data": {},
+    ///     "owner": "test@smartshape.io", "runTimestamp": 1, "uuid": "a36b"}"#)?;
+    /// inbox.handle(event).await.map_err(|error| error.to_string())?;
+    /// let hour = Duration::from_secs(60 * 60);
+    /// let stored = async || -> Result<u64, Box<dyn std::error::Error>> {
+    ///     let slots = inbox.activity(Timestamp::now() - hour, hour).await?;
+    ///     Ok(slots.iter().map(|slot| slot.stored).sum())
+    /// };
+    /// // It is written once a second.
+    /// while stored().await? != 1 {
+    ///     tokio::task::yield_now().await;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # std::fs::remove_dir_all(folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InboxError`] when the database fails;
+    /// [`InboxErrorKind::OlderSchema`](crate::InboxErrorKind::OlderSchema) when a read-only inbox has the schema of an
+    /// older version.
+    pub async fn activity(&self, from: Timestamp, slot: Duration) -> Result<Vec<ActivitySlot>, InboxError> {
+        let width = i64::try_from(slot.as_secs().div_ceil(60)).unwrap_or(i64::MAX).clamp(1, 60 * 24 * 366);
+        let last = minute_of(Timestamp::now()).div_euclid(width);
+        let first = minute_of(from).div_euclid(width).clamp(last - MAX_SLOTS + 1, last);
+        let found: BTreeMap<i64, Numbers> =
+            self.storage().activity(first * width, width).await?.into_iter().collect();
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        let time = |milliseconds| Duration::from_millis(count(milliseconds));
+        let slot = |slot: i64| {
+            let numbers = found.get(&slot).copied().unwrap_or_default();
+            ActivitySlot {
+                start: Timestamp::from_second(slot * width * 60).unwrap_or(Timestamp::MAX),
+                stored: count(numbers.stored),
+                completed: count(numbers.completed),
+                retried: count(numbers.retried),
+                dead_letters: count(numbers.dead_letters),
+                handler_time: time(numbers.handler_ms),
+                max_handler_time: time(numbers.max_handler_ms),
+                max_waiting: count(numbers.max_waiting),
+                max_overdue: time(numbers.max_overdue_ms),
+            }
+        };
+        Ok((first..=last).map(slot).collect())
+    }
+}

@@ -1,0 +1,77 @@
+//! What happened in each minute: counted in memory, and added to the database once a second, so that neither a commit
+//! of deliveries nor one of results waits for it. What a process counted in its last second is lost if it is killed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::activity::{Minute, Numbers, minute_of};
+use crate::storage::Storage;
+
+/// Pause between two writes.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Minutes that are kept in memory while the database fails.
+const MAX_PENDING: usize = 60;
+
+/// Counts what this process does.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    pending: Mutex<BTreeMap<i64, Numbers>>,
+    is_pending: Notify,
+}
+
+impl Activity {
+    /// Writes to `storage` until either is dropped. The task keeps neither: a file is closed with its inbox.
+    pub(crate) fn start(storage: &Arc<dyn Storage>) -> Arc<Self> {
+        let activity = Arc::new(Self::default());
+        let (written, storage) = (Arc::downgrade(&activity), Arc::downgrade(storage));
+        let _detached = tokio::spawn(async move {
+            while let Some(activity) = written.upgrade() {
+                let pending = tokio::time::timeout(FLUSH_INTERVAL, activity.is_pending.notified()).await;
+                drop(activity);
+                if pending.is_err() {
+                    continue;
+                }
+                tokio::time::sleep(FLUSH_INTERVAL).await;
+                let (Some(activity), Some(storage)) = (written.upgrade(), storage.upgrade()) else { return };
+                activity.flush(&*storage).await;
+            }
+        });
+        activity
+    }
+
+    pub(crate) fn record(&self, numbers: Numbers) {
+        if numbers == Numbers::default() {
+            return;
+        }
+        self.lock().entry(minute_of(Timestamp::now())).or_default().add(numbers);
+        self.is_pending.notify_one();
+    }
+
+    /// Adds what was counted to the database.
+    pub(crate) async fn flush(&self, storage: &dyn Storage) {
+        let pending = std::mem::take(&mut *self.lock());
+        if pending.is_empty() {
+            return;
+        }
+        let minutes: Vec<Minute> = pending.into_iter().collect();
+        if let Err(error) = storage.record_activity(minutes.clone()).await {
+            tracing::debug!(%error, "the inbox's activity could not be recorded; it is tried again");
+            let mut pending = self.lock();
+            for (minute, numbers) in minutes {
+                pending.entry(minute).or_default().add(numbers);
+            }
+            while pending.len() > MAX_PENDING {
+                pending.pop_first();
+            }
+            self.is_pending.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, Numbers>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
