@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::servers::{Primary, Servers};
-use super::{error, open};
+use super::{durability, error};
 use crate::error::{InboxError, InboxErrorKind};
 
 /// A connection that was idle for longer is pinged before it is used.
@@ -81,7 +81,7 @@ impl Connector {
         );
         sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await.map_err(error::from_sqlx)?;
         if !self.read_only {
-            open::check_durability(&mut connection, self.allow_asynchronous_commit).await?;
+            durability::check_durability(&mut connection, self.allow_asynchronous_commit).await?;
         }
         let (tables, statement_timeout) = (self.tables.clone(), self.statement_timeout);
         Ok(Session { connection, server, tables, statement_timeout })

@@ -2,7 +2,6 @@
 
 use std::error::Error as _;
 
-use super::sql;
 use crate::error::{InboxError, InboxErrorKind};
 
 pub(super) fn from_sqlx(error: sqlx::Error) -> InboxError {
@@ -53,5 +52,10 @@ pub(super) fn from_former_primary() -> InboxError {
 /// A serialization failure or a deadlock, after which a server expects that its client tries again.
 pub(super) fn is_conflict(error: &InboxError) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref());
-    cause.and_then(sql::code).is_some_and(|code| ["40001", "40P01"].contains(&&*code))
+    cause.and_then(code).is_some_and(|code| ["40001", "40P01"].contains(&&*code))
+}
+
+/// The SQLSTATE of an error of the server.
+pub(super) fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
 }

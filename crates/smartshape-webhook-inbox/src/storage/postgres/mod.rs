@@ -6,6 +6,7 @@
 
 mod connections;
 mod dedup;
+mod durability;
 mod error;
 mod notify;
 mod open;

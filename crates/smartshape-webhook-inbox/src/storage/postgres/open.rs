@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::connections::{CONNECT_TIMEOUT, Connector, Session, Tables, timed_out};
 use super::servers::Servers;
-use super::{MAX_STATEMENT_TIMEOUT, error, sql, url};
+use super::{MAX_STATEMENT_TIMEOUT, durability, error, url};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::storage::StorageOptions;
 
@@ -39,7 +39,7 @@ pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<Opened, 
         let (mut connection, primary) = servers.connect().await?;
         let schema = check_database(&mut connection).await?;
         if servers.are_several() && !options.read_only {
-            warn_of_asynchronous_replication(&mut connection).await?;
+            durability::warn_of_asynchronous_replication(&mut connection).await?;
         }
         let connect = Connector {
             servers,
@@ -105,47 +105,6 @@ async fn check_database(connection: &mut PgConnection) -> Result<String, InboxEr
     Ok(schema)
 }
 
-pub(super) async fn check_durability(connection: &mut PgConnection, allow: bool) -> Result<(), InboxError> {
-    let (commit, fsync): (String, String) =
-        sqlx::query_as("SELECT current_setting('synchronous_commit'), current_setting('fsync')")
-            .fetch_one(connection)
-            .await
-            .map_err(error::from_sqlx)?;
-    let off = if commit == "off" {
-        "synchronous_commit"
-    } else if fsync == "off" {
-        "fsync"
-    } else {
-        return Ok(());
-    };
-    if allow {
-        tracing::warn!("PostgreSQL has {off} off: what the inbox acknowledges can be lost in a crash");
-        return Ok(());
-    }
-    let text = format!(
-        "PostgreSQL has {off} off, so what the inbox acknowledges can be lost in a crash: switch it on, \
-         or allow that with danger_allow_asynchronous_commit"
-    );
-    Err(InboxError::new(InboxErrorKind::NotDurable, text))
-}
-
-/// A server that the URL does not name may replicate for all we know, so only several hosts are told.
-async fn warn_of_asynchronous_replication(connection: &mut PgConnection) -> Result<(), InboxError> {
-    let (standbys, commit): (String, String) = sqlx::query_as(
-        "SELECT pg_catalog.current_setting('synchronous_standby_names'), pg_catalog.current_setting('synchronous_commit')",
-    )
-    .fetch_one(connection)
-    .await
-    .map_err(error::from_sqlx)?;
-    if standbys.is_empty() || commit == "local" {
-        tracing::warn!(
-            "PostgreSQL acknowledges commits before a standby has them, so a failover can lose what the inbox has \
-             acknowledged: set synchronous_standby_names, and synchronous_commit to on"
-        );
-    }
-    Ok(())
-}
-
 /// Returns the version of the tables.
 async fn migrate(session: &mut Session, schema: &str, read_only: bool) -> Result<i64, InboxError> {
     for attempt in 1.. {
@@ -206,7 +165,7 @@ async fn step(session: &mut Session, schema: &str, version: i64) -> Result<(), s
 
 /// A table, column, index or row was created by another transaction meanwhile.
 fn exists_already(error: &sqlx::Error) -> bool {
-    sql::code(error).is_some_and(|code| ["42P07", "42701", "42710", "23505"].contains(&&*code))
+    error::code(error).is_some_and(|code| ["42P07", "42701", "42710", "23505"].contains(&&*code))
 }
 
 /// The version of the schema; 0 when there are no tables.
@@ -214,7 +173,7 @@ async fn version(session: &mut Session) -> Result<i64, sqlx::Error> {
     let read = session.tables.sql("SELECT value FROM smartshape_inbox_meta WHERE name = 'schema'");
     let version = sqlx::query_scalar(read).fetch_one(&mut session.connection).await;
     match version {
-        Err(error) if sql::code(&error).as_deref() == Some("42P01") => Ok(0),
+        Err(error) if error::code(&error).as_deref() == Some("42P01") => Ok(0),
         version => version,
     }
 }

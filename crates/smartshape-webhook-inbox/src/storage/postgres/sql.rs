@@ -348,10 +348,6 @@ pub(super) async fn settle(on: &mut Session, results: &[AttemptResult]) -> Outco
     Ok((settled, rows.iter().filter(|row| row.3).map(|row| row.2).collect()))
 }
 
-pub(super) fn code(error: &sqlx::Error) -> Option<String> {
-    Some(error.as_database_error()?.code()?.into_owned())
-}
-
 /// Records the completion within a handler's transaction, whose search path is the handler's. Returns the
 /// queue; `None` when the lease was lost. From here on the server limits the transaction's statements and its idling.
 pub(super) async fn complete_within(
