@@ -11,7 +11,6 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{Error, ErrorKind, Hint};
-use crate::reconcile::{DesiredWebhook, WebhookRecord};
 use crate::registration::Registration;
 use crate::request::{Credentials, Request};
 use crate::response::Response;
@@ -19,6 +18,7 @@ use crate::retry::RetryReason;
 use crate::secret::{AuthToken, SessionToken};
 use crate::transport::{Failure, Transport};
 use crate::url::BaseUrl;
+use crate::webhook::{DesiredWebhook, WebhookRecord};
 
 /// A client of SmartShape's web API. Cheap to clone. Needs a tokio runtime with time and I/O.
 ///

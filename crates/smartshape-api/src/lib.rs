@@ -24,10 +24,11 @@ mod secret;
 mod settings;
 mod transport;
 mod url;
+mod webhook;
 
 pub use client::Client;
 pub use error::{Error, ErrorKind, Hint};
-pub use reconcile::{CompletedStep, DeleteReason, DesiredWebhook, Plan, Step, WebhookRecord};
+pub use reconcile::{CompletedStep, DeleteReason, Plan, Step};
 pub use registration::Registration;
 pub use retry::parse_retry_after;
 pub use secret::{AuthToken, SessionToken, WebhookSecret};
@@ -35,6 +36,7 @@ pub use settings::ClientBuilder;
 #[doc(no_inline)]
 pub use smartshape_webhook::EventKind;
 pub use url::{is_loopback_url, redact_url};
+pub use webhook::{DesiredWebhook, WebhookRecord};
 
 /// The README's example, as a test.
 #[cfg(doctest)]

@@ -8,9 +8,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Hint};
-use crate::reconcile::DesiredWebhook;
 use crate::secret::{AuthToken, SecretString, SessionToken};
 use crate::url::{path_segment, query_of};
+use crate::webhook::DesiredWebhook;
 
 /// An API call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

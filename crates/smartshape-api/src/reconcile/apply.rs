@@ -2,9 +2,9 @@
 
 use super::plan::Plan;
 use super::step::{CompletedStep, Step};
-use super::webhook::{DesiredWebhook, WebhookRecord};
 use crate::client::Client;
 use crate::error::{BoxError, Error, ErrorKind};
+use crate::webhook::{DesiredWebhook, WebhookRecord};
 
 impl Client {
     /// Reconciles the account's webhooks with the desired set: makes a [`Plan`], applies it and returns it. Deletes only

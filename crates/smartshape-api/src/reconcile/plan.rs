@@ -5,11 +5,11 @@ use std::fmt;
 use smartshape_webhook::EventKind;
 
 use super::step::{DeleteReason, Step};
-use super::webhook::{DesiredWebhook, WebhookRecord};
 use crate::error::Error;
 use crate::escape::escape_and_truncate;
 use crate::registration::Registration;
 use crate::url::redact_url;
+use crate::webhook::{DesiredWebhook, WebhookRecord};
 
 /// The steps of [`Client::reconcile`](crate::Client::reconcile), to be displayed or [applied](crate::Client::apply).
 /// `Display` prints a line for each step and each kept webhook, with [`redact_url`] applied to URLs.

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::webhook::{DesiredWebhook, WebhookRecord};
 use crate::escape::escape_and_truncate;
 use crate::url::redact_url;
+use crate::webhook::{DesiredWebhook, WebhookRecord};
 
 /// One call of a [`Plan`](super::Plan).
 #[derive(Clone, Debug)]

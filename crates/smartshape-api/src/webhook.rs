@@ -21,10 +21,10 @@ use crate::url::{check_webhook_url, redact_url};
 /// ```
 #[derive(Clone)]
 pub struct DesiredWebhook {
-    pub(super) event: EventKind,
-    pub(super) url: String,
-    pub(super) secret: WebhookSecret,
-    pub(super) renewed: bool,
+    pub(crate) event: EventKind,
+    pub(crate) url: String,
+    pub(crate) secret: WebhookSecret,
+    pub(crate) renewed: bool,
 }
 
 impl DesiredWebhook {
