@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use crate::checks::{COMMAND_LINE, PUBLISHED};
+use crate::cargo::{COMMAND_LINE, PUBLISHED};
 use crate::{Outcome, cargo};
 
 /// Set for the process that stands in for rustdoc.

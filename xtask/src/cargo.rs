@@ -6,6 +6,24 @@ use std::process::Command;
 
 use crate::Outcome;
 
+/// The crates that are published. The workspace's other packages name theirs by path only, and cannot be packaged.
+pub(crate) const PUBLISHED: [&str; 11] = [
+    "bcrypt-lanes",
+    "smartshape-webhook",
+    "smartshape-webhook-tower",
+    "smartshape-webhook-actix",
+    "smartshape-webhook-warp",
+    "smartshape-webhook-inbox",
+    "smartshape-webhook-ui",
+    "smartshape-webhook-outlet",
+    "smartshape-api",
+    "smartshape-fake",
+    COMMAND_LINE,
+];
+
+/// The one that is no library.
+pub(crate) const COMMAND_LINE: &str = "smartshape-webhook-cli";
+
 /// The project's root, wherever the command was called from.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))

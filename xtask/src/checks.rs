@@ -1,5 +1,6 @@
 //! Format, lints, documentation and dependencies.
 
+use crate::cargo::PUBLISHED;
 use crate::{Outcome, api, cargo, words};
 
 /// Each published crate and each set of features that builds differently.
@@ -23,24 +24,6 @@ const FEATURE_SETS: [&[&str]; 18] = [
     &["--package", "smartshape-fake"],
     &["--package", "smartshape-webhook-cli"],
 ];
-
-/// The crates that are published. The workspace's other packages name theirs by path only, and cannot be packaged.
-pub(crate) const PUBLISHED: [&str; 11] = [
-    "bcrypt-lanes",
-    "smartshape-webhook",
-    "smartshape-webhook-tower",
-    "smartshape-webhook-actix",
-    "smartshape-webhook-warp",
-    "smartshape-webhook-inbox",
-    "smartshape-webhook-ui",
-    "smartshape-webhook-outlet",
-    "smartshape-api",
-    "smartshape-fake",
-    COMMAND_LINE,
-];
-
-/// The one that is no library.
-pub(crate) const COMMAND_LINE: &str = "smartshape-webhook-cli";
 
 pub(crate) fn run() -> Outcome {
     words::run()?;

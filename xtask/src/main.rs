@@ -6,11 +6,9 @@ mod bench;
 mod browser;
 mod cargo;
 mod checks;
-mod cluster;
 mod conformance;
 mod debian;
 mod demo;
-mod demo_relay;
 mod endpoints;
 mod folder;
 mod fuzz;
@@ -68,7 +66,6 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
-        ["demo", "--cluster"] => cluster::run(),
         ["demo", choice @ ..] if choice.len() <= 2 => demo::run(choice),
         ["test"] => test::run(),
         ["conformance"] => conformance::run(),

@@ -9,17 +9,18 @@ use smartshape_fake::{FakeSmartShape, SenderSettings};
 use smartshape_webhook::EventKind;
 use test_nats::Servers;
 
+use super::{call, random_secret};
 use crate::endpoints::runtimes::{self, Runtime};
 use crate::folder::Folder;
 use crate::server::Server;
-use crate::{Outcome, cargo, demo};
+use crate::{Outcome, cargo};
 
 const STREAM: &str = "EVENTS";
 const KILLED_AFTER: EventKind = EventKind::AnnotationUpdated;
 /// An election takes seconds.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-pub(crate) fn run() -> Outcome {
+pub(super) fn run() -> Outcome {
     println!("Building the example that passes events on (the first time takes a while) …");
     cargo::build_binaries(&["example-uses"])?;
     let python = runtimes::python().map_err(|reason| format!("no NATS server: {reason}"))?;
@@ -28,7 +29,7 @@ pub(crate) fn run() -> Outcome {
     stream(&python, "create", &urls)?;
     println!("Three NATS servers with the stream {STREAM}: {urls}");
 
-    let (folder, secret) = (Folder::new()?, demo::random_secret()?);
+    let (folder, secret) = (Folder::new()?, random_secret()?);
     let settings = [("INBOX", &*folder.inbox()), ("NATS_URL", &urls), ("STREAM", STREAM)];
     let server = Server::start_with(&cargo::binary("forward"), &secret, &settings)?;
     let runtime = tokio::runtime::Runtime::new()?;
@@ -39,7 +40,7 @@ pub(crate) fn run() -> Outcome {
     }
     println!("The fake SmartShape sends nine events …");
     for kind in EventKind::ALL {
-        demo::call(api, &format!("/fake/events/{}", kind.as_str()))?;
+        call(api, &format!("/fake/events/{}", kind.as_str()))?;
         if kind == KILLED_AFTER {
             let leader = servers.leader(STREAM)?;
             servers.kill(leader)?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 
-use crate::demo::{call, random_secret, status_of};
+use super::{call, random_secret, status_of};
 use crate::endpoints::runtimes::{self, Runtime};
 use crate::folder::Folder;
 use crate::server::Server;
@@ -50,7 +50,7 @@ fn start_target(python: &Runtime, listen: &str) -> Result<Server, Box<dyn Error>
     Server::start_command(python.command("target.py"), "", &settings)
 }
 
-pub(crate) fn run() -> Outcome {
+pub(super) fn run() -> Outcome {
     println!("Building the program `smartshape` (the first time takes a while) …");
     cargo::build_binaries(&["smartshape-webhook-cli"])?;
     let python = runtimes::python().map_err(|reason| format!("the demo needs Python: {reason}"))?;

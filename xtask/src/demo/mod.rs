@@ -1,5 +1,8 @@
 //! Nine events from a fake SmartShape, through a real server, to a handler.
 
+mod cluster;
+mod relay;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +14,7 @@ use smartshape_webhook::EventKind;
 
 use crate::folder::Folder;
 use crate::server::{Server, exchange};
-use crate::{Outcome, cargo, demo_relay};
+use crate::{Outcome, cargo};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
 /// This event's first response is lost on the way back, so that it is sent again.
@@ -23,8 +26,10 @@ const SENT_TWICE: EventKind = EventKind::AnnotationCreated;
 const KILLED_AFTER: EventKind = EventKind::AnnotationUpdated;
 
 pub(crate) fn run(choice: &[&str]) -> Outcome {
-    if choice == ["--relay"] {
-        return demo_relay::run();
+    match choice {
+        ["--cluster"] => return cluster::run(),
+        ["--relay"] => return relay::run(),
+        _ => {}
     }
     let framework = choice.iter().find(|word| !word.starts_with("--")).copied().unwrap_or("axum");
     if !FRAMEWORKS.contains(&framework) {
@@ -182,7 +187,7 @@ fn uuids(report: &Value) -> impl Iterator<Item = &str> {
     report["deliveries"].as_array().into_iter().flatten().filter_map(|one| one["uuid"].as_str())
 }
 
-pub(crate) fn status_of(attempt: &Value) -> String {
+fn status_of(attempt: &Value) -> String {
     attempt["status"].as_u64().map_or_else(|| "lost".to_owned(), |status| status.to_string())
 }
 
@@ -196,12 +201,12 @@ fn count(printed: &[String]) -> Result<HashMap<String, u32>, serde_json::Error> 
     Ok(handled)
 }
 
-pub(crate) fn random_secret() -> Result<String, Box<dyn std::error::Error>> {
+fn random_secret() -> Result<String, Box<dyn std::error::Error>> {
     Ok(smartshape_webhook::Secret::generate()?.expose().to_owned())
 }
 
 /// Posts to the fake's own routes and returns the body of the response.
-pub(crate) fn call(api: SocketAddr, path: &str) -> Result<String, Box<dyn std::error::Error>> {
+fn call(api: SocketAddr, path: &str) -> Result<String, Box<dyn std::error::Error>> {
     let request = format!("POST {path} HTTP/1.1\r\nHost: {api}\r\nContent-Length: 0\r\n\r\n");
     let response = exchange(api, request.as_bytes())?;
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
