@@ -9,12 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::Result;
-use crate::server::{SECRET, Spec};
+use crate::server::{LISTENING, SECRET, Spec};
 
 /// The first argument with which this program serves.
 pub(crate) const SERVE: &str = "serve";
-/// Every server prints this and its address to standard error.
-pub(crate) const LISTENING: &str = "listening on http://";
 
 pub(crate) const SERVER_CORE: &str = "0";
 pub(crate) const LOAD_CORE: &str = "1";

@@ -16,11 +16,12 @@ use tokio::sync::Semaphore;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::Result;
-use crate::process::LISTENING;
 
 const SUCCESS: &str = r#"{"success":true}"#;
 /// The secret of all servers. It protects nothing.
 pub(crate) const SECRET: &str = "a secret of the benchmark's own";
+/// Every server prints this and its address to standard error.
+pub(crate) const LISTENING: &str = "listening on http://";
 /// As in production: warnings, and no line for each delivery.
 pub(crate) const LOG_LEVEL: LevelFilter = LevelFilter::WARN;
 
