@@ -1,0 +1,188 @@
+//! Claims events for a worker, and renews its leases.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::queues::mark_runnable;
+use super::{Outcome, Queue, fences, seqs, span};
+use crate::event::EVENT_VERSION;
+use crate::storage::postgres::connections::Session;
+use crate::storage::rows::{key_of, time_of};
+use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
+
+/// The result of a claim. Bodies are read afterwards, since they may be long.
+pub(crate) struct ClaimedRows {
+    pub(crate) claimed: ClaimResponse,
+    /// The length of each attempt's body, by sequence number.
+    pub(crate) lengths: HashMap<i64, u64>,
+}
+
+/// Claims events with one statement, and holds no lock after it. All reads use partial indexes, so the time does not
+/// depend on the number of waiting events.
+pub(crate) async fn claim(on: &mut Session, request: ClaimRequest) -> Outcome<ClaimedRows> {
+    let mut taken = ClaimedRows { claimed: ClaimResponse::default(), lengths: HashMap::new() };
+    let (due, next, exhausted) = look(on, request).await?;
+    if exhausted {
+        let dead_lettered = dead_letter_exhausted(on, request).await?;
+        taken.claimed.dead_lettered = dead_lettered.len() as u64;
+        mark_runnable(on, &dead_lettered).await?;
+    }
+    if !due {
+        taken.claimed.next_due = next;
+        return Ok(taken);
+    }
+    let rows = take(on, request).await?;
+    let mut attempts = rows.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
+    attempts.sort_by_key(|attempt| attempt.lease.seq);
+    for row in &rows {
+        let bytes = u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
+        taken.lengths.insert(row.try_get("seq")?, bytes);
+    }
+    taken.claimed.attempts = attempts;
+    Ok(taken)
+}
+
+/// After a claim: the leases that must be released, and when the next event is due.
+pub(crate) async fn check_claim(
+    on: &mut Session,
+    request: ClaimRequest,
+    attempts: &[Attempt],
+) -> Outcome<(Vec<Lease>, Option<Duration>)> {
+    let conflicts =
+        if request.ordered && !attempts.is_empty() { conflicts(on, attempts).await? } else { Vec::new() };
+    // When fewer events were claimed than requested, the other due events cannot be claimed now.
+    let all = attempts.len() >= request.max_events as usize;
+    let sql = on.tables.sql(&format!(
+        "SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
+         WHERE {} AND due > CASE WHEN $1 THEN '-infinity' ELSE now() END",
+        candidates(request)
+    ));
+    let wait: Option<f64> = sqlx::query_scalar(sql).bind(all).fetch_one(&mut on.connection).await?;
+    Ok((conflicts, wait.map(span)))
+}
+
+/// Each condition has a partial index by `due`.
+fn candidates(request: ClaimRequest) -> &'static str {
+    if request.ordered { "state <= 1 AND NOT behind" } else { "state <= 1" }
+}
+
+/// Whether an event is due, when the next one is, and whether an expired lease makes an event a dead letter.
+async fn look(on: &mut Session, request: ClaimRequest) -> Outcome<(bool, Option<Duration>, bool)> {
+    let sql = on.tables.sql(&format!(
+        "SELECT (SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
+           WHERE {} AND {NOT_PAUSED}), \
+         EXISTS (SELECT 1 FROM smartshape_inbox_events WHERE {EXHAUSTED} AND due <= now() AND {NOT_PAUSED})",
+        candidates(request)
+    ));
+    let (wait, exhausted): (Option<f64>, bool) = sqlx::query_as(sql)
+        .bind(i64::from(request.max_lost_leases))
+        .bind(i64::from(request.max_attempts))
+        .fetch_one(&mut on.connection)
+        .await?;
+    let next = wait.map(span);
+    Ok((next.is_some_and(|wait| wait.is_zero()), next, exhausted))
+}
+
+const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM smartshape_inbox_pause)";
+
+/// A running event that becomes a dead letter, and is not attempted again, when its lease expires.
+const EXHAUSTED: &str = "state = 1 AND (lost + 1 >= $1 OR attempts >= $2)";
+
+async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<Queue>> {
+    let sql = on.tables.sql(&format!(
+        "WITH over AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {EXHAUSTED} AND due <= now() \
+           FOR UPDATE SKIP LOCKED) \
+         UPDATE smartshape_inbox_events e SET state = 3, settled = now(), lost = lost + 1, error_group = NULL, \
+           error = coalesce(error || '; then ', '') || $3 FROM over WHERE e.seq = over.seq RETURNING e.file_hash"
+    ));
+    sqlx::query_scalar(sql)
+        .bind(i64::from(request.max_lost_leases))
+        .bind(i64::from(request.max_attempts))
+        .bind(LEASE_LOST)
+        .fetch_all(&mut on.connection)
+        .await
+}
+
+/// The candidates are materialized: a subquery could be evaluated per row, and lock more rows than requested. With
+/// order, a candidate must be the earliest open event of its queue: concurrent claims see the same one, and only one
+/// of them locks its row. An exhausted event's lease may expire between [`look`] and this statement: the next claim
+/// makes it a dead letter.
+async fn take(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<PgRow>> {
+    let first = if request.ordered {
+        "AND (SELECT o.seq FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = e.file_hash \
+           ORDER BY o.seq LIMIT 1) = e.seq \
+         AND (SELECT w.seq FROM smartshape_inbox_events w WHERE w.state = 1 AND w.file_hash = e.file_hash \
+           AND w.seq <> e.seq AND w.due > now() LIMIT 1) IS NULL"
+    } else {
+        ""
+    };
+    let sql = on.tables.sql(&format!(
+        "WITH chosen AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e WHERE {} AND due <= now() \
+           AND NOT ({EXHAUSTED}) AND {NOT_PAUSED} AND version <= $4 {first} ORDER BY due, seq LIMIT $5 \
+           FOR UPDATE SKIP LOCKED) \
+         UPDATE smartshape_inbox_events e SET state = 1, due = now() + $3 * interval '1 ms', fence = fence + 1, \
+           attempts = attempts + 1, lost = lost + (state = 1)::int, behind = false FROM chosen WHERE e.seq = chosen.seq \
+         RETURNING e.seq, fence, key, attempts, received, secret, traceparent, bytes",
+        candidates(request)
+    ));
+    sqlx::query(sql)
+        .bind(i64::from(request.max_lost_leases))
+        .bind(i64::from(request.max_attempts))
+        .bind(milliseconds(request.lease_ttl))
+        .bind(i32::from(EVENT_VERSION))
+        .bind(i64::from(request.max_events))
+        .fetch_all(&mut on.connection)
+        .await
+}
+
+/// A replay can put an event before one that another worker is claiming, so that neither statement sees the
+/// other's. Each claim checks again after its commit, so at least the later one sees the conflict.
+async fn conflicts(on: &mut Session, attempts: &[Attempt]) -> Outcome<Vec<Lease>> {
+    let sql = on.tables.sql(
+        "SELECT e.seq, e.fence FROM unnest($1::bigint[]) AS t (seq) JOIN smartshape_inbox_events e ON e.seq = t.seq \
+         WHERE (SELECT w.seq FROM smartshape_inbox_events w WHERE w.state = 1 AND w.file_hash = e.file_hash \
+           AND w.seq <> e.seq AND w.due > now() LIMIT 1) IS NOT NULL",
+    );
+    let seqs: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
+    let rows = sqlx::query(sql).bind(seqs).fetch_all(&mut on.connection).await?;
+    rows.iter().map(lease).collect()
+}
+
+fn attempt(row: &PgRow) -> Outcome<Attempt> {
+    Ok(Attempt {
+        lease: lease(row)?,
+        key: key_of(row.try_get("key")?)?,
+        number: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(u32::MAX),
+        received_at: time_of(row.try_get("received")?)?,
+        secret_name: row.try_get("secret")?,
+        traceparent: row.try_get("traceparent")?,
+        body: None,
+    })
+}
+
+/// A row that another transaction has locked counts as held until the next renewal: it must not keep the
+/// other leases from being renewed.
+pub(crate) async fn renew(on: &mut Session, leases: &[Lease], lease: Duration) -> Outcome<Vec<Lease>> {
+    let sql = on.tables.sql(
+        "WITH held AS MATERIALIZED (SELECT e.seq, e.fence FROM unnest($2::bigint[], $3::bigint[]) AS l (seq, fence) \
+             JOIN smartshape_inbox_events e ON e.seq = l.seq AND e.fence = l.fence AND e.state = 1), \
+           free AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e JOIN held ON e.seq = held.seq \
+             WHERE e.fence = held.fence AND e.state = 1 FOR UPDATE OF e SKIP LOCKED), \
+           renewed AS (UPDATE smartshape_inbox_events e SET due = now() + $1 * interval '1 ms' FROM free WHERE e.seq = free.seq) \
+         SELECT seq, fence FROM held",
+    );
+    let rows = sqlx::query(sql)
+        .bind(milliseconds(lease))
+        .bind(seqs(leases))
+        .bind(fences(leases))
+        .fetch_all(&mut on.connection)
+        .await?;
+    rows.iter().map(self::lease).collect()
+}
+
+fn lease(row: &PgRow) -> Outcome<Lease> {
+    Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
+}
