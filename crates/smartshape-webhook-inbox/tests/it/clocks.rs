@@ -2,11 +2,10 @@
 use std::time::Duration;
 
 use crate::{EventFilter, Inbox};
-use smartshape_webhook::{Delivery, Handler as _};
+use smartshape_webhook::Handler as _;
 use sqlx::{Connection as _, SqliteConnection};
-use tokio::sync::mpsc;
 
-use crate::it::fixture::{Folder, delivery};
+use crate::it::fixture::{Folder, delivery, telling};
 use crate::storage::ClaimRequest;
 
 /// A receiver that got no delivery for hours has recorded no time, so its clock is ahead of that of a worker that
@@ -27,24 +26,21 @@ async fn worker_and_receiver(path: &str) -> (Inbox, Inbox) {
 async fn worker_with_slower_clock_does_not_delay_events() {
     let folder = Folder::new();
     let (working, receiving) = worker_and_receiver(&folder.inbox()).await;
-    let (sender, mut begun) = mpsc::unbounded_channel();
     let (release, held) = tokio::sync::watch::channel(false);
-    let worker = working
-        .worker(move |delivery: Delivery| {
-            let (sent, mut held) = (sender.send(delivery.uuid().to_owned()), held.clone());
-            async move {
-                sent?;
-                held.wait_for(|released| *released).await?;
-                Ok(())
-            }
-        })
-        .spawn();
+    let (handler, mut begun) = telling(move |_| {
+        let mut held = held.clone();
+        async move {
+            held.wait_for(|released| *released).await?;
+            Ok(())
+        }
+    });
+    let worker = working.worker(handler).spawn();
     // One event runs while the worker's clock falls behind.
     assert!(working.handle(delivery(1)).await.is_ok());
-    assert_eq!(begun.recv().await.as_deref(), Some("uuid-1"));
+    assert_eq!(begun.recv().await, Some(("uuid-1".to_owned(), 1)));
     assert!(receiving.handle(delivery(2)).await.is_ok());
     let second = tokio::time::timeout(Duration::from_secs(60), begun.recv()).await.unwrap();
-    assert_eq!(second.as_deref(), Some("uuid-2"));
+    assert_eq!(second, Some(("uuid-2".to_owned(), 1)));
     release.send(true).unwrap();
     worker.shutdown().await.unwrap();
     let events = working.list(EventFilter::default()).await.unwrap();

@@ -9,7 +9,7 @@ use crate::storage::ClaimRequest;
 use crate::{EventFilter, EventState, Inbox};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::it::fixture::{Server, delivery};
+use crate::it::fixture::{Server, all_settled, delivery, noting, settled, telling};
 
 /// Handlers hold a connection each, for as long as they run; all else must still get one.
 #[tokio::test]
@@ -39,10 +39,7 @@ async fn transactional_handlers_leave_connections_for_others() {
     }
     assert!(inbox.handle(delivery(100)).await.is_ok());
     tokio::time::timeout(Duration::from_secs(60), together.wait()).await.unwrap();
-    let done = EventFilter::default().state(EventState::Completed);
-    while inbox.list(done.clone()).await.unwrap().len() < 12 {
-        tokio::task::yield_now().await;
-    }
+    settled(&inbox, EventState::Completed, 12).await;
     drop(worker);
 }
 
@@ -131,12 +128,7 @@ async fn ordered_claim_updates_only_claimed_rows() {
     let mut connection = PgConnection::connect(&server.url()).await.unwrap();
     let sql = "SELECT seq, xmin::text || ctid::text FROM smartshape_inbox_events ORDER BY seq";
     let before: Vec<(i64, String)> = sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
-    let request = {
-        let mut request = ClaimRequest::new(8, Duration::from_secs(60));
-        request.ordered = true;
-        request
-    };
-    let claimed = inbox.storage().claim(request).await.unwrap();
+    let claimed = inbox.storage().claim(ClaimRequest::ordered(8, Duration::from_secs(60))).await.unwrap();
     assert_eq!(claimed.attempts.iter().map(|attempt| attempt.lease.seq).collect::<Vec<_>>(), [1]);
     let after: Vec<(i64, String)> = sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
     let touched = before.iter().zip(&after).filter(|(before, after)| before != after).map(|(one, _)| one.0);
@@ -154,8 +146,7 @@ async fn claim_reads_few_rows_of_unanalyzed_table() {
          INSERT INTO smartshape_inbox_bodies SELECT seq, 'x' FROM smartshape_inbox_events";
     server.execute(fill.to_owned()).await;
     for ordered in [false, true] {
-        let mut request = ClaimRequest::new(1, Duration::from_secs(60));
-        request.ordered = ordered;
+        let request = ClaimRequest { ordered, ..ClaimRequest::new(1, Duration::from_secs(60)) };
         assert_eq!(inbox.storage().claim(request).await.unwrap().attempts.len(), 1);
     }
     // A session reports what it has read when it ends.
@@ -208,16 +199,10 @@ async fn ordered_worker_processes_rows_of_older_programs_and_crashes() {
     let mut connection = PgConnection::connect(&server.url()).await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection).await.unwrap(), 7);
     server.execute("UPDATE smartshape_inbox_events SET behind = true".to_owned()).await;
-    let (sender, mut handled) = tokio::sync::mpsc::unbounded_channel();
-    let worker = inbox
-        .worker(move |delivery: Delivery| {
-            let sent = sender.send(delivery.attempt());
-            async move { Ok(sent?) }
-        })
-        .ordered_by_file()
-        .spawn();
+    let (handler, mut handled) = telling(|_| async { Ok(()) });
+    let worker = inbox.worker(handler).ordered_by_file().spawn();
     for _ in 0..9 {
-        assert_eq!(handled.recv().await, Some(1));
+        assert_eq!(handled.recv().await, Some(("u".to_owned(), 1)));
     }
     worker.shutdown().await.unwrap();
 }
@@ -243,19 +228,11 @@ async fn pass_over_all_queues_marks_every_head() {
 async fn event_stored_behind_duplicate_becomes_runnable() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
-    let (sender, mut handled) = tokio::sync::mpsc::unbounded_channel();
-    let worker = inbox
-        .worker(move |delivery: Delivery| {
-            let sent = sender.send(delivery.uuid().to_owned());
-            async move { Ok(sent?) }
-        })
-        .ordered_by_file()
-        .spawn();
+    let (handler, mut handled) = noting();
+    let worker = inbox.worker(handler).ordered_by_file().spawn();
     assert!(inbox.handle(delivery(1)).await.is_ok());
     assert_eq!(handled.recv().await.as_deref(), Some("uuid-1"));
-    while inbox.stats().await.unwrap().running > 0 {
-        tokio::task::yield_now().await;
-    }
+    all_settled(&inbox).await;
     let group = [1, 2].map(|number| NewEvent::of(&delivery(number)));
     assert_eq!(inbox.storage().insert(group.into()).await.unwrap(), [false, true]);
     inbox.storage().notify();

@@ -5,14 +5,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::event::NewEvent;
-use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
+use crate::storage::ClaimRequest;
 use crate::{
     Count, DeadLetterReason, EventFilter, EventState, Inbox, InboxError, InboxErrorKind, PageCursor, ReasonId,
 };
-use smartshape_webhook::{Delivery, Handler as _, HandlerErrorKind};
+use smartshape_webhook::{Delivery, Handler as _, HandlerError, HandlerErrorKind};
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::it::fixture::{Folder, delivery};
+use crate::it::fixture::{COMPLETED, Folder, all_settled, delivery, settle, telling};
 
 async fn connect(path: &str) -> SqliteConnection {
     SqliteConnection::connect(path).await.unwrap()
@@ -40,13 +40,7 @@ fn copy(from: &Path, to: &Path) {
 /// A worker that handles everything, until the inbox is empty.
 async fn work_off(inbox: &Inbox) {
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
-    loop {
-        let stats = inbox.stats().await.unwrap();
-        if stats.waiting + stats.running == 0 {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
+    all_settled(inbox).await;
     worker.shutdown().await.unwrap();
 }
 
@@ -370,18 +364,10 @@ async fn worker_lock_lets_one_process_work_and_others_read() {
     let path = folder.inbox();
     let first = Inbox::open(&path).await.unwrap();
     let second = Inbox::builder(&path).worker_lock_timeout(Duration::from_millis(10)).open().await.unwrap();
-    let (sender, mut begun) = tokio::sync::mpsc::unbounded_channel();
-    let worker = first
-        .worker(move |delivery: Delivery| {
-            let sent = sender.send(delivery.uuid().to_owned());
-            async move {
-                sent?;
-                Err(smartshape_webhook::HandlerError::permanent("no"))
-            }
-        })
-        .spawn();
+    let (handler, mut begun) = telling(|_| async { Err(HandlerError::permanent("no")) });
+    let worker = first.worker(handler).spawn();
     store(&second, 1).await.unwrap();
-    assert_eq!(begun.recv().await.as_deref(), Some("uuid-1"));
+    assert_eq!(begun.recv().await, Some(("uuid-1".to_owned(), 1)));
     let mut locked_out = second.worker(|_: Delivery| async { Ok(()) }).spawn();
     locked_out.stopped().await;
     let error = locked_out.shutdown().await.unwrap_err();
@@ -390,7 +376,7 @@ async fn worker_lock_lets_one_process_work_and_others_read() {
         tokio::task::yield_now().await;
     }
     assert_eq!(second.replay(EventFilter::default()).await.unwrap(), 1);
-    assert_eq!(begun.recv().await.as_deref(), Some("uuid-1"));
+    assert_eq!(begun.recv().await, Some(("uuid-1".to_owned(), 1)));
     while second.purge(EventFilter::default().state(EventState::DeadLetter)).await.unwrap() == 0 {
         tokio::task::yield_now().await;
     }
@@ -615,25 +601,13 @@ async fn file_of_earlier_version_keeps_order() {
     execute(&folder.inbox(), THREE).await;
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     execute(&folder.inbox(), THREE).await;
-    let mut request = ClaimRequest::new(9, Duration::from_secs(3600));
-    request.ordered = true;
+    let request = ClaimRequest::ordered(9, Duration::from_secs(3600));
     let mut seen = Vec::new();
     loop {
         let attempts = inbox.storage().claim(request).await.unwrap().attempts;
         let [attempt] = &attempts[..] else { break };
         seen.push(attempt.lease.seq);
-        inbox
-            .storage()
-            .settle(
-                [AttemptResult {
-                    lease: attempt.lease,
-                    outcome: AttemptOutcome::Completed { keep_body: false },
-                    took: Duration::ZERO,
-                }]
-                .into(),
-            )
-            .await
-            .unwrap();
+        assert!(settle(&**inbox.storage(), attempt.lease, COMPLETED).await);
     }
     assert!(seen.len() == 7 && seen.is_sorted(), "{seen:?}");
 }

@@ -4,35 +4,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Inbox;
 use crate::event::NewEvent;
-use crate::storage::{ClaimRequest, Retention, Storage};
-use jiff::Timestamp;
-use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta};
+use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest, Lease, Retention, Storage};
+use crate::{EventFilter, EventState, Inbox};
+use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta, Handler, HandlerError};
+use tempfile::TempDir;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// A folder that is deleted with the test.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        let folder =
-            std::env::temp_dir().join(format!("smartshape-inbox-{}-{}", std::process::id(), unique()));
-        std::fs::create_dir_all(&folder).unwrap();
-        Self(folder)
+        Self(tempfile::tempdir().unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 
     pub(crate) fn inbox(&self) -> String {
         self.path("inbox.db").to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -41,8 +33,14 @@ pub(crate) trait Fixture: Send + Sync + Sized + 'static {
     /// Opens this database; the same one each time.
     fn open(&self) -> impl Future<Output = Arc<dyn Storage>> + Send;
 
-    /// Executes a statement in which WORKERS is the table of workers, and TIME a time.
-    fn execute(&self, sql: &str, time: Timestamp) -> impl Future<Output = ()> + Send;
+    async fn inbox(&self) -> Inbox {
+        Inbox::with_storage(self.open().await, &Inbox::builder("fixture"))
+    }
+
+    /// Executes the one for this database.
+    fn execute(&self, sqlite: &'static str, postgres: &'static str) -> impl Future<Output = ()> + Send;
+
+    fn url(&self) -> String;
 }
 
 /// Makes a test of each case, for each storage.
@@ -73,6 +71,69 @@ impl ClaimRequest {
     /// Without order; dead-letters after 10 attempts or 3 lost leases.
     pub(crate) fn new(max_events: u32, lease_ttl: Duration) -> Self {
         Self { max_events, lease_ttl, ordered: false, max_attempts: 10, max_lost_leases: 3 }
+    }
+
+    pub(crate) fn ordered(max_events: u32, lease_ttl: Duration) -> Self {
+        Self { ordered: true, ..Self::new(max_events, lease_ttl) }
+    }
+}
+
+pub(crate) const COMPLETED: AttemptOutcome = AttemptOutcome::Completed { keep_body: false };
+
+pub(crate) fn dead_letter(error: &str) -> AttemptOutcome {
+    AttemptOutcome::DeadLetter { error: error.to_owned() }
+}
+
+/// Returns whether the lease was held.
+pub(crate) async fn settle(storage: &dyn Storage, lease: Lease, outcome: AttemptOutcome) -> bool {
+    let result = AttemptResult { lease, outcome, took: Duration::ZERO };
+    storage.settle([result].into()).await.unwrap().recorded == [lease]
+}
+
+/// A handler that tells uuid and attempt of each delivery, and then does `work`.
+pub(crate) fn telling<F>(
+    work: impl Fn(Delivery) -> F + Send + Sync + 'static,
+) -> (impl Handler, UnboundedReceiver<(String, u32)>)
+where
+    F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    let (sender, told) = unbounded_channel();
+    let handler = move |delivery: Delivery| {
+        let sent = sender.send((delivery.uuid().to_owned(), delivery.attempt()));
+        let work = work(delivery);
+        async move {
+            sent?;
+            work.await
+        }
+    };
+    (handler, told)
+}
+
+/// A handler that succeeds, and the uuids that it gets.
+pub(crate) fn noting() -> (impl Handler, UnboundedReceiver<String>) {
+    let (sender, handled) = unbounded_channel();
+    let handler = move |delivery: Delivery| {
+        let sent = sender.send(delivery.uuid().to_owned());
+        async move { Ok(sent?) }
+    };
+    (handler, handled)
+}
+
+/// Waits until nothing waits or runs.
+pub(crate) async fn all_settled(inbox: &Inbox) {
+    loop {
+        let stats = inbox.stats().await.unwrap();
+        if stats.waiting + stats.running == 0 {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until so many events have the state.
+pub(crate) async fn settled(inbox: &Inbox, state: EventState, count: usize) {
+    while inbox.list(EventFilter::default().state(state)).await.unwrap().len() < count {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -114,12 +175,6 @@ pub(crate) fn new_events(numbers: std::ops::Range<u32>, file: &str) -> Arc<[NewE
     numbers.map(|number| new_event(number, file)).collect()
 }
 
-fn unique() -> usize {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
 pub(crate) struct File(Folder);
 
 impl File {
@@ -130,20 +185,24 @@ impl File {
 
 impl Fixture for File {
     async fn open(&self) -> Arc<dyn Storage> {
-        Arc::clone(Inbox::open(&self.0.inbox()).await.unwrap().storage())
+        Arc::clone(Inbox::open(&self.url()).await.unwrap().storage())
     }
 
     #[cfg(feature = "sqlite")]
-    async fn execute(&self, sql: &str, time: Timestamp) {
+    async fn execute(&self, sqlite: &'static str, _: &'static str) {
         use sqlx::{Connection as _, SqliteConnection};
 
-        let sql = sql.replace("WORKERS", "workers").replace("TIME", &time.as_microsecond().to_string());
-        let mut connection = SqliteConnection::connect(&self.0.inbox()).await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+        sqlx::raw_sql(sqlite).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     #[cfg(not(feature = "sqlite"))]
-    async fn execute(&self, _: &str, _: Timestamp) {}
+    async fn execute(&self, _: &'static str, _: &'static str) {}
+
+    fn url(&self) -> String {
+        self.0.inbox()
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -153,6 +212,7 @@ pub(crate) use server::Server;
 mod server {
     use super::*;
     use sqlx::{Connection as _, PgConnection};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A schema of its own on the server that `DATABASE_URL` names.
     pub(crate) struct Server {
@@ -214,7 +274,9 @@ mod server {
                 println!("skipped: DATABASE_URL names no PostgreSQL server; `cargo xtask test` provides one");
                 return None;
             };
-            let schema = format!("inbox_{}_{}", std::process::id(), unique());
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let schema = format!("inbox_{}_{number}", std::process::id());
             let fixture = Self { base, schema };
             // Left over from an earlier process of the same number, if it is there.
             fixture
@@ -229,10 +291,12 @@ mod server {
             Arc::clone(Inbox::open(&self.url()).await.unwrap().storage())
         }
 
-        async fn execute(&self, sql: &str, time: Timestamp) {
-            let sql =
-                sql.replace("WORKERS", "smartshape_inbox_workers").replace("TIME", &format!("'{time}'"));
-            Self::execute(self, sql).await;
+        async fn execute(&self, _: &'static str, postgres: &'static str) {
+            Self::execute(self, postgres.to_owned()).await;
+        }
+
+        fn url(&self) -> String {
+            Self::url(self)
         }
     }
 }

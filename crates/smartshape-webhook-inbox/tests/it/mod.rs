@@ -41,6 +41,7 @@ mod silence;
 #[cfg(feature = "sqlite")]
 mod span;
 mod storage;
+mod stub;
 mod stuck;
 #[cfg(feature = "sqlite")]
 mod twice;

@@ -5,17 +5,16 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan as _};
 use smartshape_webhook::{Delivery, Handler as _, HandlerError};
 
-use super::fixture::{Fixture, delivery, new_event, new_events, on_each_storage, retention};
+use super::fixture::{
+    COMPLETED, Fixture, dead_letter, delivery, new_event, new_events, noting, on_each_storage, retention,
+    settled,
+};
 use crate::activity::Numbers;
 use crate::operations::WorkerReport;
 use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
 use crate::{EventFilter, EventState, Inbox};
 
 const LONG: Duration = Duration::from_secs(3600);
-
-async fn open(fixture: &impl Fixture) -> Inbox {
-    Inbox::with_storage(fixture.open().await, &Inbox::builder("fixture"))
-}
 
 /// Claims one event and ends its attempt.
 async fn end(inbox: &Inbox, outcome: AttemptOutcome) {
@@ -41,7 +40,7 @@ on_each_storage! {
 }
 
 async fn paused_workers_of_all_processes_claim_nothing(fixture: &impl Fixture) {
-    let (inbox, other) = (open(fixture).await, open(fixture).await);
+    let (inbox, other) = (fixture.inbox().await, fixture.inbox().await);
     inbox.storage().insert(new_events(0..2, "f")).await.unwrap();
     assert_eq!(other.paused().await.unwrap(), None);
     inbox.pause("ops").await.unwrap();
@@ -56,15 +55,9 @@ async fn paused_workers_of_all_processes_claim_nothing(fixture: &impl Fixture) {
     }
     // Deliveries are still stored.
     inbox.storage().insert([new_event(9, "f")].into()).await.unwrap();
-    let (sender, mut handled) = tokio::sync::mpsc::unbounded_channel();
-    let worker = inbox
-        .worker(move |delivery: Delivery| {
-            let sent = sender.send(delivery.uuid().to_owned());
-            async move { Ok(sent?) }
-        })
-        // Resuming wakes it, or it would look again only in an hour.
-        .poll_interval(LONG)
-        .spawn();
+    let (handler, mut handled) = noting();
+    // Resuming wakes it, or it would look again only in an hour.
+    let worker = inbox.worker(handler).poll_interval(LONG).spawn();
     while inbox.workers().await.unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -78,7 +71,7 @@ async fn paused_workers_of_all_processes_claim_nothing(fixture: &impl Fixture) {
 }
 
 async fn worker_is_listed_while_it_runs(fixture: &impl Fixture) {
-    let (inbox, other) = (open(fixture).await, open(fixture).await);
+    let (inbox, other) = (fixture.inbox().await, fixture.inbox().await);
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).concurrency(3).spawn();
     let seen = loop {
         if let Some(worker) = other.workers().await.unwrap().pop() {
@@ -94,26 +87,28 @@ async fn worker_is_listed_while_it_runs(fixture: &impl Fixture) {
 }
 
 async fn worker_that_does_not_report_is_not_listed(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     for id in 1..=3 {
         let host = format!("host {id}");
         let report = WorkerReport { id, host, concurrency: 8, running: 0 };
         inbox.storage().report_worker(report).await.unwrap();
     }
     assert_eq!(inbox.workers().await.unwrap().len(), 3);
-    fixture.execute("UPDATE WORKERS SET seen = TIME WHERE id = 2", Timestamp::now() - 61.seconds()).await;
+    let sqlite = "UPDATE workers SET seen = seen - 61000000 WHERE id = 2";
+    let postgres = "UPDATE smartshape_inbox_workers SET seen = seen - interval '61 s' WHERE id = 2";
+    fixture.execute(sqlite, postgres).await;
     let hosts: Vec<String> = inbox.workers().await.unwrap().into_iter().map(|worker| worker.host).collect();
     assert_eq!(hosts, ["host 1", "host 3"]);
 }
 
 async fn failed_attempts_are_kept_until_completion(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     inbox.storage().insert([new_event(1, "f")].into()).await.unwrap();
     let key = new_event(1, "f").key;
     assert!(inbox.failed_attempts(key).await.unwrap().is_empty());
     end(&inbox, retry("first")).await;
     end(&inbox, AttemptOutcome::Released).await;
-    end(&inbox, AttemptOutcome::DeadLetter { error: "second".to_owned() }).await;
+    end(&inbox, dead_letter("second")).await;
     inbox.replay(EventFilter::default()).await.unwrap();
     end(&inbox, retry("third")).await;
     let attempts = inbox.failed_attempts(key).await.unwrap();
@@ -121,7 +116,7 @@ async fn failed_attempts_are_kept_until_completion(fixture: &impl Fixture) {
     assert_eq!(shown, [(1, "first"), (2, "second"), (1, "third")]);
     assert!(attempts.iter().all(|attempt| attempt.took == Duration::from_millis(7)));
     assert!(attempts[0].ended_at <= attempts[2].ended_at);
-    end(&inbox, AttemptOutcome::Completed { keep_body: false }).await;
+    end(&inbox, COMPLETED).await;
     assert!(inbox.failed_attempts(key).await.unwrap().is_empty());
 
     // An event whose body is kept keeps its errors, until it is purged or deleted.
@@ -141,7 +136,7 @@ async fn failed_attempts_are_kept_until_completion(fixture: &impl Fixture) {
 }
 
 async fn failed_attempts_of_event_are_bounded(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     inbox.storage().insert([new_event(1, "f")].into()).await.unwrap();
     for number in 1..=50 {
         end(&inbox, retry(&number.to_string())).await;
@@ -154,7 +149,7 @@ async fn failed_attempts_of_event_are_bounded(fixture: &impl Fixture) {
 
 /// By a real inbox and worker.
 async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     let from = Timestamp::now() - 2.hours();
     for number in 0..4 {
         inbox.handle(delivery(number)).await.unwrap();
@@ -170,9 +165,7 @@ async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
         })
         .backoff(Duration::from_millis(1), Duration::from_millis(1))
         .spawn();
-    while inbox.list(EventFilter::default().state(EventState::Completed)).await.unwrap().len() < 3 {
-        tokio::task::yield_now().await;
-    }
+    settled(&inbox, EventState::Completed, 3).await;
     // A shutdown writes what was counted.
     worker.shutdown().await.unwrap();
     let total = async |slot| {
@@ -197,7 +190,7 @@ async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
 }
 
 async fn activity_of_several_processes_is_added(fixture: &impl Fixture) {
-    let (inbox, other) = (open(fixture).await, open(fixture).await);
+    let (inbox, other) = (fixture.inbox().await, fixture.inbox().await);
     let now = Timestamp::now().as_second() / 60;
     let numbers = |n| Numbers {
         stored: n,
@@ -218,7 +211,7 @@ async fn activity_of_several_processes_is_added(fixture: &impl Fixture) {
 }
 
 async fn activity_is_kept_for_14_days(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     let now = Timestamp::now().as_second() / 60;
     let stored = Numbers { stored: 1, ..Numbers::default() };
     let (kept, old) = (now - 14 * 24 * 60 + 5, now - 14 * 24 * 60 - 5);

@@ -3,20 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::fixture::{Fixture, new_event, new_events, on_each_storage, retention};
+use super::fixture::{COMPLETED, Fixture, dead_letter, new_event, new_events, on_each_storage, retention};
 use crate::event::{Count, EventFilter, EventState, NewEvent};
 use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
 use crate::{Inbox, PageCursor, ReasonId};
 
 const LONG: Duration = Duration::from_secs(3600);
-
-async fn open(fixture: &impl Fixture) -> Inbox {
-    Inbox::with_storage(fixture.open().await, &Inbox::builder("fixture"))
-}
-
-fn dead_letter(error: &str) -> AttemptOutcome {
-    AttemptOutcome::DeadLetter { error: error.to_owned() }
-}
 
 /// Ends the attempts at the earliest waiting events.
 async fn end(inbox: &Inbox, outcomes: Vec<AttemptOutcome>) {
@@ -32,12 +24,12 @@ async fn end(inbox: &Inbox, outcomes: Vec<AttemptOutcome>) {
 
 /// Every third event of 30 is dead, every third completed, every third waits; the last one of each is about `b`.
 async fn thirty(fixture: &impl Fixture) -> Inbox {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     inbox.storage().insert(new_events(0..27, "a")).await.unwrap();
     inbox.storage().insert(new_events(27..30, "b")).await.unwrap();
     let outcome = |number: usize| match number % 3 {
         0 => dead_letter("no"),
-        1 => AttemptOutcome::Completed { keep_body: false },
+        1 => COMPLETED,
         _ => AttemptOutcome::Retry { after: LONG, error: "not yet".to_owned() },
     };
     end(&inbox, (0..30).map(outcome).collect()).await;
@@ -133,7 +125,7 @@ async fn page_examines_bounded_number_of_events(fixture: &impl Fixture) {
 }
 
 async fn reasons_group_errors_without_ids(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     inbox.storage().insert(new_events(0..6, "f")).await.unwrap();
     let errors =
         ["no part 5c6aeed0", "no part 5c6aeed1", "timed out", "no part 5c6aeed2", "no part 5c6aeed3"];
@@ -148,17 +140,16 @@ async fn reasons_group_errors_without_ids(fixture: &impl Fixture) {
     assert_eq!((events[3].seq, &*events[3].event), (reasons[0].last_seq, &*reasons[0].last_event));
     // Replayed and completed, it has no reason any more.
     assert_eq!(inbox.replay(of_parts.clone()).await.unwrap(), 4);
-    end(&inbox, vec![AttemptOutcome::Completed { keep_body: false }; 5]).await;
+    end(&inbox, vec![COMPLETED; 5]).await;
     assert!(inbox.list(of_parts).await.unwrap().is_empty());
     assert_eq!(inbox.dead_letter_reasons(9).await.unwrap().len(), 1);
 }
 
 /// An older version, and a claim that finds too many lost leases, record none.
 async fn reasons_of_older_versions_are_recorded_by_sweep(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     inbox.storage().insert(new_events(0..3, "f")).await.unwrap();
-    let mut request = ClaimRequest::new(3, Duration::ZERO);
-    request.max_lost_leases = 1;
+    let request = ClaimRequest { max_lost_leases: 1, ..ClaimRequest::new(3, Duration::ZERO) };
     inbox.storage().claim(request).await.unwrap();
     assert_eq!(inbox.storage().claim(request).await.unwrap().dead_lettered, 3);
     let unknown = inbox.dead_letter_reasons(9).await.unwrap();
@@ -173,7 +164,7 @@ async fn reasons_of_older_versions_are_recorded_by_sweep(fixture: &impl Fixture)
 }
 
 async fn counts_are_exact_below_limit(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     let none = inbox.counts().await.unwrap();
     assert_eq!((none.waiting, none.dead_letters, none.stored), (Count::Exactly(0), Count::Exactly(0), 0));
     assert_eq!(none.overdue, None);
@@ -191,7 +182,7 @@ async fn counts_are_exact_below_limit(fixture: &impl Fixture) {
 
 /// What died or arrived since a person looked is not touched.
 async fn replay_and_purge_leave_later_events(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     inbox.storage().insert(new_events(0..4, "f")).await.unwrap();
     end(&inbox, vec![dead_letter("no"); 3]).await;
     let seen =
@@ -207,7 +198,7 @@ async fn replay_and_purge_leave_later_events(fixture: &impl Fixture) {
 }
 
 async fn text_filter_finds_exact_ids_and_words(fixture: &impl Fixture) {
-    let inbox = open(fixture).await;
+    let inbox = fixture.inbox().await;
     let events = [("part_1", "ops@smartshape.io"), ("part-1", "Ops%"), ("part", "o\\p")];
     let events = events
         .iter()

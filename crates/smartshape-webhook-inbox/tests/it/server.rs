@@ -8,21 +8,11 @@ use crate::{Count, EventFilter, EventState, Inbox, InboxErrorKind, ReasonId};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::mpsc;
 
-use crate::it::fixture::{Server, delivery};
+use crate::it::fixture::{Server, all_settled, delivery, noting};
 use crate::it::link::Link;
 
 async fn store(inbox: &Inbox, number: u32) {
     assert!(inbox.handle(delivery(number)).await.is_ok());
-}
-
-async fn all_settled(inbox: &Inbox) {
-    loop {
-        let stats = inbox.stats().await.unwrap();
-        if stats.waiting + stats.running == 0 {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 async fn number(server: &Server, sql: &'static str) -> i64 {
@@ -133,13 +123,8 @@ async fn size_limit_rejects_until_events_are_completed() {
 async fn three_connections_are_enough() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::builder(&server.url()).max_connections(3).open().await.unwrap();
-    let (sender, mut handled) = mpsc::unbounded_channel();
-    let worker = inbox
-        .worker(move |delivery: Delivery| {
-            let sent = sender.send(delivery.uuid().to_owned());
-            async move { Ok(sent?) }
-        })
-        .spawn();
+    let (handler, mut handled) = noting();
+    let worker = inbox.worker(handler).spawn();
     let storing: Vec<_> = (0..100)
         .map(|number| {
             let inbox = inbox.clone();
@@ -161,14 +146,8 @@ async fn worker_is_notified_of_events_of_other_processes() {
     let Some(server) = Server::new().await else { return };
     let (receiving, working) =
         (Inbox::open(&server.url()).await.unwrap(), Inbox::open(&server.url()).await.unwrap());
-    let (sender, mut handled) = mpsc::unbounded_channel();
-    let worker = working
-        .worker(move |_: Delivery| {
-            let sent = sender.send(());
-            async move { Ok(sent?) }
-        })
-        .poll_interval(Duration::from_secs(3600))
-        .spawn();
+    let (handler, mut handled) = noting();
+    let worker = working.worker(handler).poll_interval(Duration::from_secs(3600)).spawn();
     // Until its first look, nothing says that the worker listens: so one after the other.
     for event in 0.. {
         store(&receiving, event).await;
@@ -305,13 +284,8 @@ async fn server_may_be_unavailable_at_start_and_later() {
         );
     link.join();
     let inbox = opening.await.unwrap().unwrap();
-    let (sender, mut handled) = mpsc::unbounded_channel();
-    let worker = inbox
-        .worker(move |delivery: Delivery| {
-            let sent = sender.send(delivery.uuid().to_owned());
-            async move { Ok(sent?) }
-        })
-        .spawn();
+    let (handler, mut handled) = noting();
+    let worker = inbox.worker(handler).spawn();
     store(&inbox, 1).await;
     assert_eq!(handled.recv().await.as_deref(), Some("uuid-1"));
 

@@ -9,18 +9,12 @@ use crate::{EventFilter, EventState, Inbox};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::it::fixture::{Server, delivery, file_delivery};
+use crate::it::fixture::{Server, dead_letter, delivery, file_delivery, noting, settle, settled};
 use crate::it::link::Link;
-use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
+use crate::storage::ClaimRequest;
 
 /// Longer than anything here takes on a busy machine, and what is promised for a silent connection.
 const IN_TIME: Duration = Duration::from_secs(30);
-
-async fn settled(inbox: &Inbox, state: EventState, count: usize) {
-    while inbox.list(EventFilter::default().state(state)).await.unwrap().len() < count {
-        tokio::task::yield_now().await;
-    }
-}
 
 /// Of the inbox, its worker and a transactional one, at once and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,14 +94,8 @@ async fn silent_count_stops_no_worker() {
     let inbox = builder.open().await.unwrap();
     // The first delivery begins a count. On a busy machine it takes longer than a second.
     while inbox.handle(delivery(1)).await.is_err() {}
-    let (sender, mut handled) = mpsc::unbounded_channel();
-    let worker = inbox
-        .worker(move |_: Delivery| {
-            let sent = sender.send(());
-            async move { Ok(sent?) }
-        })
-        .lease_ttl(Duration::from_secs(10))
-        .spawn();
+    let (handler, mut handled) = noting();
+    let worker = inbox.worker(handler).lease_ttl(Duration::from_secs(10)).spawn();
     tokio::time::timeout(IN_TIME, handled.recv()).await.expect("the worker goes on").unwrap();
     worker.shutdown().await.unwrap();
 }
@@ -280,9 +268,7 @@ async fn serialization_failures_and_deadlocks_are_repeated() {
     let attempts = storage.claim(ClaimRequest::new(1, IN_TIME)).await.unwrap().attempts;
     let lease = attempts[0].lease;
     assert_eq!(storage.renew(vec![lease], IN_TIME).await.unwrap(), [lease]);
-    let dead = AttemptOutcome::DeadLetter { error: "never".to_owned() };
-    let result = AttemptResult { lease, outcome: dead, took: Duration::ZERO };
-    assert_eq!(storage.settle([result].into()).await.unwrap().recorded, [lease]);
+    assert!(settle(&**storage, lease, dead_letter("never")).await);
     assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 1);
     // Not forever.

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use jiff::{Timestamp, ToSpan as _};
 use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta};
 
-use super::fixture::{Fixture, made, new_event, new_events, on_each_storage, retention};
+use super::fixture::{
+    COMPLETED, Fixture, dead_letter, made, new_event, new_events, on_each_storage, retention, settle,
+};
 use crate::event::{EventFilter, EventState, NewEvent};
 use crate::storage::{Attempt, AttemptOutcome, AttemptResult, ClaimRequest, Lease, Retention, Storage};
 
@@ -21,17 +23,8 @@ async fn claim(storage: &dyn Storage, events: u32, lease: Duration) -> Vec<Attem
 }
 
 async fn claim_ordered(storage: &dyn Storage, events: u32) -> Vec<u32> {
-    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(events, LONG) };
+    let request = ClaimRequest::ordered(events, LONG);
     storage.claim(request).await.unwrap().attempts.iter().map(number).collect()
-}
-
-async fn settle(storage: &dyn Storage, lease: Lease, outcome: AttemptOutcome) -> bool {
-    let results = [AttemptResult { lease, outcome, took: Duration::ZERO }];
-    storage.settle(results.into()).await.unwrap().recorded == [lease]
-}
-
-fn completed() -> AttemptOutcome {
-    AttemptOutcome::Completed { keep_body: false }
 }
 
 fn retry(after: Duration) -> AttemptOutcome {
@@ -126,10 +119,7 @@ async fn insert_keeps_hostile_texts(fixture: &impl Fixture) {
         assert!(kept.contains(&Bytes::from(body)));
     }
     for attempt in attempts {
-        assert!(
-            settle(&*storage, attempt.lease, AttemptOutcome::DeadLetter { error: "\u{202e}'".repeat(1000) })
-                .await
-        );
+        assert!(settle(&*storage, attempt.lease, dead_letter(&"\u{202e}'".repeat(1000))).await);
     }
     assert_eq!(storage.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().len(), 4);
 }
@@ -145,7 +135,7 @@ async fn insert_keeps_long_body(fixture: &impl Fixture) {
     assert_eq!(storage.insert([given.clone()].into()).await.unwrap(), [true]);
     let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
     assert!(attempt.body == Some(given.body), "the body has changed");
-    assert!(settle(&*storage, attempt.lease, completed()).await);
+    assert!(settle(&*storage, attempt.lease, COMPLETED).await);
     assert!(storage.get(attempt.key).await.unwrap().unwrap().body.is_none());
 }
 
@@ -174,7 +164,7 @@ async fn insert_keeps_each_key_once(fixture: &impl Fixture) {
     assert_eq!(storage.insert(one()).await.unwrap(), [false]);
     let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
     assert_eq!(storage.insert([new_event(1, "f"), new_event(2, "f")].into()).await.unwrap(), [false, true]);
-    assert!(settle(&*storage, attempt.lease, completed()).await);
+    assert!(settle(&*storage, attempt.lease, COMPLETED).await);
     assert_eq!(storage.insert(one()).await.unwrap(), [false]);
     assert_eq!(storage.purge(EventFilter::default()).await.unwrap(), 1, "the second one");
     assert_eq!(storage.insert(new_events(1..3, "f")).await.unwrap(), [false, false]);
@@ -252,16 +242,11 @@ async fn settle_ignores_older_lease(fixture: &impl Fixture) {
     let second = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
     assert_eq!((second.number, second.lease.seq), (2, first.lease.seq));
     assert!(second.lease.fence > first.lease.fence);
-    for outcome in [
-        completed(),
-        retry(AT_ONCE),
-        AttemptOutcome::DeadLetter { error: String::new() },
-        AttemptOutcome::Released,
-    ] {
+    for outcome in [COMPLETED, retry(AT_ONCE), dead_letter(""), AttemptOutcome::Released] {
         assert!(!settle(&*storage, first.lease, outcome).await);
     }
     // Nor beside the result of the newer one.
-    let old = AttemptResult { lease: first.lease, outcome: completed(), took: Duration::ZERO };
+    let old = AttemptResult { lease: first.lease, outcome: COMPLETED, took: Duration::ZERO };
     for results in [true, false] {
         let new = AttemptResult { lease: second.lease, outcome: retry(AT_ONCE), took: Duration::ZERO };
         let both = if results { [old.clone(), new] } else { [new, old.clone()] };
@@ -271,8 +256,8 @@ async fn settle_ignores_older_lease(fixture: &impl Fixture) {
     }
     let second = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
     // Late, but nobody else has it.
-    assert!(settle(&*storage, second.lease, completed()).await);
-    assert!(!settle(&*storage, second.lease, completed()).await);
+    assert!(settle(&*storage, second.lease, COMPLETED).await);
+    assert!(!settle(&*storage, second.lease, COMPLETED).await);
     assert!(claim(&*storage, 1, LONG).await.is_empty(), "no attempt starts after the completion");
 }
 
@@ -337,7 +322,7 @@ async fn ordered_claim_takes_one_event_of_file_at_a_time(fixture: &impl Fixture)
     let storage = fixture.open().await;
     storage.insert([new_event(1, "a"), new_event(2, "a"), new_event(3, "a")].into()).await.unwrap();
     storage.insert([new_event(4, "b"), new_event(5, "b")].into()).await.unwrap();
-    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(9, LONG) };
+    let request = ClaimRequest::ordered(9, LONG);
     let heads = storage.claim(request).await.unwrap().attempts;
     assert_eq!(heads.iter().map(number).collect::<Vec<_>>(), [1, 4]);
     let held_back = storage.claim(request).await.unwrap();
@@ -345,18 +330,18 @@ async fn ordered_claim_takes_one_event_of_file_at_a_time(fixture: &impl Fixture)
     assert!(held_back.next_due.unwrap() > Duration::ZERO, "what is held back is not due");
     // The first of `a` fails, the first of `b` is done.
     assert!(settle(&*storage, heads[0].lease, retry(LONG)).await);
-    assert!(settle(&*storage, heads[1].lease, completed()).await);
+    assert!(settle(&*storage, heads[1].lease, COMPLETED).await);
     assert_eq!(claim_ordered(&*storage, 9).await, [5]);
     // A purged event and a dead letter hold nothing back; a replayed event does not overtake the running one.
     assert_eq!(storage.purge(EventFilter::default().state(EventState::Waiting).limit(1)).await.unwrap(), 1);
     let second = storage.claim(request).await.unwrap().attempts.pop().unwrap();
     assert_eq!(number(&second), 2);
-    assert!(settle(&*storage, second.lease, AttemptOutcome::DeadLetter { error: "no".to_owned() }).await);
+    assert!(settle(&*storage, second.lease, dead_letter("no")).await);
     let third = storage.claim(request).await.unwrap().attempts.pop().unwrap();
     assert_eq!(number(&third), 3);
     assert_eq!(storage.replay(EventFilter::default().state(EventState::DeadLetter)).await.unwrap(), 1);
     assert!(claim_ordered(&*storage, 9).await.is_empty());
-    assert!(settle(&*storage, third.lease, completed()).await);
+    assert!(settle(&*storage, third.lease, COMPLETED).await);
     assert_eq!(claim_ordered(&*storage, 9).await, [2]);
 }
 
@@ -367,13 +352,13 @@ async fn ordered_claim_reaches_files_behind_long_queue(fixture: &impl Fixture) {
         storage.insert(new_events(part * 100..(part + 1) * 100, "hot")).await.unwrap();
     }
     storage.insert([new_event(9000, "cold")].into()).await.unwrap();
-    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(4, LONG) };
+    let request = ClaimRequest::ordered(4, LONG);
     let heads = storage.claim(request).await.unwrap().attempts;
     assert_eq!(heads.iter().map(number).collect::<Vec<_>>(), [0, 9000]);
     // The deferred events are claimed one after the other.
     let mut lease = heads[0].lease;
     for expected in 1..5 {
-        assert!(settle(&*storage, lease, completed()).await);
+        assert!(settle(&*storage, lease, COMPLETED).await);
         let next = storage.claim(request).await.unwrap().attempts.pop().unwrap();
         assert_eq!(number(&next), expected);
         lease = next.lease;
@@ -387,7 +372,7 @@ async fn ordered_claim_passes_very_long_queue(fixture: &impl Fixture) {
         storage.insert(new_events(part * 300..(part + 1) * 300, "hot")).await.unwrap();
     }
     storage.insert([new_event(9000, "cold")].into()).await.unwrap();
-    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(4, LONG) };
+    let request = ClaimRequest::ordered(4, LONG);
     let mut heads = Vec::new();
     loop {
         let claimed = storage.claim(request).await.unwrap();
@@ -439,7 +424,7 @@ async fn ordered_claim_leaves_queued_events_untouched(fixture: &impl Fixture) {
     for part in 0..10 {
         storage.insert(new_events(part * 200..(part + 1) * 200, "hot")).await.unwrap();
     }
-    let request = ClaimRequest { ordered: true, ..ClaimRequest::new(4, LONG) };
+    let request = ClaimRequest::ordered(4, LONG);
     let first = storage.claim(request).await.unwrap().attempts.pop().unwrap();
     // Those behind it are not even looked at: the next one is due when the lease is over.
     let next = storage.claim(request).await.unwrap();
@@ -469,11 +454,9 @@ async fn list_get_replay_and_purge_select_by_filter(fixture: &impl Fixture) {
     storage.insert(new_events(0..3, "a")).await.unwrap();
     storage.insert(new_events(3..6, "b")).await.unwrap();
     let attempts = claim(&*storage, 4, LONG).await;
-    assert!(
-        settle(&*storage, attempts[0].lease, AttemptOutcome::DeadLetter { error: "broken".to_owned() }).await
-    );
+    assert!(settle(&*storage, attempts[0].lease, dead_letter("broken")).await);
     assert!(settle(&*storage, attempts[1].lease, AttemptOutcome::Completed { keep_body: true }).await);
-    assert!(settle(&*storage, attempts[2].lease, completed()).await);
+    assert!(settle(&*storage, attempts[2].lease, COMPLETED).await);
 
     let count = async |filter: EventFilter| storage.list(filter).await.unwrap().len();
     assert_eq!(count(EventFilter::default()).await, 6);
@@ -504,7 +487,7 @@ async fn list_get_replay_and_purge_select_by_filter(fixture: &impl Fixture) {
     assert_eq!(again.len(), 4);
     assert!(again.iter().all(|attempt| attempt.number == 1));
     assert_eq!(storage.purge(EventFilter::default()).await.unwrap(), 0, "running events are not purged");
-    assert!(settle(&*storage, again[0].lease, AttemptOutcome::DeadLetter { error: String::new() }).await);
+    assert!(settle(&*storage, again[0].lease, dead_letter("")).await);
     assert_eq!(storage.purge(EventFilter::default().key(again[1].key)).await.unwrap(), 0);
     assert_eq!(storage.purge(EventFilter::default().key(again[0].key)).await.unwrap(), 1);
     assert!(storage.get(again[0].key).await.unwrap().unwrap().body.is_none());
@@ -533,7 +516,7 @@ async fn filter_selects_by_secret_and_time(fixture: &impl Fixture) {
     assert_eq!(found(EventFilter::default().state(EventState::Waiting)).await, 2);
     // A stolen token's events are usually handled before anybody looks for them.
     for attempt in claim(&*storage, 9, LONG).await {
-        assert!(settle(&*storage, attempt.lease, completed()).await);
+        assert!(settle(&*storage, attempt.lease, COMPLETED).await);
     }
     assert_eq!(found(forged().state(EventState::Completed)).await, 1);
 }
@@ -543,7 +526,7 @@ async fn sweep_deletes_oldest_over_capacity(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     storage.insert(new_events(0..10, "f")).await.unwrap();
     for attempt in claim(&*storage, 9, LONG).await {
-        assert!(settle(&*storage, attempt.lease, completed()).await);
+        assert!(settle(&*storage, attempt.lease, COMPLETED).await);
     }
     let few = Retention { dedup_capacity: 4, ..retention(LONG, LONG) };
     let mut swept = 0;
@@ -566,8 +549,8 @@ async fn sweep_deletes_after_retention(fixture: &impl Fixture) {
     storage.insert(new_events(0..3, "f")).await.unwrap();
     let attempts = claim(&*storage, 3, LONG).await;
     assert!(settle(&*storage, attempts[0].lease, AttemptOutcome::Completed { keep_body: true }).await);
-    assert!(settle(&*storage, attempts[1].lease, completed()).await);
-    assert!(settle(&*storage, attempts[2].lease, AttemptOutcome::DeadLetter { error: String::new() }).await);
+    assert!(settle(&*storage, attempts[1].lease, COMPLETED).await);
+    assert!(settle(&*storage, attempts[2].lease, dead_letter("")).await);
     assert_eq!(storage.sweep(retention(LONG, LONG)).await.unwrap(), 0);
     assert_eq!(storage.sweep(retention(LONG, AT_ONCE)).await.unwrap(), 1);
     assert_eq!(storage.insert(new_events(0..2, "f")).await.unwrap(), [false, false]);
@@ -582,7 +565,7 @@ async fn stats_count_events_by_state(fixture: &impl Fixture) {
     assert_eq!((empty.waiting, empty.running, empty.dead_letters, empty.oldest_waiting), (0, 0, 0, None));
     storage.insert(new_events(0..5, "f")).await.unwrap();
     let attempts = claim(&*storage, 2, LONG).await;
-    settle(&*storage, attempts[0].lease, AttemptOutcome::DeadLetter { error: String::new() }).await;
+    settle(&*storage, attempts[0].lease, dead_letter("")).await;
     let stats = storage.stats().await.unwrap();
     assert_eq!((stats.waiting, stats.running, stats.dead_letters), (3, 1, 1));
     assert!(stats.oldest_waiting.unwrap() < LONG && stats.disk_bytes > 0);
@@ -605,7 +588,7 @@ async fn wall_clock_changes_affect_nothing(fixture: &impl Fixture) {
     }
     assert!(claim(&*storage, 9, LONG).await.is_empty());
     for lease in leases {
-        assert!(settle(&*storage, lease, completed()).await);
+        assert!(settle(&*storage, lease, COMPLETED).await);
     }
     assert_eq!(storage.sweep(retention(LONG, LONG)).await.unwrap(), 0);
     assert!(storage.stats().await.unwrap().oldest_waiting.is_none());

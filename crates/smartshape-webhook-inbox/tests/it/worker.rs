@@ -2,17 +2,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use smartshape_webhook::{Delivery, Handler, HandlerError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::error::InboxError;
 use crate::event::{EventFilter, EventState};
 use crate::inbox::Inbox;
-use crate::it::fixture::{Fixture, file_delivery, on_each_storage};
+use crate::it::fixture::{Fixture, all_settled, file_delivery, on_each_storage, telling};
 use crate::storage::ClaimRequest;
 use crate::worker::Worker;
 
@@ -39,29 +38,26 @@ impl Running {
     }
 }
 
-async fn inbox(fixture: &impl Fixture) -> Inbox {
-    Inbox::with_storage(fixture.open().await, &Inbox::builder("fixture"))
-}
-
 async fn store(inbox: &Inbox, numbers: std::ops::Range<u32>, file: &str) {
     for number in numbers {
         assert!(inbox.handle(file_delivery(number, file)).await.is_ok());
     }
 }
 
-fn seen(delivery: &Delivery) -> Seen {
-    (delivery.uuid().to_owned(), delivery.attempt())
+/// A handler that waits for a permit.
+fn gated(gate: &Arc<Semaphore>) -> (impl Handler, mpsc::UnboundedReceiver<Seen>) {
+    let gate = Arc::clone(gate);
+    telling(move |_| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.acquire().await?.forget();
+            Ok(())
+        }
+    })
 }
 
-/// Ends when the store says that nothing is open.
-async fn all_settled(inbox: &Inbox) {
-    loop {
-        let stats = inbox.stats().await.unwrap();
-        if stats.waiting + stats.running == 0 {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
+fn seen(delivery: &Delivery) -> Seen {
+    (delivery.uuid().to_owned(), delivery.attempt())
 }
 
 on_each_storage! {
@@ -82,7 +78,7 @@ on_each_storage! {
 
 /// Stored before and while it runs; a duplicate is not handled again.
 async fn worker_handles_each_event_once(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     let (sender, mut handled) = mpsc::unbounded_channel();
     store(&inbox, 0..20, "f").await;
     let worker = run(inbox.worker(move |delivery: Delivery| {
@@ -111,23 +107,19 @@ async fn worker_handles_each_event_once(fixture: &impl Fixture) {
 
 /// With the last error in the dead letter.
 async fn worker_counts_attempts_up_to_maximum(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (sender, mut handled) = mpsc::unbounded_channel();
-    let worker = inbox.worker(move |delivery: Delivery| {
-        let attempt = delivery.attempt();
-        sender.send(attempt).unwrap();
-        async move {
-            match attempt {
-                1 => Err(HandlerError::retry("first")),
-                2 => Err(HandlerError::retry_after(Duration::from_millis(1), "second")),
-                _ => Err(HandlerError::retry("third")),
-            }
+    let (handler, mut handled) = telling(|delivery| async move {
+        match delivery.attempt() {
+            1 => Err(HandlerError::retry("first")),
+            2 => Err(HandlerError::retry_after(Duration::from_millis(1), "second")),
+            _ => Err(HandlerError::retry("third")),
         }
     });
+    let worker = inbox.worker(handler);
     let worker = run(worker.max_attempts(3).backoff(Duration::from_millis(1), Duration::from_millis(1)));
     for attempt in 1..=3 {
-        assert_eq!(handled.recv().await, Some(attempt));
+        assert_eq!(handled.recv().await, Some(("uuid-0".to_owned(), attempt)));
     }
     all_settled(&inbox).await;
     worker.end().await;
@@ -138,7 +130,7 @@ async fn worker_counts_attempts_up_to_maximum(fixture: &impl Fixture) {
 
 /// A server that is busy for long would use up all attempts otherwise.
 async fn worker_retries_no_earlier_than_backoff(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
     let worker = inbox.worker(|_: Delivery| async { Err(HandlerError::retry_after(Duration::ZERO, "busy")) });
     let hour = Duration::from_secs(3600);
@@ -162,7 +154,7 @@ async fn all_failed(inbox: &Inbox) {
 
 /// Without a second attempt.
 async fn worker_dead_letters_permanent_error_at_once(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
     let worker = run(inbox.worker(|_: Delivery| async { Err(HandlerError::permanent("never")) }));
     all_settled(&inbox).await;
@@ -173,7 +165,7 @@ async fn worker_dead_letters_permanent_error_at_once(fixture: &impl Fixture) {
 
 /// It is a failure like others, and the worker goes on.
 async fn worker_survives_panic(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..3, "f").await;
     let worker = inbox.worker(|delivery: Delivery| async move {
         assert!(delivery.uuid() != "uuid-1", "poison");
@@ -189,21 +181,11 @@ async fn worker_survives_panic(fixture: &impl Fixture) {
 
 /// It claims no more than it can run.
 async fn worker_keeps_to_concurrency(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..10, "f").await;
-    let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (inner_gate, inner_begun) = (Arc::clone(&gate), Arc::clone(&begun));
-    let (sender, mut handled) = mpsc::unbounded_channel();
-    let worker = inbox.worker(move |_: Delivery| {
-        let (gate, begun, sender) = (Arc::clone(&inner_gate), Arc::clone(&inner_begun), sender.clone());
-        async move {
-            begun.fetch_add(1, Ordering::SeqCst);
-            sender.send(())?;
-            gate.acquire().await?.forget();
-            Ok(())
-        }
-    });
-    let worker = run(worker.concurrency(3));
+    let gate = Arc::new(Semaphore::new(0));
+    let (handler, mut handled) = gated(&gate);
+    let worker = run(inbox.worker(handler).concurrency(3));
     for _ in 0..3 {
         handled.recv().await.unwrap();
     }
@@ -212,30 +194,22 @@ async fn worker_keeps_to_concurrency(fixture: &impl Fixture) {
     // Another look of the worker changes nothing.
     store(&inbox, 10..11, "f").await;
     let stats = inbox.stats().await.unwrap();
-    assert_eq!((stats.running, stats.waiting, begun.load(Ordering::SeqCst)), (3, 8, 3));
+    assert_eq!((stats.running, stats.waiting, handled.len()), (3, 8, 0));
     gate.add_permits(100);
     all_settled(&inbox).await;
     worker.end().await;
-    assert_eq!(begun.load(Ordering::SeqCst), 11);
+    assert_eq!(handled.len(), 8);
 }
 
 /// So that a long handler is not run twice.
 async fn worker_renews_lease_while_handler_runs(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
     let lease = Duration::from_secs(9);
     let gate = Arc::new(Semaphore::new(0));
-    let (inner, (sender, mut handled)) = (Arc::clone(&gate), mpsc::unbounded_channel());
-    let work = move |delivery: Delivery| {
-        let (gate, sent) = (Arc::clone(&inner), sender.send(delivery.attempt()));
-        async move {
-            sent?;
-            gate.acquire().await?.forget();
-            Ok(())
-        }
-    };
-    let worker = run(inbox.worker(work).lease_ttl(lease));
-    assert_eq!(handled.recv().await, Some(1));
+    let (handler, mut handled) = gated(&gate);
+    let worker = run(inbox.worker(handler).lease_ttl(lease));
+    assert_eq!(handled.recv().await, Some(("uuid-0".to_owned(), 1)));
     // Another worker learns when the lease ends.
     let mut left = lease;
     loop {
@@ -256,23 +230,13 @@ async fn worker_renews_lease_while_handler_runs(fixture: &impl Fixture) {
 
 /// Once its lease is over.
 async fn worker_takes_over_expired_lease(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (sender, mut begun) = mpsc::unbounded_channel();
-    let first = inbox.worker(move |delivery: Delivery| {
-        let sent = sender.send(seen(&delivery));
-        async move {
-            sent?;
-            std::future::pending().await
-        }
-    });
-    let first = run(first.concurrency(1).lease_ttl(Duration::from_secs(2)));
+    let (hanging, mut begun) = telling(|_| std::future::pending());
+    let first = run(inbox.worker(hanging).concurrency(1).lease_ttl(Duration::from_secs(2)));
     let (_, mut last) = begun.recv().await.unwrap();
-    let (sender, mut handled) = mpsc::unbounded_channel();
-    let second = run(inbox.worker(move |delivery: Delivery| {
-        let sent = sender.send(seen(&delivery));
-        async move { sent.map_err(HandlerError::permanent) }
-    }));
+    let (handler, mut handled) = telling(|_| async { Ok(()) });
+    let second = run(inbox.worker(handler));
     // The first one ends when the second one is seen to run, and so shares its lock of a file.
     store(&inbox, 1..2, "f").await;
     let mut taken = handled.recv().await.unwrap();
@@ -291,37 +255,30 @@ async fn worker_takes_over_expired_lease(fixture: &impl Fixture) {
 
 /// Its event is a dead letter after a few processes.
 async fn worker_dead_letters_event_that_kills_process(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (sender, mut begun) = mpsc::unbounded_channel();
     let mut attempts = Vec::new();
     loop {
-        let sender = sender.clone();
-        let worker = run(inbox
-            .worker(move |delivery: Delivery| {
-                let sent = sender.send(delivery.attempt());
-                async move {
-                    sent?;
-                    std::future::pending().await
-                }
-            })
-            .lease_ttl(Duration::from_millis(200))
-            .max_lost_leases(3));
-        tokio::select! {
+        let (hanging, mut begun) = telling(|_| std::future::pending());
+        let worker = run(inbox.worker(hanging).lease_ttl(Duration::from_millis(200)).max_lost_leases(3));
+        let is_over = tokio::select! {
             attempt = begun.recv() => {
-                attempts.extend(attempt);
+                attempts.extend(attempt.map(|(_, attempt)| attempt));
                 worker.task.abort();
+                let _ = worker.task.await;
+                false
             }
             () = all_settled(&inbox) => {
                 worker.end().await;
-                break;
+                true
             }
+        };
+        while let Some((_, attempt)) = begun.recv().await {
+            attempts.push(attempt);
         }
-        let _ = worker.task.await;
-    }
-    drop(sender);
-    while let Some(attempt) = begun.recv().await {
-        attempts.push(attempt);
+        if is_over {
+            break;
+        }
     }
     attempts.sort_unstable();
     // A lease that expires before the handler is called is lost too.
@@ -334,20 +291,11 @@ async fn worker_dead_letters_event_that_kills_process(fixture: &impl Fixture) {
 
 /// What runs is done, what waits stays.
 async fn shutdown_waits_for_running_handler(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..3, "f").await;
     let gate = Arc::new(Semaphore::new(0));
-    let inner = Arc::clone(&gate);
-    let (sender, mut begun) = mpsc::unbounded_channel();
-    let worker = inbox.worker(move |_: Delivery| {
-        let (gate, sent) = (Arc::clone(&inner), sender.send(()));
-        async move {
-            sent?;
-            gate.acquire().await?.forget();
-            Ok(())
-        }
-    });
-    let worker = run(worker.concurrency(1));
+    let (handler, mut begun) = gated(&gate);
+    let worker = run(inbox.worker(handler).concurrency(1));
     begun.recv().await.unwrap();
     worker.stop.send(()).unwrap();
     gate.add_permits(100);
@@ -358,17 +306,10 @@ async fn shutdown_waits_for_running_handler(fixture: &impl Fixture) {
 
 /// What does not end in time is another worker's at once, and was no attempt.
 async fn shutdown_releases_unfinished_event(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (sender, mut begun) = mpsc::unbounded_channel();
-    let worker = inbox.worker(move |_: Delivery| {
-        let sent = sender.send(());
-        async move {
-            sent?;
-            std::future::pending().await
-        }
-    });
-    let worker = run(worker.shutdown_timeout(Duration::ZERO));
+    let (hanging, mut begun) = telling(|_| std::future::pending());
+    let worker = run(inbox.worker(hanging).shutdown_timeout(Duration::ZERO));
     begun.recv().await.unwrap();
     worker.end().await;
     let event = inbox.list(EventFilter::default()).await.unwrap().pop().unwrap();
@@ -377,7 +318,7 @@ async fn shutdown_releases_unfinished_event(fixture: &impl Fixture) {
 
 /// It cannot be cancelled, so nobody else may have its event before its lease is over.
 async fn shutdown_keeps_lease_of_blocked_handler(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
     let (sender, mut begun) = mpsc::unbounded_channel();
     let (unblock, blocked) = std::sync::mpsc::channel::<()>();
@@ -401,7 +342,7 @@ async fn shutdown_keeps_lease_of_blocked_handler(fixture: &impl Fixture) {
 
 /// One at a time and in order, while other files go on.
 async fn worker_keeps_order_of_file(fixture: &impl Fixture) {
-    let inbox = inbox(fixture).await;
+    let inbox = fixture.inbox().await;
     for number in 0..30 {
         store(&inbox, number..number + 1, ["a", "b", "c"][number as usize % 3]).await;
     }

@@ -1,0 +1,179 @@
+//! A storage that stores nothing, and has the faults that its fields say.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::activity::{Minute, Numbers};
+use crate::event::NewEvent;
+use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
+use crate::reason::DeadLetterReason;
+use crate::storage::{
+    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage,
+    StorageFuture,
+};
+use crate::{EventFilter, InboxCounts, InboxError, InboxErrorKind, InboxStats, StoredDelivery, StoredEvent};
+use jiff::Timestamp;
+use smartshape_webhook::DeliveryKey;
+use tokio::sync::Semaphore;
+
+use crate::it::fixture::delivery;
+
+#[derive(Debug, Default)]
+pub(crate) struct Stub {
+    pub(crate) is_away: AtomicBool,
+    /// Each insert takes a permit.
+    pub(crate) insert_gate: Option<Semaphore>,
+    pub(crate) batches: AtomicUsize,
+    pub(crate) inserted: AtomicUsize,
+    /// Of the next claim.
+    pub(crate) attempt: Mutex<Option<Attempt>>,
+    /// Each claim takes a permit.
+    pub(crate) claim_gate: Option<Semaphore>,
+    /// In seconds, of a claim that returns an attempt.
+    pub(crate) claims_take: AtomicUsize,
+    /// Claims without an attempt report a due event.
+    pub(crate) withholds: bool,
+    pub(crate) claims: AtomicUsize,
+    pub(crate) renewals: AtomicUsize,
+    /// Of the next `settle`, which takes effect.
+    pub(crate) loses_response: AtomicBool,
+    pub(crate) settled: AtomicUsize,
+    pub(crate) released: AtomicUsize,
+    pub(crate) recorded: Mutex<HashSet<Lease>>,
+    pub(crate) sweeps_for_ever: bool,
+    /// Portions left to sweep, each of which takes 8 seconds.
+    pub(crate) slow_sweeps: AtomicUsize,
+    pub(crate) pings: AtomicUsize,
+}
+
+impl Stub {
+    pub(crate) fn with(attempt: Attempt) -> Self {
+        Self { attempt: Mutex::new(Some(attempt)), ..Self::default() }
+    }
+
+    fn respond<T: Send + 'static>(&self, value: T) -> StorageFuture<'static, T> {
+        let away = self.is_away.load(Ordering::SeqCst);
+        let error = || InboxError::new(InboxErrorKind::Unavailable, "the store is away");
+        Box::pin(async move { if away { Err(error()) } else { Ok(value) } })
+    }
+}
+
+pub(crate) fn attempt() -> Attempt {
+    let delivery = delivery(1);
+    Attempt {
+        lease: Lease { seq: 1, fence: 1 },
+        key: delivery.key(),
+        number: 1,
+        received_at: Timestamp::UNIX_EPOCH,
+        secret_name: None,
+        traceparent: None,
+        body: Some(delivery.raw().clone()),
+    }
+}
+
+async fn pass(gate: Option<&Semaphore>) {
+    if let Some(gate) = gate {
+        gate.acquire().await.unwrap().forget();
+    }
+}
+
+/// Calls that find nothing.
+macro_rules! empty {
+    ($($call:ident($($argument:ty),*) -> $found:ty;)*) => {
+        $(fn $call(&self, $(_: $argument),*) -> StorageFuture<'_, $found> {
+            self.respond(Default::default())
+        })*
+    };
+}
+
+impl Storage for Stub {
+    empty! {
+        list(EventFilter) -> Vec<StoredEvent>;
+        get(DeliveryKey) -> Option<StoredDelivery>;
+        replay(EventFilter) -> u64;
+        purge(EventFilter) -> u64;
+        stats() -> InboxStats;
+        counts() -> InboxCounts;
+        nth(EventFilter, u32) -> Option<i64>;
+        count_by_event(EventFilter) -> Vec<(String, u64)>;
+        reasons(u32) -> Vec<DeadLetterReason>;
+        record_activity(Vec<Minute>) -> ();
+        activity(i64, i64) -> Vec<(i64, Numbers)>;
+        failed_attempts(DeliveryKey) -> Vec<FailedAttempt>;
+        pause(String) -> ();
+        resume() -> ();
+        paused() -> Option<Pause>;
+        report_worker(WorkerReport) -> ();
+        remove_worker(i64) -> ();
+        workers() -> Vec<WorkerInfo>;
+    }
+
+    fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>> {
+        Box::pin(async move {
+            pass(self.insert_gate.as_ref()).await;
+            self.batches.fetch_add(1, Ordering::SeqCst);
+            let response = self.respond(vec![true; events.len()]);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let response = response.await?;
+            self.inserted.fetch_add(events.len(), Ordering::SeqCst);
+            Ok(response)
+        })
+    }
+
+    fn claim(&self, _: ClaimRequest) -> StorageFuture<'_, ClaimResponse> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async {
+            pass(self.claim_gate.as_ref()).await;
+            let attempts = Vec::from_iter(self.attempt.lock().unwrap().take());
+            let takes = if attempts.is_empty() { 0 } else { self.claims_take.load(Ordering::SeqCst) };
+            let next_due = self.withholds.then_some(Duration::ZERO);
+            let response = self.respond(ClaimResponse { attempts, next_due, ..ClaimResponse::default() });
+            tokio::time::sleep(Duration::from_secs(takes as u64)).await;
+            response.await
+        })
+    }
+
+    fn renew(&self, leases: Vec<Lease>, _: Duration) -> StorageFuture<'_, Vec<Lease>> {
+        self.renewals.fetch_add(1, Ordering::SeqCst);
+        self.respond(leases)
+    }
+
+    fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled> {
+        let released = results.iter().filter(|one| matches!(one.outcome, AttemptOutcome::Released)).count();
+        self.released.fetch_add(released, Ordering::SeqCst);
+        self.settled.fetch_add(results.len(), Ordering::SeqCst);
+        let mut recorded = self.recorded.lock().unwrap();
+        let held = results.iter().map(|one| one.lease).filter(|lease| recorded.insert(*lease)).collect();
+        if self.loses_response.swap(false, Ordering::SeqCst) {
+            let error = InboxError::new(InboxErrorKind::Unavailable, "the connection was lost");
+            return Box::pin(async { Err(error) });
+        }
+        self.respond(Settled { recorded: held, locked: Vec::new() })
+    }
+
+    fn sweep(&self, _: Retention) -> StorageFuture<'_, u64> {
+        if self.slow_sweeps.load(Ordering::SeqCst) == 0 {
+            return self.respond(self.sweeps_for_ever.into());
+        }
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            self.slow_sweeps.fetch_sub(1, Ordering::SeqCst);
+            Ok(1)
+        })
+    }
+
+    fn ping(&self) -> StorageFuture<'_, ()> {
+        self.pings.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            self.respond(()).await
+        })
+    }
+
+    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
+        self.respond(Box::new(()))
+    }
+}
