@@ -54,55 +54,14 @@ fn failed_check(kind: RejectionKind, is_verified: bool) -> usize {
     }
 }
 
-/// What to do about a rejection.
+/// What to do about a rejection by a listener.
 fn remedy(kind: RejectionKind) -> &'static str {
     match kind {
-        RejectionKind::MethodNotAllowed => "SmartShape sends POST. A browser or a health check sends GET.",
-        RejectionKind::TokenMissing => {
-            "If SmartShape sent it, a proxy on the way strips the header: let the proxy pass it."
-        }
-        RejectionKind::TokenRepeated => "Find the proxy or client that adds the second one.",
-        RejectionKind::TokenMalformed => {
-            "Sign tests with `smartshape token sign`. In a shell, quote a token with single quotes: it contains $."
-        }
-        RejectionKind::TokenTooCostly => "If the token is SmartShape's own, raise the receiver's max_cost.",
-        RejectionKind::TokenTooCheap => "If the token is SmartShape's own, lower the receiver's min_cost.",
         RejectionKind::TokenUnmatched => {
             "The webhook was registered with another secret, or by an earlier run of this program: `smartshape webhook \
              prune` deletes what earlier runs left. A stranger's request looks the same."
         }
-        RejectionKind::TokenOutOfScope => {
-            "Register the webhook with the secret of this event, or correct scoped_to."
-        }
-        RejectionKind::LengthUnreadable => "The sender or a proxy declares no number, or two of them.",
-        RejectionKind::BodyBroken => "The connection ended before the body did. SmartShape sends it again.",
-        RejectionKind::NotJson => "SmartShape sends JSON in UTF-8: a proxy may have changed the body.",
-        RejectionKind::EnvelopeInvalid => {
-            "A SmartShape event has file, event, data, owner, runTimestamp and uuid. Compare the body with a sample."
-        }
-        RejectionKind::BodyTooLarge => "Raise the receiver's max_body_bytes if your events are that large.",
-        RejectionKind::ContentCoding => {
-            "Decompress bodies before the receiver, or turn compression off in the proxy."
-        }
-        RejectionKind::BodyTimeout => "The sender or the network is slow. SmartShape sends it again.",
-        RejectionKind::VerifyBusy => {
-            "The machine is busy, or many unknown tokens arrive at once. bcrypt is slow in a debug build without \
-             optimization."
-        }
-        RejectionKind::MemoryExhausted | RejectionKind::PermitsExhausted => {
-            "Too many deliveries are handled at once: make the handler faster, or raise the limit."
-        }
-        RejectionKind::StoreUnavailable => "The log has the error of the deduplication store.",
-        RejectionKind::DuplicateUnfinished => {
-            "The first delivery of this event was still being handled, or failed."
-        }
-        RejectionKind::Draining => "The program was ending. SmartShape sends it again.",
-        RejectionKind::EventUnexpected | RejectionKind::EventUndecodable => {
-            "The endpoint takes other events, or the event's data has another form than documented."
-        }
-        RejectionKind::NotConfigured => "The route has no receiver: the log says what to add.",
-        RejectionKind::HandlerUnavailable => "The handler asked to be called again later.",
-        _ => "The program's own output has the handler's error. SmartShape sends the event again.",
+        _ => kind.remedy(),
     }
 }
 
@@ -478,7 +437,6 @@ mod tests {
                 let before_token = *kind == RejectionKind::LengthUnreadable || !is_verified;
                 assert!(!about_body || before_token || failed >= BODY, "{kind:?}");
             }
-            assert!(!remedy(*kind).is_empty());
         }
         assert_eq!(["1st time", "2nd time", "11th time", "23rd time"], [1, 2, 11, 23].map(ordinal));
     }

@@ -3,17 +3,19 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Defines [`RejectionKind`] with, for each kind, its status and its public text.
+/// Defines [`RejectionKind`] with, for each kind, its status, its public text, its cause and the remedy, both for the operator.
 macro_rules! rejections {
-    ($($(#[$doc:meta])* $kind:ident => $status:literal $message:literal;)*) => {
-        /// Why a delivery is rejected. Kinds, statuses and public messages:
+    ($($kind:ident => $status:literal $message:literal $cause:literal $remedy:literal;)*) => {
+        /// Why a delivery is rejected. Kinds, statuses, public messages, and what to do:
         ///
-        /// | kind | status | public message |
-        /// |---|---|---|
-        $(#[doc = concat!("| [`", stringify!($kind), "`](Self::", stringify!($kind), ") | ", $status, " | ", $message, " |")])*
+        /// | kind | status | public message | remedy |
+        /// |---|---|---|---|
+        $(#[doc = concat!("| [`", stringify!($kind), "`](Self::", stringify!($kind), ") | ", $status, " | ", $message, " | ", $remedy, " |")])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum RejectionKind { $($(#[$doc])* $kind,)* }
+        pub enum RejectionKind {
+            $(#[doc = concat!("In the log: `", $cause, "`.")] $kind,)*
+        }
 
         impl RejectionKind {
             /// Every kind, in the order of the table.
@@ -41,6 +43,23 @@ macro_rules! rejections {
                 match self { $(Self::$kind => $message,)* }
             }
 
+            /// What to do about it, in a sentence or two for the operator.
+            ///
+            /// ```
+            /// use smartshape_webhook::RejectionKind;
+            ///
+            /// assert!(RejectionKind::TokenTooCostly.remedy().ends_with("raise `max_cost`."));
+            /// ```
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$kind => $remedy,)* }
+            }
+
+            /// The text in the log.
+            const fn cause(self) -> &'static str {
+                match self { $(Self::$kind => $cause,)* }
+            }
+
             /// The body of the response.
             pub(crate) const fn body(self) -> &'static str {
                 match self { $(Self::$kind => concat!(r#"{"success":false,"error":""#, $message, r#""}"#),)* }
@@ -50,58 +69,84 @@ macro_rules! rejections {
 }
 
 rejections! {
-    /// The method is not POST.
-    MethodNotAllowed => 405 "method not allowed";
-    /// No token header.
-    TokenMissing => 401 "unauthorized";
-    /// Several token headers with different values.
-    TokenRepeated => 401 "unauthorized";
-    /// The token is not of bcrypt's form.
-    TokenMalformed => 401 "unauthorized";
-    /// The token's cost is above the limit; it was not hashed.
-    TokenTooCostly => 401 "unauthorized";
-    /// The token's cost is below the limit; it was not hashed.
-    TokenTooCheap => 401 "unauthorized";
-    /// The token matches none of the secrets.
-    TokenUnmatched => 401 "unauthorized";
-    /// The token's secret is not for this event.
-    TokenOutOfScope => 401 "unauthorized";
-    /// The declared length is not a number, or two lengths were declared.
-    LengthUnreadable => 400 "unreadable content length";
-    /// The body ended early or could not be read.
-    BodyBroken => 400 "incomplete body";
-    /// The body is not JSON.
-    NotJson => 400 "body is not JSON";
-    /// A field of the envelope is missing or of an impossible type.
-    EnvelopeInvalid => 400 "body is not a SmartShape event";
-    /// The body is longer than the limit.
-    BodyTooLarge => 413 "body too large";
-    /// The body is in a content coding that no middleware has decoded.
-    ContentCoding => 415 "content coding not supported";
-    /// The body stalled or was not complete in time.
-    BodyTimeout => 408 "body took too long";
-    /// The token could not be verified in time: too many tokens wait, or other work keeps the cores busy.
-    VerifyBusy => 503 "busy, try again later";
-    /// The bodies in memory have reached the memory limit, or the webhook's share of it.
-    MemoryExhausted => 503 "busy, try again later";
-    /// Too many deliveries are in flight, of all webhooks or of this one.
-    PermitsExhausted => 503 "busy, try again later";
-    /// The deduplication store failed or did not respond.
-    StoreUnavailable => 503 "busy, try again later";
-    /// The same delivery was still in flight after the timeout, or failed meanwhile.
-    DuplicateUnfinished => 503 "busy, try again later";
-    /// The receiver is being drained for a shutdown.
-    Draining => 503 "busy, try again later";
-    /// The event is not one that the typed extractor takes.
-    EventUnexpected => 422 "event not accepted here";
-    /// The event's data does not have the documented form.
-    EventUndecodable => 422 "event not accepted here";
-    /// The route has no receiver.
-    NotConfigured => 500 "internal error";
-    /// The handler failed.
-    HandlerFailed => 500 "event could not be handled";
-    /// The handler is temporarily unavailable.
-    HandlerUnavailable => 503 "busy, try again later";
+    MethodNotAllowed => 405 "method not allowed"
+        "the method is not POST"
+        "SmartShape sends POST. A browser or a health check sends GET.";
+    TokenMissing => 401 "unauthorized"
+        "no x-smartshape-token header: not from SmartShape, or a proxy strips it"
+        "If SmartShape sent it, a proxy on the way strips the header: let the proxy pass it.";
+    TokenRepeated => 401 "unauthorized"
+        "several x-smartshape-token headers with different values"
+        "Find the proxy or client that adds the second one.";
+    TokenMalformed => 401 "unauthorized"
+        "the token is malformed"
+        "Sign tests with the fake or `smartshape token sign`. In a shell, quote a token with single quotes: it contains `$`.";
+    TokenTooCostly => 401 "unauthorized"
+        "the token's cost is above max_cost"
+        "It was not hashed. If the token is SmartShape's own, raise `max_cost`.";
+    TokenTooCheap => 401 "unauthorized"
+        "the token's cost is below min_cost"
+        "It was not hashed. If the token is SmartShape's own, lower `min_cost`.";
+    TokenUnmatched => 401 "unauthorized"
+        "the token is well formed but matches none of the secrets"
+        "Compare the secret with the registered one; after a rotation, keep the old secret. Or it is a forgery.";
+    TokenOutOfScope => 401 "unauthorized"
+        "the token's secret is not for this event"
+        "Correct `scoped_to` or `scoped_to_owners`, or register the webhook with the right secret.";
+    LengthUnreadable => 400 "unreadable content length"
+        "the declared length is unreadable"
+        "The sender or a proxy declares no number, or two of them.";
+    BodyBroken => 400 "incomplete body"
+        "the body ended early or could not be read"
+        "The connection ended before the body did. SmartShape sends it again.";
+    NotJson => 400 "body is not JSON"
+        "the body is not JSON"
+        "SmartShape sends JSON in UTF-8: a proxy may have changed the body.";
+    EnvelopeInvalid => 400 "body is not a SmartShape event"
+        "the body is not a SmartShape event"
+        "A SmartShape event has `file`, `event`, `data`, `owner`, `runTimestamp` and `uuid`. Compare the body with a sample.";
+    BodyTooLarge => 413 "body too large"
+        "the body is longer than max_body_bytes"
+        "Raise `max_body_bytes` if your events are that large.";
+    ContentCoding => 415 "content coding not supported"
+        "the body is in a content coding that nobody has decoded: decompress it before the receiver"
+        "Decompress bodies before the receiver, or turn compression off in the proxy.";
+    BodyTimeout => 408 "body took too long"
+        "the body took too long"
+        "The sender or the network is slow. SmartShape sends it again.";
+    VerifyBusy => 503 "busy, try again later"
+        "the token could not be verified in time"
+        "Optimise bcrypt in debug builds. Give the process more CPU, or raise `verify_timeout`. Against a flood, use an unguessable path and rate limits in the proxy.";
+    MemoryExhausted => 503 "busy, try again later"
+        "the bodies in memory have reached memory_limit_bytes, or this webhook's share of it"
+        "Raise `memory_limit_bytes`, lower `max_body_bytes`, or make handlers faster.";
+    PermitsExhausted => 503 "busy, try again later"
+        "max_in_flight deliveries, or this webhook's share of them, are in flight"
+        "Make handlers faster, raise `max_in_flight`, or use an inbox.";
+    StoreUnavailable => 503 "busy, try again later"
+        "the deduplication store failed"
+        "The log has the error of the deduplication store.";
+    DuplicateUnfinished => 503 "busy, try again later"
+        "the same delivery is still in flight, or failed meanwhile"
+        "Make the handler faster than SmartShape retries, or use an inbox.";
+    Draining => 503 "busy, try again later"
+        "the receiver is being drained"
+        "None: SmartShape's next attempt reaches the new process.";
+    EventUnexpected => 422 "event not accepted here"
+        "the extractor takes another event"
+        "The endpoint takes other events: register the webhook for these only, or set `on_unexpected_event`.";
+    EventUndecodable => 422 "event not accepted here"
+        "the event's data does not have the documented form"
+        "Take the event as JSON, or set `on_unexpected_event`.";
+    NotConfigured => 500 "internal error"
+        "the route has no receiver"
+        "The log says what to add to the route.";
+    HandlerFailed => 500 "event could not be handled"
+        "the handler failed"
+        "The log has the handler's error. SmartShape sends the event again.";
+    HandlerUnavailable => 503 "busy, try again later"
+        "the handler is temporarily unavailable"
+        "The log line of the delivery (`outcome=\"failed\"`) has the error.";
 }
 
 /// A rejected delivery: its kind, and details for the log.
@@ -209,42 +254,7 @@ fn jitter() -> Duration {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            RejectionKind::MethodNotAllowed => "the method is not POST",
-            RejectionKind::TokenMissing => {
-                "no x-smartshape-token header: not from SmartShape, or a proxy strips it"
-            }
-            RejectionKind::TokenRepeated => "several x-smartshape-token headers with different values",
-            RejectionKind::TokenMalformed => "the token is malformed",
-            RejectionKind::TokenTooCostly => "the token's cost is above max_cost",
-            RejectionKind::TokenTooCheap => "the token's cost is below min_cost",
-            RejectionKind::TokenUnmatched => "the token is well formed but matches none of the secrets",
-            RejectionKind::TokenOutOfScope => "the token's secret is not for this event",
-            RejectionKind::LengthUnreadable => "the declared length is unreadable",
-            RejectionKind::BodyBroken => "the body ended early or could not be read",
-            RejectionKind::NotJson => "the body is not JSON",
-            RejectionKind::EnvelopeInvalid => "the body is not a SmartShape event",
-            RejectionKind::BodyTooLarge => "the body is longer than max_body_bytes",
-            RejectionKind::ContentCoding => {
-                "the body is in a content coding that nobody has decoded: decompress it before the receiver"
-            }
-            RejectionKind::BodyTimeout => "the body took too long",
-            RejectionKind::VerifyBusy => "the token could not be verified in time",
-            RejectionKind::MemoryExhausted => {
-                "the bodies in memory have reached memory_limit_bytes, or this webhook's share of it"
-            }
-            RejectionKind::PermitsExhausted => {
-                "max_in_flight deliveries, or this webhook's share of them, are in flight"
-            }
-            RejectionKind::StoreUnavailable => "the deduplication store failed",
-            RejectionKind::DuplicateUnfinished => "the same delivery is still in flight, or failed meanwhile",
-            RejectionKind::Draining => "the receiver is being drained",
-            RejectionKind::EventUnexpected => "the extractor takes another event",
-            RejectionKind::EventUndecodable => "the event's data does not have the documented form",
-            RejectionKind::NotConfigured => "the route has no receiver",
-            RejectionKind::HandlerFailed => "the handler failed",
-            RejectionKind::HandlerUnavailable => "the handler is temporarily unavailable",
-        })?;
+        f.write_str(self.kind.cause())?;
         match &self.detail {
             Some(detail) => write!(f, " ({detail})"),
             None => Ok(()),

@@ -109,3 +109,17 @@ async fn run_completes_its_future_if_the_caller_drops_it() {
     assert_eq!(receiver.drain(Duration::from_secs(30)).await, 0);
     assert_eq!((receiver.stats().acknowledged, receiver.stats().failed), (1, 0));
 }
+
+#[test]
+fn remedies_of_the_readme_are_those_of_the_kinds() {
+    let rows = include_str!("../../../../README.md").lines().filter(|line| line.starts_with("| `"));
+    let documented = rows.filter_map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").collect();
+        let named = |kind: &&RejectionKind| cells[0].trim() == format!("`{}`", kind.name());
+        let kind = RejectionKind::ALL.iter().find(named)?;
+        assert_eq!(cells[2].trim(), kind.remedy(), "{kind:?}");
+        Some(kind)
+    });
+    let of_table = |kind: &&RejectionKind| matches!(kind.status(), 401 | 503);
+    assert!(documented.eq(RejectionKind::ALL.iter().filter(of_table)));
+}
