@@ -1,65 +1,18 @@
 //! Deduplication stores: one that hangs or panics, and what a store keeps.
 
-use std::future::pending;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smartshape_webhook::{
-    ClaimState, DedupStore, Delivery, DeliveryKey, HandlerError, LeaseToken, Receiver, ReceiverBuilder,
-    RejectionKind, StoreError, StoreFuture,
+    ClaimState, Delivery, DeliveryKey, HandlerError, LeaseToken, Receiver, ReceiverBuilder, RejectionKind,
+    StoreError,
 };
 
 use crate::common::{builder, poll_once, serve, uploaded};
-
-/// What a call of the store does.
-#[derive(Clone, Copy)]
-enum Does {
-    Returns(ClaimState),
-    Hangs,
-    Panics,
-}
+use crate::store::{Does, Store};
 
 use ClaimState::{Done, InFlight, New};
 use Does::{Hangs, Panics, Returns};
-
-/// What claims, completions and releases do.
-#[derive(Clone)]
-struct Store(Arc<Mutex<[Does; 3]>>);
-
-impl Store {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new([Returns(New); 3])))
-    }
-
-    fn set(&self, claim: Does, complete: Does, release: Does) {
-        *self.0.lock().unwrap() = [claim, complete, release];
-    }
-
-    async fn call(&self, which: usize) -> Result<ClaimState, StoreError> {
-        let does = self.0.lock().unwrap()[which];
-        match does {
-            Returns(state) => Ok(state),
-            Hangs => pending().await,
-            // Without the message that a panic prints.
-            Panics => std::panic::resume_unwind(Box::new("on purpose")),
-        }
-    }
-}
-
-impl DedupStore for Store {
-    fn claim(&self, _: DeliveryKey, _: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
-        Box::pin(self.call(0))
-    }
-
-    fn complete(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
-        Box::pin(async { self.call(1).await.map(drop) })
-    }
-
-    fn release(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
-        Box::pin(async { self.call(2).await.map(drop) })
-    }
-}
 
 /// A receiver that has the token in its cache. Pauses the clock.
 async fn receiver(store: &Store, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Receiver {
@@ -91,7 +44,7 @@ fn send(
 #[tokio::test]
 async fn failed_claim_is_rejected_and_holds_no_permit() {
     for fault in [Hangs, Panics] {
-        let store = Store::new();
+        let store = Store::default();
         let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
         store.set(fault, Returns(New), Returns(New));
         for uuid in ["a", "b", "c"] {
@@ -107,7 +60,7 @@ async fn failed_claim_is_rejected_and_holds_no_permit() {
 #[tokio::test]
 async fn failed_release_does_not_block_the_delivery() {
     for fault in [Hangs, Panics] {
-        let store = Store::new();
+        let store = Store::default();
         let receiver = receiver(&store, |builder| builder).await;
         store.set(Returns(New), Returns(New), fault);
         assert_eq!(send(&receiver, "a", false).await, Err(RejectionKind::HandlerFailed));
@@ -121,7 +74,7 @@ async fn failed_release_does_not_block_the_delivery() {
 #[tokio::test]
 async fn failed_completion_is_acknowledged_and_holds_no_permit() {
     for fault in [Hangs, Panics] {
-        let store = Store::new();
+        let store = Store::default();
         let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
         store.set(Returns(New), fault, Returns(New));
         for uuid in ["a", "b"] {
@@ -134,7 +87,7 @@ async fn failed_completion_is_acknowledged_and_holds_no_permit() {
 
 #[tokio::test]
 async fn duplicate_of_another_process_waits_without_permit_and_body() {
-    let store = Store::new();
+    let store = Store::default();
     let receiver = receiver(&store, |builder| builder.max_in_flight(1)).await;
     store.set(Returns(InFlight), Returns(New), Returns(New));
     let uuids: Vec<_> = (0..1024).map(|number| format!("waits {number}")).collect();
@@ -159,7 +112,7 @@ async fn duplicate_of_another_process_waits_without_permit_and_body() {
 
 #[tokio::test]
 async fn delivery_that_another_process_released_is_left_to_the_next_attempt() {
-    let store = Store::new();
+    let store = Store::default();
     let receiver = receiver(&store, |builder| builder).await;
     store.set(Returns(InFlight), Returns(New), Returns(New));
     assert_eq!(

@@ -11,35 +11,24 @@ mod fixtures;
 mod hostile;
 mod variations;
 
-#[cfg(feature = "receiver")]
-mod common;
-#[cfg(feature = "receiver")]
-mod dedup_store;
-#[cfg(feature = "receiver")]
-mod delivery;
-#[cfg(feature = "receiver")]
-mod duplicates;
-#[cfg(feature = "receiver")]
-mod generated;
-#[cfg(feature = "receiver")]
-mod hashing;
-#[cfg(feature = "receiver")]
-mod in_flight;
-#[cfg(feature = "receiver")]
-mod limits;
-#[cfg(feature = "receiver")]
-mod log;
-#[cfg(feature = "receiver")]
-mod metrics;
-#[cfg(feature = "receiver")]
-mod random;
-#[cfg(feature = "receiver")]
-mod receiver;
-#[cfg(feature = "receiver")]
-mod recorder;
-#[cfg(feature = "receiver")]
-mod responses;
-#[cfg(feature = "receiver")]
-mod sharing;
-#[cfg(feature = "receiver")]
-mod until;
+cfg_if::cfg_if! {
+    if #[cfg(feature = "receiver")] {
+        mod common;
+        mod dedup_store;
+        mod delivery;
+        mod duplicates;
+        mod generated;
+        mod hashing;
+        mod in_flight;
+        mod limits;
+        mod log;
+        mod metrics;
+        mod random;
+        mod receiver;
+        mod recorder;
+        mod responses;
+        mod sharing;
+        mod store;
+        mod until;
+    }
+}

@@ -1,83 +1,33 @@
 //! The receive path without a framework.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smartshape_webhook::{
-    BoxHandler, ClaimState, ConfigError, DedupStore, Delivery, DeliveryKey, Event, EventKind, EventRouter,
+    BoxHandler, ConfigError, DedupStore as _, Delivery, DeliveryKey, Event, EventKind, EventRouter,
     FileOptimized, FileUploaded, HandlerError, LeaseToken, NamedSecret, Receiver, ReceiverBuilder,
-    RejectionKind, RequestHead, Secret, StoreError, StoreFuture, TOKEN_HEADER,
+    RejectionKind, RequestHead, Secret, TOKEN_HEADER,
 };
 use tokio::time::Instant;
 
 use crate::common::{
     SECRET, TOKEN, builder, claim, event, head, poll_once, serve, token_of, uploaded, whole,
 };
+use crate::store::{Does, Store};
 use crate::until::until;
 
 async fn nothing(_: Delivery) -> Result<(), HandlerError> {
     Ok(())
 }
 
-/// A store of several receivers, as of several processes.
-#[derive(Clone, Default)]
-struct SharedStore {
-    states: Arc<Mutex<HashMap<DeliveryKey, (LeaseToken, bool)>>>,
-    broken: Arc<AtomicBool>,
-    claims: Arc<AtomicUsize>,
-}
-
-impl SharedStore {
-    fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut HashMap<DeliveryKey, (LeaseToken, bool)>) -> T,
-    ) -> StoreFuture<'_, T> {
-        let broken = self.broken.load(Ordering::SeqCst);
-        let outcome =
-            if broken { Err(StoreError::new("gone")) } else { Ok(work(&mut self.states.lock().unwrap())) };
-        Box::pin(async move {
-            tokio::task::yield_now().await;
-            outcome
-        })
-    }
-}
-
 const TTL: Duration = Duration::from_secs(600);
-
-impl DedupStore for SharedStore {
-    fn claim(&self, key: DeliveryKey, lease_token: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
-        self.claims.fetch_add(1, Ordering::SeqCst);
-        self.run(|states| match states.get(&key) {
-            None => {
-                states.insert(key, (lease_token, false));
-                ClaimState::New
-            }
-            Some((_, true)) => ClaimState::Done,
-            Some((_, false)) => ClaimState::InFlight,
-        })
-    }
-
-    fn complete(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()> {
-        self.run(|states| {
-            states.insert(key, (lease_token, true));
-        })
-    }
-
-    fn release(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()> {
-        self.run(|states| {
-            if states.get(&key).is_some_and(|(current, done)| *current == lease_token && !done) {
-                states.remove(&key);
-            }
-        })
-    }
-}
 
 /// A client of an extractor may disconnect while the store records the completion.
 #[tokio::test]
 async fn dropped_acknowledgement_counts_as_failed() {
-    let receiver = builder().dedup_store(SharedStore::default(), TTL).build().unwrap();
+    let receiver = builder().dedup_store(Store::default(), TTL).build().unwrap();
     let mut acknowledging = Box::pin(claim(&receiver, uploaded("u")).await.acknowledge());
     assert!(poll_once(&mut acknowledging).await.is_pending(), "the store yields once");
     drop(acknowledging);
@@ -87,7 +37,7 @@ async fn dropped_acknowledgement_counts_as_failed() {
 
 #[tokio::test]
 async fn duplicate_waits_for_the_claim_of_another_process() {
-    let store = SharedStore::default();
+    let store = Store::default();
     let key = DeliveryKey::new("u", "file_uploaded", "o");
     let elsewhere = LeaseToken::new(1);
     store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
@@ -97,9 +47,8 @@ async fn duplicate_waits_for_the_claim_of_another_process() {
     store.complete(key, elsewhere).await.unwrap();
     assert_eq!(waiting.await.unwrap(), 200);
 
-    let impatient =
-        builder().dedup_store(SharedStore::default(), TTL).duplicate_timeout(Duration::from_millis(1));
-    let store = SharedStore::default();
+    let impatient = builder().dedup_store(Store::default(), TTL).duplicate_timeout(Duration::from_millis(1));
+    let store = Store::default();
     store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
     let receiver = impatient.dedup_store(store, TTL).build().unwrap();
     let response = serve(&receiver, uploaded("u"), nothing).await;
@@ -108,7 +57,7 @@ async fn duplicate_waits_for_the_claim_of_another_process() {
 
 #[tokio::test]
 async fn claim_of_another_process_is_polled_seldom_and_not_forever() {
-    let store = SharedStore::default();
+    let store = Store::default();
     let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
     // Tokens are hashed on other threads, which a paused clock does not wait for.
     assert_eq!(serve(&receiver, event("file_optimized", "{}", "u"), nothing).await.status(), 200);
@@ -126,7 +75,7 @@ async fn claim_of_another_process_is_polled_seldom_and_not_forever() {
 
 #[tokio::test]
 async fn each_claim_has_its_own_lease_token() {
-    let store = SharedStore::default();
+    let store = Store::default();
     let receivers = [(); 2].map(|()| builder().dedup_store(store.clone(), TTL).build().unwrap());
     for (receiver, name) in [(0, "file_uploaded"), (0, "file_optimized"), (1, "a"), (1, "b")] {
         assert_eq!(serve(&receivers[receiver], event(name, "{}", "u"), nothing).await.status(), 200);
@@ -138,12 +87,12 @@ async fn each_claim_has_its_own_lease_token() {
 
 #[tokio::test]
 async fn broken_store_is_a_rejection_and_failed_handler_releases_its_claim() {
-    let store = SharedStore::default();
+    let store = Store::default();
     let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
-    store.broken.store(true, Ordering::SeqCst);
+    store.set(Does::Fails, Does::Fails, Does::Fails);
     let response = serve(&receiver, uploaded("u"), nothing).await;
     assert_eq!(response.rejection().unwrap().kind(), RejectionKind::StoreUnavailable);
-    store.broken.store(false, Ordering::SeqCst);
+    store.set(Does::Works, Does::Works, Does::Works);
 
     let failing = |_: Delivery| async { Err("failed".into()) };
     // Claims are released after the response.
@@ -277,7 +226,7 @@ async fn timeouts_may_be_disabled() {
             .build()
             .unwrap()
     };
-    let shared = SharedStore::default();
+    let shared = Store::default();
     for receiver in [endless(builder()), endless(builder().dedup_store(shared, Duration::MAX))] {
         assert_eq!(serve(&receiver, uploaded("u"), nothing).await.status(), 200);
         assert_eq!(serve(&receiver, uploaded("u"), nothing).await.status(), 200, "a duplicate");

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use smartshape_webhook::{
-    ClaimState, DedupStore, Delivery, DeliveryKey, HandlerError, LeaseToken, NamedSecret, Receiver,
-    ReceiverBuilder, RejectionKind, RequestHead, Secret, StoreFuture,
+    ClaimState, Delivery, DeliveryKey, HandlerError, NamedSecret, Receiver, ReceiverBuilder, RejectionKind,
+    RequestHead, Secret,
 };
 
 use crate::common::{head, patient, poll_once, token_of, whole};
+use crate::store::{Does, Store};
 
 fn named(name: &str) -> NamedSecret {
     NamedSecret::new(name, Secret::new(format!("the secret of webhook {name}")).unwrap())
@@ -199,23 +200,6 @@ async fn secret_scoped_to_owners_rejects_others() {
     }
 }
 
-/// A store whose claims have all expired.
-struct ExpiredClaims;
-
-impl DedupStore for ExpiredClaims {
-    fn claim(&self, _: DeliveryKey, _: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
-        Box::pin(async { Ok(ClaimState::New) })
-    }
-
-    fn complete(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn release(&self, _: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
 /// On both kinds of runtime: one drops tasks that have not started, the other may be running them.
 #[test]
 fn ended_runtime_leaves_nothing_in_flight() {
@@ -223,7 +207,10 @@ fn ended_runtime_leaves_nothing_in_flight() {
         [tokio::runtime::Builder::new_current_thread, tokio::runtime::Builder::new_multi_thread];
     for runtime in runtimes {
         let new = || runtime().worker_threads(1).enable_all().build().unwrap();
-        let stores = [patient(), patient().dedup_store(ExpiredClaims, Duration::from_nanos(1))];
+        let expired_claims = Store::default();
+        let new_claim = Does::Returns(ClaimState::New);
+        expired_claims.set(new_claim, new_claim, new_claim);
+        let stores = [patient(), patient().dedup_store(expired_claims, Duration::from_nanos(1))];
         for receiver in stores.map(|builder| builder.named_secret(named("a")).build().unwrap()) {
             let body = event("1", json!("o"), "");
             let first = new();

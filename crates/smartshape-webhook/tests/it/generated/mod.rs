@@ -17,49 +17,37 @@ use views::{ANNOTATION, CONFIGURATION, FILE, annotation_view, configuration_view
 
 const ROUNDS: u64 = 400;
 
-#[test]
-fn file_views_show_the_document() {
-    each_seed(|random| {
-        let document = document(random, FILE);
-        let data = write(random, &document);
-        let name = random.pick(&["file_uploaded", "file_optimized"]);
-        let read: Document = match deliver(random, name, &data).event() {
-            Event::FileUploaded(file) => file_view(file),
-            Event::FileOptimized(file) => file_view(file),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(read, seen(&document), "{data}");
-    });
+/// The events whose data is one document, with its fields.
+const DOCUMENTS: [(&str, &[(&str, Kind)]); 6] = [
+    ("file_uploaded", FILE),
+    ("file_optimized", FILE),
+    ("annotation_created", ANNOTATION),
+    ("annotation_removed", ANNOTATION),
+    ("configuration_created", CONFIGURATION),
+    ("configuration_removed", CONFIGURATION),
+];
+
+fn view(event: &Event) -> Document {
+    match event {
+        Event::FileUploaded(file) => file_view(file),
+        Event::FileOptimized(file) => file_view(file),
+        Event::AnnotationCreated(annotation) => annotation_view(annotation),
+        Event::AnnotationRemoved(annotation) => annotation_view(annotation),
+        Event::ConfigurationCreated(configuration) => configuration_view(configuration),
+        Event::ConfigurationRemoved(configuration) => configuration_view(configuration),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
-fn annotation_views_show_the_document() {
-    each_seed(|random| {
-        let document = document(random, ANNOTATION);
-        let data = write(random, &document);
-        let name = random.pick(&["annotation_created", "annotation_removed"]);
-        let read = match deliver(random, name, &data).event() {
-            Event::AnnotationCreated(annotation) => annotation_view(annotation),
-            Event::AnnotationRemoved(annotation) => annotation_view(annotation),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(read, seen(&document), "{data}");
-    });
-}
-
-#[test]
-fn configuration_views_show_the_document() {
-    each_seed(|random| {
-        let document = document(random, CONFIGURATION);
-        let data = write(random, &document);
-        let name = random.pick(&["configuration_created", "configuration_removed"]);
-        let read = match deliver(random, name, &data).event() {
-            Event::ConfigurationCreated(configuration) => configuration_view(configuration),
-            Event::ConfigurationRemoved(configuration) => configuration_view(configuration),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(read, seen(&document), "{data}");
-    });
+fn views_show_the_document() {
+    for (name, fields) in DOCUMENTS {
+        each_seed(|random| {
+            let document = document(random, fields);
+            let data = write(random, &document);
+            assert_eq!(view(deliver(random, name, &data).event()), seen(&document), "{data}");
+        });
+    }
 }
 
 #[test]
@@ -255,11 +243,7 @@ fn member_of_another_type_reads_as_missing() {
         Kind::Person => &["null", "true", "7", "[]", r#"["a@b"]"#],
     };
     each_seed(|random| {
-        let (name, fields) = random.pick(&[
-            ("file_uploaded", FILE),
-            ("annotation_created", ANNOTATION),
-            ("configuration_created", CONFIGURATION),
-        ]);
+        let (name, fields) = random.pick(&DOCUMENTS);
         let (odd, kind) = random.pick(fields);
         let others = other_than(kind);
         if others.is_empty() {
@@ -270,24 +254,13 @@ fn member_of_another_type_reads_as_missing() {
         let written = write(random, &document);
         let comma = if written == "{}" { "" } else { "," };
         let data = written.replacen('{', &format!(r#"{{"{odd}":{}{comma}"#, random.pick(others)), 1);
-        let delivery = deliver(random, name, &data);
-        let read = match delivery.event() {
-            Event::FileUploaded(file) => file_view(file),
-            Event::AnnotationCreated(annotation) => annotation_view(annotation),
-            Event::ConfigurationCreated(configuration) => configuration_view(configuration),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(read, seen(&document), "{data}");
+        assert_eq!(view(deliver(random, name, &data).event()), seen(&document), "{data}");
     });
 }
 
 #[test]
 fn lone_surrogate_reads_as_replacement_character() {
-    for (name, fields) in [
-        ("file_uploaded", FILE),
-        ("annotation_created", ANNOTATION),
-        ("configuration_created", CONFIGURATION),
-    ] {
+    for (name, fields) in DOCUMENTS {
         for (member, _) in fields.iter().filter(|(_, kind)| matches!(kind, Kind::Text)) {
             for (sent, expected) in [
                 (r"cut \ud83d", "cut \u{fffd}"),
@@ -300,13 +273,7 @@ fn lone_surrogate_reads_as_replacement_character() {
             ] {
                 let data = format!(r#"{{"{member}":"{sent}"}}"#);
                 let event = Event::decode(name, RawJson::parse(data.clone()).unwrap());
-                let read = match &event {
-                    Event::FileUploaded(file) => file_view(file),
-                    Event::AnnotationCreated(annotation) => annotation_view(annotation),
-                    Event::ConfigurationCreated(configuration) => configuration_view(configuration),
-                    other => panic!("{other:?}"),
-                };
-                assert_eq!(read.get(member), Some(&Value::Text(expected.to_owned())), "{data}");
+                assert_eq!(view(&event).get(member), Some(&Value::Text(expected.to_owned())), "{data}");
                 assert_eq!(serde_json::to_string(&event).unwrap(), data);
             }
         }
