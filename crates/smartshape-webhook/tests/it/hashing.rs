@@ -57,6 +57,11 @@ fn outcomes_follow_replaced_secrets() {
                     );
                 }
             }
+            let hashes = simulation.receiver.stats().hashes;
+            simulation.replace(SETS[1]);
+            let kept = simulation.tokens.iter().position(|(secret, _)| *secret == 1).unwrap();
+            assert_eq!(simulation.request(kept, u64::MAX).await, Some(true));
+            assert_eq!(simulation.receiver.stats().hashes, hashes, "a secret that stays keeps its tokens");
         });
     }
 }
