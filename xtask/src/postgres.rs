@@ -153,13 +153,11 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn what_does_not_work_is_named_with_its_reason() {
-        let folder = std::env::temp_dir().join(format!("xtask-broken-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("pg_ctl"), "a copy without its siblings").unwrap();
-        let reason = provide_in(&Surroundings { path: folder.clone().into(), ..nowhere() }).err().unwrap();
-        let folder = folder.canonicalize().unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
-        let expected = format!("{}: no initdb beside the rest; ", folder.display());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        std::fs::write(path.join("pg_ctl"), "a copy without its siblings").unwrap();
+        let reason = provide_in(&Surroundings { path: path.clone().into(), ..nowhere() }).err().unwrap();
+        let expected = format!("{}: no initdb beside the rest; ", path.display());
         assert!(reason.starts_with(&expected), "{reason}");
     }
 }

@@ -307,9 +307,8 @@ impl EventFilter {
     /// use smartshape_webhook::{Delivery, Handler};
     /// use smartshape_webhook_inbox::{EventFilter, Inbox};
     ///
-    /// # let folder = std::env::temp_dir().join(format!("up-to-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&folder)?;
-    /// # let path = folder.join("inbox.db");
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("inbox.db");
     /// # let path = path.to_str().unwrap();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # let event = |n: u32| Delivery::for_test(format!(r#"{{"file": "5c6f", "event": "file_uploaded", "data": {{}},
@@ -321,7 +320,6 @@ impl EventFilter {
     /// assert_eq!(inbox.purge(EventFilter::default().up_to(seen[0].seq)).await?, 1);
     /// assert_eq!(inbox.stats().await?.waiting, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
-    /// # std::fs::remove_dir_all(folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn up_to(mut self, seq: i64) -> Self {

@@ -13,9 +13,8 @@ const GIB: u64 = 1024 * 1024 * 1024;
 /// ```
 /// # use std::time::Duration;
 /// # use smartshape_webhook_inbox::Inbox;
-/// # let folder = std::env::temp_dir().join(format!("inbox-builder-{}", std::process::id()));
-/// # std::fs::create_dir_all(&folder)?;
-/// # let path = folder.join("inbox.db");
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("inbox.db");
 /// # let path = path.to_str().unwrap();
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// let inbox = Inbox::builder(path)
@@ -25,7 +24,6 @@ const GIB: u64 = 1024 * 1024 * 1024;
 ///     .await?;
 /// assert_eq!(inbox.stats().await?.waiting, 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
-/// # std::fs::remove_dir_all(folder)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]

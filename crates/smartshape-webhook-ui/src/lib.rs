@@ -71,9 +71,8 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// ```
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// # let folder = std::env::temp_dir().join(format!("ui-doc-{}", std::process::id()));
-/// # std::fs::create_dir_all(&folder)?;
-/// # let path = folder.join("inbox.db");
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("inbox.db");
 /// # let path = path.to_str().unwrap();
 /// use http::{Request, StatusCode};
 /// use smartshape_webhook_inbox::Inbox;
@@ -84,7 +83,6 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// let (head, _) = Request::get("/ops/inbox?view=events").body(())?.into_parts();
 /// let page = ui.respond(head, Default::default()).await;
 /// assert_eq!(page.status(), StatusCode::OK);
-/// # std::fs::remove_dir_all(folder)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

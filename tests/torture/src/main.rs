@@ -79,8 +79,8 @@ async fn run(settings: &Settings) -> Result<(), Fault> {
             seed: settings.seed,
             database_crashes: settings.database_crashes && *engine != Engine::Sqlite,
         };
-        let folder = Folder::new()?;
-        let outcome = torture(*engine, &plan, &folder.0).await;
+        let folder = tempfile::tempdir()?;
+        let outcome = torture(*engine, &plan, folder.path()).await;
         if outcome.is_err() && *engine == Engine::Sqlite {
             let _ = say(&format!("  the inbox is left in {}", folder.keep().display()));
         }
@@ -156,29 +156,6 @@ impl Settings {
             }
         }
         Some(settings)
-    }
-}
-
-/// A folder that is deleted at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self, Fault> {
-        let folder = std::env::temp_dir().join(format!("smartshape-torture-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        Ok(Self(folder))
-    }
-
-    fn keep(mut self) -> PathBuf {
-        std::mem::take(&mut self.0)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
     }
 }
 

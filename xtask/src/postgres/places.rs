@@ -92,33 +92,20 @@ mod tests {
     use super::{newest, of_machine, versions};
     use crate::postgres::Surroundings;
 
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
-            fs::create_dir_all(&folder).unwrap();
-            Self(folder.canonicalize().unwrap())
+    /// A folder that holds these, and its canonical path.
+    fn with(folders: &[&str]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in folders {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
         }
-
-        fn with(self, folders: &[&str]) -> Self {
-            for folder in folders {
-                fs::create_dir_all(self.0.join(folder)).unwrap();
-            }
-            self
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+        let path = folder.path().canonicalize().unwrap();
+        (folder, path)
     }
 
     #[test]
     fn links_on_the_path_lead_to_their_siblings_and_each_folder_comes_once() {
-        let folder = Folder::new("path").with(&["local", "versions/15/bin", "versions/9.6/bin"]);
-        let at = |path: &str| folder.0.join(path);
+        let (_folder, root) = with(&["local", "versions/15/bin", "versions/9.6/bin"]);
+        let at = |path: &str| root.join(path);
         for program in ["initdb", "postgres"] {
             fs::write(at("versions/15/bin").join(program), "").unwrap();
             symlink(at("versions/15/bin").join(program), at("local").join(program)).unwrap();
@@ -134,9 +121,8 @@ mod tests {
 
     #[test]
     fn the_newest_version_comes_first() {
-        let folder = Folder::new("versions").with(&["9.6/bin", "15/bin", "17/lib", "9.10/bin", "other/bin"]);
-        let found = versions(&folder.0);
-        assert_eq!(found, ["15/bin", "9.10/bin", "9.6/bin"].map(|path| folder.0.join(path)));
+        let (_folder, root) = with(&["9.6/bin", "15/bin", "17/lib", "9.10/bin", "other/bin"]);
+        assert_eq!(versions(&root), ["15/bin", "9.10/bin", "9.6/bin"].map(|path| root.join(path)));
     }
 
     #[test]

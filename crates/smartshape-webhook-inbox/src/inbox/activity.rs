@@ -24,9 +24,8 @@ impl Inbox {
     /// use smartshape_webhook::{Delivery, Handler};
     /// use smartshape_webhook_inbox::Inbox;
     ///
-    /// # let folder = std::env::temp_dir().join(format!("activity-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&folder)?;
-    /// # let path = folder.join("inbox.db");
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("inbox.db");
     /// # let path = path.to_str().unwrap();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let inbox = Inbox::open(path).await?;
@@ -43,7 +42,6 @@ impl Inbox {
     ///     tokio::task::yield_now().await;
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
-    /// # std::fs::remove_dir_all(folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

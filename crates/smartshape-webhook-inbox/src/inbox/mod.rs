@@ -41,9 +41,8 @@ const READY_TTL: Duration = Duration::from_secs(1);
 /// use smartshape_webhook::{Delivery, Handler};
 /// use smartshape_webhook_inbox::Inbox;
 ///
-/// # let folder = std::env::temp_dir().join(format!("inbox-doc-{}", std::process::id()));
-/// # std::fs::create_dir_all(&folder)?;
-/// # let path = folder.join("inbox.db");
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("inbox.db");
 /// # let path = path.to_str().unwrap();
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// let inbox = Inbox::open(path).await?;
@@ -68,7 +67,6 @@ const READY_TTL: Duration = Duration::from_secs(1);
 /// worker.run(async { handled.await.unwrap() }).await?;
 /// assert_eq!(inbox.stats().await?.waiting, 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
-/// # std::fs::remove_dir_all(folder)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -300,9 +298,8 @@ impl Inbox {
     /// use smartshape_webhook::{Delivery, Handler, HandlerError};
     /// use smartshape_webhook_inbox::{EventFilter, Inbox};
     ///
-    /// # let folder = std::env::temp_dir().join(format!("reasons-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&folder)?;
-    /// # let path = folder.join("inbox.db");
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("inbox.db");
     /// # let path = path.to_str().unwrap();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let inbox = Inbox::open(path).await?;
@@ -324,7 +321,6 @@ impl Inbox {
     /// assert_eq!((&*reasons[0].text, reasons[0].dead_letters), ("no part …", 2));
     /// assert_eq!(inbox.replay(EventFilter::default().reason(reasons[0].id)).await?, 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
-    /// # std::fs::remove_dir_all(folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -356,13 +352,11 @@ impl Inbox {
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # let folder = std::env::temp_dir().join(format!("ready-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&folder)?;
-    /// # let path = folder.join("inbox.db");
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("inbox.db");
     /// # let path = path.to_str().unwrap();
     /// let inbox = smartshape_webhook_inbox::Inbox::open(path).await?;
     /// assert!(!inbox.is_ready().await, "no worker runs");
-    /// # std::fs::remove_dir_all(folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

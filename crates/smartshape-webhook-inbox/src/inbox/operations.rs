@@ -15,9 +15,8 @@ impl Inbox {
     /// ```
     /// use smartshape_webhook_inbox::Inbox;
     ///
-    /// # let folder = std::env::temp_dir().join(format!("pause-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&folder)?;
-    /// # let path = folder.join("inbox.db");
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("inbox.db");
     /// # let path = path.to_str().unwrap();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let inbox = Inbox::open(path).await?;
@@ -26,7 +25,6 @@ impl Inbox {
     /// inbox.resume().await?;
     /// assert_eq!(inbox.paused().await?, None);
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
-    /// # std::fs::remove_dir_all(folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -65,9 +63,8 @@ impl Inbox {
     /// use smartshape_webhook::Delivery;
     /// use smartshape_webhook_inbox::Inbox;
     ///
-    /// # let folder = std::env::temp_dir().join(format!("workers-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&folder)?;
-    /// # let path = folder.join("inbox.db");
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("inbox.db");
     /// # let path = path.to_str().unwrap();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let inbox = Inbox::open(path).await?;
@@ -81,7 +78,6 @@ impl Inbox {
     /// worker.shutdown().await?;
     /// assert!(inbox.workers().await?.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
-    /// # std::fs::remove_dir_all(folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -99,9 +95,8 @@ impl Inbox {
     /// use smartshape_webhook::{Delivery, Handler, HandlerError};
     /// use smartshape_webhook_inbox::Inbox;
     ///
-    /// # let folder = std::env::temp_dir().join(format!("failed-attempts-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&folder)?;
-    /// # let path = folder.join("inbox.db");
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("inbox.db");
     /// # let path = path.to_str().unwrap();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let inbox = Inbox::open(path).await?;
@@ -117,7 +112,6 @@ impl Inbox {
     /// let attempts = inbox.failed_attempts(key).await?;
     /// assert_eq!((attempts[0].number, &*attempts[0].error), (1, "no such part"));
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
-    /// # std::fs::remove_dir_all(folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

@@ -41,9 +41,8 @@ impl Inbox {
     /// use smartshape_webhook::{Delivery, Handler};
     /// use smartshape_webhook_inbox::{EventFilter, Inbox, PageCursor};
     ///
-    /// # let folder = std::env::temp_dir().join(format!("page-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&folder)?;
-    /// # let path = folder.join("inbox.db");
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("inbox.db");
     /// # let path = path.to_str().unwrap();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let inbox = Inbox::open(path).await?;
@@ -58,7 +57,6 @@ impl Inbox {
     /// let older = inbox.page(two, PageCursor::OlderThan(newest.older.unwrap())).await?;
     /// assert_eq!((older.events.len(), older.older), (1, None));
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
-    /// # std::fs::remove_dir_all(folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

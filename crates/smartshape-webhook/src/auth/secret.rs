@@ -462,9 +462,8 @@ mod tests {
 
     #[test]
     fn file_loses_one_newline_and_no_more() {
-        let folder = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("secret");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
         for (text, expected) in [
             ("a secret in a file", Ok("a secret in a file")),
             ("a secret in a file\n", Ok("a secret in a file")),
@@ -476,7 +475,7 @@ mod tests {
             let read = Secret::from_file(&path);
             assert_eq!(read.as_ref().map(Secret::expose), expected.as_ref().copied(), "{text:?}");
         }
-        std::fs::remove_dir_all(&folder).unwrap();
+        drop(folder);
         let error = Secret::from_file(&path).unwrap_err();
         assert!(matches!(error, SecretError::File(..)), "{error}");
     }

@@ -227,14 +227,12 @@ mod tests {
             disk.begin(call);
             disk.end(call);
         }
-        let folder = std::env::temp_dir().join(format!("torture-disk-{}", Random::seed()));
-        disk.rebuild(&folder, left, &mut Random::new(1)).unwrap();
-        let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap());
-        let files = files
-            .map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap()))
-            .collect();
-        std::fs::remove_dir_all(folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        disk.rebuild(folder.path(), left, &mut Random::new(1)).unwrap();
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
         files
+            .map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap()))
+            .collect()
     }
 
     #[test]

@@ -299,9 +299,8 @@ mod tests {
     /// Killing a process proves nothing about syncing, so the test reads the settings.
     #[tokio::test]
     async fn connection_syncs_the_log_at_each_commit() {
-        let folder = std::env::temp_dir().join(format!("smartshape-open-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let path = create(&folder.join("inbox.db")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = create(&folder.path().join("inbox.db")).unwrap();
         let (first, _) = open(&path).await.unwrap();
         for mut connection in [first, connect(&path).await.unwrap()] {
             let mut ask = async |sql| query::<i64>(&path, &mut connection, sql).await.unwrap();
@@ -316,6 +315,5 @@ mod tests {
                 "NORMAL"
             );
         }
-        fs::remove_dir_all(folder).unwrap();
     }
 }
