@@ -1,7 +1,5 @@
 //! Queries and forms: names and values, percent-encoded. Every link of the console is a query of its one path.
 
-use std::fmt::Write as _;
-
 use smartshape_webhook::DeliveryKey;
 use smartshape_webhook_inbox::{EventFilter, EventState, PageCursor, ReasonId};
 
@@ -13,8 +11,7 @@ pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(crate) fn parse(text: &str) -> Self {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty()).take(64);
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(decode_both).collect())
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().take(64).collect())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -26,51 +23,9 @@ impl Query {
     }
 }
 
-fn decode_both((name, value): (&str, &str)) -> (String, String) {
-    (decode(name), decode(value))
-}
-
-fn decode(text: &str) -> String {
-    let mut rest = text.as_bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some((byte, behind)) = rest.split_first() {
-        rest = behind;
-        let digits = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match (byte, digits.and_then(|digits| u8::from_str_radix(digits, 16).ok())) {
-            (b'+', _) => decoded.push(b' '),
-            (b'%', Some(value)) => {
-                decoded.push(value);
-                rest = &behind[2..];
-            }
-            _ => decoded.push(*byte),
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-fn encode(text: &str, into: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            into.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(into, "%{byte:02X}");
-        }
-    }
-}
-
 /// A link: `?name=value&…`.
 pub(crate) fn link(pairs: &[(&str, &str)]) -> String {
-    let mut text = String::from("?");
-    for (index, (name, value)) in pairs.iter().enumerate() {
-        if index > 0 {
-            text.push('&');
-        }
-        text.push_str(name);
-        text.push('=');
-        encode(value, &mut text);
-    }
-    text
+    form_urlencoded::Serializer::for_suffix("?".to_owned(), 1).extend_pairs(pairs).finish()
 }
 
 /// Which events are listed.
