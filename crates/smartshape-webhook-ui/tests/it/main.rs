@@ -3,13 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::net::IpAddr;
-use std::path::PathBuf;
-#[cfg(all(feature = "actix", feature = "warp"))]
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-#[cfg(all(feature = "actix", feature = "warp"))]
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,21 +11,19 @@ use http::{Method, Request, Response, StatusCode, header};
 use smartshape_webhook::{ClientAddr, Delivery, Handler as _, HandlerError, RejectionKind, WebhookResponse};
 use smartshape_webhook_inbox::{EventFilter, EventState, Inbox};
 use smartshape_webhook_ui::{Access, Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome, Ui, Visitor};
+use tempfile::TempDir;
 
 /// An inbox in a folder that is deleted with the test.
 struct Fixture {
-    folder: PathBuf,
+    _folder: TempDir,
     inbox: Inbox,
 }
 
 impl Fixture {
     async fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("smartshape-ui-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let inbox = Inbox::open(folder.join("inbox.db").to_str().unwrap()).await.unwrap();
-        Self { folder, inbox }
+        let folder = tempfile::tempdir().unwrap();
+        let inbox = Inbox::open(folder.path().join("inbox.db").to_str().unwrap()).await.unwrap();
+        Self { _folder: folder, inbox }
     }
 
     async fn store(&self, number: u32, file: &str, data: &str) -> Delivery {
@@ -64,12 +56,6 @@ impl Fixture {
 
     fn ui(&self, visitor: Visitor) -> Ui {
         Ui::inbox(self.inbox.clone(), Access::decide(move |_| visitor.clone()))
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -196,6 +182,7 @@ async fn forged_posts_are_rejected() {
     let ui = fixture.ui(Visitor::owner("o"));
     for headers in [
         &[][..],
+        &[("host", "console.example")],
         &[("sec-fetch-site", "cross-site")],
         &[("sec-fetch-site", "same-site"), ("origin", "http://console.example"), ("host", "console.example")],
         &[("sec-fetch-site", "none")],
@@ -338,24 +325,15 @@ async fn bulk_actions_change_what_was_seen() {
 }
 
 #[tokio::test]
-async fn password_is_needed_and_cannot_be_guessed_fast() {
+async fn password_is_needed() {
     let fixture = Fixture::new().await;
     let access = Access::password("ops", "correct horse battery", Visitor::reader("ops")).unwrap();
     let ui = Ui::inbox(fixture.inbox.clone(), access);
-    let login = async |credentials: &'static str| {
-        let response = send(&ui, Method::GET, "", &[("authorization", credentials)], "").await;
-        assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), response.status() == 401);
-        response.status()
-    };
-    // ops:correct horse battery
-    let right = "Basic b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ==";
-    assert_eq!(send(&ui, Method::GET, "", &[], "").await.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(login(right).await, StatusCode::OK);
-    assert_eq!(login("Bearer b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ==").await, StatusCode::UNAUTHORIZED);
-    for _ in 0..5 {
-        assert_eq!(login("Basic b3BzOndyb25n").await, StatusCode::UNAUTHORIZED);
+    for headers in [&[][..], &[("authorization", "Bearer b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ==")]] {
+        let response = send(&ui, Method::GET, "", headers, "").await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert!(response.headers().contains_key(header::WWW_AUTHENTICATE));
     }
-    assert_eq!(login(right).await, StatusCode::TOO_MANY_REQUESTS);
     assert!(!format!("{ui:?}").contains("horse"));
 }
 
@@ -365,6 +343,7 @@ async fn wrong_passwords_of_one_client_lock_out_no_other() {
     let fixture = Fixture::new().await;
     let access = Access::password("ops", "correct horse battery", Visitor::reader("ops")).unwrap();
     let ui = Ui::inbox(fixture.inbox.clone(), access);
+    // ops:correct horse battery
     let (right, wrong) = ("Basic b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ==", "Basic b3BzOndyb25n");
     let login = async |client: Option<u8>, credentials: &str, cookie: &str| {
         let request = Request::get("http://console.example/ops");
@@ -638,36 +617,21 @@ async fn console_is_a_route_of_actix_and_a_filter_of_warp() {
     }
 }
 
-/// A body that never arrives.
-#[cfg(all(feature = "actix", feature = "warp"))]
-struct Endless<E>(std::marker::PhantomData<fn() -> E>);
-
-#[cfg(all(feature = "actix", feature = "warp"))]
-impl<E> http_body::Body for Endless<E> {
-    type Data = Bytes;
-    type Error = E;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, E>>> {
-        Poll::Pending
-    }
-}
-
 #[cfg(all(feature = "actix", feature = "warp"))]
 #[actix_web::test]
 async fn body_is_read_only_of_visitors_who_may_send_one() {
     use actix_web::dev::Payload;
-    use actix_web::error::PayloadError;
-    use http_body_util::BodyDataStream;
+    use futures_util::stream::pending;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
     use tower::ServiceExt as _;
 
     let fixture = Fixture::new().await;
     let request = |headers: &[(&str, &str)]| {
         let request = Request::post("/").header("content-length", 1_000_000);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        request.body(Endless::<std::io::Error>(std::marker::PhantomData)).unwrap()
+        // It never arrives.
+        request.body(StreamBody::new(pending::<Result<Frame<Bytes>, std::io::Error>>())).unwrap()
     };
     for (visitor, headers, expected) in
         [(Visitor::nobody(), OWN, 401), (Visitor::owner("o"), &[("sec-fetch-site", "cross-site")][..], 403)]
@@ -683,8 +647,7 @@ async fn body_is_read_only_of_visitors_who_may_send_one() {
             post = post.insert_header(*header);
         }
         let mut post = post.to_request();
-        let body = BodyDataStream::new(Endless::<PayloadError>(std::marker::PhantomData));
-        *post.payload() = Payload::Stream { payload: Box::pin(body) };
+        *post.payload() = Payload::Stream { payload: Box::pin(pending()) };
         assert_eq!(actix_web::test::call_service(&app, post).await.status().as_u16(), expected);
     }
 }
