@@ -15,20 +15,29 @@ use crate::{desired, fake, settings};
 async fn error_kinds_by_status_and_body_form() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).max_retries(0).build().unwrap();
-    for (status, kind) in [
-        (400, ErrorKind::BadRequest),
-        (402, ErrorKind::NoSeat),
-        (404, ErrorKind::NotFound),
-        (500, ErrorKind::Server),
-        (503, ErrorKind::Unauthorized),
+    for (status, kind, advice) in [
+        (400, ErrorKind::BadRequest, "check the arguments"),
+        (401, ErrorKind::Unauthorized, "log in again"),
+        (402, ErrorKind::NoSeat, "no licence seat"),
+        (403, ErrorKind::Unauthorized, "log in again"),
+        (404, ErrorKind::NotFound, "check the id"),
+        (429, ErrorKind::TooManyRequests, "429): try again later"),
+        (500, ErrorKind::Server, "try again later"),
+        (503, ErrorKind::Unauthorized, "log in again"),
+        (504, ErrorKind::Server, "504"),
     ] {
         for form in [ErrorFormat::Plain, ErrorFormat::Wrapped, ErrorFormat::List, ErrorFormat::Empty] {
             fake.inject(FaultInjection::error(status, form));
             let error = client.list_webhooks().await.unwrap_err();
             assert_eq!((error.kind(), error.status()), (kind, Some(status)), "{form:?}");
             assert!(!error.is_ambiguous(), "a list has none");
-            let says = error.to_string().contains("Injected: requested by the test");
-            assert_eq!(says, form != ErrorFormat::Empty, "{error}");
+            let text = error.to_string();
+            assert!(text.starts_with("cannot list the webhooks: ") && text.contains(advice), "{text}");
+            assert_eq!(
+                text.contains("Injected: requested by the test"),
+                form != ErrorFormat::Empty,
+                "{text}"
+            );
         }
     }
 }
@@ -75,11 +84,14 @@ async fn rate_limited_calls_are_retried_after_retry_after() {
     assert_eq!(fake.webhooks().len(), 1, "a rejected creation has created nothing");
 
     // Longer than the call may take: reported at once.
-    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+    for (status, kind) in [
+        ("429 Too Many Requests", ErrorKind::TooManyRequests),
+        ("503 Service Unavailable", ErrorKind::Server),
+    ] {
         let response = format!("HTTP/1.1 {status}\r\nretry-after: 3600\r\ncontent-length: 0\r\n\r\n");
         let server = Server::responding_with(response.leak()).await;
         let error = settings(&fake).base_url(&server.url).build().unwrap().list_webhooks().await.unwrap_err();
-        assert!(error.to_string().contains("try again in 3600 s"), "{error}");
+        assert!(error.kind() == kind && error.to_string().contains("try again in 3600 s"), "{error}");
         assert_eq!(server.requests().len(), 1, "{status}");
     }
 }
@@ -160,11 +172,13 @@ async fn redirects_are_not_followed() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
     for status in [301, 302, 307, 308] {
-        fake.inject(FaultInjection::redirect(status, format!("{}/webhook/?token=hunter2", elsewhere.url)));
+        let location = elsewhere.url.replacen("//", "//ada:pw@", 1) + "/webhook/?token=hunter2";
+        fake.inject(FaultInjection::redirect(status, location));
         let error = client.list_webhooks().await.unwrap_err();
         assert_eq!((error.kind(), error.status()), (ErrorKind::UnexpectedResponse, Some(status)));
         let text = error.to_string();
         assert!(text.contains("API URL") && text.contains(&elsewhere.url) && !text.contains("hunter2"));
+        assert!(!text.contains("ada"), "{text}");
     }
     assert!(elsewhere.requests().is_empty());
 }

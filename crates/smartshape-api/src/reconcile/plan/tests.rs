@@ -219,12 +219,6 @@ fn unrecorded_webhooks_are_deleted_only_by_prune() {
 }
 
 #[test]
-fn duplicate_desired_webhooks_are_rejected() {
-    let error = Plan::new(&[want(FileUploaded), want(FileUploaded).renewed()], &[], &[]).unwrap_err();
-    assert!(error.to_string().contains("file_uploaded is desired twice"), "{error}");
-}
-
-#[test]
 fn plan_shows_no_secret_and_escapes_ids() {
     let plan = Plan::new(&[want(FileUploaded)], &[], &[listed("1\u{1b}[31m", "a\nb", URL)]).unwrap();
     assert!(!format!("{plan:?}").contains("the secret"));
