@@ -398,7 +398,6 @@ impl Count {
     }
 
     /// Of rows that were counted up to [`MAX_EXAMINED`].
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn of(rows: i64) -> Self {
         let count = u64::try_from(rows).unwrap_or(0);
         if count < u64::from(MAX_EXAMINED) { Self::Exactly(count) } else { Self::AtLeast(count) }

@@ -8,7 +8,6 @@ pub(crate) mod rows;
 mod size_limit;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sweep_size;
 
 use std::any::Any;
@@ -26,11 +25,8 @@ use crate::activity::{Minute, Numbers};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
-use crate::reason::DeadLetterReason;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-use crate::reason::ReasonId;
+use crate::reason::{DeadLetterReason, ReasonId};
 pub(crate) use options::StorageOptions;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 use size_limit::{ATTEMPT_BYTES, ROW_BYTES};
 
 pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
@@ -265,7 +261,6 @@ pub(crate) enum AttemptOutcome {
 
 impl AttemptResult {
     /// The error of a failed attempt, which is kept.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     fn error(&self) -> Option<&str> {
         match &self.outcome {
             AttemptOutcome::Retry { error, .. } | AttemptOutcome::DeadLetter { error } => Some(error),
@@ -274,13 +269,11 @@ impl AttemptResult {
     }
 
     /// Whether failed attempts at the event may be recorded, which its completion deletes with its body.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     fn forgets_attempts(&self) -> bool {
         self.lease.fence > 1 && matches!(self.outcome, AttemptOutcome::Completed { keep_body: false })
     }
 
     /// Whether more failed attempts than are kept may be recorded.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     fn exceeds_attempts(&self) -> bool {
         self.lease.fence > KEPT_ATTEMPTS && self.error().is_some()
     }
@@ -288,7 +281,6 @@ impl AttemptResult {
 
 impl AttemptOutcome {
     /// The reason of a dead letter.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     fn reason(&self) -> Option<ReasonId> {
         match self {
             Self::DeadLetter { error } => Some(ReasonId::of(error)),
@@ -375,24 +367,19 @@ where
 const LEASE_LOST: &str = "the worker ended, or lost its lease, before the attempt had a result";
 
 /// The schema from which on dead letters have a reason.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 const SCHEMA_OF_REASONS: i64 = 3;
 
 /// The schema from which on activity, failed attempts, workers and pauses are recorded.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 const SCHEMA_OF_OPERATIONS: i64 = 4;
 
 /// For how many minutes activity is kept: 14 days.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 const ACTIVITY_MINUTES: i64 = 14 * 24 * 60;
 
 /// Number of failed attempts kept of an event: the latest.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 const KEPT_ATTEMPTS: i64 = 20;
 
 /// Bytes of an event that count against `max_size_bytes`: its body, its row, and its failed attempts. Each of these counts
 /// as much as the last error, since reading them all would take long.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn counted_bytes(least: &str) -> String {
     format!(
         "bytes + {ROW_BYTES} + coalesce((1 + {least}(fence, {KEPT_ATTEMPTS})) * (octet_length(error) + {ATTEMPT_BYTES}), 0)"
@@ -400,7 +387,6 @@ fn counted_bytes(least: &str) -> String {
 }
 
 /// Fails when a read-only inbox has the schema of an older version, which lacks what `needed` brought.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn check_has(storage: &dyn fmt::Display, found: i64, needed: i64) -> Result<(), InboxError> {
     if found >= needed {
         return Ok(());
