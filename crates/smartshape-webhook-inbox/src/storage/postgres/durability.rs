@@ -30,7 +30,9 @@ pub(super) async fn check_durability(connection: &mut PgConnection, allow: bool)
 }
 
 /// A server that the URL does not name may replicate for all we know, so only several hosts are told.
-pub(super) async fn warn_of_asynchronous_replication(connection: &mut PgConnection) -> Result<(), InboxError> {
+pub(super) async fn warn_of_asynchronous_replication(
+    connection: &mut PgConnection,
+) -> Result<(), InboxError> {
     let (standbys, commit): (String, String) = sqlx::query_as(
         "SELECT pg_catalog.current_setting('synchronous_standby_names'), pg_catalog.current_setting('synchronous_commit')",
     )
