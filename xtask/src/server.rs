@@ -81,7 +81,7 @@ impl Server {
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?;
         let (read_on, wait) = channel();
-        let output = Output::of(child.stdout.take(), wait);
+        let output = Output::read(child.stdout.take(), wait);
         let address = wait_until_listening(&mut child, log)?;
         Ok(Self { child, address, output, read_on })
     }
@@ -171,7 +171,7 @@ fn is_complete(response: &[u8]) -> bool {
 }
 
 impl Output {
-    fn of(output: Option<impl Read + Send + 'static>, wait: Receiver<()>) -> Self {
+    fn read(output: Option<impl Read + Send + 'static>, wait: Receiver<()>) -> Self {
         let (has_begun, began) = channel();
         let (sender, lines) = channel();
         if let Some(output) = output {
@@ -201,7 +201,7 @@ fn show(line: &str) {
 fn wait_until_listening(child: &mut Child, log: fn(&str)) -> Result<SocketAddr, Box<dyn Error>> {
     let (read_on, wait) = channel();
     read_on.send(())?;
-    let lines = Output::of(child.stderr.take(), wait).lines;
+    let lines = Output::read(child.stderr.take(), wait).lines;
     while let Ok(line) = lines.recv_timeout(PATIENCE) {
         if let Some((_, url)) = line.split_once("listening on http://") {
             // Somebody has to go on reading, or a full pipe would stop the server.

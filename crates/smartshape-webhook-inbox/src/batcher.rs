@@ -98,7 +98,7 @@ impl Batcher {
     pub(crate) async fn store(&self, delivery: Delivery) -> StoreResult {
         let stored = async {
             let (sender, result) = oneshot::channel();
-            let mut event = NewEvent::of(&delivery);
+            let mut event = NewEvent::from(&delivery);
             if self.order_across_webhooks {
                 event.order_across_webhooks(&delivery);
             }

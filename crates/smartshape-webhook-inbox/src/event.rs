@@ -35,8 +35,8 @@ pub(crate) struct NewEvent {
     pub(crate) body: Bytes,
 }
 
-impl NewEvent {
-    pub(crate) fn of(delivery: &Delivery) -> Self {
+impl From<&Delivery> for NewEvent {
+    fn from(delivery: &Delivery) -> Self {
         Self {
             version: EVENT_VERSION,
             key: delivery.key(),
@@ -52,7 +52,9 @@ impl NewEvent {
             body: delivery.raw().clone(),
         }
     }
+}
 
+impl NewEvent {
     /// Orders the event together with the events of the same file from other webhooks.
     pub(crate) fn order_across_webhooks(&mut self, delivery: &Delivery) {
         self.file_hash = file_hash(delivery.file().as_str(), "");
@@ -397,8 +399,8 @@ impl Count {
         }
     }
 
-    /// Of rows that were counted up to [`MAX_EXAMINED`].
-    pub(crate) fn of(rows: i64) -> Self {
+    /// The count of a query that stops at [`MAX_EXAMINED`] rows.
+    pub(crate) fn from_rows(rows: i64) -> Self {
         let count = u64::try_from(rows).unwrap_or(0);
         if count < u64::from(MAX_EXAMINED) { Self::Exactly(count) } else { Self::AtLeast(count) }
     }

@@ -16,9 +16,9 @@ const MAX_CHARS: usize = 500;
 /// ```
 /// use smartshape_webhook_inbox::ReasonId;
 ///
-/// let reason = ReasonId::of("no part 5c6aeed079bf3f432d3c929e: 404");
-/// assert_eq!(reason, ReasonId::of("no part 5d10c2aa4fb090280ecc0042: 404"));
-/// assert_ne!(reason, ReasonId::of("no part 5d10c2aa4fb090280ecc0042: 503"), "short numbers count");
+/// let reason = ReasonId::from_error("no part 5c6aeed079bf3f432d3c929e: 404");
+/// assert_eq!(reason, ReasonId::from_error("no part 5d10c2aa4fb090280ecc0042: 404"));
+/// assert_ne!(reason, ReasonId::from_error("no part 5d10c2aa4fb090280ecc0042: 503"), "short numbers count");
 /// assert_eq!(reason.to_string().parse(), Ok(reason));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +27,7 @@ pub struct ReasonId(pub(crate) i64);
 impl ReasonId {
     /// The reason of an error's text.
     #[must_use]
-    pub fn of(error: &str) -> Self {
+    pub fn from_error(error: &str) -> Self {
         // The hash of a delivery key is fixed across versions, as stored values must be.
         let key = DeliveryKey::new(&without_ids(error), "reason", "");
         let mut first = [0; 8];

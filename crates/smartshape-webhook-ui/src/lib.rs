@@ -112,17 +112,17 @@ impl Ui {
     /// The console of `inbox`, for those whom `access` admits.
     #[must_use]
     pub fn inbox(inbox: Inbox, access: Access) -> Self {
-        Self::of(Source::Inbox(inbox), access)
+        Self::new(Source::Inbox(inbox), access)
     }
 
     /// The deliveries of a listener, for those whom `access` admits: how each was checked, what it changed, and its
     /// response. An operator may send them again.
     #[must_use]
     pub fn deliveries(deliveries: Deliveries, access: Access) -> Self {
-        Self::of(Source::Deliveries(deliveries), access)
+        Self::new(Source::Deliveries(deliveries), access)
     }
 
-    fn of(source: Source, access: Access) -> Self {
+    fn new(source: Source, access: Access) -> Self {
         Self(Arc::new(Settings {
             source,
             access,
@@ -385,7 +385,7 @@ fn bulk(form: &Query) -> Option<EventFilter> {
     if let Some(key) = form.get("event") {
         return Some(EventFilter::default().key(key.parse().ok()?));
     }
-    let selection = Selection { state: Some(EventState::DeadLetter), ..Selection::of(form) };
+    let selection = Selection { state: Some(EventState::DeadLetter), ..Selection::from_query(form) };
     let seen: i64 = form.get("up_to")?.parse().ok()?;
     Some(selection.filter().up_to(seen).limit(u32::MAX))
 }

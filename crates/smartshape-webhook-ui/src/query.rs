@@ -52,7 +52,7 @@ pub(crate) fn state_name(state: EventState) -> &'static str {
 }
 
 impl Selection {
-    pub(crate) fn of(query: &Query) -> Self {
+    pub(crate) fn from_query(query: &Query) -> Self {
         let text = |name| query.get(name).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
         let state = query.get("state").and_then(|name| STATES.iter().find(|(_, other)| *other == name));
         Self {

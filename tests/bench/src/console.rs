@@ -133,7 +133,7 @@ async fn pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<
                 times.push(milliseconds(begun.elapsed()));
             }
         }
-        let figure = Figure::of(times);
+        let figure = Figure::from_samples(times);
         let status = Aim::AtMost(150.0).status(figure.median);
         measured.push(vec![page.to_owned(), figure.show(1), number(bytes as f64 / 1024.0, 1), status]);
     }
@@ -281,7 +281,7 @@ async fn claims(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result
         .map(|(pages, measured)| {
             let ratio = Figure::ratio(measured, &rates[0]);
             let status = if *pages == 1 { Aim::AtLeast(0.98).status(ratio.median) } else { "–".to_owned() };
-            vec![pages.to_string(), Figure::of(measured.clone()).show(0), ratio.show(3), status]
+            vec![pages.to_string(), Figure::from_samples(measured.clone()).show(0), ratio.show(3), status]
         })
         .collect();
     heading(&format!("### A worker while overviews are open, {}", name(schema)));
@@ -312,7 +312,7 @@ async fn activity(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Resu
     let ratio = Figure::ratio(&rates[0], &rates[1]);
     let status = Aim::AtLeast(0.97).status(ratio.median);
     heading(&format!("### Durable acknowledgements with the stored activity, {}", name(schema)));
-    let [with, without] = rates.map(|rates| Figure::of(rates).show(0));
+    let [with, without] = rates.map(|rates| Figure::from_samples(rates).show(0));
     table("with, events/s | without, events/s | ratio | aim", &[vec![with, without, ratio.show(3), status]]);
     Ok(())
 }

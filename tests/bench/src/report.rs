@@ -24,7 +24,7 @@ pub(crate) struct Figure {
 
 impl Figure {
     /// NaN if nothing was measured.
-    pub(crate) fn of(mut measured: Vec<f64>) -> Self {
+    pub(crate) fn from_samples(mut measured: Vec<f64>) -> Self {
         measured.sort_by(f64::total_cmp);
         let at = |index: usize| measured.get(index).copied().unwrap_or(f64::NAN);
         let middle = measured.len() / 2;
@@ -36,7 +36,7 @@ impl Figure {
 
     /// The ratios of measurements that were taken in the same round.
     pub(crate) fn ratio(numerators: &[f64], denominators: &[f64]) -> Self {
-        Self::of(numerators.iter().zip(denominators).map(|(one, other)| one / other).collect())
+        Self::from_samples(numerators.iter().zip(denominators).map(|(one, other)| one / other).collect())
     }
 
     pub(crate) fn show(&self, decimals: usize) -> String {
@@ -119,11 +119,11 @@ mod tests {
 
     #[test]
     fn figure_has_the_median_and_the_spread() {
-        let odd = Figure::of(vec![3.0, 1.0, 10.0]);
+        let odd = Figure::from_samples(vec![3.0, 1.0, 10.0]);
         assert_eq!((odd.median, odd.low, odd.high), (3.0, 1.0, 10.0));
-        assert_eq!(Figure::of(vec![4.0, 1.0, 2.0, 100.0]).median, 3.0);
-        assert!(Figure::of(Vec::new()).median.is_nan());
-        let many = Figure::of((0..=100).rev().map(f64::from).collect());
+        assert_eq!(Figure::from_samples(vec![4.0, 1.0, 2.0, 100.0]).median, 3.0);
+        assert!(Figure::from_samples(Vec::new()).median.is_nan());
+        let many = Figure::from_samples((0..=100).rev().map(f64::from).collect());
         assert_eq!((many.median, many.low, many.high), (50.0, 25.0, 75.0));
         assert_eq!(Figure::ratio(&[2.0, 9.0], &[4.0, 3.0]).show(1), "1.8 (0.5–3.0)");
     }

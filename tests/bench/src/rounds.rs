@@ -87,7 +87,7 @@ impl Rounds {
     }
 
     fn figure(&self, value: impl Fn(&[Turn]) -> f64) -> Figure {
-        Figure::of(self.0.iter().map(|turns| value(turns)).collect())
+        Figure::from_samples(self.0.iter().map(|turns| value(turns)).collect())
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Watches over a folder.
-    pub(super) fn of(folder: &Path) -> io::Result<Self> {
+    pub(super) fn new(folder: &Path) -> io::Result<Self> {
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT, "guard"])
             .arg(folder)

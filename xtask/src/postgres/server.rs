@@ -45,7 +45,7 @@ impl Postgres {
         let folder = std::env::temp_dir().join(format!("smartshape-postgres-{}", random()?));
         let own = |error| format!("cannot use the folder {}: {error}", folder.display());
         DirBuilder::new().mode(0o700).create(&folder).map_err(own)?;
-        let mut guard = Guard::of(&folder).map_err(|error| format!("cannot start sh: {error}"))?;
+        let mut guard = Guard::new(&folder).map_err(|error| format!("cannot start sh: {error}"))?;
         account::hand_over(account, &folder).map_err(own)?;
 
         let installation = installation.within_reach(&folder.join("installation"))?;

@@ -31,8 +31,8 @@ impl Finding {
         Self { why: Some(why), ..self }
     }
 
-    /// The finding with the name of its request in front.
-    pub(crate) fn of(self, what: &str) -> Self {
+    /// The finding, with the name of its request in front.
+    pub(crate) fn for_request(self, what: &str) -> Self {
         if what.is_empty() { self } else { Self { seen: format!("{what}: {}", self.seen), ..self } }
     }
 }

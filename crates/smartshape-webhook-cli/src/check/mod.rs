@@ -110,7 +110,7 @@ impl Check {
                     let kind = self.kind_for(case);
                     let result = run::case(&endpoint, &fixture, case, kind).await;
                     gone_since = result.gone.then_some(case);
-                    CaseOutcome::of(case, result)
+                    CaseOutcome::new(case, result)
                 }
             };
             report.row(case, &outcome)?;

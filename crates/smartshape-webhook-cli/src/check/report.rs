@@ -28,7 +28,7 @@ enum Status {
 }
 
 impl CaseOutcome {
-    pub(crate) fn of(case: &Case, result: CaseResult) -> Self {
+    pub(crate) fn new(case: &Case, result: CaseResult) -> Self {
         let fails = result.gone || (!case.advice && result.findings.iter().any(|finding| !finding.advice));
         let (mut seen, mut why) = (Vec::new(), Vec::new());
         for finding in result.findings {

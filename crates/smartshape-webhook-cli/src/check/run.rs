@@ -95,7 +95,7 @@ async fn conclude(endpoint: &Endpoint, evaluated: Vec<(&Request, &Reply)>) -> Ca
     let mut findings = Vec::new();
     for (request, reply) in &evaluated {
         let found = evaluate::evaluate_reply(request.expect, reply).into_iter();
-        findings.extend(found.map(|finding| finding.of(&request.what)));
+        findings.extend(found.map(|finding| finding.for_request(&request.what)));
     }
     // Several requests of one kind give the same finding.
     findings.dedup();

@@ -142,10 +142,10 @@ impl Report {
         }
         // Entries are written in the order of their responses.
         entries.sort_by_key(|(listener, entry)| (*listener, entry.received_ms));
-        Ok(Self::of(listeners, left_out, &entries))
+        Ok(Self::from_entries(listeners, left_out, &entries))
     }
 
-    fn of(listeners: usize, left_out: usize, entries: &[(usize, Read)]) -> Self {
+    fn from_entries(listeners: usize, left_out: usize, entries: &[(usize, Read)]) -> Self {
         let mut by_webhook: BTreeMap<(usize, &str), Vec<Sent<'_>>> = BTreeMap::new();
         for (listener, entry) in entries {
             if let Some(named) = &entry.event {

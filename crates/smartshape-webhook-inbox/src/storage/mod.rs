@@ -283,7 +283,7 @@ impl AttemptOutcome {
     /// The reason of a dead letter.
     fn reason(&self) -> Option<ReasonId> {
         match self {
-            Self::DeadLetter { error } => Some(ReasonId::of(error)),
+            Self::DeadLetter { error } => Some(ReasonId::from_error(error)),
             _ => None,
         }
     }

@@ -187,15 +187,15 @@ pub(super) fn counts(
     disk_bytes: u64,
 ) -> InboxCounts {
     // When not all open events were counted, none of their numbers is exact.
-    let part = |count: i64| match Count::of(open) {
+    let part = |count: i64| match Count::from_rows(open) {
         Count::AtLeast(_) => Count::AtLeast(u64::try_from(count).unwrap_or(0)),
-        Count::Exactly(_) => Count::of(count),
+        Count::Exactly(_) => Count::from_rows(count),
     };
     InboxCounts {
         waiting: part(waiting),
         retrying: part(retrying),
         running: part(open - waiting),
-        dead_letters: Count::of(dead_letters),
+        dead_letters: Count::from_rows(dead_letters),
         stored: u64::try_from(stored).unwrap_or(0),
         overdue: overdue.filter(|overdue| !overdue.is_zero()),
         disk_bytes,

@@ -157,10 +157,10 @@ impl<H> fmt::Debug for Plain<H> {
 
 impl Worker {
     pub(crate) fn new(context: WorkerContext, handler: impl Handler) -> Self {
-        Self::of(context, Arc::new(Plain(handler)))
+        Self::with_handler(context, Arc::new(Plain(handler)))
     }
 
-    fn of(context: WorkerContext, handler: Arc<dyn EventHandler>) -> Self {
+    fn with_handler(context: WorkerContext, handler: Arc<dyn EventHandler>) -> Self {
         let settings = Settings {
             concurrency: 8,
             lease_ttl: Duration::from_secs(60),

@@ -37,7 +37,7 @@ impl Worker {
         };
         let keep_body = context.keep_body();
         let handler = Transactional { transactions, pool: OnceLock::new(), keep_body, handler };
-        Ok(Self::of(context, Arc::new(handler)))
+        Ok(Self::with_handler(context, Arc::new(handler)))
     }
 }
 

@@ -538,7 +538,7 @@ async fn replay_and_purge_work_in_chunks() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     let storage = inbox.storage();
-    let events = (0..5000).map(|number| NewEvent::of(&delivery(number)));
+    let events = (0..5000).map(|number| NewEvent::from(&delivery(number)));
     storage.insert(events.collect()).await.unwrap();
     let dead = |filter: EventFilter| filter.state(EventState::DeadLetter);
     execute(&folder.inbox(), "UPDATE events SET state = 3, settled = 0").await;
@@ -671,7 +671,7 @@ async fn file_of_second_schema_is_migrated() {
     )
     .await;
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
-    let expected = ReasonId::of("no part 5b337c601e24e904da827738 in the catalogue");
+    let expected = ReasonId::from_error("no part 5b337c601e24e904da827738 in the catalogue");
     let is_grouped = |reason: &DeadLetterReason| (reason.id, reason.dead_letters) == (expected, 3);
     while !inbox.dead_letter_reasons(9).await.unwrap().first().is_some_and(is_grouped)
         || inbox.counts().await.unwrap().waiting != Count::Exactly(0)

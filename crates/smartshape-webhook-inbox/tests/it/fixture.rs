@@ -168,7 +168,7 @@ pub(crate) fn made(body: &str) -> Delivery {
 }
 
 pub(crate) fn new_event(number: u32, file: &str) -> NewEvent {
-    NewEvent::of(&file_delivery(number, file))
+    NewEvent::from(&file_delivery(number, file))
 }
 
 pub(crate) fn new_events(numbers: std::ops::Range<u32>, file: &str) -> Arc<[NewEvent]> {

@@ -18,7 +18,7 @@ async fn completed_events_do_not_fill_inbox(fixture: &impl Fixture) {
     let inbox = Inbox::builder(&fixture.url()).max_size_bytes(4 * 1024 * 1024).open().await.unwrap();
     let storage = inbox.storage();
     for part in 0..40 {
-        let events = (part * 500..(part + 1) * 500).map(|number| NewEvent::of(&delivery(number)));
+        let events = (part * 500..(part + 1) * 500).map(|number| NewEvent::from(&delivery(number)));
         storage.insert(events.collect()).await.unwrap();
         let attempts =
             storage.claim(ClaimRequest::new(500, Duration::from_secs(3600))).await.unwrap().attempts;
@@ -74,5 +74,5 @@ async fn dedup_retention_counts_from_purge(fixture: &impl Fixture) {
     fixture.execute(sqlite, postgres).await;
     assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(storage.sweep(retention(day / 2, day)).await.unwrap(), 0);
-    assert_eq!(storage.insert([NewEvent::of(&delivery(1))].into()).await.unwrap(), [false]);
+    assert_eq!(storage.insert([NewEvent::from(&delivery(1))].into()).await.unwrap(), [false]);
 }

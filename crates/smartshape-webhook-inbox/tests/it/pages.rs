@@ -84,7 +84,7 @@ async fn pages_reach_every_event_in_both_directions(fixture: &impl Fixture) {
         (EventFilter::default().state(EventState::Running), 0),
         (EventFilter::default().file("a"), 27),
         (EventFilter::default().file("b").state(EventState::DeadLetter), 1),
-        (EventFilter::default().reason(ReasonId::of("no")), 10),
+        (EventFilter::default().reason(ReasonId::from_error("no")), 10),
         (EventFilter::default().event("file_removed"), 0),
     ];
     for (filter, expected) in filters {
@@ -160,7 +160,7 @@ async fn reasons_of_older_versions_are_recorded_by_sweep(fixture: &impl Fixture)
     assert!(inbox.list(filter).await.unwrap().is_empty());
     let known = inbox.dead_letter_reasons(9).await.unwrap();
     let error = inbox.list(EventFilter::default()).await.unwrap()[0].error.clone().unwrap();
-    assert_eq!((known.len(), known[0].id, known[0].dead_letters), (1, ReasonId::of(&error), 3));
+    assert_eq!((known.len(), known[0].id, known[0].dead_letters), (1, ReasonId::from_error(&error), 3));
 }
 
 async fn counts_are_exact_below_limit(fixture: &impl Fixture) {

@@ -83,7 +83,7 @@ async fn insert_keeps_body_and_columns_exactly(fixture: &impl Fixture) {
         traceparent: Some(trace.into()),
     };
     let delivery = Delivery::restore(body, kept).unwrap();
-    assert_eq!(storage.insert([NewEvent::of(&delivery)].into()).await.unwrap(), [true]);
+    assert_eq!(storage.insert([NewEvent::from(&delivery)].into()).await.unwrap(), [true]);
 
     // Durable also means: for whoever opens it next.
     drop(storage);
@@ -111,7 +111,7 @@ async fn insert_keeps_hostile_texts(fixture: &impl Fixture) {
     let bodies = ["\\u0000", "'; DROP TABLE events; --", "\\ud83d\\ude00\\u202e", &long].map(|text| {
         format!(r#"{{"file":"{text}","event":"{text}","data":{{}},"owner":"{text}","runTimestamp":1,"uuid":"{text}"}}"#)
     });
-    let given: Arc<[NewEvent]> = bodies.iter().map(|body| NewEvent::of(&made(body))).collect();
+    let given: Arc<[NewEvent]> = bodies.iter().map(|body| NewEvent::from(&made(body))).collect();
     assert_eq!(storage.insert(given).await.unwrap(), [true; 4]);
     let attempts = claim(&*storage, 9, LONG).await;
     let kept: Vec<_> = attempts.iter().map(|attempt| attempt.body.clone().unwrap()).collect();
@@ -131,7 +131,7 @@ async fn insert_keeps_long_body(fixture: &impl Fixture) {
     let body = format!(
         r#"{{"file":"f","event":"file_uploaded","data":"{long}","owner":"o","runTimestamp":1,"uuid":"u"}}"#
     );
-    let given = NewEvent::of(&made(&body));
+    let given = NewEvent::from(&made(&body));
     assert_eq!(storage.insert([given.clone()].into()).await.unwrap(), [true]);
     let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
     assert!(attempt.body == Some(given.body), "the body has changed");
@@ -404,7 +404,7 @@ async fn ordered_claim_orders_each_webhook_separately(fixture: &impl Fixture) {
             webhook: webhook.map(Into::into),
             ..DeliveryMeta::default()
         };
-        NewEvent::of(&Delivery::restore(new_event(number, "f").body, meta).unwrap())
+        NewEvent::from(&Delivery::restore(new_event(number, "f").body, meta).unwrap())
     };
     // The second one came by a secret that takes the place of the first one's.
     let events = [

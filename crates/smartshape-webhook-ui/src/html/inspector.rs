@@ -106,7 +106,7 @@ struct Selection<'q> {
 }
 
 impl<'q> Selection<'q> {
-    fn of(query: &'q Query, visitor: &Visitor) -> Self {
+    fn from_query(query: &'q Query, visitor: &Visitor) -> Self {
         let state = query.get("state").unwrap_or_default();
         // A search reads errors too.
         let text = query.get("q").map(str::trim).filter(|_| visitor.role >= Role::Reader);
@@ -139,7 +139,7 @@ impl<'q> Selection<'q> {
 }
 
 fn list(deliveries: &Deliveries, query: &Query, chosen: Option<&str>, visitor: &Visitor) -> (Markup, bool) {
-    let selection = Selection::of(query, visitor);
+    let selection = Selection::from_query(query, visitor);
     let all = deliveries.entries();
     let listed: Vec<&Arc<Entry>> =
         all.iter().filter(|entry| selection.has_state(entry) && selection.has_text(entry)).collect();

@@ -66,7 +66,7 @@ pub(crate) async fn page(
         pause: unless_older(inbox.paused().await)?.flatten(),
         now: Timestamp::now(),
     };
-    let selection = Selection::of(query);
+    let selection = Selection::from_query(query);
     let view = match query.get("event") {
         Some(_) if query.get("view") != Some("confirm") => "events",
         _ => query.get("view").unwrap_or("overview"),

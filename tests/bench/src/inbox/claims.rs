@@ -52,7 +52,7 @@ pub(super) async fn measure(folder: &Folder, schema: Option<&Schema>, quick: boo
         vec![
             number(backlog.events as f64, 0),
             number(backlog.files as f64, 0),
-            Figure::of(measured.clone()).show(1),
+            Figure::from_samples(measured.clone()).show(1),
             ratio.show(2),
             AIM.status(ratio.median),
         ]

@@ -74,9 +74,9 @@ async fn acknowledge(folder: &Folder, schema: Option<&Schema>, quick: bool) -> R
         let ratio = Figure::ratio(&ours, &limits);
         rows.push(vec![
             number(senders as f64, 0),
-            Figure::of(ours).show(0),
-            Figure::of(latencies).show(1),
-            Figure::of(limits).show(0),
+            Figure::from_samples(ours).show(0),
+            Figure::from_samples(latencies).show(1),
+            Figure::from_samples(limits).show(0),
             ratio.show(2),
             if senders == AIM.0 { AIM.1.status(ratio.median) } else { "–".to_owned() },
         ]);
@@ -148,7 +148,7 @@ async fn worker(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result
             }
         }
     }
-    let figures = rates.map(|rates| Figure::of(rates).show(0));
+    let figures = rates.map(|rates| Figure::from_samples(rates).show(0));
     Ok([name(schema).to_owned()].into_iter().chain(figures).collect())
 }
 

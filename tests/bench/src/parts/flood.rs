@@ -55,7 +55,7 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
         for _ in 0..rounds {
             measured.push(beside_known(&request, costs, slice).await?);
         }
-        let of = |value: fn(&[f64; 4]) -> f64| Figure::of(measured.iter().map(value).collect());
+        let of = |value: fn(&[f64; 4]) -> f64| Figure::from_samples(measured.iter().map(value).collect());
         let kept = of(|[alone, together, ..]| together / alone);
         let rejected = measured.iter().map(|[.., rejected]| rejected).sum::<f64>();
         rows.push(vec![
@@ -77,7 +77,7 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     for _ in 0..rounds {
         measured.push(beside_uploads(&request, slice).await?);
     }
-    let kept = Figure::of(measured);
+    let kept = Figure::from_samples(measured);
     table("kept | aim", &[vec![kept.show(3), KEPT.status(kept.median)]]);
 
     heading("### Beside a sender that is not known yet");
@@ -87,7 +87,7 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
         for _ in 0..rounds {
             waited.push(beside_unknown(&request, from).await?);
         }
-        let waited = Figure::of(waited);
+        let waited = Figure::from_samples(waited);
         rows.push(vec![name.to_owned(), waited.show(2), LET_IN.status(waited.median)]);
     }
     table("forgeries come from | seconds until the sender is accepted | aim", &rows);
@@ -188,5 +188,5 @@ async fn on_a_busy_host(request: &Request, tries: usize) -> Result<(f64, Figure)
         soon += usize::from(accepted && begun.elapsed() <= SOON);
         seconds.push(begun.elapsed().as_secs_f64());
     }
-    Ok((soon as f64 / tries as f64, Figure::of(seconds)))
+    Ok((soon as f64 / tries as f64, Figure::from_samples(seconds)))
 }

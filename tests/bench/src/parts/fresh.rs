@@ -36,8 +36,8 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     let ratio = Figure::ratio(&fresh, &bare);
     heading("## A new salt with every delivery");
     let row = vec![
-        Figure::of(bare).show(1),
-        Figure::of(fresh).show(1),
+        Figure::from_samples(bare).show(1),
+        Figure::from_samples(fresh).show(1),
         ratio.show(3),
         AIM.status(ratio.median),
         number(rejected as f64, 0),
@@ -60,8 +60,8 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
         let ratio = Figure::ratio(&fresh, &bare);
         rows.push(vec![
             number(secrets as f64, 0),
-            Figure::of(bare).show(1),
-            Figure::of(fresh).show(1),
+            Figure::from_samples(bare).show(1),
+            Figure::from_samples(fresh).show(1),
             ratio.show(2),
             aim.map_or("–".to_owned(), |aim| aim.status(ratio.median)),
         ]);

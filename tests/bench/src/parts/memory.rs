@@ -59,15 +59,17 @@ async fn strangers(run: &Run, uploads: usize) -> Result<()> {
             }
         }
         let [bare, receiver, waiting] = peaks;
-        let more = Figure::of(receiver.iter().zip(&bare).map(|(receiver, bare)| receiver - bare).collect());
+        let more = Figure::from_samples(
+            receiver.iter().zip(&bare).map(|(receiver, bare)| receiver - bare).collect(),
+        );
         rows.push(vec![
             framework.name().to_owned(),
             name.to_owned(),
-            Figure::of(bare).show(1),
-            Figure::of(receiver).show(1),
+            Figure::from_samples(bare).show(1),
+            Figure::from_samples(receiver).show(1),
             more.show(1),
             STRANGERS.status(more.median),
-            if waiting.is_empty() { "–".to_owned() } else { Figure::of(waiting).show(1) },
+            if waiting.is_empty() { "–".to_owned() } else { Figure::from_samples(waiting).show(1) },
             count(&statuses),
         ]);
     }

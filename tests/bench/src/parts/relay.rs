@@ -73,8 +73,8 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
             rows.push(vec![
                 concurrency.to_string(),
                 connections.to_string(),
-                Figure::of(relay).show(0),
-                Figure::of(forwarder).show(0),
+                Figure::from_samples(relay).show(0),
+                Figure::from_samples(forwarder).show(0),
                 ratio.show(2),
                 RATIO.status(ratio.median),
             ]);

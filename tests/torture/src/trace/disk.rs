@@ -46,7 +46,7 @@ pub(super) enum Left {
 
 impl Disk {
     /// An empty folder.
-    pub(super) fn of(folder: &Path) -> Self {
+    pub(super) fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
             files: Vec::new(),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn left(calls: &[Call], left: Left) -> BTreeMap<String, Vec<u8>> {
-        let mut disk = Disk::of(Path::new("/inbox"));
+        let mut disk = Disk::new(Path::new("/inbox"));
         for call in calls {
             disk.begin(call);
             disk.end(call);

@@ -31,7 +31,7 @@ impl Loss<'_> {
         random: &mut Random,
         faults: &mut Vec<String>,
     ) -> Result<usize, Fault> {
-        let mut disk = Disk::of(inbox);
+        let mut disk = Disk::new(inbox);
         let (mut steps, mut disks) = (Vec::with_capacity(self.calls.len() * 2), 0);
         for call in self.calls {
             steps.extend([(call.began, false, call), (call.ended, true, call)]);

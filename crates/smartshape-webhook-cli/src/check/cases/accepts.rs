@@ -16,15 +16,15 @@ const UNTYPED: &str =
     "other pages of SmartShape show documents of this form; should webhooks send them too, the event is lost";
 
 pub(super) const CASES: &[Case] = &[
-    case("accepts attribute_updated", LOST, sample).of(EventKind::AttributeUpdated),
-    case("accepts file_uploaded", LOST, sample).of(EventKind::FileUploaded),
-    case("accepts file_optimized", LOST, sample).of(EventKind::FileOptimized),
-    case("accepts annotation_created", LOST, sample).of(EventKind::AnnotationCreated),
-    case("accepts annotation_updated", LOST, sample).of(EventKind::AnnotationUpdated),
-    case("accepts annotation_removed", LOST, sample).of(EventKind::AnnotationRemoved),
-    case("accepts configuration_created", LOST, sample).of(EventKind::ConfigurationCreated),
-    case("accepts configuration_updated", LOST, sample).of(EventKind::ConfigurationUpdated),
-    case("accepts configuration_removed", LOST, sample).of(EventKind::ConfigurationRemoved),
+    case("accepts attribute_updated", LOST, sample).for_event(EventKind::AttributeUpdated),
+    case("accepts file_uploaded", LOST, sample).for_event(EventKind::FileUploaded),
+    case("accepts file_optimized", LOST, sample).for_event(EventKind::FileOptimized),
+    case("accepts annotation_created", LOST, sample).for_event(EventKind::AnnotationCreated),
+    case("accepts annotation_updated", LOST, sample).for_event(EventKind::AnnotationUpdated),
+    case("accepts annotation_removed", LOST, sample).for_event(EventKind::AnnotationRemoved),
+    case("accepts configuration_created", LOST, sample).for_event(EventKind::ConfigurationCreated),
+    case("accepts configuration_updated", LOST, sample).for_event(EventKind::ConfigurationUpdated),
+    case("accepts configuration_removed", LOST, sample).for_event(EventKind::ConfigurationRemoved),
     case("accepts a token of prefix 2a", TOKENS, |fixture, kind| signed_with(&fixture.two_a, fixture, kind)),
     case(
         "accepts a token of prefix 2y",
@@ -79,7 +79,7 @@ pub(super) const CASES: &[Case] = &[
             ))
         },
     )
-    .of_all(),
+    .for_all_events(),
     case("accepts new fields", FIELDS, |fixture, kind| {
         let change = |event: &mut Value| {
             event["smartshapeCheck"] = json!({"new": [1, null]});
@@ -88,14 +88,16 @@ pub(super) const CASES: &[Case] = &[
         one(fixture.accepted(fixture.changed(kind, change).to_string()))
     }),
     case("accepts annotations of newer form", UNTYPED, newer_forms::annotation)
-        .of(EventKind::AnnotationCreated)
+        .for_event(EventKind::AnnotationCreated)
         .advice(),
     case("accepts attribute values of newer form", UNTYPED, newer_forms::attributes)
-        .of(EventKind::AttributeUpdated)
+        .for_event(EventKind::AttributeUpdated)
         .advice(),
-    case("accepts files of newer form", UNTYPED, newer_forms::file).of(EventKind::FileUploaded).advice(),
+    case("accepts files of newer form", UNTYPED, newer_forms::file)
+        .for_event(EventKind::FileUploaded)
+        .advice(),
     case("accepts configurations of newer form", UNTYPED, newer_forms::configuration)
-        .of(EventKind::ConfigurationUpdated)
+        .for_event(EventKind::ConfigurationUpdated)
         .advice(),
     case("accepts people as ids and objects", UNTYPED, newer_forms::people).advice(),
     case("accepts runTimestamp in seconds or as text", UNTYPED, |fixture, kind| {

@@ -81,12 +81,12 @@ impl Case {
         self
     }
 
-    const fn of(mut self, kind: EventKind) -> Self {
+    const fn for_event(mut self, kind: EventKind) -> Self {
         self.scope = Scope::Event(kind);
         self
     }
 
-    const fn of_all(mut self) -> Self {
+    const fn for_all_events(mut self) -> Self {
         self.scope = Scope::AllEvents;
         self
     }

@@ -34,7 +34,7 @@ const KEEPALIVE: &str = "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interv
 pub(crate) struct Tables(Arc<str>);
 
 impl Tables {
-    pub(super) fn of(schema: &str) -> Self {
+    pub(super) fn in_schema(schema: &str) -> Self {
         Self(format!("\"{}\".smartshape_inbox_", schema.replace('"', "\"\"")).into())
     }
 

@@ -43,7 +43,7 @@ pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<Opened, 
         }
         let connect = Connector {
             servers,
-            tables: Tables::of(&schema),
+            tables: Tables::in_schema(&schema),
             statement_timeout: options.store_timeout.saturating_mul(2).min(MAX_STATEMENT_TIMEOUT),
             allow_asynchronous_commit: options.allow_asynchronous_commit,
             read_only: options.read_only,

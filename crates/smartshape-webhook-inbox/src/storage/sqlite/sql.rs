@@ -559,7 +559,7 @@ pub(super) async fn group_errors(connection: &mut SqliteConnection, limit: u32) 
     .await?;
     for (seq, error) in ungrouped {
         sqlx::query("UPDATE events SET error_group = ? WHERE seq = ?")
-            .bind(ReasonId::of(error.as_deref().unwrap_or_default()).0)
+            .bind(ReasonId::from_error(error.as_deref().unwrap_or_default()).0)
             .bind(seq)
             .execute(&mut *connection)
             .await?;

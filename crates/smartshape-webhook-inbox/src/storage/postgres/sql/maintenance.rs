@@ -107,7 +107,7 @@ pub(crate) async fn group_errors(on: &mut Session, limit: u32) -> Outcome<()> {
     if ungrouped.is_empty() {
         return Ok(());
     }
-    let group = |error: &Option<String>| ReasonId::of(error.as_deref().unwrap_or_default()).0;
+    let group = |error: &Option<String>| ReasonId::from_error(error.as_deref().unwrap_or_default()).0;
     let sql = on.tables.sql(
         "WITH free AS MATERIALIZED (SELECT e.seq, g.error_group FROM unnest($1::bigint[], $2::bigint[]) AS g (seq, error_group) \
            JOIN smartshape_inbox_events e ON e.seq = g.seq WHERE e.state = 3 FOR UPDATE OF e SKIP LOCKED) \
