@@ -25,7 +25,7 @@ pub(crate) fn head(request: &HttpRequest) -> RequestHead {
 /// The payload that a rejection must keep until it has been sent: once it is dropped, actix-web reads and discards the
 /// rest of the body for as long as the client sends. `None` on HTTP/2, where unread bytes take room in the flow-control
 /// window that all streams of the connection share.
-pub(crate) fn kept(version: Version, payload: Payload) -> Option<Payload> {
+pub(crate) fn retained_payload(version: Version, payload: Payload) -> Option<Payload> {
     Some(payload).filter(|_| version < Version::HTTP_2)
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn response(from: &WebhookResponse, payload: Option<Payload>) -> Http
     match payload.filter(|_| from.rejection().is_some()) {
         None => response.body(from.body()),
         Some(payload) => {
-            let body = Keeping { body: from.body(), _payload: payload };
+            let body = BodyWithPayload { body: from.body(), _payload: payload };
             response.body(BoxBody::new(body))
         }
     }
@@ -59,12 +59,12 @@ pub(crate) fn status(from: &WebhookResponse) -> StatusCode {
 }
 
 /// A body that keeps the request's payload until it has been sent.
-struct Keeping {
+struct BodyWithPayload {
     body: Bytes,
     _payload: Payload,
 }
 
-impl MessageBody for Keeping {
+impl MessageBody for BodyWithPayload {
     type Error = std::convert::Infallible;
 
     fn size(&self) -> BodySize {

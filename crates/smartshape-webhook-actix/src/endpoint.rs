@@ -37,7 +37,7 @@ pub fn endpoint(receiver: Receiver, handler: impl Handler) -> Route {
             let head = convert::head(&request);
             let mut payload = payload.into_inner();
             let response = receiver.serve(&head, &mut payload, handler).await;
-            convert::response(&response, convert::kept(request.version(), payload))
+            convert::response(&response, convert::retained_payload(request.version(), payload))
         }
     })
 }

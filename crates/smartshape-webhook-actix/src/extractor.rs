@@ -81,7 +81,7 @@ impl<E: FromDelivery> FromRequest for Webhook<E> {
                 None => Err(WebhookResponse::not_configured("add App::app_data(receiver.clone())")),
             };
             extracted.map(Self).map_err(|response| {
-                let payload = Cell::new(convert::kept(version, payload));
+                let payload = Cell::new(convert::retained_payload(version, payload));
                 WebhookError { response, payload }
             })
         })

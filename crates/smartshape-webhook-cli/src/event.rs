@@ -16,7 +16,7 @@ use crate::http_client::{self, Response};
 use crate::input::{self, SecretArgument};
 use crate::output::{self, ERROR, SUCCESS, print_notice, start_progress, styled};
 use crate::settings::Settings;
-use crate::token::{self, Making};
+use crate::token::{self, TokenOptions};
 
 /// The wait before an event is sent again, where the endpoint names none.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ pub(crate) struct Trigger {
     #[arg(long)]
     print: bool,
     #[command(flatten)]
-    making: Making,
+    token_options: TokenOptions,
 }
 
 impl Command {
@@ -86,7 +86,7 @@ impl Trigger {
             return output::line(escape_unprintable_json(String::from_utf8_lossy(&body).into_owned()));
         }
         let secret = self.secret.get()?;
-        let token = token::make(&secret, &self.making)?;
+        let token = token::sign(&secret, &self.token_options)?;
         let mut all_accepted = true;
         for _ in 0..self.repeat {
             all_accepted &= self.deliver(&url, &token, &body).await?;
@@ -255,7 +255,7 @@ fn hint(trigger: &Trigger, fault: &Fault) -> Option<&'static str> {
         Fault::Status(401) => {
             Some("is the secret that of the endpoint, and if it is scoped, to this event and owner?")
         }
-        Fault::Status(503) if trigger.making.is_costly() => Some(
+        Fault::Status(503) if trigger.token_options.is_costly() => Some(
             "it may be too busy to check a token that it does not know: --cost 4 makes that quick, --retries waits",
         ),
         _ => None,

@@ -28,7 +28,7 @@ pub(crate) enum Command {
 /// How a token is made. SmartShape's own choices are not documented.
 #[derive(Args)]
 #[command(next_help_heading = "How the token is made")]
-pub(crate) struct Making {
+pub(crate) struct TokenOptions {
     /// The cost, from 4 to 31; each step doubles the time it takes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(4..=31))]
     cost: u32,
@@ -37,7 +37,7 @@ pub(crate) struct Making {
     prefix: Variant,
 }
 
-impl Making {
+impl TokenOptions {
     /// Whether the cost is above bcrypt's lowest, so that another token could be verified faster.
     pub(crate) fn is_costly(&self) -> bool {
         self.cost > MIN_COST
@@ -67,7 +67,7 @@ pub(crate) struct Sign {
     #[command(flatten)]
     secret: SecretArgument,
     #[command(flatten)]
-    making: Making,
+    token_options: TokenOptions,
     /// How many
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
@@ -113,23 +113,23 @@ impl Command {
 }
 
 /// A token of `secret`.
-pub(crate) fn make(secret: &Secret, making: &Making) -> Outcome<String> {
-    let prefix = match making.prefix {
+pub(crate) fn sign(secret: &Secret, token_options: &TokenOptions) -> Outcome<String> {
+    let prefix = match token_options.prefix {
         Variant::TwoA => Prefix::TwoA,
         Variant::TwoB => Prefix::TwoB,
         Variant::TwoY => Prefix::TwoY,
     };
-    smartshape_fake::token(secret.expose(), making.cost, prefix)
+    smartshape_fake::token(secret.expose(), token_options.cost, prefix)
         .map_err(|error| Failure::usage(error.to_string()))
 }
 
 impl Sign {
     fn run(self) -> Outcome {
         let secret = self.secret.get()?;
-        let mut token = make(&secret, &self.making)?;
+        let mut token = sign(&secret, &self.token_options)?;
         for number in 0..self.count {
             if number > 0 && self.salt == Salt::Fresh {
-                token = make(&secret, &self.making)?;
+                token = sign(&secret, &self.token_options)?;
             }
             output::result(&json!({"token": token}), &token)?;
         }

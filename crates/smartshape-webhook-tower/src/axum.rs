@@ -9,7 +9,7 @@ use http::request::Parts;
 use smartshape_webhook::{FromDelivery, WebhookResponse};
 
 use crate::convert;
-use crate::service::{Opened, Unexpected};
+use crate::service::{ExtractorOutcome, WebhookExtension};
 
 /// Extracts the event from a delivery that [`WebhookLayer`](crate::WebhookLayer) has verified.
 ///
@@ -50,17 +50,18 @@ where
     type Rejection = WebhookRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, WebhookRejection> {
-        let Some(opened) = parts.extensions.get::<Opened>() else {
+        let Some(extension) = parts.extensions.get::<WebhookExtension>() else {
             let remedy = "add WebhookLayer to the route: post(handler).layer(WebhookLayer::new(receiver))";
             return Err(WebhookRejection {
                 response: WebhookResponse::not_configured(remedy),
                 outcome: None,
             });
         };
-        let extracted = opened.receiver.extract_from(&opened.delivery);
-        extracted
-            .map(Self)
-            .map_err(|(response, outcome)| WebhookRejection { response, outcome: Some(Unexpected(outcome)) })
+        let extracted = extension.receiver.extract_from(&extension.delivery);
+        extracted.map(Self).map_err(|(response, outcome)| WebhookRejection {
+            response,
+            outcome: Some(ExtractorOutcome(outcome)),
+        })
     }
 }
 
@@ -77,7 +78,7 @@ impl<E> Deref for Webhook<E> {
 pub struct WebhookRejection {
     response: WebhookResponse,
     /// For the layer, which ends the claim.
-    outcome: Option<Unexpected>,
+    outcome: Option<ExtractorOutcome>,
 }
 
 impl IntoResponse for WebhookRejection {

@@ -96,7 +96,7 @@ where
     let delivery = claimed.delivery().clone();
     let body = Body::from(delivery.raw().clone());
     parts.headers.remove(TOKEN_HEADER);
-    parts.extensions.insert(Opened { delivery: delivery.clone(), receiver });
+    parts.extensions.insert(WebhookExtension { delivery: delivery.clone(), receiver });
     parts.extensions.insert(delivery);
     let mut request = Request::from_parts(parts, body);
     // The receiver has counted the body already, against a limit of its own.
@@ -109,7 +109,7 @@ where
         let result = result.await;
         let outcome = match &result {
             Ok(response) => match response.extensions().get() {
-                Some(Unexpected(outcome)) => outcome.clone(),
+                Some(ExtractorOutcome(outcome)) => outcome.clone(),
                 None if response.status().is_success() => Outcome::Acknowledged,
                 None => Outcome::Failed(format!("the route responded with {}", response.status())),
             },
@@ -129,7 +129,7 @@ where
 /// What the layer leaves in the request's extensions for the extractor.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "read by the axum extractor"))]
-pub(crate) struct Opened {
+pub(crate) struct WebhookExtension {
     pub(crate) delivery: Delivery,
     pub(crate) receiver: Receiver,
 }
@@ -137,7 +137,7 @@ pub(crate) struct Opened {
 /// Response extension by which the extractor tells the layer how to end the claim of an event that it did not accept.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "made by the axum extractor"))]
-pub(crate) struct Unexpected(pub(crate) Outcome);
+pub(crate) struct ExtractorOutcome(pub(crate) Outcome);
 
 #[cfg(test)]
 mod tests {

@@ -39,7 +39,7 @@ const MAX_RESENDS: usize = 20;
 /// ```
 #[derive(Clone, Default)]
 pub struct Deliveries {
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<DeliveryBuffer>>,
     resend: Option<(Arc<str>, Arc<Send>)>,
     sample: Option<(Arc<Sample>, Arc<Send>)>,
 }
@@ -50,7 +50,7 @@ type Send = dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = SendOutcome> + std::mar
 type Sample = dyn Fn(EventKind) -> String + std::marker::Send + Sync;
 
 #[derive(Default)]
-struct Kept {
+struct DeliveryBuffer {
     /// The number of the next delivery.
     next: u64,
     bytes: usize,
@@ -325,7 +325,7 @@ impl Deliveries {
         Some(send(body.into()).await)
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, DeliveryBuffer> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -123,7 +123,7 @@ impl<'a> Request<'a> {
             return Some(RejectionKind::MethodNotAllowed);
         }
         if declared.is_none() && self.named("content-length").next().is_some() {
-            return Some(RejectionKind::LengthUnreadable);
+            return Some(RejectionKind::LengthInvalid);
         }
         if declared.is_some_and(|bytes| bytes > LIMIT as u64) {
             return Some(RejectionKind::BodyTooLarge);

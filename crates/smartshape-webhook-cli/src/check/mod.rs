@@ -27,7 +27,7 @@ use crate::http_client;
 use crate::input::{self, SecretArgument};
 use crate::output::start_progress;
 use crate::settings::Settings;
-use crate::token::{self, Making};
+use crate::token::{self, TokenOptions};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -71,7 +71,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
     #[command(flatten)]
-    making: Making,
+    token_options: TokenOptions,
 }
 
 impl Check {
@@ -94,7 +94,7 @@ impl Check {
         let endpoint = Endpoint::new(url, Duration::from_secs(self.timeout)).map_err(out_of_reach)?;
         start_progress(format_args!("waiting for {}", self.url));
         endpoint.reach().await.map_err(out_of_reach)?;
-        let fixture = Fixture::new(&secret, |secret| token::make(secret, &self.making), &self.file)?;
+        let fixture = Fixture::new(&secret, |secret| token::sign(secret, &self.token_options), &self.file)?;
 
         let mut report = Report::begin(&cases, settings.json)?;
         let mut gone_since: Option<&Case> = None;

@@ -64,10 +64,10 @@ mod tests {
 
     #[test]
     fn fingerprints_are_equal_if_originals_and_key_are() {
-        let (marks, others) = (Fingerprinter::new().unwrap(), Fingerprinter::new().unwrap());
+        let (fingerprinter, others) = (Fingerprinter::new().unwrap(), Fingerprinter::new().unwrap());
         let token = |salt: &str| {
             let text = format!("$2b$10${salt}wxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
-            (marks.token(text.as_bytes()).unwrap(), others.token(text.as_bytes()).unwrap())
+            (fingerprinter.token(text.as_bytes()).unwrap(), others.token(text.as_bytes()).unwrap())
         };
         let (one, of_other_key) = token("abcdefghijklmnopqrstuuv");
         assert_eq!((one.prefix.as_str(), one.cost), ("2b", 10));
@@ -77,14 +77,14 @@ mod tests {
         let (other_hash, _) = token("abcdefghijklmnopqrstuuw");
         assert_eq!((one.salt == other_hash.salt, one.mark == other_hash.mark), (true, false));
         assert_ne!(one.salt, token("bbcdefghijklmnopqrstuuv").0.salt);
-        assert_eq!(marks.token(b"letmein"), None);
+        assert_eq!(fingerprinter.token(b"letmein"), None);
     }
 
     #[test]
     fn content_ignores_uuid_and_run_timestamp() {
-        let marks = Fingerprinter::new().unwrap();
-        let one = marks.content(r#"{"uuid":"1","runTimestamp":1,"file":"f","data":{"x":1}}"#);
-        assert_eq!(one, marks.content(r#"{"data":{"x":1},"file":"f","uuid":"2","runTimestamp":2}"#));
-        assert_ne!(one, marks.content(r#"{"uuid":"1","runTimestamp":1,"file":"f","data":{"x":2}}"#));
+        let fingerprinter = Fingerprinter::new().unwrap();
+        let one = fingerprinter.content(r#"{"uuid":"1","runTimestamp":1,"file":"f","data":{"x":1}}"#);
+        assert_eq!(one, fingerprinter.content(r#"{"data":{"x":1},"file":"f","uuid":"2","runTimestamp":2}"#));
+        assert_ne!(one, fingerprinter.content(r#"{"uuid":"1","runTimestamp":1,"file":"f","data":{"x":2}}"#));
     }
 }

@@ -17,14 +17,14 @@ pub(super) const VERSION: u32 = 1;
 
 /// Written when a listener starts.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Beginning {
+pub(crate) struct RecordingHeader {
     #[serde(rename = "recording")]
     pub(super) version: u32,
     /// Milliseconds since 1970.
     pub(super) began_ms: u64,
 }
 
-impl Beginning {
+impl RecordingHeader {
     pub(crate) fn new(began_ms: u64) -> Self {
         Self { version: VERSION, began_ms }
     }
@@ -46,11 +46,11 @@ pub(crate) struct Entry<B> {
     pub(crate) token: TokenFingerprints,
     /// The event; `None` if the body is not an event or is incomplete.
     #[serde(flatten)]
-    pub(crate) event: Option<Named<B>>,
+    pub(crate) event: Option<EventFields<B>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Named<B> {
+pub(crate) struct EventFields<B> {
     pub(crate) event: String,
     pub(crate) uuid: String,
     pub(crate) run_timestamp_ms: Option<i64>,
@@ -60,12 +60,12 @@ pub(crate) struct Named<B> {
 }
 
 /// How a recording begins.
-const BEGINNING: &[u8] = br#"{"recording":"#;
+const HEADER_START: &[u8] = br#"{"recording":"#;
 
 /// Whether a file begins as a recording does.
 pub(crate) fn is_recording(path: &Path) -> bool {
-    let mut begins = [0; BEGINNING.len()];
-    File::open(path).and_then(|mut file| file.read_exact(&mut begins)).is_ok() && begins == BEGINNING
+    let mut begins = [0; HEADER_START.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut begins)).is_ok() && begins == HEADER_START
 }
 
 type EntryAndBody = (Entry<IgnoredAny>, Option<Bytes>);
@@ -81,7 +81,7 @@ pub(crate) fn entry(line: &[u8]) -> Result<Option<EntryAndBody>, &'static str> {
         #[serde(borrow)]
         body: &'a RawValue,
     }
-    if serde_json::from_slice::<Beginning>(line).is_ok_and(|beginning| beginning.version != VERSION) {
+    if serde_json::from_slice::<RecordingHeader>(line).is_ok_and(|header| header.version != VERSION) {
         return Err("is of another version of this program: inspect it with that one");
     }
     let body = serde_json::from_slice::<WithBody<'_>>(line).ok();
@@ -89,15 +89,15 @@ pub(crate) fn entry(line: &[u8]) -> Result<Option<EntryAndBody>, &'static str> {
     Ok(serde_json::from_slice(line).ok().map(|entry| (entry, body)))
 }
 
-impl Named<Box<RawValue>> {
-    pub(crate) fn read(body: Bytes, marks: &Fingerprinter) -> Result<Self, EnvelopeError> {
+impl EventFields<Box<RawValue>> {
+    pub(crate) fn read(body: Bytes, fingerprinter: &Fingerprinter) -> Result<Self, EnvelopeError> {
         let delivery = Delivery::for_test(body)?;
         let line = delivery.to_json_line();
         Ok(Self {
             event: delivery.event_name().to_owned(),
             uuid: delivery.uuid().to_owned(),
             run_timestamp_ms: delivery.triggered_at().map(|time| time.as_millisecond()),
-            content: marks.content(&line),
+            content: fingerprinter.content(&line),
             body: RawValue::from_string(line).unwrap_or_default(),
         })
     }

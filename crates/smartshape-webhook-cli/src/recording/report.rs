@@ -6,7 +6,7 @@ use std::io::BufRead;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use super::format::{Beginning, Entry, Named, VERSION};
+use super::format::{Entry, EventFields, RecordingHeader, VERSION};
 
 /// An entry without its body, which the report does not need.
 type Read = Entry<IgnoredAny>;
@@ -124,8 +124,8 @@ impl Report {
         let mut entries: Vec<(usize, Read)> = Vec::new();
         for line in text.split(b'\n') {
             let line = line.map_err(|error| format!("cannot be read: {error}"))?;
-            if let Ok(beginning) = serde_json::from_slice::<Beginning>(&line) {
-                if beginning.version != VERSION {
+            if let Ok(header) = serde_json::from_slice::<RecordingHeader>(&line) {
+                if header.version != VERSION {
                     return Err("is of another version of this program: inspect it with that one".to_owned());
                 }
                 listeners += 1;
@@ -146,10 +146,13 @@ impl Report {
     }
 
     fn from_entries(listeners: usize, left_out: usize, entries: &[(usize, Read)]) -> Self {
-        let mut by_webhook: BTreeMap<(usize, &str), Vec<Sent<'_>>> = BTreeMap::new();
+        let mut by_webhook: BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>> = BTreeMap::new();
         for (listener, entry) in entries {
             if let Some(named) = &entry.event {
-                by_webhook.entry((*listener, &named.event)).or_default().push(Sent { entry, named });
+                by_webhook
+                    .entry((*listener, &named.event))
+                    .or_default()
+                    .push(RecordedDelivery { entry, named });
             }
         }
         let webhooks = webhooks(&by_webhook);
@@ -170,12 +173,12 @@ impl Report {
 
 /// A delivery of an event.
 #[derive(Clone, Copy)]
-struct Sent<'a> {
+struct RecordedDelivery<'a> {
     entry: &'a Read,
-    named: &'a Named<IgnoredAny>,
+    named: &'a EventFields<IgnoredAny>,
 }
 
-impl Sent<'_> {
+impl RecordedDelivery<'_> {
     fn accepted(&self) -> bool {
         self.entry.status == 200
     }
@@ -194,8 +197,8 @@ fn tokens(entries: &[(usize, Read)]) -> Vec<TokenForm> {
     forms.into_iter().map(form).collect()
 }
 
-fn webhooks(by_webhook: &BTreeMap<(usize, &str), Vec<Sent<'_>>>) -> Vec<Webhook> {
-    let salts = |sent: &[Sent<'_>]| -> BTreeSet<String> {
+fn webhooks(by_webhook: &BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>>) -> Vec<Webhook> {
+    let salts = |sent: &[RecordedDelivery<'_>]| -> BTreeSet<String> {
         sent.iter().map(|one| one.entry.token.salt.clone()).collect()
     };
     let mut webhooks = Vec::new();
@@ -257,7 +260,7 @@ fn overall(webhooks: &[Webhook]) -> Salt {
     }
 }
 
-fn by_uuid<'a>(sent: &[Sent<'a>]) -> BTreeMap<&'a str, Vec<Sent<'a>>> {
+fn by_uuid<'a>(sent: &[RecordedDelivery<'a>]) -> BTreeMap<&'a str, Vec<RecordedDelivery<'a>>> {
     let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for one in sent {
         events.entry(one.named.uuid.as_str()).or_default().push(*one);
@@ -265,7 +268,7 @@ fn by_uuid<'a>(sent: &[Sent<'a>]) -> BTreeMap<&'a str, Vec<Sent<'a>>> {
     events
 }
 
-fn retries(by_webhook: &BTreeMap<(usize, &str), Vec<Sent<'_>>>) -> Retries {
+fn retries(by_webhook: &BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>>) -> Retries {
     let mut retries = Retries {
         uuid: Uuid::Unknown,
         repeated: 0,
@@ -291,7 +294,7 @@ fn retries(by_webhook: &BTreeMap<(usize, &str), Vec<Sent<'_>>>) -> Retries {
                 let gap = after.entry.received_ms.saturating_sub(before.entry.received_ms);
                 gaps.entry(number).or_default().push(gap);
             }
-            let Some(Sent { named, .. }) = sent.first() else { continue };
+            let Some(RecordedDelivery { named, .. }) = sent.first() else { continue };
             let known = !contents.insert(&named.content);
             let same_run = !runs.insert((&named.content, named.run_timestamp_ms));
             retries.renamed += usize::from(same_run);

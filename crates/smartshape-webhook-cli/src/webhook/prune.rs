@@ -22,7 +22,7 @@ pub(crate) struct Prune {
 
 /// The result of pruning one journal.
 #[derive(Default)]
-pub(super) struct Removed {
+pub(super) struct PruneOutcome {
     pub(super) deleted: Vec<String>,
     /// May be the listener's, but not for certain: the list shows no URLs.
     pub(super) unclear: Vec<Registration>,
@@ -125,8 +125,8 @@ pub(super) fn print_unclear(unclear: &[Registration]) {
 
 /// Deletes the webhooks of this journal's listener: those that it noted, and those at its URL, which no other
 /// listener has.
-pub(super) async fn remove(client: &Client, journal: &Journal) -> Result<Removed, Error> {
-    let mut removed = Removed::default();
+pub(super) async fn remove(client: &Client, journal: &Journal) -> Result<PruneOutcome, Error> {
+    let mut removed = PruneOutcome::default();
     for created in &journal.created {
         delete(client, &created.id, &mut removed).await?;
     }
@@ -154,7 +154,7 @@ pub(super) async fn remove(client: &Client, journal: &Journal) -> Result<Removed
     Ok(removed)
 }
 
-async fn delete(client: &Client, id: &str, removed: &mut Removed) -> Result<(), Error> {
+async fn delete(client: &Client, id: &str, removed: &mut PruneOutcome) -> Result<(), Error> {
     match client.delete_webhook(id).await {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         outcome => {

@@ -64,7 +64,7 @@ pub(crate) struct Rotate {
 }
 
 /// The webhook whose secret is to be another.
-struct Old {
+struct OldWebhook {
     id: String,
     event: EventKind,
     url: String,
@@ -120,12 +120,12 @@ impl Rotate {
     }
 
     /// The one webhook that is meant, with what is needed for creating it anew.
-    fn find(&self, listed: &[Registration]) -> Outcome<Old> {
+    fn find(&self, listed: &[Registration]) -> Outcome<OldWebhook> {
         let one = match &self.id {
             Some(id) => listed.iter().find(|one| one.id == *id).ok_or_else(|| {
                 Failure::failed(format!("there is no webhook {}: see `smartshape webhook list`", escape(id)))
             })?,
-            None => self.find_by_place(listed)?,
+            None => self.find_by_url(listed)?,
         };
         let id = escape(&one.id);
         let url = match (&one.url, &self.url) {
@@ -153,10 +153,10 @@ impl Rotate {
                 return Err(Failure::failed(text));
             }
         };
-        Ok(Old { id: one.id.clone(), event, url })
+        Ok(OldWebhook { id: one.id.clone(), event, url })
     }
 
-    fn find_by_place<'a>(&self, listed: &'a [Registration]) -> Outcome<&'a Registration> {
+    fn find_by_url<'a>(&self, listed: &'a [Registration]) -> Outcome<&'a Registration> {
         let is_there = |one: &&Registration| one.url == self.url && one.kind() == self.event;
         let found: Vec<_> = listed.iter().filter(is_there).collect();
         match *found {
@@ -178,7 +178,12 @@ impl Rotate {
     }
 
     /// Creates the new webhook, once a generated secret is safe in its file.
-    async fn create(&self, client: &Client, wanted: &DesiredWebhook, old: &Old) -> Outcome<WebhookRecord> {
+    async fn create(
+        &self,
+        client: &Client,
+        wanted: &DesiredWebhook,
+        old: &OldWebhook,
+    ) -> Outcome<WebhookRecord> {
         if let Some(path) = &self.generate {
             write_secret(path, wanted.secret())?;
         }
@@ -197,7 +202,7 @@ impl Rotate {
         })
     }
 
-    fn print_plan(&self, old: &Old) -> Outcome {
+    fn print_plan(&self, old: &OldWebhook) -> Outcome {
         let (what, verb) = if self.keep_old { ("would_keep", "keep") } else { ("would_delete", "delete") };
         output::result(
             &json!({"would_create": {"event": old.event, "url": old.url}}),
@@ -221,7 +226,7 @@ fn write_secret(path: &Path, secret: &WebhookSecret) -> Outcome {
     })
 }
 
-async fn delete(client: &Client, old: &Old, created: &WebhookRecord) -> Outcome {
+async fn delete(client: &Client, old: &OldWebhook, created: &WebhookRecord) -> Outcome {
     match client.delete_webhook(&old.id).await {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::from(error).and(&format!(
             "half done: the new webhook {} is there, and the old one may be too, so that both send: run \
@@ -233,7 +238,7 @@ async fn delete(client: &Client, old: &Old, created: &WebhookRecord) -> Outcome 
     }
 }
 
-fn print_kept(old: &Old) -> Outcome {
+fn print_kept(old: &OldWebhook) -> Outcome {
     let printed = output::result(&json!({"kept": old.id}), format_args!("kept {}", escape(&old.id)));
     let command = delete_command(&old.id);
     print_notice(format_args!("both send until `{command}`: let the receiver accept both secrets before"));

@@ -37,7 +37,7 @@ const HANDLER: usize = 9;
 fn failed_check(kind: RejectionKind, is_verified: bool) -> usize {
     match kind {
         RejectionKind::MethodNotAllowed | RejectionKind::NotConfigured => 0,
-        RejectionKind::LengthUnreadable => 1,
+        RejectionKind::LengthInvalid => 1,
         RejectionKind::BodyTooLarge if !is_verified => 1,
         RejectionKind::TokenMissing | RejectionKind::TokenRepeated | RejectionKind::TokenMalformed => 2,
         RejectionKind::TokenTooCostly | RejectionKind::TokenTooCheap => 3,
@@ -434,7 +434,7 @@ mod tests {
                 let is_of_token = kind.status() == 401 && *kind != RejectionKind::TokenOutOfScope;
                 assert!(!is_of_token || (2..BODY).contains(&failed), "{kind:?}");
                 let about_body = matches!(kind.status(), 400 | 408 | 413 | 415 | 422);
-                let before_token = *kind == RejectionKind::LengthUnreadable || !is_verified;
+                let before_token = *kind == RejectionKind::LengthInvalid || !is_verified;
                 assert!(!about_body || before_token || failed >= BODY, "{kind:?}");
             }
         }

@@ -62,11 +62,11 @@ struct InFlightTable {
 
 struct InFlightDelivery {
     body: Fingerprint,
-    waiters: Vec<oneshot::Sender<Ended>>,
+    waiters: Vec<oneshot::Sender<InFlightOutcome>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ended {
+enum InFlightOutcome {
     Completed,
     Failed,
 }
@@ -196,13 +196,13 @@ impl Deduplicator {
         if let Some(completed) = &mut table.completed {
             completed.insert(key, body);
         }
-        table.finish(key, Ended::Completed);
+        table.finish(key, InFlightOutcome::Completed);
         drop(table);
         record_evictions(Evicted::CompletedKey, evicted);
     }
 
     fn fail(&self, key: DeliveryKey) {
-        locked(&self.table).finish(key, Ended::Failed);
+        locked(&self.table).finish(key, InFlightOutcome::Failed);
     }
 }
 
@@ -211,7 +211,7 @@ impl InFlightTable {
         self.completed.as_mut().map_or(0, |completed| completed.expire(now))
     }
 
-    fn finish(&mut self, key: DeliveryKey, ended: Ended) {
+    fn finish(&mut self, key: DeliveryKey, ended: InFlightOutcome) {
         for waiter in self.in_flight.remove(&key).into_iter().flat_map(|delivery| delivery.waiters) {
             // It fails for a waiter that gave up.
             let _ = waiter.send(ended);
@@ -230,7 +230,7 @@ pub(crate) struct Waiter {
 }
 
 enum Awaited {
-    Local(oneshot::Receiver<Ended>),
+    Local(oneshot::Receiver<InFlightOutcome>),
     /// In flight in another process. The claim is not granted yet; duplicates that come here wait behind it.
     Remote(Claim),
 }
@@ -241,13 +241,13 @@ impl Waiter {
         let ended = match &mut self.awaited {
             Awaited::Local(ended) => {
                 let ended = tokio::time::timeout(self.dedup.settings.duplicate_timeout, ended).await;
-                ended.ok().map(|ended| ended.unwrap_or(Ended::Failed))
+                ended.ok().map(|ended| ended.unwrap_or(InFlightOutcome::Failed))
             }
             Awaited::Remote(claim) => claim.poll_remote().await?,
         };
         let why = match ended {
-            Some(Ended::Completed) => return Ok(()),
-            Some(Ended::Failed) => "it failed meanwhile",
+            Some(InFlightOutcome::Completed) => return Ok(()),
+            Some(InFlightOutcome::Failed) => "it failed meanwhile",
             None => "it is still in flight",
         };
         Err(Rejection::with_detail(RejectionKind::DuplicateUnfinished, why))
@@ -292,7 +292,7 @@ impl Claim {
     }
 
     /// Polls the store for the outcome of another process's claim; `None` if it is still in flight at the end.
-    async fn poll_remote(&mut self) -> Result<Option<Ended>, Rejection> {
+    async fn poll_remote(&mut self) -> Result<Option<InFlightOutcome>, Rejection> {
         let deadline = self.since + self.dedup.settings.duplicate_timeout;
         let mut poll = FIRST_POLL;
         loop {
@@ -306,10 +306,10 @@ impl Claim {
                 ClaimState::InFlight => {}
                 ClaimState::Done => {
                     self.close(again);
-                    return Ok(Some(Ended::Completed));
+                    return Ok(Some(InFlightOutcome::Completed));
                 }
                 // This waiter has dropped the body, so it cannot handle the delivery: it releases the claim for the next attempt.
-                ClaimState::New => return Ok(Some(Ended::Failed)),
+                ClaimState::New => return Ok(Some(InFlightOutcome::Failed)),
             }
         }
     }

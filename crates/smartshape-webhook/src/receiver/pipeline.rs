@@ -54,7 +54,7 @@ impl Receiver {
             return Err(RejectionKind::MethodNotAllowed.into());
         }
         let declared = match head.length {
-            Length::Unreadable => return Err(RejectionKind::LengthUnreadable.into()),
+            Length::Invalid => return Err(RejectionKind::LengthInvalid.into()),
             Length::Declared(bytes) if bytes > self.0.body.max_bytes => {
                 return Err(RejectionKind::BodyTooLarge.into());
             }
@@ -243,7 +243,7 @@ mod tests {
         );
         assert_eq!(
             rejected("POST", &[token, ("content-length", b"ten")]),
-            Some(RejectionKind::LengthUnreadable)
+            Some(RejectionKind::LengthInvalid)
         );
     }
 }

@@ -50,7 +50,7 @@ where
     if !reservation.could_grow(declared.unwrap_or(0)) {
         return Err(RejectionKind::MemoryExhausted.into());
     }
-    let mut held = Held { bytes: Vec::new(), declared, reservation };
+    let mut buffer = BodyBuffer { bytes: Vec::new(), declared, reservation };
     let (mut waited, mut clock) = (false, None);
     loop {
         let next = poll_fn(|context| match body.as_mut().poll_next(context) {
@@ -62,7 +62,7 @@ where
                 Poll::Pending
             }
             Poll::Pending => {
-                let received = held.bytes.len() as u64;
+                let received = buffer.bytes.len() as u64;
                 clock.get_or_insert_with(|| Clock::start(limits)).poll(context, received).map(Err)
             }
         });
@@ -71,7 +71,7 @@ where
                 if let Some(clock) = clock.as_mut().filter(|_| chunk.has_remaining()) {
                     clock.advanced = true;
                 }
-                held.append(chunk, limits.max_bytes)?;
+                buffer.append(chunk, limits.max_bytes)?;
             }
             Some(Err(error)) => return Err(broken(&*error.into())),
             None => break,
@@ -79,7 +79,7 @@ where
     }
     // The length may differ from the declared one, which is that of the compressed body if middleware decodes it.
     // A body that ends early is an error of the framework, and in any case not JSON.
-    Ok((Bytes::from(held.bytes), held.reservation))
+    Ok((Bytes::from(buffer.bytes), buffer.reservation))
 }
 
 /// Discards a short body that has arrived with its head, so that the connection of a rejected request can be kept. Returns
@@ -183,7 +183,7 @@ impl<'a> Clock<'a> {
 
 /// The bytes received so far, copied from the framework's buffers, which may be much larger than their content. The
 /// reservation covers them, or one step more. If more was declared, [`AHEAD`] times as much is allocated to save copies.
-struct Held {
+struct BodyBuffer {
     bytes: Vec<u8>,
     declared: Option<u64>,
     reservation: Reservation,
@@ -193,7 +193,7 @@ struct Held {
 /// and low enough that clients that declare much and send little cannot exceed the memory limit by far.
 const AHEAD: u64 = 4;
 
-impl Held {
+impl BodyBuffer {
     fn append(&mut self, mut chunk: impl Buf, limit: u64) -> Result<(), Rejection> {
         let needed = self.bytes.len() as u64 + chunk.remaining() as u64;
         if needed > limit {
@@ -275,8 +275,9 @@ mod tests {
         }
 
         let memory = MemoryLimit::new(u64::MAX, u64::MAX);
-        let mut held = Held { bytes: Vec::new(), declared: None, reservation: memory.reservation(None) };
-        let rejection = held.append(Endless, i64::MAX as u64).unwrap_err();
+        let mut buffer =
+            BodyBuffer { bytes: Vec::new(), declared: None, reservation: memory.reservation(None) };
+        let rejection = buffer.append(Endless, i64::MAX as u64).unwrap_err();
         assert_eq!(rejection.kind(), RejectionKind::MemoryExhausted);
     }
 
@@ -365,9 +366,9 @@ mod tests {
         assert!(never(100_000).await);
         assert_eq!(declared(100_001).await.unwrap_err().kind(), RejectionKind::MemoryExhausted);
         assert_eq!(outcome(&[60_000, 60_000], None, &memory).await, Err(RejectionKind::MemoryExhausted));
-        let held = read(chunks(&[80_000]), Some(80_000), &LIMITS, memory.reservation(None)).await.unwrap();
+        let buffer = read(chunks(&[80_000]), Some(80_000), &LIMITS, memory.reservation(None)).await.unwrap();
         assert_eq!(memory.free(), 20_000);
-        drop(held);
+        drop(buffer);
         assert_eq!(memory.free(), 100_000);
     }
 
@@ -376,14 +377,15 @@ mod tests {
         let memory = MemoryLimit::new(10_000_000, 1_000_000);
         // The declared length may be that of a body which middleware decodes.
         for declared in [None, Some(300), Some(200_000)] {
-            let mut held = Held { bytes: Vec::new(), declared, reservation: memory.reservation(None) };
+            let mut buffer =
+                BodyBuffer { bytes: Vec::new(), declared, reservation: memory.reservation(None) };
             let mut steps = HashSet::new();
             for _ in 0..3000 {
-                held.append(Bytes::from_static(&[b'x'; 300]), LIMITS.max_bytes).unwrap();
-                let reserved = held.reservation.bytes();
+                buffer.append(Bytes::from_static(&[b'x'; 300]), LIMITS.max_bytes).unwrap();
+                let reserved = buffer.reservation.bytes();
                 steps.insert(reserved);
-                assert!(held.bytes.capacity() as u64 <= reserved.max(declared.unwrap_or(0)));
-                assert!(reserved <= FIRST_STEP.max(2 * held.bytes.len() as u64), "{reserved} bytes");
+                assert!(buffer.bytes.capacity() as u64 <= reserved.max(declared.unwrap_or(0)));
+                assert!(reserved <= FIRST_STEP.max(2 * buffer.bytes.len() as u64), "{reserved} bytes");
             }
             assert!(steps.len() < 10, "{steps:?}");
         }

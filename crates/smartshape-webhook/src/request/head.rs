@@ -35,7 +35,7 @@ pub struct RequestHead {
 pub(crate) enum Length {
     Absent,
     Declared(u64),
-    Unreadable,
+    Invalid,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl RequestHead {
                 }
             } else if name.eq_ignore_ascii_case("content-length") {
                 let read = read_length(value);
-                length = if length == Length::Absent || length == read { read } else { Length::Unreadable };
+                length = if length == Length::Absent || length == read { read } else { Length::Invalid };
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 transfer_encoding = true;
             } else if name.eq_ignore_ascii_case("expect") {
@@ -119,7 +119,7 @@ impl RequestHead {
     pub fn declared_length(&self) -> Option<u64> {
         match self.length {
             Length::Declared(bytes) => Some(bytes),
-            Length::Absent | Length::Unreadable => None,
+            Length::Absent | Length::Invalid => None,
         }
     }
 
@@ -154,7 +154,7 @@ fn read_length(value: &[u8]) -> Length {
         let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
         number.checked_mul(10)?.checked_add(digit.into())
     });
-    digits.filter(|_| !value.is_empty()).map_or(Length::Unreadable, Length::Declared)
+    digits.filter(|_| !value.is_empty()).map_or(Length::Invalid, Length::Declared)
 }
 
 fn read_coding(value: &[u8]) -> Option<Box<str>> {
@@ -246,9 +246,9 @@ mod tests {
         assert_eq!(length(&[]), Length::Absent);
         assert_eq!(length(&[("content-length", b"7"), ("Content-Length", b"7")]), Length::Declared(7));
         for bad in [&b""[..], b"-1", b"+1", b"1 ", b"0x1", b"99999999999999999999", b"\xff"] {
-            assert_eq!(length(&[("content-length", bad)]), Length::Unreadable, "{bad:?}");
+            assert_eq!(length(&[("content-length", bad)]), Length::Invalid, "{bad:?}");
         }
-        assert_eq!(length(&[("content-length", b"7"), ("content-length", b"8")]), Length::Unreadable);
+        assert_eq!(length(&[("content-length", b"7"), ("content-length", b"8")]), Length::Invalid);
     }
 
     #[test]

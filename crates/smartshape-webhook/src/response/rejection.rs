@@ -93,8 +93,8 @@ rejections! {
     TokenOutOfScope => 401 "unauthorized"
         "the token's secret is not for this event"
         "Correct `scoped_to` or `scoped_to_owners`, or register the webhook with the right secret.";
-    LengthUnreadable => 400 "unreadable content length"
-        "the declared length is unreadable"
+    LengthInvalid => 400 "invalid content length"
+        "the declared length is invalid"
         "The sender or a proxy declares no number, or two of them.";
     BodyBroken => 400 "incomplete body"
         "the body ended early or could not be read"

@@ -14,7 +14,7 @@ const WAITING: usize = 1024;
 pub(super) struct LineWriter(mpsc::Sender<Line>);
 
 /// Resolves when the writer's thread has ended, after the last [`LineWriter`] was dropped.
-pub(super) struct Ended(oneshot::Receiver<()>);
+pub(super) struct WriterEnd(oneshot::Receiver<()>);
 
 struct Line {
     text: String,
@@ -26,7 +26,7 @@ impl LineWriter {
     /// of the process.
     pub(super) fn start(
         write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<(Self, Ended)> {
+    ) -> io::Result<(Self, WriterEnd)> {
         let (sender, waiting) = mpsc::channel(WAITING);
         let (ended, end) = oneshot::channel();
         let thread = thread::Builder::new().name("lines".to_owned());
@@ -34,7 +34,7 @@ impl LineWriter {
             work(waiting, write);
             let _ = ended.send(());
         })?;
-        Ok((Self(sender), Ended(end)))
+        Ok((Self(sender), WriterEnd(end)))
     }
 
     /// Returns once `write` has returned for the group of this line.
@@ -47,7 +47,7 @@ impl LineWriter {
     }
 }
 
-impl Ended {
+impl WriterEnd {
     pub(super) async fn wait(self) {
         let _ = self.0.await;
     }

@@ -120,15 +120,15 @@ impl Listen {
             }
             None => (None, None),
         };
-        let ends = stop.ends.clone();
-        let sink = Sink::new(self.fail_first, forward, ends.clone())
+        let failures = stop.failures.clone();
+        let sink = Sink::new(self.fail_first, forward, failures.clone())
             .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
         let console = match self.ui {
             Some(bind) => Some(inspect(bind, address, &names.id, forward_to, &secret).await?),
             None => None,
         };
         let deliveries = console.as_ref().map(|(_, deliveries)| deliveries.clone());
-        let sinks = Sinks { sink: Arc::new(sink), recorder, deliveries, ends };
+        let sinks = Sinks { sink: Arc::new(sink), recorder, deliveries, failures };
         let server = Server::start(listener, names.clone(), secret.clone(), sinks)?;
         print_notice(format_args!("listening on {address}"));
 

@@ -13,14 +13,14 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use smartshape_webhook::{TOKEN_HEADER, WebhookResponse};
 
-use super::line_writer::{Ended, LineWriter};
+use super::line_writer::{LineWriter, WriterEnd};
 use crate::failure::{Failure, Outcome};
 use crate::files;
-use crate::recording::{Beginning, Entry, Fingerprinter, Named, TokenFingerprints};
+use crate::recording::{Entry, EventFields, Fingerprinter, RecordingHeader, TokenFingerprints};
 
 pub(super) struct Recorder {
     lines: LineWriter,
-    marks: Fingerprinter,
+    fingerprinter: Fingerprinter,
     began: Instant,
     began_ms: u64,
 }
@@ -34,9 +34,9 @@ pub(super) struct Recorded {
 
 /// The part of a body that the receiver has read.
 #[derive(Clone, Default)]
-pub(super) struct Copied(Arc<Mutex<Vec<u8>>>);
+pub(super) struct BodyCopy(Arc<Mutex<Vec<u8>>>);
 
-impl Copied {
+impl BodyCopy {
     /// Copies the body while it is read.
     pub(super) fn copying(&self, body: Body) -> Body {
         let copied = self.clone();
@@ -49,28 +49,28 @@ impl Copied {
     }
 
     /// What was copied so far.
-    pub(super) fn take(&self) -> Bytes {
+    pub(super) fn take_bytes(&self) -> Bytes {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into()
     }
 }
 
 impl Recorder {
     /// Opens the file and writes the start of the listener.
-    pub(super) async fn start(path: &str) -> Outcome<(Arc<Self>, Ended)> {
+    pub(super) async fn start(path: &str) -> Outcome<(Arc<Self>, WriterEnd)> {
         let failed = |error: io::Error| Failure::usage(format!("cannot write --record {path}: {error}"));
         // Private, because events hold texts of users.
         let mut file = files::append(Path::new(path)).map_err(failed)?;
         let (lines, ended) = LineWriter::start(move |text| write(&mut file, text)).map_err(failed)?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let began_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-        let recorder = Self { lines, marks: Fingerprinter::new()?, began: Instant::now(), began_ms };
-        recorder.append(&Beginning::new(began_ms)).await.map_err(failed)?;
+        let recorder = Self { lines, fingerprinter: Fingerprinter::new()?, began: Instant::now(), began_ms };
+        recorder.append(&RecordingHeader::new(began_ms)).await.map_err(failed)?;
         Ok((Arc::new(recorder), ended))
     }
 
     /// Starts recording a delivery; `None` without a well-formed token, since the receiver rejects it.
     pub(super) fn begin(self: &Arc<Self>, headers: &HeaderMap) -> Option<Recorded> {
-        let token = self.marks.token(headers.get(TOKEN_HEADER)?.as_bytes())?;
+        let token = self.fingerprinter.token(headers.get(TOKEN_HEADER)?.as_bytes())?;
         let (recorder, received) = (Arc::clone(self), Instant::now());
         Some(Recorded { recorder, received, token })
     }
@@ -95,7 +95,7 @@ impl Recorded {
             status: response.status(),
             rejection: response.rejection().map(|rejection| rejection.kind().name().to_owned()),
             token: self.token,
-            event: Named::read(body, &recorder.marks).ok(),
+            event: EventFields::read(body, &recorder.fingerprinter).ok(),
         };
         recorder.append(&entry).await
     }

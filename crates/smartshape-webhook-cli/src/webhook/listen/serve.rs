@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::record::{Copied, Recorder};
-use super::sink::{Ends, RequestHandler, Sink};
+use super::record::{BodyCopy, Recorder};
+use super::sink::{OutputFailures, RequestHandler, Sink};
 use crate::failure::{Failure, Outcome};
 use crate::http_server::serve;
 use crate::output::{ERROR, SUCCESS, is_interactive, print_notice, styled};
@@ -38,7 +38,7 @@ pub(super) struct Sinks {
     pub(super) recorder: Option<Arc<Recorder>>,
     /// What the console shows.
     pub(super) deliveries: Option<Deliveries>,
-    pub(super) ends: Ends,
+    pub(super) failures: OutputFailures,
 }
 
 /// Two random texts by which a listener recognizes its own URL and its own response.
@@ -95,12 +95,13 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
     }
     // In its own task, so that the entry is written even if the client disconnects.
     let noted = tokio::spawn(async move {
-        let (copied, begun) = (Copied::default(), Instant::now());
+        let (copied, begun) = (BodyCopy::default(), Instant::now());
         let (method, headers) = (request.method().clone(), request.headers().clone());
-        let Delivered { response, was_handled, forwarded } =
+        let ListenerResponse { response, was_handled, forwarded } =
             deliver(request, &receiver, sinks.sink, Some(&copied)).await;
         // Of another rejected request the receiver may have discarded a part of the body, to keep the connection.
-        let body = Some(copied.take()).filter(|_| response.rejection().is_none_or(Rejection::token_verified));
+        let body =
+            Some(copied.take_bytes()).filter(|_| response.rejection().is_none_or(Rejection::token_verified));
         if let Some(deliveries) = sinks.deliveries {
             let received = ReceivedDelivery::new(method.as_str(), &headers, &response, begun.elapsed());
             let received = received.duplicate(response.status() == 200 && !was_handled).forward(forwarded);
@@ -113,7 +114,7 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
             (Some(recorded), Some(body)) => recorded.end(&response, body).await,
             _ => Ok(()),
         };
-        noted.map(|()| into_axum(response)).inspect_err(|error| sinks.ends.of_writing(error))
+        noted.map(|()| into_axum(response)).inspect_err(|error| sinks.failures.report(error))
     });
     match noted.await {
         Ok(Ok(response)) => response,
@@ -122,7 +123,7 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
 }
 
 /// A response, and what became of the delivery.
-struct Delivered {
+struct ListenerResponse {
     response: WebhookResponse,
     was_handled: bool,
     forwarded: ForwardOutcome,
@@ -133,8 +134,8 @@ async fn deliver(
     request: Request,
     receiver: &Receiver,
     sink: Arc<Sink>,
-    copied: Option<&Copied>,
-) -> Delivered {
+    copied: Option<&BodyCopy>,
+) -> ListenerResponse {
     let (parts, body) = request.into_parts();
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let head = RequestHead::from_parts(parts.method.as_str(), headers);
@@ -161,7 +162,7 @@ async fn deliver(
         let status = styled(&status.to_string(), if status == 200 { SUCCESS } else { ERROR });
         print_notice(format_args!("{name}: {status} after {took} ms"));
     }
-    Delivered { response, was_handled: name.get().is_some(), forwarded }
+    ListenerResponse { response, was_handled: name.get().is_some(), forwarded }
 }
 
 fn into_axum(response: WebhookResponse) -> Response {

@@ -19,21 +19,21 @@ pub(super) struct Sink {
     /// Number of deliveries that are still to fail.
     fail_first: AtomicU32,
     forward: Option<Forward>,
-    ends: Ends,
+    failures: OutputFailures,
 }
 
 /// Notifications of failed writes, which end the listener.
 #[derive(Clone, Default)]
-pub(super) struct Ends {
+pub(super) struct OutputFailures {
     /// The reader of standard output has closed the pipe.
     pub(super) closed: Arc<Notify>,
     /// A write failed for another reason, which has been printed.
     pub(super) failed: Arc<Notify>,
 }
 
-impl Ends {
+impl OutputFailures {
     /// Ends the listener because of a failed write. Prints the error unless the pipe was closed.
-    pub(super) fn of_writing(&self, error: &io::Error) {
+    pub(super) fn report(&self, error: &io::Error) {
         if error.kind() == ErrorKind::BrokenPipe {
             self.closed.notify_one();
         } else {
@@ -46,12 +46,16 @@ impl Ends {
 }
 
 impl Sink {
-    pub(super) fn new(fail_first: u32, forward: Option<Forward>, ends: Ends) -> io::Result<Self> {
+    pub(super) fn new(
+        fail_first: u32,
+        forward: Option<Forward>,
+        failures: OutputFailures,
+    ) -> io::Result<Self> {
         let (output, _) = LineWriter::start(|text| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(text).and_then(|()| stdout.flush())
         })?;
-        Ok(Self { output, fail_first: AtomicU32::new(fail_first), forward, ends })
+        Ok(Self { output, fail_first: AtomicU32::new(fail_first), forward, failures })
     }
 
     fn rejects(&self) -> bool {
@@ -81,7 +85,7 @@ impl Handler for RequestHandler {
             return Err("--fail-first".into());
         }
         if let Err(error) = sink.output.write(escape_unprintable_json(delivery.to_json_line())).await {
-            sink.ends.of_writing(&error);
+            sink.failures.report(&error);
             return Err(error.into());
         }
         if let Some(forward) = &sink.forward {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::sink::Ends;
+use super::sink::OutputFailures;
 use crate::signals::Signals;
 
 /// Why a listener stops.
@@ -19,20 +19,20 @@ pub(super) struct Stop {
     signals: Signals,
     /// Number of further signals that interrupt the deletion of the webhooks.
     patience: u8,
-    pub(super) ends: Ends,
+    pub(super) failures: OutputFailures,
 }
 
 impl Stop {
     /// Installs the signal handlers.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { signals: Signals::new()?, patience: 2, ends: Ends::default() })
+        Ok(Self { signals: Signals::new()?, patience: 2, failures: OutputFailures::default() })
     }
 
     pub(super) async fn wait(&mut self) -> Reason {
         let reason = tokio::select! {
             () = self.signals.next() => Reason::Signal,
-            () = self.ends.closed.notified() => Reason::OutputClosed,
-            () = self.ends.failed.notified() => Reason::OutputFailed,
+            () = self.failures.closed.notified() => Reason::OutputClosed,
+            () = self.failures.failed.notified() => Reason::OutputFailed,
             () = reader_gone() => Reason::OutputClosed,
         };
         if reason == Reason::Signal {

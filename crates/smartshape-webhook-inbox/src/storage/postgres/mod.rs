@@ -85,7 +85,7 @@ impl Postgres {
         // Three remain: for the listener, for operations that may take minutes, and for everything else.
         let max_concurrent_inserts =
             options.max_connections.saturating_sub(3).clamp(1, MAX_CONCURRENT_INSERTS);
-        let open::Opened { connect, channel, schema } = open::open(url, options).await?;
+        let open::OpenDatabase { connect, channel, schema } = open::open(url, options).await?;
         let others = options.max_connections.saturating_sub(max_concurrent_inserts + 1).max(1);
         let others = Arc::new(Connections::new(connect.clone(), others));
         Ok(Self {

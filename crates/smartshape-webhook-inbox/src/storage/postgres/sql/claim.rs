@@ -23,26 +23,26 @@ pub(crate) struct ClaimedRows {
 /// Claims events with one statement, and holds no lock after it. All reads use partial indexes, so the time does not
 /// depend on the number of waiting events.
 pub(crate) async fn claim(on: &mut Session, request: ClaimRequest) -> Outcome<ClaimedRows> {
-    let mut taken = ClaimedRows { claimed: ClaimResponse::default(), lengths: HashMap::new() };
-    let (due, next, exhausted) = look(on, request).await?;
+    let mut response = ClaimedRows { claimed: ClaimResponse::default(), lengths: HashMap::new() };
+    let (due, next, exhausted) = find_due(on, request).await?;
     if exhausted {
         let dead_lettered = dead_letter_exhausted(on, request).await?;
-        taken.claimed.dead_lettered = dead_lettered.len() as u64;
+        response.claimed.dead_lettered = dead_lettered.len() as u64;
         mark_runnable(on, &dead_lettered).await?;
     }
     if !due {
-        taken.claimed.next_due = next;
-        return Ok(taken);
+        response.claimed.next_due = next;
+        return Ok(response);
     }
-    let rows = take(on, request).await?;
+    let rows = claim_due(on, request).await?;
     let mut attempts = rows.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
     attempts.sort_by_key(|attempt| attempt.lease.seq);
     for row in &rows {
         let bytes = u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
-        taken.lengths.insert(row.try_get("seq")?, bytes);
+        response.lengths.insert(row.try_get("seq")?, bytes);
     }
-    taken.claimed.attempts = attempts;
-    Ok(taken)
+    response.claimed.attempts = attempts;
+    Ok(response)
 }
 
 /// After a claim: the leases that must be released, and when the next event is due.
@@ -70,7 +70,7 @@ fn candidates(request: ClaimRequest) -> &'static str {
 }
 
 /// Whether an event is due, when the next one is, and whether an expired lease makes an event a dead letter.
-async fn look(on: &mut Session, request: ClaimRequest) -> Outcome<(bool, Option<Duration>, bool)> {
+async fn find_due(on: &mut Session, request: ClaimRequest) -> Outcome<(bool, Option<Duration>, bool)> {
     let sql = on.tables.sql(&format!(
         "SELECT (SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
            WHERE {} AND {NOT_PAUSED}), \
@@ -108,9 +108,9 @@ async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> Outco
 
 /// The candidates are materialized: a subquery could be evaluated per row, and lock more rows than requested. With
 /// order, a candidate must be the earliest open event of its queue: concurrent claims see the same one, and only one
-/// of them locks its row. An exhausted event's lease may expire between [`look`] and this statement: the next claim
+/// of them locks its row. An exhausted event's lease may expire between [`find_due`] and this statement: the next claim
 /// makes it a dead letter.
-async fn take(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<PgRow>> {
+async fn claim_due(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<PgRow>> {
     let first = if request.ordered {
         "AND (SELECT o.seq FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = e.file_hash \
            ORDER BY o.seq LIMIT 1) = e.seq \
