@@ -37,14 +37,14 @@ pub(crate) struct Console {
 impl Console {
     /// Serves what `ui` makes of the access: for whoever has the link with the key, or knows the password.
     pub(crate) async fn start(
-        bind: SocketAddr,
+        listen: SocketAddr,
         password: Option<String>,
         ui: impl FnOnce(Access) -> Ui,
     ) -> Outcome<Self> {
-        if password.is_none() && !bind.ip().is_loopback() {
+        if password.is_none() && !listen.ip().is_loopback() {
             return Err(Failure::usage(format!(
-                "other machines can reach {bind}, so the console wants a password there: give one by \
-                 --password-file or {PASSWORD_VARIABLE}, or bind it to 127.0.0.1"
+                "other machines can reach {listen}, so the console wants a password there: give one by \
+                 --password-file or {PASSWORD_VARIABLE}, or let it listen on 127.0.0.1"
             )));
         }
         let user = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
@@ -56,8 +56,8 @@ impl Console {
             Some(password) => ui(Access::password(USER, &password, visitor).map_err(wrong)?),
             None => ui(Access::key(&key, visitor).map_err(wrong)?),
         };
-        let listener = TcpListener::bind(bind).await.map_err(|error| {
-            Failure::usage(format!("the console cannot listen on {bind}: {error}: choose another address"))
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            Failure::usage(format!("the console cannot listen on {listen}: {error}: choose another address"))
         })?;
         let address = listener.local_addr();
         let address =

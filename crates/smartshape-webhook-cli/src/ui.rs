@@ -38,13 +38,13 @@ with the secret of --secret, SMARTSHAPE_WEBHOOK_SECRET or SMARTSHAPE_WEBHOOK_SEC
   smartshape ui inbox.db --open
   smartshape ui - < url.txt")]
 pub(crate) struct Ui {
-    /// The inbox, a path or a postgres:// URL, or a recording; - reads the URL from standard input, since it may hold a
-    /// password
-    #[arg(value_name = "PLACE")]
-    place: String,
+    /// The inbox, a path or a postgres:// URL, or the path of a recording; - reads the URL from standard input, since
+    /// it may hold a password
+    #[arg(value_name = "URL")]
+    url: String,
     /// Address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    bind: SocketAddr,
+    listen: SocketAddr,
     /// Opens it in the browser
     #[arg(long)]
     open: bool,
@@ -65,20 +65,20 @@ impl Ui {
     pub(crate) async fn run(self, settings: &Settings) -> Outcome {
         let mut signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
         let password = console::password(self.password_file.as_deref())?;
-        let place = input::hidden(&self.place, "the URL of the inbox")?;
-        let source = if is_recording(Path::new(&place)) {
-            Source::Recording(self.recording(&place, settings)?)
+        let url = input::hidden(&self.url, "the URL of the inbox")?;
+        let source = if is_recording(Path::new(&url)) {
+            Source::Recording(self.recording(&url, settings)?)
         } else if self.forward_to.is_some() {
             return Err(Failure::usage("--forward-to is for a recording: leave it out"));
         } else {
-            Source::Inbox(inbox::open(&place, self.read_only).await?)
+            Source::Inbox(inbox::open(&url, self.read_only).await?)
         };
-        let mut console = Console::start(self.bind, password, |access| {
+        let mut console = Console::start(self.listen, password, |access| {
             let ui = match source {
                 Source::Inbox(inbox) => smartshape_webhook_ui::Ui::inbox(inbox, access),
                 Source::Recording(deliveries) => smartshape_webhook_ui::Ui::deliveries(deliveries, access),
             };
-            ui.label(&label(&place)).read_only(self.read_only)
+            ui.label(&label(&url)).read_only(self.read_only)
         })
         .await?;
         end_progress();
@@ -132,12 +132,12 @@ enum Source {
 }
 
 /// The name of an inbox for people: the file's, or host and database without user and password.
-fn label(place: &str) -> String {
-    if !place.contains("://") {
-        let name = Path::new(place).file_name().unwrap_or(place.as_ref());
+fn label(url: &str) -> String {
+    if !url.contains("://") {
+        let name = Path::new(url).file_name().unwrap_or(url.as_ref());
         return name.to_string_lossy().into_owned();
     }
-    let url = place.parse::<http::Uri>().ok();
+    let url = url.parse::<http::Uri>().ok();
     url.and_then(|url| Some(format!("{}{}", url.host()?, url.path()))).unwrap_or_default()
 }
 

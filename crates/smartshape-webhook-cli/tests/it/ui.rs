@@ -164,7 +164,7 @@ async fn ui_needs_a_password_where_other_machines_reach_it() {
     filled(&home).await;
     std::fs::write(home.path().join("password"), format!("{PASSWORD}\n")).unwrap();
     std::fs::write(home.path().join("short"), "horse").unwrap();
-    let elsewhere = ["ui", "inbox.db", "--bind", "0.0.0.0:0"];
+    let elsewhere = ["ui", "inbox.db", "--listen", "0.0.0.0:0"];
     home.run(&elsewhere).await.fails(2, "--password-file");
     let short = home.run(&[&elsewhere[..], &["--password-file", "short"]].concat()).await;
     short.fails(2, "12 characters");
@@ -234,7 +234,7 @@ async fn ui_says_why_it_cannot_be_shown() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     filled(&home).await;
     let address = taken.local_addr().unwrap().to_string();
-    home.run(&["ui", "inbox.db", "--bind", &address]).await.fails(2, &address);
+    home.run(&["ui", "inbox.db", "--listen", &address]).await.fails(2, &address);
     let mut program = Listener::spawn(&mut home.program(&["--json", "ui", "inbox.db"]));
     let printed = program.line().await;
     assert_eq!(printed, json!({"url": printed["url"].as_str().unwrap()}));

@@ -65,7 +65,7 @@ pub(crate) struct Listen {
     events: Vec<EventKind>,
     /// Address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    bind: SocketAddr,
+    listen: SocketAddr,
     /// URL at which SmartShape reaches the listener, such as a tunnel's. Defaults to the address itself
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -103,8 +103,8 @@ impl Listen {
             Some(path) => Recorder::start(path).await.map(|(recorder, end)| (Some(recorder), Some(end)))?,
             None => (None, None),
         };
-        let listener = TcpListener::bind(self.bind).await.map_err(|error| {
-            Failure::usage(format!("cannot listen on {}: {error}: choose another --bind", self.bind))
+        let listener = TcpListener::bind(self.listen).await.map_err(|error| {
+            Failure::usage(format!("cannot listen on {}: {error}: choose another --listen", self.listen))
         })?;
         let address = listener
             .local_addr()
@@ -124,7 +124,7 @@ impl Listen {
         let sink = Sink::new(self.fail_first, forward, failures.clone())
             .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
         let console = match self.ui {
-            Some(bind) => Some(inspect(bind, address, &names.id, forward_to, &secret).await?),
+            Some(listen) => Some(inspect(listen, address, &names.id, forward_to, &secret).await?),
             None => None,
         };
         let deliveries = console.as_ref().map(|(_, deliveries)| deliveries.clone());
@@ -217,7 +217,7 @@ impl Listen {
 
 /// Serves a page of the deliveries that this listener receives.
 async fn inspect(
-    bind: SocketAddr,
+    listen: SocketAddr,
     address: SocketAddr,
     id: &str,
     forward_to: Option<Uri>,
@@ -236,7 +236,7 @@ async fn inspect(
         deliveries = deliveries.resend_to(&shown, move |body| send(url.clone(), key.clone(), body));
     }
     let shown = deliveries.clone();
-    let console = Console::start(bind, console::password(None)?, |access| {
+    let console = Console::start(listen, console::password(None)?, |access| {
         Ui::deliveries(shown, access).label(&address.to_string())
     });
     let console = console.await?;
@@ -253,7 +253,7 @@ async fn probe(url: &str, nonce: &str) -> Outcome {
         Err(fault) => escape(&fault.to_string()),
     };
     Err(Failure::failed(format!(
-        "nothing is registered, since {url} does not lead here: {problem}: check --public-url and --bind, or \
+        "nothing is registered, since {url} does not lead here: {problem}: check --public-url and --listen, or \
          say --no-probe if only this machine cannot reach it"
     )))
 }
