@@ -1,18 +1,17 @@
 //! The public API of each published library, compared with a snapshot, so that a change of it is seen in review.
 
-use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use crate::cargo::{COMMAND_LINE, PUBLISHED};
-use crate::{Outcome, cargo};
+use crate::{Result, cargo};
 
 /// Set for the process that stands in for rustdoc.
 const STAND_IN: &str = "XTASK_RUSTDOC";
 
 /// Compares each API with its snapshot, or writes the snapshots.
-pub(crate) fn run(write: bool) -> Outcome {
+pub(crate) fn run(write: bool) -> Result {
     let mut changed = Vec::new();
     for library in PUBLISHED.into_iter().filter(|package| *package != COMMAND_LINE) {
         let snapshot = cargo::root().join("docs/api").join(format!("{library}.txt"));
@@ -38,7 +37,7 @@ pub(crate) fn run(write: bool) -> Outcome {
     .into())
 }
 
-fn public_api(library: &str) -> Result<String, Box<dyn Error>> {
+fn public_api(library: &str) -> Result<String> {
     let itself = std::env::current_exe()?;
     let itself = itself.to_string_lossy();
     let arguments = ["rustdoc", "--quiet", "--locked", "--lib", "--all-features", "--package", library, "--"];

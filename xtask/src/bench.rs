@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::endpoints::runtimes;
-use crate::{Outcome, cargo, postgres};
+use crate::{Result, cargo, postgres};
 
 /// The arguments are those of the program `bench`, which prints what they may be, and the parts `lanes` and `outlet`, which
 /// these crates measure themselves.
-pub(crate) fn run(arguments: &[&str]) -> Outcome {
+pub(crate) fn run(arguments: &[&str]) -> Result {
     let is_part = |argument: &&&str| !argument.starts_with("--");
     let parts = arguments.iter().filter(is_part).count();
     if parts == 0 || arguments.contains(&"lanes") {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::endpoints::runtimes::{self, Runtime};
-use crate::{Outcome, cargo, tools};
+use crate::{Result, cargo, tools};
 
 /// What the tests need.
 pub(crate) struct Browser {
@@ -13,7 +13,7 @@ pub(crate) struct Browser {
     nginx: PathBuf,
 }
 
-pub(crate) fn run(name: Option<&str>) -> Outcome {
+pub(crate) fn run(name: Option<&str>) -> Result {
     provide()?.test(name)
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn provide() -> Result<Browser, String> {
 
 impl Browser {
     /// Runs all test files, or the one of this name.
-    pub(crate) fn test(&self, name: Option<&str>) -> Outcome {
+    pub(crate) fn test(&self, name: Option<&str>) -> Result {
         println!("\nThe console in a browser:\n");
         cargo::build_binaries(&["browser"])?;
         let mut files = Vec::new();

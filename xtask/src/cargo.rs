@@ -1,10 +1,9 @@
 //! Runs cargo in the project's root.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Outcome;
+use crate::Result;
 
 /// The crates that are published. The workspace's other packages name theirs by path only, and cannot be packaged.
 pub(crate) const PUBLISHED: [&str; 11] = [
@@ -30,7 +29,7 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Runs `cargo` with these arguments and environment; shows the command first.
-pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
+pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result {
     let shown = arguments.join(" ");
     println!("\n$ cargo {shown}");
     let status = Command::new(program())
@@ -48,7 +47,7 @@ pub(crate) fn has(command: &str) -> bool {
 }
 
 /// Builds the example server of a framework, with no more than the demo needs, and returns its path.
-pub(crate) fn build_example(framework: &str, features: &[&str]) -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn build_example(framework: &str, features: &[&str]) -> Result<PathBuf> {
     let package = format!("example-{framework}");
     let features = features.join(",");
     build(&["--package", &package, "--bins", "--no-default-features", "--features", &features])?;
@@ -56,14 +55,14 @@ pub(crate) fn build_example(framework: &str, features: &[&str]) -> Result<PathBu
 }
 
 /// Builds the binaries of these packages and what they need.
-pub(crate) fn build_binaries(packages: &[&str]) -> Outcome {
+pub(crate) fn build_binaries(packages: &[&str]) -> Result {
     let mut arguments = vec!["--bins"];
     arguments.extend(packages.iter().flat_map(|package| ["--package", package]));
     build(&arguments)
 }
 
 /// Builds a package for measuring, optimized across crates, and returns the path of its program.
-pub(crate) fn build_fast(package: &str, program: &str) -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn build_fast(package: &str, program: &str) -> Result<PathBuf> {
     build(&["--profile", "fast", "--package", package])?;
     Ok(binary_of("fast", program))
 }
@@ -83,7 +82,7 @@ pub(crate) fn target() -> PathBuf {
 }
 
 /// What the compiler calls this machine.
-pub(crate) fn host() -> Result<String, Box<dyn Error>> {
+pub(crate) fn host() -> Result<String> {
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(&compiler).arg("-vV").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -91,7 +90,7 @@ pub(crate) fn host() -> Result<String, Box<dyn Error>> {
     Ok(host.ok_or_else(|| format!("{} -vV names no host", compiler.display()))?.to_owned())
 }
 
-fn build(arguments: &[&str]) -> Outcome {
+fn build(arguments: &[&str]) -> Result {
     let status =
         Command::new(program()).args(["build", "--locked"]).args(arguments).current_dir(root()).status()?;
     if status.success() {

@@ -1,7 +1,7 @@
 //! Format, lints, documentation and dependencies.
 
 use crate::cargo::PUBLISHED;
-use crate::{Outcome, api, cargo, words};
+use crate::{Result, api, cargo, words};
 
 /// Each published crate and each set of features that builds differently.
 const FEATURE_SETS: [&[&str]; 18] = [
@@ -25,7 +25,7 @@ const FEATURE_SETS: [&[&str]; 18] = [
     &["--package", "smartshape-webhook-cli"],
 ];
 
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> Result {
     words::run()?;
     cargo::run(&["fmt", "--all", "--check"], &[])?;
     cargo::run(&["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"], &[])?;
@@ -46,19 +46,19 @@ pub(crate) fn run() -> Outcome {
 }
 
 /// Packages what is published, without building it anew from the packages, which takes as long as a build of everything.
-fn package() -> Outcome {
+fn package() -> Result {
     let mut arguments = vec!["package", "--quiet", "--locked", "--no-verify", "--allow-dirty"];
     arguments.extend(PUBLISHED.iter().flat_map(|name| ["--package", name]));
     cargo::run(&arguments, &[])
 }
 
 /// What dependencies may be: `deny.toml`.
-pub(crate) fn deny() -> Outcome {
+pub(crate) fn deny() -> Result {
     cargo::run(&["deny", "check", "licenses", "bans", "sources"], &[])
 }
 
 /// It takes minutes to build, and what it looks at seldom changes.
-fn skip_deny() -> Outcome {
+fn skip_deny() -> Result {
     println!(
         "\nskipped: `cargo xtask deny`, because there is no cargo-deny: `cargo install --locked cargo-deny`"
     );

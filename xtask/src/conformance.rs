@@ -1,6 +1,5 @@
 //! The conformance table, and what the example servers promise beside it.
 
-use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
@@ -13,7 +12,7 @@ use smartshape_webhook::EventKind;
 
 use crate::folder::Folder;
 use crate::server::{Server, exchange, wait};
-use crate::{Outcome, cargo, endpoints};
+use crate::{Result, cargo, endpoints};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
 const SECRET: &str = "a secret of the conformance run";
@@ -27,8 +26,7 @@ struct Subject {
     token: String,
 }
 
-type Check = Result<(), Box<dyn Error>>;
-type Case = fn(&Subject) -> Check;
+type Case = fn(&Subject) -> Result;
 
 const CASES: [(&str, Case); 3] = [
     ("each event is printed once", events_are_printed),
@@ -38,14 +36,14 @@ const CASES: [(&str, Case); 3] = [
 
 /// The conformance table over the eight mounts, the example servers' own contract, and `smartshape check`, which is a
 /// fake sender, on the example servers and on endpoints in other languages.
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> Result {
     cargo::run(&["test", "--locked", "--package", "conformance"], &[])?;
     examples()?;
     endpoints::run()
 }
 
 /// What the example servers promise beside the receiver: processes, settings and signals.
-pub(crate) fn examples() -> Outcome {
+pub(crate) fn examples() -> Result {
     println!("\nThe example servers as processes:");
     let packages: Vec<String> = FRAMEWORKS.iter().map(|framework| format!("example-{framework}")).collect();
     cargo::build_binaries(&endpoints::PROGRAMS)?;
@@ -94,7 +92,7 @@ pub(crate) fn examples() -> Outcome {
     }
 }
 
-fn show(name: &str, results: impl Iterator<Item = Check>, faults: &mut Vec<String>) {
+fn show(name: &str, results: impl Iterator<Item = Result>, faults: &mut Vec<String>) {
     let mut row = format!("{name:<36}");
     for (framework, result) in FRAMEWORKS.iter().zip(results) {
         row += &format!("{:<8}", if result.is_ok() { "ok" } else { "FAILED" });
@@ -109,24 +107,24 @@ fn request(subject: &Subject, token: &str, body: &str) -> String {
     format!("{head}X-SmartShape-Token: {token}\r\n\r\n{body}")
 }
 
-fn deliver(subject: &Subject, body: &str) -> Check {
+fn deliver(subject: &Subject, body: &str) -> Result {
     let request = request(subject, &subject.token, body);
     accepted(&exchange(subject.server.address, request.as_bytes())?)
 }
 
-fn accepted(response: &str) -> Check {
+fn accepted(response: &str) -> Result {
     let is_success = response.starts_with("HTTP/1.1 200 ") && response.ends_with(r#"{"success":true}"#);
     if is_success { Ok(()) } else { Err(format!("expected a success, got {response:?}").into()) }
 }
 
-fn printed(subject: &Subject, body: &str) -> Check {
+fn printed(subject: &Subject, body: &str) -> Result {
     let line = subject.server.next_line().ok_or("the handler printed nothing")?;
     let (line, expected): (Value, Value) = (serde_json::from_str(&line)?, serde_json::from_str(body)?);
     if line == expected { Ok(()) } else { Err(format!("the handler printed {line}").into()) }
 }
 
 /// The nine events and one of an unknown kind, each delivered twice and printed once.
-fn events_are_printed(subject: &Subject) -> Check {
+fn events_are_printed(subject: &Subject) -> Result {
     let unknown =
         r#"{"file":"f","event":"file_deleted","data":[1e2],"owner":"o","runTimestamp":1,"uuid":"u-unknown"}"#;
     for body in EventKind::ALL.map(sample_text).into_iter().chain([unknown]) {
@@ -138,7 +136,7 @@ fn events_are_printed(subject: &Subject) -> Check {
 }
 
 /// It has shut its side down, and waits for the response.
-fn half_closed(subject: &Subject) -> Check {
+fn half_closed(subject: &Subject) -> Result {
     let body = sample(&EventPayload::sample(EventKind::FileUploaded));
     // A token that is not known yet, so that the response takes its time.
     let request = request(subject, &token(SECRET, 8, Prefix::TwoB)?, &body);
@@ -156,7 +154,7 @@ fn sample(event: &EventPayload) -> String {
 }
 
 /// It sends requests and takes none of the responses: the server resets the connection.
-fn slow_reader(address: SocketAddr) -> Check {
+fn slow_reader(address: SocketAddr) -> Result {
     let mut client = TcpStream::connect(address)?;
     client.set_write_timeout(Some(PATIENCE))?;
     let requests = format!("GET /nothing HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(1000);
@@ -171,7 +169,7 @@ fn slow_reader(address: SocketAddr) -> Check {
     }
 }
 
-fn neighbours(subject: &Subject) -> Check {
+fn neighbours(subject: &Subject) -> Result {
     let address = subject.server.address;
     for (path, status) in [("/health", 200), ("/ready", 200), ("/elsewhere", 404), ("/callback/more", 404)] {
         let response =
@@ -183,13 +181,13 @@ fn neighbours(subject: &Subject) -> Check {
     Ok(())
 }
 
-fn ends_cleanly(subject: Subject) -> Check {
+fn ends_cleanly(subject: Subject) -> Result {
     let (unread, status) = subject.server.stop()?;
     if status.success() && unread.is_empty() { Ok(()) } else { Err(format!("{status}, {unread:?}").into()) }
 }
 
 /// SIGTERM while a handler runs whose client has disconnected: it finishes, then the server ends.
-fn finishes(binary: &Path) -> Check {
+fn finishes(binary: &Path) -> Result {
     let server = Server::start_unread(binary, SECRET)?;
     let subject = Subject { server, token: token(SECRET, 4, Prefix::TwoB)? };
     // More than a pipe holds, so that printing it takes until somebody reads.
@@ -215,10 +213,10 @@ fn finishes(binary: &Path) -> Check {
 }
 
 /// With an inbox, what was handled is known to the next process.
-fn durable(binary: &Path) -> Check {
+fn durable(binary: &Path) -> Result {
     let folder = Folder::new()?;
     let inbox = folder.inbox();
-    let start = || -> Result<Subject, Box<dyn Error>> {
+    let start = || -> Result<Subject> {
         let server = Server::start_with(binary, SECRET, &[("INBOX", &inbox)])?;
         Ok(Subject { server, token: token(SECRET, 4, Prefix::TwoB)? })
     };
@@ -239,7 +237,7 @@ fn durable(binary: &Path) -> Check {
 }
 
 /// The console of the inbox, behind its password; no console without one.
-fn console(binary: &Path) -> Check {
+fn console(binary: &Path) -> Result {
     let folder = Folder::new()?;
     let inbox = folder.inbox();
     let password = ("CONSOLE_PASSWORD", "correct horse battery staple");
@@ -265,7 +263,7 @@ fn console(binary: &Path) -> Check {
     Ok(())
 }
 
-fn wrong_settings(binary: &Path) -> Check {
+fn wrong_settings(binary: &Path) -> Result {
     let secret = ("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
     for settings in [
         vec![],

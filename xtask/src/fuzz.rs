@@ -1,12 +1,11 @@
 //! Builds the fuzz targets with instrumentation and runs them. Stable Rust is enough: libFuzzer comes as C++
 //! source with `libfuzzer-sys`, and without unsafe code there is nothing for an address sanitizer to find.
 
-use std::error::Error;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use crate::{Outcome, cargo, tools};
+use crate::{Result, cargo, tools};
 
 const TARGETS: [&str; 6] = ["token", "lanes", "head", "envelope", "event", "receive"];
 
@@ -25,7 +24,7 @@ const FLAGS: [&str; 7] = [
 ];
 
 /// `words` are a target, and seconds or the input of an earlier crash, each or none of them.
-pub(crate) fn run(words: &[&str]) -> Outcome {
+pub(crate) fn run(words: &[&str]) -> Result {
     let (mut targets, mut seconds, mut input) = (TARGETS.to_vec(), SECONDS, None);
     for word in words {
         match *word {
@@ -47,11 +46,11 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
 }
 
 /// All targets, as many at a time as there are cores.
-pub(crate) fn call_all(seconds: &str) -> Outcome {
+pub(crate) fn call_all(seconds: &str) -> Result {
     call(&TARGETS, seconds)
 }
 
-fn call(targets: &[&str], seconds: &str) -> Outcome {
+fn call(targets: &[&str], seconds: &str) -> Result {
     let binaries = build()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for targets in targets.chunks(cores) {
@@ -59,18 +58,18 @@ fn call(targets: &[&str], seconds: &str) -> Outcome {
             targets.iter().map(|target| Run::begin(target, &binaries.join(target), seconds)).collect();
         // All are waited for, so that none outlives this.
         let ended: Vec<_> = begun?.into_iter().map(Run::end).collect();
-        ended.into_iter().collect::<Outcome>()?;
+        ended.into_iter().collect::<Result>()?;
     }
     Ok(())
 }
 
-fn repeat(binary: &Path, input: &str) -> Outcome {
+fn repeat(binary: &Path, input: &str) -> Result {
     let status = Command::new(binary).arg(input).status()?;
     if status.success() { Ok(()) } else { Err("the input still fails; see above".into()) }
 }
 
 /// Where the targets are, built.
-fn build() -> Result<PathBuf, Box<dyn Error>> {
+fn build() -> Result<PathBuf> {
     let folder = cargo::target().join("fuzz");
     let host = cargo::host()?;
     let manifest = cargo::root().join("tests/fuzz/Cargo.toml");
@@ -94,7 +93,7 @@ struct Run {
 }
 
 impl Run {
-    fn begin(target: &str, binary: &Path, seconds: &str) -> Result<Self, Box<dyn Error>> {
+    fn begin(target: &str, binary: &Path, seconds: &str) -> Result<Self> {
         let folder = cargo::target().join("fuzz");
         let (found, crashes) = (folder.join("corpus").join(target), folder.join("crashes").join(target));
         fs::create_dir_all(&found)?;
@@ -114,7 +113,7 @@ impl Run {
         Ok(Self { target: target.to_owned(), seconds: seconds.to_owned(), child, log, crashes })
     }
 
-    fn end(mut self) -> Outcome {
+    fn end(mut self) -> Result {
         let status = self.child.wait()?;
         let log = String::from_utf8_lossy(&fs::read(&self.log)?).into_owned();
         let target = &self.target;

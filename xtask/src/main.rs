@@ -23,7 +23,7 @@ mod words;
 use std::error::Error;
 use std::process::ExitCode;
 
-type Outcome = Result<(), Box<dyn Error>>;
+type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND

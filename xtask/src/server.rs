@@ -1,6 +1,5 @@
 //! An example server as a process.
 
-use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -8,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
+use crate::Result;
 
 /// No step of a healthy server takes this long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,16 +28,12 @@ struct Output {
 
 impl Server {
     /// Starts `binary` on a free port and waits until it listens.
-    pub(crate) fn start(binary: &Path, secret: &str) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start(binary: &Path, secret: &str) -> Result<Self> {
         Self::start_with(binary, secret, &[])
     }
 
     /// As [`start`](Self::start), with more settings.
-    pub(crate) fn start_with(
-        binary: &Path,
-        secret: &str,
-        settings: &[(&str, &str)],
-    ) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start_with(binary: &Path, secret: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let server = Self::spawn(Command::new(binary), secret, settings, show)?;
         server.read_output();
         Ok(server)
@@ -46,11 +41,7 @@ impl Server {
 
     /// As [`start_with`](Self::start_with), for a program of several words, whose log is not shown: that of others
     /// is full of the errors that are provoked.
-    pub(crate) fn start_command(
-        command: Command,
-        secret: &str,
-        settings: &[(&str, &str)],
-    ) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start_command(command: Command, secret: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let server = Self::spawn(command, secret, settings, |_| ())?;
         server.read_output();
         Ok(server)
@@ -58,16 +49,11 @@ impl Server {
 
     /// As [`start`](Self::start), but nobody reads what the handler prints before
     /// [`read_output`](Self::read_output): a handler that prints much keeps running.
-    pub(crate) fn start_unread(binary: &Path, secret: &str) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start_unread(binary: &Path, secret: &str) -> Result<Self> {
         Self::spawn(Command::new(binary), secret, &[], show)
     }
 
-    fn spawn(
-        mut command: Command,
-        secret: &str,
-        settings: &[(&str, &str)],
-        log: fn(&str),
-    ) -> Result<Self, Box<dyn Error>> {
+    fn spawn(mut command: Command, secret: &str, settings: &[(&str, &str)], log: fn(&str)) -> Result<Self> {
         let mut child = command
             .env("LISTEN", "127.0.0.1:0")
             .env("SMARTSHAPE_WEBHOOK_SECRET", secret)
@@ -93,7 +79,7 @@ impl Server {
     }
 
     /// Waits until a handler has begun to print.
-    pub(crate) fn output_began(&self) -> Outcome {
+    pub(crate) fn output_began(&self) -> Result {
         Ok(self.output.began.recv_timeout(PATIENCE)?)
     }
 
@@ -103,21 +89,21 @@ impl Server {
     }
 
     /// Tells the server to stop (SIGTERM).
-    pub(crate) fn terminate(&self) -> Outcome {
+    pub(crate) fn terminate(&self) -> Result {
         // The shell has `kill` built in, wherever it runs.
         Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status()?;
         Ok(())
     }
 
     /// Ends the server at once (SIGKILL), and returns what it had printed.
-    pub(crate) fn kill(mut self) -> Result<Vec<String>, Box<dyn Error>> {
+    pub(crate) fn kill(mut self) -> Result<Vec<String>> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(self.output.lines.iter().collect())
     }
 
     /// Tells the server to stop, and returns what it printed meanwhile, and its status.
-    pub(crate) fn stop(mut self) -> Result<(Vec<String>, ExitStatus), Box<dyn Error>> {
+    pub(crate) fn stop(mut self) -> Result<(Vec<String>, ExitStatus)> {
         self.terminate()?;
         let status = wait(&mut self.child)?;
         Ok((self.output.lines.iter().collect(), status))
@@ -133,7 +119,7 @@ impl Drop for Server {
 }
 
 /// Waits for a process to end by itself, and kills it when that takes too long.
-pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus, Box<dyn Error>> {
+pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
@@ -146,7 +132,7 @@ pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus, Box<dyn Error>> {
 }
 
 /// Sends exact bytes, and reads the response until the server closes or the response is complete.
-pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Result<String, Box<dyn Error>> {
+pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request)?;
@@ -198,7 +184,7 @@ fn show(line: &str) {
 }
 
 /// Passes what else the server logs to `log`.
-fn wait_until_listening(child: &mut Child, log: fn(&str)) -> Result<SocketAddr, Box<dyn Error>> {
+fn wait_until_listening(child: &mut Child, log: fn(&str)) -> Result<SocketAddr> {
     let (read_on, wait) = channel();
     read_on.send(())?;
     let lines = Output::read(child.stderr.take(), wait).lines;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use crate::endpoints::{self, runtimes};
 use crate::postgres::Provided;
-use crate::{Outcome, browser, cargo, conformance, fuzz, postgres, tools, torture};
+use crate::{Result, browser, cargo, conformance, fuzz, postgres, tools, torture};
 
 /// Set to 1, a test that would be skipped is a failure.
 const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
@@ -12,7 +12,7 @@ const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
 /// Enough to notice what is broken altogether; `cargo xtask torture` looks longer.
 const TORTURE_ROUNDS: &str = "10";
 
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> Result {
     let mut postgres = postgres::provide();
     let tools = [
         ("STRACE", tools::STRACE.provide(), "the tests that trace system calls"),

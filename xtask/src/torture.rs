@@ -1,13 +1,12 @@
 //! Builds and calls `torture`, with all that it needs, and crashes the database when it asks for that.
 
-use std::error::Error;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::endpoints::runtimes;
 use crate::postgres::{self, Provided};
-use crate::{Outcome, cargo, tools};
+use crate::{Result, cargo, tools};
 
 const ROUNDS: &str = "300";
 /// Each kills the relay, its target and its store once.
@@ -19,7 +18,7 @@ const ROUNDS_OF_FAILOVER: u32 = 30;
 const ROUNDS_A_LEADER: u32 = 15;
 
 /// `words` are the number of rounds, an engine or `relay`, and `seed=N`, each or none of them.
-pub(crate) fn run(words: &[&str]) -> Outcome {
+pub(crate) fn run(words: &[&str]) -> Result {
     let rounds = if words.contains(&"relay") { RELAY_ROUNDS } else { ROUNDS };
     let (mut rounds, mut others) = (rounds, Vec::new());
     for word in words {
@@ -57,7 +56,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
 }
 
 /// The inbox's own tests of a primary that fails.
-fn failed_over(rounds: &str, server: &Provided) -> Outcome {
+fn failed_over(rounds: &str, server: &Provided) -> Result {
     let rounds = (rounds.parse::<u32>()? / ROUNDS_OF_FAILOVER).max(1).to_string();
     let mut environment = server.environment();
     environment.push(("FAILOVER_ROUNDS", rounds));
@@ -68,7 +67,7 @@ fn failed_over(rounds: &str, server: &Provided) -> Outcome {
 }
 
 /// The outlet's own test of a cluster of NATS whose servers are killed.
-fn outlet(rounds: &str) -> Outcome {
+fn outlet(rounds: &str) -> Result {
     let python = runtimes::python()?;
     let kills = (rounds.parse::<u32>()? / ROUNDS_A_LEADER).to_string();
     let mut environment = vec![("NATS_KILLS", kills.as_str())];
@@ -79,7 +78,7 @@ fn outlet(rounds: &str) -> Outcome {
 }
 
 /// The inbox's own test of two openings in one process beside another one that reads and backs up, for some minutes.
-fn opened_twice(rounds: &str) -> Outcome {
+fn opened_twice(rounds: &str) -> Result {
     let sqlite = tools::SQLITE.provide().map_err(|reason| format!("no sqlite3: {reason}"))?;
     let reads = rounds.parse::<u32>()?.saturating_mul(READS_A_ROUND).to_string();
     let test = ["test", "--locked", "--package", "smartshape-webhook-inbox", "--lib", "it::twice::"];
@@ -92,7 +91,7 @@ pub(crate) fn call(
     others: &[&str],
     mut postgres: Option<&mut Provided>,
     strace: Option<&Path>,
-) -> Outcome {
+) -> Result {
     println!("Building the server and the program that kills it (the first time takes a while) …");
     let (package, server) = if others.contains(&"relay") {
         ("smartshape-webhook-cli", "smartshape")
@@ -134,7 +133,7 @@ fn serve(
     input: Option<impl std::io::Write>,
     output: Option<impl std::io::Read>,
     mut fulfil: impl FnMut(&str) -> Result<String, String>,
-) -> Result<(), Box<dyn Error>> {
+) -> Result {
     let (Some(mut input), Some(output)) = (input, output) else { return Err("no pipes".into()) };
     for line in BufReader::new(output).lines() {
         let line = line?;

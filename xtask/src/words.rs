@@ -1,10 +1,9 @@
 //! Identifiers in the words of the field: names that were given up do not come back.
 
-use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use crate::{Outcome, cargo};
+use crate::{Result, cargo};
 
 /// Each with the field's word. CONTRIBUTING.md says why.
 const GIVEN_UP: [(&str, &str); 41] = [
@@ -51,7 +50,7 @@ const GIVEN_UP: [(&str, &str); 41] = [
     ("carried_out", "after_effect"),
 ];
 
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> Result {
     let mut found = Vec::new();
     for folder in ["crates", "examples", "tests", "xtask"] {
         visit(&cargo::root().join(folder), &mut found)?;
@@ -62,7 +61,7 @@ pub(crate) fn run() -> Outcome {
     Err(format!("identifiers that were given up:\n{}", found.join("\n")).into())
 }
 
-fn visit(path: &Path, found: &mut Vec<String>) -> Result<(), Box<dyn Error>> {
+fn visit(path: &Path, found: &mut Vec<String>) -> Result {
     for entry in fs::read_dir(path)? {
         let path = entry?.path();
         if path.is_dir() && !path.ends_with("target") {

@@ -1,7 +1,6 @@
 //! Nine events from a fake SmartShape, through an inbox and three NATS servers, to a program in Python.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,14 +12,14 @@ use super::{call, random_secret};
 use crate::endpoints::runtimes::{self, Runtime};
 use crate::folder::Folder;
 use crate::server::Server;
-use crate::{Outcome, cargo};
+use crate::{Result, cargo};
 
 const STREAM: &str = "EVENTS";
 const KILLED_AFTER: EventKind = EventKind::AnnotationUpdated;
 /// An election takes seconds.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-pub(super) fn run() -> Outcome {
+pub(super) fn run() -> Result {
     println!("Building the example that passes events on (the first time takes a while) …");
     cargo::build_binaries(&["example-uses"])?;
     let python = runtimes::python().map_err(|reason| format!("no NATS server: {reason}"))?;
@@ -76,7 +75,7 @@ pub(super) fn run() -> Outcome {
 }
 
 /// Runs `stream.py`, and returns what it printed.
-fn stream(python: &Runtime, command: &str, urls: &str) -> Result<String, Box<dyn Error>> {
+fn stream(python: &Runtime, command: &str, urls: &str) -> Result<String> {
     let output = python.command("stream.py").args([command, urls, STREAM]).output()?;
     if output.status.success() {
         Ok(String::from_utf8(output.stdout)?)

@@ -14,7 +14,7 @@ use smartshape_webhook::EventKind;
 
 use crate::folder::Folder;
 use crate::server::{Server, exchange};
-use crate::{Outcome, cargo};
+use crate::{Result, cargo};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
 /// This event's first response is lost on the way back, so that it is sent again.
@@ -25,7 +25,7 @@ const SENT_TWICE: EventKind = EventKind::AnnotationCreated;
 /// In the durable demo the server is killed after this event.
 const KILLED_AFTER: EventKind = EventKind::AnnotationUpdated;
 
-pub(crate) fn run(choice: &[&str]) -> Outcome {
+pub(crate) fn run(choice: &[&str]) -> Result {
     match choice {
         ["--cluster"] => return cluster::run(),
         ["--relay"] => return relay::run(),
@@ -143,7 +143,7 @@ pub(crate) fn run(choice: &[&str]) -> Outcome {
 }
 
 /// The console of a real server's inbox, and nine events that arrive on it, until ^C.
-fn show_console(framework: &str) -> Outcome {
+fn show_console(framework: &str) -> Result {
     println!("Building the example server for {framework} (the first time takes a while) …");
     let binary = cargo::build_example(framework, &["sqlite"])?;
     let (folder, secret, key) = (Folder::new()?, random_secret()?, random_secret()?);
@@ -201,12 +201,12 @@ fn count(printed: &[String]) -> Result<HashMap<String, u32>, serde_json::Error> 
     Ok(handled)
 }
 
-fn random_secret() -> Result<String, Box<dyn std::error::Error>> {
+fn random_secret() -> Result<String> {
     Ok(smartshape_webhook::Secret::generate()?.expose().to_owned())
 }
 
 /// Posts to the fake's own routes and returns the body of the response.
-fn call(api: SocketAddr, path: &str) -> Result<String, Box<dyn std::error::Error>> {
+fn call(api: SocketAddr, path: &str) -> Result<String> {
     let request = format!("POST {path} HTTP/1.1\r\nHost: {api}\r\nContent-Length: 0\r\n\r\n");
     let response = exchange(api, request.as_bytes())?;
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));

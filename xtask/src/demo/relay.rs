@@ -1,7 +1,6 @@
 //! Nine events from a fake SmartShape, through the relay, to a small program in Python; the relay is killed in between.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +14,7 @@ use super::{call, random_secret, status_of};
 use crate::endpoints::runtimes::{self, Runtime};
 use crate::folder::Folder;
 use crate::server::Server;
-use crate::{Outcome, cargo};
+use crate::{Result, cargo};
 
 /// 24 bytes in base64, for this demo alone.
 const SIGNING_SECRET: &str = "whsec_YSBkZW1vIHNpZ25zIG5vdGhpbmcgZWxzZSE=";
@@ -28,7 +27,7 @@ struct Relay<'a> {
 }
 
 impl Relay<'_> {
-    fn start(&self, listen: &str) -> Result<Server, Box<dyn Error>> {
+    fn start(&self, listen: &str) -> Result<Server> {
         let mut command = Command::new(self.binary);
         let to = format!("http://{}/events", self.target);
         command.args([
@@ -45,12 +44,12 @@ impl Relay<'_> {
     }
 }
 
-fn start_target(python: &Runtime, listen: &str) -> Result<Server, Box<dyn Error>> {
+fn start_target(python: &Runtime, listen: &str) -> Result<Server> {
     let settings = [("SIGNING_SECRET", SIGNING_SECRET), ("LISTEN", listen)];
     Server::start_command(python.command("target.py"), "", &settings)
 }
 
-pub(super) fn run() -> Outcome {
+pub(super) fn run() -> Result {
     println!("Building the program `smartshape` (the first time takes a while) …");
     cargo::build_binaries(&["smartshape-webhook-cli"])?;
     let python = runtimes::python().map_err(|reason| format!("the demo needs Python: {reason}"))?;
@@ -77,7 +76,7 @@ pub(super) fn run() -> Outcome {
     println!("The fake SmartShape has a webhook for each of the nine events\n");
 
     let mut sent: Vec<(String, EventKind)> = Vec::new();
-    let mut send = |kinds: &[EventKind]| -> Outcome {
+    let mut send = |kinds: &[EventKind]| -> Result {
         for kind in kinds {
             let report: Value =
                 serde_json::from_str(&call(api, &format!("/fake/events/{}", kind.as_str()))?)?;
@@ -140,7 +139,7 @@ pub(super) fn run() -> Outcome {
 }
 
 /// Reads what the target prints until it has had `count` events.
-fn receive(target: &Server, count: usize, verified: &mut HashMap<String, u32>) -> Outcome {
+fn receive(target: &Server, count: usize, verified: &mut HashMap<String, u32>) -> Result {
     while verified.len() < count {
         let missing =
             || format!("only {} of {count} events have reached the program in Python", verified.len());

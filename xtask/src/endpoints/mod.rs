@@ -3,14 +3,13 @@
 pub(crate) mod runtimes;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use self::runtimes::Runtime;
 use crate::server::Server;
-use crate::{Outcome, cargo};
+use crate::{Result, cargo};
 
 const SECRET: &str = "a secret of the endpoints' check";
 
@@ -66,7 +65,7 @@ const PYTHON: &[(&str, &str)] = &[
 /// Its server reads the body before it calls the application.
 const PYTHON_REPAIRED: &[(&str, &str)] = &[("rejects a bad token before the body comes", "warn")];
 
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> Result {
     let (node, python) = (runtimes::node(), runtimes::python());
     check(node.as_ref().ok(), python.as_ref().ok())?;
     for reason in [node.err(), python.err()].into_iter().flatten() {
@@ -75,7 +74,7 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Outcome {
+pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Result {
     println!("\n`smartshape check` on endpoints in several languages:\n");
     cargo::build_binaries(&PROGRAMS)?;
     let mut subjects: Vec<Subject> = PROGRAMS
@@ -130,7 +129,7 @@ pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Outcome
 }
 
 /// How many cases failed and warned, where they are those that should.
-fn one(subject: Subject) -> Result<String, Box<dyn Error>> {
+fn one(subject: Subject) -> Result<String> {
     let server = Server::start_command(subject.command, SECRET, &[])?;
     let url = format!("http://{}/callback", server.address);
     let output = checking(&url, subject.seconds).stdin(Stdio::null()).output()?;
