@@ -94,7 +94,7 @@ pub(super) fn milliseconds(timeout: Duration) -> u128 {
 }
 
 /// Prepares a transactional handler's connection, which otherwise keeps the settings of its user.
-pub(super) async fn prepare_for_handlers(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn prepare_for_handlers(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(KEEPALIVE).execute(connection).await.map(drop)
 }
 
@@ -108,7 +108,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn set_statement_timeout(&mut self, timeout: Duration) -> Result<(), sqlx::Error> {
+    pub(super) async fn set_statement_timeout(&mut self, timeout: Duration) -> sqlx::Result<()> {
         if self.statement_timeout != timeout {
             let setting = format!("SET statement_timeout = {}", milliseconds(timeout));
             sqlx::raw_sql(AssertSqlSafe(setting)).execute(&mut self.connection).await?;
@@ -134,7 +134,7 @@ impl Connections {
     /// or time out is closed.
     pub(super) async fn run<T>(
         &self,
-        statements: impl AsyncFnOnce(&mut Session) -> Result<T, sqlx::Error>,
+        statements: impl AsyncFnOnce(&mut Session) -> sqlx::Result<T>,
     ) -> Result<T, InboxError> {
         self.run_within(self.connect.statement_timeout, statements).await
     }
@@ -142,7 +142,7 @@ impl Connections {
     pub(super) async fn run_within<T>(
         &self,
         limit: Duration,
-        statements: impl AsyncFnOnce(&mut Session) -> Result<T, sqlx::Error>,
+        statements: impl AsyncFnOnce(&mut Session) -> sqlx::Result<T>,
     ) -> Result<T, InboxError> {
         let mut sent = false;
         let result = timeout(limit, async {

@@ -244,7 +244,7 @@ impl Postgres {
     /// Deletes a portion of rows, whose number depends on the time that the last ones took.
     async fn delete(
         &self,
-        statements: impl AsyncFnOnce(&mut connections::Session, u32) -> sql::Outcome<u64>,
+        statements: impl AsyncFnOnce(&mut connections::Session, u32) -> sqlx::Result<u64>,
     ) -> Result<u64, InboxError> {
         let limit = self.sweep_size.rows();
         let run = self.others.run(async |on| {
@@ -259,7 +259,7 @@ impl Postgres {
 
     async fn run_admin<T>(
         &self,
-        statements: impl AsyncFnOnce(&mut connections::Session) -> sql::Outcome<T>,
+        statements: impl AsyncFnOnce(&mut connections::Session) -> sqlx::Result<T>,
     ) -> Result<T, InboxError> {
         self.others.run_within(ADMIN_TIMEOUT, statements).await
     }

@@ -137,7 +137,7 @@ async fn find(servers: &Servers) -> Result<Primary, InboxError> {
     Ok(servers.primary())
 }
 
-async fn within<T>(response: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, InboxError> {
+async fn within<T>(response: impl Future<Output = sqlx::Result<T>>) -> Result<T, InboxError> {
     let response = timeout(CONNECT_TIMEOUT, response).await;
     response.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(error::from_sqlx)
 }

@@ -140,7 +140,7 @@ async fn migrate(session: &mut Session, schema: &str, read_only: bool) -> Result
 
 /// Migrates by one version, or does nothing when another process did. Takes no lock that others could hold: the
 /// tables' names, and later the row of the version, let only one process migrate.
-async fn step(session: &mut Session, schema: &str, version: i64) -> Result<(), sqlx::Error> {
+async fn step(session: &mut Session, schema: &str, version: i64) -> sqlx::Result<()> {
     let Some(migration) = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version)) else {
         return Ok(());
     };
@@ -169,7 +169,7 @@ fn exists_already(error: &sqlx::Error) -> bool {
 }
 
 /// The version of the schema; 0 when there are no tables.
-async fn version(session: &mut Session) -> Result<i64, sqlx::Error> {
+async fn version(session: &mut Session) -> sqlx::Result<i64> {
     let read = session.tables.sql("SELECT value FROM smartshape_inbox_meta WHERE name = 'schema'");
     let version = sqlx::query_scalar(read).fetch_one(&mut session.connection).await;
     match version {

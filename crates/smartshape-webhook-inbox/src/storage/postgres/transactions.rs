@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connections::{CONNECT_TIMEOUT, Connections, Connector, PING_TIMEOUT, prepare_for_handlers};
 pub(crate) use super::servers::Primary;
-use super::sql::{self, Outcome, Queue};
+use super::sql::{self, Queue};
 use crate::storage::Lease;
 
 /// Interval at which a running handler's server is compared with the primary that the inbox has found.
@@ -46,7 +46,7 @@ impl Transactions {
             .connect_lazy_with(self.connect.servers.options(primary))
     }
 
-    pub(crate) async fn begin(&self, pool: &HandlerPool) -> Outcome<(PgTransaction<'static>, Primary)> {
+    pub(crate) async fn begin(&self, pool: &HandlerPool) -> sqlx::Result<(PgTransaction<'static>, Primary)> {
         let primary = self.connect.servers.primary();
         let pool = {
             let mut to = pool.to.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +76,7 @@ impl Transactions {
         server: Primary,
         lease: Lease,
         keep_body: bool,
-    ) -> Outcome<bool> {
+    ) -> sqlx::Result<bool> {
         let Connector { servers, tables, statement_timeout, .. } = &self.connect;
         if servers.is_former(server) {
             return Err(taken_over());
@@ -91,7 +91,7 @@ impl Transactions {
         Ok(true)
     }
 
-    async fn within<T>(&self, response: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    async fn within<T>(&self, response: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
         timeout(self.connect.statement_timeout, response).await.unwrap_or(Err(timed_out()))
     }
 }

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::queues::mark_runnable;
-use super::{Outcome, Queue, fences, seqs, span};
+use super::{Queue, fences, seqs, span};
 use crate::event::EVENT_VERSION;
 use crate::storage::postgres::connections::Session;
 use crate::storage::rows::{key_of, time_of};
@@ -22,7 +22,7 @@ pub(crate) struct ClaimedRows {
 
 /// Claims events with one statement, and holds no lock after it. All reads use partial indexes, so the time does not
 /// depend on the number of waiting events.
-pub(crate) async fn claim(on: &mut Session, request: ClaimRequest) -> Outcome<ClaimedRows> {
+pub(crate) async fn claim(on: &mut Session, request: ClaimRequest) -> sqlx::Result<ClaimedRows> {
     let mut response = ClaimedRows { claimed: ClaimResponse::default(), lengths: HashMap::new() };
     let (due, next, exhausted) = find_due(on, request).await?;
     if exhausted {
@@ -35,7 +35,7 @@ pub(crate) async fn claim(on: &mut Session, request: ClaimRequest) -> Outcome<Cl
         return Ok(response);
     }
     let rows = claim_due(on, request).await?;
-    let mut attempts = rows.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
+    let mut attempts = rows.iter().map(attempt).collect::<sqlx::Result<Vec<_>>>()?;
     attempts.sort_by_key(|attempt| attempt.lease.seq);
     for row in &rows {
         let bytes = u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
@@ -50,7 +50,7 @@ pub(crate) async fn check_claim(
     on: &mut Session,
     request: ClaimRequest,
     attempts: &[Attempt],
-) -> Outcome<(Vec<Lease>, Option<Duration>)> {
+) -> sqlx::Result<(Vec<Lease>, Option<Duration>)> {
     let conflicts =
         if request.ordered && !attempts.is_empty() { conflicts(on, attempts).await? } else { Vec::new() };
     // When fewer events were claimed than requested, the other due events cannot be claimed now.
@@ -70,7 +70,7 @@ fn candidates(request: ClaimRequest) -> &'static str {
 }
 
 /// Whether an event is due, when the next one is, and whether an expired lease makes an event a dead letter.
-async fn find_due(on: &mut Session, request: ClaimRequest) -> Outcome<(bool, Option<Duration>, bool)> {
+async fn find_due(on: &mut Session, request: ClaimRequest) -> sqlx::Result<(bool, Option<Duration>, bool)> {
     let sql = on.tables.sql(&format!(
         "SELECT (SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
            WHERE {} AND {NOT_PAUSED}), \
@@ -91,7 +91,7 @@ const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM smartshape_inbox_pause)";
 /// A running event that becomes a dead letter, and is not attempted again, when its lease expires.
 const EXHAUSTED: &str = "state = 1 AND (lost + 1 >= $1 OR attempts >= $2)";
 
-async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<Queue>> {
+async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<Queue>> {
     let sql = on.tables.sql(&format!(
         "WITH over AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {EXHAUSTED} AND due <= now() \
            FOR UPDATE SKIP LOCKED) \
@@ -110,7 +110,7 @@ async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> Outco
 /// order, a candidate must be the earliest open event of its queue: concurrent claims see the same one, and only one
 /// of them locks its row. An exhausted event's lease may expire between [`find_due`] and this statement: the next claim
 /// makes it a dead letter.
-async fn claim_due(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<PgRow>> {
+async fn claim_due(on: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<PgRow>> {
     let first = if request.ordered {
         "AND (SELECT o.seq FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = e.file_hash \
            ORDER BY o.seq LIMIT 1) = e.seq \
@@ -140,7 +140,7 @@ async fn claim_due(on: &mut Session, request: ClaimRequest) -> Outcome<Vec<PgRow
 
 /// A replay can put an event before one that another worker is claiming, so that neither statement sees the
 /// other's. Each claim checks again after its commit, so at least the later one sees the conflict.
-async fn conflicts(on: &mut Session, attempts: &[Attempt]) -> Outcome<Vec<Lease>> {
+async fn conflicts(on: &mut Session, attempts: &[Attempt]) -> sqlx::Result<Vec<Lease>> {
     let sql = on.tables.sql(
         "SELECT e.seq, e.fence FROM unnest($1::bigint[]) AS t (seq) JOIN smartshape_inbox_events e ON e.seq = t.seq \
          WHERE (SELECT w.seq FROM smartshape_inbox_events w WHERE w.state = 1 AND w.file_hash = e.file_hash \
@@ -151,7 +151,7 @@ async fn conflicts(on: &mut Session, attempts: &[Attempt]) -> Outcome<Vec<Lease>
     rows.iter().map(lease).collect()
 }
 
-fn attempt(row: &PgRow) -> Outcome<Attempt> {
+fn attempt(row: &PgRow) -> sqlx::Result<Attempt> {
     Ok(Attempt {
         lease: lease(row)?,
         key: key_of(row.try_get("key")?)?,
@@ -165,7 +165,7 @@ fn attempt(row: &PgRow) -> Outcome<Attempt> {
 
 /// A row that another transaction has locked counts as held until the next renewal: it must not keep the
 /// other leases from being renewed.
-pub(crate) async fn renew(on: &mut Session, leases: &[Lease], lease: Duration) -> Outcome<Vec<Lease>> {
+pub(crate) async fn renew(on: &mut Session, leases: &[Lease], lease: Duration) -> sqlx::Result<Vec<Lease>> {
     let sql = on.tables.sql(
         "WITH held AS MATERIALIZED (SELECT e.seq, e.fence FROM unnest($2::bigint[], $3::bigint[]) AS l (seq, fence) \
              JOIN smartshape_inbox_events e ON e.seq = l.seq AND e.fence = l.fence AND e.state = 1), \
@@ -183,6 +183,6 @@ pub(crate) async fn renew(on: &mut Session, leases: &[Lease], lease: Duration) -
     rows.iter().map(self::lease).collect()
 }
 
-fn lease(row: &PgRow) -> Outcome<Lease> {
+fn lease(row: &PgRow) -> sqlx::Result<Lease> {
     Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smartshape_webhook::{ClaimState, DeliveryKey, LeaseToken};
 
-use super::{AS_DURABLE_AS_SET, DURABLE, Outcome};
+use super::{AS_DURABLE_AS_SET, DURABLE};
 use crate::storage::milliseconds;
 use crate::storage::postgres::connections::Session;
 
@@ -14,7 +14,7 @@ pub(crate) async fn claim_key(
     key: DeliveryKey,
     token: LeaseToken,
     ttl: Duration,
-) -> Outcome<ClaimState> {
+) -> sqlx::Result<ClaimState> {
     let sql = on.tables.sql(
         "INSERT INTO smartshape_inbox_dedup AS d (key, token, expires) VALUES ($1, $2, now() + $3 * interval '1 ms') \
          ON CONFLICT (key) DO UPDATE SET token = excluded.token, expires = excluded.expires WHERE d.expires <= now()",
@@ -39,7 +39,7 @@ pub(crate) async fn complete_key(
     token: LeaseToken,
     retention: Duration,
     asynchronous: bool,
-) -> Outcome<()> {
+) -> sqlx::Result<()> {
     let durable = if asynchronous { AS_DURABLE_AS_SET } else { DURABLE };
     let sql = on.tables.sql(&format!(
         "WITH {durable}, old AS MATERIALIZED (SELECT key FROM smartshape_inbox_dedup WHERE expires <= now() AND key <> $1 \
@@ -53,7 +53,7 @@ pub(crate) async fn complete_key(
     completed.bind(milliseconds(retention)).execute(&mut on.connection).await.map(drop)
 }
 
-pub(crate) async fn release_key(on: &mut Session, key: DeliveryKey, token: LeaseToken) -> Outcome<()> {
+pub(crate) async fn release_key(on: &mut Session, key: DeliveryKey, token: LeaseToken) -> sqlx::Result<()> {
     let sql = on.tables.sql("DELETE FROM smartshape_inbox_dedup WHERE key = $1 AND token = $2");
     let released = sqlx::query(sql).bind(key.as_bytes().as_slice()).bind(number(token));
     released.execute(&mut on.connection).await.map(drop)

@@ -2,14 +2,14 @@
 
 use sqlx::Connection as _;
 
+use super::Queue;
 use super::queues::mark_runnable;
 use super::read::filtered;
-use super::{Outcome, Queue};
 use crate::event::EventFilter;
 use crate::storage::Chunk;
 use crate::storage::postgres::connections::Session;
 
-pub(crate) async fn replay(on: &mut Session, filter: &EventFilter) -> Outcome<Chunk> {
+pub(crate) async fn replay(on: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
     let mut query = filtered(
         on,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state >= 2 \
@@ -42,7 +42,7 @@ pub(crate) async fn replay(on: &mut Session, filter: &EventFilter) -> Outcome<Ch
     Ok(Chunk::new(&numbers, queues.len() as u64))
 }
 
-pub(crate) async fn purge(on: &mut Session, filter: &EventFilter) -> Outcome<Chunk> {
+pub(crate) async fn purge(on: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
     let mut query = filtered(
         on,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <> 1 \

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{AS_DURABLE_AS_SET, DURABLE, Outcome, Queue};
+use super::{AS_DURABLE_AS_SET, DURABLE, Queue};
 use crate::event::NewEvent;
 use crate::storage::postgres::connections::Session;
 use crate::storage::rows::key_of;
@@ -15,7 +15,11 @@ pub(crate) struct Inserted {
 
 /// Inserts a batch with one statement, so one round trip and one commit. Sequence numbers follow the order of arrival;
 /// the rows are written in the order of their keys, which prevents deadlocks between processes.
-pub(crate) async fn insert(on: &mut Session, events: &[NewEvent], asynchronous: bool) -> Outcome<Inserted> {
+pub(crate) async fn insert(
+    on: &mut Session,
+    events: &[NewEvent],
+    asynchronous: bool,
+) -> sqlx::Result<Inserted> {
     macro_rules! column {
         ($record:ident => $value:expr) => {
             events.iter().map(|$record| $value).collect::<Vec<_>>()
@@ -58,7 +62,7 @@ pub(crate) async fn insert(on: &mut Session, events: &[NewEvent], asynchronous: 
         .bind(column!(event => event.body.as_ref()))
         .fetch_all(&mut on.connection)
         .await?;
-    let keys = rows.iter().map(|(key, ..)| key_of(key)).collect::<Outcome<HashSet<_>>>()?;
+    let keys = rows.iter().map(|(key, ..)| key_of(key)).collect::<sqlx::Result<HashSet<_>>>()?;
     Ok(Inserted {
         fresh: events.iter().map(|event| keys.contains(&event.key)).collect(),
         behind: rows.iter().filter(|(.., behind)| *behind).map(|(_, queue, _)| *queue).collect(),

@@ -1,11 +1,11 @@
 //! Maintains the tables: retention, the size that counts against `max_size_bytes`, reasons of dead letters; and checks whether they can be written to.
 
-use super::{Outcome, Queue};
+use super::Queue;
 use crate::reason::ReasonId;
 use crate::storage::postgres::connections::Session;
 use crate::storage::{Retention, counted_bytes, milliseconds};
 
-pub(crate) async fn sweep(on: &mut Session, retention: Retention, limit: u32) -> Outcome<u64> {
+pub(crate) async fn sweep(on: &mut Session, retention: Retention, limit: u32) -> sqlx::Result<u64> {
     let bodies = sqlx::query(on.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
          JOIN smartshape_inbox_bodies b ON b.seq = e.seq \
          WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2 FOR UPDATE OF e SKIP LOCKED)"))
@@ -38,7 +38,7 @@ pub(crate) async fn nth_completed(
     on: &mut Session,
     before: CompletedEvent,
     count: u64,
-) -> Outcome<Option<CompletedEvent>> {
+) -> sqlx::Result<Option<CompletedEvent>> {
     let sql = on.tables.sql(&format!(
         "SELECT (extract(epoch FROM settled) * 1000000)::bigint, seq FROM smartshape_inbox_events WHERE {COMPLETED_BEFORE} \
          ORDER BY settled DESC, seq DESC OFFSET $3 LIMIT 1"
@@ -48,7 +48,11 @@ pub(crate) async fn nth_completed(
 }
 
 /// Deletes the oldest completed events before `before`.
-pub(crate) async fn delete_completed(on: &mut Session, before: CompletedEvent, limit: u32) -> Outcome<u64> {
+pub(crate) async fn delete_completed(
+    on: &mut Session,
+    before: CompletedEvent,
+    limit: u32,
+) -> sqlx::Result<u64> {
     let sql = on.tables.sql(&format!(
         "WITH old AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {COMPLETED_BEFORE} \
            ORDER BY settled, seq LIMIT $3 FOR UPDATE SKIP LOCKED), \
@@ -75,7 +79,7 @@ pub(crate) async fn uncompleted_bytes(
     on: &mut Session,
     events: Uncompleted,
     after: (Queue, i64),
-) -> Outcome<Option<(u64, (Queue, i64))>> {
+) -> sqlx::Result<Option<(u64, (Queue, i64))>> {
     let (queue, events) = match events {
         Uncompleted::Open => {
             ("file_hash", "state <= 1 AND (file_hash, seq) > ($1, $2) ORDER BY file_hash, seq")
@@ -97,7 +101,7 @@ pub(crate) async fn uncompleted_bytes(
 }
 
 /// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
-pub(crate) async fn group_errors(on: &mut Session, limit: u32) -> Outcome<()> {
+pub(crate) async fn group_errors(on: &mut Session, limit: u32) -> sqlx::Result<()> {
     let sql = on.tables.sql(
         "SELECT seq, error FROM smartshape_inbox_events WHERE state = 3 AND error_group IS NULL \
          ORDER BY error_group, seq LIMIT $1",
@@ -122,7 +126,7 @@ pub(crate) async fn group_errors(on: &mut Session, limit: u32) -> Outcome<()> {
 }
 
 /// Checks whether an event could be stored, without storing one: on a primary, with all privileges. Returns why not.
-pub(crate) async fn ping(on: &mut Session) -> Outcome<Option<&'static str>> {
+pub(crate) async fn ping(on: &mut Session) -> sqlx::Result<Option<&'static str>> {
     let sql = on.tables.sql(
         "SELECT current_setting('transaction_read_only') = 'on', \
            has_table_privilege('smartshape_inbox_events', 'INSERT') AND has_table_privilege('smartshape_inbox_events', 'SELECT') \

@@ -32,8 +32,6 @@ pub(super) use settle::{complete_within, settle};
 /// The hash of a file and webhook, by which events are ordered.
 pub(super) type Queue = i64;
 
-pub(super) type Outcome<T> = Result<T, sqlx::Error>;
-
 /// Switches synchronous commit on for the statement, should a reload of the server's settings have switched it off, and
 /// makes it wait for the standby also when it finds that all was stored before. What it found may not have reached the
 /// standby: a commit whose wait is cancelled, or cut short by a restart, is visible at once. A transaction that writes

@@ -1,13 +1,12 @@
 //! Records activity, pauses and workers.
 
-use super::Outcome;
 use crate::activity::{Minute, Numbers};
 use crate::operations::{Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::storage::ACTIVITY_MINUTES;
 use crate::storage::postgres::connections::Session;
 use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, time_of};
 
-pub(crate) async fn record_activity(on: &mut Session, minutes: &[Minute]) -> Outcome<()> {
+pub(crate) async fn record_activity(on: &mut Session, minutes: &[Minute]) -> sqlx::Result<()> {
     macro_rules! column {
         ($field:ident) => {
             minutes.iter().map(|(_, numbers)| numbers.$field).collect::<Vec<_>>()
@@ -41,7 +40,7 @@ pub(crate) async fn record_activity(on: &mut Session, minutes: &[Minute]) -> Out
         .map(drop)
 }
 
-pub(crate) async fn activity(on: &mut Session, from: i64, width: i64) -> Outcome<Vec<(i64, Numbers)>> {
+pub(crate) async fn activity(on: &mut Session, from: i64, width: i64) -> sqlx::Result<Vec<(i64, Numbers)>> {
     let sql = on.tables.sql(
         "SELECT minute / $2 AS slot, sum(stored)::bigint AS stored, sum(completed)::bigint AS completed, \
            sum(retried)::bigint AS retried, sum(dead_letters)::bigint AS dead_letters, \
@@ -53,21 +52,21 @@ pub(crate) async fn activity(on: &mut Session, from: i64, width: i64) -> Outcome
     found.iter().map(rows::activity).collect()
 }
 
-pub(crate) async fn pause(on: &mut Session, by: &str) -> Outcome<()> {
+pub(crate) async fn pause(on: &mut Session, by: &str) -> sqlx::Result<()> {
     let sql = on.tables.sql(
         "INSERT INTO smartshape_inbox_pause (id, since, paused_by) VALUES (1, now(), $1) ON CONFLICT DO NOTHING",
     );
     sqlx::query(sql).bind(by).execute(&mut on.connection).await.map(drop)
 }
 
-pub(crate) async fn resume(on: &mut Session) -> Outcome<()> {
+pub(crate) async fn resume(on: &mut Session) -> sqlx::Result<()> {
     sqlx::query(on.tables.sql("DELETE FROM smartshape_inbox_pause"))
         .execute(&mut on.connection)
         .await
         .map(drop)
 }
 
-pub(crate) async fn paused(on: &mut Session) -> Outcome<Option<Pause>> {
+pub(crate) async fn paused(on: &mut Session) -> sqlx::Result<Option<Pause>> {
     let sql = on
         .tables
         .sql("SELECT (extract(epoch FROM since) * 1000000)::bigint, paused_by FROM smartshape_inbox_pause");
@@ -75,7 +74,7 @@ pub(crate) async fn paused(on: &mut Session) -> Outcome<Option<Pause>> {
     found.map(|(since, by)| Ok(Pause { since: time_of(since)?, by })).transpose()
 }
 
-pub(crate) async fn report_worker(on: &mut Session, report: &WorkerReport) -> Outcome<()> {
+pub(crate) async fn report_worker(on: &mut Session, report: &WorkerReport) -> sqlx::Result<()> {
     let sql = on.tables.sql(
         "WITH old AS (DELETE FROM smartshape_inbox_workers WHERE seen < now() - $7 * interval '1 us') \
          INSERT INTO smartshape_inbox_workers AS w (id, host, pid, version, concurrency, running, started, seen) \
@@ -94,12 +93,12 @@ pub(crate) async fn report_worker(on: &mut Session, report: &WorkerReport) -> Ou
         .map(drop)
 }
 
-pub(crate) async fn remove_worker(on: &mut Session, id: i64) -> Outcome<()> {
+pub(crate) async fn remove_worker(on: &mut Session, id: i64) -> sqlx::Result<()> {
     let sql = on.tables.sql("DELETE FROM smartshape_inbox_workers WHERE id = $1");
     sqlx::query(sql).bind(id).execute(&mut on.connection).await.map(drop)
 }
 
-pub(crate) async fn workers(on: &mut Session) -> Outcome<Vec<WorkerInfo>> {
+pub(crate) async fn workers(on: &mut Session) -> sqlx::Result<Vec<WorkerInfo>> {
     let sql = on.tables.sql(
         "SELECT host, pid, version, concurrency, running, (extract(epoch FROM started) * 1000000)::bigint AS started, \
            (extract(epoch FROM seen) * 1000000)::bigint AS seen FROM smartshape_inbox_workers \

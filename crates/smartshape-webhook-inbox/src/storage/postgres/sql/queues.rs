@@ -1,12 +1,12 @@
 //! Marks the earliest open event of a queue runnable.
 
-use super::{Outcome, Queue};
+use super::Queue;
 use crate::storage::postgres::connections::Session;
 
 /// Marks the earliest open event of each queue runnable. To be called after a commit that ended
 /// an event, and after one that stored an event behind another: of two concurrent commits, the later call
 /// sees the effects of both.
-pub(crate) async fn mark_runnable(on: &mut Session, queues: &[Queue]) -> Outcome<()> {
+pub(crate) async fn mark_runnable(on: &mut Session, queues: &[Queue]) -> sqlx::Result<()> {
     if queues.is_empty() {
         return Ok(());
     }
@@ -29,7 +29,7 @@ const MARK_QUEUES: i64 = 1000;
 
 /// As [`mark_runnable`], for all queues from `first` on: a process may have ended between its commit and its call, or
 /// be of a version that does not call. Returns the queue to continue with.
-pub(crate) async fn mark_all_runnable(on: &mut Session, first: Queue) -> Outcome<Option<Queue>> {
+pub(crate) async fn mark_all_runnable(on: &mut Session, first: Queue) -> sqlx::Result<Option<Queue>> {
     let sql = on.tables.sql(&format!(
         "WITH RECURSIVE heads (queue, seq, number) AS ( \
            (SELECT file_hash, seq, 1 FROM smartshape_inbox_events WHERE state <= 1 AND file_hash >= $1 \

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use smartshape_webhook::DeliveryKey;
 use sqlx::{Postgres, QueryBuilder};
 
-use super::{Outcome, span};
+use super::span;
 use crate::event::{EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, StoredDelivery, StoredEvent};
 use crate::operations::FailedAttempt;
 use crate::reason::DeadLetterReason;
@@ -18,7 +18,7 @@ use crate::storage::rows;
 const COLUMNS: &str = "SELECT e.seq, e.key, e.state::bigint AS state, e.event, e.file, e.uuid, e.owner, e.secret, e.triggered, \
      e.received, e.bytes, e.attempts::bigint AS attempts, e.lost::bigint AS lost, e.error FROM smartshape_inbox_events e WHERE ";
 
-pub(crate) async fn list(on: &mut Session, filter: &EventFilter) -> Outcome<Vec<StoredEvent>> {
+pub(crate) async fn list(on: &mut Session, filter: &EventFilter) -> sqlx::Result<Vec<StoredEvent>> {
     let mut query = filtered(on, COLUMNS, filter);
     query.build().fetch_all(&mut on.connection).await?.iter().map(rows::stored).collect()
 }
@@ -30,19 +30,19 @@ pub(super) fn filtered(on: &Session, statement: &str, filter: &EventFilter) -> Q
     query
 }
 
-pub(crate) async fn get(on: &mut Session, key: DeliveryKey) -> Outcome<Option<StoredDelivery>> {
+pub(crate) async fn get(on: &mut Session, key: DeliveryKey) -> sqlx::Result<Option<StoredDelivery>> {
     let Some(event) = list(on, &EventFilter::default().key(key)).await?.pop() else { return Ok(None) };
     let body = bodies(on, &[event.seq]).await?.remove(&event.seq);
     Ok(Some(StoredDelivery { event, body }))
 }
 
-pub(crate) async fn bodies(on: &mut Session, seqs: &[i64]) -> Outcome<HashMap<i64, Bytes>> {
+pub(crate) async fn bodies(on: &mut Session, seqs: &[i64]) -> sqlx::Result<HashMap<i64, Bytes>> {
     let sql = on.tables.sql("SELECT seq, body FROM smartshape_inbox_bodies WHERE seq = ANY ($1)");
     let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql).bind(seqs).fetch_all(&mut on.connection).await?;
     Ok(rows.into_iter().map(|(seq, body)| (seq, body.into())).collect())
 }
 
-pub(crate) async fn stats(on: &mut Session) -> Outcome<InboxStats> {
+pub(crate) async fn stats(on: &mut Session) -> sqlx::Result<InboxStats> {
     let mut stats = InboxStats { disk_bytes: used_bytes(on).await?, ..InboxStats::default() };
     let open: Vec<(i16, i64, f64)> = sqlx::query_as(on.tables.sql(
         "SELECT state, count(*), extract(epoch FROM clock_timestamp() - min(stored))::float8 \
@@ -67,7 +67,7 @@ pub(crate) async fn stats(on: &mut Session) -> Outcome<InboxStats> {
     Ok(stats)
 }
 
-pub(crate) async fn counts(on: &mut Session) -> Outcome<InboxCounts> {
+pub(crate) async fn counts(on: &mut Session) -> sqlx::Result<InboxCounts> {
     let disk_bytes = used_bytes(on).await?;
     let sql = on.tables.sql(
         "SELECT count(*), count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 0 AND due > now()), \
@@ -88,13 +88,16 @@ pub(crate) async fn counts(on: &mut Session) -> Outcome<InboxCounts> {
     Ok(rows::counts([open, waiting, retrying, dead_letters, stored], due.map(span), disk_bytes))
 }
 
-pub(crate) async fn nth(on: &mut Session, filter: &EventFilter, skipped: u32) -> Outcome<Option<i64>> {
+pub(crate) async fn nth(on: &mut Session, filter: &EventFilter, skipped: u32) -> sqlx::Result<Option<i64>> {
     let mut query = QueryBuilder::new(on.tables.sql("SELECT e.seq FROM smartshape_inbox_events e WHERE ").0);
     rows::push_nth(&mut query, filter, skipped);
     query.build_query_scalar().fetch_optional(&mut on.connection).await
 }
 
-pub(crate) async fn count_by_event(on: &mut Session, filter: &EventFilter) -> Outcome<Vec<(String, u64)>> {
+pub(crate) async fn count_by_event(
+    on: &mut Session,
+    filter: &EventFilter,
+) -> sqlx::Result<Vec<(String, u64)>> {
     let start = on.tables.sql("SELECT e.event, count(*) FROM smartshape_inbox_events e WHERE ").0;
     let mut query = QueryBuilder::new(start);
     rows::push_conditions(&mut query, filter);
@@ -103,7 +106,7 @@ pub(crate) async fn count_by_event(on: &mut Session, filter: &EventFilter) -> Ou
     Ok(rows::by_event(counted))
 }
 
-pub(crate) async fn reasons(on: &mut Session, limit: u32) -> Outcome<Vec<DeadLetterReason>> {
+pub(crate) async fn reasons(on: &mut Session, limit: u32) -> sqlx::Result<Vec<DeadLetterReason>> {
     let sql = on.tables.sql(
         "SELECT error_group, count(*), max(seq) FROM (SELECT error_group, seq FROM smartshape_inbox_events \
          WHERE state = 3 ORDER BY error_group, seq LIMIT $1) d GROUP BY error_group ORDER BY 2 DESC, 3 DESC LIMIT $2",
@@ -116,10 +119,10 @@ pub(crate) async fn reasons(on: &mut Session, limit: u32) -> Outcome<Vec<DeadLet
     let numbers: Vec<i64> = groups.iter().map(|(.., last)| *last).collect();
     let sql = on.tables.sql(&format!("{COLUMNS} e.seq = ANY ($1)"));
     let last = sqlx::query(sql).bind(numbers).fetch_all(&mut on.connection).await?;
-    Ok(rows::reasons(groups, &last.iter().map(rows::stored).collect::<Outcome<Vec<_>>>()?))
+    Ok(rows::reasons(groups, &last.iter().map(rows::stored).collect::<sqlx::Result<Vec<_>>>()?))
 }
 
-pub(crate) async fn failed_attempts(on: &mut Session, key: DeliveryKey) -> Outcome<Vec<FailedAttempt>> {
+pub(crate) async fn failed_attempts(on: &mut Session, key: DeliveryKey) -> sqlx::Result<Vec<FailedAttempt>> {
     let sql = on.tables.sql(
         "SELECT a.number::bigint, (extract(epoch FROM a.ended) * 1000000)::bigint, a.took_ms, a.error \
          FROM smartshape_inbox_failed_attempts a JOIN smartshape_inbox_events e ON e.seq = a.seq \
@@ -130,7 +133,7 @@ pub(crate) async fn failed_attempts(on: &mut Session, key: DeliveryKey) -> Outco
     found.into_iter().map(rows::failed_attempt).collect()
 }
 
-pub(crate) async fn used_bytes(on: &mut Session) -> Outcome<u64> {
+pub(crate) async fn used_bytes(on: &mut Session) -> sqlx::Result<u64> {
     let bytes: i64 = sqlx::query_scalar(on.tables.sql("SELECT pg_total_relation_size('smartshape_inbox_events') + pg_total_relation_size('smartshape_inbox_bodies')"))
     .fetch_one(&mut on.connection)
     .await?;

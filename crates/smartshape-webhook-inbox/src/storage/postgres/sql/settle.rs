@@ -5,13 +5,16 @@ use std::time::Duration;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::{Outcome, Queue, fences, seqs};
+use super::{Queue, fences, seqs};
 use crate::storage::postgres::connections::{self, Session, Tables};
 use crate::storage::{AttemptOutcome, AttemptResult, KEPT_ATTEMPTS, Lease, Settled, milliseconds};
 
 /// Records results with one statement, and returns the queues in which an event ended. It waits for no row that another
 /// transaction has locked: the other results must be recorded, and leases renewed, meanwhile.
-pub(crate) async fn settle(on: &mut Session, results: &[AttemptResult]) -> Outcome<(Settled, Vec<Queue>)> {
+pub(crate) async fn settle(
+    on: &mut Session,
+    results: &[AttemptResult],
+) -> sqlx::Result<(Settled, Vec<Queue>)> {
     let (mut leases, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new());
     let (mut errors, mut released, mut kept, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for AttemptResult { lease, outcome, .. } in results {
@@ -87,7 +90,7 @@ pub(crate) async fn complete_within(
     lease: Lease,
     keep_body: bool,
     timeout: Duration,
-) -> Outcome<Option<Queue>> {
+) -> sqlx::Result<Option<Queue>> {
     let limits = format!(
         "SET LOCAL statement_timeout = {0}; SET LOCAL idle_in_transaction_session_timeout = {0}",
         connections::milliseconds(timeout)
