@@ -36,7 +36,7 @@ impl DedupStore for PostgresDedupStore {
         Box::pin(async move {
             let run = || {
                 self.connections
-                    .run_within(TIMEOUT, async |on| sql::claim_key(on, key, lease_token, ttl).await)
+                    .run_within(TIMEOUT, async |session| sql::claim_key(session, key, lease_token, ttl).await)
             };
             repeat(run).await.map_err(StoreError::new)
         })
@@ -46,8 +46,8 @@ impl DedupStore for PostgresDedupStore {
         Box::pin(async move {
             let (retention, asynchronous) = (self.retention, self.allow_asynchronous_commit);
             let run = || {
-                self.connections.run_within(TIMEOUT, async |on| {
-                    sql::complete_key(on, key, lease_token, retention, asynchronous).await
+                self.connections.run_within(TIMEOUT, async |session| {
+                    sql::complete_key(session, key, lease_token, retention, asynchronous).await
                 })
             };
             repeat(run).await.map_err(StoreError::new)
@@ -57,7 +57,8 @@ impl DedupStore for PostgresDedupStore {
     fn release(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let run = || {
-                self.connections.run_within(TIMEOUT, async |on| sql::release_key(on, key, lease_token).await)
+                self.connections
+                    .run_within(TIMEOUT, async |session| sql::release_key(session, key, lease_token).await)
             };
             repeat(run).await.map_err(StoreError::new)
         })

@@ -124,12 +124,12 @@ impl Postgres {
 
     async fn claim(&self, request: ClaimRequest) -> Result<ClaimResponse, InboxError> {
         let sql::ClaimedRows { mut claimed, lengths } =
-            repeat(|| self.others.run(async |on| sql::claim(on, request).await)).await?;
+            repeat(|| self.others.run(async |session| sql::claim(session, request).await)).await?;
         // A claimed event that is not attempted counts as a lost lease, so no failure from here on fails the claim.
         let mut conflicts = Vec::new();
         if !claimed.attempts.is_empty() {
             let attempts = &claimed.attempts;
-            match self.others.run(async |on| sql::check_claim(on, request, attempts).await).await {
+            match self.others.run(async |session| sql::check_claim(session, request, attempts).await).await {
                 Ok(after) => (conflicts, claimed.next_due) = after,
                 Err(error) => {
                     tracing::warn!(%error, "a claim could not be checked; its events are released if they are ordered");
@@ -150,7 +150,7 @@ impl Postgres {
             let count = part.count().max(1);
             let part = &mut claimed.attempts[first..first + count];
             let seqs: Vec<i64> = part.iter().map(|attempt| attempt.lease.seq).collect();
-            match self.others.run(async |on| sql::bodies(on, &seqs).await).await {
+            match self.others.run(async |session| sql::bodies(session, &seqs).await).await {
                 Ok(mut bodies) => {
                     part.iter_mut().for_each(|attempt| attempt.body = bodies.remove(&attempt.lease.seq));
                 }
@@ -174,7 +174,8 @@ impl Postgres {
     }
 
     async fn settle_all(&self, results: &[AttemptResult]) -> Result<Settled, InboxError> {
-        let (settled, over) = repeat(|| self.others.run(async |on| sql::settle(on, results).await)).await?;
+        let (settled, over) =
+            repeat(|| self.others.run(async |session| sql::settle(session, results).await)).await?;
         self.mark_runnable(&over).await;
         Ok(settled)
     }
@@ -196,7 +197,7 @@ impl Postgres {
             let mut next = Some(i64::MIN);
             while let Some(first) = next {
                 next = others
-                    .run(async |on| sql::mark_all_runnable(on, first).await)
+                    .run(async |session| sql::mark_all_runnable(session, first).await)
                     .await
                     .inspect_err(|error| {
                         tracing::debug!(%error, "the pass over all queues failed; the next sweep repeats it");
@@ -220,7 +221,9 @@ impl Postgres {
         }
         let mut deleted = 0;
         if let Some(before) = capacity.oldest_kept {
-            deleted = self.delete(async |on, limit| sql::delete_completed(on, before, limit).await).await?;
+            deleted = self
+                .delete(async |session, limit| sql::delete_completed(session, before, limit).await)
+                .await?;
             retention.warn_of_capacity(deleted);
         }
         if deleted == 0 {
@@ -234,7 +237,8 @@ impl Postgres {
         let (mut last, mut left) = (sql::NEWEST, capacity);
         while left > 0 {
             let count = left.min(COUNTED_EVENTS);
-            let found = self.others.run(async |on| sql::nth_completed(on, last, count).await).await?;
+            let found =
+                self.others.run(async |session| sql::nth_completed(session, last, count).await).await?;
             let Some(found) = found else { return Ok(None) };
             (last, left) = (found, left - count);
         }
@@ -247,9 +251,9 @@ impl Postgres {
         statements: impl AsyncFnOnce(&mut connections::Session, u32) -> sqlx::Result<u64>,
     ) -> Result<u64, InboxError> {
         let limit = self.sweep_size.rows();
-        let run = self.others.run(async |on| {
+        let run = self.others.run(async |session| {
             let began = Instant::now();
-            let deleted = statements(on, limit).await;
+            let deleted = statements(session, limit).await;
             self.sweep_size.took(began.elapsed());
             deleted
         });
@@ -271,7 +275,7 @@ async fn uncompleted_bytes(others: &Connections) -> Result<u64, InboxError> {
     for events in [sql::Uncompleted::Open, sql::Uncompleted::DeadLetters] {
         let mut after = (i64::MIN, i64::MIN);
         while let Some((portion, last)) =
-            others.run(async |on| sql::uncompleted_bytes(on, events, after).await).await?
+            others.run(async |session| sql::uncompleted_bytes(session, events, after).await).await?
         {
             bytes += portion;
             after = last;
@@ -285,7 +289,8 @@ impl Storage for Postgres {
         Box::pin(async move {
             self.reserve_size(&events).await?;
             let asynchronous = self.allow_asynchronous_commit;
-            let insert = || self.writers.run(async |on| sql::insert(on, &events, asynchronous).await);
+            let insert =
+                || self.writers.run(async |session| sql::insert(session, &events, asynchronous).await);
             let inserted = repeat(insert).await?;
             self.notifier.mark_runnable_later(inserted.behind);
             Ok(inserted.fresh)
@@ -297,9 +302,9 @@ impl Storage for Postgres {
     }
 
     fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
-        Box::pin(
-            async move { repeat(|| self.others.run(async |on| sql::renew(on, &leases, lease).await)).await },
-        )
+        Box::pin(async move {
+            repeat(|| self.others.run(async |session| sql::renew(session, &leases, lease).await)).await
+        })
     }
 
     fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled> {
@@ -307,18 +312,18 @@ impl Storage for Postgres {
     }
 
     fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {
-        Box::pin(async move { self.run_admin(async |on| sql::list(on, &filter).await).await })
+        Box::pin(async move { self.run_admin(async |session| sql::list(session, &filter).await).await })
     }
 
     fn get(&self, key: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>> {
-        Box::pin(async move { self.run_admin(async |on| sql::get(on, key).await).await })
+        Box::pin(async move { self.run_admin(async |session| sql::get(session, key).await).await })
     }
 
     fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
         Box::pin(in_chunks(filter, move |chunk| {
             repeat(move || {
                 let chunk = chunk.clone();
-                self.run_admin(async move |on| sql::replay(on, &chunk).await)
+                self.run_admin(async move |session| sql::replay(session, &chunk).await)
             })
         }))
     }
@@ -327,7 +332,7 @@ impl Storage for Postgres {
         Box::pin(in_chunks(filter, move |chunk| {
             repeat(move || {
                 let chunk = chunk.clone();
-                self.run_admin(async move |on| sql::purge(on, &chunk).await)
+                self.run_admin(async move |session| sql::purge(session, &chunk).await)
             })
         }))
     }
@@ -341,74 +346,82 @@ impl Storage for Postgres {
     }
 
     fn nth(&self, filter: EventFilter, skipped: u32) -> StorageFuture<'_, Option<i64>> {
-        Box::pin(async move { self.others.run(async |on| sql::nth(on, &filter, skipped).await).await })
+        Box::pin(
+            async move { self.others.run(async |session| sql::nth(session, &filter, skipped).await).await },
+        )
     }
 
     fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>> {
-        Box::pin(async move { self.others.run(async |on| sql::count_by_event(on, &filter).await).await })
+        Box::pin(
+            async move { self.others.run(async |session| sql::count_by_event(session, &filter).await).await },
+        )
     }
 
     fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_REASONS)?;
-            self.others.run(async |on| sql::reasons(on, limit).await).await
+            self.others.run(async |session| sql::reasons(session, limit).await).await
         })
     }
 
     fn record_activity(&self, minutes: Vec<Minute>) -> StorageFuture<'_, ()> {
-        Box::pin(async move { self.others.run(async |on| sql::record_activity(on, &minutes).await).await })
+        Box::pin(async move {
+            self.others.run(async |session| sql::record_activity(session, &minutes).await).await
+        })
     }
 
     fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
-            self.others.run(async |on| sql::activity(on, from, width).await).await
+            self.others.run(async |session| sql::activity(session, from, width).await).await
         })
     }
 
     fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
-            self.others.run(async |on| sql::failed_attempts(on, key).await).await
+            self.others.run(async |session| sql::failed_attempts(session, key).await).await
         })
     }
 
     fn pause(&self, by: String) -> StorageFuture<'_, ()> {
-        Box::pin(async move { self.others.run(async |on| sql::pause(on, &by).await).await })
+        Box::pin(async move { self.others.run(async |session| sql::pause(session, &by).await).await })
     }
 
     fn resume(&self) -> StorageFuture<'_, ()> {
-        Box::pin(async move { self.others.run(async |on| sql::resume(on).await).await })
+        Box::pin(async move { self.others.run(async |session| sql::resume(session).await).await })
     }
 
     fn paused(&self) -> StorageFuture<'_, Option<Pause>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
-            self.others.run(async |on| sql::paused(on).await).await
+            self.others.run(async |session| sql::paused(session).await).await
         })
     }
 
     fn report_worker(&self, report: WorkerReport) -> StorageFuture<'_, ()> {
-        Box::pin(async move { self.others.run(async |on| sql::report_worker(on, &report).await).await })
+        Box::pin(
+            async move { self.others.run(async |session| sql::report_worker(session, &report).await).await },
+        )
     }
 
     fn remove_worker(&self, id: i64) -> StorageFuture<'_, ()> {
-        Box::pin(async move { self.others.run(async |on| sql::remove_worker(on, id).await).await })
+        Box::pin(async move { self.others.run(async |session| sql::remove_worker(session, id).await).await })
     }
 
     fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
-            self.others.run(async |on| sql::workers(on).await).await
+            self.others.run(async |session| sql::workers(session).await).await
         })
     }
 
     fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64> {
         Box::pin(async move {
             self.mark_all_runnable_later();
-            let swept = self.delete(async |on, limit| {
-                sql::group_errors(on, limit).await?;
-                sql::sweep(on, retention, limit).await
+            let swept = self.delete(async |session, limit| {
+                sql::group_errors(session, limit).await?;
+                sql::sweep(session, retention, limit).await
             });
             let swept = swept.await?;
             Ok(swept + self.delete_over_capacity(retention).await?)

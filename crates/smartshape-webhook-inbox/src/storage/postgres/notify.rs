@@ -82,8 +82,8 @@ async fn send(others: Arc<Connections>, channel: Arc<str>, pending: Arc<PendingN
         pending.stored.notified().await;
         let behind: Vec<Queue> = lock(&pending.behind).drain().collect();
         transactions::mark_runnable(&others, &behind).await;
-        let sent = others.run(async |on| {
-            sqlx::query("SELECT pg_notify($1, '')").bind(&*channel).execute(&mut on.connection).await
+        let sent = others.run(async |session| {
+            sqlx::query("SELECT pg_notify($1, '')").bind(&*channel).execute(&mut session.connection).await
         });
         if let Err(error) = sent.await {
             tracing::debug!(%error, "other workers could not be notified; they poll");

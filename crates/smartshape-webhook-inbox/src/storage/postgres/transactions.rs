@@ -116,7 +116,7 @@ pub(super) async fn mark_runnable(others: &Connections, queues: &[Queue]) {
     if queues.is_empty() {
         return;
     }
-    if let Err(error) = others.run(async |on| sql::mark_runnable(on, queues).await).await {
+    if let Err(error) = others.run(async |session| sql::mark_runnable(session, queues).await).await {
         tracing::debug!(%error, "the next events of some files were not marked runnable; the next sweep does it");
     }
 }

@@ -22,19 +22,19 @@ pub(crate) struct ClaimedRows {
 
 /// Claims events with one statement, and holds no lock after it. All reads use partial indexes, so the time does not
 /// depend on the number of waiting events.
-pub(crate) async fn claim(on: &mut Session, request: ClaimRequest) -> sqlx::Result<ClaimedRows> {
+pub(crate) async fn claim(session: &mut Session, request: ClaimRequest) -> sqlx::Result<ClaimedRows> {
     let mut response = ClaimedRows { claimed: ClaimResponse::default(), lengths: HashMap::new() };
-    let (due, next, exhausted) = find_due(on, request).await?;
+    let (due, next, exhausted) = find_due(session, request).await?;
     if exhausted {
-        let dead_lettered = dead_letter_exhausted(on, request).await?;
+        let dead_lettered = dead_letter_exhausted(session, request).await?;
         response.claimed.dead_lettered = dead_lettered.len() as u64;
-        mark_runnable(on, &dead_lettered).await?;
+        mark_runnable(session, &dead_lettered).await?;
     }
     if !due {
         response.claimed.next_due = next;
         return Ok(response);
     }
-    let rows = claim_due(on, request).await?;
+    let rows = claim_due(session, request).await?;
     let mut attempts = rows.iter().map(attempt).collect::<sqlx::Result<Vec<_>>>()?;
     attempts.sort_by_key(|attempt| attempt.lease.seq);
     for row in &rows {
@@ -47,20 +47,23 @@ pub(crate) async fn claim(on: &mut Session, request: ClaimRequest) -> sqlx::Resu
 
 /// After a claim: the leases that must be released, and when the next event is due.
 pub(crate) async fn check_claim(
-    on: &mut Session,
+    session: &mut Session,
     request: ClaimRequest,
     attempts: &[Attempt],
 ) -> sqlx::Result<(Vec<Lease>, Option<Duration>)> {
-    let conflicts =
-        if request.ordered && !attempts.is_empty() { conflicts(on, attempts).await? } else { Vec::new() };
+    let conflicts = if request.ordered && !attempts.is_empty() {
+        conflicts(session, attempts).await?
+    } else {
+        Vec::new()
+    };
     // When fewer events were claimed than requested, the other due events cannot be claimed now.
     let all = attempts.len() >= request.max_events as usize;
-    let sql = on.tables.sql(&format!(
+    let sql = session.tables.sql(&format!(
         "SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
          WHERE {} AND due > CASE WHEN $1 THEN '-infinity' ELSE now() END",
         candidates(request)
     ));
-    let wait: Option<f64> = sqlx::query_scalar(sql).bind(all).fetch_one(&mut on.connection).await?;
+    let wait: Option<f64> = sqlx::query_scalar(sql).bind(all).fetch_one(&mut session.connection).await?;
     Ok((conflicts, wait.map(span)))
 }
 
@@ -70,8 +73,11 @@ fn candidates(request: ClaimRequest) -> &'static str {
 }
 
 /// Whether an event is due, when the next one is, and whether an expired lease makes an event a dead letter.
-async fn find_due(on: &mut Session, request: ClaimRequest) -> sqlx::Result<(bool, Option<Duration>, bool)> {
-    let sql = on.tables.sql(&format!(
+async fn find_due(
+    session: &mut Session,
+    request: ClaimRequest,
+) -> sqlx::Result<(bool, Option<Duration>, bool)> {
+    let sql = session.tables.sql(&format!(
         "SELECT (SELECT extract(epoch FROM min(due) - clock_timestamp())::float8 FROM smartshape_inbox_events \
            WHERE {} AND {NOT_PAUSED}), \
          EXISTS (SELECT 1 FROM smartshape_inbox_events WHERE {EXHAUSTED} AND due <= now() AND {NOT_PAUSED})",
@@ -80,7 +86,7 @@ async fn find_due(on: &mut Session, request: ClaimRequest) -> sqlx::Result<(bool
     let (wait, exhausted): (Option<f64>, bool) = sqlx::query_as(sql)
         .bind(i64::from(request.max_lost_leases))
         .bind(i64::from(request.max_attempts))
-        .fetch_one(&mut on.connection)
+        .fetch_one(&mut session.connection)
         .await?;
     let next = wait.map(span);
     Ok((next.is_some_and(|wait| wait.is_zero()), next, exhausted))
@@ -91,8 +97,8 @@ const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM smartshape_inbox_pause)";
 /// A running event that becomes a dead letter, and is not attempted again, when its lease expires.
 const EXHAUSTED: &str = "state = 1 AND (lost + 1 >= $1 OR attempts >= $2)";
 
-async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<Queue>> {
-    let sql = on.tables.sql(&format!(
+async fn dead_letter_exhausted(session: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<Queue>> {
+    let sql = session.tables.sql(&format!(
         "WITH over AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {EXHAUSTED} AND due <= now() \
            FOR UPDATE SKIP LOCKED) \
          UPDATE smartshape_inbox_events e SET state = 3, settled = now(), lost = lost + 1, error_group = NULL, \
@@ -102,7 +108,7 @@ async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> sqlx:
         .bind(i64::from(request.max_lost_leases))
         .bind(i64::from(request.max_attempts))
         .bind(LEASE_LOST)
-        .fetch_all(&mut on.connection)
+        .fetch_all(&mut session.connection)
         .await
 }
 
@@ -110,7 +116,7 @@ async fn dead_letter_exhausted(on: &mut Session, request: ClaimRequest) -> sqlx:
 /// order, a candidate must be the earliest open event of its queue: concurrent claims see the same one, and only one
 /// of them locks its row. An exhausted event's lease may expire between [`find_due`] and this statement: the next claim
 /// makes it a dead letter.
-async fn claim_due(on: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<PgRow>> {
+async fn claim_due(session: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<PgRow>> {
     let first = if request.ordered {
         "AND (SELECT o.seq FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = e.file_hash \
            ORDER BY o.seq LIMIT 1) = e.seq \
@@ -119,7 +125,7 @@ async fn claim_due(on: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<
     } else {
         ""
     };
-    let sql = on.tables.sql(&format!(
+    let sql = session.tables.sql(&format!(
         "WITH chosen AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e WHERE {} AND due <= now() \
            AND NOT ({EXHAUSTED}) AND {NOT_PAUSED} AND version <= $4 {first} ORDER BY due, seq LIMIT $5 \
            FOR UPDATE SKIP LOCKED) \
@@ -134,20 +140,20 @@ async fn claim_due(on: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<
         .bind(milliseconds(request.lease_ttl))
         .bind(i32::from(EVENT_VERSION))
         .bind(i64::from(request.max_events))
-        .fetch_all(&mut on.connection)
+        .fetch_all(&mut session.connection)
         .await
 }
 
 /// A replay can put an event before one that another worker is claiming, so that neither statement sees the
 /// other's. Each claim checks again after its commit, so at least the later one sees the conflict.
-async fn conflicts(on: &mut Session, attempts: &[Attempt]) -> sqlx::Result<Vec<Lease>> {
-    let sql = on.tables.sql(
+async fn conflicts(session: &mut Session, attempts: &[Attempt]) -> sqlx::Result<Vec<Lease>> {
+    let sql = session.tables.sql(
         "SELECT e.seq, e.fence FROM unnest($1::bigint[]) AS t (seq) JOIN smartshape_inbox_events e ON e.seq = t.seq \
          WHERE (SELECT w.seq FROM smartshape_inbox_events w WHERE w.state = 1 AND w.file_hash = e.file_hash \
            AND w.seq <> e.seq AND w.due > now() LIMIT 1) IS NOT NULL",
     );
     let seqs: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
-    let rows = sqlx::query(sql).bind(seqs).fetch_all(&mut on.connection).await?;
+    let rows = sqlx::query(sql).bind(seqs).fetch_all(&mut session.connection).await?;
     rows.iter().map(lease).collect()
 }
 
@@ -165,8 +171,12 @@ fn attempt(row: &PgRow) -> sqlx::Result<Attempt> {
 
 /// A row that another transaction has locked counts as held until the next renewal: it must not keep the
 /// other leases from being renewed.
-pub(crate) async fn renew(on: &mut Session, leases: &[Lease], lease: Duration) -> sqlx::Result<Vec<Lease>> {
-    let sql = on.tables.sql(
+pub(crate) async fn renew(
+    session: &mut Session,
+    leases: &[Lease],
+    lease: Duration,
+) -> sqlx::Result<Vec<Lease>> {
+    let sql = session.tables.sql(
         "WITH held AS MATERIALIZED (SELECT e.seq, e.fence FROM unnest($2::bigint[], $3::bigint[]) AS l (seq, fence) \
              JOIN smartshape_inbox_events e ON e.seq = l.seq AND e.fence = l.fence AND e.state = 1), \
            free AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e JOIN held ON e.seq = held.seq \
@@ -178,7 +188,7 @@ pub(crate) async fn renew(on: &mut Session, leases: &[Lease], lease: Duration) -
         .bind(milliseconds(lease))
         .bind(seqs(leases))
         .bind(fences(leases))
-        .fetch_all(&mut on.connection)
+        .fetch_all(&mut session.connection)
         .await?;
     rows.iter().map(self::lease).collect()
 }

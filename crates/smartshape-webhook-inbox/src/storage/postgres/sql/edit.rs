@@ -9,18 +9,18 @@ use crate::event::EventFilter;
 use crate::storage::Chunk;
 use crate::storage::postgres::connections::Session;
 
-pub(crate) async fn replay(on: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
+pub(crate) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
     let mut query = filtered(
-        on,
+        session,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state >= 2 \
          AND EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) AND ",
         filter,
     );
     query.push(" FOR UPDATE");
-    let mut transaction = on.connection.begin().await?;
+    let mut transaction = session.connection.begin().await?;
     let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
     // A purge or a sweep that held a row may have deleted its body while this waited.
-    let waiting = on.tables.sql(
+    let waiting = session.tables.sql(
         "UPDATE smartshape_inbox_events e SET state = 0, attempts = 0, lost = 0, settled = NULL, error_group = NULL, due = now(), \
            behind = r.later OR (SELECT o.seq FROM smartshape_inbox_events o \
              WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq LIMIT 1) IS NOT NULL \
@@ -30,7 +30,7 @@ pub(crate) async fn replay(on: &mut Session, filter: &EventFilter) -> sqlx::Resu
     );
     let queues: Vec<Queue> = sqlx::query_scalar(waiting).bind(&numbers).fetch_all(&mut *transaction).await?;
     // Events that were the first of their queues until now.
-    let behind = on.tables.sql(
+    let behind = session.tables.sql(
         "WITH later AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <= 1 AND e.state = 0 \
            AND NOT e.behind AND e.file_hash = ANY ($1) AND (SELECT o.seq FROM smartshape_inbox_events o \
              WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq LIMIT 1) IS NOT NULL ORDER BY e.seq FOR UPDATE) \
@@ -38,32 +38,32 @@ pub(crate) async fn replay(on: &mut Session, filter: &EventFilter) -> sqlx::Resu
     );
     sqlx::query(behind).bind(&queues).execute(&mut *transaction).await?;
     transaction.commit().await?;
-    mark_runnable(on, &queues).await?;
+    mark_runnable(session, &queues).await?;
     Ok(Chunk::new(&numbers, queues.len() as u64))
 }
 
-pub(crate) async fn purge(on: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
+pub(crate) async fn purge(session: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
     let mut query = filtered(
-        on,
+        session,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <> 1 \
          AND (e.state <> 2 OR EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq)) AND ",
         filter,
     );
     query.push(" FOR UPDATE SKIP LOCKED");
-    let mut transaction = on.connection.begin().await?;
+    let mut transaction = session.connection.begin().await?;
     let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
-    let completed = on.tables.sql(
+    let completed = session.tables.sql(
         "UPDATE smartshape_inbox_events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE now() END, \
            error = NULL, owner = NULL, secret = NULL, traceparent = NULL, \
            event = left(event, 64), file = left(file, 64), uuid = left(uuid, 64) WHERE seq = ANY ($1) RETURNING file_hash",
     );
     let queues: Vec<Queue> =
         sqlx::query_scalar(completed).bind(&numbers).fetch_all(&mut *transaction).await?;
-    let bodies = on.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq = ANY ($1)");
+    let bodies = session.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq = ANY ($1)");
     let purged = sqlx::query(bodies).bind(&numbers).execute(&mut *transaction).await?.rows_affected();
-    let attempts = on.tables.sql("DELETE FROM smartshape_inbox_failed_attempts WHERE seq = ANY ($1)");
+    let attempts = session.tables.sql("DELETE FROM smartshape_inbox_failed_attempts WHERE seq = ANY ($1)");
     sqlx::query(attempts).bind(&numbers).execute(&mut *transaction).await?;
     transaction.commit().await?;
-    mark_runnable(on, &queues).await?;
+    mark_runnable(session, &queues).await?;
     Ok(Chunk::new(&numbers, purged))
 }

@@ -16,7 +16,7 @@ pub(crate) struct Inserted {
 /// Inserts a batch with one statement, so one round trip and one commit. Sequence numbers follow the order of arrival;
 /// the rows are written in the order of their keys, which prevents deadlocks between processes.
 pub(crate) async fn insert(
-    on: &mut Session,
+    session: &mut Session,
     events: &[NewEvent],
     asynchronous: bool,
 ) -> sqlx::Result<Inserted> {
@@ -27,7 +27,7 @@ pub(crate) async fn insert(
     }
     // Subqueries with LIMIT are evaluated per row, by the index; EXISTS could be planned as a scan of all open events.
     let durable = if asynchronous { AS_DURABLE_AS_SET } else { DURABLE };
-    let sql = on.tables.sql(&format!(
+    let sql = session.tables.sql(&format!(
         "WITH given AS MATERIALIZED ( \
            SELECT nextval(pg_get_serial_sequence('smartshape_inbox_events', 'seq')::regclass) AS seq, g.* FROM \
              unnest($1::int[], $2::bytea[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], \
@@ -60,7 +60,7 @@ pub(crate) async fn insert(
         .bind(column!(event => event.triggered_at.map(|time| time.as_microsecond())))
         .bind(column!(event => event.received_at.as_microsecond()))
         .bind(column!(event => event.body.as_ref()))
-        .fetch_all(&mut on.connection)
+        .fetch_all(&mut session.connection)
         .await?;
     let keys = rows.iter().map(|(key, ..)| key_of(key)).collect::<sqlx::Result<HashSet<_>>>()?;
     Ok(Inserted {

@@ -6,13 +6,13 @@ use crate::storage::ACTIVITY_MINUTES;
 use crate::storage::postgres::connections::Session;
 use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, time_of};
 
-pub(crate) async fn record_activity(on: &mut Session, minutes: &[Minute]) -> sqlx::Result<()> {
+pub(crate) async fn record_activity(session: &mut Session, minutes: &[Minute]) -> sqlx::Result<()> {
     macro_rules! column {
         ($field:ident) => {
             minutes.iter().map(|(_, numbers)| numbers.$field).collect::<Vec<_>>()
         };
     }
-    let sql = on.tables.sql(
+    let sql = session.tables.sql(
         "WITH old AS (DELETE FROM smartshape_inbox_activity \
            WHERE minute < (extract(epoch FROM now()) / 60)::bigint - $10) \
          INSERT INTO smartshape_inbox_activity AS a SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], \
@@ -35,47 +35,51 @@ pub(crate) async fn record_activity(on: &mut Session, minutes: &[Minute]) -> sql
         .bind(column!(max_waiting))
         .bind(column!(max_overdue_ms))
         .bind(ACTIVITY_MINUTES)
-        .execute(&mut on.connection)
+        .execute(&mut session.connection)
         .await
         .map(drop)
 }
 
-pub(crate) async fn activity(on: &mut Session, from: i64, width: i64) -> sqlx::Result<Vec<(i64, Numbers)>> {
-    let sql = on.tables.sql(
+pub(crate) async fn activity(
+    session: &mut Session,
+    from: i64,
+    width: i64,
+) -> sqlx::Result<Vec<(i64, Numbers)>> {
+    let sql = session.tables.sql(
         "SELECT minute / $2 AS slot, sum(stored)::bigint AS stored, sum(completed)::bigint AS completed, \
            sum(retried)::bigint AS retried, sum(dead_letters)::bigint AS dead_letters, \
            sum(handler_ms)::bigint AS handler_ms, max(max_handler_ms) AS max_handler_ms, \
            max(max_waiting) AS max_waiting, max(max_overdue_ms) AS max_overdue_ms \
          FROM smartshape_inbox_activity WHERE minute >= $1 GROUP BY 1",
     );
-    let found = sqlx::query(sql).bind(from).bind(width).fetch_all(&mut on.connection).await?;
+    let found = sqlx::query(sql).bind(from).bind(width).fetch_all(&mut session.connection).await?;
     found.iter().map(rows::activity).collect()
 }
 
-pub(crate) async fn pause(on: &mut Session, by: &str) -> sqlx::Result<()> {
-    let sql = on.tables.sql(
+pub(crate) async fn pause(session: &mut Session, by: &str) -> sqlx::Result<()> {
+    let sql = session.tables.sql(
         "INSERT INTO smartshape_inbox_pause (id, since, paused_by) VALUES (1, now(), $1) ON CONFLICT DO NOTHING",
     );
-    sqlx::query(sql).bind(by).execute(&mut on.connection).await.map(drop)
+    sqlx::query(sql).bind(by).execute(&mut session.connection).await.map(drop)
 }
 
-pub(crate) async fn resume(on: &mut Session) -> sqlx::Result<()> {
-    sqlx::query(on.tables.sql("DELETE FROM smartshape_inbox_pause"))
-        .execute(&mut on.connection)
+pub(crate) async fn resume(session: &mut Session) -> sqlx::Result<()> {
+    sqlx::query(session.tables.sql("DELETE FROM smartshape_inbox_pause"))
+        .execute(&mut session.connection)
         .await
         .map(drop)
 }
 
-pub(crate) async fn paused(on: &mut Session) -> sqlx::Result<Option<Pause>> {
-    let sql = on
+pub(crate) async fn paused(session: &mut Session) -> sqlx::Result<Option<Pause>> {
+    let sql = session
         .tables
         .sql("SELECT (extract(epoch FROM since) * 1000000)::bigint, paused_by FROM smartshape_inbox_pause");
-    let found: Option<(i64, String)> = sqlx::query_as(sql).fetch_optional(&mut on.connection).await?;
+    let found: Option<(i64, String)> = sqlx::query_as(sql).fetch_optional(&mut session.connection).await?;
     found.map(|(since, by)| Ok(Pause { since: time_of(since)?, by })).transpose()
 }
 
-pub(crate) async fn report_worker(on: &mut Session, report: &WorkerReport) -> sqlx::Result<()> {
-    let sql = on.tables.sql(
+pub(crate) async fn report_worker(session: &mut Session, report: &WorkerReport) -> sqlx::Result<()> {
+    let sql = session.tables.sql(
         "WITH old AS (DELETE FROM smartshape_inbox_workers WHERE seen < now() - $7 * interval '1 us') \
          INSERT INTO smartshape_inbox_workers AS w (id, host, pid, version, concurrency, running, started, seen) \
          VALUES ($1, $2, $3, $4, $5, $6, now(), now()) ON CONFLICT (id) DO UPDATE SET running = $6, seen = now()",
@@ -88,22 +92,22 @@ pub(crate) async fn report_worker(on: &mut Session, report: &WorkerReport) -> sq
         .bind(report.concurrency.cast_signed())
         .bind(report.running.cast_signed())
         .bind(WORKER_FORGOTTEN_AFTER)
-        .execute(&mut on.connection)
+        .execute(&mut session.connection)
         .await
         .map(drop)
 }
 
-pub(crate) async fn remove_worker(on: &mut Session, id: i64) -> sqlx::Result<()> {
-    let sql = on.tables.sql("DELETE FROM smartshape_inbox_workers WHERE id = $1");
-    sqlx::query(sql).bind(id).execute(&mut on.connection).await.map(drop)
+pub(crate) async fn remove_worker(session: &mut Session, id: i64) -> sqlx::Result<()> {
+    let sql = session.tables.sql("DELETE FROM smartshape_inbox_workers WHERE id = $1");
+    sqlx::query(sql).bind(id).execute(&mut session.connection).await.map(drop)
 }
 
-pub(crate) async fn workers(on: &mut Session) -> sqlx::Result<Vec<WorkerInfo>> {
-    let sql = on.tables.sql(
+pub(crate) async fn workers(session: &mut Session) -> sqlx::Result<Vec<WorkerInfo>> {
+    let sql = session.tables.sql(
         "SELECT host, pid, version, concurrency, running, (extract(epoch FROM started) * 1000000)::bigint AS started, \
            (extract(epoch FROM seen) * 1000000)::bigint AS seen FROM smartshape_inbox_workers \
          WHERE seen >= now() - $1 * interval '1 s' ORDER BY smartshape_inbox_workers.started, id LIMIT 1000",
     );
     let alive = i64::try_from(WORKER_GONE_AFTER.as_secs()).unwrap_or(i64::MAX);
-    sqlx::query(sql).bind(alive).fetch_all(&mut on.connection).await?.iter().map(rows::worker).collect()
+    sqlx::query(sql).bind(alive).fetch_all(&mut session.connection).await?.iter().map(rows::worker).collect()
 }

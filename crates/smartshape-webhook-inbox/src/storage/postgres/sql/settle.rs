@@ -12,7 +12,7 @@ use crate::storage::{AttemptOutcome, AttemptResult, KEPT_ATTEMPTS, Lease, Settle
 /// Records results with one statement, and returns the queues in which an event ended. It waits for no row that another
 /// transaction has locked: the other results must be recorded, and leases renewed, meanwhile.
 pub(crate) async fn settle(
-    on: &mut Session,
+    session: &mut Session,
     results: &[AttemptResult],
 ) -> sqlx::Result<(Settled, Vec<Queue>)> {
     let (mut leases, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new());
@@ -35,7 +35,7 @@ pub(crate) async fn settle(
     let took: Vec<i64> = results.iter().map(|result| milliseconds(result.took)).collect();
     let trimmed = results.iter().filter(|result| result.forgets_attempts() || result.exceeds_attempts());
     let trimmed: Vec<i64> = trimmed.map(|result| result.lease.seq).collect();
-    let sql = on.tables.sql(
+    let sql = session.tables.sql(
         "WITH given AS MATERIALIZED (SELECT *, CASE WHEN g.state = 2 THEN 64 ELSE 200 END AS chars \
              FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], \
              $5::text[], $6::int[], $7::bool[], $8::bigint[], $9::bigint[]) \
@@ -72,7 +72,7 @@ pub(crate) async fn settle(
         .bind(trimmed)
         // Those that were recorded before this one.
         .bind(KEPT_ATTEMPTS - 1)
-        .fetch_all(&mut on.connection)
+        .fetch_all(&mut session.connection)
         .await?;
     let leases = |locked| {
         let rows = rows.iter().filter(move |row| row.4 == locked);
