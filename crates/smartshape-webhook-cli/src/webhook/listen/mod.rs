@@ -51,8 +51,8 @@ A recording holds each delivery's time, body and response. Of its token it holds
 salt and token, which are equal if the originals are. `smartshape token inspect --recording FILE` evaluates it, and
 `smartshape ui FILE` shows it.
 
-The page of --ui shows how each delivery was checked, what it changed, and its response; it sends samples, and sends a
-delivery again to --forward-to. Its address holds a key, which works in one browser. An address that other machines can
+The inspector of --ui shows how each delivery was checked, what it changed, and its response; it sends samples, and sends
+a delivery again to --forward-to. Its address holds a key, which works in one browser. An address that other machines can
 reach wants a password in SMARTSHAPE_UI_PASSWORD.
 
 Exit codes: 0 stopped, and all its webhooks are deleted; 1 otherwise, and webhooks that are left are noted for
@@ -81,7 +81,7 @@ pub(crate) struct Listen {
     /// Also posts each event unchanged to this endpoint, and reports its responses on standard error
     #[arg(long, value_name = "URL")]
     forward_to: Option<String>,
-    /// Shows the deliveries in the browser, rejected ones too, and prints the address of that page on standard error
+    /// Serves the inspector: the deliveries in the browser, rejected ones too. Prints its address on standard error
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:0")]
     ui: Option<SocketAddr>,
     #[command(flatten)]
@@ -215,7 +215,7 @@ impl Listen {
     }
 }
 
-/// Serves a page of the deliveries that this listener receives.
+/// Serves the inspector of this listener's deliveries.
 async fn inspect(
     listen: SocketAddr,
     address: SocketAddr,
