@@ -18,24 +18,26 @@ use crate::cache::GenerationalCache;
 
 /// Maximum number of waiting tokens, however little each costs.
 pub(super) const MAX_WAITING: usize = 1024;
-/// Tokens whose first arrival is always remembered; up to as many older ones may be: some 1.5 MB when a flood has filled
-/// it. At 2,000 forgeries a second these are the last 14 seconds at least, within which a sender has to come again to
-/// keep its start tag.
+/// Capacity of the cache of first arrivals. The cache may hold up to twice as many, about 1.5 MB when a flood has filled it.
+/// At 2,000 forgeries a second it covers the last 14 seconds at least, so a sender that retries within that time keeps its
+/// start tag.
 const ARRIVALS: usize = 28_672;
-/// Flows whose finish tag is always remembered.
+/// Capacity of the cache of finish tags.
 const FLOWS: usize = 2048;
 
-/// A queue of `T`, each of which stands for a token. Virtual time is measured in cost.
+/// A start-time fair queue of tokens, each with an item `T`. Virtual time is measured in units of cost.
 pub(super) struct FairQueue<T> {
+    /// Flows with at least one waiting token.
     flows: HashMap<Option<ClientAddr>, Flow<T>>,
-    /// Of flows that have been served, also of those with no waiting token.
+    /// Outlives the flows, so that a client that sends one token after the other is charged for each of them.
     finish_tags: GenerationalCache<Option<ClientAddr>, u64>,
-    /// By hash of the token.
+    /// By hash of the token, under a random key. Outlives the tokens, which is the difference from the paper.
     arrivals: GenerationalCache<u64, Arrival>,
     hasher: RandomState,
     /// The largest start tag that has been served.
     virtual_time: u64,
     last_arrival: u64,
+    /// Number of waiting tokens, of all flows.
     waiting: usize,
     /// Total cost of the tokens that wait or are being hashed.
     cost: u64,
@@ -81,8 +83,9 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Adds a token that is not in the queue. `capacity` is the cost that may be ahead of a token. Returns what is
-    /// evicted for lack of capacity, perhaps the new token itself.
+    /// Adds a token. It must not be in the queue already: the caller lets requests with equal tokens share one entry.
+    /// `capacity` is the cost that may be ahead of a token. Returns the items evicted for lack of capacity, perhaps the new
+    /// one among them.
     pub(super) fn push(
         &mut self,
         token: &[u8],
@@ -108,8 +111,8 @@ impl<T> FairQueue<T> {
         evicted
     }
 
-    /// Takes out the token with the smallest start tag if `is_allowed` for its client, and returns it with its cost, which
-    /// counts as in the queue until [`complete`](Self::complete).
+    /// Removes the token with the smallest start tag if `is_allowed` for its client. Returns its item and its cost. The cost
+    /// counts against the capacity until [`complete`](Self::complete), since a new token has to wait for it as well.
     pub(super) fn pop(
         &mut self,
         capacity: u64,
@@ -191,6 +194,7 @@ impl<T> Flow<T> {
         }
     }
 
+    /// The start tag of the flow's last token: that of its first, plus the cost of all tokens before the last.
     fn last_tag(&self, earliest: u64) -> Tag {
         match (self.waiting.first_key_value(), self.waiting.last_key_value()) {
             (Some((_, first)), Some((arrival, last))) => {

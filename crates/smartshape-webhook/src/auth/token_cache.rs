@@ -1,4 +1,4 @@
-//! The token cache: tokens whose status is known.
+//! The token cache: the status of tokens that were hashed before.
 
 use siphasher::sip128::SipHasher24;
 
@@ -8,11 +8,12 @@ use super::token::Token;
 use crate::cache::GenerationalCache;
 use crate::metrics::Evicted;
 
-/// A keyed hash of a token, so that the timing of a lookup reveals nothing about other tokens.
+/// A hash of a token under a random key. Without the key nobody can construct a token that collides with a verified one, nor
+/// learn from the timing of a lookup how close a token is to a cached one. The tokens themselves are not kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Digest(u128);
 
-/// Verified and rejected tokens in separate caches, so that forgeries cannot evict a sender's token.
+/// Holds verified and rejected tokens in separate caches, so that forgeries cannot evict a sender's token.
 pub(crate) struct TokenCache {
     hasher: SipHasher24,
     verified: GenerationalCache<Digest, SecretId>,
@@ -32,7 +33,8 @@ impl TokenCache {
         Digest(self.hasher.hash(token.as_bytes()).as_u128())
     }
 
-    /// Returns the token's status, and what its use evicted.
+    /// Returns the token's status, and how many tokens its use evicted: a use moves a token into the hot generation, and when
+    /// that is full the cold one is dropped.
     pub(crate) fn get(&mut self, token: &Token) -> Option<(TokenStatus, (Evicted, usize))> {
         let digest = self.digest(token);
         if let Some((id, evicted)) = self.verified.get(&digest) {

@@ -5,6 +5,8 @@
 //! Invariant: a worker never takes the lock that every request takes ([`Verifier`](super::Verifier)'s). Workers publish
 //! results in `State::hashed`, and requests move them into the token cache. So a worker that is descheduled in a
 //! critical section cannot hold up a request whose token is cached.
+//!
+//! Lock order: `State`, then `Current`.
 
 mod lanes;
 
@@ -142,6 +144,7 @@ impl Workers {
         // Made outside the lock, since it calls the metrics recorder, which is foreign code.
         let item = (*token, WaitingToken::new(), client);
         let mut state = locked(&self.shared.state);
+        // Another request may have queued the token, or a worker published its status, while the lock was released.
         if let Some(joined) = self.join(&mut state, current, token) {
             drop(state);
             return joined;
@@ -159,7 +162,7 @@ impl Workers {
         Ok(Some(self.waiting(token, result)))
     }
 
-    /// Waits with the other requests for the same token. Returns `None` if there are none.
+    /// Waits with the other requests for the same token. Returns `None` if the token has to be queued.
     fn join(
         &self,
         state: &mut State,
@@ -338,7 +341,8 @@ impl Shared {
         Some((item, Arc::clone(&state.keyring), cost))
     }
 
-    /// Publishes the status of a token, or that it could not be found out.
+    /// Publishes the status of a token; `None` if a panic kept it from being determined. Its waiters are then dropped, which
+    /// rejects their requests as busy.
     fn publish(&self, token: &Token, cost: u64, hashed: Option<Hashed>) {
         self.hashes.fetch_add(1, Ordering::Relaxed);
         let mut state = locked(&self.state);
@@ -382,6 +386,7 @@ impl Shared {
         u64::try_from(nanos).unwrap_or(u64::MAX) / self.cost_unit_nanos.load(Ordering::Relaxed).max(1)
     }
 
+    /// Updates the measured time of a unit of cost: a moving average in which a sample has a weight of an eighth.
     fn measured(&self, took: Duration, cost: u64) {
         let sample = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / cost.max(1);
         let before = self.cost_unit_nanos.load(Ordering::Relaxed);
@@ -393,12 +398,13 @@ fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).ok()
 }
 
-/// The pause after a rejected token: none while other threads want less than a third of the core. A forger cannot
-/// avoid it, and a sender that knows a secret never causes it.
+/// The pause after a rejected token that took `took`, of which its thread had a core for `cpu`. Rises linearly with the time
+/// that other threads had the core: from zero, when they had half as much as this one (a third of the core), to [`PAUSE`]
+/// times `cpu`, when they had as much as this one. A sender that knows a secret never causes a pause.
 fn pause(took: Duration, cpu: Option<Duration>) -> Duration {
     // Where the system does not tell the CPU time, the core counts as contended.
     let cpu = cpu.unwrap_or(took / 2);
-    // Others that want less than a third of the core get it beside a worker that never pauses.
+    // Threads that want less than a third of the core get it beside a worker that never pauses.
     took.saturating_sub(cpu).min(cpu).saturating_sub(cpu / 2) * (2 * PAUSE)
 }
 

@@ -1,6 +1,13 @@
 //! In-process deduplication. At most one handler runs per delivery key; concurrent duplicates wait for its outcome.
 //!
-//! With a shared [`DedupStore`], a key claimed here is claimed there too, before its handler starts.
+//! A key is in flight from the claim until it is completed or released. A completed key is known until it expires; a released
+//! one is as if it had never been claimed. Dropping a [`Claim`] releases its key unless [`Claim::complete`] was called, so a
+//! handler that panics or is cancelled cannot leave its key in flight.
+//!
+//! With a shared [`DedupStore`], a key claimed here is claimed there too, before its handler starts. The key stays in this
+//! table until the store has been told of its end, so that no other request of this process asks the store meanwhile.
+//!
+//! The table's lock is never held across an await, nor while the store or the metrics recorder runs.
 
 use std::future::poll_fn;
 use std::hash::BuildHasher as _;
@@ -21,15 +28,15 @@ use crate::lock::locked;
 use crate::metrics::{Evicted, record_evictions};
 use crate::response::rejection::{Rejection, RejectionKind};
 
-/// Delays between two looks at a claim that another process holds: they double from the first to the last.
+/// Delays between polls of a claim that another process holds. They double from the first to the last.
 const FIRST_POLL: Duration = Duration::from_millis(50);
 const LAST_POLL: Duration = Duration::from_secs(1);
-/// Longest wait for a response of the shared store. A delivery to be claimed is then rejected with 503, and one that was
-/// handled is acknowledged without being recorded.
+/// Maximum time for a call of the shared store. After it a delivery that was to be claimed is rejected with 503, and one that
+/// was handled is acknowledged without being recorded.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Duplicates that wait for one delivery. A sender that retries while its first attempt runs needs one or two.
+/// Maximum number of duplicates that wait for one delivery. A sender that retries while its first attempt runs needs one or two.
 const MAX_WAITERS_PER_DELIVERY: usize = 8;
-/// Duplicates that wait for any delivery. Each holds a connection and some hundred bytes, but no body.
+/// Maximum number of duplicates that wait, for all deliveries together. Each holds a connection and some hundred bytes, but no body.
 const MAX_WAITERS: usize = 1024;
 
 #[derive(Clone, Debug)]
@@ -110,7 +117,7 @@ impl Deduplicator {
         }
     }
 
-    /// Enters the delivery into the table, or waits behind the one with the same key that is there.
+    /// Inserts the delivery into the table, or joins the waiters of the one with the same key.
     fn begin(
         self: &Arc<Self>,
         key: DeliveryKey,
@@ -265,8 +272,10 @@ pub(crate) struct Claim {
     dedup: Arc<Deduplicator>,
     key: DeliveryKey,
     body: Fingerprint,
+    /// With the process, makes the lease token.
     number: u64,
     since: Instant,
+    /// Whether dropping the claim has to release the key.
     open: bool,
 }
 

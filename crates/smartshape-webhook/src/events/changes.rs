@@ -1,4 +1,7 @@
-//! What differs between two versions of a document.
+//! A structural comparison of two versions of a document.
+//!
+//! Values are slices of the two documents, so that a number keeps all its digits. SmartShape writes one document in several
+//! ways, so a difference of representation is not a change.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -41,9 +44,9 @@ pub struct Change {
     pub after: Option<RawJson>,
 }
 
-/// The differences, in the order of the older document. Blind to differences of mere
-/// representation: order of keys, null or missing, `{}` or `[]`, `1` or `1.0`, a time as text or
-/// as milliseconds, `_id` or `id`, and the store's version counter `__v`.
+/// The differences, in the order of the older document. Ignores differences of representation: the order of keys, null or
+/// missing, `{}` or `[]`, `1` or `1.0`, a time as text or as milliseconds, `_id` or `id`. Ignores the store's version counter
+/// `__v` as well.
 pub(crate) fn between(before: &RawJson, after: &RawJson) -> Vec<Change> {
     let mut comparison =
         Comparison { before: before.as_bytes(), after: after.as_bytes(), changes: Vec::new() };
@@ -195,7 +198,7 @@ impl<'a> Node<'a> {
             (Self::Text(text), Self::Plain(number)) | (Self::Plain(number), Self::Text(text)) => {
                 same_instant(text, number)
             }
-            // Only reached beyond the depth limit.
+            // Only reached beyond the limits: members are compared in their order, and their values as text.
             (Self::Object(a), Self::Object(b)) => {
                 a.len() == b.len()
                     && a.iter().zip(b).all(|(a, b)| a.key == b.key && a.value.get() == b.value.get())

@@ -18,7 +18,7 @@ use crate::response::rejection::{Rejection, RejectionKind};
 
 /// Interval of the warnings that summarise rejections. Each rejection is also logged at debug level.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
-/// This many rejections are warned of one by one: they show what is wrong with a new setup.
+/// Number of rejections that get a warning each before intervals begin: the first ones show what is wrong with a new setup.
 const FIRST_WARNINGS: u64 = 5;
 
 /// Counters since the receiver was built.
@@ -56,11 +56,14 @@ pub(super) struct DeliveryLog {
     interval: Arc<Mutex<Interval>>,
 }
 
-/// The interval after a warning, and what was rejected in it.
+/// The interval after a warning, in which rejections are counted and not warned of one by one.
 #[derive(Default)]
 struct Interval {
+    /// Number of rejections that had a warning of their own.
     warned: u64,
+    /// `None` until the first interval begins.
     until: Option<Instant>,
+    /// What was rejected in this interval, and is still to be warned of.
     rejected: Rejected,
 }
 
@@ -89,7 +92,7 @@ impl DeliveryLog {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let mut interval = locked(&self.interval);
-        // In case no timer has ended the interval.
+        // The timer that ends the interval may not have run yet, or there is no runtime for it.
         let ended = interval.end(now);
         let Some(until) = interval.until.filter(|until| now < *until) else {
             interval.warned += 1;

@@ -1,4 +1,4 @@
-//! The receiver: takes a request from its head to a claimed delivery.
+//! The receiver: from a request's head to a claimed delivery, and its response.
 
 mod claimed;
 mod concurrency_limit;
@@ -121,7 +121,7 @@ impl Receiver {
         })))
     }
 
-    /// Takes a request as far as a claimed delivery. The body is not polled before the token is verified. It need not be
+    /// Receives a request up to a claimed delivery. The body is not polled before the token is verified. It need not be
     /// `Send`: actix-web's body is bound to one thread.
     ///
     /// # Errors
@@ -260,36 +260,36 @@ impl Receiver {
         if let Err(kind) = self.0.concurrency.acquire(secret.usage.as_deref()) {
             return Err(Rejection::with_detail(kind, format_args!("for secret {:?}", secret.name())));
         }
-        // Made before the gauge, so that a metrics recorder that panics releases the permit.
-        let slot = Slot { receiver: self.clone(), secret };
-        Ok(Permit { _gauge: metrics::deliveries_in_flight(), slot })
+        // Created before the gauge, so that the permit is released if the metrics recorder panics.
+        let guard = PermitGuard { receiver: self.clone(), secret };
+        Ok(Permit { _gauge: metrics::deliveries_in_flight(), guard })
     }
 }
 
-/// A concurrency permit. The gauge goes first, so that it stands at 0 when `drain` returns.
+/// A concurrency permit. The gauge is dropped first, so that it is at 0 when `drain` returns.
 struct Permit {
     _gauge: GaugeGuard,
-    slot: Slot,
+    guard: PermitGuard,
 }
 
 /// Releases the permit on drop. Holds the receiver and the secret, which a delivery needs anyway: each further shared owner
 /// would cost every delivery two atomic operations.
-struct Slot {
+struct PermitGuard {
     receiver: Receiver,
     secret: Arc<KeyringEntry>,
 }
 
 impl Permit {
     fn receiver(&self) -> &Receiver {
-        &self.slot.receiver
+        &self.guard.receiver
     }
 
     fn secret(&self) -> &KeyringEntry {
-        &self.slot.secret
+        &self.guard.secret
     }
 }
 
-impl Drop for Slot {
+impl Drop for PermitGuard {
     fn drop(&mut self) {
         self.receiver.0.concurrency.release(self.secret.usage.as_deref());
     }

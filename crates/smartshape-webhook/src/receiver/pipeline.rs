@@ -35,6 +35,7 @@ impl Receiver {
         let authenticated = match authenticated.await {
             Ok(authenticated) => authenticated,
             Err(rejection) => {
+                // The connection is kept only if the body has ended: unread bytes would be taken for the next request.
                 let keeps =
                     !head.needs_body_read() || (head.may_discard_body() && body::discard_arrived(body).await);
                 return Err(rejection.closing(!keeps));

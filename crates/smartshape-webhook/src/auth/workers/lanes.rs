@@ -1,4 +1,4 @@
-//! One worker thread: which tokens and secrets it hashes side by side.
+//! One worker thread, and the choice of the tokens and secrets that it hashes side by side.
 //!
 //! [`bcrypt_lanes::run`] asks for the next secret to try whenever a lane is free. It gets the secrets of a token one after
 //! the other, then those of the next token in the fair queue; nothing waits for a batch to fill or to end. A token's first
@@ -52,6 +52,7 @@ struct Attempt {
     spent: LaneTime,
 }
 
+/// A pause that a rejected token has earned. It begins when all lanes have ended.
 struct Due {
     pause: Duration,
     client: Option<ClientAddr>,
@@ -176,6 +177,7 @@ impl<'a> Worker<'a> {
         let due = std::mem::take(&mut self.due);
         let clients: Vec<_> = due.iter().map(|due| due.client).collect();
         let paused = self.shared.pause(due.iter().map(|due| due.pause).sum(), &clients);
+        // The queue's capacity is that of workers that pause, so a pause counts as time of the hashes that caused it.
         for Due { wall, cost, .. } in &due {
             self.shared.measured(*wall + paused / due.len() as u32, *cost);
         }
@@ -196,7 +198,8 @@ impl Attempt {
     }
 }
 
-/// Divides the thread's time among the lanes in use, so that the times of all secrets add up to it.
+/// Divides the thread's time evenly among the lanes in use, so that the times of all secrets add up to it. A token is thus
+/// charged for its share of the thread, however many others were hashed beside it.
 struct LaneClock {
     lanes: u32,
     at: Instant,
