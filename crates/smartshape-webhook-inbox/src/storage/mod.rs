@@ -33,9 +33,11 @@ pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Inb
 
 /// Stores events.
 ///
-/// Each call is atomic, and durable when it returns. Dropping a future cancels nothing: the call has happened
-/// completely or not at all. Only replay and purge work in chunks, each of which is atomic. Times are measured by the storage: by a clock that does not follow changes of the wall
-/// clock (SQLite), or by the server's clock, which all processes share (PostgreSQL).
+/// Each call is atomic, and durable when it returns; replay and purge work in chunks, each of which is. A future may be dropped
+/// at any time: its call has then happened completely or not at all.
+///
+/// Times are the storage's: those of a clock that does not follow changes of the wall clock (SQLite), or of the server, which
+/// all processes share (PostgreSQL).
 pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Stores each event whose key is not stored yet, and returns for each whether it is new. The keys of a batch
     /// differ from each other.
@@ -50,7 +52,7 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Records the results of attempts whose leases are still held.
     fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled>;
 
-    /// The events that match, in the filter's order.
+    /// The events that match `filter`, in its order.
     fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>>;
 
     /// One event with its body.
@@ -80,16 +82,16 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     /// examined.
     fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>>;
 
-    /// Adds numbers to those of their minutes, and deletes minutes older than [`ACTIVITY_MINUTES`].
+    /// Adds to the activity of each minute, and deletes minutes older than [`ACTIVITY_MINUTES`].
     fn record_activity(&self, minutes: Vec<Minute>) -> StorageFuture<'_, ()>;
 
-    /// Numbers by `minute / width`, from the minute `from` on.
+    /// The activity from the minute `from` on, in slots of `width` minutes, each with its number: `minute / width`.
     fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>>;
 
     /// The failed attempts at an event, the earliest first.
     fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>>;
 
-    /// From then on no process claims events.
+    /// Pauses the workers of all processes: from then on no claim returns an event.
     fn pause(&self, by: String) -> StorageFuture<'_, ()>;
 
     fn resume(&self) -> StorageFuture<'_, ()>;

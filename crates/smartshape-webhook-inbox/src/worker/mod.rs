@@ -2,9 +2,12 @@
 //!
 //! One loop does everything, in one file, since its parts share the state of [`Run`]: each tick renews the leases of
 //! running attempts, records results, updates the metrics when that is due, and claims as many events as there is free
-//! concurrency. Between ticks the loop sleeps until an attempt ends, an event is stored, or something is due. Sweeps run
-//! beside the loop, since each portion may take long. Claims run in a task of their own, so that neither a slow database nor a shutdown loses a response: events that
-//! are claimed and not attempted would count as lost leases.
+//! concurrency. Between ticks the loop sleeps until an attempt ends, an event is stored, or something is due.
+//!
+//! - Handlers run in tasks, so none of them delays a renewal.
+//! - Claims run in a task of their own: neither a timeout nor a shutdown drops a claim whose response is on its way. Events
+//!   that are claimed and not attempted would count as lost leases.
+//! - Sweeps run beside the loop, since each portion may take long.
 
 mod backoff;
 mod handle;
@@ -301,7 +304,8 @@ impl Settings {
     }
 }
 
-/// The state of a running worker.
+/// The state of a running worker. A lease is in one of `running`, `results`, `locked` and `cancelled` from its claim until
+/// its result is recorded or it is lost; while it is in the first three it occupies concurrency.
 struct Run {
     context: WorkerContext,
     handler: Arc<dyn EventHandler>,
@@ -317,6 +321,7 @@ struct Run {
     /// Attempts that were cancelled by the shutdown.
     cancelled: Vec<Lease>,
     claim: Option<PendingClaim>,
+    /// When the leases of running attempts are renewed: a third of `lease_ttl` after the earliest of them began.
     renew_at: Instant,
     stats_at: Instant,
     report: WorkerReport,
@@ -328,6 +333,7 @@ struct RunningAttempt {
     number: u32,
     began: Instant,
     abort: AbortHandle,
+    /// The lease was lost, and the handler is cancelled for it. Its event is another worker's.
     is_lost: bool,
 }
 

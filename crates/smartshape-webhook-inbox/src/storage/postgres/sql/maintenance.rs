@@ -1,4 +1,5 @@
-//! Maintains the tables: retention, the size that counts against `max_size_bytes`, reasons of dead letters; and checks whether they can be written to.
+//! Maintains the tables: retention, the size that counts against `max_size_bytes`, the reasons of dead letters. Checks
+//! whether they can be written to.
 
 use super::Queue;
 use crate::reason::ReasonId;

@@ -1,5 +1,10 @@
-//! The SQL statements. They run on a [`Session`](super::connections::Session), whose search path has only PostgreSQL's own schemas. The statement in
-//! a transactional handler's transaction qualifies all names, since its search path is the handler's. Times are the server's.
+//! The SQL statements, by subject. Times are the server's.
+//!
+//! They run on a [`Session`](super::connections::Session), whose search path has only PostgreSQL's own schemas. The one
+//! exception is [`complete_within`]: it runs in a transactional handler's transaction, so it qualifies all names.
+//!
+//! Statements that choose the rows they change skip those that another transaction has locked; only a replay waits for them.
+//! So a client that is gone while it holds a row stops nobody. A later statement finds what this one has skipped.
 
 mod claim;
 mod dedup;
@@ -41,6 +46,7 @@ const DURABLE: &str = "durable AS MATERIALIZED (SELECT set_config('synchronous_c
      FROM (SELECT current_setting('synchronous_commit') AS level) s)";
 const AS_DURABLE_AS_SET: &str = "durable AS (SELECT true)";
 
+/// A difference of two times, in seconds, as a duration; negative ones are zero.
 fn span(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }
