@@ -14,7 +14,7 @@ use url::Host;
 
 use crate::public_address::{PublicResolver, is_public};
 use crate::tls::client_config;
-use crate::{CloudEvent, OutletError};
+use crate::{CloudEvent, OutletError, OutletErrorKind};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Standard Webhooks demands 24 to 64 bytes.
@@ -155,16 +155,14 @@ impl HttpOutletBuilder {
     ///
     /// [`OutletError`] if the URL, the secret or the certificates cannot be used.
     pub fn build(self) -> Result<HttpOutlet, OutletError> {
-        let url = Url::parse(&self.url).map_err(|error| OutletError::new("the URL is invalid", error))?;
+        let invalid = |why: &str| OutletError::new(OutletErrorKind::Url, "the URL is invalid", why);
+        let url = Url::parse(&self.url).map_err(|error| invalid(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(OutletError::new(
-                "the URL is invalid",
-                "it begins with neither https:// nor http://",
-            ));
+            return Err(invalid("it begins with neither https:// nor http://"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             let why = "it contains a user name or password; the endpoint verifies the signature instead";
-            return Err(OutletError::new("the URL is invalid", why));
+            return Err(invalid(why));
         }
         let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
@@ -173,7 +171,7 @@ impl HttpOutletBuilder {
         };
         if !self.allows_private_addresses && literal.is_some_and(|address| !is_public(address)) {
             let why = "its address is not of the public internet; allow_private_addresses permits it";
-            return Err(OutletError::new("the URL is not permitted", why));
+            return Err(OutletError::new(OutletErrorKind::PrivateAddress, "the URL is not permitted", why));
         }
         let mut builder = Client::builder()
             .tls_backend_preconfigured(client_config(&self.root_certificates)?)
@@ -184,8 +182,9 @@ impl HttpOutletBuilder {
         if !self.allows_private_addresses {
             builder = builder.no_proxy().dns_resolver(Arc::new(PublicResolver));
         }
-        let http =
-            builder.build().map_err(|error| OutletError::new("the HTTP client cannot be set up", error))?;
+        let http = builder.build().map_err(|error| {
+            OutletError::new(OutletErrorKind::Client, "the HTTP client cannot be set up", error)
+        })?;
         Ok(HttpOutlet { http, url, signer: Arc::new(signer(&self.secret)?) })
     }
 }
@@ -197,15 +196,15 @@ impl fmt::Debug for HttpOutletBuilder {
 }
 
 fn signer(secret: &str) -> Result<Webhook, OutletError> {
-    let what = "the signing secret is invalid";
+    let invalid =
+        |why: &str| OutletError::new(OutletErrorKind::SigningSecret, "the signing secret is invalid", why);
     // The error of base64 would show a character of the secret.
-    let signer =
-        Webhook::new(secret).map_err(|_| OutletError::new(what, "it is not whsec_ and padded base64"))?;
+    let signer = Webhook::new(secret).map_err(|_| invalid("it is not whsec_ and padded base64"))?;
     let encoded = secret.strip_prefix("whsec_").unwrap_or(secret).trim_end_matches('=');
     let bytes = encoded.len() * 3 / 4;
     if bytes < MIN_SECRET_BYTES {
         let why = format!("it has {bytes} bytes; Standard Webhooks demands at least {MIN_SECRET_BYTES}");
-        return Err(OutletError::new(what, why));
+        return Err(invalid(&why));
     }
     Ok(signer)
 }

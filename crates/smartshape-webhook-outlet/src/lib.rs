@@ -95,7 +95,7 @@ mod tls;
 
 pub use cloud_event::CloudEvent;
 #[cfg(any(feature = "http", feature = "nats"))]
-pub use error::OutletError;
+pub use error::{OutletError, OutletErrorKind};
 #[cfg(feature = "http")]
 pub use http::{HttpOutlet, HttpOutletBuilder};
 #[cfg(feature = "nats")]

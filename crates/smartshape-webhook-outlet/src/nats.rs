@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::tls::client_config;
-use crate::{CloudEvent, OutletError};
+use crate::{CloudEvent, OutletError, OutletErrorKind};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_PREFIX: &str = "smartshape";
@@ -155,37 +155,34 @@ impl JetStreamOutlet {
 impl Inner {
     /// Connects, and checks the stream and the object store.
     async fn connect(&self) -> Result<Connection, OutletError> {
-        let client = self
-            .options
-            .clone()
-            .connect(self.servers.clone())
-            .await
-            .map_err(|error| OutletError::new("the servers cannot be connected to", error))?;
+        let client = self.options.clone().connect(self.servers.clone()).await.map_err(|error| {
+            OutletError::new(OutletErrorKind::Unavailable, "the servers cannot be connected to", error)
+        })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(self.timeout);
 
-        let what = "the stream does not fit";
+        let (kind, what) = (OutletErrorKind::Stream, "the stream does not fit");
         let stream = jetstream
             .get_stream(&self.stream)
             .await
-            .map_err(|error| OutletError::new("the stream cannot be used", error))?;
+            .map_err(|error| OutletError::new(kind, "the stream cannot be used", error))?;
         let config = &stream.cached_info().config;
-        check(config, self.min_replicas).map_err(|why| OutletError::new(what, why))?;
+        check(config, self.min_replicas).map_err(|why| OutletError::new(kind, what, why))?;
         let subject = format!("{}.{OTHER_EVENT}.0", self.prefix);
         if !jetstream.stream_by_subject(subject).await.is_ok_and(|name| name == self.stream) {
             let why = format!("its subjects do not include {}.>", self.prefix);
-            return Err(OutletError::new(what, why));
+            return Err(OutletError::new(kind, what, why));
         }
         let mut objects = None;
         if let Some(bucket) = &self.bucket {
-            let what = "the object store cannot be used";
+            let (kind, what) = (OutletErrorKind::ObjectStore, "the object store cannot be used");
             let backing = jetstream.get_stream(format!("OBJ_{bucket}")).await;
-            let backing = backing.map_err(|error| OutletError::new(what, error))?;
+            let backing = backing.map_err(|error| OutletError::new(kind, what, error))?;
             check(&backing.cached_info().config, self.min_replicas)
                 .and_then(|()| check_outlives(&backing.cached_info().config, config))
-                .map_err(|why| OutletError::new("the object store does not fit", why))?;
+                .map_err(|why| OutletError::new(kind, "the object store does not fit", why))?;
             let store = jetstream.get_object_store(bucket).await;
-            objects = Some((bucket.clone(), store.map_err(|error| OutletError::new(what, error))?));
+            objects = Some((bucket.clone(), store.map_err(|error| OutletError::new(kind, what, error))?));
         }
         // Zero or less: no limit of its own.
         let max_message_size = match config.max_message_size {
@@ -308,7 +305,8 @@ impl JetStreamOutletBuilder {
         let limit = outlet.0.timeout;
         let connected = timeout(limit, outlet.connection()).await;
         connected.map_err(|_| {
-            OutletError::new("the servers cannot be used", format!("no response within {limit:?}"))
+            let why = format!("no response within {limit:?}");
+            OutletError::new(OutletErrorKind::Unavailable, "the servers cannot be used", why)
         })??;
         Ok(outlet)
     }
@@ -329,20 +327,32 @@ impl JetStreamOutletBuilder {
     pub fn open_lazy(self) -> Result<JetStreamOutlet, OutletError> {
         if !self.prefix.split('.').all(is_token) {
             let why = "it is not letters, digits, - and _, in parts separated by dots";
-            return Err(OutletError::new("the subject prefix is invalid", why));
+            return Err(OutletError::new(
+                OutletErrorKind::SubjectPrefix,
+                "the subject prefix is invalid",
+                why,
+            ));
         }
         let is_name = |character: char| !character.is_whitespace() && !".*>/\\".contains(character);
         if self.stream.is_empty() || !self.stream.chars().all(is_name) {
+            let why = "JetStream permits none of . * > / \\ and no space";
             return Err(OutletError::new(
+                OutletErrorKind::StreamName,
                 "the name of the stream is invalid",
-                "JetStream permits none of . * > / \\ and no space",
+                why,
             ));
         }
         let (servers, mut options) = servers(&self.urls)?;
         if let Some(path) = &self.credentials_file {
-            let what = "the credentials file cannot be used";
-            let text = std::fs::read_to_string(path).map_err(|error| OutletError::new(what, error))?;
-            options = options.credentials(&text).map_err(|error| OutletError::new(what, error))?;
+            let unusable = |error| {
+                OutletError::new(
+                    OutletErrorKind::CredentialsFile,
+                    "the credentials file cannot be used",
+                    error,
+                )
+            };
+            let text = std::fs::read_to_string(path).map_err(unusable)?;
+            options = options.credentials(&text).map_err(unusable)?;
         }
         let options = options
             .name("smartshape-webhook-outlet")
@@ -368,12 +378,11 @@ impl fmt::Debug for JetStreamOutletBuilder {
 
 /// The servers without credentials, and options with them: the client would not use a URL's for servers that it learns of.
 fn servers(urls: &str) -> Result<(Vec<ServerAddr>, ConnectOptions), OutletError> {
-    let invalid = |why: &'static str| OutletError::new("the URL is invalid", why);
+    let invalid = |why: &str| OutletError::new(OutletErrorKind::Url, "the URL is invalid", why);
     let mut servers = Vec::new();
     let mut options = ConnectOptions::new();
     for text in urls.split(',') {
-        let mut url =
-            Url::parse(text.trim()).map_err(|error| OutletError::new("the URL is invalid", error))?;
+        let mut url = Url::parse(text.trim()).map_err(|error| invalid(&error.to_string()))?;
         if !matches!(url.scheme(), "nats" | "tls") {
             return Err(invalid("it begins with neither nats:// nor tls://"));
         }
@@ -390,9 +399,8 @@ fn servers(urls: &str) -> Result<(Vec<ServerAddr>, ConnectOptions), OutletError>
         }
         let removed = url.set_username("").and_then(|()| url.set_password(None));
         removed.map_err(|()| invalid("it is not a host and a port"))?;
-        servers.push(
-            url.as_str().parse().map_err(|error| OutletError::new("the URL is invalid", Box::new(error)))?,
-        );
+        let server = url.as_str().parse();
+        servers.push(server.map_err(|error: std::io::Error| invalid(&error.to_string()))?);
     }
     Ok((servers, options))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use smartshape_webhook::{EventKind, NamedSecret, Secret};
-use smartshape_webhook_outlet::{JetStreamOutlet, OutletError};
+use smartshape_webhook_outlet::{JetStreamOutlet, OutletError, OutletErrorKind};
 
 use super::Relay;
 use super::route::{Route, Target, outlet};
@@ -174,7 +174,7 @@ fn target_of_flag(to: &str, allow_private_addresses: bool) -> Outcome<Target> {
     if is_nats(to) {
         let (urls, stream) = servers_and_stream(to).map_err(wrong)?;
         return Target::stream(stream, JetStreamOutlet::builder(urls, stream))
-            .map_err(|error| wrong(&outlet_error(&error, "--allow-private-addresses")));
+            .map_err(|error| wrong(&chain(&error)));
     }
     if !is_http(to) {
         return Err(wrong(KINDS));
@@ -200,8 +200,14 @@ fn servers_and_stream(to: &str) -> Result<(&str, &str), &'static str> {
     parts.ok_or("name the stream at the end, as in nats://host:4222/STREAM")
 }
 
+/// The error in terms of the relay's settings.
 fn outlet_error(error: &OutletError, permitted_by: &str) -> String {
-    chain(error).replace("allow_private_addresses permits it", &format!("{permitted_by} permits it"))
+    match error.kind() {
+        OutletErrorKind::PrivateAddress => format!(
+            "the URL is not permitted: its address is not of the public internet; {permitted_by} permits it"
+        ),
+        _ => chain(error),
+    }
 }
 
 /// The signing secret of the environment.
@@ -381,13 +387,12 @@ fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
             certificates_place = Some(place);
         }
         return Target::stream(stream, outlet).map_err(|error| {
-            let text = outlet_error(&error, "allow_private_addresses = true");
-            let place = match (credentials_place, certificates_place) {
-                (Some(place), _) if text.contains("credentials file") => place,
-                (_, Some(place)) if text.contains("certificates") => place,
-                _ => to_place,
+            let place = match error.kind() {
+                OutletErrorKind::CredentialsFile => credentials_place,
+                OutletErrorKind::RootCertificates => certificates_place,
+                _ => None,
             };
-            place.wrong(&text)
+            place.unwrap_or(to_place).wrong(&chain(&error))
         });
     }
     if !is_http(&to) {
@@ -405,12 +410,11 @@ fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
         certificates_place = Some(place);
     }
     Target::http(&to, outlet).map_err(|error| {
-        let text = outlet_error(&error, "allow_private_addresses = true");
-        let place = match certificates_place {
-            Some(place) if text.contains("certificates") => place,
-            _ if text.contains("signing secret") => secret_place,
-            _ => to_place,
+        let place = match error.kind() {
+            OutletErrorKind::RootCertificates => certificates_place,
+            OutletErrorKind::SigningSecret => Some(secret_place),
+            _ => None,
         };
-        place.wrong(&text)
+        place.unwrap_or(to_place).wrong(&outlet_error(&error, "allow_private_addresses = true"))
     })
 }

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::IntoResponse;
 use smartshape_webhook::{Handler as _, HandlerError, HandlerErrorKind};
-use smartshape_webhook_outlet::{HttpOutlet, HttpOutletBuilder};
+use smartshape_webhook_outlet::{HttpOutlet, HttpOutletBuilder, OutletErrorKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -155,6 +155,7 @@ async fn private_addresses_need_permission() {
     {
         let error = HttpOutlet::builder(&format!("http://{host}:{port}/"), SECRET).build().unwrap_err();
         assert!(error.to_string().contains("allow_private_addresses"), "{host}: {error}");
+        assert_eq!(error.kind(), OutletErrorKind::PrivateAddress, "{host}");
     }
     // A name is looked up for each connection.
     let outlet = HttpOutlet::builder(&format!("http://localhost:{port}/"), SECRET).build().unwrap();
@@ -192,21 +193,23 @@ async fn certificates_are_verified() {
 #[test]
 fn wrong_settings_are_rejected_and_show_nothing_secret() {
     let url = "https://app.example.com/";
-    for (url, secret, expected) in [
-        ("app.example.com", SECRET, "the URL is invalid"),
-        ("ftp://app.example.com/", SECRET, "neither https:// nor http://"),
-        ("https://ada:do-not-show@app.example.com/", SECRET, "user name or password"),
-        (url, "whsec_do-not-show", "base64"),
-        (url, "", "0 bytes"),
-        (url, "whsec_c2hvcnQ=", "5 bytes"),
+    for (url, secret, kind, expected) in [
+        ("app.example.com", SECRET, OutletErrorKind::Url, "the URL is invalid"),
+        ("ftp://app.example.com/", SECRET, OutletErrorKind::Url, "neither https:// nor http://"),
+        ("https://ada:do-not-show@app.example.com/", SECRET, OutletErrorKind::Url, "user name or password"),
+        (url, "whsec_do-not-show", OutletErrorKind::SigningSecret, "base64"),
+        (url, "", OutletErrorKind::SigningSecret, "0 bytes"),
+        (url, "whsec_c2hvcnQ=", OutletErrorKind::SigningSecret, "5 bytes"),
     ] {
         let error = HttpOutlet::builder(url, secret).build().unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
         let shown = format!("{error} {error:?}");
         assert!(shown.contains(expected) && !shown.contains("do-not-show"), "{shown}");
     }
     for pem in ["not PEM", "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n"] {
         let error = HttpOutlet::builder(url, SECRET).root_certificates(pem).build().unwrap_err();
         assert!(error.to_string().contains("PEM"), "{error}");
+        assert_eq!(error.kind(), OutletErrorKind::RootCertificates);
     }
     let shown = format!("{:?} {:?}", local(url), local(url).build().unwrap());
     assert!(!shown.contains(&SECRET[6..]), "{shown}");

@@ -12,7 +12,7 @@ use async_nats::jetstream::{self, Context};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use smartshape_webhook::{Handler as _, HandlerErrorKind};
-use smartshape_webhook_outlet::{CloudEvent, JetStreamOutlet, JetStreamOutletBuilder};
+use smartshape_webhook_outlet::{CloudEvent, JetStreamOutlet, JetStreamOutletBuilder, OutletErrorKind};
 use test_nats::Servers;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -104,8 +104,9 @@ async fn unfit_streams_are_rejected() {
         assert!(error.contains(expected), "{expected}: {error}");
         nats.jetstream.delete_stream("OTHER").await.unwrap();
     }
-    let error = builder().open().await.unwrap_err().to_string();
-    assert!(error.contains("stream not found"), "{error}");
+    let error = builder().open().await.unwrap_err();
+    assert!(error.to_string().contains("stream not found"), "{error}");
+    assert_eq!(error.kind(), OutletErrorKind::Stream);
     nats.jetstream.create_stream(fit()).await.unwrap();
     let error = builder().open().await.unwrap_err().to_string();
     assert!(error.contains("number of replicas is 1, below 3"), "{error}");
@@ -117,8 +118,9 @@ async fn unfit_streams_are_rejected() {
         .create_object_store(object_store::Config { storage: StorageType::Memory, ..objects.clone() })
         .await
         .unwrap();
-    let error = with_objects().await.unwrap_err().to_string();
-    assert!(error.contains("object store does not fit: it is in memory"), "{error}");
+    let error = with_objects().await.unwrap_err();
+    assert!(error.to_string().contains("object store does not fit: it is in memory"), "{error}");
+    assert_eq!(error.kind(), OutletErrorKind::ObjectStore);
     nats.jetstream.delete_object_store("bodies").await.unwrap();
     let max_age = Duration::from_secs(30 * 24 * 60 * 60);
     nats.jetstream.create_object_store(object_store::Config { max_age, ..objects }).await.unwrap();
@@ -277,6 +279,7 @@ async fn silent_and_foreign_servers_are_bounded() {
     drop(listener);
     let error = tokio::time::timeout(Duration::from_secs(30), open()).await.expect("a bound").unwrap_err();
     assert!(error.to_string().starts_with("the servers cannot be"), "{error}");
+    assert_eq!(error.kind(), OutletErrorKind::Unavailable);
 }
 
 #[tokio::test]
@@ -305,19 +308,24 @@ async fn credentials_are_used_and_not_shown() {
         let error = JetStreamOutlet::builder(urls, "EVENTS").open().await.unwrap_err();
         let shown = format!("{error} {error:?}");
         assert!(shown.contains(expected) && !shown.contains("do-not-show"), "{shown}");
+        assert_eq!(error.kind(), OutletErrorKind::Url, "{shown}");
     }
     for prefix in ["", "a..b", "a.*", "$JS.API", "a b"] {
-        let error =
-            JetStreamOutlet::builder("nats://127.0.0.1", "EVENTS").subject_prefix(prefix).open().await;
-        assert!(error.unwrap_err().to_string().contains("prefix"), "{prefix}");
+        let outlet = JetStreamOutlet::builder("nats://127.0.0.1", "EVENTS").subject_prefix(prefix);
+        let error = outlet.open().await.unwrap_err();
+        assert!(error.to_string().contains("prefix"), "{prefix}: {error}");
+        assert_eq!(error.kind(), OutletErrorKind::SubjectPrefix);
     }
     for name in ["", "a.b", "a b", "*", ">", "a/b"] {
         let error = JetStreamOutlet::builder("nats://127.0.0.1", name).open_lazy().unwrap_err();
         assert!(error.to_string().contains("name of the stream"), "{name}: {error}");
+        assert_eq!(error.kind(), OutletErrorKind::StreamName);
     }
     let missing =
         JetStreamOutlet::builder("nats://127.0.0.1", "EVENTS").credentials_file("/nonexistent").open();
-    assert!(missing.await.unwrap_err().to_string().starts_with("the credentials file cannot be used"));
+    let error = missing.await.unwrap_err();
+    assert!(error.to_string().starts_with("the credentials file cannot be used"), "{error}");
+    assert_eq!(error.kind(), OutletErrorKind::CredentialsFile);
 }
 
 #[tokio::test]
