@@ -4,7 +4,6 @@ use std::error::Error;
 use std::fmt;
 
 /// Why an outlet cannot be built. Its text contains neither URL nor secret.
-#[derive(Debug)]
 pub struct OutletError {
     kind: OutletErrorKind,
     what: &'static str,
@@ -58,6 +57,13 @@ impl OutletError {
 impl fmt::Display for OutletError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.what, self.source)
+    }
+}
+
+/// As `Display`: a `main` that returns an error prints it by `Debug`.
+impl fmt::Debug for OutletError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
