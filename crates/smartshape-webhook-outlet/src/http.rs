@@ -1,6 +1,7 @@
 //! The outlet to a URL.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use crate::tls::client_config;
 use crate::{CloudEvent, OutletError, OutletErrorKind};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Standard Webhooks demands 24 to 64 bytes.
-const MIN_SECRET_BYTES: usize = 24;
+const SECRET_PREFIX: &str = "whsec_";
+/// What Standard Webhooks demands.
+const SECRET_BYTES: RangeInclusive<usize> = 24..=64;
 /// The connection of a longer response is closed.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 /// Maximum `Retry-After` that is obeyed.
@@ -49,7 +51,9 @@ pub struct HttpOutlet {
 }
 
 impl HttpOutlet {
-    /// Starts to build an outlet to `url`, which signs with `secret`: `whsec_` and at least 24 random bytes in base64.
+    /// Starts to build an outlet to `url`, which signs with `secret`: `whsec_` and 24 to 64 random bytes in base64.
+    /// Standard Webhooks writes secrets so. Without the prefix a secret is rejected: a password or hexadecimal digits are
+    /// often valid base64, too, and would sign with another key than the other side has.
     pub fn builder(url: &str, secret: &str) -> HttpOutletBuilder {
         HttpOutletBuilder {
             url: url.to_owned(),
@@ -198,13 +202,14 @@ impl fmt::Debug for HttpOutletBuilder {
 fn signer(secret: &str) -> Result<Webhook, OutletError> {
     let invalid =
         |why: &str| OutletError::new(OutletErrorKind::SigningSecret, "the signing secret is invalid", why);
+    let encoded = secret.strip_prefix(SECRET_PREFIX).ok_or_else(|| {
+        invalid("it does not begin with whsec_: write whsec_ and 24 to 64 random bytes in base64")
+    })?;
     // The error of base64 would show a character of the secret.
-    let signer = Webhook::new(secret).map_err(|_| invalid("it is not whsec_ and padded base64"))?;
-    let encoded = secret.strip_prefix("whsec_").unwrap_or(secret).trim_end_matches('=');
-    let bytes = encoded.len() * 3 / 4;
-    if bytes < MIN_SECRET_BYTES {
-        let why = format!("it has {bytes} bytes; Standard Webhooks demands at least {MIN_SECRET_BYTES}");
-        return Err(invalid(&why));
+    let signer = Webhook::new(secret).map_err(|_| invalid("what follows whsec_ is not padded base64"))?;
+    let bytes = encoded.trim_end_matches('=').len() * 3 / 4;
+    if !SECRET_BYTES.contains(&bytes) {
+        return Err(invalid(&format!("it has {bytes} bytes; Standard Webhooks demands 24 to 64")));
     }
     Ok(signer)
 }

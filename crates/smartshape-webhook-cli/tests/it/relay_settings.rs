@@ -172,7 +172,7 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
         ),
         (
             with_route("signing_secret = { file = \"relay.toml\" }"),
-            "line 5: route.signing_secret: the signing secret is invalid: it is not whsec_ and padded base64",
+            "line 5: route.signing_secret: the signing secret is invalid: it does not begin with whsec_",
         ),
         ("[[secret]]\nenv = \"A\"".to_owned(), "line 1: secret.name: this key is missing"),
         ("[[secret]]\nname = \"a\"".to_owned(), "line 1: secret.env: this key or file is missing"),

@@ -193,13 +193,20 @@ async fn certificates_are_verified() {
 #[test]
 fn wrong_settings_are_rejected_and_show_nothing_secret() {
     let url = "https://app.example.com/";
+    let longest = format!("whsec_{}==", "A".repeat(86));
+    let (too_long, hexadecimal) = (longest.replacen('=', "A", 1), "ab".repeat(32));
     for (url, secret, kind, expected) in [
         ("app.example.com", SECRET, OutletErrorKind::Url, "the URL is invalid"),
         ("ftp://app.example.com/", SECRET, OutletErrorKind::Url, "neither https:// nor http://"),
         ("https://ada:do-not-show@app.example.com/", SECRET, OutletErrorKind::Url, "user name or password"),
         (url, "whsec_do-not-show", OutletErrorKind::SigningSecret, "base64"),
-        (url, "", OutletErrorKind::SigningSecret, "0 bytes"),
+        (url, "whsec_", OutletErrorKind::SigningSecret, "0 bytes"),
         (url, "whsec_c2hvcnQ=", OutletErrorKind::SigningSecret, "5 bytes"),
+        (url, &*too_long, OutletErrorKind::SigningSecret, "65 bytes"),
+        (url, "", OutletErrorKind::SigningSecret, "does not begin with whsec_"),
+        // Valid base64.
+        (url, &SECRET[6..], OutletErrorKind::SigningSecret, "does not begin with whsec_"),
+        (url, &*hexadecimal, OutletErrorKind::SigningSecret, "does not begin with whsec_"),
     ] {
         let error = HttpOutlet::builder(url, secret).build().unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
@@ -211,6 +218,7 @@ fn wrong_settings_are_rejected_and_show_nothing_secret() {
         assert!(error.to_string().contains("PEM"), "{error}");
         assert_eq!(error.kind(), OutletErrorKind::RootCertificates);
     }
+    HttpOutlet::builder(url, &longest).build().unwrap();
     let shown = format!("{:?} {:?}", local(url), local(url).build().unwrap());
     assert!(!shown.contains(&SECRET[6..]), "{shown}");
 }
