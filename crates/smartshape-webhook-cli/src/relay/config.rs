@@ -22,6 +22,23 @@ const SIGNING_SECRET_VARIABLE: &str = "SMARTSHAPE_RELAY_SIGNING_SECRET";
 const NO_PASSWORD: &str = "the console of a relay needs a password: give one by SMARTSHAPE_UI_PASSWORD, --password-file or the key ui_password";
 const DAY_SECONDS: u32 = 24 * 60 * 60;
 
+const KEYS: [&str; 13] = [
+    "listen",
+    "path",
+    "inbox",
+    "ui",
+    "ui_password",
+    "apply",
+    "concurrency",
+    "max_attempts",
+    "max_backoff_seconds",
+    "ordered_by_file",
+    "shutdown_timeout_seconds",
+    "secret",
+    "route",
+];
+const SECRET_KEYS: [&str; 5] = ["name", "env", "file", "events", "webhook"];
+
 pub(super) struct Config {
     pub(super) listen: SocketAddr,
     pub(super) path: String,
@@ -242,8 +259,13 @@ fn checked_path(path: &str) -> Result<String, &'static str> {
 
 impl FileSettings {
     fn read(mut table: Table<'_>) -> Outcome<Self> {
+        table.only(&KEYS)?;
+        let secrets = table.take("secret").map(Value::tables).transpose()?.unwrap_or_default();
+        secrets.iter().try_for_each(|secret| secret.only(&SECRET_KEYS))?;
+        let routes = table.take("route").map(Value::tables).transpose()?.unwrap_or_default();
+        routes.iter().try_for_each(|route| route.only(route_keys(route.peek_text("to"))))?;
         let number = |value: Option<Value<'_>>, max| value.map(|value| value.number(1..=max)).transpose();
-        let settings = Self {
+        Ok(Self {
             listen: parsed(table.take("listen"), address)?.map(value),
             path: parsed(table.take("path"), checked_path)?.map(value),
             inbox: table.take("inbox").map(text_or_source).transpose()?.map(value),
@@ -255,11 +277,9 @@ impl FileSettings {
             max_backoff_seconds: number(table.take("max_backoff_seconds"), DAY_SECONDS)?,
             ordered_by_file: table.take("ordered_by_file").map(Value::boolean).transpose()?,
             shutdown_timeout_seconds: number(table.take("shutdown_timeout_seconds"), DAY_SECONDS)?,
-            secrets: table.take("secret").map(secret_tables).transpose()?.unwrap_or_default(),
-            routes: table.take("route").map(route_tables).transpose()?.unwrap_or_default(),
-        };
-        table.finish()?;
-        Ok(settings)
+            secrets: secrets_of(secrets)?,
+            routes: routes_of(routes)?,
+        })
     }
 }
 
@@ -290,7 +310,7 @@ fn secret_text(value: Value<'_>) -> Outcome<(String, Place)> {
     Ok((text, place))
 }
 
-fn secret_tables(value: Value<'_>) -> Outcome<Vec<NamedSecret>> {
+fn secrets_of(tables: Vec<Table<'_>>) -> Outcome<Vec<NamedSecret>> {
     let mut names = Vec::new();
     let secret = |mut table: Table<'_>| {
         let (name, place) = table.required("name")?.text()?;
@@ -308,10 +328,9 @@ fn secret_tables(value: Value<'_>) -> Outcome<Vec<NamedSecret>> {
         if let Some(value) = table.take("webhook") {
             named = named.webhook(value.text()?.0);
         }
-        table.finish()?;
         Ok(named)
     };
-    value.tables()?.into_iter().map(secret).collect()
+    tables.into_iter().map(secret).collect()
 }
 
 fn events(value: Value<'_>) -> Outcome<Vec<(EventKind, Place)>> {
@@ -325,9 +344,40 @@ fn events(value: Value<'_>) -> Outcome<Vec<(EventKind, Place)>> {
     value.texts()?.into_iter().map(event).collect()
 }
 
-fn route_tables(value: Value<'_>) -> Outcome<Vec<Route>> {
+/// The keys of a route to this target; those of all kinds while it is not known.
+fn route_keys(to: Option<&str>) -> &'static [&'static str] {
+    match to {
+        Some(to) if to.starts_with("exec:") => &["events", "to", "timeout_seconds", "args"],
+        Some(to) if is_nats(to) => &[
+            "events",
+            "to",
+            "timeout_seconds",
+            "min_replicas",
+            "object_store",
+            "credentials_file",
+            "ca_cert",
+        ],
+        Some(to) if is_http(to) => {
+            &["events", "to", "timeout_seconds", "allow_private_addresses", "signing_secret", "ca_cert"]
+        }
+        _ => &[
+            "events",
+            "to",
+            "timeout_seconds",
+            "allow_private_addresses",
+            "signing_secret",
+            "min_replicas",
+            "object_store",
+            "credentials_file",
+            "ca_cert",
+            "args",
+        ],
+    }
+}
+
+fn routes_of(tables: Vec<Table<'_>>) -> Outcome<Vec<Route>> {
     let mut routes: Vec<Route> = Vec::new();
-    for mut table in value.tables()? {
+    for mut table in tables {
         let named = table.take("events").map(events).transpose()?;
         let target = target_of_table(&mut table)?;
         for (event, place) in named.iter().flatten() {
@@ -339,7 +389,6 @@ fn route_tables(value: Value<'_>) -> Outcome<Vec<Route>> {
             return Err(table.wrong("events", "another route without this key has all other events"));
         }
         let events = named.map(|named| named.into_iter().map(|(event, _)| event).collect());
-        table.finish()?;
         routes.push(Route { events, target });
     }
     Ok(routes)
@@ -356,6 +405,7 @@ fn certificates(table: &mut Table<'_>) -> Outcome<Option<(Vec<u8>, Place)>> {
 /// Takes the keys that belong to this kind of target.
 fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
     let (to, to_place) = text_or_source(table.required("to")?)?;
+    table.only(route_keys(Some(&to)))?;
     let timeout = table.take("timeout_seconds").map(|value| value.number(1..=DAY_SECONDS)).transpose()?;
     let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
     if let Some(program) = to.strip_prefix("exec:") {

@@ -10,14 +10,13 @@ use crate::escape::escape;
 use crate::failure::{Failure, Outcome};
 use crate::input::{self, SecretSource};
 
-/// A table of the file, of which the keys that were read are taken.
+/// A table of the file, from which the keys that are read are taken.
 pub(super) struct Table<'a> {
     file: Rc<File>,
     /// Of an array of tables: its name and a dot.
     prefix: String,
     line: usize,
     entries: Vec<(String, usize, DeValue<'a>, usize)>,
-    known: Vec<&'static str>,
 }
 
 /// A value, and where it is.
@@ -85,11 +84,23 @@ impl<'a> Table<'a> {
             (key.into_inner().into_owned(), key_line, value.into_inner(), line)
         });
         let entries = entries.collect();
-        Self { file, prefix, line, entries, known: Vec::new() }
+        Self { file, prefix, line, entries }
+    }
+
+    /// Fails if there are other keys than these. To be called before values are read: a misspelt key is often why another one
+    /// is missing.
+    pub(super) fn only(&self, known: &[&str]) -> Outcome {
+        let unknown = self.entries.iter().filter(|(name, ..)| !known.contains(&name.as_str()));
+        let Some((name, line, ..)) = unknown.min_by_key(|(_, line, ..)| line) else { return Ok(()) };
+        let what = format!("there is no such key; here are: {}", known.join(", "));
+        Err(self.file.wrong(*line, &format!("{}{name}", self.prefix), &what))
+    }
+
+    pub(super) fn peek_text(&self, key: &str) -> Option<&str> {
+        self.entries.iter().find_map(|(name, _, value, _)| value.as_str().filter(|_| name == key))
     }
 
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
-        self.known.push(key);
         let at = self.entries.iter().position(|(name, ..)| name == key)?;
         let (name, _, value, line) = self.entries.swap_remove(at);
         Some(Value { file: Rc::clone(&self.file), key: format!("{}{name}", self.prefix), line, value })
@@ -111,15 +122,6 @@ impl<'a> Table<'a> {
             (None, Some(path)) => Ok(Some(SecretSource::File(path.text()?.0.into()))),
             (None, None) => Ok(None),
         }
-    }
-
-    /// Fails if there are keys that were not taken.
-    pub(super) fn finish(self) -> Outcome {
-        let Some((name, line, ..)) = self.entries.iter().min_by_key(|(_, line, ..)| line) else {
-            return Ok(());
-        };
-        let what = format!("there is no such key; here are: {}", self.known.join(", "));
-        Err(self.file.wrong(*line, &format!("{}{name}", self.prefix), &what))
     }
 }
 
@@ -195,8 +197,8 @@ impl<'a> Value<'a> {
         let how = "this must say where the value is: { env = \"NAME\" } or { file = \"PATH\" }";
         let DeValue::Table(table) = self.value else { return Err(place.wrong(how)) };
         let mut table = Table::new(Rc::clone(&place.file), format!("{}.", place.key), place.line, table);
+        table.only(&["env", "file"])?;
         let source = table.secret_source()?;
-        table.finish()?;
         Ok((source.ok_or_else(|| place.wrong(how))?, place))
     }
 }

@@ -20,6 +20,7 @@ fn with_route(line: &str) -> String {
 #[tokio::test]
 async fn wrong_settings_are_one_line_with_file_line_and_key() {
     let home = Home::new();
+    std::fs::write(home.path().join("exec"), "exec:true\n").unwrap();
     let route = "[[route]]\nto = \"https://app.example.com/events\"\n";
     let cases = [
         // Not TOML.
@@ -46,6 +47,21 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
         (
             with_route("signing_secret = { var = \"A\" }"),
             "line 5: route.signing_secret.var: there is no such key; here are: env, file",
+        ),
+        // They come before all else, since a misspelt key is often why another one is missing.
+        (
+            "[[route]]\ntoo = \"exec:true\"".to_owned(),
+            "line 2: route.too: there is no such key; here are: events, to, ",
+        ),
+        ("[[secret]]\nnames = \"a\"".to_owned(), "line 2: secret.names: there is no such key"),
+        ("concurrency = \"8\"\nlisen = \"127.0.0.1:1\"".to_owned(), "line 2: lisen: there is no such key"),
+        (
+            "concurrency = \"8\"\n[[route]]\nto = \"exec:/no/program\"\ntimeout = 5".to_owned(),
+            "line 4: route.timeout: there is no such key; here are: events, to, timeout_seconds, args",
+        ),
+        (
+            "[[route]]\nto = { file = \"exec\" }\nsigning_secret = \"a\"".to_owned(),
+            "line 3: route.signing_secret: there is no such key; here are: events, to, timeout_seconds, args",
         ),
         // Values of another type.
         ("listen = 8042".to_owned(), "line 1: listen: this must be a string, in quotation marks"),
