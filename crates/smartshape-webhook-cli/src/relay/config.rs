@@ -196,9 +196,11 @@ fn target_of_flag(to: &str, allow_private_addresses: bool) -> Outcome<Target> {
     if !is_http(to) {
         return Err(wrong(KINDS));
     }
-    let secret = signing_secret().map_err(Failure::usage)?;
-    Target::http(to, outlet(to, &secret, None, allow_private_addresses))
-        .map_err(|error| wrong(&outlet_error(&error, "--allow-private-addresses")))
+    let (secret, variable) = signing_secret().map_err(Failure::usage)?;
+    Target::http(to, outlet(to, &secret, None, allow_private_addresses)).map_err(|error| match error.kind() {
+        OutletErrorKind::SigningSecret => Failure::usage(format!("{variable}: {}", chain(&error))),
+        _ => wrong(&outlet_error(&error, "--allow-private-addresses")),
+    })
 }
 
 const KINDS: &str = "this must begin with https://, http://, nats:// or exec:";
@@ -227,18 +229,29 @@ fn outlet_error(error: &OutletError, permitted_by: &str) -> String {
     }
 }
 
-/// The signing secret of the environment.
-fn signing_secret() -> Result<String, String> {
+/// The signing secret of the environment, and the variable that it is from.
+fn signing_secret() -> Result<(String, String), String> {
     let file = format!("{SIGNING_SECRET_VARIABLE}_FILE");
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    match (is_set(SIGNING_SECRET_VARIABLE), is_set(&file)) {
-        (true, true) => Err(format!("both {SIGNING_SECRET_VARIABLE} and {file} are set: unset one of them")),
-        (false, true) => SecretSource::File(std::env::var_os(file).unwrap_or_default().into()).text(),
-        (true, false) => SecretSource::Env(SIGNING_SECRET_VARIABLE.to_owned()).text(),
-        (false, false) => Err(format!(
-            "no secret to sign with: set {SIGNING_SECRET_VARIABLE} or {file} to whsec_ and 24 to 64 random bytes in base64"
-        )),
-    }
+    let (variable, source) = match (is_set(SIGNING_SECRET_VARIABLE), is_set(&file)) {
+        (true, true) => {
+            return Err(format!("both {SIGNING_SECRET_VARIABLE} and {file} are set: unset one of them"));
+        }
+        (false, true) => {
+            let path = std::env::var_os(&file).unwrap_or_default();
+            (file, SecretSource::File(path.into()))
+        }
+        (true, false) => {
+            (SIGNING_SECRET_VARIABLE.to_owned(), SecretSource::Env(SIGNING_SECRET_VARIABLE.to_owned()))
+        }
+        (false, false) => {
+            return Err(format!(
+                "no secret to sign with: set {SIGNING_SECRET_VARIABLE} or {file} to whsec_ and 24 to 64 random bytes in base64"
+            ));
+        }
+    };
+    let secret = source.text().map_err(|what| format!("{variable}: {what}"))?;
+    Ok((secret, variable))
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
@@ -449,9 +462,16 @@ fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
         return Err(to_place.wrong(KINDS));
     }
     let allow = table.take("allow_private_addresses").map(Value::boolean).transpose()?.unwrap_or(false);
-    let (secret, secret_place) = match table.take("signing_secret") {
-        Some(value) => secret_text(value)?,
-        None => (signing_secret().map_err(|what| table.wrong("signing_secret", &what))?, to_place.clone()),
+    let (secret, secret_place, variable) = match table.take("signing_secret") {
+        Some(value) => {
+            let (secret, place) = secret_text(value)?;
+            (secret, place, None)
+        }
+        None => {
+            let place = table.place("signing_secret");
+            let (secret, variable) = signing_secret().map_err(|what| place.wrong(&what))?;
+            (secret, place, Some(variable))
+        }
     };
     let mut outlet = outlet(&to, &secret, timeout, allow);
     let mut certificates_place = None;
@@ -460,11 +480,14 @@ fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
         certificates_place = Some(place);
     }
     Target::http(&to, outlet).map_err(|error| {
-        let place = match error.kind() {
-            OutletErrorKind::RootCertificates => certificates_place,
-            OutletErrorKind::SigningSecret => Some(secret_place),
-            _ => None,
-        };
-        place.unwrap_or(to_place).wrong(&outlet_error(&error, "allow_private_addresses = true"))
+        let text = outlet_error(&error, "allow_private_addresses = true");
+        match (error.kind(), variable, certificates_place) {
+            (OutletErrorKind::SigningSecret, Some(variable), _) => {
+                secret_place.wrong(&format!("{variable}: {text}"))
+            }
+            (OutletErrorKind::SigningSecret, None, _) => secret_place.wrong(&text),
+            (OutletErrorKind::RootCertificates, _, Some(place)) => place.wrong(&text),
+            _ => to_place.wrong(&text),
+        }
     })
 }

@@ -110,8 +110,13 @@ impl<'a> Table<'a> {
         self.take(key).ok_or_else(|| self.wrong(key, "this key is missing"))
     }
 
+    /// The place of a key that is missing: that of the table.
+    pub(super) fn place(&self, key: &str) -> Place {
+        Place { file: Rc::clone(&self.file), key: format!("{}{key}", self.prefix), line: self.line }
+    }
+
     pub(super) fn wrong(&self, key: &str, what: &str) -> Failure {
-        self.file.wrong(self.line, &format!("{}{key}", self.prefix), what)
+        self.place(key).wrong(what)
     }
 
     /// Where a secret is: `{ env = "NAME" }` or `{ file = "PATH" }`, or these keys in the table itself.

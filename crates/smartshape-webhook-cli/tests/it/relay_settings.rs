@@ -303,8 +303,23 @@ async fn missing_settings_are_named() {
     ran(program.env_remove("SMARTSHAPE_RELAY_SIGNING_SECRET"))
         .await
         .fails(2, "no secret to sign with: set SMARTSHAPE_RELAY_SIGNING_SECRET");
-    let mut program = command(&home, &unsigned);
-    ran(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET", "whsec_AAAA")).await.fails(2, "it has 3 bytes");
+    // Each names the setting, also where the route of a file leaves it to the environment.
+    std::fs::write(home.path().join("route.toml"), with_route("")).unwrap();
+    for (arguments, place) in [
+        (&unsigned[..], "smartshape: "),
+        (&["--config", "route.toml"], "smartshape: route.toml, line 3: route.signing_secret: "),
+    ] {
+        let mut program = command(&home, arguments);
+        ran(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET", "whsec_AAAA")).await.fails(
+            2,
+            &format!("{place}SMARTSHAPE_RELAY_SIGNING_SECRET: the signing secret is invalid: it has 3 bytes"),
+        );
+        let mut program = command(&home, arguments);
+        program.env_remove("SMARTSHAPE_RELAY_SIGNING_SECRET");
+        ran(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET_FILE", "none"))
+            .await
+            .fails(2, &format!("{place}SMARTSHAPE_RELAY_SIGNING_SECRET_FILE: cannot read none: "));
+    }
     let mut program = command(&home, &unsigned);
     ran(program.env_remove("SMARTSHAPE_WEBHOOK_SECRET")).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
     assert!(!home.path().join("relay.db").exists(), "nothing is created before all settings are right");
