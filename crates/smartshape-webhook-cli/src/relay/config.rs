@@ -150,6 +150,11 @@ fn console(
     let (bind, ui_place) = match (flags.ui, ui) {
         (Some(bind), _) => (bind, None),
         (None, Some((bind, place))) => (bind, Some(place)),
+        (None, None) if flags.password_file.is_some() => {
+            return Err(Failure::usage(
+                "--password-file is the console's: add --ui, or the key ui, which serves one",
+            ));
+        }
         (None, None) => return Ok(None),
     };
     let (password, password_place) = match (password, flags.password_file.as_deref()) {

@@ -289,6 +289,9 @@ async fn missing_settings_are_named() {
         .await
         .fails(2, "--to: there is no such program");
     run(&["--config", "none.toml"]).await.fails(2, "cannot read the settings from none.toml");
+    run(&["--inbox", "relay.db", "--to", "exec:true", "--password-file", "none"])
+        .await
+        .fails(2, "--password-file is the console's: add --ui");
     std::fs::write(home.path().join("route.toml"), "[[route]]\nto = \"exec:true\"\n").unwrap();
     run(&["--inbox", "relay.db", "--config", "route.toml", "--to", "exec:true"])
         .await
