@@ -64,17 +64,30 @@ pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> Outcome<T>) -
     let table = DeTable::parse(&file.text).map_err(|error| {
         let line = file.line(error.span().map_or(0, |span| span.start));
         let what = error.message().lines().next().unwrap_or_default();
-        file.wrong(line, key_in(&file.text, line), &format!("this is not TOML: {what}"))
+        // The second [route] of a file looks so.
+        let hint = header_in(&file.text, line)
+            .map_or_else(String::new, |name| format!("; write [[{name}]] above the keys of each"));
+        file.wrong(line, key_in(&file.text, line), &format!("this is not TOML: {what}{hint}"))
     })?;
     read(Table::new(Rc::clone(&file), String::new(), 1, table.into_inner()))
 }
 
-/// What stands before the equals sign in a line, or a table's header.
+/// What stands before the equals sign in a line.
 fn key_in(text: &str, line: usize) -> &str {
     let line = text.lines().nth(line - 1).unwrap_or_default();
     let key = line.split_once('=').map_or("", |(key, _)| key.trim());
-    let is_key = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
-    if key.chars().all(is_key) { key } else { "" }
+    if is_key(key) { key } else { "" }
+}
+
+/// The name in a line that is a table's header.
+fn header_in(text: &str, line: usize) -> Option<&str> {
+    let line = text.lines().nth(line - 1).unwrap_or_default();
+    let name = line.split('#').next()?.trim().strip_prefix('[')?.strip_suffix(']')?;
+    Some(name).filter(|name| !name.is_empty() && is_key(name))
+}
+
+fn is_key(text: &str) -> bool {
+    text.chars().all(|character| character.is_ascii_alphanumeric() || "_-.".contains(character))
 }
 
 impl<'a> Table<'a> {

@@ -30,6 +30,10 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
         ("inbox: relay.db".to_owned(), "line 1: this is not TOML: "),
         ("inbox = \"a\"\ninbox = \"b\"".to_owned(), "line 2: inbox: this is not TOML: "),
         ("[[route]\nto = \"exec:true\"".to_owned(), "line 1: this is not TOML: "),
+        (
+            "[route]\nto = \"exec:true\"\n[route] # another\nto = \"exec:false\"".to_owned(),
+            "line 3: this is not TOML: duplicate key; write [[route]] above the keys of each",
+        ),
         // Unknown keys.
         ("lisen = \"127.0.0.1:1\"".to_owned(), "line 1: lisen: there is no such key; here are: listen, "),
         ("inbox = \"relay.db\"\nLISTEN = \"127.0.0.1:1\"".to_owned(), "line 2: LISTEN: there is no such key"),
