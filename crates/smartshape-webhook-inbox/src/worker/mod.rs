@@ -332,6 +332,8 @@ struct RunningAttempt {
     lease: Lease,
     number: u32,
     began: Instant,
+    /// Names the event and the attempt in the log.
+    span: tracing::Span,
     abort: AbortHandle,
     /// The lease was lost, and the handler is cancelled for it. Its event is another worker's.
     is_lost: bool,
@@ -530,11 +532,13 @@ impl Run {
                     let span = tracing::info_span!(parent: &webhook, "attempt", number);
                     let handler = Arc::clone(&self.handler);
                     let task = async move { Ended::from(handler.attempt(lease, delivery).await) };
-                    let abort = self.tasks.spawn(task.instrument(span));
+                    let abort = self.tasks.spawn(task.instrument(span.clone()));
                     let id = abort.id();
                     let began = Instant::now();
-                    self.running
-                        .insert(id, RunningAttempt { key, lease, number, began, abort, is_lost: false });
+                    self.running.insert(
+                        id,
+                        RunningAttempt { key, lease, number, began, span, abort, is_lost: false },
+                    );
                 }
                 Err(error) => {
                     let seq = lease.seq;
@@ -605,6 +609,7 @@ impl Run {
     fn failed(&self, kind: HandlerErrorKind, error: String, attempt: &RunningAttempt) -> AttemptOutcome {
         let RunningAttempt { key, number, .. } = *attempt;
         let shown = escape_error_for_log(&error);
+        let _event = attempt.span.enter();
         let backoff = self.settings.backoff.after(number, jitter());
         let after = match kind {
             HandlerErrorKind::Permanent => None,
