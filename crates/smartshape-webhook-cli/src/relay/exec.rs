@@ -50,7 +50,7 @@ impl Handler for Exec {
             .spawn()
             .map_err(|error| HandlerError::retry(format!("cannot start {program}: {error}")))?;
         let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let Some(id) = id else { return Err(HandlerError::retry(format!("{program} has no process id"))) };
+        let Some(id) = id else { return Err(HandlerError::retry("it has no process id")) };
         // Dropped before `child`, whose process is not reaped before: nobody else gets its id meanwhile.
         let group = Group(id);
         let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -79,7 +79,7 @@ impl Handler for Exec {
         };
         if tokio::time::timeout(self.timeout, run).await.is_err() {
             let seconds = self.timeout.as_secs();
-            return Err(HandlerError::retry(format!("{program} was killed after its {seconds} s")));
+            return Err(HandlerError::retry(format!("it was killed after its {seconds} s")));
         }
         let status = child.wait().await?;
         if !stdout.is_empty() || !stderr.is_empty() {
@@ -87,10 +87,7 @@ impl Handler for Exec {
                 |bytes: &[u8]| escape_error_for_log(String::from_utf8_lossy(bytes).trim()).to_string();
             tracing::info!(stdout = %shown(&stdout), stderr = %shown(&stderr), "output of {program}");
         }
-        outcome(status).map_err(|(text, is_permanent)| {
-            let text = format!("{program} {text}");
-            if is_permanent { HandlerError::permanent(text) } else { HandlerError::retry(text) }
-        })
+        outcome(status)
     }
 }
 
@@ -117,13 +114,14 @@ impl Exec {
     }
 }
 
-/// How the program fails, and whether for good.
-fn outcome(status: ExitStatus) -> Result<(), (String, bool)> {
+fn outcome(status: ExitStatus) -> Result<(), HandlerError> {
     match status.code() {
         Some(0) => Ok(()),
-        Some(PERMANENT) => Err((format!("ended with {PERMANENT}: it will never handle this event"), true)),
-        Some(code) => Err((format!("ended with {code}"), false)),
-        None => Err((format!("was ended: {status}"), false)),
+        Some(PERMANENT) => Err(HandlerError::permanent(format!(
+            "it ended with {PERMANENT}: it will never handle this event"
+        ))),
+        Some(code) => Err(HandlerError::retry(format!("it ended with {code}"))),
+        None => Err(HandlerError::retry(format!("it was ended: {status}"))),
     }
 }
 

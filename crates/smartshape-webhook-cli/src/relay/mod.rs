@@ -137,7 +137,12 @@ impl Relay {
             None => None,
         };
         for route in &routes {
-            tracing::info!(to = route.target.name(), events = ?route.events, "route");
+            let events = match &route.events {
+                Some(events) => events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", "),
+                None if routes.len() == 1 => "all".to_owned(),
+                None => "all others".to_owned(),
+            };
+            tracing::info!(to = route.target.name(), events, "route");
         }
         let Retries { concurrency, max_attempts, max_backoff, ordered_by_file, shutdown_timeout } = retries;
         let worker = inbox

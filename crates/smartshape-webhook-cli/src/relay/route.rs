@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, describe_counter};
-use smartshape_webhook::{BoxHandler, Delivery, EventKind, Handler, HandlerError};
+use smartshape_webhook::{BoxHandler, Delivery, EventKind, Handler, HandlerError, HandlerErrorKind};
 use smartshape_webhook_outlet::{HttpOutlet, HttpOutletBuilder, JetStreamOutletBuilder, OutletError};
 use url::Url;
 
@@ -50,7 +50,7 @@ impl Handler for Routes {
             tracing::debug!("no route takes this event");
             return Ok(());
         };
-        let outcome = target.handler.handle(delivery).await;
+        let outcome = target.handler.handle(delivery).await.map_err(|error| target.failed(&error));
         let (name, label) = (target.name.clone(), if outcome.is_ok() { "passed_on" } else { "failed" });
         counter!(PASSED_ON, "target" => name, "outcome" => label).increment(1);
         if outcome.is_ok() {
@@ -63,6 +63,16 @@ impl Handler for Routes {
 impl Target {
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The error with the target's name, which the inbox's log and its dead letters have no other place for.
+    fn failed(&self, error: &HandlerError) -> HandlerError {
+        let text = format!("{}: {}", self.name, error.chain());
+        match error.kind() {
+            HandlerErrorKind::Permanent => HandlerError::permanent(text),
+            HandlerErrorKind::RetryAfter(wait) => HandlerError::retry_after(wait, text),
+            _ => HandlerError::retry(text),
+        }
     }
 
     /// Posts to a URL.

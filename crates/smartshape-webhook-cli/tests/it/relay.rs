@@ -166,6 +166,33 @@ async fn relay_posts_signed_events_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn failed_attempt_is_logged_with_event_and_target() {
+    let (home, (_kept, nobody)) = (Home::new(), crate::support::nobody());
+    let others = script(&home, "exit 1");
+    let settings = format!(
+        "[[route]]\nevents = [\"file_uploaded\", \"file_optimized\"]\nto = \"{nobody}/do-not-show\"\n\
+         allow_private_addresses = true\n[[route]]\nto = \"{others}\"\n"
+    );
+    let mut relay = Relay::of(&home, &settings).await;
+    for (kind, target) in [(FileUploaded, nobody.as_str()), (AnnotationCreated, "exec:program")] {
+        relay.accepts(&EventPayload::sample(kind)).await;
+        relay
+            .counts(&format!("smartshape_relay_attempts_total{{target=\"{target}\",outcome=\"failed\"}}"))
+            .await;
+    }
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    let log = relay.log();
+    let has = |words: &[&str]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(has(&["an attempt failed", "file_uploaded", &format!("error={nobody}: ")]), "{log}");
+    assert!(
+        has(&["an attempt failed", "annotation_created", "error=exec:program: it ended with 1"]),
+        "{log}"
+    );
+    assert!(has(&[&nobody, "events=\"file_uploaded, file_optimized\""]), "{log}");
+    assert!(has(&["exec:program", "events=\"all others\""]) && !log.contains("do-not-show"), "{log}");
+}
+
+#[tokio::test]
 async fn relay_runs_program_with_event_on_standard_input() {
     let home = Home::new();
     let target = script(&home, "cat > body.part; env > variables; mv body.part body; echo 'it\x1b[2J works'");
@@ -324,6 +351,7 @@ async fn relay_routes_by_event_and_counts_the_rest() {
          [[route]]\nevents = [\"annotation_created\"]\nto = \"{others}\"\nallow_private_addresses = true\n"
     );
     let relay = Relay::of(&home, &settings).await;
+    assert!(relay.log().contains("events=\"file_uploaded\""), "{}", relay.log());
     for kind in [FileOptimized, AnnotationCreated, FileUploaded] {
         relay.accepts(&EventPayload::sample(kind)).await;
     }
