@@ -38,6 +38,7 @@ impl WorkerLock {
             return Ok((guard, false));
         }
         let deadline = tokio::time::Instant::now() + self.timeout;
+        let mut is_waiting = false;
         loop {
             let path = self.path.clone();
             let locked = blocking(move || try_lock(&path)).await?;
@@ -47,7 +48,16 @@ impl WorkerLock {
                     *shared = Arc::downgrade(&guard);
                     return Ok((guard, true));
                 }
-                None if tokio::time::Instant::now() < deadline => tokio::time::sleep(POLL_INTERVAL).await,
+                None if tokio::time::Instant::now() < deadline => {
+                    if !std::mem::replace(&mut is_waiting, true) {
+                        tracing::warn!(
+                            lock = %self.path.display(),
+                            timeout_s = self.timeout.as_secs(),
+                            "a worker of another process has locked the inbox: this one waits for its end"
+                        );
+                    }
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                }
                 None => {
                     let text = format!(
                         "inbox: a worker of another process has locked {}: stop that process, or use PostgreSQL for several",
