@@ -105,6 +105,15 @@ impl Relay {
         .await;
     }
 
+    async fn is_ready(&self) {
+        within(async {
+            while self.get("/ready").await.0 != 200 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     pub(crate) async fn terminate(&mut self) -> Option<i32> {
         let id = rustix::process::Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
@@ -361,17 +370,36 @@ async fn relay_routes_by_event_and_counts_the_rest() {
     assert!(uploaded.try_recv().is_err() && other.try_recv().is_err());
 }
 
+/// As in a restart in which the new process starts before the old one has ended.
+#[tokio::test]
+async fn second_relay_on_one_file_waits_for_the_end_of_the_first() {
+    let (home, (url, mut requests)) = (Home::new(), endpoint().await);
+    let mut first = Relay::to(&home, &url).await;
+    first.is_ready().await;
+    let mut second = Relay::to(&home, &url).await;
+    within(async {
+        while !second.log().contains("a worker of another process has locked the inbox") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(second.get("/ready").await.0, 503);
+    // What it stores is passed on by the first one.
+    second.accepts(&EventPayload::sample(FileUploaded)).await;
+    assert_eq!(within(requests.recv()).await.unwrap().0["ce-type"], "file_uploaded");
+    assert_eq!(first.terminate().await, Some(0), "{}", first.log());
+    second.accepts(&EventPayload::sample(FileOptimized)).await;
+    assert_eq!(within(requests.recv()).await.unwrap().0["ce-type"], "file_optimized");
+    second.is_ready().await;
+    assert_eq!(second.terminate().await, Some(0), "{}", second.log());
+}
+
 #[tokio::test]
 async fn relay_serves_its_health_and_ends_cleanly() {
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
     let arguments = ["--json", "--inbox", "relay.db", "--to", &url, "--allow-private-addresses"];
     let mut relay = Relay::start(command(&home, &arguments)).await;
-    within(async {
-        while relay.get("/ready").await.0 != 200 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    relay.is_ready().await;
     assert_eq!(relay.get("/health").await, (200, "ok".to_owned()));
     assert_eq!(relay.get("/other").await.0, 404);
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
