@@ -251,17 +251,18 @@ impl Show {
             let text = format!("the inbox has no event {}: see `smartshape inbox list`", self.key);
             return Err(Failure::failed(text));
         };
+        let mut event = json_of(&stored.event);
+        event["next_attempt_at"] = stored.next_attempt_at.map(|at| at.to_string()).into();
         let body = stored.body.as_ref().map(|body| String::from_utf8_lossy(body));
         let gone = "the event's body was deleted when it was completed or purged";
         if self.body {
             return body.map_or_else(|| Err(Failure::failed(gone)), output::line);
         }
         if settings.json {
-            let mut event = json_of(&stored.event);
             event["body"] = body.map_or(Value::Null, |body| Value::String(body.into_owned()));
             return output::json(&event);
         }
-        let Value::Object(fields) = json_of(&stored.event) else { return Ok(()) };
+        let Value::Object(fields) = event else { return Ok(()) };
         let rows: Vec<_> = fields
             .into_iter()
             .filter(|(_, value)| !value.is_null())

@@ -85,6 +85,12 @@ async fn inbox_lists_shows_replays_and_purges_events() {
 
     let shown = home.run(&["--json", "inbox", "show", &place, &key]).await.succeeds().json();
     assert_eq!((&shown["uuid"], shown["body"].as_str().unwrap()), (&"one".into(), body("one").as_str()));
+    assert!(shown["next_attempt_at"].is_null(), "{shown}");
+    let waiting =
+        home.run(&["--json", "inbox", "list", &place, "--state", "waiting"]).await.succeeds().json();
+    let waiting = home.run(&["inbox", "show", &place, waiting["key"].as_str().unwrap()]).await.succeeds().out;
+    let today = jiff::Timestamp::now().to_string();
+    assert!(waiting.contains("next_attempt_at") && waiting.contains(&today[..4]), "{waiting}");
     let exact = home.run(&["inbox", "show", &place, &key, "--body"]).await.succeeds().out;
     assert_eq!(exact.trim_end_matches('\n'), body("one"));
     assert!(home.run(&["inbox", "show", &place, &key]).await.succeeds().out.contains("engine"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use smartshape_webhook::DeliveryKey;
 use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
 
@@ -18,6 +18,11 @@ pub(super) fn key_of(bytes: &[u8]) -> Result<DeliveryKey, sqlx::Error> {
 
 pub(super) fn time_of(microseconds: i64) -> Result<Timestamp, sqlx::Error> {
     Timestamp::from_microsecond(microseconds).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// By the wall clock of this machine.
+pub(super) fn from_now(milliseconds: i64) -> Timestamp {
+    Timestamp::now().saturating_add(SignedDuration::from_millis(milliseconds)).unwrap_or(Timestamp::MAX)
 }
 
 /// Decodes a row of all columns; integers have 64 bits.

@@ -290,7 +290,7 @@ async fn claim_dead_letters_after_lost_leases(fixture: &impl Fixture) {
     assert!(dead.error.unwrap().contains("lease"));
 }
 
-/// Not before, and the claim says when.
+/// Not before, and the claim says when, as the event itself does.
 async fn retry_is_claimed_when_due(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     storage.insert(new_events(0..2, "f")).await.unwrap();
@@ -304,6 +304,14 @@ async fn retry_is_claimed_when_due(fixture: &impl Fixture) {
     let waiting =
         storage.list(EventFilter::default().state(EventState::Waiting)).await.unwrap().pop().unwrap();
     assert_eq!((waiting.attempts, waiting.error.as_deref()), (1, Some("not yet")));
+    let next_attempt = async |key| storage.get(key).await.unwrap().unwrap().next_attempt_at;
+    let at = next_attempt(waiting.key).await.unwrap();
+    let now = Timestamp::now();
+    assert!(at > now + 1.second() && at <= now + 100.seconds(), "{at}");
+    assert_eq!(next_attempt(claimed.attempts[0].key).await, None, "it is running");
+    storage.insert(new_events(2..3, "f")).await.unwrap();
+    let fresh = storage.list(EventFilter::default()).await.unwrap().pop().unwrap();
+    assert!(next_attempt(fresh.key).await.unwrap() <= Timestamp::now(), "it is due");
 }
 
 /// A shutdown is no failure.

@@ -422,7 +422,7 @@ impl Storage for Sqlite {
     }
 
     fn get(&self, key: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>> {
-        self.read(move |connection, _| Box::pin(sql::get(connection, key)))
+        self.read(move |connection, now| Box::pin(sql::get(connection, now, key)))
     }
 
     fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {

@@ -379,15 +379,23 @@ pub(super) async fn list(
 
 pub(super) async fn get(
     connection: &mut SqliteConnection,
+    now: i64,
     key: DeliveryKey,
 ) -> Outcome<Option<StoredDelivery>> {
     let Some(event) = list(connection, EventFilter::default().key(key)).await?.pop() else { return Ok(None) };
     let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM bodies WHERE seq = ?")
         .bind(event.seq)
-        .fetch_optional(connection)
+        .fetch_optional(&mut *connection)
         .await?;
     let body = body.map(Bytes::from);
-    Ok(Some(StoredDelivery { event, body }))
+    // The clock of a process that has had the file open for longer is ahead.
+    let now = now.max(latest(connection).await?);
+    let due: Option<i64> = sqlx::query_scalar("SELECT due FROM events WHERE seq = ? AND state = 0")
+        .bind(event.seq)
+        .fetch_optional(connection)
+        .await?;
+    let next_attempt_at = due.map(|due| rows::from_now(due - now));
+    Ok(Some(StoredDelivery { event, body, next_attempt_at }))
 }
 
 fn stored(row: &SqliteRow) -> Outcome<StoredEvent> {

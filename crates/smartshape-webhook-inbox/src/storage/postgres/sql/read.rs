@@ -33,7 +33,13 @@ pub(super) fn filtered(session: &Session, statement: &str, filter: &EventFilter)
 pub(crate) async fn get(session: &mut Session, key: DeliveryKey) -> sqlx::Result<Option<StoredDelivery>> {
     let Some(event) = list(session, &EventFilter::default().key(key)).await?.pop() else { return Ok(None) };
     let body = bodies(session, &[event.seq]).await?.remove(&event.seq);
-    Ok(Some(StoredDelivery { event, body }))
+    let wait = session.tables.sql(
+        "SELECT (extract(epoch FROM due - clock_timestamp()) * 1000)::bigint FROM smartshape_inbox_events \
+         WHERE seq = $1 AND state = 0",
+    );
+    let wait: Option<i64> =
+        sqlx::query_scalar(wait).bind(event.seq).fetch_optional(&mut session.connection).await?;
+    Ok(Some(StoredDelivery { event, body, next_attempt_at: wait.map(rows::from_now) }))
 }
 
 pub(crate) async fn bodies(session: &mut Session, seqs: &[i64]) -> sqlx::Result<HashMap<i64, Bytes>> {
