@@ -2,15 +2,16 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { connect, createServer as listen } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after } from 'node:test';
 import { chromium } from 'playwright-core';
 
-const { CHROMIUM, CONSOLE, FIXTURES } = process.env;
+const { CHROMIUM, CONSOLE, FIXTURES, NGINX_BIN } = process.env;
 const cleanups = [];
 after(async () => {
   for (const cleanup of cleanups.reverse()) await cleanup();
@@ -118,6 +119,40 @@ export async function site(html) {
   });
   await new Promise(listening => server.listen(0, '127.0.0.1', listening));
   atEnd(() => { server.closeAllConnections(); server.close(); });
+  return server.address().port;
+}
+
+/** A real nginx with this server, on a socket in its folder: it does not tell which free port it took. Returns the socket. */
+export async function nginx(server, path = folder()) {
+  const socket = join(path, 'socket');
+  writeFileSync(join(path, 'settings'), `
+    daemon off; master_process off; pid pid; error_log stderr crit; events {}
+    http {
+      access_log off;
+      client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+      server { ${server(socket)} }
+    }`);
+  const child = spawn(NGINX_BIN, ['-p', path, '-c', join(path, 'settings'), '-e', 'stderr'], { stdio: ['ignore', 'inherit', 'inherit'] });
+  const ended = once(child, 'exit');
+  atEnd(() => { child.kill(); return ended; });
+  for (let isUp = false; !isUp;) {
+    isUp = await new Promise(known => {
+      const attempt = connect(socket, () => { attempt.destroy(); known(true); }).on('error', () => setTimeout(known, 10, false));
+    });
+    assert.equal(child.exitCode, null, 'nginx has ended');
+  }
+  return socket;
+}
+
+/** A port whose connections lead to the socket or port of this name, by their first byte. */
+export async function front(choose) {
+  const server = listen(client => client.on('error', () => {}).once('data', head => {
+    const upstream = connect(choose(head[0]));
+    upstream.write(head);
+    client.on('error', () => upstream.destroy()).pipe(upstream).on('error', () => client.destroy()).pipe(client);
+  }));
+  await new Promise(listening => server.listen(0, '127.0.0.1', listening));
+  atEnd(() => server.close());
   return server.address().port;
 }
 
