@@ -244,6 +244,18 @@ async fn program_that_fails_is_run_again_unless_it_ends_with_65() {
     );
 }
 
+#[tokio::test]
+async fn script_without_a_line_that_says_what_runs_it_is_not_started() {
+    let home = Home::new();
+    let target = script(&home, "exit 0");
+    std::fs::write(home.path().join("program"), "exit 0\n").unwrap();
+    let mut relay = Relay::to(&home, &target).await;
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
+    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 1"#).await;
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    assert!(relay.log().contains("Exec format error"), "{}", relay.log());
+}
+
 /// Whether the process of this number is there, and no zombie.
 #[cfg(target_os = "linux")]
 fn runs(home: &Home, pid_file: &str) -> bool {
