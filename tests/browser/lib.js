@@ -39,7 +39,7 @@ export async function serve(path = folder()) {
     child.stdin.write(JSON.stringify(command) + '\n');
     return read();
   };
-  return { path, ...await read(), store: (...bodies) => call({ store: bodies }), work: count => call({ work: count }), deliver: (...arrivals) => call({ deliver: arrivals }) };
+  return { path, ...await read(), store: (...bodies) => call({ store: bodies }), work: count => call({ work: count }), deliver: (...arrivals) => call({ deliver: arrivals }), certificate: name => call({ certificate: name }) };
 }
 
 let number = 0;

@@ -5,7 +5,8 @@
 //! A command is a line of JSON, and so is its response: `{"store":[BODY,…]}` stores deliveries and returns their keys;
 //! `{"work":N}` runs a worker until the results of N attempts are recorded. A body says what becomes of it: a member `fail`
 //! is the error that makes it a dead letter, `retry` one after which it waits, and with `hang` it is never done, nor is its
-//! worker. `{"deliver":[…]}` adds deliveries to those of the listener.
+//! worker. `{"deliver":[…]}` adds deliveries to those of the listener. `{"certificate":NAME}` returns one of this name, with its
+//! key, for TLS in front of it.
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ enum Command {
     Store(Vec<String>),
     Work(u32),
     Deliver(Vec<Arrival>),
+    Certificate(String),
 }
 
 /// A delivery to the listener.
@@ -258,6 +260,10 @@ async fn obey(inbox: &Inbox, listener: &Listener) -> Result<()> {
                     listener.receive(arrival).await?;
                 }
                 Value::Null
+            }
+            Command::Certificate(name) => {
+                let made = rcgen::generate_simple_self_signed(vec![name])?;
+                json!({ "cert": made.cert.pem(), "key": made.signing_key.serialize_pem() })
             }
         };
         println!("{response}");
