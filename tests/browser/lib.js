@@ -25,8 +25,8 @@ export function folder() {
 }
 
 /** Serves the console of the inbox in a folder; see src/main.rs. It ends with its standard input. */
-export async function serve(path = folder()) {
-  const child = spawn(CONSOLE, [join(path, 'inbox.db')], { stdio: ['pipe', 'pipe', 'inherit'] });
+export async function serve(path = folder(), ...flags) {
+  const child = spawn(CONSOLE, [join(path, 'inbox.db'), ...flags], { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = once(child, 'exit');
   atEnd(() => { child.stdin.end(); return ended; });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

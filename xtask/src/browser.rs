@@ -11,6 +11,7 @@ pub(crate) struct Browser {
     node: Runtime,
     chromium: PathBuf,
     nginx: PathBuf,
+    sqlite: PathBuf,
 }
 
 pub(crate) fn run(name: Option<&str>) -> Result {
@@ -20,7 +21,9 @@ pub(crate) fn run(name: Option<&str>) -> Result {
 /// Everything that the tests need, or in one line what is missing.
 pub(crate) fn provide() -> Result<Browser, String> {
     let node = runtimes::browser()?;
-    Ok(Browser { node, chromium: tools::CHROMIUM.provide()?, nginx: tools::NGINX.provide()? })
+    let (chromium, nginx, sqlite) =
+        (tools::CHROMIUM.provide()?, tools::NGINX.provide()?, tools::SQLITE.provide()?);
+    Ok(Browser { node, chromium, nginx, sqlite })
 }
 
 impl Browser {
@@ -44,6 +47,11 @@ impl Browser {
             .env("CONSOLE", cargo::binary("browser"))
             .env("CHROMIUM", &self.chromium)
             .env("NGINX_BIN", &self.nginx)
+            .env("SQLITE3", &self.sqlite)
+            .env(
+                "OLDER_INBOX",
+                cargo::root().join("crates/smartshape-webhook-inbox/tests/data/inbox-0.1.0.db"),
+            )
             .env("FIXTURES", cargo::root().join("crates/smartshape-fake/fixtures"));
         if command.status()?.success() { Ok(()) } else { Err("the tests in a browser failed".into()) }
     }

@@ -1,6 +1,6 @@
-//! The console on three frameworks, for the tests in a browser: `browser INBOX` serves the inbox in this SQLite file for each
-//! kind of visitor, and a listener's deliveries; it prints its addresses, and obeys its standard input until that ends, or for
-//! ten minutes at most.
+//! The console on three frameworks, for the tests in a browser: `browser INBOX [--read-only]` serves the inbox in this SQLite
+//! file for each kind of visitor, and a listener's deliveries; it prints its addresses, and obeys its standard input until that
+//! ends, or for ten minutes at most.
 //!
 //! A command is a line of JSON, and so is its response: `{"store":[BODY,…]}` stores deliveries and returns their keys;
 //! `{"work":N}` runs a worker until the results of N attempts are recorded. A body says what becomes of it: a member `fail`
@@ -73,8 +73,10 @@ struct Outcome {
 #[tokio::main]
 async fn main() -> Result<()> {
     let path = std::env::args().nth(1).ok_or("which inbox?")?;
-    let inbox = Inbox::builder(&path).body_retention(HOUR).open().await?;
+    let is_read_only = std::env::args().nth(2).is_some_and(|flag| flag == "--read-only");
+    let inbox = Inbox::builder(&path).body_retention(HOUR).read_only(is_read_only).open().await?;
     let owner = Ui::inbox(inbox.clone(), Access::decide(|_| Visitor::owner("ops"))).label("test");
+    let owner = owner.read_only(is_read_only);
     let [axum, actix, warp] = [bind().await?, bind().await?, bind().await?];
     let url = |listener: &TcpListener| Ok::<_, std::io::Error>(format!("http://{}", listener.local_addr()?));
     println!("{}", json!({ "axum": url(&axum)?, "actix": url(&actix)?, "warp": url(&warp)? }));
