@@ -52,6 +52,7 @@ impl Browser {
                 "OLDER_INBOX",
                 cargo::root().join("crates/smartshape-webhook-inbox/tests/data/inbox-0.1.0.db"),
             )
+            .env("PICTURES", cargo::root().join("docs/pictures"))
             .env("FIXTURES", cargo::root().join("crates/smartshape-fake/fixtures"));
         if command.status()?.success() { Ok(()) } else { Err("the tests in a browser failed".into()) }
     }

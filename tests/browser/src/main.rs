@@ -56,6 +56,8 @@ struct Arrival {
     /// Whether its token is made with another secret.
     #[serde(default)]
     is_forged: bool,
+    /// Of its token: 4 without it, the quickest.
+    cost: Option<u32>,
     #[serde(default)]
     fails: bool,
     /// What the endpoint of `--forward-to` responded, in words.
@@ -121,6 +123,7 @@ fn on_axum(inbox: &Inbox, owner: &Ui) -> Result<Router> {
     let password = Access::password("ops", "correct horse battery", Visitor::owner("ops"))?;
     let key = Access::key("0123456789abcdef", Visitor::owner("me"))?;
     Ok(app
+        .route_service("/smartshape", ui(Access::decide(|_| Visitor::owner("smartshape"))).label("inbox.db"))
         .route_service("/read-only", owner.clone().read_only(true))
         .route_service("/loopback", owner.clone().hosts(["127.0.0.1"]))
         .route_service("/password", ui(password))
@@ -160,13 +163,16 @@ impl Listener {
                     SendOutcome { is_accepted: outcome.is_ok(), text: outcome.err().unwrap_or_default() }
                 }
             });
-        Ui::deliveries(deliveries, Access::decide(|_| Visitor::owner("me")))
+        Ui::deliveries(deliveries, Access::decide(|_| Visitor::owner("smartshape"))).label("127.0.0.1:8042")
     }
 
     async fn receive(&self, arrival: Arrival) -> Result<()> {
         let secret = if arrival.is_forged { "the secret of somebody else" } else { Self::SECRET };
         let mut headers = HeaderMap::new();
-        headers.append(TOKEN_HEADER, smartshape_fake::token(secret, 4, Prefix::TwoB)?.parse()?);
+        headers.append(
+            TOKEN_HEADER,
+            smartshape_fake::token(secret, arrival.cost.unwrap_or(4), Prefix::TwoB)?.parse()?,
+        );
         for (name, value) in arrival.headers {
             headers
                 .append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_bytes(value.as_bytes())?);
@@ -189,7 +195,7 @@ impl Listener {
         let is_duplicate = response.status() == 200 && !is_handled.load(Ordering::SeqCst);
         let forward = ForwardOutcome::default();
         if let Some(text) = arrival.forward {
-            forward.set(SendOutcome { is_accepted: false, text });
+            forward.set(SendOutcome { is_accepted: text.starts_with("200"), text });
         }
         let received = ReceivedDelivery::new("POST", &headers, &response, Duration::from_millis(12));
         self.deliveries.push(received.body(body).duplicate(is_duplicate).forward(forward));
