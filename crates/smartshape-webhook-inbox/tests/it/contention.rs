@@ -77,7 +77,11 @@ async fn replay_during_purge_does_nothing() {
 async fn replay_and_purge_commit_in_chunks() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
-    inbox.storage().insert((0..3500).map(|number| NewEvent::from(&delivery(number))).collect()).await.unwrap();
+    inbox
+        .storage()
+        .insert((0..3500).map(|number| NewEvent::from(&delivery(number))).collect())
+        .await
+        .unwrap();
     let reject = "UPDATE smartshape_inbox_events SET state = 3, settled = now(); \
          CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$; \
          CREATE TRIGGER reject BEFORE UPDATE ON smartshape_inbox_events FOR EACH ROW WHEN (OLD.seq = 2500) \
