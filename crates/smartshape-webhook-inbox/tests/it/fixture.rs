@@ -288,7 +288,9 @@ mod server {
 
     impl Fixture for Server {
         async fn open(&self) -> Arc<dyn Storage> {
-            Arc::clone(Inbox::open(&self.url()).await.unwrap().storage())
+            // A busy machine takes long for a long body.
+            let inbox = Inbox::builder(&self.url()).store_timeout(Duration::from_secs(60)).open();
+            Arc::clone(inbox.await.unwrap().storage())
         }
 
         async fn execute(&self, _: &'static str, postgres: &'static str) {

@@ -39,7 +39,9 @@ async fn concurrent_processes_migrate_once() {
         let opening: Vec<_> = (0..8)
             .map(|_| {
                 let url = format!("{}%20-cdefault_transaction_isolation%3D{isolation}", server.url());
-                tokio::spawn(async move { Inbox::open(&url).await })
+                // A busy machine takes long for eight at once.
+                let patient = Inbox::builder(&url).store_timeout(Duration::from_secs(60));
+                tokio::spawn(patient.open())
             })
             .collect();
         for one in opening {
