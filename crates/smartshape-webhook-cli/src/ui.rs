@@ -43,7 +43,7 @@ pub(crate) struct Ui {
     #[arg(value_name = "URL")]
     url: String,
     /// Address to listen on; port 0 picks a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    #[arg(long, visible_alias = "bind", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Opens it in the browser
     #[arg(long)]

@@ -131,7 +131,7 @@ async fn listen_registers_nothing_if_it_is_unreachable() {
     assert!(elsewhere.code == Some(1) && elsewhere.err.contains("does not lead here"), "{elsewhere:?}");
     listen(&["--event", "file_deleted"]).await.fails(2, "annotation_created");
     listen(&["--public-url", "nonsense"]).await.fails(2, "absolute URL");
-    listen(&["--listen", "192.0.2.1:0"]).await.fails(2, "another --listen");
+    listen(&["--bind", "192.0.2.1:0"]).await.fails(2, "another --listen");
     listen(&["--listen", "0.0.0.0:0"]).await.fails(2, "--public-url");
     listen(&["--forward-to", "http://127.0.0.1:1/"]).await.fails(2, "--forward-to needs it");
     let mut command = home.program(&["webhook", "listen", "--token", "abc"]);

@@ -164,7 +164,7 @@ async fn ui_needs_a_password_where_other_machines_reach_it() {
     filled(&home).await;
     std::fs::write(home.path().join("password"), format!("{PASSWORD}\n")).unwrap();
     std::fs::write(home.path().join("short"), "horse").unwrap();
-    let elsewhere = ["ui", "inbox.db", "--listen", "0.0.0.0:0"];
+    let elsewhere = ["ui", "inbox.db", "--bind", "0.0.0.0:0"];
     home.run(&elsewhere).await.fails(2, "--password-file");
     let short = home.run(&[&elsewhere[..], &["--password-file", "short"]].concat()).await;
     short.fails(2, "12 characters");

@@ -64,7 +64,7 @@ pub(crate) struct Listen {
     #[arg(long = "event", value_name = "EVENT", value_parser = input::event())]
     events: Vec<EventKind>,
     /// Address to listen on; port 0 picks a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    #[arg(long, visible_alias = "bind", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// URL at which SmartShape reaches the listener, such as a tunnel's. Defaults to the address itself
     #[arg(long, value_name = "URL")]
