@@ -150,7 +150,7 @@ test('hostile texts of deliveries become no element, attribute or title, and run
       pages.push(`?${all}`, `?view=send&${all}`, `?view=${encodeURIComponent(text)}`);
     }
     for (const [index, { title, names: of }] of (await parsed(page, pages, url)).entries()) {
-      assert.match(title, /^[A-Z][a-z ]+ · SmartShape listener$/, pages[index]);
+      assert.match(title, /^[A-Z][a-z ]+ · SmartShape listener · 127\.0\.0\.1:8042$/, pages[index]);
       assert.deepEqual(of.filter(name => !names.has(name)), [], pages[index]);
     }
     for (let index = 0; index < TEXTS.length; index++) {
