@@ -1,5 +1,6 @@
 //! The SQL statements. Each runs in the caller's transaction, at the storage's time `now`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,8 +82,7 @@ pub(super) async fn claim(
         "UPDATE events SET state = 1, due = ?1 + ?2, fence = fence + 1, attempts = attempts + 1, \
          lost = lost + (state = 1) WHERE seq IN (SELECT seq FROM events WHERE {candidates} AND due <= ?1 \
            AND version <= ?3 AND {NOT_PAUSED} ORDER BY due, state, stored, seq LIMIT ?4) \
-         RETURNING seq, fence, key, attempts, received, secret, traceparent, \
-         (SELECT body FROM bodies WHERE bodies.seq = events.seq) AS body"
+         RETURNING seq, fence, key, attempts, received, secret, traceparent"
     );
     let claimed = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(now)
@@ -93,6 +93,11 @@ pub(super) async fn claim(
         .await?;
     let mut attempts = claimed.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
     attempts.sort_by_key(|attempt| attempt.lease.seq);
+    let numbers: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
+    let mut bodies = bodies(connection, &numbers).await?;
+    for attempt in &mut attempts {
+        attempt.body = bodies.remove(&attempt.lease.seq);
+    }
     // When fewer events were claimed than requested, the other due events cannot be claimed now.
     let after = if attempts.len() < request.max_events as usize { now } else { i64::MIN };
     let sql = format!("SELECT min(due) FROM events WHERE {candidates} AND due > ?");
@@ -109,12 +114,21 @@ fn attempt(row: &SqliteRow) -> Outcome<Attempt> {
         received_at: time_of(row.try_get("received")?)?,
         secret_name: row.try_get("secret")?,
         traceparent: row.try_get("traceparent")?,
-        body: row.try_get::<Option<Vec<u8>>, _>("body")?.map(Bytes::from),
+        body: None,
     })
 }
 
 fn lease(row: &SqliteRow) -> Outcome<Lease> {
     Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
+}
+
+async fn bodies(connection: &mut SqliteConnection, numbers: &[i64]) -> Outcome<HashMap<i64, Bytes>> {
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT seq, body FROM bodies WHERE seq IN (SELECT value FROM json_each(?))")
+            .bind(json_array(numbers))
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().map(|(seq, body)| (seq, body.into())).collect())
 }
 
 /// Ends the leases of processes that have ended.
@@ -383,11 +397,7 @@ pub(super) async fn get(
     key: DeliveryKey,
 ) -> Outcome<Option<StoredDelivery>> {
     let Some(event) = list(connection, EventFilter::default().key(key)).await?.pop() else { return Ok(None) };
-    let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM bodies WHERE seq = ?")
-        .bind(event.seq)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let body = body.map(Bytes::from);
+    let body = bodies(connection, &[event.seq]).await?.remove(&event.seq);
     // The clock of a process that has had the file open for longer is ahead.
     let now = now.max(latest(connection).await?);
     let due: Option<i64> = sqlx::query_scalar("SELECT due FROM events WHERE seq = ? AND state = 0")
