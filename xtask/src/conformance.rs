@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smartshape_fake::{EventPayload, Prefix, sample_text, token};
@@ -171,14 +171,32 @@ fn slow_reader(address: SocketAddr) -> Result {
 
 fn neighbours(subject: &Subject) -> Result {
     let address = subject.server.address;
-    for (path, status) in [("/health", 200), ("/ready", 200), ("/elsewhere", 404), ("/callback/more", 404)] {
-        let response =
-            exchange(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    for (path, status) in [("/health", 200), ("/elsewhere", 404), ("/callback/more", 404)] {
+        let response = get(address, path)?;
         if !response.starts_with(&format!("HTTP/1.1 {status} ")) {
             return Err(format!("{path}: {response:?}").into());
         }
     }
-    Ok(())
+    // With an inbox, a server listens a moment before its worker has the lock of the file.
+    until_ready_is(address, 200)
+}
+
+fn get(address: SocketAddr, path: &str) -> Result<String> {
+    exchange(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
+}
+
+fn until_ready_is(address: SocketAddr, status: u16) -> Result {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let response = get(address, "/ready")?;
+        if response.starts_with(&format!("HTTP/1.1 {status} ")) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("/ready after {} s: {response:?}", PATIENCE.as_secs()).into());
+        }
+        std::thread::yield_now();
+    }
 }
 
 fn ends_cleanly(subject: Subject) -> Result {
@@ -199,10 +217,7 @@ fn finishes(binary: &Path) -> Result {
     server.output_began()?;
     server.terminate()?;
     // That it is not ready any more says that the signal has arrived.
-    let ready = format!("GET /ready HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    while !exchange(address, ready.as_bytes())?.starts_with("HTTP/1.1 503 ") {
-        std::thread::yield_now();
-    }
+    until_ready_is(address, 503)?;
     drop(sender);
     server.read_output();
     let (printed, status) = server.stop()?;
