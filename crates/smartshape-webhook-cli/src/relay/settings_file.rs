@@ -66,6 +66,7 @@ pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> Outcome<T>) -
         let what = error.message().lines().next().unwrap_or_default();
         // The second [route] of a file looks so.
         let hint = header_in(&file.text, line)
+            .filter(|name| ["route", "secret"].contains(name))
             .map_or_else(String::new, |name| format!("; write [[{name}]] above the keys of each"));
         file.wrong(line, key_in(&file.text, line), &format!("this is not TOML: {what}{hint}"))
     })?;

@@ -34,6 +34,7 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
             "[route]\nto = \"exec:true\"\n[route] # another\nto = \"exec:false\"".to_owned(),
             "line 3: this is not TOML: duplicate key; write [[route]] above the keys of each",
         ),
+        ("inbox = \"a\"\n[inbox]".to_owned(), "line 2: this is not TOML: duplicate key\n"),
         // Unknown keys.
         ("lisen = \"127.0.0.1:1\"".to_owned(), "line 1: lisen: there is no such key; here are: listen, "),
         ("inbox = \"relay.db\"\nLISTEN = \"127.0.0.1:1\"".to_owned(), "line 2: LISTEN: there is no such key"),
