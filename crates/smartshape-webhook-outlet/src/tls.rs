@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 use crate::{OutletError, OutletErrorKind};
@@ -17,6 +17,12 @@ pub(crate) fn client_config(pem: &[u8]) -> Result<ClientConfig, OutletError> {
     let roots = roots.map_err(|error| OutletError::new(kind, what, error))?;
     if roots.is_empty() && !pem.is_empty() {
         return Err(OutletError::new(kind, what, "there is no certificate"));
+    }
+    let mut extra_roots = RootCertStore::empty();
+    for root in &roots {
+        extra_roots
+            .add(root.clone())
+            .map_err(|error| OutletError::new(kind, "a root certificate is invalid", error))?;
     }
     let (kind, what) = (OutletErrorKind::Client, "TLS cannot be set up");
     let provider = Arc::new(ring::default_provider());

@@ -213,9 +213,13 @@ fn wrong_settings_are_rejected_and_show_nothing_secret() {
         let shown = format!("{error} {error:?}");
         assert!(shown.contains(expected) && !shown.contains("do-not-show"), "{shown}");
     }
-    for pem in ["not PEM", "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n"] {
+    for (pem, expected) in [
+        ("not PEM", "not in PEM form"),
+        ("-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n", "not in PEM form"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "a root certificate is invalid"),
+    ] {
         let error = HttpOutlet::builder(url, SECRET).root_certificates(pem).build().unwrap_err();
-        assert!(error.to_string().contains("PEM"), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(error.kind(), OutletErrorKind::RootCertificates);
     }
     HttpOutlet::builder(url, &longest).build().unwrap();
