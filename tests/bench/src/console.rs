@@ -3,23 +3,21 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use smartshape_webhook::Delivery;
 use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_ui::{Access, Ui, Visitor};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::inbox::{Folder, Schema, milliseconds, name, open, send};
+use crate::inbox::{Folder, Schema, handle_all, milliseconds, name, open, send};
 use crate::report::{Aim, Figure, heading, number, table};
 use crate::{Result, Run};
 
@@ -259,19 +257,9 @@ async fn claims(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result
                     }
                 });
             }
-            let left = AtomicUsize::new(events);
-            let all = Arc::new(Notify::new());
-            let done = Arc::clone(&all);
-            let handler = move |_: Delivery| {
-                if left.fetch_sub(1, Ordering::Relaxed) == 1 {
-                    done.notify_one();
-                }
-                async { Ok(()) }
-            };
-            let begun = Instant::now();
-            inbox.worker(handler).concurrency(64).run(async move { all.notified().await }).await?;
+            let rate = handle_all(&inbox, events, 64).await?;
             if round > 0 {
-                rates.push(events as f64 / begun.elapsed().as_secs_f64());
+                rates.push(rate);
             }
         }
     }

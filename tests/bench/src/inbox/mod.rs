@@ -13,6 +13,7 @@ pub(crate) use bare::Schema;
 use smartshape_fake::EventPayload;
 use smartshape_webhook::{Delivery, EventKind, Handler as _};
 use smartshape_webhook_inbox::Inbox;
+use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -57,7 +58,7 @@ async fn acknowledge(folder: &Folder, schema: Option<&Schema>, quick: bool) -> R
     let mut rows = Vec::new();
     for senders in SENDERS {
         let inbox = open(folder, schema).await?;
-        let mut bare = BareLoop::open(&folder.0.join("bare.db"), schema).await?;
+        let mut bare = BareLoop::open(&folder.0.path().join("bare.db"), schema).await?;
         let (mut ours, mut latencies, mut limits) = (Vec::new(), Vec::new(), Vec::new());
         // Deliveries are made before the clock starts; the first round tells how many a slice needs.
         let mut stock = 8 * 1024;
@@ -132,24 +133,30 @@ async fn worker(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result
     for round in 0..=rounds {
         for (rates, concurrency) in rates.iter_mut().zip(CONCURRENCY) {
             send(&inbox, 250, events, Duration::MAX).await?;
-            let left = AtomicUsize::new(events);
-            let all = Arc::new(Notify::new());
-            let done = Arc::clone(&all);
-            let handler = move |_: Delivery| {
-                if left.fetch_sub(1, Ordering::Relaxed) == 1 {
-                    done.notify_one();
-                }
-                async { Ok(()) }
-            };
-            let begun = Instant::now();
-            inbox.worker(handler).concurrency(concurrency).run(async move { all.notified().await }).await?;
+            let rate = handle_all(&inbox, events, concurrency).await?;
             if round > 0 {
-                rates.push(events as f64 / begun.elapsed().as_secs_f64());
+                rates.push(rate);
             }
         }
     }
     let figures = rates.map(|rates| Figure::from_samples(rates).show(0));
     Ok([name(schema).to_owned()].into_iter().chain(figures).collect())
+}
+
+/// Events a second of a worker with an empty handler that handles so many.
+pub(crate) async fn handle_all(inbox: &Inbox, events: usize, concurrency: usize) -> Result<f64> {
+    let left = AtomicUsize::new(events);
+    let all = Arc::new(Notify::new());
+    let done = Arc::clone(&all);
+    let handler = move |_: Delivery| {
+        if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            done.notify_one();
+        }
+        async { Ok(()) }
+    };
+    let begun = Instant::now();
+    inbox.worker(handler).concurrency(concurrency).run(async move { all.notified().await }).await?;
+    Ok(events as f64 / begun.elapsed().as_secs_f64())
 }
 
 /// An empty inbox.
@@ -189,34 +196,29 @@ fn deliveries(count: usize, file: impl Fn(u64) -> u64) -> Result<Vec<Delivery>> 
 }
 
 /// A folder that is deleted at the end. It lies beside this program, since the system's own may be in memory.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder(TempDir);
 
 static FOLDERS: AtomicUsize = AtomicUsize::new(0);
 
 impl Folder {
     pub(crate) fn new() -> Result<Self> {
-        let name = format!("bench-{}", std::process::id());
-        Ok(Self(std::env::current_exe()?.with_file_name(name)))
+        let program = std::env::current_exe()?;
+        let beside = program.parent().ok_or("the program is in no folder")?;
+        Ok(Self(tempfile::Builder::new().prefix("bench-").tempdir_in(beside)?))
     }
 
     /// Each inbox gets the disk's cache to itself, and another folder than those before it: SQLite deletes the log when the
     /// last connection is closed, which happens after an inbox is dropped, and would delete the log of a file that has
     /// taken its place.
     fn empty(&self) -> Result<PathBuf> {
-        let _ = std::fs::remove_dir_all(&self.0);
-        let folder = self.0.join(FOLDERS.fetch_add(1, Ordering::Relaxed).to_string());
+        let _ = std::fs::remove_dir_all(self.0.path());
+        let folder = self.0.path().join(FOLDERS.fetch_add(1, Ordering::Relaxed).to_string());
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
     }
 
     /// The file of the inbox that was opened last.
     pub(crate) fn newest(&self) -> PathBuf {
-        self.0.join((FOLDERS.load(Ordering::Relaxed) - 1).to_string()).join("inbox.db")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path().join((FOLDERS.load(Ordering::Relaxed) - 1).to_string()).join("inbox.db")
     }
 }

@@ -43,52 +43,46 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     let target = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, app).await });
 
-    let folder = std::env::temp_dir().join(format!("smartshape-bench-relay-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let measured = async {
-        let request = Request::delivery(&small_event(), &known_token()?)?;
-        let forwarder = Server::start(Spec::new(Framework::Axum, Kind::Forwarder { target }))?;
-        let mut rows = Vec::new();
-        for (concurrency, connections) in LOADS {
-            let inbox = folder.join(format!("relay-{concurrency}.db"));
-            let relay = Server::start_relay(Path::new(&program), &inbox, target, concurrency)?;
-            let mut rates = [Vec::new(), Vec::new()];
-            let mut clients = Vec::new();
-            for server in [&relay, &forwarder] {
-                let mut client = Client::new(server.address, connections, &request, &Tokens::Same);
-                client.introduce().await?;
-                clients.push(client);
-            }
-            // The first round fills caches and does not count.
-            for round in 0..=rounds {
-                for (client, rates) in clients.iter_mut().zip(&mut rates) {
-                    let rate = passed_on(client, &received, Duration::from_millis(slice)).await?;
-                    if round > 0 {
-                        rates.push(rate);
-                    }
+    let folder = tempfile::tempdir()?;
+    let request = Request::delivery(&small_event(), &known_token()?)?;
+    let forwarder = Server::start(Spec::new(Framework::Axum, Kind::Forwarder { target }))?;
+    let mut rows = Vec::new();
+    for (concurrency, connections) in LOADS {
+        let inbox = folder.path().join(format!("relay-{concurrency}.db"));
+        let relay = Server::start_relay(Path::new(&program), &inbox, target, concurrency)?;
+        let mut rates = [Vec::new(), Vec::new()];
+        let mut clients = Vec::new();
+        for server in [&relay, &forwarder] {
+            let mut client = Client::new(server.address, connections, &request, &Tokens::Same);
+            client.introduce().await?;
+            clients.push(client);
+        }
+        // The first round fills caches and does not count.
+        for round in 0..=rounds {
+            for (client, rates) in clients.iter_mut().zip(&mut rates) {
+                let rate = passed_on(client, &received, Duration::from_millis(slice)).await?;
+                if round > 0 {
+                    rates.push(rate);
                 }
             }
-            let [relay, forwarder] = rates;
-            let ratio = Figure::ratio(&relay, &forwarder);
-            rows.push(vec![
-                concurrency.to_string(),
-                connections.to_string(),
-                Figure::from_samples(relay).show(0),
-                Figure::from_samples(forwarder).show(0),
-                ratio.show(2),
-                RATIO.status(ratio.median),
-            ]);
         }
-        heading("## The relay");
-        table(
-            "`concurrency` | connections | relay on SQLite, events/s | bare forwarder, events/s | ratio | aim",
-            &rows,
-        );
-        Result::Ok(())
-    };
-    let outcome = measured.await;
-    std::fs::remove_dir_all(&folder)?;
-    outcome
+        let [relay, forwarder] = rates;
+        let ratio = Figure::ratio(&relay, &forwarder);
+        rows.push(vec![
+            concurrency.to_string(),
+            connections.to_string(),
+            Figure::from_samples(relay).show(0),
+            Figure::from_samples(forwarder).show(0),
+            ratio.show(2),
+            RATIO.status(ratio.median),
+        ]);
+    }
+    heading("## The relay");
+    table(
+        "`concurrency` | connections | relay on SQLite, events/s | bare forwarder, events/s | ratio | aim",
+        &rows,
+    );
+    Ok(())
 }
 
 /// Events a second, from the first request until the target has had all that were accepted.
