@@ -1,0 +1,115 @@
+//! Claims events, and renews their leases.
+
+use std::time::Duration;
+
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::Outcome;
+use super::read::bodies;
+use crate::event::EVENT_VERSION;
+use crate::storage::rows::{key_of, time_of};
+use crate::storage::sqlite::clock::span;
+use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
+
+/// When the next event is due, unless workers are paused, and the latest time recorded in the file.
+pub(crate) async fn peek(connection: &mut SqliteConnection, ordered: bool) -> Outcome<(Option<i64>, i64)> {
+    let sql = format!(
+        "SELECT (SELECT min(due) FROM events WHERE {} AND {NOT_PAUSED}), \
+         max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) FROM meta WHERE name = 'clock'",
+        candidates(ordered)
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await
+}
+
+const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM pause)";
+
+/// Each condition has a partial index by `due`.
+fn candidates(ordered: bool) -> &'static str {
+    if ordered { "state <= 1 AND behind = 0" } else { "state <= 1" }
+}
+
+pub(crate) async fn claim(
+    connection: &mut SqliteConnection,
+    now: i64,
+    request: ClaimRequest,
+) -> Outcome<ClaimResponse> {
+    // Without INDEXED BY, SQLite would scan all due events.
+    let dead_lettered = sqlx::query(
+        "UPDATE events INDEXED BY events_at_work_of_file \
+         SET state = 3, settled = ?1, error = coalesce(error || '; then ', '') || ?2, lost = lost + 1, \
+         error_group = NULL WHERE state = 1 AND due <= ?1 AND (lost + 1 >= ?3 OR attempts >= ?4)",
+    )
+    .bind(now)
+    .bind(LEASE_LOST)
+    .bind(i64::from(request.max_lost_leases))
+    .bind(i64::from(request.max_attempts))
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+
+    let candidates = candidates(request.ordered);
+    let sql = format!(
+        "UPDATE events SET state = 1, due = ?1 + ?2, fence = fence + 1, attempts = attempts + 1, \
+         lost = lost + (state = 1) WHERE seq IN (SELECT seq FROM events WHERE {candidates} AND due <= ?1 \
+           AND version <= ?3 AND {NOT_PAUSED} ORDER BY due, state, stored, seq LIMIT ?4) \
+         RETURNING seq, fence, key, attempts, received, secret, traceparent"
+    );
+    let claimed = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(now)
+        .bind(milliseconds(request.lease_ttl))
+        .bind(i64::from(EVENT_VERSION))
+        .bind(i64::from(request.max_events))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut attempts = claimed.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
+    attempts.sort_by_key(|attempt| attempt.lease.seq);
+    let numbers: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
+    let mut bodies = bodies(connection, &numbers).await?;
+    for attempt in &mut attempts {
+        attempt.body = bodies.remove(&attempt.lease.seq);
+    }
+    // When fewer events were claimed than requested, the other due events cannot be claimed now.
+    let after = if attempts.len() < request.max_events as usize { now } else { i64::MIN };
+    let sql = format!("SELECT min(due) FROM events WHERE {candidates} AND due > ?");
+    let next_due: Option<i64> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(after).fetch_one(connection).await?;
+    Ok(ClaimResponse { attempts, dead_lettered, next_due: next_due.map(|due| span(now, due)) })
+}
+
+fn attempt(row: &SqliteRow) -> Outcome<Attempt> {
+    Ok(Attempt {
+        lease: lease(row)?,
+        key: key_of(row.try_get("key")?)?,
+        number: row.try_get("attempts")?,
+        received_at: time_of(row.try_get("received")?)?,
+        secret_name: row.try_get("secret")?,
+        traceparent: row.try_get("traceparent")?,
+        body: None,
+    })
+}
+
+/// Ends the leases of processes that have ended.
+pub(crate) async fn end_leases(connection: &mut SqliteConnection, now: i64) -> Outcome<()> {
+    sqlx::query("UPDATE events SET due = ?1 WHERE state = 1 AND due > ?1")
+        .bind(now)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+pub(crate) async fn renew(
+    connection: &mut SqliteConnection,
+    now: i64,
+    leases: String,
+    lease: Duration,
+) -> Outcome<Vec<Lease>> {
+    let sql = "UPDATE events SET due = ?1 FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
+         WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
+    let rows = sqlx::query(sql).bind(now + milliseconds(lease)).bind(leases).fetch_all(connection).await?;
+    rows.iter().map(self::lease).collect()
+}
+
+pub(super) fn lease(row: &SqliteRow) -> Outcome<Lease> {
+    Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
+}
