@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteConnection;
 
 use super::transaction::Write;
-use super::{JobFuture, Shared, open, sql};
+use super::{JobFuture, Shared, open};
 
 const CHECKPOINT_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -20,7 +20,7 @@ impl Write for Checkpoint {
         Box::pin(async move {
             // Otherwise it would wait for readers and writers as long as a write waits.
             set_busy_timeout(connection, CHECKPOINT_BUSY_TIMEOUT).await?;
-            let outcome: sql::Outcome<(i64, i64, i64)> =
+            let outcome: sqlx::Result<(i64, i64, i64)> =
                 sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
             set_busy_timeout(connection, open::BUSY_TIMEOUT).await?;
             outcome.map(|(_, pages, copied)| pages == copied)
@@ -28,7 +28,7 @@ impl Write for Checkpoint {
     }
 }
 
-async fn set_busy_timeout(connection: &mut SqliteConnection, timeout: Duration) -> sql::Outcome<()> {
+async fn set_busy_timeout(connection: &mut SqliteConnection, timeout: Duration) -> sqlx::Result<()> {
     let setting = format!("PRAGMA busy_timeout = {}", timeout.as_millis());
     sqlx::query(sqlx::AssertSqlSafe(setting)).execute(connection).await.map(drop)
 }

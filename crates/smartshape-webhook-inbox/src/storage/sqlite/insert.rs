@@ -9,7 +9,7 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
 use sqlx::{Executor as _, Row as _};
 
-use super::sql::{Outcome, record_clock};
+use super::sql::record_clock;
 use super::transaction::Write;
 use super::{JobFuture, Shared};
 use crate::event::NewEvent;
@@ -51,7 +51,7 @@ async fn insert(
     now: i64,
     events: &[NewEvent],
     records_clock: bool,
-) -> Outcome<Vec<bool>> {
+) -> sqlx::Result<Vec<bool>> {
     let mut fresh = Vec::with_capacity(events.len());
     let mut rest = events;
     while !rest.is_empty() {
@@ -78,7 +78,7 @@ async fn insert_events(
     now: i64,
     chunk: &[NewEvent],
     begin: &str,
-) -> Outcome<Vec<Option<i64>>> {
+) -> sqlx::Result<Vec<Option<i64>>> {
     let rows = vec![EVENT_ROW; chunk.len()].join(",");
     let sql = format!("{begin}{INSERT_EVENTS} {rows} ON CONFLICT (key) DO NOTHING");
     let mut events = sqlx::query(sqlx::AssertSqlSafe(sql));
@@ -120,7 +120,7 @@ async fn insert_bodies(
     chunk: &[NewEvent],
     numbers: &[Option<i64>],
     commits: bool,
-) -> Outcome<()> {
+) -> sqlx::Result<()> {
     let count = numbers.iter().flatten().count();
     let mut sql = String::new();
     if count > 0 {
@@ -142,7 +142,7 @@ async fn insert_bodies(
 }
 
 /// The numbers of the rows inserted last: numbers only increase, and this transaction is the only writer.
-async fn latest(connection: &mut SqliteConnection, count: i64) -> Outcome<HashMap<DeliveryKey, i64>> {
+async fn latest(connection: &mut SqliteConnection, count: i64) -> sqlx::Result<HashMap<DeliveryKey, i64>> {
     let rows = sqlx::query("SELECT seq, key FROM events ORDER BY seq DESC LIMIT ?")
         .bind(count)
         .fetch_all(connection)

@@ -48,7 +48,7 @@ use transaction::{Transaction, Write};
 use wal::{Wal, WalConnection, WalState};
 use worker_lock::WorkerLock;
 
-type JobFuture<'c, T> = futures_core::future::BoxFuture<'c, Result<T, sqlx::Error>>;
+type JobFuture<'c, T> = futures_core::future::BoxFuture<'c, sqlx::Result<T>>;
 
 pub(crate) struct Sqlite(Arc<Shared>);
 
@@ -320,7 +320,7 @@ impl Shared {
         &self,
         connection: &mut SqliteConnection,
         work: &W,
-    ) -> Result<W::Output, sqlx::Error> {
+    ) -> sqlx::Result<W::Output> {
         // Writes to a file that was deleted or replaced would be lost.
         let identity = open::identity(&self.path)?;
         if identity != self.identity {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::Outcome;
 use super::read::bodies;
 use crate::event::EVENT_VERSION;
 use crate::storage::rows::{key_of, time_of};
@@ -13,7 +12,10 @@ use crate::storage::sqlite::clock::span;
 use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
 
 /// When the next event is due, unless workers are paused, and the latest time recorded in the file.
-pub(crate) async fn peek(connection: &mut SqliteConnection, ordered: bool) -> Outcome<(Option<i64>, i64)> {
+pub(crate) async fn peek(
+    connection: &mut SqliteConnection,
+    ordered: bool,
+) -> sqlx::Result<(Option<i64>, i64)> {
     let sql = format!(
         "SELECT (SELECT min(due) FROM events WHERE {} AND {NOT_PAUSED}), \
          max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) FROM meta WHERE name = 'clock'",
@@ -33,7 +35,7 @@ pub(crate) async fn claim(
     connection: &mut SqliteConnection,
     now: i64,
     request: ClaimRequest,
-) -> Outcome<ClaimResponse> {
+) -> sqlx::Result<ClaimResponse> {
     // Without INDEXED BY, SQLite would scan all due events.
     let dead_lettered = sqlx::query(
         "UPDATE events INDEXED BY events_at_work_of_file \
@@ -62,7 +64,7 @@ pub(crate) async fn claim(
         .bind(i64::from(request.max_events))
         .fetch_all(&mut *connection)
         .await?;
-    let mut attempts = claimed.iter().map(attempt).collect::<Outcome<Vec<_>>>()?;
+    let mut attempts = claimed.iter().map(attempt).collect::<sqlx::Result<Vec<_>>>()?;
     attempts.sort_by_key(|attempt| attempt.lease.seq);
     let numbers: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
     let mut bodies = bodies(connection, &numbers).await?;
@@ -77,7 +79,7 @@ pub(crate) async fn claim(
     Ok(ClaimResponse { attempts, dead_lettered, next_due: next_due.map(|due| span(now, due)) })
 }
 
-fn attempt(row: &SqliteRow) -> Outcome<Attempt> {
+fn attempt(row: &SqliteRow) -> sqlx::Result<Attempt> {
     Ok(Attempt {
         lease: lease(row)?,
         key: key_of(row.try_get("key")?)?,
@@ -90,7 +92,7 @@ fn attempt(row: &SqliteRow) -> Outcome<Attempt> {
 }
 
 /// Ends the leases of processes that have ended.
-pub(crate) async fn end_leases(connection: &mut SqliteConnection, now: i64) -> Outcome<()> {
+pub(crate) async fn end_leases(connection: &mut SqliteConnection, now: i64) -> sqlx::Result<()> {
     sqlx::query("UPDATE events SET due = ?1 WHERE state = 1 AND due > ?1")
         .bind(now)
         .execute(connection)
@@ -103,13 +105,13 @@ pub(crate) async fn renew(
     now: i64,
     leases: String,
     lease: Duration,
-) -> Outcome<Vec<Lease>> {
+) -> sqlx::Result<Vec<Lease>> {
     let sql = "UPDATE events SET due = ?1 FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
          WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
     let rows = sqlx::query(sql).bind(now + milliseconds(lease)).bind(leases).fetch_all(connection).await?;
     rows.iter().map(self::lease).collect()
 }
 
-pub(super) fn lease(row: &SqliteRow) -> Outcome<Lease> {
+pub(super) fn lease(row: &SqliteRow) -> sqlx::Result<Lease> {
     Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
 }

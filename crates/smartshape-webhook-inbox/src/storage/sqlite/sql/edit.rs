@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
+use super::json_array;
 use super::settle::{delete_attempts, delete_bodies};
-use super::{Outcome, json_array};
 use crate::event::EventFilter;
 use crate::storage::{Chunk, rows};
 
@@ -34,7 +34,7 @@ pub(crate) async fn find(
     connection: &mut SqliteConnection,
     change: Change,
     filter: &EventFilter,
-) -> Outcome<Vec<i64>> {
+) -> sqlx::Result<Vec<i64>> {
     select(connection, QueryBuilder::new("SELECT e.seq FROM events e WHERE "), change, filter).await
 }
 
@@ -43,7 +43,7 @@ async fn select(
     mut query: QueryBuilder<Sqlite>,
     change: Change,
     filter: &EventFilter,
-) -> Outcome<Vec<i64>> {
+) -> sqlx::Result<Vec<i64>> {
     query.push(change.condition());
     rows::push_filter(&mut query, filter);
     query.build_query_scalar().fetch_all(connection).await
@@ -56,7 +56,7 @@ pub(crate) async fn change(
     change: Change,
     filter: EventFilter,
     found: Arc<[i64]>,
-) -> Outcome<Chunk> {
+) -> sqlx::Result<Chunk> {
     let mut among =
         QueryBuilder::new("SELECT e.seq FROM events e WHERE e.seq IN (SELECT value FROM json_each(");
     among.push_bind(json_array(&found)).push(")) AND ");

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteConnection;
 
+use super::json_array;
 use super::settle::delete_bodies;
-use super::{Outcome, json_array};
 use crate::reason::ReasonId;
 use crate::storage::{Retention, counted_bytes, milliseconds};
 
 /// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
-pub(crate) async fn group_errors(connection: &mut SqliteConnection, limit: u32) -> Outcome<()> {
+pub(crate) async fn group_errors(connection: &mut SqliteConnection, limit: u32) -> sqlx::Result<()> {
     let ungrouped: Vec<(i64, Option<String>)> = sqlx::query_as(
         "SELECT seq, error FROM events WHERE state = 3 AND error_group IS NULL ORDER BY error_group, seq LIMIT ?",
     )
@@ -27,7 +27,7 @@ pub(crate) async fn group_errors(connection: &mut SqliteConnection, limit: u32) 
     Ok(())
 }
 
-pub(super) async fn used_bytes(connection: &mut SqliteConnection) -> Outcome<u64> {
+pub(super) async fn used_bytes(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
     let (pages, free, size): (i64, i64, i64) = sqlx::query_as(
         "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
     )
@@ -37,7 +37,7 @@ pub(super) async fn used_bytes(connection: &mut SqliteConnection) -> Outcome<u64
 }
 
 /// Bytes of events that are not completed. Each part is read from a partial index.
-pub(crate) async fn uncompleted_bytes(connection: &mut SqliteConnection) -> Outcome<u64> {
+pub(crate) async fn uncompleted_bytes(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
     let size = counted_bytes("min");
     let sql = format!(
         "SELECT coalesce((SELECT sum({size}) FROM events WHERE state <= 1), 0) \
@@ -48,7 +48,7 @@ pub(crate) async fn uncompleted_bytes(connection: &mut SqliteConnection) -> Outc
 }
 
 /// Number of completed events.
-pub(crate) async fn completed(connection: &mut SqliteConnection) -> Outcome<u64> {
+pub(crate) async fn completed(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
     let count: i64 =
         sqlx::query_scalar("SELECT count(*) FROM events WHERE state = 2").fetch_one(connection).await?;
     Ok(u64::try_from(count).unwrap_or(0))
@@ -72,7 +72,7 @@ pub(crate) async fn sweep(
     swept_until: i64,
     over_capacity: u64,
     limit: u32,
-) -> Outcome<Swept> {
+) -> sqlx::Result<Swept> {
     let began = Instant::now();
     group_errors(connection, limit).await?;
     let before = |kept: Duration| now.saturating_sub(milliseconds(kept));

@@ -19,8 +19,6 @@ pub(super) use operations::{
 pub(super) use read::{count_by_event, counts, failed_attempts, get, list, nth, reasons, stats};
 pub(super) use settle::settle;
 
-pub(super) type Outcome<T> = Result<T, sqlx::Error>;
-
 /// `[[seq,fence],…]`, so that one statement takes any number of leases.
 pub(super) fn pairs(leases: &[Lease]) -> String {
     let pairs: Vec<_> = leases.iter().map(|lease| format!("[{},{}]", lease.seq, lease.fence)).collect();

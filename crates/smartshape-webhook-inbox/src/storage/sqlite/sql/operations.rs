@@ -3,13 +3,15 @@
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use super::Outcome;
 use crate::activity::{Minute, Numbers};
 use crate::operations::{Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::storage::ACTIVITY_MINUTES;
 use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, time_of};
 
-pub(crate) async fn record_activity(connection: &mut SqliteConnection, minutes: &[Minute]) -> Outcome<()> {
+pub(crate) async fn record_activity(
+    connection: &mut SqliteConnection,
+    minutes: &[Minute],
+) -> sqlx::Result<()> {
     let now = Timestamp::now().as_second().div_euclid(60);
     sqlx::query("DELETE FROM activity WHERE minute < ?")
         .bind(now - ACTIVITY_MINUTES)
@@ -41,7 +43,7 @@ pub(crate) async fn activity(
     connection: &mut SqliteConnection,
     from: i64,
     width: i64,
-) -> Outcome<Vec<(i64, Numbers)>> {
+) -> sqlx::Result<Vec<(i64, Numbers)>> {
     let sql = "SELECT minute / ?2 AS slot, sum(stored) AS stored, sum(completed) AS completed, sum(retried) AS retried, \
          sum(dead_letters) AS dead_letters, sum(handler_ms) AS handler_ms, max(max_handler_ms) AS max_handler_ms, \
          max(max_waiting) AS max_waiting, max(max_overdue_ms) AS max_overdue_ms \
@@ -49,7 +51,7 @@ pub(crate) async fn activity(
     sqlx::query(sql).bind(from).bind(width).fetch_all(connection).await?.iter().map(rows::activity).collect()
 }
 
-pub(crate) async fn pause(connection: &mut SqliteConnection, by: &str) -> Outcome<()> {
+pub(crate) async fn pause(connection: &mut SqliteConnection, by: &str) -> sqlx::Result<()> {
     sqlx::query("INSERT OR IGNORE INTO pause (id, since, paused_by) VALUES (1, ?, ?)")
         .bind(Timestamp::now().as_microsecond())
         .bind(by)
@@ -58,17 +60,20 @@ pub(crate) async fn pause(connection: &mut SqliteConnection, by: &str) -> Outcom
         .map(drop)
 }
 
-pub(crate) async fn resume(connection: &mut SqliteConnection) -> Outcome<()> {
+pub(crate) async fn resume(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM pause").execute(connection).await.map(drop)
 }
 
-pub(crate) async fn paused(connection: &mut SqliteConnection) -> Outcome<Option<Pause>> {
+pub(crate) async fn paused(connection: &mut SqliteConnection) -> sqlx::Result<Option<Pause>> {
     let found: Option<(i64, String)> =
         sqlx::query_as("SELECT since, paused_by FROM pause").fetch_optional(connection).await?;
     found.map(|(since, by)| Ok(Pause { since: time_of(since)?, by })).transpose()
 }
 
-pub(crate) async fn report_worker(connection: &mut SqliteConnection, report: &WorkerReport) -> Outcome<()> {
+pub(crate) async fn report_worker(
+    connection: &mut SqliteConnection,
+    report: &WorkerReport,
+) -> sqlx::Result<()> {
     let now = Timestamp::now().as_microsecond();
     sqlx::query("DELETE FROM workers WHERE seen < ?")
         .bind(now - WORKER_FORGOTTEN_AFTER)
@@ -90,11 +95,11 @@ pub(crate) async fn report_worker(connection: &mut SqliteConnection, report: &Wo
     .map(drop)
 }
 
-pub(crate) async fn remove_worker(connection: &mut SqliteConnection, id: i64) -> Outcome<()> {
+pub(crate) async fn remove_worker(connection: &mut SqliteConnection, id: i64) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM workers WHERE id = ?").bind(id).execute(connection).await.map(drop)
 }
 
-pub(crate) async fn workers(connection: &mut SqliteConnection) -> Outcome<Vec<WorkerInfo>> {
+pub(crate) async fn workers(connection: &mut SqliteConnection) -> sqlx::Result<Vec<WorkerInfo>> {
     let alive_from =
         Timestamp::now().as_microsecond() - i64::try_from(WORKER_GONE_AFTER.as_micros()).unwrap_or(i64::MAX);
     let sql = "SELECT host, pid, version, concurrency, running, started, seen FROM workers WHERE seen >= ? \

@@ -8,8 +8,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::clock::latest;
+use super::json_array;
 use super::maintenance::used_bytes;
-use super::{Outcome, json_array};
 use crate::event::{EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, StoredDelivery, StoredEvent};
 use crate::operations::FailedAttempt;
 use crate::reason::DeadLetterReason;
@@ -19,7 +19,7 @@ use crate::storage::sqlite::clock::span;
 pub(super) async fn bodies(
     connection: &mut SqliteConnection,
     numbers: &[i64],
-) -> Outcome<HashMap<i64, Bytes>> {
+) -> sqlx::Result<HashMap<i64, Bytes>> {
     let rows: Vec<(i64, Vec<u8>)> =
         sqlx::query_as("SELECT seq, body FROM bodies WHERE seq IN (SELECT value FROM json_each(?))")
             .bind(json_array(numbers))
@@ -31,7 +31,7 @@ pub(super) async fn bodies(
 pub(crate) async fn failed_attempts(
     connection: &mut SqliteConnection,
     key: DeliveryKey,
-) -> Outcome<Vec<FailedAttempt>> {
+) -> sqlx::Result<Vec<FailedAttempt>> {
     let sql = "SELECT a.number, a.ended, a.took_ms, a.error FROM failed_attempts a JOIN events e ON e.seq = a.seq \
          WHERE e.key = ? ORDER BY a.fence LIMIT 100";
     let found: Vec<(i64, i64, i64, String)> =
@@ -42,7 +42,7 @@ pub(crate) async fn failed_attempts(
 pub(crate) async fn list(
     connection: &mut SqliteConnection,
     filter: EventFilter,
-) -> Outcome<Vec<StoredEvent>> {
+) -> sqlx::Result<Vec<StoredEvent>> {
     let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM events e WHERE ");
     rows::push_filter(&mut query, &filter);
     query.build().fetch_all(connection).await?.iter().map(stored).collect()
@@ -52,7 +52,7 @@ pub(crate) async fn get(
     connection: &mut SqliteConnection,
     now: i64,
     key: DeliveryKey,
-) -> Outcome<Option<StoredDelivery>> {
+) -> sqlx::Result<Option<StoredDelivery>> {
     let Some(event) = list(connection, EventFilter::default().key(key)).await?.pop() else { return Ok(None) };
     let body = bodies(connection, &[event.seq]).await?.remove(&event.seq);
     // The clock of a process that has had the file open for longer is ahead.
@@ -65,11 +65,11 @@ pub(crate) async fn get(
     Ok(Some(StoredDelivery { event, body, next_attempt_at }))
 }
 
-fn stored(row: &SqliteRow) -> Outcome<StoredEvent> {
+fn stored(row: &SqliteRow) -> sqlx::Result<StoredEvent> {
     rows::stored(row)
 }
 
-pub(crate) async fn stats(connection: &mut SqliteConnection, now: i64) -> Outcome<InboxStats> {
+pub(crate) async fn stats(connection: &mut SqliteConnection, now: i64) -> sqlx::Result<InboxStats> {
     // One scan of the index, without sorting what may be millions of rows.
     let (waiting, oldest, open, dead_letters): (i64, Option<i64>, i64, i64) = sqlx::query_as(
         "SELECT count(*) FILTER (WHERE state = 0), min(stored) FILTER (WHERE state = 0), count(*), \
@@ -87,7 +87,7 @@ pub(crate) async fn stats(connection: &mut SqliteConnection, now: i64) -> Outcom
     })
 }
 
-pub(crate) async fn counts(connection: &mut SqliteConnection, now: i64) -> Outcome<InboxCounts> {
+pub(crate) async fn counts(connection: &mut SqliteConnection, now: i64) -> sqlx::Result<InboxCounts> {
     let (open, waiting, retrying, due): (i64, i64, i64, Option<i64>) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 0 AND due > ?1), \
          min(due) FILTER (WHERE state = 0) \
@@ -116,7 +116,7 @@ pub(crate) async fn nth(
     connection: &mut SqliteConnection,
     filter: EventFilter,
     skipped: u32,
-) -> Outcome<Option<i64>> {
+) -> sqlx::Result<Option<i64>> {
     let mut query = QueryBuilder::<Sqlite>::new("SELECT e.seq FROM events e WHERE ");
     rows::push_nth(&mut query, &filter, skipped);
     query.build_query_scalar().fetch_optional(connection).await
@@ -125,7 +125,7 @@ pub(crate) async fn nth(
 pub(crate) async fn count_by_event(
     connection: &mut SqliteConnection,
     filter: EventFilter,
-) -> Outcome<Vec<(String, u64)>> {
+) -> sqlx::Result<Vec<(String, u64)>> {
     let mut query = QueryBuilder::<Sqlite>::new("SELECT e.event, count(*) FROM events e WHERE ");
     rows::push_conditions(&mut query, &filter);
     query.push(rows::BY_EVENT);
@@ -133,7 +133,10 @@ pub(crate) async fn count_by_event(
     Ok(rows::by_event(counted))
 }
 
-pub(crate) async fn reasons(connection: &mut SqliteConnection, limit: u32) -> Outcome<Vec<DeadLetterReason>> {
+pub(crate) async fn reasons(
+    connection: &mut SqliteConnection,
+    limit: u32,
+) -> sqlx::Result<Vec<DeadLetterReason>> {
     let groups: Vec<(Option<i64>, i64, i64)> = sqlx::query_as(
         "SELECT error_group, count(*), max(seq) FROM (SELECT error_group, seq FROM events WHERE state = 3 \
          ORDER BY error_group, seq LIMIT ?1) GROUP BY error_group ORDER BY 2 DESC, 3 DESC LIMIT ?2",
@@ -147,5 +150,5 @@ pub(crate) async fn reasons(connection: &mut SqliteConnection, limit: u32) -> Ou
         .bind(json_array(&numbers))
         .fetch_all(connection)
         .await?;
-    Ok(rows::reasons(groups, &last.iter().map(stored).collect::<Outcome<Vec<_>>>()?))
+    Ok(rows::reasons(groups, &last.iter().map(stored).collect::<sqlx::Result<Vec<_>>>()?))
 }

@@ -7,14 +7,14 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::claim::lease;
-use super::{Outcome, json_array, pairs};
+use super::{json_array, pairs};
 use crate::storage::{AttemptOutcome, AttemptResult, KEPT_ATTEMPTS, Lease, Settled, milliseconds};
 
 pub(crate) async fn settle(
     connection: &mut SqliteConnection,
     now: i64,
     results: Arc<[AttemptResult]>,
-) -> Outcome<Settled> {
+) -> sqlx::Result<Settled> {
     let mut held = Vec::new();
     for keep_body in [false, true] {
         let completed: Vec<Lease> = results
@@ -40,7 +40,7 @@ async fn record_attempts(
     connection: &mut SqliteConnection,
     results: &[AttemptResult],
     held: &[Lease],
-) -> Outcome<()> {
+) -> sqlx::Result<()> {
     let held = || results.iter().filter(|result| held.contains(&result.lease));
     for (result, error) in held().filter_map(|result| Some((result, result.error()?))) {
         let seq = result.lease.seq;
@@ -66,7 +66,7 @@ async fn record_attempts(
     if forgotten.is_empty() { Ok(()) } else { delete_attempts(connection, &forgotten).await }
 }
 
-pub(super) async fn delete_attempts(connection: &mut SqliteConnection, numbers: &[i64]) -> Outcome<()> {
+pub(super) async fn delete_attempts(connection: &mut SqliteConnection, numbers: &[i64]) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM failed_attempts WHERE seq IN (SELECT value FROM json_each(?))")
         .bind(json_array(numbers))
         .execute(connection)
@@ -81,7 +81,7 @@ async fn end_attempts(
     connection: &mut SqliteConnection,
     now: i64,
     results: &[&AttemptResult],
-) -> Outcome<Vec<Lease>> {
+) -> sqlx::Result<Vec<Lease>> {
     let mut query =
         QueryBuilder::<Sqlite>::new("WITH l (seq, fence, state, due, error, released, error_group) AS (");
     query.push_values(results, |mut row, AttemptResult { lease, outcome, .. }| {
@@ -114,21 +114,21 @@ async fn complete(
     now: i64,
     leases: &[Lease],
     keep_body: bool,
-) -> Outcome<Vec<Lease>> {
+) -> sqlx::Result<Vec<Lease>> {
     let sql = "UPDATE events SET state = 2, settled = ?1, error = NULL, owner = NULL, \
          traceparent = iif(?3, traceparent, NULL), \
          event = substr(event, 1, 64), file = substr(file, 1, 64), uuid = substr(uuid, 1, 64) FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
          WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
     let rows =
         sqlx::query(sql).bind(now).bind(pairs(leases)).bind(keep_body).fetch_all(&mut *connection).await?;
-    let held = rows.iter().map(lease).collect::<Outcome<Vec<_>>>()?;
+    let held = rows.iter().map(lease).collect::<sqlx::Result<Vec<_>>>()?;
     if !keep_body {
         delete_bodies(connection, &held.iter().map(|lease| lease.seq).collect::<Vec<_>>()).await?;
     }
     Ok(held)
 }
 
-pub(super) async fn delete_bodies(connection: &mut SqliteConnection, numbers: &[i64]) -> Outcome<u64> {
+pub(super) async fn delete_bodies(connection: &mut SqliteConnection, numbers: &[i64]) -> sqlx::Result<u64> {
     let done = sqlx::query("DELETE FROM bodies WHERE seq IN (SELECT value FROM json_each(?))")
         .bind(json_array(numbers))
         .execute(connection)
