@@ -165,17 +165,17 @@ impl Sqlite {
 
     /// Finds the events of each chunk on a connection of its own: without an index for the filter that takes seconds, for
     /// which neither deliveries nor other reads must wait.
-    fn change(&self, change: sql::Change, filter: EventFilter) -> StorageFuture<'_, u64> {
+    fn change(&self, action: sql::AdminAction, filter: EventFilter) -> StorageFuture<'_, u64> {
         Box::pin(in_chunks(filter, move |chunk| async move {
             let mut finder = self.0.connect().await?;
-            let found = sql::find(&mut finder.connection, change, &chunk).await;
+            let found = sql::find(&mut finder.connection, action, &chunk).await;
             drop(finder);
             let found: Arc<[i64]> = found.map_err(|error| error::from_sqlx(&self.0.path, error))?.into();
             if found.is_empty() {
                 return Ok(Chunk::new(&found, 0));
             }
             self.write(OnFull::UseBallast, move |connection, now| {
-                Box::pin(sql::change(connection, now, change, chunk.clone(), Arc::clone(&found)))
+                Box::pin(sql::change(connection, now, action, chunk.clone(), Arc::clone(&found)))
             })
             .await
         }))
@@ -426,11 +426,11 @@ impl Storage for Sqlite {
     }
 
     fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        self.change(sql::Change::Replay, filter)
+        self.change(sql::AdminAction::Replay, filter)
     }
 
     fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        self.change(sql::Change::Purge, filter)
+        self.change(sql::AdminAction::Purge, filter)
     }
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {

@@ -11,7 +11,7 @@ mod settle;
 use crate::storage::Lease;
 pub(super) use claim::{claim, end_leases, peek, renew};
 pub(super) use clock::{extend_leases, latest, record_clock};
-pub(super) use edit::{Change, change, find};
+pub(super) use edit::{AdminAction, change, find};
 pub(super) use maintenance::{completed, sweep, uncompleted_bytes};
 pub(super) use operations::{
     activity, pause, paused, record_activity, remove_worker, report_worker, resume, workers,
