@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Numbers of one minute, or of several.
+/// Counts of one minute, or of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Numbers {
+pub(crate) struct ActivityCounts {
     pub(crate) stored: i64,
     pub(crate) completed: i64,
     pub(crate) retried: i64,
@@ -17,7 +17,7 @@ pub(crate) struct Numbers {
     pub(crate) max_overdue_ms: i64,
 }
 
-impl Numbers {
+impl ActivityCounts {
     pub(crate) fn add(&mut self, other: Self) {
         self.stored += other.stored;
         self.completed += other.completed;
@@ -30,8 +30,8 @@ impl Numbers {
     }
 }
 
-/// Numbers of a minute since 1970.
-pub(crate) type Minute = (i64, Numbers);
+/// A minute since 1970, and its counts.
+pub(crate) type MinuteCounts = (i64, ActivityCounts);
 
 pub(crate) fn minute_of(time: Timestamp) -> i64 {
     time.as_second().div_euclid(60)

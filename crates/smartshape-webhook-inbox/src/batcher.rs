@@ -12,10 +12,10 @@ use smartshape_webhook::Delivery;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::activity::Numbers;
+use crate::activity::ActivityCounts;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
-use crate::recorder::Activity;
+use crate::recorder::ActivityRecorder;
 use crate::storage::Storage;
 
 /// Capacity of the queue. A storage that is too slow for it lets deliveries run into `store_timeout`.
@@ -81,7 +81,7 @@ impl Batcher {
         wake: Arc<Notify>,
         store_timeout: Duration,
         order_across_webhooks: bool,
-        activity: Arc<Activity>,
+        activity: Arc<ActivityRecorder>,
     ) -> Self {
         let (queue, pending) = mpsc::channel(QUEUE_CAPACITY);
         let in_flight = Arc::default();
@@ -119,7 +119,7 @@ async fn run(
     storage: Arc<dyn Storage>,
     wake: Arc<Notify>,
     in_flight: Arc<InFlightInserts>,
-    activity: Arc<Activity>,
+    activity: Arc<ActivityRecorder>,
 ) {
     let permits = Arc::new(Semaphore::new(storage.max_concurrent_inserts()));
     let mut next = None;
@@ -159,7 +159,7 @@ async fn run(
         let _detached = tokio::spawn(async move {
             let stored = store(batch, &*storage).await;
             if stored > 0 {
-                activity.record(Numbers { stored, ..Numbers::default() });
+                activity.record(ActivityCounts { stored, ..ActivityCounts::default() });
                 wake.notify_waiters();
                 wake.notify_one();
                 storage.notify();

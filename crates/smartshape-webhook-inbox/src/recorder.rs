@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::activity::{Minute, Numbers, minute_of};
+use crate::activity::{ActivityCounts, MinuteCounts, minute_of};
 use crate::storage::Storage;
 
 /// Pause between two writes.
@@ -18,12 +18,12 @@ const MAX_PENDING: usize = 60;
 
 /// Counts what this process does.
 #[derive(Debug, Default)]
-pub(crate) struct Activity {
-    pending: Mutex<BTreeMap<i64, Numbers>>,
+pub(crate) struct ActivityRecorder {
+    pending: Mutex<BTreeMap<i64, ActivityCounts>>,
     is_pending: Notify,
 }
 
-impl Activity {
+impl ActivityRecorder {
     /// Writes to `storage` until either is dropped. The task keeps neither: a file is closed with its inbox.
     pub(crate) fn start(storage: &Arc<dyn Storage>) -> Arc<Self> {
         let activity = Arc::new(Self::default());
@@ -43,11 +43,11 @@ impl Activity {
         activity
     }
 
-    pub(crate) fn record(&self, numbers: Numbers) {
-        if numbers == Numbers::default() {
+    pub(crate) fn record(&self, counts: ActivityCounts) {
+        if counts == ActivityCounts::default() {
             return;
         }
-        self.lock().entry(minute_of(Timestamp::now())).or_default().add(numbers);
+        self.lock().entry(minute_of(Timestamp::now())).or_default().add(counts);
         self.is_pending.notify_one();
     }
 
@@ -57,12 +57,12 @@ impl Activity {
         if pending.is_empty() {
             return;
         }
-        let minutes: Vec<Minute> = pending.into_iter().collect();
+        let minutes: Vec<MinuteCounts> = pending.into_iter().collect();
         if let Err(error) = storage.record_activity(minutes.clone()).await {
             tracing::debug!(%error, "the inbox's activity could not be recorded; it is tried again");
             let mut pending = self.lock();
-            for (minute, numbers) in minutes {
-                pending.entry(minute).or_default().add(numbers);
+            for (minute, counts) in minutes {
+                pending.entry(minute).or_default().add(counts);
             }
             while pending.len() > MAX_PENDING {
                 pending.pop_first();
@@ -71,7 +71,7 @@ impl Activity {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, Numbers>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, ActivityCounts>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

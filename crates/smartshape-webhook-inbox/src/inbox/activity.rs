@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Inbox;
-use crate::activity::{ActivitySlot, Numbers, minute_of};
+use crate::activity::{ActivityCounts, ActivitySlot, minute_of};
 use crate::error::InboxError;
 
 /// Maximum number of slots that [`Inbox::activity`] returns.
@@ -54,22 +54,22 @@ impl Inbox {
         let width = i64::try_from(slot.as_secs().div_ceil(60)).unwrap_or(i64::MAX).clamp(1, 60 * 24 * 366);
         let last = minute_of(Timestamp::now()).div_euclid(width);
         let first = minute_of(from).div_euclid(width).clamp(last - MAX_SLOTS + 1, last);
-        let found: BTreeMap<i64, Numbers> =
+        let found: BTreeMap<i64, ActivityCounts> =
             self.storage().activity(first * width, width).await?.into_iter().collect();
         let count = |number: i64| u64::try_from(number).unwrap_or(0);
         let time = |milliseconds| Duration::from_millis(count(milliseconds));
         let slot = |slot: i64| {
-            let numbers = found.get(&slot).copied().unwrap_or_default();
+            let counts = found.get(&slot).copied().unwrap_or_default();
             ActivitySlot {
                 start: Timestamp::from_second(slot * width * 60).unwrap_or(Timestamp::MAX),
-                stored: count(numbers.stored),
-                completed: count(numbers.completed),
-                retried: count(numbers.retried),
-                dead_letters: count(numbers.dead_letters),
-                handler_time: time(numbers.handler_ms),
-                max_handler_time: time(numbers.max_handler_ms),
-                max_waiting: count(numbers.max_waiting),
-                max_overdue: time(numbers.max_overdue_ms),
+                stored: count(counts.stored),
+                completed: count(counts.completed),
+                retried: count(counts.retried),
+                dead_letters: count(counts.dead_letters),
+                handler_time: time(counts.handler_ms),
+                max_handler_time: time(counts.max_handler_ms),
+                max_waiting: count(counts.max_waiting),
+                max_overdue: time(counts.max_overdue_ms),
             }
         };
         Ok((first..=last).map(slot).collect())

@@ -17,7 +17,7 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, StoredDelivery, StoredEvent};
 use crate::metrics;
 use crate::reason::DeadLetterReason;
-use crate::recorder::Activity;
+use crate::recorder::ActivityRecorder;
 use crate::settings::InboxBuilder;
 use crate::storage::{self, Storage};
 use crate::worker::{Worker, WorkerContext};
@@ -125,7 +125,7 @@ impl Inbox {
 
     pub(crate) fn with_storage(storage: Arc<dyn Storage>, settings: &InboxBuilder) -> Self {
         metrics::describe();
-        let activity = Activity::start(&storage);
+        let activity = ActivityRecorder::start(&storage);
         let worker = WorkerContext::new(
             storage,
             settings.retention,

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;
 use tokio::sync::Notify;
 
-use crate::activity::{Minute, Numbers};
+use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
@@ -84,10 +84,10 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>>;
 
     /// Adds to the activity of each minute, and deletes minutes older than [`ACTIVITY_MINUTES`].
-    fn record_activity(&self, minutes: Vec<Minute>) -> StorageFuture<'_, ()>;
+    fn record_activity(&self, minutes: Vec<MinuteCounts>) -> StorageFuture<'_, ()>;
 
     /// The activity from the minute `from` on, in slots of `width` minutes, each with its number: `minute / width`.
-    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>>;
+    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, ActivityCounts)>>;
 
     /// The failed attempts at an event, the earliest first.
     fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>>;

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use smartshape_webhook::DeliveryKey;
 use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
 
-use crate::activity::Numbers;
+use crate::activity::ActivityCounts;
 use crate::event::{Count, EventFilter, EventState, InboxCounts, StoredEvent};
 use crate::operations::{FailedAttempt, WorkerInfo};
 use crate::reason::{DeadLetterReason, ReasonId, without_ids};
@@ -222,13 +222,13 @@ pub(super) fn failed_attempt(
     })
 }
 
-pub(super) fn activity<R>(row: &R) -> Result<(i64, Numbers), sqlx::Error>
+pub(super) fn activity<R>(row: &R) -> Result<(i64, ActivityCounts), sqlx::Error>
 where
     R: Row,
     for<'c> &'c str: ColumnIndex<R>,
     for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
 {
-    let numbers = Numbers {
+    let counts = ActivityCounts {
         stored: row.try_get("stored")?,
         completed: row.try_get("completed")?,
         retried: row.try_get("retried")?,
@@ -238,7 +238,7 @@ where
         max_waiting: row.try_get("max_waiting")?,
         max_overdue_ms: row.try_get("max_overdue_ms")?,
     };
-    Ok((row.try_get("slot")?, numbers))
+    Ok((row.try_get("slot")?, counts))
 }
 
 /// Times are in microseconds since 1970.

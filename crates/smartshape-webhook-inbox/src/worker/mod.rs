@@ -31,12 +31,12 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument as _;
 
-use crate::activity::Numbers;
+use crate::activity::ActivityCounts;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::error_field;
 use crate::metrics;
 use crate::operations::WorkerReport;
-use crate::recorder::Activity;
+use crate::recorder::ActivityRecorder;
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FOREVER, Lease, Retention, Settled,
     Storage, StorageFuture, milliseconds,
@@ -70,7 +70,7 @@ pub(crate) struct WorkerContext {
     pub(crate) wake: Arc<Notify>,
     pub(crate) store_timeout: Duration,
     pub(crate) heartbeat: Arc<Heartbeat>,
-    pub(crate) activity: Arc<Activity>,
+    pub(crate) activity: Arc<ActivityRecorder>,
     pub(crate) retention: Retention,
 }
 
@@ -79,7 +79,7 @@ impl WorkerContext {
         storage: Arc<dyn Storage>,
         retention: Retention,
         store_timeout: Duration,
-        activity: Arc<Activity>,
+        activity: Arc<ActivityRecorder>,
     ) -> Self {
         let wake = Arc::new(Notify::new());
         storage.subscribe(Arc::clone(&wake));
@@ -491,9 +491,9 @@ impl Run {
         let claimed = response.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
         if claimed.dead_lettered > 0 {
             metrics::attempts_ended("lost_leases_exceeded", claimed.dead_lettered);
-            self.context.activity.record(Numbers {
+            self.context.activity.record(ActivityCounts {
                 dead_letters: i64::try_from(claimed.dead_lettered).unwrap_or(i64::MAX),
-                ..Numbers::default()
+                ..ActivityCounts::default()
             });
             tracing::error!(
                 events = claimed.dead_lettered,
@@ -585,26 +585,26 @@ impl Run {
 
     /// Counts an attempt whose outcome is recorded.
     fn count(&self, outcome: &AttemptOutcome, took: Duration) {
-        let mut numbers = Numbers::default();
+        let mut counts = ActivityCounts::default();
         let label = match outcome {
             AttemptOutcome::Completed { .. } => {
-                numbers.completed = 1;
+                counts.completed = 1;
                 "completed"
             }
             AttemptOutcome::Retry { .. } => {
-                numbers.retried = 1;
+                counts.retried = 1;
                 "retry"
             }
             AttemptOutcome::DeadLetter { .. } => {
-                numbers.dead_letters = 1;
+                counts.dead_letters = 1;
                 "dead_letter"
             }
             AttemptOutcome::Released => "released",
         };
         metrics::attempts_ended(label, 1);
-        numbers.handler_ms = milliseconds(took);
-        numbers.max_handler_ms = numbers.handler_ms;
-        self.context.activity.record(numbers);
+        counts.handler_ms = milliseconds(took);
+        counts.max_handler_ms = counts.handler_ms;
+        self.context.activity.record(counts);
     }
 
     fn failed(&self, kind: HandlerErrorKind, error: String, attempt: &RunningAttempt) -> AttemptOutcome {
@@ -713,10 +713,10 @@ impl Run {
             let stats = within(limit, storage.stats()).await?;
             metrics::stats(&stats);
             let counts = within(limit, storage.counts()).await?;
-            self.context.activity.record(Numbers {
+            self.context.activity.record(ActivityCounts {
                 max_waiting: i64::try_from(stats.waiting).unwrap_or(i64::MAX),
                 max_overdue_ms: milliseconds(counts.overdue.unwrap_or_default()),
-                ..Numbers::default()
+                ..ActivityCounts::default()
             });
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::fixture::{
     COMPLETED, Fixture, dead_letter, delivery, new_event, new_events, noting, on_each_storage, retention,
     settled,
 };
-use crate::activity::Numbers;
+use crate::activity::ActivityCounts;
 use crate::operations::WorkerReport;
 use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
 use crate::{EventFilter, EventState, Inbox};
@@ -192,7 +192,7 @@ async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
 async fn activity_of_several_processes_is_added(fixture: &impl Fixture) {
     let (inbox, other) = (fixture.inbox().await, fixture.inbox().await);
     let now = Timestamp::now().as_second() / 60;
-    let numbers = |n| Numbers {
+    let counts = |n| ActivityCounts {
         stored: n,
         completed: n,
         retried: n,
@@ -202,10 +202,11 @@ async fn activity_of_several_processes_is_added(fixture: &impl Fixture) {
         max_waiting: n,
         max_overdue_ms: n,
     };
-    inbox.storage().record_activity(vec![(now - 1, numbers(1)), (now, numbers(2))]).await.unwrap();
-    other.storage().record_activity(vec![(now, numbers(3)), (now - 1, numbers(7))]).await.unwrap();
+    inbox.storage().record_activity(vec![(now - 1, counts(1)), (now, counts(2))]).await.unwrap();
+    other.storage().record_activity(vec![(now, counts(3)), (now - 1, counts(7))]).await.unwrap();
     let both = inbox.storage().activity(now - 1, 1).await.unwrap();
-    let sum = |n, max| Numbers { max_handler_ms: max, max_waiting: max, max_overdue_ms: max, ..numbers(n) };
+    let sum =
+        |n, max| ActivityCounts { max_handler_ms: max, max_waiting: max, max_overdue_ms: max, ..counts(n) };
     assert_eq!(both.iter().find(|(slot, _)| *slot == now).unwrap().1, sum(5, 3));
     assert_eq!(both.iter().find(|(slot, _)| *slot == now - 1).unwrap().1, sum(8, 7));
 }
@@ -213,7 +214,7 @@ async fn activity_of_several_processes_is_added(fixture: &impl Fixture) {
 async fn activity_is_kept_for_14_days(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     let now = Timestamp::now().as_second() / 60;
-    let stored = Numbers { stored: 1, ..Numbers::default() };
+    let stored = ActivityCounts { stored: 1, ..ActivityCounts::default() };
     let (kept, old) = (now - 14 * 24 * 60 + 5, now - 14 * 24 * 60 - 5);
     inbox.storage().record_activity(vec![(old, stored), (kept, stored)]).await.unwrap();
     inbox.storage().record_activity(vec![(now, stored)]).await.unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::activity::{Minute, Numbers};
+use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::event::NewEvent;
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
@@ -100,8 +100,8 @@ impl Storage for Stub {
         nth(EventFilter, u32) -> Option<i64>;
         count_by_event(EventFilter) -> Vec<(String, u64)>;
         reasons(u32) -> Vec<DeadLetterReason>;
-        record_activity(Vec<Minute>) -> ();
-        activity(i64, i64) -> Vec<(i64, Numbers)>;
+        record_activity(Vec<MinuteCounts>) -> ();
+        activity(i64, i64) -> Vec<(i64, ActivityCounts)>;
         failed_attempts(DeliveryKey) -> Vec<FailedAttempt>;
         pause(String) -> ();
         resume() -> ();

@@ -30,7 +30,7 @@ use super::{
     AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS,
     SCHEMA_OF_REASONS, Storage, StorageFuture, check_has, in_chunks,
 };
-use crate::activity::{Minute, Numbers};
+use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
@@ -364,13 +364,13 @@ impl Storage for Postgres {
         })
     }
 
-    fn record_activity(&self, minutes: Vec<Minute>) -> StorageFuture<'_, ()> {
+    fn record_activity(&self, minutes: Vec<MinuteCounts>) -> StorageFuture<'_, ()> {
         Box::pin(async move {
             self.others.run(async |session| sql::record_activity(session, &minutes).await).await
         })
     }
 
-    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>> {
+    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, ActivityCounts)>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
             self.others.run(async |session| sql::activity(session, from, width).await).await

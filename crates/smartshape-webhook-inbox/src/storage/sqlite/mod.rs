@@ -34,7 +34,7 @@ use super::{
     AttemptResult, Chunk, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS,
     SCHEMA_OF_REASONS, Settled, Storage, StorageFuture, check_has, in_chunks,
 };
-use crate::activity::{Minute, Numbers};
+use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
@@ -466,14 +466,14 @@ impl Storage for Sqlite {
         })
     }
 
-    fn record_activity(&self, minutes: Vec<Minute>) -> StorageFuture<'_, ()> {
+    fn record_activity(&self, minutes: Vec<MinuteCounts>) -> StorageFuture<'_, ()> {
         self.write(OnFull::Fail, move |connection, _| {
             let minutes = minutes.clone();
             Box::pin(async move { sql::record_activity(connection, &minutes).await })
         })
     }
 
-    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, Numbers)>> {
+    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, ActivityCounts)>> {
         Box::pin(async move {
             check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_OPERATIONS)?;
             self.read(move |connection, _| Box::pin(sql::activity(connection, from, width))).await

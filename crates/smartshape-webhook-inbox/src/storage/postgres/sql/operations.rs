@@ -1,15 +1,15 @@
 //! Records activity, pauses and workers.
 
-use crate::activity::{Minute, Numbers};
+use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::operations::{Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::storage::ACTIVITY_MINUTES;
 use crate::storage::postgres::connections::Session;
 use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, time_of};
 
-pub(crate) async fn record_activity(session: &mut Session, minutes: &[Minute]) -> sqlx::Result<()> {
+pub(crate) async fn record_activity(session: &mut Session, minutes: &[MinuteCounts]) -> sqlx::Result<()> {
     macro_rules! column {
         ($field:ident) => {
-            minutes.iter().map(|(_, numbers)| numbers.$field).collect::<Vec<_>>()
+            minutes.iter().map(|(_, counts)| counts.$field).collect::<Vec<_>>()
         };
     }
     let sql = session.tables.sql(
@@ -44,7 +44,7 @@ pub(crate) async fn activity(
     session: &mut Session,
     from: i64,
     width: i64,
-) -> sqlx::Result<Vec<(i64, Numbers)>> {
+) -> sqlx::Result<Vec<(i64, ActivityCounts)>> {
     let sql = session.tables.sql(
         "SELECT minute / $2 AS slot, sum(stored)::bigint AS stored, sum(completed)::bigint AS completed, \
            sum(retried)::bigint AS retried, sum(dead_letters)::bigint AS dead_letters, \

@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use crate::activity::{Minute, Numbers};
+use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::operations::{Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::storage::ACTIVITY_MINUTES;
 use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, time_of};
 
 pub(crate) async fn record_activity(
     connection: &mut SqliteConnection,
-    minutes: &[Minute],
+    minutes: &[MinuteCounts],
 ) -> sqlx::Result<()> {
     let now = Timestamp::now().as_second().div_euclid(60);
     sqlx::query("DELETE FROM activity WHERE minute < ?")
@@ -43,7 +43,7 @@ pub(crate) async fn activity(
     connection: &mut SqliteConnection,
     from: i64,
     width: i64,
-) -> sqlx::Result<Vec<(i64, Numbers)>> {
+) -> sqlx::Result<Vec<(i64, ActivityCounts)>> {
     let sql = "SELECT minute / ?2 AS slot, sum(stored) AS stored, sum(completed) AS completed, sum(retried) AS retried, \
          sum(dead_letters) AS dead_letters, sum(handler_ms) AS handler_ms, max(max_handler_ms) AS max_handler_ms, \
          max(max_waiting) AS max_waiting, max(max_overdue_ms) AS max_overdue_ms \
