@@ -60,6 +60,7 @@ cfg_if::cfg_if! {
         mod receiver;
         mod request;
         mod response;
+        mod webhook_usage;
 
         pub use auth::client_addr::ClientAddr;
         pub use auth::secret::{NamedSecret, Secret, SecretError};

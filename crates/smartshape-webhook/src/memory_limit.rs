@@ -1,9 +1,10 @@
 //! The limit on the memory that all bodies together may take.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metrics::{self, GaugeGuard};
+use crate::webhook_usage::WebhookUsage;
 
 /// A number of bytes shared by all bodies, which reserve from it as they arrive.
 #[derive(Debug)]
@@ -12,13 +13,6 @@ pub(crate) struct MemoryLimit {
     /// The most that one webhook may take, if there are several.
     share: u64,
     free: AtomicU64,
-}
-
-/// How much one webhook uses of the limits that several share.
-#[derive(Debug, Default)]
-pub(crate) struct WebhookUsage {
-    pub(crate) permits: AtomicUsize,
-    bytes: AtomicU64,
 }
 
 /// Reserved bytes, released on drop.

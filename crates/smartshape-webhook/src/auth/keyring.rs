@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::secret::NamedSecret;
-use crate::memory_limit::WebhookUsage;
+use crate::webhook_usage::WebhookUsage;
 
 /// Identifies one plain secret for as long as it stays in the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Se
 
 use tokio::sync::Notify;
 
-use crate::memory_limit::WebhookUsage;
 use crate::response::rejection::RejectionKind;
+use crate::webhook_usage::WebhookUsage;
 
 /// Counts permits.
 ///
