@@ -38,14 +38,18 @@ impl SweepSize {
 }
 
 #[cfg(test)]
-#[test]
-fn sweep_size_follows_time() {
-    let size = SweepSize::new();
-    let after = |milliseconds| {
-        size.took(Duration::from_millis(milliseconds));
-        size.rows()
-    };
-    assert_eq!([600, 6000, 200, 50].map(after), [500, 250, 250, 500]);
-    assert_eq!([(); 20].map(|()| after(1000))[19], MIN);
-    assert_eq!([(); 20].map(|()| after(1))[19], MAX);
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweep_size_follows_time() {
+        let size = SweepSize::new();
+        let after = |milliseconds| {
+            size.took(Duration::from_millis(milliseconds));
+            size.rows()
+        };
+        assert_eq!([600, 6000, 200, 50].map(after), [500, 250, 250, 500]);
+        assert_eq!([(); 20].map(|()| after(1000))[19], MIN);
+        assert_eq!([(); 20].map(|()| after(1))[19], MAX);
+    }
 }
