@@ -5,7 +5,7 @@ use crate::{EventFilter, Inbox};
 use smartshape_webhook::Handler as _;
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::it::fixture::{Folder, delivery, telling};
+use crate::it::fixture::{Folder, attempt_recording_handler, delivery};
 use crate::storage::ClaimRequest;
 
 /// A receiver that got no delivery for hours has recorded no time, so its clock is ahead of that of a worker that
@@ -27,7 +27,7 @@ async fn worker_with_slower_clock_does_not_delay_events() {
     let folder = Folder::new();
     let (working, receiving) = worker_and_receiver(&folder.inbox()).await;
     let (release, held) = tokio::sync::watch::channel(false);
-    let (handler, mut begun) = telling(move |_| {
+    let (handler, mut begun) = attempt_recording_handler(move |_| {
         let mut held = held.clone();
         async move {
             held.wait_for(|released| *released).await?;

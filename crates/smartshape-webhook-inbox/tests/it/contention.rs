@@ -9,7 +9,9 @@ use crate::storage::ClaimRequest;
 use crate::{EventFilter, EventState, Inbox};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::it::fixture::{Server, all_settled, delivery, noting, settled, telling};
+use crate::it::fixture::{
+    Server, all_settled, attempt_recording_handler, delivery, recording_handler, settled,
+};
 
 /// Handlers hold a connection each, for as long as they run; all else must still get one.
 #[tokio::test]
@@ -203,7 +205,7 @@ async fn ordered_worker_processes_rows_of_older_programs_and_crashes() {
     let mut connection = PgConnection::connect(&server.url()).await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection).await.unwrap(), 7);
     server.execute("UPDATE smartshape_inbox_events SET behind = true".to_owned()).await;
-    let (handler, mut handled) = telling(|_| async { Ok(()) });
+    let (handler, mut handled) = attempt_recording_handler(|_| async { Ok(()) });
     let worker = inbox.worker(handler).ordered_by_file().spawn();
     for _ in 0..9 {
         assert_eq!(handled.recv().await, Some(("u".to_owned(), 1)));
@@ -232,7 +234,7 @@ async fn pass_over_all_queues_marks_every_head() {
 async fn event_stored_behind_duplicate_becomes_runnable() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::open(&server.url()).await.unwrap();
-    let (handler, mut handled) = noting();
+    let (handler, mut handled) = recording_handler();
     let worker = inbox.worker(handler).ordered_by_file().spawn();
     assert!(inbox.handle(delivery(1)).await.is_ok());
     assert_eq!(handled.recv().await.as_deref(), Some("uuid-1"));

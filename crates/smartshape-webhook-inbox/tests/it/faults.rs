@@ -24,7 +24,7 @@ fn gated(inserts: usize) -> Stub {
 }
 
 fn away() -> Arc<Stub> {
-    Arc::new(Stub { is_away: true.into(), ..Stub::default() })
+    Arc::new(Stub { unreachable: true.into(), ..Stub::default() })
 }
 
 /// For all inserts of a test.
@@ -34,7 +34,7 @@ fn open_gate(storage: &Stub) {
 
 #[tokio::test]
 async fn batch_failure_rejects_each_delivery() {
-    let storage = Arc::new(Stub { is_away: true.into(), ..gated(1) });
+    let storage = Arc::new(Stub { unreachable: true.into(), ..gated(1) });
     let inbox = inbox(&storage, Duration::from_secs(3600));
     // The first one takes the turn; the others form a group behind it.
     let waiting: Vec<_> = (0..50)
@@ -53,7 +53,7 @@ async fn batch_failure_rejects_each_delivery() {
         assert!(error.to_string().contains("the store is away"));
     }
     assert!(storage.batches.load(Ordering::SeqCst) < 50, "deliveries that wait share a commit");
-    storage.is_away.store(false, Ordering::SeqCst);
+    storage.unreachable.store(false, Ordering::SeqCst);
     assert!(inbox.handle(delivery(1)).await.is_ok());
     assert_eq!(storage.inserted.load(Ordering::SeqCst), 1);
 }
@@ -190,7 +190,7 @@ async fn worker_rejects_invalid_settings() {
 /// A worker does not spin on a due event that it can never claim, such as one of a newer version.
 #[tokio::test(start_paused = true)]
 async fn worker_polls_for_due_event_that_it_cannot_claim() {
-    let storage = Arc::new(Stub { withholds: true, ..Stub::default() });
+    let storage = Arc::new(Stub { unclaimable_event: true, ..Stub::default() });
     let inbox = inbox(&storage, Duration::from_secs(1));
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
     // In paused time this is over as soon as everything waits.

@@ -12,7 +12,7 @@ use crate::{
 use smartshape_webhook::{Delivery, Handler as _, HandlerError, HandlerErrorKind};
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::it::fixture::{COMPLETED, Folder, all_settled, delivery, settle, telling};
+use crate::it::fixture::{COMPLETED, Folder, all_settled, attempt_recording_handler, delivery, settle};
 
 async fn connect(path: &str) -> SqliteConnection {
     SqliteConnection::connect(path).await.unwrap()
@@ -364,7 +364,7 @@ async fn worker_lock_lets_one_process_work_and_others_read() {
     let path = folder.inbox();
     let first = Inbox::open(&path).await.unwrap();
     let second = Inbox::builder(&path).worker_lock_timeout(Duration::from_millis(10)).open().await.unwrap();
-    let (handler, mut begun) = telling(|_| async { Err(HandlerError::permanent("no")) });
+    let (handler, mut begun) = attempt_recording_handler(|_| async { Err(HandlerError::permanent("no")) });
     let worker = first.worker(handler).spawn();
     store(&second, 1).await.unwrap();
     assert_eq!(begun.recv().await, Some(("uuid-1".to_owned(), 1)));

@@ -90,14 +90,14 @@ pub(crate) async fn settle(storage: &dyn Storage, lease: Lease, outcome: Attempt
     storage.settle([result].into()).await.unwrap().recorded == [lease]
 }
 
-/// A handler that tells uuid and attempt of each delivery, and then does `work`.
-pub(crate) fn telling<F>(
+/// A handler that sends uuid and attempt of each delivery, and then does `work`.
+pub(crate) fn attempt_recording_handler<F>(
     work: impl Fn(Delivery) -> F + Send + Sync + 'static,
 ) -> (impl Handler, UnboundedReceiver<(String, u32)>)
 where
     F: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
-    let (sender, told) = unbounded_channel();
+    let (sender, recorded) = unbounded_channel();
     let handler = move |delivery: Delivery| {
         let sent = sender.send((delivery.uuid().to_owned(), delivery.attempt()));
         let work = work(delivery);
@@ -106,11 +106,11 @@ where
             work.await
         }
     };
-    (handler, told)
+    (handler, recorded)
 }
 
 /// A handler that succeeds, and the uuids that it gets.
-pub(crate) fn noting() -> (impl Handler, UnboundedReceiver<String>) {
+pub(crate) fn recording_handler() -> (impl Handler, UnboundedReceiver<String>) {
     let (sender, handled) = unbounded_channel();
     let handler = move |delivery: Delivery| {
         let sent = sender.send(delivery.uuid().to_owned());
@@ -156,10 +156,10 @@ pub(crate) fn file_delivery(number: u32, file: &str) -> Delivery {
         r#"{{"file": "{file}", "event": "file_uploaded", "data": {{"n": {number}}}, "owner": "test@smartshape.io",
             "runTimestamp": 1550824748604, "uuid": "uuid-{number}"}}"#
     );
-    made(&body)
+    delivery_from(&body)
 }
 
-pub(crate) fn made(body: &str) -> Delivery {
+pub(crate) fn delivery_from(body: &str) -> Delivery {
     let delivery = Delivery::for_test(body.to_owned()).unwrap();
     let key = DeliveryKey::for_webhook("fixture", delivery.uuid(), delivery.event_name(), "");
     let meta =

@@ -90,20 +90,20 @@ impl Link {
     }
 
     /// The connections that there are fall silent, as when a firewall or a failover forgets them; new ones work.
-    pub(crate) fn hush(&self) {
+    pub(crate) fn go_silent(&self) {
         self.silence.send_modify(|times| *times += 1);
     }
 
     /// From the next [`join`](Self::join) on, each connection falls silent when its client sends `text`.
-    pub(crate) fn hush_at(&mut self, text: &'static str) {
+    pub(crate) fn go_silent_on(&mut self, text: &'static str) {
         self.trap = Some(text);
     }
 
-    /// As [`hush`](Self::hush), and new connections are silent as well.
+    /// As [`go_silent`](Self::go_silent), and new connections are silent as well.
     #[cfg(unix)]
     pub(crate) fn cut_off(&self) {
         self.is_cut_off.store(true, Ordering::SeqCst);
-        self.hush();
+        self.go_silent();
     }
 
     /// New connections work again.

@@ -6,8 +6,8 @@ use jiff::{Timestamp, ToSpan as _};
 use smartshape_webhook::{Delivery, Handler as _, HandlerError};
 
 use super::fixture::{
-    COMPLETED, Fixture, dead_letter, delivery, new_event, new_events, noting, on_each_storage, retention,
-    settled,
+    COMPLETED, Fixture, dead_letter, delivery, new_event, new_events, on_each_storage, recording_handler,
+    retention, settled,
 };
 use crate::activity::ActivityCounts;
 use crate::operations::WorkerReport;
@@ -55,7 +55,7 @@ async fn paused_workers_of_all_processes_claim_nothing(fixture: &impl Fixture) {
     }
     // Deliveries are still stored.
     inbox.storage().insert([new_event(9, "f")].into()).await.unwrap();
-    let (handler, mut handled) = noting();
+    let (handler, mut handled) = recording_handler();
     // Resuming wakes it, or it would look again only in an hour.
     let worker = inbox.worker(handler).poll_interval(LONG).spawn();
     while inbox.workers().await.unwrap().is_empty() {

@@ -8,7 +8,7 @@ use crate::{Count, EventFilter, EventState, Inbox, InboxErrorKind, ReasonId};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::mpsc;
 
-use crate::it::fixture::{Server, all_settled, delivery, noting};
+use crate::it::fixture::{Server, all_settled, delivery, recording_handler};
 use crate::it::link::Link;
 
 async fn store(inbox: &Inbox, number: u32) {
@@ -125,7 +125,7 @@ async fn size_limit_rejects_until_events_are_completed() {
 async fn three_connections_are_enough() {
     let Some(server) = Server::new().await else { return };
     let inbox = Inbox::builder(&server.url()).max_connections(3).open().await.unwrap();
-    let (handler, mut handled) = noting();
+    let (handler, mut handled) = recording_handler();
     let worker = inbox.worker(handler).spawn();
     let storing: Vec<_> = (0..100)
         .map(|number| {
@@ -148,7 +148,7 @@ async fn worker_is_notified_of_events_of_other_processes() {
     let Some(server) = Server::new().await else { return };
     let (receiving, working) =
         (Inbox::open(&server.url()).await.unwrap(), Inbox::open(&server.url()).await.unwrap());
-    let (handler, mut handled) = noting();
+    let (handler, mut handled) = recording_handler();
     let worker = working.worker(handler).poll_interval(Duration::from_secs(3600)).spawn();
     // Until its first look, nothing says that the worker listens: so one after the other.
     for event in 0.. {
@@ -286,7 +286,7 @@ async fn server_may_be_unavailable_at_start_and_later() {
         );
     link.join();
     let inbox = opening.await.unwrap().unwrap();
-    let (handler, mut handled) = noting();
+    let (handler, mut handled) = recording_handler();
     let worker = inbox.worker(handler).spawn();
     store(&inbox, 1).await;
     assert_eq!(handled.recv().await.as_deref(), Some("uuid-1"));

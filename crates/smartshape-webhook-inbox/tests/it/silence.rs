@@ -9,7 +9,7 @@ use crate::{EventFilter, EventState, Inbox};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::it::fixture::{Server, dead_letter, delivery, file_delivery, noting, settle, settled};
+use crate::it::fixture::{Server, dead_letter, delivery, file_delivery, recording_handler, settle, settled};
 use crate::it::link::Link;
 use crate::storage::ClaimRequest;
 
@@ -63,7 +63,7 @@ async fn silent_connections_stop_neither_inserts_nor_workers() {
             stored.extend((number..number + 8).map(|number| format!("uuid-{number}")));
             number += 8;
         }
-        link.hush();
+        link.go_silent();
     }
     let all = async {
         while !stored.is_empty() {
@@ -87,14 +87,14 @@ async fn silent_count_stops_no_worker() {
     let Some(server) = Server::new().await else { return };
     drop(Inbox::open(&server.url()).await.unwrap());
     let mut link = Link::to(server.host()).await;
-    link.hush_at("octet_length(error)");
+    link.go_silent_on("octet_length(error)");
     link.join();
     let url = link.through(&server.url());
     let builder = Inbox::builder(&url).max_connections(3).store_timeout(Duration::from_secs(1));
     let inbox = builder.open().await.unwrap();
     // The first delivery begins a count. On a busy machine it takes longer than a second.
     while inbox.handle(delivery(1)).await.is_err() {}
-    let (handler, mut handled) = noting();
+    let (handler, mut handled) = recording_handler();
     let worker = inbox.worker(handler).lease_ttl(Duration::from_secs(10)).spawn();
     tokio::time::timeout(IN_TIME, handled.recv()).await.expect("the worker goes on").unwrap();
     worker.shutdown().await.unwrap();

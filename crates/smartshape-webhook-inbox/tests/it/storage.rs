@@ -9,7 +9,7 @@ use jiff::{Timestamp, ToSpan as _};
 use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta};
 
 use super::fixture::{
-    COMPLETED, Fixture, dead_letter, made, new_event, new_events, on_each_storage, retention, settle,
+    COMPLETED, Fixture, dead_letter, delivery_from, new_event, new_events, on_each_storage, retention, settle,
 };
 use crate::event::{EventFilter, EventState, NewEvent};
 use crate::storage::{Attempt, AttemptOutcome, AttemptResult, ClaimRequest, Lease, Retention, Storage};
@@ -111,7 +111,7 @@ async fn insert_keeps_hostile_texts(fixture: &impl Fixture) {
     let bodies = ["\\u0000", "'; DROP TABLE events; --", "\\ud83d\\ude00\\u202e", &long].map(|text| {
         format!(r#"{{"file":"{text}","event":"{text}","data":{{}},"owner":"{text}","runTimestamp":1,"uuid":"{text}"}}"#)
     });
-    let given: Arc<[NewEvent]> = bodies.iter().map(|body| NewEvent::from(&made(body))).collect();
+    let given: Arc<[NewEvent]> = bodies.iter().map(|body| NewEvent::from(&delivery_from(body))).collect();
     assert_eq!(storage.insert(given).await.unwrap(), [true; 4]);
     let attempts = claim(&*storage, 9, LONG).await;
     let kept: Vec<_> = attempts.iter().map(|attempt| attempt.body.clone().unwrap()).collect();
@@ -131,7 +131,7 @@ async fn insert_keeps_long_body(fixture: &impl Fixture) {
     let body = format!(
         r#"{{"file":"f","event":"file_uploaded","data":"{long}","owner":"o","runTimestamp":1,"uuid":"u"}}"#
     );
-    let given = NewEvent::from(&made(&body));
+    let given = NewEvent::from(&delivery_from(&body));
     assert_eq!(storage.insert([given.clone()].into()).await.unwrap(), [true]);
     let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
     assert!(attempt.body == Some(given.body), "the body has changed");

@@ -23,7 +23,7 @@ use crate::it::fixture::delivery;
 
 #[derive(Debug, Default)]
 pub(crate) struct Stub {
-    pub(crate) is_away: AtomicBool,
+    pub(crate) unreachable: AtomicBool,
     /// Each insert takes a permit.
     pub(crate) insert_gate: Option<Semaphore>,
     pub(crate) batches: AtomicUsize,
@@ -35,7 +35,7 @@ pub(crate) struct Stub {
     /// In seconds, of a claim that returns an attempt.
     pub(crate) claims_take: AtomicUsize,
     /// Claims without an attempt report a due event.
-    pub(crate) withholds: bool,
+    pub(crate) unclaimable_event: bool,
     pub(crate) claims: AtomicUsize,
     pub(crate) renewals: AtomicUsize,
     /// Of the next `settle`, which takes effect.
@@ -43,7 +43,7 @@ pub(crate) struct Stub {
     pub(crate) settled: AtomicUsize,
     pub(crate) released: AtomicUsize,
     pub(crate) recorded: Mutex<HashSet<Lease>>,
-    pub(crate) sweeps_for_ever: bool,
+    pub(crate) endless_sweep: bool,
     /// Portions left to sweep, each of which takes 8 seconds.
     pub(crate) slow_sweeps: AtomicUsize,
     pub(crate) pings: AtomicUsize,
@@ -55,9 +55,9 @@ impl Stub {
     }
 
     fn respond<T: Send + 'static>(&self, value: T) -> StorageFuture<'static, T> {
-        let away = self.is_away.load(Ordering::SeqCst);
+        let unreachable = self.unreachable.load(Ordering::SeqCst);
         let error = || InboxError::new(InboxErrorKind::Unavailable, "the store is away");
-        Box::pin(async move { if away { Err(error()) } else { Ok(value) } })
+        Box::pin(async move { if unreachable { Err(error()) } else { Ok(value) } })
     }
 }
 
@@ -129,7 +129,7 @@ impl Storage for Stub {
             pass(self.claim_gate.as_ref()).await;
             let attempts = Vec::from_iter(self.attempt.lock().unwrap().take());
             let takes = if attempts.is_empty() { 0 } else { self.claims_take.load(Ordering::SeqCst) };
-            let next_due = self.withholds.then_some(Duration::ZERO);
+            let next_due = self.unclaimable_event.then_some(Duration::ZERO);
             let response = self.respond(ClaimResponse { attempts, next_due, ..ClaimResponse::default() });
             tokio::time::sleep(Duration::from_secs(takes as u64)).await;
             response.await
@@ -156,7 +156,7 @@ impl Storage for Stub {
 
     fn sweep(&self, _: Retention) -> StorageFuture<'_, u64> {
         if self.slow_sweeps.load(Ordering::SeqCst) == 0 {
-            return self.respond(self.sweeps_for_ever.into());
+            return self.respond(self.endless_sweep.into());
         }
         Box::pin(async {
             tokio::time::sleep(Duration::from_secs(8)).await;

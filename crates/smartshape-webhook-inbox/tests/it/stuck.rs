@@ -135,7 +135,7 @@ async fn lease_of_slow_claim_is_renewed_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn long_sweep_does_not_delay_events() {
-    let storage = Arc::new(Stub { sweeps_for_ever: true, ..Stub::with(attempt()) });
+    let storage = Arc::new(Stub { endless_sweep: true, ..Stub::with(attempt()) });
     let inbox = inbox(&storage);
     let stop = async {
         while storage.settled.load(Ordering::SeqCst) == 0 {
@@ -163,7 +163,7 @@ async fn shutdown_does_not_spin_while_storage_is_unavailable() {
     let storage = Arc::new(Stub::with(attempt()));
     let worker = inbox(&storage).worker(never_ends).shutdown_timeout(Duration::from_secs(100)).spawn();
     reaches(&storage.claims, 2).await;
-    storage.is_away.store(true, Ordering::SeqCst);
+    storage.unreachable.store(true, Ordering::SeqCst);
     worker.shutdown().await.unwrap();
 }
 
@@ -179,7 +179,7 @@ async fn worker_with_long_intervals_is_healthy() {
         assert!(idle_inbox.health().await.is_ready());
         assert!(busy_inbox.health().await.is_ready());
     }
-    idle.is_away.store(true, Ordering::SeqCst);
+    idle.unreachable.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(700)).await;
     assert!(idle_inbox.health().await.stalled);
     for worker in workers.into_iter().chain([full]) {

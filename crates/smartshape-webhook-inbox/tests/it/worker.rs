@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::error::InboxError;
 use crate::event::{EventFilter, EventState};
 use crate::inbox::Inbox;
-use crate::it::fixture::{Fixture, all_settled, file_delivery, on_each_storage, telling};
+use crate::it::fixture::{Fixture, all_settled, attempt_recording_handler, file_delivery, on_each_storage};
 use crate::storage::ClaimRequest;
 use crate::worker::Worker;
 
@@ -47,7 +47,7 @@ async fn store(inbox: &Inbox, numbers: std::ops::Range<u32>, file: &str) {
 /// A handler that waits for a permit.
 fn gated(gate: &Arc<Semaphore>) -> (impl Handler, mpsc::UnboundedReceiver<Seen>) {
     let gate = Arc::clone(gate);
-    telling(move |_| {
+    attempt_recording_handler(move |_| {
         let gate = Arc::clone(&gate);
         async move {
             gate.acquire().await?.forget();
@@ -109,7 +109,7 @@ async fn worker_handles_each_event_once(fixture: &impl Fixture) {
 async fn worker_counts_attempts_up_to_maximum(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (handler, mut handled) = telling(|delivery| async move {
+    let (handler, mut handled) = attempt_recording_handler(|delivery| async move {
         match delivery.attempt() {
             1 => Err(HandlerError::retry("first")),
             2 => Err(HandlerError::retry_after(Duration::from_millis(1), "second")),
@@ -232,10 +232,10 @@ async fn worker_renews_lease_while_handler_runs(fixture: &impl Fixture) {
 async fn worker_takes_over_expired_lease(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (hanging, mut begun) = telling(|_| std::future::pending());
+    let (hanging, mut begun) = attempt_recording_handler(|_| std::future::pending());
     let first = run(inbox.worker(hanging).concurrency(1).lease_ttl(Duration::from_secs(2)));
     let (_, mut last) = begun.recv().await.unwrap();
-    let (handler, mut handled) = telling(|_| async { Ok(()) });
+    let (handler, mut handled) = attempt_recording_handler(|_| async { Ok(()) });
     let second = run(inbox.worker(handler));
     // The first one ends when the second one is seen to run, and so shares its lock of a file.
     store(&inbox, 1..2, "f").await;
@@ -259,7 +259,7 @@ async fn worker_dead_letters_event_that_kills_process(fixture: &impl Fixture) {
     store(&inbox, 0..1, "f").await;
     let mut attempts = Vec::new();
     loop {
-        let (hanging, mut begun) = telling(|_| std::future::pending());
+        let (hanging, mut begun) = attempt_recording_handler(|_| std::future::pending());
         let worker = run(inbox.worker(hanging).lease_ttl(Duration::from_millis(200)).max_lost_leases(3));
         let is_over = tokio::select! {
             attempt = begun.recv() => {
@@ -308,7 +308,7 @@ async fn shutdown_waits_for_running_handler(fixture: &impl Fixture) {
 async fn shutdown_releases_unfinished_event(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (hanging, mut begun) = telling(|_| std::future::pending());
+    let (hanging, mut begun) = attempt_recording_handler(|_| std::future::pending());
     let worker = run(inbox.worker(hanging).shutdown_timeout(Duration::ZERO));
     begun.recv().await.unwrap();
     worker.end().await;
