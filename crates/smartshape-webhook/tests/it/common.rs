@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use smartshape_webhook::{
-    Claimed, Handler, Received, Receiver, ReceiverBuilder, RequestHead, Secret, TOKEN_HEADER, WebhookResponse,
+    Claimed, Delivery, Handler, HandlerError, Received, Receiver, ReceiverBuilder, RequestHead, Secret,
+    TOKEN_HEADER, WebhookResponse,
 };
 
 pub(crate) const SECRET: &str = "the secret of these tests";
@@ -48,6 +49,11 @@ pub(crate) fn head(token: &str) -> RequestHead {
 /// A body that arrives in one chunk.
 pub(crate) fn whole(body: impl Into<Bytes>) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
     stream::iter([Ok(body.into())])
+}
+
+/// A handler.
+pub(crate) async fn succeed(_: Delivery) -> Result<(), HandlerError> {
+    Ok(())
 }
 
 /// Delivers the body with [`TOKEN`].

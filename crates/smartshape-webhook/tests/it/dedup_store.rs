@@ -1,22 +1,28 @@
-//! Deduplication stores: one that hangs or panics, and what a store keeps.
+//! Deduplication stores: one that several processes share, one that fails, hangs or panics, and what a store keeps.
 
+use std::collections::HashSet;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smartshape_webhook::{
-    ClaimState, Delivery, DeliveryKey, HandlerError, LeaseToken, Receiver, ReceiverBuilder, RejectionKind,
-    StoreError,
+    ClaimState, DedupStore as _, Delivery, DeliveryKey, HandlerError, LeaseToken, Receiver, ReceiverBuilder,
+    RejectionKind, StoreError,
 };
+use tokio::time::Instant;
 
-use crate::common::{builder, poll_once, serve, uploaded};
-use crate::store::{Does, Store};
+use crate::common::{builder, claim, event, poll_once, serve, succeed, uploaded};
+use crate::store::{Store, StoreBehavior};
+use crate::until::until;
 
 use ClaimState::{Done, InFlight, New};
-use Does::{Hangs, Panics, Returns};
+use StoreBehavior::{Fails, Hangs, Panics, Returns, Works};
+
+const TTL: Duration = Duration::from_secs(600);
 
 /// A receiver that has the token in its cache. Pauses the clock.
 async fn receiver(store: &Store, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Receiver {
-    let builder = builder().dedup_store(store.clone(), Duration::from_secs(600));
+    let builder = builder().dedup_store(store.clone(), TTL);
     let receiver = settings(builder).build().unwrap();
     assert_eq!(send(&receiver, "warm", true).await, Ok(()));
     tokio::time::pause();
@@ -39,6 +45,88 @@ fn send(
         let response = tokio::time::timeout(Duration::from_secs(3600), response).await.expect("stuck");
         response.rejection().map_or(Ok(()), |rejection| Err(rejection.kind()))
     })
+}
+
+/// A client of an extractor may disconnect while the store records the completion.
+#[tokio::test]
+async fn dropped_acknowledgement_counts_as_failed() {
+    let receiver = builder().dedup_store(Store::default(), TTL).build().unwrap();
+    let mut acknowledging = Box::pin(claim(&receiver, uploaded("u")).await.acknowledge());
+    assert!(poll_once(&mut acknowledging).await.is_pending(), "the store yields once");
+    drop(acknowledging);
+    let stats = receiver.stats();
+    assert_eq!((stats.failed, stats.acknowledged, stats.in_flight), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn duplicate_waits_for_the_claim_of_another_process() {
+    let store = Store::default();
+    let key = DeliveryKey::new("u", "file_uploaded", "o");
+    let elsewhere = LeaseToken::new(1);
+    store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
+    let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
+    let waiting = tokio::spawn(async move { serve(&receiver, uploaded("u"), succeed).await.status() });
+    until("the store was polled again", async || store.claims.load(Ordering::SeqCst) >= 3).await;
+    store.complete(key, elsewhere).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), 200);
+
+    let impatient = builder().dedup_store(Store::default(), TTL).duplicate_timeout(Duration::from_millis(1));
+    let store = Store::default();
+    store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
+    let receiver = impatient.dedup_store(store, TTL).build().unwrap();
+    let response = serve(&receiver, uploaded("u"), succeed).await;
+    assert_eq!(response.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
+}
+
+#[tokio::test]
+async fn claim_of_another_process_is_polled_seldom_and_not_forever() {
+    let store = Store::default();
+    let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
+    // Tokens are hashed on other threads, which a paused clock does not wait for.
+    assert_eq!(serve(&receiver, event("file_optimized", "{}", "u"), succeed).await.status(), 200);
+    let key = DeliveryKey::new("u", "file_uploaded", "o");
+    store.claim(key, LeaseToken::new(1), Duration::from_secs(60)).await.unwrap();
+    tokio::time::pause();
+    let (begun, before) = (Instant::now(), store.claims.load(Ordering::SeqCst));
+    let response = serve(&receiver, uploaded("u"), succeed).await;
+    assert_eq!(response.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
+    let polls = store.claims.load(Ordering::SeqCst) - before;
+    assert!((10..=20).contains(&polls), "{polls} times");
+    let waited = begun.elapsed();
+    assert!((9..=10).contains(&waited.as_secs()), "{waited:?} of 10 s");
+}
+
+#[tokio::test]
+async fn each_claim_has_its_own_lease_token() {
+    let store = Store::default();
+    let receivers = [(); 2].map(|()| builder().dedup_store(store.clone(), TTL).build().unwrap());
+    for (receiver, name) in [(0, "file_uploaded"), (0, "file_optimized"), (1, "a"), (1, "b")] {
+        assert_eq!(serve(&receivers[receiver], event(name, "{}", "u"), succeed).await.status(), 200);
+    }
+    let states = store.states.lock().unwrap();
+    let lease_tokens: HashSet<_> = states.values().map(|(lease_token, _)| lease_token.number()).collect();
+    assert_eq!(lease_tokens.len(), 4);
+}
+
+#[tokio::test]
+async fn broken_store_is_a_rejection_and_failed_handler_releases_its_claim() {
+    let store = Store::default();
+    let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
+    store.set(Fails, Fails, Fails);
+    let response = serve(&receiver, uploaded("u"), succeed).await;
+    assert_eq!(response.rejection().unwrap().kind(), RejectionKind::StoreUnavailable);
+    store.set(Works, Works, Works);
+
+    let failing = |_: Delivery| async { Err("failed".into()) };
+    // Claims are released after the response.
+    until("the claim that could not be made was released", async || {
+        serve(&receiver, uploaded("u"), failing).await.status() == 500
+    })
+    .await;
+    until("the failed handler's claim was released", async || store.states.lock().unwrap().is_empty()).await;
+    until("the event was handled", async || serve(&receiver, uploaded("u"), succeed).await.status() == 200)
+        .await;
+    assert_eq!(store.states.lock().unwrap().values().filter(|(_, done)| *done).count(), 1);
 }
 
 #[tokio::test]

@@ -1,110 +1,17 @@
 //! The receive path without a framework.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smartshape_webhook::{
-    BoxHandler, ConfigError, DedupStore as _, Delivery, DeliveryKey, Event, EventKind, EventRouter,
-    FileOptimized, FileUploaded, HandlerError, LeaseToken, NamedSecret, Receiver, ReceiverBuilder,
-    RejectionKind, RequestHead, Secret, TOKEN_HEADER,
+    BoxHandler, ConfigError, Delivery, DeliveryKey, Event, EventKind, EventRouter, FileOptimized,
+    FileUploaded, HandlerError, NamedSecret, Receiver, ReceiverBuilder, RejectionKind, RequestHead, Secret,
+    TOKEN_HEADER,
 };
-use tokio::time::Instant;
 
-use crate::common::{
-    SECRET, TOKEN, builder, claim, event, head, poll_once, serve, token_of, uploaded, whole,
-};
-use crate::store::{Does, Store};
-use crate::until::until;
-
-async fn nothing(_: Delivery) -> Result<(), HandlerError> {
-    Ok(())
-}
-
-const TTL: Duration = Duration::from_secs(600);
-
-/// A client of an extractor may disconnect while the store records the completion.
-#[tokio::test]
-async fn dropped_acknowledgement_counts_as_failed() {
-    let receiver = builder().dedup_store(Store::default(), TTL).build().unwrap();
-    let mut acknowledging = Box::pin(claim(&receiver, uploaded("u")).await.acknowledge());
-    assert!(poll_once(&mut acknowledging).await.is_pending(), "the store yields once");
-    drop(acknowledging);
-    let stats = receiver.stats();
-    assert_eq!((stats.failed, stats.acknowledged, stats.in_flight), (1, 0, 0));
-}
-
-#[tokio::test]
-async fn duplicate_waits_for_the_claim_of_another_process() {
-    let store = Store::default();
-    let key = DeliveryKey::new("u", "file_uploaded", "o");
-    let elsewhere = LeaseToken::new(1);
-    store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
-    let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
-    let waiting = tokio::spawn(async move { serve(&receiver, uploaded("u"), nothing).await.status() });
-    until("the store was polled again", async || store.claims.load(Ordering::SeqCst) >= 3).await;
-    store.complete(key, elsewhere).await.unwrap();
-    assert_eq!(waiting.await.unwrap(), 200);
-
-    let impatient = builder().dedup_store(Store::default(), TTL).duplicate_timeout(Duration::from_millis(1));
-    let store = Store::default();
-    store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
-    let receiver = impatient.dedup_store(store, TTL).build().unwrap();
-    let response = serve(&receiver, uploaded("u"), nothing).await;
-    assert_eq!(response.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
-}
-
-#[tokio::test]
-async fn claim_of_another_process_is_polled_seldom_and_not_forever() {
-    let store = Store::default();
-    let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
-    // Tokens are hashed on other threads, which a paused clock does not wait for.
-    assert_eq!(serve(&receiver, event("file_optimized", "{}", "u"), nothing).await.status(), 200);
-    let key = DeliveryKey::new("u", "file_uploaded", "o");
-    store.claim(key, LeaseToken::new(1), Duration::from_secs(60)).await.unwrap();
-    tokio::time::pause();
-    let (begun, before) = (Instant::now(), store.claims.load(Ordering::SeqCst));
-    let response = serve(&receiver, uploaded("u"), nothing).await;
-    assert_eq!(response.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
-    let polls = store.claims.load(Ordering::SeqCst) - before;
-    assert!((10..=20).contains(&polls), "{polls} times");
-    let waited = begun.elapsed();
-    assert!((9..=10).contains(&waited.as_secs()), "{waited:?} of 10 s");
-}
-
-#[tokio::test]
-async fn each_claim_has_its_own_lease_token() {
-    let store = Store::default();
-    let receivers = [(); 2].map(|()| builder().dedup_store(store.clone(), TTL).build().unwrap());
-    for (receiver, name) in [(0, "file_uploaded"), (0, "file_optimized"), (1, "a"), (1, "b")] {
-        assert_eq!(serve(&receivers[receiver], event(name, "{}", "u"), nothing).await.status(), 200);
-    }
-    let states = store.states.lock().unwrap();
-    let lease_tokens: HashSet<_> = states.values().map(|(lease_token, _)| lease_token.number()).collect();
-    assert_eq!(lease_tokens.len(), 4);
-}
-
-#[tokio::test]
-async fn broken_store_is_a_rejection_and_failed_handler_releases_its_claim() {
-    let store = Store::default();
-    let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
-    store.set(Does::Fails, Does::Fails, Does::Fails);
-    let response = serve(&receiver, uploaded("u"), nothing).await;
-    assert_eq!(response.rejection().unwrap().kind(), RejectionKind::StoreUnavailable);
-    store.set(Does::Works, Does::Works, Does::Works);
-
-    let failing = |_: Delivery| async { Err("failed".into()) };
-    // Claims are released after the response.
-    until("the claim that could not be made was released", async || {
-        serve(&receiver, uploaded("u"), failing).await.status() == 500
-    })
-    .await;
-    until("the failed handler's claim was released", async || store.states.lock().unwrap().is_empty()).await;
-    until("the event was handled", async || serve(&receiver, uploaded("u"), nothing).await.status() == 200)
-        .await;
-    assert_eq!(store.states.lock().unwrap().values().filter(|(_, done)| *done).count(), 1);
-}
+use crate::common::{SECRET, TOKEN, builder, claim, event, head, serve, succeed, token_of, uploaded, whole};
+use crate::store::Store;
 
 #[tokio::test]
 async fn event_router_calls_the_right_handler() {
@@ -228,8 +135,8 @@ async fn timeouts_may_be_disabled() {
     };
     let shared = Store::default();
     for receiver in [endless(builder()), endless(builder().dedup_store(shared, Duration::MAX))] {
-        assert_eq!(serve(&receiver, uploaded("u"), nothing).await.status(), 200);
-        assert_eq!(serve(&receiver, uploaded("u"), nothing).await.status(), 200, "a duplicate");
+        assert_eq!(serve(&receiver, uploaded("u"), succeed).await.status(), 200);
+        assert_eq!(serve(&receiver, uploaded("u"), succeed).await.status(), 200, "a duplicate");
     }
 }
 
@@ -255,7 +162,7 @@ async fn rejection_says_whether_the_token_was_verified() {
     let (known, forged) = (|| head(&TOKEN), head(&token_of("the secret of nobody", 7)));
     let declared = [(TOKEN_HEADER, TOKEN.as_bytes()), ("content-length", b"201")];
     let declared = RequestHead::from_parts("POST", declared);
-    let handler = || BoxHandler::new(nothing);
+    let handler = || BoxHandler::new(succeed);
     let rejects =
         |error: fn() -> HandlerError| BoxHandler::new(move |_: Delivery| async move { Err(error()) });
     let later = || HandlerError::retry_after(Duration::from_secs(1), "later");

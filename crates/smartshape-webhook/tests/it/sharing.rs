@@ -15,7 +15,7 @@ use smartshape_webhook::{
 };
 
 use crate::common::{head, patient, poll_once, token_of, whole};
-use crate::store::{Does, Store};
+use crate::store::{Store, StoreBehavior};
 
 fn named(name: &str) -> NamedSecret {
     NamedSecret::new(name, Secret::new(format!("the secret of webhook {name}")).unwrap())
@@ -208,7 +208,7 @@ fn ended_runtime_leaves_nothing_in_flight() {
     for runtime in runtimes {
         let new = || runtime().worker_threads(1).enable_all().build().unwrap();
         let expired_claims = Store::default();
-        let new_claim = Does::Returns(ClaimState::New);
+        let new_claim = StoreBehavior::Returns(ClaimState::New);
         expired_claims.set(new_claim, new_claim, new_claim);
         let stores = [patient(), patient().dedup_store(expired_claims, Duration::from_nanos(1))];
         for receiver in stores.map(|builder| builder.named_secret(named("a")).build().unwrap()) {

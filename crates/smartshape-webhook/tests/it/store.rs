@@ -9,7 +9,7 @@ use std::time::Duration;
 use smartshape_webhook::{ClaimState, DedupStore, DeliveryKey, LeaseToken, StoreError, StoreFuture};
 
 #[derive(Clone, Copy, Default)]
-pub(crate) enum Does {
+pub(crate) enum StoreBehavior {
     /// Keeps claims that never expire.
     #[default]
     Works,
@@ -25,14 +25,14 @@ type States = HashMap<DeliveryKey, (LeaseToken, bool)>;
 #[derive(Clone, Default)]
 pub(crate) struct Store {
     /// Claims, completions and releases.
-    does: Arc<Mutex<[Does; 3]>>,
+    behavior: Arc<Mutex<[StoreBehavior; 3]>>,
     pub(crate) states: Arc<Mutex<States>>,
     pub(crate) claims: Arc<AtomicUsize>,
 }
 
 impl Store {
-    pub(crate) fn set(&self, claim: Does, complete: Does, release: Does) {
-        *self.does.lock().unwrap() = [claim, complete, release];
+    pub(crate) fn set(&self, claim: StoreBehavior, complete: StoreBehavior, release: StoreBehavior) {
+        *self.behavior.lock().unwrap() = [claim, complete, release];
     }
 
     async fn call(
@@ -40,18 +40,18 @@ impl Store {
         which: usize,
         work: impl FnOnce(&mut States) -> ClaimState,
     ) -> Result<ClaimState, StoreError> {
-        let does = self.does.lock().unwrap()[which];
-        match does {
-            Does::Works => {
+        let behavior = self.behavior.lock().unwrap()[which];
+        match behavior {
+            StoreBehavior::Works => {
                 let state = work(&mut self.states.lock().unwrap());
                 tokio::task::yield_now().await;
                 Ok(state)
             }
-            Does::Returns(state) => Ok(state),
-            Does::Fails => Err(StoreError::new("gone")),
-            Does::Hangs => pending().await,
+            StoreBehavior::Returns(state) => Ok(state),
+            StoreBehavior::Fails => Err(StoreError::new("gone")),
+            StoreBehavior::Hangs => pending().await,
             // Without the message that a panic prints.
-            Does::Panics => std::panic::resume_unwind(Box::new("on purpose")),
+            StoreBehavior::Panics => std::panic::resume_unwind(Box::new("on purpose")),
         }
     }
 }
