@@ -22,13 +22,13 @@ pub(crate) fn token_of(secret: &str, salt: u8) -> String {
 }
 
 /// A receiver that waits for its workers on a busy machine too. It has no secret yet.
-pub(crate) fn patient() -> ReceiverBuilder {
+pub(crate) fn long_timeouts() -> ReceiverBuilder {
     Receiver::builder().verify_timeout(Duration::from_secs(60))
 }
 
 /// The same with [`SECRET`].
 pub(crate) fn builder() -> ReceiverBuilder {
-    patient().secret(Secret::new(SECRET).unwrap())
+    long_timeouts().secret(Secret::new(SECRET).unwrap())
 }
 
 /// The body of an event of this name, with this data and uuid.
@@ -47,7 +47,9 @@ pub(crate) fn head(token: &str) -> RequestHead {
 }
 
 /// A body that arrives in one chunk.
-pub(crate) fn whole(body: impl Into<Bytes>) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
+pub(crate) fn body_stream(
+    body: impl Into<Bytes>,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
     stream::iter([Ok(body.into())])
 }
 
@@ -62,12 +64,12 @@ pub(crate) async fn serve(
     body: impl Into<Bytes>,
     handler: impl Handler,
 ) -> WebhookResponse {
-    receiver.serve(&head(&TOKEN), whole(body), Arc::new(handler)).await
+    receiver.serve(&head(&TOKEN), body_stream(body), Arc::new(handler)).await
 }
 
 /// Receives the body of a delivery that is not a duplicate, with [`TOKEN`].
 pub(crate) async fn claim(receiver: &Receiver, body: impl Into<Bytes>) -> Claimed {
-    match receiver.receive(&head(&TOKEN), whole(body)).await {
+    match receiver.receive(&head(&TOKEN), body_stream(body)).await {
         Ok(Received::New(claimed)) => claimed,
         other => panic!("it is new: {other:?}"),
     }

@@ -70,10 +70,11 @@ async fn duplicate_waits_for_the_claim_of_another_process() {
     store.complete(key, elsewhere).await.unwrap();
     assert_eq!(waiting.await.unwrap(), 200);
 
-    let impatient = builder().dedup_store(Store::default(), TTL).duplicate_timeout(Duration::from_millis(1));
+    let short_timeout =
+        builder().dedup_store(Store::default(), TTL).duplicate_timeout(Duration::from_millis(1));
     let store = Store::default();
     store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
-    let receiver = impatient.dedup_store(store, TTL).build().unwrap();
+    let receiver = short_timeout.dedup_store(store, TTL).build().unwrap();
     let response = serve(&receiver, uploaded("u"), succeed).await;
     assert_eq!(response.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
 }

@@ -10,13 +10,16 @@ use smartshape_webhook::{
     HandlerErrorKind, Receiver, RequestHead,
 };
 
-use crate::common::{TOKEN, builder, event, uploaded, whole};
+use crate::common::{TOKEN, body_stream, builder, event, uploaded};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> u16 {
     let headers = [("x-smartshape-token", TOKEN.as_bytes()), ("traceparent", TRACE.as_bytes())];
-    receiver.serve(&RequestHead::from_parts("POST", headers), whole(body), Arc::new(handler)).await.status()
+    receiver
+        .serve(&RequestHead::from_parts("POST", headers), body_stream(body), Arc::new(handler))
+        .await
+        .status()
 }
 
 #[tokio::test]

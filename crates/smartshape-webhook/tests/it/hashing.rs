@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smartshape_webhook::{NamedSecret, Receiver, RejectionKind, Secret};
 
-use crate::common::{head, poll_at_most, token_of, whole};
+use crate::common::{body_stream, head, poll_at_most, token_of};
 use crate::random::Random;
 
 const SECRETS: [&str; 3] = ["the first secret", "the second secret", "a secret of nobody"];
@@ -73,7 +73,7 @@ async fn first_delivery_is_received_while_tokios_clock_is_paused() {
     let before = tokio::time::Instant::now();
     for salt in 1..4 {
         let token = bcrypt::hash_with_salt(SECRETS[0], 6, [salt; 16]).unwrap().to_string();
-        let received = receiver.receive(&head(&token), whole("{}")).await;
+        let received = receiver.receive(&head(&token), body_stream("{}")).await;
         assert_eq!(received.unwrap_err().kind(), RejectionKind::EnvelopeInvalid);
     }
     assert_eq!(before.elapsed(), Duration::ZERO, "the clock is the test's");
@@ -146,7 +146,7 @@ impl Simulation {
     async fn request(&self, token: usize, patience: u64) -> Option<bool> {
         // A body that is no event: the rejection of a verified token differs, and nothing is claimed.
         let head = head(&self.tokens[token].1);
-        let received = pin!(self.receiver.receive(&head, whole("{}")));
+        let received = pin!(self.receiver.receive(&head, body_stream("{}")));
         match poll_at_most(patience, received).await?.unwrap_err().kind() {
             RejectionKind::EnvelopeInvalid => Some(true),
             RejectionKind::TokenUnmatched => Some(false),

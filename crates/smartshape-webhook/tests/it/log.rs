@@ -14,7 +14,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 
-use crate::common::{TOKEN, builder, event, head, whole};
+use crate::common::{TOKEN, body_stream, builder, event, head};
 
 /// Everything that is logged: each field as a formatter would write it.
 #[derive(Clone, Default)]
@@ -94,7 +94,7 @@ async fn hostile_texts_are_escaped() {
     let deliver = async |body: String, gives_up_at_it: bool| {
         let headers =
             [(TOKEN_HEADER, TOKEN.as_bytes()), ("traceparent", HOSTILE.as_bytes()), (HOSTILE, b"x")];
-        let body = whole(body);
+        let body = body_stream(body);
         let head = RequestHead::from_parts("POST", headers);
         if gives_up_at_it {
             receiver.serve(&head, body, Arc::new(gives_up)).await.status()
@@ -136,7 +136,7 @@ async fn rejections_in_a_quiet_time_are_logged_at_its_end() {
     let receiver = builder().build().unwrap();
     let reject = async |method: &str, times: usize| {
         for _ in 0..times {
-            assert!(receiver.receive(&RequestHead::from_parts(method, []), whole("")).await.is_err());
+            assert!(receiver.receive(&RequestHead::from_parts(method, []), body_stream("")).await.is_err());
         }
     };
     let warnings = || {
@@ -187,7 +187,7 @@ fn rejections_in_a_quiet_time_are_logged_when_the_runtime_ends() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for _ in 0..20 {
-            assert!(receiver.receive(&RequestHead::from_parts("POST", []), whole("")).await.is_err());
+            assert!(receiver.receive(&RequestHead::from_parts("POST", []), body_stream("")).await.is_err());
         }
     });
     drop(runtime);
@@ -208,7 +208,7 @@ async fn unexpected_event_is_one_line_and_one_outcome() {
             let log = Log::default();
             let _listening = log.listen();
             let receiver = builder().on_unexpected_event(policy).build().unwrap();
-            let body = whole(event(name, data, "1"));
+            let body = body_stream(event(name, data, "1"));
             let extracted = receiver.extract::<FileUploaded, _, _, _>(&head(&TOKEN), body).await;
             assert_eq!(extracted.unwrap_err().status(), if outcome == "failed" { 422 } else { 200 });
             let log = log.0.lock().unwrap();

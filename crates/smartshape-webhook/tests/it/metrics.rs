@@ -12,7 +12,7 @@ use smartshape_webhook::{
     RejectionKind, RequestHead, Secret, TOKEN_HEADER, WebhookResponse,
 };
 
-use crate::common::{SECRET, TOKEN, builder, claim, event, head, serve, token_of, uploaded, whole};
+use crate::common::{SECRET, TOKEN, body_stream, builder, claim, event, head, serve, token_of, uploaded};
 use crate::recorder::Memory;
 use crate::until::until;
 
@@ -115,7 +115,7 @@ async fn gauges_follow_deliveries_in_flight() {
     let length = text.len().to_string();
     let headers = [(TOKEN_HEADER, TOKEN.as_bytes()), ("content-length", length.as_bytes())];
     let head = RequestHead::from_parts("POST", headers);
-    let received = receiver.receive(&head, whole(text.clone())).await;
+    let received = receiver.receive(&head, body_stream(text.clone())).await;
     let Ok(Received::New(claimed)) = received else { panic!("it is new") };
     assert_eq!(memory.now("deliveries_in_flight{}"), 1.0);
     assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64);
@@ -146,7 +146,7 @@ async fn hashes_are_counted_and_gauged() {
     let requests: Vec<_> = (0..8)
         .map(|salt| {
             let (receiver, head) = (receiver.clone(), head(&token_of("forged", salt)));
-            tokio::spawn(async move { receiver.receive(&head, whole("")).await.map(drop) })
+            tokio::spawn(async move { receiver.receive(&head, body_stream("")).await.map(drop) })
         })
         .collect();
     for rejected in requests {
@@ -181,12 +181,12 @@ async fn rejections_are_counted_by_kind() {
     ];
     for (kind, method, token, body) in kinds {
         let head = RequestHead::from_parts(method, [(TOKEN_HEADER, token.as_bytes())]);
-        let response = receiver.serve(&head, whole(body.to_owned()), Arc::new(looks)).await;
+        let response = receiver.serve(&head, body_stream(body.to_owned()), Arc::new(looks)).await;
         assert_eq!(response.rejection().map(|rejection| rejection.kind()), Some(kind));
     }
     // An unexpected event at a typed extractor is a failed delivery, and no rejection.
     let other = event("annotation_created", "{}", "1");
-    assert!(receiver.extract::<FileUploaded, _, _, _>(&head(good), whole(other)).await.is_err());
+    assert!(receiver.extract::<FileUploaded, _, _, _>(&head(good), body_stream(other)).await.is_err());
     assert_eq!(WebhookResponse::not_configured("add a receiver").status(), 500);
     receiver.drain(Duration::ZERO).await;
     serve(&receiver, text.clone(), looks).await;
@@ -236,7 +236,7 @@ async fn labels_hold_no_text_of_the_client() {
             ("evil-header", b"evil\xff"),
         ];
         let head = RequestHead::from_parts("POST", headers);
-        let body = whole(evil(event, r#"{"evil":1}"#));
+        let body = body_stream(evil(event, r#"{"evil":1}"#));
         assert_eq!(receiver.serve(&head, body, Arc::new(fails)).await.status(), 500);
         serve(&receiver, evil(event, "\"evil\""), looks).await;
     }
@@ -245,7 +245,7 @@ async fn labels_hold_no_text_of_the_client() {
         let length =
             RequestHead::from_parts("POST", [(TOKEN_HEADER, token.as_bytes()), ("content-length", b"evil")]);
         for head in [length, head(token)] {
-            assert!(receiver.receive(&head, whole("evil")).await.is_err());
+            assert!(receiver.receive(&head, body_stream("evil")).await.is_err());
         }
     }
 
@@ -290,7 +290,7 @@ async fn table_lists_all_metrics() {
         serve(&receiver, event(name, "{}", "1"), looks).await;
     }
     serve(&receiver, event("file_optimized", "[]", "1"), looks).await;
-    assert!(receiver.receive(&RequestHead::from_parts("GET", []), whole("")).await.is_err());
+    assert!(receiver.receive(&RequestHead::from_parts("GET", []), body_stream("")).await.is_err());
 
     let cell = |cell: &str| cell.trim().replace('`', "");
     let rows = TABLE.lines().filter(|line| line.starts_with("| `smartshape_webhook_"));
@@ -319,7 +319,7 @@ async fn panicking_recorder_keeps_no_delivery_in_flight() {
     let _installed = set_default_local_recorder(&memory);
     let attempt = |uuid: &str| {
         let (receiver, body) = (receiver.clone(), uploaded(uuid));
-        tokio::spawn(async move { receiver.receive(&head(&TOKEN), whole(body)).await.unwrap() })
+        tokio::spawn(async move { receiver.receive(&head(&TOKEN), body_stream(body)).await.unwrap() })
     };
     let receive = async |uuid: &str| {
         for _ in 0..3 {
@@ -350,7 +350,7 @@ async fn panicking_recorder_costs_no_token() {
     let _installed = set_default_local_recorder(&memory);
     let receiver = builder().verify_threads(1).build().unwrap();
     for salt in 1..4 {
-        let (head, body) = (head(&token_of(SECRET, salt)), whole(uploaded(&salt.to_string())));
+        let (head, body) = (head(&token_of(SECRET, salt)), body_stream(uploaded(&salt.to_string())));
         assert_eq!(receiver.serve(&head, body, Arc::new(looks)).await.status(), 200);
     }
 }

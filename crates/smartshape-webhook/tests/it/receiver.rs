@@ -10,7 +10,9 @@ use smartshape_webhook::{
     TOKEN_HEADER,
 };
 
-use crate::common::{SECRET, TOKEN, builder, claim, event, head, serve, succeed, token_of, uploaded, whole};
+use crate::common::{
+    SECRET, TOKEN, body_stream, builder, claim, event, head, serve, succeed, token_of, uploaded,
+};
 use crate::store::Store;
 
 #[tokio::test]
@@ -156,7 +158,7 @@ fn debug_output_shows_no_secret() {
 async fn rejection_says_whether_the_token_was_verified() {
     let receiver = builder().max_body_bytes(200).max_in_flight(1).build().unwrap();
     let respond = async |head: RequestHead, body: &str, handler: BoxHandler| {
-        let response = receiver.serve(&head, whole(body.to_owned()), Arc::new(handler)).await;
+        let response = receiver.serve(&head, body_stream(body.to_owned()), Arc::new(handler)).await;
         response.rejection().map(|rejection| (rejection.kind(), rejection.token_verified()))
     };
     let (known, forged) = (|| head(&TOKEN), head(&token_of("the secret of nobody", 7)));
@@ -182,7 +184,7 @@ async fn rejection_says_whether_the_token_was_verified() {
         assert_eq!(rejection, Some((kind, verified)));
     }
     let unexpected =
-        receiver.extract::<FileOptimized, _, _, _>(&known(), whole(event.clone())).await.unwrap_err();
+        receiver.extract::<FileOptimized, _, _, _>(&known(), body_stream(event.clone())).await.unwrap_err();
     assert!(unexpected.rejection().unwrap().token_verified());
     let _held = claim(&receiver, event.clone()).await;
     let exhausted = respond(known(), &event, handler()).await;

@@ -7,12 +7,12 @@ use smartshape_webhook::{
     Delivery, EventKind, HandlerError, NamedSecret, Outcome, Receiver, Rejection, RejectionKind, Secret,
 };
 
-use crate::common::{SECRET, TOKEN, claim, event, head, patient, token_of, uploaded, whole};
+use crate::common::{SECRET, TOKEN, body_stream, claim, event, head, long_timeouts, token_of, uploaded};
 
 fn receiver() -> Receiver {
     let scoped =
         NamedSecret::new("uploads", Secret::new(SECRET).unwrap()).scoped_to([EventKind::FileUploaded]);
-    patient().named_secret(scoped).build().unwrap()
+    long_timeouts().named_secret(scoped).build().unwrap()
 }
 
 #[tokio::test]
@@ -70,11 +70,11 @@ async fn rejection_names_the_reason_for_the_log() {
             "the body is not a SmartShape event (the body is not a SmartShape event: `event` is empty)",
         ),
     ] {
-        let rejection = receiver.receive(&head(token), whole(body)).await.unwrap_err();
+        let rejection = receiver.receive(&head(token), body_stream(body)).await.unwrap_err();
         assert_eq!(rejection.to_string(), expected);
         assert!(!rejection.kind().public_message().contains("secret"));
     }
-    let unparsed = receiver.receive(&head(good), whole("letmein")).await.unwrap_err();
+    let unparsed = receiver.receive(&head(good), body_stream("letmein")).await.unwrap_err();
     assert_eq!(unparsed.kind(), RejectionKind::NotJson);
     assert!(unparsed.to_string().starts_with("the body is not JSON (the body is not JSON: "), "{unparsed}");
     assert_eq!(Rejection::from(RejectionKind::Draining).to_string(), "the receiver is being drained");

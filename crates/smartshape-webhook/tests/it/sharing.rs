@@ -14,7 +14,7 @@ use smartshape_webhook::{
     RequestHead, Secret,
 };
 
-use crate::common::{head, patient, poll_once, token_of, whole};
+use crate::common::{body_stream, head, long_timeouts, poll_once, token_of};
 use crate::store::{Store, StoreBehavior};
 
 fn named(name: &str) -> NamedSecret {
@@ -22,7 +22,7 @@ fn named(name: &str) -> NamedSecret {
 }
 
 fn two() -> ReceiverBuilder {
-    patient().named_secret(named("a")).named_secret(named("b"))
+    long_timeouts().named_secret(named("a")).named_secret(named("b"))
 }
 
 fn token(name: &str) -> &'static str {
@@ -49,7 +49,7 @@ async fn deliver(receiver: &Receiver, token: &str, body: &str) -> (u16, bool) {
     };
     let length = body.len().to_string();
     let headers = [("x-smartshape-token", token.as_bytes()), ("content-length", length.as_bytes())];
-    let body = whole(body.to_owned());
+    let body = body_stream(body.to_owned());
     let response = receiver.serve(&RequestHead::from_parts("POST", headers), body, Arc::new(handler)).await;
     (response.status(), calls.load(Ordering::SeqCst) == 1)
 }
@@ -145,7 +145,8 @@ async fn token_claims_no_event_of_another_webhook() {
 
 #[tokio::test]
 async fn two_secrets_of_one_webhook_share_keys() {
-    let receiver = patient().named_secret(named("a")).named_secret(named("b").webhook("a")).build().unwrap();
+    let receiver =
+        long_timeouts().named_secret(named("a")).named_secret(named("b").webhook("a")).build().unwrap();
     let body = event("1", json!("o"), "");
     assert_eq!(deliver(&receiver, token("a"), &body).await, (200, true));
     assert_eq!(deliver(&receiver, token("b"), &body).await, (200, false), "it came by the old secret");
@@ -159,13 +160,13 @@ async fn default_webhook_keeps_its_keys() {
     let secret = Secret::new("the secret of webhook a").unwrap();
     let renamed = named("a").webhook("default");
     for builder in [
-        patient().secret(secret.clone()),
-        patient().secret(secret).named_secret(named("b")),
-        patient().named_secret(renamed),
+        long_timeouts().secret(secret.clone()),
+        long_timeouts().secret(secret).named_secret(named("b")),
+        long_timeouts().named_secret(renamed),
     ] {
         let receiver = builder.build().unwrap();
         let head = head(token("a"));
-        let body = whole(event("1", json!("o"), ""));
+        let body = body_stream(event("1", json!("o"), ""));
         let Ok(smartshape_webhook::Received::New(claimed)) = receiver.receive(&head, body).await else {
             panic!()
         };
@@ -176,7 +177,7 @@ async fn default_webhook_keeps_its_keys() {
 #[tokio::test]
 async fn secret_scoped_to_owners_rejects_others() {
     let secret = named("a").scoped_to_owners(["ada@example.test", "5c6aeed079bf3f432d3c929e", "team"]);
-    let receiver = patient().named_secret(secret).build().unwrap();
+    let receiver = long_timeouts().named_secret(secret).build().unwrap();
     for (number, (owner, allowed)) in [
         (json!("ada@example.test"), true),
         (json!("5c6aeed079bf3f432d3c929e"), true),
@@ -210,7 +211,7 @@ fn ended_runtime_leaves_nothing_in_flight() {
         let expired_claims = Store::default();
         let new_claim = StoreBehavior::Returns(ClaimState::New);
         expired_claims.set(new_claim, new_claim, new_claim);
-        let stores = [patient(), patient().dedup_store(expired_claims, Duration::from_nanos(1))];
+        let stores = [long_timeouts(), long_timeouts().dedup_store(expired_claims, Duration::from_nanos(1))];
         for receiver in stores.map(|builder| builder.named_secret(named("a")).build().unwrap()) {
             let body = event("1", json!("o"), "");
             let first = new();
@@ -218,7 +219,7 @@ fn ended_runtime_leaves_nothing_in_flight() {
                 let (receiver, body) = (receiver.clone(), body.clone());
                 async move {
                     let handler = |_: Delivery| std::future::pending::<Result<(), HandlerError>>();
-                    receiver.serve(&head(token("a")), whole(body), Arc::new(handler)).await
+                    receiver.serve(&head(token("a")), body_stream(body), Arc::new(handler)).await
                 }
             });
             first.block_on(crate::until::until("the delivery is in flight", async || {
