@@ -3,18 +3,16 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use smartshape_webhook::{
-    ClaimState, DedupStore, Delivery, DeliveryKey, HandlerError, LeaseToken, Receiver, StoreError,
-    StoreFuture, WebhookResponse,
-};
-use tokio::time::Instant;
+use smartshape_webhook::{Delivery, HandlerError, Receiver, WebhookResponse};
 
 use crate::common::{builder, poll_at_most, serve, uploaded};
 use crate::random::Random;
+use crate::store::Store;
+use crate::store::StoreBehavior::{Late, Unreliable};
 
 const KEYS: [&str; 3] = ["one", "two", "three"];
 const PERMITS: usize = 2;
@@ -49,7 +47,8 @@ fn run(simulation: Simulation) {
             assert_eq!(simulation.serve(receiver, "warm").await.status(), 200);
         }
         tokio::time::pause();
-        simulation.store.failing.store(true, Ordering::SeqCst);
+        // A completion never fails: a delivery without one may be handled again, as documented.
+        simulation.store.set(Unreliable, Late, Unreliable);
         let seed = simulation.seed;
         // A claim that could not be released ends with its lease; everything else must proceed before that.
         let patience = 2 * simulation.lease.unwrap_or_default() + Duration::from_secs(120);
@@ -64,7 +63,7 @@ async fn simulate(simulation: Arc<Simulation>) {
     for sender in senders {
         sender.await.unwrap();
     }
-    simulation.store.failing.store(false, Ordering::SeqCst);
+    simulation.store.set(Late, Late, Late);
     for uuid in KEYS {
         while simulation.serve(0, uuid).await.status() != 200 {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -84,7 +83,7 @@ async fn simulate(simulation: Arc<Simulation>) {
 /// Sends random deliveries, and sometimes drops the request.
 async fn send(simulation: Arc<Simulation>) {
     for _ in 0..6 {
-        simulation.hesitate().await;
+        simulation.yield_randomly().await;
         let uuid = simulation.random.pick(&KEYS);
         let receiver = simulation.random.below(simulation.receivers.len() as u64) as usize;
         let response = pin!(simulation.serve(receiver, uuid));
@@ -121,7 +120,7 @@ impl Simulation {
     /// Without a lease, receivers use the built-in memory store.
     fn new(seed: u64, receivers: usize, lease: Option<Duration>) -> Self {
         let random = Arc::new(Random::new(seed));
-        let store = Store { random: Arc::clone(&random), failing: Arc::default(), states: Arc::default() };
+        let store = Store::with_random(Arc::clone(&random));
         let receiver = || {
             let builder = builder().verify_threads(1).max_in_flight(PERMITS);
             match lease {
@@ -142,8 +141,8 @@ impl Simulation {
         }
     }
 
-    async fn hesitate(&self) {
-        hesitate(&self.random).await;
+    async fn yield_randomly(&self) {
+        self.random.yield_randomly().await;
         self.check();
     }
 
@@ -173,7 +172,7 @@ async fn handle(
     let uuid = delivery.uuid().to_owned();
     let in_flight = InFlight::begin(Arc::clone(&simulation), receiver, uuid.clone());
     if uuid != "warm" {
-        simulation.hesitate().await;
+        simulation.yield_randomly().await;
         match simulation.random.below(8) {
             0 => return Err("failed".into()),
             1 => return Err(HandlerError::retry_after(Duration::from_secs(1), "later")),
@@ -209,84 +208,5 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.simulation.in_flight[self.receiver].fetch_sub(1, Ordering::SeqCst);
         self.simulation.handled.lock().unwrap().entry(self.uuid.clone()).or_default().in_flight -= 1;
-    }
-}
-
-/// Yields to other tasks, or sleeps on the paused clock.
-async fn hesitate(random: &Random) {
-    for _ in 0..random.below(4) {
-        tokio::task::yield_now().await;
-    }
-    if random.one_in(4) {
-        tokio::time::sleep(Duration::from_millis(random.below(20))).await;
-    }
-}
-
-/// A database: whether it committed and whether its response arrived are two things.
-#[derive(Clone)]
-struct Store {
-    random: Arc<Random>,
-    failing: Arc<AtomicBool>,
-    states: Arc<Mutex<HashMap<DeliveryKey, State>>>,
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    Claimed(LeaseToken, Instant),
-    Done,
-}
-
-impl Store {
-    fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut HashMap<DeliveryKey, State>) -> T + Send + 'static,
-        may_fail: bool,
-    ) -> StoreFuture<'_, T> {
-        Box::pin(async move {
-            let fails = || may_fail && self.failing.load(Ordering::SeqCst) && self.random.one_in(8);
-            hesitate(&self.random).await;
-            if fails() {
-                return Err(StoreError::new("out of reach"));
-            }
-            let outcome = work(&mut self.states.lock().unwrap());
-            hesitate(&self.random).await;
-            if fails() { Err(StoreError::new("the response was lost")) } else { Ok(outcome) }
-        })
-    }
-}
-
-impl DedupStore for Store {
-    fn claim(
-        &self,
-        key: DeliveryKey,
-        lease_token: LeaseToken,
-        lease: Duration,
-    ) -> StoreFuture<'_, ClaimState> {
-        let claim = move |states: &mut HashMap<_, _>| match states.get(&key) {
-            Some(State::Done) => ClaimState::Done,
-            Some(State::Claimed(_, end)) if *end > Instant::now() => ClaimState::InFlight,
-            _ => {
-                states.insert(key, State::Claimed(lease_token, Instant::now() + lease));
-                ClaimState::New
-            }
-        };
-        self.run(claim, true)
-    }
-
-    /// Never fails: a delivery whose completion is not recorded may be handled again, as documented.
-    fn complete(&self, key: DeliveryKey, _: LeaseToken) -> StoreFuture<'_, ()> {
-        let complete = move |states: &mut HashMap<_, _>| {
-            states.insert(key, State::Done);
-        };
-        self.run(complete, false)
-    }
-
-    fn release(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()> {
-        let release = move |states: &mut HashMap<_, _>| {
-            if matches!(states.get(&key), Some(State::Claimed(current, _)) if *current == lease_token) {
-                states.remove(&key);
-            }
-        };
-        self.run(release, true)
     }
 }

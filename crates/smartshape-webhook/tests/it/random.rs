@@ -1,8 +1,10 @@
 //! Choices that a seed repeats.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Weyl's sequence, mixed: even enough for choices, and shared without a lock.
+#[derive(Default)]
 pub(crate) struct Random(AtomicU64);
 
 impl Random {
@@ -23,5 +25,15 @@ impl Random {
 
     pub(crate) fn pick<T: Copy>(&self, of: &[T]) -> T {
         of[self.below(of.len() as u64) as usize]
+    }
+
+    /// Yields to other tasks, or sleeps on the paused clock.
+    pub(crate) async fn yield_randomly(&self) {
+        for _ in 0..self.below(4) {
+            tokio::task::yield_now().await;
+        }
+        if self.one_in(4) {
+            tokio::time::sleep(Duration::from_millis(self.below(20))).await;
+        }
     }
 }

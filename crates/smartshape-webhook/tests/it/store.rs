@@ -7,20 +7,29 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smartshape_webhook::{ClaimState, DedupStore, DeliveryKey, LeaseToken, StoreError, StoreFuture};
+use tokio::time::Instant;
 
-#[derive(Clone, Copy, Default)]
+use crate::random::Random;
+
+/// No test lasts longer. A longer time could overflow.
+const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum StoreBehavior {
-    /// Keeps claims that never expire.
     #[default]
     Works,
+    /// Works, and yields at random before and after.
+    Late,
+    /// Late, and sometimes fails: before it commits, or afterwards, when its response is lost.
+    Unreliable,
     Returns(ClaimState),
     Fails,
     Hangs,
     Panics,
 }
 
-/// By key, with whether the delivery is completed.
-type States = HashMap<DeliveryKey, (LeaseToken, bool)>;
+/// By key, with the end of the claim; `None` when the delivery is completed.
+type States = HashMap<DeliveryKey, (LeaseToken, Option<Instant>)>;
 
 #[derive(Clone, Default)]
 pub(crate) struct Store {
@@ -28,9 +37,15 @@ pub(crate) struct Store {
     behavior: Arc<Mutex<[StoreBehavior; 3]>>,
     pub(crate) states: Arc<Mutex<States>>,
     pub(crate) claims: Arc<AtomicUsize>,
+    random: Arc<Random>,
 }
 
 impl Store {
+    /// A store whose random choices are these.
+    pub(crate) fn with_random(random: Arc<Random>) -> Self {
+        Self { random, ..Self::default() }
+    }
+
     pub(crate) fn set(&self, claim: StoreBehavior, complete: StoreBehavior, release: StoreBehavior) {
         *self.behavior.lock().unwrap() = [claim, complete, release];
     }
@@ -47,6 +62,16 @@ impl Store {
                 tokio::task::yield_now().await;
                 Ok(state)
             }
+            StoreBehavior::Late | StoreBehavior::Unreliable => {
+                let fails = || behavior == StoreBehavior::Unreliable && self.random.one_in(8);
+                self.random.yield_randomly().await;
+                if fails() {
+                    return Err(StoreError::new("out of reach"));
+                }
+                let state = work(&mut self.states.lock().unwrap());
+                self.random.yield_randomly().await;
+                if fails() { Err(StoreError::new("the response was lost")) } else { Ok(state) }
+            }
             StoreBehavior::Returns(state) => Ok(state),
             StoreBehavior::Fails => Err(StoreError::new("gone")),
             StoreBehavior::Hangs => pending().await,
@@ -57,21 +82,21 @@ impl Store {
 }
 
 impl DedupStore for Store {
-    fn claim(&self, key: DeliveryKey, lease_token: LeaseToken, _: Duration) -> StoreFuture<'_, ClaimState> {
+    fn claim(&self, key: DeliveryKey, lease_token: LeaseToken, ttl: Duration) -> StoreFuture<'_, ClaimState> {
         self.claims.fetch_add(1, Ordering::SeqCst);
         Box::pin(self.call(0, move |states| match states.get(&key) {
-            None => {
-                states.insert(key, (lease_token, false));
+            Some((_, None)) => ClaimState::Done,
+            Some((_, Some(end))) if *end > Instant::now() => ClaimState::InFlight,
+            _ => {
+                states.insert(key, (lease_token, Some(Instant::now() + ttl.min(MAX_TTL))));
                 ClaimState::New
             }
-            Some((_, true)) => ClaimState::Done,
-            Some((_, false)) => ClaimState::InFlight,
         }))
     }
 
     fn complete(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()> {
         let complete = move |states: &mut States| {
-            states.insert(key, (lease_token, true));
+            states.insert(key, (lease_token, None));
             ClaimState::Done
         };
         Box::pin(async move { self.call(1, complete).await.map(drop) })
@@ -79,7 +104,7 @@ impl DedupStore for Store {
 
     fn release(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()> {
         let release = move |states: &mut States| {
-            if states.get(&key).is_some_and(|(current, done)| *current == lease_token && !done) {
+            if states.get(&key).is_some_and(|(current, end)| *current == lease_token && end.is_some()) {
                 states.remove(&key);
             }
             ClaimState::New
