@@ -11,7 +11,6 @@ mod connections;
 mod duplicates;
 mod early;
 mod events;
-mod flood;
 mod http2;
 mod leaving;
 mod nginx;
