@@ -9,11 +9,11 @@ mod account;
 #[cfg(unix)]
 mod crash;
 #[cfg(unix)]
+mod find;
+#[cfg(unix)]
 mod guard;
 #[cfg(unix)]
 mod installation;
-#[cfg(unix)]
-mod places;
 #[cfg(unix)]
 mod server;
 
@@ -98,8 +98,8 @@ fn our_own(surroundings: &Surroundings) -> Result<Provided, String> {
         Ok(Provided::Started(Box::new(server)))
     };
     let mut reasons = Vec::new();
-    for folder in places::of_machine(surroundings) {
-        match places::check(&folder, account).and_then(start) {
+    for folder in find::of_machine(surroundings) {
+        match find::check(&folder, account).and_then(start) {
             Ok(server) => return Ok(server),
             Err(reason) => reasons.push(format!("{}: {reason}", folder.display())),
         }
@@ -107,7 +107,7 @@ fn our_own(surroundings: &Surroundings) -> Result<Provided, String> {
     if reasons.is_empty() {
         reasons.push(format!("there is none on the PATH or in {}", surroundings.versions.display()));
     }
-    places::debian(surroundings, account).and_then(start).map_err(|reason| {
+    find::debian(surroundings, account).and_then(start).map_err(|reason| {
         reasons.push(reason);
         reasons.join("; ")
     })

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs may be.
+//! Finds PostgreSQL's programs: the machine's, else Debian's packages.
 
 use std::cmp::Reverse;
 use std::ffi::OsStr;
