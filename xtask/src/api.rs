@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode};
 use crate::cargo::{COMMAND_LINE, PUBLISHED};
 use crate::{Result, cargo};
 
-/// Set for the process that stands in for rustdoc.
-const STAND_IN: &str = "XTASK_RUSTDOC";
+/// Set for the process that cargo runs as rustdoc.
+const WRAPPER: &str = "XTASK_RUSTDOC";
 
 /// Compares each API with its snapshot, or writes the snapshots.
 pub(crate) fn run(write: bool) -> Result {
@@ -43,7 +43,7 @@ fn public_api(library: &str) -> Result<String> {
     let arguments = ["rustdoc", "--quiet", "--locked", "--lib", "--all-features", "--package", library, "--"];
     let json = ["-Zunstable-options", "--output-format", "json", "--cap-lints", "allow"];
     let arguments: Vec<_> = arguments.into_iter().chain(json).collect();
-    cargo::run(&arguments, &[("RUSTDOC", &itself), (STAND_IN, "1")])?;
+    cargo::run(&arguments, &[("RUSTDOC", &itself), (WRAPPER, "1")])?;
     let path = cargo::target().join("doc").join(format!("{}.json", library.replace('-', "_")));
     let api = public_api::Builder::from_rustdoc_json(path)
         .omit_blanket_impls(true)
@@ -55,8 +55,8 @@ fn public_api(library: &str) -> Result<String> {
 
 /// Runs rustdoc with its unstable JSON output allowed. Allowing it for all of cargo would compile every dependency anew,
 /// as build scripts look at the variable.
-pub(crate) fn stand_in() -> Option<ExitCode> {
-    std::env::var_os(STAND_IN)?;
+pub(crate) fn rustdoc_wrapper() -> Option<ExitCode> {
+    std::env::var_os(WRAPPER)?;
     let rustdoc: PathBuf = "rustdoc".into();
     let status = Command::new(rustdoc).args(std::env::args_os().skip(1)).env("RUSTC_BOOTSTRAP", "1").status();
     Some(if status.is_ok_and(|status| status.success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -99,7 +99,7 @@ impl Apt {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        Err(format!("{} failed: {}", program.display(), one_line(&output.stderr)))
+        Err(format!("{} failed: {}", program.display(), error_line(&output.stderr)))
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn libraries(packages: &Path) -> Option<OsString> {
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let output = Command::new("cp").arg("-R").args([from, to]).output();
     let output = output.map_err(|error| format!("cp does not run: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(format!("cp failed: {}", one_line(&output.stderr))) }
+    if output.status.success() { Ok(()) } else { Err(format!("cp failed: {}", error_line(&output.stderr))) }
 }
 
 /// The first program of this name in the folders of a PATH.
@@ -140,11 +140,11 @@ pub(crate) fn id(arguments: &[&str]) -> Option<u32> {
 }
 
 /// The first line that reports a fatal error, otherwise the last line.
-pub(crate) fn one_line(complaints: &[u8]) -> String {
+pub(crate) fn error_line(complaints: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaints);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let grave = |line: &&str| ["FATAL:", "E:", "error:"].iter().any(|word| line.contains(word));
-    lines().find(grave).or_else(|| lines().next_back()).unwrap_or("it does not say why").to_owned()
+    let is_fatal = |line: &&str| ["FATAL:", "E:", "error:"].iter().any(|word| line.contains(word));
+    lines().find(is_fatal).or_else(|| lines().next_back()).unwrap_or("it does not say why").to_owned()
 }
 
 fn libraries_among(simulation: &str) -> Vec<String> {
@@ -159,7 +159,7 @@ fn libraries_among(simulation: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{libraries_among, one_line};
+    use super::{error_line, libraries_among};
 
     #[test]
     fn libraries_are_picked_from_what_apt_would_install() {
@@ -178,10 +178,10 @@ Conf libldap-2.5-0 (2.5.13 Debian:12 [amd64])
     }
 
     #[test]
-    fn the_grave_line_is_shown() {
+    fn error_line_is_shown() {
         let log = b"LOG:  starting\n2026 FATAL:  could not create shared memory\nDETAIL: x\n";
-        assert_eq!(one_line(log), "2026 FATAL:  could not create shared memory");
-        assert_eq!(one_line(b"W: first\n last \n\n"), "last");
-        assert_eq!(one_line(b""), "it does not say why");
+        assert_eq!(error_line(log), "2026 FATAL:  could not create shared memory");
+        assert_eq!(error_line(b"W: first\n last \n\n"), "last");
+        assert_eq!(error_line(b""), "it does not say why");
     }
 }

@@ -60,7 +60,7 @@ Usage: cargo xtask COMMAND
   ci                       check, then test";
 
 fn main() -> ExitCode {
-    if let Some(code) = api::stand_in() {
+    if let Some(code) = api::rustdoc_wrapper() {
         return code;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -28,14 +28,14 @@ pub(crate) use server::Postgres;
 /// A server to test with.
 pub(crate) enum Provided {
     /// The environment's.
-    Given(String),
+    External(String),
     /// Ours.
     #[cfg(unix)]
     Started(Box<Postgres>),
 }
 
 /// Where to look for a server.
-struct Surroundings {
+struct Environment {
     database_url: Option<String>,
     path: OsString,
     /// Debian's folder of versions.
@@ -46,14 +46,14 @@ struct Surroundings {
 
 /// Provides a server, or says in one line why there is none.
 pub(crate) fn provide() -> Result<Provided, String> {
-    provide_in(&Surroundings::here())
+    provide_in(&Environment::current())
 }
 
 impl Provided {
     /// Holds a password.
     pub(crate) fn url(&self) -> &str {
         match self {
-            Self::Given(url) => url,
+            Self::External(url) => url,
             #[cfg(unix)]
             Self::Started(server) => server.url(),
         }
@@ -70,8 +70,8 @@ impl Provided {
     }
 }
 
-impl Surroundings {
-    fn here() -> Self {
+impl Environment {
+    fn current() -> Self {
         Self {
             database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
             path: std::env::var_os("PATH").unwrap_or_default(),
@@ -81,15 +81,15 @@ impl Surroundings {
     }
 }
 
-fn provide_in(surroundings: &Surroundings) -> Result<Provided, String> {
-    match &surroundings.database_url {
-        Some(url) => Ok(Provided::Given(url.clone())),
-        None => our_own(surroundings),
+fn provide_in(environment: &Environment) -> Result<Provided, String> {
+    match &environment.database_url {
+        Some(url) => Ok(Provided::External(url.clone())),
+        None => provision(environment),
     }
 }
 
 #[cfg(unix)]
-fn our_own(surroundings: &Surroundings) -> Result<Provided, String> {
+fn provision(environment: &Environment) -> Result<Provided, String> {
     let account = account::for_postgres()?;
     let start = |installation| {
         let server = Postgres::start(installation, account)?;
@@ -98,32 +98,32 @@ fn our_own(surroundings: &Surroundings) -> Result<Provided, String> {
         Ok(Provided::Started(Box::new(server)))
     };
     let mut reasons = Vec::new();
-    for folder in find::of_machine(surroundings) {
+    for folder in find::candidate_folders(environment) {
         match find::check(&folder, account).and_then(start) {
             Ok(server) => return Ok(server),
             Err(reason) => reasons.push(format!("{}: {reason}", folder.display())),
         }
     }
     if reasons.is_empty() {
-        reasons.push(format!("there is none on the PATH or in {}", surroundings.versions.display()));
+        reasons.push(format!("there is none on the PATH or in {}", environment.versions.display()));
     }
-    find::debian(surroundings, account).and_then(start).map_err(|reason| {
+    find::debian(environment, account).and_then(start).map_err(|reason| {
         reasons.push(reason);
         reasons.join("; ")
     })
 }
 
 #[cfg(not(unix))]
-fn our_own(_: &Surroundings) -> Result<Provided, String> {
+fn provision(_: &Environment) -> Result<Provided, String> {
     Err("DATABASE_URL is not set, and xtask starts servers on Unix only".into())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Provided, Surroundings, provide_in};
+    use super::{Environment, Provided, provide_in};
 
-    fn nowhere() -> Surroundings {
-        Surroundings {
+    fn nowhere() -> Environment {
+        Environment {
             database_url: None,
             path: "/nonexistent/bin".into(),
             versions: "/nonexistent/postgresql".into(),
@@ -133,9 +133,9 @@ mod tests {
 
     #[test]
     fn the_environments_server_comes_first() {
-        let surroundings = Surroundings { database_url: Some("postgres://there".into()), ..nowhere() };
-        let provided = provide_in(&surroundings).ok().unwrap();
-        assert!(matches!(&provided, Provided::Given(_)));
+        let environment = Environment { database_url: Some("postgres://there".into()), ..nowhere() };
+        let provided = provide_in(&environment).ok().unwrap();
+        assert!(matches!(&provided, Provided::External(_)));
         assert_eq!(provided.url(), "postgres://there");
     }
 
@@ -156,7 +156,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap();
         std::fs::write(path.join("pg_ctl"), "a copy without its siblings").unwrap();
-        let reason = provide_in(&Surroundings { path: path.clone().into(), ..nowhere() }).err().unwrap();
+        let reason = provide_in(&Environment { path: path.clone().into(), ..nowhere() }).err().unwrap();
         let expected = format!("{}: no initdb beside the rest; ", path.display());
         assert!(reason.starts_with(&expected), "{reason}");
     }

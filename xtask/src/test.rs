@@ -27,7 +27,7 @@ pub(crate) fn run() -> Result {
     let mut note = |what, reason: Option<&String>| skipped.extend(reason.map(|reason| skip(what, reason)));
     note("the PostgreSQL tests", postgres.as_ref().err());
     let foreign = String::from("DATABASE_URL names a server, so none of our own is there");
-    note("the tests of a failover", postgres.as_ref().is_ok_and(Provided::is_given).then_some(&foreign));
+    note("the tests of a failover", postgres.as_ref().is_ok_and(Provided::is_external).then_some(&foreign));
     for (_, tool, tests) in &tools {
         note(tests, tool.as_ref().err());
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cargo;
-use crate::debian::{self, Apt, on_path, one_line};
+use crate::debian::{self, Apt, error_line, on_path};
 
 pub(crate) struct Tool {
     /// Of the program and of Debian's package.
@@ -84,7 +84,7 @@ impl Tool {
             .stdin(Stdio::null())
             .output()
             .map_err(|error| format!("{} does not run: {error}", program.display()))?;
-        let Some(reason) = (!output.status.success()).then(|| one_line(&output.stderr)) else {
+        let Some(reason) = (!output.status.success()).then(|| error_line(&output.stderr)) else {
             return Ok(());
         };
         Err(format!("{} does not work here: {reason}", program.display()))
@@ -126,7 +126,7 @@ fn compiles(compiler: &OsStr) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("the C++ compiler {shown} does not work: {}", one_line(&output.stderr)))
+    Err(format!("the C++ compiler {shown} does not work: {}", error_line(&output.stderr)))
 }
 
 /// For a shell, in single quotes.

@@ -106,7 +106,7 @@ pub(crate) fn call(
     match postgres.as_deref() {
         Some(server) => {
             command.env("DATABASE_URL", server.url());
-            if server.is_given() {
+            if server.is_external() {
                 println!("The database of DATABASE_URL is not killed.");
             } else {
                 command.arg("database-crashes");
@@ -153,8 +153,8 @@ fn serve(
 
 impl Provided {
     /// Whether the server is not ours, to do with as we like.
-    pub(crate) fn is_given(&self) -> bool {
-        matches!(self, Self::Given(_))
+    pub(crate) fn is_external(&self) -> bool {
+        matches!(self, Self::External(_))
     }
 
     fn fulfil(&mut self, request: &str) -> Result<String, String> {

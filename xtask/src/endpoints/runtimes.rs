@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cargo;
-use crate::debian::{on_path, one_line};
+use crate::debian::{error_line, on_path};
 
 /// A program that runs the files of a folder.
 pub(crate) struct Runtime {
@@ -125,7 +125,7 @@ fn quietly(command: &mut Command) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{shown} cannot install the packages: {}", one_line(&output.stderr)))
+    Err(format!("{shown} cannot install the packages: {}", error_line(&output.stderr)))
 }
 
 #[cfg(test)]

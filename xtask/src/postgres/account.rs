@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -29,28 +28,28 @@ pub(super) fn for_postgres() -> Result<Option<Account>, String> {
 }
 
 /// Lets a program run as the account.
-pub(super) fn become_it(account: Option<Account>, command: &mut Command) {
+pub(super) fn run_as(account: Option<Account>, command: &mut Command) {
     if let Some(Account { user, group }) = account {
         // The standard library drops the supplementary groups with it.
         command.uid(user).gid(group);
     }
 }
 
-/// As [`become_it`], for a shell.
+/// As [`run_as`], for a shell.
 pub(super) fn prefix(account: Option<Account>) -> String {
     let run = |Account { user, group }| format!("setpriv --reuid={user} --regid={group} --clear-groups");
     account.map(run).unwrap_or_default()
 }
 
 /// Gives a file or folder to the account.
-pub(super) fn hand_over(account: Option<Account>, path: &Path) -> io::Result<()> {
-    account.map_or(Ok(()), |Account { user, group }| chown(path, Some(user), Some(group)))
+pub(super) fn chown(account: Option<Account>, path: &Path) -> io::Result<()> {
+    account.map_or(Ok(()), |Account { user, group }| std::os::unix::fs::chown(path, Some(user), Some(group)))
 }
 
 /// Whether the account can run this file; it may be out of its reach, as all below root's home is.
 pub(super) fn can_run(account: Option<Account>, program: &Path) -> bool {
     let mut test = Command::new("test");
     test.arg("-x").arg(program).current_dir("/");
-    become_it(account, &mut test);
+    run_as(account, &mut test);
     fs::exists(program).unwrap_or(false) && test.status().is_ok_and(|status| status.success())
 }

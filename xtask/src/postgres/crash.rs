@@ -72,15 +72,15 @@ mod tests {
     use std::net::TcpStream;
 
     use super::Postgres;
-    use crate::postgres::{Surroundings, account, find};
+    use crate::postgres::{Environment, account, find};
 
     /// A server of this machine, or of packages that were unpacked earlier: nothing is downloaded here.
     fn start() -> Option<Postgres> {
         let account = account::for_postgres().ok()?;
-        let here = Surroundings::here();
-        let of_machine = find::of_machine(&here).into_iter();
-        let installations = of_machine.map(|folder| find::check(&folder, account));
-        let unpacked = std::iter::once_with(|| find::unpacked(&here.unpacked, account));
+        let environment = Environment::current();
+        let folders = find::candidate_folders(&environment).into_iter();
+        let installations = folders.map(|folder| find::check(&folder, account));
+        let unpacked = std::iter::once_with(|| find::unpacked(&environment.unpacked, account));
         installations.chain(unpacked).flatten().find_map(|found| Postgres::start(found, account).ok())
     }
 

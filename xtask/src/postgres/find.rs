@@ -5,15 +5,15 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Surroundings;
+use super::Environment;
 use super::account::Account;
 use super::installation::Installation;
 use crate::debian::Apt;
 
 /// Folders that hold at least one of the programs: on the PATH, then Debian's versions, newest first.
-pub(super) fn of_machine(surroundings: &Surroundings) -> Vec<PathBuf> {
+pub(super) fn candidate_folders(environment: &Environment) -> Vec<PathBuf> {
     let mut folders = Vec::new();
-    for folder in std::env::split_paths(&surroundings.path) {
+    for folder in std::env::split_paths(&environment.path) {
         for program in ["initdb", "postgres", "pg_ctl"] {
             // A link leads to where its siblings are.
             let home =
@@ -21,7 +21,7 @@ pub(super) fn of_machine(surroundings: &Surroundings) -> Vec<PathBuf> {
             folders.extend(home);
         }
     }
-    folders.extend(versions(&surroundings.versions));
+    folders.extend(versions(&environment.versions));
     let mut seen = Vec::new();
     for folder in folders {
         if !seen.contains(&folder) {
@@ -38,12 +38,12 @@ pub(super) fn check(folder: &Path, account: Option<Account>) -> Result<Installat
 }
 
 /// Debian's packages, unpacked now or earlier.
-pub(super) fn debian(surroundings: &Surroundings, account: Option<Account>) -> Result<Installation, String> {
-    let packages = &surroundings.unpacked;
+pub(super) fn debian(environment: &Environment, account: Option<Account>) -> Result<Installation, String> {
+    let packages = &environment.unpacked;
     if let Ok(installation) = unpacked(packages, account) {
         return Ok(installation);
     }
-    Apt::find(&surroundings.path)?.unpack("PostgreSQL", packages, wanted)?;
+    Apt::find(&environment.path)?.unpack("PostgreSQL", packages, packages_to_install)?;
     unpacked(packages, account).map_err(|reason| format!("Debian's packages do not work here: {reason}"))
 }
 
@@ -71,11 +71,11 @@ fn number(name: &OsStr) -> Option<u32> {
 }
 
 /// The newest server of the package lists, and the libraries that it needs and the machine lacks.
-fn wanted(apt: &Apt) -> Result<Vec<String>, String> {
+fn packages_to_install(apt: &Apt) -> Result<Vec<String>, String> {
     let server = newest(&apt.names("postgresql-")?).ok_or("no PostgreSQL in Debian's package lists")?;
-    let mut wanted = apt.missing_libraries(&server);
-    wanted.push(server);
-    Ok(wanted)
+    let mut packages = apt.missing_libraries(&server);
+    packages.push(server);
+    Ok(packages)
 }
 
 fn newest(packages: &[String]) -> Option<String> {
@@ -89,8 +89,8 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;
 
-    use super::{newest, of_machine, versions};
-    use crate::postgres::Surroundings;
+    use super::{candidate_folders, newest, versions};
+    use crate::postgres::Environment;
 
     /// A folder that holds these, and its canonical path.
     fn with(folders: &[&str]) -> (tempfile::TempDir, PathBuf) {
@@ -110,13 +110,13 @@ mod tests {
             fs::write(at("versions/15/bin").join(program), "").unwrap();
             symlink(at("versions/15/bin").join(program), at("local").join(program)).unwrap();
         }
-        let surroundings = Surroundings {
+        let environment = Environment {
             database_url: None,
             path: at("local").into(),
             versions: at("versions"),
             unpacked: at("unpacked"),
         };
-        assert_eq!(of_machine(&surroundings), [at("versions/15/bin"), at("versions/9.6/bin")]);
+        assert_eq!(candidate_folders(&environment), [at("versions/15/bin"), at("versions/9.6/bin")]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Installation {
         if status.success() {
             Ok(String::from_utf8_lossy(&stdout).into_owned())
         } else {
-            Err(format!("{program} failed: {}", debian::one_line(&stderr)))
+            Err(format!("{program} failed: {}", debian::error_line(&stderr)))
         }
     }
 
@@ -77,7 +77,7 @@ impl Installation {
         if let Some(libraries) = self.libraries() {
             command.env("LD_LIBRARY_PATH", libraries);
         }
-        account::become_it(self.account, &mut command);
+        account::run_as(self.account, &mut command);
         command
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::account::{self, Account};
 use super::guard::Guard;
 use super::installation::Installation;
-use crate::debian::one_line;
+use crate::debian::error_line;
 
 /// No step of a healthy server takes this long, recovery on a slow disk included.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,7 +46,7 @@ impl Postgres {
         let own = |error| format!("cannot use the folder {}: {error}", folder.display());
         DirBuilder::new().mode(0o700).create(&folder).map_err(own)?;
         let mut guard = Guard::new(&folder).map_err(|error| format!("cannot start sh: {error}"))?;
-        account::hand_over(account, &folder).map_err(own)?;
+        account::chown(account, &folder).map_err(own)?;
 
         let installation = installation.within_reach(&folder.join("installation"))?;
         let version = installation.version()?;
@@ -55,7 +55,7 @@ impl Postgres {
         let mut secret =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file).map_err(own)?;
         secret.write_all(password.as_bytes()).map_err(own)?;
-        account::hand_over(account, &file).map_err(own)?;
+        account::chown(account, &file).map_err(own)?;
         let data = folder.join("data");
         let mut arguments: Vec<_> =
             ["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
@@ -163,7 +163,7 @@ fn is_ready(status: &str, server: u32) -> bool {
 
 fn start_error(log: &[u8]) -> StartError {
     let text = String::from_utf8_lossy(log);
-    let reason = format!("PostgreSQL did not start: {}", one_line(log));
+    let reason = format!("PostgreSQL did not start: {}", error_line(log));
     let busy = ["Address already in use", "is still in use", "\"postmaster.pid\" already exists"];
     if busy.iter().any(|words| text.contains(words)) {
         StartError::PortInUse(reason)
