@@ -21,12 +21,12 @@ const SECRET: &str = "a secret of the conformance run";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running example with what is needed to talk to it.
-struct Subject {
+struct Example {
     server: Server,
     token: String,
 }
 
-type Case = fn(&Subject) -> Result;
+type Case = fn(&Example) -> Result;
 
 const CASES: [(&str, Case); 3] = [
     ("each event is printed once", events_are_printed),
@@ -47,30 +47,30 @@ pub(crate) fn examples() -> Result {
     println!("\nThe example servers as processes:");
     let packages: Vec<String> = FRAMEWORKS.iter().map(|framework| format!("example-{framework}")).collect();
     cargo::build_binaries(&endpoints::PROGRAMS)?;
-    let mut subjects = Vec::new();
+    let mut running = Vec::new();
     for package in &packages {
         let token = token(SECRET, 4, Prefix::TwoB)?;
-        subjects.push(Subject { server: Server::start(&cargo::binary(package), SECRET)?, token });
+        running.push(Example { server: Server::start(&cargo::binary(package), SECRET)?, token });
     }
 
     println!("\n{:<36}{}", "case", FRAMEWORKS.map(|framework| format!("{framework:<8}")).concat());
     let mut faults = Vec::new();
     for (name, case) in CASES {
-        show(name, subjects.iter().map(case), &mut faults);
+        show(name, running.iter().map(case), &mut faults);
     }
     if cfg!(target_os = "linux") {
         // At once, since it takes the servers' time limit.
         let results: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = subjects
+            let threads: Vec<_> = running
                 .iter()
-                .map(|subject| subject.server.address)
+                .map(|example| example.server.address)
                 .map(|address| scope.spawn(move || slow_reader(address).map_err(|error| error.to_string())))
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap_or(Err("it panicked".into()))).collect()
         });
         show("a client that never reads is ended", results.into_iter().map(|one| Ok(one?)), &mut faults);
     }
-    show("SIGTERM: ends with 0", subjects.into_iter().map(ends_cleanly), &mut faults);
+    show("SIGTERM: ends with 0", running.into_iter().map(ends_cleanly), &mut faults);
     let unfinished = packages.iter().map(|package| finishes(&cargo::binary(package)));
     show("SIGTERM: running handlers finish", unfinished, &mut faults);
     let durable = packages.iter().map(|package| durable(&cargo::binary(package)));
@@ -101,15 +101,15 @@ fn show(name: &str, results: impl Iterator<Item = Result>, faults: &mut Vec<Stri
     println!("{row}");
 }
 
-fn request(subject: &Subject, token: &str, body: &str) -> String {
-    let (address, length) = (subject.server.address, body.len());
+fn request(example: &Example, token: &str, body: &str) -> String {
+    let (address, length) = (example.server.address, body.len());
     let head = format!("POST /callback HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n");
     format!("{head}X-SmartShape-Token: {token}\r\n\r\n{body}")
 }
 
-fn deliver(subject: &Subject, body: &str) -> Result {
-    let request = request(subject, &subject.token, body);
-    accepted(&exchange(subject.server.address, request.as_bytes())?)
+fn deliver(example: &Example, body: &str) -> Result {
+    let request = request(example, &example.token, body);
+    accepted(&exchange(example.server.address, request.as_bytes())?)
 }
 
 fn accepted(response: &str) -> Result {
@@ -117,36 +117,36 @@ fn accepted(response: &str) -> Result {
     if is_success { Ok(()) } else { Err(format!("expected a success, got {response:?}").into()) }
 }
 
-fn printed(subject: &Subject, body: &str) -> Result {
-    let line = subject.server.next_line().ok_or("the handler printed nothing")?;
+fn printed(example: &Example, body: &str) -> Result {
+    let line = example.server.next_line().ok_or("the handler printed nothing")?;
     let (line, expected): (Value, Value) = (serde_json::from_str(&line)?, serde_json::from_str(body)?);
     if line == expected { Ok(()) } else { Err(format!("the handler printed {line}").into()) }
 }
 
 /// The nine events and one of an unknown kind, each delivered twice and printed once.
-fn events_are_printed(subject: &Subject) -> Result {
+fn events_are_printed(example: &Example) -> Result {
     let unknown =
         r#"{"file":"f","event":"file_deleted","data":[1e2],"owner":"o","runTimestamp":1,"uuid":"u-unknown"}"#;
     for body in EventKind::ALL.map(sample_text).into_iter().chain([unknown]) {
-        deliver(subject, body)?;
-        deliver(subject, body)?;
-        printed(subject, body)?;
+        deliver(example, body)?;
+        deliver(example, body)?;
+        printed(example, body)?;
     }
     Ok(())
 }
 
 /// It has shut its side down, and waits for the response.
-fn half_closed(subject: &Subject) -> Result {
+fn half_closed(example: &Example) -> Result {
     let body = sample(&EventPayload::sample(EventKind::FileUploaded));
     // A token that is not known yet, so that the response takes its time.
-    let request = request(subject, &token(SECRET, 8, Prefix::TwoB)?, &body);
-    let mut sender = TcpStream::connect(subject.server.address)?;
+    let request = request(example, &token(SECRET, 8, Prefix::TwoB)?, &body);
+    let mut sender = TcpStream::connect(example.server.address)?;
     sender.write_all(request.as_bytes())?;
     sender.shutdown(Shutdown::Write)?;
     let mut response = String::new();
     sender.read_to_string(&mut response)?;
     accepted(&response)?;
-    printed(subject, &body)
+    printed(example, &body)
 }
 
 fn sample(event: &EventPayload) -> String {
@@ -169,8 +169,8 @@ fn slow_reader(address: SocketAddr) -> Result {
     }
 }
 
-fn neighbours(subject: &Subject) -> Result {
-    let address = subject.server.address;
+fn neighbours(example: &Example) -> Result {
+    let address = example.server.address;
     for (path, status) in [("/health", 200), ("/elsewhere", 404), ("/callback/more", 404)] {
         let response = get(address, path)?;
         if !response.starts_with(&format!("HTTP/1.1 {status} ")) {
@@ -199,20 +199,20 @@ fn until_ready_is(address: SocketAddr, status: u16) -> Result {
     }
 }
 
-fn ends_cleanly(subject: Subject) -> Result {
-    let (unread, status) = subject.server.stop()?;
+fn ends_cleanly(example: Example) -> Result {
+    let (unread, status) = example.server.stop()?;
     if status.success() && unread.is_empty() { Ok(()) } else { Err(format!("{status}, {unread:?}").into()) }
 }
 
 /// SIGTERM while a handler runs whose client has disconnected: it finishes, then the server ends.
 fn finishes(binary: &Path) -> Result {
     let server = Server::start_unread(binary, SECRET)?;
-    let subject = Subject { server, token: token(SECRET, 4, Prefix::TwoB)? };
+    let example = Example { server, token: token(SECRET, 4, Prefix::TwoB)? };
     // More than a pipe holds, so that printing it takes until somebody reads.
     let body = sample(&EventPayload::sample(EventKind::FileUploaded).with_data("x".repeat(1_000_000)));
-    let mut sender = TcpStream::connect(subject.server.address)?;
-    sender.write_all(request(&subject, &subject.token, &body).as_bytes())?;
-    let Subject { server, .. } = subject;
+    let mut sender = TcpStream::connect(example.server.address)?;
+    sender.write_all(request(&example, &example.token, &body).as_bytes())?;
+    let Example { server, .. } = example;
     let address = server.address;
     server.output_began()?;
     server.terminate()?;
@@ -231,24 +231,24 @@ fn finishes(binary: &Path) -> Result {
 fn durable(binary: &Path) -> Result {
     let folder = Folder::new()?;
     let inbox = folder.inbox();
-    let start = || -> Result<Subject> {
+    let start = || -> Result<Example> {
         let server = Server::start_with(binary, SECRET, &[("INBOX", &inbox)])?;
-        Ok(Subject { server, token: token(SECRET, 4, Prefix::TwoB)? })
+        Ok(Example { server, token: token(SECRET, 4, Prefix::TwoB)? })
     };
     let bodies = [(); 2].map(|()| sample(&EventPayload::sample(EventKind::FileUploaded)));
 
-    let subject = start()?;
-    neighbours(&subject)?;
-    deliver(&subject, &bodies[0])?;
-    printed(&subject, &bodies[0])?;
-    ends_cleanly(subject)?;
+    let example = start()?;
+    neighbours(&example)?;
+    deliver(&example, &bodies[0])?;
+    printed(&example, &bodies[0])?;
+    ends_cleanly(example)?;
 
-    let subject = start()?;
+    let example = start()?;
     for body in &bodies {
-        deliver(&subject, body)?;
+        deliver(&example, body)?;
     }
-    printed(&subject, &bodies[1])?;
-    ends_cleanly(subject)
+    printed(&example, &bodies[1])?;
+    ends_cleanly(example)
 }
 
 /// The console of the inbox, behind its password; no console without one.

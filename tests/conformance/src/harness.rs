@@ -68,12 +68,12 @@ impl Harness {
     }
 
     /// A server with the default settings.
-    pub async fn start(&self) -> Subject {
+    pub async fn start(&self) -> TestServer {
         self.start_with(|builder| builder).await
     }
 
     /// A server with other settings.
-    pub async fn start_with(&self, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> Subject {
+    pub async fn start_with(&self, settings: impl FnOnce(ReceiverBuilder) -> ReceiverBuilder) -> TestServer {
         let secret = Secret::new(SECRET).unwrap();
         // The machine may be busy with other tests; nothing here depends on the wait being short.
         let patient = Receiver::builder().verify_timeout(Duration::from_secs(30));
@@ -82,16 +82,16 @@ impl Harness {
     }
 
     /// A server with a receiver of the case's own.
-    pub async fn start_receiver(&self, receiver: Receiver) -> Subject {
+    pub async fn start_receiver(&self, receiver: Receiver) -> TestServer {
         let script = Script::default();
         let server = self.target.start(receiver.clone(), script.clone()).await;
-        Subject { address: server.address(), receiver, script, _server: server }
+        TestServer { address: server.address(), receiver, script, _server: server }
     }
 }
 
 /// A running server.
 #[derive(Debug)]
-pub struct Subject {
+pub struct TestServer {
     /// Where it listens.
     pub address: SocketAddr,
     /// Its receiver.
@@ -101,7 +101,7 @@ pub struct Subject {
     _server: Server,
 }
 
-impl Subject {
+impl TestServer {
     /// Connects.
     pub async fn connect(&self) -> Client {
         Client::connect(self.address).await

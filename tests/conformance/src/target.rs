@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// Serves an axum router.
-    pub async fn of_router(app: Router) -> Self {
+    pub async fn from_router(app: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(async move {
@@ -128,7 +128,7 @@ impl Server {
     }
 
     /// Serves a warp filter.
-    pub async fn of_filter<F>(routes: F) -> Self
+    pub async fn from_filter<F>(routes: F) -> Self
     where
         F: Filter<Error = warp::Rejection> + Clone + Send + Sync + 'static,
         F::Extract: Reply,
@@ -140,7 +140,7 @@ impl Server {
     }
 
     /// Serves actix-web routes with two workers, in threads of their own.
-    pub fn of_actix(routes: impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + 'static) -> Self {
+    pub fn from_actix(routes: impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + 'static) -> Self {
         let (sender, started) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
@@ -206,7 +206,7 @@ async fn start_axum(target: Target, receiver: Receiver, script: Script) -> Serve
             router.route_service("/callback", endpoint)
         }
     };
-    Server::of_router(router.layer(map_request(tell_source)).with_state(script)).await
+    Server::from_router(router.layer(map_request(tell_source)).with_state(script)).await
 }
 
 async fn tell_source(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
@@ -260,7 +260,7 @@ async fn start_hyper(receiver: Receiver, script: Script) -> Server {
 
 fn start_actix(target: Target, receiver: Receiver, script: Script) -> Server {
     use actix_web::web;
-    Server::of_actix(move |config| {
+    Server::from_actix(move |config| {
         config.app_data(web::Data::new(script.clone())).route("/health", web::get().to(|| async { "ok" }));
         if target == Target::ActixExtractor {
             config
@@ -305,7 +305,7 @@ async fn start_warp(target: Target, receiver: Receiver, script: Script) -> Serve
     if target == Target::WarpEndpoint {
         let endpoint = for_warp::endpoint(receiver, endpoint_handler(script));
         let callback = warp::path("callback").and(warp::path::end()).and(endpoint);
-        return Server::of_filter(callback.or(health)).await;
+        return Server::from_filter(callback.or(health)).await;
     }
     let all = script.clone();
     let callback = warp::path("callback")
@@ -327,7 +327,7 @@ async fn start_warp(target: Target, receiver: Receiver, script: Script) -> Serve
             }
         },
     );
-    Server::of_filter(health.or(callback).or(typed).recover(for_warp::recover)).await
+    Server::from_filter(health.or(callback).or(typed).recover(for_warp::recover)).await
 }
 
 async fn warp_response<E>(step: Step, webhook: for_warp::Webhook<E>) -> warp::reply::Response {

@@ -40,7 +40,7 @@ struct Kills {
 }
 
 /// A server, started and killed again and again.
-struct Subject<'a> {
+struct KilledServer<'a> {
     plan: &'a Plan<'a>,
     inbox_url: String,
     observations: Arc<Observations>,
@@ -65,17 +65,17 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
     let on_server = matches!(store, Store::Server { .. });
     // A server's clients need some time to log in, each of their connections.
     let life = if on_server { (100, 800) } else { (50, 450) };
-    let mut subject = Subject::new(plan, store, &observations, random.fork(), life);
-    let mut second = Subject::new(plan, store, &observations, random.fork(), (200, 2000));
+    let mut server = KilledServer::new(plan, store, &observations, random.fork(), life);
+    let mut second = KilledServer::new(plan, store, &observations, random.fork(), (200, 2000));
     let targets = if on_server {
-        vec![subject.url.subscribe(), second.url.subscribe()]
+        vec![server.url.subscribe(), second.url.subscribe()]
     } else {
-        vec![subject.url.subscribe()]
+        vec![server.url.subscribe()]
     };
     let load = Load::start(&targets, &observations, &mut random);
     let (ended, other) = (AtomicBool::new(false), second.process.subscribe());
     let rounds = async {
-        let outcome = subject.rounds(store, other).await;
+        let outcome = server.rounds(store, other).await;
         ended.store(true, Ordering::Relaxed);
         outcome
     };
@@ -93,7 +93,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
     }
 
     let mut last = Server::start(plan.binary, &store.inbox_url(), &observations)?;
-    subject.url.send_replace(Some(last.url().await?));
+    server.url.send_replace(Some(last.url().await?));
     load.finish(PATIENCE).await?;
     if on_server {
         // Leases of the killed last for a minute, unless the store's time passes faster.
@@ -108,7 +108,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
 
     let (tally, mut faults) = ledger::check(&observations.lock(), &events, &changes);
     faults.extend(damage.map(|text| format!("the file is damaged: {text}")));
-    report(plan, &subject.kills, &second.kills, &observations, &tally, begun.elapsed())?;
+    report(plan, &server.kills, &second.kills, &observations, &tally, begun.elapsed())?;
     if faults.is_empty() {
         return Ok(());
     }
@@ -116,7 +116,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
     Err(format!("the ledger does not add up, {} faults:{shown}", faults.len()).into())
 }
 
-impl<'a> Subject<'a> {
+impl<'a> KilledServer<'a> {
     fn new(
         plan: &'a Plan<'a>,
         store: &Store,

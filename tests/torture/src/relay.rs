@@ -29,7 +29,7 @@ const SIGNING_SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
 /// Fewer events in a round would mean that the kills left no load to lose.
 const MIN_ACKNOWLEDGED_PER_ROUND: usize = 5;
 
-struct Subject<'a> {
+struct RelayTest<'a> {
     plan: &'a Plan<'a>,
     inbox_url: String,
     settings: String,
@@ -58,7 +58,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut random = Random::new(plan.seed);
     let (observations, url) = (Arc::new(Observations::default()), watch::Sender::new(None));
-    let mut subject = Subject {
+    let mut test = RelayTest {
         plan,
         inbox_url: store.inbox_url(),
         settings: text(&settings),
@@ -68,12 +68,12 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
         kills: [0; 3],
     };
     // The tables must be there before the database is killed.
-    let mut first = subject.relay()?;
+    let mut first = test.relay()?;
     first.url().await?;
     first.kill().await?;
     let load = Load::start(&[url.subscribe()], &observations, &mut random);
     for round in 1..=plan.rounds {
-        subject.round(&url, &observations).await?;
+        test.round(&url, &observations).await?;
         if round % 10 == 0 {
             let acknowledged = observations.lock().acknowledged.len();
             say(&format!("  round {round}: {acknowledged} events acknowledged"))?;
@@ -84,24 +84,24 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
     if under_kills < MIN_ACKNOWLEDGED_PER_ROUND * plan.rounds {
         return Err(format!("only {under_kills} events were acknowledged while all were being killed").into());
     }
-    let _target = subject.start_target().await?;
-    let mut last = subject.relay()?;
+    let _target = test.start_target().await?;
+    let mut last = test.relay()?;
     url.send_replace(Some(last.url().await?));
     load.finish(PATIENCE).await?;
     // Leases of the killed last for a minute, unless the store's time passes faster.
     last.kill().await?;
     store.end_leases().await?;
-    let mut last = subject.relay()?;
+    let mut last = test.relay()?;
     last.url().await?;
     work_off(store).await?;
     last.stop().await?;
 
-    let lines = std::fs::read_to_string(&subject.received)?;
+    let lines = std::fs::read_to_string(&test.received)?;
     let received: HashSet<&str> = lines.lines().collect();
     let observed = observations.lock();
     let missing: Vec<_> =
         observed.acknowledged.iter().filter(|uuid| !received.contains(uuid.as_str())).take(20).collect();
-    let [relays, targets, databases] = subject.kills;
+    let [relays, targets, databases] = test.kills;
     say(&format!(
         "  {} s: the relay was killed {relays} times, its target {targets} times, the database {databases} times",
         begun.elapsed().as_secs()
@@ -119,7 +119,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
     }
 }
 
-impl Subject<'_> {
+impl RelayTest<'_> {
     fn relay(&self) -> Result<Server, Fault> {
         let mut command = Command::new(self.plan.binary);
         command.args([

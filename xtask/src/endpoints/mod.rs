@@ -23,7 +23,7 @@ pub(crate) const PROGRAMS: [&str; 4] =
     ["example-axum", "example-actix", "example-warp", "smartshape-webhook-cli"];
 
 /// An endpoint, and the cases that do not pass there.
-struct Subject {
+struct Endpoint {
     name: &'static str,
     command: Command,
     seconds: &'static str,
@@ -77,33 +77,33 @@ pub(crate) fn run() -> Result {
 pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Result {
     println!("\n`smartshape check` on endpoints in several languages:\n");
     cargo::build_binaries(&PROGRAMS)?;
-    let mut subjects: Vec<Subject> = PROGRAMS
+    let mut endpoints: Vec<Endpoint> = PROGRAMS
         .into_iter()
         .filter(|program| program.starts_with("example-"))
-        .map(|name| Subject {
+        .map(|name| Endpoint {
             name,
             command: Command::new(cargo::binary(name)),
             seconds: SECONDS,
             expected: &[],
         })
         .collect();
-    for (runtime, endpoints) in [
+    for (runtime, more) in [
         (node, [("node/manual.js", NODE), ("node/repaired.js", &[])]),
         (python, [("python/manual.py", PYTHON), ("python/repaired.py", PYTHON_REPAIRED)]),
     ] {
         let Some(runtime) = runtime else { continue };
-        subjects.extend(endpoints.map(|(name, expected)| {
+        endpoints.extend(more.map(|(name, expected)| {
             let file = name.split('/').next_back().unwrap_or(name);
             let seconds = if name == "node/manual.js" { FEWER_SECONDS } else { SECONDS };
-            Subject { name, command: runtime.command(file), seconds, expected }
+            Endpoint { name, command: runtime.command(file), seconds, expected }
         }));
     }
 
     // Most of the time goes by in waiting for responses that do not come.
     let outcomes: Vec<(&str, Result<String, String>)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = subjects
+        let threads: Vec<_> = endpoints
             .into_iter()
-            .map(|subject| (subject.name, scope.spawn(|| one(subject).map_err(|error| error.to_string()))))
+            .map(|endpoint| (endpoint.name, scope.spawn(|| one(endpoint).map_err(|error| error.to_string()))))
             .collect();
         let joined = threads.into_iter().map(|(name, thread)| {
             (name, thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned())))
@@ -129,10 +129,10 @@ pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Result 
 }
 
 /// How many cases failed and warned, where they are those that should.
-fn one(subject: Subject) -> Result<String> {
-    let server = Server::start_command(subject.command, SECRET, &[])?;
+fn one(endpoint: Endpoint) -> Result<String> {
+    let server = Server::start_command(endpoint.command, SECRET, &[])?;
     let url = format!("http://{}/callback", server.address);
-    let output = checking(&url, subject.seconds).stdin(Stdio::null()).output()?;
+    let output = checking(&url, endpoint.seconds).stdin(Stdio::null()).output()?;
     let text = String::from_utf8(output.stdout)?;
     let mut found = BTreeMap::new();
     for line in text.lines() {
@@ -143,7 +143,7 @@ fn one(subject: Subject) -> Result<String> {
             found.insert(of("case"), (of("result"), line.to_string()));
         }
     }
-    let expected: BTreeMap<_, _> = subject.expected.iter().copied().collect();
+    let expected: BTreeMap<_, _> = endpoint.expected.iter().copied().collect();
     let count = |result: &str| expected.values().filter(|expected| **expected == result).count();
     let code = i32::from(count("fail") > 0);
     let mut wrong = Vec::new();

@@ -5,29 +5,29 @@ use std::time::Duration;
 use conformance::harness::{Harness, assert_rejected, assert_success, event, good_token, nothing_is_left};
 
 pub(crate) async fn silent_connections_and_slow_heads_hold_nothing(harness: Harness) {
-    let subject = harness.start().await;
-    let request = subject.delivery(&event("slow"));
+    let server = harness.start().await;
+    let request = server.delivery(&event("slow"));
     let mut slow = Vec::new();
     for sent in (0..request.find("\r\n\r\n").unwrap() + 3).chain([0; 100]) {
-        let mut client = subject.connect().await;
+        let mut client = server.connect().await;
         client.send(&request[..sent]).await;
         slow.push((client, sent));
     }
-    assert_success(&subject.deliver(&event("1")).await);
-    nothing_is_left(&subject.receiver).await;
+    assert_success(&server.deliver(&event("1")).await);
+    nothing_is_left(&server.receiver).await;
     // They were only slow.
     for (mut client, sent) in slow.drain(..5) {
         client.send(&request[sent..]).await;
         assert_success(&client.response().await);
     }
-    assert_eq!(subject.script.calls("slow"), 1);
+    assert_eq!(server.script.calls("slow"), 1);
 }
 
 pub(crate) async fn trickling_body(harness: Harness) {
-    let subject = harness.start_with(|builder| builder.body_timeout(Duration::from_millis(200))).await;
+    let server = harness.start_with(|builder| builder.body_timeout(Duration::from_millis(200))).await;
     let headers = [("x-smartshape-token", good_token()), ("content-length", "1000000")];
-    let mut client = subject.connect().await;
-    client.send(subject.head("POST", "/callback", &headers)).await;
+    let mut client = server.connect().await;
+    client.send(server.head("POST", "/callback", &headers)).await;
     // A byte now and then, so that it never stalls.
     let response = loop {
         tokio::select! {
@@ -38,66 +38,66 @@ pub(crate) async fn trickling_body(harness: Harness) {
         let _ = client.try_send(" ").await;
     };
     assert_rejected(&response, 408, "body took too long");
-    nothing_is_left(&subject.receiver).await;
+    nothing_is_left(&server.receiver).await;
 }
 
 pub(crate) async fn rejected_body_is_no_request(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     for framing in ["declared", "chunked"] {
-        let smuggled = subject.delivery(&event("smuggled"));
+        let smuggled = server.delivery(&event("smuggled"));
         let length = smuggled.len().to_string();
         let outer = match framing {
-            "declared" => subject.head("POST", "/callback", &[("content-length", &length)]) + &smuggled,
+            "declared" => server.head("POST", "/callback", &[("content-length", &length)]) + &smuggled,
             _ => {
-                subject.head("POST", "/callback", &[("transfer-encoding", "chunked")])
+                server.head("POST", "/callback", &[("transfer-encoding", "chunked")])
                     + &format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len())
             }
         };
-        let mut client = subject.connect().await;
+        let mut client = server.connect().await;
         client.send(outer).await;
         assert_rejected(&client.response().await, 401, "unauthorized");
         // What follows is a request of its own, unless the connection was closed.
-        if client.try_send(subject.delivery(&event(framing))).await.is_ok()
+        if client.try_send(server.delivery(&event(framing))).await.is_ok()
             && let Some(response) = client.try_response().await
         {
             assert_success(&response);
         }
     }
-    assert_success(&subject.deliver(&event("1")).await);
-    assert_eq!(subject.script.calls("smuggled"), 0);
+    assert_success(&server.deliver(&event("1")).await);
+    assert_eq!(server.script.calls("smuggled"), 0);
 }
 
 pub(crate) async fn pipelined_requests_get_responses_in_order(harness: Harness) {
-    let subject = harness.start().await;
-    let mut client = subject.connect().await;
+    let server = harness.start().await;
+    let mut client = server.connect().await;
     let uuids: Vec<String> = (0..50).map(|number| number.to_string()).collect();
-    let requests: String = uuids.iter().map(|uuid| subject.delivery(&event(uuid))).collect();
-    client.send(requests + &subject.delivery("letmein")).await;
+    let requests: String = uuids.iter().map(|uuid| server.delivery(&event(uuid))).collect();
+    client.send(requests + &server.delivery("letmein")).await;
     for _ in &uuids {
         assert_success(&client.response().await);
     }
     assert_rejected(&client.response().await, 400, "body is not JSON");
-    let seen: Vec<String> = subject.script.seen().into_iter().map(|seen| seen.uuid).collect();
+    let seen: Vec<String> = server.script.seen().into_iter().map(|seen| seen.uuid).collect();
     assert_eq!(seen, uuids);
 }
 
 pub(crate) async fn resets_leave_nothing_behind(harness: Harness) {
-    let subject = harness.start().await;
-    assert_success(&subject.deliver(&event("warm")).await);
-    let request = subject.delivery(&event("reset"));
+    let server = harness.start().await;
+    assert_success(&server.deliver(&event("warm")).await);
+    let request = server.delivery(&event("reset"));
     for sent in (0..=request.len()).step_by(7).chain([request.len()]) {
-        let mut client = subject.connect().await;
+        let mut client = server.connect().await;
         client.send(&request[..sent]).await;
         client.reset();
     }
     for number in 0..50 {
         let headers = [("x-smartshape-token", good_token()), ("content-length", "5000000")];
-        let mut client = subject.connect().await;
-        client.send(subject.head("POST", "/callback", &headers) + &" ".repeat(number * 1000)).await;
+        let mut client = server.connect().await;
+        client.send(server.head("POST", "/callback", &headers) + &" ".repeat(number * 1000)).await;
         client.reset();
     }
-    nothing_is_left(&subject.receiver).await;
-    assert_success(&subject.deliver(&event("1")).await);
-    nothing_is_left(&subject.receiver).await;
-    assert_eq!(subject.receiver.stats().failed, 0);
+    nothing_is_left(&server.receiver).await;
+    assert_success(&server.deliver(&event("1")).await);
+    nothing_is_left(&server.receiver).await;
+    assert_eq!(server.receiver.stats().failed, 0);
 }

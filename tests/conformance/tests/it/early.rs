@@ -11,7 +11,7 @@ const TRIES: u32 = 20;
 /// A response that leaves part of the body unread says `Connection: close`. After any other one, the connection takes the
 /// next request.
 pub(crate) async fn early_response_announces_the_close(harness: Harness) {
-    let subject = harness.start_with(|builder| builder.max_body_bytes(4_000_000)).await;
+    let server = harness.start_with(|builder| builder.max_body_bytes(4_000_000)).await;
     let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
     let good = good_token();
     let cases = [
@@ -36,8 +36,8 @@ pub(crate) async fn early_response_announces_the_close(harness: Harness) {
                 [(("content-length", length.as_str()), &body), (("transfer-encoding", "chunked"), &chunked)]
             {
                 let request =
-                    subject.head(method, "/callback", &[("x-smartshape-token", token), framing]) + body;
-                let mut client = subject.connect().await;
+                    server.head(method, "/callback", &[("x-smartshape-token", token), framing]) + body;
+                let mut client = server.connect().await;
                 let response = client.upload(&request).await;
                 assert_eq!(response.status, status, "{method} {token:.8} {size} {framing:?}");
                 let closes = response.header("connection") == Some("close");
@@ -51,7 +51,7 @@ pub(crate) async fn early_response_announces_the_close(harness: Harness) {
                 }
                 if !closes {
                     number += 1;
-                    client.send(subject.delivery(&event(&number.to_string()))).await;
+                    client.send(server.delivery(&event(&number.to_string()))).await;
                     assert_success(&client.response().await);
                 }
             }
@@ -59,13 +59,13 @@ pub(crate) async fn early_response_announces_the_close(harness: Harness) {
     }
     // The others, of which the body is sent only in part or not at all.
     let too_long = [("x-smartshape-token", good), ("content-length", "4000001")];
-    let mut client = subject.connect().await;
-    let response = client.upload(subject.head("POST", "/callback", &too_long)).await;
+    let mut client = server.connect().await;
+    let response = client.upload(server.head("POST", "/callback", &too_long)).await;
     assert_eq!((response.status, response.header("connection")), (413, Some("close")));
-    let mut client = subject.connect().await;
+    let mut client = server.connect().await;
     let counted = format!("3d0901\r\n{}", "x".repeat(4_000_001));
     let chunked = [("x-smartshape-token", good), ("transfer-encoding", "chunked")];
-    let response = client.upload(subject.head("POST", "/callback", &chunked) + &counted).await;
+    let response = client.upload(server.head("POST", "/callback", &chunked) + &counted).await;
     assert_eq!((response.status, response.header("connection")), (413, Some("close")));
 
     let stalls =
@@ -82,8 +82,8 @@ pub(crate) async fn early_response_announces_the_close(harness: Harness) {
 
 /// A client that keeps its connections does not send the next delivery over one that ends.
 pub(crate) async fn node_never_reuses_a_connection_that_ends(harness: Harness) {
-    let subject = harness.start().await;
-    let port = subject.address.port().to_string();
+    let server = harness.start().await;
+    let port = server.address.port().to_string();
     let mut node = tokio::process::Command::new("node");
     node.args([POOLED_SCRIPT, &port, &TRIES.to_string()]).env("GOOD_TOKEN", good_token());
     let Ok(child) = node.stdout(Stdio::piped()).kill_on_drop(true).spawn() else {
@@ -94,8 +94,8 @@ pub(crate) async fn node_never_reuses_a_connection_that_ends(harness: Harness) {
 }
 
 pub(crate) async fn node_gets_the_rejection_while_it_uploads(harness: Harness) {
-    let subject = harness.start().await;
-    let port = subject.address.port().to_string();
+    let server = harness.start().await;
+    let port = server.address.port().to_string();
     for bytes in ["100000", "1000000", "40000000"] {
         for framing in ["declared", "chunked"] {
             let mut node = tokio::process::Command::new("node");

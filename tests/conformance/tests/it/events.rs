@@ -5,17 +5,17 @@ use smartshape_fake::{EventPayload, sample_text};
 use smartshape_webhook::{EventKind, OnUnexpectedEvent};
 
 pub(crate) async fn the_nine_samples(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     for kind in EventKind::ALL {
-        assert_success(&subject.deliver(sample_text(kind)).await);
-        let seen = subject.script.seen().pop().unwrap();
+        assert_success(&server.deliver(sample_text(kind)).await);
+        let seen = server.script.seen().pop().unwrap();
         assert_eq!((seen.event.as_str(), seen.body.as_str()), (kind.as_str(), sample_text(kind)));
         assert_eq!(seen.uuid, EventPayload::exact_sample(kind).uuid());
     }
 }
 
 pub(crate) async fn envelopes_in_every_form(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     let escaped = r#"{"\u0066ile":"caf\u00e9","event":"file\u005fuploaded","data":{},"owner":"o","runTimestamp":1,"uuid":"\u0031"}"#;
     let bodies = [
         escaped.to_owned(),
@@ -34,8 +34,8 @@ pub(crate) async fn envelopes_in_every_form(harness: Harness) {
         ),
     ];
     for (count, body) in bodies.iter().enumerate() {
-        assert_success(&subject.deliver(body).await);
-        let seen = subject.script.seen();
+        assert_success(&server.deliver(body).await);
+        let seen = server.script.seen();
         assert_eq!((seen.len(), &seen[count].body), (count + 1, body));
         assert_eq!(seen[count].event, "file_uploaded");
     }
@@ -43,19 +43,19 @@ pub(crate) async fn envelopes_in_every_form(harness: Harness) {
 
 pub(crate) async fn unrecognized_events_reach_the_handler(harness: Harness) {
     use conformance::target::Target;
-    let subject = harness.start().await;
+    let server = harness.start().await;
     let unknown = event("1").replace("file_uploaded", "file_deleted");
     let undecoded = event("2").replace("{\"name\":\"a\"}", "[]");
     for (body, expected) in [(unknown, "unknown"), (undecoded, "undecoded")] {
-        assert_success(&subject.deliver(&body).await);
-        let seen = subject.script.seen().pop().unwrap();
+        assert_success(&server.deliver(&body).await);
+        let seen = server.script.seen().pop().unwrap();
         assert_eq!(seen.body, body);
         if harness.target != Target::AxumPlain {
             assert_eq!(seen.event, expected);
         }
     }
     let decoded = if harness.target == Target::AxumPlain { 0 } else { 2 };
-    assert_eq!(subject.receiver.stats().unrecognized, decoded, "unrecognized events are counted");
+    assert_eq!(server.receiver.stats().unrecognized, decoded, "unrecognized events are counted");
 }
 
 pub(crate) async fn typed_extractor(harness: Harness) {
@@ -64,16 +64,16 @@ pub(crate) async fn typed_extractor(harness: Harness) {
     }
     let other = event("1").replace("file_uploaded", "file_optimized");
     let undecodable = event("2").replace("{\"name\":\"a\"}", "[]");
-    let subject = harness.start().await;
-    let typed = |body: &str| subject.delivery(body).replace("/callback", "/typed");
+    let server = harness.start().await;
+    let typed = |body: &str| server.delivery(body).replace("/callback", "/typed");
     for body in [&other, &undecodable] {
-        assert_rejected(&subject.exchange(typed(body)).await, 422, "event not accepted here");
+        assert_rejected(&server.exchange(typed(body)).await, 422, "event not accepted here");
     }
-    assert_eq!(subject.script.seen(), []);
-    assert_success(&subject.exchange(typed(&event("3"))).await);
-    assert_eq!(subject.script.seen()[0].body, r#"{"name":"a"}"#);
-    assert_success(&subject.deliver(&other).await);
-    assert_eq!(subject.script.calls("1"), 1, "a rejected event stays new");
+    assert_eq!(server.script.seen(), []);
+    assert_success(&server.exchange(typed(&event("3"))).await);
+    assert_eq!(server.script.seen()[0].body, r#"{"name":"a"}"#);
+    assert_success(&server.deliver(&other).await);
+    assert_eq!(server.script.calls("1"), 1, "a rejected event stays new");
 
     let lenient =
         harness.start_with(|builder| builder.on_unexpected_event(OnUnexpectedEvent::Acknowledge)).await;
@@ -83,7 +83,7 @@ pub(crate) async fn typed_extractor(harness: Harness) {
     assert_eq!(lenient.script.seen(), []);
     assert_eq!(lenient.receiver.stats().duplicates, 1, "a discarded event is completed");
     // The same for operators, whatever the framework: one outcome each, and no rejection beside it.
-    assert_eq!((subject.receiver.stats().failed, subject.receiver.stats().rejected), (2, 0));
+    assert_eq!((server.receiver.stats().failed, server.receiver.stats().rejected), (2, 0));
     assert_eq!((lenient.receiver.stats().acknowledged, lenient.receiver.stats().failed), (2, 0));
     let uuid = format!("given-up-{:?}", harness.target);
     let rejected = format!("rejected-{:?}", harness.target);
@@ -91,7 +91,7 @@ pub(crate) async fn typed_extractor(harness: Harness) {
         lenient.delivery(&other.replace("\"1\"", &format!("{uuid:?}"))).replace("/callback", "/typed");
     assert_success(&lenient.exchange(given_up).await);
     assert_rejected(
-        &subject.exchange(typed(&other.replace("\"1\"", &format!("{rejected:?}")))).await,
+        &server.exchange(typed(&other.replace("\"1\"", &format!("{rejected:?}")))).await,
         422,
         "event not accepted here",
     );

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conformance::harness::{
-    Harness, Subject, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
+    Harness, TestServer, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
     nothing_is_left,
 };
 use conformance::http2::{Connection, Stream};
@@ -14,8 +14,8 @@ const MIB: usize = 1024 * 1024;
 /// What a client pushes before it minds windows: more than any stream here is given.
 const MORE_THAN_WINDOWS: usize = 4 * MIB;
 
-async fn connect(subject: &Subject) -> Connection {
-    Connection::connect(subject.address).await
+async fn connect(server: &TestServer) -> Connection {
+    Connection::connect(server.address).await
 }
 
 async fn deliver(connection: &mut Connection, body: &str) -> Response {
@@ -38,11 +38,11 @@ fn essence(mut response: Response) -> Response {
 
 pub(crate) async fn responses_are_those_of_http1(harness: Harness) {
     let limit = |builder: smartshape_webhook::ReceiverBuilder| builder.max_body_bytes(100_000);
-    let subject = harness.start_with(limit).await;
+    let server = harness.start_with(limit).await;
     for (uuid, step) in [("fails", Step::Fail), ("cannot", Step::Unavailable), ("gives up", Step::GiveUp)] {
-        subject.script.plan(uuid, [step, step]);
+        server.script.plan(uuid, [step, step]);
     }
-    let mut connection = connect(&subject).await;
+    let mut connection = connect(&server).await;
     let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
     let good = good_token();
     let cases = [
@@ -66,20 +66,20 @@ pub(crate) async fn responses_are_those_of_http1(harness: Harness) {
         let length = body.len().to_string();
         let mut headers = vec![("content-length", length.as_str())];
         headers.extend(token.map(|token| ("x-smartshape-token", token)));
-        let first = subject.exchange(subject.head(method, "/callback", &headers) + body).await;
+        let first = server.exchange(server.head(method, "/callback", &headers) + body).await;
         let second = connection.exchange(method, &headers, body).await;
         statuses.push(second.status);
         assert_eq!(essence(second), essence(first), "{method} {headers:?} {body:.60}");
     }
     assert_eq!(statuses[..11], [200, 200, 405, 405, 401, 401, 401, 401, 400, 400, 413]);
-    assert_eq!((subject.script.calls("1"), subject.script.calls("2")), (1, 0));
-    assert_eq!(subject.receiver.drain(Duration::ZERO).await, 0);
+    assert_eq!((server.script.calls("1"), server.script.calls("2")), (1, 0));
+    assert_eq!(server.receiver.drain(Duration::ZERO).await, 0);
     assert_rejected(&deliver(&mut connection, &event("3")).await, 503, "busy, try again later");
 }
 
 pub(crate) async fn large_bodies_pass_the_windows(harness: Harness) {
-    let subject = harness.start().await;
-    let mut connection = connect(&subject).await;
+    let server = harness.start().await;
+    let mut connection = connect(&server).await;
     let bodies: Vec<_> = (1..=4).map(|number| event_of_length(&number.to_string(), 3 * MIB)).collect();
     let mut streams = Vec::new();
     for body in &bodies {
@@ -90,15 +90,15 @@ pub(crate) async fn large_bodies_pass_the_windows(harness: Harness) {
     for stream in streams {
         assert_success(&stream.response().await);
     }
-    let mut seen: Vec<_> = subject.script.seen().into_iter().map(|seen| seen.body).collect();
+    let mut seen: Vec<_> = server.script.seen().into_iter().map(|seen| seen.body).collect();
     seen.sort();
     assert!(seen == bodies);
 }
 
 pub(crate) async fn rejected_uploads_block_nobody(harness: Harness) {
     // A stream that is kept waiting for room in the connection's window is rejected with 408.
-    let subject = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
-    let mut connection = connect(&subject).await;
+    let server = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
+    let mut connection = connect(&server).await;
     assert_success(&deliver(&mut connection, &event("warm")).await);
     let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));
     let endless = "x".repeat(MORE_THAN_WINDOWS);
@@ -115,14 +115,14 @@ pub(crate) async fn rejected_uploads_block_nobody(harness: Harness) {
     let mut stream = connection.open("POST", &declared).await;
     stream.send_when_possible(&endless, false);
     assert_rejected(&stream.response().await, 413, "body too large");
-    nothing_is_left(&subject.receiver).await;
+    nothing_is_left(&server.receiver).await;
     assert_success(&deliver(&mut connection, &event_of_length("1", 3 * MIB)).await);
-    assert_eq!(subject.script.seen().len(), 2);
+    assert_eq!(server.script.seen().len(), 2);
 }
 
 pub(crate) async fn resets_in_mid_body_leave_nothing(harness: Harness) {
-    let subject = harness.start().await;
-    let mut connection = connect(&subject).await;
+    let server = harness.start().await;
+    let mut connection = connect(&server).await;
     assert_success(&deliver(&mut connection, &event("warm")).await);
     let body = event_of_length("1", 100_000);
     let length = body.len().to_string();
@@ -130,11 +130,11 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(harness: Harness) {
         let declared = [("x-smartshape-token", good_token()), ("content-length", length.as_str())];
         let mut stream = connection.open("POST", &declared).await;
         stream.send(&body[..sent], false).await;
-        while subject.receiver.stats().in_flight == 0 {
+        while server.receiver.stats().in_flight == 0 {
             tokio::task::yield_now().await;
         }
         stream.reset();
-        nothing_is_left(&subject.receiver).await;
+        nothing_is_left(&server.receiver).await;
     }
     // Less than declared, and more.
     for wrong in ["5", "99999", "100001"] {
@@ -144,50 +144,50 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(harness: Harness) {
         if let Ok(response) = stream.try_response().await {
             assert_eq!(response.status, 400, "{response:?}");
         }
-        nothing_is_left(&subject.receiver).await;
+        nothing_is_left(&server.receiver).await;
     }
-    assert_eq!(subject.script.calls("1"), 0);
+    assert_eq!(server.script.calls("1"), 0);
     assert_success(&deliver(&mut connection, &body).await);
-    assert_eq!(subject.script.calls("1"), 1);
+    assert_eq!(server.script.calls("1"), 1);
 }
 
 pub(crate) async fn handler_outlives_its_stream(harness: Harness) {
-    let subject = harness.start().await;
-    subject.script.hold();
-    let mut connection = connect(&subject).await;
+    let server = harness.start().await;
+    server.script.hold();
+    let mut connection = connect(&server).await;
     let mut stream = open(&mut connection).await;
     stream.send(&event("1"), true).await;
-    subject.script.started(1).await;
+    server.script.started(1).await;
     stream.reset();
     if harness.target.outlives_the_stream() {
         let mut retry = open(&mut connection).await;
         retry.send(&event("1"), true).await;
-        while subject.receiver.stats().duplicates < 1 {
+        while server.receiver.stats().duplicates < 1 {
             tokio::task::yield_now().await;
         }
-        subject.script.let_go(1);
+        server.script.let_go(1);
         assert_success(&retry.response().await);
-        assert_eq!(subject.script.calls("1"), 1);
+        assert_eq!(server.script.calls("1"), 1);
     } else {
-        subject.script.ended(1).await;
-        nothing_is_left(&subject.receiver).await;
-        subject.script.let_go(1);
+        server.script.ended(1).await;
+        nothing_is_left(&server.receiver).await;
+        server.script.let_go(1);
         assert_success(&deliver(&mut connection, &event("1")).await);
-        assert_eq!(subject.script.calls("1"), 2);
+        assert_eq!(server.script.calls("1"), 2);
     }
 }
 
 pub(crate) async fn rapid_resets_do_nothing_twice(harness: Harness) {
-    let subject = harness.start().await;
-    assert_success(&subject.deliver(&event("warm")).await);
+    let server = harness.start().await;
+    assert_success(&server.deliver(&event("warm")).await);
     let uuids: Vec<_> = (0..500).map(|number| number.to_string()).collect();
-    let mut connection = connect(&subject).await;
+    let mut connection = connect(&server).await;
     for uuid in &uuids {
         // A server that has had enough of them closes the connection.
         let stream = loop {
             match connection.try_open("POST", &[("x-smartshape-token", good_token())], false).await {
                 Ok(stream) => break stream,
-                Err(_) => connection = connect(&subject).await,
+                Err(_) => connection = connect(&server).await,
             }
         };
         let mut stream = stream;
@@ -195,17 +195,17 @@ pub(crate) async fn rapid_resets_do_nothing_twice(harness: Harness) {
         stream.reset();
     }
     for uuid in &uuids {
-        assert_success(&subject.deliver(&event(uuid)).await);
-        assert_eq!(subject.script.calls(uuid), 1, "{uuid}");
+        assert_success(&server.deliver(&event(uuid)).await);
+        assert_eq!(server.script.calls(uuid), 1, "{uuid}");
     }
-    nothing_is_left(&subject.receiver).await;
+    nothing_is_left(&server.receiver).await;
 }
 
 pub(crate) async fn client_without_window_for_the_response_holds_nothing(harness: Harness) {
-    let subject = harness.start_with(|builder| builder.max_in_flight(8)).await;
+    let server = harness.start_with(|builder| builder.max_in_flight(8)).await;
     let mut settings = h2::client::Builder::new();
     settings.initial_window_size(0);
-    let mut deaf = Connection::connect_as(&settings, subject.address).await;
+    let mut deaf = Connection::connect_as(&settings, server.address).await;
     let mut waiting = Vec::new();
     for number in 0..50 {
         let mut stream = open(&mut deaf).await;
@@ -216,17 +216,17 @@ pub(crate) async fn client_without_window_for_the_response_holds_nothing(harness
         assert_eq!(rejected.status().await, 401);
         waiting.extend([stream, rejected]);
     }
-    nothing_is_left(&subject.receiver).await;
-    let mut other = connect(&subject).await;
+    nothing_is_left(&server.receiver).await;
+    let mut other = connect(&server).await;
     assert_success(&deliver(&mut other, &event("other")).await);
-    assert_eq!(subject.script.seen().len(), 51);
+    assert_eq!(server.script.seen().len(), 51);
 }
 
 pub(crate) async fn client_without_window_for_a_rejection_blocks_nobody(harness: Harness) {
-    let subject = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
+    let server = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
     let mut settings = h2::client::Builder::new();
     settings.initial_window_size(0);
-    let mut deaf = Connection::connect_as(&settings, subject.address).await;
+    let mut deaf = Connection::connect_as(&settings, server.address).await;
     let mut waiting = Vec::new();
     for _ in 0..4 {
         let mut rejected = deaf.open("POST", &[]).await;
@@ -243,12 +243,12 @@ pub(crate) async fn client_without_window_for_a_rejection_blocks_nobody(harness:
 pub(crate) async fn stalled_streams_end_one_by_one(harness: Harness) {
     for whole in [false, true] {
         let time = Duration::from_millis(50);
-        let subject = harness
+        let server = harness
             .start_with(
                 |builder| if whole { builder.body_timeout(time) } else { builder.body_idle_timeout(time) },
             )
             .await;
-        let mut connection = connect(&subject).await;
+        let mut connection = connect(&server).await;
         let body = event("1");
         let mut streams = Vec::new();
         for _ in 0..50 {
@@ -259,7 +259,7 @@ pub(crate) async fn stalled_streams_end_one_by_one(harness: Harness) {
         for stream in streams {
             assert_rejected(&stream.response().await, 408, "body took too long");
         }
-        nothing_is_left(&subject.receiver).await;
+        nothing_is_left(&server.receiver).await;
         // On a busy machine this one may be late, too. Its sender tries again.
         let response = loop {
             let response = deliver(&mut connection, &body).await;
@@ -268,6 +268,6 @@ pub(crate) async fn stalled_streams_end_one_by_one(harness: Harness) {
             }
         };
         assert_success(&response);
-        assert_eq!(subject.script.seen().len(), 1);
+        assert_eq!(server.script.seen().len(), 1);
     }
 }

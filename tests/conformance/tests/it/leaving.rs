@@ -16,11 +16,11 @@ pub(crate) async fn handler_outlives_the_sender(harness: Harness) {
         return; // `leaving_frees_or_finishes` says what these do.
     }
     for leave in [Leave::Reset, Leave::Close, Leave::HalfClose] {
-        let subject = harness.start().await;
-        subject.script.hold();
-        let mut client = subject.connect().await;
-        client.send(subject.delivery(&event("1"))).await;
-        subject.script.started(1).await;
+        let server = harness.start().await;
+        server.script.hold();
+        let mut client = server.connect().await;
+        client.send(server.delivery(&event("1"))).await;
+        server.script.started(1).await;
         let mut left = None;
         match leave {
             Leave::Reset => client.reset(),
@@ -30,12 +30,12 @@ pub(crate) async fn handler_outlives_the_sender(harness: Harness) {
                 left = Some(client);
             }
         }
-        let mut retry = subject.connect().await;
-        retry.send(subject.delivery(&event("1"))).await;
-        while subject.receiver.stats().duplicates < 1 {
+        let mut retry = server.connect().await;
+        retry.send(server.delivery(&event("1"))).await;
+        while server.receiver.stats().duplicates < 1 {
             tokio::task::yield_now().await;
         }
-        subject.script.let_go(1);
+        server.script.let_go(1);
         assert_success(&retry.response().await);
         // Whether one who only stopped sending gets a response is the framework's choice.
         if let Some(mut client) = left
@@ -43,79 +43,79 @@ pub(crate) async fn handler_outlives_the_sender(harness: Harness) {
         {
             assert_success(&response);
         }
-        assert_success(&subject.deliver(&event("1")).await);
-        assert_eq!(subject.script.calls("1"), 1);
+        assert_success(&server.deliver(&event("1")).await);
+        assert_eq!(server.script.calls("1"), 1);
     }
 }
 
 pub(crate) async fn leaving_frees_or_finishes(harness: Harness) {
-    let subject = harness.start().await;
-    subject.script.hold();
-    let mut client = subject.connect().await;
-    client.send(subject.delivery(&event("1"))).await;
-    subject.script.started(1).await;
+    let server = harness.start().await;
+    server.script.hold();
+    let mut client = server.connect().await;
+    client.send(server.delivery(&event("1"))).await;
+    server.script.started(1).await;
     client.reset();
     // Whether the handler was cancelled or runs to its end, a retry is handled or gets its response.
-    subject.script.let_go(1);
-    subject.script.ended(1).await;
-    while subject.receiver.stats().in_flight > 0 {
+    server.script.let_go(1);
+    server.script.ended(1).await;
+    while server.receiver.stats().in_flight > 0 {
         tokio::task::yield_now().await;
     }
-    subject.script.let_go(1);
-    assert_success(&subject.deliver(&event("1")).await);
-    let calls = subject.script.calls("1");
+    server.script.let_go(1);
+    assert_success(&server.deliver(&event("1")).await);
+    let calls = server.script.calls("1");
     assert!(calls == 1 || (calls == 2 && !harness.target.outlives_the_sender()), "{calls} calls");
 }
 
 pub(crate) async fn permits_are_bounded(harness: Harness) {
     let permits = 8;
-    let subject = harness.start_with(|builder| builder.max_in_flight(permits)).await;
-    assert_success(&subject.deliver(&event("warm")).await);
-    subject.script.hold();
+    let server = harness.start_with(|builder| builder.max_in_flight(permits)).await;
+    assert_success(&server.deliver(&event("warm")).await);
+    server.script.hold();
     let mut held = Vec::new();
     for number in 0..permits {
-        let mut client = subject.connect().await;
-        client.send(subject.delivery(&event(&format!("held{number}")))).await;
+        let mut client = server.connect().await;
+        client.send(server.delivery(&event(&format!("held{number}")))).await;
         held.push(client);
     }
-    subject.script.started(permits + 1).await;
-    assert_rejected(&subject.deliver(&event("over")).await, 503, "busy, try again later");
+    server.script.started(permits + 1).await;
+    assert_rejected(&server.deliver(&event("over")).await, 503, "busy, try again later");
     for number in 0..500 {
-        let mut client = subject.connect().await;
-        client.send(subject.delivery(&event(&format!("{number}")))).await;
+        let mut client = server.connect().await;
+        client.send(server.delivery(&event(&format!("{number}")))).await;
         client.reset();
     }
-    assert_rejected(&subject.deliver(&event("over")).await, 503, "busy, try again later");
-    assert_eq!((subject.receiver.stats().in_flight, subject.script.most_at_once()), (permits, permits));
-    subject.script.let_go(10_000);
+    assert_rejected(&server.deliver(&event("over")).await, 503, "busy, try again later");
+    assert_eq!((server.receiver.stats().in_flight, server.script.most_at_once()), (permits, permits));
+    server.script.let_go(10_000);
     for client in &mut held {
         assert_success(&client.response().await);
     }
     // Those that left may still take permits for a moment.
-    while subject.deliver(&event("after")).await.status == 503 {
+    while server.deliver(&event("after")).await.status == 503 {
         tokio::task::yield_now().await;
     }
-    assert!(subject.script.most_at_once() <= permits);
-    assert_eq!(subject.script.calls("after"), 1);
+    assert!(server.script.most_at_once() <= permits);
+    assert_eq!(server.script.calls("after"), 1);
 }
 
 pub(crate) async fn draining(harness: Harness) {
-    let subject = harness.start().await;
-    assert_success(&subject.deliver(&event("warm")).await);
-    assert_eq!(subject.receiver.stats().in_flight, 0);
-    subject.script.hold();
-    let mut client = subject.connect().await;
-    client.send(subject.delivery(&event("1"))).await;
-    subject.script.started(2).await;
-    assert_eq!(subject.receiver.drain(Duration::from_millis(1)).await, 1, "one is still in flight");
-    assert_rejected(&subject.deliver(&event("2")).await, 503, "busy, try again later");
+    let server = harness.start().await;
+    assert_success(&server.deliver(&event("warm")).await);
+    assert_eq!(server.receiver.stats().in_flight, 0);
+    server.script.hold();
+    let mut client = server.connect().await;
+    client.send(server.delivery(&event("1"))).await;
+    server.script.started(2).await;
+    assert_eq!(server.receiver.drain(Duration::from_millis(1)).await, 1, "one is still in flight");
+    assert_rejected(&server.deliver(&event("2")).await, 503, "busy, try again later");
 
-    let receiver = subject.receiver.clone();
+    let receiver = server.receiver.clone();
     if harness.target.outlives_the_sender() {
         client.reset();
-        subject.script.let_go(1);
+        server.script.let_go(1);
     } else {
-        subject.script.let_go(1);
+        server.script.let_go(1);
         assert_success(&client.response().await);
     }
     assert_eq!(receiver.drain(Duration::from_secs(60)).await, 0);

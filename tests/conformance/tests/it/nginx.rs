@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use conformance::harness::{Harness, Subject, assert_success, event, good_token};
+use conformance::harness::{Harness, TestServer, assert_success, event, good_token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -12,16 +12,14 @@ const DELIVERIES: usize = 300;
 
 /// Two clients without a token upload beside each delivery; no other client's delivery is lost by that.
 pub(crate) async fn rejected_uploads_cost_no_delivery(harness: Harness) {
-    let subject = harness.start().await;
-    assert_success(&subject.deliver(&event("directly")).await);
-    let Some(nginx) = Nginx::start(&harness, &subject) else {
+    let server = harness.start().await;
+    assert_success(&server.deliver(&event("directly")).await);
+    let Some(nginx) = Nginx::start(&harness, &server) else {
         return; // No nginx here.
     };
-    let upload = subject.head(
-        "POST",
-        "/callback",
-        &[("x-smartshape-token", "letmein"), ("content-length", "1000000")],
-    ) + &"x".repeat(1_000_000);
+    let upload =
+        server.head("POST", "/callback", &[("x-smartshape-token", "letmein"), ("content-length", "1000000")])
+            + &"x".repeat(1_000_000);
     let (mut handled, mut rejections) = (0, 0);
     for number in 0..DELIVERIES {
         // nginx takes the connection that was used last: one of those that an upload was rejected on, if it kept it.
@@ -32,7 +30,7 @@ pub(crate) async fn rejected_uploads_cost_no_delivery(harness: Harness) {
         let length = body.len().to_string();
         let headers =
             [("x-smartshape-token", good_token()), ("content-length", &length), ("connection", "close")];
-        let delivery = subject.head("POST", "/callback", &headers) + &body;
+        let delivery = server.head("POST", "/callback", &headers) + &body;
         handled += usize::from(exchange(&nginx.socket, &delivery).await.starts_with("HTTP/1.1 200 "));
     }
     assert_eq!(handled, DELIVERIES);
@@ -57,7 +55,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    fn start(harness: &Harness, subject: &Subject) -> Option<Self> {
+    fn start(harness: &Harness, server: &TestServer) -> Option<Self> {
         let folder = format!("conformance-nginx-{}-{:?}", std::process::id(), harness.target);
         let folder = std::env::temp_dir().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -80,7 +78,7 @@ impl Nginx {
                     }}
                 }}
             }}",
-            subject.address,
+            server.address,
             socket.display()
         );
         std::fs::write(folder.join("settings"), settings).unwrap();

@@ -4,45 +4,45 @@ use conformance::harness::{Harness, assert_rejected, assert_success, event, good
 use conformance::script::Step;
 
 pub(crate) async fn success_is_byte_for_byte(harness: Harness) {
-    let subject = harness.start().await;
-    assert_success(&subject.deliver(&event("1")).await);
-    assert_eq!(subject.script.seen()[0].body, event("1"));
+    let server = harness.start().await;
+    assert_success(&server.deliver(&event("1")).await);
+    assert_eq!(server.script.seen()[0].body, event("1"));
 }
 
 pub(crate) async fn wrong_method(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
-        let request = subject.head(
+        let request = server.head(
             method,
             "/callback",
             &[("x-smartshape-token", good_token()), ("content-length", "0")],
         );
-        assert_rejected(&subject.exchange(request).await, 405, "method not allowed");
+        assert_rejected(&server.exchange(request).await, 405, "method not allowed");
     }
-    assert_eq!(subject.script.seen(), []);
+    assert_eq!(server.script.seen(), []);
 }
 
 pub(crate) async fn missing_and_wrong_tokens(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     let length = event("1").len().to_string();
-    let missing = subject.head("POST", "/callback", &[("content-length", &length)]) + &event("1");
-    assert_rejected(&subject.exchange(missing).await, 401, "unauthorized");
+    let missing = server.head("POST", "/callback", &[("content-length", &length)]) + &event("1");
+    assert_rejected(&server.exchange(missing).await, 401, "unauthorized");
     let forged = new_token("another secret");
-    assert_rejected(&subject.deliver_with(&forged, "1").await, 401, "unauthorized");
-    assert_rejected(&subject.deliver_with(&forged, "1").await, 401, "unauthorized");
-    assert_eq!(subject.receiver.stats().hashes, 1, "a rejected token is remembered");
-    assert_eq!(subject.script.seen(), []);
+    assert_rejected(&server.deliver_with(&forged, "1").await, 401, "unauthorized");
+    assert_rejected(&server.deliver_with(&forged, "1").await, 401, "unauthorized");
+    assert_eq!(server.receiver.stats().hashes, 1, "a rejected token is remembered");
+    assert_eq!(server.script.seen(), []);
 }
 
 pub(crate) async fn bodies_without_an_event(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     let invalid_utf8 =
-        [subject.delivery("").replace("content-length: 0", "content-length: 2").as_bytes(), b"\xff\xfe"]
+        [server.delivery("").replace("content-length: 0", "content-length: 2").as_bytes(), b"\xff\xfe"]
             .concat();
-    assert_rejected(&subject.exchange(invalid_utf8).await, 400, "body is not JSON");
+    assert_rejected(&server.exchange(invalid_utf8).await, 400, "body is not JSON");
     let cut = event("1")[..50].to_owned();
     for body in ["", "letmein", "{", cut.as_str(), "\u{feff}", " \u{feff}{}"] {
-        assert_rejected(&subject.deliver(body).await, 400, "body is not JSON");
+        assert_rejected(&server.deliver(body).await, 400, "body is not JSON");
     }
     let doubled = event("1").replacen('{', r#"{"uuid":"2","#, 1);
     let without = |field: &str| event("1").replacen(field, "\"other\"", 1);
@@ -53,18 +53,18 @@ pub(crate) async fn bodies_without_an_event(harness: Harness) {
     bodies.push(event("1").replace("1550824748604", "null"));
     bodies.push(event("1").replace("\"uuid\":\"1\"", "\"uuid\":1"));
     for body in bodies {
-        assert_rejected(&subject.deliver(&body).await, 400, "body is not a SmartShape event");
+        assert_rejected(&server.deliver(&body).await, 400, "body is not a SmartShape event");
     }
-    assert_eq!(subject.script.seen(), []);
-    assert_success(&subject.deliver(&event("1")).await);
+    assert_eq!(server.script.seen(), []);
+    assert_success(&server.deliver(&event("1")).await);
 }
 
 pub(crate) async fn handler_failures(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     for (step, status) in [(Step::Fail, 500), (Step::Unavailable, 503), (Step::GiveUp, 410)] {
         let uuid = format!("{step:?}");
-        subject.script.plan(&uuid, [step]);
-        let response = subject.deliver(&event(&uuid)).await;
+        server.script.plan(&uuid, [step]);
+        let response = server.deliver(&event(&uuid)).await;
         if harness.target.responds_for_the_handler() {
             match step {
                 Step::Fail => assert_rejected(&response, 500, "event could not be handled"),
@@ -78,8 +78,8 @@ pub(crate) async fn handler_failures(harness: Harness) {
             assert_eq!(response.status, status, "the handler's own response");
         }
         let given_up = step == Step::GiveUp && harness.target.responds_for_the_handler();
-        assert_success(&subject.deliver(&event(&uuid)).await);
-        assert_eq!(subject.script.calls(&uuid), if given_up { 1 } else { 2 }, "{step:?}");
+        assert_success(&server.deliver(&event(&uuid)).await);
+        assert_eq!(server.script.calls(&uuid), if given_up { 1 } else { 2 }, "{step:?}");
     }
 }
 
@@ -88,25 +88,25 @@ pub(crate) async fn other_routes_are_untouched(harness: Harness) {
     if harness.target == Target::HyperEndpoint {
         return; // Bare hyper has one service and no routes.
     }
-    let subject = harness.start().await;
-    let health = subject.exchange(subject.head("GET", "/health", &[])).await;
+    let server = harness.start().await;
+    let health = server.exchange(server.head("GET", "/health", &[])).await;
     assert_eq!((health.status, health.body.as_str()), (200, "ok"));
     for path in ["/", "/elsewhere", "/callback/more"] {
-        assert_eq!(subject.exchange(subject.head("GET", path, &[])).await.status, 404, "{path}");
+        assert_eq!(server.exchange(server.head("GET", path, &[])).await.status, 404, "{path}");
         let posted =
-            subject.head("POST", path, &[("x-smartshape-token", good_token()), ("content-length", "0")]);
-        assert_eq!(subject.exchange(posted).await.status, 404, "{path}");
+            server.head("POST", path, &[("x-smartshape-token", good_token()), ("content-length", "0")]);
+        assert_eq!(server.exchange(posted).await.status, 404, "{path}");
     }
-    assert_eq!(subject.receiver.stats().rejected, 0);
+    assert_eq!(server.receiver.stats().rejected, 0);
 }
 
 pub(crate) async fn connections_are_kept(harness: Harness) {
-    let subject = harness.start().await;
-    let mut client = subject.connect().await;
-    client.send(subject.delivery(&event("1")) + &subject.delivery(&event("2"))).await;
+    let server = harness.start().await;
+    let mut client = server.connect().await;
+    client.send(server.delivery(&event("1")) + &server.delivery(&event("2"))).await;
     assert_success(&client.response().await);
     assert_success(&client.response().await);
-    client.send(subject.delivery(&event("3"))).await;
+    client.send(server.delivery(&event("3"))).await;
     assert_success(&client.response().await);
-    assert_eq!(subject.script.seen().len(), 3);
+    assert_eq!(server.script.seen().len(), 3);
 }

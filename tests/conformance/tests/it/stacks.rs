@@ -73,7 +73,7 @@ macro_rules! stacks {
                         post(on_event).layer(ServiceBuilder::new().layer($layer).layer(webhook.clone()).layer($layer)),
                     )
                     .route_service("/endpoint", ServiceBuilder::new().layer($layer).service(endpoint(receiver(), handler)));
-                let server = Server::of_router(app).await;
+                let server = Server::from_router(app).await;
                 for path in ["/outside", "/inside", "/both", "/endpoint"] {
                     assert_success(&post_to(&server, path, good_token(), "", event(path).as_bytes()).await);
                 }
@@ -115,7 +115,7 @@ fn all_of_them_at_once() {
             .layer(WebhookLayer::new(receiver()))
             .layer(CompressionLayer::new())
             .layer(from_fn(pass));
-        let server = Server::of_router(Router::new().route("/", post(on_event).layer(stack))).await;
+        let server = Server::from_router(Router::new().route("/", post(on_event).layer(stack))).await;
         assert_success(&post_to(&server, "/", good_token(), "", event("1").as_bytes()).await);
         // The case's end looks for the token in the log, where the headers stand in the span.
         let coded = gzip(&event("2"));
@@ -135,7 +135,7 @@ fn limits_of_middleware_keep_their_status() {
             .layer(RequestBodyTimeoutLayer::new(Duration::from_millis(50)))
             .service(endpoint(receiver(), handler));
         let app = Router::new().route_service("/limited", limited).route_service("/timed", stack);
-        let server = Server::of_router(app).await;
+        let server = Server::from_router(app).await;
         let head = |path: &str, framing: &str| {
             format!(
                 "POST {path} HTTP/1.1\r\nhost: x\r\nx-smartshape-token: {}\r\n{framing}\r\n\r\n",
@@ -167,7 +167,7 @@ fn actix_may_decompress_before_the_receiver() {
     in_runtime(async {
         use smartshape_webhook_actix::{Event, Webhook, endpoint};
         let receiver = receiver();
-        let server = Server::of_actix(move |config| {
+        let server = Server::from_actix(move |config| {
             let handler = |_: Delivery| async { Ok(()) };
             let extracting = |webhook: Webhook<Event>| async move { webhook.acknowledge().await };
             let scope = web::scope("").wrap(middleware::from_fn(decompress)).app_data(receiver.clone());

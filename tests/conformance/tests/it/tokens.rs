@@ -7,13 +7,13 @@ use smartshape_fake::{Prefix, token};
 use smartshape_webhook::{NamedSecret, Receiver, Secret};
 
 pub(crate) async fn every_prefix(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     for (uuid, prefix) in ["$2a$", "$2b$", "$2y$"].iter().enumerate() {
         let token = good_token().replacen("$2b$", prefix, 1);
-        assert_success(&subject.deliver_with(&token, &uuid.to_string()).await);
+        assert_success(&server.deliver_with(&token, &uuid.to_string()).await);
     }
     let token = good_token().replacen("$2b$", "$2x$", 1);
-    assert_rejected(&subject.deliver_with(&token, "x").await, 401, "unauthorized");
+    assert_rejected(&server.deliver_with(&token, "x").await, 401, "unauthorized");
 }
 
 pub(crate) async fn vectors_of_other_implementations(harness: Harness) {
@@ -27,43 +27,43 @@ pub(crate) async fn vectors_of_other_implementations(harness: Harness) {
     let secrets: Vec<NamedSecret> = secrets.iter().enumerate().map(named).collect();
     let builder =
         secrets.iter().fold(Receiver::builder(), |builder, secret| builder.named_secret(secret.clone()));
-    let subject = harness
+    let server = harness
         .start_receiver(builder.verify_timeout(std::time::Duration::from_secs(30)).build().unwrap())
         .await;
     for (number, vector) in vectors.iter().enumerate() {
-        let response = subject.deliver_with(vector["token"].as_str().unwrap(), &number.to_string()).await;
+        let response = server.deliver_with(vector["token"].as_str().unwrap(), &number.to_string()).await;
         assert_eq!(response.status, 200, "{vector}");
     }
 }
 
 pub(crate) async fn header_in_any_case(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     for (uuid, name) in ["X-Smartshape-Token", "X-SMARTSHAPE-TOKEN", "x-smartShape-token"].iter().enumerate()
     {
-        let request = subject.delivery(&event(&uuid.to_string())).replace("x-smartshape-token", name);
-        assert_success(&subject.exchange(request).await);
+        let request = server.delivery(&event(&uuid.to_string())).replace("x-smartshape-token", name);
+        assert_success(&server.exchange(request).await);
     }
 }
 
 pub(crate) async fn repeated_tokens(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     let body = event("1");
     let length = body.len().to_string();
     let request = |first: &str, second: &str| {
         let headers =
             [("x-smartshape-token", first), ("content-length", &length), ("X-Smartshape-Token", second)];
-        subject.head("POST", "/callback", &headers) + &body
+        server.head("POST", "/callback", &headers) + &body
     };
     let other = good_token().replacen("$2b$", "$2a$", 1);
     for (first, second) in [(good_token(), other.as_str()), (good_token(), ""), ("", good_token())] {
-        assert_rejected(&subject.exchange(request(first, second)).await, 401, "unauthorized");
+        assert_rejected(&server.exchange(request(first, second)).await, 401, "unauthorized");
     }
-    assert_eq!(subject.receiver.stats().hashes, 0);
-    assert_success(&subject.exchange(request(good_token(), good_token())).await);
+    assert_eq!(server.receiver.stats().hashes, 0);
+    assert_success(&server.exchange(request(good_token(), good_token())).await);
 }
 
 pub(crate) async fn malformed_tokens_cost_nothing(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     let good = good_token();
     let long = "x".repeat(4000);
     for token in [
@@ -77,34 +77,34 @@ pub(crate) async fn malformed_tokens_cost_nothing(harness: Harness) {
         &format!("{}=", &good[..59]),
         &long,
     ] {
-        assert_rejected(&subject.deliver_with(token, "1").await, 401, "unauthorized");
+        assert_rejected(&server.deliver_with(token, "1").await, 401, "unauthorized");
     }
     // Bytes that are no ASCII, in 60 bytes and in 60 characters.
     for (at, with) in [(10, "é".as_bytes()), (10, b"\xff")] {
         let token = [&good.as_bytes()[..at], with, &good.as_bytes()[at + with.len()..]].concat();
-        let request = subject.delivery_with("@", &event("1"));
+        let request = server.delivery_with("@", &event("1"));
         let (before, after) = request.split_once('@').unwrap();
         let (after_host, rest) = (after, "");
         let request = [before.as_bytes(), &token, after_host.as_bytes(), rest.as_bytes()].concat();
-        assert_rejected(&subject.exchange(request).await, 401, "unauthorized");
+        assert_rejected(&server.exchange(request).await, 401, "unauthorized");
     }
     // A NUL is no part of a header: every framework rejects the request itself.
-    let with_nul = subject.delivery_with(&good.replacen('$', "\0", 1), &event("1"));
-    let mut client = subject.connect().await;
+    let with_nul = server.delivery_with(&good.replacen('$', "\0", 1), &event("1"));
+    let mut client = server.connect().await;
     client.send(with_nul).await;
     let response = client.try_response().await;
     assert!(response.is_none_or(|response| response.status == 400));
-    assert_eq!(subject.receiver.stats().hashes, 0);
-    assert_eq!(subject.script.seen(), []);
+    assert_eq!(server.receiver.stats().hashes, 0);
+    assert_eq!(server.script.seen(), []);
 }
 
 pub(crate) async fn costly_tokens_cost_nothing(harness: Harness) {
-    let subject = harness.start().await;
+    let server = harness.start().await;
     for cost in ["$03$", "$00$", "$13$", "$31$", "$32$", "$99$"] {
         let token = good_token().replacen("$04$", cost, 1);
-        assert_rejected(&subject.deliver_with(&token, "1").await, 401, "unauthorized");
+        assert_rejected(&server.deliver_with(&token, "1").await, 401, "unauthorized");
     }
-    assert_eq!(subject.receiver.stats().hashes, 0);
+    assert_eq!(server.receiver.stats().hashes, 0);
     let lower = harness.start_with(|builder| builder.max_cost(5)).await;
     assert_rejected(
         &lower.deliver_with(&good_token().replacen("$04$", "$06$", 1), "1").await,
@@ -122,48 +122,48 @@ pub(crate) async fn costly_tokens_cost_nothing(harness: Harness) {
 
 pub(crate) async fn token_of_many_requests_is_hashed_once(harness: Harness) {
     // One thread, kept busy by a costly forgery, so that all requests submit the token before its status is known.
-    let subject = harness.start_with(|builder| builder.verify_threads(1)).await;
-    let mut forger = subject.connect().await;
-    forger.send(subject.delivery_with(&good_token().replacen("$04$", "$11$", 1), &event("forged"))).await;
+    let server = harness.start_with(|builder| builder.verify_threads(1)).await;
+    let mut forger = server.connect().await;
+    forger.send(server.delivery_with(&good_token().replacen("$04$", "$11$", 1), &event("forged"))).await;
     // The first client submits the token and disconnects.
-    let mut first = subject.connect().await;
-    first.send(subject.delivery(&event("first"))).await;
+    let mut first = server.connect().await;
+    first.send(server.delivery(&event("first"))).await;
     first.reset();
     let mut clients = Vec::new();
     for number in 0..200 {
-        let mut client = subject.connect().await;
-        client.send(subject.delivery(&event(&number.to_string()))).await;
+        let mut client = server.connect().await;
+        client.send(server.delivery(&event(&number.to_string()))).await;
         clients.push(client);
     }
     assert_rejected(&forger.response().await, 401, "unauthorized");
     for client in &mut clients {
         assert_success(&client.response().await);
     }
-    assert_eq!(subject.receiver.stats().hashes, 2);
+    assert_eq!(server.receiver.stats().hashes, 2);
 }
 
 pub(crate) async fn clients_are_queued_fairly(harness: Harness) {
     if cfg!(not(target_os = "linux")) {
         return; // Only there every address of 127.0.0.0/8 is this machine's.
     }
-    let subject = harness.start_with(|builder| builder.verify_threads(1)).await;
+    let server = harness.start_with(|builder| builder.verify_threads(1)).await;
     let mut forgers = Vec::new();
     for number in 0..16 {
         // Each differs in its salt, and takes longer than sending all of them.
         let salt = format!("$11$abcdefghijklmn{}", char::from(b'a' + number));
         let forged = format!("$2b{salt}{}", &good_token()[7 + 15..]);
-        let mut forger = subject.connect().await;
-        forger.send(subject.delivery_with(&forged, &event("forged"))).await;
+        let mut forger = server.connect().await;
+        forger.send(server.delivery_with(&forged, &event("forged"))).await;
         forgers.push(forger);
     }
     for _ in 0..4 {
         // Answered at once, by when the forgeries are queued.
-        assert_rejected(&subject.deliver_with("letmein", "1").await, 401, "unauthorized");
+        assert_rejected(&server.deliver_with("letmein", "1").await, 401, "unauthorized");
     }
     let elsewhere = std::net::IpAddr::from([127, 0, 0, 2]);
-    let mut sender = Client::connect_from(elsewhere, subject.address).await;
-    sender.send(subject.delivery(&event("1"))).await;
+    let mut sender = Client::connect_from(elsewhere, server.address).await;
+    sender.send(server.delivery(&event("1"))).await;
     assert_success(&sender.response().await);
-    let hashes = subject.receiver.stats().hashes;
+    let hashes = server.receiver.stats().hashes;
     assert!(hashes < 8, "{hashes} tokens were hashed before the turn of the sender came");
 }

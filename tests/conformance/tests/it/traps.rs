@@ -29,7 +29,7 @@ fn axum_without_the_layer_is_a_500() {
     in_runtime(async {
         use smartshape_webhook_tower::Webhook;
         let app = Router::new().route("/callback", post(|_: Webhook<Event>| async {}));
-        let server = Server::of_router(app).await;
+        let server = Server::from_router(app).await;
         assert_rejected(&deliver(&server, "/callback", good_token(), "1").await, 500, "internal error");
     });
 }
@@ -40,7 +40,7 @@ fn layer_on_a_whole_router_responds_to_every_path() {
         let layer = smartshape_webhook_tower::WebhookLayer::new(receiver());
         let app =
             Router::new().route("/callback", post(|| async {})).route("/health", get(|| async { "ok" }));
-        let server = Server::of_router(app.layer(layer)).await;
+        let server = Server::from_router(app.layer(layer)).await;
         let mut client = Client::connect(server.address()).await;
         client.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert_rejected(&client.response().await, 405, "method not allowed");
@@ -121,13 +121,13 @@ fn actix_without_app_data_is_a_500() {
         async fn handler(webhook: Webhook<Event>) -> Acknowledgement {
             webhook.acknowledge().await
         }
-        let server = Server::of_actix(|config| {
+        let server = Server::from_actix(|config| {
             config.route("/callback", web::post().to(handler));
         });
         assert_rejected(&deliver(&server, "/callback", good_token(), "1").await, 500, "internal error");
 
         let receiver = receiver();
-        let server = Server::of_actix(move |config| {
+        let server = Server::from_actix(move |config| {
             config.app_data(web::Data::new(receiver.clone())).route("/callback", web::post().to(handler));
         });
         assert_success(&deliver(&server, "/callback", good_token(), "1").await);
@@ -145,7 +145,7 @@ fn actix_option_and_result_swallow_rejections() {
             format!("{}", webhook.is_ok())
         }
         let receiver = receiver();
-        let server = Server::of_actix(move |config| {
+        let server = Server::from_actix(move |config| {
             config
                 .app_data(receiver.clone())
                 .route("/optional", web::post().to(optional))
@@ -163,7 +163,7 @@ fn a_receiver_for_each_actix_worker_handles_duplicates_twice() {
     in_runtime(async {
         let script = Script::default();
         let seen = script.clone();
-        let server = Server::of_actix(move |config| {
+        let server = Server::from_actix(move |config| {
             let script = seen.clone();
             let handler = move |delivery: Delivery| {
                 let script = script.clone();
@@ -187,12 +187,12 @@ fn a_rejected_warp_filter_falls_through_and_an_endpoint_does_not() {
         let callback = warp::path("callback").and(warp::path::end());
         let handler = |hook: Webhook<Event>| async move { hook.acknowledge().await };
         let fallback = warp::path!("callback").map(|| "another route");
-        let server = Server::of_filter(callback.and(webhook(receiver())).then(handler).or(fallback)).await;
+        let server = Server::from_filter(callback.and(webhook(receiver())).then(handler).or(fallback)).await;
         let response = deliver(&server, "/callback", "letmein", "1").await;
         assert_eq!((response.status, response.body.as_str()), (200, "another route"));
 
         let endpoint = endpoint(receiver(), |_: Delivery| async { Ok(()) });
-        let server = Server::of_filter(callback.and(endpoint).or(fallback)).await;
+        let server = Server::from_filter(callback.and(endpoint).or(fallback)).await;
         assert_rejected(&deliver(&server, "/callback", "letmein", "1").await, 401, "unauthorized");
     });
 }
@@ -203,7 +203,7 @@ fn an_unhandled_warp_rejection_shows_no_token() {
         use smartshape_webhook_warp::{Webhook, webhook};
         let callback = warp::path("callback").and(warp::path::end());
         let handler = |hook: Webhook<Event>| async move { hook.acknowledge().await };
-        let server = Server::of_filter(callback.and(webhook(receiver())).then(handler)).await;
+        let server = Server::from_filter(callback.and(webhook(receiver())).then(handler)).await;
         let forged = new_token("another secret");
         let response = deliver(&server, "/callback", &forged, "1").await;
         assert_eq!(response.status, 500);
@@ -219,7 +219,7 @@ fn warp_without_recover_names_no_secret() {
         let builder = Receiver::builder().named_secret(secret).verify_timeout(Duration::from_secs(30));
         let receiver = builder.build().unwrap();
         let route = webhook(receiver).then(|webhook: Webhook<Event>| webhook.acknowledge());
-        let server = Server::of_filter(route).await;
+        let server = Server::from_filter(route).await;
         let response = deliver(&server, "/callback", &new_token("another secret"), "1").await;
         assert_eq!(response.status, 500);
         assert!(
