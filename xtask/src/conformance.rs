@@ -18,7 +18,7 @@ const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
 const SECRET: &str = "a secret of the conformance run";
 
 /// Many times what the servers' own limit is.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running example with what is needed to talk to it.
 struct Example {
@@ -156,7 +156,7 @@ fn sample(event: &EventPayload) -> String {
 /// It sends requests and takes none of the responses: the server resets the connection.
 fn slow_reader(address: SocketAddr) -> Result {
     let mut client = TcpStream::connect(address)?;
-    client.set_write_timeout(Some(PATIENCE))?;
+    client.set_write_timeout(Some(TIMEOUT))?;
     let requests = format!("GET /nothing HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(1000);
     loop {
         match client.write_all(requests.as_bytes()) {
@@ -186,14 +186,14 @@ fn get(address: SocketAddr, path: &str) -> Result<String> {
 }
 
 fn until_ready_is(address: SocketAddr, status: u16) -> Result {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let response = get(address, "/ready")?;
         if response.starts_with(&format!("HTTP/1.1 {status} ")) {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(format!("/ready after {} s: {response:?}", PATIENCE.as_secs()).into());
+            return Err(format!("/ready after {} s: {response:?}", TIMEOUT.as_secs()).into());
         }
         std::thread::yield_now();
     }

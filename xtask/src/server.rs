@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 
 /// No step of a healthy server takes this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running example server; killed when dropped.
 pub(crate) struct Server {
@@ -80,12 +80,12 @@ impl Server {
 
     /// Waits until a handler has begun to print.
     pub(crate) fn output_began(&self) -> Result {
-        Ok(self.output.began.recv_timeout(PATIENCE)?)
+        Ok(self.output.began.recv_timeout(TIMEOUT)?)
     }
 
     /// The next line that the handler printed.
     pub(crate) fn next_line(&self) -> Option<String> {
-        self.output.lines.recv_timeout(PATIENCE).ok()
+        self.output.lines.recv_timeout(TIMEOUT).ok()
     }
 
     /// Tells the server to stop (SIGTERM).
@@ -120,7 +120,7 @@ impl Drop for Server {
 
 /// Waits for a process to end by itself, and kills it when that takes too long.
 pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
@@ -128,13 +128,13 @@ pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus> {
         std::thread::sleep(Duration::from_millis(10));
     }
     child.kill()?;
-    Err(format!("the server did not end within {} s", PATIENCE.as_secs()).into())
+    Err(format!("the server did not end within {} s", TIMEOUT.as_secs()).into())
 }
 
 /// Sends exact bytes, and reads the response until the server closes or the response is complete.
 pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(request)?;
     let mut response = Vec::new();
     let mut chunk = [0; 4096];
@@ -188,7 +188,7 @@ fn wait_until_listening(child: &mut Child, log: fn(&str)) -> Result<SocketAddr> 
     let (read_on, wait) = channel();
     read_on.send(())?;
     let lines = Output::read(child.stderr.take(), wait).lines;
-    while let Ok(line) = lines.recv_timeout(PATIENCE) {
+    while let Ok(line) = lines.recv_timeout(TIMEOUT) {
         if let Some((_, url)) = line.split_once("listening on http://") {
             // Somebody has to go on reading, or a full pipe would stop the server.
             std::thread::spawn(move || {

@@ -16,7 +16,7 @@ use crate::wire::{Client, Response};
 /// The secret of every server under test.
 pub const SECRET: &str = "the secret of the conformance table";
 /// No case takes this long unless something hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A token of [`SECRET`], the same for all tests.
 pub fn good_token() -> &'static str {
@@ -60,7 +60,7 @@ impl Harness {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, case(Self { target })).await.expect("the case hangs");
+            tokio::time::timeout(TIMEOUT, case(Self { target })).await.expect("the case hangs");
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
         assert!(log::lines() > 0, "what is not logged cannot be searched");

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// A server starts, and a cluster elects its leaders, in less.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server that is killed when the shell's standard input closes, also because this process has ended in whatever way.
 const SCRIPT: &str = r#"trap '' HUP INT TERM; "$@" & read -r line; kill -KILL $!; wait $!"#;
@@ -160,7 +160,7 @@ impl Drop for Servers {
 }
 
 fn until<T>(mut reached: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let found = reached();
         if found.is_some() || Instant::now() > deadline {

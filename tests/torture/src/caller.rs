@@ -3,7 +3,7 @@
 
 use std::io::BufRead as _;
 
-use crate::{Fault, say};
+use crate::{Fault, print_line};
 
 /// Kills the database server with all its processes, and starts it again on its data.
 pub(crate) async fn restart_database() -> Result<(), Fault> {
@@ -18,7 +18,7 @@ pub(crate) async fn database_processes() -> Result<Vec<u32>, Fault> {
 
 async fn ask(request: &'static str) -> Result<String, Fault> {
     let response = tokio::task::spawn_blocking(move || {
-        say(request)?;
+        print_line(request)?;
         let mut response = String::new();
         std::io::stdin().lock().read_line(&mut response)?;
         Ok::<_, Fault>(response)

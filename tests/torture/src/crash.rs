@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::ledger::{self, Tally};
+use crate::ledger::{self, Counts};
 use crate::load::Load;
 use crate::observed::Observations;
 use crate::random::Random;
-use crate::server::{PATIENCE, Server, signal};
+use crate::server::{Server, TIMEOUT, signal};
 use crate::store::Store;
-use crate::{Fault, caller, say};
+use crate::{Fault, caller, print_line};
 
 /// How long a backlog may take without any progress.
 const STUCK: Duration = Duration::from_secs(30);
@@ -94,7 +94,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
 
     let mut last = Server::start(plan.binary, &store.inbox_url(), &observations)?;
     server.url.send_replace(Some(last.url().await?));
-    load.finish(PATIENCE).await?;
+    load.finish(TIMEOUT).await?;
     if on_server {
         // Leases of the killed last for a minute, unless the store's time passes faster.
         last.kill().await?;
@@ -102,13 +102,13 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
         last = Server::start(plan.binary, &store.inbox_url(), &observations)?;
         last.url().await?;
     }
-    work_off(store).await?;
+    drain_inbox(store).await?;
     let (events, changes, damage) = (store.events().await?, store.changes().await?, store.damage().await?);
     last.stop().await?;
 
-    let (tally, mut faults) = ledger::check(&observations.lock(), &events, &changes);
+    let (counts, mut faults) = ledger::check(&observations.lock(), &events, &changes);
     faults.extend(damage.map(|text| format!("the file is damaged: {text}")));
-    report(plan, &server.kills, &second.kills, &observations, &tally, begun.elapsed())?;
+    report(plan, &server.kills, &second.kills, &observations, &counts, begun.elapsed())?;
     if faults.is_empty() {
         return Ok(());
     }
@@ -134,7 +134,7 @@ impl<'a> KilledServer<'a> {
         let step = self.plan.rounds.div_ceil(10).max(10);
         for round in 1..=self.plan.rounds {
             // A short run has each kind of round, too.
-            if self.plan.database_crashes && (round == 2 || self.random.once_in(6)) {
+            if self.plan.database_crashes && (round == 2 || self.random.one_in(6)) {
                 let crash_after = self.random.milliseconds(0, 400);
                 let crash = async {
                     sleep(crash_after).await;
@@ -142,7 +142,7 @@ impl<'a> KilledServer<'a> {
                 };
                 tokio::try_join!(self.round(), crash)?;
                 self.kills.databases += 1;
-            } else if matches!(store, Store::Server { .. }) && (round == 4 || self.random.once_in(8)) {
+            } else if matches!(store, Store::Server { .. }) && (round == 4 || self.random.one_in(8)) {
                 store.end_leases().await?;
                 let paused = self.pause_while_running(store, &other).await?;
                 store.end_leases().await?;
@@ -158,7 +158,7 @@ impl<'a> KilledServer<'a> {
                     let observed = self.observations.lock();
                     (observed.sent(), observed.acknowledged.len())
                 };
-                say(&format!("  round {round}: {sent} events sent, {acknowledged} acknowledged"))?;
+                print_line(&format!("  round {round}: {sent} events sent, {acknowledged} acknowledged"))?;
             }
         }
         Ok(())
@@ -188,7 +188,7 @@ impl<'a> KilledServer<'a> {
         let (from, to) = self.life;
         let mut server = Server::start(self.plan.binary, &self.inbox_url, &self.observations)?;
         self.process.send_replace(server.id());
-        if self.random.once_in(8) {
+        if self.random.one_in(8) {
             // While it starts, or just after.
             sleep(self.random.milliseconds(0, 80)).await;
         } else {
@@ -206,7 +206,7 @@ impl<'a> KilledServer<'a> {
 }
 
 /// Waits until nothing is left to do.
-pub(crate) async fn work_off(store: &Store) -> Result<(), Fault> {
+pub(crate) async fn drain_inbox(store: &Store) -> Result<(), Fault> {
     let mut left = store.unfinished().await?;
     while left > 0 {
         let progress = async {
@@ -228,12 +228,12 @@ fn report(
     kills: &Kills,
     second: &Kills,
     observations: &Observations,
-    tally: &Tally,
+    counts: &Counts,
     took: Duration,
 ) -> Result<(), Fault> {
     let observed = observations.lock();
-    let Tally { attempts, again, dead } = tally;
-    say(&format!(
+    let Counts { attempts, again, dead } = counts;
+    print_line(&format!(
         "  {} rounds in {} s: {} servers killed, {} of them while requests were open",
         plan.rounds,
         took.as_secs(),
@@ -241,22 +241,22 @@ fn report(
         kills.under_requests + second.under_requests
     ))?;
     if kills.databases + kills.paused > 0 {
-        say(&format!(
+        print_line(&format!(
             "  the database was killed {} times; {} times a receiver stood still and lost its leases",
             kills.databases, kills.paused
         ))?;
     }
-    say(&format!(
+    print_line(&format!(
         "  {} events sent in {} requests (of those, {} duplicates on purpose), {} acknowledged",
         observed.sent(),
         observed.requests,
         observed.duplicates,
         observed.acknowledged.len()
     ))?;
-    say(&format!(
+    print_line(&format!(
         "  {attempts} attempts, {again} of them after a lost lease; {} handled lines, {} cut by a kill",
         observed.handled.values().sum::<usize>(),
         observed.torn
     ))?;
-    say(&format!("  {dead} dead letters, each after three kills while it was handled"))
+    print_line(&format!("  {dead} dead letters, each after three kills while it was handled"))
 }

@@ -13,7 +13,7 @@ const DEAD_LETTER: i64 = 3;
 const MAX_LOST_LEASES: usize = 3;
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct Counts {
     pub(crate) attempts: usize,
     /// Attempts at events whose lease was lost before.
     pub(crate) again: usize,
@@ -30,13 +30,13 @@ struct History {
 }
 
 /// Everything must fit together; what does not is a fault.
-pub(crate) fn check(observed: &Observed, events: &[Event], changes: &[Change]) -> (Tally, Vec<String>) {
+pub(crate) fn check(observed: &Observed, events: &[Event], changes: &[Change]) -> (Counts, Vec<String>) {
     let mut faults = observed.faults.clone();
     let mut of_event: HashMap<i64, Vec<&Change>> = HashMap::new();
     for change in changes {
         of_event.entry(change.seq).or_default().push(change);
     }
-    let (mut tally, mut known) = (Tally::default(), HashSet::new());
+    let (mut counts, mut known) = (Counts::default(), HashSet::new());
     for event in events {
         let uuid = &event.uuid;
         let changes = of_event.remove(&event.seq).unwrap_or_default();
@@ -44,8 +44,8 @@ pub(crate) fn check(observed: &Observed, events: &[Event], changes: &[Change]) -
             faults.push(format!("{uuid} is stored twice"));
         }
         let history = follow(event, &changes, &mut faults);
-        tally.attempts += history.starts;
-        tally.again += history.starts.saturating_sub(1);
+        counts.attempts += history.starts;
+        counts.again += history.starts.saturating_sub(1);
         let handled = observed.handled.get(uuid).copied().unwrap_or(0);
         if handled > history.starts {
             faults.push(format!("{uuid} was handled {handled} times in {} attempts", history.starts));
@@ -57,7 +57,7 @@ pub(crate) fn check(observed: &Observed, events: &[Event], changes: &[Change]) -
             }
             COMPLETED => {}
             DEAD_LETTER => {
-                tally.dead += 1;
+                counts.dead += 1;
                 let allowed = history.lost == MAX_LOST_LEASES && event.lost == MAX_LOST_LEASES as i64;
                 if !allowed {
                     faults.push(format!("{uuid} is dead after {} lost leases", history.lost));
@@ -74,7 +74,7 @@ pub(crate) fn check(observed: &Observed, events: &[Event], changes: &[Change]) -
     faults.extend(missing.map(|uuid| format!("{uuid} was acknowledged and is not in the store")));
     let foreign = observed.handled.keys().filter(|uuid| !known.contains(uuid.as_str()));
     faults.extend(foreign.map(|uuid| format!("{uuid} was handled and is not in the store")));
-    (tally, faults)
+    (counts, faults)
 }
 
 fn follow(event: &Event, changes: &[&Change], faults: &mut Vec<String>) -> History {

@@ -79,15 +79,15 @@ pub(crate) fn event(random: &mut Random, large: bool) -> EventPayload {
 impl One {
     async fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
-            let large = self.random.once_in(12);
+            let large = self.random.one_in(12);
             let event = event(&mut self.random, large);
             self.observations.lock().will_send(&event);
-            let copies = if self.random.once_in(20) { 2 } else { 1 };
+            let copies = if self.random.one_in(20) { 2 } else { 1 };
             while !self.attempt(&event, copies).await {
                 sleep(RETRY).await;
             }
             self.observations.lock().acknowledge(event);
-            if self.random.once_in(10) {
+            if self.random.one_in(10) {
                 let chosen = self.random.below(1000);
                 let known = self.observations.lock().recent(chosen);
                 if let Some(known) = known {

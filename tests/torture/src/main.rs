@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
         () = interrupted() => Err("interrupted".into()),
     };
     let Err(fault) = outcome else { return ExitCode::SUCCESS };
-    let _ = say(&format!("FAILED (seed={}): {fault}", settings.seed));
+    let _ = print_line(&format!("FAILED (seed={}): {fault}", settings.seed));
     ExitCode::FAILURE
 }
 
@@ -82,11 +82,11 @@ async fn run(settings: &Settings) -> Result<(), Fault> {
         let folder = tempfile::tempdir()?;
         let outcome = torture(*engine, &plan, folder.path()).await;
         if outcome.is_err() && *engine == Engine::Sqlite {
-            let _ = say(&format!("  the inbox is left in {}", folder.keep().display()));
+            let _ = print_line(&format!("  the inbox is left in {}", folder.keep().display()));
         }
         outcome?;
     }
-    say("PASSED: every promise that was tested held")
+    print_line("PASSED: every promise that was tested held")
 }
 
 async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), Fault> {
@@ -99,16 +99,18 @@ async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), F
             (name, Store::on_server(&base, &schema).await?)
         }
     };
-    say(&format!("{name}: {} rounds of kills under load, seed={}", plan.rounds, plan.seed))?;
+    print_line(&format!("{name}: {} rounds of kills under load, seed={}", plan.rounds, plan.seed))?;
     let outcome = async {
         if engine == Engine::Relay {
             return relay::run(plan, &store, folder).await;
         }
         crash::run(plan, &store).await?;
-        say("  ok: nothing acknowledged was lost, nothing was completed twice or begun again after that")?;
+        print_line(
+            "  ok: nothing acknowledged was lost, nothing was completed twice or begun again after that",
+        )?;
         match std::env::var_os("STRACE") {
             Some(strace) => trace_calls(plan, &store, Path::new(&strace), folder).await,
-            None => say("  skipped: the tests that trace system calls, since STRACE names no strace"),
+            None => print_line("  skipped: the tests that trace system calls, since STRACE names no strace"),
         }
     };
     let outcome = outcome.await;
@@ -118,22 +120,22 @@ async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), F
 
 async fn trace_calls(plan: &Plan<'_>, store: &Store, strace: &Path, folder: &Path) -> Result<(), Fault> {
     let Store::Server { .. } = store else {
-        say(&format!("SQLite: what a loss of power would leave, seed={}", plan.seed))?;
+        print_line(&format!("SQLite: what a loss of power would leave, seed={}", plan.seed))?;
         trace::run(plan.binary, strace, folder, 2 * plan.rounds, plan.seed).await?;
-        return say(
+        return print_line(
             "  ok: each response came after its sync, and each disk had all that was acknowledged by then",
         );
     };
     if !plan.database_crashes {
-        return say("  skipped: the tests that trace system calls, since the server is not ours");
+        return print_line("  skipped: the tests that trace system calls, since the server is not ours");
     }
-    say("PostgreSQL: the order of its syncs and our responses")?;
+    print_line("PostgreSQL: the order of its syncs and our responses")?;
     let processes = caller::database_processes().await?;
     let inbox_url = store.inbox_url();
     if trace::run_on_server(plan.binary, strace, folder, (&inbox_url, &processes), plan.seed).await? {
-        say("  ok: each response came after its sync")
+        print_line("  ok: each response came after its sync")
     } else {
-        say("  skipped: the server's processes may not be traced here")
+        print_line("  skipped: the server's processes may not be traced here")
     }
 }
 
@@ -160,7 +162,7 @@ impl Settings {
 }
 
 /// Tells people. An error means that nobody reads it any more, and then it is time to end.
-fn say(text: &str) -> Result<(), Fault> {
+fn print_line(text: &str) -> Result<(), Fault> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{text}")?;
     Ok(output.flush()?)

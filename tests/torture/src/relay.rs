@@ -13,13 +13,13 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::crash::{Plan, work_off};
+use crate::crash::{Plan, drain_inbox};
 use crate::load::Load;
 use crate::observed::{Observations, uuid_of};
 use crate::random::Random;
-use crate::server::{PATIENCE, Server};
+use crate::server::{Server, TIMEOUT};
 use crate::store::Store;
-use crate::{Fault, caller, say};
+use crate::{Fault, caller, print_line};
 
 /// The argument with which this program is the target.
 pub(crate) const TARGET: &str = "target";
@@ -76,7 +76,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
         test.round(&url, &observations).await?;
         if round % 10 == 0 {
             let acknowledged = observations.lock().acknowledged.len();
-            say(&format!("  round {round}: {acknowledged} events acknowledged"))?;
+            print_line(&format!("  round {round}: {acknowledged} events acknowledged"))?;
         }
     }
 
@@ -87,13 +87,13 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
     let _target = test.start_target().await?;
     let mut last = test.relay()?;
     url.send_replace(Some(last.url().await?));
-    load.finish(PATIENCE).await?;
+    load.finish(TIMEOUT).await?;
     // Leases of the killed last for a minute, unless the store's time passes faster.
     last.kill().await?;
     store.end_leases().await?;
     let mut last = test.relay()?;
     last.url().await?;
-    work_off(store).await?;
+    drain_inbox(store).await?;
     last.stop().await?;
 
     let lines = std::fs::read_to_string(&test.received)?;
@@ -102,18 +102,18 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
     let missing: Vec<_> =
         observed.acknowledged.iter().filter(|uuid| !received.contains(uuid.as_str())).take(20).collect();
     let [relays, targets, databases] = test.kills;
-    say(&format!(
+    print_line(&format!(
         "  {} s: the relay was killed {relays} times, its target {targets} times, the database {databases} times",
         begun.elapsed().as_secs()
     ))?;
-    say(&format!(
+    print_line(&format!(
         "  {} events acknowledged, {} received by the target, {} of them more than once",
         observed.acknowledged.len(),
         received.len(),
         lines.lines().count() - received.len()
     ))?;
     match (missing.as_slice(), observed.faults.first()) {
-        ([], None) => say("  ok: nothing acknowledged is missing at the target"),
+        ([], None) => print_line("  ok: nothing acknowledged is missing at the target"),
         ([], Some(fault)) => Err(fault.clone().into()),
         (missing, _) => Err(format!("acknowledged, and never passed on: {missing:?}").into()),
     }
@@ -156,13 +156,13 @@ impl RelayTest<'_> {
         let mut target = self.start_target().await?;
         let mut relay = self.relay()?;
         url.send_replace(Some(relay.url().await?));
-        if !self.random.once_in(4) {
+        if !self.random.one_in(4) {
             let accepts = async {
                 while acknowledged() == before {
                     sleep(Duration::from_millis(10)).await;
                 }
             };
-            let accepts = timeout(PATIENCE, accepts).await;
+            let accepts = timeout(TIMEOUT, accepts).await;
             accepts.map_err(|_| "the relay acknowledges nothing")?;
         }
         let [relay_life, target_life, database_life] = [(); 3].map(|()| self.random.milliseconds(100, 1500));
@@ -197,7 +197,7 @@ fn socket(address: &str) -> Result<TcpSocket, Fault> {
 /// Appends the uuid of each event to the file before it responds.
 pub(crate) async fn serve_target(address: &str, file: &str) -> Result<(), Fault> {
     let listener = socket(address)?.listen(1024)?;
-    say("")?;
+    print_line("")?;
     loop {
         let (stream, _) = listener.accept().await?;
         let file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;

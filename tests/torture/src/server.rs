@@ -16,7 +16,7 @@ use crate::Fault;
 use crate::observed::Observations;
 
 /// No step of a healthy server takes this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 /// So much of a log is shown when a server fails.
 const LOG_LINES: usize = 20;
 
@@ -80,7 +80,7 @@ impl Server {
     /// Waits until it listens, and returns where to send to.
     pub(crate) async fn url(&mut self) -> Result<String, Fault> {
         if let Some(listens) = self.listens.take()
-            && let Ok(Ok(url)) = timeout(PATIENCE, listens).await
+            && let Ok(Ok(url)) = timeout(TIMEOUT, listens).await
         {
             return Ok(url);
         }
@@ -108,7 +108,7 @@ impl Server {
     /// Tells it to stop (SIGTERM); it must end without an error.
     pub(crate) async fn stop(mut self) -> Result<(), Fault> {
         signal("TERM", Some(self.id().ok_or("a server ended by itself")?)).await?;
-        let status = timeout(PATIENCE, self.child.wait()).await.map_err(|_| "a server did not stop")??;
+        let status = timeout(TIMEOUT, self.child.wait()).await.map_err(|_| "a server did not stop")??;
         self.end_of_output().await;
         if status.success() {
             return Ok(());

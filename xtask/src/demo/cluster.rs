@@ -17,7 +17,7 @@ use crate::{Result, cargo};
 const STREAM: &str = "EVENTS";
 const KILLED_AFTER: EventKind = EventKind::AnnotationUpdated;
 /// An election takes seconds.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 pub(super) fn run() -> Result {
     println!("Building the example that passes events on (the first time takes a while) …");
@@ -49,7 +49,7 @@ pub(super) fn run() -> Result {
     let begun = Instant::now();
     let mut counts = BTreeMap::new();
     while counts.len() < EventKind::ALL.len() {
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             return Err(format!("the stream has {counts:?} only").into());
         }
         // Fails while there is no leader.

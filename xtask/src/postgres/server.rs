@@ -16,7 +16,7 @@ use super::installation::Installation;
 use crate::debian::error_line;
 
 /// No step of a healthy server takes this long, recovery on a slow disk included.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(10);
 /// So often another program may take the port that was just free.
 const PORTS: usize = 10;
@@ -172,9 +172,9 @@ fn start_error(log: &[u8]) -> StartError {
     }
 }
 
-/// Polls until `done` returns a value; `None` after [`PATIENCE`].
+/// Polls until `done` returns a value; `None` after [`TIMEOUT`].
 pub(super) fn until<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let outcome = done();
         if outcome.is_some() || Instant::now() > deadline {

@@ -10,7 +10,7 @@ use smartshape_webhook::Secret;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// Longer than any step takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Reads the password, which is checked in clear text: a hash takes seconds in a client that is not optimized. A copy of
 /// data that no server has changed yet is as good as a base backup.
@@ -90,7 +90,7 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let started = tokio::time::timeout(PATIENCE, started).await;
+        let started = tokio::time::timeout(TIMEOUT, started).await;
         let log = || std::fs::read_to_string(self.folder.join(format!("log-{server}"))).unwrap_or_default();
         self.servers[server] = Some(started.unwrap_or_else(|_| panic!("it does not start: {}", log())));
     }

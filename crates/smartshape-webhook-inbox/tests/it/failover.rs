@@ -15,7 +15,7 @@ use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
 /// What is promised after the promotion.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(30);
 /// Longer than anything else takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_primary_loses_nothing() {
@@ -111,7 +111,7 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
     });
     let transactional = transactional.unwrap().lease_ttl(Duration::from_secs(10)).spawn();
     let senders: Vec<_> = (0..4).map(|_| tokio::spawn(Arc::clone(&load).send(inbox.clone()))).collect();
-    timeout(PATIENCE, reaches(&load.handled, 0, 50)).await.expect("it works");
+    timeout(TIMEOUT, reaches(&load.handled, 0, 50)).await.expect("it works");
 
     match fault {
         Fault::Kill => cluster.kill(0),
@@ -150,17 +150,17 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
     let second = Inbox::open(&url).await.unwrap();
     let also = tokio::spawn(Arc::clone(&load).send(second));
     let first = load.next.load(Ordering::SeqCst);
-    timeout(PATIENCE, reaches(&load.handled, first, 100)).await.expect("it goes on");
+    timeout(TIMEOUT, reaches(&load.handled, first, 100)).await.expect("it goes on");
     load.ended.store(true, Ordering::SeqCst);
     for sender in senders.into_iter().chain([also]) {
-        timeout(PATIENCE, sender).await.expect("each delivery is acknowledged").unwrap();
+        timeout(TIMEOUT, sender).await.expect("each delivery is acknowledged").unwrap();
     }
     let all = async {
         while inbox.stats().await.map_or(1, |stats| stats.waiting + stats.running) > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, all).await.expect("each event is handled");
+    timeout(TIMEOUT, all).await.expect("each event is handled");
     plain.shutdown().await.unwrap();
     transactional.shutdown().await.unwrap();
 
@@ -196,7 +196,7 @@ async fn standby_is_only_read() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, reason).await.expect("it says why");
+    timeout(TIMEOUT, reason).await.expect("it says why");
     let open = || Inbox::builder(&url).connect_timeout(Duration::ZERO);
     assert_eq!(open().open().await.unwrap_err().kind(), InboxErrorKind::Unavailable);
     let reading = open().read_only(true).open().await.unwrap();
@@ -238,5 +238,5 @@ async fn duplicate_is_acknowledged_only_when_standby_has_event() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, stored).await.expect("it is acknowledged when nobody is waited for");
+    timeout(TIMEOUT, stored).await.expect("it is acknowledged when nobody is waited for");
 }

@@ -15,7 +15,7 @@ const PUBLISHERS: usize = 16;
 /// Acknowledged between two kills at least.
 const PROGRESS: usize = 200;
 /// An election takes some seconds.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// `NATS_KILLS` is the number of leaders to kill; `cargo xtask torture` kills more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,7 +46,7 @@ async fn killed_leaders_and_clusters_lose_and_repeat_nothing() {
         .collect();
     let mut goes_on = async || {
         let target = *acknowledged.borrow() + PROGRESS;
-        timeout(PATIENCE, acknowledged.wait_for(|count| *count >= target))
+        timeout(TIMEOUT, acknowledged.wait_for(|count| *count >= target))
             .await
             .expect("an election")
             .unwrap();

@@ -174,7 +174,7 @@ impl File {
                 Left::Everything => change.what.apply(&mut bytes, usize::MAX),
                 Left::Some if random.below(10) >= share => {}
                 Left::Some => {
-                    let torn = random.once_in(4);
+                    let torn = random.one_in(4);
                     let sectors = if torn { random.below(8) } else { usize::MAX / SECTOR };
                     change.what.apply(&mut bytes, sectors * SECTOR);
                 }

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::disk::{Disk, Left};
-use super::of_network;
+use super::is_network;
 use super::order::Response;
 use super::strace::Call;
 use crate::Fault;
@@ -37,7 +37,7 @@ impl Loss<'_> {
             steps.extend([(call.began, false, call), (call.ended, true, call)]);
         }
         steps.sort_by_key(|(line, is_end, _)| (*line, *is_end));
-        let of_files = steps.iter().filter(|(.., call)| !of_network(call)).count();
+        let of_files = steps.iter().filter(|(.., call)| !is_network(call)).count();
         let every = (of_files / losses.max(1)).max(1);
         let mut passed = 0;
         for (line, is_end, call) in steps {
@@ -49,7 +49,7 @@ impl Loss<'_> {
                 let needed = unsynced.filter(|name| matches!(*name, "inbox.db" | "inbox.db-wal"));
                 faults.extend(needed.map(|name| format!("line {line}: the folder of {name} was not synced")));
             }
-            let at_random = !of_network(call) && random.once_in(every);
+            let at_random = !is_network(call) && random.one_in(every);
             for (left, wanted) in [(Left::Nothing, responding), (Left::Some, at_random)] {
                 if wanted {
                     disk.rebuild(&self.scratch, left, random)?;

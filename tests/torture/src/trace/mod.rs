@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::observed::{Observations, uuid_of};
 use crate::random::Random;
 use crate::server::Server;
-use crate::{Fault, load, say};
+use crate::{Fault, load, print_line};
 use loss::Loss;
 use order::Response;
 use strace::Call;
@@ -80,11 +80,11 @@ pub(crate) async fn run(
     let expected: HashMap<&str, &EventPayload> = sent.iter().map(|event| (event.uuid(), event)).collect();
     let loss = Loss { calls: &calls, responses: &responses, expected, scratch: folder.join("rebuilt") };
     let disks = loss.check(&inbox, losses, &mut random, &mut faults).await?;
-    say(&format!(
+    print_line(&format!(
         "  {} deliveries were acknowledged; the log was copied into the file {copies} times",
         responses.len()
     ))?;
-    say(&format!(
+    print_line(&format!(
         "  {} system calls; {disks} disks rebuilt as a loss of power would leave them",
         calls.len()
     ))?;
@@ -150,7 +150,7 @@ fn accepted(outcome: Joined) -> Result<(), Fault> {
 fn copies(calls: &[Call], responses: &[Response]) -> usize {
     let (Some(first), Some(last)) = (responses.first(), responses.last()) else { return 0 };
     let under_way = calls.iter().filter(|call| call.began > first.began && call.ended < last.began);
-    let to_file = under_way.filter(|call| call.file.ends_with("/inbox.db") && !of_network(call));
+    let to_file = under_way.filter(|call| call.file.ends_with("/inbox.db") && !is_network(call));
     // Written page by page, each time from some page on.
     let offsets = to_file.filter(|call| call.name == "pwrite64").map(Call::last_number);
     let (mut copies, mut before) = (0, usize::MAX);
@@ -177,6 +177,6 @@ fn responses(calls: &[Call]) -> Vec<Response> {
     responses
 }
 
-fn of_network(call: &Call) -> bool {
+fn is_network(call: &Call) -> bool {
     call.name.starts_with("recv") || call.name.starts_with("send") || call.name == "writev"
 }

@@ -15,8 +15,8 @@ use super::strace::{self, Call};
 use super::{conclude, deliver, responses};
 use crate::observed::Observations;
 use crate::random::Random;
-use crate::server::{PATIENCE, Server, signal};
-use crate::{Fault, say};
+use crate::server::{Server, TIMEOUT, signal};
+use crate::{Fault, print_line};
 
 const CALLS: &str =
     "trace=pwrite64,pwritev,write,fsync,fdatasync,sendto,sendmsg,writev,read,recvfrom,recvmsg";
@@ -53,7 +53,7 @@ pub(crate) async fn run(
     if responses.len() < sent.len() {
         return Err(format!("{} responses in the trace to {} events", responses.len(), sent.len()).into());
     }
-    say(&format!("  {} deliveries were acknowledged; {} system calls", responses.len(), calls.len()))?;
+    print_line(&format!("  {} deliveries were acknowledged; {} system calls", responses.len(), calls.len()))?;
     conclude(&check(&calls, &responses))?;
     Ok(true)
 }
@@ -86,7 +86,7 @@ async fn attach(strace: &Path, processes: &[u32], trace: &Path) -> Result<Option
         }
         false
     };
-    let attached = timeout(PATIENCE, attached).await.map_err(|_| "strace does not attach")?;
+    let attached = timeout(TIMEOUT, attached).await.map_err(|_| "strace does not attach")?;
     // It tells of each process that begins, too.
     tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
     Ok(attached.then_some(tracer))
@@ -94,7 +94,7 @@ async fn attach(strace: &Path, processes: &[u32], trace: &Path) -> Result<Option
 
 async fn detach(mut tracer: Child) -> Result<(), Fault> {
     signal("INT", Some(tracer.id().ok_or("strace ended by itself")?)).await?;
-    timeout(PATIENCE, tracer.wait()).await.map_err(|_| "strace does not detach")??;
+    timeout(TIMEOUT, tracer.wait()).await.map_err(|_| "strace does not detach")??;
     Ok(())
 }
 
