@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_libfuzzer_prints_is_read() {
+    fn libfuzzer_output_is_parsed() {
         let log = "thread panicked\nartifact_prefix='t/'; Test unit written to t/crash-0f\n\
                    stat::number_of_executed_units: 17\n";
         assert_eq!(crash(log), Some("t/crash-0f"));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_told_what_there_is() {
+    fn unknown_target_is_rejected_with_the_list() {
         let error = run(&["tokens"]).unwrap_err().to_string();
         assert!(error.contains("token, lanes, head, envelope, event, receive"), "{error}");
     }

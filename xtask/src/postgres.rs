@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environments_server_comes_first() {
+    fn database_url_comes_first() {
         let environment = Environment { database_url: Some("postgres://there".into()), ..nowhere() };
         let provided = provide_in(&environment).ok().unwrap();
         assert!(matches!(&provided, Provided::External(_)));
@@ -141,7 +141,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn where_there_is_nothing_the_reason_is_one_clear_line() {
+    fn missing_postgres_is_reported_in_one_line() {
         let reason = provide_in(&nowhere()).err().unwrap();
         assert_eq!(
             reason,
@@ -152,7 +152,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_does_not_work_is_named_with_its_reason() {
+    fn broken_installation_is_reported_with_its_reason() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap();
         std::fs::write(path.join("pg_ctl"), "a copy without its siblings").unwrap();

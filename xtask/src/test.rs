@@ -89,7 +89,7 @@ mod tests {
     use super::{closing, skip};
 
     #[test]
-    fn what_was_skipped_is_said_at_the_end() {
+    fn summary_lists_what_was_skipped() {
         assert_eq!(closing(&[]), "All of it passed. Nothing was skipped.");
         let skipped = [skip("the PostgreSQL tests", "there is none")];
         let expected = "All that was run passed.\nskipped: the PostgreSQL tests, because there is none";

@@ -139,7 +139,7 @@ mod tests {
     use super::{CHROMIUM, JQ, NGINX, SQLITE, STRACE, compiles};
 
     #[test]
-    fn without_a_cpp_compiler_the_reason_is_clear() {
+    fn missing_cpp_compiler_is_named() {
         let reason = compiles("/nonexistent".as_ref()).unwrap_err();
         assert!(reason.starts_with("there is no C++ compiler: /nonexistent does not run: "), "{reason}");
         let reason = compiles("false".as_ref()).unwrap_err();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_program_and_apt_the_reason_is_clear() {
+    fn missing_apt_is_named() {
         for tool in [STRACE, JQ, NGINX, SQLITE, CHROMIUM] {
             let reason = tool.provide_in("/nonexistent".as_ref(), "/nonexistent".as_ref()).unwrap_err();
             assert_eq!(reason, "Debian's packages are out of reach: no apt-get on the PATH");

@@ -148,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_passes() {
+    fn consistent_ledger_passes() {
         assert_eq!(faults_of(2, &[(0, 0), (1, 1), (2, 1)], 1), [""; 0]);
         assert_eq!(faults_of(2, &[(0, 0), (1, 1), (1, 2), (2, 2)], 2), [""; 0]);
         assert_eq!(faults_of(3, &[(0, 0), (1, 1), (1, 2), (1, 3), (3, 3)], 0), [""; 0]);
     }
 
     #[test]
-    fn every_broken_promise_is_found() {
+    fn inconsistent_ledger_is_a_fault() {
         // Started after its completion; by a completed one's fence; completed without a handler;
         // completed twice; handled more often than started; stuck; dead too early; fence not grown.
         for (state, steps, handled) in [
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_and_is_gone_is_found() {
+    fn lost_acknowledged_event_is_a_fault() {
         let mut observed = Observed::default();
         observed.acknowledge(EventPayload::sample(EventKind::FileUploaded));
         let (_, faults) = check(&observed, &[], &[]);

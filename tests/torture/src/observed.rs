@@ -110,7 +110,7 @@ mod tests {
     use smartshape_webhook::EventKind;
 
     #[test]
-    fn handled_is_what_was_sent_to_the_last_byte() {
+    fn handled_body_is_compared_byte_for_byte() {
         let (event, mut observed) = (EventPayload::sample(EventKind::FileUploaded), Observed::default());
         observed.will_send(&event);
         let mut line = without_spaces(&event.to_body());

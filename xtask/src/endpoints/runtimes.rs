@@ -133,7 +133,7 @@ mod tests {
     use super::{node_in, python_in};
 
     #[test]
-    fn without_a_runtime_the_reason_is_clear() {
+    fn missing_runtime_is_named() {
         let reasons = [node_in("/nonexistent".as_ref(), "browser"), python_in("/nonexistent".as_ref())]
             .map(|runtime| runtime.err().unwrap());
         assert_eq!(reasons, ["no node on the PATH", "no python3 on the PATH"]);

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn links_on_the_path_lead_to_their_siblings_and_each_folder_comes_once() {
+    fn candidate_folders_follow_links_and_are_listed_once() {
         let (_folder, root) = with(&["local", "versions/15/bin", "versions/9.6/bin"]);
         let at = |path: &str| root.join(path);
         for program in ["initdb", "postgres"] {
@@ -120,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_version_comes_first() {
+    fn newest_version_comes_first() {
         let (_folder, root) = with(&["9.6/bin", "15/bin", "17/lib", "9.10/bin", "other/bin"]);
         assert_eq!(versions(&root), ["15/bin", "9.10/bin", "9.6/bin"].map(|path| root.join(path)));
     }
 
     #[test]
-    fn the_newest_server_is_chosen_among_packages() {
+    fn newest_server_package_is_chosen() {
         let packages = [
             "postgresql-9.6",
             "postgresql-15",

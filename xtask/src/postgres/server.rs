@@ -202,7 +202,7 @@ mod tests {
     use super::{StartError, is_ready, start_error};
 
     #[test]
-    fn ready_is_what_this_server_says() {
+    fn status_of_another_process_is_not_ready() {
         let status = "42\n/data\n1700000000\n5433\n\n127.0.0.1\n   1234   5\nready   \n";
         assert!(is_ready(status, 42));
         // Left behind by a killed one.
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_lost_in_a_race_is_told_apart() {
+    fn port_in_use_is_distinguished() {
         let lost = b"LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use\n\
             FATAL:  could not create any TCP/IP sockets\n";
         assert!(matches!(start_error(lost), StartError::PortInUse(_)));

@@ -5,7 +5,7 @@ use bcrypt_lanes::{Hash, HashError, verify};
 const HASH: &str = "$2b$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe";
 
 #[test]
-fn a_text_that_is_no_hash_is_rejected_with_the_reason() {
+fn malformed_hash_is_rejected_with_the_reason() {
     let with = |place: usize, text: &str| {
         let mut hash = HASH.to_owned();
         hash.replace_range(place..place + text.len(), text);
@@ -33,7 +33,7 @@ fn a_text_that_is_no_hash_is_rejected_with_the_reason() {
 }
 
 #[test]
-fn a_digest_that_differs_in_one_bit_does_not_match() {
+fn digest_that_differs_in_one_bit_does_not_match() {
     assert!(verify("a", &HASH.parse().unwrap()));
     for place in 29..60 {
         for letter in ["/", "A", "u"] {

@@ -20,7 +20,7 @@ fn without_a_job_nothing_happens() {
 }
 
 #[test]
-fn a_lane_that_is_done_takes_the_next_job_while_others_go_on() {
+fn idle_lane_takes_the_next_job_while_others_run() {
     let mut waiting: Vec<_> = (0..9).map(|number| job(4, number)).collect();
     waiting.push(job(9, 100));
     let ended = RefCell::new(Vec::new());
@@ -36,7 +36,7 @@ fn a_lane_that_is_done_takes_the_next_job_while_others_go_on() {
 }
 
 #[test]
-fn a_job_that_comes_later_begins_beside_the_others() {
+fn later_job_starts_beside_the_others() {
     let asked = Cell::new(0);
     let mut waiting = vec![job(5, "later"), job(9, "first")];
     let mut ended = Vec::new();
@@ -76,7 +76,7 @@ fn outcomes_belong_to_their_jobs_whatever_ends_first() {
 }
 
 #[test]
-fn a_panic_of_the_caller_passes_through_and_drops_what_was_begun() {
+fn panic_of_the_caller_passes_through_and_drops_started_jobs() {
     let tag = Rc::new(());
     for panics_at in 1..=6 {
         let mut waiting: Vec<_> = (0..5).map(|_| job(4, Rc::clone(&tag))).collect();
@@ -107,7 +107,7 @@ fn pairs_are_not_asked_for_after_their_end() {
 }
 
 #[test]
-fn a_password_may_hold_any_bytes_and_72_of_them_count() {
+fn password_may_hold_any_bytes_and_72_of_them_count() {
     let long = [b'x'; 73];
     for password in [&b""[..], b"\0", b"a\0b", &long[..71], &long[..72], &long] {
         let hash: Hash = bcrypt::hash_with_salt(password, 4, [7; 16]).unwrap().to_string().parse().unwrap();
@@ -118,6 +118,6 @@ fn a_password_may_hold_any_bytes_and_72_of_them_count() {
 }
 
 #[test]
-fn a_job_shows_no_password() {
+fn debug_of_a_job_shows_no_password() {
     assert_eq!(format!("{:?}", job(4, "a tag")), r#"Job { hash: Hash { cost: 4, .. }, tag: "a tag", .. }"#);
 }

@@ -229,7 +229,7 @@ async fn long_attributes_fail_alone() {
 }
 
 #[tokio::test]
-async fn acknowledgement_of_anybody_else_is_none() {
+async fn foreign_acknowledgement_is_a_failure() {
     let Some(nats) = Nats::start(1, "").await else { return };
     let outlet = nats.builder().timeout(Duration::from_secs(5)).open().await.unwrap();
     nats.jetstream.delete_stream("EVENTS").await.unwrap();

@@ -90,7 +90,7 @@ fn visitors() -> [Visitor; 5] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_visitor_may_do_each_action_or_not() {
+async fn each_role_may_do_its_actions() {
     let fixture = Fixture::new().await;
     let key = fixture.store(1, "f", r#"{"body": "BODY"}"#).await.key();
     fixture.fail("broken").await;
@@ -130,7 +130,7 @@ async fn each_visitor_may_do_each_action_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_visitor_sees_what_is_for_them() {
+async fn each_role_sees_its_page() {
     let fixture = Fixture::new().await;
     let key = fixture.store(1, "f", r#"{"body": "BODY-TEXT"}"#).await.key();
     fixture.fail("ERROR-TEXT").await;
@@ -510,7 +510,7 @@ fn deliveries(sent: &Arc<Mutex<Vec<Bytes>>>) -> Deliveries {
 }
 
 #[tokio::test]
-async fn deliveries_show_each_visitor_what_is_for_them() {
+async fn each_role_sees_its_part_of_the_deliveries() {
     for read_only in [false, true] {
         for (number, visitor) in visitors().into_iter().enumerate() {
             let sent = Arc::default();

@@ -44,7 +44,7 @@ fn fixtures_are_typed_and_serialize_unchanged() {
 }
 
 #[test]
-fn attribute_updated() {
+fn attribute_fixture_decodes() {
     let Event::AttributeUpdated(event) = event(EventKind::AttributeUpdated) else { panic!() };
     assert_eq!(event.user().and_then(Person::email), Some("test@smartshape.io"));
     let attributes: Vec<_> = event
@@ -55,7 +55,7 @@ fn attribute_updated() {
 }
 
 #[test]
-fn files() {
+fn file_fixtures_decode() {
     let Event::FileUploaded(uploaded) = event(EventKind::FileUploaded) else { panic!() };
     assert_eq!(uploaded.id().unwrap(), "5c6fb52c194afb281976f5e4");
     assert_eq!(uploaded.name.as_deref(), Some("test_model.scene"));
@@ -72,7 +72,7 @@ fn files() {
 }
 
 #[test]
-fn annotations() {
+fn annotation_fixtures_decode() {
     let Event::AnnotationCreated(created) = event(EventKind::AnnotationCreated) else { panic!() };
     assert_eq!(created.id().unwrap(), "5c6fbb654fb090280ecc926b");
     assert_eq!(created.content.as_deref(), Some("DESCRIPTION"));
@@ -94,7 +94,7 @@ fn annotations() {
 }
 
 #[test]
-fn configurations() {
+fn configuration_fixtures_decode() {
     let Event::ConfigurationCreated(created) = event(EventKind::ConfigurationCreated) else { panic!() };
     assert_eq!(created.id().unwrap(), "5f5b3ba35d45744bc74b16e1");
     assert_eq!(created.last_activation(), None, "the start of 1970 means never");

@@ -8,7 +8,7 @@ fn decode(name: &str, data: &serde_json::Value) -> Event {
 }
 
 #[test]
-fn newer_annotations() {
+fn newer_annotations_decode() {
     let data = json!({
         "id": "a", "uuid": "46a6c861", "attributes": [{"key": "k", "value": 1, "origin": "o"}], "label": null,
         "permissions": {"writeUuid": [], "readFolders": []}, "folders": ["f"], "targetObjects": [{"x": 1}],
@@ -34,7 +34,7 @@ fn newer_annotations() {
 }
 
 #[test]
-fn newer_files() {
+fn newer_files_decode() {
     let data = json!({
         "_id": "a", "id": "b", "created": 1_547_973_548_529_u64, "updated": null, "state": "melting", "size": 100.0,
         "user": "5c6aeed079bf3f432d3c929e", "owner": {"_id": "x"}, "error": "out of memory", "roles": null
@@ -49,7 +49,7 @@ fn newer_files() {
 }
 
 #[test]
-fn newer_configurations() {
+fn newer_configurations_decode() {
     let data = json!({"modifiers": [{"node": "n", "details": {"visible": false}, "_id": "m", "type": "visibility"}],
         "renderMode": "5f5b3ba35d45744bc74b16e0", "explodedViewDistance": 2, "lockedBy": {"email": "a@b"}});
     let Event::ConfigurationCreated(configuration) = decode("configuration_created", &data) else { panic!() };
@@ -60,7 +60,7 @@ fn newer_configurations() {
 }
 
 #[test]
-fn attributes_in_all_shapes() {
+fn attributes_decode_in_all_shapes() {
     for node in [
         json!({"a": 1}),
         json!({"a": {"key": "a", "value": 1, "origin": "import"}}),
@@ -77,7 +77,7 @@ fn attributes_in_all_shapes() {
 }
 
 #[test]
-fn a_hundred_thousand_attributes() {
+fn hundred_thousand_attributes_decode() {
     let many: serde_json::Map<_, _> =
         (0..100_000).map(|number| (format!("a{number}"), json!(number))).collect();
     let data = json!({"nodeIdToAttributes": {"n": many}});

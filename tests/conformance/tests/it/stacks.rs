@@ -102,7 +102,7 @@ stacks! {
 }
 
 #[test]
-fn all_of_them_at_once() {
+fn stacked_layers_work_together() {
     in_runtime(async {
         let stack = ServiceBuilder::new()
             .layer(SetSensitiveRequestHeadersLayer::new([HeaderName::from_static("x-smartshape-token")]))

@@ -159,7 +159,7 @@ fn actix_option_and_result_swallow_rejections() {
 }
 
 #[test]
-fn a_receiver_for_each_actix_worker_handles_duplicates_twice() {
+fn receiver_for_each_actix_worker_handles_duplicates_twice() {
     in_runtime(async {
         let script = Script::default();
         let seen = script.clone();
@@ -181,7 +181,7 @@ fn a_receiver_for_each_actix_worker_handles_duplicates_twice() {
 }
 
 #[test]
-fn a_rejected_warp_filter_falls_through_and_an_endpoint_does_not() {
+fn rejected_warp_filter_falls_through_and_endpoint_does_not() {
     in_runtime(async {
         use smartshape_webhook_warp::{Webhook, endpoint, webhook};
         let callback = warp::path("callback").and(warp::path::end());
@@ -198,7 +198,7 @@ fn a_rejected_warp_filter_falls_through_and_an_endpoint_does_not() {
 }
 
 #[test]
-fn an_unhandled_warp_rejection_shows_no_token() {
+fn unhandled_warp_rejection_shows_no_token() {
     in_runtime(async {
         use smartshape_webhook_warp::{Webhook, webhook};
         let callback = warp::path("callback").and(warp::path::end());

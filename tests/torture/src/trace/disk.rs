@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_synced_is_left() {
+    fn only_synced_writes_are_left() {
         let mut calls = vec![
             call("openat", "", b"/inbox/a", "O_RDWR|O_CREAT", 1),
             call("pwrite64", "/inbox/a", b"one", ", 3, 0", 2),

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_put_together_from_their_parts() {
+    fn interrupted_calls_are_joined() {
         let trace = r#"7  openat(AT_FDCWD<\x2f>, "\x2f\x61", O_RDWR|O_CREAT, 0644) = 3<\x2f\x61>
 7  pwrite64(3<\x2f\x61>, "\x68\x69", 2, 4096 <unfinished ...>
 8  unlink("\x2f\x62")                      = -1 ENOENT (No such file or directory)
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_line_may_be_cut_off() {
+    fn trace_may_be_cut_off_in_its_last_line_only() {
         let cut = r#"8  sendto(20<\x73>, "\x53", 5, "#;
         let whole = r#"7  fsync(3<\x2f\x61>) = 0"#;
         assert_eq!(read(format!("{whole}\n{cut}").as_bytes()).unwrap().len(), 1);
