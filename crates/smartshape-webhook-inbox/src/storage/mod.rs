@@ -33,9 +33,8 @@ pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Inb
 
 /// Stores events.
 ///
-/// Each call is atomic, and durable when it returns; replay and purge work in chunks, each of which is. In a file, a claim or
-/// renewal outlives the process, and not a loss of power. A future may be dropped at any time: its call has then happened
-/// completely or not at all.
+/// Each call is atomic, and durable when it returns; replay and purge work in chunks, each of which is. A future may be dropped
+/// at any time: its call has then happened completely or not at all.
 ///
 /// Times are the storage's: those of a clock that does not follow changes of the wall clock (SQLite), or of the server, which
 /// all processes share (PostgreSQL).

@@ -100,8 +100,7 @@ impl WorkerContext {
 /// - A failed attempt is retried after an exponential back-off, or after the time of
 ///   [`HandlerError::retry_after`] if that is later. [`HandlerError::permanent`] or too many attempts make the event a dead letter
 ///   with the last error. So do lost leases, so that a handler that kills its process is not called forever.
-/// - [`Delivery::attempt`] is the number of the attempt. After a loss of power, an attempt of an inbox in a file may have the
-///   number of the one that it interrupted, which then does not count as lost either: a claim is not synced.
+/// - [`Delivery::attempt`] is the number of the attempt.
 #[must_use = "a worker does nothing until `spawn` or `run`"]
 #[derive(Debug)]
 pub struct Worker {

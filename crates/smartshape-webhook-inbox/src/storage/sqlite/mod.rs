@@ -1,10 +1,9 @@
 //! Storage in a SQLite file, for one machine.
 //!
-//! One connection writes what has to survive a loss of power, one writes leases, and one reads. Each write is a
-//! transaction in a task of its own, so that a caller that drops its future never leaves one half done. Before each write
-//! the file and its write-ahead log are checked: what is written to a file that was deleted or replaced would be
-//! acknowledged and lost. When the disk is full, results and purges first checkpoint the log and then use the ballast; new
-//! events are rejected.
+//! One connection writes and one reads. Each write is a transaction in a task of its own, so that a caller that drops
+//! its future never leaves one half done. Before each write the file and its write-ahead log are checked: what is
+//! written to a file that was deleted or replaced would be acknowledged and lost. When the disk is full, results and
+//! purges first checkpoint the log and then use the ballast; new events are rejected.
 
 mod ballast;
 mod checkpoint;
@@ -61,7 +60,7 @@ struct Shared {
     /// Locked during a sweep, so that two of them do not delete the same number of events.
     sweeps: Mutex<Sweeps>,
     sweep_size: SweepSize,
-    writers: Mutex<Writers>,
+    writer: Mutex<Option<WalConnection>>,
     reader: Mutex<Option<WalConnection>>,
     read_only: bool,
     /// The version of the tables, which is older than ours only if the file was opened read-only.
@@ -69,13 +68,6 @@ struct Shared {
     size_limit: SizeLimit,
     ballast: Ballast,
     worker_lock: WorkerLock,
-}
-
-/// The connections that write. Locked together, since SQLite lets one write at a time and would make the other poll.
-struct Writers {
-    durable: Option<WalConnection>,
-    /// Commits without a sync: a loss of power may undo its last commits, until a durable one follows.
-    leases: Option<WalConnection>,
 }
 
 /// What a sweep leaves to the next one.
@@ -109,7 +101,7 @@ impl Sqlite {
         };
         let identity = open::identity(&path).map_err(|error| io_error(&path, error))?;
         let wal = Wal::beside(&path);
-        let durable = if read_only { None } else { Some(wal.opened(connection)) };
+        let writer = if read_only { None } else { Some(wal.opened(connection)) };
         let ballast = Ballast::beside(&path);
         if !read_only {
             let ballast = ballast.clone();
@@ -122,7 +114,7 @@ impl Sqlite {
             clock_recorded: AtomicI64::new(clock),
             sweeps: Mutex::new(Sweeps { bodies_swept_until: i64::MIN, over_capacity: 0, unfinished: false }),
             sweep_size: SweepSize::new(),
-            writers: Mutex::new(Writers { durable, leases: None }),
+            writer: Mutex::new(writer),
             reader: Mutex::new(None),
             read_only,
             schema,
@@ -140,15 +132,6 @@ impl Sqlite {
         J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + Sync + 'static,
     {
         self.detached(|shared| async move { shared.write(on_full, &job).await })
-    }
-
-    /// Like [`write`](Self::write), by [`Shared::write_leases`].
-    fn write_leases<T, J>(&self, job: J) -> StorageFuture<'static, T>
-    where
-        T: Send + 'static,
-        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + Sync + 'static,
-    {
-        self.detached(|shared| async move { shared.write_leases(&job).await })
     }
 
     /// Runs a task that goes on when the caller drops the future.
@@ -220,32 +203,7 @@ impl Shared {
     }
 
     async fn run<W: Write>(&self, on_full: OnFull, work: &W) -> Result<W::Output, InboxError> {
-        let mut writers = self.writers.lock().await;
-        self.run_on(&mut writers.durable, on_full, work).await
-    }
-
-    /// Runs `job` in a transaction that survives the end of the process, but is not synced. Enough for leases: a loss of
-    /// power ends all who hold one.
-    async fn write_leases<T, J>(&self, job: &J) -> Result<T, InboxError>
-    where
-        T: Send,
-        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Sync,
-    {
-        let mut writers = self.writers.lock().await;
-        if writers.leases.is_none() {
-            let mut writer = self.connect().await?;
-            open::commit_without_sync(&self.path, &mut writer.connection).await?;
-            writers.leases = Some(writer);
-        }
-        self.run_on(&mut writers.leases, OnFull::UseBallast, &Transaction(job)).await
-    }
-
-    async fn run_on<W: Write>(
-        &self,
-        slot: &mut Option<WalConnection>,
-        on_full: OnFull,
-        work: &W,
-    ) -> Result<W::Output, InboxError> {
+        let mut slot = self.writer.lock().await;
         let mut writer = match slot.take() {
             Some(writer) => writer,
             None => self.connect().await?,
@@ -401,12 +359,15 @@ impl Storage for Sqlite {
             if next_due.is_none_or(|wait| !wait.is_zero()) {
                 return Ok(ClaimResponse { next_due, ..ClaimResponse::default() });
             }
-            self.write_leases(move |connection, now| Box::pin(sql::claim(connection, now, request))).await
+            self.write(OnFull::UseBallast, move |connection, now| {
+                Box::pin(sql::claim(connection, now, request))
+            })
+            .await
         })
     }
 
     fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
-        self.write_leases(move |connection, now| {
+        self.write(OnFull::UseBallast, move |connection, now| {
             Box::pin(sql::renew(connection, now, sql::pairs(&leases), lease))
         })
     }
@@ -574,8 +535,7 @@ impl Shared {
 
     /// Reads without a transaction, so that an idle worker writes nothing.
     async fn peek(&self, ordered: bool) -> Result<(Option<i64>, i64), InboxError> {
-        let mut writers = self.writers.lock().await;
-        let slot = &mut writers.durable;
+        let mut slot = self.writer.lock().await;
         let writer = match &mut *slot {
             Some(writer) => writer,
             none => none.insert(self.connect().await?),

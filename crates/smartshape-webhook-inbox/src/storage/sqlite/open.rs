@@ -112,15 +112,6 @@ async fn connect_to(path: &Path, expected: Expected) -> Result<SqliteConnection,
     Ok(connection)
 }
 
-/// Makes the connection's commits survive the end of the process only.
-pub(super) async fn commit_without_sync(
-    path: &Path,
-    connection: &mut SqliteConnection,
-) -> Result<(), InboxError> {
-    let setting = sqlx::query("PRAGMA synchronous = NORMAL").execute(connection).await;
-    setting.map(drop).map_err(|error| error::from_sqlx(path, error))
-}
-
 /// The path of a file that belongs to the inbox.
 pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name: OsString = path.into();
@@ -308,12 +299,6 @@ mod tests {
             assert_eq!(ask("PRAGMA fullfsync").await, 1);
             let mode: String = query(&path, &mut connection, "PRAGMA journal_mode").await.unwrap();
             assert_eq!(mode, "wal");
-            commit_without_sync(&path, &mut connection).await.unwrap();
-            assert_eq!(
-                query::<i64>(&path, &mut connection, "PRAGMA synchronous").await.unwrap(),
-                1,
-                "NORMAL"
-            );
         }
     }
 }
