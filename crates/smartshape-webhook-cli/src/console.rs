@@ -35,7 +35,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Serves what `ui` makes of the access: for whoever has the link with the key, or knows the password.
+    /// Serves the console built by `ui`; visitors need the link with the key, or the password.
     pub(crate) async fn start(
         listen: SocketAddr,
         password: Option<String>,

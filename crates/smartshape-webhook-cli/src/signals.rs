@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// While it is there, ^C and the like do not end the program: whoever holds it decides.
+/// Takes over SIGINT, SIGTERM and SIGHUP while it lives: they no longer end the program.
 #[cfg(unix)]
 pub(crate) struct Signals([tokio::signal::unix::Signal; 3]);
 
@@ -27,7 +27,7 @@ impl Signals {
     }
 }
 
-/// As on Unix, but for the first ^C only once [`next`](Self::next) waits for it.
+/// Takes over ^C from the first call of [`next`](Self::next) on: before it, ^C ends the program.
 #[cfg(not(unix))]
 pub(crate) struct Signals;
 

@@ -63,7 +63,7 @@ impl fmt::Display for InboxError {
     }
 }
 
-/// As `Display`: a `main` that returns an error prints it by `Debug`.
+/// Prints the same text as `Display`, because a `main` that returns an error shows it with `Debug`.
 impl fmt::Debug for InboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

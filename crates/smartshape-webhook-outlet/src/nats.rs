@@ -85,7 +85,7 @@ struct Inner {
 struct Connection {
     client: Client,
     jetstream: Context,
-    /// Of the stream, in bytes with headers.
+    /// Limit of the stream, in bytes, headers included.
     max_message_size: usize,
     objects: Option<(String, ObjectStore)>,
 }

@@ -15,7 +15,7 @@ use smartshape_webhook::ClientAddr;
 
 /// Wrong passwords of a client within [`FAILURE_PERIOD`] after which its passwords are not checked any more.
 const MAX_FAILURES: u32 = 5;
-/// As [`MAX_FAILURES`], of all clients together.
+/// Wrong passwords of all clients together within [`FAILURE_PERIOD`] after which no password is checked.
 const MAX_FAILURES_IN_ALL: u32 = 100;
 const FAILURE_PERIOD: Duration = Duration::from_secs(60);
 const KEY_COOKIE: &str = "smartshape_ui";
@@ -274,7 +274,7 @@ impl fmt::Display for AccessError {
     }
 }
 
-/// As `Display`: a `main` that returns an error prints it by `Debug`.
+/// Prints the same text as `Display`, because a `main` that returns an error shows it with `Debug`.
 impl fmt::Debug for AccessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -196,7 +196,7 @@ impl ReceivedDelivery {
     }
 }
 
-/// A header, without what lets in whoever knows it.
+/// A header for display, with credentials replaced by their length.
 fn shown((name, value): (&header::HeaderName, &header::HeaderValue)) -> (String, String) {
     let hidden = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE].contains(name)
         || value.is_sensitive();

@@ -170,7 +170,7 @@ fn console(
     Ok(Some((bind, password)))
 }
 
-/// Those of the declared webhooks, each scoped to its events; else the one of flag and environment.
+/// Secrets of the declared webhooks, each scoped to its events, or else the one from flag or environment.
 fn secrets_of_flags(flags: &Relay, apply: Option<&Apply>) -> Outcome<Vec<NamedSecret>> {
     let Some(apply) = apply else { return Ok(vec![NamedSecret::new("default", flags.secret.get()?)]) };
     let mut scopes: Vec<(Secret, Vec<EventKind>)> = Vec::new();

@@ -108,7 +108,7 @@ impl Journal {
         &self.path
     }
 
-    /// The journals of listeners that run no more, each locked, and those that cannot be read.
+    /// Journals of listeners that have ended, each locked, and what is wrong with those that cannot be read.
     pub(crate) fn abandoned() -> Outcome<(Vec<Self>, Vec<String>)> {
         let folder = state_folder()?;
         let (mut journals, mut problems) = (Vec::new(), Vec::new());

@@ -59,7 +59,7 @@ impl WorkerHandle {
     ///
     /// # Errors
     ///
-    /// Those of [`Worker::run`].
+    /// Returns the errors of [`Worker::run`].
     pub async fn shutdown(self) -> Result<(), InboxError> {
         drop(self.stop);
         self.task.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))?

@@ -89,7 +89,7 @@ impl Attributes {
     }
 }
 
-/// A `{key, value, origin}` object. `value` must be there, or it is somebody's plain value.
+/// A `{key, value, origin}` object. Without `value` the object is a plain value.
 #[derive(serde::Deserialize)]
 struct Keyed {
     key: Text,
@@ -108,7 +108,7 @@ impl Keyed {
     }
 }
 
-/// What is no attribute in a list of them is left out.
+/// Elements of the list that are no attributes are skipped.
 impl lenient::Member for Attributes {
     fn read(json: &str) -> Option<Self> {
         if json == "null" {

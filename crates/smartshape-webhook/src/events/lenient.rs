@@ -135,6 +135,9 @@ impl Value for u64 {
 }
 
 /// A document: a struct of members, each of which may be missing, read from an [`Object`].
+///
+/// `remote = "Self"` derives an inherent `deserialize`, so that the trait's implementation below can put [`Object`] around
+/// the deserializer first.
 macro_rules! document {
     ($(#[$doc:meta])* pub struct $document:ident {
         $($(#[$member_doc:meta])* $visibility:vis $member:ident: $type:ty,)*
@@ -218,7 +221,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ByteKeys<A> {
     }
 }
 
-/// One name. It is a seed around another one, and then the deserializer that this other one gets.
+/// A member's name, in two roles: as a seed it wraps the caller's seed; as the deserializer given to that seed it reads the
+/// name with `deserialize_bytes`, so that a lone surrogate in it is no error.
 struct ByteKey<T>(T);
 
 impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for ByteKey<K> {

@@ -154,8 +154,8 @@ impl<'de> Visitor<'de> for PersonVisitor {
     }
 }
 
-/// A text that is not empty, or a number's digits. Anything else says nothing about the person,
-/// and is no reason to lose the event. Neither does what is longer than any name.
+/// A JSON string that is not empty, or a number's digits. Anything else says nothing about the person, and is no reason to
+/// lose the event. Longer strings are ignored too ([`MAX_TEXT_BYTES`]).
 fn plain(value: &RawValue) -> Option<String> {
     let text = value.get();
     if text.len() > MAX_TEXT_BYTES {

@@ -121,9 +121,9 @@ fn broken(error: &(dyn Error + 'static)) -> Rejection {
     // At most 16, since `source` is foreign code.
     let causes = std::iter::successors(Some(error), |&error| error.source()).take(16);
     let limit = causes.into_iter().find_map(|cause| match cause.to_string().as_str() {
-        // Of http-body-util, and so of tower-http and axum; of actix-web.
+        // http-body-util's `LengthLimitError` (tower-http, axum) and actix-web's payload limit.
         "length limit exceeded" | "payload reached size limit" => Some(RejectionKind::BodyTooLarge),
-        // Of tower-http.
+        // tower-http's `TimeoutBody`.
         "data was not received within the designated timeout" => Some(RejectionKind::BodyTimeout),
         _ if cause.is::<tokio::time::error::Elapsed>() => Some(RejectionKind::BodyTimeout),
         _ => None,

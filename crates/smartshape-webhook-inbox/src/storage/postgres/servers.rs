@@ -90,7 +90,7 @@ impl Servers {
                 "another server has taken over from it".clone_into(&mut reasons[host].1);
             } else {
                 deadline = deadline.min(Instant::now() + OTHERS_TIMEOUT);
-                // Of equal ones, which are two addresses of one server, the former choice stays.
+                // Two addresses of one server tie; keep the current choice.
                 let rank = |server: Primary| (server.timeline, server.host == self.primary().host);
                 if found.as_ref().is_none_or(|other| rank(other.1) < rank(server.1)) {
                     found = Some(server);
