@@ -16,7 +16,7 @@ use crate::activity::ActivityCounts;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
 use crate::recorder::ActivityRecorder;
-use crate::storage::Storage;
+use crate::storage::{Storage, wake_all};
 
 /// Capacity of the queue. A storage that is too slow for it lets deliveries run into `store_timeout`.
 const QUEUE_CAPACITY: usize = 1024;
@@ -160,8 +160,7 @@ async fn run(
             let stored = store(batch, &*storage).await;
             if stored > 0 {
                 activity.record(ActivityCounts { stored, ..ActivityCounts::default() });
-                wake.notify_waiters();
-                wake.notify_one();
+                wake_all(&wake);
                 storage.notify();
             }
             drop((permit, in_flight));

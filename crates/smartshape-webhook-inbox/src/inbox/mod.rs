@@ -19,7 +19,7 @@ use crate::metrics;
 use crate::reason::DeadLetterReason;
 use crate::recorder::ActivityRecorder;
 use crate::settings::InboxBuilder;
-use crate::storage::{self, Storage};
+use crate::storage::{self, Storage, wake_all};
 use crate::worker::{Worker, WorkerContext};
 pub use page::{EventPage, PageCursor};
 
@@ -147,8 +147,7 @@ impl Inbox {
     }
 
     pub(crate) fn wake_workers(&self) {
-        self.0.worker.wake.notify_waiters();
-        self.0.worker.wake.notify_one();
+        wake_all(&self.0.worker.wake);
     }
 
     /// A worker that passes the stored events to `handler`. Start it with [`Worker::spawn`] or [`Worker::run`].

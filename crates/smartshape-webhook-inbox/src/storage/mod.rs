@@ -151,6 +151,13 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// Wakes the workers of this process. `notify_waiters` wakes all that wait; `notify_one` leaves a permit for one that is about
+/// to.
+pub(crate) fn wake_all(wake: &Notify) {
+    wake.notify_waiters();
+    wake.notify_one();
+}
+
 /// Opens the storage that `url` names, a path or a postgres:// URL.
 #[cfg_attr(
     not(any(feature = "sqlite", feature = "postgres")),

@@ -14,6 +14,7 @@ use super::servers::{Primary, Servers};
 use super::sql::Queue;
 use super::{error, transactions};
 use crate::error::InboxError;
+use crate::storage::wake_all;
 
 /// Minimum interval of notifications: a commit with NOTIFY takes a lock of the whole server.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(50);
@@ -116,8 +117,7 @@ async fn listen_once(connect: &Connector, channel: &str, wake: &Notify) -> Resul
             // `None` means that the connection was lost, and maybe a notification with it.
             Ok(received) => {
                 received.map_err(error::from_sqlx)?;
-                wake.notify_waiters();
-                wake.notify_one();
+                wake_all(wake);
             }
             Err(_) => {
                 within(sqlx::query("SELECT 1").execute(&mut listener)).await?;
