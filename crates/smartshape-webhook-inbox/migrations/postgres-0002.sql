@@ -1,5 +1,5 @@
--- Whether an earlier event of the same file was open when it was stored, and nothing has called it since.
--- The earliest open event of a file is never behind, so that an ordered claim need look at no others.
+-- Whether an earlier event of the file was unfinished when this one was stored, and none has unblocked it since.
+-- The earliest unfinished event of a file is never behind, so that an ordered claim need look at no others.
 ALTER TABLE smartshape_inbox_events ADD COLUMN behind boolean NOT NULL DEFAULT false;
 UPDATE smartshape_inbox_events e SET behind = true WHERE e.state <= 1 AND EXISTS (
     SELECT 1 FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq);

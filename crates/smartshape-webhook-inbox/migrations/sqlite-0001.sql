@@ -1,13 +1,13 @@
--- Times are the store's own, in milliseconds (see src/engine/sqlite/clock.rs); only triggered and
+-- Times are those of the storage's own clock, in milliseconds (see src/storage/sqlite/clock.rs); only triggered and
 -- received are times of day, in microseconds since 1970.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL,
     key BLOB NOT NULL UNIQUE,
-    -- 0 waiting, 1 at work, 2 completed, 3 dead
+    -- 0 waiting, 1 running, 2 completed, 3 dead letter
     state INTEGER NOT NULL,
-    -- waiting: when it may be tried; at work: when its lease ends
+    -- waiting: due time; running: end of its lease
     due INTEGER NOT NULL,
     fence INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,

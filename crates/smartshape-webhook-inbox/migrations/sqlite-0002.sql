@@ -1,5 +1,5 @@
--- Whether another open event of its queue (those of the same file_hash) is to be attempted before it. Exactly
--- one open event of a queue is not behind: the earliest, or one that is at work. An ordered claim looks at no
+-- Whether another unfinished event of its queue (those of the same file_hash) is to be attempted before it. Exactly
+-- one unfinished event of a queue is not behind: the earliest, or one that is running. An ordered claim looks at no
 -- others. Triggers keep it so, whichever version of the program writes.
 ALTER TABLE events ADD COLUMN behind INTEGER NOT NULL DEFAULT 0;
 UPDATE events SET behind = 1 WHERE state <= 1
@@ -19,7 +19,7 @@ BEGIN
     WHERE seq = (SELECT min(o.seq) FROM events o WHERE o.state <= 1 AND o.file_hash = NEW.file_hash);
 END;
 
--- Tried again, given back or replayed: an earlier one may wait, or a later one that is not behind.
+-- Retried, released or replayed: an earlier event may be waiting, or a later one that is not behind.
 CREATE TRIGGER events_returned AFTER UPDATE OF state ON events
 WHEN NEW.state = 0 AND (OLD.state >= 2 OR OLD.state = 1 AND OLD.behind = 0)
 BEGIN

@@ -2,5 +2,5 @@
 -- computed it for a dead letter of an older version.
 ALTER TABLE events ADD COLUMN error_group INTEGER;
 CREATE INDEX events_dead_of_group ON events (error_group, seq) WHERE state = 3;
--- Open events in the order of arrival.
+-- Unfinished events in the order of arrival.
 CREATE INDEX events_open ON events (seq) WHERE state <= 1;
