@@ -22,7 +22,7 @@ pub struct Attribute {
 }
 
 impl Attribute {
-    /// The value, if it is a text; half a surrogate pair in it reads as U+FFFD.
+    /// The value, if it is a string; a lone surrogate in it reads as U+FFFD.
     #[must_use]
     pub fn as_text(&self) -> Option<String> {
         lenient::decode_string(self.value.as_str())
@@ -34,7 +34,7 @@ impl Attribute {
         self.value.decode().ok()
     }
 
-    /// The value as people read it: a text without its quotes, anything else as JSON.
+    /// The value as people read it: a string without its quotes, anything else as JSON.
     #[must_use]
     pub fn text(&self) -> String {
         self.as_text().unwrap_or_else(|| self.value.compact())

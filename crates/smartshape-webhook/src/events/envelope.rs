@@ -43,7 +43,7 @@ pub struct Envelope<'a> {
 /// The members of the envelope, each as it was sent. All raw at first, so that an error can name its field.
 struct Fields<'a>([&'a str; 6]);
 
-/// Some senders begin a text in UTF-8 with it. JSON does not allow it, and lets readers skip it (RFC 8259, section 8.1).
+/// Some senders begin a body in UTF-8 with it. JSON does not allow it, and lets readers skip it (RFC 8259, section 8.1).
 pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The members' names, in the order of [`Fields`].
@@ -55,7 +55,7 @@ impl<'a> Envelope<'a> {
     /// # Errors
     ///
     /// [`EnvelopeError`] when the body is not JSON, or a field is missing, doubled or of an
-    /// impossible type, or when `file`, `event`, `uuid` or an owner that is a text is longer than
+    /// impossible type, or when `file`, `event`, `uuid` or an owner that is a string is longer than
     /// 16 KiB as it is sent.
     pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         let json = std::str::from_utf8(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
@@ -196,7 +196,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = [None; 6];
-                // Names are raw, too: one that nobody reads may hold half a surrogate pair.
+                // Names are raw, too: one that nobody reads may hold a lone surrogate.
                 while let Some(name) = map.next_key::<&RawValue>()? {
                     let name = lenient::name(name).unwrap_or_default();
                     let Some(at) = NAMES.iter().position(|known| *known == name) else {
@@ -219,8 +219,8 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// The text that a JSON string says; `None` for another value. One with half a surrogate pair is kept as it was sent,
-/// with its escapes, and not with U+FFFD: these texts identify the delivery, and different ones must stay different.
+/// The value of a JSON string; `None` for a value of another type. A string with a lone surrogate is kept as it was sent,
+/// with its escapes, and not with U+FFFD: these strings identify the delivery, and different ones must stay different.
 fn decode_string(json: &str) -> Option<Cow<'_, str>> {
     let sent = json.strip_prefix('"')?.strip_suffix('"')?;
     if !sent.contains('\\') {

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::RawJson;
 
-/// A JSON string, with U+FFFD for each half of a surrogate pair. JavaScript writes one for a text that was cut inside
-/// an emoji; JSON allows it, and Rust's strings cannot hold it.
+/// A JSON string, with U+FFFD for each lone surrogate. JavaScript writes one for a string that was cut inside an emoji; JSON
+/// allows it, and Rust's strings cannot hold it.
 pub(crate) struct Text(pub(crate) String);
 
 impl<'de> Deserialize<'de> for Text {
@@ -33,7 +33,7 @@ impl<'de> Deserialize<'de> for Text {
             }
         }
 
-        // Only as bytes does serde_json give out a string with half a surrogate pair, encoded as UTF-8 encodes others.
+        // serde_json returns a string with a lone surrogate only as bytes, in which it is encoded like any other code point.
         deserializer.deserialize_bytes(TextVisitor)
     }
 }
@@ -50,7 +50,7 @@ fn replace_surrogates(bytes: &[u8]) -> String {
     text
 }
 
-/// The text that a JSON string says; `None` for another value.
+/// The value of a JSON string; `None` for a value of another type.
 pub(crate) fn decode_string(json: &str) -> Option<String> {
     serde_json::from_str(json).ok().map(|Text(text)| text)
 }

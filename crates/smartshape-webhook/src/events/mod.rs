@@ -2,7 +2,7 @@
 //!
 //! Documents are lenient, read-only views: nearly every field may be missing, ids and times come in
 //! several forms, and unknown fields are ignored. A field of another type than the documented one reads
-//! as though it were missing, and half a surrogate pair in a text reads as U+FFFD. What came in stays
+//! as though it were missing, and a lone surrogate in a string reads as U+FFFD. What came in stays
 //! beside them as raw JSON, so nothing is lost where the views know less than SmartShape sends.
 //!
 //! ```

@@ -31,7 +31,7 @@ pub(super) const MAX_TEXT_BYTES: usize = 16 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Person {
-    /// An e-mail address: a text with an `@`.
+    /// An e-mail address: a string with an `@`.
     Email(String),
     /// The id of an account: 24 hexadecimal digits.
     AccountId(String),
@@ -44,7 +44,7 @@ pub enum Person {
         /// `email`.
         email: Option<String>,
     },
-    /// Any other text.
+    /// Any other string.
     Other(String),
 }
 
@@ -78,7 +78,7 @@ impl Person {
         }
     }
 
-    /// A text that stays the same for the same form of the person.
+    /// A string that stays the same for the same form of the person.
     pub(crate) fn key(&self) -> &str {
         match self {
             Self::Email(text) | Self::AccountId(text) | Self::Other(text) => text,
@@ -117,8 +117,8 @@ impl<'de> Deserialize<'de> for Person {
 }
 
 impl lenient::Value for Person {
-    /// By way of the text: `serde_json` shows some numbers to a visitor as objects, when anybody in the
-    /// program has switched its feature `arbitrary_precision` on.
+    /// Looks at the first byte, and not at the type that a visitor gets: `serde_json` shows some numbers to a visitor as
+    /// objects when any crate of the program has switched its feature `arbitrary_precision` on.
     fn read(json: &str) -> Option<Self> {
         match json.as_bytes().first()? {
             b'"' => lenient::decode_string(json).map(|text| Self::from(text.as_str())),

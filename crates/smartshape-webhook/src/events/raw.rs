@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 /// One JSON value as text, byte for byte as it was received. Cheap to clone.
 ///
-/// Numbers keep their digits (`1e2`, 2^64) and texts their escapes, which a round trip through
+/// Numbers keep their digits (`1e2`, 2^64) and strings their escapes, which a round trip through
 /// typed values would lose.
 ///
 /// ```
