@@ -132,6 +132,9 @@ impl Inbox {
         if filter.is_scan() { self.bound_scan(filter, max_examined).await } else { Ok(None) }
     }
 
+    /// Narrows a filter to what one call examines, and returns the cursor at which the next page goes on, if any event is left.
+    /// The narrowed filter and that cursor meet at one sequence number: with a gap an event would be on no page, with an
+    /// overlap on two.
     async fn bound_scan(
         &self,
         filter: &mut EventFilter,

@@ -115,6 +115,8 @@ impl Comparison<'_> {
                 continue;
             }
             let (a, mut b) = (before.get(key).copied(), after.get(key).copied());
+            // `_id` and `id` name one field, which is compared once: written under the other name, it would otherwise be one
+            // change for its removal and one for its addition.
             if let Some(other) = other_name(key) {
                 match (a, b, before.get(other).copied(), after.get(other).copied()) {
                     // One name before and the other after: compared once, at the older name.
@@ -144,7 +146,7 @@ struct Member<'a> {
     value: &'a RawValue,
 }
 
-/// Of a doubled key the last value counts, as in JavaScript.
+/// The last value of a doubled key counts, as in JavaScript.
 fn by_key<'a>(members: &'a [Member<'_>]) -> HashMap<&'a str, &'a RawValue> {
     members.iter().map(|member| (&*member.key, member.value)).collect()
 }

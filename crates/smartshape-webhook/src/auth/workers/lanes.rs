@@ -112,6 +112,8 @@ impl<'a> Worker<'a> {
                 let tag = Trial { attempt: attempt.number, secret, begun };
                 return Some(Job { password: Password(entry), hash, tag });
             }
+            // All secrets of all attempts have begun here. Only the last attempt is asked for more, so one that is left behind a
+            // newer one with secrets to try would never get a result.
             if !self.due.is_empty() || (is_hashing && self.one_by_one) {
                 return None;
             }
