@@ -230,7 +230,7 @@ impl fmt::Debug for Sender {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
-    /// As given.
+    /// The order in which the events were given.
     #[default]
     AsGiven,
     /// The last one first.

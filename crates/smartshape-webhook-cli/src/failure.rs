@@ -89,7 +89,7 @@ impl From<smartshape_api::Error> for Failure {
     }
 }
 
-/// As [`chain`], with the hint in terms of this program's options.
+/// Like [`chain`], with the hint in terms of this program's options.
 pub(crate) fn api_chain(error: &smartshape_api::Error) -> String {
     let text = with_root(error.message().to_owned(), error);
     let hint = match error.hint() {

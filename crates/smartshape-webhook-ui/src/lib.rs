@@ -173,8 +173,8 @@ impl Ui {
         self.serve(head, async { (body.len() <= MAX_FORM_BYTES).then_some(body) }).await
     }
 
-    /// As [`respond`](Self::respond). `form` reads the body, and is awaited when the visitor may send one; `None` when the
-    /// body is longer than [`MAX_FORM_BYTES`], or did not arrive.
+    /// Responds like [`respond`](Self::respond). `form` reads the body, and is awaited when the visitor may send one; `None`
+    /// when the body is longer than [`MAX_FORM_BYTES`], or did not arrive.
     async fn serve(&self, head: Parts, form: impl Future<Output = Option<Bytes>>) -> Response<Bytes> {
         let mut response = self.respond_to(&head, form).await;
         if head.method == Method::HEAD {

@@ -41,7 +41,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`plan`](Self::plan) and [`apply`](Self::apply).
+    /// Returns the errors of [`plan`](Self::plan) and [`apply`](Self::apply).
     pub async fn reconcile(
         &self,
         desired: &[DesiredWebhook],
@@ -57,8 +57,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`list_webhooks`](Self::list_webhooks), and [`ErrorKind::Settings`] when two desired webhooks have the same
-    /// event and URL.
+    /// Returns the errors of [`list_webhooks`](Self::list_webhooks), and [`ErrorKind::Settings`] when two desired webhooks
+    /// have the same event and URL.
     pub async fn plan(&self, desired: &[DesiredWebhook], records: &[WebhookRecord]) -> Result<Plan, Error> {
         // Validates before anything is sent.
         let _ = Plan::new(desired, records, &[])?;
@@ -70,8 +70,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`create_webhook`](Self::create_webhook) and [`delete_webhook`](Self::delete_webhook), except that a missing
-    /// webhook counts as deleted. [`ErrorKind::NotRecorded`] when `save` fails; the text names the step that was
+    /// Returns the errors of [`create_webhook`](Self::create_webhook) and [`delete_webhook`](Self::delete_webhook), except that
+    /// a missing webhook counts as deleted. [`ErrorKind::NotRecorded`] when `save` fails; the text names the step that was
     /// completed, if any.
     pub async fn apply(
         &self,

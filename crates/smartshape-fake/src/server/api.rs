@@ -152,7 +152,7 @@ fn upsert(
             let event = EventPayload::sample(EventKind::AttributeUpdated).with_data(data);
             let event = if let Some(file) = file { event.with_file(file) } else { event };
             let state = Arc::clone(&state);
-            // As at SmartShape, the call returns before the webhooks are called.
+            // The call returns before the webhooks are called, like SmartShape's.
             let _detached = tokio::spawn(async move { state.send(&event, 1).await });
         }
         Ok(json!({"success": true}))

@@ -53,7 +53,7 @@ impl ApiError {
             ),
             Self::Full => (StatusCode::INSUFFICIENT_STORAGE, "Full", "a store of the fake is full"),
         };
-        // As in SmartShape's errors, the status in the body can differ from that of the response.
+        // SmartShape's errors too can have another status in the body than that of the response.
         let inner = if status == StatusCode::SERVICE_UNAVAILABLE { 401 } else { status.as_u16() };
         let error = json!({"status": inner, "title": title, "detail": detail, "code": title});
         format_error(form, status, &error)

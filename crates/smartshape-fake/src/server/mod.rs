@@ -118,7 +118,7 @@ impl FakeSmartShape {
         Self::builder().start().await
     }
 
-    /// Its URL, such as `http://127.0.0.1:40123`.
+    /// The server's URL, such as `http://127.0.0.1:40123`.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)

@@ -90,7 +90,7 @@ pub struct StoredAttribute {
     pub node: String,
     /// The attribute's name.
     pub name: String,
-    /// Its value.
+    /// The attribute's value.
     pub value: Value,
 }
 

@@ -69,7 +69,7 @@ impl Fixture {
         serde_json::from_slice(&sample.to_body()).unwrap_or_default()
     }
 
-    /// As [`event`](Self::event), with changes.
+    /// Like [`event`](Self::event), with changes.
     pub(crate) fn changed(&self, kind: EventKind, change: impl FnOnce(&mut Value)) -> Value {
         let mut event = self.event(kind);
         change(&mut event);

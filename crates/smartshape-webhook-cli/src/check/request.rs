@@ -37,7 +37,7 @@ pub(crate) enum Expect {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// Its name among the requests of the case; may be empty.
+    /// The request's name within the case; may be empty.
     pub(crate) what: String,
     pub(crate) method: Method,
     pub(crate) tokens: Vec<HeaderValue>,

@@ -180,7 +180,7 @@ impl Relay {
                     console.stop().await;
                 }
             };
-            // Its task does not panic.
+            // The task of `serving` does not panic.
             let _ = tokio::join!(serving, stop_console);
             ended
         };

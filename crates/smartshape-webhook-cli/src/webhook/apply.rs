@@ -109,7 +109,7 @@ impl Apply {
             };
             let applied = client.apply(plan.clone(), &mut records, save).await;
             if let Err(error) = applied {
-                // Its own text says what was done.
+                // The error's text says what was done.
                 if error.kind() == ErrorKind::NotRecorded {
                     return Err(error.into());
                 }

@@ -68,7 +68,7 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
 
     fn stats(&self) -> StorageFuture<'_, InboxStats>;
 
-    /// As [`stats`](Self::stats); counts up to [`MAX_EXAMINED`](crate::event::MAX_EXAMINED) rows of each state.
+    /// Like [`stats`](Self::stats), but counts up to [`MAX_EXAMINED`](crate::event::MAX_EXAMINED) rows of each state.
     fn counts(&self) -> StorageFuture<'_, InboxCounts>;
 
     /// Sequence number of the event after `skipped` others within the filter's bounds, state and reason, in the filter's

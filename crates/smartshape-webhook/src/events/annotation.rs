@@ -146,7 +146,7 @@ impl lenient::Value for Point {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Color {
-    /// As in CSS: `#fff`.
+    /// A color in the form of CSS, such as `#fff`.
     Text(String),
     /// Numbers, two in the documents seen; their meaning is not documented.
     Numbers(Vec<f64>),

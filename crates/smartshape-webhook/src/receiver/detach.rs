@@ -25,7 +25,7 @@ impl<F: Future<Output: Send> + Send + 'static> Future for DetachOnDrop<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(work) = &mut self.0 else { return Poll::Ready(Err(Panicked)) };
-        // As in a task of its own, a panic ends the work and not the connection.
+        // A panic ends the work and not the connection, as though the work had a task of its own.
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,

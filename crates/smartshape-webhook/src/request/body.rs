@@ -294,7 +294,7 @@ mod tests {
         let begun = Instant::now();
         assert!(!discarded(chunks(&[1]).chain(stream::pending())).await);
         assert_eq!(begun.elapsed(), Duration::ZERO, "the client is not waited for");
-        // As a framework does: each chunk, and the end, one poll after it was asked for.
+        // Frameworks do so: each chunk, and the end, comes one poll after it was asked for.
         let mut late = 0;
         let mut chunks = [Some(Ok(Bytes::from_static(b"x"))), None].into_iter();
         let asked = stream::poll_fn(|context| {

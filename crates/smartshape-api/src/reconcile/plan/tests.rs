@@ -134,7 +134,7 @@ fn plan_with_listed_urls() {
                 "leave 5: unknown event, not recorded",
             ],
         ),
-        // Of others: another URL, near as it may be.
+        // Webhooks at other URLs, however similar, belong to somebody else.
         (
             vec![want(FileUploaded)],
             vec![record("1", FileUploaded)],

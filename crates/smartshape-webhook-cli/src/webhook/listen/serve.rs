@@ -99,7 +99,7 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let ListenerResponse { response, was_handled, forwarded } =
             deliver(request, &receiver, sinks.sink, Some(&copied)).await;
-        // Of another rejected request the receiver may have discarded a part of the body, to keep the connection.
+        // If another request was rejected, the receiver may have discarded a part of its body to keep the connection.
         let body =
             Some(copied.take_bytes()).filter(|_| response.rejection().is_none_or(Rejection::token_verified));
         if let Some(deliveries) = sinks.deliveries {

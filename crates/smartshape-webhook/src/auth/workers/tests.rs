@@ -95,7 +95,7 @@ fn workers_limit_waiters_per_token_and_in_all() {
         pending.filter_map(|pending| pending.ok().flatten()).collect()
     };
     let mut waiters: Vec<_> = tokens.iter().map(|token| submit(*token)).collect();
-    // Of 1,024 extra waiters, four are left for the fifth token. The first waiter of each token is not extra.
+    // The fifth token gets the last four of 1,024 extra waiters. The first waiter of each token is not extra.
     assert_eq!(waiters.iter().map(Vec::len).collect::<Vec<_>>(), [256, 256, 256, 256, 5, 1]);
     // A waiter that leaves frees its slot, also if it is the first one.
     waiters[0].clear();

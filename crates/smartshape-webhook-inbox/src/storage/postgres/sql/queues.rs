@@ -27,8 +27,8 @@ const MARK_HEADS: &str = "locked AS MATERIALIZED (SELECT e.seq FROM smartshape_i
 /// its rows in between.
 const MARK_QUEUES: i64 = 1000;
 
-/// As [`mark_runnable`], for all queues from `first` on: a process may have ended between its commit and its call, or
-/// be of a version that does not call. Returns the queue to continue with.
+/// Does what [`mark_runnable`] does for all queues from `first` on: a process may have ended between its commit and its
+/// call, or be of a version that does not call. Returns the queue to continue with.
 pub(crate) async fn mark_all_runnable(session: &mut Session, first: Queue) -> sqlx::Result<Option<Queue>> {
     let sql = session.tables.sql(&format!(
         "WITH RECURSIVE heads (queue, seq, number) AS ( \

@@ -70,7 +70,7 @@ pub(crate) async fn settle(
         .bind(groups)
         .bind(took)
         .bind(trimmed)
-        // Those that were recorded before this one.
+        // This attempt is recorded beside the earlier ones that are kept.
         .bind(KEPT_ATTEMPTS - 1)
         .fetch_all(&mut session.connection)
         .await?;
