@@ -24,8 +24,8 @@ use crate::metrics::HashingToken;
 pub(super) struct Worker<'a> {
     shared: &'a Shared,
     /// Tokens that are being hashed, oldest first. Only the last may have secrets that no lane has begun.
-    attempts: Vec<Attempt>,
-    /// The number of the last attempt.
+    verifications: Vec<Verification>,
+    /// The number of the last verification.
     last: u64,
     clock: LaneClock,
     /// Rejected tokens for which a pause is due.
@@ -36,7 +36,7 @@ pub(super) struct Worker<'a> {
 }
 
 /// A token that is being hashed.
-struct Attempt {
+struct Verification {
     number: u64,
     token: Token,
     client: Option<ClientAddr>,
@@ -62,7 +62,7 @@ struct Due {
 
 /// One secret that is tried in a lane.
 pub(super) struct Trial {
-    attempt: u64,
+    verification: u64,
     secret: SecretId,
     begun: LaneTime,
 }
@@ -79,7 +79,7 @@ impl AsRef<[u8]> for Password {
 impl<'a> Worker<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
         let clock = LaneClock::new();
-        Self { shared, attempts: Vec::new(), last: 0, clock, due: Vec::new(), one_by_one: false }
+        Self { shared, verifications: Vec::new(), last: 0, clock, due: Vec::new(), one_by_one: false }
     }
 
     /// Hashes until no token waits, or a pause is due, and pauses.
@@ -94,9 +94,9 @@ impl<'a> Worker<'a> {
             );
         });
         // Nothing is left here unless there was a panic, or there are no secrets.
-        for attempt in std::mem::take(&mut self.attempts) {
-            let status = attempt.is_exhausted().then_some(TokenStatus::Rejected);
-            caught(|| self.finish(attempt, status));
+        for verification in std::mem::take(&mut self.verifications) {
+            let status = verification.is_exhausted().then_some(TokenStatus::Rejected);
+            caught(|| self.finish(verification, status));
         }
         self.pause();
     }
@@ -104,25 +104,26 @@ impl<'a> Worker<'a> {
     /// The next secret to try.
     pub(super) fn next(&mut self) -> Option<Job<Password, Trial>> {
         loop {
-            let is_hashing = !self.attempts.is_empty();
-            if let Some(attempt) = self.attempts.last_mut()
-                && let Some((hash, secret, entry)) = attempt.next_secret()
+            let is_hashing = !self.verifications.is_empty();
+            if let Some(verification) = self.verifications.last_mut()
+                && let Some((hash, secret, entry)) = verification.next_secret()
             {
                 let begun = self.clock.begin();
-                let tag = Trial { attempt: attempt.number, secret, begun };
+                let tag = Trial { verification: verification.number, secret, begun };
                 return Some(Job { password: Password(entry), hash, tag });
             }
-            // All secrets of all attempts have begun here. Only the last attempt is asked for more, so one that is left behind a
+            // All secrets of all verifications have begun here. Only the last verification is asked for more, so one that is left behind a
             // newer one with secrets to try would never get a result.
             if !self.due.is_empty() || (is_hashing && self.one_by_one) {
                 return None;
             }
             let is_last_lane = self.clock.lanes as usize + 1 == MAX_LANES;
-            let has_the_others = |client| self.attempts.iter().all(|attempt| attempt.client == client);
+            let has_the_others =
+                |client| self.verifications.iter().all(|verification| verification.client == client);
             let is_allowed = |client| !(is_hashing && is_last_lane && has_the_others(client));
             let ((token, waiting, client), keyring, cost) = self.shared.pop(is_hashing, is_allowed)?;
             self.last += 1;
-            self.attempts.push(Attempt {
+            self.verifications.push(Verification {
                 number: self.last,
                 token,
                 client,
@@ -141,21 +142,23 @@ impl<'a> Worker<'a> {
     pub(super) fn tried(&mut self, trial: &Trial, matches: bool) {
         let spent = self.clock.end().since(trial.begun);
         // Another lane may have found the token's secret meanwhile.
-        let Some(index) = self.attempts.iter().position(|attempt| attempt.number == trial.attempt) else {
+        let Some(index) =
+            self.verifications.iter().position(|verification| verification.number == trial.verification)
+        else {
             return;
         };
-        let attempt = &mut self.attempts[index];
-        attempt.tried += 1;
-        attempt.spent = attempt.spent.plus(spent);
+        let verification = &mut self.verifications[index];
+        verification.tried += 1;
+        verification.spent = verification.spent.plus(spent);
         let status = if matches { TokenStatus::Verified(trial.secret) } else { TokenStatus::Rejected };
-        if matches || attempt.is_exhausted() {
-            let attempt = self.attempts.remove(index);
-            self.finish(attempt, Some(status));
+        if matches || verification.is_exhausted() {
+            let verification = self.verifications.remove(index);
+            self.finish(verification, Some(status));
         }
     }
 
-    fn finish(&mut self, attempt: Attempt, status: Option<TokenStatus>) {
-        let Attempt { token, client, cost, keyring, hashing, tried, spent, .. } = attempt;
+    fn finish(&mut self, verification: Verification, status: Option<TokenStatus>) {
+        let Verification { token, client, cost, keyring, hashing, tried, spent, .. } = verification;
         if let Some(hashing) = hashing {
             caught(|| hashing.end());
         }
@@ -186,7 +189,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-impl Attempt {
+impl Verification {
     fn next_secret(&mut self) -> Option<(Hash, SecretId, Arc<KeyringEntry>)> {
         let hash = self.hash.clone()?;
         let (id, entry) = self.keyring.nth(self.begun)?;

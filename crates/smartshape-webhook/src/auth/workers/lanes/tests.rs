@@ -54,7 +54,7 @@ fn fill(worker: &mut Worker<'_>) -> Vec<Trial> {
 
 /// The tokens that are being hashed.
 fn tokens(worker: &Worker<'_>) -> Vec<Token> {
-    worker.attempts.iter().map(|attempt| attempt.token).collect()
+    worker.verifications.iter().map(|verification| verification.token).collect()
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn worker_tries_no_further_secret_after_one_has_matched() {
     let trials = fill(&mut worker);
     assert_eq!(trials.len(), MAX_LANES);
     worker.tried(&trials[0], false);
-    assert_eq!(worker.attempts[0].tried, 1);
+    assert_eq!(worker.verifications[0].tried, 1);
     worker.tried(&trials[2], true);
     let found = Some(TokenStatus::Verified(trials[2].secret));
     assert_eq!(verifier.status(&good), found, "at once, though other lanes go on");
@@ -186,9 +186,13 @@ fn worker_finishes_the_tokens_it_has_begun_at_the_end_and_takes_no_other() {
 
 /// Rejects a token that was hashed on a core that others wanted half of.
 fn reject_on_a_contended_core(worker: &mut Worker<'_>, trial: &Trial) {
-    let attempt = worker.attempts.iter_mut().find(|attempt| attempt.number == trial.attempt).unwrap();
+    let verification = worker
+        .verifications
+        .iter_mut()
+        .find(|verification| verification.number == trial.verification)
+        .unwrap();
     let cpu = Some(Duration::from_secs(1));
-    attempt.spent = LaneTime { wall: Duration::from_secs(2), cpu };
+    verification.spent = LaneTime { wall: Duration::from_secs(2), cpu };
     worker.tried(trial, false);
 }
 
