@@ -1,7 +1,7 @@
 //! The queue in which unknown tokens wait for a worker: start-time fair queueing.
 //!
 //! Goyal, Vin and Cheng, "Start-time Fair Queuing: A Scheduling Algorithm for Integrated Services Packet Switching
-//! Networks", SIGCOMM 1996. A flow is a client address, a packet is a token, and its length is the cost of hashing it.
+//! Networks", SIGCOMM 1996. A flow is a client address, a packet is a token, and its length is the work of hashing it.
 //! Each token gets a *start tag*, the later of the queue's virtual time and the *finish tag* of its flow's previous token;
 //! the smallest start tag is served first. A client that floods the queue therefore waits behind itself, and one that has
 //! not been served for a while comes next. When the queue is full, the token with the largest tag is evicted.
@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use crate::auth::client_addr::ClientAddr;
 use crate::cache::GenerationalCache;
 
-/// Maximum number of waiting tokens, however little each costs.
+/// Maximum number of waiting tokens, however little work each is.
 pub(super) const MAX_WAITING: usize = 1024;
 /// Capacity of the cache of first arrivals. The cache may hold up to twice as many, about 1.5 MB when a flood has filled it.
 /// At 2,000 forgeries a second it covers the last 14 seconds at least, so a sender that retries within that time keeps its
@@ -25,7 +25,7 @@ const ARRIVALS: usize = 28_672;
 /// Capacity of the cache of finish tags.
 const FLOWS: usize = 2048;
 
-/// A start-time fair queue of tokens, each with an item `T`. Virtual time is measured in units of cost.
+/// A start-time fair queue of tokens, each with an item `T`. Virtual time is measured in units of work.
 pub(super) struct FairQueue<T> {
     /// Flows with at least one waiting token.
     flows: HashMap<Option<ClientAddr>, Flow<T>>,
@@ -39,23 +39,23 @@ pub(super) struct FairQueue<T> {
     last_arrival: u64,
     /// Number of waiting tokens, of all flows.
     waiting: usize,
-    /// Total cost of the tokens that wait or are being hashed.
-    cost: u64,
+    /// Total work of the tokens that wait or are being hashed.
+    work: u64,
 }
 
 /// The waiting tokens of one client, by first arrival. Never empty.
 struct Flow<T> {
     waiting: BTreeMap<u64, Waiting<T>>,
     finish_tag: u64,
-    /// Total cost of the waiting tokens.
-    cost: u64,
+    /// Total work of the waiting tokens.
+    work: u64,
 }
 
 struct Waiting<T> {
     item: T,
     /// Virtual time of the token's first arrival.
     arrived_at: u64,
-    cost: u64,
+    work: u64,
 }
 
 /// A token's first arrival.
@@ -79,18 +79,18 @@ impl<T> FairQueue<T> {
             virtual_time: 0,
             last_arrival: 0,
             waiting: 0,
-            cost: 0,
+            work: 0,
         }
     }
 
     /// Adds a token. It must not be in the queue already: the caller lets requests with equal tokens share one entry.
-    /// `capacity` is the cost that may be ahead of a token. Returns the items evicted for lack of capacity, perhaps the new
+    /// `capacity` is the work that may be ahead of a token. Returns the items evicted for lack of capacity, perhaps the new
     /// one among them.
     pub(super) fn push(
         &mut self,
         token: &[u8],
         client: Option<ClientAddr>,
-        cost: u64,
+        work: u64,
         item: T,
         capacity: u64,
     ) -> Vec<T> {
@@ -98,11 +98,11 @@ impl<T> FairQueue<T> {
         let finish_tags = &mut self.finish_tags;
         let flow = self.flows.entry(client).or_insert_with(|| {
             let finish_tag = finish_tags.get(&client).map_or(0, |(tag, _)| tag);
-            Flow { waiting: BTreeMap::new(), finish_tag, cost: 0 }
+            Flow { waiting: BTreeMap::new(), finish_tag, work: 0 }
         });
-        flow.waiting.insert(arrival.number, Waiting { item, arrived_at: arrival.at, cost });
-        flow.cost += cost;
-        self.cost += cost;
+        flow.waiting.insert(arrival.number, Waiting { item, arrived_at: arrival.at, work });
+        flow.work += work;
+        self.work += work;
         self.waiting += 1;
         let mut evicted = Vec::new();
         while let Some(client) = self.over_capacity(capacity) {
@@ -111,7 +111,7 @@ impl<T> FairQueue<T> {
         evicted
     }
 
-    /// Removes the token with the smallest start tag if `is_allowed` for its client. Returns its item and its cost. The cost
+    /// Removes the token with the smallest start tag if `is_allowed` for its client. Returns its item and its work. The work
     /// counts against the capacity until [`complete`](Self::complete), since a new token has to wait for it as well.
     pub(super) fn pop(
         &mut self,
@@ -125,15 +125,15 @@ impl<T> FairQueue<T> {
             return None;
         }
         let (_, first) = flow.waiting.pop_first()?;
-        flow.cost -= first.cost;
-        flow.finish_tag = start_tag + first.cost;
+        flow.work -= first.work;
+        flow.finish_tag = start_tag + first.work;
         self.virtual_time = self.virtual_time.max(start_tag);
         self.finish_tags.insert(client, flow.finish_tag);
         self.waiting -= 1;
         if flow.waiting.is_empty() {
             self.flows.remove(&client);
         }
-        Some((first.item, first.cost))
+        Some((first.item, first.work))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -145,9 +145,9 @@ impl<T> FairQueue<T> {
         self.flows.keys().any(|waiting| *waiting != client)
     }
 
-    /// Subtracts the cost of a token that has been hashed.
-    pub(super) fn complete(&mut self, cost: u64) {
-        self.cost = self.cost.saturating_sub(cost);
+    /// Subtracts the work of a token that has been hashed.
+    pub(super) fn complete(&mut self, work: u64) {
+        self.work = self.work.saturating_sub(work);
     }
 
     fn first_arrival(&mut self, token: &[u8]) -> Arrival {
@@ -163,21 +163,21 @@ impl<T> FairQueue<T> {
 
     /// The client whose last token has the largest tag of all, if more than `capacity` is ahead of that token.
     fn over_capacity(&self, capacity: u64) -> Option<Option<ClientAddr>> {
-        if self.cost <= capacity && self.waiting <= MAX_WAITING {
+        if self.work <= capacity && self.waiting <= MAX_WAITING {
             return None;
         }
         let earliest = self.virtual_time.saturating_sub(capacity);
         let (client, flow) = self.flows.iter().max_by_key(|(_, flow)| flow.last_tag(earliest))?;
         let (_, last) = flow.waiting.last_key_value()?;
-        (self.cost - last.cost > capacity || self.waiting > MAX_WAITING).then_some(*client)
+        (self.work - last.work > capacity || self.waiting > MAX_WAITING).then_some(*client)
     }
 
     /// Removes the last token of a client.
     fn evict_last(&mut self, client: Option<ClientAddr>) -> Option<T> {
         let flow = self.flows.get_mut(&client)?;
         let (_, last) = flow.waiting.pop_last()?;
-        flow.cost -= last.cost;
-        self.cost -= last.cost;
+        flow.work -= last.work;
+        self.work -= last.work;
         self.waiting -= 1;
         if flow.waiting.is_empty() {
             self.flows.remove(&client);
@@ -194,11 +194,11 @@ impl<T> Flow<T> {
         }
     }
 
-    /// The start tag of the flow's last token: that of its first, plus the cost of all tokens before the last.
+    /// The start tag of the flow's last token: that of its first, plus the work of all tokens before the last.
     fn last_tag(&self, earliest: u64) -> Tag {
         match (self.waiting.first_key_value(), self.waiting.last_key_value()) {
             (Some((_, first)), Some((arrival, last))) => {
-                (self.start_tag(first, earliest) + self.cost - last.cost, *arrival)
+                (self.start_tag(first, earliest) + self.work - last.work, *arrival)
             }
             _ => (0, 0),
         }

@@ -32,9 +32,9 @@ const WAITERS_PER_TOKEN: usize = 256;
 /// Requests that may wait in addition to the first one of each token. The queue bounds the number of tokens, so this bounds
 /// the number of waiting requests, and the memory that their unread bodies take.
 const EXTRA_WAITERS: usize = MAX_WAITING;
-/// Assumed time to hash at the lowest cost, until it has been measured. On a slower machine the queue grows a little too
-/// long once.
-const ASSUMED_COST_UNIT: Duration = Duration::from_micros(900);
+/// Assumed time of one unit of work, until it has been measured. On a slower machine the queue grows a little too long
+/// once.
+const ASSUMED_TIME_PER_UNIT: Duration = Duration::from_micros(900);
 /// On a contended core, a worker pauses after a rejected token for this many times the CPU time that it took. A flood of
 /// forgeries thus gets 1/31 of the core.
 const PAUSE: u32 = 30;
@@ -65,13 +65,13 @@ pub(crate) struct Workers {
 struct Shared {
     state: Mutex<State>,
     /// Notified when a token is queued, and at the end.
-    work: Condvar,
+    queued: Condvar,
     /// Notified at the end only, for workers that pause.
     end: Condvar,
     timeout: Duration,
     threads: usize,
-    /// Measured nanoseconds of one unit of cost: hashing with one secret at the lowest bcrypt cost.
-    cost_unit_nanos: AtomicU64,
+    /// Measured time of one unit of work. One unit: hashing with one secret at bcrypt cost 4.
+    nanos_per_unit: AtomicU64,
     hashes: AtomicU64,
 }
 
@@ -114,11 +114,11 @@ impl Workers {
                 idle: 0,
                 closed: false,
             }),
-            work: Condvar::new(),
+            queued: Condvar::new(),
             end: Condvar::new(),
             timeout: settings.verify_timeout,
             threads: settings.verify_threads.max(1),
-            cost_unit_nanos: AtomicU64::new(ASSUMED_COST_UNIT.as_nanos() as u64),
+            nanos_per_unit: AtomicU64::new(ASSUMED_TIME_PER_UNIT.as_nanos() as u64),
             hashes: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
@@ -149,16 +149,16 @@ impl Workers {
             drop(state);
             return joined;
         }
-        let cost = state.cost(token);
+        let work = state.work(token);
         let (waiter, result) = oneshot::channel();
         state.pending.insert(*token.as_bytes(), vec![waiter]);
-        let evicted = state.queue.push(token.as_bytes(), client, cost, item, self.shared.capacity());
+        let evicted = state.queue.push(token.as_bytes(), client, work, item, self.shared.capacity());
         for (token, ..) in &evicted {
             // Dropping the waiters tells them, this request perhaps among them.
             drop(state.take_waiters(token));
         }
         drop(state);
-        self.shared.work.notify_one();
+        self.shared.queued.notify_one();
         Ok(Some(self.waiting(token, result)))
     }
 
@@ -276,14 +276,14 @@ impl Drop for Waiting {
 impl Drop for Workers {
     fn drop(&mut self) {
         locked(&self.shared.state).closed = true;
-        self.shared.work.notify_all();
+        self.shared.queued.notify_all();
         self.shared.end.notify_all();
     }
 }
 
 impl State {
-    /// Cost of a token: each secret may have to be tried, and each step of bcrypt cost doubles the time.
-    fn cost(&self, token: &Token) -> u64 {
+    /// Work of a token, in units: each secret may have to be tried, and each step of bcrypt cost doubles the time.
+    fn work(&self, token: &Token) -> u64 {
         (self.keyring.len() as u64).max(1) << (token.cost() - 4)
     }
 
@@ -321,12 +321,12 @@ impl Shared {
                 return true;
             }
             state.idle += 1;
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.queued.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle = state.idle.saturating_sub(1);
         }
     }
 
-    /// Takes the next token out of the queue if `is_allowed` for its client, with the secrets to try and its cost. A worker
+    /// Takes the next token out of the queue if `is_allowed` for its client, with the secrets to try and its work. A worker
     /// that hashes already leaves it to an idle one.
     fn pop(
         &self,
@@ -337,16 +337,16 @@ impl Shared {
         if state.closed || (is_hashing && state.idle > 0) {
             return None;
         }
-        let (item, cost) = state.queue.pop(self.capacity(), is_allowed)?;
-        Some((item, Arc::clone(&state.keyring), cost))
+        let (item, work) = state.queue.pop(self.capacity(), is_allowed)?;
+        Some((item, Arc::clone(&state.keyring), work))
     }
 
     /// Publishes the status of a token; `None` if a panic kept it from being determined. Its waiters are then dropped, which
     /// rejects their requests as busy.
-    fn publish(&self, token: &Token, cost: u64, hashed: Option<Hashed>) {
+    fn publish(&self, token: &Token, work: u64, hashed: Option<Hashed>) {
         self.hashes.fetch_add(1, Ordering::Relaxed);
         let mut state = locked(&self.state);
-        state.queue.complete(cost);
+        state.queue.complete(work);
         let waiters = state.take_waiters(token);
         state.hashed.extend(hashed.clone().map(|hashed| (*token, hashed)));
         drop(state);
@@ -380,17 +380,17 @@ impl Shared {
         }
     }
 
-    /// The cost that all workers can hash within the timeout.
+    /// The work that all workers can do within the timeout.
     fn capacity(&self) -> u64 {
         let nanos = self.timeout.as_nanos().saturating_mul(self.threads as u128);
-        u64::try_from(nanos).unwrap_or(u64::MAX) / self.cost_unit_nanos.load(Ordering::Relaxed).max(1)
+        u64::try_from(nanos).unwrap_or(u64::MAX) / self.nanos_per_unit.load(Ordering::Relaxed).max(1)
     }
 
-    /// Updates the measured time of a unit of cost: a moving average in which a sample has a weight of an eighth.
-    fn measured(&self, took: Duration, cost: u64) {
-        let sample = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / cost.max(1);
-        let before = self.cost_unit_nanos.load(Ordering::Relaxed);
-        self.cost_unit_nanos.store((before / 8 * 7).saturating_add(sample / 8).max(1), Ordering::Relaxed);
+    /// Updates the measured time of a unit of work: a moving average in which a sample has a weight of an eighth.
+    fn measured(&self, took: Duration, work: u64) {
+        let sample = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / work.max(1);
+        let before = self.nanos_per_unit.load(Ordering::Relaxed);
+        self.nanos_per_unit.store((before / 8 * 7).saturating_add(sample / 8).max(1), Ordering::Relaxed);
     }
 }
 

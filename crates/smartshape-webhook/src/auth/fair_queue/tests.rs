@@ -3,10 +3,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 
-/// The cost of a token with bcrypt cost 10 and one secret.
-const COST: u64 = 64;
+/// The work of a token with bcrypt cost 10 and one secret.
+const WORK: u64 = 64;
 /// Ten such tokens may be ahead of one.
-const CAPACITY: u64 = 10 * COST;
+const CAPACITY: u64 = 10 * WORK;
 
 fn client(number: u8) -> Option<ClientAddr> {
     Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, number)).into())
@@ -22,11 +22,11 @@ impl TestQueue {
 
     /// Pushes a token, and returns those that are evicted.
     fn push(&mut self, from: u8, token: &str) -> Vec<String> {
-        self.push_with_cost(from, token, COST)
+        self.push_with_work(from, token, WORK)
     }
 
-    fn push_with_cost(&mut self, from: u8, token: &str, cost: u64) -> Vec<String> {
-        self.0.push(token.as_bytes(), client(from), cost, token.to_owned(), CAPACITY)
+    fn push_with_work(&mut self, from: u8, token: &str, work: u64) -> Vec<String> {
+        self.0.push(token.as_bytes(), client(from), work, token.to_owned(), CAPACITY)
     }
 
     /// Pushes this many tokens that have never been seen.
@@ -37,8 +37,8 @@ impl TestQueue {
     }
 
     fn hash(&mut self) -> Option<String> {
-        let (token, cost) = self.0.pop(CAPACITY, |_| true)?;
-        self.0.complete(cost);
+        let (token, work) = self.0.pop(CAPACITY, |_| true)?;
+        self.0.complete(work);
         Some(token)
     }
 
@@ -83,13 +83,13 @@ fn fair_queue_does_not_hold_past_service_against_a_flow() {
 }
 
 #[test]
-fn fair_queue_counts_cost_and_not_tokens() {
+fn fair_queue_counts_work_and_not_tokens() {
     let mut queue = TestQueue::new();
     for number in 0..2 {
-        queue.push_with_cost(1, &format!("costly{number}"), 2 * COST);
+        queue.push_with_work(1, &format!("costly{number}"), 2 * WORK);
     }
     for number in 0..6 {
-        queue.push_with_cost(2, &format!("cheap{number}"), COST);
+        queue.push_with_work(2, &format!("cheap{number}"), WORK);
     }
     let order = ["costly0", "cheap0", "cheap1", "costly1", "cheap2", "cheap3", "cheap4", "cheap5"];
     assert_eq!(queue.hash_all(), order);
@@ -98,13 +98,13 @@ fn fair_queue_counts_cost_and_not_tokens() {
 #[test]
 fn fair_queue_takes_a_token_above_capacity_when_it_is_empty() {
     let mut queue = TestQueue::new();
-    assert_eq!(queue.push_with_cost(1, "huge", 2 * CAPACITY), [] as [&str; 0]);
+    assert_eq!(queue.push_with_work(1, "huge", 2 * CAPACITY), [] as [&str; 0]);
     assert_eq!(queue.push(1, "later"), ["later"]);
     assert_eq!(queue.push(2, "elsewhere"), ["elsewhere"], "what is ahead of it takes too long");
-    let (token, cost) = queue.0.pop(CAPACITY, |_| true).unwrap();
+    let (token, work) = queue.0.pop(CAPACITY, |_| true).unwrap();
     assert_eq!(token, "huge");
     assert_eq!(queue.push(2, "elsewhere"), ["elsewhere"], "a token that is being hashed counts");
-    queue.0.complete(cost);
+    queue.0.complete(work);
     assert_eq!(queue.push(2, "elsewhere"), [] as [&str; 0]);
 }
 
@@ -239,33 +239,33 @@ fn fair_queue_loses_and_doubles_no_token() {
                     if waiting.contains_key(&token) || in_flight.iter().any(|(known, _)| *known == token) {
                         continue;
                     }
-                    let cost = 1 << random.below(10);
-                    waiting.insert(token.clone(), cost);
-                    let evicted = queue.push_with_cost(random.below(6) as u8, &token, cost);
+                    let work = 1 << random.below(10);
+                    waiting.insert(token.clone(), work);
+                    let evicted = queue.push_with_work(random.below(6) as u8, &token, work);
                     for token in evicted {
                         assert!(waiting.remove(&token).is_some(), "seed {seed}: {token} was not queued");
                     }
-                    let all = waiting.values().chain(in_flight.iter().map(|(_, cost)| cost)).sum::<u64>();
+                    let all = waiting.values().chain(in_flight.iter().map(|(_, work)| work)).sum::<u64>();
                     let largest = waiting.values().max().copied().unwrap_or(0);
-                    assert!(waiting.is_empty() || all - largest <= CAPACITY, "seed {seed}: a cost of {all}");
+                    assert!(waiting.is_empty() || all - largest <= CAPACITY, "seed {seed}: work of {all}");
                 }
                 3 => {
                     if in_flight.len() < 3
-                        && let Some((token, cost)) = queue.0.pop(CAPACITY, |_| true)
+                        && let Some((token, work)) = queue.0.pop(CAPACITY, |_| true)
                     {
-                        assert_eq!(waiting.remove(&token), Some(cost), "seed {seed}");
-                        in_flight.push((token, cost));
+                        assert_eq!(waiting.remove(&token), Some(work), "seed {seed}");
+                        in_flight.push((token, work));
                     }
                 }
                 _ => {
-                    if let Some((_, cost)) = in_flight.pop() {
-                        queue.0.complete(cost);
+                    if let Some((_, work)) = in_flight.pop() {
+                        queue.0.complete(work);
                     }
                 }
             }
             assert_eq!(queue.0.waiting, waiting.len(), "seed {seed}");
-            let all = waiting.values().chain(in_flight.iter().map(|(_, cost)| cost)).sum::<u64>();
-            assert_eq!(queue.0.cost, all, "seed {seed}");
+            let all = waiting.values().chain(in_flight.iter().map(|(_, work)| work)).sum::<u64>();
+            assert_eq!(queue.0.work, all, "seed {seed}");
         }
         let left: Vec<_> = queue.hash_all();
         assert_eq!(left.len(), waiting.len(), "seed {seed}");
@@ -293,9 +293,9 @@ fn fair_queue_serves_backlogged_flows_alike() {
                     );
                 }
             }
-            let (token, cost) = queue.0.pop(200, |_| true).unwrap();
-            queue.0.complete(cost);
-            served[usize::from(token.as_bytes()[0] - b'0')] += cost;
+            let (token, work) = queue.0.pop(200, |_| true).unwrap();
+            queue.0.complete(work);
+            served[usize::from(token.as_bytes()[0] - b'0')] += work;
         }
         let (least, most) = (served.iter().min().unwrap(), served.iter().max().unwrap());
         assert!(most - least <= 16, "seed {seed}: {served:?}");

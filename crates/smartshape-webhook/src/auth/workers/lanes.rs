@@ -40,7 +40,7 @@ struct Verification {
     number: u64,
     token: Token,
     client: Option<ClientAddr>,
-    cost: u64,
+    work: u64,
     hash: Option<Hash>,
     keyring: Arc<Keyring>,
     hashing: Option<HashingToken>,
@@ -57,7 +57,7 @@ struct Due {
     pause: Duration,
     client: Option<ClientAddr>,
     wall: Duration,
-    cost: u64,
+    work: u64,
 }
 
 /// One secret that is tried in a lane.
@@ -112,8 +112,8 @@ impl<'a> Worker<'a> {
                 let tag = Trial { verification: verification.number, secret, begun };
                 return Some(Job { password: Password(entry), hash, tag });
             }
-            // All secrets of all verifications have begun here. Only the last verification is asked for more, so one that is left behind a
-            // newer one with secrets to try would never get a result.
+            // Here every secret of every verification has been started. Only the last verification is asked for secrets, so one
+            // that got a newer one behind it too early would never have a result.
             if !self.due.is_empty() || (is_hashing && self.one_by_one) {
                 return None;
             }
@@ -121,13 +121,13 @@ impl<'a> Worker<'a> {
             let has_the_others =
                 |client| self.verifications.iter().all(|verification| verification.client == client);
             let is_allowed = |client| !(is_hashing && is_last_lane && has_the_others(client));
-            let ((token, waiting, client), keyring, cost) = self.shared.pop(is_hashing, is_allowed)?;
+            let ((token, waiting, client), keyring, work) = self.shared.pop(is_hashing, is_allowed)?;
             self.last += 1;
             self.verifications.push(Verification {
                 number: self.last,
                 token,
                 client,
-                cost,
+                work,
                 hash: token.hash(),
                 keyring,
                 hashing: caught(|| waiting.begin()),
@@ -158,23 +158,23 @@ impl<'a> Worker<'a> {
     }
 
     fn finish(&mut self, verification: Verification, status: Option<TokenStatus>) {
-        let Verification { token, client, cost, keyring, hashing, tried, spent, .. } = verification;
+        let Verification { token, client, work, keyring, hashing, tried, spent, .. } = verification;
         if let Some(hashing) = hashing {
             caught(|| hashing.end());
         }
-        self.shared.publish(&token, cost, status.map(|status| Hashed { keyring, status }));
+        self.shared.publish(&token, work, status.map(|status| Hashed { keyring, status }));
         let pause =
             if status == Some(TokenStatus::Rejected) { pause(spent.wall, spent.cpu) } else { Duration::ZERO };
-        let tried = (tried as u64) << (token.cost() - 4);
+        let done = (tried as u64) << (token.cost() - 4);
         match status {
             Some(TokenStatus::Rejected) => self.one_by_one = !pause.is_zero(),
             Some(TokenStatus::Verified(_)) => self.one_by_one = false,
             None => {}
         }
         if !pause.is_zero() {
-            self.due.push(Due { pause, client, wall: spent.wall, cost: tried });
-        } else if tried > 0 {
-            self.shared.measured(spent.wall, tried);
+            self.due.push(Due { pause, client, wall: spent.wall, work: done });
+        } else if done > 0 {
+            self.shared.measured(spent.wall, done);
         }
     }
 
@@ -183,8 +183,8 @@ impl<'a> Worker<'a> {
         let clients: Vec<_> = due.iter().map(|due| due.client).collect();
         let paused = self.shared.pause(due.iter().map(|due| due.pause).sum(), &clients);
         // The queue's capacity is that of workers that pause, so a pause counts as time of the hashes that caused it.
-        for Due { wall, cost, .. } in &due {
-            self.shared.measured(*wall + paused / due.len() as u32, *cost);
+        for Due { wall, work, .. } in &due {
+            self.shared.measured(*wall + paused / due.len() as u32, *work);
         }
     }
 }

@@ -36,7 +36,7 @@ fn token(plain: &str, cost: u32) -> Token {
 }
 
 #[test]
-fn workers_charge_a_token_for_its_cost_and_every_secret() {
+fn workers_count_the_work_of_a_token_by_its_cost_and_every_secret() {
     for (secrets, cost, expected) in [
         (&["a"][..], 4, 1),
         (&["a"], 5, 2),
@@ -45,7 +45,7 @@ fn workers_charge_a_token_for_its_cost_and_every_secret() {
         (&["a", "b"], 12, 512),
     ] {
         let verifier = verifier(secrets, 1);
-        let charged = locked(&verifier.workers.shared.state).cost(&token("x", cost));
+        let charged = locked(&verifier.workers.shared.state).work(&token("x", cost));
         assert_eq!(charged, expected, "{secrets:?} at {cost}");
     }
 }
@@ -57,7 +57,7 @@ fn workers_have_capacity_for_what_they_hash_within_the_timeout() {
     let two = verifier(&["a"], 2);
     let shared = &two.workers.shared;
     assert_eq!(shared.capacity(), 2 * one.workers.shared.capacity());
-    // A token of cost 64 that took twice as long as was assumed.
+    // A token of 64 units that took twice as long as was assumed.
     shared.measured(Duration::from_nanos(64 * 2 * UNIT), 64);
     assert_eq!(shared.capacity(), 18_000_000_000 / (UNIT / 8 * 9));
     for _ in 0..100 {
