@@ -60,7 +60,7 @@ impl Claimed {
     /// # Errors
     ///
     /// The [`WebhookResponse`] to send at once.
-    pub async fn typed<E: FromDelivery>(mut self) -> Result<Claimed<E>, WebhookResponse> {
+    pub async fn extract<E: FromDelivery>(mut self) -> Result<Claimed<E>, WebhookResponse> {
         match self.work.permit.receiver().extract_from(&self.work.delivery) {
             Ok(data) => Ok(Claimed { data, work: self.work }),
             Err((response, outcome)) => {

@@ -176,7 +176,7 @@ impl Receiver {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         match self.receive(head, body).await {
-            Ok(Received::New(claimed)) => claimed.typed().await,
+            Ok(Received::New(claimed)) => claimed.extract().await,
             Ok(Received::Duplicate) => Err(WebhookResponse::success()),
             Err(rejection) => Err(rejection.into()),
         }
