@@ -19,7 +19,7 @@ use crate::convert;
 /// of the nine typed events. A typed event accepts only itself: for other events,
 /// and for undecodable data, [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event) applies, which defaults
 /// to a rejection with status 422. Dereferences to [`Claimed`], and so to the delivery's
-/// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`data`](Claimed::data).
+/// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`extracted`](Claimed::extracted).
 ///
 /// The receiver is taken from the app's data, given as `Receiver` or as `web::Data<Receiver>`.
 ///
@@ -34,7 +34,7 @@ use crate::convert;
 /// use smartshape_webhook_actix::{Acknowledgement, Event, Receiver, Secret, Webhook};
 ///
 /// async fn on_event(webhook: Webhook<Event>) -> Result<Acknowledgement, Error> {
-///     match webhook.data() {
+///     match webhook.extracted() {
 ///         Event::FileUploaded(file) => println!("{:?} was uploaded to {}", file.name, webhook.file()),
 ///         other => println!("{} is of no interest", other.name()),
 ///     }

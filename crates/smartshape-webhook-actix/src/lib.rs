@@ -18,7 +18,7 @@
 //! }
 //!
 //! async fn on_event(webhook: Webhook<Event>) -> Result<Acknowledgement, Error> {
-//!     println!("{} of {}", webhook.data().name(), webhook.file());
+//!     println!("{} of {}", webhook.extracted().name(), webhook.file());
 //!     Ok(webhook.acknowledge().await)
 //! }
 //!

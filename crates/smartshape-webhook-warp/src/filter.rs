@@ -28,7 +28,7 @@ use crate::convert;
 ///     .and(warp::path::end())
 ///     .and(webhook(receiver))
 ///     .then(|webhook: Webhook<Event>| async move {
-///         match webhook.data() {
+///         match webhook.extracted() {
 ///             Event::FileUploaded(file) => println!("{:?} was uploaded to {}", file.name, webhook.file()),
 ///             other => println!("{} is of no interest", other.name()),
 ///         }
@@ -58,7 +58,7 @@ pub fn webhook<E: FromDelivery>(
 /// of the nine typed events. A typed event accepts only itself: for other events,
 /// and for undecodable data, [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event) applies, which defaults
 /// to a rejection with status 422. Dereferences to [`Claimed`], and so to the delivery's
-/// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`data`](Claimed::data).
+/// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`extracted`](Claimed::extracted).
 ///
 /// Only [`acknowledge`](Self::acknowledge) makes the response that SmartShape takes for a success;
 /// dropping the webhook releases the claim for the sender's next attempt.

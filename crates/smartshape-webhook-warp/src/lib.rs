@@ -24,7 +24,7 @@
 //!         .and(warp::path::end())
 //!         .and(webhook(receiver))
 //!         .then(|hook: Webhook<Event>| async move {
-//!             println!("{} of {}", hook.data().name(), hook.file());
+//!             println!("{} of {}", hook.extracted().name(), hook.file());
 //!             hook.acknowledge().await
 //!         });
 //!     // The extracting filter last: its rejected deliveries would be offered to a route behind it.

@@ -288,7 +288,7 @@ async fn actix_typed(
     script: actix_web::web::Data<Script>,
     webhook: for_actix::Webhook<FileUploaded>,
 ) -> ActixResponse {
-    let step = script.handle_typed(webhook.data()).await;
+    let step = script.handle_typed(webhook.extracted()).await;
     actix_response(step, webhook).await
 }
 
@@ -322,7 +322,7 @@ async fn start_warp(target: Target, receiver: Receiver, script: Script) -> Serve
         move |webhook: for_warp::Webhook<FileUploaded>| {
             let script = script.clone();
             async move {
-                let step = script.handle_typed(webhook.data()).await;
+                let step = script.handle_typed(webhook.extracted()).await;
                 warp_response(step, webhook).await
             }
         },

@@ -24,7 +24,7 @@ use crate::response::rejection::{Rejection, RejectionKind};
 /// duplicates that wait are rejected with 503. Dereferences to the [`Delivery`].
 #[must_use = "a claimed delivery that is dropped is released"]
 pub struct Claimed<E = ()> {
-    data: E,
+    extracted: E,
     work: Work,
 }
 
@@ -52,7 +52,7 @@ pub enum Outcome {
 impl Claimed {
     pub(super) fn new(delivery: Delivery, claim: Claim, permit: Permit, timer: Timer) -> Self {
         let work = Work { claim: Some(claim), delivery, timer, permit };
-        Self { data: (), work }
+        Self { extracted: (), work }
     }
 
     /// Extracts an `E` from the delivery, and applies the receiver's [`OnUnexpectedEvent`](crate::OnUnexpectedEvent) if that fails.
@@ -62,7 +62,7 @@ impl Claimed {
     /// The [`WebhookResponse`] to send at once.
     pub async fn extract<E: FromDelivery>(mut self) -> Result<Claimed<E>, WebhookResponse> {
         match self.work.permit.receiver().extract_from(&self.work.delivery) {
-            Ok(data) => Ok(Claimed { data, work: self.work }),
+            Ok(extracted) => Ok(Claimed { extracted, work: self.work }),
             Err((response, outcome)) => {
                 self.work.end(outcome).await;
                 Err(response)
@@ -107,8 +107,8 @@ impl Claimed {
 
 impl<E> Claimed<E> {
     /// What was extracted from the delivery.
-    pub fn data(&self) -> &E {
-        &self.data
+    pub fn extracted(&self) -> &E {
+        &self.extracted
     }
 
     /// The delivery.
@@ -135,7 +135,7 @@ impl<E> Deref for Claimed<E> {
 impl<E: fmt::Debug> fmt::Debug for Claimed<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claimed")
-            .field("data", &self.data)
+            .field("extracted", &self.extracted)
             .field("delivery", &self.work.delivery)
             .finish_non_exhaustive()
     }
