@@ -248,7 +248,7 @@ async fn obey(inbox: &Inbox, listener: &Listener) -> Result<()> {
                 for body in bodies {
                     let delivery = Delivery::for_test(body)?;
                     keys.push(delivery.key().to_string());
-                    inbox.handle(delivery).await.map_err(|error| error.chain())?;
+                    inbox.handle(delivery).await.map_err(|error| error.display_chain())?;
                 }
                 json!(keys)
             }

@@ -67,7 +67,7 @@ impl Target {
 
     /// The error with the target's name, which the inbox's log and its dead letters have no other place for.
     fn failed(&self, error: &HandlerError) -> HandlerError {
-        let text = format!("{}: {}", self.name, error.chain());
+        let text = format!("{}: {}", self.name, error.display_chain());
         match error.kind() {
             HandlerErrorKind::Permanent => HandlerError::permanent(text),
             HandlerErrorKind::RetryAfter(wait) => HandlerError::retry_after(wait, text),

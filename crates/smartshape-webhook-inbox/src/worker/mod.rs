@@ -363,7 +363,7 @@ impl From<Handled> for Ended {
         match handled {
             Handled::Returned(Ok(())) => Self::Succeeded,
             Handled::Returned(Err(error)) => {
-                Self::Failed { kind: error.kind(), error: error_field(&error.chain()) }
+                Self::Failed { kind: error.kind(), error: error_field(&error.display_chain()) }
             }
             #[cfg(feature = "postgres")]
             Handled::AlreadyCompleted => Self::AlreadyCompleted,

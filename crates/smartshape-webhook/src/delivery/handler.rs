@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::delivery::Delivery;
 
-/// Causes shown by [`HandlerError::chain`]. The chain may be endless, since `source` is foreign code.
+/// Causes shown by [`HandlerError::display_chain`]. The chain may be endless, since `source` is foreign code.
 const CAUSES: usize = 16;
 
 /// Handles deliveries. Implemented for closures and functions.
@@ -173,7 +173,7 @@ impl HandlerError {
 
     /// The underlying error.
     #[must_use]
-    pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
+    pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.source
     }
 
@@ -181,10 +181,10 @@ impl HandlerError {
     ///
     /// ```
     /// let error = smartshape_webhook::HandlerError::from("the disk is full");
-    /// assert_eq!(error.chain(), "the disk is full");
+    /// assert_eq!(error.display_chain(), "the disk is full");
     /// ```
     #[must_use]
-    pub fn chain(&self) -> String {
+    pub fn display_chain(&self) -> String {
         let mut text = self.source.to_string();
         let mut cause = self.source.source();
         for _ in 0..CAUSES {

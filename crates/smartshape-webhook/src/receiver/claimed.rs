@@ -182,8 +182,10 @@ impl From<&Result<(), HandlerError>> for Outcome {
     fn from(outcome: &Result<(), HandlerError>) -> Self {
         match outcome {
             Ok(()) => Self::Acknowledged,
-            Err(error) if error.kind() == HandlerErrorKind::Permanent => Self::Discarded(error.chain()),
-            Err(error) => Self::Failed(error.chain()),
+            Err(error) if error.kind() == HandlerErrorKind::Permanent => {
+                Self::Discarded(error.display_chain())
+            }
+            Err(error) => Self::Failed(error.display_chain()),
         }
     }
 }

@@ -117,9 +117,9 @@ fn handler_error_keeps_its_source() {
     }
     let error = HandlerError::from(Outer(std::io::Error::other("the disk is full")));
     assert_eq!(error.to_string(), "cannot store");
-    assert_eq!(error.chain(), "cannot store: the disk is full");
+    assert_eq!(error.display_chain(), "cannot store: the disk is full");
     assert_eq!(error.kind(), HandlerErrorKind::Retry);
-    assert!(error.source().downcast_ref::<Outer>().is_some());
+    assert!(error.get_ref().downcast_ref::<Outer>().is_some());
 }
 
 #[test]

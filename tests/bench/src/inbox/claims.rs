@@ -108,7 +108,7 @@ async fn store(inbox: &Inbox, events: usize, files: u64) -> Result<()> {
         let (inbox, part) = (inbox.clone(), part.to_vec());
         tasks.spawn(async move {
             for delivery in part {
-                inbox.handle(delivery).await.map_err(|error| error.chain())?;
+                inbox.handle(delivery).await.map_err(|error| error.display_chain())?;
             }
             Ok::<_, String>(())
         });

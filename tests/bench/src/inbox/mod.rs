@@ -105,7 +105,7 @@ pub(crate) async fn send(
             let mut stock = stock.into_iter();
             for delivery in stock.by_ref() {
                 let sent = Instant::now();
-                inbox.handle(delivery).await.map_err(|error| error.chain())?;
+                inbox.handle(delivery).await.map_err(|error| error.display_chain())?;
                 latencies.push(sent.elapsed());
                 if begun.elapsed() >= slice {
                     break;
