@@ -14,7 +14,10 @@ use crate::memory_limit::Reservation;
 use crate::response::rejection::{Rejection, RejectionKind};
 
 /// First reservation of a body in bytes, unless a shorter length is declared. Later ones double.
-const FIRST_STEP: u64 = 64 * 1024;
+const INITIAL_RESERVATION: u64 = 64 * 1024;
+/// Allocated bytes as a multiple of the reserved ones: high enough that a long body is moved only a few times while it grows,
+/// and low enough that clients that declare much and send little cannot exceed the memory limit by far.
+const MAX_OVERALLOCATION: u64 = 4;
 /// Minimum rate in bytes per second, enforced once `idle_timeout` has passed. Otherwise a client that sends a byte now and
 /// then would hold a permit until `timeout`. (Apache's `RequestReadTimeout` defaults to 500, IIS to 240.)
 const MIN_RATE: u64 = 1024;
@@ -51,7 +54,7 @@ where
         return Err(RejectionKind::MemoryExhausted.into());
     }
     let mut buffer = BodyBuffer { bytes: Vec::new(), declared, reservation };
-    let (mut waited, mut clock) = (false, None);
+    let (mut waited, mut timer) = (false, None);
     loop {
         let next = poll_fn(|context| match body.as_mut().poll_next(context) {
             Poll::Ready(next) => Poll::Ready(Ok(next)),
@@ -63,17 +66,17 @@ where
             }
             Poll::Pending => {
                 let received = buffer.bytes.len() as u64;
-                clock.get_or_insert_with(|| Clock::start(limits)).poll(context, received).map(Err)
+                timer.get_or_insert_with(|| BodyTimer::start(limits)).poll(context, received).map(Err)
             }
         });
         match next.await? {
             Some(Ok(chunk)) => {
-                if let Some(clock) = clock.as_mut().filter(|_| chunk.has_remaining()) {
-                    clock.advanced = true;
+                if let Some(timer) = timer.as_mut().filter(|_| chunk.has_remaining()) {
+                    timer.progressed = true;
                 }
                 buffer.append(chunk, limits.max_bytes)?;
             }
-            Some(Err(error)) => return Err(broken(&*error.into())),
+            Some(Err(error)) => return Err(classify_body_error(&*error.into())),
             None => break,
         }
     }
@@ -117,7 +120,7 @@ where
 
 /// Classifies an error of the body. Middleware around the receiver may have limits of its own, and wraps its errors. They are
 /// recognised by their texts, since their types belong to crates that the core does not depend on.
-fn broken(error: &(dyn Error + 'static)) -> Rejection {
+fn classify_body_error(error: &(dyn Error + 'static)) -> Rejection {
     // At most 16, since `source` is foreign code.
     let causes = std::iter::successors(Some(error), |&error| error.source()).take(16);
     let limit = causes.into_iter().find_map(|cause| match cause.to_string().as_str() {
@@ -138,60 +141,57 @@ fn broken(error: &(dyn Error + 'static)) -> Rejection {
 }
 
 /// Starts when the body is first awaited: most bodies have arrived with their head.
-struct Clock<'a> {
+struct BodyTimer<'a> {
     limits: &'a BodyLimits,
-    begun: Instant,
-    end: Instant,
-    progress: Instant,
-    /// Whether bytes have arrived since `progress`.
-    advanced: bool,
+    started: Instant,
+    deadline: Instant,
+    last_progress: Instant,
+    /// Whether bytes have arrived since `last_progress`.
+    progressed: bool,
     /// Reset when it fires, and not for each chunk of the body.
-    timer: Pin<Box<Sleep>>,
+    sleep: Pin<Box<Sleep>>,
 }
 
-impl<'a> Clock<'a> {
+impl<'a> BodyTimer<'a> {
     fn start(limits: &'a BodyLimits) -> Self {
         let now = Instant::now();
-        let end = now + limits.timeout;
-        let timer = Box::pin(sleep_until(end.min(now + limits.idle_timeout)));
-        Self { limits, begun: now, end, progress: now, advanced: false, timer }
+        let deadline = now + limits.timeout;
+        let sleep = Box::pin(sleep_until(deadline.min(now + limits.idle_timeout)));
+        Self { limits, started: now, deadline, last_progress: now, progressed: false, sleep }
     }
 
     /// Ready once the body has taken too long.
     fn poll(&mut self, context: &mut Context<'_>, received: u64) -> Poll<Rejection> {
-        if std::mem::take(&mut self.advanced) {
-            self.progress = Instant::now();
+        if std::mem::take(&mut self.progressed) {
+            self.last_progress = Instant::now();
         }
         loop {
-            ready!(self.timer.as_mut().poll(context));
-            let stalled = self.progress + self.limits.idle_timeout;
+            ready!(self.sleep.as_mut().poll(context));
+            let stalled = self.last_progress + self.limits.idle_timeout;
             let slow =
-                self.begun + self.limits.idle_timeout + Duration::from_millis(received * 1000 / MIN_RATE);
-            let deadline = self.end.min(stalled).min(slow);
-            if self.timer.deadline() >= deadline {
-                let what = match deadline {
-                    deadline if deadline == self.end => "not complete in time",
-                    deadline if deadline == stalled => "stalled",
+                self.started + self.limits.idle_timeout + Duration::from_millis(received * 1000 / MIN_RATE);
+            let next = self.deadline.min(stalled).min(slow);
+            if self.sleep.deadline() >= next {
+                let what = match next {
+                    next if next == self.deadline => "not complete in time",
+                    next if next == stalled => "stalled",
                     _ => "slower than 1 KiB a second",
                 };
                 return Poll::Ready(Rejection::with_detail(RejectionKind::BodyTimeout, what));
             }
-            self.timer.as_mut().reset(deadline);
+            self.sleep.as_mut().reset(next);
         }
     }
 }
 
 /// The bytes received so far, copied from the framework's buffers, which may be much larger than their content. The
-/// reservation covers them, or one step more. If more was declared, [`AHEAD`] times as much is allocated to save copies.
+/// reservation covers them, or one step more. If more was declared, [`MAX_OVERALLOCATION`] times as much is allocated to save
+/// copies.
 struct BodyBuffer {
     bytes: Vec<u8>,
     declared: Option<u64>,
     reservation: Reservation,
 }
-
-/// Allocated bytes as a multiple of the reserved ones: high enough that a long body is moved only a few times while it grows,
-/// and low enough that clients that declare much and send little cannot exceed the memory limit by far.
-const AHEAD: u64 = 4;
 
 impl BodyBuffer {
     fn append(&mut self, mut chunk: impl Buf, limit: u64) -> Result<(), Rejection> {
@@ -203,13 +203,14 @@ impl BodyBuffer {
         if needed > reserved {
             // More than declared arrives if middleware decodes the body.
             let most = self.declared.filter(|declared| needed <= *declared).unwrap_or(limit);
-            let step = needed.max(reserved.saturating_mul(2).max(FIRST_STEP).min(most));
+            let step = needed.max(reserved.saturating_mul(2).max(INITIAL_RESERVATION).min(most));
             self.reservation.grow(step - reserved).map_err(|_| RejectionKind::MemoryExhausted)?;
         }
         if needed > self.bytes.capacity() as u64 {
             // Neither is above the limit, which is a usize by construction.
             let reserved = self.reservation.bytes();
-            let capacity = self.declared.unwrap_or(0).min(reserved.saturating_mul(AHEAD)).max(reserved);
+            let most = reserved.saturating_mul(MAX_OVERALLOCATION);
+            let capacity = self.declared.unwrap_or(0).min(most).max(reserved);
             let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
             self.bytes
                 .try_reserve_exact(capacity - self.bytes.len())
@@ -385,7 +386,10 @@ mod tests {
                 let reserved = buffer.reservation.bytes();
                 steps.insert(reserved);
                 assert!(buffer.bytes.capacity() as u64 <= reserved.max(declared.unwrap_or(0)));
-                assert!(reserved <= FIRST_STEP.max(2 * buffer.bytes.len() as u64), "{reserved} bytes");
+                assert!(
+                    reserved <= INITIAL_RESERVATION.max(2 * buffer.bytes.len() as u64),
+                    "{reserved} bytes"
+                );
             }
             assert!(steps.len() < 10, "{steps:?}");
         }
