@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smartshape_webhook::{Handler, Lingering, Receiver, RequestHead};
+use smartshape_webhook::{Handler, LingeringBody, Receiver, RequestHead};
 use warp::http::Response;
 use warp::{Filter, Rejection};
 
@@ -37,7 +37,7 @@ pub fn endpoint<H: Handler>(
     let handler = Arc::new(handler);
     convert::head().and(warp::body::stream()).then(move |head: RequestHead, body| {
         let (receiver, handler) = (receiver.clone(), Arc::clone(&handler));
-        let body = Lingering::new(body).unless_http2(head.is_http2());
+        let body = LingeringBody::new(body).unless_http2(head.is_http2());
         async move { Response::from(receiver.serve(&head, body, handler).await) }
     })
 }

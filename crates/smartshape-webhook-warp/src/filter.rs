@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use smartshape_webhook::{Claimed, FromDelivery, Lingering, Receiver, RequestHead, WebhookResponse};
+use smartshape_webhook::{Claimed, FromDelivery, LingeringBody, Receiver, RequestHead, WebhookResponse};
 use warp::http::Response;
 use warp::reject::Reject;
 use warp::reply::Reply;
@@ -44,7 +44,7 @@ pub fn webhook<E: FromDelivery>(
 ) -> impl Filter<Extract = (Webhook<E>,), Error = Rejection> + Clone {
     convert::head().and(warp::body::stream()).and_then(move |head: RequestHead, body| {
         let receiver = receiver.clone();
-        let body = Lingering::new(body).unless_http2(head.is_http2());
+        let body = LingeringBody::new(body).unless_http2(head.is_http2());
         async move {
             let claimed = receiver.extract(&head, body).await;
             claimed.map(Webhook).map_err(|response| warp::reject::custom(Responded(response)))

@@ -75,7 +75,7 @@ cfg_if::cfg_if! {
             Claimed, ConfigError, OnUnexpectedEvent, Outcome, Received, Receiver, ReceiverBuilder, ReceiverStats,
         };
         pub use request::head::RequestHead;
-        pub use request::lingering::Lingering;
+        pub use request::lingering::LingeringBody;
         pub use response::WebhookResponse;
         pub use response::rejection::{Rejection, RejectionKind};
     }

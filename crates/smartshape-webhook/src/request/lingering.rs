@@ -1,5 +1,5 @@
 //! Lingering close. Closing a socket while the peer is still sending triggers a TCP reset, which can discard our response,
-//! so a bounded part of the body is drained first. (nginx has `lingering_close` for this.)
+//! so a bounded part of the body is read and discarded first. (nginx has `lingering_close` for this.)
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -10,16 +10,16 @@ use futures_core::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-/// Drained bytes per body: what a client's kernel may have accepted from it (Linux lets a send buffer grow to 4 MiB). A
+/// Discarded bytes per body: what a client's kernel may have accepted from it (Linux lets a send buffer grow to 4 MiB). A
 /// client that reads only after sending such a body still gets the response.
-const MAX_DRAIN: usize = 4 * 1024 * 1024;
+const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 /// How long a longer body is kept open. A client that reads while sending has the response by then.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Bodies that linger at once; any further one is dropped at once. Together with the framework's buffer for each, this bounds
 /// the memory that rejected clients can take.
 static PERMITS: Semaphore = Semaphore::const_new(256);
 
-/// A request's body that is drained in the background when it is dropped before its end.
+/// A request's body that is read and discarded in the background when it is dropped before its end.
 ///
 /// Up to 4 MiB of the remaining body are read, for up to a second, of at most 256 bodies at once. A longer body is kept
 /// open, unread, until the second is over: the client must stop sending, and sees the response. For adapters whose
@@ -29,32 +29,32 @@ static PERMITS: Semaphore = Semaphore::const_new(256);
 ///
 /// ```
 /// use bytes::Bytes;
-/// use smartshape_webhook::{RequestHead, Lingering, Receiver, RejectionKind, Secret};
+/// use smartshape_webhook::{RequestHead, LingeringBody, Receiver, RejectionKind, Secret};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let receiver = Receiver::new(Secret::generate()?)?;
 /// let parts = (0..10).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"part")));
-/// let body = Lingering::new(futures_util::stream::iter(parts));
+/// let body = LingeringBody::new(futures_util::stream::iter(parts));
 ///
-/// // There is no token, so the receiver does not want the body. What is left of it is drained when it is dropped.
+/// // There is no token, so the receiver does not want the body. What is left of it is discarded when it is dropped.
 /// let rejection = receiver.receive(&RequestHead::from_parts("POST", []), body).await.unwrap_err();
 /// assert_eq!(rejection.kind(), RejectionKind::TokenMissing);
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 #[derive(Debug)]
-pub struct Lingering<S: Drain> {
+pub struct LingeringBody<S: PollChunk> {
     body: Option<S>,
     lingers: bool,
 }
 
-/// A body that a task of its own can drain. Implemented for every suitable stream.
-pub trait Drain: Unpin + Send + 'static {
+/// A body that a task of its own can discard. Implemented for every suitable stream.
+pub trait PollChunk: Unpin + Send + 'static {
     /// Length of the next chunk in bytes; `None` at the end or after an error.
     #[doc(hidden)]
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<usize>>;
 }
 
-impl<S, B, E> Drain for S
+impl<S, B, E> PollChunk for S
 where
     S: Stream<Item = Result<B, E>> + Unpin + Send + 'static,
     B: Buf,
@@ -64,13 +64,13 @@ where
     }
 }
 
-impl<S: Drain> Lingering<S> {
+impl<S: PollChunk> LingeringBody<S> {
     /// Wraps the body.
     pub fn new(body: S) -> Self {
         Self { body: Some(body), lingers: true }
     }
 
-    /// With `true`, the body is dropped without draining: an HTTP/2 stream ends without its connection, and its unread bytes
+    /// With `true`, the body is dropped without reading: an HTTP/2 stream ends without its connection, and its unread bytes
     /// take room in the flow-control window that all streams of the connection share.
     #[must_use]
     pub fn unless_http2(mut self, http2: bool) -> Self {
@@ -79,9 +79,9 @@ impl<S: Drain> Lingering<S> {
     }
 }
 
-impl<S, B, E> Stream for Lingering<S>
+impl<S, B, E> Stream for LingeringBody<S>
 where
-    S: Drain + Stream<Item = Result<B, E>>,
+    S: PollChunk + Stream<Item = Result<B, E>>,
 {
     type Item = Result<B, E>;
 
@@ -95,23 +95,23 @@ where
     }
 }
 
-impl<S: Drain> Drop for Lingering<S> {
+impl<S: PollChunk> Drop for LingeringBody<S> {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|_| self.lingers) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
-        let mut draining = Box::pin(linger(body));
+        let mut lingering = Box::pin(linger(body));
         // An empty body needs no task.
-        if draining.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            runtime.spawn(draining);
+        if lingering.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            runtime.spawn(lingering);
         }
     }
 }
 
-async fn linger(mut body: impl Drain) {
+async fn linger(mut body: impl PollChunk) {
     let Ok(_permit) = PERMITS.try_acquire() else { return };
     let reading = async {
         let mut read = 0;
-        while read < MAX_DRAIN {
+        while read < MAX_DISCARDED_BYTES {
             match std::future::poll_fn(|context| body.poll_chunk(context)).await {
                 Some(part) => read += part,
                 None => return,
@@ -155,9 +155,9 @@ mod tests {
         }
     }
 
-    fn body(left: Option<usize>) -> (Lingering<Parts>, Arc<AtomicUsize>) {
+    fn body(left: Option<usize>) -> (LingeringBody<Parts>, Arc<AtomicUsize>) {
         let read = Arc::new(AtomicUsize::new(0));
-        (Lingering::new(Parts { left, read: Arc::clone(&read) }), read)
+        (LingeringBody::new(Parts { left, read: Arc::clone(&read) }), read)
     }
 
     /// Waits until the body is gone, which its count outlives.
@@ -178,7 +178,7 @@ mod tests {
         let (endless, read) = body(None);
         drop(endless);
         gone(&read).await;
-        assert_eq!((read.load(Ordering::SeqCst), begun.elapsed().as_secs()), (MAX_DRAIN / PART, 1));
+        assert_eq!((read.load(Ordering::SeqCst), begun.elapsed().as_secs()), (MAX_DISCARDED_BYTES / PART, 1));
 
         // In one test, since the permits are those of the whole process.
         let many: Vec<_> = (0..300).map(|_| body(None)).collect();

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
-use smartshape_webhook::{Lingering, Receiver, Rejection, RequestHead, Secret, WebhookResponse};
+use smartshape_webhook::{LingeringBody, Receiver, Rejection, RequestHead, Secret, WebhookResponse};
 use smartshape_webhook_ui::{Deliveries, ForwardOutcome, ReceivedDelivery};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -139,7 +139,7 @@ async fn deliver(
     let (parts, body) = request.into_parts();
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let head = RequestHead::from_parts(parts.method.as_str(), headers);
-    let body = Body::from_stream(Lingering::new(body.into_data_stream()));
+    let body = Body::from_stream(LingeringBody::new(body.into_data_stream()));
     // Outside the lingering body: bytes that the receiver reads are copied, those drained from a rejected body are not.
     let body = match copied {
         Some(copied) => copied.copying(body),
