@@ -20,7 +20,7 @@ use crate::request::head::{Length, RequestHead, TokenField};
 use crate::response::rejection::{Rejection, RejectionKind};
 
 impl Receiver {
-    pub(super) async fn stages<S, B, E>(
+    pub(super) async fn receive_inner<S, B, E>(
         &self,
         head: &RequestHead,
         body: Pin<&mut S>,
