@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::input;
 use crate::output;
 use crate::settings::{Settings, warn_if_fake};
@@ -35,14 +35,14 @@ pub(crate) struct Upsert {
 }
 
 impl Command {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let Self::Upsert(upsert) = self;
         upsert.run(settings).await
     }
 }
 
 impl Upsert {
-    async fn run(self, settings: &Settings) -> Outcome {
+    async fn run(self, settings: &Settings) -> CliResult {
         let node = self.query.trim().strip_prefix("id:").map(str::trim).filter(|node| !node.is_empty());
         let Some(node) = node else {
             let text = format!("--query {}: only id:NODE is known here", escape(&self.query));

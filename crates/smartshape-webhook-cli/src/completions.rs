@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::output;
 
 #[derive(Args)]
@@ -18,7 +18,7 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run<Program: CommandFactory>(self) -> Outcome {
+    pub(crate) fn run<Program: CommandFactory>(self) -> CliResult {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Program::command(), "smartshape", &mut script);
         output::line(String::from_utf8_lossy(&script).trim_end())

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::output::print_notice;
 use crate::{files, http_server, input, settings};
 
@@ -40,7 +40,7 @@ impl Console {
         listen: SocketAddr,
         password: Option<String>,
         ui: impl FnOnce(Access) -> Ui,
-    ) -> Outcome<Self> {
+    ) -> CliResult<Self> {
         if password.is_none() && !listen.ip().is_loopback() {
             return Err(Failure::usage(format!(
                 "other machines can reach {listen}, so the console wants a password there: give one by \
@@ -135,7 +135,7 @@ fn no_browser(why: impl std::fmt::Display) {
 }
 
 /// The password of a file, or else of the environment.
-pub(crate) fn password(file: Option<&str>) -> Outcome<Option<String>> {
+pub(crate) fn password(file: Option<&str>) -> CliResult<Option<String>> {
     let Some(path) = file else { return settings::environment(PASSWORD_VARIABLE) };
     let text = String::from_utf8(input::file(path, "the console's password")?);
     let text = text.map_err(|_| Failure::usage("the console's password is not UTF-8"))?;

@@ -11,7 +11,7 @@ use smartshape_fake::{EventPayload, Fault, check_response};
 use smartshape_webhook::EventKind;
 
 use crate::escape::{escape, escape_unprintable_json};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::http_client::{self, Response};
 use crate::input::{self, SecretArgument};
 use crate::output::{self, ERROR, SUCCESS, print_notice, start_progress, styled};
@@ -72,14 +72,14 @@ pub(crate) struct Trigger {
 }
 
 impl Command {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let Self::Trigger(trigger) = self;
         trigger.run(settings).await
     }
 }
 
 impl Trigger {
-    async fn run(self, settings: &Settings) -> Outcome {
+    async fn run(self, settings: &Settings) -> CliResult {
         let url = http_client::endpoint(&self.to, "the endpoint of --to", settings)?;
         let body = self.body()?;
         if self.print {
@@ -95,7 +95,7 @@ impl Trigger {
     }
 
     /// Sends it until it is accepted, or is not to be tried again; says whether it was accepted.
-    async fn deliver(&self, url: &Uri, token: &str, body: &Bytes) -> Outcome<bool> {
+    async fn deliver(&self, url: &Uri, token: &str, body: &Bytes) -> CliResult<bool> {
         let mut backoff = ExponentialBuilder::new()
             .with_max_times(usize::try_from(self.retries).unwrap_or(usize::MAX))
             .with_min_delay(FIRST_WAIT)
@@ -134,7 +134,7 @@ impl Trigger {
         }
     }
 
-    fn body(&self) -> Outcome<Bytes> {
+    fn body(&self) -> CliResult<Bytes> {
         let exact = match &self.body {
             None => EventPayload::sample(self.event).to_body(),
             Some(path) => input::file(path, "the event")?.into(),

@@ -7,7 +7,8 @@ use smartshape_api::Hint;
 use smartshape_webhook::SecretError;
 use smartshape_webhook_inbox::{InboxError, InboxErrorKind};
 
-pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+/// The result of a part of a command.
+pub(crate) type CliResult<T = ()> = Result<T, Failure>;
 
 #[derive(Debug)]
 pub(crate) struct Failure {

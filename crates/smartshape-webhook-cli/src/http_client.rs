@@ -23,7 +23,7 @@ use smartshape_fake::Fault;
 use smartshape_webhook::TOKEN_HEADER;
 
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome, root};
+use crate::failure::{CliResult, Failure, root};
 use crate::settings::Settings;
 
 /// Maximum length of a response's body.
@@ -42,7 +42,7 @@ pub(crate) struct Response {
 }
 
 /// An absolute http or https URL without a password in it.
-pub(crate) fn checked(url: &str, what: &str) -> Outcome<Uri> {
+pub(crate) fn checked(url: &str, what: &str) -> CliResult<Uri> {
     let wrong = |why: &str| Failure::usage(format!("{what} {why}"));
     let form = "is not an absolute URL of visible ASCII, such as https://example.com/callback";
     if url.contains('#') {
@@ -63,7 +63,7 @@ pub(crate) fn checked(url: &str, what: &str) -> Outcome<Uri> {
 }
 
 /// The same, for an endpoint that gets tokens of the secret, which are as good as the secret to whoever reads them.
-pub(crate) fn endpoint(url: &str, what: &str, settings: &Settings) -> Outcome<Uri> {
+pub(crate) fn endpoint(url: &str, what: &str, settings: &Settings) -> CliResult<Uri> {
     let uri = checked(url, what)?;
     if uri.scheme_str() == Some("https") || settings.insecure || is_loopback_url(url) {
         return Ok(uri);

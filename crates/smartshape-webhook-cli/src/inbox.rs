@@ -9,7 +9,7 @@ use smartshape_webhook::DeliveryKey;
 use smartshape_webhook_inbox::{Count, EventFilter, EventState, Inbox, InboxErrorKind, StoredEvent};
 
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::output::{self, print_notice};
 use crate::settings::Settings;
 
@@ -116,7 +116,7 @@ pub(crate) struct Stats {
 }
 
 impl Command {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         match self {
             Self::List(list) => list.run(settings).await,
             Self::Show(show) => show.run(settings).await,
@@ -133,17 +133,17 @@ fn key(text: &str) -> Result<DeliveryKey, &'static str> {
 
 impl Database {
     /// Opens an existing inbox without changing it.
-    async fn open_to_read(&self) -> Outcome<Inbox> {
+    async fn open_to_read(&self) -> CliResult<Inbox> {
         self.open(true).await
     }
 
-    async fn open(&self, read_only: bool) -> Outcome<Inbox> {
+    async fn open(&self, read_only: bool) -> CliResult<Inbox> {
         open(&crate::input::hidden(&self.url, "the URL of the inbox")?, read_only).await
     }
 }
 
 /// Opens an existing inbox; creates none.
-pub(crate) async fn open(url: &str, read_only: bool) -> Outcome<Inbox> {
+pub(crate) async fn open(url: &str, read_only: bool) -> CliResult<Inbox> {
     output::start_progress("opening the inbox");
     let is_file = !url.contains("://");
     if is_file {
@@ -167,7 +167,7 @@ pub(crate) async fn open(url: &str, read_only: bool) -> Outcome<Inbox> {
 }
 
 /// Rejects a missing or empty file, which opening would turn into an inbox. The inbox rejects other files.
-fn check_file(path: &str) -> Outcome {
+fn check_file(path: &str) -> CliResult {
     let none = |why: &str| Failure::failed(format!("there is no inbox at {}: {why}", escape(path)));
     let file = std::fs::metadata(path).map_err(|error| none(&error.to_string()))?;
     if file.len() == 0 { Err(none("that file is empty")) } else { Ok(()) }
@@ -212,7 +212,7 @@ impl Selection {
 }
 
 impl List {
-    async fn run(self, settings: &Settings) -> Outcome {
+    async fn run(self, settings: &Settings) -> CliResult {
         let inbox = self.database.open_to_read().await?;
         let events = inbox.list(self.selection.filter().limit(self.limit)).await?;
         if settings.json {
@@ -245,7 +245,7 @@ impl List {
 }
 
 impl Show {
-    async fn run(self, settings: &Settings) -> Outcome {
+    async fn run(self, settings: &Settings) -> CliResult {
         let inbox = self.database.open_to_read().await?;
         let Some(stored) = inbox.get(self.key).await? else {
             let text = format!("the inbox has no event {}: see `smartshape inbox list`", self.key);
@@ -274,7 +274,7 @@ impl Show {
 }
 
 impl Change {
-    async fn run(self, replays: bool) -> Outcome {
+    async fn run(self, replays: bool) -> CliResult {
         let narrowed = !self.keys.is_empty() || !self.selection.is_empty();
         if narrowed == self.all {
             let text = if self.all {
@@ -310,7 +310,7 @@ impl Change {
 }
 
 impl Stats {
-    async fn run(self, settings: &Settings) -> Outcome {
+    async fn run(self, settings: &Settings) -> CliResult {
         let inbox = self.database.open_to_read().await?;
         let stats = inbox.stats().await?;
         let completed =

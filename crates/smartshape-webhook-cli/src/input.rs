@@ -11,7 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Deserialize;
 use smartshape_webhook::{EventKind, Secret, SecretError};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 
 pub(crate) const SECRET_VARIABLE: &str = "SMARTSHAPE_WEBHOOK_SECRET";
 
@@ -27,7 +27,7 @@ pub(crate) struct SecretArgument {
 }
 
 impl SecretArgument {
-    pub(crate) fn get(&self) -> Outcome<Secret> {
+    pub(crate) fn get(&self) -> CliResult<Secret> {
         match self.secret.as_deref() {
             Some(argument) if self.allow_short_secret => {
                 Ok(Secret::new_short(hidden(argument, "the secret")?)?)
@@ -43,7 +43,7 @@ impl SecretArgument {
     }
 
     /// `None` when neither the argument nor the environment has one.
-    pub(crate) fn given(&self) -> Outcome<Option<Secret>> {
+    pub(crate) fn given(&self) -> CliResult<Option<Secret>> {
         if self.secret.is_some() {
             return self.get().map(Some);
         }
@@ -56,7 +56,7 @@ impl SecretArgument {
 
 /// The argument, standard input when it is `-`, and otherwise the variable. Where there is none, it
 /// says `how` to give one.
-pub(crate) fn secret_from(argument: Option<&str>, variable: &str, how: &str) -> Outcome<Secret> {
+pub(crate) fn secret_from(argument: Option<&str>, variable: &str, how: &str) -> CliResult<Secret> {
     match argument {
         None => Secret::from_env(variable).map_err(|error| match error {
             SecretError::NoVariable(_) => Failure::usage(format!("{error}, or {how}")),
@@ -130,12 +130,12 @@ pub(crate) fn id(text: &str) -> Result<String, &'static str> {
 }
 
 /// A secret argument; `-` is a line of standard input.
-pub(crate) fn hidden(argument: &str, what: &str) -> Outcome<String> {
+pub(crate) fn hidden(argument: &str, what: &str) -> CliResult<String> {
     if argument == "-" { one_line(what) } else { Ok(argument.to_owned()) }
 }
 
 /// Standard input without one newline at its end.
-pub(crate) fn one_line(what: &str) -> Outcome<String> {
+pub(crate) fn one_line(what: &str) -> CliResult<String> {
     let text = String::from_utf8(all_of_stdin(what)?)
         .map_err(|_| Failure::usage(format!("{what} on standard input is not UTF-8")))?;
     Ok(without_newline(&text).to_owned())
@@ -147,7 +147,7 @@ fn without_newline(text: &str) -> &str {
 }
 
 /// The bytes of a file; `-` is standard input.
-pub(crate) fn file(path: &str, what: &str) -> Outcome<Vec<u8>> {
+pub(crate) fn file(path: &str, what: &str) -> CliResult<Vec<u8>> {
     if path == "-" {
         return all_of_stdin(what);
     }
@@ -155,7 +155,7 @@ pub(crate) fn file(path: &str, what: &str) -> Outcome<Vec<u8>> {
 }
 
 /// The lines of a file that may be long; `-` is standard input.
-pub(crate) fn lines(path: &str, what: &str) -> Outcome<Box<dyn BufRead>> {
+pub(crate) fn lines(path: &str, what: &str) -> CliResult<Box<dyn BufRead>> {
     if path == "-" {
         return Ok(Box::new(Cursor::new(all_of_stdin(what)?)));
     }
@@ -164,7 +164,7 @@ pub(crate) fn lines(path: &str, what: &str) -> Outcome<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::new(file)))
 }
 
-fn all_of_stdin(what: &str) -> Outcome<Vec<u8>> {
+fn all_of_stdin(what: &str) -> CliResult<Vec<u8>> {
     static USED: AtomicBool = AtomicBool::new(false);
     if USED.swap(true, Ordering::Relaxed) {
         let text = format!("standard input cannot be {what} too: give one of them by another way");
@@ -179,7 +179,7 @@ fn all_of_stdin(what: &str) -> Outcome<Vec<u8>> {
 }
 
 /// A JSON document, or a failure that says where it is broken.
-pub(crate) fn json(bytes: &[u8], what: &str) -> Outcome<serde_json::Value> {
+pub(crate) fn json(bytes: &[u8], what: &str) -> CliResult<serde_json::Value> {
     serde_json::from_slice(bytes).map_err(|error| {
         Failure::usage(format!("{what}: not JSON ({error}); in a shell, JSON stands between single quotes"))
     })

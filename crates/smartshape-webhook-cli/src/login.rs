@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::escape;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::input;
 use crate::output;
 use crate::settings::{Config, Settings, warn_if_fake};
@@ -28,7 +28,7 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let (client, ca_cert) = settings.client()?;
         let username = self.username.or_else(|| std::env::var("SMARTSHAPE_USERNAME").ok());
         let Some(username) = username.filter(|name| !name.is_empty()) else {
@@ -62,7 +62,7 @@ impl Login {
     }
 }
 
-async fn password(username: &str) -> Outcome<String> {
+async fn password(username: &str) -> CliResult<String> {
     if let Ok(password) = std::env::var("SMARTSHAPE_PASSWORD") {
         return Ok(password);
     }

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::settings::Settings;
 
 /// SmartShape webhooks from the command line. Unofficial: not made or endorsed by SmartShape.
@@ -120,7 +120,7 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(cli: Cli) -> Outcome {
+async fn run(cli: Cli) -> CliResult {
     let settings = &cli.settings;
     match cli.command {
         Command::Event(command) => command.run(settings).await,

@@ -10,22 +10,22 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use crate::escape::{escape, escape_unprintable_json};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 
 /// Prints a line of the result.
-pub(crate) fn line(text: impl Display) -> Outcome {
+pub(crate) fn line(text: impl Display) -> CliResult {
     clear_progress();
     let mut stdout = anstream::stdout().lock();
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| Failure::of_stdout(&error))
 }
 
 /// Prints a result as one line of JSON.
-pub(crate) fn json(value: &Value) -> Outcome {
+pub(crate) fn json(value: &Value) -> CliResult {
     line(escape_unprintable_json(value.to_string()))
 }
 
 /// Prints a result: one line of JSON with `--json`, otherwise the text.
-pub(crate) fn result(json: &Value, text: impl Display) -> Outcome {
+pub(crate) fn result(json: &Value, text: impl Display) -> CliResult {
     if JSON.load(Ordering::Relaxed) { self::json(json) } else { line(text) }
 }
 
@@ -136,7 +136,7 @@ pub(crate) async fn with_progress<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Prints a table; only its header if there are no rows.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Outcome {
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> CliResult {
     let head: Vec<String> = head.iter().map(|&name| name.to_owned()).collect();
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect()).collect();

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use smartshape_api::{AuthToken, Client, SessionToken};
 
-use crate::failure::{Failure, Outcome, chain};
+use crate::failure::{CliResult, Failure, chain};
 use crate::files;
 use crate::input;
 use crate::output::{print_notice, start_progress};
@@ -59,7 +59,7 @@ pub(crate) struct Api {
 
 impl Settings {
     /// A client with the stored login, or with the one that flags or environment give.
-    pub(crate) fn api(&self) -> Outcome<Api> {
+    pub(crate) fn api(&self) -> CliResult<Api> {
         let config = Config::read()?;
         let client = self.client_at(&config)?;
         let given = |flag: &Option<String>, variable: &str, what: &str| match flag {
@@ -95,12 +95,12 @@ impl Settings {
     }
 
     /// A client without a login, and the root certificates that it trusts beside the system's.
-    pub(crate) fn client(&self) -> Outcome<(Client, Option<PathBuf>)> {
+    pub(crate) fn client(&self) -> CliResult<(Client, Option<PathBuf>)> {
         let config = Config::read()?;
         Ok((self.client_at(&config)?, self.ca_cert(&config)?))
     }
 
-    fn client_at(&self, config: &Config) -> Outcome<Client> {
+    fn client_at(&self, config: &Config) -> CliResult<Client> {
         let url = match &self.api_url {
             Some(url) => Some(url.clone()),
             None => environment("SMARTSHAPE_API_URL")?,
@@ -117,7 +117,7 @@ impl Settings {
     }
 
     /// An absolute path, since it is stored.
-    fn ca_cert(&self, config: &Config) -> Outcome<Option<PathBuf>> {
+    fn ca_cert(&self, config: &Config) -> CliResult<Option<PathBuf>> {
         let named = match &self.ca_cert {
             Some(path) => Some(path.clone()),
             None => environment("SMARTSHAPE_CA_CERT")?.map(PathBuf::from),
@@ -134,7 +134,7 @@ pub(crate) fn warn_if_fake(client: &Client) {
     }
 }
 
-pub(crate) fn environment(name: &str) -> Outcome<Option<String>> {
+pub(crate) fn environment(name: &str) -> CliResult<Option<String>> {
     match std::env::var_os(name).filter(|value| !value.is_empty()) {
         None => Ok(None),
         Some(value) => {
@@ -145,7 +145,7 @@ pub(crate) fn environment(name: &str) -> Outcome<Option<String>> {
 }
 
 impl Config {
-    fn read() -> Outcome<Self> {
+    fn read() -> CliResult<Self> {
         let Ok(path) = config_path() else { return Ok(Self::default()) };
         let read = || {
             // A link of the user's own is as good.
@@ -177,7 +177,7 @@ impl Config {
     }
 
     /// Fails where `write` would, before there is a login that could not be stored.
-    pub(crate) fn check_writable() -> Outcome {
+    pub(crate) fn check_writable() -> CliResult {
         let path = config_path()?;
         let written = files::target(&path).and_then(|target| {
             let is_there = target.ancestors().skip(1).find(|folder| folder.exists());
@@ -188,7 +188,7 @@ impl Config {
     }
 
     /// Writes the file atomically, readable by this user only.
-    pub(crate) fn write(&self) -> Outcome<PathBuf> {
+    pub(crate) fn write(&self) -> CliResult<PathBuf> {
         let path = config_path()?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let text = serde_json::to_vec_pretty(self).map_err(|error| Failure::failed(chain(&error)))?;
@@ -206,12 +206,12 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
     Failure::failed(text)
 }
 
-fn config_path() -> Outcome<PathBuf> {
+fn config_path() -> CliResult<PathBuf> {
     Ok(folder("XDG_CONFIG_HOME", ".config")?.join("config.json"))
 }
 
 /// This program's folder for a purpose, by the XDG base directory specification.
-pub(crate) fn folder(variable: &str, below_home: &str) -> Outcome<PathBuf> {
+pub(crate) fn folder(variable: &str, below_home: &str) -> CliResult<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute(variable)
         .or_else(|| {

@@ -5,7 +5,7 @@ use serde_json::json;
 use smartshape_fake::Prefix;
 use smartshape_webhook::{Secret, Token};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::input::{self, SecretArgument};
 use crate::output::{self, ERROR, SUCCESS, styled};
 use crate::recording::Report;
@@ -103,7 +103,7 @@ pub(crate) struct Inspect {
 }
 
 impl Command {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> CliResult {
         match self {
             Self::Sign(sign) => sign.run(),
             Self::Verify(verify) => verify.run(),
@@ -113,7 +113,7 @@ impl Command {
 }
 
 /// A token of `secret`.
-pub(crate) fn sign(secret: &Secret, token_options: &TokenOptions) -> Outcome<String> {
+pub(crate) fn sign(secret: &Secret, token_options: &TokenOptions) -> CliResult<String> {
     let prefix = match token_options.prefix {
         Variant::TwoA => Prefix::TwoA,
         Variant::TwoB => Prefix::TwoB,
@@ -124,7 +124,7 @@ pub(crate) fn sign(secret: &Secret, token_options: &TokenOptions) -> Outcome<Str
 }
 
 impl Sign {
-    fn run(self) -> Outcome {
+    fn run(self) -> CliResult {
         let secret = self.secret.get()?;
         let mut token = sign(&secret, &self.token_options)?;
         for number in 0..self.count {
@@ -138,7 +138,7 @@ impl Sign {
 }
 
 impl Verify {
-    fn run(self) -> Outcome {
+    fn run(self) -> CliResult {
         let (text, token) = parsed(&self.checked)?;
         let secret = self.secret.get()?;
         if token.cost() > self.max_cost {
@@ -162,7 +162,7 @@ impl Verify {
 }
 
 impl Inspect {
-    fn run(self) -> Outcome {
+    fn run(self) -> CliResult {
         match (&self.recording, &self.checked) {
             (Some(path), _) => recording(path),
             (None, Some(token)) => form(token),
@@ -172,7 +172,7 @@ impl Inspect {
     }
 }
 
-fn form(token: &str) -> Outcome {
+fn form(token: &str) -> CliResult {
     let (_, token) = parsed(token)?;
     let (prefix, cost) = (token.prefix(), token.cost());
     let rounds = 1_u64 << cost;
@@ -186,7 +186,7 @@ fn form(token: &str) -> Outcome {
     )
 }
 
-fn recording(path: &str) -> Outcome {
+fn recording(path: &str) -> CliResult {
     let report = Report::read(input::lines(path, "the recording")?).map_err(|why| {
         let name = if path == "-" { "standard input" } else { path };
         Failure::failed(format!("{name} {why}"))
@@ -194,7 +194,7 @@ fn recording(path: &str) -> Outcome {
     output::result(&json!(report), report)
 }
 
-fn parsed(argument: &str) -> Outcome<(String, Token)> {
+fn parsed(argument: &str) -> CliResult<(String, Token)> {
     let text = input::hidden(argument, "the token")?;
     let token = Token::parse(text.as_bytes()).map_err(|error| {
         Failure::failed(format!("{error}: in a shell, put it between single quotes, since it holds $"))

@@ -14,7 +14,7 @@ use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_ui::{Deliveries, ReceivedDelivery};
 
 use crate::console::{self, Console};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::input::SecretArgument;
 use crate::output::{self, end_progress, print_notice};
 use crate::recording::{self, is_recording};
@@ -62,7 +62,7 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let mut signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
         let password = console::password(self.password_file.as_deref())?;
         let url = input::hidden(&self.url, "the URL of the inbox")?;
@@ -93,7 +93,7 @@ impl Ui {
     }
 
     /// The deliveries of a recording.
-    fn recording(&self, path: &str, settings: &Settings) -> Outcome<Deliveries> {
+    fn recording(&self, path: &str, settings: &Settings) -> CliResult<Deliveries> {
         let mut deliveries = Deliveries::new();
         if let Some(url) = &self.forward_to {
             let url = http_client::endpoint(url, "the endpoint of --forward-to", settings)?;

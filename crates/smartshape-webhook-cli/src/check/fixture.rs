@@ -7,7 +7,7 @@ use smartshape_webhook::{EventKind, Secret};
 
 use super::request::{Expect, Request};
 use crate::escape::escape_json;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 
 /// The file of all events, unless `--file` names another.
 pub(crate) const FILE: &str = "7e577e577e577e577e577e57";
@@ -31,9 +31,9 @@ impl Fixture {
     /// `sign` makes the token of a secret, with the cost and prefix that the user chose.
     pub(crate) fn new(
         secret: &Secret,
-        sign: impl Fn(&Secret) -> Outcome<String>,
+        sign: impl Fn(&Secret) -> CliResult<String>,
         file: &str,
-    ) -> Outcome<Self> {
+    ) -> CliResult<Self> {
         let make = |secret: &str, cost, prefix| {
             smartshape_fake::token(secret, cost, prefix).map_err(|error| Failure::failed(error.to_string()))
         };
@@ -50,7 +50,7 @@ impl Fixture {
             cost_4: own(4, Prefix::TwoB)?,
             cost_10: own(10, Prefix::TwoB)?,
             cost_12: own(12, Prefix::TwoB)?,
-            of_nothing: of_nothing.collect::<Outcome<_>>()?,
+            of_nothing: of_nothing.collect::<CliResult<_>>()?,
             file: file.to_owned(),
         })
     }

@@ -22,7 +22,7 @@ use self::endpoint::Endpoint;
 use self::fixture::Fixture;
 use self::report::{CaseOutcome, Report};
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::http_client;
 use crate::input::{self, SecretArgument};
 use crate::output::start_progress;
@@ -75,7 +75,7 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let url = http_client::endpoint(&self.url, "the endpoint", settings)?;
         let cases: Vec<&Case> = cases::all().filter(|case| self.is_wanted(case)).collect();
         if cases.is_empty() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::cases::Case;
 use super::run::CaseResult;
 use crate::escape::escape;
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::output::{self, ERROR, SUCCESS, WARNING, print_notice, styled};
 
 /// The result of a case, as it is printed.
@@ -114,7 +114,7 @@ struct Accepted {
 }
 
 impl Report {
-    pub(crate) fn begin(cases: &[&Case], json: bool) -> Outcome<Self> {
+    pub(crate) fn begin(cases: &[&Case], json: bool) -> CliResult<Self> {
         let width = cases.iter().map(|case| case.name.chars().count()).max().unwrap_or(0);
         if !json {
             output::line(format_args!("{:width$}  RESULT", "CASE"))?;
@@ -122,7 +122,7 @@ impl Report {
         Ok(Self { json, width, statuses: Vec::new(), accepted: Accepted::default() })
     }
 
-    pub(crate) fn row(&mut self, case: &Case, outcome: &CaseOutcome) -> Outcome {
+    pub(crate) fn row(&mut self, case: &Case, outcome: &CaseOutcome) -> CliResult {
         self.statuses.push(outcome.status);
         if case.name.starts_with("accepts ") {
             self.accepted.some |= outcome.status == Status::Pass;
@@ -136,7 +136,7 @@ impl Report {
     }
 
     /// Whether no case failed.
-    pub(crate) fn end(self) -> Outcome<bool> {
+    pub(crate) fn end(self) -> CliResult<bool> {
         let count = |status| self.statuses.iter().filter(|one| **one == status).count();
         let failed = count(Status::Fail);
         if !self.json {

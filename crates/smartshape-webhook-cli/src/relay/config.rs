@@ -12,7 +12,7 @@ use super::route::{Route, Target, outlet};
 use super::settings_file::{self, Place, Table, Value};
 use crate::console;
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome, chain};
+use crate::failure::{CliResult, Failure, chain};
 use crate::input::{self, SecretSource};
 use crate::webhook::apply::{Apply, EventSecret};
 
@@ -81,7 +81,7 @@ struct FileSettings {
 }
 
 impl Config {
-    pub(super) fn of(flags: &Relay) -> Outcome<Self> {
+    pub(super) fn of(flags: &Relay) -> CliResult<Self> {
         let file = match &flags.config {
             Some(path) => settings_file::read(path, FileSettings::read)?,
             None => FileSettings::default(),
@@ -146,7 +146,7 @@ fn console(
     flags: &Relay,
     ui: Option<(SocketAddr, Place)>,
     password: Option<(String, Place)>,
-) -> Outcome<Option<(SocketAddr, String)>> {
+) -> CliResult<Option<(SocketAddr, String)>> {
     let (bind, ui_place) = match (flags.ui, ui) {
         (Some(bind), _) => (bind, None),
         (None, Some((bind, place))) => (bind, Some(place)),
@@ -171,7 +171,7 @@ fn console(
 }
 
 /// Secrets of the declared webhooks, each scoped to its events, or else the one from flag or environment.
-fn secrets_of_flags(flags: &Relay, apply: Option<&Apply>) -> Outcome<Vec<NamedSecret>> {
+fn secrets_of_flags(flags: &Relay, apply: Option<&Apply>) -> CliResult<Vec<NamedSecret>> {
     let Some(apply) = apply else { return Ok(vec![NamedSecret::new("default", flags.secret.get()?)]) };
     let mut scopes: Vec<(Secret, Vec<EventKind>)> = Vec::new();
     for EventSecret { event, secret, .. } in apply.declared()? {
@@ -188,7 +188,7 @@ fn secrets_of_flags(flags: &Relay, apply: Option<&Apply>) -> Outcome<Vec<NamedSe
     Ok(named.collect())
 }
 
-fn target_of_flag(to: &str, allow_private_addresses: bool) -> Outcome<Target> {
+fn target_of_flag(to: &str, allow_private_addresses: bool) -> CliResult<Target> {
     let wrong = |what: &str| Failure::usage(format!("--to: {what}"));
     if let Some(program) = to.strip_prefix("exec:") {
         return Target::exec(program, Vec::new(), None).map_err(|what| wrong(&what));
@@ -276,7 +276,7 @@ fn checked_path(path: &str) -> Result<String, &'static str> {
 }
 
 impl FileSettings {
-    fn read(mut table: Table<'_>) -> Outcome<Self> {
+    fn read(mut table: Table<'_>) -> CliResult<Self> {
         table.only(&KEYS)?;
         let secrets = table.take("secret").map(Value::tables).transpose()?.unwrap_or_default();
         secrets.iter().try_for_each(|secret| secret.only(&SECRET_KEYS))?;
@@ -308,7 +308,7 @@ fn value<T>((value, _): (T, Place)) -> T {
 fn parsed<T>(
     value: Option<Value<'_>>,
     parse: impl Fn(&str) -> Result<T, &'static str>,
-) -> Outcome<Option<(T, Place)>> {
+) -> CliResult<Option<(T, Place)>> {
     let Some(value) = value else { return Ok(None) };
     let (text, place) = value.text()?;
     match parse(&text) {
@@ -318,17 +318,17 @@ fn parsed<T>(
 }
 
 /// A text, or where it is, since it may hold a password.
-fn text_or_source(value: Value<'_>) -> Outcome<(String, Place)> {
+fn text_or_source(value: Value<'_>) -> CliResult<(String, Place)> {
     if value.is_table() { secret_text(value) } else { value.text() }
 }
 
-fn secret_text(value: Value<'_>) -> Outcome<(String, Place)> {
+fn secret_text(value: Value<'_>) -> CliResult<(String, Place)> {
     let (source, place) = value.secret_source()?;
     let text = source.text().map_err(|what| place.wrong(&what))?;
     Ok((text, place))
 }
 
-fn secrets_of(tables: Vec<Table<'_>>) -> Outcome<Vec<NamedSecret>> {
+fn secrets_of(tables: Vec<Table<'_>>) -> CliResult<Vec<NamedSecret>> {
     let mut names = Vec::new();
     let secret = |mut table: Table<'_>| {
         let (name, place) = table.required("name")?.text()?;
@@ -351,7 +351,7 @@ fn secrets_of(tables: Vec<Table<'_>>) -> Outcome<Vec<NamedSecret>> {
     tables.into_iter().map(secret).collect()
 }
 
-fn events(value: Value<'_>) -> Outcome<Vec<(EventKind, Place)>> {
+fn events(value: Value<'_>) -> CliResult<Vec<(EventKind, Place)>> {
     let event = |(name, place): (String, Place)| match name.parse() {
         Ok(event) => Ok((event, place)),
         Err(_) => {
@@ -393,7 +393,7 @@ fn route_keys(to: Option<&str>) -> &'static [&'static str] {
     }
 }
 
-fn routes_of(tables: Vec<Table<'_>>) -> Outcome<Vec<Route>> {
+fn routes_of(tables: Vec<Table<'_>>) -> CliResult<Vec<Route>> {
     let mut routes: Vec<Route> = Vec::new();
     for mut table in tables {
         let named = table.take("events").map(events).transpose()?;
@@ -413,7 +413,7 @@ fn routes_of(tables: Vec<Table<'_>>) -> Outcome<Vec<Route>> {
 }
 
 /// The content of the file `ca_cert`.
-fn certificates(table: &mut Table<'_>) -> Outcome<Option<(Vec<u8>, Place)>> {
+fn certificates(table: &mut Table<'_>) -> CliResult<Option<(Vec<u8>, Place)>> {
     let Some(value) = table.take("ca_cert") else { return Ok(None) };
     let (path, place) = value.text()?;
     let pem = std::fs::read(path).map_err(|error| place.wrong(&format!("cannot read this file: {error}")))?;
@@ -421,7 +421,7 @@ fn certificates(table: &mut Table<'_>) -> Outcome<Option<(Vec<u8>, Place)>> {
 }
 
 /// Takes the keys that belong to this kind of target.
-fn target_of_table(table: &mut Table<'_>) -> Outcome<Target> {
+fn target_of_table(table: &mut Table<'_>) -> CliResult<Target> {
     let (to, to_place) = text_or_source(table.required("to")?)?;
     table.only(route_keys(Some(&to)))?;
     let timeout = table.take("timeout_seconds").map(|value| value.number(1..=DAY_SECONDS)).transpose()?;

@@ -31,7 +31,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use self::config::{Config, Retries};
 use self::route::Routes;
 use crate::console::Console;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::http_server;
 use crate::input::SecretArgument;
 use crate::output::{end_progress, print_notice};
@@ -103,7 +103,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         // Before the first metric is described.
         let metrics = install_metrics()?;
         let Config { listen, path, inbox, secrets, routes, apply, ui, retries } = Config::of(&self)?;
@@ -217,7 +217,7 @@ async fn register(apply: Option<Apply>, settings: &Settings, mut stopped: onesho
     }
 }
 
-fn install_metrics() -> Outcome<PrometheusHandle> {
+fn install_metrics() -> CliResult<PrometheusHandle> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
         .and_then(PrometheusBuilder::install_recorder);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use toml::de::{DeTable, DeValue};
 
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::input::{self, SecretSource};
 
 /// A table of the file, from which the keys that are read are taken.
@@ -53,7 +53,7 @@ impl File {
     }
 }
 
-pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> Outcome<T>) -> Outcome<T> {
+pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> CliResult<T>) -> CliResult<T> {
     let bytes = input::file(&path.to_string_lossy(), "the settings")?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -103,7 +103,7 @@ impl<'a> Table<'a> {
 
     /// Fails if there are other keys than these. To be called before values are read: a misspelt key is often why another one
     /// is missing.
-    pub(super) fn only(&self, known: &[&str]) -> Outcome {
+    pub(super) fn only(&self, known: &[&str]) -> CliResult {
         let unknown = self.entries.iter().filter(|(name, ..)| !known.contains(&name.as_str()));
         let Some((name, line, ..)) = unknown.min_by_key(|(_, line, ..)| line) else { return Ok(()) };
         let what = format!("there is no such key; here are: {}", known.join(", "));
@@ -120,7 +120,7 @@ impl<'a> Table<'a> {
         Some(Value { file: Rc::clone(&self.file), key: format!("{}{name}", self.prefix), line, value })
     }
 
-    pub(super) fn required(&mut self, key: &'static str) -> Outcome<Value<'a>> {
+    pub(super) fn required(&mut self, key: &'static str) -> CliResult<Value<'a>> {
         self.take(key).ok_or_else(|| self.wrong(key, "this key is missing"))
     }
 
@@ -134,7 +134,7 @@ impl<'a> Table<'a> {
     }
 
     /// Where a secret is: `{ env = "NAME" }` or `{ file = "PATH" }`, or these keys in the table itself.
-    pub(super) fn secret_source(&mut self) -> Outcome<Option<SecretSource>> {
+    pub(super) fn secret_source(&mut self) -> CliResult<Option<SecretSource>> {
         match (self.take("env"), self.take("file")) {
             (Some(_), Some(file)) => Err(file.wrong("env is set too: leave one of them out")),
             (Some(name), None) => Ok(Some(SecretSource::Env(name.text()?.0))),
@@ -157,7 +157,7 @@ impl<'a> Value<'a> {
         Place { file: Rc::clone(&self.file), key: self.key.clone(), line: self.line }
     }
 
-    pub(super) fn text(self) -> Outcome<(String, Place)> {
+    pub(super) fn text(self) -> CliResult<(String, Place)> {
         let place = self.place();
         match self.value {
             DeValue::String(text) if !text.is_empty() => Ok((text.into_owned(), place)),
@@ -166,14 +166,14 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub(super) fn boolean(self) -> Outcome<bool> {
+    pub(super) fn boolean(self) -> CliResult<bool> {
         match self.value {
             DeValue::Boolean(value) => Ok(value),
             _ => Err(self.wrong("this must be true or false, without quotation marks")),
         }
     }
 
-    pub(super) fn number(self, range: RangeInclusive<u32>) -> Outcome<u32> {
+    pub(super) fn number(self, range: RangeInclusive<u32>) -> CliResult<u32> {
         let number = match &self.value {
             DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
             _ => None,
@@ -184,7 +184,7 @@ impl<'a> Value<'a> {
     }
 
     /// The strings of an array, of which there must be one.
-    pub(super) fn texts(self) -> Outcome<Vec<(String, Place)>> {
+    pub(super) fn texts(self) -> CliResult<Vec<(String, Place)>> {
         let place = self.place();
         let DeValue::Array(values) = self.value else {
             return Err(place.wrong("this must be an array of strings, such as [\"a\", \"b\"]"));
@@ -193,12 +193,12 @@ impl<'a> Value<'a> {
             let (file, line) = (Rc::clone(&place.file), place.file.line(value.span().start));
             Value { file, key: place.key.clone(), line, value: value.into_inner() }.text()
         });
-        let texts: Vec<_> = texts.collect::<Outcome<_>>()?;
+        let texts: Vec<_> = texts.collect::<CliResult<_>>()?;
         if texts.is_empty() { Err(place.wrong("this array is empty: leave the key out")) } else { Ok(texts) }
     }
 
     /// The tables of `[[name]]`.
-    pub(super) fn tables(self) -> Outcome<Vec<Table<'a>>> {
+    pub(super) fn tables(self) -> CliResult<Vec<Table<'a>>> {
         let place = self.place();
         let wrong = || place.wrong(&format!("write [[{}]] above the keys of each", place.key));
         let DeValue::Array(values) = self.value else { return Err(wrong()) };
@@ -211,7 +211,7 @@ impl<'a> Value<'a> {
     }
 
     /// `{ env = "NAME" }` or `{ file = "PATH" }`.
-    pub(super) fn secret_source(self) -> Outcome<(SecretSource, Place)> {
+    pub(super) fn secret_source(self) -> CliResult<(SecretSource, Place)> {
         let place = self.place();
         let how = "this must say where the value is: { env = \"NAME\" } or { file = \"PATH\" }";
         let DeValue::Table(table) = self.value else { return Err(place.wrong(how)) };

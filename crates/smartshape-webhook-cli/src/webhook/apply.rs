@@ -15,7 +15,7 @@ use smartshape_webhook::{EventKind, Secret};
 
 use super::print::print_webhook;
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::files;
 use crate::input::{self, SECRET_VARIABLE, SecretSource};
 use crate::output::{self, print_notice};
@@ -83,7 +83,7 @@ impl Apply {
         Self { path: path.to_owned(), dry_run: false, prune: false, renew: Vec::new() }
     }
 
-    pub(crate) async fn run(&self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(&self, settings: &Settings) -> CliResult {
         let wanted = self.wanted()?;
         let client = settings.api()?.client;
         let path = PathBuf::from(format!("{}.records.json", self.path.display()));
@@ -122,7 +122,7 @@ impl Apply {
     }
 
     /// The webhooks of the file, with their secrets.
-    pub(crate) fn declared(&self) -> Outcome<Vec<EventSecret>> {
+    pub(crate) fn declared(&self) -> CliResult<Vec<EventSecret>> {
         if self.path == Path::new("-") {
             return Err(Failure::usage(
                 "the declaration cannot be standard input: its records stand beside it",
@@ -162,7 +162,7 @@ impl Apply {
         Ok(webhooks)
     }
 
-    fn wanted(&self) -> Outcome<Vec<DesiredWebhook>> {
+    fn wanted(&self) -> CliResult<Vec<DesiredWebhook>> {
         let mut wanted = Vec::new();
         for EventSecret { event, url, secret } in self.declared()? {
             let one = DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?;
@@ -179,7 +179,7 @@ fn removal(id: &str, event: Option<&str>, reason: DeleteReason) -> Value {
     json!({"id": id, "event": event, "why": reason.to_string()})
 }
 
-fn print_done(done: &CompletedStep) -> Outcome {
+fn print_done(done: &CompletedStep) -> CliResult {
     let json = match done {
         CompletedStep::Created(record) => json!({"created": record}),
         CompletedStep::Adopted(record) => json!({"adopted": record}),
@@ -191,7 +191,7 @@ fn print_done(done: &CompletedStep) -> Outcome {
     output::result(&json, done)
 }
 
-fn print_step(step: &Step) -> Outcome {
+fn print_step(step: &Step) -> CliResult {
     let json = match step {
         Step::Create(wanted) => json!({"would_create": {"event": wanted.event(), "url": wanted.url()}}),
         Step::Adopt(record) => json!({"would_adopt": record}),
@@ -204,7 +204,7 @@ fn print_step(step: &Step) -> Outcome {
 }
 
 /// Prints the webhooks that were left alone and may be duplicates.
-fn print_left(plan: &Plan, settings: &Settings) -> Outcome {
+fn print_left(plan: &Plan, settings: &Settings) -> CliResult {
     let unrecorded = "not created from this file: --prune deletes it";
     let unclear = "no URL is listed: delete it by its id if it is yours";
     let left = plan.unrecorded().iter().map(|one| (one, unrecorded));
@@ -223,7 +223,7 @@ fn print_left(plan: &Plan, settings: &Settings) -> Outcome {
     Ok(())
 }
 
-fn read(path: &Path, client: &Client) -> Outcome<Vec<WebhookRecord>> {
+fn read(path: &Path, client: &Client) -> CliResult<Vec<WebhookRecord>> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

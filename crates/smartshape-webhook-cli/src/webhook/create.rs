@@ -6,7 +6,7 @@ use smartshape_webhook::EventKind;
 
 use super::print::{delete_command, print_webhook};
 use crate::escape::escape;
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::input::{self, SECRET_VARIABLE};
 use crate::output::print_notice;
 use crate::settings::{Settings, warn_if_fake};
@@ -29,7 +29,7 @@ pub(crate) struct Create {
 }
 
 impl Create {
-    pub(super) async fn run(self, settings: &Settings) -> Outcome {
+    pub(super) async fn run(self, settings: &Settings) -> CliResult {
         let how = "give it after the event (- reads it from standard input)";
         let secret = input::secret_from(self.secret.as_deref(), SECRET_VARIABLE, how)?;
         let wanted = DesiredWebhook::new(self.event, self.url, WebhookSecret::new(secret.expose())?)?;

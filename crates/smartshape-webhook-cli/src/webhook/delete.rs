@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::print::print_deleted;
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome, api_chain};
+use crate::failure::{CliResult, Failure, api_chain};
 use crate::input;
 use crate::output::print_notice;
 use crate::settings::{Settings, warn_if_fake};
@@ -17,7 +17,7 @@ pub(crate) struct Delete {
 }
 
 impl Delete {
-    pub(super) async fn run(self, settings: &Settings) -> Outcome {
+    pub(super) async fn run(self, settings: &Settings) -> CliResult {
         let client = settings.api()?.client;
         let mut failure = None;
         let mut ids = self.ids.iter();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use smartshape_webhook::EventKind;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::files::{check_ours, make_folder, private_file};
 use crate::settings::folder;
 
@@ -62,7 +62,7 @@ impl Intent {
 
 impl Journal {
     /// Writes the intent, synced and locked, before anything is registered.
-    pub(crate) fn begin(intent: Intent) -> Outcome<Self> {
+    pub(crate) fn begin(intent: Intent) -> CliResult<Self> {
         let folder = state_folder()?;
         let failed = |error: io::Error| {
             let text = format!(
@@ -109,7 +109,7 @@ impl Journal {
     }
 
     /// Journals of listeners that have ended, each locked, and what is wrong with those that cannot be read.
-    pub(crate) fn abandoned() -> Outcome<(Vec<Self>, Vec<String>)> {
+    pub(crate) fn abandoned() -> CliResult<(Vec<Self>, Vec<String>)> {
         let folder = state_folder()?;
         let (mut journals, mut problems) = (Vec::new(), Vec::new());
         let entries = match fs::read_dir(&folder) {
@@ -180,6 +180,6 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-fn state_folder() -> Outcome<PathBuf> {
+fn state_folder() -> CliResult<PathBuf> {
     Ok(folder("XDG_STATE_HOME", ".local/state")?.join("listeners"))
 }

@@ -3,11 +3,11 @@
 use serde_json::json;
 use smartshape_api::{Registration, redact_url};
 
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::output::{self, print_notice};
 use crate::settings::{Settings, warn_if_fake};
 
-pub(super) async fn run(settings: &Settings) -> Outcome {
+pub(super) async fn run(settings: &Settings) -> CliResult {
     let client = settings.api()?.client;
     let listed = client.list_webhooks().await;
     warn_if_fake(&client);

@@ -14,7 +14,7 @@ use clap::Subcommand;
 
 pub(crate) use self::listen::send;
 
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::settings::Settings;
 
 #[derive(Subcommand)]
@@ -36,7 +36,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         match self {
             Self::Create(create) => create.run(settings).await,
             Self::List => list::run(settings).await,

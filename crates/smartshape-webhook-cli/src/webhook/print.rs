@@ -4,11 +4,11 @@ use serde_json::json;
 use smartshape_api::{WebhookRecord, redact_url};
 
 use crate::escape::escape;
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::output;
 
 /// A line of the result.
-pub(crate) fn print_webhook(what: &str, webhook: &WebhookRecord) -> Outcome {
+pub(crate) fn print_webhook(what: &str, webhook: &WebhookRecord) -> CliResult {
     let WebhookRecord { id, event, url, .. } = webhook;
     output::result(
         &json!({what: webhook}),
@@ -30,7 +30,7 @@ pub(crate) fn delete_command(id: &str) -> String {
 }
 
 /// A line of the result.
-pub(crate) fn print_deleted(id: &str) -> Outcome {
+pub(crate) fn print_deleted(id: &str) -> CliResult {
     output::result(&json!({"deleted": id}), format_args!("deleted {}", escape(id)))
 }
 

@@ -6,7 +6,7 @@ use smartshape_api::{Client, Error, ErrorKind, Registration};
 use super::journal::{Intent, Journal};
 use super::print::{delete_command, print_deleted};
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome, api_chain};
+use crate::failure::{CliResult, Failure, api_chain};
 use crate::output::{self, print_notice};
 use crate::settings::{Api, Settings, warn_if_fake};
 
@@ -29,7 +29,7 @@ pub(super) struct PruneOutcome {
 }
 
 impl Prune {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let api = settings.api()?;
         let pruned = prune(&api, self.forget).await;
         warn_if_fake(&api.client);
@@ -46,7 +46,7 @@ impl Prune {
 
 /// Deletes the webhooks that crashed listeners left at this server. Returns their ids, and whether no journal is left;
 /// prints why one is.
-pub(super) async fn prune(api: &Api, forget: bool) -> Outcome<(Vec<String>, bool)> {
+pub(super) async fn prune(api: &Api, forget: bool) -> CliResult<(Vec<String>, bool)> {
     let (journals, problems) = Journal::abandoned()?;
     let (mut deleted, mut complete) = (Vec::new(), problems.is_empty());
     for problem in problems {

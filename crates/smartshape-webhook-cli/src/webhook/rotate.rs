@@ -12,7 +12,7 @@ use smartshape_webhook::{EventKind, Secret};
 
 use super::print::{delete_command, print_deleted, print_webhook};
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::files::private_file;
 use crate::input::{self, SECRET_VARIABLE};
 use crate::output::{self, print_notice};
@@ -71,7 +71,7 @@ struct OldWebhook {
 }
 
 impl Rotate {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         if self.id.is_none() && (self.url.is_none() || self.event.is_none()) {
             return Err(Failure::usage("which webhook? Name its ID, or --url and --event"));
         }
@@ -101,7 +101,7 @@ impl Rotate {
         printed
     }
 
-    fn secret(&self) -> Outcome<Secret> {
+    fn secret(&self) -> CliResult<Secret> {
         if self.generate.is_some() {
             if !self.keep_old {
                 let text = "--generate wants --keep-old: the receiver does not know the new secret yet, so the old \
@@ -120,7 +120,7 @@ impl Rotate {
     }
 
     /// The one webhook that is meant, with what is needed for creating it anew.
-    fn find(&self, listed: &[Registration]) -> Outcome<OldWebhook> {
+    fn find(&self, listed: &[Registration]) -> CliResult<OldWebhook> {
         let one = match &self.id {
             Some(id) => listed.iter().find(|one| one.id == *id).ok_or_else(|| {
                 Failure::failed(format!("there is no webhook {}: see `smartshape webhook list`", escape(id)))
@@ -156,7 +156,7 @@ impl Rotate {
         Ok(OldWebhook { id: one.id.clone(), event, url })
     }
 
-    fn find_by_url<'a>(&self, listed: &'a [Registration]) -> Outcome<&'a Registration> {
+    fn find_by_url<'a>(&self, listed: &'a [Registration]) -> CliResult<&'a Registration> {
         let is_there = |one: &&Registration| one.url == self.url && one.kind() == self.event;
         let found: Vec<_> = listed.iter().filter(is_there).collect();
         match *found {
@@ -183,7 +183,7 @@ impl Rotate {
         client: &Client,
         wanted: &DesiredWebhook,
         old: &OldWebhook,
-    ) -> Outcome<WebhookRecord> {
+    ) -> CliResult<WebhookRecord> {
         if let Some(path) = &self.generate {
             write_secret(path, wanted.secret())?;
         }
@@ -202,7 +202,7 @@ impl Rotate {
         })
     }
 
-    fn print_plan(&self, old: &OldWebhook) -> Outcome {
+    fn print_plan(&self, old: &OldWebhook) -> CliResult {
         let (what, verb) = if self.keep_old { ("would_keep", "keep") } else { ("would_delete", "delete") };
         output::result(
             &json!({"would_create": {"event": old.event, "url": old.url}}),
@@ -212,7 +212,7 @@ impl Rotate {
     }
 }
 
-fn write_secret(path: &Path, secret: &WebhookSecret) -> Outcome {
+fn write_secret(path: &Path, secret: &WebhookSecret) -> CliResult {
     let written = private_file(path).and_then(|mut file| {
         let written = writeln!(file, "{}", secret.expose()).and_then(|()| file.sync_all());
         if written.is_err() {
@@ -226,7 +226,7 @@ fn write_secret(path: &Path, secret: &WebhookSecret) -> Outcome {
     })
 }
 
-async fn delete(client: &Client, old: &OldWebhook, created: &WebhookRecord) -> Outcome {
+async fn delete(client: &Client, old: &OldWebhook, created: &WebhookRecord) -> CliResult {
     match client.delete_webhook(&old.id).await {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::from(error).and(&format!(
             "half done: the new webhook {} is there, and the old one may be too, so that both send: run \
@@ -238,7 +238,7 @@ async fn delete(client: &Client, old: &OldWebhook, created: &WebhookRecord) -> O
     }
 }
 
-fn print_kept(old: &OldWebhook) -> Outcome {
+fn print_kept(old: &OldWebhook) -> CliResult {
     let printed = output::result(&json!({"kept": old.id}), format_args!("kept {}", escape(&old.id)));
     let command = delete_command(&old.id);
     print_notice(format_args!("both send until `{command}`: let the receiver accept both secrets before"));

@@ -28,7 +28,7 @@ use super::journal::{Created, Intent, Journal};
 use super::prune;
 use crate::console::{self, Console};
 use crate::escape::escape;
-use crate::failure::{Failure, Outcome, api_chain};
+use crate::failure::{CliResult, Failure, api_chain};
 use crate::http_client;
 use crate::input::{self, SecretArgument};
 use crate::output::{self, end_progress, print_notice};
@@ -89,7 +89,7 @@ pub(crate) struct Listen {
 }
 
 impl Listen {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let mut events = if self.events.is_empty() { EventKind::ALL.to_vec() } else { self.events.clone() };
         events.sort_unstable();
         events.dedup();
@@ -180,7 +180,7 @@ impl Listen {
     }
 
     /// The URL of the webhooks.
-    fn url(&self, address: SocketAddr, id: &str, api: &Api) -> Outcome<String> {
+    fn url(&self, address: SocketAddr, id: &str, api: &Api) -> CliResult<String> {
         let api_is_here = is_loopback_url(&api.client.base_url());
         let base = match &self.public_url {
             Some(url) => {
@@ -202,7 +202,7 @@ impl Listen {
     }
 
     /// The secret of the webhooks.
-    fn secret(&self, known_elsewhere: bool) -> Outcome<Secret> {
+    fn secret(&self, known_elsewhere: bool) -> CliResult<Secret> {
         match self.secret.given()? {
             Some(secret) => Ok(secret),
             // Fails with an error that names the missing secret.
@@ -222,7 +222,7 @@ async fn inspect(
     id: &str,
     forward_to: Option<Uri>,
     secret: &Secret,
-) -> Outcome<(Console, Deliveries)> {
+) -> CliResult<(Console, Deliveries)> {
     let mut here = address;
     if here.ip().is_unspecified() {
         here.set_ip(if here.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
@@ -245,7 +245,7 @@ async fn inspect(
 }
 
 /// Checks that a request to the URL reaches this listener.
-async fn probe(url: &str, nonce: &str) -> Outcome {
+async fn probe(url: &str, nonce: &str) -> CliResult {
     let uri = http_client::checked(url, "the listener's own URL")?;
     let problem = match http_client::get(&uri, PROBE_LIMIT).await {
         Ok(response) if response.status == 200 && response.body == nonce.as_bytes() => return Ok(()),
@@ -259,7 +259,7 @@ async fn probe(url: &str, nonce: &str) -> Outcome {
 }
 
 /// Deletes the webhooks that crashed listeners left, and starts the journal of this one.
-async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> Outcome<Journal> {
+async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> CliResult<Journal> {
     match prune::prune(api, false).await {
         Ok((deleted, _)) => {
             for id in deleted {
@@ -274,7 +274,7 @@ async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> Outcome<
 }
 
 /// Registers the webhooks and waits for the stop.
-async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, stop: &mut Stop) -> Outcome {
+async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, stop: &mut Stop) -> CliResult {
     let mut reason = None;
     for event in journal.intent.events.clone() {
         let wanted = DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?;
@@ -310,7 +310,7 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
 }
 
 /// Deletes the registered webhooks. The journal stays if that fails.
-async fn clean_up(api: &Api, journal: Journal) -> Outcome {
+async fn clean_up(api: &Api, journal: Journal) -> CliResult {
     let path = journal.path().display().to_string();
     match prune::remove(&api.client, &journal).await {
         Ok(removed) => {
@@ -338,6 +338,6 @@ async fn clean_up(api: &Api, journal: Journal) -> Outcome {
 }
 
 /// 48 random hexadecimal digits.
-fn random() -> Outcome<String> {
+fn random() -> CliResult<String> {
     Ok(Secret::generate()?.expose().to_owned())
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use smartshape_webhook::{TOKEN_HEADER, WebhookResponse};
 
 use super::line_writer::{LineWriter, WriterEnd};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::files;
 use crate::recording::{Entry, EventFields, Fingerprinter, RecordingHeader, TokenFingerprints};
 
@@ -56,7 +56,7 @@ impl BodyCopy {
 
 impl Recorder {
     /// Opens the file and writes the start of the listener.
-    pub(super) async fn start(path: &str) -> Outcome<(Arc<Self>, WriterEnd)> {
+    pub(super) async fn start(path: &str) -> CliResult<(Arc<Self>, WriterEnd)> {
         let failed = |error: io::Error| Failure::usage(format!("cannot write --record {path}: {error}"));
         // Private, because events hold texts of users.
         let mut file = files::append(Path::new(path)).map_err(failed)?;

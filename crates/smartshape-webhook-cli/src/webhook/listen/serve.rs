@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::record::{BodyCopy, Recorder};
 use super::sink::{OutputFailures, RequestHandler, Sink};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliResult, Failure};
 use crate::http_server::serve;
 use crate::output::{ERROR, SUCCESS, is_interactive, print_notice, styled};
 
@@ -57,7 +57,7 @@ impl Server {
         names: Identity,
         secret: Secret,
         sinks: Sinks,
-    ) -> Outcome<Self> {
+    ) -> CliResult<Self> {
         let receiver = Receiver::builder()
             .secret(secret)
             // Longer than the default, because a developer's machine may be busy.
