@@ -56,8 +56,10 @@ const COUNTED_EVENTS: u64 = 50_000;
 const BODY_BATCH_BYTES: u64 = 8 * 1024 * 1024;
 
 pub(crate) struct Postgres {
-    writers: Connections,
-    others: Arc<Connections>,
+    /// For batches of new events.
+    insert_connections: Connections,
+    /// For all other statements.
+    connections: Arc<Connections>,
     transactions: Arc<Transactions>,
     max_concurrent_inserts: u32,
     notifier: Notifier,
@@ -86,13 +88,13 @@ impl Postgres {
         let max_concurrent_inserts =
             options.max_connections.saturating_sub(3).clamp(1, MAX_CONCURRENT_INSERTS);
         let open::OpenDatabase { connect, channel, schema } = open::open(url, options).await?;
-        let others = options.max_connections.saturating_sub(max_concurrent_inserts + 1).max(1);
-        let others = Arc::new(Connections::new(connect.clone(), others));
+        let max_connections = options.max_connections.saturating_sub(max_concurrent_inserts + 1).max(1);
+        let connections = Arc::new(Connections::new(connect.clone(), max_connections));
         Ok(Self {
-            notifier: Notifier::new(Arc::clone(&others), connect.clone(), channel),
-            transactions: Arc::new(Transactions::new(connect.clone(), Arc::clone(&others))),
-            others,
-            writers: Connections::new(connect, max_concurrent_inserts),
+            notifier: Notifier::new(Arc::clone(&connections), connect.clone(), channel),
+            transactions: Arc::new(Transactions::new(connect.clone(), Arc::clone(&connections))),
+            connections,
+            insert_connections: Connections::new(connect, max_concurrent_inserts),
             max_concurrent_inserts,
             allow_asynchronous_commit: options.allow_asynchronous_commit,
             schema,
@@ -106,8 +108,8 @@ impl Postgres {
     /// Reserves space for a batch; fails when there is not enough.
     async fn reserve_size(&self, events: &[NewEvent]) -> Result<(), InboxError> {
         let count = || {
-            let (size_limit, others) = (Arc::clone(&self.size_limit), Arc::clone(&self.others));
-            tokio::spawn(async move { size_limit.count(uncompleted_bytes(&others)).await })
+            let (size_limit, connections) = (Arc::clone(&self.size_limit), Arc::clone(&self.connections));
+            tokio::spawn(async move { size_limit.count(uncompleted_bytes(&connections)).await })
         };
         if self.size_limit.is_count_due() {
             let _detached = count();
@@ -124,12 +126,16 @@ impl Postgres {
 
     async fn claim(&self, request: ClaimRequest) -> Result<ClaimResponse, InboxError> {
         let sql::ClaimedRows { mut claimed, lengths } =
-            repeat(|| self.others.run(async |session| sql::claim(session, request).await)).await?;
+            repeat(|| self.connections.run(async |session| sql::claim(session, request).await)).await?;
         // A claimed event that is not attempted counts as a lost lease, so no failure from here on fails the claim.
         let mut conflicts = Vec::new();
         if !claimed.attempts.is_empty() {
             let attempts = &claimed.attempts;
-            match self.others.run(async |session| sql::check_claim(session, request, attempts).await).await {
+            match self
+                .connections
+                .run(async |session| sql::check_claim(session, request, attempts).await)
+                .await
+            {
                 Ok(after) => (conflicts, claimed.next_due) = after,
                 Err(error) => {
                     tracing::warn!(%error, "a claim could not be checked; its events are released if they are ordered");
@@ -150,7 +156,7 @@ impl Postgres {
             let count = part.count().max(1);
             let part = &mut claimed.attempts[first..first + count];
             let seqs: Vec<i64> = part.iter().map(|attempt| attempt.lease.seq).collect();
-            match self.others.run(async |session| sql::bodies(session, &seqs).await).await {
+            match self.connections.run(async |session| sql::bodies(session, &seqs).await).await {
                 Ok(mut bodies) => {
                     part.iter_mut().for_each(|attempt| attempt.body = bodies.remove(&attempt.lease.seq));
                 }
@@ -175,13 +181,13 @@ impl Postgres {
 
     async fn settle_all(&self, results: &[AttemptResult]) -> Result<Settled, InboxError> {
         let (settled, over) =
-            repeat(|| self.others.run(async |session| sql::settle(session, results).await)).await?;
+            repeat(|| self.connections.run(async |session| sql::settle(session, results).await)).await?;
         self.mark_runnable(&over).await;
         Ok(settled)
     }
 
     async fn mark_runnable(&self, queues: &[sql::Queue]) {
-        transactions::mark_runnable(&self.others, queues).await;
+        transactions::mark_runnable(&self.connections, queues).await;
     }
 
     /// In the background and in chunks, since it takes seconds when hundreds of thousands of files have open events, and
@@ -191,12 +197,12 @@ impl Postgres {
         if marked_all_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL) {
             return;
         }
-        let others = Arc::clone(&self.others);
+        let connections = Arc::clone(&self.connections);
         let _detached = tokio::spawn(async move {
             *marked_all_at = Some(Instant::now());
             let mut next = Some(i64::MIN);
             while let Some(first) = next {
-                next = others
+                next = connections
                     .run(async |session| sql::mark_all_runnable(session, first).await)
                     .await
                     .inspect_err(|error| {
@@ -238,7 +244,7 @@ impl Postgres {
         while left > 0 {
             let count = left.min(COUNTED_EVENTS);
             let found =
-                self.others.run(async |session| sql::nth_completed(session, last, count).await).await?;
+                self.connections.run(async |session| sql::nth_completed(session, last, count).await).await?;
             let Some(found) = found else { return Ok(None) };
             (last, left) = (found, left - count);
         }
@@ -251,7 +257,7 @@ impl Postgres {
         statements: impl AsyncFnOnce(&mut connections::Session, u32) -> sqlx::Result<u64>,
     ) -> Result<u64, InboxError> {
         let limit = self.sweep_size.rows();
-        let run = self.others.run(async |session| {
+        let run = self.connections.run(async |session| {
             let began = Instant::now();
             let deleted = statements(session, limit).await;
             self.sweep_size.took(began.elapsed());
@@ -265,17 +271,17 @@ impl Postgres {
         &self,
         statements: impl AsyncFnOnce(&mut connections::Session) -> sqlx::Result<T>,
     ) -> Result<T, InboxError> {
-        self.others.run_within(ADMIN_TIMEOUT, statements).await
+        self.connections.run_within(ADMIN_TIMEOUT, statements).await
     }
 }
 
 /// In portions, each within the statement timeout, so that a connection that falls silent is not kept for long.
-async fn uncompleted_bytes(others: &Connections) -> Result<u64, InboxError> {
+async fn uncompleted_bytes(connections: &Connections) -> Result<u64, InboxError> {
     let mut bytes = 0;
     for events in [sql::Uncompleted::Open, sql::Uncompleted::DeadLetters] {
         let mut after = (i64::MIN, i64::MIN);
         while let Some((portion, last)) =
-            others.run(async |session| sql::uncompleted_bytes(session, events, after).await).await?
+            connections.run(async |session| sql::uncompleted_bytes(session, events, after).await).await?
         {
             bytes += portion;
             after = last;
@@ -289,8 +295,9 @@ impl Storage for Postgres {
         Box::pin(async move {
             self.reserve_size(&events).await?;
             let asynchronous = self.allow_asynchronous_commit;
-            let insert =
-                || self.writers.run(async |session| sql::insert(session, &events, asynchronous).await);
+            let insert = || {
+                self.insert_connections.run(async |session| sql::insert(session, &events, asynchronous).await)
+            };
             let inserted = repeat(insert).await?;
             self.notifier.mark_runnable_later(inserted.behind);
             Ok(inserted.fresh)
@@ -303,7 +310,7 @@ impl Storage for Postgres {
 
     fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
         Box::pin(async move {
-            repeat(|| self.others.run(async |session| sql::renew(session, &leases, lease).await)).await
+            repeat(|| self.connections.run(async |session| sql::renew(session, &leases, lease).await)).await
         })
     }
 
@@ -342,77 +349,79 @@ impl Storage for Postgres {
     }
 
     fn counts(&self) -> StorageFuture<'_, InboxCounts> {
-        Box::pin(self.others.run(sql::counts))
+        Box::pin(self.connections.run(sql::counts))
     }
 
     fn nth(&self, filter: EventFilter, skipped: u32) -> StorageFuture<'_, Option<i64>> {
-        Box::pin(
-            async move { self.others.run(async |session| sql::nth(session, &filter, skipped).await).await },
-        )
+        Box::pin(async move {
+            self.connections.run(async |session| sql::nth(session, &filter, skipped).await).await
+        })
     }
 
     fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>> {
-        Box::pin(
-            async move { self.others.run(async |session| sql::count_by_event(session, &filter).await).await },
-        )
+        Box::pin(async move {
+            self.connections.run(async |session| sql::count_by_event(session, &filter).await).await
+        })
     }
 
     fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_REASONS)?;
-            self.others.run(async |session| sql::reasons(session, limit).await).await
+            self.connections.run(async |session| sql::reasons(session, limit).await).await
         })
     }
 
     fn record_activity(&self, minutes: Vec<MinuteCounts>) -> StorageFuture<'_, ()> {
         Box::pin(async move {
-            self.others.run(async |session| sql::record_activity(session, &minutes).await).await
+            self.connections.run(async |session| sql::record_activity(session, &minutes).await).await
         })
     }
 
     fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, ActivityCounts)>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
-            self.others.run(async |session| sql::activity(session, from, width).await).await
+            self.connections.run(async |session| sql::activity(session, from, width).await).await
         })
     }
 
     fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
-            self.others.run(async |session| sql::failed_attempts(session, key).await).await
+            self.connections.run(async |session| sql::failed_attempts(session, key).await).await
         })
     }
 
     fn pause(&self, by: String) -> StorageFuture<'_, ()> {
-        Box::pin(async move { self.others.run(async |session| sql::pause(session, &by).await).await })
+        Box::pin(async move { self.connections.run(async |session| sql::pause(session, &by).await).await })
     }
 
     fn resume(&self) -> StorageFuture<'_, ()> {
-        Box::pin(async move { self.others.run(async |session| sql::resume(session).await).await })
+        Box::pin(async move { self.connections.run(async |session| sql::resume(session).await).await })
     }
 
     fn paused(&self) -> StorageFuture<'_, Option<Pause>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
-            self.others.run(async |session| sql::paused(session).await).await
+            self.connections.run(async |session| sql::paused(session).await).await
         })
     }
 
     fn report_worker(&self, report: WorkerReport) -> StorageFuture<'_, ()> {
-        Box::pin(
-            async move { self.others.run(async |session| sql::report_worker(session, &report).await).await },
-        )
+        Box::pin(async move {
+            self.connections.run(async |session| sql::report_worker(session, &report).await).await
+        })
     }
 
     fn remove_worker(&self, id: i64) -> StorageFuture<'_, ()> {
-        Box::pin(async move { self.others.run(async |session| sql::remove_worker(session, id).await).await })
+        Box::pin(
+            async move { self.connections.run(async |session| sql::remove_worker(session, id).await).await },
+        )
     }
 
     fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>> {
         Box::pin(async move {
             check_has(&"on PostgreSQL", self.schema, SCHEMA_OF_OPERATIONS)?;
-            self.others.run(async |session| sql::workers(session).await).await
+            self.connections.run(async |session| sql::workers(session).await).await
         })
     }
 
@@ -430,7 +439,7 @@ impl Storage for Postgres {
 
     fn ping(&self) -> StorageFuture<'_, ()> {
         Box::pin(async move {
-            let rejected = self.others.run(sql::ping).await?;
+            let rejected = self.connections.run(sql::ping).await?;
             rejected.map_or(Ok(()), |reason| Err(InboxError::new(InboxErrorKind::ReadOnly, reason)))
         })
     }
@@ -457,7 +466,7 @@ impl Storage for Postgres {
 
     fn dedup_store(&self, retention: Duration) -> Option<PostgresDedupStore> {
         let asynchronous = self.allow_asynchronous_commit;
-        Some(PostgresDedupStore::new(Arc::clone(&self.others), retention, asynchronous))
+        Some(PostgresDedupStore::new(Arc::clone(&self.connections), retention, asynchronous))
     }
 
     fn transactions(&self) -> Option<Arc<Transactions>> {

@@ -39,9 +39,9 @@ struct PendingNotification {
 }
 
 impl Notifier {
-    pub(super) fn new(others: Arc<Connections>, connect: Connector, channel: String) -> Self {
+    pub(super) fn new(connections: Arc<Connections>, connect: Connector, channel: String) -> Self {
         let (channel, pending): (Arc<str>, Arc<PendingNotification>) = (channel.into(), Arc::default());
-        let sending = tokio::spawn(send(others, Arc::clone(&channel), Arc::clone(&pending)));
+        let sending = tokio::spawn(send(connections, Arc::clone(&channel), Arc::clone(&pending)));
         Self { connect, channel, pending, sending, listening: Mutex::default() }
     }
 
@@ -78,12 +78,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn send(others: Arc<Connections>, channel: Arc<str>, pending: Arc<PendingNotification>) {
+async fn send(connections: Arc<Connections>, channel: Arc<str>, pending: Arc<PendingNotification>) {
     loop {
         pending.stored.notified().await;
         let behind: Vec<Queue> = lock(&pending.behind).drain().collect();
-        transactions::mark_runnable(&others, &behind).await;
-        let sent = others.run(async |session| {
+        transactions::mark_runnable(&connections, &behind).await;
+        let sent = connections.run(async |session| {
             sqlx::query("SELECT pg_notify($1, '')").bind(&*channel).execute(&mut session.connection).await
         });
         if let Err(error) = sent.await {

@@ -18,12 +18,12 @@ const CHECK_PRIMARY_EVERY: Duration = Duration::from_secs(1);
 /// Begins and commits them.
 pub(crate) struct Transactions {
     connect: Connector,
-    others: Arc<Connections>,
+    connections: Arc<Connections>,
 }
 
 impl Transactions {
-    pub(super) fn new(connect: Connector, others: Arc<Connections>) -> Self {
-        Self { connect, others }
+    pub(super) fn new(connect: Connector, connections: Arc<Connections>) -> Self {
+        Self { connect, connections }
     }
 
     pub(crate) fn pool(&self, handlers: usize) -> HandlerPool {
@@ -87,7 +87,7 @@ impl Transactions {
             return Ok(false);
         };
         self.within(transaction.commit()).await?;
-        mark_runnable(&self.others, &[queue]).await;
+        mark_runnable(&self.connections, &[queue]).await;
         Ok(true)
     }
 
@@ -112,11 +112,11 @@ fn timed_out() -> sqlx::Error {
 }
 
 /// A failure is repaired by the next sweep.
-pub(super) async fn mark_runnable(others: &Connections, queues: &[Queue]) {
+pub(super) async fn mark_runnable(connections: &Connections, queues: &[Queue]) {
     if queues.is_empty() {
         return;
     }
-    if let Err(error) = others.run(async |session| sql::mark_runnable(session, queues).await).await {
+    if let Err(error) = connections.run(async |session| sql::mark_runnable(session, queues).await).await {
         tracing::debug!(%error, "the next events of some files were not marked runnable; the next sweep does it");
     }
 }
