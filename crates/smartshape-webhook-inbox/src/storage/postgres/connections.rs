@@ -198,7 +198,7 @@ impl Connections {
 }
 
 /// Runs statements again after a serialization failure or a deadlock.
-pub(super) async fn repeat<T, F>(run: impl Fn() -> F) -> Result<T, InboxError>
+pub(super) async fn retry_on_conflict<T, F>(run: impl Fn() -> F) -> Result<T, InboxError>
 where
     F: Future<Output = Result<T, InboxError>>,
 {

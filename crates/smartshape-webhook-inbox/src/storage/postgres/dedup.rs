@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smartshape_webhook::{ClaimState, DedupStore, DeliveryKey, LeaseToken, StoreError, StoreFuture};
 
-use super::connections::{Connections, repeat};
+use super::connections::{Connections, retry_on_conflict};
 use super::sql;
 
 /// Maximum time for a call. A receiver does not wait for longer than 5 seconds.
@@ -38,7 +38,7 @@ impl DedupStore for PostgresDedupStore {
                 self.connections
                     .run_within(TIMEOUT, async |session| sql::claim_key(session, key, lease_token, ttl).await)
             };
-            repeat(run).await.map_err(StoreError::new)
+            retry_on_conflict(run).await.map_err(StoreError::new)
         })
     }
 
@@ -50,7 +50,7 @@ impl DedupStore for PostgresDedupStore {
                     sql::complete_key(session, key, lease_token, retention, asynchronous).await
                 })
             };
-            repeat(run).await.map_err(StoreError::new)
+            retry_on_conflict(run).await.map_err(StoreError::new)
         })
     }
 
@@ -60,7 +60,7 @@ impl DedupStore for PostgresDedupStore {
                 self.connections
                     .run_within(TIMEOUT, async |session| sql::release_key(session, key, lease_token).await)
             };
-            repeat(run).await.map_err(StoreError::new)
+            retry_on_conflict(run).await.map_err(StoreError::new)
         })
     }
 }

@@ -36,7 +36,7 @@ use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDeliver
 use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 use crate::storage::{Settled, StorageOptions};
-use connections::{Connections, repeat};
+use connections::{Connections, retry_on_conflict};
 pub use dedup::PostgresDedupStore;
 use notify::Notifier;
 pub(crate) use transactions::{HandlerPool, Transactions};
@@ -126,7 +126,8 @@ impl Postgres {
 
     async fn claim(&self, request: ClaimRequest) -> Result<ClaimResponse, InboxError> {
         let sql::ClaimedRows { mut claimed, lengths } =
-            repeat(|| self.connections.run(async |session| sql::claim(session, request).await)).await?;
+            retry_on_conflict(|| self.connections.run(async |session| sql::claim(session, request).await))
+                .await?;
         // A claimed event that is not attempted counts as a lost lease, so no failure from here on fails the claim.
         let mut conflicts = Vec::new();
         if !claimed.attempts.is_empty() {
@@ -181,7 +182,8 @@ impl Postgres {
 
     async fn settle_all(&self, results: &[AttemptResult]) -> Result<Settled, InboxError> {
         let (settled, over) =
-            repeat(|| self.connections.run(async |session| sql::settle(session, results).await)).await?;
+            retry_on_conflict(|| self.connections.run(async |session| sql::settle(session, results).await))
+                .await?;
         self.mark_runnable(&over).await;
         Ok(settled)
     }
@@ -298,7 +300,7 @@ impl Storage for Postgres {
             let insert = || {
                 self.insert_connections.run(async |session| sql::insert(session, &events, asynchronous).await)
             };
-            let inserted = repeat(insert).await?;
+            let inserted = retry_on_conflict(insert).await?;
             self.notifier.mark_runnable_later(inserted.behind);
             Ok(inserted.fresh)
         })
@@ -310,7 +312,10 @@ impl Storage for Postgres {
 
     fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
         Box::pin(async move {
-            repeat(|| self.connections.run(async |session| sql::renew(session, &leases, lease).await)).await
+            retry_on_conflict(|| {
+                self.connections.run(async |session| sql::renew(session, &leases, lease).await)
+            })
+            .await
         })
     }
 
@@ -328,7 +333,7 @@ impl Storage for Postgres {
 
     fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
         Box::pin(in_chunks(filter, move |chunk| {
-            repeat(move || {
+            retry_on_conflict(move || {
                 let chunk = chunk.clone();
                 self.run_admin(async move |session| sql::replay(session, &chunk).await)
             })
@@ -337,7 +342,7 @@ impl Storage for Postgres {
 
     fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
         Box::pin(in_chunks(filter, move |chunk| {
-            repeat(move || {
+            retry_on_conflict(move || {
                 let chunk = chunk.clone();
                 self.run_admin(async move |session| sql::purge(session, &chunk).await)
             })

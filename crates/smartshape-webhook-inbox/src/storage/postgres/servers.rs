@@ -97,7 +97,7 @@ impl Servers {
                 }
             }
         }
-        let found = found.ok_or_else(|| none_of(&reasons))?;
+        let found = found.ok_or_else(|| no_primary_error(&reasons))?;
         let mut primary = self.lock();
         if found.1.timeline < primary.timeline && !self.read_only {
             let text = "inbox on PostgreSQL: another server has just taken over";
@@ -156,7 +156,7 @@ fn untested(version: &str) -> Option<&'static str> {
 }
 
 /// Numbers the servers in the order of the URL, and repeats no part of it.
-fn none_of(reasons: &[(InboxErrorKind, String)]) -> InboxError {
+fn no_primary_error(reasons: &[(InboxErrorKind, String)]) -> InboxError {
     let first = reasons.first().map_or(InboxErrorKind::Unavailable, |(kind, _)| *kind);
     let alike = reasons.iter().all(|(kind, _)| *kind == first);
     let texts: Vec<_> =

@@ -16,7 +16,7 @@ pub(super) fn is_full(error: &sqlx::Error) -> bool {
 }
 
 /// Whether the connection can be used again after a rollback.
-pub(super) fn is_passing(error: &sqlx::Error) -> bool {
+pub(super) fn is_transient(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(FULL | BUSY | LOCKED))
 }
 

@@ -234,7 +234,7 @@ impl Shared {
             }
             Err(error) => {
                 // After any other error, a new connection reads the file's state again.
-                if error::is_passing(&error) && rolled_back(connection).await {
+                if error::is_transient(&error) && rolled_back(connection).await {
                     *slot = Some(writer);
                 }
                 Err(error::from_sqlx(&self.path, error))
