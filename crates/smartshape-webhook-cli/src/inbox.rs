@@ -232,7 +232,7 @@ impl List {
                     event.seq.to_string(),
                     event.key.to_string(),
                     event.state.as_str().to_owned(),
-                    event.event.clone(),
+                    event.event_name.clone(),
                     event.file.clone(),
                     event.received_at.to_string(),
                     event.attempts.to_string(),
@@ -339,7 +339,7 @@ impl Stats {
 
 fn json_of(event: &StoredEvent) -> Value {
     json!({
-        "seq": event.seq, "key": event.key.to_string(), "state": event.state.as_str(), "event": event.event,
+        "seq": event.seq, "key": event.key.to_string(), "state": event.state.as_str(), "event": event.event_name,
         "file": event.file, "uuid": event.uuid, "owner": event.owner, "secret_name": event.secret_name,
         "triggered_at": event.triggered_at.map(|at| at.to_string()),
         "received_at": event.received_at.to_string(), "body_bytes": event.body_bytes, "attempts": event.attempts,

@@ -141,7 +141,7 @@ pub struct StoredEvent {
     /// The event's state.
     pub state: EventState,
     /// The event's name. Texts are truncated to 200 characters, and to 64 once the event is completed.
-    pub event: String,
+    pub event_name: String,
     /// The file that the event is about.
     pub file: String,
     /// The event's unique id.

@@ -65,7 +65,7 @@ pub struct DeadLetterReason {
     /// Sequence number of the latest one.
     pub last_seq: i64,
     /// The name of the latest one's event.
-    pub last_event: String,
+    pub last_event_name: String,
     /// When the latest one was received.
     pub last_received_at: Timestamp,
 }

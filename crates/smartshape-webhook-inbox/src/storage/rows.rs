@@ -41,7 +41,7 @@ where
         seq: row.try_get("seq")?,
         key: key_of(&row.try_get::<Vec<u8>, _>("key")?)?,
         state: EventState::from_number(row.try_get("state")?).ok_or_else(|| damaged("a state is unknown"))?,
-        event: row.try_get("event")?,
+        event_name: row.try_get("event")?,
         file: row.try_get("file")?,
         uuid: row.try_get("uuid")?,
         owner: row.try_get("owner")?,
@@ -160,7 +160,7 @@ pub(super) fn reasons(groups: Vec<(Option<i64>, i64, i64)>, latest: &[StoredEven
             text: without_ids(last.error.as_deref().unwrap_or_default()),
             dead_letters: u64::try_from(count).unwrap_or(0),
             last_seq: seq,
-            last_event: last.event.clone(),
+            last_event_name: last.event_name.clone(),
             last_received_at: last.received_at,
         })
     };

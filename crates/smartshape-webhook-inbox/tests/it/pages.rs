@@ -137,7 +137,7 @@ async fn reasons_group_errors_without_ids(fixture: &impl Fixture) {
     let of_parts = EventFilter::default().reason(reasons[0].id);
     let events = inbox.list(of_parts.clone()).await.unwrap();
     assert_eq!(events.len(), 4);
-    assert_eq!((events[3].seq, &*events[3].event), (reasons[0].last_seq, &*reasons[0].last_event));
+    assert_eq!((events[3].seq, &*events[3].event_name), (reasons[0].last_seq, &*reasons[0].last_event_name));
     // Replayed and completed, it has no reason any more.
     assert_eq!(inbox.replay(of_parts.clone()).await.unwrap(), 4);
     end(&inbox, vec![COMPLETED; 5]).await;

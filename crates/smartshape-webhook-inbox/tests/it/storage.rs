@@ -95,7 +95,7 @@ async fn insert_keeps_body_and_columns_exactly(fixture: &impl Fixture) {
     assert_eq!(attempt.traceparent.as_deref(), Some(trace));
     let event = storage.list(EventFilter::default()).await.unwrap().pop().unwrap();
     assert_eq!(
-        (event.file.as_str(), event.event.as_str(), event.uuid.as_str()),
+        (event.file.as_str(), event.event_name.as_str(), event.uuid.as_str()),
         ("fé", "file_uploaded", "ü")
     );
     assert_eq!((event.triggered_at, event.received_at), (delivery.triggered_at(), received_at));

@@ -37,7 +37,7 @@ async fn one(
     let Some(stored) = context.inbox.get(key).await? else { return Ok(None) };
     let back = selection.event_link(key);
     let title = html! { @if is_purge { "Purge this event?" } @else { "Handle this event again?" } };
-    let what = html! { ul.what { li { (kind_icon(&stored.event.event)) (visible(&stored.event.event)) " of " span.mono { (visible(&stored.event.file)) } } } };
+    let what = html! { ul.what { li { (kind_icon(&stored.event.event_name)) (visible(&stored.event.event_name)) " of " span.mono { (visible(&stored.event.file)) } } } };
     Ok(Some(question(&title, &what, action, is_purge, &[("event", &key.to_string())], &back)))
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn detail(
     Ok(html! {
         div.dhead {
             a.back href=(selection.link("events", &[])) { (icon("back")) "Events" }
-            div.title { h2 { (kind_icon(&event.event)) span { (visible(&event.event)) } } (chip(event.state)) }
+            div.title { h2 { (kind_icon(&event.event_name)) span { (visible(&event.event_name)) } } (chip(event.state)) }
             p.sub {
                 "of file " @if may_read { a.mono href=(of_file) { (visible(&event.file)) } } @else { span.mono { (visible(&event.file)) } }
                 ", received " (ago(event.received_at, context.now))

@@ -155,8 +155,8 @@ fn item(
         li {
             a.item href=(selection.event_link(event.key)) aria-current=[(chosen == Some(event.key)).then_some("true")] {
                 span.l1 {
-                    (kind_icon(&event.event))
-                    span.evn { (visible(&event.event)) }
+                    (kind_icon(&event.event_name))
+                    span.evn { (visible(&event.event_name)) }
                     @if selection.state.is_none() {
                         @if event.state == EventState::Completed { span.quiet { "Completed" } } @else { (chip(event.state)) }
                     }

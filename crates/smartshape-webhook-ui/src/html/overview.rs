@@ -183,7 +183,7 @@ fn why(context: &Context<'_>, reasons: &[DeadLetterReason]) -> Markup {
                             li {
                                 div.top-row {
                                     strong { (thousands(reason.dead_letters)) }
-                                    span.names { (visible(&reason.last_event)) }
+                                    span.names { (visible(&reason.last_event_name)) }
                                     (ago(reason.last_received_at, context.now))
                                 }
                                 a.msg href=(of_reason.link("events", &[])) {
@@ -225,7 +225,7 @@ fn latest_events(context: &Context<'_>, events: &[StoredEvent]) -> Markup {
                         @for event in events {
                             tr {
                                 td { (chip(event.state)) }
-                                td { a.ev href=(Selection::default().event_link(event.key)) { (kind_icon(&event.event)) (visible(&event.event)) } }
+                                td { a.ev href=(Selection::default().event_link(event.key)) { (kind_icon(&event.event_name)) (visible(&event.event_name)) } }
                                 td.mono { (visible(&event.file)) }
                                 td.t { (ago(event.received_at, context.now)) }
                                 td.r { (event.attempts) }
