@@ -113,7 +113,7 @@ impl Transport {
             }
             body.extend_from_slice(&chunk);
         }
-        let text = |name: HeaderName| text_of(response.headers(), &name);
+        let text = |name: HeaderName| header_text(response.headers(), &name);
         Ok(Response {
             status: response.status().as_u16(),
             content_type: text(CONTENT_TYPE),
@@ -146,7 +146,7 @@ impl Transport {
     }
 }
 
-fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+fn header_text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 

@@ -51,7 +51,7 @@ impl Failure {
     }
 
     /// A failed write to standard output. A closed pipe, as by `head`, is a success.
-    pub(crate) fn of_stdout(error: &io::Error) -> Self {
+    pub(crate) fn from_stdout_error(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { code: 0, text: String::new() },
             _ => Self::failed(format!("cannot write to standard output: {error}")),

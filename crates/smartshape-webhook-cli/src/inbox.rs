@@ -216,7 +216,7 @@ impl List {
         let inbox = self.database.open_to_read().await?;
         let events = inbox.list(self.selection.filter().limit(self.limit)).await?;
         if settings.json {
-            return events.iter().try_for_each(|event| output::json(&json_of(event)));
+            return events.iter().try_for_each(|event| output::json(&event_json(event)));
         }
         if events.is_empty() {
             print_notice(if self.selection.is_empty() {
@@ -251,7 +251,7 @@ impl Show {
             let text = format!("the inbox has no event {}: see `smartshape inbox list`", self.key);
             return Err(Failure::failed(text));
         };
-        let mut event = json_of(&stored.event);
+        let mut event = event_json(&stored.event);
         event["next_attempt_at"] = stored.next_attempt_at.map(|at| at.to_string()).into();
         let body = stored.body.as_ref().map(|body| String::from_utf8_lossy(body));
         let gone = "the event's body was deleted when it was completed or purged";
@@ -337,7 +337,7 @@ impl Stats {
     }
 }
 
-fn json_of(event: &StoredEvent) -> Value {
+fn event_json(event: &StoredEvent) -> Value {
     json!({
         "seq": event.seq, "key": event.key.to_string(), "state": event.state.as_str(), "event": event.event_name,
         "file": event.file, "uuid": event.uuid, "owner": event.owner, "secret_name": event.secret_name,

@@ -16,7 +16,9 @@ use crate::failure::{CliResult, Failure};
 pub(crate) fn line(text: impl Display) -> CliResult {
     clear_progress();
     let mut stdout = anstream::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| Failure::of_stdout(&error))
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::from_stdout_error(&error))
 }
 
 /// Prints a result as one line of JSON.

@@ -67,20 +67,20 @@ impl Plan {
                 return Err(Error::settings(text));
             }
         }
-        let record_of = |registration: &Registration| {
+        let record_for = |registration: &Registration| {
             let record = records.iter().rev().find(|record| record.id == registration.id)?;
             let agrees = registration.event.as_deref().is_none_or(|event| event == record.event.as_str());
             agrees.then_some(record)
         };
 
-        let is_recorded = |registration: &Registration| record_of(registration).is_some();
+        let is_recorded = |registration: &Registration| record_for(registration).is_some();
         let mut kept: Vec<WebhookRecord> = Vec::new();
         let mut replacements: Vec<&str> = Vec::new();
         let mut steps = Vec::new();
         for one in desired {
             let recorded = || records.iter().rev().filter(|record| is_for(one, record.event, &record.url));
             let known =
-                recorded().find(|record| listed.iter().any(|listed| record_of(listed) == Some(record)));
+                recorded().find(|record| listed.iter().any(|listed| record_for(listed) == Some(record)));
             // Replaced a recorded webhook that is gone.
             let replacement = listed.iter().find(|registration| {
                 let place = registration.kind().zip(registration.url.as_deref());
@@ -106,7 +106,7 @@ impl Plan {
             if kept.iter().any(|record| record.id == *id) || deletions.iter().any(|(known, ..)| known == id) {
                 continue;
             }
-            let record = record_of(registration);
+            let record = record_for(registration);
             let kind = record.map(|record| record.event).or(registration.kind());
             // The record wins: the server may show the URL in another form.
             let url = record.map(|record| record.url.as_str()).or(url.as_deref());

@@ -21,7 +21,7 @@ impl fmt::Display for Report {
         }
         write!(f, "\nsalt     {}", self.salt)?;
         for webhook in &self.webhooks {
-            write!(f, "\n         {}", of_webhook(webhook, self.listeners))?;
+            write!(f, "\n         {}", webhook_line(webhook, self.listeners))?;
         }
         write!(f, "\nretries  {}", self.retries)?;
         let order = &self.order;
@@ -88,7 +88,7 @@ impl fmt::Display for Gap {
     }
 }
 
-fn of_webhook(webhook: &Webhook, listeners: usize) -> String {
+fn webhook_line(webhook: &Webhook, listeners: usize) -> String {
     let mut text = format!(
         "{}: {} of {} with {}",
         escape(&webhook.event),

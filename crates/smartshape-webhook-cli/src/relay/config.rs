@@ -81,7 +81,7 @@ struct FileSettings {
 }
 
 impl Config {
-    pub(super) fn of(flags: &Relay) -> CliResult<Self> {
+    pub(super) fn from_flags(flags: &Relay) -> CliResult<Self> {
         let file = match &flags.config {
             Some(path) => settings_file::read(path, FileSettings::read)?,
             None => FileSettings::default(),
@@ -99,7 +99,7 @@ impl Config {
                 return Err(Failure::usage("--to and [[route]] in the file: leave one of them out"));
             }
             (Some(to), _) => {
-                vec![Route { events: None, target: target_of_flag(to, flags.allow_private_addresses)? }]
+                vec![Route { events: None, target: target_from_flag(to, flags.allow_private_addresses)? }]
             }
             (None, routes) if routes.is_empty() => {
                 return Err(Failure::usage(
@@ -117,9 +117,9 @@ impl Config {
             None => address(DEFAULT_LISTEN).map_err(Failure::usage)?,
         };
         let ui = console(flags, file.ui, file.ui_password)?;
-        let apply = flags.apply.as_deref().or(file.apply.as_deref().map(Path::new)).map(Apply::of);
+        let apply = flags.apply.as_deref().or(file.apply.as_deref().map(Path::new)).map(Apply::from_path);
         let secrets = match file.secrets {
-            secrets if secrets.is_empty() => secrets_of_flags(flags, apply.as_ref())?,
+            secrets if secrets.is_empty() => secrets_from_flags(flags, apply.as_ref())?,
             _ if flags.secret.is_argument() => {
                 return Err(Failure::usage("--secret and [[secret]] in the file: leave one of them out"));
             }
@@ -171,7 +171,7 @@ fn console(
 }
 
 /// Secrets of the declared webhooks, each scoped to its events, or else the one from flag or environment.
-fn secrets_of_flags(flags: &Relay, apply: Option<&Apply>) -> CliResult<Vec<NamedSecret>> {
+fn secrets_from_flags(flags: &Relay, apply: Option<&Apply>) -> CliResult<Vec<NamedSecret>> {
     let Some(apply) = apply else { return Ok(vec![NamedSecret::new("default", flags.secret.get()?)]) };
     let mut scopes: Vec<(Secret, Vec<EventKind>)> = Vec::new();
     for EventSecret { event, secret, .. } in apply.declared()? {
@@ -188,7 +188,7 @@ fn secrets_of_flags(flags: &Relay, apply: Option<&Apply>) -> CliResult<Vec<Named
     Ok(named.collect())
 }
 
-fn target_of_flag(to: &str, allow_private_addresses: bool) -> CliResult<Target> {
+fn target_from_flag(to: &str, allow_private_addresses: bool) -> CliResult<Target> {
     let wrong = |what: &str| Failure::usage(format!("--to: {what}"));
     if let Some(program) = to.strip_prefix("exec:") {
         return Target::exec(program, Vec::new(), None).map_err(|what| wrong(&what));
@@ -295,8 +295,8 @@ impl FileSettings {
             max_backoff_seconds: number(table.take("max_backoff_seconds"), DAY_SECONDS)?,
             ordered_by_file: table.take("ordered_by_file").map(Value::boolean).transpose()?,
             shutdown_timeout_seconds: number(table.take("shutdown_timeout_seconds"), DAY_SECONDS)?,
-            secrets: secrets_of(secrets)?,
-            routes: routes_of(routes)?,
+            secrets: parse_secrets(secrets)?,
+            routes: parse_routes(routes)?,
         })
     }
 }
@@ -328,7 +328,7 @@ fn secret_text(value: Value<'_>) -> CliResult<(String, Place)> {
     Ok((text, place))
 }
 
-fn secrets_of(tables: Vec<Table<'_>>) -> CliResult<Vec<NamedSecret>> {
+fn parse_secrets(tables: Vec<Table<'_>>) -> CliResult<Vec<NamedSecret>> {
     let mut names = Vec::new();
     let secret = |mut table: Table<'_>| {
         let (name, place) = table.required("name")?.text()?;
@@ -393,11 +393,11 @@ fn route_keys(to: Option<&str>) -> &'static [&'static str] {
     }
 }
 
-fn routes_of(tables: Vec<Table<'_>>) -> CliResult<Vec<Route>> {
+fn parse_routes(tables: Vec<Table<'_>>) -> CliResult<Vec<Route>> {
     let mut routes: Vec<Route> = Vec::new();
     for mut table in tables {
         let named = table.take("events").map(events).transpose()?;
-        let target = target_of_table(&mut table)?;
+        let target = target_from_table(&mut table)?;
         for (event, place) in named.iter().flatten() {
             if routes.iter().any(|route| route.events.as_ref().is_some_and(|events| events.contains(event))) {
                 return Err(place.wrong(&format!("another route has {event}: an event goes to one target")));
@@ -421,7 +421,7 @@ fn certificates(table: &mut Table<'_>) -> CliResult<Option<(Vec<u8>, Place)>> {
 }
 
 /// Takes the keys that belong to this kind of target.
-fn target_of_table(table: &mut Table<'_>) -> CliResult<Target> {
+fn target_from_table(table: &mut Table<'_>) -> CliResult<Target> {
     let (to, to_place) = text_or_source(table.required("to")?)?;
     table.only(route_keys(Some(&to)))?;
     let timeout = table.take("timeout_seconds").map(|value| value.number(1..=DAY_SECONDS)).transpose()?;

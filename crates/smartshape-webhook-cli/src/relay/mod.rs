@@ -106,7 +106,7 @@ impl Relay {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         // Before the first metric is described.
         let metrics = install_metrics()?;
-        let Config { listen, path, inbox, secrets, routes, apply, ui, retries } = Config::of(&self)?;
+        let Config { listen, path, inbox, secrets, routes, apply, ui, retries } = Config::from_flags(&self)?;
         if apply.is_some() {
             settings.api()?;
             end_progress();

@@ -35,7 +35,7 @@ impl Routes {
         Self(routes.into())
     }
 
-    fn of(&self, event: Option<EventKind>) -> Option<&Route> {
+    fn route_for(&self, event: Option<EventKind>) -> Option<&Route> {
         let named = |route: &&Route| {
             route.events.as_ref().is_some_and(|events| event.is_some_and(|event| events.contains(&event)))
         };
@@ -45,7 +45,7 @@ impl Routes {
 
 impl Handler for Routes {
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
-        let Some(Route { target, .. }) = self.of(delivery.kind()) else {
+        let Some(Route { target, .. }) = self.route_for(delivery.kind()) else {
             counter!(UNROUTED).increment(1);
             tracing::debug!("no route takes this event");
             return Ok(());

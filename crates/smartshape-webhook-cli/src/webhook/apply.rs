@@ -79,7 +79,7 @@ struct RecordsFile {
 
 impl Apply {
     /// Without any option.
-    pub(crate) fn of(path: &Path) -> Self {
+    pub(crate) fn from_path(path: &Path) -> Self {
         Self { path: path.to_owned(), dry_run: false, prune: false, renew: Vec::new() }
     }
 

@@ -11,12 +11,12 @@ use crate::event::{Count, EventFilter, EventState, InboxCounts, StoredEvent};
 use crate::operations::{FailedAttempt, WorkerInfo};
 use crate::reason::{DeadLetterReason, ReasonId, without_ids};
 
-pub(super) fn key_of(bytes: &[u8]) -> Result<DeliveryKey, sqlx::Error> {
+pub(super) fn parse_key(bytes: &[u8]) -> Result<DeliveryKey, sqlx::Error> {
     let bytes = bytes.try_into().map_err(|_| damaged("a key does not have 16 bytes"))?;
     Ok(DeliveryKey::from_bytes(bytes))
 }
 
-pub(super) fn time_of(microseconds: i64) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn timestamp_from_micros(microseconds: i64) -> Result<Timestamp, sqlx::Error> {
     Timestamp::from_microsecond(microseconds).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
@@ -39,15 +39,15 @@ where
     };
     Ok(StoredEvent {
         seq: row.try_get("seq")?,
-        key: key_of(&row.try_get::<Vec<u8>, _>("key")?)?,
+        key: parse_key(&row.try_get::<Vec<u8>, _>("key")?)?,
         state: EventState::from_number(row.try_get("state")?).ok_or_else(|| damaged("a state is unknown"))?,
         event_name: row.try_get("event")?,
         file: row.try_get("file")?,
         uuid: row.try_get("uuid")?,
         owner: row.try_get("owner")?,
         secret_name: row.try_get("secret")?,
-        triggered_at: row.try_get::<Option<i64>, _>("triggered")?.map(time_of).transpose()?,
-        received_at: time_of(row.try_get("received")?)?,
+        triggered_at: row.try_get::<Option<i64>, _>("triggered")?.map(timestamp_from_micros).transpose()?,
+        received_at: timestamp_from_micros(row.try_get("received")?)?,
         body_bytes: u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0),
         attempts: count("attempts")?,
         lost_leases: count("lost")?,
@@ -116,7 +116,7 @@ where
     DB: Database,
     for<'q> i64: Encode<'q, DB> + Type<DB>,
 {
-    let seq = seq_of(filter);
+    let seq = order_column(filter);
     query.push(seq).push(" > ").push_bind(filter.after);
     if filter.up_to < i64::MAX {
         query.push(" AND ").push(seq).push(" <= ").push_bind(filter.up_to);
@@ -135,7 +135,7 @@ where
 }
 
 pub(super) fn push_order<DB: Database>(query: &mut QueryBuilder<DB>, filter: &EventFilter) {
-    query.push(" ORDER BY ").push(seq_of(filter));
+    query.push(" ORDER BY ").push(order_column(filter));
     if filter.newest_first {
         query.push(" DESC");
     }
@@ -143,7 +143,7 @@ pub(super) fn push_order<DB: Database>(query: &mut QueryBuilder<DB>, filter: &Ev
 
 /// Running events are few, and may be behind any number of waiting ones: they are sorted rather than looked for in the
 /// order of their numbers.
-fn seq_of(filter: &EventFilter) -> &'static str {
+fn order_column(filter: &EventFilter) -> &'static str {
     if filter.state == Some(EventState::Running) { "(e.seq + 0)" } else { "e.seq" }
 }
 
@@ -216,7 +216,7 @@ pub(super) fn failed_attempt(
 ) -> Result<FailedAttempt, sqlx::Error> {
     Ok(FailedAttempt {
         number: u32::try_from(number).unwrap_or(u32::MAX),
-        ended_at: time_of(ended)?,
+        ended_at: timestamp_from_micros(ended)?,
         took: Duration::from_millis(u64::try_from(took).unwrap_or(0)),
         error,
     })
@@ -258,8 +258,8 @@ where
         version: row.try_get("version")?,
         concurrency: count("concurrency")?,
         running: count("running")?,
-        started_at: time_of(row.try_get("started")?)?,
-        seen_at: time_of(row.try_get("seen")?)?,
+        started_at: timestamp_from_micros(row.try_get("started")?)?,
+        seen_at: timestamp_from_micros(row.try_get("seen")?)?,
     })
 }
 

@@ -44,7 +44,7 @@ impl Keyring {
         let mut usages = Vec::<(Arc<str>, Arc<WebhookUsage>)>::new();
         // Secrets of one webhook share its usage, and a webhook that stays keeps it: deliveries in flight are counted in the
         // former one, so that with a new one the webhook could exceed its share until they end.
-        let mut usage_of = |webhook: &Arc<str>| {
+        let mut usage_for = |webhook: &Arc<str>| {
             let entry = self.secrets.iter().find(|(_, old)| old.webhook_name() == webhook);
             let before = entry.and_then(|(_, old)| old.usage.clone());
             let known = usages.iter().find(|(name, _)| name == webhook).map(|(_, usage)| Arc::clone(usage));
@@ -64,7 +64,7 @@ impl Keyring {
                     },
                     |(id, _)| *id,
                 );
-                let usage = (!alone).then(|| usage_of(named.webhook_name()));
+                let usage = (!alone).then(|| usage_for(named.webhook_name()));
                 (id, Arc::new(KeyringEntry { named, usage }))
             })
             .collect();

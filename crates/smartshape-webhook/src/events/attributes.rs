@@ -156,7 +156,7 @@ fn add(attributes: &mut Vec<Attribute>, name: String, value: &RawValue) {
 pub(crate) type NodeAttributes = Vec<(NodeId, Attributes)>;
 
 /// `#[serde(deserialize_with = …)]` for [`NodeAttributes`].
-pub(crate) fn of_nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NodeAttributes, D::Error> {
+pub(crate) fn by_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NodeAttributes, D::Error> {
     let Entries(nodes) = Entries::<RawJson, NodeId>::deserialize(deserializer)?;
     let read = |(node, raw): (NodeId, RawJson)| (node, Attributes::read(raw.as_str()).unwrap_or_default());
     Ok(nodes.into_iter().map(read).collect())

@@ -251,7 +251,7 @@ impl AttributeUpdated {
 struct AttributeData {
     #[serde(default, deserialize_with = "lenient::member")]
     user: Option<Person>,
-    #[serde(deserialize_with = "attributes::of_nodes")]
+    #[serde(deserialize_with = "attributes::by_node")]
     node_id_to_attributes: NodeAttributes,
 }
 

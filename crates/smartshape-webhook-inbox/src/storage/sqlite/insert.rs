@@ -13,7 +13,7 @@ use super::sql::record_clock;
 use super::transaction::Write;
 use super::{JobFuture, Shared};
 use crate::event::NewEvent;
-use crate::storage::rows::key_of;
+use crate::storage::rows::parse_key;
 
 /// Rows of one statement: the largest size that fits, and then the rest in one. A batch takes few statements, and few
 /// different ones have to be prepared. SQLite's limit of parameters is higher.
@@ -55,7 +55,7 @@ async fn insert(
     let mut fresh = Vec::with_capacity(events.len());
     let mut rest = events;
     while !rest.is_empty() {
-        let (chunk, behind) = rest.split_at(chunk_of(rest.len()));
+        let (chunk, behind) = rest.split_at(chunk_len(rest.len()));
         let begin = if fresh.is_empty() { "BEGIN IMMEDIATE; " } else { "" };
         let numbers = insert_events(connection, now, chunk, begin).await?;
         if behind.is_empty() && records_clock {
@@ -68,7 +68,7 @@ async fn insert(
     Ok(fresh)
 }
 
-fn chunk_of(rows: usize) -> usize {
+fn chunk_len(rows: usize) -> usize {
     CHUNKS.into_iter().find(|size| *size <= rows).unwrap_or(rows)
 }
 
@@ -147,5 +147,5 @@ async fn latest(connection: &mut SqliteConnection, count: i64) -> sqlx::Result<H
         .bind(count)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| Ok((key_of(row.try_get("key")?)?, row.try_get("seq")?))).collect()
+    rows.iter().map(|row| Ok((parse_key(row.try_get("key")?)?, row.try_get("seq")?))).collect()
 }

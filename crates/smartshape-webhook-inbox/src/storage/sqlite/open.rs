@@ -212,10 +212,10 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// The file's device and inode, where the system has them.
 pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(path).map(|file| identity_of(&file))
+    fs::metadata(path).map(|file| file_identity(&file))
 }
 
-pub(super) fn identity_of(file: &fs::Metadata) -> (u64, u64) {
+pub(super) fn file_identity(file: &fs::Metadata) -> (u64, u64) {
     #[cfg(unix)]
     return (std::os::unix::fs::MetadataExt::dev(file), std::os::unix::fs::MetadataExt::ino(file));
     #[cfg(not(unix))]

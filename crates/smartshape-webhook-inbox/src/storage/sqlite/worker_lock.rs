@@ -100,7 +100,7 @@ fn try_lock(path: &Path) -> io::Result<Option<WorkerLockGuard>> {
         Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    let guard = WorkerLockGuard { identity: open::identity_of(&file.metadata()?), _file: file };
+    let guard = WorkerLockGuard { identity: open::file_identity(&file.metadata()?), _file: file };
     // The file may have been removed meanwhile: the next process would create and lock another one.
     Ok(open::identity(path).is_ok_and(|found| found == guard.identity).then_some(guard))
 }

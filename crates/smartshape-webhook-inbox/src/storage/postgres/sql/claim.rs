@@ -10,7 +10,7 @@ use super::queues::mark_runnable;
 use super::{Queue, fences, seqs, span};
 use crate::event::EVENT_VERSION;
 use crate::storage::postgres::connections::Session;
-use crate::storage::rows::{key_of, time_of};
+use crate::storage::rows::{parse_key, timestamp_from_micros};
 use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
 
 /// The result of a claim. Bodies are read afterwards, since they may be long.
@@ -160,9 +160,9 @@ async fn conflicts(session: &mut Session, attempts: &[Attempt]) -> sqlx::Result<
 fn attempt(row: &PgRow) -> sqlx::Result<Attempt> {
     Ok(Attempt {
         lease: lease(row)?,
-        key: key_of(row.try_get("key")?)?,
+        key: parse_key(row.try_get("key")?)?,
         number: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(u32::MAX),
-        received_at: time_of(row.try_get("received")?)?,
+        received_at: timestamp_from_micros(row.try_get("received")?)?,
         secret_name: row.try_get("secret")?,
         traceparent: row.try_get("traceparent")?,
         body: None,

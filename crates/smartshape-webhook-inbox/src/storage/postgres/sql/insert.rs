@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{AS_DURABLE_AS_SET, DURABLE, Queue};
 use crate::event::NewEvent;
 use crate::storage::postgres::connections::Session;
-use crate::storage::rows::key_of;
+use crate::storage::rows::parse_key;
 
 pub(crate) struct Inserted {
     pub(crate) fresh: Vec<bool>,
@@ -62,7 +62,7 @@ pub(crate) async fn insert(
         .bind(column!(event => event.body.as_ref()))
         .fetch_all(&mut session.connection)
         .await?;
-    let keys = rows.iter().map(|(key, ..)| key_of(key)).collect::<sqlx::Result<HashSet<_>>>()?;
+    let keys = rows.iter().map(|(key, ..)| parse_key(key)).collect::<sqlx::Result<HashSet<_>>>()?;
     Ok(Inserted {
         fresh: events.iter().map(|event| keys.contains(&event.key)).collect(),
         behind: rows.iter().filter(|(.., behind)| *behind).map(|(_, queue, _)| *queue).collect(),

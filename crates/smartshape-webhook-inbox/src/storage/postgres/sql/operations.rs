@@ -4,7 +4,7 @@ use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::operations::{Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::storage::ACTIVITY_MINUTES;
 use crate::storage::postgres::connections::Session;
-use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, time_of};
+use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, timestamp_from_micros};
 
 pub(crate) async fn record_activity(session: &mut Session, minutes: &[MinuteCounts]) -> sqlx::Result<()> {
     macro_rules! column {
@@ -75,7 +75,7 @@ pub(crate) async fn paused(session: &mut Session) -> sqlx::Result<Option<Pause>>
         .tables
         .sql("SELECT (extract(epoch FROM since) * 1000000)::bigint, paused_by FROM smartshape_inbox_pause");
     let found: Option<(i64, String)> = sqlx::query_as(sql).fetch_optional(&mut session.connection).await?;
-    found.map(|(since, by)| Ok(Pause { since: time_of(since)?, by })).transpose()
+    found.map(|(since, by)| Ok(Pause { since: timestamp_from_micros(since)?, by })).transpose()
 }
 
 pub(crate) async fn report_worker(session: &mut Session, report: &WorkerReport) -> sqlx::Result<()> {

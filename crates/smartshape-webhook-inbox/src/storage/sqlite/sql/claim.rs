@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::read::bodies;
 use crate::event::EVENT_VERSION;
-use crate::storage::rows::{key_of, time_of};
+use crate::storage::rows::{parse_key, timestamp_from_micros};
 use crate::storage::sqlite::clock::span;
 use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
 
@@ -82,9 +82,9 @@ pub(crate) async fn claim(
 fn attempt(row: &SqliteRow) -> sqlx::Result<Attempt> {
     Ok(Attempt {
         lease: lease(row)?,
-        key: key_of(row.try_get("key")?)?,
+        key: parse_key(row.try_get("key")?)?,
         number: row.try_get("attempts")?,
-        received_at: time_of(row.try_get("received")?)?,
+        received_at: timestamp_from_micros(row.try_get("received")?)?,
         secret_name: row.try_get("secret")?,
         traceparent: row.try_get("traceparent")?,
         body: None,

@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnection;
 use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::operations::{Pause, WORKER_GONE_AFTER, WorkerInfo, WorkerReport};
 use crate::storage::ACTIVITY_MINUTES;
-use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, time_of};
+use crate::storage::rows::{self, WORKER_FORGOTTEN_AFTER, timestamp_from_micros};
 
 pub(crate) async fn record_activity(
     connection: &mut SqliteConnection,
@@ -67,7 +67,7 @@ pub(crate) async fn resume(connection: &mut SqliteConnection) -> sqlx::Result<()
 pub(crate) async fn paused(connection: &mut SqliteConnection) -> sqlx::Result<Option<Pause>> {
     let found: Option<(i64, String)> =
         sqlx::query_as("SELECT since, paused_by FROM pause").fetch_optional(connection).await?;
-    found.map(|(since, by)| Ok(Pause { since: time_of(since)?, by })).transpose()
+    found.map(|(since, by)| Ok(Pause { since: timestamp_from_micros(since)?, by })).transpose()
 }
 
 pub(crate) async fn report_worker(
