@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error as _};
 
 use super::attributes::Attributes;
 use super::ids::{AnnotationId, FileId, NodeId};
-use super::lenient::{self, document};
+use super::lenient::{self, LenientValue, document};
 use super::person::Person;
 use super::raw::RawJson;
 
@@ -136,7 +136,7 @@ impl Point {
     }
 }
 
-impl lenient::Value for Point {
+impl LenientValue for Point {
     fn read(json: &str) -> Option<Self> {
         lenient::object(json).ok()
     }
@@ -152,7 +152,7 @@ pub enum Color {
     Numbers(Vec<f64>),
 }
 
-impl lenient::Value for Color {
+impl LenientValue for Color {
     fn read(json: &str) -> Option<Self> {
         lenient::decode_string(json)
             .map(Self::Text)
@@ -163,7 +163,7 @@ impl lenient::Value for Color {
 impl<'de> Deserialize<'de> for Color {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawJson::deserialize(deserializer)?;
-        lenient::Value::read(raw.as_str())
+        LenientValue::read(raw.as_str())
             .ok_or_else(|| D::Error::custom("a color is a text or a list of numbers"))
     }
 }

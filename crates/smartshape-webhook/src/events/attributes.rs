@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::RawJson;
 use super::ids::NodeId;
-use super::lenient::{self, Member as _, Text};
+use super::lenient::{self, LenientString, Member as _};
 
 /// One attribute: a name and a value of any JSON type.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ impl Attributes {
 /// A `{key, value, origin}` object. Without `value` the object is a plain value.
 #[derive(serde::Deserialize)]
 struct Keyed {
-    key: Text,
+    key: LenientString,
     value: RawJson,
     #[serde(default, deserialize_with = "lenient::member")]
     origin: Option<String>,
@@ -179,7 +179,7 @@ impl<'de, V: Deserialize<'de>, K: From<String>> Deserialize<'de> for Entries<V, 
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while let Some((Text(key), value)) = map.next_entry()? {
+                while let Some((LenientString(key), value)) = map.next_entry()? {
                     entries.push((K::from(key), value));
                 }
                 Ok(Entries(entries))

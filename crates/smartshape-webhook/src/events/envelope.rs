@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::lenient::{self, Value as _};
+use super::lenient::{self, LenientValue as _};
 use super::person::MAX_TEXT_BYTES;
 use super::{EventKind, Person, time};
 

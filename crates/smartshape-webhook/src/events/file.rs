@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::attributes::Attributes;
 use super::ids::{FileId, NodeId};
-use super::lenient::{self, document};
+use super::lenient::{self, LenientValue, document};
 use super::person::Person;
 use super::raw::RawJson;
 
@@ -117,7 +117,7 @@ impl FileState {
     }
 }
 
-impl lenient::Value for FileState {
+impl LenientValue for FileState {
     fn read(json: &str) -> Option<Self> {
         lenient::decode_string(json).map(Self::from)
     }

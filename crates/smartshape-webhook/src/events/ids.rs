@@ -19,7 +19,7 @@ macro_rules! ids {
             }
         }
 
-        impl super::lenient::Value for $name {
+        impl super::lenient::LenientValue for $name {
             fn read(json: &str) -> Option<Self> {
                 super::lenient::decode_string(json).map(Self)
             }

@@ -11,30 +11,30 @@ use super::RawJson;
 
 /// A JSON string, with U+FFFD for each lone surrogate. JavaScript writes one for a string that was cut inside an emoji; JSON
 /// allows it, and Rust's strings cannot hold it.
-pub(crate) struct Text(pub(crate) String);
+pub(crate) struct LenientString(pub(crate) String);
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de> Deserialize<'de> for LenientString {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
+        struct StringVisitor;
 
-        impl Visitor<'_> for TextVisitor {
-            type Value = Text;
+        impl Visitor<'_> for StringVisitor {
+            type Value = LenientString;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text")
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
-                Ok(Text(text.to_owned()))
+            fn visit_str<E: Error>(self, text: &str) -> Result<LenientString, E> {
+                Ok(LenientString(text.to_owned()))
             }
 
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Text, E> {
-                Ok(Text(replace_surrogates(bytes)))
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<LenientString, E> {
+                Ok(LenientString(replace_surrogates(bytes)))
             }
         }
 
         // serde_json returns a string with a lone surrogate only as bytes, in which it is encoded like any other code point.
-        deserializer.deserialize_bytes(TextVisitor)
+        deserializer.deserialize_bytes(StringVisitor)
     }
 }
 
@@ -52,7 +52,7 @@ fn replace_surrogates(bytes: &[u8]) -> String {
 
 /// The value of a JSON string; `None` for a value of another type.
 pub(crate) fn decode_string(json: &str) -> Option<String> {
-    serde_json::from_str(json).ok().map(|Text(text)| text)
+    serde_json::from_str(json).ok().map(|LenientString(text)| text)
 }
 
 /// Maximum length of a name that is decoded, in its quotes: `runTimestamp`, the longest that is read, with each character
@@ -81,12 +81,12 @@ pub(crate) fn member<'de, D: Deserializer<'de>, T: Member>(deserializer: D) -> R
 }
 
 /// A value in a document.
-pub(crate) trait Value: Sized {
+pub(crate) trait LenientValue: Sized {
     /// Reads a JSON value; `None` when it is of another type.
     fn read(json: &str) -> Option<Self>;
 }
 
-impl<T: Value> Member for Option<T> {
+impl<T: LenientValue> Member for Option<T> {
     fn read(json: &str) -> Option<Self> {
         T::read(json).map(Some)
     }
@@ -94,39 +94,39 @@ impl<T: Value> Member for Option<T> {
 
 /// A list with an element of another type reads as missing: skipping the element would shift the indexes of those
 /// after it.
-impl<T: Value> Member for Vec<T> {
+impl<T: LenientValue> Member for Vec<T> {
     fn read(json: &str) -> Option<Self> {
         let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
         elements.into_iter().map(|element| T::read(element.get())).collect()
     }
 }
 
-impl Value for String {
+impl LenientValue for String {
     fn read(json: &str) -> Option<Self> {
         decode_string(json)
     }
 }
 
-impl Value for RawJson {
+impl LenientValue for RawJson {
     fn read(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok()
     }
 }
 
-impl Value for bool {
+impl LenientValue for bool {
     fn read(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok()
     }
 }
 
-impl Value for f64 {
+impl LenientValue for f64 {
     fn read(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok()
     }
 }
 
 /// A count, which may be written as a float.
-impl Value for u64 {
+impl LenientValue for u64 {
     fn read(json: &str) -> Option<Self> {
         let whole = |float: &f64| float.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(float);
         let float = || serde_json::from_str(json).ok().filter(whole).map(|float| float as Self);
@@ -158,7 +158,7 @@ macro_rules! document {
             }
         }
 
-        impl crate::events::lenient::Value for $document {
+        impl crate::events::lenient::LenientValue for $document {
             fn read(json: &str) -> Option<Self> {
                 serde_json::from_str(json).ok()
             }
@@ -168,7 +168,7 @@ macro_rules! document {
 pub(crate) use document;
 
 /// Reads a struct from a JSON object only: serde's derive also takes its fields from an array, in their order, and so
-/// would mistake any list for a document. Members' names are read as [`Text`]s are.
+/// would mistake any list for a document. Members' names are read as [`LenientString`]s are.
 pub(crate) struct Object<D>(pub(crate) D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {

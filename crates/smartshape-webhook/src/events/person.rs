@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::RawJson;
-use super::lenient;
+use super::lenient::{self, LenientValue};
 
 /// Maximum length of an identifying string in bytes, as it was sent. Decoded strings are allocated in addition to the
 /// body, and the memory limit does not count them.
@@ -112,11 +112,11 @@ impl From<&str> for Person {
 impl<'de> Deserialize<'de> for Person {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawJson::deserialize(deserializer)?;
-        lenient::Value::read(raw.as_str()).ok_or_else(|| D::Error::custom("a person is a text or an object"))
+        LenientValue::read(raw.as_str()).ok_or_else(|| D::Error::custom("a person is a text or an object"))
     }
 }
 
-impl lenient::Value for Person {
+impl LenientValue for Person {
     /// Looks at the first byte, and not at the type that a visitor gets: `serde_json` shows some numbers to a visitor as
     /// objects when any crate of the program has switched its feature `arbitrary_precision` on.
     fn read(json: &str) -> Option<Self> {
@@ -141,10 +141,10 @@ impl<'de> Visitor<'de> for PersonVisitor {
         let (mut mongo_id, mut id, mut username, mut email) = (None, None, None, None);
         while let Some(key) = map.next_key::<&RawValue>()? {
             match lenient::name(key).as_deref().unwrap_or_default() {
-                "_id" => mongo_id = plain(map.next_value()?),
-                "id" => id = plain(map.next_value()?),
-                "username" => username = plain(map.next_value()?),
-                "email" => email = plain(map.next_value()?),
+                "_id" => mongo_id = plain_string(map.next_value()?),
+                "id" => id = plain_string(map.next_value()?),
+                "username" => username = plain_string(map.next_value()?),
+                "email" => email = plain_string(map.next_value()?),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -156,7 +156,7 @@ impl<'de> Visitor<'de> for PersonVisitor {
 
 /// A JSON string that is not empty, or a number's digits. Anything else says nothing about the person, and is no reason to
 /// lose the event. Longer strings are ignored too ([`MAX_TEXT_BYTES`]).
-fn plain(value: &RawValue) -> Option<String> {
+fn plain_string(value: &RawValue) -> Option<String> {
     let text = value.get();
     if text.len() > MAX_TEXT_BYTES {
         return None;

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::lenient::{self, Value};
+use super::lenient::{self, LenientValue};
 
-impl Value for Timestamp {
+impl LenientValue for Timestamp {
     fn read(json: &str) -> Option<Self> {
         from_json(json)
     }
