@@ -154,7 +154,7 @@ mod tests {
     use crate::endpoint;
 
     #[tokio::test]
-    async fn a_stranger_takes_nothing_of_the_routes_capacity() {
+    async fn unauthenticated_upload_uses_no_route_capacity() {
         let receiver = Receiver::new(Secret::generate().unwrap()).unwrap();
         // A route whose only permit is taken: it is never ready.
         let permit = Arc::new(Semaphore::new(0));

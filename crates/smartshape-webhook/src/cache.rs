@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_the_capacity_used_in_turn_all_stay() {
+    fn capacity_entries_used_in_turn_stay_cached() {
         let mut map = GenerationalCache::new(8);
         for key in 0..8 {
             map.insert(key, key);

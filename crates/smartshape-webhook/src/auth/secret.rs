@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_cannot_be_seen_are_named_and_nothing_else_is() {
+    fn invisible_characters_are_named_in_the_error() {
         for (character, code) in [
             ('\0', "U+0000"),
             ('\t', "U+0009"),
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn short_is_what_can_be_guessed() {
+    fn secret_below_sixteen_bytes_is_short() {
         assert_eq!(Secret::new("x".repeat(15)).unwrap_err(), SecretError::TooShort(15));
         assert!(Secret::new_short("x".repeat(15)).unwrap().is_short());
         assert!(!Secret::new("x".repeat(16)).unwrap().is_short());

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_generation_leaves_the_next_one_its_whole_ttl() {
+    async fn full_generation_leaves_the_next_one_its_whole_ttl() {
         let mut completed = new(2);
         insert(&mut completed, 0);
         tokio::time::advance(Duration::from_secs(60)).await;

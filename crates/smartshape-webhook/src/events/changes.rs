@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn representation_is_no_change() {
+    fn other_representation_is_no_change() {
         for (before, after) in [
             (r#"{"a": 1, "b": 2}"#, r#"{"b": 2.0, "a": 1e0}"#),
             (r#"{"permissions": {}}"#, r#"{"permissions": []}"#),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_an_id_may_stand_at_once() {
+    fn id_may_have_both_names_at_once() {
         let paths =
             |before, after| changes(before, after).into_iter().map(|(path, ..)| path).collect::<Vec<_>>();
         for (before, after, expected) in [
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_document_can_make_of_itself_is_bounded() {
+    fn changes_beyond_the_maximum_are_one_change() {
         let zeros = |count: usize| format!("[0{}]", ",0".repeat(count - 1));
         let ones = |count: usize| zeros(count).replace('0', "1");
         let inside = |list: String| format!(r#"{{"more": 1, "list": {list}}}"#);

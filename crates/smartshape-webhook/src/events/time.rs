@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn invalid_timestamp_reads_as_none() {
         for form in [
             "18446744073709551615",
             "-9223372036854775808",

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn counts_whatever_was_declared() {
+    async fn body_length_is_counted_not_declared() {
         let memory = MemoryLimit::new(10_000_000, 1_000_000);
         assert_eq!(outcome(&[3, 0, 4], None, &memory).await, Ok(7));
         assert_eq!(outcome(&[3, 4], Some(7), &memory).await, Ok(7));
@@ -334,7 +334,7 @@ mod tests {
 
     /// Nobody wakes the reader of this body, so only its own second look finds it before the limit of time.
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_comes_a_moment_later_is_looked_at_again() {
+    async fn pending_body_is_polled_again() {
         let mut looks = 0;
         let body = stream::poll_fn(move |_| {
             looks += 1;
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stalled_body_and_a_trickling_one_end() {
+    async fn stalled_and_trickling_bodies_are_ended() {
         let memory = MemoryLimit::new(10_000_000, 1_000_000);
         let begun = Instant::now();
         let nothing = stream::pending::<Result<Bytes, std::io::Error>>();

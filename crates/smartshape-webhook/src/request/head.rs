@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn one_token_or_equal_ones() {
+    fn repeated_token_must_be_equal() {
         let one = TokenField::One(Token::parse(TOKEN).unwrap());
         assert_eq!(token(&[("x-smartshape-token", TOKEN)]), one);
         assert_eq!(token(&[("X-SMARTSHAPE-Token", TOKEN), ("x-smartshape-token", TOKEN)]), one);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths() {
+    fn content_length_must_be_one_number() {
         let length =
             |headers: &[(&str, &[u8])]| RequestHead::from_parts("POST", headers.iter().copied()).length;
         assert_eq!(length(&[]), Length::Absent);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_trace_contexts() {
+    fn trace_context_must_be_plain() {
         let good = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let read = |value: &[u8]| {
             RequestHead::from_parts("POST", [("traceparent", value)]).traceparent().map(str::to_owned)

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_short_rest_is_read_a_long_one_kept_for_a_while_and_few_at_once() {
+    async fn lingering_discards_short_body_and_bounds_long_ones() {
         let begun = Instant::now();
         let (short, read) = body(Some(50));
         drop(short);
@@ -190,14 +190,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn on_http2_nothing_lingers() {
+    async fn lingering_body_is_dropped_at_once_on_http2() {
         let (body, read) = body(None);
         drop(body.unless_http2(true));
         assert_eq!((read.load(Ordering::SeqCst), Arc::strong_count(&read)), (0, 1));
     }
 
     #[test]
-    fn without_a_runtime_nothing_lingers() {
+    fn lingering_body_is_dropped_at_once_without_a_runtime() {
         let (body, read) = body(None);
         drop(body);
         assert_eq!((read.load(Ordering::SeqCst), Arc::strong_count(&read)), (0, 1));
