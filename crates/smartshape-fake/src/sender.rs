@@ -113,10 +113,10 @@ impl Sender {
             .with_jitter()
             .build();
         loop {
-            let begun = Instant::now();
+            let started_at = Instant::now();
             let attempt = self.attempt(&outcome.url, body.clone()).await;
             let is_permanent = matches!(attempt.faults[..], [Fault::NotSent(_)]);
-            outcome.attempts.push(DeliveryAttempt { took: begun.elapsed(), ..attempt });
+            outcome.attempts.push(DeliveryAttempt { took: started_at.elapsed(), ..attempt });
             if outcome.accepted() || is_permanent {
                 break;
             }

@@ -118,10 +118,10 @@ pub(crate) async fn exchange(
     request: Request<Full<Bytes>>,
     limit: Duration,
 ) -> Result<Response, Fault> {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let exchange = async {
         let response = client.request(request).await.map_err(|error| connection_fault(&error))?;
-        read_response(response, begun).await
+        read_response(response, started_at).await
     };
     tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Fault::TimedOut(limit)))
 }
@@ -129,7 +129,7 @@ pub(crate) async fn exchange(
 /// The whole response to a request that began at this time.
 pub(crate) async fn read_response(
     response: http::Response<Incoming>,
-    begun: Instant,
+    started_at: Instant,
 ) -> Result<Response, Fault> {
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(|error| {
@@ -144,7 +144,7 @@ pub(crate) async fn read_response(
         status: head.status.as_u16(),
         content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         body: body.to_bytes(),
-        took: begun.elapsed(),
+        took: started_at.elapsed(),
         retry_after: head.headers.get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?)),
     })
 }

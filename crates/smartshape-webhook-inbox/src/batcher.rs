@@ -91,7 +91,7 @@ impl Batcher {
 
     /// Whether an insert has been in flight for longer than `store_timeout`, so that its deliveries were answered 503.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.in_flight.lock().first().is_some_and(|(begun, _)| begun.elapsed() > self.store_timeout)
+        self.in_flight.lock().first().is_some_and(|(started_at, _)| started_at.elapsed() > self.store_timeout)
     }
 
     /// Returns once the delivery is durable, with whether it is new.

@@ -116,7 +116,7 @@ impl Endpoint {
         connection: &mut Connection,
         request: &Request,
     ) -> (Result<Response, Fault>, Option<Duration>) {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let mut wait = None;
         let exchange = async {
             let request = self.http(request)?;
@@ -127,7 +127,7 @@ impl Endpoint {
                 let after = after.and_then(parse_retry_after).unwrap_or(Duration::from_secs(1));
                 wait = Some(after.min(LONGEST_WAIT));
             }
-            read_response(response, begun).await
+            read_response(response, started_at).await
         };
         let response = timeout(self.limit, exchange).await.unwrap_or(Err(Fault::TimedOut(self.limit)));
         (response, wait)

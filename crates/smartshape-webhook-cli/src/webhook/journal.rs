@@ -74,7 +74,7 @@ impl Journal {
         make_folder(&folder).map_err(failed)?;
         let path = folder.join(format!("{}.jsonl", intent.id));
         let new = folder.join(format!("{}.new", intent.id));
-        let begun = || {
+        let create = || {
             let file = private_file(&new)?;
             // The lock stays with the file when it gets its name: nobody sees it unlocked.
             file.try_lock().map_err(io::Error::from)?;
@@ -83,12 +83,12 @@ impl Journal {
             sync_folder(&folder)?;
             Ok(file)
         };
-        let begun = begun();
-        if begun.is_err() {
+        let created = create();
+        if created.is_err() {
             let _ = fs::remove_file(&new);
             let _ = fs::remove_file(&path);
         }
-        Ok(Self { file: begun.map_err(failed)?, path, intent, created: Vec::new(), ambiguous: false })
+        Ok(Self { file: created.map_err(failed)?, path, intent, created: Vec::new(), ambiguous: false })
     }
 
     pub(crate) fn record(&mut self, created: Created) -> io::Result<()> {

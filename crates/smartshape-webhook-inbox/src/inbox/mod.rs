@@ -380,9 +380,12 @@ impl Inbox {
 
 impl Handler for Inbox {
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let stored = self.0.batcher.store(delivery.clone()).await;
-        metrics::delivery_stored(stored.as_ref().map(|new| *new).map_err(|error| &**error), began.elapsed());
+        metrics::delivery_stored(
+            stored.as_ref().map(|new| *new).map_err(|error| &**error),
+            started_at.elapsed(),
+        );
         match stored {
             Ok(new) => {
                 if !new {

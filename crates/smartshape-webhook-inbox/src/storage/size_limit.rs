@@ -28,13 +28,13 @@ pub(crate) struct SizeLimit {
 }
 
 struct Count {
-    began: Instant,
+    started_at: Instant,
     ended: Instant,
 }
 
 impl Count {
     fn took(&self) -> Duration {
-        self.ended - self.began
+        self.ended - self.started_at
     }
 }
 
@@ -57,17 +57,17 @@ impl SizeLimit {
     ) -> Result<(), InboxError> {
         let called = Instant::now();
         let mut last = self.last.lock().await;
-        let is_fresh = |count: &Count| count.began >= called || count.ended.elapsed() < count.took();
+        let is_fresh = |count: &Count| count.started_at >= called || count.ended.elapsed() < count.took();
         if last.as_ref().is_some_and(is_fresh) {
             return Ok(());
         }
-        let (began, before) = (Instant::now(), self.added.load(Ordering::Relaxed));
+        let (started_at, before) = (Instant::now(), self.added.load(Ordering::Relaxed));
         let counted = uncompleted.await;
         if let Ok(bytes) = &counted {
             self.used.store(bytes + (self.added.load(Ordering::Relaxed) - before), Ordering::Relaxed);
         }
         // A failed count is not retried at once either: the server may be overloaded.
-        *last = Some(Count { began, ended: Instant::now() });
+        *last = Some(Count { started_at, ended: Instant::now() });
         counted.map(drop)
     }
 

@@ -331,7 +331,7 @@ struct RunningAttempt {
     key: DeliveryKey,
     lease: Lease,
     number: u32,
-    began: Instant,
+    started_at: Instant,
     /// Names the event and the attempt in the log.
     span: tracing::Span,
     abort: AbortHandle,
@@ -340,7 +340,7 @@ struct RunningAttempt {
 }
 
 struct PendingClaim {
-    began: Instant,
+    started_at: Instant,
     response: JoinHandle<Result<ClaimResponse, InboxError>>,
 }
 
@@ -479,13 +479,13 @@ impl Run {
         };
         let storage = Arc::clone(&self.context.storage);
         let response = tokio::spawn(async move { storage.claim(request).await });
-        PendingClaim { began: Instant::now(), response }
+        PendingClaim { started_at: Instant::now(), response }
     }
 
     /// Starts the attempts of the pending claim, if there is one. Returns when the next event is due.
     async fn receive_claim(&mut self) -> Result<Option<Instant>, InboxError> {
-        let Some(PendingClaim { began, response }) = &mut self.claim else { return Ok(None) };
-        let (began, response) = (*began, response.await);
+        let Some(PendingClaim { started_at, response }) = &mut self.claim else { return Ok(None) };
+        let (started_at, response) = (*started_at, response.await);
         self.claim = None;
         let claimed = response.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
         if claimed.dead_lettered > 0 {
@@ -502,8 +502,8 @@ impl Run {
         // An event that is due and was not claimed belongs to another worker or waits for another event: claiming
         // again at once would not change that.
         let next_due = claimed.next_due.filter(|due| !due.is_zero() || !claimed.attempts.is_empty());
-        self.start(claimed.attempts, began);
-        Ok(next_due.map(|due| began + due.min(FOREVER)))
+        self.start(claimed.attempts, started_at);
+        Ok(next_due.map(|due| started_at + due.min(FOREVER)))
     }
 
     /// Starts attempts that were claimed at `claimed_at`.
@@ -534,10 +534,10 @@ impl Run {
                     let task = async move { Ended::from(handler.attempt(lease, delivery).await) };
                     let abort = self.tasks.spawn(task.instrument(span.clone()));
                     let id = abort.id();
-                    let began = Instant::now();
+                    let started_at = Instant::now();
                     self.running.insert(
                         id,
-                        RunningAttempt { key, lease, number, began, span, abort, is_lost: false },
+                        RunningAttempt { key, lease, number, started_at, span, abort, is_lost: false },
                     );
                 }
                 Err(error) => {
@@ -566,7 +566,7 @@ impl Run {
             Ok((_, Ended::Succeeded)) => AttemptOutcome::Completed { keep_body: self.context.keep_body() },
             #[cfg(feature = "postgres")]
             Ok((_, Ended::AlreadyCompleted)) => {
-                let took = attempt.began.elapsed();
+                let took = attempt.started_at.elapsed();
                 metrics::attempt_took(took);
                 return self.count(&AttemptOutcome::Completed { keep_body: self.context.keep_body() }, took);
             }
@@ -577,7 +577,7 @@ impl Run {
             Err(error) if error.is_cancelled() => return self.cancelled.push(attempt.lease),
             Err(error) => self.failed(HandlerErrorKind::Retry, error_field(&panic_text(error)), &attempt),
         };
-        let took = attempt.began.elapsed();
+        let took = attempt.started_at.elapsed();
         metrics::attempt_took(took);
         self.results.push(AttemptResult { lease: attempt.lease, outcome, took });
     }

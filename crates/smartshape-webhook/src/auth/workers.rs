@@ -361,18 +361,18 @@ impl Shared {
     /// Pauses after rejected tokens of these clients, and returns for how long. A client pays for its own forgeries only, so
     /// the pause ends soon when a token from another client waits.
     fn pause(&self, pause: Duration, forgers: &[Option<ClientAddr>]) -> Duration {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let pause = pause.min(self.timeout * LONGEST_PAUSE);
         let step = self.timeout / PAUSE_FOR_OTHER_CLIENTS;
         let mut state = locked(&self.state);
         loop {
-            let left = pause.saturating_sub(begun.elapsed());
+            let left = pause.saturating_sub(started_at.elapsed());
             if left.is_zero()
                 || state.closed
-                || (begun.elapsed() >= step
+                || (started_at.elapsed() >= step
                     && forgers.iter().any(|forger| state.queue.has_other_flow(*forger)))
             {
-                return begun.elapsed().min(pause);
+                return started_at.elapsed().min(pause);
             }
             // Only the end wakes it; a new token is noticed at the next step.
             let waited = self.end.wait_timeout(state, left.min(step));

@@ -67,7 +67,7 @@ impl Comparison<'_> {
             return;
         }
         let (a, b) = (old.map_or(Node::Null, Node::parse), new.map_or(Node::Null, Node::parse));
-        let begun = self.changes.len();
+        let start = self.changes.len();
         let inside = depth < MAX_DEPTH && path.len() < MAX_PATH;
         match (a, b) {
             (Node::Object(a), Node::Object(b)) if inside => self.objects(path, &a, &b, depth + 1),
@@ -75,8 +75,8 @@ impl Comparison<'_> {
             (a, b) if a.equal(&b) => {}
             _ => self.push(path, old, new),
         }
-        if self.too_many_since(begun) {
-            self.changes.truncate(begun);
+        if self.too_many_since(start) {
+            self.changes.truncate(start);
             self.push(path, old, new);
         }
     }
@@ -89,25 +89,25 @@ impl Comparison<'_> {
         });
     }
 
-    fn too_many_since(&self, begun: usize) -> bool {
-        self.changes.len() - begun > MAX_CHANGES
+    fn too_many_since(&self, start: usize) -> bool {
+        self.changes.len() - start > MAX_CHANGES
     }
 
     fn arrays(&mut self, path: &mut String, old: &[&RawValue], new: &[&RawValue], depth: usize) {
-        let begun = self.changes.len();
+        let start = self.changes.len();
         for index in 0..old.len().max(new.len()) {
             let length = path.len();
             path.push_str(&format!("/{index}"));
             self.compare(path, old.get(index).copied(), new.get(index).copied(), depth);
             path.truncate(length);
-            if self.too_many_since(begun) {
+            if self.too_many_since(start) {
                 return;
             }
         }
     }
 
     fn objects(&mut self, path: &mut String, old: &[Member<'_>], new: &[Member<'_>], depth: usize) {
-        let begun = self.changes.len();
+        let start = self.changes.len();
         let (before, after) = (by_key(old), by_key(new));
         let mut visited = HashSet::new();
         for key in old.iter().chain(new).map(|member| &*member.key) {
@@ -134,7 +134,7 @@ impl Comparison<'_> {
             path.push_str(&key.replace('~', "~0").replace('/', "~1"));
             self.compare(path, a, b, depth);
             path.truncate(length);
-            if self.too_many_since(begun) {
+            if self.too_many_since(start) {
                 return;
             }
         }

@@ -143,7 +143,7 @@ fn classify_body_error(error: &(dyn Error + 'static)) -> Rejection {
 /// Starts when the body is first awaited: most bodies have arrived with their head.
 struct BodyTimer<'a> {
     limits: &'a BodyLimits,
-    started: Instant,
+    started_at: Instant,
     deadline: Instant,
     last_progress: Instant,
     /// Whether bytes have arrived since `last_progress`.
@@ -157,7 +157,7 @@ impl<'a> BodyTimer<'a> {
         let now = Instant::now();
         let deadline = now + limits.timeout;
         let sleep = Box::pin(sleep_until(deadline.min(now + limits.idle_timeout)));
-        Self { limits, started: now, deadline, last_progress: now, progressed: false, sleep }
+        Self { limits, started_at: now, deadline, last_progress: now, progressed: false, sleep }
     }
 
     /// Ready once the body has taken too long.
@@ -168,8 +168,9 @@ impl<'a> BodyTimer<'a> {
         loop {
             ready!(self.sleep.as_mut().poll(context));
             let stalled = self.last_progress + self.limits.idle_timeout;
-            let slow =
-                self.started + self.limits.idle_timeout + Duration::from_millis(received * 1000 / MIN_RATE);
+            let slow = self.started_at
+                + self.limits.idle_timeout
+                + Duration::from_millis(received * 1000 / MIN_RATE);
             let next = self.deadline.min(stalled).min(slow);
             if self.sleep.deadline() >= next {
                 let what = match next {
@@ -292,9 +293,9 @@ mod tests {
         assert!(!discarded(chunks(&[1, MAX_DISCARD])).await);
         let broken = stream::iter([Err(std::io::Error::other("broken"))]);
         assert!(!discarded(broken).await);
-        let begun = Instant::now();
+        let started_at = Instant::now();
         assert!(!discarded(chunks(&[1]).chain(stream::pending())).await);
-        assert_eq!(begun.elapsed(), Duration::ZERO, "the client is not waited for");
+        assert_eq!(started_at.elapsed(), Duration::ZERO, "the client is not waited for");
         // Frameworks do so: each chunk, and the end, comes one poll after it was asked for.
         let mut late = 0;
         let mut chunks = [Some(Ok(Bytes::from_static(b"x"))), None].into_iter();
@@ -344,9 +345,9 @@ mod tests {
                 _ => Poll::Ready(None),
             }
         });
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let read = read(body, Some(4), &LIMITS, MemoryLimit::new(100, 100).reservation(None)).await;
-        assert_eq!((&read.unwrap().0[..], begun.elapsed()), (&b"late"[..], Duration::ZERO));
+        assert_eq!((&read.unwrap().0[..], started_at.elapsed()), (&b"late"[..], Duration::ZERO));
     }
 
     #[tokio::test]
@@ -398,19 +399,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stalled_and_trickling_bodies_are_ended() {
         let memory = MemoryLimit::new(10_000_000, 1_000_000);
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
         let stalled = read(nothing, None, &LIMITS, memory.reservation(None)).await.unwrap_err();
         assert_eq!(stalled.kind(), RejectionKind::BodyTimeout);
         assert_eq!(stalled.to_string(), "the body took too long (stalled)");
-        assert_eq!(begun.elapsed().as_secs(), 10);
+        assert_eq!(started_at.elapsed().as_secs(), 10);
 
         for (bytes, seconds, why) in [
             (1, 10, "slower than 1 KiB a second"),
             (9000, 53, "slower than 1 KiB a second"),
             (9 * 1024, 120, "not complete in time"),
         ] {
-            let begun = Instant::now();
+            let started_at = Instant::now();
             let trickle = stream::unfold((), |()| async move {
                 tokio::time::sleep(Duration::from_secs(9)).await;
                 Some((Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; bytes])), ()))
@@ -418,7 +419,7 @@ mod tests {
             let trickled = read(trickle, None, &LIMITS, memory.reservation(None)).await.unwrap_err();
             assert_eq!(trickled.kind(), RejectionKind::BodyTimeout);
             assert_eq!(trickled.to_string(), format!("the body took too long ({why})"));
-            assert_eq!(begun.elapsed().as_secs(), seconds, "{bytes}");
+            assert_eq!(started_at.elapsed().as_secs(), seconds, "{bytes}");
         }
     }
 }

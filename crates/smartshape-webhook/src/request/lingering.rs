@@ -169,16 +169,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lingering_discards_short_body_and_bounds_long_ones() {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let (short, read) = body(Some(50));
         drop(short);
         gone(&read).await;
-        assert_eq!((read.load(Ordering::SeqCst), begun.elapsed().as_millis()), (50, 0));
+        assert_eq!((read.load(Ordering::SeqCst), started_at.elapsed().as_millis()), (50, 0));
 
         let (endless, read) = body(None);
         drop(endless);
         gone(&read).await;
-        assert_eq!((read.load(Ordering::SeqCst), begun.elapsed().as_secs()), (MAX_DISCARDED_BYTES / PART, 1));
+        assert_eq!(
+            (read.load(Ordering::SeqCst), started_at.elapsed().as_secs()),
+            (MAX_DISCARDED_BYTES / PART, 1)
+        );
 
         // In one test, since the permits are those of the whole process.
         let many: Vec<_> = (0..300).map(|_| body(None)).collect();

@@ -138,8 +138,8 @@ impl Listen {
             }
             begin(&api, &names.id, &url, &events).await
         };
-        let begun = tokio::select! {
-            begun = registering => begun,
+        let registered = tokio::select! {
+            registered = registering => registered,
             // Nothing is registered yet.
             _ = stop.wait() => {
                 print_notice("stopped before anything was registered");
@@ -147,7 +147,7 @@ impl Listen {
             }
         };
         warn_if_fake(&api.client);
-        let outcome = match begun {
+        let outcome = match registered {
             Ok(mut journal) => {
                 let listened = listen(&api, &mut journal, &url, &secret, &mut stop).await;
                 let cleaned = tokio::select! {

@@ -21,7 +21,7 @@ use crate::recording::{Entry, EventFields, Fingerprinter, RecordingHeader, Token
 pub(super) struct Recorder {
     lines: LineWriter,
     fingerprinter: Fingerprinter,
-    began: Instant,
+    started_at: Instant,
     began_ms: u64,
 }
 
@@ -63,7 +63,8 @@ impl Recorder {
         let (lines, ended) = LineWriter::start(move |text| write(&mut file, text)).map_err(failed)?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let began_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-        let recorder = Self { lines, fingerprinter: Fingerprinter::new()?, began: Instant::now(), began_ms };
+        let recorder =
+            Self { lines, fingerprinter: Fingerprinter::new()?, started_at: Instant::now(), began_ms };
         recorder.append(&RecordingHeader::new(began_ms)).await.map_err(failed)?;
         Ok((Arc::new(recorder), ended))
     }
@@ -90,7 +91,7 @@ impl Recorded {
         let milliseconds =
             |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let entry = Entry {
-            received_ms: recorder.began_ms + milliseconds(self.received - recorder.began),
+            received_ms: recorder.began_ms + milliseconds(self.received - recorder.started_at),
             took_ms: milliseconds(self.received.elapsed()),
             status: response.status(),
             rejection: response.rejection().map(|rejection| rejection.kind().name().to_owned()),

@@ -95,7 +95,7 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
     }
     // In its own task, so that the entry is written even if the client disconnects.
     let noted = tokio::spawn(async move {
-        let (copied, begun) = (BodyCopy::default(), Instant::now());
+        let (copied, started_at) = (BodyCopy::default(), Instant::now());
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let ListenerResponse { response, was_handled, forwarded } =
             deliver(request, &receiver, sinks.sink, Some(&copied)).await;
@@ -103,7 +103,7 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
         let body =
             Some(copied.take_bytes()).filter(|_| response.rejection().is_none_or(Rejection::token_verified));
         if let Some(deliveries) = sinks.deliveries {
-            let received = ReceivedDelivery::new(method.as_str(), &headers, &response, begun.elapsed());
+            let received = ReceivedDelivery::new(method.as_str(), &headers, &response, started_at.elapsed());
             let received = received.duplicate(response.status() == 200 && !was_handled).forward(forwarded);
             deliveries.push(match body.clone().filter(|body| !body.is_empty()) {
                 Some(body) => received.body(body),
@@ -145,7 +145,7 @@ async fn deliver(
         Some(copied) => copied.copying(body),
         None => body,
     };
-    let (name, begun) = (Arc::new(OnceLock::new()), Instant::now());
+    let (name, started_at) = (Arc::new(OnceLock::new()), Instant::now());
     let forwarded = ForwardOutcome::default();
     let arrival = RequestHandler {
         sink,
@@ -155,7 +155,7 @@ async fn deliver(
     };
     let response = receiver.serve(&head, body.into_data_stream(), Arc::new(arrival)).await;
     if is_interactive() {
-        let (status, took) = (response.status(), begun.elapsed().as_millis());
+        let (status, took) = (response.status(), started_at.elapsed().as_millis());
         let name = name
             .get()
             .map_or(if status == 200 { "an event that came before" } else { "a request" }, |name| name);

@@ -260,9 +260,9 @@ impl Postgres {
     ) -> Result<u64, InboxError> {
         let limit = self.sweep_size.rows();
         let run = self.connections.run(async |session| {
-            let began = Instant::now();
+            let started_at = Instant::now();
             let deleted = statements(session, limit).await;
-            self.sweep_size.took(began.elapsed());
+            self.sweep_size.took(started_at.elapsed());
             deleted
         });
         // A statement that timed out did not return.

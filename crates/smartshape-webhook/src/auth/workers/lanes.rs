@@ -23,7 +23,7 @@ use crate::metrics::HashingToken;
 
 pub(super) struct Worker<'a> {
     shared: &'a Shared,
-    /// Tokens that are being hashed, oldest first. Only the last may have secrets that no lane has begun.
+    /// Tokens that are being hashed, oldest first. Only the last may have secrets that no lane has started.
     verifications: Vec<Verification>,
     /// The number of the last verification.
     last: u64,
@@ -44,9 +44,9 @@ struct Verification {
     hash: Option<Hash>,
     keyring: Arc<Keyring>,
     hashing: Option<HashingToken>,
-    /// Secrets that lanes have begun to try.
-    begun: usize,
-    /// Secrets that have been tried.
+    /// Number of secrets that lanes have started to try.
+    started: usize,
+    /// Number of secrets that have been tried.
     tried: usize,
     /// Time spent on these.
     spent: LaneTime,
@@ -64,7 +64,7 @@ struct Due {
 pub(super) struct Trial {
     verification: u64,
     secret: SecretId,
-    begun: LaneTime,
+    started_at: LaneTime,
 }
 
 /// A secret as a password, without a copy of it.
@@ -108,8 +108,8 @@ impl<'a> Worker<'a> {
             if let Some(verification) = self.verifications.last_mut()
                 && let Some((hash, secret, entry)) = verification.next_secret()
             {
-                let begun = self.clock.begin();
-                let tag = Trial { verification: verification.number, secret, begun };
+                let started_at = self.clock.start();
+                let tag = Trial { verification: verification.number, secret, started_at };
                 return Some(Job { password: Password(entry), hash, tag });
             }
             // Here every secret of every verification has been started. Only the last verification is asked for secrets, so one
@@ -131,7 +131,7 @@ impl<'a> Worker<'a> {
                 hash: token.hash(),
                 keyring,
                 hashing: caught(|| waiting.begin()),
-                begun: 0,
+                started: 0,
                 tried: 0,
                 spent: LaneTime::ZERO,
             });
@@ -140,7 +140,7 @@ impl<'a> Worker<'a> {
 
     /// A lane has tried a secret.
     pub(super) fn tried(&mut self, trial: &Trial, matches: bool) {
-        let spent = self.clock.end().since(trial.begun);
+        let spent = self.clock.end().since(trial.started_at);
         // Another lane may have found the token's secret meanwhile.
         let Some(index) =
             self.verifications.iter().position(|verification| verification.number == trial.verification)
@@ -192,8 +192,8 @@ impl<'a> Worker<'a> {
 impl Verification {
     fn next_secret(&mut self) -> Option<(Hash, SecretId, Arc<KeyringEntry>)> {
         let hash = self.hash.clone()?;
-        let (id, entry) = self.keyring.nth(self.begun)?;
-        self.begun += 1;
+        let (id, entry) = self.keyring.nth(self.started)?;
+        self.started += 1;
         Some((hash, id, Arc::clone(entry)))
     }
 
@@ -218,8 +218,8 @@ impl LaneClock {
         Self { lanes: 0, at: Instant::now(), cpu: cpu_time(), time: LaneTime::ZERO }
     }
 
-    /// A lane begins, at the returned time.
-    fn begin(&mut self) -> LaneTime {
+    /// A lane starts, at the returned time.
+    fn start(&mut self) -> LaneTime {
         self.advance();
         self.lanes += 1;
         self.time

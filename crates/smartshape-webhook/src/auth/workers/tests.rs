@@ -193,9 +193,9 @@ async fn workers_end_with_their_receiver() {
     assert!(verifier.hash(&token("a", 4)).await.is_ok());
     let shared = Arc::downgrade(&verifier.workers.shared);
     drop(verifier);
-    let begun = Instant::now();
+    let started_at = Instant::now();
     while shared.strong_count() > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "a worker outlives its receiver");
+        assert!(started_at.elapsed() < Duration::from_secs(60), "a worker outlives its receiver");
         std::thread::yield_now();
     }
 }

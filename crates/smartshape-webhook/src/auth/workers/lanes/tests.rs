@@ -167,10 +167,10 @@ fn worker_leaves_tokens_to_an_idle_one() {
 }
 
 #[test]
-fn worker_finishes_the_tokens_it_has_begun_at_the_end_and_takes_no_other() {
+fn worker_finishes_the_tokens_it_has_started_at_the_end_and_takes_no_other() {
     let verifier = without_threads(&["a", "b", "c"]);
-    let [begun, queued] = ["c", "b"].map(token);
-    let _waiting = [begun, queued].map(|token| verifier.submit_from(&token, None));
+    let [started, queued] = ["c", "b"].map(token);
+    let _waiting = [started, queued].map(|token| verifier.submit_from(&token, None));
     let mut worker = Worker::new(&verifier.workers.shared);
     let first = worker.next().unwrap();
     locked(&verifier.workers.shared.state).closed = true;
@@ -179,7 +179,7 @@ fn worker_finishes_the_tokens_it_has_begun_at_the_end_and_takes_no_other() {
     worker.tried(&first.tag, false);
     worker.tried(&others[0], false);
     worker.tried(&others[1], true);
-    assert_eq!(verifier.status(&begun), Some(TokenStatus::Verified(others[1].secret)));
+    assert_eq!(verifier.status(&started), Some(TokenStatus::Verified(others[1].secret)));
     assert!(worker.next().is_none());
     assert_eq!(verifier.status(&queued), None);
 }
@@ -208,9 +208,9 @@ fn worker_pauses_after_forgeries_and_then_takes_one_token_at_a_time_until_one_ma
     for trial in &trials[1..] {
         reject_on_a_contended_core(&mut worker, trial);
     }
-    let begun = Instant::now();
+    let started_at = Instant::now();
     worker.pause();
-    assert!(begun.elapsed() >= verifier.workers.shared.timeout, "it has paused");
+    assert!(started_at.elapsed() >= verifier.workers.shared.timeout, "it has paused");
     for _ in 0..2 {
         let trials = fill(&mut worker);
         assert_eq!(trials.len(), 1, "a forgery and its pause at a time");
@@ -226,12 +226,12 @@ fn worker_pauses_after_forgeries_and_then_takes_one_token_at_a_time_until_one_ma
 fn worker_charges_each_token_for_its_share_of_the_time() {
     let hour = Duration::from_secs(3600);
     let mut clock = LaneClock::new();
-    let first = clock.begin();
+    let first = clock.start();
     clock.at -= hour;
-    let others = [(); 2].map(|()| clock.begin());
+    let others = [(); 2].map(|()| clock.start());
     clock.at -= hour * 3;
     let end = clock.end();
-    let shares = [first, others[0], others[1]].map(|begun| end.since(begun).wall.as_secs() / 3600);
+    let shares = [first, others[0], others[1]].map(|started_at| end.since(started_at).wall.as_secs() / 3600);
     assert_eq!(shares, [2, 1, 1], "an hour alone, and three that were shared");
 }
 
