@@ -149,8 +149,8 @@ fn cpu_time() -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
-/// Asks over HTTP as open pages do, until `stop`. Returns how many different ticks they saw.
-async fn tabs(ui: &Ui, stop: Duration) -> Result<usize> {
+/// Asks over HTTP as open pages do, until `stop`. Returns how many looks a second lay between the first and the last new tick.
+async fn tabs(ui: &Ui, stop: Duration) -> Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let server =
@@ -169,7 +169,9 @@ async fn tabs(ui: &Ui, stop: Duration) -> Result<usize> {
                 let mut response = [0; 2048];
                 let length = stream.read(&mut response).await?;
                 let response = String::from_utf8_lossy(&response[..length]).into_owned();
-                ticks.extend(response.split_once("\r\n\r\n").map(|(_, tick)| tick.to_owned()));
+                ticks.extend(
+                    response.split_once("\r\n\r\n").map(|(_, tick)| (tick.to_owned(), Instant::now())),
+                );
             }
             std::io::Result::Ok(ticks)
         });
@@ -180,8 +182,11 @@ async fn tabs(ui: &Ui, stop: Duration) -> Result<usize> {
     }
     server.abort();
     seen.sort();
-    seen.dedup();
-    Ok(seen.len())
+    // The first to see each tick made the console look.
+    seen.dedup_by(|later, earlier| later.0 == earlier.0);
+    let times = seen.iter().map(|(_, at)| at);
+    let (first, last) = times.clone().min().zip(times.max()).ok_or("no page saw a tick")?;
+    Ok((seen.len() - 1) as f64 / (*last - *first).as_secs_f64())
 }
 
 async fn open_pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
@@ -191,11 +196,10 @@ async fn open_pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Re
     let share = async |watched: bool| {
         let before = cpu_time()?;
         if watched {
-            tabs(&ui, time).await?
+            tabs(&ui, time).await?;
         } else {
             tokio::time::sleep(time).await;
-            0
-        };
+        }
         Result::Ok((cpu_time()? - before).as_secs_f64() / time.as_secs_f64() * 100.0)
     };
     let idle = share(false).await?;
@@ -210,8 +214,7 @@ async fn open_pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Re
         }
         Result::Ok(())
     });
-    let begun = Instant::now();
-    let looks = (tabs(&ui, time).await? - 1) as f64 / begun.elapsed().as_secs_f64();
+    let looks = tabs(&ui, time).await?;
     is_over.store(true, Ordering::Relaxed);
     writer.await??;
     heading(&format!("### {TABS} open pages, {}", name(schema)));
