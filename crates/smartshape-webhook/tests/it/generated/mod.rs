@@ -119,7 +119,7 @@ fn attribute_views_show_every_shape() {
     });
 }
 
-/// Values of every JSON type, and names and texts with half a surrogate pair.
+/// Values of every JSON type, and names and strings with a lone surrogate.
 const ODD: &[&str] = &[
     "null",
     "true",
