@@ -16,6 +16,8 @@ use crate::query::{Query, Selection, link};
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
+/// Number of reasons of dead letters that are listed, the most frequent.
+const SHOWN_REASONS: u32 = 6;
 
 /// Name, title, period and slot of a chart.
 const SPANS: [(&str, &str, Duration, Duration); 3] = [
@@ -33,10 +35,12 @@ pub(super) async fn page(context: &Context<'_>, query: &Query) -> Result<Markup,
     let day =
         unless_older(inbox.activity(since(DAY), Duration::from_secs(15 * 60)).await)?.unwrap_or_default();
     let last_hour = unless_older(inbox.activity(since(HOUR), MINUTE).await)?.unwrap_or_default();
-    let reasons = unless_older(inbox.dead_letter_reasons(6).await)?.unwrap_or_default();
+    let mut reasons = unless_older(inbox.dead_letter_reasons(SHOWN_REASONS + 1).await)?.unwrap_or_default();
+    let has_more = reasons.len() > SHOWN_REASONS as usize;
+    reasons.truncate(SHOWN_REASONS as usize);
     let latest = inbox.page(EventFilter::default().limit(12), PageCursor::Newest).await?.events;
     Ok(html! {
-        (summary(context, reasons.len(), &last_hour))
+        (summary(context, reasons.len(), has_more, &last_hour))
         (tiles(context, &day, &last_hour))
         div.cols {
             section.card.wide aria-labelledby="h-day" {
@@ -54,7 +58,7 @@ pub(super) async fn page(context: &Context<'_>, query: &Query) -> Result<Markup,
                     @else { p.empty { "This inbox was opened read-only and has the tables of an older version, which recorded no activity." } }
                 }
             }
-            (why(context, &reasons))
+            (why(context, &reasons, has_more))
         }
         (latest_events(context, &latest))
         footer.page {
@@ -70,7 +74,7 @@ fn sum(slots: &[ActivitySlot], of: impl Fn(&ActivitySlot) -> u64) -> u64 {
 }
 
 /// One sentence, the worst first, and the button that goes with it.
-fn summary(context: &Context<'_>, reasons: usize, last_hour: &[ActivitySlot]) -> Markup {
+fn summary(context: &Context<'_>, reasons: usize, has_more: bool, last_hour: &[ActivitySlot]) -> Markup {
     let counts = &context.counts;
     let (waiting, dead) = (counts.waiting.get(), counts.dead_letters.get());
     let (stored, completed) = (sum(last_hour, |slot| slot.stored), sum(last_hour, |slot| slot.completed));
@@ -87,7 +91,7 @@ fn summary(context: &Context<'_>, reasons: usize, last_hour: &[ActivitySlot]) ->
                     @else if no_worker && waiting > 0 { "No worker is alive; " (plural(waiting, "event waits.", "events wait.")) }
                     @else if dead > 0 {
                         (dead_count(counts.dead_letters))
-                        @if reasons > 0 { ", for " (plural(reasons as u64, "reason", "reasons")) } "."
+                        @if reasons > 0 { ", for " @if has_more { "more than " } (plural(reasons as u64, "reason", "reasons")) } "."
                     }
                     @else if no_worker { "No worker is alive." }
                     @else if overdue.is_some() { "Handling falls behind." }
@@ -165,7 +169,7 @@ fn tiles(context: &Context<'_>, day: &[ActivitySlot], last_hour: &[ActivitySlot]
     }
 }
 
-fn why(context: &Context<'_>, reasons: &[DeadLetterReason]) -> Markup {
+fn why(context: &Context<'_>, reasons: &[DeadLetterReason], has_more: bool) -> Markup {
     let most = reasons.first().map_or(1, |reason| reason.dead_letters).max(1);
     let newest = reasons.iter().map(|reason| reason.last_seq).max().unwrap_or(0).to_string();
     let may_read = context.may(Role::Reader);
@@ -201,6 +205,7 @@ fn why(context: &Context<'_>, reasons: &[DeadLetterReason]) -> Markup {
                             }
                         }
                     }
+                    @if has_more { p { a.more href=(all.link("events", &[])) { "All dead letters, for other reasons too" } } }
                     @if context.may(Role::Operator) && !reasons.is_empty() {
                         div.foot {
                             a.button href=(all.link("confirm", &[("do", "replay")])) {

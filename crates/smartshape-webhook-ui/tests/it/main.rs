@@ -89,6 +89,19 @@ fn visitors() -> [Visitor; 5] {
     ]
 }
 
+#[tokio::test]
+async fn overview_says_that_there_are_more_reasons_than_it_shows() {
+    let fixture = Fixture::new().await;
+    let ui = fixture.ui(Visitor::reader("r"));
+    for number in 1..=7 {
+        fixture.store(number, "f", "{}").await;
+        fixture.fail(&format!("status {number}")).await;
+        let (_, page) = get(&ui, "").await;
+        let others = page.contains("All dead letters, for other reasons too");
+        assert_eq!((page.contains("for more than 6 reasons"), others), (number > 6, number > 6), "{number}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_role_may_do_its_actions() {
     let fixture = Fixture::new().await;
