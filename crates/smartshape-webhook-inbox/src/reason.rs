@@ -1,4 +1,4 @@
-//! Why events are dead letters: errors that differ only in ids and numbers have one reason.
+//! Why events are dead letters: errors that differ only in ids and long numbers have one reason.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ const PLACEHOLDER: char = '…';
 /// A longer error is grouped by its beginning.
 const MAX_CHARS: usize = 500;
 
-/// Identifies the reason of a dead letter. Errors that differ only in ids and numbers have the same one.
+/// Identifies the reason of a dead letter. Errors that differ only in ids and long numbers have the same one.
 ///
 /// ```
 /// use smartshape_webhook_inbox::ReasonId;

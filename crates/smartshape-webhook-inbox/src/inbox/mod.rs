@@ -290,7 +290,7 @@ impl Inbox {
         self.storage().counts().await
     }
 
-    /// Why events are dead letters: their errors, grouped when they differ only in ids and numbers, the most frequent
+    /// Why events are dead letters: their errors, grouped when they differ only in ids and long numbers, the most frequent
     /// first, at most `limit`. At most 50,000 dead letters are examined.
     ///
     /// ```
