@@ -22,7 +22,7 @@ async fn killed_primary_loses_nothing() {
     rounds(Fault::Kill).await;
 }
 
-/// Its connections fall silent, and its address too, while it goes on.
+/// The primary's connections and its address fall silent, while it keeps running.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn primary_that_is_cut_off_loses_nothing() {
     rounds(Fault::CutOff).await;

@@ -18,7 +18,7 @@ fn inbox(storage: &Arc<Stub>, limit: Duration) -> Inbox {
     Inbox::with_storage(Arc::<Stub>::clone(storage), &Inbox::builder("stub").store_timeout(limit))
 }
 
-/// Its inserts wait for permits.
+/// A storage whose inserts wait for permits.
 fn gated(inserts: usize) -> Stub {
     Stub { insert_gate: Some(Semaphore::new(inserts)), ..Stub::default() }
 }

@@ -99,7 +99,7 @@ impl Link {
         self.trap = Some(text);
     }
 
-    /// As [`go_silent`](Self::go_silent), and new connections are silent as well.
+    /// Like [`go_silent`](Self::go_silent), for new connections as well.
     #[cfg(unix)]
     pub(crate) fn cut_off(&self) {
         self.is_cut_off.store(true, Ordering::SeqCst);

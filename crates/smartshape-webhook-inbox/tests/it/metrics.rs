@@ -38,7 +38,7 @@ fn metrics_match_documentation() {
     assert_eq!(documented, emitted.collect());
 }
 
-/// Not under the outcome that its late result has as well.
+/// Its late result is not counted under its own outcome as well.
 #[test]
 fn attempt_that_lost_its_lease_is_counted_once() {
     use sqlx::{Connection as _, SqliteConnection};

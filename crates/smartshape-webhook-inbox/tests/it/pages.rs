@@ -112,7 +112,7 @@ async fn page_examines_bounded_number_of_events(fixture: &impl Fixture) {
     let page = inbox.page_within(filter.clone(), PageCursor::NewerThan(earliest.seq), 10).await.unwrap();
     assert!(page.is_partial);
     assert_eq!(page.newer, Some(earliest.seq + 10));
-    // Of dead letters, dead letters are examined, however many other events are between them.
+    // A filter for dead letters examines dead letters only, however many other events are between them.
     let dead = filter.state(EventState::DeadLetter);
     let page = inbox.page_within(dead.clone(), PageCursor::Newest, 9).await.unwrap();
     assert_eq!((page.is_partial, page.older), (true, Some(earliest.seq + 1)));

@@ -29,7 +29,7 @@ impl Bouncer {
             server.host().rsplit_once(':').map(|(h, p)| (h.to_owned(), p.to_owned())).unwrap();
         let (user, password) = server.credentials();
         let mut settings = String::new();
-        // Its role logs in with a path of its own, since a pooler takes no options.
+        // The role has its search path as a default, since a pooler passes no options on.
         writeln!(
             settings,
             "[databases]\n* = host={host} port={database_port} user={user} password={password} pool_size=20"

@@ -16,7 +16,7 @@ use crate::storage::ClaimRequest;
 /// Longer than anything here takes on a busy machine, and what is promised for a silent connection.
 const IN_TIME: Duration = Duration::from_secs(30);
 
-/// Of the inbox, its worker and a transactional one, at once and again.
+/// Silences the connections of the inbox, of its worker and of a transactional worker, all at once and a second time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_connections_stop_neither_inserts_nor_workers() {
     let Some(server) = Server::new().await else { return };
@@ -137,7 +137,7 @@ async fn locked_row_delays_no_other() {
     release.add_permits(2);
     settled(&inbox, EventState::Completed, 4).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut dead).await.unwrap();
-    // Its result is recorded, late.
+    // The locked event's result is recorded late.
     settled(&inbox, EventState::Completed, 5).await;
     assert!(inbox.list(EventFilter::default()).await.unwrap().iter().all(|event| event.attempts == 1));
     worker.shutdown().await.unwrap();
@@ -271,7 +271,7 @@ async fn serialization_failures_and_deadlocks_are_repeated() {
     assert!(settle(&**storage, lease, dead_letter("never")).await);
     assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 1);
-    // Not forever.
+    // A conflict is not retried forever.
     server.execute("ALTER SEQUENCE tries INCREMENT 3 RESTART WITH 1".to_owned()).await;
     assert!(inbox.handle(delivery(2)).await.is_err());
 }

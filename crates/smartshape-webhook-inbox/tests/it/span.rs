@@ -13,7 +13,7 @@ use crate::it::fixture::{Folder, all_settled, delivery};
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Of this thread, for as long as the guard is there.
+    /// Records what this thread logs while the guard lives.
     fn listen() -> (Self, DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();

@@ -139,7 +139,7 @@ async fn insert_keeps_long_body(fixture: &impl Fixture) {
     assert!(storage.get(attempt.key).await.unwrap().unwrap().body.is_none());
 }
 
-/// Of a long batch in which some are known, the others are stored, each with its own body.
+/// A long batch in which some events are known: the others are stored, each with its own body.
 async fn insert_stores_exactly_new_events_of_batch(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     let known = |number: &u32| number.is_multiple_of(3) || (256..320).contains(number);
@@ -171,7 +171,7 @@ async fn insert_keeps_each_key_once(fixture: &impl Fixture) {
     assert!(claim(&*storage, 9, LONG).await.is_empty());
 }
 
-/// Of several concurrent callers, one is told that the key is new.
+/// Several callers insert one key concurrently, and one is told that it is new.
 async fn insert_keeps_key_once_among_concurrent_callers(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     let callers: Vec<_> = (0..8)
@@ -207,7 +207,7 @@ async fn claim_takes_earliest_up_to_limit(fixture: &impl Fixture) {
     assert!(claim(&*storage, 100, LONG).await.is_empty());
 }
 
-/// Not by any number of claimers.
+/// Eight claimers at the same time.
 async fn claim_takes_no_event_twice(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     storage.insert(new_events(0..200, "f")).await.unwrap();
@@ -245,7 +245,7 @@ async fn settle_ignores_older_lease(fixture: &impl Fixture) {
     for outcome in [COMPLETED, retry(AT_ONCE), dead_letter(""), AttemptOutcome::Released] {
         assert!(!settle(&*storage, first.lease, outcome).await);
     }
-    // Nor beside the result of the newer one.
+    // An old result has no effect beside the newer one in the same batch either.
     let old = AttemptResult { lease: first.lease, outcome: COMPLETED, took: Duration::ZERO };
     for results in [true, false] {
         let new = AttemptResult { lease: second.lease, outcome: retry(AT_ONCE), took: Duration::ZERO };
@@ -290,7 +290,7 @@ async fn claim_dead_letters_after_lost_leases(fixture: &impl Fixture) {
     assert!(dead.error.unwrap().contains("lease"));
 }
 
-/// Not before, and the claim says when, as the event itself does.
+/// No earlier, and both the claim and the stored event say when it is due.
 async fn retry_is_claimed_when_due(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     storage.insert(new_events(0..2, "f")).await.unwrap();

@@ -28,7 +28,7 @@ pub(crate) struct Stub {
     pub(crate) insert_gate: Option<Semaphore>,
     pub(crate) batches: AtomicUsize,
     pub(crate) inserted: AtomicUsize,
-    /// Of the next claim.
+    /// What the next claim returns.
     pub(crate) attempt: Mutex<Option<Attempt>>,
     /// Each claim takes a permit.
     pub(crate) claim_gate: Option<Semaphore>,
@@ -38,7 +38,7 @@ pub(crate) struct Stub {
     pub(crate) unclaimable_event: bool,
     pub(crate) claims: AtomicUsize,
     pub(crate) renewals: AtomicUsize,
-    /// Of the next `settle`, which takes effect.
+    /// The next `settle` takes effect and then fails.
     pub(crate) loses_response: AtomicBool,
     pub(crate) settled: AtomicUsize,
     pub(crate) released: AtomicUsize,

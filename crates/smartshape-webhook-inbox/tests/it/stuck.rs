@@ -43,7 +43,7 @@ async fn unreadable_event_frees_its_concurrency() {
     worker.shutdown().await.unwrap();
 }
 
-/// Its text is the handler's code.
+/// An error whose `Display` fails, or whose chain of causes never ends, as a handler's error can.
 #[derive(Debug)]
 struct Unshown(std::sync::OnceLock<Arc<Unshown>>);
 
@@ -116,7 +116,7 @@ async fn leases_are_renewed_while_claim_hangs() {
     worker.shutdown().await.unwrap();
 }
 
-/// Its response took 50 of the lease's 60 seconds, and the next renewal would be in 20.
+/// The claim's response took 50 of the lease's 60 seconds, and the next renewal would be in 20.
 #[tokio::test(start_paused = true)]
 async fn lease_of_slow_claim_is_renewed_at_once() {
     let storage = Arc::new(Stub { claims_take: 50.into(), ..Stub::with(attempt()) });

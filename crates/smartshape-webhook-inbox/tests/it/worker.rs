@@ -253,7 +253,7 @@ async fn worker_takes_over_expired_lease(fixture: &impl Fixture) {
     second.end().await;
 }
 
-/// Its event is a dead letter after a few processes.
+/// Each process ends during the attempt; after a few of them the event is a dead letter.
 async fn worker_dead_letters_event_that_kills_process(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
@@ -327,7 +327,7 @@ async fn shutdown_keeps_lease_of_blocked_handler(fixture: &impl Fixture) {
         let (sent, blocked) = (sender.send(()), Arc::clone(&blocked));
         async move {
             sent?;
-            // Its sender is dropped at the end of the test, if not before.
+            // Blocks until the sender is dropped, at the latest at the end of the test.
             let _ = blocked.lock().unwrap().recv();
             Ok(())
         }
