@@ -1,4 +1,4 @@
--- Times are those of the storage's own clock, in milliseconds (see src/storage/sqlite/clock.rs); only triggered and
+-- Times are those of the storage's clock, in milliseconds (see src/storage/sqlite/clock.rs); only triggered and
 -- received are times of day, in microseconds since 1970.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (

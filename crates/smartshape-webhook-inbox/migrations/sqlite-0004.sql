@@ -1,5 +1,4 @@
--- What happened in each minute, in minutes since 1970 by the wall clock: the storage's own clock stands while no process
--- has the file open.
+-- What happened in each minute, in minutes since 1970 by the wall clock.
 CREATE TABLE activity (
     minute INTEGER PRIMARY KEY,
     stored INTEGER NOT NULL,

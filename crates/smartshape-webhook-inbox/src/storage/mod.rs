@@ -36,8 +36,8 @@ pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Inb
 /// Each call is atomic, and durable when it returns; replay and purge work in chunks, each of which is. A future may be dropped
 /// at any time: its call has then happened completely or not at all.
 ///
-/// Times are the storage's: those of a clock that does not follow changes of the wall clock (SQLite), or of the server, which
-/// all processes share (PostgreSQL).
+/// Times are the storage's: of a clock that starts from the wall clock when a file is opened, and follows no changes of it
+/// afterwards (SQLite), or of the server, which all processes share (PostgreSQL).
 pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Stores each event whose key is not stored yet, and returns for each whether it is new. The keys of a batch
     /// differ from each other.

@@ -1,31 +1,30 @@
-//! Processes whose clocks of the same file differ, since one has had it open unseen.
+//! Changes of the wall clock between the processes that open a file.
+
 use std::time::Duration;
 
 use crate::{EventFilter, Inbox};
 use smartshape_webhook::Handler as _;
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::it::fixture::{Folder, attempt_recording_handler, delivery};
-use crate::storage::ClaimRequest;
+use crate::it::fixture::{Fixture as _, Folder, attempt_recording_handler, delivery, new_events, settle};
+use crate::storage::{AttemptOutcome, ClaimRequest};
 
-/// A receiver that got no delivery for hours has recorded no time, so its clock is ahead of that of a worker that
-/// starts now.
-async fn worker_and_receiver(path: &str) -> (Inbox, Inbox) {
-    let worker = Inbox::open(path).await.unwrap();
-    let mut connection = SqliteConnection::connect(path).await.unwrap();
-    let hours = "UPDATE meta SET value = value + 20000000 WHERE name = 'clock'";
-    sqlx::raw_sql(hours).execute(&mut connection).await.unwrap();
-    let receiver = Inbox::open(path).await.unwrap();
-    let back = "UPDATE meta SET value = value - 20000000 WHERE name = 'clock'";
-    sqlx::raw_sql(back).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+const LEASE: Duration = Duration::from_secs(60);
+const HOUR: i64 = 60 * 60 * 1000;
+
+/// The receiver has opened the file before the wall clock was set back, so its clock is ahead of the worker's.
+async fn worker_and_receiver(folder: &Folder) -> (Inbox, Inbox) {
+    let worker = Inbox::open(&folder.inbox()).await.unwrap();
+    set_wall_clock(folder, 5 * HOUR).await;
+    let receiver = Inbox::open(&folder.inbox()).await.unwrap();
+    set_wall_clock(folder, -5 * HOUR).await;
     (worker, receiver)
 }
 
 #[tokio::test]
 async fn worker_with_slower_clock_does_not_delay_events() {
     let folder = Folder::new();
-    let (working, receiving) = worker_and_receiver(&folder.inbox()).await;
+    let (working, receiving) = worker_and_receiver(&folder).await;
     let (release, held) = tokio::sync::watch::channel(false);
     let (handler, mut begun) = attempt_recording_handler(move |_| {
         let mut held = held.clone();
@@ -52,10 +51,9 @@ async fn worker_with_slower_clock_does_not_delay_events() {
 /// Two workers of a process, of which one advances the clock while the other one renews its lease.
 #[tokio::test]
 async fn lease_renewed_while_clock_advances_is_kept() {
-    const LEASE: Duration = Duration::from_secs(60);
     for _ in 0..10 {
         let folder = Folder::new();
-        let (working, receiving) = worker_and_receiver(&folder.inbox()).await;
+        let (working, receiving) = worker_and_receiver(&folder).await;
         assert!(working.handle(delivery(1)).await.is_ok());
         let storage = working.storage();
         let claim = || storage.claim(ClaimRequest::new(1, LEASE));
@@ -67,21 +65,47 @@ async fn lease_renewed_while_clock_advances_is_kept() {
     }
 }
 
-/// The clock is recorded even under constant writes. Otherwise the clock of a file whose events are only processed
-/// would start at the same time after each restart.
 #[tokio::test]
-async fn clock_is_recorded_under_load() {
+async fn retry_comes_due_while_nobody_has_file_open() {
     let folder = Folder::new();
-    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    retry_in_an_hour(&folder).await;
+    set_wall_clock(&folder, HOUR).await;
+    let attempts = folder.open().await.claim(ClaimRequest::new(1, LEASE)).await.unwrap().attempts;
+    assert_eq!(attempts.len(), 1);
+}
+
+#[tokio::test]
+async fn wall_clock_set_back_while_nobody_has_file_open_delays_no_event() {
+    let folder = Folder::new();
+    retry_in_an_hour(&folder).await;
+    folder.open().await.insert(new_events(2..3, "file")).await.unwrap();
+    set_wall_clock(&folder, -HOUR).await;
+    let storage = folder.open().await;
+    let claimed = storage.claim(ClaimRequest::new(2, LEASE)).await.unwrap();
+    assert_eq!(claimed.attempts.len(), 1, "the new event is due");
+    assert!(
+        claimed.next_due.unwrap() <= Duration::from_millis(HOUR.unsigned_abs()),
+        "the other one waits no longer"
+    );
+}
+
+/// Fails the attempt at one event.
+async fn retry_in_an_hour(folder: &Folder) {
+    let storage = folder.open().await;
+    storage.insert(new_events(1..2, "file")).await.unwrap();
+    let lease = storage.claim(ClaimRequest::new(1, LEASE)).await.unwrap().attempts[0].lease;
+    let after = Duration::from_millis(HOUR.unsigned_abs());
+    assert!(settle(&*storage, lease, AttemptOutcome::Retry { after, error: String::new() }).await);
+    assert!(storage.claim(ClaimRequest::new(1, LEASE)).await.unwrap().attempts.is_empty());
+}
+
+/// Changes the wall clock for processes that open the file from now on.
+async fn set_wall_clock(folder: &Folder, milliseconds: i64) {
     let mut connection = SqliteConnection::connect(&folder.inbox()).await.unwrap();
-    let begun = std::time::Instant::now();
-    loop {
-        assert!(inbox.health().await.storage_error.is_none());
-        let clock = "SELECT value FROM meta WHERE name = 'clock'";
-        let clock: i64 = sqlx::query_scalar(clock).fetch_one(&mut connection).await.unwrap();
-        if clock > 0 {
-            return;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "the clock stands still");
-    }
+    sqlx::query("UPDATE meta SET value = value + ? WHERE name = 'clock_offset'")
+        .bind(milliseconds)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
 }

@@ -3,11 +3,14 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::super::milliseconds;
 
-/// Milliseconds during which some process has had the file open. Starts from the time recorded in the file, and
-/// continues with the monotonic clock, so that changes of the wall clock affect neither leases nor retries nor
-/// retention.
+/// The milliseconds since the file was created. Starts from the wall clock, so that retries and retention also count
+/// while no process has the file open, and continues with the monotonic clock, so that later changes of the wall clock
+/// affect neither leases nor retries nor retention. Starts no earlier than when the newest event was stored, so that a
+/// wall clock that was set back delays none.
 #[derive(Debug)]
 pub(super) struct StorageClock {
     base: AtomicI64,
@@ -26,6 +29,11 @@ impl StorageClock {
     pub(super) fn advance(&self, milliseconds: i64) {
         self.base.fetch_add(milliseconds, Ordering::Relaxed);
     }
+}
+
+/// Milliseconds since 1970 by the wall clock.
+pub(super) fn wall_clock() -> i64 {
+    Timestamp::now().as_millisecond()
 }
 
 /// The time between two times of the clock, at least zero.

@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use smartshape_webhook::DeliveryKey;
 use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
 use sqlx::{Executor as _, Row as _};
 
-use super::sql::record_clock;
 use super::transaction::Write;
 use super::{JobFuture, Shared};
 use crate::event::NewEvent;
@@ -34,33 +32,17 @@ impl Write for Insert {
         shared: &'c Shared,
         connection: &'c mut SqliteConnection,
     ) -> JobFuture<'c, Vec<bool>> {
-        Box::pin(async move {
-            let now = shared.clock.now();
-            let records_clock = shared.is_clock_due(now);
-            let fresh = insert(connection, now, &self.0, records_clock).await?;
-            if records_clock {
-                shared.clock_recorded.fetch_max(now, Ordering::Relaxed);
-            }
-            Ok(fresh)
-        })
+        Box::pin(insert(connection, shared.clock.now(), &self.0))
     }
 }
 
-async fn insert(
-    connection: &mut SqliteConnection,
-    now: i64,
-    events: &[NewEvent],
-    records_clock: bool,
-) -> sqlx::Result<Vec<bool>> {
+async fn insert(connection: &mut SqliteConnection, now: i64, events: &[NewEvent]) -> sqlx::Result<Vec<bool>> {
     let mut fresh = Vec::with_capacity(events.len());
     let mut rest = events;
     while !rest.is_empty() {
         let (chunk, behind) = rest.split_at(chunk_len(rest.len()));
         let begin = if fresh.is_empty() { "BEGIN IMMEDIATE; " } else { "" };
         let numbers = insert_events(connection, now, chunk, begin).await?;
-        if behind.is_empty() && records_clock {
-            record_clock(connection, now).await?;
-        }
         insert_bodies(connection, chunk, &numbers, behind.is_empty()).await?;
         fresh.extend(numbers.iter().map(Option::is_some));
         rest = behind;

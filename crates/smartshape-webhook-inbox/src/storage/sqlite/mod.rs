@@ -20,7 +20,6 @@ use std::any::Any;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use smartshape_webhook::DeliveryKey;
@@ -56,7 +55,6 @@ struct Shared {
     identity: (u64, u64),
     wal: Arc<Wal>,
     clock: StorageClock,
-    clock_recorded: AtomicI64,
     /// Locked during a sweep, so that two of them do not delete the same number of events.
     sweeps: Mutex<Sweeps>,
     sweep_size: SweepSize,
@@ -111,7 +109,6 @@ impl Sqlite {
             identity,
             wal,
             clock: StorageClock::starting_at(clock),
-            clock_recorded: AtomicI64::new(clock),
             sweeps: Mutex::new(Sweeps { bodies_swept_until: i64::MIN, over_capacity: 0, unfinished: false }),
             sweep_size: SweepSize::new(),
             writer: Mutex::new(writer),
@@ -353,8 +350,8 @@ impl Storage for Sqlite {
     fn claim(&self, request: ClaimRequest) -> StorageFuture<'_, ClaimResponse> {
         Box::pin(async move {
             self.0.worker_lock.check()?;
-            let (due, latest) = self.0.peek(request.ordered).await?;
-            self.0.catch_up(latest).await?;
+            let (due, newest) = self.0.peek(request.ordered).await?;
+            self.0.catch_up(newest).await?;
             let next_due = due.map(|due| clock::span(self.0.clock.now(), due));
             if next_due.is_none_or(|wait| !wait.is_zero()) {
                 return Ok(ClaimResponse { next_due, ..ClaimResponse::default() });
@@ -544,13 +541,13 @@ impl Shared {
         seen.inspect_err(|_| *slot = None).map_err(|error| error::from_sqlx(&self.path, error))
     }
 
-    /// Advances our clock to `latest`: the clock of a process that has had the file open for longer is ahead, and the
-    /// events that it stores would not be due yet.
-    async fn catch_up(&self, latest: i64) -> Result<(), InboxError> {
-        if latest <= self.clock.now() {
+    /// Advances our clock to the time of the newest event. Without it, the events that another process stores would not be
+    /// due yet if the wall clock has been set back since that process has opened the file.
+    async fn catch_up(&self, newest: i64) -> Result<(), InboxError> {
+        if newest <= self.clock.now() {
             return Ok(());
         }
-        self.run(OnFull::UseBallast, &AdvanceClock(latest)).await
+        self.run(OnFull::UseBallast, &AdvanceClock(newest)).await
     }
 }
 

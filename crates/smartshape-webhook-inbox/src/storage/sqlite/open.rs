@@ -10,17 +10,19 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use super::clock::wall_clock;
 use super::{error, sql};
 use crate::error::{InboxError, InboxErrorKind};
 
 /// "SSIB" in the file's header says that it is an inbox.
 const APPLICATION_ID: i64 = 0x5353_4942;
 /// Each brings the schema from one version to the next.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../../migrations/sqlite-0001.sql"),
     include_str!("../../../migrations/sqlite-0002.sql"),
     include_str!("../../../migrations/sqlite-0003.sql"),
     include_str!("../../../migrations/sqlite-0004.sql"),
+    include_str!("../../../migrations/sqlite-0005.sql"),
 ];
 pub(super) const SCHEMA: i64 = MIGRATIONS.len() as i64;
 pub(super) const REPLACED: &str = "the file was moved, deleted or replaced";
@@ -29,17 +31,16 @@ const JOURNAL_LIMIT: &str = "PRAGMA journal_size_limit = 16777216";
 /// Maximum time to wait for the write transaction of another process.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens a file that [`create`] has found or created. Returns the time of the file's clock too.
+/// Opens a file that [`create`] has found or created. Returns the time by the file's clock too.
 pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxError> {
     let mut connection = connect_to(path, Expected::InboxOrNothing).await?;
     migrate(path, &mut connection).await?;
     check_writable(path, &mut connection).await?;
-    // The clock is recorded every 500 ms; events may have been stored since.
-    let clock = sql::latest(&mut connection).await.map_err(|error| error::from_sqlx(path, error))?;
-    Ok((connection, clock))
+    let now = file_time(path, &mut connection).await?;
+    Ok((connection, now))
 }
 
-/// Opens a file that [`find`] has found, without changing it. Returns its schema too.
+/// Opens a file that [`find`] has found, without changing it. Returns the time by its clock and its schema too.
 pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64, i64), InboxError> {
     let (log, index) = (sibling(path, "-wal"), sibling(path, "-shm"));
     let log_is_empty = fs::metadata(log).map_or(true, |log| log.len() == 0);
@@ -63,8 +64,12 @@ pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64
         let text = format!("{error}; to read a copy whose -wal is not empty, its folder must be writable");
         InboxError::new(InboxErrorKind::ReadOnly, text)
     })?;
-    let clock = sql::latest(&mut connection).await.map_err(|error| error::from_sqlx(path, error))?;
-    Ok((connection, clock, schema))
+    let now = file_time(path, &mut connection).await?;
+    Ok((connection, now, schema))
+}
+
+async fn file_time(path: &Path, connection: &mut SqliteConnection) -> Result<i64, InboxError> {
+    sql::time_at(connection, wall_clock()).await.map_err(|error| error::from_sqlx(path, error))
 }
 
 /// What kind of file is accepted.

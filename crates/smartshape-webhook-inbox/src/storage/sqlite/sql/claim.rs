@@ -5,20 +5,20 @@ use std::time::Duration;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
+use super::clock::NEWEST_STORED;
 use super::read::bodies;
 use crate::event::EVENT_VERSION;
 use crate::storage::rows::{parse_key, timestamp_from_micros};
 use crate::storage::sqlite::clock::span;
 use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
 
-/// When the next event is due, unless workers are paused, and the latest time recorded in the file.
+/// When the next event is due, unless workers are paused, and when the newest one was stored.
 pub(crate) async fn peek(
     connection: &mut SqliteConnection,
     ordered: bool,
 ) -> sqlx::Result<(Option<i64>, i64)> {
     let sql = format!(
-        "SELECT (SELECT min(due) FROM events WHERE {} AND {NOT_PAUSED}), \
-         max(value, coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)) FROM meta WHERE name = 'clock'",
+        "SELECT (SELECT min(due) FROM events WHERE {} AND {NOT_PAUSED}), {NEWEST_STORED}",
         candidates(ordered)
     );
     sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await

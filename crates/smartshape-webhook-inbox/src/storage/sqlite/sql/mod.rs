@@ -10,7 +10,7 @@ mod settle;
 
 use crate::storage::Lease;
 pub(super) use claim::{claim, end_leases, peek, renew};
-pub(super) use clock::{extend_leases, latest, record_clock};
+pub(super) use clock::{extend_leases, time_at};
 pub(super) use edit::{AdminAction, change, find};
 pub(super) use maintenance::{completed, sweep, uncompleted_bytes};
 pub(super) use operations::{

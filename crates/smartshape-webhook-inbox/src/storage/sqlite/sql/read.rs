@@ -7,7 +7,6 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::clock::latest;
 use super::json_array;
 use super::maintenance::used_bytes;
 use crate::event::{EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, StoredDelivery, StoredEvent};
@@ -55,8 +54,6 @@ pub(crate) async fn get(
 ) -> sqlx::Result<Option<StoredDelivery>> {
     let Some(event) = list(connection, EventFilter::default().key(key)).await?.pop() else { return Ok(None) };
     let body = bodies(connection, &[event.seq]).await?.remove(&event.seq);
-    // The clock of a process that has had the file open for longer is ahead.
-    let now = now.max(latest(connection).await?);
     let due: Option<i64> = sqlx::query_scalar("SELECT due FROM events WHERE seq = ? AND state = 0")
         .bind(event.seq)
         .fetch_optional(connection)
