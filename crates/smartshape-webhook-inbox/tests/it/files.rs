@@ -297,6 +297,40 @@ async fn deleted_file_rejects() {
     assert!(inbox.health().await.storage_error.unwrap().contains("moved, deleted or replaced"));
 }
 
+/// The log of the file that was moved away must not be applied to the other one.
+#[cfg(unix)]
+#[tokio::test]
+async fn file_replaced_by_another_inbox_damages_neither() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    let backup = folder.path("backup.db");
+    sqlx::query("VACUUM INTO ?")
+        .bind(backup.to_str().unwrap())
+        .execute(&mut connect(&folder.inbox()).await)
+        .await
+        .unwrap();
+    for number in 2..10 {
+        store(&inbox, number).await.unwrap();
+    }
+    // The reader is open, too.
+    assert_eq!(inbox.stats().await.unwrap().waiting, 9);
+    fs::rename(folder.path("inbox.db"), folder.path("away.db")).unwrap();
+    fs::rename(&backup, folder.path("inbox.db")).unwrap();
+    for _ in 0..3 {
+        assert!(store(&inbox, 50).await.is_err());
+        assert!(inbox.health().await.storage_error.unwrap().contains("moved, deleted or replaced"));
+    }
+    for (name, waiting) in [("inbox.db", 1), ("away.db", 9)] {
+        let file = Inbox::open(folder.path(name).to_str().unwrap()).await.unwrap();
+        assert_eq!(file.stats().await.unwrap().waiting, waiting, "{name}");
+        let mut connection = connect(folder.path(name).to_str().unwrap()).await;
+        let check: String =
+            sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(check, "ok", "{name}");
+    }
+}
+
 /// Deliveries would be acknowledged, and lost with the process.
 #[cfg(unix)]
 #[tokio::test]

@@ -206,22 +206,23 @@ impl Shared {
             None => self.connect().await?,
         };
         let connection = &mut writer.connection;
+        self.check_file(connection).await?;
         if let Err(error) = self.check_wal(connection).await {
             // A new connection would create a new log.
             *slot = Some(writer);
             return Err(error);
         }
-        let mut outcome = self.attempt(connection, work).await;
+        let mut outcome = work.write(self, connection).await;
         if on_full == OnFull::UseBallast && outcome.as_ref().is_err_and(error::is_full) {
             // The pages in the log may replace pages of the file: after a checkpoint the log starts from the beginning.
             if rolled_back(connection).await && Checkpoint.write(self, connection).await.unwrap_or(false) {
-                outcome = self.attempt(connection, work).await;
+                outcome = work.write(self, connection).await;
             }
             if outcome.as_ref().is_err_and(error::is_full)
                 && rolled_back(connection).await
                 && self.ballast.release()
             {
-                outcome = self.attempt(connection, work).await;
+                outcome = work.write(self, connection).await;
             }
         }
         match outcome {
@@ -244,7 +245,26 @@ impl Shared {
             let text = format!("inbox {}: it was opened for reading only", self.path.display());
             return Err(InboxError::new(InboxErrorKind::ReadOnly, text));
         }
+        self.check_identity().map_err(|error| error::from_sqlx(&self.path, error.into()))?;
         Ok(self.wal.opened(open::connect(&self.path).await?))
+    }
+
+    /// Fails when another file is at the inbox's path: a new connection would apply our log to it, and damage it.
+    fn check_identity(&self) -> std::io::Result<()> {
+        if open::identity(&self.path)? == self.identity {
+            Ok(())
+        } else {
+            Err(std::io::Error::other(open::REPLACED))
+        }
+    }
+
+    /// Fails when the file was moved, deleted or replaced: writes would be lost. What is in the log is saved into the file
+    /// that it belongs to, and the log is emptied, since whoever opens the file that is at the path now would apply it.
+    /// The caller drops the connection.
+    async fn check_file(&self, connection: &mut SqliteConnection) -> Result<(), InboxError> {
+        let Err(error) = self.check_identity() else { return Ok(()) };
+        self.save_wal(connection).await;
+        Err(error::from_sqlx(&self.path, error.into()))
     }
 
     /// Fails when the log was deleted: what is written to it is lost when the process ends.
@@ -253,17 +273,7 @@ impl Shared {
             Ok(WalState::Intact) => return Ok(()),
             // No process has created a new log yet, so what was acknowledged can be saved into the file. Later it
             // could overwrite newer pages.
-            Ok(WalState::Missing) => match Checkpoint.write(self, connection).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    tracing::error!(
-                        "a reader kept what was in the inbox's lost -wal from being saved into the file"
-                    );
-                }
-                Err(error) => {
-                    tracing::error!(%error, "what was in the inbox's lost -wal could not be saved into the file");
-                }
-            },
+            Ok(WalState::Missing) => self.save_wal(connection).await,
             Ok(WalState::Lost) => {}
             Err(error) => return Err(io_error(&self.path, error)),
         }
@@ -271,17 +281,16 @@ impl Shared {
         Err(InboxError::new(InboxErrorKind::Unavailable, text))
     }
 
-    async fn attempt<W: Write>(
-        &self,
-        connection: &mut SqliteConnection,
-        work: &W,
-    ) -> sqlx::Result<W::Output> {
-        // Writes to a file that was deleted or replaced would be lost.
-        let identity = open::identity(&self.path)?;
-        if identity != self.identity {
-            return Err(sqlx::Error::Io(std::io::Error::other(open::REPLACED)));
+    async fn save_wal(&self, connection: &mut SqliteConnection) {
+        match Checkpoint.write(self, connection).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::error!("a reader kept what was in the inbox's -wal from being saved into its file");
+            }
+            Err(error) => {
+                tracing::error!(%error, "what was in the inbox's -wal could not be saved into its file");
+            }
         }
-        work.write(self, connection).await
     }
 
     /// Bytes that count against `max_size_bytes`.
@@ -537,8 +546,12 @@ impl Shared {
             Some(writer) => writer,
             none => none.insert(self.connect().await?),
         };
-        let seen = sql::peek(&mut writer.connection, ordered).await;
-        seen.inspect_err(|_| *slot = None).map_err(|error| error::from_sqlx(&self.path, error))
+        let connection = &mut writer.connection;
+        let seen = match self.check_file(connection).await {
+            Ok(()) => sql::peek(connection, ordered).await.map_err(|error| error::from_sqlx(&self.path, error)),
+            Err(error) => Err(error),
+        };
+        seen.inspect_err(|_| *slot = None)
     }
 
     /// Advances our clock to the time of the newest event. Without it, the events that another process stores would not be
