@@ -240,8 +240,8 @@ pub(crate) struct Attempt {
     pub(crate) received_at: Timestamp,
     pub(crate) secret_name: Option<String>,
     pub(crate) traceparent: Option<String>,
-    /// The exact body; `None` when the storage has lost it.
-    pub(crate) body: Option<Bytes>,
+    /// The exact body; `None` when the storage has lost it, an error's text when it cannot be read now.
+    pub(crate) body: Result<Option<Bytes>, String>,
 }
 
 #[derive(Clone, Debug)]

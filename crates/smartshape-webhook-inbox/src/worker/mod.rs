@@ -540,10 +540,8 @@ impl Run {
                         RunningAttempt { key, lease, number, started_at, span, abort, is_lost: false },
                     );
                 }
-                Err(error) => {
-                    let seq = lease.seq;
-                    tracing::error!(seq, error, "a stored event cannot be read; it is a dead letter now");
-                    let outcome = AttemptOutcome::DeadLetter { error: error_field(&error) };
+                Err((kind, error)) => {
+                    let outcome = self.failed(kind, error_field(&error), key, number);
                     self.results.push(AttemptResult { lease, outcome, took: Duration::ZERO });
                 }
             }
@@ -572,10 +570,17 @@ impl Run {
             }
             #[cfg(feature = "postgres")]
             Ok((_, Ended::LeaseLost)) => return lease_lost(),
-            Ok((_, Ended::Failed { kind, error })) => self.failed(kind, error, &attempt),
+            Ok((_, Ended::Failed { kind, error })) => {
+                attempt.span.in_scope(|| self.failed(kind, error, attempt.key, attempt.number))
+            }
             Err(error) if error.is_cancelled() && attempt.is_lost => return lease_lost(),
             Err(error) if error.is_cancelled() => return self.cancelled.push(attempt.lease),
-            Err(error) => self.failed(HandlerErrorKind::Retry, error_field(&panic_text(error)), &attempt),
+            Err(error) => {
+                let error = error_field(&panic_text(error));
+                attempt
+                    .span
+                    .in_scope(|| self.failed(HandlerErrorKind::Retry, error, attempt.key, attempt.number))
+            }
         };
         let took = attempt.started_at.elapsed();
         metrics::attempt_took(took);
@@ -606,10 +611,8 @@ impl Run {
         self.context.activity.record(counts);
     }
 
-    fn failed(&self, kind: HandlerErrorKind, error: String, attempt: &RunningAttempt) -> AttemptOutcome {
-        let RunningAttempt { key, number, .. } = *attempt;
+    fn failed(&self, kind: HandlerErrorKind, error: String, key: DeliveryKey, number: u32) -> AttemptOutcome {
         let shown = escape_error_for_log(&error);
-        let _event = attempt.span.enter();
         let backoff = self.settings.backoff.after(number, jitter());
         let after = match kind {
             HandlerErrorKind::Permanent => None,
@@ -778,8 +781,12 @@ fn release_later(storage: Arc<dyn Storage>, PendingClaim { response, .. }: Pendi
     });
 }
 
-fn restore(attempt: Attempt) -> Result<Delivery, String> {
-    let body = attempt.body.ok_or("its body is not in the database any more")?;
+fn restore(attempt: Attempt) -> Result<Delivery, (HandlerErrorKind, String)> {
+    let permanent = |error: String| (HandlerErrorKind::Permanent, error);
+    let body = attempt
+        .body
+        .map_err(|error| (HandlerErrorKind::Retry, format!("its body cannot be read: {error}")))?
+        .ok_or_else(|| permanent("its body is not in the database any more".to_owned()))?;
     let meta = DeliveryMeta {
         key: Some(attempt.key),
         received_at: attempt.received_at,
@@ -788,7 +795,7 @@ fn restore(attempt: Attempt) -> Result<Delivery, String> {
         traceparent: attempt.traceparent.map(Into::into),
         ..DeliveryMeta::default()
     };
-    Delivery::restore(body, meta).map_err(|error| error.to_string())
+    Delivery::restore(body, meta).map_err(|error| permanent(error.to_string()))
 }
 
 /// The name of the machine, if the system tells it.

@@ -8,7 +8,7 @@ use crate::{Count, EventFilter, EventState, Inbox, InboxErrorKind, ReasonId};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::mpsc;
 
-use crate::it::fixture::{Server, all_settled, delivery, recording_handler};
+use crate::it::fixture::{Server, all_settled, delivery, recording_handler, settled};
 use crate::it::link::Link;
 
 async fn store(inbox: &Inbox, number: u32) {
@@ -333,4 +333,48 @@ async fn tables_of_second_schema_are_migrated() {
     let reasons = inbox.dead_letter_reasons(9).await.unwrap();
     let shown: Vec<_> = reasons.iter().map(|reason| (&*reason.text, reason.dead_letters)).collect();
     assert_eq!(shown, [("no part … in the catalogue", 4)]);
+}
+
+/// Released with the events beside it, it would be claimed with them again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn event_whose_body_cannot_be_read_fails_alone() {
+    let Some(server) = Server::new().await else { return };
+    let inbox = Inbox::open(&server.url()).await.unwrap();
+    for number in 1..=6 {
+        store(&inbox, number).await;
+    }
+    let damaged = "CREATE FUNCTION readable(body bytea, seq bigint) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN \
+         IF seq = (SELECT min(e.seq) + 2 FROM SCHEMA.smartshape_inbox_events e) THEN RAISE 'missing chunk'; END IF; \
+         RETURN body; END $$; \
+         ALTER TABLE smartshape_inbox_bodies RENAME TO bodies; \
+         CREATE VIEW smartshape_inbox_bodies AS SELECT seq, readable(body, seq) AS body FROM bodies";
+    server.execute(damaged.replace("SCHEMA", server.schema())).await;
+    let worker = inbox
+        .worker(|_: Delivery| async { Ok(()) })
+        .max_attempts(2)
+        .backoff(Duration::ZERO, Duration::ZERO)
+        .spawn();
+    settled(&inbox, EventState::Completed, 5).await;
+    settled(&inbox, EventState::DeadLetter, 1).await;
+    worker.shutdown().await.unwrap();
+    let dead = inbox.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap();
+    assert_eq!((dead[0].uuid.as_str(), dead[0].attempts), ("uuid-3", 2));
+    assert!(dead[0].error.as_ref().unwrap().contains("missing chunk"), "{:?}", dead[0].error);
+}
+
+/// As a worker of actix-web does while a handler blocks its thread.
+#[test]
+fn runtime_that_stands_still_holds_up_no_other() {
+    let opener = tokio::runtime::Runtime::new().unwrap();
+    let Some(server) = opener.block_on(Server::new()) else { return };
+    let inbox = opener.block_on(Inbox::open(&server.url())).unwrap();
+    let lists = async || {
+        let list = || inbox.list(EventFilter::default());
+        tokio::try_join!(list(), list(), list(), list())
+    };
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(lists()).unwrap();
+    // The connections that the other runtime has opened serve this one.
+    opener.block_on(lists()).unwrap();
+    opener.block_on(async { drop((inbox, server)) });
 }

@@ -31,9 +31,13 @@ fn retry(after: Duration) -> AttemptOutcome {
     AttemptOutcome::Retry { after, error: "not yet".to_owned() }
 }
 
+fn stored_body(attempt: &Attempt) -> Bytes {
+    attempt.body.clone().unwrap().unwrap()
+}
+
 /// The number that the fixture puts into an event's data.
 fn number(attempt: &Attempt) -> u32 {
-    let text = String::from_utf8(attempt.body.clone().unwrap().to_vec()).unwrap();
+    let text = String::from_utf8(stored_body(attempt).to_vec()).unwrap();
     text.split_once("\"n\": ").unwrap().1.split_once('}').unwrap().0.parse().unwrap()
 }
 
@@ -89,7 +93,7 @@ async fn insert_keeps_body_and_columns_exactly(fixture: &impl Fixture) {
     drop(storage);
     let storage = fixture.open().await;
     let attempt = claim(&*storage, 9, LONG).await.pop().unwrap();
-    assert_eq!(attempt.body.as_deref(), Some(body.as_bytes()));
+    assert_eq!(stored_body(&attempt), body.as_bytes());
     assert_eq!((attempt.key, attempt.number, attempt.received_at), (delivery.key(), 1, received_at));
     assert_eq!(attempt.secret_name.as_deref(), Some("uploads"));
     assert_eq!(attempt.traceparent.as_deref(), Some(trace));
@@ -114,7 +118,7 @@ async fn insert_keeps_hostile_texts(fixture: &impl Fixture) {
     let given: Arc<[NewEvent]> = bodies.iter().map(|body| NewEvent::from(&delivery_from(body))).collect();
     assert_eq!(storage.insert(given).await.unwrap(), [true; 4]);
     let attempts = claim(&*storage, 9, LONG).await;
-    let kept: Vec<_> = attempts.iter().map(|attempt| attempt.body.clone().unwrap()).collect();
+    let kept: Vec<_> = attempts.iter().map(stored_body).collect();
     for body in bodies {
         assert!(kept.contains(&Bytes::from(body)));
     }
@@ -134,7 +138,7 @@ async fn insert_keeps_long_body(fixture: &impl Fixture) {
     let given = NewEvent::from(&delivery_from(&body));
     assert_eq!(storage.insert([given.clone()].into()).await.unwrap(), [true]);
     let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
-    assert!(attempt.body == Some(given.body), "the body has changed");
+    assert!(stored_body(&attempt) == given.body, "the body has changed");
     assert!(settle(&*storage, attempt.lease, COMPLETED).await);
     assert!(storage.get(attempt.key).await.unwrap().unwrap().body.is_none());
 }
@@ -486,7 +490,7 @@ async fn list_get_replay_and_purge_select_by_filter(fixture: &impl Fixture) {
     let dead = storage.get(attempts[0].key).await.unwrap().unwrap();
     assert_eq!(dead.event.error.as_deref(), Some("broken"));
     let delivery = dead.delivery().unwrap().unwrap();
-    assert_eq!((delivery.key(), delivery.raw()), (attempts[0].key, &attempts[0].body.clone().unwrap()));
+    assert_eq!((delivery.key(), delivery.raw()), (attempts[0].key, &stored_body(&attempts[0])));
     assert!(storage.get(new_event(99, "f").key).await.unwrap().is_none());
 
     // One dead, one completed with its body; what has no body cannot be replayed.

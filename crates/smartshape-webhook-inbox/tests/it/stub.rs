@@ -70,7 +70,7 @@ pub(crate) fn attempt() -> Attempt {
         received_at: Timestamp::UNIX_EPOCH,
         secret_name: None,
         traceparent: None,
-        body: Some(delivery.raw().clone()),
+        body: Ok(Some(delivery.raw().clone())),
     }
 }
 

@@ -37,7 +37,7 @@ async fn reaches(counter: &AtomicUsize, count: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn unreadable_event_frees_its_concurrency() {
-    let storage = Arc::new(Stub::with(Attempt { body: None, ..attempt() }));
+    let storage = Arc::new(Stub::with(Attempt { body: Ok(None), ..attempt() }));
     let worker = inbox(&storage).worker(ends).concurrency(1).spawn();
     reaches(&storage.settled, 1).await;
     worker.shutdown().await.unwrap();

@@ -159,11 +159,19 @@ impl Postgres {
             let seqs: Vec<i64> = part.iter().map(|attempt| attempt.lease.seq).collect();
             match self.connections.run(async |session| sql::bodies(session, &seqs).await).await {
                 Ok(mut bodies) => {
-                    part.iter_mut().for_each(|attempt| attempt.body = bodies.remove(&attempt.lease.seq));
+                    part.iter_mut().for_each(|attempt| attempt.body = Ok(bodies.remove(&attempt.lease.seq)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "bodies could not be read; their events are released");
-                    conflicts.extend(claimed.attempts.drain(first..).map(|attempt| attempt.lease));
+                    tracing::warn!(%error, "bodies could not be read; their events are released but the first");
+                    conflicts.extend(claimed.attempts.drain(first + 1..).map(|attempt| attempt.lease));
+                    // One whose body can never be read must fail alone, and become a dead letter in the end: released, it
+                    // would be claimed with the others again and again.
+                    let attempt = &mut claimed.attempts[first];
+                    let seqs = [attempt.lease.seq];
+                    let read = self.connections.run(async |session| sql::bodies(session, &seqs).await).await;
+                    attempt.body = read
+                        .map(|mut bodies| bodies.remove(&attempt.lease.seq))
+                        .map_err(|error| error.to_string());
                 }
             }
             first += count;

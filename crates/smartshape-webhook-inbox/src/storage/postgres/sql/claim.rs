@@ -165,7 +165,7 @@ fn attempt(row: &PgRow) -> sqlx::Result<Attempt> {
         received_at: timestamp_from_micros(row.try_get("received")?)?,
         secret_name: row.try_get("secret")?,
         traceparent: row.try_get("traceparent")?,
-        body: None,
+        body: Ok(None),
     })
 }
 

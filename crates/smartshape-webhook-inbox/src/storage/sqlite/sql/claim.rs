@@ -69,7 +69,7 @@ pub(crate) async fn claim(
     let numbers: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
     let mut bodies = bodies(connection, &numbers).await?;
     for attempt in &mut attempts {
-        attempt.body = bodies.remove(&attempt.lease.seq);
+        attempt.body = Ok(bodies.remove(&attempt.lease.seq));
     }
     // When fewer events were claimed than requested, the other due events cannot be claimed now.
     let after = if attempts.len() < request.max_events as usize { now } else { i64::MIN };
@@ -87,7 +87,7 @@ fn attempt(row: &SqliteRow) -> sqlx::Result<Attempt> {
         received_at: timestamp_from_micros(row.try_get("received")?)?,
         secret_name: row.try_get("secret")?,
         traceparent: row.try_get("traceparent")?,
-        body: None,
+        body: Ok(None),
     })
 }
 
