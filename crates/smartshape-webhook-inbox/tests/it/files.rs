@@ -716,3 +716,27 @@ async fn file_of_second_schema_is_migrated() {
     let reasons = inbox.dead_letter_reasons(9).await.unwrap();
     assert_eq!((reasons.len(), &*reasons[0].text), (1, "no part … in the catalogue"));
 }
+
+/// As a worker of actix-web does while a handler blocks its thread.
+#[test]
+fn write_goes_on_when_its_runtime_stands_still() {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    let opener = tokio::runtime::Runtime::new().unwrap();
+    let folder = Folder::new();
+    let inbox = opener.block_on(Inbox::open(&folder.inbox())).unwrap();
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(async {
+        let pausing = pin!(inbox.pause("operator"));
+        assert!(pausing.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    });
+    opener.block_on(async {
+        let paused = async {
+            while inbox.paused().await.unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), paused).await.unwrap();
+    });
+}

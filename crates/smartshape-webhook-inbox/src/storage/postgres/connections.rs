@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -121,13 +122,21 @@ impl Session {
 /// A bounded number of connections, opened when they are needed.
 pub(super) struct Connections {
     connect: Connector,
+    /// Drives the sockets, which all runtimes use. The caller's runtime may stand still, as an actix-web worker does while a
+    /// handler blocks its thread.
+    runtime: Handle,
     permits: Semaphore,
     idle: Mutex<Vec<(Session, Instant)>>,
 }
 
 impl Connections {
     pub(super) fn new(connect: Connector, connections: u32) -> Self {
-        Self { connect, permits: Semaphore::new(connections as usize), idle: Mutex::default() }
+        Self {
+            connect,
+            runtime: Handle::current(),
+            permits: Semaphore::new(connections as usize),
+            idle: Mutex::default(),
+        }
     }
 
     /// Runs statements on a connection within the statement timeout. A connection on which they fail
@@ -183,9 +192,13 @@ impl Connections {
                 Err(_) => self.idle().clear(),
             }
         }
-        timeout(CONNECT_TIMEOUT, self.connect.connect())
-            .await
-            .unwrap_or_else(|_| Err(timed_out(CONNECT_TIMEOUT)))
+        let connect = self.connect.clone();
+        let connected = self.runtime.spawn(async move {
+            timeout(CONNECT_TIMEOUT, connect.connect())
+                .await
+                .unwrap_or_else(|_| Err(timed_out(CONNECT_TIMEOUT)))
+        });
+        connected.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))?
     }
 
     fn next(&self) -> Option<(Session, Instant)> {

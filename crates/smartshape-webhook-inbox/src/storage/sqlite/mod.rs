@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use smartshape_webhook::DeliveryKey;
 use sqlx::sqlite::SqliteConnection;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use super::size_limit::SizeLimit;
@@ -51,6 +52,9 @@ type JobFuture<'c, T> = futures_core::future::BoxFuture<'c, sqlx::Result<T>>;
 pub(crate) struct Sqlite(Arc<Shared>);
 
 struct Shared {
+    /// Runs writes. The caller's runtime may stand still, as an actix-web worker does while a handler blocks its thread, and
+    /// the write's transaction would stay open.
+    runtime: Handle,
     path: PathBuf,
     identity: (u64, u64),
     wal: Arc<Wal>,
@@ -106,6 +110,7 @@ impl Sqlite {
             blocking(move || ballast.fill()).await?;
         }
         Ok(Self(Arc::new(Shared {
+            runtime: Handle::current(),
             identity,
             wal,
             clock: StorageClock::starting_at(clock),
@@ -137,7 +142,7 @@ impl Sqlite {
         T: Send + 'static,
         F: Future<Output = Result<T, InboxError>> + Send + 'static,
     {
-        let task = tokio::spawn(work(Arc::clone(&self.0)));
+        let task = self.0.runtime.spawn(work(Arc::clone(&self.0)));
         Box::pin(
             async move { task.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))? },
         )
@@ -548,7 +553,9 @@ impl Shared {
         };
         let connection = &mut writer.connection;
         let seen = match self.check_file(connection).await {
-            Ok(()) => sql::peek(connection, ordered).await.map_err(|error| error::from_sqlx(&self.path, error)),
+            Ok(()) => {
+                sql::peek(connection, ordered).await.map_err(|error| error::from_sqlx(&self.path, error))
+            }
             Err(error) => Err(error),
         };
         seen.inspect_err(|_| *slot = None)
