@@ -1,15 +1,16 @@
 //! The worker: claims events, runs the handler, records the results.
 //!
 //! One loop does everything, in one file, since its parts share the state of [`Run`]: each tick renews the leases of
-//! running attempts, records results, updates the metrics when that is due, and claims as many events as there is free
+//! running attempts, records results, reports that the worker is alive, and claims as many events as there is free
 //! concurrency. Between ticks the loop sleeps until an attempt ends, an event is stored, or something is due.
 //!
 //! - Handlers run in tasks, so none of them delays a renewal.
 //! - Claims run in a task of their own: neither a timeout nor a shutdown drops a claim whose response is on its way. Events
 //!   that are claimed and not attempted would count as lost leases.
-//! - Sweeps run beside the loop, since each portion may take long.
+//! - Sweeps and the gauges run beside the loop, since each portion of a sweep, and each count, may take long.
 
 mod backoff;
+mod gauges;
 mod handle;
 mod heartbeat;
 mod sweep;
@@ -47,8 +48,8 @@ use heartbeat::Heartbeat;
 #[cfg(feature = "postgres")]
 pub use transactional::TransactionalFuture;
 
-/// Interval of the gauges.
-const STATS_INTERVAL: Duration = Duration::from_secs(15);
+/// Interval at which a worker reports that it is alive.
+const REPORT_INTERVAL: Duration = Duration::from_secs(15);
 /// Interval of claims without a notification. Another process may have stored an event, and on SQLite nothing
 /// notifies of that.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -258,6 +259,7 @@ impl Worker {
         tokio::select! {
             () = run.until(shutdown) => {}
             never = sweep::run(&*context.storage, context.retention) => match never {},
+            never = gauges::run(&*context.storage, &context.activity) => match never {},
         }
         run.shut_down().await;
         let gone = context.storage.remove_worker(id);
@@ -323,7 +325,7 @@ struct Run {
     claim: Option<PendingClaim>,
     /// When the leases of running attempts are renewed: a third of `lease_ttl` after the earliest of them began.
     renew_at: Instant,
-    stats_at: Instant,
+    report_at: Instant,
     report: WorkerReport,
 }
 
@@ -378,7 +380,7 @@ impl Run {
         let now = Instant::now();
         Self {
             renew_at: now + settings.lease_ttl / 3,
-            stats_at: now,
+            report_at: now,
             report: WorkerReport {
                 id: random().cast_signed(),
                 host: host(),
@@ -443,12 +445,12 @@ impl Run {
         }
     }
 
-    /// Renews leases, records results, updates the metrics, claims. Returns when the next tick is due.
+    /// Renews leases, records results, reports, claims. Returns when the next tick is due.
     async fn tick(&mut self) -> Result<Instant, InboxError> {
         // A failure to record results must not keep leases from being renewed.
         let (renewed, settled) = (self.renew().await, self.settle().await);
         renewed.and(settled)?;
-        self.maintain().await?;
+        self.report().await;
         let now = Instant::now();
         let mut next = now + self.settings.poll_interval;
         if self.free() > 0 {
@@ -703,25 +705,17 @@ impl Run {
         Ok(())
     }
 
-    /// Reports that the worker is alive and updates the gauges when it is time.
-    async fn maintain(&mut self) -> Result<(), InboxError> {
-        let (storage, limit) = (&self.context.storage, self.context.store_timeout);
-        if Instant::now() >= self.stats_at {
-            self.stats_at = Instant::now() + STATS_INTERVAL;
-            self.report.running = self.running.len() as u64;
-            if let Err(error) = within(limit, storage.report_worker(self.report.clone())).await {
-                tracing::debug!(%error, "the worker could not report that it is alive");
-            }
-            let stats = within(limit, storage.stats()).await?;
-            metrics::stats(&stats);
-            let counts = within(limit, storage.counts()).await?;
-            self.context.activity.record(ActivityCounts {
-                max_waiting: i64::try_from(stats.waiting).unwrap_or(i64::MAX),
-                max_overdue_ms: milliseconds(counts.overdue.unwrap_or_default()),
-                ..ActivityCounts::default()
-            });
+    /// Reports that the worker is alive when it is time.
+    async fn report(&mut self) {
+        if Instant::now() < self.report_at {
+            return;
         }
-        Ok(())
+        self.report_at = Instant::now() + REPORT_INTERVAL;
+        self.report.running = self.running.len() as u64;
+        let report = self.context.storage.report_worker(self.report.clone());
+        if let Err(error) = within(self.context.store_timeout, report).await {
+            tracing::debug!(%error, "the worker could not report that it is alive");
+        }
     }
 
     /// Waits for running attempts, renewing their leases, for `shutdown_timeout`; then cancels and releases them.

@@ -47,6 +47,12 @@ pub(crate) struct Stub {
     /// Portions left to sweep, each of which takes 8 seconds.
     pub(crate) slow_sweeps: AtomicUsize,
     pub(crate) pings: AtomicUsize,
+    /// Number of calls of `settle` that find the event locked.
+    pub(crate) locked_settles: AtomicUsize,
+    /// The disk is full when the worker starts for the first time.
+    pub(crate) full_at_start: AtomicBool,
+    /// Counting never ends.
+    pub(crate) endless_stats: bool,
 }
 
 impl Stub {
@@ -95,7 +101,6 @@ impl Storage for Stub {
         get(DeliveryKey) -> Option<StoredDelivery>;
         replay(EventFilter) -> u64;
         purge(EventFilter) -> u64;
-        stats() -> InboxStats;
         counts() -> InboxCounts;
         nth(EventFilter, u32) -> Option<i64>;
         count_by_event(EventFilter) -> Vec<(String, u64)>;
@@ -170,6 +175,14 @@ impl Storage for Stub {
         Box::pin(async {
             tokio::task::yield_now().await;
             self.respond(()).await
+    fn stats(&self) -> StorageFuture<'_, InboxStats> {
+        if self.endless_stats {
+            Box::pin(std::future::pending())
+        } else {
+            self.respond(InboxStats::default())
+        }
+    }
+
         })
     }
 

@@ -145,6 +145,34 @@ async fn long_sweep_does_not_delay_events() {
     inbox.worker(ends).run(stop).await.unwrap();
 }
 
+/// Counting millions of events takes longer than `store_timeout`.
+#[tokio::test(start_paused = true)]
+async fn slow_stats_do_not_delay_events() {
+    let storage = Arc::new(Stub { endless_stats: true, ..Stub::with(attempt()) });
+    let (began, worker) = (tokio::time::Instant::now(), inbox(&storage).worker(ends).spawn());
+    reaches(&storage.settled, 1).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    worker.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn worker_starts_when_full_disk_has_space_again() {
+    let storage = Arc::new(Stub { full_at_start: true.into(), ..Stub::with(attempt()) });
+    let worker = inbox(&storage).worker(ends).spawn();
+    reaches(&storage.settled, 1).await;
+    worker.shutdown().await.unwrap();
+}
+
+/// Another transaction releases the event a moment after the last attempt at it.
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_locked_event() {
+    let storage = Arc::new(Stub { locked_settles: 3.into(), ..Stub::with(attempt()) });
+    let worker = inbox(&storage).worker(ends).spawn();
+    reaches(&storage.settled, 1).await;
+    worker.shutdown().await.unwrap();
+    assert_eq!(storage.recorded.lock().unwrap().len(), 1);
+}
+
 /// Longer than `store_timeout`, which is 5 seconds.
 #[tokio::test(start_paused = true)]
 async fn slow_sweeps_follow_each_other_beside_events() {
