@@ -29,7 +29,7 @@ use smartshape_webhook::{
 };
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::Instrument as _;
 
 use crate::activity::ActivityCounts;
@@ -167,7 +167,7 @@ impl Worker {
     fn with_handler(context: WorkerContext, handler: Arc<dyn EventHandler>) -> Self {
         let settings = Settings {
             concurrency: 8,
-            lease_ttl: Duration::from_secs(60),
+            lease_ttl: (context.store_timeout * 10).clamp(Duration::from_secs(60), FOREVER),
             ordered: false,
             max_attempts: 10,
             max_lost_leases: 3,
@@ -186,9 +186,9 @@ impl Worker {
     }
 
     /// How long an event stays leased to a worker that does not renew its lease, because its process has ended.
-    /// Leases are renewed while handlers run, so a handler may take longer. Must be at least ten times
+    /// Leases are renewed while handlers run, so a handler may take longer. Should be at least ten times
     /// [`store_timeout`](crate::InboxBuilder::store_timeout), which a slow database may take for each step between two
-    /// renewals. Defaults to 60 seconds.
+    /// renewals. Defaults to 60 seconds, or to ten times the timeout if that is longer.
     pub fn lease_ttl(mut self, ttl: Duration) -> Self {
         self.settings.lease_ttl = ttl.min(FOREVER);
         self
@@ -237,8 +237,8 @@ impl Worker {
     }
 
     /// Runs until `shutdown` completes, then waits for running handlers as [`shutdown_timeout`](Self::shutdown_timeout)
-    /// describes. Keeps retrying while the database is unavailable. Dropping this future cancels the handlers, and
-    /// their leases count as lost.
+    /// describes. Keeps retrying while the database is unavailable or its disk full. Dropping this future cancels the
+    /// handlers, and their leases count as lost.
     ///
     /// # Errors
     ///
@@ -273,14 +273,14 @@ impl Worker {
         Ok(())
     }
 
-    /// The database may be unavailable at the start too.
+    /// The database may be unavailable, or its disk full, at the start too.
     async fn lock(&self) -> Result<Box<dyn Any + Send>, InboxError> {
         let mut pause = MIN_PAUSE;
         loop {
             match self.context.storage.lock_worker().await {
-                Err(error) if error.kind() == InboxErrorKind::Unavailable => {
+                Err(error) if matches!(error.kind(), InboxErrorKind::Unavailable | InboxErrorKind::Full) => {
                     tracing::warn!(%error, "the worker cannot start yet; trying again");
-                    tokio::time::sleep(pause).await;
+                    sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
                 }
                 result => return result,
@@ -754,8 +754,17 @@ impl Run {
                 took: Duration::ZERO,
             });
         }
-        if let Err(error) = self.settle().await {
+        let deadline = Instant::now() + CANCEL_TIMEOUT;
+        let mut settled = self.settle().await;
+        while settled.is_ok() && !self.locked.is_empty() && Instant::now() < deadline {
+            sleep(MIN_PAUSE).await;
+            settled = self.settle().await;
+        }
+        if let Err(error) = settled {
             tracing::warn!(%error, "results of the last attempts could not be recorded; they are made again");
+        } else if !self.locked.is_empty() {
+            let events = self.locked.len();
+            tracing::warn!(events, "another transaction locks events; their last attempts are made again");
         }
     }
 }

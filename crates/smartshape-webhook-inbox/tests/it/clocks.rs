@@ -1,13 +1,14 @@
 //! Changes of the wall clock between the processes that open a file.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{EventFilter, Inbox};
 use smartshape_webhook::Handler as _;
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::it::fixture::{Fixture as _, Folder, attempt_recording_handler, delivery, new_events, settle};
-use crate::storage::{AttemptOutcome, ClaimRequest};
+use crate::it::fixture::{Folder, attempt_recording_handler, delivery, new_events, settle};
+use crate::storage::{AttemptOutcome, ClaimRequest, Storage};
 
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR: i64 = 60 * 60 * 1000;
@@ -70,7 +71,7 @@ async fn retry_comes_due_while_nobody_has_file_open() {
     let folder = Folder::new();
     retry_in_an_hour(&folder).await;
     set_wall_clock(&folder, HOUR).await;
-    let attempts = folder.open().await.claim(ClaimRequest::new(1, LEASE)).await.unwrap().attempts;
+    let attempts = open(&folder).await.claim(ClaimRequest::new(1, LEASE)).await.unwrap().attempts;
     assert_eq!(attempts.len(), 1);
 }
 
@@ -78,9 +79,9 @@ async fn retry_comes_due_while_nobody_has_file_open() {
 async fn wall_clock_set_back_while_nobody_has_file_open_delays_no_event() {
     let folder = Folder::new();
     retry_in_an_hour(&folder).await;
-    folder.open().await.insert(new_events(2..3, "file")).await.unwrap();
+    open(&folder).await.insert(new_events(2..3, "file")).await.unwrap();
     set_wall_clock(&folder, -HOUR).await;
-    let storage = folder.open().await;
+    let storage = open(&folder).await;
     let claimed = storage.claim(ClaimRequest::new(2, LEASE)).await.unwrap();
     assert_eq!(claimed.attempts.len(), 1, "the new event is due");
     assert!(
@@ -89,9 +90,13 @@ async fn wall_clock_set_back_while_nobody_has_file_open_delays_no_event() {
     );
 }
 
+async fn open(folder: &Folder) -> Arc<dyn Storage> {
+    Arc::clone(Inbox::open(&folder.inbox()).await.unwrap().storage())
+}
+
 /// Fails the attempt at one event.
 async fn retry_in_an_hour(folder: &Folder) {
-    let storage = folder.open().await;
+    let storage = open(folder).await;
     storage.insert(new_events(1..2, "file")).await.unwrap();
     let lease = storage.claim(ClaimRequest::new(1, LEASE)).await.unwrap().attempts[0].lease;
     let after = Duration::from_millis(HOUR.unsigned_abs());

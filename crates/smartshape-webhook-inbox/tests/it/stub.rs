@@ -150,6 +150,11 @@ impl Storage for Stub {
         let released = results.iter().filter(|one| matches!(one.outcome, AttemptOutcome::Released)).count();
         self.released.fetch_add(released, Ordering::SeqCst);
         self.settled.fetch_add(results.len(), Ordering::SeqCst);
+        if self.locked_settles.load(Ordering::SeqCst) > 0 {
+            self.locked_settles.fetch_sub(1, Ordering::SeqCst);
+            let locked = results.iter().map(|one| one.lease).collect();
+            return self.respond(Settled { recorded: Vec::new(), locked });
+        }
         let mut recorded = self.recorded.lock().unwrap();
         let held = results.iter().map(|one| one.lease).filter(|lease| recorded.insert(*lease)).collect();
         if self.loses_response.swap(false, Ordering::SeqCst) {
@@ -170,11 +175,6 @@ impl Storage for Stub {
         })
     }
 
-    fn ping(&self) -> StorageFuture<'_, ()> {
-        self.pings.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async {
-            tokio::task::yield_now().await;
-            self.respond(()).await
     fn stats(&self) -> StorageFuture<'_, InboxStats> {
         if self.endless_stats {
             Box::pin(std::future::pending())
@@ -183,10 +183,19 @@ impl Storage for Stub {
         }
     }
 
+    fn ping(&self) -> StorageFuture<'_, ()> {
+        self.pings.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            self.respond(()).await
         })
     }
 
     fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
+        if self.full_at_start.swap(false, Ordering::SeqCst) {
+            let error = InboxError::new(InboxErrorKind::Full, "the disk is full");
+            return Box::pin(async { Err(error) });
+        }
         self.respond(Box::new(()))
     }
 }
