@@ -146,6 +146,8 @@ async fn step(session: &mut Session, schema: &str, version: i64) -> sqlx::Result
     };
     let mut transaction = session.connection.begin().await?;
     if version > 0 {
+        // As long as the statement timeout: the row is locked by another process that migrates, and by nothing else.
+        sqlx::raw_sql("SET LOCAL lock_timeout = 0").execute(&mut *transaction).await?;
         let claim = session
             .tables
             .sql("UPDATE smartshape_inbox_meta SET value = $1 + 1 WHERE name = 'schema' AND value = $1");
