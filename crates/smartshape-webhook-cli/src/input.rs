@@ -30,7 +30,7 @@ impl SecretArgument {
     pub(crate) fn get(&self) -> CliResult<Secret> {
         match self.secret.as_deref() {
             Some(argument) if self.allow_short_secret => {
-                Ok(Secret::new_short(hidden(argument, "the secret")?)?)
+                Ok(Secret::danger_new_short(hidden(argument, "the secret")?)?)
             }
             argument => {
                 secret_from(argument, SECRET_VARIABLE, "give it by --secret (- reads it from standard input)")

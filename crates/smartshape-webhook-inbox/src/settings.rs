@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{InboxError, InboxErrorKind};
-use crate::storage::{FOREVER, Retention, StorageOptions};
+use crate::storage::{FAR_FUTURE, Retention, StorageOptions};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const GIB: u64 = 1024 * 1024 * 1024;
@@ -58,7 +58,7 @@ impl InboxBuilder {
     /// How long completed events are kept so that late duplicates are recognized. Defaults to 14 days. On
     /// SQLite the time stands still while no process has the file open.
     pub fn dedup_retention(mut self, retention: Duration) -> Self {
-        self.retention.dedup = retention.min(FOREVER);
+        self.retention.dedup = retention.min(FAR_FUTURE);
         self
     }
 
@@ -75,12 +75,12 @@ impl InboxBuilder {
     /// not count against [`max_size_bytes`](Self::max_size_bytes), since a completed event never keeps a new one from being
     /// stored: the disk needs room for all that arrives in this time.
     pub fn body_retention(mut self, retention: Duration) -> Self {
-        self.retention.bodies = retention.min(FOREVER);
+        self.retention.bodies = retention.min(FAR_FUTURE);
         self
     }
 
     /// Whether [`ordered_by_file`](crate::Worker::ordered_by_file) orders the events of a file across all webhooks. By
-    /// default each webhook (`NamedSecret::webhook`) has its own order, so that failing events of one webhook
+    /// default each webhook (`NamedSecret::for_webhook`) has its own order, so that failing events of one webhook
     /// do not hold back another. Applies to deliveries stored from then on. Defaults to false.
     pub fn order_across_webhooks(mut self, across: bool) -> Self {
         self.order_across_webhooks = across;
@@ -89,7 +89,7 @@ impl InboxBuilder {
 
     /// Maximum time to store a delivery; the response is 503 after that. Defaults to 5 seconds.
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
-        self.storage.store_timeout = timeout.min(FOREVER);
+        self.storage.store_timeout = timeout.min(FAR_FUTURE);
         self
     }
 
@@ -105,7 +105,7 @@ impl InboxBuilder {
 
     /// Maximum time to retry opening a database that is unavailable. Defaults to 30 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout.min(FOREVER);
+        self.connect_timeout = timeout.min(FAR_FUTURE);
         self
     }
 
@@ -119,7 +119,7 @@ impl InboxBuilder {
     /// Maximum time that a worker waits for the worker of another process to release the same file, as in a
     /// rolling update. Defaults to 30 seconds. On PostgreSQL any number of workers share the database.
     pub fn worker_lock_timeout(mut self, timeout: Duration) -> Self {
-        self.storage.worker_lock_timeout = timeout.min(FOREVER);
+        self.storage.worker_lock_timeout = timeout.min(FAR_FUTURE);
         self
     }
 

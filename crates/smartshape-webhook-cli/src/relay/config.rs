@@ -183,7 +183,7 @@ fn secrets_from_flags(flags: &Relay, apply: Option<&Apply>) -> CliResult<Vec<Nam
     let named = scopes.into_iter().map(|(secret, events)| {
         let name: Vec<_> = events.iter().map(|event| event.as_str()).collect();
         // Which events share a secret is no part of a delivery's identity: a repetition after a change is a duplicate.
-        NamedSecret::new(name.join("+"), secret).webhook("default").scoped_to(events)
+        NamedSecret::new(name.join("+"), secret).for_webhook("default").scoped_to(events)
     });
     Ok(named.collect())
 }
@@ -344,7 +344,7 @@ fn parse_secrets(tables: Vec<Table<'_>>) -> CliResult<Vec<NamedSecret>> {
             named = named.scoped_to(events(value)?.into_iter().map(|(event, _)| event));
         }
         if let Some(value) = table.take("webhook") {
-            named = named.webhook(value.text()?.0);
+            named = named.for_webhook(value.text()?.0);
         }
         Ok(named)
     };

@@ -324,10 +324,10 @@ impl Retention {
 }
 
 /// A century, which stands for every longer time: a clock overflows when `Duration::MAX` is added to it.
-pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 pub(crate) fn milliseconds(time: Duration) -> i64 {
-    i64::try_from(time.min(FOREVER).as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(time.min(FAR_FUTURE).as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The leases of results that were recorded. A lease in neither list was lost before, and its result had no effect.

@@ -39,8 +39,8 @@ use crate::metrics;
 use crate::operations::WorkerReport;
 use crate::recorder::ActivityRecorder;
 use crate::storage::{
-    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FOREVER, Lease, Retention, Settled,
-    Storage, StorageFuture, milliseconds,
+    Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FAR_FUTURE, Lease, Retention,
+    Settled, Storage, StorageFuture, milliseconds,
 };
 use backoff::{Backoff, jitter, random};
 pub use handle::WorkerHandle;
@@ -167,7 +167,7 @@ impl Worker {
     fn with_handler(context: WorkerContext, handler: Arc<dyn EventHandler>) -> Self {
         let settings = Settings {
             concurrency: 8,
-            lease_ttl: (context.store_timeout * 10).clamp(Duration::from_secs(60), FOREVER),
+            lease_ttl: (context.store_timeout * 10).clamp(Duration::from_secs(60), FAR_FUTURE),
             ordered: false,
             max_attempts: 10,
             max_lost_leases: 3,
@@ -190,7 +190,7 @@ impl Worker {
     /// [`store_timeout`](crate::InboxBuilder::store_timeout), which a slow database may take for each step between two
     /// renewals. Defaults to 60 seconds, or to ten times the timeout if that is longer.
     pub fn lease_ttl(mut self, ttl: Duration) -> Self {
-        self.settings.lease_ttl = ttl.min(FOREVER);
+        self.settings.lease_ttl = ttl.min(FAR_FUTURE);
         self
     }
 
@@ -218,7 +218,7 @@ impl Worker {
     /// The pause after a failed attempt: `initial`, doubled with each attempt up to `max`, and reduced
     /// by up to half at random. Defaults to 1 second and 1 hour.
     pub fn backoff(mut self, initial: Duration, max: Duration) -> Self {
-        self.settings.backoff = Backoff { initial, max: max.min(FOREVER) };
+        self.settings.backoff = Backoff { initial, max: max.min(FAR_FUTURE) };
         self
     }
 
@@ -226,13 +226,13 @@ impl Worker {
     /// released: the attempt does not count. A handler that blocks its thread cannot be cancelled, and keeps its
     /// lease. Defaults to 25 seconds.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.shutdown_timeout = timeout.min(FOREVER);
+        self.settings.shutdown_timeout = timeout.min(FAR_FUTURE);
         self
     }
 
     #[cfg(test)]
     pub(crate) fn poll_interval(mut self, interval: Duration) -> Self {
-        self.settings.poll_interval = interval.min(FOREVER);
+        self.settings.poll_interval = interval.min(FAR_FUTURE);
         self
     }
 
@@ -505,7 +505,7 @@ impl Run {
         // again at once would not change that.
         let next_due = claimed.next_due.filter(|due| !due.is_zero() || !claimed.attempts.is_empty());
         self.start(claimed.attempts, started_at);
-        Ok(next_due.map(|due| started_at + due.min(FOREVER)))
+        Ok(next_due.map(|due| started_at + due.min(FAR_FUTURE)))
     }
 
     /// Starts attempts that were claimed at `claimed_at`.

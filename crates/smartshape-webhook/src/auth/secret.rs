@@ -42,7 +42,7 @@ impl Secret {
     /// begins or ends with white space, contains an invisible character such as a byte order mark, or is one of the samples
     /// in manuals.
     pub fn new(secret: impl Into<String>) -> Result<Self, SecretError> {
-        let secret = Self::new_short(secret)?;
+        let secret = Self::danger_new_short(secret)?;
         let bytes = secret.0.len();
         if bytes < MIN_BYTES { Err(SecretError::TooShort(bytes)) } else { Ok(secret) }
     }
@@ -54,14 +54,14 @@ impl Secret {
     /// use smartshape_webhook::{Secret, SecretError};
     ///
     /// assert_eq!(Secret::new("swordfish").unwrap_err(), SecretError::TooShort(9));
-    /// assert!(Secret::new_short("swordfish")?.is_short());
+    /// assert!(Secret::danger_new_short("swordfish")?.is_short());
     /// # Ok::<(), SecretError>(())
     /// ```
     ///
     /// # Errors
     ///
     /// [`SecretError`] as for [`new`](Self::new), [`TooShort`](SecretError::TooShort) excepted.
-    pub fn new_short(secret: impl Into<String>) -> Result<Self, SecretError> {
+    pub fn danger_new_short(secret: impl Into<String>) -> Result<Self, SecretError> {
         let secret = Zeroizing::new(secret.into());
         if secret.is_empty() {
             return Err(SecretError::Empty);
@@ -248,13 +248,13 @@ impl NamedSecret {
     /// use smartshape_webhook::{NamedSecret, Receiver, Secret};
     ///
     /// let old = NamedSecret::new("uploads", Secret::generate()?);
-    /// let new = NamedSecret::new("uploads of December", Secret::generate()?).webhook("uploads");
+    /// let new = NamedSecret::new("uploads of December", Secret::generate()?).for_webhook("uploads");
     /// let receiver = Receiver::builder().named_secret(old).named_secret(new).build()?;
     /// assert_eq!(receiver.secret_names(), ["uploads", "uploads of December"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn webhook(mut self, name: impl Into<String>) -> Self {
+    pub fn for_webhook(mut self, name: impl Into<String>) -> Self {
         self.webhook = Some(Arc::from(name.into()));
         self
     }
@@ -446,7 +446,7 @@ mod tests {
                 format!("a long and random string{character}"),
             ] {
                 assert!(Secret::new(&text).is_err(), "{code}");
-                assert!(Secret::new_short(text).is_err(), "{code}");
+                assert!(Secret::danger_new_short(text).is_err(), "{code}");
             }
         }
         for visible in [
@@ -496,7 +496,7 @@ mod tests {
     #[test]
     fn secret_below_sixteen_bytes_is_short() {
         assert_eq!(Secret::new("x".repeat(15)).unwrap_err(), SecretError::TooShort(15));
-        assert!(Secret::new_short("x".repeat(15)).unwrap().is_short());
+        assert!(Secret::danger_new_short("x".repeat(15)).unwrap().is_short());
         assert!(!Secret::new("x".repeat(16)).unwrap().is_short());
     }
 

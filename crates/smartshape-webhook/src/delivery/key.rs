@@ -31,7 +31,7 @@ impl DeliveryKey {
     }
 
     /// The key of a delivery that came by this webhook: that of the secret's name, unless
-    /// [`NamedSecret::webhook`](crate::NamedSecret::webhook) named another one. For `default` it is that of [`new`](Self::new).
+    /// [`NamedSecret::for_webhook`](crate::NamedSecret::for_webhook) named another one. For `default` it is that of [`new`](Self::new).
     ///
     /// ```
     /// use smartshape_webhook::DeliveryKey;

@@ -278,7 +278,7 @@ impl Delivery {
     }
 
     /// The webhook that the delivery came by, if it is not `default`; see
-    /// [`NamedSecret::webhook`](crate::NamedSecret::webhook). An inbox does not store it.
+    /// [`NamedSecret::for_webhook`](crate::NamedSecret::for_webhook). An inbox does not store it.
     #[must_use]
     pub fn webhook(&self) -> Option<&str> {
         self.0.webhook.as_deref()

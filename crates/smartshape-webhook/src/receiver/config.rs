@@ -18,7 +18,7 @@ const MAX_SECRETS: usize = 16;
 const MAX_PERMITS: usize = 1_000_000;
 const MAX_VERIFY_THREADS: usize = 1000;
 /// A century, which stands for every longer time: a clock panics when `Duration::MAX` is added to it.
-const FOREVER: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// What a typed extractor does with an event that it does not take: another event, or one with undecodable data. A handler
 /// that takes any [`Event`](crate::Event) is never affected.
@@ -252,7 +252,7 @@ impl ReceiverBuilder {
             &mut self.dedup.duplicate_timeout,
             &mut self.dedup.claim_ttl,
         ] {
-            *limit = (*limit).min(FOREVER);
+            *limit = (*limit).min(FAR_FUTURE);
         }
         Receiver::from_builder(self)
     }

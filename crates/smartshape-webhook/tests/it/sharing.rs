@@ -124,7 +124,7 @@ async fn permit_share_survives_replaced_secrets() {
     receiver.replace_secrets(vec![named("b"), named("a")]).unwrap();
     assert_eq!(full().await, RejectionKind::PermitsExhausted, "it has its share already");
     // The only one, it may take all.
-    receiver.replace_secrets(vec![named("a"), named("b").webhook("a")]).unwrap();
+    receiver.replace_secrets(vec![named("a"), named("b").for_webhook("a")]).unwrap();
     let mut last = pin!(receiver.receive(&head, endless()));
     assert!(poll_once(&mut last).await.is_pending());
     assert_eq!(full().await, RejectionKind::PermitsExhausted);
@@ -146,11 +146,11 @@ async fn token_claims_no_event_of_another_webhook() {
 #[tokio::test]
 async fn two_secrets_of_one_webhook_share_keys() {
     let receiver =
-        long_timeouts().named_secret(named("a")).named_secret(named("b").webhook("a")).build().unwrap();
+        long_timeouts().named_secret(named("a")).named_secret(named("b").for_webhook("a")).build().unwrap();
     let body = event("1", json!("o"), "");
     assert_eq!(deliver(&receiver, token("a"), &body).await, (200, true));
     assert_eq!(deliver(&receiver, token("b"), &body).await, (200, false), "it came by the old secret");
-    receiver.replace_secrets(vec![named("b").webhook("a")]).unwrap();
+    receiver.replace_secrets(vec![named("b").for_webhook("a")]).unwrap();
     assert_eq!(deliver(&receiver, token("b"), &body).await, (200, false));
 }
 
@@ -158,7 +158,7 @@ async fn two_secrets_of_one_webhook_share_keys() {
 #[tokio::test]
 async fn default_webhook_keeps_its_keys() {
     let secret = Secret::new("the secret of webhook a").unwrap();
-    let renamed = named("a").webhook("default");
+    let renamed = named("a").for_webhook("default");
     for builder in [
         long_timeouts().secret(secret.clone()),
         long_timeouts().secret(secret).named_secret(named("b")),

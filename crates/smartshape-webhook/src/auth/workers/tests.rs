@@ -7,7 +7,7 @@ use crate::auth::secret::{NamedSecret, Secret};
 const UNIT: u64 = 900_000;
 
 fn verifier(secrets: &[&str], threads: usize) -> Verifier {
-    let named = |plain: &&str| NamedSecret::new(*plain, Secret::new_short(*plain).unwrap());
+    let named = |plain: &&str| NamedSecret::new(*plain, Secret::danger_new_short(*plain).unwrap());
     let settings = Settings { verify_timeout: Duration::from_secs(9), verify_threads: threads };
     Verifier::new(secrets.iter().map(named).collect(), &settings).unwrap()
 }
@@ -113,7 +113,7 @@ fn workers_limit_waiters_per_token_and_in_all() {
 #[tokio::test]
 async fn workers_tell_a_full_queue_from_busy_cores() {
     let settings = Settings { verify_timeout: Duration::from_millis(1), verify_threads: 1 };
-    let secrets = vec![NamedSecret::new("a", Secret::new_short("a").unwrap())];
+    let secrets = vec![NamedSecret::new("a", Secret::danger_new_short("a").unwrap())];
     let verifier = Verifier::new(secrets, &settings).unwrap().without_threads();
     assert_eq!(verifier.hash(&token("a", 4)).await.unwrap_err().why, TOO_LATE);
     let other = token("b", 4);

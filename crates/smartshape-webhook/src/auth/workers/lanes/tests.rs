@@ -13,7 +13,7 @@ use crate::lock::locked;
 const SECRETS: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
 
 fn verifier(secrets: &[&str]) -> Verifier {
-    let named = |plain: &&str| NamedSecret::new(*plain, Secret::new_short(*plain).unwrap());
+    let named = |plain: &&str| NamedSecret::new(*plain, Secret::danger_new_short(*plain).unwrap());
     let settings = Settings { verify_timeout: Duration::from_millis(80), verify_threads: 1 };
     Verifier::new(secrets.iter().map(named).collect(), &settings).unwrap()
 }
