@@ -1,6 +1,5 @@
 //! When a failed event is attempted again.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 /// Exponential back-off with jitter: doubles with each attempt up to `max`, then subtracts up to half at
@@ -17,17 +16,6 @@ impl Backoff {
         let doubled = self.initial.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
         doubled.min(self.max).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
     }
-}
-
-/// A random number between 0 and 1, random enough for jitter.
-pub(super) fn jitter() -> f64 {
-    f64::from((random() >> 32) as u32) / f64::from(u32::MAX)
-}
-
-/// A number that is random enough to tell workers apart.
-pub(super) fn random() -> u64 {
-    // Every RandomState has different keys.
-    RandomState::new().hash_one(0_u8)
 }
 
 #[cfg(test)]

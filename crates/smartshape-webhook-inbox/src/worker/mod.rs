@@ -42,7 +42,7 @@ use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FAR_FUTURE, Lease, Retention,
     Settled, Storage, StorageFuture, milliseconds,
 };
-use backoff::{Backoff, jitter, random};
+use backoff::Backoff;
 pub use handle::WorkerHandle;
 use heartbeat::Heartbeat;
 #[cfg(feature = "postgres")]
@@ -382,7 +382,7 @@ impl Run {
             renew_at: now + settings.lease_ttl / 3,
             report_at: now,
             report: WorkerReport {
-                id: random().cast_signed(),
+                id: fastrand::i64(..),
                 host: host(),
                 concurrency: settings.concurrency as u64,
                 running: 0,
@@ -615,7 +615,7 @@ impl Run {
 
     fn failed(&self, kind: HandlerErrorKind, error: String, key: DeliveryKey, number: u32) -> AttemptOutcome {
         let shown = escape_error_for_log(&error);
-        let backoff = self.settings.backoff.after(number, jitter());
+        let backoff = self.settings.backoff.after(number, fastrand::f64());
         let after = match kind {
             HandlerErrorKind::Permanent => None,
             _ if number >= self.settings.max_attempts => None,
