@@ -13,7 +13,6 @@
 
 mod client;
 mod error;
-mod escape;
 mod problem;
 mod reconcile;
 mod registration;

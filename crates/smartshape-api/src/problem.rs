@@ -1,9 +1,12 @@
 //! The message in an error's body. The manual shows four forms of bodies; unknown ones yield no message.
 
 use serde_json::Value;
+use smartshape_webhook::escape_for_log;
 
-use crate::escape::escape_and_truncate;
 use crate::secret::SecretString;
+
+/// Longer texts are truncated.
+const MAX_CHARS: usize = 200;
 
 /// Title, detail, code and inner status of the error on one line, as far as present. A field that may hold a secret is
 /// redacted.
@@ -40,6 +43,11 @@ pub(crate) fn problem(body: &Value, http_status: u16, secrets: &[SecretString]) 
 /// A text from the server, redacted, escaped and truncated for display.
 pub(crate) fn for_display(text: &str, secrets: &[SecretString]) -> String {
     escape_and_truncate(redacted(text, secrets))
+}
+
+/// Escapes unprintable characters and truncates to [`MAX_CHARS`].
+pub(crate) fn escape_and_truncate(text: &str) -> String {
+    escape_for_log(text).max_chars(MAX_CHARS).to_string()
 }
 
 /// The text, unless it holds a secret. A text with a backslash is taken to hold one: JSON encoders escape the same secret

@@ -1,7 +1,5 @@
 //! Escapes untrusted text for a terminal: no cursor movement, no hidden or reordered characters.
 
-use smartshape_webhook::escape_for_log;
-
 /// Escapes characters that a terminal would not show as they are.
 pub(crate) fn escape(text: &str) -> String {
     text.chars().fold(String::new(), |mut shown, character| {
@@ -35,12 +33,9 @@ pub(crate) fn escape_json(json: &str, stays: impl Fn(char) -> bool) -> String {
     })
 }
 
-/// Whether the receiver's log shows the character as it is. The backslash counts, since it may begin an escape.
+/// Whether a terminal shows the character as it is. Quotation marks and the backslash count, unlike in Rust's source.
 fn is_printable(character: char) -> bool {
-    if character.is_ascii() {
-        return !character.is_ascii_control();
-    }
-    escape_for_log(character.encode_utf8(&mut [0; 4])).to_string().starts_with(character)
+    matches!(character, ' '..='~') || character.escape_debug().eq([character])
 }
 
 #[cfg(test)]

@@ -31,6 +31,18 @@ pub struct EscapedForLog<'a> {
     chars: usize,
 }
 
+impl EscapedForLog<'_> {
+    /// Cuts the text after so many characters instead.
+    ///
+    /// ```
+    /// assert_eq!(smartshape_webhook::escape_for_log("a line").max_chars(2).to_string(), "a …");
+    /// ```
+    #[must_use]
+    pub fn max_chars(self, chars: usize) -> Self {
+        Self { chars, ..self }
+    }
+}
+
 impl Display for EscapedForLog<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.text.chars().take(self.chars) {

@@ -37,14 +37,16 @@
 //!
 //! # Crate features
 //!
-//! - `receiver` (on): everything but the event types. Without it the crate depends on neither bcrypt nor tokio, which suits
-//!   senders and other tools.
+//! - `receiver` (on): everything but the event types and [`escape_for_log`]. Without it the crate depends on neither bcrypt nor
+//!   tokio, which suits senders and other tools.
 //!
 #![doc = include_str!("../METRICS.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod escape;
 mod events;
 
+pub use escape::{EscapedForLog, escape_error_for_log, escape_for_log};
 pub use events::*;
 
 cfg_if::cfg_if! {
@@ -53,7 +55,6 @@ cfg_if::cfg_if! {
         mod cache;
         mod dedup;
         mod delivery;
-        mod escape;
         mod lock;
         mod memory_limit;
         mod metrics;
@@ -70,7 +71,6 @@ cfg_if::cfg_if! {
         pub use delivery::key::{DeliveryKey, KeyError};
         pub use delivery::router::{EventRouter, FromDelivery, RoutedHandler, UnexpectedEvent};
         pub use delivery::{Delivery, DeliveryMeta};
-        pub use escape::{EscapedForLog, escape_error_for_log, escape_for_log};
         pub use receiver::{
             Claimed, ConfigError, OnUnexpectedEvent, Outcome, Received, Receiver, ReceiverBuilder, ReceiverStats,
         };

@@ -6,7 +6,7 @@ use smartshape_webhook::EventKind;
 
 use super::step::{DeleteReason, Step};
 use crate::error::Error;
-use crate::escape::escape_and_truncate;
+use crate::problem::escape_and_truncate;
 use crate::registration::Registration;
 use crate::url::redact_url;
 use crate::webhook::{DesiredWebhook, WebhookRecord};

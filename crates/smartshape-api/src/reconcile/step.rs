@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::escape::escape_and_truncate;
+use crate::problem::escape_and_truncate;
 use crate::url::redact_url;
 use crate::webhook::{DesiredWebhook, WebhookRecord};
 
