@@ -5,7 +5,7 @@
 //! under way, the next batch grows, so a busy storage gets larger batches by itself.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smartshape_webhook::Delivery;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::activity::ActivityCounts;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
+use crate::lock::locked;
 use crate::recorder::ActivityRecorder;
 use crate::storage::{Storage, wake_all};
 
@@ -56,20 +57,16 @@ pub(crate) struct Batcher {
 struct InFlightInserts(Mutex<BTreeSet<(Instant, usize)>>);
 
 impl InFlightInserts {
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<(Instant, usize)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The insert is in flight until the returned guard is dropped.
     fn begin(self: &Arc<Self>, number: usize) -> impl Drop + use<> {
         struct Guard(Arc<InFlightInserts>, (Instant, usize));
         impl Drop for Guard {
             fn drop(&mut self) {
-                self.0.lock().remove(&self.1);
+                locked(&self.0.0).remove(&self.1);
             }
         }
         let entry = (Instant::now(), number);
-        self.lock().insert(entry);
+        locked(&self.0).insert(entry);
         Guard(Arc::clone(self), entry)
     }
 }
@@ -91,7 +88,8 @@ impl Batcher {
 
     /// Whether an insert has been in flight for longer than `store_timeout`, so that its deliveries were answered 503.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.in_flight.lock().first().is_some_and(|(started_at, _)| started_at.elapsed() > self.store_timeout)
+        let in_flight = locked(&self.in_flight.0);
+        in_flight.first().is_some_and(|(started_at, _)| started_at.elapsed() > self.store_timeout)
     }
 
     /// Returns once the delivery is durable, with whether it is new.

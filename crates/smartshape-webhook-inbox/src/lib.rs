@@ -44,6 +44,7 @@ mod batcher;
 mod error;
 mod event;
 mod inbox;
+mod lock;
 mod metrics;
 mod operations;
 mod reason;

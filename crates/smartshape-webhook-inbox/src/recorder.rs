@@ -2,13 +2,14 @@
 //! of deliveries nor one of results waits for it. What a process counted in its last second is lost if it is killed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::activity::{ActivityCounts, MinuteCounts, minute_of};
+use crate::lock::locked;
 use crate::storage::Storage;
 
 /// Pause between two writes.
@@ -47,20 +48,20 @@ impl ActivityRecorder {
         if counts == ActivityCounts::default() {
             return;
         }
-        self.lock().entry(minute_of(Timestamp::now())).or_default().add(counts);
+        locked(&self.pending).entry(minute_of(Timestamp::now())).or_default().add(counts);
         self.is_pending.notify_one();
     }
 
     /// Adds what was counted to the database.
     pub(crate) async fn flush(&self, storage: &dyn Storage) {
-        let pending = std::mem::take(&mut *self.lock());
+        let pending = std::mem::take(&mut *locked(&self.pending));
         if pending.is_empty() {
             return;
         }
         let minutes: Vec<MinuteCounts> = pending.into_iter().collect();
         if let Err(error) = storage.record_activity(minutes.clone()).await {
             tracing::debug!(%error, "the inbox's activity could not be recorded; it is tried again");
-            let mut pending = self.lock();
+            let mut pending = locked(&self.pending);
             for (minute, counts) in minutes {
                 pending.entry(minute).or_default().add(counts);
             }
@@ -69,9 +70,5 @@ impl ActivityRecorder {
             }
             self.is_pending.notify_one();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, ActivityCounts>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! sqlx's own pool pings a connection before and after each use, and waits for the second ping without a timeout.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::servers::{Primary, Servers};
 use super::{durability, error};
 use crate::error::{InboxError, InboxErrorKind};
+use crate::lock::locked;
 
 /// A connection that was idle for longer is pinged before it is used.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -165,14 +166,14 @@ impl Connections {
             if self.connect.servers.is_former(session.server) {
                 return Err(error::from_former_primary());
             }
-            self.idle().push((session, Instant::now()));
+            locked(&self.idle).push((session, Instant::now()));
             drop(permit);
             Ok(value)
         });
         result.await.unwrap_or_else(|_| {
             // The idle connections may be dead too. A caller that only waited for a connection cannot tell.
             if sent {
-                self.idle().clear();
+                locked(&self.idle).clear();
             }
             Err(timed_out(limit))
         })
@@ -189,7 +190,7 @@ impl Connections {
             match timeout(PING_TIMEOUT, session.connection.ping()).await {
                 Ok(Ok(())) => return Ok(session),
                 Ok(Err(_)) => {}
-                Err(_) => self.idle().clear(),
+                Err(_) => locked(&self.idle).clear(),
             }
         }
         let connect = self.connect.clone();
@@ -202,11 +203,7 @@ impl Connections {
     }
 
     fn next(&self) -> Option<(Session, Instant)> {
-        self.idle().pop()
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Session, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.idle).pop()
     }
 }
 

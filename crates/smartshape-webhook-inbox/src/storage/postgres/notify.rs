@@ -1,7 +1,7 @@
 //! LISTEN and NOTIFY between processes. Only an optimization, since workers poll as well.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
@@ -14,6 +14,7 @@ use super::servers::{Primary, Servers};
 use super::sql::Queue;
 use super::{error, transactions};
 use crate::error::InboxError;
+use crate::lock::locked;
 use crate::storage::wake_all;
 
 /// Minimum interval of notifications: a commit with NOTIFY takes a lock of the whole server.
@@ -53,13 +54,13 @@ impl Notifier {
     /// its own may have ended before the insert was committed.
     pub(super) fn mark_runnable_later(&self, queues: Vec<Queue>) {
         if !queues.is_empty() {
-            lock(&self.pending.behind).extend(queues);
+            locked(&self.pending.behind).extend(queues);
         }
     }
 
     pub(super) fn listen(&self, wake: Arc<Notify>) {
         let task = tokio::spawn(listen(self.connect.clone(), Arc::clone(&self.channel), wake));
-        if let Some(former) = lock(&self.listening).replace(task) {
+        if let Some(former) = locked(&self.listening).replace(task) {
             former.abort();
         }
     }
@@ -68,20 +69,16 @@ impl Notifier {
 impl Drop for Notifier {
     fn drop(&mut self) {
         self.sending.abort();
-        if let Some(task) = lock(&self.listening).as_ref() {
+        if let Some(task) = locked(&self.listening).as_ref() {
             task.abort();
         }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn send(connections: Arc<Connections>, channel: Arc<str>, pending: Arc<PendingNotification>) {
     loop {
         pending.stored.notified().await;
-        let behind: Vec<Queue> = lock(&pending.behind).drain().collect();
+        let behind: Vec<Queue> = locked(&pending.behind).drain().collect();
         transactions::mark_runnable(&connections, &behind).await;
         let sent = connections.run(async |session| {
             sqlx::query("SELECT pg_notify($1, '')").bind(&*channel).execute(&mut session.connection).await

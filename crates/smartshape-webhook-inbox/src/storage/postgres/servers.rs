@@ -4,7 +4,7 @@
 //! with the highest number has taken over from the others, and no server with a lower number than the highest one seen is
 //! written to any more. A client cannot know of a promotion while it reaches only the former primary.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error;
 use crate::error::{InboxError, InboxErrorKind};
+use crate::lock::locked;
 
 /// Maximum time to find the server. Shorter than `CONNECT_TIMEOUT`, so that the error says what each server responded.
 const FIND_TIMEOUT: Duration = Duration::from_secs(4);
@@ -48,7 +49,7 @@ impl Servers {
     }
 
     pub(super) fn primary(&self) -> Primary {
-        *self.lock()
+        *locked(&self.primary)
     }
 
     /// Whether another server has taken over from this one.
@@ -98,7 +99,7 @@ impl Servers {
             }
         }
         let found = found.ok_or_else(|| no_primary_error(&reasons))?;
-        let mut primary = self.lock();
+        let mut primary = locked(&self.primary);
         if found.1.timeline < primary.timeline && !self.read_only {
             let text = "inbox on PostgreSQL: another server has just taken over";
             return Err(InboxError::new(InboxErrorKind::Unavailable, text));
@@ -142,10 +143,6 @@ impl Servers {
             }
             name => Ok(name.is_none()),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Primary> {
-        self.primary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Transactions for handlers, in which the event's completion is recorded too.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::connections::{CONNECT_TIMEOUT, Connections, Connector, PING_TIMEOUT, prepare_for_handlers};
 pub(crate) use super::servers::Primary;
 use super::sql::{self, Queue};
+use crate::lock::locked;
 use crate::storage::Lease;
 
 /// Interval at which a running handler's server is compared with the primary that the inbox has found.
@@ -49,7 +50,7 @@ impl Transactions {
     pub(crate) async fn begin(&self, pool: &HandlerPool) -> sqlx::Result<(PgTransaction<'static>, Primary)> {
         let primary = self.connect.servers.primary();
         let pool = {
-            let mut to = pool.to.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut to = locked(&pool.to);
             if to.0 != primary {
                 *to = (primary, self.pool_to(primary, pool.handlers));
             }
