@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Hint};
 use crate::secret::{AuthToken, SecretString, SessionToken};
-use crate::url::{path_segment, query_of};
+use crate::url::{path_segment, query_with_mark};
 use crate::webhook::DesiredWebhook;
 
 /// An API call.
@@ -104,7 +104,7 @@ impl Request {
         });
         let mut request = Self::new(Call::CreateWebhook, "/webhook/", Some(&body));
         request.secrets.push(desired.secret().0.clone());
-        request.secrets.extend(query_of(desired.url()).map(SecretString::new));
+        request.secrets.extend(query_with_mark(desired.url()).map(SecretString::new));
         request.with_credentials(credentials)
     }
 

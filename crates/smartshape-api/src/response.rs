@@ -11,7 +11,7 @@ use crate::registration::Registration;
 use crate::request::{Call, Request};
 use crate::retry::parse_retry_after;
 use crate::secret::{AuthToken, SessionToken};
-use crate::url::{BaseUrl, origin_of};
+use crate::url::{BaseUrl, origin};
 
 /// SmartShape's own errors are JSON or empty.
 const NOT_JSON_NOTE: &str = "; the response is not JSON, so a proxy may be saying that the server is down";
@@ -124,7 +124,7 @@ impl Response {
                 let target = self
                     .location
                     .as_deref()
-                    .and_then(origin_of)
+                    .and_then(origin)
                     .map(|origin| for_display(&origin, &request.secrets));
                 let target = target.map_or_else(String::new, |origin| format!(" to {origin}"));
                 let text = format!(

@@ -80,12 +80,12 @@ pub fn redact_url(url: &str) -> String {
 }
 
 /// The query of a URL including the question mark, if there is one.
-pub(crate) fn query_of(url: &str) -> Option<&str> {
+pub(crate) fn query_with_mark(url: &str) -> Option<&str> {
     url.find('?').and_then(|mark| url.get(mark..)).filter(|query| query.len() > 1)
 }
 
 /// Scheme, host and port of a URL from the server; the rest may hold tokens.
-pub(crate) fn origin_of(url: &str) -> Option<String> {
+pub(crate) fn origin(url: &str) -> Option<String> {
     let origin = Url::parse(url).ok()?.origin();
     origin.is_tuple().then(|| origin.ascii_serialization())
 }
@@ -232,9 +232,9 @@ mod tests {
     #[test]
     fn origin_of_a_redirect_hides_the_rest() {
         assert_eq!(
-            origin_of("https://ada:x@login.example:8443/a?token=b").as_deref(),
+            origin("https://ada:x@login.example:8443/a?token=b").as_deref(),
             Some("https://login.example:8443")
         );
-        assert_eq!(origin_of("/login"), None);
+        assert_eq!(origin("/login"), None);
     }
 }

@@ -33,7 +33,7 @@ impl ActivityCounts {
 /// A minute since 1970, and its counts.
 pub(crate) type MinuteCounts = (i64, ActivityCounts);
 
-pub(crate) fn minute_of(time: Timestamp) -> i64 {
+pub(crate) fn minute_since_epoch(time: Timestamp) -> i64 {
     time.as_second().div_euclid(60)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::activity::{ActivityCounts, MinuteCounts, minute_of};
+use crate::activity::{ActivityCounts, MinuteCounts, minute_since_epoch};
 use crate::lock::locked;
 use crate::storage::Storage;
 
@@ -48,7 +48,7 @@ impl ActivityRecorder {
         if counts == ActivityCounts::default() {
             return;
         }
-        locked(&self.pending).entry(minute_of(Timestamp::now())).or_default().add(counts);
+        locked(&self.pending).entry(minute_since_epoch(Timestamp::now())).or_default().add(counts);
         self.is_pending.notify_one();
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Inbox;
-use crate::activity::{ActivityCounts, ActivitySlot, minute_of};
+use crate::activity::{ActivityCounts, ActivitySlot, minute_since_epoch};
 use crate::error::InboxError;
 
 /// Maximum number of slots that [`Inbox::activity`] returns.
@@ -52,8 +52,8 @@ impl Inbox {
     /// older version.
     pub async fn activity(&self, from: Timestamp, slot: Duration) -> Result<Vec<ActivitySlot>, InboxError> {
         let width = i64::try_from(slot.as_secs().div_ceil(60)).unwrap_or(i64::MAX).clamp(1, 60 * 24 * 366);
-        let last = minute_of(Timestamp::now()).div_euclid(width);
-        let first = minute_of(from).div_euclid(width).clamp(last - MAX_SLOTS + 1, last);
+        let last = minute_since_epoch(Timestamp::now()).div_euclid(width);
+        let first = minute_since_epoch(from).div_euclid(width).clamp(last - MAX_SLOTS + 1, last);
         let found: BTreeMap<i64, ActivityCounts> =
             self.storage().activity(first * width, width).await?.into_iter().collect();
         let count = |number: i64| u64::try_from(number).unwrap_or(0);

@@ -224,13 +224,13 @@ impl Delivery {
 
     /// The file's id as text, without an allocation.
     pub(crate) fn file_text(&self) -> &str {
-        self.0.file.of_body(self.raw())
+        self.0.file.resolve(self.raw())
     }
 
     /// The event's unique id, as it was sent.
     #[must_use]
     pub fn uuid(&self) -> &str {
-        self.0.uuid.of_body(self.raw())
+        self.0.uuid.resolve(self.raw())
     }
 
     /// The event's unique id, if it has the form of a UUID.
@@ -350,7 +350,7 @@ impl Text {
         }
     }
 
-    fn of_body<'a>(&'a self, body: &'a [u8]) -> &'a str {
+    fn resolve<'a>(&'a self, body: &'a [u8]) -> &'a str {
         match self {
             Self::At(range) => part(body, range),
             Self::Unescaped(text) => text,
