@@ -1,8 +1,11 @@
 //! Interprets responses. Nothing here uses the network.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, SERVER};
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Hint};
@@ -20,21 +23,22 @@ const NOT_JSON_NOTE: &str = "; the response is not JSON, so a proxy may be sayin
 #[derive(Clone, Default)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    pub(crate) content_type: Option<String>,
-    pub(crate) location: Option<String>,
-    pub(crate) server: Option<String>,
-    pub(crate) retry_after: Option<String>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
 impl Response {
     pub(crate) fn is_from_fake(&self) -> bool {
-        self.server.as_deref().is_some_and(|server| server.starts_with("smartshape-fake"))
+        self.header(SERVER).is_some_and(|server| server.starts_with("smartshape-fake"))
     }
 
     /// The parsed `Retry-After`.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        parse_retry_after(self.retry_after.as_deref()?)
+        parse_retry_after(&self.header(RETRY_AFTER)?)
+    }
+
+    fn header(&self, name: HeaderName) -> Option<Cow<'_, str>> {
+        self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
     }
 
     /// The JSON of a successful response; null if it has no body.
@@ -60,9 +64,8 @@ impl Response {
             Some(json) if json.is_null() || json.is_object() || json.is_array() => Ok(json),
             _ => {
                 let kind = self
-                    .content_type
-                    .as_deref()
-                    .map_or("no content type".to_owned(), |kind| for_display(kind, &request.secrets));
+                    .header(CONTENT_TYPE)
+                    .map_or("no content type".to_owned(), |kind| for_display(&kind, &request.secrets));
                 let text = format!(
                     "{} bytes that are no JSON document ({kind}): check that the API URL {base} is SmartShape's \
                      web API, and not a page or a proxy",
@@ -122,9 +125,8 @@ impl Response {
             }
             300..=399 => {
                 let target = self
-                    .location
-                    .as_deref()
-                    .and_then(origin)
+                    .header(LOCATION)
+                    .and_then(|location| origin(&location))
                     .map(|origin| for_display(&origin, &request.secrets));
                 let target = target.map_or_else(String::new, |origin| format!(" to {origin}"));
                 let text = format!(

@@ -3,11 +3,13 @@
 //! Connections are not pooled: if the server closed an idle connection while a creation was being sent, nobody could tell
 //! whether the webhook exists.
 
+use std::error::Error as StdError;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, SERVER};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
+use http::header::CONNECTION;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -44,21 +46,15 @@ pub(crate) enum Failure {
 }
 
 /// The first error of this type in the source chain.
-fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     if let Some(found) = error.downcast_ref() {
         return Some(found);
     }
     // io::Error::source() skips the error that it wraps.
-    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => cause(inner),
         None => error.source().and_then(cause),
     }
-}
-
-/// The first I/O error in the source chain.
-fn system_error(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
-    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    kind.or_else(|| error.source().and_then(system_error))
 }
 
 impl Transport {
@@ -113,24 +109,16 @@ impl Transport {
             }
             body.extend_from_slice(&chunk);
         }
-        let text = |name: HeaderName| header_text(response.headers(), &name);
-        Ok(Response {
-            status: response.status().as_u16(),
-            content_type: text(CONTENT_TYPE),
-            location: text(LOCATION),
-            server: text(SERVER),
-            retry_after: text(RETRY_AFTER),
-            body: body.into(),
-        })
+        let status = response.status().as_u16();
+        Ok(Response { status, headers: std::mem::take(response.headers_mut()), body: body.into() })
     }
 
     fn failure(&self, error: reqwest::Error) -> Failure {
         let (connecting, late, unknown) = (error.is_connect(), error.is_timeout(), error.is_dns());
         let error = error.without_url();
-        let (rejected, tls) = (
-            system_error(&error) == Some(std::io::ErrorKind::ConnectionRefused),
-            cause::<rustls::Error>(&error).cloned(),
-        );
+        let refused =
+            cause::<io::Error>(&error).is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
+        let tls = cause::<rustls::Error>(&error).cloned();
         let error: BoxError = error.into();
         match tls {
             _ if !connecting => Failure::ConnectionLost(error),
@@ -138,16 +126,12 @@ impl Transport {
             Some(rustls::Error::InvalidMessage(_)) => Failure::NoTls,
             _ if late => Failure::ConnectTimedOut(self.connect_timeout),
             _ if unknown => Failure::Connect(Some("the name of the host is not known"), error),
-            _ if rejected => {
+            _ if refused => {
                 Failure::Connect(Some("the connection was refused, so nobody listens there"), error)
             }
             _ => Failure::Connect(None, error),
         }
     }
-}
-
-fn header_text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 fn roots(more: &[u8]) -> Result<RootCertStore, Error> {
