@@ -1,8 +1,12 @@
 //! The base URL, and the URLs of webhooks.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::{Host, ParseError, Url};
 
 use crate::error::Error;
+
+/// All but the unreserved characters of RFC 3986.
+const ESCAPED_IN_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The base URL: scheme, host, port and path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,14 +99,7 @@ pub(crate) fn path_segment(text: &str, what: &str) -> Result<String, Error> {
     if matches!(text, "" | "." | "..") {
         return Err(Error::settings(format!("{text:?} is no {what}")));
     }
-    Ok(text.bytes().fold(String::new(), |mut segment, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            segment.push(char::from(byte));
-        } else {
-            segment += &format!("%{byte:02X}");
-        }
-        segment
-    }))
+    Ok(utf8_percent_encode(text, ESCAPED_IN_SEGMENT).to_string())
 }
 
 fn checked(url: &str, what: &str) -> Result<Url, Error> {

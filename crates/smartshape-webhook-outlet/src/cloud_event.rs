@@ -1,10 +1,15 @@
 //! A delivery as a [`CloudEvent`].
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use smartshape_webhook::Delivery;
+
+/// All but what the path of a URI may contain and nobody takes for a delimiter.
+const ESCAPED_IN_SOURCE: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
+/// What the bindings to HTTP and NATS escape.
+const ESCAPED_IN_HEADER: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// A delivery as a [CloudEvent](https://github.com/cloudevents/spec) of version 1.0, in binary mode: attributes beside the
 /// body.
@@ -50,10 +55,7 @@ impl From<&Delivery> for CloudEvent {
         let file = delivery.file().as_str();
         Self {
             id: delivery.key().to_string(),
-            source: format!(
-                "smartshape:{}",
-                percent_encode(&name, |byte| { byte.is_ascii_alphanumeric() || b"-._~@".contains(&byte) })
-            ),
+            source: format!("smartshape:{}", utf8_percent_encode(&name, ESCAPED_IN_SOURCE)),
             event_type: delivery.event_name().to_owned(),
             subject: Some(file.to_owned()).filter(|file| !file.is_empty()),
             time: delivery.triggered_at().unwrap_or(delivery.received_at()),
@@ -90,24 +92,8 @@ impl CloudEvent {
         ];
         let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
         headers.extend(attributes.into_iter().filter_map(|(name, value)| {
-            Some((
-                format!("ce-{name}"),
-                percent_encode(value?, |byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'%')),
-            ))
+            Some((format!("ce-{name}"), utf8_percent_encode(value?, ESCAPED_IN_HEADER).to_string()))
         }));
         headers
     }
-}
-
-fn percent_encode(text: &str, is_allowed: impl Fn(u8) -> bool) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if is_allowed(byte) {
-            encoded.push(byte.into());
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
