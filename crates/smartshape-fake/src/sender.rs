@@ -95,8 +95,8 @@ impl Sender {
         Self { secret: secret.into(), settings, token: Arc::default(), log }
     }
 
-    pub(crate) fn secret(&self) -> Arc<str> {
-        Arc::clone(&self.secret)
+    pub(crate) fn secret(&self) -> &str {
+        &self.secret
     }
 
     /// Sends an event until the response is accepted or `max_attempts` is reached.

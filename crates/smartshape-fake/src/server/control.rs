@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State as Shared};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;
 
-use super::error::{ApiError, ErrorFormat, json_response};
+use super::error::ApiError;
 use super::state::State;
 use crate::payload::EventPayload;
 use crate::sender::DeliveryOutcome;
@@ -43,7 +43,7 @@ pub(crate) async fn reject_web_pages(
     let of_a_page =
         headers.contains_key(ORIGIN) || headers.get("sec-fetch-site").is_some_and(|site| site != "none");
     if of_a_page || !(state.settings.sender.allow_remote || is_for_this_machine(headers)) {
-        return ApiError::WebPage.response(ErrorFormat::Plain);
+        return ApiError::WebPage.into_response();
     }
     next.run(request).await
 }
@@ -58,15 +58,14 @@ fn is_for_this_machine(headers: &HeaderMap) -> bool {
     })
 }
 
-async fn about() -> Response {
-    let about = json!({
+async fn about() -> Json<Value> {
+    Json(json!({
         "fake": true,
         "about": "A fake SmartShape. These routes are not SmartShape's.",
         "POST /fake/events/<event>": "sends the sample event, or the body as its data, to every webhook of that event; ?copies=N ?delay_ms=N ?exact=true",
         "GET /fake/deliveries": "the deliveries and their responses",
         "GET /fake/attributes": "the attributes that were upserted",
-    });
-    json_response(StatusCode::OK, &about)
+    }))
 }
 
 #[derive(serde::Deserialize)]
@@ -88,17 +87,11 @@ async fn send(
     Path(name): Path<String>,
     options: Result<Query<Options>, QueryRejection>,
     body: Bytes,
-) -> Response {
-    let options = options.map_err(|error| ApiError::Argument(error.body_text()));
-    let event = options.and_then(|Query(options)| Ok((payload(&name, &options, &body)?, options)));
-    match event {
-        Ok((event, options)) => {
-            tokio::time::sleep(Duration::from_millis(options.delay_ms)).await;
-            let outcomes = state.send(&event, options.copies).await;
-            json_response(StatusCode::OK, &outcomes_json(&outcomes))
-        }
-        Err(failure) => failure.response(ErrorFormat::Plain),
-    }
+) -> Result<Json<Value>, ApiError> {
+    let Query(options) = options.map_err(|error| ApiError::Argument(error.body_text()))?;
+    let event = payload(&name, &options, &body)?;
+    tokio::time::sleep(Duration::from_millis(options.delay_ms)).await;
+    Ok(outcomes_json(&state.send(&event, options.copies).await))
 }
 
 fn payload(name: &str, options: &Options, body: &Bytes) -> Result<EventPayload, ApiError> {
@@ -118,17 +111,17 @@ fn payload(name: &str, options: &Options, body: &Bytes) -> Result<EventPayload, 
     sample.with_raw_data(text).map_err(|error| ApiError::Argument(format!("the body is not JSON: {error}")))
 }
 
-async fn deliveries(Shared(state): Shared<Arc<State>>) -> Response {
-    json_response(StatusCode::OK, &outcomes_json(&state.deliveries()))
+async fn deliveries(Shared(state): Shared<Arc<State>>) -> Json<Value> {
+    outcomes_json(&state.deliveries())
 }
 
-async fn attributes(Shared(state): Shared<Arc<State>>) -> Response {
+async fn attributes(Shared(state): Shared<Arc<State>>) -> Json<Value> {
     let attributes = state.attributes().into_iter().map(|attribute| {
         json!({"file": attribute.file, "node": attribute.node, "name": attribute.name, "value": attribute.value})
     });
-    json_response(StatusCode::OK, &json!({"attributes": attributes.collect::<Vec<_>>()}))
+    Json(json!({"attributes": attributes.collect::<Vec<_>>()}))
 }
 
-fn outcomes_json(outcomes: &[DeliveryOutcome]) -> Value {
-    json!({"deliveries": outcomes.iter().map(DeliveryOutcome::to_json).collect::<Vec<_>>()})
+fn outcomes_json(outcomes: &[DeliveryOutcome]) -> Json<Value> {
+    Json(json!({"deliveries": outcomes.iter().map(DeliveryOutcome::to_json).collect::<Vec<_>>()}))
 }

@@ -1,9 +1,8 @@
 //! SmartShape's errors: statuses, and the four formats of bodies.
 
-use axum::body::Body;
-use axum::response::Response;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 /// Format of error bodies. All four occur in SmartShape's manual.
@@ -38,8 +37,17 @@ pub(crate) enum ApiError {
     WebPage,
 }
 
+/// In the plain format. SmartShape's own routes replace it by the configured one.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.to_response(ErrorFormat::Plain);
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
 impl ApiError {
-    pub(crate) fn response(&self, form: ErrorFormat) -> Response {
+    pub(crate) fn to_response(&self, form: ErrorFormat) -> Response {
         let (status, title, detail) = match self {
             Self::Argument(detail) => (StatusCode::BAD_REQUEST, "Bad request", detail.as_str()),
             Self::NoSeat => (StatusCode::PAYMENT_REQUIRED, "No licence", "no licence seat is free"),
@@ -56,26 +64,16 @@ impl ApiError {
         // SmartShape's errors too can have another status in the body than that of the response.
         let inner = if status == StatusCode::SERVICE_UNAVAILABLE { 401 } else { status.as_u16() };
         let error = json!({"status": inner, "title": title, "detail": detail, "code": title});
-        format_error(form, status, &error)
+        format_error(form, status, error)
     }
 }
 
-pub(crate) fn format_error(form: ErrorFormat, status: StatusCode, error: &Value) -> Response {
-    match form {
-        ErrorFormat::Plain => json_response(status, error),
-        ErrorFormat::Wrapped => json_response(status, &json!({"error": error})),
-        ErrorFormat::List => json_response(status, &json!({"errors": [error]})),
-        ErrorFormat::Empty => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = status;
-            response
-        }
-    }
-}
-
-pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+pub(crate) fn format_error(form: ErrorFormat, status: StatusCode, error: Value) -> Response {
+    let body = match form {
+        ErrorFormat::Plain => error,
+        ErrorFormat::Wrapped => json!({"error": error}),
+        ErrorFormat::List => json!({"errors": [error]}),
+        ErrorFormat::Empty => return status.into_response(),
+    };
+    (status, Json(body)).into_response()
 }

@@ -1,9 +1,9 @@
 //! Fault injection: replaces responses of the fake's web API.
 
 use axum::body::{Body, Bytes};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::json;
 
@@ -89,38 +89,24 @@ impl FaultInjection {
     }
 }
 
-impl Injected {
-    pub(super) fn into_response(self) -> Response {
+impl IntoResponse for Injected {
+    fn into_response(self) -> Response {
         match self {
             Self::Error(status, form) => {
                 let error = json!({
                     "status": status, "title": "Injected", "detail": "requested by the test", "code": "Injected"
                 });
-                format_error(form, valid(status), &error)
+                format_error(form, valid(status), error)
             }
             Self::Raw(status, content_type, body) => {
-                let mut response = Response::new(Body::from(body));
-                *response.status_mut() = valid(status);
-                if let Ok(value) = HeaderValue::try_from(content_type) {
-                    response.headers_mut().insert(CONTENT_TYPE, value);
-                }
-                response
+                (valid(status), [(CONTENT_TYPE, content_type)], body).into_response()
             }
-            Self::Redirect(status, location) => {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = valid(status);
-                if let Ok(value) = HeaderValue::try_from(location) {
-                    response.headers_mut().insert(LOCATION, value);
-                }
-                response
-            }
+            Self::Redirect(status, location) => (valid(status), [(LOCATION, location)]).into_response(),
             Self::DropConnection => {
                 // A body shorter than declared makes hyper close the connection. The map hides the length, which
                 // hyper would check.
                 let body = Full::new(Bytes::from_static(b"{")).map_frame(|frame| frame);
-                let mut response = Response::new(Body::new(body));
-                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("100"));
-                response
+                ([(CONTENT_LENGTH, "100")], Body::new(body)).into_response()
             }
         }
     }

@@ -13,9 +13,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn_with_state, map_response, map_response_with_state};
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::SERVER;
@@ -54,11 +53,11 @@ impl FakeBuilder {
         let address = listener.local_addr()?;
         let grace = self.shutdown_timeout;
         let state = Arc::new(State::new(self));
-        let injected = from_fn_with_state(Arc::clone(&state), api::inject);
-        let app = Router::new()
-            .merge(api::routes().layer(injected))
-            .merge(control::routes().layer(from_fn_with_state(Arc::clone(&state), control::reject_web_pages)))
+        let app = api::routes()
+            .layer(from_fn_with_state(Arc::clone(&state), api::inject))
             .fallback(api::not_found)
+            .layer(map_response_with_state(Arc::clone(&state), api::format_errors))
+            .merge(control::routes().layer(from_fn_with_state(Arc::clone(&state), control::reject_web_pages)))
             .layer(map_response(set_server_header))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .with_state(Arc::clone(&state));

@@ -1,7 +1,6 @@
 //! State of the fake: logins, webhooks, attributes, pending fault injections.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -32,24 +31,15 @@ struct Store {
     /// Bearer tokens with their user names.
     bearers: VecDeque<(String, String)>,
     sessions: BTreeMap<String, String>,
-    webhooks: Vec<Webhook>,
+    webhooks: Vec<StoredWebhook>,
     attributes: Vec<StoredAttribute>,
     /// Index of each attribute in the list; a linear search would make long upserts quadratic.
     indices: HashMap<(Option<String>, String, String), usize>,
     injections: VecDeque<FaultInjection>,
 }
 
-#[derive(Clone)]
-pub(crate) struct Webhook {
-    pub(crate) id: String,
-    pub(crate) owner: String,
-    pub(crate) event: EventKind,
-    pub(crate) url: String,
-    sender: Sender,
-}
-
 /// A webhook registered at the fake.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoredWebhook {
     /// The webhook's id.
@@ -60,23 +50,14 @@ pub struct StoredWebhook {
     pub event: EventKind,
     /// Callback URL.
     pub url: String,
-    secret: Arc<str>,
+    sender: Sender,
 }
 
 impl StoredWebhook {
     /// The secret.
     #[must_use]
     pub fn secret(&self) -> &str {
-        &self.secret
-    }
-}
-
-impl fmt::Debug for StoredWebhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, owner, event, url, secret: _ } = self;
-        let mut shown = f.debug_struct("StoredWebhook");
-        shown.field("id", id).field("owner", owner).field("event", event).field("url", url);
-        shown.finish_non_exhaustive()
+        self.sender.secret()
     }
 }
 
@@ -156,24 +137,13 @@ impl State {
         if store.webhooks.len() >= MAX_WEBHOOKS {
             return None;
         }
-        store.webhooks.push(Webhook { id: id.clone(), owner: owner.to_owned(), event, url, sender });
+        store.webhooks.push(StoredWebhook { id: id.clone(), owner: owner.to_owned(), event, url, sender });
         Some(id)
-    }
-
-    pub(crate) fn webhooks_of(&self, owner: &str) -> Vec<Webhook> {
-        self.store().webhooks.iter().filter(|webhook| webhook.owner == owner).cloned().collect()
     }
 
     /// All webhooks, oldest first.
     pub(crate) fn webhooks(&self) -> Vec<StoredWebhook> {
-        let stored = |webhook: &Webhook| StoredWebhook {
-            id: webhook.id.clone(),
-            owner: webhook.owner.clone(),
-            event: webhook.event,
-            url: webhook.url.clone(),
-            secret: webhook.sender.secret(),
-        };
-        self.store().webhooks.iter().map(stored).collect()
+        self.store().webhooks.clone()
     }
 
     pub(crate) fn inject(&self, injection: FaultInjection) {
@@ -222,15 +192,9 @@ impl State {
 
     /// Sends an event to every webhook registered for it, `copies` times concurrently.
     pub(crate) async fn send(&self, event: &EventPayload, copies: usize) -> Vec<DeliveryOutcome> {
-        let registered: Vec<Webhook> = self
-            .store()
-            .webhooks
-            .iter()
-            .filter(|webhook| webhook.event.as_str() == event.event())
-            .cloned()
-            .collect();
+        let registered =
+            self.webhooks().into_iter().filter(|webhook| webhook.event.as_str() == event.event());
         let sent: Vec<_> = registered
-            .into_iter()
             .map(|webhook| {
                 // SmartShape sets the event's owner to the webhook's owner.
                 let event = event.clone().or_owner(webhook.owner);
