@@ -4,8 +4,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use smartshape_webhook::EventKind;
-
-use crate::random;
+use uuid::Uuid;
 
 /// An event to send.
 ///
@@ -48,7 +47,12 @@ impl EventPayload {
             run_timestamp: jiff::Timestamp::now().as_millisecond(),
             data: data_text(sample_text(kind)),
         };
-        Self { event: kind.as_str().to_owned(), uuid: random::uuid(), body: fields, owner_chosen: false }
+        Self {
+            event: kind.as_str().to_owned(),
+            uuid: Uuid::new_v4().to_string(),
+            body: fields,
+            owner_chosen: false,
+        }
     }
 
     /// The manual's sample event, byte for byte, including its `uuid`.
