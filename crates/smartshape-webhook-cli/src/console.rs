@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::Router;
 use smartshape_webhook::Secret;
 use smartshape_webhook_ui::{Access, AccessError, Ui, Visitor};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -56,12 +55,8 @@ impl Console {
             Some(password) => ui(Access::password(USER, &password, visitor).map_err(wrong)?),
             None => ui(Access::key(&key, visitor).map_err(wrong)?),
         };
-        let listener = TcpListener::bind(listen).await.map_err(|error| {
-            Failure::usage(format!("the console cannot listen on {listen}: {error}: choose another address"))
-        })?;
-        let address = listener.local_addr();
-        let address =
-            address.map_err(|error| Failure::failed(format!("no address for the console: {error}")))?;
+        let (listener, address) =
+            http_server::bind(listen, "the console cannot listen on", "choose another address").await?;
         let (ui, url) = if has_password {
             if !address.ip().is_loopback() {
                 print_notice(

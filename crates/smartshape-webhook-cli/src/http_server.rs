@@ -1,5 +1,6 @@
 //! An HTTP/1 server.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,9 +12,23 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tower_service::Service as _;
 
+use crate::failure::{CliResult, Failure};
+
 /// Maximum time that a client may read no byte of its responses.
 #[cfg(target_os = "linux")]
 const WRITE_TIMEOUT_MS: u32 = 10_000;
+
+/// A listener at the address, and the address with its port. `cannot` and `remedy` are for the error.
+pub(crate) async fn bind(
+    listen: SocketAddr,
+    cannot: &str,
+    remedy: &str,
+) -> CliResult<(TcpListener, SocketAddr)> {
+    let wrong = |error: std::io::Error| Failure::usage(format!("{cannot} {listen}: {error}: {remedy}"));
+    let listener = TcpListener::bind(listen).await.map_err(wrong)?;
+    let address = listener.local_addr().map_err(wrong)?;
+    Ok((listener, address))
+}
 
 /// Replaces `axum::serve`, which has no timeouts for heads and idle connections. After the stop, open requests have `grace` to
 /// complete. Each request has the [`ClientAddr`] of its connection.

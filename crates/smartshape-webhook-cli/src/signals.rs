@@ -1,6 +1,8 @@
 //! Signals that ask the program to end.
 
-use std::io;
+use crate::failure::CliResult;
+#[cfg(unix)]
+use crate::failure::Failure;
 
 /// Takes over SIGINT, SIGTERM and SIGHUP while it lives: they no longer end the program.
 #[cfg(unix)]
@@ -8,8 +10,9 @@ pub(crate) struct Signals([tokio::signal::unix::Signal; 3]);
 
 #[cfg(unix)]
 impl Signals {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> CliResult<Self> {
         use tokio::signal::unix::{SignalKind, signal};
+        let signal = |kind| signal(kind).map_err(|error| Failure::failed(format!("no signals: {error}")));
         Ok(Self([
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
@@ -33,7 +36,7 @@ pub(crate) struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> CliResult<Self> {
         Ok(Self)
     }
 

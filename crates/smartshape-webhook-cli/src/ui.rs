@@ -63,7 +63,7 @@ pub(crate) struct Ui {
 
 impl Ui {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
-        let mut signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
+        let mut signals = Signals::new()?;
         let password = console::password(self.password_file.as_deref())?;
         let url = input::hidden(&self.url, "the URL of the inbox")?;
         let source = if is_recording(Path::new(&url)) {

@@ -21,7 +21,6 @@ use smartshape_webhook::Receiver;
 use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_tower::endpoint;
 use smartshape_webhook_ui::Ui;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -119,13 +118,9 @@ impl Relay {
         start_log(settings.json);
         // All webhooks lead to the same targets.
         let inbox = Inbox::builder(&inbox).order_across_webhooks(retries.ordered_by_file).open().await?;
-        let mut signals = Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
-        let listener = TcpListener::bind(listen).await.map_err(|error| {
-            Failure::usage(format!("cannot listen on {listen}: {error}: choose another address by --listen"))
-        })?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| Failure::failed(format!("no address to listen on: {error}")))?;
+        let mut signals = Signals::new()?;
+        let (listener, address) =
+            http_server::bind(listen, "cannot listen on", "choose another address by --listen").await?;
 
         let console = match ui {
             Some((bind, password)) => {

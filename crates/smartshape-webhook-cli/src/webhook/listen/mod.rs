@@ -17,7 +17,6 @@ use smartshape_api::{DesiredWebhook, WebhookSecret, is_loopback_url};
 use smartshape_fake::EventPayload;
 use smartshape_webhook::{EventKind, Secret};
 use smartshape_webhook_ui::{Deliveries, Ui};
-use tokio::net::TcpListener;
 
 pub(crate) use self::forward::send;
 use self::record::Recorder;
@@ -29,10 +28,10 @@ use super::prune;
 use crate::console::{self, Console};
 use crate::escape::escape;
 use crate::failure::{CliResult, Failure, api_chain};
-use crate::http_client;
 use crate::input::{self, SecretArgument};
 use crate::output::{self, end_progress, print_notice};
 use crate::settings::{Api, Settings, warn_if_fake};
+use crate::{http_client, http_server};
 
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -103,15 +102,11 @@ impl Listen {
             Some(path) => Recorder::start(path).await.map(|(recorder, end)| (Some(recorder), Some(end)))?,
             None => (None, None),
         };
-        let listener = TcpListener::bind(self.listen).await.map_err(|error| {
-            Failure::usage(format!("cannot listen on {}: {error}: choose another --listen", self.listen))
-        })?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| Failure::failed(format!("no address to listen on: {error}")))?;
+        let (listener, address) =
+            http_server::bind(self.listen, "cannot listen on", "choose another --listen").await?;
         let names = Identity { id: random()?, nonce: random()? };
         let url = self.url(address, &names.id, &api)?;
-        let mut stop = Stop::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
+        let mut stop = Stop::new()?;
 
         let (forward, forwarders) = match &forward_to {
             Some(url) => {

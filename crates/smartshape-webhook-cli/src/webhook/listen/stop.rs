@@ -1,8 +1,7 @@
 //! Stops a listener: on a signal, or when the reader of standard output ends.
 
-use std::io;
-
 use super::sink::OutputFailures;
+use crate::failure::CliResult;
 use crate::signals::Signals;
 
 /// Why a listener stops.
@@ -24,7 +23,7 @@ pub(super) struct Stop {
 
 impl Stop {
     /// Installs the signal handlers.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new() -> CliResult<Self> {
         Ok(Self { signals: Signals::new()?, patience: 2, failures: OutputFailures::default() })
     }
 
@@ -57,7 +56,7 @@ async fn reader_gone() {
     use tokio::io::unix::AsyncFd;
     #[allow(deprecated, reason = "its successor wants a newer tokio; standard output is never closed here")]
     // A file cannot be watched, and has no reader.
-    let Ok(output) = AsyncFd::with_interest(io::stdout(), Interest::ERROR) else {
+    let Ok(output) = AsyncFd::with_interest(std::io::stdout(), Interest::ERROR) else {
         return std::future::pending().await;
     };
     if output.ready(Interest::ERROR).await.is_err() {
