@@ -62,9 +62,7 @@ impl Upsert {
         let count = attributes.len();
         let attributes = BTreeMap::from([(node.to_owned(), attributes.into_iter().collect())]);
         let client = settings.api()?.client;
-        let done = client.upsert_attributes(&self.file, &attributes).await;
-        warn_if_fake(&client);
-        done?;
+        warn_if_fake(&client, client.upsert_attributes(&self.file, &attributes).await)?;
         output::result(
             &json!({"file": self.file, "node": node, "attributes": count}),
             format_args!("set {count} attribute(s) of {} in {}", escape(node), escape(&self.file)),

@@ -43,9 +43,7 @@ impl Login {
             let session = if self.open_session { Some(client.open_session().await?) } else { None };
             Ok::<_, smartshape_api::Error>((token, session))
         };
-        let logged_in = logged_in.await;
-        warn_if_fake(&client);
-        let (token, session) = logged_in?;
+        let (token, session) = warn_if_fake(&client, logged_in.await)?;
         let config = Config {
             api_url: Some(client.base_url()),
             username: Some(username.clone()),

@@ -127,11 +127,12 @@ impl Settings {
     }
 }
 
-/// Says so when the server turned out to be the fake.
-pub(crate) fn warn_if_fake(client: &Client) {
+/// Says so when the server turned out to be the fake. Returns the outcome of the calls that showed it.
+pub(crate) fn warn_if_fake<T>(client: &Client, outcome: T) -> T {
     if client.talks_to_fake() == Some(true) {
         print_notice(format_args!("warning: {} is smartshape-fake, and no SmartShape", client.base_url()));
     }
+    outcome
 }
 
 pub(crate) fn environment(name: &str) -> CliResult<Option<String>> {

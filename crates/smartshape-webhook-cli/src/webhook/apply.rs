@@ -88,9 +88,7 @@ impl Apply {
         let client = settings.api()?.client;
         let path = PathBuf::from(format!("{}.records.json", self.path.display()));
         let mut records = read(&path, &client)?;
-        let plan = client.plan(&wanted, &records).await;
-        warn_if_fake(&client);
-        let plan = plan?;
+        let plan = warn_if_fake(&client, client.plan(&wanted, &records).await)?;
         let plan = if self.prune { plan.prune() } else { plan };
         // Nobody reads: what is to be done is done all the same.
         let mut printed = plan.kept().iter().try_for_each(|record| print_webhook("kept", record));

@@ -34,9 +34,7 @@ impl Create {
         let secret = input::secret_from(self.secret.as_deref(), SECRET_VARIABLE, how)?;
         let wanted = DesiredWebhook::new(self.event, self.url, WebhookSecret::new(secret.expose())?)?;
         let client = settings.api()?.client;
-        let created = client.create_webhook(&wanted).await;
-        warn_if_fake(&client);
-        let created = created?;
+        let created = warn_if_fake(&client, client.create_webhook(&wanted).await)?;
         let printed = print_webhook("created", &created);
         // An account may be allowed to create and not to list.
         let listed = client.list_webhooks().await.unwrap_or_default();

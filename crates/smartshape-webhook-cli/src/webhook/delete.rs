@@ -45,7 +45,6 @@ impl Delete {
                 }
             }
         }
-        warn_if_fake(&client);
-        failure.map_or(Ok(()), Err)
+        warn_if_fake(&client, failure.map_or(Ok(()), Err))
     }
 }

@@ -9,9 +9,7 @@ use crate::settings::{Settings, warn_if_fake};
 
 pub(super) async fn run(settings: &Settings) -> CliResult {
     let client = settings.api()?.client;
-    let listed = client.list_webhooks().await;
-    warn_if_fake(&client);
-    let listed = listed?;
+    let listed = warn_if_fake(&client, client.list_webhooks().await)?;
     if settings.json {
         return listed.iter().try_for_each(|Registration { id, event, url, owner, .. }| {
             output::json(&json!({"id": id, "event": event, "url": url, "owner": owner}))

@@ -31,9 +31,7 @@ pub(super) struct PruneOutcome {
 impl Prune {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let api = settings.api()?;
-        let pruned = prune(&api, self.forget).await;
-        warn_if_fake(&api.client);
-        let (deleted, complete) = pruned?;
+        let (deleted, complete) = warn_if_fake(&api.client, prune(&api, self.forget).await)?;
         for id in &deleted {
             print_deleted(id)?;
         }

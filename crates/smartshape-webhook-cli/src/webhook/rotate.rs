@@ -77,9 +77,8 @@ impl Rotate {
         }
         let secret = WebhookSecret::new(self.secret()?.expose())?;
         let client = settings.api()?.client;
-        let listed = client.list_webhooks().await;
-        warn_if_fake(&client);
-        let old = self.find(&listed?)?;
+        let listed = warn_if_fake(&client, client.list_webhooks().await)?;
+        let old = self.find(&listed)?;
         let wanted = DesiredWebhook::new(old.event, &old.url, secret)?;
         if self.dry_run {
             return self.print_plan(&old);

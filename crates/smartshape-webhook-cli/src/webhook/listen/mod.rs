@@ -141,8 +141,7 @@ impl Listen {
                 return Ok(());
             }
         };
-        warn_if_fake(&api.client);
-        let outcome = match registered {
+        let outcome = match warn_if_fake(&api.client, registered) {
             Ok(mut journal) => {
                 let listened = listen(&api, &mut journal, &url, &secret, &mut stop).await;
                 let cleaned = tokio::select! {
