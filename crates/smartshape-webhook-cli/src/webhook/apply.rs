@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use smartshape_api::{
     Client, CompletedStep, DeleteReason, DesiredWebhook, ErrorKind, Plan, Registration, Step, WebhookRecord,
-    WebhookSecret,
 };
 use smartshape_webhook::{EventKind, Secret};
 
+use super::desired;
 use super::print::print_webhook;
 use crate::escape::escape;
 use crate::failure::{CliResult, Failure};
@@ -163,7 +163,7 @@ impl Apply {
     fn wanted(&self) -> CliResult<Vec<DesiredWebhook>> {
         let mut wanted = Vec::new();
         for EventSecret { event, url, secret } in self.declared()? {
-            let one = DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?;
+            let one = desired(event, url, &secret)?;
             wanted.push(if self.renew.contains(&one.event()) { one.renewed() } else { one });
         }
         if let Some(event) = self.renew.iter().find(|event| wanted.iter().all(|one| one.event() != **event)) {

@@ -1,9 +1,10 @@
 //! `smartshape webhook create`.
 
 use clap::Args;
-use smartshape_api::{DesiredWebhook, Registration, WebhookSecret};
+use smartshape_api::Registration;
 use smartshape_webhook::EventKind;
 
+use super::desired;
 use super::print::{delete_command, print_webhook};
 use crate::escape::escape;
 use crate::failure::CliResult;
@@ -32,7 +33,7 @@ impl Create {
     pub(super) async fn run(self, settings: &Settings) -> CliResult {
         let how = "give it after the event (- reads it from standard input)";
         let secret = input::secret_from(self.secret.as_deref(), SECRET_VARIABLE, how)?;
-        let wanted = DesiredWebhook::new(self.event, self.url, WebhookSecret::new(secret.expose())?)?;
+        let wanted = desired(self.event, self.url, &secret)?;
         let client = settings.api()?.client;
         let created = warn_if_fake(&client, client.create_webhook(&wanted).await)?;
         let printed = print_webhook("created", &created);

@@ -11,6 +11,8 @@ mod prune;
 mod rotate;
 
 use clap::Subcommand;
+use smartshape_api::{DesiredWebhook, WebhookSecret};
+use smartshape_webhook::{EventKind, Secret};
 
 pub(crate) use self::listen::send;
 
@@ -33,6 +35,11 @@ pub(crate) enum Command {
     Listen(Box<listen::Listen>),
     /// Deletes webhooks left behind by crashed listeners
     Prune(prune::Prune),
+}
+
+/// A webhook to be registered with a secret of the receiver, whose rules are stricter than the client's.
+fn desired(event: EventKind, url: impl Into<String>, secret: &Secret) -> CliResult<DesiredWebhook> {
+    Ok(DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?)
 }
 
 impl Command {

@@ -10,6 +10,7 @@ use smartshape_api::{
 };
 use smartshape_webhook::{EventKind, Secret};
 
+use super::desired;
 use super::print::{delete_command, print_deleted, print_webhook};
 use crate::escape::escape;
 use crate::failure::{CliResult, Failure};
@@ -75,11 +76,11 @@ impl Rotate {
         if self.id.is_none() && (self.url.is_none() || self.event.is_none()) {
             return Err(Failure::usage("which webhook? Name its ID, or --url and --event"));
         }
-        let secret = WebhookSecret::new(self.secret()?.expose())?;
+        let secret = self.secret()?;
         let client = settings.api()?.client;
         let listed = warn_if_fake(&client, client.list_webhooks().await)?;
         let old = self.find(&listed)?;
-        let wanted = DesiredWebhook::new(old.event, &old.url, secret)?;
+        let wanted = desired(old.event, &old.url, &secret)?;
         if self.dry_run {
             return self.print_plan(&old);
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
-use smartshape_api::{DesiredWebhook, WebhookSecret, is_loopback_url};
+use smartshape_api::is_loopback_url;
 use smartshape_fake::EventPayload;
 use smartshape_webhook::{EventKind, Secret};
 use smartshape_webhook_ui::{Deliveries, Ui};
@@ -24,7 +24,7 @@ use self::serve::{Identity, Server, Sinks};
 use self::sink::Sink;
 use self::stop::{Reason, Stop};
 use super::journal::{Created, Intent, Journal};
-use super::prune;
+use super::{desired, prune};
 use crate::console::{self, Console};
 use crate::escape::escape;
 use crate::failure::{CliResult, Failure, api_chain};
@@ -271,7 +271,7 @@ async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> CliResul
 async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, stop: &mut Stop) -> CliResult {
     let mut reason = None;
     for event in journal.intent.events.clone() {
-        let wanted = DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?;
+        let wanted = desired(event, url, secret)?;
         let mut creating = std::pin::pin!(api.client.create_webhook(&wanted));
         // Dropping the call would leave it unclear whether the webhook exists.
         let created = loop {
