@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use smartshape_webhook::{EventKind, NamedSecret, Secret};
-use smartshape_webhook_outlet::{JetStreamOutlet, OutletError, OutletErrorKind};
+use smartshape_webhook_outlet::{HttpOutlet, JetStreamOutlet, OutletErrorKind};
 
 use super::Relay;
-use super::route::{Route, Target, outlet};
+use super::route::{Route, Target};
 use super::settings_file::{self, Place, Table, Value};
 use crate::console;
 use crate::escape::escape;
@@ -63,7 +63,6 @@ pub(super) struct Retries {
 }
 
 /// What the file says.
-#[derive(Default)]
 struct FileSettings {
     listen: Option<SocketAddr>,
     path: Option<String>,
@@ -71,20 +70,16 @@ struct FileSettings {
     ui: Option<(SocketAddr, Place)>,
     ui_password: Option<(String, Place)>,
     apply: Option<String>,
-    concurrency: Option<u32>,
-    max_attempts: Option<u32>,
-    max_backoff_seconds: Option<u32>,
-    ordered_by_file: Option<bool>,
-    shutdown_timeout_seconds: Option<u32>,
     secrets: Vec<NamedSecret>,
     routes: Vec<Route>,
+    retries: Retries,
 }
 
 impl Config {
     pub(super) fn from_flags(flags: &Relay) -> CliResult<Self> {
         let file = match &flags.config {
             Some(path) => settings_file::read(path, FileSettings::read)?,
-            None => FileSettings::default(),
+            None => FileSettings::read(Table::from_flags(None))?,
         };
         let inbox = match (&flags.inbox, file.inbox) {
             (Some(url), _) => input::hidden(url, "the URL of the inbox")?,
@@ -99,7 +94,9 @@ impl Config {
                 return Err(Failure::usage("--to and [[route]] in the file: leave one of them out"));
             }
             (Some(to), _) => {
-                vec![Route { events: None, target: target_from_flag(to, flags.allow_private_addresses)? }]
+                let switch = flags.allow_private_addresses.then_some("allow_private_addresses");
+                let target = target(to, &Place::flag("to"), &mut Table::from_flags(switch))?;
+                vec![Route { events: None, target }]
             }
             (None, routes) if routes.is_empty() => {
                 return Err(Failure::usage(
@@ -130,14 +127,7 @@ impl Config {
             }
             secrets => secrets,
         };
-        let retries = Retries {
-            concurrency: file.concurrency.unwrap_or(16),
-            max_attempts: file.max_attempts.unwrap_or(400),
-            max_backoff: Duration::from_secs(file.max_backoff_seconds.unwrap_or(300).into()),
-            ordered_by_file: file.ordered_by_file.unwrap_or(false),
-            shutdown_timeout: Duration::from_secs(file.shutdown_timeout_seconds.unwrap_or(25).into()),
-        };
-        Ok(Self { listen, path, inbox, secrets, routes, apply, ui, retries })
+        Ok(Self { listen, path, inbox, secrets, routes, apply, ui, retries: file.retries })
     }
 }
 
@@ -188,26 +178,6 @@ fn secrets_from_flags(flags: &Relay, apply: Option<&Apply>) -> CliResult<Vec<Nam
     Ok(named.collect())
 }
 
-fn target_from_flag(to: &str, allow_private_addresses: bool) -> CliResult<Target> {
-    let wrong = |what: &str| Failure::usage(format!("--to: {what}"));
-    if let Some(program) = to.strip_prefix("exec:") {
-        return Target::exec(program, Vec::new(), None).map_err(|what| wrong(&what));
-    }
-    if is_nats(to) {
-        let (urls, stream) = servers_and_stream(to).map_err(wrong)?;
-        return Target::stream(stream, JetStreamOutlet::builder(urls, stream))
-            .map_err(|error| wrong(&chain(&error)));
-    }
-    if !is_http(to) {
-        return Err(wrong(KINDS));
-    }
-    let (secret, variable) = signing_secret().map_err(Failure::usage)?;
-    Target::http(to, outlet(to, &secret, None, allow_private_addresses)).map_err(|error| match error.kind() {
-        OutletErrorKind::SigningSecret => Failure::usage(format!("{variable}: {}", chain(&error))),
-        _ => wrong(&outlet_error(&error, "--allow-private-addresses")),
-    })
-}
-
 const KINDS: &str = "this must begin with https://, http://, nats:// or exec:";
 
 fn is_http(to: &str) -> bool {
@@ -224,32 +194,19 @@ fn servers_and_stream(to: &str) -> Result<(&str, &str), &'static str> {
     parts.ok_or("name the stream at the end, as in nats://host:4222/STREAM")
 }
 
-/// The error in terms of the relay's settings.
-fn outlet_error(error: &OutletError, permitted_by: &str) -> String {
-    match error.kind() {
-        OutletErrorKind::PrivateAddress => format!(
-            "the URL is not permitted: its address is not of the public internet; {permitted_by} permits it"
-        ),
-        _ => chain(error),
-    }
-}
-
 /// The signing secret of the environment, and the variable that it is from.
 fn signing_secret() -> Result<(String, String), String> {
     let file = format!("{SIGNING_SECRET_VARIABLE}_FILE");
-    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let (variable, source) = match (is_set(SIGNING_SECRET_VARIABLE), is_set(&file)) {
-        (true, true) => {
+    let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let (variable, source) = match (value(SIGNING_SECRET_VARIABLE), value(&file)) {
+        (Some(_), Some(_)) => {
             return Err(format!("both {SIGNING_SECRET_VARIABLE} and {file} are set: unset one of them"));
         }
-        (false, true) => {
-            let path = std::env::var_os(&file).unwrap_or_default();
-            (file, SecretSource::File(path.into()))
-        }
-        (true, false) => {
+        (None, Some(path)) => (file, SecretSource::File(path.into())),
+        (Some(_), None) => {
             (SIGNING_SECRET_VARIABLE.to_owned(), SecretSource::Env(SIGNING_SECRET_VARIABLE.to_owned()))
         }
-        (false, false) => {
+        (None, None) => {
             return Err(format!(
                 "no secret to sign with: set {SIGNING_SECRET_VARIABLE} or {file} to whsec_ and 24 to 64 random bytes in base64"
             ));
@@ -281,8 +238,20 @@ impl FileSettings {
         let secrets = table.take("secret").map(Value::tables).transpose()?.unwrap_or_default();
         secrets.iter().try_for_each(|secret| secret.only(&SECRET_KEYS))?;
         let routes = table.take("route").map(Value::tables).transpose()?.unwrap_or_default();
-        routes.iter().try_for_each(|route| route.only(route_keys(route.peek_text("to"))))?;
-        let number = |value: Option<Value<'_>>, max| value.map(|value| value.number(1..=max)).transpose();
+        routes.iter().try_for_each(|route| route.only(&route_keys(route.peek_text("to"))))?;
+        let mut number = |key, max, default: u32| match table.take(key) {
+            Some(value) => value.number(1..=max),
+            None => Ok(default),
+        };
+        let retries = Retries {
+            concurrency: number("concurrency", 256, 16)?,
+            max_attempts: number("max_attempts", 1_000_000, 400)?,
+            max_backoff: Duration::from_secs(number("max_backoff_seconds", DAY_SECONDS, 300)?.into()),
+            shutdown_timeout: Duration::from_secs(
+                number("shutdown_timeout_seconds", DAY_SECONDS, 25)?.into(),
+            ),
+            ordered_by_file: table.take("ordered_by_file").map(Value::boolean).transpose()?.unwrap_or(false),
+        };
         Ok(Self {
             listen: parsed(table.take("listen"), address)?.map(value),
             path: parsed(table.take("path"), checked_path)?.map(value),
@@ -290,13 +259,9 @@ impl FileSettings {
             ui: parsed(table.take("ui"), address)?,
             ui_password: table.take("ui_password").map(secret_text).transpose()?,
             apply: table.take("apply").map(Value::text).transpose()?.map(value),
-            concurrency: number(table.take("concurrency"), 256)?,
-            max_attempts: number(table.take("max_attempts"), 1_000_000)?,
-            max_backoff_seconds: number(table.take("max_backoff_seconds"), DAY_SECONDS)?,
-            ordered_by_file: table.take("ordered_by_file").map(Value::boolean).transpose()?,
-            shutdown_timeout_seconds: number(table.take("shutdown_timeout_seconds"), DAY_SECONDS)?,
             secrets: parse_secrets(secrets)?,
             routes: parse_routes(routes)?,
+            retries,
         })
     }
 }
@@ -363,25 +328,12 @@ fn events(value: Value<'_>) -> CliResult<Vec<(EventKind, Place)>> {
 }
 
 /// The keys of a route to this target; those of all kinds while it is not known.
-fn route_keys(to: Option<&str>) -> &'static [&'static str] {
-    match to {
-        Some(to) if to.starts_with("exec:") => &["events", "to", "timeout_seconds", "args"],
-        Some(to) if is_nats(to) => &[
-            "events",
-            "to",
-            "timeout_seconds",
-            "min_replicas",
-            "object_store",
-            "credentials_file",
-            "ca_cert",
-        ],
-        Some(to) if is_http(to) => {
-            &["events", "to", "timeout_seconds", "allow_private_addresses", "signing_secret", "ca_cert"]
-        }
+fn route_keys(to: Option<&str>) -> Vec<&'static str> {
+    let of_kind: &[&str] = match to {
+        Some(to) if to.starts_with("exec:") => &["args"],
+        Some(to) if is_nats(to) => &["min_replicas", "object_store", "credentials_file", "ca_cert"],
+        Some(to) if is_http(to) => &["allow_private_addresses", "signing_secret", "ca_cert"],
         _ => &[
-            "events",
-            "to",
-            "timeout_seconds",
             "allow_private_addresses",
             "signing_secret",
             "min_replicas",
@@ -390,14 +342,17 @@ fn route_keys(to: Option<&str>) -> &'static [&'static str] {
             "ca_cert",
             "args",
         ],
-    }
+    };
+    [&["events", "to", "timeout_seconds"], of_kind].concat()
 }
 
 fn parse_routes(tables: Vec<Table<'_>>) -> CliResult<Vec<Route>> {
     let mut routes: Vec<Route> = Vec::new();
     for mut table in tables {
         let named = table.take("events").map(events).transpose()?;
-        let target = target_from_table(&mut table)?;
+        let (to, place) = text_or_source(table.required("to")?)?;
+        table.only(&route_keys(Some(&to)))?;
+        let target = target(&to, &place, &mut table)?;
         for (event, place) in named.iter().flatten() {
             if routes.iter().any(|route| route.events.as_ref().is_some_and(|events| events.contains(event))) {
                 return Err(place.wrong(&format!("another route has {event}: an event goes to one target")));
@@ -412,18 +367,16 @@ fn parse_routes(tables: Vec<Table<'_>>) -> CliResult<Vec<Route>> {
     Ok(routes)
 }
 
-/// The content of the file `ca_cert`.
-fn certificates(table: &mut Table<'_>) -> CliResult<Option<(Vec<u8>, Place)>> {
-    let Some(value) = table.take("ca_cert") else { return Ok(None) };
+/// The content of the file `ca_cert`, and its place.
+fn certificates(table: &mut Table<'_>) -> CliResult<(Vec<u8>, Option<Place>)> {
+    let Some(value) = table.take("ca_cert") else { return Ok((Vec::new(), None)) };
     let (path, place) = value.text()?;
     let pem = std::fs::read(path).map_err(|error| place.wrong(&format!("cannot read this file: {error}")))?;
-    Ok(Some((pem, place)))
+    Ok((pem, Some(place)))
 }
 
 /// Takes the keys that belong to this kind of target.
-fn target_from_table(table: &mut Table<'_>) -> CliResult<Target> {
-    let (to, to_place) = text_or_source(table.required("to")?)?;
-    table.only(route_keys(Some(&to)))?;
+fn target(to: &str, to_place: &Place, table: &mut Table<'_>) -> CliResult<Target> {
     let timeout = table.take("timeout_seconds").map(|value| value.number(1..=DAY_SECONDS)).transpose()?;
     let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
     if let Some(program) = to.strip_prefix("exec:") {
@@ -431,8 +384,8 @@ fn target_from_table(table: &mut Table<'_>) -> CliResult<Target> {
         let args = args.into_iter().map(|(arg, _)| arg).collect();
         return Target::exec(program, args, timeout).map_err(|what| to_place.wrong(&what));
     }
-    if is_nats(&to) {
-        let (urls, stream) = servers_and_stream(&to).map_err(|what| to_place.wrong(what))?;
+    if is_nats(to) {
+        let (urls, stream) = servers_and_stream(to).map_err(|what| to_place.wrong(what))?;
         let mut outlet = JetStreamOutlet::builder(urls, stream);
         if let Some(timeout) = timeout {
             outlet = outlet.timeout(timeout);
@@ -449,21 +402,17 @@ fn target_from_table(table: &mut Table<'_>) -> CliResult<Target> {
             outlet = outlet.credentials_file(path);
             credentials_place = Some(place);
         }
-        let mut certificates_place = None;
-        if let Some((pem, place)) = certificates(table)? {
-            outlet = outlet.root_certificates(pem);
-            certificates_place = Some(place);
-        }
-        return Target::stream(stream, outlet).map_err(|error| {
+        let (pem, certificates_place) = certificates(table)?;
+        return Target::stream(stream, outlet.root_certificates(pem)).map_err(|error| {
             let place = match error.kind() {
                 OutletErrorKind::CredentialsFile => credentials_place,
                 OutletErrorKind::RootCertificates => certificates_place,
                 _ => None,
             };
-            place.unwrap_or(to_place).wrong(&chain(&error))
+            place.as_ref().unwrap_or(to_place).wrong(&chain(&error))
         });
     }
-    if !is_http(&to) {
+    if !is_http(to) {
         return Err(to_place.wrong(KINDS));
     }
     let allow = table.take("allow_private_addresses").map(Value::boolean).transpose()?.unwrap_or(false);
@@ -473,19 +422,27 @@ fn target_from_table(table: &mut Table<'_>) -> CliResult<Target> {
             (secret, place, None)
         }
         None => {
-            let place = table.place("signing_secret");
+            let place = table.missing("signing_secret");
             let (secret, variable) = signing_secret().map_err(|what| place.wrong(&what))?;
             (secret, place, Some(variable))
         }
     };
-    let mut outlet = outlet(&to, &secret, timeout, allow);
-    let mut certificates_place = None;
-    if let Some((pem, place)) = certificates(table)? {
-        outlet = outlet.root_certificates(pem);
-        certificates_place = Some(place);
+    let (pem, certificates_place) = certificates(table)?;
+    let mut outlet = HttpOutlet::builder(to, &secret).root_certificates(pem);
+    if let Some(timeout) = timeout {
+        outlet = outlet.timeout(timeout);
     }
-    Target::http(&to, outlet).map_err(|error| {
-        let text = outlet_error(&error, "allow_private_addresses = true");
+    if allow {
+        outlet = outlet.allow_private_addresses();
+    }
+    Target::http(to, outlet).map_err(|error| {
+        let text = match error.kind() {
+            OutletErrorKind::PrivateAddress => {
+                let setting = table.how_to_set("allow_private_addresses");
+                format!("the URL is not permitted: its address is not of the public internet; {setting} permits it")
+            }
+            _ => chain(&error),
+        };
         match (error.kind(), variable, certificates_place) {
             (OutletErrorKind::SigningSecret, Some(variable), _) => {
                 secret_place.wrong(&format!("{variable}: {text}"))

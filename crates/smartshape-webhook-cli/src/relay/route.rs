@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::{counter, describe_counter};
 use smartshape_webhook::{BoxHandler, Delivery, EventKind, Handler, HandlerError, HandlerErrorKind};
-use smartshape_webhook_outlet::{HttpOutlet, HttpOutletBuilder, JetStreamOutletBuilder, OutletError};
+use smartshape_webhook_outlet::{HttpOutletBuilder, JetStreamOutletBuilder, OutletError};
 use url::Url;
 
 const PASSED_ON: &str = "smartshape_relay_attempts_total";
@@ -101,19 +101,6 @@ impl Target {
     pub(super) fn exec(_: &str, _: Vec<String>, _: Option<Duration>) -> Result<Self, String> {
         Err("programs are run on Unix only".to_owned())
     }
-}
-
-pub(super) fn outlet(
-    url: &str,
-    secret: &str,
-    timeout: Option<Duration>,
-    allow_private_addresses: bool,
-) -> HttpOutletBuilder {
-    let mut outlet = HttpOutlet::builder(url, secret);
-    if let Some(timeout) = timeout {
-        outlet = outlet.timeout(timeout);
-    }
-    if allow_private_addresses { outlet.allow_private_addresses() } else { outlet }
 }
 
 /// The path of a program: as it is where it has a slash, otherwise in one of the folders of PATH.

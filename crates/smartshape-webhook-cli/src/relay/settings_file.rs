@@ -1,4 +1,5 @@
-//! A file of settings in TOML, read key by key, so that each wrong setting is one line that names file, line and key.
+//! A file of settings in TOML, read key by key, so that each wrong setting is one line that names file, line and key; and flags
+//! that are read in the same way.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use crate::escape::escape;
 use crate::failure::{CliResult, Failure};
 use crate::input::{self, SecretSource};
 
-/// A table of the file, from which the keys that are read are taken.
+/// A table of the file, or the flags, from which the keys that are read are taken.
 pub(super) struct Table<'a> {
-    file: Rc<File>,
+    source: Rc<Source>,
     /// Of an array of tables: its name and a dot.
     prefix: String,
     line: usize,
@@ -21,35 +22,28 @@ pub(super) struct Table<'a> {
 
 /// A value, and where it is.
 pub(super) struct Value<'a> {
-    file: Rc<File>,
-    key: String,
-    line: usize,
+    place: Place,
     value: DeValue<'a>,
 }
 
-/// Where a value is, when it has been read.
+/// Where a value is, or would be.
 #[derive(Clone)]
 pub(super) struct Place {
-    file: Rc<File>,
+    source: Rc<Source>,
     key: String,
     line: usize,
 }
 
-struct File {
-    path: PathBuf,
-    text: String,
+enum Source {
+    Flags,
+    File { path: PathBuf, text: String },
 }
 
-impl File {
+impl Source {
     fn line(&self, offset: usize) -> usize {
-        let before = self.text.as_bytes().get(..offset).unwrap_or_default();
+        let Self::File { text, .. } = self else { return 0 };
+        let before = text.as_bytes().get(..offset).unwrap_or_default();
         1 + before.iter().filter(|byte| **byte == b'\n').count()
-    }
-
-    /// Never quotes a value, which may be a secret in the wrong place.
-    fn wrong(&self, line: usize, key: &str, what: &str) -> Failure {
-        let key = if key.is_empty() { String::new() } else { format!("{}: ", escape(key)) };
-        Failure::usage(format!("{}, line {line}: {key}{what}", self.path.display()))
     }
 }
 
@@ -60,17 +54,18 @@ pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> CliResult<T>)
         let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
         Failure::usage(format!("{}, line {line}: this is not UTF-8", path.display()))
     })?;
-    let file = Rc::new(File { path: path.to_owned(), text });
-    let table = DeTable::parse(&file.text).map_err(|error| {
-        let line = file.line(error.span().map_or(0, |span| span.start));
+    let source = Rc::new(Source::File { path: path.to_owned(), text: text.clone() });
+    let table = DeTable::parse(&text).map_err(|error| {
+        let line = source.line(error.span().map_or(0, |span| span.start));
         let what = error.message().lines().next().unwrap_or_default();
         // The second [route] of a file looks so.
-        let hint = header_in(&file.text, line)
+        let hint = header_in(&text, line)
             .filter(|name| ["route", "secret"].contains(name))
             .map_or_else(String::new, |name| format!("; write [[{name}]] above the keys of each"));
-        file.wrong(line, key_in(&file.text, line), &format!("this is not TOML: {what}{hint}"))
+        let place = Place { source: Rc::clone(&source), key: key_in(&text, line).to_owned(), line };
+        place.wrong(&format!("this is not TOML: {what}{hint}"))
     })?;
-    read(Table::new(Rc::clone(&file), String::new(), 1, table.into_inner()))
+    read(Table::new(Rc::clone(&source), String::new(), 1, table.into_inner()))
 }
 
 /// What stands before the equals sign in a line.
@@ -92,13 +87,20 @@ fn is_key(text: &str) -> bool {
 }
 
 impl<'a> Table<'a> {
-    fn new(file: Rc<File>, prefix: String, line: usize, table: DeTable<'a>) -> Self {
+    fn new(source: Rc<Source>, prefix: String, line: usize, table: DeTable<'a>) -> Self {
         let entries = table.into_iter().map(|(key, value)| {
-            let (key_line, line) = (file.line(key.span().start), file.line(value.span().start));
+            let (key_line, line) = (source.line(key.span().start), source.line(value.span().start));
             (key.into_inner().into_owned(), key_line, value.into_inner(), line)
         });
         let entries = entries.collect();
-        Self { file, prefix, line, entries }
+        Self { source, prefix, line, entries }
+    }
+
+    /// A switch that was set by a flag, or an empty table.
+    pub(super) fn from_flags(switch: Option<&str>) -> Self {
+        let entries = switch.map(|switch| (switch.to_owned(), 0, DeValue::Boolean(true), 0));
+        let entries = entries.into_iter().collect();
+        Self { source: Rc::new(Source::Flags), prefix: String::new(), line: 0, entries }
     }
 
     /// Fails if there are other keys than these. To be called before values are read: a misspelt key is often why another one
@@ -107,7 +109,7 @@ impl<'a> Table<'a> {
         let unknown = self.entries.iter().filter(|(name, ..)| !known.contains(&name.as_str()));
         let Some((name, line, ..)) = unknown.min_by_key(|(_, line, ..)| line) else { return Ok(()) };
         let what = format!("there is no such key; here are: {}", known.join(", "));
-        Err(self.file.wrong(*line, &format!("{}{name}", self.prefix), &what))
+        Err(self.place(name, *line).wrong(&what))
     }
 
     pub(super) fn peek_text(&self, key: &str) -> Option<&str> {
@@ -117,26 +119,41 @@ impl<'a> Table<'a> {
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
         let at = self.entries.iter().position(|(name, ..)| name == key)?;
         let (name, _, value, line) = self.entries.swap_remove(at);
-        Some(Value { file: Rc::clone(&self.file), key: format!("{}{name}", self.prefix), line, value })
+        Some(Value { place: self.place(&name, line), value })
     }
 
     pub(super) fn required(&mut self, key: &'static str) -> CliResult<Value<'a>> {
         self.take(key).ok_or_else(|| self.wrong(key, "this key is missing"))
     }
 
-    /// The place of a key that is missing: that of the table.
-    pub(super) fn place(&self, key: &str) -> Place {
-        Place { file: Rc::clone(&self.file), key: format!("{}{key}", self.prefix), line: self.line }
+    fn place(&self, key: &str, line: usize) -> Place {
+        Place { source: Rc::clone(&self.source), key: format!("{}{key}", self.prefix), line }
+    }
+
+    /// The place of a key that is missing: that of the table. A flag that is missing has none.
+    pub(super) fn missing(&self, key: &str) -> Place {
+        match *self.source {
+            Source::Flags => self.place("", 0),
+            Source::File { .. } => self.place(key, self.line),
+        }
     }
 
     pub(super) fn wrong(&self, key: &str, what: &str) -> Failure {
-        self.place(key).wrong(what)
+        self.missing(key).wrong(what)
+    }
+
+    /// How a switch is set there.
+    pub(super) fn how_to_set(&self, switch: &str) -> String {
+        match *self.source {
+            Source::Flags => format!("--{}", switch.replace('_', "-")),
+            Source::File { .. } => format!("{switch} = true"),
+        }
     }
 
     /// Where a secret is: `{ env = "NAME" }` or `{ file = "PATH" }`, or these keys in the table itself.
     pub(super) fn secret_source(&mut self) -> CliResult<Option<SecretSource>> {
         match (self.take("env"), self.take("file")) {
-            (Some(_), Some(file)) => Err(file.wrong("env is set too: leave one of them out")),
+            (Some(_), Some(file)) => Err(file.place.wrong("env is set too: leave one of them out")),
             (Some(name), None) => Ok(Some(SecretSource::Env(name.text()?.0))),
             (None, Some(path)) => Ok(Some(SecretSource::File(path.text()?.0.into()))),
             (None, None) => Ok(None),
@@ -145,21 +162,13 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn wrong(&self, what: &str) -> Failure {
-        self.file.wrong(self.line, &self.key, what)
-    }
-
     pub(super) fn is_table(&self) -> bool {
         matches!(self.value, DeValue::Table(_))
     }
 
-    fn place(&self) -> Place {
-        Place { file: Rc::clone(&self.file), key: self.key.clone(), line: self.line }
-    }
-
     pub(super) fn text(self) -> CliResult<(String, Place)> {
-        let place = self.place();
-        match self.value {
+        let Self { place, value } = self;
+        match value {
             DeValue::String(text) if !text.is_empty() => Ok((text.into_owned(), place)),
             DeValue::String(_) => Err(place.wrong("this is empty")),
             _ => Err(place.wrong("this must be a string, in quotation marks")),
@@ -169,7 +178,7 @@ impl<'a> Value<'a> {
     pub(super) fn boolean(self) -> CliResult<bool> {
         match self.value {
             DeValue::Boolean(value) => Ok(value),
-            _ => Err(self.wrong("this must be true or false, without quotation marks")),
+            _ => Err(self.place.wrong("this must be true or false, without quotation marks")),
         }
     }
 
@@ -179,19 +188,20 @@ impl<'a> Value<'a> {
             _ => None,
         };
         number.filter(|number| range.contains(number)).ok_or_else(|| {
-            self.wrong(&format!("this must be a whole number from {} to {}", range.start(), range.end()))
+            let what = format!("this must be a whole number from {} to {}", range.start(), range.end());
+            self.place.wrong(&what)
         })
     }
 
     /// The strings of an array, of which there must be one.
     pub(super) fn texts(self) -> CliResult<Vec<(String, Place)>> {
-        let place = self.place();
-        let DeValue::Array(values) = self.value else {
+        let Self { place, value } = self;
+        let DeValue::Array(values) = value else {
             return Err(place.wrong("this must be an array of strings, such as [\"a\", \"b\"]"));
         };
         let texts = values.into_iter().map(|value| {
-            let (file, line) = (Rc::clone(&place.file), place.file.line(value.span().start));
-            Value { file, key: place.key.clone(), line, value: value.into_inner() }.text()
+            let line = place.source.line(value.span().start);
+            Value { place: Place { line, ..place.clone() }, value: value.into_inner() }.text()
         });
         let texts: Vec<_> = texts.collect::<CliResult<_>>()?;
         if texts.is_empty() { Err(place.wrong("this array is empty: leave the key out")) } else { Ok(texts) }
@@ -199,23 +209,23 @@ impl<'a> Value<'a> {
 
     /// The tables of `[[name]]`.
     pub(super) fn tables(self) -> CliResult<Vec<Table<'a>>> {
-        let place = self.place();
+        let Self { place, value } = self;
         let wrong = || place.wrong(&format!("write [[{}]] above the keys of each", place.key));
-        let DeValue::Array(values) = self.value else { return Err(wrong()) };
+        let DeValue::Array(values) = value else { return Err(wrong()) };
         let table = |value: toml::Spanned<DeValue<'a>>| {
-            let line = place.file.line(value.span().start);
+            let line = place.source.line(value.span().start);
             let DeValue::Table(table) = value.into_inner() else { return Err(wrong()) };
-            Ok(Table::new(Rc::clone(&place.file), format!("{}.", place.key), line, table))
+            Ok(Table::new(Rc::clone(&place.source), format!("{}.", place.key), line, table))
         };
         values.into_iter().map(table).collect()
     }
 
     /// `{ env = "NAME" }` or `{ file = "PATH" }`.
     pub(super) fn secret_source(self) -> CliResult<(SecretSource, Place)> {
-        let place = self.place();
+        let Self { place, value } = self;
         let how = "this must say where the value is: { env = \"NAME\" } or { file = \"PATH\" }";
-        let DeValue::Table(table) = self.value else { return Err(place.wrong(how)) };
-        let mut table = Table::new(Rc::clone(&place.file), format!("{}.", place.key), place.line, table);
+        let DeValue::Table(table) = value else { return Err(place.wrong(how)) };
+        let mut table = Table::new(Rc::clone(&place.source), format!("{}.", place.key), place.line, table);
         table.only(&["env", "file"])?;
         let source = table.secret_source()?;
         Ok((source.ok_or_else(|| place.wrong(how))?, place))
@@ -223,7 +233,16 @@ impl<'a> Value<'a> {
 }
 
 impl Place {
+    pub(super) fn flag(name: &str) -> Self {
+        Self { source: Rc::new(Source::Flags), key: format!("--{name}"), line: 0 }
+    }
+
+    /// Never quotes a value, which may be a secret in the wrong place.
     pub(super) fn wrong(&self, what: &str) -> Failure {
-        self.file.wrong(self.line, &self.key, what)
+        let key = if self.key.is_empty() { String::new() } else { format!("{}: ", escape(&self.key)) };
+        Failure::usage(match &*self.source {
+            Source::Flags => format!("{key}{what}"),
+            Source::File { path, .. } => format!("{}, line {}: {key}{what}", path.display(), self.line),
+        })
     }
 }
