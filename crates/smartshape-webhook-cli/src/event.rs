@@ -188,11 +188,7 @@ fn set(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
                 if index == length {
                     elements.push(Value::Null);
                 }
-                // There is one now.
-                match elements.get_mut(index) {
-                    Some(element) => element,
-                    None => return Err("no such place".to_owned()),
-                }
+                &mut elements[index]
             }
             _ => return Err(format!("what is before {name} holds no fields")),
         };

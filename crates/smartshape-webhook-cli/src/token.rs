@@ -1,5 +1,6 @@
 //! `smartshape token`: the bcrypt hashes of a secret that deliveries carry.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use smartshape_fake::Prefix;
@@ -33,8 +34,8 @@ pub(crate) struct TokenOptions {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(4..=31))]
     cost: u32,
     /// The variant of bcrypt
-    #[arg(long, value_enum, default_value = "2b")]
-    prefix: Variant,
+    #[arg(long, value_parser = prefix(), default_value = "2b")]
+    prefix: Prefix,
 }
 
 impl TokenOptions {
@@ -44,14 +45,12 @@ impl TokenOptions {
     }
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Variant {
-    #[value(name = "2a")]
-    TwoA,
-    #[value(name = "2b")]
-    TwoB,
-    #[value(name = "2y")]
-    TwoY,
+fn prefix() -> impl TypedValueParser<Value = Prefix> {
+    PossibleValuesParser::new(["2a", "2b", "2y"]).map(|name| match name.as_str() {
+        "2a" => Prefix::TwoA,
+        "2y" => Prefix::TwoY,
+        _ => Prefix::TwoB,
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -114,12 +113,7 @@ impl Command {
 
 /// A token of `secret`.
 pub(crate) fn sign(secret: &Secret, token_options: &TokenOptions) -> CliResult<String> {
-    let prefix = match token_options.prefix {
-        Variant::TwoA => Prefix::TwoA,
-        Variant::TwoB => Prefix::TwoB,
-        Variant::TwoY => Prefix::TwoY,
-    };
-    smartshape_fake::token(secret.expose(), token_options.cost, prefix)
+    smartshape_fake::token(secret.expose(), token_options.cost, token_options.prefix)
         .map_err(|error| Failure::usage(error.to_string()))
 }
 

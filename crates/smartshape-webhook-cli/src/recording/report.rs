@@ -66,7 +66,7 @@ pub(super) enum Salt {
     Mixed,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Retries {
     pub(super) uuid: Uuid,
     /// Events that were delivered more than once.
@@ -85,10 +85,11 @@ pub(super) struct Retries {
 }
 
 /// Whether a retry has the uuid of the first attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Uuid {
     /// There were no retries.
+    #[default]
     Unknown,
     Repeated,
     New,
@@ -187,14 +188,10 @@ impl RecordedDelivery<'_> {
 fn tokens(entries: &[(usize, Read)]) -> Vec<TokenForm> {
     let mut forms = BTreeMap::new();
     for (_, entry) in entries {
-        *forms.entry((&entry.token.prefix, entry.token.cost)).or_insert(0) += 1;
+        *forms.entry((entry.token.prefix.clone(), entry.token.cost)).or_insert(0) += 1;
     }
-    let form = |((prefix, cost), deliveries): ((&String, u32), usize)| TokenForm {
-        prefix: prefix.clone(),
-        cost,
-        deliveries,
-    };
-    forms.into_iter().map(form).collect()
+    let forms = forms.into_iter();
+    forms.map(|((prefix, cost), deliveries)| TokenForm { prefix, cost, deliveries }).collect()
 }
 
 fn webhooks(by_webhook: &BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>>) -> Vec<Webhook> {
@@ -269,17 +266,7 @@ fn by_uuid<'a>(sent: &[RecordedDelivery<'a>]) -> BTreeMap<&'a str, Vec<RecordedD
 }
 
 fn retries(by_webhook: &BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>>) -> Retries {
-    let mut retries = Retries {
-        uuid: Uuid::Unknown,
-        repeated: 0,
-        most_deliveries_of_one: 0,
-        renamed: 0,
-        alike: 0,
-        rejected_deliveries: 0,
-        repeated_after_acceptance: 0,
-        given_up: 0,
-        gaps: Vec::new(),
-    };
+    let mut retries = Retries::default();
     let mut gaps: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
     for sent in by_webhook.values() {
         let events = by_uuid(sent);
