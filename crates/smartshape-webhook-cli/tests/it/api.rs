@@ -3,7 +3,7 @@
 use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind;
 
-use crate::support::{Home, SECRET, nobody, ran, ran_with_stdin};
+use crate::support::{Home, SECRET, assert_private, nobody, ran, ran_with_stdin};
 
 #[tokio::test]
 async fn login_is_stored_and_used_for_its_server_only() {
@@ -22,11 +22,7 @@ async fn login_is_stored_and_used_for_its_server_only() {
     let kept = home.path().join(".config/smartshape/config.json");
     let text = std::fs::read_to_string(&kept).unwrap();
     assert!(!text.contains(account.password()) && !ran_.out.contains("jwt"));
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
-    }
+    assert_private(&kept);
     home.run(&["webhook", "list"]).await.succeeds();
 
     let elsewhere = ran(home.program(&["webhook", "list"]).env("SMARTSHAPE_API_URL", other.base_url())).await;

@@ -37,13 +37,9 @@ fn cases(lines: &[Value], result: &str) -> Vec<String> {
     of_result.map(|line| line["case"].as_str().unwrap().to_owned()).collect()
 }
 
-fn lines(ran: &Ran) -> Vec<Value> {
-    ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 async fn finds_with(fault: Fault, arguments: &[&str], fails: &[&str], warns: &[&str]) -> Vec<Value> {
     let ran = checked(&faulty_endpoints::serve(fault).await, arguments).await;
-    let lines = lines(&ran);
+    let lines = ran.lines();
     assert_eq!(
         (&*cases(&lines, "fail"), &*cases(&lines, "warn")),
         (&*owned(fails), &*owned(warns)),
@@ -140,7 +136,7 @@ async fn check_finds_responses_that_smartshape_does_not_accept() {
     ] {
         let arguments = ["--timeout", "60", "--only", "_"];
         let ran = checked(&faulty_endpoints::serve(fault).await, &arguments).await;
-        let lines = lines(&ran);
+        let lines = ran.lines();
         assert_eq!((ran.code, lines.len()), (Some(1), EventKind::ALL.len()), "{ran:?}");
         for line in lines {
             assert_eq!(line["result"], "fail", "{line}");
@@ -155,7 +151,7 @@ async fn check_finds_responses_that_smartshape_does_not_accept() {
 async fn check_passes_for_this_projects_receiver() {
     let (url, received) = receiver().await;
     let ran = checked(&url, &["--destructive", "--timeout", "60"]).await.succeeds();
-    let lines = lines(&ran);
+    let lines = ran.lines();
     assert_eq!(cases(&lines, "pass").len(), lines.len(), "{ran:?}");
     // What it handled says that it was a test.
     let received = received.lock().unwrap();
@@ -191,7 +187,7 @@ rejects a token of another secret  FAIL
 async fn check_sends_only_the_registered_events() {
     let (url, received) = receiver().await;
     let arguments = ["--event", "file_optimized", "--file", "5c6f", "--only", "accepts", "--timeout", "60"];
-    let lines = lines(&checked(&url, &arguments).await.succeeds());
+    let lines = checked(&url, &arguments).await.succeeds().lines();
     let other = lines.iter().find(|line| line["case"] == "accepts annotation_created").unwrap();
     assert_eq!(
         (&other["result"], &other["reason"]),

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::listener::{Listener, builder, journals};
-use crate::support::{Home, SECRET, ran, within};
+use crate::support::{Home, SECRET, assert_private, ran, within};
 
 /// A fake with or without URLs in its list, and somebody else's webhook there.
 async fn fake(shows_url: bool) -> (FakeSmartShape, String) {
@@ -185,11 +185,7 @@ async fn prune_deletes_only_webhooks_of_crashed_listeners() {
         let file = journals(&home);
         assert_eq!(file.len(), 1, "of the one that runs: {file:?}");
         assert!(!std::fs::read_to_string(&file[0]).unwrap().contains(&secret));
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            assert_eq!(std::fs::metadata(&file[0]).unwrap().permissions().mode() & 0o777, 0o600);
-        }
+        assert_private(&file[0]);
         let nothing = ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
         assert!(nothing.out.contains("nothing is left behind"), "one that runs is left alone: {nothing:?}");
 

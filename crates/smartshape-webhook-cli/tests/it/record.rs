@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::listener::{Listener, builder};
-use crate::support::{Home, SECRET, message, ran_with_stdin, within};
+use crate::support::{Home, SECRET, assert_private, message, ran_with_stdin, within};
 
 const FILE: &str = "recording.jsonl";
 
@@ -94,12 +94,7 @@ async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
         assert!(words.contains(says), "{says}: {words}");
     }
     assert!(![secret.as_str(), "$2b$"].iter().any(|hidden| recording.contains(hidden)), "{recording}");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(home.path().join(FILE)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
+    assert_private(&home.path().join(FILE));
 }
 
 #[tokio::test]

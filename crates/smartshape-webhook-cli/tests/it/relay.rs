@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::listener::Listener;
-use crate::support::{Home, SECRET, ran, within};
+use crate::support::{Home, SECRET, ran, until, within};
 use crate::ui::Console;
 
 /// 24 bytes in base64. It protects nothing.
@@ -97,21 +97,11 @@ impl Relay {
 
     /// Waits until a line of the metrics begins so.
     pub(crate) async fn counts(&self, begins: &str) {
-        within(async {
-            while !self.get("/metrics").await.1.lines().any(|line| line.starts_with(begins)) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(async || self.get("/metrics").await.1.lines().any(|line| line.starts_with(begins))).await;
     }
 
     async fn is_ready(&self) {
-        within(async {
-            while self.get("/ready").await.0 != 200 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(async || self.get("/ready").await.0 == 200).await;
     }
 
     pub(crate) async fn terminate(&mut self) -> Option<i32> {
@@ -273,12 +263,7 @@ async fn program_and_its_children_are_killed_after_the_timeout() {
     let mut relay = Relay::of(&home, &settings).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 1"#).await;
-    within(async {
-        while runs(&home, "pid") {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || !runs(&home, "pid")).await;
     assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
     assert!(relay.log().contains("was killed after its 1 s"), "{}", relay.log());
 }
@@ -291,12 +276,7 @@ async fn program_and_its_children_are_killed_at_shutdown() {
     let settings = format!("shutdown_timeout_seconds = 1\n[[route]]\nto = \"{target}\"\n");
     let mut relay = Relay::of(&home, &settings).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    within(async {
-        while !home.path().join("pid").exists() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || home.path().join("pid").exists()).await;
     assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
     assert!(!runs(&home, "pid"));
     let stats = home.run(&["--json", "inbox", "stats", "relay.db"]).await.succeeds().json();
@@ -389,12 +369,7 @@ async fn second_relay_on_one_file_waits_for_the_end_of_the_first() {
     let mut first = Relay::to(&home, &url).await;
     first.is_ready().await;
     let mut second = Relay::to(&home, &url).await;
-    within(async {
-        while !second.log().contains("a worker of another process has locked the inbox") {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || second.log().contains("a worker of another process has locked the inbox")).await;
     assert_eq!(second.get("/ready").await.0, 503);
     // What it stores is passed on by the first one.
     second.accepts(&EventPayload::sample(FileUploaded)).await;
@@ -439,12 +414,7 @@ async fn relay_registers_webhooks_and_takes_their_secrets() {
         .env("SMARTSHAPE_TOKEN", fake.bearer_token())
         .env("UPLOADS", "another secret of mine");
     let relay = Relay::start(program).await;
-    within(async {
-        while fake.webhooks().len() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || fake.webhooks().len() >= 2).await;
     let registered: Vec<EventKind> = fake.webhooks().into_iter().map(|webhook| webhook.event).collect();
     assert_eq!(registered, [FileUploaded, FileOptimized]);
 

@@ -14,7 +14,7 @@ use smartshape_webhook_tower::{Delivery, NamedSecret, Receiver, Secret, endpoint
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::event::serve;
-use crate::support::{Home, Ran, SECRET, ran, within};
+use crate::support::{Home, Ran, SECRET, assert_private, ran, within};
 
 const URL: &str = "http://127.0.0.1:1/a?key=hunter2";
 const NEW_SECRET: &str = "another random string";
@@ -85,19 +85,13 @@ async fn rotate_writes_a_generated_secret_and_keeps_the_old_webhook() {
     let ours = at_url(&fake);
     assert_eq!((ours.len(), &ours[0].0, ours[1].1.as_str()), (2, &old, secret.trim_end()));
     assert!(!done.out.contains(secret.trim_end()) && !done.err.contains(secret.trim_end()));
-    let lines: Vec<serde_json::Value> =
-        done.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines = done.lines();
     assert_eq!(
         (&lines[0]["created"]["id"], &lines[0]["created"]["url"]),
         (&ours[1].0.clone().into(), &URL.into())
     );
     assert_eq!(lines[1]["kept"], old);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(home.path().join("new.txt")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
+    assert_private(&home.path().join("new.txt"));
 
     // A file that is there is somebody's.
     rotate(&home, &fake, &arguments).await.fails(1, "new.txt");

@@ -1,11 +1,11 @@
 //! Runs the built program in a home of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use smartshape_fake::FakeSmartShape;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
@@ -13,19 +13,15 @@ use tokio::process::Command;
 pub(crate) const SECRET: &str = "a long and random string";
 
 /// A folder that goes with the test.
-pub(crate) struct Home(PathBuf);
+pub(crate) struct Home(TempDir);
 
 impl Home {
     pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("smartshape-cli-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self(tempfile::tempdir().unwrap())
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     /// The program, with nothing of this machine's settings.
@@ -34,9 +30,9 @@ impl Home {
         command
             .args(arguments)
             .env_clear()
-            .env("HOME", &self.0)
+            .env("HOME", self.path())
             .env("PATH", std::env::var_os("PATH").unwrap());
-        command.current_dir(&self.0).stdin(Stdio::null()).kill_on_drop(true);
+        command.current_dir(self.path()).stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 
@@ -49,12 +45,6 @@ impl Home {
 
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
         ran(&mut self.program(arguments)).await
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -102,6 +92,25 @@ impl Ran {
 /// What has to come in any case. Long enough for a machine that is busy.
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(120), what).await.expect("it comes in time")
+}
+
+/// Waits until this holds.
+pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    within(async {
+        while !holds().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Fails if others may read the file.
+pub(crate) fn assert_private(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }
 
 /// The head of a request or a response, in lines, and its body.
