@@ -27,7 +27,7 @@ mod webhook;
 
 pub use client::Client;
 pub use error::{Error, ErrorKind, Hint};
-pub use reconcile::{CompletedStep, DeleteReason, Plan, Step};
+pub use reconcile::{CompletedStep, DeleteReason, Deletion, Plan, Step};
 pub use registration::Registration;
 pub use retry::parse_retry_after;
 pub use secret::{AuthToken, SessionToken, WebhookSecret};

@@ -98,13 +98,13 @@ impl Client {
                     records.push(record.clone());
                     CompletedStep::Adopted(record)
                 }
-                Step::Delete { id, event, reason } => {
-                    match self.delete_webhook(&id).await {
+                Step::Delete(deletion) => {
+                    match self.delete_webhook(&deletion.id).await {
                         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                         _ => {}
                     }
-                    records.retain(|record| record.id != id);
-                    CompletedStep::Deleted { id, event, reason }
+                    records.retain(|record| record.id != deletion.id);
+                    CompletedStep::Deleted(deletion)
                 }
             };
             save(records, Some(&done))

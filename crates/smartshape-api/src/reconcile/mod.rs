@@ -5,4 +5,4 @@ mod plan;
 mod step;
 
 pub use self::plan::Plan;
-pub use self::step::{CompletedStep, DeleteReason, Step};
+pub use self::step::{CompletedStep, DeleteReason, Deletion, Step};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use smartshape_webhook::EventKind;
 
-use super::step::{DeleteReason, Step};
+use super::step::{DeleteReason, Deletion, Step};
 use crate::error::Error;
 use crate::problem::escape_and_truncate;
 use crate::registration::Registration;
@@ -99,11 +99,11 @@ impl Plan {
             }
         }
 
-        let mut deletions: Vec<(String, Option<String>, DeleteReason)> = Vec::new();
+        let mut deletions: Vec<Deletion> = Vec::new();
         let (mut unrecorded, mut unclear) = (Vec::new(), Vec::new());
         for registration in listed {
             let Registration { id, event, url, .. } = registration;
-            if kept.iter().any(|record| record.id == *id) || deletions.iter().any(|(known, ..)| known == id) {
+            if kept.iter().any(|record| record.id == *id) || deletions.iter().any(|known| known.id == *id) {
                 continue;
             }
             let record = record_for(registration);
@@ -119,7 +119,7 @@ impl Plan {
                     Some((event, url)) if taken_by(event, url) => DeleteReason::Replaced,
                     _ => DeleteReason::NotDesired,
                 };
-                deletions.push((id.clone(), event.clone(), reason));
+                deletions.push(Deletion { id: id.clone(), event: event.clone(), reason });
             } else if desired.iter().any(|one| Some(one.url.as_str()) == url) {
                 if !unrecorded.contains(registration) {
                     unrecorded.push(registration.clone());
@@ -130,11 +130,12 @@ impl Plan {
         }
         for record in records {
             let is_listed = listed.iter().any(|registration| registration.id == record.id);
-            if !is_listed && deletions.iter().all(|(id, ..)| *id != record.id) {
-                deletions.push((record.id.clone(), Some(record.event.to_string()), DeleteReason::NotListed));
+            if !is_listed && deletions.iter().all(|known| known.id != record.id) {
+                let (id, event) = (record.id.clone(), Some(record.event.to_string()));
+                deletions.push(Deletion { id, event, reason: DeleteReason::NotListed });
             }
         }
-        steps.extend(deletions.into_iter().map(|(id, event, reason)| Step::Delete { id, event, reason }));
+        steps.extend(deletions.into_iter().map(Step::Delete));
         kept.retain(|record| !replacements.contains(&record.id.as_str()));
         Ok(Self { kept, steps, unrecorded, unclear })
     }
@@ -152,10 +153,8 @@ impl Plan {
     /// ```
     #[must_use]
     pub fn prune(mut self) -> Self {
-        let pruned = self.unrecorded.drain(..).map(|Registration { id, event, .. }| Step::Delete {
-            id,
-            event,
-            reason: DeleteReason::NotRecorded,
+        let pruned = self.unrecorded.drain(..).map(|Registration { id, event, .. }| {
+            Step::Delete(Deletion { id, event, reason: DeleteReason::NotRecorded })
         });
         self.steps.extend(pruned);
         self

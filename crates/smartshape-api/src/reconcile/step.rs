@@ -15,15 +15,19 @@ pub enum Step {
     /// A webhook that replaced a recorded one elsewhere is recorded. Nothing is sent.
     Adopt(WebhookRecord),
     /// A webhook is deleted.
-    #[non_exhaustive]
-    Delete {
-        /// The webhook's id.
-        id: String,
-        /// The event's name, if known.
-        event: Option<String>,
-        /// Why.
-        reason: DeleteReason,
-    },
+    Delete(Deletion),
+}
+
+/// A webhook that is deleted, and why.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Deletion {
+    /// The webhook's id.
+    pub id: String,
+    /// The event's name, if known.
+    pub event: Option<String>,
+    /// Why.
+    pub reason: DeleteReason,
 }
 
 /// Why a webhook is deleted.
@@ -51,15 +55,7 @@ pub enum CompletedStep {
     /// A webhook that replaced a recorded one elsewhere was recorded.
     Adopted(WebhookRecord),
     /// A webhook was deleted, or did not exist any more.
-    #[non_exhaustive]
-    Deleted {
-        /// The webhook's id.
-        id: String,
-        /// The event's name, if known.
-        event: Option<String>,
-        /// Why.
-        reason: DeleteReason,
-    },
+    Deleted(Deletion),
 }
 
 const ADOPTED: &str = "which replaced a recorded one; its secret is assumed to be the desired one";
@@ -68,12 +64,12 @@ fn placed(WebhookRecord { id, event, url }: &WebhookRecord) -> String {
     format!("{}: {event} at {}", escape_and_truncate(id), escape_and_truncate(&redact_url(url)))
 }
 
-fn removed(id: &str, event: Option<&str>, reason: DeleteReason) -> String {
-    format!(
-        "{}: {}, {reason}",
-        escape_and_truncate(id),
-        event.map_or("unknown event".to_owned(), escape_and_truncate)
-    )
+impl fmt::Display for Deletion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, event, reason } = self;
+        let event = event.as_deref().unwrap_or("unknown event");
+        write!(f, "{}: {}, {reason}", escape_and_truncate(id), escape_and_truncate(event))
+    }
 }
 
 impl fmt::Display for CompletedStep {
@@ -81,9 +77,7 @@ impl fmt::Display for CompletedStep {
         match self {
             Self::Created(record) => write!(f, "created {}", placed(record)),
             Self::Adopted(record) => write!(f, "adopted {}, {ADOPTED}", placed(record)),
-            Self::Deleted { id, event, reason } => {
-                write!(f, "deleted {}", removed(id, event.as_deref(), *reason))
-            }
+            Self::Deleted(deletion) => write!(f, "deleted {deletion}"),
         }
     }
 }
@@ -95,9 +89,7 @@ impl fmt::Display for Step {
                 write!(f, "create {} at {}", desired.event(), escape_and_truncate(&redact_url(desired.url())))
             }
             Self::Adopt(record) => write!(f, "adopt {}, {ADOPTED}", placed(record)),
-            Self::Delete { id, event, reason } => {
-                write!(f, "delete {}", removed(id, event.as_deref(), *reason))
-            }
+            Self::Delete(deletion) => write!(f, "delete {deletion}"),
         }
     }
 }

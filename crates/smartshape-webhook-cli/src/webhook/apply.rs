@@ -8,7 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use smartshape_api::{
-    Client, CompletedStep, DeleteReason, DesiredWebhook, ErrorKind, Plan, Registration, Step, WebhookRecord,
+    Client, CompletedStep, Deletion, DesiredWebhook, ErrorKind, Plan, Registration, Step, WebhookRecord,
 };
 use smartshape_webhook::{EventKind, Secret};
 
@@ -173,7 +173,7 @@ impl Apply {
     }
 }
 
-fn removal(id: &str, event: Option<&str>, reason: DeleteReason) -> Value {
+fn removal(Deletion { id, event, reason, .. }: &Deletion) -> Value {
     json!({"id": id, "event": event, "why": reason.to_string()})
 }
 
@@ -181,9 +181,7 @@ fn print_done(done: &CompletedStep) -> CliResult {
     let json = match done {
         CompletedStep::Created(record) => json!({"created": record}),
         CompletedStep::Adopted(record) => json!({"adopted": record}),
-        CompletedStep::Deleted { id, event, reason, .. } => {
-            json!({"deleted": removal(id, event.as_deref(), *reason)})
-        }
+        CompletedStep::Deleted(deletion) => json!({"deleted": removal(deletion)}),
         done => json!({"done": done.to_string()}),
     };
     output::result(&json, done)
@@ -193,9 +191,7 @@ fn print_step(step: &Step) -> CliResult {
     let json = match step {
         Step::Create(wanted) => json!({"would_create": {"event": wanted.event(), "url": wanted.url()}}),
         Step::Adopt(record) => json!({"would_adopt": record}),
-        Step::Delete { id, event, reason, .. } => {
-            json!({"would_delete": removal(id, event.as_deref(), *reason)})
-        }
+        Step::Delete(deletion) => json!({"would_delete": removal(deletion)}),
         step => json!({"would": step.to_string()}),
     };
     output::result(&json, format_args!("would {step}"))
