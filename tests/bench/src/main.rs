@@ -3,8 +3,6 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod client;
-mod console;
-mod inbox;
 mod parts;
 mod process;
 mod report;
@@ -15,7 +13,7 @@ mod uploads;
 
 use std::process::ExitCode;
 
-use parts::{flood, fresh, known, memory, peers, relay, sizes};
+use parts::{console, flood, fresh, inbox, known, memory, peers, relay, sizes};
 use process::{BOTH_CORES, LOAD_CORE, Peer};
 use tokio::runtime::Builder;
 

@@ -1,7 +1,9 @@
 //! What receiving costs, question by question. docs/performance.md says what each table means.
 
+pub(crate) mod console;
 pub(crate) mod flood;
 pub(crate) mod fresh;
+pub(crate) mod inbox;
 pub(crate) mod known;
 pub(crate) mod memory;
 pub(crate) mod peers;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::inbox::{Folder, Schema, handle_all, milliseconds, name, open, send};
+use super::inbox::{Folder, Schema, handle_all, milliseconds, name, open, send};
 use crate::report::{Aim, Figure, heading, number, table};
 use crate::{Result, Run};
 

@@ -11,9 +11,10 @@ use tokio::task::JoinSet;
 
 use crate::Result;
 
-const SQLITE: &str = include_str!("../../../../crates/smartshape-webhook-inbox/migrations/sqlite-0001.sql");
+const SQLITE: &str =
+    include_str!("../../../../../crates/smartshape-webhook-inbox/migrations/sqlite-0001.sql");
 const POSTGRES: &str =
-    include_str!("../../../../crates/smartshape-webhook-inbox/migrations/postgres-0001.sql");
+    include_str!("../../../../../crates/smartshape-webhook-inbox/migrations/postgres-0001.sql");
 /// As many as the inbox uses at once for storing.
 const CONNECTIONS: usize = 4;
 
