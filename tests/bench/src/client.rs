@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const OK: &[u8] = b"HTTP/1.1 200 ";
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Counts {
     /// Responses with status 200.
     pub(crate) accepted: u64,
     /// Responses with another status.
@@ -27,7 +27,7 @@ pub(crate) struct Tally {
     pub(crate) elapsed: Duration,
 }
 
-impl Tally {
+impl Counts {
     /// Accepted requests a second.
     pub(crate) fn rate(&self) -> f64 {
         self.accepted as f64 / self.elapsed.as_secs_f64()
@@ -83,25 +83,25 @@ impl Client {
     }
 
     /// Sends until the time is over or the tokens are used up.
-    pub(crate) async fn send_for(&mut self, time: Duration) -> Result<Tally> {
+    pub(crate) async fn send_for(&mut self, time: Duration) -> Result<Counts> {
         for connection in &mut self.connections {
             connection.open().await?;
         }
         let begun = Instant::now();
-        let _awake = stay_awake();
+        let _awake = keep_core_busy();
         let mut tasks = JoinSet::new();
         for mut connection in self.connections.drain(..) {
             tasks.spawn(async move {
-                let tally = connection.send_until(begun + time).await?;
-                Result::Ok((connection, tally))
+                let counts = connection.send_until(begun + time).await?;
+                Result::Ok((connection, counts))
             });
         }
-        let mut all = Tally::default();
+        let mut all = Counts::default();
         while let Some(outcome) = tokio::time::timeout(time + TIMEOUT, tasks.join_next()).await? {
-            let (connection, tally) = outcome??;
+            let (connection, counts) = outcome??;
             self.connections.push(connection);
-            all.accepted += tally.accepted;
-            all.rejected += tally.rejected;
+            all.accepted += counts.accepted;
+            all.rejected += counts.rejected;
         }
         all.elapsed = begun.elapsed();
         Ok(all)
@@ -116,7 +116,7 @@ impl Client {
     }
 
     /// Sends until the server accepts, so that it knows the token from then on.
-    pub(crate) async fn introduce(&mut self) -> Result<()> {
+    pub(crate) async fn warm_token_cache(&mut self) -> Result<()> {
         let end = Instant::now() + TIMEOUT;
         while !self.send_once().await?.as_bytes().starts_with(OK) {
             if Instant::now() > end {
@@ -128,7 +128,7 @@ impl Client {
 }
 
 /// Keeps this thread from sleeping between responses: waking it would cost the server time.
-fn stay_awake() -> JoinSet<()> {
+fn keep_core_busy() -> JoinSet<()> {
     let mut awake = JoinSet::new();
     awake.spawn(async {
         loop {
@@ -152,8 +152,8 @@ impl Connection {
         Ok(())
     }
 
-    async fn send_until(&mut self, end: Instant) -> Result<Tally> {
-        let mut tally = Tally::default();
+    async fn send_until(&mut self, end: Instant) -> Result<Counts> {
+        let mut counts = Counts::default();
         let mut ticks = self.interval.map(tokio::time::interval);
         while Instant::now() < end {
             if let Some(ticks) = &mut ticks {
@@ -161,12 +161,12 @@ impl Connection {
                 ticks.tick().await;
             }
             match self.exchange().await? {
-                Some(true) => tally.accepted += 1,
-                Some(false) => tally.rejected += 1,
+                Some(true) => counts.accepted += 1,
+                Some(false) => counts.rejected += 1,
                 None => break,
             }
         }
-        Ok(tally)
+        Ok(counts)
     }
 
     /// Whether the response's status is 200. `None` if no token is left.

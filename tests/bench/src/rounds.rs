@@ -9,52 +9,56 @@ use crate::report::Figure;
 use crate::request::{Request, Tokens};
 
 /// A server with the client that keeps it busy.
-pub(crate) struct Side {
+pub(crate) struct Contender {
     server: Server,
     pub(crate) client: Client,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+struct Sample {
     /// Accepted requests a second.
     rate: f64,
     /// CPU time for each request, in microseconds.
     cpu: f64,
 }
 
-impl Side {
+impl Contender {
     /// Makes the request's token known to the server.
     pub(crate) async fn new(server: Server, connections: usize, request: &Request) -> Result<Self> {
         let mut client = Client::new(server.address, connections, request, &Tokens::Same);
-        client.introduce().await?;
+        client.warm_token_cache().await?;
         Ok(Self { server, client })
     }
 
-    async fn turn(&mut self, slice: Duration) -> Result<Turn> {
+    async fn sample(&mut self, slice: Duration) -> Result<Sample> {
         let before = self.server.cpu_time()?;
-        let tally = self.client.send_for(slice).await?;
+        let counts = self.client.send_for(slice).await?;
         let used = (self.server.cpu_time()? - before).as_secs_f64();
-        if tally.rejected > 0 {
-            return Err(format!("{} honest requests were rejected", tally.rejected).into());
+        if counts.rejected > 0 {
+            return Err(format!("{} honest requests were rejected", counts.rejected).into());
         }
-        Ok(Turn { rate: tally.rate(), cpu: used * 1e6 / tally.accepted as f64 })
+        Ok(Sample { rate: counts.rate(), cpu: used * 1e6 / counts.accepted as f64 })
     }
 }
 
 /// The turns of each side, round by round.
 #[derive(Debug, Default)]
-pub(crate) struct Rounds(Vec<Vec<Turn>>);
+pub(crate) struct Rounds(Vec<Vec<Sample>>);
 
 impl Rounds {
     /// Gives each side one slice in each round, starting with another side each time.
-    pub(crate) async fn measure(sides: &mut [Side], rounds: usize, slice: Duration) -> Result<Self> {
+    pub(crate) async fn measure(
+        contenders: &mut [Contender],
+        rounds: usize,
+        slice: Duration,
+    ) -> Result<Self> {
         let mut measured = Vec::new();
         // The first round fills caches and does not count.
         for round in 0..=rounds {
-            let mut turns = vec![None; sides.len()];
-            for step in 0..sides.len() {
-                let side = (round + step) % sides.len();
-                turns[side] = Some(sides[side].turn(slice).await?);
+            let mut turns = vec![None; contenders.len()];
+            for step in 0..contenders.len() {
+                let side = (round + step) % contenders.len();
+                turns[side] = Some(contenders[side].sample(slice).await?);
             }
             if round > 0 {
                 measured.push(turns.into_iter().flatten().collect());
@@ -86,7 +90,7 @@ impl Rounds {
         self.figure(|turns| turns[other].cpu / turns[side].cpu)
     }
 
-    fn figure(&self, value: impl Fn(&[Turn]) -> f64) -> Figure {
+    fn figure(&self, value: impl Fn(&[Sample]) -> f64) -> Figure {
         Figure::from_samples(self.0.iter().map(|turns| value(turns)).collect())
     }
 }
@@ -98,7 +102,7 @@ mod tests {
     #[test]
     fn ratio_is_taken_within_a_round() {
         // The machine is half as fast in each second round.
-        let turn = |rate: f64| Turn { rate, cpu: 1e6 / rate };
+        let turn = |rate: f64| Sample { rate, cpu: 1e6 / rate };
         let round = |speed: f64| [100.0, 80.0].map(|rate| turn(rate * speed)).to_vec();
         let rounds = Rounds([1.0, 0.5, 1.0, 0.5].map(round).to_vec());
         assert_eq!(rounds.ratio(1, 0).show(3), "0.800");

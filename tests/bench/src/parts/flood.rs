@@ -105,7 +105,7 @@ async fn beside_known(request: &Request, costs: &[&str], slice: Duration) -> Res
     let spec = Spec::new(Framework::Axum, Kind::Receiver);
     let server = Server::start(Spec { client_addr: true, ..spec })?;
     let mut honest = Client::new(server.address, HONEST, request, &Tokens::Same);
-    honest.introduce().await?;
+    honest.warm_token_cache().await?;
     honest.send_for(slice / 4).await?;
     let mut forgers = Client::new(server.address, 0, request, &Tokens::Same);
     if !costs.is_empty() {
@@ -132,7 +132,7 @@ async fn beside_uploads(request: &Request, slice: Duration) -> Result<f64> {
     let spec = Spec { secrets: 2, ..Spec::new(Framework::Axum, Kind::Receiver) };
     let server = Server::start(spec)?;
     let mut honest = Client::new(server.address, HONEST, request, &Tokens::Same);
-    honest.introduce().await?;
+    honest.warm_token_cache().await?;
     honest.send_for(slice / 4).await?;
     let before = honest.send_for(slice / 2).await?;
     let mut uploads = trickle(server.address, UPLOADS, &token(&other_secret(1), 10, Prefix::TwoB)?);

@@ -29,9 +29,9 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
         // Each server is a new one, which knows no token.
         let server = Server::start(Spec::new(Framework::Axum, Kind::Receiver))?;
         let mut senders = Client::new(server.address, SENDERS, &request, &Tokens::once(tokens.clone()));
-        let tally = senders.send_for(slice).await?;
-        fresh.push(tally.rate());
-        rejected += tally.rejected;
+        let counts = senders.send_for(slice).await?;
+        fresh.push(counts.rate());
+        rejected += counts.rejected;
     }
     let ratio = Figure::ratio(&fresh, &bare);
     heading("## A new salt with every delivery");

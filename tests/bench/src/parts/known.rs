@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::process::Server;
 use crate::report::{Aim, heading, table};
 use crate::request::{Request, known_token, small_event};
-use crate::rounds::{Rounds, Side};
+use crate::rounds::{Contender, Rounds};
 use crate::server::{Framework, Kind, Spec};
 use crate::{Result, Run};
 
@@ -22,13 +22,13 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     let pairs = Framework::ALL.map(|framework| (framework, Kind::Receiver));
     // A/A: the bare server beside itself, as two processes.
     for (framework, other) in pairs.into_iter().chain([(Framework::Axum, Kind::Bare)]) {
-        let mut sides = Vec::new();
+        let mut contenders = Vec::new();
         for kind in [Kind::Bare, other] {
             let server = Server::start(Spec::new(framework, kind))?;
-            sides.push(Side::new(server, CONNECTIONS, &request).await?);
+            contenders.push(Contender::new(server, CONNECTIONS, &request).await?);
         }
-        compare_responses(&mut sides).await?;
-        let measured = Rounds::measure(&mut sides, rounds, Duration::from_millis(100)).await?;
+        compare_responses(&mut contenders).await?;
+        let measured = Rounds::measure(&mut contenders, rounds, Duration::from_millis(100)).await?;
         let (ratio, added) = (measured.ratio(1, 0), measured.added_cpu(1, 0));
         let is_control = other == Kind::Bare;
         let status = |aim: Aim, median| if is_control { "–".to_owned() } else { aim.status(median) };
@@ -52,9 +52,9 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
 }
 
 /// Servers that respond differently are not comparable.
-async fn compare_responses(sides: &mut [Side]) -> Result<()> {
+async fn compare_responses(contenders: &mut [Contender]) -> Result<()> {
     let mut responses = Vec::new();
-    for side in sides {
+    for side in contenders {
         let response = side.client.send_once().await?.to_ascii_lowercase();
         let mut lines: Vec<_> = response.lines().filter(|line| !line.starts_with("date:")).collect();
         lines.sort_unstable();

@@ -89,7 +89,7 @@ async fn honest(run: &Run) -> Result<()> {
         idle.send_for(Duration::from_millis(300)).await?;
         let server = Server::start(Spec::new(framework, Kind::Receiver))?;
         let small = Request::delivery(&small_event(), &token)?;
-        Client::new(server.address, 1, &small, &Tokens::Same).introduce().await?;
+        Client::new(server.address, 1, &small, &Tokens::Same).warm_token_cache().await?;
         let (mut left, mut rejected, mut others) = (uploads, 0, 0);
         for attempt in 0..ATTEMPTS {
             if left == 0 {

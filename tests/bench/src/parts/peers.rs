@@ -7,7 +7,7 @@ use smartshape_fake::{Prefix, token};
 use crate::process::Server;
 use crate::report::{Aim, heading, number, table};
 use crate::request::{Request, small_event};
-use crate::rounds::{Rounds, Side};
+use crate::rounds::{Contender, Rounds};
 use crate::server::{Framework, Kind, SECRET, Spec};
 use crate::{Result, Run};
 
@@ -32,11 +32,11 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
             names.push(&peer.name);
             servers.push(Server::start_peer(peer)?);
         }
-        let mut sides = Vec::new();
+        let mut contenders = Vec::new();
         for server in servers {
-            sides.push(Side::new(server, CONNECTIONS, &request).await?);
+            contenders.push(Contender::new(server, CONNECTIONS, &request).await?);
         }
-        let measured = Rounds::measure(&mut sides, rounds, Duration::from_millis(slice)).await?;
+        let measured = Rounds::measure(&mut contenders, rounds, Duration::from_millis(slice)).await?;
         for (side, name) in names.into_iter().enumerate() {
             let (rate, faster) = (measured.rate(side), measured.ratio(0, side));
             let is_compared = side > 0 && cost >= LIKELY;

@@ -22,8 +22,8 @@ use crate::{Result, Run};
 const LOADS: [(u32, usize); 2] = [(16, 32), (64, 256)];
 /// Of the forwarder's throughput.
 const RATIO: Aim = Aim::AtLeast(0.7);
-/// The target has all by then.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Maximum time until the target has all.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) async fn measure(run: &Run) -> Result<()> {
     let Some(program) = std::env::var_os("SMARTSHAPE") else {
@@ -54,7 +54,7 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
         let mut clients = Vec::new();
         for server in [&relay, &forwarder] {
             let mut client = Client::new(server.address, connections, &request, &Tokens::Same);
-            client.introduce().await?;
+            client.warm_token_cache().await?;
             clients.push(client);
         }
         // The first round fills caches and does not count.
@@ -87,18 +87,18 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
 
 /// Events a second, from the first request until the target has had all that were accepted.
 async fn passed_on(client: &mut Client, received: &AtomicU64, slice: Duration) -> Result<f64> {
-    // What came before, such as the introduction, has arrived or does not count.
+    // What came before, such as the first request, has arrived or does not count.
     let begun = Instant::now();
     let before = received.load(Ordering::Relaxed);
-    let tally = client.send_for(slice).await?;
-    if tally.rejected > 0 {
-        return Err(format!("{} honest requests were rejected", tally.rejected).into());
+    let counts = client.send_for(slice).await?;
+    if counts.rejected > 0 {
+        return Err(format!("{} honest requests were rejected", counts.rejected).into());
     }
-    while received.load(Ordering::Relaxed) - before < tally.accepted {
-        if begun.elapsed() > PATIENCE {
+    while received.load(Ordering::Relaxed) - before < counts.accepted {
+        if begun.elapsed() > TIMEOUT {
             return Err("the target does not get all events".into());
         }
         tokio::task::yield_now().await;
     }
-    Ok(tally.accepted as f64 / begun.elapsed().as_secs_f64())
+    Ok(counts.accepted as f64 / begun.elapsed().as_secs_f64())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::process::Server;
 use crate::report::{heading, table};
 use crate::request::{Request, event_of, known_token};
-use crate::rounds::{Rounds, Side};
+use crate::rounds::{Contender, Rounds};
 use crate::server::{Framework, Kind, Spec};
 use crate::{Result, Run};
 
@@ -20,12 +20,12 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     for (name, bytes, connections) in SIZES {
         let body = event_of(bytes);
         let delivery = Request::delivery(&body, &token)?;
-        let mut sides = Vec::new();
+        let mut contenders = Vec::new();
         for kind in [Kind::Bare, Kind::Receiver] {
             let server = Server::start(Spec::new(Framework::Axum, kind))?;
-            sides.push(Side::new(server, connections, &delivery).await?);
+            contenders.push(Contender::new(server, connections, &delivery).await?);
         }
-        let measured = Rounds::measure(&mut sides, rounds, Duration::from_millis(slice)).await?;
+        let measured = Rounds::measure(&mut contenders, rounds, Duration::from_millis(slice)).await?;
         rows.push(vec![
             name.to_owned(),
             measured.rate(0).show(0),
