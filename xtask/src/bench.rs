@@ -34,8 +34,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result {
     if parts == 0 || arguments.contains(&"relay") {
         command.env("SMARTSHAPE", cargo::build_fast("smartshape-webhook-cli", "smartshape")?);
     }
-    for (name, program) in peers() {
-        command.args(["--peer", name, &program]);
+    for (name, program, file) in peers() {
+        command.args(["--peer", name]).args([program, file]);
     }
     // Stops when this function returns.
     let mut server = None;
@@ -54,18 +54,14 @@ pub(crate) fn run(arguments: &[&str]) -> Result {
 }
 
 /// The endpoints in other languages, where `cargo xtask test` has installed them.
-fn peers() -> Vec<(&'static str, String)> {
+fn peers() -> Vec<(&'static str, PathBuf, PathBuf)> {
     let installed = cargo::target().join("endpoints");
     let node = ("Node (express)", PathBuf::from("node"), installed.join("node/repaired.js"));
     let python =
         ("Python (falcon)", installed.join("python/venv/bin/python"), installed.join("python/repaired.py"));
-    let mut found = Vec::new();
-    for (name, program, file) in [node, python] {
-        if file.exists() {
-            found.push((name, format!("{}\t{}", program.display(), file.display())));
-        } else {
-            println!("{name} is left out: {} is not there; `cargo xtask test` installs it", file.display());
-        }
+    let (found, missing): (Vec<_>, Vec<_>) = [node, python].into_iter().partition(|(.., file)| file.exists());
+    for (name, _, file) in missing {
+        println!("{name} is left out: {} is not there; `cargo xtask test` installs it", file.display());
     }
     found
 }

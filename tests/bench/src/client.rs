@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::Result;
-use crate::request::{Request, Tokens};
+use crate::request::{Request, Tokens, find};
 
 /// A response that takes longer fails the run.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,6 +31,14 @@ impl Counts {
     /// Accepted requests a second.
     pub(crate) fn rate(&self) -> f64 {
         self.accepted as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// An error if a request was rejected.
+    pub(crate) fn all_accepted(self) -> Result<Self> {
+        match self.rejected {
+            0 => Ok(self),
+            rejected => Err(format!("{rejected} honest requests were rejected").into()),
+        }
     }
 }
 
@@ -67,18 +75,14 @@ impl Client {
 
     /// Connects from this address, of those that loop back.
     pub(crate) fn from(mut self, from: Ipv4Addr) -> Self {
-        for connection in &mut self.connections {
-            connection.from = from;
-        }
+        self.connections.iter_mut().for_each(|connection| connection.from = from);
         self
     }
 
     /// Limits the requests of all connections together.
     pub(crate) fn paced(mut self, requests_a_second: u32) -> Self {
         let interval = Duration::from_secs(self.connections.len() as u64) / requests_a_second;
-        for connection in &mut self.connections {
-            connection.interval = Some(interval);
-        }
+        self.connections.iter_mut().for_each(|connection| connection.interval = Some(interval));
         self
     }
 
@@ -87,12 +91,12 @@ impl Client {
         for connection in &mut self.connections {
             connection.open().await?;
         }
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let _awake = keep_core_busy();
         let mut tasks = JoinSet::new();
         for mut connection in self.connections.drain(..) {
             tasks.spawn(async move {
-                let counts = connection.send_until(begun + time).await?;
+                let counts = connection.send_until(started_at + time).await?;
                 Result::Ok((connection, counts))
             });
         }
@@ -103,22 +107,22 @@ impl Client {
             all.accepted += counts.accepted;
             all.rejected += counts.rejected;
         }
-        all.elapsed = begun.elapsed();
+        all.elapsed = started_at.elapsed();
         Ok(all)
     }
 
-    /// Sends once, and returns the response as it came.
-    pub(crate) async fn send_once(&mut self) -> Result<String> {
+    /// Sends once. Returns whether the status is 200, and the response as it came.
+    pub(crate) async fn send_once(&mut self) -> Result<(bool, String)> {
         let connection = self.connections.first_mut().ok_or("a client without connections")?;
         connection.open().await?;
-        connection.exchange().await?.ok_or("no token is left")?;
-        Ok(String::from_utf8_lossy(&connection.response).into_owned())
+        let accepted = connection.exchange().await?.ok_or("no token is left")?;
+        Ok((accepted, String::from_utf8_lossy(&connection.response).into_owned()))
     }
 
     /// Sends until the server accepts, so that it knows the token from then on.
     pub(crate) async fn warm_token_cache(&mut self) -> Result<()> {
         let end = Instant::now() + TIMEOUT;
-        while !self.send_once().await?.as_bytes().starts_with(OK) {
+        while !self.send_once().await?.0 {
             if Instant::now() > end {
                 return Err("the server accepts no honest request".into());
             }
@@ -184,7 +188,7 @@ impl Connection {
             }
         }
         let accepted = self.response.starts_with(OK);
-        if !accepted && find(&self.response, b"connection: close").is_some() {
+        if !accepted && find(&self.response, "connection: close").is_some() {
             self.stream = None;
         }
         Ok(Some(accepted))
@@ -194,15 +198,11 @@ impl Connection {
 /// Whether the head has arrived, and as much of the body as it says.
 fn is_complete(response: &[u8]) -> bool {
     let length = || {
-        let head = find(response, b"\r\n\r\n")? + 4;
-        let name = b"content-length: ";
+        let head = find(response, "\r\n\r\n")? + 4;
+        let name = "content-length: ";
         let value = find(&response[..head], name)? + name.len();
         let digits = response[value..].iter().take_while(|byte| byte.is_ascii_digit());
         Some(head + digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0')))
     };
     length().is_some_and(|length| response.len() >= length)
-}
-
-fn find(response: &[u8], text: &[u8]) -> Option<usize> {
-    response.windows(text.len()).position(|window| window.eq_ignore_ascii_case(text))
 }

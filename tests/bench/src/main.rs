@@ -7,102 +7,88 @@ mod parts;
 mod process;
 mod report;
 mod request;
-mod rounds;
 mod server;
+mod turns;
 mod uploads;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use parts::{console, flood, fresh, inbox, known, memory, peers, relay, sizes};
 use process::{BOTH_CORES, LOAD_CORE, Peer};
-use tokio::runtime::Builder;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Part = for<'run> fn(&'run Run) -> Pin<Box<dyn Future<Output = Result<()>> + 'run>>;
 
-const USAGE: &str = "\
-Usage: bench [PART…] [--quick] [--peer NAME COMMAND]…
+/// Each part's name, its cores and what measures it. One thread sends the load; the inbox, which is no process of its own, gets
+/// both cores.
+const PARTS: [(&str, &str, Part); 9] = [
+    ("known", LOAD_CORE, |run| Box::pin(known::measure(run))),
+    ("sizes", LOAD_CORE, |run| Box::pin(sizes::measure(run))),
+    ("fresh", LOAD_CORE, |run| Box::pin(fresh::measure(run))),
+    ("peers", LOAD_CORE, |run| Box::pin(peers::measure(run))),
+    ("flood", LOAD_CORE, |run| Box::pin(flood::measure(run))),
+    ("memory", LOAD_CORE, |run| Box::pin(memory::measure(run))),
+    ("relay", LOAD_CORE, |run| Box::pin(relay::measure(run))),
+    ("inbox", BOTH_CORES, |run| Box::pin(inbox::measure(run))),
+    ("console", BOTH_CORES, |run| Box::pin(console::measure(run))),
+];
 
-  PART                 known, sizes, fresh, peers, flood, memory, relay, inbox or console; without any: all
-  --quick              less than half a minute for each part, to see that it works
-  --peer NAME COMMAND  an endpoint in another language; tabs between the words of its command
-
-Needs two idle cores, 0 and 1. DATABASE_URL names a PostgreSQL server; without it, PostgreSQL is left out.";
-
-const PARTS: [&str; 9] = ["known", "sizes", "fresh", "peers", "flood", "memory", "relay", "inbox", "console"];
-
-/// What to measure, and how thoroughly.
+/// How thoroughly to measure, and beside what.
+#[derive(Default)]
 struct Run {
     quick: bool,
-    parts: Vec<&'static str>,
     peers: Vec<Peer>,
+}
+
+fn usage() -> String {
+    format!(
+        "\
+Usage: bench [PART…] [--quick] [--peer NAME PROGRAM FILE]…
+
+  PART                      {}; without any: all
+  --quick                   less than half a minute for each part, to see that it works
+  --peer NAME PROGRAM FILE  an endpoint in another language
+
+Needs two idle cores, 0 and 1. DATABASE_URL names a PostgreSQL server; without it, PostgreSQL is left out.",
+        PARTS.map(|(name, ..)| name).join(", ")
+    )
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [process::SERVE, spec] => server::run(spec),
-        arguments => match read(arguments) {
-            Ok(Some(run)) => measure(&run),
-            Ok(None) => {
-                eprintln!("{USAGE}");
-                return ExitCode::from(2);
-            }
-            Err(error) => Err(error),
-        },
+    let outcome = match arguments.as_slice() {
+        [first, spec] if first == process::SERVE => server::run(spec),
+        _ => measure(arguments),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    eprintln!("bench: {error}");
+    ExitCode::FAILURE
 }
 
-fn read(arguments: &[&str]) -> Result<Option<Run>> {
-    let mut run = Run { quick: false, parts: Vec::new(), peers: Vec::new() };
-    let mut arguments = arguments.iter();
-    while let Some(&argument) = arguments.next() {
-        match (argument, PARTS.iter().find(|part| **part == argument)) {
-            (_, Some(part)) => run.parts.push(part),
-            ("--quick", _) => run.quick = true,
-            ("--peer", _) => {
-                let name = arguments.next().ok_or("--peer needs a name")?;
-                let command = arguments.next().ok_or("--peer needs a command")?;
-                let command = command.split('\t').map(str::to_owned).collect();
-                run.peers.push(Peer { name: (*name).to_owned(), command });
+fn measure(arguments: Vec<String>) -> Result<()> {
+    let (mut run, mut parts) = (Run::default(), Vec::new());
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => run.quick = true,
+            "--peer" => {
+                let mut next = || arguments.next().ok_or_else(usage);
+                run.peers.push(Peer { name: next()?, program: next()?, file: next()? });
             }
-            _ => return Ok(None),
+            name => parts.push(PARTS.iter().find(|(part, ..)| *part == name).ok_or_else(usage)?),
         }
     }
-    if run.parts.is_empty() {
-        run.parts = PARTS.to_vec();
+    if parts.is_empty() {
+        parts.extend(&PARTS);
     }
-    Ok(Some(run))
-}
-
-fn measure(run: &Run) -> Result<()> {
-    for part in &run.parts {
-        // One thread sends the load; the inbox, which is no process of its own, gets both cores.
-        let (cores, mut runtime) = match *part {
-            "inbox" | "console" => (BOTH_CORES, Builder::new_multi_thread()),
-            _ => (LOAD_CORE, Builder::new_current_thread()),
-        };
+    for (name, cores, part) in parts {
         process::pin(cores)?;
-        let outcome = runtime.enable_all().build()?.block_on(async {
-            match *part {
-                "known" => known::measure(run).await,
-                "sizes" => sizes::measure(run).await,
-                "fresh" => fresh::measure(run).await,
-                "peers" => peers::measure(run).await,
-                "flood" => flood::measure(run).await,
-                "memory" => memory::measure(run).await,
-                "relay" => relay::measure(run).await,
-                "inbox" => inbox::measure(run).await,
-                _ => console::measure(run).await,
-            }
-        });
-        outcome.map_err(|error| format!("{part}: {error}"))?;
+        let mut runtime = match *cores {
+            BOTH_CORES => tokio::runtime::Builder::new_multi_thread(),
+            _ => tokio::runtime::Builder::new_current_thread(),
+        };
+        runtime.enable_all().build()?.block_on(part(&run)).map_err(|error| format!("{name}: {error}"))?;
         println!("\n{}", report::environment(run.quick)?);
     }
     Ok(())

@@ -29,7 +29,8 @@ pub(crate) fn pin(cores: &str) -> Result<()> {
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) name: String,
-    pub(crate) command: Vec<String>,
+    pub(crate) program: String,
+    pub(crate) file: String,
 }
 
 fn on_core(core: &str, program: impl AsRef<OsStr>) -> Command {
@@ -67,9 +68,8 @@ impl Server {
     }
 
     pub(crate) fn start_peer(peer: &Peer) -> Result<Self> {
-        let (program, arguments) = peer.command.split_first().ok_or("a peer without a command")?;
-        let mut command = on_core(SERVER_CORE, program);
-        command.args(arguments).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("LISTEN", "127.0.0.1:0");
+        let mut command = on_core(SERVER_CORE, &peer.program);
+        command.arg(&peer.file).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("LISTEN", "127.0.0.1:0");
         Self::spawn(&mut command)
     }
 

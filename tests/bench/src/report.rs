@@ -1,5 +1,6 @@
 //! Medians with their spread, tables in Markdown, and where and when they were measured.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -12,19 +13,20 @@ use crate::Result;
 /// machine was busy with something else.
 const MANY: usize = 50;
 
-/// A quantity that was measured several times.
-#[derive(Clone, Debug)]
+/// A quantity that was measured several times, displayed with as many decimals as the format's precision says.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Figure {
     pub(crate) median: f64,
     /// The lowest measurement, or the lower quartile of `MANY` and more.
-    pub(crate) low: f64,
+    low: f64,
     /// The highest measurement, or the upper quartile of `MANY` and more.
-    pub(crate) high: f64,
+    high: f64,
 }
 
 impl Figure {
     /// NaN if nothing was measured.
-    pub(crate) fn from_samples(mut measured: Vec<f64>) -> Self {
+    pub(crate) fn from_samples(samples: &[f64]) -> Self {
+        let mut measured = samples.to_vec();
         measured.sort_by(f64::total_cmp);
         let at = |index: usize| measured.get(index).copied().unwrap_or(f64::NAN);
         let middle = measured.len() / 2;
@@ -36,18 +38,30 @@ impl Figure {
 
     /// The ratios of measurements that were taken in the same round.
     pub(crate) fn ratio(numerators: &[f64], denominators: &[f64]) -> Self {
-        Self::from_samples(numerators.iter().zip(denominators).map(|(one, other)| one / other).collect())
+        let ratios = numerators.iter().zip(denominators).map(|(one, other)| one / other);
+        Self::from_samples(&ratios.collect::<Vec<_>>())
     }
 
-    pub(crate) fn show(&self, decimals: usize) -> String {
-        let [median, low, high] = [self.median, self.low, self.high].map(|value| number(value, decimals));
-        if low == high { median } else { format!("{median} ({low}–{high})") }
+    /// The differences of measurements that were taken in the same round.
+    pub(crate) fn difference(minuends: &[f64], subtrahends: &[f64]) -> Self {
+        let differences = minuends.iter().zip(subtrahends).map(|(one, other)| one - other);
+        Self::from_samples(&differences.collect::<Vec<_>>())
+    }
+}
+
+impl Display for Figure {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let decimals = f.precision().unwrap_or(0);
+        let [median, low, high] =
+            [self.median, self.low, self.high].map(|value| format!("{value:.decimals$}"));
+        if low == high { f.write_str(&median) } else { write!(f, "{median} ({low}–{high})") }
     }
 }
 
 /// The value that we want a figure to reach.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Aim {
+    None,
     AtLeast(f64),
     AtMost(f64),
 }
@@ -55,6 +69,7 @@ pub(crate) enum Aim {
 impl Aim {
     pub(crate) fn status(self, measured: f64) -> String {
         let (sign, bound, met) = match self {
+            Self::None => return "–".to_owned(),
             Self::AtLeast(bound) => ('≥', bound, measured >= bound),
             Self::AtMost(bound) => ('≤', bound, measured <= bound),
         };
@@ -62,29 +77,11 @@ impl Aim {
     }
 }
 
-/// The value, with a space between thousands.
-pub(crate) fn number(value: f64, decimals: usize) -> String {
-    let text = format!("{value:.decimals$}");
-    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
-    let mut grouped = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) {
-            grouped.push(' ');
-        }
-        grouped.push(digit);
-    }
-    grouped + rest
-}
-
-pub(crate) fn heading(text: &str) {
-    println!("\n{text}");
-}
-
-/// The columns are separated by ` | `.
-pub(crate) fn table(columns: &str, rows: &[Vec<String>]) {
-    println!("\n| {columns} |\n|{}", "---|".repeat(columns.split(" | ").count()));
+/// The columns, and the cells of each row, are separated by ` | `.
+pub(crate) fn table(heading: &str, columns: &str, rows: &[String]) {
+    println!("\n{heading}\n\n| {columns} |\n|{}", "---|".repeat(columns.split(" | ").count()));
     for row in rows {
-        println!("| {} |", row.join(" | "));
+        println!("| {row} |");
     }
 }
 
@@ -119,13 +116,20 @@ mod tests {
 
     #[test]
     fn figure_has_the_median_and_the_spread() {
-        let odd = Figure::from_samples(vec![3.0, 1.0, 10.0]);
+        let odd = Figure::from_samples(&[3.0, 1.0, 10.0]);
         assert_eq!((odd.median, odd.low, odd.high), (3.0, 1.0, 10.0));
-        assert_eq!(Figure::from_samples(vec![4.0, 1.0, 2.0, 100.0]).median, 3.0);
-        assert!(Figure::from_samples(Vec::new()).median.is_nan());
-        let many = Figure::from_samples((0..=100).rev().map(f64::from).collect());
-        assert_eq!((many.median, many.low, many.high), (50.0, 25.0, 75.0));
-        assert_eq!(Figure::ratio(&[2.0, 9.0], &[4.0, 3.0]).show(1), "1.8 (0.5–3.0)");
+        assert_eq!(Figure::from_samples(&[4.0, 1.0, 2.0, 100.0]).median, 3.0);
+        assert!(Figure::from_samples(&[]).median.is_nan());
+        let many: Vec<_> = (0..=100).rev().map(f64::from).collect();
+        assert_eq!(format!("{:.1}", Figure::from_samples(&many)), "50.0 (25.0–75.0)");
+    }
+
+    #[test]
+    fn ratio_and_difference_are_taken_within_a_round() {
+        // The machine is half as fast in each second round.
+        let [bare, receiver] = [100.0, 80.0].map(|rate| [1.0, 0.5, 1.0, 0.5].map(|speed| rate * speed));
+        assert_eq!(format!("{:.3}", Figure::ratio(&receiver, &bare)), "0.800");
+        assert_eq!(format!("{:.0}", Figure::difference(&bare, &receiver)), "15 (10–20)");
     }
 
     #[test]

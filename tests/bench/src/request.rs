@@ -10,6 +10,7 @@ use smartshape_webhook::{EventKind, TOKEN_HEADER};
 use crate::Result;
 use crate::server::SECRET;
 
+pub(crate) const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// Placeholder of the last digits of a uuid, replaced by the next number whenever a request is sent.
 const NUMBER: &str = "0123456789ab";
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -57,15 +58,14 @@ pub(crate) struct Request {
 impl Request {
     /// A delivery that gets another uuid each time it is sent.
     pub(crate) fn delivery(body: &str, token: &str) -> Result<Self> {
-        let bytes = post(&format!("{TOKEN_HEADER}: {token}\r\n"), body);
+        let bytes = (head(Some(token), body.len()) + body).into_bytes();
         let number = find(&bytes, NUMBER).ok_or("the event has no uuid to number")?;
         let token = find(&bytes, token);
         Ok(Self { bytes, number: Some(number), token })
     }
 
     pub(crate) fn health() -> Self {
-        let bytes = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
-        Self { bytes, number: None, token: None }
+        Self { bytes: HEALTH.to_vec(), number: None, token: None }
     }
 
     /// The bytes to send now, with this token if there is one.
@@ -83,17 +83,18 @@ impl Request {
     }
 }
 
-fn post(headers: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    let head = format!(
+/// The head of a request with a body of this length.
+pub(crate) fn head(token: Option<&str>, length: usize) -> String {
+    let token = token.map(|token| format!("{TOKEN_HEADER}: {token}\r\n")).unwrap_or_default();
+    format!(
         "POST /callback HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n{headers}\r\n"
-    );
-    (head + body).into_bytes()
+         Content-Length: {length}\r\n{token}\r\n"
+    )
 }
 
-fn find(bytes: &[u8], text: &str) -> Option<usize> {
-    bytes.windows(text.len()).position(|window| window == text.as_bytes())
+/// The offset of the text, whatever the case of its letters.
+pub(crate) fn find(bytes: &[u8], text: &str) -> Option<usize> {
+    bytes.windows(text.len()).position(|window| window.eq_ignore_ascii_case(text.as_bytes()))
 }
 
 /// The token of each request of a client. Clones take from the same list.

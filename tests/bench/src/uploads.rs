@@ -5,25 +5,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use smartshape_webhook::TOKEN_HEADER;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::Result;
+use crate::request::{HEALTH, head};
 
 const CHUNK: usize = 64 * 1024;
-const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Declared length of an upload that never ends.
 const TRICKLED: usize = 10_000_000;
 
-/// Opens so many connections and gets one response on each, then sends the head, with this header, and the body on all
+/// Opens so many connections and gets one response on each, then sends the head, with this token, and the body on all
 /// at once. Returns the status of each response, or 0 where the connection ended without one.
 pub(crate) async fn send(
     address: SocketAddr,
     connections: usize,
-    header: Option<(&str, &str)>,
+    token: Option<&str>,
     body: &Bytes,
 ) -> Result<Vec<u16>> {
     let mut opened = Vec::new();
@@ -39,10 +38,7 @@ pub(crate) async fn send(
         }
         opened.push(stream);
     }
-    let length = body.len();
-    let header = header.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
-    let head =
-        format!("POST /callback HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{header}\r\n");
+    let head = head(token, body.len());
     let uploads = opened.into_iter().map(|stream| upload(stream, &head, body));
     Ok(tokio::time::timeout(TIMEOUT, join_all(uploads)).await?)
 }
@@ -50,9 +46,7 @@ pub(crate) async fn send(
 /// Uploads that never end: each sends twice the receiver's minimum rate, and begins anew when it is rejected, until the set is
 /// dropped.
 pub(crate) fn trickle(address: SocketAddr, connections: usize, token: &str) -> JoinSet<()> {
-    let head = format!(
-        "POST /callback HTTP/1.1\r\nHost: localhost\r\nContent-Length: {TRICKLED}\r\n{TOKEN_HEADER}: {token}\r\n\r\n"
-    );
+    let head = head(Some(token), TRICKLED);
     (0..connections)
         .map(|_| {
             let head = head.clone();

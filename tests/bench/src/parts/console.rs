@@ -1,24 +1,19 @@
 //! What the console costs: its pages with a million events, open pages on an idle and on a busy inbox, and the activity
 //! that it shows.
 
-use std::io::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_ui::{Access, Ui, Visitor};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::inbox::{Folder, Schema, handle_all, milliseconds, name, open, send};
-use crate::report::{Aim, Figure, heading, number, table};
+use super::inbox::{Engine, handle_all, milliseconds, send, stock_of};
+use crate::report::{Aim, Figure, table};
+use crate::turns::take_turns;
 use crate::{Result, Run};
 
 const TABS: usize = 16;
@@ -55,24 +50,19 @@ const POSTGRES_WITHOUT: &str =
     CREATE TRIGGER without BEFORE INSERT ON smartshape_inbox_activity FOR EACH ROW EXECUTE FUNCTION without()";
 
 pub(crate) async fn measure(run: &Run) -> Result<()> {
-    let folder = Folder::new()?;
-    let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
-    let schema = url.map(|url| Schema { url });
-    heading("## The console");
-    let measured = async {
-        for schema in [None, schema.as_ref()].into_iter().take(1 + usize::from(schema.is_some())) {
-            pages(&folder, schema, run.quick).await?;
-            open_pages(&folder, schema, run.quick).await?;
-            claims(&folder, schema, run.quick).await?;
-            activity(&folder, schema, run.quick).await?;
-        }
-        assets(&folder).await
-    };
-    let measured = measured.await;
-    if let Some(schema) = &schema {
-        schema.drop_all().await?;
+    println!("\n## The console");
+    for engine in Engine::all() {
+        let measured = async {
+            pages(&engine, run.quick).await?;
+            open_pages(&engine, run.quick).await?;
+            worker(&engine, run.quick).await?;
+            acknowledgements(&engine, run.quick).await
+        };
+        let measured = measured.await;
+        engine.clean_up().await?;
+        measured?;
     }
-    measured
+    Ok(())
 }
 
 fn console(inbox: &Inbox) -> Ui {
@@ -89,29 +79,13 @@ async fn get(ui: &Ui, query: &str) -> Result<Bytes> {
     }
 }
 
-async fn execute(folder: &Folder, schema: Option<&Schema>, sql: &str) -> Result<()> {
-    match schema {
-        Some(schema) => {
-            let mut connection = PgConnection::connect(&schema.inbox()).await?;
-            for statement in sql.split_inclusive(";\n") {
-                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
-            }
-        }
-        None => {
-            let mut connection = SqliteConnection::connect(&folder.newest().to_string_lossy()).await?;
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
-    let (rows, rounds) = if quick { (20_000, 3) } else { (1_000_000, 30) };
-    let inbox = open(folder, schema).await?;
-    let seed = if schema.is_some() { POSTGRES } else { SQLITE };
-    execute(folder, schema, &seed.replace("$ROWS", &rows.to_string())).await?;
+async fn pages(engine: &Engine, quick: bool) -> Result<()> {
+    let (events, rounds) = if quick { (20_000, 3) } else { (1_000_000, 30) };
+    let (database, inbox) = engine.inbox().await?;
+    let seed = engine.select(SQLITE, POSTGRES).replace("$ROWS", &events.to_string());
+    database.execute(&seed).await?;
     let ui = console(&inbox);
-    let mut measured = Vec::new();
+    let mut rows = Vec::new();
     for (page, query) in [
         ("Overview", "?view=overview"),
         ("Overview, 14 days", "?view=overview&span=14d"),
@@ -125,18 +99,18 @@ async fn pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<
     ] {
         let (mut times, mut bytes) = (Vec::new(), 0);
         for round in 0..=rounds {
-            let begun = Instant::now();
+            let started_at = Instant::now();
             bytes = get(&ui, query).await?.len();
             if round > 0 {
-                times.push(milliseconds(begun.elapsed()));
+                times.push(milliseconds(started_at.elapsed()));
             }
         }
-        let figure = Figure::from_samples(times);
-        let status = Aim::AtMost(150.0).status(figure.median);
-        measured.push(vec![page.to_owned(), figure.show(1), number(bytes as f64 / 1024.0, 1), status]);
+        let time = Figure::from_samples(&times);
+        let (kib, status) = (bytes as f64 / 1024.0, Aim::AtMost(150.0).status(time.median));
+        rows.push(format!("{page} | {time:.1} | {kib:.1} | {status}"));
     }
-    heading(&format!("### Pages with {} events, {}", number(f64::from(rows), 0), name(schema)));
-    table("page | ms | KiB | aim", &measured);
+    let heading = format!("### Pages with {events} events, {}", engine.name());
+    table(&heading, "page | ms | KiB | aim", &rows);
     Ok(())
 }
 
@@ -191,9 +165,9 @@ async fn tabs(ui: &Ui, stop: Duration) -> Result<f64> {
     Ok((between.len() + 1) as f64 / (*last - *first).as_secs_f64())
 }
 
-async fn open_pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
+async fn open_pages(engine: &Engine, quick: bool) -> Result<()> {
     let time = Duration::from_secs(if quick { 3 } else { 20 });
-    let inbox = open(folder, schema).await?;
+    let (_database, inbox) = engine.inbox().await?;
     let ui = console(&inbox);
     let share = async |watched: bool| {
         let before = cpu_time()?;
@@ -206,129 +180,84 @@ async fn open_pages(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Re
     };
     let idle = share(false).await?;
     let watched = share(true).await?;
-    // Each look sees another number of events.
-    let is_over = Arc::new(AtomicBool::new(false));
-    let (writer, over) = (inbox.clone(), Arc::clone(&is_over));
-    let writer = tokio::spawn(async move {
-        while !over.load(Ordering::Relaxed) {
-            send(&writer, 1, 1, Duration::MAX).await?;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Result::Ok(())
-    });
-    let looks = tabs(&ui, time).await?;
-    is_over.store(true, Ordering::Relaxed);
-    writer.await??;
-    heading(&format!("### {TABS} open pages, {}", name(schema)));
+    let looks = tokio::select! {
+        looks = tabs(&ui, time) => looks?,
+        failed = keep_storing(&inbox) => failed?,
+    };
+    let aim = Aim::AtMost(1.0);
+    let row = |what: &str, measured: f64| format!("{what} | {measured:.2} | {}", aim.status(measured));
     let rows = [
-        vec![
-            "CPU of an idle inbox, % of a core, with the pages' own side".to_owned(),
-            number(watched - idle, 2),
-            Aim::AtMost(1.0).status(watched - idle),
-        ],
-        vec![
-            "looks at the database a second, while it changes".to_owned(),
-            number(looks, 2),
-            Aim::AtMost(1.0).status(looks),
-        ],
+        row("CPU of an idle inbox, % of a core, with the pages' own side", watched - idle),
+        row("looks at the database a second, while it changes", looks),
     ];
-    table("what | measured | aim", &rows);
+    table(&format!("### {TABS} open pages, {}", engine.name()), "what | measured | aim", &rows);
     Ok(())
 }
 
-/// Events a second of a worker with an empty handler, while no, one and all pages are open on the overview. They take turns.
-async fn claims(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
-    let (rounds, events) = if quick { (2, 1000) } else { (51, 3000) };
-    let inbox = open(folder, schema).await?;
-    let ui = console(&inbox);
-    let sides = [0, 1, TABS];
-    let mut rates = [const { Vec::new() }; 3];
-    for round in 0..=rounds {
-        for (rates, pages) in rates.iter_mut().zip(sides) {
-            send(&inbox, 250, events, Duration::MAX).await?;
-            let mut watching = JoinSet::new();
-            for page in 0..pages as u32 {
-                let ui = ui.clone();
-                watching.spawn(async move {
-                    tokio::time::sleep(POLL_INTERVAL * page / TABS as u32).await;
-                    let (mut timer, mut seen) = (tokio::time::interval(POLL_INTERVAL), Bytes::new());
-                    loop {
-                        timer.tick().await;
-                        let Ok(tick) = get(&ui, "?tick").await else { return };
-                        if tick != seen && get(&ui, "?view=overview").await.is_err() {
-                            return;
-                        }
-                        seen = tick;
-                    }
-                });
-            }
-            let rate = handle_all(&inbox, events, 64).await?;
-            if round > 0 {
-                rates.push(rate);
-            }
-        }
+/// Stores events until an error, so that each look sees another number of them.
+async fn keep_storing(inbox: &Inbox) -> Result<f64> {
+    loop {
+        send(inbox, 1, &stock_of(1)?, Duration::MAX).await?;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let rows: Vec<_> = sides
-        .iter()
-        .zip(&rates)
-        .map(|(pages, measured)| {
-            let ratio = Figure::ratio(measured, &rates[0]);
-            let status = if *pages == 1 { Aim::AtLeast(0.98).status(ratio.median) } else { "–".to_owned() };
-            vec![pages.to_string(), Figure::from_samples(measured.clone()).show(0), ratio.show(3), status]
-        })
-        .collect();
-    heading(&format!("### A worker while overviews are open, {}", name(schema)));
-    table("open pages | events/s | ratio to none | aim", &rows);
+}
+
+/// Events a second of a worker with an empty handler, while no, one and all pages are open on the overview.
+async fn worker(engine: &Engine, quick: bool) -> Result<()> {
+    let (rounds, events) = if quick { (2, 1000) } else { (51, 3000) };
+    let (_database, inbox) = engine.inbox().await?;
+    let ui = console(&inbox);
+    let aims = [(0, Aim::None), (1, Aim::AtLeast(0.98)), (TABS, Aim::None)];
+    let rates = take_turns(&mut aims.clone(), rounds, async |(pages, _): &mut (usize, Aim)| {
+        send(&inbox, 250, &stock_of(events)?, Duration::MAX).await?;
+        let _watching: JoinSet<_> = (0..*pages).map(|page| watch_overview(ui.clone(), page)).collect();
+        handle_all(&inbox, events, 64).await
+    })
+    .await?;
+    let rows = aims.iter().zip(&rates).map(|((pages, aim), measured)| {
+        let ratio = Figure::ratio(measured, &rates[0]);
+        let (rate, status) = (Figure::from_samples(measured), aim.status(ratio.median));
+        format!("{pages} | {rate:.0} | {ratio:.3} | {status}")
+    });
+    let heading = format!("### A worker while overviews are open, {}", engine.name());
+    table(&heading, "open pages | events/s | ratio to none | aim", &rows.collect::<Vec<_>>());
     Ok(())
 }
 
-/// Durable acknowledgements of 64 senders, with and without the stored activity. They take turns.
-async fn activity(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
+/// Asks as an open overview does, without the network, until an error.
+async fn watch_overview(ui: Ui, page: usize) {
+    tokio::time::sleep(POLL_INTERVAL * page as u32 / TABS as u32).await;
+    let (mut timer, mut seen) = (tokio::time::interval(POLL_INTERVAL), Bytes::new());
+    loop {
+        timer.tick().await;
+        let Ok(tick) = get(&ui, "?tick").await else { return };
+        if tick != seen && get(&ui, "?view=overview").await.is_err() {
+            return;
+        }
+        seen = tick;
+    }
+}
+
+/// Durable acknowledgements of 64 senders, with and without the stored activity.
+async fn acknowledgements(engine: &Engine, quick: bool) -> Result<()> {
     let (rounds, slice) = if quick { (2, 300) } else { (15, 2000) };
     let slice = Duration::from_millis(slice);
-    let mut rates = [Vec::new(), Vec::new()];
     let mut stock = 16 * 1024;
-    for round in 0..=rounds {
-        for (rates, is_stored) in rates.iter_mut().zip([true, false]) {
-            let inbox = open(folder, schema).await?;
-            if !is_stored {
-                execute(folder, schema, if schema.is_some() { POSTGRES_WITHOUT } else { SQLITE_WITHOUT })
-                    .await?;
-            }
-            let (rate, _) = send(&inbox, 64, stock, slice).await?;
-            stock = stock.max((rate * 2.0 * slice.as_secs_f64()) as usize);
-            if round > 0 {
-                rates.push(rate);
-            }
+    let rates = take_turns(&mut [true, false], rounds, async |is_stored: &mut bool| {
+        let (database, inbox) = engine.inbox().await?;
+        if !*is_stored {
+            database.execute(engine.select(SQLITE_WITHOUT, POSTGRES_WITHOUT)).await?;
         }
-    }
+        let (rate, _) = send(&inbox, 64, &stock_of(stock)?, slice).await?;
+        stock = stock.max((rate * 2.0 * slice.as_secs_f64()) as usize);
+        Ok(rate)
+    })
+    .await?;
     let ratio = Figure::ratio(&rates[0], &rates[1]);
     let status = Aim::AtLeast(0.97).status(ratio.median);
-    heading(&format!("### Durable acknowledgements with the stored activity, {}", name(schema)));
-    let [with, without] = rates.map(|rates| Figure::from_samples(rates).show(0));
-    table("with, events/s | without, events/s | ratio | aim", &[vec![with, without, ratio.show(3), status]]);
-    Ok(())
-}
-
-async fn assets(folder: &Folder) -> Result<()> {
-    let ui = console(&open(folder, None).await?);
-    let (mut raw, mut packed, mut script) = (0, 0, 0);
-    for asset in ["ui.css", "ui.js", "icon.svg"] {
-        let bytes = get(&ui, &format!("?asset={asset}")).await?;
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(&bytes)?;
-        raw += bytes.len();
-        packed += encoder.finish()?.len();
-        script += if asset == "ui.js" { bytes.len() } else { 0 };
-    }
-    let row = |what: &str, bytes: usize, kib: f64| {
-        let measured = bytes as f64 / 1024.0;
-        vec![what.to_owned(), number(measured, 1), Aim::AtMost(kib).status(measured)]
-    };
-    heading("### Assets");
-    table(
-        "what | KiB | aim",
-        &[row("all", raw, 40.0), row("all, gzipped", packed, 12.0), row("script", script, 6.0)],
-    );
+    let [with, without] = [&rates[0], &rates[1]].map(|rates| Figure::from_samples(rates));
+    let heading = format!("### Durable acknowledgements with the stored activity, {}", engine.name());
+    let row = format!("{with:.0} | {without:.0} | {ratio:.3} | {status}");
+    table(&heading, "with, events/s | without, events/s | ratio | aim", &[row]);
     Ok(())
 }

@@ -1,13 +1,14 @@
-//! Forged tokens, 2,000 a second, and endless uploads beside a known sender; and new tokens on a host that is busy with other programs.
+//! Forged tokens, 2000 a second, and endless uploads beside a known sender; and new tokens on a host that is busy with other
+//! programs.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use smartshape_fake::{Prefix, token};
 
-use crate::client::Client;
+use crate::client::{Client, Counts};
 use crate::process::{LOAD_CORE, Process, SERVER_CORE, Server};
-use crate::report::{Aim, Figure, heading, number, table};
+use crate::report::{Aim, Figure, table};
 use crate::request::{Request, Tokens, fresh_tokens, known_token, small_event};
 use crate::server::{Framework, Kind, Spec, other_secret};
 use crate::uploads::trickle;
@@ -34,8 +35,13 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(22);
 const LET_IN: Aim = Aim::AtMost(5.0);
 
 /// What follows `$2b$` in the forged tokens.
-const KINDS: [(&str, &[&str]); 4] =
-    [("cost 12", &["12"]), ("cost 31", &["31"]), ("malformed", &["xx"]), ("mixed", &["12", "31", "xx"])];
+const KINDS: [(&str, &[&str], Aim); 5] = [
+    ("nothing, A/A", &[], Aim::None),
+    ("cost 12", &["12"], KEPT),
+    ("cost 31", &["31"], KEPT),
+    ("malformed", &["xx"], KEPT),
+    ("mixed", &["12", "31", "xx"], KEPT),
+];
 
 /// Different tokens, each as long as a real one.
 fn forge(costs: &[&str]) -> Result<Tokens> {
@@ -44,77 +50,101 @@ fn forge(costs: &[&str]) -> Result<Tokens> {
     Ok(Tokens::once(tokens.map(|(number, cost)| format!("$2b${cost}${number:08}{}", &model[15..])).collect()))
 }
 
+/// What comes to the server beside a known sender.
+#[derive(Clone, Copy)]
+enum Load {
+    /// Forged tokens with these costs; none is nothing.
+    Forged(&'static [&'static str]),
+    /// Uploads of another webhook that never end.
+    Uploads,
+}
+
 pub(crate) async fn measure(run: &Run) -> Result<()> {
     let (rounds, slice) = if run.quick { (1, 500) } else { (5, 8000) };
     let slice = Duration::from_millis(slice);
     let request = Request::delivery(&small_event(), &known_token()?)?;
-    heading("## A flood of forged tokens\n\n### Beside a known sender");
+    let no_rejection = Aim::AtMost(0.0);
     let mut rows = Vec::new();
-    for (name, costs) in [("nothing, A/A", [].as_slice())].into_iter().chain(KINDS) {
-        let mut measured = Vec::new();
+    for (name, costs, aim) in KINDS {
+        let mut measured = [const { Vec::new() }; 4];
         for _ in 0..rounds {
-            measured.push(beside_known(&request, costs, slice).await?);
+            let samples = beside_known(&request, Load::Forged(costs), slice).await?;
+            measured.iter_mut().zip(samples).for_each(|(measured, sample)| measured.push(sample));
         }
-        let of = |value: fn(&[f64; 4]) -> f64| Figure::from_samples(measured.iter().map(value).collect());
-        let kept = of(|[alone, together, ..]| together / alone);
-        let rejected = measured.iter().map(|[.., rejected]| rejected).sum::<f64>();
-        rows.push(vec![
-            name.to_owned(),
-            of(|[_, _, forged, _]| *forged).show(0),
-            of(|[alone, ..]| *alone).show(0),
-            of(|[_, together, ..]| *together).show(0),
-            kept.show(3),
-            if costs.is_empty() { "–".to_owned() } else { KEPT.status(kept.median) },
-            number(rejected, 0),
-            Aim::AtMost(0.0).status(rejected),
-        ]);
+        let [alone, together, forged, rejected] = &measured;
+        let kept = Figure::ratio(together, alone);
+        let rejected: f64 = rejected.iter().sum();
+        rows.push(format!(
+            "{name} | {:.0} | {:.0} | {:.0} | {kept:.3} | {} | {rejected:.0} | {}",
+            Figure::from_samples(forged),
+            Figure::from_samples(alone),
+            Figure::from_samples(together),
+            aim.status(kept.median),
+            no_rejection.status(rejected),
+        ));
     }
     let columns = "forged | forged, requests/s | honest alone, requests/s | honest meanwhile, requests/s | kept | aim | honest ones rejected | aim";
-    table(columns, &rows);
+    table("## A flood of forged tokens\n\n### Beside a known sender", columns, &rows);
 
-    heading("### Uploads of another webhook that never end");
-    let mut measured = Vec::new();
+    let mut kept = Vec::new();
     for _ in 0..rounds {
-        measured.push(beside_uploads(&request, slice).await?);
+        let [alone, together, _, rejected] = beside_known(&request, Load::Uploads, slice).await?;
+        if rejected > 0.0 {
+            return Err("a delivery of the other webhook was rejected".into());
+        }
+        kept.push(together / alone);
     }
-    let kept = Figure::from_samples(measured);
-    table("kept | aim", &[vec![kept.show(3), KEPT.status(kept.median)]]);
+    let kept = Figure::from_samples(&kept);
+    let row = format!("{kept:.3} | {}", KEPT.status(kept.median));
+    table("### Uploads of another webhook that never end", "kept | aim", &[row]);
 
-    heading("### Beside a sender that is not known yet");
     let mut rows = Vec::new();
     for (name, from) in FORGERS_AT {
         let mut waited = Vec::new();
         for _ in 0..rounds {
             waited.push(beside_unknown(&request, from).await?);
         }
-        let waited = Figure::from_samples(waited);
-        rows.push(vec![name.to_owned(), waited.show(2), LET_IN.status(waited.median)]);
+        let waited = Figure::from_samples(&waited);
+        rows.push(format!("{name} | {waited:.2} | {}", LET_IN.status(waited.median)));
     }
-    table("forgeries come from | seconds until the sender is accepted | aim", &rows);
+    let columns = "forgeries come from | seconds until the sender is accepted | aim";
+    table("### Beside a sender that is not known yet", columns, &rows);
 
-    heading("### A busy host");
-    let tries = if run.quick { 20 } else { 100 };
-    let (soon, seconds) = on_a_busy_host(&request, tries).await?;
-    let row = vec![number(soon, 2), SOON_ENOUGH.status(soon), seconds.show(2)];
-    table("new tokens accepted within 1 s | aim | seconds until the response", &[row]);
+    let (soon, seconds) = on_a_busy_host(&request, if run.quick { 20 } else { 100 }).await?;
+    let row = format!("{soon:.2} | {} | {seconds:.2}", SOON_ENOUGH.status(soon));
+    let columns = "new tokens accepted within 1 s | aim | seconds until the response";
+    table("### A busy host", columns, &[row]);
     Ok(())
 }
 
-/// Requests a second of the honest sender alone and meanwhile, those of the flood, and honest ones that were rejected.
-async fn beside_known(request: &Request, costs: &[&str], slice: Duration) -> Result<[f64; 4]> {
+/// Requests a second of the known sender alone and meanwhile, those of the flood, and those of the known sender that were rejected.
+async fn beside_known(request: &Request, load: Load, slice: Duration) -> Result<[f64; 4]> {
     let spec = Spec::new(Framework::Axum, Kind::Receiver);
-    let server = Server::start(Spec { client_addr: true, ..spec })?;
+    let server = Server::start(match load {
+        Load::Forged(_) => Spec { client_addr: true, ..spec },
+        Load::Uploads => Spec { secrets: 2, ..spec },
+    })?;
     let mut honest = Client::new(server.address, HONEST, request, &Tokens::Same);
     honest.warm_token_cache().await?;
     honest.send_for(slice / 4).await?;
-    let mut forgers = Client::new(server.address, 0, request, &Tokens::Same);
-    if !costs.is_empty() {
-        forgers = Client::new(server.address, FORGERS, request, &forge(costs)?).paced(FORGED_A_SECOND);
-    }
-    // Half before the flood and half after it.
+    // Half before the load and half after it.
     let before = honest.send_for(slice / 2).await?;
-    let (together, flood) = tokio::join!(honest.send_for(slice), forgers.send_for(slice));
-    let (together, flood) = (together?, flood?);
+    let (together, flood) = match load {
+        Load::Forged([]) => (honest.send_for(slice).await?, Counts::default()),
+        Load::Forged(costs) => {
+            let forgers = Client::new(server.address, FORGERS, request, &forge(costs)?);
+            let mut forgers = forgers.paced(FORGED_A_SECOND);
+            tokio::try_join!(honest.send_for(slice), forgers.send_for(slice))?
+        }
+        Load::Uploads => {
+            let mut uploads = trickle(server.address, UPLOADS, &token(&other_secret(1), 10, Prefix::TwoB)?);
+            // So that they hold all permits that they get.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let together = honest.send_for(slice).await?;
+            uploads.shutdown().await;
+            (together, Counts::default())
+        }
+    };
     let after = honest.send_for(slice / 2).await?;
     if flood.accepted > 0 {
         return Err("a forged token was accepted".into());
@@ -125,27 +155,6 @@ async fn beside_known(request: &Request, costs: &[&str], slice: Duration) -> Res
     let forged = flood.rejected as f64 / slice.as_secs_f64();
     let rejected = before.rejected + together.rejected + after.rejected;
     Ok([alone, together.rate(), forged, rejected as f64])
-}
-
-/// The share of its throughput that a known sender keeps.
-async fn beside_uploads(request: &Request, slice: Duration) -> Result<f64> {
-    let spec = Spec { secrets: 2, ..Spec::new(Framework::Axum, Kind::Receiver) };
-    let server = Server::start(spec)?;
-    let mut honest = Client::new(server.address, HONEST, request, &Tokens::Same);
-    honest.warm_token_cache().await?;
-    honest.send_for(slice / 4).await?;
-    let before = honest.send_for(slice / 2).await?;
-    let mut uploads = trickle(server.address, UPLOADS, &token(&other_secret(1), 10, Prefix::TwoB)?);
-    // So that they hold all permits that they get.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let together = honest.send_for(slice).await?;
-    uploads.shutdown().await;
-    let after = honest.send_for(slice / 2).await?;
-    if before.rejected + together.rejected + after.rejected > 0 {
-        return Err("a delivery of the other webhook was rejected".into());
-    }
-    let alone = (before.accepted + after.accepted) as f64;
-    Ok(together.rate() / (alone / (before.elapsed + after.elapsed).as_secs_f64()))
 }
 
 /// Seconds until a receiver that has just started and is flooded accepts a sender's token. The sender tries again a second
@@ -159,11 +168,11 @@ async fn beside_unknown(request: &Request, from: Ipv4Addr) -> Result<f64> {
     let sent = async {
         // So that the queue is full.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let begun = Instant::now();
-        while !sender.send_once().await?.starts_with("HTTP/1.1 200 ") {
+        let started_at = Instant::now();
+        while !sender.send_once().await?.0 {
             tokio::time::sleep(RETRY_AFTER).await;
         }
-        Result::Ok(begun.elapsed().as_secs_f64())
+        Result::Ok(started_at.elapsed().as_secs_f64())
     };
     tokio::select! {
         waited = sent => waited,
@@ -183,10 +192,10 @@ async fn on_a_busy_host(request: &Request, tries: usize) -> Result<(f64, Figure)
     let _busy = [Process::busy(SERVER_CORE)?, Process::busy(LOAD_CORE)?];
     let (mut seconds, mut soon) = (Vec::new(), 0);
     for _ in 0..tries {
-        let begun = Instant::now();
-        let accepted = sender.send_once().await?.starts_with("HTTP/1.1 200 ");
-        soon += usize::from(accepted && begun.elapsed() <= SOON);
-        seconds.push(begun.elapsed().as_secs_f64());
+        let started_at = Instant::now();
+        let (accepted, _) = sender.send_once().await?;
+        soon += usize::from(accepted && started_at.elapsed() <= SOON);
+        seconds.push(started_at.elapsed().as_secs_f64());
     }
-    Ok((soon as f64 / tries as f64, Figure::from_samples(seconds)))
+    Ok((soon as f64 / tries as f64, Figure::from_samples(&seconds)))
 }

@@ -1,14 +1,14 @@
 //! How far strangers and honest senders can make the server's memory grow.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use smartshape_fake::{Prefix, token};
-use smartshape_webhook::TOKEN_HEADER;
 
 use crate::client::Client;
 use crate::process::Server;
-use crate::report::{Aim, Figure, heading, number, table};
+use crate::report::{Aim, Figure, table};
 use crate::request::{Request, Tokens, event_of, known_token, small_event};
 use crate::server::{Framework, Kind, Spec};
 use crate::uploads;
@@ -23,58 +23,56 @@ const HONEST: Aim = Aim::AtMost(282.0);
 const ATTEMPTS: usize = 200;
 
 pub(crate) async fn measure(run: &Run) -> Result<()> {
-    heading("## Memory");
-    let uploads = if run.quick { 100 } else { 1000 };
-    heading("### Uploads of strangers");
-    strangers(run, uploads).await?;
+    println!("\n## Memory");
+    strangers(run).await?;
     honest(run).await
 }
 
-async fn strangers(run: &Run, uploads: usize) -> Result<()> {
-    let rounds = if run.quick { 1 } else { 3 };
+async fn strangers(run: &Run) -> Result<()> {
+    let (uploads, rounds) = if run.quick { (100, 1) } else { (1000, 3) };
     let body = Bytes::from(vec![b'x'; BODY]);
     let forged = token("a stranger's guess", 4, Prefix::TwoB)?.replacen("$04$", "$12$", 1);
-    let tokens =
-        [("absent", None), ("malformed", Some("not a token")), ("well-formed, forged", Some(&*forged))];
-    let cases = Framework::ALL.into_iter().flat_map(|framework| tokens.map(|token| (framework, token)));
+    let at_once: &[Kind] = &[Kind::Rejecting, Kind::Receiver];
+    // A well-formed token waits for its hash. A bare handler that waits as long stands beside it.
+    let after_a_hash: &[Kind] = &[Kind::Rejecting, Kind::Receiver, Kind::Waiting];
+    let tokens = [
+        ("absent", None, at_once),
+        ("malformed", Some("not a token"), at_once),
+        ("well-formed, forged", Some(&*forged), after_a_hash),
+    ];
     let mut rows = Vec::new();
-    for (framework, (name, token)) in cases {
-        let header = token.map(|token| (TOKEN_HEADER, token));
-        let mut servers = vec![(Kind::Rejecting, false), (Kind::Receiver, false)];
-        // A well-formed token waits for its hash. A bare handler that waits as long stands beside it.
-        if token == Some(&*forged) {
-            servers.push((Kind::Rejecting, true));
-        }
+    for (framework, (name, token, kinds)) in
+        Framework::ALL.into_iter().flat_map(|framework| tokens.map(|token| (framework, token)))
+    {
         let mut peaks = [Vec::new(), Vec::new(), Vec::new()];
         let mut statuses = Vec::new();
         for _ in 0..rounds {
-            for ((kind, slow), peaks) in servers.iter().zip(&mut peaks) {
-                let spec = Spec { slow: *slow, ..Spec::new(framework, *kind) };
-                let server = Server::start(spec)?;
-                let responses = uploads::send(server.address, uploads, header, &body).await?;
+            for (kind, peaks) in kinds.iter().zip(&mut peaks) {
+                let server = Server::start(Spec::new(framework, *kind))?;
+                let responses = uploads::send(server.address, uploads, token, &body).await?;
                 peaks.push(server.peak_mib()?);
                 if *kind == Kind::Receiver {
                     statuses.extend(responses);
                 }
             }
         }
-        let [bare, receiver, waiting] = peaks;
-        let more = Figure::from_samples(
-            receiver.iter().zip(&bare).map(|(receiver, bare)| receiver - bare).collect(),
-        );
-        rows.push(vec![
-            framework.name().to_owned(),
-            name.to_owned(),
-            Figure::from_samples(bare).show(1),
-            Figure::from_samples(receiver).show(1),
-            more.show(1),
+        let [bare, receiver, waiting] = &peaks;
+        let more = Figure::difference(receiver, bare);
+        let waiting = match waiting.as_slice() {
+            [] => "–".to_owned(),
+            waiting => format!("{:.1}", Figure::from_samples(waiting)),
+        };
+        rows.push(format!(
+            "{} | {name} | {:.1} | {:.1} | {more:.1} | {} | {waiting} | {}",
+            framework.name(),
+            Figure::from_samples(bare),
+            Figure::from_samples(receiver),
             STRANGERS.status(more.median),
-            if waiting.is_empty() { "–".to_owned() } else { Figure::from_samples(waiting).show(1) },
             count(&statuses),
-        ]);
+        ));
     }
     let columns = "framework | token | bare, MiB | receiver, MiB | more, MiB | aim | bare that waits, MiB | the receiver's responses";
-    table(columns, &rows);
+    table("### Uploads of strangers", columns, &rows);
     Ok(())
 }
 
@@ -97,37 +95,31 @@ async fn honest(run: &Run) -> Result<()> {
             }
             // Another uuid each time: a lost response must not turn the next upload into a duplicate.
             let body = event.replace("43a57abb-4ab6", &format!("43a57abb-{attempt:04x}")).into();
-            let statuses = uploads::send(server.address, left, Some((TOKEN_HEADER, &token)), &body).await?;
+            let statuses = uploads::send(server.address, left, Some(&token), &body).await?;
             let with = |status| statuses.iter().filter(|one| **one == status).count();
             left -= with(200);
             rejected += with(503);
             others += statuses.len() - with(200) - with(503);
         }
         let grown = server.peak_mib()? - bare.peak_mib()?;
-        rows.push(vec![
-            framework.name().to_owned(),
-            number(grown, 0),
-            HONEST.status(grown),
-            number(rejected as f64, 0),
-            number(others as f64, 0),
-            number(left as f64, 0),
-            Aim::AtMost(0.0).status(left as f64),
-        ]);
+        let (name, status) = (framework.name(), HONEST.status(grown));
+        let all_stored = Aim::AtMost(0.0).status(left as f64);
+        rows.push(format!("{name} | {grown:.0} | {status} | {rejected} | {others} | {left} | {all_stored}"));
     }
-    heading("### Uploads of honest senders");
     let columns = "framework | grown by, MiB | aim | rejected with 503 | other responses | lost | aim";
-    table(columns, &rows);
+    table("### Uploads of honest senders", columns, &rows);
     Ok(())
 }
 
 /// For example "768 × 401, 2232 × 503".
 fn count(statuses: &[u16]) -> String {
-    let mut kinds = statuses.to_vec();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let counted = kinds.into_iter().map(|kind| {
-        let count = statuses.iter().filter(|status| **status == kind).count();
-        if kind == 0 { format!("{count} × none") } else { format!("{count} × {kind}") }
+    let mut counts = BTreeMap::new();
+    for status in statuses {
+        *counts.entry(*status).or_insert(0) += 1;
+    }
+    let counted = counts.into_iter().map(|(status, count)| match status {
+        0 => format!("{count} × none"),
+        _ => format!("{count} × {status}"),
     });
     counted.collect::<Vec<_>>().join(", ")
 }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use crate::process::Server;
-use crate::report::{heading, table};
+use crate::report::{Figure, table};
 use crate::request::{Request, event_of, known_token};
-use crate::rounds::{Contender, Rounds};
 use crate::server::{Framework, Kind, Spec};
+use crate::turns::{Contender, Samples};
 use crate::{Result, Run};
 
 /// Name, bytes and connections: all bodies together fit into the receiver's memory limit.
@@ -18,25 +17,24 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     let token = known_token()?;
     let mut rows = Vec::new();
     for (name, bytes, connections) in SIZES {
-        let body = event_of(bytes);
-        let delivery = Request::delivery(&body, &token)?;
+        let delivery = Request::delivery(&event_of(bytes), &token)?;
         let mut contenders = Vec::new();
         for kind in [Kind::Bare, Kind::Receiver] {
-            let server = Server::start(Spec::new(Framework::Axum, kind))?;
-            contenders.push(Contender::new(server, connections, &delivery).await?);
+            let spec = Spec::new(Framework::Axum, kind);
+            contenders.push(Contender::start(spec, connections, &delivery).await?);
         }
-        let measured = Rounds::measure(&mut contenders, rounds, Duration::from_millis(slice)).await?;
-        rows.push(vec![
-            name.to_owned(),
-            measured.rate(0).show(0),
-            measured.rate(1).show(0),
-            measured.ratio(1, 0).show(3),
-            measured.cpu(0).show(1),
-            measured.cpu(1).show(1),
-        ]);
+        let Samples { rates, cpu } =
+            Contender::measure(&mut contenders, rounds, Duration::from_millis(slice)).await?;
+        rows.push(format!(
+            "{name} | {:.0} | {:.0} | {:.3} | {:.1} | {:.1}",
+            Figure::from_samples(&rates[0]),
+            Figure::from_samples(&rates[1]),
+            Figure::ratio(&rates[1], &rates[0]),
+            Figure::from_samples(&cpu[0]),
+            Figure::from_samples(&cpu[1]),
+        ));
     }
-    heading("## Sizes");
     let columns = "body | bare, requests/s | receiver, requests/s | ratio | bare, CPU µs | receiver, CPU µs";
-    table(columns, &rows);
+    table("## Sizes", columns, &rows);
     Ok(())
 }

@@ -16,8 +16,8 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
     let app = move || {
         let route = match (&receiver, spec.kind) {
             (Some(receiver), _) => endpoint(receiver.clone(), handler),
-            (None, Kind::Rejecting) => web::post().to(move || async move {
-                before_rejecting(spec).await;
+            (None, Kind::Rejecting | Kind::Waiting) => web::post().to(move || async move {
+                before_rejecting(spec.kind).await;
                 HttpResponse::Unauthorized().finish()
             }),
             (None, _) => web::post().to(|_: web::Bytes| async {

@@ -26,9 +26,9 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
     let routes = Router::new();
     let routes = match spec.kind {
         Kind::Bare => routes.route("/callback", post(|_: Bytes| async { response(true) })),
-        Kind::Rejecting => {
+        Kind::Rejecting | Kind::Waiting => {
             let reject = move |_: Request| async move {
-                before_rejecting(spec).await;
+                before_rejecting(spec.kind).await;
                 StatusCode::UNAUTHORIZED
             };
             routes.route("/callback", post(reject))

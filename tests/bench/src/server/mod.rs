@@ -23,7 +23,7 @@ pub(crate) const SECRET: &str = "a secret of the benchmark's own";
 /// Every server prints this and its address to standard error.
 pub(crate) const LISTENING: &str = "listening on http://";
 /// As in production: warnings, and no line for each delivery.
-pub(crate) const LOG_LEVEL: LevelFilter = LevelFilter::WARN;
+const LOG_LEVEL: LevelFilter = LevelFilter::WARN;
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Framework {
@@ -51,6 +51,8 @@ pub(crate) enum Kind {
     Bare,
     /// Responds 401 and leaves the body to the framework.
     Rejecting,
+    /// `Rejecting` after it has waited as a receiver does for a forged token's hash.
+    Waiting,
     /// The adapter's `endpoint()` with a handler that does nothing.
     Receiver,
     /// What one writes in an afternoon: checks the token on the async thread and parses everything. On axum only.
@@ -64,8 +66,6 @@ pub(crate) enum Kind {
 pub(crate) struct Spec {
     pub(crate) framework: Framework,
     pub(crate) kind: Kind,
-    /// A `Rejecting` server waits as long as a receiver may.
-    pub(crate) slow: bool,
     /// Sets `ClientAddr`, which axum does not do by itself.
     pub(crate) client_addr: bool,
     /// How many secrets a receiver has. The last is `SECRET`.
@@ -74,7 +74,7 @@ pub(crate) struct Spec {
 
 impl Spec {
     pub(crate) fn new(framework: Framework, kind: Kind) -> Self {
-        Self { framework, kind, slow: false, client_addr: false, secrets: 1 }
+        Self { framework, kind, client_addr: false, secrets: 1 }
     }
 }
 
@@ -128,9 +128,9 @@ async fn handler(_: Delivery) -> std::result::Result<(), HandlerError> {
 }
 
 /// Waits as the receiver does for a forged token's hash: up to 256 requests, for 2 seconds.
-async fn before_rejecting(spec: Spec) {
+async fn before_rejecting(kind: Kind) {
     static PERMITS: Semaphore = Semaphore::const_new(256);
-    if spec.slow
+    if kind == Kind::Waiting
         && let Ok(_permit) = PERMITS.try_acquire()
     {
         tokio::time::sleep(Duration::from_secs(2)).await;

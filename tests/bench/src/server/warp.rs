@@ -18,10 +18,10 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
             let ours = callback.and(endpoint(receiver(spec)?, handler));
             warp::serve(ours.or(health)).incoming(listener).run().await;
         }
-        Kind::Rejecting => {
+        Kind::Rejecting | Kind::Waiting => {
             let body = callback.and(warp::post()).and(warp::body::stream());
             let rejecting = body.then(move |body| async move {
-                before_rejecting(spec).await;
+                before_rejecting(spec.kind).await;
                 drop(body);
                 StatusCode::UNAUTHORIZED
             });

@@ -1,14 +1,14 @@
 //! The databases' own limit: group commits of the inbox's rows into the inbox's tables, and nothing else.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use smartshape_webhook::Delivery;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, QueryBuilder};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, QueryBuilder};
 use tokio::task::JoinSet;
 
+use super::engine::Engine;
 use crate::Result;
 
 const SQLITE: &str =
@@ -27,10 +27,10 @@ enum Connection {
 }
 
 impl BareLoop {
-    pub(super) async fn open(path: &Path, schema: Option<&Schema>) -> Result<Self> {
-        let Some(schema) = schema else {
+    pub(super) async fn open(engine: &Engine, url: &str) -> Result<Self> {
+        if matches!(engine, Engine::Sqlite) {
             let options = SqliteConnectOptions::new()
-                .filename(path)
+                .filename(url)
                 .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
@@ -40,21 +40,21 @@ impl BareLoop {
             let mut connection = SqliteConnection::connect_with(&options).await?;
             sqlx::raw_sql(SQLITE).execute(&mut connection).await?;
             return Ok(Self(vec![Connection::Sqlite(connection, 0)]));
-        };
-        let options = schema.bare().parse::<PgConnectOptions>()?.disable_statement_logging();
+        }
+        let options = url.parse::<PgConnectOptions>()?.disable_statement_logging();
         let mut connection = options.connect().await?;
         sqlx::raw_sql(POSTGRES).execute(&mut connection).await?;
-        let mut bare = Self(vec![Connection::Postgres(connection)]);
-        while bare.0.len() < CONNECTIONS {
-            bare.0.push(Connection::Postgres(options.connect().await?));
+        let mut connections = vec![Connection::Postgres(connection)];
+        while connections.len() < CONNECTIONS {
+            connections.push(Connection::Postgres(options.connect().await?));
         }
-        Ok(bare)
+        Ok(Self(connections))
     }
 
     /// Rows a second, with as many rows in flight as there are senders.
     pub(super) async fn rate(&mut self, senders: usize, rows: &[Delivery], slice: Duration) -> Result<f64> {
         let used = senders.min(self.0.len());
-        let (begun, mut committed) = (Instant::now(), 0);
+        let (started_at, mut committed) = (Instant::now(), 0);
         let mut tasks = JoinSet::new();
         for (mut connection, rows) in self.0.drain(..used).zip(rows.chunks(rows.len() / used)) {
             let rows = rows.to_vec();
@@ -66,7 +66,7 @@ impl BareLoop {
                         Connection::Postgres(connection) => commit_postgres(connection, group).await?,
                     }
                     committed += group.len();
-                    if begun.elapsed() >= slice {
+                    if started_at.elapsed() >= slice {
                         break;
                     }
                 }
@@ -78,7 +78,7 @@ impl BareLoop {
             self.0.push(connection);
             committed += rows;
         }
-        Ok(committed as f64 / begun.elapsed().as_secs_f64())
+        Ok(committed as f64 / started_at.elapsed().as_secs_f64())
     }
 }
 
@@ -137,47 +137,4 @@ async fn commit_postgres(connection: &mut PgConnection, group: &[Delivery]) -> s
     .execute(connection)
     .await
     .map(drop)
-}
-
-/// Two schemas of a PostgreSQL server, one for the inbox and one for the bare loop.
-pub(crate) struct Schema {
-    pub(crate) url: String,
-}
-
-impl Schema {
-    pub(crate) fn inbox(&self) -> String {
-        self.with_search_path("bench_inbox")
-    }
-
-    fn bare(&self) -> String {
-        self.with_search_path("bench_bare")
-    }
-
-    fn with_search_path(&self, schema: &str) -> String {
-        let separator = if self.url.contains('?') { '&' } else { '?' };
-        format!("{}{separator}options=-csearch_path%3D{schema}", self.url)
-    }
-
-    pub(super) async fn recreate(&self) -> Result<()> {
-        self.drop_all().await?;
-        self.execute("CREATE SCHEMA bench_inbox; CREATE SCHEMA bench_bare").await
-    }
-
-    /// An empty schema of this number for an inbox, and its URL.
-    pub(super) async fn recreate_backlog(&self, number: usize) -> Result<String> {
-        let name = format!("bench_backlog_{number}");
-        self.execute(&format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}")).await?;
-        Ok(self.with_search_path(&name))
-    }
-
-    pub(crate) async fn drop_all(&self) -> Result<()> {
-        self.execute("DROP SCHEMA IF EXISTS bench_inbox CASCADE; DROP SCHEMA IF EXISTS bench_bare CASCADE")
-            .await
-    }
-
-    async fn execute(&self, sql: &str) -> Result<()> {
-        let mut connection = PgConnection::connect(&self.url).await?;
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-        Ok(())
-    }
 }

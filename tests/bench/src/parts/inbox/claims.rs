@@ -1,19 +1,19 @@
 //! How long the next event of an ordered worker takes to start, as the backlog grows.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use smartshape_webhook::{Delivery, HandlerError};
 use smartshape_webhook_inbox::{Inbox, WorkerHandle};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
 
-use super::bare::Schema;
-use super::{Folder, deliveries, milliseconds, name};
+use super::engine::Engine;
+use super::{deliveries, milliseconds, send};
 use crate::Result;
-use crate::report::{Aim, Figure, heading, number, table};
+use crate::report::{Aim, Figure, table};
+use crate::turns::take_turns;
 
-/// Ratio to the smallest backlog.
+/// Maximum ratio to the smallest backlog.
 const AIM: Aim = Aim::AtMost(2.0);
 /// Events that are recorded and claimed in a row, one after the other.
 const STEPS: usize = 8;
@@ -28,37 +28,24 @@ struct Backlog {
     worker: WorkerHandle,
 }
 
-/// The backlogs take turns, so that a busy machine slows down all of them. On SQLite without a schema.
-pub(super) async fn measure(folder: &Folder, schema: Option<&Schema>, quick: bool) -> Result<()> {
+pub(super) async fn measure(engine: &Engine, quick: bool) -> Result<()> {
     let (rounds, many) = if quick { (5, 10_000) } else { (60, 100_000) };
-    let folder = folder.empty()?;
-    let mut backlogs = Vec::new();
-    for (place, (events, files)) in [(10, 10), (1000, 1000), (many, many), (many, 1)].into_iter().enumerate()
+    let (mut databases, mut backlogs) = (Vec::new(), Vec::new());
+    for (number, (events, files)) in [(10, 10), (1000, 1000), (many, many), (many, 1)].into_iter().enumerate()
     {
-        let url = match schema {
-            Some(schema) => schema.recreate_backlog(place).await?,
-            None => folder.join(format!("{place}.db")).to_str().ok_or("the path is not UTF-8")?.to_owned(),
-        };
-        backlogs.push(Backlog::open(&url, events, files as u64).await?);
+        let database = engine.database(number).await?;
+        backlogs.push(Backlog::open(&database.url, events, files as u64).await?);
+        databases.push(database);
     }
-    let mut times = vec![Vec::new(); backlogs.len()];
-    for _ in 0..rounds {
-        for (times, backlog) in times.iter_mut().zip(&mut backlogs) {
-            times.push(backlog.step().await?);
-        }
-    }
-    let rows = backlogs.iter().zip(&times).map(|(backlog, measured)| {
+    let times = take_turns(&mut backlogs, rounds, async |backlog: &mut Backlog| backlog.step().await).await?;
+    let rows = backlogs.iter().zip(&times).map(|(Backlog { events, files, .. }, measured)| {
         let ratio = Figure::ratio(measured, &times[0]);
-        vec![
-            number(backlog.events as f64, 0),
-            number(backlog.files as f64, 0),
-            Figure::from_samples(measured.clone()).show(1),
-            ratio.show(2),
-            AIM.status(ratio.median),
-        ]
+        let status = AIM.status(ratio.median);
+        format!("{events} | {files} | {:.1} | {ratio:.2} | {status}", Figure::from_samples(measured))
     });
-    heading(&format!("### From one event's end to the next one's start, {}", name(schema)));
-    table("waiting events | files | ms for each event | ratio to 10 | aim", &rows.collect::<Vec<_>>());
+    let heading = format!("### From one event's end to the next one's start, {}", engine.name());
+    let columns = "waiting events | files | ms for each event | ratio to 10 | aim";
+    table(&heading, columns, &rows.collect::<Vec<_>>());
     for backlog in backlogs {
         backlog.permits.close();
         backlog.worker.shutdown().await?;
@@ -90,31 +77,16 @@ impl Backlog {
     /// Milliseconds for each event.
     async fn step(&mut self) -> Result<f64> {
         store(&self.inbox, STEPS, self.files).await?;
-        let begun = Instant::now();
+        let started_at = Instant::now();
         for _ in 0..STEPS {
             self.permits.add_permits(1);
             self.started.recv().await.ok_or("the worker ended")?;
         }
-        Ok(milliseconds(begun.elapsed()) / STEPS as f64)
+        Ok(milliseconds(started_at.elapsed()) / STEPS as f64)
     }
 }
 
 /// Stores events, distributed over the files.
 async fn store(inbox: &Inbox, events: usize, files: u64) -> Result<()> {
-    const SENDERS: usize = 256;
-    let mut tasks = JoinSet::new();
-    let all = deliveries(events, |number| number % files)?;
-    for part in all.chunks(events.div_ceil(SENDERS)) {
-        let (inbox, part) = (inbox.clone(), part.to_vec());
-        tasks.spawn(async move {
-            for delivery in part {
-                inbox.handle(delivery).await.map_err(|error| error.display_chain())?;
-            }
-            Ok::<_, String>(())
-        });
-    }
-    while let Some(stored) = tasks.join_next().await {
-        stored??;
-    }
-    Ok(())
+    send(inbox, 256, &deliveries(events, |number| number % files)?, Duration::MAX).await.map(drop)
 }
