@@ -10,8 +10,7 @@ use serde_json::Value;
 use smartshape_fake::{EventPayload, Prefix, sample_text, token};
 use smartshape_webhook::EventKind;
 
-use crate::folder::Folder;
-use crate::server::{Server, exchange, wait};
+use crate::server::{Server, exchange, inbox_in, wait};
 use crate::{Result, cargo, endpoints};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
@@ -26,12 +25,20 @@ struct Example {
     token: String,
 }
 
-type Case = fn(&Example) -> Result;
+type Case = fn(&Path) -> Result;
 
-const CASES: [(&str, Case); 3] = [
+const LINUX_ONLY: &str = "a client that never reads is ended";
+
+const CASES: [(&str, Case); 9] = [
     ("each event is printed once", events_are_printed),
     ("a half-closed sender is served", half_closed),
-    ("neighbours: health, ready, 404", neighbours),
+    ("neighbours: health, ready, 404", has_neighbours),
+    (LINUX_ONLY, slow_reader),
+    ("SIGTERM: ends with 0", ends_cleanly),
+    ("SIGTERM: running handlers finish", finishes),
+    ("INBOX: known to the next process", durable),
+    ("CONSOLE_PASSWORD: who sees the page", console),
+    ("wrong settings: one line, exit 2", wrong_settings),
 ];
 
 /// The conformance table over the eight mounts, the example servers' own contract, and `smartshape check`, which is a
@@ -45,46 +52,26 @@ pub(crate) fn run() -> Result {
 /// What the example servers promise beside the receiver: processes, settings and signals.
 pub(crate) fn examples() -> Result {
     println!("\nThe example servers as processes:");
-    let packages: Vec<String> = FRAMEWORKS.iter().map(|framework| format!("example-{framework}")).collect();
     cargo::build_binaries(&endpoints::PROGRAMS)?;
-    let mut running = Vec::new();
-    for package in &packages {
-        let token = token(SECRET, 4, Prefix::TwoB)?;
-        running.push(Example { server: Server::start(&cargo::binary(package), SECRET)?, token });
-    }
-
+    let binaries = FRAMEWORKS.map(|framework| cargo::binary(&format!("example-{framework}")));
     println!("\n{:<36}{}", "case", FRAMEWORKS.map(|framework| format!("{framework:<8}")).concat());
     let mut faults = Vec::new();
     for (name, case) in CASES {
-        show(name, running.iter().map(case), &mut faults);
-    }
-    if cfg!(target_os = "linux") {
-        // At once, since it takes the servers' time limit.
-        let results: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = running
-                .iter()
-                .map(|example| example.server.address)
-                .map(|address| scope.spawn(move || slow_reader(address).map_err(|error| error.to_string())))
-                .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or(Err("it panicked".into()))).collect()
+        if name == LINUX_ONLY && cfg!(not(target_os = "linux")) {
+            continue;
+        }
+        // At once, since a case may take the servers' time limit.
+        let results = std::thread::scope(|scope| {
+            let run = |binary| scope.spawn(move || case(binary).map_err(|error| error.to_string()));
+            let threads = binaries.each_ref().map(|binary| run(binary.as_path()));
+            threads.map(|thread| thread.join().unwrap_or(Err("it panicked".into())))
         });
-        show("a client that never reads is ended", results.into_iter().map(|one| Ok(one?)), &mut faults);
+        let shown = results.each_ref().map(|result| if result.is_ok() { "ok" } else { "FAILED" });
+        println!("{name:<36}{}", shown.map(|result| format!("{result:<8}")).concat());
+        for (framework, result) in FRAMEWORKS.iter().zip(results) {
+            faults.extend(result.err().map(|error| format!("{name}, {framework}: {error}")));
+        }
     }
-    show("SIGTERM: ends with 0", running.into_iter().map(ends_cleanly), &mut faults);
-    let unfinished = packages.iter().map(|package| finishes(&cargo::binary(package)));
-    show("SIGTERM: running handlers finish", unfinished, &mut faults);
-    let durable = packages.iter().map(|package| durable(&cargo::binary(package)));
-    show("INBOX: known to the next process", durable, &mut faults);
-    show(
-        "CONSOLE_PASSWORD: who sees the page",
-        packages.iter().map(|package| console(&cargo::binary(package))),
-        &mut faults,
-    );
-    show(
-        "wrong settings: one line, exit 2",
-        packages.iter().map(|p| wrong_settings(&cargo::binary(p))),
-        &mut faults,
-    );
     if faults.is_empty() {
         Ok(())
     } else {
@@ -92,13 +79,21 @@ pub(crate) fn examples() -> Result {
     }
 }
 
-fn show(name: &str, results: impl Iterator<Item = Result>, faults: &mut Vec<String>) {
-    let mut row = format!("{name:<36}");
-    for (framework, result) in FRAMEWORKS.iter().zip(results) {
-        row += &format!("{:<8}", if result.is_ok() { "ok" } else { "FAILED" });
-        faults.extend(result.err().map(|error| format!("{name}, {framework}: {error}")));
+impl Example {
+    fn start(binary: &Path, settings: &[(&str, &str)]) -> Result<Self> {
+        let server = Server::start(binary, SECRET, settings)?;
+        Ok(Self { server, token: token(SECRET, 4, Prefix::TwoB)? })
     }
-    println!("{row}");
+
+    /// Stops it: it ends with 0, and has printed nothing more.
+    fn stop(self) -> Result {
+        let (unread, status) = self.server.stop()?;
+        if status.success() && unread.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{status}, {unread:?}").into())
+        }
+    }
 }
 
 fn request(example: &Example, token: &str, body: &str) -> String {
@@ -109,7 +104,7 @@ fn request(example: &Example, token: &str, body: &str) -> String {
 
 fn deliver(example: &Example, body: &str) -> Result {
     let request = request(example, &example.token, body);
-    accepted(&exchange(example.server.address, request.as_bytes())?)
+    accepted(&exchange(example.server.address, &request)?)
 }
 
 fn accepted(response: &str) -> Result {
@@ -124,29 +119,32 @@ fn printed(example: &Example, body: &str) -> Result {
 }
 
 /// The nine events and one of an unknown kind, each delivered twice and printed once.
-fn events_are_printed(example: &Example) -> Result {
+fn events_are_printed(binary: &Path) -> Result {
+    let example = Example::start(binary, &[])?;
     let unknown =
         r#"{"file":"f","event":"file_deleted","data":[1e2],"owner":"o","runTimestamp":1,"uuid":"u-unknown"}"#;
     for body in EventKind::ALL.map(sample_text).into_iter().chain([unknown]) {
-        deliver(example, body)?;
-        deliver(example, body)?;
-        printed(example, body)?;
+        deliver(&example, body)?;
+        deliver(&example, body)?;
+        printed(&example, body)?;
     }
-    Ok(())
+    example.stop()
 }
 
 /// It has shut its side down, and waits for the response.
-fn half_closed(example: &Example) -> Result {
+fn half_closed(binary: &Path) -> Result {
+    let example = Example::start(binary, &[])?;
     let body = sample(&EventPayload::sample(EventKind::FileUploaded));
     // A token that is not known yet, so that the response takes its time.
-    let request = request(example, &token(SECRET, 8, Prefix::TwoB)?, &body);
+    let request = request(&example, &token(SECRET, 8, Prefix::TwoB)?, &body);
     let mut sender = TcpStream::connect(example.server.address)?;
     sender.write_all(request.as_bytes())?;
     sender.shutdown(Shutdown::Write)?;
     let mut response = String::new();
     sender.read_to_string(&mut response)?;
     accepted(&response)?;
-    printed(example, &body)
+    printed(&example, &body)?;
+    example.stop()
 }
 
 fn sample(event: &EventPayload) -> String {
@@ -154,7 +152,9 @@ fn sample(event: &EventPayload) -> String {
 }
 
 /// It sends requests and takes none of the responses: the server resets the connection.
-fn slow_reader(address: SocketAddr) -> Result {
+fn slow_reader(binary: &Path) -> Result {
+    let example = Example::start(binary, &[])?;
+    let address = example.server.address;
     let mut client = TcpStream::connect(address)?;
     client.set_write_timeout(Some(TIMEOUT))?;
     let requests = format!("GET /nothing HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(1000);
@@ -164,9 +164,15 @@ fn slow_reader(address: SocketAddr) -> Result {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Err("the connection was still open".into());
             }
-            Err(_) => return Ok(()),
+            Err(_) => return example.stop(),
         }
     }
+}
+
+fn has_neighbours(binary: &Path) -> Result {
+    let example = Example::start(binary, &[])?;
+    neighbours(&example)?;
+    example.stop()
 }
 
 fn neighbours(example: &Example) -> Result {
@@ -182,7 +188,7 @@ fn neighbours(example: &Example) -> Result {
 }
 
 fn get(address: SocketAddr, path: &str) -> Result<String> {
-    exchange(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
+    exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
 }
 
 fn until_ready_is(address: SocketAddr, status: u16) -> Result {
@@ -199,9 +205,8 @@ fn until_ready_is(address: SocketAddr, status: u16) -> Result {
     }
 }
 
-fn ends_cleanly(example: Example) -> Result {
-    let (unread, status) = example.server.stop()?;
-    if status.success() && unread.is_empty() { Ok(()) } else { Err(format!("{status}, {unread:?}").into()) }
+fn ends_cleanly(binary: &Path) -> Result {
+    Example::start(binary, &[])?.stop()
 }
 
 /// SIGTERM while a handler runs whose client has disconnected: it finishes, then the server ends.
@@ -214,7 +219,7 @@ fn finishes(binary: &Path) -> Result {
     sender.write_all(request(&example, &example.token, &body).as_bytes())?;
     let Example { server, .. } = example;
     let address = server.address;
-    server.output_began()?;
+    server.output_started()?;
     server.terminate()?;
     // That it is not ready any more says that the signal has arrived.
     until_ready_is(address, 503)?;
@@ -229,32 +234,29 @@ fn finishes(binary: &Path) -> Result {
 
 /// With an inbox, what was handled is known to the next process.
 fn durable(binary: &Path) -> Result {
-    let folder = Folder::new()?;
-    let inbox = folder.inbox();
-    let start = || -> Result<Example> {
-        let server = Server::start_with(binary, SECRET, &[("INBOX", &inbox)])?;
-        Ok(Example { server, token: token(SECRET, 4, Prefix::TwoB)? })
-    };
+    let folder = tempfile::tempdir()?;
+    let inbox = inbox_in(&folder);
+    let settings = [("INBOX", inbox.as_str())];
     let bodies = [(); 2].map(|()| sample(&EventPayload::sample(EventKind::FileUploaded)));
 
-    let example = start()?;
+    let example = Example::start(binary, &settings)?;
     neighbours(&example)?;
     deliver(&example, &bodies[0])?;
     printed(&example, &bodies[0])?;
-    ends_cleanly(example)?;
+    example.stop()?;
 
-    let example = start()?;
+    let example = Example::start(binary, &settings)?;
     for body in &bodies {
         deliver(&example, body)?;
     }
     printed(&example, &bodies[1])?;
-    ends_cleanly(example)
+    example.stop()
 }
 
 /// The console of the inbox, behind its password; no console without one.
 fn console(binary: &Path) -> Result {
-    let folder = Folder::new()?;
-    let inbox = folder.inbox();
+    let folder = tempfile::tempdir()?;
+    let inbox = inbox_in(&folder);
     let password = ("CONSOLE_PASSWORD", "correct horse battery staple");
     // That of `ops`, and that of `ops` with another password.
     let (login, wrong) =
@@ -264,12 +266,12 @@ fn console(binary: &Path) -> Result {
         (vec![("INBOX", inbox.as_str())], [404; 3]),
         (vec![password], [404; 3]),
     ] {
-        let server = Server::start_with(binary, SECRET, &settings)?;
+        let server = Server::start(binary, SECRET, &settings)?;
         let address = server.address;
         for (login, status) in [None, Some(wrong), Some(login)].into_iter().zip(expected) {
             let login = login.map(|login| format!("Authorization: Basic {login}\r\n")).unwrap_or_default();
             let request = format!("GET /console HTTP/1.1\r\nHost: {address}\r\n{login}\r\n");
-            let response = exchange(address, request.as_bytes())?;
+            let response = exchange(address, &request)?;
             if !response.starts_with(&format!("HTTP/1.1 {status} ")) {
                 return Err(format!("{settings:?} {login:?}: {response:?}").into());
             }

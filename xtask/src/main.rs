@@ -10,7 +10,6 @@ mod conformance;
 mod debian;
 mod demo;
 mod endpoints;
-mod folder;
 mod fuzz;
 mod postgres;
 mod server;

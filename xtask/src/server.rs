@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::Result;
 
 /// No step of a healthy server takes this long.
@@ -22,33 +24,28 @@ pub(crate) struct Server {
 
 /// What a process prints, as it comes.
 struct Output {
-    began: Receiver<()>,
+    started: Receiver<()>,
     lines: Receiver<String>,
 }
 
 impl Server {
-    /// Starts `binary` on a free port and waits until it listens.
-    pub(crate) fn start(binary: &Path, secret: &str) -> Result<Self> {
-        Self::start_with(binary, secret, &[])
-    }
-
-    /// As [`start`](Self::start), with more settings.
-    pub(crate) fn start_with(binary: &Path, secret: &str, settings: &[(&str, &str)]) -> Result<Self> {
+    /// Starts `binary` on a free port with these settings, and waits until it listens.
+    pub(crate) fn start(binary: &Path, secret: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let server = Self::spawn(Command::new(binary), secret, settings, show)?;
         server.read_output();
         Ok(server)
     }
 
-    /// As [`start_with`](Self::start_with), for a program of several words, whose log is not shown: that of others
-    /// is full of the errors that are provoked.
+    /// Like [`start`](Self::start), for a program of several words, whose log is not shown: that of others is full of the errors
+    /// that are provoked.
     pub(crate) fn start_command(command: Command, secret: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let server = Self::spawn(command, secret, settings, |_| ())?;
         server.read_output();
         Ok(server)
     }
 
-    /// As [`start`](Self::start), but nobody reads what the handler prints before
-    /// [`read_output`](Self::read_output): a handler that prints much keeps running.
+    /// Like [`start`](Self::start), but nobody reads what the handler prints before [`read_output`](Self::read_output): a handler
+    /// that prints much keeps running.
     pub(crate) fn start_unread(binary: &Path, secret: &str) -> Result<Self> {
         Self::spawn(Command::new(binary), secret, &[], show)
     }
@@ -78,9 +75,9 @@ impl Server {
         let _ = self.read_on.send(());
     }
 
-    /// Waits until a handler has begun to print.
-    pub(crate) fn output_began(&self) -> Result {
-        Ok(self.output.began.recv_timeout(TIMEOUT)?)
+    /// Waits until a handler has started to print.
+    pub(crate) fn output_started(&self) -> Result {
+        Ok(self.output.started.recv_timeout(TIMEOUT)?)
     }
 
     /// The next line that the handler printed.
@@ -131,34 +128,24 @@ pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus> {
     Err(format!("the server did not end within {} s", TIMEOUT.as_secs()).into())
 }
 
-/// Sends exact bytes, and reads the response until the server closes or the response is complete.
-pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Result<String> {
+/// Sends a request, whose connection the server is to close, and reads the response.
+pub(crate) fn exchange(address: SocketAddr, request: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.write_all(request)?;
-    let mut response = Vec::new();
-    let mut chunk = [0; 4096];
-    while !is_complete(&response) {
-        match stream.read(&mut chunk)? {
-            0 => break,
-            count => response.extend_from_slice(&chunk[..count]),
-        }
-    }
-    Ok(String::from_utf8_lossy(&response).into_owned())
+    stream.write_all(request.replacen("\r\n", "\r\nConnection: close\r\n", 1).as_bytes())?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response)
 }
 
-fn is_complete(response: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(response).to_ascii_lowercase();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    head.lines()
-        .find_map(|line| line.strip_prefix("content-length:"))
-        .and_then(|value| value.trim().parse::<usize>().ok())
-        .is_some_and(|length| body.len() >= length)
+/// The path of an inbox in this folder.
+pub(crate) fn inbox_in(folder: &TempDir) -> String {
+    folder.path().join("inbox.db").to_string_lossy().into_owned()
 }
 
 impl Output {
     fn read(output: Option<impl Read + Send + 'static>, wait: Receiver<()>) -> Self {
-        let (has_begun, began) = channel();
+        let (has_started, started) = channel();
         let (sender, lines) = channel();
         if let Some(output) = output {
             std::thread::spawn(move || {
@@ -166,7 +153,7 @@ impl Output {
                 let mut output = BufReader::with_capacity(16, output);
                 let _ = output.fill_buf();
                 // Errors mean that nobody wants to know any more.
-                let _ = has_begun.send(());
+                let _ = has_started.send(());
                 let _ = wait.recv();
                 for line in output.lines().map_while(Result::ok) {
                     if sender.send(line).is_err() {
@@ -175,7 +162,7 @@ impl Output {
                 }
             });
         }
-        Self { began, lines }
+        Self { started, lines }
     }
 }
 

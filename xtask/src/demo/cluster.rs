@@ -10,8 +10,7 @@ use test_nats::Servers;
 
 use super::{call, random_secret};
 use crate::endpoints::runtimes::{self, Runtime};
-use crate::folder::Folder;
-use crate::server::Server;
+use crate::server::{Server, inbox_in};
 use crate::{Result, cargo};
 
 const STREAM: &str = "EVENTS";
@@ -28,9 +27,9 @@ pub(super) fn run() -> Result {
     stream(&python, "create", &urls)?;
     println!("Three NATS servers with the stream {STREAM}: {urls}");
 
-    let (folder, secret) = (Folder::new()?, random_secret()?);
-    let settings = [("INBOX", &*folder.inbox()), ("NATS_URL", &urls), ("STREAM", STREAM)];
-    let server = Server::start_with(&cargo::binary("forward"), &secret, &settings)?;
+    let (folder, secret) = (tempfile::tempdir()?, random_secret()?);
+    let settings = [("INBOX", &*inbox_in(&folder)), ("NATS_URL", &urls), ("STREAM", STREAM)];
+    let server = Server::start(&cargo::binary("forward"), &secret, &settings)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let fake = runtime.block_on(FakeSmartShape::builder().sender(SenderSettings::default()).start())?;
     let api: SocketAddr = fake.base_url().trim_start_matches("http://").parse()?;

@@ -12,8 +12,7 @@ use serde_json::Value;
 use smartshape_fake::{FakeSmartShape, SenderSettings};
 use smartshape_webhook::EventKind;
 
-use crate::folder::Folder;
-use crate::server::{Server, exchange};
+use crate::server::{Server, exchange, inbox_in};
 use crate::{Result, cargo};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
@@ -38,14 +37,14 @@ pub(crate) fn run(choice: &[&str]) -> Result {
     if choice.contains(&"--ui") {
         return show_console(framework);
     }
-    let folder = choice.contains(&"--inbox").then(Folder::new).transpose()?;
+    let folder = choice.contains(&"--inbox").then(tempfile::tempdir).transpose()?;
     println!("Building the example server for {framework} (the first time takes a while) …");
     let binary = cargo::build_example(framework, if folder.is_some() { &["sqlite"] } else { &[] })?;
 
     let secret = random_secret()?;
-    let inbox = folder.as_ref().map(Folder::inbox);
+    let inbox = folder.as_ref().map(inbox_in);
     let settings: Vec<(&str, &str)> = inbox.iter().map(|path| ("INBOX", path.as_str())).collect();
-    let mut server = Server::start_with(&binary, &secret, &settings)?;
+    let mut server = Server::start(&binary, &secret, &settings)?;
     let address = server.address;
     let callback = format!("http://{address}/callback");
     println!("The example listens on {callback}");
@@ -77,7 +76,7 @@ pub(crate) fn run(choice: &[&str]) -> Result {
             printed = server.kill()?;
             let listen = address.to_string();
             let again = [settings.as_slice(), &[("LISTEN", &listen)]].concat();
-            server = Server::start_with(&binary, &secret, &again)?;
+            server = Server::start(&binary, &secret, &again)?;
         }
     }
     runtime.block_on(fake.shutdown());
@@ -146,13 +145,13 @@ pub(crate) fn run(choice: &[&str]) -> Result {
 fn show_console(framework: &str) -> Result {
     println!("Building the example server for {framework} (the first time takes a while) …");
     let binary = cargo::build_example(framework, &["sqlite"])?;
-    let (folder, secret, key) = (Folder::new()?, random_secret()?, random_secret()?);
+    let (folder, secret, key) = (tempfile::tempdir()?, random_secret()?, random_secret()?);
     let runtime = tokio::runtime::Runtime::new()?;
     // From now on, so that the folder is deleted in any case.
     let stop = runtime.spawn(tokio::signal::ctrl_c());
-    let settings = [("INBOX", folder.inbox()), ("CONSOLE_KEY", key.clone())];
+    let settings = [("INBOX", inbox_in(&folder)), ("CONSOLE_KEY", key.clone())];
     let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let server = Server::start_with(&binary, &secret, &settings)?;
+    let server = Server::start(&binary, &secret, &settings)?;
     let address = server.address;
     println!("\nOpen http://{address}/console?key={key}\n");
     println!(
@@ -208,7 +207,7 @@ fn random_secret() -> Result<String> {
 /// Posts to the fake's own routes and returns the body of the response.
 fn call(api: SocketAddr, path: &str) -> Result<String> {
     let request = format!("POST {path} HTTP/1.1\r\nHost: {api}\r\nContent-Length: 0\r\n\r\n");
-    let response = exchange(api, request.as_bytes())?;
+    let response = exchange(api, &request)?;
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     if !head.starts_with("HTTP/1.1 200 ") {
         return Err(format!("{path} got {response}").into());

@@ -12,8 +12,7 @@ use smartshape_webhook::EventKind;
 
 use super::{call, random_secret, status_of};
 use crate::endpoints::runtimes::{self, Runtime};
-use crate::folder::Folder;
-use crate::server::Server;
+use crate::server::{Server, inbox_in};
 use crate::{Result, cargo};
 
 /// 24 bytes in base64, for this demo alone.
@@ -53,7 +52,7 @@ pub(super) fn run() -> Result {
     println!("Building the program `smartshape` (the first time takes a while) …");
     cargo::build_binaries(&["smartshape-webhook-cli"])?;
     let python = runtimes::python().map_err(|reason| format!("the demo needs Python: {reason}"))?;
-    let folder = Folder::new()?;
+    let folder = tempfile::tempdir()?;
 
     let mut target = start_target(&python, "127.0.0.1:0")?;
     println!("A program in Python listens on http://{}/events", target.address);
@@ -62,7 +61,7 @@ pub(super) fn run() -> Result {
     );
     let binary = cargo::binary("smartshape");
     let relay =
-        Relay { binary: &binary, secret: random_secret()?, inbox: folder.inbox(), target: target.address };
+        Relay { binary: &binary, secret: random_secret()?, inbox: inbox_in(&folder), target: target.address };
     let mut running = relay.start("127.0.0.1:0")?;
     let callback = format!("http://{}/callback", running.address);
     println!("The relay listens on {callback}, stores in {}", relay.inbox);
