@@ -41,12 +41,12 @@ impl Receiver {
                 return Err(rejection.closing(!keeps));
             }
         };
-        let received = async {
-            let whole = authenticated.read(self, body).await;
-            let whole = whole.map_err(|rejection| rejection.closing(head.needs_body_read()))?;
-            whole.parse(head)?.claim(self, timer).await
-        };
-        received.await.map_err(Rejection::after_verification)
+        let whole = authenticated
+            .read(self, body)
+            .await
+            .map_err(|rejection| rejection.closing(head.needs_body_read()).after_verification())?;
+        let parsed = whole.parse(head).map_err(Rejection::after_verification)?;
+        parsed.claim(self, timer).await.map_err(Rejection::after_verification)
     }
 
     /// Checks everything that needs neither hashing nor reading.
@@ -124,8 +124,8 @@ impl Authenticated {
         B: Buf,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let reservation = receiver.0.memory.reservation(self.permit.secret().usage.clone());
-        let (body, reservation) = body::read(body, self.declared, &receiver.0.body, reservation).await?;
+        let mut reservation = receiver.0.memory.reservation(self.permit.secret().usage.clone());
+        let body = body::read(body, self.declared, &receiver.0.body, &mut reservation).await?;
         Ok(Buffered { permit: self.permit, body, reservation })
     }
 }

@@ -36,13 +36,13 @@ pub(crate) struct BodyLimits {
     pub(crate) timeout: Duration,
 }
 
-/// Reads `body` to its end. The reservation, empty at first, covers the bytes until it is dropped.
+/// Reads `body` to its end. The reservation, empty at first, covers the bytes.
 pub(crate) async fn read<S, B, E>(
     body: S,
     declared: Option<u64>,
     limits: &BodyLimits,
-    reservation: Reservation,
-) -> Result<(Bytes, Reservation), Rejection>
+    reservation: &mut Reservation,
+) -> Result<Bytes, Rejection>
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
@@ -66,7 +66,9 @@ where
             }
             Poll::Pending => {
                 let received = buffer.bytes.len() as u64;
-                timer.get_or_insert_with(|| BodyTimer::start(limits)).poll(context, received).map(Err)
+                // Boxed, since only few bodies need it: glibc takes longer to allocate a future of more than 1,032 bytes.
+                let timer = timer.get_or_insert_with(|| Box::new(BodyTimer::start(limits)));
+                timer.poll(context, received).map(Err)
             }
         });
         match next.await? {
@@ -82,7 +84,7 @@ where
     }
     // The length may differ from the declared one, which is that of the compressed body if middleware decodes it.
     // A body that ends early is an error of the framework, and in any case not JSON.
-    Ok((Bytes::from(buffer.bytes), buffer.reservation))
+    Ok(Bytes::from(buffer.bytes))
 }
 
 /// Discards a short body that has arrived with its head, so that the connection of a rejected request can be kept. Returns
@@ -188,13 +190,13 @@ impl<'a> BodyTimer<'a> {
 /// The bytes received so far, copied from the framework's buffers, which may be much larger than their content. The
 /// reservation covers them, or one step more. If more was declared, [`MAX_OVERALLOCATION`] times as much is allocated to save
 /// copies.
-struct BodyBuffer {
+struct BodyBuffer<'r> {
     bytes: Vec<u8>,
     declared: Option<u64>,
-    reservation: Reservation,
+    reservation: &'r mut Reservation,
 }
 
-impl BodyBuffer {
+impl BodyBuffer<'_> {
     fn append(&mut self, mut chunk: impl Buf, limit: u64) -> Result<(), Rejection> {
         let needed = self.bytes.len() as u64 + chunk.remaining() as u64;
         if needed > limit {
@@ -253,9 +255,9 @@ mod tests {
         declared: Option<u64>,
         memory: &Arc<MemoryLimit>,
     ) -> Result<usize, RejectionKind> {
-        read(chunks(sizes), declared, &LIMITS, memory.reservation(None))
+        read(chunks(sizes), declared, &LIMITS, &mut memory.reservation(None))
             .await
-            .map(|(bytes, _)| bytes.len())
+            .map(|bytes| bytes.len())
             .map_err(|rejection| rejection.kind())
     }
 
@@ -277,8 +279,8 @@ mod tests {
         }
 
         let memory = MemoryLimit::new(u64::MAX, u64::MAX);
-        let mut buffer =
-            BodyBuffer { bytes: Vec::new(), declared: None, reservation: memory.reservation(None) };
+        let reservation = &mut memory.reservation(None);
+        let mut buffer = BodyBuffer { bytes: Vec::new(), declared: None, reservation };
         let rejection = buffer.append(Endless, i64::MAX as u64).unwrap_err();
         assert_eq!(rejection.kind(), RejectionKind::MemoryExhausted);
     }
@@ -315,8 +317,8 @@ mod tests {
         let limits = BodyLimits { max_bytes: i64::MAX as u64, ..LIMITS };
         let memory = MemoryLimit::new(u64::MAX, u64::MAX);
         for declared in [1 << 60, i64::MAX as u64] {
-            let read = read(chunks(&[1]), Some(declared), &limits, memory.reservation(None)).await;
-            assert_eq!(read.unwrap().0.len(), 1);
+            let read = read(chunks(&[1]), Some(declared), &limits, &mut memory.reservation(None)).await;
+            assert_eq!(read.unwrap().len(), 1);
         }
     }
 
@@ -346,20 +348,16 @@ mod tests {
             }
         });
         let started_at = Instant::now();
-        let read = read(body, Some(4), &LIMITS, MemoryLimit::new(100, 100).reservation(None)).await;
-        assert_eq!((&read.unwrap().0[..], started_at.elapsed()), (&b"late"[..], Duration::ZERO));
+        let read = read(body, Some(4), &LIMITS, &mut MemoryLimit::new(100, 100).reservation(None)).await;
+        assert_eq!((&read.unwrap()[..], started_at.elapsed()), (&b"late"[..], Duration::ZERO));
     }
 
     #[tokio::test]
     async fn memory_is_reserved_as_bytes_arrive_and_checked_before_the_first() {
         let memory = MemoryLimit::new(100_000, 100_000);
-        let declared = |bytes| {
-            read(
-                stream::pending::<Result<Bytes, std::io::Error>>(),
-                Some(bytes),
-                &LIMITS,
-                memory.reservation(None),
-            )
+        let declared = async |bytes| {
+            let body = stream::pending::<Result<Bytes, std::io::Error>>();
+            read(body, Some(bytes), &LIMITS, &mut memory.reservation(None)).await
         };
         let never = async |bytes| {
             let mut waiting = pin!(declared(bytes));
@@ -368,9 +366,10 @@ mod tests {
         assert!(never(100_000).await);
         assert_eq!(declared(100_001).await.unwrap_err().kind(), RejectionKind::MemoryExhausted);
         assert_eq!(outcome(&[60_000, 60_000], None, &memory).await, Err(RejectionKind::MemoryExhausted));
-        let buffer = read(chunks(&[80_000]), Some(80_000), &LIMITS, memory.reservation(None)).await.unwrap();
+        let mut reservation = memory.reservation(None);
+        read(chunks(&[80_000]), Some(80_000), &LIMITS, &mut reservation).await.unwrap();
         assert_eq!(memory.free(), 20_000);
-        drop(buffer);
+        drop(reservation);
         assert_eq!(memory.free(), 100_000);
     }
 
@@ -379,8 +378,8 @@ mod tests {
         let memory = MemoryLimit::new(10_000_000, 1_000_000);
         // The declared length may be that of a body which middleware decodes.
         for declared in [None, Some(300), Some(200_000)] {
-            let mut buffer =
-                BodyBuffer { bytes: Vec::new(), declared, reservation: memory.reservation(None) };
+            let reservation = &mut memory.reservation(None);
+            let mut buffer = BodyBuffer { bytes: Vec::new(), declared, reservation };
             let mut steps = HashSet::new();
             for _ in 0..3000 {
                 buffer.append(Bytes::from_static(&[b'x'; 300]), LIMITS.max_bytes).unwrap();
@@ -401,7 +400,7 @@ mod tests {
         let memory = MemoryLimit::new(10_000_000, 1_000_000);
         let started_at = Instant::now();
         let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
-        let stalled = read(nothing, None, &LIMITS, memory.reservation(None)).await.unwrap_err();
+        let stalled = read(nothing, None, &LIMITS, &mut memory.reservation(None)).await.unwrap_err();
         assert_eq!(stalled.kind(), RejectionKind::BodyTimeout);
         assert_eq!(stalled.to_string(), "the body took too long (stalled)");
         assert_eq!(started_at.elapsed().as_secs(), 10);
@@ -416,7 +415,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(9)).await;
                 Some((Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; bytes])), ()))
             });
-            let trickled = read(trickle, None, &LIMITS, memory.reservation(None)).await.unwrap_err();
+            let trickled = read(trickle, None, &LIMITS, &mut memory.reservation(None)).await.unwrap_err();
             assert_eq!(trickled.kind(), RejectionKind::BodyTimeout);
             assert_eq!(trickled.to_string(), format!("the body took too long ({why})"));
             assert_eq!(started_at.elapsed().as_secs(), seconds, "{bytes}");
