@@ -5,7 +5,7 @@ use smartshape_webhook::DeliveryKey;
 use smartshape_webhook_inbox::{Count, EventFilter, EventState, InboxError, PageCursor};
 
 use super::text::{plural, thousands, visible};
-use super::{Context, kind_icon};
+use super::{Context, kind_icon, reason_title};
 use crate::access::Role;
 use crate::query::{Query, Selection};
 
@@ -70,11 +70,12 @@ async fn all(
         Count::Exactly(count) => plural(count, "dead letter", "dead letters"),
         Count::AtLeast(count) => format!("more than {} dead letters", thousands(count)),
     };
+    let reason = reason_title(context, &selection).await?;
     let title = html! { @if is_purge { "Purge " } @else { "Replay " } (number) "?" };
     let what = html! {
         ul.what { @for (name, count) in &counted.names { li { (kind_icon(name)) (visible(name)) span.n { (thousands(*count)) } } } }
         @if let Some(text) = &selection.text { p.small { "Only those found by “" (visible(text)) "”." } }
-        @if let Some(reason) = selection.reason { p.small { "Only those with the reason " code { (reason) } "." } }
+        @if let Some(reason) = &reason { p.small { "Only those with the reason “" (reason) "”." } }
         p.small { "What becomes a dead letter later is left." }
     };
     let up_to = up_to.to_string();

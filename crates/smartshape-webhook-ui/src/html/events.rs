@@ -5,7 +5,7 @@ use smartshape_webhook::DeliveryKey;
 use smartshape_webhook_inbox::{CountByEvent, EventFilter, EventPage, EventState, InboxError, StoredEvent};
 
 use super::text::{ago, visible};
-use super::{Context, chip, error, event, icon, kind_icon, owner};
+use super::{Context, chip, error, event, icon, kind_icon, owner, reason_title};
 use crate::access::Role;
 use crate::query::{STATES, Selection, state_name};
 
@@ -26,6 +26,7 @@ pub(super) async fn page(
         of_state = of_state.state(state);
     }
     let names = context.inbox.count_by_event(of_state).await?;
+    let reason = reason_title(context, &selection).await?;
     let key = chosen.and_then(|key| key.parse::<DeliveryKey>().ok());
     let stored = match key {
         Some(key) => context.inbox.get(key).await?,
@@ -42,6 +43,10 @@ pub(super) async fn page(
             section.list aria-label="Events" {
                 (tabs(context, &selection))
                 (filters(context, &selection, &names))
+                @if let Some(reason) = &reason {
+                    @let all = Selection { reason: None, before: None, after: None, ..selection.clone() };
+                    div.bulk { h2 { (reason) } a.button.small href=(all.link("events", &[])) { "All reasons" } }
+                }
                 (bulk(context, &selection, &page))
                 ol.items #items data-live {
                     @for event in &page.events { (item(context, &selection, event, key)) }
@@ -119,9 +124,6 @@ fn filters(context: &Context<'_>, selection: &Selection, names: &CountByEvent) -
                 }
             }
             button type="submit" { "Find" }
-        }
-        @if let Some(reason) = selection.reason {
-            div.bulk { span { "Only dead letters with the reason " code { (reason) } } a.button.small href=(Selection { reason: None, before: None, after: None, ..selection.clone() }.link("events", &[])) { "All reasons" } }
         }
     }
 }

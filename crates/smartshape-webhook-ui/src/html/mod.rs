@@ -12,14 +12,17 @@ mod text;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use smartshape_webhook_inbox::{
-    EventState, Inbox, InboxCounts, InboxError, InboxErrorKind, Pause, StoredEvent, WorkerInfo,
+    DeadLetterReason, EventState, Inbox, InboxCounts, InboxError, InboxErrorKind, Pause, StoredEvent,
+    WorkerInfo,
 };
 
 use crate::access::{Role, Visitor};
 use crate::query::{Query, Selection};
-use text::{clock, plural, thousands};
+use text::{clock, plural, thousands, visible};
 
 const SPRITE: &str = include_str!("../../assets/sprite.svg");
+/// Number of reasons, the most frequent, whose text is found by their id.
+const NAMED_REASONS: u32 = 100;
 
 pub(crate) struct Page {
     pub(crate) html: String,
@@ -213,7 +216,7 @@ fn frame(
                     div.tools {
                         (tools)
                         @if visitor.role < Role::Operator { span.ro { "Read only" } }
-                        @if !visitor.name.is_empty() { span.who title="You" { bdi { (text::visible(&visitor.name)) } } }
+                        @if !visitor.name.is_empty() { span.who title="You" { bdi { (visible(&visitor.name)) } } }
                         button.theme type="button" hidden title="Light or dark" { (icon("moon")) span.vh { "Light or dark" } }
                     }
                 }
@@ -245,7 +248,7 @@ fn workers(context: &Context<'_>) -> Markup {
     html! {
         span #workers data-live {
             @if let Some(pause) = &context.pause {
-                span.worker.hold { span.dot {} "paused by " bdi { (text::visible(&pause.by)) } " " (clock(pause.since)) }
+                span.worker.hold { span.dot {} "paused by " bdi { (visible(&pause.by)) } " " (clock(pause.since)) }
             } @else if count == 0 {
                 span.worker.bad { span.dot {} "no worker: nothing is handled" }
             } @else {
@@ -318,4 +321,22 @@ fn owner<'a>(context: &Context<'_>, event: &'a StoredEvent) -> Option<&'a str> {
 
 fn error<'a>(context: &Context<'_>, event: &'a StoredEvent) -> Option<&'a str> {
     event.error.as_deref().filter(|_| context.may(Role::Reader))
+}
+
+fn reason_text(reason: &DeadLetterReason) -> Markup {
+    html! { @if reason.text.is_empty() { "(an empty error)" } @else { (visible(&reason.text)) } }
+}
+
+/// The text of the chosen reason, or its id: for those who may not see errors, and when it is not among the most frequent
+/// ones.
+async fn reason_title(context: &Context<'_>, selection: &Selection) -> Result<Option<Markup>, InboxError> {
+    let Some(id) = selection.reason else { return Ok(None) };
+    let reasons = match context.may(Role::Reader) {
+        true => unless_older(context.inbox.dead_letter_reasons(NAMED_REASONS).await)?.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let reason = reasons.iter().find(|reason| reason.id == id);
+    Ok(Some(
+        html! { @if let Some(reason) = reason { (reason_text(reason)) } @else { "Reason " code { (id) } } },
+    ))
 }

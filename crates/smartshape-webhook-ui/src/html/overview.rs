@@ -9,7 +9,7 @@ use smartshape_webhook_inbox::{
 };
 
 use super::text::{ago, bytes, plural, span, thousands, visible};
-use super::{Context, action, chart, chip, error, icon, kind_icon, unless_older};
+use super::{Context, action, chart, chip, error, icon, kind_icon, reason_text, unless_older};
 use crate::access::Role;
 use crate::query::{Query, Selection, link};
 
@@ -191,7 +191,7 @@ fn why(context: &Context<'_>, reasons: &[DeadLetterReason], has_more: bool) -> M
                                     (ago(reason.last_received_at, context.now))
                                 }
                                 a.msg href=(of_reason.link("events", &[])) {
-                                    @if reason.text.is_empty() { "(an empty error)" } @else { (visible(&reason.text)) }
+                                    (reason_text(reason))
                                 }
                                 svg.share viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true" {
                                     rect class="bg" width="100" height="4" {}

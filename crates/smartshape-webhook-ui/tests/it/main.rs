@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use smartshape_webhook::{ClientAddr, Delivery, Handler as _, HandlerError, RejectionKind, WebhookResponse};
-use smartshape_webhook_inbox::{EventFilter, EventState, Inbox};
+use smartshape_webhook_inbox::{EventFilter, EventState, Inbox, ReasonId};
 use smartshape_webhook_ui::{Access, Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome, Ui, Visitor};
 use tempfile::TempDir;
 
@@ -100,6 +100,25 @@ async fn overview_says_that_there_are_more_reasons_than_it_shows() {
         let others = page.contains("All dead letters, for other reasons too");
         assert_eq!((page.contains("for more than 6 reasons"), others), (number > 6, number > 6), "{number}");
     }
+}
+
+#[tokio::test]
+async fn page_of_a_reason_is_headed_by_its_text() {
+    let fixture = Fixture::new().await;
+    fixture.store(1, "f", "{}").await;
+    fixture.fail("no part 5c6aeed079bf3f432d3c929e: <404>").await;
+    let id = ReasonId::from_error("no part 5c6aeed079bf3f432d3c929e: <404>");
+    let list = format!("?view=events&state=dead-letter&reason={id}");
+    let confirm = format!("?view=confirm&do=replay&reason={id}");
+    let page = get(&fixture.ui(Visitor::operator("op")), &list).await.1;
+    assert!(page.contains("<h2>no part …: &lt;404&gt;</h2>"), "{page}");
+    let page = get(&fixture.ui(Visitor::operator("op")), &confirm).await.1;
+    assert!(page.contains("with the reason “no part …: &lt;404&gt;”"), "{page}");
+    let page = get(&fixture.ui(Visitor::counts("c")), &list).await.1;
+    assert!(
+        page.contains(&format!("<h2>Reason <code>{id}</code></h2>")) && !page.contains("no part"),
+        "{page}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
