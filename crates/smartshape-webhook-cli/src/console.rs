@@ -1,5 +1,6 @@
 //! Serves the console on an address of this machine, for `smartshape ui` and for commands with `--ui`.
 
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,6 +11,10 @@ use smartshape_webhook::Secret;
 use smartshape_webhook_ui::{Access, AccessError, Ui, Visitor};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::failure::{CliResult, Failure};
 use crate::output::print_notice;
@@ -127,6 +132,15 @@ impl Console {
 
 fn no_browser(why: impl std::fmt::Display) {
     print_notice(format_args!("no browser was opened ({why}): open the address yourself"));
+}
+
+/// Logs to standard error what visitors of the console change, and why it cannot be read.
+pub(crate) fn start_log(json: bool) {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines =
+        if json { lines.json().boxed() } else { lines.with_ansi(std::io::stderr().is_terminal()).boxed() };
+    let levels = Targets::new().with_target("smartshape_webhook_ui", LevelFilter::INFO);
+    tracing_subscriber::registry().with(lines).with(levels).init();
 }
 
 /// The password of a file, or else of the environment.

@@ -31,6 +31,7 @@ With a password the address holds no key: the browser asks for the user smartsha
 other machines can reach wants one; put TLS in front of it.
 
 With --read-only the inbox is not changed in any way. Otherwise an inbox of an older version is migrated first.
+Each change is a line on standard error.
 
 A recording of `webhook listen --record` shows its newest 500 deliveries. --forward-to sends one of them again, signed
 with the secret of --secret, SMARTSHAPE_WEBHOOK_SECRET or SMARTSHAPE_WEBHOOK_SECRET_FILE.
@@ -63,6 +64,7 @@ pub(crate) struct Ui {
 
 impl Ui {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
+        console::start_log(settings.json);
         let mut signals = Signals::new()?;
         let password = console::password(self.password_file.as_deref())?;
         let url = input::hidden(&self.url, "the URL of the inbox")?;

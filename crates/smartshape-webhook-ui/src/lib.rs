@@ -45,7 +45,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use smartshape_webhook::DeliveryKey;
+use smartshape_webhook::{ClientAddr, DeliveryKey};
 use smartshape_webhook_inbox::{EventFilter, EventState, Inbox, InboxError, PageCursor};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -329,16 +329,20 @@ impl Ui {
             "purge" => Role::Owner,
             _ => return Ok(no_action()),
         };
-        if visitor.role < needed {
-            tracing::warn!(action, actor = %visitor.name, "a visitor of the console may not do this");
+        let Visitor { role, name } = visitor;
+        if *role < needed {
+            tracing::warn!(
+                action, actor = %name, ?role, client = client(head),
+                "a visitor of the console may not do this"
+            );
             return Ok(forbidden());
         }
         let inbox = match &self.0.source {
             Source::Inbox(inbox) => inbox,
-            Source::Deliveries(deliveries) => return Ok(send(deliveries, &form, action, visitor).await),
+            Source::Deliveries(deliveries) => return Ok(send(deliveries, head, &form, action, visitor).await),
         };
         let done = match action {
-            "pause" => inbox.pause(&visitor.name).await.map(|()| 0)?,
+            "pause" => inbox.pause(name).await.map(|()| 0)?,
             "resume" => inbox.resume().await.map(|()| 0)?,
             "replay" | "purge" => {
                 let Some(filter) = bulk(&form) else {
@@ -351,7 +355,10 @@ impl Ui {
             }
             _ => return Ok(no_action()),
         };
-        tracing::info!(action, actor = %visitor.name, events = done, form = %shown(&form), "changed by the console");
+        tracing::info!(
+            action, actor = %name, ?role, client = client(head), events = done, form = %shown(&form),
+            "changed by the console"
+        );
         let back = form.get("back").filter(|back| back.starts_with('?')).unwrap_or("?view=overview");
         let done = [("done", action.to_owned()), ("count", done.to_string())];
         let done = link(&done.each_ref().map(|(name, value)| (*name, value.as_str())));
@@ -397,8 +404,19 @@ fn shown(form: &Query) -> String {
     fields.collect::<Vec<_>>().join(" ")
 }
 
+/// The client's address, for the log, if the server tells it.
+fn client(head: &Parts) -> Option<impl tracing::Value> {
+    head.extensions.get::<ClientAddr>().map(tracing::field::debug)
+}
+
 /// Sends a delivery again, or a sample.
-async fn send(deliveries: &Deliveries, form: &Query, action: &str, visitor: &Visitor) -> Response<Bytes> {
+async fn send(
+    deliveries: &Deliveries,
+    head: &Parts,
+    form: &Query,
+    action: &str,
+    visitor: &Visitor,
+) -> Response<Bytes> {
     let number = form.get("delivery").unwrap_or_default();
     let (sent, view) = match action {
         "resend" => {
@@ -417,7 +435,8 @@ async fn send(deliveries: &Deliveries, form: &Query, action: &str, visitor: &Vis
     let Some(sent) = sent else {
         return plain(StatusCode::NOT_FOUND, "there is nothing to send, or nowhere to send it\n");
     };
-    tracing::info!(action, actor = %visitor.name, number, accepted = sent.is_accepted, "sent by the console");
+    let (Visitor { role, name }, accepted) = (visitor, sent.is_accepted);
+    tracing::info!(action, actor = %name, ?role, client = client(head), number, accepted, "sent by the console");
     let count = if sent.is_accepted { "1" } else { "0" };
     redirect(&link(&[view, ("done", action), ("count", count)]))
 }

@@ -113,6 +113,46 @@ async fn ui_shows_an_inbox_to_whoever_has_the_link() {
 }
 
 #[tokio::test]
+async fn ui_logs_each_change_with_who_made_it() {
+    let home = Home::new();
+    let place = filled(&home).await;
+    for (arguments, fields) in [
+        (
+            &["ui"][..],
+            ["action=\"purge\"", "actor=ada", "role=Owner", "client=ClientAddr(127.0.0.1)", "events=1"],
+        ),
+        (
+            &["--json", "ui"],
+            [
+                "\"action\":\"purge\"",
+                "\"actor\":\"ada\"",
+                "\"role\":\"Owner\"",
+                "\"client\":\"ClientAddr(127.0.0.1)\"",
+                "\"events\":0",
+            ],
+        ),
+    ] {
+        let mut command = home.program(arguments);
+        command.arg(&place).env("USER", "ada");
+        let mut program = Listener::spawn(&mut command);
+        let printed = within(program.out.as_mut().unwrap().next_line()).await.unwrap().unwrap();
+        let url =
+            printed.strip_prefix("{\"url\":\"").map_or(printed.as_str(), |url| url.trim_end_matches("\"}"));
+        let console = Console::at(program, url);
+        let cookie = console.cookie().await;
+        let own = [&*cookie, "sec-fetch-site: same-origin"];
+        assert_eq!(console.send("POST", "", &own, "do=purge&up_to=1").await.status(), "303");
+        console.program.signal("-TERM");
+        let err = console.program.end().await.2;
+        let lines: Vec<_> = err.lines().filter(|line| line.contains("changed by the console")).collect();
+        assert_eq!(lines.len(), 1, "{err}");
+        assert!(fields.iter().all(|field| lines[0].contains(field)), "{err}");
+        let cookie = cookie.split_once('=').unwrap().1;
+        assert!(!lines[0].contains(&console.key) && !err.contains(cookie), "{err}");
+    }
+}
+
+#[tokio::test]
 async fn ui_shows_an_inbox_on_postgresql_without_its_password() {
     let Some(schema) = Schema::create("ui").await else { return };
     let home = Home::new();
