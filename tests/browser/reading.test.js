@@ -126,6 +126,7 @@ test('body is downloaded and copied byte for byte', () =>
     assert.equal(await copy('Copy as fixture'), `let delivery = Delivery::for_test(r###"${bodies[0]}"###)?;`);
     await page.goto(`${owner}?event=${stored[0]}`);
     const curl = await copy('Copy as curl');
+    assert(curl.startsWith('curl -sS -X POST URL -H'), curl);
     assert(curl.endsWith(`--data-binary '${bodies[0].replaceAll("'", "'\\''")}'`), curl);
     for (const key of stored.slice(1)) {
       await page.goto(`${owner}?event=${key}`);

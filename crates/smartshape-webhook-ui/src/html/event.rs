@@ -73,7 +73,7 @@ pub(super) async fn detail(
                 (history(stored, &attempts))
             }
         }
-        @if let Some(text) = copied { (copies(text)) }
+        @if let Some(text) = copied { (copies(text, None)) }
     })
 }
 
@@ -194,13 +194,16 @@ fn history(stored: &StoredDelivery, attempts: &[FailedAttempt]) -> Markup {
     }
 }
 
-/// Texts that the script copies. They hold no token: the receiver's secret is not known here.
-pub(super) fn copies(body: &str) -> Markup {
+/// Texts that the script copies, with the URL of the endpoint if it is known. They hold no token: the receiver's secret is
+/// not known here.
+pub(super) fn copies(body: &str, url: Option<&str>) -> Markup {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let url = url.map_or_else(|| "URL".to_owned(), quoted);
     let hashes = "#".repeat(longest_run_of_hashes(body) + 1);
     html! {
         pre.copy #curl hidden {
-            "curl -sS -X POST http://127.0.0.1:8042/callback -H 'content-type: application/json' -H \"x-smartshape-token: $(smartshape token sign)\" --data-binary '"
-            (body.replace('\'', "'\\''")) "'"
+            "curl -sS -X POST " (url) " -H 'content-type: application/json' -H \"x-smartshape-token: $(smartshape token sign)\" --data-binary "
+            (quoted(body))
         }
         pre.copy #fixture hidden { "let delivery = Delivery::for_test(r" (hashes) "\"" (body) "\"" (hashes) ")?;" }
     }

@@ -331,7 +331,7 @@ fn detail(deliveries: &Deliveries, selection: Selection<'_>, entry: &Entry, visi
             }
         }
         @if entry.is_accepted() { (checks(entry)) }
-        @if let Some(text) = copied { (copies(text)) }
+        @if let Some(text) = copied { (copies(text, deliveries.resend_url())) }
     }
 }
 

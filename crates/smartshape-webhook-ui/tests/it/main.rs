@@ -592,6 +592,18 @@ async fn each_role_sees_its_part_of_the_deliveries() {
 }
 
 #[tokio::test]
+async fn copied_curl_names_the_endpoint_if_it_is_known() {
+    let sent = Arc::default();
+    let listener = Ui::deliveries(deliveries(&sent), Access::decide(|_| Visitor::owner("o")));
+    let page = get(&listener, "?delivery=1").await.1;
+    assert!(page.contains("curl -sS -X POST 'http://127.0.0.1:1/callback' -H"), "{page}");
+    let fixture = Fixture::new().await;
+    let key = fixture.store(1, "f", "{}").await.key();
+    let page = get(&fixture.ui(Visitor::reader("r")), &format!("?event={key}")).await.1;
+    assert!(page.contains("curl -sS -X POST URL -H"), "{page}");
+}
+
+#[tokio::test]
 async fn deliveries_never_become_markup() {
     let sent = Arc::default();
     let ui = Ui::deliveries(deliveries(&sent), Access::decide(|_| Visitor::owner("<b>o</b>")));
