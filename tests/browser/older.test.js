@@ -28,6 +28,7 @@ function older() {
     claim: file => run(`UPDATE events SET state = 1, due = ${NOW} + 60000, fence = fence + 1, attempts = attempts + 1, lost = lost + (state = 1)
       WHERE seq IN (SELECT seq FROM events WHERE state <= 1 AND due <= ${NOW} AND version <= 1 AND file = '${file}')`),
     bury: (file, error) => run(`UPDATE events SET state = 3, due = ${NOW}, error = '${error}', settled = ${NOW} WHERE file = '${file}' AND state = 1`),
+    forgetDeadLetters: () => run('UPDATE events SET state = 2 WHERE state = 3'),
     complete: file => run(`BEGIN IMMEDIATE;
       UPDATE events SET state = 2, settled = ${NOW}, error = NULL, owner = NULL, secret = NULL, traceparent = NULL WHERE file = '${file}' AND state = 1;
       DELETE FROM bodies WHERE seq = (SELECT seq FROM events WHERE file = '${file}');
@@ -56,7 +57,13 @@ for (const [name, isReadOnly] of [['', false], [', which is read-only', true]]) 
       assert.match(await page.textContent('section.error'), /no part in the catalogue/);
       assert.match(await page.textContent('.bodyblock'), /of-the-older-process/);
       assert.equal(await page.locator('form[method=post], a.danger').count() === 0, isReadOnly);
-      if (!isReadOnly) {
+      if (isReadOnly) {
+        process.forgetDeadLetters();
+        await page.goto(owner);
+        assert.match(await page.textContent('h1'), /not known whether a worker is alive; 1 event waits/);
+        assert.match(await page.textContent('#workers'), /workers unknown/);
+      } else {
+        assert.match(await page.textContent('#workers'), /no worker reports/);
         await page.click('button[value=replay]');
         assert.match(await page.textContent('.flash'), /1 event waits/);
         process.claim('of-the-older-process');

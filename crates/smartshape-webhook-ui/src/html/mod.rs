@@ -243,16 +243,17 @@ fn live() -> Markup {
 
 /// Whether events are handled, in a word.
 fn workers(context: &Context<'_>) -> Markup {
-    let Some(workers) = &context.workers else { return html! {} };
-    let count = workers.len() as u64;
+    let count = context.workers.as_ref().map(|workers| workers.len() as u64);
     html! {
         span #workers data-live {
             @if let Some(pause) = &context.pause {
                 span.worker.hold { span.dot {} "paused by " bdi { (visible(&pause.by)) } " " (clock(pause.since)) }
-            } @else if count == 0 {
-                span.worker.bad { span.dot {} "no worker: nothing is handled" }
             } @else {
-                span.worker.ok { span.dot {} (plural(count, "worker", "workers")) }
+                @match count {
+                    None => span.worker { span.dot {} "workers unknown" },
+                    Some(0) => span.worker.bad { span.dot {} "no worker reports" },
+                    Some(count) => span.worker.ok { span.dot {} (plural(count, "worker", "workers")) },
+                }
             }
         }
     }

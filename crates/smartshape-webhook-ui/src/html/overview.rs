@@ -88,19 +88,21 @@ fn summary(context: &Context<'_>, reasons: usize, has_more: bool, last_hour: &[A
             div #summary data-live {
                 h1 {
                     @if let Some(pause) = &context.pause { "Workers are paused by " bdi { (visible(&pause.by)) } "." }
-                    @else if no_worker && waiting > 0 { "No worker is alive; " (plural(waiting, "event waits.", "events wait.")) }
+                    @else if no_worker && waiting > 0 { "No worker has reported for a minute; " (plural(waiting, "event waits.", "events wait.")) }
                     @else if dead > 0 {
                         (dead_count(counts.dead_letters))
                         @if reasons > 0 { ", for " @if has_more { "more than " } (plural(reasons as u64, "reason", "reasons")) } "."
                     }
-                    @else if no_worker { "No worker is alive." }
+                    @else if no_worker { "No worker has reported for a minute." }
                     @else if overdue.is_some() { "Handling falls behind." }
+                    @else if context.workers.is_none() && waiting > 0 { "It is not known whether a worker is alive; " (plural(waiting, "event waits.", "events wait.")) }
                     @else { "Everything is handled." }
                 }
                 p {
                     @if waiting > 0 { (plural(waiting, "event waits", "events wait")) @if let Some(overdue) = counts.overdue { ", the longest for " (span(overdue)) } ". " }
                     @else { "Nothing waits. " }
                     "In the last hour " (thousands(stored)) " came and " (thousands(completed)) " were completed."
+                    @if no_worker { " Workers of older versions do not report." }
                 }
             }
             div.buttons {

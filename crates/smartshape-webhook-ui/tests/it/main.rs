@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 /// An inbox in a folder that is deleted with the test.
 struct Fixture {
-    _folder: TempDir,
+    folder: TempDir,
     inbox: Inbox,
 }
 
@@ -23,7 +23,7 @@ impl Fixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let inbox = Inbox::open(folder.path().join("inbox.db").to_str().unwrap()).await.unwrap();
-        Self { _folder: folder, inbox }
+        Self { folder, inbox }
     }
 
     async fn store(&self, number: u32, file: &str, data: &str) -> Delivery {
@@ -119,6 +119,23 @@ async fn page_of_a_reason_is_headed_by_its_text() {
         page.contains(&format!("<h2>Reason <code>{id}</code></h2>")) && !page.contains("no part"),
         "{page}"
     );
+}
+
+/// A worker of an older version does not report, and an inbox with the tables of an older version has no reports.
+#[tokio::test]
+async fn overview_does_not_say_that_no_worker_is_alive() {
+    let fixture = Fixture::new().await;
+    fixture.store(1, "f", "{}").await;
+    let page = get(&fixture.ui(Visitor::reader("r")), "").await.1;
+    for text in ["No worker has reported for a minute; 1 event waits.", "no worker reports", "older versions"]
+    {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    let older = fixture.folder.path().join("older.db");
+    std::fs::copy("../smartshape-webhook-inbox/tests/data/inbox-0.1.0.db", &older).unwrap();
+    let older = Inbox::builder(older.to_str().unwrap()).read_only(true).open().await.unwrap();
+    let page = get(&Ui::inbox(older, Access::decide(|_| Visitor::reader("r"))), "").await.1;
+    assert!(page.contains("workers unknown") && !page.to_lowercase().contains("no worker"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
