@@ -32,6 +32,7 @@ test('changes by another process are on the page without a reload', async t => {
     t.diagnostic(`on the page after ${Math.round(performance.now() - begun)} ms`);
     await page.waitForFunction(() => document.querySelectorAll('#latest tbody tr').length === 7);
     assert.match(await page.textContent('#n-dead'), /7/);
+    await page.waitForFunction(() => /In the last hour 7 came/.test(document.querySelector('#summary').textContent));
     assert(await page.evaluate(() => isSamePage && document.querySelector('.astable').open), 'what was unfolded stays so');
   });
 });

@@ -45,6 +45,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use jiff::Timestamp;
 use smartshape_webhook::{ClientAddr, DeliveryKey};
 use smartshape_webhook_inbox::{EventFilter, EventState, Inbox, InboxError, PageCursor};
 use tokio::sync::Mutex;
@@ -66,6 +67,7 @@ const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; conn
 const MAX_FORM_BYTES: usize = 16 * 1024;
 /// All open pages together look at the inbox once in this time to see whether something has changed.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// The console of an inbox: a tower service for one route. Cheap to clone.
 ///
@@ -286,7 +288,12 @@ impl Ui {
         let newest = newest.events.first().map_or(0, |event| event.seq);
         let numbers =
             [counts.waiting, counts.running, counts.dead_letters].map(|count| count.get().to_string());
-        let text = format!("{newest} {}", numbers.join(" "));
+        // It is recorded a second after the counts have changed.
+        let activity = html::unless_older(inbox.activity(Timestamp::now() - HOUR, HOUR).await)?;
+        let activity = activity.unwrap_or_default().into_iter();
+        let recorded: u64 =
+            activity.map(|slot| slot.stored + slot.completed + slot.retried + slot.dead_letters).sum();
+        let text = format!("{newest} {recorded} {}", numbers.join(" "));
         *tick = Some((Instant::now(), text.clone()));
         Ok(text)
     }

@@ -47,7 +47,7 @@ impl Context<'_> {
 }
 
 /// A read-only inbox of an older version has no such table.
-fn unless_older<T>(found: Result<T, InboxError>) -> Result<Option<T>, InboxError> {
+pub(crate) fn unless_older<T>(found: Result<T, InboxError>) -> Result<Option<T>, InboxError> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == InboxErrorKind::OlderSchema => Ok(None),

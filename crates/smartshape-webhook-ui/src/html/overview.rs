@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 use smartshape_webhook_inbox::{
     ActivitySlot, Count, DeadLetterReason, EventFilter, EventState, InboxError, PageCursor, StoredEvent,
@@ -15,26 +15,28 @@ use crate::query::{Query, Selection, link};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const QUARTER: Duration = Duration::from_secs(15 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Number of reasons of dead letters that are listed, the most frequent.
 const SHOWN_REASONS: u32 = 6;
 
-/// Name, title, period and slot of a chart.
-const SPANS: [(&str, &str, Duration, Duration); 3] = [
-    ("1h", "The last hour", HOUR, MINUTE),
-    ("24h", "The last 24 hours", DAY, Duration::from_secs(15 * 60)),
-    ("14d", "The last 14 days", Duration::from_secs(14 * 24 * 60 * 60), Duration::from_secs(4 * 60 * 60)),
-];
+/// Name and title of a chart.
+const SPANS: [(&str, &str); 3] =
+    [("1h", "The last hour"), ("24h", "The last 24 hours"), ("14d", "The last 14 days")];
 
 pub(super) async fn page(context: &Context<'_>, query: &Query) -> Result<Markup, InboxError> {
     let inbox = context.inbox;
     let since = |period: Duration| context.now - SignedDuration::try_from(period).unwrap_or_default();
-    let chosen = SPANS.iter().find(|(name, ..)| query.get("span") == Some(name)).unwrap_or(&SPANS[1]);
-    let (name, title, period, slot) = *chosen;
-    let activity = unless_older(inbox.activity(since(period), slot).await)?;
-    let day =
-        unless_older(inbox.activity(since(DAY), Duration::from_secs(15 * 60)).await)?.unwrap_or_default();
-    let last_hour = unless_older(inbox.activity(since(HOUR), MINUTE).await)?.unwrap_or_default();
+    let (name, title) = *SPANS.iter().find(|(name, _)| query.get("span") == Some(name)).unwrap_or(&SPANS[1]);
+    // One read for all figures, so that they agree. Nothing if an older version recorded none.
+    let minutes = unless_older(inbox.activity(since(DAY + QUARTER), MINUTE).await)?.unwrap_or_default();
+    let day = merged(&minutes, since(DAY), QUARTER);
+    let last_hour = merged(&minutes, since(HOUR), MINUTE);
+    let activity = match name {
+        "1h" => last_hour.clone(),
+        "24h" => day.clone(),
+        _ => unless_older(inbox.activity(since(14 * DAY), 4 * HOUR).await)?.unwrap_or_default(),
+    };
     let mut reasons = unless_older(inbox.dead_letter_reasons(SHOWN_REASONS + 1).await)?.unwrap_or_default();
     let has_more = reasons.len() > SHOWN_REASONS as usize;
     reasons.truncate(SHOWN_REASONS as usize);
@@ -47,14 +49,14 @@ pub(super) async fn page(context: &Context<'_>, query: &Query) -> Result<Markup,
                 div.head {
                     h2 #h-day { (title) }
                     nav.spans aria-label="Period" {
-                        @for (other, ..) in &SPANS {
+                        @for (other, _) in &SPANS {
                             a href=(link(&[("view", "overview"), ("span", other)])) aria-current=[(*other == name).then_some("true")] { (other) }
                         }
                     }
                     ul.legend { li.arrived { "stored" } li.done { "completed" } li.retried { "to be retried" } li.dead { "dead letters" } }
                 }
                 div #chart data-live {
-                    @if let Some(activity) = &activity { (chart::bars(activity, period > DAY)) }
+                    @if !activity.is_empty() { (chart::bars(&activity, name == "14d")) }
                     @else { p.empty { "This inbox was opened read-only and has the tables of an older version, which recorded no activity." } }
                 }
             }
@@ -67,6 +69,28 @@ pub(super) async fn page(context: &Context<'_>, query: &Query) -> Result<Markup,
             span { "as of " (context.now.strftime("%H:%M")) " UTC" }
         }
     })
+}
+
+/// Minutes from `from` on, as slots of `width`.
+fn merged(minutes: &[ActivitySlot], from: Timestamp, width: Duration) -> Vec<ActivitySlot> {
+    let width = i64::try_from(width.as_secs()).unwrap_or(i64::MAX);
+    let number = |time: Timestamp| time.as_second().div_euclid(width);
+    let first = minutes.partition_point(|slot| number(slot.start) < number(from));
+    let slots = minutes[first..].chunk_by(|one, next| number(one.start) == number(next.start));
+    let merged = slots.filter_map(|slots| {
+        slots.iter().cloned().reduce(|mut sum, slot| {
+            sum.stored += slot.stored;
+            sum.completed += slot.completed;
+            sum.retried += slot.retried;
+            sum.dead_letters += slot.dead_letters;
+            sum.handler_time += slot.handler_time;
+            sum.max_handler_time = sum.max_handler_time.max(slot.max_handler_time);
+            sum.max_waiting = sum.max_waiting.max(slot.max_waiting);
+            sum.max_overdue = sum.max_overdue.max(slot.max_overdue);
+            sum
+        })
+    });
+    merged.collect()
 }
 
 fn sum(slots: &[ActivitySlot], of: impl Fn(&ActivitySlot) -> u64) -> u64 {
@@ -101,7 +125,7 @@ fn summary(context: &Context<'_>, reasons: usize, has_more: bool, last_hour: &[A
                 p {
                     @if waiting > 0 { (plural(waiting, "event waits", "events wait")) @if let Some(overdue) = counts.overdue { ", the longest for " (span(overdue)) } ". " }
                     @else { "Nothing waits. " }
-                    "In the last hour " (thousands(stored)) " came and " (thousands(completed)) " were completed."
+                    @if !last_hour.is_empty() { "In the last hour " (thousands(stored)) " came and " (thousands(completed)) " were completed." }
                     @if no_worker { " Workers of older versions do not report." }
                 }
             }
@@ -147,14 +171,14 @@ fn tiles(context: &Context<'_>, day: &[ActivitySlot], last_hour: &[ActivitySlot]
                 span.label { "Longest wait" }
                 span.row #t-old data-live {
                     span.value { (counts.overdue.map_or_else(|| "–".to_owned(), span)) }
-                    span.note { "most in 24 h: " (span(most)) }
+                    @if !day.is_empty() { span.note { "most in 24 h: " (span(most)) } }
                 }
                 (chart::sparkline(&waits, "wait", "Longest wait in each quarter of an hour of the last 24 hours"))
             }
             a.tile href="?view=events&state=completed" {
                 span.label { "Completed in 1 h" }
                 span.row #t-done data-live {
-                    span.value { (thousands(completed.iter().sum())) }
+                    span.value { @if last_hour.is_empty() { "–" } @else { (thousands(completed.iter().sum())) } }
                     span.note { @if let Some(mean) = mean { (span(mean)) " an attempt" } }
                 }
                 (chart::sparkline(&completed, "done", "Completed in each minute of the last hour"))
@@ -163,7 +187,7 @@ fn tiles(context: &Context<'_>, day: &[ActivitySlot], last_hour: &[ActivitySlot]
                 span.label { "Dead letters" }
                 span.row #t-dead data-live {
                     span class={ "value" @if counts.dead_letters.get() > 0 { " bad" } } { (counts.dead_letters) }
-                    span.note { "+" (thousands(dead.iter().sum())) " in 24 h" }
+                    @if !day.is_empty() { span.note { "+" (thousands(dead.iter().sum())) " in 24 h" } }
                 }
                 (chart::sparkline(&dead, "dead", "New dead letters in each quarter of an hour of the last 24 hours"))
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
+use jiff::Timestamp;
 use smartshape_webhook::{ClientAddr, Delivery, Handler as _, HandlerError, RejectionKind, WebhookResponse};
 use smartshape_webhook_inbox::{EventFilter, EventState, Inbox, ReasonId};
 use smartshape_webhook_ui::{Access, Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome, Ui, Visitor};
@@ -136,6 +137,7 @@ async fn overview_does_not_say_that_no_worker_is_alive() {
     let older = Inbox::builder(older.to_str().unwrap()).read_only(true).open().await.unwrap();
     let page = get(&Ui::inbox(older, Access::decide(|_| Visitor::reader("r"))), "").await.1;
     assert!(page.contains("workers unknown") && !page.to_lowercase().contains("no worker"), "{page}");
+    assert!(!page.contains("In the last hour") && !page.contains("in 24 h"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -528,6 +530,32 @@ async fn tick_changes_with_the_inbox_and_is_shared() {
     while get(&ui, "?tick").await.1 == first {
         tokio::task::yield_now().await;
     }
+}
+
+/// The activity is recorded a second after the event is stored: pages that were read in between are read again.
+#[tokio::test]
+async fn tick_changes_when_the_activity_is_recorded() {
+    let fixture = Fixture::new().await;
+    let hour = Duration::from_secs(60 * 60);
+    let recorded = async || {
+        let slots = fixture.inbox.activity(Timestamp::now() - hour, hour).await.unwrap();
+        slots.iter().map(|slot| slot.stored).sum::<u64>()
+    };
+    // A console of its own looks at once.
+    let tick = async || get(&fixture.ui(Visitor::counts("c")), "?tick").await.1;
+    let mut stored = 0;
+    let before = loop {
+        stored += 1;
+        fixture.store(stored, "f", "{}").await;
+        let before = tick().await;
+        if recorded().await < stored.into() {
+            break before;
+        }
+    };
+    while recorded().await < stored.into() {
+        tokio::task::yield_now().await;
+    }
+    assert_ne!(tick().await, before);
 }
 
 /// A delivery with a body, one of a stranger, and where they can be sent.
