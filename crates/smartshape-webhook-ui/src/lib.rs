@@ -293,7 +293,9 @@ impl Ui {
         let activity = activity.unwrap_or_default().into_iter();
         let recorded: u64 =
             activity.map(|slot| slot.stored + slot.completed + slot.retried + slot.dead_letters).sum();
-        let text = format!("{newest} {recorded} {}", numbers.join(" "));
+        let workers = html::unless_older(inbox.workers().await)?.map(|workers| workers.len());
+        let paused = html::unless_older(inbox.paused().await)?.flatten().map(|pause| pause.since);
+        let text = format!("{newest} {recorded} {} {workers:?} {paused:?}", numbers.join(" "));
         *tick = Some((Instant::now(), text.clone()));
         Ok(text)
     }

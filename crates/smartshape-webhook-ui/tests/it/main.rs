@@ -532,6 +532,24 @@ async fn tick_changes_with_the_inbox_and_is_shared() {
     }
 }
 
+#[tokio::test]
+async fn tick_changes_with_workers_and_pauses() {
+    let fixture = Fixture::new().await;
+    // A console of its own looks at once.
+    let tick = async || get(&fixture.ui(Visitor::counts("c")), "?tick").await.1;
+    let first = tick().await;
+    fixture.inbox.pause("ops").await.unwrap();
+    assert_ne!(tick().await, first);
+    fixture.inbox.resume().await.unwrap();
+    assert_eq!(tick().await, first);
+    let worker = fixture.inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
+    while fixture.inbox.workers().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_ne!(tick().await, first);
+    worker.shutdown().await.unwrap();
+}
+
 /// The activity is recorded a second after the event is stored: pages that were read in between are read again.
 #[tokio::test]
 async fn tick_changes_when_the_activity_is_recorded() {
