@@ -12,7 +12,7 @@
 //!
 //! fn app(inbox: Inbox) -> Result<Router, AccessError> {
 //!     let access = Access::password("ops", "correct horse battery staple", Visitor::owner("ops"))?;
-//!     Ok(Router::new().route_service("/ops/inbox", Ui::inbox(inbox, access)))
+//!     Ok(Router::new().nest_service("/ops/inbox", Ui::inbox(inbox, access)))
 //! }
 //! # let _ = app;
 //! ```
