@@ -155,7 +155,8 @@ impl Ui {
     }
 
     /// The origin that browsers see, such as `https://ops.example`, for a proxy that changes the `Host` header. Defaults to
-    /// the request's host.
+    /// the request's host, by HTTP or HTTPS: set it for a console behind HTTPS, so that a browser without `Sec-Fetch-Site` may
+    /// not post from a page without TLS.
     #[must_use]
     pub fn public_origin(self, origin: &str) -> Self {
         self.with(|settings| settings.public_origin = Some(origin.trim_end_matches('/').to_owned()))

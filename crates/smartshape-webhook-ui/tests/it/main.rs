@@ -254,6 +254,8 @@ async fn forged_posts_are_rejected() {
         StatusCode::SEE_OTHER
     );
     assert_eq!(post(&proxied, &plain_http, "do=pause").await, StatusCode::FORBIDDEN);
+    let without_tls = [("origin", "http://ops.example"), ("host", "ops.example")];
+    assert_eq!(post(&proxied, &without_tls, "do=pause").await, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
