@@ -16,20 +16,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpServer, web};
 use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use smartshape_fake::{EventPayload, Prefix};
 use smartshape_webhook::{Delivery, Handler as _, HandlerError, Receiver, RequestHead, Secret, TOKEN_HEADER};
 use smartshape_webhook_inbox::{Inbox, WorkerHandle};
-use smartshape_webhook_ui::{Access, Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome, Ui, Visitor};
+use smartshape_webhook_ui::{
+    Access, Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome, Ui, Visitor, actix,
+};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use warp::Filter as _;
-use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
-use warp::hyper::body::Bytes;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -86,14 +88,15 @@ async fn main() -> Result<()> {
     let on_axum = on_axum(&inbox, &owner)?.route_service("/inspector", listener.ui());
     let for_actix = owner.clone();
     let on_actix = HttpServer::new(move || {
-        let scope = web::scope("/a/b").route("/inbox", web::to(on_actix)).route("/inbox/", web::to(on_actix));
-        App::new().app_data(web::Data::new(for_actix.clone())).service(scope)
+        let console = || actix::console(for_actix.clone());
+        App::new().service(web::scope("/a/b").route("/inbox", console()).route("/inbox/", console()))
     });
+    let on_warp = warp::path!("a" / "b" / "inbox").and(smartshape_webhook_ui::warp::console(owner));
     let on_actix = on_actix.workers(1).disable_signals().listen(actix.into_std()?)?;
     tokio::select! {
         outcome = axum::serve(axum, on_axum) => outcome?,
         outcome = on_actix.run() => outcome?,
-        () = warp::serve(on_warp(owner)).incoming(warp).run() => {}
+        () = warp::serve(on_warp).incoming(warp).run() => {}
         outcome = obey(&inbox, &listener) => outcome?,
         () = tokio::time::sleep(MAX_LIFETIME) => {}
     }
@@ -201,40 +204,6 @@ impl Listener {
         self.deliveries.push(received.body(body).duplicate(is_duplicate).forward(forward));
         Ok(())
     }
-}
-
-/// As in the console's README.
-async fn on_actix(ui: web::Data<Ui>, request: HttpRequest, body: Bytes) -> HttpResponse {
-    let mut head = Request::builder().method(request.method().as_str()).uri(request.uri().to_string());
-    for (name, value) in request.headers() {
-        head = head.header(name.as_str(), value.as_bytes());
-    }
-    let Ok(head) = head.body(()) else { return HttpResponse::BadRequest().finish() };
-    let response = ui.respond(head.into_parts().0, body).await;
-    let status = actix_web::http::StatusCode::from_u16(response.status().as_u16()).unwrap_or_default();
-    let mut responded = HttpResponse::build(status);
-    for (name, value) in response.headers() {
-        responded.append_header((name.as_str(), value.as_bytes()));
-    }
-    responded.body(response.into_body())
-}
-
-/// As in the console's README.
-fn on_warp(ui: Ui) -> impl warp::Filter<Extract = (Response<Bytes>,), Error = warp::Rejection> + Clone {
-    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    let request = warp::method().and(query).and(warp::header::headers_cloned()).and(warp::body::bytes());
-    warp::path!("a" / "b" / "inbox").and(request).then(
-        move |method: Method, query: String, headers: HeaderMap, body: Bytes| {
-            let ui = ui.clone();
-            async move {
-                let mut head = Request::new(());
-                *head.method_mut() = method;
-                *head.headers_mut() = headers;
-                *head.uri_mut() = format!("/?{query}").parse().unwrap_or_default();
-                ui.respond(head.into_parts().0, body).await
-            }
-        },
-    )
 }
 
 async fn obey(inbox: &Inbox, listener: &Listener) -> Result<()> {
