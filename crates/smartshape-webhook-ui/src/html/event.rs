@@ -14,7 +14,7 @@ const MAX_ROWS: usize = 200;
 /// Characters of a value in such a table.
 const MAX_VALUE_CHARS: usize = 240;
 /// A longer body is not put into the page a second and a third time, to be copied.
-pub(super) const MAX_COPY_BYTES: usize = 64 * 1024;
+const MAX_COPY_BYTES: usize = 64 * 1024;
 
 pub(super) async fn detail(
     context: &Context<'_>,
@@ -28,11 +28,7 @@ pub(super) async fn detail(
         false => Vec::new(),
     };
     let body = stored.body.as_ref().filter(|_| may_read);
-    // What cannot be seen should not be pasted into a shell either: such a body is a download only.
-    let copied = body
-        .filter(|body| body.len() <= MAX_COPY_BYTES)
-        .and_then(|body| std::str::from_utf8(body).ok())
-        .filter(|text| !has_hidden(text));
+    let copied = body.and_then(|body| copyable(body));
     let delivery = stored.delivery().ok().flatten().filter(|_| may_read);
     let key = event.key.to_string();
     let of_file = link(&[("view", "events"), ("q", &event.file)]);
@@ -56,11 +52,8 @@ pub(super) async fn detail(
         div.two {
             section.block.bodyblock {
                 h3 { "Body" span.n { (bytes(event.body_bytes)) } }
-                @match (body, body.and_then(|body| json::tree(body))) {
-                    (_, Some(tree)) => (tree),
-                    (Some(_), None) => p.empty { "Too long to be shown, or not JSON. The download has it." },
-                    (None, None) => p.empty { @if may_read { "Deleted when the event was completed or purged." } @else { "Not shown to you." } },
-                }
+                @if let Some(body) = body { (json::tree(body)) }
+                @else { p.empty { @if may_read { "Deleted when the event was completed or purged." } @else { "Not shown to you." } } }
             }
             section.block.facts {
                 h3 { "Facts" }
@@ -96,10 +89,7 @@ fn actions(
                 @if state == EventState::Completed { a.button href=(confirm("replay")) { (icon("replay")) "Handle again…" } }
             }
             @if has_body && context.may(Role::Reader) {
-                @if may_copy {
-                    button type="button" data-copy="#curl" hidden { (icon("copy")) span { "Copy as curl" } }
-                    button type="button" data-copy="#fixture" hidden { (icon("copy")) span { "Copy as fixture" } }
-                }
+                @if may_copy { (copy_buttons()) }
                 a.button href=(link(&[("raw", key)])) { (icon("down")) "Body" }
             }
             @if context.may(Role::Owner) && state != EventState::Running && has_body {
@@ -190,6 +180,20 @@ fn history(stored: &StoredDelivery, attempts: &[FailedAttempt]) -> Markup {
                 EventState::DeadLetter => li.bad.last { span { "Dead letter after attempt " (event.attempts) } },
                 _ => li.good.last { span { "Completed" @if event.attempts > 0 { " by attempt " (event.attempts) } } },
             }
+        }
+    }
+}
+
+/// A body as a text to be copied. What cannot be seen should not be pasted into a shell either: such a body is a download only.
+pub(super) fn copyable(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?;
+    (text.len() <= MAX_COPY_BYTES && !has_hidden(text)).then_some(text)
+}
+
+pub(super) fn copy_buttons() -> Markup {
+    html! {
+        @for (text, name) in [("#curl", "Copy as curl"), ("#fixture", "Copy as fixture")] {
+            button type="button" data-copy=(text) hidden { (icon("copy")) span { (name) } }
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use maud::{Markup, html};
 use smartshape_webhook::{Delivery, EventKind, RejectionKind};
 
-use super::event::{MAX_COPY_BYTES, attributes, changes, copies};
-use super::text::{ago, bytes, clock, has_hidden, plural, span, thousands, visible};
+use super::event::{attributes, changes, copies, copy_buttons, copyable};
+use super::text::{ago, bytes, clock, plural, span, thousands, visible};
 use super::{Frame, Page, action, current, flash, frame, icon, json, kind_icon, live};
 use crate::access::{Role, Visitor};
 use crate::deliveries::{Deliveries, Entry, SendOutcome};
@@ -269,11 +269,7 @@ fn detail(deliveries: &Deliveries, selection: Selection<'_>, entry: &Entry, visi
     let received = &entry.received;
     let may_read = visitor.role >= Role::Reader;
     let body = received.body.as_ref().filter(|_| may_read);
-    // What cannot be seen should not be pasted into a shell either: such a body is a download only.
-    let copied = body
-        .filter(|body| entry.event.is_some() && body.len() <= MAX_COPY_BYTES)
-        .and_then(|body| std::str::from_utf8(body).ok())
-        .filter(|text| !has_hidden(text));
+    let copied = body.filter(|_| entry.event.is_some()).and_then(|body| copyable(body));
     let delivery = body.and_then(|body| Delivery::for_test(body.clone()).ok());
     let number = entry.number.to_string();
     html! {
@@ -288,10 +284,7 @@ fn detail(deliveries: &Deliveries, selection: Selection<'_>, entry: &Entry, visi
                 @if body.is_some() && deliveries.resend_url().is_some() && visitor.role >= Role::Operator {
                     (action("resend", &html! { (icon("replay")) "Send it again" }, "primary", &[("delivery", &number)], "?"))
                 }
-                @if copied.is_some() {
-                    button type="button" data-copy="#curl" hidden { (icon("copy")) span { "Copy as curl" } }
-                    button type="button" data-copy="#fixture" hidden { (icon("copy")) span { "Copy as fixture" } }
-                }
+                @if copied.is_some() { (copy_buttons()) }
                 @if body.is_some() { a.button href=(link(&[("raw", &number)])) { (icon("down")) "Body" } }
             }
         }
@@ -309,8 +302,7 @@ fn detail(deliveries: &Deliveries, selection: Selection<'_>, entry: &Entry, visi
                 @if let Some(body) = body {
                     section.block.bodyblock {
                         h3 { "Body" span.n { (bytes(body.len() as u64)) } }
-                        @if let Some(tree) = json::tree(body) { (tree) }
-                        @else { p.empty { "Too long to be shown, or not JSON. The download has it." } }
+                        (json::tree(body))
                     }
                 }
                 @if may_read && !received.headers.is_empty() { (headers(entry)) }

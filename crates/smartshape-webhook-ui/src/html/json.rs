@@ -3,7 +3,7 @@
 use std::fmt;
 
 use maud::{Markup, html};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::text::visible;
@@ -14,44 +14,52 @@ const MAX_TEXT_CHARS: usize = 2000;
 /// A longer body is not parsed for each page.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// `None` when the body is too long, or not JSON that can be shown.
-pub(super) fn tree(body: &[u8]) -> Option<Markup> {
-    if body.len() > MAX_BYTES {
-        return None;
-    }
-    let value: &RawValue = serde_json::from_slice(body).ok()?;
+/// A body, if it is not too long and JSON that can be shown.
+pub(super) fn tree(body: &[u8]) -> Markup {
+    let short = Some(body).filter(|body| body.len() <= MAX_BYTES);
+    let Some(value) = short.and_then(|body| serde_json::from_slice::<&RawValue>(body).ok()) else {
+        return html! { p.empty { "Too long to be shown, or not JSON. The download has it." } };
+    };
     let mut left = MAX_VALUES;
     let tree = node(None, value, true, 0, &mut left);
-    Some(html! {
+    html! {
         div.json {
             (tree)
             @if left == 0 { p.cut { "Only the first 2,000 values are shown. The download has the whole body." } }
         }
-    })
+    }
 }
 
-/// The members of an object, in their order; repeated names stay.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+/// The members of an object or the items of an array, in their order; repeated names stay.
+struct Children<'a>(Vec<(Option<String>, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for Children<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Collect;
         impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
+            type Value = Children<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+                f.write_str("an object or an array")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+                while let Some((name, value)) = map.next_entry()? {
+                    members.push((Some(name), value));
                 }
-                Ok(Members(members))
+                Ok(Children(members))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(value) = seq.next_element()? {
+                    items.push((None, value));
+                }
+                Ok(Children(items))
             }
         }
-        deserializer.deserialize_map(Collect)
+        deserializer.deserialize_any(Collect)
     }
 }
 
@@ -63,43 +71,23 @@ fn node(name: Option<&str>, value: &RawValue, is_last: bool, depth: usize, left:
     let comma = if is_last { "" } else { "," };
     let key = html! { @if let Some(name) = name { span.k { (visible(&quoted(name))) } ": " } };
     let raw = value.get();
-    if depth < MAX_DEPTH {
-        if let Ok(Members(members)) = serde_json::from_str(raw)
-            && !members.is_empty()
-        {
-            let last = members.len() - 1;
-            let children = members
-                .iter()
-                .enumerate()
-                .map(|(index, (name, value))| node(Some(name), value, index == last, depth + 1, left));
-            return folded(
-                &key,
-                ["{", "}"],
-                "member",
-                &children.collect::<Vec<_>>(),
-                members.len(),
-                depth,
-                comma,
-            );
-        }
-        if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(raw)
-            && !items.is_empty()
-        {
-            let last = items.len() - 1;
-            let children = items
-                .iter()
-                .enumerate()
-                .map(|(index, value)| node(None, value, index == last, depth + 1, left));
-            return folded(
-                &key,
-                ["[", "]"],
-                "item",
-                &children.collect::<Vec<_>>(),
-                items.len(),
-                depth,
-                comma,
-            );
-        }
+    let kind = match raw.bytes().next() {
+        Some(b'{') => Some(["{", "}", "member"]),
+        Some(b'[') => Some(["[", "]", "item"]),
+        _ => None,
+    };
+    if depth < MAX_DEPTH
+        && let Some([open, close, unit]) = kind
+        && let Ok(Children(children)) = serde_json::from_str(raw)
+        && let Some(last) = children.len().checked_sub(1)
+    {
+        return html! {
+            details.n open[depth < 5] {
+                summary { (key) (open) span.fold { " " (last + 1) " " (unit) @if last > 0 { "s" } " " (close) (comma) } }
+                div.in { @for (index, (name, value)) in children.iter().enumerate() { (node(name.as_deref(), value, index == last, depth + 1, left)) } }
+                div.end { (close) (comma) }
+            }
+        };
     }
     let class = match raw.bytes().next() {
         Some(b'"') => "s",
@@ -116,24 +104,6 @@ fn node(name: Option<&str>, value: &RawValue, is_last: bool, depth: usize, left:
     }
 }
 
-fn folded(
-    key: &Markup,
-    [open, close]: [&str; 2],
-    unit: &str,
-    children: &[Markup],
-    count: usize,
-    depth: usize,
-    comma: &str,
-) -> Markup {
-    html! {
-        details.n open[depth < 5] {
-            summary { (key) (open) span.fold { " " (count) " " (unit) @if count != 1 { "s" } " " (close) (comma) } }
-            div.in { @for child in children { (child) } }
-            div.end { (close) (comma) }
-        }
-    }
-}
-
 fn quoted(name: &str) -> String {
     serde_json::to_string(name).unwrap_or_default()
 }
@@ -145,25 +115,26 @@ mod tests {
     #[test]
     fn tree_has_exact_texts_and_no_markup_of_a_body() {
         let body = br#"{"n": 12345678901234567890.10, "twice": 1, "twice": 2, "</script><img src=x>": "<b>\u202e", "e": [], "o": {}}"#;
-        let shown = tree(body).unwrap().into_string();
+        let shown = tree(body).into_string();
         assert!(shown.contains("12345678901234567890.10"), "{shown}");
         assert_eq!(shown.matches("twice").count(), 2);
         assert!(
             !shown.contains("<img") && !shown.contains("<b>") && shown.contains("&lt;b&gt;\\u202e"),
             "{shown}"
         );
-        assert!(tree(b"not JSON").is_none());
+        assert!(tree(b"not JSON").into_string().contains("not JSON"));
     }
 
     #[test]
     fn tree_is_bounded() {
         let many = format!("[{}]", vec!["1"; 5000].join(","));
-        let shown = tree(many.as_bytes()).unwrap().into_string();
+        let shown = tree(many.as_bytes()).into_string();
         assert!(shown.contains("first 2,000 values") && shown.matches("class=\"num\"").count() < 2000);
         let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
-        assert!(tree(deep.as_bytes()).unwrap().into_string().matches("<details").count() <= MAX_DEPTH);
+        assert!(tree(deep.as_bytes()).into_string().matches("<details").count() <= MAX_DEPTH);
         let long = format!("\"{}\"", "x".repeat(10_000));
-        assert!(tree(long.as_bytes()).unwrap().into_string().len() < 3000);
-        assert!(tree(&vec![b' '; MAX_BYTES + 1]).is_none());
+        assert!(tree(long.as_bytes()).into_string().len() < 3000);
+        let longer = format!("{}1", " ".repeat(MAX_BYTES));
+        assert!(tree(longer.as_bytes()).into_string().contains("Too long"));
     }
 }
