@@ -125,19 +125,14 @@ impl ReceivedDelivery {
     pub fn new(method: &str, headers: &HeaderMap, response: &WebhookResponse, took: Duration) -> Self {
         let rejection = response.rejection();
         let token = headers.get(TOKEN_HEADER).and_then(|value| Token::parse(value.as_bytes()).ok());
+        let received_at = Timestamp::now() - jiff::SignedDuration::try_from(took).unwrap_or_default();
         Self {
-            received_at: Timestamp::now() - jiff::SignedDuration::try_from(took).unwrap_or_default(),
-            took,
             method: method.chars().take(MAX_HEADER_CHARS).collect(),
             headers: headers.iter().take(MAX_HEADERS).map(shown).collect(),
             token: token.map(|token| (token.prefix().to_owned(), token.cost())),
-            status: response.status(),
-            rejection: rejection.map(Rejection::kind),
             reason: rejection.map(Rejection::to_string),
             is_verified: rejection.is_none_or(Rejection::token_verified),
-            is_duplicate: false,
-            body: None,
-            forward: ForwardOutcome::default(),
+            ..Self::recorded(received_at, took, response.status(), rejection.map(Rejection::kind))
         }
     }
 

@@ -110,6 +110,11 @@ pub(crate) fn rejected(remedy: &str) -> String {
 
 /// A page without anything of the inbox.
 fn outside(head: &Markup, main: &Markup) -> String {
+    let head = html! { title { "SmartShape" } (head) };
+    document(&head, &html! { body { main { section.card.confirm { (main) } } } })
+}
+
+fn document(head: &Markup, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -117,12 +122,11 @@ fn outside(head: &Markup, main: &Markup) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                (head)
-                title { "SmartShape" }
                 link rel="icon" href=(asset("icon.svg"));
                 link rel="stylesheet" href=(asset("ui.css"));
+                (head)
             }
-            body { main { section.card.confirm { (main) } } }
+            (body)
         }
     };
     page.into_string()
@@ -188,44 +192,36 @@ fn frame(
     done: Option<&Markup>,
     main: &Markup,
 ) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta name="robots" content="noindex";
-                title { (title) " · " (of.name) @if !label.is_empty() { " · " (label) } }
-                link rel="icon" href=(asset("icon.svg"));
-                link rel="stylesheet" href=(asset("ui.css"));
-                script type="module" src=(asset("ui.js")) {}
-            }
-            body data-view=(of.view) {
-                a.skip href="#main" { "Skip to content" }
-                (PreEscaped(SPRITE))
-                header.top {
-                    a.brand href=(of.home) {
-                        img src=(asset("icon.svg")) alt="" width="28" height="28";
-                        span.name { (of.name) }
-                        @if !label.is_empty() { span.label { (label) } }
-                    }
-                    nav aria-label="Pages" {
-                        (of.links)
-                    }
-                    div.tools {
-                        (tools)
-                        @if visitor.role < Role::Operator { span.ro { "Read only" } }
-                        @if !visitor.name.is_empty() { span.who title="You" { bdi { (visible(&visitor.name)) } } }
-                        button.theme type="button" hidden title="Light or dark" { (icon("moon")) span.vh { "Light or dark" } }
-                    }
+    let head = html! {
+        meta name="robots" content="noindex";
+        title { (title) " · " (of.name) @if !label.is_empty() { " · " (label) } }
+        script type="module" src=(asset("ui.js")) {}
+    };
+    let body = html! {
+        body data-view=(of.view) {
+            a.skip href="#main" { "Skip to content" }
+            (PreEscaped(SPRITE))
+            header.top {
+                a.brand href=(of.home) {
+                    img src=(asset("icon.svg")) alt="" width="28" height="28";
+                    span.name { (of.name) }
+                    @if !label.is_empty() { span.label { (label) } }
                 }
-                @if let Some(done) = done { p.flash role="status" { (done) } }
-                main #main tabindex="-1" { (main) }
+                nav aria-label="Pages" {
+                    (of.links)
+                }
+                div.tools {
+                    (tools)
+                    @if visitor.role < Role::Operator { span.ro { "Read only" } }
+                    @if !visitor.name.is_empty() { span.who title="You" { bdi { (visible(&visitor.name)) } } }
+                    button.theme type="button" hidden title="Light or dark" { (icon("moon")) span.vh { "Light or dark" } }
+                }
             }
+            @if let Some(done) = done { p.flash role="status" { (done) } }
+            main #main tabindex="-1" { (main) }
         }
     };
-    page.into_string()
+    document(&head, &body)
 }
 
 /// The link changes with each version, since browsers keep assets for a year.
