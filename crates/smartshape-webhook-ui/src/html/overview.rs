@@ -231,7 +231,7 @@ fn why(context: &Context<'_>, reasons: &[DeadLetterReason], has_more: bool) -> M
                             }
                         }
                     }
-                    @if has_more { p { a.more href=(all.link("events", &[])) { "All dead letters, for other reasons too" } } }
+                    @if has_more { div.foot { a.more href=(all.link("events", &[])) { "All dead letters, for other reasons too" } } }
                     @if context.may(Role::Operator) && !reasons.is_empty() {
                         div.foot {
                             a.button href=(all.link("confirm", &[("do", "replay")])) {
