@@ -33,7 +33,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 ///
 /// A status of 2xx is success. Anything else is an error after which the delivery is retried, not before the time that
 /// `Retry-After` says (one hour at most): no error is [permanent](HandlerError::permanent), since that would acknowledge an
-/// event that the endpoint does not have. Redirects are not followed. Connections are reused. Cheap to clone.
+/// event that the endpoint does not have. Redirects are not followed. Connections are reused, and are made directly, whatever
+/// `HTTP_PROXY` and `HTTPS_PROXY` say. Cheap to clone.
 ///
 /// ```
 /// use smartshape_webhook_outlet::HttpOutlet;
@@ -138,9 +139,8 @@ impl HttpOutletBuilder {
         self
     }
 
-    /// Permits addresses that are not of the public internet, such as `10.0.0.1`, `localhost` and `fd00::1`, and the proxies of
-    /// `HTTP_PROXY` and `HTTPS_PROXY`, which resolve the name by themselves. Not permitted by default, so that a URL that
-    /// somebody else chose reaches no internal service.
+    /// Permits addresses that are not of the public internet, such as `10.0.0.1`, `localhost` and `fd00::1`. Not permitted by
+    /// default, so that a URL that somebody else chose reaches no internal service.
     pub fn allow_private_addresses(mut self) -> Self {
         self.allows_private_addresses = true;
         self
@@ -181,10 +181,12 @@ impl HttpOutletBuilder {
             .tls_backend_preconfigured(client_config(&self.root_certificates)?)
             .redirect(redirect::Policy::none())
             .referer(false)
+            // It would resolve the name by itself, and its response would pass for the endpoint's.
+            .no_proxy()
             .retry(reqwest::retry::never())
             .timeout(self.timeout);
         if !self.allows_private_addresses {
-            builder = builder.no_proxy().dns_resolver(Arc::new(PublicResolver));
+            builder = builder.dns_resolver(Arc::new(PublicResolver));
         }
         let http = builder.build().map_err(|error| {
             OutletError::new(OutletErrorKind::Client, "the HTTP client cannot be set up", error)

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use crate::support::{Home, nobody, ran};
 
 /// A proxy that responds to everything by itself, and how its requests begin.
-async fn proxy() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+pub(crate) async fn proxy() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (sender, requests) = tokio::sync::mpsc::unbounded_channel();

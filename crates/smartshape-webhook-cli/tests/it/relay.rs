@@ -165,6 +165,20 @@ async fn relay_posts_signed_events_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn relay_uses_no_proxy_for_its_target() {
+    let (home, (url, mut requests), (proxy, mut proxied)) =
+        (Home::new(), endpoint().await, crate::proxy::proxy().await);
+    let mut program = command(&home, &["--inbox", "relay.db", "--to", &url, "--allow-private-addresses"]);
+    program.env("HTTP_PROXY", &proxy).env("ALL_PROXY", &proxy);
+    let relay = Relay::start(program).await;
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
+    tokio::select! {
+        request = within(requests.recv()) => assert_eq!(request.unwrap().0["ce-type"], "file_uploaded"),
+        request = proxied.recv() => panic!("the proxy got {request:?}"),
+    }
+}
+
+#[tokio::test]
 async fn failed_attempt_is_logged_with_event_and_target() {
     let (home, (_kept, nobody)) = (Home::new(), crate::support::nobody());
     let others = script(&home, "exit 1");
