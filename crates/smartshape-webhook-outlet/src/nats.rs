@@ -94,8 +94,9 @@ impl JetStreamOutlet {
     /// Starts to build an outlet to the stream of this name.
     ///
     /// `urls` are one or more servers of a cluster, separated by commas: `nats://host:4222`, or `tls://host:4222`, which
-    /// insists on TLS. They may contain a user and a password (`nats://user:password@host:4222`) or a token
-    /// (`nats://token@host:4222`), percent-encoded: those of the first URL are used for all servers.
+    /// insists on TLS, also with the other servers and with those that a server announces. They may contain a user and a
+    /// password (`nats://user:password@host:4222`) or a token (`nats://token@host:4222`), percent-encoded: those of the first
+    /// URL are used for all servers.
     pub fn builder(urls: &str, stream: &str) -> JetStreamOutletBuilder {
         JetStreamOutletBuilder {
             urls: urls.to_owned(),
@@ -376,7 +377,8 @@ impl fmt::Debug for JetStreamOutletBuilder {
     }
 }
 
-/// The servers without credentials, and options with them: the client would not use a URL's for servers that it learns of.
+/// The servers without credentials, and options with them and with what `tls://` means: the client would not use a URL's for
+/// servers that it learns of.
 fn servers(urls: &str) -> Result<(Vec<ServerAddr>, ConnectOptions), OutletError> {
     let invalid = |why: &str| OutletError::new(OutletErrorKind::Url, "the URL is invalid", why);
     let mut servers = Vec::new();
@@ -385,6 +387,9 @@ fn servers(urls: &str) -> Result<(Vec<ServerAddr>, ConnectOptions), OutletError>
         let mut url = Url::parse(text.trim()).map_err(|error| invalid(&error.to_string()))?;
         if !matches!(url.scheme(), "nats" | "tls") {
             return Err(invalid("it begins with neither nats:// nor tls://"));
+        }
+        if url.scheme() == "tls" {
+            options = options.require_tls(true);
         }
         if url.host_str().is_none_or(str::is_empty) || !matches!(url.path(), "" | "/") {
             return Err(invalid("it is not a host and a port"));

@@ -12,7 +12,7 @@ use smartshape_webhook_outlet::{HttpOutlet, HttpOutletBuilder, OutletErrorKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::{BODY, delivery};
+use crate::{BODY, delivery, tls_acceptor};
 
 /// 24 bytes in base64. It protects nothing.
 pub(crate) const SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
@@ -166,15 +166,7 @@ async fn private_addresses_need_permission() {
 
 #[tokio::test]
 async fn certificates_are_verified() {
-    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let provider = rustls::crypto::ring::default_provider();
-    let config = rustls::ServerConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![key.cert.der().clone()], key.signing_key.serialize_der().try_into().unwrap())
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (acceptor, certificate) = tls_acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
@@ -186,7 +178,7 @@ async fn certificates_are_verified() {
     });
     let error = post(&url, BODY).await.unwrap_err();
     assert!(error.display_chain().contains("certificate"), "{}", error.display_chain());
-    let trusting = local(&url).root_certificates(key.cert.pem()).build().unwrap();
+    let trusting = local(&url).root_certificates(certificate).build().unwrap();
     trusting.handle(delivery(BODY)).await.unwrap();
 }
 

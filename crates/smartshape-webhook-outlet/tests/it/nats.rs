@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use smartshape_webhook::{Handler as _, HandlerErrorKind};
 use smartshape_webhook_outlet::{CloudEvent, JetStreamOutlet, JetStreamOutletBuilder, OutletErrorKind};
 use test_nats::Servers;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::{BODY, body_of, delivery};
@@ -354,4 +354,31 @@ async fn certificates_are_verified() {
     let error =
         JetStreamOutlet::builder(&url, "EVENTS").timeout(Duration::from_secs(10)).open().await.unwrap_err();
     assert!(error.to_string().starts_with("the servers cannot be connected to"), "{error}");
+}
+
+/// Without TLS, whoever is on the way would get the credentials from a client whose connection was lost.
+#[tokio::test]
+async fn announced_servers_need_tls_too() {
+    let (acceptor, certificate) = crate::tls_acceptor();
+    let (named, announced) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let url = format!("tls://ada:do-not-show@localhost:{}", named.local_addr().unwrap().port());
+    let announced_url = announced.local_addr().unwrap();
+    let info = format!("INFO {{\"max_payload\":1048576,\"connect_urls\":[\"{announced_url}\"]}}\r\n");
+    // Accepts the client, and loses the connection.
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = named.accept().await {
+            let _ = stream.write_all(info.as_bytes()).await;
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"PONG\r\n").await;
+        }
+    });
+    let outlet = JetStreamOutlet::builder(&url, "EVENTS").root_certificates(certificate).open_lazy().unwrap();
+    tokio::spawn(async move { outlet.handle(delivery(BODY)).await });
+    let connection = tokio::time::timeout(Duration::from_secs(30), announced.accept()).await;
+    let (mut stream, _) = connection.unwrap().unwrap();
+    stream.write_all(b"INFO {}\r\n").await.unwrap();
+    // The record of a TLS handshake, and not CONNECT.
+    assert_eq!(stream.read_u8().await.unwrap(), 0x16);
 }
