@@ -78,7 +78,7 @@ pub(crate) struct List {
     database: Database,
     #[command(flatten)]
     selection: Selection,
-    /// Maximum number of events, the earliest first
+    /// Maximum number of events, the earliest first. Standard error says if there are more
     #[arg(long, default_value_t = 1000)]
     limit: u32,
 }
@@ -214,10 +214,25 @@ impl Selection {
 impl List {
     async fn run(self, settings: &Settings) -> CliResult {
         let inbox = self.database.open_to_read().await?;
-        let events = inbox.list(self.selection.filter().limit(self.limit)).await?;
+        // One more tells whether the limit cuts the list.
+        let mut events = inbox.list(self.selection.filter().limit(self.limit.saturating_add(1))).await?;
+        let is_cut = events.len() > self.limit as usize;
+        events.truncate(self.limit as usize);
         if settings.json {
-            return events.iter().try_for_each(|event| output::json(&event_json(event)));
+            events.iter().try_for_each(|event| output::json(&event_json(event)))?;
+        } else {
+            self.print_table(&events)?;
         }
+        if let Some(last) = events.last().filter(|_| is_cut) {
+            print_notice(format_args!(
+                "there are more: --after {} continues the list, --limit raises the number",
+                last.seq
+            ));
+        }
+        Ok(())
+    }
+
+    fn print_table(&self, events: &[StoredEvent]) -> CliResult {
         if events.is_empty() {
             print_notice(if self.selection.is_empty() {
                 "the inbox is empty"

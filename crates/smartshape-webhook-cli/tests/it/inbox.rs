@@ -107,6 +107,21 @@ async fn inbox_lists_shows_replays_and_purges_events() {
     assert_eq!((&purged["purged"], &stats().await["waiting"]), (&1.into(), &0.into()));
 }
 
+#[tokio::test]
+async fn inbox_list_tells_that_there_are_more() {
+    let home = Home::new();
+    let place = filled(&home).await;
+    for flags in [&["--limit", "1"][..], &["--limit", "1", "--json"]] {
+        let cut = home.run(&[&["inbox", "list", &place], flags].concat()).await.succeeds();
+        assert_eq!(cut.out.lines().filter(|line| line.contains("file_uploaded")).count(), 1, "{cut:?}");
+        assert!(cut.err.contains("there are more: --after 1 "), "{cut:?}");
+    }
+    for flags in [["--limit", "2"], ["--after", "1"]] {
+        let all = home.run(&[&["inbox", "list", &place], &flags[..]].concat()).await.succeeds();
+        assert_eq!(all.err, "");
+    }
+}
+
 /// Not even an inbox of an earlier version is migrated by a look at it.
 #[tokio::test]
 async fn inbox_reads_change_nothing() {
