@@ -261,6 +261,8 @@ async fn container_file_builds_and_starts_the_relay() {
 
     let home = Home::new();
     std::fs::copy(folder.join("relay.toml"), home.path().join("relay.toml")).unwrap();
+    let settings = std::fs::read_to_string(folder.join("relay.toml")).unwrap();
+    assert!(!settings.contains("\nto = \"exec:"), "the image has no other program");
     let words = |name: &str| serde_json::from_str::<Vec<String>>(steps(name)[0]).unwrap();
     assert_eq!(words("ENTRYPOINT"), ["/usr/local/bin/smartshape", "relay"]);
     let arguments =
