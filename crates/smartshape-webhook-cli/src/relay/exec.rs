@@ -77,17 +77,17 @@ impl Handler for Exec {
                 _ = &mut piped => ended.await,
             }
         };
-        if tokio::time::timeout(self.timeout, run).await.is_err() {
-            let seconds = self.timeout.as_secs();
-            return Err(HandlerError::retry(format!("it was killed after its {seconds} s")));
-        }
-        let status = child.wait().await?;
+        let has_ended = tokio::time::timeout(self.timeout, run).await.is_ok();
         if !stdout.is_empty() || !stderr.is_empty() {
             let shown =
                 |bytes: &[u8]| escape_error_for_log(String::from_utf8_lossy(bytes).trim()).to_string();
             tracing::info!(stdout = %shown(&stdout), stderr = %shown(&stderr), "output of {program}");
         }
-        outcome(status)
+        if !has_ended {
+            let seconds = self.timeout.as_secs();
+            return Err(HandlerError::retry(format!("it was killed after its {seconds} s")));
+        }
+        outcome(child.wait().await?)
     }
 }
 

@@ -272,7 +272,7 @@ fn runs(home: &Home, pid_file: &str) -> bool {
 #[tokio::test]
 async fn program_and_its_children_are_killed_after_the_timeout() {
     let home = Home::new();
-    let target = script(&home, "sleep 1000 & echo $! > pid; wait");
+    let target = script(&home, "echo 'waits for a lock' >&2; sleep 1000 & echo $! > pid; wait");
     let settings = format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 1\n");
     let mut relay = Relay::of(&home, &settings).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
@@ -280,6 +280,7 @@ async fn program_and_its_children_are_killed_after_the_timeout() {
     until(async || !runs(&home, "pid")).await;
     assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
     assert!(relay.log().contains("was killed after its 1 s"), "{}", relay.log());
+    assert!(relay.log().contains("waits for a lock"), "{}", relay.log());
 }
 
 #[cfg(target_os = "linux")]
