@@ -124,6 +124,18 @@ async fn notification_has_the_delivery_key() {
 }
 
 #[tokio::test]
+async fn notification_fails_if_the_chat_is_silent() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let notifications = Use::start(env!("CARGO_BIN_EXE_notifications"), ("NOTIFY_URL", &url)).await;
+    let settings =
+        SenderSettings { max_attempts: 1, timeout: Duration::from_secs(30), ..SenderSettings::quick() };
+    let event = EventPayload::sample(EventKind::AnnotationCreated);
+    let outcome = Sender::new(SECRET, settings).deliver(&event, &notifications.url).await;
+    assert_eq!(outcome.attempts[0].status, Some(500), "{outcome}");
+}
+
+#[tokio::test]
 async fn activity_log_has_a_line_for_each_event() {
     let folder = Folder::new("activity_log");
     let path = folder.file("activity.jsonl");
