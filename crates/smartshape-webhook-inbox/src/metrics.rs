@@ -18,7 +18,8 @@ const EVENTS: &str = "smartshape_inbox_events";
 const OLDEST_WAITING: &str = "smartshape_inbox_oldest_waiting_seconds";
 const DISK_BYTES: &str = "smartshape_inbox_disk_bytes";
 
-/// Gives the recorder units and descriptions. A recorder that is installed later does without.
+/// Gives the recorder units, descriptions and all counters at 0: `increase` of Prometheus compares samples, so it would
+/// not see the first count of a series that is born with it. A recorder that is installed later does without.
 pub(crate) fn describe() {
     describe_counter!(DELIVERIES, Unit::Count, "Deliveries passed to the inbox, by outcome");
     describe_histogram!(STORE_SECONDS, Unit::Seconds, "Time to store a delivery durably");
@@ -27,6 +28,13 @@ pub(crate) fn describe() {
     describe_gauge!(EVENTS, Unit::Count, "Stored events, by state");
     describe_gauge!(OLDEST_WAITING, Unit::Seconds, "Age of the oldest waiting event");
     describe_gauge!(DISK_BYTES, Unit::Bytes, "Bytes that the inbox takes on the disk");
+
+    for outcome in ["stored", "duplicate", "full", "failed"] {
+        counter!(DELIVERIES, "outcome" => outcome).increment(0);
+    }
+    for outcome in ["completed", "retry", "dead_letter", "released", "lease_lost", "lost_leases_exceeded"] {
+        counter!(ATTEMPTS, "outcome" => outcome).increment(0);
+    }
 }
 
 pub(crate) fn delivery_stored(stored: Result<bool, &InboxError>, took: Duration) {

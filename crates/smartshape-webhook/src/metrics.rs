@@ -53,8 +53,9 @@ pub(crate) enum Evicted {
     CompletedKey,
 }
 
-/// Gives the recorder units and descriptions. A recorder installed later does without.
-pub(crate) fn describe() {
+/// Gives the recorder units, descriptions and all counters at 0: `increase` of Prometheus compares samples, so it would
+/// not see the first count of a series that is born with it. A recorder installed later does without.
+pub(crate) fn describe(rejection_kinds: impl Iterator<Item = &'static str>) {
     describe_counter!(DELIVERIES, Unit::Count, "Deliveries by event and outcome");
     describe_counter!(REJECTIONS, Unit::Count, "Rejected requests by kind");
     describe_histogram!(ACKNOWLEDGE, Unit::Seconds, "Time from the request's head to the success response");
@@ -74,6 +75,21 @@ pub(crate) fn describe() {
         "Acknowledged events with an unknown name or undecodable data"
     );
     describe_counter!(EVICTIONS, Unit::Count, "Cached tokens and delivery keys evicted by newer ones");
+
+    for key in KEYS.deliveries.iter().flatten() {
+        with_recorder(|recorder| recorder.register_counter(key, &METADATA)).increment(0);
+    }
+    for kind in rejection_kinds {
+        counter!(REJECTIONS, "kind" => kind).increment(0);
+    }
+    for reason in [Unrecognized::Unknown, Unrecognized::Undecoded] {
+        counter!(UNRECOGNIZED, "reason" => reason.name()).increment(0);
+    }
+    for what in [Evicted::VerifiedToken, Evicted::RejectedToken, Evicted::CompletedKey] {
+        counter!(EVICTIONS, "what" => what.name()).increment(0);
+    }
+    counter!(DIFFERING).increment(0);
+    counter!(HASHED).increment(0);
 }
 
 /// Measures the time from a request's head to its response.
@@ -115,21 +131,12 @@ pub(crate) fn record_differing_duplicate() {
 }
 
 pub(crate) fn record_unrecognized(reason: Unrecognized) {
-    let reason = match reason {
-        Unrecognized::Unknown => "unknown",
-        Unrecognized::Undecoded => "undecoded",
-    };
-    counter!(UNRECOGNIZED, "reason" => reason).increment(1);
+    counter!(UNRECOGNIZED, "reason" => reason.name()).increment(1);
 }
 
 pub(crate) fn record_evictions(what: Evicted, count: usize) {
     if count > 0 {
-        let what = match what {
-            Evicted::VerifiedToken => "verified_token",
-            Evicted::RejectedToken => "rejected_token",
-            Evicted::CompletedKey => "completed_key",
-        };
-        counter!(EVICTIONS, "what" => what).increment(count as u64);
+        counter!(EVICTIONS, "what" => what.name()).increment(count as u64);
     }
 }
 
@@ -246,6 +253,25 @@ impl DeliveryOutcome {
             Self::Discarded => "discarded",
             Self::Failed => "failed",
             Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+impl Unrecognized {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Undecoded => "undecoded",
+        }
+    }
+}
+
+impl Evicted {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::VerifiedToken => "verified_token",
+            Self::RejectedToken => "rejected_token",
+            Self::CompletedKey => "completed_key",
         }
     }
 }

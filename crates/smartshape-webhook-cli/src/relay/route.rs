@@ -32,6 +32,8 @@ impl Routes {
     pub(super) fn new(routes: Vec<Route>) -> Self {
         describe_counter!(PASSED_ON, "Attempts to pass an event on, by target and outcome");
         describe_counter!(UNROUTED, "Events that no route takes");
+        // `increase` of Prometheus would not see the first one.
+        counter!(UNROUTED).increment(0);
         Self(routes.into())
     }
 

@@ -368,6 +368,7 @@ async fn relay_routes_by_event_and_counts_the_rest() {
     );
     let relay = Relay::of(&home, &settings).await;
     assert!(relay.log().contains("events=\"file_uploaded\""), "{}", relay.log());
+    relay.counts("smartshape_relay_unrouted_events_total 0").await;
     for kind in [FileOptimized, AnnotationCreated, FileUploaded] {
         relay.accepts(&EventPayload::sample(kind)).await;
     }

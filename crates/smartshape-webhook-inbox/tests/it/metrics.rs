@@ -23,6 +23,11 @@ fn metrics_match_documentation() {
         r#"smartshape_inbox_attempts_total{outcome="retry"} 1"#,
         r#"smartshape_inbox_attempts_total{outcome="dead_letter"} 1"#,
         "smartshape_inbox_attempt_seconds_count 4",
+        // Without the 0, Prometheus' `increase` would not see the first count.
+        r#"smartshape_inbox_deliveries_total{outcome="failed"} 0"#,
+        r#"smartshape_inbox_attempts_total{outcome="released"} 0"#,
+        r#"smartshape_inbox_attempts_total{outcome="lease_lost"} 0"#,
+        r#"smartshape_inbox_attempts_total{outcome="lost_leases_exceeded"} 0"#,
         r#"smartshape_inbox_events{state="waiting"} 3"#,
         r#"smartshape_inbox_events{state="dead_letter"} 0"#,
     ] {

@@ -106,7 +106,7 @@ impl Receiver {
 
     fn from_builder(builder: ReceiverBuilder) -> Result<Self, ConfigError> {
         let process = getrandom::u64().map_err(|_| ConfigError::NoRandomness)?;
-        metrics::describe();
+        metrics::describe(RejectionKind::ALL.iter().map(|kind| kind.name()));
         Ok(Self(Arc::new(Inner {
             verifier: Verifier::new(builder.secrets, &builder.verify)
                 .map_err(|_| ConfigError::NoRandomness)?,

@@ -79,6 +79,24 @@ async fn deliveries_are_counted_by_event_and_outcome() {
     }
 }
 
+/// Prometheus' `increase` compares samples: it does not see the first count of a series that is born with it.
+#[tokio::test]
+async fn counters_begin_at_zero_with_all_labels() {
+    let (memory, _installed, _receiver) = measured(builder());
+    for (name, count) in [
+        ("deliveries_total", (EventKind::ALL.len() + 1) * 4),
+        ("rejections_total", RejectionKind::ALL.len()),
+        ("unrecognized_events_total", 2),
+        ("differing_duplicates_total", 1),
+        ("tokens_hashed_total", 1),
+        ("evictions_total", 3),
+    ] {
+        let begins = format!("smartshape_webhook_{name}{{");
+        let series = memory.series().into_iter().filter(|series| series.starts_with(&begins));
+        assert_eq!((series.count(), memory.all(name)), (count, counts([])), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn each_event_has_its_own_label() {
     let (memory, _installed, receiver) = measured(builder());
