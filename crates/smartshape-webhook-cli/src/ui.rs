@@ -65,7 +65,7 @@ pub(crate) struct Ui {
 impl Ui {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         console::start_log(settings.json);
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::with_hangup()?;
         let password = console::password(self.password_file.as_deref())?;
         let url = input::hidden(&self.url, "the URL of the inbox")?;
         let source = if is_recording(Path::new(&url)) {

@@ -85,7 +85,7 @@ impl Rotate {
             return self.print_plan(&old);
         }
         // Half a rotation would leave two webhooks that send. Each call is bounded in time.
-        let _signals = Signals::new()?;
+        let _signals = Signals::with_hangup()?;
         let created = self.create(&client, &wanted, &old).await?;
         // Nobody reads: the old one is to be deleted all the same.
         let printed = print_webhook("created", &created);

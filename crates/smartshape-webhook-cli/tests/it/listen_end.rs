@@ -164,6 +164,26 @@ async fn listen_ends_at_a_signal() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn listen_ends_at_a_hangup_unless_it_is_ignored() {
+    for (option, is_ignored) in [("--default-signal=HUP", false), ("--ignore-signal=HUP", true)] {
+        let (home, (fake, other)) = (Home::new(), fake(true).await);
+        let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_optimized"]);
+        let listener = Listener::start(crate::support::with_signals(option, &command)).await;
+        listener.signal("-HUP");
+        if is_ignored {
+            for _ in 0..10 {
+                let outcomes = fake.trigger(EventKind::FileOptimized).await;
+                assert!(outcomes.len() == 1 && outcomes[0].accepted(), "{outcomes:?}");
+            }
+            listener.signal("-TERM");
+        }
+        let (status, _, err) = listener.end().await;
+        assert_eq!((status.code(), ids(&fake), journals(&home).len()), (Some(0), vec![other], 0), "{err}");
+    }
+}
+
 #[tokio::test]
 async fn prune_deletes_only_webhooks_of_crashed_listeners() {
     for shows_url in [true, false] {

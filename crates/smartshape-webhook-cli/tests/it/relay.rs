@@ -104,9 +104,13 @@ impl Relay {
         until(async || self.get("/ready").await.0 == 200).await;
     }
 
-    pub(crate) async fn terminate(&mut self) -> Option<i32> {
+    fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    pub(crate) async fn terminate(&mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
         let code = within(self.child.wait()).await.unwrap().code();
         within(&mut self.reader).await.unwrap();
         code
@@ -413,6 +417,19 @@ async fn relay_serves_its_health_and_ends_cleanly() {
     for line in relay.log().lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn relay_outlives_a_hangup_under_nohup() {
+    let (home, (url, _requests)) = (Home::new(), endpoint().await);
+    let program = command(&home, &["--inbox", "relay.db", "--to", &url, "--allow-private-addresses"]);
+    let mut relay = Relay::start(crate::support::with_signals("--ignore-signal=HUP", &program)).await;
+    relay.signal(rustix::process::Signal::HUP);
+    for kind in EventKind::ALL {
+        relay.accepts(&EventPayload::sample(kind)).await;
+    }
+    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
 }
 
 #[tokio::test]

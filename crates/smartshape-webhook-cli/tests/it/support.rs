@@ -48,6 +48,17 @@ impl Home {
     }
 }
 
+/// The program, started with signals as this option of GNU's `env` has them.
+#[cfg(target_os = "linux")]
+pub(crate) fn with_signals(option: &str, program: &Command) -> Command {
+    let program = program.as_std();
+    let mut command = Command::new("env");
+    command.arg(option).arg(program.get_program()).args(program.get_args()).env_clear();
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(program.get_current_dir().unwrap()).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
 /// A URL at which nobody listens, as long as the socket is kept: nobody else gets its port.
 pub(crate) fn nobody() -> (TcpSocket, String) {
     let socket = TcpSocket::new_v4().unwrap();

@@ -24,7 +24,7 @@ pub(super) struct Stop {
 impl Stop {
     /// Installs the signal handlers.
     pub(super) fn new() -> CliResult<Self> {
-        Ok(Self { signals: Signals::new()?, patience: 2, failures: OutputFailures::default() })
+        Ok(Self { signals: Signals::with_hangup()?, patience: 2, failures: OutputFailures::default() })
     }
 
     pub(super) async fn wait(&mut self) -> Reason {
