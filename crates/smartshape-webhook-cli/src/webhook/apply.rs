@@ -8,7 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use smartshape_api::{
-    Client, CompletedStep, Deletion, DesiredWebhook, ErrorKind, Plan, Registration, Step, WebhookRecord,
+    CompletedStep, Deletion, DesiredWebhook, ErrorKind, Plan, Registration, Step, WebhookRecord,
 };
 use smartshape_webhook::{EventKind, Secret};
 
@@ -19,7 +19,7 @@ use crate::failure::{CliResult, Failure};
 use crate::files;
 use crate::input::{self, SECRET_VARIABLE, SecretSource};
 use crate::output::{self, print_notice};
-use crate::settings::{Settings, warn_if_fake};
+use crate::settings::{Api, Settings, warn_if_fake};
 
 #[derive(Args)]
 #[command(after_help = r#"The file, of which url and secret may stand at the top for all:
@@ -74,6 +74,9 @@ struct DeclaredWebhook {
 #[derive(Serialize, Deserialize)]
 struct RecordsFile {
     api_url: String,
+    /// Whose webhooks they are; unknown if only a token was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
     webhooks: Vec<WebhookRecord>,
 }
 
@@ -85,10 +88,11 @@ impl Apply {
 
     pub(crate) async fn run(&self, settings: &Settings) -> CliResult {
         let wanted = self.wanted()?;
-        let client = settings.api()?.client;
+        let api = settings.api()?;
+        let client = &api.client;
         let path = PathBuf::from(format!("{}.records.json", self.path.display()));
-        let mut records = read(&path, &client)?;
-        let plan = warn_if_fake(&client, client.plan(&wanted, &records).await)?;
+        let RecordsFile { api_url, account, webhooks: mut records } = read(&path, &api)?;
+        let plan = warn_if_fake(client, client.plan(&wanted, &records).await)?;
         let plan = if self.prune { plan.prune() } else { plan };
         // Nobody reads: what is to be done is done all the same.
         let mut printed = plan.kept().iter().try_for_each(|record| print_webhook("kept", record));
@@ -101,7 +105,8 @@ impl Apply {
                 {
                     printed = print_done(done);
                 }
-                let kept = RecordsFile { api_url: client.base_url(), webhooks: records.to_vec() };
+                let (api_url, account) = (api_url.clone(), account.clone());
+                let kept = RecordsFile { api_url, account, webhooks: records.to_vec() };
                 let written = files::replace(&path, &serde_json::to_vec_pretty(&kept)?);
                 Ok(written.map_err(|error| format!("cannot write {}: {error}", path.display()))?)
             };
@@ -217,24 +222,38 @@ fn print_left(plan: &Plan, settings: &Settings) -> CliResult {
     Ok(())
 }
 
-fn read(path: &Path, client: &Client) -> CliResult<Vec<WebhookRecord>> {
+/// The records of this server and account.
+fn read(path: &Path, api: &Api) -> CliResult<RecordsFile> {
+    let (api_url, account) = (api.client.base_url(), api.account.clone());
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(RecordsFile { api_url, account, webhooks: Vec::new() });
+        }
         Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
     };
     let kept: RecordsFile = serde_json::from_slice(&text).map_err(|error| {
         let text = format!("{} is broken ({error}): repair it, or restore an older one", path.display());
         Failure::usage(text)
     })?;
-    if kept.api_url != client.base_url() {
+    if kept.api_url != api_url {
         let text = format!(
-            "{} is of {}, and not of {}: use another file for another server",
+            "{} is of {}, and not of {api_url}: use another file for another server",
             path.display(),
-            escape(&kept.api_url),
-            client.base_url()
+            escape(&kept.api_url)
         );
         return Err(Failure::usage(text));
     }
-    Ok(kept.webhooks)
+    if let (Some(theirs), Some(ours)) = (&kept.account, &account)
+        && theirs != ours
+    {
+        let text = format!(
+            "{} is of the account {}, and not of {}: log in as that user, or use another file for another account",
+            path.display(),
+            escape(theirs),
+            escape(ours)
+        );
+        return Err(Failure::usage(text));
+    }
+    Ok(RecordsFile { account: kept.account.or(account), ..kept })
 }

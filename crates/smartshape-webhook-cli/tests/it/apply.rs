@@ -1,6 +1,6 @@
 //! `smartshape webhook apply`.
 
-use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
+use smartshape_fake::{Account, ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
 
 use crate::support::{Home, Ran, SECRET, ran};
@@ -141,4 +141,24 @@ async fn apply_with_an_invalid_file_changes_nothing() {
     apply(&home, &fake, ONE, &[]).await.succeeds();
     apply(&home, &other, ONE, &[]).await.fails(2, "another file for another server");
     assert!(other.webhooks().is_empty());
+}
+
+/// The server lists a user's own webhooks only, so those of another user would look deleted.
+#[tokio::test]
+async fn apply_rejects_records_of_another_account() {
+    let fake =
+        FakeSmartShape::builder().account(Account::new("zoe", "pass")).account(Account::new("ada", "pass"));
+    let (home, fake) = (Home::new(), fake.start().await.unwrap());
+    std::fs::write(home.path().join("webhooks.json"), ONE).unwrap();
+    let apply_as = async |user: &str| {
+        let mut login = home.program(&["--api-url", &fake.base_url(), "login", user]);
+        ran(login.env("SMARTSHAPE_PASSWORD", "pass")).await.succeeds();
+        let mut program = home.program(&["webhook", "apply", "webhooks.json"]);
+        ran(program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)).await
+    };
+    apply_as("ada").await.succeeds();
+    let id = fake.webhooks()[0].id.clone();
+    apply_as("zoe").await.fails(2, "is of the account ada, and not of zoe");
+    let again = apply_as("ada").await.succeeds();
+    assert!(again.out.starts_with(&format!("kept {id}: ")) && fake.webhooks().len() == 1, "{again:?}");
 }
