@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub(crate) struct Settings {
     /// Results as JSON, for programs
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// What standard input gave, and for what: it is read once, and a relay that tries again needs its token again.
+    #[arg(skip)]
+    from_stdin: OnceLock<(&'static str, String)>,
 }
 
 /// The settings that `login` stores.
@@ -62,8 +66,9 @@ impl Settings {
     pub(crate) fn api(&self) -> CliResult<Api> {
         let config = Config::read()?;
         let client = self.client_at(&config)?;
-        let given = |flag: &Option<String>, variable: &str, what: &str| match flag {
-            Some(token) => input::hidden(token, what).map(Some),
+        let given = |flag: &Option<String>, variable: &str, what| match flag.as_deref() {
+            Some("-") => self.token_from_stdin(what).map(Some),
+            Some(token) => Ok(Some(token.to_owned())),
             None => environment(variable),
         };
         let token = given(&self.auth_token, "SMARTSHAPE_TOKEN", "the auth token")?;
@@ -92,6 +97,14 @@ impl Settings {
             client = client.with_session_token(SessionToken::new(session)?);
         }
         Ok(Api { client, account })
+    }
+
+    fn token_from_stdin(&self, what: &'static str) -> CliResult<String> {
+        if let Some((_, token)) = self.from_stdin.get().filter(|(read, _)| *read == what) {
+            return Ok(token.clone());
+        }
+        let token = input::one_line(what)?;
+        Ok(self.from_stdin.get_or_init(|| (what, token)).1.clone())
     }
 
     /// A client without a login, and the root certificates that it trusts beside the system's.

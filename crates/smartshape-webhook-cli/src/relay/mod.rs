@@ -197,8 +197,10 @@ async fn ready(State((receiver, inbox)): State<(Receiver, Inbox)>) -> StatusCode
 async fn register(apply: Option<Apply>, settings: &Settings, mut stopped: oneshot::Receiver<()>) {
     let Some(apply) = apply else { return };
     let mut pause = MIN_REGISTER_PAUSE;
-    while let Err(failure) = apply.run(settings).await {
+    loop {
+        let applied = apply.run(settings).await;
         end_progress();
+        let Err(failure) = applied else { return };
         let seconds = pause.as_secs();
         tracing::error!(
             error = failure.text(),

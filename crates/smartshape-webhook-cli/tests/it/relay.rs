@@ -463,6 +463,23 @@ async fn relay_registers_webhooks_and_takes_their_secrets() {
 }
 
 #[tokio::test]
+async fn relay_registers_with_a_token_from_standard_input() {
+    let (home, fake, (url, _requests)) =
+        (Home::new(), FakeSmartShape::start().await.unwrap(), endpoint().await);
+    let declared = r#"{"url": "http://127.0.0.1:1/callback", "webhooks": [{"event": "file_uploaded"}]}"#;
+    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
+    std::fs::write(home.path().join("token"), fake.bearer_token()).unwrap();
+    let arguments =
+        ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--apply", "webhooks.json"];
+    let mut program = command(&home, &[&arguments[..], &["--token", "-"]].concat());
+    program.env("SMARTSHAPE_API_URL", fake.base_url());
+    program.stdin(std::fs::File::open(home.path().join("token")).unwrap());
+    let relay = Relay::start(program).await;
+    until(async || fake.webhooks().len() == 1 || relay.log().contains("not registered")).await;
+    assert_eq!(fake.webhooks().len(), 1, "{}", relay.log());
+}
+
+#[tokio::test]
 async fn relay_serves_while_smartshape_is_down() {
     let (home, (url, mut requests)) = (Home::new(), endpoint().await);
     let (_kept, nobody) = crate::support::nobody();
