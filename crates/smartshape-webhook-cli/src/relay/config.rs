@@ -1,5 +1,6 @@
 //! The relay's settings: flags, then the file.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -115,17 +116,14 @@ impl Config {
         };
         let ui = console(flags, file.ui, file.ui_password)?;
         let apply = flags.apply.as_deref().or(file.apply.as_deref().map(Path::new)).map(Apply::from_path);
-        let secrets = match file.secrets {
-            secrets if secrets.is_empty() => secrets_from_flags(flags, apply.as_ref())?,
-            _ if flags.secret.is_argument() => {
+        let secrets = match (&apply, file.secrets) {
+            (_, listed) if flags.secret.is_argument() && !listed.is_empty() => {
                 return Err(Failure::usage("--secret and [[secret]] in the file: leave one of them out"));
             }
-            _ if apply.is_some() => {
-                return Err(Failure::usage(
-                    "the declared webhooks have secrets, and so has [[secret]] in the file: leave one of them out",
-                ));
-            }
-            secrets => secrets,
+            // Further ones are those of webhooks that are not declared any more, or declared elsewhere.
+            (Some(apply), listed) => declared_secrets(apply)?.chain(listed).collect(),
+            (None, listed) if listed.is_empty() => vec![NamedSecret::new("default", flags.secret.get()?)],
+            (None, listed) => listed,
         };
         Ok(Self { listen, path, inbox, secrets, routes, apply, ui, retries: file.retries })
     }
@@ -160,9 +158,8 @@ fn console(
     Ok(Some((bind, password)))
 }
 
-/// Secrets of the declared webhooks, each scoped to its events, or else the one from flag or environment.
-fn secrets_from_flags(flags: &Relay, apply: Option<&Apply>) -> CliResult<Vec<NamedSecret>> {
-    let Some(apply) = apply else { return Ok(vec![NamedSecret::new("default", flags.secret.get()?)]) };
+/// Secrets of the declared webhooks, each scoped to its events.
+fn declared_secrets(apply: &Apply) -> CliResult<impl Iterator<Item = NamedSecret>> {
     let mut scopes: Vec<(Secret, Vec<EventKind>)> = Vec::new();
     for EventSecret { event, secret, .. } in apply.declared()? {
         match scopes.iter_mut().find(|(one, _)| one.expose() == secret.expose()) {
@@ -170,12 +167,17 @@ fn secrets_from_flags(flags: &Relay, apply: Option<&Apply>) -> CliResult<Vec<Nam
             None => scopes.push((secret, vec![event])),
         }
     }
-    let named = scopes.into_iter().map(|(secret, events)| {
-        let name: Vec<_> = events.iter().map(|event| event.as_str()).collect();
+    let mut names: HashMap<String, u32> = HashMap::new();
+    Ok(scopes.into_iter().map(move |(secret, events)| {
+        let mut name = events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join("+");
+        // An event may have webhooks at two URLs.
+        let count = names.entry(name.clone()).and_modify(|count| *count += 1).or_insert(1);
+        if *count > 1 {
+            name = format!("{name}-{count}");
+        }
         // Which events share a secret is no part of a delivery's identity: a repetition after a change is a duplicate.
-        NamedSecret::new(name.join("+"), secret).for_webhook("default").scoped_to(events)
-    });
-    Ok(named.collect())
+        NamedSecret::new(name, secret).for_webhook("default").scoped_to(events)
+    }))
 }
 
 const KINDS: &str = "this must begin with https://, http://, nats:// or exec:";

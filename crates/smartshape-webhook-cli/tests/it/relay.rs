@@ -462,6 +462,48 @@ async fn relay_registers_webhooks_and_takes_their_secrets() {
     }
 }
 
+/// While a secret is rotated, old and new webhook send the same event.
+#[tokio::test]
+async fn relay_accepts_further_secrets_beside_those_of_declared_webhooks() {
+    let (home, fake, (url, mut requests)) =
+        (Home::new(), FakeSmartShape::start().await.unwrap(), endpoint().await);
+    let declared = r#"{"webhooks": [
+        {"event": "file_uploaded", "url": "http://127.0.0.1:1/callback", "secret": {"env": "NEW"}},
+        {"event": "file_uploaded", "url": "http://127.0.0.2:1/callback", "secret": {"env": "ELSEWHERE"}}]}"#;
+    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
+    let settings = format!(
+        "inbox = \"relay.db\"\napply = \"webhooks.json\"\n\
+         [[route]]\nto = \"{url}\"\nallow_private_addresses = true\n\
+         [[secret]]\nname = \"old\"\nenv = \"OLD\"\nwebhook = \"default\"\nevents = [\"file_uploaded\"]\n"
+    );
+    std::fs::write(home.path().join("relay.toml"), settings).unwrap();
+    let mut program = command(&home, &["--config", "relay.toml"]);
+    let secrets = [
+        ("OLD", "the old secret of mine"),
+        ("NEW", "the new secret of mine"),
+        ("ELSEWHERE", "a third secret of mine"),
+    ];
+    program
+        .env("SMARTSHAPE_API_URL", fake.base_url())
+        .env("SMARTSHAPE_TOKEN", fake.bearer_token())
+        .envs(secrets);
+    let relay = Relay::start(program).await;
+    let event = EventPayload::sample(FileUploaded);
+    let deliver = async |secret: &str, event: &EventPayload| {
+        let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
+        let outcome = Sender::new(secret, settings).deliver(event, &relay.url).await;
+        assert!(outcome.accepted(), "{outcome}: {}", relay.log());
+    };
+    for (_, secret) in secrets {
+        deliver(secret, &event).await;
+    }
+    let next = EventPayload::sample(FileUploaded);
+    deliver("the new secret of mine", &next).await;
+    for expected in [event, next] {
+        assert_eq!(within(requests.recv()).await.unwrap().1, expected.to_body(), "passed on once");
+    }
+}
+
 #[tokio::test]
 async fn relay_registers_with_a_token_from_standard_input() {
     let (home, fake, (url, _requests)) =
