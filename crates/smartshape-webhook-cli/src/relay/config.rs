@@ -120,6 +120,11 @@ impl Config {
             (_, listed) if flags.secret.is_argument() && !listed.is_empty() => {
                 return Err(Failure::usage("--secret and [[secret]] in the file: leave one of them out"));
             }
+            (Some(_), _) if flags.secret.is_argument() => {
+                return Err(Failure::usage(
+                    "--secret and declared webhooks, which have secrets: leave it out, or add it as [[secret]] in a file for --config",
+                ));
+            }
             // Further ones are those of webhooks that are not declared any more, or declared elsewhere.
             (Some(apply), listed) => declared_secrets(apply)?.chain(listed).collect(),
             (None, listed) if listed.is_empty() => vec![NamedSecret::new("default", flags.secret.get()?)],

@@ -307,6 +307,9 @@ async fn missing_settings_are_named() {
     std::fs::write(home.path().join("secret.toml"), secret).unwrap();
     let arguments = ["--config", "secret.toml", "--to", "exec:true", "--secret", SECRET];
     run(&arguments).await.fails(2, "--secret and [[secret]] in the file: leave one of them out");
+    let arguments =
+        ["--inbox", "relay.db", "--to", "exec:true", "--secret", SECRET, "--apply", "webhooks.json"];
+    run(&arguments).await.fails(2, "--secret and declared webhooks, which have secrets: leave it out");
 
     let unsigned = ["--inbox", "relay.db", "--to", "https://app.example.com/events"];
     let mut program = command(&home, &unsigned);
