@@ -55,8 +55,7 @@ impl InboxBuilder {
         }
     }
 
-    /// How long completed events are kept so that late duplicates are recognized. Defaults to 14 days. On
-    /// SQLite the time stands still while no process has the file open.
+    /// How long completed events are kept so that late duplicates are recognized. Defaults to 14 days.
     pub fn dedup_retention(mut self, retention: Duration) -> Self {
         self.retention.dedup = retention.min(FAR_FUTURE);
         self
