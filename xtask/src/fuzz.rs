@@ -54,11 +54,11 @@ fn call(targets: &[&str], seconds: &str) -> Result {
     let binaries = build()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for targets in targets.chunks(cores) {
-        let begun: Result<Vec<_>, _> =
-            targets.iter().map(|target| Run::begin(target, &binaries.join(target), seconds)).collect();
+        let running: Result<Vec<_>, _> =
+            targets.iter().map(|target| Run::start(target, &binaries.join(target), seconds)).collect();
         // All are waited for, so that none outlives this.
-        let ended: Vec<_> = begun?.into_iter().map(Run::end).collect();
-        ended.into_iter().collect::<Result>()?;
+        let outcomes: Vec<_> = running?.into_iter().map(Run::end).collect();
+        outcomes.into_iter().collect::<Result>()?;
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ struct Run {
 }
 
 impl Run {
-    fn begin(target: &str, binary: &Path, seconds: &str) -> Result<Self> {
+    fn start(target: &str, binary: &Path, seconds: &str) -> Result<Self> {
         let folder = cargo::target().join("fuzz");
         let (found, crashes) = (folder.join("corpus").join(target), folder.join("crashes").join(target));
         fs::create_dir_all(&found)?;

@@ -207,7 +207,7 @@ impl Listener {
 }
 
 async fn obey(inbox: &Inbox, listener: &Listener) -> Result<()> {
-    let attempts = Arc::new(Attempts { begun: Semaphore::new(0), hanging: AtomicBool::new(false) });
+    let attempts = Arc::new(Attempts { started: Semaphore::new(0), hanging: AtomicBool::new(false) });
     let mut worker: Option<WorkerHandle> = None;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
@@ -223,7 +223,7 @@ async fn obey(inbox: &Inbox, listener: &Listener) -> Result<()> {
             }
             Command::Work(events) => {
                 let running = worker.take().unwrap_or_else(|| start(inbox, &attempts));
-                tokio::time::timeout(WORK_TIMEOUT, attempts.begun.acquire_many(events)).await??.forget();
+                tokio::time::timeout(WORK_TIMEOUT, attempts.started.acquire_many(events)).await??.forget();
                 // With this the attempts' results are recorded.
                 if attempts.hanging.load(Ordering::SeqCst) {
                     worker = Some(running);
@@ -250,7 +250,7 @@ async fn obey(inbox: &Inbox, listener: &Listener) -> Result<()> {
 
 struct Attempts {
     /// A permit for each.
-    begun: Semaphore,
+    started: Semaphore,
     hanging: AtomicBool,
 }
 
@@ -261,7 +261,7 @@ fn start(inbox: &Inbox, attempts: &Arc<Attempts>) -> WorkerHandle {
         async move {
             let outcome: Outcome = serde_json::from_slice(delivery.raw()).map_err(HandlerError::permanent)?;
             attempts.hanging.fetch_or(outcome.hang.is_some(), Ordering::SeqCst);
-            attempts.begun.add_permits(1);
+            attempts.started.add_permits(1);
             match outcome {
                 Outcome { hang: Some(_), .. } => pending().await,
                 Outcome { fail: Some(error), .. } => Err(HandlerError::permanent(error)),

@@ -97,11 +97,11 @@ async fn same(jetstream: &Context, delivery: Delivery) {
 }
 
 async fn rate<F: Future<Output = ()>>(deliveries: &[Delivery], publish: impl Fn(Delivery) -> F) -> f64 {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     stream::iter(deliveries.iter().cloned())
         .map(publish)
         .buffer_unordered(IN_FLIGHT)
         .for_each(|()| async {})
         .await;
-    deliveries.len() as f64 / begun.elapsed().as_secs_f64()
+    deliveries.len() as f64 / started_at.elapsed().as_secs_f64()
 }

@@ -54,7 +54,7 @@ struct KilledServer<'a> {
 }
 
 pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
-    let (observations, begun) = (Arc::new(Observations::default()), Instant::now());
+    let (observations, started_at) = (Arc::new(Observations::default()), Instant::now());
     // The tables must be there before they can be watched.
     let mut first = Server::start(plan.binary, &store.inbox_url(), &observations)?;
     first.url().await?;
@@ -108,7 +108,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
 
     let (counts, mut faults) = ledger::check(&observations.lock(), &events, &changes);
     faults.extend(damage.map(|text| format!("the file is damaged: {text}")));
-    report(plan, &server.kills, &second.kills, &observations, &counts, begun.elapsed())?;
+    report(plan, &server.kills, &second.kills, &observations, &counts, started_at.elapsed())?;
     if faults.is_empty() {
         return Ok(());
     }

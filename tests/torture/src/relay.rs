@@ -43,7 +43,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
     if !plan.database_crashes {
         return Err("the relay is tortured with a database that may be killed".into());
     }
-    let begun = Instant::now();
+    let started_at = Instant::now();
     // Keeps the port while no target listens.
     let kept = socket("127.0.0.1:0")?;
     let target = kept.local_addr()?.to_string();
@@ -104,7 +104,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
     let [relays, targets, databases] = test.kills;
     print_line(&format!(
         "  {} s: the relay was killed {relays} times, its target {targets} times, the database {databases} times",
-        begun.elapsed().as_secs()
+        started_at.elapsed().as_secs()
     ))?;
     print_line(&format!(
         "  {} events acknowledged, {} received by the target, {} of them more than once",

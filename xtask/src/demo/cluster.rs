@@ -45,10 +45,10 @@ pub(super) fn run() -> Result {
             println!("{kind}: after it the leader of the stream, server {leader}, was killed.");
         }
     }
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let mut counts = BTreeMap::new();
     while counts.len() < EventKind::ALL.len() {
-        if begun.elapsed() > TIMEOUT {
+        if started_at.elapsed() > TIMEOUT {
             return Err(format!("the stream has {counts:?} only").into());
         }
         // Fails while there is no leader.

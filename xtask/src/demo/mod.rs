@@ -67,11 +67,11 @@ pub(crate) fn run(choice: &[&str]) -> Result {
     let mut sent = Vec::new();
     let mut printed = Vec::new();
     for kind in EventKind::ALL {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let copies = if kind == SENT_TWICE { 2 } else { 1 };
         let path = format!("/fake/events/{}?copies={copies}", kind.as_str());
         let report: Value = serde_json::from_str(&call(api, &path)?)?;
-        sent.push((kind, report, begun.elapsed()));
+        sent.push((kind, report, started_at.elapsed()));
         if inbox.is_some() && kind == KILLED_AFTER {
             printed = server.kill()?;
             let listen = address.to_string();

@@ -109,12 +109,12 @@ pub(super) fn run() -> Result {
     println!("3. The relay is killed too (SIGKILL). Both are started again, and three more events are sent:");
     running = relay.start(&listen)?;
     target = start_target(&python, &address)?;
-    let begun = Instant::now();
+    let started_at = Instant::now();
     send(third)?;
     receive(&target, sent.len(), &mut verified)?;
     println!(
         "   Python has verified the other six, {:.1} s after its start\n",
-        begun.elapsed().as_secs_f64()
+        started_at.elapsed().as_secs_f64()
     );
 
     let (_, status) = running.stop()?;

@@ -88,12 +88,12 @@ async fn claim_of_another_process_is_polled_seldom_and_not_forever() {
     let key = DeliveryKey::new("u", "file_uploaded", "o");
     store.claim(key, LeaseToken::new(1), Duration::from_secs(60)).await.unwrap();
     tokio::time::pause();
-    let (begun, before) = (Instant::now(), store.claims.load(Ordering::SeqCst));
+    let (started_at, before) = (Instant::now(), store.claims.load(Ordering::SeqCst));
     let response = serve(&receiver, uploaded("u"), succeed).await;
     assert_eq!(response.rejection().unwrap().kind(), RejectionKind::DuplicateUnfinished);
     let polls = store.claims.load(Ordering::SeqCst) - before;
     assert!((10..=20).contains(&polls), "{polls} times");
-    let waited = begun.elapsed();
+    let waited = started_at.elapsed();
     assert!((9..=10).contains(&waited.as_secs()), "{waited:?} of 10 s");
 }
 

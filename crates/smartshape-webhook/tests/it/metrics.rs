@@ -116,9 +116,9 @@ async fn acknowledge_seconds_include_the_body() {
         tokio::time::sleep(pause).await;
         Ok::<_, std::io::Error>(Bytes::from(late))
     });
-    let began = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     let response = receiver.serve(&head(&TOKEN), slow, Arc::new(looks)).await;
-    let all = began.elapsed().as_secs_f64();
+    let all = started_at.elapsed().as_secs_f64();
     assert_eq!(response.status(), 200);
     let recorded =
         memory.values("acknowledge_seconds{outcome=acknowledged}", |values| values.recorded.clone());

@@ -7,9 +7,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Lets others go on until `it_is_so`.
 pub(crate) async fn until(what: &str, mut it_is_so: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     while !it_is_so().await {
-        assert!(begun.elapsed() < TIMEOUT, "it never came to this: {what}");
+        assert!(started_at.elapsed() < TIMEOUT, "it never came to this: {what}");
         tokio::task::yield_now().await;
     }
 }

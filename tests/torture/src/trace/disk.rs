@@ -81,14 +81,16 @@ impl Disk {
             return;
         }
         if Path::new(&call.file) == self.folder {
-            let covered = self.names_unsynced.iter().take_while(|(_, _, ended)| *ended < call.began).count();
+            let covered =
+                self.names_unsynced.iter().take_while(|(_, _, ended)| *ended < call.started).count();
             for (name, file, _) in self.names_unsynced.drain(..covered) {
                 rename(&mut self.names_synced, name, file);
             }
         } else if let Some(file) = self.file(&call.file) {
             let file = &mut self.files[file];
-            let (covered, rest) =
-                std::mem::take(&mut file.unsynced).into_iter().partition(|change| change.ended < call.began);
+            let (covered, rest) = std::mem::take(&mut file.unsynced)
+                .into_iter()
+                .partition(|change| change.ended < call.started);
             file.unsynced = rest;
             let covered: Vec<Change> = covered;
             for change in &covered {
@@ -215,7 +217,7 @@ mod tests {
             data: data.to_vec(),
             arguments: arguments.into(),
             result: data.len() as i64,
-            began: time,
+            started: time,
             ended: time,
             ..Call::default()
         }
@@ -249,7 +251,7 @@ mod tests {
         calls.push(call("fsync", "/inbox", b"", "", 5));
         assert_eq!(left(&calls, Left::Nothing)["a"], b"one");
         // A sync that began before the write was over does not cover it.
-        calls.push(Call { began: 4, ..call("fsync", "/inbox/a", b"", "", 6) });
+        calls.push(Call { started: 4, ..call("fsync", "/inbox/a", b"", "", 6) });
         assert_eq!(left(&calls, Left::Nothing)["a"], b"one");
         calls.push(call("fsync", "/inbox/a", b"", "", 7));
         calls.push(call("unlink", "", b"/inbox/a", "", 8));

@@ -34,15 +34,15 @@ impl Loss<'_> {
         let mut disk = Disk::new(inbox);
         let (mut steps, mut disks) = (Vec::with_capacity(self.calls.len() * 2), 0);
         for call in self.calls {
-            steps.extend([(call.began, false, call), (call.ended, true, call)]);
+            steps.extend([(call.started, false, call), (call.ended, true, call)]);
         }
         steps.sort_by_key(|(line, is_end, _)| (*line, *is_end));
         let of_files = steps.iter().filter(|(.., call)| !is_network(call)).count();
         let every = (of_files / losses.max(1)).max(1);
         let mut passed = 0;
         for (line, is_end, call) in steps {
-            let responding =
-                !is_end && self.responses.get(passed).is_some_and(|response| response.began == call.began);
+            let responding = !is_end
+                && self.responses.get(passed).is_some_and(|response| response.started == call.started);
             if responding {
                 passed += 1;
                 let unsynced = disk.unsynced_names().into_iter();

@@ -62,7 +62,7 @@ pub(crate) async fn run(
         let behind = calls.last().map_or(0, |call: &Call| call.ended + 1);
         let more = strace::read(BufReader::new(File::open(trace)?))?.into_iter();
         calls.extend(more.map(|call| Call {
-            began: call.began + behind,
+            started: call.started + behind,
             ended: call.ended + behind,
             ..call
         }));
@@ -149,7 +149,7 @@ fn accepted(outcome: Joined) -> Result<(), Fault> {
 /// How often the log was copied into the file while deliveries came in.
 fn copies(calls: &[Call], responses: &[Response]) -> usize {
     let (Some(first), Some(last)) = (responses.first(), responses.last()) else { return 0 };
-    let under_way = calls.iter().filter(|call| call.began > first.began && call.ended < last.began);
+    let under_way = calls.iter().filter(|call| call.started > first.started && call.ended < last.started);
     let to_file = under_way.filter(|call| call.file.ends_with("/inbox.db") && !is_network(call));
     // Written page by page, each time from some page on.
     let offsets = to_file.filter(|call| call.name == "pwrite64").map(Call::last_number);
@@ -170,10 +170,10 @@ fn responses(calls: &[Call]) -> Vec<Response> {
         } else if call.data.starts_with(b"HTTP/1.1 200")
             && let Some(uuid) = received.remove(call.file.as_str()).as_deref().and_then(uuid_of)
         {
-            responses.push(Response { uuid, began: call.began });
+            responses.push(Response { uuid, started: call.started });
         }
     }
-    responses.sort_by_key(|response| response.began);
+    responses.sort_by_key(|response| response.started);
     responses
 }
 

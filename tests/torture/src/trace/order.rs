@@ -10,7 +10,7 @@ const FRAME_HEADER: usize = 24;
 /// A success response, with the uuid of the event that it is for.
 pub(super) struct Response {
     pub(super) uuid: String,
-    pub(super) began: usize,
+    pub(super) started: usize,
 }
 
 /// For each response: of the transaction that first wrote its event, the last write must have been over
@@ -27,7 +27,7 @@ pub(super) fn check(calls: &[Call], responses: &[Response]) -> Vec<String> {
         }
     }
     let check = |response: &Response| {
-        let Response { uuid, began } = response;
+        let Response { uuid, started } = response;
         let Some(first) = first.get(uuid.as_bytes()) else {
             return Some(format!("{uuid} was acknowledged, and never written to the log"));
         };
@@ -35,7 +35,7 @@ pub(super) fn check(calls: &[Call], responses: &[Response]) -> Vec<String> {
         let Some(commit) = commit(&writes[first.saturating_sub(1)..]) else {
             return Some(format!("{uuid} was acknowledged, and never committed"));
         };
-        let synced = syncs.iter().any(|sync| sync.began > commit.ended && sync.ended < *began);
+        let synced = syncs.iter().any(|sync| sync.started > commit.ended && sync.ended < *started);
         (!synced).then(|| format!("{uuid} was acknowledged before the log was synced"))
     };
     responses.iter().filter_map(check).collect()
@@ -52,7 +52,7 @@ fn is_header(write: &Call) -> bool {
 }
 
 fn is_page_of(write: &Call, header: &Call) -> bool {
-    write.last_number() == header.last_number() + FRAME_HEADER && write.began >= header.ended
+    write.last_number() == header.last_number() + FRAME_HEADER && write.started >= header.ended
 }
 
 /// What looks like one.
@@ -72,7 +72,7 @@ mod tests {
             file: "/inbox/inbox.db-wal".into(),
             data,
             arguments: format!(", {offset}"),
-            began: time,
+            started: time,
             ended: time,
             ..Call::default()
         }
@@ -86,17 +86,17 @@ mod tests {
         let event = [call("pwrite64", header.clone(), 32, 1), call("pwrite64", page, 56, 2)];
         header[7] = 9;
         let commit = [call("pwrite64", header, 4152, 4), call("pwrite64", vec![0; 4096], 4176, 5)];
-        let faults = |sync: usize, began: usize| {
+        let faults = |sync: usize, started: usize| {
             let sync = call("fdatasync", Vec::new(), 0, sync);
             let calls: Vec<Call> = event.iter().chain(&commit).cloned().chain([sync]).collect();
-            check(&calls, &[Response { uuid: uuid.into(), began }]).len()
+            check(&calls, &[Response { uuid: uuid.into(), started }]).len()
         };
         assert_eq!(faults(6, 7), 0);
         // After the event's page, but before the commit; after the response.
         assert_eq!(faults(3, 7), 1);
         assert_eq!(faults(8, 7), 1);
-        assert_eq!(check(&event, &[Response { uuid: uuid.into(), began: 7 }]).len(), 1);
+        assert_eq!(check(&event, &[Response { uuid: uuid.into(), started: 7 }]).len(), 1);
         // A log without the event.
-        assert_eq!(check(&commit, &[Response { uuid: uuid.into(), began: 7 }]).len(), 1);
+        assert_eq!(check(&commit, &[Response { uuid: uuid.into(), started: 7 }]).len(), 1);
     }
 }

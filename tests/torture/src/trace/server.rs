@@ -102,7 +102,7 @@ async fn detach(mut tracer: Child) -> Result<(), Fault> {
 /// began that ended before the response.
 fn check(calls: &[Call], responses: &[Response]) -> Vec<String> {
     let log: Vec<&Call> = calls.iter().filter(|call| call.file.contains("/pg_wal/")).collect();
-    let check = |Response { uuid, began }: &Response| {
+    let check = |Response { uuid, started }: &Response| {
         // A record or page header in the log may split one half of the uuid, but not both.
         let (first, second) = uuid.as_bytes().split_at(18.min(uuid.len()));
         let holds = |call: &&&Call| contains(&call.data, first) || contains(&call.data, second);
@@ -110,8 +110,8 @@ fn check(calls: &[Call], responses: &[Response]) -> Vec<String> {
             return Some(format!("{uuid} was acknowledged, and never written to the log"));
         };
         let syncs = log.iter().filter(|call| matches!(call.name.as_str(), "fsync" | "fdatasync"));
-        let mut covering = syncs.filter(|sync| sync.file == write.file && sync.began > write.ended);
-        let synced = covering.any(|sync| sync.ended < *began);
+        let mut covering = syncs.filter(|sync| sync.file == write.file && sync.started > write.ended);
+        let synced = covering.any(|sync| sync.ended < *started);
         (!synced).then(|| format!("{uuid} was acknowledged before the log was synced"))
     };
     responses.iter().filter_map(check).collect()

@@ -17,13 +17,13 @@ pub(super) struct Call {
     /// Arguments as they are written, without text and data.
     pub(super) arguments: String,
     pub(super) result: i64,
-    pub(super) began: usize,
+    pub(super) started: usize,
     pub(super) ended: usize,
 }
 
 /// The calls that succeeded, in the order of their end.
 pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Fault> {
-    let (mut calls, mut begun) = (Vec::new(), HashMap::new());
+    let (mut calls, mut unfinished) = (Vec::new(), HashMap::new());
     let mut lines = trace.lines().enumerate().peekable();
     while let Some((number, line)) = lines.next() {
         let line = line?;
@@ -32,11 +32,12 @@ pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Fault> {
         if rest.starts_with(['-', '+']) || rest.ends_with("<detached ...>") {
             // Signals, the ends of processes, and the end of tracing.
         } else if let Some(begin) = rest.strip_suffix(" <unfinished ...>") {
-            begun.insert(process, (number, begin.to_owned()));
+            unfinished.insert(process, (number, begin.to_owned()));
         } else if let Some(resumed) = rest.strip_prefix("<... ") {
-            let (began, begin) = begun.remove(&process).ok_or("a call was resumed that never began")?;
+            let (started, begin) =
+                unfinished.remove(&process).ok_or("a call was resumed that never began")?;
             let end = resumed.split_once(" resumed>").ok_or("a line that cannot be read")?.1;
-            calls.extend(call(&(begin + end), process, began, number)?);
+            calls.extend(call(&(begin + end), process, started, number)?);
         } else {
             match call(rest, process, number, number) {
                 // The end of tracing can cut it off in the middle.
@@ -48,7 +49,7 @@ pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Fault> {
     Ok(calls)
 }
 
-fn call(text: &str, process: u32, began: usize, ended: usize) -> Result<Option<Call>, Fault> {
+fn call(text: &str, process: u32, started: usize, ended: usize) -> Result<Option<Call>, Fault> {
     let unread = || {
         let (begin, end) =
             (text.chars().take(60), text.chars().skip(text.chars().count().saturating_sub(60)));
@@ -81,7 +82,7 @@ fn call(text: &str, process: u32, began: usize, ended: usize) -> Result<Option<C
     }
     arguments.push_str(rest);
     let (name, file) = (name.to_owned(), file.unwrap_or_default());
-    Ok(Some(Call { name, process, file, data, arguments, result, began, ended }))
+    Ok(Some(Call { name, process, file, data, arguments, result, started, ended }))
 }
 
 /// `\x61` and so on; what strace writes by itself, as `@` for an abstract socket, stays.
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!((calls[0].data.as_slice(), calls[0].file.as_str()), (b"/a".as_slice(), "/"));
         let write = &calls[1];
         assert_eq!((write.data.as_slice(), write.file.as_str()), (b"hi".as_slice(), "/a"));
-        assert_eq!((write.last_number(), write.began, write.ended, write.result), (4096, 1, 4, 2));
+        assert_eq!((write.last_number(), write.started, write.ended, write.result), (4096, 1, 4, 2));
     }
 
     #[test]
