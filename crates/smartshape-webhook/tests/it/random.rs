@@ -1,22 +1,20 @@
 //! Choices that a seed repeats.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 use std::time::Duration;
 
-/// Weyl's sequence, mixed: even enough for choices, and shared without a lock.
+/// A generator that tasks share.
 #[derive(Default)]
-pub(crate) struct Random(AtomicU64);
+pub(crate) struct Random(Mutex<fastrand::Rng>);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(AtomicU64::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)))
+        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
     }
 
     /// A number below `limit`, which is not 0.
     pub(crate) fn below(&self, limit: u64) -> u64 {
-        let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        ((mixed ^ (mixed >> 27)) >> 11) % limit
+        self.0.lock().unwrap().u64(..limit)
     }
 
     pub(crate) fn one_in(&self, times: u64) -> bool {
