@@ -4,53 +4,67 @@ use smartshape_webhook::{Annotation, Configuration, FileDocument, Person, RawJso
 
 use super::spelling::{Document, Kind, NEVER, Value};
 
-pub(super) const FILE: &[(&str, Kind)] = &[
-    ("_id", Kind::Text),
-    ("name", Kind::Text),
-    ("parent", Kind::Text),
-    ("key", Kind::Text),
-    ("bucket", Kind::Text),
-    ("owner", Kind::Person),
-    ("user", Kind::Person),
-    ("size", Kind::Count),
-    ("created", Kind::Time),
-    ("updated", Kind::Time),
-    ("revisionDate", Kind::Time),
-    ("state", Kind::Text),
-    ("error", Kind::Text),
-    ("isLink", Kind::Flag),
-    ("shareToken", Kind::Text),
-];
-pub(super) const ANNOTATION: &[(&str, Kind)] = &[
-    ("_id", Kind::Text),
-    ("uuid", Kind::Text),
-    ("name", Kind::Text),
-    ("content", Kind::Text),
-    ("author", Kind::Person),
-    ("file", Kind::Text),
-    ("date", Kind::Time),
-    ("lastUpdate", Kind::Time),
-    ("cameraX", Kind::Number),
-    ("cameraY", Kind::Number),
-    ("cameraZ", Kind::Number),
-    ("permissions", Kind::Any),
-];
-pub(super) const CONFIGURATION: &[(&str, Kind)] = &[
-    ("_id", Kind::Text),
-    ("name", Kind::Text),
-    ("file", Kind::Text),
-    ("author", Kind::Person),
-    ("date", Kind::Time),
-    ("lastModificationAuthor", Kind::Person),
-    ("lastModificationDate", Kind::Time),
-    ("lastActivationDate", Kind::Time),
-    ("lockedBy", Kind::Person),
-    ("activeOnStart", Kind::Flag),
-    ("renderMode", Kind::Text),
-    ("explodedViewDistance", Kind::Number),
-    ("zNear", Kind::Number),
-    ("environmentFile", Kind::Any),
-];
+/// A table of the fields and their kinds, and a function that reads those that a view has.
+macro_rules! fields {
+    ($table:ident, $read:ident($view:ident: $type:ty) { $($name:literal: $kind:ident = $value:expr,)* }) => {
+        pub(super) const $table: &[(&str, Kind)] = &[$(($name, Kind::$kind)),*];
+
+        pub(super) fn $read($view: &$type) -> Document {
+            let fields = [$(($name, $value)),*];
+            fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+        }
+    };
+}
+
+fields!(FILE, file_view(file: FileDocument) {
+    "_id": Text = texts(&file.id()),
+    "name": Text = texts(&file.name),
+    "parent": Text = texts(&file.parent),
+    "key": Text = texts(&file.key),
+    "bucket": Text = texts(&file.bucket),
+    "owner": Person = file.owner.as_ref().map(person),
+    "user": Person = file.user.as_ref().map(person),
+    "size": Count = file.size.map(Value::Count),
+    "created": Time = time(file.created),
+    "updated": Time = time(file.updated),
+    "revisionDate": Time = time(file.revision_date),
+    "state": Text = texts(&file.state.as_ref().map(|state| state.as_str())),
+    "error": Text = texts(&file.error()),
+    "isLink": Flag = file.is_link.map(Value::Flag),
+    "shareToken": Text = texts(&file.share_token),
+});
+
+fields!(ANNOTATION, annotation_view(annotation: Annotation) {
+    "_id": Text = texts(&annotation.id()),
+    "uuid": Text = texts(&annotation.uuid),
+    "name": Text = texts(&annotation.name),
+    "content": Text = texts(&annotation.content),
+    "author": Person = annotation.author.as_ref().map(person),
+    "file": Text = texts(&annotation.file),
+    "date": Time = time(annotation.date),
+    "lastUpdate": Time = time(annotation.last_update),
+    "cameraX": Number = annotation.camera().map(|point| Value::Number(point.x)),
+    "cameraY": Number = annotation.camera().map(|point| Value::Number(point.y)),
+    "cameraZ": Number = annotation.camera().map(|point| Value::Number(point.z)),
+    "permissions": Any = annotation.permissions.as_ref().map(nothing),
+});
+
+fields!(CONFIGURATION, configuration_view(configuration: Configuration) {
+    "_id": Text = texts(&configuration.id()),
+    "name": Text = texts(&configuration.name),
+    "file": Text = texts(&configuration.file),
+    "author": Person = configuration.author.as_ref().map(person),
+    "date": Time = time(configuration.date),
+    "lastModificationAuthor": Person = configuration.last_modification_author.as_ref().map(person),
+    "lastModificationDate": Time = time(configuration.last_modification_date),
+    "lastActivationDate": Time = time(configuration.last_activation()),
+    "lockedBy": Person = configuration.locked_by.as_ref().map(person),
+    "activeOnStart": Flag = configuration.active_on_start.map(Value::Flag),
+    "renderMode": Text = texts(&configuration.render_mode),
+    "explodedViewDistance": Number = configuration.exploded_view_distance.map(Value::Number),
+    "zNear": Number = configuration.z_near.map(Value::Number),
+    "environmentFile": Any = configuration.environment_file.as_ref().map(nothing),
+});
 
 /// What a view can show of a document: an empty error is none, 1970 means never, and a point has three parts.
 pub(super) fn seen(document: &Document) -> Document {
@@ -68,11 +82,6 @@ pub(super) fn seen(document: &Document) -> Document {
         .collect()
 }
 
-/// Those fields that the view has.
-fn present<const N: usize>(fields: [(&'static str, Option<Value>); N]) -> Document {
-    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
 fn texts(value: &Option<impl AsRef<str>>) -> Option<Value> {
     value.as_ref().map(|text| Value::Text(text.as_ref().to_owned()))
 }
@@ -81,67 +90,11 @@ fn time(value: Option<jiff::Timestamp>) -> Option<Value> {
     value.map(|time| Value::Time(time.as_millisecond()))
 }
 
-pub(super) fn file_view(file: &FileDocument) -> Document {
-    present([
-        ("_id", texts(&file.id())),
-        ("name", texts(&file.name)),
-        ("parent", texts(&file.parent)),
-        ("key", texts(&file.key)),
-        ("bucket", texts(&file.bucket)),
-        ("owner", file.owner.as_ref().map(person)),
-        ("user", file.user.as_ref().map(person)),
-        ("size", file.size.map(Value::Count)),
-        ("created", time(file.created)),
-        ("updated", time(file.updated)),
-        ("revisionDate", time(file.revision_date)),
-        ("state", texts(&file.state.as_ref().map(|state| state.as_str()))),
-        ("error", texts(&file.error())),
-        ("isLink", file.is_link.map(Value::Flag)),
-        ("shareToken", texts(&file.share_token)),
-    ])
-}
-
-pub(super) fn annotation_view(annotation: &Annotation) -> Document {
-    let camera = annotation.camera();
-    present([
-        ("_id", texts(&annotation.id())),
-        ("uuid", texts(&annotation.uuid)),
-        ("name", texts(&annotation.name)),
-        ("content", texts(&annotation.content)),
-        ("author", annotation.author.as_ref().map(person)),
-        ("file", texts(&annotation.file)),
-        ("date", time(annotation.date)),
-        ("lastUpdate", time(annotation.last_update)),
-        ("cameraX", camera.map(|point| Value::Number(point.x))),
-        ("cameraY", camera.map(|point| Value::Number(point.y))),
-        ("cameraZ", camera.map(|point| Value::Number(point.z))),
-        ("permissions", annotation.permissions.as_ref().map(nothing)),
-    ])
-}
-
-pub(super) fn configuration_view(configuration: &Configuration) -> Document {
-    present([
-        ("_id", texts(&configuration.id())),
-        ("name", texts(&configuration.name)),
-        ("file", texts(&configuration.file)),
-        ("author", configuration.author.as_ref().map(person)),
-        ("date", time(configuration.date)),
-        ("lastModificationAuthor", configuration.last_modification_author.as_ref().map(person)),
-        ("lastModificationDate", time(configuration.last_modification_date)),
-        ("lastActivationDate", time(configuration.last_activation())),
-        ("lockedBy", configuration.locked_by.as_ref().map(person)),
-        ("activeOnStart", configuration.active_on_start.map(Value::Flag)),
-        ("renderMode", texts(&configuration.render_mode)),
-        ("explodedViewDistance", configuration.exploded_view_distance.map(Value::Number)),
-        ("zNear", configuration.z_near.map(Value::Number)),
-        ("environmentFile", configuration.environment_file.as_ref().map(nothing)),
-    ])
-}
-
 fn nothing(raw: &RawJson) -> Value {
     assert!(matches!(raw.as_str(), "{}" | "[]"), "{raw}");
     Value::Nothing
 }
+
 pub(super) fn person(person: &Person) -> Value {
     Value::Person([person.id(), person.email(), person.username()].map(|part| part.map(str::to_owned)))
 }
