@@ -256,7 +256,7 @@ impl Inbox {
     /// [`InboxError`] when the database fails.
     pub async fn replay(&self, filter: EventFilter) -> Result<u64, InboxError> {
         let replayed = self.storage().replay(filter).await?;
-        self.0.worker.wake.notify_one();
+        self.wake_workers();
         self.storage().notify();
         Ok(replayed)
     }
