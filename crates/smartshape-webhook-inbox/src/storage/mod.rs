@@ -269,6 +269,11 @@ pub(crate) enum AttemptOutcome {
 }
 
 impl AttemptResult {
+    /// The result of an attempt that was cancelled, or not made at all.
+    pub(crate) fn released(lease: Lease) -> Self {
+        Self { lease, outcome: AttemptOutcome::Released, took: Duration::ZERO }
+    }
+
     /// The error of a failed attempt, which is kept.
     fn error(&self) -> Option<&str> {
         match &self.outcome {

@@ -1,6 +1,6 @@
 //! The worker: claims events, runs the handler, records the results.
 //!
-//! One loop does everything, in one file, since its parts share the state of [`Run`]: each tick renews the leases of
+//! One loop does everything, in one file, since its parts share the state of [`WorkerLoop`]: each tick renews the leases of
 //! running attempts, records results, reports that the worker is alive, and claims as many events as there is free
 //! concurrency. Between ticks the loop sleeps until an attempt ends, an event is stored, or something is due.
 //!
@@ -122,7 +122,7 @@ struct Settings {
     shutdown_timeout: Duration,
 }
 
-type AttemptFuture<'a> = Pin<Box<dyn Future<Output = Handled> + Send + 'a>>;
+type AttemptFuture<'a> = Pin<Box<dyn Future<Output = AttemptEnd> + Send + 'a>>;
 
 /// Handles an event: a [`Handler`], or one within a transaction.
 trait EventHandler: fmt::Debug + Send + Sync + 'static {
@@ -134,9 +134,14 @@ trait EventHandler: fmt::Debug + Send + Sync + 'static {
     fn attempt(&self, lease: Lease, delivery: Delivery) -> AttemptFuture<'_>;
 }
 
-enum Handled {
-    /// The handler returned.
-    Returned(Result<(), HandlerError>),
+/// How an attempt ended. Made within the attempt's own task: an error's text comes from the handler's code,
+/// which may panic or take long there.
+enum AttemptEnd {
+    Succeeded,
+    Failed {
+        kind: HandlerErrorKind,
+        error: String,
+    },
     /// The handler succeeded, and the event's completion is recorded already.
     #[cfg(feature = "postgres")]
     AlreadyCompleted,
@@ -145,15 +150,24 @@ enum Handled {
     LeaseLost,
 }
 
-struct Plain<H>(H);
-
-impl<H: Handler> EventHandler for Plain<H> {
-    fn attempt(&self, _: Lease, delivery: Delivery) -> AttemptFuture<'_> {
-        Box::pin(async move { Handled::Returned(self.0.handle(delivery).await) })
+impl From<Result<(), HandlerError>> for AttemptEnd {
+    fn from(returned: Result<(), HandlerError>) -> Self {
+        match returned {
+            Ok(()) => Self::Succeeded,
+            Err(error) => Self::Failed { kind: error.kind(), error: error_field(&error.display_chain()) },
+        }
     }
 }
 
-impl<H> fmt::Debug for Plain<H> {
+struct HandlerAdapter<H>(H);
+
+impl<H: Handler> EventHandler for HandlerAdapter<H> {
+    fn attempt(&self, _: Lease, delivery: Delivery) -> AttemptFuture<'_> {
+        Box::pin(async move { self.0.handle(delivery).await.into() })
+    }
+}
+
+impl<H> fmt::Debug for HandlerAdapter<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handler")
     }
@@ -161,7 +175,7 @@ impl<H> fmt::Debug for Plain<H> {
 
 impl Worker {
     pub(crate) fn new(context: WorkerContext, handler: impl Handler) -> Self {
-        Self::with_handler(context, Arc::new(Plain(handler)))
+        Self::with_handler(context, Arc::new(HandlerAdapter(handler)))
     }
 
     fn with_handler(context: WorkerContext, handler: Arc<dyn EventHandler>) -> Self {
@@ -254,7 +268,7 @@ impl Worker {
         };
         let Self { context, handler, settings } = self;
         let _running = context.heartbeat.start();
-        let mut run = Run::new(context.clone(), handler, settings);
+        let mut run = WorkerLoop::new(context.clone(), handler, settings);
         let id = run.report.id;
         tokio::select! {
             () = run.until(shutdown) => {}
@@ -308,11 +322,11 @@ impl Settings {
 
 /// The state of a running worker. A lease is in one of `running`, `results`, `locked` and `cancelled` from its claim until
 /// its result is recorded or it is lost; while it is in the first three it occupies concurrency.
-struct Run {
+struct WorkerLoop {
     context: WorkerContext,
     handler: Arc<dyn EventHandler>,
     settings: Settings,
-    tasks: JoinSet<Ended>,
+    tasks: JoinSet<AttemptEnd>,
     running: HashMap<Id, RunningAttempt>,
     /// Results that are not recorded yet.
     results: Vec<AttemptResult>,
@@ -346,36 +360,7 @@ struct PendingClaim {
     response: JoinHandle<Result<ClaimResponse, InboxError>>,
 }
 
-/// How an attempt ended. Made within the attempt's own task: an error's text comes from the handler's code,
-/// which may panic or take long there.
-enum Ended {
-    Succeeded,
-    Failed {
-        kind: HandlerErrorKind,
-        error: String,
-    },
-    #[cfg(feature = "postgres")]
-    AlreadyCompleted,
-    #[cfg(feature = "postgres")]
-    LeaseLost,
-}
-
-impl From<Handled> for Ended {
-    fn from(handled: Handled) -> Self {
-        match handled {
-            Handled::Returned(Ok(())) => Self::Succeeded,
-            Handled::Returned(Err(error)) => {
-                Self::Failed { kind: error.kind(), error: error_field(&error.display_chain()) }
-            }
-            #[cfg(feature = "postgres")]
-            Handled::AlreadyCompleted => Self::AlreadyCompleted,
-            #[cfg(feature = "postgres")]
-            Handled::LeaseLost => Self::LeaseLost,
-        }
-    }
-}
-
-impl Run {
+impl WorkerLoop {
     fn new(context: WorkerContext, handler: Arc<dyn EventHandler>, settings: Settings) -> Self {
         let now = Instant::now();
         Self {
@@ -434,6 +419,8 @@ impl Run {
             let next = next.into_iter().filter_map(|(applies, at)| applies.then_some(at)).min();
             heartbeat.idle_until(next.unwrap_or(renew_at));
             tokio::select! {
+                // A shutdown is noticed even if attempts end all the time, and results come first, since they occupy
+                // concurrency until they are recorded.
                 biased;
                 () = &mut shutdown => return,
                 () = self.attempt_ended() => {}
@@ -518,12 +505,7 @@ impl Run {
             // The response took so long that another worker may have the event by now.
             if claimed_at.elapsed() >= self.settings.lease_ttl {
                 tracing::warn!(key = %attempt.key, "a claim took longer than the lease; the attempt is not made");
-                let released = AttemptResult {
-                    lease: attempt.lease,
-                    outcome: AttemptOutcome::Released,
-                    took: Duration::ZERO,
-                };
-                self.results.push(released);
+                self.results.push(AttemptResult::released(attempt.lease));
                 continue;
             }
             let (key, lease, number) = (attempt.key, attempt.lease, attempt.number);
@@ -533,7 +515,7 @@ impl Run {
                     // Borrowed: a parent that is given away ends before its child begins, at which subscribers panic.
                     let span = tracing::info_span!(parent: &webhook, "attempt", number);
                     let handler = Arc::clone(&self.handler);
-                    let task = async move { Ended::from(handler.attempt(lease, delivery).await) };
+                    let task = async move { handler.attempt(lease, delivery).await };
                     let abort = self.tasks.spawn(task.instrument(span.clone()));
                     let id = abort.id();
                     let started_at = Instant::now();
@@ -558,21 +540,23 @@ impl Run {
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, AttemptEnd), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(attempt) = self.running.remove(&id) else { return };
         let lease_lost = || metrics::attempts_ended("lease_lost", 1);
         let outcome = match ended {
-            Ok((_, Ended::Succeeded)) => AttemptOutcome::Completed { keep_body: self.context.keep_body() },
+            Ok((_, AttemptEnd::Succeeded)) => {
+                AttemptOutcome::Completed { keep_body: self.context.keep_body() }
+            }
             #[cfg(feature = "postgres")]
-            Ok((_, Ended::AlreadyCompleted)) => {
+            Ok((_, AttemptEnd::AlreadyCompleted)) => {
                 let took = attempt.started_at.elapsed();
                 metrics::attempt_took(took);
                 return self.count(&AttemptOutcome::Completed { keep_body: self.context.keep_body() }, took);
             }
             #[cfg(feature = "postgres")]
-            Ok((_, Ended::LeaseLost)) => return lease_lost(),
-            Ok((_, Ended::Failed { kind, error })) => {
+            Ok((_, AttemptEnd::LeaseLost)) => return lease_lost(),
+            Ok((_, AttemptEnd::Failed { kind, error })) => {
                 attempt.span.in_scope(|| self.failed(kind, error, attempt.key, attempt.number))
             }
             Err(error) if error.is_cancelled() && attempt.is_lost => return lease_lost(),
@@ -655,6 +639,7 @@ impl Run {
                     for result in part {
                         if locked.contains(&result.lease) {
                             self.locked.push(result);
+                        // After a lost response some are recorded already, and their leases are not held any more.
                         } else if in_doubt || recorded.contains(&result.lease) {
                             self.count(&result.outcome, result.took);
                         } else {
@@ -747,13 +732,7 @@ impl Run {
         if timeout(CANCEL_TIMEOUT, cancelled).await.is_err() {
             tracing::error!(events = self.running.len(), "handlers that block their thread are left behind");
         }
-        for lease in std::mem::take(&mut self.cancelled) {
-            self.results.push(AttemptResult {
-                lease,
-                outcome: AttemptOutcome::Released,
-                took: Duration::ZERO,
-            });
-        }
+        self.results.extend(self.cancelled.drain(..).map(AttemptResult::released));
         let deadline = Instant::now() + CANCEL_TIMEOUT;
         let mut settled = self.settle().await;
         while settled.is_ok() && !self.locked.is_empty() && Instant::now() < deadline {
@@ -773,12 +752,8 @@ impl Run {
 fn release_later(storage: Arc<dyn Storage>, PendingClaim { response, .. }: PendingClaim) {
     let _detached = tokio::spawn(async move {
         let Ok(Ok(claimed)) = response.await else { return };
-        let released = |attempt: &Attempt| AttemptResult {
-            lease: attempt.lease,
-            outcome: AttemptOutcome::Released,
-            took: Duration::ZERO,
-        };
-        if let Err(error) = storage.settle(claimed.attempts.iter().map(released).collect()).await {
+        let released = claimed.attempts.iter().map(|attempt| AttemptResult::released(attempt.lease));
+        if let Err(error) = storage.settle(released.collect()).await {
             tracing::warn!(%error, "events that were claimed too late could not be released; their leases have to expire");
         }
     });

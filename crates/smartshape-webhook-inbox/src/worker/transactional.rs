@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use smartshape_webhook::{Delivery, HandlerError};
 use sqlx::PgTransaction;
 
-use super::{AttemptFuture, EventHandler, Handled, Worker, WorkerContext};
+use super::{AttemptEnd, AttemptFuture, EventHandler, Worker, WorkerContext};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::storage::Lease;
 use crate::storage::postgres::{HandlerPool, Transactions};
@@ -52,7 +52,7 @@ where
         self.pool.get_or_init(|| self.transactions.pool(concurrency))
     }
 
-    async fn handle(&self, lease: Lease, delivery: Delivery) -> Result<Handled, HandlerError> {
+    async fn handle(&self, lease: Lease, delivery: Delivery) -> Result<AttemptEnd, HandlerError> {
         let (mut transaction, server) = self.transactions.begin(self.pool(1)).await?;
         tokio::select! {
             handled = (self.handler)(&mut transaction, delivery) => handled?,
@@ -61,7 +61,7 @@ where
         }
         // Fails when the handler ignored an error that aborted the transaction.
         let completed = self.transactions.complete(transaction, server, lease, self.keep_body).await?;
-        Ok(if completed { Handled::AlreadyCompleted } else { Handled::LeaseLost })
+        Ok(if completed { AttemptEnd::AlreadyCompleted } else { AttemptEnd::LeaseLost })
     }
 }
 
@@ -80,7 +80,7 @@ where
         Box::pin(async move {
             // After an error at the commit, the commit may have happened. The failure that is recorded then
             // has no effect, since the event is completed.
-            self.handle(lease, delivery).await.unwrap_or_else(|error| Handled::Returned(Err(error)))
+            self.handle(lease, delivery).await.unwrap_or_else(|error| Err(error).into())
         })
     }
 }

@@ -27,8 +27,8 @@ use tokio::time::timeout;
 use super::size_limit::SizeLimit;
 use super::sweep_size::SweepSize;
 use super::{
-    AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS,
-    SCHEMA_OF_REASONS, Storage, StorageFuture, check_has, in_chunks,
+    AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS, SCHEMA_OF_REASONS,
+    Storage, StorageFuture, check_has, in_chunks,
 };
 use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::{InboxError, InboxErrorKind};
@@ -177,11 +177,8 @@ impl Postgres {
             first += count;
         }
         if !conflicts.is_empty() {
-            let released =
-                |lease| AttemptResult { lease, outcome: AttemptOutcome::Released, took: Duration::ZERO };
-            if let Err(error) =
-                self.settle_all(&conflicts.into_iter().map(released).collect::<Vec<_>>()).await
-            {
+            let released: Vec<_> = conflicts.into_iter().map(AttemptResult::released).collect();
+            if let Err(error) = self.settle_all(&released).await {
                 tracing::warn!(%error, "events could not be released; their leases have to expire");
             }
         }

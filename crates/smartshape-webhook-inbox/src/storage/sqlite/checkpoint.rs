@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::transaction::Write;
+use super::transaction::WriteJob;
 use super::{JobFuture, Shared, open};
 
 const CHECKPOINT_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
@@ -13,7 +13,7 @@ const CHECKPOINT_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 /// was copied.
 pub(super) struct Checkpoint;
 
-impl Write for Checkpoint {
+impl WriteJob for Checkpoint {
     type Output = bool;
 
     fn write<'c>(&'c self, _: &'c Shared, connection: &'c mut SqliteConnection) -> JobFuture<'c, bool> {

@@ -8,7 +8,7 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
 use sqlx::{Executor as _, Row as _};
 
-use super::transaction::Write;
+use super::transaction::WriteJob;
 use super::{JobFuture, Shared};
 use crate::event::NewEvent;
 use crate::storage::rows::parse_key;
@@ -24,7 +24,7 @@ const EVENT_ROW: &str = "(?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 /// costs two context switches while the other senders wait.
 pub(super) struct Insert(pub(super) Arc<[NewEvent]>);
 
-impl Write for Insert {
+impl WriteJob for Insert {
     type Output = Vec<bool>;
 
     fn write<'c>(

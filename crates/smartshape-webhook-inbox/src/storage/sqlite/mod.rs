@@ -43,7 +43,7 @@ use ballast::Ballast;
 use checkpoint::Checkpoint;
 use clock::StorageClock;
 use insert::Insert;
-use transaction::{Transaction, Write};
+use transaction::{Transaction, WriteJob};
 use wal::{Wal, WalConnection, WalState};
 use worker_lock::WorkerLock;
 
@@ -204,7 +204,7 @@ impl Shared {
         self.run(on_full, &Transaction(job)).await
     }
 
-    async fn run<W: Write>(&self, on_full: OnFull, work: &W) -> Result<W::Output, InboxError> {
+    async fn run<W: WriteJob>(&self, on_full: OnFull, work: &W) -> Result<W::Output, InboxError> {
         let mut slot = self.writer.lock().await;
         let mut writer = match slot.take() {
             Some(writer) => writer,
@@ -575,7 +575,7 @@ impl Shared {
 /// extended twice nor expired at once.
 struct AdvanceClock(i64);
 
-impl Write for AdvanceClock {
+impl WriteJob for AdvanceClock {
     type Output = ();
 
     fn write<'c>(&'c self, shared: &'c Shared, connection: &'c mut SqliteConnection) -> JobFuture<'c, ()> {

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::{JobFuture, Shared};
 
 /// A write transaction, from BEGIN to COMMIT.
-pub(super) trait Write: Sync {
+pub(super) trait WriteJob: Sync {
     type Output;
 
     fn write<'c>(
@@ -18,7 +18,7 @@ pub(super) trait Write: Sync {
 /// A transaction that runs a closure.
 pub(super) struct Transaction<'j, J>(pub(super) &'j J);
 
-impl<T: Send, J> Write for Transaction<'_, J>
+impl<T: Send, J> WriteJob for Transaction<'_, J>
 where
     J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Sync,
 {
