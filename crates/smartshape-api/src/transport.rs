@@ -116,7 +116,7 @@ impl Transport {
     fn failure(&self, error: reqwest::Error) -> Failure {
         let (connecting, late, unknown) = (error.is_connect(), error.is_timeout(), error.is_dns());
         let error = error.without_url();
-        let refused =
+        let nobody_listens =
             cause::<io::Error>(&error).is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
         let tls = cause::<rustls::Error>(&error).cloned();
         let error: BoxError = error.into();
@@ -126,7 +126,7 @@ impl Transport {
             Some(rustls::Error::InvalidMessage(_)) => Failure::NoTls,
             _ if late => Failure::ConnectTimedOut(self.connect_timeout),
             _ if unknown => Failure::Connect(Some("the name of the host is not known"), error),
-            _ if refused => {
+            _ if nobody_listens => {
                 Failure::Connect(Some("the connection was refused, so nobody listens there"), error)
             }
             _ => Failure::Connect(None, error),
