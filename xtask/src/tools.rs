@@ -9,7 +9,7 @@ use crate::cargo;
 use crate::debian::{self, Apt, error_line, on_path};
 
 pub(crate) struct Tool {
-    /// Of the program and of Debian's package.
+    /// Name of the program and of its Debian package.
     name: &'static str,
     /// A package without which it does not run, libraries apart.
     beside: &'static [&'static str],
@@ -47,7 +47,7 @@ pub(crate) const PGBOUNCER: Tool =
 pub(crate) const NGINX: Tool =
     Tool { name: "nginx", beside: &[], folder: "nginx-debian", first: "", trial: &["-v"] };
 
-// Its sandbox does not work for root, nor in many containers.
+// Chromium's sandbox does not work for root, nor in many containers.
 pub(crate) const CHROMIUM: Tool = Tool {
     name: "chromium",
     beside: &["chromium-common"],

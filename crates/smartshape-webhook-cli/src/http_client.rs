@@ -62,7 +62,8 @@ pub(crate) fn checked(url: &str, what: &str) -> CliResult<Uri> {
     Ok(uri)
 }
 
-/// The same, for an endpoint that gets tokens of the secret, which are as good as the secret to whoever reads them.
+/// Like [`checked`], and requires https unless the settings allow `--insecure` or the URL is a loopback one: the
+/// endpoint gets tokens of the secret, which are as good as the secret to whoever reads them.
 pub(crate) fn endpoint(url: &str, what: &str, settings: &Settings) -> CliResult<Uri> {
     let uri = checked(url, what)?;
     if uri.scheme_str() == Some("https") || settings.insecure || is_loopback_url(url) {
@@ -107,7 +108,7 @@ async fn send(
     exchange(&client(url)?, request, limit).await
 }
 
-/// A client for this URL; another one's certificates may be missing.
+/// A client for this URL only: an `http://` URL loads no certificates.
 pub(crate) fn client(url: &Uri) -> Result<HttpClient, Fault> {
     Ok(Client::builder(TokioExecutor::new()).build(connector(url)?))
 }

@@ -86,7 +86,8 @@ impl Batcher {
         Self { queue, store_timeout, in_flight, order_across_webhooks }
     }
 
-    /// Whether an insert has been in flight for longer than `store_timeout`, so that its deliveries were answered 503.
+    /// Whether an insert has been in flight for longer than `store_timeout`, so that its deliveries were rejected with
+    /// 503.
     pub(crate) fn is_stuck(&self) -> bool {
         let in_flight = locked(&self.in_flight.0);
         in_flight.first().is_some_and(|(started_at, _)| started_at.elapsed() > self.store_timeout)

@@ -11,9 +11,9 @@ pub(crate) const WORKER_GONE_AFTER: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerInfo {
-    /// The name of its machine, if known.
+    /// Host name of the worker's machine, if known.
     pub host: String,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
     /// The version of this crate that it runs.
     pub version: String,
@@ -56,6 +56,6 @@ pub struct FailedAttempt {
     pub ended_at: Timestamp,
     /// Run time of the handler.
     pub took: Duration,
-    /// Its error.
+    /// The handler's error.
     pub error: String,
 }

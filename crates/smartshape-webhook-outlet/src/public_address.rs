@@ -22,7 +22,7 @@ impl Resolve for PublicResolver {
     }
 }
 
-/// By IANA's registries of special-purpose addresses.
+/// Whether the address is public: IANA's registries do not list it as special-purpose.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

@@ -152,8 +152,9 @@ pub(crate) enum Admission {
 }
 
 impl Access {
-    /// Whoever opens the console with `?key=KEY` in its URL, once: the browser then has a cookie, and the URL works in no
-    /// other browser. For a console on one's own machine. The key must have at least 16 characters and be random.
+    /// Admits whoever opens the console with `?key=KEY` in its URL, once: the browser then has a cookie, and the URL
+    /// works in no other browser. Suits a console on one's own machine. The key must have at least 16 characters and be
+    /// random.
     ///
     /// # Errors
     ///
@@ -164,10 +165,10 @@ impl Access {
         Ok(Self(Arc::new(Kind::Key { key: hash(key), cookie, visitor, is_used: AtomicBool::new(false) })))
     }
 
-    /// Whoever knows the user and the password (HTTP's Basic authentication; use TLS). After 5 wrong passwords of a client
-    /// within a minute, or 100 of all clients, all are rejected until the minute is over; a browser that has logged in before
-    /// goes on. Clients are told apart by the [`ClientAddr`] in the request's extensions, and without one count as one
-    /// client. The password must have at least 12 characters.
+    /// Admits whoever knows the user and the password (HTTP's Basic authentication; use TLS). After 5 wrong passwords
+    /// of a client within a minute, or 100 of all clients, all are rejected until the minute is over; a browser that
+    /// has logged in before goes on. Clients are told apart by the [`ClientAddr`] in the request's extensions, and
+    /// without one count as one client. The password must have at least 12 characters.
     ///
     /// # Errors
     ///
@@ -182,16 +183,16 @@ impl Access {
         Ok(Self(Arc::new(Kind::Password { credentials, cookie, visitor, failures })))
     }
 
-    /// Your own decision for each request, such as by the application's own login.
+    /// Decides for each request with your own function, such as by the application's own login.
     #[must_use]
     pub fn decide(decide: impl Fn(&Parts) -> Visitor + Send + Sync + 'static) -> Self {
         Self(Arc::new(Kind::Decide(Box::new(decide))))
     }
 
-    /// Everybody whom the console is served to, as `visitor`: something before it has checked who they are. `check` names
-    /// it, such as "oauth2-proxy" or "VPN"; the log has the name. Where only the network is checked, as by a VPN, set
-    /// [`Ui::hosts`](crate::Ui::hosts) too: otherwise a web page can point a name of its own to the console (DNS rebinding),
-    /// and a visitor's browser lets that page read it.
+    /// Admits everybody as `visitor`, because something in front of the console has checked them. `check` names it,
+    /// such as "oauth2-proxy" or "VPN"; the log has the name. Where only the network is checked, as by a VPN, set
+    /// [`Ui::hosts`](crate::Ui::hosts) too: otherwise a web page can point a name of its own to the console (DNS
+    /// rebinding), and a visitor's browser lets that page read it.
     #[must_use]
     pub fn checked_by(check: &str, visitor: Visitor) -> Self {
         tracing::warn!(check, visitor = %visitor.name, "the console itself checks nobody: that is left to the named check");

@@ -13,13 +13,13 @@ use smartshape_webhook::{
     Delivery, DeliveryKey, EventKind, Rejection, RejectionKind, TOKEN_HEADER, Token, WebhookResponse,
 };
 
-/// Maximum number of deliveries that are kept, and of their bytes in all.
+/// Maximum number of kept deliveries, and their total size.
 const MAX_DELIVERIES: usize = 500;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// Maximum number of headers of a delivery that are kept, and of characters of each.
+/// Maximum number of kept headers per delivery, and characters of each.
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_CHARS: usize = 512;
-/// Maximum number of times that a delivery was sent again of which the outcomes are kept.
+/// Maximum number of kept resend outcomes per delivery.
 const MAX_RESENDS: usize = 20;
 
 /// The newest deliveries of a listener, for [`Ui::deliveries`](crate::Ui::deliveries). Cheap to clone. It keeps at most

@@ -162,8 +162,8 @@ impl Ui {
         self.with(|settings| settings.public_origin = Some(origin.trim_end_matches('/').to_owned()))
     }
 
-    /// The hosts (without port) that the console is served as; a request to any other is rejected with 421. Against
-    /// sites whose name leads to the console: for one that listens on the loopback address, or that only a network protects.
+    /// The hosts (without port) that the console is served as; a request to any other is rejected with 421. Protects
+    /// against DNS rebinding. Set it if the console listens on the loopback address, or if only a network protects it.
     /// Defaults to all hosts.
     #[must_use]
     pub fn hosts<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Self {

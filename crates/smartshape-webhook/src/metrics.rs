@@ -140,8 +140,8 @@ pub(crate) fn record_evictions(what: Evicted, count: usize) {
     }
 }
 
-/// One thing's share of a gauge, subtracted when the guard is dropped. It is subtracted through the handle that added
-/// it, so that a recorder installed meanwhile does not count down what it never counted up.
+/// A contribution to a gauge, subtracted on drop. It is subtracted through the handle that added it, so that a recorder
+/// installed meanwhile does not count down what it never counted up.
 #[derive(Debug)]
 pub(crate) struct GaugeGuard {
     gauge: Gauge,
@@ -216,7 +216,7 @@ fn gauge(key: &Key) -> Gauge {
 
 /// Keys of the series that every delivery touches; making one allocates and hashes.
 struct Keys {
-    /// By event, with `unknown` last, and by outcome.
+    /// Indexed by event, `unknown` last, then by outcome.
     deliveries: [[Key; OUTCOMES.len()]; EventKind::ALL.len() + 1],
     acknowledge: [Key; OUTCOMES.len()],
     in_flight: Key,

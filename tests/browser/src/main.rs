@@ -58,7 +58,7 @@ struct Arrival {
     /// Whether its token is made with another secret.
     #[serde(default)]
     is_forged: bool,
-    /// Of its token: 4 without it, the quickest.
+    /// bcrypt cost of its token; defaults to 4, the cheapest.
     cost: Option<u32>,
     #[serde(default)]
     fails: bool,

@@ -49,7 +49,7 @@ pub fn event_of_length(uuid: &str, length: usize) -> String {
 /// Starts servers for a case.
 #[derive(Debug)]
 pub struct Harness {
-    /// What is tested.
+    /// The mount under test.
     pub target: Target,
 }
 
@@ -92,11 +92,11 @@ impl Harness {
 /// A running server.
 #[derive(Debug)]
 pub struct TestServer {
-    /// Where it listens.
+    /// The server's address.
     pub address: SocketAddr,
-    /// Its receiver.
+    /// The receiver under test.
     pub receiver: Receiver,
-    /// Its handler.
+    /// The script that the receiver's handler follows.
     pub script: Script,
     _server: Server,
 }

@@ -89,7 +89,7 @@ impl Stream {
         assert!(self.try_send(body, ends).await, "the server took no more");
     }
 
-    /// The same; false when the server wants no more of it.
+    /// Sends more of the body; `false` if the server wants no more.
     pub async fn try_send(&mut self, body: &str, ends: bool) -> bool {
         let mut rest = Bytes::from(body.to_owned());
         while !rest.is_empty() {

@@ -33,7 +33,7 @@ pub(crate) struct Plan<'a> {
 #[derive(Default)]
 struct Kills {
     servers: usize,
-    /// Of those, while requests were open.
+    /// Servers killed while requests were open.
     under_requests: usize,
     databases: usize,
     paused: usize,
@@ -45,7 +45,7 @@ struct KilledServer<'a> {
     inbox_url: String,
     observations: Arc<Observations>,
     url: watch::Sender<Option<String>>,
-    /// Its process, while it runs.
+    /// The server's process id, while it runs.
     process: watch::Sender<Option<u32>>,
     random: Random,
     /// How long it lives, in milliseconds.

@@ -43,7 +43,7 @@ impl Server {
         Ok(server)
     }
 
-    /// As [`start`](Self::start), but nobody reads what the handler prints before
+    /// Starts a server like [`start`](Self::start), but nobody reads what the handler prints before
     /// [`read_output`](Self::read_output).
     pub(crate) fn start_unread(mut command: Command, inbox_url: &str) -> Result<Self, Fault> {
         let mut child = command

@@ -62,7 +62,7 @@ const PYTHON: &[(&str, &str)] = &[
     ("rejects what is no event, and lives on", "warn"),
 ];
 
-/// Its server reads the body before it calls the application.
+/// waitress reads the whole body before it calls the application.
 const PYTHON_REPAIRED: &[(&str, &str)] = &[("rejects a bad token before the body comes", "warn")];
 
 pub(crate) fn run() -> Result {

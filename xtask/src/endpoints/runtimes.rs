@@ -53,7 +53,7 @@ pub(crate) fn node() -> Result<Runtime, String> {
     node_in(&std::env::var_os("PATH").unwrap_or_default(), "endpoints/node")
 }
 
-/// The same with the packages of the tests in a browser.
+/// Node with the packages of the tests in a browser, or in one line why there is none.
 pub(crate) fn browser() -> Result<Runtime, String> {
     node_in(&std::env::var_os("PATH").unwrap_or_default(), "browser")
 }

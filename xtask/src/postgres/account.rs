@@ -35,7 +35,7 @@ pub(super) fn run_as(account: Option<Account>, command: &mut Command) {
     }
 }
 
-/// As [`run_as`], for a shell.
+/// A shell prefix that runs a command as the account.
 pub(super) fn prefix(account: Option<Account>) -> String {
     let run = |Account { user, group }| format!("setpriv --reuid={user} --regid={group} --clear-groups");
     account.map(run).unwrap_or_default()

@@ -9,7 +9,7 @@ impl Postgres {
     /// Kills the server and all of its processes (SIGKILL), as a crash would.
     pub(crate) fn kill(&mut self) -> Result<(), String> {
         if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
-            // Its number may be another's by now.
+            // The process id may be another's by now.
             return Ok(());
         }
         let children = children_of(self.child.id());

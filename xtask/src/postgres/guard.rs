@@ -5,7 +5,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// Its standard input closes when xtask ends, however that happens. Before, it names who is to be ended.
+/// Reads process ids line by line; when its standard input closes, it ends the last one and removes the folder. The
+/// input closes when xtask ends, however that happens.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 server=0

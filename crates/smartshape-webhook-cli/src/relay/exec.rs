@@ -15,11 +15,11 @@ use tokio::process::Command;
 use crate::input::is_secret_variable;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
-/// A program's word for an event that it will never handle: `EX_DATAERR` of sysexits.h.
+/// Exit code of a program that will never handle this event: `EX_DATAERR` of sysexits.h.
 const PERMANENT: i32 = 65;
 /// Time to read what a program has written, after it has ended.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
-/// So much of each output is kept for the log, which shows a part of it.
+/// Maximum number of bytes kept of each output, for the log.
 const MAX_OUTPUT_BYTES: usize = 4096;
 
 /// Runs a program with the event's body on standard input and the attributes of its [`CloudEvent`] in the environment.

@@ -14,7 +14,7 @@ use crate::input::{self, SecretSource};
 /// A table of the file, or the flags, from which the keys that are read are taken.
 pub(super) struct Table<'a> {
     source: Rc<Source>,
-    /// Of an array of tables: its name and a dot.
+    /// Prefix of its keys in errors: `route.` within `[[route]]`, else empty.
     prefix: String,
     line: usize,
     entries: Vec<(String, usize, DeValue<'a>, usize)>,
@@ -26,7 +26,7 @@ pub(super) struct Value<'a> {
     value: DeValue<'a>,
 }
 
-/// Where a value is, or would be.
+/// File, line and key of a value, or of where one is missing.
 #[derive(Clone)]
 pub(super) struct Place {
     source: Rc<Source>,

@@ -47,7 +47,7 @@ pub(crate) struct Rotate {
     /// The webhook's callback URL; with an ID needed only if `webhook list` shows no URLs
     #[arg(long)]
     url: Option<String>,
-    /// Its event
+    /// The webhook's event
     #[arg(long, value_parser = input::event())]
     event: Option<EventKind>,
     /// The new secret; - reads it from standard input

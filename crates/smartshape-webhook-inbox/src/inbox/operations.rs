@@ -83,7 +83,7 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// As [`paused`](Self::paused).
+    /// Returns the errors of [`paused`](Self::paused).
     pub async fn workers(&self) -> Result<Vec<WorkerInfo>, InboxError> {
         self.storage().workers().await
     }
@@ -117,7 +117,7 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// As [`paused`](Self::paused).
+    /// Returns the errors of [`paused`](Self::paused).
     pub async fn failed_attempts(&self, key: DeliveryKey) -> Result<Vec<FailedAttempt>, InboxError> {
         self.storage().failed_attempts(key).await
     }

@@ -20,7 +20,7 @@ pub(super) fn timestamp_from_micros(microseconds: i64) -> Result<Timestamp, sqlx
     Timestamp::from_microsecond(microseconds).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-/// By the wall clock of this machine.
+/// The time in so many milliseconds, by this machine's wall clock.
 pub(super) fn from_now(milliseconds: i64) -> Timestamp {
     Timestamp::now().saturating_add(SignedDuration::from_millis(milliseconds)).unwrap_or(Timestamp::MAX)
 }
@@ -185,7 +185,7 @@ pub(super) fn by_event(counted: Vec<(String, i64)>) -> Vec<(String, u64)> {
     counted.into_iter().map(|(event, count)| (event, u64::try_from(count).unwrap_or(0))).collect()
 }
 
-/// `[open, waiting, retrying, dead letters, stored]`.
+/// Builds the counts from a row of `[open, waiting, retrying, dead letters, stored]`, in this order.
 pub(super) fn counts(
     [open, waiting, retrying, dead_letters, stored]: [i64; 5],
     overdue: Option<Duration>,

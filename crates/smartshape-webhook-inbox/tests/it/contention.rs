@@ -213,7 +213,7 @@ async fn ordered_worker_processes_rows_of_older_programs_and_crashes() {
     worker.shutdown().await.unwrap();
 }
 
-/// Also of more queues than one statement of it reads.
+/// The pass reaches all queues, even if there are more of them than one of its statements reads.
 #[tokio::test]
 async fn pass_over_all_queues_marks_every_head() {
     let Some(server) = Server::new().await else { return };

@@ -177,7 +177,7 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
     (stored, handled)
 }
 
-/// Also while no server can be written to: then only what reads is opened.
+/// While no server can be written to, an inbox opens for reading alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standby_is_only_read() {
     let Some(mut cluster) = Cluster::start().await else { return };

@@ -252,7 +252,7 @@ async fn full_disk_rejects_and_still_completes_and_purges() {
     assert!(inbox.handle(delivery_of(9999, 100_000)).await.is_ok(), "there is room again");
 }
 
-/// Until not even a small one fits.
+/// Stores small events until none fits. Returns how many fit.
 async fn fill_small(inbox: &Inbox) -> u32 {
     for number in 0..10_000 {
         if store(inbox, 50_000 + number).await.is_err() {

@@ -43,7 +43,7 @@ fn metrics_match_documentation() {
     assert_eq!(documented, emitted.collect());
 }
 
-/// Its late result is not counted under its own outcome as well.
+/// A result after a lost lease is counted as `lease_lost` only.
 #[test]
 fn attempt_that_lost_its_lease_is_counted_once() {
     use sqlx::{Connection as _, SqliteConnection};

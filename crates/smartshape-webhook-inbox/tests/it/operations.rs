@@ -147,7 +147,7 @@ async fn failed_attempts_of_event_are_bounded(fixture: &impl Fixture) {
     assert_eq!(errors, (31..=50).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
-/// By a real inbox and worker.
+/// A real inbox and worker record the activity.
 async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     let from = Timestamp::now() - 2.hours();

@@ -99,7 +99,7 @@ async fn pages_reach_every_event_in_both_directions(fixture: &impl Fixture) {
     }
 }
 
-/// And says so; its cursor goes on from there.
+/// A page that ends early says so, and its cursor continues there.
 async fn page_examines_bounded_number_of_events(fixture: &impl Fixture) {
     let inbox = thirty(fixture).await;
     let earliest = inbox.list(EventFilter::default()).await.unwrap()[0].clone();

@@ -64,9 +64,9 @@ pub(crate) struct Workers {
 /// The state that requests share with the workers. A request whose token is cached never touches it.
 struct Shared {
     state: Mutex<State>,
-    /// Notified when a token is queued, and at the end.
+    /// Notified when a token is queued, and when the workers are dropped.
     queued: Condvar,
-    /// Notified at the end only, for workers that pause.
+    /// Notified only when the workers are dropped; ends a pause.
     end: Condvar,
     timeout: Duration,
     threads: usize,
@@ -310,7 +310,7 @@ impl Shared {
         }
     }
 
-    /// Returns `false` at the end.
+    /// Waits until a token is queued; `false` once the workers are dropped.
     fn wait_for_token(&self) -> bool {
         let mut state = locked(&self.state);
         loop {

@@ -25,10 +25,10 @@ impl ConcurrencyLimit {
         Self { max, in_use: AtomicUsize::new(0), draining: AtomicBool::new(false), idle: Notify::new() }
     }
 
-    /// Acquires a permit, to be released later. If there are several webhooks, one may hold three quarters of all.
+    /// Acquires a permit, to be released later. If there are several webhooks, each may hold three quarters of `max`.
     pub(super) fn acquire(&self, webhook: Option<&WebhookUsage>) -> Result<(), RejectionKind> {
         if let Some(webhook) = webhook {
-            let share = (self.max / 4 * 3 + self.max % 4 * 3 / 4).max(1);
+            let share = (self.max * 3 / 4).max(1);
             let increment = |permits: usize| (permits < share).then_some(permits + 1);
             webhook
                 .permits

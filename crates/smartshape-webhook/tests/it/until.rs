@@ -1,15 +1,15 @@
-//! Waiting for what others do.
+//! Polls a condition.
 
 use std::time::{Duration, Instant};
 
-/// A condition that takes longer never holds. Measured by the system's clock, since the runtime's may be paused.
+/// Maximum time until a condition holds, by the system's clock, since the runtime's may be paused.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Lets others go on until `it_is_so`.
+/// Yields until `it_is_so` returns true; panics after [`TIMEOUT`].
 pub(crate) async fn until(what: &str, mut it_is_so: impl AsyncFnMut() -> bool) {
     let started_at = Instant::now();
     while !it_is_so().await {
-        assert!(started_at.elapsed() < TIMEOUT, "it never came to this: {what}");
+        assert!(started_at.elapsed() < TIMEOUT, "timed out: {what}");
         tokio::task::yield_now().await;
     }
 }

@@ -17,7 +17,7 @@ use crate::turns::take_turns;
 use crate::{Result, Run};
 
 const TABS: usize = 16;
-/// As the console's script.
+/// The poll interval of the console's script.
 const POLL_INTERVAL: Duration = Duration::from_millis(900);
 
 const SQLITE: &str = "

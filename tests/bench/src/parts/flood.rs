@@ -20,7 +20,7 @@ const HONEST: usize = 32;
 /// More than are sent, and more than the receiver caches.
 const FORGERIES: usize = 50_000;
 const KEPT: Aim = Aim::AtLeast(0.9);
-/// As many as there are permits.
+/// As many uploads as the receiver has permits.
 const UPLOADS: usize = 256;
 /// The cost of new tokens on a busy host, and how soon they are to be accepted.
 const COST: u32 = 10;

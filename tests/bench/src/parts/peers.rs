@@ -13,7 +13,7 @@ use crate::{Result, Run};
 
 /// Costs of the token, and how many times faster the receiver is to be: from the likely cost on.
 const COSTS: [(u32, Aim); 3] = [(4, Aim::None), (10, Aim::AtLeast(1000.0)), (12, Aim::AtLeast(1000.0))];
-/// Few, since a turn ends when all are answered, and each waits for its hash.
+/// Number of concurrent requests. It is small, since a turn ends when all have a response, and each waits for its hash.
 const CONNECTIONS: usize = 8;
 
 pub(crate) async fn measure(run: &Run) -> Result<()> {

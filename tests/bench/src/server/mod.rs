@@ -22,7 +22,7 @@ const SUCCESS: &str = r#"{"success":true}"#;
 pub(crate) const SECRET: &str = "a secret of the benchmark's own";
 /// Every server prints this and its address to standard error.
 pub(crate) const LISTENING: &str = "listening on http://";
-/// As in production: warnings, and no line for each delivery.
+/// The servers log as in production: warnings, and no line for each delivery.
 const LOG_LEVEL: LevelFilter = LevelFilter::WARN;
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -43,8 +43,8 @@ pub(crate) use transactions::{HandlerPool, Transactions};
 
 /// Maximum number of concurrent commits of batches. More would only make each batch smaller.
 const MAX_CONCURRENT_INSERTS: u32 = 4;
-/// Upper bound of the statement timeout, which is twice `store_timeout`: while a server is slow, deliveries are answered
-/// 503 before connections are closed.
+/// Upper bound of the statement timeout, which is twice `store_timeout`: while a server is slow, deliveries are
+/// rejected with 503 before connections are closed.
 const MAX_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout of a step of an operator's operations, which may read all events.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);

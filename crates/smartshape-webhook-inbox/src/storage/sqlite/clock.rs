@@ -7,10 +7,12 @@ use jiff::Timestamp;
 
 use super::super::milliseconds;
 
-/// The milliseconds since the file was created. Starts from the wall clock, so that retries and retention also count
-/// while no process has the file open, and continues with the monotonic clock, so that later changes of the wall clock
-/// affect neither leases nor retries nor retention. Starts no earlier than when the newest event was stored, so that a
-/// wall clock that was set back delays none.
+/// Milliseconds since the file was created. When a process opens the file: the wall clock plus the file's fixed offset,
+/// but not before the newest event. From then on: the monotonic clock.
+///
+/// With the wall clock, retries and retention also count while no process has the file open. With the monotonic clock,
+/// later changes of the wall clock affect neither leases nor retries nor retention. With the newest event as the lower
+/// bound, a wall clock that was set back delays none.
 #[derive(Debug)]
 pub(super) struct StorageClock {
     base: AtomicI64,

@@ -1,4 +1,5 @@
-//! The databases' own limit: group commits of the inbox's rows into the inbox's tables, and nothing else.
+//! The databases' own limit: group commits of the inbox's rows into the tables of schema 1, without the triggers and
+//! indexes that later migrations add: a lower bound of what a commit costs.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ const SQLITE: &str =
     include_str!("../../../../../crates/smartshape-webhook-inbox/migrations/sqlite-0001.sql");
 const POSTGRES: &str =
     include_str!("../../../../../crates/smartshape-webhook-inbox/migrations/postgres-0001.sql");
-/// As many as the inbox uses at once for storing.
+/// Number of connections that the inbox uses at once for storing.
 const CONNECTIONS: usize = 4;
 
 /// Connections to one database; SQLite has one.
