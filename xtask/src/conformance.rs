@@ -258,7 +258,7 @@ fn console(binary: &Path) -> Result {
     let folder = tempfile::tempdir()?;
     let inbox = inbox_in(&folder);
     let password = ("CONSOLE_PASSWORD", "correct horse battery staple");
-    // That of `ops`, and that of `ops` with another password.
+    // The credentials of `ops`, and those of `ops` with another password.
     let (login, wrong) =
         ("b3BzOmNvcnJlY3QgaG9yc2UgYmF0dGVyeSBzdGFwbGU=", "b3BzOmFub3RoZXIgcGFzc3dvcmQgb2YgYSBsZW5ndGg=");
     for (settings, expected) in [

@@ -104,7 +104,7 @@ impl Run {
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-artifact_prefix={}/", crashes.display()))
             .args(["-max_len=4096", "-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1"])
-            // What is new goes to the first folder.
+            // libFuzzer writes new inputs to the first folder.
             .arg(&found)
             .arg(cargo::root().join("tests/fuzz/corpus").join(target))
             .stdout(output.try_clone()?)

@@ -93,7 +93,7 @@ fn provision(environment: &Environment) -> Result<Provided, String> {
     let account = account::for_postgres()?;
     let start = |installation| {
         let server = Postgres::start(installation, account)?;
-        // Not to standard output, which belongs to the command that wants the server.
+        // Standard output belongs to the command that wants the server.
         eprintln!("{}", server.described());
         Ok(Provided::Started(Box::new(server)))
     };

@@ -9,8 +9,8 @@ pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Not logged in, the login expired, or the account lacks a permission. SmartShape responds 503 without
-    /// `Retry-After`.
+    /// The client is not logged in, the login expired, or the account lacks a permission. SmartShape responds 503
+    /// without `Retry-After`.
     Unauthorized,
     /// No licence seat is free (402).
     NoSeat,
@@ -26,7 +26,7 @@ pub enum ErrorKind {
     TimedOut,
     /// Any other 5xx, and 503 with `Retry-After`.
     Server,
-    /// Not a SmartShape response: a redirect, not JSON, too long, or without the requested data.
+    /// The response is not SmartShape's: it is a redirect, not JSON, too long, or without the requested data.
     UnexpectedResponse,
     /// A setting or an argument is invalid; nothing was sent.
     Settings,

@@ -31,9 +31,9 @@ pub(crate) struct Transport {
 /// Why no response was received.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Not connected; nothing was sent. With the reason, if known.
+    /// The connection could not be established; nothing was sent. Holds the reason, if known.
     Connect(Option<&'static str>, BoxError),
-    /// Not connected within this time; nothing was sent.
+    /// The connection was not established within this time; nothing was sent.
     ConnectTimedOut(Duration),
     /// The server's certificate is not trusted; nothing was sent.
     Untrusted(BoxError),

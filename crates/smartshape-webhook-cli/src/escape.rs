@@ -12,13 +12,13 @@ pub(crate) fn escape(text: &str) -> String {
     })
 }
 
-/// The same JSON document, with unprintable characters in its strings escaped.
+/// Escapes the unprintable characters in a JSON document's strings.
 pub(crate) fn escape_unprintable_json(json: String) -> String {
     let stays = |character| is_printable(character) || matches!(character, '\n' | '\r' | '\t');
     if json.chars().all(stays) { json } else { escape_json(&json, stays) }
 }
 
-/// The same JSON document, with `\\u` escapes for all characters but those that `stays` accepts, which has to include
+/// Writes all characters of a JSON document as `\\u` escapes but those that `stays` accepts, which has to include
 /// printable ASCII.
 pub(crate) fn escape_json(json: &str, stays: impl Fn(char) -> bool) -> String {
     let mut units = [0; 2];

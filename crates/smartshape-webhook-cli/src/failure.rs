@@ -32,12 +32,12 @@ impl Failure {
         Self::failed("")
     }
 
-    /// The same failure, with its reason printed already.
+    /// Drops the failure's text, which was printed already.
     pub(crate) fn silent(self) -> Self {
         Self { text: String::new(), ..self }
     }
 
-    /// The same failure, with more text.
+    /// Appends `more` to the text.
     pub(crate) fn and(self, more: &str) -> Self {
         Self { text: format!("{}; {more}", self.text), ..self }
     }

@@ -180,7 +180,7 @@ impl Config {
                 return Err(Failure::usage(format!("cannot read the settings {}: {error}", path.display())));
             }
         };
-        // Not serde's own text, which may quote a token.
+        // serde's own text may quote a token, so it is left out.
         serde_json::from_slice(&text).map_err(|error| {
             let (path, line, column) = (path.display(), error.line(), error.column());
             let text = format!(

@@ -160,7 +160,7 @@ impl Inspect {
         match (&self.recording, &self.checked) {
             (Some(path), _) => recording(path),
             (None, Some(token)) => form(token),
-            // Not let through by the arguments' rules.
+            // clap accepts no such arguments.
             (None, None) => Err(Failure::usage("give a token, or a --recording")),
         }
     }

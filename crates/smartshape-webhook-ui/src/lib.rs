@@ -91,7 +91,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone)]
 pub struct Ui(Arc<Settings>);
 
-/// What is shown.
+/// What the console shows.
 #[derive(Clone)]
 enum Source {
     Inbox(Inbox),

@@ -23,7 +23,7 @@ pub(crate) struct Counts {
     pub(crate) accepted: u64,
     /// Responses with another status.
     pub(crate) rejected: u64,
-    /// Until the last response.
+    /// Time until the last response.
     pub(crate) elapsed: Duration,
 }
 

@@ -105,7 +105,7 @@ impl Server {
         Ok(Self { process, address })
     }
 
-    /// Its peak resident memory in MiB.
+    /// The process's peak resident memory in MiB.
     pub(crate) fn peak_mib(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

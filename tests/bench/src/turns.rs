@@ -1,4 +1,4 @@
-//! What is compared takes turns, so that a busy moment of the machine meets all of it.
+//! The contenders of a comparison take turns, so that a busy moment of the machine meets all of them.
 
 use std::time::Duration;
 

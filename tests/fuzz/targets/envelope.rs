@@ -26,7 +26,7 @@ libfuzzer_sys::fuzz_target!(|body: &[u8]| {
     assert!(!envelope.event().is_empty() && !envelope.uuid().is_empty());
     let raw: Result<&RawValue, _> = serde_json::from_slice(json(body));
     assert!(raw.is_ok(), "what is no JSON was accepted");
-    // What is only skipped here may be too deep, or hold a lone surrogate.
+    // There is no tree if a value that the envelope only skips is too deep, or holds a lone surrogate.
     if let Ok(tree) = &tree {
         assert!(FIELDS.iter().all(|field| tree.get(field).is_some()), "{tree}");
         assert_eq!(tree["file"], envelope.file());

@@ -116,7 +116,7 @@ impl Server {
         Err(format!("a server stopped with {status}; its log ends with\n{}", self.shown_log()).into())
     }
 
-    /// What is in the pipes outlives the process.
+    /// Reads the rest of the output: bytes in the pipes outlive the process.
     async fn end_of_output(&mut self) {
         if let Some(output) = self.output.take() {
             let _ = output.await;

@@ -67,7 +67,7 @@ pub(crate) struct Event {
 
 type EventRow = (i64, Vec<u8>, String, i64, i64, Option<Vec<u8>>);
 
-/// The same statement for either store; `events` and `bodies` stand for the names of the tables.
+/// Runs the same statement on either store; `events` and `bodies` stand for the names of the tables.
 macro_rules! fetch {
     ($store:expr, $how:ident, $sql:expr) => {
         match $store {

@@ -15,10 +15,10 @@ const SECRET: &str = "a secret of the endpoints' check";
 
 /// Maximum time to wait for each response.
 const SECONDS: &str = "5";
-/// The same where many do not come at all, each of which takes as long.
+/// Maximum time per response where many do not come at all, each of which takes as long.
 const FEWER_SECONDS: &str = "3";
 
-/// What is checked, and what checks.
+/// The programs that are checked, and the one that checks them.
 pub(crate) const PROGRAMS: [&str; 4] =
     ["example-axum", "example-actix", "example-warp", "smartshape-webhook-cli"];
 

@@ -54,7 +54,7 @@ fn children_of(parent: u32) -> Vec<u32> {
     processes.filter(|process| stat(*process).is_some_and(|(_, its_parent)| its_parent == parent)).collect()
 }
 
-/// Not a zombie, which only waits for its parent to take notice.
+/// Whether the process runs. A zombie does not: it only waits for its parent to take notice.
 fn is_running(process: u32) -> bool {
     stat(process).is_some_and(|(state, _)| state != "Z" && state != "X")
 }

@@ -37,7 +37,7 @@ impl Guard {
             .args(["-c", SCRIPT, "guard"])
             .arg(folder)
             .current_dir("/")
-            // Not ended with xtask by the terminal, or by who kills xtask's process group.
+            // Neither the terminal nor who kills xtask's process group ends the guard with xtask.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -127,7 +127,7 @@ pub(super) fn run(
         .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
         .args(["-c", "unix_socket_directories=", "-c", "max_connections=200"])
         .args(["-c", "fsync=on", "-c", "synchronous_commit=on"])
-        // Not ended by an interrupt that is meant for the command that uses it.
+        // An interrupt that is meant for the command that uses the server does not end it.
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(output.try_clone().map_err(other)?)

@@ -105,7 +105,7 @@ async fn interrupted_runs_are_completed_by_another_run() {
             let zoe = Client::builder().base_url(fake.base_url()).build().unwrap();
             let zoe = zoe.clone().with_auth_token(zoe.login("zoe", "pass").await.unwrap());
             let of_zoe = zoe.create_webhook(&desired(FileUploaded, OURS)).await.unwrap().id;
-            // Of two former runs: one to be replaced, one that is not desired any more.
+            // Two former runs left a webhook that is to be replaced, and one that is not desired any more.
             let old = [FileUploaded, FileOptimized].map(|event| (event, fake.register(event, OURS, "old")));
             let mut saved: Vec<WebhookRecord> =
                 old.iter().map(|(event, id)| WebhookRecord::new(id, *event, OURS)).collect();
@@ -127,7 +127,7 @@ async fn interrupted_runs_are_completed_by_another_run() {
                 .any(|one| one.owner == "ada" && one.event == FileUploaded && one.url == OURS);
             assert!(covered, "no event may be missed: {context}");
 
-            // The same once more, with what was stored.
+            // The goal is reconciled once more, with the records that were stored.
             let last = reconcile(&client, &renewed, &mut saved).await;
             let mut expected = pairs(&[
                 (FileUploaded, OTHERS),
@@ -174,7 +174,7 @@ async fn unsaved_creation_is_named_and_completed_later() {
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "disk full");
     assert_eq!(fake.webhooks().len(), 1, "it stops there");
 
-    // Its creation is in no record: pruning deletes it.
+    // No record has the created webhook: pruning deletes it.
     let mut records = Vec::new();
     let plan = client.plan(&goal, &records).await.unwrap().prune();
     client.apply(plan, &mut records, |_, _| Ok(())).await.unwrap();

@@ -29,7 +29,7 @@ pub(crate) enum ApiError {
     NoSeat,
     /// No such resource.
     NotFound,
-    /// Not logged in, or no permission. SmartShape responds 503.
+    /// The caller is not logged in or lacks a permission. SmartShape responds 503.
     Unauthorized,
     /// A bound of the fake's store is reached.
     Full,

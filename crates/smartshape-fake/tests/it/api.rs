@@ -238,7 +238,7 @@ async fn shutdown_does_not_wait_for_unfinished_requests() {
     let address = fake.base_url().replace("http://", "");
     let mut half = TcpStream::connect(&address).await.unwrap();
     half.write_all(b"GET /fake/ HTTP/1.1\r\nhost: x\r\n").await.unwrap();
-    // Its response shows that the connection before it was accepted.
+    // The response shows that the connection before it was accepted.
     assert_eq!(call(&fake, "GET", "/fake/", &[], "").await.0, 200);
     tokio::time::timeout(std::time::Duration::from_secs(30), fake.shutdown()).await.unwrap();
 }

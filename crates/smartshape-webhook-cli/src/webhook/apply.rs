@@ -70,11 +70,11 @@ struct DeclaredWebhook {
     secret: Option<SecretSource>,
 }
 
-/// What is kept from run to run.
+/// The records that are kept from run to run.
 #[derive(Serialize, Deserialize)]
 struct RecordsFile {
     api_url: String,
-    /// Whose webhooks they are; unknown if only a token was given.
+    /// The account that owns the webhooks; unknown if only a token was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     account: Option<String>,
     webhooks: Vec<WebhookRecord>,
@@ -133,7 +133,7 @@ impl Apply {
         }
         let text = input::file(&self.path.to_string_lossy(), "the declared webhooks")?;
         let declared: Declared = serde_json::from_slice(&text).map_err(|error| {
-            // Not serde's own text, which may quote a secret that was put there.
+            // serde's own text may quote a secret that was put there, so it is left out.
             let (line, column) = (error.line(), error.column());
             let text = format!(
                 "{} is not as `smartshape webhook apply --help` shows it, at line {line}, column {column}",

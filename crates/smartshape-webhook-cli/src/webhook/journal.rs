@@ -93,7 +93,7 @@ impl Journal {
 
     pub(crate) fn record(&mut self, created: Created) -> io::Result<()> {
         let written = append(&self.file, &created);
-        // What is not on disk is to be removed too.
+        // A webhook whose record is not on disk has to be removed too.
         self.created.push(created);
         written
     }
@@ -131,14 +131,14 @@ impl Journal {
             let file = file.and_then(|file| check_ours(&path, &file).map(|()| file));
             let file = match file.map(|file| (file.try_lock(), file)) {
                 Ok((Ok(()), file)) => file,
-                // Its listener is running.
+                // The journal's listener is running.
                 Ok((Err(TryLockError::WouldBlock), _)) => continue,
                 Ok((Err(TryLockError::Error(error)), _)) | Err(error) => {
                     problems.push(format!("{}: {error}", path.display()));
                     continue;
                 }
             };
-            // Its listener ended before it registered anything.
+            // The journal's listener ended before it registered anything.
             if is_new {
                 let _ = fs::remove_file(&path);
                 continue;

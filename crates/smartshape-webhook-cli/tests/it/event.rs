@@ -146,7 +146,7 @@ async fn trigger_prints_the_body() {
     let print = ["event", "trigger", "file_uploaded", "--print", "--set", "file=5c6f"];
     let printed = home.run(&print).await.succeeds().json();
     assert_eq!((&printed["event"], &printed["file"]), (&"file_uploaded".into(), &"5c6f".into()));
-    // As it is, over several lines.
+    // The body is printed as it is, over several lines.
     let whole = home.run(&["event", "trigger", "attribute_updated", "--print"]).await.succeeds();
     assert_eq!(whole.json()["event"], "attribute_updated");
     let body = "{\"event\":\r\n\t\"file_uploaded\", \"data\": \"\u{202e}\"}";

@@ -21,7 +21,7 @@ use crate::support::SECRET;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    // Its responses.
+    // How it responds.
     Status(u16),
     TextPlain,
     SuccessAsText,

@@ -225,7 +225,7 @@ async fn prune_recognizes_unnoted_webhooks_by_their_url() {
     let mut crashed = Listener::start(command).await;
     crashed.child.kill().await.unwrap();
     let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-    // As when the power fails in the middle of the second line.
+    // The power fails in the middle of the second line.
     let path = &journals(&home)[0];
     let text = std::fs::read_to_string(path).unwrap();
     let intent = text.find('\n').unwrap();

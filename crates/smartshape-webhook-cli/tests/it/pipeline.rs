@@ -56,7 +56,7 @@ async fn listen_works_in_the_manuals_pipeline() {
     assert!(set.iter().all(|one| one.name == "mtime" && one.value == time), "{set:?}");
     assert!(set.iter().all(|one| one.file.as_deref() == Some("5c6f")), "{set:?}");
     assert_eq!(fake.webhooks().len(), 1);
-    // As ^C does, to all of them.
+    // ^C interrupts all processes of the pipeline.
     group.signal("-INT");
     pipeline.end().await;
     assert!(fake.webhooks().is_empty() && journals(&home).is_empty());

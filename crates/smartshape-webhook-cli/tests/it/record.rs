@@ -59,7 +59,7 @@ async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
     let outcomes = fake.send(&first).await;
     assert_eq!((outcomes[0].attempts.len(), outcomes[0].accepted()), (3, true));
     assert!(fake.send(&second).await[0].accepted());
-    // As when the response was lost.
+    // SmartShape sends a delivery again when the response was lost.
     assert!(fake.send(&second).await[0].accepted());
     let (out, err) = end(listener).await;
     assert_eq!(out.lines().count(), 2, "what is sent again is not printed again: {out}");
@@ -221,7 +221,7 @@ async fn recording_skips_unreadable_lines_and_rejects_other_files() {
     let listener = listener(&home, &fake, &[]).await;
     fake.trigger(EventKind::FileUploaded).await;
     end(listener).await;
-    // As after a crash in the middle of a line.
+    // A crash in the middle of a line leaves its beginning.
     let whole = recording(&home);
     let cut_off = format!("{whole}{}", &whole.lines().nth(1).unwrap()[..90]);
     let inspect = ["--json", "token", "inspect", "--recording", "-"];

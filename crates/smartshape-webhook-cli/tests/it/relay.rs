@@ -314,7 +314,7 @@ async fn program_may_leave_its_input_and_write_without_end() {
     assert!(relay.log().len() < 10_000, "{}", relay.log().len());
 }
 
-/// Also for events that came by another webhook.
+/// The later event waits even if it came by another webhook.
 #[tokio::test]
 async fn failing_event_holds_back_later_ones_of_its_file() {
     let home = Home::new();
@@ -344,7 +344,7 @@ async fn failing_event_holds_back_later_ones_of_its_file() {
     assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
 }
 
-/// As a connection that ssh shares does.
+/// ssh leaves such a process behind when it shares a connection.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn program_that_leaves_a_process_behind_has_ended() {
@@ -382,7 +382,7 @@ async fn relay_routes_by_event_and_counts_the_rest() {
     assert!(uploaded.try_recv().is_err() && other.try_recv().is_err());
 }
 
-/// As in a restart in which the new process starts before the old one has ended.
+/// In a restart, the new process may start before the old one has ended.
 #[tokio::test]
 async fn second_relay_on_one_file_waits_for_the_end_of_the_first() {
     let (home, (url, mut requests)) = (Home::new(), endpoint().await);

@@ -23,7 +23,7 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
     std::fs::write(home.path().join("exec"), "exec:true\n").unwrap();
     let route = "[[route]]\nto = \"https://app.example.com/events\"\n";
     let cases = [
-        // Not TOML.
+        // The file is not TOML.
         ("listen = 127.0.0.1:8042".to_owned(), "line 1: listen: this is not TOML: "),
         ("inbox = \"relay.db\nlisten = \"127.0.0.1:1\"".to_owned(), "line 1: inbox: this is not TOML: "),
         ("inbox relay.db".to_owned(), "line 1: this is not TOML: "),

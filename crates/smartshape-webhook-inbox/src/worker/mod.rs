@@ -603,7 +603,8 @@ impl WorkerLoop {
         let after = match kind {
             HandlerErrorKind::Permanent => None,
             _ if number >= self.settings.max_attempts => None,
-            // Not earlier than the back-off: a busy server that asks for a second each time would use up all attempts at once.
+            // The back-off is the minimum: a busy server that always asks for a second would use up all attempts at
+            // once.
             HandlerErrorKind::RetryAfter(wait) => Some(wait.max(backoff)),
             _ => Some(backoff),
         };

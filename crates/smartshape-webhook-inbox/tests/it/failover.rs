@@ -12,7 +12,7 @@ use crate::it::fixture::delivery;
 use crate::it::link::Link;
 use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
 
-/// What is promised after the promotion.
+/// The promised time after a promotion within which the inbox works again.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(30);
 /// Longer than anything else takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -102,7 +102,7 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
             let insert = sqlx::query("INSERT INTO effects (uuid) VALUES ($1)").bind(delivery.uuid());
             insert.execute(&mut **transaction).await?;
             if is_first.swap(false, Ordering::SeqCst) {
-                // As a statement to a server that is cut off: only the inbox can end it.
+                // A statement to a server that is cut off hangs like this: only the inbox can end it.
                 std::future::pending::<()>().await;
             }
             seen.record(&delivery);

@@ -340,7 +340,7 @@ async fn deleted_wal_rejects_and_loses_nothing() {
     store(&inbox, 1).await.unwrap();
     fs::rename(folder.path("inbox.db-wal"), folder.path("away")).unwrap();
     assert!(matches!(store(&inbox, 2).await, Err(HandlerErrorKind::RetryAfter(_))));
-    // As after a kill.
+    // The copy is what a kill would leave.
     copy(&folder.path("inbox.db"), &folder.path("copy.db"));
     let copy = Inbox::open(folder.path("copy.db").to_str().unwrap()).await.unwrap();
     assert_eq!(copy.stats().await.unwrap().waiting, 1, "what was acknowledged is there");
@@ -717,7 +717,7 @@ async fn file_of_second_schema_is_migrated() {
     assert_eq!((reasons.len(), &*reasons[0].text), (1, "no part … in the catalogue"));
 }
 
-/// As a worker of actix-web does while a handler blocks its thread.
+/// A runtime of actix-web stands still while a handler blocks its thread.
 #[test]
 fn write_goes_on_when_its_runtime_stands_still() {
     use std::pin::pin;

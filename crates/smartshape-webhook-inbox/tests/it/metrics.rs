@@ -1,4 +1,4 @@
-//! What is measured, by the names that METRICS.md documents.
+//! The inbox records the metrics that METRICS.md documents, by the same names.
 use std::collections::BTreeSet;
 
 use crate::{EventFilter, Inbox};

@@ -150,7 +150,7 @@ async fn worker_is_notified_of_events_of_other_processes() {
         (Inbox::open(&server.url()).await.unwrap(), Inbox::open(&server.url()).await.unwrap());
     let (handler, mut handled) = recording_handler();
     let worker = working.worker(handler).poll_interval(Duration::from_secs(3600)).spawn();
-    // Until its first look, nothing says that the worker listens: so one after the other.
+    // Nothing shows that the worker listens until its first look, so the events are stored one after the other.
     for event in 0.. {
         store(&receiving, event).await;
         if tokio::time::timeout(Duration::from_millis(100), handled.recv()).await.is_ok() && event > 2 {
@@ -254,7 +254,7 @@ async fn transactional_effect_is_rolled_back_without_lease() {
             Box::pin(async move {
                 insert(transaction, &delivery).await?;
                 if delivery.attempt() == 1 {
-                    // As though its lease had ended, and another worker had claimed the event.
+                    // The event looks as though its lease had ended and another worker had claimed it.
                     let mut other = PgConnection::connect(&url).await?;
                     let stolen = "UPDATE smartshape_inbox_events SET fence = fence + 1, due = now()";
                     sqlx::query(stolen).execute(&mut other).await?;
@@ -296,7 +296,7 @@ async fn server_may_be_unavailable_at_start_and_later() {
     assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
     assert!(!inbox.health().await.is_ready());
     link.join();
-    // As the sender does.
+    // The sender sends a rejected delivery again, too.
     while inbox.handle(delivery(2)).await.is_err() {}
     assert_eq!(handled.recv().await.as_deref(), Some("uuid-2"));
     while !inbox.health().await.is_ready() {
@@ -362,7 +362,7 @@ async fn event_whose_body_cannot_be_read_fails_alone() {
     assert!(dead[0].error.as_ref().unwrap().contains("missing chunk"), "{:?}", dead[0].error);
 }
 
-/// As a worker of actix-web does while a handler blocks its thread.
+/// A runtime of actix-web stands still while a handler blocks its thread.
 #[test]
 fn runtime_that_stands_still_holds_up_no_other() {
     let opener = tokio::runtime::Runtime::new().unwrap();

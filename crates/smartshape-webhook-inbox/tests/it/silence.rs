@@ -49,7 +49,7 @@ async fn silent_connections_stop_neither_inserts_nor_workers() {
     let mut stored = HashSet::new();
     let mut number = 0;
     for _ in 0..3 {
-        // As senders do: several at once, each until it is acknowledged.
+        // Senders send several deliveries at once, and each again until it is acknowledged.
         for _ in 0..5 {
             let storing: Vec<_> = (0..8)
                 .map(|next| {
@@ -100,7 +100,7 @@ async fn silent_count_stops_no_worker() {
     worker.shutdown().await.unwrap();
 }
 
-/// As after a transactional handler whose machine lost its power before the commit.
+/// A row stays locked when a transactional handler's machine loses its power before the commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locked_row_delays_no_other() {
     let Some(server) = Server::new().await else { return };
@@ -143,7 +143,7 @@ async fn locked_row_delays_no_other() {
     worker.shutdown().await.unwrap();
 }
 
-/// As with the row before, where a process has ended before it marked the next events of two files runnable.
+/// A process ended before it marked the next events of two files runnable, and the row of one of them is locked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locked_row_delays_no_other_file() {
     let Some(server) = Server::new().await else { return };
@@ -251,7 +251,7 @@ async fn rejected_result_delays_no_other() {
     worker.shutdown().await.unwrap();
 }
 
-/// Also of a database that gives each second transaction one.
+/// Each statement has a conflict twice before it succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serialization_failures_and_deadlocks_are_repeated() {
     let Some(server) = Server::new().await else { return };

@@ -110,7 +110,7 @@ async fn insert_keeps_body_and_columns_exactly(fixture: &impl Fixture) {
 /// No text that a sender chooses keeps its event out.
 async fn insert_keeps_hostile_texts(fixture: &impl Fixture) {
     let storage = fixture.open().await;
-    // As long as the receiver takes them.
+    // The receiver accepts texts that are hardly longer.
     let long = "x".repeat(16_000);
     let bodies = ["\\u0000", "'; DROP TABLE events; --", "\\ud83d\\ude00\\u202e", &long].map(|text| {
         format!(r#"{{"file":"{text}","event":"{text}","data":{{}},"owner":"{text}","runTimestamp":1,"uuid":"{text}"}}"#)
@@ -128,7 +128,7 @@ async fn insert_keeps_hostile_texts(fixture: &impl Fixture) {
     assert_eq!(storage.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().len(), 4);
 }
 
-/// As long as a receiver takes them by default.
+/// A receiver accepts bodies that are hardly longer by default.
 async fn insert_keeps_long_body(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     let long = "y".repeat(50 * 1024 * 1024 - 200);
@@ -265,7 +265,7 @@ async fn settle_ignores_older_lease(fixture: &impl Fixture) {
     assert!(claim(&*storage, 1, LONG).await.is_empty(), "no attempt starts after the completion");
 }
 
-/// And lets it last from then on.
+/// A renewed lease lasts for the new time.
 async fn renew_extends_only_held_leases(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     storage.insert(new_events(0..2, "f")).await.unwrap();
@@ -460,7 +460,7 @@ async fn claim_ignores_newer_event_version(fixture: &impl Fixture) {
     assert_eq!(storage.stats().await.unwrap().waiting, 1);
 }
 
-/// By state, event, file and key.
+/// A filter selects by state, event, file and key.
 async fn list_get_replay_and_purge_select_by_filter(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     storage.insert(new_events(0..3, "a")).await.unwrap();
@@ -543,7 +543,7 @@ async fn sweep_deletes_oldest_over_capacity(fixture: &impl Fixture) {
     let few = Retention { dedup_capacity: 4, ..retention(LONG, LONG) };
     let mut swept = 0;
     loop {
-        // By two workers at once.
+        // Two workers sweep at once.
         let (one, other) = tokio::join!(storage.sweep(few), storage.sweep(few));
         match one.unwrap() + other.unwrap() {
             0 => break,
@@ -555,7 +555,7 @@ async fn sweep_deletes_oldest_over_capacity(fixture: &impl Fixture) {
     assert_eq!(new, [true, true, true, true, true, false, false, false, false, false]);
 }
 
-/// And not before: bodies, then completed events; dead letters stay.
+/// Bodies are deleted first, then completed events, each after its own retention and not before; dead letters stay.
 async fn sweep_deletes_after_retention(fixture: &impl Fixture) {
     let storage = fixture.open().await;
     storage.insert(new_events(0..3, "f")).await.unwrap();

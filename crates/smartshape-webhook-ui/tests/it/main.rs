@@ -215,7 +215,7 @@ async fn each_role_sees_its_page() {
         assert_eq!(shows("value=\"replay\""), is_at_least(3), "{visitor:?}");
         assert_eq!(shows("value=\"purge\""), is_at_least(4), "{visitor:?}");
     }
-    // Nor may a search tell whether an error has a word.
+    // A search must not tell whether an error has a word, either.
     let counts = fixture.ui(Visitor::counts("c"));
     assert!(
         get(&counts, "?view=events&q=no+such+word").await.1.contains("uuid-1")
@@ -390,7 +390,7 @@ async fn password_is_needed() {
     assert!(!format!("{ui:?}").contains("horse"));
 }
 
-/// Neither a browser that has logged in before nor, where the server tells clients apart, anybody else.
+/// A browser that has logged in before still gets in. Where the server tells clients apart, everybody else does, too.
 #[tokio::test]
 async fn wrong_passwords_of_one_client_lock_out_no_other() {
     let fixture = Fixture::new().await;
@@ -505,7 +505,7 @@ async fn console_works_below_any_path() {
             (status, String::from_utf8(body.to_vec()).unwrap())
         };
         let (status, html) = page("").await;
-        // As the README says.
+        // The README says which paths axum's routes match.
         let expected = if path == "/a/b/inbox/" { StatusCode::NOT_FOUND } else { StatusCode::OK };
         assert_eq!(status, expected, "{path}");
         if status == StatusCode::NOT_FOUND {

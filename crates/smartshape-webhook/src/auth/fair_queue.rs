@@ -31,7 +31,7 @@ pub(super) struct FairQueue<T> {
     flows: HashMap<Option<ClientAddr>, Flow<T>>,
     /// Outlives the flows, so that a client that sends one token after the other is charged for each of them.
     finish_tags: GenerationalCache<Option<ClientAddr>, u64>,
-    /// By hash of the token, under a random key. Outlives the tokens, which is the difference from the paper.
+    /// First arrivals, by a hash of the token under a random key. They outlive the tokens, unlike in the paper.
     arrivals: GenerationalCache<u64, Arrival>,
     hasher: RandomState,
     /// The largest start tag that has been served.

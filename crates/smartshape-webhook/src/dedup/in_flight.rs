@@ -128,7 +128,7 @@ impl Deduplicator {
         let evicted = table.expire(now);
         let outcome = self.begin_in(&mut table, key, body, now);
         drop(table);
-        // Not under the lock: the metrics recorder is foreign code.
+        // The lock is released first: the metrics recorder is foreign code.
         record_evictions(Evicted::CompletedKey, evicted);
         outcome
     }

@@ -83,7 +83,7 @@ enum EventName {
     Other(Box<str>),
 }
 
-/// What is known of a delivery besides its body. The default is a first attempt, received now, without a secret's name.
+/// Metadata of a delivery, besides its body. The default is a first attempt, received now, without a secret's name.
 #[derive(Clone, Debug)]
 pub struct DeliveryMeta {
     /// The delivery's key. `None` computes it from the body and `webhook`.

@@ -151,7 +151,7 @@ fn by_key<'a>(members: &'a [Member<'_>]) -> HashMap<&'a str, &'a RawValue> {
     members.iter().map(|member| (&*member.key, member.value)).collect()
 }
 
-/// The same field under SmartShape's other name for it.
+/// SmartShape's other name for the field, if it has two.
 fn other_name(key: &str) -> Option<&'static str> {
     match key {
         "_id" => Some("id"),

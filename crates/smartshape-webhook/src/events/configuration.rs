@@ -100,7 +100,7 @@ document! {
         pub enabled_quotations: Vec<RawJson>,
         /// Whether modifiers are set.
         pub modifiers_enabled: Option<bool>,
-        /// What is changed of single nodes.
+        /// The changes to single nodes.
         pub modifiers: Vec<Modifier>,
 
         /// Whether a scene tree is set.

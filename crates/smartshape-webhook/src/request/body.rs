@@ -210,7 +210,7 @@ impl BodyBuffer<'_> {
             self.reservation.grow(step - reserved).map_err(|_| RejectionKind::MemoryExhausted)?;
         }
         if needed > self.bytes.capacity() as u64 {
-            // Neither is above the limit, which is a usize by construction.
+            // Neither operand exceeds the limit, which is a usize by construction.
             let reserved = self.reservation.bytes();
             let most = reserved.saturating_mul(MAX_OVERALLOCATION);
             let capacity = self.declared.unwrap_or(0).min(most).max(reserved);

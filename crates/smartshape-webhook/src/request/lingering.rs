@@ -22,10 +22,10 @@ static PERMITS: Semaphore = Semaphore::const_new(256);
 /// A request's body that is read and discarded in the background when it is dropped before its end.
 ///
 /// Up to 4 MiB of the remaining body are read, for up to a second, of at most 256 bodies at once. A longer body is kept
-/// open, unread, until the second is over: the client must stop sending, and sees the response. For adapters whose
-/// framework does not do this itself.
+/// open, unread, until the second is over: the client must stop sending, and sees the response. Adapters use it if
+/// their framework does not do this itself.
 ///
-/// Not for HTTP/2, see [`unless_http2`](Self::unless_http2).
+/// HTTP/2 bodies must not linger, see [`unless_http2`](Self::unless_http2).
 ///
 /// ```
 /// use bytes::Bytes;

@@ -26,7 +26,7 @@ pub(crate) fn long_timeouts() -> ReceiverBuilder {
     Receiver::builder().verify_timeout(Duration::from_secs(60))
 }
 
-/// The same with [`SECRET`].
+/// A receiver like that of [`long_timeouts`], with [`SECRET`].
 pub(crate) fn builder() -> ReceiverBuilder {
     long_timeouts().secret(Secret::new(SECRET).unwrap())
 }

@@ -180,7 +180,7 @@ fn byte_order_mark_is_skipped() {
     assert_eq!((envelope.file(), envelope.uuid()), ("5c6f", "a36b623a-c1ed-49b5-9585-3532fe8e9881"));
 }
 
-/// What is decoded of them stands beside the body, and the memory limit counts the body alone.
+/// The memory limit counts the body alone, and decoded texts are kept beside it.
 #[test]
 fn envelope_texts_have_a_maximum_length() {
     for (sent, field) in

@@ -66,7 +66,8 @@ fn outcomes_follow_replaced_secrets() {
     }
 }
 
-/// As in an application's own tests. An idle runtime's paused clock leaps to the end of each wait.
+/// An application's own tests may pause the clock. While the runtime is idle, a paused clock leaps to the end of each
+/// wait.
 #[tokio::test(start_paused = true)]
 async fn first_delivery_is_received_while_tokios_clock_is_paused() {
     let receiver = Receiver::builder().named_secret(named(0)).build().unwrap();

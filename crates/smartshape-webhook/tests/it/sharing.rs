@@ -99,10 +99,10 @@ async fn endless_uploads_reject_no_other_webhook() {
     let receiver = two().build().unwrap();
     assert_eq!(beside_stalled_uploads(&receiver, 256, 200, 1).await, 192, "three quarters of the permits");
     assert_eq!(beside_stalled_uploads(&receiver, 256, 200, 0).await, 192);
-    // What is declared takes nothing.
+    // A declared length reserves no memory.
     assert_eq!(beside_stalled_uploads(&receiver, 6, 50 << 20, 1).await, 6);
     assert!(receiver.stats().reserved_bytes < 1 << 20, "{:?}", receiver.stats());
-    // What has come takes three quarters of the memory at most.
+    // Received bytes take three quarters of the memory at most.
     let small = two().max_body_bytes(1 << 20).memory_limit_bytes(4 << 20).build().unwrap();
     assert_eq!(beside_stalled_uploads(&small, 6, 1 << 20, (1 << 20) - 1).await, 3);
     assert_eq!((small.stats().reserved_bytes, small.stats().in_flight), (0, 0));

@@ -28,7 +28,7 @@ pub(crate) enum StoreBehavior {
     Panics,
 }
 
-/// By key, with the end of the claim; `None` when the delivery is completed.
+/// Maps a delivery's key to the token and the end of its claim; the end is `None` once the delivery is completed.
 type States = HashMap<DeliveryKey, (LeaseToken, Option<Instant>)>;
 
 #[derive(Clone, Default)]

@@ -82,7 +82,7 @@ pub(crate) async fn typed_extractor(harness: Harness) {
     }
     assert_eq!(lenient.script.seen(), []);
     assert_eq!(lenient.receiver.stats().duplicates, 1, "a discarded event is completed");
-    // The same for operators, whatever the framework: one outcome each, and no rejection beside it.
+    // Operators see the same with every framework: one outcome each, and no rejection beside it.
     assert_eq!((server.receiver.stats().failed, server.receiver.stats().rejected), (2, 0));
     assert_eq!((lenient.receiver.stats().acknowledged, lenient.receiver.stats().failed), (2, 0));
     let uuid = format!("given-up-{:?}", harness.target);

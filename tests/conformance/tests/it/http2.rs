@@ -106,7 +106,7 @@ pub(crate) async fn rejected_uploads_block_nobody(harness: Harness) {
         for _ in 0..4 {
             let token: Vec<_> = token.map(|token| ("x-smartshape-token", token)).into_iter().collect();
             let mut stream = connection.open("POST", &token).await;
-            // Its end is never sent.
+            // The end of the body is never sent.
             stream.send_when_possible(&endless, false);
             assert_rejected(&stream.response().await, 401, "unauthorized");
         }
@@ -234,7 +234,7 @@ pub(crate) async fn client_without_window_for_a_rejection_blocks_nobody(harness:
         assert_eq!(rejected.status().await, 401);
         waiting.push(rejected);
     }
-    // Its body comes though nobody reads those of the others.
+    // The body of another delivery arrives though nobody reads those of the rejected ones.
     let mut stream = open(&mut deaf).await;
     stream.send_when_possible(&event_of_length("1", 3 * MIB), true);
     assert_eq!(stream.status().await, 200);

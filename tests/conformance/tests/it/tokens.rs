@@ -112,7 +112,7 @@ pub(crate) async fn costly_tokens_cost_nothing(harness: Harness) {
         "unauthorized",
     );
     assert_eq!(lower.receiver.stats().hashes, 0);
-    // Nor do tokens below `min_cost`, of which many guesses a second could be checked.
+    // Tokens below `min_cost` are not hashed either: many guesses a second could be checked with them.
     let higher = harness.start_with(|builder| builder.min_cost(5)).await;
     assert_rejected(&higher.deliver_with(good_token(), "1").await, 401, "unauthorized");
     assert_eq!(higher.receiver.stats().hashes, 0);

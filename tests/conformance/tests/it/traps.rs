@@ -63,7 +63,7 @@ fn hyper_ends_a_slow_head_where_it_has_a_limit() {
     });
 }
 
-/// As the examples that stand on hyper set it. The clock is tokio's, and jumps to the next timer.
+/// The examples that stand on hyper set the same timeout. The clock is tokio's, and jumps to the next timer.
 #[tokio::test(start_paused = true)]
 async fn idle_connections_outlive_those_of_load_balancers() {
     let (mut client, server) = tokio::io::duplex(4096);
@@ -86,8 +86,8 @@ async fn idle_connections_outlive_those_of_load_balancers() {
     assert_eq!(idle_since.elapsed().as_secs(), 75);
 }
 
-/// As the example sets it. tokio's clock jumps to the next timer; actix-web starts its timers from the machine's clock, which
-/// stands nearly still meanwhile, so the time of the first idle period is exact to the second.
+/// The example sets the same timeout. tokio's clock jumps to the next timer; actix-web starts its timers from the
+/// machine's clock, which stands nearly still meanwhile, so the time of the first idle period is exact to the second.
 #[tokio::test(start_paused = true)]
 async fn idle_connections_to_actix_outlive_those_of_load_balancers() {
     use actix_web::dev::{Service as _, ServiceFactory as _};

@@ -75,7 +75,7 @@ impl Disk {
         }
     }
 
-    /// What is certain once the call is over.
+    /// Records what is certainly on disk once the call is over.
     pub(super) fn end(&mut self, call: &Call) {
         if !matches!(call.name.as_str(), "fsync" | "fdatasync") {
             return;

@@ -115,7 +115,7 @@ fn plan_with_listed_urls() {
             vec![listed("1", up, URL)],
             &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, replaced"],
         ),
-        // Not desired: what is recorded, wherever it points.
+        // Recorded webhooks that are not desired are deleted, wherever they point.
         (
             vec![want(FileUploaded)],
             vec![record("1", FileUploaded), WebhookRecord::new("3", FileUploaded, other)],

@@ -166,7 +166,7 @@ fn signed_with(token: &str, fixture: &Fixture, kind: EventKind) -> Vec<Request> 
     one(fixture.accepted_with(token, fixture.event(kind).to_string()))
 }
 
-/// The same content with the uuid of another event.
+/// Gives the event the uuid of another one, so that it is no duplicate.
 fn fresh(event: &Value, fixture: &Fixture, kind: EventKind) -> Value {
     let mut event = event.clone();
     event["uuid"] = fixture.event(kind)["uuid"].take();

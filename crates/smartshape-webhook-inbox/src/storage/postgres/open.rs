@@ -146,7 +146,7 @@ async fn step(session: &mut Session, schema: &str, version: i64) -> sqlx::Result
     };
     let mut transaction = session.connection.begin().await?;
     if version > 0 {
-        // As long as the statement timeout: the row is locked by another process that migrates, and by nothing else.
+        // Waits as long as the statement timeout allows: only another process that migrates locks the row.
         sqlx::raw_sql("SET LOCAL lock_timeout = 0").execute(&mut *transaction).await?;
         let claim = session
             .tables

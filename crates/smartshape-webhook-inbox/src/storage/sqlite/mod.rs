@@ -72,9 +72,9 @@ struct Shared {
     worker_lock: WorkerLock,
 }
 
-/// What a sweep leaves to the next one.
+/// The state that a sweep leaves to the next one.
 struct Sweeps {
-    /// Without it, each sweep would scan all completed events for bodies.
+    /// Where the next sweep for bodies starts. Without it, each sweep would scan all completed events.
     bodies_swept_until: i64,
     /// Number of completed events over `dedup_capacity`, which are still to be deleted.
     over_capacity: u64,

@@ -151,7 +151,7 @@ pub(super) fn spell(random: &Random, value: &Value) -> String {
     }
 }
 
-/// As it is, or with every character but ASCII escaped.
+/// Quotes the text as it is, or with every character but ASCII escaped.
 pub(super) fn quote(random: &Random, text: &str) -> String {
     let quoted = serde_json::to_string(text).unwrap();
     if random.one_in(2) {
