@@ -40,14 +40,12 @@ const MAX_RESENDS: usize = 20;
 #[derive(Clone, Default)]
 pub struct Deliveries {
     kept: Arc<Mutex<DeliveryBuffer>>,
-    resend: Option<(Arc<str>, Arc<Send>)>,
-    sample: Option<(Arc<Sample>, Arc<Send>)>,
+    resend: Option<(Arc<str>, Arc<SendFn>)>,
+    sample: Option<(Arc<SampleFn>, Arc<SendFn>)>,
 }
 
-type Send = dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = SendOutcome> + std::marker::Send>>
-    + std::marker::Send
-    + Sync;
-type Sample = dyn Fn(EventKind) -> String + std::marker::Send + Sync;
+type SendFn = dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = SendOutcome> + Send>> + Send + Sync;
+type SampleFn = dyn Fn(EventKind) -> String + Send + Sync;
 
 #[derive(Default)]
 struct DeliveryBuffer {
@@ -217,13 +215,9 @@ impl Deliveries {
 
     /// Offers to send a delivery's body again, to what `url` names. `send` signs it.
     #[must_use]
-    pub fn resend_to<F>(
-        self,
-        url: &str,
-        send: impl Fn(Bytes) -> F + std::marker::Send + Sync + 'static,
-    ) -> Self
+    pub fn resend_to<F>(self, url: &str, send: impl Fn(Bytes) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = SendOutcome> + std::marker::Send + 'static,
+        F: Future<Output = SendOutcome> + Send + 'static,
     {
         Self { resend: Some((url.into(), Arc::new(move |body| Box::pin(send(body))))), ..self }
     }
@@ -233,11 +227,11 @@ impl Deliveries {
     #[must_use]
     pub fn samples<F>(
         self,
-        sample: impl Fn(EventKind) -> String + std::marker::Send + Sync + 'static,
-        send: impl Fn(Bytes) -> F + std::marker::Send + Sync + 'static,
+        sample: impl Fn(EventKind) -> String + Send + Sync + 'static,
+        send: impl Fn(Bytes) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = SendOutcome> + std::marker::Send + 'static,
+        F: Future<Output = SendOutcome> + Send + 'static,
     {
         Self { sample: Some((Arc::new(sample), Arc::new(move |body| Box::pin(send(body))))), ..self }
     }
