@@ -175,14 +175,14 @@ pub(crate) fn body_bytes() -> GaugeGuard {
     GaugeGuard::new(gauge(&KEYS.body_bytes), 0)
 }
 
-/// A token in the queue. Made by the caller's thread and not by the worker's, since a recorder may be local to a thread.
-pub(crate) struct WaitingToken {
+/// Counts a token in the queue. Made by the caller's thread and not by the worker's, since a recorder may be local to a thread.
+pub(crate) struct QueuedTokenGauge {
     waiting: GaugeGuard,
     hashing: Gauge,
     hashed: Counter,
 }
 
-impl WaitingToken {
+impl QueuedTokenGauge {
     pub(crate) fn new() -> Self {
         Self {
             waiting: GaugeGuard::new(gauge(&Key::from_static_name(WAITING)), 1),

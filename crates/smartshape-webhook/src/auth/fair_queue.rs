@@ -45,13 +45,13 @@ pub(super) struct FairQueue<T> {
 
 /// The waiting tokens of one client, by first arrival. Never empty.
 struct Flow<T> {
-    waiting: BTreeMap<u64, Waiting<T>>,
+    waiting: BTreeMap<u64, QueuedToken<T>>,
     finish_tag: u64,
     /// Total work of the waiting tokens.
     work: u64,
 }
 
-struct Waiting<T> {
+struct QueuedToken<T> {
     item: T,
     /// Virtual time of the token's first arrival.
     arrived_at: u64,
@@ -100,7 +100,7 @@ impl<T> FairQueue<T> {
             let finish_tag = finish_tags.get(&client).map_or(0, |(tag, _)| tag);
             Flow { waiting: BTreeMap::new(), finish_tag, work: 0 }
         });
-        flow.waiting.insert(arrival.number, Waiting { item, arrived_at: arrival.at, work });
+        flow.waiting.insert(arrival.number, QueuedToken { item, arrived_at: arrival.at, work });
         flow.work += work;
         self.work += work;
         self.waiting += 1;
@@ -206,7 +206,7 @@ impl<T> Flow<T> {
 
     /// The start tag of the flow's first token. An arrival before `earliest` counts as `earliest`: otherwise a client that
     /// collects early arrivals could hold up all others for as long as it has collected.
-    fn start_tag(&self, first: &Waiting<T>, earliest: u64) -> u64 {
+    fn start_tag(&self, first: &QueuedToken<T>, earliest: u64) -> u64 {
         self.finish_tag.max(first.arrived_at).max(earliest)
     }
 }

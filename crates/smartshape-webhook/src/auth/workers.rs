@@ -24,7 +24,7 @@ use super::keyring::Keyring;
 use super::token::Token;
 use super::{Current, Settings, TokenStatus};
 use crate::lock::locked;
-use crate::metrics::{WaitingToken, record_evictions};
+use crate::metrics::{QueuedTokenGauge, record_evictions};
 use lanes::Worker;
 
 /// Requests that may wait for the same token.
@@ -92,7 +92,7 @@ struct State {
 }
 
 type Waiter = oneshot::Sender<Hashed>;
-type Item = (Token, WaitingToken, Option<ClientAddr>);
+type Item = (Token, QueuedTokenGauge, Option<ClientAddr>);
 
 /// A token's status, and the secrets it was tried with.
 #[derive(Clone)]
@@ -134,7 +134,7 @@ impl Workers {
         current: &Mutex<Current>,
         token: &Token,
         client: Option<ClientAddr>,
-    ) -> Result<Option<Waiting>, VerifyBusy> {
+    ) -> Result<Option<PendingRequest>, VerifyBusy> {
         let mut state = locked(&self.shared.state);
         self.start_threads(&mut state)?;
         if let Some(joined) = self.join(&mut state, current, token) {
@@ -142,7 +142,7 @@ impl Workers {
         }
         drop(state);
         // Made outside the lock, since it calls the metrics recorder, which is foreign code.
-        let item = (*token, WaitingToken::new(), client);
+        let item = (*token, QueuedTokenGauge::new(), client);
         let mut state = locked(&self.shared.state);
         // Another request may have queued the token, or a worker published its status, while the lock was released.
         if let Some(joined) = self.join(&mut state, current, token) {
@@ -159,7 +159,7 @@ impl Workers {
         }
         drop(state);
         self.shared.queued.notify_one();
-        Ok(Some(self.waiting(token, result)))
+        Ok(Some(self.pending_request(token, result)))
     }
 
     /// Waits with the other requests for the same token. Returns `None` if the token has to be queued.
@@ -168,7 +168,7 @@ impl Workers {
         state: &mut State,
         current: &Mutex<Current>,
         token: &Token,
-    ) -> Option<Result<Option<Waiting>, VerifyBusy>> {
+    ) -> Option<Result<Option<PendingRequest>, VerifyBusy>> {
         let extra = state.extra;
         if let Some(waiters) = state.pending.get_mut(token.as_bytes()) {
             let is_extra = !waiters.is_empty();
@@ -178,7 +178,7 @@ impl Workers {
             let (waiter, result) = oneshot::channel();
             waiters.push(waiter);
             state.extra += usize::from(is_extra);
-            return Some(Ok(Some(self.waiting(token, result))));
+            return Some(Ok(Some(self.pending_request(token, result))));
         }
         let is_known = state.hashed.iter().any(|(hashed, _)| hashed.as_bytes() == token.as_bytes())
             || locked(current).tokens.contains(token);
@@ -186,11 +186,11 @@ impl Workers {
     }
 
     /// Waits for the token's status.
-    pub(crate) async fn wait(&self, mut waiting: Waiting) -> Result<Hashed, VerifyBusy> {
+    pub(crate) async fn wait(&self, mut request: PendingRequest) -> Result<Hashed, VerifyBusy> {
         let timeout = self.shared.timeout;
         let _held = hold_paused_clock();
         // After a timeout the token stays in the queue, so that its status is cached for the sender's next attempt.
-        match tokio::time::timeout(timeout, &mut waiting.result).await {
+        match tokio::time::timeout(timeout, &mut request.result).await {
             Ok(Ok(hashed)) => Ok(hashed),
             Ok(Err(_)) => Err(VerifyBusy { why: TOO_MANY, retry_in: timeout }),
             Err(_) => Err(VerifyBusy { why: TOO_LATE, retry_in: timeout }),
@@ -228,8 +228,8 @@ impl Workers {
         state.keyring = next;
     }
 
-    fn waiting(&self, token: &Token, result: oneshot::Receiver<Hashed>) -> Waiting {
-        Waiting { result, token: *token, shared: Arc::clone(&self.shared) }
+    fn pending_request(&self, token: &Token, result: oneshot::Receiver<Hashed>) -> PendingRequest {
+        PendingRequest { result, token: *token, shared: Arc::clone(&self.shared) }
     }
 
     fn start_threads(&self, state: &mut State) -> Result<(), VerifyBusy> {
@@ -259,14 +259,14 @@ impl Workers {
     }
 }
 
-/// A request that waits. Dropping it frees its slot for another.
-pub(crate) struct Waiting {
+/// A request that waits for the status of its token. Dropping it frees its slot for another.
+pub(crate) struct PendingRequest {
     result: oneshot::Receiver<Hashed>,
     token: Token,
     shared: Arc<Shared>,
 }
 
-impl Drop for Waiting {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         self.result.close();
         locked(&self.shared.state).remove_closed_waiters(&self.token);

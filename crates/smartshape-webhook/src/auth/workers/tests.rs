@@ -13,7 +13,7 @@ fn verifier(secrets: &[&str], threads: usize) -> Verifier {
 }
 
 impl Verifier {
-    fn submit(&self, token: &Token) -> Result<Option<Waiting>, VerifyBusy> {
+    fn submit(&self, token: &Token) -> Result<Option<PendingRequest>, VerifyBusy> {
         self.workers.submit(&self.current, token, None)
     }
 
@@ -210,7 +210,7 @@ fn workers_bound_their_pause_and_end_it_for_another_client() {
     let hour = Duration::from_secs(3600);
     let submit = |client| {
         let token = token("any", 4);
-        let item = (token, WaitingToken::new(), client);
+        let item = (token, QueuedTokenGauge::new(), client);
         locked(&shared.state).queue.push(token.as_bytes(), client, 1, item, u64::MAX);
     };
     assert_eq!(shared.pause(Duration::ZERO, &[forger]), Duration::ZERO);

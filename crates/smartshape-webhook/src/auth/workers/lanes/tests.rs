@@ -6,7 +6,7 @@ use bcrypt_lanes::MAX_LANES;
 
 use super::*;
 use crate::auth::secret::{NamedSecret, Secret};
-use crate::auth::workers::Waiting;
+use crate::auth::workers::PendingRequest;
 use crate::auth::{Settings, Verifier};
 use crate::lock::locked;
 
@@ -34,7 +34,7 @@ fn client(last: u8) -> Option<ClientAddr> {
 }
 
 impl Verifier {
-    fn submit_from(&self, token: &Token, client: Option<ClientAddr>) -> Waiting {
+    fn submit_from(&self, token: &Token, client: Option<ClientAddr>) -> PendingRequest {
         self.workers.submit(&self.current, token, client).unwrap().expect("the token is not cached yet")
     }
 
@@ -245,7 +245,7 @@ fn worker_rejects_a_token_if_there_are_no_secrets() {
 }
 
 /// What a request has got: a status, or `None` if it got an error.
-fn outcome(waiting: &mut Waiting) -> Option<TokenStatus> {
+fn outcome(waiting: &mut PendingRequest) -> Option<TokenStatus> {
     match Pin::new(&mut waiting.result).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result.ok().map(|hashed| hashed.status),
         Poll::Pending => panic!("the request still waits"),
