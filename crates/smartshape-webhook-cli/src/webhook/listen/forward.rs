@@ -51,11 +51,11 @@ const HOP_BY_HOP: [HeaderName; 11] = [
 
 /// The queue of events to be forwarded.
 pub(super) struct Forward {
-    sender: mpsc::Sender<Waiting>,
+    sender: mpsc::Sender<QueuedEvent>,
     bytes: Arc<Semaphore>,
 }
 
-struct Waiting {
+struct QueuedEvent {
     uuid: String,
     headers: HeaderMap,
     body: Bytes,
@@ -86,8 +86,8 @@ impl Forward {
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let queued = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).is_ok_and(|bytes| {
             let (uuid, headers, forwarded) = (uuid.clone(), end_to_end(headers), forwarded.clone());
-            let waiting = Waiting { uuid, headers, body, forwarded, _bytes: bytes };
-            self.sender.try_send(waiting).is_ok()
+            let event = QueuedEvent { uuid, headers, body, forwarded, _bytes: bytes };
+            self.sender.try_send(event).is_ok()
         });
         if !queued {
             let why = "too many events wait for that endpoint already";
@@ -107,11 +107,11 @@ impl Forwarders {
     }
 }
 
-async fn work(client: HttpClient, url: Uri, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
+async fn work(client: HttpClient, url: Uri, waiting: Arc<Mutex<mpsc::Receiver<QueuedEvent>>>) {
     loop {
         let next = waiting.lock().await.recv().await;
         let Some(event) = next else { return };
-        let Waiting { uuid, headers, body, forwarded, _bytes } = event;
+        let QueuedEvent { uuid, headers, body, forwarded, _bytes } = event;
         let response = http_client::exchange(&client, request(&url, headers, body), LIMIT).await;
         print_notice(format_args!("forwarded {uuid}: {}", outcome(&response, styled).text));
         forwarded.set(outcome(&response, |text, _| text.to_owned()));
