@@ -40,7 +40,7 @@ impl Keyring {
     /// Makes the next set. A plain secret that stays keeps its identity, and so its cached tokens.
     pub(crate) fn succeeded_by(&self, secrets: Vec<NamedSecret>) -> Self {
         let mut next = self.next;
-        let alone = secrets.windows(2).all(|two| two[0].webhook_name() == two[1].webhook_name());
+        let is_single_webhook = secrets.windows(2).all(|two| two[0].webhook_name() == two[1].webhook_name());
         let mut usages = Vec::<(Arc<str>, Arc<WebhookUsage>)>::new();
         // Secrets of one webhook share its usage, and a webhook that stays keeps it: deliveries in flight are counted in the
         // former one, so that with a new one the webhook could exceed its share until they end.
@@ -64,7 +64,7 @@ impl Keyring {
                     },
                     |(id, _)| *id,
                 );
-                let usage = (!alone).then(|| usage_for(named.webhook_name()));
+                let usage = (!is_single_webhook).then(|| usage_for(named.webhook_name()));
                 (id, Arc::new(KeyringEntry { named, usage }))
             })
             .collect();
