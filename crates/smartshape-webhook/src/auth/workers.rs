@@ -353,7 +353,7 @@ impl Shared {
         if let Some(hashed) = hashed {
             for waiter in waiters {
                 // It fails for a waiter that left. The request's waker is foreign code.
-                let _ = caught(|| waiter.send(hashed.clone()));
+                let _ = catch_panic(|| waiter.send(hashed.clone()));
             }
         }
     }
@@ -387,14 +387,14 @@ impl Shared {
     }
 
     /// Updates the measured time of a unit of work: a moving average in which a sample has a weight of an eighth.
-    fn measured(&self, took: Duration, work: u64) {
+    fn record_time_per_unit(&self, took: Duration, work: u64) {
         let sample = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / work.max(1);
         let before = self.nanos_per_unit.load(Ordering::Relaxed);
         self.nanos_per_unit.store((before / 8 * 7).saturating_add(sample / 8).max(1), Ordering::Relaxed);
     }
 }
 
-fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
+fn catch_panic<T>(run: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).ok()
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bcrypt_lanes::{Hash, Job, MAX_LANES};
 
-use super::{Hashed, Shared, caught, cpu_time, pause};
+use super::{Hashed, Shared, catch_panic, cpu_time, pause};
 use crate::auth::TokenStatus;
 use crate::auth::client_addr::ClientAddr;
 use crate::auth::keyring::{Keyring, KeyringEntry, SecretId};
@@ -29,10 +29,10 @@ pub(super) struct Worker<'a> {
     last: u64,
     clock: LaneClock,
     /// Rejected tokens for which a pause is due.
-    due: Vec<Due>,
+    pending_pauses: Vec<PendingPause>,
     /// Takes one token at a time, since the last rejected one was hashed on a contended core. Otherwise one pause would stand
     /// for several forgeries, and a sender's token would wait for all of them. Ends when a token matches.
-    one_by_one: bool,
+    serial: bool,
 }
 
 /// A token that is being hashed.
@@ -53,7 +53,7 @@ struct Verification {
 }
 
 /// A pause that a rejected token has earned. It begins when all lanes have ended.
-struct Due {
+struct PendingPause {
     pause: Duration,
     client: Option<ClientAddr>,
     wall: Duration,
@@ -79,7 +79,7 @@ impl AsRef<[u8]> for Password {
 impl<'a> Worker<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
         let clock = LaneClock::new();
-        Self { shared, verifications: Vec::new(), last: 0, clock, due: Vec::new(), one_by_one: false }
+        Self { shared, verifications: Vec::new(), last: 0, clock, pending_pauses: Vec::new(), serial: false }
     }
 
     /// Hashes until no token waits, or a pause is due, and pauses.
@@ -87,7 +87,7 @@ impl<'a> Worker<'a> {
         self.clock = LaneClock::new();
         let worker = RefCell::new(&mut *self);
         // No panic may end the thread, nor leave a request waiting.
-        caught(|| {
+        catch_panic(|| {
             bcrypt_lanes::run(
                 || worker.borrow_mut().next(),
                 |trial, matches| worker.borrow_mut().tried(&trial, matches),
@@ -96,7 +96,7 @@ impl<'a> Worker<'a> {
         // Nothing is left here unless there was a panic, or there are no secrets.
         for verification in std::mem::take(&mut self.verifications) {
             let status = verification.is_exhausted().then_some(TokenStatus::Rejected);
-            caught(|| self.finish(verification, status));
+            catch_panic(|| self.finish(verification, status));
         }
         self.pause();
     }
@@ -114,7 +114,7 @@ impl<'a> Worker<'a> {
             }
             // Here every secret of every verification has been started. Only the last verification is asked for secrets, so one
             // that got a newer one behind it too early would never have a result.
-            if !self.due.is_empty() || (is_hashing && self.one_by_one) {
+            if !self.pending_pauses.is_empty() || (is_hashing && self.serial) {
                 return None;
             }
             let is_last_lane = self.clock.lanes as usize + 1 == MAX_LANES;
@@ -130,7 +130,7 @@ impl<'a> Worker<'a> {
                 work,
                 hash: token.hash(),
                 keyring,
-                hashing: caught(|| waiting.begin()),
+                hashing: catch_panic(|| waiting.begin()),
                 started: 0,
                 tried: 0,
                 spent: LaneTime::ZERO,
@@ -160,31 +160,31 @@ impl<'a> Worker<'a> {
     fn finish(&mut self, verification: Verification, status: Option<TokenStatus>) {
         let Verification { token, client, work, keyring, hashing, tried, spent, .. } = verification;
         if let Some(hashing) = hashing {
-            caught(|| hashing.end());
+            catch_panic(|| hashing.end());
         }
         self.shared.publish(&token, work, status.map(|status| Hashed { keyring, status }));
         let pause =
             if status == Some(TokenStatus::Rejected) { pause(spent.wall, spent.cpu) } else { Duration::ZERO };
         let done = (tried as u64) << (token.cost() - 4);
         match status {
-            Some(TokenStatus::Rejected) => self.one_by_one = !pause.is_zero(),
-            Some(TokenStatus::Verified(_)) => self.one_by_one = false,
+            Some(TokenStatus::Rejected) => self.serial = !pause.is_zero(),
+            Some(TokenStatus::Verified(_)) => self.serial = false,
             None => {}
         }
         if !pause.is_zero() {
-            self.due.push(Due { pause, client, wall: spent.wall, work: done });
+            self.pending_pauses.push(PendingPause { pause, client, wall: spent.wall, work: done });
         } else if done > 0 {
-            self.shared.measured(spent.wall, done);
+            self.shared.record_time_per_unit(spent.wall, done);
         }
     }
 
     fn pause(&mut self) {
-        let due = std::mem::take(&mut self.due);
-        let clients: Vec<_> = due.iter().map(|due| due.client).collect();
-        let paused = self.shared.pause(due.iter().map(|due| due.pause).sum(), &clients);
+        let pauses = std::mem::take(&mut self.pending_pauses);
+        let clients: Vec<_> = pauses.iter().map(|pause| pause.client).collect();
+        let paused = self.shared.pause(pauses.iter().map(|pause| pause.pause).sum(), &clients);
         // The queue's capacity is that of workers that pause, so a pause counts as time of the hashes that caused it.
-        for Due { wall, work, .. } in &due {
-            self.shared.measured(*wall + paused / due.len() as u32, *work);
+        for PendingPause { wall, work, .. } in &pauses {
+            self.shared.record_time_per_unit(*wall + paused / pauses.len() as u32, *work);
         }
     }
 }

@@ -58,10 +58,10 @@ fn workers_have_capacity_for_what_they_hash_within_the_timeout() {
     let shared = &two.workers.shared;
     assert_eq!(shared.capacity(), 2 * one.workers.shared.capacity());
     // A token of 64 units that took twice as long as was assumed.
-    shared.measured(Duration::from_nanos(64 * 2 * UNIT), 64);
+    shared.record_time_per_unit(Duration::from_nanos(64 * 2 * UNIT), 64);
     assert_eq!(shared.capacity(), 18_000_000_000 / (UNIT / 8 * 9));
     for _ in 0..100 {
-        shared.measured(Duration::from_nanos(64 * 2 * UNIT), 64);
+        shared.record_time_per_unit(Duration::from_nanos(64 * 2 * UNIT), 64);
     }
     let (capacity, expected) = (shared.capacity(), 18_000_000_000 / (2 * UNIT));
     assert!((expected..expected + 10).contains(&capacity), "{capacity}, and {expected} was measured");
