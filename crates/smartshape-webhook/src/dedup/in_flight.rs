@@ -149,7 +149,14 @@ impl Deduplicator {
             table.claims += 1;
             let number = table.claims;
             let dedup = Arc::clone(self);
-            return Ok(ClaimOutcome::New(Claim { dedup, key, body, number, since: now, open: true }));
+            return Ok(ClaimOutcome::New(Claim {
+                dedup,
+                key,
+                body,
+                number,
+                since: now,
+                releases_on_drop: true,
+            }));
         };
         let same_body = Some(delivery.body == body);
         let waiters = &mut delivery.waiters;
@@ -208,7 +215,7 @@ impl Deduplicator {
         record_evictions(Evicted::CompletedKey, evicted);
     }
 
-    fn fail(&self, key: DeliveryKey) {
+    fn finish_released(&self, key: DeliveryKey) {
         locked(&self.table).finish(key, InFlightOutcome::Failed);
     }
 }
@@ -276,7 +283,7 @@ pub(crate) struct Claim {
     number: u64,
     since: Instant,
     /// Whether dropping the claim has to release the key.
-    open: bool,
+    releases_on_drop: bool,
 }
 
 impl Claim {
@@ -293,7 +300,7 @@ impl Claim {
         match self.state().await? {
             ClaimState::New => Ok(ClaimOutcome::New(self)),
             ClaimState::Done => {
-                self.close(self.since);
+                self.finish_completed(self.since);
                 Ok(ClaimOutcome::Done(None))
             }
             ClaimState::InFlight => Arc::clone(&self.dedup).wait_for_remote(self),
@@ -314,7 +321,7 @@ impl Claim {
             match self.state().await? {
                 ClaimState::InFlight => {}
                 ClaimState::Done => {
-                    self.close(again);
+                    self.finish_completed(again);
                     return Ok(Some(InFlightOutcome::Completed));
                 }
                 // This waiter has dropped the body, so it cannot handle the delivery: it releases the claim for the next attempt.
@@ -338,23 +345,23 @@ impl Claim {
             None => Ok(()),
         };
         // The handler has run, whether or not its completion could be recorded.
-        self.close(now);
+        self.finish_completed(now);
         recorded
     }
 
-    fn close(&mut self, now: Instant) {
-        self.open = false;
+    fn finish_completed(&mut self, now: Instant) {
+        self.releases_on_drop = false;
         self.dedup.complete(self.key, self.body, now);
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if !self.open {
+        if !self.releases_on_drop {
             return;
         }
         match &self.dedup.shared {
-            None => self.dedup.fail(self.key),
+            None => self.dedup.finish_released(self.key),
             Some(store) => {
                 release_later(Arc::clone(&self.dedup), Arc::clone(store), self.key, self.lease_token());
             }
@@ -370,7 +377,7 @@ struct RemoveOnDrop {
 
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
-        self.dedup.fail(self.key);
+        self.dedup.finish_released(self.key);
     }
 }
 
