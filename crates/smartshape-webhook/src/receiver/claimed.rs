@@ -78,7 +78,7 @@ impl Claimed {
         let delivery = self.work.delivery.clone();
         let handled = self.run(async move {
             let outcome = handler.handle(delivery).await;
-            (Outcome::from(&outcome), response(&outcome))
+            (Outcome::from(&outcome), response_for(&outcome))
         });
         async { handled.await.unwrap_or_else(|response| response) }
     }
@@ -190,7 +190,7 @@ impl From<&Result<(), HandlerError>> for Outcome {
     }
 }
 
-fn response(outcome: &Result<(), HandlerError>) -> WebhookResponse {
+fn response_for(outcome: &Result<(), HandlerError>) -> WebhookResponse {
     match outcome.as_ref().map_err(HandlerError::kind) {
         Ok(()) | Err(HandlerErrorKind::Permanent) => WebhookResponse::success(),
         Err(HandlerErrorKind::Retry) => failed(),

@@ -148,7 +148,7 @@ impl Buffered {
             ..DeliveryMeta::default()
         };
         let delivery = Delivery::parse(self.body, meta, Some(self.reservation));
-        let delivery = delivery.map_err(|error| rejection(error, head))?;
+        let delivery = delivery.map_err(|error| envelope_rejection(error, head))?;
         let secret = self.permit.secret();
         let scope = if !secret.permits(delivery.kind()) {
             Some("events")
@@ -165,7 +165,7 @@ impl Buffered {
     }
 }
 
-fn rejection(error: EnvelopeError, head: &RequestHead) -> Rejection {
+fn envelope_rejection(error: EnvelopeError, head: &RequestHead) -> Rejection {
     match (error.kind(), &head.content_coding, &head.foreign_charset) {
         (EnvelopeErrorKind::NotJson, Some(coding), _) => {
             Rejection::with_detail(RejectionKind::ContentCoding, coding)
