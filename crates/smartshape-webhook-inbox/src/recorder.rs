@@ -21,7 +21,7 @@ const MAX_PENDING: usize = 60;
 #[derive(Debug, Default)]
 pub(crate) struct ActivityRecorder {
     pending: Mutex<BTreeMap<i64, ActivityCounts>>,
-    is_pending: Notify,
+    recorded: Notify,
 }
 
 impl ActivityRecorder {
@@ -31,7 +31,7 @@ impl ActivityRecorder {
         let (written, storage) = (Arc::downgrade(&activity), Arc::downgrade(storage));
         let _detached = tokio::spawn(async move {
             while let Some(activity) = written.upgrade() {
-                let pending = tokio::time::timeout(FLUSH_INTERVAL, activity.is_pending.notified()).await;
+                let pending = tokio::time::timeout(FLUSH_INTERVAL, activity.recorded.notified()).await;
                 drop(activity);
                 if pending.is_err() {
                     continue;
@@ -49,7 +49,7 @@ impl ActivityRecorder {
             return;
         }
         locked(&self.pending).entry(minute_since_epoch(Timestamp::now())).or_default().add(counts);
-        self.is_pending.notify_one();
+        self.recorded.notify_one();
     }
 
     /// Adds what was counted to the database.
@@ -68,7 +68,7 @@ impl ActivityRecorder {
             while pending.len() > MAX_PENDING {
                 pending.pop_first();
             }
-            self.is_pending.notify_one();
+            self.recorded.notify_one();
         }
     }
 }
