@@ -10,7 +10,7 @@ use smartshape_webhook_outlet::{HttpOutlet, JetStreamOutlet, OutletErrorKind};
 
 use super::Relay;
 use super::route::{Route, Target};
-use super::settings_file::{self, Place, Table, Value};
+use super::settings_file::{self, Location, Table, Value};
 use crate::console;
 use crate::escape::escape;
 use crate::failure::{CliResult, Failure, chain};
@@ -68,8 +68,8 @@ struct FileSettings {
     listen: Option<SocketAddr>,
     path: Option<String>,
     inbox: Option<String>,
-    ui: Option<(SocketAddr, Place)>,
-    ui_password: Option<(String, Place)>,
+    ui: Option<(SocketAddr, Location)>,
+    ui_password: Option<(String, Location)>,
     apply: Option<String>,
     secrets: Vec<NamedSecret>,
     routes: Vec<Route>,
@@ -96,7 +96,7 @@ impl Config {
             }
             (Some(to), _) => {
                 let switch = flags.allow_private_addresses.then_some("allow_private_addresses");
-                let target = target(to, &Place::flag("to"), &mut Table::from_flags(switch))?;
+                let target = target(to, &Location::flag("to"), &mut Table::from_flags(switch))?;
                 vec![Route { events: None, target }]
             }
             (None, routes) if routes.is_empty() => {
@@ -137,12 +137,12 @@ impl Config {
 /// Address and password of the console. A key in its address, as `smartshape ui` has it, would stand in the log.
 fn console(
     flags: &Relay,
-    ui: Option<(SocketAddr, Place)>,
-    password: Option<(String, Place)>,
+    ui: Option<(SocketAddr, Location)>,
+    password: Option<(String, Location)>,
 ) -> CliResult<Option<(SocketAddr, String)>> {
-    let (bind, ui_place) = match (flags.ui, ui) {
+    let (bind, ui_location) = match (flags.ui, ui) {
         (Some(bind), _) => (bind, None),
-        (None, Some((bind, place))) => (bind, Some(place)),
+        (None, Some((bind, location))) => (bind, Some(location)),
         (None, None) if flags.password_file.is_some() => {
             return Err(Failure::usage(
                 "--password-file is the console's: add --ui, or the key ui, which serves one",
@@ -150,16 +150,16 @@ fn console(
         }
         (None, None) => return Ok(None),
     };
-    let (password, password_place) = match (password, flags.password_file.as_deref()) {
-        (Some((password, place)), None) => (Some(password), Some(place)),
+    let (password, password_location) = match (password, flags.password_file.as_deref()) {
+        (Some((password, location)), None) => (Some(password), Some(location)),
         (_, path) => (console::password(path)?, None),
     };
-    let wrong = |place: Option<Place>, what: &str| match place {
-        Some(place) => place.wrong(what),
+    let error_at = |location: Option<Location>, what: &str| match location {
+        Some(location) => location.error(what),
         None => Failure::usage(what),
     };
-    let password = password.ok_or_else(|| wrong(ui_place, NO_PASSWORD))?;
-    console::check_password(&password).map_err(|error| wrong(password_place, &error.to_string()))?;
+    let password = password.ok_or_else(|| error_at(ui_location, NO_PASSWORD))?;
+    console::check_password(&password).map_err(|error| error_at(password_location, &error.to_string()))?;
     Ok(Some((bind, password)))
 }
 
@@ -241,11 +241,11 @@ fn checked_path(path: &str) -> Result<String, &'static str> {
 
 impl FileSettings {
     fn read(mut table: Table<'_>) -> CliResult<Self> {
-        table.only(&KEYS)?;
+        table.reject_unknown_keys(&KEYS)?;
         let secrets = table.take("secret").map(Value::tables).transpose()?.unwrap_or_default();
-        secrets.iter().try_for_each(|secret| secret.only(&SECRET_KEYS))?;
+        secrets.iter().try_for_each(|secret| secret.reject_unknown_keys(&SECRET_KEYS))?;
         let routes = table.take("route").map(Value::tables).transpose()?.unwrap_or_default();
-        routes.iter().try_for_each(|route| route.only(&route_keys(route.peek_text("to"))))?;
+        routes.iter().try_for_each(|route| route.reject_unknown_keys(&route_keys(route.peek_text("to"))))?;
         let mut number = |key, max, default: u32| match table.take(key) {
             Some(value) => value.number(1..=max),
             None => Ok(default),
@@ -260,12 +260,12 @@ impl FileSettings {
             ordered_by_file: table.take("ordered_by_file").map(Value::boolean).transpose()?.unwrap_or(false),
         };
         Ok(Self {
-            listen: parsed(table.take("listen"), address)?.map(value),
-            path: parsed(table.take("path"), checked_path)?.map(value),
-            inbox: table.take("inbox").map(text_or_source).transpose()?.map(value),
+            listen: parsed(table.take("listen"), address)?.map(without_location),
+            path: parsed(table.take("path"), checked_path)?.map(without_location),
+            inbox: table.take("inbox").map(text_or_source).transpose()?.map(without_location),
             ui: parsed(table.take("ui"), address)?,
             ui_password: table.take("ui_password").map(secret_text).transpose()?,
-            apply: table.take("apply").map(Value::text).transpose()?.map(value),
+            apply: table.take("apply").map(Value::text).transpose()?.map(without_location),
             secrets: parse_secrets(secrets)?,
             routes: parse_routes(routes)?,
             retries,
@@ -273,44 +273,44 @@ impl FileSettings {
     }
 }
 
-fn value<T>((value, _): (T, Place)) -> T {
+fn without_location<T>((value, _): (T, Location)) -> T {
     value
 }
 
 fn parsed<T>(
     value: Option<Value<'_>>,
     parse: impl Fn(&str) -> Result<T, &'static str>,
-) -> CliResult<Option<(T, Place)>> {
+) -> CliResult<Option<(T, Location)>> {
     let Some(value) = value else { return Ok(None) };
-    let (text, place) = value.text()?;
+    let (text, location) = value.text()?;
     match parse(&text) {
-        Ok(parsed) => Ok(Some((parsed, place))),
-        Err(what) => Err(place.wrong(what)),
+        Ok(parsed) => Ok(Some((parsed, location))),
+        Err(what) => Err(location.error(what)),
     }
 }
 
 /// A text, or where it is, since it may hold a password.
-fn text_or_source(value: Value<'_>) -> CliResult<(String, Place)> {
+fn text_or_source(value: Value<'_>) -> CliResult<(String, Location)> {
     if value.is_table() { secret_text(value) } else { value.text() }
 }
 
-fn secret_text(value: Value<'_>) -> CliResult<(String, Place)> {
-    let (source, place) = value.secret_source()?;
-    let text = source.text().map_err(|what| place.wrong(&what))?;
-    Ok((text, place))
+fn secret_text(value: Value<'_>) -> CliResult<(String, Location)> {
+    let (source, location) = value.secret_source()?;
+    let text = source.text().map_err(|what| location.error(&what))?;
+    Ok((text, location))
 }
 
 fn parse_secrets(tables: Vec<Table<'_>>) -> CliResult<Vec<NamedSecret>> {
     let mut names = Vec::new();
     let secret = |mut table: Table<'_>| {
-        let (name, place) = table.required("name")?.text()?;
+        let (name, location) = table.required("name")?.text()?;
         if names.contains(&name) {
-            return Err(place.wrong("another secret has this name"));
+            return Err(location.error("another secret has this name"));
         }
         names.push(name.clone());
         let source = table.secret_source()?;
-        let source = source.ok_or_else(|| table.wrong("env", "this key or file is missing"))?;
-        let secret = source.secret().map_err(|error| table.wrong("env", &error.to_string()))?;
+        let source = source.ok_or_else(|| table.error_at("env", "this key or file is missing"))?;
+        let secret = source.secret().map_err(|error| table.error_at("env", &error.to_string()))?;
         let mut named = NamedSecret::new(name, secret);
         if let Some(value) = table.take("events") {
             named = named.scoped_to(events(value)?.into_iter().map(|(event, _)| event));
@@ -323,12 +323,12 @@ fn parse_secrets(tables: Vec<Table<'_>>) -> CliResult<Vec<NamedSecret>> {
     tables.into_iter().map(secret).collect()
 }
 
-fn events(value: Value<'_>) -> CliResult<Vec<(EventKind, Place)>> {
-    let event = |(name, place): (String, Place)| match name.parse() {
-        Ok(event) => Ok((event, place)),
+fn events(value: Value<'_>) -> CliResult<Vec<(EventKind, Location)>> {
+    let event = |(name, location): (String, Location)| match name.parse() {
+        Ok(event) => Ok((event, location)),
         Err(_) => {
             let known = EventKind::ALL.map(EventKind::as_str).join(", ");
-            Err(place.wrong(&format!("there is no event {}; there are {known}", escape(&name))))
+            Err(location.error(&format!("there is no event {}; there are {known}", escape(&name))))
         }
     };
     value.texts()?.into_iter().map(event).collect()
@@ -357,16 +357,18 @@ fn parse_routes(tables: Vec<Table<'_>>) -> CliResult<Vec<Route>> {
     let mut routes: Vec<Route> = Vec::new();
     for mut table in tables {
         let named = table.take("events").map(events).transpose()?;
-        let (to, place) = text_or_source(table.required("to")?)?;
-        table.only(&route_keys(Some(&to)))?;
-        let target = target(&to, &place, &mut table)?;
-        for (event, place) in named.iter().flatten() {
+        let (to, location) = text_or_source(table.required("to")?)?;
+        table.reject_unknown_keys(&route_keys(Some(&to)))?;
+        let target = target(&to, &location, &mut table)?;
+        for (event, location) in named.iter().flatten() {
             if routes.iter().any(|route| route.events.as_ref().is_some_and(|events| events.contains(event))) {
-                return Err(place.wrong(&format!("another route has {event}: an event goes to one target")));
+                return Err(
+                    location.error(&format!("another route has {event}: an event goes to one target"))
+                );
             }
         }
         if named.is_none() && routes.iter().any(|route| route.events.is_none()) {
-            return Err(table.wrong("events", "another route without this key has all other events"));
+            return Err(table.error_at("events", "another route without this key has all other events"));
         }
         let events = named.map(|named| named.into_iter().map(|(event, _)| event).collect());
         routes.push(Route { events, target });
@@ -374,25 +376,26 @@ fn parse_routes(tables: Vec<Table<'_>>) -> CliResult<Vec<Route>> {
     Ok(routes)
 }
 
-/// The content of the file `ca_cert`, and its place.
-fn certificates(table: &mut Table<'_>) -> CliResult<(Vec<u8>, Option<Place>)> {
+/// The content of the file `ca_cert`, and the location of that key.
+fn certificates(table: &mut Table<'_>) -> CliResult<(Vec<u8>, Option<Location>)> {
     let Some(value) = table.take("ca_cert") else { return Ok((Vec::new(), None)) };
-    let (path, place) = value.text()?;
-    let pem = std::fs::read(path).map_err(|error| place.wrong(&format!("cannot read this file: {error}")))?;
-    Ok((pem, Some(place)))
+    let (path, location) = value.text()?;
+    let pem =
+        std::fs::read(path).map_err(|error| location.error(&format!("cannot read this file: {error}")))?;
+    Ok((pem, Some(location)))
 }
 
 /// Takes the keys that belong to this kind of target.
-fn target(to: &str, to_place: &Place, table: &mut Table<'_>) -> CliResult<Target> {
+fn target(to: &str, to_location: &Location, table: &mut Table<'_>) -> CliResult<Target> {
     let timeout = table.take("timeout_seconds").map(|value| value.number(1..=DAY_SECONDS)).transpose()?;
     let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
     if let Some(program) = to.strip_prefix("exec:") {
         let args = table.take("args").map(Value::texts).transpose()?.unwrap_or_default();
         let args = args.into_iter().map(|(arg, _)| arg).collect();
-        return Target::exec(program, args, timeout).map_err(|what| to_place.wrong(&what));
+        return Target::exec(program, args, timeout).map_err(|what| to_location.error(&what));
     }
     if is_nats(to) {
-        let (urls, stream) = servers_and_stream(to).map_err(|what| to_place.wrong(what))?;
+        let (urls, stream) = servers_and_stream(to).map_err(|what| to_location.error(what))?;
         let mut outlet = JetStreamOutlet::builder(urls, stream);
         if let Some(timeout) = timeout {
             outlet = outlet.timeout(timeout);
@@ -403,38 +406,38 @@ fn target(to: &str, to_place: &Place, table: &mut Table<'_>) -> CliResult<Target
         if let Some(value) = table.take("object_store") {
             outlet = outlet.object_store(&value.text()?.0);
         }
-        let mut credentials_place = None;
+        let mut credentials_location = None;
         if let Some(value) = table.take("credentials_file") {
-            let (path, place) = value.text()?;
+            let (path, location) = value.text()?;
             outlet = outlet.credentials_file(path);
-            credentials_place = Some(place);
+            credentials_location = Some(location);
         }
-        let (pem, certificates_place) = certificates(table)?;
+        let (pem, certificates_location) = certificates(table)?;
         return Target::stream(stream, outlet.root_certificates(pem)).map_err(|error| {
-            let place = match error.kind() {
-                OutletErrorKind::CredentialsFile => credentials_place,
-                OutletErrorKind::RootCertificates => certificates_place,
+            let location = match error.kind() {
+                OutletErrorKind::CredentialsFile => credentials_location,
+                OutletErrorKind::RootCertificates => certificates_location,
                 _ => None,
             };
-            place.as_ref().unwrap_or(to_place).wrong(&chain(&error))
+            location.as_ref().unwrap_or(to_location).error(&chain(&error))
         });
     }
     if !is_http(to) {
-        return Err(to_place.wrong(KINDS));
+        return Err(to_location.error(KINDS));
     }
     let allow = table.take("allow_private_addresses").map(Value::boolean).transpose()?.unwrap_or(false);
-    let (secret, secret_place, variable) = match table.take("signing_secret") {
+    let (secret, secret_location, variable) = match table.take("signing_secret") {
         Some(value) => {
-            let (secret, place) = secret_text(value)?;
-            (secret, place, None)
+            let (secret, location) = secret_text(value)?;
+            (secret, location, None)
         }
         None => {
-            let place = table.missing("signing_secret");
-            let (secret, variable) = signing_secret().map_err(|what| place.wrong(&what))?;
-            (secret, place, Some(variable))
+            let location = table.location_of_missing("signing_secret");
+            let (secret, variable) = signing_secret().map_err(|what| location.error(&what))?;
+            (secret, location, Some(variable))
         }
     };
-    let (pem, certificates_place) = certificates(table)?;
+    let (pem, certificates_location) = certificates(table)?;
     let mut outlet = HttpOutlet::builder(to, &secret).root_certificates(pem);
     if let Some(timeout) = timeout {
         outlet = outlet.timeout(timeout);
@@ -450,13 +453,13 @@ fn target(to: &str, to_place: &Place, table: &mut Table<'_>) -> CliResult<Target
             }
             _ => chain(&error),
         };
-        match (error.kind(), variable, certificates_place) {
+        match (error.kind(), variable, certificates_location) {
             (OutletErrorKind::SigningSecret, Some(variable), _) => {
-                secret_place.wrong(&format!("{variable}: {text}"))
+                secret_location.error(&format!("{variable}: {text}"))
             }
-            (OutletErrorKind::SigningSecret, None, _) => secret_place.wrong(&text),
-            (OutletErrorKind::RootCertificates, _, Some(place)) => place.wrong(&text),
-            _ => to_place.wrong(&text),
+            (OutletErrorKind::SigningSecret, None, _) => secret_location.error(&text),
+            (OutletErrorKind::RootCertificates, _, Some(location)) => location.error(&text),
+            _ => to_location.error(&text),
         }
     })
 }

@@ -22,13 +22,13 @@ pub(super) struct Table<'a> {
 
 /// A value, and where it is.
 pub(super) struct Value<'a> {
-    place: Place,
+    location: Location,
     value: DeValue<'a>,
 }
 
 /// File, line and key of a value, or of where one is missing.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct Location {
     source: Rc<Source>,
     key: String,
     line: usize,
@@ -62,8 +62,8 @@ pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> CliResult<T>)
         let hint = header_in(&text, line)
             .filter(|name| ["route", "secret"].contains(name))
             .map_or_else(String::new, |name| format!("; write [[{name}]] above the keys of each"));
-        let place = Place { source: Rc::clone(&source), key: key_in(&text, line).to_owned(), line };
-        place.wrong(&format!("this is not TOML: {what}{hint}"))
+        let location = Location { source: Rc::clone(&source), key: key_in(&text, line).to_owned(), line };
+        location.error(&format!("this is not TOML: {what}{hint}"))
     })?;
     read(Table::new(Rc::clone(&source), String::new(), 1, table.into_inner()))
 }
@@ -105,11 +105,11 @@ impl<'a> Table<'a> {
 
     /// Fails if there are other keys than these. To be called before values are read: a misspelt key is often why another one
     /// is missing.
-    pub(super) fn only(&self, known: &[&str]) -> CliResult {
+    pub(super) fn reject_unknown_keys(&self, known: &[&str]) -> CliResult {
         let unknown = self.entries.iter().filter(|(name, ..)| !known.contains(&name.as_str()));
         let Some((name, line, ..)) = unknown.min_by_key(|(_, line, ..)| line) else { return Ok(()) };
         let what = format!("there is no such key; here are: {}", known.join(", "));
-        Err(self.place(name, *line).wrong(&what))
+        Err(self.location(name, *line).error(&what))
     }
 
     pub(super) fn peek_text(&self, key: &str) -> Option<&str> {
@@ -119,27 +119,27 @@ impl<'a> Table<'a> {
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
         let at = self.entries.iter().position(|(name, ..)| name == key)?;
         let (name, _, value, line) = self.entries.swap_remove(at);
-        Some(Value { place: self.place(&name, line), value })
+        Some(Value { location: self.location(&name, line), value })
     }
 
     pub(super) fn required(&mut self, key: &'static str) -> CliResult<Value<'a>> {
-        self.take(key).ok_or_else(|| self.wrong(key, "this key is missing"))
+        self.take(key).ok_or_else(|| self.error_at(key, "this key is missing"))
     }
 
-    fn place(&self, key: &str, line: usize) -> Place {
-        Place { source: Rc::clone(&self.source), key: format!("{}{key}", self.prefix), line }
+    fn location(&self, key: &str, line: usize) -> Location {
+        Location { source: Rc::clone(&self.source), key: format!("{}{key}", self.prefix), line }
     }
 
-    /// The place of a key that is missing: that of the table. A flag that is missing has none.
-    pub(super) fn missing(&self, key: &str) -> Place {
+    /// The location of a key that is missing: that of the table. A flag that is missing has none.
+    pub(super) fn location_of_missing(&self, key: &str) -> Location {
         match *self.source {
-            Source::Flags => self.place("", 0),
-            Source::File { .. } => self.place(key, self.line),
+            Source::Flags => self.location("", 0),
+            Source::File { .. } => self.location(key, self.line),
         }
     }
 
-    pub(super) fn wrong(&self, key: &str, what: &str) -> Failure {
-        self.missing(key).wrong(what)
+    pub(super) fn error_at(&self, key: &str, what: &str) -> Failure {
+        self.location_of_missing(key).error(what)
     }
 
     /// How a switch is set there.
@@ -153,7 +153,7 @@ impl<'a> Table<'a> {
     /// Where a secret is: `{ env = "NAME" }` or `{ file = "PATH" }`, or these keys in the table itself.
     pub(super) fn secret_source(&mut self) -> CliResult<Option<SecretSource>> {
         match (self.take("env"), self.take("file")) {
-            (Some(_), Some(file)) => Err(file.place.wrong("env is set too: leave one of them out")),
+            (Some(_), Some(file)) => Err(file.location.error("env is set too: leave one of them out")),
             (Some(name), None) => Ok(Some(SecretSource::Env(name.text()?.0))),
             (None, Some(path)) => Ok(Some(SecretSource::File(path.text()?.0.into()))),
             (None, None) => Ok(None),
@@ -166,19 +166,19 @@ impl<'a> Value<'a> {
         matches!(self.value, DeValue::Table(_))
     }
 
-    pub(super) fn text(self) -> CliResult<(String, Place)> {
-        let Self { place, value } = self;
+    pub(super) fn text(self) -> CliResult<(String, Location)> {
+        let Self { location, value } = self;
         match value {
-            DeValue::String(text) if !text.is_empty() => Ok((text.into_owned(), place)),
-            DeValue::String(_) => Err(place.wrong("this is empty")),
-            _ => Err(place.wrong("this must be a string, in quotation marks")),
+            DeValue::String(text) if !text.is_empty() => Ok((text.into_owned(), location)),
+            DeValue::String(_) => Err(location.error("this is empty")),
+            _ => Err(location.error("this must be a string, in quotation marks")),
         }
     }
 
     pub(super) fn boolean(self) -> CliResult<bool> {
         match self.value {
             DeValue::Boolean(value) => Ok(value),
-            _ => Err(self.place.wrong("this must be true or false, without quotation marks")),
+            _ => Err(self.location.error("this must be true or false, without quotation marks")),
         }
     }
 
@@ -189,56 +189,61 @@ impl<'a> Value<'a> {
         };
         number.filter(|number| range.contains(number)).ok_or_else(|| {
             let what = format!("this must be a whole number from {} to {}", range.start(), range.end());
-            self.place.wrong(&what)
+            self.location.error(&what)
         })
     }
 
     /// The strings of an array, of which there must be one.
-    pub(super) fn texts(self) -> CliResult<Vec<(String, Place)>> {
-        let Self { place, value } = self;
+    pub(super) fn texts(self) -> CliResult<Vec<(String, Location)>> {
+        let Self { location, value } = self;
         let DeValue::Array(values) = value else {
-            return Err(place.wrong("this must be an array of strings, such as [\"a\", \"b\"]"));
+            return Err(location.error("this must be an array of strings, such as [\"a\", \"b\"]"));
         };
         let texts = values.into_iter().map(|value| {
-            let line = place.source.line(value.span().start);
-            Value { place: Place { line, ..place.clone() }, value: value.into_inner() }.text()
+            let line = location.source.line(value.span().start);
+            Value { location: Location { line, ..location.clone() }, value: value.into_inner() }.text()
         });
         let texts: Vec<_> = texts.collect::<CliResult<_>>()?;
-        if texts.is_empty() { Err(place.wrong("this array is empty: leave the key out")) } else { Ok(texts) }
+        if texts.is_empty() {
+            Err(location.error("this array is empty: leave the key out"))
+        } else {
+            Ok(texts)
+        }
     }
 
     /// The tables of `[[name]]`.
     pub(super) fn tables(self) -> CliResult<Vec<Table<'a>>> {
-        let Self { place, value } = self;
-        let wrong = || place.wrong(&format!("write [[{}]] above the keys of each", place.key));
-        let DeValue::Array(values) = value else { return Err(wrong()) };
+        let Self { location, value } = self;
+        let error = || location.error(&format!("write [[{}]] above the keys of each", location.key));
+        let DeValue::Array(values) = value else { return Err(error()) };
         let table = |value: toml::Spanned<DeValue<'a>>| {
-            let line = place.source.line(value.span().start);
-            let DeValue::Table(table) = value.into_inner() else { return Err(wrong()) };
-            Ok(Table::new(Rc::clone(&place.source), format!("{}.", place.key), line, table))
+            let line = location.source.line(value.span().start);
+            let DeValue::Table(table) = value.into_inner() else { return Err(error()) };
+            Ok(Table::new(Rc::clone(&location.source), format!("{}.", location.key), line, table))
         };
         values.into_iter().map(table).collect()
     }
 
     /// `{ env = "NAME" }` or `{ file = "PATH" }`.
-    pub(super) fn secret_source(self) -> CliResult<(SecretSource, Place)> {
-        let Self { place, value } = self;
+    pub(super) fn secret_source(self) -> CliResult<(SecretSource, Location)> {
+        let Self { location, value } = self;
         let how = "this must say where the value is: { env = \"NAME\" } or { file = \"PATH\" }";
-        let DeValue::Table(table) = value else { return Err(place.wrong(how)) };
-        let mut table = Table::new(Rc::clone(&place.source), format!("{}.", place.key), place.line, table);
-        table.only(&["env", "file"])?;
+        let DeValue::Table(table) = value else { return Err(location.error(how)) };
+        let mut table =
+            Table::new(Rc::clone(&location.source), format!("{}.", location.key), location.line, table);
+        table.reject_unknown_keys(&["env", "file"])?;
         let source = table.secret_source()?;
-        Ok((source.ok_or_else(|| place.wrong(how))?, place))
+        Ok((source.ok_or_else(|| location.error(how))?, location))
     }
 }
 
-impl Place {
+impl Location {
     pub(super) fn flag(name: &str) -> Self {
         Self { source: Rc::new(Source::Flags), key: format!("--{name}"), line: 0 }
     }
 
     /// Never quotes a value, which may be a secret in the wrong place.
-    pub(super) fn wrong(&self, what: &str) -> Failure {
+    pub(super) fn error(&self, what: &str) -> Failure {
         let key = if self.key.is_empty() { String::new() } else { format!("{}: ", escape(&self.key)) };
         Failure::usage(match &*self.source {
             Source::Flags => format!("{key}{what}"),
