@@ -24,9 +24,9 @@ use crate::output::{ERROR, SUCCESS, print_notice, styled};
 /// Maximum number of events that are forwarded concurrently.
 const MAX_IN_FLIGHT: usize = 8;
 /// Maximum number of queued events. Further ones are not forwarded, with a notice.
-const WAITING: usize = 1000;
+const QUEUE_CAPACITY: usize = 1000;
 /// Maximum total length of the bodies of queued events.
-const WAITING_BYTES: usize = 256 * 1024 * 1024;
+const QUEUE_CAPACITY_BYTES: usize = 256 * 1024 * 1024;
 /// Maximum time to wait for the endpoint's response.
 const LIMIT: Duration = Duration::from_secs(30);
 /// The cost of a token that is made here: that of most.
@@ -69,13 +69,13 @@ pub(super) struct Forwarders(JoinSet<()>);
 /// Starts forwarding to `url`.
 pub(super) fn start(url: &Uri) -> Result<(Forward, Forwarders), Fault> {
     let client = http_client::client(url)?;
-    let (sender, waiting) = mpsc::channel(WAITING);
+    let (sender, waiting) = mpsc::channel(QUEUE_CAPACITY);
     let waiting = Arc::new(Mutex::new(waiting));
     let mut tasks = JoinSet::new();
     for _ in 0..MAX_IN_FLIGHT {
         tasks.spawn(work(client.clone(), url.clone(), Arc::clone(&waiting)));
     }
-    Ok((Forward { sender, bytes: Arc::new(Semaphore::new(WAITING_BYTES)) }, Forwarders(tasks)))
+    Ok((Forward { sender, bytes: Arc::new(Semaphore::new(QUEUE_CAPACITY_BYTES)) }, Forwarders(tasks)))
 }
 
 impl Forward {

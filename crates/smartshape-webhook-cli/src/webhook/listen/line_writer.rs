@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 /// Length in bytes from which on a group takes no further line.
 const GROUP: usize = 1024 * 1024;
 /// Capacity of the queue. Callers wait while it is full.
-const WAITING: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 
 #[derive(Clone)]
 pub(super) struct LineWriter(mpsc::Sender<Line>);
@@ -27,7 +27,7 @@ impl LineWriter {
     pub(super) fn start(
         write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
     ) -> io::Result<(Self, WriterEnd)> {
-        let (sender, waiting) = mpsc::channel(WAITING);
+        let (sender, waiting) = mpsc::channel(QUEUE_CAPACITY);
         let (ended, end) = oneshot::channel();
         let thread = thread::Builder::new().name("lines".to_owned());
         thread.spawn(move || {
@@ -103,7 +103,7 @@ mod tests {
         first.await.unwrap().unwrap();
         let rest: Vec<_> = ["2", "3", "4"].map(write).into();
         // All are queued, and the thread has taken at most one of them.
-        while lines.0.capacity() > WAITING - 2 {
+        while lines.0.capacity() > QUEUE_CAPACITY - 2 {
             tokio::task::yield_now().await;
         }
         for _ in &rest {

@@ -146,7 +146,7 @@ impl Listen {
                 let listened = listen(&api, &mut journal, &url, &secret, &mut stop).await;
                 let cleaned = tokio::select! {
                     cleaned = clean_up(&api, journal) => cleaned,
-                    () = stop.insisted() => {
+                    () = stop.aborted() => {
                         let text = "stopped in the middle of it: run `smartshape webhook prune` later";
                         return Err(Failure::failed(text));
                     }

@@ -58,7 +58,7 @@ impl Sink {
         Ok(Self { output, fail_first: AtomicU32::new(fail_first), forward, failures })
     }
 
-    fn rejects(&self) -> bool {
+    fn take_forced_failure(&self) -> bool {
         let one_less = |left: u32| left.checked_sub(1);
         self.fail_first.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
@@ -80,7 +80,7 @@ impl Handler for RequestHandler {
         let sink = &self.sink;
         let (event, file, uuid) = (delivery.event_name(), delivery.file(), delivery.uuid());
         let _ = self.name.set(format!("{} of {} ({})", escape(event), escape(file.as_str()), escape(uuid)));
-        if sink.rejects() {
+        if sink.take_forced_failure() {
             print_notice(format_args!("rejected {}, as --fail-first asks", escape(delivery.uuid())));
             return Err("--fail-first".into());
         }

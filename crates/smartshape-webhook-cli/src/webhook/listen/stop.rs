@@ -17,14 +17,18 @@ pub(super) enum Reason {
 pub(super) struct Stop {
     signals: Signals,
     /// Number of further signals that interrupt the deletion of the webhooks.
-    patience: u8,
+    signals_to_abort: u8,
     pub(super) failures: OutputFailures,
 }
 
 impl Stop {
     /// Installs the signal handlers.
     pub(super) fn new() -> CliResult<Self> {
-        Ok(Self { signals: Signals::with_hangup()?, patience: 2, failures: OutputFailures::default() })
+        Ok(Self {
+            signals: Signals::with_hangup()?,
+            signals_to_abort: 2,
+            failures: OutputFailures::default(),
+        })
     }
 
     pub(super) async fn wait(&mut self) -> Reason {
@@ -35,15 +39,15 @@ impl Stop {
             () = reader_gone() => Reason::OutputClosed,
         };
         if reason == Reason::Signal {
-            self.patience = 1;
+            self.signals_to_abort = 1;
         }
         reason
     }
 
     /// Resolves when the user interrupts the deletion too. One ^C ends a whole pipeline: if the reader ended first, the
     /// signal that follows belongs to the same ^C and does not count, so two are needed.
-    pub(super) async fn insisted(&mut self) {
-        for _ in 0..self.patience {
+    pub(super) async fn aborted(&mut self) {
+        for _ in 0..self.signals_to_abort {
             self.signals.next().await;
         }
     }
