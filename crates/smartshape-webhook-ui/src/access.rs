@@ -116,22 +116,22 @@ enum Kind {
 #[derive(Default)]
 struct Failures {
     since: Option<Instant>,
-    in_all: u32,
+    total: u32,
     by_client: HashMap<Option<ClientAddr>, u32>,
 }
 
 impl Failures {
-    fn are_too_many(&mut self, client: Option<ClientAddr>) -> bool {
+    fn limit_reached(&mut self, client: Option<ClientAddr>) -> bool {
         if self.since.is_some_and(|since| since.elapsed() >= FAILURE_PERIOD) {
             *self = Self::default();
         }
         let of_client = self.by_client.get(&client).copied().unwrap_or(0);
-        of_client >= MAX_FAILURES || self.in_all >= MAX_FAILURES_IN_ALL
+        of_client >= MAX_FAILURES || self.total >= MAX_FAILURES_IN_ALL
     }
 
     fn add(&mut self, client: Option<ClientAddr>) {
         self.since.get_or_insert_with(Instant::now);
-        self.in_all += 1;
+        self.total += 1;
         *self.by_client.entry(client).or_default() += 1;
     }
 }
@@ -228,7 +228,7 @@ impl Access {
                 let has_cookie = has_cookie(&parts.headers, &name, cookie);
                 let client = parts.extensions.get::<ClientAddr>().copied();
                 let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                if !has_cookie && failures.are_too_many(client) {
+                if !has_cookie && failures.limit_reached(client) {
                     return Admission::TooManyFailures;
                 }
                 // Both are hashes, so that the time of the comparison tells nothing of the password.

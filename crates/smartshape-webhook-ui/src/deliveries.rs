@@ -126,7 +126,7 @@ impl ReceivedDelivery {
         let received_at = Timestamp::now() - jiff::SignedDuration::try_from(took).unwrap_or_default();
         Self {
             method: method.chars().take(MAX_HEADER_CHARS).collect(),
-            headers: headers.iter().take(MAX_HEADERS).map(shown).collect(),
+            headers: headers.iter().take(MAX_HEADERS).map(redacted_header).collect(),
             token: token.map(|token| (token.prefix().to_owned(), token.cost())),
             reason: rejection.map(Rejection::to_string),
             is_verified: rejection.is_none_or(Rejection::token_verified),
@@ -190,7 +190,7 @@ impl ReceivedDelivery {
 }
 
 /// A header for display, with credentials replaced by their length.
-fn shown((name, value): (&header::HeaderName, &header::HeaderValue)) -> (String, String) {
+fn redacted_header((name, value): (&header::HeaderName, &header::HeaderValue)) -> (String, String) {
     let hidden = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE].contains(name)
         || value.is_sensitive();
     let value = if name == TOKEN_HEADER {

@@ -188,7 +188,10 @@ impl Ui {
 
     async fn respond_to(&self, head: &Parts, form: impl Future<Output = Option<Bytes>>) -> Response<Bytes> {
         if !self.is_own_host(head) {
-            return plain(StatusCode::MISDIRECTED_REQUEST, "this console is not served under this name\n");
+            return text_response(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this console is not served under this name\n",
+            );
         }
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let is_read = head.method == Method::GET || head.method == Method::HEAD;
@@ -235,7 +238,7 @@ impl Ui {
         } else if head.method == Method::POST {
             self.change(head, form, &visitor).await
         } else {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD or POST\n");
+            let mut response = text_response(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD or POST\n");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             Ok(response)
         };
@@ -267,7 +270,7 @@ impl Ui {
             Source::Deliveries(deliveries) => return Ok(self.read_deliveries(deliveries, query, visitor)),
         };
         if query.get("tick").is_some() {
-            return Ok(plain(StatusCode::OK, self.tick(inbox).await?));
+            return Ok(text_response(StatusCode::OK, self.tick(inbox).await?));
         }
         if let Some(key) = query.get("raw") {
             return raw(inbox, key, visitor).await;
@@ -303,7 +306,7 @@ impl Ui {
 
     fn read_deliveries(&self, deliveries: &Deliveries, query: &Query, visitor: &Visitor) -> Response<Bytes> {
         if query.get("tick").is_some() {
-            return plain(StatusCode::OK, deliveries.version());
+            return text_response(StatusCode::OK, deliveries.version());
         }
         if let Some(number) = query.get("raw") {
             if visitor.role < Role::Reader {
@@ -312,7 +315,10 @@ impl Ui {
             let entry = number.parse().ok().and_then(|number| deliveries.get(number));
             return match entry.and_then(|entry| entry.received.body.clone()) {
                 Some(body) => download(number, body),
-                None => plain(StatusCode::NOT_FOUND, "there is no such delivery, or its body was not kept\n"),
+                None => text_response(
+                    StatusCode::NOT_FOUND,
+                    "there is no such delivery, or its body was not kept\n",
+                ),
             };
         }
         let page = html::inspector::page(deliveries, &self.0.label, query, visitor);
@@ -326,11 +332,14 @@ impl Ui {
         visitor: &Visitor,
     ) -> Result<Response<Bytes>, InboxError> {
         if !origin::is_own(&head.headers, self.0.public_origin.as_deref()) {
-            return Ok(plain(StatusCode::FORBIDDEN, "only the console's own pages may change something\n"));
+            return Ok(text_response(
+                StatusCode::FORBIDDEN,
+                "only the console's own pages may change something\n",
+            ));
         }
         let Some(form) = form.await else {
             let text = "the form is too long, or did not arrive\n";
-            return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, text));
+            return Ok(text_response(StatusCode::PAYLOAD_TOO_LARGE, text));
         };
         let form = Query::parse(std::str::from_utf8(&form).unwrap_or_default());
         let action = form.get("do").unwrap_or_default();
@@ -355,8 +364,8 @@ impl Ui {
             "pause" => inbox.pause(name).await.map(|()| 0)?,
             "resume" => inbox.resume().await.map(|()| 0)?,
             "replay" | "purge" => {
-                let Some(filter) = bulk(&form) else {
-                    return Ok(plain(
+                let Some(filter) = selected_events(&form) else {
+                    return Ok(text_response(
                         StatusCode::BAD_REQUEST,
                         "which events? name one, or those up to a number\n",
                     ));
@@ -366,7 +375,7 @@ impl Ui {
             _ => return Ok(no_action()),
         };
         tracing::info!(
-            action, actor = %name, ?role, client = client(head), events = done, form = %shown(&form),
+            action, actor = %name, ?role, client = client(head), events = done, form = %form_for_log(&form),
             "changed by the console"
         );
         let back = form.get("back").filter(|back| back.starts_with('?')).unwrap_or("?view=overview");
@@ -380,7 +389,8 @@ async fn raw(inbox: &Inbox, key: &str, visitor: &Visitor) -> Result<Response<Byt
     if visitor.role < Role::Reader {
         return Ok(forbidden());
     }
-    let missing = || plain(StatusCode::NOT_FOUND, "there is no such event, or its body was deleted\n");
+    let missing =
+        || text_response(StatusCode::NOT_FOUND, "there is no such event, or its body was deleted\n");
     let Ok(key) = key.parse::<DeliveryKey>() else { return Ok(missing()) };
     let Some(body) = inbox.get(key).await?.and_then(|stored| stored.body) else {
         return Ok(missing());
@@ -398,7 +408,7 @@ fn download(name: &str, body: Bytes) -> Response<Bytes> {
 }
 
 /// The events of a form: one by its key, or dead letters up to the last one that was seen.
-fn bulk(form: &Query) -> Option<EventFilter> {
+fn selected_events(form: &Query) -> Option<EventFilter> {
     if let Some(key) = form.get("event") {
         return Some(EventFilter::default().key(key.parse().ok()?));
     }
@@ -408,7 +418,7 @@ fn bulk(form: &Query) -> Option<EventFilter> {
 }
 
 /// What a form selects, for the log.
-fn shown(form: &Query) -> String {
+fn form_for_log(form: &Query) -> String {
     let fields = ["event", "name", "q", "reason", "up_to"];
     let fields = fields.iter().filter_map(|name| Some(format!("{name}={:?}", form.get(name)?)));
     fields.collect::<Vec<_>>().join(" ")
@@ -443,7 +453,7 @@ async fn send(
         _ => return no_action(),
     };
     let Some(sent) = sent else {
-        return plain(StatusCode::NOT_FOUND, "there is nothing to send, or nowhere to send it\n");
+        return text_response(StatusCode::NOT_FOUND, "there is nothing to send, or nowhere to send it\n");
     };
     let (Visitor { role, name }, accepted) = (visitor, sent.is_accepted);
     tracing::info!(action, actor = %name, ?role, client = client(head), number, accepted, "sent by the console");
@@ -452,7 +462,7 @@ async fn send(
 }
 
 fn no_action() -> Response<Bytes> {
-    plain(StatusCode::BAD_REQUEST, "there is no such action\n")
+    text_response(StatusCode::BAD_REQUEST, "there is no such action\n")
 }
 
 fn asset(name: &str) -> Response<Bytes> {
@@ -460,7 +470,7 @@ fn asset(name: &str) -> Response<Bytes> {
         "ui.css" => ("text/css; charset=utf-8", CSS),
         "ui.js" => ("text/javascript; charset=utf-8", JS),
         "icon.svg" => ("image/svg+xml", ICON),
-        _ => return plain(StatusCode::NOT_FOUND, "there is no such file\n"),
+        _ => return text_response(StatusCode::NOT_FOUND, "there is no such file\n"),
     };
     let mut response = respond_with(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()));
     let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -472,16 +482,16 @@ fn html_page(status: StatusCode, html: String) -> Response<Bytes> {
     respond_with(status, "text/html; charset=utf-8", html.into())
 }
 
-fn plain(status: StatusCode, text: impl Into<String>) -> Response<Bytes> {
+fn text_response(status: StatusCode, text: impl Into<String>) -> Response<Bytes> {
     respond_with(status, "text/plain; charset=utf-8", text.into().into())
 }
 
 fn forbidden() -> Response<Bytes> {
-    plain(StatusCode::FORBIDDEN, "you may not do this here\n")
+    text_response(StatusCode::FORBIDDEN, "you may not do this here\n")
 }
 
 fn redirect(to: &str) -> Response<Bytes> {
-    let mut response = plain(StatusCode::SEE_OTHER, "");
+    let mut response = text_response(StatusCode::SEE_OTHER, "");
     let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("?"));
     response.headers_mut().insert(header::LOCATION, to);
     response
