@@ -37,7 +37,7 @@ fn main() {
         let (ratio, alone, lanes) = measured[rounds / 2];
         let (low, high) = (measured[rounds / 4].0, measured[rounds * 3 / 4].0);
         let [alone, lanes] = [alone, lanes].map(|time| time.as_secs_f64() * 1000.0);
-        let aim = AIMS.iter().find(|(of, _)| *of == jobs).map_or("–".to_owned(), |(_, aim)| {
+        let aim = AIMS.iter().find(|(count, _)| *count == jobs).map_or("–".to_owned(), |(_, aim)| {
             format!("≥ {aim:.1}: {}", if ratio >= *aim { "met" } else { "missed" })
         });
         println!("| {jobs} | {alone:.1} | {lanes:.1} | {ratio:.2} ({low:.2} to {high:.2}) | {aim} |");
@@ -45,7 +45,7 @@ fn main() {
 }
 
 fn time(work: impl FnOnce()) -> Duration {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     work();
-    begun.elapsed()
+    started_at.elapsed()
 }

@@ -108,7 +108,7 @@ pub(crate) struct EventLabel(usize);
 
 impl From<Option<EventKind>> for EventLabel {
     fn from(kind: Option<EventKind>) -> Self {
-        Self(EventKind::ALL.iter().position(|of| Some(*of) == kind).unwrap_or(EventKind::ALL.len()))
+        Self(EventKind::ALL.iter().position(|event| Some(*event) == kind).unwrap_or(EventKind::ALL.len()))
     }
 }
 
@@ -224,14 +224,14 @@ struct Keys {
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
-    let outcome = |outcome: DeliveryOutcome| Label::from_static_parts("outcome", outcome.name());
+    let label = |outcome: DeliveryOutcome| Label::from_static_parts("outcome", outcome.name());
     Keys {
         deliveries: std::array::from_fn(|index| {
             let event = EventKind::ALL.get(index).map_or("unknown", |kind| kind.as_str());
             let event = Label::from_static_parts("event", event);
-            OUTCOMES.map(|of| Key::from_parts(DELIVERIES, vec![event.clone(), outcome(of)]))
+            OUTCOMES.map(|outcome| Key::from_parts(DELIVERIES, vec![event.clone(), label(outcome)]))
         }),
-        acknowledge: OUTCOMES.map(|of| Key::from_parts(ACKNOWLEDGE, vec![outcome(of)])),
+        acknowledge: OUTCOMES.map(|outcome| Key::from_parts(ACKNOWLEDGE, vec![label(outcome)])),
         in_flight: Key::from_static_name(IN_FLIGHT),
         body_bytes: Key::from_static_name(BODY_BYTES),
     }

@@ -38,8 +38,10 @@ pub fn lines() -> usize {
 pub fn outcomes(uuid: &str) -> Vec<(String, String)> {
     let uuid = format!("uuid={uuid} ");
     let outcomes = OUTCOMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let of = outcomes.iter().filter(|line| line.contains(&uuid));
-    of.map(|line| (line.split_whitespace().nth(1).unwrap_or_default().to_owned(), line.clone())).collect()
+    let matching = outcomes.iter().filter(|line| line.contains(&uuid));
+    matching
+        .map(|line| (line.split_whitespace().nth(1).unwrap_or_default().to_owned(), line.clone()))
+        .collect()
 }
 
 /// Gets one line at a time, which is what the formatter writes.

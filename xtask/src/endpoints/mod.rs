@@ -137,10 +137,10 @@ fn one(endpoint: Endpoint) -> Result<String> {
     let mut found = BTreeMap::new();
     for line in text.lines() {
         let line: Value = serde_json::from_str(line)?;
-        let of = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        let field = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
         let is_destructive = line["reason"].as_str().is_some_and(|reason| reason.contains("--destructive"));
-        if of("result") != "pass" && !is_destructive {
-            found.insert(of("case"), (of("result"), line.to_string()));
+        if field("result") != "pass" && !is_destructive {
+            found.insert(field("case"), (field("result"), line.to_string()));
         }
     }
     let expected: BTreeMap<_, _> = endpoint.expected.iter().copied().collect();

@@ -128,8 +128,8 @@ fn rejected(response: &Response, accepted: bool) -> Vec<Finding> {
 pub(crate) fn evaluate_timing(replies: &[(Expect, &Reply)]) -> Vec<Finding> {
     // The minimum of several, because a busy machine only delays responses.
     let quickest = |expect: Expect| {
-        let of_these = replies.iter().filter(|(of, _)| *of == expect);
-        of_these.filter_map(|(_, reply)| Some(reply.response.as_ref().ok()?.took)).min()
+        let matching = replies.iter().filter(|(other, _)| *other == expect);
+        matching.filter_map(|(_, reply)| Some(reply.response.as_ref().ok()?.took)).min()
     };
     let times = (
         quickest(Expect::ImmediateResponse),

@@ -35,13 +35,13 @@ pub(crate) fn annotation(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
 
 pub(crate) fn attributes(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
     let attribute = json!({"key": "new attr 1", "value": 42, "origin": "user"});
-    let of = |what: &str, attributes: Value| {
+    let with_attributes = |what: &str, attributes: Value| {
         changed(fixture, kind, what, |event| event["data"]["nodeIdToAttributes"] = json!({ID: attributes}))
     };
     vec![
-        of("values as objects", json!({"new attr 1": attribute})),
-        of("a list of attributes", json!([attribute])),
-        of("numbers and null", json!({"a": 1.5, "b": null, "c": true})),
+        with_attributes("values as objects", json!({"new attr 1": attribute})),
+        with_attributes("a list of attributes", json!([attribute])),
+        with_attributes("numbers and null", json!({"a": 1.5, "b": null, "c": true})),
     ]
 }
 

@@ -314,8 +314,10 @@ fn order(listeners: usize, entries: &[(usize, Read)]) -> Order {
     let mut order = Order { events: 0, late: 0 };
     for listener in 1..=listeners {
         let (mut seen, mut latest) = (BTreeSet::new(), None);
-        for named in
-            entries.iter().filter(|(of, _)| *of == listener).filter_map(|(_, entry)| entry.event.as_ref())
+        for named in entries
+            .iter()
+            .filter(|(number, _)| *number == listener)
+            .filter_map(|(_, entry)| entry.event.as_ref())
         {
             let Some(time) = named.run_timestamp_ms else { continue };
             if seen.insert((&named.event, &named.uuid)) {

@@ -46,12 +46,12 @@ pub(crate) struct Schema {
 impl Schema {
     /// `None` without a server.
     #[allow(clippy::print_stdout, reason = "says why a test does nothing")]
-    pub(crate) async fn create(of: &str) -> Option<Self> {
+    pub(crate) async fn create(test: &str) -> Option<Self> {
         let Ok(base) = std::env::var("DATABASE_URL") else {
             println!("skipped: DATABASE_URL names no PostgreSQL server; `cargo xtask test` provides one");
             return None;
         };
-        let name = format!("cli_{of}_{}", std::process::id());
+        let name = format!("cli_{test}_{}", std::process::id());
         let sign = if base.contains('?') { '&' } else { '?' };
         let url = format!("{base}{sign}options=-csearch_path%3D{name}");
         let schema = Self { base, name, url };

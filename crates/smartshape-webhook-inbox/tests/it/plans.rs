@@ -14,13 +14,13 @@ fn pages() -> Vec<(EventFilter, [&'static str; 2])> {
     };
     let by_state = |state| EventFilter::default().state(state);
     let scan = EventFilter::default().after(40_000).event("e").text("x");
-    let of = |filter, indexes| page(filter).map(|filter| (filter, indexes));
+    let with_indexes = |filter, indexes| page(filter).map(|filter| (filter, indexes));
     [
-        of(EventFilter::default(), ["INTEGER PRIMARY KEY", "_events_pkey"]),
-        of(scan, ["INTEGER PRIMARY KEY", "_events_pkey"]),
-        of(by_state(EventState::Waiting), ["events_open", "_open"]),
-        of(by_state(EventState::DeadLetter), ["events_dead", "_dead"]),
-        of(EventFilter::default().reason(ReasonId(7)), ["events_dead_of_group", "_dead_of_group"]),
+        with_indexes(EventFilter::default(), ["INTEGER PRIMARY KEY", "_events_pkey"]),
+        with_indexes(scan, ["INTEGER PRIMARY KEY", "_events_pkey"]),
+        with_indexes(by_state(EventState::Waiting), ["events_open", "_open"]),
+        with_indexes(by_state(EventState::DeadLetter), ["events_dead", "_dead"]),
+        with_indexes(EventFilter::default().reason(ReasonId(7)), ["events_dead_of_group", "_dead_of_group"]),
     ]
     .concat()
 }

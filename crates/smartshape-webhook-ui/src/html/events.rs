@@ -73,7 +73,7 @@ pub(super) async fn page(
 
 fn tabs(context: &Context<'_>, selection: &Selection) -> Markup {
     let counts = &context.counts;
-    let of = |state| match state {
+    let count_of = |state| match state {
         EventState::Waiting => Some(counts.waiting),
         EventState::Running => Some(counts.running),
         EventState::DeadLetter => Some(counts.dead_letters),
@@ -94,7 +94,7 @@ fn tabs(context: &Context<'_>, selection: &Selection) -> Markup {
                         EventState::DeadLetter => "Dead letters",
                         _ => "Completed",
                     }
-                    @if let Some(count) = of(state) { span.n { (count) } }
+                    @if let Some(count) = count_of(state) { span.n { (count) } }
                 }
             }
         }

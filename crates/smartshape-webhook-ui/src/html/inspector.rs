@@ -84,8 +84,8 @@ pub(crate) fn page(deliveries: &Deliveries, label: &str, query: &Query, visitor:
     };
     // The style sheet's panes are those of events.
     let view = if is_list { "events" } else { "send" };
-    let of = Frame { name: "SmartShape listener", home: "?view=deliveries", view, links };
-    let html = frame(title, label, &of, visitor, &live(), flash(query).as_ref(), &main);
+    let page_frame = Frame { name: "SmartShape listener", home: "?view=deliveries", view, links };
+    let html = frame(title, label, &page_frame, visitor, &live(), flash(query).as_ref(), &main);
     Page { html, is_found }
 }
 

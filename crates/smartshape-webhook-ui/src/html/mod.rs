@@ -90,10 +90,10 @@ pub(crate) async fn page(
         },
         _ => ("Not found", not_found(), false),
     };
-    let frame_of = inbox_frame(view, selection.state, Some(&context.counts));
+    let page_frame = inbox_frame(view, selection.state, Some(&context.counts));
     let tools = html! { (workers(&context)) (live()) };
     let done = flash(query);
-    Ok(Page { html: frame(title, label, &frame_of, visitor, &tools, done.as_ref(), &main), is_found })
+    Ok(Page { html: frame(title, label, &page_frame, visitor, &tools, done.as_ref(), &main), is_found })
 }
 
 /// The page that leads to the address without the key. A redirect would not do: after a link on another site, or in a
@@ -186,7 +186,7 @@ fn inbox_frame(view: &str, state: Option<EventState>, counts: Option<&InboxCount
 fn frame(
     title: &str,
     label: &str,
-    of: &Frame,
+    frame: &Frame,
     visitor: &Visitor,
     tools: &Markup,
     done: Option<&Markup>,
@@ -194,21 +194,21 @@ fn frame(
 ) -> String {
     let head = html! {
         meta name="robots" content="noindex";
-        title { (title) " · " (of.name) @if !label.is_empty() { " · " (label) } }
+        title { (title) " · " (frame.name) @if !label.is_empty() { " · " (label) } }
         script type="module" src=(asset("ui.js")) {}
     };
     let body = html! {
-        body data-view=(of.view) {
+        body data-view=(frame.view) {
             a.skip href="#main" { "Skip to content" }
             (PreEscaped(SPRITE))
             header.top {
-                a.brand href=(of.home) {
+                a.brand href=(frame.home) {
                     img src=(asset("icon.svg")) alt="" width="28" height="28";
-                    span.name { (of.name) }
+                    span.name { (frame.name) }
                     @if !label.is_empty() { span.label { (label) } }
                 }
                 nav aria-label="Pages" {
-                    (of.links)
+                    (frame.links)
                 }
                 div.tools {
                     (tools)

@@ -93,8 +93,8 @@ fn merged(minutes: &[ActivitySlot], from: Timestamp, width: Duration) -> Vec<Act
     merged.collect()
 }
 
-fn sum(slots: &[ActivitySlot], of: impl Fn(&ActivitySlot) -> u64) -> u64 {
-    slots.iter().map(of).sum()
+fn sum(slots: &[ActivitySlot], field: impl Fn(&ActivitySlot) -> u64) -> u64 {
+    slots.iter().map(field).sum()
 }
 
 /// One sentence, the worst first, and the button that goes with it.

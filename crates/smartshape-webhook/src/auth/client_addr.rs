@@ -14,13 +14,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 /// use std::net::IpAddr;
 /// use smartshape_webhook::{RequestHead, ClientAddr};
 ///
-/// let of = |address: &str| address.parse::<IpAddr>().map(ClientAddr::from);
-/// assert_ne!(of("192.0.2.1")?, of("192.0.2.2")?);
-/// assert_eq!(of("2001:db8::1")?, of("2001:db8::2")?);
-/// assert_eq!(of("::ffff:192.0.2.1")?, of("192.0.2.1")?);
+/// let client = |address: &str| address.parse::<IpAddr>().map(ClientAddr::from);
+/// assert_ne!(client("192.0.2.1")?, client("192.0.2.2")?);
+/// assert_eq!(client("2001:db8::1")?, client("2001:db8::2")?);
+/// assert_eq!(client("::ffff:192.0.2.1")?, client("192.0.2.1")?);
 ///
 /// let headers: [(&str, &[u8]); 1] = [("content-length", b"12")];
-/// let head = RequestHead::from_parts("POST", headers).with_client_addr(of("192.0.2.1")?);
+/// let head = RequestHead::from_parts("POST", headers).with_client_addr(client("192.0.2.1")?);
 /// assert_eq!(head.declared_length(), Some(12));
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```

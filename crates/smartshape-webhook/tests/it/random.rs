@@ -21,8 +21,8 @@ impl Random {
         self.below(times) == 0
     }
 
-    pub(crate) fn pick<T: Copy>(&self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
+    pub(crate) fn pick<T: Copy>(&self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
     }
 
     /// Yields to other tasks, or sleeps on the paused clock.

@@ -114,8 +114,8 @@ fn attribute_views_show_every_shape() {
             format!(r#"{{"attributes":{set},"targets":[{{"node":"n","_id":"t"}}],"color":[1,0.5]}}"#);
         let delivery = deliver(random, "annotation_created", &annotation);
         let Event::AnnotationCreated(annotation) = delivery.event() else { panic!("{annotation}") };
-        let of: &Attributes = &annotation.attributes;
-        assert_eq!(of.iter().map(|one| &one.name).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
+        let decoded: &Attributes = &annotation.attributes;
+        assert_eq!(decoded.iter().map(|one| &one.name).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
     });
 }
 
