@@ -13,16 +13,16 @@ use smartshape_webhook::{
 };
 
 use crate::common::{SECRET, TOKEN, body_stream, builder, claim, event, head, serve, token_of, uploaded};
-use crate::recorder::Memory;
-use crate::until::until;
+use crate::recorder::TestRecorder;
+use crate::until::poll_until;
 
 const TABLE: &str = include_str!("../../METRICS.md");
 
 /// A receiver whose metrics go to a recorder of this thread.
-fn measured(builder: ReceiverBuilder) -> (&'static Memory, LocalRecorderGuard<'static>, Receiver) {
-    let memory: &Memory = Box::leak(Box::default());
-    let installed = set_default_local_recorder(memory);
-    (memory, installed, builder.build().unwrap())
+fn measured(builder: ReceiverBuilder) -> (&'static TestRecorder, LocalRecorderGuard<'static>, Receiver) {
+    let recorder: &TestRecorder = Box::leak(Box::default());
+    let installed = set_default_local_recorder(recorder);
+    (recorder, installed, builder.build().unwrap())
 }
 
 async fn looks(delivery: Delivery) -> Result<(), HandlerError> {
@@ -48,7 +48,7 @@ fn counts<const N: usize>(expected: [(&str, f64); N]) -> BTreeMap<String, f64> {
 
 #[tokio::test]
 async fn deliveries_are_counted_by_event_and_outcome() {
-    let (memory, _installed, receiver) = measured(builder());
+    let (recorder, _installed, receiver) = measured(builder());
     assert_eq!(serve(&receiver, uploaded("1"), fails).await.status(), 500);
     assert_eq!(serve(&receiver, uploaded("1"), panics).await.status(), 500);
     assert_eq!(serve(&receiver, uploaded("1"), looks).await.status(), 200);
@@ -64,25 +64,25 @@ async fn deliveries_are_counted_by_event_and_outcome() {
         ("event=file_optimized,outcome=discarded", 1.0),
         ("event=unknown,outcome=acknowledged", 1.0),
     ]);
-    assert_eq!(memory.all("deliveries_total"), outcomes);
+    assert_eq!(recorder.all("deliveries_total"), outcomes);
     let acknowledged =
         counts([("outcome=acknowledged", 3.0), ("outcome=discarded", 1.0), ("outcome=duplicate", 1.0)]);
-    assert_eq!(memory.all("acknowledge_seconds"), acknowledged, "a failure is no acknowledgement");
+    assert_eq!(recorder.all("acknowledge_seconds"), acknowledged, "a failure is no acknowledgement");
     assert_eq!(
-        memory.all("unrecognized_events_total"),
+        recorder.all("unrecognized_events_total"),
         counts([("reason=unknown", 1.0), ("reason=undecoded", 1.0)])
     );
-    assert_eq!(memory.all("tokens_hashed_total"), counts([("", 1.0)]), "the token is known afterwards");
-    assert_eq!(memory.all("rejections_total"), counts([]), "a failed handler rejects nothing");
+    assert_eq!(recorder.all("tokens_hashed_total"), counts([("", 1.0)]), "the token is known afterwards");
+    assert_eq!(recorder.all("rejections_total"), counts([]), "a failed handler rejects nothing");
     for name in ["deliveries_in_flight", "body_reserved_bytes", "tokens_waiting", "tokens_hashing"] {
-        assert_eq!(memory.all(name), counts([]), "{name}");
+        assert_eq!(recorder.all(name), counts([]), "{name}");
     }
 }
 
 /// Prometheus' `increase` compares samples: it does not see the first count of a series that is born with it.
 #[tokio::test]
 async fn counters_begin_at_zero_with_all_labels() {
-    let (memory, _installed, _receiver) = measured(builder());
+    let (recorder, _installed, _receiver) = measured(builder());
     for (name, count) in [
         ("deliveries_total", (EventKind::ALL.len() + 1) * 4),
         ("rejections_total", RejectionKind::ALL.len()),
@@ -92,24 +92,24 @@ async fn counters_begin_at_zero_with_all_labels() {
         ("evictions_total", 3),
     ] {
         let begins = format!("smartshape_webhook_{name}{{");
-        let series = memory.series().into_iter().filter(|series| series.starts_with(&begins));
-        assert_eq!((series.count(), memory.all(name)), (count, counts([])), "{name}");
+        let series = recorder.series().into_iter().filter(|series| series.starts_with(&begins));
+        assert_eq!((series.count(), recorder.all(name)), (count, counts([])), "{name}");
     }
 }
 
 #[tokio::test]
 async fn each_event_has_its_own_label() {
-    let (memory, _installed, receiver) = measured(builder());
+    let (recorder, _installed, receiver) = measured(builder());
     for kind in EventKind::ALL {
         assert_eq!(serve(&receiver, event(kind.as_str(), "{}", "1"), looks).await.status(), 200);
     }
     let each = EventKind::ALL.map(|kind| (format!("event={kind},outcome=acknowledged"), 1.0));
-    assert_eq!(memory.all("deliveries_total"), each.into());
+    assert_eq!(recorder.all("deliveries_total"), each.into());
 }
 
 #[tokio::test]
 async fn acknowledge_seconds_include_the_body() {
-    let (memory, _installed, receiver) = measured(builder());
+    let (recorder, _installed, receiver) = measured(builder());
     let pause = Duration::from_millis(30);
     let late = uploaded("1");
     let slow = stream::once(async move {
@@ -121,46 +121,46 @@ async fn acknowledge_seconds_include_the_body() {
     let all = started_at.elapsed().as_secs_f64();
     assert_eq!(response.status(), 200);
     let recorded =
-        memory.values("acknowledge_seconds{outcome=acknowledged}", |values| values.recorded.clone());
+        recorder.values("acknowledge_seconds{outcome=acknowledged}", |values| values.recorded.clone());
     let [seconds] = recorded.unwrap()[..] else { panic!("one value") };
     assert!((pause.as_secs_f64()..=all).contains(&seconds), "{seconds} of {all}");
 }
 
 #[tokio::test]
 async fn gauges_follow_deliveries_in_flight() {
-    let (memory, _installed, receiver) = measured(builder());
+    let (recorder, _installed, receiver) = measured(builder());
     let text = uploaded("1");
     let length = text.len().to_string();
     let headers = [(TOKEN_HEADER, TOKEN.as_bytes()), ("content-length", length.as_bytes())];
     let head = RequestHead::from_parts("POST", headers);
     let received = receiver.receive(&head, body_stream(text.clone())).await;
     let Ok(Received::New(claimed)) = received else { panic!("it is new") };
-    assert_eq!(memory.now("deliveries_in_flight{}"), 1.0);
-    assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64);
+    assert_eq!(recorder.now("deliveries_in_flight{}"), 1.0);
+    assert_eq!(recorder.now("body_reserved_bytes{}"), text.len() as f64);
 
     let second = receiver.clone();
     let same = text.clone();
     let waiting = tokio::spawn(async move { serve(&second, same, looks).await });
-    until("the duplicate is there", async || receiver.stats().duplicates == 1).await;
+    poll_until("the duplicate is there", async || receiver.stats().duplicates == 1).await;
     assert_eq!(
-        memory.now("deliveries_total{event=file_uploaded,outcome=duplicate}"),
+        recorder.now("deliveries_total{event=file_uploaded,outcome=duplicate}"),
         0.0,
         "not responded yet"
     );
     let kept = claimed.delivery().clone();
     assert_eq!(claimed.acknowledge().await.status(), 200);
     assert_eq!(waiting.await.unwrap().status(), 200);
-    assert_eq!(memory.now("deliveries_total{event=file_uploaded,outcome=duplicate}"), 1.0);
-    assert_eq!(memory.now("deliveries_in_flight{}"), 0.0);
-    assert_eq!(memory.now("body_reserved_bytes{}"), text.len() as f64, "the handler keeps the body");
+    assert_eq!(recorder.now("deliveries_total{event=file_uploaded,outcome=duplicate}"), 1.0);
+    assert_eq!(recorder.now("deliveries_in_flight{}"), 0.0);
+    assert_eq!(recorder.now("body_reserved_bytes{}"), text.len() as f64, "the handler keeps the body");
     drop(kept);
-    assert_eq!(memory.now("body_reserved_bytes{}"), 0.0);
-    assert_eq!(memory.values("deliveries_in_flight{}", |values| values.highest), Some(2.0), "briefly");
+    assert_eq!(recorder.now("body_reserved_bytes{}"), 0.0);
+    assert_eq!(recorder.values("deliveries_in_flight{}", |values| values.highest), Some(2.0), "briefly");
 }
 
 #[tokio::test]
 async fn hashes_are_counted_and_gauged() {
-    let (memory, _installed, receiver) = measured(builder().verify_threads(1));
+    let (recorder, _installed, receiver) = measured(builder().verify_threads(1));
     let requests: Vec<_> = (0..8)
         .map(|salt| {
             let (receiver, head) = (receiver.clone(), head(&token_of("forged", salt)));
@@ -170,19 +170,19 @@ async fn hashes_are_counted_and_gauged() {
     for rejected in requests {
         assert_eq!(rejected.await.unwrap().unwrap_err().kind(), RejectionKind::TokenUnmatched);
     }
-    assert_eq!(memory.now("tokens_hashed_total{}"), 8.0);
-    assert_eq!(memory.now("rejections_total{kind=TokenUnmatched}"), 8.0);
-    let highest = |name: &str| memory.values(name, |values| values.highest).unwrap();
+    assert_eq!(recorder.now("tokens_hashed_total{}"), 8.0);
+    assert_eq!(recorder.now("rejections_total{kind=TokenUnmatched}"), 8.0);
+    let highest = |name: &str| recorder.values(name, |values| values.highest).unwrap();
     assert!((1.0..=4.0).contains(&highest("tokens_hashing{}")), "there is one thread, with four lanes");
     assert!(highest("tokens_waiting{}") >= 1.0);
-    assert_eq!((memory.now("tokens_hashing{}"), memory.now("tokens_waiting{}")), (0.0, 0.0));
+    assert_eq!((recorder.now("tokens_hashing{}"), recorder.now("tokens_waiting{}")), (0.0, 0.0));
 }
 
 #[tokio::test]
 async fn rejections_are_counted_by_kind() {
     let narrow = NamedSecret::new("narrow", Secret::new("the secret of one event").unwrap());
     let narrow = narrow.scoped_to([EventKind::FileOptimized]);
-    let (memory, _installed, receiver) =
+    let (recorder, _installed, receiver) =
         measured(builder().named_secret(narrow).max_body_bytes(200).memory_limit_bytes(200));
     let good = TOKEN.as_str();
     let (narrow, forged) = (token_of("the secret of one event", 7), token_of("forged", 7));
@@ -212,15 +212,15 @@ async fn rejections_are_counted_by_kind() {
     let more = [RejectionKind::NotConfigured, RejectionKind::Draining];
     let expected = kinds.map(|(kind, ..)| kind).into_iter().chain(more);
     let expected = expected.map(|kind| (format!("kind={kind:?}"), 1.0)).collect();
-    assert_eq!(memory.all("rejections_total"), expected);
+    assert_eq!(recorder.all("rejections_total"), expected);
     let deliveries = counts([("event=annotation_created,outcome=failed", 1.0)]);
-    assert_eq!(memory.all("deliveries_total"), deliveries, "rejections are no deliveries");
+    assert_eq!(recorder.all("deliveries_total"), deliveries, "rejections are no deliveries");
 }
 
 #[tokio::test]
 async fn metrics_count_evicted_keys() {
-    let (memory, _installed, receiver) = measured(builder().dedup_capacity(2));
-    let evicted = || memory.now("evictions_total{what=completed_key}");
+    let (recorder, _installed, receiver) = measured(builder().dedup_capacity(2));
+    let evicted = || recorder.now("evictions_total{what=completed_key}");
     // At least two keys are kept, and two are evicted at once.
     for (number, expected) in [(1, 0.0), (2, 0.0), (3, 0.0), (4, 0.0), (5, 2.0)] {
         assert_eq!(serve(&receiver, uploaded(&number.to_string()), looks).await.status(), 200);
@@ -230,7 +230,7 @@ async fn metrics_count_evicted_keys() {
 
 #[tokio::test]
 async fn labels_hold_no_text_of_the_client() {
-    let (memory, _installed, receiver) = measured(builder());
+    let (recorder, _installed, receiver) = measured(builder());
     let evil = |event: &str, data: &str| {
         format!(
             r#"{{"file":"evil-file","event":"{event}","data":{data},"owner":"evil@owner","runTimestamp":1,
@@ -272,7 +272,7 @@ async fn labels_hold_no_text_of_the_client() {
     let ours = ["unknown", "undecoded", "acknowledged", "discarded", "failed", "duplicate"];
     let ours = [&ours[..], &["verified_token", "rejected_token", "completed_key"], &events].concat();
     let mut seen = 0;
-    for series in memory.series() {
+    for series in recorder.series() {
         let (_, labels) = series.strip_suffix('}').unwrap().split_once('{').unwrap();
         for label in labels.split(',').filter(|label| !label.is_empty()) {
             let (key, value) = label.split_once('=').unwrap();
@@ -282,28 +282,28 @@ async fn labels_hold_no_text_of_the_client() {
         }
     }
     assert!(seen > 5);
-    assert_eq!(memory.now("deliveries_total{event=unknown,outcome=failed}"), names.len() as f64);
+    assert_eq!(recorder.now("deliveries_total{event=unknown,outcome=failed}"), names.len() as f64);
 }
 
 #[tokio::test]
 async fn recorder_installed_late_counts_from_then_on() {
     let receiver = builder().build().unwrap();
     let before = claim(&receiver, uploaded("1")).await;
-    let memory = Memory::default();
-    let _installed = set_default_local_recorder(&memory);
+    let recorder = TestRecorder::default();
+    let _installed = set_default_local_recorder(&recorder);
     let after = claim(&receiver, uploaded("2")).await;
-    assert_eq!(memory.now("deliveries_in_flight{}"), 1.0);
+    assert_eq!(recorder.now("deliveries_in_flight{}"), 1.0);
     before.acknowledge().await;
     after.acknowledge().await;
-    assert_eq!(memory.now("deliveries_total{event=file_uploaded,outcome=acknowledged}"), 2.0);
+    assert_eq!(recorder.now("deliveries_total{event=file_uploaded,outcome=acknowledged}"), 2.0);
     for gauge in ["deliveries_in_flight{}", "body_reserved_bytes{}"] {
-        assert_eq!(memory.values(gauge, |values| (values.now, values.lowest)), Some((0.0, 0.0)), "{gauge}");
+        assert_eq!(recorder.values(gauge, |values| (values.now, values.lowest)), Some((0.0, 0.0)), "{gauge}");
     }
 }
 
 #[tokio::test]
 async fn table_lists_all_metrics() {
-    let (memory, _installed, receiver) = measured(builder().dedup_capacity(1));
+    let (recorder, _installed, receiver) = measured(builder().dedup_capacity(1));
     for name in ["file_uploaded", "file_deleted", "file_optimized"] {
         serve(&receiver, event(name, "{}", "1"), looks).await;
     }
@@ -314,7 +314,7 @@ async fn table_lists_all_metrics() {
     let rows = TABLE.lines().filter(|line| line.starts_with("| `smartshape_webhook_"));
     let rows: Vec<Vec<_>> = rows.map(|row| row.split('|').map(cell).collect()).collect();
     let described: BTreeSet<_> = rows.iter().map(|row| format!("{} {} {}", row[1], row[2], row[3])).collect();
-    assert_eq!(memory.described(), described);
+    assert_eq!(recorder.described(), described);
 
     let documented: BTreeSet<_> =
         rows.iter().map(|row| format!("{} {}", row[1], row[4].replace(' ', ""))).collect();
@@ -322,7 +322,7 @@ async fn table_lists_all_metrics() {
         let keys = labels.split(',').map(|label| label.split('=').next().unwrap_or_default());
         keys.collect::<Vec<_>>().join(",")
     };
-    let measured = memory.series().into_iter().map(|series| {
+    let measured = recorder.series().into_iter().map(|series| {
         let (name, labels) = series.strip_suffix('}').unwrap().split_once('{').unwrap();
         format!("{name} {}", keys(labels))
     });
@@ -331,10 +331,10 @@ async fn table_lists_all_metrics() {
 
 #[tokio::test]
 async fn panicking_recorder_keeps_no_delivery_in_flight() {
-    let memory = Memory::default();
-    memory.break_series(("smartshape_webhook_evictions_total", &[("what", "completed_key")]));
+    let recorder = TestRecorder::default();
+    recorder.break_series(("smartshape_webhook_evictions_total", &[("what", "completed_key")]));
     let receiver = builder().dedup_capacity(1).build().unwrap();
-    let _installed = set_default_local_recorder(&memory);
+    let _installed = set_default_local_recorder(&recorder);
     let attempt = |uuid: &str| {
         let (receiver, body) = (receiver.clone(), uploaded(uuid));
         tokio::spawn(async move { receiver.receive(&head(&TOKEN), body_stream(body)).await.unwrap() })
@@ -363,9 +363,9 @@ async fn panicking_recorder_keeps_no_delivery_in_flight() {
 /// The recorder is called on the thread that hashes. If its panic ended that thread, no later token would be verified.
 #[tokio::test]
 async fn panicking_recorder_costs_no_token() {
-    let memory = Memory::default();
-    memory.break_series("smartshape_webhook_tokens_hashing");
-    let _installed = set_default_local_recorder(&memory);
+    let recorder = TestRecorder::default();
+    recorder.break_series("smartshape_webhook_tokens_hashing");
+    let _installed = set_default_local_recorder(&recorder);
     let receiver = builder().verify_threads(1).build().unwrap();
     for salt in 1..4 {
         let (head, body) = (head(&token_of(SECRET, salt)), body_stream(uploaded(&salt.to_string())));

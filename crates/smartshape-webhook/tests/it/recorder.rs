@@ -11,7 +11,7 @@ use metrics::{
 
 /// Keeps the series of one thread, each under its text form, such as `name{label=value}`.
 #[derive(Clone, Default)]
-pub(crate) struct Memory(Arc<Mutex<State>>);
+pub(crate) struct TestRecorder(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -73,7 +73,7 @@ impl HistogramFn for Series {
     }
 }
 
-impl Memory {
+impl TestRecorder {
     fn describe(&self, name: &KeyName, kind: &str, unit: Option<Unit>) {
         let unit = unit.map_or("", |unit| unit.as_str());
         self.0.lock().unwrap().described.insert(format!("{} {kind} {unit}", name.as_str()));
@@ -121,7 +121,7 @@ impl Memory {
     }
 }
 
-impl Recorder for Memory {
+impl Recorder for TestRecorder {
     fn describe_counter(&self, key: KeyName, unit: Option<Unit>, _: SharedString) {
         self.describe(&key, "counter", unit);
     }

@@ -222,7 +222,7 @@ fn ended_runtime_leaves_nothing_in_flight() {
                     receiver.serve(&head(token("a")), body_stream(body), Arc::new(handler)).await
                 }
             });
-            first.block_on(crate::until::until("the delivery is in flight", async || {
+            first.block_on(crate::until::poll_until("the delivery is in flight", async || {
                 receiver.stats().in_flight == 1
             }));
             drop(first);
