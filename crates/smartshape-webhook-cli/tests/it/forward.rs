@@ -82,7 +82,7 @@ async fn forward_keeps_body_and_headers_byte_for_byte() {
     assert_eq!(twos, ["x-two: 2", "x-two: 1"], "in their order");
 
     stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
-    let said = listener.until("forwarded u-1: 404 after ").await;
+    let said = listener.read_until("forwarded u-1: 404 after ").await;
     for fault in ["the status is 404", "no content type", "not a JSON object"] {
         assert!(said.contains(fault), "{said}");
     }
@@ -103,7 +103,7 @@ async fn forwarded_events_are_accepted_with_the_same_secret() {
     let mut listener = listener(&home, &fake, &to).await;
     let event = EventPayload::sample(EventKind::FileUploaded);
     assert!(fake.send(&event).await[0].accepted());
-    let said = listener.until(&format!("forwarded {}: 200 after ", event.uuid())).await;
+    let said = listener.read_until(&format!("forwarded {}: 200 after ", event.uuid())).await;
     assert!(said.ends_with(" ms, accepted"), "{said}");
     assert_eq!(received.lock().unwrap()[0]["uuid"], event.uuid());
     listener.signal("-INT");
@@ -115,7 +115,7 @@ async fn forward_reports_an_unreachable_endpoint() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let mut listener = listener(&home, &fake, "http://127.0.0.1:1/").await;
     assert!(fake.trigger(EventKind::FileUploaded).await[0].accepted());
-    listener.until("SmartShape would not accept it: the connection was refused").await;
+    listener.read_until("SmartShape would not accept it: the connection was refused").await;
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn forward_sends_at_most_eight_events_concurrently() {
     within(arrivals.wait_for(|count| *count == 8)).await.unwrap();
     gate.add_permits(1);
     for _ in 0..EVENTS {
-        listener.until(" ms, accepted").await;
+        listener.read_until(" ms, accepted").await;
     }
     assert_eq!(most.load(Ordering::SeqCst), 8);
     listener.signal("-INT");

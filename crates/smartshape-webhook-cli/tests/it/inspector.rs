@@ -31,16 +31,16 @@ async fn inspector_shows_deliveries_and_sends_them_again() {
     let mut command = home.logged_in(&fake, &arguments);
     command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
     let mut listener = Listener::spawn(&mut command);
-    let url = listener.until("the console: ").await;
+    let url = listener.read_until("the console: ").await;
     let url = url.rsplit(' ').next().unwrap().to_owned();
-    listener.until("registered ").await;
+    listener.read_until("registered ").await;
     let mut console = Console::at(listener, &url);
     let cookie = console.cookie().await;
     assert!(console.send("GET", "", &[&cookie], "").await.body.contains("No delivery has arrived yet."));
 
     let event = EventPayload::sample(EventKind::FileUploaded);
     assert!(fake.send(&event).await[0].accepted());
-    console.program.until(&format!("forwarded {}: 200", event.uuid())).await;
+    console.program.read_until(&format!("forwarded {}: 200", event.uuid())).await;
     let listener_url = fake.webhooks().remove(0).url;
     let forged = smartshape_fake::token("the secret of somebody else", 4, Prefix::TwoB).unwrap();
     let status = deliver(&listener_url, &forged, b"{\"text\": \"STRANGE\"}").await;

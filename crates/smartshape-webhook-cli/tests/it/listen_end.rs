@@ -28,8 +28,8 @@ async fn concurrent_listeners_do_not_interfere() {
         let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
         let mut one = Listener::spawn(&mut home.logged_in(&fake, &arguments));
         let mut two = Listener::spawn(&mut home.logged_in(&fake, &arguments));
-        one.until("registered ").await;
-        two.until("registered ").await;
+        one.read_until("registered ").await;
+        two.read_until("registered ").await;
         assert_eq!(fake.webhooks().len(), 5);
         one.signal("-INT");
         let (status, _, err) = one.end().await;

@@ -26,7 +26,7 @@ impl Listener {
     /// Runs it until it has registered.
     pub(crate) async fn start(mut command: Command) -> Self {
         let mut listener = Self::spawn(&mut command);
-        listener.until("registered ").await;
+        listener.read_until("registered ").await;
         listener
     }
 
@@ -38,7 +38,7 @@ impl Listener {
     }
 
     /// Reads standard error up to a line that says so.
-    pub(crate) async fn until(&mut self, says: &str) -> String {
+    pub(crate) async fn read_until(&mut self, says: &str) -> String {
         let mut read = Vec::new();
         while let Some(line) = within(self.err.next_line()).await.unwrap() {
             if line.contains(says) {

@@ -39,7 +39,7 @@ async fn listen_works_in_the_manuals_pipeline() {
     command.stdin(Stdio::null()).process_group(0);
     let mut pipeline = Listener::spawn(&mut command);
     let group = Group(format!("-{}", pipeline.child.id().unwrap()));
-    pipeline.until("registered ").await;
+    pipeline.read_until("registered ").await;
 
     let event = EventPayload::sample(EventKind::AttributeUpdated).with_file("5c6f");
     let body: Value = serde_json::from_slice(&event.to_body()).unwrap();

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::listener::Listener;
-use crate::support::{Home, SECRET, ran, until, within};
+use crate::support::{Home, SECRET, poll_until, ran, within};
 use crate::ui::Console;
 
 /// 24 bytes in base64. It protects nothing.
@@ -97,11 +97,11 @@ impl Relay {
 
     /// Waits until a line of the metrics begins so.
     pub(crate) async fn counts(&self, begins: &str) {
-        until(async || self.get("/metrics").await.1.lines().any(|line| line.starts_with(begins))).await;
+        poll_until(async || self.get("/metrics").await.1.lines().any(|line| line.starts_with(begins))).await;
     }
 
     async fn is_ready(&self) {
-        until(async || self.get("/ready").await.0 == 200).await;
+        poll_until(async || self.get("/ready").await.0 == 200).await;
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
@@ -281,7 +281,7 @@ async fn program_and_its_children_are_killed_after_the_timeout() {
     let mut relay = Relay::of(&home, &settings).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 1"#).await;
-    until(async || !runs(&home, "pid")).await;
+    poll_until(async || !runs(&home, "pid")).await;
     assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
     assert!(relay.log().contains("was killed after its 1 s"), "{}", relay.log());
     assert!(relay.log().contains("waits for a lock"), "{}", relay.log());
@@ -295,7 +295,7 @@ async fn program_and_its_children_are_killed_at_shutdown() {
     let settings = format!("shutdown_timeout_seconds = 1\n[[route]]\nto = \"{target}\"\n");
     let mut relay = Relay::of(&home, &settings).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    until(async || home.path().join("pid").exists()).await;
+    poll_until(async || home.path().join("pid").exists()).await;
     assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
     assert!(!runs(&home, "pid"));
     let stats = home.run(&["--json", "inbox", "stats", "relay.db"]).await.succeeds().json();
@@ -389,7 +389,7 @@ async fn second_relay_on_one_file_waits_for_the_end_of_the_first() {
     let mut first = Relay::to(&home, &url).await;
     first.is_ready().await;
     let mut second = Relay::to(&home, &url).await;
-    until(async || second.log().contains("a worker of another process has locked the inbox")).await;
+    poll_until(async || second.log().contains("a worker of another process has locked the inbox")).await;
     assert_eq!(second.get("/ready").await.0, 503);
     // What it stores is passed on by the first one.
     second.accepts(&EventPayload::sample(FileUploaded)).await;
@@ -447,7 +447,7 @@ async fn relay_registers_webhooks_and_takes_their_secrets() {
         .env("SMARTSHAPE_TOKEN", fake.bearer_token())
         .env("UPLOADS", "another secret of mine");
     let relay = Relay::start(program).await;
-    until(async || fake.webhooks().len() >= 2).await;
+    poll_until(async || fake.webhooks().len() >= 2).await;
     let registered: Vec<EventKind> = fake.webhooks().into_iter().map(|webhook| webhook.event).collect();
     assert_eq!(registered, [FileUploaded, FileOptimized]);
 
@@ -517,7 +517,7 @@ async fn relay_registers_with_a_token_from_standard_input() {
     program.env("SMARTSHAPE_API_URL", fake.base_url());
     program.stdin(std::fs::File::open(home.path().join("token")).unwrap());
     let relay = Relay::start(program).await;
-    until(async || fake.webhooks().len() == 1 || relay.log().contains("not registered")).await;
+    poll_until(async || fake.webhooks().len() == 1 || relay.log().contains("not registered")).await;
     assert_eq!(fake.webhooks().len(), 1, "{}", relay.log());
 }
 
@@ -546,8 +546,8 @@ async fn relay_shows_its_inbox_to_whoever_knows_the_password() {
     ran(&mut command(&home, &arguments)).await.fails(2, "the console of a relay needs a password");
     let mut program = command(&home, &arguments);
     let mut relay = Listener::spawn(program.env("SMARTSHAPE_UI_PASSWORD", PASSWORD));
-    let shown = relay.until(" console ").await;
-    let listening = relay.until("listening on ").await;
+    let shown = relay.read_until(" console ").await;
+    let listening = relay.read_until("listening on ").await;
     assert!(
         send(listening.rsplit(' ').next().unwrap(), &EventPayload::sample(FileUploaded)).await.accepted()
     );

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::relay::{Relay, send};
-use crate::support::{Home, until, within};
+use crate::support::{Home, poll_until, within};
 
 const ROUNDS: usize = 6;
 const EVENTS_PER_ROUND: usize = 5;
@@ -75,7 +75,7 @@ async fn killed_relay_and_target_lose_nothing_acknowledged() {
     }
     let target = running.unwrap_or_else(|| target(sockets.next().unwrap(), &received));
     let relay = Relay::to(&home, &url).await;
-    until(async || acknowledged.is_subset(&received.lock().unwrap())).await;
+    poll_until(async || acknowledged.is_subset(&received.lock().unwrap())).await;
     target.shutdown_background();
     assert!(acknowledged.len() >= ROUNDS, "{acknowledged:?}: {}", relay.log());
 }

@@ -105,10 +105,10 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(120), what).await.expect("it comes in time")
 }
 
-/// Waits until this holds.
-pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
+/// Yields until `condition` returns true.
+pub(crate) async fn poll_until(mut condition: impl AsyncFnMut() -> bool) {
     within(async {
-        while !holds().await {
+        while !condition().await {
             tokio::task::yield_now().await;
         }
     })

@@ -41,8 +41,8 @@ impl Terminal {
         self.file.try_clone().unwrap().into()
     }
 
-    /// Waits until this is shown.
-    async fn until(&mut self, text: &str) {
+    /// Reads what is shown until it contains `text`.
+    async fn read_until(&mut self, text: &str) {
         while !self.text.contains(text) {
             let more = within(self.shown.recv()).await.unwrap();
             self.text += &String::from_utf8_lossy(&more);
@@ -60,7 +60,7 @@ async fn colors_are_used_on_a_terminal_only() {
         let mut program = home.program(&check);
         program.env("TERM", "xterm").env("NO_COLOR", no_color).stdout(terminal.output());
         assert!(within(program.status()).await.unwrap().success());
-        terminal.until("1 passed").await;
+        terminal.read_until("1 passed").await;
         assert_eq!(terminal.text.contains("\u{1b}[32mpass\u{1b}[0m"), coloured, "{:?}", terminal.text);
         assert_eq!(terminal.text.contains('\u{1b}'), coloured, "{:?}", terminal.text);
     }
@@ -75,12 +75,12 @@ async fn listen_prints_each_delivery_on_a_terminal() {
     let mut terminal = Terminal::new();
     let mut program = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
     let mut child = program.stdout(Stdio::piped()).stderr(terminal.output()).spawn().unwrap();
-    terminal.until("registered ").await;
+    terminal.read_until("registered ").await;
     let outcomes = fake.trigger(EventKind::FileUploaded).await;
     assert!(outcomes[0].accepted());
-    terminal.until("file_uploaded of ").await;
-    terminal.until(&format!("({}): ", outcomes[0].uuid)).await;
-    terminal.until("200").await;
+    terminal.read_until("file_uploaded of ").await;
+    terminal.read_until(&format!("({}): ", outcomes[0].uuid)).await;
+    terminal.read_until("200").await;
     child.start_kill().unwrap();
     let printed = within(child.wait_with_output()).await.unwrap().stdout;
     let lines: Vec<_> = printed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
@@ -104,10 +104,10 @@ async fn progress_is_shown_on_a_terminal() {
     let mut terminal = Terminal::new();
     let mut program = home.program(&["webhook", "list", "--api-url", &url, "--token", "the.auth.token"]);
     let child = program.stdout(Stdio::piped()).stderr(terminal.output()).spawn().unwrap();
-    terminal.until(&format!("waiting for {url} (")).await;
+    terminal.read_until(&format!("waiting for {url} (")).await;
     release.send(()).unwrap();
     let ran = within(child.wait_with_output()).await.unwrap();
     assert!(ran.status.success() && ran.stdout.starts_with(b"ID"), "{ran:?}");
     // It is wiped away.
-    terminal.until("\u{1b}[2Ksmartshape: there are no webhooks").await;
+    terminal.read_until("\u{1b}[2Ksmartshape: there are no webhooks").await;
 }

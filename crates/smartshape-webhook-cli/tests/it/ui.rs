@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::inbox::{Schema, fill, filled};
 use crate::listener::Listener;
-use crate::support::{Home, message, until, within};
+use crate::support::{Home, message, poll_until, within};
 
 /// A console that runs.
 pub(crate) struct Console {
@@ -247,7 +247,7 @@ async fn ui_opens_a_browser_without_telling_the_key_to_others() {
     command.env("PATH", format!("{}:{path}", folder.display()));
     let console = Console::start(command).await;
     let opened = home.path().join("opened");
-    until(async || opened.exists()).await;
+    poll_until(async || opened.exists()).await;
     let page = std::fs::read_to_string(opened).unwrap();
     let page = page.trim();
     assert!(!page.contains(&console.key));
