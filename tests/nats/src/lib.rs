@@ -122,7 +122,7 @@ impl Servers {
         }
         let is_healthy =
             |node: &Node| get(node.monitor_port, "/healthz").is_some_and(|body| body["status"] == "ok");
-        if until(|| self.nodes.iter().all(is_healthy).then_some(())).is_some() {
+        if poll_until(|| self.nodes.iter().all(is_healthy).then_some(())).is_some() {
             return Ok(());
         }
         let logs = (0..self.nodes.len())
@@ -146,7 +146,7 @@ impl Servers {
             // Each server knows the leader; the leader knows best.
             (ours.next()?["cluster"]["leader"] == format!("n{index}")).then_some(index)
         };
-        until(|| running().find_map(|(index, node)| leads(index, node)))
+        poll_until(|| running().find_map(|(index, node)| leads(index, node)))
             .ok_or_else(|| io::Error::other(format!("the stream {stream} has no leader")))
     }
 }
@@ -159,7 +159,7 @@ impl Drop for Servers {
     }
 }
 
-fn until<T>(mut reached: impl FnMut() -> Option<T>) -> Option<T> {
+fn poll_until<T>(mut reached: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let found = reached();

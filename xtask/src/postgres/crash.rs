@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::server::{Postgres, StartError, run, until};
+use super::server::{Postgres, StartError, poll_until, run};
 
 impl Postgres {
     /// Kills the server and all of its processes (SIGKILL), as a crash would.
@@ -19,7 +19,7 @@ impl Postgres {
         // Left alone, each would end as soon as it waits for something. It fails for those that have.
         let ids = children.iter().map(u32::to_string);
         let _ = Command::new("sh").args(["-c", "kill -KILL \"$@\" 2>&-", "sh"]).args(ids).status();
-        until(|| children.iter().all(|child| !is_running(*child)).then_some(()))
+        poll_until(|| children.iter().all(|child| !is_running(*child)).then_some(()))
             .ok_or("its processes go on".into())
     }
 
@@ -27,7 +27,7 @@ impl Postgres {
     pub(crate) fn restart(&mut self) -> Result<(), String> {
         self.kill()?;
         let mut reason = None;
-        let child = until(|| match run(&self.installation, &self.folder, self.port, &mut self.guard) {
+        let child = poll_until(|| match run(&self.installation, &self.folder, self.port, &mut self.guard) {
             Ok(child) => Some(Ok(child)),
             Err(StartError::PortInUse(busy)) => {
                 reason = Some(busy);

@@ -138,7 +138,7 @@ pub(super) fn run(
         let _ = child.kill();
         return Err(other(error));
     }
-    let ended = until(|| match child.try_wait() {
+    let ended = poll_until(|| match child.try_wait() {
         Ok(None) => {
             let status = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
             is_ready(&status, child.id()).then_some(false)
@@ -173,7 +173,7 @@ fn start_error(log: &[u8]) -> StartError {
 }
 
 /// Polls until `done` returns a value; `None` after [`TIMEOUT`].
-pub(super) fn until<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
+pub(super) fn poll_until<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let outcome = done();
