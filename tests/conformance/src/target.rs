@@ -206,10 +206,10 @@ async fn start_axum(target: Target, receiver: Receiver, script: Script) -> Serve
             router.route_service("/callback", endpoint)
         }
     };
-    Server::from_router(router.layer(map_request(tell_source)).with_state(script)).await
+    Server::from_router(router.layer(map_request(insert_client_addr)).with_state(script)).await
 }
 
-async fn tell_source(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
+async fn insert_client_addr(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
     request.extensions_mut().insert(for_tower::ClientAddr::from(peer));
     request
 }
