@@ -23,7 +23,7 @@ fn gated(inserts: usize) -> Stub {
     Stub { insert_gate: Some(Semaphore::new(inserts)), ..Stub::default() }
 }
 
-fn away() -> Arc<Stub> {
+fn unavailable() -> Arc<Stub> {
     Arc::new(Stub { unreachable: true.into(), ..Stub::default() })
 }
 
@@ -143,7 +143,7 @@ async fn received(receiver: &Receiver, number: u32, length: usize) -> Delivery {
 
 #[tokio::test(start_paused = true)]
 async fn readiness_pings_storage_once_a_second() {
-    let storage = away();
+    let storage = unavailable();
     let inbox = inbox(&storage, Duration::from_secs(1));
     for looks in 1..=3 {
         for _ in 0..100 {
@@ -165,7 +165,7 @@ async fn readiness_pings_storage_once_a_second() {
 
 #[tokio::test]
 async fn worker_outlives_unavailable_storage() {
-    let inbox = inbox(&away(), Duration::from_secs(1));
+    let inbox = inbox(&unavailable(), Duration::from_secs(1));
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
     assert!(!inbox.health().await.is_ready());
     worker.shutdown().await.unwrap();
@@ -173,7 +173,7 @@ async fn worker_outlives_unavailable_storage() {
 
 #[tokio::test]
 async fn worker_rejects_invalid_settings() {
-    let inbox = inbox(&away(), Duration::from_secs(1));
+    let inbox = inbox(&unavailable(), Duration::from_secs(1));
     let make = || inbox.worker(|_: Delivery| async { Ok(()) });
     for (name, worker) in [
         ("concurrency", make().concurrency(0)),

@@ -37,8 +37,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").args([from, to]).status().unwrap().success());
 }
 
-/// A worker that handles everything, until the inbox is empty.
-async fn work_off(inbox: &Inbox) {
+/// Runs a worker that handles everything until the inbox is empty.
+async fn drain(inbox: &Inbox) {
     let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
     all_settled(inbox).await;
     worker.shutdown().await.unwrap();
@@ -51,7 +51,7 @@ async fn file_is_private() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
-    work_off(&inbox).await;
+    drain(&inbox).await;
     for name in ["inbox.db", "inbox.db-wal", "inbox.db-shm", "inbox.db-worker", "inbox.db-ballast"] {
         let mode = fs::metadata(folder.path(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
@@ -145,7 +145,7 @@ async fn newer_schema_is_used_if_compatible() {
     execute(&path, "ALTER TABLE events ADD COLUMN later TEXT; PRAGMA user_version = 9").await;
     let inbox = Inbox::open(&path).await.unwrap();
     store(&inbox, 2).await.unwrap();
-    work_off(&inbox).await;
+    drain(&inbox).await;
     drop(inbox);
     execute(&path, "UPDATE meta SET value = 9 WHERE name = 'reads_from'").await;
     let error = rejected(&path).await;
@@ -167,7 +167,7 @@ async fn file_of_earlier_version_is_processed() {
     }
     assert_eq!(inbox.list(EventFilter::default()).await.unwrap().len(), 3, "all three are known");
     assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
-    work_off(&inbox).await;
+    drain(&inbox).await;
     assert_eq!(inbox.list(EventFilter::default().state(EventState::Completed)).await.unwrap().len(), 3);
 }
 
@@ -177,7 +177,7 @@ async fn size_limit_rejects_until_events_are_completed() {
     let inbox = Inbox::builder(&folder.inbox()).max_size_bytes(2 * 1024 * 1024).open().await.unwrap();
     let mut stored = 0;
     let rejection = loop {
-        match inbox.handle(delivery_of(stored, 100_000)).await {
+        match inbox.handle(delivery_with_body(stored, 100_000)).await {
             Ok(()) => stored += 1,
             Err(error) => break error,
         }
@@ -186,8 +186,8 @@ async fn size_limit_rejects_until_events_are_completed() {
     assert!(matches!(rejection.kind(), HandlerErrorKind::RetryAfter(_)), "{rejection}");
     assert!(rejection.to_string().contains("maximum size"), "{rejection}");
     assert_eq!(inbox.stats().await.unwrap().waiting, u64::from(stored));
-    work_off(&inbox).await;
-    assert!(inbox.handle(delivery_of(1000, 100_000)).await.is_ok());
+    drain(&inbox).await;
+    assert!(inbox.handle(delivery_with_body(1000, 100_000)).await.is_ok());
 }
 
 /// A folder on a disk of its own, which is soon full.
@@ -213,7 +213,7 @@ impl Drop for SmallDisk {
     }
 }
 
-fn delivery_of(number: u32, bytes: usize) -> Delivery {
+fn delivery_with_body(number: u32, bytes: usize) -> Delivery {
     let filler = "z".repeat(bytes);
     Delivery::for_test(format!(
         r#"{{"file":"f","event":"file_uploaded","data":"{filler}","owner":"o","runTimestamp":1,"uuid":"big-{number}"}}"#
@@ -224,7 +224,7 @@ fn delivery_of(number: u32, bytes: usize) -> Delivery {
 async fn fill(inbox: &Inbox, from: u32) -> u32 {
     let mut number = from;
     loop {
-        match inbox.handle(delivery_of(number, 100_000)).await {
+        match inbox.handle(delivery_with_body(number, 100_000)).await {
             Ok(()) => number += 1,
             Err(error) => {
                 assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
@@ -243,17 +243,17 @@ async fn full_disk_rejects_and_still_completes_and_purges() {
     let stored = fill(&inbox, 0).await;
     assert_eq!(inbox.stats().await.unwrap().waiting, u64::from(stored));
     // A member of a group that does not fit is rejected, whatever its size.
-    let small = fill_small(&inbox).await;
+    let small = fill_with_small(&inbox).await;
     let waiting = inbox.stats().await.unwrap().waiting;
     assert_eq!(waiting, u64::from(stored + small));
     assert_eq!(inbox.purge(EventFilter::default().limit(20)).await.unwrap(), 20);
-    work_off(&inbox).await;
+    drain(&inbox).await;
     assert_eq!(inbox.stats().await.unwrap().dead_letters, 0);
-    assert!(inbox.handle(delivery_of(9999, 100_000)).await.is_ok(), "there is room again");
+    assert!(inbox.handle(delivery_with_body(9999, 100_000)).await.is_ok(), "there is room again");
 }
 
 /// Stores small events until none fits. Returns how many fit.
-async fn fill_small(inbox: &Inbox) -> u32 {
+async fn fill_with_small(inbox: &Inbox) -> u32 {
     for number in 0..10_000 {
         if store(inbox, 50_000 + number).await.is_err() {
             return number;
@@ -275,7 +275,7 @@ async fn locked_file_rejects_and_recovers() {
     assert!(!health.is_ready() && health.storage_error.is_some(), "{health:?}");
     other.close().await.unwrap();
     while store(&inbox, 3).await.is_err() {}
-    work_off(&inbox).await;
+    drain(&inbox).await;
     assert_eq!(
         inbox.list(EventFilter::default()).await.unwrap().len(),
         3,
@@ -381,11 +381,11 @@ async fn shutdown_checkpoints_wal_into_file() {
     // What a reader still needs is left for the next time.
     let mut reader = connect(&folder.inbox()).await;
     sqlx::raw_sql("BEGIN; SELECT * FROM events").execute(&mut reader).await.unwrap();
-    work_off(&inbox).await;
+    drain(&inbox).await;
     reader.close().await.unwrap();
 
     store(&inbox, 2).await.unwrap();
-    work_off(&inbox).await;
+    drain(&inbox).await;
     copy(&folder.path("inbox.db"), &folder.path("copy.db"));
     let copy = Inbox::open(folder.path("copy.db").to_str().unwrap()).await.unwrap();
     let completed = copy.list(EventFilter::default().state(EventState::Completed)).await.unwrap();
@@ -416,7 +416,7 @@ async fn worker_lock_lets_one_process_work_and_others_read() {
     }
     worker.shutdown().await.unwrap();
     // The guard is free now.
-    work_off(&second).await;
+    drain(&second).await;
 }
 
 #[tokio::test]
@@ -425,7 +425,7 @@ async fn dead_letter_without_body_can_be_purged() {
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
     execute(&folder.inbox(), "DELETE FROM bodies").await;
-    work_off(&inbox).await;
+    drain(&inbox).await;
     assert_eq!(inbox.stats().await.unwrap().dead_letters, 1);
     assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 0, "no body was deleted");
     assert_eq!(inbox.stats().await.unwrap().dead_letters, 0);
@@ -447,7 +447,7 @@ async fn link_is_resolved_to_file() {
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     store(&inbox, 1).await.unwrap();
     store(&inbox, 2).await.unwrap();
-    work_off(&inbox).await;
+    drain(&inbox).await;
     for name in ["-wal", "-worker", "-ballast"] {
         assert!(fs::exists(folder.path(&format!("real/inbox.db{name}"))).unwrap(), "{name}");
         assert!(!fs::exists(folder.path(&format!("inbox.db{name}"))).unwrap(), "{name}");
@@ -489,7 +489,7 @@ async fn worker_without_lock_file_claims_nothing() {
     let error = storage.claim(request).await.unwrap_err();
     assert!(error.to_string().contains("another process could work at the same time"), "{error}");
     drop(guard);
-    work_off(&inbox).await;
+    drain(&inbox).await;
 }
 
 /// A reader keeps the log from being emptied, and the log takes space like everything else.
@@ -503,7 +503,7 @@ async fn growing_wal_counts_against_size_limit() {
     sqlx::raw_sql("BEGIN; SELECT * FROM events").execute(&mut reader).await.unwrap();
     let mut stored = 0;
     let rejection = loop {
-        if let Err(error) = inbox.handle(delivery_of(stored, MIB)).await {
+        if let Err(error) = inbox.handle(delivery_with_body(stored, MIB)).await {
             break error;
         }
         stored += 1;
@@ -514,7 +514,7 @@ async fn growing_wal_counts_against_size_limit() {
     assert!(inbox.stats().await.unwrap().disk_bytes > 16 << 20);
     reader.close().await.unwrap();
     execute(&folder.inbox(), "PRAGMA wal_checkpoint(TRUNCATE)").await;
-    assert!(inbox.handle(delivery_of(1000, MIB)).await.is_ok());
+    assert!(inbox.handle(delivery_with_body(1000, MIB)).await.is_ok());
     assert!(inbox.stats().await.unwrap().disk_bytes < 16 << 20);
 }
 
@@ -524,7 +524,7 @@ async fn backup_ends_under_load_and_can_be_restored_and_shrunk() {
     let folder = Folder::new();
     let inbox = Inbox::open(&folder.inbox()).await.unwrap();
     for number in 0..20 {
-        inbox.handle(delivery_of(number, 100_000)).await.unwrap();
+        inbox.handle(delivery_with_body(number, 100_000)).await.unwrap();
     }
     let (ended, is_over) = tokio::sync::watch::channel(false);
     let load = tokio::spawn({
@@ -556,7 +556,7 @@ async fn backup_ends_under_load_and_can_be_restored_and_shrunk() {
     let waiting = inbox.stats().await.unwrap().waiting;
     assert!((20..=20 + u64::from(later)).contains(&waiting), "{waiting} of {later}");
     assert_eq!(inbox.purge(EventFilter::default().limit(20)).await.unwrap(), 20);
-    work_off(&inbox).await;
+    drain(&inbox).await;
     let before = fs::metadata(folder.path("inbox.db")).unwrap().len();
     drop(inbox);
     execute(&folder.inbox(), "VACUUM").await;
