@@ -27,7 +27,7 @@ async fn worker_with_slower_clock_does_not_delay_events() {
     let folder = Folder::new();
     let (working, receiving) = worker_and_receiver(&folder).await;
     let (release, held) = tokio::sync::watch::channel(false);
-    let (handler, mut begun) = attempt_recording_handler(move |_| {
+    let (handler, mut started) = attempt_recording_handler(move |_| {
         let mut held = held.clone();
         async move {
             held.wait_for(|released| *released).await?;
@@ -37,16 +37,16 @@ async fn worker_with_slower_clock_does_not_delay_events() {
     let worker = working.worker(handler).spawn();
     // One event runs while the worker's clock falls behind.
     assert!(working.handle(delivery(1)).await.is_ok());
-    assert_eq!(begun.recv().await, Some(("uuid-1".to_owned(), 1)));
+    assert_eq!(started.recv().await, Some(("uuid-1".to_owned(), 1)));
     assert!(receiving.handle(delivery(2)).await.is_ok());
-    let second = tokio::time::timeout(Duration::from_secs(60), begun.recv()).await.unwrap();
+    let second = tokio::time::timeout(Duration::from_secs(60), started.recv()).await.unwrap();
     assert_eq!(second, Some(("uuid-2".to_owned(), 1)));
     release.send(true).unwrap();
     worker.shutdown().await.unwrap();
     let events = working.list(EventFilter::default()).await.unwrap();
     let lost: Vec<u32> = events.iter().map(|event| event.lost_leases).collect();
     assert_eq!(lost, [0, 0], "a leap of the clock ends no lease");
-    assert!(begun.try_recv().is_err(), "nothing is attempted twice");
+    assert!(started.try_recv().is_err(), "nothing is attempted twice");
 }
 
 /// Two workers of a process, of which one advances the clock while the other one renews its lease.

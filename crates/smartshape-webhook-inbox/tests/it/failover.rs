@@ -38,11 +38,11 @@ async fn rounds(fault: Fault) {
     let rounds = std::env::var("FAILOVER_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
     for round in 1..=rounds {
         let Some(cluster) = Cluster::start().await else { return };
-        let began = Instant::now();
+        let started_at = Instant::now();
         let (stored, handled) = fail_over(cluster, fault).await;
         println!(
             "{fault:?} {round}: inserts went on {stored:?} after the promotion, workers {handled:?} after it; all took {:?}",
-            began.elapsed()
+            started_at.elapsed()
         );
     }
 }

@@ -398,10 +398,10 @@ async fn worker_lock_lets_one_process_work_and_others_read() {
     let path = folder.inbox();
     let first = Inbox::open(&path).await.unwrap();
     let second = Inbox::builder(&path).worker_lock_timeout(Duration::from_millis(10)).open().await.unwrap();
-    let (handler, mut begun) = attempt_recording_handler(|_| async { Err(HandlerError::permanent("no")) });
+    let (handler, mut started) = attempt_recording_handler(|_| async { Err(HandlerError::permanent("no")) });
     let worker = first.worker(handler).spawn();
     store(&second, 1).await.unwrap();
-    assert_eq!(begun.recv().await, Some(("uuid-1".to_owned(), 1)));
+    assert_eq!(started.recv().await, Some(("uuid-1".to_owned(), 1)));
     let mut locked_out = second.worker(|_: Delivery| async { Ok(()) }).spawn();
     locked_out.stopped().await;
     let error = locked_out.shutdown().await.unwrap_err();
@@ -410,7 +410,7 @@ async fn worker_lock_lets_one_process_work_and_others_read() {
         tokio::task::yield_now().await;
     }
     assert_eq!(second.replay(EventFilter::default()).await.unwrap(), 1);
-    assert_eq!(begun.recv().await, Some(("uuid-1".to_owned(), 1)));
+    assert_eq!(started.recv().await, Some(("uuid-1".to_owned(), 1)));
     while second.purge(EventFilter::default().state(EventState::DeadLetter)).await.unwrap() == 0 {
         tokio::task::yield_now().await;
     }

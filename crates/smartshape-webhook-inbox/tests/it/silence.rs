@@ -108,11 +108,11 @@ async fn locked_row_delays_no_other() {
     for number in 1..5 {
         assert!(inbox.handle(delivery(number)).await.is_ok());
     }
-    let (release, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let (released, begins) = (Arc::clone(&release), Arc::clone(&begun));
+    let (release, started) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (released, starts) = (Arc::clone(&release), Arc::clone(&started));
     let worker = inbox
         .worker(move |_: Delivery| {
-            begins.add_permits(1);
+            starts.add_permits(1);
             let released = Arc::clone(&released);
             async move {
                 released.acquire().await?.forget();
@@ -121,7 +121,7 @@ async fn locked_row_delays_no_other() {
         })
         .lease_ttl(Duration::from_secs(6))
         .spawn();
-    begun.acquire_many(4).await.unwrap().forget();
+    started.acquire_many(4).await.unwrap().forget();
     let mut dead = PgConnection::connect(&server.url()).await.unwrap();
     let lock = "BEGIN; UPDATE smartshape_inbox_events SET error = 'locked' WHERE seq = 1";
     sqlx::raw_sql(lock).execute(&mut dead).await.unwrap();

@@ -120,14 +120,14 @@ async fn leases_are_renewed_while_claim_hangs() {
 #[tokio::test(start_paused = true)]
 async fn lease_of_slow_claim_is_renewed_at_once() {
     let storage = Arc::new(Stub { claims_take: 50.into(), ..Stub::with(attempt()) });
-    let begun = Arc::new(Notify::new());
-    let begins = Arc::clone(&begun);
+    let started = Arc::new(Notify::new());
+    let starts = Arc::clone(&started);
     let handler = move |_: Delivery| {
-        begins.notify_one();
+        starts.notify_one();
         std::future::pending::<Result<(), smartshape_webhook::HandlerError>>()
     };
     let worker = inbox(&storage).worker(handler).spawn();
-    begun.notified().await;
+    started.notified().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(storage.renewals.load(Ordering::SeqCst), 1);
     worker.shutdown().await.unwrap();
@@ -149,9 +149,9 @@ async fn long_sweep_does_not_delay_events() {
 #[tokio::test(start_paused = true)]
 async fn slow_stats_do_not_delay_events() {
     let storage = Arc::new(Stub { endless_stats: true, ..Stub::with(attempt()) });
-    let (began, worker) = (tokio::time::Instant::now(), inbox(&storage).worker(ends).spawn());
+    let (started_at, worker) = (tokio::time::Instant::now(), inbox(&storage).worker(ends).spawn());
     reaches(&storage.settled, 1).await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(started_at.elapsed() < Duration::from_secs(5), "{:?}", started_at.elapsed());
     worker.shutdown().await.unwrap();
 }
 
@@ -177,10 +177,10 @@ async fn shutdown_waits_for_locked_event() {
 #[tokio::test(start_paused = true)]
 async fn slow_sweeps_follow_each_other_beside_events() {
     let storage = Arc::new(Stub { slow_sweeps: 10.into(), ..Stub::default() });
-    let (began, worker) = (tokio::time::Instant::now(), inbox(&storage).worker(ends).spawn());
+    let (started_at, worker) = (tokio::time::Instant::now(), inbox(&storage).worker(ends).spawn());
     while storage.slow_sweeps.load(Ordering::SeqCst) > 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(began.elapsed() < Duration::from_secs(100), "{storage:?}");
+        assert!(started_at.elapsed() < Duration::from_secs(100), "{storage:?}");
     }
     assert!(storage.claims.load(Ordering::SeqCst) > 70, "{storage:?}");
     worker.shutdown().await.unwrap();
@@ -230,7 +230,7 @@ async fn maximum_durations_do_not_overflow() {
 async fn handler_that_blocks_its_thread_does_not_stop_shutdown() {
     let storage = Arc::new(Stub::with(attempt()));
     let (release, blocked) = std::sync::mpsc::channel::<()>();
-    let (sender, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
     let blocked = Mutex::new(blocked);
     let worker = inbox(&storage)
         .worker(move |_: Delivery| {
@@ -240,7 +240,7 @@ async fn handler_that_blocks_its_thread_does_not_stop_shutdown() {
         })
         .shutdown_timeout(Duration::ZERO)
         .spawn();
-    begun.recv().await.unwrap();
+    started.recv().await.unwrap();
     worker.shutdown().await.unwrap();
     assert_eq!(storage.settled.load(Ordering::SeqCst), 0, "it still runs, so it is not released");
     drop(release);

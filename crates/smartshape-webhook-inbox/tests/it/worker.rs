@@ -232,9 +232,9 @@ async fn worker_renews_lease_while_handler_runs(fixture: &impl Fixture) {
 async fn worker_takes_over_expired_lease(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (hanging, mut begun) = attempt_recording_handler(|_| std::future::pending());
+    let (hanging, mut started) = attempt_recording_handler(|_| std::future::pending());
     let first = run(inbox.worker(hanging).concurrency(1).lease_ttl(Duration::from_secs(2)));
-    let (_, mut last) = begun.recv().await.unwrap();
+    let (_, mut last) = started.recv().await.unwrap();
     let (handler, mut handled) = attempt_recording_handler(|_| async { Ok(()) });
     let second = run(inbox.worker(handler));
     // The first one ends when the second one is seen to run, and so shares its lock of a file.
@@ -245,7 +245,7 @@ async fn worker_takes_over_expired_lease(fixture: &impl Fixture) {
         taken = handled.recv().await.unwrap();
     }
     // On a slow machine the first one may have lost its lease before, and begun another attempt.
-    while let Ok((uuid, attempt)) = begun.try_recv() {
+    while let Ok((uuid, attempt)) = started.try_recv() {
         last = if uuid == "uuid-0" { attempt } else { last };
     }
     assert!(taken.0 == "uuid-0" && taken.1 > last, "{taken:?} after attempt {last}");
@@ -259,10 +259,10 @@ async fn worker_dead_letters_event_that_kills_process(fixture: &impl Fixture) {
     store(&inbox, 0..1, "f").await;
     let mut attempts = Vec::new();
     loop {
-        let (hanging, mut begun) = attempt_recording_handler(|_| std::future::pending());
+        let (hanging, mut started) = attempt_recording_handler(|_| std::future::pending());
         let worker = run(inbox.worker(hanging).lease_ttl(Duration::from_millis(200)).max_lost_leases(3));
         let is_over = tokio::select! {
-            attempt = begun.recv() => {
+            attempt = started.recv() => {
                 attempts.extend(attempt.map(|(_, attempt)| attempt));
                 worker.task.abort();
                 let _ = worker.task.await;
@@ -273,7 +273,7 @@ async fn worker_dead_letters_event_that_kills_process(fixture: &impl Fixture) {
                 true
             }
         };
-        while let Some((_, attempt)) = begun.recv().await {
+        while let Some((_, attempt)) = started.recv().await {
             attempts.push(attempt);
         }
         if is_over {
@@ -294,9 +294,9 @@ async fn shutdown_waits_for_running_handler(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     store(&inbox, 0..3, "f").await;
     let gate = Arc::new(Semaphore::new(0));
-    let (handler, mut begun) = gated(&gate);
+    let (handler, mut started) = gated(&gate);
     let worker = run(inbox.worker(handler).concurrency(1));
-    begun.recv().await.unwrap();
+    started.recv().await.unwrap();
     worker.stop.send(()).unwrap();
     gate.add_permits(100);
     worker.task.await.unwrap().unwrap();
@@ -308,9 +308,9 @@ async fn shutdown_waits_for_running_handler(fixture: &impl Fixture) {
 async fn shutdown_releases_unfinished_event(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (hanging, mut begun) = attempt_recording_handler(|_| std::future::pending());
+    let (hanging, mut started) = attempt_recording_handler(|_| std::future::pending());
     let worker = run(inbox.worker(hanging).shutdown_timeout(Duration::ZERO));
-    begun.recv().await.unwrap();
+    started.recv().await.unwrap();
     worker.end().await;
     let event = inbox.list(EventFilter::default()).await.unwrap().pop().unwrap();
     assert_eq!((event.state, event.attempts, event.lost_leases), (EventState::Waiting, 0, 0));
@@ -320,7 +320,7 @@ async fn shutdown_releases_unfinished_event(fixture: &impl Fixture) {
 async fn shutdown_keeps_lease_of_blocked_handler(fixture: &impl Fixture) {
     let inbox = fixture.inbox().await;
     store(&inbox, 0..1, "f").await;
-    let (sender, mut begun) = mpsc::unbounded_channel();
+    let (sender, mut started) = mpsc::unbounded_channel();
     let (unblock, blocked) = std::sync::mpsc::channel::<()>();
     let blocked = Arc::new(std::sync::Mutex::new(blocked));
     let worker = inbox.worker(move |_: Delivery| {
@@ -333,7 +333,7 @@ async fn shutdown_keeps_lease_of_blocked_handler(fixture: &impl Fixture) {
         }
     });
     let worker = run(worker.shutdown_timeout(Duration::ZERO));
-    begun.recv().await.unwrap();
+    started.recv().await.unwrap();
     worker.end().await;
     let event = inbox.list(EventFilter::default()).await.unwrap().pop().unwrap();
     assert_eq!((event.state, event.attempts), (EventState::Running, 1));

@@ -73,7 +73,7 @@ pub(crate) async fn sweep(
     over_capacity: u64,
     limit: u32,
 ) -> sqlx::Result<Swept> {
-    let began = Instant::now();
+    let started_at = Instant::now();
     group_errors(connection, limit).await?;
     let before = |kept: Duration| now.saturating_sub(milliseconds(kept));
     let bodies_before = before(retention.bodies.min(retention.dedup));
@@ -113,5 +113,5 @@ pub(crate) async fn sweep(
             .await?
             .rows_affected();
     }
-    Ok(Swept { bodies, events, bodies_until, took: began.elapsed() })
+    Ok(Swept { bodies, events, bodies_until, took: started_at.elapsed() })
 }
