@@ -32,7 +32,7 @@ const LINUX_ONLY: &str = "a client that never reads is ended";
 const CASES: [(&str, Case); 9] = [
     ("each event is printed once", events_are_printed),
     ("a half-closed sender is served", half_closed),
-    ("neighbours: health, ready, 404", has_neighbours),
+    ("neighbours: health, ready, 404", other_routes_respond),
     (LINUX_ONLY, slow_reader),
     ("SIGTERM: ends with 0", ends_cleanly),
     ("SIGTERM: running handlers finish", finishes),
@@ -169,7 +169,7 @@ fn slow_reader(binary: &Path) -> Result {
     }
 }
 
-fn has_neighbours(binary: &Path) -> Result {
+fn other_routes_respond(binary: &Path) -> Result {
     let example = Example::start(binary, &[])?;
     neighbours(&example)?;
     example.stop()

@@ -12,8 +12,8 @@ pub(crate) struct Apt {
     dpkg: PathBuf,
 }
 
-/// Packages that are left out: they are large and a server runs without them, or the machine has them in any case.
-const LEFT_OUT: [&str; 5] = ["libllvm", "libz3", "libperl", "libc6", "libc-bin"];
+/// Not needed to run a server, and large, or the machine's own in any case.
+const EXCLUDED: [&str; 5] = ["libllvm", "libz3", "libperl", "libc6", "libc-bin"];
 
 impl Apt {
     /// Looks for Debian's programs in these folders.
@@ -140,8 +140,8 @@ pub(crate) fn id(arguments: &[&str]) -> Option<u32> {
 }
 
 /// The first line that reports a fatal error, otherwise the last line.
-pub(crate) fn error_line(complaints: &[u8]) -> String {
-    let text = String::from_utf8_lossy(complaints);
+pub(crate) fn error_line(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let is_fatal = |line: &&str| ["FATAL:", "E:", "error:"].iter().any(|word| line.contains(word));
     lines().find(is_fatal).or_else(|| lines().next_back()).unwrap_or("it does not say why").to_owned()
@@ -152,7 +152,7 @@ fn libraries_among(simulation: &str) -> Vec<String> {
     let wanted = |name: &&str| {
         name.starts_with("lib")
             && !name.ends_with("-perl")
-            && !LEFT_OUT.iter().any(|beginning| name.starts_with(beginning))
+            && !EXCLUDED.iter().any(|beginning| name.starts_with(beginning))
     };
     packages.filter(wanted).map(str::to_owned).collect()
 }

@@ -41,16 +41,16 @@ pub(crate) fn run(words: &[&str]) -> Result {
     match (input, targets.as_slice()) {
         (Some(input), [target]) => repeat(&build()?.join(target), input),
         (Some(_), _) => Err("an input needs its target beside it".into()),
-        (None, targets) => call(targets, seconds),
+        (None, targets) => run_targets(targets, seconds),
     }
 }
 
 /// All targets, as many at a time as there are cores.
-pub(crate) fn call_all(seconds: &str) -> Result {
-    call(&TARGETS, seconds)
+pub(crate) fn run_all(seconds: &str) -> Result {
+    run_targets(&TARGETS, seconds)
 }
 
-fn call(targets: &[&str], seconds: &str) -> Result {
+fn run_targets(targets: &[&str], seconds: &str) -> Result {
     let binaries = build()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for targets in targets.chunks(cores) {

@@ -66,7 +66,7 @@ pub(crate) fn run() -> Result {
     println!();
     torture::call(TORTURE_ROUNDS, &[], postgres.as_mut().ok(), tools[0].1.as_deref().ok())?;
     if cpp.is_ok() {
-        fuzz::call_all(fuzz::SECONDS)?;
+        fuzz::run_all(fuzz::SECONDS)?;
     }
     println!("\n{}", closing(&skipped));
     Ok(())

@@ -16,9 +16,9 @@ pub(crate) struct Tool {
     /// Below `target`, where it is unpacked.
     folder: &'static str,
     /// Arguments that come first, so that what it runs does not see its libraries.
-    first: &'static str,
+    leading_arguments: &'static str,
     /// Arguments that succeed where it works.
-    trial: &'static [&'static str],
+    probe: &'static [&'static str],
 }
 
 // Tracing may be forbidden, as it is in many containers.
@@ -26,34 +26,39 @@ pub(crate) const STRACE: Tool = Tool {
     name: "strace",
     beside: &[],
     folder: "tools-debian",
-    first: "-E LD_LIBRARY_PATH",
-    trial: &["-o", "/dev/null", "true"],
+    leading_arguments: "-E LD_LIBRARY_PATH",
+    probe: &["-o", "/dev/null", "true"],
 };
 
 pub(crate) const JQ: Tool =
-    Tool { name: "jq", beside: &[], folder: "jq-debian", first: "", trial: &["-n", "1"] };
+    Tool { name: "jq", beside: &[], folder: "jq-debian", leading_arguments: "", probe: &["-n", "1"] };
 
 pub(crate) const SQLITE: Tool = Tool {
     name: "sqlite3",
     beside: &[],
     folder: "sqlite3-debian",
-    first: "",
-    trial: &[":memory:", "SELECT 1"],
+    leading_arguments: "",
+    probe: &[":memory:", "SELECT 1"],
 };
 
-pub(crate) const PGBOUNCER: Tool =
-    Tool { name: "pgbouncer", beside: &[], folder: "pgbouncer-debian", first: "", trial: &["--version"] };
+pub(crate) const PGBOUNCER: Tool = Tool {
+    name: "pgbouncer",
+    beside: &[],
+    folder: "pgbouncer-debian",
+    leading_arguments: "",
+    probe: &["--version"],
+};
 
 pub(crate) const NGINX: Tool =
-    Tool { name: "nginx", beside: &[], folder: "nginx-debian", first: "", trial: &["-v"] };
+    Tool { name: "nginx", beside: &[], folder: "nginx-debian", leading_arguments: "", probe: &["-v"] };
 
 // Chromium's sandbox does not work for root, nor in many containers.
 pub(crate) const CHROMIUM: Tool = Tool {
     name: "chromium",
     beside: &["chromium-common"],
     folder: "chromium-debian",
-    first: "",
-    trial: &["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "about:blank"],
+    leading_arguments: "",
+    probe: &["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "about:blank"],
 };
 
 impl Tool {
@@ -80,7 +85,7 @@ impl Tool {
 
     fn works(&self, program: &Path) -> Result<(), String> {
         let output = Command::new(program)
-            .args(self.trial)
+            .args(self.probe)
             .stdin(Stdio::null())
             .output()
             .map_err(|error| format!("{} does not run: {error}", program.display()))?;
@@ -102,7 +107,7 @@ impl Tool {
             "#!/bin/sh\nLD_LIBRARY_PATH={} exec {} {} \"$@\"\n",
             quoted(&libraries),
             quoted(program.as_os_str()),
-            self.first
+            self.leading_arguments
         );
         fs::write(&script, text)?;
         Command::new("chmod").arg("755").arg(&script).status()?;

@@ -66,30 +66,30 @@ pub(crate) fn python() -> Result<Runtime, String> {
 fn node_in(path: &OsStr, folder: &str) -> Result<Runtime, String> {
     let program = on_path(path, "node").ok_or("no node on the PATH")?;
     let npm = on_path(path, "npm").ok_or("no npm on the PATH")?;
-    let folder = copied(folder)?;
-    installed(&folder, "package-lock.json", || {
+    let folder = copy_to_target(folder)?;
+    install_once(&folder, "package-lock.json", || {
         // bcrypt comes with what its script would build.
         let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-        quietly(Command::new(npm).args(arguments).current_dir(&folder))
+        run_quietly(Command::new(npm).args(arguments).current_dir(&folder))
     })?;
     Ok(Runtime { program, folder })
 }
 
 fn python_in(path: &OsStr) -> Result<Runtime, String> {
     let python = on_path(path, "python3").ok_or("no python3 on the PATH")?;
-    let folder = copied("endpoints/python")?;
+    let folder = copy_to_target("endpoints/python")?;
     let program = folder.join("venv").join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    installed(&folder, "requirements.txt", || {
-        quietly(Command::new(python).args(["-m", "venv", "--clear", "venv"]).current_dir(&folder))?;
+    install_once(&folder, "requirements.txt", || {
+        run_quietly(Command::new(python).args(["-m", "venv", "--clear", "venv"]).current_dir(&folder))?;
         let arguments =
             ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"];
-        quietly(Command::new(&program).args(arguments).current_dir(&folder))
+        run_quietly(Command::new(&program).args(arguments).current_dir(&folder))
     })?;
     Ok(Runtime { program, folder })
 }
 
 /// A copy of this folder of `tests` below `target`, so that no packages come to lie among the sources.
-fn copied(folder: &str) -> Result<PathBuf, String> {
+fn copy_to_target(folder: &str) -> Result<PathBuf, String> {
     let from = cargo::root().join("tests").join(folder);
     let to = cargo::target().join(folder);
     let copy = || -> std::io::Result<()> {
@@ -107,7 +107,11 @@ fn copied(folder: &str) -> Result<PathBuf, String> {
 }
 
 /// Installs, unless that was done for the same list of packages.
-fn installed(folder: &Path, list: &str, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+fn install_once(
+    folder: &Path,
+    list: &str,
+    install: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     let wanted = fs::read(folder.join(list)).map_err(failed)?;
     let stamp = folder.join("installed");
@@ -118,7 +122,7 @@ fn installed(folder: &Path, list: &str, install: impl FnOnce() -> Result<(), Str
     fs::write(&stamp, wanted).map_err(failed)
 }
 
-fn quietly(command: &mut Command) -> Result<(), String> {
+fn run_quietly(command: &mut Command) -> Result<(), String> {
     let shown = command.get_program().display().to_string();
     let output =
         command.stdin(Stdio::null()).output().map_err(|error| format!("{shown} does not run: {error}"))?;

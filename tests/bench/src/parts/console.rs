@@ -124,7 +124,7 @@ fn cpu_time() -> Result<Duration> {
 }
 
 /// Asks over HTTP as open pages do, until `stop`. Returns the looks a second.
-async fn tabs(ui: &Ui, stop: Duration) -> Result<f64> {
+async fn poll_as_open_pages(ui: &Ui, stop: Duration) -> Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let server =
@@ -172,7 +172,7 @@ async fn open_pages(engine: &Engine, quick: bool) -> Result<()> {
     let share = async |watched: bool| {
         let before = cpu_time()?;
         if watched {
-            tabs(&ui, time).await?;
+            poll_as_open_pages(&ui, time).await?;
         } else {
             tokio::time::sleep(time).await;
         }
@@ -181,7 +181,7 @@ async fn open_pages(engine: &Engine, quick: bool) -> Result<()> {
     let idle = share(false).await?;
     let watched = share(true).await?;
     let looks = tokio::select! {
-        looks = tabs(&ui, time) => looks?,
+        looks = poll_as_open_pages(&ui, time) => looks?,
         failed = keep_storing(&inbox) => failed?,
     };
     let aim = Aim::AtMost(1.0);
