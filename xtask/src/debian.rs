@@ -12,7 +12,7 @@ pub(crate) struct Apt {
     dpkg: PathBuf,
 }
 
-/// Not needed to run a server, and large, or the machine's own in any case.
+/// Packages that are left out: they are large and a server runs without them, or the machine has them in any case.
 const EXCLUDED: [&str; 5] = ["libllvm", "libz3", "libperl", "libc6", "libc-bin"];
 
 impl Apt {
