@@ -331,6 +331,26 @@ async fn file_replaced_by_another_inbox_damages_neither() {
     }
 }
 
+/// The other process has opened the new file, and shares the log, which belongs to the path.
+#[cfg(unix)]
+#[tokio::test]
+async fn replaced_file_keeps_what_another_process_has_stored() {
+    let folder = Folder::new();
+    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
+    store(&inbox, 1).await.unwrap();
+    inbox.storage().checkpoint().await.unwrap();
+    copy(&folder.path("inbox.db"), &folder.path("backup.db"));
+    fs::rename(folder.path("inbox.db"), folder.path("away.db")).unwrap();
+    fs::rename(folder.path("backup.db"), folder.path("inbox.db")).unwrap();
+    let mut other = connect(&folder.inbox()).await;
+    sqlx::raw_sql("INSERT INTO meta VALUES ('stored', 1)").execute(&mut other).await.unwrap();
+    assert!(store(&inbox, 2).await.is_err());
+    let stored = "SELECT count(*) FROM meta WHERE name = 'stored'";
+    let stored: i64 =
+        sqlx::query_scalar(stored).fetch_one(&mut connect(&folder.inbox()).await).await.unwrap();
+    assert_eq!(stored, 1);
+}
+
 /// Deliveries would be acknowledged, and lost with the process.
 #[cfg(unix)]
 #[tokio::test]

@@ -95,7 +95,7 @@ impl Sqlite {
         let read_only = options.read_only;
         let path =
             blocking(move || if read_only { open::find(&path) } else { open::create(&path) }).await??;
-        let (connection, clock, schema) = if read_only {
+        let (mut connection, clock, schema) = if read_only {
             open::open_read_only(&path).await?
         } else {
             let (connection, clock) = open::open(&path).await?;
@@ -103,7 +103,13 @@ impl Sqlite {
         };
         let identity = open::identity(&path).map_err(|error| io_error(&path, error))?;
         let wal = Wal::beside(&path);
-        let writer = if read_only { None } else { Some(wal.opened(connection)) };
+        let writer = if read_only {
+            None
+        } else {
+            let seen = wal::data_version(&mut connection).await;
+            let seen = seen.map_err(|error| error::from_sqlx(&path, error))?;
+            Some(wal.opened(connection, seen))
+        };
         let ballast = Ballast::beside(&path);
         if !read_only {
             let ballast = ballast.clone();
@@ -185,7 +191,7 @@ impl Shared {
         if self.read_only {
             // Anew each time: a connection that was opened while no process had the file open would not notice that one has
             // changed it since.
-            *slot = Some(self.wal.opened(open::open_read_only(&self.path).await?.0));
+            *slot = Some(self.wal.opened(open::open_read_only(&self.path).await?.0, 0));
         }
         let reader = match &mut *slot {
             Some(reader) => reader,
@@ -210,8 +216,8 @@ impl Shared {
             Some(writer) => writer,
             None => self.connect().await?,
         };
+        self.check_file(&mut writer).await?;
         let connection = &mut writer.connection;
-        self.check_file(connection).await?;
         if let Err(error) = self.check_wal(connection).await {
             // A new connection would create a new log.
             *slot = Some(writer);
@@ -251,7 +257,10 @@ impl Shared {
             return Err(InboxError::new(InboxErrorKind::ReadOnly, text));
         }
         self.check_identity().map_err(|error| error::from_sqlx(&self.path, error.into()))?;
-        Ok(self.wal.opened(open::connect(&self.path).await?))
+        let mut connection = open::connect(&self.path).await?;
+        let seen = wal::data_version(&mut connection).await;
+        let seen = seen.map_err(|error| error::from_sqlx(&self.path, error))?;
+        Ok(self.wal.opened(connection, seen))
     }
 
     /// Fails when another file is at the inbox's path: a new connection would apply our log to it, and damage it.
@@ -265,10 +274,18 @@ impl Shared {
 
     /// Fails when the file was moved, deleted or replaced: writes would be lost. What is in the log is saved into the file
     /// that it belongs to, and the log is emptied, since whoever opens the file that is at the path now would apply it.
-    /// The caller drops the connection.
-    async fn check_file(&self, connection: &mut SqliteConnection) -> Result<(), InboxError> {
+    /// If another process has written to the log since, it may have opened the other file, and what it stored there must
+    /// not be moved into ours: the log stays as it is. The caller drops the connection.
+    async fn check_file(&self, writer: &mut WalConnection) -> Result<(), InboxError> {
         let Err(error) = self.check_identity() else { return Ok(()) };
-        self.save_wal(connection).await;
+        if wal::data_version(&mut writer.connection).await.is_ok_and(|version| version == writer.seen_version)
+        {
+            self.save_wal(&mut writer.connection).await;
+        } else {
+            tracing::error!(
+                "what was in the inbox's -wal stays there, since another process has written to it"
+            );
+        }
         Err(error::from_sqlx(&self.path, error.into()))
     }
 
@@ -551,14 +568,16 @@ impl Shared {
             Some(writer) => writer,
             none => none.insert(self.connect().await?),
         };
-        let connection = &mut writer.connection;
-        let seen = match self.check_file(connection).await {
-            Ok(()) => {
-                sql::peek(connection, ordered).await.map_err(|error| error::from_sqlx(&self.path, error))
-            }
-            Err(error) => Err(error),
+        let seen = async {
+            self.check_file(writer).await?;
+            let connection = &mut writer.connection;
+            let seen =
+                async { Ok((wal::data_version(connection).await?, sql::peek(connection, ordered).await?)) };
+            let (version, seen) = seen.await.map_err(|error| error::from_sqlx(&self.path, error))?;
+            writer.seen_version = version;
+            Ok(seen)
         };
-        seen.inspect_err(|_| *slot = None)
+        seen.await.inspect_err(|_| *slot = None)
     }
 
     /// Advances our clock to the time of the newest event. Without it, the events that another process stores would not be

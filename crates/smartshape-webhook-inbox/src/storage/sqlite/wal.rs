@@ -32,6 +32,8 @@ struct State {
 /// A connection, which keeps the log open until it is dropped.
 pub(super) struct WalConnection {
     pub(super) connection: SqliteConnection,
+    /// [`data_version`] when the file was last seen at its path.
+    pub(super) seen_version: i64,
     wal: Arc<Wal>,
 }
 
@@ -52,13 +54,13 @@ impl Wal {
 
     /// Registers an opened connection, which keeps the log open. SQLite deletes the log when its last
     /// connection is closed, so our first connection may have created a new one.
-    pub(super) fn opened(self: &Arc<Self>, connection: SqliteConnection) -> WalConnection {
+    pub(super) fn opened(self: &Arc<Self>, connection: SqliteConnection, seen_version: i64) -> WalConnection {
         let mut state = self.state();
         if state.connections == 0 {
             state.identity = open::identity(&self.path).ok();
         }
         state.connections += 1;
-        WalConnection { connection, wal: Arc::clone(self) }
+        WalConnection { connection, seen_version, wal: Arc::clone(self) }
     }
 
     /// A lost log stays lost: two logs with one index (`-shm`) damage the file.
@@ -98,6 +100,11 @@ impl Wal {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A number that changes when another connection commits.
+pub(super) async fn data_version(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await
 }
 
 impl Drop for WalConnection {
