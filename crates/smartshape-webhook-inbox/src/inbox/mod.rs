@@ -80,7 +80,8 @@ struct Inner {
 }
 
 impl InboxBuilder {
-    /// Opens the inbox; creates and migrates its tables if necessary.
+    /// Opens the inbox; creates and migrates its tables if necessary. The tokio runtime that opens it also runs its I/O,
+    /// so it has to last as long as the inbox; other runtimes can use the inbox too.
     ///
     /// # Errors
     ///

@@ -10,6 +10,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::servers::{Primary, Servers};
@@ -194,12 +195,17 @@ impl Connections {
             }
         }
         let connect = self.connect.clone();
-        let connected = self.runtime.spawn(async move {
+        let connect = async move {
             timeout(CONNECT_TIMEOUT, connect.connect())
                 .await
                 .unwrap_or_else(|_| Err(timed_out(CONNECT_TIMEOUT)))
-        });
-        connected.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))?
+        };
+        // Aborted when this future is dropped, since its permit is then another caller's.
+        let mut connecting = JoinSet::new();
+        connecting.spawn_on(connect, &self.runtime);
+        let connected = connecting.join_next().await.transpose();
+        let ended = |error| InboxError::new(InboxErrorKind::Unavailable, error);
+        connected.map_err(ended)?.unwrap_or_else(|| Err(timed_out(CONNECT_TIMEOUT)))
     }
 
     fn next(&self) -> Option<(Session, Instant)> {

@@ -379,18 +379,17 @@ impl Storage for Sqlite {
     }
 
     fn claim(&self, request: ClaimRequest) -> StorageFuture<'_, ClaimResponse> {
-        Box::pin(async move {
-            self.0.worker_lock.check()?;
-            let (due, newest) = self.0.peek(request.ordered).await?;
-            self.0.catch_up(newest).await?;
-            let next_due = due.map(|due| clock::span(self.0.clock.now(), due));
+        self.detached(move |shared| async move {
+            shared.worker_lock.check()?;
+            let (due, newest) = shared.peek(request.ordered).await?;
+            shared.catch_up(newest).await?;
+            let next_due = due.map(|due| clock::span(shared.clock.now(), due));
             if next_due.is_none_or(|wait| !wait.is_zero()) {
                 return Ok(ClaimResponse { next_due, ..ClaimResponse::default() });
             }
-            self.write(OnFull::UseBallast, move |connection, now| {
-                Box::pin(sql::claim(connection, now, request))
-            })
-            .await
+            shared
+                .write(OnFull::UseBallast, &|connection, now| Box::pin(sql::claim(connection, now, request)))
+                .await
         })
     }
 
@@ -525,7 +524,7 @@ impl Storage for Sqlite {
     }
 
     fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
-        Box::pin(self.0.lock_worker())
+        self.detached(|shared| async move { shared.lock_worker().await })
     }
 
     /// Otherwise the file alone would be stale: a process that ends does not close its connections, so the log stays.
