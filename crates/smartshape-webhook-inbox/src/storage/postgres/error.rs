@@ -55,6 +55,15 @@ pub(super) fn is_conflict(error: &InboxError) -> bool {
     cause.and_then(code).is_some_and(|code| ["40001", "40P01"].contains(&&*code))
 }
 
+/// The server, or the way to it, has failed, and not what was asked of it. A statement that took too long is none.
+pub(super) fn is_outage(error: &InboxError) -> bool {
+    let is_of_server = |code: String| {
+        code != "57014" && ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+    };
+    let cause: Option<&sqlx::Error> = error.source().and_then(|source| source.downcast_ref());
+    cause.is_some_and(|cause| code(cause).is_none_or(is_of_server))
+}
+
 /// The SQLSTATE of an error of the server.
 pub(super) fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())

@@ -162,16 +162,18 @@ impl Postgres {
                     part.iter_mut().for_each(|attempt| attempt.body = Ok(bodies.remove(&attempt.lease.seq)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "bodies could not be read; their events are released but the first");
+                    tracing::warn!(%error, "bodies could not be read; the first is read alone, the other events are released");
                     conflicts.extend(claimed.attempts.drain(first + 1..).map(|attempt| attempt.lease));
                     // One whose body can never be read must fail alone, and become a dead letter in the end: released, it
                     // would be claimed with the others again and again.
-                    let attempt = &mut claimed.attempts[first];
-                    let seqs = [attempt.lease.seq];
+                    let seqs = [claimed.attempts[first].lease.seq];
                     let read = self.connections.run(async |session| sql::bodies(session, &seqs).await).await;
-                    attempt.body = read
-                        .map(|mut bodies| bodies.remove(&attempt.lease.seq))
-                        .map_err(|error| error.to_string());
+                    if read.as_ref().is_err_and(error::is_outage) {
+                        conflicts.extend(claimed.attempts.pop().map(|attempt| attempt.lease));
+                    } else {
+                        claimed.attempts[first].body =
+                            read.map(|mut bodies| bodies.remove(&seqs[0])).map_err(|error| error.to_string());
+                    }
                 }
             }
             first += count;
