@@ -3,35 +3,65 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::{WorkerContext, within};
 use crate::activity::ActivityCounts;
 use crate::error::InboxError;
+use crate::event::InboxStats;
 use crate::metrics;
-use crate::recorder::ActivityRecorder;
-use crate::storage::{Storage, milliseconds};
+use crate::storage::milliseconds;
 
 const INTERVAL: Duration = Duration::from_secs(15);
-const MAX_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Pause after an exact count that took too long. PostgreSQL may go on with it for minutes.
+const PAUSE_AFTER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Updates them until it is dropped. Counting takes seconds when millions of events wait, so it never takes more than a
-/// tenth of the time, up to [`MAX_INTERVAL`].
-pub(super) async fn run(storage: &dyn Storage, activity: &ActivityRecorder) -> Infallible {
+/// Updates them until it is dropped. Exact counts of millions of events take long, and may hold the only connection
+/// for claims: one that exceeds the store's timeout is given up, and bounded counts take its place for a while. They
+/// never lower the number of events, since it is at least theirs.
+pub(super) async fn run(context: &WorkerContext) -> Infallible {
+    let (mut last, mut count_at) = (InboxStats::default(), Instant::now());
     loop {
-        let started_at = Instant::now();
-        if let Err(error) = update(storage, activity).await {
+        if let Err(error) = update(context, &mut last, &mut count_at).await {
             tracing::warn!(%error, "the inbox's gauges could not be updated; trying again");
         }
-        sleep((started_at.elapsed() * 10).clamp(INTERVAL, MAX_INTERVAL)).await;
+        sleep(INTERVAL).await;
     }
 }
 
-async fn update(storage: &dyn Storage, activity: &ActivityRecorder) -> Result<(), InboxError> {
-    let stats = storage.stats().await?;
-    metrics::stats(&stats);
-    let counts = storage.counts().await?;
-    activity.record(ActivityCounts {
-        max_waiting: i64::try_from(stats.waiting).unwrap_or(i64::MAX),
+async fn update(
+    context: &WorkerContext,
+    last: &mut InboxStats,
+    count_at: &mut Instant,
+) -> Result<(), InboxError> {
+    let storage = &*context.storage;
+    let started_at = Instant::now();
+    let mut exact = None;
+    if started_at >= *count_at {
+        match timeout(context.store_timeout, storage.stats()).await {
+            Ok(stats) => {
+                exact = Some(stats?);
+                *count_at = Instant::now() + started_at.elapsed() * 10;
+            }
+            Err(_) => {
+                *count_at = Instant::now() + PAUSE_AFTER_TIMEOUT;
+                tracing::warn!(
+                    "counting the stored events takes long; the gauges show older numbers meanwhile"
+                );
+            }
+        }
+    }
+    let counts = within(context.store_timeout, storage.counts()).await?;
+    *last = exact.unwrap_or_else(|| InboxStats {
+        waiting: last.waiting.max(counts.waiting.get()),
+        running: counts.running.get(),
+        dead_letters: last.dead_letters.max(counts.dead_letters.get()),
+        oldest_waiting: counts.overdue,
+        disk_bytes: counts.disk_bytes,
+    });
+    metrics::stats(last);
+    context.activity.record(ActivityCounts {
+        max_waiting: i64::try_from(last.waiting).unwrap_or(i64::MAX),
         max_overdue_ms: milliseconds(counts.overdue.unwrap_or_default()),
         ..ActivityCounts::default()
     });

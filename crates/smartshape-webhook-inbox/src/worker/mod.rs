@@ -273,7 +273,7 @@ impl Worker {
         tokio::select! {
             () = run.until(shutdown) => {}
             never = sweep::run(&*context.storage, context.retention) => match never {},
-            never = gauges::run(&*context.storage, &context.activity) => match never {},
+            never = gauges::run(&context) => match never {},
         }
         run.shut_down().await;
         let gone = context.storage.remove_worker(id);

@@ -90,7 +90,10 @@ async fn result_with_lost_response_is_no_lost_lease() {
     reaches(&storage.settled, 2).await;
     worker.shutdown().await.unwrap();
     let page = recorder.handle().render();
-    assert!(page.contains("completed") && !page.contains("lease_lost"), "{page}");
+    for (outcome, count) in [("completed", 1), ("lease_lost", 0)] {
+        let line = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} {count}\n");
+        assert!(page.contains(&line), "{page}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
