@@ -40,7 +40,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .route_service("/callback", endpoint(receiver.clone(), handler))
         .route("/health", get(|| async { "ok" }))
         .route("/ready", get(ready))
-        .merge(console.map_or_else(Router::new, |ui| Router::new().route_service("/console", ui)))
+        .merge(console.map_or_else(Router::new, |ui| Router::new().nest_service("/console", ui)))
         .layer(map_request(set_client_addr))
         .with_state((receiver.clone(), inbox));
 
