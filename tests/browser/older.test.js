@@ -12,7 +12,9 @@ function older() {
   const path = folder();
   copyFileSync(OLDER_INBOX, join(path, 'inbox.db'));
   const run = sql => execFileSync(SQLITE3, ['-bail', '-cmd', '.timeout 10000', join(path, 'inbox.db'), sql], { encoding: 'utf8' }).trim();
-  const NOW = "(SELECT max(value, (SELECT max(stored) FROM events)) FROM meta WHERE name = 'clock')";
+  const [opened, base] = [Date.now(), Number(run("SELECT max(value, (SELECT max(stored) FROM events)) FROM meta WHERE name = 'clock'"))];
+  /** Its clock: the time in the file when it opened it, and the time since. */
+  const now = () => base + Date.now() - opened;
   return {
     path,
     /** Returns the event's key. */
@@ -20,17 +22,17 @@ function older() {
       const body = JSON.stringify({ file, event: 'file_optimized', data: {}, owner: 'o', runTimestamp: 1, uuid: file });
       return run(`BEGIN IMMEDIATE;
         INSERT INTO events (version, key, state, due, file_hash, event, file, uuid, owner, received, bytes, stored)
-          VALUES (1, randomblob(16), 0, ${NOW}, ${file.length}, 'file_optimized', '${file}', '${file}', 'o', ${Date.now()}000, ${body.length}, ${NOW});
+          VALUES (1, randomblob(16), 0, ${now()}, ${file.length}, 'file_optimized', '${file}', '${file}', 'o', ${Date.now()}000, ${body.length}, ${now()});
         INSERT INTO bodies (seq, body) VALUES (last_insert_rowid(), CAST('${body}' AS BLOB));
         SELECT lower(hex(key)) FROM events WHERE seq = last_insert_rowid();
         COMMIT`);
     },
-    claim: file => run(`UPDATE events SET state = 1, due = ${NOW} + 60000, fence = fence + 1, attempts = attempts + 1, lost = lost + (state = 1)
-      WHERE seq IN (SELECT seq FROM events WHERE state <= 1 AND due <= ${NOW} AND version <= 1 AND file = '${file}')`),
-    bury: (file, error) => run(`UPDATE events SET state = 3, due = ${NOW}, error = '${error}', settled = ${NOW} WHERE file = '${file}' AND state = 1`),
+    claim: file => run(`UPDATE events SET state = 1, due = ${now()} + 60000, fence = fence + 1, attempts = attempts + 1, lost = lost + (state = 1)
+      WHERE seq IN (SELECT seq FROM events WHERE state <= 1 AND due <= ${now()} AND version <= 1 AND file = '${file}')`),
+    bury: (file, error) => run(`UPDATE events SET state = 3, due = ${now()}, error = '${error}', settled = ${now()} WHERE file = '${file}' AND state = 1`),
     forgetDeadLetters: () => run('UPDATE events SET state = 2 WHERE state = 3'),
     complete: file => run(`BEGIN IMMEDIATE;
-      UPDATE events SET state = 2, settled = ${NOW}, error = NULL, owner = NULL, secret = NULL, traceparent = NULL WHERE file = '${file}' AND state = 1;
+      UPDATE events SET state = 2, settled = ${now()}, error = NULL, owner = NULL, secret = NULL, traceparent = NULL WHERE file = '${file}' AND state = 1;
       DELETE FROM bodies WHERE seq = (SELECT seq FROM events WHERE file = '${file}');
       COMMIT`),
   };
