@@ -12,7 +12,7 @@ use super::super::milliseconds;
 ///
 /// With the wall clock, retries and retention also count while no process has the file open. With the monotonic clock,
 /// later changes of the wall clock affect neither leases nor retries nor retention. With the newest event as the lower
-/// bound, a wall clock that was set back delays none.
+/// bound, a wall clock that was set back delays no new event, and a retry by the time since the newest event at most.
 #[derive(Debug)]
 pub(super) struct StorageClock {
     base: AtomicI64,
