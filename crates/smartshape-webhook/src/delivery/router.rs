@@ -68,22 +68,29 @@ from_delivery! {
 /// Routes deliveries to one handler per event. [`fallback`](Self::fallback) completes it into a [`Handler`].
 ///
 /// ```
-/// use smartshape_webhook::{AttributeUpdated, Delivery, EventRouter, FileUploaded};
+/// use smartshape_webhook::{AttributeUpdated, Delivery, EventRouter, FileUploaded, Handler, HandlerError};
 ///
-/// let handler = EventRouter::new()
-///     .on(|file: FileUploaded, _: Delivery| async move {
-///         println!("{:?} was uploaded", file.name);
-///         Ok(())
-///     })
-///     .on(|attributes: AttributeUpdated, delivery: Delivery| async move {
-///         println!("{} attributes of {} changed", attributes.attributes().count(), delivery.file());
-///         Ok(())
-///     })
-///     .fallback(|delivery: Delivery| async move {
-///         println!("{} is of no interest", delivery.event_name());
-///         Ok(())
-///     });
-/// # let _ = handler;
+/// #[derive(Clone)]
+/// struct App; // cheap to clone: a connection pool, settings in an Arc
+///
+/// async fn on_upload(app: App, file: FileUploaded, delivery: Delivery) -> Result<(), HandlerError> {
+///     println!("{:?} was uploaded to {}", file.name, delivery.file());
+///     Ok(())
+/// }
+///
+/// fn handler(app: App) -> impl Handler {
+///     EventRouter::new()
+///         .on(move |file, delivery| on_upload(app.clone(), file, delivery))
+///         .on(|attributes: AttributeUpdated, delivery: Delivery| async move {
+///             println!("{} attributes of {} changed", attributes.attributes().count(), delivery.file());
+///             Ok(())
+///         })
+///         .fallback(|delivery: Delivery| async move {
+///             println!("{} is of no interest", delivery.event_name());
+///             Ok(())
+///         })
+/// }
+/// # let _ = handler(App);
 /// ```
 #[derive(Default)]
 #[must_use = "a router does nothing until `fallback` completes it"]
