@@ -39,4 +39,6 @@ mod readmes {
     struct ExactlyOnce;
     #[doc = include_str!("../../../docs/observing.md")]
     struct Observing;
+    #[doc = include_str!("../../../docs/secrets.md")]
+    struct Secrets;
 }
