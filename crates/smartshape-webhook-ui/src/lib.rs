@@ -2,8 +2,8 @@
 //!
 //! [`Ui`] is one tower service on one route. It shows whether events are handled, which are dead letters and why, and
 //! every event with its body, its changes and its failed attempts; and it replays, purges, pauses and resumes. It needs no
-//! script, no build step and no other file; every link is a query, so it works below any path and behind any proxy
-//! without a setting.
+//! script, no build step and no other file. Every link is a query, so it works below any path, also behind a proxy that strips
+//! the path, without a setting. Behind HTTPS, or a proxy that changes `Host`, set [`Ui::public_origin`].
 //!
 //! ```
 //! use axum::Router;
