@@ -131,7 +131,9 @@ pub(super) fn run() -> Result {
     if !status.success() {
         return Err(format!("the relay ended with {status}").into());
     }
-    println!("\nNothing was lost. docs/relay.md shows under \"Try it\" how to feed a program of yours.");
+    println!(
+        "\nNothing was lost. README.md shows under \"Without Rust: the relay\" how to feed a program of yours."
+    );
     Ok(())
 }
 
