@@ -1,23 +1,19 @@
 //! Changes of the wall clock between the processes that open a file.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{EventFilter, Inbox};
-use smartshape_webhook::Handler as _;
-use sqlx::{Connection as _, SqliteConnection};
-
-use crate::it::fixture::{Folder, attempt_recording_handler, delivery, new_events, settle};
-use crate::storage::{AttemptOutcome, ClaimRequest, Storage};
+use crate::Inbox;
+use crate::it::fixture::{Fixture as _, Folder, attempt_recording_handler, new_events};
+use crate::storage::{AttemptOutcome, ClaimRequest};
 
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR: i64 = 60 * 60 * 1000;
 
 /// The receiver has opened the file before the wall clock was set back, so its clock is ahead of the worker's.
 async fn worker_and_receiver(folder: &Folder) -> (Inbox, Inbox) {
-    let worker = Inbox::open(&folder.inbox()).await.unwrap();
+    let worker = folder.inbox().await;
     set_wall_clock(folder, 5 * HOUR).await;
-    let receiver = Inbox::open(&folder.inbox()).await.unwrap();
+    let receiver = folder.inbox().await;
     set_wall_clock(folder, -5 * HOUR).await;
     (worker, receiver)
 }
@@ -36,14 +32,14 @@ async fn worker_with_slower_clock_does_not_delay_events() {
     });
     let worker = working.worker(handler).spawn();
     // One event runs while the worker's clock falls behind.
-    assert!(working.handle(delivery(1)).await.is_ok());
+    working.store([1]).await;
     assert_eq!(started.recv().await, Some(("uuid-1".to_owned(), 1)));
-    assert!(receiving.handle(delivery(2)).await.is_ok());
+    receiving.store([2]).await;
     let second = tokio::time::timeout(Duration::from_secs(60), started.recv()).await.unwrap();
     assert_eq!(second, Some(("uuid-2".to_owned(), 1)));
     release.send(true).unwrap();
     worker.shutdown().await.unwrap();
-    let events = working.list(EventFilter::default()).await.unwrap();
+    let events = working.events().await;
     let lost: Vec<u32> = events.iter().map(|event| event.lost_leases).collect();
     assert_eq!(lost, [0, 0], "a leap of the clock ends no lease");
     assert!(started.try_recv().is_err(), "nothing is attempted twice");
@@ -55,14 +51,13 @@ async fn lease_renewed_while_clock_advances_is_kept() {
     for _ in 0..10 {
         let folder = Folder::new();
         let (working, receiving) = worker_and_receiver(&folder).await;
-        assert!(working.handle(delivery(1)).await.is_ok());
+        working.store([1]).await;
         let storage = working.storage();
-        let claim = || storage.claim(ClaimRequest::new(1, LEASE));
-        let lease = claim().await.unwrap().attempts[0].lease;
-        assert!(receiving.handle(delivery(2)).await.is_ok());
-        let (claimed, renewed) = tokio::join!(claim(), storage.renew(vec![lease], LEASE));
-        assert_eq!((claimed.unwrap().attempts.len(), renewed.unwrap()), (1, vec![lease]));
-        assert!(claim().await.unwrap().attempts.is_empty(), "both leases are held");
+        let lease = storage.attempt(LEASE).await.lease;
+        receiving.store([2]).await;
+        let (claimed, renewed) = tokio::join!(storage.attempts(1, LEASE), storage.renew(vec![lease], LEASE));
+        assert_eq!((claimed.len(), renewed.unwrap()), (1, vec![lease]));
+        assert!(storage.attempts(1, LEASE).await.is_empty(), "both leases are held");
     }
 }
 
@@ -71,7 +66,7 @@ async fn retry_comes_due_while_nobody_has_file_open() {
     let folder = Folder::new();
     retry_in_an_hour(&folder).await;
     set_wall_clock(&folder, HOUR).await;
-    let attempts = open(&folder).await.claim(ClaimRequest::new(1, LEASE)).await.unwrap().attempts;
+    let attempts = folder.storage().await.attempts(1, LEASE).await;
     assert_eq!(attempts.len(), 1);
 }
 
@@ -79,9 +74,9 @@ async fn retry_comes_due_while_nobody_has_file_open() {
 async fn wall_clock_set_back_while_nobody_has_file_open_delays_no_event() {
     let folder = Folder::new();
     retry_in_an_hour(&folder).await;
-    open(&folder).await.insert(new_events(2..3, "file")).await.unwrap();
+    folder.storage().await.insert(new_events(2..3, "file")).await.unwrap();
     set_wall_clock(&folder, -HOUR).await;
-    let storage = open(&folder).await;
+    let storage = folder.storage().await;
     let claimed = storage.claim(ClaimRequest::new(2, LEASE)).await.unwrap();
     assert_eq!(claimed.attempts.len(), 1, "the new event is due");
     assert!(
@@ -90,27 +85,18 @@ async fn wall_clock_set_back_while_nobody_has_file_open_delays_no_event() {
     );
 }
 
-async fn open(folder: &Folder) -> Arc<dyn Storage> {
-    Arc::clone(Inbox::open(&folder.inbox()).await.unwrap().storage())
-}
-
 /// Fails the attempt at one event.
 async fn retry_in_an_hour(folder: &Folder) {
-    let storage = open(folder).await;
+    let storage = folder.storage().await;
     storage.insert(new_events(1..2, "file")).await.unwrap();
-    let lease = storage.claim(ClaimRequest::new(1, LEASE)).await.unwrap().attempts[0].lease;
+    let lease = storage.attempt(LEASE).await.lease;
     let after = Duration::from_millis(HOUR.unsigned_abs());
-    assert!(settle(&*storage, lease, AttemptOutcome::Retry { after, error: String::new() }).await);
-    assert!(storage.claim(ClaimRequest::new(1, LEASE)).await.unwrap().attempts.is_empty());
+    assert!(storage.end(lease, AttemptOutcome::Retry { after, error: String::new() }).await);
+    assert!(storage.attempts(1, LEASE).await.is_empty());
 }
 
 /// Changes the wall clock for processes that open the file from now on.
 async fn set_wall_clock(folder: &Folder, milliseconds: i64) {
-    let mut connection = SqliteConnection::connect(&folder.inbox()).await.unwrap();
-    sqlx::query("UPDATE meta SET value = value + ? WHERE name = 'clock_offset'")
-        .bind(milliseconds)
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    connection.close().await.unwrap();
+    let set = format!("UPDATE meta SET value = value + {milliseconds} WHERE name = 'clock_offset'");
+    folder.execute(set).await;
 }

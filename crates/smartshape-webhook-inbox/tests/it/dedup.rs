@@ -1,9 +1,11 @@
 //! The deduplication store in the database, for processes that handle inline.
+
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::stream;
 use smartshape_webhook::{
     ClaimState, DedupStore as _, Delivery, DeliveryKey, HandlerError, LeaseToken, Receiver, RequestHead,
@@ -14,14 +16,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 
-use crate::it::fixture::{Folder, Server};
+use crate::it::fixture::{Fixture as _, LONG, Server, on_postgres};
+#[cfg(feature = "sqlite")]
+use crate::it::fixture::{assert_error, file_inbox};
 use crate::{Inbox, InboxErrorKind, PostgresDedupStore};
 
-const LONG: Duration = Duration::from_secs(3600);
 const SECRET: &str = "the secret of the replicas";
 
+on_postgres! {
+    database:
+    dedup_store_gives_a_key_to_one_of_concurrent_claims
+    dedup_store_obeys_only_the_holder_of_the_claim
+    dedup_store_forgets_expired_claims_and_completions
+    delivery_repeated_to_three_processes_is_handled_once
+}
+
 async fn store(server: &Server) -> PostgresDedupStore {
-    Inbox::open(&server.url()).await.unwrap().dedup_store().unwrap()
+    server.inbox().await.dedup_store().unwrap()
 }
 
 fn key(number: u32) -> DeliveryKey {
@@ -32,22 +43,11 @@ fn token(number: u128) -> LeaseToken {
     LeaseToken::new(u128::MAX - number)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dedup_store_gives_a_key_to_one_of_concurrent_claims() {
-    let Some(server) = Server::new().await else { return };
-    let stores = [store(&server).await, store(&server).await];
+async fn dedup_store_gives_a_key_to_one_of_concurrent_claims(server: &Server) {
+    let stores = [store(server).await, store(server).await];
     let claim_all = async |key| {
-        let claims: Vec<_> = (0..16_u8)
-            .map(|number| {
-                let store = stores[usize::from(number) % 2].clone();
-                tokio::spawn(async move { store.claim(key, token(number.into()), LONG).await })
-            })
-            .collect();
-        let mut states = Vec::new();
-        for claim in claims {
-            states.push(claim.await.unwrap());
-        }
-        states
+        let claim = |number: usize| stores[number % 2].claim(key, token(number as u128), LONG);
+        join_all((0..16).map(claim)).await
     };
     // On a busy machine the first connections take longer than a call may.
     let mut warm = 1000;
@@ -61,10 +61,8 @@ async fn dedup_store_gives_a_key_to_one_of_concurrent_claims() {
     }
 }
 
-#[tokio::test]
-async fn dedup_store_obeys_only_the_holder_of_the_claim() {
-    let Some(server) = Server::new().await else { return };
-    let (one, two) = (store(&server).await, store(&server).await);
+async fn dedup_store_obeys_only_the_holder_of_the_claim(server: &Server) {
+    let (one, two) = (store(server).await, store(server).await);
     let claim = async |number| two.claim(key(1), token(number), LONG).await.unwrap();
     assert_eq!(one.claim(key(1), token(1), LONG).await.unwrap(), ClaimState::New);
     // A stranger's calls change nothing.
@@ -82,34 +80,29 @@ async fn dedup_store_obeys_only_the_holder_of_the_claim() {
     assert_eq!(one.claim(key(2), token(5), LONG).await.unwrap(), ClaimState::New, "another delivery");
 }
 
-#[tokio::test]
-async fn dedup_store_forgets_expired_claims_and_completions() {
-    let Some(server) = Server::new().await else { return };
-    let store = store(&server).await;
+async fn dedup_store_forgets_expired_claims_and_completions(server: &Server) {
+    let store = store(server).await;
     let claim = async |number, ttl| store.claim(key(1), token(number), ttl).await.unwrap();
     assert_eq!(claim(1, Duration::ZERO).await, ClaimState::New);
     assert_eq!(claim(2, LONG).await, ClaimState::New, "the first one has crashed");
     store.complete(key(1), token(2)).await.unwrap();
     assert_eq!(claim(3, LONG).await, ClaimState::Done);
-    server.execute("UPDATE smartshape_inbox_dedup SET expires = now()".to_owned()).await;
+    server.execute("UPDATE smartshape_inbox_dedup SET expires = now()").await;
     assert_eq!(claim(3, LONG).await, ClaimState::New);
     // A completion whose claim has expired and was deleted is recorded; and each one deletes two expired rows.
-    server.execute("UPDATE smartshape_inbox_dedup SET expires = now()".to_owned()).await;
+    server.execute("UPDATE smartshape_inbox_dedup SET expires = now()").await;
     for number in 2..9 {
         store.complete(key(number), token(1)).await.unwrap();
     }
-    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
-    let rows = "SELECT count(*) FROM smartshape_inbox_dedup";
-    assert_eq!(sqlx::query_scalar::<_, i64>(rows).fetch_one(&mut connection).await.unwrap(), 7);
+    assert_eq!(server.number("SELECT count(*) FROM smartshape_inbox_dedup").await, 7);
     assert_eq!(store.claim(key(8), token(9), LONG).await.unwrap(), ClaimState::Done);
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn dedup_store_needs_postgresql() {
-    let folder = Folder::new();
-    let error = Inbox::open(&folder.inbox()).await.unwrap().dedup_store().unwrap_err();
-    assert_eq!(error.kind(), InboxErrorKind::InvalidSettings, "{error}");
+    let (_folder, inbox) = file_inbox().await;
+    assert_error(&inbox.dedup_store().unwrap_err(), InboxErrorKind::InvalidSettings, "");
 }
 
 /// One of several processes behind one port. Runs only as a process of the test below.
@@ -195,15 +188,13 @@ async fn send(port: u16, uuid: &str) -> Option<(u16, u32)> {
 }
 
 async fn handlers(server: &Server, uuid: &str) -> Vec<i64> {
-    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    let mut connection = server.connect().await;
     let pids = format!("SELECT pid FROM handled WHERE uuid = '{uuid}'");
     sqlx::query_scalar(AssertSqlSafe(pids)).fetch_all(&mut connection).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn delivery_repeated_to_three_processes_is_handled_once() {
-    let Some(server) = Server::new().await else { return };
-    server.execute("CREATE TABLE handled (uuid text, pid bigint)".to_owned()).await;
+async fn delivery_repeated_to_three_processes_is_handled_once(server: &Server) {
+    server.execute("CREATE TABLE handled (uuid text, pid bigint)").await;
     // Holds the port, and accepts nothing.
     let holder = reuse(0);
     let port = holder.local_addr().unwrap().port();
@@ -212,25 +203,18 @@ async fn delivery_repeated_to_three_processes_is_handled_once() {
         let uuid = format!("uuid-{number}");
         let mut responded = std::collections::HashSet::new();
         while responded.len() < 3 {
-            let sent: Vec<_> = (0..8)
-                .map(|_| {
-                    let uuid = uuid.clone();
-                    tokio::spawn(async move { send(port, &uuid).await })
-                })
-                .collect();
-            for one in sent {
-                if let Some((status, process)) = one.await.unwrap() {
-                    assert_eq!(status, 200);
-                    responded.insert(process);
-                }
+            let responses = join_all((0..8).map(|_| send(port, &uuid))).await;
+            for (status, process) in responses.into_iter().flatten() {
+                assert_eq!(status, 200);
+                responded.insert(process);
             }
         }
-        assert_eq!(handlers(&server, &uuid).await.len(), 1, "{uuid}");
+        assert_eq!(handlers(server, &uuid).await.len(), 1, "{uuid}");
     }
     // The claim of a process that is killed in the middle expires, and another process handles the delivery.
     let first = tokio::spawn(async move { send(port, "crash").await });
     let holder = loop {
-        if let [process] = handlers(&server, "crash").await[..] {
+        if let [process] = handlers(server, "crash").await[..] {
             break process;
         }
         tokio::task::yield_now().await;
@@ -239,7 +223,7 @@ async fn delivery_repeated_to_three_processes_is_handled_once() {
     killed.kill().await.unwrap();
     assert_eq!(first.await.unwrap(), None);
     while send(port, "crash").await.is_none_or(|(status, _)| status != 200) {}
-    let handled = handlers(&server, "crash").await;
+    let handled = handlers(server, "crash").await;
     assert_eq!((handled.len(), handled[0]), (2, holder));
     assert_ne!(handled[1], holder);
 }

@@ -8,7 +8,7 @@ use smartshape_webhook::{Delivery, Handler as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::it::cluster::Cluster;
-use crate::it::fixture::delivery;
+use crate::it::fixture::{delivery, poll_until};
 use crate::it::link::Link;
 use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
 
@@ -124,11 +124,7 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
     let stored = promoted.elapsed();
     timeout_at(limit, reaches(&load.handled, first, 1)).await.expect("workers go on");
     let handled = promoted.elapsed();
-    let ready = async {
-        while !inbox.health().await.is_ready() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
+    let ready = poll_until(async || inbox.health().await.is_ready());
     timeout_at(limit, ready).await.expect("it is ready again");
 
     // The former primary is back, and would take everything.
@@ -139,9 +135,7 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
             cluster.execute(0, alone).await;
             cluster.execute(0, "SELECT pg_reload_conf()").await;
             let commits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-            while cluster.value(0, commits).await > 0 {
-                tokio::task::yield_now().await;
-            }
+            poll_until(async || cluster.value(0, commits).await == 0).await;
             links[0].restore();
         }
     }
@@ -155,12 +149,7 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
     for sender in senders.into_iter().chain([also]) {
         timeout(TIMEOUT, sender).await.expect("each delivery is acknowledged").unwrap();
     }
-    let all = async {
-        while inbox.stats().await.map_or(1, |stats| stats.waiting + stats.running) > 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(TIMEOUT, all).await.expect("each event is handled");
+    poll_until(async || inbox.stats().await.is_ok_and(|stats| stats.waiting + stats.running == 0)).await;
     plain.shutdown().await.unwrap();
     transactional.shutdown().await.unwrap();
 
@@ -183,24 +172,15 @@ async fn standby_is_only_read() {
     let Some(mut cluster) = Cluster::start().await else { return };
     let url = cluster.url(&format!("{},{}", cluster.address(1), cluster.address(0)));
     let inbox = Inbox::open(&url).await.unwrap();
-    assert!(inbox.handle(delivery(1)).await.is_ok());
+    inbox.store([1]).await;
     cluster.kill(0);
     // A connection that is open still may notice first.
-    let reason = async {
-        while !inbox
-            .health()
-            .await
-            .storage_error
-            .is_some_and(|reason| reason.contains("server 1: it is a standby"))
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(TIMEOUT, reason).await.expect("it says why");
+    let is_named = |reason: String| reason.contains("server 1: it is a standby");
+    poll_until(async || inbox.health().await.storage_error.is_some_and(is_named)).await;
     let open = || Inbox::builder(&url).connect_timeout(Duration::ZERO);
     assert_eq!(open().open().await.unwrap_err().kind(), InboxErrorKind::Unavailable);
     let reading = open().read_only(true).open().await.unwrap();
-    assert_eq!(reading.list(EventFilter::default()).await.unwrap().len(), 1);
+    assert_eq!(reading.events().await.len(), 1);
 }
 
 /// A commit whose wait for the standby was cut short is visible, and a repetition finds it.
@@ -217,9 +197,7 @@ async fn duplicate_is_acknowledged_only_when_standby_has_event() {
         number += 1;
         let inbox = inbox.clone();
         let storing = tokio::spawn(async move { inbox.handle(delivery(number)).await.is_ok() });
-        while !storing.is_finished() && cluster.value(0, waiting).await == 0 {
-            tokio::task::yield_now().await;
-        }
+        poll_until(async || storing.is_finished() || cluster.value(0, waiting).await > 0).await;
         if !storing.is_finished() {
             break storing;
         }
@@ -233,10 +211,6 @@ async fn duplicate_is_acknowledged_only_when_standby_has_event() {
     );
     cluster.execute(0, "ALTER SYSTEM RESET synchronous_standby_names").await;
     cluster.execute(0, "SELECT pg_reload_conf()").await;
-    let stored = async {
-        while inbox.handle(delivery(number)).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(TIMEOUT, stored).await.expect("it is acknowledged when nobody is waited for");
+    // Nobody is waited for any more.
+    poll_until(async || inbox.handle(delivery(number)).await.is_ok()).await;
 }

@@ -1,21 +1,23 @@
 //! Faults that no store can be made to have at will.
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::{Inbox, InboxErrorKind};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::stream;
-use smartshape_webhook::{Delivery, Handler as _, HandlerErrorKind, Received, Receiver, RequestHead, Secret};
+use smartshape_webhook::{Delivery, Handler as _, Received, Receiver, RequestHead, Secret};
 use tokio::sync::Semaphore;
 
-use crate::it::fixture::delivery;
+use crate::it::fixture::{LONG, delivery, poll_until, succeed};
 use crate::it::stub::{Stub, attempt};
 
 const SECRET: &str = "the secret of these tests";
 
 fn inbox(storage: &Arc<Stub>, limit: Duration) -> Inbox {
-    Inbox::with_storage(Arc::<Stub>::clone(storage), &Inbox::builder("stub").store_timeout(limit))
+    storage.inbox_with(&Inbox::builder("stub").store_timeout(limit))
 }
 
 /// A storage whose inserts wait for permits.
@@ -35,56 +37,35 @@ fn open_gate(storage: &Stub) {
 #[tokio::test]
 async fn batch_failure_rejects_each_delivery() {
     let storage = Arc::new(Stub { unreachable: true.into(), ..gated(1) });
-    let inbox = inbox(&storage, Duration::from_secs(3600));
+    let inbox = inbox(&storage, LONG);
     // The first one takes the turn; the others form a group behind it.
-    let waiting: Vec<_> = (0..50)
-        .map(|number| {
-            let inbox = inbox.clone();
-            tokio::spawn(async move { inbox.handle(delivery(number)).await })
-        })
-        .collect();
-    while storage.batches.load(Ordering::SeqCst) == 0 {
-        tokio::task::yield_now().await;
-    }
-    open_gate(&storage);
-    for one in waiting {
-        let error = one.await.unwrap().unwrap_err();
-        assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
-        assert!(error.to_string().contains("the store is away"));
-    }
+    let open = async {
+        poll_until(async || storage.batches.load(Ordering::SeqCst) > 0).await;
+        open_gate(&storage);
+    };
+    let (rejections, ()) = tokio::join!(join_all((0..50).map(|number| inbox.rejection(number))), open);
+    assert!(rejections.iter().all(|error| error.contains("the store is away")), "{rejections:?}");
     assert!(storage.batches.load(Ordering::SeqCst) < 50, "deliveries that wait share a commit");
     storage.unreachable.store(false, Ordering::SeqCst);
-    assert!(inbox.handle(delivery(1)).await.is_ok());
+    inbox.store([1]).await;
     assert_eq!(storage.inserted.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn concurrent_duplicates_share_one_event() {
     let storage = Arc::new(gated(1));
-    let inbox = inbox(&storage, Duration::from_secs(3600));
-    let ask = |number| {
-        let inbox = inbox.clone();
-        tokio::spawn(async move { inbox.handle(delivery(number)).await })
-    };
-    let first = ask(0);
-    assert!(first.await.unwrap().is_ok());
+    let inbox = inbox(&storage, LONG);
+    inbox.store([0]).await;
     // Nothing is inserted before there are permits, so these form groups.
-    let waiting: Vec<_> = (0..60).map(|number| ask(1 + number % 3)).collect();
-    tokio::task::yield_now().await;
-    open_gate(&storage);
-    for one in waiting {
-        assert!(one.await.unwrap().is_ok());
-    }
+    let all = join_all((0..60).map(|number| inbox.store([1 + number % 3])));
+    tokio::join!(all, async { open_gate(&storage) });
     assert!(storage.inserted.load(Ordering::SeqCst) < 20, "{:?}", storage.inserted);
 }
 
 #[tokio::test]
 async fn hanging_storage_rejects_within_timeout() {
-    let storage = Arc::new(gated(0));
-    let inbox = inbox(&storage, Duration::from_millis(20));
-    let error = inbox.handle(delivery(1)).await.unwrap_err();
-    assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
-    assert!(error.to_string().contains("did not respond within 20 ms"), "{error}");
+    let error = inbox(&Arc::new(gated(0)), Duration::from_millis(20)).rejection(1).await;
+    assert!(error.contains("did not respond within 20 ms"), "{error}");
 }
 
 /// Otherwise rejected bodies would pile up outside the receiver's memory limit, and a storage that recovers would be
@@ -101,7 +82,7 @@ async fn queued_body_counts_against_memory_limit_until_dropped() {
     let all = receiver.stats().reserved_bytes;
 
     let storage = Arc::new(gated(0));
-    let inbox = inbox(&storage, Duration::from_secs(3600));
+    let inbox = inbox(&storage, LONG);
     // In paused time the hour passes as soon as everything waits.
     tokio::time::pause();
     // The store is at the first one, and the large one, which has a commit of its own, is the next.
@@ -149,15 +130,7 @@ async fn readiness_pings_storage_once_a_second() {
         for _ in 0..100 {
             assert!(tokio::time::timeout(Duration::ZERO, inbox.is_ready()).await.is_err(), "it has left");
         }
-        let asked: Vec<_> = (0..100)
-            .map(|_| {
-                let inbox = inbox.clone();
-                tokio::spawn(async move { inbox.is_ready().await })
-            })
-            .collect();
-        for one in asked {
-            assert!(!one.await.unwrap());
-        }
+        assert_eq!(join_all((0..100).map(|_| inbox.is_ready())).await, [false; 100]);
         assert_eq!(storage.pings.load(Ordering::SeqCst), looks);
         tokio::time::advance(Duration::from_secs(1)).await;
     }
@@ -166,7 +139,7 @@ async fn readiness_pings_storage_once_a_second() {
 #[tokio::test]
 async fn worker_outlives_unavailable_storage() {
     let inbox = inbox(&unavailable(), Duration::from_secs(1));
-    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
+    let worker = inbox.worker(succeed).spawn();
     assert!(!inbox.health().await.is_ready());
     worker.shutdown().await.unwrap();
 }
@@ -174,7 +147,7 @@ async fn worker_outlives_unavailable_storage() {
 #[tokio::test]
 async fn worker_rejects_invalid_settings() {
     let inbox = inbox(&unavailable(), Duration::from_secs(1));
-    let make = || inbox.worker(|_: Delivery| async { Ok(()) });
+    let make = || inbox.worker(succeed);
     for (name, worker) in [
         ("concurrency", make().concurrency(0)),
         ("lease_ttl", make().lease_ttl(Duration::ZERO)),
@@ -192,7 +165,7 @@ async fn worker_rejects_invalid_settings() {
 async fn worker_polls_for_due_event_that_it_cannot_claim() {
     let storage = Arc::new(Stub { unclaimable_event: true, ..Stub::default() });
     let inbox = inbox(&storage, Duration::from_secs(1));
-    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
+    let worker = inbox.worker(succeed).spawn();
     // In paused time this is over as soon as everything waits.
     tokio::time::sleep(Duration::from_millis(10_500)).await;
     assert_eq!(storage.claims.load(Ordering::SeqCst), 11, "once at the start, then every second");

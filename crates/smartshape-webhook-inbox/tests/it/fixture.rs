@@ -1,17 +1,76 @@
 //! Inboxes to test on: a file in a folder of its own, a schema of its own on a real server.
 
+use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::event::NewEvent;
-use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest, Lease, Retention, Storage};
-use crate::{EventFilter, EventState, Inbox};
-use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta, Handler, HandlerError};
+use crate::storage::{Attempt, AttemptOutcome, AttemptResult, ClaimRequest, Lease, Retention, Storage};
+use crate::{EventFilter, EventState, Inbox, InboxError, InboxErrorKind, StoredEvent};
+use futures_util::future::join_all;
+use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta, Handler, HandlerError, HandlerErrorKind};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// A folder that is deleted with the test.
+/// Longer than any test.
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
+pub(crate) const MOMENT: Duration = Duration::from_millis(1);
+
+/// An empty database of a test.
+pub(crate) trait Fixture {
+    type Connection;
+
+    fn url(&self) -> String;
+
+    /// Selects what is meant for this database.
+    fn either<T>(&self, sqlite: T, postgres: T) -> T;
+
+    async fn connect(&self) -> Self::Connection;
+
+    async fn run(connection: &mut Self::Connection, sql: impl Into<String>);
+
+    /// The number that `sql` selects.
+    async fn select(connection: &mut Self::Connection, sql: impl Into<String>) -> i64;
+
+    async fn execute(&self, sql: impl Into<String>);
+
+    async fn number(&self, sql: impl Into<String>) -> i64 {
+        Self::select(&mut self.connect().await, sql).await
+    }
+
+    async fn execute_either(&self, sqlite: &str, postgres: &str) {
+        self.execute(self.either(sqlite, postgres)).await;
+    }
+
+    /// Opens this database; the same one each time.
+    async fn storage(&self) -> Arc<dyn Storage> {
+        // A busy machine takes long for a long body.
+        let inbox = Inbox::builder(&self.url()).store_timeout(Duration::from_secs(60)).open();
+        Arc::clone(inbox.await.unwrap().storage())
+    }
+
+    async fn inbox(&self) -> Inbox {
+        Inbox::with_storage(self.storage().await, &Inbox::builder("fixture"))
+    }
+
+    /// The error with which this database cannot be opened.
+    async fn open_error(&self) -> InboxError {
+        open_error(&self.url()).await
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_error(error: &InboxError, kind: InboxErrorKind, text: &str) {
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(text), "{error}");
+}
+
+pub(crate) async fn open_error(url: &str) -> InboxError {
+    Inbox::builder(url).connect_timeout(Duration::ZERO).open().await.unwrap_err()
+}
+
+/// A folder that is deleted with the test. As a fixture, the file `inbox.db` in it.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
@@ -22,50 +81,98 @@ impl Folder {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
+}
 
-    pub(crate) fn inbox(&self) -> String {
+#[cfg(feature = "sqlite")]
+impl Fixture for Folder {
+    type Connection = sqlx::SqliteConnection;
+
+    fn url(&self) -> String {
         self.path("inbox.db").to_str().unwrap().to_owned()
     }
-}
 
-/// An empty database of a test.
-pub(crate) trait Fixture: Send + Sync + Sized + 'static {
-    /// Opens this database; the same one each time.
-    fn open(&self) -> impl Future<Output = Arc<dyn Storage>> + Send;
-
-    async fn inbox(&self) -> Inbox {
-        Inbox::with_storage(self.open().await, &Inbox::builder("fixture"))
+    fn either<T>(&self, sqlite: T, _: T) -> T {
+        sqlite
     }
 
-    /// Executes the one for this database.
-    fn execute(&self, sqlite: &'static str, postgres: &'static str) -> impl Future<Output = ()> + Send;
+    async fn connect(&self) -> Self::Connection {
+        let file = sqlx::sqlite::SqliteConnectOptions::new().filename(self.url());
+        sqlx::ConnectOptions::connect(&file.create_if_missing(true)).await.unwrap()
+    }
 
-    fn url(&self) -> String;
+    async fn run(connection: &mut Self::Connection, sql: impl Into<String>) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.into())).execute(connection).await.unwrap();
+    }
+
+    async fn execute(&self, sql: impl Into<String>) {
+        let mut connection = self.connect().await;
+        Self::run(&mut connection, sql).await;
+        sqlx::Connection::close(connection).await.unwrap();
+    }
+
+    async fn select(connection: &mut Self::Connection, sql: impl Into<String>) -> i64 {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql.into())).fetch_one(connection).await.unwrap()
+    }
 }
 
-/// Makes a test of each case, for each storage.
+/// An inbox in a file, and its folder.
+#[cfg(feature = "sqlite")]
+pub(crate) async fn file_inbox() -> (Folder, Inbox) {
+    let folder = Folder::new();
+    let inbox = folder.inbox().await;
+    (folder, inbox)
+}
+
+/// Makes a test of each case, for each storage. A case is given the `database`, or what was opened in it: the
+/// `inbox` or the `storage`.
 macro_rules! on_each_storage {
-    ($($case:ident)*) => {
+    ($($given:ident: $($case:ident)*);+) => {
         #[cfg(feature = "sqlite")]
         mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            use crate::it::fixture::{Folder, given};
+
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                super::$case(&crate::it::fixture::File::new()).await;
-            })*
+                let folder = Folder::new();
+                super::$case(given!($given, folder)).await;
+            })*)+
         }
 
         #[cfg(feature = "postgres")]
+        crate::it::fixture::on_postgres! { $($given: $($case)*);+ }
+    };
+}
+
+/// Makes a test of each case, on PostgreSQL.
+#[cfg(feature = "postgres")]
+macro_rules! on_postgres {
+    ($($given:ident: $($case:ident)*);+) => {
         mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            use crate::it::fixture::{Server, given};
+
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                if let Some(server) = crate::it::fixture::Server::new().await {
-                    super::$case(&server).await;
+                if let Some(server) = Server::new().await {
+                    super::$case(given!($given, server)).await;
                 }
-            })*
+            })*)+
         }
     };
 }
+
+macro_rules! given {
+    (database, $fixture:ident) => {
+        &$fixture
+    };
+    ($opened:ident, $fixture:ident) => {
+        &crate::it::fixture::Fixture::$opened(&$fixture).await
+    };
+}
+
+pub(crate) use given;
 pub(crate) use on_each_storage;
+#[cfg(feature = "postgres")]
+pub(crate) use on_postgres;
 
 impl ClaimRequest {
     /// Without order; dead-letters after 10 attempts or 3 lost leases.
@@ -80,14 +187,109 @@ impl ClaimRequest {
 
 pub(crate) const COMPLETED: AttemptOutcome = AttemptOutcome::Completed { keep_body: false };
 
+pub(crate) fn retry(after: Duration) -> AttemptOutcome {
+    AttemptOutcome::Retry { after, error: "not yet".to_owned() }
+}
+
 pub(crate) fn dead_letter(error: &str) -> AttemptOutcome {
     AttemptOutcome::DeadLetter { error: error.to_owned() }
 }
 
-/// Returns whether the lease was held.
-pub(crate) async fn settle(storage: &dyn Storage, lease: Lease, outcome: AttemptOutcome) -> bool {
-    let result = AttemptResult { lease, outcome, took: Duration::ZERO };
-    storage.settle([result].into()).await.unwrap().recorded == [lease]
+/// What tests do with a storage.
+impl dyn Storage {
+    /// Claims without order. Returns the attempts.
+    pub(crate) async fn attempts(&self, max_events: u32, lease_ttl: Duration) -> Vec<Attempt> {
+        self.claim(ClaimRequest::new(max_events, lease_ttl)).await.unwrap().attempts
+    }
+
+    /// Claims the one event that is due.
+    pub(crate) async fn attempt(&self, lease_ttl: Duration) -> Attempt {
+        self.attempts(1, lease_ttl).await.pop().unwrap()
+    }
+
+    /// Ends an attempt. Returns whether its lease was held.
+    pub(crate) async fn end(&self, lease: Lease, outcome: AttemptOutcome) -> bool {
+        self.settle([result(lease, outcome)].into()).await.unwrap().recorded == [lease]
+    }
+
+    pub(crate) async fn in_state(&self, state: EventState) -> Vec<StoredEvent> {
+        self.list(EventFilter::default().state(state)).await.unwrap()
+    }
+}
+
+pub(crate) fn result(lease: Lease, outcome: AttemptOutcome) -> AttemptResult {
+    AttemptResult { lease, outcome, took: Duration::ZERO }
+}
+
+/// What tests do with an inbox.
+impl Inbox {
+    /// Stores the [`delivery`] of each number.
+    pub(crate) async fn store(&self, numbers: impl IntoIterator<Item = u32>) {
+        for number in numbers {
+            self.handle(delivery(number)).await.unwrap();
+        }
+    }
+
+    /// Sends the [`delivery`] of the number, which the sender is to send again. Returns why.
+    pub(crate) async fn rejection(&self, number: u32) -> String {
+        let error = self.handle(delivery(number)).await.unwrap_err();
+        assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
+        error.to_string()
+    }
+
+    pub(crate) async fn store_at_once(&self, numbers: std::ops::Range<u32>) {
+        join_all(numbers.map(|number| self.store([number]))).await;
+    }
+
+    /// All events, the earliest first.
+    pub(crate) async fn events(&self) -> Vec<StoredEvent> {
+        self.list(EventFilter::default()).await.unwrap()
+    }
+
+    pub(crate) async fn in_state(&self, state: EventState) -> Vec<StoredEvent> {
+        self.storage().in_state(state).await
+    }
+
+    /// Waits until nothing waits or runs.
+    pub(crate) async fn all_settled(&self) {
+        poll_until(async || {
+            let stats = self.stats().await.unwrap();
+            stats.waiting + stats.running == 0
+        })
+        .await;
+    }
+
+    /// Waits until so many events have the state.
+    pub(crate) async fn settled(&self, state: EventState, count: usize) {
+        poll_until(async || self.in_state(state).await.len() >= count).await;
+    }
+
+    /// Runs a worker that handles everything until nothing waits or runs.
+    pub(crate) async fn drain(&self) {
+        let worker = self.worker(succeed).spawn();
+        self.all_settled().await;
+        worker.shutdown().await.unwrap();
+    }
+}
+
+/// Maximum time until a condition holds, by the system's clock, since the runtime's may be paused.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Yields until `condition` returns true; panics after [`TIMEOUT`].
+#[track_caller]
+pub(crate) fn poll_until(mut condition: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let (caller, started_at) = (Location::caller(), Instant::now());
+    async move {
+        while !condition().await {
+            assert!(started_at.elapsed() < TIMEOUT, "timed out: {caller}");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A handler.
+pub(crate) async fn succeed(_: Delivery) -> Result<(), HandlerError> {
+    Ok(())
 }
 
 /// A handler that sends uuid and attempt of each delivery, and then does `work`.
@@ -119,33 +321,21 @@ pub(crate) fn recording_handler() -> (impl Handler, UnboundedReceiver<String>) {
     (handler, handled)
 }
 
-/// Waits until nothing waits or runs.
-pub(crate) async fn all_settled(inbox: &Inbox) {
-    loop {
-        let stats = inbox.stats().await.unwrap();
-        if stats.waiting + stats.running == 0 {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Waits until so many events have the state.
-pub(crate) async fn settled(inbox: &Inbox, state: EventState, count: usize) {
-    while inbox.list(EventFilter::default().state(state)).await.unwrap().len() < count {
-        tokio::task::yield_now().await;
-    }
-}
-
 /// Without `dedup_capacity`.
 pub(crate) fn retention(dedup: Duration, bodies: Duration) -> Retention {
     Retention { dedup, bodies, dedup_capacity: u64::MAX }
 }
 
-/// A delivery that no other test uses.
+/// A small delivery.
 pub(crate) fn delivery(number: u32) -> Delivery {
+    long_delivery(number, 0)
+}
+
+/// A delivery with at least so many bytes.
+pub(crate) fn long_delivery(number: u32, bytes: usize) -> Delivery {
+    let name = "z".repeat(bytes);
     Delivery::for_test(format!(
-        r#"{{"file":"f","event":"file_uploaded","data":{{}},"owner":"o","runTimestamp":1,"uuid":"uuid-{number}"}}"#
+        r#"{{"file":"f","event":"file_uploaded","data":{{"name":"{name}"}},"owner":"o","runTimestamp":1,"uuid":"uuid-{number}"}}"#
     ))
     .unwrap()
 }
@@ -175,36 +365,6 @@ pub(crate) fn new_events(numbers: std::ops::Range<u32>, file: &str) -> Arc<[NewE
     numbers.map(|number| new_event(number, file)).collect()
 }
 
-pub(crate) struct File(Folder);
-
-impl File {
-    pub(crate) fn new() -> Self {
-        Self(Folder::new())
-    }
-}
-
-impl Fixture for File {
-    async fn open(&self) -> Arc<dyn Storage> {
-        Arc::clone(Inbox::open(&self.url()).await.unwrap().storage())
-    }
-
-    #[cfg(feature = "sqlite")]
-    async fn execute(&self, sqlite: &'static str, _: &'static str) {
-        use sqlx::{Connection as _, SqliteConnection};
-
-        let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
-        sqlx::raw_sql(sqlite).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    }
-
-    #[cfg(not(feature = "sqlite"))]
-    async fn execute(&self, _: &'static str, _: &'static str) {}
-
-    fn url(&self) -> String {
-        self.0.inbox()
-    }
-}
-
 #[cfg(feature = "postgres")]
 pub(crate) use server::Server;
 
@@ -221,12 +381,6 @@ mod server {
     }
 
     impl Server {
-        /// The URL under which only this schema is seen.
-        pub(crate) fn url(&self) -> String {
-            let sign = if self.base.contains('?') { '&' } else { '?' };
-            format!("{}{sign}options=-csearch_path%3D{}", self.base, self.schema)
-        }
-
         /// Host and port.
         pub(crate) fn host(&self) -> String {
             let authority = self.authority();
@@ -262,13 +416,6 @@ mod server {
             rest.split_once('/').map_or(rest, |(authority, _)| authority)
         }
 
-        pub(crate) async fn execute(&self, sql: String) {
-            let mut connection = PgConnection::connect(&self.url()).await.unwrap();
-            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-        }
-    }
-
-    impl Server {
         pub(crate) async fn new() -> Option<Self> {
             let Ok(base) = std::env::var("DATABASE_URL") else {
                 println!("skipped: DATABASE_URL names no PostgreSQL server; `cargo xtask test` provides one");
@@ -287,18 +434,32 @@ mod server {
     }
 
     impl Fixture for Server {
-        async fn open(&self) -> Arc<dyn Storage> {
-            // A busy machine takes long for a long body.
-            let inbox = Inbox::builder(&self.url()).store_timeout(Duration::from_secs(60)).open();
-            Arc::clone(inbox.await.unwrap().storage())
-        }
+        type Connection = PgConnection;
 
-        async fn execute(&self, _: &'static str, postgres: &'static str) {
-            Self::execute(self, postgres.to_owned()).await;
-        }
-
+        /// The URL under which only this schema is seen.
         fn url(&self) -> String {
-            Self::url(self)
+            let sign = if self.base.contains('?') { '&' } else { '?' };
+            format!("{}{sign}options=-csearch_path%3D{}", self.base, self.schema)
+        }
+
+        fn either<T>(&self, _: T, postgres: T) -> T {
+            postgres
+        }
+
+        async fn connect(&self) -> PgConnection {
+            PgConnection::connect(&self.url()).await.unwrap()
+        }
+
+        async fn run(connection: &mut PgConnection, sql: impl Into<String>) {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql.into())).execute(connection).await.unwrap();
+        }
+
+        async fn execute(&self, sql: impl Into<String>) {
+            Self::run(&mut self.connect().await, sql).await;
+        }
+
+        async fn select(connection: &mut Self::Connection, sql: impl Into<String>) -> i64 {
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql.into())).fetch_one(connection).await.unwrap()
         }
     }
 }

@@ -1,12 +1,21 @@
 //! What a role needs, what it must not be able to do to others, and when the inbox is ready.
-use std::time::Duration;
 
-use smartshape_webhook::{ClaimState, DedupStore as _, Delivery, Handler as _, LeaseToken};
+use smartshape_webhook::{ClaimState, DedupStore as _, Delivery, Handler as _, HandlerError, LeaseToken};
 
+use crate::it::fixture::{
+    Fixture as _, LONG, Server, assert_error, delivery, on_postgres, open_error, poll_until, succeed,
+};
 use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
-use sqlx::{Connection as _, PgConnection};
 
-use crate::it::fixture::{Server, delivery};
+on_postgres! {
+    database:
+    documented_grants_are_enough_and_needed
+    tables_created_from_migration_files_are_used
+    server_without_privileges_is_not_ready
+    functions_of_other_roles_never_run
+    tables_of_other_role_in_public_schema_are_rejected
+    insert_forces_synchronous_commit
+}
 
 /// A role with a password, which is dropped with what it owns.
 struct Role<'s> {
@@ -31,6 +40,12 @@ impl<'s> Role<'s> {
     }
 }
 
+/// Asserts that the inbox is not ready, and says why.
+async fn assert_unready(inbox: &Inbox, reason: &str) {
+    let health = inbox.health().await;
+    assert!(health.storage_error.as_ref().is_some_and(|text| text.contains(reason)), "{reason}: {health:?}");
+}
+
 /// The statements that the README gives.
 fn documented_grants(schema: &str, role: &str) -> String {
     let readme = include_str!("../../README.md");
@@ -39,40 +54,30 @@ fn documented_grants(schema: &str, role: &str) -> String {
     grants.replace("inbox_schema", schema).replace("inbox_role", role)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn documented_grants_are_enough_and_needed() {
-    let Some(server) = Server::new().await else { return };
-    drop(Inbox::open(&server.url()).await.unwrap());
-    let role = Role::new(&server, "grants").await;
-    let error = Inbox::open(&role.url()).await.unwrap_err();
+async fn documented_grants_are_enough_and_needed(server: &Server) {
+    drop(server.inbox().await);
+    let role = Role::new(server, "grants").await;
+    let error = open_error(&role.url()).await;
     assert_ne!(error.kind(), InboxErrorKind::Unavailable, "{error}");
 
     server.execute(documented_grants(server.schema(), &role.name)).await;
     let inbox = Inbox::open(&role.url()).await.unwrap();
-    for number in 0..4 {
-        assert!(inbox.handle(delivery(number)).await.is_ok());
-    }
+    inbox.store(0..4).await;
     let worker = inbox
         .worker(|delivery: Delivery| async move {
-            if delivery.uuid() == "uuid-3" {
-                Err(smartshape_webhook::HandlerError::permanent("no"))
-            } else {
-                Ok(())
-            }
+            if delivery.uuid() == "uuid-3" { Err(HandlerError::permanent("no")) } else { Ok(()) }
         })
         .ordered_by_file()
         .spawn();
-    let count = async |state| inbox.list(EventFilter::default().state(state)).await.unwrap().len();
-    while (count(EventState::Completed).await, count(EventState::DeadLetter).await) != (3, 1) {
-        tokio::task::yield_now().await;
-    }
+    inbox.settled(EventState::Completed, 3).await;
+    inbox.settled(EventState::DeadLetter, 1).await;
     assert!(inbox.health().await.is_ready());
     worker.shutdown().await.unwrap();
     assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(inbox.purge(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(inbox.stats().await.unwrap().waiting, 0);
     let (store, key, token) = (inbox.dedup_store().unwrap(), delivery(9).key(), LeaseToken::new(1));
-    assert_eq!(store.claim(key, token, Duration::from_secs(60)).await.unwrap(), ClaimState::New);
+    assert_eq!(store.claim(key, token, LONG).await.unwrap(), ClaimState::New);
     store.release(key, token).await.unwrap();
     store.complete(key, token).await.unwrap();
 
@@ -85,11 +90,7 @@ async fn documented_grants_are_enough_and_needed() {
         ("USAGE ON SEQUENCE smartshape_inbox_events_seq_seq", "sequence"),
     ] {
         server.execute(format!("REVOKE {grant} FROM {}", role.name)).await;
-        let health = inbox.health().await;
-        assert!(
-            health.storage_error.as_ref().is_some_and(|text| text.contains(advice)),
-            "{grant}: {health:?}"
-        );
+        assert_unready(&inbox, advice).await;
         server.execute(format!("GRANT {grant} TO {}", role.name)).await;
         assert_eq!(inbox.health().await.storage_error, None);
     }
@@ -97,9 +98,7 @@ async fn documented_grants_are_enough_and_needed() {
     role.drop().await;
 }
 
-#[tokio::test]
-async fn tables_created_from_migration_files_are_used() {
-    let Some(server) = Server::new().await else { return };
+async fn tables_created_from_migration_files_are_used(server: &Server) {
     for file in [
         include_str!("../../migrations/postgres-0001.sql"),
         include_str!("../../migrations/postgres-0002.sql"),
@@ -107,35 +106,29 @@ async fn tables_created_from_migration_files_are_used() {
         include_str!("../../migrations/postgres-0004.sql"),
         include_str!("../../migrations/postgres-0005.sql"),
     ] {
-        server.execute(file.to_owned()).await;
+        server.execute(file).await;
     }
-    let inbox = Inbox::open(&server.url()).await.unwrap();
-    inbox.handle(delivery(1)).await.unwrap();
+    let inbox = server.inbox().await;
+    inbox.store([1]).await;
     assert_eq!(inbox.stats().await.unwrap().waiting, 1);
 }
 
-#[tokio::test]
-async fn server_without_privileges_is_not_ready() {
-    let Some(server) = Server::new().await else { return };
-    let inbox = Inbox::open(&server.url()).await.unwrap();
+async fn server_without_privileges_is_not_ready(server: &Server) {
+    let inbox = server.inbox().await;
     assert_eq!(inbox.health().await.storage_error, None);
-    let standby =
-        Inbox::open(&format!("{}%20-cdefault_transaction_read_only%3Don", server.url())).await.unwrap();
-    let health = standby.health().await;
-    assert!(health.storage_error.as_ref().is_some_and(|text| text.contains("read-only")), "{health:?}");
+    let read_only = format!("{}%20-cdefault_transaction_read_only%3Don", server.url());
+    let standby = Inbox::open(&read_only).await.unwrap();
+    assert_unready(&standby, "read-only").await;
     assert!(standby.handle(delivery(1)).await.is_err());
-    server.execute("ALTER TABLE smartshape_inbox_events ALTER seq DROP IDENTITY".to_owned()).await;
-    let health = inbox.health().await;
-    assert!(health.storage_error.as_ref().is_some_and(|text| text.contains("sequence")), "{health:?}");
+    server.execute("ALTER TABLE smartshape_inbox_events ALTER seq DROP IDENTITY").await;
+    assert_unready(&inbox, "sequence").await;
     assert!(inbox.handle(delivery(1)).await.is_err());
 }
 
 /// In a schema of the search path others may have made functions and operators that match our statements better
 /// than PostgreSQL's own.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn functions_of_other_roles_never_run() {
-    let Some(server) = Server::new().await else { return };
-    drop(Inbox::open(&server.url()).await.unwrap());
+async fn functions_of_other_roles_never_run(server: &Server) {
+    drop(server.inbox().await);
     let mut traps = "CREATE FUNCTION trap() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a trap'; END $$;".to_owned();
     for function in [
         "nextval(text)",
@@ -163,14 +156,12 @@ async fn functions_of_other_roles_never_run() {
         );
     }
     server.execute(traps).await;
-    server.execute("CREATE TABLE effects (key text)".to_owned()).await;
-    let inbox = Inbox::open(&server.url()).await.unwrap();
-    for number in 0..6 {
-        assert!(inbox.handle(delivery(number)).await.is_ok());
-    }
+    server.execute("CREATE TABLE effects (key text)").await;
+    let inbox = server.inbox().await;
+    inbox.store(0..6).await;
     assert!(inbox.health().await.storage_error.is_none() && inbox.stats().await.unwrap().waiting == 6);
     assert_eq!(inbox.purge(EventFilter::default().limit(1)).await.unwrap(), 1);
-    let plain = inbox.worker(|_: Delivery| async { Ok(()) }).ordered_by_file().concurrency(1).spawn();
+    let plain = inbox.worker(succeed).ordered_by_file().concurrency(1).spawn();
     let transactional = inbox
         .transactional_worker(|transaction, _| {
             Box::pin(async move {
@@ -182,38 +173,30 @@ async fn functions_of_other_roles_never_run() {
         .unwrap()
         .concurrency(1)
         .spawn();
-    loop {
-        let events = inbox.list(EventFilter::default()).await.unwrap();
+    poll_until(async || {
+        let events = inbox.events().await;
         assert!(events.iter().all(|event| event.error.is_none()), "{events:?}");
-        if events.iter().all(|event| event.state == EventState::Completed) {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
+        events.iter().all(|event| event.state == EventState::Completed)
+    })
+    .await;
     plain.shutdown().await.unwrap();
     transactional.shutdown().await.unwrap();
 }
 
 /// Tables that somebody else has put there may have triggers.
-#[tokio::test]
-async fn tables_of_other_role_in_public_schema_are_rejected() {
-    let Some(server) = Server::new().await else { return };
-    let (app, other) = (Role::new(&server, "app").await, Role::new(&server, "other").await);
+async fn tables_of_other_role_in_public_schema_are_rejected(server: &Server) {
+    let (app, other) = (Role::new(server, "app").await, Role::new(server, "other").await);
     server.execute(format!("GRANT USAGE, CREATE ON SCHEMA {} TO public", server.schema())).await;
     drop(Inbox::open(&other.url()).await.unwrap());
-    let error = Inbox::open(&app.url()).await.unwrap_err();
-    assert_eq!(error.kind(), InboxErrorKind::InvalidSettings, "{error}");
-    assert!(error.to_string().contains("REVOKE CREATE"), "{error}");
+    assert_error(&open_error(&app.url()).await, InboxErrorKind::InvalidSettings, "REVOKE CREATE");
     other.drop().await;
     drop(Inbox::open(&app.url()).await.unwrap());
     app.drop().await;
 }
 
 /// Whatever the settings of role, database or server become after it was opened.
-#[tokio::test]
-async fn insert_forces_synchronous_commit() {
-    let Some(server) = Server::new().await else { return };
-    let inbox = Inbox::open(&server.url()).await.unwrap();
+async fn insert_forces_synchronous_commit(server: &Server) {
+    let inbox = server.inbox().await;
     let watch = "CREATE TABLE seen (level text); \
          CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
            INSERT INTO SCHEMA.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$; \
@@ -225,10 +208,8 @@ async fn insert_forces_synchronous_commit() {
            FOR EACH ROW WHEN (NEW.uuid = 'uuid-0') EXECUTE FUNCTION hasten()";
     server.execute(watch.replace("SCHEMA", server.schema())).await;
     // The first one leaves its connection, as a pooler or an operator could, with a setting that loses commits.
-    for number in 0..3 {
-        assert!(inbox.handle(delivery(number)).await.is_ok());
-    }
-    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    inbox.store(0..3).await;
+    let mut connection = server.connect().await;
     let levels: Vec<String> =
         sqlx::query_scalar("SELECT level FROM seen").fetch_all(&mut connection).await.unwrap();
     assert_eq!(levels[1..], ["on", "on"]);

@@ -1,19 +1,40 @@
 //! The inbox records the metrics that METRICS.md documents, by the same names.
+
 use std::collections::BTreeSet;
 
-use crate::{EventFilter, Inbox};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use sqlx::{Connection as _, SqliteConnection};
 
-use crate::it::fixture::{Folder, delivery};
+use crate::Inbox;
+use crate::it::fixture::{Fixture as _, MOMENT, delivery, file_inbox};
+
+/// The page of what `run` measures. The recorder is this thread's, on which the whole runtime runs.
+fn measured(run: impl Future<Output = ()>) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    metrics::with_local_recorder(&recorder, || runtime.block_on(run));
+    recorder.handle().render()
+}
 
 #[test]
 fn metrics_match_documentation() {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // The recorder is this thread's, on which the whole runtime runs.
-    metrics::with_local_recorder(&recorder, || runtime.block_on(run()));
-    let page = recorder.handle().render();
+    let page = measured(async {
+        let (folder, inbox) = file_inbox().await;
+        inbox.store([1, 2, 3, 3]).await;
+        let full = Inbox::builder(folder.path("full.db").to_str().unwrap()).max_size_bytes(1).open().await;
+        assert!(full.unwrap().handle(delivery(1)).await.is_err());
+        let worker = inbox.worker(|delivery: Delivery| async move {
+            match (delivery.uuid(), delivery.attempt()) {
+                ("uuid-1", 1) => Err(HandlerError::retry("not yet")),
+                ("uuid-2", _) => Err(HandlerError::permanent("never")),
+                _ => Ok(()),
+            }
+        });
+        let worker = worker.backoff(MOMENT, MOMENT).spawn();
+        inbox.all_settled().await;
+        worker.shutdown().await.unwrap();
+    });
     for expected in [
         r#"smartshape_inbox_deliveries_total{outcome="stored"} 3"#,
         r#"smartshape_inbox_deliveries_total{outcome="duplicate"} 1"#,
@@ -46,15 +67,10 @@ fn metrics_match_documentation() {
 /// A result after a lost lease is counted as `lease_lost` only.
 #[test]
 fn attempt_that_lost_its_lease_is_counted_once() {
-    use sqlx::{Connection as _, SqliteConnection};
-
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let run = async {
-        let folder = Folder::new();
-        let path = folder.inbox();
-        let inbox = Inbox::open(&path).await.unwrap();
-        assert!(inbox.handle(delivery(1)).await.is_ok());
+    let page = measured(async {
+        let (folder, inbox) = file_inbox().await;
+        inbox.store([1]).await;
+        let path = folder.url();
         let worker = inbox.worker(move |delivery: Delivery| {
             let path = path.clone();
             async move {
@@ -67,39 +83,11 @@ fn attempt_that_lost_its_lease_is_counted_once() {
             }
         });
         let worker = worker.spawn();
-        while inbox.list(EventFilter::default()).await.unwrap()[0].state.number() < 2 {
-            tokio::task::yield_now().await;
-        }
+        inbox.all_settled().await;
         worker.shutdown().await.unwrap();
-    };
-    metrics::with_local_recorder(&recorder, || runtime.block_on(run));
-    let page = recorder.handle().render();
+    });
     for outcome in ["lease_lost", "completed"] {
         let once = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} 1");
         assert!(page.lines().any(|line| line == once), "{once} in {page}");
     }
-}
-
-async fn run() {
-    let folder = Folder::new();
-    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
-    for number in [1, 2, 3, 3] {
-        assert!(inbox.handle(delivery(number)).await.is_ok());
-    }
-    let full =
-        Inbox::builder(&folder.path("full.db").to_string_lossy()).max_size_bytes(1).open().await.unwrap();
-    assert!(full.handle(delivery(1)).await.is_err());
-    let worker = inbox.worker(|delivery: Delivery| async move {
-        match (delivery.uuid(), delivery.attempt()) {
-            ("uuid-1", 1) => Err(HandlerError::retry("not yet")),
-            ("uuid-2", _) => Err(HandlerError::permanent("never")),
-            _ => Ok(()),
-        }
-    });
-    let millisecond = std::time::Duration::from_millis(1);
-    let worker = worker.backoff(millisecond, millisecond).spawn();
-    while !inbox.list(EventFilter::default()).await.unwrap().iter().all(|event| event.state.number() >= 2) {
-        tokio::task::yield_now().await;
-    }
-    worker.shutdown().await.unwrap();
 }

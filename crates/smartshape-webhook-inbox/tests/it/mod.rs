@@ -34,6 +34,7 @@ mod pages;
 mod plans;
 #[cfg(all(unix, feature = "postgres"))]
 mod pooler;
+mod schema;
 #[cfg(feature = "postgres")]
 mod server;
 #[cfg(feature = "postgres")]

@@ -3,24 +3,21 @@
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan as _};
-use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use smartshape_webhook::{Delivery, HandlerError};
 
 use super::fixture::{
-    COMPLETED, Fixture, dead_letter, delivery, new_event, new_events, on_each_storage, recording_handler,
-    retention, settled,
+    COMPLETED, Fixture, LONG, MOMENT, dead_letter, new_event, new_events, on_each_storage, poll_until,
+    recording_handler, retention, succeed,
 };
 use crate::activity::ActivityCounts;
 use crate::operations::WorkerReport;
 use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
 use crate::{EventFilter, EventState, Inbox};
 
-const LONG: Duration = Duration::from_secs(3600);
-
 /// Claims one event and ends its attempt.
 async fn end(inbox: &Inbox, outcome: AttemptOutcome) {
-    let request = ClaimRequest::new(1, LONG);
-    let attempt = inbox.storage().claim(request).await.unwrap().attempts.pop().unwrap();
-    let result = AttemptResult { lease: attempt.lease, outcome, took: Duration::from_millis(7) };
+    let lease = inbox.storage().attempt(LONG).await.lease;
+    let result = AttemptResult { lease, outcome, took: Duration::from_millis(7) };
     inbox.storage().settle([result].into()).await.unwrap();
 }
 
@@ -29,18 +26,20 @@ fn retry(error: &str) -> AttemptOutcome {
 }
 
 on_each_storage! {
+    database:
     paused_workers_of_all_processes_claim_nothing
     worker_is_listed_while_it_runs
     worker_that_does_not_report_is_not_listed
+    activity_of_several_processes_is_added;
+    inbox:
     failed_attempts_are_kept_until_completion
     failed_attempts_of_event_are_bounded
     activity_counts_what_happened_by_minute
-    activity_of_several_processes_is_added
     activity_is_kept_for_14_days
 }
 
-async fn paused_workers_of_all_processes_claim_nothing(fixture: &impl Fixture) {
-    let (inbox, other) = (fixture.inbox().await, fixture.inbox().await);
+async fn paused_workers_of_all_processes_claim_nothing(database: &impl Fixture) {
+    let (inbox, other) = (database.inbox().await, database.inbox().await);
     inbox.storage().insert(new_events(0..2, "f")).await.unwrap();
     assert_eq!(other.paused().await.unwrap(), None);
     inbox.pause("ops").await.unwrap();
@@ -58,9 +57,7 @@ async fn paused_workers_of_all_processes_claim_nothing(fixture: &impl Fixture) {
     let (handler, mut handled) = recording_handler();
     // Resuming wakes it, or it would look again only in an hour.
     let worker = inbox.worker(handler).poll_interval(LONG).spawn();
-    while inbox.workers().await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    poll_until(async || !inbox.workers().await.unwrap().is_empty()).await;
     assert!(handled.try_recv().is_err());
     inbox.resume().await.unwrap();
     for _ in 0..3 {
@@ -70,15 +67,11 @@ async fn paused_workers_of_all_processes_claim_nothing(fixture: &impl Fixture) {
     worker.shutdown().await.unwrap();
 }
 
-async fn worker_is_listed_while_it_runs(fixture: &impl Fixture) {
-    let (inbox, other) = (fixture.inbox().await, fixture.inbox().await);
-    let worker = inbox.worker(|_: Delivery| async { Ok(()) }).concurrency(3).spawn();
-    let seen = loop {
-        if let Some(worker) = other.workers().await.unwrap().pop() {
-            break worker;
-        }
-        tokio::task::yield_now().await;
-    };
+async fn worker_is_listed_while_it_runs(database: &impl Fixture) {
+    let (inbox, other) = (database.inbox().await, database.inbox().await);
+    let worker = inbox.worker(succeed).concurrency(3).spawn();
+    poll_until(async || !other.workers().await.unwrap().is_empty()).await;
+    let seen = other.workers().await.unwrap().pop().unwrap();
     assert_eq!((seen.pid, seen.concurrency, seen.running), (std::process::id(), 3, 0));
     assert_eq!(seen.version, env!("CARGO_PKG_VERSION"));
     assert!(seen.started_at <= seen.seen_at);
@@ -86,8 +79,8 @@ async fn worker_is_listed_while_it_runs(fixture: &impl Fixture) {
     assert!(other.workers().await.unwrap().is_empty());
 }
 
-async fn worker_that_does_not_report_is_not_listed(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn worker_that_does_not_report_is_not_listed(database: &impl Fixture) {
+    let inbox = database.inbox().await;
     for id in 1..=3 {
         let host = format!("host {id}");
         let report = WorkerReport { id, host, concurrency: 8, running: 0 };
@@ -96,35 +89,34 @@ async fn worker_that_does_not_report_is_not_listed(fixture: &impl Fixture) {
     assert_eq!(inbox.workers().await.unwrap().len(), 3);
     let sqlite = "UPDATE workers SET seen = seen - 61000000 WHERE id = 2";
     let postgres = "UPDATE smartshape_inbox_workers SET seen = seen - interval '61 s' WHERE id = 2";
-    fixture.execute(sqlite, postgres).await;
+    database.execute_either(sqlite, postgres).await;
     let hosts: Vec<String> = inbox.workers().await.unwrap().into_iter().map(|worker| worker.host).collect();
     assert_eq!(hosts, ["host 1", "host 3"]);
 }
 
-async fn failed_attempts_are_kept_until_completion(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn failed_attempts_are_kept_until_completion(inbox: &Inbox) {
     inbox.storage().insert([new_event(1, "f")].into()).await.unwrap();
     let key = new_event(1, "f").key;
     assert!(inbox.failed_attempts(key).await.unwrap().is_empty());
-    end(&inbox, retry("first")).await;
-    end(&inbox, AttemptOutcome::Released).await;
-    end(&inbox, dead_letter("second")).await;
+    end(inbox, retry("first")).await;
+    end(inbox, AttemptOutcome::Released).await;
+    end(inbox, dead_letter("second")).await;
     inbox.replay(EventFilter::default()).await.unwrap();
-    end(&inbox, retry("third")).await;
+    end(inbox, retry("third")).await;
     let attempts = inbox.failed_attempts(key).await.unwrap();
     let shown: Vec<_> = attempts.iter().map(|attempt| (attempt.number, &*attempt.error)).collect();
     assert_eq!(shown, [(1, "first"), (2, "second"), (1, "third")]);
     assert!(attempts.iter().all(|attempt| attempt.took == Duration::from_millis(7)));
     assert!(attempts[0].ended_at <= attempts[2].ended_at);
-    end(&inbox, COMPLETED).await;
+    end(inbox, COMPLETED).await;
     assert!(inbox.failed_attempts(key).await.unwrap().is_empty());
 
     // An event whose body is kept keeps its errors, until it is purged or deleted.
     for (number, purged) in [(2, true), (3, false)] {
         inbox.storage().insert([new_event(number, "f")].into()).await.unwrap();
         let key = new_event(number, "f").key;
-        end(&inbox, retry("not yet")).await;
-        end(&inbox, AttemptOutcome::Completed { keep_body: true }).await;
+        end(inbox, retry("not yet")).await;
+        end(inbox, AttemptOutcome::Completed { keep_body: true }).await;
         assert_eq!(inbox.failed_attempts(key).await.unwrap().len(), 1);
         if purged {
             inbox.purge(EventFilter::default().key(key)).await.unwrap();
@@ -135,12 +127,11 @@ async fn failed_attempts_are_kept_until_completion(fixture: &impl Fixture) {
     }
 }
 
-async fn failed_attempts_of_event_are_bounded(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn failed_attempts_of_event_are_bounded(inbox: &Inbox) {
     inbox.storage().insert([new_event(1, "f")].into()).await.unwrap();
     for number in 1..=50 {
-        end(&inbox, retry(&number.to_string())).await;
-        end(&inbox, AttemptOutcome::Released).await;
+        end(inbox, retry(&number.to_string())).await;
+        end(inbox, AttemptOutcome::Released).await;
     }
     let attempts = inbox.failed_attempts(new_event(1, "f").key).await.unwrap();
     let errors: Vec<_> = attempts.into_iter().map(|attempt| attempt.error).collect();
@@ -148,13 +139,9 @@ async fn failed_attempts_of_event_are_bounded(fixture: &impl Fixture) {
 }
 
 /// A real inbox and worker record the activity.
-async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn activity_counts_what_happened_by_minute(inbox: &Inbox) {
     let from = Timestamp::now() - 2.hours();
-    for number in 0..4 {
-        inbox.handle(delivery(number)).await.unwrap();
-    }
-    inbox.handle(delivery(0)).await.unwrap();
+    inbox.store([0, 1, 2, 3, 0]).await;
     let worker = inbox
         .worker(|delivery: Delivery| async move {
             match (delivery.uuid(), delivery.attempt()) {
@@ -163,9 +150,9 @@ async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
                 _ => Ok(()),
             }
         })
-        .backoff(Duration::from_millis(1), Duration::from_millis(1))
+        .backoff(MOMENT, MOMENT)
         .spawn();
-    settled(&inbox, EventState::Completed, 3).await;
+    inbox.settled(EventState::Completed, 3).await;
     // A shutdown writes what was counted.
     worker.shutdown().await.unwrap();
     let total = async |slot| {
@@ -179,9 +166,7 @@ async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
             ]
         })
     };
-    while total(LONG).await != [4, 3, 1, 1] {
-        tokio::task::yield_now().await;
-    }
+    poll_until(async || total(LONG).await == [4, 3, 1, 1]).await;
     let minutes = inbox.activity(from, Duration::from_secs(60)).await.unwrap();
     assert!((120..=122).contains(&minutes.len()), "{}", minutes.len());
     assert_eq!(total(Duration::from_secs(60)).await, [4, 3, 1, 1]);
@@ -189,8 +174,8 @@ async fn activity_counts_what_happened_by_minute(fixture: &impl Fixture) {
     assert_eq!(inbox.activity(Timestamp::MIN, Duration::ZERO).await.unwrap().len(), 1500);
 }
 
-async fn activity_of_several_processes_is_added(fixture: &impl Fixture) {
-    let (inbox, other) = (fixture.inbox().await, fixture.inbox().await);
+async fn activity_of_several_processes_is_added(database: &impl Fixture) {
+    let (inbox, other) = (database.inbox().await, database.inbox().await);
     let now = Timestamp::now().as_second() / 60;
     let counts = |n| ActivityCounts {
         stored: n,
@@ -211,8 +196,7 @@ async fn activity_of_several_processes_is_added(fixture: &impl Fixture) {
     assert_eq!(both.iter().find(|(slot, _)| *slot == now - 1).unwrap().1, sum(8, 7));
 }
 
-async fn activity_is_kept_for_14_days(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn activity_is_kept_for_14_days(inbox: &Inbox) {
     let now = Timestamp::now().as_second() / 60;
     let stored = ActivityCounts { stored: 1, ..ActivityCounts::default() };
     let (kept, old) = (now - 14 * 24 * 60 + 5, now - 14 * 24 * 60 - 5);

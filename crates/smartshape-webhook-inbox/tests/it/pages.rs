@@ -3,37 +3,30 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::fixture::{COMPLETED, Fixture, dead_letter, new_event, new_events, on_each_storage, retention};
+use super::fixture::{
+    COMPLETED, LONG, dead_letter, new_event, new_events, on_each_storage, result, retention, retry,
+};
 use crate::event::{Count, EventFilter, EventState, NewEvent};
-use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
+use crate::storage::{AttemptOutcome, ClaimRequest};
 use crate::{Inbox, PageCursor, ReasonId};
-
-const LONG: Duration = Duration::from_secs(3600);
 
 /// Ends the attempts at the earliest waiting events.
 async fn end(inbox: &Inbox, outcomes: Vec<AttemptOutcome>) {
-    let request = ClaimRequest::new(u32::try_from(outcomes.len()).unwrap(), LONG);
-    let attempts = inbox.storage().claim(request).await.unwrap().attempts;
-    let results = attempts.iter().zip(outcomes).map(|(attempt, outcome)| AttemptResult {
-        lease: attempt.lease,
-        outcome,
-        took: Duration::ZERO,
-    });
+    let attempts = inbox.storage().attempts(outcomes.len() as u32, LONG).await;
+    let results = attempts.iter().zip(outcomes).map(|(attempt, outcome)| result(attempt.lease, outcome));
     inbox.storage().settle(results.collect()).await.unwrap();
 }
 
-/// Every third event of 30 is dead, every third completed, every third waits; the last one of each is about `b`.
-async fn thirty(fixture: &impl Fixture) -> Inbox {
-    let inbox = fixture.inbox().await;
+/// Stores 30 events: every third is dead, every third completed, every third waits; the last one of each is about `b`.
+async fn store_thirty(inbox: &Inbox) {
     inbox.storage().insert(new_events(0..27, "a")).await.unwrap();
     inbox.storage().insert(new_events(27..30, "b")).await.unwrap();
     let outcome = |number: usize| match number % 3 {
         0 => dead_letter("no"),
         1 => COMPLETED,
-        _ => AttemptOutcome::Retry { after: LONG, error: "not yet".to_owned() },
+        _ => retry(LONG),
     };
-    end(&inbox, (0..30).map(outcome).collect()).await;
-    inbox
+    end(inbox, (0..30).map(outcome).collect()).await;
 }
 
 /// Goes to the oldest page and back again, and returns what was seen on each way.
@@ -65,6 +58,7 @@ async fn walk(inbox: &Inbox, filter: &EventFilter, max_examined: u32) -> [BTreeS
 }
 
 on_each_storage! {
+    inbox:
     pages_reach_every_event_in_both_directions
     page_examines_bounded_number_of_events
     reasons_group_errors_without_ids
@@ -74,8 +68,8 @@ on_each_storage! {
     text_filter_finds_exact_ids_and_words
 }
 
-async fn pages_reach_every_event_in_both_directions(fixture: &impl Fixture) {
-    let inbox = thirty(fixture).await;
+async fn pages_reach_every_event_in_both_directions(inbox: &Inbox) {
+    store_thirty(inbox).await;
     let filters = [
         (EventFilter::default(), 30),
         (EventFilter::default().state(EventState::DeadLetter), 10),
@@ -91,7 +85,7 @@ async fn pages_reach_every_event_in_both_directions(fixture: &impl Fixture) {
         for limit in [1, 4, 30, 1000] {
             for max_examined in [3, 7, 50_000] {
                 let filter = filter.clone().limit(limit);
-                let [down, up] = walk(&inbox, &filter, max_examined).await;
+                let [down, up] = walk(inbox, &filter, max_examined).await;
                 assert_eq!(down.len(), expected, "{filter:?} {max_examined}");
                 assert_eq!(down, up, "{filter:?} {max_examined}");
             }
@@ -100,9 +94,9 @@ async fn pages_reach_every_event_in_both_directions(fixture: &impl Fixture) {
 }
 
 /// A page that ends early says so, and its cursor continues there.
-async fn page_examines_bounded_number_of_events(fixture: &impl Fixture) {
-    let inbox = thirty(fixture).await;
-    let earliest = inbox.list(EventFilter::default()).await.unwrap()[0].clone();
+async fn page_examines_bounded_number_of_events(inbox: &Inbox) {
+    store_thirty(inbox).await;
+    let earliest = inbox.events().await[0].clone();
     let filter = EventFilter::default().event("none");
     let page = inbox.page_within(filter.clone(), PageCursor::Newest, 10).await.unwrap();
     assert!(page.events.is_empty() && page.is_partial);
@@ -124,12 +118,11 @@ async fn page_examines_bounded_number_of_events(fixture: &impl Fixture) {
     assert_eq!(counted.total, Count::Exactly(10));
 }
 
-async fn reasons_group_errors_without_ids(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn reasons_group_errors_without_ids(inbox: &Inbox) {
     inbox.storage().insert(new_events(0..6, "f")).await.unwrap();
     let errors =
         ["no part 5c6aeed0", "no part 5c6aeed1", "timed out", "no part 5c6aeed2", "no part 5c6aeed3"];
-    end(&inbox, errors.map(dead_letter).into()).await;
+    end(inbox, errors.map(dead_letter).into()).await;
     let reasons = inbox.dead_letter_reasons(9).await.unwrap();
     let shown: Vec<_> = reasons.iter().map(|reason| (&*reason.text, reason.dead_letters)).collect();
     assert_eq!(shown, [("no part …", 4), ("timed out", 1)]);
@@ -140,14 +133,13 @@ async fn reasons_group_errors_without_ids(fixture: &impl Fixture) {
     assert_eq!((events[3].seq, &*events[3].event_name), (reasons[0].last_seq, &*reasons[0].last_event_name));
     // Replayed and completed, it has no reason any more.
     assert_eq!(inbox.replay(of_parts.clone()).await.unwrap(), 4);
-    end(&inbox, vec![COMPLETED; 5]).await;
+    end(inbox, vec![COMPLETED; 5]).await;
     assert!(inbox.list(of_parts).await.unwrap().is_empty());
     assert_eq!(inbox.dead_letter_reasons(9).await.unwrap().len(), 1);
 }
 
 /// An older version, and a claim that finds too many lost leases, record none.
-async fn reasons_of_older_versions_are_recorded_by_sweep(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn reasons_of_older_versions_are_recorded_by_sweep(inbox: &Inbox) {
     inbox.storage().insert(new_events(0..3, "f")).await.unwrap();
     let request = ClaimRequest { max_lost_leases: 1, ..ClaimRequest::new(3, Duration::ZERO) };
     inbox.storage().claim(request).await.unwrap();
@@ -159,19 +151,17 @@ async fn reasons_of_older_versions_are_recorded_by_sweep(fixture: &impl Fixture)
     inbox.storage().sweep(retention(LONG, LONG)).await.unwrap();
     assert!(inbox.list(filter).await.unwrap().is_empty());
     let known = inbox.dead_letter_reasons(9).await.unwrap();
-    let error = inbox.list(EventFilter::default()).await.unwrap()[0].error.clone().unwrap();
+    let error = inbox.events().await[0].error.clone().unwrap();
     assert_eq!((known.len(), known[0].id, known[0].dead_letters), (1, ReasonId::from_error(&error), 3));
 }
 
-async fn counts_are_exact_below_limit(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn counts_are_exact_below_limit(inbox: &Inbox) {
     let none = inbox.counts().await.unwrap();
     assert_eq!((none.waiting, none.dead_letters, none.stored), (Count::Exactly(0), Count::Exactly(0), 0));
     assert_eq!(none.overdue, None);
     inbox.storage().insert(new_events(0..8, "f")).await.unwrap();
-    let retry = |after| AttemptOutcome::Retry { after, error: "not yet".to_owned() };
-    end(&inbox, vec![retry(LONG), retry(LONG), dead_letter("no")]).await;
-    inbox.storage().claim(ClaimRequest::new(1, LONG)).await.unwrap();
+    end(inbox, vec![retry(LONG), retry(LONG), dead_letter("no")]).await;
+    inbox.storage().attempt(LONG).await;
     let counts = inbox.counts().await.unwrap();
     let exactly = [counts.waiting, counts.retrying, counts.running, counts.dead_letters];
     assert_eq!(exactly, [6, 2, 1, 1].map(Count::Exactly));
@@ -181,35 +171,29 @@ async fn counts_are_exact_below_limit(fixture: &impl Fixture) {
 }
 
 /// What died or arrived since a person looked is not touched.
-async fn replay_and_purge_leave_later_events(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn replay_and_purge_leave_later_events(inbox: &Inbox) {
     inbox.storage().insert(new_events(0..4, "f")).await.unwrap();
-    end(&inbox, vec![dead_letter("no"); 3]).await;
+    end(inbox, vec![dead_letter("no"); 3]).await;
     let seen =
         inbox.page(EventFilter::default().state(EventState::DeadLetter), PageCursor::Newest).await.unwrap();
-    end(&inbox, vec![dead_letter("no")]).await;
+    end(inbox, vec![dead_letter("no")]).await;
     let bound = EventFilter::default().state(EventState::DeadLetter).up_to(seen.events[0].seq);
     assert_eq!(inbox.replay(bound.clone()).await.unwrap(), 3);
-    end(&inbox, vec![dead_letter("no"); 3]).await;
+    end(inbox, vec![dead_letter("no"); 3]).await;
     assert_eq!(inbox.purge(bound).await.unwrap(), 3);
-    let left = inbox.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap();
+    let left = inbox.in_state(EventState::DeadLetter).await;
     assert_eq!(left.len(), 1);
     assert!(left[0].seq > seen.events[0].seq);
 }
 
-async fn text_filter_finds_exact_ids_and_words(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn text_filter_finds_exact_ids_and_words(inbox: &Inbox) {
     let events = [("part_1", "ops@smartshape.io"), ("part-1", "Ops%"), ("part", "o\\p")];
     let events = events
         .iter()
         .zip(0..)
         .map(|((file, owner), number)| NewEvent { owner: (*owner).to_owned(), ..new_event(number, file) });
     inbox.storage().insert(events.collect()).await.unwrap();
-    end(
-        &inbox,
-        vec![dead_letter("HTTP 503: Try Later"), dead_letter("100% full"), dead_letter("C:\\temp_1")],
-    )
-    .await;
+    end(inbox, ["HTTP 503: Try Later", "100% full", "C:\\temp_1"].map(dead_letter).into()).await;
     let found = async |text: &str| {
         let filter = EventFilter::default().text(text);
         let page = inbox.page(filter, PageCursor::Newest).await.unwrap();
@@ -224,6 +208,6 @@ async fn text_filter_finds_exact_ids_and_words(fixture: &impl Fixture) {
     assert_eq!(found("p_1").await, ["part"], "no wildcard");
     assert_eq!(found("o\\p").await, ["part"]);
     assert_eq!(found("nowhere").await, [""; 0]);
-    let key = inbox.list(EventFilter::default()).await.unwrap()[1].key;
+    let key = inbox.events().await[1].key;
     assert_eq!(found(&key.to_string()).await, ["part-1"]);
 }

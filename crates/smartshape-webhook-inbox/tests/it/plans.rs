@@ -1,6 +1,7 @@
 //! The statements for pages, counts and reasons read an index, however many events there are.
 
 use crate::event::{EventFilter, EventState};
+use crate::it::fixture::Fixture as _;
 use crate::reason::ReasonId;
 use crate::storage::rows;
 
@@ -28,11 +29,11 @@ fn pages() -> Vec<(EventFilter, [&'static str; 2])> {
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn sqlite_reads_pages_from_an_index() {
-    use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection};
+    use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-    let folder = crate::it::fixture::Folder::new();
-    drop(crate::Inbox::open(&folder.inbox()).await.unwrap());
-    let mut connection = SqliteConnection::connect(&folder.inbox()).await.unwrap();
+    let (folder, inbox) = crate::it::fixture::file_inbox().await;
+    drop(inbox);
+    let mut connection = folder.connect().await;
     let fill = "INSERT INTO events (version, key, state, due, file_hash, event, file, uuid, received, bytes, stored, error_group) \
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
          SELECT 1, randomblob(16), iif(i % 100 = 0, 3, iif(i % 100 = 1, i / 100 % 2, 2)), i, i, 'e', 'f', 'u', i, 1, i, i % 7 FROM n";
@@ -66,15 +67,15 @@ async fn sqlite_reads_pages_from_an_index() {
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn postgres_reads_pages_from_an_index() {
-    use sqlx::{Connection as _, PgConnection, Postgres, QueryBuilder};
+    use sqlx::{Postgres, QueryBuilder};
 
     let Some(server) = crate::it::fixture::Server::new().await else { return };
-    drop(crate::Inbox::open(&server.url()).await.unwrap());
+    drop(server.inbox().await);
     let fill = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes, error_group) \
          SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), CASE n % 100 WHEN 0 THEN 3 WHEN 1 THEN n / 100 % 2 ELSE 2 END, now(), n, \
            'e', 'f', 'u', n, 1, n % 7 FROM generate_series(1, 100000) n";
     server.execute(format!("{fill}; ANALYZE smartshape_inbox_events")).await;
-    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    let mut connection = server.connect().await;
     let mut plan = async |start: &str, rest: &dyn Fn(&mut QueryBuilder<Postgres>)| {
         let mut query = QueryBuilder::<Postgres>::new(format!("EXPLAIN {start}"));
         rest(&mut query);

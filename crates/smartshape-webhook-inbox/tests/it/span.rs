@@ -1,13 +1,12 @@
 //! A worker under the subscriber that most programs have.
+
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use crate::Inbox;
 use smartshape_webhook::{Delivery, Handler as _};
-use sqlx::{Connection as _, SqliteConnection};
 use tracing::subscriber::DefaultGuard;
 
-use crate::it::fixture::{Folder, all_settled, delivery};
+use crate::it::fixture::{Fixture as _, Folder, file_inbox, long_delivery};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -41,15 +40,14 @@ impl Write for Log {
 async fn handler_logs_within_delivery_and_attempt_spans() {
     let (log, _mine) = Log::listen();
 
-    let folder = Folder::new();
-    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
-    assert!(inbox.handle(delivery(1)).await.is_ok());
+    let (_folder, inbox) = file_inbox().await;
+    inbox.store([1]).await;
     let worker = inbox.worker(|_: Delivery| async {
         tracing::info!("at work");
         Ok(())
     });
     let worker = worker.spawn();
-    all_settled(&inbox).await;
+    inbox.all_settled().await;
     worker.shutdown().await.unwrap();
 
     let log = log.text();
@@ -63,17 +61,12 @@ async fn handler_logs_within_delivery_and_attempt_spans() {
 #[tokio::test]
 async fn growing_wal_is_logged_with_cause() {
     let (log, _mine) = Log::listen();
-    let folder = Folder::new();
-    let inbox = Inbox::open(&folder.inbox()).await.unwrap();
-    assert!(inbox.handle(delivery(0)).await.is_ok());
-    let mut reader = SqliteConnection::connect(&folder.inbox()).await.unwrap();
-    sqlx::raw_sql("BEGIN; SELECT * FROM events").execute(&mut reader).await.unwrap();
-    let filler = "z".repeat(2 << 20);
-    for number in 0..20 {
-        let body = format!(
-            r#"{{"file":"f","event":"file_uploaded","data":"{filler}","owner":"o","runTimestamp":1,"uuid":"{number}"}}"#
-        );
-        assert!(inbox.handle(Delivery::for_test(body).unwrap()).await.is_ok());
+    let (folder, inbox) = file_inbox().await;
+    inbox.store([0]).await;
+    let mut reader = folder.connect().await;
+    Folder::run(&mut reader, "BEGIN; SELECT * FROM events").await;
+    for number in 1..=20 {
+        inbox.handle(long_delivery(number, 2 << 20)).await.unwrap();
         inbox.stats().await.unwrap();
     }
     let log = log.text();

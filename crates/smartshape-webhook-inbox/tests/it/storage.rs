@@ -9,26 +9,17 @@ use jiff::{Timestamp, ToSpan as _};
 use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta};
 
 use super::fixture::{
-    COMPLETED, Fixture, dead_letter, delivery_from, new_event, new_events, on_each_storage, retention, settle,
+    COMPLETED, Fixture, LONG, dead_letter, delivery_from, new_event, new_events, on_each_storage, result,
+    retention, retry,
 };
 use crate::event::{EventFilter, EventState, NewEvent};
-use crate::storage::{Attempt, AttemptOutcome, AttemptResult, ClaimRequest, Lease, Retention, Storage};
+use crate::storage::{Attempt, AttemptOutcome, ClaimRequest, Lease, Retention, Storage};
 
-/// Longer than any test.
-const LONG: Duration = Duration::from_secs(3600);
 const AT_ONCE: Duration = Duration::ZERO;
 
-async fn claim(storage: &dyn Storage, events: u32, lease: Duration) -> Vec<Attempt> {
-    storage.claim(ClaimRequest::new(events, lease)).await.unwrap().attempts
-}
-
-async fn claim_ordered(storage: &dyn Storage, events: u32) -> Vec<u32> {
+async fn claim_ordered(storage: &Arc<dyn Storage>, events: u32) -> Vec<u32> {
     let request = ClaimRequest::ordered(events, LONG);
     storage.claim(request).await.unwrap().attempts.iter().map(number).collect()
-}
-
-fn retry(after: Duration) -> AttemptOutcome {
-    AttemptOutcome::Retry { after, error: "not yet".to_owned() }
 }
 
 fn stored_body(attempt: &Attempt) -> Bytes {
@@ -42,7 +33,9 @@ fn number(attempt: &Attempt) -> u32 {
 }
 
 on_each_storage! {
-    insert_keeps_body_and_columns_exactly
+    database:
+    insert_keeps_body_and_columns_exactly;
+    storage:
     insert_keeps_hostile_texts
     insert_keeps_long_body
     insert_keeps_each_key_once
@@ -71,8 +64,8 @@ on_each_storage! {
 }
 
 /// The exact body comes back, with what was known beside it.
-async fn insert_keeps_body_and_columns_exactly(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn insert_keeps_body_and_columns_exactly(database: &impl Fixture) {
+    let storage = database.storage().await;
     let body = "{ \"file\":\"f\\u00e9\", \"event\":\"file_uploaded\",\"data\":[1e2, 18446744073709551616],\n\
          \"owner\":{\"id\":\"5c\"},\"runTimestamp\":1.5e12, \"uuid\":\"ü\", \"more\": null }";
     let received_at: Timestamp = "2026-11-24T08:00:00.123456Z".parse().unwrap();
@@ -91,8 +84,8 @@ async fn insert_keeps_body_and_columns_exactly(fixture: &impl Fixture) {
 
     // Durable also means: for whoever opens it next.
     drop(storage);
-    let storage = fixture.open().await;
-    let attempt = claim(&*storage, 9, LONG).await.pop().unwrap();
+    let storage = database.storage().await;
+    let attempt = storage.attempts(9, LONG).await.pop().unwrap();
     assert_eq!(stored_body(&attempt), body.as_bytes());
     assert_eq!((attempt.key, attempt.number, attempt.received_at), (delivery.key(), 1, received_at));
     assert_eq!(attempt.secret_name.as_deref(), Some("uploads"));
@@ -108,8 +101,7 @@ async fn insert_keeps_body_and_columns_exactly(fixture: &impl Fixture) {
 }
 
 /// No text that a sender chooses keeps its event out.
-async fn insert_keeps_hostile_texts(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn insert_keeps_hostile_texts(storage: &Arc<dyn Storage>) {
     // The receiver accepts texts that are hardly longer.
     let long = "x".repeat(16_000);
     let bodies = ["\\u0000", "'; DROP TABLE events; --", "\\ud83d\\ude00\\u202e", &long].map(|text| {
@@ -117,35 +109,33 @@ async fn insert_keeps_hostile_texts(fixture: &impl Fixture) {
     });
     let given: Arc<[NewEvent]> = bodies.iter().map(|body| NewEvent::from(&delivery_from(body))).collect();
     assert_eq!(storage.insert(given).await.unwrap(), [true; 4]);
-    let attempts = claim(&*storage, 9, LONG).await;
+    let attempts = storage.attempts(9, LONG).await;
     let kept: Vec<_> = attempts.iter().map(stored_body).collect();
     for body in bodies {
         assert!(kept.contains(&Bytes::from(body)));
     }
     for attempt in attempts {
-        assert!(settle(&*storage, attempt.lease, dead_letter(&"\u{202e}'".repeat(1000))).await);
+        assert!(storage.end(attempt.lease, dead_letter(&"\u{202e}'".repeat(1000))).await);
     }
-    assert_eq!(storage.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().len(), 4);
+    assert_eq!(storage.in_state(EventState::DeadLetter).await.len(), 4);
 }
 
 /// A receiver accepts bodies that are hardly longer by default.
-async fn insert_keeps_long_body(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn insert_keeps_long_body(storage: &Arc<dyn Storage>) {
     let long = "y".repeat(50 * 1024 * 1024 - 200);
     let body = format!(
         r#"{{"file":"f","event":"file_uploaded","data":"{long}","owner":"o","runTimestamp":1,"uuid":"u"}}"#
     );
     let given = NewEvent::from(&delivery_from(&body));
     assert_eq!(storage.insert([given.clone()].into()).await.unwrap(), [true]);
-    let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
+    let attempt = storage.attempt(LONG).await;
     assert!(stored_body(&attempt) == given.body, "the body has changed");
-    assert!(settle(&*storage, attempt.lease, COMPLETED).await);
+    assert!(storage.end(attempt.lease, COMPLETED).await);
     assert!(storage.get(attempt.key).await.unwrap().unwrap().body.is_none());
 }
 
 /// A long batch in which some events are known: the others are stored, each with its own body.
-async fn insert_stores_exactly_new_events_of_batch(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn insert_stores_exactly_new_events_of_batch(storage: &Arc<dyn Storage>) {
     let known = |number: &u32| number.is_multiple_of(3) || (256..320).contains(number);
     let before: Arc<[NewEvent]> = (0..700).filter(known).map(|number| new_event(number, "f")).collect();
     assert!(storage.insert(before).await.unwrap().iter().all(|new| *new));
@@ -161,26 +151,24 @@ async fn insert_stores_exactly_new_events_of_batch(fixture: &impl Fixture) {
 }
 
 /// A duplicate is recognized while its event is waiting, running, completed, a dead letter or purged.
-async fn insert_keeps_each_key_once(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn insert_keeps_each_key_once(storage: &Arc<dyn Storage>) {
     let one = || -> Arc<[NewEvent]> { [new_event(1, "f")].into() };
     assert_eq!(storage.insert(one()).await.unwrap(), [true]);
     assert_eq!(storage.insert(one()).await.unwrap(), [false]);
-    let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
+    let attempt = storage.attempt(LONG).await;
     assert_eq!(storage.insert([new_event(1, "f"), new_event(2, "f")].into()).await.unwrap(), [false, true]);
-    assert!(settle(&*storage, attempt.lease, COMPLETED).await);
+    assert!(storage.end(attempt.lease, COMPLETED).await);
     assert_eq!(storage.insert(one()).await.unwrap(), [false]);
     assert_eq!(storage.purge(EventFilter::default()).await.unwrap(), 1, "the second one");
     assert_eq!(storage.insert(new_events(1..3, "f")).await.unwrap(), [false, false]);
-    assert!(claim(&*storage, 9, LONG).await.is_empty());
+    assert!(storage.attempts(9, LONG).await.is_empty());
 }
 
 /// Several callers insert one key concurrently, and one is told that it is new.
-async fn insert_keeps_key_once_among_concurrent_callers(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn insert_keeps_key_once_among_concurrent_callers(storage: &Arc<dyn Storage>) {
     let callers: Vec<_> = (0..8)
         .map(|caller| {
-            let storage = Arc::clone(&storage);
+            let storage = Arc::clone(storage);
             tokio::spawn(async move {
                 let mut given: Vec<NewEvent> = (0..50).map(|number| new_event(number, "f")).collect();
                 // In another order each, upon which a careless storage deadlocks.
@@ -199,29 +187,27 @@ async fn insert_keeps_key_once_among_concurrent_callers(fixture: &impl Fixture) 
 }
 
 /// In the order of arrival, and the rest stays for others.
-async fn claim_takes_earliest_up_to_limit(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn claim_takes_earliest_up_to_limit(storage: &Arc<dyn Storage>) {
     for part in [0..3, 3..6, 6..9] {
         storage.insert(new_events(part, "f")).await.unwrap();
     }
-    let mut numbers: Vec<u32> = claim(&*storage, 4, LONG).await.iter().map(number).collect();
+    let mut numbers: Vec<u32> = storage.attempts(4, LONG).await.iter().map(number).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, [0, 1, 2, 3]);
-    assert_eq!(claim(&*storage, 100, LONG).await.len(), 5);
-    assert!(claim(&*storage, 100, LONG).await.is_empty());
+    assert_eq!(storage.attempts(100, LONG).await.len(), 5);
+    assert!(storage.attempts(100, LONG).await.is_empty());
 }
 
 /// Eight claimers at the same time.
-async fn claim_takes_no_event_twice(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn claim_takes_no_event_twice(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..200, "f")).await.unwrap();
     let claimers: Vec<_> = (0..8)
         .map(|_| {
-            let storage = Arc::clone(&storage);
+            let storage = Arc::clone(storage);
             tokio::spawn(async move {
                 let mut mine = Vec::new();
                 loop {
-                    let attempts = claim(&*storage, 7, LONG).await;
+                    let attempts = storage.attempts(7, LONG).await;
                     // Others may hold locks for a moment; only the store's count says that none is left.
                     if attempts.is_empty() && storage.stats().await.unwrap().waiting == 0 {
                         return mine;
@@ -239,74 +225,68 @@ async fn claim_takes_no_event_twice(fixture: &impl Fixture) {
 }
 
 /// A worker that lost its lease can neither complete, fail nor release the event.
-async fn settle_ignores_older_lease(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn settle_ignores_older_lease(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..1, "f")).await.unwrap();
-    let first = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
-    let second = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
+    let first = storage.attempt(AT_ONCE).await;
+    let second = storage.attempt(AT_ONCE).await;
     assert_eq!((second.number, second.lease.seq), (2, first.lease.seq));
     assert!(second.lease.fence > first.lease.fence);
     for outcome in [COMPLETED, retry(AT_ONCE), dead_letter(""), AttemptOutcome::Released] {
-        assert!(!settle(&*storage, first.lease, outcome).await);
+        assert!(!storage.end(first.lease, outcome).await);
     }
     // An old result has no effect beside the newer one in the same batch either.
-    let old = AttemptResult { lease: first.lease, outcome: COMPLETED, took: Duration::ZERO };
+    let old = result(first.lease, COMPLETED);
     for results in [true, false] {
-        let new = AttemptResult { lease: second.lease, outcome: retry(AT_ONCE), took: Duration::ZERO };
+        let new = result(second.lease, retry(AT_ONCE));
         let both = if results { [old.clone(), new] } else { [new, old.clone()] };
         let held = storage.settle(both.into()).await.unwrap().recorded;
         assert_eq!(storage.stats().await.unwrap().waiting, 1);
         assert_eq!(held, if results { vec![second.lease] } else { Vec::new() });
     }
-    let second = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
+    let second = storage.attempt(AT_ONCE).await;
     // Late, but nobody else has it.
-    assert!(settle(&*storage, second.lease, COMPLETED).await);
-    assert!(!settle(&*storage, second.lease, COMPLETED).await);
-    assert!(claim(&*storage, 1, LONG).await.is_empty(), "no attempt starts after the completion");
+    assert!(storage.end(second.lease, COMPLETED).await);
+    assert!(!storage.end(second.lease, COMPLETED).await);
+    assert!(storage.attempts(1, LONG).await.is_empty(), "no attempt starts after the completion");
 }
 
 /// A renewed lease lasts for the new time.
-async fn renew_extends_only_held_leases(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn renew_extends_only_held_leases(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..2, "f")).await.unwrap();
-    let old = claim(&*storage, 1, AT_ONCE).await.pop().unwrap();
-    let held = claim(&*storage, 2, AT_ONCE).await;
+    let old = storage.attempt(AT_ONCE).await;
+    let held = storage.attempts(2, AT_ONCE).await;
     assert_eq!(held.len(), 2);
     let leases: Vec<Lease> = held.iter().map(|attempt| attempt.lease).collect();
     let asked = [vec![old.lease], leases.clone()].concat();
     let renewed: HashSet<Lease> = storage.renew(asked, LONG).await.unwrap().into_iter().collect();
     assert_eq!(renewed, leases.iter().copied().collect());
-    assert!(claim(&*storage, 9, LONG).await.is_empty());
+    assert!(storage.attempts(9, LONG).await.is_empty());
 }
 
 /// A handler that kills its process is not called for ever.
-async fn claim_dead_letters_after_lost_leases(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn claim_dead_letters_after_lost_leases(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..1, "f")).await.unwrap();
     let request = ClaimRequest { max_lost_leases: 2, ..ClaimRequest::new(9, AT_ONCE) };
     assert_eq!(storage.claim(request).await.unwrap().attempts.len(), 1);
     assert_eq!(storage.claim(request).await.unwrap().attempts.len(), 1);
     let last = storage.claim(request).await.unwrap();
     assert_eq!((last.attempts.len(), last.dead_lettered), (0, 1));
-    let dead =
-        storage.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().pop().unwrap();
+    let dead = storage.in_state(EventState::DeadLetter).await.pop().unwrap();
     assert_eq!((dead.attempts, dead.lost_leases), (2, 2));
     assert!(dead.error.unwrap().contains("lease"));
 }
 
 /// No earlier, and both the claim and the stored event say when it is due.
-async fn retry_is_claimed_when_due(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn retry_is_claimed_when_due(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..2, "f")).await.unwrap();
-    let attempts = claim(&*storage, 2, LONG).await;
-    assert!(settle(&*storage, attempts[0].lease, retry(Duration::from_secs(100))).await);
-    assert!(settle(&*storage, attempts[1].lease, retry(AT_ONCE)).await);
+    let attempts = storage.attempts(2, LONG).await;
+    assert!(storage.end(attempts[0].lease, retry(Duration::from_secs(100))).await);
+    assert!(storage.end(attempts[1].lease, retry(AT_ONCE)).await);
     let claimed = storage.claim(ClaimRequest::new(9, LONG)).await.unwrap();
     assert_eq!(claimed.attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [2]);
     let next = claimed.next_due.unwrap();
     assert!(next <= Duration::from_secs(100) && next > Duration::from_secs(1), "{next:?}");
-    let waiting =
-        storage.list(EventFilter::default().state(EventState::Waiting)).await.unwrap().pop().unwrap();
+    let waiting = storage.in_state(EventState::Waiting).await.pop().unwrap();
     assert_eq!((waiting.attempts, waiting.error.as_deref()), (1, Some("not yet")));
     let next_attempt = async |key| storage.get(key).await.unwrap().unwrap().next_attempt_at;
     let at = next_attempt(waiting.key).await.unwrap();
@@ -319,19 +299,17 @@ async fn retry_is_claimed_when_due(fixture: &impl Fixture) {
 }
 
 /// A shutdown is no failure.
-async fn released_attempt_is_not_counted(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn released_attempt_is_not_counted(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..1, "f")).await.unwrap();
     for _ in 0..20 {
-        let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
+        let attempt = storage.attempt(LONG).await;
         assert_eq!(attempt.number, 1);
-        assert!(settle(&*storage, attempt.lease, AttemptOutcome::Released).await);
+        assert!(storage.end(attempt.lease, AttemptOutcome::Released).await);
     }
 }
 
 /// One at a time, in the order of arrival; a failing one holds back its own file only.
-async fn ordered_claim_takes_one_event_of_file_at_a_time(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn ordered_claim_takes_one_event_of_file_at_a_time(storage: &Arc<dyn Storage>) {
     storage.insert([new_event(1, "a"), new_event(2, "a"), new_event(3, "a")].into()).await.unwrap();
     storage.insert([new_event(4, "b"), new_event(5, "b")].into()).await.unwrap();
     let request = ClaimRequest::ordered(9, LONG);
@@ -341,25 +319,24 @@ async fn ordered_claim_takes_one_event_of_file_at_a_time(fixture: &impl Fixture)
     assert!(held_back.attempts.is_empty());
     assert!(held_back.next_due.unwrap() > Duration::ZERO, "what is held back is not due");
     // The first of `a` fails, the first of `b` is done.
-    assert!(settle(&*storage, heads[0].lease, retry(LONG)).await);
-    assert!(settle(&*storage, heads[1].lease, COMPLETED).await);
-    assert_eq!(claim_ordered(&*storage, 9).await, [5]);
+    assert!(storage.end(heads[0].lease, retry(LONG)).await);
+    assert!(storage.end(heads[1].lease, COMPLETED).await);
+    assert_eq!(claim_ordered(storage, 9).await, [5]);
     // A purged event and a dead letter hold nothing back; a replayed event does not overtake the running one.
     assert_eq!(storage.purge(EventFilter::default().state(EventState::Waiting).limit(1)).await.unwrap(), 1);
     let second = storage.claim(request).await.unwrap().attempts.pop().unwrap();
     assert_eq!(number(&second), 2);
-    assert!(settle(&*storage, second.lease, dead_letter("no")).await);
+    assert!(storage.end(second.lease, dead_letter("no")).await);
     let third = storage.claim(request).await.unwrap().attempts.pop().unwrap();
     assert_eq!(number(&third), 3);
     assert_eq!(storage.replay(EventFilter::default().state(EventState::DeadLetter)).await.unwrap(), 1);
-    assert!(claim_ordered(&*storage, 9).await.is_empty());
-    assert!(settle(&*storage, third.lease, COMPLETED).await);
-    assert_eq!(claim_ordered(&*storage, 9).await, [2]);
+    assert!(claim_ordered(storage, 9).await.is_empty());
+    assert!(storage.end(third.lease, COMPLETED).await);
+    assert_eq!(claim_ordered(storage, 9).await, [2]);
 }
 
 /// However long the queue of one file is.
-async fn ordered_claim_reaches_files_behind_long_queue(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn ordered_claim_reaches_files_behind_long_queue(storage: &Arc<dyn Storage>) {
     for part in 0..15 {
         storage.insert(new_events(part * 100..(part + 1) * 100, "hot")).await.unwrap();
     }
@@ -370,7 +347,7 @@ async fn ordered_claim_reaches_files_behind_long_queue(fixture: &impl Fixture) {
     // The deferred events are claimed one after the other.
     let mut lease = heads[0].lease;
     for expected in 1..5 {
-        assert!(settle(&*storage, lease, COMPLETED).await);
+        assert!(storage.end(lease, COMPLETED).await);
         let next = storage.claim(request).await.unwrap().attempts.pop().unwrap();
         assert_eq!(number(&next), expected);
         lease = next.lease;
@@ -378,8 +355,7 @@ async fn ordered_claim_reaches_files_behind_long_queue(fixture: &impl Fixture) {
 }
 
 /// However long, it is gone through in bounded claims, each of which says that the next is due at once.
-async fn ordered_claim_passes_very_long_queue(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn ordered_claim_passes_very_long_queue(storage: &Arc<dyn Storage>) {
     for part in 0..20 {
         storage.insert(new_events(part * 300..(part + 1) * 300, "hot")).await.unwrap();
     }
@@ -397,19 +373,17 @@ async fn ordered_claim_passes_very_long_queue(fixture: &impl Fixture) {
 }
 
 /// Even when workers did not agree on the order, and all of them ended.
-async fn ordered_claim_follows_unordered_worker(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn ordered_claim_follows_unordered_worker(storage: &Arc<dyn Storage>) {
     for part in 0..7 {
         storage.insert(new_events(part * 100..(part + 1) * 100, "f")).await.unwrap();
     }
-    assert_eq!(claim(&*storage, 700, AT_ONCE).await.len(), 700);
-    assert_eq!(claim_ordered(&*storage, 4).await, [0]);
-    assert!(claim_ordered(&*storage, 4).await.is_empty());
+    assert_eq!(storage.attempts(700, AT_ONCE).await.len(), 700);
+    assert_eq!(claim_ordered(storage, 4).await, [0]);
+    assert!(claim_ordered(storage, 4).await.is_empty());
 }
 
 /// One webhook's failing event does not hold up another webhook's of the same file.
-async fn ordered_claim_orders_each_webhook_separately(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn ordered_claim_orders_each_webhook_separately(storage: &Arc<dyn Storage>) {
     let by = |number, secret_name: Option<&str>, webhook: Option<&str>| {
         let meta = DeliveryMeta {
             secret_name: secret_name.map(Into::into),
@@ -426,13 +400,12 @@ async fn ordered_claim_orders_each_webhook_separately(fixture: &impl Fixture) {
         by(4, Some("default"), None),
     ];
     storage.insert(events.into()).await.unwrap();
-    assert_eq!(claim_ordered(&*storage, 9).await, [1, 3, 4]);
-    assert!(claim_ordered(&*storage, 9).await.is_empty());
+    assert_eq!(claim_ordered(storage, 9).await, [1, 3, 4]);
+    assert!(claim_ordered(storage, 9).await.is_empty());
 }
 
 /// However many events wait: their rows are not written again and again.
-async fn ordered_claim_leaves_queued_events_untouched(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn ordered_claim_leaves_queued_events_untouched(storage: &Arc<dyn Storage>) {
     for part in 0..10 {
         storage.insert(new_events(part * 200..(part + 1) * 200, "hot")).await.unwrap();
     }
@@ -441,16 +414,15 @@ async fn ordered_claim_leaves_queued_events_untouched(fixture: &impl Fixture) {
     // Those behind it are not even looked at: the next one is due when the lease is over.
     let next = storage.claim(request).await.unwrap();
     assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
-    assert!(settle(&*storage, first.lease, retry(LONG)).await);
+    assert!(storage.end(first.lease, retry(LONG)).await);
     let next = storage.claim(request).await.unwrap();
     assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
     // The rest is as it was: without order it is due at once.
-    assert_eq!(claim(&*storage, 9999, LONG).await.len(), 1999);
+    assert_eq!(storage.attempts(9999, LONG).await.len(), 1999);
 }
 
 /// They belong to a process of a newer version that shares the store.
-async fn claim_ignores_newer_event_version(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn claim_ignores_newer_event_version(storage: &Arc<dyn Storage>) {
     let newer = NewEvent { version: crate::event::EVENT_VERSION + 1, ..new_event(1, "f") };
     assert_eq!(storage.insert([newer, new_event(2, "g")].into()).await.unwrap(), [true, true]);
     let claimed = storage.claim(ClaimRequest::new(9, LONG)).await.unwrap();
@@ -461,14 +433,13 @@ async fn claim_ignores_newer_event_version(fixture: &impl Fixture) {
 }
 
 /// A filter selects by state, event, file and key.
-async fn list_get_replay_and_purge_select_by_filter(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn list_get_replay_and_purge_select_by_filter(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..3, "a")).await.unwrap();
     storage.insert(new_events(3..6, "b")).await.unwrap();
-    let attempts = claim(&*storage, 4, LONG).await;
-    assert!(settle(&*storage, attempts[0].lease, dead_letter("broken")).await);
-    assert!(settle(&*storage, attempts[1].lease, AttemptOutcome::Completed { keep_body: true }).await);
-    assert!(settle(&*storage, attempts[2].lease, COMPLETED).await);
+    let attempts = storage.attempts(4, LONG).await;
+    assert!(storage.end(attempts[0].lease, dead_letter("broken")).await);
+    assert!(storage.end(attempts[1].lease, AttemptOutcome::Completed { keep_body: true }).await);
+    assert!(storage.end(attempts[2].lease, COMPLETED).await);
 
     let count = async |filter: EventFilter| storage.list(filter).await.unwrap().len();
     assert_eq!(count(EventFilter::default()).await, 6);
@@ -495,19 +466,18 @@ async fn list_get_replay_and_purge_select_by_filter(fixture: &impl Fixture) {
 
     // One dead, one completed with its body; what has no body cannot be replayed.
     assert_eq!(storage.replay(EventFilter::default()).await.unwrap(), 2);
-    let again = claim(&*storage, 9, LONG).await;
+    let again = storage.attempts(9, LONG).await;
     assert_eq!(again.len(), 4);
     assert!(again.iter().all(|attempt| attempt.number == 1));
     assert_eq!(storage.purge(EventFilter::default()).await.unwrap(), 0, "running events are not purged");
-    assert!(settle(&*storage, again[0].lease, dead_letter("")).await);
+    assert!(storage.end(again[0].lease, dead_letter("")).await);
     assert_eq!(storage.purge(EventFilter::default().key(again[1].key)).await.unwrap(), 0);
     assert_eq!(storage.purge(EventFilter::default().key(again[0].key)).await.unwrap(), 1);
     assert!(storage.get(again[0].key).await.unwrap().unwrap().body.is_none());
 }
 
 /// What came by one webhook in some time, to be looked at, replayed or removed.
-async fn filter_selects_by_secret_and_time(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn filter_selects_by_secret_and_time(storage: &Arc<dyn Storage>) {
     let noon: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
     for (number, secret, received_at) in
         [(1, "a", noon - 1.hour()), (2, "a", noon), (3, "b", noon), (4, "a", noon + 1.hour())]
@@ -527,18 +497,17 @@ async fn filter_selects_by_secret_and_time(fixture: &impl Fixture) {
     assert_eq!(storage.purge(forged().received_from(noon)).await.unwrap(), 2);
     assert_eq!(found(EventFilter::default().state(EventState::Waiting)).await, 2);
     // A stolen token's events are usually handled before anybody looks for them.
-    for attempt in claim(&*storage, 9, LONG).await {
-        assert!(settle(&*storage, attempt.lease, COMPLETED).await);
+    for attempt in storage.attempts(9, LONG).await {
+        assert!(storage.end(attempt.lease, COMPLETED).await);
     }
     assert_eq!(found(forged().state(EventState::Completed)).await, 1);
 }
 
 /// Completed events never stop inserts.
-async fn sweep_deletes_oldest_over_capacity(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn sweep_deletes_oldest_over_capacity(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..10, "f")).await.unwrap();
-    for attempt in claim(&*storage, 9, LONG).await {
-        assert!(settle(&*storage, attempt.lease, COMPLETED).await);
+    for attempt in storage.attempts(9, LONG).await {
+        assert!(storage.end(attempt.lease, COMPLETED).await);
     }
     let few = Retention { dedup_capacity: 4, ..retention(LONG, LONG) };
     let mut swept = 0;
@@ -556,13 +525,12 @@ async fn sweep_deletes_oldest_over_capacity(fixture: &impl Fixture) {
 }
 
 /// Bodies are deleted first, then completed events, each after its own retention and not before; dead letters stay.
-async fn sweep_deletes_after_retention(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn sweep_deletes_after_retention(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..3, "f")).await.unwrap();
-    let attempts = claim(&*storage, 3, LONG).await;
-    assert!(settle(&*storage, attempts[0].lease, AttemptOutcome::Completed { keep_body: true }).await);
-    assert!(settle(&*storage, attempts[1].lease, COMPLETED).await);
-    assert!(settle(&*storage, attempts[2].lease, dead_letter("")).await);
+    let attempts = storage.attempts(3, LONG).await;
+    assert!(storage.end(attempts[0].lease, AttemptOutcome::Completed { keep_body: true }).await);
+    assert!(storage.end(attempts[1].lease, COMPLETED).await);
+    assert!(storage.end(attempts[2].lease, dead_letter("")).await);
     assert_eq!(storage.sweep(retention(LONG, LONG)).await.unwrap(), 0);
     assert_eq!(storage.sweep(retention(LONG, AT_ONCE)).await.unwrap(), 1);
     assert_eq!(storage.insert(new_events(0..2, "f")).await.unwrap(), [false, false]);
@@ -571,13 +539,12 @@ async fn sweep_deletes_after_retention(fixture: &impl Fixture) {
 }
 
 /// Numbers of waiting and running events and dead letters, and the age of the oldest waiting event.
-async fn stats_count_events_by_state(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn stats_count_events_by_state(storage: &Arc<dyn Storage>) {
     let empty = storage.stats().await.unwrap();
     assert_eq!((empty.waiting, empty.running, empty.dead_letters, empty.oldest_waiting), (0, 0, 0, None));
     storage.insert(new_events(0..5, "f")).await.unwrap();
-    let attempts = claim(&*storage, 2, LONG).await;
-    settle(&*storage, attempts[0].lease, dead_letter("")).await;
+    let attempts = storage.attempts(2, LONG).await;
+    storage.end(attempts[0].lease, dead_letter("")).await;
     let stats = storage.stats().await.unwrap();
     assert_eq!((stats.waiting, stats.running, stats.dead_letters), (3, 1, 1));
     assert!(stats.oldest_waiting.unwrap() < LONG && stats.disk_bytes > 0);
@@ -585,8 +552,7 @@ async fn stats_count_events_by_state(fixture: &impl Fixture) {
 }
 
 /// A jump of the wall clock by a day affects neither order, nor leases, nor retries, nor retention.
-async fn wall_clock_changes_affect_nothing(fixture: &impl Fixture) {
-    let storage = fixture.open().await;
+async fn wall_clock_changes_affect_nothing(storage: &Arc<dyn Storage>) {
     let now = Timestamp::now();
     for (number, received_at) in [now, now + 24.hours(), now - 24.hours()].into_iter().enumerate() {
         let given = NewEvent { received_at, ..new_event(u32::try_from(number).unwrap(), "f") };
@@ -594,13 +560,13 @@ async fn wall_clock_changes_affect_nothing(fixture: &impl Fixture) {
     }
     let mut leases = Vec::new();
     for expected in 0..3 {
-        let attempt = claim(&*storage, 1, LONG).await.pop().unwrap();
+        let attempt = storage.attempt(LONG).await;
         assert_eq!(number(&attempt), expected);
         leases.push(attempt.lease);
     }
-    assert!(claim(&*storage, 9, LONG).await.is_empty());
+    assert!(storage.attempts(9, LONG).await.is_empty());
     for lease in leases {
-        assert!(settle(&*storage, lease, COMPLETED).await);
+        assert!(storage.end(lease, COMPLETED).await);
     }
     assert_eq!(storage.sweep(retention(LONG, LONG)).await.unwrap(), 0);
     assert!(storage.stats().await.unwrap().oldest_waiting.is_none());

@@ -14,7 +14,10 @@ use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage,
     StorageFuture,
 };
-use crate::{EventFilter, InboxCounts, InboxError, InboxErrorKind, InboxStats, StoredDelivery, StoredEvent};
+use crate::{
+    EventFilter, Inbox, InboxBuilder, InboxCounts, InboxError, InboxErrorKind, InboxStats, StoredDelivery,
+    StoredEvent,
+};
 use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;
 use tokio::sync::Semaphore;
@@ -58,6 +61,15 @@ pub(crate) struct Stub {
 impl Stub {
     pub(crate) fn with(attempt: Attempt) -> Self {
         Self { attempt: Mutex::new(Some(attempt)), ..Self::default() }
+    }
+
+    /// An inbox with this storage and the default settings.
+    pub(crate) fn inbox(self: &Arc<Self>) -> Inbox {
+        self.inbox_with(&Inbox::builder("stub"))
+    }
+
+    pub(crate) fn inbox_with(self: &Arc<Self>, settings: &InboxBuilder) -> Inbox {
+        Inbox::with_storage(Arc::<Self>::clone(self), settings)
     }
 
     fn respond<T: Send + 'static>(&self, value: T) -> StorageFuture<'static, T> {

@@ -1,28 +1,22 @@
 //! Faults that must neither stop a worker nor make it spin. The clock is paused: while a worker spins no time
 //! passes, so its test never ends.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::Inbox;
 use crate::storage::Attempt;
-use smartshape_webhook::{Delivery, Handler as _};
+use futures_util::future::join_all;
+use smartshape_webhook::{Delivery, Handler as _, HandlerError};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::it::fixture::delivery;
+use crate::it::fixture::{delivery, succeed};
 use crate::it::stub::{Stub, attempt};
 
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn inbox(storage: &Arc<Stub>) -> Inbox {
-    Inbox::with_storage(Arc::<Stub>::clone(storage), &Inbox::builder("stub"))
-}
-
-async fn ends(_: Delivery) -> Result<(), smartshape_webhook::HandlerError> {
-    Ok(())
-}
-
-async fn never_ends(_: Delivery) -> Result<(), smartshape_webhook::HandlerError> {
+async fn never_ends(_: Delivery) -> Result<(), HandlerError> {
     std::future::pending().await
 }
 
@@ -35,12 +29,16 @@ async fn reaches(counter: &AtomicUsize, count: usize) {
     tokio::time::timeout(LONG, reached).await.unwrap();
 }
 
+/// Runs a worker for one event at a time until it has ended so many attempts.
+async fn settles(storage: &Arc<Stub>, attempts: usize) {
+    let worker = storage.inbox().worker(succeed).concurrency(1).spawn();
+    reaches(&storage.settled, attempts).await;
+    worker.shutdown().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn unreadable_event_frees_its_concurrency() {
-    let storage = Arc::new(Stub::with(Attempt { body: Ok(None), ..attempt() }));
-    let worker = inbox(&storage).worker(ends).concurrency(1).spawn();
-    reaches(&storage.settled, 1).await;
-    worker.shutdown().await.unwrap();
+    settles(&Arc::new(Stub::with(Attempt { body: Ok(None), ..attempt() })), 1).await;
 }
 
 /// An error whose `Display` fails, or whose chain of causes never ends, as a handler's error can.
@@ -66,10 +64,10 @@ async fn error_that_panics_in_display_is_a_failed_attempt() {
     own_cause.0.set(Arc::clone(&own_cause)).unwrap();
     for error in [Arc::new(Unshown(std::sync::OnceLock::new())), own_cause] {
         let storage = Arc::new(Stub::with(attempt()));
-        let inbox = inbox(&storage);
+        let inbox = storage.inbox();
         let worker = inbox.worker(move |_: Delivery| {
             let error = Arc::clone(&error);
-            async move { Err(smartshape_webhook::HandlerError::from(error)) }
+            async move { Err(HandlerError::from(error)) }
         });
         let worker = worker.spawn();
         reaches(&storage.settled, 1).await;
@@ -86,9 +84,7 @@ async fn result_with_lost_response_is_no_lost_lease() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let _installed = metrics::set_default_local_recorder(&recorder);
     let storage = Arc::new(Stub { loses_response: true.into(), ..Stub::with(attempt()) });
-    let worker = inbox(&storage).worker(ends).spawn();
-    reaches(&storage.settled, 2).await;
-    worker.shutdown().await.unwrap();
+    settles(&storage, 2).await;
     let page = recorder.handle().render();
     for (outcome, count) in [("completed", 1), ("lease_lost", 0)] {
         let line = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} {count}\n");
@@ -99,8 +95,8 @@ async fn result_with_lost_response_is_no_lost_lease() {
 #[tokio::test(start_paused = true)]
 async fn storage_with_hanging_inserts_is_not_ready() {
     let storage = Arc::new(Stub { insert_gate: Some(Semaphore::new(1)), ..Stub::default() });
-    let inbox = inbox(&storage);
-    let worker = inbox.worker(ends).spawn();
+    let inbox = storage.inbox();
+    let worker = inbox.worker(succeed).spawn();
     assert!(inbox.handle(delivery(1)).await.is_ok());
     assert_eq!(inbox.health().await.storage_error, None);
     assert!(inbox.handle(delivery(2)).await.is_err());
@@ -113,7 +109,7 @@ async fn storage_with_hanging_inserts_is_not_ready() {
 #[tokio::test(start_paused = true)]
 async fn leases_are_renewed_while_claim_hangs() {
     let storage = Arc::new(Stub { claim_gate: Some(Semaphore::new(1)), ..Stub::with(attempt()) });
-    let worker = inbox(&storage).worker(never_ends).spawn();
+    let worker = storage.inbox().worker(never_ends).spawn();
     reaches(&storage.renewals, 3).await;
     assert_eq!(storage.claims.load(Ordering::SeqCst), 2, "the second claim is still asked for");
     worker.shutdown().await.unwrap();
@@ -127,9 +123,9 @@ async fn lease_of_slow_claim_is_renewed_at_once() {
     let starts = Arc::clone(&started);
     let handler = move |_: Delivery| {
         starts.notify_one();
-        std::future::pending::<Result<(), smartshape_webhook::HandlerError>>()
+        std::future::pending::<Result<(), HandlerError>>()
     };
-    let worker = inbox(&storage).worker(handler).spawn();
+    let worker = storage.inbox().worker(handler).spawn();
     started.notified().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(storage.renewals.load(Ordering::SeqCst), 1);
@@ -139,40 +135,34 @@ async fn lease_of_slow_claim_is_renewed_at_once() {
 #[tokio::test(start_paused = true)]
 async fn long_sweep_does_not_delay_events() {
     let storage = Arc::new(Stub { endless_sweep: true, ..Stub::with(attempt()) });
-    let inbox = inbox(&storage);
+    let inbox = storage.inbox();
     let stop = async {
         while storage.settled.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
     };
-    inbox.worker(ends).run(stop).await.unwrap();
+    inbox.worker(succeed).run(stop).await.unwrap();
 }
 
 /// Counting millions of events takes longer than `store_timeout`.
 #[tokio::test(start_paused = true)]
 async fn slow_stats_do_not_delay_events() {
     let storage = Arc::new(Stub { endless_stats: true, ..Stub::with(attempt()) });
-    let (started_at, worker) = (tokio::time::Instant::now(), inbox(&storage).worker(ends).spawn());
-    reaches(&storage.settled, 1).await;
+    let started_at = tokio::time::Instant::now();
+    settles(&storage, 1).await;
     assert!(started_at.elapsed() < Duration::from_secs(5), "{:?}", started_at.elapsed());
-    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn worker_starts_when_full_disk_has_space_again() {
-    let storage = Arc::new(Stub { full_at_start: true.into(), ..Stub::with(attempt()) });
-    let worker = inbox(&storage).worker(ends).spawn();
-    reaches(&storage.settled, 1).await;
-    worker.shutdown().await.unwrap();
+    settles(&Arc::new(Stub { full_at_start: true.into(), ..Stub::with(attempt()) }), 1).await;
 }
 
 /// Another transaction releases the event a moment after the last attempt at it.
 #[tokio::test(start_paused = true)]
 async fn shutdown_waits_for_locked_event() {
     let storage = Arc::new(Stub { locked_settles: 3.into(), ..Stub::with(attempt()) });
-    let worker = inbox(&storage).worker(ends).spawn();
-    reaches(&storage.settled, 1).await;
-    worker.shutdown().await.unwrap();
+    settles(&storage, 1).await;
     assert_eq!(storage.recorded.lock().unwrap().len(), 1);
 }
 
@@ -180,7 +170,7 @@ async fn shutdown_waits_for_locked_event() {
 #[tokio::test(start_paused = true)]
 async fn slow_sweeps_follow_each_other_beside_events() {
     let storage = Arc::new(Stub { slow_sweeps: 10.into(), ..Stub::default() });
-    let (started_at, worker) = (tokio::time::Instant::now(), inbox(&storage).worker(ends).spawn());
+    let (started_at, worker) = (tokio::time::Instant::now(), storage.inbox().worker(succeed).spawn());
     while storage.slow_sweeps.load(Ordering::SeqCst) > 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(started_at.elapsed() < Duration::from_secs(100), "{storage:?}");
@@ -192,7 +182,7 @@ async fn slow_sweeps_follow_each_other_beside_events() {
 #[tokio::test(start_paused = true)]
 async fn shutdown_does_not_spin_while_storage_is_unavailable() {
     let storage = Arc::new(Stub::with(attempt()));
-    let worker = inbox(&storage).worker(never_ends).shutdown_timeout(Duration::from_secs(100)).spawn();
+    let worker = storage.inbox().worker(never_ends).shutdown_timeout(Duration::from_secs(100)).spawn();
     reaches(&storage.claims, 2).await;
     storage.unreachable.store(true, Ordering::SeqCst);
     worker.shutdown().await.unwrap();
@@ -202,8 +192,8 @@ async fn shutdown_does_not_spin_while_storage_is_unavailable() {
 async fn worker_with_long_intervals_is_healthy() {
     let idle = Arc::new(Stub::default());
     let busy = Arc::new(Stub::with(attempt()));
-    let (idle_inbox, busy_inbox) = (inbox(&idle), inbox(&busy));
-    let workers = [idle_inbox.worker(ends).poll_interval(Duration::from_secs(600)).spawn()];
+    let (idle_inbox, busy_inbox) = (idle.inbox(), busy.inbox());
+    let workers = [idle_inbox.worker(succeed).poll_interval(Duration::from_secs(600)).spawn()];
     let full = busy_inbox.worker(never_ends).concurrency(1).lease_ttl(Duration::from_secs(1800)).spawn();
     for _ in 0..300 {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -222,8 +212,8 @@ async fn worker_with_long_intervals_is_healthy() {
 async fn maximum_durations_do_not_overflow() {
     let storage = Arc::new(Stub::with(attempt()));
     let settings = Inbox::builder("stub").store_timeout(Duration::MAX).dedup_retention(Duration::MAX);
-    let inbox = Inbox::with_storage(Arc::<Stub>::clone(&storage), &settings);
-    let worker = inbox.worker(ends).lease_ttl(Duration::MAX).poll_interval(Duration::MAX);
+    let inbox = storage.inbox_with(&settings);
+    let worker = inbox.worker(succeed).lease_ttl(Duration::MAX).poll_interval(Duration::MAX);
     let worker = worker.backoff(Duration::MAX, Duration::MAX).shutdown_timeout(Duration::MAX).spawn();
     reaches(&storage.settled, 1).await;
     worker.shutdown().await.unwrap();
@@ -235,7 +225,8 @@ async fn handler_that_blocks_its_thread_does_not_stop_shutdown() {
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
     let blocked = Mutex::new(blocked);
-    let worker = inbox(&storage)
+    let worker = storage
+        .inbox()
         .worker(move |_: Delivery| {
             let _ = sender.send(());
             let _ = blocked.lock().unwrap().recv();
@@ -254,19 +245,13 @@ async fn handler_that_blocks_its_thread_does_not_stop_shutdown() {
 async fn concurrent_deliveries_share_a_commit() {
     let (callers, rounds) = (64, 10);
     let storage = Arc::new(Stub::default());
-    let inbox = inbox(&storage);
-    let calls: Vec<_> = (0..callers)
-        .map(|caller| {
-            let inbox = inbox.clone();
-            tokio::spawn(async move {
-                for round in 0..rounds {
-                    assert!(inbox.handle(delivery(caller * rounds + round)).await.is_ok());
-                }
-            })
-        })
-        .collect();
-    for caller in calls {
-        caller.await.unwrap();
+    let inbox = storage.inbox();
+    let calls = (0..callers).map(|caller| {
+        let inbox = inbox.clone();
+        tokio::spawn(async move { inbox.store(caller * rounds..(caller + 1) * rounds).await })
+    });
+    for call in join_all(calls).await {
+        call.unwrap();
     }
     // The first ones come while the tasks are still being made.
     assert!(storage.batches.load(Ordering::SeqCst) < 15, "{storage:?}");

@@ -1,12 +1,10 @@
 //! One process opens a file twice, while another one reads it and backs it up.
+
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::Inbox;
-use smartshape_webhook::Handler as _;
-
-use crate::it::fixture::{Folder, delivery};
+use crate::it::fixture::{Fixture as _, Folder, file_inbox};
 
 /// How often the other process reads: a few seconds' worth, unless `TWICE_READS` says otherwise, as `cargo xtask torture` does.
 fn reads() -> u32 {
@@ -32,8 +30,8 @@ async fn file_opened_twice_loses_nothing() {
         return;
     }
     let folder = Folder::new();
-    let path = folder.inbox();
-    let inboxes = [Inbox::open(&path).await.unwrap(), Inbox::open(&path).await.unwrap()];
+    let path = folder.url();
+    let inboxes = [folder.inbox().await, folder.inbox().await];
     let (next, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
     let stores: Vec<_> = (0..16)
         .map(|task| {
@@ -41,7 +39,7 @@ async fn file_opened_twice_loses_nothing() {
             let (next, ended) = (Arc::clone(&next), Arc::clone(&ended));
             tokio::spawn(async move {
                 while !ended.load(Ordering::Relaxed) {
-                    inbox.handle(delivery(next.fetch_add(1, Ordering::Relaxed))).await.unwrap();
+                    inbox.store([next.fetch_add(1, Ordering::Relaxed)]).await;
                 }
             })
         })
@@ -72,15 +70,13 @@ async fn file_opened_twice_loses_nothing() {
 #[tokio::test]
 async fn second_open_keeps_locks_of_first() {
     use std::os::unix::fs::MetadataExt as _;
-    let folder = Folder::new();
-    let path = folder.inbox();
-    let first = Inbox::open(&path).await.unwrap();
+    let (folder, first) = file_inbox().await;
     let locked = || {
-        let file = format!(":{} ", std::fs::metadata(&path).unwrap().ino());
+        let file = format!(":{} ", std::fs::metadata(folder.url()).unwrap().ino());
         std::fs::read_to_string("/proc/locks").unwrap().contains(&file)
     };
     assert!(locked());
-    let second = Inbox::open(&path).await.unwrap();
+    let second = folder.inbox().await;
     assert!(locked());
     drop((first, second));
 }

@@ -5,38 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler, HandlerError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, mpsc};
 
-use crate::error::InboxError;
-use crate::event::{EventFilter, EventState};
+use crate::event::EventState;
 use crate::inbox::Inbox;
-use crate::it::fixture::{Fixture, all_settled, attempt_recording_handler, file_delivery, on_each_storage};
+use crate::it::fixture::{
+    LONG, MOMENT, attempt_recording_handler, file_delivery, on_each_storage, poll_until, succeed,
+};
 use crate::storage::ClaimRequest;
-use crate::worker::Worker;
 
 /// What a handler saw: uuid and attempt.
 type Seen = (String, u32);
-
-struct Running {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), InboxError>>,
-}
-
-fn run(worker: Worker) -> Running {
-    let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(worker.run(async {
-        let _ = stopped.await;
-    }));
-    Running { stop, task }
-}
-
-impl Running {
-    async fn end(self) {
-        self.stop.send(()).unwrap();
-        self.task.await.unwrap().unwrap();
-    }
-}
 
 async fn store(inbox: &Inbox, numbers: std::ops::Range<u32>, file: &str) {
     for number in numbers {
@@ -61,6 +40,7 @@ fn seen(delivery: &Delivery) -> Seen {
 }
 
 on_each_storage! {
+    inbox:
     worker_handles_each_event_once
     worker_counts_attempts_up_to_maximum
     worker_retries_no_earlier_than_backoff
@@ -77,15 +57,15 @@ on_each_storage! {
 }
 
 /// Stored before and while it runs; a duplicate is not handled again.
-async fn worker_handles_each_event_once(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn worker_handles_each_event_once(inbox: &Inbox) {
     let (sender, mut handled) = mpsc::unbounded_channel();
-    store(&inbox, 0..20, "f").await;
-    let worker = run(inbox.worker(move |delivery: Delivery| {
+    store(inbox, 0..20, "f").await;
+    let worker = inbox.worker(move |delivery: Delivery| {
         let sent = sender.send((seen(&delivery), delivery.raw().clone(), delivery.key()));
         async move { sent.map_err(HandlerError::permanent) }
-    }));
-    store(&inbox, 10..40, "f").await;
+    });
+    let worker = worker.spawn();
+    store(inbox, 10..40, "f").await;
     let mut uuids = Vec::new();
     let mut keys: HashSet<_> = (0..40).map(|number| file_delivery(number, "f").key()).collect();
     for _ in 0..40 {
@@ -95,9 +75,9 @@ async fn worker_handles_each_event_once(fixture: &impl Fixture) {
         assert!(std::str::from_utf8(&body).unwrap().contains(&uuid));
         uuids.push(uuid);
     }
-    all_settled(&inbox).await;
+    inbox.all_settled().await;
     assert!(inbox.health().await.is_ready());
-    worker.end().await;
+    worker.shutdown().await.unwrap();
     assert!(handled.recv().await.is_none(), "handled more than once");
     uuids.sort_unstable();
     uuids.dedup();
@@ -106,9 +86,8 @@ async fn worker_handles_each_event_once(fixture: &impl Fixture) {
 }
 
 /// With the last error in the dead letter.
-async fn worker_counts_attempts_up_to_maximum(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..1, "f").await;
+async fn worker_counts_attempts_up_to_maximum(inbox: &Inbox) {
+    inbox.store([0]).await;
     let (handler, mut handled) = attempt_recording_handler(|delivery| async move {
         match delivery.attempt() {
             1 => Err(HandlerError::retry("first")),
@@ -117,98 +96,83 @@ async fn worker_counts_attempts_up_to_maximum(fixture: &impl Fixture) {
         }
     });
     let worker = inbox.worker(handler);
-    let worker = run(worker.max_attempts(3).backoff(Duration::from_millis(1), Duration::from_millis(1)));
+    let worker = worker.max_attempts(3).backoff(MOMENT, MOMENT).spawn();
     for attempt in 1..=3 {
         assert_eq!(handled.recv().await, Some(("uuid-0".to_owned(), attempt)));
     }
-    all_settled(&inbox).await;
-    worker.end().await;
+    inbox.all_settled().await;
+    worker.shutdown().await.unwrap();
     assert_eq!(handled.recv().await, None);
-    let dead = inbox.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().pop().unwrap();
+    let dead = inbox.in_state(EventState::DeadLetter).await.pop().unwrap();
     assert_eq!((dead.attempts, dead.error.as_deref()), (3, Some("third")));
 }
 
 /// A server that is busy for long would use up all attempts otherwise.
-async fn worker_retries_no_earlier_than_backoff(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..1, "f").await;
+async fn worker_retries_no_earlier_than_backoff(inbox: &Inbox) {
     let worker = inbox.worker(|_: Delivery| async { Err(HandlerError::retry_after(Duration::ZERO, "busy")) });
-    let hour = Duration::from_secs(3600);
-    let worker = run(worker.backoff(hour, hour));
-    for number in 1..4 {
-        all_failed(&inbox).await;
-        store(&inbox, number..number + 1, "f").await;
+    let worker = worker.backoff(LONG, LONG).spawn();
+    for number in 0..4 {
+        inbox.store([number]).await;
+        poll_until(async || inbox.events().await.iter().all(|event| event.error.is_some())).await;
     }
-    all_failed(&inbox).await;
-    worker.end().await;
-    let events = inbox.list(EventFilter::default()).await.unwrap();
+    worker.shutdown().await.unwrap();
+    let events = inbox.events().await;
     assert!(events.iter().all(|event| event.attempts == 1), "{events:?}");
 }
 
-/// Waits until each event has failed once.
-async fn all_failed(inbox: &Inbox) {
-    while inbox.list(EventFilter::default()).await.unwrap().iter().any(|event| event.error.is_none()) {
-        tokio::task::yield_now().await;
-    }
-}
-
 /// Without a second attempt.
-async fn worker_dead_letters_permanent_error_at_once(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..1, "f").await;
-    let worker = run(inbox.worker(|_: Delivery| async { Err(HandlerError::permanent("never")) }));
-    all_settled(&inbox).await;
-    worker.end().await;
-    let dead = inbox.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().pop().unwrap();
+async fn worker_dead_letters_permanent_error_at_once(inbox: &Inbox) {
+    inbox.store([0]).await;
+    let worker = inbox.worker(|_: Delivery| async { Err(HandlerError::permanent("never")) }).spawn();
+    inbox.all_settled().await;
+    worker.shutdown().await.unwrap();
+    let dead = inbox.in_state(EventState::DeadLetter).await.pop().unwrap();
     assert_eq!((dead.attempts, dead.error.as_deref()), (1, Some("never")));
 }
 
 /// It is a failure like others, and the worker goes on.
-async fn worker_survives_panic(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..3, "f").await;
+async fn worker_survives_panic(inbox: &Inbox) {
+    inbox.store(0..3).await;
     let worker = inbox.worker(|delivery: Delivery| async move {
         assert!(delivery.uuid() != "uuid-1", "poison");
         Ok(())
     });
-    let worker = run(worker.max_attempts(2).backoff(Duration::from_millis(1), Duration::from_millis(1)));
-    all_settled(&inbox).await;
-    worker.end().await;
-    let dead = inbox.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap();
+    let worker = worker.max_attempts(2).backoff(MOMENT, MOMENT).spawn();
+    inbox.all_settled().await;
+    worker.shutdown().await.unwrap();
+    let dead = inbox.in_state(EventState::DeadLetter).await;
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].attempts, dead[0].error.as_deref()), (2, Some("the handler panicked: poison")));
 }
 
 /// It claims no more than it can run.
-async fn worker_keeps_to_concurrency(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..10, "f").await;
+async fn worker_keeps_to_concurrency(inbox: &Inbox) {
+    inbox.store(0..10).await;
     let gate = Arc::new(Semaphore::new(0));
     let (handler, mut handled) = gated(&gate);
-    let worker = run(inbox.worker(handler).concurrency(3));
+    let worker = inbox.worker(handler).concurrency(3).spawn();
     for _ in 0..3 {
         handled.recv().await.unwrap();
     }
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.running, stats.waiting), (3, 7));
     // Another look of the worker changes nothing.
-    store(&inbox, 10..11, "f").await;
+    inbox.store([10]).await;
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.running, stats.waiting, handled.len()), (3, 8, 0));
     gate.add_permits(100);
-    all_settled(&inbox).await;
-    worker.end().await;
+    inbox.all_settled().await;
+    worker.shutdown().await.unwrap();
     assert_eq!(handled.len(), 8);
 }
 
 /// So that a long handler is not run twice.
-async fn worker_renews_lease_while_handler_runs(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..1, "f").await;
+async fn worker_renews_lease_while_handler_runs(inbox: &Inbox) {
+    inbox.store([0]).await;
     let lease = Duration::from_secs(9);
     let gate = Arc::new(Semaphore::new(0));
     let (handler, mut handled) = gated(&gate);
-    let worker = run(inbox.worker(handler).lease_ttl(lease));
+    let worker = inbox.worker(handler).lease_ttl(lease).spawn();
     assert_eq!(handled.recv().await, Some(("uuid-0".to_owned(), 1)));
     // Another worker learns when the lease ends.
     let mut left = lease;
@@ -224,25 +188,25 @@ async fn worker_renews_lease_while_handler_runs(fixture: &impl Fixture) {
         tokio::task::yield_now().await;
     }
     gate.add_permits(1);
-    all_settled(&inbox).await;
-    worker.end().await;
+    inbox.all_settled().await;
+    worker.shutdown().await.unwrap();
     assert_eq!(handled.recv().await, None);
     assert_eq!(inbox.stats().await.unwrap().dead_letters, 0);
 }
 
 /// Once its lease is over.
-async fn worker_takes_over_expired_lease(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..1, "f").await;
+async fn worker_takes_over_expired_lease(inbox: &Inbox) {
+    inbox.store([0]).await;
     let (hanging, mut started) = attempt_recording_handler(|_| std::future::pending());
-    let first = run(inbox.worker(hanging).concurrency(1).lease_ttl(Duration::from_secs(2)));
+    let first = inbox.worker(hanging).concurrency(1).lease_ttl(Duration::from_secs(2));
+    let first = tokio::spawn(first.run(std::future::pending()));
     let (_, mut last) = started.recv().await.unwrap();
-    let (handler, mut handled) = attempt_recording_handler(|_| async { Ok(()) });
-    let second = run(inbox.worker(handler));
+    let (handler, mut handled) = attempt_recording_handler(succeed);
+    let second = inbox.worker(handler).spawn();
     // The first one ends when the second one is seen to run, and so shares its lock of a file.
-    store(&inbox, 1..2, "f").await;
+    inbox.store([1]).await;
     let mut taken = handled.recv().await.unwrap();
-    first.task.abort();
+    first.abort();
     if taken.0 == "uuid-1" {
         taken = handled.recv().await.unwrap();
     }
@@ -251,29 +215,24 @@ async fn worker_takes_over_expired_lease(fixture: &impl Fixture) {
         last = if uuid == "uuid-0" { attempt } else { last };
     }
     assert!(taken.0 == "uuid-0" && taken.1 > last, "{taken:?} after attempt {last}");
-    all_settled(&inbox).await;
-    second.end().await;
+    inbox.all_settled().await;
+    second.shutdown().await.unwrap();
 }
 
 /// Each process ends during the attempt; after a few of them the event is a dead letter.
-async fn worker_dead_letters_event_that_kills_process(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..1, "f").await;
+async fn worker_dead_letters_event_that_kills_process(inbox: &Inbox) {
+    inbox.store([0]).await;
     let mut attempts = Vec::new();
     loop {
         let (hanging, mut started) = attempt_recording_handler(|_| std::future::pending());
-        let worker = run(inbox.worker(hanging).lease_ttl(Duration::from_millis(200)).max_lost_leases(3));
+        let worker = inbox.worker(hanging).lease_ttl(Duration::from_millis(200)).max_lost_leases(3);
         let is_over = tokio::select! {
+            ended = worker.run(std::future::pending()) => unreachable!("{ended:?}"),
             attempt = started.recv() => {
                 attempts.extend(attempt.map(|(_, attempt)| attempt));
-                worker.task.abort();
-                let _ = worker.task.await;
                 false
             }
-            () = all_settled(&inbox) => {
-                worker.end().await;
-                true
-            }
+            () = inbox.all_settled() => true,
         };
         while let Some((_, attempt)) = started.recv().await {
             attempts.push(attempt);
@@ -287,41 +246,37 @@ async fn worker_dead_letters_event_that_kills_process(fixture: &impl Fixture) {
     let at_most =
         attempts.iter().collect::<HashSet<_>>().len() == attempts.len() && attempts.last() <= Some(&3);
     assert!(at_most, "called for the attempts {attempts:?}");
-    let dead = inbox.list(EventFilter::default().state(EventState::DeadLetter)).await.unwrap().pop().unwrap();
+    let dead = inbox.in_state(EventState::DeadLetter).await.pop().unwrap();
     assert_eq!((dead.attempts, dead.lost_leases), (3, 3));
 }
 
 /// What runs is done, what waits stays.
-async fn shutdown_waits_for_running_handler(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..3, "f").await;
+async fn shutdown_waits_for_running_handler(inbox: &Inbox) {
+    inbox.store(0..3).await;
     let gate = Arc::new(Semaphore::new(0));
     let (handler, mut started) = gated(&gate);
-    let worker = run(inbox.worker(handler).concurrency(1));
+    let worker = inbox.worker(handler).concurrency(1).spawn();
     started.recv().await.unwrap();
-    worker.stop.send(()).unwrap();
-    gate.add_permits(100);
-    worker.task.await.unwrap().unwrap();
+    let (ended, ()) = tokio::join!(worker.shutdown(), async { gate.add_permits(100) });
+    ended.unwrap();
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.waiting, stats.running), (2, 0));
 }
 
 /// What does not end in time is another worker's at once, and was no attempt.
-async fn shutdown_releases_unfinished_event(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..1, "f").await;
+async fn shutdown_releases_unfinished_event(inbox: &Inbox) {
+    inbox.store([0]).await;
     let (hanging, mut started) = attempt_recording_handler(|_| std::future::pending());
-    let worker = run(inbox.worker(hanging).shutdown_timeout(Duration::ZERO));
+    let worker = inbox.worker(hanging).shutdown_timeout(Duration::ZERO).spawn();
     started.recv().await.unwrap();
-    worker.end().await;
-    let event = inbox.list(EventFilter::default()).await.unwrap().pop().unwrap();
+    worker.shutdown().await.unwrap();
+    let event = inbox.events().await.pop().unwrap();
     assert_eq!((event.state, event.attempts, event.lost_leases), (EventState::Waiting, 0, 0));
 }
 
 /// It cannot be cancelled, so nobody else may have its event before its lease is over.
-async fn shutdown_keeps_lease_of_blocked_handler(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
-    store(&inbox, 0..1, "f").await;
+async fn shutdown_keeps_lease_of_blocked_handler(inbox: &Inbox) {
+    inbox.store([0]).await;
     let (sender, mut started) = mpsc::unbounded_channel();
     let (unblock, blocked) = std::sync::mpsc::channel::<()>();
     let blocked = Arc::new(std::sync::Mutex::new(blocked));
@@ -334,19 +289,18 @@ async fn shutdown_keeps_lease_of_blocked_handler(fixture: &impl Fixture) {
             Ok(())
         }
     });
-    let worker = run(worker.shutdown_timeout(Duration::ZERO));
+    let worker = worker.shutdown_timeout(Duration::ZERO).spawn();
     started.recv().await.unwrap();
-    worker.end().await;
-    let event = inbox.list(EventFilter::default()).await.unwrap().pop().unwrap();
+    worker.shutdown().await.unwrap();
+    let event = inbox.events().await.pop().unwrap();
     assert_eq!((event.state, event.attempts), (EventState::Running, 1));
     drop(unblock);
 }
 
 /// One at a time and in order, while other files go on.
-async fn worker_keeps_order_of_file(fixture: &impl Fixture) {
-    let inbox = fixture.inbox().await;
+async fn worker_keeps_order_of_file(inbox: &Inbox) {
     for number in 0..30 {
-        store(&inbox, number..number + 1, ["a", "b", "c"][number as usize % 3]).await;
+        store(inbox, number..number + 1, ["a", "b", "c"][number as usize % 3]).await;
     }
     let (sender, mut handled) = mpsc::unbounded_channel();
     let worker = inbox.worker(move |delivery: Delivery| {
@@ -360,9 +314,10 @@ async fn worker_keeps_order_of_file(fixture: &impl Fixture) {
             Ok(())
         }
     });
-    let worker = run(worker.ordered_by_file().backoff(Duration::from_millis(20), Duration::from_millis(20)));
-    all_settled(&inbox).await;
-    worker.end().await;
+    let worker =
+        worker.ordered_by_file().backoff(Duration::from_millis(20), Duration::from_millis(20)).spawn();
+    inbox.all_settled().await;
+    worker.shutdown().await.unwrap();
     let mut by_file = std::collections::HashMap::<String, Vec<Seen>>::new();
     while let Some((file, seen)) = handled.recv().await {
         by_file.entry(file).or_default().push(seen);
