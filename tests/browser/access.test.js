@@ -20,7 +20,7 @@ test('each action by hand is for those visitors who may', () =>
   visit({ expected: /40[13]/ }, async page => {
     await page.goto(owner);
     let left = 40;
-    for (const [path, denied, allowed] of [['/nobody', 401, 0], ['/password', 401, 0], ['/key', 401, 0], ['/counts', 403, 0], ['/reader', 403, 0],
+    for (const [path, denied, allowed] of [['/nobody', 401, 0], ['/password', 401, 0], ['/key', 401, 0], ['/observer', 403, 0], ['/reader', 403, 0],
       ['/read-only', 403, 0], ['/operator', 403, 3], ['/owner', 403, 4]]) {
       for (const [index, form] of [{ do: 'pause' }, { do: 'resume' }, { do: 'replay', event: key }, { do: 'purge', event: key }].entries()) {
         const may = index < allowed;
@@ -40,7 +40,7 @@ test('pages show actions to those visitors who may', () =>
   visit({}, async page => {
     const [another] = await console.store(body({ fail: 'again' }));
     await console.work(1);
-    for (const [path, replays, purges] of [['/counts', 0, 0], ['/reader', 0, 0], ['/read-only', 0, 0], ['/operator', 1, 0], ['/owner', 1, 1]]) {
+    for (const [path, replays, purges] of [['/observer', 0, 0], ['/reader', 0, 0], ['/read-only', 0, 0], ['/operator', 1, 0], ['/owner', 1, 1]]) {
       await page.goto(`${at(path)}?event=${another}&state=dead-letter`);
       assert.equal(await page.locator('.detail form[method=post]').count(), replays, path);
       assert.equal(await page.locator('.bulk a', { hasText: 'Replay all' }).count(), replays, path);
@@ -49,9 +49,9 @@ test('pages show actions to those visitors who may', () =>
     }
   }));
 
-test('visitors of counts reach no byte of a body, an owner or an error', () =>
+test('an observer reaches no byte of a body, an owner or an error', () =>
   visit({ expected: /403/ }, async page => {
-    const seen = new Set(), open = [at('/counts')];
+    const seen = new Set(), open = [at('/observer')];
     await page.goto(open[0]);
     while (open.length > 0 && seen.size < 150) {
       const url = open.pop();
@@ -60,10 +60,10 @@ test('visitors of counts reach no byte of a body, an owner or an error', () =>
       const response = await page.request.get(url);
       const text = await response.text();
       assert.doesNotMatch(text, /BODY-TEXT|OWNER-TEXT|ERROR-TEXT/, url);
-      for (const [, link] of text.matchAll(/href="(\?[^"]*)"/g)) open.push(at('/counts') + link.replaceAll('&amp;', '&'));
+      for (const [, link] of text.matchAll(/href="(\?[^"]*)"/g)) open.push(at('/observer') + link.replaceAll('&amp;', '&'));
     }
     assert(seen.size > 40, `${seen.size} pages`);
-    assert.equal((await page.request.get(`${at('/counts')}?raw=${key}`)).status(), 403);
+    assert.equal((await page.request.get(`${at('/observer')}?raw=${key}`)).status(), 403);
   }));
 
 test('posts of other sites, ports and frames are rejected', () =>

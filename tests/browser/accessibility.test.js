@@ -31,7 +31,7 @@ const pages = [
   `${owner}?view=confirm&do=replay`,
   `${owner}?view=confirm&do=purge&event=${keys.hostile}`,
   `${owner}?view=none`,
-  `${busy.axum}/counts`,
+  `${busy.axum}/observer`,
   `${busy.axum}/reader?event=${keys.changed}`,
   `${empty.axum}/owner`,
   `${empty.axum}/owner?view=events`,

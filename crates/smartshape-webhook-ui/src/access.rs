@@ -26,7 +26,7 @@ const PASSWORD_COOKIE: &str = "smartshape_ui_login";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     Nobody,
-    Counts,
+    Observer,
     Reader,
     Operator,
     Owner,
@@ -48,8 +48,8 @@ impl Visitor {
 
     /// May see numbers, names of events, files and times: no body, owner or error.
     #[must_use]
-    pub fn counts(name: &str) -> Self {
-        Self { role: Role::Counts, name: name.to_owned() }
+    pub fn observer(name: &str) -> Self {
+        Self { role: Role::Observer, name: name.to_owned() }
     }
 
     /// May see everything and change nothing.
@@ -107,7 +107,7 @@ enum Kind {
         failures: Mutex<Failures>,
     },
     Decide(Box<dyn Fn(&Parts) -> Visitor + Send + Sync>),
-    CheckedBy {
+    ExternalAuth {
         visitor: Visitor,
     },
 }
@@ -194,9 +194,9 @@ impl Access {
     /// [`Ui::hosts`](crate::Ui::hosts) too: otherwise a web page can point a name of its own to the console (DNS
     /// rebinding), and a visitor's browser lets that page read it.
     #[must_use]
-    pub fn checked_by(check: &str, visitor: Visitor) -> Self {
+    pub fn external_auth(check: &str, visitor: Visitor) -> Self {
         tracing::warn!(check, visitor = %visitor.name, "the console itself checks nobody: that is left to the named check");
-        Self(Arc::new(Kind::CheckedBy { visitor }))
+        Self(Arc::new(Kind::ExternalAuth { visitor }))
     }
 
     pub(crate) fn admit(&self, parts: &Parts, key: Option<&str>) -> Admission {
@@ -249,7 +249,7 @@ impl Access {
                 },
                 visitor => Admission::Visitor(visitor),
             },
-            Kind::CheckedBy { visitor } => Admission::Visitor(visitor.clone()),
+            Kind::ExternalAuth { visitor } => Admission::Visitor(visitor.clone()),
         }
     }
 }
@@ -261,7 +261,7 @@ impl fmt::Debug for Access {
             Kind::Key { .. } => "Access::key",
             Kind::Password { .. } => "Access::password",
             Kind::Decide(_) => "Access::decide",
-            Kind::CheckedBy { .. } => "Access::checked_by",
+            Kind::ExternalAuth { .. } => "Access::external_auth",
         })
     }
 }

@@ -117,7 +117,7 @@ fn on_axum(inbox: &Inbox, owner: &Ui) -> Result<Router> {
     let ui = |access| Ui::inbox(inbox.clone(), access);
     for (path, visitor) in [
         ("/nobody", Visitor::nobody()),
-        ("/counts", Visitor::counts("support")),
+        ("/observer", Visitor::observer("support")),
         ("/reader", Visitor::reader("reader")),
         ("/operator", Visitor::operator("operator")),
     ] {

@@ -83,7 +83,7 @@ async fn post(ui: &Ui, headers: &[(&str, &str)], form: &str) -> StatusCode {
 fn visitors() -> [Visitor; 5] {
     [
         Visitor::nobody(),
-        Visitor::counts("c"),
+        Visitor::observer("o"),
         Visitor::reader("r"),
         Visitor::operator("op"),
         Visitor::owner("ow"),
@@ -115,7 +115,7 @@ async fn page_of_a_reason_is_headed_by_its_text() {
     assert!(page.contains("<h2>no part …: &lt;404&gt;</h2>"), "{page}");
     let page = get(&fixture.ui(Visitor::operator("op")), &confirm).await.1;
     assert!(page.contains("with the reason “no part …: &lt;404&gt;”"), "{page}");
-    let page = get(&fixture.ui(Visitor::counts("c")), &list).await.1;
+    let page = get(&fixture.ui(Visitor::observer("o")), &list).await.1;
     assert!(
         page.contains(&format!("<h2>Reason <code>{id}</code></h2>")) && !page.contains("no part"),
         "{page}"
@@ -216,12 +216,12 @@ async fn each_role_sees_its_page() {
         assert_eq!(shows("value=\"purge\""), is_at_least(4), "{visitor:?}");
     }
     // A search must not tell whether an error has a word, either.
-    let counts = fixture.ui(Visitor::counts("c"));
+    let observer = fixture.ui(Visitor::observer("o"));
     assert!(
-        get(&counts, "?view=events&q=no+such+word").await.1.contains("uuid-1")
-            == get(&counts, "?view=events&q=ERROR-TEXT").await.1.contains("uuid-1")
+        get(&observer, "?view=events&q=no+such+word").await.1.contains("uuid-1")
+            == get(&observer, "?view=events&q=ERROR-TEXT").await.1.contains("uuid-1")
     );
-    assert_eq!(get(&counts, &raw).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(get(&observer, &raw).await.0, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -530,7 +530,7 @@ async fn console_works_below_any_path() {
 #[tokio::test]
 async fn tick_changes_with_the_inbox_and_is_shared() {
     let fixture = Fixture::new().await;
-    let ui = fixture.ui(Visitor::counts("c"));
+    let ui = fixture.ui(Visitor::observer("o"));
     let first = get(&ui, "?tick").await.1;
     fixture.store(1, "f", "{}").await;
     assert_eq!(get(&ui, "?tick").await.1, first, "within a second all pages share one look at the inbox");
@@ -543,7 +543,7 @@ async fn tick_changes_with_the_inbox_and_is_shared() {
 async fn tick_changes_with_workers_and_pauses() {
     let fixture = Fixture::new().await;
     // A console of its own looks at once.
-    let tick = async || get(&fixture.ui(Visitor::counts("c")), "?tick").await.1;
+    let tick = async || get(&fixture.ui(Visitor::observer("o")), "?tick").await.1;
     let first = tick().await;
     fixture.inbox.pause("ops").await.unwrap();
     assert_ne!(tick().await, first);
@@ -567,7 +567,7 @@ async fn tick_changes_when_the_activity_is_recorded() {
         slots.iter().map(|slot| slot.stored).sum::<u64>()
     };
     // A console of its own looks at once.
-    let tick = async || get(&fixture.ui(Visitor::counts("c")), "?tick").await.1;
+    let tick = async || get(&fixture.ui(Visitor::observer("o")), "?tick").await.1;
     let mut stored = 0;
     let before = loop {
         stored += 1;
