@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -60,8 +59,6 @@ struct Shared {
     transport: Transport,
     backoff: ExponentialBuilder,
     timeout: Duration,
-    /// 0 before the first response, 1 after one from a real server, 2 after one from smartshape-fake.
-    server: AtomicU8,
 }
 
 impl Client {
@@ -72,7 +69,7 @@ impl Client {
         timeout: Duration,
         credentials: Credentials,
     ) -> Self {
-        let shared = Shared { base, transport, backoff, timeout, server: AtomicU8::new(0) };
+        let shared = Shared { base, transport, backoff, timeout };
         Self { shared: Arc::new(shared), credentials }
     }
 
@@ -94,16 +91,6 @@ impl Client {
     #[must_use]
     pub fn base_url(&self) -> String {
         self.shared.base.to_string()
-    }
-
-    /// Whether the last response came from `smartshape-fake`, so that a program can warn its user. `None` before the
-    /// first response. Shared by clones.
-    #[must_use]
-    pub fn talks_to_fake(&self) -> Option<bool> {
-        match self.shared.server.load(Ordering::Relaxed) {
-            0 => None,
-            server => Some(server == 2),
-        }
     }
 
     /// Logs in (`POST /account/login/`). Needs no auth token.
@@ -180,18 +167,15 @@ impl Client {
 
     /// Sends the request and retries it as its call and the failure allow. The error is ambiguous if any attempt was.
     async fn call<T>(&self, request: Request, read: Reader<T>) -> Result<T, Error> {
-        let Shared { base, transport, backoff, timeout, server } = &*self.shared;
+        let Shared { base, transport, backoff, timeout } = &*self.shared;
         let end = Instant::now() + *timeout;
         let (mut backoff, mut is_ambiguous) = (backoff.build(), false);
         loop {
             let (error, reason) = match timeout_at(end, transport.send(base, &request)).await {
-                Ok(Ok(response)) => {
-                    server.store(1 + u8::from(response.is_from_fake()), Ordering::Relaxed);
-                    match read(&response, &request, base) {
-                        Ok(value) => return Ok(value),
-                        Err(error) => (error, RetryReason::Status(response.status, response.retry_after())),
-                    }
-                }
+                Ok(Ok(response)) => match read(&response, &request, base) {
+                    Ok(value) => return Ok(value),
+                    Err(error) => (error, RetryReason::Status(response.status, response.retry_after())),
+                },
                 Ok(Err(failure)) => no_response(&request, base, failure),
                 Err(_) => (timed_out(&request, *timeout, Hint::RaiseTimeout), RetryReason::Permanent),
             };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, SERVER};
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Hint};
@@ -28,10 +28,6 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    pub(crate) fn is_from_fake(&self) -> bool {
-        self.header(SERVER).is_some_and(|server| server.starts_with("smartshape-fake"))
-    }
-
     /// The parsed `Retry-After`.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         parse_retry_after(&self.header(RETRY_AFTER)?)

@@ -9,7 +9,7 @@ use crate::escape::escape;
 use crate::failure::{CliResult, Failure};
 use crate::input;
 use crate::output;
-use crate::settings::{Settings, warn_if_fake};
+use crate::settings::Settings;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -62,7 +62,7 @@ impl Upsert {
         let count = attributes.len();
         let attributes = BTreeMap::from([(node.to_owned(), attributes.into_iter().collect())]);
         let client = settings.api()?.client;
-        warn_if_fake(&client, client.upsert_attributes(&self.file, &attributes).await)?;
+        client.upsert_attributes(&self.file, &attributes).await?;
         output::result(
             &json!({"file": self.file, "node": node, "attributes": count}),
             format_args!("set {count} attribute(s) of {} in {}", escape(node), escape(&self.file)),

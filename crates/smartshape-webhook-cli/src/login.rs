@@ -10,7 +10,7 @@ use crate::escape;
 use crate::failure::{CliResult, Failure};
 use crate::input;
 use crate::output;
-use crate::settings::{Config, Settings, warn_if_fake};
+use crate::settings::{Config, Settings};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -37,13 +37,9 @@ impl Login {
         Config::check_writable()?;
         let password = password(&username).await?;
         output::start_progress(format_args!("waiting for {}", client.base_url()));
-        let logged_in = async {
-            let token = client.login(&username, &password).await?;
-            let client = client.clone().with_auth_token(token.clone());
-            let session = if self.open_session { Some(client.open_session().await?) } else { None };
-            Ok::<_, smartshape_api::Error>((token, session))
-        };
-        let (token, session) = warn_if_fake(&client, logged_in.await)?;
+        let token = client.login(&username, &password).await?;
+        let logged_in = client.clone().with_auth_token(token.clone());
+        let session = if self.open_session { Some(logged_in.open_session().await?) } else { None };
         let config = Config {
             api_url: Some(client.base_url()),
             username: Some(username.clone()),

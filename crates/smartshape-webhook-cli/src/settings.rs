@@ -140,14 +140,6 @@ impl Settings {
     }
 }
 
-/// Says so when the server turned out to be the fake. Returns the outcome of the calls that showed it.
-pub(crate) fn warn_if_fake<T>(client: &Client, outcome: T) -> T {
-    if client.talks_to_fake() == Some(true) {
-        print_notice(format_args!("warning: {} is smartshape-fake, and no SmartShape", client.base_url()));
-    }
-    outcome
-}
-
 pub(crate) fn environment(name: &str) -> CliResult<Option<String>> {
     match std::env::var_os(name).filter(|value| !value.is_empty()) {
         None => Ok(None),

@@ -74,23 +74,12 @@ async fn requests_use_the_path_and_host_of_the_base_url() {
     let server = Server::responding_with(EMPTY_LIST).await;
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).base_url(format!("{}/smart/", server.url)).build().unwrap();
-    assert_eq!(client.talks_to_fake(), None);
     assert_eq!(client.list_webhooks().await.unwrap(), []);
-    assert_eq!(client.talks_to_fake(), Some(false));
     let host = server.url.replace("http://", "host: ");
     let request = &server.requests()[0];
     assert!(request.starts_with("GET /smart/webhook/ HTTP/1.1\r\n"), "{request}");
     assert!(request.contains(&format!("{host}\r\n")) && request.contains("authorization: Bearer fake."));
     assert!(!request.contains("x-smartshape-session"), "{request}");
-}
-
-#[tokio::test]
-async fn fake_is_recognized_by_its_errors_too() {
-    let fake = fake().start().await.unwrap();
-    let client = Client::builder().base_url(fake.base_url()).build().unwrap();
-    let clone = client.clone();
-    assert!(client.login("ada", "a guess").await.is_err());
-    assert_eq!(clone.talks_to_fake(), Some(true));
 }
 
 #[tokio::test]

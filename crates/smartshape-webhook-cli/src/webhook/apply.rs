@@ -19,7 +19,7 @@ use crate::failure::{CliResult, Failure};
 use crate::files;
 use crate::input::{self, SECRET_VARIABLE, SecretSource};
 use crate::output::{self, print_notice};
-use crate::settings::{Api, Settings, warn_if_fake};
+use crate::settings::{Api, Settings};
 
 #[derive(Args)]
 #[command(after_help = r#"The file, of which url and secret may stand at the top for all:
@@ -92,7 +92,7 @@ impl Apply {
         let client = &api.client;
         let path = PathBuf::from(format!("{}.records.json", self.path.display()));
         let RecordsFile { api_url, account, webhooks: mut records } = read(&path, &api)?;
-        let plan = warn_if_fake(client, client.plan(&wanted, &records).await)?;
+        let plan = client.plan(&wanted, &records).await?;
         let plan = if self.prune { plan.prune() } else { plan };
         // Nobody reads: what is to be done is done all the same.
         let mut printed = plan.kept().iter().try_for_each(|record| print_webhook("kept", record));

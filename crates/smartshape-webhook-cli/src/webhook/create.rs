@@ -10,7 +10,7 @@ use crate::escape::escape;
 use crate::failure::CliResult;
 use crate::input::{self, SECRET_VARIABLE};
 use crate::output::print_notice;
-use crate::settings::{Settings, warn_if_fake};
+use crate::settings::Settings;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -35,7 +35,7 @@ impl Create {
         let secret = input::secret_from(self.secret.as_deref(), SECRET_VARIABLE, how)?;
         let wanted = desired(self.event, self.url, &secret)?;
         let client = settings.api()?.client;
-        let created = warn_if_fake(&client, client.create_webhook(&wanted).await)?;
+        let created = client.create_webhook(&wanted).await?;
         let printed = print_webhook("created", &created);
         // An account may be allowed to create and not to list.
         let listed = client.list_webhooks().await.unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::escape::escape;
 use crate::failure::{CliResult, Failure, api_chain};
 use crate::input;
 use crate::output::print_notice;
-use crate::settings::{Settings, warn_if_fake};
+use crate::settings::Settings;
 
 #[derive(Args)]
 pub(crate) struct Delete {
@@ -45,6 +45,6 @@ impl Delete {
                 }
             }
         }
-        warn_if_fake(&client, failure.map_or(Ok(()), Err))
+        failure.map_or(Ok(()), Err)
     }
 }

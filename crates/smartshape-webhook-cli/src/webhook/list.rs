@@ -5,11 +5,11 @@ use smartshape_api::{Registration, redact_url};
 
 use crate::failure::CliResult;
 use crate::output::{self, print_notice};
-use crate::settings::{Settings, warn_if_fake};
+use crate::settings::Settings;
 
 pub(super) async fn run(settings: &Settings) -> CliResult {
     let client = settings.api()?.client;
-    let listed = warn_if_fake(&client, client.list_webhooks().await)?;
+    let listed = client.list_webhooks().await?;
     if settings.json {
         return listed.iter().try_for_each(|Registration { id, event, url, owner, .. }| {
             output::json(&json!({"id": id, "event": event, "url": url, "owner": owner}))

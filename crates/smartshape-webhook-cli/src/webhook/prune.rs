@@ -8,7 +8,7 @@ use super::print::{delete_command, print_deleted};
 use crate::escape::escape;
 use crate::failure::{CliResult, Failure, api_chain};
 use crate::output::{self, print_notice};
-use crate::settings::{Api, Settings, warn_if_fake};
+use crate::settings::{Api, Settings};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -31,7 +31,7 @@ pub(super) struct PruneOutcome {
 impl Prune {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let api = settings.api()?;
-        let (deleted, complete) = warn_if_fake(&api.client, prune(&api, self.forget).await)?;
+        let (deleted, complete) = prune(&api, self.forget).await?;
         for id in &deleted {
             print_deleted(id)?;
         }

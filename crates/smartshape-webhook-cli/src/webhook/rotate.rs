@@ -17,7 +17,7 @@ use crate::failure::{CliResult, Failure};
 use crate::files::private_file;
 use crate::input::{self, SECRET_VARIABLE};
 use crate::output::{self, print_notice};
-use crate::settings::{Settings, warn_if_fake};
+use crate::settings::Settings;
 use crate::signals::Signals;
 
 const NEW_SECRET_VARIABLE: &str = "SMARTSHAPE_NEW_WEBHOOK_SECRET";
@@ -78,7 +78,7 @@ impl Rotate {
         }
         let secret = self.secret()?;
         let client = settings.api()?.client;
-        let listed = warn_if_fake(&client, client.list_webhooks().await)?;
+        let listed = client.list_webhooks().await?;
         let old = self.find(&listed)?;
         let wanted = desired(old.event, &old.url, &secret)?;
         if self.dry_run {

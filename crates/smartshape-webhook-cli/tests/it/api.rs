@@ -18,7 +18,6 @@ async fn login_is_stored_and_used_for_its_server_only() {
     assert!(!home.path().join(".config").exists());
 
     let ran_ = ran_with_stdin(&mut home.program(&login), account.password()).await.succeeds();
-    assert!(ran_.err.contains("smartshape-fake"), "{ran_:?}");
     let kept = home.path().join(".config/smartshape/config.json");
     let text = std::fs::read_to_string(&kept).unwrap();
     assert!(!text.contains(account.password()) && !ran_.out.contains("jwt"));

@@ -86,7 +86,7 @@ async fn errors_with_json_are_one_line_of_json() {
         assert!(error["error"].as_str().unwrap().contains(says), "{failed:?}");
     }
     let fake = FakeSmartShape::start().await.unwrap();
-    let warned = ran(&mut home.logged_in(&fake, &["--json", "webhook", "list"])).await.succeeds();
-    let message: serde_json::Value = serde_json::from_str(warned.err.lines().next().unwrap()).unwrap();
-    assert!(message["message"].as_str().unwrap().contains("smartshape-fake"), "{warned:?}");
+    let noticed = ran(&mut home.logged_in(&fake, &["--json", "webhook", "delete", "5c6f"])).await;
+    let notice: serde_json::Value = serde_json::from_str(&noticed.err).unwrap();
+    assert!(notice["message"].as_str().unwrap().contains("there is no webhook 5c6f"), "{noticed:?}");
 }

@@ -30,7 +30,7 @@ use crate::escape::escape;
 use crate::failure::{CliResult, Failure, api_chain};
 use crate::input::{self, SecretArgument};
 use crate::output::{self, end_progress, print_notice};
-use crate::settings::{Api, Settings, warn_if_fake};
+use crate::settings::{Api, Settings};
 use crate::{http_client, http_server};
 
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -141,7 +141,7 @@ impl Listen {
                 return Ok(());
             }
         };
-        let outcome = match warn_if_fake(&api.client, registered) {
+        let outcome = match registered {
             Ok(mut journal) => {
                 let listened = listen(&api, &mut journal, &url, &secret, &mut stop).await;
                 let cleaned = tokio::select! {
