@@ -4,7 +4,6 @@ mod config;
 #[cfg(unix)]
 mod exec;
 mod route;
-mod settings_file;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;

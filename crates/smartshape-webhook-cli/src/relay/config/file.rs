@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::escape::escape;
@@ -17,7 +18,7 @@ pub(super) struct Table<'a> {
     /// Prefix of its keys in errors: `route.` within `[[route]]`, else empty.
     prefix: String,
     line: usize,
-    entries: Vec<(String, usize, DeValue<'a>, usize)>,
+    entries: DeTable<'a>,
 }
 
 /// A value, and where it is.
@@ -65,7 +66,7 @@ pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> CliResult<T>)
         let location = Location { source: Rc::clone(&source), key: key_in(&text, line).to_owned(), line };
         location.error(&format!("this is not TOML: {what}{hint}"))
     })?;
-    read(Table::new(Rc::clone(&source), String::new(), 1, table.into_inner()))
+    read(Table { source: Rc::clone(&source), prefix: String::new(), line: 1, entries: table.into_inner() })
 }
 
 /// What stands before the equals sign in a line.
@@ -87,39 +88,32 @@ fn is_key(text: &str) -> bool {
 }
 
 impl<'a> Table<'a> {
-    fn new(source: Rc<Source>, prefix: String, line: usize, table: DeTable<'a>) -> Self {
-        let entries = table.into_iter().map(|(key, value)| {
-            let (key_line, line) = (source.line(key.span().start), source.line(value.span().start));
-            (key.into_inner().into_owned(), key_line, value.into_inner(), line)
-        });
-        let entries = entries.collect();
-        Self { source, prefix, line, entries }
-    }
-
     /// A switch that was set by a flag, or an empty table.
-    pub(super) fn from_flags(switch: Option<&str>) -> Self {
-        let entries = switch.map(|switch| (switch.to_owned(), 0, DeValue::Boolean(true), 0));
-        let entries = entries.into_iter().collect();
+    pub(super) fn from_flags(switch: Option<&'a str>) -> Self {
+        let entries = switch
+            .map(|name| (Spanned::new(0..0, name.into()), Spanned::new(0..0, DeValue::Boolean(true))))
+            .into_iter()
+            .collect();
         Self { source: Rc::new(Source::Flags), prefix: String::new(), line: 0, entries }
     }
 
     /// Fails if there are other keys than these. To be called before values are read: a misspelt key is often why another one
     /// is missing.
     pub(super) fn reject_unknown_keys(&self, known: &[&str]) -> CliResult {
-        let unknown = self.entries.iter().filter(|(name, ..)| !known.contains(&name.as_str()));
-        let Some((name, line, ..)) = unknown.min_by_key(|(_, line, ..)| line) else { return Ok(()) };
+        let unknown = self.entries.keys().filter(|key| !known.contains(&&**key.get_ref()));
+        let Some(key) = unknown.min_by_key(|key| key.span().start) else { return Ok(()) };
         let what = format!("there is no such key; here are: {}", known.join(", "));
-        Err(self.location(name, *line).error(&what))
+        Err(self.location(key.get_ref(), self.source.line(key.span().start)).error(&what))
     }
 
     pub(super) fn peek_text(&self, key: &str) -> Option<&str> {
-        self.entries.iter().find_map(|(name, _, value, _)| value.as_str().filter(|_| name == key))
+        self.entries.get(key)?.get_ref().as_str()
     }
 
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
-        let at = self.entries.iter().position(|(name, ..)| name == key)?;
-        let (name, _, value, line) = self.entries.swap_remove(at);
-        Some(Value { location: self.location(&name, line), value })
+        let value = self.entries.remove(key)?;
+        let location = self.location(key, self.source.line(value.span().start));
+        Some(Value { location, value: value.into_inner() })
     }
 
     pub(super) fn required(&mut self, key: &'static str) -> CliResult<Value<'a>> {
@@ -162,10 +156,6 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn is_table(&self) -> bool {
-        matches!(self.value, DeValue::Table(_))
-    }
-
     pub(super) fn text(self) -> CliResult<(String, Location)> {
         let Self { location, value } = self;
         match value {
@@ -216,30 +206,40 @@ impl<'a> Value<'a> {
         let Self { location, value } = self;
         let error = || location.error(&format!("write [[{}]] above the keys of each", location.key));
         let DeValue::Array(values) = value else { return Err(error()) };
-        let table = |value: toml::Spanned<DeValue<'a>>| {
+        let table = |value: Spanned<DeValue<'a>>| {
             let line = location.source.line(value.span().start);
             let DeValue::Table(table) = value.into_inner() else { return Err(error()) };
-            Ok(Table::new(Rc::clone(&location.source), format!("{}.", location.key), line, table))
+            Ok(location.table(line, table))
         };
         values.into_iter().map(table).collect()
     }
 
-    /// `{ env = "NAME" }` or `{ file = "PATH" }`.
-    pub(super) fn secret_source(self) -> CliResult<(SecretSource, Location)> {
+    /// A text, or where it is, since it may hold a password.
+    pub(super) fn text_or_secret(self) -> CliResult<(String, Location)> {
+        if matches!(self.value, DeValue::Table(_)) { self.secret_text() } else { self.text() }
+    }
+
+    /// The text that `{ env = "NAME" }` or `{ file = "PATH" }` names.
+    pub(super) fn secret_text(self) -> CliResult<(String, Location)> {
         let Self { location, value } = self;
         let how = "this must say where the value is: { env = \"NAME\" } or { file = \"PATH\" }";
         let DeValue::Table(table) = value else { return Err(location.error(how)) };
-        let mut table =
-            Table::new(Rc::clone(&location.source), format!("{}.", location.key), location.line, table);
+        let mut table = location.table(location.line, table);
         table.reject_unknown_keys(&["env", "file"])?;
-        let source = table.secret_source()?;
-        Ok((source.ok_or_else(|| location.error(how))?, location))
+        let source = table.secret_source()?.ok_or_else(|| location.error(how))?;
+        let text = source.text().map_err(|what| location.error(&what))?;
+        Ok((text, location))
     }
 }
 
 impl Location {
     pub(super) fn flag(name: &str) -> Self {
         Self { source: Rc::new(Source::Flags), key: format!("--{name}"), line: 0 }
+    }
+
+    /// The table that is the value there.
+    fn table<'a>(&self, line: usize, entries: DeTable<'a>) -> Table<'a> {
+        Table { source: Rc::clone(&self.source), prefix: format!("{}.", self.key), line, entries }
     }
 
     /// Never quotes a value, which may be a secret in the wrong place.
