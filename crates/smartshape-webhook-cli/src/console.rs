@@ -1,6 +1,5 @@
 //! Serves the console on an address of this machine, for `smartshape ui` and for commands with `--ui`.
 
-use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,16 +8,11 @@ use std::time::Duration;
 use axum::Router;
 use smartshape_webhook::Secret;
 use smartshape_webhook_ui::{Access, AccessError, Ui, Visitor};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::failure::{CliResult, Failure};
+use crate::http_server::{self, Server};
 use crate::output::print_notice;
-use crate::{files, http_server, input, settings};
+use crate::{files, input, settings};
 
 const PASSWORD_VARIABLE: &str = "SMARTSHAPE_UI_PASSWORD";
 /// Maximum time to receive a request's head, and maximum time that a connection is idle.
@@ -34,8 +28,7 @@ pub(crate) struct Console {
     pub(crate) url: String,
     /// The page that `open` gave to the browser.
     opened: Option<PathBuf>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    server: Server,
 }
 
 impl Console {
@@ -54,15 +47,14 @@ impl Console {
         let user = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
         let visitor = Visitor::owner(user.as_deref().unwrap_or(USER));
         let key = Secret::generate()?.expose().to_owned();
-        let wrong = |error: AccessError| Failure::usage(error.to_string());
-        let has_password = password.is_some();
-        let ui = match password {
-            Some(password) => ui(Access::password(USER, &password, visitor).map_err(wrong)?),
-            None => ui(Access::key(&key, visitor).map_err(wrong)?),
+        let access = match &password {
+            Some(password) => Access::password(USER, password, visitor),
+            None => Access::key(&key, visitor),
         };
+        let ui = ui(access.map_err(|error| Failure::usage(error.to_string()))?);
         let (listener, address) =
             http_server::bind(listen, "the console cannot listen on", "choose another address").await?;
-        let (ui, url) = if has_password {
+        let (ui, url) = if password.is_some() {
             if !address.ip().is_loopback() {
                 print_notice(
                     "warning: without TLS in front of it, everybody on the way reads the console's password",
@@ -83,10 +75,8 @@ impl Console {
                 (ui, shown)
             }
         };
-        let (stop, stopped) = oneshot::channel();
         let app = Router::new().route_service("/", ui);
-        let task = tokio::spawn(http_server::serve(listener, app, IDLE_TIMEOUT, GRACE, stopped));
-        Ok(Self { url, opened: None, stop, task })
+        Ok(Self { url, opened: None, server: Server::start(listener, app, IDLE_TIMEOUT, GRACE) })
     }
 
     /// Opens it in a browser; a notice tells if there is none.
@@ -125,22 +115,12 @@ impl Console {
         if let Some(path) = self.opened {
             let _ = std::fs::remove_file(path);
         }
-        let _ = self.stop.send(());
-        let _ = self.task.await;
+        self.server.stop().await;
     }
 }
 
 fn no_browser(why: impl std::fmt::Display) {
     print_notice(format_args!("no browser was opened ({why}): open the address yourself"));
-}
-
-/// Logs to standard error what visitors of the console change, and why it cannot be read.
-pub(crate) fn start_log(json: bool) {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines =
-        if json { lines.json().boxed() } else { lines.with_ansi(std::io::stderr().is_terminal()).boxed() };
-    let levels = Targets::new().with_target("smartshape_webhook_ui", LevelFilter::INFO);
-    tracing_subscriber::registry().with(lines).with(levels).init();
 }
 
 /// The password of a file, or else of the environment.

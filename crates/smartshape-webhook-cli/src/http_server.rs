@@ -10,6 +10,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use smartshape_webhook::ClientAddr;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tower_service::Service as _;
 
 use crate::failure::{CliResult, Failure};
@@ -30,9 +31,28 @@ pub(crate) async fn bind(
     Ok((listener, address))
 }
 
-/// Replaces `axum::serve`, which has no timeouts for heads and idle connections. After the stop, open requests have `grace` to
-/// complete. Each request has the [`ClientAddr`] of its connection.
-pub(crate) async fn serve(
+/// A server that runs until [`stop`](Self::stop).
+pub(crate) struct Server {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Replaces `axum::serve`, which has no timeouts for heads and idle connections. Each request has the [`ClientAddr`] of
+    /// its connection. After the stop, open requests have `grace` to complete.
+    pub(crate) fn start(listener: TcpListener, app: Router, idle_timeout: Duration, grace: Duration) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        Self { stop, task: tokio::spawn(serve(listener, app, idle_timeout, grace, stopped)) }
+    }
+
+    pub(crate) async fn stop(self) {
+        drop(self.stop);
+        // The task does not panic.
+        let _ = self.task.await;
+    }
+}
+
+async fn serve(
     listener: TcpListener,
     app: Router,
     idle_timeout: Duration,

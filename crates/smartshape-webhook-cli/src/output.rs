@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::escape::{escape, escape_unprintable_json};
 use crate::failure::{CliResult, Failure};
@@ -65,6 +69,17 @@ fn to_stderr(line: &str) {
     clear_progress();
     // Standard error may be closed.
     let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// Starts the log on standard error.
+pub(crate) fn start_log(levels: Targets) {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = if JSON.load(Ordering::Relaxed) {
+        lines.json().boxed()
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).boxed()
+    };
+    tracing_subscriber::registry().with(lines).with(levels).init();
 }
 
 /// Whether standard error is a terminal, and not read by a program.

@@ -12,6 +12,7 @@ use serde_json::json;
 use smartshape_webhook::RejectionKind;
 use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_ui::{Deliveries, ReceivedDelivery};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::console::{self, Console};
 use crate::failure::{CliResult, Failure};
@@ -64,7 +65,8 @@ pub(crate) struct Ui {
 
 impl Ui {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
-        console::start_log(settings.json);
+        // The log says what visitors of the console change, and why it cannot be read.
+        output::start_log(Targets::new().with_target("smartshape_webhook_ui", LevelFilter::INFO));
         let mut signals = Signals::with_hangup()?;
         let password = console::password(self.password_file.as_deref())?;
         let url = input::hidden(&self.url, "the URL of the inbox")?;

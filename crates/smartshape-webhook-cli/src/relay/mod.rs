@@ -5,7 +5,6 @@ mod config;
 mod exec;
 mod route;
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,18 +20,15 @@ use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_tower::endpoint;
 use smartshape_webhook_ui::Ui;
 use tokio::sync::oneshot;
-use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::config::{Config, Retries};
 use self::route::Routes;
 use crate::console::Console;
 use crate::failure::{CliResult, Failure};
-use crate::http_server;
+use crate::http_server::{self, Server};
 use crate::input::SecretArgument;
-use crate::output::{end_progress, print_notice};
+use crate::output::{end_progress, print_notice, start_log};
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::webhook::apply::Apply;
@@ -114,7 +110,7 @@ impl Relay {
             receiver = receiver.named_secret(secret);
         }
         let receiver = receiver.build().map_err(|error| Failure::usage(error.to_string()))?;
-        start_log(settings.json);
+        start_log(levels());
         // All webhooks lead to the same targets.
         let inbox = Inbox::builder(&inbox).order_across_webhooks(retries.ordered_by_file).open().await?;
         let mut signals = Signals::new()?;
@@ -154,8 +150,7 @@ impl Relay {
             .route("/ready", get(ready))
             .route("/metrics", get(async move || metrics.render()))
             .with_state((receiver.clone(), inbox));
-        let (stop_server, stopped) = oneshot::channel();
-        let serving = tokio::spawn(http_server::serve(listener, app, IDLE_TIMEOUT, DRAIN_TIMEOUT, stopped));
+        let server = Server::start(listener, app, IDLE_TIMEOUT, DRAIN_TIMEOUT);
         print_notice(format_args!("listening on http://{address}{path}"));
 
         let (stop_registering, stopped) = oneshot::channel();
@@ -168,14 +163,12 @@ impl Relay {
             drop(stop_registering);
             receiver.drain(DRAIN_TIMEOUT).await;
             let ended = worker.shutdown().await;
-            drop(stop_server);
             let stop_console = async {
                 if let Some(console) = console {
                     console.stop().await;
                 }
             };
-            // The task of `serving` does not panic.
-            let _ = tokio::join!(serving, stop_console);
+            tokio::join!(server.stop(), stop_console);
             ended
         };
         let (ended, ()) = tokio::join!(running, register(apply, settings, stopped));
@@ -228,12 +221,8 @@ fn install_metrics() -> CliResult<PrometheusHandle> {
     Ok(metrics)
 }
 
-/// Logs to standard error; RUST_LOG sets the level.
-fn start_log(json: bool) {
+/// The log's levels, which RUST_LOG sets.
+fn levels() -> Targets {
     let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse().ok());
-    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines =
-        if json { lines.json().boxed() } else { lines.with_ansi(std::io::stderr().is_terminal()).boxed() };
-    tracing_subscriber::registry().with(lines).with(levels).init();
+    levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
 }

@@ -11,13 +11,11 @@ use http::{Method, StatusCode};
 use smartshape_webhook::{LingeringBody, Receiver, Rejection, RequestHead, Secret, WebhookResponse};
 use smartshape_webhook_ui::{Deliveries, ForwardOutcome, ReceivedDelivery};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use super::record::{BodyCopy, Recorder};
 use super::sink::{OutputFailures, RequestHandler, Sink};
 use crate::failure::{CliResult, Failure};
-use crate::http_server::serve;
+use crate::http_server;
 use crate::output::{ERROR, SUCCESS, is_interactive, print_notice, styled};
 
 /// Maximum time to receive a request's head, and maximum time that a connection is idle.
@@ -27,8 +25,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 pub(super) struct Server {
     receiver: Receiver,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    server: http_server::Server,
 }
 
 /// Where deliveries go.
@@ -69,15 +66,12 @@ impl Server {
             let (names, receiver, sinks) = (names.clone(), accepting.clone(), sinks.clone());
             async move { respond(request, &names, receiver, sinks).await }
         });
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, app, HEAD_TIMEOUT, GRACE, stopped));
-        Ok(Self { receiver, stop, task })
+        Ok(Self { receiver, server: http_server::Server::start(listener, app, HEAD_TIMEOUT, GRACE) })
     }
 
     pub(super) async fn stop(self) {
         self.receiver.drain(GRACE).await;
-        let _ = self.stop.send(());
-        let _ = self.task.await;
+        self.server.stop().await;
     }
 }
 
