@@ -16,11 +16,11 @@ use crate::files::{check_ours, make_folder, private_file};
 use crate::settings::folder;
 
 /// Files of another form are left alone.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Intent {
-    version: u32,
+    pub(super) version: u32,
     /// Random last segment of the URL, so that every webhook with this URL belongs to this listener.
     pub(crate) id: String,
     pub(crate) api_url: String,
@@ -45,19 +45,6 @@ pub(crate) struct Journal {
     pub(crate) created: Vec<Created>,
     /// The response to a creation was lost: an unrecorded webhook may exist, or may still appear.
     pub(crate) ambiguous: bool,
-}
-
-impl Intent {
-    pub(crate) fn new(
-        id: &str,
-        api_url: String,
-        account: Option<String>,
-        url: &str,
-        events: &[EventKind],
-    ) -> Self {
-        let (id, url, events) = (id.to_owned(), url.to_owned(), events.to_vec());
-        Self { version: VERSION, id, api_url, account, url, events, listed_before: Vec::new() }
-    }
 }
 
 impl Journal {

@@ -14,19 +14,18 @@ use http_body_util::Full;
 use smartshape_fake::{Fault, Prefix, check_response};
 use smartshape_webhook::{Delivery, Secret};
 use smartshape_webhook_ui::{ForwardOutcome, SendOutcome};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 
 use crate::escape::escape;
 use crate::http_client::{self, HttpClient, Response};
 use crate::output::{ERROR, SUCCESS, print_notice, styled};
 
 /// Maximum number of events that are forwarded concurrently.
-const MAX_IN_FLIGHT: usize = 8;
-/// Maximum number of queued events. Further ones are not forwarded, with a notice.
-const QUEUE_CAPACITY: usize = 1000;
-/// Maximum total length of the bodies of queued events.
-const QUEUE_CAPACITY_BYTES: usize = 256 * 1024 * 1024;
+const MAX_IN_FLIGHT: u32 = 8;
+/// Maximum number of events, in flight or queued: 1000. Further ones are not forwarded, with a notice.
+const MAX_EVENTS: u32 = 1000 + MAX_IN_FLIGHT;
+/// Maximum total length of their bodies.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Maximum time to wait for the endpoint's response.
 const LIMIT: Duration = Duration::from_secs(30);
 /// The cost of a token that is made here: that of most.
@@ -49,72 +48,57 @@ const HOP_BY_HOP: [HeaderName; 11] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// The queue of events to be forwarded.
+/// Posts events to the endpoint. Clones share the queue.
+#[derive(Clone)]
 pub(super) struct Forward {
-    sender: mpsc::Sender<QueuedEvent>,
+    client: HttpClient,
+    url: Uri,
+    /// A permit for each event that is queued or in flight.
+    events: Arc<Semaphore>,
+    /// A permit for each byte of their bodies.
     bytes: Arc<Semaphore>,
-}
-
-struct QueuedEvent {
-    uuid: String,
-    headers: HeaderMap,
-    body: Bytes,
-    forwarded: ForwardOutcome,
-    _bytes: OwnedSemaphorePermit,
-}
-
-/// The tasks that send the requests.
-pub(super) struct Forwarders(JoinSet<()>);
-
-/// Starts forwarding to `url`.
-pub(super) fn start(url: &Uri) -> Result<(Forward, Forwarders), Fault> {
-    let client = http_client::client(url)?;
-    let (sender, waiting) = mpsc::channel(QUEUE_CAPACITY);
-    let waiting = Arc::new(Mutex::new(waiting));
-    let mut tasks = JoinSet::new();
-    for _ in 0..MAX_IN_FLIGHT {
-        tasks.spawn(work(client.clone(), url.clone(), Arc::clone(&waiting)));
-    }
-    Ok((Forward { sender, bytes: Arc::new(Semaphore::new(QUEUE_CAPACITY_BYTES)) }, Forwarders(tasks)))
+    in_flight: Arc<Semaphore>,
 }
 
 impl Forward {
+    pub(super) fn new(url: Uri) -> Result<Self, Fault> {
+        Ok(Self {
+            client: http_client::client(&url)?,
+            url,
+            events: Arc::new(Semaphore::new(MAX_EVENTS as usize)),
+            bytes: Arc::new(Semaphore::new(MAX_BYTES)),
+            in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT as usize)),
+        })
+    }
+
     /// Queues the event without waiting. If the queue is full, prints a notice instead.
-    pub(super) fn push(&self, delivery: &Delivery, headers: &HeaderMap, forwarded: &ForwardOutcome) {
+    pub(super) fn push(&self, delivery: &Delivery, headers: &HeaderMap, forwarded: ForwardOutcome) {
         // A clone of the delivery would keep its bytes reserved in the receiver's memory limit.
         let (uuid, body) = (escape(delivery.uuid()), delivery.raw().clone());
-        let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        let queued = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).is_ok_and(|bytes| {
-            let (uuid, headers, forwarded) = (uuid.clone(), end_to_end(headers), forwarded.clone());
-            let event = QueuedEvent { uuid, headers, body, forwarded, _bytes: bytes };
-            self.sender.try_send(event).is_ok()
-        });
-        if !queued {
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let event = Arc::clone(&self.events).try_acquire_owned();
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(length);
+        let (Ok(event), Ok(bytes)) = (event, bytes) else {
             let why = "too many events wait for that endpoint already";
             print_notice(format_args!("not forwarded: {uuid}: {why}"));
             forwarded.set(SendOutcome { is_accepted: false, text: format!("not forwarded: {why}") });
-        }
+            return;
+        };
+        let (client, in_flight) = (self.client.clone(), Arc::clone(&self.in_flight));
+        let request = request(&self.url, end_to_end(headers), body);
+        tokio::spawn(async move {
+            let _permits = (event, bytes, in_flight.acquire().await);
+            let response = http_client::exchange(&client, request, LIMIT).await;
+            print_notice(format_args!("forwarded {uuid}: {}", outcome(&response, styled).text));
+            forwarded.set(outcome(&response, |text, _| text.to_owned()));
+        });
     }
-}
 
-impl Forwarders {
-    /// Waits until the queue is empty, once its sending half is dropped.
-    pub(super) async fn finish(mut self) {
-        let ended = async { while self.0.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, ended).await.is_err() {
+    /// Waits until all events are forwarded.
+    pub(super) async fn finish(&self) {
+        if tokio::time::timeout(GRACE, self.events.acquire_many(MAX_EVENTS)).await.is_err() {
             print_notice("not all events could be forwarded in time");
         }
-    }
-}
-
-async fn work(client: HttpClient, url: Uri, waiting: Arc<Mutex<mpsc::Receiver<QueuedEvent>>>) {
-    loop {
-        let next = waiting.lock().await.recv().await;
-        let Some(event) = next else { return };
-        let QueuedEvent { uuid, headers, body, forwarded, _bytes } = event;
-        let response = http_client::exchange(&client, request(&url, headers, body), LIMIT).await;
-        print_notice(format_args!("forwarded {uuid}: {}", outcome(&response, styled).text));
-        forwarded.set(outcome(&response, |text, _| text.to_owned()));
     }
 }
 

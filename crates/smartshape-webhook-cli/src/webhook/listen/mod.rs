@@ -18,12 +18,13 @@ use smartshape_fake::EventPayload;
 use smartshape_webhook::{EventKind, Secret};
 use smartshape_webhook_ui::{Deliveries, Ui};
 
+use self::forward::Forward;
 pub(crate) use self::forward::send;
 use self::record::Recorder;
 use self::serve::{Identity, Server, Sinks};
 use self::sink::Sink;
 use self::stop::{Reason, Stop};
-use super::journal::{Created, Intent, Journal};
+use super::journal::{self, Created, Intent, Journal};
 use super::{desired, prune};
 use crate::console::{self, Console};
 use crate::escape::escape;
@@ -98,25 +99,21 @@ impl Listen {
             None => None,
         };
         let secret = self.secret(forward_to.is_some())?;
-        let (recorder, recorded) = match &self.record {
-            Some(path) => Recorder::start(path).await.map(|(recorder, end)| (Some(recorder), Some(end)))?,
-            None => (None, None),
+        let recorder = match &self.record {
+            Some(path) => Some(Recorder::start(path).await?),
+            None => None,
         };
+        let (recorder, recorded) = recorder.unzip();
         let (listener, address) =
             http_server::bind(self.listen, "cannot listen on", "choose another --listen").await?;
         let names = Identity { id: random()?, nonce: random()? };
         let url = self.url(address, &names.id, &api)?;
         let mut stop = Stop::new()?;
 
-        let (forward, forwarders) = match &forward_to {
-            Some(url) => {
-                let started = forward::start(url).map_err(|fault| Failure::usage(fault.to_string()))?;
-                (Some(started.0), Some(started.1))
-            }
-            None => (None, None),
-        };
+        let forward = forward_to.clone().map(Forward::new).transpose();
+        let forward = forward.map_err(|fault| Failure::usage(fault.to_string()))?;
         let failures = stop.failures.clone();
-        let sink = Sink::new(self.fail_first, forward, failures.clone())
+        let sink = Sink::new(self.fail_first, forward.clone(), failures.clone())
             .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
         let console = match self.ui {
             Some(listen) => Some(inspect(listen, address, &names.id, forward_to, &secret).await?),
@@ -167,8 +164,8 @@ impl Listen {
             // Deliveries whose clients have disconnected.
             let _ = tokio::time::timeout(serve::GRACE, recorded.wait()).await;
         }
-        if let Some(forwarders) = forwarders {
-            forwarders.finish().await;
+        if let Some(forward) = forward {
+            forward.finish().await;
         }
         outcome
     }
@@ -262,9 +259,16 @@ async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> CliResul
         }
         Err(failure) => output::print_failure(&failure),
     }
-    let mut intent = Intent::new(id, api.client.base_url(), api.account.clone(), url, events);
-    intent.listed_before = api.client.list_webhooks().await?.into_iter().map(|webhook| webhook.id).collect();
-    Journal::begin(intent)
+    let listed = api.client.list_webhooks().await?;
+    Journal::begin(Intent {
+        version: journal::VERSION,
+        id: id.to_owned(),
+        api_url: api.client.base_url(),
+        account: api.account.clone(),
+        url: url.to_owned(),
+        events: events.to_vec(),
+        listed_before: listed.into_iter().map(|webhook| webhook.id).collect(),
+    })
 }
 
 /// Registers the webhooks and waits for the stop.

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use serde::Serialize;
 use smartshape_webhook::{TOKEN_HEADER, WebhookResponse};
 
@@ -61,8 +62,7 @@ impl Recorder {
         // Private, because events hold texts of users.
         let mut file = files::append(Path::new(path)).map_err(failed)?;
         let (lines, ended) = LineWriter::start(move |text| write(&mut file, text)).map_err(failed)?;
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let began_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        let began_ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
         let recorder =
             Self { lines, fingerprinter: Fingerprinter::new()?, started_at: Instant::now(), began_ms };
         recorder.append(&RecordingHeader::new(began_ms)).await.map_err(failed)?;

@@ -89,7 +89,7 @@ impl Handler for RequestHandler {
             return Err(error.into());
         }
         if let Some(forward) = &sink.forward {
-            forward.push(&delivery, &self.headers, &self.forwarded);
+            forward.push(&delivery, &self.headers, self.forwarded.clone());
         }
         Ok(())
     }
