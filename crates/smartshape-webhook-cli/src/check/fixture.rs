@@ -69,16 +69,21 @@ impl Fixture {
         serde_json::from_slice(&sample.to_body()).unwrap_or_default()
     }
 
-    /// Like [`event`](Self::event), with changes.
-    pub(crate) fn changed(&self, kind: EventKind, change: impl FnOnce(&mut Value)) -> Value {
-        let mut event = self.event(kind);
-        change(&mut event);
-        event
-    }
-
     /// A signed request that should be accepted.
     pub(crate) fn accepted(&self, body: impl Into<Vec<u8>>) -> Request {
         self.accepted_with(&self.good, body)
+    }
+
+    /// The sample, which should be accepted.
+    pub(crate) fn sample(&self, kind: EventKind) -> Request {
+        self.accepted(self.event(kind).to_string())
+    }
+
+    /// The sample with changes, which should be accepted.
+    pub(crate) fn changed(&self, kind: EventKind, change: impl FnOnce(&mut Value)) -> Request {
+        let mut event = self.event(kind);
+        change(&mut event);
+        self.accepted(event.to_string())
     }
 
     pub(crate) fn accepted_with(&self, token: &str, body: impl Into<Vec<u8>>) -> Request {

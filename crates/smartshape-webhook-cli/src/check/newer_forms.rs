@@ -83,7 +83,7 @@ pub(crate) fn people(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
 }
 
 fn changed(fixture: &Fixture, kind: EventKind, what: &str, change: impl FnOnce(&mut Value)) -> Request {
-    fixture.accepted(fixture.changed(kind, change).to_string()).what(what)
+    fixture.changed(kind, change).what(what)
 }
 
 fn put(document: &mut Value, fields: Value) {

@@ -43,10 +43,10 @@ pub(super) const CASES: &[Case] = &[
     case(
         "accepts X-Smartshape-Token, whatever its case",
         "names of headers have no case, and SmartShape's pages write this one in two ways",
-        |fixture, kind| one(fixture.accepted(fixture.event(kind).to_string()).title_case()),
+        |fixture, kind| one(fixture.sample(kind).title_case()),
     ),
     case("accepts a content type with charset", LOST, |fixture, kind| {
-        one(fixture.accepted(fixture.event(kind).to_string()).content_type("application/json; charset=utf-8"))
+        one(fixture.sample(kind).content_type("application/json; charset=utf-8"))
     }),
     case(
         "accepts a body in chunks",
@@ -60,7 +60,8 @@ pub(super) const CASES: &[Case] = &[
         "accepts text that is not ASCII",
         "people's names for things come in all scripts",
         |fixture, kind| {
-            let event = fixture.changed(kind, |event| set_text(event, "Größe 日本語 🚀"));
+            let mut event = fixture.event(kind);
+            set_text(&mut event, "Größe 日本語 🚀");
             let escaped = fixture.accepted(escaped(&fresh(&event, fixture, kind))).what("escaped as \\uXXXX");
             vec![fixture.accepted(event.to_string()).what("as UTF-8"), escaped]
         },
@@ -73,11 +74,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         "accepts an event of unknown name",
         "a newer SmartShape may send it, and retries what is rejected",
-        |fixture, kind| {
-            one(fixture.accepted(
-                fixture.changed(kind, |event| event["event"] = json!("smartshape_check")).to_string(),
-            ))
-        },
+        |fixture, kind| one(fixture.changed(kind, |event| event["event"] = json!("smartshape_check"))),
     )
     .for_all_events(),
     case("accepts new fields", FIELDS, |fixture, kind| {
@@ -85,7 +82,7 @@ pub(super) const CASES: &[Case] = &[
             event["smartshapeCheck"] = json!({"new": [1, null]});
             event["data"]["smartshapeCheck"] = json!(true);
         };
-        one(fixture.accepted(fixture.changed(kind, change).to_string()))
+        one(fixture.changed(kind, change))
     }),
     case("accepts annotations of newer form", UNTYPED, newer_forms::annotation)
         .for_event(EventKind::AnnotationCreated)
@@ -101,11 +98,8 @@ pub(super) const CASES: &[Case] = &[
         .advice(),
     case("accepts people as ids and objects", UNTYPED, newer_forms::people).advice(),
     case("accepts runTimestamp in seconds or as text", UNTYPED, |fixture, kind| {
-        let at = |what: &str, time: Value| {
-            fixture
-                .accepted(fixture.changed(kind, |event| event["runTimestamp"] = time).to_string())
-                .what(what)
-        };
+        let at =
+            |what: &str, time: Value| fixture.changed(kind, |event| event["runTimestamp"] = time).what(what);
         let milliseconds = fixture.event(kind)["runTimestamp"].as_i64().unwrap_or_default();
         vec![at("in seconds", json!(milliseconds / 1000)), at("as text", json!(milliseconds.to_string()))]
     })
@@ -118,7 +112,7 @@ pub(super) const CASES: &[Case] = &[
                 let uuid = event["uuid"].as_str().unwrap_or_default().replace('-', "");
                 event["uuid"] = json!(uuid.get(..24));
             };
-            one(fixture.accepted(fixture.changed(kind, change).to_string()))
+            one(fixture.changed(kind, change))
         },
     )
     .advice(),
@@ -130,7 +124,7 @@ pub(super) const CASES: &[Case] = &[
                 let now = event["runTimestamp"].as_i64().unwrap_or_default();
                 event["runTimestamp"] = json!(now - 3 * 24 * 3600 * 1000);
             };
-            one(fixture.accepted(fixture.changed(kind, earlier).to_string()))
+            one(fixture.changed(kind, earlier))
         },
     )
     .advice(),
@@ -138,28 +132,24 @@ pub(super) const CASES: &[Case] = &[
         "accepts an event again",
         "after a lost response SmartShape sends it again, until it is accepted",
         |fixture, kind| {
-            let delivery = fixture.accepted(fixture.event(kind).to_string());
+            let delivery = fixture.sample(kind);
             vec![delivery.clone().what("first"), delivery.what("again")]
         },
     ),
     case("accepts an event twice at once", "a retry may come while the first is handled", |fixture, kind| {
-        let delivery = fixture.accepted(fixture.event(kind).to_string()).expect(Expect::AcceptedOrDeferred);
+        let delivery = fixture.sample(kind).expect(Expect::AcceptedOrDeferred);
         vec![delivery.clone(), delivery]
     })
     .delivery(Delivery::Concurrent),
     case("keeps the connection", "a connection, and a handshake of TLS, for each event", |fixture, kind| {
-        let first = fixture.accepted(fixture.event(kind).to_string());
-        vec![
-            first,
-            fixture.accepted(fixture.event(kind).to_string()).expect(Expect::AcceptedOnThisConnection),
-        ]
+        vec![fixture.sample(kind), fixture.sample(kind).expect(Expect::AcceptedOnThisConnection)]
     })
     .delivery(Delivery::SameConnection)
     .advice(),
 ];
 
 fn sample(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
-    one(fixture.accepted(fixture.event(kind).to_string()))
+    one(fixture.sample(kind))
 }
 
 fn signed_with(token: &str, fixture: &Fixture, kind: EventKind) -> Vec<Request> {

@@ -18,16 +18,15 @@ pub(super) const CASES: &[Case] = &[
         "responds to deep nesting, and lives on",
         "many readers of JSON overflow their stack, which ends the process",
         |fixture, kind| {
-            let marker = "\"deep\"";
-            let event =
-                fixture.changed(kind, |event| event["data"]["smartshapeCheck"] = json!("deep")).to_string();
+            let mut event = fixture.event(kind);
+            event["data"]["smartshapeCheck"] = json!("deep");
             let deep = "[".repeat(100_000) + &"]".repeat(100_000);
             vec![
                 fixture
-                    .accepted(event.replacen(marker, &deep, 1))
+                    .accepted(event.to_string().replacen("\"deep\"", &deep, 1))
                     .expect(Expect::AnyResponse)
                     .what("100,000 lists in each other"),
-                fixture.accepted(fixture.event(kind).to_string()).what("an event after that"),
+                fixture.sample(kind).what("an event after that"),
             ]
         },
     )
@@ -54,7 +53,7 @@ pub(super) const CASES: &[Case] = &[
         |fixture, kind| {
             vec![
                 fixture.rejected(kind, Some(fixture.forged(31))).what("cost 31"),
-                fixture.accepted(fixture.event(kind).to_string()).what("an event after that"),
+                fixture.sample(kind).what("an event after that"),
             ]
         },
     )
@@ -62,6 +61,6 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn beside(mut others: Vec<Request>, fixture: &Fixture, kind: EventKind) -> Vec<Request> {
-    others.push(fixture.accepted(fixture.event(kind).to_string()));
+    others.push(fixture.sample(kind));
     others
 }

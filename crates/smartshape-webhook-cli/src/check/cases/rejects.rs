@@ -50,8 +50,7 @@ pub(super) const CASES: &[Case] = &[
         |fixture, kind| {
             let methods = [Method::GET, Method::PUT, Method::DELETE].into_iter();
             let signed = |method: Method| {
-                let request =
-                    fixture.accepted(fixture.event(kind).to_string()).expect(Expect::MethodRejected);
+                let request = fixture.sample(kind).expect(Expect::MethodRejected);
                 request.what(method.as_str()).method(method)
             };
             methods.map(signed).collect()
@@ -71,7 +70,7 @@ pub(super) const CASES: &[Case] = &[
         "what is left of a rejected request is taken for the next one, which is then lost",
         |fixture, kind| {
             let rejected = fixture.rejected(kind, Some("letmein")).expect(Expect::Anything);
-            vec![rejected, fixture.accepted(fixture.event(kind).to_string())]
+            vec![rejected, fixture.sample(kind)]
         },
     )
     .delivery(Delivery::SameConnection),
@@ -117,7 +116,7 @@ pub(super) const CASES: &[Case] = &[
                 fixture.unreadable("null", "null"),
                 fixture.unreadable("no uuid", without_uuid.to_string()),
                 fixture.unreadable("no UTF-8", b"{\"file\": \"\xff\xfe\"}"),
-                fixture.accepted(fixture.event(kind).to_string()).what("an event after that"),
+                fixture.sample(kind).what("an event after that"),
             ]
         },
     )
