@@ -27,11 +27,11 @@ pub(crate) enum Command {
     /// Completes events without handling them and deletes their bodies; running events are left
     Purge(Change),
     /// Shows the number of events by state, and the size of the inbox
-    Stats(Stats),
+    Stats(Database),
 }
 
 #[derive(Args)]
-struct Database {
+pub(crate) struct Database {
     /// The inbox: a path, or a postgres:// URL; - reads it from standard input, since a URL may hold a password
     #[arg(value_name = "URL")]
     url: String,
@@ -109,12 +109,6 @@ pub(crate) struct Change {
     all: bool,
 }
 
-#[derive(Args)]
-pub(crate) struct Stats {
-    #[command(flatten)]
-    database: Database,
-}
-
 impl Command {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         match self {
@@ -122,7 +116,7 @@ impl Command {
             Self::Show(show) => show.run(settings).await,
             Self::Replay(change) => change.run(true).await,
             Self::Purge(change) => change.run(false).await,
-            Self::Stats(stats) => stats.run(settings).await,
+            Self::Stats(database) => database.stats(settings).await,
         }
     }
 }
@@ -324,9 +318,9 @@ impl Change {
     }
 }
 
-impl Stats {
-    async fn run(self, settings: &Settings) -> CliResult {
-        let inbox = self.database.open_to_read().await?;
+impl Database {
+    async fn stats(self, settings: &Settings) -> CliResult {
+        let inbox = self.open_to_read().await?;
         let stats = inbox.stats().await?;
         let completed =
             inbox.count_by_event(EventFilter::default().state(EventState::Completed)).await?.total;

@@ -65,7 +65,7 @@ impl Settings {
     /// A client with the stored login, or with the one that flags or environment give.
     pub(crate) fn api(&self) -> CliResult<Api> {
         let config = Config::read()?;
-        let client = self.client_at(&config)?;
+        let mut client = self.client_at(&config)?;
         let given = |flag: &Option<String>, variable: &str, what| match flag.as_deref() {
             Some("-") => self.token_from_stdin(what).map(Some),
             Some(token) => Ok(Some(token.to_owned())),
@@ -89,7 +89,6 @@ impl Settings {
         let session = session.or_else(|| config.session.filter(|_| is_kept));
 
         start_progress(format_args!("waiting for {}", client.base_url()));
-        let mut client = client;
         if let Some(token) = token {
             client = client.with_auth_token(AuthToken::new(token)?);
         }

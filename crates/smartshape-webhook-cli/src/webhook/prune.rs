@@ -51,34 +51,33 @@ pub(super) async fn prune(api: &Api, forget: bool) -> CliResult<(Vec<String>, bo
         print_notice(problem);
     }
     for journal in journals {
-        let done = match foreign(api, &journal.intent) {
-            Some(text) => {
-                print_notice(text);
-                false
-            }
-            None => match remove(&api.client, &journal).await {
-                Ok(removed) => {
-                    print_unclear(&removed.unclear);
-                    let known = !removed.deleted.is_empty() || is_its_account(api, &journal);
-                    deleted.extend(removed.deleted);
-                    known && removed.unclear.is_empty()
-                }
-                Err(error) => {
-                    print_notice(format_args!(
-                        "what a listener left cannot be deleted: {}",
-                        api_chain(&error)
-                    ));
-                    false
-                }
-            },
-        };
-        if done || forget {
+        if prune_one(api, &journal, &mut deleted).await || forget {
             journal.end();
         } else {
             complete = false;
         }
     }
     Ok((deleted, complete))
+}
+
+/// Whether nothing is left of this journal's listener; prints why something is.
+async fn prune_one(api: &Api, journal: &Journal, deleted: &mut Vec<String>) -> bool {
+    if let Some(text) = foreign(api, &journal.intent) {
+        print_notice(text);
+        return false;
+    }
+    match remove(&api.client, journal).await {
+        Ok(removed) => {
+            print_unclear(&removed.unclear);
+            let is_known = !removed.deleted.is_empty() || is_its_account(api, journal);
+            deleted.extend(removed.deleted);
+            is_known && removed.unclear.is_empty()
+        }
+        Err(error) => {
+            print_notice(format_args!("what a listener left cannot be deleted: {}", api_chain(&error)));
+            false
+        }
+    }
 }
 
 /// Why the journal's webhooks cannot be deleted at this server or by this user; `None` if they can.
