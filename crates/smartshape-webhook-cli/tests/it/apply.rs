@@ -10,7 +10,7 @@ const TWO: &str = r#"{"url": "http://127.0.0.1:1/a", "webhooks": [{"event": "fil
     {"event": "file_optimized", "url": "http://127.0.0.1:1/b", "secret": {"env": "ANOTHER"}}]}"#;
 
 async fn apply(home: &Home, fake: &FakeSmartShape, declared: &str, more: &[&str]) -> Ran {
-    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
+    home.write("webhooks.json", declared);
     let arguments = [&["webhook", "apply", "webhooks.json"], more].concat();
     let mut program = home.logged_in(fake, &arguments);
     ran(program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("ANOTHER", "another secret of mine")).await
@@ -37,7 +37,7 @@ async fn apply_reconciles_webhooks_with_the_file() {
     );
     assert_eq!(applied.out, expected);
     assert_eq!(fake.webhooks()[2].secret(), "another secret of mine");
-    let records = std::fs::read_to_string(home.path().join("webhooks.json.records.json")).unwrap();
+    let records = home.read("webhooks.json.records.json");
     assert!(!records.contains(SECRET) && records.contains(&fake.webhooks()[2].id));
 
     let again = apply(&home, &fake, TWO, &["--json"]).await.succeeds().lines();
@@ -149,7 +149,7 @@ async fn apply_rejects_records_of_another_account() {
     let fake =
         FakeSmartShape::builder().account(Account::new("zoe", "pass")).account(Account::new("ada", "pass"));
     let (home, fake) = (Home::new(), fake.start().await.unwrap());
-    std::fs::write(home.path().join("webhooks.json"), ONE).unwrap();
+    home.write("webhooks.json", ONE);
     let apply_as = async |user: &str| {
         let mut login = home.program(&["--api-url", &fake.base_url(), "login", user]);
         ran(login.env("SMARTSHAPE_PASSWORD", "pass")).await.succeeds();

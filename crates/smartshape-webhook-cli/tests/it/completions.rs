@@ -6,7 +6,7 @@ use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 use tokio::process::Command;
 
-use crate::support::{Home, nobody, ran};
+use crate::support::{Home, nobody};
 
 #[tokio::test]
 async fn completions_are_valid_for_each_shell() {
@@ -86,7 +86,7 @@ async fn errors_with_json_are_one_line_of_json() {
         assert!(error["error"].as_str().unwrap().contains(says), "{failed:?}");
     }
     let fake = FakeSmartShape::start().await.unwrap();
-    let noticed = ran(&mut home.logged_in(&fake, &["--json", "webhook", "delete", "5c6f"])).await;
+    let noticed = home.run_at(&fake, &["--json", "webhook", "delete", "5c6f"]).await;
     let notice: serde_json::Value = serde_json::from_str(&noticed.err).unwrap();
     assert!(notice["message"].as_str().unwrap().contains("there is no webhook 5c6f"), "{noticed:?}");
 }

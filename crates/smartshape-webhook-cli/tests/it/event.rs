@@ -56,7 +56,7 @@ async fn trigger_sends_the_sample_with_set_fields() {
 async fn trigger_sends_a_given_body_and_reads_the_secret_from_stdin() {
     let (home, (url, received)) = (Home::new(), receiver().await);
     let body = r#"{"event": "annotation_created", "file": "f", "owner": "o", "uuid": "u", "runTimestamp": 1, "data": {"x": 1.0}}"#;
-    std::fs::write(home.path().join("event.json"), body).unwrap();
+    home.write("event.json", body);
     let arguments = [
         "--json",
         "event",
@@ -173,9 +173,9 @@ async fn trigger_says_why_nothing_was_sent() {
     let both = ["event", "trigger", "file_uploaded", "--secret", "-", "--body", "-"];
     let event = r#"{"event": "file_uploaded"}"#;
     ran_with_stdin(&mut home.program(&both), event).await.fails(2, "standard input");
-    std::fs::write(home.path().join("broken.json"), "{").unwrap();
+    home.write("broken.json", "{");
     trigger(&["--secret", SECRET, "--body", "broken.json"]).await.fails(2, "not JSON");
-    std::fs::write(home.path().join("other.json"), r#"{"x": 1}"#).unwrap();
+    home.write("other.json", r#"{"x": 1}"#);
     trigger(&["--secret", SECRET, "--body", "other.json"]).await.fails(2, "no field \"event\"");
     home.run(&["event", "trigger", "file_deleted"]).await.fails(2, "configuration_removed");
 }

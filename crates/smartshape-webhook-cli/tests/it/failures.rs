@@ -29,7 +29,7 @@ impl Fixture {
     async fn new() -> Self {
         let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
         let declared = format!(r#"{{"url": "{URL}", "webhooks": [{{"event": "file_optimized"}}]}}"#);
-        std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
+        home.write("webhooks.json", declared);
         let id = fake.register(FileUploaded, URL, SECRET);
         Self { home, fake, id }
     }

@@ -36,7 +36,7 @@ async fn recordings_are_private_to_the_user() {
     }
     for (file, says) in rejected {
         let listen = ["webhook", "listen", "--event", "file_uploaded", "--record", file];
-        let failed = ran(&mut home.logged_in(&fake, &listen)).await;
+        let failed = home.run_at(&fake, &listen).await;
         failed.fails(2, says);
         assert!(failed.err.contains(&format!("cannot write --record {file}: ")), "{failed:?}");
     }
@@ -44,8 +44,7 @@ async fn recordings_are_private_to_the_user() {
     for taken in ["mine", "/dev/null", "new"] {
         let listen = ["webhook", "listen", "--event", "file_uploaded", "--record", taken];
         let listener = Listener::start(home.logged_in(&fake, &listen)).await;
-        listener.signal("-INT");
-        assert_eq!(listener.end().await.0.code(), Some(0), "{taken}");
+        listener.stop("-INT").await;
     }
     assert!(fs::read(at("mine")).unwrap().starts_with(b"mine\n{"));
     assert_eq!(fs::metadata(at("new")).unwrap().permissions().mode() & 0o777, 0o600);
@@ -84,8 +83,7 @@ async fn settings_symlink_is_kept() {
 #[tokio::test]
 async fn journals_of_other_users_delete_nothing() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
-    let mut listener =
-        Listener::start(home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"])).await;
+    let mut listener = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
     listener.child.kill().await.unwrap();
     let note = crate::listener::journals(&home).remove(0);
     let elsewhere = home.path().join("elsewhere.jsonl");
@@ -93,7 +91,7 @@ async fn journals_of_other_users_delete_nothing() {
     symlink(&elsewhere, &note).unwrap();
     let id = fake.webhooks()[0].id.clone();
     let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-    let prune = async || ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await;
+    let prune = async || home.run_at(&fake, &["webhook", "prune"]).await;
     let rejected = prune().await;
     assert!(rejected.code == Some(1) && rejected.err.contains("symbolic link"), "{rejected:?}");
     fs::remove_file(&note).unwrap();

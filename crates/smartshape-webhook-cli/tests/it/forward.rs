@@ -90,9 +90,7 @@ async fn forward_keeps_body_and_headers_byte_for_byte() {
     let mut response = [0; 15];
     within(sender.read_exact(&mut response)).await.unwrap();
     assert_eq!(response, *b"HTTP/1.1 200 OK");
-    listener.signal("-INT");
-    let (status, _, err) = listener.end().await;
-    assert_eq!(status.code(), Some(0), "{err}");
+    let (_, err) = listener.stop("-INT").await;
     assert!(![&said, &err].iter().any(|text| text.contains(&token) || text.contains(SECRET)), "{said} {err}");
 }
 
@@ -106,8 +104,7 @@ async fn forwarded_events_are_accepted_with_the_same_secret() {
     let said = listener.read_until(&format!("forwarded {}: 200 after ", event.uuid())).await;
     assert!(said.ends_with(" ms, accepted"), "{said}");
     assert_eq!(received.lock().unwrap()[0]["uuid"], event.uuid());
-    listener.signal("-INT");
-    assert_eq!(listener.end().await.0.code(), Some(0));
+    listener.stop("-INT").await;
 }
 
 #[tokio::test]
@@ -149,6 +146,5 @@ async fn forward_sends_at_most_eight_events_concurrently() {
         listener.read_until(" ms, accepted").await;
     }
     assert_eq!(most.load(Ordering::SeqCst), 8);
-    listener.signal("-INT");
-    assert_eq!(listener.end().await.0.code(), Some(0));
+    listener.stop("-INT").await;
 }

@@ -172,14 +172,11 @@ async fn inbox_rejects_other_files_unchanged() {
     home.run(&["inbox", "stats", "none.db"]).await.fails(1, "there is no inbox at none.db");
     assert!(!home.path().join("none.db").exists());
     for content in ["", "a text of somebody's, and a longer one"] {
-        std::fs::write(home.path().join("notes"), content).unwrap();
+        home.write("notes", content);
         home.run(&["inbox", "list", "notes"]).await.fails(1, "there is no inbox at notes");
-        assert_eq!(std::fs::read_to_string(home.path().join("notes")).unwrap(), content);
+        assert_eq!(home.read("notes"), content);
     }
     home.run(&["inbox", "list", "mysql://somewhere"]).await.fails(2, "postgres://");
-    let nobody = "postgres://ada:hunter2@127.0.0.1:1/app";
-    let ran = home.run(&["inbox", "stats", nobody]).await;
-    assert!(ran.code == Some(1) && !ran.err.contains("hunter2") && !ran.err.is_empty(), "{ran:?}");
     let place = filled(&home).await;
     home.run(&["inbox", "show", &place, "1"]).await.fails(2, "use the KEY column of `smartshape inbox list`");
     home.run(&["inbox", "show", &place, &"0".repeat(32)]).await.fails(1, "no event 000");

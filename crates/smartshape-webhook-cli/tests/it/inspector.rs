@@ -5,22 +5,15 @@ use smartshape_webhook::EventKind;
 
 use crate::event::receiver;
 use crate::listener::{Listener, builder};
-use crate::support::{Home, SECRET, message, within};
+use crate::support::{Home, SECRET, request};
 use crate::ui::Console;
 
 const OWN: &str = "sec-fetch-site: same-origin";
 
-/// Sends a request to a listener, and returns its status line.
+/// Sends a request to a listener, and returns its status.
 async fn deliver(url: &str, token: &str, body: &[u8]) -> String {
-    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
-    let head = format!(
-        "POST /{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer PROXY\r\nx-smartshape-token: {token}\r\n\
-         content-length: {}\r\n\r\n",
-        body.len()
-    );
-    let mut sender = tokio::net::TcpStream::connect(address).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut sender, &[head.as_bytes(), body].concat()).await.unwrap();
-    String::from_utf8(within(message(&mut sender)).await.0[0].clone()).unwrap()
+    let headers = ["authorization: Bearer PROXY", &format!("x-smartshape-token: {token}")];
+    request("POST", url, &headers, body).await.status().to_owned()
 }
 
 #[tokio::test]
@@ -43,8 +36,7 @@ async fn inspector_shows_deliveries_and_sends_them_again() {
     console.program.read_until(&format!("forwarded {}: 200", event.uuid())).await;
     let listener_url = fake.webhooks().remove(0).url;
     let forged = smartshape_fake::token("the secret of somebody else", 4, Prefix::TwoB).unwrap();
-    let status = deliver(&listener_url, &forged, b"{\"text\": \"STRANGE\"}").await;
-    assert!(status.contains(" 401 "), "{status}");
+    assert_eq!(deliver(&listener_url, &forged, b"{\"text\": \"STRANGE\"}").await, "401");
 
     let list = console.send("GET", "?view=deliveries", &[&cookie], "").await.body;
     for shown in ["file_uploaded", "401", "matches none of the secrets", "Forwarded: 200 after"] {
@@ -95,17 +87,15 @@ async fn inspector_shows_deliveries_and_sends_them_again() {
     for hidden in [SECRET, token_of_the_fake, "STRANGE", "PROXY"] {
         assert!(!pages.contains(hidden), "{hidden}");
     }
-    console.program.signal("-INT");
-    let (status, _, err) = console.program.end().await;
-    assert!(status.success() && !err.contains(SECRET), "{err}");
+    let (_, err) = console.program.stop("-INT").await;
+    assert!(!err.contains(SECRET), "{err}");
 }
 
 #[tokio::test]
 async fn inspector_shows_a_recording() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let arguments =
-        ["webhook", "listen", "--event", "file_uploaded", "--record", "r.jsonl", "--fail-first", "1"];
-    let listener = Listener::start(home.logged_in(&fake, &arguments)).await;
+    let arguments = ["--event", "file_uploaded", "--record", "r.jsonl", "--fail-first", "1"];
+    let listener = Listener::at(&home, &fake, &arguments).await;
     let event = EventPayload::sample(EventKind::FileUploaded);
     for _ in 0..2 {
         assert!(fake.send(&event).await[0].accepted());
@@ -113,9 +103,8 @@ async fn inspector_shows_a_recording() {
     let secret = fake.webhooks().remove(0).secret().to_owned();
     let token = smartshape_fake::token(&secret, 4, Prefix::TwoB).unwrap();
     let url = fake.webhooks().remove(0).url;
-    assert!(deliver(&url, &token, b"no JSON").await.contains(" 400 "));
-    listener.signal("-INT");
-    assert!(listener.end().await.0.success());
+    assert_eq!(deliver(&url, &token, b"no JSON").await, "400");
+    listener.stop("-INT").await;
 
     let (to, received) = receiver().await;
     home.run(&["ui", "r.jsonl", "--forward-to", &to]).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");

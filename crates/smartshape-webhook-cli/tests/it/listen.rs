@@ -12,43 +12,36 @@ use crate::listener::{Listener, builder, journals};
 use crate::support::{Home, SECRET, message, ran, within};
 
 #[tokio::test]
-async fn listen_prints_lines_and_deletes_its_webhooks_at_a_signal() {
-    for signal in ["-INT", "-TERM"] {
-        let (home, fake) = (Home::new(), builder().start().await.unwrap());
-        let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-        let command = home.logged_in(&fake, &["webhook", "listen", "--event", "annotation_created"]);
-        let mut listener = Listener::start(command).await;
-        let registered = fake.webhooks();
-        assert_eq!((registered.len(), registered[1].event), (2, EventKind::AnnotationCreated));
+async fn listen_prints_lines_and_deletes_its_webhooks() {
+    let (home, fake) = (Home::new(), builder().start().await.unwrap());
+    let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
+    let mut listener = Listener::at(&home, &fake, &["--event", "annotation_created"]).await;
+    let registered = fake.webhooks();
+    assert_eq!((registered.len(), registered[1].event), (2, EventKind::AnnotationCreated));
 
-        let event = EventPayload::sample(EventKind::AnnotationCreated);
-        let outcomes = fake.send(&event).await;
-        assert!(outcomes[0].accepted(), "{}", outcomes[0]);
-        assert_eq!(listener.line().await["uuid"], event.uuid());
-        // Sent again, it is acknowledged again, and not shown.
-        assert!(fake.send(&event).await[0].accepted());
+    let event = EventPayload::sample(EventKind::AnnotationCreated);
+    let outcomes = fake.send(&event).await;
+    assert!(outcomes[0].accepted(), "{}", outcomes[0]);
+    assert_eq!(listener.line().await["uuid"], event.uuid());
+    // Sent again, it is acknowledged again, and not shown.
+    assert!(fake.send(&event).await[0].accepted());
 
-        listener.signal(signal);
-        let (status, out, err) = listener.end().await;
-        assert_eq!((status.code(), out.as_str()), (Some(0), ""), "{err}");
-        assert!(!err.contains(registered[1].secret()));
-        assert_eq!(fake.webhooks().into_iter().map(|webhook| webhook.id).collect::<Vec<_>>(), [other]);
-        assert!(journals(&home).is_empty());
-    }
+    let (out, err) = listener.stop("-INT").await;
+    assert!(out.is_empty() && !err.contains(registered[1].secret()), "{out}{err}");
+    assert_eq!(fake.webhooks().into_iter().map(|webhook| webhook.id).collect::<Vec<_>>(), [other]);
+    assert!(journals(&home).is_empty());
 }
 
 #[tokio::test]
 async fn listen_escapes_events_for_the_terminal() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
-    let listener = Listener::start(command).await;
+    let listener = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
     let name = "\u{9b}31m\u{202e}é\u{2066}";
     let body = json!({
         "uuid": "u-1", "event": "file_uploaded", "file": "f", "owner": "o", "runTimestamp": 1, "data": {"name": name},
     });
     assert!(fake.send(&EventPayload::from_body(body.to_string())).await[0].accepted());
-    listener.signal("-INT");
-    let (_, out, err) = listener.end().await;
+    let (out, err) = listener.stop("-INT").await;
     assert!(out.contains(r#""\u009b31m\u202eé\u2066""#), "{out}{err}");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), body);
 }
@@ -56,7 +49,7 @@ async fn listen_escapes_events_for_the_terminal() {
 #[tokio::test]
 async fn listen_registers_all_nine_events_with_one_fresh_secret() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let mut listener = Listener::start(home.logged_in(&fake, &["webhook", "listen"])).await;
+    let mut listener = Listener::at(&home, &fake, &[]).await;
     let webhooks = fake.webhooks();
     assert_eq!(webhooks.iter().map(|webhook| webhook.event).collect::<Vec<_>>(), EventKind::ALL);
     assert!(webhooks[0].secret().len() >= 32);
@@ -64,8 +57,7 @@ async fn listen_registers_all_nine_events_with_one_fresh_secret() {
         assert!(fake.trigger(kind).await[0].accepted());
         assert_eq!(listener.line().await["event"], kind.as_str());
     }
-    listener.signal("-INT");
-    assert_eq!(listener.end().await.0.code(), Some(0));
+    listener.stop("-INT").await;
     assert!(fake.webhooks().is_empty());
 }
 
@@ -114,9 +106,8 @@ async fn listen_prints_thousands_of_events_as_whole_lines() {
     for connection in connections {
         connection.await.unwrap();
     }
-    listener.signal("-INT");
-    let (status, out, err) = listener.end().await;
-    assert_eq!((status.code(), out.as_str(), seen.len()), (Some(0), "", CONNECTIONS * EVENTS_EACH), "{err}");
+    let (out, _) = listener.stop("-INT").await;
+    assert_eq!((out.as_str(), seen.len()), ("", CONNECTIONS * EVENTS_EACH));
 }
 
 #[tokio::test]
@@ -124,7 +115,7 @@ async fn listen_registers_nothing_if_it_is_unreachable() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let listen = async |more: &[&str]| {
         let arguments = [&["webhook", "listen", "--event", "file_uploaded"], more].concat();
-        ran(&mut home.logged_in(&fake, &arguments)).await
+        home.run_at(&fake, &arguments).await
     };
     // Somebody else's server.
     let elsewhere = listen(&["--public-url", &fake.base_url()]).await;

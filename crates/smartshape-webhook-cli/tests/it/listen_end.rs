@@ -31,15 +31,14 @@ async fn concurrent_listeners_do_not_interfere() {
         one.read_until("registered ").await;
         two.read_until("registered ").await;
         assert_eq!(fake.webhooks().len(), 5);
-        one.signal("-INT");
-        let (status, _, err) = one.end().await;
-        assert_eq!((status.code(), fake.webhooks().len()), (Some(0), 3), "{err}");
+        one.stop("-INT").await;
+        assert_eq!(fake.webhooks().len(), 3);
 
         let outcomes = fake.trigger(EventKind::FileOptimized).await;
         assert!(outcomes.len() == 1 && outcomes[0].accepted(), "the other one goes on");
         assert_eq!(two.line().await["event"], "file_optimized");
         two.child.kill().await.unwrap();
-        ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+        home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
         assert_eq!(ids(&fake), [other]);
         assert!(journals(&home).is_empty());
     }
@@ -112,14 +111,14 @@ async fn keeping_back_a_creation(fake: &FakeSmartShape) -> (String, oneshot::Rec
 async fn prune_completes_an_interrupted_clean_up() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
-        let arguments = ["webhook", "listen", "--event", "file_optimized", "--event", "file_uploaded"];
-        let listener = Listener::start(home.logged_in(&fake, &arguments)).await;
+        let arguments = ["--event", "file_optimized", "--event", "file_uploaded"];
+        let listener = Listener::at(&home, &fake, &arguments).await;
         fake.inject(FaultInjection::error(503, ErrorFormat::Plain).after(1));
         listener.signal("-TERM");
         let (status, _, err) = listener.end().await;
         assert!(status.code() == Some(1) && err.contains("smartshape webhook prune"), "{err}");
         assert_eq!((fake.webhooks().len(), journals(&home).len()), (2, 1));
-        ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+        home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
         assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0));
     }
 }
@@ -142,8 +141,7 @@ async fn rejected_creation_leaves_no_journal() {
 async fn listen_ends_when_its_pipe_closes_without_events() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
-        let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
-        let mut listener = Listener::start(command).await;
+        let mut listener = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
         drop(listener.out.take());
         let (status, _, err) = listener.end().await;
         assert_eq!(status.code(), Some(0), "{err}");
@@ -155,11 +153,10 @@ async fn listen_ends_when_its_pipe_closes_without_events() {
 async fn listen_ends_at_a_signal() {
     for (shows_url, signal) in [(true, "-INT"), (true, "-TERM"), (false, "-INT"), (false, "-TERM")] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
-        let listener = Listener::start(home.logged_in(&fake, &["webhook", "listen"])).await;
+        let listener = Listener::at(&home, &fake, &[]).await;
         assert_eq!(fake.webhooks().len(), 10);
-        listener.signal(signal);
-        let (status, out, err) = listener.end().await;
-        assert_eq!((status.code(), out.as_str()), (Some(0), ""), "{err}");
+        let (out, err) = listener.stop(signal).await;
+        assert_eq!(out, "");
         assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0), "{err}");
     }
 }
@@ -189,14 +186,12 @@ async fn prune_deletes_only_webhooks_of_crashed_listeners() {
     for shows_url in [true, false] {
         let (home, fake) = (Home::new(), builder().list_shows_url(shows_url).start().await.unwrap());
         let before = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-        let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
-        let mut crashed = Listener::start(home.logged_in(&fake, &arguments)).await;
+        let arguments = ["--event", "file_uploaded", "--event", "file_optimized"];
+        let mut crashed = Listener::at(&home, &fake, &arguments).await;
         let secret = fake.webhooks()[1].secret().to_owned();
         crashed.child.kill().await.unwrap();
         let after = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-        let running =
-            Listener::start(home.logged_in(&fake, &["webhook", "listen", "--event", "annotation_created"]))
-                .await;
+        let running = Listener::at(&home, &fake, &["--event", "annotation_created"]).await;
         let here: Vec<_> = fake.webhooks().into_iter().map(|webhook| (webhook.id, webhook.event)).collect();
         // The next listener has done it.
         assert_eq!(here.len(), 3, "{here:?}");
@@ -206,12 +201,12 @@ async fn prune_deletes_only_webhooks_of_crashed_listeners() {
         assert_eq!(file.len(), 1, "of the one that runs: {file:?}");
         assert!(!std::fs::read_to_string(&file[0]).unwrap().contains(&secret));
         assert_private(&file[0]);
-        let nothing = ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+        let nothing = home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
         assert!(nothing.out.contains("nothing is left behind"), "one that runs is left alone: {nothing:?}");
 
         let mut running = running;
         running.child.kill().await.unwrap();
-        let pruned = ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+        let pruned = home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
         assert!(pruned.out.contains(&here[2].0), "{pruned:?}");
         assert_eq!(ids(&fake), [before, after]);
         assert!(journals(&home).is_empty());
@@ -221,8 +216,7 @@ async fn prune_deletes_only_webhooks_of_crashed_listeners() {
 #[tokio::test]
 async fn prune_recognizes_unnoted_webhooks_by_their_url() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
-    let mut crashed = Listener::start(command).await;
+    let mut crashed = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
     crashed.child.kill().await.unwrap();
     let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     // The power fails in the middle of the second line.
@@ -230,12 +224,12 @@ async fn prune_recognizes_unnoted_webhooks_by_their_url() {
     let text = std::fs::read_to_string(path).unwrap();
     let intent = text.find('\n').unwrap();
     std::fs::write(path, &text[..intent + 12]).unwrap();
-    ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+    home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
     assert_eq!(ids(&fake), [other]);
     assert!(journals(&home).is_empty());
 
     std::fs::write(path, "of another program\n").unwrap();
-    let pruned = ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await;
+    let pruned = home.run_at(&fake, &["webhook", "prune"]).await;
     assert!(pruned.code == Some(1) && pruned.err.contains("look at it") && path.exists(), "{pruned:?}");
 }
 
@@ -243,11 +237,10 @@ async fn prune_recognizes_unnoted_webhooks_by_their_url() {
 async fn prune_reports_undeletable_webhooks_until_forgotten() {
     let (home, fake, other) =
         (Home::new(), builder().start().await.unwrap(), builder().start().await.unwrap());
-    let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
-    Listener::start(command).await.child.kill().await.unwrap();
-    let pruned = ran(&mut home.logged_in(&other, &["webhook", "prune"])).await;
+    Listener::at(&home, &fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
+    let pruned = home.run_at(&other, &["webhook", "prune"]).await;
     assert!(pruned.code == Some(1) && pruned.err.contains(&fake.base_url()), "{pruned:?}");
-    ran(&mut home.logged_in(&other, &["webhook", "prune", "--forget"])).await.succeeds();
+    home.run_at(&other, &["webhook", "prune", "--forget"]).await.succeeds();
     assert_eq!((fake.webhooks().len(), journals(&home).len()), (1, 0));
 }
 
@@ -255,8 +248,7 @@ async fn prune_reports_undeletable_webhooks_until_forgotten() {
 async fn listen_keeps_its_journal_if_the_token_expired() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
-        let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
-        let listener = Listener::start(command).await;
+        let listener = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
         fake.expire_tokens();
         listener.signal("-TERM");
         let (status, _, err) = listener.end().await;
@@ -264,7 +256,7 @@ async fn listen_keeps_its_journal_if_the_token_expired() {
         let note = journals(&home).remove(0);
         assert!(err.contains(&*note.to_string_lossy()), "it says where it is noted: {err}");
         assert_eq!(fake.webhooks().len(), 2);
-        ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+        home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
         assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0));
     }
 }
@@ -276,7 +268,7 @@ async fn listen_finds_a_webhook_with_a_lost_response_by_its_url() {
     // After the list, the first creation.
     fake.inject(FaultInjection::error(500, ErrorFormat::Plain).after(1).after_effect());
     let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
-    let ran_ = ran(&mut home.logged_in(&fake, &arguments)).await;
+    let ran_ = home.run_at(&fake, &arguments).await;
     assert!(ran_.code == Some(1) && ran_.err.contains("create a webhook"), "{ran_:?}");
     assert_eq!(ids(&fake), [other]);
     assert!(journals(&home).is_empty(), "{ran_:?}");
@@ -287,7 +279,7 @@ async fn listen_leaves_and_names_unclear_webhooks_without_urls() {
     let (home, fake) = (Home::new(), builder().list_shows_url(false).start().await.unwrap());
     let before = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     fake.inject(FaultInjection::error(500, ErrorFormat::Plain).after(1).after_effect());
-    let ran_ = ran(&mut home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"])).await;
+    let ran_ = home.run_at(&fake, &["webhook", "listen", "--event", "file_uploaded"]).await;
     let id = fake.webhooks()[1].id.clone();
     assert!(!ran_.err.contains(&before), "{ran_:?}");
     let says = format!("smartshape webhook delete {id}");
@@ -296,10 +288,10 @@ async fn listen_leaves_and_names_unclear_webhooks_without_urls() {
         !ran_.err.lines().any(|line| line.trim_end() == "smartshape:"),
         "no line without words: {ran_:?}"
     );
-    let pruned = ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await;
+    let pruned = home.run_at(&fake, &["webhook", "prune"]).await;
     assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
-    ran(&mut home.logged_in(&fake, &["webhook", "delete", &id])).await.succeeds();
-    ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await.succeeds();
+    home.run_at(&fake, &["webhook", "delete", &id]).await.succeeds();
+    home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
     assert!(journals(&home).is_empty());
 }
 
@@ -314,8 +306,8 @@ async fn prune_keeps_journals_of_other_accounts() {
     crashed.child.kill().await.unwrap();
     // To the user of a token that is set, the webhooks of a login may be unknown.
     let id = ids(&fake).remove(0);
-    ran(&mut home.logged_in(&fake, &["webhook", "delete", &id])).await.succeeds();
-    let pruned = ran(&mut home.logged_in(&fake, &["webhook", "prune"])).await;
+    home.run_at(&fake, &["webhook", "delete", &id]).await.succeeds();
+    let pruned = home.run_at(&fake, &["webhook", "prune"]).await;
     let says = format!("the login of {}", account.username());
     assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
     assert_eq!(journals(&home).len(), 1);

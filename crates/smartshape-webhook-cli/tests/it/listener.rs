@@ -23,6 +23,11 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    /// Runs `smartshape webhook listen` with these arguments until it has registered.
+    pub(crate) async fn at(home: &Home, fake: &FakeSmartShape, arguments: &[&str]) -> Self {
+        Self::start(home.logged_in(fake, &[&["webhook", "listen"], arguments].concat())).await
+    }
+
     /// Runs it until it has registered.
     pub(crate) async fn start(mut command: Command) -> Self {
         let mut listener = Self::spawn(&mut command);
@@ -57,6 +62,14 @@ impl Listener {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
         assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// Ends the listener by a signal; returns what it still wrote to standard output and error.
+    pub(crate) async fn stop(self, signal: &str) -> (String, String) {
+        self.signal(signal);
+        let (status, out, err) = self.end().await;
+        assert_eq!(status.code(), Some(0), "{err}");
+        (out, err)
     }
 
     /// Waits for its end; what it still wrote to standard output and error.

@@ -36,7 +36,7 @@ async fn proxy_is_used_for_smartshape() {
     // No name has so long a part, so no server of names is asked for.
     let host = format!("{}.invalid", "x".repeat(64));
     let key = rcgen::generate_simple_self_signed(["smartshape.invalid".to_owned()]).unwrap();
-    std::fs::write(home.path().join("trusted.pem"), key.cert.pem()).unwrap();
+    home.write("trusted.pem", key.cert.pem());
     let list = |url: &str| {
         let mut program =
             home.program(&["--insecure", "--api-url", url, "--token", "the.auth.token", "webhook", "list"]);

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::listener::{Listener, builder};
-use crate::support::{Home, SECRET, assert_private, message, ran_with_stdin, within};
+use crate::support::{Home, SECRET, assert_private, ran_with_stdin, request, within};
 
 const FILE: &str = "recording.jsonl";
 
@@ -19,19 +19,8 @@ async fn fake(fresh_salt: bool) -> FakeSmartShape {
 }
 
 async fn listener(home: &Home, fake: &FakeSmartShape, more: &[&str]) -> Listener {
-    let mut arguments = vec!["webhook", "listen", "--record", FILE];
-    for event in ["file_uploaded", "file_optimized"] {
-        arguments.extend(["--event", event]);
-    }
-    arguments.extend(more);
-    Listener::start(home.logged_in(fake, &arguments)).await
-}
-
-async fn end(listener: Listener) -> (String, String) {
-    listener.signal("-INT");
-    let (status, out, err) = listener.end().await;
-    assert_eq!(status.code(), Some(0), "{err}");
-    (out, err)
+    let arguments = ["--record", FILE, "--event", "file_uploaded", "--event", "file_optimized"];
+    Listener::at(home, fake, &[&arguments, more].concat()).await
 }
 
 async fn inspected(home: &Home) -> Value {
@@ -39,7 +28,7 @@ async fn inspected(home: &Home) -> Value {
 }
 
 fn recording(home: &Home) -> String {
-    std::fs::read_to_string(home.path().join(FILE)).unwrap()
+    home.read(FILE)
 }
 
 fn event(uuid: &str, run_timestamp: i64) -> EventPayload {
@@ -61,7 +50,7 @@ async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
     assert!(fake.send(&second).await[0].accepted());
     // SmartShape sends a delivery again when the response was lost.
     assert!(fake.send(&second).await[0].accepted());
-    let (out, err) = end(listener).await;
+    let (out, err) = listener.stop("-INT").await;
     assert_eq!(out.lines().count(), 2, "what is sent again is not printed again: {out}");
     assert_eq!(err.matches("as --fail-first asks").count(), 2, "{err}");
 
@@ -122,7 +111,7 @@ async fn recording_contains_no_salt_token_or_secret() {
     // It hangs up before the response; the delivery is recorded all the same.
     drop(sender);
     assert_eq!(listener.line().await["uuid"], "u-1");
-    end(listener).await;
+    listener.stop("-INT").await;
     let recording = recording(&home);
     let noted: Value = serde_json::from_str(recording.lines().nth(1).unwrap()).unwrap();
     assert_eq!((&noted["uuid"], &noted["token"]["prefix"]), (&json!("u-1"), &json!("2y")));
@@ -136,36 +125,31 @@ async fn recording_contains_no_unauthenticated_deliveries() {
     let (home, fake) = (Home::new(), fake(false).await);
     let listener = listener(&home, &fake, &[]).await;
     let webhook = fake.webhooks().remove(0);
-    let (address, path) = webhook.url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let send = async |method: &str, token: Option<&str>, length: Option<usize>, body: &[u8]| {
-        let token = token.map_or(String::new(), |token| format!("x-smartshape-token: {token}\r\n"));
-        let length = length.unwrap_or(body.len());
-        let head = format!("{method} /{path} HTTP/1.1\r\nhost: x\r\n{token}content-length: {length}\r\n\r\n");
-        let mut sender = TcpStream::connect(address).await.unwrap();
+        let token = token.map(|token| format!("x-smartshape-token: {token}"));
+        let length = length.map(|length| format!("content-length: {length}"));
+        let headers: Vec<_> = [&token, &length].into_iter().flatten().map(String::as_str).collect();
         // In one piece, so that the body is there when the request is rejected.
-        sender.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
-        let (head, _) = within(message(&mut sender)).await;
-        String::from_utf8(head[0].clone()).unwrap()
+        request(method, &webhook.url, &headers, body).await.status().to_owned()
     };
     let known = smartshape_fake::token(webhook.secret(), 4, Prefix::TwoB).unwrap();
     let unknown = smartshape_fake::token("of somebody else, and as long", 4, Prefix::TwoB).unwrap();
     let costly = "$2b$31$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG";
     let strange = event("strange", 1).to_body();
     for (method, token, length, status) in [
-        ("POST", Some(costly), None, " 401 "),
-        ("POST", Some(unknown.as_str()), None, " 401 "),
-        ("POST", Some("letmein"), None, " 401 "),
-        ("POST", None, None, " 401 "),
+        ("POST", Some(costly), None, "401"),
+        ("POST", Some(unknown.as_str()), None, "401"),
+        ("POST", Some("letmein"), None, "401"),
+        ("POST", None, None, "401"),
         // Rejected before the token is looked at.
-        ("PUT", Some(costly), None, " 405 "),
-        ("POST", Some(costly), Some(1 << 40), " 413 "),
+        ("PUT", Some(costly), None, "405"),
+        ("POST", Some(costly), Some(1 << 40), "413"),
     ] {
-        let response = send(method, token, length, &strange).await;
-        assert!(response.contains(status), "{method} {token:?}: {response}");
+        assert_eq!(send(method, token, length, &strange).await, status, "{method} {token:?}");
     }
-    assert!(send("POST", Some(&known), None, b"no JSON").await.contains(" 400 "));
-    assert!(send("POST", Some(&known), None, &event("known", 1).to_body()).await.contains(" 200 "));
-    end(listener).await;
+    assert_eq!(send("POST", Some(&known), None, b"no JSON").await, "400");
+    assert_eq!(send("POST", Some(&known), None, &event("known", 1).to_body()).await, "200");
+    listener.stop("-INT").await;
 
     let recording = recording(&home);
     let lines: Vec<Value> = recording.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -181,7 +165,7 @@ async fn recording_shows_fresh_salts_and_several_listeners() {
         for kind in [EventKind::FileUploaded, EventKind::FileOptimized, EventKind::FileUploaded] {
             assert!(fake.trigger(kind).await[0].accepted());
         }
-        end(listener).await;
+        listener.stop("-INT").await;
     }
     let report = inspected(&home).await;
     assert_eq!((&report["listeners"], &report["deliveries"]), (&json!(2), &json!(7)));
@@ -207,7 +191,7 @@ async fn recording_shows_new_uuids_and_events_out_of_order() {
     for event in [event("u-1", 2000), event("u-2", 2000), event("u-3", 1000)] {
         assert!(fake.send(&event).await[0].accepted());
     }
-    end(listener).await;
+    listener.stop("-INT").await;
     let report = inspected(&home).await;
     let retries = &report["retries"];
     let found = ["uuid", "repeated", "renamed", "alike"].map(|name| retries[name].clone());
@@ -220,7 +204,7 @@ async fn recording_skips_unreadable_lines_and_rejects_other_files() {
     let (home, fake) = (Home::new(), fake(false).await);
     let listener = listener(&home, &fake, &[]).await;
     fake.trigger(EventKind::FileUploaded).await;
-    end(listener).await;
+    listener.stop("-INT").await;
     // A crash in the middle of a line leaves its beginning.
     let whole = recording(&home);
     let cut_off = format!("{whole}{}", &whole.lines().nth(1).unwrap()[..90]);
@@ -247,7 +231,7 @@ async fn recording_skips_unreadable_lines_and_rejects_other_files() {
     home.run(&["token", "inspect", "--recording", "nowhere"]).await.fails(2, "nowhere");
     home.run(&["token", "inspect"]).await.fails(2, "TOKEN");
     let nowhere = ["webhook", "listen", "--event", "file_uploaded", "--record", "no/folder/file"];
-    let rejected = crate::support::ran(&mut home.logged_in(&fake, &nowhere)).await;
+    let rejected = home.run_at(&fake, &nowhere).await;
     rejected.fails(2, "--record no/folder/file");
     assert!(fake.webhooks().is_empty());
 }

@@ -10,18 +10,25 @@ use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use smartshape_fake::{DeliveryOutcome, EventPayload, FakeSmartShape, Sender, SenderSettings};
 use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::listener::Listener;
-use crate::support::{Home, SECRET, poll_until, ran, within};
+use crate::support::{Home, SECRET, poll_until, ran, request, within};
 use crate::ui::Console;
 
 /// 24 bytes in base64. It protects nothing.
 pub(crate) const SIGNING_SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
+
+/// The program that passes on to this URL and registers the declared webhooks.
+fn applying(home: &Home, url: &str, declared: &str) -> Command {
+    home.write("webhooks.json", declared);
+    let target = ["--inbox", "relay.db", "--to", url, "--allow-private-addresses"];
+    command(home, &[&target[..], &["--apply", "webhooks.json"]].concat())
+}
 
 /// A running relay; killed when dropped.
 pub(crate) struct Relay {
@@ -46,7 +53,7 @@ impl Relay {
 
     /// With a settings file.
     pub(crate) async fn of(home: &Home, settings: &str) -> Self {
-        std::fs::write(home.path().join("relay.toml"), settings).unwrap();
+        home.write("relay.toml", settings);
         Self::start(command(home, &["--inbox", "relay.db", "--config", "relay.toml"])).await
     }
 
@@ -75,7 +82,11 @@ impl Relay {
     }
 
     pub(crate) async fn accepts(&self, event: &EventPayload) {
-        let outcome = send(&self.url, event).await;
+        self.accepts_with(SECRET, event).await;
+    }
+
+    async fn accepts_with(&self, secret: &str, event: &EventPayload) {
+        let outcome = send_with(secret, &self.url, event).await;
         assert!(outcome.accepted(), "{outcome}: {}", self.log());
     }
 
@@ -84,15 +95,16 @@ impl Relay {
     }
 
     /// Status and body of another page.
-    async fn get(&self, page: &str) -> (u16, String) {
-        let address = self.url.trim_start_matches("http://").split('/').next().unwrap();
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {page} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).await.unwrap();
-        let status = response.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, response.split_once("\r\n\r\n").unwrap().1.to_owned())
+    async fn get(&self, page: &str) -> (String, String) {
+        let page = format!("{}{page}", self.url.strip_suffix("/callback").unwrap());
+        let response = request("GET", &page, &[], b"").await;
+        (response.status().to_owned(), response.body)
+    }
+
+    /// Waits until `exec:program` has had this outcome so many times.
+    async fn ran_program(&self, outcome: &str, count: u32) {
+        let target = r#"{target="exec:program",outcome=""#;
+        self.counts(&format!("smartshape_relay_attempts_total{target}{outcome}\"}} {count}")).await;
     }
 
     /// Waits until a line of the metrics begins so.
@@ -101,7 +113,7 @@ impl Relay {
     }
 
     async fn is_ready(&self) {
-        poll_until(async || self.get("/ready").await.0 == 200).await;
+        poll_until(async || self.get("/ready").await.0 == "200").await;
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
@@ -109,11 +121,14 @@ impl Relay {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
-    pub(crate) async fn terminate(&mut self) -> Option<i32> {
+    /// Ends the relay; returns its whole log.
+    pub(crate) async fn terminate(mut self) -> String {
         self.signal(rustix::process::Signal::TERM);
         let code = within(self.child.wait()).await.unwrap().code();
-        within(&mut self.reader).await.unwrap();
-        code
+        within(self.reader).await.unwrap();
+        let log = self.log.lock().unwrap().clone();
+        assert_eq!(code, Some(0), "{log}");
+        log
     }
 
     /// Ends it at once (SIGKILL).
@@ -124,8 +139,12 @@ impl Relay {
 
 /// One attempt.
 pub(crate) async fn send(url: &str, event: &EventPayload) -> DeliveryOutcome {
+    send_with(SECRET, url, event).await
+}
+
+async fn send_with(secret: &str, url: &str, event: &EventPayload) -> DeliveryOutcome {
     let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
-    Sender::new(SECRET, settings).deliver(event, url).await
+    Sender::new(secret, settings).deliver(event, url).await
 }
 
 /// An endpoint that responds with 200, and what it receives.
@@ -152,7 +171,7 @@ fn script(home: &Home, text: &str) -> String {
 #[tokio::test]
 async fn relay_posts_signed_events_byte_for_byte() {
     let (home, (url, mut requests)) = (Home::new(), endpoint().await);
-    let mut relay = Relay::to(&home, &url).await;
+    let relay = Relay::to(&home, &url).await;
     let event = EventPayload::sample(FileUploaded);
     relay.accepts(&event).await;
     let (headers, body) = within(requests.recv()).await.unwrap();
@@ -163,8 +182,7 @@ async fn relay_posts_signed_events_byte_for_byte() {
     let next = EventPayload::sample(FileOptimized);
     relay.accepts(&next).await;
     assert_eq!(within(requests.recv()).await.unwrap().1, next.to_body());
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
-    let log = relay.log();
+    let log = relay.terminate().await;
     assert!(!log.contains(SECRET) && !log.contains("whsec") && !log.contains("/events"), "{log}");
 }
 
@@ -190,15 +208,14 @@ async fn failed_attempt_is_logged_with_event_and_target() {
         "[[route]]\nevents = [\"file_uploaded\", \"file_optimized\"]\nto = \"{nobody}/do-not-show\"\n\
          allow_private_addresses = true\n[[route]]\nto = \"{others}\"\n"
     );
-    let mut relay = Relay::of(&home, &settings).await;
+    let relay = Relay::of(&home, &settings).await;
     for (kind, target) in [(FileUploaded, nobody.as_str()), (AnnotationCreated, "exec:program")] {
         relay.accepts(&EventPayload::sample(kind)).await;
         relay
             .counts(&format!("smartshape_relay_attempts_total{{target=\"{target}\",outcome=\"failed\"}}"))
             .await;
     }
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
-    let log = relay.log();
+    let log = relay.terminate().await;
     let has = |words: &[&str]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
     assert!(has(&["an attempt failed", "file_uploaded", &format!("error={nobody}: ")]), "{log}");
     assert!(
@@ -213,20 +230,19 @@ async fn failed_attempt_is_logged_with_event_and_target() {
 async fn relay_runs_program_with_event_on_standard_input() {
     let home = Home::new();
     let target = script(&home, "cat > body.part; env > variables; mv body.part body; echo 'it\x1b[2J works'");
-    let mut relay = Relay::to(&home, &target).await;
+    let relay = Relay::to(&home, &target).await;
     let event = EventPayload::sample(FileUploaded).with_file("gr\u{f6}\u{df}e");
     relay.accepts(&event).await;
-    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="passed_on"} 1"#).await;
+    relay.ran_program("passed_on", 1).await;
     assert_eq!(std::fs::read(home.path().join("body")).unwrap(), event.to_body());
-    let variables = std::fs::read_to_string(home.path().join("variables")).unwrap();
+    let variables = home.read("variables");
     let has = |line: &str| variables.lines().any(|one| one.starts_with(line));
     assert!(
         has("CE_TYPE=file_uploaded") && has("CE_SUBJECT=gr%C3%B6%C3%9Fe") && has("CE_ID="),
         "{variables}"
     );
     assert!(!variables.contains("SMARTSHAPE_"), "{variables}");
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
-    let log = relay.log();
+    let log = relay.terminate().await;
     assert!(log.contains(r"it\u{1b}[2J works") && !log.contains("it\x1b"), "{log}");
 }
 
@@ -237,12 +253,12 @@ async fn program_that_fails_is_run_again_unless_it_ends_with_65() {
         &home,
         "case $CE_TYPE in file_optimized) exit 65;; esac\nmkdir first 2>/dev/null && exit 1\nexit 0",
     );
-    let mut relay = Relay::to(&home, &target).await;
+    let relay = Relay::to(&home, &target).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="passed_on"} 1"#).await;
+    relay.ran_program("passed_on", 1).await;
     relay.accepts(&EventPayload::sample(FileOptimized)).await;
-    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 2"#).await;
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    relay.ran_program("failed", 2).await;
+    relay.terminate().await;
     let listed = home.run(&["inbox", "list", "relay.db", "--state", "dead-letter"]).await.succeeds().out;
     assert!(
         listed.contains("file_optimized")
@@ -256,18 +272,18 @@ async fn program_that_fails_is_run_again_unless_it_ends_with_65() {
 async fn script_without_a_line_that_says_what_runs_it_is_not_started() {
     let home = Home::new();
     let target = script(&home, "exit 0");
-    std::fs::write(home.path().join("program"), "exit 0\n").unwrap();
-    let mut relay = Relay::to(&home, &target).await;
+    home.write("program", "exit 0\n");
+    let relay = Relay::to(&home, &target).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 1"#).await;
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
-    assert!(relay.log().contains("Exec format error"), "{}", relay.log());
+    relay.ran_program("failed", 1).await;
+    let log = relay.terminate().await;
+    assert!(log.contains("Exec format error"), "{log}");
 }
 
 /// Whether the process of this number is there, and no zombie.
 #[cfg(target_os = "linux")]
 fn runs(home: &Home, pid_file: &str) -> bool {
-    let pid = std::fs::read_to_string(home.path().join(pid_file)).unwrap();
+    let pid = home.read(pid_file);
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
     stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
 }
@@ -278,13 +294,12 @@ async fn program_and_its_children_are_killed_after_the_timeout() {
     let home = Home::new();
     let target = script(&home, "echo 'waits for a lock' >&2; sleep 1000 & echo $! > pid; wait");
     let settings = format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 1\n");
-    let mut relay = Relay::of(&home, &settings).await;
+    let relay = Relay::of(&home, &settings).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 1"#).await;
+    relay.ran_program("failed", 1).await;
     poll_until(async || !runs(&home, "pid")).await;
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
-    assert!(relay.log().contains("was killed after its 1 s"), "{}", relay.log());
-    assert!(relay.log().contains("waits for a lock"), "{}", relay.log());
+    let log = relay.terminate().await;
+    assert!(log.contains("was killed after its 1 s") && log.contains("waits for a lock"), "{log}");
 }
 
 #[cfg(target_os = "linux")]
@@ -293,10 +308,10 @@ async fn program_and_its_children_are_killed_at_shutdown() {
     let home = Home::new();
     let target = script(&home, "sleep 1000 & echo $! > pid.part; mv pid.part pid; wait");
     let settings = format!("shutdown_timeout_seconds = 1\n[[route]]\nto = \"{target}\"\n");
-    let mut relay = Relay::of(&home, &settings).await;
+    let relay = Relay::of(&home, &settings).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     poll_until(async || home.path().join("pid").exists()).await;
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    relay.terminate().await;
     assert!(!runs(&home, "pid"));
     let stats = home.run(&["--json", "inbox", "stats", "relay.db"]).await.succeeds().json();
     assert_eq!(stats["waiting"], 1, "the event is kept");
@@ -306,12 +321,12 @@ async fn program_and_its_children_are_killed_at_shutdown() {
 async fn program_may_leave_its_input_and_write_without_end() {
     let home = Home::new();
     let target = script(&home, "exec <&-; sleep 1000 & head -c 5000000 /dev/zero | tr '\\0' x; exit 0");
-    let mut relay = Relay::to(&home, &target).await;
+    let relay = Relay::to(&home, &target).await;
     let event = EventPayload::sample(FileUploaded).with_data("x".repeat(1_000_000));
     relay.accepts(&event).await;
-    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="passed_on"} 1"#).await;
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
-    assert!(relay.log().len() < 10_000, "{}", relay.log().len());
+    relay.ran_program("passed_on", 1).await;
+    let log = relay.terminate().await;
+    assert!(log.len() < 10_000, "{}", log.len());
 }
 
 /// The later event waits even if it came by another webhook.
@@ -326,22 +341,17 @@ async fn failing_event_holds_back_later_ones_of_its_file() {
         secret("UPLOADS", "file_uploaded"),
         secret("OTHERS", "file_optimized")
     );
-    std::fs::write(home.path().join("relay.toml"), settings).unwrap();
-    let mut command = command(&home, &["--inbox", "relay.db", "--config", "relay.toml"]);
+    home.write("relay.toml", settings);
+    let mut program = command(&home, &["--inbox", "relay.db", "--config", "relay.toml"]);
     let others = "another secret of the same account";
-    let mut relay = Relay::start({
-        command.env("UPLOADS", SECRET).env("OTHERS", others);
-        command
-    })
-    .await;
+    program.env("UPLOADS", SECRET).env("OTHERS", others);
+    let relay = Relay::start(program).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    let later = EventPayload::sample(FileOptimized);
-    let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
-    assert!(Sender::new(others, settings).deliver(&later, &relay.url).await.accepted());
-    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="failed"} 2"#).await;
+    relay.accepts_with(others, &EventPayload::sample(FileOptimized)).await;
+    relay.ran_program("failed", 2).await;
     let metrics = relay.get("/metrics").await.1;
     assert!(!metrics.contains("passed_on\"} 1"), "{metrics}");
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    relay.terminate().await;
 }
 
 /// ssh leaves such a process behind when it shares a connection.
@@ -351,15 +361,11 @@ async fn program_that_leaves_a_process_behind_has_ended() {
     let home = Home::new();
     let left = "setsid sh -c 'echo > left; exec sleep 20' & until [ -e left ]; do :; done";
     let target = script(&home, &format!("cat > /dev/null; echo kept; rm -f left; {left}"));
-    let mut relay = Relay::of(&home, &format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 10\n")).await;
+    let relay = Relay::of(&home, &format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 10\n")).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    relay.counts(r#"smartshape_relay_attempts_total{target="exec:program",outcome="passed_on"} 1"#).await;
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
-    assert!(
-        relay.log().contains("stdout=\"kept\"") || relay.log().contains("stdout=kept"),
-        "{}",
-        relay.log()
-    );
+    relay.ran_program("passed_on", 1).await;
+    let log = relay.terminate().await;
+    assert!(log.contains("stdout=\"kept\"") || log.contains("stdout=kept"), "{log}");
 }
 
 #[tokio::test]
@@ -386,35 +392,34 @@ async fn relay_routes_by_event_and_counts_the_rest() {
 #[tokio::test]
 async fn second_relay_on_one_file_waits_for_the_end_of_the_first() {
     let (home, (url, mut requests)) = (Home::new(), endpoint().await);
-    let mut first = Relay::to(&home, &url).await;
+    let first = Relay::to(&home, &url).await;
     first.is_ready().await;
-    let mut second = Relay::to(&home, &url).await;
+    let second = Relay::to(&home, &url).await;
     poll_until(async || second.log().contains("a worker of another process has locked the inbox")).await;
-    assert_eq!(second.get("/ready").await.0, 503);
+    assert_eq!(second.get("/ready").await.0, "503");
     // What it stores is passed on by the first one.
     second.accepts(&EventPayload::sample(FileUploaded)).await;
     assert_eq!(within(requests.recv()).await.unwrap().0["ce-type"], "file_uploaded");
-    assert_eq!(first.terminate().await, Some(0), "{}", first.log());
+    first.terminate().await;
     second.accepts(&EventPayload::sample(FileOptimized)).await;
     assert_eq!(within(requests.recv()).await.unwrap().0["ce-type"], "file_optimized");
     second.is_ready().await;
-    assert_eq!(second.terminate().await, Some(0), "{}", second.log());
+    second.terminate().await;
 }
 
 #[tokio::test]
 async fn relay_serves_its_health_and_ends_cleanly() {
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
     let arguments = ["--json", "--inbox", "relay.db", "--to", &url, "--allow-private-addresses"];
-    let mut relay = Relay::start(command(&home, &arguments)).await;
+    let relay = Relay::start(command(&home, &arguments)).await;
     relay.is_ready().await;
-    assert_eq!(relay.get("/health").await, (200, "ok".to_owned()));
-    assert_eq!(relay.get("/other").await.0, 404);
+    assert_eq!(relay.get("/health").await, ("200".to_owned(), "ok".to_owned()));
+    assert_eq!(relay.get("/other").await.0, "404");
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     let page = relay.get("/metrics").await.1;
     assert!(page.contains("# TYPE smartshape_webhook_deliveries_total counter"), "{page}");
     assert!(page.contains("smartshape_inbox_store_seconds_bucket"), "{page}");
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
-    for line in relay.log().lines() {
+    for line in relay.terminate().await.lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }
 }
@@ -424,12 +429,12 @@ async fn relay_serves_its_health_and_ends_cleanly() {
 async fn relay_outlives_a_hangup_under_nohup() {
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
     let program = command(&home, &["--inbox", "relay.db", "--to", &url, "--allow-private-addresses"]);
-    let mut relay = Relay::start(crate::support::with_signals("--ignore-signal=HUP", &program)).await;
+    let relay = Relay::start(crate::support::with_signals("--ignore-signal=HUP", &program)).await;
     relay.signal(rustix::process::Signal::HUP);
     for kind in EventKind::ALL {
         relay.accepts(&EventPayload::sample(kind)).await;
     }
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
+    relay.terminate().await;
 }
 
 #[tokio::test]
@@ -438,10 +443,7 @@ async fn relay_registers_webhooks_and_takes_their_secrets() {
         (Home::new(), FakeSmartShape::start().await.unwrap(), endpoint().await);
     let declared = r#"{"url": "http://127.0.0.1:1/callback", "webhooks": [
         {"event": "file_uploaded", "secret": {"env": "UPLOADS"}}, {"event": "file_optimized"}]}"#;
-    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
-    let arguments =
-        ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--apply", "webhooks.json"];
-    let mut program = command(&home, &arguments);
+    let mut program = applying(&home, &url, declared);
     program
         .env("SMARTSHAPE_API_URL", fake.base_url())
         .env("SMARTSHAPE_TOKEN", fake.bearer_token())
@@ -451,12 +453,10 @@ async fn relay_registers_webhooks_and_takes_their_secrets() {
     let registered: Vec<EventKind> = fake.webhooks().into_iter().map(|webhook| webhook.event).collect();
     assert_eq!(registered, [FileUploaded, FileOptimized]);
 
-    let deliver = async |secret: &str, kind| {
-        let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
-        Sender::new(secret, settings).deliver(&EventPayload::sample(kind), &relay.url).await.accepted()
-    };
-    assert!(deliver(SECRET, FileOptimized).await && deliver("another secret of mine", FileUploaded).await);
-    assert!(!deliver(SECRET, FileUploaded).await, "each secret is for its own event");
+    relay.accepts(&EventPayload::sample(FileOptimized)).await;
+    relay.accepts_with("another secret of mine", &EventPayload::sample(FileUploaded)).await;
+    let rejected = send(&relay.url, &EventPayload::sample(FileUploaded)).await;
+    assert!(!rejected.accepted(), "each secret is for its own event");
     for _ in 0..2 {
         within(requests.recv()).await.unwrap();
     }
@@ -470,13 +470,13 @@ async fn relay_accepts_further_secrets_beside_those_of_declared_webhooks() {
     let declared = r#"{"webhooks": [
         {"event": "file_uploaded", "url": "http://127.0.0.1:1/callback", "secret": {"env": "NEW"}},
         {"event": "file_uploaded", "url": "http://127.0.0.2:1/callback", "secret": {"env": "ELSEWHERE"}}]}"#;
-    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
+    home.write("webhooks.json", declared);
     let settings = format!(
         "inbox = \"relay.db\"\napply = \"webhooks.json\"\n\
          [[route]]\nto = \"{url}\"\nallow_private_addresses = true\n\
          [[secret]]\nname = \"old\"\nenv = \"OLD\"\nwebhook = \"default\"\nevents = [\"file_uploaded\"]\n"
     );
-    std::fs::write(home.path().join("relay.toml"), settings).unwrap();
+    home.write("relay.toml", settings);
     let mut program = command(&home, &["--config", "relay.toml"]);
     let secrets = [
         ("OLD", "the old secret of mine"),
@@ -489,16 +489,11 @@ async fn relay_accepts_further_secrets_beside_those_of_declared_webhooks() {
         .envs(secrets);
     let relay = Relay::start(program).await;
     let event = EventPayload::sample(FileUploaded);
-    let deliver = async |secret: &str, event: &EventPayload| {
-        let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
-        let outcome = Sender::new(secret, settings).deliver(event, &relay.url).await;
-        assert!(outcome.accepted(), "{outcome}: {}", relay.log());
-    };
     for (_, secret) in secrets {
-        deliver(secret, &event).await;
+        relay.accepts_with(secret, &event).await;
     }
     let next = EventPayload::sample(FileUploaded);
-    deliver("the new secret of mine", &next).await;
+    relay.accepts_with("the new secret of mine", &next).await;
     for expected in [event, next] {
         assert_eq!(within(requests.recv()).await.unwrap().1, expected.to_body(), "passed on once");
     }
@@ -509,12 +504,9 @@ async fn relay_registers_with_a_token_from_standard_input() {
     let (home, fake, (url, _requests)) =
         (Home::new(), FakeSmartShape::start().await.unwrap(), endpoint().await);
     let declared = r#"{"url": "http://127.0.0.1:1/callback", "webhooks": [{"event": "file_uploaded"}]}"#;
-    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
-    std::fs::write(home.path().join("token"), fake.bearer_token()).unwrap();
-    let arguments =
-        ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--apply", "webhooks.json"];
-    let mut program = command(&home, &[&arguments[..], &["--token", "-"]].concat());
-    program.env("SMARTSHAPE_API_URL", fake.base_url());
+    home.write("token", fake.bearer_token());
+    let mut program = applying(&home, &url, declared);
+    program.args(["--token", "-"]).env("SMARTSHAPE_API_URL", fake.base_url());
     program.stdin(std::fs::File::open(home.path().join("token")).unwrap());
     let relay = Relay::start(program).await;
     poll_until(async || fake.webhooks().len() == 1 || relay.log().contains("not registered")).await;
@@ -526,16 +518,13 @@ async fn relay_serves_while_smartshape_is_down() {
     let (home, (url, mut requests)) = (Home::new(), endpoint().await);
     let (_kept, nobody) = crate::support::nobody();
     let declared = r#"{"url": "http://127.0.0.1:1/callback", "webhooks": [{"event": "file_uploaded"}]}"#;
-    std::fs::write(home.path().join("webhooks.json"), declared).unwrap();
-    let arguments =
-        ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--apply", "webhooks.json"];
-    let mut program = command(&home, &arguments);
+    let mut program = applying(&home, &url, declared);
     program.env("SMARTSHAPE_API_URL", nobody).env("SMARTSHAPE_TOKEN", "a.b.c");
-    let mut relay = Relay::start(program).await;
+    let relay = Relay::start(program).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     within(requests.recv()).await.unwrap();
-    assert_eq!(relay.terminate().await, Some(0), "{}", relay.log());
-    assert!(relay.log().contains("the webhooks are not registered"), "{}", relay.log());
+    let log = relay.terminate().await;
+    assert!(log.contains("the webhooks are not registered"), "{log}");
 }
 
 #[tokio::test]
@@ -560,9 +549,7 @@ async fn relay_shows_its_inbox_to_whoever_knows_the_password() {
     assert!(page.status() == "200" && page.body.contains("file_uploaded"), "{}", page.body);
     let forged = [login.as_str(), "sec-fetch-site: cross-site"];
     assert_eq!(console.send("POST", "", &forged, "do=pause").await.status(), "403");
-    console.program.signal("-TERM");
-    let (status, out, err) = console.program.end().await;
-    assert!(status.success() && out.is_empty() && !err.contains(PASSWORD), "{err}");
+    assert!(!console.stop().await.contains(PASSWORD));
 }
 
 #[tokio::test]

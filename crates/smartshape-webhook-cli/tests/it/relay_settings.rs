@@ -8,7 +8,7 @@ use crate::relay::{Relay, command};
 use crate::support::{Home, Ran, SECRET, ran};
 
 async fn fails_with(home: &Home, settings: &str) -> Ran {
-    std::fs::write(home.path().join("relay.toml"), settings).unwrap();
+    home.write("relay.toml", settings);
     ran(command(home, &["--config", "relay.toml"]).env("SHORT", "u:p")).await
 }
 
@@ -20,103 +20,149 @@ fn with_route(line: &str) -> String {
 #[tokio::test]
 async fn wrong_settings_are_one_line_with_file_line_and_key() {
     let home = Home::new();
-    std::fs::write(home.path().join("exec"), "exec:true\n").unwrap();
-    let route = "[[route]]\nto = \"https://app.example.com/events\"\n";
-    let cases = [
-        // The file is not TOML.
-        ("listen = 127.0.0.1:8042".to_owned(), "line 1: listen: this is not TOML: "),
-        ("inbox = \"relay.db\nlisten = \"127.0.0.1:1\"".to_owned(), "line 1: inbox: this is not TOML: "),
-        ("inbox relay.db".to_owned(), "line 1: this is not TOML: "),
-        ("inbox: relay.db".to_owned(), "line 1: this is not TOML: "),
-        ("inbox = \"a\"\ninbox = \"b\"".to_owned(), "line 2: inbox: this is not TOML: "),
-        ("[[route]\nto = \"exec:true\"".to_owned(), "line 1: this is not TOML: "),
+    home.write("exec", "exec:true\n");
+    // Each is the fifth line, of a route, in a file that is right otherwise.
+    let lines = [
+        ("timeout = 5", "timeout: there is no such key; here are: events, to, timeout_seconds, "),
+        ("args = [\"a\"]", "args: there is no such key"),
+        ("signing_secret = { var = \"A\" }", "signing_secret.var: there is no such key; here are: env, file"),
+        ("events = \"file_uploaded\"", "events: this must be an array of strings"),
+        ("events = [1]", "events: this must be a string"),
+        ("timeout_seconds = 0", "timeout_seconds: this must be a whole number from 1 to 86400"),
+        ("events = []", "events: this array is empty"),
+        ("ca_cert = \"none.pem\"", "ca_cert: cannot read this file"),
+        ("ca_cert = \"relay.toml\"", "ca_cert: the root certificates are not in PEM form"),
+        ("signing_secret = \"whsec_abcdefgh\"", "signing_secret: this must say where the value is: { env = "),
+        ("signing_secret = {}", "signing_secret: this must say where the value is"),
         (
-            "[route]\nto = \"exec:true\"\n[route] # another\nto = \"exec:false\"".to_owned(),
+            "signing_secret = { env = \"NOT_SET\" }",
+            "signing_secret: the environment variable NOT_SET is not set",
+        ),
+        ("signing_secret = { file = \"none\" }", "signing_secret: cannot read none: "),
+        ("signing_secret = { env = \"A\", file = \"b\" }", "signing_secret.file: env is set too"),
+        (
+            "signing_secret = { file = \"relay.toml\" }",
+            "signing_secret: the signing secret is invalid: it does not begin with whsec_",
+        ),
+    ];
+    let files = [
+        // The file is not TOML.
+        ("listen = 127.0.0.1:8042", "line 1: listen: this is not TOML: "),
+        ("inbox = \"relay.db\nlisten = \"127.0.0.1:1\"", "line 1: inbox: this is not TOML: "),
+        ("inbox relay.db", "line 1: this is not TOML: "),
+        ("inbox: relay.db", "line 1: this is not TOML: "),
+        ("inbox = \"a\"\ninbox = \"b\"", "line 2: inbox: this is not TOML: "),
+        ("[[route]\nto = \"exec:true\"", "line 1: this is not TOML: "),
+        (
+            "[route]\nto = \"exec:true\"\n[route] # another\nto = \"exec:false\"",
             "line 3: this is not TOML: duplicate key; write [[route]] above the keys of each",
         ),
-        ("inbox = \"a\"\n[inbox]".to_owned(), "line 2: this is not TOML: duplicate key\n"),
+        ("inbox = \"a\"\n[inbox]", "line 2: this is not TOML: duplicate key\n"),
         // Unknown keys.
-        ("lisen = \"127.0.0.1:1\"".to_owned(), "line 1: lisen: there is no such key; here are: listen, "),
-        ("inbox = \"relay.db\"\nLISTEN = \"127.0.0.1:1\"".to_owned(), "line 2: LISTEN: there is no such key"),
-        ("[[routes]]\nto = \"exec:true\"".to_owned(), "line 1: routes: there is no such key"),
-        ("[relay]\nlisten = \"127.0.0.1:1\"".to_owned(), "line 1: relay: there is no such key"),
-        (
-            with_route("timeout = 5"),
-            "line 5: route.timeout: there is no such key; here are: events, to, timeout_seconds, ",
-        ),
-        (with_route("args = [\"a\"]"), "line 5: route.args: there is no such key"),
-        (
-            "[[route]]\nto = \"exec:true\"\nca_cert = \"a.pem\"".to_owned(),
-            "line 3: route.ca_cert: there is no such key",
-        ),
-        (
-            with_route("signing_secret = { var = \"A\" }"),
-            "line 5: route.signing_secret.var: there is no such key; here are: env, file",
-        ),
+        ("lisen = \"127.0.0.1:1\"", "line 1: lisen: there is no such key; here are: listen, "),
+        ("inbox = \"relay.db\"\nLISTEN = \"127.0.0.1:1\"", "line 2: LISTEN: there is no such key"),
+        ("[[routes]]\nto = \"exec:true\"", "line 1: routes: there is no such key"),
+        ("[relay]\nlisten = \"127.0.0.1:1\"", "line 1: relay: there is no such key"),
+        ("[[route]]\nto = \"exec:true\"\nca_cert = \"a.pem\"", "line 3: route.ca_cert: there is no such key"),
         // They come before all else, since a misspelt key is often why another one is missing.
+        ("[[route]]\ntoo = \"exec:true\"", "line 2: route.too: there is no such key; here are: events, to, "),
+        ("[[secret]]\nnames = \"a\"", "line 2: secret.names: there is no such key"),
+        ("concurrency = \"8\"\nlisen = \"127.0.0.1:1\"", "line 2: lisen: there is no such key"),
         (
-            "[[route]]\ntoo = \"exec:true\"".to_owned(),
-            "line 2: route.too: there is no such key; here are: events, to, ",
-        ),
-        ("[[secret]]\nnames = \"a\"".to_owned(), "line 2: secret.names: there is no such key"),
-        ("concurrency = \"8\"\nlisen = \"127.0.0.1:1\"".to_owned(), "line 2: lisen: there is no such key"),
-        (
-            "concurrency = \"8\"\n[[route]]\nto = \"exec:/no/program\"\ntimeout = 5".to_owned(),
+            "concurrency = \"8\"\n[[route]]\nto = \"exec:/no/program\"\ntimeout = 5",
             "line 4: route.timeout: there is no such key; here are: events, to, timeout_seconds, args",
         ),
         (
-            "[[route]]\nto = { file = \"exec\" }\nsigning_secret = \"a\"".to_owned(),
+            "[[route]]\nto = { file = \"exec\" }\nsigning_secret = \"a\"",
             "line 3: route.signing_secret: there is no such key; here are: events, to, timeout_seconds, args",
         ),
         // Values of another type.
-        ("listen = 8042".to_owned(), "line 1: listen: this must be a string, in quotation marks"),
-        ("inbox = true".to_owned(), "line 1: inbox: this must be a string"),
-        ("concurrency = \"8\"".to_owned(), "line 1: concurrency: this must be a whole number from 1 to 256"),
-        ("ordered_by_file = \"yes\"".to_owned(), "line 1: ordered_by_file: this must be true or false"),
-        ("ordered_by_file = 1".to_owned(), "line 1: ordered_by_file: this must be true or false"),
-        (with_route("events = \"file_uploaded\""), "line 5: route.events: this must be an array of strings"),
-        (with_route("events = [1]"), "line 5: route.events: this must be a string"),
-        ("[route]\nto = \"exec:true\"".to_owned(), "line 1: route: write [[route]] above the keys of each"),
-        ("route = [\"exec:true\"]".to_owned(), "line 1: route: write [[route]] above the keys of each"),
+        ("listen = 8042", "line 1: listen: this must be a string, in quotation marks"),
+        ("inbox = true", "line 1: inbox: this must be a string"),
+        ("concurrency = \"8\"", "line 1: concurrency: this must be a whole number from 1 to 256"),
+        ("ordered_by_file = \"yes\"", "line 1: ordered_by_file: this must be true or false"),
+        ("ordered_by_file = 1", "line 1: ordered_by_file: this must be true or false"),
+        ("[route]\nto = \"exec:true\"", "line 1: route: write [[route]] above the keys of each"),
+        ("route = [\"exec:true\"]", "line 1: route: write [[route]] above the keys of each"),
         // Impossible values.
-        ("inbox = \"\"".to_owned(), "line 1: inbox: this is empty"),
-        ("listen = \"localhost:8042\"".to_owned(), "line 1: listen: this must be an IP address and a port"),
-        ("listen = \"127.0.0.1\"".to_owned(), "line 1: listen: this must be an IP address and a port"),
-        ("path = \"callback\"".to_owned(), "line 1: path: this must begin with /"),
-        ("path = \"/{all}\"".to_owned(), "line 1: path: this must begin with / and may have letters"),
-        ("path = \"/ready\"".to_owned(), "line 1: path: the relay responds there itself"),
-        ("max_attempts = 0".to_owned(), "line 1: max_attempts: this must be a whole number from 1 to "),
-        ("max_attempts = -1".to_owned(), "line 1: max_attempts: this must be a whole number"),
-        ("max_attempts = 1.5".to_owned(), "line 1: max_attempts: this must be a whole number"),
+        ("inbox = \"\"", "line 1: inbox: this is empty"),
+        ("listen = \"localhost:8042\"", "line 1: listen: this must be an IP address and a port"),
+        ("listen = \"127.0.0.1\"", "line 1: listen: this must be an IP address and a port"),
+        ("path = \"callback\"", "line 1: path: this must begin with /"),
+        ("path = \"/{all}\"", "line 1: path: this must begin with / and may have letters"),
+        ("path = \"/ready\"", "line 1: path: the relay responds there itself"),
+        ("max_attempts = 0", "line 1: max_attempts: this must be a whole number from 1 to "),
+        ("max_attempts = -1", "line 1: max_attempts: this must be a whole number"),
+        ("max_attempts = 1.5", "line 1: max_attempts: this must be a whole number"),
         (
-            "max_backoff_seconds = 99999999999999999999".to_owned(),
+            "max_backoff_seconds = 99999999999999999999",
             "line 1: max_backoff_seconds: this must be a whole number",
         ),
+        // Routes.
+        ("[[route]]\nevents = [\"file_uploaded\"]", "line 1: route.to: this key is missing"),
         (
-            with_route("timeout_seconds = 0"),
-            "line 5: route.timeout_seconds: this must be a whole number from 1 to 86400",
+            "[[route]]\nto = \"app.example.com\"",
+            "line 2: route.to: this must begin with https://, http://, nats:// or exec:",
         ),
-        (with_route("events = []"), "line 5: route.events: this array is empty"),
+        ("[[route]]\nto = \"https://\"", "line 2: route.to: the URL is invalid: "),
+        (
+            "[[route]]\nto = \"https://u:p@app.example.com\"",
+            "line 2: route.to: the URL is invalid: it contains a user name or password",
+        ),
+        (
+            "[[route]]\nto = \"http://127.0.0.1:1/\"",
+            "line 2: route.to: the URL is not permitted: its address is not of the public internet; allow_private_addresses = true permits it",
+        ),
+        ("[[route]]\nto = \"exec:/no/program\"", "line 2: route.to: there is no such program"),
+        (
+            "[[route]]\nto = \"nats://127.0.0.1:4222\"",
+            "line 2: route.to: name the stream at the end, as in nats://host:4222/STREAM",
+        ),
+        (
+            "[[route]]\nto = \"nats://a:4222/EVENTS\"\nmin_replicas = 0",
+            "line 3: route.min_replicas: this must be a whole number from 1 to 5",
+        ),
+        ("[[route]]\nto = \"nats://u:p@/EVENTS\"", "line 2: route.to: the URL is invalid: "),
+        (
+            "[[route]]\nto = \"nats://a:4222,http://b/EVENTS\"",
+            "line 2: route.to: the URL is invalid: it begins with neither nats:// nor tls://",
+        ),
+        (
+            "[[route]]\nto = \"nats://a:4222/MY EVENTS\"",
+            "line 2: route.to: the name of the stream is invalid: ",
+        ),
+        (
+            "[[route]]\nto = \"nats://a:4222/EVENTS\"\nallow_private_addresses = true",
+            "line 3: route.allow_private_addresses: there is no such key; here are: events, to, timeout_seconds, min_replicas, ",
+        ),
+        (
+            "[[route]]\nto = \"nats://a:4222/EVENTS\"\ncredentials_file = \"none\"",
+            "line 3: route.credentials_file: the credentials file cannot be used: ",
+        ),
+        (
+            "[[route]]\nto = \"tls://a:4222/EVENTS\"\nca_cert = \"relay.toml\"",
+            "line 3: route.ca_cert: the root certificates are not in PEM form",
+        ),
+        (
+            "[[route]]\nto = { env = \"NOT_SET\" }",
+            "line 2: route.to: the environment variable NOT_SET is not set",
+        ),
+        // Secrets.
+        ("[[secret]]\nenv = \"A\"", "line 1: secret.name: this key is missing"),
+        ("[[secret]]\nname = \"a\"", "line 1: secret.env: this key or file is missing"),
+        ("[[secret]]\nname = \"a\"\nenv = \"NOT_SET\"", "line 1: secret.env: no webhook secret: set NOT_SET"),
+        (
+            "[[secret]]\nname = \"a\"\nsecret = \"whsec_abcdefgh\"\nenv = \"SMARTSHAPE_WEBHOOK_SECRET\"",
+            "line 3: secret.secret: there is no such key; here are: name, env, file, events, webhook",
+        ),
+        ("inbox = { env = \"NOT_SET\" }", "line 1: inbox: the environment variable NOT_SET is not set"),
+    ];
+    let route = "[[route]]\nto = \"https://app.example.com/events\"\n";
+    let files_with_routes = [
         (
             with_route("events = [\n  \"file_uploaded\",\n  \"file_upload\"]"),
             "line 7: route.events: there is no event file_upload; there are attribute_updated, ",
         ),
-        // Routes.
-        ("[[route]]\nevents = [\"file_uploaded\"]".to_owned(), "line 1: route.to: this key is missing"),
-        (
-            "[[route]]\nto = \"app.example.com\"".to_owned(),
-            "line 2: route.to: this must begin with https://, http://, nats:// or exec:",
-        ),
-        ("[[route]]\nto = \"https://\"".to_owned(), "line 2: route.to: the URL is invalid: "),
-        (
-            "[[route]]\nto = \"https://u:p@app.example.com\"".to_owned(),
-            "line 2: route.to: the URL is invalid: it contains a user name or password",
-        ),
-        (
-            "[[route]]\nto = \"http://127.0.0.1:1/\"".to_owned(),
-            "line 2: route.to: the URL is not permitted: its address is not of the public internet; allow_private_addresses = true permits it",
-        ),
-        ("[[route]]\nto = \"exec:/no/program\"".to_owned(), "line 2: route.to: there is no such program"),
         (format!("{route}{route}"), "line 3: route.events: another route without this key"),
         (
             format!(
@@ -124,45 +170,6 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
             ),
             "line 6: route.events: another route has file_uploaded: an event goes to one target",
         ),
-        (with_route("ca_cert = \"none.pem\""), "line 5: route.ca_cert: cannot read this file"),
-        (
-            with_route("ca_cert = \"relay.toml\""),
-            "line 5: route.ca_cert: the root certificates are not in PEM form",
-        ),
-        (
-            "[[route]]\nto = \"nats://127.0.0.1:4222\"".to_owned(),
-            "line 2: route.to: name the stream at the end, as in nats://host:4222/STREAM",
-        ),
-        (
-            "[[route]]\nto = \"nats://a:4222/EVENTS\"\nmin_replicas = 0".to_owned(),
-            "line 3: route.min_replicas: this must be a whole number from 1 to 5",
-        ),
-        ("[[route]]\nto = \"nats://u:p@/EVENTS\"".to_owned(), "line 2: route.to: the URL is invalid: "),
-        (
-            "[[route]]\nto = \"nats://a:4222,http://b/EVENTS\"".to_owned(),
-            "line 2: route.to: the URL is invalid: it begins with neither nats:// nor tls://",
-        ),
-        (
-            "[[route]]\nto = \"nats://a:4222/MY EVENTS\"".to_owned(),
-            "line 2: route.to: the name of the stream is invalid: ",
-        ),
-        (
-            "[[route]]\nto = \"nats://a:4222/EVENTS\"\nallow_private_addresses = true".to_owned(),
-            "line 3: route.allow_private_addresses: there is no such key; here are: events, to, timeout_seconds, min_replicas, ",
-        ),
-        (
-            "[[route]]\nto = \"nats://a:4222/EVENTS\"\ncredentials_file = \"none\"".to_owned(),
-            "line 3: route.credentials_file: the credentials file cannot be used: ",
-        ),
-        (
-            "[[route]]\nto = \"tls://a:4222/EVENTS\"\nca_cert = \"relay.toml\"".to_owned(),
-            "line 3: route.ca_cert: the root certificates are not in PEM form",
-        ),
-        (
-            "[[route]]\nto = { env = \"NOT_SET\" }".to_owned(),
-            "line 2: route.to: the environment variable NOT_SET is not set",
-        ),
-        // The console.
         (
             format!("inbox = \"relay.db\"\nui = \"127.0.0.1:0\"\n{route}"),
             "line 2: ui: the console of a relay needs a password: ",
@@ -173,50 +180,16 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
             ),
             "line 3: ui_password: the console's password has fewer than 12 characters",
         ),
-        // Secrets.
-        (
-            with_route("signing_secret = \"whsec_abcdefgh\""),
-            "line 5: route.signing_secret: this must say where the value is: { env = ",
-        ),
-        (with_route("signing_secret = {}"), "line 5: route.signing_secret: this must say where the value is"),
-        (
-            with_route("signing_secret = { env = \"NOT_SET\" }"),
-            "line 5: route.signing_secret: the environment variable NOT_SET is not set",
-        ),
-        (
-            with_route("signing_secret = { file = \"none\" }"),
-            "line 5: route.signing_secret: cannot read none: ",
-        ),
-        (
-            with_route("signing_secret = { env = \"A\", file = \"b\" }"),
-            "line 5: route.signing_secret.file: env is set too",
-        ),
-        (
-            with_route("signing_secret = { file = \"relay.toml\" }"),
-            "line 5: route.signing_secret: the signing secret is invalid: it does not begin with whsec_",
-        ),
-        ("[[secret]]\nenv = \"A\"".to_owned(), "line 1: secret.name: this key is missing"),
-        ("[[secret]]\nname = \"a\"".to_owned(), "line 1: secret.env: this key or file is missing"),
-        (
-            "[[secret]]\nname = \"a\"\nenv = \"NOT_SET\"".to_owned(),
-            "line 1: secret.env: no webhook secret: set NOT_SET",
-        ),
-        (
-            "[[secret]]\nname = \"a\"\nsecret = \"whsec_abcdefgh\"\nenv = \"SMARTSHAPE_WEBHOOK_SECRET\""
-                .to_owned(),
-            "line 3: secret.secret: there is no such key; here are: name, env, file, events, webhook",
-        ),
-        (
-            "inbox = { env = \"NOT_SET\" }".to_owned(),
-            "line 1: inbox: the environment variable NOT_SET is not set",
-        ),
     ];
-    for (settings, says) in cases {
+    let lines = lines.map(|(line, says)| (with_route(line), format!("line 5: route.{says}")));
+    let files = files.map(|(settings, says)| (settings.to_owned(), says.to_owned()));
+    let others = files_with_routes.map(|(settings, says)| (settings, says.to_owned()));
+    for (settings, says) in lines.into_iter().chain(files).chain(others) {
         let failed = fails_with(&home, &settings).await;
         failed.fails(2, &format!("smartshape: relay.toml, {says}"));
         assert!(!failed.err.contains("whsec_abcdefgh") && !failed.err.contains("u:p"), "{failed:?}");
     }
-    std::fs::write(home.path().join("relay.toml"), b"# \nlisten = \"\xff\"").unwrap();
+    home.write("relay.toml", b"# \nlisten = \"\xff\"");
     ran(&mut command(&home, &["--config", "relay.toml"]))
         .await
         .fails(2, "relay.toml, line 2: this is not UTF-8");
@@ -299,12 +272,12 @@ async fn missing_settings_are_named() {
     run(&["--inbox", "relay.db", "--to", "exec:true", "--password-file", "none"])
         .await
         .fails(2, "--password-file is the console's: add --ui");
-    std::fs::write(home.path().join("route.toml"), "[[route]]\nto = \"exec:true\"\n").unwrap();
+    home.write("route.toml", "[[route]]\nto = \"exec:true\"\n");
     run(&["--inbox", "relay.db", "--config", "route.toml", "--to", "exec:true"])
         .await
         .fails(2, "--to and [[route]] in the file: leave one of them out");
     let secret = "inbox = \"relay.db\"\n[[secret]]\nname = \"all\"\nenv = \"SMARTSHAPE_WEBHOOK_SECRET\"\n";
-    std::fs::write(home.path().join("secret.toml"), secret).unwrap();
+    home.write("secret.toml", secret);
     let arguments = ["--config", "secret.toml", "--to", "exec:true", "--secret", SECRET];
     run(&arguments).await.fails(2, "--secret and [[secret]] in the file: leave one of them out");
     let arguments =
@@ -317,7 +290,7 @@ async fn missing_settings_are_named() {
         .await
         .fails(2, "no secret to sign with: set SMARTSHAPE_RELAY_SIGNING_SECRET");
     // Each names the setting, also where the route of a file leaves it to the environment.
-    std::fs::write(home.path().join("route.toml"), with_route("")).unwrap();
+    home.write("route.toml", with_route(""));
     for (arguments, place) in [
         (&unsigned[..], "smartshape: "),
         (&["--config", "route.toml"], "smartshape: route.toml, line 3: route.signing_secret: "),

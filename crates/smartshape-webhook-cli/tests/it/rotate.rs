@@ -7,10 +7,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Path as UrlPath;
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::{delete, get};
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, delete, put};
 use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection, SenderSettings};
 use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
 use smartshape_webhook_tower::{Delivery, NamedSecret, Receiver, Secret, endpoint};
+use tokio::process::Command;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::event::serve;
@@ -81,7 +83,7 @@ async fn rotate_writes_a_generated_secret_and_keeps_the_old_webhook() {
     assert!(!home.path().join("new.txt").exists());
 
     let done = rotate(&home, &fake, &[&["--json"], arguments.as_slice()].concat()).await.succeeds();
-    let secret = std::fs::read_to_string(home.path().join("new.txt")).unwrap();
+    let secret = home.read("new.txt");
     let ours = at_url(&fake);
     assert_eq!((ours.len(), &ours[0].0, ours[1].1.as_str()), (2, &old, secret.trim_end()));
     assert!(!done.out.contains(secret.trim_end()) && !done.err.contains(secret.trim_end()));
@@ -95,10 +97,7 @@ async fn rotate_writes_a_generated_secret_and_keeps_the_old_webhook() {
 
     // A file that is there is somebody's.
     rotate(&home, &fake, &arguments).await.fails(1, "new.txt");
-    assert_eq!(
-        (std::fs::read_to_string(home.path().join("new.txt")).unwrap(), at_url(&fake)),
-        (secret, ours)
-    );
+    assert_eq!((home.read("new.txt"), at_url(&fake)), (secret, ours));
 }
 
 #[tokio::test]
@@ -188,10 +187,10 @@ async fn rotate_misses_no_event_while_both_webhooks_send() {
     assert_eq!(sent().await, (1, 1));
     rotate(&home, &fake, &[&old, "--generate", "new.txt", "--keep-old"]).await.succeeds();
     assert_eq!(sent().await, (2, 1), "the receiver does not know the new secret yet");
-    let new = std::fs::read_to_string(home.path().join("new.txt")).unwrap();
+    let new = home.read("new.txt");
     receiver.replace_secrets(vec![secret("old", SECRET), secret("new", new.trim_end())]).unwrap();
     assert_eq!(sent().await, (2, 2));
-    ran(&mut home.logged_in(&fake, &["webhook", "delete", &old])).await.succeeds();
+    home.run_at(&fake, &["webhook", "delete", &old]).await.succeeds();
     receiver.replace_secrets(vec![secret("new", new.trim_end())]).unwrap();
     assert_eq!(sent().await, (1, 1));
 
@@ -199,35 +198,51 @@ async fn rotate_misses_no_event_while_both_webhooks_send() {
     assert_eq!((names[0].as_str(), names.last().unwrap().as_str()), ("old", "new"));
 }
 
+fn json(body: impl IntoResponse) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], body)
+}
+
+fn created() -> impl IntoResponse {
+    json(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#)
+}
+
+/// A server with one webhook, and its responses to a creation and a deletion.
+async fn server(id: &str, create: MethodRouter, delete: MethodRouter) -> String {
+    let list = format!(
+        r#"{{"data": [{{"type": "webhook", "id": "{id}",
+            "attributes": {{"event": "file_uploaded", "url": "http://127.0.0.1:1/"}}}}]}}"#
+    );
+    let webhooks = create.get(async move || json(list));
+    let url = serve(Router::new().route("/webhook/", webhooks).route("/webhook/{id}", delete)).await;
+    url.trim_end_matches("/callback").to_owned()
+}
+
+fn rotate_there(home: &Home, server: &str, arguments: &[&str]) -> Command {
+    let mut program = home.program(&[&["webhook", "rotate"], arguments].concat());
+    program
+        .env("SMARTSHAPE_API_URL", server)
+        .env("SMARTSHAPE_TOKEN", "any")
+        .env("SMARTSHAPE_NEW_WEBHOOK_SECRET", NEW_SECRET);
+    program
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn rotate_is_not_interrupted_by_a_signal() {
-    let json = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
     let (asked, mut creation) = mpsc::unbounded_channel();
     let (gate, deleted) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
     let (opened, noted) = (Arc::clone(&gate), Arc::clone(&deleted));
-    let list = get(async move || {
-        json(
-            r#"{"data": [{"type": "webhook", "id": "old1", "attributes": {"event": "file_uploaded", "url": "http://127.0.0.1:1/"}}]}"#,
-        )
-    });
-    let create = list.put(async move || {
+    let create = put(async move || {
         asked.send(()).unwrap();
         let _ = opened.acquire().await;
-        json(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#)
+        created()
     });
     let remove = delete(async move |UrlPath(id): UrlPath<String>| {
         noted.lock().unwrap().push(id);
         json(r#"{"success": true}"#)
     });
-    let server = serve(Router::new().route("/webhook/", create).route("/webhook/{id}", remove)).await;
-
-    let home = Home::new();
-    let mut program = home.program(&["webhook", "rotate", "old1"]);
-    program
-        .env("SMARTSHAPE_API_URL", server.trim_end_matches("/callback"))
-        .env("SMARTSHAPE_TOKEN", "any")
-        .env("SMARTSHAPE_NEW_WEBHOOK_SECRET", NEW_SECRET);
+    let (home, server) = (Home::new(), server("old1", create, remove).await);
+    let mut program = rotate_there(&home, &server, &["old1"]);
     let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     within(creation.recv()).await.unwrap();
     let id = child.id().unwrap().to_string();
@@ -242,28 +257,14 @@ async fn rotate_is_not_interrupted_by_a_signal() {
 
 #[tokio::test]
 async fn rotate_quotes_ids_for_the_shell() {
-    let json = |body: &'static str| ([(CONTENT_TYPE, "application/json")], body);
-    let list = get(async move || {
-        json(
-            r#"{"data": [{"type": "webhook", "id": "5c6f$(touch PWNED)", "attributes": {"event": "file_uploaded", "url": "http://127.0.0.1:1/"}}]}"#,
-        )
-    });
-    let create = list
-        .put(async move || json(r#"{"data": {"type": "webhook", "attributes": {"__v": 0, "_id": "new1"}}}"#));
+    const ID: &str = "5c6f$(touch PWNED)";
     let reject = delete(async || http::StatusCode::BAD_REQUEST);
-    let server = serve(Router::new().route("/webhook/", create).route("/webhook/{id}", reject)).await;
-
-    let home = Home::new();
+    let (home, server) = (Home::new(), server(ID, put(async || created()), reject).await);
     for (more, code, says) in [
         (&["--keep-old"][..], 0, "both send until `smartshape webhook delete '5c6f$(touch PWNED)'`"),
         (&[], 1, "half done"),
     ] {
-        let mut program = home.program(&[&["webhook", "rotate", "5c6f$(touch PWNED)"], more].concat());
-        program
-            .env("SMARTSHAPE_API_URL", server.trim_end_matches("/callback"))
-            .env("SMARTSHAPE_TOKEN", "any")
-            .env("SMARTSHAPE_NEW_WEBHOOK_SECRET", NEW_SECRET);
-        let rotated = ran(&mut program).await;
+        let rotated = ran(&mut rotate_there(&home, &server, &[&[ID], more].concat())).await;
         assert!(rotated.code == Some(code) && rotated.err.contains(says), "{rotated:?}");
         assert!(rotated.err.contains("`smartshape webhook delete '5c6f$(touch PWNED)'`"), "{rotated:?}");
     }

@@ -24,6 +24,14 @@ impl Home {
         self.0.path()
     }
 
+    pub(crate) fn write(&self, file: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path().join(file), content).unwrap();
+    }
+
+    pub(crate) fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.path().join(file)).unwrap()
+    }
+
     /// The program, with nothing of this machine's settings.
     pub(crate) fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_smartshape"));
@@ -45,6 +53,11 @@ impl Home {
 
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
         ran(&mut self.program(arguments)).await
+    }
+
+    /// Runs the program with a login at the fake.
+    pub(crate) async fn run_at(&self, fake: &FakeSmartShape, arguments: &[&str]) -> Ran {
+        ran(&mut self.logged_in(fake, arguments)).await
     }
 }
 
@@ -121,6 +134,44 @@ pub(crate) fn assert_private(path: &Path) {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     }
+}
+
+/// A response's head, and its body.
+pub(crate) struct Response {
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Response {
+    pub(crate) fn status(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let line = self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        line.unwrap_or_else(|| panic!("{name}: {}", self.head))
+    }
+}
+
+/// Sends a request, in one piece, to the port of this URL on 127.0.0.1. `headers` may have other values for host and
+/// content-length.
+pub(crate) async fn request(method: &str, url: &str, headers: &[&str], body: &[u8]) -> Response {
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut request = format!("{method} /{path} HTTP/1.1\r\n");
+    for (name, value) in [("host", host), ("content-length", &body.len().to_string())] {
+        if !headers.iter().any(|header| header.starts_with(name)) {
+            request += &format!("{name}: {value}\r\n");
+        }
+    }
+    for header in headers {
+        request += &format!("{header}\r\n");
+    }
+    let port = host.rsplit_once(':').unwrap().1;
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+    stream.write_all(&[request.as_bytes(), b"\r\n", body].concat()).await.unwrap();
+    let (head, body) = within(message(&mut stream)).await;
+    let head: Vec<_> = head.iter().map(|line| String::from_utf8_lossy(line)).collect();
+    Response { head: head.join("\n"), body: String::from_utf8(body).unwrap() }
 }
 
 /// The head of a request or a response, in lines, and its body.

@@ -50,8 +50,8 @@ fn certificate() -> CertifiedKey<KeyPair> {
 #[tokio::test]
 async fn endpoint_certificates_are_verified() {
     let (home, key) = (Home::new(), certificate());
-    std::fs::write(home.path().join("trusted.pem"), key.cert.pem()).unwrap();
-    std::fs::write(home.path().join("other.pem"), certificate().cert.pem()).unwrap();
+    home.write("trusted.pem", key.cert.pem());
+    home.write("other.pem", certificate().cert.pem());
     let url = format!("https://{}/callback", serve(key, r#"{"success": true}"#).await);
     let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", "4"];
     let mut trusting = home.program(&arguments);
@@ -78,12 +78,12 @@ async fn endpoint_certificates_are_verified() {
 #[tokio::test]
 async fn ca_cert_is_used_and_stored() {
     let (home, key) = (Home::new(), certificate());
-    std::fs::write(home.path().join("trusted.pem"), key.cert.pem()).unwrap();
+    home.write("trusted.pem", key.cert.pem());
     let response = r#"{"success": true, "cookies": "jsonwebtoken=the.auth.token", "data": []}"#;
     let url = format!("https://{}", serve(key, response).await);
     let list = ["--api-url", &url, "--token", "the.auth.token", "webhook", "list"];
     // Something is trusted, but not this.
-    std::fs::write(home.path().join("other.pem"), certificate().cert.pem()).unwrap();
+    home.write("other.pem", certificate().cert.pem());
     let program = |arguments: &[&str]| {
         let mut program = home.program(arguments);
         program

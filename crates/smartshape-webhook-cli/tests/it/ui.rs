@@ -2,12 +2,10 @@
 
 use base64::Engine as _;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use crate::inbox::{Schema, fill, filled};
 use crate::listener::Listener;
-use crate::support::{Home, message, poll_until, within};
+use crate::support::{Home, Response, poll_until, request, within};
 
 /// A console that runs.
 pub(crate) struct Console {
@@ -15,23 +13,6 @@ pub(crate) struct Console {
     /// The host of its address, and the port on 127.0.0.1.
     host: String,
     key: String,
-}
-
-/// A response's head in lower case, and its body.
-pub(crate) struct Page {
-    pub(crate) head: String,
-    pub(crate) body: String,
-}
-
-impl Page {
-    pub(crate) fn status(&self) -> &str {
-        self.head.split(' ').nth(1).unwrap()
-    }
-
-    fn header(&self, name: &str) -> &str {
-        let line = self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-        line.unwrap_or_else(|| panic!("{name}: {}", self.head))
-    }
 }
 
 impl Console {
@@ -51,21 +32,8 @@ impl Console {
         Self { program, host: host.to_owned(), key }
     }
 
-    pub(crate) async fn send(&self, method: &str, query: &str, headers: &[&str], body: &str) -> Page {
-        let port = self.host.rsplit_once(':').unwrap().1;
-        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
-        let host = match headers.iter().any(|header| header.starts_with("host:")) {
-            true => String::new(),
-            false => format!("host: {}\r\n", self.host),
-        };
-        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-        let length = body.len();
-        let request =
-            format!("{method} /{query} HTTP/1.1\r\n{host}{headers}content-length: {length}\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let (head, body) = within(message(&mut stream)).await;
-        let head: Vec<_> = head.iter().map(|line| String::from_utf8_lossy(line)).collect();
-        Page { head: head.join("\n"), body: String::from_utf8(body).unwrap() }
+    pub(crate) async fn send(&self, method: &str, query: &str, headers: &[&str], body: &str) -> Response {
+        request(method, &format!("http://{}/{query}", self.host), headers, body.as_bytes()).await
     }
 
     /// The cookie that the key is exchanged for.
@@ -76,10 +44,11 @@ impl Console {
         format!("cookie: {cookie}")
     }
 
-    pub(crate) async fn stop(self) {
-        self.program.signal("-TERM");
-        let (status, out, err) = self.program.end().await;
-        assert_eq!((status.code(), out.as_str()), (Some(0), ""), "{err}");
+    /// Ends the console; returns what it wrote to standard error.
+    pub(crate) async fn stop(self) -> String {
+        let (out, err) = self.program.stop("-TERM").await;
+        assert_eq!(out, "", "{err}");
+        err
     }
 }
 
@@ -142,13 +111,13 @@ async fn ui_logs_each_change_with_who_made_it() {
         let cookie = console.cookie().await;
         let own = [&*cookie, "sec-fetch-site: same-origin"];
         assert_eq!(console.send("POST", "", &own, "do=purge&up_to=1").await.status(), "303");
-        console.program.signal("-TERM");
-        let err = console.program.end().await.2;
+        let key = console.key.clone();
+        let err = console.stop().await;
         let lines: Vec<_> = err.lines().filter(|line| line.contains("changed by the console")).collect();
         assert_eq!(lines.len(), 1, "{err}");
         assert!(fields.iter().all(|field| lines[0].contains(field)), "{err}");
         let cookie = cookie.split_once('=').unwrap().1;
-        assert!(!lines[0].contains(&console.key) && !err.contains(cookie), "{err}");
+        assert!(!lines[0].contains(&key) && !err.contains(cookie), "{err}");
     }
 }
 
@@ -202,8 +171,8 @@ async fn ui_needs_a_password_where_other_machines_reach_it() {
     const PASSWORD: &str = "correct horse battery";
     let home = Home::new();
     filled(&home).await;
-    std::fs::write(home.path().join("password"), format!("{PASSWORD}\n")).unwrap();
-    std::fs::write(home.path().join("short"), "horse").unwrap();
+    home.write("password", format!("{PASSWORD}\n"));
+    home.write("short", "horse");
     let elsewhere = ["ui", "inbox.db", "--bind", "0.0.0.0:0"];
     home.run(&elsewhere).await.fails(2, "--password-file");
     let short = home.run(&[&elsewhere[..], &["--password-file", "short"]].concat()).await;
@@ -224,9 +193,8 @@ async fn ui_needs_a_password_where_other_machines_reach_it() {
         assert_eq!(console.send("GET", "", &[], "").await.status(), "401");
         assert_eq!(console.send("GET", "", &[&login("another password")], "").await.status(), "401");
         assert_eq!(console.send("GET", "", &[&login(PASSWORD)], "").await.status(), "200");
-        console.program.signal("-INT");
-        let (status, _, err) = console.program.end().await;
-        assert!(status.success() && !err.contains(PASSWORD) && err.contains("user is smartshape"), "{err}");
+        let (_, err) = console.program.stop("-INT").await;
+        assert!(!err.contains(PASSWORD) && err.contains("user is smartshape"), "{err}");
     }
 }
 
