@@ -50,29 +50,18 @@ use crate::webhook::{DesiredWebhook, WebhookRecord};
 /// auth token is set.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
-    credentials: Credentials,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) credentials: Credentials,
 }
 
-struct Shared {
-    base: BaseUrl,
-    transport: Transport,
-    backoff: ExponentialBuilder,
-    timeout: Duration,
+pub(crate) struct Shared {
+    pub(crate) base: BaseUrl,
+    pub(crate) transport: Transport,
+    pub(crate) backoff: ExponentialBuilder,
+    pub(crate) timeout: Duration,
 }
 
 impl Client {
-    pub(crate) fn new(
-        base: BaseUrl,
-        transport: Transport,
-        backoff: ExponentialBuilder,
-        timeout: Duration,
-        credentials: Credentials,
-    ) -> Self {
-        let shared = Shared { base, transport, backoff, timeout };
-        Self { shared: Arc::new(shared), credentials }
-    }
-
     /// This client with another auth token.
     #[must_use]
     pub fn with_auth_token(mut self, token: AuthToken) -> Self {

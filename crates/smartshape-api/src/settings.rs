@@ -1,11 +1,12 @@
 //! The settings of a client.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
 
-use crate::client::Client;
+use crate::client::{Client, Shared};
 use crate::error::{Error, Hint};
 use crate::request::Credentials;
 use crate::secret::{AuthToken, SessionToken};
@@ -162,7 +163,8 @@ impl ClientBuilder {
             return Err(Error::settings(text).with_hint(Hint::AllowPlainHttp));
         }
         let transport = Transport::new(&base, &self.root_certificates, self.connect_timeout)?;
-        Ok(Client::new(base, transport, self.backoff, self.timeout, self.credentials))
+        let shared = Shared { base, transport, backoff: self.backoff, timeout: self.timeout };
+        Ok(Client { shared: Arc::new(shared), credentials: self.credentials })
     }
 }
 

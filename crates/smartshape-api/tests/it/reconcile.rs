@@ -185,28 +185,6 @@ async fn unsaved_creation_is_named_and_completed_later() {
 }
 
 #[tokio::test]
-async fn replacement_of_a_recorded_webhook_is_adopted_and_kept() {
-    let fake = fake().start().await.unwrap();
-    let client = settings(&fake).build().unwrap();
-    let (goal, mut records) = ([desired(EventKind::FileUploaded, OURS)], Vec::new());
-    reconcile(&client, &goal, &mut records).await;
-    client.delete_webhook(&records[0].id).await.unwrap();
-    let other = fake.register(EventKind::FileUploaded, OURS, "another random string");
-
-    let plan = client.plan(&goal, &records).await.unwrap();
-    let mut messages = Vec::new();
-    let save = |_: &[WebhookRecord], done: Option<&CompletedStep>| {
-        messages.extend(done.map(ToString::to_string));
-        Ok(())
-    };
-    client.apply(plan, &mut records, save).await.unwrap();
-    assert!(messages[0].starts_with(&format!("adopted {other}: file_uploaded at {OURS}, ")), "{messages:?}");
-    assert_eq!(records, [WebhookRecord::new(&other, EventKind::FileUploaded, OURS)]);
-    assert_eq!(ids_at(&fake, OURS), [other]);
-    assert!(reconcile(&client, &goal, &mut records).await.is_empty());
-}
-
-#[tokio::test]
 async fn nothing_is_done_if_records_cannot_be_saved() {
     let fake = fake().start().await.unwrap();
     fake.register(EventKind::FileOptimized, OURS, "old");
@@ -216,16 +194,6 @@ async fn nothing_is_done_if_records_cannot_be_saved() {
     assert_eq!(error.kind(), ErrorKind::NotRecorded);
     assert!(error.to_string().contains("nothing was done"), "{error}");
     assert_eq!(registered(&fake), pairs(&[(EventKind::FileOptimized, OURS)]));
-}
-
-#[tokio::test]
-async fn missing_webhooks_count_as_deleted() {
-    let fake = fake().start().await.unwrap();
-    let client = settings(&fake).build().unwrap();
-    let mut records = vec![WebhookRecord::new("5c6f", EventKind::FileUploaded, OURS)];
-    reconcile(&client, &[desired(EventKind::FileUploaded, OURS)], &mut records).await;
-    assert_eq!(records.len(), 1);
-    assert_eq!(records[0].id, fake.webhooks()[0].id);
 }
 
 #[tokio::test]
