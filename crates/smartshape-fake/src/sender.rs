@@ -113,10 +113,9 @@ impl Sender {
             .with_jitter()
             .build();
         loop {
-            let started_at = Instant::now();
             let attempt = self.attempt(&outcome.url, body.clone()).await;
             let is_permanent = matches!(attempt.faults[..], [Fault::NotSent(_)]);
-            outcome.attempts.push(DeliveryAttempt { took: started_at.elapsed(), ..attempt });
+            outcome.attempts.push(attempt);
             if outcome.accepted() || is_permanent {
                 break;
             }
@@ -180,7 +179,7 @@ impl Sender {
     }
 
     async fn attempt(&self, url: &str, body: bytes::Bytes) -> DeliveryAttempt {
-        let limit = self.settings.timeout;
+        let (limit, started_at) = (self.settings.timeout, Instant::now());
         let sent = async {
             let target = Target::resolve(url, self.settings.allow_remote).await?;
             let token = self.token().await?;
@@ -188,21 +187,15 @@ impl Sender {
                 .await
                 .unwrap_or(Err(Fault::TimedOut(limit)))
         };
-        match sent.await {
-            Ok(response) => DeliveryAttempt {
-                status: Some(response.status),
-                faults: check_response(response.status, response.content_type.as_deref(), &response.body),
-                body: String::from_utf8_lossy(&response.body[..response.body.len().min(MAX_KEPT_BODY_BYTES)])
-                    .into_owned(),
-                took: Duration::ZERO,
-            },
-            Err(fault) => DeliveryAttempt {
-                status: None,
-                faults: vec![fault],
-                body: String::new(),
-                took: Duration::ZERO,
-            },
-        }
+        let (status, faults, body) = match sent.await {
+            Ok(http::Response { status, content_type, body }) => {
+                let faults = check_response(status, content_type.as_deref(), &body);
+                (Some(status), faults, body.slice(..body.len().min(MAX_KEPT_BODY_BYTES)))
+            }
+            Err(fault) => (None, vec![fault], bytes::Bytes::new()),
+        };
+        let body = String::from_utf8_lossy(&body).into_owned();
+        DeliveryAttempt { status, faults, body, took: started_at.elapsed() }
     }
 
     async fn token(&self) -> Result<String, Fault> {

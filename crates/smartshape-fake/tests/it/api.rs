@@ -31,6 +31,10 @@ async fn call(
     (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
+async fn get(fake: &FakeSmartShape, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+    call(fake, "GET", path, headers, "").await
+}
+
 async fn raw_call(
     fake: &FakeSmartShape,
     method: &str,
@@ -68,7 +72,7 @@ async fn calls_behave_as_documented() {
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str())];
 
-    assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 503, "a session is needed");
+    assert_eq!(get(&fake, "/webhook/", &headers).await.0, 503, "a session is needed");
     let (status, body) = call(&fake, "POST", "/account/session", &headers, "").await;
     assert_eq!(status, 200);
     let session = body["jwt"].as_str().unwrap().to_owned();
@@ -83,7 +87,7 @@ async fn calls_behave_as_documented() {
     );
     let id = body["data"]["attributes"]["_id"].as_str().unwrap().to_owned();
 
-    let (status, body) = call(&fake, "GET", "/webhook/", &headers, "").await;
+    let (status, body) = get(&fake, "/webhook/", &headers).await;
     assert_eq!(status, 200);
     assert_eq!(
         body,
@@ -95,7 +99,7 @@ async fn calls_behave_as_documented() {
     assert_eq!(call(&fake, "DELETE", &format!("/webhook/{id}"), &headers, "").await.0, 404);
 
     fake.expire_tokens();
-    assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 503);
+    assert_eq!(get(&fake, "/webhook/", &headers).await.0, 503);
     fake.shutdown().await;
 }
 
@@ -105,12 +109,11 @@ async fn errors_have_the_configured_format() {
         [(ErrorFormat::Plain, ""), (ErrorFormat::Wrapped, "/error"), (ErrorFormat::List, "/errors/0")]
     {
         let fake = quick().error_format(form).start().await.unwrap();
-        let (status, body) =
-            call(&fake, "GET", "/webhook/", &[("authorization", "Bearer nonsense")], "").await;
+        let (status, body) = get(&fake, "/webhook/", &[("authorization", "Bearer nonsense")]).await;
         assert_eq!((status, body.pointer(index).unwrap()["status"].as_u64()), (503, Some(401)), "{body}");
     }
     let fake = quick().error_format(ErrorFormat::Empty).start().await.unwrap();
-    assert_eq!(call(&fake, "GET", "/webhook/", &[], "").await, (503, Value::Null));
+    assert_eq!(get(&fake, "/webhook/", &[]).await, (503, Value::Null));
 }
 
 #[tokio::test]
@@ -146,12 +149,9 @@ async fn permissions_and_owners_are_enforced() {
     assert_eq!(call(&fake, "PUT", "/webhook/", &[("authorization", &reader)], &new).await.0, 503);
     let (_, body) = call(&fake, "PUT", "/webhook/", &[("authorization", &ada)], &new).await;
     let id = body["data"]["attributes"]["_id"].as_str().unwrap();
+    assert_eq!(get(&fake, "/webhook/", &[("authorization", &reader)]).await.1, json!({"data": []}));
     assert_eq!(
-        call(&fake, "GET", "/webhook/", &[("authorization", &reader)], "").await.1,
-        json!({"data": []})
-    );
-    assert_eq!(
-        call(&fake, "GET", "/webhook/", &[("authorization", &ada)], "").await.1,
+        get(&fake, "/webhook/", &[("authorization", &ada)]).await.1,
         json!({"data": [{"type": "webhook", "id": id, "attributes": {"event": "file_uploaded"}}]})
     );
 }
@@ -179,7 +179,7 @@ async fn upserts_store_attributes_and_trigger_events() {
         (Some("5c6f"), "5b33", &json!(8))
     );
     assert_eq!(call(&fake, "POST", "/scene/attributes", &headers, "{}").await.0, 400);
-    assert_eq!(call(&fake, "GET", "/fake/attributes", &[], "").await.1["attributes"][0]["name"], "mtime");
+    assert_eq!(get(&fake, "/fake/attributes", &[]).await.1["attributes"][0]["name"], "mtime");
 
     // The event is sent behind the call's back; shutting down would not wait for it.
     tokio::time::timeout(std::time::Duration::from_secs(30), async {
@@ -210,10 +210,7 @@ async fn control_routes_trigger_events() {
     assert_eq!(body["deliveries"][0]["uuid"], "a36b623a-c1ed-49b5-9585-3532fe8e9881");
     let (_, body) = call(&fake, "POST", "/fake/events/annotation_created", &[], "").await;
     assert_eq!(body, json!({"deliveries": []}), "nobody is registered for it");
-    assert_eq!(
-        call(&fake, "GET", "/fake/deliveries", &[], "").await.1["deliveries"].as_array().unwrap().len(),
-        3
-    );
+    assert_eq!(get(&fake, "/fake/deliveries", &[]).await.1["deliveries"].as_array().unwrap().len(), 3);
 
     for (path, body) in [
         ("/fake/events/file_deleted", ""),
@@ -239,7 +236,7 @@ async fn shutdown_does_not_wait_for_unfinished_requests() {
     let mut half = TcpStream::connect(&address).await.unwrap();
     half.write_all(b"GET /fake/ HTTP/1.1\r\nhost: x\r\n").await.unwrap();
     // The response shows that the connection before it was accepted.
-    assert_eq!(call(&fake, "GET", "/fake/", &[], "").await.0, 200);
+    assert_eq!(get(&fake, "/fake/", &[]).await.0, 200);
     tokio::time::timeout(std::time::Duration::from_secs(30), fake.shutdown()).await.unwrap();
 }
 
@@ -250,8 +247,8 @@ async fn excess_logins_evict_the_oldest() {
     for _ in 0..999 {
         let _ = fake.bearer_token();
     }
-    assert_eq!(call(&fake, "GET", "/webhook/", &[("authorization", &first)], "").await.0, 503);
-    assert_eq!(call(&fake, "GET", "/webhook/", &[("authorization", &second)], "").await.0, 200);
+    assert_eq!(get(&fake, "/webhook/", &[("authorization", &first)]).await.0, 503);
+    assert_eq!(get(&fake, "/webhook/", &[("authorization", &second)]).await.0, 200);
 }
 
 #[tokio::test]
@@ -270,7 +267,7 @@ async fn owner_set_by_the_caller_is_kept() {
 #[tokio::test]
 async fn unknown_routes_and_options_are_errors() {
     let fake = quick().error_format(ErrorFormat::List).start().await.unwrap();
-    let (status, body) = call(&fake, "GET", "/nothing", &[], "").await;
+    let (status, body) = get(&fake, "/nothing", &[]).await;
     assert_eq!((status, &body["errors"][0]["status"]), (404, &json!(404)));
     let (status, body) = call(&fake, "POST", "/fake/events/file_uploaded?copy=2", &[], "").await;
     assert_eq!((status, &body["status"]), (400, &json!(400)));
@@ -296,11 +293,11 @@ async fn injected_faults_apply_in_order_and_may_follow_the_effect() {
     fake.inject(FaultInjection::raw(502, "text/html", "<html>"));
     fake.inject(FaultInjection::redirect(302, "http://127.0.0.1:1/login"));
 
-    assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 200);
+    assert_eq!(get(&fake, "/webhook/", &headers).await.0, 200);
     let (status, body) = call(&fake, "PUT", "/webhook/", &headers, &new).await;
     assert_eq!((status, &body["errors"][0]["title"]), (500, &json!("Injected")));
     assert!(fake.webhooks().is_empty(), "that call had no effect");
-    assert_eq!(call(&fake, "GET", "/fake/deliveries", &[], "").await.0, 200, "no call of SmartShape's");
+    assert_eq!(get(&fake, "/fake/deliveries", &[]).await.0, 200, "no call of SmartShape's");
     let response = raw_call(&fake, "PUT", "/webhook/", &headers, &new).await;
     assert!(response.contains("content-length: 100\r\n") && response.ends_with("\r\n\r\n{"), "{response}");
     let stored = &fake.webhooks()[0];
@@ -308,7 +305,7 @@ async fn injected_faults_apply_in_order_and_may_follow_the_effect() {
     assert!(raw_call(&fake, "GET", "/webhook/", &headers, "").await.ends_with("\r\n\r\n<html>"));
     let response = raw_call(&fake, "GET", "/webhook/", &headers, "").await;
     assert!(response.contains("location: http://127.0.0.1:1/login\r\n"), "{response}");
-    assert_eq!(call(&fake, "GET", "/webhook/", &headers, "").await.0, 200, "all were given");
+    assert_eq!(get(&fake, "/webhook/", &headers).await.0, 200, "all were given");
 }
 
 #[tokio::test]
@@ -341,12 +338,12 @@ async fn web_pages_can_neither_trigger_nor_read_events() {
     assert!(fake.deliveries().is_empty());
     for host in [format!("localhost:{port}"), "[::1]".to_owned(), "127.0.0.1".to_owned()] {
         let headers = [("host", host.as_str()), ("sec-fetch-site", "none")];
-        assert_eq!(call(&fake, "GET", "/fake/deliveries", &headers, "").await.0, 200, "{host}");
+        assert_eq!(get(&fake, "/fake/deliveries", &headers).await.0, 200, "{host}");
     }
     // In a network of containers each has a name.
     let remote = SenderSettings { allow_remote: true, ..SenderSettings::quick() };
     let fake = FakeSmartShape::builder().sender(remote).start().await.unwrap();
-    assert_eq!(call(&fake, "GET", "/fake/deliveries", &[("host", "fake:8043")], "").await.0, 200);
+    assert_eq!(get(&fake, "/fake/deliveries", &[("host", "fake:8043")]).await.0, 200);
     let page = [("host", "fake:8043"), ("origin", "http://fake:8043")];
-    assert_eq!(call(&fake, "GET", "/fake/deliveries", &page, "").await.0, 403);
+    assert_eq!(get(&fake, "/fake/deliveries", &page).await.0, 403);
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use smartshape_fake::{EventPayload, Fault, Order, Prefix, Sender, SenderSettings, sample_text};
+use smartshape_fake::{
+    DeliveryOutcome, EventPayload, Fault, Order, Prefix, Sender, SenderSettings, sample_text,
+};
 use smartshape_webhook::{Envelope, EventKind};
 
 use crate::endpoint::Endpoint;
@@ -23,6 +25,11 @@ fn sender(attempts: u32) -> Sender {
         "a long and random string",
         SenderSettings { max_attempts: attempts, ..SenderSettings::quick() },
     )
+}
+
+/// Sends a sample.
+async fn deliver(attempts: u32, url: &str) -> DeliveryOutcome {
+    sender(attempts).deliver(&EventPayload::sample(EventKind::FileUploaded), url).await
 }
 
 #[tokio::test]
@@ -53,12 +60,12 @@ async fn faults_are_reported_by_rule() {
         (&[NOT_JSON], Fault::NotJson),
     ] {
         let endpoint = Endpoint::responding_with(responses).await;
-        let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
+        let outcome = deliver(1, &endpoint.url).await;
         assert!(!outcome.accepted());
         assert_eq!(outcome.attempts[0].faults[0], fault);
     }
     let endpoint = Endpoint::responding_with(&[""]).await;
-    let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
+    let outcome = deliver(1, &endpoint.url).await;
     assert!(matches!(outcome.attempts[0].faults[..], [Fault::Connection(_)]), "{outcome}");
 }
 
@@ -89,7 +96,7 @@ async fn retries_repeat_body_and_token() {
 #[tokio::test]
 async fn attempts_end_at_the_maximum() {
     let endpoint = Endpoint::responding_with(&[BUSY]).await;
-    let outcome = sender(3).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
+    let outcome = deliver(3, &endpoint.url).await;
     assert_eq!((outcome.accepted(), endpoint.requests().len()), (false, 3));
 }
 
@@ -128,7 +135,7 @@ async fn copies_are_sent_and_orders_are_kept() {
 #[tokio::test]
 async fn remote_urls_are_rejected_by_default() {
     for url in ["http://192.0.2.1/", "https://127.0.0.1/", "ftp://127.0.0.1/", "nonsense", "/callback"] {
-        let outcome = sender(5).deliver(&EventPayload::sample(EventKind::FileUploaded), url).await;
+        let outcome = deliver(5, url).await;
         assert!(matches!(outcome.attempts[..], [_]), "{url}: tried once");
         assert!(matches!(outcome.attempts[0].faults[..], [Fault::NotSent(_)]), "{url}: {outcome}");
     }
@@ -171,7 +178,7 @@ async fn passwords_in_urls_are_neither_sent_nor_shown() {
     let endpoint = Endpoint::responding_with(&[GOOD]).await;
     for scheme in ["http", "https"] {
         let url = endpoint.url.replace("http://", &format!("{scheme}://ada:hunter2@"));
-        let outcome = sender(5).deliver(&EventPayload::sample(EventKind::FileUploaded), &url).await;
+        let outcome = deliver(5, &url).await;
         assert!(matches!(outcome.attempts[0].faults[..], [Fault::NotSent(_)]), "{outcome}");
         assert!(!outcome.to_string().contains("hunter2"), "{outcome}");
     }
@@ -185,7 +192,7 @@ async fn log_keeps_the_start_of_long_bodies() {
         " ".repeat(50_000)
     );
     let endpoint = Endpoint::responding_with(vec![&*response.leak()].leak()).await;
-    let outcome = sender(1).deliver(&EventPayload::sample(EventKind::FileUploaded), &endpoint.url).await;
+    let outcome = deliver(1, &endpoint.url).await;
     assert!(outcome.accepted(), "checked against the whole body: {outcome}");
     assert_eq!(outcome.attempts[0].body.len(), 1024);
 }
