@@ -64,9 +64,11 @@ impl HttpOutlet {
             root_certificates: Vec::new(),
         }
     }
+}
 
-    async fn post(&self, delivery: &Delivery) -> Result<(), HandlerError> {
-        let event = CloudEvent::from(delivery);
+impl Handler for HttpOutlet {
+    async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
+        let event = CloudEvent::from(&delivery);
         let timestamp = Timestamp::now().as_second();
         let signature = self.signer.sign(&event.id, timestamp, &event.data)?;
         let mut request = self.http.post(self.url.clone());
@@ -94,23 +96,15 @@ impl HttpOutlet {
         if status.is_success() {
             return Ok(());
         }
-        let error = if status.is_redirection() {
-            format!(
-                "the endpoint responded with {status}: redirects are not followed, configure the final URL"
-            )
-        } else {
-            format!("the endpoint responded with {status}")
+        let remedy = match status.is_redirection() {
+            true => ": redirects are not followed, configure the final URL",
+            false => "",
         };
+        let error = format!("the endpoint responded with {status}{remedy}");
         Err(match retry_after {
             Some(wait) => HandlerError::retry_after(wait.min(MAX_RETRY_AFTER), error),
             None => HandlerError::retry(error),
         })
-    }
-}
-
-impl Handler for HttpOutlet {
-    async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
-        self.post(&delivery).await
     }
 }
 

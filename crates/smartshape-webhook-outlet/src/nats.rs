@@ -328,30 +328,19 @@ impl JetStreamOutletBuilder {
     pub fn open_lazy(self) -> Result<JetStreamOutlet, OutletError> {
         if !self.prefix.split('.').all(is_token) {
             let why = "it is not letters, digits, - and _, in parts separated by dots";
-            return Err(OutletError::new(
-                OutletErrorKind::SubjectPrefix,
-                "the subject prefix is invalid",
-                why,
-            ));
+            let what = "the subject prefix is invalid";
+            return Err(OutletError::new(OutletErrorKind::SubjectPrefix, what, why));
         }
         let is_name = |character: char| !character.is_whitespace() && !".*>/\\".contains(character);
         if self.stream.is_empty() || !self.stream.chars().all(is_name) {
             let why = "JetStream permits none of . * > / \\ and no space";
-            return Err(OutletError::new(
-                OutletErrorKind::StreamName,
-                "the name of the stream is invalid",
-                why,
-            ));
+            let what = "the name of the stream is invalid";
+            return Err(OutletError::new(OutletErrorKind::StreamName, what, why));
         }
         let (servers, mut options) = servers(&self.urls)?;
         if let Some(path) = &self.credentials_file {
-            let unusable = |error| {
-                OutletError::new(
-                    OutletErrorKind::CredentialsFile,
-                    "the credentials file cannot be used",
-                    error,
-                )
-            };
+            let (kind, what) = (OutletErrorKind::CredentialsFile, "the credentials file cannot be used");
+            let unusable = |error| OutletError::new(kind, what, error);
             let text = std::fs::read_to_string(path).map_err(unusable)?;
             options = options.credentials(&text).map_err(unusable)?;
         }
