@@ -107,9 +107,7 @@ enum Kind {
         failures: Mutex<Failures>,
     },
     Decide(Box<dyn Fn(&Parts) -> Visitor + Send + Sync>),
-    ExternalAuth {
-        visitor: Visitor,
-    },
+    ExternalAuth(Visitor),
 }
 
 /// Wrong passwords in a period that starts with the first of them.
@@ -196,7 +194,7 @@ impl Access {
     #[must_use]
     pub fn external_auth(check: &str, visitor: Visitor) -> Self {
         tracing::warn!(check, visitor = %visitor.name, "the console itself checks nobody: that is left to the named check");
-        Self(Arc::new(Kind::ExternalAuth { visitor }))
+        Self(Arc::new(Kind::ExternalAuth(visitor)))
     }
 
     pub(crate) fn admit(&self, parts: &Parts, key: Option<&str>) -> Admission {
@@ -249,7 +247,7 @@ impl Access {
                 },
                 visitor => Admission::Visitor(visitor),
             },
-            Kind::ExternalAuth { visitor } => Admission::Visitor(visitor.clone()),
+            Kind::ExternalAuth(visitor) => Admission::Visitor(visitor.clone()),
         }
     }
 }
@@ -261,7 +259,7 @@ impl fmt::Debug for Access {
             Kind::Key { .. } => "Access::key",
             Kind::Password { .. } => "Access::password",
             Kind::Decide(_) => "Access::decide",
-            Kind::ExternalAuth { .. } => "Access::external_auth",
+            Kind::ExternalAuth(_) => "Access::external_auth",
         })
     }
 }

@@ -42,8 +42,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{self, HeaderName};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use jiff::Timestamp;
 use smartshape_webhook::{ClientAddr, DeliveryKey};
@@ -219,32 +220,24 @@ impl Ui {
         let mut visitor = match self.0.access.admit(head, query.get("key")) {
             Admission::Visitor(visitor) => visitor,
             Admission::FirstVisit(visitor, cookie) => {
-                new_cookie = HeaderValue::from_str(&cookie).ok();
+                new_cookie = Some(cookie);
                 visitor
             }
             Admission::SetCookie(cookie) => {
-                let mut response = html_page(StatusCode::OK, html::entered());
-                if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                    response.headers_mut().insert(header::SET_COOKIE, cookie);
-                }
-                return response;
+                let response = html_page(StatusCode::OK, html::entered());
+                return with_header(response, header::SET_COOKIE, &cookie);
             }
             Admission::Rejected { remedy, challenge } => {
-                let mut response = html_page(StatusCode::UNAUTHORIZED, html::rejected(remedy));
-                if let Some(challenge) = challenge {
-                    response
-                        .headers_mut()
-                        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-                }
-                return response;
+                let response = html_page(StatusCode::UNAUTHORIZED, html::rejected(remedy));
+                return match challenge {
+                    Some(challenge) => with_header(response, header::WWW_AUTHENTICATE, challenge),
+                    None => response,
+                };
             }
             Admission::TooManyFailures => {
-                let page = html::rejected(
-                    "There were too many wrong passwords. Wait a minute, and reload the page.",
-                );
-                let mut response = html_page(StatusCode::TOO_MANY_REQUESTS, page);
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-                return response;
+                let remedy = "There were too many wrong passwords. Wait a minute, and reload the page.";
+                let response = html_page(StatusCode::TOO_MANY_REQUESTS, html::rejected(remedy));
+                return with_header(response, header::RETRY_AFTER, "60");
             }
         };
         if self.0.read_only {
@@ -255,16 +248,17 @@ impl Ui {
         } else if head.method == Method::POST {
             self.change(head, form, &visitor).await
         } else {
-            let mut response = text_response(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD or POST\n");
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-            Ok(response)
+            let response = text_response(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD or POST\n");
+            Ok(with_header(response, header::ALLOW, "GET, HEAD, POST"))
         };
-        let mut response = response.unwrap_or_else(|error| {
+        let response = response.unwrap_or_else(|error| {
             tracing::warn!(%error, "the console cannot read the inbox");
             html_page(StatusCode::SERVICE_UNAVAILABLE, html::unavailable(&self.0.label, &visitor))
         });
-        response.headers_mut().extend(new_cookie.map(|cookie| (header::SET_COOKIE, cookie)));
-        response
+        match new_cookie {
+            Some(cookie) => with_header(response, header::SET_COOKIE, &cookie),
+            None => response,
+        }
     }
 
     fn is_own_host(&self, head: &Parts) -> bool {
@@ -292,8 +286,7 @@ impl Ui {
         if let Some(key) = query.get("raw") {
             return raw(inbox, key, visitor).await;
         }
-        let page = html::page(inbox, &self.0.label, query, visitor).await?;
-        Ok(html_page(if page.is_found { StatusCode::OK } else { StatusCode::NOT_FOUND }, page.html))
+        Ok(found_or_not(html::page(inbox, &self.0.label, query, visitor).await?))
     }
 
     /// A text that differs when something in the inbox has changed.
@@ -334,8 +327,7 @@ impl Ui {
                 ),
             };
         }
-        let page = html::inspector::page(deliveries, &self.0.label, query, visitor);
-        html_page(if page.is_found { StatusCode::OK } else { StatusCode::NOT_FOUND }, page.html)
+        found_or_not(html::inspector::page(deliveries, &self.0.label, query, visitor))
     }
 
     async fn change(
@@ -424,11 +416,8 @@ async fn raw(inbox: &Inbox, key: &str, visitor: &Visitor) -> Result<Response<Byt
 
 /// A body as a file, which no browser shows as a page. `name` has no quotes.
 fn download(name: &str, body: Bytes) -> Response<Bytes> {
-    let mut response = respond_with(StatusCode::OK, "application/octet-stream", body);
-    if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{name}.json\"")) {
-        response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
-    }
-    response
+    let response = respond_with(StatusCode::OK, "application/octet-stream", body);
+    with_header(response, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}.json\""))
 }
 
 /// The events of a form: one by its key, or dead letters up to the last one that was seen.
@@ -496,10 +485,12 @@ fn asset(name: &str) -> Response<Bytes> {
         "icon.svg" => ("image/svg+xml", ICON),
         _ => return text_response(StatusCode::NOT_FOUND, "there is no such file\n"),
     };
-    let mut response = respond_with(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()));
-    let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
-    response.headers_mut().insert(header::CACHE_CONTROL, forever);
-    response
+    let response = respond_with(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()));
+    with_header(response, header::CACHE_CONTROL, "public, max-age=31536000, immutable")
+}
+
+fn found_or_not(page: html::Page) -> Response<Bytes> {
+    html_page(if page.is_found { StatusCode::OK } else { StatusCode::NOT_FOUND }, page.html)
 }
 
 fn html_page(status: StatusCode, html: String) -> Response<Bytes> {
@@ -515,9 +506,15 @@ fn forbidden() -> Response<Bytes> {
 }
 
 fn redirect(to: &str) -> Response<Bytes> {
-    let mut response = text_response(StatusCode::SEE_OTHER, "");
-    let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("?"));
-    response.headers_mut().insert(header::LOCATION, to);
+    let response = with_header(text_response(StatusCode::SEE_OTHER, ""), header::LOCATION, "?");
+    with_header(response, header::LOCATION, to)
+}
+
+/// Sets a header, unless the value is invalid.
+fn with_header(mut response: Response<Bytes>, name: HeaderName, value: &str) -> Response<Bytes> {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
     response
 }
 

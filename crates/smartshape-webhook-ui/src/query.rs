@@ -92,17 +92,11 @@ impl Selection {
 
     /// The selection's own part of a link, without its page.
     pub(crate) fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
         let state = self.state.map(|state| state_name(state).to_owned());
         let reason = self.reason.map(|reason| reason.to_string());
-        for (name, value) in
-            [("state", state), ("name", self.name.clone()), ("q", self.text.clone()), ("reason", reason)]
-        {
-            if let Some(value) = value {
-                pairs.push((name, value));
-            }
-        }
-        pairs
+        let pairs =
+            [("state", state), ("name", self.name.clone()), ("q", self.text.clone()), ("reason", reason)];
+        pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     /// A link to these events, with more parameters.

@@ -130,12 +130,8 @@ fn filters(context: &Context<'_>, selection: &Selection, names: &CountByEvent) -
 
 /// Actions on all dead letters of the selection, up to the newest one on this page: "all" means what was seen.
 fn bulk(context: &Context<'_>, selection: &Selection, page: &EventPage) -> Markup {
-    let Some(newest) = page.events.first().filter(|_| selection.state == Some(EventState::DeadLetter)) else {
-        return html! {};
-    };
-    if !context.may(Role::Operator) {
-        return html! {};
-    }
+    let is_for_all = selection.state == Some(EventState::DeadLetter) && context.may(Role::Operator);
+    let Some(newest) = page.events.first().filter(|_| is_for_all) else { return html! {} };
     let seen = newest.seq.to_string();
     let link = |action| selection.link("confirm", &[("do", action), ("up_to", &seen)]);
     html! {
