@@ -6,6 +6,8 @@ use super::*;
 use crate::secret::WebhookSecret;
 
 const URL: &str = "https://a/hook";
+const CREATE: &str = "create file_uploaded at https://a/hook";
+const KEEP: &str = "keep 1: file_uploaded at https://a/hook";
 
 fn want(event: EventKind) -> DesiredWebhook {
     DesiredWebhook::new(event, URL, WebhookSecret::new("the secret").unwrap()).unwrap()
@@ -18,6 +20,18 @@ fn record(id: &str, event: EventKind) -> WebhookRecord {
 fn listed(id: &str, event: &str, url: &str) -> Registration {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     Registration { id: id.to_owned(), event: text(event), url: text(url), owner: None }
+}
+
+fn uploads() -> Vec<DesiredWebhook> {
+    vec![want(FileUploaded)]
+}
+
+fn renewed() -> Vec<DesiredWebhook> {
+    vec![want(FileUploaded).renewed()]
+}
+
+fn recorded() -> Vec<WebhookRecord> {
+    vec![record("1", FileUploaded)]
 }
 
 /// Desired, recorded, listed, and the plan's lines.
@@ -36,46 +50,28 @@ fn plan_with_listed_urls() {
     let other = "https://b/hook";
     check(vec![
         (vec![], vec![], vec![], &["nothing to do"]),
-        (vec![want(FileUploaded)], vec![], vec![], &["create file_uploaded at https://a/hook"]),
+        (uploads(), vec![], vec![], &[CREATE]),
         // Recorded ones are trusted.
-        (
-            vec![want(FileUploaded)],
-            vec![record("1", FileUploaded)],
-            vec![listed("1", up, URL)],
-            &["keep 1: file_uploaded at https://a/hook"],
-        ),
+        (uploads(), recorded(), vec![listed("1", up, URL)], &[KEEP]),
         // The server may show the URL in another form.
-        (
-            vec![want(FileUploaded)],
-            vec![record("1", FileUploaded)],
-            vec![listed("1", up, "https://a/hook/")],
-            &["keep 1: file_uploaded at https://a/hook"],
-        ),
+        (uploads(), recorded(), vec![listed("1", up, "https://a/hook/")], &[KEEP]),
         // Others created them, whatever they point at.
         (
-            vec![want(FileUploaded)],
+            uploads(),
             vec![],
             vec![listed("1", up, URL), listed("2", opt, URL)],
-            &[
-                "create file_uploaded at https://a/hook",
-                "leave 1: file_uploaded, not recorded",
-                "leave 2: file_optimized, not recorded",
-            ],
+            &[CREATE, "leave 1: file_uploaded, not recorded", "leave 2: file_optimized, not recorded"],
         ),
         (
-            vec![want(FileUploaded).renewed()],
+            renewed(),
             vec![record("2", FileUploaded)],
             vec![listed("1", up, URL), listed("2", up, URL)],
-            &[
-                "create file_uploaded at https://a/hook",
-                "delete 2: file_uploaded, replaced",
-                "leave 1: file_uploaded, not recorded",
-            ],
+            &[CREATE, "delete 2: file_uploaded, replaced", "leave 1: file_uploaded, not recorded"],
         ),
         // Rotated meanwhile: the old secret is not put back.
         (
-            vec![want(FileUploaded)],
-            vec![record("1", FileUploaded)],
+            uploads(),
+            recorded(),
             vec![listed("2", up, URL), listed("3", opt, URL)],
             &[
                 "adopt 2: file_uploaded at https://a/hook, which replaced a recorded one; its secret is \
@@ -86,38 +82,33 @@ fn plan_with_listed_urls() {
         ),
         // Rotated meanwhile, and the old one is still there.
         (
-            vec![want(FileUploaded)],
-            vec![record("1", FileUploaded)],
+            uploads(),
+            recorded(),
             vec![listed("1", up, URL), listed("2", up, URL)],
-            &["keep 1: file_uploaded at https://a/hook", "leave 2: file_uploaded, not recorded"],
+            &[KEEP, "leave 2: file_uploaded, not recorded"],
         ),
         (
-            vec![want(FileUploaded).renewed()],
-            vec![record("1", FileUploaded)],
+            renewed(),
+            recorded(),
             vec![listed("2", up, URL)],
             &[
-                "create file_uploaded at https://a/hook",
+                CREATE,
                 "delete 2: file_uploaded, replaced",
                 "delete 1: file_uploaded, recorded, but not listed",
             ],
         ),
         // The one recorded last is kept.
         (
-            vec![want(FileUploaded)],
+            uploads(),
             vec![record("2", FileUploaded), record("1", FileUploaded)],
             vec![listed("1", up, URL), listed("2", up, URL)],
-            &["keep 1: file_uploaded at https://a/hook", "delete 2: file_uploaded, duplicate"],
+            &[KEEP, "delete 2: file_uploaded, duplicate"],
         ),
         // A new secret.
-        (
-            vec![want(FileUploaded).renewed()],
-            vec![record("1", FileUploaded)],
-            vec![listed("1", up, URL)],
-            &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, replaced"],
-        ),
+        (renewed(), recorded(), vec![listed("1", up, URL)], &[CREATE, "delete 1: file_uploaded, replaced"]),
         // Recorded webhooks that are not desired are deleted, wherever they point.
         (
-            vec![want(FileUploaded)],
+            uploads(),
             vec![record("1", FileUploaded), WebhookRecord::new("3", FileUploaded, other)],
             vec![
                 listed("1", up, URL),
@@ -127,7 +118,7 @@ fn plan_with_listed_urls() {
                 listed("5", "", URL),
             ],
             &[
-                "keep 1: file_uploaded at https://a/hook",
+                KEEP,
                 "delete 3: file_uploaded, not desired",
                 "leave 2: file_optimized, not recorded",
                 "leave 4: new_event, not recorded",
@@ -136,37 +127,32 @@ fn plan_with_listed_urls() {
         ),
         // Webhooks at other URLs, however similar, belong to somebody else.
         (
-            vec![want(FileUploaded)],
-            vec![record("1", FileUploaded)],
+            uploads(),
+            recorded(),
             vec![listed("1", up, URL), listed("2", up, other), listed("3", up, "https://a/hook/")],
-            &["keep 1: file_uploaded at https://a/hook"],
+            &[KEEP],
         ),
         (vec![], vec![], vec![listed("1", up, URL), listed("2", up, "")], &["nothing to do"]),
         // Nothing is desired any more.
         (
             vec![],
-            vec![record("1", FileUploaded)],
+            recorded(),
             vec![listed("1", up, URL), listed("2", up, other)],
             &["delete 1: file_uploaded, not desired"],
         ),
         // Recorded, but gone.
         (
-            vec![want(FileUploaded)],
+            uploads(),
             vec![record("1", FileUploaded), record("1", FileUploaded)],
             vec![],
-            &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, recorded, but not listed"],
+            &[CREATE, "delete 1: file_uploaded, recorded, but not listed"],
         ),
         // A record that contradicts the list is not believed.
-        (
-            vec![want(FileUploaded)],
-            vec![record("1", FileUploaded)],
-            vec![listed("1", opt, other)],
-            &["create file_uploaded at https://a/hook"],
-        ),
+        (uploads(), recorded(), vec![listed("1", opt, other)], &[CREATE]),
         // A list that names one twice.
         (
             vec![],
-            vec![record("1", FileUploaded)],
+            recorded(),
             vec![listed("1", up, URL), listed("1", up, URL)],
             &["delete 1: file_uploaded, not desired"],
         ),
@@ -178,30 +164,22 @@ fn plan_without_listed_urls_relies_on_records() {
     let (up, opt) = ("file_uploaded", "file_optimized");
     check(vec![
         (
-            vec![want(FileUploaded)],
+            uploads(),
             vec![record("1", FileUploaded), record("3", FileOptimized)],
             vec![listed("1", up, ""), listed("2", up, ""), listed("3", opt, ""), listed("4", opt, "")],
             &[
-                "keep 1: file_uploaded at https://a/hook",
+                KEEP,
                 "delete 3: file_optimized, not desired",
                 "leave 2: file_uploaded, no URL is listed; delete it by its id if it is yours",
             ],
         ),
         (
-            vec![want(FileUploaded)],
-            vec![record("1", FileUploaded)],
+            uploads(),
+            recorded(),
             vec![listed("1", "", ""), listed("2", "", "")],
-            &[
-                "keep 1: file_uploaded at https://a/hook",
-                "leave 2: unknown event, no URL is listed; delete it by its id if it is yours",
-            ],
+            &[KEEP, "leave 2: unknown event, no URL is listed; delete it by its id if it is yours"],
         ),
-        (
-            vec![want(FileUploaded).renewed()],
-            vec![record("1", FileUploaded)],
-            vec![listed("1", up, "")],
-            &["create file_uploaded at https://a/hook", "delete 1: file_uploaded, replaced"],
-        ),
+        (renewed(), recorded(), vec![listed("1", up, "")], &[CREATE, "delete 1: file_uploaded, replaced"]),
     ]);
 }
 
