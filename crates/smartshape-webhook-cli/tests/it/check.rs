@@ -127,20 +127,16 @@ async fn check_finds_crashing_on_broken_json() {
 
 #[tokio::test]
 async fn check_finds_responses_that_smartshape_does_not_accept() {
-    for (fault, seen) in [
-        (Fault::Status(202), "the status is 202"),
-        (Fault::Status(204), "the status is 204"),
-        (Fault::TextPlain, "the content type is text/plain"),
-        (Fault::SuccessAsText, "\"success\" is not true"),
-        (Fault::SuccessMissing, "lacks \"success\": true"),
-    ] {
+    for (fault, seen) in
+        [(Fault::Status202, "the status is 202"), (Fault::TextPlain, "the content type is text/plain")]
+    {
         let arguments = ["--timeout", "60", "--only", "_"];
         let ran = checked(&faulty_endpoints::serve(fault).await, &arguments).await;
         let lines = ran.lines();
         assert_eq!((ran.code, lines.len()), (Some(1), EventKind::ALL.len()), "{ran:?}");
         for line in lines {
             assert_eq!(line["result"], "fail", "{line}");
-            assert!(line["seen"].to_string().contains(&seen.replace('"', "\\\"")), "{line}");
+            assert!(line["seen"].to_string().contains(seen), "{line}");
             assert_eq!(line["why"].as_array().unwrap().len(), 1, "{line}");
         }
         assert!(ran.err.contains("no signed event was accepted"), "{ran:?}");

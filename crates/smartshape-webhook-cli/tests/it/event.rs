@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use serde_json::Value;
 use smartshape_webhook_tower::{Delivery, Receiver, Secret, endpoint};
 use tokio::net::TcpListener;
+use tokio::process::Command;
 
 use crate::support::{Home, SECRET, nobody, ran, ran_with_stdin};
 
@@ -36,13 +37,18 @@ pub(crate) async fn receiver() -> (String, Received) {
     (serve(Router::new().route_service("/callback", endpoint(receiver, handler))).await, received)
 }
 
+/// Sends an upload to this endpoint.
+pub(crate) fn trigger(home: &Home, to: &str) -> Command {
+    let mut program = home.program(&["event", "trigger", "file_uploaded", "--to", to]);
+    program.args(["--cost", "4", "--timeout", "60"]).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
+    program
+}
+
 #[tokio::test]
 async fn trigger_sends_the_sample_with_set_fields() {
     let (home, (url, received)) = (Home::new(), receiver().await);
-    let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--cost", "4", "--timeout", "60"];
     let more = ["--set", "file=5c6f", "--set", "data.name=engine.scene", "--set", "data.size=7"];
-    let mut program = home.program(&arguments);
-    let ran = ran(program.args(more).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)).await.succeeds();
+    let ran = ran(trigger(&home, &url).args(more)).await.succeeds();
     assert!(ran.out.contains("accepted") && !ran.out.contains(SECRET), "{ran:?}");
     let received = received.lock().unwrap();
     assert_eq!(received.len(), 1);
@@ -57,52 +63,35 @@ async fn trigger_sends_a_given_body_and_reads_the_secret_from_stdin() {
     let (home, (url, received)) = (Home::new(), receiver().await);
     let body = r#"{"event": "annotation_created", "file": "f", "owner": "o", "uuid": "u", "runTimestamp": 1, "data": {"x": 1.0}}"#;
     home.write("event.json", body);
-    let arguments = [
-        "--json",
-        "event",
-        "trigger",
-        "annotation_created",
-        "--to",
-        &url,
-        "--body",
-        "event.json",
-        "--secret",
-        "-",
-    ];
-    let mut program = home.program(&arguments);
-    let ran = ran_with_stdin(program.args(["--cost", "4", "--timeout", "60"]), &format!("{SECRET}\n")).await;
-    let report = ran.succeeds().json();
+    let mut program = home.program(&["--json", "event", "trigger", "annotation_created", "--to", &url]);
+    program.args(["--body", "event.json", "--secret", "-", "--cost", "4", "--timeout", "60"]);
+    let sent = ran_with_stdin(&mut program, &format!("{SECRET}\n")).await;
+    let report = sent.succeeds().json();
     assert_eq!((&report["accepted"], &report["status"]), (&true.into(), &200.into()));
     assert_eq!(received.lock().unwrap()[0]["data"]["x"], 1.0);
 
-    let arguments =
-        ["event", "trigger", "file_uploaded", "--to", &url, "--body", "event.json", "--secret", SECRET];
-    home.run(&arguments).await.fails(2, "of annotation_created, and not of file_uploaded");
+    let other = ran(trigger(&home, &url).args(["--body", "event.json"])).await;
+    other.fails(2, "of annotation_created, and not of file_uploaded");
 }
 
 #[tokio::test]
 async fn trigger_names_each_fault_and_exits_with_1() {
     let home = Home::new();
     let url = serve(Router::new().fallback(|| async { http::StatusCode::NO_CONTENT })).await;
-    let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", "4"];
-    let ran = home.run(&arguments).await;
-    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let rejected = ran(&mut trigger(&home, &url)).await;
+    assert_eq!(rejected.code, Some(1), "{rejected:?}");
     for fault in ["not accepted", "the status is 204", "no content type", "not a JSON object"] {
-        assert!(ran.out.contains(fault), "{fault}: {ran:?}");
+        assert!(rejected.out.contains(fault), "{fault}: {rejected:?}");
     }
     let url = serve(Router::new().fallback(|| async { http::StatusCode::SERVICE_UNAVAILABLE })).await;
     for (cost, hint) in [("5", true), ("4", false)] {
-        let arguments =
-            ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", cost];
-        let busy = home.run(&arguments).await;
+        let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET];
+        let busy = ran(home.program(&arguments).args(["--cost", cost])).await;
         assert_eq!((busy.code, busy.out.contains("--cost 4")), (Some(1), hint), "{busy:?}");
     }
     // A wrong secret is the receiver's to reject.
     let (url, received) = receiver().await;
-    let arguments =
-        ["--json", "event", "trigger", "file_uploaded", "--to", &url, "--secret", "another secret of mine"];
-    let mut program = home.program(&arguments);
-    let report = crate::support::ran(program.args(["--cost", "4", "--timeout", "60"])).await;
+    let report = ran(trigger(&home, &url).args(["--json", "--secret", "another secret of mine"])).await;
     assert_eq!((report.code, &report.json()["accepted"]), (Some(1), &false.into()));
     assert!(received.lock().unwrap().is_empty());
 }
@@ -125,8 +114,7 @@ async fn trigger_retries_the_same_event_after_retry_after() {
         }
     });
     let url = serve(app).await;
-    let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", "4"];
-    let ran_ = ran(home.program(&arguments).args(["--retries", "1", "--repeat", "2"])).await.succeeds();
+    let ran_ = ran(trigger(&home, &url).args(["--retries", "1", "--repeat", "2"])).await.succeeds();
     assert_eq!(ran_.out.matches("\naccepted").count(), 2, "{ran_:?}");
     assert!(ran_.out.contains("the status is 503") && ran_.err.contains("sent again in 0 s"), "{ran_:?}");
     {
@@ -134,7 +122,7 @@ async fn trigger_retries_the_same_event_after_retry_after() {
         assert_eq!(seen.len(), 3);
         assert!(seen.iter().all(|one| *one == seen[0]), "the same token and the same uuid");
     }
-    let ran_ = ran(home.program(&arguments).args(["--retries", "1", "--json"])).await;
+    let ran_ = ran(trigger(&home, &url).args(["--retries", "1", "--json"])).await;
     assert_eq!((ran_.code, ran_.out.lines().count(), seen.lock().unwrap().len()), (Some(1), 1, 4));
     assert!(ran_.err.contains("wait 3600 s"), "{ran_:?}");
 }

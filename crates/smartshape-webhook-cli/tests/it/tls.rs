@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 
+use crate::event::trigger;
 use crate::support::{Home, SECRET, ran};
 
 /// Serves https on a free port: the same response to every request.
@@ -53,12 +54,14 @@ async fn endpoint_certificates_are_verified() {
     home.write("trusted.pem", key.cert.pem());
     home.write("other.pem", certificate().cert.pem());
     let url = format!("https://{}/callback", serve(key, r#"{"success": true}"#).await);
-    let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET, "--cost", "4"];
-    let mut trusting = home.program(&arguments);
-    let trusted = ran(trusting.env("SSL_CERT_FILE", home.path().join("trusted.pem"))).await.succeeds();
+    let trusting = |pem: &str| {
+        let mut program = trigger(&home, &url);
+        program.env("SSL_CERT_FILE", home.path().join(pem));
+        program
+    };
+    let trusted = ran(&mut trusting("trusted.pem")).await.succeeds();
     assert!(trusted.out.contains("accepted"), "{trusted:?}");
-    let mut strange = home.program(&arguments);
-    let rejected = ran(strange.env("SSL_CERT_FILE", home.path().join("other.pem"))).await;
+    let rejected = ran(&mut trusting("other.pem")).await;
     assert!(rejected.code == Some(1) && rejected.out.contains("by SSL_CERT_FILE"), "{rejected:?}");
     // A server without TLS.
     let fake = FakeSmartShape::start().await.unwrap();
