@@ -29,10 +29,11 @@ type Case = fn(&Path) -> Result;
 
 const LINUX_ONLY: &str = "a client that never reads is ended";
 
-const CASES: [(&str, Case); 9] = [
+const CASES: [(&str, Case); 10] = [
     ("each event is printed once", events_are_printed),
     ("a half-closed sender is served", half_closed),
     ("neighbours: health, ready, 404", other_routes_respond),
+    ("HTTP/2, which has no limits here", only_http1),
     (LINUX_ONLY, slow_reader),
     ("SIGTERM: ends with 0", ends_cleanly),
     ("SIGTERM: running handlers finish", finishes),
@@ -151,6 +152,27 @@ fn sample(event: &EventPayload) -> String {
     String::from_utf8_lossy(&event.to_body()).into_owned()
 }
 
+/// The servers limit heads and idle connections of HTTP/1 only, so they speak nothing else.
+fn only_http1(binary: &Path) -> Result {
+    let example = Example::start(binary, &[])?;
+    let mut client = TcpStream::connect(example.server.address)?;
+    client.set_read_timeout(Some(TIMEOUT))?;
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
+    let mut first = [0];
+    match client.read(&mut first) {
+        // HTTP/1 says that it does not understand, or nothing.
+        Ok(0) => {}
+        Ok(_) if first == *b"H" => {}
+        Err(error) if !is_timeout(&error) => {}
+        _ => return Err("it was responded to, or the connection was still open".into()),
+    }
+    example.stop()
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
 /// It sends requests and takes none of the responses: the server resets the connection.
 fn slow_reader(binary: &Path) -> Result {
     let example = Example::start(binary, &[])?;
@@ -161,7 +183,7 @@ fn slow_reader(binary: &Path) -> Result {
     loop {
         match client.write_all(requests.as_bytes()) {
             Ok(()) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(error) if is_timeout(&error) => {
                 return Err("the connection was still open".into());
             }
             Err(_) => return example.stop(),

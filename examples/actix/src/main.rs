@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, web};
-use example_common::{IDLE_TIMEOUT, SHUTDOWN_TIMEOUT};
+use example_common::{CLOSE_TIMEOUT, IDLE_TIMEOUT};
 use smartshape_webhook_actix::{BoxHandler, Receiver, Secret, endpoint};
 use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_ui::actix;
@@ -48,7 +48,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let server = HttpServer::new(app)
         .client_request_timeout(HEAD_TIMEOUT)
         .keep_alive(IDLE_TIMEOUT)
-        .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
+        .shutdown_timeout(CLOSE_TIMEOUT.as_secs())
         .disable_signals()
         .listen(listener)?
         .run();

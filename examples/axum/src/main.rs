@@ -14,8 +14,7 @@ use axum::http::StatusCode;
 use axum::middleware::map_request;
 use axum::routing::get;
 use axum_server::Handle;
-use example_common::{IDLE_TIMEOUT, SHUTDOWN_TIMEOUT};
-use hyper_util::rt::TokioTimer;
+use example_common::CLOSE_TIMEOUT;
 use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_tower::{BoxHandler, ClientAddr, Receiver, Secret, endpoint};
 
@@ -46,16 +45,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     // `axum::serve` has no time limits for heads and idle connections.
     let handle = Handle::new();
-    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
-    let http = server.http_builder();
-    *http = http.clone().http1_only();
-    // hyper has one limit for a request's head and for an idle connection. A sender that has shut its side down still
-    // waits for its response.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).half_close(true);
+    let server = example_common::http1_server(listener)?.handle(handle.clone());
     let serving = tokio::spawn(server.serve(app.into_make_service_with_connect_info::<SocketAddr>()));
 
     let stopped = example_common::until_stopped(signal, &receiver, worker).await;
-    handle.graceful_shutdown(Some(SHUTDOWN_TIMEOUT));
+    handle.graceful_shutdown(Some(CLOSE_TIMEOUT));
     serving.await??;
     stopped
 }

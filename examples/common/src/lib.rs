@@ -7,10 +7,13 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto;
 use smartshape_webhook::{Delivery, HandlerError, Receiver};
 use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
 use smartshape_webhook_ui::{Access, AccessError, Ui, Visitor};
@@ -21,8 +24,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Maximum time that a connection may be idle: longer than the 60 seconds of load balancers. They must be the side that
 /// closes, or they send a delivery over a connection that has just ended.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// Maximum time for running handlers, and then for open connections, to finish at shutdown.
-pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum time for running handlers to finish at shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum time for open connections to finish after that: only their responses are missing.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum length in bytes of a request's head on hyper, whose own limit is 400 KiB for each connection.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Interval of the warnings that no connection can be accepted.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum time that a client may read no byte of its responses.
 #[cfg(target_os = "linux")]
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,6 +91,40 @@ pub fn listen() -> Result<TcpListener, Box<dyn Error>> {
     Ok(listener)
 }
 
+/// A server on hyper with the time limits that `axum::serve` and `warp::serve` do not have. It speaks HTTP/1 only: hyper
+/// has no such limits for HTTP/2, nor for telling the two apart.
+pub fn http1_server(listener: TcpListener) -> std::io::Result<axum_server::Server<SocketAddr>> {
+    // An error comes 20 times a second while there are no file descriptors.
+    let warn = once_in(WARN_INTERVAL, |error| tracing::warn!(%error, "no connection can be accepted"));
+    let server = axum_server::from_tcp(listener)?.http1_only();
+    let mut server = server.accept_error_handler(move |_, error| warn(error));
+    limit_http1(server.http_builder());
+    Ok(server)
+}
+
+/// hyper has one limit for a request's head and for an idle connection.
+pub fn limit_http1(http: &mut auto::Builder<TokioExecutor>) {
+    let mut http = http.http1();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    // A sender that has shut its side down still waits for its response.
+    http.half_close(true);
+}
+
+/// Passes on the first error of each interval.
+fn once_in(
+    interval: Duration,
+    warn: impl Fn(&std::io::Error) + Send + Sync,
+) -> impl Fn(&std::io::Error) + Send + Sync {
+    let warned_at = Mutex::new(None::<Instant>);
+    move |error| {
+        let Ok(mut warned_at) = warned_at.lock() else { return };
+        if warned_at.is_none_or(|at| at.elapsed() >= interval) {
+            *warned_at = Some(Instant::now());
+            warn(error);
+        }
+    }
+}
+
 /// The handler: prints the event as one line of JSON.
 pub async fn print_event(delivery: Delivery) -> Result<(), HandlerError> {
     // The program that reads our output may be slow, and an async thread must not wait for it.
@@ -120,7 +163,10 @@ pub async fn until_stopped(
         () = signal => {}
         () = ended => {}
     }
-    receiver.drain(SHUTDOWN_TIMEOUT).await;
+    let deliveries = receiver.drain(DRAIN_TIMEOUT).await;
+    if deliveries > 0 {
+        tracing::warn!(deliveries, "handlers that had not finished are given up");
+    }
     match worker {
         Some(worker) => Ok(worker.shutdown().await?),
         None => Ok(()),
@@ -146,4 +192,25 @@ pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn accept_errors_are_logged_once_in_an_interval() {
+        for (interval, expected) in [(Duration::from_secs(3600), 1), (Duration::ZERO, 3)] {
+            let count = std::sync::atomic::AtomicUsize::new(0);
+            let warn = once_in(interval, |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            for _ in 0..3 {
+                warn(&std::io::Error::other("too many open files"));
+            }
+            assert_eq!(count.load(Ordering::Relaxed), expected);
+        }
+    }
 }

@@ -10,8 +10,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use axum_server::Handle;
-use example_common::{IDLE_TIMEOUT, SHUTDOWN_TIMEOUT};
-use hyper_util::rt::TokioTimer;
+use example_common::CLOSE_TIMEOUT;
 use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_warp::{BoxHandler, ClientAddr, Receiver, Secret, endpoint};
 use tower::ServiceBuilder;
@@ -48,7 +47,6 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .or(warp::path!("health").and(warp::get()).map(|| "ok"))
         .or(warp::path!("ready").and(warp::get()).then(move || is_ready(ready.clone(), inbox.clone())));
 
-    // `warp::serve` has no time limits for heads and idle connections.
     let service = warp::service(routes);
     let make_service = tower::service_fn(move |peer: SocketAddr| {
         // Tells the receiver the sender's address, so that a flood from one address does not hold up others.
@@ -59,17 +57,13 @@ async fn run() -> Result<(), Box<dyn Error>> {
         let service = ServiceBuilder::new().layer(set_client_addr).service(service.clone());
         async { Ok::<_, Infallible>(service) }
     });
+    // `warp::serve` has no time limits for heads and idle connections.
     let handle = Handle::new();
-    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
-    let http = server.http_builder();
-    *http = http.clone().http1_only();
-    // hyper has one limit for a request's head and for an idle connection. A sender that has shut its side down still
-    // waits for its response.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).half_close(true);
+    let server = example_common::http1_server(listener)?.handle(handle.clone());
     let serving = tokio::spawn(server.serve(make_service));
 
     let stopped = example_common::until_stopped(signal, &receiver, worker).await;
-    handle.graceful_shutdown(Some(SHUTDOWN_TIMEOUT));
+    handle.graceful_shutdown(Some(CLOSE_TIMEOUT));
     serving.await??;
     stopped
 }

@@ -11,11 +11,12 @@ use conformance::harness::{
 use conformance::script::Script;
 use conformance::target::Server;
 use conformance::wire::{Client, Response};
-use example_common::IDLE_TIMEOUT;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use example_common::{IDLE_TIMEOUT, limit_http1};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use smartshape_webhook::{Delivery, Event, NamedSecret, Receiver, Secret};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use warp::Filter;
@@ -63,14 +64,31 @@ fn hyper_ends_a_slow_head_where_it_has_a_limit() {
     });
 }
 
-/// The examples that stand on hyper set the same timeout. The clock is tokio's, and jumps to the next timer.
+/// A connection with the limits of the examples that stand on hyper.
+fn connect_to_limited_hyper() -> DuplexStream {
+    let (client, server) = tokio::io::duplex(128 * 1024);
+    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
+    limit_http1(&mut http);
+    let endpoint = smartshape_webhook_tower::endpoint(receiver(), |_: Delivery| async { Ok(()) });
+    let service = TowerToHyperService::new(endpoint);
+    tokio::spawn(async move { http.serve_connection(TokioIo::new(server), service).await });
+    client
+}
+
+#[tokio::test]
+async fn long_heads_are_rejected() {
+    let mut client = connect_to_limited_hyper();
+    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}", "x".repeat(64 * 1024));
+    client.write_all(&head.as_bytes()[..64 * 1024]).await.unwrap();
+    let mut response = String::new();
+    client.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 431 "), "{response}");
+}
+
+/// The clock is tokio's, and jumps to the next timer.
 #[tokio::test(start_paused = true)]
 async fn idle_connections_outlive_those_of_load_balancers() {
-    let (mut client, server) = tokio::io::duplex(4096);
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).half_close(true);
-    let endpoint = smartshape_webhook_tower::endpoint(receiver(), |_: Delivery| async { Ok(()) });
-    tokio::spawn(http.serve_connection(TokioIo::new(server), TowerToHyperService::new(endpoint)));
+    let mut client = connect_to_limited_hyper();
     let mut idle_since = Instant::now();
     for _ in 0..3 {
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
