@@ -29,7 +29,7 @@ type Case = fn(&Path) -> Result;
 
 const LINUX_ONLY: &str = "a client that never reads is ended";
 
-const CASES: [(&str, Case); 10] = [
+const CASES: [(&str, Case); 12] = [
     ("each event is printed once", events_are_printed),
     ("a half-closed sender is served", half_closed),
     ("neighbours: health, ready, 404", other_routes_respond),
@@ -37,6 +37,8 @@ const CASES: [(&str, Case); 10] = [
     (LINUX_ONLY, slow_reader),
     ("SIGTERM: ends with 0", ends_cleanly),
     ("SIGTERM: running handlers finish", finishes),
+    ("SIGTERM: ends, though nobody reads", ends_unread),
+    ("a second SIGTERM: ends at once", ends_at_once),
     ("INBOX: known to the next process", durable),
     ("CONSOLE_PASSWORD: who sees the page", console),
     ("wrong settings: one line, exit 2", wrong_settings),
@@ -233,6 +235,17 @@ fn ends_cleanly(binary: &Path) -> Result {
 
 /// SIGTERM while a handler runs whose client has disconnected: it finishes, then the server ends.
 fn finishes(binary: &Path) -> Result {
+    let (server, body) = terminated_while_printing(binary)?;
+    server.read_output();
+    let (printed, status) = server.ended()?;
+    match printed.as_slice() {
+        [line] if *line == body && status.success() => Ok(()),
+        lines => Err(format!("{} lines were printed, {status}", lines.len()).into()),
+    }
+}
+
+/// A server that SIGTERM has reached while its handler prints this body, and nobody reads.
+fn terminated_while_printing(binary: &Path) -> Result<(Server, String)> {
     let server = Server::start_unread(binary, SECRET)?;
     let example = Example { server, token: token(SECRET, 4, Prefix::TwoB)? };
     // More than a pipe holds, so that printing it takes until somebody reads.
@@ -240,18 +253,25 @@ fn finishes(binary: &Path) -> Result {
     let mut sender = TcpStream::connect(example.server.address)?;
     sender.write_all(request(&example, &example.token, &body).as_bytes())?;
     let Example { server, .. } = example;
-    let address = server.address;
     server.output_started()?;
     server.terminate()?;
     // That it is not ready any more says that the signal has arrived.
-    until_ready_is(address, 503)?;
-    drop(sender);
-    server.read_output();
-    let (printed, status) = server.stop()?;
-    match printed.as_slice() {
-        [line] if *line == body && status.success() => Ok(()),
-        lines => Err(format!("{} lines were printed, {status}", lines.len()).into()),
-    }
+    until_ready_is(server.address, 503)?;
+    Ok((server, body))
+}
+
+/// The handler is given up in the end.
+fn ends_unread(binary: &Path) -> Result {
+    let (server, _) = terminated_while_printing(binary)?;
+    let (_, status) = server.ended()?;
+    if status.success() { Ok(()) } else { Err(status.to_string().into()) }
+}
+
+fn ends_at_once(binary: &Path) -> Result {
+    let (server, _) = terminated_while_printing(binary)?;
+    server.terminate()?;
+    let (_, status) = server.ended()?;
+    if status.code() == Some(1) { Ok(()) } else { Err(status.to_string().into()) }
 }
 
 /// With an inbox, what was handled is known to the next process.

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::Result;
 
-/// No step of a healthy server takes this long.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// No step of a healthy server takes this long, nor does its shutdown while a handler hangs.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running example server; killed when dropped.
 pub(crate) struct Server {
@@ -87,9 +87,7 @@ impl Server {
 
     /// Tells the server to stop (SIGTERM).
     pub(crate) fn terminate(&self) -> Result {
-        // The shell has `kill` built in, wherever it runs.
-        Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status()?;
-        Ok(())
+        terminate(&self.child)
     }
 
     /// Ends the server at once (SIGKILL), and returns what it had printed.
@@ -100,9 +98,15 @@ impl Server {
     }
 
     /// Tells the server to stop, and returns what it printed meanwhile, and its status.
-    pub(crate) fn stop(mut self) -> Result<(Vec<String>, ExitStatus)> {
+    pub(crate) fn stop(self) -> Result<(Vec<String>, ExitStatus)> {
         self.terminate()?;
+        self.ended()
+    }
+
+    /// Waits until the server has ended, and returns what it printed meanwhile, and its status.
+    pub(crate) fn ended(mut self) -> Result<(Vec<String>, ExitStatus)> {
         let status = wait(&mut self.child)?;
+        self.read_output();
         Ok((self.output.lines.iter().collect(), status))
     }
 }
@@ -113,6 +117,13 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Tells a process to stop (SIGTERM).
+pub(crate) fn terminate(child: &Child) -> Result {
+    // The shell has `kill` built in, wherever it runs.
+    Command::new("sh").args(["-c", "kill -TERM \"$0\"", &child.id().to_string()]).status()?;
+    Ok(())
 }
 
 /// Waits for a process to end by itself, and kills it when that takes too long.

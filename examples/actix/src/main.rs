@@ -5,7 +5,6 @@
 //! `CONSOLE_PASSWORD` for its console. Routes: `POST /callback`, `GET /health`, `GET /ready`, `/console`.
 
 use std::error::Error;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -19,9 +18,9 @@ use smartshape_webhook_ui::actix;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[actix_web::main]
-async fn main() -> ExitCode {
+async fn main() {
     example_common::start_log();
-    example_common::exit_code(run().await)
+    example_common::exit(run().await)
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {

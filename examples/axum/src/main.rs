@@ -6,7 +6,6 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
@@ -19,9 +18,9 @@ use smartshape_webhook_inbox::Inbox;
 use smartshape_webhook_tower::{BoxHandler, ClientAddr, Receiver, Secret, endpoint};
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     example_common::start_log();
-    example_common::exit_code(run().await)
+    example_common::exit(run().await)
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,6 @@
 use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -36,11 +35,13 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 #[cfg(target_os = "linux")]
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Exits with 0, or with 2 and one line on standard error.
-pub fn exit_code(outcome: Result<(), Box<dyn Error>>) -> ExitCode {
-    let Err(error) = outcome else { return ExitCode::SUCCESS };
+/// Ends the process with 0, or with 2 and one line on standard error. To return from `main` would wait for handlers that
+/// still print, for as long as nobody reads it.
+#[allow(clippy::exit, reason = "it is called at the end of `main`")]
+pub fn exit(outcome: Result<(), Box<dyn Error>>) -> ! {
+    let Err(error) = outcome else { std::process::exit(0) };
     let _ = writeln!(std::io::stderr(), "{}: {error}", program());
-    ExitCode::from(2)
+    std::process::exit(2)
 }
 
 fn program() -> String {
@@ -173,9 +174,23 @@ pub async fn until_stopped(
     }
 }
 
-/// Catches SIGTERM and ^C from now on; the future ends with the first one.
-#[cfg(unix)]
+/// Catches SIGTERM and ^C from now on. The future ends with the first one; the second one ends the process at once.
+#[allow(clippy::exit, reason = "whoever sends a second signal does not want to wait")]
 pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let first = next_signal()?;
+    Ok(async {
+        first.await;
+        if let Ok(second) = next_signal() {
+            tokio::spawn(async {
+                second.await;
+                std::process::exit(1);
+            });
+        }
+    })
+}
+
+#[cfg(unix)]
+fn next_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
@@ -186,9 +201,8 @@ pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Catches ^C; the future ends with it.
 #[cfg(not(unix))]
-pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+fn next_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })

@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 
 use axum_server::Handle;
 use example_common::CLOSE_TIMEOUT;
@@ -19,9 +18,9 @@ use warp::http::{Request, StatusCode};
 use warp::{Filter, Reply};
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     example_common::start_log();
-    example_common::exit_code(run().await)
+    example_common::exit(run().await)
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
