@@ -29,8 +29,9 @@ type Case = fn(&Path) -> Result;
 
 const LINUX_ONLY: &str = "a client that never reads is ended";
 
-const CASES: [(&str, Case); 12] = [
+const CASES: [(&str, Case); 13] = [
     ("each event is printed once", events_are_printed),
+    ("full disk: no line joins another", full_disk),
     ("a half-closed sender is served", half_closed),
     ("neighbours: health, ready, 404", other_routes_respond),
     ("HTTP/2, which has no limits here", only_http1),
@@ -132,6 +133,38 @@ fn events_are_printed(binary: &Path) -> Result {
         printed(&example, body)?;
     }
     example.stop()
+}
+
+/// Output goes to a file whose length is limited, as if its disk were full, until the file is emptied.
+fn full_disk(binary: &Path) -> Result {
+    for length in [300, 2000] {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("events.jsonl");
+        let mut command = Command::new("sh");
+        let script = r#"trap "" XFSZ; ulimit -f 16; exec "$0" >>"$1""#;
+        command.args(["-c", script]).arg(binary).arg(&path);
+        let server = Server::start_command(command, SECRET, &[])?;
+        let example = Example { server, token: token(SECRET, 4, Prefix::TwoB)? };
+        let events = [(); 100]
+            .map(|()| sample(&EventPayload::sample(EventKind::FileUploaded).with_data("x".repeat(length))));
+        let written = events.iter().take_while(|event| deliver(&example, event).is_ok()).count();
+        let mut text = std::fs::read_to_string(&path)?;
+        std::fs::File::options().write(true).open(&path)?.set_len(0)?;
+        // The sender tries again.
+        for event in events.iter().skip(written).take(2) {
+            deliver(&example, event)?;
+        }
+        example.stop()?;
+        text += &std::fs::read_to_string(&path)?;
+        let lines: Vec<&str> = text.lines().collect();
+        for event in &events[..written + 2] {
+            let count = lines.iter().filter(|line| *line == event).count();
+            if count != 1 {
+                return Err(format!("an event of {} bytes was printed {count} times", event.len()).into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// It has shut its side down, and waits for the response.

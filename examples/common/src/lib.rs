@@ -9,6 +9,7 @@ use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -129,12 +130,19 @@ fn once_in(
 /// The handler: prints the event as one line of JSON.
 pub async fn print_event(delivery: Delivery) -> Result<(), HandlerError> {
     // The program that reads our output may be slow, and an async thread must not wait for it.
-    tokio::task::spawn_blocking(move || {
-        let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "{}", delivery.to_json_line())?;
-        stdout.flush()
-    })
-    .await??;
+    tokio::task::spawn_blocking(move || print_line(&delivery.to_json_line())).await??;
+    Ok(())
+}
+
+fn print_line(line: &str) -> std::io::Result<()> {
+    /// Whether the output may end in half a line, since a write has failed.
+    static TORN: AtomicBool = AtomicBool::new(false);
+    let mut stdout = std::io::stdout().lock();
+    let start = if TORN.swap(true, Ordering::Relaxed) { "\n" } else { "" };
+    // One write for a line: the buffer of standard output would keep a part of it, and write that later.
+    stdout.write_all(format!("{start}{line}\n").as_bytes())?;
+    stdout.flush()?;
+    TORN.store(false, Ordering::Relaxed);
     Ok(())
 }
 
@@ -210,8 +218,6 @@ fn next_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
 
     #[test]
