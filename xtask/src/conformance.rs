@@ -366,20 +366,37 @@ fn wrong_settings(binary: &Path) -> Result {
         vec![secret, ("LISTEN", "127.0.0.1:0"), ("INBOX", "/does/not/exist/inbox.db")],
         vec![secret, ("LISTEN", "127.0.0.1:0"), ("CONSOLE_PASSWORD", "short")],
     ] {
-        let mut child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command
             .env_remove("SMARTSHAPE_WEBHOOK_SECRET")
             .env_remove("SMARTSHAPE_WEBHOOK_SECRET_FILE")
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let status = wait(&mut child)?;
-        let output = child.wait_with_output()?;
-        let lines = String::from_utf8_lossy(&output.stderr).lines().count();
-        if status.code() != Some(2) || lines != 1 || !output.stdout.is_empty() {
-            return Err(format!("{settings:?}: {status}, {output:?}").into());
+            .envs(settings.iter().copied());
+        error_of(command).map_err(|error| format!("{settings:?}: {error}"))?;
+    }
+    for name in ["LISTEN", "INBOX", "CONSOLE_PASSWORD", "CONSOLE_KEY", "RUST_LOG"] {
+        let mut command = Command::new("sh");
+        let not_utf8 = r#"export "$1=$(printf '\351')"; exec "$0""#;
+        command.args(["-c", not_utf8]).arg(binary).arg(name).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
+        if name != "LISTEN" {
+            command.env("LISTEN", "127.0.0.1:0");
+        }
+        let error = error_of(command).map_err(|error| format!("{name} that is not UTF-8: {error}"))?;
+        if !error.contains(name) {
+            return Err(format!("the error does not name {name}: {error}").into());
         }
     }
     Ok(())
+}
+
+/// The line that a server with wrong settings ends with.
+fn error_of(mut command: Command) -> Result<String> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let status = wait(&mut child)?;
+    let output = child.wait_with_output()?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    if status.code() == Some(2) && error.lines().count() == 1 && output.stdout.is_empty() {
+        Ok(error)
+    } else {
+        Err(format!("{status}, {output:?}").into())
+    }
 }

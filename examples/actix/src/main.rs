@@ -19,11 +19,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[actix_web::main]
 async fn main() {
-    example_common::start_log();
     example_common::exit(run().await)
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
+    example_common::start_log()?;
     let receiver = Receiver::new(Secret::from_env("SMARTSHAPE_WEBHOOK_SECRET")?)?;
     let inbox = example_common::open_inbox().await?;
     let console = example_common::console(inbox.as_ref())?;

@@ -5,6 +5,7 @@
     reason = "a part of three programs, not an API"
 )]
 
+use std::env::VarError;
 use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
 use smartshape_webhook::{Delivery, HandlerError, Receiver};
-use smartshape_webhook_inbox::{Inbox, InboxError, WorkerHandle};
-use smartshape_webhook_ui::{Access, AccessError, Ui, Visitor};
+use smartshape_webhook_inbox::{Inbox, WorkerHandle};
+use smartshape_webhook_ui::{Access, Ui, Visitor};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -50,29 +51,38 @@ fn program() -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// The value of an environment variable, if it is set.
+fn variable(name: &str) -> Result<Option<String>, Box<dyn Error>> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(format!("{name} is not UTF-8").into()),
+    }
+}
+
 /// Logs to standard error; `RUST_LOG=debug` or `RUST_LOG=smartshape_webhook=debug` shows more.
-pub fn start_log() {
-    let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse().ok());
+pub fn start_log() -> Result<(), Box<dyn Error>> {
+    let levels = variable("RUST_LOG")?.and_then(|levels| levels.parse().ok());
     let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines).with(levels).init();
+    Ok(())
 }
 
 /// Opens the inbox of `INBOX`, a path or a `postgres://` URL, if it is set.
-pub async fn open_inbox() -> Result<Option<Inbox>, InboxError> {
-    match std::env::var("INBOX") {
-        Ok(url) => Inbox::open(&url).await.map(Some),
-        Err(_) => Ok(None),
+pub async fn open_inbox() -> Result<Option<Inbox>, Box<dyn Error>> {
+    match variable("INBOX")? {
+        Some(url) => Ok(Some(Inbox::open(&url).await?)),
+        None => Ok(None),
     }
 }
 
 /// The console of the inbox: for the user `ops` with the password of `CONSOLE_PASSWORD`, or for whoever has the link with
 /// the key of `CONSOLE_KEY`. None if neither is set. An application with a login of its own uses `Access::decide`.
-pub fn console(inbox: Option<&Inbox>) -> Result<Option<Ui>, AccessError> {
-    let variable = |name| std::env::var(name).ok();
-    let access = match (variable("CONSOLE_PASSWORD"), variable("CONSOLE_KEY")) {
+pub fn console(inbox: Option<&Inbox>) -> Result<Option<Ui>, Box<dyn Error>> {
+    let access = match (variable("CONSOLE_PASSWORD")?, variable("CONSOLE_KEY")?) {
         (Some(password), _) => Access::password("ops", &password, Visitor::owner("ops"))?,
         (None, Some(key)) => Access::key(&key, Visitor::owner("ops"))?,
         (None, None) => return Ok(None),
@@ -82,7 +92,7 @@ pub fn console(inbox: Option<&Inbox>) -> Result<Option<Ui>, AccessError> {
 
 /// Listens on `LISTEN`, 127.0.0.1:8042 if it is not set.
 pub fn listen() -> Result<TcpListener, Box<dyn Error>> {
-    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8042".to_owned());
+    let address = variable("LISTEN")?.unwrap_or_else(|| "127.0.0.1:8042".to_owned());
     let listener =
         TcpListener::bind(&address).map_err(|error| format!("cannot listen on LISTEN={address}: {error}"))?;
     listener.set_nonblocking(true)?;
