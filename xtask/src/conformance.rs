@@ -1,6 +1,6 @@
 //! The conformance table, and what the example servers promise beside it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use smartshape_fake::{EventPayload, Prefix, sample_text, token};
 use smartshape_webhook::EventKind;
 
-use crate::server::{Server, exchange, inbox_in, wait};
+use crate::server::{Server, exchange, inbox_in, terminate, wait};
 use crate::{Result, cargo, endpoints};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
@@ -29,12 +29,13 @@ type Case = fn(&Path) -> Result;
 
 const LINUX_ONLY: &str = "a client that never reads is ended";
 
-const CASES: [(&str, Case); 13] = [
+const CASES: [(&str, Case); 14] = [
     ("each event is printed once", events_are_printed),
     ("full disk: no line joins another", full_disk),
     ("a half-closed sender is served", half_closed),
     ("neighbours: health, ready, 404", other_routes_respond),
     ("HTTP/2, which has no limits here", only_http1),
+    ("malformed requests: not logged", malformed_request),
     (LINUX_ONLY, slow_reader),
     ("SIGTERM: ends with 0", ends_cleanly),
     ("SIGTERM: running handlers finish", finishes),
@@ -206,6 +207,33 @@ fn only_http1(binary: &Path) -> Result {
 
 fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Anybody can send them, so they must not fill the log.
+fn malformed_request(binary: &Path) -> Result {
+    let mut child = Command::new(binary)
+        .env("LISTEN", "127.0.0.1:0")
+        .env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)
+        .env_remove("SMARTSHAPE_WEBHOOK_SECRET_FILE")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut log = BufReader::new(child.stderr.take().ok_or("it has no standard error")?);
+    let mut text = String::new();
+    log.read_line(&mut text)?;
+    let address =
+        text.trim_end().strip_prefix("listening on http://").ok_or("it does not listen")?.parse()?;
+    let response = exchange(address, "GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    terminate(&child)?;
+    wait(&mut child)?;
+    log.read_to_string(&mut text)?;
+    if response.starts_with("HTTP/1.1 400 ") && !text.contains("WARN") && !text.contains("ERROR") {
+        Ok(())
+    } else {
+        Err(format!("{response:?} was logged: {text}").into())
+    }
 }
 
 /// It sends requests and takes none of the responses: the server resets the connection.

@@ -63,7 +63,11 @@ fn variable(name: &str) -> Result<Option<String>, Box<dyn Error>> {
 /// Logs to standard error; `RUST_LOG=debug` or `RUST_LOG=smartshape_webhook=debug` shows more.
 pub fn start_log() -> Result<(), Box<dyn Error>> {
     let levels = variable("RUST_LOG")?.and_then(|levels| levels.parse().ok());
-    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let levels = levels.unwrap_or_else(|| {
+        // actix-web logs an error for each malformed request, which anybody can send.
+        let quiet = ("actix_http::h1::dispatcher", LevelFilter::OFF);
+        Targets::new().with_default(LevelFilter::INFO).with_targets([quiet])
+    });
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
