@@ -1,9 +1,10 @@
 //! What the tests of the receive path share.
 
 use std::future::poll_fn;
+use std::panic::Location;
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -72,6 +73,21 @@ pub(crate) async fn claim(receiver: &Receiver, body: impl Into<Bytes>) -> Claime
     match receiver.receive(&head(&TOKEN), body_stream(body)).await {
         Ok(Received::New(claimed)) => claimed,
         other => panic!("it is new: {other:?}"),
+    }
+}
+
+/// Maximum time until a condition holds, by the system's clock, since the runtime's may be paused.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Yields until `condition` returns true; panics after [`TIMEOUT`].
+#[track_caller]
+pub(crate) fn poll_until(mut condition: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let (caller, started_at) = (Location::caller(), Instant::now());
+    async move {
+        while !condition().await {
+            assert!(started_at.elapsed() < TIMEOUT, "timed out: {caller}");
+            tokio::task::yield_now().await;
+        }
     }
 }
 

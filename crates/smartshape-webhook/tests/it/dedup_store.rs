@@ -11,9 +11,8 @@ use smartshape_webhook::{
 };
 use tokio::time::Instant;
 
-use crate::common::{builder, claim, event, poll_once, serve, succeed, uploaded};
+use crate::common::{builder, claim, event, poll_once, poll_until, serve, succeed, uploaded};
 use crate::store::{Store, StoreBehavior};
-use crate::until::poll_until;
 
 use ClaimState::{Done, InFlight, New};
 use StoreBehavior::{Fails, Hangs, Panics, Returns, Works};
@@ -66,7 +65,7 @@ async fn duplicate_waits_for_the_claim_of_another_process() {
     store.claim(key, elsewhere, Duration::from_secs(60)).await.unwrap();
     let receiver = builder().dedup_store(store.clone(), TTL).build().unwrap();
     let waiting = tokio::spawn(async move { serve(&receiver, uploaded("u"), succeed).await.status() });
-    poll_until("the store was polled again", async || store.claims.load(Ordering::SeqCst) >= 3).await;
+    poll_until(async || store.claims.load(Ordering::SeqCst) >= 3).await;
     store.complete(key, elsewhere).await.unwrap();
     assert_eq!(waiting.await.unwrap(), 200);
 
@@ -120,16 +119,9 @@ async fn broken_store_is_a_rejection_and_failed_handler_releases_its_claim() {
 
     let failing = |_: Delivery| async { Err("failed".into()) };
     // Claims are released after the response.
-    poll_until("the claim that could not be made was released", async || {
-        serve(&receiver, uploaded("u"), failing).await.status() == 500
-    })
-    .await;
-    poll_until("the failed handler's claim was released", async || store.states.lock().unwrap().is_empty())
-        .await;
-    poll_until("the event was handled", async || {
-        serve(&receiver, uploaded("u"), succeed).await.status() == 200
-    })
-    .await;
+    poll_until(async || serve(&receiver, uploaded("u"), failing).await.status() == 500).await;
+    poll_until(async || store.states.lock().unwrap().is_empty()).await;
+    poll_until(async || serve(&receiver, uploaded("u"), succeed).await.status() == 200).await;
     assert_eq!(store.states.lock().unwrap().values().filter(|(_, end)| end.is_none()).count(), 1);
 }
 

@@ -10,6 +10,13 @@ fn sample() -> Value {
     })
 }
 
+/// The sample, with another value of a field.
+fn sample_with(field: &str, value: impl Into<Value>) -> String {
+    let mut body = sample();
+    body[field] = value.into();
+    body.to_string()
+}
+
 fn error(body: impl AsRef<[u8]>) -> (EnvelopeErrorKind, String) {
     let error = Envelope::parse(body.as_ref()).unwrap_err();
     (error.kind(), error.to_string())
@@ -39,15 +46,12 @@ fn envelope_tolerates_other_forms() {
         (json!(-1e300), None),
         (json!("soon"), None),
     ] {
-        let mut body = sample();
-        body["runTimestamp"] = form;
-        let body = body.to_string();
+        let body = sample_with("runTimestamp", form);
         let time = Envelope::parse(body.as_bytes()).unwrap().triggered_at().map(|time| time.to_string());
         assert_eq!(time.as_deref(), expected, "{body}");
     }
-    let mut body = sample();
-    body["owner"] = json!("");
-    assert_eq!(Envelope::parse(body.to_string().as_bytes()).unwrap().owner(), &Person::Other(String::new()));
+    let body = sample_with("owner", "");
+    assert_eq!(Envelope::parse(body.as_bytes()).unwrap().owner(), &Person::Other(String::new()));
 }
 
 #[test]
@@ -77,9 +81,8 @@ fn envelope_rejects_impossible_types() {
         ("uuid", json!("")),
         ("uuid", json!(7)),
     ] {
-        let mut body = sample();
-        body[field] = value.clone();
-        assert_eq!(error(body.to_string()).0, EnvelopeErrorKind::Invalid, "{field}: {value}");
+        let body = sample_with(field, value);
+        assert_eq!(error(&body).0, EnvelopeErrorKind::Invalid, "{body}");
     }
     let doubled = sample().to_string().replacen('{', r#"{"uuid": "other","#, 1);
     assert_eq!(error(doubled).0, EnvelopeErrorKind::Invalid);
@@ -91,9 +94,7 @@ fn envelope_rejects_impossible_types() {
 #[test]
 fn envelope_error_names_the_field() {
     for field in ["file", "event", "owner", "runTimestamp", "uuid"] {
-        let mut body = sample();
-        body[field] = json!(["a body's text"]);
-        let (kind, text) = error(body.to_string());
+        let (kind, text) = error(sample_with(field, json!(["a body's text"])));
         assert_eq!(kind, EnvelopeErrorKind::Invalid, "{field}");
         assert!(text.contains(&format!("`{field}`")) && !text.contains("a body's text"), "{text}");
     }
@@ -109,9 +110,8 @@ fn owner_may_have_any_form() {
         (json!({"id": "", "email": null, "username": "e"}), "e"),
         (json!({"login": "f"}), r#"{"login":"f"}"#),
     ] {
-        let mut body = sample();
-        body["owner"] = owner;
-        assert_eq!(Envelope::parse(body.to_string().as_bytes()).unwrap().owner_key(), key, "{body}");
+        let body = sample_with("owner", owner);
+        assert_eq!(Envelope::parse(body.as_bytes()).unwrap().owner_key(), key, "{body}");
     }
 }
 

@@ -2,26 +2,26 @@
 
 use smartshape_webhook::{Envelope, Event, EventKind, FileState, Person, RawJson};
 
-const FIXTURES: [(EventKind, &str); 9] = [
-    (EventKind::AttributeUpdated, include_str!("../../../smartshape-fake/fixtures/attribute_updated.json")),
-    (EventKind::FileUploaded, include_str!("../../../smartshape-fake/fixtures/file_uploaded.json")),
-    (EventKind::FileOptimized, include_str!("../../../smartshape-fake/fixtures/file_optimized.json")),
-    (EventKind::AnnotationCreated, include_str!("../../../smartshape-fake/fixtures/annotation_created.json")),
-    (EventKind::AnnotationUpdated, include_str!("../../../smartshape-fake/fixtures/annotation_updated.json")),
-    (EventKind::AnnotationRemoved, include_str!("../../../smartshape-fake/fixtures/annotation_removed.json")),
-    (
-        EventKind::ConfigurationCreated,
-        include_str!("../../../smartshape-fake/fixtures/configuration_created.json"),
-    ),
-    (
-        EventKind::ConfigurationUpdated,
-        include_str!("../../../smartshape-fake/fixtures/configuration_updated.json"),
-    ),
-    (
-        EventKind::ConfigurationRemoved,
-        include_str!("../../../smartshape-fake/fixtures/configuration_removed.json"),
-    ),
-];
+macro_rules! fixtures {
+    ($($kind:ident: $name:literal,)*) => {
+        [$((
+            EventKind::$kind,
+            include_str!(concat!("../../../smartshape-fake/fixtures/", $name, ".json")),
+        ),)*]
+    };
+}
+
+const FIXTURES: [(EventKind, &str); 9] = fixtures! {
+    AttributeUpdated: "attribute_updated",
+    FileUploaded: "file_uploaded",
+    FileOptimized: "file_optimized",
+    AnnotationCreated: "annotation_created",
+    AnnotationUpdated: "annotation_updated",
+    AnnotationRemoved: "annotation_removed",
+    ConfigurationCreated: "configuration_created",
+    ConfigurationUpdated: "configuration_updated",
+    ConfigurationRemoved: "configuration_removed",
+};
 
 fn event(wanted: EventKind) -> Event {
     let (_, body) = FIXTURES.into_iter().find(|(kind, _)| *kind == wanted).unwrap();

@@ -29,6 +29,5 @@ cfg_if::cfg_if! {
         mod responses;
         mod sharing;
         mod store;
-        mod until;
     }
 }

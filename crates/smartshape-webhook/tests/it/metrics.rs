@@ -12,9 +12,10 @@ use smartshape_webhook::{
     RejectionKind, RequestHead, Secret, TOKEN_HEADER, WebhookResponse,
 };
 
-use crate::common::{SECRET, TOKEN, body_stream, builder, claim, event, head, serve, token_of, uploaded};
+use crate::common::{
+    SECRET, TOKEN, body_stream, builder, claim, event, head, poll_until, serve, token_of, uploaded,
+};
 use crate::recorder::TestRecorder;
-use crate::until::poll_until;
 
 const TABLE: &str = include_str!("../../METRICS.md");
 
@@ -141,7 +142,7 @@ async fn gauges_follow_deliveries_in_flight() {
     let second = receiver.clone();
     let same = text.clone();
     let waiting = tokio::spawn(async move { serve(&second, same, looks).await });
-    poll_until("the duplicate is there", async || receiver.stats().duplicates == 1).await;
+    poll_until(async || receiver.stats().duplicates == 1).await;
     assert_eq!(
         recorder.now("deliveries_total{event=file_uploaded,outcome=duplicate}"),
         0.0,

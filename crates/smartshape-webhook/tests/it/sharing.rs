@@ -14,7 +14,7 @@ use smartshape_webhook::{
     RequestHead, Secret,
 };
 
-use crate::common::{body_stream, head, long_timeouts, poll_once, token_of};
+use crate::common::{body_stream, head, long_timeouts, poll_once, poll_until, token_of};
 use crate::store::{Store, StoreBehavior};
 
 fn named(name: &str) -> NamedSecret {
@@ -222,9 +222,7 @@ fn ended_runtime_leaves_nothing_in_flight() {
                     receiver.serve(&head(token("a")), body_stream(body), Arc::new(handler)).await
                 }
             });
-            first.block_on(crate::until::poll_until("the delivery is in flight", async || {
-                receiver.stats().in_flight == 1
-            }));
+            first.block_on(poll_until(async || receiver.stats().in_flight == 1));
             drop(first);
             let again = new().block_on(async {
                 let retry = deliver(&receiver, token("a"), &body);

@@ -208,40 +208,28 @@ fn fair_queue_bounds_its_memory() {
     assert!(queue.0.flows.is_empty());
 }
 
-/// Random numbers that are the same at each run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 #[test]
 fn fair_queue_loses_and_doubles_no_token() {
     for seed in 1..=200 {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed);
+        let mut random = fastrand::Rng::with_seed(seed);
         let mut queue = TestQueue::new();
         let mut waiting: HashMap<String, u64> = HashMap::new();
         let mut in_flight: Vec<(String, u64)> = Vec::new();
         for step in 0..500 {
-            match random.below(5) {
+            match random.u64(..5) {
                 0..3 => {
                     // Some tokens come again, as long as they are neither queued nor being hashed.
-                    let token = if random.below(3) == 0 {
-                        random.below(step + 1).to_string()
+                    let token = if random.u64(..3) == 0 {
+                        random.u64(..step + 1).to_string()
                     } else {
                         step.to_string()
                     };
                     if waiting.contains_key(&token) || in_flight.iter().any(|(known, _)| *known == token) {
                         continue;
                     }
-                    let work = 1 << random.below(10);
+                    let work = 1 << random.u64(..10);
                     waiting.insert(token.clone(), work);
-                    let evicted = queue.push_with_work(random.below(6) as u8, &token, work);
+                    let evicted = queue.push_with_work(random.u64(..6) as u8, &token, work);
                     for token in evicted {
                         assert!(waiting.remove(&token).is_some(), "seed {seed}: {token} was not queued");
                     }
@@ -276,18 +264,18 @@ fn fair_queue_loses_and_doubles_no_token() {
 #[test]
 fn fair_queue_serves_backlogged_flows_alike() {
     for seed in 1..=10 {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed);
+        let mut random = fastrand::Rng::with_seed(seed);
         let mut queue = TestQueue::new();
         let mut served = [0_u64; 4];
         for step in 0..400 {
             // Each has one waiting at least, some many times as many.
             for (number, many) in [1_u64, 1, 4, 20].iter().enumerate() {
-                for again in 0..1 + random.below(*many) {
+                for again in 0..1 + random.u64(..*many) {
                     let token = format!("{number}/{step}/{again}");
                     queue.0.push(
                         token.as_bytes(),
                         client(number as u8),
-                        1 << random.below(4),
+                        1 << random.u64(..4),
                         token.clone(),
                         200,
                     );
