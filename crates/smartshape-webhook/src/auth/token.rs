@@ -172,15 +172,6 @@ mod tests {
     }
 
     #[test]
-    fn matches_only_its_secret() {
-        let hash = bcrypt::hash("right", 4).unwrap();
-        let token = Token::parse(hash.as_bytes()).unwrap();
-        let matches = |secret: &str| bcrypt_lanes::verify(secret, &token.hash().unwrap());
-        assert!(matches("right"));
-        assert!(!matches("wrong"));
-    }
-
-    #[test]
     fn debug_shows_neither_salt_nor_hash() {
         let token = Token::parse(GOOD.as_bytes()).unwrap();
         assert_eq!(format!("{token:?}"), "Token($2b$10$redacted)");

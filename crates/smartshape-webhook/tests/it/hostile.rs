@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use smartshape_webhook::{
-    AnnotationUpdated, Envelope, EnvelopeErrorKind, Event, EventKind, RawJson, TypedEvent,
+    AnnotationUpdated, Envelope, EnvelopeErrorKind, Event, EventKind, Person, RawJson, TypedEvent,
 };
 
 /// Far more than a stack has room for.
@@ -145,7 +145,7 @@ fn duplicate_fields_are_undecodable() {
 
 #[test]
 fn lone_surrogate_stays_in_the_raw_data() {
-    let data = r#"{"nodeIdToAttributes":{"n":{"a":"\ud800","b":"\udc00\ud800","c":"\ud83d\ude00"}}}"#;
+    let data = r#"{"user":{"username":"A \ud83d"},"nodeIdToAttributes":{"n \ud83d":{"a \ud83d":"\ud800","b":"\udc00\ud800","c":"\ud83d\ude00"}}}"#;
     let event = Event::decode("attribute_updated", raw(data));
     assert_eq!(serde_json::to_string(&event).unwrap(), data);
     let Event::AttributeUpdated(event) = event else { panic!() };
@@ -153,6 +153,9 @@ fn lone_surrogate_stays_in_the_raw_data() {
         event.attributes().map(|(_, attribute)| (attribute.as_text(), attribute.text())).collect();
     let text = |text: &str| (Some(text.to_owned()), text.to_owned());
     assert_eq!(texts, [text("\u{fffd}"), text("\u{fffd}\u{fffd}"), text("😀")]);
+    let (node, attribute) = event.attributes().next().unwrap();
+    assert_eq!((node.as_str(), attribute.name.as_str()), ("n \u{fffd}", "a \u{fffd}"));
+    assert_eq!(event.user().and_then(Person::username), Some("A \u{fffd}"));
     let versions = raw(r#"{"old":{"n":"\ud800"},"new":{"n":"\ud801"}}"#);
     let changes = AnnotationUpdated::from_data(versions).unwrap().changes();
     assert_eq!((changes.len(), changes[0].path.as_str()), (1, "/n"));

@@ -19,7 +19,8 @@ fn newer_annotations_decode() {
     });
     let Event::AnnotationCreated(annotation) = decode("annotation_created", &data) else { panic!() };
     assert_eq!(annotation.id().unwrap(), "a");
-    assert_eq!(annotation.attributes.get("k").unwrap().value.as_str(), "1");
+    let attribute = annotation.attributes.get("k").unwrap();
+    assert_eq!((attribute.value.as_str(), attribute.origin.as_deref()), ("1", Some("o")));
     assert_eq!(annotation.targets[0].position.unwrap().y, 2.5);
     assert_eq!(annotation.targets[0].id(), Some("t"));
     assert_eq!(annotation.camera_target().unwrap().y, 0.5);

@@ -134,9 +134,10 @@ pub(super) fn spell(random: &Random, value: &Value) -> String {
             1 => format!("{number:e}"),
             _ => format!("{number:.8}"),
         },
-        Value::Time(milliseconds) => match random.below(3) {
+        Value::Time(milliseconds) => match random.below(4) {
             0 => milliseconds.to_string(),
             1 => format!("{milliseconds}.0"),
+            2 => format!("{milliseconds:e}"),
             _ => format!("\"{:.3}\"", jiff::Timestamp::from_millisecond(*milliseconds).unwrap()),
         },
         Value::Person([None, Some(email), None]) => quote(random, email),
