@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use smartshape_fake::{Prefix, token};
-use smartshape_webhook::{Receiver, ReceiverBuilder, Secret};
+use smartshape_webhook::{Receiver, ReceiverBuilder, ReceiverStats, Secret};
 
 use crate::log;
 use crate::script::Script;
@@ -36,6 +36,16 @@ pub fn event(uuid: &str) -> String {
     format!(
         r#"{{"file":"5c6f","event":"file_uploaded","data":{{"name":"a"}},"owner":"test@smartshape.io","runTimestamp":1550824748604,"uuid":"{uuid}"}}"#
     )
+}
+
+/// A body in chunked coding.
+#[must_use]
+pub fn chunked(body: &str) -> String {
+    let parts = body
+        .as_bytes()
+        .chunks(10_000)
+        .map(|part| format!("{:x}\r\n{}\r\n", part.len(), std::str::from_utf8(part).unwrap()));
+    parts.collect::<String>() + "0\r\n\r\n"
 }
 
 /// An event of exactly so many bytes.
@@ -117,6 +127,12 @@ impl TestServer {
         head + "\r\n"
     }
 
+    /// The head of a delivery.
+    #[must_use]
+    pub fn delivery_head(&self, token: &str, headers: &[(&str, &str)]) -> String {
+        self.head("POST", "/callback", &[&[("x-smartshape-token", token)], headers].concat())
+    }
+
     /// A whole request that delivers `body`, with a good token.
     #[must_use]
     pub fn delivery(&self, body: &str) -> String {
@@ -126,15 +142,31 @@ impl TestServer {
     /// A whole request that delivers `body`.
     #[must_use]
     pub fn delivery_with(&self, token: &str, body: &str) -> String {
-        let length = body.len().to_string();
-        self.head("POST", "/callback", &[("x-smartshape-token", token), ("content-length", &length)]) + body
+        self.delivery_head(token, &[("content-length", &body.len().to_string())]) + body
+    }
+
+    /// Waits until the receiver's counters are as the case wants.
+    pub async fn until(&self, condition: impl Fn(&ReceiverStats) -> bool) {
+        while !condition(&self.receiver.stats()) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until no delivery is in flight and no memory is reserved.
+    pub async fn nothing_is_left(&self) {
+        self.until(|stats| (stats.in_flight, stats.reserved_bytes) == (0, 0)).await;
+    }
+
+    /// Sends bytes over a new connection, which stays open.
+    pub async fn send(&self, request: impl AsRef<[u8]>) -> Client {
+        let mut client = self.connect().await;
+        client.send(request).await;
+        client
     }
 
     /// Sends bytes over a new connection, and returns the response.
     pub async fn exchange(&self, request: impl AsRef<[u8]>) -> Response {
-        let mut client = self.connect().await;
-        client.send(request).await;
-        client.response().await
+        self.send(request).await.response().await
     }
 
     /// Delivers `body` with a good token.
@@ -168,17 +200,6 @@ pub async fn post_to(server: &Server, path: &str, token: &str, headers: &str, bo
     );
     let mut client = Client::connect(server.address()).await;
     client.upload([head.as_bytes(), body].concat()).await
-}
-
-/// Waits until no delivery is in flight and no memory is reserved.
-pub async fn nothing_is_left(receiver: &Receiver) {
-    loop {
-        let stats = receiver.stats();
-        if (stats.in_flight, stats.reserved_bytes) == (0, 0) {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 /// The one success response, byte for byte.

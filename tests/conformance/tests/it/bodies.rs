@@ -1,24 +1,11 @@
 //! When and how much of a body is read.
 
 use conformance::harness::{
-    Harness, TestServer, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
+    Harness, assert_rejected, assert_success, chunked, event, event_of_length, good_token, new_token,
 };
 use std::time::Duration;
 
 const MIB: usize = 1024 * 1024;
-
-fn head(server: &TestServer, token: &str, headers: &[(&str, &str)]) -> String {
-    server.head("POST", "/callback", &[&[("x-smartshape-token", token)], headers].concat())
-}
-
-/// A body in chunked coding.
-fn chunked(body: &str) -> String {
-    let parts = body
-        .as_bytes()
-        .chunks(100_000)
-        .map(|part| format!("{:x}\r\n{}\r\n", part.len(), std::str::from_utf8(part).unwrap()));
-    parts.collect::<String>() + "0\r\n\r\n"
-}
 
 pub(crate) async fn rejected_before_the_body(harness: Harness) {
     let server = harness.start().await;
@@ -26,24 +13,21 @@ pub(crate) async fn rejected_before_the_body(harness: Harness) {
     let costly = good_token().replacen("$04$", "$31$", 1);
     for token in ["letmein", forged.as_str(), costly.as_str()] {
         for framing in [("content-length", "40000000"), ("transfer-encoding", "chunked")] {
-            let mut client = server.connect().await;
-            client.send(head(&server, token, &[framing])).await;
-            assert_rejected(&client.response().await, 401, "unauthorized");
+            let response = server.exchange(server.delivery_head(token, &[framing])).await;
+            assert_rejected(&response, 401, "unauthorized");
         }
     }
-    let mut client = server.connect().await;
-    client.send(head(&server, good_token(), &[("content-length", "52428801")])).await;
-    assert_rejected(&client.response().await, 413, "body too large");
-    let mut client = server.connect().await;
-    client.send(server.head("PUT", "/callback", &[("content-length", "40000000")])).await;
-    assert_rejected(&client.response().await, 405, "method not allowed");
+    let response =
+        server.exchange(server.delivery_head(good_token(), &[("content-length", "52428801")])).await;
+    assert_rejected(&response, 413, "body too large");
+    let response = server.exchange(server.head("PUT", "/callback", &[("content-length", "40000000")])).await;
+    assert_rejected(&response, 405, "method not allowed");
 }
 
 pub(crate) async fn rest_of_a_rejected_body(harness: Harness) {
     let server = harness.start().await;
     for framing in [("content-length", "50000000000"), ("transfer-encoding", "chunked")] {
-        let mut client = server.connect().await;
-        client.send(server.head("POST", "/callback", &[framing])).await;
+        let mut client = server.send(server.head("POST", "/callback", &[framing])).await;
         let response = client.response().await;
         assert!(matches!(response.status, 401 | 413), "{response:?}");
         let chunk = format!("{:x}\r\n{}\r\n", MIB, "x".repeat(MIB));
@@ -62,8 +46,7 @@ pub(crate) async fn rest_of_a_rejected_body(harness: Harness) {
 pub(crate) async fn expect_continue(harness: Harness) {
     let server = harness.start().await;
     let expecting = [("content-length", "2"), ("expect", "100-continue")];
-    let mut client = server.connect().await;
-    client.send(head(&server, "letmein", &expecting)).await;
+    let mut client = server.send(server.delivery_head("letmein", &expecting)).await;
     let first = client.response().await;
     let rejection = if harness.target.continues_unasked() {
         assert_eq!(first.status, 100);
@@ -77,7 +60,7 @@ pub(crate) async fn expect_continue(harness: Harness) {
     let mut client = server.connect().await;
     let length = body.len().to_string();
     client
-        .send(head(&server, good_token(), &[("content-length", &length), ("expect", "100-continue")]))
+        .send(server.delivery_head(good_token(), &[("content-length", &length), ("expect", "100-continue")]))
         .await;
     assert_eq!(client.response().await.status, 100);
     client.send(&body).await;
@@ -90,14 +73,16 @@ pub(crate) async fn content_codings(harness: Harness) {
     for coding in ["gzip", "br", "GZIP", "deflate, gzip"] {
         let coded = b"\x1f\x8b\x08\0\0\0\0\0\0\xff";
         let length = coded.len().to_string();
-        let head = head(&server, good_token(), &[("content-length", &length), ("content-encoding", coding)]);
+        let head =
+            server.delivery_head(good_token(), &[("content-length", &length), ("content-encoding", coding)]);
         let response = server.exchange([head.as_bytes(), coded].concat()).await;
         assert_rejected(&response, 415, "content coding not supported");
     }
     for coding in ["identity", "gzip"] {
         let body = event(coding);
         let length = body.len().to_string();
-        let head = head(&server, good_token(), &[("content-length", &length), ("content-encoding", coding)]);
+        let head =
+            server.delivery_head(good_token(), &[("content-length", &length), ("content-encoding", coding)]);
         assert_success(&server.exchange(head + &body).await);
     }
 }
@@ -108,7 +93,7 @@ pub(crate) async fn limits(harness: Harness) {
     assert_success(&server.deliver(&event_of_length("1", limit)).await);
     let over = event_of_length("2", limit + 1);
     assert_rejected(&server.deliver(&over).await, 413, "body too large");
-    let chunking = head(&server, good_token(), &[("transfer-encoding", "chunked")]);
+    let chunking = server.delivery_head(good_token(), &[("transfer-encoding", "chunked")]);
     assert_success(&server.exchange(chunking.clone() + &chunked(&event_of_length("3", limit))).await);
     assert_rejected(&server.exchange(chunking + &chunked(&over)).await, 413, "body too large");
     let seen: Vec<_> = server.script.seen().into_iter().map(|seen| (seen.uuid, seen.body.len())).collect();
@@ -120,23 +105,21 @@ pub(crate) async fn lying_lengths(harness: Harness) {
     let body = event("1");
     // Less than declared, then nothing more: no whole body, so nothing is handled.
     let more = (body.len() + 10).to_string();
-    let mut client = server.connect().await;
-    client.send(head(&server, good_token(), &[("content-length", &more)]) + &body).await;
+    let mut client =
+        server.send(server.delivery_head(good_token(), &[("content-length", &more)]) + &body).await;
     client.half_close().await;
     if let Some(response) = client.try_response().await {
         assert_rejected(&response, 400, "incomplete body");
     }
     assert_eq!(server.script.seen(), []);
     // More than declared: the rest is no part of the body, and no request either.
-    let mut client = server.connect().await;
-    client.send(server.delivery(&body) + "garbage\r\n\r\n").await;
+    let mut client = server.send(server.delivery(&body) + "garbage\r\n\r\n").await;
     assert_success(&client.response().await);
     assert_eq!(server.script.seen()[0].body, body);
     // No number, two numbers, or none that can be: never handled.
     for lengths in [&["ten"][..], &["-1"], &["10", "11"], &["99999999999999999999999"]] {
         let lengths: Vec<_> = lengths.iter().map(|length| ("content-length", *length)).collect();
-        let mut client = server.connect().await;
-        client.send(head(&server, good_token(), &lengths) + &event("2")).await;
+        let mut client = server.send(server.delivery_head(good_token(), &lengths) + &event("2")).await;
         assert_eq!(client.response().await.status, 400, "{lengths:?}");
     }
     assert_eq!(server.script.seen().len(), 1);
@@ -157,16 +140,12 @@ pub(crate) async fn memory_limit(harness: Harness) {
     let server = harness.start_with(limits).await;
     assert_success(&server.deliver(&event("warm")).await);
     let declared = size.to_string();
-    let request = head(&server, good_token(), &[("content-length", &declared)]);
+    let request = server.delivery_head(good_token(), &[("content-length", &declared)]);
     // Declared bodies of which nothing was sent take none of the memory limit; four that lack one byte take all of it.
     let mut declaring = Vec::new();
     for number in 1..=8 {
-        let mut client = server.connect().await;
-        client.send(&request).await;
-        declaring.push(client);
-        while server.receiver.stats().in_flight < number {
-            tokio::task::yield_now().await;
-        }
+        declaring.push(server.send(&request).await);
+        server.until(|stats| stats.in_flight >= number).await;
     }
     let mut waiting = Vec::new();
     for number in 1..=4 {
@@ -174,9 +153,7 @@ pub(crate) async fn memory_limit(harness: Harness) {
         let body = event_of_length(&format!("waiting{number}"), size);
         client.send(request.clone() + &body[..size - 1]).await;
         waiting.push(client);
-        while server.receiver.stats().reserved_bytes < number * size as u64 {
-            tokio::task::yield_now().await;
-        }
+        server.until(|stats| stats.reserved_bytes >= number * size as u64).await;
     }
     for _ in 0..60 {
         assert_rejected(&server.exchange(&request).await, 503, "busy, try again later");
@@ -188,11 +165,9 @@ pub(crate) async fn memory_limit(harness: Harness) {
     for number in 0..8 {
         assert_success(&server.deliver(&event_of_length(&format!("again{number}"), size)).await);
     }
-    let chunking = head(&server, good_token(), &[("transfer-encoding", "chunked")]);
+    let chunking = server.delivery_head(good_token(), &[("transfer-encoding", "chunked")]);
     assert_success(&server.exchange(chunking + &chunked(&event_of_length("chunked", size))).await);
-    while server.receiver.stats().reserved_bytes > 0 {
-        tokio::task::yield_now().await;
-    }
+    server.until(|stats| stats.reserved_bytes == 0).await;
 }
 
 pub(crate) async fn stalled_body(harness: Harness) {
@@ -200,13 +175,13 @@ pub(crate) async fn stalled_body(harness: Harness) {
     let body = event("1");
     let length = body.len().to_string();
     for sent in [0, 1, body.len() - 1] {
-        let mut client = server.connect().await;
-        client.send(head(&server, good_token(), &[("content-length", &length)]) + &body[..sent]).await;
-        assert_rejected(&client.response().await, 408, "body took too long");
+        let response = server
+            .exchange(server.delivery_head(good_token(), &[("content-length", &length)]) + &body[..sent])
+            .await;
+        assert_rejected(&response, 408, "body took too long");
     }
     assert_eq!((server.script.seen().len(), server.receiver.stats().in_flight), (0, 0));
     let whole = harness.start_with(|builder| builder.body_timeout(Duration::from_millis(50))).await;
-    let mut client = whole.connect().await;
-    client.send(head(&whole, good_token(), &[("content-length", &length)])).await;
-    assert_rejected(&client.response().await, 408, "body took too long");
+    let response = whole.exchange(whole.delivery_head(good_token(), &[("content-length", &length)])).await;
+    assert_rejected(&response, 408, "body took too long");
 }

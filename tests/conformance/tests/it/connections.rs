@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use conformance::harness::{Harness, assert_rejected, assert_success, event, good_token, nothing_is_left};
+use conformance::harness::{Harness, assert_rejected, assert_success, chunked, event, good_token};
 
 pub(crate) async fn silent_connections_and_slow_heads_hold_nothing(harness: Harness) {
     let server = harness.start().await;
     let request = server.delivery(&event("slow"));
     let mut slow = Vec::new();
     for sent in (0..request.find("\r\n\r\n").unwrap() + 3).chain([0; 100]) {
-        let mut client = server.connect().await;
-        client.send(&request[..sent]).await;
-        slow.push((client, sent));
+        slow.push((server.send(&request[..sent]).await, sent));
     }
     assert_success(&server.deliver(&event("1")).await);
-    nothing_is_left(&server.receiver).await;
+    server.nothing_is_left().await;
     // They were only slow.
     for (mut client, sent) in slow.drain(..5) {
         client.send(&request[sent..]).await;
@@ -25,9 +23,7 @@ pub(crate) async fn silent_connections_and_slow_heads_hold_nothing(harness: Harn
 
 pub(crate) async fn trickling_body(harness: Harness) {
     let server = harness.start_with(|builder| builder.body_timeout(Duration::from_millis(200))).await;
-    let headers = [("x-smartshape-token", good_token()), ("content-length", "1000000")];
-    let mut client = server.connect().await;
-    client.send(server.head("POST", "/callback", &headers)).await;
+    let mut client = server.send(server.delivery_head(good_token(), &[("content-length", "1000000")])).await;
     // A byte now and then, so that it never stalls.
     let response = loop {
         tokio::select! {
@@ -38,7 +34,7 @@ pub(crate) async fn trickling_body(harness: Harness) {
         let _ = client.try_send(" ").await;
     };
     assert_rejected(&response, 408, "body took too long");
-    nothing_is_left(&server.receiver).await;
+    server.nothing_is_left().await;
 }
 
 pub(crate) async fn rejected_body_is_no_request(harness: Harness) {
@@ -48,13 +44,9 @@ pub(crate) async fn rejected_body_is_no_request(harness: Harness) {
         let length = smuggled.len().to_string();
         let outer = match framing {
             "declared" => server.head("POST", "/callback", &[("content-length", &length)]) + &smuggled,
-            _ => {
-                server.head("POST", "/callback", &[("transfer-encoding", "chunked")])
-                    + &format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len())
-            }
+            _ => server.head("POST", "/callback", &[("transfer-encoding", "chunked")]) + &chunked(&smuggled),
         };
-        let mut client = server.connect().await;
-        client.send(outer).await;
+        let mut client = server.send(outer).await;
         assert_rejected(&client.response().await, 401, "unauthorized");
         // What follows is a request of its own, unless the connection was closed.
         if client.try_send(server.delivery(&event(framing))).await.is_ok()
@@ -86,18 +78,14 @@ pub(crate) async fn resets_leave_nothing_behind(harness: Harness) {
     assert_success(&server.deliver(&event("warm")).await);
     let request = server.delivery(&event("reset"));
     for sent in (0..=request.len()).step_by(7).chain([request.len()]) {
-        let mut client = server.connect().await;
-        client.send(&request[..sent]).await;
-        client.reset();
+        server.send(&request[..sent]).await.reset();
     }
     for number in 0..50 {
-        let headers = [("x-smartshape-token", good_token()), ("content-length", "5000000")];
-        let mut client = server.connect().await;
-        client.send(server.head("POST", "/callback", &headers) + &" ".repeat(number * 1000)).await;
-        client.reset();
+        let head = server.delivery_head(good_token(), &[("content-length", "5000000")]);
+        server.send(head + &" ".repeat(number * 1000)).await.reset();
     }
-    nothing_is_left(&server.receiver).await;
+    server.nothing_is_left().await;
     assert_success(&server.deliver(&event("1")).await);
-    nothing_is_left(&server.receiver).await;
+    server.nothing_is_left().await;
     assert_eq!(server.receiver.stats().failed, 0);
 }

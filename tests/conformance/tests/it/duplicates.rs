@@ -19,9 +19,7 @@ pub(crate) async fn after_failure(harness: Harness) {
     let server = harness.start().await;
     server.script.plan("1", [Step::Fail, Step::Panic, Step::Succeed]);
     assert_eq!(server.deliver(&event("1")).await.status, 500);
-    let mut client = server.connect().await;
-    client.send(server.delivery(&event("1"))).await;
-    let panicked = client.try_response().await;
+    let panicked = server.send(server.delivery(&event("1"))).await.try_response().await;
     // A bare extractor or filter cannot respond after a panic; the framework closes the connection.
     assert_eq!(panicked.is_some(), harness.target.outlives_the_sender());
     if let Some(response) = panicked {
@@ -33,29 +31,19 @@ pub(crate) async fn after_failure(harness: Harness) {
 }
 
 /// A delivery in flight, and so many duplicates that wait for it.
-async fn in_flight(harness: &Harness, step: Step, duplicates: usize) -> (TestServer, Client, Vec<Client>) {
+async fn in_flight(harness: &Harness, step: Step, duplicates: u64) -> (TestServer, Client, Vec<Client>) {
     let server = harness.start().await;
     assert_success(&server.deliver(&event("warm")).await);
     server.script.hold();
     server.script.plan("1", [step]);
-    let mut first = server.connect().await;
-    first.send(server.delivery(&event("1"))).await;
+    let first = server.send(server.delivery(&event("1"))).await;
     server.script.started(2).await;
     let mut waiting = Vec::new();
     for number in 1..=duplicates {
-        let mut client = server.connect().await;
-        client.send(server.delivery(&event("1"))).await;
-        waiting.push(client);
-        counted(&server, number as u64).await;
+        waiting.push(server.send(server.delivery(&event("1"))).await);
+        server.until(|stats| stats.duplicates >= number).await;
     }
     (server, first, waiting)
-}
-
-/// Waits until so many duplicates have come.
-async fn counted(server: &TestServer, duplicates: u64) {
-    while server.receiver.stats().duplicates < duplicates {
-        tokio::task::yield_now().await;
-    }
 }
 
 async fn responses(clients: &mut [Client]) -> Vec<Response> {

@@ -1,8 +1,9 @@
 //! Responses that arrive before the whole body has been sent.
 
 use std::process::Stdio;
+use std::time::Duration;
 
-use conformance::harness::{Harness, assert_success, event, event_of_length, good_token, new_token};
+use conformance::harness::{Harness, assert_success, chunked, event, event_of_length, good_token, new_token};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/rejected_upload.js");
 const POOLED_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/pooled_connection.js");
@@ -26,19 +27,14 @@ pub(crate) async fn early_response_announces_the_close(harness: Harness) {
     for (method, token, status) in cases {
         for size in [0, 100, 60_000, 1_000_000] {
             let body = "x".repeat(size);
-            let chunks = body
-                .as_bytes()
-                .chunks(10_000)
-                .map(|part| format!("{:x}\r\n{}\r\n", part.len(), "x".repeat(part.len())));
-            let chunked = chunks.collect::<String>() + "0\r\n\r\n";
+            let chunked = chunked(&body);
             let length = size.to_string();
             for (framing, body) in
                 [(("content-length", length.as_str()), &body), (("transfer-encoding", "chunked"), &chunked)]
             {
-                let request =
-                    server.head(method, "/callback", &[("x-smartshape-token", token), framing]) + body;
+                let headers = [("x-smartshape-token", token), framing];
                 let mut client = server.connect().await;
-                let response = client.upload(&request).await;
+                let response = client.upload(server.head(method, "/callback", &headers) + body).await;
                 assert_eq!(response.status, status, "{method} {token:.8} {size} {framing:?}");
                 let closes = response.header("connection") == Some("close");
                 // A short body that has arrived is discarded, and a long one is not. In between it depends on how many
@@ -58,25 +54,20 @@ pub(crate) async fn early_response_announces_the_close(harness: Harness) {
         }
     }
     // The others, of which the body is sent only in part or not at all.
-    let too_long = [("x-smartshape-token", good), ("content-length", "4000001")];
-    let mut client = server.connect().await;
-    let response = client.upload(server.head("POST", "/callback", &too_long)).await;
-    assert_eq!((response.status, response.header("connection")), (413, Some("close")));
-    let mut client = server.connect().await;
     let counted = format!("3d0901\r\n{}", "x".repeat(4_000_001));
-    let chunked = [("x-smartshape-token", good), ("transfer-encoding", "chunked")];
-    let response = client.upload(server.head("POST", "/callback", &chunked) + &counted).await;
-    assert_eq!((response.status, response.header("connection")), (413, Some("close")));
+    for (framing, body) in [(("content-length", "4000001"), ""), (("transfer-encoding", "chunked"), &counted)]
+    {
+        let request = server.delivery_head(good, &[framing]) + body;
+        let response = server.connect().await.upload(request).await;
+        assert_eq!((response.status, response.header("connection")), (413, Some("close")));
+    }
 
-    let stalls =
-        harness.start_with(|builder| builder.body_idle_timeout(std::time::Duration::from_millis(50))).await;
-    let response = stalls
-        .exchange(stalls.head("POST", "/callback", &[("x-smartshape-token", good), ("content-length", "9")]))
-        .await;
+    let stalls = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(50))).await;
+    let response = stalls.exchange(stalls.delivery_head(good, &[("content-length", "9")])).await;
     assert_eq!((response.status, response.header("connection")), (408, Some("close")));
-    stalls.receiver.drain(std::time::Duration::ZERO).await;
-    let mut client = stalls.connect().await;
-    let response = client.upload(stalls.delivery(&event_of_length("1", 1_000_000))).await;
+    stalls.receiver.drain(Duration::ZERO).await;
+    let request = stalls.delivery(&event_of_length("1", 1_000_000));
+    let response = stalls.connect().await.upload(request).await;
     assert_eq!((response.status, response.header("connection")), (503, Some("close")));
 }
 

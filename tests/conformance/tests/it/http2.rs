@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use conformance::harness::{
     Harness, TestServer, assert_rejected, assert_success, event, event_of_length, good_token, new_token,
-    nothing_is_left,
 };
 use conformance::http2::{Connection, Stream};
 use conformance::script::Step;
@@ -115,7 +114,7 @@ pub(crate) async fn rejected_uploads_block_nobody(harness: Harness) {
     let mut stream = connection.open("POST", &declared).await;
     stream.send_when_possible(&endless, false);
     assert_rejected(&stream.response().await, 413, "body too large");
-    nothing_is_left(&server.receiver).await;
+    server.nothing_is_left().await;
     assert_success(&deliver(&mut connection, &event_of_length("1", 3 * MIB)).await);
     assert_eq!(server.script.seen().len(), 2);
 }
@@ -130,11 +129,9 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(harness: Harness) {
         let declared = [("x-smartshape-token", good_token()), ("content-length", length.as_str())];
         let mut stream = connection.open("POST", &declared).await;
         stream.send(&body[..sent], false).await;
-        while server.receiver.stats().in_flight == 0 {
-            tokio::task::yield_now().await;
-        }
+        server.until(|stats| stats.in_flight > 0).await;
         stream.reset();
-        nothing_is_left(&server.receiver).await;
+        server.nothing_is_left().await;
     }
     // Less than declared, and more.
     for wrong in ["5", "99999", "100001"] {
@@ -144,7 +141,7 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(harness: Harness) {
         if let Ok(response) = stream.try_response().await {
             assert_eq!(response.status, 400, "{response:?}");
         }
-        nothing_is_left(&server.receiver).await;
+        server.nothing_is_left().await;
     }
     assert_eq!(server.script.calls("1"), 0);
     assert_success(&deliver(&mut connection, &body).await);
@@ -162,15 +159,13 @@ pub(crate) async fn handler_outlives_its_stream(harness: Harness) {
     if harness.target.outlives_the_stream() {
         let mut retry = open(&mut connection).await;
         retry.send(&event("1"), true).await;
-        while server.receiver.stats().duplicates < 1 {
-            tokio::task::yield_now().await;
-        }
+        server.until(|stats| stats.duplicates >= 1).await;
         server.script.let_go(1);
         assert_success(&retry.response().await);
         assert_eq!(server.script.calls("1"), 1);
     } else {
         server.script.ended(1).await;
-        nothing_is_left(&server.receiver).await;
+        server.nothing_is_left().await;
         server.script.let_go(1);
         assert_success(&deliver(&mut connection, &event("1")).await);
         assert_eq!(server.script.calls("1"), 2);
@@ -198,7 +193,7 @@ pub(crate) async fn rapid_resets_do_nothing_twice(harness: Harness) {
         assert_success(&server.deliver(&event(uuid)).await);
         assert_eq!(server.script.calls(uuid), 1, "{uuid}");
     }
-    nothing_is_left(&server.receiver).await;
+    server.nothing_is_left().await;
 }
 
 pub(crate) async fn client_without_window_for_the_response_holds_nothing(harness: Harness) {
@@ -216,7 +211,7 @@ pub(crate) async fn client_without_window_for_the_response_holds_nothing(harness
         assert_eq!(rejected.status().await, 401);
         waiting.extend([stream, rejected]);
     }
-    nothing_is_left(&server.receiver).await;
+    server.nothing_is_left().await;
     let mut other = connect(&server).await;
     assert_success(&deliver(&mut other, &event("other")).await);
     assert_eq!(server.script.seen().len(), 51);
@@ -259,7 +254,7 @@ pub(crate) async fn stalled_streams_end_one_by_one(harness: Harness) {
         for stream in streams {
             assert_rejected(&stream.response().await, 408, "body took too long");
         }
-        nothing_is_left(&server.receiver).await;
+        server.nothing_is_left().await;
         // On a busy machine this one may be late, too. Its sender tries again.
         let response = loop {
             let response = deliver(&mut connection, &body).await;

@@ -18,8 +18,7 @@ pub(crate) async fn handler_outlives_the_sender(harness: Harness) {
     for leave in [Leave::Reset, Leave::Close, Leave::HalfClose] {
         let server = harness.start().await;
         server.script.hold();
-        let mut client = server.connect().await;
-        client.send(server.delivery(&event("1"))).await;
+        let mut client = server.send(server.delivery(&event("1"))).await;
         server.script.started(1).await;
         let mut left = None;
         match leave {
@@ -30,11 +29,8 @@ pub(crate) async fn handler_outlives_the_sender(harness: Harness) {
                 left = Some(client);
             }
         }
-        let mut retry = server.connect().await;
-        retry.send(server.delivery(&event("1"))).await;
-        while server.receiver.stats().duplicates < 1 {
-            tokio::task::yield_now().await;
-        }
+        let mut retry = server.send(server.delivery(&event("1"))).await;
+        server.until(|stats| stats.duplicates >= 1).await;
         server.script.let_go(1);
         assert_success(&retry.response().await);
         // Whether one who only stopped sending gets a response is the framework's choice.
@@ -51,16 +47,13 @@ pub(crate) async fn handler_outlives_the_sender(harness: Harness) {
 pub(crate) async fn leaving_frees_or_finishes(harness: Harness) {
     let server = harness.start().await;
     server.script.hold();
-    let mut client = server.connect().await;
-    client.send(server.delivery(&event("1"))).await;
+    let client = server.send(server.delivery(&event("1"))).await;
     server.script.started(1).await;
     client.reset();
     // Whether the handler was cancelled or runs to its end, a retry is handled or gets its response.
     server.script.let_go(1);
     server.script.ended(1).await;
-    while server.receiver.stats().in_flight > 0 {
-        tokio::task::yield_now().await;
-    }
+    server.until(|stats| stats.in_flight == 0).await;
     server.script.let_go(1);
     assert_success(&server.deliver(&event("1")).await);
     let calls = server.script.calls("1");
@@ -74,16 +67,12 @@ pub(crate) async fn permits_are_bounded(harness: Harness) {
     server.script.hold();
     let mut held = Vec::new();
     for number in 0..permits {
-        let mut client = server.connect().await;
-        client.send(server.delivery(&event(&format!("held{number}")))).await;
-        held.push(client);
+        held.push(server.send(server.delivery(&event(&format!("held{number}")))).await);
     }
     server.script.started(permits + 1).await;
     assert_rejected(&server.deliver(&event("over")).await, 503, "busy, try again later");
     for number in 0..500 {
-        let mut client = server.connect().await;
-        client.send(server.delivery(&event(&format!("{number}")))).await;
-        client.reset();
+        server.send(server.delivery(&event(&format!("{number}")))).await.reset();
     }
     assert_rejected(&server.deliver(&event("over")).await, 503, "busy, try again later");
     assert_eq!((server.receiver.stats().in_flight, server.script.most_at_once()), (permits, permits));
@@ -104,8 +93,7 @@ pub(crate) async fn draining(harness: Harness) {
     assert_success(&server.deliver(&event("warm")).await);
     assert_eq!(server.receiver.stats().in_flight, 0);
     server.script.hold();
-    let mut client = server.connect().await;
-    client.send(server.delivery(&event("1"))).await;
+    let mut client = server.send(server.delivery(&event("1"))).await;
     server.script.started(2).await;
     assert_eq!(server.receiver.drain(Duration::from_millis(1)).await, 1, "one is still in flight");
     assert_rejected(&server.deliver(&event("2")).await, 503, "busy, try again later");
