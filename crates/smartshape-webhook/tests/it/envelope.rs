@@ -50,6 +50,8 @@ fn envelope_tolerates_other_forms() {
         let time = Envelope::parse(body.as_bytes()).unwrap().triggered_at().map(|time| time.to_string());
         assert_eq!(time.as_deref(), expected, "{body}");
     }
+    let body = sample().to_string().replace("1550824748604", "1e400000");
+    assert_eq!(Envelope::parse(body.as_bytes()).unwrap().triggered_at(), None);
     let body = sample_with("owner", "");
     assert_eq!(Envelope::parse(body.as_bytes()).unwrap().owner(), &Person::Other(String::new()));
 }
