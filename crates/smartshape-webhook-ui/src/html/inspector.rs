@@ -46,7 +46,7 @@ fn failed_check(kind: RejectionKind, is_verified: bool) -> usize {
         | RejectionKind::BodyBroken
         | RejectionKind::BodyTimeout
         | RejectionKind::MemoryExhausted
-        | RejectionKind::PermitsExhausted => BODY,
+        | RejectionKind::TooManyInFlight => BODY,
         RejectionKind::NotJson | RejectionKind::EnvelopeInvalid | RejectionKind::ContentCoding => 6,
         RejectionKind::TokenOutOfScope => 7,
         RejectionKind::StoreUnavailable | RejectionKind::DuplicateUnfinished => DUPLICATE,

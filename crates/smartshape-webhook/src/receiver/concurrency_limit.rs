@@ -33,7 +33,7 @@ impl ConcurrencyLimit {
             webhook
                 .permits
                 .fetch_update(Relaxed, Relaxed, increment)
-                .map_err(|_| RejectionKind::PermitsExhausted)?;
+                .map_err(|_| RejectionKind::TooManyInFlight)?;
         }
         let acquired = self.acquire_shared();
         if let (Err(_), Some(webhook)) = (acquired, webhook) {
@@ -46,7 +46,7 @@ impl ConcurrencyLimit {
         let increment = |permits: usize| (permits < self.max).then_some(permits + 1);
         let acquired = self.in_use.fetch_update(SeqCst, SeqCst, increment);
         if !self.is_draining() {
-            return acquired.map(drop).map_err(|_| RejectionKind::PermitsExhausted);
+            return acquired.map(drop).map_err(|_| RejectionKind::TooManyInFlight);
         }
         if acquired.is_ok() {
             self.release(None);
@@ -104,7 +104,7 @@ mod tests {
         let concurrency = ConcurrencyLimit::new(2);
         concurrency.acquire(None).unwrap();
         concurrency.acquire(None).unwrap();
-        assert_eq!(concurrency.acquire(None), Err(RejectionKind::PermitsExhausted));
+        assert_eq!(concurrency.acquire(None), Err(RejectionKind::TooManyInFlight));
         let (mut one, mut other) = (pin!(concurrency.drain()), pin!(concurrency.drain()));
         assert!(!is_ready(one.as_mut()).await && !is_ready(other.as_mut()).await);
         assert_eq!((concurrency.in_use(), concurrency.acquire(None)), (2, Err(RejectionKind::Draining)));

@@ -15,7 +15,7 @@ const MIB: u64 = 1024 * 1024;
 /// SmartShape has nine events, each of which may have a webhook with a secret of its own, and seven of these can be rotated at the
 /// same time. A forged token costs a hash per secret.
 const MAX_SECRETS: usize = 16;
-const MAX_PERMITS: usize = 1_000_000;
+const MAX_IN_FLIGHT: usize = 1_000_000;
 const MAX_VERIFY_THREADS: usize = 1000;
 /// A century, which stands for every longer time: a clock panics when `Duration::MAX` is added to it.
 const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -229,8 +229,8 @@ impl ReceiverBuilder {
         if self.verify.verify_threads > MAX_VERIFY_THREADS {
             return Err(ConfigError::TooManyThreads);
         }
-        if self.max_in_flight > MAX_PERMITS {
-            return Err(ConfigError::TooManyPermits);
+        if self.max_in_flight > MAX_IN_FLIGHT {
+            return Err(ConfigError::MaxInFlight);
         }
         for (name, zero) in [
             ("max_body_bytes", self.body.max_bytes == 0),
@@ -309,7 +309,7 @@ pub enum ConfigError {
     /// `max_body_bytes` exceeds `memory_limit_bytes`, or the address space.
     BodyLimitOverMemory,
     /// `max_in_flight` is above a million.
-    TooManyPermits,
+    MaxInFlight,
     /// `verify_threads` is above a thousand.
     TooManyThreads,
     /// This setting is zero.
@@ -336,7 +336,7 @@ impl fmt::Display for ConfigError {
             Self::BodyLimitOverMemory => f.write_str(
                 "max_body_bytes is more than memory_limit_bytes, or than this machine can address",
             ),
-            Self::TooManyPermits => write!(f, "max_in_flight is above {MAX_PERMITS}"),
+            Self::MaxInFlight => write!(f, "max_in_flight is above {MAX_IN_FLIGHT}"),
             Self::TooManyThreads => write!(f, "verify_threads is above {MAX_VERIFY_THREADS}"),
             Self::Zero(name) => write!(f, "{name} must not be zero"),
             Self::NoRandomness => f.write_str("the system gave no random bytes"),

@@ -120,7 +120,7 @@ rejections! {
     MemoryExhausted => 503 "busy, try again later"
         "the bodies in memory have reached memory_limit_bytes, or this webhook's share of it"
         "Raise `memory_limit_bytes`, lower `max_body_bytes`, or make handlers faster.";
-    PermitsExhausted => 503 "busy, try again later"
+    TooManyInFlight => 503 "busy, try again later"
         "max_in_flight deliveries, or this webhook's share of them, are in flight"
         "Make handlers faster, raise `max_in_flight`, or use an inbox.";
     StoreUnavailable => 503 "busy, try again later"

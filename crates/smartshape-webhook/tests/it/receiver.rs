@@ -108,7 +108,7 @@ fn invalid_settings_are_named_with_the_valid_ones() {
             "max_body_bytes",
         ),
         (builder().max_in_flight(0), ConfigError::Zero("max_in_flight"), "max_in_flight must not be zero"),
-        (builder().max_in_flight(1_000_001), ConfigError::TooManyPermits, "max_in_flight is above 1000000"),
+        (builder().max_in_flight(1_000_001), ConfigError::MaxInFlight, "max_in_flight is above 1000000"),
         (builder().verify_threads(1001), ConfigError::TooManyThreads, "verify_threads is above 1000"),
         (
             builder().verify_timeout(Duration::ZERO),
@@ -188,7 +188,7 @@ async fn rejection_says_whether_the_token_was_verified() {
     assert!(unexpected.rejection().unwrap().token_verified());
     let _held = claim(&receiver, event.clone()).await;
     let exhausted = respond(known(), &event, handler()).await;
-    assert_eq!(exhausted, Some((RejectionKind::PermitsExhausted, true)));
+    assert_eq!(exhausted, Some((RejectionKind::TooManyInFlight, true)));
     receiver.drain(Duration::ZERO).await;
     assert_eq!(respond(known(), &event, handler()).await, Some((RejectionKind::Draining, false)));
 }

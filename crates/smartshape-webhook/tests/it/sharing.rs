@@ -80,7 +80,7 @@ async fn beside_stalled_uploads(receiver: &Receiver, uploads: usize, declared: u
             if let Poll::Ready(outcome) = poll_once(upload).await {
                 let kind = outcome.unwrap_err().kind();
                 assert!(
-                    matches!(kind, RejectionKind::PermitsExhausted | RejectionKind::MemoryExhausted),
+                    matches!(kind, RejectionKind::TooManyInFlight | RejectionKind::MemoryExhausted),
                     "{kind:?}"
                 );
                 rejected.push(at);
@@ -120,14 +120,14 @@ async fn permit_share_survives_replaced_secrets() {
         assert!(poll_once(upload).await.is_pending());
     }
     let full = async || pin!(receiver.receive(&head, endless())).await.unwrap_err().kind();
-    assert_eq!(full().await, RejectionKind::PermitsExhausted);
+    assert_eq!(full().await, RejectionKind::TooManyInFlight);
     receiver.replace_secrets(vec![named("b"), named("a")]).unwrap();
-    assert_eq!(full().await, RejectionKind::PermitsExhausted, "it has its share already");
+    assert_eq!(full().await, RejectionKind::TooManyInFlight, "it has its share already");
     // The only one, it may take all.
     receiver.replace_secrets(vec![named("a"), named("b").for_webhook("a")]).unwrap();
     let mut last = pin!(receiver.receive(&head, endless()));
     assert!(poll_once(&mut last).await.is_pending());
-    assert_eq!(full().await, RejectionKind::PermitsExhausted);
+    assert_eq!(full().await, RejectionKind::TooManyInFlight);
 }
 
 #[tokio::test]
