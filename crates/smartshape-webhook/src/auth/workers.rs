@@ -84,8 +84,8 @@ struct State {
     /// Results that no request has moved into the token cache yet.
     hashed: Vec<(Token, Hashed)>,
     keyring: Arc<Keyring>,
-    /// The process that the workers were started in: they do not survive a `fork`.
-    started_in: Option<u32>,
+    /// Whether the worker threads run. The first token to be hashed starts them.
+    is_started: bool,
     /// Workers that wait for a token.
     idle: usize,
     closed: bool,
@@ -110,7 +110,7 @@ impl Workers {
                 extra: 0,
                 hashed: Vec::new(),
                 keyring,
-                started_in: None,
+                is_started: false,
                 idle: 0,
                 closed: false,
             }),
@@ -233,26 +233,18 @@ impl Workers {
     }
 
     fn start_threads(&self, state: &mut State) -> Result<(), VerifyBusy> {
-        let process = std::process::id();
-        if state.started_in == Some(process) {
+        if state.is_started {
             return Ok(());
-        }
-        if state.started_in.take().is_some() {
-            tracing::warn!("this process was forked from one that verified tokens: workers are started anew");
-            state.queue = FairQueue::new();
-            state.pending.clear();
-            state.extra = 0;
-            state.idle = 0;
         }
         for number in 0..self.shared.threads {
             let shared = Arc::clone(&self.shared);
             let thread = std::thread::Builder::new().name(format!("smartshape-hash-{number}"));
             match thread.spawn(move || shared.run()) {
-                Ok(_) => state.started_in = Some(process),
+                Ok(_) => state.is_started = true,
                 Err(error) => tracing::error!(%error, "cannot start a worker thread that hashes tokens"),
             }
         }
-        if state.started_in.is_some() {
+        if state.is_started {
             return Ok(());
         }
         Err(VerifyBusy { why: "no worker thread could be started", retry_in: self.shared.timeout })
@@ -322,7 +314,7 @@ impl Shared {
             }
             state.idle += 1;
             state = self.queued.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.idle = state.idle.saturating_sub(1);
+            state.idle -= 1;
         }
     }
 

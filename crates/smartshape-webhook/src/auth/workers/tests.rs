@@ -24,7 +24,7 @@ impl Verifier {
 
     /// Nothing leaves the queue.
     fn without_threads(self) -> Self {
-        locked(&self.workers.shared.state).started_in = Some(std::process::id());
+        locked(&self.workers.shared.state).is_started = true;
         self
     }
 }
@@ -119,17 +119,6 @@ async fn workers_tell_a_full_queue_from_busy_cores() {
     let other = token("b", 4);
     let _waiters: Vec<_> = (0..WAITERS_PER_TOKEN).map(|_| verifier.submit(&other)).collect();
     assert_eq!(verifier.hash(&other).await.unwrap_err().why, TOO_MANY);
-}
-
-/// A `fork` leaves the worker threads behind, and with them the tokens that they were hashing.
-#[tokio::test]
-async fn workers_are_started_anew_in_a_forked_process() {
-    let verifier = verifier(&["a"], 1);
-    locked(&verifier.workers.shared.state).started_in = Some(std::process::id() + 1);
-    let at_the_fork = token("a", 4);
-    let (waiter, _) = oneshot::channel();
-    locked(&verifier.workers.shared.state).pending.insert(*at_the_fork.as_bytes(), vec![waiter]);
-    assert!(matches!(verifier.hash(&at_the_fork).await, Ok(TokenStatus::Verified(_))));
 }
 
 #[test]
