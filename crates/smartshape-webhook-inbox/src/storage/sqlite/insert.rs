@@ -8,8 +8,6 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
 use sqlx::{Executor as _, Row as _};
 
-use super::transaction::WriteJob;
-use super::{JobFuture, Shared};
 use crate::event::NewEvent;
 use crate::storage::rows::parse_key;
 
@@ -20,25 +18,15 @@ const INSERT_EVENTS: &str = "INSERT INTO events (version, key, state, due, file_
      traceparent, triggered, received, bytes, stored) VALUES";
 const EVENT_ROW: &str = "(?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// Inserts a batch. BEGIN and COMMIT are sent together with other statements, since each call of SQLite's thread
-/// costs two context switches while the other senders wait.
-pub(super) struct Insert(pub(super) Arc<[NewEvent]>);
-
-impl WriteJob for Insert {
-    type Output = Vec<bool>;
-
-    fn write<'c>(
-        &'c self,
-        shared: &'c Shared,
-        connection: &'c mut SqliteConnection,
-    ) -> JobFuture<'c, Vec<bool>> {
-        Box::pin(insert(connection, shared.clock.now(), &self.0))
-    }
-}
-
-async fn insert(connection: &mut SqliteConnection, now: i64, events: &[NewEvent]) -> sqlx::Result<Vec<bool>> {
+/// Inserts a batch, and returns whether each event is new. BEGIN and COMMIT are sent together with other statements, since
+/// each call of SQLite's thread costs two context switches while the other senders wait.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    now: i64,
+    events: Arc<[NewEvent]>,
+) -> sqlx::Result<Vec<bool>> {
     let mut fresh = Vec::with_capacity(events.len());
-    let mut rest = events;
+    let mut rest = &*events;
     while !rest.is_empty() {
         let (chunk, behind) = rest.split_at(chunk_len(rest.len()));
         let begin = if fresh.is_empty() { "BEGIN IMMEDIATE; " } else { "" };

@@ -12,7 +12,6 @@ mod error;
 mod insert;
 mod open;
 mod sql;
-mod transaction;
 mod wal;
 mod worker_lock;
 
@@ -40,10 +39,9 @@ use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
 use crate::storage::StorageOptions;
 use ballast::Ballast;
-use checkpoint::Checkpoint;
+use checkpoint::checkpoint;
 use clock::StorageClock;
-use insert::Insert;
-use transaction::{Transaction, WriteJob};
+use insert::insert;
 use wal::{Wal, WalConnection, WalState};
 use worker_lock::WorkerLock;
 
@@ -58,7 +56,7 @@ struct Shared {
     path: PathBuf,
     identity: (u64, u64),
     wal: Arc<Wal>,
-    clock: StorageClock,
+    clock: Arc<StorageClock>,
     /// Locked during a sweep, so that two of them do not delete the same number of events.
     sweeps: Mutex<Sweeps>,
     sweep_size: SweepSize,
@@ -87,6 +85,13 @@ struct Sweeps {
 enum OnFull {
     Fail,
     UseBallast,
+}
+
+/// Where the transaction of a job begins and is committed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    BeforeTheJob,
+    WithinTheJob,
 }
 
 impl Sqlite {
@@ -119,7 +124,7 @@ impl Sqlite {
             runtime: Handle::current(),
             identity,
             wal,
-            clock: StorageClock::starting_at(clock),
+            clock: Arc::new(StorageClock::starting_at(clock)),
             sweeps: Mutex::new(Sweeps { bodies_swept_until: i64::MIN, over_capacity: 0, unfinished: false }),
             sweep_size: SweepSize::new(),
             writer: Mutex::new(writer),
@@ -204,13 +209,16 @@ impl Shared {
 
     async fn write<T, J>(&self, on_full: OnFull, job: &J) -> Result<T, InboxError>
     where
-        T: Send,
-        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Sync,
+        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
     {
-        self.run(on_full, &Transaction(job)).await
+        self.run(on_full, Begins::BeforeTheJob, job).await
     }
 
-    async fn run<W: WriteJob>(&self, on_full: OnFull, work: &W) -> Result<W::Output, InboxError> {
+    /// Runs `job` on the connection that writes, again if the disk was full and there is room after all.
+    async fn run<T, J>(&self, on_full: OnFull, begins: Begins, job: &J) -> Result<T, InboxError>
+    where
+        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
+    {
         let mut slot = self.writer.lock().await;
         let mut writer = match slot.take() {
             Some(writer) => writer,
@@ -223,17 +231,17 @@ impl Shared {
             *slot = Some(writer);
             return Err(error);
         }
-        let mut outcome = work.write(self, connection).await;
+        let mut outcome = self.attempt(connection, begins, job).await;
         if on_full == OnFull::UseBallast && outcome.as_ref().is_err_and(error::is_full) {
             // The pages in the log may replace pages of the file: after a checkpoint the log starts from the beginning.
-            if rolled_back(connection).await && Checkpoint.write(self, connection).await.unwrap_or(false) {
-                outcome = work.write(self, connection).await;
+            if rolled_back(connection).await && checkpoint(connection).await.unwrap_or(false) {
+                outcome = self.attempt(connection, begins, job).await;
             }
             if outcome.as_ref().is_err_and(error::is_full)
                 && rolled_back(connection).await
                 && self.ballast.release()
             {
-                outcome = work.write(self, connection).await;
+                outcome = self.attempt(connection, begins, job).await;
             }
         }
         match outcome {
@@ -249,6 +257,24 @@ impl Shared {
                 Err(error::from_sqlx(&self.path, error))
             }
         }
+    }
+
+    async fn attempt<T, J>(
+        &self,
+        connection: &mut SqliteConnection,
+        begins: Begins,
+        job: &J,
+    ) -> sqlx::Result<T>
+    where
+        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
+    {
+        if begins == Begins::WithinTheJob {
+            return job(connection, self.clock.now()).await;
+        }
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        let value = job(&mut *connection, self.clock.now()).await?;
+        sqlx::query("COMMIT").execute(connection).await?;
+        Ok(value)
     }
 
     async fn connect(&self) -> Result<WalConnection, InboxError> {
@@ -280,7 +306,7 @@ impl Shared {
         let Err(error) = self.check_identity() else { return Ok(()) };
         if wal::data_version(&mut writer.connection).await.is_ok_and(|version| version == writer.seen_version)
         {
-            self.save_wal(&mut writer.connection).await;
+            save_wal(&mut writer.connection).await;
         } else {
             tracing::error!(
                 "what was in the inbox's -wal stays there, since another process has written to it"
@@ -295,24 +321,12 @@ impl Shared {
             Ok(WalState::Intact) => return Ok(()),
             // No process has created a new log yet, so what was acknowledged can be saved into the file. Later it
             // could overwrite newer pages.
-            Ok(WalState::Missing) => self.save_wal(connection).await,
+            Ok(WalState::Missing) => save_wal(connection).await,
             Ok(WalState::Lost) => {}
             Err(error) => return Err(io_error(&self.path, error)),
         }
         let text = format!("inbox {}: {}", self.path.display(), wal::REPLACED);
         Err(InboxError::new(InboxErrorKind::Unavailable, text))
-    }
-
-    async fn save_wal(&self, connection: &mut SqliteConnection) {
-        match Checkpoint.write(self, connection).await {
-            Ok(true) => {}
-            Ok(false) => {
-                tracing::error!("a reader kept what was in the inbox's -wal from being saved into its file");
-            }
-            Err(error) => {
-                tracing::error!(%error, "what was in the inbox's -wal could not be saved into its file");
-            }
-        }
     }
 
     /// Bytes that count against `max_size_bytes`.
@@ -364,6 +378,18 @@ async fn rolled_back(connection: &mut SqliteConnection) -> bool {
     sqlx::query("SELECT 1").execute(connection).await.is_ok()
 }
 
+async fn save_wal(connection: &mut SqliteConnection) {
+    match checkpoint(connection).await {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::error!("a reader kept what was in the inbox's -wal from being saved into its file");
+        }
+        Err(error) => {
+            tracing::error!(%error, "what was in the inbox's -wal could not be saved into its file");
+        }
+    }
+}
+
 fn io_error(path: &std::path::Path, error: std::io::Error) -> InboxError {
     let text = format!("inbox: {} cannot be used: {error}", path.display());
     InboxError::new(InboxErrorKind::Unavailable, text).caused_by(error)
@@ -373,8 +399,14 @@ impl Storage for Sqlite {
     fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>> {
         Box::pin(async move {
             self.0.reserve_size(&events).await?;
-            let insert = Insert(events);
-            self.detached(|shared| async move { shared.run(OnFull::Fail, &insert).await }).await
+            self.detached(|shared| async move {
+                shared
+                    .run(OnFull::Fail, Begins::WithinTheJob, &|connection, now| {
+                        Box::pin(insert(connection, now, Arc::clone(&events)))
+                    })
+                    .await
+            })
+            .await
         })
     }
 
@@ -529,7 +561,12 @@ impl Storage for Sqlite {
 
     /// Otherwise the file alone would be stale: a process that ends does not close its connections, so the log stays.
     fn checkpoint(&self) -> StorageFuture<'_, ()> {
-        self.detached(|shared| async move { shared.run(OnFull::Fail, &Checkpoint).await.map(drop) })
+        self.detached(|shared| async move {
+            shared
+                .run(OnFull::Fail, Begins::WithinTheJob, &|connection, _| Box::pin(checkpoint(connection)))
+                .await
+                .map(drop)
+        })
     }
 }
 
@@ -585,26 +622,21 @@ impl Shared {
         if newest <= self.clock.now() {
             return Ok(());
         }
-        self.run(OnFull::UseBallast, &AdvanceClock(newest)).await
-    }
-}
-
-/// Advances the clock and extends all leases in one write, so that a lease that is renewed at the same time is neither
-/// extended twice nor expired at once.
-struct AdvanceClock(i64);
-
-impl WriteJob for AdvanceClock {
-    type Output = ();
-
-    fn write<'c>(&'c self, shared: &'c Shared, connection: &'c mut SqliteConnection) -> JobFuture<'c, ()> {
-        Box::pin(async move {
-            let advance = self.0 - shared.clock.now();
-            if advance > 0 {
-                sql::extend_leases(connection, advance).await?;
-                shared.clock.advance(advance);
-            }
-            Ok(())
+        let clock = Arc::clone(&self.clock);
+        // The clock advances under the lock of the connection, and once the leases are stored: a lease that is renewed at the
+        // same time is neither extended twice nor expired at once.
+        self.run(OnFull::UseBallast, Begins::WithinTheJob, &move |connection, now| {
+            let clock = Arc::clone(&clock);
+            Box::pin(async move {
+                let advance = newest - now;
+                if advance > 0 {
+                    sql::extend_leases(connection, advance).await?;
+                    clock.advance(advance);
+                }
+                Ok(())
+            })
         })
+        .await
     }
 }
 
