@@ -1,8 +1,20 @@
-//! What happened in each minute, as it is stored.
+//! What happened in each minute: counted in memory, and added to the database once a second, so that neither a commit
+//! of deliveries nor one of results waits for it. What a process counted in its last second is lost if it is killed.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::lock::locked;
+use crate::storage::Storage;
+
+/// Pause between two writes.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Minutes that are kept in memory while the database fails.
+const MAX_PENDING: usize = 60;
 
 /// Counts of one minute, or of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,26 +49,58 @@ pub(crate) fn minute_since_epoch(time: Timestamp) -> i64 {
     time.as_second().div_euclid(60)
 }
 
-/// What happened in a period; made by [`Inbox::activity`](crate::Inbox::activity).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ActivitySlot {
-    /// When the period begins.
-    pub start: Timestamp,
-    /// Number of new deliveries.
-    pub stored: u64,
-    /// Number of events that a handler completed.
-    pub completed: u64,
-    /// Number of failed attempts that are retried.
-    pub retried: u64,
-    /// Number of events that became dead letters.
-    pub dead_letters: u64,
-    /// Time spent in handlers, whatever their outcome.
-    pub handler_time: Duration,
-    /// The longest run time of a handler.
-    pub max_handler_time: Duration,
-    /// The highest number of waiting events, sampled every 15 seconds while a worker runs.
-    pub max_waiting: u64,
-    /// The longest time that an event waited after it was due, sampled as often.
-    pub max_overdue: Duration,
+/// Counts what this process does.
+#[derive(Debug, Default)]
+pub(crate) struct ActivityRecorder {
+    pending: Mutex<BTreeMap<i64, ActivityCounts>>,
+    recorded: Notify,
+}
+
+impl ActivityRecorder {
+    /// Writes to `storage` until either is dropped. The task keeps neither: a file is closed with its inbox.
+    pub(crate) fn start(storage: &Arc<dyn Storage>) -> Arc<Self> {
+        let activity = Arc::new(Self::default());
+        let (written, storage) = (Arc::downgrade(&activity), Arc::downgrade(storage));
+        let _detached = tokio::spawn(async move {
+            while let Some(activity) = written.upgrade() {
+                let pending = tokio::time::timeout(FLUSH_INTERVAL, activity.recorded.notified()).await;
+                drop(activity);
+                if pending.is_err() {
+                    continue;
+                }
+                tokio::time::sleep(FLUSH_INTERVAL).await;
+                let (Some(activity), Some(storage)) = (written.upgrade(), storage.upgrade()) else { return };
+                activity.flush(&*storage).await;
+            }
+        });
+        activity
+    }
+
+    pub(crate) fn record(&self, counts: ActivityCounts) {
+        if counts == ActivityCounts::default() {
+            return;
+        }
+        locked(&self.pending).entry(minute_since_epoch(Timestamp::now())).or_default().add(counts);
+        self.recorded.notify_one();
+    }
+
+    /// Adds what was counted to the database.
+    pub(crate) async fn flush(&self, storage: &dyn Storage) {
+        let pending = std::mem::take(&mut *locked(&self.pending));
+        if pending.is_empty() {
+            return;
+        }
+        let minutes: Vec<MinuteCounts> = pending.into_iter().collect();
+        if let Err(error) = storage.record_activity(minutes.clone()).await {
+            tracing::debug!(%error, "the inbox's activity could not be recorded; it is tried again");
+            let mut pending = locked(&self.pending);
+            for (minute, counts) in minutes {
+                pending.entry(minute).or_default().add(counts);
+            }
+            while pending.len() > MAX_PENDING {
+                pending.pop_first();
+            }
+            self.recorded.notify_one();
+        }
+    }
 }

@@ -12,11 +12,10 @@ use smartshape_webhook::Delivery;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::activity::ActivityCounts;
+use crate::activity::{ActivityCounts, ActivityRecorder};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
 use crate::lock::locked;
-use crate::recorder::ActivityRecorder;
 use crate::storage::{Storage, wake_all};
 
 /// Capacity of the queue. A storage that is too slow for it lets deliveries run into `store_timeout`.

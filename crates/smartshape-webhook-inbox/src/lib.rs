@@ -46,9 +46,7 @@ mod event;
 mod inbox;
 mod lock;
 mod metrics;
-mod operations;
 mod reason;
-mod recorder;
 mod settings;
 mod storage;
 mod worker;
@@ -58,15 +56,14 @@ mod worker;
 #[path = "../tests/it/mod.rs"]
 mod it;
 
-pub use activity::ActivitySlot;
 pub use error::{InboxError, InboxErrorKind};
 pub use event::{
     Count, CountByEvent, EventFilter, EventState, InboxCounts, InboxStats, StoredDelivery, StoredEvent,
 };
-pub use inbox::{EventPage, Health, Inbox, PageCursor};
-pub use operations::{FailedAttempt, Pause, WorkerInfo};
+pub use inbox::{ActivitySlot, EventPage, Health, Inbox, PageCursor};
 pub use reason::{DeadLetterReason, ReasonId};
 pub use settings::InboxBuilder;
+pub use storage::admin::{FailedAttempt, Pause, WorkerInfo};
 #[cfg(feature = "postgres")]
 pub use storage::postgres::PostgresDedupStore;
 #[cfg(feature = "postgres")]

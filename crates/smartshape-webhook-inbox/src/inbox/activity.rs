@@ -6,11 +6,36 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Inbox;
-use crate::activity::{ActivityCounts, ActivitySlot, minute_since_epoch};
+use crate::activity::{ActivityCounts, minute_since_epoch};
 use crate::error::InboxError;
+use crate::storage::admin::SCHEMA_OF_OPERATIONS;
 
 /// Maximum number of slots that [`Inbox::activity`] returns.
 const MAX_SLOTS: i64 = 1500;
+
+/// What happened in a period; made by [`Inbox::activity`](crate::Inbox::activity).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ActivitySlot {
+    /// When the period begins.
+    pub start: Timestamp,
+    /// Number of new deliveries.
+    pub stored: u64,
+    /// Number of events that a handler completed.
+    pub completed: u64,
+    /// Number of failed attempts that are retried.
+    pub retried: u64,
+    /// Number of events that became dead letters.
+    pub dead_letters: u64,
+    /// Time spent in handlers, whatever their outcome.
+    pub handler_time: Duration,
+    /// The longest run time of a handler.
+    pub max_handler_time: Duration,
+    /// The highest number of waiting events, sampled every 15 seconds while a worker runs.
+    pub max_waiting: u64,
+    /// The longest time that an event waited after it was due, sampled as often.
+    pub max_overdue: Duration,
+}
 
 impl Inbox {
     /// What happened since `from`, in periods of `slot`, which is rounded up to whole minutes: at most the latest 1500
@@ -54,6 +79,7 @@ impl Inbox {
         let width = i64::try_from(slot.as_secs().div_ceil(60)).unwrap_or(i64::MAX).clamp(1, 60 * 24 * 366);
         let last = minute_since_epoch(Timestamp::now()).div_euclid(width);
         let first = minute_since_epoch(from).div_euclid(width).clamp(last - MAX_SLOTS + 1, last);
+        self.storage().check_has(SCHEMA_OF_OPERATIONS)?;
         let found: BTreeMap<i64, ActivityCounts> =
             self.storage().activity(first * width, width).await?.into_iter().collect();
         let count = |number: i64| u64::try_from(number).unwrap_or(0);

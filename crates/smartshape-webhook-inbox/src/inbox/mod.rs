@@ -1,7 +1,7 @@
 //! The inbox: a handler that stores deliveries, and access to the stored events.
 
 mod activity;
-mod operations;
+mod admin;
 mod page;
 
 use std::fmt;
@@ -12,15 +12,17 @@ use smartshape_webhook::{Delivery, DeliveryKey, Handler, HandlerError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::activity::ActivityRecorder;
 use crate::batcher::Batcher;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{EventFilter, InboxCounts, InboxStats, StoredDelivery, StoredEvent};
 use crate::metrics;
 use crate::reason::DeadLetterReason;
-use crate::recorder::ActivityRecorder;
 use crate::settings::InboxBuilder;
+use crate::storage::admin::SCHEMA_OF_REASONS;
 use crate::storage::{self, Storage, wake_all};
 use crate::worker::{Worker, WorkerContext};
+pub use activity::ActivitySlot;
 pub use page::{EventPage, PageCursor};
 
 /// `Retry-After` when the database is unavailable or too slow.
@@ -329,6 +331,7 @@ impl Inbox {
     /// [`InboxError`] when the database fails; [`InboxErrorKind::OlderSchema`] when a read-only inbox has the schema of
     /// an older version.
     pub async fn dead_letter_reasons(&self, limit: u32) -> Result<Vec<DeadLetterReason>, InboxError> {
+        self.storage().check_has(SCHEMA_OF_REASONS)?;
         self.storage().reasons(limit).await
     }
 

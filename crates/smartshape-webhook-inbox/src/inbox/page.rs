@@ -144,7 +144,7 @@ impl Inbox {
         let spans_most_events = filter.state.is_none_or(|state| state == EventState::Completed);
         let (skipped, width) =
             if spans_most_events { (0, i64::from(max_examined)) } else { (max_examined, 0) };
-        let Some(seq) = self.storage().nth(filter.clone(), skipped).await? else { return Ok(None) };
+        let Some(seq) = self.storage().seq_after(filter.clone(), skipped).await? else { return Ok(None) };
         // `first` is not examined any more; the cursor is before it.
         let mut rest = filter.clone();
         let next = if filter.newest_first {
@@ -158,7 +158,7 @@ impl Inbox {
             filter.up_to = filter.up_to.min(first.saturating_sub(1));
             first.saturating_sub(1)
         };
-        let is_left = self.storage().nth(rest, 0).await?.is_some();
+        let is_left = self.storage().seq_after(rest, 0).await?.is_some();
         Ok(is_left.then_some(next))
     }
 }

@@ -1,6 +1,6 @@
 //! The storage trait, which SQLite and PostgreSQL implement, and the types that pass between it and the worker.
 
-mod options;
+pub(crate) mod admin;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -21,12 +21,10 @@ use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;
 use tokio::sync::Notify;
 
-use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::{InboxError, InboxErrorKind};
-use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
-use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
-use crate::reason::{DeadLetterReason, ReasonId};
-pub(crate) use options::StorageOptions;
+use crate::event::NewEvent;
+use crate::reason::ReasonId;
+pub(crate) use admin::StorageAdmin;
 use size_limit::{ATTEMPT_BYTES, ROW_BYTES};
 
 pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
@@ -38,7 +36,7 @@ pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Inb
 ///
 /// Times are the storage's: of a clock that starts from the wall clock when a file is opened, and follows no changes of it
 /// afterwards (SQLite), or of the server, which all processes share (PostgreSQL).
-pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Storage: StorageAdmin + fmt::Debug + Send + Sync + 'static {
     /// Stores each event whose key is not stored yet, and returns for each whether it is new. The keys of a batch
     /// differ from each other.
     fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>>;
@@ -51,60 +49,6 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync + 'static {
 
     /// Records the results of attempts whose leases are still held.
     fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled>;
-
-    /// The events that match `filter`, in its order.
-    fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>>;
-
-    /// One event with its body.
-    fn get(&self, key: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>>;
-
-    /// Makes dead letters, and completed events whose body is stored, wait again as if they had just arrived.
-    /// Returns their number.
-    fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64>;
-
-    /// Completes events that are not running, and deletes their bodies. Returns the number of bodies deleted. Works
-    /// on a full disk.
-    fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64>;
-
-    fn stats(&self) -> StorageFuture<'_, InboxStats>;
-
-    /// Like [`stats`](Self::stats), but counts up to [`MAX_EXAMINED`](crate::event::MAX_EXAMINED) rows of each state.
-    fn counts(&self) -> StorageFuture<'_, InboxCounts>;
-
-    /// Sequence number of the event after `skipped` others within the filter's bounds, state and reason, in the filter's
-    /// order. Its other conditions do not count.
-    fn nth(&self, filter: EventFilter, skipped: u32) -> StorageFuture<'_, Option<i64>>;
-
-    /// Number of events that match, by name, the most frequent first; at most 100 names. Reads all that match.
-    fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>>;
-
-    /// The most frequent reasons of dead letters, of which at most [`MAX_EXAMINED`](crate::event::MAX_EXAMINED) are
-    /// examined.
-    fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>>;
-
-    /// Adds to the activity of each minute, and deletes minutes older than [`ACTIVITY_MINUTES`].
-    fn record_activity(&self, minutes: Vec<MinuteCounts>) -> StorageFuture<'_, ()>;
-
-    /// The activity from the minute `from` on, in slots of `width` minutes, each with its number: `minute / width`.
-    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, ActivityCounts)>>;
-
-    /// The failed attempts at an event, the earliest first.
-    fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>>;
-
-    /// Pauses the workers of all processes: from then on no claim returns an event.
-    fn pause(&self, by: String) -> StorageFuture<'_, ()>;
-
-    fn resume(&self) -> StorageFuture<'_, ()>;
-
-    fn paused(&self) -> StorageFuture<'_, Option<Pause>>;
-
-    /// Records that a worker is alive, and forgets those that have not reported for long.
-    fn report_worker(&self, report: WorkerReport) -> StorageFuture<'_, ()>;
-
-    fn remove_worker(&self, id: i64) -> StorageFuture<'_, ()>;
-
-    /// The workers that are alive, the earliest started first.
-    fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>>;
 
     /// Deletes a portion of the rows whose retention is over, and returns their number. Portions that take long become
     /// smaller.
@@ -198,6 +142,22 @@ pub(crate) async fn open(url: &str, options: &StorageOptions) -> Result<Arc<dyn 
         let _ = options;
         invalid("this program was built without the feature `sqlite` of smartshape-webhook-inbox")
     }
+}
+
+/// The settings that a storage needs. [`Retention`] is passed to each sweep instead.
+#[derive(Clone)]
+#[cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "some settings concern one storage only")
+)]
+pub(crate) struct StorageOptions {
+    pub(crate) store_timeout: Duration,
+    pub(crate) max_size_bytes: u64,
+    pub(crate) max_connections: u32,
+    pub(crate) allow_asynchronous_commit: bool,
+    pub(crate) allow_untested_server: bool,
+    pub(crate) read_only: bool,
+    pub(crate) worker_lock_timeout: Duration,
 }
 
 /// What a worker requests from [`Storage::claim`].
@@ -343,51 +303,7 @@ pub(crate) struct Settled {
     pub(crate) locked: Vec<Lease>,
 }
 
-/// Number of events that a replay or a purge changes in one transaction.
-const ADMIN_CHUNK: u32 = 1000;
-
-/// The result of a replay or a purge of a chunk of the events that match a filter.
-struct Chunk {
-    found: usize,
-    last: Option<i64>,
-    changed: u64,
-}
-
-impl Chunk {
-    fn new(seqs: &[i64], changed: u64) -> Self {
-        Self { found: seqs.len(), last: seqs.last().copied(), changed }
-    }
-}
-
-/// Changes the events that match `filter` in chunks, so that deliveries can be stored in between. When a chunk fails, the
-/// chunks before it stay changed.
-async fn in_chunks<F>(mut filter: EventFilter, change: impl Fn(EventFilter) -> F) -> Result<u64, InboxError>
-where
-    F: Future<Output = Result<Chunk, InboxError>>,
-{
-    let (mut changed, mut left) = (0, filter.limit);
-    loop {
-        let limit = left.min(ADMIN_CHUNK);
-        let done = change(filter.clone().limit(limit)).await?;
-        changed += done.changed;
-        left -= limit;
-        match done.last {
-            Some(last) if left > 0 && done.found == limit as usize => filter.after = last,
-            _ => return Ok(changed),
-        }
-    }
-}
-
 const LEASE_LOST: &str = "the worker ended, or lost its lease, before the attempt had a result";
-
-/// The schema from which on dead letters have a reason.
-const SCHEMA_OF_REASONS: i64 = 3;
-
-/// The schema from which on activity, failed attempts, workers and pauses are recorded.
-const SCHEMA_OF_OPERATIONS: i64 = 4;
-
-/// For how many minutes activity is kept: 14 days.
-const ACTIVITY_MINUTES: i64 = 14 * 24 * 60;
 
 /// Number of failed attempts kept of an event: the latest.
 const KEPT_ATTEMPTS: i64 = 20;
@@ -398,17 +314,6 @@ fn counted_bytes(least: &str) -> String {
     format!(
         "bytes + {ROW_BYTES} + coalesce((1 + {least}(fence, {KEPT_ATTEMPTS})) * (octet_length(error) + {ATTEMPT_BYTES}), 0)"
     )
-}
-
-/// Fails when a read-only inbox has the schema of an older version, which lacks what `needed` brought.
-fn check_has(storage: &dyn fmt::Display, found: i64, needed: i64) -> Result<(), InboxError> {
-    if found >= needed {
-        return Ok(());
-    }
-    let text = format!(
-        "inbox {storage}: it was opened read-only and has the tables of an older version: open it once for writing"
-    );
-    Err(InboxError::new(InboxErrorKind::OlderSchema, text))
 }
 
 /// Rejects a schema that a newer version has made unreadable for this one.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use super::admin::{FailedAttempt, WorkerInfo};
 use jiff::{SignedDuration, Timestamp};
 use smartshape_webhook::DeliveryKey;
 use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
 
 use crate::activity::ActivityCounts;
 use crate::event::{Count, EventFilter, EventState, InboxCounts, StoredEvent};
-use crate::operations::{FailedAttempt, WorkerInfo};
 use crate::reason::{DeadLetterReason, ReasonId, without_ids};
 
 pub(super) fn parse_key(bytes: &[u8]) -> Result<DeliveryKey, sqlx::Error> {
@@ -167,8 +167,8 @@ pub(super) fn reasons(groups: Vec<(Option<i64>, i64, i64)>, latest: &[StoredEven
     groups.into_iter().filter_map(group).collect()
 }
 
-/// Appends the conditions of [`Storage::nth`](super::Storage::nth).
-pub(crate) fn push_nth<DB>(query: &mut QueryBuilder<DB>, filter: &EventFilter, skipped: u32)
+/// Appends the conditions of [`StorageAdmin::seq_after`](super::StorageAdmin::seq_after).
+pub(crate) fn push_seq_after<DB>(query: &mut QueryBuilder<DB>, filter: &EventFilter, skipped: u32)
 where
     DB: Database,
     for<'q> i64: Encode<'q, DB> + Type<DB>,
@@ -178,37 +178,40 @@ where
     query.push(" LIMIT 1 OFFSET ").push_bind(i64::from(skipped));
 }
 
-/// The end of the statement for [`Storage::count_by_event`](super::Storage::count_by_event).
+/// The end of the statement for [`StorageAdmin::count_by_event`](super::StorageAdmin::count_by_event).
 pub(super) const BY_EVENT: &str = " GROUP BY e.event ORDER BY 2 DESC, 1 LIMIT 100";
 
 pub(super) fn by_event(counted: Vec<(String, i64)>) -> Vec<(String, u64)> {
     counted.into_iter().map(|(event, count)| (event, u64::try_from(count).unwrap_or(0))).collect()
 }
 
-/// Builds the counts from a row of `[open, waiting, retrying, dead letters, stored]`, in this order.
-pub(super) fn counts(
-    [open, waiting, retrying, dead_letters, stored]: [i64; 5],
-    overdue: Option<Duration>,
-    disk_bytes: u64,
-) -> InboxCounts {
-    // When not all open events were counted, none of their numbers is exact.
-    let part = |count: i64| match Count::from_rows(open) {
-        Count::AtLeast(_) => Count::AtLeast(u64::try_from(count).unwrap_or(0)),
-        Count::Exactly(_) => Count::from_rows(count),
-    };
-    InboxCounts {
-        waiting: part(waiting),
-        retrying: part(retrying),
-        running: part(open - waiting),
-        dead_letters: Count::from_rows(dead_letters),
-        stored: u64::try_from(stored).unwrap_or(0),
-        overdue: overdue.filter(|overdue| !overdue.is_zero()),
-        disk_bytes,
-    }
+/// Numbers of rows, the first four of them counted up to a limit.
+pub(super) struct CountedRows {
+    pub(super) open: i64,
+    pub(super) waiting: i64,
+    pub(super) retrying: i64,
+    pub(super) dead_letters: i64,
+    pub(super) stored: i64,
 }
 
-/// A worker that has not reported for so many microseconds is forgotten.
-pub(super) const WORKER_FORGOTTEN_AFTER: i64 = 24 * 60 * 60 * 1_000_000;
+impl CountedRows {
+    pub(super) fn into_counts(self, overdue: Option<Duration>, disk_bytes: u64) -> InboxCounts {
+        // When not all open events were counted, none of their numbers is exact.
+        let part = |count: i64| match Count::from_rows(self.open) {
+            Count::AtLeast(_) => Count::AtLeast(u64::try_from(count).unwrap_or(0)),
+            Count::Exactly(_) => Count::from_rows(count),
+        };
+        InboxCounts {
+            waiting: part(self.waiting),
+            retrying: part(self.retrying),
+            running: part(self.open - self.waiting),
+            dead_letters: Count::from_rows(self.dead_letters),
+            stored: u64::try_from(self.stored).unwrap_or(0),
+            overdue: overdue.filter(|overdue| !overdue.is_zero()),
+            disk_bytes,
+        }
+    }
+}
 
 /// Number, end, run time and error.
 pub(super) fn failed_attempt(
@@ -222,44 +225,48 @@ pub(super) fn failed_attempt(
     })
 }
 
-pub(super) fn activity<R>(row: &R) -> Result<(i64, ActivityCounts), sqlx::Error>
-where
-    R: Row,
-    for<'c> &'c str: ColumnIndex<R>,
-    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
-{
+/// The slot's number, then its counts in the order of the table's columns.
+pub(super) type ActivityRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64);
+
+pub(super) fn activity(row: ActivityRow) -> (i64, ActivityCounts) {
+    let (
+        slot,
+        stored,
+        completed,
+        retried,
+        dead_letters,
+        handler_ms,
+        max_handler_ms,
+        max_waiting,
+        max_overdue_ms,
+    ) = row;
     let counts = ActivityCounts {
-        stored: row.try_get("stored")?,
-        completed: row.try_get("completed")?,
-        retried: row.try_get("retried")?,
-        dead_letters: row.try_get("dead_letters")?,
-        handler_ms: row.try_get("handler_ms")?,
-        max_handler_ms: row.try_get("max_handler_ms")?,
-        max_waiting: row.try_get("max_waiting")?,
-        max_overdue_ms: row.try_get("max_overdue_ms")?,
+        stored,
+        completed,
+        retried,
+        dead_letters,
+        handler_ms,
+        max_handler_ms,
+        max_waiting,
+        max_overdue_ms,
     };
-    Ok((row.try_get("slot")?, counts))
+    (slot, counts)
 }
 
-/// Times are in microseconds since 1970.
-pub(super) fn worker<R>(row: &R) -> Result<WorkerInfo, sqlx::Error>
-where
-    R: Row,
-    for<'c> &'c str: ColumnIndex<R>,
-    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
-    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
-{
-    let count = |column: &str| -> Result<u64, sqlx::Error> {
-        Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
-    };
+/// Host, process id, version, concurrency, number of running attempts, start, last report.
+pub(super) type WorkerRow = (String, i64, String, i64, i64, i64, i64);
+
+pub(super) fn worker(
+    (host, pid, version, concurrency, running, started, seen): WorkerRow,
+) -> Result<WorkerInfo, sqlx::Error> {
     Ok(WorkerInfo {
-        host: row.try_get("host")?,
-        pid: u32::try_from(count("pid")?).unwrap_or(0),
-        version: row.try_get("version")?,
-        concurrency: count("concurrency")?,
-        running: count("running")?,
-        started_at: timestamp_from_micros(row.try_get("started")?)?,
-        seen_at: timestamp_from_micros(row.try_get("seen")?)?,
+        host,
+        pid: u32::try_from(pid).unwrap_or(0),
+        version,
+        concurrency: u64::try_from(concurrency).unwrap_or(0),
+        running: u64::try_from(running).unwrap_or(0),
+        started_at: timestamp_from_micros(started)?,
+        seen_at: timestamp_from_micros(seen)?,
     })
 }
 

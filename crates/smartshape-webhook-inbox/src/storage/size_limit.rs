@@ -1,6 +1,7 @@
 //! Enforces `max_size_bytes`, for both storages.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,12 +30,12 @@ pub(crate) struct SizeLimit {
 
 struct Count {
     started_at: Instant,
-    ended: Instant,
+    ended_at: Instant,
 }
 
 impl Count {
     fn took(&self) -> Duration {
-        self.ended - self.started_at
+        self.ended_at - self.started_at
     }
 }
 
@@ -43,21 +44,47 @@ impl SizeLimit {
         Self { max_bytes, used: AtomicU64::new(0), added: AtomicU64::new(0), last: Mutex::default() }
     }
 
+    /// Reserves space for a batch; fails when there is not enough. `uncompleted` counts the bytes of events that are not
+    /// completed, in a task of its own: a later batch benefits from a count for which the caller does not wait.
+    pub(crate) async fn reserve<F>(
+        self: &Arc<Self>,
+        events: &[NewEvent],
+        storage: &(dyn fmt::Display + Sync),
+        uncompleted: impl Fn() -> F,
+    ) -> Result<(), InboxError>
+    where
+        F: Future<Output = Result<u64, InboxError>> + Send + 'static,
+    {
+        let count = || {
+            let (limit, uncompleted) = (Arc::clone(self), uncompleted());
+            tokio::spawn(async move { limit.count(uncompleted).await })
+        };
+        if self.is_count_due() {
+            let _detached = count();
+        }
+        if self.try_reserve(events) {
+            return Ok(());
+        }
+        count().await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
+        if self.try_reserve(events) { Ok(()) } else { Err(self.full(storage)) }
+    }
+
     /// Whether it is time for a count in the background. Counts that take long are less frequent.
-    pub(crate) fn is_count_due(&self) -> bool {
+    fn is_count_due(&self) -> bool {
         self.last.try_lock().is_ok_and(|last| {
-            last.as_ref().is_none_or(|count| count.ended.elapsed() >= COUNT_INTERVAL.max(count.took() * 10))
+            last.as_ref()
+                .is_none_or(|count| count.ended_at.elapsed() >= COUNT_INTERVAL.max(count.took() * 10))
         })
     }
 
     /// Counts, unless another count began after this was called, or counts would take more than half of the time.
-    pub(crate) async fn count(
+    async fn count(
         &self,
         uncompleted: impl Future<Output = Result<u64, InboxError>>,
     ) -> Result<(), InboxError> {
         let called = Instant::now();
         let mut last = self.last.lock().await;
-        let is_fresh = |count: &Count| count.started_at >= called || count.ended.elapsed() < count.took();
+        let is_fresh = |count: &Count| count.started_at >= called || count.ended_at.elapsed() < count.took();
         if last.as_ref().is_some_and(is_fresh) {
             return Ok(());
         }
@@ -67,12 +94,11 @@ impl SizeLimit {
             self.used.store(bytes + (self.added.load(Ordering::Relaxed) - before), Ordering::Relaxed);
         }
         // A failed count is not retried at once either: the server may be overloaded.
-        *last = Some(Count { started_at, ended: Instant::now() });
+        *last = Some(Count { started_at, ended_at: Instant::now() });
         counted.map(drop)
     }
 
-    /// Reserves space for a batch. Returns whether there was enough.
-    pub(crate) fn reserve(&self, events: &[NewEvent]) -> bool {
+    fn try_reserve(&self, events: &[NewEvent]) -> bool {
         let bytes = events.iter().map(|event| event.body.len() as u64 + ROW_BYTES).sum();
         let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.max_bytes);
         let fits = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
@@ -82,7 +108,7 @@ impl SizeLimit {
         fits
     }
 
-    pub(crate) fn error(&self, storage: &dyn fmt::Display) -> InboxError {
+    fn full(&self, storage: &dyn fmt::Display) -> InboxError {
         let text = format!(
             "inbox {storage}: events that are not completed have reached its maximum size of {} bytes: look why they are \
              not completed, purge them, or raise max_size_bytes",

@@ -32,12 +32,11 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::Instrument as _;
 
-use crate::activity::ActivityCounts;
+use crate::activity::{ActivityCounts, ActivityRecorder};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::error_field;
 use crate::metrics;
-use crate::operations::WorkerReport;
-use crate::recorder::ActivityRecorder;
+use crate::storage::admin::WorkerReport;
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FAR_FUTURE, Lease, Retention,
     Settled, Storage, StorageFuture, milliseconds,

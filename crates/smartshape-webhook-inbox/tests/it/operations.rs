@@ -10,7 +10,7 @@ use super::fixture::{
     recording_handler, retention, succeed,
 };
 use crate::activity::ActivityCounts;
-use crate::operations::WorkerReport;
+use crate::storage::admin::WorkerReport;
 use crate::storage::{AttemptOutcome, AttemptResult, ClaimRequest};
 use crate::{EventFilter, EventState, Inbox};
 

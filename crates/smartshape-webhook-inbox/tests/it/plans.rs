@@ -51,7 +51,8 @@ async fn sqlite_reads_pages_from_an_index() {
                 plan("SELECT * FROM events e WHERE ", &|query| rows::push_filter(query, &filter)).await;
             assert!(list.contains(index) && !list.contains("TEMP B-TREE"), "{filter:?}: {list}");
             let nth =
-                plan("SELECT e.seq FROM events e WHERE ", &|query| rows::push_nth(query, &filter, 9)).await;
+                plan("SELECT e.seq FROM events e WHERE ", &|query| rows::push_seq_after(query, &filter, 9))
+                    .await;
             assert!(nth.contains(index) && !nth.contains("TEMP B-TREE"), "{filter:?}: {nth}");
         }
         // The few running ones are sorted.
@@ -87,7 +88,7 @@ async fn postgres_reads_pages_from_an_index() {
     for (filter, [_, index]) in pages() {
         let list = plan(columns, &|query| rows::push_filter(query, &filter)).await;
         assert!(list.contains(index) && !list.contains("Sort"), "{filter:?}: {list}");
-        let nth = plan(seq, &|query| rows::push_nth(query, &filter, 9)).await;
+        let nth = plan(seq, &|query| rows::push_seq_after(query, &filter, 9)).await;
         assert!(nth.contains(index) && !nth.contains("Sort"), "{filter:?}: {nth}");
     }
     let running = EventFilter { newest_first: true, ..EventFilter::default() }.state(EventState::Running);

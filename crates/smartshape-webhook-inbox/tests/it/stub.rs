@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::event::NewEvent;
-use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
 use crate::reason::DeadLetterReason;
+use crate::storage::admin::{
+    AdminAction, Chunk, FailedAttempt, Pause, StorageAdmin, WorkerInfo, WorkerReport,
+};
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage,
     StorageFuture,
@@ -107,14 +109,13 @@ macro_rules! empty {
     };
 }
 
-impl Storage for Stub {
+impl StorageAdmin for Stub {
     empty! {
         list(EventFilter) -> Vec<StoredEvent>;
         get(DeliveryKey) -> Option<StoredDelivery>;
-        replay(EventFilter) -> u64;
-        purge(EventFilter) -> u64;
+        change(AdminAction, EventFilter) -> Chunk;
         counts() -> InboxCounts;
-        nth(EventFilter, u32) -> Option<i64>;
+        seq_after(EventFilter, u32) -> Option<i64>;
         count_by_event(EventFilter) -> Vec<(String, u64)>;
         reasons(u32) -> Vec<DeadLetterReason>;
         record_activity(Vec<MinuteCounts>) -> ();
@@ -128,6 +129,16 @@ impl Storage for Stub {
         workers() -> Vec<WorkerInfo>;
     }
 
+    fn stats(&self) -> StorageFuture<'_, InboxStats> {
+        if self.endless_stats {
+            Box::pin(std::future::pending())
+        } else {
+            self.respond(InboxStats::default())
+        }
+    }
+}
+
+impl Storage for Stub {
     fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>> {
         Box::pin(async move {
             pass(self.insert_gate.as_ref()).await;
@@ -185,14 +196,6 @@ impl Storage for Stub {
             self.slow_sweeps.fetch_sub(1, Ordering::SeqCst);
             Ok(1)
         })
-    }
-
-    fn stats(&self) -> StorageFuture<'_, InboxStats> {
-        if self.endless_stats {
-            Box::pin(std::future::pending())
-        } else {
-            self.respond(InboxStats::default())
-        }
     }
 
     fn ping(&self) -> StorageFuture<'_, ()> {

@@ -1,9 +1,18 @@
-//! Whether a server keeps what it acknowledges.
+//! Whether a server keeps what it acknowledges, and what makes a statement wait until it does.
 
 use sqlx::postgres::PgConnection;
 
 use super::error;
 use crate::error::{InboxError, InboxErrorKind};
+
+/// Switches synchronous commit on for the statement, should a reload of the server's settings have switched it off, and
+/// makes it wait for the standby also when it finds that all was stored before. What it found may not have reached the
+/// standby: a commit whose wait is cancelled, or cut short by a restart, is visible at once. A transaction that writes
+/// nothing to the log would not wait; the message is an empty record, which nobody reads.
+pub(super) const DURABLE: &str = "durable AS MATERIALIZED (SELECT set_config('synchronous_commit', \
+     CASE WHEN s.level <> 'off' THEN s.level ELSE 'on' END, true), pg_logical_emit_message(true, 'smartshape_inbox', '') \
+     FROM (SELECT current_setting('synchronous_commit') AS level) s)";
+pub(super) const AS_DURABLE_AS_SET: &str = "durable AS (SELECT true)";
 
 pub(super) async fn check_durability(connection: &mut PgConnection, allow: bool) -> Result<(), InboxError> {
     let (commit, fsync): (String, String) =

@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connections::{CONNECT_TIMEOUT, Connections, Connector};
+use super::error;
+use super::queues::{self, Queue};
 use super::servers::{Primary, Servers};
-use super::sql::Queue;
-use super::{error, transactions};
 use crate::error::InboxError;
 use crate::lock::locked;
 use crate::storage::wake_all;
@@ -79,7 +79,7 @@ async fn send(connections: Arc<Connections>, channel: Arc<str>, pending: Arc<Pen
     loop {
         pending.stored.notified().await;
         let behind: Vec<Queue> = locked(&pending.behind).drain().collect();
-        transactions::mark_runnable(&connections, &behind).await;
+        queues::mark_runnable_after_commit(&connections, &behind).await;
         let sent = connections.run(async |session| {
             sqlx::query("SELECT pg_notify($1, '')").bind(&*channel).execute(&mut session.connection).await
         });

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connections::{CONNECT_TIMEOUT, Connections, Connector, PING_TIMEOUT, prepare_for_handlers};
 pub(crate) use super::servers::Primary;
-use super::sql::{self, Queue};
+use super::{queues, settle};
 use crate::lock::locked;
 use crate::storage::Lease;
 
@@ -82,13 +82,14 @@ impl Transactions {
         if servers.is_former(server) {
             return Err(taken_over());
         }
-        let completed = sql::complete_within(&mut transaction, tables, lease, keep_body, *statement_timeout);
+        let completed =
+            settle::complete_within(&mut transaction, tables, lease, keep_body, *statement_timeout);
         let Some(queue) = self.within(completed).await? else {
             self.within(transaction.rollback()).await?;
             return Ok(false);
         };
         self.within(transaction.commit()).await?;
-        mark_runnable(&self.connections, &[queue]).await;
+        queues::mark_runnable_after_commit(&self.connections, &[queue]).await;
         Ok(true)
     }
 
@@ -110,14 +111,4 @@ fn taken_over() -> sqlx::Error {
 
 fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not respond in time"))
-}
-
-/// A failure is repaired by the next sweep.
-pub(super) async fn mark_runnable(connections: &Connections, queues: &[Queue]) {
-    if queues.is_empty() {
-        return;
-    }
-    if let Err(error) = connections.run(async |session| sql::mark_runnable(session, queues).await).await {
-        tracing::debug!(%error, "the next events of some files were not marked runnable; the next sweep does it");
-    }
 }

@@ -1,11 +1,18 @@
 //! The storage's clock.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteConnection;
 
-use super::super::milliseconds;
+use super::{Begins, OnFull, Shared};
+use crate::error::InboxError;
+use crate::storage::milliseconds;
+
+/// When the newest event was stored.
+pub(super) const NEWEST_STORED: &str = "coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)";
 
 /// Milliseconds since the file was created. When a process opens the file: the wall clock plus the file's fixed offset,
 /// but not before the newest event. From then on: the monotonic clock.
@@ -16,21 +23,59 @@ use super::super::milliseconds;
 #[derive(Debug)]
 pub(super) struct StorageClock {
     base: AtomicI64,
-    started: Instant,
+    started_at: Instant,
 }
 
 impl StorageClock {
     pub(super) fn starting_at(base: i64) -> Self {
-        Self { base: base.into(), started: Instant::now() }
+        Self { base: base.into(), started_at: Instant::now() }
     }
 
     pub(super) fn now(&self) -> i64 {
-        self.base.load(Ordering::Relaxed).saturating_add(milliseconds(self.started.elapsed()))
+        self.base.load(Ordering::Relaxed).saturating_add(milliseconds(self.started_at.elapsed()))
     }
 
     pub(super) fn advance(&self, milliseconds: i64) {
         self.base.fetch_add(milliseconds, Ordering::Relaxed);
     }
+}
+
+impl Shared {
+    /// Advances our clock to the time of the newest event. Without it, the events that another process stores would not be
+    /// due yet if the wall clock has been set back since that process has opened the file.
+    pub(super) async fn catch_up(&self, newest: i64) -> Result<(), InboxError> {
+        if newest <= self.clock.now() {
+            return Ok(());
+        }
+        let clock = Arc::clone(&self.clock);
+        // The clock advances under the lock of the connection, and once the leases are stored: a lease that is renewed at the
+        // same time is neither extended twice nor expired at once.
+        self.run(OnFull::UseBallast, Begins::WithinTheJob, &move |connection, now| {
+            let clock = Arc::clone(&clock);
+            Box::pin(async move {
+                let advance = newest - now;
+                if advance > 0 {
+                    sqlx::query("UPDATE events SET due = due + ? WHERE state = 1")
+                        .bind(advance)
+                        .execute(connection)
+                        .await?;
+                    clock.advance(advance);
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+/// The file's time at `wall_clock`, no earlier than the newest event. In a read-only file of an older version, which
+/// counted the time during which it was open, the time that was recorded last.
+pub(super) async fn time_at(connection: &mut SqliteConnection, wall_clock: i64) -> sqlx::Result<i64> {
+    let sql = format!(
+        "SELECT max({NEWEST_STORED}, coalesce((SELECT ? + value FROM meta WHERE name = 'clock_offset'), \
+         (SELECT value FROM meta WHERE name = 'clock')))"
+    );
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(wall_clock).fetch_one(connection).await
 }
 
 /// Milliseconds since 1970 by the wall clock.

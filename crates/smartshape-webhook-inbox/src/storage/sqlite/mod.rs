@@ -5,13 +5,16 @@
 //! written to a file that was deleted or replaced would be acknowledged and lost. When the disk is full, results and
 //! purges first checkpoint the log and then use the ballast; new events are rejected.
 
+mod admin;
 mod ballast;
 mod checkpoint;
+mod claim;
 mod clock;
 mod error;
 mod insert;
+mod maintenance;
 mod open;
-mod sql;
+mod settle;
 mod wal;
 mod worker_lock;
 
@@ -21,7 +24,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smartshape_webhook::DeliveryKey;
 use sqlx::sqlite::SqliteConnection;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
@@ -29,19 +31,15 @@ use tokio::sync::Mutex;
 use super::size_limit::SizeLimit;
 use super::sweep_size::SweepSize;
 use super::{
-    AttemptResult, Chunk, ClaimRequest, ClaimResponse, Lease, Retention, SCHEMA_OF_OPERATIONS,
-    SCHEMA_OF_REASONS, Settled, Storage, StorageFuture, check_has, in_chunks,
+    AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage, StorageFuture,
+    StorageOptions,
 };
-use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::{InboxError, InboxErrorKind};
-use crate::event::{EventFilter, InboxCounts, InboxStats, NewEvent, StoredDelivery, StoredEvent};
-use crate::operations::{FailedAttempt, Pause, WorkerInfo, WorkerReport};
-use crate::reason::DeadLetterReason;
-use crate::storage::StorageOptions;
+use crate::event::NewEvent;
 use ballast::Ballast;
 use checkpoint::checkpoint;
 use clock::StorageClock;
-use insert::insert;
+use maintenance::Sweeps;
 use wal::{Wal, WalConnection, WalState};
 use worker_lock::WorkerLock;
 
@@ -65,19 +63,9 @@ struct Shared {
     read_only: bool,
     /// The version of the tables, which is older than ours only if the file was opened read-only.
     schema: i64,
-    size_limit: SizeLimit,
+    size_limit: Arc<SizeLimit>,
     ballast: Ballast,
     worker_lock: WorkerLock,
-}
-
-/// The state that a sweep leaves to the next one.
-struct Sweeps {
-    /// Where the next sweep for bodies starts. Without it, each sweep would scan all completed events.
-    bodies_swept_until: i64,
-    /// Number of completed events over `dedup_capacity`, which are still to be deleted.
-    over_capacity: u64,
-    /// The last sweep has deleted rows, so another one follows.
-    unfinished: bool,
 }
 
 /// What a write does when the disk is full.
@@ -125,13 +113,13 @@ impl Sqlite {
             identity,
             wal,
             clock: Arc::new(StorageClock::starting_at(clock)),
-            sweeps: Mutex::new(Sweeps { bodies_swept_until: i64::MIN, over_capacity: 0, unfinished: false }),
+            sweeps: Mutex::new(Sweeps::new()),
             sweep_size: SweepSize::new(),
             writer: Mutex::new(writer),
             reader: Mutex::new(None),
             read_only,
             schema,
-            size_limit: SizeLimit::new(options.max_size_bytes),
+            size_limit: Arc::new(SizeLimit::new(options.max_size_bytes)),
             ballast,
             worker_lock: WorkerLock::beside(&path, options.worker_lock_timeout),
             path,
@@ -157,24 +145,6 @@ impl Sqlite {
         Box::pin(
             async move { task.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))? },
         )
-    }
-
-    /// Finds the events of each chunk on a connection of its own: without an index for the filter that takes seconds, for
-    /// which neither deliveries nor other reads must wait.
-    fn change(&self, action: sql::AdminAction, filter: EventFilter) -> StorageFuture<'_, u64> {
-        Box::pin(in_chunks(filter, move |chunk| async move {
-            let mut finder = self.0.connect().await?;
-            let found = sql::find(&mut finder.connection, action, &chunk).await;
-            drop(finder);
-            let found: Arc<[i64]> = found.map_err(|error| error::from_sqlx(&self.0.path, error))?.into();
-            if found.is_empty() {
-                return Ok(Chunk::new(&found, 0));
-            }
-            self.write(OnFull::UseBallast, move |connection, now| {
-                Box::pin(sql::change(connection, now, action, chunk.clone(), Arc::clone(&found)))
-            })
-            .await
-        }))
     }
 
     fn read<T, J>(&self, job: J) -> StorageFuture<'static, T>
@@ -329,36 +299,12 @@ impl Shared {
         Err(InboxError::new(InboxErrorKind::Unavailable, text))
     }
 
-    /// Bytes that count against `max_size_bytes`.
-    async fn uncompleted_bytes(&self) -> Result<u64, InboxError> {
-        let events = self.read(|connection, _| Box::pin(sql::uncompleted_bytes(connection))).await?;
-        Ok(events + self.wal.bytes().saturating_sub(wal::RETAINED_BYTES))
-    }
-
-    /// Reserves space for a batch; fails when there is not enough.
-    async fn reserve_size(self: &Arc<Self>, events: &[NewEvent]) -> Result<(), InboxError> {
-        if self.size_limit.is_count_due() {
-            let shared = Arc::clone(self);
-            let _detached =
-                tokio::spawn(async move { shared.size_limit.count(shared.uncompleted_bytes()).await });
-        }
-        if self.size_limit.reserve(events) {
-            return Ok(());
-        }
-        self.size_limit.count(self.uncompleted_bytes()).await?;
-        if self.size_limit.reserve(events) {
-            Ok(())
-        } else {
-            Err(self.size_limit.error(&self.path.display()))
-        }
-    }
-
     /// Acquires the worker lock, and ends the leases of the process that held it before.
     async fn lock_worker(&self) -> Result<Box<dyn Any + Send>, InboxError> {
         let (guard, is_new) = self.worker_lock.acquire().await?;
         if is_new {
             // No other process runs workers, so every running event belongs to a process that has ended.
-            self.write(OnFull::UseBallast, &|connection, now| Box::pin(sql::end_leases(connection, now)))
+            self.write(OnFull::UseBallast, &|connection, now| Box::pin(claim::end_leases(connection, now)))
                 .await?;
         }
         Ok(Box::new(guard))
@@ -398,11 +344,12 @@ fn io_error(path: &std::path::Path, error: std::io::Error) -> InboxError {
 impl Storage for Sqlite {
     fn insert(&self, events: Arc<[NewEvent]>) -> StorageFuture<'_, Vec<bool>> {
         Box::pin(async move {
-            self.0.reserve_size(&events).await?;
+            let uncompleted = || Arc::clone(&self.0).uncompleted_bytes();
+            self.0.size_limit.reserve(&events, &self.0.path.display(), uncompleted).await?;
             self.detached(|shared| async move {
                 shared
                     .run(OnFull::Fail, Begins::WithinTheJob, &|connection, now| {
-                        Box::pin(insert(connection, now, Arc::clone(&events)))
+                        Box::pin(insert::insert(connection, now, Arc::clone(&events)))
                     })
                     .await
             })
@@ -420,126 +367,22 @@ impl Storage for Sqlite {
                 return Ok(ClaimResponse { next_due, ..ClaimResponse::default() });
             }
             shared
-                .write(OnFull::UseBallast, &|connection, now| Box::pin(sql::claim(connection, now, request)))
+                .write(OnFull::UseBallast, &|connection, now| {
+                    Box::pin(claim::claim(connection, now, request))
+                })
                 .await
         })
     }
 
     fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
         self.write(OnFull::UseBallast, move |connection, now| {
-            Box::pin(sql::renew(connection, now, sql::pairs(&leases), lease))
+            Box::pin(claim::renew(connection, now, json_pairs(&leases), lease))
         })
     }
 
     fn settle(&self, results: Arc<[AttemptResult]>) -> StorageFuture<'_, Settled> {
         self.write(OnFull::UseBallast, move |connection, now| {
-            Box::pin(sql::settle(connection, now, Arc::clone(&results)))
-        })
-    }
-
-    fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {
-        self.read(move |connection, _| Box::pin(sql::list(connection, filter)))
-    }
-
-    fn get(&self, key: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>> {
-        self.read(move |connection, now| Box::pin(sql::get(connection, now, key)))
-    }
-
-    fn replay(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        self.change(sql::AdminAction::Replay, filter)
-    }
-
-    fn purge(&self, filter: EventFilter) -> StorageFuture<'_, u64> {
-        self.change(sql::AdminAction::Purge, filter)
-    }
-
-    fn stats(&self) -> StorageFuture<'_, InboxStats> {
-        let shared = Arc::clone(&self.0);
-        Box::pin(async move {
-            let mut stats = shared.read(|connection, now| Box::pin(sql::stats(connection, now))).await?;
-            stats.disk_bytes += shared.wal.bytes();
-            Ok(stats)
-        })
-    }
-
-    fn counts(&self) -> StorageFuture<'_, InboxCounts> {
-        let shared = Arc::clone(&self.0);
-        Box::pin(async move {
-            let mut counts = shared.read(|connection, now| Box::pin(sql::counts(connection, now))).await?;
-            counts.disk_bytes += shared.wal.bytes();
-            Ok(counts)
-        })
-    }
-
-    fn nth(&self, filter: EventFilter, skipped: u32) -> StorageFuture<'_, Option<i64>> {
-        self.read(move |connection, _| Box::pin(sql::nth(connection, filter, skipped)))
-    }
-
-    fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>> {
-        self.read(move |connection, _| Box::pin(sql::count_by_event(connection, filter)))
-    }
-
-    fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
-        Box::pin(async move {
-            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_REASONS)?;
-            self.read(move |connection, _| Box::pin(sql::reasons(connection, limit))).await
-        })
-    }
-
-    fn record_activity(&self, minutes: Vec<MinuteCounts>) -> StorageFuture<'_, ()> {
-        self.write(OnFull::Fail, move |connection, _| {
-            let minutes = minutes.clone();
-            Box::pin(async move { sql::record_activity(connection, &minutes).await })
-        })
-    }
-
-    fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, ActivityCounts)>> {
-        Box::pin(async move {
-            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_OPERATIONS)?;
-            self.read(move |connection, _| Box::pin(sql::activity(connection, from, width))).await
-        })
-    }
-
-    fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>> {
-        Box::pin(async move {
-            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_OPERATIONS)?;
-            self.read(move |connection, _| Box::pin(sql::failed_attempts(connection, key))).await
-        })
-    }
-
-    fn pause(&self, by: String) -> StorageFuture<'_, ()> {
-        self.write(OnFull::Fail, move |connection, _| {
-            let by = by.clone();
-            Box::pin(async move { sql::pause(connection, &by).await })
-        })
-    }
-
-    fn resume(&self) -> StorageFuture<'_, ()> {
-        self.write(OnFull::Fail, move |connection, _| Box::pin(sql::resume(connection)))
-    }
-
-    fn paused(&self) -> StorageFuture<'_, Option<Pause>> {
-        Box::pin(async move {
-            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_OPERATIONS)?;
-            self.read(move |connection, _| Box::pin(sql::paused(connection))).await
-        })
-    }
-
-    fn report_worker(&self, report: WorkerReport) -> StorageFuture<'_, ()> {
-        self.write(OnFull::Fail, move |connection, _| {
-            let report = report.clone();
-            Box::pin(async move { sql::report_worker(connection, &report).await })
-        })
-    }
-
-    fn remove_worker(&self, id: i64) -> StorageFuture<'_, ()> {
-        self.write(OnFull::Fail, move |connection, _| Box::pin(sql::remove_worker(connection, id)))
-    }
-
-    fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>> {
-        Box::pin(async move {
-            check_has(&self.0.path.display(), self.0.schema, SCHEMA_OF_OPERATIONS)?;
-            self.read(move |connection, _| Box::pin(sql::workers(connection))).await
+            Box::pin(settle::settle(connection, now, Arc::clone(&results)))
         })
     }
 
@@ -570,78 +413,19 @@ impl Storage for Sqlite {
     }
 }
 
-impl Shared {
-    async fn sweep(self: Arc<Self>, retention: Retention) -> Result<u64, InboxError> {
-        let mut sweeps = self.sweeps.lock().await;
-        // Counting is skipped while sweeps still delete rows.
-        if sweeps.over_capacity == 0 && !sweeps.unfinished {
-            let completed = self.read(|connection, _| Box::pin(sql::completed(connection))).await?;
-            sweeps.over_capacity = completed.saturating_sub(retention.dedup_capacity);
-            retention.warn_of_capacity(sweeps.over_capacity);
-        }
-        let (until, over_capacity) = (sweeps.bodies_swept_until, sweeps.over_capacity);
-        let limit = self.sweep_size.rows();
-        let swept = self
-            .write(OnFull::UseBallast, &move |connection, now| {
-                Box::pin(sql::sweep(connection, now, retention, until, over_capacity, limit))
-            })
-            .await?;
-        self.sweep_size.took(swept.took);
-        let rows = swept.bodies + swept.events;
-        sweeps.over_capacity = over_capacity.saturating_sub(swept.events);
-        sweeps.unfinished = rows > 0;
-        sweeps.bodies_swept_until = until.max(swept.bodies_until);
-        // In the background, since writing 12 MiB takes time.
-        let ballast = self.ballast.clone();
-        let _detached = tokio::task::spawn_blocking(move || ballast.fill());
-        Ok(rows)
-    }
-
-    /// Reads without a transaction, so that an idle worker writes nothing.
-    async fn peek(&self, ordered: bool) -> Result<(Option<i64>, i64), InboxError> {
-        let mut slot = self.writer.lock().await;
-        let writer = match &mut *slot {
-            Some(writer) => writer,
-            none => none.insert(self.connect().await?),
-        };
-        let seen = async {
-            self.check_file(writer).await?;
-            let connection = &mut writer.connection;
-            let seen =
-                async { Ok((wal::data_version(connection).await?, sql::peek(connection, ordered).await?)) };
-            let (version, seen) = seen.await.map_err(|error| error::from_sqlx(&self.path, error))?;
-            writer.seen_version = version;
-            Ok(seen)
-        };
-        seen.await.inspect_err(|_| *slot = None)
-    }
-
-    /// Advances our clock to the time of the newest event. Without it, the events that another process stores would not be
-    /// due yet if the wall clock has been set back since that process has opened the file.
-    async fn catch_up(&self, newest: i64) -> Result<(), InboxError> {
-        if newest <= self.clock.now() {
-            return Ok(());
-        }
-        let clock = Arc::clone(&self.clock);
-        // The clock advances under the lock of the connection, and once the leases are stored: a lease that is renewed at the
-        // same time is neither extended twice nor expired at once.
-        self.run(OnFull::UseBallast, Begins::WithinTheJob, &move |connection, now| {
-            let clock = Arc::clone(&clock);
-            Box::pin(async move {
-                let advance = newest - now;
-                if advance > 0 {
-                    sql::extend_leases(connection, advance).await?;
-                    clock.advance(advance);
-                }
-                Ok(())
-            })
-        })
-        .await
-    }
-}
-
 impl fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sqlite").field("path", &self.0.path).finish_non_exhaustive()
     }
+}
+
+/// `[[seq,fence],…]`, so that one statement takes any number of leases.
+fn json_pairs(leases: &[Lease]) -> String {
+    let pairs: Vec<_> = leases.iter().map(|lease| format!("[{},{}]", lease.seq, lease.fence)).collect();
+    format!("[{}]", pairs.join(","))
+}
+
+fn json_array(seqs: &[i64]) -> String {
+    let seqs: Vec<_> = seqs.iter().map(i64::to_string).collect();
+    format!("[{}]", seqs.join(","))
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::clock::wall_clock;
-use super::{error, sql};
+use super::clock::{time_at, wall_clock};
+use super::error;
 use crate::error::{InboxError, InboxErrorKind};
 
 /// "SSIB" in the file's header says that it is an inbox.
@@ -69,7 +69,7 @@ pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64
 }
 
 async fn file_time(path: &Path, connection: &mut SqliteConnection) -> Result<i64, InboxError> {
-    sql::time_at(connection, wall_clock()).await.map_err(|error| error::from_sqlx(path, error))
+    time_at(connection, wall_clock()).await.map_err(|error| error::from_sqlx(path, error))
 }
 
 /// What kind of file is accepted.

@@ -7,10 +7,13 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::claim::lease;
-use super::{json_array, pairs};
+use super::{json_array, json_pairs};
 use crate::storage::{AttemptOutcome, AttemptResult, KEPT_ATTEMPTS, Lease, Settled, milliseconds};
 
-pub(crate) async fn settle(
+/// SQLite limits the parameters of a statement, and each result has seven.
+const MAX_RESULTS: usize = 1000;
+
+pub(super) async fn settle(
     connection: &mut SqliteConnection,
     now: i64,
     results: Arc<[AttemptResult]>,
@@ -66,16 +69,13 @@ async fn record_attempts(
     if forgotten.is_empty() { Ok(()) } else { delete_attempts(connection, &forgotten).await }
 }
 
-pub(super) async fn delete_attempts(connection: &mut SqliteConnection, numbers: &[i64]) -> sqlx::Result<()> {
+pub(super) async fn delete_attempts(connection: &mut SqliteConnection, seqs: &[i64]) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM failed_attempts WHERE seq IN (SELECT value FROM json_each(?))")
-        .bind(json_array(numbers))
+        .bind(json_array(seqs))
         .execute(connection)
         .await
         .map(drop)
 }
-
-/// SQLite limits the parameters of a statement, and each result has seven.
-const MAX_RESULTS: usize = 1000;
 
 async fn end_attempts(
     connection: &mut SqliteConnection,
@@ -119,8 +119,12 @@ async fn complete(
          traceparent = iif(?3, traceparent, NULL), \
          event = substr(event, 1, 64), file = substr(file, 1, 64), uuid = substr(uuid, 1, 64) FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
          WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
-    let rows =
-        sqlx::query(sql).bind(now).bind(pairs(leases)).bind(keep_body).fetch_all(&mut *connection).await?;
+    let rows = sqlx::query(sql)
+        .bind(now)
+        .bind(json_pairs(leases))
+        .bind(keep_body)
+        .fetch_all(&mut *connection)
+        .await?;
     let held = rows.iter().map(lease).collect::<sqlx::Result<Vec<_>>>()?;
     if !keep_body {
         delete_bodies(connection, &held.iter().map(|lease| lease.seq).collect::<Vec<_>>()).await?;
@@ -128,9 +132,9 @@ async fn complete(
     Ok(held)
 }
 
-pub(super) async fn delete_bodies(connection: &mut SqliteConnection, numbers: &[i64]) -> sqlx::Result<u64> {
+pub(super) async fn delete_bodies(connection: &mut SqliteConnection, seqs: &[i64]) -> sqlx::Result<u64> {
     let done = sqlx::query("DELETE FROM bodies WHERE seq IN (SELECT value FROM json_each(?))")
-        .bind(json_array(numbers))
+        .bind(json_array(seqs))
         .execute(connection)
         .await?;
     Ok(done.rows_affected())

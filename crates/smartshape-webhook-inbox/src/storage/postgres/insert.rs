@@ -2,20 +2,21 @@
 
 use std::collections::HashSet;
 
-use super::{AS_DURABLE_AS_SET, DURABLE, Queue};
+use super::connections::Session;
+use super::durability::{AS_DURABLE_AS_SET, DURABLE};
+use super::queues::Queue;
 use crate::event::NewEvent;
-use crate::storage::postgres::connections::Session;
 use crate::storage::rows::parse_key;
 
-pub(crate) struct Inserted {
-    pub(crate) fresh: Vec<bool>,
+pub(super) struct Inserted {
+    pub(super) fresh: Vec<bool>,
     /// Queues in which an event was stored behind an earlier one.
-    pub(crate) behind: Vec<Queue>,
+    pub(super) behind: Vec<Queue>,
 }
 
 /// Inserts a batch with one statement, so one round trip and one commit. Sequence numbers follow the order of arrival;
 /// the rows are written in the order of their keys, which prevents deadlocks between processes.
-pub(crate) async fn insert(
+pub(super) async fn insert(
     session: &mut Session,
     events: &[NewEvent],
     asynchronous: bool,

@@ -1,16 +1,78 @@
 //! Maintains the tables: retention, the size that counts against `max_size_bytes`, the reasons of dead letters.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::json_array;
 use super::settle::delete_bodies;
+use super::{OnFull, Shared, json_array, wal};
+use crate::error::InboxError;
 use crate::reason::ReasonId;
 use crate::storage::{Retention, counted_bytes, milliseconds};
 
+/// The state that a sweep leaves to the next one.
+pub(super) struct Sweeps {
+    /// Where the next sweep for bodies starts. Without it, each sweep would scan all completed events.
+    bodies_swept_until: i64,
+    /// Number of completed events over `dedup_capacity`, which are still to be deleted.
+    over_capacity: u64,
+    /// The last sweep has deleted rows, so another one follows.
+    unfinished: bool,
+}
+
+impl Sweeps {
+    pub(super) fn new() -> Self {
+        Self { bodies_swept_until: i64::MIN, over_capacity: 0, unfinished: false }
+    }
+}
+
+impl Shared {
+    pub(super) async fn sweep(self: Arc<Self>, retention: Retention) -> Result<u64, InboxError> {
+        let mut sweeps = self.sweeps.lock().await;
+        // Counting is skipped while sweeps still delete rows.
+        if sweeps.over_capacity == 0 && !sweeps.unfinished {
+            let completed = self.read(|connection, _| Box::pin(completed(connection))).await?;
+            sweeps.over_capacity = completed.saturating_sub(retention.dedup_capacity);
+            retention.warn_of_capacity(sweeps.over_capacity);
+        }
+        let (until, over_capacity) = (sweeps.bodies_swept_until, sweeps.over_capacity);
+        let limit = self.sweep_size.rows();
+        let swept = self
+            .write(OnFull::UseBallast, &move |connection, now| {
+                Box::pin(sweep(connection, now, retention, until, over_capacity, limit))
+            })
+            .await?;
+        self.sweep_size.took(swept.took);
+        let rows = swept.bodies + swept.events;
+        sweeps.over_capacity = over_capacity.saturating_sub(swept.events);
+        sweeps.unfinished = rows > 0;
+        sweeps.bodies_swept_until = until.max(swept.bodies_until);
+        // In the background, since writing 12 MiB takes time.
+        let ballast = self.ballast.clone();
+        let _detached = tokio::task::spawn_blocking(move || ballast.fill());
+        Ok(rows)
+    }
+
+    /// Bytes that count against `max_size_bytes`. Those of each state are read from a partial index.
+    pub(super) async fn uncompleted_bytes(self: Arc<Self>) -> Result<u64, InboxError> {
+        let size = counted_bytes("min");
+        let sql = format!(
+            "SELECT coalesce((SELECT sum({size}) FROM events WHERE state <= 1), 0) \
+             + coalesce((SELECT sum({size}) FROM events WHERE state = 3), 0)"
+        );
+        let bytes: i64 = self
+            .read(|connection, _| {
+                Box::pin(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection))
+            })
+            .await?;
+        let events = u64::try_from(bytes).unwrap_or(0);
+        Ok(events + self.wal.bytes().saturating_sub(wal::RETAINED_BYTES))
+    }
+}
+
 /// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
-pub(crate) async fn group_errors(connection: &mut SqliteConnection, limit: u32) -> sqlx::Result<()> {
+async fn record_reasons(connection: &mut SqliteConnection, limit: u32) -> sqlx::Result<()> {
     let ungrouped: Vec<(i64, Option<String>)> = sqlx::query_as(
         "SELECT seq, error FROM events WHERE state = 3 AND error_group IS NULL ORDER BY error_group, seq LIMIT ?",
     )
@@ -27,45 +89,25 @@ pub(crate) async fn group_errors(connection: &mut SqliteConnection, limit: u32) 
     Ok(())
 }
 
-pub(super) async fn used_bytes(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
-    let (pages, free, size): (i64, i64, i64) = sqlx::query_as(
-        "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(u64::try_from((pages - free) * size).unwrap_or(0))
-}
-
-/// Bytes of events that are not completed. Each part is read from a partial index.
-pub(crate) async fn uncompleted_bytes(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
-    let size = counted_bytes("min");
-    let sql = format!(
-        "SELECT coalesce((SELECT sum({size}) FROM events WHERE state <= 1), 0) \
-         + coalesce((SELECT sum({size}) FROM events WHERE state = 3), 0)"
-    );
-    let bytes: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
-}
-
 /// Number of completed events.
-pub(crate) async fn completed(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+async fn completed(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
     let count: i64 =
         sqlx::query_scalar("SELECT count(*) FROM events WHERE state = 2").fetch_one(connection).await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
 /// Numbers of deleted rows.
-pub(crate) struct Swept {
-    pub(crate) bodies: u64,
-    pub(crate) events: u64,
+struct Swept {
+    bodies: u64,
+    events: u64,
     /// Bodies of events completed up to this time are deleted.
-    pub(crate) bodies_until: i64,
-    pub(crate) took: Duration,
+    bodies_until: i64,
+    took: Duration,
 }
 
 /// Deletes up to `limit` rows of each kind. Bodies of events completed up to `swept_until` were deleted by earlier sweeps.
 /// `over_capacity` of the oldest completed events are deleted early.
-pub(crate) async fn sweep(
+async fn sweep(
     connection: &mut SqliteConnection,
     now: i64,
     retention: Retention,
@@ -74,7 +116,7 @@ pub(crate) async fn sweep(
     limit: u32,
 ) -> sqlx::Result<Swept> {
     let started_at = Instant::now();
-    group_errors(connection, limit).await?;
+    record_reasons(connection, limit).await?;
     let before = |kept: Duration| now.saturating_sub(milliseconds(kept));
     let bodies_before = before(retention.bodies.min(retention.dedup));
     let bodies = sqlx::query(

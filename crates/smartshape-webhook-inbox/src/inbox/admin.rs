@@ -5,7 +5,7 @@ use smartshape_webhook::DeliveryKey;
 use super::Inbox;
 use crate::error::InboxError;
 use crate::event::error_field;
-use crate::operations::{FailedAttempt, Pause, WorkerInfo};
+use crate::storage::admin::{FailedAttempt, Pause, SCHEMA_OF_OPERATIONS, WorkerInfo};
 
 impl Inbox {
     /// Pauses the workers of all processes: none starts an attempt until [`resume`](Self::resume). Attempts that are
@@ -54,6 +54,7 @@ impl Inbox {
     /// [`InboxErrorKind::OlderSchema`](crate::InboxErrorKind::OlderSchema) when a read-only inbox has the schema of an
     /// older version.
     pub async fn paused(&self) -> Result<Option<Pause>, InboxError> {
+        self.storage().check_has(SCHEMA_OF_OPERATIONS)?;
         self.storage().paused().await
     }
 
@@ -85,6 +86,7 @@ impl Inbox {
     ///
     /// Returns the errors of [`paused`](Self::paused).
     pub async fn workers(&self) -> Result<Vec<WorkerInfo>, InboxError> {
+        self.storage().check_has(SCHEMA_OF_OPERATIONS)?;
         self.storage().workers().await
     }
 
@@ -119,6 +121,7 @@ impl Inbox {
     ///
     /// Returns the errors of [`paused`](Self::paused).
     pub async fn failed_attempts(&self, key: DeliveryKey) -> Result<Vec<FailedAttempt>, InboxError> {
+        self.storage().check_has(SCHEMA_OF_OPERATIONS)?;
         self.storage().failed_attempts(key).await
     }
 }

@@ -1,12 +1,103 @@
 //! Maintains the tables: retention, the size that counts against `max_size_bytes`, the reasons of dead letters. Checks
 //! whether they can be written to.
 
-use super::Queue;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::connections::{Connections, Session};
+use super::queues::Queue;
+use super::{MAINTENANCE_INTERVAL, MAX_STATEMENT_TIMEOUT, Postgres};
+use crate::error::InboxError;
 use crate::reason::ReasonId;
-use crate::storage::postgres::connections::Session;
 use crate::storage::{Retention, counted_bytes, milliseconds};
 
-pub(crate) async fn sweep(session: &mut Session, retention: Retention, limit: u32) -> sqlx::Result<u64> {
+/// Number of completed events that one statement passes over.
+const PASSED_EVENTS: u64 = 50_000;
+/// Number of events that one statement counts, so that a count of millions keeps no connection for long.
+const COUNTED_EVENTS: i64 = 5000;
+/// Later than any completed event.
+const NEWEST: CompletedEvent = (i64::MAX / 2, i64::MAX);
+const COMPLETED_BEFORE: &str =
+    "state = 2 AND (settled, seq) < ('epoch'::timestamptz + $1 * interval '1 us', $2)";
+
+/// A completed event by the time of its completion, in microseconds since 1970, and its sequence number.
+type CompletedEvent = (i64, i64);
+
+/// What a sweep has found out of `dedup_capacity`.
+#[derive(Default)]
+pub(super) struct Capacity {
+    /// When the number of completed events was last found to be within it.
+    within_at: Option<Instant>,
+    /// Completed events before this one are over it, and are deleted.
+    oldest_kept: Option<CompletedEvent>,
+}
+
+impl Postgres {
+    pub(super) async fn sweep(&self, retention: Retention) -> Result<u64, InboxError> {
+        self.mark_all_runnable_later();
+        let swept = self.delete(async |session, limit| {
+            record_reasons(session, limit).await?;
+            sweep(session, retention, limit).await
+        });
+        let swept = swept.await?;
+        Ok(swept + self.delete_over_capacity(retention).await?)
+    }
+
+    /// Deletes a portion of the oldest completed events over `dedup_capacity`. Finding the first of them passes over all that
+    /// are kept, so once none is over it, the next check is a minute later.
+    async fn delete_over_capacity(&self, retention: Retention) -> Result<u64, InboxError> {
+        let Ok(mut capacity) = self.capacity.try_lock() else { return Ok(0) };
+        if retention.dedup_capacity == u64::MAX
+            || capacity.within_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL)
+        {
+            return Ok(0);
+        }
+        if capacity.oldest_kept.is_none() {
+            capacity.oldest_kept = self.oldest_kept(retention.dedup_capacity).await?;
+        }
+        let mut deleted = 0;
+        if let Some(before) = capacity.oldest_kept {
+            deleted =
+                self.delete(async |session, limit| delete_completed(session, before, limit).await).await?;
+            retention.warn_of_capacity(deleted);
+        }
+        if deleted == 0 {
+            *capacity = Capacity { within_at: Some(Instant::now()), oldest_kept: None };
+        }
+        Ok(deleted)
+    }
+
+    /// The last of the `capacity` newest completed events; `None` when there are fewer.
+    async fn oldest_kept(&self, capacity: u64) -> Result<Option<CompletedEvent>, InboxError> {
+        let (mut last, mut left) = (NEWEST, capacity);
+        while left > 0 {
+            let count = left.min(PASSED_EVENTS);
+            let found =
+                self.connections.run(async |session| nth_completed(session, last, count).await).await?;
+            let Some(found) = found else { return Ok(None) };
+            (last, left) = (found, left - count);
+        }
+        Ok(Some(last))
+    }
+
+    /// Deletes a portion of rows, whose number depends on the time that the last ones took.
+    async fn delete(
+        &self,
+        statements: impl AsyncFnOnce(&mut Session, u32) -> sqlx::Result<u64>,
+    ) -> Result<u64, InboxError> {
+        let limit = self.sweep_size.rows();
+        let run = self.connections.run(async |session| {
+            let started_at = Instant::now();
+            let deleted = statements(session, limit).await;
+            self.sweep_size.took(started_at.elapsed());
+            deleted
+        });
+        // A statement that timed out did not return.
+        run.await.inspect_err(|_| self.sweep_size.took(MAX_STATEMENT_TIMEOUT))
+    }
+}
+
+async fn sweep(session: &mut Session, retention: Retention, limit: u32) -> sqlx::Result<u64> {
     let bodies = sqlx::query(session.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
          JOIN smartshape_inbox_bodies b ON b.seq = e.seq \
          WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2 FOR UPDATE OF e SKIP LOCKED)"))
@@ -25,17 +116,8 @@ pub(crate) async fn sweep(session: &mut Session, retention: Retention, limit: u3
     Ok(bodies.rows_affected() + events.rows_affected())
 }
 
-/// A completed event by the time of its completion, in microseconds since 1970, and its sequence number.
-pub(crate) type CompletedEvent = (i64, i64);
-
-/// Later than any.
-pub(crate) const NEWEST: CompletedEvent = (i64::MAX / 2, i64::MAX);
-
-const COMPLETED_BEFORE: &str =
-    "state = 2 AND (settled, seq) < ('epoch'::timestamptz + $1 * interval '1 us', $2)";
-
 /// The last of the `count` newest completed events before `before`; `None` when there are fewer.
-pub(crate) async fn nth_completed(
+async fn nth_completed(
     session: &mut Session,
     before: CompletedEvent,
     count: u64,
@@ -49,11 +131,7 @@ pub(crate) async fn nth_completed(
 }
 
 /// Deletes the oldest completed events before `before`.
-pub(crate) async fn delete_completed(
-    session: &mut Session,
-    before: CompletedEvent,
-    limit: u32,
-) -> sqlx::Result<u64> {
+async fn delete_completed(session: &mut Session, before: CompletedEvent, limit: u32) -> sqlx::Result<u64> {
     let sql = session.tables.sql(&format!(
         "WITH old AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {COMPLETED_BEFORE} \
            ORDER BY settled, seq LIMIT $3 FOR UPDATE SKIP LOCKED), \
@@ -64,19 +142,31 @@ pub(crate) async fn delete_completed(
     Ok(deleted.execute(&mut session.connection).await?.rows_affected())
 }
 
-/// Number of events that one statement counts, so that a count of millions keeps no connection for long.
-const COUNTED_EVENTS: i64 = 5000;
-
 /// Events that are not completed.
 #[derive(Clone, Copy)]
-pub(crate) enum Uncompleted {
+enum Uncompleted {
     Open,
     DeadLetters,
 }
 
+/// In portions, each within the statement timeout, so that a connection that falls silent is not kept for long.
+pub(super) async fn uncompleted_bytes(connections: Arc<Connections>) -> Result<u64, InboxError> {
+    let mut bytes = 0;
+    for events in [Uncompleted::Open, Uncompleted::DeadLetters] {
+        let mut after = (i64::MIN, i64::MIN);
+        while let Some((portion, last)) =
+            connections.run(async |session| uncompleted_portion(session, events, after).await).await?
+        {
+            bytes += portion;
+            after = last;
+        }
+    }
+    Ok(bytes)
+}
+
 /// Bytes of a portion of the events after `(file_hash, seq)`, and the last one of them; `None` when there are no more. Read
 /// from a partial index.
-pub(crate) async fn uncompleted_bytes(
+async fn uncompleted_portion(
     session: &mut Session,
     events: Uncompleted,
     after: (Queue, i64),
@@ -102,7 +192,7 @@ pub(crate) async fn uncompleted_bytes(
 }
 
 /// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
-pub(crate) async fn group_errors(session: &mut Session, limit: u32) -> sqlx::Result<()> {
+async fn record_reasons(session: &mut Session, limit: u32) -> sqlx::Result<()> {
     let sql = session.tables.sql(
         "SELECT seq, error FROM smartshape_inbox_events WHERE state = 3 AND error_group IS NULL \
          ORDER BY error_group, seq LIMIT $1",
@@ -127,7 +217,7 @@ pub(crate) async fn group_errors(session: &mut Session, limit: u32) -> sqlx::Res
 }
 
 /// Checks whether an event could be stored, without storing one: on a primary, with all privileges. Returns why not.
-pub(crate) async fn ping(session: &mut Session) -> sqlx::Result<Option<&'static str>> {
+pub(super) async fn ping(session: &mut Session) -> sqlx::Result<Option<&'static str>> {
     let sql = session.tables.sql(
         "SELECT current_setting('transaction_read_only') = 'on', \
            has_table_privilege('smartshape_inbox_events', 'INSERT') AND has_table_privilege('smartshape_inbox_events', 'SELECT') \

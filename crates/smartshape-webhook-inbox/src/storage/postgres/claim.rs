@@ -6,23 +6,91 @@ use std::time::Duration;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::queues::mark_runnable;
-use super::{Queue, fences, seqs, span};
+use super::admin::bodies;
+use super::connections::{Session, retry_on_conflict};
+use super::queues::{Queue, mark_runnable};
+use super::{Postgres, error, span};
+use crate::error::InboxError;
 use crate::event::EVENT_VERSION;
-use crate::storage::postgres::connections::Session;
 use crate::storage::rows::{parse_key, timestamp_from_micros};
-use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
+use crate::storage::{Attempt, AttemptResult, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
+
+/// Maximum size of the bodies read by one statement, unless a single one is longer.
+const BODY_BATCH_BYTES: u64 = 8 * 1024 * 1024;
+const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM smartshape_inbox_pause)";
+/// A running event that becomes a dead letter, and is not attempted again, when its lease expires.
+const EXHAUSTED: &str = "state = 1 AND (lost + 1 >= $1 OR attempts >= $2)";
+
+impl Postgres {
+    pub(super) async fn claim(&self, request: ClaimRequest) -> Result<ClaimResponse, InboxError> {
+        let ClaimedRows { mut claimed, lengths } =
+            retry_on_conflict(|| self.connections.run(async |session| claim(session, request).await)).await?;
+        // A claimed event that is not attempted counts as a lost lease, so no failure from here on fails the claim.
+        let mut conflicts = Vec::new();
+        if !claimed.attempts.is_empty() {
+            let attempts = &claimed.attempts;
+            match self.connections.run(async |session| check_claim(session, request, attempts).await).await {
+                Ok(after) => (conflicts, claimed.next_due) = after,
+                Err(error) => {
+                    tracing::warn!(%error, "a claim could not be checked; its events are released if they are ordered");
+                    conflicts
+                        .extend(attempts.iter().filter(|_| request.ordered).map(|attempt| attempt.lease));
+                }
+            }
+        }
+        claimed.attempts.retain(|attempt| !conflicts.contains(&attempt.lease));
+        // Several statements, so that many long bodies do not exceed the timeout of one.
+        let mut first = 0;
+        while first < claimed.attempts.len() {
+            let mut bytes = 0;
+            let part = claimed.attempts[first..].iter().map(|attempt| attempt.lease.seq).take_while(|seq| {
+                bytes += lengths.get(seq).copied().unwrap_or(0);
+                bytes <= BODY_BATCH_BYTES
+            });
+            let count = part.count().max(1);
+            let part = &mut claimed.attempts[first..first + count];
+            let seqs: Vec<i64> = part.iter().map(|attempt| attempt.lease.seq).collect();
+            match self.connections.run(async |session| bodies(session, &seqs).await).await {
+                Ok(mut bodies) => {
+                    part.iter_mut().for_each(|attempt| attempt.body = Ok(bodies.remove(&attempt.lease.seq)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "bodies could not be read; the first is read alone, the other events are released");
+                    conflicts.extend(claimed.attempts.drain(first + 1..).map(|attempt| attempt.lease));
+                    // One whose body can never be read must fail alone, and become a dead letter in the end: released, it
+                    // would be claimed with the others again and again.
+                    let seqs = [claimed.attempts[first].lease.seq];
+                    let read = self.connections.run(async |session| bodies(session, &seqs).await).await;
+                    if read.as_ref().is_err_and(error::is_outage) {
+                        conflicts.extend(claimed.attempts.pop().map(|attempt| attempt.lease));
+                    } else {
+                        claimed.attempts[first].body =
+                            read.map(|mut bodies| bodies.remove(&seqs[0])).map_err(|error| error.to_string());
+                    }
+                }
+            }
+            first += count;
+        }
+        if !conflicts.is_empty() {
+            let released: Vec<_> = conflicts.into_iter().map(AttemptResult::released).collect();
+            if let Err(error) = self.settle_all(&released).await {
+                tracing::warn!(%error, "events could not be released; their leases have to expire");
+            }
+        }
+        Ok(claimed)
+    }
+}
 
 /// The result of a claim. Bodies are read afterwards, since they may be long.
-pub(crate) struct ClaimedRows {
-    pub(crate) claimed: ClaimResponse,
+struct ClaimedRows {
+    claimed: ClaimResponse,
     /// The length of each attempt's body, by sequence number.
-    pub(crate) lengths: HashMap<i64, u64>,
+    lengths: HashMap<i64, u64>,
 }
 
 /// Claims events with one statement, and holds no lock after it. All reads use partial indexes, so the time does not
 /// depend on the number of waiting events.
-pub(crate) async fn claim(session: &mut Session, request: ClaimRequest) -> sqlx::Result<ClaimedRows> {
+async fn claim(session: &mut Session, request: ClaimRequest) -> sqlx::Result<ClaimedRows> {
     let mut response = ClaimedRows { claimed: ClaimResponse::default(), lengths: HashMap::new() };
     let (due, next, exhausted) = find_due(session, request).await?;
     if exhausted {
@@ -46,7 +114,7 @@ pub(crate) async fn claim(session: &mut Session, request: ClaimRequest) -> sqlx:
 }
 
 /// After a claim: the leases that must be released, and when the next event is due.
-pub(crate) async fn check_claim(
+async fn check_claim(
     session: &mut Session,
     request: ClaimRequest,
     attempts: &[Attempt],
@@ -91,11 +159,6 @@ async fn find_due(
     let next = wait.map(span);
     Ok((next.is_some_and(|wait| wait.is_zero()), next, exhausted))
 }
-
-const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM smartshape_inbox_pause)";
-
-/// A running event that becomes a dead letter, and is not attempted again, when its lease expires.
-const EXHAUSTED: &str = "state = 1 AND (lost + 1 >= $1 OR attempts >= $2)";
 
 async fn dead_letter_exhausted(session: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<Queue>> {
     let sql = session.tables.sql(&format!(
@@ -171,7 +234,7 @@ fn attempt(row: &PgRow) -> sqlx::Result<Attempt> {
 
 /// A row that another transaction has locked counts as held until the next renewal: it must not keep the
 /// other leases from being renewed.
-pub(crate) async fn renew(
+pub(super) async fn renew(
     session: &mut Session,
     leases: &[Lease],
     lease: Duration,
@@ -186,8 +249,8 @@ pub(crate) async fn renew(
     );
     let rows = sqlx::query(sql)
         .bind(milliseconds(lease))
-        .bind(seqs(leases))
-        .bind(fences(leases))
+        .bind(leases.iter().map(|lease| lease.seq).collect::<Vec<_>>())
+        .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
         .fetch_all(&mut session.connection)
         .await?;
     rows.iter().map(self::lease).collect()

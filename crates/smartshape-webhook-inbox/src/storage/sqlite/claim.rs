@@ -5,18 +5,38 @@ use std::time::Duration;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::clock::NEWEST_STORED;
-use super::read::bodies;
+use super::admin::bodies;
+use super::clock::{NEWEST_STORED, span};
+use super::{Shared, error, wal};
+use crate::error::InboxError;
 use crate::event::EVENT_VERSION;
 use crate::storage::rows::{parse_key, timestamp_from_micros};
-use crate::storage::sqlite::clock::span;
 use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
 
+const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM pause)";
+
+impl Shared {
+    /// Reads without a transaction, so that an idle worker writes nothing.
+    pub(super) async fn peek(&self, ordered: bool) -> Result<(Option<i64>, i64), InboxError> {
+        let mut slot = self.writer.lock().await;
+        let writer = match &mut *slot {
+            Some(writer) => writer,
+            none => none.insert(self.connect().await?),
+        };
+        let seen = async {
+            self.check_file(writer).await?;
+            let connection = &mut writer.connection;
+            let seen = async { Ok((wal::data_version(connection).await?, peek(connection, ordered).await?)) };
+            let (version, seen) = seen.await.map_err(|error| error::from_sqlx(&self.path, error))?;
+            writer.seen_version = version;
+            Ok(seen)
+        };
+        seen.await.inspect_err(|_| *slot = None)
+    }
+}
+
 /// When the next event is due, unless workers are paused, and when the newest one was stored.
-pub(crate) async fn peek(
-    connection: &mut SqliteConnection,
-    ordered: bool,
-) -> sqlx::Result<(Option<i64>, i64)> {
+async fn peek(connection: &mut SqliteConnection, ordered: bool) -> sqlx::Result<(Option<i64>, i64)> {
     let sql = format!(
         "SELECT (SELECT min(due) FROM events WHERE {} AND {NOT_PAUSED}), {NEWEST_STORED}",
         candidates(ordered)
@@ -24,14 +44,12 @@ pub(crate) async fn peek(
     sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await
 }
 
-const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM pause)";
-
 /// Each condition has a partial index by `due`.
 fn candidates(ordered: bool) -> &'static str {
     if ordered { "state <= 1 AND behind = 0" } else { "state <= 1" }
 }
 
-pub(crate) async fn claim(
+pub(super) async fn claim(
     connection: &mut SqliteConnection,
     now: i64,
     request: ClaimRequest,
@@ -92,7 +110,7 @@ fn attempt(row: &SqliteRow) -> sqlx::Result<Attempt> {
 }
 
 /// Ends the leases of processes that have ended.
-pub(crate) async fn end_leases(connection: &mut SqliteConnection, now: i64) -> sqlx::Result<()> {
+pub(super) async fn end_leases(connection: &mut SqliteConnection, now: i64) -> sqlx::Result<()> {
     sqlx::query("UPDATE events SET due = ?1 WHERE state = 1 AND due > ?1")
         .bind(now)
         .execute(connection)
@@ -100,7 +118,7 @@ pub(crate) async fn end_leases(connection: &mut SqliteConnection, now: i64) -> s
         .map(drop)
 }
 
-pub(crate) async fn renew(
+pub(super) async fn renew(
     connection: &mut SqliteConnection,
     now: i64,
     leases: String,

@@ -5,17 +5,26 @@ use std::time::Duration;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::{Queue, fences, seqs};
-use crate::storage::postgres::connections::{self, Session, Tables};
+use super::Postgres;
+use super::connections::{self, Session, Tables, retry_on_conflict};
+use super::queues::{self, Queue};
+use crate::error::InboxError;
 use crate::storage::{AttemptOutcome, AttemptResult, KEPT_ATTEMPTS, Lease, Settled, milliseconds};
+
+impl Postgres {
+    pub(super) async fn settle_all(&self, results: &[AttemptResult]) -> Result<Settled, InboxError> {
+        let (settled, over) =
+            retry_on_conflict(|| self.connections.run(async |session| settle(session, results).await))
+                .await?;
+        queues::mark_runnable_after_commit(&self.connections, &over).await;
+        Ok(settled)
+    }
+}
 
 /// Records results with one statement, and returns the queues in which an event ended. It waits for no row that another
 /// transaction has locked: the other results must be recorded, and leases renewed, meanwhile.
-pub(crate) async fn settle(
-    session: &mut Session,
-    results: &[AttemptResult],
-) -> sqlx::Result<(Settled, Vec<Queue>)> {
-    let (mut leases, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new());
+async fn settle(session: &mut Session, results: &[AttemptResult]) -> sqlx::Result<(Settled, Vec<Queue>)> {
+    let (mut seqs, mut fences, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut errors, mut released, mut kept, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for AttemptResult { lease, outcome, .. } in results {
         let (state, after, error, back, keep) = match outcome {
@@ -24,7 +33,8 @@ pub(crate) async fn settle(
             AttemptOutcome::DeadLetter { error } => (3, 0, Some(&**error), 0, true),
             AttemptOutcome::Released => (0, 0, None, 1, true),
         };
-        leases.push(*lease);
+        seqs.push(lease.seq);
+        fences.push(lease.fence);
         states.push(state);
         waits.push(after);
         errors.push(error);
@@ -60,8 +70,8 @@ pub(crate) async fn settle(
            WHERE e.fence = g.fence AND e.state = 1 AND NOT EXISTS (SELECT 1 FROM held WHERE held.seq = e.seq)",
     );
     let rows: Vec<(i64, i64, Queue, bool, bool)> = sqlx::query_as(sql)
-        .bind(seqs(&leases))
-        .bind(fences(&leases))
+        .bind(seqs)
+        .bind(fences)
         .bind(states)
         .bind(waits)
         .bind(errors)
@@ -84,7 +94,7 @@ pub(crate) async fn settle(
 
 /// Records the completion within a handler's transaction, whose search path is the handler's. Returns the
 /// queue; `None` when the lease was lost. From here on the server limits the transaction's statements and its idling.
-pub(crate) async fn complete_within(
+pub(super) async fn complete_within(
     connection: &mut PgConnection,
     tables: &Tables,
     lease: Lease,

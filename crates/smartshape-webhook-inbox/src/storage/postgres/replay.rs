@@ -2,14 +2,13 @@
 
 use sqlx::Connection as _;
 
-use super::Queue;
-use super::queues::mark_runnable;
-use super::read::filtered;
+use super::admin::filtered;
+use super::connections::Session;
+use super::queues::{Queue, mark_runnable};
 use crate::event::EventFilter;
-use crate::storage::Chunk;
-use crate::storage::postgres::connections::Session;
+use crate::storage::admin::Chunk;
 
-pub(crate) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
+pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
     let mut query = filtered(
         session,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state >= 2 \
@@ -42,7 +41,7 @@ pub(crate) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx:
     Ok(Chunk::new(&numbers, queues.len() as u64))
 }
 
-pub(crate) async fn purge(session: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
+pub(super) async fn purge(session: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
     let mut query = filtered(
         session,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <> 1 \
