@@ -4,19 +4,20 @@
 //! batches from the queue and inserts as many at once as the storage commits concurrently. While all inserts are
 //! under way, the next batch grows, so a busy storage gets larger batches by itself.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use smartshape_webhook::Delivery;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 
-use crate::activity::{ActivityCounts, ActivityRecorder};
+use crate::activity::ActivityCounts;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
-use crate::lock::locked;
 use crate::storage::{Storage, wake_all};
+use crate::worker::WorkerContext;
 
 /// Capacity of the queue. A storage that is too slow for it lets deliveries run into `store_timeout`.
 const QUEUE_CAPACITY: usize = 1024;
@@ -47,49 +48,25 @@ impl Pending {
 pub(crate) struct Batcher {
     queue: mpsc::Sender<Pending>,
     store_timeout: Duration,
-    in_flight: Arc<InFlightInserts>,
+    /// Has a clone for each insert that takes longer than `store_timeout`, beside the one that the task holds.
+    stuck: Weak<()>,
     order_across_webhooks: bool,
 }
 
-/// The start time of each insert that has not returned yet.
-#[derive(Debug, Default)]
-struct InFlightInserts(Mutex<BTreeSet<(Instant, usize)>>);
-
-impl InFlightInserts {
-    /// The insert is in flight until the returned guard is dropped.
-    fn begin(self: &Arc<Self>, number: usize) -> impl Drop + use<> {
-        struct Guard(Arc<InFlightInserts>, (Instant, usize));
-        impl Drop for Guard {
-            fn drop(&mut self) {
-                locked(&self.0.0).remove(&self.1);
-            }
-        }
-        let entry = (Instant::now(), number);
-        locked(&self.0).insert(entry);
-        Guard(Arc::clone(self), entry)
-    }
-}
-
 impl Batcher {
-    /// Notifies `wake` after each commit that stored a new event.
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        wake: Arc<Notify>,
-        store_timeout: Duration,
-        order_across_webhooks: bool,
-        activity: Arc<ActivityRecorder>,
-    ) -> Self {
+    /// Wakes the workers after each commit that stored a new event.
+    pub(crate) fn new(context: WorkerContext, order_across_webhooks: bool) -> Self {
         let (queue, pending) = mpsc::channel(QUEUE_CAPACITY);
-        let in_flight = Arc::default();
-        let _detached = tokio::spawn(run(pending, storage, wake, Arc::clone(&in_flight), activity));
-        Self { queue, store_timeout, in_flight, order_across_webhooks }
+        let (store_timeout, stuck) = (context.store_timeout, Arc::new(()));
+        let batcher = Self { queue, store_timeout, stuck: Arc::downgrade(&stuck), order_across_webhooks };
+        let _detached = tokio::spawn(run(pending, context, stuck));
+        batcher
     }
 
     /// Whether an insert has been in flight for longer than `store_timeout`, so that its deliveries were rejected with
     /// 503.
     pub(crate) fn is_stuck(&self) -> bool {
-        let in_flight = locked(&self.in_flight.0);
-        in_flight.first().is_some_and(|(started_at, _)| started_at.elapsed() > self.store_timeout)
+        self.stuck.strong_count() > 1
     }
 
     /// Returns once the delivery is durable, with whether it is new.
@@ -104,7 +81,7 @@ impl Batcher {
             self.queue.send(pending).await.map_err(|_| runtime_ended())?;
             result.await.map_err(|_| runtime_ended())?
         };
-        tokio::time::timeout(self.store_timeout, stored).await.unwrap_or_else(|_| {
+        timeout(self.store_timeout, stored).await.unwrap_or_else(|_| {
             let text =
                 format!("the inbox's database did not respond within {} ms", self.store_timeout.as_millis());
             Err(Arc::new(InboxError::new(InboxErrorKind::Unavailable, text)))
@@ -112,16 +89,10 @@ impl Batcher {
     }
 }
 
-async fn run(
-    mut pending: mpsc::Receiver<Pending>,
-    storage: Arc<dyn Storage>,
-    wake: Arc<Notify>,
-    in_flight: Arc<InFlightInserts>,
-    activity: Arc<ActivityRecorder>,
-) {
-    let permits = Arc::new(Semaphore::new(storage.max_concurrent_inserts()));
+async fn run(mut pending: mpsc::Receiver<Pending>, context: WorkerContext, stuck: Arc<()>) {
+    let permits = Arc::new(Semaphore::new(context.storage.max_concurrent_inserts()));
     let mut next = None;
-    for number in 0.. {
+    loop {
         // While all permits are taken, the queue grows, and with it the next batch.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let first = loop {
@@ -152,16 +123,22 @@ async fn run(
             bytes += more.event.body.len();
             batch.push(more);
         }
-        let (storage, wake, activity) = (Arc::clone(&storage), Arc::clone(&wake), Arc::clone(&activity));
-        let in_flight = in_flight.begin(number);
+        let (context, stuck) = (context.clone(), Arc::downgrade(&stuck));
         let _detached = tokio::spawn(async move {
-            let stored = store(batch, &*storage).await;
+            let mut stored = pin!(store(batch, &*context.storage));
+            let stored = match timeout(context.store_timeout, &mut stored).await {
+                Ok(stored) => stored,
+                Err(_) => {
+                    let _until_it_returns = stuck.upgrade();
+                    stored.await
+                }
+            };
             if stored > 0 {
-                activity.record(ActivityCounts { stored, ..ActivityCounts::default() });
-                wake_all(&wake);
-                storage.notify();
+                context.activity.record(ActivityCounts { stored, ..ActivityCounts::default() });
+                wake_all(&context.wake);
+                context.storage.notify();
             }
-            drop((permit, in_flight));
+            drop(permit);
         });
     }
 }

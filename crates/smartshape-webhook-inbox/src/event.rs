@@ -313,8 +313,7 @@ impl EventFilter {
     /// use smartshape_webhook_inbox::{EventFilter, Inbox};
     ///
     /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("inbox.db");
-    /// # let path = path.to_str().unwrap();
+    /// # let path = &folder.path().join("inbox.db").display().to_string();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # let event = |n: u32| Delivery::for_test(format!(r#"{{"file": "5c6f", "event": "file_uploaded", "data": {{}},
     /// #     "owner": "test@smartshape.io", "runTimestamp": 1, "uuid": "{n}"}}"#));

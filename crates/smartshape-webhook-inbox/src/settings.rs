@@ -14,8 +14,7 @@ const GIB: u64 = 1024 * 1024 * 1024;
 /// # use std::time::Duration;
 /// # use smartshape_webhook_inbox::Inbox;
 /// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("inbox.db");
-/// # let path = path.to_str().unwrap();
+/// # let path = &folder.path().join("inbox.db").display().to_string();
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// let inbox = Inbox::builder(path)
 ///     .body_retention(Duration::from_secs(24 * 60 * 60))

@@ -50,8 +50,7 @@ impl Inbox {
     /// use smartshape_webhook_inbox::Inbox;
     ///
     /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("inbox.db");
-    /// # let path = path.to_str().unwrap();
+    /// # let path = &folder.path().join("inbox.db").display().to_string();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let inbox = Inbox::open(path).await?;
     /// let event = Delivery::for_test(r#"{"file": "5c6f", "event": "file_uploaded", "data": {},

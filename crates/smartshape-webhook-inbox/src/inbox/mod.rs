@@ -21,7 +21,7 @@ use crate::reason::DeadLetterReason;
 use crate::settings::InboxBuilder;
 use crate::storage::admin::SCHEMA_OF_REASONS;
 use crate::storage::{self, Storage, wake_all};
-use crate::worker::{Worker, WorkerContext};
+use crate::worker::{Heartbeat, Worker, WorkerContext};
 pub use activity::ActivitySlot;
 pub use page::{EventPage, PageCursor};
 
@@ -44,8 +44,7 @@ const READY_TTL: Duration = Duration::from_secs(1);
 /// use smartshape_webhook_inbox::Inbox;
 ///
 /// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("inbox.db");
-/// # let path = path.to_str().unwrap();
+/// # let path = &folder.path().join("inbox.db").display().to_string();
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// let inbox = Inbox::open(path).await?;
 ///
@@ -128,20 +127,16 @@ impl Inbox {
 
     pub(crate) fn with_storage(storage: Arc<dyn Storage>, settings: &InboxBuilder) -> Self {
         metrics::describe();
-        let activity = ActivityRecorder::start(&storage);
-        let worker = WorkerContext::new(
+        let worker = WorkerContext {
+            activity: ActivityRecorder::start(&storage),
+            wake: Arc::default(),
+            store_timeout: settings.storage.store_timeout,
+            heartbeat: Arc::new(Heartbeat::new()),
+            retention: settings.retention,
             storage,
-            settings.retention,
-            settings.storage.store_timeout,
-            Arc::clone(&activity),
-        );
-        let batcher = Batcher::new(
-            Arc::clone(&worker.storage),
-            Arc::clone(&worker.wake),
-            worker.store_timeout,
-            settings.order_across_webhooks,
-            activity,
-        );
+        };
+        worker.storage.subscribe(Arc::clone(&worker.wake));
+        let batcher = Batcher::new(worker.clone(), settings.order_across_webhooks);
         Self(Arc::new(Inner { batcher, worker, readiness: Arc::default() }))
     }
 
@@ -197,7 +192,7 @@ impl Inbox {
             + Sync
             + 'static,
     {
-        Worker::transactional(self.0.worker.clone(), handler)
+        Worker::transactional(self.0.worker.clone(), Box::new(handler))
     }
 
     /// A [`DedupStore`](smartshape_webhook::DedupStore) in the inbox's database, for receivers that handle inline and run in
@@ -301,8 +296,7 @@ impl Inbox {
     /// use smartshape_webhook_inbox::{EventFilter, Inbox};
     ///
     /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("inbox.db");
-    /// # let path = path.to_str().unwrap();
+    /// # let path = &folder.path().join("inbox.db").display().to_string();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let inbox = Inbox::open(path).await?;
     /// for file in ["5c6aeed079bf3f432d3c929e", "5d10c2aa4fb090280ecc0042"] {
@@ -356,8 +350,7 @@ impl Inbox {
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("inbox.db");
-    /// # let path = path.to_str().unwrap();
+    /// # let path = &folder.path().join("inbox.db").display().to_string();
     /// let inbox = smartshape_webhook_inbox::Inbox::open(path).await?;
     /// assert!(!inbox.is_ready().await, "no worker runs");
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;

@@ -42,8 +42,7 @@ impl Inbox {
     /// use smartshape_webhook_inbox::{EventFilter, Inbox, PageCursor};
     ///
     /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("inbox.db");
-    /// # let path = path.to_str().unwrap();
+    /// # let path = &folder.path().join("inbox.db").display().to_string();
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let inbox = Inbox::open(path).await?;
     /// for n in 1..=3 {

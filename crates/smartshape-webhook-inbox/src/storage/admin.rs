@@ -39,8 +39,9 @@ pub(crate) trait StorageAdmin {
     /// One event with its body.
     fn get(&self, key: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>>;
 
-    /// Changes the first events that match the filter, in one transaction.
-    fn change(&self, action: AdminAction, chunk: EventFilter) -> StorageFuture<'_, Chunk>;
+    /// Changes the first events that match the filter, in one transaction. Returns the sequence numbers of the events that it
+    /// found, and how many it changed.
+    fn change(&self, action: AdminAction, chunk: EventFilter) -> StorageFuture<'_, (Vec<i64>, u64)>;
 
     fn stats(&self) -> StorageFuture<'_, InboxStats>;
 
@@ -92,20 +93,6 @@ pub(crate) enum AdminAction {
     Purge,
 }
 
-/// The events of a chunk.
-#[derive(Debug, Default)]
-pub(crate) struct Chunk {
-    found: usize,
-    last: Option<i64>,
-    changed: u64,
-}
-
-impl Chunk {
-    pub(super) fn new(seqs: &[i64], changed: u64) -> Self {
-        Self { found: seqs.len(), last: seqs.last().copied(), changed }
-    }
-}
-
 impl dyn Storage + '_ {
     /// Returns the number of events that wait again.
     pub(crate) async fn replay(&self, filter: EventFilter) -> Result<u64, InboxError> {
@@ -122,11 +109,11 @@ impl dyn Storage + '_ {
         let (mut changed, mut left) = (0, filter.limit);
         loop {
             let limit = left.min(CHUNK);
-            let done = self.change(action, filter.clone().limit(limit)).await?;
-            changed += done.changed;
+            let (found, done) = self.change(action, filter.clone().limit(limit)).await?;
+            changed += done;
             left -= limit;
-            match done.last {
-                Some(last) if left > 0 && done.found == limit as usize => filter.after = last,
+            match found.last() {
+                Some(last) if left > 0 && found.len() == limit as usize => filter.after = *last,
                 _ => return Ok(changed),
             }
         }

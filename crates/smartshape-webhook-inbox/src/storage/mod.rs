@@ -88,9 +88,9 @@ pub(crate) trait Storage: StorageAdmin + fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// The transactions of [`Inbox::transactional_worker`](crate::Inbox::transactional_worker).
+    /// For a new [`Inbox::transactional_worker`](crate::Inbox::transactional_worker).
     #[cfg(feature = "postgres")]
-    fn transactions(&self) -> Option<Arc<postgres::Transactions>> {
+    fn transactions(&self) -> Option<postgres::Transactions> {
         None
     }
 }

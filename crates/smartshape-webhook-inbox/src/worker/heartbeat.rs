@@ -1,6 +1,7 @@
 //! Whether the workers of this process still reach the database, for the health check.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,28 +11,22 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    workers: AtomicUsize,
-    started: Instant,
-    /// When the next beat is expected, in milliseconds after `started`.
+    /// Has a clone for each worker.
+    workers: Arc<()>,
+    started_at: Instant,
+    /// When the next beat is expected, in milliseconds after `started_at`.
     next_beat: AtomicU64,
 }
 
 impl Heartbeat {
-    pub(super) fn new() -> Self {
-        Self { workers: AtomicUsize::new(0), started: Instant::now(), next_beat: AtomicU64::new(0) }
+    pub(crate) fn new() -> Self {
+        Self { workers: Arc::new(()), started_at: Instant::now(), next_beat: AtomicU64::new(0) }
     }
 
     /// Counts a worker until the returned guard is dropped.
-    pub(super) fn start(&self) -> impl Drop + use<'_> {
-        struct Guard<'a>(&'a AtomicUsize);
-        impl Drop for Guard<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        self.workers.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn start(&self) -> Arc<()> {
         self.idle_until(Instant::now());
-        Guard(&self.workers)
+        Arc::clone(&self.workers)
     }
 
     /// A worker has reached the database, and sleeps until `time`.
@@ -45,7 +40,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn workers(&self) -> usize {
-        self.workers.load(Ordering::Relaxed)
+        Arc::strong_count(&self.workers) - 1
     }
 
     pub(crate) fn is_stalled(&self) -> bool {
@@ -55,6 +50,6 @@ impl Heartbeat {
     }
 
     fn milliseconds(&self, time: Instant) -> u64 {
-        u64::try_from(time.duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(time.duration_since(self.started_at).as_millis()).unwrap_or(u64::MAX)
     }
 }

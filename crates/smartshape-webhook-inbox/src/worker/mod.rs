@@ -9,11 +9,10 @@
 //!   that are claimed and not attempted would count as lost leases.
 //! - Sweeps and the gauges run beside the loop, since each portion of a sweep, and each count, may take long.
 
+mod background;
 mod backoff;
-mod gauges;
 mod handle;
 mod heartbeat;
-mod sweep;
 #[cfg(feature = "postgres")]
 mod transactional;
 
@@ -43,7 +42,7 @@ use crate::storage::{
 };
 use backoff::Backoff;
 pub use handle::WorkerHandle;
-use heartbeat::Heartbeat;
+pub(crate) use heartbeat::Heartbeat;
 #[cfg(feature = "postgres")]
 pub use transactional::TransactionalFuture;
 
@@ -63,7 +62,7 @@ const RETRY_LOCKED: Duration = Duration::from_millis(500);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the inbox shares with its workers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct WorkerContext {
     pub(crate) storage: Arc<dyn Storage>,
     /// Notified when an event was stored or replayed.
@@ -75,17 +74,6 @@ pub(crate) struct WorkerContext {
 }
 
 impl WorkerContext {
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        retention: Retention,
-        store_timeout: Duration,
-        activity: Arc<ActivityRecorder>,
-    ) -> Self {
-        let wake = Arc::new(Notify::new());
-        storage.subscribe(Arc::clone(&wake));
-        Self { storage, wake, store_timeout, heartbeat: Arc::new(Heartbeat::new()), activity, retention }
-    }
-
     fn keep_body(&self) -> bool {
         !self.retention.bodies.is_zero()
     }
@@ -102,7 +90,6 @@ impl WorkerContext {
 ///   with the last error. So do lost leases, so that a handler that kills its process is not called forever.
 /// - [`Delivery::attempt`] is the number of the attempt.
 #[must_use = "a worker does nothing until `spawn` or `run`"]
-#[derive(Debug)]
 pub struct Worker {
     context: WorkerContext,
     handler: Arc<dyn EventHandler>,
@@ -124,7 +111,7 @@ struct Settings {
 type AttemptFuture<'a> = Pin<Box<dyn Future<Output = AttemptEnd> + Send + 'a>>;
 
 /// Handles an event: a [`Handler`], or one within a transaction.
-trait EventHandler: fmt::Debug + Send + Sync + 'static {
+trait EventHandler: Send + Sync + 'static {
     /// Called before the first attempt.
     fn prepare(&self, concurrency: usize) {
         let _ = concurrency;
@@ -166,9 +153,9 @@ impl<H: Handler> EventHandler for HandlerAdapter<H> {
     }
 }
 
-impl<H> fmt::Debug for HandlerAdapter<H> {
+impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Handler")
+        f.debug_struct("Worker").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -271,8 +258,8 @@ impl Worker {
         let id = run.report.id;
         tokio::select! {
             () = run.until(shutdown) => {}
-            never = sweep::run(&*context.storage, context.retention) => match never {},
-            never = gauges::run(&context) => match never {},
+            never = background::sweep(&*context.storage, context.retention) => match never {},
+            never = background::update_gauges(&context) => match never {},
         }
         run.shut_down().await;
         let gone = context.storage.remove_worker(id);
@@ -575,21 +562,15 @@ impl WorkerLoop {
     /// Counts an attempt whose outcome is recorded.
     fn count(&self, outcome: &AttemptOutcome, took: Duration) {
         let mut counts = ActivityCounts::default();
-        let label = match outcome {
-            AttemptOutcome::Completed { .. } => {
-                counts.completed = 1;
-                "completed"
-            }
-            AttemptOutcome::Retry { .. } => {
-                counts.retried = 1;
-                "retry"
-            }
-            AttemptOutcome::DeadLetter { .. } => {
-                counts.dead_letters = 1;
-                "dead_letter"
-            }
-            AttemptOutcome::Released => "released",
+        let (label, count) = match outcome {
+            AttemptOutcome::Completed { .. } => ("completed", Some(&mut counts.completed)),
+            AttemptOutcome::Retry { .. } => ("retry", Some(&mut counts.retried)),
+            AttemptOutcome::DeadLetter { .. } => ("dead_letter", Some(&mut counts.dead_letters)),
+            AttemptOutcome::Released => ("released", None),
         };
+        if let Some(count) = count {
+            *count = 1;
+        }
         metrics::attempts_ended(label, 1);
         counts.handler_ms = milliseconds(took);
         counts.max_handler_ms = counts.handler_ms;

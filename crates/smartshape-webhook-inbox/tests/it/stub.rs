@@ -9,9 +9,7 @@ use std::time::Duration;
 use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::event::NewEvent;
 use crate::reason::DeadLetterReason;
-use crate::storage::admin::{
-    AdminAction, Chunk, FailedAttempt, Pause, StorageAdmin, WorkerInfo, WorkerReport,
-};
+use crate::storage::admin::{AdminAction, FailedAttempt, Pause, StorageAdmin, WorkerInfo, WorkerReport};
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage,
     StorageFuture,
@@ -113,7 +111,7 @@ impl StorageAdmin for Stub {
     empty! {
         list(EventFilter) -> Vec<StoredEvent>;
         get(DeliveryKey) -> Option<StoredDelivery>;
-        change(AdminAction, EventFilter) -> Chunk;
+        change(AdminAction, EventFilter) -> (Vec<i64>, u64);
         counts() -> InboxCounts;
         seq_after(EventFilter, u32) -> Option<i64>;
         count_by_event(EventFilter) -> Vec<(String, u64)>;

@@ -1,7 +1,6 @@
 //! The statements of operators: pages, counts, activity, pauses and workers.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use smartshape_webhook::DeliveryKey;
@@ -15,7 +14,7 @@ use crate::event::{EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, StoredDel
 use crate::reason::DeadLetterReason;
 use crate::storage::StorageFuture;
 use crate::storage::admin::{
-    ACTIVITY_MINUTES, AdminAction, Chunk, FailedAttempt, Pause, StorageAdmin, WORKER_FORGOTTEN_AFTER,
+    ACTIVITY_MINUTES, AdminAction, FailedAttempt, Pause, StorageAdmin, WORKER_FORGOTTEN_AFTER,
     WORKER_GONE_AFTER, WorkerInfo, WorkerReport, check_has,
 };
 use crate::storage::rows::{self, CountedRows, timestamp_from_micros};
@@ -50,7 +49,7 @@ impl StorageAdmin for Postgres {
         }))
     }
 
-    fn change(&self, action: AdminAction, chunk: EventFilter) -> StorageFuture<'_, Chunk> {
+    fn change(&self, action: AdminAction, chunk: EventFilter) -> StorageFuture<'_, (Vec<i64>, u64)> {
         Box::pin(retry_on_conflict(move || {
             let chunk = chunk.clone();
             self.connections.run_within(ADMIN_TIMEOUT, async move |session| match action {
@@ -62,26 +61,22 @@ impl StorageAdmin for Postgres {
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {
         Box::pin(self.connections.run_within(ADMIN_TIMEOUT, async |session| {
-            let mut stats = InboxStats { disk_bytes: used_bytes(session).await?, ..InboxStats::default() };
-            let open: Vec<(i16, i64, f64)> = sqlx::query_as(session.tables.sql(
-                "SELECT state, count(*), extract(epoch FROM clock_timestamp() - min(stored))::float8 \
-                 FROM smartshape_inbox_events WHERE state <= 1 GROUP BY state",
-            ))
-            .fetch_all(&mut session.connection)
-            .await?;
-            for (state, count, age) in open {
-                let count = u64::try_from(count).unwrap_or(0);
-                if state == 0 {
-                    stats.waiting = count;
-                    stats.oldest_waiting = Duration::try_from_secs_f64(age.max(0.0)).ok();
-                } else {
-                    stats.running = count;
-                }
-            }
-            let sql = session.tables.sql("SELECT count(*) FROM smartshape_inbox_events WHERE state = 3");
-            let dead_letters: i64 = sqlx::query_scalar(sql).fetch_one(&mut session.connection).await?;
-            stats.dead_letters = u64::try_from(dead_letters).unwrap_or(0);
-            Ok(stats)
+            let sql = session.tables.sql(
+                "SELECT count(*) FILTER (WHERE state = 0), count(*), \
+                   extract(epoch FROM clock_timestamp() - min(stored) FILTER (WHERE state = 0))::float8, \
+                   (SELECT count(*) FROM smartshape_inbox_events WHERE state = 3) \
+                 FROM smartshape_inbox_events WHERE state <= 1",
+            );
+            let (waiting, open, oldest, dead_letters): (i64, i64, Option<f64>, i64) =
+                sqlx::query_as(sql).fetch_one(&mut session.connection).await?;
+            let count = |count: i64| u64::try_from(count).unwrap_or(0);
+            Ok(InboxStats {
+                waiting: count(waiting),
+                running: count(open - waiting),
+                dead_letters: count(dead_letters),
+                oldest_waiting: oldest.map(span),
+                disk_bytes: used_bytes(session).await?,
+            })
         }))
     }
 

@@ -37,7 +37,28 @@ impl Postgres {
         self.mark_all_runnable_later();
         let swept = self.delete(async |session, limit| {
             record_reasons(session, limit).await?;
-            sweep(session, retention, limit).await
+            let sql = session.tables.sql(
+                "DELETE FROM smartshape_inbox_bodies WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
+                 JOIN smartshape_inbox_bodies b ON b.seq = e.seq \
+                 WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2 FOR UPDATE OF e SKIP LOCKED)",
+            );
+            let bodies = sqlx::query(sql)
+                .bind(milliseconds(retention.bodies.min(retention.dedup)))
+                .bind(i64::from(limit))
+                .execute(&mut session.connection)
+                .await?;
+            let sql = session.tables.sql(
+                "WITH old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e \
+                 WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' \
+                 AND NOT EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) LIMIT $2 FOR UPDATE SKIP LOCKED) \
+                 DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq",
+            );
+            let events = sqlx::query(sql)
+                .bind(milliseconds(retention.dedup))
+                .bind(i64::from(limit))
+                .execute(&mut session.connection)
+                .await?;
+            Ok(bodies.rows_affected() + events.rows_affected())
         });
         let swept = swept.await?;
         Ok(swept + self.delete_over_capacity(retention).await?)
@@ -57,8 +78,17 @@ impl Postgres {
         }
         let mut deleted = 0;
         if let Some(before) = capacity.oldest_kept {
-            deleted =
-                self.delete(async |session, limit| delete_completed(session, before, limit).await).await?;
+            let delete = self.delete(async |session, limit| {
+                let sql = session.tables.sql(&format!(
+                    "WITH old AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {COMPLETED_BEFORE} \
+                       ORDER BY settled, seq LIMIT $3 FOR UPDATE SKIP LOCKED), \
+                     bodies AS (DELETE FROM smartshape_inbox_bodies b USING old WHERE b.seq = old.seq) \
+                     DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq"
+                ));
+                let delete = sqlx::query(sql).bind(before.0).bind(before.1).bind(i64::from(limit));
+                Ok(delete.execute(&mut session.connection).await?.rows_affected())
+            });
+            deleted = delete.await?;
             retention.warn_of_capacity(deleted);
         }
         if deleted == 0 {
@@ -72,9 +102,15 @@ impl Postgres {
         let (mut last, mut left) = (NEWEST, capacity);
         while left > 0 {
             let count = left.min(PASSED_EVENTS);
-            let found =
-                self.connections.run(async |session| nth_completed(session, last, count).await).await?;
-            let Some(found) = found else { return Ok(None) };
+            let found = self.connections.run(async |session| {
+                let sql = session.tables.sql(&format!(
+                    "SELECT (extract(epoch FROM settled) * 1000000)::bigint, seq FROM smartshape_inbox_events \
+                     WHERE {COMPLETED_BEFORE} ORDER BY settled DESC, seq DESC OFFSET $3 LIMIT 1"
+                ));
+                let found = sqlx::query_as(sql).bind(last.0).bind(last.1).bind(count.cast_signed() - 1);
+                found.fetch_optional(&mut session.connection).await
+            });
+            let Some(found) = found.await? else { return Ok(None) };
             (last, left) = (found, left - count);
         }
         Ok(Some(last))
@@ -97,98 +133,32 @@ impl Postgres {
     }
 }
 
-async fn sweep(session: &mut Session, retention: Retention, limit: u32) -> sqlx::Result<u64> {
-    let bodies = sqlx::query(session.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
-         JOIN smartshape_inbox_bodies b ON b.seq = e.seq \
-         WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2 FOR UPDATE OF e SKIP LOCKED)"))
-    .bind(milliseconds(retention.bodies.min(retention.dedup)))
-    .bind(i64::from(limit))
-    .execute(&mut session.connection)
-    .await?;
-    let events = sqlx::query(session.tables.sql("WITH old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e \
-         WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' \
-         AND NOT EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) LIMIT $2 FOR UPDATE SKIP LOCKED) \
-         DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq"))
-    .bind(milliseconds(retention.dedup))
-    .bind(i64::from(limit))
-    .execute(&mut session.connection)
-    .await?;
-    Ok(bodies.rows_affected() + events.rows_affected())
-}
-
-/// The last of the `count` newest completed events before `before`; `None` when there are fewer.
-async fn nth_completed(
-    session: &mut Session,
-    before: CompletedEvent,
-    count: u64,
-) -> sqlx::Result<Option<CompletedEvent>> {
-    let sql = session.tables.sql(&format!(
-        "SELECT (extract(epoch FROM settled) * 1000000)::bigint, seq FROM smartshape_inbox_events WHERE {COMPLETED_BEFORE} \
-         ORDER BY settled DESC, seq DESC OFFSET $3 LIMIT 1"
-    ));
-    let found = sqlx::query_as(sql).bind(before.0).bind(before.1).bind(count.cast_signed() - 1);
-    found.fetch_optional(&mut session.connection).await
-}
-
-/// Deletes the oldest completed events before `before`.
-async fn delete_completed(session: &mut Session, before: CompletedEvent, limit: u32) -> sqlx::Result<u64> {
-    let sql = session.tables.sql(&format!(
-        "WITH old AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {COMPLETED_BEFORE} \
-           ORDER BY settled, seq LIMIT $3 FOR UPDATE SKIP LOCKED), \
-         bodies AS (DELETE FROM smartshape_inbox_bodies b USING old WHERE b.seq = old.seq) \
-         DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq"
-    ));
-    let deleted = sqlx::query(sql).bind(before.0).bind(before.1).bind(i64::from(limit));
-    Ok(deleted.execute(&mut session.connection).await?.rows_affected())
-}
-
-/// Events that are not completed.
-#[derive(Clone, Copy)]
-enum Uncompleted {
-    Open,
-    DeadLetters,
-}
-
-/// In portions, each within the statement timeout, so that a connection that falls silent is not kept for long.
+/// Counts in portions, each within the statement timeout, so that a connection that falls silent is not kept for long.
 pub(super) async fn uncompleted_bytes(connections: Arc<Connections>) -> Result<u64, InboxError> {
-    let mut bytes = 0;
-    for events in [Uncompleted::Open, Uncompleted::DeadLetters] {
-        let mut after = (i64::MIN, i64::MIN);
-        while let Some((portion, last)) =
-            connections.run(async |session| uncompleted_portion(session, events, after).await).await?
-        {
-            bytes += portion;
-            after = last;
+    let mut total = 0;
+    // A partial index has the open events by `(file_hash, seq)`, another one the dead letters by `seq`.
+    for (queue, events) in [
+        ("file_hash", "state <= 1 AND (file_hash, seq) > ($1, $2) ORDER BY file_hash, seq"),
+        ("$1::bigint", "state = 3 AND seq > $2 ORDER BY seq"),
+    ] {
+        let mut last: (Queue, i64) = (i64::MIN, i64::MIN);
+        loop {
+            let portion = connections.run(async |session| {
+                let sql = session.tables.sql(&format!(
+                    "WITH part AS MATERIALIZED (SELECT {queue} AS queue, seq, {} AS size FROM smartshape_inbox_events WHERE {events} LIMIT $3) \
+                     SELECT (SELECT sum(size)::bigint FROM part), queue, seq FROM part ORDER BY queue DESC, seq DESC LIMIT 1",
+                    counted_bytes("least")
+                ));
+                let portion = sqlx::query_as(sql).bind(last.0).bind(last.1).bind(COUNTED_EVENTS);
+                portion.fetch_optional(&mut session.connection).await
+            });
+            let portion: Option<(i64, Queue, i64)> = portion.await?;
+            let Some((bytes, queue, seq)) = portion else { break };
+            total += u64::try_from(bytes).unwrap_or(0);
+            last = (queue, seq);
         }
     }
-    Ok(bytes)
-}
-
-/// Bytes of a portion of the events after `(file_hash, seq)`, and the last one of them; `None` when there are no more. Read
-/// from a partial index.
-async fn uncompleted_portion(
-    session: &mut Session,
-    events: Uncompleted,
-    after: (Queue, i64),
-) -> sqlx::Result<Option<(u64, (Queue, i64))>> {
-    let (queue, events) = match events {
-        Uncompleted::Open => {
-            ("file_hash", "state <= 1 AND (file_hash, seq) > ($1, $2) ORDER BY file_hash, seq")
-        }
-        Uncompleted::DeadLetters => ("$1::bigint", "state = 3 AND seq > $2 ORDER BY seq"),
-    };
-    let sql = session.tables.sql(&format!(
-        "WITH part AS MATERIALIZED (SELECT {queue} AS queue, seq, {} AS size FROM smartshape_inbox_events WHERE {events} LIMIT $3) \
-         SELECT (SELECT sum(size)::bigint FROM part), queue, seq FROM part ORDER BY queue DESC, seq DESC LIMIT 1",
-        counted_bytes("least")
-    ));
-    let counted: Option<(i64, Queue, i64)> = sqlx::query_as(sql)
-        .bind(after.0)
-        .bind(after.1)
-        .bind(COUNTED_EVENTS)
-        .fetch_optional(&mut session.connection)
-        .await?;
-    Ok(counted.map(|(bytes, queue, seq)| (u64::try_from(bytes).unwrap_or(0), (queue, seq))))
+    Ok(total)
 }
 
 /// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
@@ -197,20 +167,20 @@ async fn record_reasons(session: &mut Session, limit: u32) -> sqlx::Result<()> {
         "SELECT seq, error FROM smartshape_inbox_events WHERE state = 3 AND error_group IS NULL \
          ORDER BY error_group, seq LIMIT $1",
     );
-    let ungrouped: Vec<(i64, Option<String>)> =
+    let without_reason: Vec<(i64, Option<String>)> =
         sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(&mut session.connection).await?;
-    if ungrouped.is_empty() {
+    if without_reason.is_empty() {
         return Ok(());
     }
-    let group = |error: &Option<String>| ReasonId::from_error(error.as_deref().unwrap_or_default()).0;
+    let reason = |error: &Option<String>| ReasonId::from_error(error.as_deref().unwrap_or_default()).0;
     let sql = session.tables.sql(
         "WITH free AS MATERIALIZED (SELECT e.seq, g.error_group FROM unnest($1::bigint[], $2::bigint[]) AS g (seq, error_group) \
            JOIN smartshape_inbox_events e ON e.seq = g.seq WHERE e.state = 3 FOR UPDATE OF e SKIP LOCKED) \
          UPDATE smartshape_inbox_events e SET error_group = free.error_group FROM free WHERE e.seq = free.seq",
     );
     sqlx::query(sql)
-        .bind(ungrouped.iter().map(|(seq, _)| *seq).collect::<Vec<_>>())
-        .bind(ungrouped.iter().map(|(_, error)| group(error)).collect::<Vec<_>>())
+        .bind(without_reason.iter().map(|(seq, _)| *seq).collect::<Vec<_>>())
+        .bind(without_reason.iter().map(|(_, error)| reason(error)).collect::<Vec<_>>())
         .execute(&mut session.connection)
         .await
         .map(drop)

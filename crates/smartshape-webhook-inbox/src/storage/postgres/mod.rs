@@ -43,11 +43,11 @@ use super::{
 };
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
-use connections::{Connections, retry_on_conflict};
+use connections::{Connections, Connector, retry_on_conflict};
 pub use dedup::PostgresDedupStore;
 use maintenance::Capacity;
 use notify::Notifier;
-pub(crate) use transactions::{HandlerPool, Transactions};
+pub(crate) use transactions::Transactions;
 
 /// Maximum number of concurrent commits of batches. More would only make each batch smaller.
 const MAX_CONCURRENT_INSERTS: u32 = 4;
@@ -60,11 +60,11 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(crate) struct Postgres {
+    connect: Connector,
     /// For batches of new events.
     insert_connections: Connections,
     /// For all other statements.
     connections: Arc<Connections>,
-    transactions: Arc<Transactions>,
     max_concurrent_inserts: u32,
     notifier: Notifier,
     allow_asynchronous_commit: bool,
@@ -87,9 +87,9 @@ impl Postgres {
         let connections = Arc::new(Connections::new(connect.clone(), max_connections));
         Ok(Self {
             notifier: Notifier::new(Arc::clone(&connections), connect.clone(), channel),
-            transactions: Arc::new(Transactions::new(connect.clone(), Arc::clone(&connections))),
             connections,
-            insert_connections: Connections::new(connect, max_concurrent_inserts),
+            insert_connections: Connections::new(connect.clone(), max_concurrent_inserts),
+            connect,
             max_concurrent_inserts,
             allow_asynchronous_commit: options.allow_asynchronous_commit,
             schema,
@@ -172,8 +172,8 @@ impl Storage for Postgres {
         Some(PostgresDedupStore::new(Arc::clone(&self.connections), retention, asynchronous))
     }
 
-    fn transactions(&self) -> Option<Arc<Transactions>> {
-        Some(Arc::clone(&self.transactions))
+    fn transactions(&self) -> Option<Transactions> {
+        Some(Transactions::new(self.connect.clone(), Arc::clone(&self.connections)))
     }
 }
 

@@ -6,9 +6,8 @@ use super::admin::filtered;
 use super::connections::Session;
 use super::queues::{Queue, mark_runnable};
 use crate::event::EventFilter;
-use crate::storage::admin::Chunk;
 
-pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
+pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx::Result<(Vec<i64>, u64)> {
     let mut query = filtered(
         session,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state >= 2 \
@@ -17,7 +16,7 @@ pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx:
     );
     query.push(" FOR UPDATE");
     let mut transaction = session.connection.begin().await?;
-    let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
+    let seqs: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
     // A purge or a sweep that held a row may have deleted its body while this waited.
     let waiting = session.tables.sql(
         "UPDATE smartshape_inbox_events e SET state = 0, attempts = 0, lost = 0, settled = NULL, error_group = NULL, due = now(), \
@@ -27,7 +26,7 @@ pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx:
              FROM smartshape_inbox_events n JOIN smartshape_inbox_bodies b ON b.seq = n.seq WHERE n.seq = ANY ($1)) r \
          WHERE e.seq = r.seq RETURNING e.file_hash",
     );
-    let queues: Vec<Queue> = sqlx::query_scalar(waiting).bind(&numbers).fetch_all(&mut *transaction).await?;
+    let queues: Vec<Queue> = sqlx::query_scalar(waiting).bind(&seqs).fetch_all(&mut *transaction).await?;
     // Events that were the first of their queues until now.
     let behind = session.tables.sql(
         "WITH later AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <= 1 AND e.state = 0 \
@@ -38,10 +37,10 @@ pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx:
     sqlx::query(behind).bind(&queues).execute(&mut *transaction).await?;
     transaction.commit().await?;
     mark_runnable(session, &queues).await?;
-    Ok(Chunk::new(&numbers, queues.len() as u64))
+    Ok((seqs, queues.len() as u64))
 }
 
-pub(super) async fn purge(session: &mut Session, filter: &EventFilter) -> sqlx::Result<Chunk> {
+pub(super) async fn purge(session: &mut Session, filter: &EventFilter) -> sqlx::Result<(Vec<i64>, u64)> {
     let mut query = filtered(
         session,
         "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <> 1 \
@@ -50,19 +49,18 @@ pub(super) async fn purge(session: &mut Session, filter: &EventFilter) -> sqlx::
     );
     query.push(" FOR UPDATE SKIP LOCKED");
     let mut transaction = session.connection.begin().await?;
-    let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
+    let seqs: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
     let completed = session.tables.sql(
         "UPDATE smartshape_inbox_events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE now() END, \
            error = NULL, owner = NULL, secret = NULL, traceparent = NULL, \
            event = left(event, 64), file = left(file, 64), uuid = left(uuid, 64) WHERE seq = ANY ($1) RETURNING file_hash",
     );
-    let queues: Vec<Queue> =
-        sqlx::query_scalar(completed).bind(&numbers).fetch_all(&mut *transaction).await?;
+    let queues: Vec<Queue> = sqlx::query_scalar(completed).bind(&seqs).fetch_all(&mut *transaction).await?;
     let bodies = session.tables.sql("DELETE FROM smartshape_inbox_bodies WHERE seq = ANY ($1)");
-    let purged = sqlx::query(bodies).bind(&numbers).execute(&mut *transaction).await?.rows_affected();
+    let purged = sqlx::query(bodies).bind(&seqs).execute(&mut *transaction).await?.rows_affected();
     let attempts = session.tables.sql("DELETE FROM smartshape_inbox_failed_attempts WHERE seq = ANY ($1)");
-    sqlx::query(attempts).bind(&numbers).execute(&mut *transaction).await?;
+    sqlx::query(attempts).bind(&seqs).execute(&mut *transaction).await?;
     transaction.commit().await?;
     mark_runnable(session, &queues).await?;
-    Ok(Chunk::new(&numbers, purged))
+    Ok((seqs, purged))
 }

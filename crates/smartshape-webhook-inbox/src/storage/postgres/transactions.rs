@@ -1,5 +1,6 @@
 //! Transactions for handlers, in which the event's completion is recorded too.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,26 +17,29 @@ use crate::storage::Lease;
 /// Interval at which a running handler's server is compared with the primary that the inbox has found.
 const CHECK_PRIMARY_EVERY: Duration = Duration::from_secs(1);
 
-/// Begins and commits them.
+/// Begins and commits the transactions of one worker.
 pub(crate) struct Transactions {
     connect: Connector,
     connections: Arc<Connections>,
+    /// Each running handler holds a connection.
+    max_handlers: AtomicU32,
+    /// The handlers' connections. After a failover they are to the new primary, which the claim of an event has found.
+    pool: Mutex<Option<(Primary, PgPool)>>,
 }
 
 impl Transactions {
     pub(super) fn new(connect: Connector, connections: Arc<Connections>) -> Self {
-        Self { connect, connections }
+        Self { connect, connections, max_handlers: AtomicU32::new(1), pool: Mutex::default() }
     }
 
-    pub(crate) fn pool(&self, handlers: usize) -> HandlerPool {
-        let handlers = u32::try_from(handlers).unwrap_or(u32::MAX);
-        let primary = self.connect.servers.primary();
-        HandlerPool { handlers, to: Mutex::new((primary, self.pool_to(primary, handlers))) }
+    /// Called before the first handler runs.
+    pub(crate) fn set_max_handlers(&self, handlers: usize) {
+        self.max_handlers.store(u32::try_from(handlers).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    fn pool_to(&self, primary: Primary, handlers: u32) -> PgPool {
+    fn connect_to(&self, primary: Primary) -> PgPool {
         PgPoolOptions::new()
-            .max_connections(handlers)
+            .max_connections(self.max_handlers.load(Ordering::Relaxed))
             .acquire_timeout(CONNECT_TIMEOUT)
             .after_connect(|connection, _| Box::pin(prepare_for_handlers(connection)))
             // sqlx itself pings without a timeout, during which the connection counts as used.
@@ -47,14 +51,15 @@ impl Transactions {
             .connect_lazy_with(self.connect.servers.options(primary))
     }
 
-    pub(crate) async fn begin(&self, pool: &HandlerPool) -> sqlx::Result<(PgTransaction<'static>, Primary)> {
+    pub(crate) async fn begin(&self) -> sqlx::Result<(PgTransaction<'static>, Primary)> {
         let primary = self.connect.servers.primary();
         let pool = {
-            let mut to = locked(&pool.to);
-            if to.0 != primary {
-                *to = (primary, self.pool_to(primary, pool.handlers));
-            }
-            to.1.clone()
+            let mut pool = locked(&self.pool);
+            let (_, pool) = match pool.take().filter(|(server, _)| *server == primary) {
+                Some(current) => pool.insert(current),
+                None => pool.insert((primary, self.connect_to(primary))),
+            };
+            pool.clone()
         };
         // Renewals update the event's row while the handler runs. Stricter isolation levels reject the completion then.
         let transaction = self.within(pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")).await?;
@@ -96,13 +101,6 @@ impl Transactions {
     async fn within<T>(&self, response: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
         timeout(self.connect.statement_timeout, response).await.unwrap_or(Err(timed_out()))
     }
-}
-
-/// Connections for handlers, since each holds one for as long as it runs. After a failover they are to the new primary,
-/// which the claim of the handler's event has found.
-pub(crate) struct HandlerPool {
-    handlers: u32,
-    to: Mutex<(Primary, PgPool)>,
 }
 
 fn taken_over() -> sqlx::Error {

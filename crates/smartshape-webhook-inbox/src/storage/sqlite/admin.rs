@@ -18,7 +18,7 @@ use crate::event::{EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, StoredDel
 use crate::reason::DeadLetterReason;
 use crate::storage::StorageFuture;
 use crate::storage::admin::{
-    ACTIVITY_MINUTES, AdminAction, Chunk, FailedAttempt, Pause, StorageAdmin, WORKER_FORGOTTEN_AFTER,
+    ACTIVITY_MINUTES, AdminAction, FailedAttempt, Pause, StorageAdmin, WORKER_FORGOTTEN_AFTER,
     WORKER_GONE_AFTER, WorkerInfo, WorkerReport, check_has,
 };
 use crate::storage::rows::{self, CountedRows, timestamp_from_micros};
@@ -29,29 +29,26 @@ impl StorageAdmin for Sqlite {
     }
 
     fn list(&self, filter: EventFilter) -> StorageFuture<'_, Vec<StoredEvent>> {
-        self.read(move |connection, _| Box::pin(list(connection, filter)))
+        Box::pin(self.0.read(async move |connection, _| list(connection, filter).await))
     }
 
     fn get(&self, key: DeliveryKey) -> StorageFuture<'_, Option<StoredDelivery>> {
-        self.read(move |connection, now| {
-            Box::pin(async move {
-                let filter = EventFilter::default().key(key);
-                let Some(event) = list(connection, filter).await?.pop() else { return Ok(None) };
-                let body = bodies(connection, &[event.seq]).await?.remove(&event.seq);
-                let due: Option<i64> =
-                    sqlx::query_scalar("SELECT due FROM events WHERE seq = ? AND state = 0")
-                        .bind(event.seq)
-                        .fetch_optional(connection)
-                        .await?;
-                let next_attempt_at = due.map(|due| rows::from_now(due - now));
-                Ok(Some(StoredDelivery { event, body, next_attempt_at }))
-            })
-        })
+        Box::pin(self.0.read(async move |connection, now| {
+            let filter = EventFilter::default().key(key);
+            let Some(event) = list(connection, filter).await?.pop() else { return Ok(None) };
+            let body = bodies(connection, &[event.seq]).await?.remove(&event.seq);
+            let due: Option<i64> = sqlx::query_scalar("SELECT due FROM events WHERE seq = ? AND state = 0")
+                .bind(event.seq)
+                .fetch_optional(connection)
+                .await?;
+            let next_attempt_at = due.map(|due| rows::from_now(due - now));
+            Ok(Some(StoredDelivery { event, body, next_attempt_at }))
+        }))
     }
 
     /// Finds the events on a connection of its own: without an index for the filter that takes seconds, for which neither
     /// deliveries nor other reads must wait.
-    fn change(&self, action: AdminAction, chunk: EventFilter) -> StorageFuture<'_, Chunk> {
+    fn change(&self, action: AdminAction, chunk: EventFilter) -> StorageFuture<'_, (Vec<i64>, u64)> {
         Box::pin(async move {
             let mut finder = self.0.connect().await?;
             let query = QueryBuilder::new("SELECT e.seq FROM events e WHERE ");
@@ -59,7 +56,7 @@ impl StorageAdmin for Sqlite {
             drop(finder);
             let found: Arc<[i64]> = found.map_err(|error| error::from_sqlx(&self.0.path, error))?.into();
             if found.is_empty() {
-                return Ok(Chunk::default());
+                return Ok((Vec::new(), 0));
             }
             self.write(OnFull::UseBallast, move |connection, now| {
                 Box::pin(change(connection, now, action, chunk.clone(), Arc::clone(&found)))
@@ -70,31 +67,28 @@ impl StorageAdmin for Sqlite {
 
     fn stats(&self) -> StorageFuture<'_, InboxStats> {
         let wal = Arc::clone(&self.0.wal);
-        self.read(move |connection, now| {
-            Box::pin(async move {
-                // One scan of the index, without sorting what may be millions of rows.
-                let (waiting, oldest, open, dead_letters): (i64, Option<i64>, i64, i64) = sqlx::query_as(
-                    "SELECT count(*) FILTER (WHERE state = 0), min(stored) FILTER (WHERE state = 0), count(*), \
+        Box::pin(self.0.read(async move |connection, now| {
+            // One scan of the index, without sorting what may be millions of rows.
+            let (waiting, oldest, open, dead_letters): (i64, Option<i64>, i64, i64) = sqlx::query_as(
+                "SELECT count(*) FILTER (WHERE state = 0), min(stored) FILTER (WHERE state = 0), count(*), \
                      (SELECT count(*) FROM events WHERE state = 3) FROM events WHERE state <= 1",
-                )
-                .fetch_one(&mut *connection)
-                .await?;
-                let count = |count: i64| u64::try_from(count).unwrap_or(0);
-                Ok(InboxStats {
-                    waiting: count(waiting),
-                    running: count(open - waiting),
-                    dead_letters: count(dead_letters),
-                    oldest_waiting: oldest.map(|oldest| span(oldest, now)),
-                    disk_bytes: used_bytes(connection).await? + wal.bytes(),
-                })
+            )
+            .fetch_one(&mut *connection)
+            .await?;
+            let count = |count: i64| u64::try_from(count).unwrap_or(0);
+            Ok(InboxStats {
+                waiting: count(waiting),
+                running: count(open - waiting),
+                dead_letters: count(dead_letters),
+                oldest_waiting: oldest.map(|oldest| span(oldest, now)),
+                disk_bytes: used_bytes(connection).await? + wal.bytes(),
             })
-        })
+        }))
     }
 
     fn counts(&self) -> StorageFuture<'_, InboxCounts> {
         let wal = Arc::clone(&self.0.wal);
-        self.read(move |connection, now| {
-            Box::pin(async move {
+        Box::pin(self.0.read(async move |connection, now| {
                 let (open, waiting, retrying, due): (i64, i64, i64, Option<i64>) = sqlx::query_as(
                     "SELECT count(*), count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 0 AND due > ?1), \
                      min(due) FILTER (WHERE state = 0) \
@@ -114,36 +108,30 @@ impl StorageAdmin for Sqlite {
                 let disk_bytes = used_bytes(connection).await? + wal.bytes();
                 let rows = CountedRows { open, waiting, retrying, dead_letters, stored };
                 Ok(rows.into_counts(due.map(|due| span(due, now)), disk_bytes))
-            })
-        })
+            }))
     }
 
     fn seq_after(&self, filter: EventFilter, skipped: u32) -> StorageFuture<'_, Option<i64>> {
-        self.read(move |connection, _| {
-            Box::pin(async move {
-                let mut query = QueryBuilder::<sqlx::Sqlite>::new("SELECT e.seq FROM events e WHERE ");
-                rows::push_seq_after(&mut query, &filter, skipped);
-                query.build_query_scalar().fetch_optional(connection).await
-            })
-        })
+        Box::pin(self.0.read(async move |connection, _| {
+            let mut query = QueryBuilder::<sqlx::Sqlite>::new("SELECT e.seq FROM events e WHERE ");
+            rows::push_seq_after(&mut query, &filter, skipped);
+            query.build_query_scalar().fetch_optional(connection).await
+        }))
     }
 
     fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>> {
-        self.read(move |connection, _| {
-            Box::pin(async move {
-                let start = "SELECT e.event, count(*) FROM events e WHERE ";
-                let mut query = QueryBuilder::<sqlx::Sqlite>::new(start);
-                rows::push_conditions(&mut query, &filter);
-                query.push(rows::BY_EVENT);
-                let counted = query.build_query_as().fetch_all(connection).await?;
-                Ok(rows::by_event(counted))
-            })
-        })
+        Box::pin(self.0.read(async move |connection, _| {
+            let start = "SELECT e.event, count(*) FROM events e WHERE ";
+            let mut query = QueryBuilder::<sqlx::Sqlite>::new(start);
+            rows::push_conditions(&mut query, &filter);
+            query.push(rows::BY_EVENT);
+            let counted = query.build_query_as().fetch_all(connection).await?;
+            Ok(rows::by_event(counted))
+        }))
     }
 
     fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
-        self.read(move |connection, _| {
-            Box::pin(async move {
+        Box::pin(self.0.read(async move |connection, _| {
                 let groups: Vec<(Option<i64>, i64, i64)> = sqlx::query_as(
                     "SELECT error_group, count(*), max(seq) FROM (SELECT error_group, seq FROM events WHERE state = 3 \
                      ORDER BY error_group, seq LIMIT ?1) GROUP BY error_group ORDER BY 2 DESC, 3 DESC LIMIT ?2",
@@ -158,8 +146,7 @@ impl StorageAdmin for Sqlite {
                     .fetch_all(connection)
                     .await?;
                 Ok(rows::reasons(groups, &last.iter().map(rows::stored).collect::<sqlx::Result<Vec<_>>>()?))
-            })
-        })
+            }))
     }
 
     fn record_activity(&self, minutes: Vec<MinuteCounts>) -> StorageFuture<'_, ()> {
@@ -167,26 +154,22 @@ impl StorageAdmin for Sqlite {
     }
 
     fn activity(&self, from: i64, width: i64) -> StorageFuture<'_, Vec<(i64, ActivityCounts)>> {
-        self.read(move |connection, _| {
-            Box::pin(async move {
-                let sql = "SELECT minute / ?2, sum(stored), sum(completed), sum(retried), sum(dead_letters), \
+        Box::pin(self.0.read(async move |connection, _| {
+            let sql = "SELECT minute / ?2, sum(stored), sum(completed), sum(retried), sum(dead_letters), \
                      sum(handler_ms), max(max_handler_ms), max(max_waiting), max(max_overdue_ms) \
                      FROM activity WHERE minute >= ?1 GROUP BY 1";
-                let found = sqlx::query_as(sql).bind(from).bind(width).fetch_all(connection).await?;
-                Ok(found.into_iter().map(rows::activity).collect())
-            })
-        })
+            let found = sqlx::query_as(sql).bind(from).bind(width).fetch_all(connection).await?;
+            Ok(found.into_iter().map(rows::activity).collect())
+        }))
     }
 
     fn failed_attempts(&self, key: DeliveryKey) -> StorageFuture<'_, Vec<FailedAttempt>> {
-        self.read(move |connection, _| {
-            Box::pin(async move {
-                let sql = "SELECT a.number, a.ended, a.took_ms, a.error FROM failed_attempts a \
+        Box::pin(self.0.read(async move |connection, _| {
+            let sql = "SELECT a.number, a.ended, a.took_ms, a.error FROM failed_attempts a \
                      JOIN events e ON e.seq = a.seq WHERE e.key = ? ORDER BY a.fence LIMIT 100";
-                let found = sqlx::query_as(sql).bind(key.as_bytes().as_slice());
-                found.fetch_all(connection).await?.into_iter().map(rows::failed_attempt).collect()
-            })
-        })
+            let found = sqlx::query_as(sql).bind(key.as_bytes().as_slice());
+            found.fetch_all(connection).await?.into_iter().map(rows::failed_attempt).collect()
+        }))
     }
 
     fn pause(&self, by: String) -> StorageFuture<'_, ()> {
@@ -205,13 +188,11 @@ impl StorageAdmin for Sqlite {
     }
 
     fn paused(&self) -> StorageFuture<'_, Option<Pause>> {
-        self.read(|connection, _| {
-            Box::pin(async {
-                let found: Option<(i64, String)> =
-                    sqlx::query_as("SELECT since, paused_by FROM pause").fetch_optional(connection).await?;
-                found.map(|(since, by)| Ok(Pause { since: timestamp_from_micros(since)?, by })).transpose()
-            })
-        })
+        Box::pin(self.0.read(async move |connection, _| {
+            let found: Option<(i64, String)> =
+                sqlx::query_as("SELECT since, paused_by FROM pause").fetch_optional(connection).await?;
+            found.map(|(since, by)| Ok(Pause { since: timestamp_from_micros(since)?, by })).transpose()
+        }))
     }
 
     fn report_worker(&self, report: WorkerReport) -> StorageFuture<'_, ()> {
@@ -226,15 +207,13 @@ impl StorageAdmin for Sqlite {
     }
 
     fn workers(&self) -> StorageFuture<'_, Vec<WorkerInfo>> {
-        self.read(|connection, _| {
-            Box::pin(async {
+        Box::pin(self.0.read(async move |connection, _| {
                 let alive = i64::try_from(WORKER_GONE_AFTER.as_micros()).unwrap_or(i64::MAX);
                 let sql = "SELECT host, pid, version, concurrency, running, started, seen FROM workers WHERE seen >= ? \
                      ORDER BY started, id LIMIT 1000";
                 let found = sqlx::query_as(sql).bind(Timestamp::now().as_microsecond() - alive);
                 found.fetch_all(connection).await?.into_iter().map(rows::worker).collect()
-            })
-        })
+            }))
     }
 }
 
@@ -290,7 +269,7 @@ async fn change(
     action: AdminAction,
     filter: EventFilter,
     found: Arc<[i64]>,
-) -> sqlx::Result<Chunk> {
+) -> sqlx::Result<(Vec<i64>, u64)> {
     let mut among =
         QueryBuilder::new("SELECT e.seq FROM events e WHERE e.seq IN (SELECT value FROM json_each(");
     among.push_bind(json_array(&found)).push(")) AND ");
@@ -315,7 +294,7 @@ async fn change(
             delete_bodies(connection, &seqs).await?
         }
     };
-    Ok(Chunk::new(&found, changed))
+    Ok((found.to_vec(), changed))
 }
 
 async fn record_activity(connection: &mut SqliteConnection, minutes: Vec<MinuteCounts>) -> sqlx::Result<()> {

@@ -109,15 +109,6 @@ fn attempt(row: &SqliteRow) -> sqlx::Result<Attempt> {
     })
 }
 
-/// Ends the leases of processes that have ended.
-pub(super) async fn end_leases(connection: &mut SqliteConnection, now: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE events SET due = ?1 WHERE state = 1 AND due > ?1")
-        .bind(now)
-        .execute(connection)
-        .await
-        .map(drop)
-}
-
 pub(super) async fn renew(
     connection: &mut SqliteConnection,
     now: i64,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::sqlite::SqliteConnection;
 
 use super::settle::delete_bodies;
-use super::{OnFull, Shared, json_array, wal};
+use super::{Begins, OnFull, Shared, json_array, wal};
 use crate::error::InboxError;
 use crate::reason::ReasonId;
 use crate::storage::{Retention, counted_bytes, milliseconds};
@@ -32,14 +32,20 @@ impl Shared {
         let mut sweeps = self.sweeps.lock().await;
         // Counting is skipped while sweeps still delete rows.
         if sweeps.over_capacity == 0 && !sweeps.unfinished {
-            let completed = self.read(|connection, _| Box::pin(completed(connection))).await?;
-            sweeps.over_capacity = completed.saturating_sub(retention.dedup_capacity);
+            let completed: i64 = self
+                .read(async |connection, _| {
+                    let sql = "SELECT count(*) FROM events WHERE state = 2";
+                    sqlx::query_scalar(sql).fetch_one(connection).await
+                })
+                .await?;
+            sweeps.over_capacity =
+                u64::try_from(completed).unwrap_or(0).saturating_sub(retention.dedup_capacity);
             retention.warn_of_capacity(sweeps.over_capacity);
         }
         let (until, over_capacity) = (sweeps.bodies_swept_until, sweeps.over_capacity);
         let limit = self.sweep_size.rows();
         let swept = self
-            .write(OnFull::UseBallast, &move |connection, now| {
+            .run(OnFull::UseBallast, Begins::BeforeTheJob, &move |connection, now| {
                 Box::pin(sweep(connection, now, retention, until, over_capacity, limit))
             })
             .await?;
@@ -62,8 +68,8 @@ impl Shared {
              + coalesce((SELECT sum({size}) FROM events WHERE state = 3), 0)"
         );
         let bytes: i64 = self
-            .read(|connection, _| {
-                Box::pin(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection))
+            .read(async |connection, _| {
+                sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await
             })
             .await?;
         let events = u64::try_from(bytes).unwrap_or(0);
@@ -73,13 +79,13 @@ impl Shared {
 
 /// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
 async fn record_reasons(connection: &mut SqliteConnection, limit: u32) -> sqlx::Result<()> {
-    let ungrouped: Vec<(i64, Option<String>)> = sqlx::query_as(
+    let without_reason: Vec<(i64, Option<String>)> = sqlx::query_as(
         "SELECT seq, error FROM events WHERE state = 3 AND error_group IS NULL ORDER BY error_group, seq LIMIT ?",
     )
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
-    for (seq, error) in ungrouped {
+    for (seq, error) in without_reason {
         sqlx::query("UPDATE events SET error_group = ? WHERE seq = ?")
             .bind(ReasonId::from_error(error.as_deref().unwrap_or_default()).0)
             .bind(seq)
@@ -87,13 +93,6 @@ async fn record_reasons(connection: &mut SqliteConnection, limit: u32) -> sqlx::
             .await?;
     }
     Ok(())
-}
-
-/// Number of completed events.
-async fn completed(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
-    let count: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM events WHERE state = 2").fetch_one(connection).await?;
-    Ok(u64::try_from(count).unwrap_or(0))
 }
 
 /// Numbers of deleted rows.

@@ -7,7 +7,6 @@
 
 mod admin;
 mod ballast;
-mod checkpoint;
 mod claim;
 mod clock;
 mod error;
@@ -37,7 +36,6 @@ use super::{
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
 use ballast::Ballast;
-use checkpoint::checkpoint;
 use clock::StorageClock;
 use maintenance::Sweeps;
 use wal::{Wal, WalConnection, WalState};
@@ -132,7 +130,7 @@ impl Sqlite {
         T: Send + 'static,
         J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + Sync + 'static,
     {
-        self.detached(|shared| async move { shared.write(on_full, &job).await })
+        self.detached(|shared| async move { shared.run(on_full, Begins::BeforeTheJob, &job).await })
     }
 
     /// Runs a task that goes on when the caller drops the future.
@@ -146,22 +144,13 @@ impl Sqlite {
             async move { task.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))? },
         )
     }
-
-    fn read<T, J>(&self, job: J) -> StorageFuture<'static, T>
-    where
-        T: Send + 'static,
-        J: for<'c> FnOnce(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + 'static,
-    {
-        let shared = Arc::clone(&self.0);
-        Box::pin(async move { shared.read(job).await })
-    }
 }
 
 impl Shared {
-    async fn read<T, J>(&self, job: J) -> Result<T, InboxError>
-    where
-        J: for<'c> FnOnce(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
-    {
+    async fn read<T>(
+        &self,
+        job: impl AsyncFnOnce(&mut SqliteConnection, i64) -> sqlx::Result<T>,
+    ) -> Result<T, InboxError> {
         let mut slot = self.reader.lock().await;
         if self.read_only {
             // Anew each time: a connection that was opened while no process had the file open would not notice that one has
@@ -175,13 +164,6 @@ impl Shared {
         job(&mut reader.connection, self.clock.now())
             .await
             .map_err(|error| error::from_sqlx(&self.path, error))
-    }
-
-    async fn write<T, J>(&self, on_full: OnFull, job: &J) -> Result<T, InboxError>
-    where
-        J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
-    {
-        self.run(on_full, Begins::BeforeTheJob, job).await
     }
 
     /// Runs `job` on the connection that writes, again if the disk was full and there is room after all.
@@ -204,7 +186,7 @@ impl Shared {
         let mut outcome = self.attempt(connection, begins, job).await;
         if on_full == OnFull::UseBallast && outcome.as_ref().is_err_and(error::is_full) {
             // The pages in the log may replace pages of the file: after a checkpoint the log starts from the beginning.
-            if rolled_back(connection).await && checkpoint(connection).await.unwrap_or(false) {
+            if rolled_back(connection).await && wal::checkpoint(connection).await.unwrap_or(false) {
                 outcome = self.attempt(connection, begins, job).await;
             }
             if outcome.as_ref().is_err_and(error::is_full)
@@ -276,7 +258,7 @@ impl Shared {
         let Err(error) = self.check_identity() else { return Ok(()) };
         if wal::data_version(&mut writer.connection).await.is_ok_and(|version| version == writer.seen_version)
         {
-            save_wal(&mut writer.connection).await;
+            wal::save(&mut writer.connection).await;
         } else {
             tracing::error!(
                 "what was in the inbox's -wal stays there, since another process has written to it"
@@ -291,7 +273,7 @@ impl Shared {
             Ok(WalState::Intact) => return Ok(()),
             // No process has created a new log yet, so what was acknowledged can be saved into the file. Later it
             // could overwrite newer pages.
-            Ok(WalState::Missing) => save_wal(connection).await,
+            Ok(WalState::Missing) => wal::save(connection).await,
             Ok(WalState::Lost) => {}
             Err(error) => return Err(io_error(&self.path, error)),
         }
@@ -304,8 +286,11 @@ impl Shared {
         let (guard, is_new) = self.worker_lock.acquire().await?;
         if is_new {
             // No other process runs workers, so every running event belongs to a process that has ended.
-            self.write(OnFull::UseBallast, &|connection, now| Box::pin(claim::end_leases(connection, now)))
-                .await?;
+            self.run(OnFull::UseBallast, Begins::BeforeTheJob, &|connection, now| {
+                let end = sqlx::query("UPDATE events SET due = ?1 WHERE state = 1 AND due > ?1").bind(now);
+                Box::pin(async { end.execute(connection).await.map(drop) })
+            })
+            .await?;
         }
         Ok(Box::new(guard))
     }
@@ -322,18 +307,6 @@ async fn rolled_back(connection: &mut SqliteConnection) -> bool {
     // After some errors SQLite has rolled back already; then this fails.
     let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
     sqlx::query("SELECT 1").execute(connection).await.is_ok()
-}
-
-async fn save_wal(connection: &mut SqliteConnection) {
-    match checkpoint(connection).await {
-        Ok(true) => {}
-        Ok(false) => {
-            tracing::error!("a reader kept what was in the inbox's -wal from being saved into its file");
-        }
-        Err(error) => {
-            tracing::error!(%error, "what was in the inbox's -wal could not be saved into its file");
-        }
-    }
 }
 
 fn io_error(path: &std::path::Path, error: std::io::Error) -> InboxError {
@@ -367,7 +340,7 @@ impl Storage for Sqlite {
                 return Ok(ClaimResponse { next_due, ..ClaimResponse::default() });
             }
             shared
-                .write(OnFull::UseBallast, &|connection, now| {
+                .run(OnFull::UseBallast, Begins::BeforeTheJob, &|connection, now| {
                     Box::pin(claim::claim(connection, now, request))
                 })
                 .await
@@ -406,7 +379,9 @@ impl Storage for Sqlite {
     fn checkpoint(&self) -> StorageFuture<'_, ()> {
         self.detached(|shared| async move {
             shared
-                .run(OnFull::Fail, Begins::WithinTheJob, &|connection, _| Box::pin(checkpoint(connection)))
+                .run(OnFull::Fail, Begins::WithinTheJob, &|connection, _| {
+                    Box::pin(wal::checkpoint(connection))
+                })
                 .await
                 .map(drop)
         })

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::clock::{time_at, wall_clock};
 use super::error;
 use crate::error::{InboxError, InboxErrorKind};
+use crate::lock::locked;
 
 /// "SSIB" in the file's header says that it is an inbox.
 const APPLICATION_ID: i64 = 0x5353_4942;
@@ -140,7 +141,7 @@ pub(super) fn private() -> OpenOptions {
 pub(super) fn create(path: &Path) -> Result<PathBuf, InboxError> {
     /// The new file is closed before another task of this process opens it with SQLite.
     static CREATING: Mutex<()> = Mutex::new(());
-    let _alone = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = locked(&CREATING);
     match private().create_new(true).open(path) {
         // Until the folder is synced, a loss of power can remove the file's name.
         Ok(file) => file.sync_all().and_then(|()| sync_folder(path)),
