@@ -1,6 +1,8 @@
 -- Times are those of the storage's clock, in milliseconds (see src/storage/sqlite/clock.rs); only triggered and
 -- received are times of day, in microseconds since 1970.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+-- file_hash is the event's queue: a hash of its file and webhook, by which events are ordered. settled is when the event
+-- was completed, or became a dead letter.
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL,

@@ -1,6 +1,6 @@
--- Whether another unfinished event of its queue (those of the same file_hash) must end before it is attempted. Exactly
--- one unfinished event of a queue is not behind: the earliest, or one that is running. An ordered claim looks at no
--- others. Triggers keep the column, whichever version of the program writes.
+-- Whether another unfinished event of its queue (those of the same file_hash) must end before it is attempted. Ordered
+-- workers claim only events that are not behind: of each queue the earliest, unless a later one is running. Triggers
+-- keep the column, whichever version of the program writes.
 ALTER TABLE events ADD COLUMN behind INTEGER NOT NULL DEFAULT 0;
 UPDATE events SET behind = 1 WHERE state <= 1
     AND EXISTS (SELECT 1 FROM events o WHERE o.state <= 1 AND o.file_hash = events.file_hash AND o.seq < events.seq);
