@@ -62,7 +62,7 @@ struct QueuedToken<T> {
 #[derive(Clone, Copy)]
 struct Arrival {
     number: u64,
-    /// In virtual time.
+    /// Virtual time of the arrival.
     at: u64,
 }
 

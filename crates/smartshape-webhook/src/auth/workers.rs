@@ -86,7 +86,7 @@ struct State {
     keyring: Arc<Keyring>,
     /// Whether the worker threads run. The first token to be hashed starts them.
     is_started: bool,
-    /// Workers that wait for a token.
+    /// Number of workers that wait for a token.
     idle: usize,
     closed: bool,
 }
@@ -141,7 +141,7 @@ impl Workers {
             return joined;
         }
         drop(state);
-        // Made outside the lock, since it calls the metrics recorder, which is foreign code.
+        // The gauge is made outside the lock, since it calls the metrics recorder, which is foreign code.
         let item = (*token, QueuedTokenGauge::new(), client);
         let mut state = locked(&self.shared.state);
         // Another request may have queued the token, or a worker published its status, while the lock was released.

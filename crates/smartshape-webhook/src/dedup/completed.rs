@@ -19,10 +19,10 @@ pub(crate) type Fingerprint = NonZeroU32;
 #[derive(Debug)]
 pub(super) struct CompletedKeys {
     keys: GenerationalCache<DeliveryKey, Fingerprint>,
-    /// In whole seconds, like `rotated`, which counts from `created`.
+    /// Time to live in whole seconds.
     ttl: u32,
     created: Instant,
-    /// When the hot generation began.
+    /// When the hot generation began, in whole seconds after `created`.
     rotated: u32,
 }
 

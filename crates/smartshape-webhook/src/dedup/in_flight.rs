@@ -43,7 +43,7 @@ const MAX_WAITERS: usize = 1024;
 pub(crate) struct DedupSettings {
     pub(crate) claim_ttl: Duration,
     pub(crate) duplicate_timeout: Duration,
-    /// In the memory of this process, without a shared store.
+    /// Number of completed deliveries kept in memory, if there is no shared store.
     pub(crate) capacity: usize,
     pub(crate) ttl: Duration,
 }
@@ -279,7 +279,7 @@ pub(crate) struct Claim {
     dedup: Arc<Deduplicator>,
     key: DeliveryKey,
     body: Fingerprint,
-    /// With the process, makes the lease token.
+    /// Part of the lease token, with the process's number.
     number: u64,
     since: Instant,
     /// Whether dropping the claim has to release the key.

@@ -57,7 +57,7 @@ struct Inner {
     file: Text,
     /// Empty if the owner is not a string without escapes; `owner` is then set.
     owner_text: Range<usize>,
-    /// Made on first use, like the following one.
+    /// The file's id, decoded on first use, like the owner.
     file_id: OnceLock<FileId>,
     owner: OnceLock<Person>,
     key: DeliveryKey,

@@ -123,7 +123,7 @@ where
 /// Classifies an error of the body. Middleware around the receiver may have limits of its own, and wraps its errors. They are
 /// recognised by their texts, since their types belong to crates that the core does not depend on.
 fn classify_body_error(error: &(dyn Error + 'static)) -> Rejection {
-    // At most 16, since `source` is foreign code.
+    // The chain of causes is followed for 16 at most, since `source` is foreign code.
     let causes = std::iter::successors(Some(error), |&error| error.source()).take(16);
     let limit = causes.into_iter().find_map(|cause| match cause.to_string().as_str() {
         // http-body-util's `LengthLimitError` (tower-http, axum) and actix-web's payload limit.
