@@ -106,7 +106,7 @@ async fn run(mut pending: mpsc::Receiver<Pending>, context: WorkerContext, stuck
                 break first;
             }
         };
-        settle_queue(&pending).await;
+        wait_for_stragglers(&pending).await;
         // Concurrent commits share the queue evenly.
         let share = (1 + pending.len()).div_ceil(1 + permits.available_permits()).clamp(MIN_SHARE, MAX_BATCH);
         let mut batch = vec![first];
@@ -145,7 +145,7 @@ async fn run(mut pending: mpsc::Receiver<Pending>, context: WorkerContext, stuck
 
 /// Yields until the queue stops growing: callers released by the previous commit usually enqueue again at once.
 /// Otherwise the first of them would be committed alone, and the others would wait a full fsync.
-async fn settle_queue(pending: &mpsc::Receiver<Pending>) {
+async fn wait_for_stragglers(pending: &mpsc::Receiver<Pending>) {
     let mut queued = pending.len();
     while queued < MAX_BATCH {
         tokio::task::yield_now().await;

@@ -24,8 +24,8 @@ pub(crate) struct NewEvent {
     pub(crate) name: String,
     pub(crate) file: String,
     /// Equal for events that are attempted in order: those of the same file and webhook. Others may share it by
-    /// chance.
-    pub(crate) file_hash: i64,
+    /// chance. Its column is named `file_hash`.
+    pub(crate) queue: i64,
     pub(crate) uuid: String,
     pub(crate) owner: String,
     pub(crate) secret_name: Option<String>,
@@ -42,7 +42,7 @@ impl From<&Delivery> for NewEvent {
             key: delivery.key(),
             name: field(delivery.event_name()),
             file: field(delivery.file().as_str()),
-            file_hash: file_hash(delivery.file().as_str(), delivery.webhook().unwrap_or_default()),
+            queue: stable_hash(delivery.file().as_str(), delivery.webhook().unwrap_or_default()),
             uuid: field(delivery.uuid()),
             owner: field(&delivery.owner().to_string()),
             secret_name: delivery.secret_name().map(field),
@@ -57,7 +57,7 @@ impl From<&Delivery> for NewEvent {
 impl NewEvent {
     /// Orders the event together with the events of the same file from other webhooks.
     pub(crate) fn order_across_webhooks(&mut self, delivery: &Delivery) {
-        self.file_hash = file_hash(delivery.file().as_str(), "");
+        self.queue = stable_hash(delivery.file().as_str(), "");
     }
 }
 
@@ -79,8 +79,8 @@ fn truncate(text: &str, chars: usize) -> String {
 }
 
 /// Uses the hash of a delivery key, which is fixed across versions, as stored values must be.
-fn file_hash(file: &str, webhook: &str) -> i64 {
-    let key = DeliveryKey::new(file, webhook, "");
+pub(crate) fn stable_hash(text: &str, scope: &str) -> i64 {
+    let key = DeliveryKey::new(text, scope, "");
     let mut first = [0; 8];
     first.copy_from_slice(&key.as_bytes()[..8]);
     i64::from_le_bytes(first)

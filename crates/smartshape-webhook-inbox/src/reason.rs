@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use smartshape_webhook::DeliveryKey;
+
+use crate::event::stable_hash;
 
 /// Stands for an id or a number in [`DeadLetterReason::text`].
 const PLACEHOLDER: char = '…';
@@ -28,12 +29,9 @@ impl ReasonId {
     /// The reason of an error's text.
     #[must_use]
     pub fn from_error(error: &str) -> Self {
-        // The hash of a delivery key is fixed across versions, as stored values must be.
-        let key = DeliveryKey::new(&without_ids(error), "reason", "");
-        let mut first = [0; 8];
-        first.copy_from_slice(&key.as_bytes()[..8]);
+        let hash = stable_hash(&without_ids(error), "reason");
         // 0 stands for dead letters without a reason.
-        Self(if first == [0; 8] { 1 } else { i64::from_le_bytes(first) })
+        Self(if hash == 0 { 1 } else { hash })
     }
 }
 

@@ -365,7 +365,7 @@ impl Inbox {
             return ready;
         }
         let inbox = self.clone();
-        // In a task of its own, which a caller that leaves does not end: the next one would ping again.
+        // The ping is a task of its own, which a caller that leaves does not end: the next one would ping again.
         let pinged = tokio::spawn(async move {
             let ready = inbox.health().await.is_ready();
             *readiness = Some((Instant::now(), ready));

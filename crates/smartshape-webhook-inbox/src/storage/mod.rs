@@ -88,7 +88,7 @@ pub(crate) trait Storage: StorageAdmin + fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// For a new [`Inbox::transactional_worker`](crate::Inbox::transactional_worker).
+    /// The transactions of a new [`Inbox::transactional_worker`](crate::Inbox::transactional_worker).
     #[cfg(feature = "postgres")]
     fn transactions(&self) -> Option<postgres::Transactions> {
         None

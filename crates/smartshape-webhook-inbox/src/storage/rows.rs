@@ -128,7 +128,7 @@ where
         Some(EventState::Completed) | None => {}
     }
     match filter.reason {
-        Some(UNGROUPED) => drop(query.push(" AND e.error_group IS NULL")),
+        Some(NO_REASON) => drop(query.push(" AND e.error_group IS NULL")),
         Some(reason) => drop(query.push(format_args!(" AND e.error_group = {}", reason.0))),
         None => {}
     }
@@ -148,15 +148,18 @@ fn order_column(filter: &EventFilter) -> &'static str {
 }
 
 /// Dead letters whose reason is not recorded yet.
-pub(super) const UNGROUPED: ReasonId = ReasonId(0);
+pub(super) const NO_REASON: ReasonId = ReasonId(0);
 
-/// Joins groups (reason, number of dead letters, latest one) with their latest events.
-pub(super) fn reasons(groups: Vec<(Option<i64>, i64, i64)>, latest: &[StoredEvent]) -> Vec<DeadLetterReason> {
-    // A dead letter that was replayed or purged between the two statements leaves its group out.
-    let group = |(group, count, seq): (Option<i64>, i64, i64)| {
+/// Joins reasons (id, number of dead letters, latest one) with the latest events.
+pub(super) fn reasons(
+    counted: Vec<(Option<i64>, i64, i64)>,
+    latest: &[StoredEvent],
+) -> Vec<DeadLetterReason> {
+    // A dead letter that was replayed or purged between the two statements leaves its reason out.
+    let reason = |(reason, count, seq): (Option<i64>, i64, i64)| {
         let last = latest.iter().find(|event| event.seq == seq)?;
         Some(DeadLetterReason {
-            id: group.map_or(UNGROUPED, ReasonId),
+            id: reason.map_or(NO_REASON, ReasonId),
             text: without_ids(last.error.as_deref().unwrap_or_default()),
             dead_letters: u64::try_from(count).unwrap_or(0),
             last_seq: seq,
@@ -164,7 +167,7 @@ pub(super) fn reasons(groups: Vec<(Option<i64>, i64, i64)>, latest: &[StoredEven
             last_received_at: last.received_at,
         })
     };
-    groups.into_iter().filter_map(group).collect()
+    counted.into_iter().filter_map(reason).collect()
 }
 
 /// Appends the conditions of [`StorageAdmin::seq_after`](super::StorageAdmin::seq_after).
@@ -225,32 +228,21 @@ pub(super) fn failed_attempt(
     })
 }
 
-/// The slot's number, then its counts in the order of the table's columns.
+/// The slot's number, then its counts in the order of [`ActivityCounts`].
 pub(super) type ActivityRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64);
 
 pub(super) fn activity(row: ActivityRow) -> (i64, ActivityCounts) {
-    let (
-        slot,
-        stored,
-        completed,
-        retried,
-        dead_letters,
-        handler_ms,
-        max_handler_ms,
-        max_waiting,
-        max_overdue_ms,
-    ) = row;
     let counts = ActivityCounts {
-        stored,
-        completed,
-        retried,
-        dead_letters,
-        handler_ms,
-        max_handler_ms,
-        max_waiting,
-        max_overdue_ms,
+        stored: row.1,
+        completed: row.2,
+        retried: row.3,
+        dead_letters: row.4,
+        handler_ms: row.5,
+        max_handler_ms: row.6,
+        max_waiting: row.7,
+        max_overdue_ms: row.8,
     };
-    (slot, counts)
+    (row.0, counts)
 }
 
 /// Host, process id, version, concurrency, number of running attempts, start, last report.

@@ -254,14 +254,14 @@ impl Worker {
         };
         let Self { context, handler, settings } = self;
         let _running = context.heartbeat.start();
-        let mut run = WorkerLoop::new(context.clone(), handler, settings);
-        let id = run.report.id;
+        let mut worker_loop = WorkerLoop::new(context.clone(), handler, settings);
+        let id = worker_loop.report.id;
         tokio::select! {
-            () = run.until(shutdown) => {}
+            () = worker_loop.run_until(shutdown) => {}
             never = background::sweep(&*context.storage, context.retention) => match never {},
             never = background::update_gauges(&context) => match never {},
         }
-        run.shut_down().await;
+        worker_loop.shut_down().await;
         let gone = context.storage.remove_worker(id);
         if let Err(error) = within(CHECKPOINT_TIMEOUT, gone).await {
             tracing::debug!(%error, "the worker is still listed as alive, for a minute");
@@ -371,7 +371,7 @@ impl WorkerLoop {
         }
     }
 
-    async fn until(&mut self, mut shutdown: Pin<&mut impl Future<Output = ()>>) {
+    async fn run_until(&mut self, mut shutdown: Pin<&mut impl Future<Output = ()>>) {
         let (wake, heartbeat) = (Arc::clone(&self.context.wake), Arc::clone(&self.context.heartbeat));
         let mut pause = MIN_PAUSE;
         loop {
@@ -484,7 +484,7 @@ impl WorkerLoop {
     /// Starts attempts that were claimed at `claimed_at`.
     fn start(&mut self, attempts: Vec<Attempt>, claimed_at: Instant) {
         if !attempts.is_empty() {
-            // Their leases began then.
+            // The leases began at the claim.
             self.renew_at = self.renew_at.min(claimed_at + self.settings.lease_ttl / 3);
         }
         for attempt in attempts {
@@ -521,12 +521,12 @@ impl WorkerLoop {
     /// Waits until an attempt has ended. Never returns when none runs.
     async fn attempt_ended(&mut self) {
         match self.tasks.join_next_with_id().await {
-            Some(ended) => self.ended(ended),
+            Some(ended) => self.end_attempt(ended),
             None => std::future::pending().await,
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, AttemptEnd), JoinError>) {
+    fn end_attempt(&mut self, ended: Result<(Id, AttemptEnd), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(attempt) = self.running.remove(&id) else { return };
         let lease_lost = || metrics::attempts_ended("lease_lost", 1);
@@ -601,7 +601,7 @@ impl WorkerLoop {
     /// then dropped: its event's lease is lost.
     async fn settle(&mut self) -> Result<(), InboxError> {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
-            self.ended(ended);
+            self.end_attempt(ended);
         }
         self.results.append(&mut self.locked);
         let (mut parts, in_doubt) = (vec![std::mem::take(&mut self.results)], self.in_doubt);
@@ -610,7 +610,7 @@ impl WorkerLoop {
             if part.is_empty() {
                 continue;
             }
-            // Kept during the call, since a shutdown may drop this future.
+            // The results are kept during the call, since a shutdown may drop this future.
             self.results = parts.iter().flatten().chain(&part).cloned().collect();
             self.in_doubt = true;
             let settled = self.context.storage.settle(part.clone().into());
@@ -707,7 +707,7 @@ impl WorkerLoop {
         self.tasks.abort_all();
         let cancelled = async {
             while let Some(ended) = self.tasks.join_next_with_id().await {
-                self.ended(ended);
+                self.end_attempt(ended);
             }
         };
         if timeout(CANCEL_TIMEOUT, cancelled).await.is_err() {

@@ -131,15 +131,15 @@ impl StorageAdmin for Postgres {
                 "SELECT error_group, count(*), max(seq) FROM (SELECT error_group, seq FROM smartshape_inbox_events \
                  WHERE state = 3 ORDER BY error_group, seq LIMIT $1) d GROUP BY error_group ORDER BY 2 DESC, 3 DESC LIMIT $2",
             );
-            let groups: Vec<(Option<i64>, i64, i64)> = sqlx::query_as(sql)
+            let counted: Vec<(Option<i64>, i64, i64)> = sqlx::query_as(sql)
                 .bind(i64::from(MAX_EXAMINED))
                 .bind(i64::from(limit))
                 .fetch_all(&mut session.connection)
                 .await?;
-            let seqs: Vec<i64> = groups.iter().map(|(.., last)| *last).collect();
+            let seqs: Vec<i64> = counted.iter().map(|(.., last)| *last).collect();
             let sql = session.tables.sql(&format!("{COLUMNS} e.seq = ANY ($1)"));
             let last = sqlx::query(sql).bind(seqs).fetch_all(&mut session.connection).await?;
-            Ok(rows::reasons(groups, &last.iter().map(rows::stored).collect::<sqlx::Result<Vec<_>>>()?))
+            Ok(rows::reasons(counted, &last.iter().map(rows::stored).collect::<sqlx::Result<Vec<_>>>()?))
         }))
     }
 

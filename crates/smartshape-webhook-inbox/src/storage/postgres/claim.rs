@@ -39,7 +39,7 @@ impl Postgres {
             }
         }
         claimed.attempts.retain(|attempt| !conflicts.contains(&attempt.lease));
-        // Several statements, so that many long bodies do not exceed the timeout of one.
+        // Bodies are read by several statements, so that many long ones do not exceed the timeout of one.
         let mut first = 0;
         while first < claimed.attempts.len() {
             let mut bytes = 0;

@@ -91,7 +91,7 @@ impl Connector {
     }
 }
 
-/// For settings of the server, where 0 means no timeout.
+/// The value of a setting of the server, where 0 means no timeout.
 pub(super) fn milliseconds(timeout: Duration) -> u128 {
     timeout.as_millis().max(1)
 }
@@ -106,7 +106,7 @@ pub(super) struct Session {
     pub(super) connection: PgConnection,
     server: Primary,
     pub(super) tables: Tables,
-    /// At the server.
+    /// The timeout that is set at the server.
     statement_timeout: Duration,
 }
 

@@ -17,19 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct PostgresDedupStore {
-    connections: Arc<Connections>,
-    retention: Duration,
-    allow_asynchronous_commit: bool,
-}
-
-impl PostgresDedupStore {
-    pub(super) fn new(
-        connections: Arc<Connections>,
-        retention: Duration,
-        allow_asynchronous_commit: bool,
-    ) -> Self {
-        Self { connections, retention, allow_asynchronous_commit }
-    }
+    pub(super) connections: Arc<Connections>,
+    pub(super) retention: Duration,
+    pub(super) allow_asynchronous_commit: bool,
 }
 
 impl DedupStore for PostgresDedupStore {

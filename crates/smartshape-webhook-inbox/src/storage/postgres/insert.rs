@@ -11,7 +11,7 @@ use crate::storage::rows::parse_key;
 pub(super) struct Inserted {
     pub(super) fresh: Vec<bool>,
     /// Queues in which an event was stored behind an earlier one.
-    pub(super) behind: Vec<Queue>,
+    pub(super) blocked: Vec<Queue>,
 }
 
 /// Inserts a batch with one statement, so one round trip and one commit. Sequence numbers follow the order of arrival;
@@ -51,7 +51,7 @@ pub(super) async fn insert(
     let rows: Vec<(Vec<u8>, Queue, bool)> = sqlx::query_as(sql)
         .bind(column!(event => i32::from(event.version)))
         .bind(column!(event => event.key.as_bytes().as_slice()))
-        .bind(column!(event => event.file_hash))
+        .bind(column!(event => event.queue))
         .bind(column!(event => event.name.as_str()))
         .bind(column!(event => event.file.as_str()))
         .bind(column!(event => event.uuid.as_str()))
@@ -66,6 +66,6 @@ pub(super) async fn insert(
     let keys = rows.iter().map(|(key, ..)| parse_key(key)).collect::<sqlx::Result<HashSet<_>>>()?;
     Ok(Inserted {
         fresh: events.iter().map(|event| keys.contains(&event.key)).collect(),
-        behind: rows.iter().filter(|(.., behind)| *behind).map(|(_, queue, _)| *queue).collect(),
+        blocked: rows.iter().filter(|(.., behind)| *behind).map(|(_, queue, _)| *queue).collect(),
     })
 }

@@ -114,7 +114,7 @@ impl Storage for Postgres {
                     .run(async |session| insert::insert(session, &events, asynchronous).await)
             };
             let inserted = retry_on_conflict(insert).await?;
-            self.notifier.mark_runnable_later(inserted.behind);
+            self.notifier.mark_runnable_later(inserted.blocked);
             Ok(inserted.fresh)
         })
     }
@@ -168,8 +168,9 @@ impl Storage for Postgres {
     }
 
     fn dedup_store(&self, retention: Duration) -> Option<PostgresDedupStore> {
-        let asynchronous = self.allow_asynchronous_commit;
-        Some(PostgresDedupStore::new(Arc::clone(&self.connections), retention, asynchronous))
+        let (connections, allow_asynchronous_commit) =
+            (Arc::clone(&self.connections), self.allow_asynchronous_commit);
+        Some(PostgresDedupStore { connections, retention, allow_asynchronous_commit })
     }
 
     fn transactions(&self) -> Option<Transactions> {

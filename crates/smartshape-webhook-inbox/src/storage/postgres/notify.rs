@@ -36,7 +36,8 @@ pub(super) struct Notifier {
 #[derive(Default)]
 struct PendingNotification {
     stored: Notify,
-    behind: Mutex<HashSet<Queue>>,
+    /// Queues in which an event was stored behind an earlier one.
+    blocked: Mutex<HashSet<Queue>>,
 }
 
 impl Notifier {
@@ -54,7 +55,7 @@ impl Notifier {
     /// its own may have ended before the insert was committed.
     pub(super) fn mark_runnable_later(&self, queues: Vec<Queue>) {
         if !queues.is_empty() {
-            locked(&self.pending.behind).extend(queues);
+            locked(&self.pending.blocked).extend(queues);
         }
     }
 
@@ -78,8 +79,8 @@ impl Drop for Notifier {
 async fn send(connections: Arc<Connections>, channel: Arc<str>, pending: Arc<PendingNotification>) {
     loop {
         pending.stored.notified().await;
-        let behind: Vec<Queue> = locked(&pending.behind).drain().collect();
-        queues::mark_runnable_after_commit(&connections, &behind).await;
+        let blocked: Vec<Queue> = locked(&pending.blocked).drain().collect();
+        queues::mark_runnable_after_commit(&connections, &blocked).await;
         let sent = connections.run(async |session| {
             sqlx::query("SELECT pg_notify($1, '')").bind(&*channel).execute(&mut session.connection).await
         });

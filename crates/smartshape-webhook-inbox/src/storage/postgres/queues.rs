@@ -19,8 +19,8 @@ const MARK_HEADS: &str = "locked AS MATERIALIZED (SELECT e.seq FROM smartshape_i
      marked AS (UPDATE smartshape_inbox_events e SET behind = false FROM locked WHERE e.seq = locked.seq)";
 
 impl Postgres {
-    /// In the background and in chunks, since it takes seconds when hundreds of thousands of files have open events, and
-    /// once a minute at most, since it repairs what only a crash leaves behind.
+    /// Starts a pass over all queues: in the background and in chunks, since it takes seconds when hundreds of thousands of
+    /// files have open events, and once a minute at most, since it repairs what only a crash leaves behind.
     pub(super) fn mark_all_runnable_later(&self) {
         let Ok(mut marked_all_at) = Arc::clone(&self.marked_all_at).try_lock_owned() else { return };
         if marked_all_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL) {

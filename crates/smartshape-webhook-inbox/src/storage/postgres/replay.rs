@@ -28,13 +28,13 @@ pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx:
     );
     let queues: Vec<Queue> = sqlx::query_scalar(waiting).bind(&seqs).fetch_all(&mut *transaction).await?;
     // Events that were the first of their queues until now.
-    let behind = session.tables.sql(
+    let blocked = session.tables.sql(
         "WITH later AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <= 1 AND e.state = 0 \
            AND NOT e.behind AND e.file_hash = ANY ($1) AND (SELECT o.seq FROM smartshape_inbox_events o \
              WHERE o.state <= 1 AND o.file_hash = e.file_hash AND o.seq < e.seq LIMIT 1) IS NOT NULL ORDER BY e.seq FOR UPDATE) \
          UPDATE smartshape_inbox_events e SET behind = true FROM later WHERE e.seq = later.seq",
     );
-    sqlx::query(behind).bind(&queues).execute(&mut *transaction).await?;
+    sqlx::query(blocked).bind(&queues).execute(&mut *transaction).await?;
     transaction.commit().await?;
     mark_runnable(session, &queues).await?;
     Ok((seqs, queues.len() as u64))

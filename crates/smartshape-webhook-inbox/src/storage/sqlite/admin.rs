@@ -132,7 +132,7 @@ impl StorageAdmin for Sqlite {
 
     fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>> {
         Box::pin(self.0.read(async move |connection, _| {
-                let groups: Vec<(Option<i64>, i64, i64)> = sqlx::query_as(
+                let counted: Vec<(Option<i64>, i64, i64)> = sqlx::query_as(
                     "SELECT error_group, count(*), max(seq) FROM (SELECT error_group, seq FROM events WHERE state = 3 \
                      ORDER BY error_group, seq LIMIT ?1) GROUP BY error_group ORDER BY 2 DESC, 3 DESC LIMIT ?2",
                 )
@@ -140,12 +140,12 @@ impl StorageAdmin for Sqlite {
                 .bind(limit)
                 .fetch_all(&mut *connection)
                 .await?;
-                let seqs: Vec<i64> = groups.iter().map(|(.., last)| *last).collect();
+                let seqs: Vec<i64> = counted.iter().map(|(.., last)| *last).collect();
                 let last = sqlx::query("SELECT * FROM events WHERE seq IN (SELECT value FROM json_each(?))")
                     .bind(json_array(&seqs))
                     .fetch_all(connection)
                     .await?;
-                Ok(rows::reasons(groups, &last.iter().map(rows::stored).collect::<sqlx::Result<Vec<_>>>()?))
+                Ok(rows::reasons(counted, &last.iter().map(rows::stored).collect::<sqlx::Result<Vec<_>>>()?))
             }))
     }
 

@@ -28,12 +28,12 @@ pub(super) async fn insert(
     let mut fresh = Vec::with_capacity(events.len());
     let mut rest = &*events;
     while !rest.is_empty() {
-        let (chunk, behind) = rest.split_at(chunk_len(rest.len()));
+        let (chunk, after) = rest.split_at(chunk_len(rest.len()));
         let begin = if fresh.is_empty() { "BEGIN IMMEDIATE; " } else { "" };
-        let numbers = insert_events(connection, now, chunk, begin).await?;
-        insert_bodies(connection, chunk, &numbers, behind.is_empty()).await?;
-        fresh.extend(numbers.iter().map(Option::is_some));
-        rest = behind;
+        let seqs = insert_events(connection, now, chunk, begin).await?;
+        insert_bodies(connection, chunk, &seqs, after.is_empty()).await?;
+        fresh.extend(seqs.iter().map(Option::is_some));
+        rest = after;
     }
     Ok(fresh)
 }
@@ -57,7 +57,7 @@ async fn insert_events(
             .bind(i64::from(event.version))
             .bind(event.key.as_bytes().as_slice())
             .bind(now)
-            .bind(event.file_hash)
+            .bind(event.queue)
             .bind(event.name.as_str())
             .bind(event.file.as_str())
             .bind(event.uuid.as_str())
@@ -77,21 +77,21 @@ async fn insert_events(
     drop(outcomes);
     let count = inserted.rows_affected();
     if count == chunk.len() as u64 {
-        // When no row existed before, the numbers of one statement are consecutive.
+        // When no row existed before, the seqs of one statement are consecutive.
         let first = inserted.last_insert_rowid() - count.cast_signed() + 1;
         return Ok((first..=inserted.last_insert_rowid()).map(Some).collect());
     }
-    let numbers = latest(connection, count.cast_signed()).await?;
-    Ok(chunk.iter().map(|event| numbers.get(&event.key).copied()).collect())
+    let seqs = latest(connection, count.cast_signed()).await?;
+    Ok(chunk.iter().map(|event| seqs.get(&event.key).copied()).collect())
 }
 
 async fn insert_bodies(
     connection: &mut SqliteConnection,
     chunk: &[NewEvent],
-    numbers: &[Option<i64>],
+    seqs: &[Option<i64>],
     commits: bool,
 ) -> sqlx::Result<()> {
-    let count = numbers.iter().flatten().count();
+    let count = seqs.iter().flatten().count();
     let mut sql = String::new();
     if count > 0 {
         sql = format!("INSERT INTO bodies (seq, body) VALUES {}; ", vec!["(?, ?)"; count].join(","));
@@ -103,7 +103,7 @@ async fn insert_bodies(
         return Ok(());
     }
     let mut bodies = sqlx::query(sqlx::AssertSqlSafe(sql));
-    for (number, event) in numbers.iter().zip(chunk) {
+    for (number, event) in seqs.iter().zip(chunk) {
         if number.is_some() {
             bodies = bodies.bind(number).bind(event.body.as_ref());
         }
@@ -111,7 +111,7 @@ async fn insert_bodies(
     bodies.execute(connection).await.map(drop)
 }
 
-/// The numbers of the rows inserted last: numbers only increase, and this transaction is the only writer.
+/// The seqs of the rows inserted last: numbers only increase, and this transaction is the only writer.
 async fn latest(connection: &mut SqliteConnection, count: i64) -> sqlx::Result<HashMap<DeliveryKey, i64>> {
     let rows = sqlx::query("SELECT seq, key FROM events ORDER BY seq DESC LIMIT ?")
         .bind(count)

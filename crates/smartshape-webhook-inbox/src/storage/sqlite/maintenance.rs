@@ -12,19 +12,14 @@ use crate::reason::ReasonId;
 use crate::storage::{Retention, counted_bytes, milliseconds};
 
 /// The state that a sweep leaves to the next one.
+#[derive(Default)]
 pub(super) struct Sweeps {
     /// Where the next sweep for bodies starts. Without it, each sweep would scan all completed events.
-    bodies_swept_until: i64,
+    bodies_swept_until: Option<i64>,
     /// Number of completed events over `dedup_capacity`, which are still to be deleted.
     over_capacity: u64,
     /// The last sweep has deleted rows, so another one follows.
     unfinished: bool,
-}
-
-impl Sweeps {
-    pub(super) fn new() -> Self {
-        Self { bodies_swept_until: i64::MIN, over_capacity: 0, unfinished: false }
-    }
 }
 
 impl Shared {
@@ -42,7 +37,7 @@ impl Shared {
                 u64::try_from(completed).unwrap_or(0).saturating_sub(retention.dedup_capacity);
             retention.warn_of_capacity(sweeps.over_capacity);
         }
-        let (until, over_capacity) = (sweeps.bodies_swept_until, sweeps.over_capacity);
+        let (until, over_capacity) = (sweeps.bodies_swept_until.unwrap_or(i64::MIN), sweeps.over_capacity);
         let limit = self.sweep_size.rows();
         let swept = self
             .run(OnFull::UseBallast, Begins::BeforeTheJob, &move |connection, now| {
@@ -53,8 +48,8 @@ impl Shared {
         let rows = swept.bodies + swept.events;
         sweeps.over_capacity = over_capacity.saturating_sub(swept.events);
         sweeps.unfinished = rows > 0;
-        sweeps.bodies_swept_until = until.max(swept.bodies_until);
-        // In the background, since writing 12 MiB takes time.
+        sweeps.bodies_swept_until = Some(until.max(swept.bodies_until));
+        // The ballast is filled in the background, since writing 12 MiB takes time.
         let ballast = self.ballast.clone();
         let _detached = tokio::task::spawn_blocking(move || ballast.fill());
         Ok(rows)

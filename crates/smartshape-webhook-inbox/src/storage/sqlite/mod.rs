@@ -111,7 +111,7 @@ impl Sqlite {
             identity,
             wal,
             clock: Arc::new(StorageClock::starting_at(clock)),
-            sweeps: Mutex::new(Sweeps::new()),
+            sweeps: Mutex::default(),
             sweep_size: SweepSize::new(),
             writer: Mutex::new(writer),
             reader: Mutex::new(None),
@@ -153,8 +153,8 @@ impl Shared {
     ) -> Result<T, InboxError> {
         let mut slot = self.reader.lock().await;
         if self.read_only {
-            // Anew each time: a connection that was opened while no process had the file open would not notice that one has
-            // changed it since.
+            // The connection is opened anew each time: one that was opened while no process had the file open would not notice
+            // that one has changed it since.
             *slot = Some(self.wal.opened(open::open_read_only(&self.path).await?.0, 0));
         }
         let reader = match &mut *slot {
@@ -375,7 +375,7 @@ impl Storage for Sqlite {
         self.detached(|shared| async move { shared.lock_worker().await })
     }
 
-    /// Otherwise the file alone would be stale: a process that ends does not close its connections, so the log stays.
+    /// Without it the file alone would be stale: a process that ends does not close its connections, so the log stays.
     fn checkpoint(&self) -> StorageFuture<'_, ()> {
         self.detached(|shared| async move {
             shared

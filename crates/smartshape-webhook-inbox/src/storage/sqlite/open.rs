@@ -110,7 +110,7 @@ async fn connect_to(path: &Path, expected: Expected) -> Result<SqliteConnection,
         "PRAGMA fullfsync = ON",
         "PRAGMA wal_autocheckpoint = 2000",
         JOURNAL_LIMIT,
-        // Otherwise the statement journal of a statement with many rows is written to a file.
+        // Keeps the statement journal of a statement with many rows out of a file.
         "PRAGMA temp_store = MEMORY",
     ] {
         sqlx::query(setting).execute(&mut connection).await.map_err(|error| error::from_sqlx(path, error))?;

@@ -115,7 +115,7 @@ impl Drop for WalConnection {
 /// Copies the log into the file and truncates it, as far as no other process uses it. Returns whether all of it
 /// was copied.
 pub(super) async fn checkpoint(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
-    // Otherwise it would wait for readers and writers as long as a write waits.
+    // With the usual timeout it would wait for readers and writers as long as a write waits.
     set_busy_timeout(connection, CHECKPOINT_BUSY_TIMEOUT).await?;
     let outcome: sqlx::Result<(i64, i64, i64)> =
         sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
