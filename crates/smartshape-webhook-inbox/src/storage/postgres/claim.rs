@@ -23,7 +23,7 @@ const EXHAUSTED: &str = "state = 1 AND (lost + 1 >= $1 OR attempts >= $2)";
 
 impl Postgres {
     pub(super) async fn claim(&self, request: ClaimRequest) -> Result<ClaimResponse, InboxError> {
-        let ClaimedRows { mut claimed, lengths } =
+        let (mut claimed, lengths) =
             retry_on_conflict(|| self.connections.run(async |session| claim(session, request).await)).await?;
         // A claimed event that is not attempted counts as a lost lease, so no failure from here on fails the claim.
         let mut conflicts = Vec::new();
@@ -81,36 +81,32 @@ impl Postgres {
     }
 }
 
-/// The result of a claim. Bodies are read afterwards, since they may be long.
-struct ClaimedRows {
-    claimed: ClaimResponse,
-    /// The length of each attempt's body, by sequence number.
-    lengths: HashMap<i64, u64>,
-}
-
 /// Claims events with one statement, and holds no lock after it. All reads use partial indexes, so the time does not
-/// depend on the number of waiting events.
-async fn claim(session: &mut Session, request: ClaimRequest) -> sqlx::Result<ClaimedRows> {
-    let mut response = ClaimedRows { claimed: ClaimResponse::default(), lengths: HashMap::new() };
+/// depend on the number of waiting events. Bodies are read afterwards, since they may be long: returns the length of each, by
+/// sequence number.
+async fn claim(
+    session: &mut Session,
+    request: ClaimRequest,
+) -> sqlx::Result<(ClaimResponse, HashMap<i64, u64>)> {
+    let (mut response, mut lengths) = (ClaimResponse::default(), HashMap::new());
     let (due, next, exhausted) = find_due(session, request).await?;
     if exhausted {
         let dead_lettered = dead_letter_exhausted(session, request).await?;
-        response.claimed.dead_lettered = dead_lettered.len() as u64;
+        response.dead_lettered = dead_lettered.len() as u64;
         mark_runnable(session, &dead_lettered).await?;
     }
     if !due {
-        response.claimed.next_due = next;
-        return Ok(response);
+        response.next_due = next;
+        return Ok((response, lengths));
     }
     let rows = claim_due(session, request).await?;
-    let mut attempts = rows.iter().map(attempt).collect::<sqlx::Result<Vec<_>>>()?;
-    attempts.sort_by_key(|attempt| attempt.lease.seq);
+    response.attempts = rows.iter().map(attempt).collect::<sqlx::Result<Vec<_>>>()?;
+    response.attempts.sort_by_key(|attempt| attempt.lease.seq);
     for row in &rows {
         let bytes = u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
-        response.lengths.insert(row.try_get("seq")?, bytes);
+        lengths.insert(row.try_get("seq")?, bytes);
     }
-    response.claimed.attempts = attempts;
-    Ok(response)
+    Ok((response, lengths))
 }
 
 /// After a claim: the leases that must be released, and when the next event is due.
@@ -119,11 +115,7 @@ async fn check_claim(
     request: ClaimRequest,
     attempts: &[Attempt],
 ) -> sqlx::Result<(Vec<Lease>, Option<Duration>)> {
-    let conflicts = if request.ordered && !attempts.is_empty() {
-        conflicts(session, attempts).await?
-    } else {
-        Vec::new()
-    };
+    let conflicts = if request.ordered { conflicts(session, attempts).await? } else { Vec::new() };
     // When fewer events were claimed than requested, the other due events cannot be claimed now.
     let all = attempts.len() >= request.max_events as usize;
     let sql = session.tables.sql(&format!(

@@ -123,7 +123,7 @@ impl Session {
 
 /// A bounded number of connections, opened when they are needed.
 pub(super) struct Connections {
-    connect: Connector,
+    pub(super) connect: Connector,
     /// Drives the sockets, which all runtimes use. The caller's runtime may stand still, as an actix-web worker does while a
     /// handler blocks its thread.
     runtime: Handle,

@@ -43,7 +43,7 @@ use super::{
 };
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
-use connections::{Connections, Connector, retry_on_conflict};
+use connections::{Connections, retry_on_conflict};
 pub use dedup::PostgresDedupStore;
 use maintenance::Capacity;
 use notify::Notifier;
@@ -60,7 +60,6 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(crate) struct Postgres {
-    connect: Connector,
     /// For batches of new events.
     insert_connections: Connections,
     /// For all other statements.
@@ -86,10 +85,9 @@ impl Postgres {
         let max_connections = options.max_connections.saturating_sub(max_concurrent_inserts + 1).max(1);
         let connections = Arc::new(Connections::new(connect.clone(), max_connections));
         Ok(Self {
-            notifier: Notifier::new(Arc::clone(&connections), connect.clone(), channel),
+            notifier: Notifier::new(Arc::clone(&connections), channel),
             connections,
-            insert_connections: Connections::new(connect.clone(), max_concurrent_inserts),
-            connect,
+            insert_connections: Connections::new(connect, max_concurrent_inserts),
             max_concurrent_inserts,
             allow_asynchronous_commit: options.allow_asynchronous_commit,
             schema,
@@ -174,7 +172,7 @@ impl Storage for Postgres {
     }
 
     fn transactions(&self) -> Option<Transactions> {
-        Some(Transactions::new(self.connect.clone(), Arc::clone(&self.connections)))
+        Some(Transactions::new(Arc::clone(&self.connections)))
     }
 }
 

@@ -25,7 +25,7 @@ const RELISTEN_AFTER: Duration = Duration::from_secs(5);
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) struct Notifier {
-    connect: Connector,
+    connections: Arc<Connections>,
     channel: Arc<str>,
     pending: Arc<PendingNotification>,
     sending: JoinHandle<()>,
@@ -41,10 +41,11 @@ struct PendingNotification {
 }
 
 impl Notifier {
-    pub(super) fn new(connections: Arc<Connections>, connect: Connector, channel: String) -> Self {
+    pub(super) fn new(connections: Arc<Connections>, channel: String) -> Self {
         let (channel, pending): (Arc<str>, Arc<PendingNotification>) = (channel.into(), Arc::default());
-        let sending = tokio::spawn(send(connections, Arc::clone(&channel), Arc::clone(&pending)));
-        Self { connect, channel, pending, sending, listening: Mutex::default() }
+        let sending =
+            tokio::spawn(send(Arc::clone(&connections), Arc::clone(&channel), Arc::clone(&pending)));
+        Self { connections, channel, pending, sending, listening: Mutex::default() }
     }
 
     pub(super) fn notify(&self) {
@@ -60,7 +61,7 @@ impl Notifier {
     }
 
     pub(super) fn listen(&self, wake: Arc<Notify>) {
-        let task = tokio::spawn(listen(self.connect.clone(), Arc::clone(&self.channel), wake));
+        let task = tokio::spawn(listen(self.connections.connect.clone(), Arc::clone(&self.channel), wake));
         if let Some(former) = locked(&self.listening).replace(task) {
             former.abort();
         }

@@ -19,7 +19,6 @@ const CHECK_PRIMARY_EVERY: Duration = Duration::from_secs(1);
 
 /// Begins and commits the transactions of one worker.
 pub(crate) struct Transactions {
-    connect: Connector,
     connections: Arc<Connections>,
     /// Each running handler holds a connection.
     max_handlers: AtomicU32,
@@ -28,8 +27,8 @@ pub(crate) struct Transactions {
 }
 
 impl Transactions {
-    pub(super) fn new(connect: Connector, connections: Arc<Connections>) -> Self {
-        Self { connect, connections, max_handlers: AtomicU32::new(1), pool: Mutex::default() }
+    pub(super) fn new(connections: Arc<Connections>) -> Self {
+        Self { connections, max_handlers: AtomicU32::new(1), pool: Mutex::default() }
     }
 
     /// Called before the first handler runs.
@@ -48,11 +47,11 @@ impl Transactions {
                     timeout(PING_TIMEOUT, connection.ping()).await.unwrap_or(Err(timed_out())).map(|()| true)
                 })
             })
-            .connect_lazy_with(self.connect.servers.options(primary))
+            .connect_lazy_with(self.connections.connect.servers.options(primary))
     }
 
     pub(crate) async fn begin(&self) -> sqlx::Result<(PgTransaction<'static>, Primary)> {
-        let primary = self.connect.servers.primary();
+        let primary = self.connections.connect.servers.primary();
         let pool = {
             let mut pool = locked(&self.pool);
             let (_, pool) = match pool.take().filter(|(server, _)| *server == primary) {
@@ -68,7 +67,7 @@ impl Transactions {
 
     /// Returns once another server has taken over from this one.
     pub(crate) async fn superseded(&self, server: Primary) -> sqlx::Error {
-        while !self.connect.servers.is_former(server) {
+        while !self.connections.connect.servers.is_former(server) {
             sleep(CHECK_PRIMARY_EVERY).await;
         }
         taken_over()
@@ -83,7 +82,7 @@ impl Transactions {
         lease: Lease,
         keep_body: bool,
     ) -> sqlx::Result<bool> {
-        let Connector { servers, tables, statement_timeout, .. } = &self.connect;
+        let Connector { servers, tables, statement_timeout, .. } = &self.connections.connect;
         if servers.is_former(server) {
             return Err(taken_over());
         }
@@ -99,7 +98,7 @@ impl Transactions {
     }
 
     async fn within<T>(&self, response: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-        timeout(self.connect.statement_timeout, response).await.unwrap_or(Err(timed_out()))
+        timeout(self.connections.connect.statement_timeout, response).await.unwrap_or(Err(timed_out()))
     }
 }
 
