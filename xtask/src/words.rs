@@ -3,51 +3,22 @@
 use std::fs;
 use std::path::Path;
 
+use heck::ToSnakeCase as _;
+
 use crate::{Result, cargo};
 
 /// Each with the field's word. CONTRIBUTING.md says why.
-const GIVEN_UP: [(&str, &str); 41] = [
-    ("refusal", "rejection"),
-    ("refused", "rejected"),
-    ("refuse", "reject"),
-    ("answer", "response"),
-    ("answers", "responses"),
-    ("answered", "responded"),
-    ("at_work", "in_flight, running"),
-    ("asker", "waiter"),
-    ("askers", "waiters"),
-    ("judge", "verify, check"),
-    ("verdict", "status, outcome"),
-    ("recall", "get"),
-    ("hash_wait", "verify_timeout"),
-    ("pushed_out", "evicted"),
-    ("only_for", "scoped_to"),
-    ("seen_store", "dedup_store"),
-    ("store_wait", "store_timeout"),
-    ("duplicate_wait", "duplicate_timeout"),
-    ("door", "extractor"),
-    ("mismatch", "unexpected_event"),
-    ("drift", "unrecognized, undecodable"),
-    ("drifted", "unrecognized, undecodable"),
-    ("unusual", "slow_path"),
-    ("intake", "batcher"),
-    ("buried", "dead_lettered"),
-    ("given_back", "released"),
-    ("settlement", "attempt result"),
-    ("tidy", "checkpoint"),
-    ("tombstone", "dedup_retention"),
-    ("tombstones", "dedup_retention"),
-    ("pulse", "heartbeat"),
-    ("chores", "maintenance"),
-    ("put_aside", "defer"),
-    ("suite", "tests"),
-    ("trouble", "retry_reason"),
-    ("unsure", "ambiguous"),
-    ("retry_waits", "backoff"),
-    ("trust_pem", "add_root_certificate"),
-    ("harsh", "destructive"),
-    ("disturbance", "fault_injection"),
-    ("carried_out", "after_effect"),
+const GIVEN_UP: [&str; 10] = [
+    "answer=response answered=responded answers=responses asker=waiter askers=waiters at_work=in_flight",
+    "buried=dead_lettered carried_out=after_effect chores=maintenance disturbance=fault_injection",
+    "door=extractor drift=undecodable drifted=undecodable duplicate_wait=duplicate_timeout",
+    "given_back=released harsh=destructive hash_wait=verify_timeout intake=batcher judge=verify",
+    "mismatch=unexpected_event only_for=scoped_to pulse=heartbeat pushed_out=evicted put_aside=defer",
+    "recall=get refusal=rejection refuse=reject refused=rejected retry_waits=backoff",
+    "seen_store=dedup_store settlement=attempt_result store_wait=store_timeout suite=tests tidy=checkpoint",
+    "tombstone=dedup_retention tombstones=dedup_retention trouble=retry_reason",
+    "trust_pem=add_root_certificate unsure=ambiguous unusual=slow_path",
+    "verdict=status",
 ];
 
 pub(crate) fn run() -> Result {
@@ -68,9 +39,8 @@ fn visit(path: &Path, found: &mut Vec<String>) -> Result {
             visit(&path, found)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             for (number, line) in fs::read_to_string(&path)?.lines().enumerate() {
-                for (given_up, instead) in given_up(line) {
-                    found.push(format!("{}:{}: {given_up}: {instead}", path.display(), number + 1));
-                }
+                let given_up = given_up(line).into_iter();
+                found.extend(given_up.map(|pair| format!("{}:{}: {pair}", path.display(), number + 1)));
             }
         }
     }
@@ -78,28 +48,17 @@ fn visit(path: &Path, found: &mut Vec<String>) -> Result {
 }
 
 /// Looks at identifiers only: comments and texts may use the words of the language.
-fn given_up(line: &str) -> Vec<(&'static str, &'static str)> {
+fn given_up(line: &str) -> Vec<&'static str> {
     let code = line.split("//").next().unwrap_or_default();
     let code: String = code.split('"').step_by(2).collect::<Vec<_>>().join(" ");
     let identifiers = code.split(|character: char| !character.is_alphanumeric() && character != '_');
     // The one refusal that is the operating system's.
-    let identifiers: Vec<String> =
-        identifiers.map(|name| format!("_{}_", snake_case(name).replace("connection_refused", ""))).collect();
+    let identifiers: Vec<_> = identifiers
+        .map(|name| format!("_{}_", name.to_snake_case().replace("connection_refused", "")))
+        .collect();
     let is_used = |word: &str| identifiers.iter().any(|name| name.contains(&format!("_{word}_")));
-    GIVEN_UP.into_iter().filter(|(word, _)| is_used(word)).collect()
-}
-
-fn snake_case(name: &str) -> String {
-    let mut snake = String::new();
-    let mut before = '_';
-    for character in name.chars() {
-        if character.is_uppercase() && before.is_lowercase() {
-            snake.push('_');
-        }
-        snake.extend(character.to_lowercase());
-        before = character;
-    }
-    snake
+    let pairs = GIVEN_UP.iter().flat_map(|pairs| pairs.split(' '));
+    pairs.filter(|pair| pair.split_once('=').is_some_and(|(word, _)| is_used(word))).collect()
 }
 
 #[cfg(test)]
