@@ -12,9 +12,7 @@ pub(crate) struct Tool {
     /// Name of the program and of its Debian package.
     name: &'static str,
     /// A package without which it does not run, libraries apart.
-    beside: &'static [&'static str],
-    /// Below `target`, where it is unpacked.
-    folder: &'static str,
+    beside: Option<&'static str>,
     /// Arguments that come first, so that what it runs does not see its libraries.
     leading_arguments: &'static str,
     /// Arguments that succeed where it works.
@@ -22,49 +20,27 @@ pub(crate) struct Tool {
 }
 
 // Tracing may be forbidden, as it is in many containers.
-pub(crate) const STRACE: Tool = Tool {
-    name: "strace",
-    beside: &[],
-    folder: "tools-debian",
-    leading_arguments: "-E LD_LIBRARY_PATH",
-    probe: &["-o", "/dev/null", "true"],
-};
-
-pub(crate) const JQ: Tool =
-    Tool { name: "jq", beside: &[], folder: "jq-debian", leading_arguments: "", probe: &["-n", "1"] };
-
-pub(crate) const SQLITE: Tool = Tool {
-    name: "sqlite3",
-    beside: &[],
-    folder: "sqlite3-debian",
-    leading_arguments: "",
-    probe: &[":memory:", "SELECT 1"],
-};
-
-pub(crate) const PGBOUNCER: Tool = Tool {
-    name: "pgbouncer",
-    beside: &[],
-    folder: "pgbouncer-debian",
-    leading_arguments: "",
-    probe: &["--version"],
-};
-
-pub(crate) const NGINX: Tool =
-    Tool { name: "nginx", beside: &[], folder: "nginx-debian", leading_arguments: "", probe: &["-v"] };
-
+pub(crate) const STRACE: Tool =
+    Tool { leading_arguments: "-E LD_LIBRARY_PATH", ..Tool::named("strace", &["-o", "/dev/null", "true"]) };
+pub(crate) const JQ: Tool = Tool::named("jq", &["-n", "1"]);
+pub(crate) const SQLITE: Tool = Tool::named("sqlite3", &[":memory:", "SELECT 1"]);
+pub(crate) const PGBOUNCER: Tool = Tool::named("pgbouncer", &["--version"]);
+pub(crate) const NGINX: Tool = Tool::named("nginx", &["-v"]);
 // Chromium's sandbox does not work for root, nor in many containers.
 pub(crate) const CHROMIUM: Tool = Tool {
-    name: "chromium",
-    beside: &["chromium-common"],
-    folder: "chromium-debian",
-    leading_arguments: "",
-    probe: &["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "about:blank"],
+    beside: Some("chromium-common"),
+    ..Tool::named("chromium", &["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "about:blank"])
 };
 
 impl Tool {
+    const fn named(name: &'static str, probe: &'static [&'static str]) -> Self {
+        Self { name, beside: None, leading_arguments: "", probe }
+    }
+
     /// The program, if it works here; otherwise the reason in one line.
     pub(crate) fn provide(&self) -> Result<PathBuf, String> {
-        self.provide_in(&std::env::var_os("PATH").unwrap_or_default(), &cargo::target().join(self.folder))
+        let unpacked = cargo::target().join(format!("{}-debian", self.name));
+        self.provide_in(&std::env::var_os("PATH").unwrap_or_default(), &unpacked)
     }
 
     fn provide_in(&self, path: &OsStr, unpacked: &Path) -> Result<PathBuf, String> {
@@ -75,7 +51,7 @@ impl Tool {
         if self.works(&program).is_err() {
             Apt::find(path)?.unpack(self.name, unpacked, |apt| {
                 let mut packages = apt.missing_libraries(self.name);
-                packages.extend(self.beside.iter().chain([&self.name]).map(|name| (*name).to_owned()));
+                packages.extend(self.beside.into_iter().chain([self.name]).map(str::to_owned));
                 Ok(packages)
             })?;
             self.wrap(unpacked).map_err(|error| format!("cannot write {}: {error}", program.display()))?;
