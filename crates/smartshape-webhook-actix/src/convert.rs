@@ -29,10 +29,19 @@ pub(crate) fn retained_payload(version: Version, payload: Payload) -> Option<Pay
     Some(payload).filter(|_| version < Version::HTTP_2)
 }
 
+/// Whether actix-web ends the connection after the response to this request. It does not announce that by itself.
+pub(crate) fn ends_connection(request: &HttpRequest) -> bool {
+    request.head().upgrade()
+}
+
 /// A rejection keeps this payload until it has been sent.
-pub(crate) fn response(from: &WebhookResponse, payload: Option<Payload>) -> HttpResponse {
+pub(crate) fn response(
+    from: &WebhookResponse,
+    payload: Option<Payload>,
+    ends_connection: bool,
+) -> HttpResponse {
     let mut response = HttpResponse::build(status(from));
-    if from.closes_connection() {
+    if from.closes_connection() || ends_connection {
         response.force_close();
     }
     // `Connection` is actix-web's to write.

@@ -37,7 +37,8 @@ pub fn endpoint(receiver: Receiver, handler: impl Handler) -> Route {
             let head = convert::head(&request);
             let mut payload = payload.into_inner();
             let response = receiver.serve(&head, &mut payload, handler).await;
-            convert::response(&response, convert::retained_payload(request.version(), payload))
+            let payload = convert::retained_payload(request.version(), payload);
+            convert::response(&response, payload, convert::ends_connection(&request))
         }
     })
 }

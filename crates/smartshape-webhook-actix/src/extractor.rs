@@ -75,6 +75,7 @@ impl<E: FromDelivery> FromRequest for Webhook<E> {
         let receiver = receiver(request);
         let head = convert::head(request);
         let (version, mut payload) = (request.version(), payload.take());
+        let ends_connection = convert::ends_connection(request);
         Box::pin(async move {
             let extracted = match receiver {
                 Some(receiver) => receiver.extract(&head, &mut payload).await,
@@ -82,7 +83,7 @@ impl<E: FromDelivery> FromRequest for Webhook<E> {
             };
             extracted.map(Self).map_err(|response| {
                 let payload = Cell::new(convert::retained_payload(version, payload));
-                WebhookError { response, payload }
+                WebhookError { response, payload, ends_connection }
             })
         })
     }
@@ -101,8 +102,8 @@ pub struct Acknowledgement(WebhookResponse);
 impl Responder for Acknowledgement {
     type Body = BoxBody;
 
-    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
-        convert::response(&self.0, None)
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        convert::response(&self.0, None, convert::ends_connection(request))
     }
 }
 
@@ -111,6 +112,7 @@ impl Responder for Acknowledgement {
 pub struct WebhookError {
     response: WebhookResponse,
     payload: Cell<Option<Payload>>,
+    ends_connection: bool,
 }
 
 impl WebhookError {
@@ -127,7 +129,7 @@ impl ResponseError for WebhookError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        convert::response(&self.response, self.payload.take())
+        convert::response(&self.response, self.payload.take(), self.ends_connection)
     }
 }
 
@@ -155,12 +157,14 @@ mod tests {
     #[test]
     fn webhook_error_keeps_the_payload_until_its_response() {
         let payload = Cell::new(Some(Payload::None));
-        let error = WebhookError { response: RejectionKind::TokenMissing.into(), payload };
+        let error =
+            WebhookError { response: RejectionKind::TokenMissing.into(), payload, ends_connection: false };
         assert_eq!(error.status_code(), StatusCode::UNAUTHORIZED);
         assert_eq!(error.to_string(), "unauthorized");
         assert!(format!("{error:?}").contains("TokenMissing"));
         assert!(error.payload.take().is_some(), "the payload is kept for the response");
-        let before = WebhookError { response: WebhookResponse::success(), payload: Cell::default() };
+        let response = WebhookResponse::success();
+        let before = WebhookError { response, payload: Cell::default(), ends_connection: false };
         assert_eq!(
             (before.status_code(), before.to_string()),
             (StatusCode::OK, "the event was handled before".to_owned())

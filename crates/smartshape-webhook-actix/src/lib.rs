@@ -104,6 +104,13 @@
 //!   [`on_unexpected_event`](ReceiverBuilder::on_unexpected_event) says otherwise.
 //! - actix-web responds to a `Content-Length` that is not a number with an empty 400. It responds to `Expect: 100-continue` before any
 //!   handler is called, so such a client is invited to send its body before it is rejected.
+//! - Once actix-web has responded, a chunked body that no handler has read has no time limit, on any route but these of this crate:
+//!   the connection stays open for as long as the client likes. Limit connections, or accept such bodies for this route only, in a
+//!   proxy.
+//! - actix-web logs an error (target `actix_http::h1::dispatcher`) for each malformed request, which anyone can send. Switch that target
+//!   off.
+//! - A request with `Upgrade: websocket` has no length to actix-web, so an event with that header gets 408. A proxy must not pass the
+//!   header on.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod convert;

@@ -73,6 +73,24 @@ pub(crate) async fn pipelined_requests_get_responses_in_order(harness: Harness) 
     assert_eq!(seen, uuids);
 }
 
+/// Widely copied settings of nginx send this header without an `Upgrade`.
+pub(crate) async fn close_after_connection_upgrade_is_announced(harness: Harness) {
+    let server = harness.start().await;
+    let mut client = server.connect().await;
+    let length = event("1").len().to_string();
+    let upgrade = ("connection", "upgrade");
+    for (token, number) in [("letmein", "1"), (good_token(), "2"), (good_token(), "3"), (good_token(), "3")] {
+        let headers = [("x-smartshape-token", token), ("content-length", &length), upgrade];
+        client.send(server.head("POST", "/callback", &headers) + &event(number)).await;
+        let response = client.response().await;
+        assert_eq!(response.status, if token == "letmein" { 401 } else { 200 });
+        if response.header("connection") == Some("close") {
+            assert!(client.is_closed().await);
+            client = server.connect().await;
+        }
+    }
+}
+
 pub(crate) async fn resets_leave_nothing_behind(harness: Harness) {
     let server = harness.start().await;
     assert_success(&server.deliver(&event("warm")).await);

@@ -43,7 +43,8 @@ macro_rules! table {
                     lying_lengths,
                     three_megabytes, memory_limit, stalled_body;
                 connections: silent_connections_and_slow_heads_hold_nothing, trickling_body, rejected_body_is_no_request,
-                    pipelined_requests_get_responses_in_order, resets_leave_nothing_behind;
+                    pipelined_requests_get_responses_in_order, close_after_connection_upgrade_is_announced,
+                    resets_leave_nothing_behind;
                 early: early_response_announces_the_close, node_gets_the_rejection_while_it_uploads,
                     node_never_reuses_a_connection_that_ends;
                 nginx: rejected_uploads_cost_no_delivery;
