@@ -22,6 +22,9 @@ const MAX_OVERALLOCATION: u64 = 4;
 /// then would hold a permit until `timeout`. (Apache's `RequestReadTimeout` defaults to 500, IIS to 240.)
 const MIN_RATE: u64 = 1024;
 
+/// A timer that fires later than this says that the process was stopped: a container was paused, or its machine.
+const MAX_LATENESS: Duration = Duration::from_secs(1);
+
 /// Maximum number of bytes of a rejected body that are discarded to keep its connection. Most events are shorter.
 const MAX_DISCARD: usize = 64 * 1024;
 /// Maximum number of `Pending` polls of a rejected body; after that, its client counts as still sending.
@@ -169,6 +172,11 @@ impl<'a> BodyTimer<'a> {
         }
         loop {
             ready!(self.sleep.as_mut().poll(context));
+            let late = self.sleep.deadline().elapsed();
+            if late > MAX_LATENESS {
+                // What has arrived meanwhile is still to be read by the framework.
+                self.postpone(late + MAX_LATENESS);
+            }
             let stalled = self.last_progress + self.limits.idle_timeout;
             let slow = self.started_at
                 + self.limits.idle_timeout
@@ -184,6 +192,12 @@ impl<'a> BodyTimer<'a> {
             }
             self.sleep.as_mut().reset(next);
         }
+    }
+
+    fn postpone(&mut self, by: Duration) {
+        self.started_at += by;
+        self.deadline += by;
+        self.last_progress += by;
     }
 }
 
@@ -420,5 +434,46 @@ mod tests {
             assert_eq!(trickled.to_string(), format!("the body took too long ({why})"));
             assert_eq!(started_at.elapsed().as_secs(), seconds, "{bytes}");
         }
+    }
+
+    /// Stops the process while the body is awaited.
+    async fn stop_process<T: std::fmt::Debug>(
+        mut reading: Pin<&mut impl Future<Output = T>>,
+        duration: Duration,
+    ) {
+        for step in 0..3 {
+            let poll = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+            assert!(poll.is_pending(), "{step}: {poll:?}");
+            if step == 1 {
+                tokio::time::advance(duration).await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_the_process_was_stopped_does_not_count() {
+        let memory = MemoryLimit::new(10_000_000, 1_000_000);
+        for duration in [LIMITS.idle_timeout, LIMITS.timeout].map(|limit| limit + Duration::from_secs(4)) {
+            let (sender, receiver) = tokio::sync::mpsc::channel(1);
+            let body = stream::unfold(receiver, async |mut receiver| {
+                let chunk = receiver.recv().await?;
+                Some((Ok::<Bytes, std::io::Error>(chunk), receiver))
+            });
+            let reservation = &mut memory.reservation(None);
+            let mut reading = pin!(read(body, None, &LIMITS, reservation));
+            stop_process(reading.as_mut(), duration).await;
+            // It had arrived, but the framework reads only now.
+            sender.try_send(Bytes::from_static(b"late")).unwrap();
+            drop(sender);
+            assert_eq!(&reading.await.unwrap()[..], b"late");
+        }
+
+        let started_at = Instant::now();
+        let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
+        let reservation = &mut memory.reservation(None);
+        let mut reading = pin!(read(nothing, None, &LIMITS, reservation));
+        stop_process(reading.as_mut(), Duration::from_secs(14)).await;
+        assert_eq!(reading.await.unwrap_err().kind(), RejectionKind::BodyTimeout);
+        assert_eq!(started_at.elapsed().as_secs(), 15);
     }
 }
