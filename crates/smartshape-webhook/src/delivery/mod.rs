@@ -324,7 +324,7 @@ impl Delivery {
         self.raw_data().decode()
     }
 
-    /// The tracing span in which a handler runs, with event, uuid and file escaped for the log.
+    /// The tracing span in which a handler runs, with event, uuid, file and the secret's name escaped for the log.
     #[must_use]
     pub fn span(&self) -> tracing::Span {
         tracing::info_span!(
@@ -332,6 +332,7 @@ impl Delivery {
             event = %escape_for_log(self.event_name()),
             uuid = %escape_for_log(self.uuid()),
             file = %escape_for_log(self.file_text()),
+            secret = self.secret_name().map(|name| tracing::field::display(escape_for_log(name))),
         )
     }
 

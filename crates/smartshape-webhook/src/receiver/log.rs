@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::field::display;
 
 use super::Outcome;
 use crate::dedup::in_flight::SameBody;
@@ -155,19 +156,20 @@ impl DeliveryLog {
         let event = || escape_for_log(delivery.event_name());
         let uuid = || escape_for_log(delivery.uuid());
         let file = || escape_for_log(delivery.file_text());
+        let secret = || delivery.secret_name().map(|name| display(escape_for_log(name)));
         let milliseconds = took.as_millis();
         match outcome {
             Outcome::Acknowledged => {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(event = %event(), uuid = %uuid(), file = %file(), outcome = "acknowledged", milliseconds, "delivery");
+                tracing::info!(event = %event(), uuid = %uuid(), file = %file(), secret = secret(), outcome = "acknowledged", milliseconds, "delivery");
             }
             Outcome::Discarded(why) => {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(event = %event(), uuid = %uuid(), file = %file(), outcome = "discarded", milliseconds, why = %escape_error_for_log(why), "delivery");
+                tracing::error!(event = %event(), uuid = %uuid(), file = %file(), secret = secret(), outcome = "discarded", milliseconds, why = %escape_error_for_log(why), "delivery");
             }
             Outcome::Failed(why) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(event = %event(), uuid = %uuid(), file = %file(), outcome = "failed", milliseconds, why = %escape_error_for_log(why), "delivery");
+                tracing::warn!(event = %event(), uuid = %uuid(), file = %file(), secret = secret(), outcome = "failed", milliseconds, why = %escape_error_for_log(why), "delivery");
                 return;
             }
         }

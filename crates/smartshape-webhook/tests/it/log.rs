@@ -7,14 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    Delivery, Event, FileUploaded, HandlerError, OnUnexpectedEvent, RequestHead, TOKEN_HEADER,
+    Delivery, Event, FileUploaded, HandlerError, NamedSecret, OnUnexpectedEvent, RequestHead, Secret,
+    TOKEN_HEADER,
 };
 use tracing::Dispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 
-use crate::common::{TOKEN, body_stream, builder, event, head};
+use crate::common::{
+    SECRET, TOKEN, body_stream, builder, event, head, long_timeouts, serve, succeed, token_of, uploaded,
+};
 
 /// Everything that is logged: each field as a formatter would write it.
 #[derive(Clone, Default)]
@@ -124,6 +127,33 @@ async fn hostile_texts_are_escaped() {
     for line in log.iter() {
         let unfit = |character: char| character.is_control() || matches!(character, '\u{202e}' | '\u{2028}');
         assert!(!line.contains(unfit), "{line:?}");
+    }
+}
+
+/// An operator sees when the old secret of a rotation is no longer used.
+#[tokio::test]
+async fn outcomes_and_spans_name_the_secret() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let (old, new) = (Secret::new(SECRET).unwrap(), Secret::new("the new secret of these tests").unwrap());
+    let new_token = token_of("the new secret of these tests", 7);
+    let new = NamedSecret::new("new", new).for_webhook("old");
+    let receiver =
+        long_timeouts().named_secret(NamedSecret::new("old", old)).named_secret(new).build().unwrap();
+    serve(&receiver, uploaded("1-old"), succeed).await;
+    serve(&receiver, uploaded("2-old"), fails).await;
+    serve(&receiver, uploaded("3-old"), gives_up).await;
+    let new_body = body_stream(uploaded("4-new"));
+    receiver.serve(&head(&new_token), new_body, Arc::new(succeed)).await;
+
+    let log = log.0.lock().unwrap();
+    for (uuid, secret) in [("1-old", "old"), ("2-old", "old"), ("3-old", "old"), ("4-new", "new")] {
+        let of_delivery: Vec<_> = log.iter().filter(|line| line.contains(&format!("uuid={uuid} "))).collect();
+        assert_eq!(of_delivery.len(), 2, "the span and the outcome: {log:?}");
+        assert!(
+            of_delivery.iter().all(|line| line.contains(&format!("secret={secret} "))),
+            "{of_delivery:?}"
+        );
     }
 }
 
