@@ -38,7 +38,7 @@ impl std::fmt::Display for BaseUrl {
 
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
         None => false,
@@ -174,17 +174,16 @@ mod tests {
 
     #[test]
     fn loopback_urls() {
-        for url in [
-            "http://localhost",
-            "http://api.localhost:1/",
-            "http://127.8.0.1/a",
-            "http://[::ffff:127.0.0.1]/",
-        ] {
+        for url in
+            ["http://localhost", "http://localhost:1/a", "http://127.8.0.1/a", "http://[::ffff:127.0.0.1]/"]
+        {
             assert!(is_loopback_url(url), "{url}");
         }
         for url in [
             "http://127.0.0.1.example.com",
             "http://notlocalhost",
+            // Its address is asked of the network.
+            "http://api.localhost:1/",
             "http://10.0.0.1",
             "http://127.0.0.1@example.com",
         ] {
