@@ -7,7 +7,7 @@ use smartshape_webhook::{Delivery, EventKind, RejectionKind};
 
 use super::event::{attributes, changes, copies, copy_buttons, copyable};
 use super::text::{ago, bytes, clock, plural, span, thousands, visible};
-use super::{Frame, Page, action, current, flash, frame, icon, json, kind_icon, live};
+use super::{Frame, Page, action, current, flash, frame, icon, json, kind_icon, live, not_found};
 use crate::access::{Role, Visitor};
 use crate::deliveries::{Deliveries, Entry, SendOutcome};
 use crate::query::{Query, link};
@@ -75,7 +75,7 @@ pub(crate) fn page(deliveries: &Deliveries, label: &str, query: &Query, visitor:
             ("Deliveries", main, is_found)
         }
         "send" if may_send => ("Send a sample", sample(deliveries, query), true),
-        _ => ("Not found", nothing("There is no such page"), false),
+        _ => ("Not found", not_found("?view=deliveries", "Deliveries"), false),
     };
     let is_list = view == "deliveries";
     let links = html! {
@@ -87,15 +87,6 @@ pub(crate) fn page(deliveries: &Deliveries, label: &str, query: &Query, visitor:
     let page_frame = Frame { name: "SmartShape listener", home: "?view=deliveries", view, links };
     let html = frame(title, label, &page_frame, visitor, &live(), flash(query).as_ref(), &main);
     Page { html, is_found }
-}
-
-fn nothing(title: &str) -> Markup {
-    html! {
-        section.card.confirm {
-            h1 { (title) }
-            p { a.button href="?view=deliveries" { "Deliveries" } }
-        }
-    }
 }
 
 /// Which deliveries are listed.

@@ -86,9 +86,9 @@ pub(crate) async fn page(
         }
         "confirm" => match confirm::page(&context, &selection, query).await? {
             Some(main) => ("Please confirm", main, true),
-            None => ("Not found", not_found(), false),
+            None => ("Not found", not_found("?view=overview", "Overview"), false),
         },
-        _ => ("Not found", not_found(), false),
+        _ => ("Not found", not_found("?view=overview", "Overview"), false),
     };
     let page_frame = inbox_frame(view, selection.state, Some(&context.counts));
     let tools = html! { (workers(&context)) (live()) };
@@ -144,11 +144,12 @@ pub(crate) fn unavailable(label: &str, visitor: &Visitor) -> String {
     frame("Not available", label, &inbox_frame("", None, None), visitor, &html! {}, None, &main)
 }
 
-fn not_found() -> Markup {
+/// The page of an unknown view, with a link to one that exists.
+fn not_found(home: &str, name: &str) -> Markup {
     html! {
         section.card.confirm {
             h1 { "There is no such page" }
-            p { a.button href="?view=overview" { "Overview" } }
+            p { a.button href=(home) { (name) } }
         }
     }
 }
