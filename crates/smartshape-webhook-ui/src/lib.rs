@@ -420,12 +420,14 @@ fn download(name: &str, body: Bytes) -> Response<Bytes> {
     with_header(response, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}.json\""))
 }
 
-/// The events of a form: one by its key, or dead letters up to the last one that was seen.
+/// The events of a form: one by its key, in the state that was seen, or dead letters up to the last one that was seen.
 fn selected_events(form: &Query) -> Option<EventFilter> {
+    let selection = Selection::from_query(form);
     if let Some(key) = form.get("event") {
-        return Some(EventFilter::default().key(key.parse().ok()?));
+        // A second click must not replay an event that the first one's attempt has completed.
+        return Some(EventFilter::default().key(key.parse().ok()?).state(selection.state?));
     }
-    let selection = Selection { state: Some(EventState::DeadLetter), ..Selection::from_query(form) };
+    let selection = Selection { state: Some(EventState::DeadLetter), ..selection };
     let seen: i64 = form.get("up_to")?.parse().ok()?;
     Some(selection.filter().up_to(seen).limit(u32::MAX))
 }

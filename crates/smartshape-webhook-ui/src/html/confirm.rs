@@ -7,7 +7,7 @@ use smartshape_webhook_inbox::{Count, EventFilter, EventState, InboxError, PageC
 use super::text::{plural, thousands, visible};
 use super::{Context, kind_icon, reason_title};
 use crate::access::Role;
-use crate::query::{Query, Selection};
+use crate::query::{Query, Selection, state_name};
 
 /// `None` when there is no such action, or the visitor may not do it.
 pub(super) async fn page(
@@ -38,7 +38,8 @@ async fn one(
     let back = selection.event_link(key);
     let title = html! { @if is_purge { "Purge this event?" } @else { "Handle this event again?" } };
     let what = html! { ul.what { li { (kind_icon(&stored.event.event_name)) (visible(&stored.event.event_name)) " of " span.mono { (visible(&stored.event.file)) } } } };
-    Ok(Some(question(&title, &what, action, is_purge, &[("event", &key.to_string())], &back)))
+    let fields = [("event", &*key.to_string()), ("state", state_name(stored.event.state))];
+    Ok(Some(question(&title, &what, action, is_purge, &fields, &back)))
 }
 
 async fn all(

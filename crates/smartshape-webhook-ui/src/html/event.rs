@@ -7,7 +7,7 @@ use smartshape_webhook_inbox::{EventState, FailedAttempt, InboxError, StoredDeli
 use super::text::{ago, bytes, clock, has_hidden, span, visible};
 use super::{Context, action, chip, error, icon, json, kind_icon, owner, unless_older};
 use crate::access::Role;
-use crate::query::{Selection, link};
+use crate::query::{Selection, link, state_name};
 
 /// Rows of a table of changes or attributes.
 const MAX_ROWS: usize = 200;
@@ -85,7 +85,7 @@ fn actions(
     html! {
         div.actions {
             @if context.may(Role::Operator) && has_body {
-                @if state == EventState::DeadLetter { (action("replay", &replay, "primary", &[("event", key)], &back)) }
+                @if state == EventState::DeadLetter { (action("replay", &replay, "primary", &[("event", key), ("state", state_name(state))], &back)) }
                 @if state == EventState::Completed { a.button href=(confirm("replay")) { (icon("replay")) "Handle again…" } }
             }
             @if has_body && context.may(Role::Reader) {

@@ -15,7 +15,7 @@ async fn forged_posts_are_rejected() {
     let fixture = Fixture::new().await;
     let key = fixture.store(1, "f", "{}").await.key();
     fixture.fail("broken").await;
-    let form = format!("do=purge&event={key}");
+    let form = format!("do=purge&event={key}&state=dead-letter");
     let ui = fixture.ui(Visitor::owner("o"));
     for headers in [
         &[][..],

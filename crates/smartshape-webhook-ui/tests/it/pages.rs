@@ -65,8 +65,8 @@ async fn each_role_may_do_its_actions() {
     let fixture = Fixture::new().await;
     let key = fixture.store(1, "f", r#"{"body": "BODY"}"#).await.key();
     fixture.fail("broken").await;
-    let replay = format!("do=replay&event={key}&back=?");
-    let purge = format!("do=purge&event={key}&back=?");
+    let replay = format!("do=replay&event={key}&state=dead-letter&back=?");
+    let purge = format!("do=purge&event={key}&state=waiting&back=?");
     for read_only in [true, false] {
         for (visitor, allowed) in visitors().into_iter().zip([0, 0, 0, 3, 4]) {
             let allowed = if read_only { 0 } else { allowed };
@@ -232,6 +232,38 @@ async fn downloaded_body_is_exact() {
     let response = send(&ui, Method::GET, &format!("?raw={}", delivery.key()), &[], "").await;
     assert_eq!(response.body(), delivery.raw());
     assert!(get(&ui, &format!("?event={}", delivery.key())).await.1.contains("12345678901234567890.10"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_click_replays_no_completed_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let inbox = Inbox::builder(folder.path().join("inbox.db").to_str().unwrap());
+    let inbox = inbox.body_retention(Duration::from_secs(3600)).open().await.unwrap();
+    let fixture = Fixture { folder, inbox };
+    let key = fixture.store(1, "f", "{}").await.key();
+    fixture.fail("broken").await;
+    let ui = fixture.ui(Visitor::operator("op"));
+    let page = get(&ui, &format!("?event={key}")).await.1;
+    let hidden = |name, value: &str| format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">");
+    assert!(
+        page.contains(&hidden("event", &key.to_string())) && page.contains(&hidden("state", "dead-letter"))
+    );
+
+    let form = format!("do=replay&event={key}&state=dead-letter&back=?view=events");
+    let replayed = async || {
+        let response = send(&ui, Method::POST, "", OWN, &form).await;
+        response.headers()[header::LOCATION].to_str().unwrap().to_owned()
+    };
+    assert_eq!(replayed().await, "?view=events&done=replay&count=1");
+    let worker = fixture.inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
+    while fixture.count(EventState::Completed).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    worker.shutdown().await.unwrap();
+    assert_eq!(replayed().await, "?view=events&done=replay&count=0");
+
+    let form = format!("do=replay&event={key}&back=?view=events");
+    assert_eq!(post(&ui, OWN, &form).await, StatusCode::BAD_REQUEST, "without the state that was seen");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
