@@ -90,7 +90,7 @@ pub(crate) struct Show {
     /// The event, by the KEY column of `inbox list`
     #[arg(value_parser = key)]
     key: DeliveryKey,
-    /// Only the body, exactly as it came in
+    /// Only the body, exactly as it came in; on a terminal with unprintable characters escaped
     #[arg(long)]
     body: bool,
 }
@@ -262,11 +262,11 @@ impl Show {
         };
         let mut event = event_json(&stored.event);
         event["next_attempt_at"] = stored.next_attempt_at.map(|at| at.to_string()).into();
-        let body = stored.body.as_ref().map(|body| String::from_utf8_lossy(body));
         let gone = "the event's body was deleted when it was completed or purged";
         if self.body {
-            return body.map_or_else(|| Err(Failure::failed(gone)), output::line);
+            return stored.body.map_or_else(|| Err(Failure::failed(gone)), |body| output::body(&body));
         }
+        let body = stored.body.as_ref().map(|body| String::from_utf8_lossy(body));
         if settings.json {
             event["body"] = body.map_or(Value::Null, |body| Value::String(body.into_owned()));
             return output::json(&event);

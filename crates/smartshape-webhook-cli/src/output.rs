@@ -25,6 +25,17 @@ pub(crate) fn line(text: impl Display) -> CliResult {
         .map_err(|error| Failure::from_stdout_error(&error))
 }
 
+/// Prints a body: its exact bytes, unless it is for a terminal.
+pub(crate) fn body(body: &[u8]) -> CliResult {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.is_terminal() {
+        drop(stdout);
+        return line(escape(&String::from_utf8_lossy(body)));
+    }
+    let written = stdout.write_all(body).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::from_stdout_error(&error))
+}
+
 /// Prints a result as one line of JSON.
 pub(crate) fn json(value: &Value) -> CliResult {
     line(escape_unprintable_json(value.to_string()))
