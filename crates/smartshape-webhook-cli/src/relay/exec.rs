@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use smartshape_webhook::{Delivery, Handler, HandlerError, escape_error_for_log};
 use smartshape_webhook_outlet::CloudEvent;
@@ -36,7 +36,7 @@ struct Group(Pid);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // An error means that the group has ended.
+        // An error means that the group has ended, or belongs to another user.
         let _ = kill_process_group(self.0, Signal::KILL);
     }
 }
@@ -85,7 +85,14 @@ impl Handler for Exec {
         }
         if !has_ended {
             let seconds = self.timeout.as_secs();
-            return Err(HandlerError::retry(format!("it was killed after its {seconds} s")));
+            // A program of another user, such as `sudo`, goes on. Its attempt waits for it, so that no other one starts
+            // beside it.
+            if kill_process_group(id, Signal::KILL) != Err(Errno::PERM) {
+                return Err(HandlerError::retry(format!("it was killed after its {seconds} s")));
+            }
+            tracing::error!(
+                "{program} goes on after its {seconds} s: it belongs to another user, so the relay cannot kill it"
+            );
         }
         outcome(child.wait().await?)
     }
