@@ -137,14 +137,6 @@ async fn readiness_pings_storage_once_a_second() {
 }
 
 #[tokio::test]
-async fn worker_outlives_unavailable_storage() {
-    let inbox = inbox(&unavailable(), Duration::from_secs(1));
-    let worker = inbox.worker(succeed).spawn();
-    assert!(!inbox.health().await.is_ready());
-    worker.shutdown().await.unwrap();
-}
-
-#[tokio::test]
 async fn worker_rejects_invalid_settings() {
     let inbox = inbox(&unavailable(), Duration::from_secs(1));
     let make = || inbox.worker(succeed);

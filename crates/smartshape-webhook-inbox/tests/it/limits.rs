@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::event::NewEvent;
 use crate::it::fixture::{
-    COMPLETED, Fixture, LONG, dead_letter, delivery, long_delivery, on_each_storage, poll_until, result,
-    retention,
+    COMPLETED, Fixture, LONG, dead_letter, delivery, long_delivery, new_events, on_each_storage, poll_until,
+    result, retention,
 };
 use crate::storage::AttemptOutcome;
 use crate::{EventFilter, EventState, Inbox};
@@ -46,8 +46,7 @@ async fn completed_events_do_not_fill_inbox(database: &impl Fixture) {
     let inbox = limited(database, 4 << 20).await;
     let storage = inbox.storage();
     for part in 0..40 {
-        let events = (part * 500..(part + 1) * 500).map(|number| NewEvent::from(&delivery(number)));
-        storage.insert(events.collect()).await.unwrap();
+        storage.insert(new_events(part * 500..(part + 1) * 500, "f")).await.unwrap();
         let attempts = storage.attempts(500, LONG).await;
         let completed = attempts.iter().map(|attempt| result(attempt.lease, COMPLETED));
         assert_eq!(storage.settle(completed.collect()).await.unwrap().recorded.len(), 500);
@@ -98,8 +97,7 @@ async fn dedup_retention_counts_from_purge(database: &impl Fixture) {
 /// stored in between.
 async fn replay_and_purge_commit_in_chunks(database: &impl Fixture) {
     let inbox = database.inbox().await;
-    let events = (0..3500).map(|number| NewEvent::from(&delivery(number)));
-    inbox.storage().insert(events.collect()).await.unwrap();
+    inbox.storage().insert(new_events(0..3500, "f")).await.unwrap();
     let sqlite = "UPDATE events SET state = 3, settled = 0; CREATE TRIGGER reject BEFORE UPDATE ON events \
          WHEN OLD.seq = 2500 BEGIN SELECT RAISE(ABORT, 'not this one'); END";
     let postgres = "UPDATE smartshape_inbox_events SET state = 3, settled = now(); \
