@@ -55,24 +55,24 @@ impl RequestHead {
         let (mut transfer_encoding, mut expects_continue) = (false, false);
         let (mut content_coding, mut foreign_charset, mut traceparent) = (None, None, None);
         for (name, value) in headers {
-            if name.eq_ignore_ascii_case(TOKEN_HEADER) {
+            if is(name, TOKEN_HEADER) {
                 // A proxy may merge repeated fields into one, `t, t`. No token contains a comma.
                 for value in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     repeated |= token.is_some_and(|first| first != value);
                     token = Some(value);
                 }
-            } else if name.eq_ignore_ascii_case("content-length") {
+            } else if is(name, "content-length") {
                 let read = read_length(value);
                 length = if length == Length::Absent || length == read { read } else { Length::Invalid };
-            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            } else if is(name, "transfer-encoding") {
                 transfer_encoding = true;
-            } else if name.eq_ignore_ascii_case("expect") {
+            } else if is(name, "expect") {
                 expects_continue = true;
-            } else if name.eq_ignore_ascii_case("content-encoding") {
+            } else if is(name, "content-encoding") {
                 content_coding = content_coding.or(read_coding(value));
-            } else if name.eq_ignore_ascii_case("content-type") {
+            } else if is(name, "content-type") {
                 foreign_charset = read_foreign_charset(value);
-            } else if name.eq_ignore_ascii_case("traceparent") {
+            } else if is(name, "traceparent") {
                 traceparent = read_traceparent(value);
             }
         }
@@ -147,6 +147,12 @@ impl From<&http::request::Parts> for RequestHead {
             .with_http2(parts.version >= http::Version::HTTP_2)
             .with_client_addr(parts.extensions.get::<ClientAddr>().copied())
     }
+}
+
+/// Whether a header has this name, which is in lower case. Most frameworks hand names over in lower case, and comparing them
+/// exactly is faster.
+fn is(name: &str, lower: &str) -> bool {
+    name == lower || name.eq_ignore_ascii_case(lower)
 }
 
 fn read_length(value: &[u8]) -> Length {
