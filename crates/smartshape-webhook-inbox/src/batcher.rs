@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::activity::ActivityCounts;
 use crate::error::{InboxError, InboxErrorKind};
-use crate::event::NewEvent;
+use crate::event::{NewEvent, stable_hash};
 use crate::storage::{Storage, wake_all};
 use crate::worker::WorkerContext;
 
@@ -75,7 +75,7 @@ impl Batcher {
             let (sender, result) = oneshot::channel();
             let mut event = NewEvent::from(&delivery);
             if self.order_across_webhooks {
-                event.order_across_webhooks(&delivery);
+                event.queue = stable_hash(delivery.file().as_str(), "");
             }
             let pending = Pending { event, delivery, result: sender };
             self.queue.send(pending).await.map_err(|_| runtime_ended())?;

@@ -54,13 +54,6 @@ impl From<&Delivery> for NewEvent {
     }
 }
 
-impl NewEvent {
-    /// Orders the event together with the events of the same file from other webhooks.
-    pub(crate) fn order_across_webhooks(&mut self, delivery: &Delivery) {
-        self.queue = stable_hash(delivery.file().as_str(), "");
-    }
-}
-
 /// A text that every storage accepts: PostgreSQL's `text` cannot contain NUL.
 fn field(text: &str) -> String {
     truncate(text, MAX_FIELD_CHARS)

@@ -1,6 +1,5 @@
 //! The inbox: a handler that stores deliveries, and access to the stored events.
 
-mod activity;
 mod admin;
 mod page;
 
@@ -22,7 +21,7 @@ use crate::settings::InboxBuilder;
 use crate::storage::admin::SCHEMA_OF_REASONS;
 use crate::storage::{self, Storage, wake_all};
 use crate::worker::{Heartbeat, Worker, WorkerContext};
-pub use activity::ActivitySlot;
+pub use admin::ActivitySlot;
 pub use page::{EventPage, PageCursor};
 
 /// `Retry-After` when the database is unavailable or too slow.

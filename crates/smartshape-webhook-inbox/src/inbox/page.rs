@@ -80,7 +80,7 @@ impl Inbox {
             PageCursor::OlderThan(seq) => filter.up_to = filter.up_to.min(seq.saturating_sub(1)),
             PageCursor::NewerThan(seq) => filter.after = filter.after.max(seq),
         }
-        let end = self.narrow(&mut filter, max_examined).await?;
+        let end = if filter.is_scan() { self.narrow(&mut filter, max_examined).await? } else { None };
         let mut events = self.storage().list(filter.clone()).await?;
         let is_full = events.len() > limit;
         events.truncate(limit);
@@ -119,26 +119,17 @@ impl Inbox {
         max_examined: u32,
     ) -> Result<CountByEvent, InboxError> {
         filter.newest_first = true;
-        let end = self.narrow_scan(&mut filter, max_examined).await?;
+        let end = self.narrow(&mut filter, max_examined).await?;
         let names = self.storage().count_by_event(filter).await?;
         let total = names.iter().map(|(_, count)| count).sum();
         let total = if end.is_some() { Count::AtLeast(total) } else { Count::Exactly(total) };
         Ok(CountByEvent { names, total })
     }
 
-    /// Narrows a filter that no index covers. Returns the cursor at which the next page goes on, if any event is left.
-    async fn narrow(&self, filter: &mut EventFilter, max_examined: u32) -> Result<Option<i64>, InboxError> {
-        if filter.is_scan() { self.narrow_scan(filter, max_examined).await } else { Ok(None) }
-    }
-
     /// Narrows a filter to what one call examines, and returns the cursor at which the next page goes on, if any event is left.
     /// The narrowed filter and that cursor meet at one sequence number: with a gap an event would be on no page, with an
     /// overlap on two.
-    async fn narrow_scan(
-        &self,
-        filter: &mut EventFilter,
-        max_examined: u32,
-    ) -> Result<Option<i64>, InboxError> {
+    async fn narrow(&self, filter: &mut EventFilter, max_examined: u32) -> Result<Option<i64>, InboxError> {
         // Completed events have no index by sequence number, and nearly all events are completed.
         let spans_most_events = filter.state.is_none_or(|state| state == EventState::Completed);
         let (skipped, width) =

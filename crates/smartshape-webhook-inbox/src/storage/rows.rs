@@ -8,7 +8,7 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
 
 use crate::activity::ActivityCounts;
-use crate::event::{Count, EventFilter, EventState, InboxCounts, StoredEvent};
+use crate::event::{Count, EventFilter, EventState, InboxCounts, InboxStats, StoredEvent};
 use crate::reason::{DeadLetterReason, ReasonId, without_ids};
 
 pub(super) fn parse_key(bytes: &[u8]) -> Result<DeliveryKey, sqlx::Error> {
@@ -186,6 +186,16 @@ pub(super) const BY_EVENT: &str = " GROUP BY e.event ORDER BY 2 DESC, 1 LIMIT 10
 
 pub(super) fn by_event(counted: Vec<(String, i64)>) -> Vec<(String, u64)> {
     counted.into_iter().map(|(event, count)| (event, u64::try_from(count).unwrap_or(0))).collect()
+}
+
+pub(super) fn stats(
+    (waiting, open, dead_letters): (i64, i64, i64),
+    oldest_waiting: Option<Duration>,
+    disk_bytes: u64,
+) -> InboxStats {
+    let count = |count: i64| u64::try_from(count).unwrap_or(0);
+    let (waiting, running, dead_letters) = (count(waiting), count(open - waiting), count(dead_letters));
+    InboxStats { waiting, running, dead_letters, oldest_waiting, disk_bytes }
 }
 
 /// Numbers of rows, the first four of them counted up to a limit.

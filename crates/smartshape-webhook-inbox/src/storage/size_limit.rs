@@ -66,7 +66,15 @@ impl SizeLimit {
             return Ok(());
         }
         count().await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))??;
-        if self.try_reserve(events) { Ok(()) } else { Err(self.full(storage)) }
+        if self.try_reserve(events) {
+            return Ok(());
+        }
+        let text = format!(
+            "inbox {storage}: events that are not completed have reached its maximum size of {} bytes: look why they are \
+             not completed, purge them, or raise max_size_bytes",
+            self.max_bytes
+        );
+        Err(InboxError::new(InboxErrorKind::Full, text))
     }
 
     /// Whether it is time for a count in the background. Counts that take long are less frequent.
@@ -106,14 +114,5 @@ impl SizeLimit {
             self.added.fetch_add(bytes, Ordering::Relaxed);
         }
         fits
-    }
-
-    fn full(&self, storage: &dyn fmt::Display) -> InboxError {
-        let text = format!(
-            "inbox {storage}: events that are not completed have reached its maximum size of {} bytes: look why they are \
-             not completed, purge them, or raise max_size_bytes",
-            self.max_bytes
-        );
-        InboxError::new(InboxErrorKind::Full, text)
     }
 }

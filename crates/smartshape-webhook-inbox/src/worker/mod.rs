@@ -529,32 +529,25 @@ impl WorkerLoop {
     fn end_attempt(&mut self, ended: Result<(Id, AttemptEnd), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(attempt) = self.running.remove(&id) else { return };
+        let took = attempt.started_at.elapsed();
+        let completed = AttemptOutcome::Completed { keep_body: self.context.keep_body() };
+        let failed =
+            |kind, error| attempt.span.in_scope(|| self.failed(kind, error, attempt.key, attempt.number));
         let lease_lost = || metrics::attempts_ended("lease_lost", 1);
         let outcome = match ended {
-            Ok((_, AttemptEnd::Succeeded)) => {
-                AttemptOutcome::Completed { keep_body: self.context.keep_body() }
-            }
+            Ok((_, AttemptEnd::Succeeded)) => completed,
             #[cfg(feature = "postgres")]
             Ok((_, AttemptEnd::AlreadyCompleted)) => {
-                let took = attempt.started_at.elapsed();
                 metrics::attempt_took(took);
-                return self.count(&AttemptOutcome::Completed { keep_body: self.context.keep_body() }, took);
+                return self.count(&completed, took);
             }
             #[cfg(feature = "postgres")]
             Ok((_, AttemptEnd::LeaseLost)) => return lease_lost(),
-            Ok((_, AttemptEnd::Failed { kind, error })) => {
-                attempt.span.in_scope(|| self.failed(kind, error, attempt.key, attempt.number))
-            }
+            Ok((_, AttemptEnd::Failed { kind, error })) => failed(kind, error),
             Err(error) if error.is_cancelled() && attempt.is_lost => return lease_lost(),
             Err(error) if error.is_cancelled() => return self.cancelled.push(attempt.lease),
-            Err(error) => {
-                let error = error_field(&panic_text(error));
-                attempt
-                    .span
-                    .in_scope(|| self.failed(HandlerErrorKind::Retry, error, attempt.key, attempt.number))
-            }
+            Err(error) => failed(HandlerErrorKind::Retry, error_field(&panic_text(error))),
         };
-        let took = attempt.started_at.elapsed();
         metrics::attempt_took(took);
         self.results.push(AttemptResult { lease: attempt.lease, outcome, took });
     }

@@ -69,14 +69,8 @@ impl StorageAdmin for Postgres {
             );
             let (waiting, open, oldest, dead_letters): (i64, i64, Option<f64>, i64) =
                 sqlx::query_as(sql).fetch_one(&mut session.connection).await?;
-            let count = |count: i64| u64::try_from(count).unwrap_or(0);
-            Ok(InboxStats {
-                waiting: count(waiting),
-                running: count(open - waiting),
-                dead_letters: count(dead_letters),
-                oldest_waiting: oldest.map(span),
-                disk_bytes: used_bytes(session).await?,
-            })
+            let disk_bytes = used_bytes(session).await?;
+            Ok(rows::stats((waiting, open, dead_letters), oldest.map(span), disk_bytes))
         }))
     }
 

@@ -29,7 +29,7 @@ const PAUSE_BEFORE_REPEATING: Duration = Duration::from_millis(50);
 
 /// The server probes a silent client after 15 s, every 5 s, and closes its session after 30 s. By default it keeps the
 /// locks of a lost client for two hours.
-const KEEPALIVE: &str = "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; \
+pub(super) const KEEPALIVE: &str = "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; \
      SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000";
 
 /// The qualified names of the inbox's tables. Statements name them without schema; [`sql`](Self::sql) adds it.
@@ -96,11 +96,6 @@ pub(super) fn milliseconds(timeout: Duration) -> u128 {
     timeout.as_millis().max(1)
 }
 
-/// Prepares a transactional handler's connection, which otherwise keeps the settings of its user.
-pub(super) async fn prepare_for_handlers(connection: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql(KEEPALIVE).execute(connection).await.map(drop)
-}
-
 /// A prepared connection.
 pub(super) struct Session {
     pub(super) connection: PgConnection,
@@ -165,7 +160,8 @@ impl Connections {
             let value = statements(&mut session).await.map_err(error::from_sqlx)?;
             // A commit that took until another server had taken over is lost with this one, and is not acknowledged.
             if self.connect.servers.is_former(session.server) {
-                return Err(error::from_former_primary());
+                let text = "inbox on PostgreSQL: another server has become the primary; what this one committed may be lost";
+                return Err(InboxError::new(InboxErrorKind::Unavailable, text));
             }
             locked(&self.idle).push((session, Instant::now()));
             drop(permit);

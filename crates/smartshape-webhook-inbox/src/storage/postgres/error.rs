@@ -42,17 +42,9 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> InboxError {
     InboxError::new(kind, format!("inbox on PostgreSQL: {advice} ({error})")).caused_by(error)
 }
 
-/// The statements ran on a server from which another one has taken over.
-pub(super) fn from_former_primary() -> InboxError {
-    let text =
-        "inbox on PostgreSQL: another server has become the primary; what this one committed may be lost";
-    InboxError::new(InboxErrorKind::Unavailable, text)
-}
-
 /// A serialization failure or a deadlock, after which a server expects that its client tries again.
 pub(super) fn is_conflict(error: &InboxError) -> bool {
-    let cause = error.source().and_then(|source| source.downcast_ref());
-    cause.and_then(code).is_some_and(|code| ["40001", "40P01"].contains(&&*code))
+    cause(error).and_then(code).is_some_and(|code| ["40001", "40P01"].contains(&&*code))
 }
 
 /// The server, or the way to it, has failed, and not what was asked of it. A statement that took too long is none.
@@ -60,8 +52,11 @@ pub(super) fn is_outage(error: &InboxError) -> bool {
     let is_of_server = |code: String| {
         code != "57014" && ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class))
     };
-    let cause: Option<&sqlx::Error> = error.source().and_then(|source| source.downcast_ref());
-    cause.is_some_and(|cause| code(cause).is_none_or(is_of_server))
+    cause(error).is_some_and(|cause| code(cause).is_none_or(is_of_server))
+}
+
+fn cause(error: &InboxError) -> Option<&sqlx::Error> {
+    error.source()?.downcast_ref()
 }
 
 /// The SQLSTATE of an error of the server.

@@ -8,19 +8,14 @@ use super::queues::Queue;
 use crate::event::NewEvent;
 use crate::storage::rows::parse_key;
 
-pub(super) struct Inserted {
-    pub(super) fresh: Vec<bool>,
-    /// Queues in which an event was stored behind an earlier one.
-    pub(super) blocked: Vec<Queue>,
-}
-
 /// Inserts a batch with one statement, so one round trip and one commit. Sequence numbers follow the order of arrival;
-/// the rows are written in the order of their keys, which prevents deadlocks between processes.
+/// the rows are written in the order of their keys, which prevents deadlocks between processes. Returns whether each event
+/// is new, and the queues in which one was stored behind an earlier one.
 pub(super) async fn insert(
     session: &mut Session,
     events: &[NewEvent],
     asynchronous: bool,
-) -> sqlx::Result<Inserted> {
+) -> sqlx::Result<(Vec<bool>, Vec<Queue>)> {
     macro_rules! column {
         ($record:ident => $value:expr) => {
             events.iter().map(|$record| $value).collect::<Vec<_>>()
@@ -64,8 +59,7 @@ pub(super) async fn insert(
         .fetch_all(&mut session.connection)
         .await?;
     let keys = rows.iter().map(|(key, ..)| parse_key(key)).collect::<sqlx::Result<HashSet<_>>>()?;
-    Ok(Inserted {
-        fresh: events.iter().map(|event| keys.contains(&event.key)).collect(),
-        blocked: rows.iter().filter(|(.., behind)| *behind).map(|(_, queue, _)| *queue).collect(),
-    })
+    let fresh = events.iter().map(|event| keys.contains(&event.key)).collect();
+    let blocked = rows.iter().filter(|(.., blocked)| *blocked).map(|(_, queue, _)| *queue).collect();
+    Ok((fresh, blocked))
 }

@@ -81,7 +81,7 @@ impl Postgres {
         // Three remain: for the listener, for operations that may take minutes, and for everything else.
         let max_concurrent_inserts =
             options.max_connections.saturating_sub(3).clamp(1, MAX_CONCURRENT_INSERTS);
-        let open::OpenDatabase { connect, channel, schema } = open::open(url, options).await?;
+        let (connect, channel, schema) = open::open(url, options).await?;
         let max_connections = options.max_connections.saturating_sub(max_concurrent_inserts + 1).max(1);
         let connections = Arc::new(Connections::new(connect.clone(), max_connections));
         Ok(Self {
@@ -111,9 +111,9 @@ impl Storage for Postgres {
                 self.insert_connections
                     .run(async |session| insert::insert(session, &events, asynchronous).await)
             };
-            let inserted = retry_on_conflict(insert).await?;
-            self.notifier.mark_runnable_later(inserted.blocked);
-            Ok(inserted.fresh)
+            let (fresh, blocked) = retry_on_conflict(insert).await?;
+            self.notifier.mark_runnable_later(blocked);
+            Ok(fresh)
         })
     }
 

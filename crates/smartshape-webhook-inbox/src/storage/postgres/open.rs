@@ -22,16 +22,12 @@ const SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// Maximum number of attempts while other processes migrate at the same time.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// An opened database.
-pub(super) struct OpenDatabase {
-    pub(super) connect: Connector,
-    /// The channel for notifications, of which each database and schema has its own.
-    pub(super) channel: String,
-    /// The version of the tables, which is older than ours only if the database was opened read-only.
-    pub(super) schema: i64,
-}
-
-pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<OpenDatabase, InboxError> {
+/// Returns what opens connections; the channel for notifications, of which each database and schema has its own; and the
+/// version of the tables, which is older than ours only if the database was opened read-only.
+pub(super) async fn open(
+    url: &str,
+    options: &StorageOptions,
+) -> Result<(Connector, String, i64), InboxError> {
     let hosts = url::hosts(url)?.into_iter();
     let hosts = hosts.map(|host| host.application_name("smartshape-inbox").disable_statement_logging());
     let servers = Servers::new(hosts.collect(), options.read_only, options.allow_untested_server);
@@ -61,7 +57,7 @@ pub(super) async fn open(url: &str, options: &StorageOptions) -> Result<OpenData
     let channel = sqlx::query_scalar("SELECT 'smartshape_inbox_' || md5($1)").bind(schema);
     let channel = timeout(CONNECT_TIMEOUT, channel.fetch_one(&mut session.connection)).await;
     let channel = channel.map_err(|_| timed_out(CONNECT_TIMEOUT))?.map_err(error::from_sqlx)?;
-    Ok(OpenDatabase { connect, channel, schema: version })
+    Ok((connect, channel, version))
 }
 
 /// Rejects databases that the inbox cannot use, and returns the tables' schema: where they are, or else the

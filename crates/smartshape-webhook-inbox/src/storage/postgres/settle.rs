@@ -25,7 +25,7 @@ impl Postgres {
 /// transaction has locked: the other results must be recorded, and leases renewed, meanwhile.
 async fn settle(session: &mut Session, results: &[AttemptResult]) -> sqlx::Result<(Settled, Vec<Queue>)> {
     let (mut seqs, mut fences, mut states, mut waits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut errors, mut released, mut kept, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut errors, mut released, mut kept, mut reasons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for AttemptResult { lease, outcome, .. } in results {
         let (state, after, error, back, keep) = match outcome {
             AttemptOutcome::Completed { keep_body } => (2_i16, 0, None, 0_i32, *keep_body),
@@ -40,7 +40,7 @@ async fn settle(session: &mut Session, results: &[AttemptResult]) -> sqlx::Resul
         errors.push(error);
         released.push(back);
         kept.push(keep);
-        groups.push(outcome.reason().map(|reason| reason.0));
+        reasons.push(outcome.reason().map(|reason| reason.0));
     }
     let took: Vec<i64> = results.iter().map(|result| milliseconds(result.took)).collect();
     let trimmed = results.iter().filter(|result| result.forgets_attempts() || result.exceeds_attempts());
@@ -77,7 +77,7 @@ async fn settle(session: &mut Session, results: &[AttemptResult]) -> sqlx::Resul
         .bind(errors)
         .bind(released)
         .bind(kept)
-        .bind(groups)
+        .bind(reasons)
         .bind(took)
         .bind(trimmed)
         // This attempt is recorded beside the earlier ones that are kept.

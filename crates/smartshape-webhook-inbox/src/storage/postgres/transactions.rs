@@ -8,7 +8,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection as _, PgPool, PgTransaction};
 use tokio::time::{sleep, timeout};
 
-use super::connections::{CONNECT_TIMEOUT, Connections, Connector, PING_TIMEOUT, prepare_for_handlers};
+use super::connections::{CONNECT_TIMEOUT, Connections, Connector, KEEPALIVE, PING_TIMEOUT};
 pub(crate) use super::servers::Primary;
 use super::{queues, settle};
 use crate::lock::locked;
@@ -40,7 +40,10 @@ impl Transactions {
         PgPoolOptions::new()
             .max_connections(self.max_handlers.load(Ordering::Relaxed))
             .acquire_timeout(CONNECT_TIMEOUT)
-            .after_connect(|connection, _| Box::pin(prepare_for_handlers(connection)))
+            // Apart from this, a handler's connection keeps the settings of its user.
+            .after_connect(|connection, _| {
+                Box::pin(async { sqlx::raw_sql(KEEPALIVE).execute(connection).await.map(drop) })
+            })
             // sqlx itself pings without a timeout, during which the connection counts as used.
             .after_release(|connection, _| {
                 Box::pin(async {

@@ -75,14 +75,8 @@ impl StorageAdmin for Sqlite {
             )
             .fetch_one(&mut *connection)
             .await?;
-            let count = |count: i64| u64::try_from(count).unwrap_or(0);
-            Ok(InboxStats {
-                waiting: count(waiting),
-                running: count(open - waiting),
-                dead_letters: count(dead_letters),
-                oldest_waiting: oldest.map(|oldest| span(oldest, now)),
-                disk_bytes: used_bytes(connection).await? + wal.bytes(),
-            })
+            let disk_bytes = used_bytes(connection).await? + wal.bytes();
+            Ok(rows::stats((waiting, open, dead_letters), oldest.map(|oldest| span(oldest, now)), disk_bytes))
         }))
     }
 

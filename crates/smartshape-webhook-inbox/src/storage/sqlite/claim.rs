@@ -16,32 +16,31 @@ use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, mi
 const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM pause)";
 
 impl Shared {
-    /// Reads without a transaction, so that an idle worker writes nothing.
+    /// Returns when the next event is due, unless workers are paused, and when the newest one was stored. Reads without a
+    /// transaction, so that an idle worker writes nothing.
     pub(super) async fn peek(&self, ordered: bool) -> Result<(Option<i64>, i64), InboxError> {
         let mut slot = self.writer.lock().await;
         let writer = match &mut *slot {
             Some(writer) => writer,
             none => none.insert(self.connect().await?),
         };
+        let sql = format!(
+            "SELECT (SELECT min(due) FROM events WHERE {} AND {NOT_PAUSED}), {NEWEST_STORED}",
+            candidates(ordered)
+        );
         let seen = async {
             self.check_file(writer).await?;
             let connection = &mut writer.connection;
-            let seen = async { Ok((wal::data_version(connection).await?, peek(connection, ordered).await?)) };
+            let seen = async {
+                let version = wal::data_version(connection).await?;
+                Ok((version, sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await?))
+            };
             let (version, seen) = seen.await.map_err(|error| error::from_sqlx(&self.path, error))?;
             writer.seen_version = version;
             Ok(seen)
         };
         seen.await.inspect_err(|_| *slot = None)
     }
-}
-
-/// When the next event is due, unless workers are paused, and when the newest one was stored.
-async fn peek(connection: &mut SqliteConnection, ordered: bool) -> sqlx::Result<(Option<i64>, i64)> {
-    let sql = format!(
-        "SELECT (SELECT min(due) FROM events WHERE {} AND {NOT_PAUSED}), {NEWEST_STORED}",
-        candidates(ordered)
-    );
-    sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await
 }
 
 /// Each condition has a partial index by `due`.

@@ -68,19 +68,17 @@ impl Shared {
     }
 }
 
-/// The file's time at `wall_clock`, no earlier than the newest event. In a read-only file of an older version, which
+/// The file's time by the wall clock, no earlier than the newest event. In a read-only file of an older version, which
 /// counted the time during which it was open, the time that was recorded last.
-pub(super) async fn time_at(connection: &mut SqliteConnection, wall_clock: i64) -> sqlx::Result<i64> {
+pub(super) async fn file_time(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
     let sql = format!(
         "SELECT max({NEWEST_STORED}, coalesce((SELECT ? + value FROM meta WHERE name = 'clock_offset'), \
          (SELECT value FROM meta WHERE name = 'clock')))"
     );
-    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(wall_clock).fetch_one(connection).await
-}
-
-/// Milliseconds since 1970 by the wall clock.
-pub(super) fn wall_clock() -> i64 {
-    Timestamp::now().as_millisecond()
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(Timestamp::now().as_millisecond())
+        .fetch_one(connection)
+        .await
 }
 
 /// The time between two times of the clock, at least zero.

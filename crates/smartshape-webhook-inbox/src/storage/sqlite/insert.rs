@@ -28,7 +28,8 @@ pub(super) async fn insert(
     let mut fresh = Vec::with_capacity(events.len());
     let mut rest = &*events;
     while !rest.is_empty() {
-        let (chunk, after) = rest.split_at(chunk_len(rest.len()));
+        let rows = CHUNKS.into_iter().find(|size| *size <= rest.len()).unwrap_or(rest.len());
+        let (chunk, after) = rest.split_at(rows);
         let begin = if fresh.is_empty() { "BEGIN IMMEDIATE; " } else { "" };
         let seqs = insert_events(connection, now, chunk, begin).await?;
         insert_bodies(connection, chunk, &seqs, after.is_empty()).await?;
@@ -36,10 +37,6 @@ pub(super) async fn insert(
         rest = after;
     }
     Ok(fresh)
-}
-
-fn chunk_len(rows: usize) -> usize {
-    CHUNKS.into_iter().find(|size| *size <= rows).unwrap_or(rows)
 }
 
 /// Returns the sequence number of each new event.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::clock::{time_at, wall_clock};
+use super::clock::file_time;
 use super::error;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::lock::locked;
@@ -37,7 +37,7 @@ pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, i64), InboxEr
     let mut connection = connect_to(path, Expected::InboxOrNothing).await?;
     migrate(path, &mut connection).await?;
     check_writable(path, &mut connection).await?;
-    let now = file_time(path, &mut connection).await?;
+    let now = file_time(&mut connection).await.map_err(|error| error::from_sqlx(path, error))?;
     Ok((connection, now))
 }
 
@@ -65,12 +65,8 @@ pub(super) async fn open_read_only(path: &Path) -> Result<(SqliteConnection, i64
         let text = format!("{error}; to read a copy whose -wal is not empty, its folder must be writable");
         InboxError::new(InboxErrorKind::ReadOnly, text)
     })?;
-    let now = file_time(path, &mut connection).await?;
+    let now = file_time(&mut connection).await.map_err(|error| error::from_sqlx(path, error))?;
     Ok((connection, now, schema))
-}
-
-async fn file_time(path: &Path, connection: &mut SqliteConnection) -> Result<i64, InboxError> {
-    time_at(connection, wall_clock()).await.map_err(|error| error::from_sqlx(path, error))
 }
 
 /// What kind of file is accepted.
