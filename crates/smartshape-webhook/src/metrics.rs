@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 use metrics::{
-    Counter, Gauge, Key, Label, Level, Metadata, Unit, counter, describe_counter, describe_gauge,
+    Counter, Gauge, IntoF64, Key, Label, Level, Metadata, Unit, counter, describe_counter, describe_gauge,
     describe_histogram, with_recorder,
 };
 
@@ -102,6 +102,13 @@ impl Timer {
     }
 }
 
+/// Called only if there is a recorder, without which the clock is not read again.
+impl IntoF64 for Timer {
+    fn into_f64(self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}
+
 /// The label `event`: a documented event's name, or `unknown`.
 #[derive(Clone, Copy)]
 pub(crate) struct EventLabel(usize);
@@ -118,7 +125,7 @@ pub(crate) fn record_delivery(event: EventLabel, outcome: DeliveryOutcome, timer
     with_recorder(|recorder| recorder.register_counter(counted, &METADATA)).increment(1);
     if !matches!(outcome, DeliveryOutcome::Failed) {
         let timed = &KEYS.acknowledge[outcome as usize];
-        with_recorder(|recorder| recorder.register_histogram(timed, &METADATA)).record(timer.0.elapsed());
+        with_recorder(|recorder| recorder.register_histogram(timed, &METADATA)).record(timer);
     }
 }
 
