@@ -109,11 +109,11 @@ impl Deduplicator {
         key: DeliveryKey,
         body: &[u8],
     ) -> Result<ClaimOutcome, Rejection> {
-        let outcome = self.begin(key, self.fingerprint(body), Instant::now())?;
+        let outcome = self.begin(key, self.fingerprint(body), Instant::now());
         match (outcome, &self.shared) {
             // Boxed, since only few receivers have a store: unboxed it would enlarge the future of every delivery.
-            (ClaimOutcome::New(claim), Some(_)) => Box::pin(claim.claim_in_store()).await,
-            (outcome, _) => Ok(outcome),
+            (Ok(ClaimOutcome::New(claim)), Some(_)) => Box::pin(claim.claim_in_store()).await,
+            (outcome, _) => outcome,
         }
     }
 
@@ -226,7 +226,8 @@ impl InFlightTable {
     }
 
     fn finish(&mut self, key: DeliveryKey, ended: InFlightOutcome) {
-        for waiter in self.in_flight.remove(&key).into_iter().flat_map(|delivery| delivery.waiters) {
+        let Some(delivery) = self.in_flight.remove(&key) else { return };
+        for waiter in delivery.waiters {
             // It fails for a waiter that gave up.
             let _ = waiter.send(ended);
         }
