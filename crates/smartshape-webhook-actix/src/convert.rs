@@ -1,12 +1,10 @@
 //! Between actix-web's types and the core's.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
-use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, Version};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -45,13 +43,8 @@ pub(crate) fn response(
         response.force_close();
     }
     // `Connection` is actix-web's to write.
-    for (name, value) in from.headers().filter(|(name, _)| *name != "connection") {
-        match value {
-            Cow::Borrowed(value) => {
-                response.insert_header((HeaderName::from_static(name), HeaderValue::from_static(value)))
-            }
-            Cow::Owned(value) => response.insert_header((HeaderName::from_static(name), value)),
-        };
+    for (name, value) in from.headers().iter().filter(|(name, _)| *name != "connection") {
+        response.insert_header((name.as_str(), value.as_bytes()));
     }
     match payload.filter(|_| from.rejection().is_some()) {
         None => response.body(from.body()),

@@ -305,11 +305,11 @@ fn assert_response(response: &WebhookResponse) {
         }
     };
     assert_eq!(body, expected);
-    let headers: Vec<_> = response.headers().collect();
-    let has = |name: &str| headers.iter().any(|(other, _)| *other == name);
-    assert!(headers.contains(&("content-type", "application/json".into())));
-    assert_eq!(has("retry-after"), response.status() == 503);
-    assert_eq!(has("connection"), response.closes_connection());
-    assert_eq!((has("allow"), has("www-authenticate")), (response.status() == 405, response.status() == 401));
-    assert!(headers.iter().all(|(_, value)| value.bytes().all(|byte| (b' '..=b'~').contains(&byte))));
+    let headers = response.headers();
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers.contains_key("retry-after"), response.status() == 503);
+    assert_eq!(headers.contains_key("connection"), response.closes_connection());
+    assert_eq!(headers.contains_key("allow"), response.status() == 405);
+    assert_eq!(headers.contains_key("www-authenticate"), response.status() == 401);
+    assert!(headers.values().all(|value| value.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte))));
 }

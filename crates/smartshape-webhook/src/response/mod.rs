@@ -2,11 +2,10 @@
 
 pub(crate) mod rejection;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
 use self::rejection::{Rejection, RejectionKind};
@@ -26,7 +25,7 @@ const SUCCESS: &[u8] = br#"{"success":true}"#;
 ///
 /// let rejected = WebhookResponse::from(Rejection::from(RejectionKind::MethodNotAllowed));
 /// assert_eq!(rejected.status(), 405);
-/// assert!(rejected.headers().any(|(name, value)| name == "allow" && value == "POST"));
+/// assert_eq!(rejected.headers()["allow"], "POST");
 /// ```
 #[derive(Clone, Debug)]
 pub struct WebhookResponse {
@@ -55,23 +54,25 @@ impl WebhookResponse {
         self.rejection.as_ref().map_or(200, |rejection| rejection.kind().status())
     }
 
-    /// The headers, with names in lower case. `Content-Length` is left to the framework.
-    pub fn headers(&self) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> + use<> {
-        let status = self.status();
-        let allow = (status == 405).then_some(("allow", Cow::Borrowed("POST")));
-        let challenge = (status == 401)
-            .then_some(("www-authenticate", Cow::Borrowed(r#"SmartShape-Token realm="webhook""#)));
-        let retry = self
-            .rejection
-            .as_ref()
-            .and_then(Rejection::retry_after)
-            .map(|wait| ("retry-after", Cow::Owned(whole_seconds(wait).to_string())));
-        let close = self.closes_connection().then_some(("connection", Cow::Borrowed("close")));
-        std::iter::once(("content-type", Cow::Borrowed("application/json")))
-            .chain(allow)
-            .chain(challenge)
-            .chain(retry)
-            .chain(close)
+    /// The headers. `Content-Length` is left to the framework.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, const { HeaderValue::from_static("application/json") });
+        let Some(rejection) = &self.rejection else { return headers };
+        match self.status() {
+            401 => headers
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"SmartShape-Token realm="webhook""#)),
+            405 => headers.insert(ALLOW, HeaderValue::from_static("POST")),
+            _ => None,
+        };
+        if let Some(wait) = rejection.retry_after() {
+            headers.insert(RETRY_AFTER, whole_seconds(wait).into());
+        }
+        if self.closes_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        headers
     }
 
     /// Whether the HTTP/1 connection closes after this response, since part of the request's body is left unread. The
@@ -111,18 +112,10 @@ impl From<RejectionKind> for WebhookResponse {
 impl From<&WebhookResponse> for Response<Bytes> {
     fn from(from: &WebhookResponse) -> Self {
         let mut response = Self::new(from.body());
-        // The statuses and header values of the table are all valid; the fallbacks are never reached.
+        // The statuses of the table are all valid; the fallback is never reached.
         *response.status_mut() =
             StatusCode::from_u16(from.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        for (name, value) in from.headers() {
-            let value = match value {
-                Cow::Borrowed(value) => Ok(HeaderValue::from_static(value)),
-                Cow::Owned(value) => HeaderValue::try_from(value),
-            };
-            if let Ok(value) = value {
-                response.headers_mut().insert(HeaderName::from_static(name), value);
-            }
-        }
+        *response.headers_mut() = from.headers();
         if let Some(rejection) = from.rejection() {
             response.extensions_mut().insert(rejection.clone());
         }
