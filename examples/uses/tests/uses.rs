@@ -25,7 +25,11 @@ struct Use {
 
 impl Use {
     async fn start(program: &str, setting: (&str, &str)) -> Self {
-        let mut child = Command::new(program)
+        Self::start_command(Command::new(program), setting).await
+    }
+
+    async fn start_command(mut command: Command, setting: (&str, &str)) -> Self {
+        let mut child = command
             .env("LISTEN", "127.0.0.1:0")
             .env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)
             .env_remove("SMARTSHAPE_WEBHOOK_SECRET_FILE")
@@ -44,6 +48,11 @@ impl Use {
     async fn receives(&self, event: &EventPayload) {
         let outcome = Sender::new(SECRET, SenderSettings::quick()).deliver(event, &self.url).await;
         assert!(outcome.accepted(), "{outcome}");
+    }
+
+    async fn accepts_at_once(&self, event: &EventPayload) -> bool {
+        let settings = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
+        Sender::new(SECRET, settings).deliver(event, &self.url).await.accepted()
     }
 }
 
@@ -149,4 +158,48 @@ async fn activity_log_has_a_line_for_each_event() {
     let events: Vec<Value> =
         text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone()).collect();
     assert_eq!(events, EventKind::ALL.map(|kind| json!(kind.as_str())));
+}
+
+/// The log has a limited length, as if its disk were full, until it is emptied.
+#[tokio::test]
+async fn activity_log_goes_on_after_a_full_disk() {
+    let folder = Folder::new("full_disk");
+    let path = folder.file("activity.jsonl");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\"", env!("CARGO_BIN_EXE_activity_log")]);
+    let log = Use::start_command(limited, ("ACTIVITY_LOG", &path)).await;
+    let mut accepted = 0;
+    let lost = loop {
+        let event = EventPayload::sample(EventKind::FileUploaded);
+        if !log.accepts_at_once(&event).await {
+            break event;
+        }
+        accepted += 1;
+        assert!(accepted < 1000, "the disk is not full");
+    };
+    let before = std::fs::read_to_string(&path).unwrap();
+    assert!(!before.ends_with('\n'), "half a line was written");
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    log.receives(&lost).await;
+    log.receives(&EventPayload::sample(EventKind::FileUploaded)).await;
+    let text = before + &std::fs::read_to_string(&path).unwrap();
+    assert_eq!(entries(&text), accepted + 2, "{text}");
+}
+
+#[tokio::test]
+async fn activity_log_goes_on_after_half_a_line_of_a_former_process() {
+    let folder = Folder::new("half_a_line");
+    let path = folder.file("activity.jsonl");
+    for (before, expected) in [("", 1), ("{}\n", 2), ("{\"half", 1)] {
+        std::fs::write(&path, before).unwrap();
+        let log = Use::start(env!("CARGO_BIN_EXE_activity_log"), ("ACTIVITY_LOG", &path)).await;
+        log.receives(&EventPayload::sample(EventKind::FileUploaded)).await;
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(entries(&text), expected, "{text}");
+    }
+}
+
+/// Number of whole lines.
+fn entries(text: &str) -> usize {
+    text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count()
 }
