@@ -18,6 +18,8 @@ use crate::failure::{CliResult, Failure};
 /// Maximum time that a client may read no byte of its responses.
 #[cfg(target_os = "linux")]
 const WRITE_TIMEOUT_MS: u32 = 10_000;
+/// Maximum length in bytes of a request's head. hyper's own limit is 400 KiB for each connection.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// A listener at the address, and the address with its port. `cannot` and `remedy` are for the error.
 pub(crate) async fn bind(
@@ -62,6 +64,7 @@ async fn serve(
     let mut http = hyper::server::conn::http1::Builder::new();
     // A sender that has shut its side down still waits for its response.
     http.timer(TokioTimer::new()).header_read_timeout(idle_timeout).half_close(true);
+    http.max_buf_size(MAX_HEAD_BYTES);
     // Every connection inherits it: a client that reads no response is cut off.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&listener, WRITE_TIMEOUT_MS) {
