@@ -11,11 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::Result;
-use crate::request::{Request, Tokens, find};
+use crate::request::{Request, find};
 
 /// A response that takes longer fails the run.
 const TIMEOUT: Duration = Duration::from_secs(60);
-const OK: &[u8] = b"HTTP/1.1 200 ";
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
@@ -53,36 +52,29 @@ struct Connection {
     from: Ipv4Addr,
     stream: Option<TcpStream>,
     request: Request,
-    tokens: Tokens,
     response: Vec<u8>,
     /// From one request to the next.
     interval: Option<Duration>,
 }
 
 impl Client {
-    pub(crate) fn new(address: SocketAddr, connections: usize, request: &Request, tokens: &Tokens) -> Self {
+    pub(crate) fn new(address: SocketAddr, connections: usize, request: &Request) -> Self {
         let connection = || Connection {
             address,
             from: Ipv4Addr::LOCALHOST,
             stream: None,
             request: request.clone(),
-            tokens: tokens.clone(),
             response: Vec::with_capacity(1024),
             interval: None,
         };
         Self { connections: (0..connections).map(|_| connection()).collect() }
     }
 
-    /// Connects from this address, of those that loop back.
-    pub(crate) fn from(mut self, from: Ipv4Addr) -> Self {
-        self.connections.iter_mut().for_each(|connection| connection.from = from);
-        self
-    }
-
-    /// Limits the requests of all connections together.
-    pub(crate) fn paced(mut self, requests_a_second: u32) -> Self {
-        let interval = Duration::from_secs(self.connections.len() as u64) / requests_a_second;
-        self.connections.iter_mut().for_each(|connection| connection.interval = Some(interval));
+    /// Connects from this address, of those that loop back, and sends a request on each connection once in this interval.
+    pub(crate) fn paced(mut self, from: Ipv4Addr, interval: Duration) -> Self {
+        for connection in &mut self.connections {
+            (connection.from, connection.interval) = (from, Some(interval));
+        }
         self
     }
 
@@ -92,7 +84,13 @@ impl Client {
             connection.open().await?;
         }
         let started_at = Instant::now();
-        let _awake = keep_core_busy();
+        // Keeps this thread from sleeping between responses: waking it would cost the server time.
+        let mut awake = JoinSet::new();
+        awake.spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
         let mut tasks = JoinSet::new();
         for mut connection in self.connections.drain(..) {
             tasks.spawn(async move {
@@ -111,35 +109,21 @@ impl Client {
         Ok(all)
     }
 
-    /// Sends once. Returns whether the status is 200, and the response as it came.
-    pub(crate) async fn send_once(&mut self) -> Result<(bool, String)> {
+    /// Sends once. Returns whether the status is 200.
+    pub(crate) async fn send_once(&mut self) -> Result<bool> {
         let connection = self.connections.first_mut().ok_or("a client without connections")?;
         connection.open().await?;
-        let accepted = connection.exchange().await?.ok_or("no token is left")?;
-        Ok((accepted, String::from_utf8_lossy(&connection.response).into_owned()))
+        Ok(connection.exchange().await?.ok_or("no token is left")?)
     }
 
     /// Sends until the server accepts, so that it knows the token from then on.
     pub(crate) async fn warm_token_cache(&mut self) -> Result<()> {
-        let end = Instant::now() + TIMEOUT;
-        while !self.send_once().await?.0 {
-            if Instant::now() > end {
-                return Err("the server accepts no honest request".into());
-            }
-        }
-        Ok(())
+        let accepted = async {
+            while !self.send_once().await? {}
+            Ok(())
+        };
+        tokio::time::timeout(TIMEOUT, accepted).await.map_err(|_| "the server accepts no honest request")?
     }
-}
-
-/// Keeps this thread from sleeping between responses: waking it would cost the server time.
-fn keep_core_busy() -> JoinSet<()> {
-    let mut awake = JoinSet::new();
-    awake.spawn(async {
-        loop {
-            tokio::task::yield_now().await;
-        }
-    });
-    awake
 }
 
 impl Connection {
@@ -178,16 +162,16 @@ impl Connection {
         if self.stream.is_none() {
             self.open().await?;
         }
-        let Some(token) = self.tokens.next() else { return Ok(None) };
+        let Some(request) = self.request.next() else { return Ok(None) };
         let stream = self.stream.as_mut().ok_or("not connected")?;
-        stream.write_all(self.request.next(token)).await?;
+        stream.write_all(request).await?;
         self.response.clear();
         while !is_complete(&self.response) {
             if stream.read_buf(&mut self.response).await? == 0 {
                 return Err("the server closed the connection without a response".into());
             }
         }
-        let accepted = self.response.starts_with(OK);
+        let accepted = self.response.starts_with(b"HTTP/1.1 200 ");
         if !accepted && find(&self.response, "connection: close").is_some() {
             self.stream = None;
         }

@@ -25,14 +25,6 @@ pub(crate) fn pin(cores: &str) -> Result<()> {
     if status.success() { Ok(()) } else { Err("the benchmark needs two cores, 0 and 1".into()) }
 }
 
-/// An endpoint in another language.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    pub(crate) name: String,
-    pub(crate) program: String,
-    pub(crate) file: String,
-}
-
 fn on_core(core: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", core]).arg(program);
@@ -67,15 +59,15 @@ impl Server {
         Self::spawn(command.arg(SERVE).arg(serde_json::to_string(&spec)?))
     }
 
-    pub(crate) fn start_peer(peer: &Peer) -> Result<Self> {
-        let mut command = on_core(SERVER_CORE, &peer.program);
-        command.arg(&peer.file).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("LISTEN", "127.0.0.1:0");
+    pub(crate) fn start_peer(program: &str, file: &str) -> Result<Self> {
+        let mut command = on_core(SERVER_CORE, program);
+        command.arg(file).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("LISTEN", "127.0.0.1:0");
         Self::spawn(&mut command)
     }
 
     /// `smartshape relay` with an inbox in this file.
     pub(crate) fn start_relay(
-        program: &Path,
+        program: &OsStr,
         inbox: &Path,
         target: SocketAddr,
         concurrency: u32,
@@ -92,7 +84,7 @@ impl Server {
     }
 
     fn spawn(command: &mut Command) -> Result<Self> {
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut process = Process(child);
         let stderr = process.0.stderr.take().ok_or("no standard error")?;
         let mut lines = BufReader::new(stderr).lines().map_while(std::result::Result::ok);

@@ -1,59 +1,56 @@
-//! Medians with their spread, tables in Markdown, and where and when they were measured.
+//! Samples with their median and spread, tables in Markdown, and where and when they were measured.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::Result;
 
-/// From this many measurements on, the spread leaves out the lowest and the highest quarter, which show only when the
+/// From this many samples on, the spread leaves out the lowest and the highest quarter, which show only when the
 /// machine was busy with something else.
 const MANY: usize = 50;
 
-/// A quantity that was measured several times, displayed with as many decimals as the format's precision says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Figure {
-    pub(crate) median: f64,
-    /// The lowest measurement, or the lower quartile of `MANY` and more.
-    low: f64,
-    /// The highest measurement, or the upper quartile of `MANY` and more.
-    high: f64,
-}
+/// What was measured, round by round. Displayed as its median, with the spread in brackets, and with as many decimals as
+/// the format's precision says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples(pub(crate) Vec<f64>);
 
-impl Figure {
-    /// NaN if nothing was measured.
-    pub(crate) fn from_samples(samples: &[f64]) -> Self {
-        let mut measured = samples.to_vec();
-        measured.sort_by(f64::total_cmp);
-        let at = |index: usize| measured.get(index).copied().unwrap_or(f64::NAN);
-        let middle = measured.len() / 2;
-        let is_even = measured.len().is_multiple_of(2) && middle > 0;
-        let median = if is_even { (at(middle - 1) + at(middle)) / 2.0 } else { at(middle) };
-        let cut = if measured.len() < MANY { 0 } else { measured.len() / 4 };
-        Self { median, low: at(cut), high: at(measured.len().saturating_sub(1 + cut)) }
+impl Samples {
+    pub(crate) fn map(&self, change: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().copied().map(change).collect())
     }
 
-    /// The ratios of measurements that were taken in the same round.
-    pub(crate) fn ratio(numerators: &[f64], denominators: &[f64]) -> Self {
-        let ratios = numerators.iter().zip(denominators).map(|(one, other)| one / other);
-        Self::from_samples(&ratios.collect::<Vec<_>>())
+    /// The ratio within each round.
+    pub(crate) fn ratio_to(&self, denominators: &Self) -> Self {
+        Self(self.0.iter().zip(&denominators.0).map(|(one, other)| one / other).collect())
     }
 
-    /// The differences of measurements that were taken in the same round.
-    pub(crate) fn difference(minuends: &[f64], subtrahends: &[f64]) -> Self {
-        let differences = minuends.iter().zip(subtrahends).map(|(one, other)| one - other);
-        Self::from_samples(&differences.collect::<Vec<_>>())
+    /// The difference within each round.
+    pub(crate) fn minus(&self, subtrahends: &Self) -> Self {
+        Self(self.0.iter().zip(&subtrahends.0).map(|(one, other)| one - other).collect())
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// The lowest sample that this share of all does not exceed. NaN if nothing was measured.
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (sorted.len() as f64 * share).ceil() as usize;
+        sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 }
 
-impl Display for Figure {
+impl Display for Samples {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let decimals = f.precision().unwrap_or(0);
-        let [median, low, high] =
-            [self.median, self.low, self.high].map(|value| format!("{value:.decimals$}"));
+        let spread = if self.0.len() < MANY { [0.0, 1.0] } else { [0.25, 0.75] };
+        let shown = |share: f64| format!("{:.decimals$}", self.quantile(share));
+        let ([low, high], median) = (spread.map(shown), shown(0.5));
         if low == high { f.write_str(&median) } else { write!(f, "{median} ({low}–{high})") }
     }
 }
@@ -77,28 +74,17 @@ impl Aim {
     }
 }
 
-/// The columns, and the cells of each row, are separated by ` | `.
-pub(crate) fn table(heading: &str, columns: &str, rows: &[String]) {
+/// Begins a table. The columns are separated by ` | `.
+pub(crate) fn table(heading: &str, columns: &str) {
     println!("\n{heading}\n\n| {columns} |\n|{}", "---|".repeat(columns.split(" | ").count()));
-    for row in rows {
-        println!("| {row} |");
-    }
-}
-
-/// The latency that 99 of 100 stay below.
-pub(crate) fn p99(latencies: &mut [Duration]) -> Duration {
-    latencies.sort_unstable();
-    let rank = (latencies.len() * 99).div_ceil(100);
-    latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
 /// When and on what a part was measured.
 pub(crate) fn environment(quick: bool) -> Result<String> {
     let scale = if quick { "--quick" } else { "full" };
     let processors = fs::read_to_string("/proc/cpuinfo")?;
-    let cores = processors.lines().filter(|line| line.starts_with("processor")).count();
-    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let (_, model) = model.unwrap_or(("", "unknown"));
+    let mut models = processors.lines().filter_map(|line| line.strip_prefix("model name\t: "));
+    let (model, cores) = (models.next().unwrap_or("unknown"), models.count() + 1);
     let load = fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or("unknown");
     let rust = Command::new("rustc").arg("--version").output()?;
@@ -115,27 +101,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figure_has_the_median_and_the_spread() {
-        let odd = Figure::from_samples(&[3.0, 1.0, 10.0]);
-        assert_eq!((odd.median, odd.low, odd.high), (3.0, 1.0, 10.0));
-        assert_eq!(Figure::from_samples(&[4.0, 1.0, 2.0, 100.0]).median, 3.0);
-        assert!(Figure::from_samples(&[]).median.is_nan());
-        let many: Vec<_> = (0..=100).rev().map(f64::from).collect();
-        assert_eq!(format!("{:.1}", Figure::from_samples(&many)), "50.0 (25.0–75.0)");
+    fn samples_are_displayed_as_their_median_and_spread() {
+        assert_eq!(Samples(vec![3.0, 1.0, 10.0]).to_string(), "3 (1–10)");
+        assert!(Samples::default().median().is_nan());
+        let many = Samples((1..=200).rev().map(f64::from).collect());
+        assert_eq!((format!("{many:.1}"), many.quantile(0.99)), ("100.0 (50.0–150.0)".to_owned(), 198.0));
     }
 
     #[test]
     fn ratio_and_difference_are_taken_within_a_round() {
         // The machine is half as fast in each second round.
-        let [bare, receiver] = [100.0, 80.0].map(|rate| [1.0, 0.5, 1.0, 0.5].map(|speed| rate * speed));
-        assert_eq!(format!("{:.3}", Figure::ratio(&receiver, &bare)), "0.800");
-        assert_eq!(format!("{:.0}", Figure::difference(&bare, &receiver)), "15 (10–20)");
-    }
-
-    #[test]
-    fn p99_leaves_one_in_a_hundred_above() {
-        let mut latencies: Vec<_> = (1..=200).rev().map(Duration::from_millis).collect();
-        assert_eq!(p99(&mut latencies), Duration::from_millis(198));
-        assert_eq!(p99(&mut []), Duration::ZERO);
+        let [bare, receiver] =
+            [100.0, 80.0].map(|rate| Samples([1.0, 0.5, 1.0].map(|speed| rate * speed).to_vec()));
+        assert_eq!(format!("{:.3}", receiver.ratio_to(&bare)), "0.800");
+        assert_eq!(format!("{:.0}", bare.minus(&receiver)), "20 (10–20)");
     }
 }

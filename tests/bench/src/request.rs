@@ -1,8 +1,9 @@
 //! The requests that are sent, made beforehand: making a token takes as long as checking it.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::vec::IntoIter;
 
 use smartshape_fake::{Prefix, sample_text, token};
 use smartshape_webhook::{EventKind, TOKEN_HEADER};
@@ -10,7 +11,6 @@ use smartshape_webhook::{EventKind, TOKEN_HEADER};
 use crate::Result;
 use crate::server::SECRET;
 
-pub(crate) const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// Placeholder of the last digits of a uuid, replaced by the next number whenever a request is sent.
 const NUMBER: &str = "0123456789ab";
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -22,12 +22,14 @@ pub(crate) fn small_event() -> String {
 
 /// An `attribute_updated` event of this length: many attributes on many nodes, with the values that models have.
 pub(crate) fn event_of(bytes: usize) -> String {
-    let begin = r#"{"file":"5c6aeed079bf3f432d3c929e","event":"attribute_updated","data":{"user":{"email":"test@smartshape.io"},"nodeIdToAttributes":{"#;
-    let end = format!(
-        r#"}}}},"owner":"test@smartshape.io","runTimestamp":1550824906016,"uuid":"43a57abb-4ab6-435c-bdc4-{NUMBER}"}}"#
-    );
-    let mut nodes = String::new();
-    let mut number = 0_u32;
+    let event = |nodes: &str| {
+        format!(
+            r#"{{"file":"5c6aeed079bf3f432d3c929e","event":"attribute_updated","data":{{"user":{{"email":"test@smartshape.io"}},"nodeIdToAttributes":{{{nodes}}}}},"owner":"test@smartshape.io","runTimestamp":1550824906016,"uuid":"43a57abb-4ab6-435c-bdc4-{NUMBER}"}}"#
+        )
+    };
+    // The last node's one attribute makes up the length.
+    let last = |text: &str| format!(r#""5b337c601e24e904ffffffff":{{"text":"{text}"}}"#);
+    let (mut nodes, mut number) = (String::new(), 0_u32);
     while nodes.len() + 450 < bytes {
         let _ = write!(
             nodes,
@@ -38,58 +40,51 @@ pub(crate) fn event_of(bytes: usize) -> String {
         );
         number += 1;
     }
-    // The last node's one attribute makes up the length.
-    let last = r#""5b337c601e24e904ffffffff":{"text":""}"#;
-    let missing = bytes.saturating_sub(begin.len() + nodes.len() + last.len() + end.len());
-    let last = last.replace("\"\"", &format!("\"{}\"", "x".repeat(missing)));
-    format!("{begin}{nodes}{last}{end}")
+    let missing = bytes.saturating_sub(event(&(nodes.clone() + &last(""))).len());
+    event(&(nodes + &last(&"x".repeat(missing))))
 }
 
 /// The bytes of one HTTP request, sent again and again.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     bytes: Vec<u8>,
-    /// Offset of the uuid's number, if it changes.
-    number: Option<usize>,
-    /// Offset of the token.
-    token: Option<usize>,
+    /// Offset of the uuid's number.
+    number: usize,
+    /// Offset of the token, and those that are left, if each request has another one. Clones take from the same ones.
+    tokens: Option<(usize, Arc<Mutex<IntoIter<String>>>)>,
 }
 
 impl Request {
     /// A delivery that gets another uuid each time it is sent.
     pub(crate) fn delivery(body: &str, token: &str) -> Result<Self> {
-        let bytes = (head(Some(token), body.len()) + body).into_bytes();
+        let length = body.len();
+        let bytes = format!(
+            "POST /callback HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n{TOKEN_HEADER}: {token}\r\n\r\n{body}"
+        )
+        .into_bytes();
         let number = find(&bytes, NUMBER).ok_or("the event has no uuid to number")?;
-        let token = find(&bytes, token);
-        Ok(Self { bytes, number: Some(number), token })
+        Ok(Self { bytes, number, tokens: None })
     }
 
-    pub(crate) fn health() -> Self {
-        Self { bytes: HEALTH.to_vec(), number: None, token: None }
+    /// A delivery of the small event with each of these tokens, which are of one length.
+    pub(crate) fn with_each_of(tokens: Vec<String>) -> Result<Self> {
+        let first = tokens.first().ok_or("there is no token")?;
+        let delivery = Self::delivery(&small_event(), first)?;
+        let offset = find(&delivery.bytes, first).unwrap_or_default();
+        Ok(Self { tokens: Some((offset, Arc::new(Mutex::new(tokens.into_iter())))), ..delivery })
     }
 
-    /// The bytes to send now, with this token if there is one.
-    pub(crate) fn next(&mut self, token: Option<&str>) -> &[u8] {
-        if let (Some(offset), Some(token)) = (self.token, token)
-            && let Some(bytes) = self.bytes.get_mut(offset..offset + token.len())
-        {
-            bytes.copy_from_slice(token.as_bytes());
+    /// The bytes to send now; `None` when each token was sent.
+    pub(crate) fn next(&mut self) -> Option<&[u8]> {
+        if let Some((offset, tokens)) = &self.tokens {
+            let token = tokens.lock().unwrap_or_else(PoisonError::into_inner).next()?;
+            self.bytes[*offset..][..token.len()].copy_from_slice(token.as_bytes());
         }
-        if let Some(offset) = self.number {
-            let number = format!("{:012x}", NEXT.fetch_add(1, Ordering::Relaxed));
-            self.bytes[offset..offset + NUMBER.len()].copy_from_slice(number.as_bytes());
-        }
-        &self.bytes
+        let number = format!("{:012x}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.bytes[self.number..][..NUMBER.len()].copy_from_slice(number.as_bytes());
+        Some(&self.bytes)
     }
-}
-
-/// The head of a request with a body of this length.
-pub(crate) fn head(token: Option<&str>, length: usize) -> String {
-    let token = token.map(|token| format!("{TOKEN_HEADER}: {token}\r\n")).unwrap_or_default();
-    format!(
-        "POST /callback HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n{token}\r\n"
-    )
 }
 
 /// The offset of the text, whatever the case of its letters.
@@ -97,31 +92,8 @@ pub(crate) fn find(bytes: &[u8], text: &str) -> Option<usize> {
     bytes.windows(text.len()).position(|window| window.eq_ignore_ascii_case(text.as_bytes()))
 }
 
-/// The token of each request of a client. Clones take from the same list.
-#[derive(Clone, Debug)]
-pub(crate) enum Tokens {
-    /// The token that the request was made with.
-    Same,
-    /// Each of these once; then the client stops.
-    Once(Arc<[String]>, Arc<AtomicUsize>),
-}
-
-impl Tokens {
-    pub(crate) fn once(list: Arc<[String]>) -> Self {
-        Self::Once(list, Arc::default())
-    }
-
-    /// The token for the next request, or `Some(None)` for the request's own. `None` when all were sent.
-    pub(crate) fn next(&self) -> Option<Option<&str>> {
-        match self {
-            Self::Same => Some(None),
-            Self::Once(list, next) => Some(Some(list.get(next.fetch_add(1, Ordering::Relaxed))?)),
-        }
-    }
-}
-
 /// Tokens of the servers' secret, each with its own salt.
-pub(crate) fn fresh_tokens(cost: u32, count: usize) -> Result<Arc<[String]>> {
+pub(crate) fn fresh_tokens(cost: u32, count: usize) -> Result<Vec<String>> {
     (0..count).map(|_| Ok(token(SECRET, cost, Prefix::TwoB)?)).collect()
 }
 
@@ -146,15 +118,15 @@ mod tests {
     }
 
     #[test]
-    fn request_gets_a_uuid_of_its_own_and_the_given_token() {
-        let mut request = Request::delivery(&small_event(), "first").unwrap();
-        let first = request.next(None).to_vec();
-        let second = request.next(Some("other")).to_vec();
+    fn request_gets_a_uuid_of_its_own_and_the_next_token() {
+        let mut request = Request::with_each_of(vec!["first".into(), "other".into()]).unwrap();
+        let [first, second] = [(); 2].map(|()| request.next().unwrap().to_vec());
         let uuid = |request: &[u8]| {
             let body = find(request, "\r\n\r\n").unwrap() + 4;
             Delivery::for_test(request[body..].to_vec()).unwrap().uuid().to_owned()
         };
         assert_ne!(uuid(&first), uuid(&second));
         assert!(find(&first, ": first\r\n").is_some() && find(&second, ": other\r\n").is_some());
+        assert!(request.next().is_none());
     }
 }

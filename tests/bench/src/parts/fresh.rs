@@ -1,13 +1,13 @@
 //! A new salt with every delivery: each token has to be hashed.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Counts};
+use crate::client::Client;
 use crate::process::Server;
-use crate::report::{Aim, Figure, table};
-use crate::request::{Request, Tokens, fresh_tokens, known_token, small_event};
-use crate::server::{Framework, Kind, SECRET, Spec};
+use crate::report::{Aim, Samples, table};
+use crate::request::{Request, fresh_tokens};
+use crate::server::{SECRET, Spec};
+use crate::turns::repeat;
 use crate::{Result, Run};
 
 /// Low, since making a token takes as long as checking it.
@@ -23,64 +23,48 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     let (rounds, slice) = if run.quick { (1, 700) } else { (5, 2000) };
     let slice = Duration::from_millis(slice);
     let tokens = fresh_tokens(COST, TOKENS)?;
-    let (bare, fresh) = beside_a_loop(&tokens, SENDERS, 1, rounds, slice).await?;
-    let rates: Vec<_> = fresh.iter().map(Counts::rate).collect();
-    let ratio = Figure::ratio(&rates, &bare);
-    let row = format!(
-        "{:.1} | {:.1} | {ratio:.3} | {} | {}",
-        Figure::from_samples(&bare),
-        Figure::from_samples(&rates),
-        AIM.status(ratio.median),
-        fresh.iter().map(|counts| counts.rejected).sum::<u64>(),
-    );
+    let [bare, fresh, rejected] = beside_a_loop(&tokens, SENDERS, 1, rounds, slice).await?;
+    let ratio = fresh.ratio_to(&bare);
+    let (status, rejected) = (AIM.status(ratio.median()), rejected.0.iter().sum::<f64>());
     let columns = "bare loop, hashes/s | new salts, requests/s | ratio | aim | rejected";
-    table("## A new salt with every delivery", columns, &[row]);
+    table("## A new salt with every delivery", columns);
+    println!("| {bare:.1} | {fresh:.1} | {ratio:.3} | {status} | {rejected} |");
 
-    let mut rows = Vec::new();
+    table("### Several secrets", "secrets | one hash, ms | a delivery, ms | ratio | aim");
     for (secrets, aim) in SECRETS {
-        let (bare, fresh) = beside_a_loop(&tokens, 1, secrets, rounds, slice / 2).await?;
-        let bare: Vec<_> = bare.iter().map(|rate| 1000.0 / rate).collect();
-        let fresh: Vec<_> = fresh.iter().map(|counts| 1000.0 / counts.rate()).collect();
-        let ratio = Figure::ratio(&fresh, &bare);
-        rows.push(format!(
-            "{secrets} | {:.1} | {:.1} | {ratio:.2} | {}",
-            Figure::from_samples(&bare),
-            Figure::from_samples(&fresh),
-            aim.status(ratio.median),
-        ));
+        let rates = beside_a_loop(&tokens, 1, secrets, rounds, slice / 2).await?;
+        let [hash, delivery, _] = rates.map(|rates| rates.map(|rate| 1000.0 / rate));
+        let ratio = delivery.ratio_to(&hash);
+        println!("| {secrets} | {hash:.1} | {delivery:.1} | {ratio:.2} | {} |", aim.status(ratio.median()));
     }
-    table("### Several secrets", "secrets | one hash, ms | a delivery, ms | ratio | aim", &rows);
     Ok(())
 }
 
-/// Hashes a second in a bare loop, and what senders of new tokens got, round by round.
+/// Hashes a second in a bare loop, and what senders of new tokens got: accepted requests a second, and rejected ones.
 async fn beside_a_loop(
-    tokens: &Arc<[String]>,
+    tokens: &[String],
     senders: usize,
     secrets: usize,
     rounds: usize,
     slice: Duration,
-) -> Result<(Vec<f64>, Vec<Counts>)> {
-    let request = Request::delivery(&small_event(), &known_token()?)?;
-    let (mut bare, mut fresh) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        bare.push(hash_in_a_loop(tokens, slice)?);
+) -> Result<[Samples; 3]> {
+    repeat(rounds, async || {
+        let bare = hash_in_a_loop(tokens, slice)?;
         // Each server is a new one, which knows no token.
-        let server = Server::start(Spec { secrets, ..Spec::new(Framework::Axum, Kind::Receiver) })?;
-        let mut client = Client::new(server.address, senders, &request, &Tokens::once(tokens.clone()));
-        fresh.push(client.send_for(slice).await?);
-    }
-    Ok((bare, fresh))
+        let server = Server::start(Spec { other_secrets: secrets - 1, ..Spec::default() })?;
+        let request = Request::with_each_of(tokens.to_vec())?;
+        let mut client = Client::new(server.address, senders, &request);
+        let counts = client.send_for(slice).await?;
+        Ok([bare, counts.rate(), counts.rejected as f64])
+    })
+    .await
 }
 
 /// How many tokens a core checks in a second if it does nothing else.
 fn hash_in_a_loop(tokens: &[String], time: Duration) -> Result<f64> {
     let (started_at, mut hashes) = (Instant::now(), 0_usize);
     while started_at.elapsed() < time {
-        if !bcrypt::verify(SECRET, &tokens[hashes % tokens.len()])? {
-            return Err("a token does not match its secret".into());
-        }
-        hashes += 1;
+        hashes += usize::from(bcrypt::verify(SECRET, &tokens[hashes % tokens.len()])?);
     }
     Ok(hashes as f64 / started_at.elapsed().as_secs_f64())
 }

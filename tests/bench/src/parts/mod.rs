@@ -1,11 +1,10 @@
 //! What receiving costs, question by question. docs/performance.md says what each table means.
 
+pub(crate) mod beside_bare;
 pub(crate) mod console;
 pub(crate) mod flood;
 pub(crate) mod fresh;
 pub(crate) mod inbox;
-pub(crate) mod known;
 pub(crate) mod memory;
 pub(crate) mod peers;
 pub(crate) mod relay;
-pub(crate) mod sizes;

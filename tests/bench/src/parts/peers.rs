@@ -5,10 +5,10 @@ use std::time::Duration;
 use smartshape_fake::{Prefix, token};
 
 use crate::process::Server;
-use crate::report::{Aim, Figure, table};
+use crate::report::{Aim, table};
 use crate::request::{Request, small_event};
-use crate::server::{Framework, Kind, SECRET, Spec};
-use crate::turns::{Contender, Samples};
+use crate::server::{Kind, SECRET, Spec};
+use crate::turns::Contender;
 use crate::{Result, Run};
 
 /// Costs of the token, and how many times faster the receiver is to be: from the likely cost on.
@@ -18,32 +18,30 @@ const CONNECTIONS: usize = 8;
 
 pub(crate) async fn measure(run: &Run) -> Result<()> {
     let (rounds, slice) = if run.quick { (1, 200) } else { (5, 500) };
-    let mut rows = Vec::new();
+    let columns = "token's cost | endpoint | requests/s | CPU µs | receiver is faster, times | aim";
+    table("## Other endpoints", columns);
     for (cost, aim) in COSTS {
         let request = Request::delivery(&small_event(), &token(SECRET, cost, Prefix::TwoB)?)?;
-        let (mut names, mut contenders) = (vec!["receiver", "naive Rust"], Vec::new());
-        for kind in [Kind::Receiver, Kind::Naive] {
-            let spec = Spec::new(Framework::Axum, kind);
-            contenders.push(Contender::start(spec, CONNECTIONS, &request).await?);
+        let naive = Server::start(Spec { kind: Kind::Naive, ..Spec::default() })?;
+        let mut servers = vec![("receiver", Server::start(Spec::default())?), ("naive Rust", naive)];
+        for [name, program, file] in run.peers.as_chunks().0 {
+            servers.push((name, Server::start_peer(program, file)?));
         }
-        for peer in &run.peers {
-            names.push(&peer.name);
-            contenders.push(Contender::new(Server::start_peer(peer)?, CONNECTIONS, &request).await?);
+        let (mut names, mut contenders) = (Vec::new(), Vec::new());
+        for (name, server) in servers {
+            names.push(name);
+            contenders.push(Contender::new(server, CONNECTIONS, &request).await?);
         }
-        let Samples { rates, cpu } =
-            Contender::measure(&mut contenders, rounds, Duration::from_millis(slice)).await?;
-        for (index, name) in names.into_iter().enumerate() {
-            let (rate, cpu) = (Figure::from_samples(&rates[index]), Figure::from_samples(&cpu[index]));
-            let decimals = usize::from(rate.median < 100.0);
-            let faster = Figure::ratio(&rates[0], &rates[index]);
+        let samples = Contender::measure(&mut contenders, rounds, Duration::from_millis(slice)).await?;
+        for (index, (name, [rate, cpu])) in names.iter().zip(&samples).enumerate() {
+            let decimals = usize::from(rate.median() < 100.0);
+            let faster = samples[0][0].ratio_to(rate);
             let compared = match index {
                 0 => "– | –".to_owned(),
-                _ => format!("{faster:.0} | {}", aim.status(faster.median)),
+                _ => format!("{faster:.0} | {}", aim.status(faster.median())),
             };
-            rows.push(format!("{cost} | {name} | {rate:.decimals$} | {cpu:.0} | {compared}"));
+            println!("| {cost} | {name} | {rate:.decimals$} | {cpu:.0} | {compared} |");
         }
     }
-    let columns = "token's cost | endpoint | requests/s | CPU µs | receiver is faster, times | aim";
-    table("## Other endpoints", columns, &rows);
     Ok(())
 }

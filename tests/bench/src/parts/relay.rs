@@ -1,6 +1,5 @@
 //! Events through `smartshape relay` to a URL, beside a forwarder that neither verifies nor stores them.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,12 +9,11 @@ use axum::routing::post;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 
-use crate::client::Client;
 use crate::process::Server;
-use crate::report::{Aim, Figure, table};
-use crate::request::{Request, Tokens, known_token, small_event};
-use crate::server::{Framework, Kind, Spec};
-use crate::turns::take_turns;
+use crate::report::{Aim, table};
+use crate::request::{Request, known_token, small_event};
+use crate::server::{Kind, Spec};
+use crate::turns::{Contender, take_turns};
 use crate::{Result, Run};
 
 /// The relay's `concurrency`, of which 16 is the default, and the sender's connections: a relay that is to pass on more has more of
@@ -35,56 +33,45 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     let slice = Duration::from_millis(slice);
     let received = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&received);
-    let app = Router::new().route(
-        "/events",
-        post(async move |_: Bytes| {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }),
-    );
+    let count = async move |_: Bytes| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let target = listener.local_addr()?;
+    let app = Router::new().route("/events", post(count));
     tokio::spawn(async move { axum::serve(listener, app).await });
 
     let folder = tempfile::tempdir()?;
     let request = Request::delivery(&small_event(), &known_token()?)?;
-    let forwarder = Server::start(Spec::new(Framework::Axum, Kind::Forwarder { target }))?;
-    let mut rows = Vec::new();
-    for (concurrency, connections) in LOADS {
-        let inbox = folder.path().join(format!("relay-{concurrency}.db"));
-        let relay = Server::start_relay(Path::new(&program), &inbox, target, concurrency)?;
-        let mut clients = Vec::new();
-        for server in [&relay, &forwarder] {
-            let mut client = Client::new(server.address, connections, &request, &Tokens::Same);
-            client.warm_token_cache().await?;
-            clients.push(client);
-        }
-        let measure = async |client: &mut Client| passed_on(client, &received, slice).await;
-        let rates = take_turns(&mut clients, rounds, measure).await?;
-        let ratio = Figure::ratio(&rates[0], &rates[1]);
-        rows.push(format!(
-            "{concurrency} | {connections} | {:.0} | {:.0} | {ratio:.2} | {}",
-            Figure::from_samples(&rates[0]),
-            Figure::from_samples(&rates[1]),
-            RATIO.status(ratio.median),
-        ));
-    }
     let columns =
         "`concurrency` | connections | relay on SQLite, events/s | bare forwarder, events/s | ratio | aim";
-    table("## The relay", columns, &rows);
-    Ok(())
-}
-
-/// Events a second, from the first request until the target has had all that were accepted.
-async fn passed_on(client: &mut Client, received: &AtomicU64, slice: Duration) -> Result<f64> {
-    // What came before, such as the first request, has arrived or does not count.
-    let started_at = Instant::now();
-    let before = received.load(Ordering::Relaxed);
-    let counts = client.send_for(slice).await?.all_accepted()?;
-    while received.load(Ordering::Relaxed) - before < counts.accepted {
-        if started_at.elapsed() > TIMEOUT {
-            return Err("the target does not get all events".into());
+    table("## The relay", columns);
+    for (concurrency, connections) in LOADS {
+        let inbox = folder.path().join(format!("relay-{concurrency}.db"));
+        let relay = Server::start_relay(&program, &inbox, target, concurrency)?;
+        let forwarder = Server::start(Spec { kind: Kind::Forwarder { target }, ..Spec::default() })?;
+        let mut contenders = Vec::new();
+        for server in [relay, forwarder] {
+            contenders.push(Contender::new(server, connections, &request).await?);
         }
-        tokio::task::yield_now().await;
+        // Events a second, from the first request until the target has had all that were accepted.
+        let rates = take_turns(&mut contenders, rounds, async |contender: &mut Contender| {
+            // What came before, such as the first request, has arrived or does not count.
+            let (started_at, before) = (Instant::now(), received.load(Ordering::Relaxed));
+            let accepted = contender.client.send_for(slice).await?.all_accepted()?.accepted;
+            let arrived = async {
+                while received.load(Ordering::Relaxed) - before < accepted {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(TIMEOUT, arrived).await?;
+            Ok([accepted as f64 / started_at.elapsed().as_secs_f64()])
+        });
+        let rates = rates.await?;
+        let [[relay], [forwarder]] = [&rates[0], &rates[1]];
+        let ratio = relay.ratio_to(forwarder);
+        let status = RATIO.status(ratio.median());
+        println!("| {concurrency} | {connections} | {relay:.0} | {forwarder:.0} | {ratio:.2} | {status} |");
     }
-    Ok(counts.accepted as f64 / started_at.elapsed().as_secs_f64())
+    Ok(())
 }

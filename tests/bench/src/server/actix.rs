@@ -6,7 +6,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use smartshape_webhook_actix::endpoint;
 use tokio::net::TcpListener;
 
-use super::{Kind, SUCCESS, Spec, before_rejecting, handler, receiver};
+use super::{Kind, SUCCESS, Spec, handler, receiver};
 use crate::Result;
 
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -16,10 +16,7 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
     let app = move || {
         let route = match (&receiver, spec.kind) {
             (Some(receiver), _) => endpoint(receiver.clone(), handler),
-            (None, Kind::Rejecting | Kind::Waiting) => web::post().to(move || async move {
-                before_rejecting(spec.kind).await;
-                HttpResponse::Unauthorized().finish()
-            }),
+            (None, Kind::Rejecting) => web::post().to(HttpResponse::Unauthorized),
             (None, _) => web::post().to(|_: web::Bytes| async {
                 HttpResponse::Ok().content_type("application/json").body(SUCCESS)
             }),

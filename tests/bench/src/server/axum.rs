@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
-use axum::http::{HeaderName, StatusCode};
 use axum::middleware::map_request;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,22 +18,14 @@ use smartshape_webhook::TOKEN_HEADER;
 use smartshape_webhook_tower::{ClientAddr, endpoint};
 use tokio::net::TcpListener;
 
-use super::{Kind, SECRET, SUCCESS, Spec, before_rejecting, handler, receiver};
+use super::{Kind, SECRET, SUCCESS, Spec, handler, receiver};
 use crate::Result;
-
-type Response = (StatusCode, [(HeaderName, &'static str); 1], &'static str);
 
 pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
     let routes = Router::new();
     let routes = match spec.kind {
-        Kind::Bare => routes.route("/callback", post(|_: Bytes| async { response(true) })),
-        Kind::Rejecting | Kind::Waiting => {
-            let reject = move |_: Request| async move {
-                before_rejecting(spec.kind).await;
-                StatusCode::UNAUTHORIZED
-            };
-            routes.route("/callback", post(reject))
-        }
+        Kind::Bare => routes.route("/callback", post(|_: Bytes| async { success() })),
+        Kind::Rejecting => routes.route("/callback", post(|_: Request| async { StatusCode::UNAUTHORIZED })),
         Kind::Receiver => routes.route_service("/callback", endpoint(receiver(spec)?, handler)),
         Kind::Naive => routes.route("/callback", post(naive)),
         Kind::Forwarder { target } => {
@@ -61,15 +54,13 @@ async fn set_client_addr(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request
     request
 }
 
-async fn naive(headers: HeaderMap, body: Bytes) -> Response {
+async fn naive(headers: HeaderMap, body: Bytes) -> std::result::Result<impl IntoResponse, StatusCode> {
     let token = headers.get(TOKEN_HEADER).and_then(|token| token.to_str().ok());
-    response(
-        token.is_some_and(|token| bcrypt::verify(SECRET, token).unwrap_or(false))
-            && serde_json::from_slice::<Value>(&body).is_ok_and(|event| event["uuid"].is_string()),
-    )
+    let accepted = token.is_some_and(|token| bcrypt::verify(SECRET, token).unwrap_or(false))
+        && serde_json::from_slice::<Value>(&body).is_ok_and(|event| event["uuid"].is_string());
+    if accepted { Ok(success()) } else { Err(StatusCode::UNAUTHORIZED) }
 }
 
-fn response(accepted: bool) -> Response {
-    let status = if accepted { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-    (status, [(CONTENT_TYPE, "application/json")], SUCCESS)
+fn success() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], SUCCESS)
 }

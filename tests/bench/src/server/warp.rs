@@ -7,7 +7,7 @@ use warp::Filter;
 use warp::http::StatusCode;
 use warp::reply::with_header;
 
-use super::{Kind, SUCCESS, Spec, before_rejecting, handler, receiver};
+use super::{Kind, SUCCESS, Spec, handler, receiver};
 use crate::Result;
 
 pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
@@ -18,13 +18,9 @@ pub(super) async fn serve(spec: Spec, listener: TcpListener) -> Result<()> {
             let ours = callback.and(endpoint(receiver(spec)?, handler));
             warp::serve(ours.or(health)).incoming(listener).run().await;
         }
-        Kind::Rejecting | Kind::Waiting => {
+        Kind::Rejecting => {
             let body = callback.and(warp::post()).and(warp::body::stream());
-            let rejecting = body.then(move |body| async move {
-                before_rejecting(spec.kind).await;
-                drop(body);
-                StatusCode::UNAUTHORIZED
-            });
+            let rejecting = body.map(|_| StatusCode::UNAUTHORIZED);
             warp::serve(rejecting.or(health)).incoming(listener).run().await;
         }
         _ => {

@@ -22,10 +22,15 @@ pub(crate) struct Database {
 }
 
 impl Engine {
-    /// SQLite, and PostgreSQL where `DATABASE_URL` names a server.
-    pub(crate) fn all() -> Vec<Self> {
-        let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
-        [Self::Sqlite].into_iter().chain(url.map(Self::Postgres)).collect()
+    /// Measures SQLite, and PostgreSQL where `DATABASE_URL` names a server, on which nothing is left.
+    pub(crate) async fn measure_each(measure: impl AsyncFn(&Self) -> Result<()>) -> Result<()> {
+        measure(&Self::Sqlite).await?;
+        if let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            let outcome = measure(&Self::Postgres(url.clone())).await;
+            execute(&url, "DROP SCHEMA IF EXISTS bench_0, bench_1 CASCADE").await?;
+            outcome?;
+        }
+        Ok(())
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -47,15 +52,14 @@ impl Engine {
         Ok((database, inbox))
     }
 
-    /// An empty database, instead of the one with this number, from 0 to 3, on a PostgreSQL server.
+    /// An empty database, instead of the one with this number, 0 or 1, on a PostgreSQL server.
     pub(crate) async fn database(&self, number: usize) -> Result<Database> {
         let Self::Postgres(url) = self else {
             // The system's folder for such files may be in memory.
             let program = std::env::current_exe()?;
             let beside = program.parent().ok_or("the program is in no folder")?;
             let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(beside)?;
-            let path = folder.path().join("inbox.db");
-            let url = path.to_str().ok_or("the folder's name is not UTF-8")?.to_owned();
+            let url = folder.path().join("inbox.db").display().to_string();
             return Ok(Database { url, _folder: Some(folder) });
         };
         let schema = format!("bench_{number}");
@@ -63,11 +67,6 @@ impl Engine {
         let separator = if url.contains('?') { '&' } else { '?' };
         let url = format!("{url}{separator}options=-csearch_path%3D{schema}");
         Ok(Database { url, _folder: None })
-    }
-
-    pub(crate) async fn clean_up(&self) -> Result<()> {
-        let Self::Postgres(url) = self else { return Ok(()) };
-        execute(url, "DROP SCHEMA IF EXISTS bench_0, bench_1, bench_2, bench_3 CASCADE").await
     }
 }
 

@@ -1,11 +1,10 @@
 //! What it costs to store each delivery durably before it is acknowledged, beside what the databases can do at best.
 
 mod bare;
-mod claims;
 mod engine;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bare::BareLoop;
@@ -13,11 +12,11 @@ pub(crate) use engine::Engine;
 use smartshape_fake::EventPayload;
 use smartshape_webhook::{Delivery, EventKind, Handler as _};
 use smartshape_webhook_inbox::Inbox;
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::report::{Aim, Figure, p99, table};
-use crate::turns::take_turns;
+use crate::report::{Aim, Samples, table};
+use crate::turns::{repeat, take_turns};
 use crate::{Result, Run};
 
 /// Senders that each wait for an acknowledgement before they send the next delivery, and the minimum ratio to the bare loop.
@@ -26,65 +25,47 @@ const SENDERS: [(usize, Aim); 4] =
 
 pub(crate) async fn measure(run: &Run) -> Result<()> {
     println!("\n## The durable inbox");
-    let mut rows = Vec::new();
-    for engine in Engine::all() {
-        let measured = async {
-            acknowledge(&engine, run.quick).await?;
-            claims::measure(&engine, run.quick).await?;
-            worker(&engine, run.quick).await
-        };
-        let measured = measured.await;
-        engine.clean_up().await?;
-        rows.push(measured?);
-    }
-    let columns = "database | concurrency 8, events/s | concurrency 64, events/s";
-    table("### A worker with an empty handler", columns, &rows);
-    Ok(())
+    Engine::measure_each(async |engine| {
+        acknowledge(engine, run.quick).await?;
+        worker(engine, run.quick).await
+    })
+    .await
 }
 
 /// Durable acknowledgements, in turns with a bare loop that has as many rows in flight.
 async fn acknowledge(engine: &Engine, quick: bool) -> Result<()> {
     let (rounds, slice) = if quick { (3, 80) } else { (25, 160) };
     let slice = Duration::from_millis(slice);
-    let mut rows = Vec::new();
+    let columns = "senders | inbox, events/s | p99, ms | bare loop, rows/s | ratio | aim";
+    table(&format!("### Durable acknowledgements, {}", engine.name()), columns);
     for (senders, aim) in SENDERS {
         let (_database, inbox) = engine.inbox().await?;
         let database = engine.database(1).await?;
         let mut bare = BareLoop::open(engine, &database.url).await?;
-        let (mut rates, mut latencies, mut limits) = (Vec::new(), Vec::new(), Vec::new());
-        // Deliveries are made before the clock starts; the first round tells how many a slice needs.
-        let mut stock = 8 * 1024;
-        for round in 0..=rounds {
-            let (rate, latency) = send(&inbox, senders, &stock_of(stock)?, slice).await?;
-            let limit = bare.rate(senders, &stock_of(stock)?, slice).await?;
-            stock = stock.max((rate.max(limit) * 2.0 * slice.as_secs_f64()) as usize);
-            if round > 0 {
-                rates.push(rate);
-                latencies.push(milliseconds(latency));
-                limits.push(limit);
-            }
-        }
-        let ratio = Figure::ratio(&rates, &limits);
-        rows.push(format!(
-            "{senders} | {:.0} | {:.1} | {:.0} | {ratio:.2} | {}",
-            Figure::from_samples(&rates),
-            Figure::from_samples(&latencies),
-            Figure::from_samples(&limits),
-            aim.status(ratio.median),
-        ));
+        let mut round = async || {
+            // More than a slice needs, made before the clock starts.
+            let stock = stock_of(16 * 1024)?;
+            let (rate, latencies) = send(&inbox, senders, &stock, slice).await?;
+            let limit = bare.rate(senders, &stock, slice).await?;
+            Ok([rate, latencies.quantile(0.99), limit])
+        };
+        // The first round fills caches and does not count.
+        round().await?;
+        let [rate, latency, limit] = repeat(rounds, round).await?;
+        let ratio = rate.ratio_to(&limit);
+        let status = aim.status(ratio.median());
+        println!("| {senders} | {rate:.0} | {latency:.1} | {limit:.0} | {ratio:.2} | {status} |");
     }
-    let columns = "senders | inbox, events/s | p99, ms | bare loop, rows/s | ratio | aim";
-    table(&format!("### Durable acknowledgements, {}", engine.name()), columns, &rows);
     Ok(())
 }
 
-/// Acknowledgements a second, and their p99 latency.
+/// Acknowledgements a second, and their latencies in milliseconds.
 pub(crate) async fn send(
     inbox: &Inbox,
     senders: usize,
     stock: &[Delivery],
     slice: Duration,
-) -> Result<(f64, Duration)> {
+) -> Result<(f64, Samples)> {
     let stocks: Vec<_> = stock.chunks(stock.len().div_ceil(senders)).map(<[_]>::to_vec).collect();
     let started_at = Instant::now();
     let mut tasks = JoinSet::new();
@@ -95,7 +76,7 @@ pub(crate) async fn send(
             for delivery in stock {
                 let sent = Instant::now();
                 inbox.handle(delivery).await.map_err(|error| error.display_chain())?;
-                latencies.push(sent.elapsed());
+                latencies.push(milliseconds(sent.elapsed()));
                 if started_at.elapsed() >= slice {
                     break;
                 }
@@ -103,40 +84,40 @@ pub(crate) async fn send(
             Ok::<_, String>(latencies)
         });
     }
-    let mut latencies = Vec::new();
+    let mut latencies = Samples::default();
     while let Some(outcome) = tasks.join_next().await {
-        latencies.extend(outcome??);
+        latencies.0.extend(outcome??);
     }
-    let rate = latencies.len() as f64 / started_at.elapsed().as_secs_f64();
-    Ok((rate, p99(&mut latencies)))
+    let rate = latencies.0.len() as f64 / started_at.elapsed().as_secs_f64();
+    Ok((rate, latencies))
 }
 
 /// Events a second from claim to recorded completion.
-async fn worker(engine: &Engine, quick: bool) -> Result<String> {
+async fn worker(engine: &Engine, quick: bool) -> Result<()> {
     let (_database, inbox) = engine.inbox().await?;
     let (rounds, events) = if quick { (1, 500) } else { (7, 3000) };
-    let measure = async |concurrency: &mut usize| {
+    let rates = take_turns(&mut [8, 64], rounds, async |concurrency: &mut usize| {
         send(&inbox, 250, &stock_of(events)?, Duration::MAX).await?;
-        handle_all(&inbox, events, *concurrency).await
-    };
-    let rates = take_turns(&mut [8, 64], rounds, measure).await?;
-    let [few, many] = [&rates[0], &rates[1]].map(|rates| Figure::from_samples(rates));
-    Ok(format!("{} | {few:.0} | {many:.0}", engine.name()))
+        Ok([handle_all(&inbox, events, *concurrency).await?])
+    })
+    .await?;
+    let heading = format!("### A worker with an empty handler, {}", engine.name());
+    table(&heading, "concurrency 8, events/s | concurrency 64, events/s");
+    println!("| {:.0} | {:.0} |", rates[0][0], rates[1][0]);
+    Ok(())
 }
 
 /// Events a second of a worker with an empty handler that handles so many.
 pub(crate) async fn handle_all(inbox: &Inbox, events: usize, concurrency: usize) -> Result<f64> {
-    let left = AtomicUsize::new(events);
-    let all = Arc::new(Notify::new());
-    let done = Arc::clone(&all);
+    let handled = Arc::new(Semaphore::new(0));
+    let permits = Arc::clone(&handled);
     let handler = move |_: Delivery| {
-        if left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            done.notify_one();
-        }
+        permits.add_permits(1);
         async { Ok(()) }
     };
+    let all = async move { drop(handled.acquire_many(events as u32).await) };
     let started_at = Instant::now();
-    inbox.worker(handler).concurrency(concurrency).run(async move { all.notified().await }).await?;
+    inbox.worker(handler).concurrency(concurrency).run(all).await?;
     Ok(events as f64 / started_at.elapsed().as_secs_f64())
 }
 
@@ -144,23 +125,13 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Deliveries of ten events for each file.
+/// Samples of an uploaded file, ten for each file, each with its own uuid.
 pub(crate) fn stock_of(events: usize) -> Result<Vec<Delivery>> {
-    deliveries(events, |number| number / 10)
-}
-
-/// Samples of an uploaded file, each with its own uuid; `file` gives the file's number for each event's number.
-fn deliveries(count: usize, file: impl Fn(u64) -> u64) -> Result<Vec<Delivery>> {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let sample = EventPayload::exact_sample(EventKind::FileUploaded);
-    let text = String::from_utf8(sample.to_body().to_vec())?;
-    let delivery = Delivery::for_test(sample.to_body())?;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let make = |_| {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let uuid = format!("{:08x}-c1ed-49b5-9585-{number:012x}", std::process::id());
-        let file = format!("{:024x}", file(number));
-        let body = text.replace(delivery.uuid(), &uuid).replace(delivery.file().as_str(), &file);
-        Ok(Delivery::for_test(body)?)
+        let file = format!("{:024x}", NEXT.fetch_add(1, Ordering::Relaxed) / 10);
+        let event = EventPayload::sample(EventKind::FileUploaded).with_file(file);
+        Ok(Delivery::for_test(event.to_body())?)
     };
-    (0..count).map(make).collect()
+    (0..events).map(make).collect()
 }
