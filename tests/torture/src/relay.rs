@@ -7,8 +7,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::routing::post;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpSocket;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -197,38 +201,14 @@ fn socket(address: &str) -> Result<TcpSocket, Fault> {
 /// Appends the uuid of each event to the file before it responds.
 pub(crate) async fn serve_target(address: &str, file: &str) -> Result<(), Fault> {
     let listener = socket(address)?.listen(1024)?;
-    print_line("")?;
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
-        // A connection that breaks off is the relay's end.
-        tokio::spawn(async move { serve_connection(stream, file).await.ok() });
-    }
-}
-
-async fn serve_connection(mut stream: TcpStream, mut file: std::fs::File) -> Result<(), Fault> {
-    let mut read = Vec::new();
-    loop {
-        let head = loop {
-            if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if timeout(Duration::from_secs(60), stream.read_buf(&mut read)).await?? == 0 {
-                return Ok(());
-            }
-        };
-        let text = String::from_utf8_lossy(&read[..head]).to_ascii_lowercase();
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let end = head + length.ok_or("no length")?.parse::<usize>()?;
-        while read.len() < end {
-            if stream.read_buf(&mut read).await? == 0 {
-                return Ok(());
-            }
-        }
-        let uuid = uuid_of(&read[head..end]).ok_or("no uuid")?;
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
+    let file = Arc::new(file);
+    let receive = async move |body: Bytes| {
+        let uuid = uuid_of(&body).ok_or(StatusCode::BAD_REQUEST)?;
         // In one piece, since a kill may come between two.
-        file.write_all(format!("{uuid}\n").as_bytes())?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
-        read.drain(..end);
-    }
+        let written = (&*file).write_all(format!("{uuid}\n").as_bytes());
+        written.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+    };
+    print_line("")?;
+    Ok(axum::serve(listener, Router::new().route("/", post(receive))).await?)
 }
