@@ -27,6 +27,7 @@ mod grants;
 mod limits;
 #[cfg(feature = "postgres")]
 mod link;
+mod maintenance;
 #[cfg(feature = "sqlite")]
 mod metrics;
 mod operations;

@@ -16,52 +16,42 @@ const PASSED_EVENTS: u64 = 50_000;
 /// Number of events that one statement counts, so that a count of millions keeps no connection for long.
 const COUNTED_EVENTS: i64 = 5000;
 /// Later than any completed event.
-const NEWEST: CompletedEvent = (i64::MAX / 2, i64::MAX);
-const COMPLETED_BEFORE: &str =
-    "state = 2 AND (settled, seq) < ('epoch'::timestamptz + $1 * interval '1 us', $2)";
+const NEWEST: CompletedAt = i64::MAX / 2;
+/// `$1`, which is in microseconds since 1970, as a time of the server.
+const TIME: &str = "'epoch'::timestamptz + $1 * interval '1 us'";
 
-/// A completed event by the time of its completion, in microseconds since 1970, and its sequence number.
-type CompletedEvent = (i64, i64);
+/// When an event was completed, in microseconds since 1970.
+type CompletedAt = i64;
 
 /// What a sweep has found out of `dedup_capacity`.
 #[derive(Default)]
 pub(super) struct Capacity {
     /// When the number of completed events was last found to be within it.
     within_at: Option<Instant>,
-    /// Completed events before this one are over it, and are deleted.
-    oldest_kept: Option<CompletedEvent>,
+    /// Events completed before this one are over it, and are deleted.
+    oldest_kept: Option<CompletedAt>,
+}
+
+/// How far sweeps have deleted the bodies whose retention is over.
+#[derive(Default)]
+pub(super) struct SweptUntil {
+    /// Bodies of events completed until then are deleted.
+    completed_at: CompletedAt,
+    /// When no other was left.
+    all_at: Option<Instant>,
 }
 
 impl Postgres {
     pub(super) async fn sweep(&self, retention: Retention) -> Result<u64, InboxError> {
         self.mark_all_runnable_later();
-        let swept = self.delete(async |session, limit| {
+        let expired = self.delete(async |session, limit| {
             record_reasons(session, limit).await?;
-            let sql = session.tables.sql(
-                "DELETE FROM smartshape_inbox_bodies WHERE seq IN (SELECT e.seq FROM smartshape_inbox_events e \
-                 JOIN smartshape_inbox_bodies b ON b.seq = e.seq \
-                 WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' LIMIT $2 FOR UPDATE OF e SKIP LOCKED)",
-            );
-            let bodies = sqlx::query(sql)
-                .bind(milliseconds(retention.bodies.min(retention.dedup)))
-                .bind(i64::from(limit))
-                .execute(&mut session.connection)
-                .await?;
-            let sql = session.tables.sql(
-                "WITH old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e \
-                 WHERE e.state = 2 AND e.settled <= now() - $1 * interval '1 ms' \
-                 AND NOT EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) LIMIT $2 FOR UPDATE SKIP LOCKED) \
-                 DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq",
-            );
-            let events = sqlx::query(sql)
-                .bind(milliseconds(retention.dedup))
-                .bind(i64::from(limit))
-                .execute(&mut session.connection)
-                .await?;
-            Ok(bodies.rows_affected() + events.rows_affected())
+            delete_expired(session, retention, limit).await
         });
-        let swept = swept.await?;
-        Ok(swept + self.delete_over_capacity(retention).await?)
+        // One that fails keeps none of the others from its rows.
+        let (expired, over_capacity) = (expired.await, self.delete_over_capacity(retention).await);
+        let bodies = self.delete_bodies(retention).await;
+        Ok(expired? + over_capacity? + bodies?)
     }
 
     /// Deletes a portion of the oldest completed events over `dedup_capacity`. Finding the first of them passes over all that
@@ -74,21 +64,15 @@ impl Postgres {
             return Ok(0);
         }
         if capacity.oldest_kept.is_none() {
-            capacity.oldest_kept = self.oldest_kept(retention.dedup_capacity).await?;
+            let most = retention.dedup_capacity;
+            if self.connections.run(async |session| may_exceed(session, most).await).await? {
+                capacity.oldest_kept = self.oldest_kept(most).await?;
+            }
         }
         let mut deleted = 0;
         if let Some(before) = capacity.oldest_kept {
-            let delete = self.delete(async |session, limit| {
-                let sql = session.tables.sql(&format!(
-                    "WITH old AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {COMPLETED_BEFORE} \
-                       ORDER BY settled, seq LIMIT $3 FOR UPDATE SKIP LOCKED), \
-                     bodies AS (DELETE FROM smartshape_inbox_bodies b USING old WHERE b.seq = old.seq) \
-                     DELETE FROM smartshape_inbox_events e USING old WHERE e.seq = old.seq"
-                ));
-                let delete = sqlx::query(sql).bind(before.0).bind(before.1).bind(i64::from(limit));
-                Ok(delete.execute(&mut session.connection).await?.rows_affected())
-            });
-            deleted = delete.await?;
+            deleted =
+                self.delete(async |session, limit| delete_completed(session, before, limit).await).await?;
             retention.warn_of_capacity(deleted);
         }
         if deleted == 0 {
@@ -97,20 +81,39 @@ impl Postgres {
         Ok(deleted)
     }
 
-    /// The last of the `capacity` newest completed events; `None` when there are fewer.
-    async fn oldest_kept(&self, capacity: u64) -> Result<Option<CompletedEvent>, InboxError> {
+    /// Deletes a portion of the bodies whose retention is over. Once none is left, the next check is a minute later.
+    async fn delete_bodies(&self, retention: Retention) -> Result<u64, InboxError> {
+        let Ok(mut until) = self.bodies.try_lock() else { return Ok(0) };
+        if retention.bodies >= retention.dedup
+            || until.all_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL)
+        {
+            return Ok(0);
+        }
+        loop {
+            let (after, mut last) = (until.completed_at, None);
+            let delete = self.delete(async |session, limit| {
+                let swept = delete_bodies(session, retention, after, limit).await?;
+                last = swept.last;
+                until.completed_at = last.unwrap_or(swept.next);
+                Ok(swept.deleted)
+            });
+            let deleted = delete.await?;
+            until.all_at = last.is_none().then(Instant::now);
+            if deleted > 0 || last.is_none() {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    /// The last of the `capacity` newest completed events; `None` when there are fewer. Those completed in the same
+    /// microsecond as the last of a portion are not counted.
+    async fn oldest_kept(&self, capacity: u64) -> Result<Option<CompletedAt>, InboxError> {
         let (mut last, mut left) = (NEWEST, capacity);
         while left > 0 {
             let count = left.min(PASSED_EVENTS);
-            let found = self.connections.run(async |session| {
-                let sql = session.tables.sql(&format!(
-                    "SELECT (extract(epoch FROM settled) * 1000000)::bigint, seq FROM smartshape_inbox_events \
-                     WHERE {COMPLETED_BEFORE} ORDER BY settled DESC, seq DESC OFFSET $3 LIMIT 1"
-                ));
-                let found = sqlx::query_as(sql).bind(last.0).bind(last.1).bind(count.cast_signed() - 1);
-                found.fetch_optional(&mut session.connection).await
-            });
-            let Some(found) = found.await? else { return Ok(None) };
+            let found =
+                self.connections.run(async |session| nth_completed(session, last, count).await).await?;
+            let Some(found) = found else { return Ok(None) };
             (last, left) = (found, left - count);
         }
         Ok(Some(last))
@@ -124,13 +127,99 @@ impl Postgres {
         let limit = self.sweep_size.rows();
         let run = self.connections.run(async |session| {
             let started_at = Instant::now();
-            let deleted = statements(session, limit).await;
-            self.sweep_size.took(started_at.elapsed());
-            deleted
+            let deleted = statements(session, limit).await?;
+            if deleted > 0 {
+                self.sweep_size.took(started_at.elapsed());
+            }
+            Ok(deleted)
         });
         // A statement that timed out did not return.
         run.await.inspect_err(|_| self.sweep_size.took(MAX_STATEMENT_TIMEOUT))
     }
+}
+
+/// Deletes a portion of the events whose deduplication retention is over, with their bodies.
+async fn delete_expired(session: &mut Session, retention: Retention, limit: u32) -> sqlx::Result<u64> {
+    let condition = "settled <= now() - $1 * interval '1 ms'";
+    delete_oldest(session, condition, milliseconds(retention.dedup), limit).await
+}
+
+/// Deletes a portion of the events completed before `before`, with their bodies.
+async fn delete_completed(session: &mut Session, before: CompletedAt, limit: u32) -> sqlx::Result<u64> {
+    delete_oldest(session, &format!("settled < {TIME}"), before, limit).await
+}
+
+/// The arrays keep the server from reading all bodies for a join.
+async fn delete_oldest(session: &mut Session, condition: &str, value: i64, limit: u32) -> sqlx::Result<u64> {
+    let sql = session.tables.sql(&format!(
+        "WITH old AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE state = 2 AND {condition} \
+           ORDER BY settled LIMIT $2 FOR UPDATE SKIP LOCKED), \
+         bodies AS (DELETE FROM smartshape_inbox_bodies WHERE seq = ANY (ARRAY(SELECT seq FROM old))) \
+         DELETE FROM smartshape_inbox_events WHERE seq = ANY (ARRAY(SELECT seq FROM old))"
+    ));
+    let deleted = sqlx::query(sql).bind(value).bind(i64::from(limit));
+    Ok(deleted.execute(&mut session.connection).await?.rows_affected())
+}
+
+/// The bodies of a portion of completed events.
+struct SweptBodies {
+    deleted: u64,
+    /// The last event of the portion; `None` when no body is left whose retention is over.
+    last: Option<CompletedAt>,
+    /// Where the next sweep starts when none is left: ten minutes back, since transactions that were open may have completed
+    /// events at an earlier time than the last one.
+    next: CompletedAt,
+}
+
+/// Deletes the bodies of up to `limit` events completed after `after` whose retention is over. Reads those events only,
+/// however many bodies of other events are stored.
+async fn delete_bodies(
+    session: &mut Session,
+    retention: Retention,
+    after: CompletedAt,
+    limit: u32,
+) -> sqlx::Result<SweptBodies> {
+    let sql = session.tables.sql(&format!(
+        "WITH part AS MATERIALIZED (SELECT settled FROM smartshape_inbox_events \
+           WHERE state = 2 AND settled > {TIME} AND settled <= now() - $2 * interval '1 ms' ORDER BY settled LIMIT $3), \
+         old AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e \
+           WHERE e.state = 2 AND e.settled > {TIME} AND e.settled <= (SELECT max(settled) FROM part) \
+           AND (SELECT b.seq FROM smartshape_inbox_bodies b WHERE b.seq = e.seq LIMIT 1) IS NOT NULL \
+           FOR UPDATE OF e SKIP LOCKED), \
+         deleted AS (DELETE FROM smartshape_inbox_bodies WHERE seq = ANY (ARRAY(SELECT seq FROM old)) RETURNING seq) \
+         SELECT (SELECT count(*) FROM deleted), count(*), (extract(epoch FROM max(settled)) * 1000000)::bigint, \
+           (extract(epoch FROM now() - $2 * interval '1 ms' - interval '10 min') * 1000000)::bigint FROM part"
+    ));
+    let (deleted, found, last, next): (i64, i64, Option<CompletedAt>, CompletedAt) = sqlx::query_as(sql)
+        .bind(after)
+        .bind(milliseconds(retention.bodies))
+        .bind(i64::from(limit))
+        .fetch_one(&mut session.connection)
+        .await?;
+    let deleted = u64::try_from(deleted).unwrap_or(0);
+    Ok(SweptBodies { deleted, last: last.filter(|_| found >= i64::from(limit)), next })
+}
+
+/// Whether there may be more than `capacity` events, by their sequence numbers.
+async fn may_exceed(session: &mut Session, capacity: u64) -> sqlx::Result<bool> {
+    let sql =
+        session.tables.sql("SELECT coalesce(max(seq) - min(seq) >= $1, false) FROM smartshape_inbox_events");
+    let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
+    sqlx::query_scalar(sql).bind(capacity).fetch_one(&mut session.connection).await
+}
+
+/// The last of the `count` newest events completed before `before`; `None` when there are fewer.
+async fn nth_completed(
+    session: &mut Session,
+    before: CompletedAt,
+    count: u64,
+) -> sqlx::Result<Option<CompletedAt>> {
+    let sql = session.tables.sql(&format!(
+        "SELECT (extract(epoch FROM settled) * 1000000)::bigint FROM smartshape_inbox_events \
+         WHERE state = 2 AND settled < {TIME} ORDER BY settled DESC OFFSET $2 LIMIT 1"
+    ));
+    let found = sqlx::query_scalar(sql).bind(before).bind(count.cast_signed() - 1);
+    found.fetch_optional(&mut session.connection).await
 }
 
 /// Counts in portions, each within the statement timeout, so that a connection that falls silent is not kept for long.

@@ -45,7 +45,7 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
 use connections::{Connections, retry_on_conflict};
 pub use dedup::PostgresDedupStore;
-use maintenance::Capacity;
+use maintenance::{Capacity, SweptUntil};
 use notify::Notifier;
 pub(crate) use transactions::Transactions;
 
@@ -72,6 +72,7 @@ pub(crate) struct Postgres {
     /// When the last pass over all queues began. Locked during the pass.
     marked_all_at: Arc<Mutex<Option<Instant>>>,
     sweep_size: SweepSize,
+    bodies: Mutex<SweptUntil>,
     capacity: Mutex<Capacity>,
 }
 
@@ -94,6 +95,7 @@ impl Postgres {
             size_limit: Arc::new(SizeLimit::new(options.max_size_bytes)),
             marked_all_at: Arc::default(),
             sweep_size: SweepSize::new(),
+            bodies: Mutex::default(),
             capacity: Mutex::default(),
         })
     }
