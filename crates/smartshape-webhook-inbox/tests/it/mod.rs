@@ -21,7 +21,7 @@ mod failover;
 mod faults;
 #[cfg(feature = "sqlite")]
 mod files;
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(feature = "postgres")]
 mod grants;
 mod limits;

@@ -16,31 +16,33 @@ use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, mi
 const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM pause)";
 
 impl Shared {
-    /// Returns when the next event is due, unless workers are paused, and when the newest one was stored. Reads without a
-    /// transaction, so that an idle worker writes nothing.
+    /// Reads without a transaction, so that an idle worker writes nothing.
     pub(super) async fn peek(&self, ordered: bool) -> Result<(Option<i64>, i64), InboxError> {
         let mut slot = self.writer.lock().await;
         let writer = match &mut *slot {
             Some(writer) => writer,
             none => none.insert(self.connect().await?),
         };
-        let sql = format!(
-            "SELECT (SELECT min(due) FROM events WHERE {} AND {NOT_PAUSED}), {NEWEST_STORED}",
-            candidates(ordered)
-        );
         let seen = async {
             self.check_file(writer).await?;
             let connection = &mut writer.connection;
-            let seen = async {
-                let version = wal::data_version(connection).await?;
-                Ok((version, sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await?))
-            };
+            let seen = async { Ok((wal::data_version(connection).await?, peek(connection, ordered).await?)) };
             let (version, seen) = seen.await.map_err(|error| error::from_sqlx(&self.path, error))?;
             writer.seen_version = version;
             Ok(seen)
         };
         seen.await.inspect_err(|_| *slot = None)
     }
+}
+
+/// When the next event is due, unless workers are paused, and when the newest one was stored.
+async fn peek(connection: &mut SqliteConnection, ordered: bool) -> sqlx::Result<(Option<i64>, i64)> {
+    // As a condition of the inner SELECT, SQLite would evaluate it for each event.
+    let sql = format!(
+        "SELECT CASE WHEN {NOT_PAUSED} THEN (SELECT min(due) FROM events WHERE {}) END, {NEWEST_STORED}",
+        candidates(ordered)
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await
 }
 
 /// Each condition has a partial index by `due`.
@@ -122,4 +124,25 @@ pub(super) async fn renew(
 
 pub(super) fn lease(row: &SqliteRow) -> sqlx::Result<Lease> {
     Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "these are tests")]
+mod tests {
+    use super::*;
+    use crate::it::fixture::Folder;
+    use crate::storage::sqlite::steps::{file_with_events, steps};
+
+    /// Deliveries wait meanwhile.
+    #[tokio::test]
+    async fn paused_worker_reads_few_of_many_waiting_events() {
+        let folder = Folder::new();
+        let mut connection = file_with_events(&folder, 0).await;
+        sqlx::query("INSERT INTO pause VALUES (1, 0, '')").execute(&mut connection).await.unwrap();
+        for ordered in [false, true] {
+            let ((due, _), steps) =
+                steps(&mut connection, async |connection| peek(connection, ordered).await).await;
+            assert!(due.is_none() && steps < 1000, "{steps}");
+        }
+    }
 }

@@ -14,6 +14,8 @@ mod insert;
 mod maintenance;
 mod open;
 mod settle;
+#[cfg(test)]
+mod steps;
 mod wal;
 mod worker_lock;
 
