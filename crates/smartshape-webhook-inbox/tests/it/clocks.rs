@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::Inbox;
-use crate::it::fixture::{Fixture as _, Folder, attempt_recording_handler, new_events};
+use crate::it::fixture::{Fixture as _, Folder, attempt_recording_handler, dead_letter, new_events};
 use crate::storage::{AttemptOutcome, ClaimRequest};
+use crate::{EventFilter, Inbox};
 
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR: i64 = 60 * 60 * 1000;
@@ -59,6 +59,18 @@ async fn lease_renewed_while_clock_advances_is_kept() {
         assert_eq!((claimed.len(), renewed.unwrap()), (1, vec![lease]));
         assert!(storage.attempts(1, LEASE).await.is_empty(), "both leases are held");
     }
+}
+
+/// The operator's process has opened the file after the wall clock was set forward.
+#[tokio::test]
+async fn event_replayed_by_process_with_faster_clock_is_due_at_once() {
+    let folder = Folder::new();
+    let (working, operating) = worker_and_receiver(&folder).await;
+    working.store([1]).await;
+    let storage = working.storage();
+    assert!(storage.end(storage.attempt(LEASE).await.lease, dead_letter("")).await);
+    assert_eq!(operating.replay(EventFilter::default()).await.unwrap(), 1);
+    assert_eq!(storage.attempts(1, LEASE).await.len(), 1);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteConnection;
 
-use super::clock::span;
+use super::clock::{NEWEST_STORED, span};
 use super::settle::{delete_attempts, delete_bodies};
 use super::{OnFull, Sqlite, error, json_array};
 use crate::activity::{ActivityCounts, MinuteCounts};
@@ -269,18 +269,22 @@ async fn change(
     among.push_bind(json_array(&found)).push(")) AND ");
     let seqs = select(&mut *connection, among, action, &filter).await?;
     let sql = match action {
-        AdminAction::Replay => {
-            "UPDATE events SET state = 0, attempts = 0, lost = 0, settled = NULL, error_group = NULL, due = ?1 \
-             WHERE seq IN (SELECT value FROM json_each(?2))"
-        }
-        AdminAction::Purge => {
-            "UPDATE events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE ?1 END, error = NULL, \
+        // The worker's process may have a clock that is behind this one's, and catches up with the newest event only.
+        AdminAction::Replay => format!(
+            "UPDATE events SET state = 0, attempts = 0, lost = 0, settled = NULL, error_group = NULL, \
+             due = min(?1, {NEWEST_STORED}) WHERE seq IN (SELECT value FROM json_each(?2))"
+        ),
+        AdminAction::Purge => "UPDATE events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE ?1 END, error = NULL, \
              owner = NULL, secret = NULL, traceparent = NULL, \
              event = substr(event, 1, 64), file = substr(file, 1, 64), uuid = substr(uuid, 1, 64) \
              WHERE seq IN (SELECT value FROM json_each(?2))"
-        }
+            .to_owned(),
     };
-    let updated = sqlx::query(sql).bind(now).bind(json_array(&seqs)).execute(&mut *connection).await?;
+    let updated = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(now)
+        .bind(json_array(&seqs))
+        .execute(&mut *connection)
+        .await?;
     let changed = match action {
         AdminAction::Replay => updated.rows_affected(),
         AdminAction::Purge => {
