@@ -12,6 +12,7 @@ on_postgres! {
     documented_grants_are_enough_and_needed
     tables_created_from_migration_files_are_used
     server_without_privileges_is_not_ready
+    server_with_sequence_behind_its_table_is_not_ready
     functions_of_other_roles_never_run
     tables_of_other_role_in_public_schema_are_rejected
     insert_forces_synchronous_commit
@@ -126,6 +127,22 @@ async fn server_without_privileges_is_not_ready(server: &Server) {
 }
 
 /// In a schema of the search path others may have made functions and operators that match our statements better
+/// Logical replication copies the rows, and leaves the sequence where it was.
+async fn server_with_sequence_behind_its_table_is_not_ready(server: &Server) {
+    let inbox = server.inbox().await;
+    assert_eq!(inbox.health().await.storage_error, None);
+    inbox.store(0..9).await;
+    assert_eq!(inbox.health().await.storage_error, None);
+    let sequence = "pg_get_serial_sequence('smartshape_inbox_events', 'seq')";
+    server.execute(format!("SELECT setval({sequence}, 1, false)")).await;
+    assert!(inbox.handle(delivery(9)).await.is_err());
+    let error = inbox.health().await.storage_error.unwrap();
+    let (_, remedy) = error.split_once("SELECT setval(").unwrap_or_else(|| panic!("{error}"));
+    server.execute(format!("SELECT setval({remedy}")).await;
+    assert_eq!(inbox.health().await.storage_error, None);
+    inbox.store([9]).await;
+}
+
 /// than PostgreSQL's own.
 async fn functions_of_other_roles_never_run(server: &Server) {
     drop(server.inbox().await);

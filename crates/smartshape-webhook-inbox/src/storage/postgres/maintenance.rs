@@ -283,10 +283,12 @@ pub(super) async fn ping(session: &mut Session) -> sqlx::Result<Option<&'static 
              AND has_table_privilege('smartshape_inbox_events', 'UPDATE') AND has_table_privilege('smartshape_inbox_events', 'DELETE') \
              AND has_table_privilege('smartshape_inbox_bodies', 'INSERT') AND has_table_privilege('smartshape_inbox_bodies', 'SELECT') \
              AND has_table_privilege('smartshape_inbox_bodies', 'DELETE'), \
-           s.name IS NOT NULL, coalesce(has_sequence_privilege(s.name, 'USAGE'), false) \
+           s.name IS NOT NULL, coalesce(has_sequence_privilege(s.name, 'USAGE'), false), \
+           CASE WHEN has_sequence_privilege(s.name, 'USAGE') THEN coalesce((SELECT max(seq) FROM smartshape_inbox_events) \
+             > coalesce(pg_sequence_last_value(s.name::regclass), 0), false) ELSE false END \
          FROM (SELECT pg_get_serial_sequence('smartshape_inbox_events', 'seq') AS name) s",
     );
-    let (read_only, tables, sequence, usage): (bool, bool, bool, bool) =
+    let (read_only, tables, sequence, usage, behind): (bool, bool, bool, bool, bool) =
         sqlx::query_as(sql).fetch_one(&mut session.connection).await?;
     Ok(if read_only {
         Some("the server is read-only: connect to the primary")
@@ -295,6 +297,11 @@ pub(super) async fn ping(session: &mut Session) -> sqlx::Result<Option<&'static 
     } else if !sequence {
         Some("the sequence of the inbox's events is gone: restore it")
     } else if !usage {
+    } else if behind {
+        Some(
+            "the sequence of the inbox's events is behind its table, as after a logical replication: \
+             SELECT setval(pg_get_serial_sequence('smartshape_inbox_events', 'seq'), max(seq)) FROM smartshape_inbox_events",
+        )
         Some("the user may not use the sequence of the inbox's events: see the grants in the README")
     } else {
         None
