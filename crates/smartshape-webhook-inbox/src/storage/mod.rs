@@ -29,6 +29,9 @@ use size_limit::{ATTEMPT_BYTES, ROW_BYTES};
 
 pub(crate) type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
 
+/// The right of a process to run workers, until the last clone is dropped.
+pub(crate) type WorkerGuard = Arc<dyn Any + Send + Sync>;
+
 /// Stores events.
 ///
 /// Each call is atomic, and durable when it returns; replay and purge work in chunks, each of which is. A future may be dropped
@@ -57,9 +60,9 @@ pub(crate) trait Storage: StorageAdmin + fmt::Debug + Send + Sync + 'static {
     /// Fails unless the storage can be written to.
     fn ping(&self) -> StorageFuture<'_, ()>;
 
-    /// Acquires the right to run workers in this process. The guard is held for the worker's lifetime. A storage for
+    /// Acquires the right to run workers in this process. The guard is held by the worker and by each attempt. A storage for
     /// a single process waits up to `worker_lock_timeout`, then fails with [`InboxErrorKind::Locked`].
-    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>>;
+    fn lock_worker(&self) -> StorageFuture<'_, WorkerGuard>;
 
     /// Called when a worker has shut down, while it still holds its guard. The worker waits one second at most, and
     /// does not fail when this fails.

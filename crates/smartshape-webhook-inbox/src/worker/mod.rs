@@ -16,7 +16,6 @@ mod heartbeat;
 #[cfg(feature = "postgres")]
 mod transactional;
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
@@ -38,7 +37,7 @@ use crate::metrics;
 use crate::storage::admin::WorkerReport;
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, FAR_FUTURE, Lease, Retention,
-    Settled, Storage, StorageFuture, milliseconds,
+    Settled, Storage, StorageFuture, WorkerGuard, milliseconds,
 };
 use backoff::Backoff;
 pub use handle::WorkerHandle;
@@ -248,13 +247,13 @@ impl Worker {
         self.settings.check()?;
         self.handler.prepare(self.settings.concurrency);
         let mut shutdown = std::pin::pin!(shutdown);
-        let _guard = tokio::select! {
+        let guard = tokio::select! {
             guard = self.lock() => guard?,
             () = &mut shutdown => return Ok(()),
         };
         let Self { context, handler, settings } = self;
         let _running = context.heartbeat.start();
-        let mut worker_loop = WorkerLoop::new(context.clone(), handler, settings);
+        let mut worker_loop = WorkerLoop::new(context.clone(), handler, settings, Arc::clone(&guard));
         let id = worker_loop.report.id;
         tokio::select! {
             () = worker_loop.run_until(shutdown) => {}
@@ -270,11 +269,12 @@ impl Worker {
         if let Err(error) = within(CHECKPOINT_TIMEOUT, context.storage.checkpoint()).await {
             tracing::debug!(%error, "the inbox's log was not checkpointed at the worker's shutdown");
         }
+        drop(guard);
         Ok(())
     }
 
     /// The database may be unavailable, or its disk full, at the start too.
-    async fn lock(&self) -> Result<Box<dyn Any + Send>, InboxError> {
+    async fn lock(&self) -> Result<WorkerGuard, InboxError> {
         let mut pause = MIN_PAUSE;
         loop {
             match self.context.storage.lock_worker().await {
@@ -312,6 +312,7 @@ struct WorkerLoop {
     context: WorkerContext,
     handler: Arc<dyn EventHandler>,
     settings: Settings,
+    guard: WorkerGuard,
     tasks: JoinSet<AttemptEnd>,
     running: HashMap<Id, RunningAttempt>,
     /// Results that are not recorded yet.
@@ -347,7 +348,12 @@ struct PendingClaim {
 }
 
 impl WorkerLoop {
-    fn new(context: WorkerContext, handler: Arc<dyn EventHandler>, settings: Settings) -> Self {
+    fn new(
+        context: WorkerContext,
+        handler: Arc<dyn EventHandler>,
+        settings: Settings,
+        guard: WorkerGuard,
+    ) -> Self {
         let now = Instant::now();
         Self {
             renew_at: now + settings.lease_ttl / 3,
@@ -361,6 +367,7 @@ impl WorkerLoop {
             context,
             handler,
             settings,
+            guard,
             tasks: JoinSet::new(),
             running: HashMap::new(),
             results: Vec::new(),
@@ -500,8 +507,12 @@ impl WorkerLoop {
                     let webhook = delivery.span();
                     // Borrowed: a parent that is given away ends before its child begins, at which subscribers panic.
                     let span = tracing::info_span!(parent: &webhook, "attempt", number);
-                    let handler = Arc::clone(&self.handler);
-                    let task = async move { handler.attempt(lease, delivery).await };
+                    let (handler, guard) = (Arc::clone(&self.handler), Arc::clone(&self.guard));
+                    let task = async move {
+                        // A handler that blocks its thread outlives the worker.
+                        let _guard = guard;
+                        handler.attempt(lease, delivery).await
+                    };
                     let abort = self.tasks.spawn(task.instrument(span.clone()));
                     let id = abort.id();
                     let started_at = Instant::now();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::storage::ClaimRequest;
 use crate::{Count, DeadLetterReason, EventFilter, EventState, Inbox, InboxErrorKind, PageCursor, ReasonId};
-use smartshape_webhook::{Handler as _, HandlerError};
+use smartshape_webhook::{Delivery, Handler as _, HandlerError};
 use sqlx::Connection as _;
 
 use crate::it::fixture::{
@@ -308,6 +308,35 @@ async fn shutdown_checkpoints_wal_into_file() {
     copy(&folder.path("inbox.db"), &folder.path("copy.db"));
     let copy = open(&folder, "copy.db").await;
     assert_eq!(copy.in_state(EventState::Completed).await.len(), 2);
+}
+
+/// The other process would attempt its event beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn worker_lock_is_held_by_handler_that_blocks_its_thread() {
+    let (folder, first) = file_inbox().await;
+    first.store([1]).await;
+    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = std::sync::Mutex::new(blocked);
+    let worker = first.worker(move |_: Delivery| {
+        let _ = sender.send(());
+        // Blocks until the other end is dropped.
+        let _ = blocked.lock().unwrap().recv();
+        async { Ok(()) }
+    });
+    let worker = worker.shutdown_timeout(Duration::ZERO).spawn();
+    started.recv().await.unwrap();
+    worker.shutdown().await.unwrap();
+    let builder = Inbox::builder(&folder.url());
+    let impatient = builder.clone().worker_lock_timeout(Duration::ZERO).open().await.unwrap();
+    let (handler, mut handled) = attempt_recording_handler(|_| async { Ok(()) });
+    let beside = impatient.worker(handler).run(async { drop(handled.recv().await) }).await;
+    assert_eq!(beside.unwrap_err().kind(), InboxErrorKind::Locked);
+    drop(unblock);
+    let (handler, mut handled) = attempt_recording_handler(|_| async { Ok(()) });
+    let worker = builder.open().await.unwrap().worker(handler).spawn();
+    assert_eq!(handled.recv().await, Some(("uuid-1".to_owned(), 2)));
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test]

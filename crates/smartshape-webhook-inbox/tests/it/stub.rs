@@ -1,6 +1,5 @@
 //! A storage that stores nothing, and has the faults that its fields say.
 
-use std::any::Any;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +11,7 @@ use crate::reason::DeadLetterReason;
 use crate::storage::admin::{AdminAction, FailedAttempt, Pause, StorageAdmin, WorkerInfo, WorkerReport};
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage,
-    StorageFuture,
+    StorageFuture, WorkerGuard,
 };
 use crate::{
     EventFilter, Inbox, InboxBuilder, InboxCounts, InboxError, InboxErrorKind, InboxStats, StoredDelivery,
@@ -204,11 +203,11 @@ impl Storage for Stub {
         })
     }
 
-    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
+    fn lock_worker(&self) -> StorageFuture<'_, WorkerGuard> {
         if self.full_at_start.swap(false, Ordering::SeqCst) {
             let error = InboxError::new(InboxErrorKind::Full, "the disk is full");
             return Box::pin(async { Err(error) });
         }
-        self.respond(Box::new(()))
+        self.respond(Arc::new(()))
     }
 }

@@ -27,7 +27,6 @@ mod settle;
 mod transactions;
 mod url;
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +38,7 @@ use super::size_limit::SizeLimit;
 use super::sweep_size::SweepSize;
 use super::{
     AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage, StorageFuture,
-    StorageOptions,
+    StorageOptions, WorkerGuard,
 };
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
@@ -147,11 +146,11 @@ impl Storage for Postgres {
         })
     }
 
-    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
+    fn lock_worker(&self) -> StorageFuture<'_, WorkerGuard> {
         // Any number of workers share the database.
         Box::pin(async {
             self.mark_all_runnable_later();
-            Ok(Box::new(()) as Box<dyn Any + Send>)
+            Ok(Arc::new(()) as WorkerGuard)
         })
     }
 

@@ -19,7 +19,6 @@ mod steps;
 mod wal;
 mod worker_lock;
 
-use std::any::Any;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +32,7 @@ use super::size_limit::SizeLimit;
 use super::sweep_size::SweepSize;
 use super::{
     AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage, StorageFuture,
-    StorageOptions,
+    StorageOptions, WorkerGuard,
 };
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
@@ -284,7 +283,7 @@ impl Shared {
     }
 
     /// Acquires the worker lock, and ends the leases of the process that held it before.
-    async fn lock_worker(&self) -> Result<Box<dyn Any + Send>, InboxError> {
+    async fn lock_worker(&self) -> Result<WorkerGuard, InboxError> {
         let (guard, is_new) = self.worker_lock.acquire().await?;
         if is_new {
             // No other process runs workers, so every running event belongs to a process that has ended.
@@ -294,7 +293,7 @@ impl Shared {
             })
             .await?;
         }
-        Ok(Box::new(guard))
+        Ok(guard)
     }
 }
 
@@ -373,7 +372,7 @@ impl Storage for Sqlite {
         })
     }
 
-    fn lock_worker(&self) -> StorageFuture<'_, Box<dyn Any + Send>> {
+    fn lock_worker(&self) -> StorageFuture<'_, WorkerGuard> {
         self.detached(|shared| async move { shared.lock_worker().await })
     }
 
