@@ -221,9 +221,9 @@ impl Worker {
         self
     }
 
-    /// Maximum time that a shutdown waits for running handlers; then they are cancelled, and their events
-    /// released: the attempt does not count. A handler that blocks its thread cannot be cancelled, and keeps its
-    /// lease. Defaults to 25 seconds.
+    /// Maximum time that a shutdown waits for running handlers, and for a database that is unavailable to record their
+    /// results; then they are cancelled, and their events released: the attempt does not count. A handler that blocks its
+    /// thread cannot be cancelled, and keeps its lease, and on SQLite the lock of the file. Defaults to 25 seconds.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout.min(FAR_FUTURE);
         self
@@ -718,9 +718,9 @@ impl WorkerLoop {
             tracing::error!(events = self.running.len(), "handlers that block their thread are left behind");
         }
         self.results.extend(self.cancelled.drain(..).map(AttemptResult::released));
-        let deadline = Instant::now() + CANCEL_TIMEOUT;
+        let deadline = deadline.max(Instant::now() + CANCEL_TIMEOUT);
         let mut settled = self.settle().await;
-        while settled.is_ok() && !self.locked.is_empty() && Instant::now() < deadline {
+        while (settled.is_err() || !self.locked.is_empty()) && Instant::now() < deadline {
             sleep(MIN_PAUSE).await;
             settled = self.settle().await;
         }

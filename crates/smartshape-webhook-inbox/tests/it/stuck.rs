@@ -16,6 +16,11 @@ use crate::it::stub::{Stub, attempt};
 
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 
+async fn ends_in_a_second(_: Delivery) -> Result<(), HandlerError> {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    Ok(())
+}
+
 async fn never_ends(_: Delivery) -> Result<(), HandlerError> {
     std::future::pending().await
 }
@@ -203,6 +208,25 @@ async fn worker_with_long_intervals_is_healthy() {
     idle.unreachable.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(700)).await;
     assert!(idle_inbox.health().await.stalled);
+/// The storage is back before `shutdown_timeout` is over.
+#[tokio::test(start_paused = true)]
+async fn shutdown_records_result_when_storage_is_back() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _installed = metrics::set_default_local_recorder(&recorder);
+    let storage = Arc::new(Stub::with(attempt()));
+    let worker = storage.inbox().worker(ends_in_a_second).spawn();
+    reaches(&storage.claims, 1).await;
+    storage.unreachable.store(true, Ordering::SeqCst);
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        storage.unreachable.store(false, Ordering::SeqCst);
+    };
+    let (ended, ()) = tokio::join!(worker.shutdown(), back);
+    ended.unwrap();
+    let page = recorder.handle().render();
+    assert!(page.contains("smartshape_inbox_attempts_total{outcome=\"completed\"} 1\n"), "{page}");
+}
+
     for worker in workers.into_iter().chain([full]) {
         worker.shutdown().await.unwrap();
     }
