@@ -651,7 +651,8 @@ impl WorkerLoop {
             }
         }
         self.results.clear();
-        self.in_doubt = false;
+        // The transaction that locks an event may be that of the call whose response was lost.
+        self.in_doubt = in_doubt && !self.locked.is_empty();
         Ok(())
     }
 

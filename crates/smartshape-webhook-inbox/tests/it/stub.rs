@@ -170,14 +170,15 @@ impl Storage for Stub {
         let released = results.iter().filter(|one| matches!(one.outcome, AttemptOutcome::Released)).count();
         self.released.fetch_add(released, Ordering::SeqCst);
         self.settled.fetch_add(results.len(), Ordering::SeqCst);
-        if self.locked_settles.load(Ordering::SeqCst) > 0 {
+        let loses_response = self.loses_response.swap(false, Ordering::SeqCst);
+        if !loses_response && self.locked_settles.load(Ordering::SeqCst) > 0 {
             self.locked_settles.fetch_sub(1, Ordering::SeqCst);
             let locked = results.iter().map(|one| one.lease).collect();
             return self.respond(Settled { recorded: Vec::new(), locked });
         }
         let mut recorded = self.recorded.lock().unwrap();
         let held = results.iter().map(|one| one.lease).filter(|lease| recorded.insert(*lease)).collect();
-        if self.loses_response.swap(false, Ordering::SeqCst) {
+        if loses_response {
             let error = InboxError::new(InboxErrorKind::Unavailable, "the connection was lost");
             return Box::pin(async { Err(error) });
         }

@@ -97,6 +97,21 @@ async fn result_with_lost_response_is_no_lost_lease() {
     }
 }
 
+/// The transaction whose response was lost still has the event locked when the result is recorded again.
+#[tokio::test(start_paused = true)]
+async fn locked_result_with_lost_response_is_no_lost_lease() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _installed = metrics::set_default_local_recorder(&recorder);
+    let storage =
+        Arc::new(Stub { loses_response: true.into(), locked_settles: 2.into(), ..Stub::with(attempt()) });
+    settles(&storage, 4).await;
+    let page = recorder.handle().render();
+    for (outcome, count) in [("completed", 1), ("lease_lost", 0)] {
+        let line = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} {count}\n");
+        assert!(page.contains(&line), "{page}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn storage_with_hanging_inserts_is_not_ready() {
     let storage = Arc::new(Stub { insert_gate: Some(Semaphore::new(1)), ..Stub::default() });
@@ -193,21 +208,6 @@ async fn shutdown_does_not_spin_while_storage_is_unavailable() {
     worker.shutdown().await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn worker_with_long_intervals_is_healthy() {
-    let idle = Arc::new(Stub::default());
-    let busy = Arc::new(Stub::with(attempt()));
-    let (idle_inbox, busy_inbox) = (idle.inbox(), busy.inbox());
-    let workers = [idle_inbox.worker(succeed).poll_interval(Duration::from_secs(600)).spawn()];
-    let full = busy_inbox.worker(never_ends).concurrency(1).lease_ttl(Duration::from_secs(1800)).spawn();
-    for _ in 0..300 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(idle_inbox.health().await.is_ready());
-        assert!(busy_inbox.health().await.is_ready());
-    }
-    idle.unreachable.store(true, Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_secs(700)).await;
-    assert!(idle_inbox.health().await.stalled);
 /// The storage is back before `shutdown_timeout` is over.
 #[tokio::test(start_paused = true)]
 async fn shutdown_records_result_when_storage_is_back() {
@@ -227,6 +227,21 @@ async fn shutdown_records_result_when_storage_is_back() {
     assert!(page.contains("smartshape_inbox_attempts_total{outcome=\"completed\"} 1\n"), "{page}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn worker_with_long_intervals_is_healthy() {
+    let idle = Arc::new(Stub::default());
+    let busy = Arc::new(Stub::with(attempt()));
+    let (idle_inbox, busy_inbox) = (idle.inbox(), busy.inbox());
+    let workers = [idle_inbox.worker(succeed).poll_interval(Duration::from_secs(600)).spawn()];
+    let full = busy_inbox.worker(never_ends).concurrency(1).lease_ttl(Duration::from_secs(1800)).spawn();
+    for _ in 0..300 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(idle_inbox.health().await.is_ready());
+        assert!(busy_inbox.health().await.is_ready());
+    }
+    idle.unreachable.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    assert!(idle_inbox.health().await.stalled);
     for worker in workers.into_iter().chain([full]) {
         worker.shutdown().await.unwrap();
     }
