@@ -173,7 +173,7 @@ async fn pass_over_all_queues_marks_every_head(server: &Server) {
     let fill = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes, behind) \
          SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 0, now(), n % 2500, 'e', 'f', 'u', 0, 1, true FROM generate_series(1, 5000) n";
     server.execute(fill).await;
-    let _guard = inbox.storage().lock_worker().await.unwrap();
+    inbox.storage().claim(ClaimRequest::ordered(1, LONG)).await.unwrap();
     let behind = "SELECT count(*) FROM smartshape_inbox_events WHERE behind";
     let mut connection = server.connect().await;
     poll_until(async || Server::select(&mut connection, behind).await <= 2500).await;

@@ -106,6 +106,7 @@ async fn tables_created_from_migration_files_are_used(server: &Server) {
         include_str!("../../migrations/postgres-0003.sql"),
         include_str!("../../migrations/postgres-0004.sql"),
         include_str!("../../migrations/postgres-0005.sql"),
+        include_str!("../../migrations/postgres-0006.sql"),
     ] {
         server.execute(file).await;
     }
@@ -126,7 +127,6 @@ async fn server_without_privileges_is_not_ready(server: &Server) {
     assert!(inbox.handle(delivery(1)).await.is_err());
 }
 
-/// In a schema of the search path others may have made functions and operators that match our statements better
 /// Logical replication copies the rows, and leaves the sequence where it was.
 async fn server_with_sequence_behind_its_table_is_not_ready(server: &Server) {
     let inbox = server.inbox().await;
@@ -143,6 +143,7 @@ async fn server_with_sequence_behind_its_table_is_not_ready(server: &Server) {
     inbox.store([9]).await;
 }
 
+/// In a schema of the search path others may have made functions and operators that match our statements better
 /// than PostgreSQL's own.
 async fn functions_of_other_roles_never_run(server: &Server) {
     drop(server.inbox().await);

@@ -37,7 +37,7 @@ mod server {
     use super::*;
     use crate::Inbox;
     use crate::it::fixture::{Server, poll_until};
-    use crate::storage::Retention;
+    use crate::storage::{ClaimRequest, Retention};
 
     /// Stores `count` events with the same columns, in queues of their own. The first is number 1.
     async fn fill(server: &Server, count: u32, columns: &str) {
@@ -104,5 +104,22 @@ mod server {
         assert!(inbox.storage().sweep(retention(DAY, Duration::ZERO)).await.is_err());
         let left = "SELECT sum(seq)::bigint FROM smartshape_inbox_events";
         assert_eq!(server.number(left).await, 1);
+    }
+
+    /// Of many queues, only one has an event behind another.
+    #[tokio::test]
+    async fn pass_over_all_queues_reads_those_with_events_behind() {
+        let Some(server) = Server::new().await else { return };
+        let inbox = server.inbox().await;
+        fill(&server, 20_000, "0, now() + interval '1 h', NULL, false").await;
+        let blocked = "UPDATE smartshape_inbox_events SET behind = true, due = now() WHERE seq = 20000";
+        server.execute(format!("{blocked}; ANALYZE smartshape_inbox_events")).await;
+        let before = "SELECT pg_stat_reset_single_table_counters('smartshape_inbox_events'::regclass); \
+             SELECT pg_stat_reset_single_table_counters(indexrelid) FROM pg_index WHERE indrelid = 'smartshape_inbox_events'::regclass";
+        server.execute(before).await;
+        let request = ClaimRequest::ordered(1, DAY);
+        poll_until(async || !inbox.storage().claim(request).await.unwrap().attempts.is_empty()).await;
+        let rows = rows_read(&server, inbox, "smartshape_inbox_events").await;
+        assert!(rows < 20_000, "{rows}");
     }
 }

@@ -23,6 +23,9 @@ const EXHAUSTED: &str = "state = 1 AND (lost + 1 >= $1 OR attempts >= $2)";
 
 impl Postgres {
     pub(super) async fn claim(&self, request: ClaimRequest) -> Result<ClaimResponse, InboxError> {
+        if request.ordered {
+            self.mark_all_runnable_later();
+        }
         let (mut claimed, lengths) =
             retry_on_conflict(|| self.connections.run(async |session| claim(session, request).await)).await?;
         // A claimed event that is not attempted counts as a lost lease, so no failure from here on fails the claim.

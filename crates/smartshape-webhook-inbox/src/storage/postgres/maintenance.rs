@@ -43,7 +43,6 @@ pub(super) struct SweptUntil {
 
 impl Postgres {
     pub(super) async fn sweep(&self, retention: Retention) -> Result<u64, InboxError> {
-        self.mark_all_runnable_later();
         let expired = self.delete(async |session, limit| {
             record_reasons(session, limit).await?;
             delete_expired(session, retention, limit).await
@@ -297,12 +296,12 @@ pub(super) async fn ping(session: &mut Session) -> sqlx::Result<Option<&'static 
     } else if !sequence {
         Some("the sequence of the inbox's events is gone: restore it")
     } else if !usage {
+        Some("the user may not use the sequence of the inbox's events: see the grants in the README")
     } else if behind {
         Some(
             "the sequence of the inbox's events is behind its table, as after a logical replication: \
              SELECT setval(pg_get_serial_sequence('smartshape_inbox_events', 'seq'), max(seq)) FROM smartshape_inbox_events",
         )
-        Some("the user may not use the sequence of the inbox's events: see the grants in the README")
     } else {
         None
     })

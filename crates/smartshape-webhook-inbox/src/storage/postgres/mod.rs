@@ -71,8 +71,8 @@ pub(crate) struct Postgres {
     /// When the last pass over all queues began. Locked during the pass.
     marked_all_at: Arc<Mutex<Option<Instant>>>,
     sweep_size: SweepSize,
-    bodies: Mutex<SweptUntil>,
     capacity: Mutex<Capacity>,
+    bodies: Mutex<SweptUntil>,
 }
 
 impl Postgres {
@@ -94,8 +94,8 @@ impl Postgres {
             size_limit: Arc::new(SizeLimit::new(options.max_size_bytes)),
             marked_all_at: Arc::default(),
             sweep_size: SweepSize::new(),
-            bodies: Mutex::default(),
             capacity: Mutex::default(),
+            bodies: Mutex::default(),
         })
     }
 }
@@ -148,10 +148,7 @@ impl Storage for Postgres {
 
     fn lock_worker(&self) -> StorageFuture<'_, WorkerGuard> {
         // Any number of workers share the database.
-        Box::pin(async {
-            self.mark_all_runnable_later();
-            Ok(Arc::new(()) as WorkerGuard)
-        })
+        Box::pin(async { Ok(Arc::new(()) as WorkerGuard) })
     }
 
     fn subscribe(&self, wake: Arc<Notify>) {

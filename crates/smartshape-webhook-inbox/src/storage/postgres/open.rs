@@ -11,12 +11,13 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::storage::StorageOptions;
 
 /// Each migrates the schema to the next version.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../../migrations/postgres-0001.sql"),
     include_str!("../../../migrations/postgres-0002.sql"),
     include_str!("../../../migrations/postgres-0003.sql"),
     include_str!("../../../migrations/postgres-0004.sql"),
     include_str!("../../../migrations/postgres-0005.sql"),
+    include_str!("../../../migrations/postgres-0006.sql"),
 ];
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// Maximum number of attempts while other processes migrate at the same time.

@@ -20,7 +20,7 @@ const MARK_HEADS: &str = "locked AS MATERIALIZED (SELECT e.seq FROM smartshape_i
 
 impl Postgres {
     /// Starts a pass over all queues: in the background and in chunks, since it takes seconds when hundreds of thousands of
-    /// files have open events, and once a minute at most, since it repairs what only a crash leaves behind.
+    /// files have several open events, and once a minute at most, since it repairs what only a crash leaves behind.
     pub(super) fn mark_all_runnable_later(&self) {
         let Ok(mut marked_all_at) = Arc::clone(&self.marked_all_at).try_lock_owned() else { return };
         if marked_all_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL) {
@@ -35,7 +35,7 @@ impl Postgres {
                     .run(async |session| mark_all_runnable(session, first).await)
                     .await
                     .inspect_err(|error| {
-                        tracing::debug!(%error, "the pass over all queues failed; the next sweep repeats it");
+                        tracing::debug!(%error, "the pass over all queues failed; the next one repeats it");
                     })
                     .unwrap_or(None);
             }
@@ -57,27 +57,30 @@ pub(super) async fn mark_runnable(session: &mut Session, queues: &[Queue]) -> sq
     sqlx::query(sql).bind(queues).execute(&mut session.connection).await.map(drop)
 }
 
-/// Does what [`mark_runnable`] does, on a connection of its own. A failure is repaired by the next sweep.
+/// Does what [`mark_runnable`] does, on a connection of its own. A failure is repaired by the next pass over
+/// all queues.
 pub(super) async fn mark_runnable_after_commit(connections: &Connections, queues: &[Queue]) {
     if queues.is_empty() {
         return;
     }
     if let Err(error) = connections.run(async |session| mark_runnable(session, queues).await).await {
-        tracing::debug!(%error, "the next events of some files were not marked runnable; the next sweep does it");
+        tracing::debug!(%error, "the next events of some files were not marked runnable; the next pass over all queues does it");
     }
 }
 
-/// Does what [`mark_runnable`] does for all queues from `first` on: a process may have ended between its commit and its
-/// call, or be of a version that does not call. Returns the queue to continue with.
+/// Does what [`mark_runnable`] does for all queues from `first` on in which an event is behind: a process may have ended
+/// between its commit and its call, or be of a version that does not call. Returns the queue to continue with.
 async fn mark_all_runnable(session: &mut Session, first: Queue) -> sqlx::Result<Option<Queue>> {
     let sql = session.tables.sql(&format!(
-        "WITH RECURSIVE heads (queue, seq, number) AS ( \
-           (SELECT file_hash, seq, 1 FROM smartshape_inbox_events WHERE state <= 1 AND file_hash >= $1 \
-             ORDER BY file_hash, seq LIMIT 1) UNION ALL \
-           SELECT n.file_hash, n.seq, heads.number + 1 FROM heads CROSS JOIN LATERAL (SELECT o.file_hash, o.seq \
-             FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.file_hash > heads.queue \
-             ORDER BY o.file_hash, o.seq LIMIT 1) n WHERE heads.number < $2), \
-         {MARK_HEADS} SELECT max(queue) FROM heads HAVING count(*) = $2"
+        "WITH RECURSIVE queues (queue, number) AS ( \
+           (SELECT file_hash, 1 FROM smartshape_inbox_events WHERE state <= 1 AND behind AND file_hash >= $1 \
+             ORDER BY file_hash LIMIT 1) UNION ALL \
+           SELECT n.file_hash, q.number + 1 FROM queues q CROSS JOIN LATERAL (SELECT o.file_hash \
+             FROM smartshape_inbox_events o WHERE o.state <= 1 AND o.behind AND o.file_hash > q.queue \
+             ORDER BY o.file_hash LIMIT 1) n WHERE q.number < $2), \
+         heads AS (SELECT (SELECT n.seq FROM smartshape_inbox_events n WHERE n.state <= 1 AND n.file_hash = q.queue \
+           ORDER BY n.seq LIMIT 1) AS seq FROM queues q), \
+         {MARK_HEADS} SELECT max(queue) FROM queues HAVING count(*) = $2"
     ));
     let last: Option<Queue> =
         sqlx::query_scalar(sql).bind(first).bind(MARK_QUEUES).fetch_optional(&mut session.connection).await?;
