@@ -1,6 +1,6 @@
-//! Serves a handler on axum at `LISTEN`, for the five programs beside this file. `examples/axum` has what a server in
+//! Serves a handler on axum at `LISTEN`, for the programs of `src/bin`. `examples/axum` has what a server in
 //! production adds: time limits, a graceful shutdown, and the durable mode.
-#![allow(clippy::missing_errors_doc, reason = "a part of five programs, not an API")]
+#![allow(clippy::missing_errors_doc, reason = "a part of programs, not an API")]
 
 use std::error::Error;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! The four uses, run against the fake sender.
+//! The uses, run against the fake sender.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 use std::process::Stdio;
@@ -15,7 +15,7 @@ use sqlx::sqlite::SqlitePool;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-const SECRET: &str = "the secret of the four uses";
+const SECRET: &str = "the secret of all the uses";
 
 /// A use as a process, which is killed when dropped.
 struct Use {
