@@ -57,7 +57,7 @@ pub(crate) fn deny() -> Result {
     cargo::run(&["deny", "check", "licenses", "bans", "sources"], &[])
 }
 
-/// It takes minutes to build, and what it looks at seldom changes.
+/// Says that `deny` is skipped: cargo-deny takes minutes to build, and dependencies seldom change.
 fn skip_deny() -> Result {
     println!(
         "\nskipped: `cargo xtask deny`, because there is no cargo-deny: `cargo install --locked cargo-deny`"

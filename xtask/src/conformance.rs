@@ -16,7 +16,7 @@ use crate::{Result, cargo, endpoints};
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
 const SECRET: &str = "a secret of the conformance run";
 
-/// Many times what the servers' own limit is.
+/// Far longer than the servers' own time limits.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running example with what is needed to talk to it.
@@ -168,7 +168,7 @@ fn full_disk(binary: &Path) -> Result {
     Ok(())
 }
 
-/// It has shut its side down, and waits for the response.
+/// A sender that has shut down its writing side still gets the response.
 fn half_closed(binary: &Path) -> Result {
     let example = Example::start(binary, &[])?;
     let body = sample(&EventPayload::sample(EventKind::FileUploaded));
@@ -236,7 +236,7 @@ fn malformed_request(binary: &Path) -> Result {
     }
 }
 
-/// It sends requests and takes none of the responses: the server resets the connection.
+/// A client that sends requests and reads no response is disconnected.
 fn slow_reader(binary: &Path) -> Result {
     let example = Example::start(binary, &[])?;
     let address = example.server.address;

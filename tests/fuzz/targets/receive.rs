@@ -176,7 +176,7 @@ impl<'a> Request<'a> {
             .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
     }
 
-    /// It takes its time, and a busy machine may take too much.
+    /// Whether the body may time out: the script waits, and a busy machine may wait too long.
     fn may_stall(&self) -> bool {
         self.script.iter().any(|byte| matches!(byte, b'~' | b'_'))
     }
@@ -293,7 +293,7 @@ impl Stream for Once {
     }
 }
 
-/// One of the table, whole.
+/// Asserts that the response is a whole row of the table.
 fn assert_response(response: &WebhookResponse) {
     let body: serde_json::Value = serde_json::from_slice(&response.body()).expect("JSON");
     let expected = match response.rejection() {

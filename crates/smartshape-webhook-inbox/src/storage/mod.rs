@@ -168,7 +168,7 @@ pub(crate) struct StorageOptions {
 pub(crate) struct ClaimRequest {
     pub(crate) max_events: u32,
     pub(crate) lease_ttl: Duration,
-    /// Claims only the earliest open event of each file, and none of a file that has a running event.
+    /// Claims only the earliest open event of each queue, and none of a queue that has a running event.
     pub(crate) ordered: bool,
     /// An event whose lease was lost is dead-lettered after this many attempts.
     pub(crate) max_attempts: u32,

@@ -64,7 +64,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct WorkerContext {
     pub(crate) storage: Arc<dyn Storage>,
-    /// Notified when an event was stored or replayed.
+    /// Notified when an event was stored or replayed, and when workers are resumed.
     pub(crate) wake: Arc<Notify>,
     pub(crate) store_timeout: Duration,
     pub(crate) heartbeat: Arc<Heartbeat>,
@@ -193,9 +193,10 @@ impl Worker {
         self
     }
 
-    /// Handles the events of a file one at a time, in the order of arrival. A failing event holds
-    /// back the later events of its file until it succeeds or is a dead letter. All workers of an inbox must use the
-    /// same order. By default, events are not ordered.
+    /// Handles the events of a file and webhook one at a time, in the order of arrival; see
+    /// [`order_across_webhooks`](crate::InboxBuilder::order_across_webhooks). A failing event holds back the later events
+    /// of its file and webhook until it succeeds or is a dead letter. All workers of an inbox must use the same order. By
+    /// default, events are not ordered.
     pub fn ordered_by_file(mut self) -> Self {
         self.settings.ordered = true;
         self

@@ -287,7 +287,7 @@ pub(crate) fn poll_until(mut condition: impl AsyncFnMut() -> bool) -> impl Futur
     }
 }
 
-/// A handler.
+/// A handler that succeeds.
 pub(crate) async fn succeed(_: Delivery) -> Result<(), HandlerError> {
     Ok(())
 }

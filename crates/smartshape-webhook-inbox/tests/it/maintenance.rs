@@ -1,4 +1,5 @@
-//! What is done again and again costs little, however many events are stored.
+//! Maintenance costs little, however many events are stored.
+
 use std::time::Duration;
 
 use crate::it::fixture::{Fixture, on_each_storage, retention};

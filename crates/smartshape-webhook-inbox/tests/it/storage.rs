@@ -185,7 +185,7 @@ async fn insert_keeps_key_once_among_concurrent_callers(storage: &Arc<dyn Storag
     assert_eq!(storage.stats().await.unwrap().waiting, 50);
 }
 
-/// In the order of arrival, and the rest stays for others.
+/// A claim takes the earliest events and leaves the rest.
 async fn claim_takes_earliest_up_to_limit(storage: &Arc<dyn Storage>) {
     for part in [0..3, 3..6, 6..9] {
         storage.insert(new_events(part, "f")).await.unwrap();
@@ -197,7 +197,7 @@ async fn claim_takes_earliest_up_to_limit(storage: &Arc<dyn Storage>) {
     assert!(storage.attempts(100, LONG).await.is_empty());
 }
 
-/// Eight claimers at the same time.
+/// Eight claimers run at the same time.
 async fn claim_takes_no_event_twice(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..200, "f")).await.unwrap();
     let claimers: Vec<_> = (0..8)
@@ -307,7 +307,7 @@ async fn released_attempt_is_not_counted(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// One at a time, in the order of arrival; a failing one holds back its own file only.
+/// Ordered claims take one event of a file at a time; a failing one holds back its own file only.
 async fn ordered_claim_takes_one_event_of_file_at_a_time(storage: &Arc<dyn Storage>) {
     storage.insert([new_event(1, "a"), new_event(2, "a"), new_event(3, "a")].into()).await.unwrap();
     storage.insert([new_event(4, "b"), new_event(5, "b")].into()).await.unwrap();
@@ -402,7 +402,7 @@ async fn ordered_claim_leaves_queued_events_untouched(storage: &Arc<dyn Storage>
     assert_eq!(storage.attempts(9999, LONG).await.len(), 1999);
 }
 
-/// They belong to a process of a newer version that shares the store.
+/// Events of a newer version belong to a newer process that shares the storage.
 async fn claim_ignores_newer_event_version(storage: &Arc<dyn Storage>) {
     let newer = NewEvent { version: crate::event::EVENT_VERSION + 1, ..new_event(1, "f") };
     assert_eq!(storage.insert([newer, new_event(2, "g")].into()).await.unwrap(), [true, true]);

@@ -85,7 +85,7 @@ async fn worker_handles_each_event_once(inbox: &Inbox) {
     assert!(!inbox.health().await.is_ready(), "no worker runs any more");
 }
 
-/// With the last error in the dead letter.
+/// The dead letter has the last error.
 async fn worker_counts_attempts_up_to_maximum(inbox: &Inbox) {
     inbox.store([0]).await;
     let (handler, mut handled) = attempt_recording_handler(|delivery| async move {
@@ -120,7 +120,7 @@ async fn worker_retries_no_earlier_than_backoff(inbox: &Inbox) {
     assert!(events.iter().all(|event| event.attempts == 1), "{events:?}");
 }
 
-/// Without a second attempt.
+/// A permanent error gets no second attempt.
 async fn worker_dead_letters_permanent_error_at_once(inbox: &Inbox) {
     inbox.store([0]).await;
     let worker = inbox.worker(|_: Delivery| async { Err(HandlerError::permanent("never")) }).spawn();
@@ -130,7 +130,7 @@ async fn worker_dead_letters_permanent_error_at_once(inbox: &Inbox) {
     assert_eq!((dead.attempts, dead.error.as_deref()), (1, Some("never")));
 }
 
-/// It is a failure like others, and the worker goes on.
+/// A panic is a failed attempt; the worker goes on.
 async fn worker_survives_panic(inbox: &Inbox) {
     inbox.store(0..3).await;
     let worker = inbox.worker(|delivery: Delivery| async move {
@@ -145,7 +145,7 @@ async fn worker_survives_panic(inbox: &Inbox) {
     assert_eq!((dead[0].attempts, dead[0].error.as_deref()), (2, Some("the handler panicked: poison")));
 }
 
-/// It claims no more than it can run.
+/// A worker claims no more events than it can run.
 async fn worker_keeps_to_concurrency(inbox: &Inbox) {
     inbox.store(0..10).await;
     let gate = Arc::new(Semaphore::new(0));
@@ -166,7 +166,7 @@ async fn worker_keeps_to_concurrency(inbox: &Inbox) {
     assert_eq!(handled.len(), 8);
 }
 
-/// So that a long handler is not run twice.
+/// A handler that outlasts its lease is not run twice.
 async fn worker_renews_lease_while_handler_runs(inbox: &Inbox) {
     inbox.store([0]).await;
     let lease = Duration::from_secs(9);
@@ -194,7 +194,7 @@ async fn worker_renews_lease_while_handler_runs(inbox: &Inbox) {
     assert_eq!(inbox.stats().await.unwrap().dead_letters, 0);
 }
 
-/// Once its lease is over.
+/// Another worker attempts the event once the lease has expired.
 async fn worker_takes_over_expired_lease(inbox: &Inbox) {
     inbox.store([0]).await;
     let (hanging, mut started) = attempt_recording_handler(|_| std::future::pending());
@@ -250,7 +250,7 @@ async fn worker_dead_letters_event_that_kills_process(inbox: &Inbox) {
     assert_eq!((dead.attempts, dead.lost_leases), (3, 3));
 }
 
-/// What runs is done, what waits stays.
+/// A shutdown lets running handlers finish and starts none.
 async fn shutdown_waits_for_running_handler(inbox: &Inbox) {
     inbox.store(0..3).await;
     let gate = Arc::new(Semaphore::new(0));
@@ -263,7 +263,7 @@ async fn shutdown_waits_for_running_handler(inbox: &Inbox) {
     assert_eq!((stats.waiting, stats.running), (2, 0));
 }
 
-/// What does not end in time is another worker's at once, and was no attempt.
+/// A shutdown releases an event whose handler does not end in time, without counting the attempt.
 async fn shutdown_releases_unfinished_event(inbox: &Inbox) {
     inbox.store([0]).await;
     let (hanging, mut started) = attempt_recording_handler(|_| std::future::pending());
@@ -274,7 +274,7 @@ async fn shutdown_releases_unfinished_event(inbox: &Inbox) {
     assert_eq!((event.state, event.attempts, event.lost_leases), (EventState::Waiting, 0, 0));
 }
 
-/// It cannot be cancelled, so nobody else may have its event before its lease is over.
+/// A handler that blocks its thread cannot be cancelled, so its event keeps its lease.
 async fn shutdown_keeps_lease_of_blocked_handler(inbox: &Inbox) {
     inbox.store([0]).await;
     let (sender, mut started) = mpsc::unbounded_channel();
@@ -297,7 +297,7 @@ async fn shutdown_keeps_lease_of_blocked_handler(inbox: &Inbox) {
     drop(unblock);
 }
 
-/// One at a time and in order, while other files go on.
+/// Events of a file run one at a time and in order, while other files go on.
 async fn worker_keeps_order_of_file(inbox: &Inbox) {
     for number in 0..30 {
         store(inbox, number..number + 1, ["a", "b", "c"][number as usize % 3]).await;

@@ -187,7 +187,7 @@ impl Deduplicator {
         Ok(ClaimOutcome::InFlight(Waiter { dedup: self, awaited: Awaited::Remote(claim) }, None))
     }
 
-    /// Seeded with a secret, so that nobody can search for two bodies with the same fingerprint.
+    /// Hashes with a random seed of this process, so that nobody can search for two bodies with the same fingerprint.
     fn fingerprint(&self, body: &[u8]) -> Fingerprint {
         Fingerprint::MIN | self.fingerprints.hash_one(body) as u32
     }

@@ -54,7 +54,7 @@ pub(crate) fn body_stream(
     stream::iter([Ok(body.into())])
 }
 
-/// A handler.
+/// A handler that succeeds.
 pub(crate) async fn succeed(_: Delivery) -> Result<(), HandlerError> {
     Ok(())
 }

@@ -34,7 +34,7 @@ const AT_ONCE: usize = 6;
 
 pub(crate) use server::run as run_on_server;
 
-/// On a file.
+/// Traces the inbox on a file, and checks every disk that a loss of power could leave.
 pub(crate) async fn run(
     binary: &Path,
     strace: &Path,

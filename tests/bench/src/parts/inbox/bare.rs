@@ -15,7 +15,7 @@ const SQLITE: &str =
     include_str!("../../../../../crates/smartshape-webhook-inbox/migrations/sqlite-0001.sql");
 const POSTGRES: &str =
     include_str!("../../../../../crates/smartshape-webhook-inbox/migrations/postgres-0001.sql");
-/// Those of the inbox.
+/// The pragmas of the inbox.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA wal_autocheckpoint = 2000";
 /// Number of connections that the inbox uses at once for storing.
 const CONNECTIONS: usize = 4;
