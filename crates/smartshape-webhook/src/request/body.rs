@@ -153,6 +153,8 @@ struct BodyTimer<'a> {
     last_progress: Instant,
     /// Whether bytes have arrived since `last_progress`.
     progressed: bool,
+    /// Whether the limits were postponed: once for a body, or it would never end on a runtime that is always late.
+    was_postponed: bool,
     /// Reset when it fires, and not for each chunk of the body.
     sleep: Pin<Box<Sleep>>,
 }
@@ -162,7 +164,15 @@ impl<'a> BodyTimer<'a> {
         let now = Instant::now();
         let deadline = now + limits.timeout;
         let sleep = Box::pin(sleep_until(deadline.min(now + limits.idle_timeout)));
-        Self { limits, started_at: now, deadline, last_progress: now, progressed: false, sleep }
+        Self {
+            limits,
+            started_at: now,
+            deadline,
+            last_progress: now,
+            progressed: false,
+            was_postponed: false,
+            sleep,
+        }
     }
 
     /// Ready once the body has taken too long.
@@ -173,7 +183,7 @@ impl<'a> BodyTimer<'a> {
         loop {
             ready!(self.sleep.as_mut().poll(context));
             let late = self.sleep.deadline().elapsed();
-            if late > MAX_LATENESS {
+            if late > MAX_LATENESS && !std::mem::replace(&mut self.was_postponed, true) {
                 // What has arrived meanwhile is still to be read by the framework.
                 self.postpone(late + MAX_LATENESS);
             }
@@ -197,7 +207,8 @@ impl<'a> BodyTimer<'a> {
     fn postpone(&mut self, by: Duration) {
         self.started_at += by;
         self.deadline += by;
-        self.last_progress += by;
+        // Bytes that arrived after the stop are not older than now.
+        self.last_progress = (self.last_progress + by).min(Instant::now() + MAX_LATENESS);
     }
 }
 
@@ -436,18 +447,18 @@ mod tests {
         }
     }
 
-    /// Stops the process while the body is awaited.
+    /// Stops the process while the body is awaited. Returns what reading comes to then.
     async fn stop_process<T: std::fmt::Debug>(
         mut reading: Pin<&mut impl Future<Output = T>>,
         duration: Duration,
-    ) {
-        for step in 0..3 {
-            let poll = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
-            assert!(poll.is_pending(), "{step}: {poll:?}");
-            if step == 1 {
-                tokio::time::advance(duration).await;
-            }
+    ) -> Poll<T> {
+        let mut poll = async || poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+        for _ in 0..2 {
+            let before = poll().await;
+            assert!(before.is_pending(), "{before:?}");
         }
+        tokio::time::advance(duration).await;
+        poll().await
     }
 
     #[tokio::test(start_paused = true)]
@@ -461,7 +472,7 @@ mod tests {
             });
             let reservation = &mut memory.reservation(None);
             let mut reading = pin!(read(body, None, &LIMITS, reservation));
-            stop_process(reading.as_mut(), duration).await;
+            assert!(stop_process(reading.as_mut(), duration).await.is_pending());
             // It had arrived, but the framework reads only now.
             sender.try_send(Bytes::from_static(b"late")).unwrap();
             drop(sender);
@@ -472,8 +483,23 @@ mod tests {
         let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
         let reservation = &mut memory.reservation(None);
         let mut reading = pin!(read(nothing, None, &LIMITS, reservation));
-        stop_process(reading.as_mut(), Duration::from_secs(14)).await;
+        assert!(stop_process(reading.as_mut(), Duration::from_secs(14)).await.is_pending());
         assert_eq!(reading.await.unwrap_err().kind(), RejectionKind::BodyTimeout);
         assert_eq!(started_at.elapsed().as_secs(), 15);
+    }
+
+    /// A runtime that is late each time, since a handler blocks its threads, keeps the limits all the same.
+    #[tokio::test(start_paused = true)]
+    async fn limits_are_postponed_once_for_a_body() {
+        let memory = MemoryLimit::new(10_000_000, 1_000_000);
+        let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
+        let reservation = &mut memory.reservation(None);
+        let mut reading = pin!(read(nothing, None, &LIMITS, reservation));
+        assert!(stop_process(reading.as_mut(), Duration::from_secs(14)).await.is_pending());
+        let Poll::Ready(Err(rejection)) = stop_process(reading.as_mut(), Duration::from_secs(14)).await
+        else {
+            panic!("no end");
+        };
+        assert_eq!(rejection.kind(), RejectionKind::BodyTimeout);
     }
 }
