@@ -124,18 +124,18 @@ impl DeliveryLog {
         self.duplicates.fetch_add(1, Ordering::Relaxed);
         let event = || escape_for_log(delivery.event_name());
         let uuid = || escape_for_log(delivery.uuid());
+        let secret = || escape_for_log(delivery.secret_name().unwrap_or_default());
         if same_body == Some(false) {
             self.differing_duplicates.fetch_add(1, Ordering::Relaxed);
             metrics::record_differing_duplicate();
-            let secret = escape_for_log(delivery.secret_name().unwrap_or_default());
             tracing::warn!(
                 event = %event(),
                 uuid = %uuid(),
-                %secret,
+                secret = %secret(),
                 "a duplicate has another body than the delivery that it repeats, and is not handled: was one of them forged?"
             );
         } else {
-            tracing::debug!(event = %event(), uuid = %uuid(), "duplicate delivery");
+            tracing::debug!(event = %event(), uuid = %uuid(), secret = %secret(), "duplicate delivery");
         }
     }
 
