@@ -85,7 +85,7 @@ pub(crate) trait StorageAdmin {
 }
 
 /// An operator's action on the events that match a filter.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AdminAction {
     /// Makes dead letters, and completed events whose body is stored, wait again as if they had just arrived.
     Replay,

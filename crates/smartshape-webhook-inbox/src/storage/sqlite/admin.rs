@@ -9,7 +9,7 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteConnection;
 
-use super::clock::{NEWEST_STORED, span};
+use super::clock::span;
 use super::settle::{delete_attempts, delete_bodies};
 use super::{OnFull, Sqlite, error, json_array};
 use crate::activity::{ActivityCounts, MinuteCounts};
@@ -268,23 +268,29 @@ async fn change(
         QueryBuilder::new("SELECT e.seq FROM events e WHERE e.seq IN (SELECT value FROM json_each(");
     among.push_bind(json_array(&found)).push(")) AND ");
     let seqs = select(&mut *connection, among, action, &filter).await?;
+    if action == AdminAction::Replay && !seqs.is_empty() {
+        // The worker's process may have a clock that is behind this one's. It catches up with this time.
+        sqlx::query(
+            "INSERT INTO meta (name, value) VALUES ('replayed', ?) \
+             ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+        )
+        .bind(now)
+        .execute(&mut *connection)
+        .await?;
+    }
     let sql = match action {
-        // The worker's process may have a clock that is behind this one's, and catches up with the newest event only.
-        AdminAction::Replay => format!(
-            "UPDATE events SET state = 0, attempts = 0, lost = 0, settled = NULL, error_group = NULL, \
-             due = min(?1, {NEWEST_STORED}) WHERE seq IN (SELECT value FROM json_each(?2))"
-        ),
-        AdminAction::Purge => "UPDATE events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE ?1 END, error = NULL, \
+        AdminAction::Replay => {
+            "UPDATE events SET state = 0, attempts = 0, lost = 0, settled = NULL, error_group = NULL, due = ?1 \
+             WHERE seq IN (SELECT value FROM json_each(?2))"
+        }
+        AdminAction::Purge => {
+            "UPDATE events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE ?1 END, error = NULL, \
              owner = NULL, secret = NULL, traceparent = NULL, \
              event = substr(event, 1, 64), file = substr(file, 1, 64), uuid = substr(uuid, 1, 64) \
              WHERE seq IN (SELECT value FROM json_each(?2))"
-            .to_owned(),
+        }
     };
-    let updated = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(now)
-        .bind(json_array(&seqs))
-        .execute(&mut *connection)
-        .await?;
+    let updated = sqlx::query(sql).bind(now).bind(json_array(&seqs)).execute(&mut *connection).await?;
     let changed = match action {
         AdminAction::Replay => updated.rows_affected(),
         AdminAction::Purge => {

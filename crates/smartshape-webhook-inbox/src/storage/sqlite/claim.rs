@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::admin::bodies;
-use super::clock::{NEWEST_STORED, span};
+use super::clock::{NEWEST, span};
 use super::{Shared, error, wal};
 use crate::error::InboxError;
 use crate::event::EVENT_VERSION;
@@ -39,7 +39,7 @@ impl Shared {
 async fn peek(connection: &mut SqliteConnection, ordered: bool) -> sqlx::Result<(Option<i64>, i64)> {
     // As a condition of the inner SELECT, SQLite would evaluate it for each event.
     let sql = format!(
-        "SELECT CASE WHEN {NOT_PAUSED} THEN (SELECT min(due) FROM events WHERE {}) END, {NEWEST_STORED}",
+        "SELECT CASE WHEN {NOT_PAUSED} THEN (SELECT min(due) FROM events WHERE {}) END, {NEWEST}",
         candidates(ordered)
     );
     sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await

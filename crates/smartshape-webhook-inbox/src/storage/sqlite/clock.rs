@@ -11,8 +11,9 @@ use super::{Begins, OnFull, Shared};
 use crate::error::InboxError;
 use crate::storage::milliseconds;
 
-/// When the newest event was stored.
-pub(super) const NEWEST_STORED: &str = "coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0)";
+/// When the newest event was stored, or one was last replayed.
+pub(super) const NEWEST: &str = "max(coalesce((SELECT stored FROM events ORDER BY seq DESC LIMIT 1), 0), \
+     coalesce((SELECT value FROM meta WHERE name = 'replayed'), 0))";
 
 /// Milliseconds since the file was created. When a process opens the file: the wall clock plus the file's fixed offset,
 /// but not before the newest event. From then on: the monotonic clock.
@@ -72,7 +73,7 @@ impl Shared {
 /// counted the time during which it was open, the time that was recorded last.
 pub(super) async fn file_time(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
     let sql = format!(
-        "SELECT max({NEWEST_STORED}, coalesce((SELECT ? + value FROM meta WHERE name = 'clock_offset'), \
+        "SELECT max({NEWEST}, coalesce((SELECT ? + value FROM meta WHERE name = 'clock_offset'), \
          (SELECT value FROM meta WHERE name = 'clock')))"
     );
     sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
