@@ -23,17 +23,8 @@ pub(super) struct Sweeps {
 }
 
 impl Shared {
-    pub(super) async fn sweep(self: Arc<Self>, retention: Retention) -> Result<u64, InboxError> {
-        loop {
-            let (rows, all_bodies) = self.sweep_portion(retention).await?;
-            if rows > 0 || all_bodies {
-                return Ok(rows);
-            }
-        }
-    }
-
     /// Returns the number of rows deleted, and whether no body is left whose retention is over.
-    async fn sweep_portion(&self, retention: Retention) -> Result<(u64, bool), InboxError> {
+    pub(super) async fn sweep_portion(&self, retention: Retention) -> Result<(u64, bool), InboxError> {
         let mut sweeps = self.sweeps.lock().await;
         // Counting is skipped while sweeps still delete rows.
         if sweeps.over_capacity == 0 && !sweeps.unfinished {

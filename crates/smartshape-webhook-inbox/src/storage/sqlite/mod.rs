@@ -361,7 +361,16 @@ impl Storage for Sqlite {
     }
 
     fn sweep(&self, retention: Retention) -> StorageFuture<'_, u64> {
-        self.detached(move |shared| async move { shared.sweep(retention).await })
+        Box::pin(async move {
+            loop {
+                let portion =
+                    self.detached(move |shared| async move { shared.sweep_portion(retention).await });
+                let (rows, all_bodies) = portion.await?;
+                if rows > 0 || all_bodies {
+                    return Ok(rows);
+                }
+            }
+        })
     }
 
     fn ping(&self) -> StorageFuture<'_, ()> {
