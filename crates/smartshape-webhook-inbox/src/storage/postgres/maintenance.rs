@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use sqlx::AssertSqlSafe;
+
 use super::connections::{Connections, Session};
 use super::queues::Queue;
 use super::{MAINTENANCE_INTERVAL, MAX_STATEMENT_TIMEOUT, Postgres};
@@ -89,14 +91,14 @@ impl Postgres {
             return Ok(0);
         }
         loop {
-            let (after, mut last) = (until.completed_at, None);
+            let (after, mut last, mut next) = (until.completed_at, None, 0);
             let delete = self.delete(async |session, limit| {
                 let swept = delete_bodies(session, retention, after, limit).await?;
-                last = swept.last;
-                until.completed_at = last.unwrap_or(swept.next);
+                (last, next) = (swept.last, swept.next);
                 Ok(swept.deleted)
             });
             let deleted = delete.await?;
+            until.completed_at = last.unwrap_or(next);
             until.all_at = last.is_none().then(Instant::now);
             if deleted > 0 || last.is_none() {
                 return Ok(deleted);
@@ -284,11 +286,24 @@ pub(super) async fn ping(session: &mut Session) -> sqlx::Result<Option<&'static 
              AND has_table_privilege('smartshape_inbox_bodies', 'DELETE'), \
            s.name IS NOT NULL, coalesce(has_sequence_privilege(s.name, 'USAGE'), false), \
            CASE WHEN has_sequence_privilege(s.name, 'USAGE') THEN coalesce((SELECT max(seq) FROM smartshape_inbox_events) \
-             > coalesce(pg_sequence_last_value(s.name::regclass), 0), false) ELSE false END \
+             > coalesce(pg_sequence_last_value(s.name::regclass), 0), false) ELSE false END, \
+           CASE WHEN has_sequence_privilege(s.name, 'SELECT') THEN s.name END \
          FROM (SELECT pg_get_serial_sequence('smartshape_inbox_events', 'seq') AS name) s",
     );
-    let (read_only, tables, sequence, usage, behind): (bool, bool, bool, bool, bool) =
-        sqlx::query_as(sql).fetch_one(&mut session.connection).await?;
+    let (read_only, tables, sequence, usage, mut behind, readable): (
+        bool,
+        bool,
+        bool,
+        bool,
+        bool,
+        Option<String>,
+    ) = sqlx::query_as(sql).fetch_one(&mut session.connection).await?;
+    if behind && let Some(name) = readable {
+        // A sequence that was restarted has no last value until it is used. Its name is qualified already.
+        let newest = session.tables.sql("SELECT coalesce((SELECT max(seq) FROM smartshape_inbox_events)").0;
+        let sql = format!("{newest} >= last_value + is_called::int, false) FROM {name}");
+        behind = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut session.connection).await?;
+    }
     Ok(if read_only {
         Some("the server is read-only: connect to the primary")
     } else if !tables {
