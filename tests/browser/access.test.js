@@ -22,7 +22,8 @@ test('each action by hand is for those visitors who may', () =>
     let left = 40;
     for (const [path, denied, allowed] of [['/nobody', 401, 0], ['/password', 401, 0], ['/key', 401, 0], ['/observer', 403, 0], ['/reader', 403, 0],
       ['/read-only', 403, 0], ['/operator', 403, 3], ['/owner', 403, 4]]) {
-      for (const [index, form] of [{ do: 'pause' }, { do: 'resume' }, { do: 'replay', event: key }, { do: 'purge', event: key }].entries()) {
+      for (const [index, form] of [{ do: 'pause' }, { do: 'resume' }, { do: 'replay', event: key, state: 'dead-letter' },
+        { do: 'purge', event: key, state: 'dead-letter' }].entries()) {
         const may = index < allowed;
         assert.equal(await post(page, at(path), form), may ? 303 : denied, `${path} ${form.do}`);
         assert.equal(await isPaused(), may && form.do === 'pause', `${path} ${form.do}`);

@@ -372,7 +372,7 @@ impl Ui {
                 let Some(filter) = selected_events(&form) else {
                     return Ok(text_response(
                         StatusCode::BAD_REQUEST,
-                        "which events? name one, or those up to a number\n",
+                        "which events? name one and its state, or those up to a number\n",
                     ));
                 };
                 if action == "replay" { inbox.replay(filter).await? } else { inbox.purge(filter).await? }
