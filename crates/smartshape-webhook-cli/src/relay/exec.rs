@@ -36,7 +36,7 @@ struct Group(Pid);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // An error means that the group has ended, or belongs to another user.
+        // An error means that the group has ended, or has become another user's.
         let _ = kill_process_group(self.0, Signal::KILL);
     }
 }
@@ -85,8 +85,8 @@ impl Handler for Exec {
         }
         if !has_ended {
             let seconds = self.timeout.as_secs();
-            // A program of another user, such as `sudo`, goes on. Its attempt waits for it, so that no other one starts
-            // beside it.
+            // A program that has become another user's, such as `sudo`, goes on. Its attempt waits for it, so that no other
+            // one starts beside it.
             if kill_process_group(id, Signal::KILL) != Err(Errno::PERM) {
                 return Err(HandlerError::retry(format!("it was killed after its {seconds} s")));
             }
