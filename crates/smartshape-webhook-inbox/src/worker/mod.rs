@@ -238,7 +238,7 @@ impl Worker {
 
     /// Runs until `shutdown` completes, then waits for running handlers as [`shutdown_timeout`](Self::shutdown_timeout)
     /// describes. Keeps retrying while the database is unavailable or its disk full. Dropping this future cancels the
-    /// handlers, and their leases count as lost.
+    /// handlers; their leases have to expire, and count as lost.
     ///
     /// # Errors
     ///
