@@ -38,17 +38,21 @@ impl Write for Log {
 /// On one thread, since the subscriber is this thread's.
 #[tokio::test]
 async fn handler_logs_within_delivery_and_attempt_spans() {
-    let (log, _mine) = Log::listen();
-
     let (_folder, inbox) = file_inbox().await;
-    inbox.store([1]).await;
-    let worker = inbox.worker(|_: Delivery| async {
-        tracing::info!("at work");
-        Ok(())
-    });
-    let worker = worker.spawn();
-    inbox.all_settled().await;
-    worker.shutdown().await.unwrap();
+    let handle = async |number| {
+        inbox.store([number]).await;
+        let worker = inbox.worker(|_: Delivery| async {
+            tracing::info!("at work");
+            Ok(())
+        });
+        let worker = worker.spawn();
+        inbox.all_settled().await;
+        worker.shutdown().await.unwrap();
+    };
+    // Registers the spans: one that another thread registers while a subscriber is set may miss it.
+    handle(0).await;
+    let (log, _mine) = Log::listen();
+    handle(1).await;
 
     let log = log.text();
     let line = log.lines().find(|line| line.contains("at work")).unwrap();
