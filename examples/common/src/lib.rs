@@ -196,23 +196,9 @@ pub async fn until_stopped(
     }
 }
 
-/// Catches SIGTERM and ^C from now on. The future ends with the first one; the second one ends the process at once.
-#[allow(clippy::exit, reason = "whoever sends a second signal does not want to wait")]
-pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let first = next_signal()?;
-    Ok(async {
-        first.await;
-        if let Ok(second) = next_signal() {
-            tokio::spawn(async {
-                second.await;
-                std::process::exit(1);
-            });
-        }
-    })
-}
-
+/// Catches SIGTERM and ^C from now on; the future ends with the first one.
 #[cfg(unix)]
-fn next_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
@@ -223,8 +209,9 @@ fn next_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
     })
 }
 
+/// Catches ^C; the future ends with it.
 #[cfg(not(unix))]
-fn next_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })
