@@ -36,8 +36,14 @@ impl Worker {
         let (stop, stop_requested) = oneshot::channel::<()>();
         let (running, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            // Dropping the sender completes the receiver as sending does.
-            let result = self.run(async { drop(stop_requested.await) }).await;
+            let stop = async {
+                if stop_requested.await.is_err() {
+                    tracing::warn!(
+                        "a worker stops, since its handle was dropped; events wait until another one runs"
+                    );
+                }
+            };
+            let result = self.run(stop).await;
             drop(running);
             result
         });
@@ -61,7 +67,8 @@ impl WorkerHandle {
     ///
     /// Returns the errors of [`Worker::run`].
     pub async fn shutdown(self) -> Result<(), InboxError> {
-        drop(self.stop);
+        // An error means that the worker has stopped by itself.
+        let _ = self.stop.send(());
         self.task.await.map_err(|error| InboxError::new(InboxErrorKind::Unavailable, error))?
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use smartshape_webhook::{Delivery, Handler as _};
 use tracing::subscriber::DefaultGuard;
 
-use crate::it::fixture::{Fixture as _, Folder, file_inbox, long_delivery};
+use crate::it::fixture::{Fixture as _, Folder, file_inbox, long_delivery, poll_until};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -59,6 +59,18 @@ async fn handler_logs_within_delivery_and_attempt_spans() {
     for part in ["webhook{", "uuid=uuid-1", ":attempt{number=1}"] {
         assert!(line.contains(part), "{part} in {line}");
     }
+}
+
+/// `let _ = worker.spawn()` compiles without a warning, and no handler is ever called.
+#[tokio::test]
+async fn dropped_handle_is_logged() {
+    let (log, _mine) = Log::listen();
+    let (_folder, inbox) = file_inbox().await;
+    let spawn = || inbox.worker(|_: Delivery| async { Ok(()) }).spawn();
+    spawn().shutdown().await.unwrap();
+    assert!(!log.text().contains("handle was dropped"), "{}", log.text());
+    drop(spawn());
+    poll_until(async || log.text().contains("handle was dropped")).await;
 }
 
 /// The warning about a growing write-ahead log names the cause, a reader's open transaction.
