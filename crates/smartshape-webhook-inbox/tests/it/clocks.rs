@@ -74,6 +74,20 @@ async fn event_replayed_by_process_with_faster_clock_is_due_at_once() {
 }
 
 #[tokio::test]
+async fn event_replayed_in_a_quiet_inbox_is_not_overdue() {
+    let folder = Folder::new();
+    let storage = folder.storage().await;
+    storage.insert(new_events(1..2, "file")).await.unwrap();
+    assert!(storage.end(storage.attempt(LEASE).await.lease, dead_letter("")).await);
+    drop(storage);
+    set_wall_clock(&folder, HOUR).await;
+    let inbox = folder.inbox().await;
+    assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
+    let overdue = inbox.counts().await.unwrap().overdue.unwrap();
+    assert!(overdue < Duration::from_secs(60 * 60), "{overdue:?}");
+}
+
+#[tokio::test]
 async fn retry_comes_due_while_nobody_has_file_open() {
     let folder = Folder::new();
     retry_in_an_hour(&folder).await;

@@ -16,11 +16,11 @@ pub(super) const NEWEST: &str = "max(coalesce((SELECT stored FROM events ORDER B
      coalesce((SELECT value FROM meta WHERE name = 'replayed'), 0))";
 
 /// Milliseconds since the file was created. When a process opens the file: the wall clock plus the file's fixed offset,
-/// but not before the newest event. From then on: the monotonic clock.
+/// but not before the newest event or replay. From then on: the monotonic clock.
 ///
 /// With the wall clock, retries and retention also count while no process has the file open. With the monotonic clock,
-/// later changes of the wall clock affect neither leases nor retries nor retention. With the newest event as the lower
-/// bound, a wall clock that was set back delays no new event, and a retry by the time since the newest event at most.
+/// later changes of the wall clock affect neither leases nor retries nor retention. With the newest event or replay as
+/// the lower bound, a wall clock that was set back delays no new event, and a retry by the time since the newest event at most.
 #[derive(Debug)]
 pub(super) struct StorageClock {
     base: AtomicI64,
@@ -42,8 +42,8 @@ impl StorageClock {
 }
 
 impl Shared {
-    /// Advances our clock to the time of the newest event. Without it, the events that another process stores would not be
-    /// due yet if the wall clock has been set back since that process has opened the file.
+    /// Advances our clock to the time of the newest event or replay. Without it, the events that another process stores or
+    /// replays would not be due yet if the wall clock has been set back since that process has opened the file.
     pub(super) async fn catch_up(&self, newest: i64) -> Result<(), InboxError> {
         if newest <= self.clock.now() {
             return Ok(());
