@@ -166,7 +166,7 @@ fn read_length(value: &[u8]) -> Length {
 fn read_coding(value: &[u8]) -> Option<Box<str>> {
     let value = value.trim_ascii();
     let coded = !value.is_empty() && !value.eq_ignore_ascii_case(b"identity");
-    coded.then(|| String::from_utf8_lossy(value).into())
+    coded.then(|| shorten(&String::from_utf8_lossy(value)))
 }
 
 fn read_foreign_charset(content_type: &[u8]) -> Option<Box<str>> {
@@ -177,14 +177,27 @@ fn read_foreign_charset(content_type: &[u8]) -> Option<Box<str>> {
     })?;
     let charset = charset.trim_matches('"');
     let utf8 = ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known));
-    (!utf8).then(|| charset.into())
+    (!utf8).then(|| shorten(charset))
 }
 
-/// W3C trace context: 55 characters of hexadecimal digits and hyphens in version 00, more in later ones.
+/// Maximum length of text that a sender chooses and a log or `Debug` may show. Registered codings and charsets fit. The salt
+/// and the digest of a token have 53 characters: a sender that repeats its token in another header does not have it shown.
+const MAX_CHOSEN: usize = 40;
+
+fn shorten(name: &str) -> Box<str> {
+    name.chars().take(MAX_CHOSEN).collect()
+}
+
+/// W3C trace context: in version 00, four hexadecimal numbers of 2, 32, 16 and 2 digits, with hyphens between them. Later
+/// versions may append a hyphen and more, of which [`MAX_CHOSEN`] characters are accepted.
 fn read_traceparent(value: &[u8]) -> Option<Box<str>> {
     let text = std::str::from_utf8(value).ok()?;
-    let plain =
-        (55..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let plain = (55..=56 + MAX_CHOSEN).contains(&text.len())
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            2 | 35 | 52 | 55 => byte == b'-',
+            0..55 => byte.is_ascii_hexdigit(),
+            _ => byte.is_ascii_hexdigit() || byte == b'-',
+        });
     plain.then(|| text.into())
 }
 
@@ -266,5 +279,30 @@ mod tests {
         assert_eq!(read(good).as_deref(), std::str::from_utf8(good).ok());
         assert_eq!(read(b"00-\x1b[31m"), None);
         assert_eq!(read(&[b'a'; 500]), None);
+        assert_eq!(read(&[b'a'; 55]), None);
+        let later = [&good[..], b"-0a"].concat();
+        assert_eq!(read(&later).as_deref(), std::str::from_utf8(&later).ok());
+        assert_eq!(read(&[&good[..], b"0a"].concat()), None);
+    }
+
+    #[test]
+    fn token_repeated_in_another_header_is_not_shown() {
+        let hexadecimal = [&b"$2b$10$"[..], &[b'e'; 53]].concat();
+        let traceparent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-";
+        for (name, before) in [
+            ("content-encoding", &b""[..]),
+            ("content-encoding", b"$2b$10$"),
+            ("content-type", b"application/json; charset="),
+            ("traceparent", b"00-"),
+            ("traceparent", traceparent),
+        ] {
+            let salt_and_digest = &hexadecimal[7..];
+            let value = [before, salt_and_digest].concat();
+            let head =
+                RequestHead::from_parts("POST", [("x-smartshape-token", &*hexadecimal), (name, &value)]);
+            assert!(matches!(head.token, TokenField::One(_)));
+            let shown = format!("{head:?}");
+            assert!(!shown.contains(std::str::from_utf8(salt_and_digest).unwrap()), "{name}: {shown}");
+        }
     }
 }
