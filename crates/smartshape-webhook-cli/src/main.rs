@@ -72,7 +72,7 @@ enum Command {
     Inbox(inbox::Command),
     /// Shows an inbox or a recording in the browser
     Ui(ui::Ui),
-    /// Receives events, stores them and passes them on to a URL or a program
+    /// Receives events, stores them and passes them on to a URL, a stream of NATS or a program
     Relay(Box<relay::Relay>),
     /// Prints a shell completion script
     Completions(completions::Completions),

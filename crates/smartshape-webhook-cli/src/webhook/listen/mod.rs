@@ -39,7 +39,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Args)]
 #[command(after_help = "\
 Each payload is one line of JSON on standard output, and nothing else is there; it is acknowledged once it was
-flushed. On ^C, SIGTERM, or when whoever reads the output ends, it deletes the webhooks that it created.
+flushed. On ^C, SIGTERM, SIGHUP, or when the reader of the output ends, it deletes the webhooks that it created.
 
 The webhooks have a fresh secret, which nobody else learns, unless one is given: by --secret, or by
 SMARTSHAPE_WEBHOOK_SECRET or SMARTSHAPE_WEBHOOK_SECRET_FILE in the environment. --forward-to needs a given one, since
