@@ -40,7 +40,7 @@ that are to be rejected with a status from 400 to 499. The result of each case i
   skipped  not sent, and why
 With --json each case is a line with `case`, `result`, and `seen` and `why`, or the `reason` for skipping it.
 
-The endpoint handles what it accepts: some 50 events, about the file 7e577e577e577e577e577e57 and of the owner
+The endpoint handles what it accepts: some 45 events, about the file 7e577e577e577e577e577e57 and of the owner
 smartshape-check@example.com, with the header `x-smartshape-fake: 1`. Its handler can tell tests by any of the three.
 A status of 503 is tried again, as SmartShape would.
 

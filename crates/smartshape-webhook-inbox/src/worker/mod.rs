@@ -202,7 +202,8 @@ impl Worker {
         self
     }
 
-    /// Maximum number of attempts; then the event is a dead letter. Defaults to 10.
+    /// Maximum number of attempts; then the event is a dead letter. Defaults to 10, which with the default
+    /// back-off are over in 4 to 9 minutes.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.settings.max_attempts = attempts;
         self
