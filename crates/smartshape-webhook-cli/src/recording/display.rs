@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{Gap, Report, Retries, Salt, Uuid, Webhook};
+use super::report::{Gap, Report, Retries, RetryUuid, SaltPattern, Webhook};
 use crate::escape::escape;
 
 impl fmt::Display for Report {
@@ -37,7 +37,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl fmt::Display for Salt {
+impl fmt::Display for SaltPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => "unknown: it takes two events of one webhook",
@@ -53,15 +53,15 @@ impl fmt::Display for Salt {
 impl fmt::Display for Retries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.uuid {
-            Uuid::Unknown if self.rejected_deliveries == 0 => {
+            RetryUuid::Unknown if self.rejected_deliveries == 0 => {
                 f.write_str(
                     "unknown: nothing was rejected, so nothing was sent again (listen with --fail-first 5)",
                 )?;
             }
-            Uuid::Unknown => f.write_str("none seen, though deliveries were rejected")?,
-            Uuid::Repeated => f.write_str("a retry repeats the uuid")?,
-            Uuid::New => f.write_str("a retry has a new uuid")?,
-            Uuid::Mixed => f.write_str("some repeat the uuid, and some have a new one")?,
+            RetryUuid::Unknown => f.write_str("none seen, though deliveries were rejected")?,
+            RetryUuid::Repeated => f.write_str("a retry repeats the uuid")?,
+            RetryUuid::New => f.write_str("a retry has a new uuid")?,
+            RetryUuid::Mixed => f.write_str("some repeat the uuid, and some have a new one")?,
         }
         let mut more = |count: usize, text: &str| {
             if count > 0 { write!(f, "\n         {}: {text}", events(count)) } else { Ok(()) }

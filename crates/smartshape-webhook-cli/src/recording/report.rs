@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::format::{Entry, EventFields, RecordingHeader, VERSION};
 
 /// An entry without its body, which the report does not need.
-type Read = Entry<IgnoredAny>;
+type BodylessEntry = Entry<IgnoredAny>;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -22,11 +22,11 @@ pub(crate) struct Report {
     /// Lines that cannot be parsed.
     pub(super) left_out: usize,
     pub(super) tokens: Vec<TokenForm>,
-    pub(super) salt: Salt,
+    pub(super) salt: SaltPattern,
     /// One for each listener and event.
     pub(super) webhooks: Vec<Webhook>,
     pub(super) retries: Retries,
-    pub(super) order: Order,
+    pub(super) order: ArrivalOrder,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -43,7 +43,7 @@ pub(super) struct Webhook {
     pub(super) deliveries: usize,
     pub(super) events: usize,
     pub(super) salts: usize,
-    pub(super) salt: Salt,
+    pub(super) salt: SaltPattern,
     /// Another webhook of the same listener has one of its salts. All webhooks of a listener have the same secret.
     pub(super) shares_salt: bool,
 }
@@ -51,7 +51,7 @@ pub(super) struct Webhook {
 /// How often a webhook's salt, and with it its token, changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Salt {
+pub(super) enum SaltPattern {
     /// Too few deliveries to tell.
     Unknown,
     /// All deliveries have the same salt.
@@ -68,7 +68,7 @@ pub(super) enum Salt {
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Retries {
-    pub(super) uuid: Uuid,
+    pub(super) uuid: RetryUuid,
     /// Events that were delivered more than once.
     pub(super) repeated: usize,
     pub(super) most_deliveries_of_one: usize,
@@ -87,7 +87,7 @@ pub(super) struct Retries {
 /// Whether a retry has the uuid of the first attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Uuid {
+pub(super) enum RetryUuid {
     /// There were no retries.
     #[default]
     Unknown,
@@ -109,7 +109,7 @@ pub(super) struct Gap {
 
 /// Whether events come in the order of their runTimestamp.
 #[derive(Debug, Serialize)]
-pub(super) struct Order {
+pub(super) struct ArrivalOrder {
     /// First deliveries that have a runTimestamp.
     pub(super) events: usize,
     /// First deliveries that arrived after an event with a later runTimestamp.
@@ -122,7 +122,7 @@ impl Report {
     /// In words, when the text cannot be read or is no recording.
     pub(crate) fn read(text: impl BufRead) -> Result<Self, String> {
         let (mut listeners, mut left_out) = (0, 0);
-        let mut entries: Vec<(usize, Read)> = Vec::new();
+        let mut entries: Vec<(usize, BodylessEntry)> = Vec::new();
         for line in text.split(b'\n') {
             let line = line.map_err(|error| format!("cannot be read: {error}"))?;
             if let Ok(header) = serde_json::from_slice::<RecordingHeader>(&line) {
@@ -146,7 +146,7 @@ impl Report {
         Ok(Self::from_entries(listeners, left_out, &entries))
     }
 
-    fn from_entries(listeners: usize, left_out: usize, entries: &[(usize, Read)]) -> Self {
+    fn from_entries(listeners: usize, left_out: usize, entries: &[(usize, BodylessEntry)]) -> Self {
         let mut by_webhook: BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>> = BTreeMap::new();
         for (listener, entry) in entries {
             if let Some(named) = &entry.event {
@@ -164,10 +164,10 @@ impl Report {
             no_events: entries.iter().filter(|(_, entry)| entry.event.is_none()).count(),
             left_out,
             tokens: tokens(entries),
-            salt: overall(&webhooks),
+            salt: overall_salt_pattern(&webhooks),
             webhooks,
             retries: retries(&by_webhook),
-            order: order(listeners, entries),
+            order: arrival_order(listeners, entries),
         }
     }
 }
@@ -175,7 +175,7 @@ impl Report {
 /// A delivery of an event.
 #[derive(Clone, Copy)]
 struct RecordedDelivery<'a> {
-    entry: &'a Read,
+    entry: &'a BodylessEntry,
     named: &'a EventFields<IgnoredAny>,
 }
 
@@ -185,7 +185,7 @@ impl RecordedDelivery<'_> {
     }
 }
 
-fn tokens(entries: &[(usize, Read)]) -> Vec<TokenForm> {
+fn tokens(entries: &[(usize, BodylessEntry)]) -> Vec<TokenForm> {
     let mut forms = BTreeMap::new();
     for (_, entry) in entries {
         *forms.entry((entry.token.prefix.clone(), entry.token.cost)).or_insert(0) += 1;
@@ -210,7 +210,7 @@ fn webhooks(by_webhook: &BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>>) -> 
             deliveries: sent.len(),
             events: events.len(),
             salts: own.len(),
-            salt: salt(
+            salt: salt_pattern(
                 sent.len(),
                 own.len(),
                 &events.values().map(|sent| salts(sent).len()).collect::<Vec<_>>(),
@@ -222,38 +222,37 @@ fn webhooks(by_webhook: &BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>>) -> 
 }
 
 /// `of_events` holds the number of salts of each event.
-fn salt(deliveries: usize, salts: usize, of_events: &[usize]) -> Salt {
+fn salt_pattern(deliveries: usize, salts: usize, of_events: &[usize]) -> SaltPattern {
     let (events, once_each) = (of_events.len(), of_events.iter().all(|salts| *salts == 1));
     if salts == deliveries && deliveries > events {
-        Salt::FreshForEachDelivery
+        SaltPattern::FreshForEachDelivery
     } else if events < 2 {
-        Salt::Unknown
+        SaltPattern::Unknown
     } else if salts == 1 {
-        Salt::Fixed
+        SaltPattern::Fixed
     } else if salts == events && once_each && deliveries > events {
-        Salt::FreshForEachEventKeptByRetries
+        SaltPattern::FreshForEachEventKeptByRetries
     } else if salts == events && once_each {
-        Salt::FreshForEachEvent
+        SaltPattern::FreshForEachEvent
     } else {
-        Salt::Mixed
+        SaltPattern::Mixed
     }
 }
 
-fn overall(webhooks: &[Webhook]) -> Salt {
-    let mut known: Vec<Salt> = webhooks.iter().map(|webhook| webhook.salt).collect();
-    known.retain(|salt| *salt != Salt::Unknown);
+fn overall_salt_pattern(webhooks: &[Webhook]) -> SaltPattern {
+    let mut known: Vec<SaltPattern> = webhooks.iter().map(|webhook| webhook.salt).collect();
+    known.retain(|salt| *salt != SaltPattern::Unknown);
     // A webhook without retries says less, but nothing that contradicts.
-    if known
-        .iter()
-        .any(|salt| matches!(salt, Salt::FreshForEachDelivery | Salt::FreshForEachEventKeptByRetries))
-    {
-        known.retain(|salt| *salt != Salt::FreshForEachEvent);
+    if known.iter().any(|salt| {
+        matches!(salt, SaltPattern::FreshForEachDelivery | SaltPattern::FreshForEachEventKeptByRetries)
+    }) {
+        known.retain(|salt| *salt != SaltPattern::FreshForEachEvent);
     }
     known.dedup();
     match known[..] {
-        [] => Salt::Unknown,
+        [] => SaltPattern::Unknown,
         [salt] => salt,
-        _ => Salt::Mixed,
+        _ => SaltPattern::Mixed,
     }
 }
 
@@ -290,10 +289,10 @@ fn retries(by_webhook: &BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>>) -> R
         retries.rejected_deliveries += sent.iter().filter(|one| !one.accepted()).count();
     }
     retries.uuid = match (retries.repeated > 0, retries.renamed > 0) {
-        (false, false) => Uuid::Unknown,
-        (true, false) => Uuid::Repeated,
-        (false, true) => Uuid::New,
-        (true, true) => Uuid::Mixed,
+        (false, false) => RetryUuid::Unknown,
+        (true, false) => RetryUuid::Repeated,
+        (false, true) => RetryUuid::New,
+        (true, true) => RetryUuid::Mixed,
     };
     retries.gaps = gaps.into_iter().filter_map(|(delivery, gaps)| gap(delivery, gaps)).collect();
     retries
@@ -310,8 +309,8 @@ fn gap(delivery: usize, mut gaps: Vec<u64>) -> Option<Gap> {
     })
 }
 
-fn order(listeners: usize, entries: &[(usize, Read)]) -> Order {
-    let mut order = Order { events: 0, late: 0 };
+fn arrival_order(listeners: usize, entries: &[(usize, BodylessEntry)]) -> ArrivalOrder {
+    let mut order = ArrivalOrder { events: 0, late: 0 };
     for listener in 1..=listeners {
         let (mut seen, mut latest) = (BTreeSet::new(), None);
         for named in entries
@@ -337,17 +336,17 @@ mod tests {
     #[test]
     fn salt_is_no_more_specific_than_the_deliveries() {
         for (deliveries, salts, of_events, expected) in [
-            (1, 1, &[1][..], Salt::Unknown),
-            (3, 1, &[1], Salt::Unknown),
-            (3, 3, &[3], Salt::FreshForEachDelivery),
-            (2, 1, &[1, 1], Salt::Fixed),
-            (2, 2, &[1, 1], Salt::FreshForEachEvent),
-            (3, 2, &[1, 1], Salt::FreshForEachEventKeptByRetries),
-            (3, 3, &[1, 2], Salt::FreshForEachDelivery),
-            (3, 2, &[2, 1], Salt::Mixed),
-            (3, 2, &[1, 1, 1], Salt::Mixed),
+            (1, 1, &[1][..], SaltPattern::Unknown),
+            (3, 1, &[1], SaltPattern::Unknown),
+            (3, 3, &[3], SaltPattern::FreshForEachDelivery),
+            (2, 1, &[1, 1], SaltPattern::Fixed),
+            (2, 2, &[1, 1], SaltPattern::FreshForEachEvent),
+            (3, 2, &[1, 1], SaltPattern::FreshForEachEventKeptByRetries),
+            (3, 3, &[1, 2], SaltPattern::FreshForEachDelivery),
+            (3, 2, &[2, 1], SaltPattern::Mixed),
+            (3, 2, &[1, 1, 1], SaltPattern::Mixed),
         ] {
-            let found = salt(deliveries, salts, of_events);
+            let found = salt_pattern(deliveries, salts, of_events);
             assert_eq!(found, expected, "{deliveries} deliveries, {salts} salts, {of_events:?}");
         }
     }
