@@ -108,7 +108,7 @@ impl Check {
                 None => {
                     start_progress(case.name);
                     let kind = self.kind_for(case);
-                    let result = run::case(&endpoint, &fixture, case, kind).await;
+                    let result = run::run_case(&endpoint, &fixture, case, kind).await;
                     gone_since = result.gone.then_some(case);
                     CaseOutcome::new(case, result)
                 }

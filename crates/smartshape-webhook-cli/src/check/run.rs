@@ -22,19 +22,24 @@ pub(crate) struct CaseResult {
     pub(crate) gone: bool,
 }
 
-pub(crate) async fn case(endpoint: &Endpoint, fixture: &Fixture, case: &Case, kind: EventKind) -> CaseResult {
+pub(crate) async fn run_case(
+    endpoint: &Endpoint,
+    fixture: &Fixture,
+    case: &Case,
+    kind: EventKind,
+) -> CaseResult {
     let requests = (case.requests)(fixture, kind);
     let replies = match case.delivery {
-        Delivery::Sequential => apart(endpoint, &requests).await,
-        Delivery::SameConnection => on_one_connection(endpoint, &requests).await,
-        Delivery::Concurrent => at_once(endpoint, &requests).await,
-        Delivery::LastDuringOthers => return beside_others(endpoint, requests).await,
+        Delivery::Sequential => send_sequentially(endpoint, &requests).await,
+        Delivery::SameConnection => send_on_same_connection(endpoint, &requests).await,
+        Delivery::Concurrent => send_concurrently(endpoint, &requests).await,
+        Delivery::LastDuringOthers => return send_last_during_others(endpoint, requests).await,
     };
     conclude(endpoint, requests.iter().zip(&replies).collect()).await
 }
 
 /// Stops at the first request that times out, because the others would take as long.
-async fn apart(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
+async fn send_sequentially(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
     let mut replies = Vec::new();
     for request in requests {
         let reply = endpoint.deliver(request).await;
@@ -47,7 +52,7 @@ async fn apart(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
     replies
 }
 
-async fn on_one_connection(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
+async fn send_on_same_connection(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
     let (mut kept, mut replies) = (None, Vec::new());
     for request in requests {
         replies.push(endpoint.deliver_on(&mut kept, request).await);
@@ -55,7 +60,7 @@ async fn on_one_connection(endpoint: &Endpoint, requests: &[Request]) -> Vec<Rep
     replies
 }
 
-async fn at_once(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
+async fn send_concurrently(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
     let tasks: Vec<_> = requests.iter().cloned().map(|request| start(endpoint, request)).collect();
     let mut replies = Vec::new();
     for task in tasks {
@@ -73,7 +78,7 @@ fn start(endpoint: &Endpoint, request: Request) -> tokio::task::JoinHandle<Reply
     tokio::spawn(async move { endpoint.deliver(&request).await })
 }
 
-async fn beside_others(endpoint: &Endpoint, mut requests: Vec<Request>) -> CaseResult {
+async fn send_last_during_others(endpoint: &Endpoint, mut requests: Vec<Request>) -> CaseResult {
     let last = requests.pop();
     // Dropped at the end, which aborts the requests in flight.
     let mut others = JoinSet::new();
