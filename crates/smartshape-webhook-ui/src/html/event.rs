@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use smartshape_webhook::{Delivery, Event, RawJson};
 use smartshape_webhook_inbox::{EventState, FailedAttempt, InboxError, StoredDelivery};
 
-use super::text::{ago, bytes, clock, has_hidden, span, visible};
+use super::text::{ago, bytes, clock, duration, has_hidden, visible};
 use super::{Context, action, chip, error, icon, json, kind_icon, owner, unless_older};
 use crate::access::Role;
 use crate::query::{Selection, link, state_name};
@@ -168,7 +168,7 @@ fn history(stored: &StoredDelivery, attempts: &[FailedAttempt]) -> Markup {
             li { span { "Received" } (clock(event.received_at)) }
             @for attempt in attempts {
                 li.bad {
-                    span { "Attempt " (attempt.number) " failed after " (span(attempt.took)) }
+                    span { "Attempt " (attempt.number) " failed after " (duration(attempt.took)) }
                     (clock(attempt.ended_at))
                     span.l3 { (visible(&attempt.error)) }
                 }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use smartshape_webhook::{Delivery, EventKind, RejectionKind};
 
 use super::event::{attributes, changes, copies, copy_buttons, copyable};
-use super::text::{ago, bytes, clock, plural, span, thousands, visible};
+use super::text::{ago, bytes, clock, duration, plural, thousands, visible};
 use super::{Frame, Page, action, current, flash, frame, icon, json, kind_icon, live, not_found};
 use crate::access::{Role, Visitor};
 use crate::deliveries::{Deliveries, Entry, SendOutcome};
@@ -215,7 +215,7 @@ fn entry_icon(entry: &Entry) -> Markup {
 
 fn took(entry: &Entry) -> String {
     let took = entry.received.took;
-    if took.as_millis() == 0 { "less than 1 ms".to_owned() } else { span(took) }
+    if took.as_millis() == 0 { "less than 1 ms".to_owned() } else { duration(took) }
 }
 
 /// A text of this file, with what stands between backticks as code.

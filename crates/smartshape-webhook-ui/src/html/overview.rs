@@ -8,7 +8,7 @@ use smartshape_webhook_inbox::{
     ActivitySlot, Count, DeadLetterReason, EventFilter, EventState, InboxError, PageCursor, StoredEvent,
 };
 
-use super::text::{ago, bytes, plural, span, thousands, visible};
+use super::text::{ago, bytes, duration, plural, thousands, visible};
 use super::{Context, action, chart, chip, error, icon, kind_icon, reason_text, unless_older};
 use crate::access::Role;
 use crate::query::{Query, Selection, link};
@@ -123,7 +123,7 @@ fn summary(context: &Context<'_>, reasons: usize, has_more: bool, last_hour: &[A
                     @else { "Everything is handled." }
                 }
                 p {
-                    @if waiting > 0 { (plural(waiting, "event waits", "events wait")) @if let Some(overdue) = counts.overdue { ", the longest for " (span(overdue)) } ". " }
+                    @if waiting > 0 { (plural(waiting, "event waits", "events wait")) @if let Some(overdue) = counts.overdue { ", the longest for " (duration(overdue)) } ". " }
                     @else { "Nothing waits. " }
                     @if !last_hour.is_empty() { "In the last hour " (thousands(stored)) " came and " (thousands(completed)) " were completed." }
                     @if no_worker { " Workers of older versions do not report." }
@@ -170,8 +170,8 @@ fn tiles(context: &Context<'_>, day: &[ActivitySlot], last_hour: &[ActivitySlot]
             a.tile href="?view=events&state=waiting" {
                 span.label { "Longest wait" }
                 span.row #t-old data-live {
-                    span.value { (counts.overdue.map_or_else(|| "–".to_owned(), span)) }
-                    @if !day.is_empty() { span.note { "most in 24 h: " (span(most)) } }
+                    span.value { (counts.overdue.map_or_else(|| "–".to_owned(), duration)) }
+                    @if !day.is_empty() { span.note { "most in 24 h: " (duration(most)) } }
                 }
                 (chart::sparkline(&waits, "wait", "Longest wait in each quarter of an hour of the last 24 hours"))
             }
@@ -179,7 +179,7 @@ fn tiles(context: &Context<'_>, day: &[ActivitySlot], last_hour: &[ActivitySlot]
                 span.label { "Completed in 1 h" }
                 span.row #t-done data-live {
                     span.value { @if last_hour.is_empty() { "–" } @else { (thousands(completed.iter().sum())) } }
-                    span.note { @if let Some(mean) = mean { (span(mean)) " an attempt" } }
+                    span.note { @if let Some(mean) = mean { (duration(mean)) " an attempt" } }
                 }
                 (chart::sparkline(&completed, "done", "Completed in each minute of the last hour"))
             }

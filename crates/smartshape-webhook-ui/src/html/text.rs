@@ -10,14 +10,14 @@ pub(super) fn ago(at: Timestamp, now: Timestamp) -> Markup {
     let passed = Duration::try_from(now.duration_since(at)).unwrap_or_default();
     // A list has no room for the minutes beside the hours.
     let hours = passed.as_secs() / 3600;
-    let passed = if (1..24).contains(&hours) { format!("{hours} h") } else { span(passed) };
+    let passed = if (1..24).contains(&hours) { format!("{hours} h") } else { duration(passed) };
     html! { time datetime=(at) title=(at) { (passed) " ago" } }
 }
 
-pub(super) fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
     match seconds {
-        0 if time.as_millis() > 0 => format!("{} ms", time.as_millis()),
+        0 if duration.as_millis() > 0 => format!("{} ms", duration.as_millis()),
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),
         3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
@@ -115,9 +115,9 @@ mod tests {
             "0,999,1\u{202f}000,1\u{202f}234\u{202f}567"
         );
         assert_eq!([1023, 1024, 1 << 30].map(bytes), ["1023 B", "1.0 KiB", "1.0 GiB"]);
-        let spans = [0, 59, 60, 3661, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
-        assert_eq!(spans, ["0 s", "59 s", "1 min", "1 h 1 min", "1 d"]);
-        assert_eq!(span(Duration::from_millis(7)), "7 ms");
+        let durations = [0, 59, 60, 3661, 90_000].map(|seconds| duration(Duration::from_secs(seconds)));
+        assert_eq!(durations, ["0 s", "59 s", "1 min", "1 h 1 min", "1 d"]);
+        assert_eq!(duration(Duration::from_millis(7)), "7 ms");
         let long_ago = Timestamp::UNIX_EPOCH;
         let shown =
             |seconds| ago(long_ago, long_ago + jiff::SignedDuration::from_secs(seconds)).into_string();
