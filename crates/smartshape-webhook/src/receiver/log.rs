@@ -54,22 +54,22 @@ pub(super) struct DeliveryLog {
     differing_duplicates: AtomicU64,
     rejected: AtomicU64,
     unrecognized: AtomicU64,
-    interval: Arc<Mutex<Interval>>,
+    interval: Arc<Mutex<WarnInterval>>,
 }
 
 /// The interval after a warning, in which rejections are counted and not warned of one by one.
 #[derive(Default)]
-struct Interval {
+struct WarnInterval {
     /// Number of rejections that had a warning of their own.
     warned: u64,
     /// `None` until the first interval begins.
     until: Option<Instant>,
     /// What was rejected in this interval, and is still to be warned of.
-    rejected: Rejected,
+    rejected: RejectionCounts,
 }
 
 /// Number of rejections by kind, each with the reason of the first.
-type Rejected = Vec<(RejectionKind, u64, String)>;
+type RejectionCounts = Vec<(RejectionKind, u64, String)>;
 
 impl DeliveryLog {
     pub(super) fn stats(&self, in_flight: usize, reserved_bytes: u64, hashes: u64) -> ReceiverStats {
@@ -87,7 +87,7 @@ impl DeliveryLog {
         }
     }
 
-    pub(super) fn rejected(&self, rejection: &Rejection) {
+    pub(super) fn record_rejection(&self, rejection: &Rejection) {
         metrics::record_rejection(rejection.kind().name());
         tracing::debug!(kind = ?rejection.kind(), reason = %escape_error_for_log(rejection), "delivery rejected");
         self.rejected.fetch_add(1, Ordering::Relaxed);
@@ -120,7 +120,7 @@ impl DeliveryLog {
         }
     }
 
-    pub(super) fn duplicate(&self, delivery: &Delivery, same_body: SameBody) {
+    pub(super) fn record_duplicate(&self, delivery: &Delivery, same_body: SameBody) {
         self.duplicates.fetch_add(1, Ordering::Relaxed);
         let event = || escape_for_log(delivery.event_name());
         let uuid = || escape_for_log(delivery.uuid());
@@ -189,7 +189,7 @@ impl DeliveryLog {
     }
 }
 
-impl Interval {
+impl WarnInterval {
     fn count(&mut self, rejection: &Rejection) {
         match self.rejected.iter_mut().find(|(kind, ..)| *kind == rejection.kind()) {
             Some((_, count, _)) => *count += 1,
@@ -198,17 +198,17 @@ impl Interval {
     }
 
     /// If the interval is over, returns what was rejected in it and begins the next one.
-    fn end(&mut self, now: Instant) -> Rejected {
+    fn end(&mut self, now: Instant) -> RejectionCounts {
         if self.until.is_some_and(|until| until <= now) && !self.rejected.is_empty() {
             self.until = Some(now + WARN_INTERVAL);
             return std::mem::take(&mut self.rejected);
         }
-        Rejected::new()
+        RejectionCounts::new()
     }
 }
 
 /// Never called with the lock held: a subscriber may be slow, and every rejection takes that lock.
-fn warn(rejected: Rejected) {
+fn warn(rejected: RejectionCounts) {
     let mut kinds = String::new();
     let mut count = 0;
     for (kind, of_kind, reason) in rejected {
@@ -222,7 +222,7 @@ fn warn(rejected: Rejected) {
 }
 
 /// Logs the summary when it is dropped with its runtime before the interval ends.
-struct SummaryOnDrop(Option<Arc<Mutex<Interval>>>);
+struct SummaryOnDrop(Option<Arc<Mutex<WarnInterval>>>);
 
 impl Drop for SummaryOnDrop {
     fn drop(&mut self) {

@@ -136,7 +136,9 @@ impl Receiver {
         let timer = Timer::start();
         // Pinned here, so that the stages pass on a pointer instead of moving it.
         let body = pin!(body);
-        self.receive_inner(head, body, timer).await.inspect_err(|rejection| self.0.log.rejected(rejection))
+        self.receive_inner(head, body, timer)
+            .await
+            .inspect_err(|rejection| self.0.log.record_rejection(rejection))
     }
 
     /// Receives a delivery, runs the handler and returns the response: a complete endpoint. If the client disconnects,

@@ -193,14 +193,14 @@ impl Parsed {
                 Ok(Received::New(Claimed::new(self.delivery, claim, self.permit, timer)))
             }
             ClaimOutcome::Done(same_body) => {
-                receiver.log().duplicate(&self.delivery, same_body);
+                receiver.log().record_duplicate(&self.delivery, same_body);
                 record_delivery(EventLabel::from(self.delivery.kind()), DeliveryOutcome::Duplicate, timer);
                 Ok(Received::Duplicate)
             }
             ClaimOutcome::InFlight(waiter, same_body) => {
                 // While it waits, a duplicate holds neither a permit nor a body.
                 drop(self.permit);
-                receiver.log().duplicate(&self.delivery, same_body);
+                receiver.log().record_duplicate(&self.delivery, same_body);
                 let event = EventLabel::from(self.delivery.kind());
                 drop(self.delivery);
                 Box::pin(waiter.wait()).await?;
