@@ -133,9 +133,9 @@ impl Simulation {
     async fn request_often(self: Arc<Self>) {
         for _ in 0..20 {
             let token = self.random.below(self.tokens.len() as u64) as usize;
-            let patience = if self.random.one_in(4) { self.random.below(3) } else { u64::MAX };
+            let max_polls = if self.random.one_in(4) { self.random.below(3) } else { u64::MAX };
             let before = self.sets.lock().unwrap().certain;
-            let Some(accepted) = self.request(token, patience).await else { continue };
+            let Some(accepted) = self.request(token, max_polls).await else { continue };
             let sets = self.sets.lock().unwrap();
             let secret = self.tokens[token].0;
             let possible = sets.all[before..].iter().any(|set| set.contains(&secret) == accepted);
@@ -144,11 +144,11 @@ impl Simulation {
     }
 
     /// Whether the token was accepted; `None` if the request was dropped after so many polls.
-    async fn request(&self, token: usize, patience: u64) -> Option<bool> {
+    async fn request(&self, token: usize, max_polls: u64) -> Option<bool> {
         // A body that is no event: the rejection of a verified token differs, and nothing is claimed.
         let head = head(&self.tokens[token].1);
         let received = pin!(self.receiver.receive(&head, body_stream("{}")));
-        match poll_at_most(patience, received).await?.unwrap_err().kind() {
+        match poll_at_most(max_polls, received).await?.unwrap_err().kind() {
             RejectionKind::EnvelopeInvalid => Some(true),
             RejectionKind::TokenUnmatched => Some(false),
             other => panic!("{other:?} with seed {}", self.seed),

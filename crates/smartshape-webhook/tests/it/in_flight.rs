@@ -51,8 +51,8 @@ fn run(simulation: Simulation) {
         simulation.store.set(Unreliable, Late, Unreliable);
         let seed = simulation.seed;
         // A claim that could not be released ends with its lease; everything else must proceed before that.
-        let patience = 2 * simulation.lease.unwrap_or_default() + Duration::from_secs(120);
-        tokio::time::timeout(patience, simulate(simulation))
+        let timeout = 2 * simulation.lease.unwrap_or_default() + Duration::from_secs(120);
+        tokio::time::timeout(timeout, simulate(simulation))
             .await
             .unwrap_or_else(|_| panic!("stuck, with seed {seed}"));
     });
@@ -87,8 +87,8 @@ async fn send(simulation: Arc<Simulation>) {
         let uuid = simulation.random.pick(&KEYS);
         let receiver = simulation.random.below(simulation.receivers.len() as u64) as usize;
         let response = pin!(simulation.serve(receiver, uuid));
-        let patience = if simulation.random.one_in(3) { simulation.random.below(8) } else { u64::MAX };
-        let Some(response) = poll_at_most(patience, response).await else { continue };
+        let max_polls = if simulation.random.one_in(3) { simulation.random.below(8) } else { u64::MAX };
+        let Some(response) = poll_at_most(max_polls, response).await else { continue };
         simulation.check();
         if response.status() == 200 {
             let handled = simulation.handled.lock().unwrap();
