@@ -3,25 +3,25 @@
 
 use std::io::BufRead as _;
 
-use crate::{Fault, print_line};
+use crate::{Error, print_line};
 
 /// Kills the database server with all its processes, and starts it again on its data.
-pub(crate) async fn restart_database() -> Result<(), Fault> {
+pub(crate) async fn restart_database() -> Result<(), Error> {
     ask("!restart-database").await.map(drop)
 }
 
 /// The database server's processes.
-pub(crate) async fn database_processes() -> Result<Vec<u32>, Fault> {
+pub(crate) async fn database_processes() -> Result<Vec<u32>, Error> {
     let response = ask("!database-processes").await?;
     Ok(response.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
 }
 
-async fn ask(request: &'static str) -> Result<String, Fault> {
+async fn ask(request: &'static str) -> Result<String, Error> {
     let response = tokio::task::spawn_blocking(move || {
         print_line(request)?;
         let mut response = String::new();
         std::io::stdin().lock().read_line(&mut response)?;
-        Ok::<_, Fault>(response)
+        Ok::<_, Error>(response)
     });
     let response = response.await??;
     match response.trim().split_once(' ').unwrap_or((response.trim(), "")) {

@@ -14,7 +14,7 @@ use crate::observed::Observations;
 use crate::random::Random;
 use crate::server::{Server, TIMEOUT, signal};
 use crate::store::Store;
-use crate::{Fault, caller, print_line};
+use crate::{Error, caller, print_line};
 
 /// How long a backlog may take without any progress.
 const STUCK: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ struct KilledServer<'a> {
     kills: Kills,
 }
 
-pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Fault> {
+pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Error> {
     let (observations, started_at) = (Arc::new(Observations::default()), Instant::now());
     // The tables must be there before they can be watched.
     let mut first = Server::start(plan.binary, &store.inbox_url(), &observations)?;
@@ -130,7 +130,7 @@ impl<'a> KilledServer<'a> {
         Self { plan, inbox_url, observations, url, process, random, life, kills: Kills::default() }
     }
 
-    async fn rounds(&mut self, store: &Store, other: watch::Receiver<Option<u32>>) -> Result<(), Fault> {
+    async fn rounds(&mut self, store: &Store, other: watch::Receiver<Option<u32>>) -> Result<(), Error> {
         let step = self.plan.rounds.div_ceil(10).max(10);
         for round in 1..=self.plan.rounds {
             // A short run has each kind of round, too.
@@ -170,7 +170,7 @@ impl<'a> KilledServer<'a> {
         &mut self,
         store: &Store,
         other: &watch::Receiver<Option<u32>>,
-    ) -> Result<Option<u32>, Fault> {
+    ) -> Result<Option<u32>, Error> {
         for _ in 0..PAUSES {
             let process = *other.borrow();
             signal("STOP", process).await?;
@@ -184,7 +184,7 @@ impl<'a> KilledServer<'a> {
     }
 
     /// Starts the server, and kills it after its time.
-    async fn round(&mut self) -> Result<(), Fault> {
+    async fn round(&mut self) -> Result<(), Error> {
         let (from, to) = self.life;
         let mut server = Server::start(self.plan.binary, &self.inbox_url, &self.observations)?;
         self.process.send_replace(server.id());
@@ -206,7 +206,7 @@ impl<'a> KilledServer<'a> {
 }
 
 /// Waits until nothing is left to do.
-pub(crate) async fn drain_inbox(store: &Store) -> Result<(), Fault> {
+pub(crate) async fn drain_inbox(store: &Store) -> Result<(), Error> {
     let mut left = store.unfinished().await?;
     while left > 0 {
         let progress = async {
@@ -214,7 +214,7 @@ pub(crate) async fn drain_inbox(store: &Store) -> Result<(), Fault> {
                 sleep(Duration::from_millis(50)).await;
                 let now = store.unfinished().await?;
                 if now < left {
-                    return Ok::<_, Fault>(now);
+                    return Ok::<_, Error>(now);
                 }
             }
         };
@@ -230,7 +230,7 @@ fn report(
     observations: &Observations,
     counts: &Counts,
     took: Duration,
-) -> Result<(), Fault> {
+) -> Result<(), Error> {
     let observed = observations.lock();
     let Counts { attempts, again, dead } = counts;
     print_line(&format!(

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::Fault;
+use crate::Error;
 use crate::observed::Observations;
 use crate::random::Random;
 use crate::server::SECRET;
@@ -31,7 +31,7 @@ pub(crate) struct Load {
     senders: JoinSet<()>,
 }
 
-struct One {
+struct LoadSender {
     sender: Sender,
     targets: Vec<Target>,
     observations: Arc<Observations>,
@@ -43,23 +43,23 @@ impl Load {
         let (stop, mut senders) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
         let sender = sender();
         for _ in 0..SENDERS {
-            let one = One {
+            let load_sender = LoadSender {
                 sender: sender.clone(),
                 targets: targets.to_vec(),
                 observations: Arc::clone(observations),
                 random: random.fork(),
             };
             let stop = Arc::clone(&stop);
-            senders.spawn(async move { one.run(&stop).await });
+            senders.spawn(async move { load_sender.run(&stop).await });
         }
         Self { stop, senders }
     }
 
     /// Returns once everything that was sent is acknowledged.
-    pub(crate) async fn finish(mut self, patience: Duration) -> Result<(), Fault> {
+    pub(crate) async fn finish(mut self, timeout: Duration) -> Result<(), Error> {
         self.stop.store(true, Ordering::Relaxed);
         let all = async { while self.senders.join_next().await.is_some() {} };
-        let waited = tokio::time::timeout(patience, all).await;
+        let waited = tokio::time::timeout(timeout, all).await;
         waited.map_err(|_| "the server does not acknowledge what is sent again and again".into())
     }
 }
@@ -76,7 +76,7 @@ pub(crate) fn event(random: &mut Random, large: bool) -> EventPayload {
     if large { event.with_data("x".repeat(LARGE + random.below(10_000))) } else { event }
 }
 
-impl One {
+impl LoadSender {
     async fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let large = self.random.one_in(12);

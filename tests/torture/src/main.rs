@@ -23,7 +23,7 @@ use crash::Plan;
 use random::Random;
 use store::Store;
 
-type Fault = Box<dyn std::error::Error + Send + Sync>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "\
 Usage: torture SERVER ROUNDS [sqlite|postgres|relay] [seed=N] [database-crashes]
@@ -53,8 +53,8 @@ async fn main() -> ExitCode {
     if let [command, address, file] = arguments.as_slice()
         && command == relay::TARGET
     {
-        let Err(fault) = relay::serve_target(address, file).await else { return ExitCode::SUCCESS };
-        let _ = writeln!(std::io::stderr(), "{fault}");
+        let Err(error) = relay::serve_target(address, file).await else { return ExitCode::SUCCESS };
+        let _ = writeln!(std::io::stderr(), "{error}");
         return ExitCode::FAILURE;
     }
     let Some(settings) = Settings::read(arguments.into_iter()) else {
@@ -66,12 +66,12 @@ async fn main() -> ExitCode {
         outcome = run(&settings) => outcome,
         () = interrupted() => Err("interrupted".into()),
     };
-    let Err(fault) = outcome else { return ExitCode::SUCCESS };
-    let _ = print_line(&format!("FAILED (seed={}): {fault}", settings.seed));
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    let _ = print_line(&format!("FAILED (seed={}): {error}", settings.seed));
     ExitCode::FAILURE
 }
 
-async fn run(settings: &Settings) -> Result<(), Fault> {
+async fn run(settings: &Settings) -> Result<(), Error> {
     for engine in &settings.engines {
         let plan = Plan {
             binary: &settings.binary,
@@ -89,7 +89,7 @@ async fn run(settings: &Settings) -> Result<(), Fault> {
     print_line("PASSED: every promise that was tested held")
 }
 
-async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), Fault> {
+async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), Error> {
     let (name, store) = match engine {
         Engine::Sqlite => ("SQLite", Store::File(folder.join("inbox.db"))),
         Engine::Postgres | Engine::Relay => {
@@ -118,7 +118,7 @@ async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), F
     outcome.and(removed)
 }
 
-async fn trace_calls(plan: &Plan<'_>, store: &Store, strace: &Path, folder: &Path) -> Result<(), Fault> {
+async fn trace_calls(plan: &Plan<'_>, store: &Store, strace: &Path, folder: &Path) -> Result<(), Error> {
     let Store::Server { .. } = store else {
         print_line(&format!("SQLite: what a loss of power would leave, seed={}", plan.seed))?;
         trace::run(plan.binary, strace, folder, 2 * plan.rounds, plan.seed).await?;
@@ -162,7 +162,7 @@ impl Settings {
 }
 
 /// Tells people. An error means that nobody reads it any more, and then it is time to end.
-fn print_line(text: &str) -> Result<(), Fault> {
+fn print_line(text: &str) -> Result<(), Error> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{text}")?;
     Ok(output.flush()?)

@@ -23,7 +23,7 @@ use crate::observed::{Observations, uuid_of};
 use crate::random::Random;
 use crate::server::{Server, TIMEOUT};
 use crate::store::Store;
-use crate::{Fault, caller, print_line};
+use crate::{Error, caller, print_line};
 
 /// The argument with which this program is the target.
 pub(crate) const TARGET: &str = "target";
@@ -43,7 +43,7 @@ struct RelayTest<'a> {
     kills: [usize; 3],
 }
 
-pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result<(), Fault> {
+pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result<(), Error> {
     if !plan.database_crashes {
         return Err("the relay is tortured with a database that may be killed".into());
     }
@@ -124,7 +124,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
 }
 
 impl RelayTest<'_> {
-    fn relay(&self) -> Result<Server, Fault> {
+    fn relay(&self) -> Result<Server, Error> {
         let mut command = Command::new(self.plan.binary);
         command.args([
             "relay",
@@ -140,7 +140,7 @@ impl RelayTest<'_> {
     }
 
     /// Waits until it listens.
-    async fn start_target(&self) -> Result<Child, Fault> {
+    async fn start_target(&self) -> Result<Child, Error> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([TARGET, &self.target, &self.received]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn()?;
@@ -154,7 +154,7 @@ impl RelayTest<'_> {
         &mut self,
         url: &watch::Sender<Option<String>>,
         observations: &Observations,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         let acknowledged = || observations.lock().acknowledged.len();
         let before = acknowledged();
         let mut target = self.start_target().await?;
@@ -173,7 +173,7 @@ impl RelayTest<'_> {
         let kill_target = async {
             sleep(target_life).await;
             target.kill().await?;
-            Ok::<_, Fault>(())
+            Ok::<_, Error>(())
         };
         let kill_database = async {
             sleep(database_life).await;
@@ -191,7 +191,7 @@ impl RelayTest<'_> {
     }
 }
 
-fn socket(address: &str) -> Result<TcpSocket, Fault> {
+fn socket(address: &str) -> Result<TcpSocket, Error> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
     socket.bind(address.parse()?)?;
@@ -199,7 +199,7 @@ fn socket(address: &str) -> Result<TcpSocket, Fault> {
 }
 
 /// Appends the uuid of each event to the file before it responds.
-pub(crate) async fn serve_target(address: &str, file: &str) -> Result<(), Fault> {
+pub(crate) async fn serve_target(address: &str, file: &str) -> Result<(), Error> {
     let listener = socket(address)?.listen(1024)?;
     let file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
     let file = Arc::new(file);

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::Fault;
+use crate::Error;
 use crate::observed::Observations;
 
 /// No step of a healthy server takes this long.
@@ -37,7 +37,7 @@ impl Server {
         binary: &Path,
         inbox_url: &str,
         observations: &Arc<Observations>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, Error> {
         let mut server = Self::start_unread(Command::new(binary), inbox_url)?;
         server.read_output(observations);
         Ok(server)
@@ -45,7 +45,7 @@ impl Server {
 
     /// Starts a server like [`start`](Self::start), but nobody reads what the handler prints before
     /// [`read_output`](Self::read_output).
-    pub(crate) fn start_unread(mut command: Command, inbox_url: &str) -> Result<Self, Fault> {
+    pub(crate) fn start_unread(mut command: Command, inbox_url: &str) -> Result<Self, Error> {
         let mut child = command
             .env("LISTEN", "127.0.0.1:0")
             .env("INBOX", inbox_url)
@@ -78,7 +78,7 @@ impl Server {
     }
 
     /// Waits until it listens, and returns where to send to.
-    pub(crate) async fn url(&mut self) -> Result<String, Fault> {
+    pub(crate) async fn url(&mut self) -> Result<String, Error> {
         if let Some(listens) = self.listens.take()
             && let Ok(Ok(url)) = timeout(TIMEOUT, listens).await
         {
@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// Kills it (SIGKILL). It must still be running.
-    pub(crate) async fn kill(mut self) -> Result<(), Fault> {
+    pub(crate) async fn kill(mut self) -> Result<(), Error> {
         if let Some(status) = self.child.try_wait()? {
             return Err(format!(
                 "a server ended by itself, {status}; its log ends with\n{}",
@@ -106,7 +106,7 @@ impl Server {
     }
 
     /// Tells it to stop (SIGTERM); it must end without an error.
-    pub(crate) async fn stop(mut self) -> Result<(), Fault> {
+    pub(crate) async fn stop(mut self) -> Result<(), Error> {
         signal("TERM", Some(self.id().ok_or("a server ended by itself")?)).await?;
         let status = timeout(TIMEOUT, self.child.wait()).await.map_err(|_| "a server did not stop")??;
         self.end_of_output().await;
@@ -131,7 +131,7 @@ impl Server {
 }
 
 /// Sends a signal to a process, if there is one.
-pub(crate) async fn signal(name: &str, process: Option<u32>) -> Result<(), Fault> {
+pub(crate) async fn signal(name: &str, process: Option<u32>) -> Result<(), Error> {
     let Some(process) = process else { return Ok(()) };
     // The shell has `kill` built in, wherever it runs. It fails for a process that has just ended.
     let script = "kill -\"$0\" \"$1\" 2>&-";

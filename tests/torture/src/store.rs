@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
-use crate::Fault;
+use crate::Error;
 
 const FILE_AUDIT: &str = "
 CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL, key BLOB NOT NULL, old INTEGER,
@@ -92,7 +92,7 @@ macro_rules! fetch {
 
 impl Store {
     /// A schema of its own on a server.
-    pub(crate) async fn on_server(base: &str, schema: &str) -> Result<Self, Fault> {
+    pub(crate) async fn on_server(base: &str, schema: &str) -> Result<Self, Error> {
         let mut connection = PgConnection::connect(base).await?;
         let sql = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// From now on every change is written down. The tables must be there.
-    pub(crate) async fn audit(&self) -> Result<(), Fault> {
+    pub(crate) async fn audit(&self) -> Result<(), Error> {
         match self {
             Self::File(path) => {
                 let mut connection = connect(path).await?;
@@ -123,7 +123,7 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) async fn changes(&self) -> Result<Vec<Change>, Fault> {
+    pub(crate) async fn changes(&self) -> Result<Vec<Change>, Error> {
         let rows: Vec<ChangeRow> =
             fetch!(self, fetch_all, "SELECT seq, key, old, new, fence, attempts FROM audit ORDER BY id");
         let change = |(seq, key, old, new, fence, attempts)| Change { seq, key, old, new, fence, attempts };
@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// Bodies come with events that are not completed only.
-    pub(crate) async fn events(&self) -> Result<Vec<Event>, Fault> {
+    pub(crate) async fn events(&self) -> Result<Vec<Event>, Error> {
         let rows: Vec<EventRow> = fetch!(
             self,
             fetch_all,
@@ -143,20 +143,20 @@ impl Store {
     }
 
     /// Number of events that are waiting or running.
-    pub(crate) async fn unfinished(&self) -> Result<i64, Fault> {
+    pub(crate) async fn unfinished(&self) -> Result<i64, Error> {
         let (count,): (i64,) = fetch!(self, fetch_one, "SELECT count(*) FROM events WHERE state <= 1");
         Ok(count)
     }
 
     /// How many leases have not run out, on a server.
-    pub(crate) async fn leases(&self) -> Result<i64, Fault> {
+    pub(crate) async fn leases(&self) -> Result<i64, Error> {
         let (count,): (i64,) =
             fetch!(self, fetch_one, "SELECT count(*) FROM events WHERE state = 1 AND due > now()");
         Ok(count)
     }
 
     /// Lets all leases run out, as time would. A file's worker does so at its start.
-    pub(crate) async fn end_leases(&self) -> Result<(), Fault> {
+    pub(crate) async fn end_leases(&self) -> Result<(), Error> {
         match self {
             Self::File(_) => Ok(()),
             Self::Server { .. } => {
@@ -171,7 +171,7 @@ impl Store {
     }
 
     /// The faults that SQLite's integrity check finds in the file; `None` for a server.
-    pub(crate) async fn damage(&self) -> Result<Option<String>, Fault> {
+    pub(crate) async fn damage(&self) -> Result<Option<String>, Error> {
         let Self::File(path) = self else { return Ok(None) };
         let mut connection = connect(path).await?;
         let found: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await?;
@@ -179,14 +179,14 @@ impl Store {
         Ok((found != "ok").then_some(found))
     }
 
-    pub(crate) async fn remove(self) -> Result<(), Fault> {
+    pub(crate) async fn remove(self) -> Result<(), Error> {
         if let Self::Server { schema, .. } = &self {
             self.execute(format!("DROP SCHEMA {schema} CASCADE")).await?;
         }
         Ok(())
     }
 
-    async fn execute(&self, sql: impl Into<String>) -> Result<(), Fault> {
+    async fn execute(&self, sql: impl Into<String>) -> Result<(), Error> {
         let mut connection = PgConnection::connect(&self.inbox_url()).await?;
         sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(&mut connection).await?;
         connection.close().await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::strace::Call;
-use crate::Fault;
+use crate::Error;
 use crate::random::Random;
 
 const SECTOR: usize = 512;
@@ -26,22 +26,22 @@ struct File {
 }
 
 struct Change {
-    what: What,
-    /// When the call was over that made it.
+    operation: Operation,
+    /// When the call that made it was over.
     ended: usize,
 }
 
-enum What {
+enum Operation {
     Write(usize, Vec<u8>),
-    Length(usize),
+    SetLength(usize),
 }
 
-/// How much of what was not synced a loss of power leaves.
+/// What a loss of power does to what was not synced.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    Nothing,
-    Some,
-    Everything,
+pub(super) enum Unsynced {
+    Lost,
+    PartlyLost,
+    Kept,
 }
 
 impl Disk {
@@ -62,9 +62,9 @@ impl Disk {
             "openat" | "open" | "creat" => self.open(call),
             "pwrite64" => {
                 let data = call.data[..usize::try_from(call.result).unwrap_or(0)].to_vec();
-                self.change(&call.file, What::Write(call.last_number(), data), call.ended);
+                self.change(&call.file, Operation::Write(call.last_number(), data), call.ended);
             }
-            "ftruncate" => self.change(&call.file, What::Length(call.last_number()), call.ended),
+            "ftruncate" => self.change(&call.file, Operation::SetLength(call.last_number()), call.ended),
             "unlink" | "unlinkat" => {
                 if let Some(name) = self.name(&String::from_utf8_lossy(&call.data)) {
                     self.names.remove(&name);
@@ -94,7 +94,7 @@ impl Disk {
             file.unsynced = rest;
             let covered: Vec<Change> = covered;
             for change in &covered {
-                change.what.apply(&mut file.synced, usize::MAX);
+                change.operation.apply(&mut file.synced, usize::MAX);
             }
         }
     }
@@ -106,12 +106,17 @@ impl Disk {
     }
 
     /// Writes the files, as a loss of power would leave them, to another folder.
-    pub(super) fn rebuild(&self, folder: &Path, left: Left, random: &mut Random) -> Result<(), Fault> {
+    pub(super) fn rebuild(
+        &self,
+        folder: &Path,
+        unsynced: Unsynced,
+        random: &mut Random,
+    ) -> Result<(), Error> {
         let mut names = self.names_synced.clone();
-        let kept = match left {
-            Left::Nothing => 0,
-            Left::Some => random.below(self.names_unsynced.len() + 1),
-            Left::Everything => self.names_unsynced.len(),
+        let kept = match unsynced {
+            Unsynced::Lost => 0,
+            Unsynced::PartlyLost => random.below(self.names_unsynced.len() + 1),
+            Unsynced::Kept => self.names_unsynced.len(),
         };
         for (name, file, _) in &self.names_unsynced[..kept] {
             rename(&mut names, name.clone(), *file);
@@ -120,7 +125,7 @@ impl Disk {
         for (name, file) in names {
             // SQLite builds this one anew, and the others hold nothing.
             if !name.ends_with("-shm") && !name.contains("-ballast") && !name.ends_with("-worker") {
-                std::fs::write(folder.join(name), self.files[file].after_loss(left, random))?;
+                std::fs::write(folder.join(name), self.files[file].after_loss(unsynced, random))?;
             }
         }
         Ok(())
@@ -130,7 +135,7 @@ impl Disk {
         let Some(name) = self.name(&String::from_utf8_lossy(&call.data)) else { return };
         if let Some(file) = self.names.get(&name) {
             if call.arguments.contains("O_TRUNC") || call.name == "creat" {
-                let change = Change { what: What::Length(0), ended: call.ended };
+                let change = Change { operation: Operation::SetLength(0), ended: call.ended };
                 self.files[*file].unsynced.push(change);
             }
             return;
@@ -142,9 +147,9 @@ impl Disk {
         }
     }
 
-    fn change(&mut self, path: &str, what: What, ended: usize) {
+    fn change(&mut self, path: &str, operation: Operation, ended: usize) {
         if let Some(file) = self.file(path) {
-            self.files[file].unsynced.push(Change { what, ended });
+            self.files[file].unsynced.push(Change { operation, ended });
         }
     }
 
@@ -166,19 +171,19 @@ fn rename(names: &mut BTreeMap<String, usize>, name: String, file: Option<usize>
 }
 
 impl File {
-    fn after_loss(&self, left: Left, random: &mut Random) -> Vec<u8> {
+    fn after_loss(&self, unsynced: Unsynced, random: &mut Random) -> Vec<u8> {
         let mut bytes = self.synced.clone();
         // Mostly lost, or mostly kept, or half of it.
         let share = 1 + random.below(9);
         for change in &self.unsynced {
-            match left {
-                Left::Nothing => {}
-                Left::Everything => change.what.apply(&mut bytes, usize::MAX),
-                Left::Some if random.below(10) >= share => {}
-                Left::Some => {
+            match unsynced {
+                Unsynced::Lost => {}
+                Unsynced::Kept => change.operation.apply(&mut bytes, usize::MAX),
+                Unsynced::PartlyLost if random.below(10) >= share => {}
+                Unsynced::PartlyLost => {
                     let torn = random.one_in(4);
                     let sectors = if torn { random.below(8) } else { usize::MAX / SECTOR };
-                    change.what.apply(&mut bytes, sectors * SECTOR);
+                    change.operation.apply(&mut bytes, sectors * SECTOR);
                 }
             }
         }
@@ -186,7 +191,7 @@ impl File {
     }
 }
 
-impl What {
+impl Operation {
     /// A write's first `limit` bytes.
     fn apply(&self, bytes: &mut Vec<u8>, limit: usize) {
         match self {
@@ -201,7 +206,7 @@ impl What {
                 }
                 bytes[*offset..end].copy_from_slice(data);
             }
-            Self::Length(length) => bytes.resize(*length, 0),
+            Self::SetLength(length) => bytes.resize(*length, 0),
         }
     }
 }
@@ -223,14 +228,14 @@ mod tests {
         }
     }
 
-    fn left(calls: &[Call], left: Left) -> BTreeMap<String, Vec<u8>> {
+    fn left(calls: &[Call], unsynced: Unsynced) -> BTreeMap<String, Vec<u8>> {
         let mut disk = Disk::new(Path::new("/inbox"));
         for call in calls {
             disk.begin(call);
             disk.end(call);
         }
         let folder = tempfile::tempdir().unwrap();
-        disk.rebuild(folder.path(), left, &mut Random::new(1)).unwrap();
+        disk.rebuild(folder.path(), unsynced, &mut Random::new(1)).unwrap();
         let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
         files
             .map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap()))
@@ -246,16 +251,16 @@ mod tests {
             call("pwrite64", "/inbox/a", b"two", ", 3, 3", 4),
         ];
         // The file, but not its name.
-        assert!(left(&calls, Left::Nothing).is_empty());
-        assert_eq!(left(&calls, Left::Everything)["a"], b"onetwo");
+        assert!(left(&calls, Unsynced::Lost).is_empty());
+        assert_eq!(left(&calls, Unsynced::Kept)["a"], b"onetwo");
         calls.push(call("fsync", "/inbox", b"", "", 5));
-        assert_eq!(left(&calls, Left::Nothing)["a"], b"one");
+        assert_eq!(left(&calls, Unsynced::Lost)["a"], b"one");
         // A sync that began before the write was over does not cover it.
         calls.push(Call { started: 4, ..call("fsync", "/inbox/a", b"", "", 6) });
-        assert_eq!(left(&calls, Left::Nothing)["a"], b"one");
+        assert_eq!(left(&calls, Unsynced::Lost)["a"], b"one");
         calls.push(call("fsync", "/inbox/a", b"", "", 7));
         calls.push(call("unlink", "", b"/inbox/a", "", 8));
-        assert_eq!(left(&calls, Left::Nothing)["a"], b"onetwo");
-        assert!(left(&calls, Left::Everything).is_empty());
+        assert_eq!(left(&calls, Unsynced::Lost)["a"], b"onetwo");
+        assert!(left(&calls, Unsynced::Kept).is_empty());
     }
 }

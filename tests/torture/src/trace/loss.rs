@@ -7,11 +7,11 @@ use smartshape_fake::EventPayload;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::disk::{Disk, Left};
+use super::disk::{Disk, Unsynced};
 use super::is_network;
 use super::order::Response;
 use super::strace::Call;
-use crate::Fault;
+use crate::Error;
 use crate::random::Random;
 
 /// A trace, to lose power in the middle of.
@@ -30,7 +30,7 @@ impl Loss<'_> {
         losses: usize,
         random: &mut Random,
         faults: &mut Vec<String>,
-    ) -> Result<usize, Fault> {
+    ) -> Result<usize, Error> {
         let mut disk = Disk::new(inbox);
         let (mut steps, mut disks) = (Vec::with_capacity(self.calls.len() * 2), 0);
         for call in self.calls {
@@ -50,10 +50,10 @@ impl Loss<'_> {
                 faults.extend(needed.map(|name| format!("line {line}: the folder of {name} was not synced")));
             }
             let at_random = !is_network(call) && random.one_in(every);
-            for (left, wanted) in [(Left::Nothing, responding), (Left::Some, at_random)] {
+            for (unsynced, wanted) in [(Unsynced::Lost, responding), (Unsynced::PartlyLost, at_random)] {
                 if wanted {
-                    disk.rebuild(&self.scratch, left, random)?;
-                    self.look(passed, line, faults).await?;
+                    disk.rebuild(&self.scratch, unsynced, random)?;
+                    self.check_disk(passed, line, faults).await?;
                     disks += 1;
                 }
             }
@@ -63,13 +63,13 @@ impl Loss<'_> {
             return Err(format!("only {passed} of {} responses were traced", self.responses.len()).into());
         }
         // Without this one, a trace that misses something would look like a loss of power.
-        disk.rebuild(&self.scratch, Left::Everything, random)?;
-        self.look(passed, usize::MAX, faults).await?;
+        disk.rebuild(&self.scratch, Unsynced::Kept, random)?;
+        self.check_disk(passed, usize::MAX, faults).await?;
         Ok(disks + 1)
     }
 
     /// The events of the first `passed` responses must be stored, and the file must not be damaged.
-    async fn look(&self, passed: usize, line: usize, faults: &mut Vec<String>) -> Result<(), Fault> {
+    async fn check_disk(&self, passed: usize, line: usize, faults: &mut Vec<String>) -> Result<(), Error> {
         let found = self.read().await;
         std::fs::remove_dir_all(&self.scratch)?;
         let rows = match found {

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::observed::{Observations, uuid_of};
 use crate::random::Random;
 use crate::server::Server;
-use crate::{Fault, load, print_line};
+use crate::{Error, load, print_line};
 use loss::Loss;
 use order::Response;
 use strace::Call;
@@ -30,7 +30,7 @@ const CALLS: &str = "trace=open,openat,creat,pwrite64,ftruncate,fsync,fdatasync,
 /// Together more than the log may hold, so that it is copied into the file and begun anew.
 const LARGE: usize = 36;
 const SMALL: usize = 36;
-const AT_ONCE: usize = 6;
+const CONCURRENCY: usize = 6;
 
 pub(crate) use server::run as run_on_server;
 
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     folder: &Path,
     losses: usize,
     seed: u64,
-) -> Result<(), Fault> {
+) -> Result<(), Error> {
     let (mut random, observations) = (Random::new(seed), Arc::new(Observations::default()));
     let inbox = folder.join("traced");
     std::fs::create_dir_all(&inbox)?;
@@ -91,7 +91,7 @@ pub(crate) async fn run(
     conclude(&faults)
 }
 
-fn conclude(faults: &[String]) -> Result<(), Fault> {
+fn conclude(faults: &[String]) -> Result<(), Error> {
     if faults.is_empty() {
         return Ok(());
     }
@@ -113,7 +113,7 @@ async fn deliver(
     small: usize,
     observations: &Arc<Observations>,
     random: &mut Random,
-) -> Result<Vec<EventPayload>, Fault> {
+) -> Result<Vec<EventPayload>, Error> {
     let mut events: Vec<EventPayload> =
         (0..large + small).map(|number| load::event(random, number < large)).collect();
     for event in &events {
@@ -123,23 +123,23 @@ async fn deliver(
         events.swap(last, 1 + random.below(last));
     }
     let sender = load::sender();
-    let mut under_way = JoinSet::new();
+    let mut in_flight = JoinSet::new();
     for event in &events {
-        if under_way.len() == AT_ONCE {
-            accepted(under_way.join_next().await)?;
+        if in_flight.len() == CONCURRENCY {
+            accepted(in_flight.join_next().await)?;
         }
         let (sender, event, url) = (sender.clone(), event.clone(), url.to_owned());
-        under_way.spawn(async move { sender.deliver(&event, &url).await });
+        in_flight.spawn(async move { sender.deliver(&event, &url).await });
     }
-    while !under_way.is_empty() {
-        accepted(under_way.join_next().await)?;
+    while !in_flight.is_empty() {
+        accepted(in_flight.join_next().await)?;
     }
     Ok(events)
 }
 
 type Joined = Option<Result<smartshape_fake::DeliveryOutcome, tokio::task::JoinError>>;
 
-fn accepted(outcome: Joined) -> Result<(), Fault> {
+fn accepted(outcome: Joined) -> Result<(), Error> {
     match outcome.transpose()? {
         Some(outcome) if !outcome.accepted() => Err(outcome.to_string().into()),
         _ => Ok(()),
@@ -149,8 +149,8 @@ fn accepted(outcome: Joined) -> Result<(), Fault> {
 /// How often the log was copied into the file while deliveries came in.
 fn copies(calls: &[Call], responses: &[Response]) -> usize {
     let (Some(first), Some(last)) = (responses.first(), responses.last()) else { return 0 };
-    let under_way = calls.iter().filter(|call| call.started > first.started && call.ended < last.started);
-    let to_file = under_way.filter(|call| call.file.ends_with("/inbox.db") && !is_network(call));
+    let meanwhile = calls.iter().filter(|call| call.started > first.started && call.ended < last.started);
+    let to_file = meanwhile.filter(|call| call.file.ends_with("/inbox.db") && !is_network(call));
     // Written page by page, each time from some page on.
     let offsets = to_file.filter(|call| call.name == "pwrite64").map(Call::last_number);
     let (mut copies, mut before) = (0, usize::MAX);

@@ -16,7 +16,7 @@ use super::{conclude, deliver, responses};
 use crate::observed::Observations;
 use crate::random::Random;
 use crate::server::{Server, TIMEOUT, signal};
-use crate::{Fault, print_line};
+use crate::{Error, print_line};
 
 const CALLS: &str =
     "trace=pwrite64,pwritev,write,fsync,fdatasync,sendto,sendmsg,writev,read,recvfrom,recvmsg";
@@ -30,7 +30,7 @@ pub(crate) async fn run(
     folder: &Path,
     (inbox_url, database): (&str, &[u32]),
     seed: u64,
-) -> Result<bool, Fault> {
+) -> Result<bool, Error> {
     let (mut random, observations) = (Random::new(seed), Arc::new(Observations::default()));
     // The server begins once its process and all that will serve it are traced.
     let (gate, trace) = (folder.join("gate"), folder.join("trace-server"));
@@ -59,7 +59,7 @@ pub(crate) async fn run(
 }
 
 /// Traces processes that run, until [`detach`].
-async fn attach(strace: &Path, processes: &[u32], trace: &Path) -> Result<Option<Child>, Fault> {
+async fn attach(strace: &Path, processes: &[u32], trace: &Path) -> Result<Option<Child>, Error> {
     let mut command = Command::new(strace);
     command.args(["-f", "-y", "-xx", "-s", "10000000", "-e", CALLS, "-o"]).arg(trace);
     for process in processes {
@@ -92,7 +92,7 @@ async fn attach(strace: &Path, processes: &[u32], trace: &Path) -> Result<Option
     Ok(attached.then_some(tracer))
 }
 
-async fn detach(mut tracer: Child) -> Result<(), Fault> {
+async fn detach(mut tracer: Child) -> Result<(), Error> {
     signal("INT", Some(tracer.id().ok_or("strace ended by itself")?)).await?;
     timeout(TIMEOUT, tracer.wait()).await.map_err(|_| "strace does not detach")??;
     Ok(())

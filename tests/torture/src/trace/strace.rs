@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::BufRead;
 
-use crate::Fault;
+use crate::Error;
 
 /// A system call. Lines of the trace are its clock: it began at one and was over at another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) struct Call {
 }
 
 /// The calls that succeeded, in the order of their end.
-pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Fault> {
+pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Error> {
     let (mut calls, mut unfinished) = (Vec::new(), HashMap::new());
     let mut lines = trace.lines().enumerate().peekable();
     while let Some((number, line)) = lines.next() {
@@ -49,7 +49,7 @@ pub(super) fn read(trace: impl BufRead) -> Result<Vec<Call>, Fault> {
     Ok(calls)
 }
 
-fn call(text: &str, process: u32, started: usize, ended: usize) -> Result<Option<Call>, Fault> {
+fn call(text: &str, process: u32, started: usize, ended: usize) -> Result<Option<Call>, Error> {
     let unread = || {
         let (begin, end) =
             (text.chars().take(60), text.chars().skip(text.chars().count().saturating_sub(60)));
