@@ -16,7 +16,7 @@ pub enum Step {
     /// Cannot work now.
     Unavailable,
     /// Fails for good.
-    GiveUp,
+    FailPermanently,
     /// Panics.
     Panic,
 }
@@ -44,7 +44,7 @@ struct Inner {
     seen: Mutex<Vec<Seen>>,
     started: watch::Sender<usize>,
     ended: watch::Sender<usize>,
-    most_at_once: Mutex<usize>,
+    max_concurrent: Mutex<usize>,
     held: Mutex<bool>,
     gate: Semaphore,
 }
@@ -56,7 +56,7 @@ impl Default for Script {
             seen: Mutex::default(),
             started: watch::Sender::new(0),
             ended: watch::Sender::new(0),
-            most_at_once: Mutex::default(),
+            max_concurrent: Mutex::default(),
             held: Mutex::new(false),
             gate: Semaphore::new(0),
         }))
@@ -78,13 +78,13 @@ impl Script {
         self.0.plans.lock().unwrap().insert(uuid.to_owned(), steps.into_iter().collect());
     }
 
-    /// From now on every call waits until it is let go.
+    /// From now on every call waits until it is released.
     pub fn hold(&self) {
         *self.0.held.lock().unwrap() = true;
     }
 
-    /// Lets calls go.
-    pub fn let_go(&self, calls: usize) {
+    /// Lets this many waiting calls go on.
+    pub fn release(&self, calls: usize) {
         self.0.gate.add_permits(calls);
     }
 
@@ -112,8 +112,8 @@ impl Script {
 
     /// The most calls that ran at the same time.
     #[must_use]
-    pub fn most_at_once(&self) -> usize {
-        *self.0.most_at_once.lock().unwrap()
+    pub fn max_concurrent(&self) -> usize {
+        *self.0.max_concurrent.lock().unwrap()
     }
 
     /// Handles a delivery that came whole.
@@ -148,9 +148,9 @@ impl Script {
         inner.seen.lock().unwrap().push(seen);
         let _ended = Ended(inner);
         inner.started.send_modify(|count| *count += 1);
-        let at_once = *inner.started.borrow() - *inner.ended.borrow();
-        let most = *inner.most_at_once.lock().unwrap();
-        *inner.most_at_once.lock().unwrap() = most.max(at_once);
+        let concurrent = *inner.started.borrow() - *inner.ended.borrow();
+        let most = *inner.max_concurrent.lock().unwrap();
+        *inner.max_concurrent.lock().unwrap() = most.max(concurrent);
         if *inner.held.lock().unwrap() {
             inner.gate.acquire().await.unwrap().forget();
         }

@@ -48,13 +48,13 @@ pub enum Target {
 impl Target {
     /// Whether the endpoint responds when the handler fails; elsewhere the handler's own response counts.
     #[must_use]
-    pub fn responds_for_the_handler(self) -> bool {
+    pub fn maps_handler_errors(self) -> bool {
         matches!(self, Self::AxumEndpoint | Self::HyperEndpoint | Self::ActixEndpoint | Self::WarpEndpoint)
     }
 
-    /// Whether the handler runs on when the sender leaves. Bare extractors and filters cannot.
+    /// Whether the handler runs on when the client disconnects. A bare extractor or filter cannot offer that.
     #[must_use]
-    pub fn outlives_the_sender(self) -> bool {
+    pub fn handler_survives_disconnect(self) -> bool {
         !matches!(self, Self::ActixExtractor | Self::WarpFilter)
     }
 
@@ -66,7 +66,7 @@ impl Target {
 
     /// Whether the framework itself responds to `Expect: 100-continue` before any of our code runs.
     #[must_use]
-    pub fn continues_unasked(self) -> bool {
+    pub fn sends_continue_early(self) -> bool {
         matches!(self, Self::ActixEndpoint | Self::ActixExtractor)
     }
 
@@ -77,10 +77,10 @@ impl Target {
         matches!(self, Self::ActixEndpoint | Self::ActixExtractor)
     }
 
-    /// Whether the handler runs on when a sender on HTTP/2 resets its stream. actix-web has a task for
+    /// Whether the handler runs on when a client on HTTP/2 resets its stream. actix-web has a task for
     /// each stream, which ends by itself.
     #[must_use]
-    pub fn outlives_the_stream(self) -> bool {
+    pub fn handler_survives_reset(self) -> bool {
         self != Self::WarpFilter
     }
 
@@ -175,7 +175,7 @@ fn endpoint_handler(script: Script) -> impl Handler + Clone {
                 Step::Unavailable => {
                     Err(HandlerError::retry_after(std::time::Duration::from_secs(7), "unavailable"))
                 }
-                Step::GiveUp => Err(HandlerError::permanent("given up")),
+                Step::FailPermanently => Err(HandlerError::permanent("given up")),
                 Step::Fail | Step::Panic => Err("failed".into()),
                 Step::Succeed => Ok(()),
             }
@@ -188,7 +188,7 @@ fn own_status(step: Step) -> u16 {
     match step {
         Step::Succeed => 201,
         Step::Unavailable => 503,
-        Step::GiveUp => 410,
+        Step::FailPermanently => 410,
         Step::Fail | Step::Panic => 500,
     }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn expect_continue(harness: Harness) {
     let expecting = [("content-length", "2"), ("expect", "100-continue")];
     let mut client = server.send(server.delivery_head("letmein", &expecting)).await;
     let first = client.response().await;
-    let rejection = if harness.target.continues_unasked() {
+    let rejection = if harness.target.sends_continue_early() {
         assert_eq!(first.status, 100);
         client.response().await
     } else {

@@ -21,7 +21,7 @@ pub(crate) async fn after_failure(harness: Harness) {
     assert_eq!(server.deliver(&event("1")).await.status, 500);
     let panicked = server.send(server.delivery(&event("1"))).await.try_response().await;
     // A bare extractor or filter cannot respond after a panic; the framework closes the connection.
-    assert_eq!(panicked.is_some(), harness.target.outlives_the_sender());
+    assert_eq!(panicked.is_some(), harness.target.handler_survives_disconnect());
     if let Some(response) = panicked {
         assert_rejected(&response, 500, "event could not be handled");
     }
@@ -57,7 +57,7 @@ async fn responses(clients: &mut [Client]) -> Vec<Response> {
 pub(crate) async fn while_the_first_succeeds(harness: Harness) {
     let (server, mut first, mut waiting) = in_flight(&harness, Step::Succeed, 8).await;
     assert_eq!(server.receiver.stats().in_flight, 1, "duplicates take no permit");
-    server.script.let_go(1);
+    server.script.release(1);
     assert_success(&first.response().await);
     for response in responses(&mut waiting).await {
         assert_success(&response);
@@ -67,7 +67,7 @@ pub(crate) async fn while_the_first_succeeds(harness: Harness) {
 
 pub(crate) async fn while_the_first_fails(harness: Harness) {
     let (server, mut first, mut waiting) = in_flight(&harness, Step::Fail, 2).await;
-    server.script.let_go(1);
+    server.script.release(1);
     assert_eq!(first.response().await.status, 500);
     for response in responses(&mut waiting).await {
         assert_rejected(&response, 503, "busy, try again later");
@@ -77,14 +77,14 @@ pub(crate) async fn while_the_first_fails(harness: Harness) {
 
 pub(crate) async fn while_the_first_panics(harness: Harness) {
     let (server, mut first, mut waiting) = in_flight(&harness, Step::Panic, 2).await;
-    server.script.let_go(1);
+    server.script.release(1);
     if let Some(response) = first.try_response().await {
         assert_rejected(&response, 500, "event could not be handled");
     }
     for response in responses(&mut waiting).await {
         assert_rejected(&response, 503, "busy, try again later");
     }
-    server.script.let_go(1);
+    server.script.release(1);
     assert_success(&server.deliver(&event("1")).await);
     assert_eq!(server.script.calls("1"), 2);
 }

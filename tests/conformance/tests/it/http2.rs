@@ -38,7 +38,9 @@ fn essence(mut response: Response) -> Response {
 pub(crate) async fn responses_are_those_of_http1(harness: Harness) {
     let limit = |builder: smartshape_webhook::ReceiverBuilder| builder.max_body_bytes(100_000);
     let server = harness.start_with(limit).await;
-    for (uuid, step) in [("fails", Step::Fail), ("cannot", Step::Unavailable), ("gives up", Step::GiveUp)] {
+    for (uuid, step) in
+        [("fails", Step::Fail), ("cannot", Step::Unavailable), ("gives up", Step::FailPermanently)]
+    {
         server.script.plan(uuid, [step, step]);
     }
     let mut connection = connect(&server).await;
@@ -148,7 +150,7 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(harness: Harness) {
     assert_eq!(server.script.calls("1"), 1);
 }
 
-pub(crate) async fn handler_outlives_its_stream(harness: Harness) {
+pub(crate) async fn handler_survives_reset(harness: Harness) {
     let server = harness.start().await;
     server.script.hold();
     let mut connection = connect(&server).await;
@@ -156,17 +158,17 @@ pub(crate) async fn handler_outlives_its_stream(harness: Harness) {
     stream.send(&event("1"), true).await;
     server.script.started(1).await;
     stream.reset();
-    if harness.target.outlives_the_stream() {
+    if harness.target.handler_survives_reset() {
         let mut retry = open(&mut connection).await;
         retry.send(&event("1"), true).await;
         server.until(|stats| stats.duplicates >= 1).await;
-        server.script.let_go(1);
+        server.script.release(1);
         assert_success(&retry.response().await);
         assert_eq!(server.script.calls("1"), 1);
     } else {
         server.script.ended(1).await;
         server.nothing_is_left().await;
-        server.script.let_go(1);
+        server.script.release(1);
         assert_success(&deliver(&mut connection, &event("1")).await);
         assert_eq!(server.script.calls("1"), 2);
     }

@@ -11,8 +11,8 @@ enum Leave {
     HalfClose,
 }
 
-pub(crate) async fn handler_outlives_the_sender(harness: Harness) {
-    if !harness.target.outlives_the_sender() {
+pub(crate) async fn handler_survives_disconnect(harness: Harness) {
+    if !harness.target.handler_survives_disconnect() {
         return; // `leaving_frees_or_finishes` says what these do.
     }
     for leave in [Leave::Reset, Leave::Close, Leave::HalfClose] {
@@ -31,7 +31,7 @@ pub(crate) async fn handler_outlives_the_sender(harness: Harness) {
         }
         let mut retry = server.send(server.delivery(&event("1"))).await;
         server.until(|stats| stats.duplicates >= 1).await;
-        server.script.let_go(1);
+        server.script.release(1);
         assert_success(&retry.response().await);
         // Whether one who only stopped sending gets a response is the framework's choice.
         if let Some(mut client) = left
@@ -51,13 +51,13 @@ pub(crate) async fn leaving_frees_or_finishes(harness: Harness) {
     server.script.started(1).await;
     client.reset();
     // Whether the handler was cancelled or runs to its end, a retry is handled or gets its response.
-    server.script.let_go(1);
+    server.script.release(1);
     server.script.ended(1).await;
     server.until(|stats| stats.in_flight == 0).await;
-    server.script.let_go(1);
+    server.script.release(1);
     assert_success(&server.deliver(&event("1")).await);
     let calls = server.script.calls("1");
-    assert!(calls == 1 || (calls == 2 && !harness.target.outlives_the_sender()), "{calls} calls");
+    assert!(calls == 1 || (calls == 2 && !harness.target.handler_survives_disconnect()), "{calls} calls");
 }
 
 pub(crate) async fn permits_are_bounded(harness: Harness) {
@@ -75,8 +75,8 @@ pub(crate) async fn permits_are_bounded(harness: Harness) {
         server.send(server.delivery(&event(&format!("{number}")))).await.reset();
     }
     assert_rejected(&server.deliver(&event("over")).await, 503, "busy, try again later");
-    assert_eq!((server.receiver.stats().in_flight, server.script.most_at_once()), (permits, permits));
-    server.script.let_go(10_000);
+    assert_eq!((server.receiver.stats().in_flight, server.script.max_concurrent()), (permits, permits));
+    server.script.release(10_000);
     for client in &mut held {
         assert_success(&client.response().await);
     }
@@ -84,7 +84,7 @@ pub(crate) async fn permits_are_bounded(harness: Harness) {
     while server.deliver(&event("after")).await.status == 503 {
         tokio::task::yield_now().await;
     }
-    assert!(server.script.most_at_once() <= permits);
+    assert!(server.script.max_concurrent() <= permits);
     assert_eq!(server.script.calls("after"), 1);
 }
 
@@ -99,11 +99,11 @@ pub(crate) async fn draining(harness: Harness) {
     assert_rejected(&server.deliver(&event("2")).await, 503, "busy, try again later");
 
     let receiver = server.receiver.clone();
-    if harness.target.outlives_the_sender() {
+    if harness.target.handler_survives_disconnect() {
         client.reset();
-        server.script.let_go(1);
+        server.script.release(1);
     } else {
-        server.script.let_go(1);
+        server.script.release(1);
         assert_success(&client.response().await);
     }
     assert_eq!(receiver.drain(Duration::from_secs(60)).await, 0);

@@ -49,12 +49,12 @@ macro_rules! table {
                     node_never_reuses_a_connection_that_ends;
                 nginx: rejected_uploads_cost_no_delivery;
                 http2: responses_are_those_of_http1, large_bodies_pass_the_windows, rejected_uploads_block_nobody,
-                    resets_in_mid_body_leave_nothing, handler_outlives_its_stream, rapid_resets_do_nothing_twice,
+                    resets_in_mid_body_leave_nothing, handler_survives_reset, rapid_resets_do_nothing_twice,
                     client_without_window_for_the_response_holds_nothing, client_without_window_for_a_rejection_blocks_nobody,
                     stalled_streams_end_one_by_one;
                 duplicates: after_success, after_failure, while_the_first_succeeds, while_the_first_fails,
                     while_the_first_panics, keys_have_three_parts;
-                leaving: handler_outlives_the_sender, leaving_frees_or_finishes, permits_are_bounded, draining;
+                leaving: handler_survives_disconnect, leaving_frees_or_finishes, permits_are_bounded, draining;
                 secrets: rotation, scope, names;
             }
         }

@@ -54,11 +54,11 @@ pub(crate) async fn bodies_without_an_event(harness: Harness) {
 
 pub(crate) async fn handler_failures(harness: Harness) {
     let server = harness.start().await;
-    for (step, status) in [(Step::Fail, 500), (Step::Unavailable, 503), (Step::GiveUp, 410)] {
+    for (step, status) in [(Step::Fail, 500), (Step::Unavailable, 503), (Step::FailPermanently, 410)] {
         let uuid = format!("{step:?}");
         server.script.plan(&uuid, [step]);
         let response = server.deliver(&event(&uuid)).await;
-        if harness.target.responds_for_the_handler() {
+        if harness.target.maps_handler_errors() {
             match step {
                 Step::Fail => assert_rejected(&response, 500, "event could not be handled"),
                 Step::Unavailable => {
@@ -70,7 +70,7 @@ pub(crate) async fn handler_failures(harness: Harness) {
         } else {
             assert_eq!(response.status, status, "the handler's own response");
         }
-        let given_up = step == Step::GiveUp && harness.target.responds_for_the_handler();
+        let given_up = step == Step::FailPermanently && harness.target.maps_handler_errors();
         assert_success(&server.deliver(&event(&uuid)).await);
         assert_eq!(server.script.calls(&uuid), if given_up { 1 } else { 2 }, "{step:?}");
     }
