@@ -43,11 +43,13 @@ mod activity;
 mod batcher;
 mod error;
 mod event;
+mod filter;
 mod inbox;
 mod lock;
 mod metrics;
 mod reason;
 mod settings;
+mod stats;
 mod storage;
 mod worker;
 
@@ -57,12 +59,12 @@ mod worker;
 mod it;
 
 pub use error::{InboxError, InboxErrorKind};
-pub use event::{
-    Count, CountByEvent, EventFilter, EventState, InboxCounts, InboxStats, StoredDelivery, StoredEvent,
-};
+pub use event::{EventState, StoredDelivery, StoredEvent};
+pub use filter::EventFilter;
 pub use inbox::{ActivitySlot, EventPage, Health, Inbox, PageCursor};
 pub use reason::{DeadLetterReason, ReasonId};
 pub use settings::InboxBuilder;
+pub use stats::{Count, CountByEvent, InboxCounts, InboxStats};
 pub use storage::admin::{FailedAttempt, Pause, WorkerInfo};
 #[cfg(feature = "postgres")]
 pub use storage::postgres::PostgresDedupStore;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::error::{InboxError, InboxErrorKind};
-use crate::event::InboxStats;
+use crate::stats::InboxStats;
 
 const DELIVERIES: &str = "smartshape_inbox_deliveries_total";
 const STORE_SECONDS: &str = "smartshape_inbox_store_seconds";

@@ -2,7 +2,9 @@
 
 use super::Inbox;
 use crate::error::InboxError;
-use crate::event::{Count, CountByEvent, EventFilter, EventState, MAX_EXAMINED, StoredEvent};
+use crate::event::{EventState, StoredEvent};
+use crate::filter::EventFilter;
+use crate::stats::{Count, CountByEvent, MAX_EXAMINED};
 
 /// Where a page begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

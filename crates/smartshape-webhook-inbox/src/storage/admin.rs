@@ -9,8 +9,10 @@ use smartshape_webhook::DeliveryKey;
 use super::{Storage, StorageFuture};
 use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::{InboxError, InboxErrorKind};
-use crate::event::{EventFilter, InboxCounts, InboxStats, StoredDelivery, StoredEvent};
+use crate::event::{StoredDelivery, StoredEvent};
+use crate::filter::EventFilter;
 use crate::reason::DeadLetterReason;
+use crate::stats::{InboxCounts, InboxStats};
 
 /// The schema from which on dead letters have a reason.
 pub(crate) const SCHEMA_OF_REASONS: i64 = 3;
@@ -45,7 +47,7 @@ pub(crate) trait StorageAdmin {
 
     fn stats(&self) -> StorageFuture<'_, InboxStats>;
 
-    /// Like [`stats`](Self::stats), but counts up to [`MAX_EXAMINED`](crate::event::MAX_EXAMINED) rows of each state.
+    /// Like [`stats`](Self::stats), but counts up to [`MAX_EXAMINED`](crate::stats::MAX_EXAMINED) rows of each state.
     fn counts(&self) -> StorageFuture<'_, InboxCounts>;
 
     /// Sequence number of the event after `skipped` others within the filter's bounds, state and reason, in the filter's
@@ -55,7 +57,7 @@ pub(crate) trait StorageAdmin {
     /// Number of events that match, by name, the most frequent first; at most 100 names. Reads all that match.
     fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>>;
 
-    /// The most frequent reasons of dead letters, of which at most [`MAX_EXAMINED`](crate::event::MAX_EXAMINED) are
+    /// The most frequent reasons of dead letters, of which at most [`MAX_EXAMINED`](crate::stats::MAX_EXAMINED) are
     /// examined.
     fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>>;
 

@@ -8,8 +8,10 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
 
 use crate::activity::ActivityCounts;
-use crate::event::{Count, EventFilter, EventState, InboxCounts, InboxStats, StoredEvent};
+use crate::event::{EventState, StoredEvent};
+use crate::filter::EventFilter;
 use crate::reason::{DeadLetterReason, ReasonId, without_ids};
+use crate::stats::{Count, InboxCounts, InboxStats};
 
 pub(super) fn parse_key(bytes: &[u8]) -> Result<DeliveryKey, sqlx::Error> {
     let bytes = bytes.try_into().map_err(|_| damaged("a key does not have 16 bytes"))?;

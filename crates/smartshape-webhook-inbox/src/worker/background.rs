@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{WorkerContext, within};
 use crate::activity::ActivityCounts;
 use crate::error::InboxError;
-use crate::event::InboxStats;
 use crate::metrics;
+use crate::stats::InboxStats;
 use crate::storage::{Retention, Storage, milliseconds};
 
 /// Interval of sweeps when nothing is left to delete.

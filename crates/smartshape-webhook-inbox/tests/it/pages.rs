@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::fixture::{
     COMPLETED, LONG, dead_letter, new_event, new_events, on_each_storage, result, retention, retry,
 };
-use crate::event::{Count, EventFilter, EventState, NewEvent};
+use crate::event::{EventState, NewEvent};
+use crate::filter::EventFilter;
+use crate::stats::Count;
 use crate::storage::{AttemptOutcome, ClaimRequest};
 use crate::{Inbox, PageCursor, ReasonId};
 

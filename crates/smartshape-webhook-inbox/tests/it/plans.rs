@@ -1,6 +1,7 @@
 //! The statements for pages, counts and reasons read an index, however many events there are.
 
-use crate::event::{EventFilter, EventState};
+use crate::event::EventState;
+use crate::filter::EventFilter;
 use crate::it::fixture::Fixture as _;
 use crate::reason::ReasonId;
 use crate::storage::rows;

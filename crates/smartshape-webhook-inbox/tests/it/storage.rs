@@ -12,7 +12,8 @@ use super::fixture::{
     COMPLETED, Fixture, LONG, dead_letter, delivery_from, new_event, new_events, on_each_storage, result,
     retention, retry,
 };
-use crate::event::{EventFilter, EventState, NewEvent};
+use crate::event::{EventState, NewEvent};
+use crate::filter::EventFilter;
 use crate::storage::{Attempt, AttemptOutcome, ClaimRequest, Lease, Retention, Storage};
 
 const AT_ONCE: Duration = Duration::ZERO;

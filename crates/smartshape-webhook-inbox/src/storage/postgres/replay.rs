@@ -5,7 +5,7 @@ use sqlx::Connection as _;
 use super::admin::filtered;
 use super::connections::Session;
 use super::queues::{Queue, mark_runnable};
-use crate::event::EventFilter;
+use crate::filter::EventFilter;
 
 pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx::Result<(Vec<i64>, u64)> {
     let mut query = filtered(

@@ -14,8 +14,10 @@ use super::settle::{delete_attempts, delete_bodies};
 use super::{OnFull, Sqlite, error, json_array};
 use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::InboxError;
-use crate::event::{EventFilter, InboxCounts, InboxStats, MAX_EXAMINED, StoredDelivery, StoredEvent};
+use crate::event::{StoredDelivery, StoredEvent};
+use crate::filter::EventFilter;
 use crate::reason::DeadLetterReason;
+use crate::stats::{InboxCounts, InboxStats, MAX_EXAMINED};
 use crate::storage::StorageFuture;
 use crate::storage::admin::{
     ACTIVITY_MINUTES, AdminAction, FailedAttempt, Pause, StorageAdmin, WORKER_FORGOTTEN_AFTER,
