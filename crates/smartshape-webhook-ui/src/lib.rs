@@ -31,6 +31,7 @@ mod deliveries;
 mod html;
 mod origin;
 mod query;
+mod response;
 #[cfg(feature = "warp")]
 pub mod warp;
 
@@ -42,9 +43,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName};
+use http::header;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use jiff::Timestamp;
 use smartshape_webhook::{ClientAddr, DeliveryKey};
@@ -57,13 +58,10 @@ pub use access::{Access, AccessError, Visitor};
 use access::{Admission, Role};
 pub use deliveries::{Deliveries, ForwardOutcome, ReceivedDelivery, SendOutcome};
 use query::{Query, Selection, link};
+use response::{
+    download, forbidden, found_or_not, html_page, no_action, redirect, text_response, with_header,
+};
 
-const CSS: &str = include_str!("../assets/ui.css");
-const JS: &str = include_str!("../assets/ui.js");
-const ICON: &str = include_str!("../assets/icon.svg");
-/// Nothing inline, nothing from elsewhere, no text that becomes markup.
-const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
-    form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 /// Maximum size of a form.
 const MAX_FORM_BYTES: usize = 16 * 1024;
 /// All open pages together look at the inbox once in this time to see whether something has changed.
@@ -214,7 +212,7 @@ impl Ui {
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let is_read = head.method == Method::GET || head.method == Method::HEAD;
         if is_read && let Some(asset) = query.get("asset") {
-            return self::asset(asset);
+            return response::asset(asset);
         }
         let mut new_cookie = None;
         let mut visitor = match self.0.access.admit(head, query.get("key")) {
@@ -414,12 +412,6 @@ async fn raw(inbox: &Inbox, key: &str, visitor: &Visitor) -> Result<Response<Byt
     Ok(download(&key.to_string(), body))
 }
 
-/// A body as a file, which no browser shows as a page. `name` has no quotes.
-fn download(name: &str, body: Bytes) -> Response<Bytes> {
-    let response = respond_with(StatusCode::OK, "application/octet-stream", body);
-    with_header(response, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}.json\""))
-}
-
 /// The events of a form: one by its key, in the state that was seen, or dead letters up to the last one that was seen.
 fn selected_events(form: &Query) -> Option<EventFilter> {
     let selection = Selection::from_query(form);
@@ -474,65 +466,6 @@ async fn send(
     tracing::info!(action, actor = %name, ?role, client = client(head), number, accepted, "sent by the console");
     let count = if sent.is_accepted { "1" } else { "0" };
     redirect(&link(&[view, ("done", action), ("count", count)]))
-}
-
-fn no_action() -> Response<Bytes> {
-    text_response(StatusCode::BAD_REQUEST, "there is no such action\n")
-}
-
-fn asset(name: &str) -> Response<Bytes> {
-    let (kind, text) = match name {
-        "ui.css" => ("text/css; charset=utf-8", CSS),
-        "ui.js" => ("text/javascript; charset=utf-8", JS),
-        "icon.svg" => ("image/svg+xml", ICON),
-        _ => return text_response(StatusCode::NOT_FOUND, "there is no such file\n"),
-    };
-    let response = respond_with(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()));
-    with_header(response, header::CACHE_CONTROL, "public, max-age=31536000, immutable")
-}
-
-fn found_or_not(page: html::Page) -> Response<Bytes> {
-    html_page(if page.is_found { StatusCode::OK } else { StatusCode::NOT_FOUND }, page.html)
-}
-
-fn html_page(status: StatusCode, html: String) -> Response<Bytes> {
-    respond_with(status, "text/html; charset=utf-8", html.into())
-}
-
-fn text_response(status: StatusCode, text: impl Into<String>) -> Response<Bytes> {
-    respond_with(status, "text/plain; charset=utf-8", text.into().into())
-}
-
-fn forbidden() -> Response<Bytes> {
-    text_response(StatusCode::FORBIDDEN, "you may not do this here\n")
-}
-
-fn redirect(to: &str) -> Response<Bytes> {
-    let response = with_header(text_response(StatusCode::SEE_OTHER, ""), header::LOCATION, "?");
-    with_header(response, header::LOCATION, to)
-}
-
-/// Sets a header, unless the value is invalid.
-fn with_header(mut response: Response<Bytes>, name: HeaderName, value: &str) -> Response<Bytes> {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
-    }
-    response
-}
-
-fn respond_with(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    // With `no-referrer` a browser sends `Origin: null` with the console's own forms.
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
-    response
 }
 
 impl<B> Service<Request<B>> for Ui

@@ -18,6 +18,7 @@ use smartshape_webhook_inbox::{
 
 use crate::access::{Role, Visitor};
 use crate::query::{Query, Selection};
+use crate::response::{CSS, JS};
 use text::{clock, plural, thousands, visible};
 
 const SPRITE: &str = include_str!("../../assets/sprite.svg");
@@ -227,7 +228,7 @@ fn frame(
 
 /// The link changes with each version, since browsers keep assets for a year.
 fn asset(name: &str) -> String {
-    format!("?asset={name}&v={}.{}", env!("CARGO_PKG_VERSION"), crate::CSS.len() + crate::JS.len())
+    format!("?asset={name}&v={}.{}", env!("CARGO_PKG_VERSION"), CSS.len() + JS.len())
 }
 
 fn live() -> Markup {
