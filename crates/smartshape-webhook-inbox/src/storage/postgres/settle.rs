@@ -13,10 +13,10 @@ use crate::storage::{AttemptOutcome, AttemptResult, KEPT_ATTEMPTS, Lease, Settle
 
 impl Postgres {
     pub(super) async fn settle_all(&self, results: &[AttemptResult]) -> Result<Settled, InboxError> {
-        let (settled, over) =
+        let (settled, ended_queues) =
             retry_on_conflict(|| self.connections.run(async |session| settle(session, results).await))
                 .await?;
-        queues::mark_runnable_after_commit(&self.connections, &over).await;
+        queues::mark_runnable_after_commit(&self.connections, &ended_queues).await;
         Ok(settled)
     }
 }
@@ -84,12 +84,15 @@ async fn settle(session: &mut Session, results: &[AttemptResult]) -> sqlx::Resul
         .bind(KEPT_ATTEMPTS - 1)
         .fetch_all(&mut session.connection)
         .await?;
-    let leases = |locked| {
-        let rows = rows.iter().filter(move |row| row.4 == locked);
-        rows.map(|&(seq, fence, ..)| Lease { seq, fence }).collect()
-    };
-    let settled = Settled { recorded: leases(false), locked: leases(true) };
-    Ok((settled, rows.iter().filter(|row| row.3).map(|row| row.2).collect()))
+    let (mut settled, mut ended_queues) = (Settled::default(), Vec::new());
+    for (seq, fence, queue, has_ended, is_locked) in rows {
+        let leases = if is_locked { &mut settled.locked } else { &mut settled.recorded };
+        leases.push(Lease { seq, fence });
+        if has_ended {
+            ended_queues.push(queue);
+        }
+    }
+    Ok((settled, ended_queues))
 }
 
 /// Records the completion within a handler's transaction, whose search path is the handler's. Returns the

@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::clock::span;
 use super::settle::{delete_attempts, delete_bodies};
 use super::{OnFull, Sqlite, error, json_array};
-use crate::activity::{ActivityCounts, MinuteCounts};
+use crate::activity::{ActivityCounts, MinuteCounts, minute_since_epoch};
 use crate::error::InboxError;
 use crate::event::{StoredDelivery, StoredEvent};
 use crate::filter::EventFilter;
@@ -304,7 +304,7 @@ async fn change(
 }
 
 async fn record_activity(connection: &mut SqliteConnection, minutes: Vec<MinuteCounts>) -> sqlx::Result<()> {
-    let now = Timestamp::now().as_second().div_euclid(60);
+    let now = minute_since_epoch(Timestamp::now());
     sqlx::query("DELETE FROM activity WHERE minute < ?")
         .bind(now - ACTIVITY_MINUTES)
         .execute(&mut *connection)
