@@ -47,7 +47,8 @@ impl Postgres {
     pub(super) async fn sweep(&self, retention: Retention) -> Result<u64, InboxError> {
         let expired = self.delete(async |session, limit| {
             record_reasons(session, limit).await?;
-            delete_expired(session, retention, limit).await
+            let condition = "settled <= now() - $1 * interval '1 ms'";
+            delete_oldest(session, condition, milliseconds(retention.dedup), limit).await
         });
         // One that fails keeps none of the others from its rows.
         let (expired, over_capacity) = (expired.await, self.delete_over_capacity(retention).await);
@@ -72,8 +73,10 @@ impl Postgres {
         }
         let mut deleted = 0;
         if let Some(before) = capacity.oldest_kept {
-            deleted =
-                self.delete(async |session, limit| delete_completed(session, before, limit).await).await?;
+            let condition = format!("settled < {TIME}");
+            let delete =
+                self.delete(async |session, limit| delete_oldest(session, &condition, before, limit).await);
+            deleted = delete.await?;
             retention.warn_of_capacity(deleted);
         }
         if deleted == 0 {
@@ -139,17 +142,7 @@ impl Postgres {
     }
 }
 
-/// Deletes a portion of the events whose deduplication retention is over, with their bodies.
-async fn delete_expired(session: &mut Session, retention: Retention, limit: u32) -> sqlx::Result<u64> {
-    let condition = "settled <= now() - $1 * interval '1 ms'";
-    delete_oldest(session, condition, milliseconds(retention.dedup), limit).await
-}
-
-/// Deletes a portion of the events completed before `before`, with their bodies.
-async fn delete_completed(session: &mut Session, before: CompletedAt, limit: u32) -> sqlx::Result<u64> {
-    delete_oldest(session, &format!("settled < {TIME}"), before, limit).await
-}
-
+/// Deletes a portion of the completed events that the condition is true for, whose `$1` is the value, with their bodies.
 /// The arrays keep the server from reading all bodies for a join.
 async fn delete_oldest(session: &mut Session, condition: &str, value: i64, limit: u32) -> sqlx::Result<u64> {
     let sql = session.tables.sql(&format!(
