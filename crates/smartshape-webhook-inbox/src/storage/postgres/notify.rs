@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connections::{CONNECT_TIMEOUT, Connections, Connector};
@@ -28,8 +28,8 @@ pub(super) struct Notifier {
     connections: Arc<Connections>,
     channel: Arc<str>,
     pending: Arc<PendingNotification>,
-    sending: JoinHandle<()>,
-    listening: Mutex<Option<JoinHandle<()>>>,
+    /// Dropping the set ends them.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// Collects events stored since the last notification.
@@ -43,9 +43,9 @@ struct PendingNotification {
 impl Notifier {
     pub(super) fn new(connections: Arc<Connections>, channel: String) -> Self {
         let (channel, pending): (Arc<str>, Arc<PendingNotification>) = (channel.into(), Arc::default());
-        let sending =
-            tokio::spawn(send(Arc::clone(&connections), Arc::clone(&channel), Arc::clone(&pending)));
-        Self { connections, channel, pending, sending, listening: Mutex::default() }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(send(Arc::clone(&connections), Arc::clone(&channel), Arc::clone(&pending)));
+        Self { connections, channel, pending, tasks: Mutex::new(tasks) }
     }
 
     pub(super) fn notify(&self) {
@@ -61,19 +61,8 @@ impl Notifier {
     }
 
     pub(super) fn listen(&self, wake: Arc<Notify>) {
-        let task = tokio::spawn(listen(self.connections.connect.clone(), Arc::clone(&self.channel), wake));
-        if let Some(former) = locked(&self.listening).replace(task) {
-            former.abort();
-        }
-    }
-}
-
-impl Drop for Notifier {
-    fn drop(&mut self) {
-        self.sending.abort();
-        if let Some(task) = locked(&self.listening).as_ref() {
-            task.abort();
-        }
+        let listening = listen(self.connections.connect.clone(), Arc::clone(&self.channel), wake);
+        locked(&self.tasks).spawn(listening);
     }
 }
 
