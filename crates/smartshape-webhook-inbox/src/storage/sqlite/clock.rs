@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Begins, OnFull, Shared};
+use super::{OnFull, Shared, TransactionScope};
 use crate::error::InboxError;
 use crate::storage::milliseconds;
 
@@ -51,7 +51,7 @@ impl Shared {
         let clock = Arc::clone(&self.clock);
         // The clock advances under the lock of the connection, and once the leases are stored: a lease that is renewed at the
         // same time is neither extended twice nor expired at once.
-        self.run(OnFull::UseBallast, Begins::WithinTheJob, &move |connection, now| {
+        self.run_write(OnFull::UseBallast, TransactionScope::WithinJob, &move |connection, now| {
             let clock = Arc::clone(&clock);
             Box::pin(async move {
                 let advance = newest - now;

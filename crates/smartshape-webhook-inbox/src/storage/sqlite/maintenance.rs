@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::sqlite::SqliteConnection;
 
 use super::settle::delete_bodies;
-use super::{Begins, OnFull, Shared, json_array, wal};
+use super::{OnFull, Shared, TransactionScope, json_array, wal};
 use crate::error::InboxError;
 use crate::reason::ReasonId;
 use crate::storage::{Retention, counted_bytes, milliseconds};
@@ -36,7 +36,7 @@ impl Shared {
         let (until, over_capacity) = (sweeps.bodies_swept_until.unwrap_or(i64::MIN), sweeps.over_capacity);
         let limit = self.sweep_size.rows();
         let swept = self
-            .run(OnFull::UseBallast, Begins::BeforeTheJob, &move |connection, now| {
+            .run_write(OnFull::UseBallast, TransactionScope::AroundJob, &move |connection, now| {
                 Box::pin(sweep(connection, now, retention, until, over_capacity, limit))
             })
             .await?;

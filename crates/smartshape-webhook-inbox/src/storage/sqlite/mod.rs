@@ -76,9 +76,9 @@ enum OnFull {
 
 /// Where the transaction of a job begins and is committed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Begins {
-    BeforeTheJob,
-    WithinTheJob,
+enum TransactionScope {
+    AroundJob,
+    WithinJob,
 }
 
 impl Sqlite {
@@ -131,7 +131,9 @@ impl Sqlite {
         T: Send + 'static,
         J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T> + Send + Sync + 'static,
     {
-        self.detached(|shared| async move { shared.run(on_full, Begins::BeforeTheJob, &job).await })
+        self.detached(
+            |shared| async move { shared.run_write(on_full, TransactionScope::AroundJob, &job).await },
+        )
     }
 
     /// Runs a task that goes on when the caller drops the future.
@@ -168,7 +170,12 @@ impl Shared {
     }
 
     /// Runs `job` on the connection that writes, again if the disk was full and there is room after all.
-    async fn run<T, J>(&self, on_full: OnFull, begins: Begins, job: &J) -> Result<T, InboxError>
+    async fn run_write<T, J>(
+        &self,
+        on_full: OnFull,
+        scope: TransactionScope,
+        job: &J,
+    ) -> Result<T, InboxError>
     where
         J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
     {
@@ -184,17 +191,17 @@ impl Shared {
             *slot = Some(writer);
             return Err(error);
         }
-        let mut outcome = self.attempt(connection, begins, job).await;
+        let mut outcome = self.attempt(connection, scope, job).await;
         if on_full == OnFull::UseBallast && outcome.as_ref().is_err_and(error::is_full) {
             // The pages in the log may replace pages of the file: after a checkpoint the log starts from the beginning.
             if rolled_back(connection).await && wal::checkpoint(connection).await.unwrap_or(false) {
-                outcome = self.attempt(connection, begins, job).await;
+                outcome = self.attempt(connection, scope, job).await;
             }
             if outcome.as_ref().is_err_and(error::is_full)
                 && rolled_back(connection).await
                 && self.ballast.release()
             {
-                outcome = self.attempt(connection, begins, job).await;
+                outcome = self.attempt(connection, scope, job).await;
             }
         }
         match outcome {
@@ -215,13 +222,13 @@ impl Shared {
     async fn attempt<T, J>(
         &self,
         connection: &mut SqliteConnection,
-        begins: Begins,
+        scope: TransactionScope,
         job: &J,
     ) -> sqlx::Result<T>
     where
         J: for<'c> Fn(&'c mut SqliteConnection, i64) -> JobFuture<'c, T>,
     {
-        if begins == Begins::WithinTheJob {
+        if scope == TransactionScope::WithinJob {
             return job(connection, self.clock.now()).await;
         }
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
@@ -287,7 +294,7 @@ impl Shared {
         let (guard, is_new) = self.worker_lock.acquire().await?;
         if is_new {
             // No other process runs workers, so every running event belongs to a process that has ended.
-            self.run(OnFull::UseBallast, Begins::BeforeTheJob, &|connection, now| {
+            self.run_write(OnFull::UseBallast, TransactionScope::AroundJob, &|connection, now| {
                 let end = sqlx::query("UPDATE events SET due = ?1 WHERE state = 1 AND due > ?1").bind(now);
                 Box::pin(async { end.execute(connection).await.map(drop) })
             })
@@ -322,7 +329,7 @@ impl Storage for Sqlite {
             self.0.size_limit.reserve(&events, &self.0.path.display(), uncompleted).await?;
             self.detached(|shared| async move {
                 shared
-                    .run(OnFull::Fail, Begins::WithinTheJob, &|connection, now| {
+                    .run_write(OnFull::Fail, TransactionScope::WithinJob, &|connection, now| {
                         Box::pin(insert::insert(connection, now, Arc::clone(&events)))
                     })
                     .await
@@ -341,7 +348,7 @@ impl Storage for Sqlite {
                 return Ok(ClaimResponse { next_due, ..ClaimResponse::default() });
             }
             shared
-                .run(OnFull::UseBallast, Begins::BeforeTheJob, &|connection, now| {
+                .run_write(OnFull::UseBallast, TransactionScope::AroundJob, &|connection, now| {
                     Box::pin(claim::claim(connection, now, request))
                 })
                 .await
@@ -389,7 +396,7 @@ impl Storage for Sqlite {
     fn checkpoint(&self) -> StorageFuture<'_, ()> {
         self.detached(|shared| async move {
             shared
-                .run(OnFull::Fail, Begins::WithinTheJob, &|connection, _| {
+                .run_write(OnFull::Fail, TransactionScope::WithinJob, &|connection, _| {
                     Box::pin(wal::checkpoint(connection))
                 })
                 .await
