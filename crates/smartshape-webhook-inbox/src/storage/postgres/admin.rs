@@ -7,7 +7,7 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::QueryBuilder;
 
 use super::connections::{Session, retry_on_conflict};
-use super::{ADMIN_TIMEOUT, Postgres, replay, span};
+use super::{ADMIN_TIMEOUT, Postgres, duration_from_secs, replay};
 use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::InboxError;
 use crate::event::{StoredDelivery, StoredEvent};
@@ -72,7 +72,7 @@ impl StorageAdmin for Postgres {
             let (waiting, open, oldest, dead_letters): (i64, i64, Option<f64>, i64) =
                 sqlx::query_as(sql).fetch_one(&mut session.connection).await?;
             let disk_bytes = used_bytes(session).await?;
-            Ok(rows::stats((waiting, open, dead_letters), oldest.map(span), disk_bytes))
+            Ok(rows::stats((waiting, open, dead_letters), oldest.map(duration_from_secs), disk_bytes))
         }))
     }
 
@@ -96,7 +96,7 @@ impl StorageAdmin for Postgres {
             let (dead_letters, stored): (i64, i64) =
                 sqlx::query_as(sql).bind(i64::from(MAX_EXAMINED)).fetch_one(&mut session.connection).await?;
             let rows = CountedRows { open, waiting, retrying, dead_letters, stored };
-            Ok(rows.into_counts(due.map(span), disk_bytes))
+            Ok(rows.into_counts(due.map(duration_from_secs), disk_bytes))
         }))
     }
 

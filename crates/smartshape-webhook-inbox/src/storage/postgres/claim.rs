@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use super::admin::bodies;
 use super::connections::{Session, retry_on_conflict};
 use super::queues::{Queue, mark_runnable};
-use super::{Postgres, error, span};
+use super::{Postgres, duration_from_secs, error};
 use crate::error::InboxError;
 use crate::event::EVENT_VERSION;
 use crate::storage::rows::{parse_key, timestamp_from_micros};
@@ -127,7 +127,7 @@ async fn check_claim(
         candidates(request)
     ));
     let wait: Option<f64> = sqlx::query_scalar(sql).bind(all).fetch_one(&mut session.connection).await?;
-    Ok((conflicts, wait.map(span)))
+    Ok((conflicts, wait.map(duration_from_secs)))
 }
 
 /// Each condition has a partial index by `due`.
@@ -151,7 +151,7 @@ async fn find_due(
         .bind(i64::from(request.max_attempts))
         .fetch_one(&mut session.connection)
         .await?;
-    let next = wait.map(span);
+    let next = wait.map(duration_from_secs);
     Ok((next.is_some_and(|wait| wait.is_zero()), next, exhausted))
 }
 

@@ -9,7 +9,7 @@ use smartshape_webhook::DeliveryKey;
 use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteConnection;
 
-use super::clock::span;
+use super::clock::duration_between;
 use super::settle::{delete_attempts, delete_bodies};
 use super::{OnFull, Sqlite, error, json_array};
 use crate::activity::{ActivityCounts, MinuteCounts, minute_since_epoch};
@@ -78,7 +78,11 @@ impl StorageAdmin for Sqlite {
             .fetch_one(&mut *connection)
             .await?;
             let disk_bytes = used_bytes(connection).await? + wal.bytes();
-            Ok(rows::stats((waiting, open, dead_letters), oldest.map(|oldest| span(oldest, now)), disk_bytes))
+            Ok(rows::stats(
+                (waiting, open, dead_letters),
+                oldest.map(|oldest| duration_between(oldest, now)),
+                disk_bytes,
+            ))
         }))
     }
 
@@ -103,7 +107,7 @@ impl StorageAdmin for Sqlite {
                 .await?;
                 let disk_bytes = used_bytes(connection).await? + wal.bytes();
                 let rows = CountedRows { open, waiting, retrying, dead_letters, stored };
-                Ok(rows.into_counts(due.map(|due| span(due, now)), disk_bytes))
+                Ok(rows.into_counts(due.map(|due| duration_between(due, now)), disk_bytes))
             }))
     }
 

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::admin::bodies;
-use super::clock::{NEWEST, span};
+use super::clock::{NEWEST, duration_between};
 use super::{Shared, error, wal};
 use crate::error::InboxError;
 use crate::event::EVENT_VERSION;
@@ -95,7 +95,7 @@ pub(super) async fn claim(
     let sql = format!("SELECT min(due) FROM events WHERE {candidates} AND due > ?");
     let next_due: Option<i64> =
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(after).fetch_one(connection).await?;
-    Ok(ClaimResponse { attempts, dead_lettered, next_due: next_due.map(|due| span(now, due)) })
+    Ok(ClaimResponse { attempts, dead_lettered, next_due: next_due.map(|due| duration_between(now, due)) })
 }
 
 fn attempt(row: &SqliteRow) -> sqlx::Result<Attempt> {

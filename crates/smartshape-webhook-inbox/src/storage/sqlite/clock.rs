@@ -83,6 +83,6 @@ pub(super) async fn file_time(connection: &mut SqliteConnection) -> sqlx::Result
 }
 
 /// The time between two times of the clock, at least zero.
-pub(super) fn span(from: i64, to: i64) -> Duration {
+pub(super) fn duration_between(from: i64, to: i64) -> Duration {
     Duration::from_millis(u64::try_from(to.saturating_sub(from)).unwrap_or(0))
 }

@@ -343,7 +343,7 @@ impl Storage for Sqlite {
             shared.worker_lock.check()?;
             let (due, newest) = shared.peek(request.ordered).await?;
             shared.catch_up(newest).await?;
-            let next_due = due.map(|due| clock::span(shared.clock.now(), due));
+            let next_due = due.map(|due| clock::duration_between(shared.clock.now(), due));
             if next_due.is_none_or(|wait| !wait.is_zero()) {
                 return Ok(ClaimResponse { next_due, ..ClaimResponse::default() });
             }
