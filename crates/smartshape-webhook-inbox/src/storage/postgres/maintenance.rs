@@ -27,7 +27,7 @@ type CompletedAt = i64;
 
 /// What a sweep has found out of `dedup_capacity`.
 #[derive(Default)]
-pub(super) struct Capacity {
+pub(super) struct CapacitySweep {
     /// When the number of completed events was last found to be within it.
     within_at: Option<Instant>,
     /// Events completed before this one are over it, and are deleted.
@@ -36,11 +36,11 @@ pub(super) struct Capacity {
 
 /// How far sweeps have deleted the bodies whose retention is over.
 #[derive(Default)]
-pub(super) struct SweptUntil {
+pub(super) struct BodySweep {
     /// Bodies of events completed until then are deleted.
     completed_at: CompletedAt,
-    /// When no other was left.
-    all_at: Option<Instant>,
+    /// When none was left whose retention was over.
+    finished_at: Option<Instant>,
 }
 
 impl Postgres {
@@ -59,20 +59,20 @@ impl Postgres {
     /// Deletes a portion of the oldest completed events over `dedup_capacity`. Finding the first of them passes over all that
     /// are kept, so once none is over it, the next check is a minute later.
     async fn delete_over_capacity(&self, retention: Retention) -> Result<u64, InboxError> {
-        let Ok(mut capacity) = self.capacity.try_lock() else { return Ok(0) };
+        let Ok(mut sweep) = self.capacity_sweep.try_lock() else { return Ok(0) };
         if retention.dedup_capacity == u64::MAX
-            || capacity.within_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL)
+            || sweep.within_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL)
         {
             return Ok(0);
         }
-        if capacity.oldest_kept.is_none() {
+        if sweep.oldest_kept.is_none() {
             let most = retention.dedup_capacity;
             if self.connections.run(async |session| may_exceed(session, most).await).await? {
-                capacity.oldest_kept = self.oldest_kept(most).await?;
+                sweep.oldest_kept = self.oldest_kept(most).await?;
             }
         }
         let mut deleted = 0;
-        if let Some(before) = capacity.oldest_kept {
+        if let Some(before) = sweep.oldest_kept {
             let condition = format!("settled < {TIME}");
             let delete =
                 self.delete(async |session, limit| delete_oldest(session, &condition, before, limit).await);
@@ -80,29 +80,29 @@ impl Postgres {
             retention.warn_of_capacity(deleted);
         }
         if deleted == 0 {
-            *capacity = Capacity { within_at: Some(Instant::now()), oldest_kept: None };
+            *sweep = CapacitySweep { within_at: Some(Instant::now()), oldest_kept: None };
         }
         Ok(deleted)
     }
 
     /// Deletes a portion of the bodies whose retention is over. Once none is left, the next check is a minute later.
     async fn delete_bodies(&self, retention: Retention) -> Result<u64, InboxError> {
-        let Ok(mut until) = self.bodies.try_lock() else { return Ok(0) };
+        let Ok(mut sweep) = self.body_sweep.try_lock() else { return Ok(0) };
         if retention.bodies >= retention.dedup
-            || until.all_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL)
+            || sweep.finished_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL)
         {
             return Ok(0);
         }
         loop {
-            let (after, mut last, mut next) = (until.completed_at, None, 0);
+            let (after, mut last, mut next) = (sweep.completed_at, None, 0);
             let delete = self.delete(async |session, limit| {
                 let swept = delete_bodies(session, retention, after, limit).await?;
                 (last, next) = (swept.last, swept.next);
                 Ok(swept.deleted)
             });
             let deleted = delete.await?;
-            until.completed_at = last.unwrap_or(next);
-            until.all_at = last.is_none().then(Instant::now);
+            sweep.completed_at = last.unwrap_or(next);
+            sweep.finished_at = last.is_none().then(Instant::now);
             if deleted > 0 || last.is_none() {
                 return Ok(deleted);
             }

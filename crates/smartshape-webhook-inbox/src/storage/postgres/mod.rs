@@ -44,7 +44,7 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::event::NewEvent;
 use connections::{Connections, retry_on_conflict};
 pub use dedup::PostgresDedupStore;
-use maintenance::{Capacity, SweptUntil};
+use maintenance::{BodySweep, CapacitySweep};
 use notify::Notifier;
 pub(crate) use transactions::Transactions;
 
@@ -71,8 +71,8 @@ pub(crate) struct Postgres {
     /// When the last pass over all queues began. Locked during the pass.
     marked_all_at: Arc<Mutex<Option<Instant>>>,
     sweep_size: SweepSize,
-    capacity: Mutex<Capacity>,
-    bodies: Mutex<SweptUntil>,
+    capacity_sweep: Mutex<CapacitySweep>,
+    body_sweep: Mutex<BodySweep>,
 }
 
 impl Postgres {
@@ -94,8 +94,8 @@ impl Postgres {
             size_limit: Arc::new(SizeLimit::new(options.max_size_bytes)),
             marked_all_at: Arc::default(),
             sweep_size: SweepSize::new(),
-            capacity: Mutex::default(),
-            bodies: Mutex::default(),
+            capacity_sweep: Mutex::default(),
+            body_sweep: Mutex::default(),
         })
     }
 }
