@@ -49,7 +49,7 @@ async fn transactional_handlers_leave_connections_for_others(server: &Server) {
     poll_until(async || inbox.stats().await.unwrap().running >= 12).await;
     inbox.store([100]).await;
     tokio::time::timeout(Duration::from_secs(60), together.wait()).await.unwrap();
-    inbox.settled(EventState::Completed, 12).await;
+    inbox.wait_for_state(EventState::Completed, 12).await;
     drop(worker);
 }
 
@@ -186,7 +186,7 @@ async fn event_stored_behind_duplicate_becomes_runnable(server: &Server) {
     let worker = inbox.worker(handler).ordered_by_file().spawn();
     inbox.store([1]).await;
     assert_eq!(handled.recv().await.as_deref(), Some("uuid-1"));
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     let group = [1, 2].map(|number| NewEvent::from(&delivery(number)));
     assert_eq!(inbox.storage().insert(group.into()).await.unwrap(), [false, true]);
     inbox.storage().notify();

@@ -75,7 +75,7 @@ impl Load {
 }
 
 /// Waits until `count` numbers from `first` on are in the set.
-async fn reaches(set: &Mutex<HashSet<u32>>, first: u32, count: usize) {
+async fn wait_for_count(set: &Mutex<HashSet<u32>>, first: u32, count: usize) {
     while set.lock().unwrap().iter().filter(|number| **number >= first).count() < count {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -111,7 +111,7 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
     });
     let transactional = transactional.unwrap().lease_ttl(Duration::from_secs(10)).spawn();
     let senders: Vec<_> = (0..4).map(|_| tokio::spawn(Arc::clone(&load).send(inbox.clone()))).collect();
-    timeout(TIMEOUT, reaches(&load.handled, 0, 50)).await.expect("it works");
+    timeout(TIMEOUT, wait_for_count(&load.handled, 0, 50)).await.expect("it works");
 
     match fault {
         Fault::Kill => cluster.kill(0),
@@ -120,9 +120,9 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
     cluster.promote(1).await;
     let promoted = Instant::now();
     let (first, limit) = (load.next.load(Ordering::SeqCst), promoted + GOES_ON_WITHIN);
-    timeout_at(limit, reaches(&load.acknowledged, first, 1)).await.expect("inserts go on");
+    timeout_at(limit, wait_for_count(&load.acknowledged, first, 1)).await.expect("inserts go on");
     let stored = promoted.elapsed();
-    timeout_at(limit, reaches(&load.handled, first, 1)).await.expect("workers go on");
+    timeout_at(limit, wait_for_count(&load.handled, first, 1)).await.expect("workers go on");
     let handled = promoted.elapsed();
     let ready = poll_until(async || inbox.health().await.is_ready());
     timeout_at(limit, ready).await.expect("it is ready again");
@@ -144,7 +144,7 @@ async fn fail_over(mut cluster: Cluster, fault: Fault) -> (Duration, Duration) {
     let second = Inbox::open(&url).await.unwrap();
     let also = tokio::spawn(Arc::clone(&load).send(second));
     let first = load.next.load(Ordering::SeqCst);
-    timeout(TIMEOUT, reaches(&load.handled, first, 100)).await.expect("it goes on");
+    timeout(TIMEOUT, wait_for_count(&load.handled, first, 100)).await.expect("it goes on");
     load.ended.store(true, Ordering::SeqCst);
     for sender in senders.into_iter().chain([also]) {
         timeout(TIMEOUT, sender).await.expect("each delivery is acknowledged").unwrap();

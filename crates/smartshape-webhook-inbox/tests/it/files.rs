@@ -352,10 +352,10 @@ async fn worker_lock_lets_one_process_work_and_others_read() {
     locked_out.stopped().await;
     let error = locked_out.shutdown().await.unwrap_err();
     assert_eq!(error.kind(), InboxErrorKind::Locked, "{error}");
-    second.settled(EventState::DeadLetter, 1).await;
+    second.wait_for_state(EventState::DeadLetter, 1).await;
     assert_eq!(second.replay(EventFilter::default()).await.unwrap(), 1);
     assert_eq!(started.recv().await, Some(("uuid-1".to_owned(), 1)));
-    second.settled(EventState::DeadLetter, 1).await;
+    second.wait_for_state(EventState::DeadLetter, 1).await;
     assert_eq!(second.purge(EventFilter::default()).await.unwrap(), 1);
     worker.shutdown().await.unwrap();
     // The guard is free now.
@@ -581,7 +581,7 @@ async fn file_of_second_schema_is_migrated() {
     let expected = ReasonId::from_error("no part 5b337c601e24e904da827738 in the catalogue");
     let is_grouped = |reason: &DeadLetterReason| (reason.id, reason.dead_letters) == (expected, 3);
     poll_until(async || inbox.dead_letter_reasons(9).await.unwrap().first().is_some_and(is_grouped)).await;
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     worker.shutdown().await.unwrap();
     let reasons = inbox.dead_letter_reasons(9).await.unwrap();
     assert_eq!((reasons.len(), &*reasons[0].text), (1, "no part … in the catalogue"));

@@ -251,7 +251,7 @@ impl Inbox {
     }
 
     /// Waits until nothing waits or runs.
-    pub(crate) async fn all_settled(&self) {
+    pub(crate) async fn wait_until_idle(&self) {
         poll_until(async || {
             let stats = self.stats().await.unwrap();
             stats.waiting + stats.running == 0
@@ -260,14 +260,14 @@ impl Inbox {
     }
 
     /// Waits until so many events have the state.
-    pub(crate) async fn settled(&self, state: EventState, count: usize) {
+    pub(crate) async fn wait_for_state(&self, state: EventState, count: usize) {
         poll_until(async || self.in_state(state).await.len() >= count).await;
     }
 
     /// Runs a worker that handles everything until nothing waits or runs.
     pub(crate) async fn drain(&self) {
         let worker = self.worker(succeed).spawn();
-        self.all_settled().await;
+        self.wait_until_idle().await;
         worker.shutdown().await.unwrap();
     }
 }

@@ -70,8 +70,8 @@ async fn documented_grants_are_enough_and_needed(server: &Server) {
         })
         .ordered_by_file()
         .spawn();
-    inbox.settled(EventState::Completed, 3).await;
-    inbox.settled(EventState::DeadLetter, 1).await;
+    inbox.wait_for_state(EventState::Completed, 3).await;
+    inbox.wait_for_state(EventState::DeadLetter, 1).await;
     assert!(inbox.health().await.is_ready());
     worker.shutdown().await.unwrap();
     assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);

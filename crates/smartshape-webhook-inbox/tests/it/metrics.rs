@@ -32,7 +32,7 @@ fn metrics_match_documentation() {
             }
         });
         let worker = worker.backoff(MOMENT, MOMENT).spawn();
-        inbox.all_settled().await;
+        inbox.wait_until_idle().await;
         worker.shutdown().await.unwrap();
     });
     for expected in [
@@ -83,7 +83,7 @@ fn attempt_that_lost_its_lease_is_counted_once() {
             }
         });
         let worker = worker.spawn();
-        inbox.all_settled().await;
+        inbox.wait_until_idle().await;
         worker.shutdown().await.unwrap();
     });
     for outcome in ["lease_lost", "completed"] {

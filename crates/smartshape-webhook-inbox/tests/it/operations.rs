@@ -152,7 +152,7 @@ async fn activity_counts_what_happened_by_minute(inbox: &Inbox) {
         })
         .backoff(MOMENT, MOMENT)
         .spawn();
-    inbox.settled(EventState::Completed, 3).await;
+    inbox.wait_for_state(EventState::Completed, 3).await;
     // A shutdown writes what was counted.
     worker.shutdown().await.unwrap();
     let total = async |slot| {

@@ -88,7 +88,7 @@ async fn pooler_in_session_mode_works(server: &Server) {
         .concurrency(2)
         .spawn();
     one.store_at_once(0..200).await;
-    one.settled(EventState::Completed, 200).await;
+    one.wait_for_state(EventState::Completed, 200).await;
     assert!(one.events().await.iter().all(|event| event.attempts == 1));
     plain.shutdown().await.unwrap();
     transactional.shutdown().await.unwrap();

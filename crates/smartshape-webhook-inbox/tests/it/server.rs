@@ -116,7 +116,7 @@ async fn workers_of_several_processes_share_events(server: &Server) {
         // A duplicate at another machine.
         workers[(event as usize + 1) % 3].1.store([event]).await;
     }
-    workers[0].1.all_settled().await;
+    workers[0].1.wait_until_idle().await;
     for (worker, _) in workers {
         worker.shutdown().await.unwrap();
     }
@@ -164,7 +164,7 @@ async fn transactional_effect_and_completion_are_atomic(server: &Server) {
         .unwrap()
         .backoff(MOMENT, MOMENT)
         .spawn();
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     worker.shutdown().await.unwrap();
     assert_eq!(server.number("SELECT count(*) FROM effects").await, 19);
     assert_eq!(server.number("SELECT count(DISTINCT key) FROM effects").await, 19);
@@ -194,7 +194,7 @@ async fn transactional_effect_is_rolled_back_without_lease(server: &Server) {
         })
         .unwrap()
         .spawn();
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     worker.shutdown().await.unwrap();
     assert_eq!(server.number("SELECT count(*) FROM effects").await, 1);
     let event = inbox.events().await.pop().unwrap();
@@ -260,8 +260,8 @@ async fn event_whose_body_cannot_be_read_fails_alone(server: &Server) {
          CREATE VIEW smartshape_inbox_bodies AS SELECT seq, readable(body, seq) AS body FROM bodies";
     server.execute(damaged.replace("SCHEMA", server.schema())).await;
     let worker = inbox.worker(succeed).max_attempts(2).backoff(Duration::ZERO, Duration::ZERO).spawn();
-    inbox.settled(EventState::Completed, 5).await;
-    inbox.settled(EventState::DeadLetter, 1).await;
+    inbox.wait_for_state(EventState::Completed, 5).await;
+    inbox.wait_for_state(EventState::DeadLetter, 1).await;
     worker.shutdown().await.unwrap();
     let dead = inbox.in_state(EventState::DeadLetter).await;
     assert_eq!((dead[0].uuid.as_str(), dead[0].attempts), ("uuid-3", 2));

@@ -130,13 +130,13 @@ async fn locked_row_delays_no_other(server: &Server) {
         async || leases(&mut watching).await.iter().zip(&first).filter(|(now, first)| now > first).count();
     poll_until(async || renewed().await >= 3).await;
     release.add_permits(4);
-    inbox.settled(EventState::Completed, 3).await;
+    inbox.wait_for_state(EventState::Completed, 3).await;
     inbox.store([5]).await;
     release.add_permits(2);
-    inbox.settled(EventState::Completed, 4).await;
+    inbox.wait_for_state(EventState::Completed, 4).await;
     Server::run(&mut dead, "ROLLBACK").await;
     // The locked event's result is recorded late.
-    inbox.settled(EventState::Completed, 5).await;
+    inbox.wait_for_state(EventState::Completed, 5).await;
     assert!(inbox.events().await.iter().all(|event| event.attempts == 1));
     worker.shutdown().await.unwrap();
 }
@@ -152,7 +152,7 @@ async fn locked_row_delays_no_other_file(server: &Server) {
     let lock = "BEGIN; UPDATE smartshape_inbox_events SET error = 'locked' WHERE seq = 1";
     Server::run(&mut dead, lock).await;
     let worker = inbox.worker(succeed).ordered_by_file().spawn();
-    timeout(IN_TIME, inbox.settled(EventState::Completed, 1)).await.expect("it is handled");
+    timeout(IN_TIME, inbox.wait_for_state(EventState::Completed, 1)).await.expect("it is handled");
     worker.shutdown().await.unwrap();
 }
 
@@ -198,7 +198,7 @@ async fn locks_of_other_programs_stop_nothing(server: &Server) {
     let inbox = timeout(IN_TIME, Inbox::open(&url)).await.expect("it is opened").unwrap();
     inbox.store([1]).await;
     let worker = inbox.worker(succeed).ordered_by_file().spawn();
-    timeout(IN_TIME, inbox.settled(EventState::Completed, 1)).await.expect("it is handled");
+    timeout(IN_TIME, inbox.wait_for_state(EventState::Completed, 1)).await.expect("it is handled");
     worker.shutdown().await.unwrap();
     other.close().await.unwrap();
 }
@@ -224,9 +224,9 @@ async fn rejected_result_delays_no_other(server: &Server) {
             }
         })
         .spawn();
-    inbox.settled(EventState::DeadLetter, 6).await;
+    inbox.wait_for_state(EventState::DeadLetter, 6).await;
     inbox.store([9]).await;
-    inbox.settled(EventState::DeadLetter, 7).await;
+    inbox.wait_for_state(EventState::DeadLetter, 7).await;
     let running = inbox.in_state(EventState::Running).await;
     assert_eq!(running.iter().map(|event| &*event.uuid).collect::<Vec<_>>(), ["uuid-3"]);
     worker.shutdown().await.unwrap();
@@ -288,7 +288,7 @@ async fn transactional_handlers_work_under_every_default_isolation() {
             })
             .unwrap()
             .spawn();
-        inbox.settled(EventState::Completed, 1).await;
+        inbox.wait_for_state(EventState::Completed, 1).await;
         assert_eq!(inbox.events().await[0].attempts, 1);
         worker.shutdown().await.unwrap();
     }

@@ -46,7 +46,7 @@ async fn handler_logs_within_delivery_and_attempt_spans() {
             Ok(())
         });
         let worker = worker.spawn();
-        inbox.all_settled().await;
+        inbox.wait_until_idle().await;
         worker.shutdown().await.unwrap();
     };
     // Registers the spans: one that another thread registers while a subscriber is set may miss it.

@@ -25,7 +25,7 @@ async fn never_ends(_: Delivery) -> Result<(), HandlerError> {
     std::future::pending().await
 }
 
-async fn reaches(counter: &AtomicUsize, count: usize) {
+async fn wait_for_count(counter: &AtomicUsize, count: usize) {
     let reached = async {
         while counter.load(Ordering::SeqCst) < count {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -35,15 +35,15 @@ async fn reaches(counter: &AtomicUsize, count: usize) {
 }
 
 /// Runs a worker for one event at a time until it has ended so many attempts.
-async fn settles(storage: &Arc<Stub>, attempts: usize) {
+async fn run_until_settled(storage: &Arc<Stub>, attempts: usize) {
     let worker = storage.inbox().worker(succeed).concurrency(1).spawn();
-    reaches(&storage.settled, attempts).await;
+    wait_for_count(&storage.settled, attempts).await;
     worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn unreadable_event_frees_its_concurrency() {
-    settles(&Arc::new(Stub::with(Attempt { body: Ok(None), ..attempt() })), 1).await;
+    run_until_settled(&Arc::new(Stub::with(Attempt { body: Ok(None), ..attempt() })), 1).await;
 }
 
 /// An error whose `Display` fails, or whose chain of causes never ends, as a handler's error can.
@@ -75,10 +75,10 @@ async fn error_that_panics_in_display_is_a_failed_attempt() {
             async move { Err(HandlerError::from(error)) }
         });
         let worker = worker.spawn();
-        reaches(&storage.settled, 1).await;
+        wait_for_count(&storage.settled, 1).await;
         // It goes on.
         *storage.attempt.lock().unwrap() = Some(attempt());
-        reaches(&storage.settled, 2).await;
+        wait_for_count(&storage.settled, 2).await;
         worker.shutdown().await.unwrap();
     }
 }
@@ -89,7 +89,7 @@ async fn result_with_lost_response_is_no_lost_lease() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let _installed = metrics::set_default_local_recorder(&recorder);
     let storage = Arc::new(Stub { loses_response: true.into(), ..Stub::with(attempt()) });
-    settles(&storage, 2).await;
+    run_until_settled(&storage, 2).await;
     let page = recorder.handle().render();
     for (outcome, count) in [("completed", 1), ("lease_lost", 0)] {
         let line = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} {count}\n");
@@ -104,7 +104,7 @@ async fn locked_result_with_lost_response_is_no_lost_lease() {
     let _installed = metrics::set_default_local_recorder(&recorder);
     let storage =
         Arc::new(Stub { loses_response: true.into(), locked_settles: 2.into(), ..Stub::with(attempt()) });
-    settles(&storage, 4).await;
+    run_until_settled(&storage, 4).await;
     let page = recorder.handle().render();
     for (outcome, count) in [("completed", 1), ("lease_lost", 0)] {
         let line = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} {count}\n");
@@ -130,7 +130,7 @@ async fn storage_with_hanging_inserts_is_not_ready() {
 async fn leases_are_renewed_while_claim_hangs() {
     let storage = Arc::new(Stub { claim_gate: Some(Semaphore::new(1)), ..Stub::with(attempt()) });
     let worker = storage.inbox().worker(never_ends).spawn();
-    reaches(&storage.renewals, 3).await;
+    wait_for_count(&storage.renewals, 3).await;
     assert_eq!(storage.claims.load(Ordering::SeqCst), 2, "the second claim is still asked for");
     worker.shutdown().await.unwrap();
 }
@@ -169,20 +169,20 @@ async fn long_sweep_does_not_delay_events() {
 async fn slow_stats_do_not_delay_events() {
     let storage = Arc::new(Stub { endless_stats: true, ..Stub::with(attempt()) });
     let started_at = tokio::time::Instant::now();
-    settles(&storage, 1).await;
+    run_until_settled(&storage, 1).await;
     assert!(started_at.elapsed() < Duration::from_secs(5), "{:?}", started_at.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn worker_starts_when_full_disk_has_space_again() {
-    settles(&Arc::new(Stub { full_at_start: true.into(), ..Stub::with(attempt()) }), 1).await;
+    run_until_settled(&Arc::new(Stub { full_at_start: true.into(), ..Stub::with(attempt()) }), 1).await;
 }
 
 /// Another transaction releases the event a moment after the last attempt at it.
 #[tokio::test(start_paused = true)]
 async fn shutdown_waits_for_locked_event() {
     let storage = Arc::new(Stub { locked_settles: 3.into(), ..Stub::with(attempt()) });
-    settles(&storage, 1).await;
+    run_until_settled(&storage, 1).await;
     assert_eq!(storage.recorded.lock().unwrap().len(), 1);
 }
 
@@ -203,7 +203,7 @@ async fn slow_sweeps_follow_each_other_beside_events() {
 async fn shutdown_does_not_spin_while_storage_is_unavailable() {
     let storage = Arc::new(Stub::with(attempt()));
     let worker = storage.inbox().worker(never_ends).shutdown_timeout(Duration::from_secs(100)).spawn();
-    reaches(&storage.claims, 2).await;
+    wait_for_count(&storage.claims, 2).await;
     storage.unreachable.store(true, Ordering::SeqCst);
     worker.shutdown().await.unwrap();
 }
@@ -215,7 +215,7 @@ async fn shutdown_records_result_when_storage_is_back() {
     let _installed = metrics::set_default_local_recorder(&recorder);
     let storage = Arc::new(Stub::with(attempt()));
     let worker = storage.inbox().worker(ends_in_a_second).spawn();
-    reaches(&storage.claims, 1).await;
+    wait_for_count(&storage.claims, 1).await;
     storage.unreachable.store(true, Ordering::SeqCst);
     let back = async {
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -254,7 +254,7 @@ async fn maximum_durations_do_not_overflow() {
     let inbox = storage.inbox_with(&settings);
     let worker = inbox.worker(succeed).lease_ttl(Duration::MAX).poll_interval(Duration::MAX);
     let worker = worker.backoff(Duration::MAX, Duration::MAX).shutdown_timeout(Duration::MAX).spawn();
-    reaches(&storage.settled, 1).await;
+    wait_for_count(&storage.settled, 1).await;
     worker.shutdown().await.unwrap();
 }
 

@@ -75,7 +75,7 @@ async fn worker_handles_each_event_once(inbox: &Inbox) {
         assert!(std::str::from_utf8(&body).unwrap().contains(&uuid));
         uuids.push(uuid);
     }
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     assert!(inbox.health().await.is_ready());
     worker.shutdown().await.unwrap();
     assert!(handled.recv().await.is_none(), "handled more than once");
@@ -100,7 +100,7 @@ async fn worker_counts_attempts_up_to_maximum(inbox: &Inbox) {
     for attempt in 1..=3 {
         assert_eq!(handled.recv().await, Some(("uuid-0".to_owned(), attempt)));
     }
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     worker.shutdown().await.unwrap();
     assert_eq!(handled.recv().await, None);
     let dead = inbox.in_state(EventState::DeadLetter).await.pop().unwrap();
@@ -124,7 +124,7 @@ async fn worker_retries_no_earlier_than_backoff(inbox: &Inbox) {
 async fn worker_dead_letters_permanent_error_at_once(inbox: &Inbox) {
     inbox.store([0]).await;
     let worker = inbox.worker(|_: Delivery| async { Err(HandlerError::permanent("never")) }).spawn();
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     worker.shutdown().await.unwrap();
     let dead = inbox.in_state(EventState::DeadLetter).await.pop().unwrap();
     assert_eq!((dead.attempts, dead.error.as_deref()), (1, Some("never")));
@@ -138,7 +138,7 @@ async fn worker_survives_panic(inbox: &Inbox) {
         Ok(())
     });
     let worker = worker.max_attempts(2).backoff(MOMENT, MOMENT).spawn();
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     worker.shutdown().await.unwrap();
     let dead = inbox.in_state(EventState::DeadLetter).await;
     assert_eq!(dead.len(), 1);
@@ -161,7 +161,7 @@ async fn worker_keeps_to_concurrency(inbox: &Inbox) {
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.running, stats.waiting, handled.len()), (3, 8, 0));
     gate.add_permits(100);
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     worker.shutdown().await.unwrap();
     assert_eq!(handled.len(), 8);
 }
@@ -188,7 +188,7 @@ async fn worker_renews_lease_while_handler_runs(inbox: &Inbox) {
         tokio::task::yield_now().await;
     }
     gate.add_permits(1);
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     worker.shutdown().await.unwrap();
     assert_eq!(handled.recv().await, None);
     assert_eq!(inbox.stats().await.unwrap().dead_letters, 0);
@@ -215,7 +215,7 @@ async fn worker_takes_over_expired_lease(inbox: &Inbox) {
         last = if uuid == "uuid-0" { attempt } else { last };
     }
     assert!(taken.0 == "uuid-0" && taken.1 > last, "{taken:?} after attempt {last}");
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     second.shutdown().await.unwrap();
 }
 
@@ -232,7 +232,7 @@ async fn worker_dead_letters_event_that_kills_process(inbox: &Inbox) {
                 attempts.extend(attempt.map(|(_, attempt)| attempt));
                 false
             }
-            () = inbox.all_settled() => true,
+            () = inbox.wait_until_idle() => true,
         };
         while let Some((_, attempt)) = started.recv().await {
             attempts.push(attempt);
@@ -316,7 +316,7 @@ async fn worker_keeps_order_of_file(inbox: &Inbox) {
     });
     let worker =
         worker.ordered_by_file().backoff(Duration::from_millis(20), Duration::from_millis(20)).spawn();
-    inbox.all_settled().await;
+    inbox.wait_until_idle().await;
     worker.shutdown().await.unwrap();
     let mut by_file = std::collections::HashMap::<String, Vec<Seen>>::new();
     while let Some((file, seen)) = handled.recv().await {
