@@ -87,7 +87,7 @@ impl Client {
             let text = "nothing was done, since it could not be recorded";
             save(records, None).map_err(|source| not_recorded(text.to_owned(), source))?;
         }
-        for step in plan.into_steps() {
+        for step in plan.steps {
             let done = match step {
                 Step::Create(desired) => {
                     let record = self.create_webhook(&desired).await?;

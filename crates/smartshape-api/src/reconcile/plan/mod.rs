@@ -42,7 +42,7 @@ use crate::webhook::{DesiredWebhook, WebhookRecord};
 #[derive(Clone, Debug)]
 pub struct Plan {
     kept: Vec<WebhookRecord>,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     unrecorded: Vec<Registration>,
     unclear: Vec<Registration>,
 }
@@ -190,10 +190,6 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
-    }
-
-    pub(super) fn into_steps(self) -> Vec<Step> {
-        self.steps
     }
 }
 
