@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Uri;
 use serde_json::{Value, json};
-use smartshape_fake::{EventPayload, Fault, check_response};
+use smartshape_fake::{EventPayload, Fault};
 use smartshape_webhook::EventKind;
 
 use crate::escape::{escape, escape_unprintable_json};
@@ -104,11 +104,9 @@ impl Trigger {
         loop {
             start_progress(format_args!("waiting for {}", self.to));
             let response =
-                http_client::post(url, Some(token), body.clone(), Duration::from_secs(self.timeout)).await;
+                http_client::post(url, token, body.clone(), Duration::from_secs(self.timeout)).await;
             let faults = match &response {
-                Ok(response) => {
-                    check_response(response.status, response.content_type.as_deref(), &response.body)
-                }
+                Ok(response) => response.faults(),
                 Err(fault) => vec![fault.clone()],
             };
             let response = response.ok();

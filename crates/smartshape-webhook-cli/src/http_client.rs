@@ -19,7 +19,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use smartshape_api::{is_loopback_url, parse_retry_after};
-use smartshape_fake::Fault;
+use smartshape_fake::{Fault, check_response};
 use smartshape_webhook::TOKEN_HEADER;
 
 use crate::escape::escape;
@@ -39,6 +39,13 @@ pub(crate) struct Response {
     pub(crate) took: Duration,
     /// How long the endpoint asks to wait before the next attempt.
     pub(crate) retry_after: Option<Duration>,
+}
+
+impl Response {
+    /// Why SmartShape would not accept it.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        check_response(self.status, self.content_type.as_deref(), &self.body)
+    }
 }
 
 /// An absolute http or https URL without a password in it.
@@ -76,20 +83,13 @@ pub(crate) fn endpoint(url: &str, what: &str, settings: &Settings) -> CliResult<
 }
 
 /// Posts a delivery.
-pub(crate) async fn post(
-    url: &Uri,
-    token: Option<&str>,
-    body: Bytes,
-    limit: Duration,
-) -> Result<Response, Fault> {
-    let mut request = Request::builder()
+pub(crate) async fn post(url: &Uri, token: &str, body: Bytes, limit: Duration) -> Result<Response, Fault> {
+    let request = Request::builder()
         .method(Method::POST)
         .header(CONTENT_TYPE, "application/json")
         // No event of SmartShape's own: whoever looks into a log can tell.
-        .header("x-smartshape-fake", "1");
-    if let Some(token) = token {
-        request = request.header(TOKEN_HEADER, token);
-    }
+        .header("x-smartshape-fake", "1")
+        .header(TOKEN_HEADER, token);
     send(url, request, body, limit).await
 }
 

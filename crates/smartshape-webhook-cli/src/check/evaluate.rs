@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use smartshape_fake::{Fault, check_response};
+use smartshape_fake::Fault;
 
 use super::endpoint::Reply;
 use super::request::Expect;
@@ -54,7 +54,7 @@ pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
         Ok(response) => response,
         Err(fault) => return without_response(expect, fault),
     };
-    let faults = check_response(response.status, response.content_type.as_deref(), &response.body);
+    let faults = response.faults();
     match expect {
         // Other cases evaluate how forged tokens are rejected; here only the time counts.
         Expect::Anything | Expect::AnyResponse | Expect::ImmediateResponse | Expect::NotHashed(_) => {

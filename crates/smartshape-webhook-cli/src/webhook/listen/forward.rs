@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{Method, Request, Uri};
 use http_body_util::Full;
-use smartshape_fake::{Fault, Prefix, check_response};
+use smartshape_fake::{Fault, Prefix};
 use smartshape_webhook::{Delivery, Secret};
 use smartshape_webhook_ui::{ForwardOutcome, SendOutcome};
 use tokio::sync::Semaphore;
@@ -116,8 +116,7 @@ fn request(url: &Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
 fn outcome(response: &Result<Response, Fault>, styled: impl Fn(&str, Style) -> String) -> SendOutcome {
     let (status, faults) = match response {
         Ok(response) => {
-            let faults = check_response(response.status, response.content_type.as_deref(), &response.body);
-            (format!("{} after {} ms, ", response.status, response.took.as_millis()), faults)
+            (format!("{} after {} ms, ", response.status, response.took.as_millis()), response.faults())
         }
         Err(fault) => (String::new(), vec![fault.clone()]),
     };
@@ -134,7 +133,7 @@ pub(crate) async fn send(url: Uri, secret: Secret, body: Bytes) -> SendOutcome {
     let signing =
         tokio::task::spawn_blocking(move || smartshape_fake::token(secret.expose(), COST, Prefix::TwoB));
     let response = match signing.await {
-        Ok(Ok(token)) => http_client::post(&url, Some(&token), body, LIMIT).await,
+        Ok(Ok(token)) => http_client::post(&url, &token, body, LIMIT).await,
         _ => Err(Fault::NotSent("no token could be made".to_owned())),
     };
     outcome(&response, |text, _| text.to_owned())
