@@ -15,14 +15,14 @@ pub(super) async fn page(
     selection: &Selection,
     query: &Query,
 ) -> Result<Option<Markup>, InboxError> {
-    let (action, is_purge) = match query.get("do") {
-        Some("replay") if context.may(Role::Operator) => ("replay", false),
-        Some("purge") if context.may(Role::Owner) => ("purge", true),
+    let is_purge = match query.get("do") {
+        Some("replay") if context.may(Role::Operator) => false,
+        Some("purge") if context.may(Role::Owner) => true,
         _ => return Ok(None),
     };
     match query.get("event") {
-        Some(key) => one(context, selection, key, action, is_purge).await,
-        None => all(context, selection, query, action, is_purge).await.map(Some),
+        Some(key) => one(context, selection, key, is_purge).await,
+        None => all(context, selection, query, is_purge).await.map(Some),
     }
 }
 
@@ -30,7 +30,6 @@ async fn one(
     context: &Context<'_>,
     selection: &Selection,
     key: &str,
-    action: &str,
     is_purge: bool,
 ) -> Result<Option<Markup>, InboxError> {
     let Ok(key) = key.parse::<DeliveryKey>() else { return Ok(None) };
@@ -39,14 +38,13 @@ async fn one(
     let title = html! { @if is_purge { "Purge this event?" } @else { "Handle this event again?" } };
     let what = html! { ul.what { li { (kind_icon(&stored.event.event_name)) (visible(&stored.event.event_name)) " of " span.mono { (visible(&stored.event.file)) } } } };
     let fields = [("event", &*key.to_string()), ("state", state_name(stored.event.state))];
-    Ok(Some(question(&title, &what, action, is_purge, &fields, &back)))
+    Ok(Some(question(&title, &what, is_purge, &fields, &back)))
 }
 
 async fn all(
     context: &Context<'_>,
     selection: &Selection,
     query: &Query,
-    action: &str,
     is_purge: bool,
 ) -> Result<Markup, InboxError> {
     let selection =
@@ -83,17 +81,11 @@ async fn all(
     let own = selection.pairs();
     let mut fields: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
     fields.push(("up_to", &up_to));
-    Ok(question(&title, &what, action, is_purge, &fields, &back))
+    Ok(question(&title, &what, is_purge, &fields, &back))
 }
 
-fn question(
-    title: &Markup,
-    what: &Markup,
-    action: &str,
-    is_purge: bool,
-    fields: &[(&str, &str)],
-    back: &str,
-) -> Markup {
+fn question(title: &Markup, what: &Markup, is_purge: bool, fields: &[(&str, &str)], back: &str) -> Markup {
+    let (action, style) = if is_purge { ("purge", "danger") } else { ("replay", "primary") };
     html! {
         section.card.confirm {
             h1 { (title) }
@@ -105,7 +97,7 @@ fn question(
             form method="post" action="?" {
                 @for (name, value) in fields { input type="hidden" name=(name) value=(value); }
                 input type="hidden" name="back" value=(back);
-                button.(if is_purge { "danger" } else { "primary" }) name="do" value=(action) { @if is_purge { "Purge" } @else { "Replay" } }
+                button.(style) name="do" value=(action) { @if is_purge { "Purge" } @else { "Replay" } }
                 a.button href=(back) { "Leave them" }
             }
         }
