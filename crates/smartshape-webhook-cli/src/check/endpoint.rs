@@ -10,6 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use smartshape_api::parse_retry_after;
 use smartshape_fake::Fault;
 use smartshape_webhook::TOKEN_HEADER;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower_service::Service;
 
@@ -36,16 +37,10 @@ pub(crate) struct Reply {
     pub(crate) reconnected: bool,
 }
 
-/// An open connection and the task that drives it.
+/// An open connection and the task that drives it, which dropping the set ends.
 pub(crate) struct Connection {
     sender: SendRequest<Outgoing>,
-    driver: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+    _driver: JoinSet<()>,
 }
 
 impl Endpoint {
@@ -70,8 +65,9 @@ impl Endpoint {
         let (sender, driving) =
             timeout(self.limit, connect).await.unwrap_or(Err(Fault::TimedOut(self.limit)))?;
         // Errors of the connection show in the response that is waited for.
-        let driver = tokio::spawn(async { driving.await.unwrap_or_default() });
-        Ok(Connection { sender, driver })
+        let mut driver = JoinSet::new();
+        driver.spawn(async { driving.await.unwrap_or_default() });
+        Ok(Connection { sender, _driver: driver })
     }
 
     /// Sends a request on a new connection.
