@@ -61,7 +61,8 @@ async fn send_on_same_connection(endpoint: &Endpoint, requests: &[Request]) -> V
 }
 
 async fn send_concurrently(endpoint: &Endpoint, requests: &[Request]) -> Vec<Reply> {
-    let tasks: Vec<_> = requests.iter().cloned().map(|request| start(endpoint, request)).collect();
+    let tasks: Vec<_> =
+        requests.iter().map(|request| tokio::spawn(deliver(endpoint.clone(), request.clone()))).collect();
     let mut replies = Vec::new();
     for task in tasks {
         let failed = |error: tokio::task::JoinError| Reply {
@@ -73,9 +74,8 @@ async fn send_concurrently(endpoint: &Endpoint, requests: &[Request]) -> Vec<Rep
     replies
 }
 
-fn start(endpoint: &Endpoint, request: Request) -> tokio::task::JoinHandle<Reply> {
-    let endpoint = endpoint.clone();
-    tokio::spawn(async move { endpoint.deliver(&request).await })
+async fn deliver(endpoint: Endpoint, request: Request) -> Reply {
+    endpoint.deliver(&request).await
 }
 
 async fn send_last_during_others(endpoint: &Endpoint, mut requests: Vec<Request>) -> CaseResult {
@@ -83,8 +83,7 @@ async fn send_last_during_others(endpoint: &Endpoint, mut requests: Vec<Request>
     // Dropped at the end, which aborts the requests in flight.
     let mut others = JoinSet::new();
     for request in requests {
-        let endpoint = endpoint.clone();
-        others.spawn(async move { endpoint.deliver(&request).await });
+        others.spawn(deliver(endpoint.clone(), request));
     }
     tokio::time::sleep(HEAD_START).await;
     let mut evaluated = Vec::new();
