@@ -8,6 +8,7 @@ use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::response::Fault;
 
@@ -66,7 +67,9 @@ pub(crate) async fn post(target: &Target, token: &str, body: Bytes) -> Result<Re
     })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    let connection = tokio::spawn(connection);
+    // Dropped at the end, which closes the connection.
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
     let request = Request::post(&target.path)
         .header(HOST, &target.authority)
         .header(CONTENT_TYPE, "application/json")
@@ -74,22 +77,12 @@ pub(crate) async fn post(target: &Target, token: &str, body: Bytes) -> Result<Re
         .header("x-smartshape-fake", "1")
         .body(Full::new(body))
         .map_err(|error| Fault::NotSent(error.to_string()))?;
-    let response = async {
-        let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
-        let status = response.status().as_u16();
-        let content_type = response.headers().get(CONTENT_TYPE);
-        let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let body =
-            Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await.map_err(|error| {
-                if error.is::<LengthLimitError>() {
-                    Fault::BodyTooLarge(MAX_RESPONSE_BYTES)
-                } else {
-                    failed(&error)
-                }
-            })?;
-        Ok(Response { status, content_type, body: body.to_bytes() })
-    };
-    let response = response.await;
-    connection.abort();
-    response
+    let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+    let status = response.status().as_u16();
+    let content_type = response.headers().get(CONTENT_TYPE);
+    let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() { Fault::BodyTooLarge(MAX_RESPONSE_BYTES) } else { failed(&error) }
+    })?;
+    Ok(Response { status, content_type, body: body.to_bytes() })
 }
