@@ -87,10 +87,15 @@ impl Client {
             let text = "nothing was done, since it could not be recorded";
             save(records, None).map_err(|source| not_recorded(text.to_owned(), source))?;
         }
+        let mut created = Vec::new();
         for step in plan.steps {
             let done = match step {
                 Step::Create(desired) => {
                     let record = self.create_webhook(&desired).await?;
+                    // A server that changes an equal webhook in place returns its id: what was recorded of it is past, and the
+                    // step that would delete it is left out.
+                    records.retain(|known| known.id != record.id);
+                    created.push(record.id.clone());
                     records.push(record.clone());
                     CompletedStep::Created(record)
                 }
@@ -98,6 +103,7 @@ impl Client {
                     records.push(record.clone());
                     CompletedStep::Adopted(record)
                 }
+                Step::Delete(deletion) if created.contains(&deletion.id) => continue,
                 Step::Delete(deletion) => {
                     match self.delete_webhook(&deletion.id).await {
                         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

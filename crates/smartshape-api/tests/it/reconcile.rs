@@ -5,6 +5,7 @@ use smartshape_api::{
 };
 use smartshape_fake::{Account, ErrorFormat, FakeSmartShape, FaultInjection};
 
+use crate::server::Server;
 use crate::{SECRET, desired, fake, settings};
 
 const OURS: &str = "http://127.0.0.1:1/ours";
@@ -86,6 +87,26 @@ async fn renewed_webhook_overlaps_the_old_one() {
     let other = "another random string";
     assert_eq!(secrets, [vec![SECRET], vec![SECRET, other], vec![other]]);
     assert_eq!(records.len(), 1);
+}
+
+#[tokio::test]
+async fn webhook_changed_in_place_is_not_deleted() {
+    let fake = fake().start().await.unwrap();
+    let client = settings(&fake).build().unwrap();
+    let mut records = Vec::new();
+    reconcile(&client, &[desired(EventKind::FileUploaded, OURS)], &mut records).await;
+    let plan = client.plan(&[desired(EventKind::FileUploaded, OURS).renewed()], &records).await.unwrap();
+    assert_eq!(plan.steps().len(), 2, "{plan}");
+
+    let body = format!(r#"{{"data":{{"id":"{}"}}}}"#, records[0].id);
+    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let server = Server::responding_with(response.leak()).await;
+    let client = settings(&fake).base_url(&server.url).build().unwrap();
+    let known = records.clone();
+    client.apply(plan, &mut records, |_, _| Ok(())).await.unwrap();
+    assert_eq!(records, known);
+    let requests = server.requests();
+    assert!(requests.len() == 1 && requests[0].starts_with("PUT "), "{requests:?}");
 }
 
 #[tokio::test]
