@@ -1,14 +1,13 @@
 //! Nine events from a fake SmartShape, through an inbox and three NATS servers, to a program in Python.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use smartshape_fake::{FakeSmartShape, SenderSettings};
+use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 use test_nats::Servers;
 
-use super::{call, random_secret};
+use super::random_secret;
 use crate::endpoints::runtimes::{self, Runtime};
 use crate::server::{Server, inbox_in};
 use crate::{Result, cargo};
@@ -31,14 +30,13 @@ pub(super) fn run() -> Result {
     let settings = [("INBOX", &*inbox_in(&folder)), ("NATS_URL", &urls), ("STREAM", STREAM)];
     let server = Server::start(&cargo::binary("forward"), &secret, &settings)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let fake = runtime.block_on(FakeSmartShape::builder().sender(SenderSettings::default()).start())?;
-    let api: SocketAddr = fake.base_url().trim_start_matches("http://").parse()?;
+    let fake = runtime.block_on(FakeSmartShape::start())?;
     for kind in EventKind::ALL {
         fake.register(kind, format!("http://{}/callback", server.address), &*secret);
     }
     println!("The fake SmartShape sends nine events …");
     for kind in EventKind::ALL {
-        call(api, &format!("/fake/events/{}", kind.as_str()))?;
+        runtime.block_on(fake.trigger(kind));
         if kind == KILLED_AFTER {
             let leader = servers.leader(STREAM)?;
             servers.kill(leader)?;

@@ -9,10 +9,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use smartshape_fake::{FakeSmartShape, SenderSettings};
+use smartshape_fake::{DeliveryOutcome, EventPayload, FakeSmartShape};
 use smartshape_webhook::EventKind;
 
-use crate::server::{Server, exchange, inbox_in};
+use crate::server::{Server, inbox_in};
 use crate::{Result, cargo};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
@@ -53,9 +53,8 @@ pub(crate) fn run(choice: &[&str]) -> Result {
     }
 
     let runtime = tokio::runtime::Runtime::new()?;
-    let fake = runtime.block_on(FakeSmartShape::builder().sender(SenderSettings::default()).start())?;
+    let fake = runtime.block_on(FakeSmartShape::start())?;
     println!("The fake SmartShape listens on {}", fake.base_url());
-    let api: SocketAddr = fake.base_url().trim_start_matches("http://").parse()?;
     let lossy = lossy_gateway(address)?;
     for kind in EventKind::ALL {
         let url = if kind == RESPONSE_LOST { format!("http://{lossy}/callback") } else { callback.clone() };
@@ -67,11 +66,15 @@ pub(crate) fn run(choice: &[&str]) -> Result {
     let mut sent = Vec::new();
     let mut printed = Vec::new();
     for kind in EventKind::ALL {
-        let started_at = Instant::now();
-        let copies = if kind == SENT_TWICE { 2 } else { 1 };
-        let path = format!("/fake/events/{}?copies={copies}", kind.as_str());
-        let report: Value = serde_json::from_str(&call(api, &path)?)?;
-        sent.push((kind, report, started_at.elapsed()));
+        let (event, started_at) = (EventPayload::sample(kind), Instant::now());
+        let outcomes = runtime.block_on(async {
+            if kind != SENT_TWICE {
+                return fake.send(&event).await;
+            }
+            let (first, second) = tokio::join!(fake.send(&event), fake.send(&event));
+            [first, second].concat()
+        });
+        sent.push((kind, outcomes, started_at.elapsed()));
         if inbox.is_some() && kind == KILLED_AFTER {
             printed = server.kill()?;
             let listen = address.to_string();
@@ -82,7 +85,8 @@ pub(crate) fn run(choice: &[&str]) -> Result {
     runtime.block_on(fake.shutdown());
     if let Some(inbox) = &inbox {
         // Stored is acknowledged; the worker may still be at it.
-        let mut missing: HashSet<&str> = sent.iter().flat_map(|(_, report, _)| uuids(report)).collect();
+        let mut missing: HashSet<&str> =
+            sent.iter().flat_map(|(_, outcomes, _)| outcomes).map(|outcome| outcome.uuid.as_str()).collect();
         for uuid in count(&printed)?.keys() {
             missing.remove(uuid.as_str());
         }
@@ -99,23 +103,12 @@ pub(crate) fn run(choice: &[&str]) -> Result {
     let handled = count(&printed)?;
 
     let mut faults = Vec::new();
-    for (kind, report, took) in &sent {
-        let deliveries = report["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let attempts: Vec<&Value> =
-            deliveries.iter().flat_map(|one| one["attempts"].as_array()).flatten().collect();
-        let statuses: Vec<String> = attempts.iter().map(|attempt| status_of(attempt)).collect();
-        let times =
-            deliveries.first().and_then(|one| handled.get(one["uuid"].as_str()?)).copied().unwrap_or(0);
-        let name = kind.as_str();
-        let milliseconds = took.as_millis();
-        println!(
-            "{name:<24}{:>9}  {:<22}{times:>8}{milliseconds:>7} ms",
-            attempts.len(),
-            statuses.join(", ")
-        );
-        if deliveries.is_empty() || !deliveries.iter().all(|one| one["accepted"] == true) {
-            faults.push(format!("{name} was not accepted: {report}"));
-        }
+    for (kind, outcomes, took) in &sent {
+        let attempts: usize = outcomes.iter().map(|outcome| outcome.attempts.len()).sum();
+        let times = outcomes.first().and_then(|outcome| handled.get(&outcome.uuid)).copied().unwrap_or(0);
+        let (name, statuses, milliseconds) = (kind.as_str(), statuses(outcomes), took.as_millis());
+        println!("{name:<24}{attempts:>9}  {statuses:<22}{times:>8}{milliseconds:>7} ms");
+        faults.extend(outcomes.iter().filter(|outcome| !outcome.accepted()).map(DeliveryOutcome::to_string));
         // An attempt that the kill interrupted is made again.
         if times != 1 && !(inbox.is_some() && times == 2 && *kind <= KILLED_AFTER) {
             faults.push(format!("{name} was handled {times} times"));
@@ -182,12 +175,12 @@ fn show_console(framework: &str) -> Result {
     if status.success() { Ok(()) } else { Err(format!("the server ended with {status}").into()) }
 }
 
-fn uuids(report: &Value) -> impl Iterator<Item = &str> {
-    report["deliveries"].as_array().into_iter().flatten().filter_map(|one| one["uuid"].as_str())
-}
-
-fn status_of(attempt: &Value) -> String {
-    attempt["status"].as_u64().map_or_else(|| "lost".to_owned(), |status| status.to_string())
+fn statuses<'a>(outcomes: impl IntoIterator<Item = &'a DeliveryOutcome>) -> String {
+    let attempts = outcomes.into_iter().flat_map(|outcome| &outcome.attempts);
+    let statuses: Vec<_> = attempts
+        .map(|attempt| attempt.status.map_or_else(|| "lost".to_owned(), |status| status.to_string()))
+        .collect();
+    statuses.join(", ")
 }
 
 /// How often each uuid was printed by the handler.
@@ -202,17 +195,6 @@ fn count(printed: &[String]) -> Result<HashMap<String, u32>, serde_json::Error> 
 
 fn random_secret() -> Result<String> {
     Ok(smartshape_webhook::Secret::generate()?.expose().to_owned())
-}
-
-/// Posts to the fake's own routes and returns the body of the response.
-fn call(api: SocketAddr, path: &str) -> Result<String> {
-    let request = format!("POST {path} HTTP/1.1\r\nHost: {api}\r\nContent-Length: 0\r\n\r\n");
-    let response = exchange(api, &request)?;
-    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
-    if !head.starts_with("HTTP/1.1 200 ") {
-        return Err(format!("{path} got {response}").into());
-    }
-    Ok(body.to_owned())
 }
 
 /// Passes connections on to `server`, but keeps the first one's response to itself.

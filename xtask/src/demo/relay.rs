@@ -10,7 +10,7 @@ use serde_json::Value;
 use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 
-use super::{call, random_secret, status_of};
+use super::{random_secret, statuses};
 use crate::endpoints::runtimes::{self, Runtime};
 use crate::server::{Server, inbox_in};
 use crate::{Result, cargo};
@@ -68,7 +68,6 @@ pub(super) fn run() -> Result {
     println!("  and passes on to that program");
     let runtime = tokio::runtime::Runtime::new()?;
     let fake = runtime.block_on(FakeSmartShape::start())?;
-    let api: SocketAddr = fake.base_url().trim_start_matches("http://").parse()?;
     for kind in EventKind::ALL {
         fake.register(kind, &callback, relay.secret.as_str());
     }
@@ -77,16 +76,12 @@ pub(super) fn run() -> Result {
     let mut sent: Vec<(String, EventKind)> = Vec::new();
     let mut send = |kinds: &[EventKind]| -> Result {
         for kind in kinds {
-            let report: Value =
-                serde_json::from_str(&call(api, &format!("/fake/events/{}", kind.as_str()))?)?;
-            let delivery = &report["deliveries"][0];
-            let statuses: Vec<_> =
-                delivery["attempts"].as_array().into_iter().flatten().map(status_of).collect();
-            println!("   {:<24}SmartShape got {}", kind.as_str(), statuses.join(", "));
-            if delivery["accepted"] != true {
-                return Err(format!("{kind} was not acknowledged: {report}").into());
+            let outcome = runtime.block_on(fake.trigger(*kind)).remove(0);
+            println!("   {:<24}SmartShape got {}", kind.as_str(), statuses([&outcome]));
+            if !outcome.accepted() {
+                return Err(outcome.to_string().into());
             }
-            sent.push((delivery["uuid"].as_str().unwrap_or_default().to_owned(), *kind));
+            sent.push((outcome.uuid, *kind));
         }
         Ok(())
     };
