@@ -6,13 +6,11 @@ mod bench;
 mod browser;
 mod cargo;
 mod checks;
-mod conformance;
 mod debian;
 mod demo;
 mod endpoints;
 mod fuzz;
 mod postgres;
-mod server;
 mod test;
 mod tools;
 mod torture;
@@ -67,7 +65,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["demo", choice @ ..] if choice.len() <= 2 => demo::run(choice),
         ["test"] => test::run(),
-        ["conformance"] => conformance::run(),
+        ["conformance"] => test::conformance(),
         ["endpoints"] => endpoints::run(),
         ["browser", words @ ..] if words.len() <= 1 => browser::run(words.first().copied()),
         ["torture", words @ ..] => torture::run(words),

@@ -1,15 +1,16 @@
 //! Nine events from a fake SmartShape, through an inbox and three NATS servers, to a program in Python.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 use test_nats::Servers;
+use test_process::{Server, configure, show};
 
 use super::random_secret;
 use crate::endpoints::runtimes::{self, Runtime};
-use crate::server::{Server, inbox_in};
 use crate::{Result, cargo};
 
 const STREAM: &str = "EVENTS";
@@ -27,8 +28,10 @@ pub(super) fn run() -> Result {
     println!("Three NATS servers with the stream {STREAM}: {urls}");
 
     let (folder, secret) = (tempfile::tempdir()?, random_secret()?);
-    let settings = [("INBOX", &*inbox_in(&folder)), ("NATS_URL", &urls), ("STREAM", STREAM)];
-    let server = Server::start(&cargo::binary("forward"), &secret, &settings)?;
+    let mut command = Command::new(cargo::binary("forward"));
+    command.env("NATS_URL", &urls).env("STREAM", STREAM);
+    let inbox = folder.path().join("inbox.db");
+    let server = Server::start(configure(&mut command, &secret).env("INBOX", inbox), show)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let fake = runtime.block_on(FakeSmartShape::start())?;
     for kind in EventKind::ALL {

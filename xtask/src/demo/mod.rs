@@ -6,13 +6,14 @@ mod relay;
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smartshape_fake::{DeliveryOutcome, EventPayload, FakeSmartShape};
 use smartshape_webhook::EventKind;
+use test_process::{Server, configure, show};
 
-use crate::server::{Server, inbox_in};
 use crate::{Result, cargo};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
@@ -42,14 +43,18 @@ pub(crate) fn run(choice: &[&str]) -> Result {
     let binary = cargo::build_example(framework, if folder.is_some() { &["sqlite"] } else { &[] })?;
 
     let secret = random_secret()?;
-    let inbox = folder.as_ref().map(inbox_in);
-    let settings: Vec<(&str, &str)> = inbox.iter().map(|path| ("INBOX", path.as_str())).collect();
-    let mut server = Server::start(&binary, &secret, &settings)?;
+    let inbox = folder.as_ref().map(|folder| folder.path().join("inbox.db"));
+    let command = || {
+        let mut command = Command::new(&binary);
+        configure(&mut command, &secret).envs(inbox.iter().map(|path| ("INBOX", path)));
+        command
+    };
+    let mut server = Server::start(&mut command(), show)?;
     let address = server.address;
     let callback = format!("http://{address}/callback");
     println!("The example listens on {callback}");
     if let Some(inbox) = &inbox {
-        println!("It stores what it receives in {inbox}");
+        println!("It stores what it receives in {}", inbox.display());
     }
 
     let runtime = tokio::runtime::Runtime::new()?;
@@ -77,9 +82,7 @@ pub(crate) fn run(choice: &[&str]) -> Result {
         sent.push((kind, outcomes, started_at.elapsed()));
         if inbox.is_some() && kind == KILLED_AFTER {
             printed = server.kill()?;
-            let listen = address.to_string();
-            let again = [settings.as_slice(), &[("LISTEN", &listen)]].concat();
-            server = Server::start(&binary, &secret, &again)?;
+            server = Server::start(command().env("LISTEN", address.to_string()), show)?;
         }
     }
     runtime.block_on(fake.shutdown());
@@ -91,7 +94,8 @@ pub(crate) fn run(choice: &[&str]) -> Result {
             missing.remove(uuid.as_str());
         }
         while !missing.is_empty() {
-            let line = server.next_line().ok_or_else(|| format!("{missing:?} stay unhandled in {inbox}"))?;
+            let unhandled = || format!("{missing:?} stay unhandled in {}", inbox.display());
+            let line = server.next_line().ok_or_else(unhandled)?;
             for uuid in count(std::slice::from_ref(&line))?.keys() {
                 missing.remove(uuid.as_str());
             }
@@ -142,9 +146,9 @@ fn show_console(framework: &str) -> Result {
     let runtime = tokio::runtime::Runtime::new()?;
     // From now on, so that the folder is deleted in any case.
     let stop = runtime.spawn(tokio::signal::ctrl_c());
-    let settings = [("INBOX", inbox_in(&folder)), ("CONSOLE_KEY", key.clone())];
-    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let server = Server::start(&binary, &secret, &settings)?;
+    let mut command = Command::new(&binary);
+    configure(&mut command, &secret).env("INBOX", folder.path().join("inbox.db")).env("CONSOLE_KEY", &key);
+    let server = Server::start(&mut command, show)?;
     let address = server.address;
     println!("\nOpen http://{address}/console?key={key}\n");
     println!(

@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
 use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
+use test_process::{Server, configure};
 
 use super::{random_secret, statuses};
 use crate::endpoints::runtimes::{self, Runtime};
-use crate::server::{Server, inbox_in};
 use crate::{Result, cargo};
 
 /// 24 bytes in base64, for this demo alone.
@@ -21,7 +21,7 @@ const SIGNING_SECRET: &str = "whsec_YSBkZW1vIHNpZ25zIG5vdGhpbmcgZWxzZSE=";
 struct Relay<'a> {
     binary: &'a Path,
     secret: String,
-    inbox: String,
+    inbox: PathBuf,
     target: SocketAddr,
 }
 
@@ -29,23 +29,17 @@ impl Relay<'_> {
     fn start(&self, listen: &str) -> Result<Server> {
         let mut command = Command::new(self.binary);
         let to = format!("http://{}/events", self.target);
-        command.args([
-            "relay",
-            "--listen",
-            listen,
-            "--inbox",
-            &self.inbox,
-            "--to",
-            &to,
-            "--allow-private-addresses",
-        ]);
-        Server::start_command(command, &self.secret, &[("SMARTSHAPE_RELAY_SIGNING_SECRET", SIGNING_SECRET)])
+        command.args(["relay", "--listen", listen, "--to", &to, "--allow-private-addresses", "--inbox"]);
+        command.arg(&self.inbox).env("SMARTSHAPE_RELAY_SIGNING_SECRET", SIGNING_SECRET);
+        // While Python is down, it logs each failed attempt.
+        Ok(Server::start(configure(&mut command, &self.secret), |_| ())?)
     }
 }
 
 fn start_target(python: &Runtime, listen: &str) -> Result<Server> {
-    let settings = [("SIGNING_SECRET", SIGNING_SECRET), ("LISTEN", listen)];
-    Server::start_command(python.command("target.py"), "", &settings)
+    let mut command = python.command("target.py");
+    command.env("SIGNING_SECRET", SIGNING_SECRET).env("LISTEN", listen);
+    Ok(Server::start(&mut command, |_| ())?)
 }
 
 pub(super) fn run() -> Result {
@@ -60,11 +54,11 @@ pub(super) fn run() -> Result {
         "  (tests/endpoints/python/target.py; it verifies each signature with the package `standardwebhooks`)"
     );
     let binary = cargo::binary("smartshape");
-    let relay =
-        Relay { binary: &binary, secret: random_secret()?, inbox: inbox_in(&folder), target: target.address };
+    let (inbox, target_address) = (folder.path().join("inbox.db"), target.address);
+    let relay = Relay { binary: &binary, secret: random_secret()?, inbox, target: target_address };
     let mut running = relay.start("127.0.0.1:0")?;
     let callback = format!("http://{}/callback", running.address);
-    println!("The relay listens on {callback}, stores in {}", relay.inbox);
+    println!("The relay listens on {callback}, stores in {}", relay.inbox.display());
     println!("  and passes on to that program");
     let runtime = tokio::runtime::Runtime::new()?;
     let fake = runtime.block_on(FakeSmartShape::start())?;

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use test_process::{Server, configure};
 
 use self::runtimes::Runtime;
-use crate::server::Server;
 use crate::{Result, cargo};
 
 const SECRET: &str = "a secret of the endpoints' check";
@@ -19,8 +19,7 @@ const SECONDS: &str = "5";
 const FEWER_SECONDS: &str = "3";
 
 /// The programs that are checked, and the one that checks them.
-pub(crate) const PROGRAMS: [&str; 4] =
-    ["example-axum", "example-actix", "example-warp", "smartshape-webhook-cli"];
+const PROGRAMS: [&str; 4] = ["example-axum", "example-actix", "example-warp", "smartshape-webhook-cli"];
 
 /// An endpoint, and the cases that do not pass there.
 struct Endpoint {
@@ -129,8 +128,9 @@ pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Result 
 }
 
 /// How many cases failed and warned, where they are those that should.
-fn one(endpoint: Endpoint) -> Result<String> {
-    let server = Server::start_command(endpoint.command, SECRET, &[])?;
+fn one(mut endpoint: Endpoint) -> Result<String> {
+    // The faults that are provoked fill the logs of others.
+    let server = Server::start(configure(&mut endpoint.command, SECRET), |_| ())?;
     let url = format!("http://{}/callback", server.address);
     let output = checking(&url, endpoint.seconds).stdin(Stdio::null()).output()?;
     let text = String::from_utf8(output.stdout)?;
