@@ -212,7 +212,9 @@ fn no_response(request: &Request, base: &BaseUrl, failure: Failure) -> (Error, R
             (timed_out(request, limit, Hint::RaiseConnectTimeout), RetryReason::NotSent)
         }
         Failure::ConnectionLost(source) => {
-            let text = format!("the connection to {base} was lost: try again{}", call.ambiguity_note());
+            let note = call.ambiguity_note();
+            let advice = if note.is_empty() { ": try again" } else { note };
+            let text = format!("the connection to {base} was lost{advice}");
             let error = unreachable(text).with_source(source);
             (error.with_ambiguous(call.has_effect()), RetryReason::ConnectionLost)
         }
@@ -234,8 +236,9 @@ fn timed_out(request: &Request, timeout: Duration, hint: Hint) -> Error {
     let sent = hint == Hint::RaiseTimeout;
     let note = if sent { call.ambiguity_note() } else { "" };
     let text = format!("cannot {}: not done within {timeout:?}{note}", call.purpose());
-    let error = Error::new(ErrorKind::TimedOut, text).with_hint(hint);
-    error.with_ambiguous(sent && call.has_effect())
+    let error = Error::new(ErrorKind::TimedOut, text).with_ambiguous(sent && call.has_effect());
+    // The hint begins with trying again, which has to wait for what the note says.
+    if note.is_empty() { error.with_hint(hint) } else { error }
 }
 
 impl fmt::Debug for Client {

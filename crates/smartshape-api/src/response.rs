@@ -48,7 +48,7 @@ impl Response {
             .or_else(|| Some(NOT_JSON_NOTE.to_owned()).filter(|_| json.is_none() && self.status == 503))
             .unwrap_or_default();
         if !(200..300).contains(&self.status) {
-            return Err(self.failed(request, base, &said));
+            return Err(self.failed(request, base, &said, json.is_some()));
         }
         match json {
             Some(json) if json.get("success") == Some(&Value::Bool(false)) => {
@@ -73,7 +73,7 @@ impl Response {
     }
 
     /// The error for an unsuccessful status.
-    fn failed(&self, request: &Request, base: &BaseUrl, said: &str) -> Error {
+    fn failed(&self, request: &Request, base: &BaseUrl, said: &str, is_json: bool) -> Error {
         let Request { call, .. } = request;
         let status = self.status;
         let later = self.retry_after().map(|wait| format!("in {} s", wait.as_secs_f64().ceil()));
@@ -113,11 +113,7 @@ impl Response {
                 format!("SmartShape rejected the call with status {status}: check the arguments"),
             ),
             500..=599 => {
-                let ambiguity_note = call.ambiguity_note();
-                (
-                    ErrorKind::Server,
-                    format!("the server failed with status {status}: try again later{ambiguity_note}"),
-                )
+                (ErrorKind::Server, format!("the server failed with status {status}: try again later"))
             }
             300..=399 => {
                 let target = self
@@ -136,8 +132,11 @@ impl Response {
                 format!("status {status} is not one of SmartShape's: check the API URL {base}"),
             ),
         };
-        let ambiguous = call.has_effect() && !(300..500).contains(&status) && kind != ErrorKind::Unauthorized;
-        let text = format!("cannot {}: {text}{said}", call.purpose());
+        // A response that is not JSON is a proxy's, which cannot tell what the server did before it failed.
+        let is_rejection = (300..500).contains(&status) || (kind == ErrorKind::Unauthorized && is_json);
+        let ambiguous = call.has_effect() && !is_rejection;
+        let note = if ambiguous { call.ambiguity_note() } else { "" };
+        let text = format!("cannot {}: {text}{note}{said}", call.purpose());
         let error = Error::new(kind, text).with_status(status).with_ambiguous(ambiguous);
         let expired = kind == ErrorKind::Unauthorized && *call != Call::Login;
         if expired { error.with_hint(Hint::LogInAgain) } else { error }
@@ -239,6 +238,27 @@ mod tests {
         let login = Request::login("ada", "hunter2");
         let error = response(503, r#"{"title": "hunter2?"}"#).succeeded(&login, &base()).unwrap_err();
         assert!(error.to_string().ends_with("check both; it says: [redacted]"), "{error}");
+    }
+
+    #[test]
+    fn ambiguous_creation_says_that_the_webhook_may_exist() {
+        let later = HeaderMap::from_iter([(RETRY_AFTER, "1".parse().unwrap())]);
+        let request = Request { call: Call::CreateWebhook, ..request() };
+        for (response, ambiguous) in [
+            // What Envoy responds if a server dies while it handles a call.
+            (response(503, "upstream connect error or disconnect/reset before headers"), true),
+            (Response { headers: later.clone(), ..response(503, "") }, true),
+            (response(500, "{}"), true),
+            (response(600, ""), true),
+            (response(503, ""), false),
+            (response(503, r#"{"status": 401, "title": "Unauthorized"}"#), false),
+            (response(403, "<html>"), false),
+            (Response { headers: later, ..response(429, "") }, false),
+        ] {
+            let error = response.created(&request, &base()).unwrap_err();
+            assert_eq!(error.is_ambiguous(), ambiguous, "{error}");
+            assert_eq!(error.to_string().contains("list before trying again"), ambiguous, "{error}");
+        }
     }
 
     #[test]
