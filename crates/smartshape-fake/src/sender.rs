@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, oneshot};
 
 use crate::http::{self, Target};
 use crate::payload::EventPayload;
@@ -16,6 +16,8 @@ use crate::token::{Prefix, token};
 
 /// Capacity of the log.
 const MAX_LOG_ENTRIES: usize = 10_000;
+/// Maximum number of tokens that are made concurrently, each in a thread of its own.
+const MAX_TOKEN_THREADS: usize = 64;
 /// Prefix of a response body that an attempt keeps.
 const MAX_KEPT_BODY_BYTES: usize = 1024;
 
@@ -206,10 +208,19 @@ impl Sender {
     }
 
     async fn new_token(&self) -> Result<String, Fault> {
+        static THREADS: Semaphore = Semaphore::const_new(MAX_TOKEN_THREADS);
+        let not_sent = |error: &dyn std::error::Error| Fault::NotSent(error.to_string());
         let (secret, cost, prefix) = (Arc::clone(&self.secret), self.settings.cost, self.settings.prefix);
-        let made = tokio::task::spawn_blocking(move || token(&secret, cost, prefix)).await;
-        made.map_err(|error| Fault::NotSent(error.to_string()))?
-            .map_err(|error| Fault::NotSent(error.to_string()))
+        let permit = THREADS.acquire().await.map_err(|error| not_sent(&error))?;
+        let (made, token_made) = oneshot::channel();
+        // A runtime waits for its blocking tasks when it is dropped, and a token of a high cost takes days.
+        std::thread::Builder::new()
+            .spawn(move || {
+                let _permit = permit;
+                let _ = made.send(token(&secret, cost, prefix));
+            })
+            .map_err(|error| not_sent(&error))?;
+        token_made.await.map_err(|error| not_sent(&error))?.map_err(|error| not_sent(&error))
     }
 }
 

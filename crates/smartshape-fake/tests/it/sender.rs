@@ -69,6 +69,25 @@ async fn faults_are_reported_by_rule() {
     assert!(matches!(outcome.attempts[0].faults[..], [Fault::Connection(_)]), "{outcome}");
 }
 
+#[test]
+fn costly_token_does_not_hold_up_the_end_of_the_runtime() {
+    let (dropped, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // This cost takes days.
+        let settings = SenderSettings { cost: 31, ..SenderSettings::quick() };
+        let sender = Sender::new("a long and random string", settings);
+        let event = EventPayload::sample(EventKind::FileUploaded);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let delivery = sender.deliver(&event, "http://127.0.0.1:1/");
+            tokio::time::timeout(Duration::from_millis(200), delivery).await.unwrap_err();
+        });
+        drop(runtime);
+        dropped.send(()).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(60)).unwrap();
+}
+
 #[tokio::test]
 async fn silent_endpoint_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
