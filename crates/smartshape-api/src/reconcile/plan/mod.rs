@@ -1,5 +1,6 @@
 //! Computes the steps of a reconciliation, without side effects.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use smartshape_webhook::EventKind;
@@ -60,27 +61,32 @@ impl Plan {
         records: &[WebhookRecord],
         listed: &[Registration],
     ) -> Result<Self, Error> {
-        for (index, one) in desired.iter().enumerate() {
-            if desired.iter().take(index).any(|other| is_for(one, other.event, &other.url)) {
+        let mut places = HashSet::new();
+        for one in desired {
+            if !places.insert((one.event, &*one.url)) {
                 let text =
                     format!("{} is desired twice for one URL: list it once, with one secret", one.event);
                 return Err(Error::settings(text));
             }
         }
+        // The last one of an id counts.
+        let by_id: HashMap<&str, &WebhookRecord> =
+            records.iter().map(|record| (&*record.id, record)).collect();
         let record_for = |registration: &Registration| {
-            let record = records.iter().rev().find(|record| record.id == registration.id)?;
+            let record = *by_id.get(&*registration.id)?;
             let agrees = registration.event.as_deref().is_none_or(|event| event == record.event.as_str());
             agrees.then_some(record)
         };
 
         let is_recorded = |registration: &Registration| record_for(registration).is_some();
+        let listed_records: HashMap<&str, &WebhookRecord> =
+            listed.iter().filter_map(record_for).map(|record| (&*record.id, record)).collect();
         let mut kept: Vec<WebhookRecord> = Vec::new();
         let mut replacements: Vec<&str> = Vec::new();
         let mut steps = Vec::new();
         for one in desired {
             let recorded = || records.iter().rev().filter(|record| is_for(one, record.event, &record.url));
-            let known =
-                recorded().find(|record| listed.iter().any(|listed| record_for(listed) == Some(record)));
+            let known = recorded().find(|record| listed_records.get(&*record.id) == Some(record));
             // Replaced a recorded webhook that is gone.
             let replacement = listed.iter().find(|registration| {
                 let place = registration.kind().zip(registration.url.as_deref());

@@ -184,6 +184,18 @@ fn plan_without_listed_urls_relies_on_records() {
 }
 
 #[test]
+fn plan_of_thousands_of_kept_webhooks_is_quick() {
+    let urls: Vec<String> = (0..2000).map(|number| format!("{URL}/{number}")).collect();
+    let secret = WebhookSecret::new("the secret").unwrap();
+    let desired: Vec<_> =
+        urls.iter().map(|url| DesiredWebhook::new(FileUploaded, url, secret.clone()).unwrap()).collect();
+    let records: Vec<_> = urls.iter().map(|url| WebhookRecord::new(url, FileUploaded, url)).collect();
+    let listed: Vec<_> = urls.iter().map(|url| listed(url, "file_uploaded", url)).collect();
+    let plan = Plan::new(&desired, &records, &listed).unwrap();
+    assert_eq!((plan.kept(), plan.steps().len()), (&*records, 0));
+}
+
+#[test]
 fn unrecorded_webhooks_are_deleted_only_by_prune() {
     let listed = [listed("1", "file_uploaded", URL), listed("2", "", URL), listed("3", "", "https://b/hook")];
     let plan = Plan::new(&[want(FileUploaded)], &[], &listed).unwrap();
