@@ -1,6 +1,8 @@
 //! The secret of a webhook, and its name and scope.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use crate::events::{EventKind, Person};
 const MAX_BYTES: usize = 72;
 /// A shorter secret can be guessed: offline by whoever captured one token, and online by anybody whose guesses are cheap.
 const MIN_BYTES: usize = 16;
+/// Maximum length of a secret's file. A longer one, or one without an end such as a device, is not read into memory.
+const MAX_FILE_BYTES: u16 = 4096;
 /// Secrets that stand in manuals. Whoever copies one has no secret.
 const SAMPLES: [&str; 2] = ["replace-me-with-a-secret-of-your-own", "SECRET"];
 
@@ -106,13 +110,18 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`SecretError`] if the file cannot be read, is not UTF-8 or does not contain a valid secret.
+    /// [`SecretError`] if the file cannot be read, is longer than 4096 bytes, is not UTF-8 or does not contain a valid
+    /// secret.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SecretError> {
-        let path = path.as_ref();
-        let text = Zeroizing::new(
-            std::fs::read(path)
-                .map_err(|error| SecretError::File(path.display().to_string(), error.to_string()))?,
-        );
+        let failed = |why: String| SecretError::File(path.as_ref().display().to_string(), why);
+        // A vector that had to grow would leave a copy behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(usize::from(MAX_FILE_BYTES) + 1));
+        File::open(&path)
+            .and_then(|file| file.take(u64::from(MAX_FILE_BYTES) + 1).read_to_end(&mut text))
+            .map_err(|error| failed(error.to_string()))?;
+        if text.len() > usize::from(MAX_FILE_BYTES) {
+            return Err(failed(format!("it is longer than {MAX_FILE_BYTES} bytes")));
+        }
         let text = std::str::from_utf8(&text).map_err(|_| SecretError::NotUnicode)?;
         let line = text.strip_suffix('\n').unwrap_or(text);
         Self::new(line.strip_suffix('\r').unwrap_or(line))
@@ -475,6 +484,10 @@ mod tests {
             let read = Secret::from_file(&path);
             assert_eq!(read.as_ref().map(Secret::expose), expected.as_ref().copied(), "{text:?}");
         }
+        // It may be a file without an end, such as a device.
+        std::fs::write(&path, "x".repeat(5000)).unwrap();
+        let error = Secret::from_file(&path).unwrap_err();
+        assert!(error.to_string().ends_with("longer than 4096 bytes"), "{error}");
         drop(folder);
         let error = Secret::from_file(&path).unwrap_err();
         assert!(matches!(error, SecretError::File(..)), "{error}");
