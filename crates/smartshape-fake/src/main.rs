@@ -1,5 +1,6 @@
 //! The `smartshape-fake` program.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ Usage: smartshape-fake [OPTIONS]
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
         return print(&mut io::stdout(), USAGE, 0);
     }
@@ -57,11 +58,12 @@ async fn run(fake: FakeSmartShape, stop: impl Future<Output = ()>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn builder(arguments: Vec<String>) -> Result<FakeBuilder, String> {
+fn builder(arguments: Vec<OsString>) -> Result<FakeBuilder, String> {
     let mut address = SocketAddr::from(([127, 0, 0, 1], 8043));
     let mut sender = SenderSettings::default();
     let mut builder = FakeSmartShape::builder();
-    let mut arguments = arguments.into_iter();
+    let arguments: Result<Vec<String>, _> = arguments.into_iter().map(OsString::into_string).collect();
+    let mut arguments = arguments.map_err(|argument| format!("{argument:?} is not UTF-8"))?.into_iter();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {

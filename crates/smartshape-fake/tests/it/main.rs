@@ -8,4 +8,5 @@
 
 mod api;
 mod endpoint;
+mod program;
 mod sender;
