@@ -22,6 +22,8 @@ use crate::payload::EventPayload;
 use crate::sender::DeliveryOutcome;
 
 const MAX_COPIES: usize = 1000;
+/// Maximum number of deliveries of a call, each of which takes about 5 KB until it has ended.
+const MAX_DELIVERIES: usize = 100_000;
 
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -91,6 +93,13 @@ async fn send(
     let Query(options) = options.map_err(|error| ApiError::Argument(error.body_text()))?;
     let event = payload(&name, &options, &body)?;
     tokio::time::sleep(Duration::from_millis(options.delay_ms)).await;
+    let webhooks = state.webhooks().iter().filter(|webhook| webhook.event.as_str() == name).count();
+    if webhooks * options.copies > MAX_DELIVERIES {
+        return Err(ApiError::Argument(format!(
+            "{webhooks} webhooks with {} copies each are more than {MAX_DELIVERIES} deliveries",
+            options.copies
+        )));
+    }
     Ok(outcomes_json(&state.send(&event, options.copies).await))
 }
 

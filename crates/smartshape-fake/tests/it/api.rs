@@ -224,6 +224,20 @@ async fn control_routes_trigger_events() {
 }
 
 #[tokio::test]
+async fn webhooks_and_copies_are_bounded_together() {
+    let fake = quick().start().await.unwrap();
+    for _ in 0..101 {
+        // Nothing is sent to it.
+        fake.register(EventKind::FileUploaded, "no URL", "secret of the test");
+    }
+    fake.register(EventKind::FileOptimized, "no URL", "secret of the test");
+    let (status, body) = call(&fake, "POST", "/fake/events/file_uploaded?copies=1000", &[], "").await;
+    assert_eq!(status, 400);
+    assert!(body["detail"].as_str().unwrap().contains("101 webhooks"), "{body}");
+    assert_eq!(call(&fake, "POST", "/fake/events/file_optimized?copies=1000", &[], "").await.0, 200);
+}
+
+#[tokio::test]
 async fn remote_addresses_are_rejected_by_default() {
     let error = quick().listen("0.0.0.0:0".parse().unwrap()).start().await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
