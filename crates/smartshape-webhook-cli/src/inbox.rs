@@ -109,13 +109,20 @@ pub(crate) struct Change {
     all: bool,
 }
 
+/// What a command does with the events that it selects.
+#[derive(Clone, Copy)]
+enum Action {
+    Replay,
+    Purge,
+}
+
 impl Command {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         match self {
             Self::List(list) => list.run(settings).await,
             Self::Show(show) => show.run(settings).await,
-            Self::Replay(change) => change.run(true).await,
-            Self::Purge(change) => change.run(false).await,
+            Self::Replay(change) => change.run(Action::Replay).await,
+            Self::Purge(change) => change.run(Action::Purge).await,
             Self::Stats(database) => database.stats(settings).await,
         }
     }
@@ -129,6 +136,10 @@ impl Database {
     /// Opens an existing inbox without changing it.
     async fn open_to_read(&self) -> CliResult<Inbox> {
         self.open(true).await
+    }
+
+    async fn open_to_change(&self) -> CliResult<Inbox> {
+        self.open(false).await
     }
 
     async fn open(&self, read_only: bool) -> CliResult<Inbox> {
@@ -283,7 +294,7 @@ impl Show {
 }
 
 impl Change {
-    async fn run(self, replays: bool) -> CliResult {
+    async fn run(self, action: Action) -> CliResult {
         let narrowed = !self.keys.is_empty() || !self.selection.is_empty();
         if narrowed == self.all {
             let text = if self.all {
@@ -293,7 +304,7 @@ impl Change {
             };
             return Err(Failure::usage(text));
         }
-        let inbox = self.database.open(false).await?;
+        let inbox = self.database.open_to_change().await?;
         let filter = self.selection.filter().limit(u32::MAX);
         let filters: Vec<EventFilter> = if self.keys.is_empty() {
             vec![filter]
@@ -302,19 +313,27 @@ impl Change {
         };
         let mut count = 0;
         for filter in filters {
-            count += if replays { inbox.replay(filter).await? } else { inbox.purge(filter).await? };
+            count += match action {
+                Action::Replay => inbox.replay(filter).await?,
+                Action::Purge => inbox.purge(filter).await?,
+            };
         }
-        let done = if replays { "replayed" } else { "purged" };
+        let done = match action {
+            Action::Replay => "replayed",
+            Action::Purge => "purged",
+        };
         output::result(&json!({done: count}), format_args!("{done} {count} event(s)"))?;
         if count > 0 || self.keys.is_empty() {
             return Ok(());
         }
-        let text = if replays {
-            "nothing to replay: only dead letters are, and completed events whose body was kept"
-        } else {
-            "nothing to purge: these events do not exist, are running, or have no body any more"
-        };
-        Err(Failure::failed(text))
+        Err(Failure::failed(match action {
+            Action::Replay => {
+                "nothing to replay: only dead letters are, and completed events whose body was kept"
+            }
+            Action::Purge => {
+                "nothing to purge: these events do not exist, are running, or have no body any more"
+            }
+        }))
     }
 }
 
