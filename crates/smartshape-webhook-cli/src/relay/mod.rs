@@ -22,7 +22,7 @@ use smartshape_webhook_ui::Ui;
 use tokio::sync::oneshot;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use self::config::{Config, Retries};
+use self::config::{Config, ConsoleConfig, Retries};
 use self::route::Routes;
 use crate::console::Console;
 use crate::failure::{CliResult, Failure};
@@ -100,7 +100,8 @@ impl Relay {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         // Before the first metric is described.
         let metrics = install_metrics()?;
-        let Config { listen, path, inbox, secrets, routes, apply, ui, retries } = Config::from_flags(&self)?;
+        let Config { listen, path, inbox, secrets, routes, apply, console, retries } =
+            Config::from_flags(&self)?;
         if apply.is_some() {
             settings.api()?;
             end_progress();
@@ -117,10 +118,11 @@ impl Relay {
         let (listener, address) =
             http_server::bind(listen, "cannot listen on", "choose another address by --listen").await?;
 
-        let console = match ui {
-            Some((bind, password)) => {
+        let console = match console {
+            Some(ConsoleConfig { listen, password }) => {
                 let inbox = inbox.clone();
-                let console = Console::start(bind, Some(password), |access| Ui::inbox(inbox, access)).await?;
+                let console =
+                    Console::start(listen, Some(password), |access| Ui::inbox(inbox, access)).await?;
                 tracing::info!(url = console.url, "console");
                 Some(console)
             }

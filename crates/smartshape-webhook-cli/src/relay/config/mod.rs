@@ -47,9 +47,15 @@ pub(super) struct Config {
     pub(super) secrets: Vec<NamedSecret>,
     pub(super) routes: Vec<Route>,
     pub(super) apply: Option<Apply>,
-    /// Address and password of the console.
-    pub(super) ui: Option<(SocketAddr, String)>,
+    pub(super) console: Option<ConsoleConfig>,
     pub(super) retries: Retries,
+}
+
+/// Address and password of the console. Without a password its address would hold a key, as that of `smartshape ui` does, and
+/// the log shows the address.
+pub(super) struct ConsoleConfig {
+    pub(super) listen: SocketAddr,
+    pub(super) password: String,
 }
 
 /// How events are passed on.
@@ -111,7 +117,7 @@ impl Config {
             None => file.path.unwrap_or_else(|| DEFAULT_PATH.to_owned()),
         };
         let listen = flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN);
-        let ui = console(flags, file.ui, file.ui_password)?;
+        let console = console(flags, file.ui, file.ui_password)?;
         let apply = flags.apply.as_deref().or(file.apply.as_deref().map(Path::new)).map(Apply::from_path);
         let secrets = match (&apply, file.secrets) {
             (_, listed) if flags.secret.is_argument() && !listed.is_empty() => {
@@ -127,19 +133,18 @@ impl Config {
             (None, listed) if listed.is_empty() => vec![NamedSecret::new("default", flags.secret.get()?)],
             (None, listed) => listed,
         };
-        Ok(Self { listen, path, inbox, secrets, routes, apply, ui, retries: file.retries })
+        Ok(Self { listen, path, inbox, secrets, routes, apply, console, retries: file.retries })
     }
 }
 
-/// Address and password of the console. A key in its address, as `smartshape ui` has it, would stand in the log.
 fn console(
     flags: &Relay,
     ui: Option<(SocketAddr, Location)>,
     password: Option<(String, Location)>,
-) -> CliResult<Option<(SocketAddr, String)>> {
-    let (bind, ui_location) = match (flags.ui, ui) {
-        (Some(bind), _) => (bind, None),
-        (None, Some((bind, location))) => (bind, Some(location)),
+) -> CliResult<Option<ConsoleConfig>> {
+    let (listen, ui_location) = match (flags.ui, ui) {
+        (Some(listen), _) => (listen, None),
+        (None, Some((listen, location))) => (listen, Some(location)),
         (None, None) if flags.password_file.is_some() => {
             return Err(Failure::usage(
                 "--password-file is the console's: add --ui, or the key ui, which serves one",
@@ -157,7 +162,7 @@ fn console(
     };
     let password = password.ok_or_else(|| error_at(ui_location, NO_PASSWORD))?;
     console::check_password(&password).map_err(|error| error_at(password_location, &error.to_string()))?;
-    Ok(Some((bind, password)))
+    Ok(Some(ConsoleConfig { listen, password }))
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
