@@ -69,7 +69,7 @@ async fn password(username: &str) -> CliResult<String> {
         return Ok(password);
     }
     let _ = write!(std::io::stderr(), "password of {}: ", escape::escape(username));
-    let hides = echo(false);
+    let is_hidden = set_echo(false);
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).map(|_| line.trim_end_matches(['\n', '\r']).to_owned())
@@ -78,8 +78,8 @@ async fn password(username: &str) -> CliResult<String> {
         line = line => Some(line),
         _ = tokio::signal::ctrl_c() => None,
     };
-    if hides {
-        echo(true);
+    if is_hidden {
+        set_echo(true);
         let _ = writeln!(std::io::stderr());
     }
     match line {
@@ -89,8 +89,8 @@ async fn password(username: &str) -> CliResult<String> {
     }
 }
 
-/// Whether the terminal shows what is typed; says whether that could be set.
-fn echo(shown: bool) -> bool {
+/// Sets whether the terminal shows what is typed. Returns false if it cannot be set.
+fn set_echo(shown: bool) -> bool {
     let mut stty = Command::new("stty");
     stty.arg(if shown { "echo" } else { "-echo" }).stdout(Stdio::null()).stderr(Stdio::null());
     stty.status().is_ok_and(|status| status.success())

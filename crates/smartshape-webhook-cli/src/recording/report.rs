@@ -201,8 +201,9 @@ fn webhooks(by_webhook: &BTreeMap<(usize, &str), Vec<RecordedDelivery<'_>>>) -> 
     let mut webhooks = Vec::new();
     for (&(listener, event), sent) in by_webhook {
         let own = salts(sent);
-        let others = by_webhook.iter().filter(|(other, _)| other.0 == listener && other.1 != event);
-        let shares_salt = others.into_iter().any(|(_, sent)| !own.is_disjoint(&salts(sent)));
+        let shares_salt = by_webhook.iter().any(|(&(of_listener, of_event), sent)| {
+            of_listener == listener && of_event != event && !own.is_disjoint(&salts(sent))
+        });
         let events = by_uuid(sent);
         webhooks.push(Webhook {
             listener,
