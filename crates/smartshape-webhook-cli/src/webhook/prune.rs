@@ -20,44 +20,60 @@ pub(crate) struct Prune {
     forget: bool,
 }
 
+/// What happens to a journal whose webhooks cannot all be deleted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undeletable {
+    Keep,
+    Forget,
+}
+
+/// The result of pruning all journals.
+pub(super) struct PruneReport {
+    /// Ids of the deleted webhooks.
+    pub(super) deleted: Vec<String>,
+    /// No journal is left.
+    pub(super) is_complete: bool,
+}
+
 /// The result of pruning one journal.
 #[derive(Default)]
 pub(super) struct PruneOutcome {
+    /// Ids of the deleted webhooks.
     pub(super) deleted: Vec<String>,
-    /// May be the listener's, but not for certain: the list shows no URLs.
+    /// Webhooks that may be the listener's: the list shows no URLs, so nobody can tell.
     pub(super) unclear: Vec<Registration>,
 }
 
 impl Prune {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let api = settings.api()?;
-        let (deleted, complete) = prune(&api, self.forget).await?;
+        let undeletable = if self.forget { Undeletable::Forget } else { Undeletable::Keep };
+        let PruneReport { deleted, is_complete } = prune(&api, undeletable).await?;
         for id in &deleted {
             print_deleted(id)?;
         }
-        if deleted.is_empty() && complete && !settings.json {
+        if deleted.is_empty() && is_complete && !settings.json {
             output::line("nothing is left behind")?;
         }
-        if complete { Ok(()) } else { Err(Failure::printed()) }
+        if is_complete { Ok(()) } else { Err(Failure::printed()) }
     }
 }
 
-/// Deletes the webhooks that crashed listeners left at this server. Returns their ids, and whether no journal is left;
-/// prints why one is.
-pub(super) async fn prune(api: &Api, forget: bool) -> CliResult<(Vec<String>, bool)> {
+/// Deletes the webhooks that crashed listeners left at this server. Prints why a journal is left.
+pub(super) async fn prune(api: &Api, undeletable: Undeletable) -> CliResult<PruneReport> {
     let (journals, problems) = Journal::abandoned()?;
-    let (mut deleted, mut complete) = (Vec::new(), problems.is_empty());
+    let (mut deleted, mut is_complete) = (Vec::new(), problems.is_empty());
     for problem in problems {
         print_notice(problem);
     }
     for journal in journals {
-        if prune_one(api, &journal, &mut deleted).await || forget {
+        if prune_one(api, &journal, &mut deleted).await || undeletable == Undeletable::Forget {
             journal.end();
         } else {
-            complete = false;
+            is_complete = false;
         }
     }
-    Ok((deleted, complete))
+    Ok(PruneReport { deleted, is_complete })
 }
 
 /// Whether nothing is left of this journal's listener; prints why something is.

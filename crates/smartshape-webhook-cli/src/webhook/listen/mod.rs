@@ -24,8 +24,9 @@ use self::record::Recorder;
 use self::serve::{Identity, Server, Sinks};
 use self::sink::Sink;
 use self::stop::{Reason, Stop};
+use super::desired;
 use super::journal::{self, Created, Intent, Journal};
-use super::{desired, prune};
+use super::prune::{self, Undeletable};
 use crate::console::{self, Console};
 use crate::escape::escape;
 use crate::failure::{CliResult, Failure, api_chain};
@@ -251,9 +252,9 @@ async fn probe(url: &str, nonce: &str) -> CliResult {
 
 /// Deletes the webhooks that crashed listeners left, and starts the journal of this one.
 async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> CliResult<Journal> {
-    match prune::prune(api, false).await {
-        Ok((deleted, _)) => {
-            for id in deleted {
+    match prune::prune(api, Undeletable::Keep).await {
+        Ok(report) => {
+            for id in report.deleted {
                 print_notice(format_args!("deleted {}, which an earlier listener left", escape(&id)));
             }
         }
