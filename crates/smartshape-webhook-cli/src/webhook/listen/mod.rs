@@ -116,11 +116,11 @@ impl Listen {
         let failures = stop.failures.clone();
         let sink = Sink::new(self.fail_first, forward.clone(), failures.clone())
             .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
-        let console = match self.ui {
-            Some(listen) => Some(inspect(listen, address, &names.id, forward_to, &secret).await?),
+        let inspector = match self.ui {
+            Some(listen) => Some(Inspector::start(listen, address, &names.id, forward_to, &secret).await?),
             None => None,
         };
-        let deliveries = console.as_ref().map(|(_, deliveries)| deliveries.clone());
+        let deliveries = inspector.as_ref().map(|inspector| inspector.deliveries.clone());
         let sinks = Sinks { sink: Arc::new(sink), recorder, deliveries, failures };
         let server = Server::start(listener, names.clone(), secret.clone(), sinks)?;
         print_notice(format_args!("listening on {address}"));
@@ -157,8 +157,8 @@ impl Listen {
             }
             Err(failure) => Err(failure),
         };
-        if let Some((console, _)) = console {
-            console.stop().await;
+        if let Some(inspector) = inspector {
+            inspector.console.stop().await;
         }
         server.stop().await;
         if let Some(recorded) = recorded {
@@ -207,33 +207,42 @@ impl Listen {
     }
 }
 
-/// Serves the inspector of this listener's deliveries.
-async fn inspect(
-    listen: SocketAddr,
-    address: SocketAddr,
-    id: &str,
-    forward_to: Option<Uri>,
-    secret: &Secret,
-) -> CliResult<(Console, Deliveries)> {
-    let mut here = address;
-    if here.ip().is_unspecified() {
-        here.set_ip(if here.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+/// A console, and the deliveries that it shows.
+struct Inspector {
+    console: Console,
+    deliveries: Deliveries,
+}
+
+impl Inspector {
+    /// Serves the deliveries of the listener at `address` on the address `listen`.
+    async fn start(
+        listen: SocketAddr,
+        address: SocketAddr,
+        id: &str,
+        forward_to: Option<Uri>,
+        secret: &Secret,
+    ) -> CliResult<Self> {
+        let mut here = address;
+        if here.ip().is_unspecified() {
+            here.set_ip(if here.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        let here = http_client::checked(&format!("http://{here}/{id}"), "the listener's own URL")?;
+        let key = secret.clone();
+        let sample = |kind| String::from_utf8_lossy(&EventPayload::sample(kind).to_body()).into_owned();
+        let mut deliveries =
+            Deliveries::new().samples(sample, move |body| send(here.clone(), key.clone(), body));
+        if let Some(url) = forward_to {
+            let (shown, key) = (url.to_string(), secret.clone());
+            deliveries = deliveries.resend_to(&shown, move |body| send(url.clone(), key.clone(), body));
+        }
+        let shown = deliveries.clone();
+        let console = Console::start(listen, console::password(None)?, |access| {
+            Ui::deliveries(shown, access).label(&address.to_string())
+        });
+        let console = console.await?;
+        print_notice(format_args!("the console: {}", console.url));
+        Ok(Self { console, deliveries })
     }
-    let here = http_client::checked(&format!("http://{here}/{id}"), "the listener's own URL")?;
-    let key = secret.clone();
-    let sample = |kind| String::from_utf8_lossy(&EventPayload::sample(kind).to_body()).into_owned();
-    let mut deliveries = Deliveries::new().samples(sample, move |body| send(here.clone(), key.clone(), body));
-    if let Some(url) = forward_to {
-        let (shown, key) = (url.to_string(), secret.clone());
-        deliveries = deliveries.resend_to(&shown, move |body| send(url.clone(), key.clone(), body));
-    }
-    let shown = deliveries.clone();
-    let console = Console::start(listen, console::password(None)?, |access| {
-        Ui::deliveries(shown, access).label(&address.to_string())
-    });
-    let console = console.await?;
-    print_notice(format_args!("the console: {}", console.url));
-    Ok((console, deliveries))
 }
 
 /// Checks that a request to the URL reaches this listener.
