@@ -83,29 +83,29 @@ pub(crate) fn endpoint(url: &str, what: &str, settings: &Settings) -> CliResult<
 }
 
 /// Posts a delivery.
-pub(crate) async fn post(url: &Uri, token: &str, body: Bytes, limit: Duration) -> Result<Response, Fault> {
+pub(crate) async fn post(url: &Uri, token: &str, body: Bytes, timeout: Duration) -> Result<Response, Fault> {
     let request = Request::builder()
         .method(Method::POST)
         .header(CONTENT_TYPE, "application/json")
         // No event of SmartShape's own: whoever looks into a log can tell.
         .header("x-smartshape-fake", "1")
         .header(TOKEN_HEADER, token);
-    send(url, request, body, limit).await
+    send(url, request, body, timeout).await
 }
 
-pub(crate) async fn get(url: &Uri, limit: Duration) -> Result<Response, Fault> {
-    send(url, Request::builder().method(Method::GET), Bytes::new(), limit).await
+pub(crate) async fn get(url: &Uri, timeout: Duration) -> Result<Response, Fault> {
+    send(url, Request::builder().method(Method::GET), Bytes::new(), timeout).await
 }
 
 async fn send(
     url: &Uri,
     request: http::request::Builder,
     body: Bytes,
-    limit: Duration,
+    timeout: Duration,
 ) -> Result<Response, Fault> {
     let not_sent = |error: http::Error| Fault::NotSent(error.to_string());
     let request = request.uri(url).header(CONNECTION, "close").body(Full::new(body)).map_err(not_sent)?;
-    exchange(&client(url)?, request, limit).await
+    exchange(&client(url)?, request, timeout).await
 }
 
 /// A client for this URL only: an `http://` URL loads no certificates.
@@ -117,14 +117,14 @@ pub(crate) fn client(url: &Uri) -> Result<HttpClient, Fault> {
 pub(crate) async fn exchange(
     client: &HttpClient,
     request: Request<Full<Bytes>>,
-    limit: Duration,
+    timeout: Duration,
 ) -> Result<Response, Fault> {
     let started_at = Instant::now();
     let exchange = async {
         let response = client.request(request).await.map_err(|error| connection_fault(&error))?;
         read_response(response, started_at).await
     };
-    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Fault::TimedOut(limit)))
+    tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(Fault::TimedOut(timeout)))
 }
 
 /// The whole response to a request that began at this time.

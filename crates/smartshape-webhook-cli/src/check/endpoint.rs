@@ -26,7 +26,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Endpoint {
     url: Uri,
     connector: HttpsConnector<HttpConnector>,
-    limit: Duration,
+    timeout: Duration,
 }
 
 /// The response to a request, or why there is none.
@@ -44,9 +44,9 @@ pub(crate) struct Connection {
 }
 
 impl Endpoint {
-    /// `limit` is the maximum time to wait for each response.
-    pub(crate) fn new(url: Uri, limit: Duration) -> Result<Self, Fault> {
-        Ok(Self { connector: connector(&url)?, url, limit })
+    /// `timeout` is the maximum time to wait for each response.
+    pub(crate) fn new(url: Uri, timeout: Duration) -> Result<Self, Fault> {
+        Ok(Self { connector: connector(&url)?, url, timeout })
     }
 
     /// Connects and closes the connection again.
@@ -63,7 +63,7 @@ impl Endpoint {
             builder.handshake(stream).await.map_err(|error| connection_fault(&error))
         };
         let (sender, driving) =
-            timeout(self.limit, connect).await.unwrap_or(Err(Fault::TimedOut(self.limit)))?;
+            timeout(self.timeout, connect).await.unwrap_or(Err(Fault::TimedOut(self.timeout)))?;
         // Errors of the connection show in the response that is waited for.
         let mut driver = JoinSet::new();
         driver.spawn(async { driving.await.unwrap_or_default() });
@@ -125,7 +125,7 @@ impl Endpoint {
             }
             read_response(response, started_at).await
         };
-        let response = timeout(self.limit, exchange).await.unwrap_or(Err(Fault::TimedOut(self.limit)));
+        let response = timeout(self.timeout, exchange).await.unwrap_or(Err(Fault::TimedOut(self.timeout)));
         (response, wait)
     }
 

@@ -8,8 +8,8 @@ use smartshape_webhook::{BoxHandler, Delivery, EventKind, Handler, HandlerError,
 use smartshape_webhook_outlet::{HttpOutletBuilder, JetStreamOutletBuilder, OutletError};
 use url::Url;
 
-const PASSED_ON: &str = "smartshape_relay_attempts_total";
-const UNROUTED: &str = "smartshape_relay_unrouted_events_total";
+const ATTEMPTS: &str = "smartshape_relay_attempts_total";
+const UNROUTED_EVENTS: &str = "smartshape_relay_unrouted_events_total";
 
 /// Events and their target.
 pub(super) struct Route {
@@ -30,10 +30,10 @@ pub(super) struct Routes(Arc<[Route]>);
 
 impl Routes {
     pub(super) fn new(routes: Vec<Route>) -> Self {
-        describe_counter!(PASSED_ON, "Attempts to pass an event on, by target and outcome");
-        describe_counter!(UNROUTED, "Events that no route takes");
+        describe_counter!(ATTEMPTS, "Attempts to pass an event on, by target and outcome");
+        describe_counter!(UNROUTED_EVENTS, "Events that no route takes");
         // `increase` of Prometheus would not see the first one.
-        counter!(UNROUTED).increment(0);
+        counter!(UNROUTED_EVENTS).increment(0);
         Self(routes.into())
     }
 
@@ -48,13 +48,13 @@ impl Routes {
 impl Handler for Routes {
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
         let Some(Route { target, .. }) = self.route_for(delivery.kind()) else {
-            counter!(UNROUTED).increment(1);
+            counter!(UNROUTED_EVENTS).increment(1);
             tracing::debug!("no route takes this event");
             return Ok(());
         };
         let outcome = target.handler.handle(delivery).await.map_err(|error| target.failed(&error));
         let (name, label) = (target.name.clone(), if outcome.is_ok() { "passed_on" } else { "failed" });
-        counter!(PASSED_ON, "target" => name, "outcome" => label).increment(1);
+        counter!(ATTEMPTS, "target" => name, "outcome" => label).increment(1);
         if outcome.is_ok() {
             tracing::info!(to = target.name, "passed on");
         }

@@ -27,7 +27,7 @@ const MAX_EVENTS: u32 = 1000 + MAX_IN_FLIGHT;
 /// Maximum total length of their bodies.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Maximum time to wait for the endpoint's response.
-const LIMIT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The cost of a token that is made here: that of most.
 const COST: u32 = 10;
 /// Maximum time to forward the queued events at shutdown.
@@ -88,7 +88,7 @@ impl Forward {
         let request = request(&self.url, end_to_end(headers), body);
         tokio::spawn(async move {
             let _permits = (event, bytes, in_flight.acquire().await);
-            let response = http_client::exchange(&client, request, LIMIT).await;
+            let response = http_client::exchange(&client, request, TIMEOUT).await;
             print_notice(format_args!("forwarded {uuid}: {}", outcome(&response, styled).text));
             forwarded.set(outcome(&response, |text, _| text.to_owned()));
         });
@@ -133,7 +133,7 @@ pub(crate) async fn send(url: Uri, secret: Secret, body: Bytes) -> SendOutcome {
     let signing =
         tokio::task::spawn_blocking(move || smartshape_fake::token(secret.expose(), COST, Prefix::TwoB));
     let response = match signing.await {
-        Ok(Ok(token)) => http_client::post(&url, &token, body, LIMIT).await,
+        Ok(Ok(token)) => http_client::post(&url, &token, body, TIMEOUT).await,
         _ => Err(Fault::NotSent("no token could be made".to_owned())),
     };
     outcome(&response, |text, _| text.to_owned())

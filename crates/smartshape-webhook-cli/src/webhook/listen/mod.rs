@@ -35,7 +35,7 @@ use crate::output::{self, end_progress, print_notice};
 use crate::settings::{Api, Settings};
 use crate::{http_client, http_server};
 
-const PROBE_LIMIT: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -248,7 +248,7 @@ impl Inspector {
 /// Checks that a request to the URL reaches this listener.
 async fn probe(url: &str, nonce: &str) -> CliResult {
     let uri = http_client::checked(url, "the listener's own URL")?;
-    let problem = match http_client::get(&uri, PROBE_LIMIT).await {
+    let problem = match http_client::get(&uri, PROBE_TIMEOUT).await {
         Ok(response) if response.status == 200 && response.body == nonce.as_bytes() => return Ok(()),
         Ok(response) => format!("another server responds there, with status {}", response.status),
         Err(fault) => escape(&fault.to_string()),

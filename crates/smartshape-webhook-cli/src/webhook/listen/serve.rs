@@ -19,7 +19,7 @@ use crate::http_server;
 use crate::output::{ERROR, SUCCESS, is_interactive, print_notice, styled};
 
 /// Maximum time to receive a request's head, and maximum time that a connection is idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for deliveries in flight to complete at shutdown.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
@@ -66,7 +66,7 @@ impl Server {
             let (names, receiver, sinks) = (names.clone(), accepting.clone(), sinks.clone());
             async move { respond(request, &names, receiver, sinks).await }
         });
-        Ok(Self { receiver, server: http_server::Server::start(listener, app, HEAD_TIMEOUT, GRACE) })
+        Ok(Self { receiver, server: http_server::Server::start(listener, app, IDLE_TIMEOUT, GRACE) })
     }
 
     pub(super) async fn stop(self) {
