@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::response::Fault;
 
-/// SmartShape expects a few bytes.
+/// Maximum length of a response body, of which SmartShape expects a few bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 pub(crate) struct Response {

@@ -37,7 +37,7 @@ pub(crate) enum ApiError {
     WebPage,
 }
 
-/// In the plain format. SmartShape's own routes replace it by the configured one.
+/// The response is in the plain format, which the middleware of SmartShape's own routes replaces by the configured one.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.to_response(ErrorFormat::Plain);

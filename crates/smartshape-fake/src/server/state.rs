@@ -13,8 +13,8 @@ use crate::payload::EventPayload;
 use crate::random;
 use crate::sender::{DeliveryOutcome, Log, Sender, SenderSettings};
 
-// Bounds, because anybody on this machine can call the fake.
-/// Further logins evict the oldest.
+// Anybody on this machine can call the fake, so what it keeps is bounded.
+/// Maximum number of bearer tokens. Further logins evict the oldest.
 const MAX_LOGINS: usize = 1000;
 const MAX_WEBHOOKS: usize = 10_000;
 const MAX_ATTRIBUTES: usize = 1_000_000;
@@ -28,8 +28,9 @@ pub(crate) struct State {
 
 #[derive(Default)]
 struct Store {
-    /// Bearer tokens with their user names.
+    /// Bearer tokens with their user names, oldest first.
     bearers: VecDeque<(String, String)>,
+    /// User names by session token.
     sessions: BTreeMap<String, String>,
     webhooks: Vec<StoredWebhook>,
     attributes: Vec<StoredAttribute>,
