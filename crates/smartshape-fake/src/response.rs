@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Why SmartShape would count a delivery as failed.
+/// Why a delivery failed: a rule of SmartShape's manual that the response breaks, or what kept a response from arriving
+/// whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -21,7 +22,7 @@ pub enum Fault {
     Status(u16),
     /// The content type is not `application/json`; `None` if there is none.
     ContentType(Option<String>),
-    /// The body is longer than this many bytes.
+    /// The body is longer than this many bytes, which is a limit of the fake: the manual names none.
     BodyTooLarge(usize),
     /// The body is not a JSON object.
     NotJson,

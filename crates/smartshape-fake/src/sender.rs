@@ -31,13 +31,14 @@ pub struct SenderSettings {
     pub prefix: Prefix,
     /// Whether each delivery gets a token with a new salt. Defaults to `false`: one token per secret.
     pub fresh_salt: bool,
-    /// Maximum time to wait for the response to an attempt. Defaults to 10 seconds.
+    /// Maximum time of an attempt, from connecting to the end of the response. Defaults to 10 seconds.
     pub timeout: Duration,
     /// Maximum number of attempts per event. Defaults to 5.
     pub max_attempts: u32,
-    /// Delay before the second attempt, doubled for each further one. Jitter adds up to as much again. Defaults to 200 milliseconds.
+    /// Delay before the second attempt, doubled for each further one. Jitter adds up to as much again. Defaults to 200
+    /// milliseconds.
     pub min_backoff: Duration,
-    /// Maximum delay between attempts. Defaults to 10 seconds.
+    /// Maximum delay between attempts, to which jitter adds up to as much again. Defaults to 10 seconds.
     pub max_backoff: Duration,
     /// Allows sending to other hosts than loopback addresses. Defaults to `false`.
     pub allow_remote: bool,
@@ -128,7 +129,7 @@ impl Sender {
         outcome
     }
 
-    /// Sends copies of an event concurrently.
+    /// Sends copies of an event concurrently, with the same body and uuid. Each has attempts of its own.
     pub async fn deliver_copies(
         &self,
         event: &EventPayload,
@@ -174,7 +175,7 @@ impl Sender {
         outcomes
     }
 
-    /// The last 10,000 deliveries, oldest first.
+    /// The last 10,000 deliveries of this sender and its clones, in the order in which their last attempts ended.
     #[must_use]
     pub fn log(&self) -> Vec<DeliveryOutcome> {
         self.log.entries()
@@ -261,13 +262,13 @@ pub struct DeliveryOutcome {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeliveryAttempt {
-    /// Status of the response, if there was one.
+    /// Status of the response; `None` if no response was received whole.
     pub status: Option<u16>,
     /// Reasons for failure; empty if the response is accepted.
     pub faults: Vec<Fault>,
-    /// The first 1024 bytes of the response body.
+    /// The first 1024 bytes of the response body. U+FFFD replaces what is not UTF-8.
     pub body: String,
-    /// Duration of the attempt.
+    /// Duration of the attempt, including the making of a token that it had to wait for.
     pub took: Duration,
 }
 

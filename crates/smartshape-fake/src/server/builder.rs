@@ -50,14 +50,16 @@ impl FakeBuilder {
         self
     }
 
-    /// Adds an account. By default there is one with a random password.
+    /// Adds an account, which [`FakeSmartShape::account`](super::FakeSmartShape::account) returns if it was added last. The
+    /// default one, `test@smartshape.io` with a random password, stays.
     #[must_use]
     pub fn account(mut self, account: Account) -> Self {
         self.accounts.insert(0, account);
         self
     }
 
-    /// Maximum number of open sessions, each of which takes a licence seat. Defaults to 100.
+    /// Maximum number of open sessions, each of which takes a licence seat until
+    /// [`expire_tokens`](super::FakeSmartShape::expire_tokens). Defaults to 100.
     #[must_use]
     pub fn seats(mut self, seats: usize) -> Self {
         self.seats = seats;
@@ -85,7 +87,8 @@ impl FakeBuilder {
         self
     }
 
-    /// Maximum time that [`FakeSmartShape::shutdown`](super::FakeSmartShape::shutdown) waits for requests in flight. Defaults to 5 seconds.
+    /// Maximum time that [`FakeSmartShape::shutdown`](super::FakeSmartShape::shutdown) waits for requests in flight. Defaults
+    /// to 5 seconds.
     #[must_use]
     pub fn shutdown_timeout(mut self, grace: Duration) -> Self {
         self.shutdown_timeout = grace;

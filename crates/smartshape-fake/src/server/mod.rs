@@ -141,7 +141,7 @@ impl FakeSmartShape {
         self.state.expire_tokens();
     }
 
-    /// Registers a webhook of [`account`](Self::account) and returns its id.
+    /// Registers a webhook of [`account`](Self::account). Returns its id, which is empty if 10,000 webhooks are registered.
     pub fn register(&self, event: EventKind, url: impl Into<String>, secret: impl Into<String>) -> String {
         let owner = self.account().username;
         self.state.add_webhook(&owner, event, url.into(), secret.into()).unwrap_or_default()
@@ -158,17 +158,18 @@ impl FakeSmartShape {
         self.state.inject(injection);
     }
 
-    /// Sends the sample event to every webhook registered for it.
+    /// Sends the sample event to every webhook registered for it, as [`send`](Self::send) does.
     pub async fn trigger(&self, event: EventKind) -> Vec<DeliveryOutcome> {
         self.send(&EventPayload::sample(event)).await
     }
 
-    /// Sends an event to every webhook registered for it.
+    /// Sends an event concurrently to every webhook registered for it, and waits for all attempts. The event's owner is the
+    /// webhook's, unless [`with_owner`](EventPayload::with_owner) set one or the body is exact.
     pub async fn send(&self, event: &EventPayload) -> Vec<DeliveryOutcome> {
         self.state.send(event, 1).await
     }
 
-    /// The last 10,000 deliveries, oldest first.
+    /// The last 10,000 deliveries to all webhooks, in the order in which their last attempts ended.
     #[must_use]
     pub fn deliveries(&self) -> Vec<DeliveryOutcome> {
         self.state.deliveries()
