@@ -30,7 +30,7 @@ const FORGERS_AT: [(&str, Ipv4Addr); 2] =
     [("the sender's address", Ipv4Addr::LOCALHOST), ("another address", Ipv4Addr::new(127, 0, 0, 2))];
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(22);
-/// In seconds.
+/// Maximum time in seconds until a sender whose token is not known is accepted.
 const LET_IN: Aim = Aim::AtMost(5.0);
 
 /// What follows `$2b$` in the forged tokens.

@@ -27,7 +27,7 @@ use strace::Call;
 
 const CALLS: &str = "trace=open,openat,creat,pwrite64,ftruncate,fsync,fdatasync,unlink,unlinkat,rename,renameat,renameat2,\
      sendto,sendmsg,writev,recvfrom,recvmsg";
-/// Together more than the log may hold, so that it is copied into the file and begun anew.
+/// Number of large events: together more than the log may hold, so that it is copied into the file and begun anew.
 const LARGE: usize = 36;
 const SMALL: usize = 36;
 const CONCURRENCY: usize = 6;
