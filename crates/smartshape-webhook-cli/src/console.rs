@@ -79,7 +79,7 @@ impl Console {
         Ok(Self { url, opened: None, server: Server::start(listener, app, IDLE_TIMEOUT, GRACE) })
     }
 
-    /// Opens it in a browser; a notice tells if there is none.
+    /// Opens the console in a browser, or prints a notice why it cannot.
     pub(crate) fn open(&mut self) {
         match self.page() {
             Ok(path) => {
@@ -110,7 +110,7 @@ impl Console {
         Ok(path)
     }
 
-    /// Ends it after the requests in flight.
+    /// Stops the server, for whose requests in flight it waits, and deletes the page that `open` wrote.
     pub(crate) async fn stop(self) {
         if let Some(path) = self.opened {
             let _ = std::fs::remove_file(path);

@@ -94,7 +94,7 @@ impl Trigger {
         if all_accepted { Ok(()) } else { Err(Failure::printed()) }
     }
 
-    /// Sends it until it is accepted, or is not to be tried again; says whether it was accepted.
+    /// Sends the event until it is accepted or is not tried again. Returns whether it was accepted.
     async fn deliver(&self, url: &Uri, token: &str, body: &Bytes) -> CliResult<bool> {
         let mut backoff = ExponentialBuilder::new()
             .with_max_times(usize::try_from(self.retries).unwrap_or(usize::MAX))

@@ -17,17 +17,17 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Wrong usage or settings: exit code 2.
+    /// A failure by wrong usage or settings, with exit code 2.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self { code: 2, text: text.into() }
     }
 
-    /// Rejected, or failed: exit code 1.
+    /// A failure of what was asked for, with exit code 1.
     pub(crate) fn failed(text: impl Into<String>) -> Self {
         Self { code: 1, text: text.into() }
     }
 
-    /// Failed: exit code 1; the reason was printed already.
+    /// A failure with exit code 1, whose reason was printed already.
     pub(crate) fn printed() -> Self {
         Self::failed("")
     }

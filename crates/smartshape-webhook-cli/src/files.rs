@@ -53,7 +53,7 @@ pub(crate) fn target(path: &Path) -> io::Result<PathBuf> {
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let target = target(path)?;
     let new = PathBuf::from(format!("{}.{}.new", target.display(), std::process::id()));
-    // Left by a process that had this number, and ended in the middle.
+    // A process that had this number before may have ended in the middle, and left its file.
     let _ = fs::remove_file(&new);
     let written = private_file(&new).and_then(|mut file| {
         file.write_all(content)?;

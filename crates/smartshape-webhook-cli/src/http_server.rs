@@ -40,8 +40,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Replaces `axum::serve`, which has no timeouts for heads and idle connections. Each request has the [`ClientAddr`] of
-    /// its connection. After the stop, open requests have `grace` to complete.
+    /// Serves `app` with a timeout for heads and idle connections, which `axum::serve` lacks. Each request has the
+    /// [`ClientAddr`] of its connection. After the stop, requests in flight have `grace` to complete.
     pub(crate) fn start(listener: TcpListener, app: Router, idle_timeout: Duration, grace: Duration) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self { stop, task: tokio::spawn(serve(listener, app, idle_timeout, grace, stopped)) }
@@ -65,7 +65,7 @@ async fn serve(
     // A sender that has shut its side down still waits for its response.
     http.timer(TokioTimer::new()).header_read_timeout(idle_timeout).half_close(true);
     http.max_buf_size(MAX_HEAD_BYTES);
-    // Every connection inherits it: a client that reads no response is cut off.
+    // Every connection inherits the listener's option, so a client that reads no response is cut off.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&listener, WRITE_TIMEOUT_MS) {
         tracing::warn!(%error, "clients that read no response are not cut off");
@@ -77,7 +77,7 @@ async fn serve(
             _ = &mut stopped => break,
         };
         let Ok((stream, peer)) = accepted else {
-            // Usually out of file descriptors: wait for connections to end.
+            // The process is usually out of file descriptors, until connections end.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };

@@ -46,7 +46,7 @@ pub(crate) fn result(json: &Value, text: impl Display) -> CliResult {
     if JSON.load(Ordering::Relaxed) { self::json(json) } else { line(text) }
 }
 
-/// With `--json`, standard error is JSON lines too.
+/// Whether `--json` was given. Standard error is JSON lines too then.
 static JSON: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn use_json() {

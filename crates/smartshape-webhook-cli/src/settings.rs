@@ -153,7 +153,7 @@ impl Config {
     fn read() -> CliResult<Self> {
         let Ok(path) = config_path() else { return Ok(Self::default()) };
         let read = || {
-            // A link of the user's own is as good.
+            // The file may be a link, which `write` keeps too.
             let path = files::target(&path)?;
             let mut file = File::open(&path)?;
             for doubt in [files::check_ours(&path, &file), files::check_private(&file)] {

@@ -26,7 +26,7 @@ impl Signals {
         })
     }
 
-    /// SIGHUP too, unless it is ignored: `nohup` starts a program so that it outlives the terminal.
+    /// Takes SIGHUP over too, unless it is ignored: `nohup` starts a program so that it outlives the terminal.
     pub(crate) fn with_hangup() -> CliResult<Self> {
         let hangup = if hangup_is_ignored() { None } else { Some(take_over(SignalKind::hangup())?) };
         Ok(Self { hangup, ..Self::new()? })
@@ -53,7 +53,7 @@ fn take_over(kind: SignalKind) -> CliResult<Signal> {
     signal(kind).map_err(|error| Failure::failed(format!("no signals: {error}")))
 }
 
-/// Known on Linux only.
+/// Whether this process ignores SIGHUP. Only Linux tells; elsewhere it counts as not ignored.
 #[cfg(unix)]
 fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -51,12 +51,12 @@ impl Handler for Exec {
             .map_err(|error| HandlerError::retry(format!("cannot start {program}: {error}")))?;
         let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let Some(id) = id else { return Err(HandlerError::retry("it has no process id")) };
-        // Dropped before `child`, whose process is not reaped before: nobody else gets its id meanwhile.
+        // The group is dropped before `child` reaps its process, since nobody else gets its id until then.
         let group = Group(id);
         let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let ended = async {
             wait_without_reaping(id).await;
-            // Whoever is left would keep the output open.
+            // A process that is left in the group would keep the output open.
             drop(group);
         };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());

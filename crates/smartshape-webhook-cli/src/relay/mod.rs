@@ -33,7 +33,8 @@ use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::webhook::apply::Apply;
 
-/// Longer than the 60 seconds of load balancers, which have to be the side that closes.
+/// Maximum time that a connection is idle. It is longer than the 60 seconds of load balancers, which have to be the side
+/// that closes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Maximum time at shutdown for deliveries that are being stored, and then for connections to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,7 +99,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
-        // Before the first metric is described.
+        // The recorder has to be there before the first metric is described.
         let metrics = install_metrics()?;
         let Config { listen, path, inbox, secrets, routes, apply, console, retries } =
             Config::from_flags(&self)?;
@@ -112,7 +113,7 @@ impl Relay {
         }
         let receiver = receiver.build().map_err(|error| Failure::usage(error.to_string()))?;
         start_log(levels());
-        // All webhooks lead to the same targets.
+        // All webhooks lead to the same targets, so the order of a file's events has to hold across webhooks.
         let inbox = Inbox::builder(&inbox).order_across_webhooks(retries.ordered_by_file).open().await?;
         let mut signals = Signals::new()?;
         let (listener, address) =

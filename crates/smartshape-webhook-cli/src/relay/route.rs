@@ -32,7 +32,7 @@ impl Routes {
     pub(super) fn new(routes: Vec<Route>) -> Self {
         describe_counter!(ATTEMPTS, "Attempts to pass an event on, by target and outcome");
         describe_counter!(UNROUTED_EVENTS, "Events that no route takes");
-        // `increase` of Prometheus would not see the first one.
+        // Prometheus sees no increase in a counter that begins with 1.
         counter!(UNROUTED_EVENTS).increment(0);
         Self(routes.into())
     }

@@ -81,7 +81,7 @@ struct RecordsFile {
 }
 
 impl Apply {
-    /// Without any option.
+    /// The command with this file and without any option.
     pub(crate) fn from_path(path: &Path) -> Self {
         Self { path: path.to_owned(), dry_run: false, prune: false, renew: Vec::new() }
     }
@@ -94,7 +94,7 @@ impl Apply {
         let RecordsFile { api_url, account, webhooks: mut records } = read(&path, &api)?;
         let plan = client.plan(&wanted, &records).await?;
         let plan = if self.prune { plan.prune() } else { plan };
-        // Nobody reads: what is to be done is done all the same.
+        // The plan is carried out even if nobody reads standard output.
         let mut printed = plan.kept().iter().try_for_each(|record| print_webhook("kept", record));
         if self.dry_run {
             printed = printed.and_then(|()| plan.steps().iter().try_for_each(print_step));

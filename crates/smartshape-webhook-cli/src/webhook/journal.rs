@@ -15,7 +15,7 @@ use crate::failure::{CliResult, Failure};
 use crate::files::{check_ours, make_folder, private_file};
 use crate::settings::folder;
 
-/// Files of another form are left alone.
+/// Version of a journal's form. Journals of other versions are left alone.
 pub(super) const VERSION: u32 = 1;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,9 +85,9 @@ impl Journal {
         written
     }
 
-    /// Nothing is left at SmartShape.
+    /// Deletes the journal, once nothing of its listener is left at SmartShape.
     pub(crate) fn end(self) {
-        // Left behind, it costs the next prune a look.
+        // A journal that stays costs the next prune a look, and does no harm.
         let _ = fs::remove_file(&self.path);
     }
 
@@ -163,7 +163,7 @@ fn append(mut file: &File, line: &impl Serialize) -> io::Result<()> {
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Windows knows no such thing.
+    // Windows cannot sync a folder.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 

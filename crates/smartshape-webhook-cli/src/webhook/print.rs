@@ -7,7 +7,7 @@ use crate::escape::escape;
 use crate::failure::CliResult;
 use crate::output;
 
-/// A line of the result.
+/// Prints a webhook as a line of the result. `what` is what was done with it, such as `created`.
 pub(crate) fn print_webhook(what: &str, webhook: &WebhookRecord) -> CliResult {
     let WebhookRecord { id, event, url, .. } = webhook;
     output::result(
@@ -29,7 +29,7 @@ pub(crate) fn delete_command(id: &str) -> String {
     format!("smartshape webhook delete {no_option}{word}")
 }
 
-/// A line of the result.
+/// Prints the id of a deleted webhook as a line of the result.
 pub(crate) fn print_deleted(id: &str) -> CliResult {
     output::result(&json!({"deleted": id}), format_args!("deleted {}", escape(id)))
 }

@@ -64,7 +64,7 @@ pub(crate) struct Rotate {
     dry_run: bool,
 }
 
-/// The webhook whose secret is to be another.
+/// The webhook that is to be replaced.
 struct OldWebhook {
     id: String,
     event: EventKind,
@@ -87,7 +87,7 @@ impl Rotate {
         // Half a rotation would leave two webhooks that send. Each call is bounded in time.
         let _signals = Signals::with_hangup()?;
         let created = self.create(&client, &wanted, &old).await?;
-        // Nobody reads: the old one is to be deleted all the same.
+        // The old webhook is deleted even if nobody reads standard output, since both would send otherwise.
         let printed = print_webhook("created", &created);
         if self.keep_old {
             printed?;

@@ -48,6 +48,7 @@ impl Source {
     }
 }
 
+/// Reads the file at `path`, and its settings by `read`.
 pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> CliResult<T>) -> CliResult<T> {
     let bytes = input::file(&path.to_string_lossy(), "the settings")?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -59,7 +60,7 @@ pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> CliResult<T>)
     let table = DeTable::parse(&text).map_err(|error| {
         let line = source.line(error.span().map_or(0, |span| span.start));
         let what = error.message().lines().next().unwrap_or_default();
-        // The second [route] of a file looks so.
+        // A second `[route]`, where `[[route]]` was meant, is an error of TOML.
         let hint = header_in(&text, line)
             .filter(|name| ["route", "secret"].contains(name))
             .map_or_else(String::new, |name| format!("; write [[{name}]] above the keys of each"));
@@ -136,7 +137,7 @@ impl<'a> Table<'a> {
         self.location_of_missing(key).error(what)
     }
 
-    /// How a switch is set there.
+    /// How a user sets this switch: by a flag, or by a key of the file.
     pub(super) fn how_to_set(&self, switch: &str) -> String {
         match *self.source {
             Source::Flags => format!("--{}", switch.replace('_', "-")),
@@ -242,7 +243,7 @@ impl Location {
         Table { source: Rc::clone(&self.source), prefix: format!("{}.", self.key), line, entries }
     }
 
-    /// Never quotes a value, which may be a secret in the wrong place.
+    /// A failure at this location. It never quotes a value, which may be a secret in the wrong place.
     pub(super) fn error(&self, what: &str) -> Failure {
         let key = if self.key.is_empty() { String::new() } else { format!("{}: ", escape(&self.key)) };
         Failure::usage(match &*self.source {

@@ -51,8 +51,8 @@ pub(super) struct Config {
     pub(super) retries: Retries,
 }
 
-/// Address and password of the console. Without a password its address would hold a key, as that of `smartshape ui` does, and
-/// the log shows the address.
+/// Address and password of the console. Without a password its address would hold a key, as that of `smartshape ui`
+/// does, and the log shows the address.
 pub(super) struct ConsoleConfig {
     pub(super) listen: SocketAddr,
     pub(super) password: String,
@@ -61,7 +61,7 @@ pub(super) struct ConsoleConfig {
 /// How events are passed on.
 pub(super) struct Retries {
     pub(super) concurrency: u32,
-    /// With the default of `max_backoff`, the default is about a day.
+    /// Maximum number of attempts. The default of 400 is about a day with the default of `max_backoff`.
     pub(super) max_attempts: u32,
     pub(super) max_backoff: Duration,
     pub(super) ordered_by_file: bool,
@@ -128,7 +128,7 @@ impl Config {
                     "--secret and declared webhooks, which have secrets: leave it out, or add it as [[secret]] in a file for --config",
                 ));
             }
-            // Further ones are those of webhooks that are not declared any more, or declared elsewhere.
+            // The listed secrets are those of further webhooks, which are declared no more or elsewhere.
             (Some(apply), listed) => secrets::declared(apply)?.chain(listed).collect(),
             (None, listed) if listed.is_empty() => vec![NamedSecret::new("default", flags.secret.get()?)],
             (None, listed) => listed,

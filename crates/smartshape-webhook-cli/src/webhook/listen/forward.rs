@@ -24,11 +24,11 @@ use crate::output::{ERROR, SUCCESS, print_notice, styled};
 const MAX_IN_FLIGHT: u32 = 8;
 /// Maximum number of events, in flight or queued: 1000. Further ones are not forwarded, with a notice.
 const MAX_EVENTS: u32 = 1000 + MAX_IN_FLIGHT;
-/// Maximum total length of their bodies.
+/// Maximum total length of the bodies of these events, in bytes.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Maximum time to wait for the endpoint's response.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The cost of a token that is made here: that of most.
+/// bcrypt cost of the tokens that are made here, which `smartshape token sign` uses by default too.
 const COST: u32 = 10;
 /// Maximum time to forward the queued events at shutdown.
 const GRACE: Duration = Duration::from_secs(10);
@@ -94,7 +94,7 @@ impl Forward {
         });
     }
 
-    /// Waits until all events are forwarded.
+    /// Waits until all events are forwarded, for [`GRACE`] at most. A notice says if some are left.
     pub(super) async fn finish(&self) {
         if tokio::time::timeout(GRACE, self.events.acquire_many(MAX_EVENTS)).await.is_err() {
             print_notice("not all events could be forwarded in time");

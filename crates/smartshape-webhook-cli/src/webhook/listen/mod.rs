@@ -162,7 +162,7 @@ impl Listen {
         }
         server.stop().await;
         if let Some(recorded) = recorded {
-            // Deliveries whose clients have disconnected.
+            // Deliveries whose clients have disconnected may still have to be recorded.
             let _ = tokio::time::timeout(serve::GRACE, recorded.wait()).await;
         }
         if let Some(forward) = forward {

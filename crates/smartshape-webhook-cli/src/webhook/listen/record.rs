@@ -105,7 +105,7 @@ impl Recorded {
 fn write(file: &mut File, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     match file.sync_data() {
-        // A pipe, or a device.
+        // A pipe or a device cannot be synced.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         synced => synced,
     }

@@ -76,7 +76,7 @@ impl Server {
 }
 
 async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: Sinks) -> Response {
-    // Only the last segment, because a proxy may rewrite the path before it.
+    // Only the last segment is compared, since a proxy may rewrite the path before it.
     if request.uri().path().trim_end_matches('/').rsplit('/').next() != Some(names.id.as_str()) {
         return StatusCode::NOT_FOUND.into_response();
     }
@@ -87,7 +87,7 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
     if recorded.is_none() && sinks.deliveries.is_none() {
         return into_axum(deliver(request, &receiver, sinks.sink, None).await.response);
     }
-    // In its own task, so that the entry is written even if the client disconnects.
+    // The delivery has a task of its own, so that its entry is written even if the client disconnects.
     let noted = tokio::spawn(async move {
         let (copied, started_at) = (BodyCopy::default(), Instant::now());
         let (method, headers) = (request.method().clone(), request.headers().clone());
@@ -134,7 +134,7 @@ async fn deliver(
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let head = RequestHead::from_parts(parts.method.as_str(), headers);
     let body = Body::from_stream(LingeringBody::new(body.into_data_stream()));
-    // Outside the lingering body: bytes that the receiver reads are copied, those drained from a rejected body are not.
+    // The copy is made outside the lingering body, so that it has no bytes that are drained from a rejected body.
     let body = match copied {
         Some(copied) => copied.copying(body),
         None => body,
