@@ -1,7 +1,6 @@
 //! How a command fails: an exit code, and a line of text.
 
 use std::error::Error;
-use std::io;
 
 use smartshape_api::Hint;
 use smartshape_webhook::SecretError;
@@ -48,14 +47,6 @@ impl Failure {
 
     pub(crate) fn text(&self) -> &str {
         &self.text
-    }
-
-    /// A failed write to standard output. A closed pipe, as by `head`, is a success.
-    pub(crate) fn from_stdout_error(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self { code: 0, text: String::new() },
-            _ => Self::failed(format!("cannot write to standard output: {error}")),
-        }
     }
 }
 

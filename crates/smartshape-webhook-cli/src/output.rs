@@ -1,7 +1,7 @@
 //! Output: results on standard output, notices and progress on standard error.
 
 use std::fmt::{Display, Write as _};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,9 +20,7 @@ use crate::failure::{CliResult, Failure};
 pub(crate) fn line(text: impl Display) -> CliResult {
     clear_progress();
     let mut stdout = anstream::stdout().lock();
-    writeln!(stdout, "{text}")
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::from_stdout_error(&error))
+    written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
 /// Prints a body: its exact bytes, unless it is for a terminal.
@@ -32,8 +30,27 @@ pub(crate) fn body(body: &[u8]) -> CliResult {
         drop(stdout);
         return line(escape(&String::from_utf8_lossy(body)));
     }
-    let written = stdout.write_all(body).and_then(|()| stdout.flush());
-    written.map_err(|error| Failure::from_stdout_error(&error))
+    written(stdout.write_all(body).and_then(|()| stdout.flush()))
+}
+
+/// Whether the reader of standard output has gone.
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// A closed pipe, as by `head`, is no failure: what a command does, and its exit code, depend on no reader.
+fn written(result: std::io::Result<()>) -> CliResult {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+            UNREAD.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        Err(error) => Err(Failure::failed(format!("cannot write to standard output: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Whether the reader of standard output has gone, so that a command that only prints may end.
+pub(crate) fn is_unread() -> bool {
+    UNREAD.load(Ordering::Relaxed)
 }
 
 /// Prints a result as one line of JSON.

@@ -126,6 +126,9 @@ impl Sign {
                 token = sign(&secret, &self.token_options)?;
             }
             output::result(&json!({"token": token}), &token)?;
+            if output::is_unread() {
+                break;
+            }
         }
         Ok(())
     }

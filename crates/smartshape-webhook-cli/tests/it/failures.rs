@@ -1,9 +1,16 @@
-//! How each command reports a server that rejects, an expired login, and an unreachable server.
+//! How each command reports a server that rejects, an expired login, and an unreachable server; and what it does when
+//! nobody reads its results.
 
-use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection, Prefix, token};
 use smartshape_webhook::EventKind::FileUploaded;
 
-use crate::support::{Home, Ran, SECRET, nobody, ran};
+use crate::event::serve;
+use crate::listener::Listener;
+use crate::support::{Home, Ran, SECRET, code_unread, nobody, ran};
 
 const URL: &str = "http://127.0.0.1:1/a";
 
@@ -160,4 +167,36 @@ async fn interrupted_deletion_lists_the_remaining_ids() {
 
     fixture.run(&["webhook", "delete", &two, ".."], &fixture.fake.base_url(), &token).await.fails(2, "no id");
     assert_eq!(fixture.fake.webhooks().len(), 2, "no id is found before anything is deleted");
+}
+
+#[tokio::test]
+async fn closed_pipe_keeps_the_exit_code() {
+    let (home, requests) = (Home::new(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&requests);
+    let rejects = async move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        http::StatusCode::NO_CONTENT
+    };
+    let url = serve(Router::new().fallback(rejects)).await;
+    let trigger = ["event", "trigger", "file_uploaded", "--to", &url, "--cost", "4", "--secret", SECRET];
+    let trigger = [&trigger[..], &["--repeat", "3"]].concat();
+    assert_eq!(code_unread(&mut home.program(&trigger)).await, Some(1));
+    assert_eq!(requests.load(Ordering::Relaxed), 3);
+    let check = ["check", &url, "--cost", "4", "--secret", SECRET, "--only", "file_"];
+    assert_eq!(code_unread(&mut home.program(&check)).await, Some(1));
+    let foreign = token("another secret of mine", 4, Prefix::TwoB).unwrap();
+    let verify = ["token", "verify", &foreign, "--secret", SECRET];
+    assert_eq!(code_unread(&mut home.program(&verify)).await, Some(1));
+
+    // One listener's webhook can be deleted here, the other's cannot.
+    let (here, there) = (FakeSmartShape::start().await.unwrap(), FakeSmartShape::start().await.unwrap());
+    for fake in [&here, &there] {
+        Listener::at(&home, fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
+    }
+    assert_eq!(code_unread(&mut home.logged_in(&here, &["webhook", "prune"])).await, Some(1));
+    assert_eq!((here.webhooks().len(), there.webhooks().len()), (0, 1));
+
+    // Nobody waits for the rest of these: all would take an hour.
+    let sign = ["token", "sign", "--secret", SECRET, "--cost", "12", "--count", "10000"];
+    assert_eq!(code_unread(&mut home.program(&sign)).await, Some(0));
 }

@@ -196,6 +196,12 @@ pub(crate) async fn ran(command: &mut Command) -> Ran {
     within(command.output()).await.unwrap().into()
 }
 
+/// Runs the program with a standard output that nobody reads, and returns its exit code.
+pub(crate) async fn code_unread(command: &mut Command) -> Option<i32> {
+    let (_, unread) = std::io::pipe().unwrap();
+    within(command.stdout(unread).stderr(Stdio::null()).status()).await.unwrap().code()
+}
+
 pub(crate) async fn ran_with_stdin(command: &mut Command, input: &str) -> Ran {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
