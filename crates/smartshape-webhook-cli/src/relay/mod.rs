@@ -193,7 +193,8 @@ async fn register(apply: Option<Apply>, settings: &Settings, mut stopped: onesho
     let Some(apply) = apply else { return };
     let mut pause = MIN_REGISTER_PAUSE;
     loop {
-        let applied = apply.run(settings).await;
+        // SIGHUP ends a relay at all times.
+        let applied = apply.run(settings, Signals::new).await;
         end_progress();
         let Err(failure) = applied else { return };
         let seconds = pause.as_secs();

@@ -20,6 +20,7 @@ use crate::files;
 use crate::input::{self, SECRET_VARIABLE, SecretSource};
 use crate::output::{self, print_notice};
 use crate::settings::{Api, Settings};
+use crate::signals::Signals;
 
 #[derive(Args)]
 #[command(after_help = r#"The file, of which url and secret may stand at the top for all:
@@ -86,7 +87,9 @@ impl Apply {
         Self { path: path.to_owned(), dry_run: false, prune: false, renew: Vec::new() }
     }
 
-    pub(crate) async fn run(&self, settings: &Settings) -> CliResult {
+    /// Reconciles the account's webhooks with the file. `take_over` says which signals are not to end the program in
+    /// the middle of it.
+    pub(crate) async fn run(&self, settings: &Settings, take_over: fn() -> CliResult<Signals>) -> CliResult {
         let wanted = self.wanted()?;
         let api = settings.api()?;
         let client = &api.client;
@@ -99,6 +102,8 @@ impl Apply {
         if self.dry_run {
             printed = printed.and_then(|()| plan.steps().iter().try_for_each(print_step));
         } else if !plan.is_empty() {
+            // A creation that is cut off may leave a webhook without a record. Each call is bounded in time.
+            let _signals = take_over()?;
             let save = |records: &[WebhookRecord], done: Option<&CompletedStep>| {
                 if printed.is_ok()
                     && let Some(done) = done

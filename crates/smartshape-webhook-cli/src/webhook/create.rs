@@ -11,6 +11,7 @@ use crate::failure::CliResult;
 use crate::input::{self, SECRET_VARIABLE};
 use crate::output::print_notice;
 use crate::settings::Settings;
+use crate::signals::Signals;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -35,6 +36,8 @@ impl Create {
         let secret = input::secret_from(self.secret.as_deref(), SECRET_VARIABLE, how)?;
         let wanted = desired(self.event, self.url, &secret)?;
         let client = settings.api()?.client;
+        // A creation that is cut off may leave a webhook whose id nobody knows. Each call is bounded in time.
+        let _signals = Signals::with_hangup()?;
         let created = client.create_webhook(&wanted).await?;
         let printed = print_webhook("created", &created);
         // An account may be allowed to create and not to list.

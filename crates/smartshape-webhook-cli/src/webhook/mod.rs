@@ -18,6 +18,7 @@ pub(crate) use self::listen::send;
 
 use crate::failure::CliResult;
 use crate::settings::Settings;
+use crate::signals::Signals;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -48,7 +49,7 @@ impl Command {
             Self::Create(create) => create.run(settings).await,
             Self::List => list::run(settings).await,
             Self::Delete(delete) => delete.run(settings).await,
-            Self::Apply(apply) => apply.run(settings).await,
+            Self::Apply(apply) => apply.run(settings, Signals::with_hangup).await,
             Self::Rotate(rotate) => rotate.run(settings).await,
             Self::Listen(listen) => listen.run(settings).await,
             Self::Prune(prune) => prune.run(settings).await,

@@ -12,7 +12,7 @@ use axum::routing::{MethodRouter, delete, put};
 use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection, SenderSettings};
 use smartshape_webhook::EventKind::{FileOptimized, FileUploaded};
 use smartshape_webhook_tower::{Delivery, NamedSecret, Receiver, Secret, endpoint};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::event::serve;
@@ -217,42 +217,82 @@ async fn server(id: &str, create: MethodRouter, delete: MethodRouter) -> String 
     url.trim_end_matches("/callback").to_owned()
 }
 
-fn rotate_there(home: &Home, server: &str, arguments: &[&str]) -> Command {
-    let mut program = home.program(&[&["webhook", "rotate"], arguments].concat());
+/// A server with the webhook `old1` that responds to a creation once it may.
+pub(crate) struct SlowServer {
+    url: String,
+    pub(crate) creation: mpsc::UnboundedReceiver<()>,
+    gate: Arc<Semaphore>,
+    deleted: Arc<Mutex<Vec<String>>>,
+}
+
+impl SlowServer {
+    pub(crate) async fn start() -> Self {
+        let (asked, creation) = mpsc::unbounded_channel();
+        let (gate, deleted) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (opened, noted) = (Arc::clone(&gate), Arc::clone(&deleted));
+        let create = put(async move || {
+            asked.send(()).unwrap();
+            let _ = opened.acquire().await;
+            created()
+        });
+        let remove = delete(async move |UrlPath(id): UrlPath<String>| {
+            noted.lock().unwrap().push(id);
+            json(r#"{"success": true}"#)
+        });
+        Self { url: server("old1", create, remove).await, creation, gate, deleted }
+    }
+
+    pub(crate) fn respond(&self) {
+        self.gate.add_permits(1);
+    }
+
+    /// Starts `smartshape webhook` with these arguments, and waits for its creation.
+    pub(crate) async fn start_creation(&mut self, home: &Home, arguments: &[&str]) -> Child {
+        let mut program = self.program(home, arguments);
+        let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        within(self.creation.recv()).await.unwrap();
+        child
+    }
+
+    pub(crate) fn program(&self, home: &Home, arguments: &[&str]) -> Command {
+        program_at(home, &self.url, arguments)
+    }
+}
+
+fn program_at(home: &Home, server: &str, arguments: &[&str]) -> Command {
+    let mut program = home.program(&[&["webhook"], arguments].concat());
     program
         .env("SMARTSHAPE_API_URL", server)
         .env("SMARTSHAPE_TOKEN", "any")
+        .env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)
         .env("SMARTSHAPE_NEW_WEBHOOK_SECRET", NEW_SECRET);
     program
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn rotate_is_not_interrupted_by_a_signal() {
-    let (asked, mut creation) = mpsc::unbounded_channel();
-    let (gate, deleted) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
-    let (opened, noted) = (Arc::clone(&gate), Arc::clone(&deleted));
-    let create = put(async move || {
-        asked.send(()).unwrap();
-        let _ = opened.acquire().await;
-        created()
-    });
-    let remove = delete(async move |UrlPath(id): UrlPath<String>| {
-        noted.lock().unwrap().push(id);
-        json(r#"{"success": true}"#)
-    });
-    let (home, server) = (Home::new(), server("old1", create, remove).await);
-    let mut program = rotate_there(&home, &server, &["old1"]);
-    let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    within(creation.recv()).await.unwrap();
-    let id = child.id().unwrap().to_string();
-    for signal in ["-INT", "-TERM"] {
-        assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
+async fn creation_is_not_interrupted_by_a_signal() {
+    for (arguments, deleted) in [
+        (&["rotate", "old1"][..], &["old1"][..]),
+        (&["create", "http://127.0.0.1:1/", "file_uploaded"], &[]),
+        (&["apply", "webhooks.json"], &[]),
+    ] {
+        let (home, mut server) = (Home::new(), SlowServer::start().await);
+        home.write(
+            "webhooks.json",
+            r#"{"url": "http://127.0.0.1:1/", "webhooks": [{"event": "file_optimized"}]}"#,
+        );
+        let child = server.start_creation(&home, arguments).await;
+        let id = child.id().unwrap().to_string();
+        for signal in ["-INT", "-TERM"] {
+            assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
+        }
+        server.respond();
+        let ran = Ran::from(within(child.wait_with_output()).await.unwrap()).succeeds();
+        assert!(ran.out.contains("created new1"), "{ran:?}");
+        assert_eq!(*server.deleted.lock().unwrap(), deleted);
+        assert!(arguments[0] != "apply" || home.read("webhooks.json.records.json").contains("new1"));
     }
-    gate.add_permits(1);
-    let ran = Ran::from(within(child.wait_with_output()).await.unwrap()).succeeds();
-    assert!(ran.out.contains("created new1") && ran.out.contains("deleted old1"), "{ran:?}");
-    assert_eq!(*deleted.lock().unwrap(), ["old1"]);
 }
 
 #[tokio::test]
@@ -264,7 +304,7 @@ async fn rotate_quotes_ids_for_the_shell() {
         (&["--keep-old"][..], 0, "both send until `smartshape webhook delete '5c6f$(touch PWNED)'`"),
         (&[], 1, "half done"),
     ] {
-        let rotated = ran(&mut rotate_there(&home, &server, &[&[ID], more].concat())).await;
+        let rotated = ran(&mut program_at(&home, &server, &[&["rotate", ID], more].concat())).await;
         assert!(rotated.code == Some(code) && rotated.err.contains(says), "{rotated:?}");
         assert!(rotated.err.contains("`smartshape webhook delete '5c6f$(touch PWNED)'`"), "{rotated:?}");
     }
