@@ -63,7 +63,7 @@ impl Upsert {
         let attributes = BTreeMap::from([(node.to_owned(), attributes.into_iter().collect())]);
         let client = settings.api()?.client;
         client.upsert_attributes(&self.file, &attributes).await?;
-        output::result(
+        output::done(
             &json!({"file": self.file, "node": node, "attributes": count}),
             format_args!("set {count} attribute(s) of {} in {}", escape(node), escape(&self.file)),
         )

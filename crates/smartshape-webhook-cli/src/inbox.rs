@@ -322,7 +322,7 @@ impl Change {
             Action::Replay => "replayed",
             Action::Purge => "purged",
         };
-        output::result(&json!({done: count}), format_args!("{done} {count} event(s)"))?;
+        output::done(&json!({done: count}), format_args!("{done} {count} event(s)"))?;
         if count > 0 || self.keys.is_empty() {
             return Ok(());
         }

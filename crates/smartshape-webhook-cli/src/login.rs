@@ -49,7 +49,7 @@ impl Login {
         };
         let path = config.write()?.display().to_string();
         let url = client.base_url();
-        output::result(
+        output::done(
             &json!({"api_url": url, "username": username, "kept_in": path}),
             format_args!("logged in at {url} as {}; kept in {path}", escape::escape(&username)),
         )

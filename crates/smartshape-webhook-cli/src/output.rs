@@ -63,6 +63,12 @@ pub(crate) fn result(json: &Value, text: impl Display) -> CliResult {
     if JSON.load(Ordering::Relaxed) { self::json(json) } else { line(text) }
 }
 
+/// Prints what was done, which the failure says where it cannot be printed.
+pub(crate) fn done(json: &Value, text: impl Display) -> CliResult {
+    let text = text.to_string();
+    result(json, &text).map_err(|failure| failure.and(&text))
+}
+
 /// Whether `--json` was given. Standard error is JSON lines too then.
 static JSON: AtomicBool = AtomicBool::new(false);
 

@@ -124,6 +124,8 @@ impl Apply {
                 let more = "not all was done: what was is recorded, and another run completes it";
                 return Err(Failure::from(error).and(more));
             }
+            let recorded = format!("all was done, and is recorded in {}", path.display());
+            printed = printed.map_err(|failure| failure.and(&recorded));
         }
         printed?;
         print_left(&plan, settings)

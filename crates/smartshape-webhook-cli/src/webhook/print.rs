@@ -10,7 +10,7 @@ use crate::output;
 /// Prints a webhook as a line of the result. `what` is what was done with it, such as `created`.
 pub(crate) fn print_webhook(what: &str, webhook: &WebhookRecord) -> CliResult {
     let WebhookRecord { id, event, url, .. } = webhook;
-    output::result(
+    output::done(
         &json!({what: webhook}),
         format_args!("{what} {}: {event} at {}", escape(id), escape(&redact_url(url))),
     )
@@ -31,7 +31,7 @@ pub(crate) fn delete_command(id: &str) -> String {
 
 /// Prints the id of a deleted webhook as a line of the result.
 pub(crate) fn print_deleted(id: &str) -> CliResult {
-    output::result(&json!({"deleted": id}), format_args!("deleted {}", escape(id)))
+    output::done(&json!({"deleted": id}), format_args!("deleted {}", escape(id)))
 }
 
 #[cfg(test)]

@@ -90,11 +90,11 @@ impl Rotate {
         // The old webhook is deleted even if nobody reads standard output, since both would send otherwise.
         let printed = print_webhook("created", &created);
         if self.keep_old {
-            printed?;
-            return print_kept(&old);
+            return printed.and(print_kept(&old));
         }
         delete(&client, &old, &created).await?;
-        let printed = printed.and(print_deleted(&old.id));
+        let deleted = format!("deleted {}", escape(&old.id));
+        let printed = printed.map_err(|failure| failure.and(&deleted)).and(print_deleted(&old.id));
         print_notice(
             "the receiver should accept the old secret as long as SmartShape may repeat what the old webhook sent",
         );

@@ -200,3 +200,38 @@ async fn closed_pipe_keeps_the_exit_code() {
     let sign = ["token", "sign", "--secret", SECRET, "--cost", "12", "--count", "10000"];
     assert_eq!(code_unread(&mut home.program(&sign)).await, Some(0));
 }
+
+/// A disk that is full where the results are written to.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn unprintable_success_says_what_was_done() {
+    let full = async |program: &mut tokio::process::Command| {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let child = program.stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let ran = Ran::from(crate::support::within(child.wait_with_output()).await.unwrap());
+        assert!(ran.code == Some(1) && ran.err.contains("cannot write to standard output"), "{ran:?}");
+        ran.err
+    };
+    let fixture = Fixture::new().await;
+    let Fixture { home, fake, id } = &fixture;
+    let there = async |arguments: &[&str]| {
+        let mut program = home.logged_in(fake, &[&["webhook"], arguments].concat());
+        program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
+        full(program.env("SMARTSHAPE_NEW_WEBHOOK_SECRET", "another secret of mine")).await
+    };
+    let last = || fake.webhooks().pop().unwrap().id;
+
+    let err = there(&["create", "http://127.0.0.1:1/b", "file_uploaded"]).await;
+    assert!(err.contains(&format!("; created {}: file_uploaded at http://127.0.0.1:1/b", last())), "{err}");
+    let err = there(&["rotate", id, "--keep-old"]).await;
+    assert!(err.contains(&format!("; created {}: ", last())) && err.contains("both send until"), "{err}");
+    let err = there(&["rotate", id]).await;
+    assert!(err.contains(&format!("; created {}: ", last())), "{err}");
+    assert!(err.contains(&format!("; deleted {id}")) && err.contains("accept the old secret"), "{err}");
+    let err = there(&["apply", "webhooks.json"]).await;
+    assert!(err.contains("; all was done, and is recorded in webhooks.json.records.json"), "{err}");
+
+    let inbox = crate::inbox::filled(home).await;
+    let err = full(&mut home.program(&["inbox", "purge", &inbox, "--all"])).await;
+    assert!(err.contains("; purged 2 event(s)"), "{err}");
+}
