@@ -75,8 +75,7 @@ impl Settings {
         let session = given(&self.session_token, "SMARTSHAPE_SESSION", "the session token")?;
 
         // A login goes to the server that gave it, and to no other.
-        let of_this_server = config.api_url.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/')
-            == client.base_url().trim_end_matches('/');
+        let of_this_server = config.is_of(&client.base_url());
         if token.is_none() && config.token.is_some() && !of_this_server {
             print_notice(format_args!(
                 "the stored login is that of another server, and is not sent to {}",
@@ -112,13 +111,17 @@ impl Settings {
         Ok((self.client_at(&config)?, self.ca_cert(&config)?))
     }
 
-    fn client_at(&self, config: &Config) -> CliResult<Client> {
+    /// The URL of the web API, as it was given.
+    fn url(&self, config: &Config) -> CliResult<String> {
         let url = match &self.api_url {
             Some(url) => Some(url.clone()),
             None => environment("SMARTSHAPE_API_URL")?,
         };
-        let url = url.or_else(|| config.api_url.clone()).unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let mut builder = Client::builder().base_url(url).allow_plain_http(self.insecure);
+        Ok(url.unwrap_or_else(|| config.url().to_owned()))
+    }
+
+    fn client_at(&self, config: &Config) -> CliResult<Client> {
+        let mut builder = Client::builder().base_url(self.url(config)?).allow_plain_http(self.insecure);
         if let Some(path) = self.ca_cert(config)? {
             let certificates = fs::read(&path).map_err(|error| {
                 Failure::usage(format!("cannot read the root certificates {}: {error}", path.display()))
@@ -134,7 +137,13 @@ impl Settings {
             Some(path) => Some(path.clone()),
             None => environment("SMARTSHAPE_CA_CERT")?.map(PathBuf::from),
         };
-        let absolute = named.or_else(|| config.ca_cert.clone()).map(std::path::absolute).transpose();
+        let path = match named {
+            Some(path) => Some(path),
+            // Whoever can sign for the server of the stored login is not trusted for others.
+            None if config.is_of(&self.url(config)?) => config.ca_cert.clone(),
+            None => None,
+        };
+        let absolute = path.map(std::path::absolute).transpose();
         absolute.map_err(|error| Failure::usage(format!("--ca-cert: {error}: name a file")))
     }
 }
@@ -150,6 +159,16 @@ pub(crate) fn environment(name: &str) -> CliResult<Option<String>> {
 }
 
 impl Config {
+    fn url(&self) -> &str {
+        self.api_url.as_deref().unwrap_or(DEFAULT_URL)
+    }
+
+    /// Whether these are the settings of the server at this URL.
+    fn is_of(&self, url: &str) -> bool {
+        let normal = |url: &str| url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
+        normal(url).trim_end_matches('/') == normal(self.url()).trim_end_matches('/')
+    }
+
     fn read() -> CliResult<Self> {
         let Ok(path) = config_path() else { return Ok(Self::default()) };
         let read = || {

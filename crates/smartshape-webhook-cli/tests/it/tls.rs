@@ -103,4 +103,9 @@ async fn ca_cert_is_used_and_stored() {
     // Another login does not forget it.
     ran(&mut program(&["login", "ada"])).await.succeeds();
     ran(&mut program(&["webhook", "list"])).await.succeeds();
+    ran(&mut program(&["--api-url", &format!("{url}/"), "webhook", "list"])).await.succeeds();
+    // It is trusted for the server that it was stored for, and for no other.
+    let stored = ".config/smartshape/config.json";
+    home.write(stored, home.read(stored).replace(&url, "https://onprem.example"));
+    ran(&mut program(&list)).await.fails(1, "name its file by --ca-cert");
 }
