@@ -1,6 +1,6 @@
 //! `smartshape webhook apply`: reconciles the account's webhooks with a file.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,9 +30,9 @@ use crate::signals::Signals;
     {"event": "file_optimized", "secret": {"file": "/run/secrets/optimized"}}]}
 
 A webhook without a secret gets that of SMARTSHAPE_WEBHOOK_SECRET. Created webhooks are recorded beside the file, in
-FILE.records.json, without any secret: keep it. A recorded webhook that is left out of the file is deleted; what
-others created is left and named, unless --prune deletes it. A webhook that `webhook rotate` put in the place of a
-recorded one is adopted: its secret is taken to be the declared one."#)]
+FILE.records.json, without any secret: keep it. One run at a time uses the records. A recorded webhook that is left out
+of the file is deleted; what others created is left and named, unless --prune deletes it. A webhook that `webhook rotate`
+put in the place of a recorded one is adopted: its secret is taken to be the declared one."#)]
 pub(crate) struct Apply {
     /// The file that declares the webhooks
     #[arg(value_name = "FILE")]
@@ -94,6 +94,7 @@ impl Apply {
         let api = settings.api()?;
         let client = &api.client;
         let path = PathBuf::from(format!("{}.records.json", self.path.display()));
+        let _lock = if self.dry_run { None } else { self.lock(&path)? };
         let RecordsFile { api_url, account, webhooks: mut records } = read(&path, &api)?;
         let plan = client.plan(&wanted, &records).await?;
         let plan = if self.prune { plan.prune() } else { plan };
@@ -129,6 +130,24 @@ impl Apply {
         }
         printed?;
         print_left(&plan, settings)
+    }
+
+    /// Keeps other runs from using the records. `None` where locks are not possible, such as in a folder in which the
+    /// records cannot be written either.
+    fn lock(&self, records: &Path) -> CliResult<Option<File>> {
+        // The records are another file after each step.
+        let path = PathBuf::from(format!("{}.lock", records.display()));
+        let file =
+            files::private_file(&path).or_else(|_| OpenOptions::new().read(true).write(true).open(&path));
+        let Ok(file) = file else { return Ok(None) };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Err(Failure::failed(format!(
+                "another run is applying {}: run this again once it has ended",
+                self.path.display()
+            ))),
+            Err(TryLockError::Error(_)) => Ok(None),
+        }
     }
 
     /// The webhooks of the file, with their secrets.

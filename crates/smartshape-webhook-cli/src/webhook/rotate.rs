@@ -92,9 +92,16 @@ impl Rotate {
         if self.keep_old {
             return printed.and(print_kept(&old));
         }
-        delete(&client, &old, &created).await?;
-        let deleted = format!("deleted {}", escape(&old.id));
-        let printed = printed.map_err(|failure| failure.and(&deleted)).and(print_deleted(&old.id));
+        let printed = if delete(&client, &old, &created).await? {
+            let deleted = format!("deleted {}", escape(&old.id));
+            printed.map_err(|failure| failure.and(&deleted)).and(print_deleted(&old.id))
+        } else {
+            print_notice(format_args!(
+                "{} was gone already: if another rotation replaced it too, both new webhooks send: see `smartshape webhook list`",
+                escape(&old.id)
+            ));
+            printed
+        };
         print_notice(
             "the receiver should accept the old secret as long as SmartShape may repeat what the old webhook sent",
         );
@@ -226,15 +233,17 @@ fn write_secret(path: &Path, secret: &WebhookSecret) -> CliResult {
     })
 }
 
-async fn delete(client: &Client, old: &OldWebhook, created: &WebhookRecord) -> CliResult {
+/// Deletes the old webhook. Returns false if it was gone already.
+async fn delete(client: &Client, old: &OldWebhook, created: &WebhookRecord) -> CliResult<bool> {
     match client.delete_webhook(&old.id).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::from(error).and(&format!(
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::from(error).and(&format!(
             "half done: the new webhook {} is there, and the old one may be too, so that both send: run \
                  `{}`",
             escape(&created.id),
             delete_command(&old.id)
         ))),
-        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,8 @@
 use smartshape_fake::{Account, ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
 
-use crate::support::{Home, Ran, SECRET, ran};
+use crate::rotate::SlowServer;
+use crate::support::{Home, Ran, SECRET, ran, within};
 
 const ONE: &str = r#"{"url": "http://127.0.0.1:1/a", "webhooks": [{"event": "file_uploaded"}]}"#;
 const TWO: &str = r#"{"url": "http://127.0.0.1:1/a", "webhooks": [{"event": "file_uploaded"},
@@ -98,6 +99,19 @@ async fn apply_completes_an_interrupted_run() {
     assert_eq!(events(&fake), [FileUploaded]);
     apply(&home, &fake, TWO, &[]).await.succeeds();
     assert_eq!(events(&fake), [FileUploaded, FileOptimized]);
+}
+
+#[tokio::test]
+async fn apply_runs_once_at_a_time() {
+    let (home, mut server) = (Home::new(), SlowServer::start().await);
+    home.write("webhooks.json", ONE.replace("127.0.0.1:1/a", "127.0.0.1:1/b"));
+    let arguments = ["apply", "webhooks.json"];
+    let first = server.start_creation(&home, &arguments).await;
+    ran(&mut server.program(&home, &arguments)).await.fails(1, "another run is applying webhooks.json");
+    ran(&mut server.program(&home, &[&arguments[..], &["--dry-run"]].concat())).await.succeeds();
+    server.respond();
+    Ran::from(within(first.wait_with_output()).await.unwrap()).succeeds();
+    assert!(server.creation.try_recv().is_err(), "it creates one webhook");
 }
 
 #[cfg(unix)]

@@ -295,6 +295,15 @@ async fn creation_is_not_interrupted_by_a_signal() {
     }
 }
 
+/// As after another rotation that ran at the same time, and created a webhook too.
+#[tokio::test]
+async fn rotate_tells_that_the_old_webhook_was_gone() {
+    let gone = delete(async || http::StatusCode::NOT_FOUND);
+    let (home, server) = (Home::new(), server("old1", put(async || created()), gone).await);
+    let rotated = ran(&mut program_at(&home, &server, &["rotate", "old1"])).await.succeeds();
+    assert!(rotated.err.contains("old1 was gone already") && !rotated.out.contains("deleted"), "{rotated:?}");
+}
+
 #[tokio::test]
 async fn rotate_quotes_ids_for_the_shell() {
     const ID: &str = "5c6f$(touch PWNED)";
