@@ -184,6 +184,18 @@ async fn recording_shows_fresh_salts_and_several_listeners() {
     assert!(webhooks.iter().all(|webhook| webhook["shares_salt"] == false), "{report}");
 }
 
+/// Deliveries count for the listener whose start is the last one before them.
+#[tokio::test]
+async fn recording_is_written_by_one_listener_at_a_time() {
+    let (home, fake) = (Home::new(), fake(false).await);
+    let first = listener(&home, &fake, &[]).await;
+    let second = ["webhook", "listen", "--event", "annotation_created", "--record", FILE];
+    home.run_at(&fake, &second).await.fails(2, "another listener writes it: name another file");
+    assert_eq!(fake.webhooks().len(), 2);
+    first.stop("-INT").await;
+    assert_eq!(recording(&home).lines().count(), 1);
+}
+
 #[tokio::test]
 async fn recording_shows_new_uuids_and_events_out_of_order() {
     let (home, fake) = (Home::new(), fake(false).await);

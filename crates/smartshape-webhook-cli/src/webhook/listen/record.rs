@@ -1,6 +1,6 @@
 //! `--record`: writes each delivery with a verified token, retries and rejected ones included. See `recording`.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,6 +61,12 @@ impl Recorder {
         let failed = |error: io::Error| Failure::usage(format!("cannot write --record {path}: {error}"));
         // Private, because events hold texts of users.
         let mut file = files::append(Path::new(path)).map_err(failed)?;
+        // Nobody could tell the deliveries of two listeners apart. Some file systems have no locks.
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        if is_file && let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let error = io::Error::other("another listener writes it: name another file");
+            return Err(failed(error));
+        }
         let (lines, ended) = LineWriter::start(move |text| write(&mut file, text)).map_err(failed)?;
         let began_ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
         let recorder =
