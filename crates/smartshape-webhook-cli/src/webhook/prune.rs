@@ -1,6 +1,7 @@
 //! Deletes what a listener registered, and nobody else's; `smartshape webhook prune`.
 
 use clap::Args;
+use serde_json::json;
 use smartshape_api::{Client, Error, ErrorKind, Registration};
 
 use super::journal::{Intent, Journal};
@@ -31,8 +32,10 @@ pub(super) enum Undeletable {
 pub(super) struct PruneReport {
     /// Ids of the deleted webhooks.
     pub(super) deleted: Vec<String>,
+    /// Number of journals that were dropped though webhooks of their listeners may be left.
+    forgotten: usize,
     /// No journal is left.
-    pub(super) is_complete: bool,
+    is_complete: bool,
 }
 
 /// The result of pruning one journal.
@@ -48,11 +51,14 @@ impl Prune {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let api = settings.api()?;
         let undeletable = if self.forget { Undeletable::Forget } else { Undeletable::Keep };
-        let PruneReport { deleted, is_complete } = prune(&api, undeletable).await?;
+        let PruneReport { deleted, forgotten, is_complete } = prune(&api, undeletable).await?;
         for id in &deleted {
             print_deleted(id)?;
         }
-        if deleted.is_empty() && is_complete && !settings.json {
+        if forgotten > 0 {
+            let text = format_args!("forgot {forgotten} listener(s)");
+            output::done(&json!({"forgotten": forgotten}), text)?;
+        } else if deleted.is_empty() && is_complete && !settings.json {
             output::line("nothing is left behind")?;
         }
         if is_complete { Ok(()) } else { Err(Failure::printed()) }
@@ -62,18 +68,20 @@ impl Prune {
 /// Deletes the webhooks that crashed listeners left at this server. Prints why a journal is left.
 pub(super) async fn prune(api: &Api, undeletable: Undeletable) -> CliResult<PruneReport> {
     let (journals, problems) = Journal::abandoned()?;
-    let (mut deleted, mut is_complete) = (Vec::new(), problems.is_empty());
+    let mut report = PruneReport { deleted: Vec::new(), forgotten: 0, is_complete: problems.is_empty() };
     for problem in problems {
         print_notice(problem);
     }
     for journal in journals {
-        if prune_one(api, &journal, &mut deleted).await || undeletable == Undeletable::Forget {
-            journal.end();
-        } else {
-            is_complete = false;
+        let is_pruned = prune_one(api, &journal, &mut report.deleted).await;
+        if !is_pruned && undeletable == Undeletable::Keep {
+            report.is_complete = false;
+            continue;
         }
+        report.forgotten += usize::from(!is_pruned);
+        journal.end();
     }
-    Ok(PruneReport { deleted, is_complete })
+    Ok(report)
 }
 
 /// Whether nothing is left of this journal's listener; prints why something is.

@@ -240,7 +240,8 @@ async fn prune_reports_undeletable_webhooks_until_forgotten() {
     Listener::at(&home, &fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
     let pruned = home.run_at(&other, &["webhook", "prune"]).await;
     assert!(pruned.code == Some(1) && pruned.err.contains(&fake.base_url()), "{pruned:?}");
-    home.run_at(&other, &["webhook", "prune", "--forget"]).await.succeeds();
+    let forgot = home.run_at(&other, &["webhook", "prune", "--forget"]).await.succeeds();
+    assert_eq!(forgot.out, "forgot 1 listener(s)\n");
     assert_eq!((fake.webhooks().len(), journals(&home).len()), (1, 0));
 }
 
