@@ -11,6 +11,7 @@ use crate::failure::{CliResult, Failure};
 
 /// The file of all events, unless `--file` names another.
 pub(crate) const FILE: &str = "7e577e577e577e577e577e57";
+/// The owner of all events, unless `--owner` names another.
 pub(crate) const OWNER: &str = "smartshape-check@example.com";
 
 pub(crate) struct Fixture {
@@ -25,6 +26,7 @@ pub(crate) struct Fixture {
     /// Tokens of the strings that an unset secret often turns into, with their names.
     pub(crate) of_nothing: Vec<(&'static str, String)>,
     file: String,
+    owner: String,
 }
 
 impl Fixture {
@@ -33,6 +35,7 @@ impl Fixture {
         secret: &Secret,
         sign: impl Fn(&Secret) -> CliResult<String>,
         file: &str,
+        owner: &str,
     ) -> CliResult<Self> {
         let make = |secret: &str, cost, prefix| {
             smartshape_fake::token(secret, cost, prefix).map_err(|error| Failure::failed(error.to_string()))
@@ -52,6 +55,7 @@ impl Fixture {
             cost_12: own(12, Prefix::TwoB)?,
             of_nothing: of_nothing.collect::<CliResult<_>>()?,
             file: file.to_owned(),
+            owner: owner.to_owned(),
         })
     }
 
@@ -65,7 +69,7 @@ impl Fixture {
 
     /// The manual's sample with a new uuid and the current time, marked as a test.
     pub(crate) fn event(&self, kind: EventKind) -> Value {
-        let sample = EventPayload::sample(kind).with_file(&self.file).with_owner(OWNER);
+        let sample = EventPayload::sample(kind).with_file(&self.file).with_owner(&self.owner);
         serde_json::from_slice(&sample.to_body()).unwrap_or_default()
     }
 

@@ -60,6 +60,9 @@ pub(crate) struct Check {
     /// The id of the file that the events are about, for an endpoint that has to know it
     #[arg(long, value_name = "ID", default_value = fixture::FILE, hide_default_value = true)]
     file: String,
+    /// The owner of the events, for an endpoint whose secret is scoped to some owners
+    #[arg(long, value_name = "OWNER", default_value = fixture::OWNER, hide_default_value = true)]
+    owner: String,
     /// Runs only the cases whose name contains this text
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -94,7 +97,8 @@ impl Check {
         let endpoint = Endpoint::new(url, Duration::from_secs(self.timeout)).map_err(out_of_reach)?;
         start_progress(format_args!("waiting for {}", self.url));
         endpoint.reach().await.map_err(out_of_reach)?;
-        let fixture = Fixture::new(&secret, |secret| token::sign(secret, &self.token_options), &self.file)?;
+        let sign = |secret: &_| token::sign(secret, &self.token_options);
+        let fixture = Fixture::new(&secret, sign, &self.file, &self.owner)?;
 
         let mut report = Report::begin(&cases, settings.json)?;
         let mut gone_since: Option<&Case> = None;

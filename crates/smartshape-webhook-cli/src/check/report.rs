@@ -143,7 +143,7 @@ impl Report {
         if self.accepting.contains(&Status::Fail) && !self.accepting.contains(&Status::Pass) {
             print_notice(
                 "no signed event was accepted: are the URL's path and the secret those of the endpoint? A secret that is scoped \
-                 to some events needs --event",
+                 to some events needs --event, and one that is scoped to some owners --owner",
             );
         }
         Ok(failed == 0)

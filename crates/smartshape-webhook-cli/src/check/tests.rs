@@ -15,7 +15,7 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(fixture);
 
 fn fixture() -> Fixture {
     let sign = |secret: &Secret| Ok(token(secret.expose(), 4, Prefix::TwoB).unwrap());
-    Fixture::new(&Secret::new("a long and random string").unwrap(), sign, FILE).unwrap()
+    Fixture::new(&Secret::new("a long and random string").unwrap(), sign, FILE, OWNER).unwrap()
 }
 
 #[test]

@@ -183,6 +183,7 @@ rejects a token of another secret  FAIL
 async fn check_sends_only_the_registered_events() {
     let (url, received) = receiver().await;
     let arguments = ["--event", "file_optimized", "--file", "5c6f", "--only", "accepts", "--timeout", "60"];
+    let arguments = [&arguments[..], &["--owner", "ada@example.com"]].concat();
     let lines = checked(&url, &arguments).await.succeeds().lines();
     let other = lines.iter().find(|line| line["case"] == "accepts annotation_created").unwrap();
     assert_eq!(
@@ -193,6 +194,8 @@ async fn check_sends_only_the_registered_events() {
     assert_eq!(unknown["result"], "skipped");
     let received = received.lock().unwrap();
     assert!(received.iter().all(|event| event["event"] == "file_optimized" && event["file"] == "5c6f"));
+    let owners = received.iter().filter(|event| event["owner"] == "ada@example.com").count();
+    assert_eq!(owners, received.len() - 2, "all but those of which it is the point");
 }
 
 #[tokio::test]
