@@ -81,7 +81,6 @@ faults! {
     rejects_prefix_2a: Fault::Rejects2a => fails ["accepts a token of prefix 2a"], warns [];
     rejects_prefix_2y: Fault::Rejects2y => fails [], warns ["accepts a token of prefix 2y"];
     rejects_cost_12: Fault::RejectsCost12 => fails ["accepts a token of cost 12"], warns [];
-    hashes_cost_14: Fault::HashesCost14 => fails [COSTLY], warns [];
     rejects_one_event: Fault::RejectsOneEvent => fails ["accepts annotation_updated"], warns [];
     fails_on_unknown_events: Fault::FailsOnUnknownEvents => fails ["accepts an event of unknown name"], warns [];
     rejects_new_fields: Fault::RejectsNewFields => fails ["accepts new fields"], warns [];
@@ -108,6 +107,14 @@ async fn check_finds_hanging_instead_of_rejecting() {
     let lines = finds_with(Fault::HangsOnRejection, &arguments, &fails, &[TWO_TOKENS, BEFORE_THE_BODY]).await;
     assert_eq!(lines[0]["seen"][0], "no response within 3000 ms");
     assert!(lines[0]["why"][0].as_str().unwrap().contains("waits for nothing"), "{}", lines[0]);
+}
+
+#[tokio::test]
+async fn check_finds_hashing_of_cost_14() {
+    let lines = finds_with(Fault::HashesCost14, &["--timeout", "60"], &[COSTLY], &[]).await;
+    let costly = lines.iter().find(|line| line["case"] == COSTLY).unwrap();
+    // It may have a bound above that.
+    assert!(costly["why"][0].as_str().unwrap().contains("--destructive shows which"), "{costly}");
 }
 
 #[tokio::test]

@@ -76,7 +76,8 @@ pub(super) const CASES: &[Case] = &[
     .delivery(Delivery::SameConnection),
     case(
         "rejects costly tokens without hashing them",
-        "whoever calls chooses the cost: hashing one token of cost 31 takes a core for more than a day",
+        "whoever calls chooses the cost. Without a bound, one token of cost 31 takes a core for more than a day; with a bound \
+         of 14 or more, each forged token takes it for as long as seen here. --destructive shows which of the two it is",
         |fixture, kind| {
             let with = |what: &str, token: String, expect| {
                 fixture.rejected(kind, Some(token)).expect(expect).what(what)
