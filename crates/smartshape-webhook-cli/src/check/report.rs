@@ -17,6 +17,7 @@ pub(crate) struct CaseOutcome {
     seen: Vec<String>,
     /// Why they matter.
     why: Vec<&'static str>,
+    is_turned_away: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +48,11 @@ impl CaseOutcome {
             (false, true) => Status::Pass,
             (false, false) => Status::Warn,
         };
-        Self { status, seen, why }
+        Self { status, seen, why, is_turned_away: result.is_turned_away }
     }
 
     pub(crate) fn skipped(reason: String) -> Self {
-        Self { status: Status::Skipped, seen: vec![reason], why: Vec::new() }
+        Self { status: Status::Skipped, seen: vec![reason], why: Vec::new(), is_turned_away: false }
     }
 
     fn lines(&self, name: &str, width: usize) -> String {
@@ -105,6 +106,7 @@ pub(crate) struct Report {
     statuses: Vec<Status>,
     /// Results of the cases that the endpoint should accept.
     accepting: Vec<Status>,
+    is_turned_away: bool,
 }
 
 impl Report {
@@ -113,11 +115,12 @@ impl Report {
         if !json {
             output::line(format_args!("{:width$}  RESULT", "CASE"))?;
         }
-        Ok(Self { json, width, statuses: Vec::new(), accepting: Vec::new() })
+        Ok(Self { json, width, statuses: Vec::new(), accepting: Vec::new(), is_turned_away: false })
     }
 
     pub(crate) fn row(&mut self, case: &Case, outcome: &CaseOutcome) -> CliResult {
         self.statuses.push(outcome.status);
+        self.is_turned_away |= outcome.is_turned_away;
         if case.name.starts_with("accepts ") {
             self.accepting.push(outcome.status);
         }
@@ -140,7 +143,7 @@ impl Report {
                 count(Status::Skipped)
             ))?;
         }
-        if self.accepting.contains(&Status::Fail) && !self.accepting.contains(&Status::Pass) {
+        if self.is_turned_away && !self.accepting.contains(&Status::Pass) {
             print_notice(
                 "no signed event was accepted: are the URL's path and the secret those of the endpoint? A secret that is scoped \
                  to some events needs --event, and one that is scoped to some owners --owner",

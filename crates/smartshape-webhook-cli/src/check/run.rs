@@ -10,7 +10,7 @@ use super::cases::{Case, Delivery};
 use super::endpoint::{Endpoint, Reply};
 use super::evaluate::{self, Finding};
 use super::fixture::Fixture;
-use super::request::Request;
+use super::request::{Expect, Request};
 
 /// Time for the other requests to arrive before the last one is sent.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -20,6 +20,8 @@ pub(crate) struct CaseResult {
     pub(crate) findings: Vec<Finding>,
     /// The endpoint accepts no connections any more.
     pub(crate) gone: bool,
+    /// A request that should be accepted got the status of a wrong token, path or method.
+    pub(crate) is_turned_away: bool,
 }
 
 pub(crate) async fn run_case(
@@ -111,5 +113,9 @@ async fn conclude(endpoint: &Endpoint, evaluated: Vec<(&Request, &Reply)>) -> Ca
         .iter()
         .any(|(_, reply)| matches!(reply.response, Err(Fault::Connection(_) | Fault::ConnectionRefused)));
     let gone = broken && endpoint.reach().await.is_err();
-    CaseResult { findings, gone }
+    let is_turned_away = evaluated.iter().any(|(request, reply)| {
+        let status = reply.response.as_ref().map(|response| response.status);
+        request.expect == Expect::Accepted && matches!(status, Ok(401 | 403..=405))
+    });
+    CaseResult { findings, gone, is_turned_away }
 }

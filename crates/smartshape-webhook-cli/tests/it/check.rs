@@ -146,7 +146,18 @@ async fn check_finds_responses_that_smartshape_does_not_accept() {
             assert!(line["seen"].to_string().contains(seen), "{line}");
             assert_eq!(line["why"].as_array().unwrap().len(), 1, "{line}");
         }
-        assert!(ran.err.contains("no signed event was accepted"), "{ran:?}");
+        assert_eq!(ran.err, "", "neither the secret nor the path is wrong");
+    }
+}
+
+#[tokio::test]
+async fn check_asks_about_path_and_secret_where_all_is_turned_away() {
+    let (url, _) = receiver().await;
+    for (url, secret) in [(url.as_str(), "another secret of mine"), (&format!("{url}/elsewhere"), SECRET)] {
+        let ran = checked(url, &["--secret", secret, "--timeout", "60", "--only", "_"]).await;
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.err.contains("no signed event was accepted: are the URL's path and"), "{ran:?}");
+        assert!(ran.err.contains("--event") && ran.err.contains("--owner"), "{ran:?}");
     }
 }
 
