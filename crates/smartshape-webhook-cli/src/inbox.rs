@@ -1,5 +1,6 @@
 //! `smartshape inbox`: lists, replays and purges stored events.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -68,7 +69,7 @@ enum State {
     Waiting,
     Running,
     Completed,
-    #[value(alias = "dead")]
+    #[value(aliases = ["dead", "dead letter"])]
     DeadLetter,
 }
 
@@ -79,7 +80,7 @@ pub(crate) struct List {
     #[command(flatten)]
     selection: Selection,
     /// Maximum number of events, the earliest first. Standard error says if there are more
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -175,6 +176,9 @@ pub(crate) async fn open(url: &str, read_only: bool) -> CliResult<Inbox> {
 fn check_file(path: &str) -> CliResult {
     let none = |why: &str| Failure::failed(format!("there is no inbox at {}: {why}", escape(path)));
     let file = std::fs::metadata(path).map_err(|error| none(&error.to_string()))?;
+    if !file.is_file() {
+        return Err(none("it is no file"));
+    }
     if file.len() == 0 { Err(none("that file is empty")) } else { Ok(()) }
 }
 
@@ -306,33 +310,39 @@ impl Change {
         }
         let inbox = self.database.open_to_change().await?;
         let filter = self.selection.filter().limit(u32::MAX);
-        let filters: Vec<EventFilter> = if self.keys.is_empty() {
-            vec![filter]
-        } else {
-            self.keys.iter().map(|key| filter.clone().key(*key)).collect()
+        let change = async |filter| match action {
+            Action::Replay => inbox.replay(filter).await,
+            Action::Purge => inbox.purge(filter).await,
         };
         let mut count = 0;
-        for filter in filters {
-            count += match action {
-                Action::Replay => inbox.replay(filter).await?,
-                Action::Purge => inbox.purge(filter).await?,
-            };
+        let mut unchanged = Vec::new();
+        // What a key that is given twice does the second time says nothing.
+        for key in self.keys.iter().collect::<BTreeSet<_>>() {
+            let changed = change(filter.clone().key(*key)).await?;
+            count += changed;
+            if changed == 0 {
+                unchanged.push(key.to_string());
+            }
+        }
+        if self.keys.is_empty() {
+            count = change(filter).await?;
         }
         let done = match action {
             Action::Replay => "replayed",
             Action::Purge => "purged",
         };
         output::done(&json!({done: count}), format_args!("{done} {count} event(s)"))?;
-        if count > 0 || self.keys.is_empty() {
+        if unchanged.is_empty() {
             return Ok(());
         }
+        let keys = unchanged.join(", ");
         Err(Failure::failed(match action {
-            Action::Replay => {
-                "nothing to replay: only dead letters are, and completed events whose body was kept"
-            }
-            Action::Purge => {
-                "nothing to purge: these events do not exist, are running, or have no body any more"
-            }
+            Action::Replay => format!(
+                "nothing to replay of {keys}: only dead letters are, and completed events whose body was kept"
+            ),
+            Action::Purge => format!(
+                "nothing to purge of {keys}: these events do not exist, are running, or have no body any more"
+            ),
         }))
     }
 }

@@ -82,6 +82,12 @@ async fn inbox_lists_shows_replays_and_purges_events() {
     let dead =
         home.run(&["--json", "inbox", "list", &place, "--state", "dead-letter"]).await.succeeds().json();
     let key = dead["key"].as_str().unwrap().to_owned();
+    let state = dead["state"].as_str().unwrap();
+    assert_eq!(
+        home.run(&["--json", "inbox", "list", &place, "--state", state]).await.succeeds().json(),
+        dead,
+        "a state is taken as it is printed"
+    );
 
     let shown = home.run(&["--json", "inbox", "show", &place, &key]).await.succeeds().json();
     assert_eq!((&shown["uuid"], shown["body"].as_str().unwrap()), (&"one".into(), body("one").as_str()));
@@ -98,7 +104,11 @@ async fn inbox_lists_shows_replays_and_purges_events() {
     let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.succeeds().json();
     assert_eq!((&stats().await["dead_letters"], &stats().await["waiting"]), (&1.into(), &1.into()));
     home.run(&["inbox", "replay", &place]).await.fails(2, "--all");
-    home.run(&["inbox", "replay", &place, &key]).await.succeeds();
+    // A key that the inbox does not have is named; the others are replayed.
+    let unknown = "0".repeat(32);
+    let replayed = home.run(&["inbox", "replay", &place, &unknown, &key, &key]).await;
+    assert_eq!((replayed.code, replayed.out.as_str()), (Some(1), "replayed 1 event(s)\n"));
+    assert!(replayed.err.contains(&unknown) && !replayed.err.contains(&key), "{replayed:?}");
     assert_eq!((&stats().await["dead_letters"], &stats().await["waiting"]), (&0.into(), &2.into()));
     home.run(&["inbox", "purge", &place]).await.fails(2, "--all");
     assert_eq!(home.run(&["--json", "inbox", "purge", &place, &key]).await.succeeds().json()["purged"], 1);
@@ -116,6 +126,7 @@ async fn inbox_list_tells_that_there_are_more() {
         assert_eq!(cut.out.lines().filter(|line| line.contains("file_uploaded")).count(), 1, "{cut:?}");
         assert!(cut.err.contains("there are more: --after 1 "), "{cut:?}");
     }
+    home.run(&["inbox", "list", &place, "--limit", "0"]).await.fails(2, "--limit");
     for flags in [["--limit", "2"], ["--after", "1"]] {
         let all = home.run(&[&["inbox", "list", &place], &flags[..]].concat()).await.succeeds();
         assert_eq!(all.err, "");
@@ -175,6 +186,11 @@ async fn inbox_rejects_other_files_unchanged() {
         home.write("notes", content);
         home.run(&["inbox", "list", "notes"]).await.fails(1, "there is no inbox at notes");
         assert_eq!(home.read("notes"), content);
+    }
+    std::fs::create_dir(home.path().join("folder")).unwrap();
+    for command in [&["list", "folder"][..], &["purge", "folder", "--all"]] {
+        let failed = home.run(&[&["inbox"], command].concat()).await;
+        failed.fails(1, "there is no inbox at folder: it is no file");
     }
     home.run(&["inbox", "list", "mysql://somewhere"]).await.fails(2, "postgres://");
     let place = filled(&home).await;
