@@ -10,7 +10,7 @@ use crate::escape;
 use crate::failure::{CliResult, Failure};
 use crate::input;
 use crate::output;
-use crate::settings::{Config, Settings};
+use crate::settings::{Config, Settings, environment};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -30,7 +30,10 @@ pub(crate) struct Login {
 impl Login {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let (client, ca_cert) = settings.client()?;
-        let username = self.username.or_else(|| std::env::var("SMARTSHAPE_USERNAME").ok());
+        let username = match self.username {
+            Some(username) => Some(username),
+            None => environment("SMARTSHAPE_USERNAME")?,
+        };
         let Some(username) = username.filter(|name| !name.is_empty()) else {
             return Err(Failure::usage("who logs in? Name the user, or set SMARTSHAPE_USERNAME"));
         };
@@ -57,7 +60,7 @@ impl Login {
 }
 
 async fn password(username: &str) -> CliResult<String> {
-    if let Ok(password) = std::env::var("SMARTSHAPE_PASSWORD") {
+    if let Some(password) = environment("SMARTSHAPE_PASSWORD")? {
         return Ok(password);
     }
     if !std::io::stdin().is_terminal() {

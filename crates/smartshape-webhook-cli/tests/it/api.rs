@@ -17,7 +17,9 @@ async fn login_is_stored_and_used_for_its_server_only() {
     ran_with_stdin(&mut home.program(&login), "\n").await.fails(2, "SMARTSHAPE_PASSWORD");
     assert!(!home.path().join(".config").exists());
 
-    let ran_ = ran_with_stdin(&mut home.program(&login), account.password()).await.succeeds();
+    // An empty variable counts as not set.
+    let mut program = home.program(&login);
+    let ran_ = ran_with_stdin(program.env("SMARTSHAPE_PASSWORD", ""), account.password()).await.succeeds();
     let kept = home.path().join(".config/smartshape/config.json");
     let text = std::fs::read_to_string(&kept).unwrap();
     assert!(!text.contains(account.password()) && !ran_.out.contains("jwt"));
@@ -30,6 +32,19 @@ async fn login_is_stored_and_used_for_its_server_only() {
     std::fs::write(&kept, "{\"token\": \"hunter2\", nonsense").unwrap();
     let broken = home.run(&["webhook", "list"]).await;
     assert!(broken.code == Some(2) && broken.err.contains("config.json") && !broken.err.contains("hunter2"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn login_rejects_variables_that_are_not_utf8() {
+    let (home, (_kept, nobody)) = (Home::new(), crate::support::nobody());
+    let strange: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"p\xe9ss");
+    for variable in ["SMARTSHAPE_USERNAME", "SMARTSHAPE_PASSWORD"] {
+        let mut program = home.program(&["--api-url", &nobody, "login"]);
+        program.env("SMARTSHAPE_USERNAME", "ada").env(variable, strange);
+        let failed = ran_with_stdin(&mut program, "of another account").await;
+        failed.fails(2, &format!("{variable} is not UTF-8"));
+    }
 }
 
 #[cfg(target_os = "linux")]
