@@ -1,6 +1,7 @@
 //! `smartshape inbox`: lists, replays and purges stored events.
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -152,8 +153,13 @@ impl Database {
 pub(crate) async fn open(url: &str, read_only: bool) -> CliResult<Inbox> {
     output::start_progress("opening the inbox");
     let is_file = !url.contains("://");
-    if is_file {
-        check_file(url)?;
+    if is_file && let Err(none) = check_file(url) {
+        // A mistyped URL may contain a password. The inbox rejects it before it looks for a file, and does not repeat it.
+        let opened = Inbox::builder(url).connect_timeout(Duration::ZERO).read_only(true).open().await;
+        let rejected = opened
+            .err()
+            .filter(|error| error.kind() == InboxErrorKind::InvalidSettings && error.source().is_none());
+        return Err(rejected.map_or(none, Failure::from));
     }
     // A file may be locked for a moment. An error of a server is returned at once.
     let timeout = if is_file { CONNECT_TIMEOUT } else { Duration::ZERO };

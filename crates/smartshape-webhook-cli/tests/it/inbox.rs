@@ -193,6 +193,9 @@ async fn inbox_rejects_other_files_unchanged() {
         failed.fails(1, "there is no inbox at folder: it is no file");
     }
     home.run(&["inbox", "list", "mysql://somewhere"]).await.fails(2, "postgres://");
+    let mistyped = home.run(&["inbox", "list", "postgres:/ada:hunter2@h/x"]).await;
+    assert!(!mistyped.err.contains("hunter2"), "{mistyped:?}");
+    mistyped.fails(2, "an inbox is a path or a postgres:// URL");
     let place = filled(&home).await;
     home.run(&["inbox", "show", &place, "1"]).await.fails(2, "use the KEY column of `smartshape inbox list`");
     home.run(&["inbox", "show", &place, &"0".repeat(32)]).await.fails(1, "no event 000");

@@ -125,6 +125,17 @@ pub(crate) async fn open(url: &str, options: &StorageOptions) -> Result<Arc<dyn 
         #[cfg(not(feature = "postgres"))]
         return invalid("this program was built without the feature `postgres` of smartshape-webhook-inbox");
     }
+    // What is a URL but for its `://` may contain a password, so the error does not repeat it.
+    let lowercase = url.to_ascii_lowercase();
+    if ["postgres:", "postgresql:", "postgres//", "postgresql//"]
+        .iter()
+        .any(|start| lowercase.starts_with(start))
+    {
+        return invalid(
+            "an inbox is a path or a postgres:// URL, and this is neither; a path that begins so is written with \
+             `./` before it",
+        );
+    }
     // SQLite treats these as URLs or as a database in memory, and stores nothing at that path.
     if ["file:", "sqlite:", ":memory:"].iter().any(|start| url.starts_with(start)) {
         return invalid(&format!("an inbox is a plain path, not {url:?}"));

@@ -64,8 +64,14 @@ async fn open_rejects_wrong_paths() {
         ("file:inbox.db?mode=memory", "plain path"),
         ("sqlite:inbox.db", "plain path"),
         ("mysql://db/app", "postgres://"),
+        ("postgres:/app:hunter2@db/app", "a path or a postgres:// URL"),
+        ("postgres:app:hunter2@db", "a path or a postgres:// URL"),
+        ("postgresql//app:hunter2@db/app", "a path or a postgres:// URL"),
+        ("Postgres//app:hunter2@db", "a path or a postgres:// URL"),
     ] {
-        assert_error(&open_error(path).await, InboxErrorKind::InvalidSettings, advice);
+        let error = open_error(path).await;
+        assert_error(&error, InboxErrorKind::InvalidSettings, advice);
+        assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }
 
