@@ -34,6 +34,11 @@ impl Routes {
         describe_counter!(UNROUTED_EVENTS, "Events that no route takes");
         // Prometheus sees no increase in a counter that begins with 1.
         counter!(UNROUTED_EVENTS).increment(0);
+        for route in &routes {
+            for outcome in ["passed_on", "failed"] {
+                counter!(ATTEMPTS, "target" => route.target.name.clone(), "outcome" => outcome).increment(0);
+            }
+        }
         Self(routes.into())
     }
 

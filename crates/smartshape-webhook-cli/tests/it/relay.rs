@@ -112,6 +112,12 @@ impl Relay {
         poll_until(async || self.get("/metrics").await.1.lines().any(|line| line.starts_with(begins))).await;
     }
 
+    /// Waits until this counter is no longer 0.
+    pub(crate) async fn has_counted(&self, series: &str) {
+        let counted = |line: &str| line.strip_prefix(series).is_some_and(|value| value.trim() != "0");
+        poll_until(async || self.get("/metrics").await.1.lines().any(counted)).await;
+    }
+
     async fn is_ready(&self) {
         poll_until(async || self.get("/ready").await.0 == "200").await;
     }
@@ -209,10 +215,18 @@ async fn failed_attempt_is_logged_with_event_and_target() {
          allow_private_addresses = true\n[[route]]\nto = \"{others}\"\n"
     );
     let relay = Relay::of(&home, &settings).await;
+    let page = relay.get("/metrics").await.1;
     for (kind, target) in [(FileUploaded, nobody.as_str()), (AnnotationCreated, "exec:program")] {
+        for outcome in ["passed_on", "failed"] {
+            let line =
+                format!("smartshape_relay_attempts_total{{target=\"{target}\",outcome=\"{outcome}\"}} 0\n");
+            assert!(page.contains(&line), "{page}");
+        }
         relay.accepts(&EventPayload::sample(kind)).await;
         relay
-            .counts(&format!("smartshape_relay_attempts_total{{target=\"{target}\",outcome=\"failed\"}}"))
+            .has_counted(&format!(
+                "smartshape_relay_attempts_total{{target=\"{target}\",outcome=\"failed\"}}"
+            ))
             .await;
     }
     let log = relay.terminate().await;

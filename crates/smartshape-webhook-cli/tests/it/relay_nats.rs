@@ -35,7 +35,7 @@ async fn relay_publishes_to_a_stream_once_it_can_be_reached() {
     let event = EventPayload::sample(FileUploaded);
     relay.accepts(&event).await;
     let attempts = r#"smartshape_relay_attempts_total{target="nats:EVENTS",outcome="#;
-    relay.counts(&format!("{attempts}\"failed\"}} ")).await;
+    relay.has_counted(&format!("{attempts}\"failed\"}}")).await;
     servers.restart().unwrap();
     relay.counts(&format!("{attempts}\"passed_on\"}} 1")).await;
     assert_eq!(stream.get_raw_message(1).await.unwrap().payload, event.to_body());
