@@ -89,6 +89,10 @@ impl Rotate {
         let created = self.create(&client, &wanted, &old).await?;
         // The old webhook is deleted even if nobody reads standard output, since both would send otherwise.
         let printed = print_webhook("created", &created);
+        if created.id == old.id {
+            print_notice("the server changed the webhook in place, so there is no old one to delete");
+            return printed;
+        }
         if self.keep_old {
             return printed.and(print_kept(&old));
         }

@@ -295,6 +295,15 @@ async fn creation_is_not_interrupted_by_a_signal() {
     }
 }
 
+#[tokio::test]
+async fn rotate_deletes_no_webhook_that_was_changed_in_place() {
+    let home = Home::new();
+    let server =
+        server("new1", put(async || created()), delete(async || http::StatusCode::IM_A_TEAPOT)).await;
+    let ran = ran(&mut program_at(&home, &server, &["rotate", "new1"])).await.succeeds();
+    assert!(ran.out.contains("created new1") && ran.err.contains("in place"), "{ran:?}");
+}
+
 /// As after another rotation that ran at the same time, and created a webhook too.
 #[tokio::test]
 async fn rotate_tells_that_the_old_webhook_was_gone() {
