@@ -7,7 +7,7 @@ use std::path::Path;
 use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 
-use crate::listener::Listener;
+use crate::listener;
 use crate::support::{Home, SECRET, nobody, ran};
 
 /// Makes a file another user's, which only root can.
@@ -43,7 +43,7 @@ async fn recordings_are_private_to_the_user() {
     assert!(fs::read(at("mine")).unwrap() == b"mine\n" && !at("nowhere").exists());
     for taken in ["mine", "/dev/null", "new"] {
         let listen = ["webhook", "listen", "--event", "file_uploaded", "--record", taken];
-        let listener = Listener::start(home.logged_in(&fake, &listen)).await;
+        let listener = listener::start(home.logged_in(&fake, &listen)).await;
         listener.stop("-INT").await;
     }
     assert!(fs::read(at("mine")).unwrap().starts_with(b"mine\n{"));
@@ -83,9 +83,9 @@ async fn settings_symlink_is_kept() {
 #[tokio::test]
 async fn journals_of_other_users_delete_nothing() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
-    let mut listener = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
+    let mut listener = listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
     listener.child.kill().await.unwrap();
-    let note = crate::listener::journals(&home).remove(0);
+    let note = listener::journals(&home).remove(0);
     let elsewhere = home.path().join("elsewhere.jsonl");
     fs::rename(&note, &elsewhere).unwrap();
     symlink(&elsewhere, &note).unwrap();

@@ -13,14 +13,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use crate::event::{receiver, serve};
-use crate::listener::{Listener, builder};
+use crate::listener::{self, builder};
+use crate::program::Program;
 use crate::support::{Home, SECRET, message, within};
 
-async fn listener(home: &Home, fake: &FakeSmartShape, to: &str) -> Listener {
+async fn listener(home: &Home, fake: &FakeSmartShape, to: &str) -> Program {
     let arguments = ["webhook", "listen", "--event", "file_uploaded", "--forward-to", to];
     let mut command = home.logged_in(fake, &arguments);
     command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
-    Listener::start(command).await
+    listener::start(command).await
 }
 
 #[tokio::test]

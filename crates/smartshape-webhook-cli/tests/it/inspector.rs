@@ -4,7 +4,8 @@ use smartshape_fake::{EventPayload, Prefix};
 use smartshape_webhook::EventKind;
 
 use crate::event::receiver;
-use crate::listener::{Listener, builder};
+use crate::listener::{self, builder};
+use crate::program::Program;
 use crate::support::{Home, SECRET, request};
 use crate::ui::Console;
 
@@ -23,7 +24,7 @@ async fn inspector_shows_deliveries_and_sends_them_again() {
     let arguments = ["webhook", "listen", "--event", "file_uploaded", "--ui", "--forward-to", &to];
     let mut command = home.logged_in(&fake, &arguments);
     command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
-    let mut listener = Listener::spawn(&mut command);
+    let mut listener = Program::spawn(&mut command);
     let url = listener.read_until("the console: ").await;
     let url = url.rsplit(' ').next().unwrap().to_owned();
     listener.read_until("registered ").await;
@@ -95,7 +96,7 @@ async fn inspector_shows_deliveries_and_sends_them_again() {
 async fn inspector_shows_a_recording() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let arguments = ["--event", "file_uploaded", "--record", "r.jsonl", "--fail-first", "1"];
-    let listener = Listener::at(&home, &fake, &arguments).await;
+    let listener = listener::at(&home, &fake, &arguments).await;
     let event = EventPayload::sample(EventKind::FileUploaded);
     for _ in 0..2 {
         assert!(fake.send(&event).await[0].accepted());

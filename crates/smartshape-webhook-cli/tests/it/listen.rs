@@ -8,14 +8,14 @@ use smartshape_webhook::EventKind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::listener::{Listener, builder, journals};
+use crate::listener::{self, builder, journals};
 use crate::support::{Home, SECRET, message, ran, within};
 
 #[tokio::test]
 async fn listen_prints_lines_and_deletes_its_webhooks() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-    let mut listener = Listener::at(&home, &fake, &["--event", "annotation_created"]).await;
+    let mut listener = listener::at(&home, &fake, &["--event", "annotation_created"]).await;
     let registered = fake.webhooks();
     assert_eq!((registered.len(), registered[1].event), (2, EventKind::AnnotationCreated));
 
@@ -35,7 +35,7 @@ async fn listen_prints_lines_and_deletes_its_webhooks() {
 #[tokio::test]
 async fn listen_escapes_events_for_the_terminal() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let listener = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
+    let listener = listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
     let name = "\u{9b}31m\u{202e}é\u{2066}";
     let body = json!({
         "uuid": "u-1", "event": "file_uploaded", "file": "f", "owner": "o", "runTimestamp": 1, "data": {"name": name},
@@ -49,7 +49,7 @@ async fn listen_escapes_events_for_the_terminal() {
 #[tokio::test]
 async fn listen_registers_all_nine_events_with_one_fresh_secret() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let mut listener = Listener::at(&home, &fake, &[]).await;
+    let mut listener = listener::at(&home, &fake, &[]).await;
     let webhooks = fake.webhooks();
     assert_eq!(webhooks.iter().map(|webhook| webhook.event).collect::<Vec<_>>(), EventKind::ALL);
     assert!(webhooks[0].secret().len() >= 32);
@@ -69,7 +69,7 @@ async fn listen_prints_thousands_of_events_as_whole_lines() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let mut command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
     command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
-    let mut listener = Listener::start(command).await;
+    let mut listener = listener::start(command).await;
     let url = fake.webhooks().remove(0).url;
     let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let token = smartshape_fake::token(SECRET, 4, Prefix::TwoB).unwrap();

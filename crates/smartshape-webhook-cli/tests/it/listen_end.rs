@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::listener::{Listener, builder, journals};
+use crate::listener::{self, builder, journals};
+use crate::program::Program;
 use crate::support::{Home, SECRET, assert_private, ran, within};
 
 /// A fake with or without URLs in its list, and somebody else's webhook there.
@@ -26,8 +27,8 @@ async fn concurrent_listeners_do_not_interfere() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
-        let mut one = Listener::spawn(&mut home.logged_in(&fake, &arguments));
-        let mut two = Listener::spawn(&mut home.logged_in(&fake, &arguments));
+        let mut one = Program::spawn(&mut home.logged_in(&fake, &arguments));
+        let mut two = Program::spawn(&mut home.logged_in(&fake, &arguments));
         one.read_until("registered ").await;
         two.read_until("registered ").await;
         assert_eq!(fake.webhooks().len(), 5);
@@ -54,7 +55,7 @@ async fn prune_finds_a_webhook_that_was_not_noted() {
             command.env("SMARTSHAPE_API_URL", &api_url);
             command
         };
-        let mut listener = Listener::spawn(&mut there(&["webhook", "listen", "--event", "file_optimized"]));
+        let mut listener = Program::spawn(&mut there(&["webhook", "listen", "--event", "file_optimized"]));
         within(created).await.unwrap();
         listener.child.kill().await.unwrap();
         let orphan = fake.webhooks()[1].id.clone();
@@ -112,7 +113,7 @@ async fn prune_completes_an_interrupted_clean_up() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         let arguments = ["--event", "file_optimized", "--event", "file_uploaded"];
-        let listener = Listener::at(&home, &fake, &arguments).await;
+        let listener = listener::at(&home, &fake, &arguments).await;
         fake.inject(FaultInjection::error(503, ErrorFormat::Plain).after(1));
         listener.signal("-TERM");
         let (status, _, err) = listener.end().await;
@@ -141,7 +142,7 @@ async fn rejected_creation_leaves_no_journal() {
 async fn listen_ends_when_its_pipe_closes_without_events() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
-        let mut listener = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
+        let mut listener = listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
         drop(listener.out.take());
         let (status, _, err) = listener.end().await;
         assert_eq!(status.code(), Some(0), "{err}");
@@ -153,7 +154,7 @@ async fn listen_ends_when_its_pipe_closes_without_events() {
 async fn listen_ends_at_a_signal() {
     for (shows_url, signal) in [(true, "-INT"), (true, "-TERM"), (false, "-INT"), (false, "-TERM")] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
-        let listener = Listener::at(&home, &fake, &[]).await;
+        let listener = listener::at(&home, &fake, &[]).await;
         assert_eq!(fake.webhooks().len(), 10);
         let (out, err) = listener.stop(signal).await;
         assert_eq!(out, "");
@@ -167,7 +168,7 @@ async fn listen_ends_at_a_hangup_unless_it_is_ignored() {
     for (option, is_ignored) in [("--default-signal=HUP", false), ("--ignore-signal=HUP", true)] {
         let (home, (fake, other)) = (Home::new(), fake(true).await);
         let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_optimized"]);
-        let listener = Listener::start(crate::support::with_signals(option, &command)).await;
+        let listener = listener::start(crate::support::with_signals(option, &command)).await;
         listener.signal("-HUP");
         if is_ignored {
             for _ in 0..10 {
@@ -187,11 +188,11 @@ async fn prune_deletes_only_webhooks_of_crashed_listeners() {
         let (home, fake) = (Home::new(), builder().list_shows_url(shows_url).start().await.unwrap());
         let before = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
         let arguments = ["--event", "file_uploaded", "--event", "file_optimized"];
-        let mut crashed = Listener::at(&home, &fake, &arguments).await;
+        let mut crashed = listener::at(&home, &fake, &arguments).await;
         let secret = fake.webhooks()[1].secret().to_owned();
         crashed.child.kill().await.unwrap();
         let after = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-        let running = Listener::at(&home, &fake, &["--event", "annotation_created"]).await;
+        let running = listener::at(&home, &fake, &["--event", "annotation_created"]).await;
         let here: Vec<_> = fake.webhooks().into_iter().map(|webhook| (webhook.id, webhook.event)).collect();
         // The next listener has done it.
         assert_eq!(here.len(), 3, "{here:?}");
@@ -216,7 +217,7 @@ async fn prune_deletes_only_webhooks_of_crashed_listeners() {
 #[tokio::test]
 async fn prune_recognizes_unnoted_webhooks_by_their_url() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let mut crashed = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
+    let mut crashed = listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
     crashed.child.kill().await.unwrap();
     let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     // The power fails in the middle of the second line.
@@ -237,7 +238,7 @@ async fn prune_recognizes_unnoted_webhooks_by_their_url() {
 async fn prune_reports_undeletable_webhooks_until_forgotten() {
     let (home, fake, other) =
         (Home::new(), builder().start().await.unwrap(), builder().start().await.unwrap());
-    Listener::at(&home, &fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
+    listener::at(&home, &fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
     let pruned = home.run_at(&other, &["webhook", "prune"]).await;
     assert!(pruned.code == Some(1) && pruned.err.contains(&fake.base_url()), "{pruned:?}");
     let forgot = home.run_at(&other, &["webhook", "prune", "--forget"]).await.succeeds();
@@ -249,7 +250,7 @@ async fn prune_reports_undeletable_webhooks_until_forgotten() {
 async fn listen_keeps_its_journal_if_the_token_expired() {
     for shows_url in [true, false] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
-        let listener = Listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
+        let listener = listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
         fake.expire_tokens();
         listener.signal("-TERM");
         let (status, _, err) = listener.end().await;
@@ -303,7 +304,7 @@ async fn prune_keeps_journals_of_other_accounts() {
     let mut login = home.program(&["--api-url", &url, "login", account.username()]);
     ran(login.env("SMARTSHAPE_PASSWORD", account.password())).await.succeeds();
     let command = home.program(&["webhook", "listen", "--event", "file_uploaded"]);
-    let mut crashed = Listener::start(command).await;
+    let mut crashed = listener::start(command).await;
     crashed.child.kill().await.unwrap();
     // To the user of a token that is set, the webhooks of a login may be unknown.
     let id = ids(&fake).remove(0);

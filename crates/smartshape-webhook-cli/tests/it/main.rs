@@ -22,6 +22,7 @@ mod listen;
 mod listen_end;
 mod listener;
 mod pipeline;
+mod program;
 mod proxy;
 mod record;
 #[cfg(unix)]

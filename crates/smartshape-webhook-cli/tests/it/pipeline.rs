@@ -8,7 +8,8 @@ use smartshape_fake::EventPayload;
 use smartshape_webhook::EventKind;
 use tokio::process::Command;
 
-use crate::listener::{Listener, builder, journals};
+use crate::listener::{builder, journals};
+use crate::program::Program;
 use crate::support::{Home, within};
 
 /// The pipeline of SmartShape's manual, where there is a `jq`: the one that `JQ` names, or on the PATH.
@@ -37,7 +38,7 @@ async fn listen_works_in_the_manuals_pipeline() {
     command = Command::new("sh");
     command.args(["-c", script]).env_clear().envs(environment).env("PATH", path).current_dir(home.path());
     command.stdin(Stdio::null()).process_group(0);
-    let mut pipeline = Listener::spawn(&mut command);
+    let mut pipeline = Program::spawn(&mut command);
     let group = Group(format!("-{}", pipeline.child.id().unwrap()));
     pipeline.read_until("registered ").await;
 

@@ -6,7 +6,8 @@ use smartshape_webhook::EventKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::listener::{Listener, builder};
+use crate::listener::{self, builder};
+use crate::program::Program;
 use crate::support::{Home, SECRET, assert_private, ran_with_stdin, request, within};
 
 const FILE: &str = "recording.jsonl";
@@ -18,9 +19,9 @@ async fn fake(fresh_salt: bool) -> FakeSmartShape {
     builder().sender(sender).start().await.unwrap()
 }
 
-async fn listener(home: &Home, fake: &FakeSmartShape, more: &[&str]) -> Listener {
+async fn listener(home: &Home, fake: &FakeSmartShape, more: &[&str]) -> Program {
     let arguments = ["--record", FILE, "--event", "file_uploaded", "--event", "file_optimized"];
-    Listener::at(home, fake, &[&arguments, more].concat()).await
+    listener::at(home, fake, &[&arguments, more].concat()).await
 }
 
 async fn inspected(home: &Home) -> Value {
@@ -92,7 +93,7 @@ async fn recording_contains_no_salt_token_or_secret() {
     let mut command =
         home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded", "--record", FILE]);
     command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
-    let mut listener = Listener::start(command).await;
+    let mut listener = listener::start(command).await;
     let token = smartshape_fake::token(SECRET, 4, Prefix::TwoY).unwrap();
     let url = fake.webhooks().remove(0).url;
     let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();

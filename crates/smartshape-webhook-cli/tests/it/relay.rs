@@ -1,8 +1,6 @@
 //! `smartshape relay`: what reaches the target.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -10,13 +8,11 @@ use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use smartshape_fake::{DeliveryOutcome, EventPayload, FakeSmartShape, Sender, SenderSettings};
 use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
-use crate::listener::Listener;
+use crate::program::Program;
 use crate::support::{Home, SECRET, poll_until, ran, request, within};
 use crate::ui::Console;
 
@@ -32,11 +28,8 @@ fn applying(home: &Home, url: &str, declared: &str) -> Command {
 
 /// A running relay; killed when dropped.
 pub(crate) struct Relay {
-    child: Child,
+    program: Program,
     pub(crate) url: String,
-    log: Arc<Mutex<String>>,
-    /// Reads the log to its end.
-    reader: JoinHandle<()>,
 }
 
 pub(crate) fn command(home: &Home, arguments: &[&str]) -> Command {
@@ -58,27 +51,10 @@ impl Relay {
     }
 
     pub(crate) async fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let log = Arc::new(Mutex::new(String::new()));
-        let url = within(async {
-            loop {
-                let line =
-                    lines.next_line().await.unwrap().unwrap_or_else(|| panic!("{}", log.lock().unwrap()));
-                log.lock().unwrap().push_str(&format!("{line}\n"));
-                if let Some((_, url)) = line.split_once("listening on ") {
-                    return url.trim_end_matches("\"}").to_owned();
-                }
-            }
-        });
-        let url = url.await;
-        let written = Arc::clone(&log);
-        let reader = tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                written.lock().unwrap().push_str(&format!("{line}\n"));
-            }
-        });
-        Self { child, url, log, reader }
+        let mut program = Program::spawn(&mut command);
+        let line = program.read_until("listening on ").await;
+        let (_, url) = line.split_once("listening on ").unwrap();
+        Self { url: url.trim_end_matches("\"}").to_owned(), program }
     }
 
     pub(crate) async fn accepts(&self, event: &EventPayload) {
@@ -91,7 +67,7 @@ impl Relay {
     }
 
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.program.log()
     }
 
     /// Status and body of another page.
@@ -122,24 +98,14 @@ impl Relay {
         poll_until(async || self.get("/ready").await.0 == "200").await;
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
-        rustix::process::kill_process(id, signal).unwrap();
-    }
-
     /// Ends the relay; returns its whole log.
-    pub(crate) async fn terminate(mut self) -> String {
-        self.signal(rustix::process::Signal::TERM);
-        let code = within(self.child.wait()).await.unwrap().code();
-        within(self.reader).await.unwrap();
-        let log = self.log.lock().unwrap().clone();
-        assert_eq!(code, Some(0), "{log}");
-        log
+    pub(crate) async fn terminate(self) -> String {
+        self.program.stop("-TERM").await.1
     }
 
     /// Ends it at once (SIGKILL).
     pub(crate) async fn kill(mut self) {
-        self.child.kill().await.unwrap();
+        self.program.child.kill().await.unwrap();
     }
 }
 
@@ -444,7 +410,7 @@ async fn relay_outlives_a_hangup_under_nohup() {
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
     let program = command(&home, &["--inbox", "relay.db", "--to", &url, "--allow-private-addresses"]);
     let relay = Relay::start(crate::support::with_signals("--ignore-signal=HUP", &program)).await;
-    relay.signal(rustix::process::Signal::HUP);
+    relay.program.signal("-HUP");
     for kind in EventKind::ALL {
         relay.accepts(&EventPayload::sample(kind)).await;
     }
@@ -548,7 +514,7 @@ async fn relay_shows_its_inbox_to_whoever_knows_the_password() {
     let arguments = ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--ui"];
     ran(&mut command(&home, &arguments)).await.fails(2, "the console of a relay needs a password");
     let mut program = command(&home, &arguments);
-    let mut relay = Listener::spawn(program.env("SMARTSHAPE_UI_PASSWORD", PASSWORD));
+    let mut relay = Program::spawn(program.env("SMARTSHAPE_UI_PASSWORD", PASSWORD));
     let shown = relay.read_until(" console ").await;
     let listening = relay.read_until("listening on ").await;
     assert!(

@@ -4,12 +4,12 @@ use base64::Engine as _;
 use serde_json::json;
 
 use crate::inbox::{Schema, fill, filled};
-use crate::listener::Listener;
+use crate::program::Program;
 use crate::support::{Home, Response, poll_until, request, within};
 
 /// A console that runs.
 pub(crate) struct Console {
-    pub(crate) program: Listener,
+    pub(crate) program: Program,
     /// The host of its address, and the port on 127.0.0.1.
     host: String,
     key: String,
@@ -18,7 +18,7 @@ pub(crate) struct Console {
 impl Console {
     /// Runs it until it has printed its address.
     pub(crate) async fn start(mut command: tokio::process::Command) -> Self {
-        let mut program = Listener::spawn(&mut command);
+        let mut program = Program::spawn(&mut command);
         let line = within(program.out.as_mut().unwrap().next_line()).await.unwrap();
         match line {
             Some(url) => Self::at(program, &url),
@@ -26,7 +26,7 @@ impl Console {
         }
     }
 
-    pub(crate) fn at(program: Listener, url: &str) -> Self {
+    pub(crate) fn at(program: Program, url: &str) -> Self {
         let (host, query) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
         let key = query.strip_prefix("?key=").unwrap_or_default().to_owned();
         Self { program, host: host.to_owned(), key }
@@ -103,7 +103,7 @@ async fn ui_logs_each_change_with_who_made_it() {
     ] {
         let mut command = home.program(arguments);
         command.arg(&place).env("USER", "ada");
-        let mut program = Listener::spawn(&mut command);
+        let mut program = Program::spawn(&mut command);
         let printed = within(program.out.as_mut().unwrap().next_line()).await.unwrap().unwrap();
         let url =
             printed.strip_prefix("{\"url\":\"").map_or(printed.as_str(), |url| url.trim_end_matches("\"}"));
@@ -238,7 +238,7 @@ async fn ui_says_why_it_cannot_be_shown() {
     filled(&home).await;
     let address = taken.local_addr().unwrap().to_string();
     home.run(&["ui", "inbox.db", "--listen", &address]).await.fails(2, &address);
-    let mut program = Listener::spawn(&mut home.program(&["--json", "ui", "inbox.db"]));
+    let mut program = Program::spawn(&mut home.program(&["--json", "ui", "inbox.db"]));
     let printed = program.line().await;
     assert_eq!(printed, json!({"url": printed["url"].as_str().unwrap()}));
 }
