@@ -9,7 +9,7 @@ use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection, Prefix, token
 use smartshape_webhook::EventKind::FileUploaded;
 
 use crate::event::serve;
-use crate::listener::Listener;
+use crate::listener;
 use crate::support::{Home, Ran, SECRET, code_unread, nobody, ran};
 
 const URL: &str = "http://127.0.0.1:1/a";
@@ -191,7 +191,7 @@ async fn closed_pipe_keeps_the_exit_code() {
     // One listener's webhook can be deleted here, the other's cannot.
     let (here, there) = (FakeSmartShape::start().await.unwrap(), FakeSmartShape::start().await.unwrap());
     for fake in [&here, &there] {
-        Listener::at(&home, fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
+        listener::at(&home, fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
     }
     assert_eq!(code_unread(&mut home.logged_in(&here, &["webhook", "prune"])).await, Some(1));
     assert_eq!((here.webhooks().len(), there.webhooks().len()), (0, 1));
