@@ -133,7 +133,7 @@ pub(crate) fn run(choice: &[&str]) -> Result {
         println!("All nine events were handled exactly once, and the server ended cleanly.");
     }
     println!(
-        "\nTo make it yours, copy examples/{framework}/src/main.rs and put your code into `on_delivery`."
+        "\nTo make it yours, copy examples/{framework}/src/main.rs and put your handler in the place of `print_event`."
     );
     Ok(())
 }
