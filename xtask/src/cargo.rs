@@ -20,7 +20,7 @@ pub(crate) const PUBLISHED: [&str; 11] = [
     COMMAND_LINE,
 ];
 
-/// The one that is no library.
+/// The one published package that is no library.
 pub(crate) const COMMAND_LINE: &str = "smartshape-webhook-cli";
 
 /// The project's root, wherever the command was called from.

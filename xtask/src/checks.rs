@@ -52,7 +52,7 @@ fn package() -> Result {
     cargo::run(&arguments, &[])
 }
 
-/// What dependencies may be: `deny.toml`.
+/// Checks licences, sources and banned dependencies against `deny.toml`.
 pub(crate) fn deny() -> Result {
     cargo::run(&["deny", "check", "licenses", "bans", "sources"], &[])
 }

@@ -62,7 +62,7 @@ impl Apt {
         choose: impl Fn(&Self) -> Result<Vec<String>, String>,
     ) -> Result<(), String> {
         let packages = choose(self)?;
-        // Never half unpacked in its final place.
+        // The folder is renamed into place, so it is never half unpacked.
         let work = folder.with_extension(format!("part-{}", std::process::id()));
         let unpacked = self.unpack_packages(&packages, &work).and_then(|root| {
             let _ = fs::remove_dir_all(folder);
@@ -111,7 +111,7 @@ pub(crate) fn libraries(packages: &Path) -> Option<OsString> {
     let mut folders: Vec<_> = folders
         .filter(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().contains("-linux-")))
         .collect();
-    // Where libpulse, which Chromium links, looks for a part of itself by an absolute path.
+    // libpulse, which Chromium links, looks for a part of itself here, by an absolute path.
     let parts: Vec<_> = folders.iter().map(|folder| folder.join("pulseaudio")).collect();
     folders.extend(parts.into_iter().filter(|folder| folder.is_dir()));
     if folders.is_empty() { None } else { std::env::join_paths(folders).ok() }

@@ -6,7 +6,7 @@ use crate::endpoints::{self, runtimes};
 use crate::postgres::Provided;
 use crate::{Result, browser, cargo, fuzz, postgres, tools, torture};
 
-/// Set to 1, a test that would be skipped is a failure.
+/// A variable; when it is 1, a test that would be skipped is a failure.
 const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";
 
 /// Enough to notice what is broken altogether; `cargo xtask torture` looks longer.
@@ -52,7 +52,8 @@ pub(crate) fn run() -> Result {
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     cargo::run(&["test", "--locked", "--workspace"], &environment)?;
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;
-    // Somebody else's choice, which changes how serde_json shows numbers and objects to the core.
+    // Another crate of a program may switch these features on, which changes how serde_json shows numbers and objects to
+    // the core.
     let others = "serde_json/arbitrary_precision,serde_json/preserve_order";
     cargo::run(
         &["test", "--locked", "--package", "smartshape-webhook", "--tests", "--features", others],

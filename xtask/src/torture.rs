@@ -9,10 +9,10 @@ use crate::postgres::{self, Provided};
 use crate::{Result, cargo, tools};
 
 const ROUNDS: &str = "300";
-/// Each kills the relay, its target and its store once.
+/// Number of rounds, each of which kills the relay, its target and its store once.
 const RELAY_ROUNDS: &str = "100";
 const READS_A_ROUND: u32 = 20;
-/// Each kind of failover happens once for so many rounds.
+/// Number of rounds for which each kind of failover happens once.
 const ROUNDS_OF_FAILOVER: u32 = 30;
 /// For so many rounds, a leader of NATS is killed once: an election takes seconds.
 const ROUNDS_A_LEADER: u32 = 15;
@@ -145,7 +145,7 @@ fn serve(
             Ok(response) => format!("ok {response}"),
             Err(reason) => format!("failed: {reason}"),
         };
-        // It has ended, when nobody wants to know; its status says why.
+        // A program that has ended reads no response; its exit status says why.
         let _ = writeln!(input, "{response}");
     }
     Ok(())

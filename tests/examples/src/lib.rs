@@ -127,7 +127,7 @@ pub fn http2_is_not_spoken(program: &str) {
     stop(server);
 }
 
-/// Anybody can send them, so they must not fill the log.
+/// Anybody can send malformed requests, so they must not fill the log.
 pub fn malformed_request_is_not_logged(program: &str) {
     let (sender, log) = channel();
     let keep = move |line: &str| drop(sender.send(line.to_owned()));
@@ -139,7 +139,7 @@ pub fn malformed_request_is_not_logged(program: &str) {
     assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
 }
 
-/// It sends requests, and reads no response.
+/// A client that sends requests and reads no response is disconnected.
 pub fn client_that_never_reads_is_disconnected(program: &str) {
     let server = start(&mut example(program));
     let mut client = TcpStream::connect(server.address).unwrap();
@@ -160,7 +160,7 @@ pub fn sigterm_ends_with_0(program: &str) {
     stop(start(&mut example(program)));
 }
 
-/// The handler's client has disconnected. Another SIGTERM changes nothing.
+/// A handler whose client has disconnected finishes; another SIGTERM changes nothing.
 pub fn sigterm_lets_running_handlers_finish(program: &str) {
     let (server, body) = terminated_while_printing(program);
     server.terminate().unwrap();
@@ -170,14 +170,14 @@ pub fn sigterm_lets_running_handlers_finish(program: &str) {
     assert!(printed == [body], "{} lines", printed.len());
 }
 
-/// The handler is given up in the end.
+/// A handler whose output nobody reads is given up in the end.
 pub fn sigterm_ends_though_nobody_reads(program: &str) {
     let (server, _) = terminated_while_printing(program);
     let (_, status) = server.ended().unwrap();
     assert!(status.success(), "{status}");
 }
 
-/// What was handled is not handled again.
+/// A delivery that was handled is not handled again by the next process.
 pub fn inbox_is_known_to_the_next_process(program: &str) {
     let folder = tempfile::tempdir().unwrap();
     let inbox = folder.path().join("inbox.db");
@@ -259,7 +259,7 @@ fn start(command: &mut Command) -> Server {
     Server::start(command, show).unwrap()
 }
 
-/// It ends with 0, and has printed nothing more.
+/// Stops the server, which must end with 0 and have printed nothing more.
 #[track_caller]
 fn stop(server: Server) {
     let (unread, status) = server.stop().unwrap();

@@ -189,7 +189,7 @@ impl<'a> KilledServer<'a> {
         let mut server = Server::start(self.plan.binary, &self.inbox_url, &self.observations)?;
         self.process.send_replace(server.id());
         if self.random.one_in(8) {
-            // While it starts, or just after.
+            // The kill comes while the server starts, or just after.
             sleep(self.random.milliseconds(0, 80)).await;
         } else {
             self.url.send_replace(Some(server.url().await?));

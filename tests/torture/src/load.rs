@@ -19,7 +19,7 @@ use crate::server::SECRET;
 const SENDERS: usize = 8;
 const FILES: usize = 40;
 const LARGE: usize = 300_000;
-/// Long enough for a database to recover meanwhile.
+/// Pause before an event that was not acknowledged is sent again.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// Where a server listens; `None` while none does.

@@ -161,7 +161,7 @@ impl Settings {
     }
 }
 
-/// Tells people. An error means that nobody reads it any more, and then it is time to end.
+/// Prints a line. An error means that standard output is closed, and ends the run.
 fn print_line(text: &str) -> Result<(), Error> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{text}")?;

@@ -14,7 +14,7 @@ pub(crate) struct Observations(Mutex<Observed>);
 
 #[derive(Default)]
 pub(crate) struct Observed {
-    /// The hash of the line that each event that was sent is printed as, by its uuid.
+    /// Hash of the line that a handler prints for each sent event, by its uuid.
     sent: HashMap<String, u64>,
     pub(crate) acknowledged: HashSet<String>,
     recent: VecDeque<EventPayload>,
@@ -77,7 +77,7 @@ impl Observed {
     }
 }
 
-/// It stands at the end, as the fake writes it.
+/// Returns the uuid, which the fake writes as the last member of a body.
 pub(crate) fn uuid_of(body: &[u8]) -> Option<String> {
     let end = body.strip_suffix(b"\"}")?;
     let start = end.iter().rposition(|byte| *byte == b'"')? + 1;

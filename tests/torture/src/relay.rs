@@ -205,7 +205,7 @@ pub(crate) async fn serve_target(address: &str, file: &str) -> Result<(), Error>
     let file = Arc::new(file);
     let receive = async move |body: Bytes| {
         let uuid = uuid_of(&body).ok_or(StatusCode::BAD_REQUEST)?;
-        // In one piece, since a kill may come between two.
+        // One write, since a kill may come between two.
         let written = (&*file).write_all(format!("{uuid}\n").as_bytes());
         written.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
     };

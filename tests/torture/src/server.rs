@@ -17,7 +17,7 @@ use crate::observed::Observations;
 
 /// No step of a healthy server takes this long.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
-/// So much of a log is shown when a server fails.
+/// Number of lines of a server's log that an error shows.
 const LOG_LINES: usize = 20;
 
 pub(crate) const SECRET: &str = "a secret of the torture run";

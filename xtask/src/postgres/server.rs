@@ -18,7 +18,7 @@ use crate::debian::error_line;
 /// No step of a healthy server takes this long, recovery on a slow disk included.
 const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(10);
-/// So often another program may take the port that was just free.
+/// Maximum number of ports that are tried: another program may take one that was just free.
 const PORTS: usize = 10;
 
 /// A running server; ended, and its data removed, when dropped.
@@ -103,7 +103,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.guard.end();
-        // Only we can take leave of our child, and the guard waits for that.
+        // Only the parent can reap its child, and the guard waits for that.
         let _ = self.child.wait();
     }
 }

@@ -86,7 +86,8 @@ impl WorkerContext {
 ///
 /// - A failed attempt is retried after an exponential back-off, or after the time of
 ///   [`HandlerError::retry_after`] if that is later. [`HandlerError::permanent`] or too many attempts make the event a dead letter
-///   with the last error. So do lost leases, so that a handler that kills its process is not called forever.
+///   with the last error. So do too many lost leases (see [`max_lost_leases`](Self::max_lost_leases)), so that a handler that
+///   kills its process is not called forever.
 /// - [`Delivery::attempt`] is the number of the attempt.
 #[must_use = "a worker does nothing until `spawn` or `run`"]
 pub struct Worker {

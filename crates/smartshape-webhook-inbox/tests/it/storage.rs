@@ -276,7 +276,7 @@ async fn claim_dead_letters_after_lost_leases(storage: &Arc<dyn Storage>) {
     assert!(dead.error.unwrap().contains("lease"));
 }
 
-/// No earlier, and both the claim and the stored event say when it is due.
+/// A retry is claimed no earlier than it is due, and both the claim and the stored event say when.
 async fn retry_is_claimed_when_due(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..2, "f")).await.unwrap();
     let attempts = storage.attempts(2, LONG).await;
@@ -298,7 +298,7 @@ async fn retry_is_claimed_when_due(storage: &Arc<dyn Storage>) {
     assert!(next_attempt(fresh.key).await.unwrap() <= Timestamp::now(), "it is due");
 }
 
-/// A shutdown is no failure.
+/// A shutdown's release does not count as an attempt.
 async fn released_attempt_is_not_counted(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..1, "f")).await.unwrap();
     for _ in 0..20 {
@@ -335,7 +335,7 @@ async fn ordered_claim_takes_one_event_of_file_at_a_time(storage: &Arc<dyn Stora
     assert_eq!(claim_ordered(storage, 9).await, [2]);
 }
 
-/// However long the queue of one file is.
+/// An ordered claim reaches other files, however long one file's queue is.
 async fn ordered_claim_reaches_files_behind_long_queue(storage: &Arc<dyn Storage>) {
     for part in 0..20 {
         storage.insert(new_events(part * 300..(part + 1) * 300, "hot")).await.unwrap();
@@ -354,7 +354,7 @@ async fn ordered_claim_reaches_files_behind_long_queue(storage: &Arc<dyn Storage
     }
 }
 
-/// Even when workers did not agree on the order, and all of them ended.
+/// Order holds even after workers that did not order, all of which have ended.
 async fn ordered_claim_follows_unordered_worker(storage: &Arc<dyn Storage>) {
     for part in 0..7 {
         storage.insert(new_events(part * 100..(part + 1) * 100, "f")).await.unwrap();
@@ -386,7 +386,7 @@ async fn ordered_claim_orders_each_webhook_separately(storage: &Arc<dyn Storage>
     assert!(claim_ordered(storage, 9).await.is_empty());
 }
 
-/// However many events wait: their rows are not written again and again.
+/// A claim does not rewrite the rows of queued events, however many wait.
 async fn ordered_claim_leaves_queued_events_untouched(storage: &Arc<dyn Storage>) {
     for part in 0..10 {
         storage.insert(new_events(part * 200..(part + 1) * 200, "hot")).await.unwrap();
@@ -458,7 +458,7 @@ async fn list_get_replay_and_purge_select_by_filter(storage: &Arc<dyn Storage>) 
     assert!(storage.get(again[0].key).await.unwrap().unwrap().body.is_none());
 }
 
-/// What came by one webhook in some time, to be looked at, replayed or removed.
+/// A filter selects the events of one secret and time.
 async fn filter_selects_by_secret_and_time(storage: &Arc<dyn Storage>) {
     let noon: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
     for (number, secret, received_at) in

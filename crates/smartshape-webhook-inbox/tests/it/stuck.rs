@@ -76,7 +76,7 @@ async fn error_that_panics_in_display_is_a_failed_attempt() {
         });
         let worker = worker.spawn();
         wait_for_count(&storage.settled, 1).await;
-        // It goes on.
+        // The worker goes on.
         *storage.attempt.lock().unwrap() = Some(attempt());
         wait_for_count(&storage.settled, 2).await;
         worker.shutdown().await.unwrap();
@@ -186,7 +186,7 @@ async fn shutdown_waits_for_locked_event() {
     assert_eq!(storage.recorded.lock().unwrap().len(), 1);
 }
 
-/// Longer than `store_timeout`, which is 5 seconds.
+/// Sweeps that take longer than `store_timeout` (5 s) follow each other, and events do not wait for them.
 #[tokio::test(start_paused = true)]
 async fn slow_sweeps_follow_each_other_beside_events() {
     let storage = Arc::new(Stub { slow_sweeps: 10.into(), ..Stub::default() });

@@ -56,7 +56,7 @@ on_each_storage! {
     worker_keeps_order_of_file
 }
 
-/// Stored before and while it runs; a duplicate is not handled again.
+/// An event is handled once, whether it came before the worker, meanwhile, or twice.
 async fn worker_handles_each_event_once(inbox: &Inbox) {
     let (sender, mut handled) = mpsc::unbounded_channel();
     store(inbox, 0..20, "f").await;
@@ -107,7 +107,7 @@ async fn worker_counts_attempts_up_to_maximum(inbox: &Inbox) {
     assert_eq!((dead.attempts, dead.error.as_deref()), (3, Some("third")));
 }
 
-/// A server that is busy for long would use up all attempts otherwise.
+/// The back-off is the minimum: a server that is busy for long would otherwise use up all attempts.
 async fn worker_retries_no_earlier_than_backoff(inbox: &Inbox) {
     let worker = inbox.worker(|_: Delivery| async { Err(HandlerError::retry_after(Duration::ZERO, "busy")) });
     let worker = worker.backoff(LONG, LONG).spawn();
@@ -219,7 +219,7 @@ async fn worker_takes_over_expired_lease(inbox: &Inbox) {
     second.shutdown().await.unwrap();
 }
 
-/// Each process ends during the attempt; after a few of them the event is a dead letter.
+/// An event at whose attempts the process ends becomes a dead letter.
 async fn worker_dead_letters_event_that_kills_process(inbox: &Inbox) {
     inbox.store([0]).await;
     let mut attempts = Vec::new();

@@ -17,7 +17,7 @@ use crate::{Result, Run};
 /// Connections of the forgers, and how often each sends: together 2000 times a second.
 const FORGERS: usize = 128;
 const FORGERS_INTERVAL: Duration = Duration::from_millis(64);
-/// More than are sent, and more than the receiver caches.
+/// Number of forged tokens: more than are sent, and more than the receiver caches.
 const FORGERIES: usize = 50_000;
 const HONEST: usize = 32;
 const KEPT: Aim = Aim::AtLeast(0.9);
@@ -42,7 +42,7 @@ const KINDS: [(&str, &[&str], Aim); 5] = [
     ("mixed", &["12", "31", "xx"], KEPT),
 ];
 
-/// Send different tokens, each as long as a real one.
+/// Forgers, who send different tokens, each as long as a real one.
 fn forgers(server: &Server, costs: &[&str], from: Ipv4Addr) -> Result<Client> {
     let model = token("a stranger's guess", 4, Prefix::TwoB)?;
     let tokens = costs.iter().cycle().enumerate().take(FORGERIES);
@@ -125,7 +125,7 @@ async fn beside_unknown(request: &Request, from: Ipv4Addr) -> Result<f64> {
     let mut forgers = forgers(&server, &["10"], from)?;
     let mut sender = Client::new(server.address, 1, request);
     let sent = async {
-        // So that the queue is full.
+        // The queue is full by then.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let started_at = Instant::now();
         while !sender.send_once().await? {

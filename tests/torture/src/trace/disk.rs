@@ -56,7 +56,7 @@ impl Disk {
         }
     }
 
-    /// What the call may have done as soon as it has begun.
+    /// Applies what the call may have done as soon as it has begun.
     pub(super) fn begin(&mut self, call: &Call) {
         match call.name.as_str() {
             "openat" | "open" | "creat" => self.open(call),

@@ -133,7 +133,7 @@ mod tests {
     use crate::it::fixture::Folder;
     use crate::storage::sqlite::steps::{file_with_events, steps};
 
-    /// Deliveries wait meanwhile.
+    /// A claim holds the connection that deliveries are written on.
     #[tokio::test]
     async fn paused_worker_reads_few_of_many_waiting_events() {
         let folder = Folder::new();
