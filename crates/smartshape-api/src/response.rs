@@ -78,14 +78,10 @@ impl Response {
         let status = self.status;
         let later = self.retry_after().map(|wait| format!("in {} s", wait.as_secs_f64().ceil()));
         let (kind, text) = match status {
-            503 if later.is_some() => (
-                ErrorKind::Server,
-                format!("the server is not available (status 503): try again {}", or_later(later)),
-            ),
-            429 => (
-                ErrorKind::TooManyRequests,
-                format!("too many calls were made (status 429): try again {}", or_later(later)),
-            ),
+            503 if later.is_some() => {
+                (ErrorKind::Server, "the server is not available (status 503)".to_owned())
+            }
+            429 => (ErrorKind::TooManyRequests, "too many calls were made (status 429)".to_owned()),
             401 | 403 | 503 if *call == Call::Login => (
                 ErrorKind::Unauthorized,
                 format!(
@@ -112,9 +108,7 @@ impl Response {
                 ErrorKind::BadRequest,
                 format!("SmartShape rejected the call with status {status}: check the arguments"),
             ),
-            500..=599 => {
-                (ErrorKind::Server, format!("the server failed with status {status}: try again later"))
-            }
+            500..=599 => (ErrorKind::Server, format!("the server failed with status {status}")),
             300..=399 => {
                 let target = self
                     .header(LOCATION)
@@ -136,7 +130,14 @@ impl Response {
         let is_rejection = (300..500).contains(&status) || (kind == ErrorKind::Unauthorized && is_json);
         let ambiguous = call.has_effect() && !is_rejection;
         let note = if ambiguous { call.ambiguity_note() } else { "" };
-        let text = format!("cannot {}: {text}{note}{said}", call.purpose());
+        // Who is told to list first is not told to try again.
+        let is_transient = matches!(kind, ErrorKind::Server | ErrorKind::TooManyRequests);
+        let again = if is_transient && note.is_empty() {
+            format!(": try again {}", or_later(later))
+        } else {
+            String::new()
+        };
+        let text = format!("cannot {}: {text}{again}{note}{said}", call.purpose());
         let error = Error::new(kind, text).with_status(status).with_ambiguous(ambiguous);
         let expired = kind == ErrorKind::Unauthorized && *call != Call::Login;
         if expired { error.with_hint(Hint::LogInAgain) } else { error }
@@ -258,6 +259,7 @@ mod tests {
             let error = response.created(&request, &base()).unwrap_err();
             assert_eq!(error.is_ambiguous(), ambiguous, "{error}");
             assert_eq!(error.to_string().contains("list before trying again"), ambiguous, "{error}");
+            assert!(!ambiguous || !error.to_string().contains("try again"), "{error}");
         }
     }
 
