@@ -154,6 +154,10 @@ pub(crate) async fn open(url: &str, read_only: bool) -> CliResult<Inbox> {
     output::start_progress("opening the inbox");
     let is_file = !url.contains("://");
     if is_file && let Err(none) = check_file(url) {
+        // What exists is no mistyped URL, and SQLite would wait for the writer of a named pipe.
+        if std::fs::exists(url).unwrap_or_default() {
+            return Err(none);
+        }
         // A mistyped URL may contain a password. The inbox rejects it before it looks for a file, and does not repeat it.
         let opened = Inbox::builder(url).connect_timeout(Duration::ZERO).read_only(true).open().await;
         let rejected = opened

@@ -192,6 +192,12 @@ async fn inbox_rejects_other_files_unchanged() {
         let failed = home.run(&[&["inbox"], command].concat()).await;
         failed.fails(1, "there is no inbox at folder: it is no file");
     }
+    #[cfg(unix)]
+    {
+        let pipe = home.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        home.run(&["inbox", "list", "pipe"]).await.fails(1, "there is no inbox at pipe: it is no file");
+    }
     home.run(&["inbox", "list", "mysql://somewhere"]).await.fails(2, "postgres://");
     let mistyped = home.run(&["inbox", "list", "postgres:/ada:hunter2@h/x"]).await;
     assert!(!mistyped.err.contains("hunter2"), "{mistyped:?}");

@@ -115,8 +115,18 @@ pub(crate) async fn open(url: &str, options: &StorageOptions) -> Result<Arc<dyn 
     if url.is_empty() {
         return invalid("the inbox's URL is empty: give it a path, or a postgres:// URL");
     }
+    let lowercase = url.to_ascii_lowercase();
+    let is_postgres = ["postgres://", "postgresql://"].iter().any(|start| lowercase.starts_with(start));
+    // What is a PostgreSQL URL but for its `://` may contain a password, so the error does not repeat it.
+    let misspelt = ["postgres:", "postgresql:", "postgres//", "postgresql//"];
+    if !is_postgres && misspelt.iter().any(|start| lowercase.starts_with(start)) {
+        return invalid(
+            "an inbox is a path or a postgres:// URL, and this is neither; a path that begins so is written with \
+             `./` before it",
+        );
+    }
     if let Some((scheme, _)) = url.split_once("://") {
-        if !["postgres", "postgresql"].contains(&&*scheme.to_ascii_lowercase()) {
+        if !is_postgres {
             let text = format!("an inbox is a path or a postgres:// URL, and {scheme:?} is neither");
             return invalid(&text);
         }
@@ -124,17 +134,6 @@ pub(crate) async fn open(url: &str, options: &StorageOptions) -> Result<Arc<dyn 
         return Ok(Arc::new(postgres::Postgres::open(url, options).await?));
         #[cfg(not(feature = "postgres"))]
         return invalid("this program was built without the feature `postgres` of smartshape-webhook-inbox");
-    }
-    // What is a URL but for its `://` may contain a password, so the error does not repeat it.
-    let lowercase = url.to_ascii_lowercase();
-    if ["postgres:", "postgresql:", "postgres//", "postgresql//"]
-        .iter()
-        .any(|start| lowercase.starts_with(start))
-    {
-        return invalid(
-            "an inbox is a path or a postgres:// URL, and this is neither; a path that begins so is written with \
-             `./` before it",
-        );
     }
     // SQLite treats these as URLs or as a database in memory, and stores nothing at that path.
     if ["file:", "sqlite:", ":memory:"].iter().any(|start| url.starts_with(start)) {

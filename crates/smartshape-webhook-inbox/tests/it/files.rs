@@ -68,6 +68,7 @@ async fn open_rejects_wrong_paths() {
         ("postgres:app:hunter2@db", "a path or a postgres:// URL"),
         ("postgresql//app:hunter2@db/app", "a path or a postgres:// URL"),
         ("Postgres//app:hunter2@db", "a path or a postgres:// URL"),
+        ("postgres:/app:hunter2@db/app?application_name=http://app", "a path or a postgres:// URL"),
     ] {
         let error = open_error(path).await;
         assert_error(&error, InboxErrorKind::InvalidSettings, advice);
