@@ -90,7 +90,10 @@ impl Rotate {
         // The old webhook is deleted even if nobody reads standard output, since both would send otherwise.
         let printed = print_webhook("created", &created);
         if created.id == old.id {
-            print_notice("the server changed the webhook in place, so there is no old one to delete");
+            print_notice(
+                "the server changed the webhook in place: it signs with the new secret from now on, and the receiver \
+                 should accept the old one as long as SmartShape may repeat what was sent before",
+            );
             return printed;
         }
         if self.keep_old {

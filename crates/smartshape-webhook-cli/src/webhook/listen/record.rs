@@ -61,9 +61,10 @@ impl Recorder {
         let failed = |error: io::Error| Failure::usage(format!("cannot write --record {path}: {error}"));
         // Private, because events hold texts of users.
         let mut file = files::append(Path::new(path)).map_err(failed)?;
-        // Nobody could tell the deliveries of two listeners apart. Some file systems have no locks.
-        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-        if is_file && let Err(TryLockError::WouldBlock) = file.try_lock() {
+        // Nobody could tell the deliveries of two listeners apart. Some file systems have no locks, and those of Windows would
+        // keep readers out.
+        let is_locked = cfg!(unix) && file.metadata().is_ok_and(|metadata| metadata.is_file());
+        if is_locked && let Err(TryLockError::WouldBlock) = file.try_lock() {
             let error = io::Error::other("another listener writes it: name another file");
             return Err(failed(error));
         }
