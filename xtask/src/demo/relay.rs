@@ -70,7 +70,7 @@ pub(super) fn run() -> Result {
     let mut sent: Vec<(String, EventKind)> = Vec::new();
     let mut send = |kinds: &[EventKind]| -> Result {
         for kind in kinds {
-            let outcome = runtime.block_on(fake.trigger(*kind)).remove(0);
+            let outcome = runtime.block_on(fake.trigger(*kind)).pop().ok_or("no webhook is registered")?;
             println!("   {:<24}SmartShape got {}", kind.as_str(), statuses([&outcome]));
             if !outcome.accepted() {
                 return Err(outcome.to_string().into());
