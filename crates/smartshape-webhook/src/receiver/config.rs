@@ -137,6 +137,9 @@ impl ReceiverBuilder {
     /// Memory that all bodies together may take, until their handlers are done. Defaults to 256 MiB. It is reserved as bytes
     /// arrive. If the secrets belong to several webhooks, each webhook may take three quarters of it, and at least one
     /// body of the maximum length.
+    ///
+    /// The process may hold more: glibc keeps part of the long bodies that it has freed, unless `MALLOC_MMAP_THRESHOLD_=131072` is
+    /// in the environment.
     pub fn memory_limit_bytes(mut self, bytes: u64) -> Self {
         self.memory_limit = bytes;
         self
