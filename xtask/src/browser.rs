@@ -15,7 +15,9 @@ pub(crate) struct Browser {
 }
 
 pub(crate) fn run(name: Option<&str>) -> Result {
-    provide()?.test(name)
+    let browser = provide()?;
+    cargo::build_binaries(&["browser"])?;
+    browser.test(name)
 }
 
 /// Everything that the tests need, or in one line what is missing.
@@ -27,10 +29,9 @@ pub(crate) fn provide() -> Result<Browser, String> {
 }
 
 impl Browser {
-    /// Runs all test files, or the one of this name.
+    /// Runs all test files, or the one of this name. Needs the program `browser` built.
     pub(crate) fn test(&self, name: Option<&str>) -> Result {
         println!("\nThe console in a browser:\n");
-        cargo::build_binaries(&["browser"])?;
         let mut files = Vec::new();
         for entry in fs::read_dir(cargo::root().join("tests/browser"))? {
             let file = entry?.file_name().to_string_lossy().into_owned();

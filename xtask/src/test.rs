@@ -59,6 +59,10 @@ pub(crate) fn run() -> Result {
         &["test", "--locked", "--package", "smartshape-webhook", "--tests", "--features", others],
         &[],
     )?;
+    // The other programs were built for the tests. Another choice of packages would build the frameworks anew, since it gives
+    // them other features.
+    let programs = ["--tests", "--bin", "browser", "--bin", "torture"];
+    cargo::run(&[&["build", "--locked", "--workspace"][..], &programs].concat(), &[])?;
     endpoints::check(node.ok().as_ref(), python.ok().as_ref())?;
     if let Ok(browser) = browser {
         browser.test(None)?;

@@ -1,4 +1,4 @@
-//! Builds and calls `torture`, with all that it needs, and crashes the database when it asks for that.
+//! Calls `torture`, with all that it needs, and crashes the database when it asks for that.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -42,6 +42,9 @@ pub(crate) fn run(words: &[&str]) -> Result {
     if let Err(reason) = &strace {
         println!("No system calls are traced, because {reason}");
     }
+    println!("Building the server and the program that kills it (the first time takes a while) …");
+    let server = if others.contains(&"relay") { cargo::COMMAND_LINE } else { "example-axum" };
+    cargo::build_binaries(&[server, "torture"])?;
     call(rounds, &others, postgres.as_mut(), strace.as_deref().ok())?;
     if others.contains(&"relay") {
         return Ok(());
@@ -85,20 +88,14 @@ fn opened_twice(rounds: &str) -> Result {
     cargo::run(&test, &[("TWICE_READS", &reads), ("SQLITE3", &sqlite.to_string_lossy())])
 }
 
-/// Builds `torture` and the example server that it kills, and calls it.
+/// Calls `torture`, which must be built, as must be the server that it kills.
 pub(crate) fn call(
     rounds: &str,
     others: &[&str],
     mut postgres: Option<&mut Provided>,
     strace: Option<&Path>,
 ) -> Result {
-    println!("Building the server and the program that kills it (the first time takes a while) …");
-    let (package, server) = if others.contains(&"relay") {
-        ("smartshape-webhook-cli", "smartshape")
-    } else {
-        ("example-axum", "example-axum")
-    };
-    cargo::build_binaries(&[package, "torture"])?;
+    let server = if others.contains(&"relay") { "smartshape" } else { "example-axum" };
     let torture = cargo::binary("torture");
     let mut command = Command::new(&torture);
     command.arg(cargo::binary(server)).arg(rounds).args(others);

@@ -66,6 +66,7 @@ const PYTHON_REPAIRED: &[(&str, &str)] = &[("rejects a bad token before the body
 
 pub(crate) fn run() -> Result {
     let (node, python) = (runtimes::node(), runtimes::python());
+    cargo::build_binaries(&PROGRAMS)?;
     check(node.as_ref().ok(), python.as_ref().ok())?;
     for reason in [node.err(), python.err()].into_iter().flatten() {
         println!("skipped: {reason}");
@@ -73,9 +74,9 @@ pub(crate) fn run() -> Result {
     Ok(())
 }
 
+/// Needs the programs built.
 pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Result {
     println!("\n`smartshape check` on endpoints in several languages:\n");
-    cargo::build_binaries(&PROGRAMS)?;
     let mut endpoints: Vec<Endpoint> = PROGRAMS
         .into_iter()
         .filter(|program| program.starts_with("example-"))
