@@ -47,6 +47,7 @@ mod filter;
 mod inbox;
 mod lock;
 mod metrics;
+mod operations;
 mod reason;
 mod settings;
 mod stats;
@@ -62,10 +63,10 @@ pub use error::{InboxError, InboxErrorKind};
 pub use event::{EventState, StoredDelivery, StoredEvent};
 pub use filter::EventFilter;
 pub use inbox::{ActivitySlot, EventPage, Health, Inbox, PageCursor};
+pub use operations::{FailedAttempt, Pause, WorkerInfo};
 pub use reason::{DeadLetterReason, ReasonId};
 pub use settings::InboxBuilder;
 pub use stats::{Count, CountByEvent, InboxCounts, InboxStats};
-pub use storage::admin::{FailedAttempt, Pause, WorkerInfo};
 #[cfg(feature = "postgres")]
 pub use storage::postgres::PostgresDedupStore;
 #[cfg(feature = "postgres")]

@@ -46,12 +46,6 @@ impl Count {
             Self::Exactly(count) | Self::AtLeast(count) => count,
         }
     }
-
-    /// The count of a query that stops at [`MAX_EXAMINED`] rows.
-    pub(crate) fn from_rows(rows: i64) -> Self {
-        let count = u64::try_from(rows).unwrap_or(0);
-        if count < u64::from(MAX_EXAMINED) { Self::Exactly(count) } else { Self::AtLeast(count) }
-    }
 }
 
 impl Default for Count {
@@ -69,9 +63,6 @@ impl std::fmt::Display for Count {
         }
     }
 }
-
-/// Maximum number of events that one query for a page or a count examines.
-pub(crate) const MAX_EXAMINED: u32 = 50_000;
 
 /// Number of events by state, counted within a limit. Unlike [`InboxStats`] it takes milliseconds however many events
 /// wait or are dead.

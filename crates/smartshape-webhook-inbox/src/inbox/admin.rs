@@ -10,7 +10,8 @@ use super::Inbox;
 use crate::activity::{ActivityCounts, minute_since_epoch};
 use crate::error::InboxError;
 use crate::event::error_field;
-use crate::storage::admin::{FailedAttempt, Pause, SCHEMA_OF_OPERATIONS, WorkerInfo};
+use crate::operations::{FailedAttempt, Pause, WorkerInfo};
+use crate::storage::admin::SCHEMA_OF_OPERATIONS;
 
 /// Maximum number of slots that [`Inbox::activity`] returns.
 const MAX_SLOTS: i64 = 1500;

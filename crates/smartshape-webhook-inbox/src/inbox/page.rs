@@ -4,7 +4,8 @@ use super::Inbox;
 use crate::error::InboxError;
 use crate::event::{EventState, StoredEvent};
 use crate::filter::EventFilter;
-use crate::stats::{Count, CountByEvent, MAX_EXAMINED};
+use crate::stats::{Count, CountByEvent};
+use crate::storage::MAX_EXAMINED;
 
 /// Where a page begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

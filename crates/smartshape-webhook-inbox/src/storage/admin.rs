@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;
 
 use super::{Storage, StorageFuture};
@@ -11,6 +10,7 @@ use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{StoredDelivery, StoredEvent};
 use crate::filter::EventFilter;
+use crate::operations::{FailedAttempt, Pause, WorkerInfo};
 use crate::reason::DeadLetterReason;
 use crate::stats::{InboxCounts, InboxStats};
 
@@ -47,7 +47,7 @@ pub(crate) trait StorageAdmin {
 
     fn stats(&self) -> StorageFuture<'_, InboxStats>;
 
-    /// Like [`stats`](Self::stats), but counts up to [`MAX_EXAMINED`](crate::stats::MAX_EXAMINED) rows of each state.
+    /// Like [`stats`](Self::stats), but counts up to [`MAX_EXAMINED`](super::MAX_EXAMINED) rows of each state.
     fn counts(&self) -> StorageFuture<'_, InboxCounts>;
 
     /// Sequence number of the event after `skipped` others within the filter's bounds, state and reason, in the filter's
@@ -57,7 +57,7 @@ pub(crate) trait StorageAdmin {
     /// Number of events that match, by name, the most frequent first; at most 100 names. Reads all that match.
     fn count_by_event(&self, filter: EventFilter) -> StorageFuture<'_, Vec<(String, u64)>>;
 
-    /// The most frequent reasons of dead letters, of which at most [`MAX_EXAMINED`](crate::stats::MAX_EXAMINED) are
+    /// The most frequent reasons of dead letters, of which at most [`MAX_EXAMINED`](super::MAX_EXAMINED) are
     /// examined.
     fn reasons(&self, limit: u32) -> StorageFuture<'_, Vec<DeadLetterReason>>;
 
@@ -133,26 +133,6 @@ pub(super) fn check_has(storage: &dyn fmt::Display, found: i64, needed: i64) -> 
     Err(InboxError::new(InboxErrorKind::OlderSchema, text))
 }
 
-/// A worker that runs in some process; see [`Inbox::workers`](crate::Inbox::workers).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkerInfo {
-    /// Host name of the worker's machine, if known.
-    pub host: String,
-    /// Process id.
-    pub pid: u32,
-    /// The version of this crate that it runs.
-    pub version: String,
-    /// Maximum number of events that it handles concurrently.
-    pub concurrency: u64,
-    /// Number of events that it was handling when it last reported.
-    pub running: u64,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// When it last reported; it does so every 15 seconds.
-    pub seen_at: Timestamp,
-}
-
 /// What a worker reports of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerReport {
@@ -160,28 +140,4 @@ pub(crate) struct WorkerReport {
     pub(crate) host: String,
     pub(crate) concurrency: u64,
     pub(crate) running: u64,
-}
-
-/// Workers start no attempts; see [`Inbox::pause`](crate::Inbox::pause).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Pause {
-    /// When the workers were paused.
-    pub since: Timestamp,
-    /// Who paused them.
-    pub by: String,
-}
-
-/// A failed attempt at an event; see [`Inbox::failed_attempts`](crate::Inbox::failed_attempts).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FailedAttempt {
-    /// The number of the attempt. Counts from 1, and again after a replay.
-    pub number: u32,
-    /// When it ended.
-    pub ended_at: Timestamp,
-    /// Run time of the handler.
-    pub took: Duration,
-    /// The handler's error.
-    pub error: String,
 }

@@ -318,6 +318,9 @@ pub(crate) struct Settled {
 
 const LEASE_LOST: &str = "the worker ended, or lost its lease, before the attempt had a result";
 
+/// Maximum number of events that one query for a page or a count examines.
+pub(crate) const MAX_EXAMINED: u32 = 50_000;
+
 /// Number of failed attempts kept of an event: the latest.
 const KEPT_ATTEMPTS: i64 = 20;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::admin::{FailedAttempt, WorkerInfo};
+use super::MAX_EXAMINED;
 use jiff::{SignedDuration, Timestamp};
 use smartshape_webhook::DeliveryKey;
 use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
@@ -10,6 +10,7 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
 use crate::activity::ActivityCounts;
 use crate::event::{EventState, StoredEvent};
 use crate::filter::EventFilter;
+use crate::operations::{FailedAttempt, WorkerInfo};
 use crate::reason::{DeadLetterReason, ReasonId, without_ids};
 use crate::stats::{Count, InboxCounts, InboxStats};
 
@@ -212,20 +213,26 @@ pub(super) struct CountedRows {
 impl CountedRows {
     pub(super) fn into_counts(self, overdue: Option<Duration>, disk_bytes: u64) -> InboxCounts {
         // When not all open events were counted, none of their numbers is exact.
-        let part = |count: i64| match Count::from_rows(self.open) {
+        let part = |count: i64| match counted(self.open) {
             Count::AtLeast(_) => Count::AtLeast(u64::try_from(count).unwrap_or(0)),
-            Count::Exactly(_) => Count::from_rows(count),
+            Count::Exactly(_) => counted(count),
         };
         InboxCounts {
             waiting: part(self.waiting),
             retrying: part(self.retrying),
             running: part(self.open - self.waiting),
-            dead_letters: Count::from_rows(self.dead_letters),
+            dead_letters: counted(self.dead_letters),
             stored: u64::try_from(self.stored).unwrap_or(0),
             overdue: overdue.filter(|overdue| !overdue.is_zero()),
             disk_bytes,
         }
     }
+}
+
+/// The count of a query that stops at [`MAX_EXAMINED`] rows.
+fn counted(rows: i64) -> Count {
+    let count = u64::try_from(rows).unwrap_or(0);
+    if count < u64::from(MAX_EXAMINED) { Count::Exactly(count) } else { Count::AtLeast(count) }
 }
 
 /// Number, end, run time and error.

@@ -8,14 +8,14 @@ use std::time::Duration;
 use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::event::NewEvent;
 use crate::reason::DeadLetterReason;
-use crate::storage::admin::{AdminAction, FailedAttempt, Pause, StorageAdmin, WorkerInfo, WorkerReport};
+use crate::storage::admin::{AdminAction, StorageAdmin, WorkerReport};
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage,
     StorageFuture, WorkerGuard,
 };
 use crate::{
-    EventFilter, Inbox, InboxBuilder, InboxCounts, InboxError, InboxErrorKind, InboxStats, StoredDelivery,
-    StoredEvent,
+    EventFilter, FailedAttempt, Inbox, InboxBuilder, InboxCounts, InboxError, InboxErrorKind, InboxStats,
+    Pause, StoredDelivery, StoredEvent, WorkerInfo,
 };
 use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;

@@ -16,14 +16,15 @@ use crate::activity::{ActivityCounts, MinuteCounts, minute_since_epoch};
 use crate::error::InboxError;
 use crate::event::{StoredDelivery, StoredEvent};
 use crate::filter::EventFilter;
+use crate::operations::{FailedAttempt, Pause, WorkerInfo};
 use crate::reason::DeadLetterReason;
-use crate::stats::{InboxCounts, InboxStats, MAX_EXAMINED};
-use crate::storage::StorageFuture;
+use crate::stats::{InboxCounts, InboxStats};
 use crate::storage::admin::{
-    ACTIVITY_MINUTES, AdminAction, FailedAttempt, Pause, StorageAdmin, WORKER_FORGOTTEN_AFTER,
-    WORKER_GONE_AFTER, WorkerInfo, WorkerReport, check_has,
+    ACTIVITY_MINUTES, AdminAction, StorageAdmin, WORKER_FORGOTTEN_AFTER, WORKER_GONE_AFTER, WorkerReport,
+    check_has,
 };
 use crate::storage::rows::{self, CountedRows, timestamp_from_micros};
+use crate::storage::{MAX_EXAMINED, StorageFuture};
 
 impl StorageAdmin for Sqlite {
     fn check_has(&self, schema: i64) -> Result<(), InboxError> {
