@@ -157,10 +157,11 @@ async fn find_due(
 
 async fn dead_letter_exhausted(session: &mut Session, request: ClaimRequest) -> sqlx::Result<Vec<Queue>> {
     let sql = session.tables.sql(&format!(
-        "WITH over AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {EXHAUSTED} AND due <= now() \
+        "WITH exhausted AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE {EXHAUSTED} AND due <= now() \
            FOR UPDATE SKIP LOCKED) \
          UPDATE smartshape_inbox_events e SET state = 3, settled = now(), lost = lost + 1, error_group = NULL, \
-           error = coalesce(error || '; then ', '') || $3 FROM over WHERE e.seq = over.seq RETURNING e.file_hash"
+           error = coalesce(error || '; then ', '') || $3 FROM exhausted WHERE e.seq = exhausted.seq \
+         RETURNING e.file_hash"
     ));
     sqlx::query_scalar(sql)
         .bind(i64::from(request.max_lost_leases))
@@ -232,7 +233,7 @@ fn attempt(row: &PgRow) -> sqlx::Result<Attempt> {
 pub(super) async fn renew(
     session: &mut Session,
     leases: &[Lease],
-    lease: Duration,
+    ttl: Duration,
 ) -> sqlx::Result<Vec<Lease>> {
     let sql = session.tables.sql(
         "WITH held AS MATERIALIZED (SELECT e.seq, e.fence FROM unnest($2::bigint[], $3::bigint[]) AS l (seq, fence) \
@@ -243,12 +244,12 @@ pub(super) async fn renew(
          SELECT seq, fence FROM held",
     );
     let rows = sqlx::query(sql)
-        .bind(milliseconds(lease))
+        .bind(milliseconds(ttl))
         .bind(leases.iter().map(|lease| lease.seq).collect::<Vec<_>>())
         .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
         .fetch_all(&mut session.connection)
         .await?;
-    rows.iter().map(self::lease).collect()
+    rows.iter().map(lease).collect()
 }
 
 fn lease(row: &PgRow) -> sqlx::Result<Lease> {

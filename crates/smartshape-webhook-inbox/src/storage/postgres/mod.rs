@@ -122,10 +122,10 @@ impl Storage for Postgres {
         Box::pin(self.claim(request))
     }
 
-    fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
+    fn renew(&self, leases: Vec<Lease>, ttl: Duration) -> StorageFuture<'_, Vec<Lease>> {
         Box::pin(async move {
             retry_on_conflict(|| {
-                self.connections.run(async |session| claim::renew(session, &leases, lease).await)
+                self.connections.run(async |session| claim::renew(session, &leases, ttl).await)
             })
             .await
         })

@@ -65,7 +65,7 @@ async fn settle(session: &mut Session, results: &[AttemptResult]) -> sqlx::Resul
              AND (ended.state = 2 OR a.fence <= (SELECT o.fence FROM smartshape_inbox_failed_attempts o \
                WHERE o.seq = ended.seq ORDER BY o.fence DESC LIMIT 1 OFFSET $11))), \
            gone AS (DELETE FROM smartshape_inbox_bodies b USING ended WHERE b.seq = ended.seq AND NOT ended.keep) \
-         SELECT seq, fence, file_hash, state >= 2 AS over, false AS locked FROM ended \
+         SELECT seq, fence, file_hash, state >= 2 AS has_ended, false AS is_locked FROM ended \
          UNION ALL SELECT e.seq, e.fence, e.file_hash, false, true FROM smartshape_inbox_events e JOIN given g ON e.seq = g.seq \
            WHERE e.fence = g.fence AND e.state = 1 AND NOT EXISTS (SELECT 1 FROM held WHERE held.seq = e.seq)",
     );

@@ -114,12 +114,12 @@ pub(super) async fn renew(
     connection: &mut SqliteConnection,
     now: i64,
     leases: String,
-    lease: Duration,
+    ttl: Duration,
 ) -> sqlx::Result<Vec<Lease>> {
     let sql = "UPDATE events SET due = ?1 FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
          WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
-    let rows = sqlx::query(sql).bind(now + milliseconds(lease)).bind(leases).fetch_all(connection).await?;
-    rows.iter().map(self::lease).collect()
+    let rows = sqlx::query(sql).bind(now + milliseconds(ttl)).bind(leases).fetch_all(connection).await?;
+    rows.iter().map(lease).collect()
 }
 
 pub(super) fn lease(row: &SqliteRow) -> sqlx::Result<Lease> {

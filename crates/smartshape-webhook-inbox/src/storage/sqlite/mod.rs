@@ -355,9 +355,9 @@ impl Storage for Sqlite {
         })
     }
 
-    fn renew(&self, leases: Vec<Lease>, lease: Duration) -> StorageFuture<'_, Vec<Lease>> {
+    fn renew(&self, leases: Vec<Lease>, ttl: Duration) -> StorageFuture<'_, Vec<Lease>> {
         self.write(OnFull::UseBallast, move |connection, now| {
-            Box::pin(claim::renew(connection, now, json_pairs(&leases), lease))
+            Box::pin(claim::renew(connection, now, json_pairs(&leases), ttl))
         })
     }
 
