@@ -3,11 +3,11 @@
 pub(crate) mod admin;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) mod rows;
+mod rows;
 mod size_limit;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+pub(crate) mod statement;
 mod sweep_size;
 
 use std::any::Any;

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use crate::activity::ActivityRecorder;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::error_field;
-use crate::storage::{FAR_FUTURE, Lease, Retention, Storage, StorageFuture, WorkerGuard};
+use crate::storage::{FAR_FUTURE, Lease, Retention, Storage, WorkerGuard};
 use backoff::Backoff;
 pub use handle::WorkerHandle;
 pub(crate) use heartbeat::Heartbeat;
@@ -289,7 +289,10 @@ impl Settings {
     }
 }
 
-async fn within<T>(limit: Duration, response: StorageFuture<'_, T>) -> Result<T, InboxError> {
+async fn within<T>(
+    limit: Duration,
+    response: impl Future<Output = Result<T, InboxError>>,
+) -> Result<T, InboxError> {
     timeout(limit, response).await.unwrap_or_else(|_| Err(timed_out()))
 }
 

@@ -5,20 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::activity::{ActivityCounts, MinuteCounts};
 use crate::event::NewEvent;
-use crate::reason::DeadLetterReason;
-use crate::storage::admin::{AdminAction, StorageAdmin, WorkerReport};
+use crate::storage::admin::{AdminAction, StorageAdmin};
+use crate::storage::statement::{Dialect, EachRow, Statement};
 use crate::storage::{
     Attempt, AttemptOutcome, AttemptResult, ClaimRequest, ClaimResponse, Lease, Retention, Settled, Storage,
     StorageFuture, WorkerGuard,
 };
-use crate::{
-    EventFilter, FailedAttempt, Inbox, InboxBuilder, InboxCounts, InboxError, InboxErrorKind, InboxStats,
-    Pause, StoredDelivery, StoredEvent, WorkerInfo,
-};
+use crate::{EventFilter, Inbox, InboxBuilder, InboxError, InboxErrorKind};
 use jiff::Timestamp;
-use smartshape_webhook::DeliveryKey;
 use tokio::sync::Semaphore;
 
 use crate::it::fixture::delivery;
@@ -97,41 +92,32 @@ async fn pass(gate: Option<&Semaphore>) {
     }
 }
 
-/// Calls that find nothing.
-macro_rules! empty {
-    ($($call:ident($($argument:ty),*) -> $found:ty;)*) => {
-        $(fn $call(&self, $(_: $argument),*) -> StorageFuture<'_, $found> {
-            self.respond(Default::default())
-        })*
-    };
-}
-
 impl StorageAdmin for Stub {
-    empty! {
-        list(EventFilter) -> Vec<StoredEvent>;
-        get(DeliveryKey) -> Option<StoredDelivery>;
-        change(AdminAction, EventFilter) -> (Vec<i64>, u64);
-        counts() -> InboxCounts;
-        seq_after(EventFilter, u32) -> Option<i64>;
-        count_by_event(EventFilter) -> Vec<(String, u64)>;
-        reasons(u32) -> Vec<DeadLetterReason>;
-        record_activity(Vec<MinuteCounts>) -> ();
-        activity(i64, i64) -> Vec<(i64, ActivityCounts)>;
-        failed_attempts(DeliveryKey) -> Vec<FailedAttempt>;
-        pause(String) -> ();
-        resume() -> ();
-        paused() -> Option<Pause>;
-        report_worker(WorkerReport) -> ();
-        remove_worker(i64) -> ();
-        workers() -> Vec<WorkerInfo>;
+    fn dialect(&self) -> Dialect {
+        Dialect::SQLITE
     }
 
-    fn stats(&self) -> StorageFuture<'_, InboxStats> {
-        if self.endless_stats {
-            Box::pin(std::future::pending())
-        } else {
-            self.respond(InboxStats::default())
+    fn milliseconds_until(&self, _: &str) -> String {
+        String::new()
+    }
+
+    fn disk_bytes(&self) -> String {
+        String::new()
+    }
+
+    fn fetch<'a>(&'a self, statement: Statement, _: EachRow<'a>) -> StorageFuture<'a, ()> {
+        if self.endless_stats && statement.may_take_minutes {
+            return Box::pin(std::future::pending());
         }
+        self.respond(())
+    }
+
+    fn execute(&self, _: Vec<Statement>) -> StorageFuture<'_, ()> {
+        self.respond(())
+    }
+
+    fn change(&self, _: AdminAction, _: EventFilter) -> StorageFuture<'_, (Vec<i64>, u64)> {
+        self.respond(Default::default())
     }
 }
 

@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::Row as _;
+use bytes::Bytes;
 use sqlx::postgres::PgRow;
 
-use super::admin::bodies;
 use super::connections::{Session, retry_on_conflict};
 use super::queues::{Queue, mark_runnable};
-use super::{Postgres, duration_from_secs, error};
+use super::{Postgres, error};
 use crate::error::InboxError;
 use crate::event::EVENT_VERSION;
-use crate::storage::rows::{parse_key, timestamp_from_micros};
+use crate::storage::rows::{attempt, count, decoded, lease};
 use crate::storage::{Attempt, AttemptResult, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
 
 /// Maximum size of the bodies read by one statement, unless a single one is longer.
@@ -103,12 +102,9 @@ async fn claim(
         return Ok((response, lengths));
     }
     let rows = claim_due(session, request).await?;
-    response.attempts = rows.iter().map(attempt).collect::<sqlx::Result<Vec<_>>>()?;
+    response.attempts = decoded(&rows, attempt)?;
     response.attempts.sort_by_key(|attempt| attempt.lease.seq);
-    for row in &rows {
-        let bytes = u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
-        lengths.insert(row.try_get("seq")?, bytes);
-    }
+    lengths.extend(decoded(&rows, |row| Ok((row.number("seq")?, count(row.number("bytes")?))))?);
     Ok((response, lengths))
 }
 
@@ -190,7 +186,7 @@ async fn claim_due(session: &mut Session, request: ClaimRequest) -> sqlx::Result
            FOR UPDATE SKIP LOCKED) \
          UPDATE smartshape_inbox_events e SET state = 1, due = now() + $3 * interval '1 ms', fence = fence + 1, \
            attempts = attempts + 1, lost = lost + (state = 1)::int, behind = false FROM chosen WHERE e.seq = chosen.seq \
-         RETURNING e.seq, fence, key, attempts, received, secret, traceparent, bytes",
+         RETURNING e.seq, fence, key, attempts::bigint AS attempts, received, secret, traceparent, bytes",
         candidates(request)
     ));
     sqlx::query(sql)
@@ -213,19 +209,13 @@ async fn conflicts(session: &mut Session, attempts: &[Attempt]) -> sqlx::Result<
     );
     let seqs: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
     let rows = sqlx::query(sql).bind(seqs).fetch_all(&mut session.connection).await?;
-    rows.iter().map(lease).collect()
+    decoded(&rows, lease)
 }
 
-fn attempt(row: &PgRow) -> sqlx::Result<Attempt> {
-    Ok(Attempt {
-        lease: lease(row)?,
-        key: parse_key(row.try_get("key")?)?,
-        number: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(u32::MAX),
-        received_at: timestamp_from_micros(row.try_get("received")?)?,
-        secret_name: row.try_get("secret")?,
-        traceparent: row.try_get("traceparent")?,
-        body: Ok(None),
-    })
+async fn bodies(session: &mut Session, seqs: &[i64]) -> sqlx::Result<HashMap<i64, Bytes>> {
+    let sql = session.tables.sql("SELECT seq, body FROM smartshape_inbox_bodies WHERE seq = ANY ($1)");
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql).bind(seqs).fetch_all(&mut session.connection).await?;
+    Ok(rows.into_iter().map(|(seq, body)| (seq, body.into())).collect())
 }
 
 /// A row that another transaction has locked counts as held until the next renewal: it must not keep the
@@ -249,9 +239,10 @@ pub(super) async fn renew(
         .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
         .fetch_all(&mut session.connection)
         .await?;
-    rows.iter().map(lease).collect()
+    decoded(&rows, lease)
 }
 
-fn lease(row: &PgRow) -> sqlx::Result<Lease> {
-    Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
+/// A difference of two times, in seconds, as a duration; negative ones are zero.
+fn duration_from_secs(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }

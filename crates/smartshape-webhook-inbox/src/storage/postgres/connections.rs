@@ -6,7 +6,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -17,6 +18,8 @@ use super::servers::{Primary, Servers};
 use super::{durability, error};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::lock::locked;
+use crate::storage::rows;
+use crate::storage::statement::Statement;
 
 /// A connection that was idle for longer is pinged before it is used.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -39,6 +42,10 @@ pub(crate) struct Tables(Arc<str>);
 impl Tables {
     pub(super) fn in_schema(schema: &str) -> Self {
         Self(format!("\"{}\".smartshape_inbox_", schema.replace('"', "\"\"")).into())
+    }
+
+    pub(super) fn bound(&self, statement: Statement) -> Query<'static, sqlx::Postgres, PgArguments> {
+        rows::bound(statement, &self.0)
     }
 
     pub(super) fn sql(&self, statement: &str) -> AssertSqlSafe<String> {

@@ -7,6 +7,7 @@ use super::durability::{AS_DURABLE_AS_SET, DURABLE};
 use super::queues::Queue;
 use crate::event::NewEvent;
 use crate::storage::rows::parse_key;
+use crate::storage::statement::Decoded;
 
 /// Inserts a batch with one statement, so one round trip and one commit. Sequence numbers follow the order of arrival;
 /// the rows are written in the order of their keys, which prevents deadlocks between processes. Returns whether each event
@@ -58,7 +59,8 @@ pub(super) async fn insert(
         .bind(column!(event => event.body.as_ref()))
         .fetch_all(&mut session.connection)
         .await?;
-    let keys = rows.iter().map(|(key, ..)| parse_key(key)).collect::<sqlx::Result<HashSet<_>>>()?;
+    let keys: Decoded<HashSet<_>> = rows.iter().map(|(key, ..)| parse_key(key)).collect();
+    let keys = keys.map_err(sqlx::Error::Decode)?;
     let fresh = events.iter().map(|event| keys.contains(&event.key)).collect();
     let blocked = rows.iter().filter(|(.., blocked)| *blocked).map(|(_, queue, _)| *queue).collect();
     Ok((fresh, blocked))

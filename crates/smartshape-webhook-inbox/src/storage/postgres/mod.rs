@@ -179,8 +179,3 @@ impl fmt::Debug for Postgres {
         f.write_str("Postgres")
     }
 }
-
-/// A difference of two times, in seconds, as a duration; negative ones are zero.
-fn duration_from_secs(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
-}

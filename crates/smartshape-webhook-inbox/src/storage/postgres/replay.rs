@@ -1,22 +1,18 @@
 //! Replays and purges the events that match a filter.
 
 use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 
-use super::admin::filtered;
-use super::connections::Session;
+use super::connections::{Session, Tables};
 use super::queues::{Queue, mark_runnable};
 use crate::filter::EventFilter;
+use crate::storage::admin::AdminAction;
+use crate::storage::rows::decoded;
+use crate::storage::statement::Statement;
 
 pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx::Result<(Vec<i64>, u64)> {
-    let mut query = filtered(
-        session,
-        "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state >= 2 \
-         AND EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq) AND ",
-        filter,
-    );
-    query.push(" FOR UPDATE");
     let mut transaction = session.connection.begin().await?;
-    let seqs: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
+    let seqs = select(&mut transaction, &session.tables, AdminAction::Replay, filter, " FOR UPDATE").await?;
     // A purge or a sweep that held a row may have deleted its body while this waited.
     let waiting = session.tables.sql(
         "UPDATE smartshape_inbox_events e SET state = 0, attempts = 0, lost = 0, settled = NULL, error_group = NULL, due = now(), \
@@ -41,15 +37,9 @@ pub(super) async fn replay(session: &mut Session, filter: &EventFilter) -> sqlx:
 }
 
 pub(super) async fn purge(session: &mut Session, filter: &EventFilter) -> sqlx::Result<(Vec<i64>, u64)> {
-    let mut query = filtered(
-        session,
-        "SELECT e.seq FROM smartshape_inbox_events e WHERE e.state <> 1 \
-         AND (e.state <> 2 OR EXISTS (SELECT 1 FROM smartshape_inbox_bodies b WHERE b.seq = e.seq)) AND ",
-        filter,
-    );
-    query.push(" FOR UPDATE SKIP LOCKED");
     let mut transaction = session.connection.begin().await?;
-    let seqs: Vec<i64> = query.build_query_scalar().fetch_all(&mut *transaction).await?;
+    let (tables, locking) = (&session.tables, " FOR UPDATE SKIP LOCKED");
+    let seqs = select(&mut transaction, tables, AdminAction::Purge, filter, locking).await?;
     let completed = session.tables.sql(
         "UPDATE smartshape_inbox_events SET state = 2, settled = CASE WHEN state = 2 THEN settled ELSE now() END, \
            error = NULL, owner = NULL, secret = NULL, traceparent = NULL, \
@@ -63,4 +53,18 @@ pub(super) async fn purge(session: &mut Session, filter: &EventFilter) -> sqlx::
     transaction.commit().await?;
     mark_runnable(session, &queues).await?;
     Ok((seqs, purged))
+}
+
+/// Locks the events that the action changes. Returns their sequence numbers.
+async fn select(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    action: AdminAction,
+    filter: &EventFilter,
+    locking: &str,
+) -> sqlx::Result<Vec<i64>> {
+    let mut statement = Statement::new("SELECT e.seq FROM smartshape_inbox_events e WHERE ");
+    action.push_filter(&mut statement, filter);
+    statement.push(locking);
+    decoded(&tables.bound(statement).fetch_all(connection).await?, |row| row.number("seq"))
 }

@@ -1,17 +1,17 @@
 //! Claims events, and renews their leases.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use bytes::Bytes;
+use sqlx::sqlite::SqliteConnection;
 
-use super::admin::bodies;
 use super::clock::{NEWEST, duration_between};
-use super::{Shared, error, wal};
+use super::{Shared, error, json_array, wal};
 use crate::error::InboxError;
 use crate::event::EVENT_VERSION;
-use crate::storage::rows::{parse_key, timestamp_from_micros};
-use crate::storage::{Attempt, ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
+use crate::storage::rows::{attempt, decoded, lease};
+use crate::storage::{ClaimRequest, ClaimResponse, LEASE_LOST, Lease, milliseconds};
 
 const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM pause)";
 
@@ -83,7 +83,7 @@ pub(super) async fn claim(
         .bind(i64::from(request.max_events))
         .fetch_all(&mut *connection)
         .await?;
-    let mut attempts = claimed.iter().map(attempt).collect::<sqlx::Result<Vec<_>>>()?;
+    let mut attempts = decoded(&claimed, attempt)?;
     attempts.sort_by_key(|attempt| attempt.lease.seq);
     let numbers: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.seq).collect();
     let mut bodies = bodies(connection, &numbers).await?;
@@ -98,16 +98,13 @@ pub(super) async fn claim(
     Ok(ClaimResponse { attempts, dead_lettered, next_due: next_due.map(|due| duration_between(now, due)) })
 }
 
-fn attempt(row: &SqliteRow) -> sqlx::Result<Attempt> {
-    Ok(Attempt {
-        lease: lease(row)?,
-        key: parse_key(row.try_get("key")?)?,
-        number: row.try_get("attempts")?,
-        received_at: timestamp_from_micros(row.try_get("received")?)?,
-        secret_name: row.try_get("secret")?,
-        traceparent: row.try_get("traceparent")?,
-        body: Ok(None),
-    })
+async fn bodies(connection: &mut SqliteConnection, seqs: &[i64]) -> sqlx::Result<HashMap<i64, Bytes>> {
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT seq, body FROM bodies WHERE seq IN (SELECT value FROM json_each(?))")
+            .bind(json_array(seqs))
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().map(|(seq, body)| (seq, body.into())).collect())
 }
 
 pub(super) async fn renew(
@@ -119,11 +116,7 @@ pub(super) async fn renew(
     let sql = "UPDATE events SET due = ?1 FROM (SELECT value ->> 0 AS seq, value ->> 1 AS fence FROM json_each(?2)) l \
          WHERE events.seq = l.seq AND events.fence = l.fence AND state = 1 RETURNING events.seq, events.fence";
     let rows = sqlx::query(sql).bind(now + milliseconds(ttl)).bind(leases).fetch_all(connection).await?;
-    rows.iter().map(lease).collect()
-}
-
-pub(super) fn lease(row: &SqliteRow) -> sqlx::Result<Lease> {
-    Ok(Lease { seq: row.try_get("seq")?, fence: row.try_get("fence")? })
+    decoded(&rows, lease)
 }
 
 #[cfg(test)]

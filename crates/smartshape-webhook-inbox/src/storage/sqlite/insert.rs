@@ -5,11 +5,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use smartshape_webhook::DeliveryKey;
+use sqlx::Executor as _;
 use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
-use sqlx::{Executor as _, Row as _};
 
 use crate::event::NewEvent;
-use crate::storage::rows::parse_key;
+use crate::storage::rows::{decoded, parse_key};
 
 /// Rows of one statement: the largest size that fits, and then the rest in one. A batch takes few statements, and few
 /// different ones have to be prepared. SQLite's limit of parameters is higher.
@@ -114,5 +114,6 @@ async fn latest(connection: &mut SqliteConnection, count: i64) -> sqlx::Result<H
         .bind(count)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| Ok((parse_key(row.try_get("key")?)?, row.try_get("seq")?))).collect()
+    let seqs = decoded(&rows, |row| Ok((parse_key(&row.bytes("key")?)?, row.number("seq")?)))?;
+    Ok(seqs.into_iter().collect())
 }

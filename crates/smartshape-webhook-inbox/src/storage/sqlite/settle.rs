@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::claim::lease;
 use super::{json_array, json_pairs};
+use crate::storage::rows::{decoded, lease};
 use crate::storage::{AttemptOutcome, AttemptResult, KEPT_ATTEMPTS, Lease, Settled, milliseconds};
 
 /// SQLite limits the parameters of a statement, and each result has seven.
@@ -106,7 +106,7 @@ async fn end_attempts(
         ", NULL) FROM l WHERE events.seq = l.seq AND events.fence = l.fence AND events.state = 1 \
          RETURNING events.seq, events.fence",
     );
-    query.build().persistent(false).fetch_all(connection).await?.iter().map(lease).collect()
+    decoded(&query.build().persistent(false).fetch_all(connection).await?, lease)
 }
 
 async fn complete(
@@ -125,7 +125,7 @@ async fn complete(
         .bind(keep_body)
         .fetch_all(&mut *connection)
         .await?;
-    let held = rows.iter().map(lease).collect::<sqlx::Result<Vec<_>>>()?;
+    let held = decoded(&rows, lease)?;
     if !keep_body {
         delete_bodies(connection, &held.iter().map(|lease| lease.seq).collect::<Vec<_>>()).await?;
     }
