@@ -93,11 +93,9 @@ async fn retry_after_maximum_duration_is_recorded(server: &Server) {
 /// One file has a long queue, and others wait behind an event in back-off: a claim writes neither.
 async fn ordered_claim_updates_only_claimed_rows(server: &Server) {
     let inbox = server.inbox().await;
-    let fill = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes, behind) \
-         SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 0, now() + CASE WHEN n BETWEEN 2 AND 100 THEN interval '1 h' \
-           ELSE interval '-1 s' END, n % 100, 'e', 'f', 'u', 0, 1, n > 100 FROM generate_series(1, 5000) n; \
-         INSERT INTO smartshape_inbox_bodies SELECT seq, 'x' FROM smartshape_inbox_events";
-    server.execute(fill).await;
+    let due = "now() + CASE WHEN n BETWEEN 2 AND 100 THEN interval '1 h' ELSE interval '-1 s' END";
+    server.fill(5000, &format!("n % 100, 0, {due}, NULL, n > 100")).await;
+    server.execute("INSERT INTO smartshape_inbox_bodies SELECT seq, 'x' FROM smartshape_inbox_events").await;
     let mut connection = server.connect().await;
     let sql = "SELECT seq, xmin::text || ctid::text FROM smartshape_inbox_events ORDER BY seq";
     let before: Vec<(i64, String)> = sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
@@ -111,11 +109,9 @@ async fn ordered_claim_updates_only_claimed_rows(server: &Server) {
 /// A server that has not analyzed the table yet expects few events, and would rather read and sort all that are due.
 async fn claim_reads_few_rows_of_unanalyzed_table(server: &Server) {
     let inbox = server.inbox().await;
-    let fill = "ALTER TABLE smartshape_inbox_events SET (autovacuum_enabled = off); \
-         INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes) \
-         SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 0, now() - interval '1 s', n, 'e', 'f', 'u', 0, 1 FROM generate_series(1, 10000) n; \
-         INSERT INTO smartshape_inbox_bodies SELECT seq, 'x' FROM smartshape_inbox_events";
-    server.execute(fill).await;
+    server.execute("ALTER TABLE smartshape_inbox_events SET (autovacuum_enabled = off)").await;
+    server.fill(10_000, "n, 0, now() - interval '1 s', NULL, false").await;
+    server.execute("INSERT INTO smartshape_inbox_bodies SELECT seq, 'x' FROM smartshape_inbox_events").await;
     for ordered in [false, true] {
         let request = ClaimRequest { ordered, ..ClaimRequest::new(1, LONG) };
         assert_eq!(inbox.storage().claim(request).await.unwrap().attempts.len(), 1);
@@ -170,9 +166,7 @@ async fn ordered_worker_processes_rows_of_older_programs_and_crashes(server: &Se
 /// The pass reaches all queues, even if there are more of them than one of its statements reads.
 async fn pass_over_all_queues_marks_every_head(server: &Server) {
     let inbox = server.inbox().await;
-    let fill = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes, behind) \
-         SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 0, now(), n % 2500, 'e', 'f', 'u', 0, 1, true FROM generate_series(1, 5000) n";
-    server.execute(fill).await;
+    server.fill(5000, "n % 2500, 0, now(), NULL, true").await;
     inbox.storage().claim(ClaimRequest::ordered(1, LONG)).await.unwrap();
     let behind = "SELECT count(*) FROM smartshape_inbox_events WHERE behind";
     let mut connection = server.connect().await;

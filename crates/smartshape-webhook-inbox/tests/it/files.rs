@@ -6,13 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::storage::ClaimRequest;
-use crate::{Count, DeadLetterReason, EventFilter, EventState, Inbox, InboxErrorKind, PageCursor, ReasonId};
-use smartshape_webhook::{Delivery, Handler as _, HandlerError};
+use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
+use smartshape_webhook::{Handler as _, HandlerError};
 use sqlx::Connection as _;
 
 use crate::it::fixture::{
-    COMPLETED, Fixture as _, Folder, LONG, assert_error, attempt_recording_handler, delivery, file_inbox,
-    long_delivery, open_error, poll_until, succeed,
+    COMPLETED, Fixture as _, Folder, LONG, assert_error, attempt_recording_handler, blocking_handler,
+    delivery, file_inbox, long_delivery, open_error, poll_until, succeed,
 };
 
 /// Another file of the folder.
@@ -322,16 +322,8 @@ async fn shutdown_checkpoints_wal_into_file() {
 async fn worker_lock_is_held_by_handler_that_blocks_its_thread() {
     let (folder, first) = file_inbox().await;
     first.store([1]).await;
-    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
-    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
-    let blocked = std::sync::Mutex::new(blocked);
-    let worker = first.worker(move |_: Delivery| {
-        let _ = sender.send(());
-        // Blocks until the other end is dropped.
-        let _ = blocked.lock().unwrap().recv();
-        async { Ok(()) }
-    });
-    let worker = worker.shutdown_timeout(Duration::ZERO).spawn();
+    let (handler, mut started, unblock) = blocking_handler();
+    let worker = first.worker(handler).shutdown_timeout(Duration::ZERO).spawn();
     started.recv().await.unwrap();
     worker.shutdown().await.unwrap();
     let builder = Inbox::builder(&folder.url());
@@ -561,37 +553,6 @@ async fn read_only_writes_nothing() {
     drop(running);
     let error = Inbox::builder(&format!("{}-none", folder.url())).read_only(true).open().await.unwrap_err();
     assert!(error.to_string().contains("there is no inbox"), "{error}");
-}
-
-/// The committed file has the second form of the schema, and was written by the version that had it: one completed
-/// event, two dead letters, three waiting events of which one was attempted.
-#[tokio::test]
-async fn file_of_second_schema_is_migrated() {
-    let folder = copy_of("inbox-schema-2.db");
-    let reading = Inbox::builder(&folder.url()).read_only(true).open().await.unwrap();
-    assert_eq!(reading.counts().await.unwrap().dead_letters, Count::Exactly(2));
-    assert_eq!(reading.page(EventFilter::default(), PageCursor::Newest).await.unwrap().events.len(), 6);
-    let error = reading.dead_letter_reasons(9).await.unwrap_err();
-    assert_eq!(error.kind(), InboxErrorKind::OlderSchema, "{error}");
-    drop(reading);
-
-    let inbox = folder.inbox().await;
-    let counts = inbox.counts().await.unwrap();
-    assert_eq!([counts.waiting, counts.dead_letters], [3, 2].map(Count::Exactly));
-    assert_eq!(counts.stored, 6);
-    // A process of the version before stores and dead-letters beside us.
-    let beside = "INSERT INTO events (version, key, state, due, file_hash, event, file, uuid, received, bytes, stored) \
-         SELECT version, randomblob(16), 0, due, file_hash, event, file, uuid, received, bytes, stored FROM events WHERE seq = 6; \
-         UPDATE events SET state = 3, settled = 1, error = 'no part 5b337c601e24e904da827738 in the catalogue' WHERE seq = 7";
-    folder.execute(beside).await;
-    let worker = inbox.worker(succeed).spawn();
-    let expected = ReasonId::from_error("no part 5b337c601e24e904da827738 in the catalogue");
-    let is_grouped = |reason: &DeadLetterReason| (reason.id, reason.dead_letters) == (expected, 3);
-    poll_until(async || inbox.dead_letter_reasons(9).await.unwrap().first().is_some_and(is_grouped)).await;
-    inbox.wait_until_idle().await;
-    worker.shutdown().await.unwrap();
-    let reasons = inbox.dead_letter_reasons(9).await.unwrap();
-    assert_eq!((reasons.len(), &*reasons[0].text), (1, "no part … in the catalogue"));
 }
 
 /// A runtime of actix-web stands still while a handler blocks its thread.

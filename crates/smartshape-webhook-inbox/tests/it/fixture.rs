@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::event::NewEvent;
 use crate::storage::{Attempt, AttemptOutcome, AttemptResult, ClaimRequest, Lease, Retention, Storage};
-use crate::{EventFilter, EventState, Inbox, InboxError, InboxErrorKind, StoredEvent};
+use crate::{EventFilter, EventState, Inbox, InboxError, InboxErrorKind, StoredEvent, Worker};
 use futures_util::future::join_all;
 use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta, Handler, HandlerError, HandlerErrorKind};
 use tempfile::TempDir;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Longer than any test.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
@@ -266,7 +266,12 @@ impl Inbox {
 
     /// Runs a worker that handles everything until nothing waits or runs.
     pub(crate) async fn drain(&self) {
-        let worker = self.worker(succeed).spawn();
+        self.drain_by(self.worker(succeed)).await;
+    }
+
+    /// Runs this worker until nothing waits or runs.
+    pub(crate) async fn drain_by(&self, worker: Worker) {
+        let worker = worker.spawn();
         self.wait_until_idle().await;
         worker.shutdown().await.unwrap();
     }
@@ -314,11 +319,28 @@ where
 /// A handler that succeeds, and the uuids that it gets.
 pub(crate) fn recording_handler() -> (impl Handler, UnboundedReceiver<String>) {
     let (sender, handled) = unbounded_channel();
-    let handler = move |delivery: Delivery| {
+    (handler_recording_to(sender), handled)
+}
+
+/// A handler that succeeds, and sends the uuids that it gets.
+pub(crate) fn handler_recording_to(sender: UnboundedSender<String>) -> impl Handler {
+    move |delivery: Delivery| {
         let sent = sender.send(delivery.uuid().to_owned());
         async move { Ok(sent?) }
+    }
+}
+
+/// A handler that says when it starts, and then blocks its thread until the sender is dropped.
+pub(crate) fn blocking_handler() -> (impl Handler, UnboundedReceiver<()>, std::sync::mpsc::Sender<()>) {
+    let (sender, started) = unbounded_channel();
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = std::sync::Mutex::new(blocked);
+    let handler = move |_: Delivery| {
+        let _ = sender.send(());
+        let _ = blocked.lock().unwrap().recv();
+        async { Ok(()) }
     };
-    (handler, handled)
+    (handler, started, unblock)
 }
 
 /// Without `dedup_capacity`.
@@ -381,6 +403,17 @@ mod server {
     }
 
     impl Server {
+        /// Stores the events 1 to `count`, each of its own key, with these values of the queue, the state, when it is due and
+        /// was settled, and whether it is behind. `n` is the event's number.
+        pub(crate) async fn fill(&self, count: u32, values: &str) {
+            let fill = format!(
+                "INSERT INTO smartshape_inbox_events (version, key, event, file, uuid, received, bytes, \
+                   file_hash, state, due, settled, behind) \
+                 SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 'e', 'f', 'u', 0, 1, {values} FROM generate_series(1, {count}) n"
+            );
+            self.execute(fill).await;
+        }
+
         /// Host and port.
         pub(crate) fn host(&self) -> String {
             let authority = self.authority();

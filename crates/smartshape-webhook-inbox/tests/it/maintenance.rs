@@ -40,15 +40,6 @@ mod server {
     use crate::it::fixture::{Server, poll_until};
     use crate::storage::{ClaimRequest, Retention};
 
-    /// Stores `count` events with the same columns, in queues of their own. The first is number 1.
-    async fn fill(server: &Server, count: u32, columns: &str) {
-        let fill = format!(
-            "INSERT INTO smartshape_inbox_events (version, key, file_hash, event, file, uuid, received, bytes, state, due, settled, behind) \
-             SELECT 1, decode(md5(random()::text), 'hex'), n, 'e', 'f', 'u', 0, 1, {columns} FROM generate_series(1, {count}) n"
-        );
-        server.execute(fill).await;
-    }
-
     /// Number of rows of a table that the inbox has read: a session reports them when it ends.
     async fn rows_read(server: &Server, inbox: Inbox, table: &str) -> i64 {
         drop(inbox);
@@ -70,8 +61,7 @@ mod server {
     async fn sweep_reads_no_bodies_of_open_events() {
         let Some(server) = Server::new().await else { return };
         let inbox = server.inbox().await;
-        fill(&server, 10_000, "0, now(), NULL, false").await;
-        fill(&server, 20_000, "2, now(), now(), false").await;
+        server.fill(30_000, "n, CASE WHEN n > 10000 THEN 2 ELSE 0 END, now(), now(), false").await;
         let bodies = "INSERT INTO smartshape_inbox_bodies SELECT n, 'x' FROM generate_series(1, 10001) n; \
              ANALYZE smartshape_inbox_events; ANALYZE smartshape_inbox_bodies";
         server.execute(bodies).await;
@@ -84,7 +74,7 @@ mod server {
     async fn sweep_counts_no_events_below_capacity() {
         let Some(server) = Server::new().await else { return };
         let inbox = server.inbox().await;
-        fill(&server, 20_000, "2, now(), now(), false").await;
+        server.fill(20_000, "n, 2, now(), now(), false").await;
         server.execute("ANALYZE smartshape_inbox_events").await;
         let retention = Retention { dedup_capacity: 10_000_000, ..retention(DAY, DAY) };
         assert_eq!(inbox.storage().sweep(retention).await.unwrap(), 0);
@@ -96,8 +86,7 @@ mod server {
     async fn expired_events_are_deleted_when_bodies_cannot_be() {
         let Some(server) = Server::new().await else { return };
         let inbox = server.inbox().await;
-        fill(&server, 1, "2, now(), now(), false").await;
-        fill(&server, 1, "2, now(), now() - interval '2 days', false").await;
+        server.fill(2, "n, 2, now(), now() - (n - 1) * interval '2 days', false").await;
         let reject = "INSERT INTO smartshape_inbox_bodies VALUES (1, 'x'); \
              CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$; \
              CREATE TRIGGER reject BEFORE DELETE ON smartshape_inbox_bodies FOR EACH ROW EXECUTE FUNCTION reject()";
@@ -112,7 +101,7 @@ mod server {
     async fn pass_over_all_queues_reads_those_with_events_behind() {
         let Some(server) = Server::new().await else { return };
         let inbox = server.inbox().await;
-        fill(&server, 20_000, "0, now() + interval '1 h', NULL, false").await;
+        server.fill(20_000, "n, 0, now() + interval '1 h', NULL, false").await;
         let blocked = "UPDATE smartshape_inbox_events SET behind = true, due = now() WHERE seq = 20000";
         server.execute(format!("{blocked}; ANALYZE smartshape_inbox_events")).await;
         let before = "SELECT pg_stat_reset_single_table_counters('smartshape_inbox_events'::regclass); \

@@ -31,9 +31,7 @@ fn metrics_match_documentation() {
                 _ => Ok(()),
             }
         });
-        let worker = worker.backoff(MOMENT, MOMENT).spawn();
-        inbox.wait_until_idle().await;
-        worker.shutdown().await.unwrap();
+        inbox.drain_by(worker.backoff(MOMENT, MOMENT)).await;
     });
     for expected in [
         r#"smartshape_inbox_deliveries_total{outcome="stored"} 3"#,
@@ -82,9 +80,7 @@ fn attempt_that_lost_its_lease_is_counted_once() {
                 Ok(())
             }
         });
-        let worker = worker.spawn();
-        inbox.wait_until_idle().await;
-        worker.shutdown().await.unwrap();
+        inbox.drain_by(worker).await;
     });
     for outcome in ["lease_lost", "completed"] {
         let once = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} 1");

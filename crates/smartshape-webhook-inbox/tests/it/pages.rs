@@ -161,6 +161,7 @@ async fn counts_are_exact_below_limit(inbox: &Inbox) {
     let none = inbox.counts().await.unwrap();
     assert_eq!((none.waiting, none.dead_letters, none.stored), (Count::Exactly(0), Count::Exactly(0), 0));
     assert_eq!(none.overdue, None);
+    assert_eq!(inbox.stats().await.unwrap().oldest_waiting, None);
     inbox.storage().insert(new_events(0..8, "f")).await.unwrap();
     end(inbox, vec![retry(LONG), retry(LONG), dead_letter("no")]).await;
     inbox.storage().attempt(LONG).await;
@@ -169,6 +170,9 @@ async fn counts_are_exact_below_limit(inbox: &Inbox) {
     assert_eq!(exactly, [6, 2, 1, 1].map(Count::Exactly));
     assert_eq!((counts.stored, counts.overdue.is_some()), (8, true));
     assert!(counts.disk_bytes > 0 && counts.overdue < Some(LONG));
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.waiting, stats.running, stats.dead_letters), (6, 1, 1));
+    assert!(stats.oldest_waiting.unwrap() < LONG && stats.disk_bytes > 0);
     assert_eq!((Count::Exactly(5).to_string(), Count::AtLeast(5).to_string()), ("5".into(), "≥ 5".into()));
 }
 

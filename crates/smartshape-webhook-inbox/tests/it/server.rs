@@ -5,26 +5,22 @@ use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler as _, HandlerError};
 use sqlx::{Connection as _, PgConnection};
-use tokio::sync::mpsc;
 
 use crate::it::fixture::{
     Fixture as _, LONG, MOMENT, Server, assert_error, delivery, on_postgres, open_error, poll_until,
     recording_handler, succeed,
 };
 use crate::it::link::Link;
-use crate::{Count, EventFilter, EventState, Inbox, InboxErrorKind, ReasonId};
+use crate::{EventFilter, EventState, Inbox, InboxErrorKind};
 
 on_postgres! {
     database:
     server_that_can_lose_commits_is_rejected
     errors_give_advice_and_hide_password
-    three_connections_are_enough
     worker_is_notified_of_events_of_other_processes
-    workers_of_several_processes_share_events
     transactional_effect_and_completion_are_atomic
     transactional_effect_is_rolled_back_without_lease
     server_may_be_unavailable_at_start_and_later
-    tables_of_second_schema_are_migrated
     event_whose_body_cannot_be_read_fails_alone
 }
 
@@ -71,18 +67,6 @@ async fn errors_give_advice_and_hide_password(server: &Server) {
     }
 }
 
-/// Senders, a listener and a worker get by with as few connections as can be set.
-async fn three_connections_are_enough(server: &Server) {
-    let inbox = Inbox::builder(&server.url()).max_connections(3).open().await.unwrap();
-    let (handler, mut handled) = recording_handler();
-    let worker = inbox.worker(handler).spawn();
-    inbox.store_at_once(0..100).await;
-    for _ in 0..100 {
-        assert!(handled.recv().await.is_some());
-    }
-    worker.shutdown().await.unwrap();
-}
-
 /// A worker that would look by itself only in an hour hears of what another process stored.
 async fn worker_is_notified_of_events_of_other_processes(server: &Server) {
     let (receiving, working) = (server.inbox().await, server.inbox().await);
@@ -96,38 +80,6 @@ async fn worker_is_notified_of_events_of_other_processes(server: &Server) {
         }
     }
     worker.shutdown().await.unwrap();
-}
-
-async fn workers_of_several_processes_share_events(server: &Server) {
-    let (sender, mut handled) = mpsc::unbounded_channel();
-    let mut workers = Vec::new();
-    for _ in 0..3 {
-        let inbox = server.inbox().await;
-        let sender = sender.clone();
-        let work = move |delivery: Delivery| {
-            let sent = sender.send(delivery.uuid().to_owned());
-            async move { Ok(sent?) }
-        };
-        workers.push((inbox.worker(work).concurrency(4).spawn(), inbox));
-    }
-    drop(sender);
-    for event in 0..100 {
-        workers[event as usize % 3].1.store([event]).await;
-        // A duplicate at another machine.
-        workers[(event as usize + 1) % 3].1.store([event]).await;
-    }
-    workers[0].1.wait_until_idle().await;
-    for (worker, _) in workers {
-        worker.shutdown().await.unwrap();
-    }
-    let mut uuids = Vec::new();
-    while let Some(uuid) = handled.recv().await {
-        uuids.push(uuid);
-    }
-    uuids.sort_unstable();
-    let all = uuids.len();
-    uuids.dedup();
-    assert_eq!((all, uuids.len()), (100, 100));
 }
 
 fn insert(
@@ -162,10 +114,8 @@ async fn transactional_effect_and_completion_are_atomic(server: &Server) {
             })
         })
         .unwrap()
-        .backoff(MOMENT, MOMENT)
-        .spawn();
-    inbox.wait_until_idle().await;
-    worker.shutdown().await.unwrap();
+        .backoff(MOMENT, MOMENT);
+    inbox.drain_by(worker).await;
     assert_eq!(server.number("SELECT count(*) FROM effects").await, 19);
     assert_eq!(server.number("SELECT count(DISTINCT key) FROM effects").await, 19);
     let dead = inbox.in_state(EventState::DeadLetter).await;
@@ -192,10 +142,8 @@ async fn transactional_effect_is_rolled_back_without_lease(server: &Server) {
                 Ok(())
             })
         })
-        .unwrap()
-        .spawn();
-    inbox.wait_until_idle().await;
-    worker.shutdown().await.unwrap();
+        .unwrap();
+    inbox.drain_by(worker).await;
     assert_eq!(server.number("SELECT count(*) FROM effects").await, 1);
     let event = inbox.events().await.pop().unwrap();
     assert_eq!((event.state, event.attempts), (EventState::Completed, 2));
@@ -223,30 +171,6 @@ async fn server_may_be_unavailable_at_start_and_later(server: &Server) {
     assert_eq!(handled.recv().await.as_deref(), Some("uuid-2"));
     poll_until(async || inbox.health().await.is_ready()).await;
     worker.shutdown().await.unwrap();
-}
-
-/// A process of the version before goes on beside a new one, and its dead letters get a reason.
-async fn tables_of_second_schema_are_migrated(server: &Server) {
-    server.execute(include_str!("../../migrations/postgres-0001.sql")).await;
-    server.execute(include_str!("../../migrations/postgres-0002.sql")).await;
-    let dead = "INSERT INTO smartshape_inbox_events (version, key, state, due, file_hash, event, file, uuid, received, bytes, error) \
-         SELECT 1, decode(lpad(to_hex(n), 32, '0'), 'hex'), 3, now(), n, 'e', 'f', 'u', 0, 1, \
-           'no part 5c6aeed079bf3f432d3c929' || n || ' in the catalogue' FROM generate_series(FROM, FROM + 1) n";
-    server.execute(dead.replace("FROM, FROM", "1, 1")).await;
-    let reading = Inbox::builder(&server.url()).read_only(true).open().await.unwrap();
-    assert_eq!(reading.counts().await.unwrap().dead_letters, Count::Exactly(2));
-    let error = reading.dead_letter_reasons(9).await.unwrap_err();
-    assert_eq!(error.kind(), InboxErrorKind::OlderSchema, "{error}");
-    drop(reading);
-
-    let inbox = server.inbox().await;
-    server.execute(dead.replace("FROM, FROM", "3, 3")).await;
-    let worker = inbox.worker(succeed).spawn();
-    poll_until(async || inbox.dead_letter_reasons(9).await.unwrap()[0].id != ReasonId(0)).await;
-    worker.shutdown().await.unwrap();
-    let reasons = inbox.dead_letter_reasons(9).await.unwrap();
-    let shown: Vec<_> = reasons.iter().map(|reason| (&*reason.text, reason.dead_letters)).collect();
-    assert_eq!(shown, [("no part … in the catalogue", 4)]);
 }
 
 /// Released with the events beside it, it would be claimed with them again and again.

@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::it::fixture::{
-    Fixture as _, MOMENT, Server, dead_letter, delivery, file_delivery, on_postgres, poll_until,
-    recording_handler, succeed,
+    Fixture as _, MOMENT, Server, dead_letter, delivery, file_delivery, handler_recording_to, on_postgres,
+    poll_until, recording_handler, succeed,
 };
 use crate::it::link::Link;
 use crate::{EventFilter, EventState, Inbox};
@@ -40,15 +40,8 @@ async fn silent_connections_stop_neither_inserts_nor_workers(server: &Server) {
     let url = link.through(&server.url());
     let inbox = Inbox::builder(&url).store_timeout(Duration::from_secs(1)).open().await.unwrap();
     let (sender, mut handled) = mpsc::unbounded_channel();
-    let seen = sender.clone();
-    let plain = inbox
-        .worker(move |delivery: Delivery| {
-            let sent = seen.send(delivery.uuid().to_owned());
-            async move { Ok(sent?) }
-        })
-        .ordered_by_file()
-        .lease_ttl(Duration::from_secs(10))
-        .spawn();
+    let plain = inbox.worker(handler_recording_to(sender.clone())).ordered_by_file();
+    let plain = plain.lease_ttl(Duration::from_secs(10)).spawn();
     let transactional = inbox
         .transactional_worker(move |transaction, delivery| {
             let sent = sender.send(delivery.uuid().to_owned());

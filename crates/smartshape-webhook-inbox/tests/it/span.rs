@@ -45,9 +45,7 @@ async fn handler_logs_within_delivery_and_attempt_spans() {
             tracing::info!("at work");
             Ok(())
         });
-        let worker = worker.spawn();
-        inbox.wait_until_idle().await;
-        worker.shutdown().await.unwrap();
+        inbox.drain_by(worker).await;
     };
     // Registers the spans: one that another thread registers while a subscriber is set may miss it.
     handle(0).await;

@@ -46,20 +46,16 @@ on_each_storage! {
     claim_takes_no_event_twice
     settle_ignores_older_lease
     renew_extends_only_held_leases
-    claim_dead_letters_after_lost_leases
     retry_is_claimed_when_due
-    released_attempt_is_not_counted
     ordered_claim_takes_one_event_of_file_at_a_time
     ordered_claim_reaches_files_behind_long_queue
     ordered_claim_follows_unordered_worker
     ordered_claim_orders_each_webhook_separately
-    ordered_claim_leaves_queued_events_untouched
     claim_ignores_newer_event_version
     list_get_replay_and_purge_select_by_filter
     filter_selects_by_secret_and_time
     sweep_deletes_after_retention
     sweep_deletes_oldest_over_capacity
-    stats_count_events_by_state
     wall_clock_changes_affect_nothing
 }
 
@@ -263,19 +259,6 @@ async fn renew_extends_only_held_leases(storage: &Arc<dyn Storage>) {
     assert!(storage.attempts(9, LONG).await.is_empty());
 }
 
-/// A handler that kills its process is not called for ever.
-async fn claim_dead_letters_after_lost_leases(storage: &Arc<dyn Storage>) {
-    storage.insert(new_events(0..1, "f")).await.unwrap();
-    let request = ClaimRequest { max_lost_leases: 2, ..ClaimRequest::new(9, AT_ONCE) };
-    assert_eq!(storage.claim(request).await.unwrap().attempts.len(), 1);
-    assert_eq!(storage.claim(request).await.unwrap().attempts.len(), 1);
-    let last = storage.claim(request).await.unwrap();
-    assert_eq!((last.attempts.len(), last.dead_lettered), (0, 1));
-    let dead = storage.in_state(EventState::DeadLetter).await.pop().unwrap();
-    assert_eq!((dead.attempts, dead.lost_leases), (2, 2));
-    assert!(dead.error.unwrap().contains("lease"));
-}
-
 /// A retry is claimed no earlier than it is due, and both the claim and the stored event say when.
 async fn retry_is_claimed_when_due(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..2, "f")).await.unwrap();
@@ -296,16 +279,6 @@ async fn retry_is_claimed_when_due(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(2..3, "f")).await.unwrap();
     let fresh = storage.list(EventFilter::default()).await.unwrap().pop().unwrap();
     assert!(next_attempt(fresh.key).await.unwrap() <= Timestamp::now(), "it is due");
-}
-
-/// A shutdown's release does not count as an attempt.
-async fn released_attempt_is_not_counted(storage: &Arc<dyn Storage>) {
-    storage.insert(new_events(0..1, "f")).await.unwrap();
-    for _ in 0..20 {
-        let attempt = storage.attempt(LONG).await;
-        assert_eq!(attempt.number, 1);
-        assert!(storage.end(attempt.lease, AttemptOutcome::Released).await);
-    }
 }
 
 /// Ordered claims take one event of a file at a time; a failing one holds back its own file only.
@@ -335,7 +308,7 @@ async fn ordered_claim_takes_one_event_of_file_at_a_time(storage: &Arc<dyn Stora
     assert_eq!(claim_ordered(storage, 9).await, [2]);
 }
 
-/// An ordered claim reaches other files, however long one file's queue is.
+/// An ordered claim reaches other files, however long one file's queue is, and does not rewrite the rows of queued events.
 async fn ordered_claim_reaches_files_behind_long_queue(storage: &Arc<dyn Storage>) {
     for part in 0..20 {
         storage.insert(new_events(part * 300..(part + 1) * 300, "hot")).await.unwrap();
@@ -344,6 +317,9 @@ async fn ordered_claim_reaches_files_behind_long_queue(storage: &Arc<dyn Storage
     let request = ClaimRequest::ordered(4, LONG);
     let heads = storage.claim(request).await.unwrap().attempts;
     assert_eq!(heads.iter().map(number).collect::<Vec<_>>(), [0, 9000]);
+    // Those behind it are not even looked at: the next one is due when the lease is over.
+    let next = storage.claim(request).await.unwrap();
+    assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
     // The deferred events are claimed one after the other.
     let mut lease = heads[0].lease;
     for expected in 1..5 {
@@ -352,6 +328,11 @@ async fn ordered_claim_reaches_files_behind_long_queue(storage: &Arc<dyn Storage
         assert_eq!(number(&next), expected);
         lease = next.lease;
     }
+    assert!(storage.end(lease, retry(LONG)).await);
+    let next = storage.claim(request).await.unwrap();
+    assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
+    // The rest is as it was: without order it is due at once.
+    assert_eq!(storage.attempts(9999, LONG).await.len(), 5995);
 }
 
 /// Order holds even after workers that did not order, all of which have ended.
@@ -384,23 +365,6 @@ async fn ordered_claim_orders_each_webhook_separately(storage: &Arc<dyn Storage>
     storage.insert(events.into()).await.unwrap();
     assert_eq!(claim_ordered(storage, 9).await, [1, 3, 4]);
     assert!(claim_ordered(storage, 9).await.is_empty());
-}
-
-/// A claim does not rewrite the rows of queued events, however many wait.
-async fn ordered_claim_leaves_queued_events_untouched(storage: &Arc<dyn Storage>) {
-    for part in 0..10 {
-        storage.insert(new_events(part * 200..(part + 1) * 200, "hot")).await.unwrap();
-    }
-    let request = ClaimRequest::ordered(4, LONG);
-    let first = storage.claim(request).await.unwrap().attempts.pop().unwrap();
-    // Those behind it are not even looked at: the next one is due when the lease is over.
-    let next = storage.claim(request).await.unwrap();
-    assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
-    assert!(storage.end(first.lease, retry(LONG)).await);
-    let next = storage.claim(request).await.unwrap();
-    assert!(next.attempts.is_empty() && next.next_due.unwrap() > LONG / 2, "{next:?}");
-    // The rest is as it was: without order it is due at once.
-    assert_eq!(storage.attempts(9999, LONG).await.len(), 1999);
 }
 
 /// Events of a newer version belong to a newer process that shares the storage.
@@ -518,19 +482,6 @@ async fn sweep_deletes_after_retention(storage: &Arc<dyn Storage>) {
     assert_eq!(storage.insert(new_events(0..2, "f")).await.unwrap(), [false, false]);
     assert_eq!(storage.sweep(retention(AT_ONCE, AT_ONCE)).await.unwrap(), 2);
     assert_eq!(storage.insert(new_events(0..3, "f")).await.unwrap(), [true, true, false]);
-}
-
-/// Numbers of waiting and running events and dead letters, and the age of the oldest waiting event.
-async fn stats_count_events_by_state(storage: &Arc<dyn Storage>) {
-    let empty = storage.stats().await.unwrap();
-    assert_eq!((empty.waiting, empty.running, empty.dead_letters, empty.oldest_waiting), (0, 0, 0, None));
-    storage.insert(new_events(0..5, "f")).await.unwrap();
-    let attempts = storage.attempts(2, LONG).await;
-    storage.end(attempts[0].lease, dead_letter("")).await;
-    let stats = storage.stats().await.unwrap();
-    assert_eq!((stats.waiting, stats.running, stats.dead_letters), (3, 1, 1));
-    assert!(stats.oldest_waiting.unwrap() < LONG && stats.disk_bytes > 0);
-    storage.ping().await.unwrap();
 }
 
 /// A jump of the wall clock by a day affects neither order, nor leases, nor retries, nor retention.

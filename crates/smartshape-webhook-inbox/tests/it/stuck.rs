@@ -1,13 +1,14 @@
 //! Faults that must neither stop a worker nor make it spin. The clock is paused: while a worker spins no time
 //! passes, so its test never ends.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::Inbox;
 use crate::storage::Attempt;
 use futures_util::future::join_all;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use smartshape_webhook::{Delivery, Handler as _, HandlerError};
 use tokio::sync::{Notify, Semaphore};
 
@@ -32,6 +33,15 @@ async fn wait_for_count(counter: &AtomicUsize, count: usize) {
         }
     };
     tokio::time::timeout(LONG, reached).await.unwrap();
+}
+
+/// Asserts how often attempts have ended so.
+fn assert_attempts(recorder: &PrometheusRecorder, counts: &[(&str, u32)]) {
+    let page = recorder.handle().render();
+    for (outcome, count) in counts {
+        let line = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} {count}\n");
+        assert!(page.contains(&line), "{page}");
+    }
 }
 
 /// Runs a worker for one event at a time until it has ended so many attempts.
@@ -83,32 +93,17 @@ async fn error_that_panics_in_display_is_a_failed_attempt() {
     }
 }
 
-/// The result was recorded before the connection was lost, so nothing is attempted again.
+/// The result was recorded before the connection was lost, so nothing is attempted again. The transaction whose response was
+/// lost may still have the event locked when the result is recorded again.
 #[tokio::test(start_paused = true)]
 async fn result_with_lost_response_is_no_lost_lease() {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let _installed = metrics::set_default_local_recorder(&recorder);
-    let storage = Arc::new(Stub { loses_response: true.into(), ..Stub::with(attempt()) });
-    run_until_settled(&storage, 2).await;
-    let page = recorder.handle().render();
-    for (outcome, count) in [("completed", 1), ("lease_lost", 0)] {
-        let line = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} {count}\n");
-        assert!(page.contains(&line), "{page}");
-    }
-}
-
-/// The transaction whose response was lost still has the event locked when the result is recorded again.
-#[tokio::test(start_paused = true)]
-async fn locked_result_with_lost_response_is_no_lost_lease() {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let _installed = metrics::set_default_local_recorder(&recorder);
-    let storage =
-        Arc::new(Stub { loses_response: true.into(), locked_settles: 2.into(), ..Stub::with(attempt()) });
-    run_until_settled(&storage, 4).await;
-    let page = recorder.handle().render();
-    for (outcome, count) in [("completed", 1), ("lease_lost", 0)] {
-        let line = format!("smartshape_inbox_attempts_total{{outcome=\"{outcome}\"}} {count}\n");
-        assert!(page.contains(&line), "{page}");
+    for (locked, settles) in [(0, 2), (2, 4)] {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let _installed = metrics::set_default_local_recorder(&recorder);
+        let storage =
+            Stub { loses_response: true.into(), locked_settles: locked.into(), ..Stub::with(attempt()) };
+        run_until_settled(&Arc::new(storage), settles).await;
+        assert_attempts(&recorder, &[("completed", 1), ("lease_lost", 0)]);
     }
 }
 
@@ -211,7 +206,7 @@ async fn shutdown_does_not_spin_while_storage_is_unavailable() {
 /// The storage is back before `shutdown_timeout` is over.
 #[tokio::test(start_paused = true)]
 async fn shutdown_records_result_when_storage_is_back() {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let recorder = PrometheusBuilder::new().build_recorder();
     let _installed = metrics::set_default_local_recorder(&recorder);
     let storage = Arc::new(Stub::with(attempt()));
     let worker = storage.inbox().worker(ends_in_a_second).spawn();
@@ -223,8 +218,7 @@ async fn shutdown_records_result_when_storage_is_back() {
     };
     let (ended, ()) = tokio::join!(worker.shutdown(), back);
     ended.unwrap();
-    let page = recorder.handle().render();
-    assert!(page.contains("smartshape_inbox_attempts_total{outcome=\"completed\"} 1\n"), "{page}");
+    assert_attempts(&recorder, &[("completed", 1)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,27 +250,6 @@ async fn maximum_durations_do_not_overflow() {
     let worker = worker.backoff(Duration::MAX, Duration::MAX).shutdown_timeout(Duration::MAX).spawn();
     wait_for_count(&storage.settled, 1).await;
     worker.shutdown().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn handler_that_blocks_its_thread_does_not_stop_shutdown() {
-    let storage = Arc::new(Stub::with(attempt()));
-    let (release, blocked) = std::sync::mpsc::channel::<()>();
-    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
-    let blocked = Mutex::new(blocked);
-    let worker = storage
-        .inbox()
-        .worker(move |_: Delivery| {
-            let _ = sender.send(());
-            let _ = blocked.lock().unwrap().recv();
-            async { Ok(()) }
-        })
-        .shutdown_timeout(Duration::ZERO)
-        .spawn();
-    started.recv().await.unwrap();
-    worker.shutdown().await.unwrap();
-    assert_eq!(storage.settled.load(Ordering::SeqCst), 0, "it still runs, so it is not released");
-    drop(release);
 }
 
 /// Callers whose deliveries one commit stored deliver again together, not the first of them alone.

@@ -10,7 +10,8 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::event::EventState;
 use crate::inbox::Inbox;
 use crate::it::fixture::{
-    LONG, MOMENT, attempt_recording_handler, file_delivery, on_each_storage, poll_until, succeed,
+    LONG, MOMENT, attempt_recording_handler, blocking_handler, file_delivery, on_each_storage, poll_until,
+    succeed,
 };
 use crate::storage::ClaimRequest;
 
@@ -123,9 +124,7 @@ async fn worker_retries_no_earlier_than_backoff(inbox: &Inbox) {
 /// A permanent error gets no second attempt.
 async fn worker_dead_letters_permanent_error_at_once(inbox: &Inbox) {
     inbox.store([0]).await;
-    let worker = inbox.worker(|_: Delivery| async { Err(HandlerError::permanent("never")) }).spawn();
-    inbox.wait_until_idle().await;
-    worker.shutdown().await.unwrap();
+    inbox.drain_by(inbox.worker(|_: Delivery| async { Err(HandlerError::permanent("never")) })).await;
     let dead = inbox.in_state(EventState::DeadLetter).await.pop().unwrap();
     assert_eq!((dead.attempts, dead.error.as_deref()), (1, Some("never")));
 }
@@ -137,9 +136,7 @@ async fn worker_survives_panic(inbox: &Inbox) {
         assert!(delivery.uuid() != "uuid-1", "poison");
         Ok(())
     });
-    let worker = worker.max_attempts(2).backoff(MOMENT, MOMENT).spawn();
-    inbox.wait_until_idle().await;
-    worker.shutdown().await.unwrap();
+    inbox.drain_by(worker.max_attempts(2).backoff(MOMENT, MOMENT)).await;
     let dead = inbox.in_state(EventState::DeadLetter).await;
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].attempts, dead[0].error.as_deref()), (2, Some("the handler panicked: poison")));
@@ -248,6 +245,7 @@ async fn worker_dead_letters_event_that_kills_process(inbox: &Inbox) {
     assert!(at_most, "called for the attempts {attempts:?}");
     let dead = inbox.in_state(EventState::DeadLetter).await.pop().unwrap();
     assert_eq!((dead.attempts, dead.lost_leases), (3, 3));
+    assert!(dead.error.unwrap().contains("lost its lease"));
 }
 
 /// A shutdown lets running handlers finish and starts none.
@@ -277,19 +275,8 @@ async fn shutdown_releases_unfinished_event(inbox: &Inbox) {
 /// A handler that blocks its thread cannot be cancelled, so its event keeps its lease.
 async fn shutdown_keeps_lease_of_blocked_handler(inbox: &Inbox) {
     inbox.store([0]).await;
-    let (sender, mut started) = mpsc::unbounded_channel();
-    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
-    let blocked = Arc::new(std::sync::Mutex::new(blocked));
-    let worker = inbox.worker(move |_: Delivery| {
-        let (sent, blocked) = (sender.send(()), Arc::clone(&blocked));
-        async move {
-            sent?;
-            // Blocks until the sender is dropped, at the latest at the end of the test.
-            let _ = blocked.lock().unwrap().recv();
-            Ok(())
-        }
-    });
-    let worker = worker.shutdown_timeout(Duration::ZERO).spawn();
+    let (handler, mut started, unblock) = blocking_handler();
+    let worker = inbox.worker(handler).shutdown_timeout(Duration::ZERO).spawn();
     started.recv().await.unwrap();
     worker.shutdown().await.unwrap();
     let event = inbox.events().await.pop().unwrap();
@@ -314,10 +301,8 @@ async fn worker_keeps_order_of_file(inbox: &Inbox) {
             Ok(())
         }
     });
-    let worker =
-        worker.ordered_by_file().backoff(Duration::from_millis(20), Duration::from_millis(20)).spawn();
-    inbox.wait_until_idle().await;
-    worker.shutdown().await.unwrap();
+    let pause = Duration::from_millis(20);
+    inbox.drain_by(worker.ordered_by_file().backoff(pause, pause)).await;
     let mut by_file = std::collections::HashMap::<String, Vec<Seen>>::new();
     while let Some((file, seen)) = handled.recv().await {
         by_file.entry(file).or_default().push(seen);
