@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::event::{receiver, serve};
 use crate::faulty_endpoints::{self, Fault};
-use crate::support::{Home, Ran, SECRET, ran};
+use crate::support::{Home, RunResult, SECRET, run};
 
 const NO_TOKEN: &str = "rejects a request without a token";
 const EMPTY: &str = "rejects an empty token";
@@ -25,10 +25,10 @@ const COSTLY: &str = "rejects costly tokens without hashing them";
 const NO_EVENT: &str = "rejects what is no event, and lives on";
 const NOT_JSON: &str = "rejects what is not JSON, and lives on";
 
-async fn checked(url: &str, arguments: &[&str]) -> Ran {
+async fn checked(url: &str, arguments: &[&str]) -> RunResult {
     let home = Home::new();
     let all = [&["--json", "check", url, "--cost", "4"], arguments].concat();
-    ran(home.program(&all).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)).await
+    run(home.program(&all).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)).await
 }
 
 /// The cases of this result.
@@ -164,7 +164,7 @@ async fn check_asks_about_path_and_secret_where_all_is_turned_away() {
 #[tokio::test]
 async fn check_passes_for_this_projects_receiver() {
     let (url, received) = receiver().await;
-    let ran = checked(&url, &["--destructive", "--timeout", "60"]).await.succeeds();
+    let ran = checked(&url, &["--destructive", "--timeout", "60"]).await.assert_ok();
     let lines = ran.lines();
     assert_eq!(cases(&lines, "pass").len(), lines.len(), "{ran:?}");
     // What it handled says that it was a test.
@@ -202,7 +202,7 @@ async fn check_sends_only_the_registered_events() {
     let (url, received) = receiver().await;
     let arguments = ["--event", "file_optimized", "--file", "5c6f", "--only", "accepts", "--timeout", "60"];
     let arguments = [&arguments[..], &["--owner", "ada@example.com"]].concat();
-    let lines = checked(&url, &arguments).await.succeeds().lines();
+    let lines = checked(&url, &arguments).await.assert_ok().lines();
     let other = lines.iter().find(|line| line["case"] == "accepts annotation_created").unwrap();
     assert_eq!(
         (&other["result"], &other["reason"]),
@@ -236,8 +236,8 @@ async fn check_sends_the_header_in_both_cases() {
         }
         heads
     });
-    checked(&url, &["--only", "file_uploaded", "--timeout", "60"]).await.succeeds();
-    checked(&url, &["--only", "whatever its case", "--timeout", "60"]).await.succeeds();
+    checked(&url, &["--only", "file_uploaded", "--timeout", "60"]).await.assert_ok();
+    checked(&url, &["--only", "whatever its case", "--timeout", "60"]).await.assert_ok();
     let heads = heads.await.unwrap();
     assert!(heads[0].contains("\r\nx-smartshape-token: $2b$04$"), "{heads:?}");
     assert!(heads[1].contains("\r\nX-Smartshape-Token: $2b$04$"), "{heads:?}");
@@ -255,9 +255,9 @@ async fn check_rejects_invalid_settings_before_any_case() {
     drop(free);
     let check =
         async |arguments: &[&str]| home.run(&[&["check", "--secret", SECRET], arguments].concat()).await;
-    check(&[&nobody]).await.fails(2, "does the endpoint run there?");
-    check(&["nonsense"]).await.fails(2, "absolute URL");
-    check(&[&nobody, "--only", "nothing of the kind"]).await.fails(2, "no case's name contains");
-    check(&[&nobody, "--event", "file_deleted"]).await.fails(2, "configuration_removed");
-    home.run(&["check", &nobody]).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    check(&[&nobody]).await.assert_fails(2, "does the endpoint run there?");
+    check(&["nonsense"]).await.assert_fails(2, "absolute URL");
+    check(&[&nobody, "--only", "nothing of the kind"]).await.assert_fails(2, "no case's name contains");
+    check(&[&nobody, "--event", "file_deleted"]).await.assert_fails(2, "configuration_removed");
+    home.run(&["check", &nobody]).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
 }

@@ -18,7 +18,7 @@ async fn completions_are_valid_for_each_shell() {
         ("powershell", None),
         ("elvish", None),
     ] {
-        let script = home.run(&["completions", shell]).await.succeeds().out;
+        let script = home.run(&["completions", shell]).await.assert_ok().out;
         assert!(script.contains("rotate") && script.contains("keep-old"), "{shell}: {script}");
         let Some([program, option]) = check else { continue };
         assert!(script.contains("file_uploaded"), "{shell}: the events are completed too");
@@ -44,7 +44,7 @@ async fn help_lists_the_nine_events() {
         &["check"],
     ] {
         // Completions are made of the same list.
-        let help = home.run(&[command, &["-h"]].concat()).await.succeeds().out;
+        let help = home.run(&[command, &["-h"]].concat()).await.assert_ok().out;
         let listed = EventKind::ALL.map(EventKind::as_str).join(", ");
         assert!(help.contains(&format!("[possible values: {listed}]")), "{command:?}: {help}");
     }
@@ -59,9 +59,9 @@ async fn help_is_a_command() {
         (&["help", "webhook", "listen"], &["webhook", "listen", "--help"]),
         (&["webhook", "help", "listen"], &["webhook", "listen", "--help"]),
     ] {
-        let asked = home.run(command).await.succeeds();
+        let asked = home.run(command).await.assert_ok();
         assert!(asked.out.contains("Usage: smartshape"), "{asked:?}");
-        assert_eq!(asked.out, home.run(flag).await.succeeds().out, "{command:?}");
+        assert_eq!(asked.out, home.run(flag).await.assert_ok().out, "{command:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use smartshape_webhook_tower::{Delivery, Receiver, Secret, endpoint};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::support::{Home, SECRET, nobody, ran, ran_with_stdin};
+use crate::support::{Home, SECRET, nobody, run, run_with_stdin};
 
 pub(crate) type Received = Arc<Mutex<Vec<Value>>>;
 
@@ -48,7 +48,7 @@ pub(crate) fn trigger(home: &Home, to: &str) -> Command {
 async fn trigger_sends_the_sample_with_set_fields() {
     let (home, (url, received)) = (Home::new(), receiver().await);
     let more = ["--set", "file=5c6f", "--set", "data.name=engine.scene", "--set", "data.size=7"];
-    let ran = ran(trigger(&home, &url).args(more)).await.succeeds();
+    let ran = run(trigger(&home, &url).args(more)).await.assert_ok();
     assert!(ran.out.contains("accepted") && !ran.out.contains(SECRET), "{ran:?}");
     let received = received.lock().unwrap();
     assert_eq!(received.len(), 1);
@@ -65,20 +65,20 @@ async fn trigger_sends_a_given_body_and_reads_the_secret_from_stdin() {
     home.write("event.json", body);
     let mut program = home.program(&["--json", "event", "trigger", "annotation_created", "--to", &url]);
     program.args(["--body", "event.json", "--secret", "-", "--cost", "4", "--timeout", "60"]);
-    let sent = ran_with_stdin(&mut program, &format!("{SECRET}\n")).await;
-    let report = sent.succeeds().json();
+    let sent = run_with_stdin(&mut program, &format!("{SECRET}\n")).await;
+    let report = sent.assert_ok().json();
     assert_eq!((&report["accepted"], &report["status"]), (&true.into(), &200.into()));
     assert_eq!(received.lock().unwrap()[0]["data"]["x"], 1.0);
 
-    let other = ran(trigger(&home, &url).args(["--body", "event.json"])).await;
-    other.fails(2, "of annotation_created, and not of file_uploaded");
+    let other = run(trigger(&home, &url).args(["--body", "event.json"])).await;
+    other.assert_fails(2, "of annotation_created, and not of file_uploaded");
 }
 
 #[tokio::test]
 async fn trigger_names_each_fault_and_exits_with_1() {
     let home = Home::new();
     let url = serve(Router::new().fallback(|| async { http::StatusCode::NO_CONTENT })).await;
-    let rejected = ran(&mut trigger(&home, &url)).await;
+    let rejected = run(&mut trigger(&home, &url)).await;
     assert_eq!(rejected.code, Some(1), "{rejected:?}");
     for fault in ["not accepted", "the status is 204", "no content type", "not a JSON object"] {
         assert!(rejected.out.contains(fault), "{fault}: {rejected:?}");
@@ -86,12 +86,12 @@ async fn trigger_names_each_fault_and_exits_with_1() {
     let url = serve(Router::new().fallback(|| async { http::StatusCode::SERVICE_UNAVAILABLE })).await;
     for (cost, hint) in [("5", true), ("4", false)] {
         let arguments = ["event", "trigger", "file_uploaded", "--to", &url, "--secret", SECRET];
-        let busy = ran(home.program(&arguments).args(["--cost", cost])).await;
+        let busy = run(home.program(&arguments).args(["--cost", cost])).await;
         assert_eq!((busy.code, busy.out.contains("--cost 4")), (Some(1), hint), "{busy:?}");
     }
     // A wrong secret is the receiver's to reject.
     let (url, received) = receiver().await;
-    let report = ran(trigger(&home, &url).args(["--json", "--secret", "another secret of mine"])).await;
+    let report = run(trigger(&home, &url).args(["--json", "--secret", "another secret of mine"])).await;
     assert_eq!((report.code, &report.json()["accepted"]), (Some(1), &false.into()));
     assert!(received.lock().unwrap().is_empty());
 }
@@ -114,17 +114,17 @@ async fn trigger_retries_the_same_event_after_retry_after() {
         }
     });
     let url = serve(app).await;
-    let ran_ = ran(trigger(&home, &url).args(["--retries", "1", "--repeat", "2"])).await.succeeds();
-    assert_eq!(ran_.out.matches("\naccepted").count(), 2, "{ran_:?}");
-    assert!(ran_.out.contains("the status is 503") && ran_.err.contains("sent again in 0 s"), "{ran_:?}");
+    let ran = run(trigger(&home, &url).args(["--retries", "1", "--repeat", "2"])).await.assert_ok();
+    assert_eq!(ran.out.matches("\naccepted").count(), 2, "{ran:?}");
+    assert!(ran.out.contains("the status is 503") && ran.err.contains("sent again in 0 s"), "{ran:?}");
     {
         let seen = seen.lock().unwrap();
         assert_eq!(seen.len(), 3);
         assert!(seen.iter().all(|one| *one == seen[0]), "the same token and the same uuid");
     }
-    let ran_ = ran(trigger(&home, &url).args(["--retries", "1", "--json"])).await;
-    assert_eq!((ran_.code, ran_.out.lines().count(), seen.lock().unwrap().len()), (Some(1), 1, 4));
-    assert!(ran_.err.contains("wait 3600 s"), "{ran_:?}");
+    let ran = run(trigger(&home, &url).args(["--retries", "1", "--json"])).await;
+    assert_eq!((ran.code, ran.out.lines().count(), seen.lock().unwrap().len()), (Some(1), 1, 4));
+    assert!(ran.err.contains("wait 3600 s"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -132,14 +132,14 @@ async fn trigger_prints_the_body() {
     let home = Home::new();
     // Neither an endpoint nor a secret is needed.
     let print = ["event", "trigger", "file_uploaded", "--print", "--set", "file=5c6f"];
-    let printed = home.run(&print).await.succeeds().json();
+    let printed = home.run(&print).await.assert_ok().json();
     assert_eq!((&printed["event"], &printed["file"]), (&"file_uploaded".into(), &"5c6f".into()));
     // The body is printed as it is, over several lines.
-    let whole = home.run(&["event", "trigger", "attribute_updated", "--print"]).await.succeeds();
+    let whole = home.run(&["event", "trigger", "attribute_updated", "--print"]).await.assert_ok();
     assert_eq!(whole.json()["event"], "attribute_updated");
     let body = "{\"event\":\r\n\t\"file_uploaded\", \"data\": \"\u{202e}\"}";
     let print = ["event", "trigger", "file_uploaded", "--print", "--body", "-"];
-    let printed = ran_with_stdin(&mut home.program(&print), body).await.succeeds();
+    let printed = run_with_stdin(&mut home.program(&print), body).await.assert_ok();
     assert_eq!(printed.out, body.replace('\u{202e}', "\\u202e") + "\n");
 }
 
@@ -153,17 +153,17 @@ async fn trigger_says_why_nothing_was_sent() {
     };
     let ran = trigger(&["--to", &nobody, "--secret", SECRET]).await;
     assert!(ran.code == Some(1) && ran.out.contains("the connection was refused"), "{ran:?}");
-    trigger(&["--to", "localhost", "--secret", SECRET]).await.fails(2, "absolute URL");
-    trigger(&["--to", "http://ada:pw@localhost/", "--secret", SECRET]).await.fails(2, "password");
-    trigger(&["--to", &nobody]).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
-    trigger(&["--to", &nobody, "--secret", SECRET, "--set", "nothing"]).await.fails(2, "PATH=VALUE");
-    trigger(&["--to", &nobody, "--secret", SECRET, "--body", "none.json"]).await.fails(2, "none.json");
+    trigger(&["--to", "localhost", "--secret", SECRET]).await.assert_fails(2, "absolute URL");
+    trigger(&["--to", "http://ada:pw@localhost/", "--secret", SECRET]).await.assert_fails(2, "password");
+    trigger(&["--to", &nobody]).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    trigger(&["--to", &nobody, "--secret", SECRET, "--set", "nothing"]).await.assert_fails(2, "PATH=VALUE");
+    trigger(&["--to", &nobody, "--secret", SECRET, "--body", "none.json"]).await.assert_fails(2, "none.json");
     let both = ["event", "trigger", "file_uploaded", "--secret", "-", "--body", "-"];
     let event = r#"{"event": "file_uploaded"}"#;
-    ran_with_stdin(&mut home.program(&both), event).await.fails(2, "standard input");
+    run_with_stdin(&mut home.program(&both), event).await.assert_fails(2, "standard input");
     home.write("broken.json", "{");
-    trigger(&["--secret", SECRET, "--body", "broken.json"]).await.fails(2, "not JSON");
+    trigger(&["--secret", SECRET, "--body", "broken.json"]).await.assert_fails(2, "not JSON");
     home.write("other.json", r#"{"x": 1}"#);
-    trigger(&["--secret", SECRET, "--body", "other.json"]).await.fails(2, "no field \"event\"");
-    home.run(&["event", "trigger", "file_deleted"]).await.fails(2, "configuration_removed");
+    trigger(&["--secret", SECRET, "--body", "other.json"]).await.assert_fails(2, "no field \"event\"");
+    home.run(&["event", "trigger", "file_deleted"]).await.assert_fails(2, "configuration_removed");
 }

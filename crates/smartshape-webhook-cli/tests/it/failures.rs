@@ -10,7 +10,7 @@ use smartshape_webhook::EventKind::FileUploaded;
 
 use crate::event::serve;
 use crate::listener;
-use crate::support::{Home, Ran, SECRET, code_unread, nobody, ran};
+use crate::support::{Home, RunResult, SECRET, nobody, run, run_unread};
 
 const URL: &str = "http://127.0.0.1:1/a";
 
@@ -41,7 +41,7 @@ impl Fixture {
         Self { home, fake, id }
     }
 
-    async fn run(&self, command: &[&str], url: &str, token: &str) -> Ran {
+    async fn run(&self, command: &[&str], url: &str, token: &str) -> RunResult {
         let arguments: Vec<_> =
             command.iter().map(|&word| if word == "ID" { &*self.id } else { word }).collect();
         let mut program = self.home.program(&arguments);
@@ -49,7 +49,7 @@ impl Fixture {
         program
             .env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)
             .env("SMARTSHAPE_NEW_WEBHOOK_SECRET", "another secret of mine");
-        let ran = ran(program.env("SMARTSHAPE_PASSWORD", "her password")).await;
+        let ran = run(program.env("SMARTSHAPE_PASSWORD", "her password")).await;
         let hidden = [token, SECRET, "another secret of mine", "her password"];
         assert!(
             !hidden.iter().any(|secret| !secret.is_empty() && format!("{ran:?}").contains(secret)),
@@ -92,7 +92,7 @@ async fn api_errors_of_every_format_are_one_clear_line() {
                 (ErrorFormat::Empty, ..) => "400",
                 _ => "Injected: requested by the test",
             };
-            failed.fails(1, says);
+            failed.assert_fails(1, says);
             fixture.unchanged();
         }
     }
@@ -105,7 +105,7 @@ async fn expired_login_names_the_login_command() {
     fixture.fake.expire_tokens();
     for command in calling().filter(|command| command[0] != "login") {
         let failed = fixture.run(command, &fixture.fake.base_url(), &token).await;
-        failed.fails(1, "log in again with `smartshape login`");
+        failed.assert_fails(1, "log in again with `smartshape login`");
         fixture.unchanged();
     }
 }
@@ -116,11 +116,11 @@ async fn unreachable_server_is_named() {
     let (_kept, nobody) = nobody();
     for command in calling() {
         let failed = fixture.run(command, &nobody, "the.auth.token").await;
-        failed.fails(1, &format!("no connection to {nobody}: the connection was refused, so nobody listens there: check the API URL"));
+        failed.assert_fails(1, &format!("no connection to {nobody}: the connection was refused, so nobody listens there: check the API URL"));
         fixture.unchanged();
     }
     // Nothing is noted of a listener, so there is nothing to call for.
-    let pruned = fixture.run(&["webhook", "prune"], &nobody, "the.auth.token").await.succeeds();
+    let pruned = fixture.run(&["webhook", "prune"], &nobody, "the.auth.token").await.assert_ok();
     assert_eq!(pruned.out, "nothing is left behind\n");
 }
 
@@ -130,14 +130,17 @@ async fn plain_http_to_other_hosts_is_rejected() {
     // For documentation: nobody is there.
     const ELSEWHERE: &str = "http://192.0.2.1/callback";
     for command in calling() {
-        fixture.run(command, ELSEWHERE, "the.auth.token").await.fails(2, "by --insecure");
+        fixture.run(command, ELSEWHERE, "the.auth.token").await.assert_fails(2, "by --insecure");
     }
     for command in [
         &["event", "trigger", "file_uploaded", "--to", ELSEWHERE][..],
         &["check", ELSEWHERE],
         &["webhook", "listen", "--forward-to", ELSEWHERE],
     ] {
-        fixture.run(command, &fixture.fake.base_url(), "the.auth.token").await.fails(2, "by --insecure");
+        fixture
+            .run(command, &fixture.fake.base_url(), "the.auth.token")
+            .await
+            .assert_fails(2, "by --insecure");
     }
     fixture.unchanged();
 }
@@ -147,7 +150,7 @@ async fn missing_login_sends_nothing() {
     let fixture = Fixture::new().await;
     for command in calling().filter(|command| command[0] != "login") {
         let failed = fixture.run(command, &fixture.fake.base_url(), "").await;
-        failed.fails(2, "log in first, with `smartshape login`");
+        failed.assert_fails(2, "log in first, with `smartshape login`");
     }
 }
 
@@ -165,7 +168,10 @@ async fn interrupted_deletion_lists_the_remaining_ids() {
     assert!(stopped.err.contains(&format!("not tried any more: {three}")), "{stopped:?}");
     assert_eq!(fixture.fake.webhooks().len(), 2);
 
-    fixture.run(&["webhook", "delete", &two, ".."], &fixture.fake.base_url(), &token).await.fails(2, "no id");
+    fixture
+        .run(&["webhook", "delete", &two, ".."], &fixture.fake.base_url(), &token)
+        .await
+        .assert_fails(2, "no id");
     assert_eq!(fixture.fake.webhooks().len(), 2, "no id is found before anything is deleted");
 }
 
@@ -180,25 +186,25 @@ async fn closed_pipe_keeps_the_exit_code() {
     let url = serve(Router::new().fallback(rejects)).await;
     let trigger = ["event", "trigger", "file_uploaded", "--to", &url, "--cost", "4", "--secret", SECRET];
     let trigger = [&trigger[..], &["--repeat", "3"]].concat();
-    assert_eq!(code_unread(&mut home.program(&trigger)).await, Some(1));
+    assert_eq!(run_unread(&mut home.program(&trigger)).await, Some(1));
     assert_eq!(requests.load(Ordering::Relaxed), 3);
     let check = ["check", &url, "--cost", "4", "--secret", SECRET, "--only", "file_"];
-    assert_eq!(code_unread(&mut home.program(&check)).await, Some(1));
+    assert_eq!(run_unread(&mut home.program(&check)).await, Some(1));
     let foreign = token("another secret of mine", 4, Prefix::TwoB).unwrap();
     let verify = ["token", "verify", &foreign, "--secret", SECRET];
-    assert_eq!(code_unread(&mut home.program(&verify)).await, Some(1));
+    assert_eq!(run_unread(&mut home.program(&verify)).await, Some(1));
 
     // One listener's webhook can be deleted here, the other's cannot.
     let (here, there) = (FakeSmartShape::start().await.unwrap(), FakeSmartShape::start().await.unwrap());
     for fake in [&here, &there] {
         listener::at(&home, fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
     }
-    assert_eq!(code_unread(&mut home.logged_in(&here, &["webhook", "prune"])).await, Some(1));
+    assert_eq!(run_unread(&mut home.logged_in(&here, &["webhook", "prune"])).await, Some(1));
     assert_eq!((here.webhooks().len(), there.webhooks().len()), (0, 1));
 
     // Nobody waits for the rest of these: all would take an hour.
     let sign = ["token", "sign", "--secret", SECRET, "--cost", "12", "--count", "10000"];
-    assert_eq!(code_unread(&mut home.program(&sign)).await, Some(0));
+    assert_eq!(run_unread(&mut home.program(&sign)).await, Some(0));
 }
 
 /// A disk that is full where the results are written to.
@@ -208,7 +214,7 @@ async fn unprintable_success_says_what_was_done() {
     let full = async |program: &mut tokio::process::Command| {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let child = program.stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap();
-        let ran = Ran::from(crate::support::within(child.wait_with_output()).await.unwrap());
+        let ran = RunResult::from(crate::support::within(child.wait_with_output()).await.unwrap());
         assert!(ran.code == Some(1) && ran.err.contains("cannot write to standard output"), "{ran:?}");
         ran.err
     };

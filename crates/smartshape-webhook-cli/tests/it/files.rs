@@ -8,7 +8,7 @@ use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 
 use crate::listener;
-use crate::support::{Home, SECRET, nobody, ran};
+use crate::support::{Home, SECRET, nobody, run};
 
 /// Makes a file another user's, which only root can.
 fn given_away(path: &Path) -> bool {
@@ -37,7 +37,7 @@ async fn recordings_are_private_to_the_user() {
     for (file, says) in rejected {
         let listen = ["webhook", "listen", "--event", "file_uploaded", "--record", file];
         let failed = home.run_at(&fake, &listen).await;
-        failed.fails(2, says);
+        failed.assert_fails(2, says);
         assert!(failed.err.contains(&format!("cannot write --record {file}: ")), "{failed:?}");
     }
     assert!(fs::read(at("mine")).unwrap() == b"mine\n" && !at("nowhere").exists());
@@ -61,21 +61,21 @@ async fn settings_symlink_is_kept() {
     // It is not created where a link leads to, which is found before the password is sent.
     let (_kept, nobody) = nobody();
     let mut login = home.program(&["--api-url", &nobody, "login", "ada"]);
-    ran(login.env("SMARTSHAPE_PASSWORD", "her password"))
+    run(login.env("SMARTSHAPE_PASSWORD", "her password"))
         .await
-        .fails(1, "a link to a file that is not there");
+        .assert_fails(1, "a link to a file that is not there");
 
     private(&file, "{}");
     let mut login = home.program(&["--api-url", &url, "login", account.username()]);
-    ran(login.env("SMARTSHAPE_PASSWORD", account.password())).await.succeeds();
+    run(login.env("SMARTSHAPE_PASSWORD", account.password())).await.assert_ok();
     assert!(link.is_symlink() && fs::read_to_string(&file).unwrap().contains(&url));
-    let quiet = home.run(&["webhook", "list"]).await.succeeds();
+    let quiet = home.run(&["webhook", "list"]).await.assert_ok();
     assert!(!quiet.err.contains("others"), "{quiet:?}");
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    let warned = home.run(&["webhook", "list"]).await.succeeds();
+    let warned = home.run(&["webhook", "list"]).await.assert_ok();
     assert!(warned.err.contains("dotfiles.json: others can read it"), "{warned:?}");
     if given_away(&file) {
-        let warned = home.run(&["webhook", "list"]).await.succeeds();
+        let warned = home.run(&["webhook", "list"]).await.assert_ok();
         assert!(warned.err.contains("dotfiles.json: it belongs to another user"), "{warned:?}");
     }
 }
@@ -102,6 +102,6 @@ async fn journals_of_other_users_delete_nothing() {
         chown(&note, Some(0), None).unwrap();
     }
     assert_eq!(fake.webhooks().len(), 2);
-    assert_eq!(prune().await.succeeds().out, format!("deleted {id}\n"));
+    assert_eq!(prune().await.assert_ok().out, format!("deleted {id}\n"));
     assert_eq!(fake.webhooks()[0].id, other);
 }

@@ -4,7 +4,7 @@ use smartshape_webhook::{Delivery, Handler, HandlerError};
 use smartshape_webhook_inbox::Inbox;
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{Home, nobody, ran_with_stdin};
+use crate::support::{Home, nobody, run_with_stdin};
 
 fn body(uuid: &str) -> String {
     format!(
@@ -74,46 +74,47 @@ impl Schema {
 async fn inbox_lists_shows_replays_and_purges_events() {
     let home = Home::new();
     let place = filled(&home).await;
-    let listed = home.run(&["inbox", "list", &place]).await.succeeds().out;
+    let listed = home.run(&["inbox", "list", &place]).await.assert_ok().out;
     assert!(
         listed.contains("dead letter") && listed.contains("waiting") && listed.contains("not to my liking"),
         "{listed}"
     );
     let dead =
-        home.run(&["--json", "inbox", "list", &place, "--state", "dead-letter"]).await.succeeds().json();
+        home.run(&["--json", "inbox", "list", &place, "--state", "dead-letter"]).await.assert_ok().json();
     let key = dead["key"].as_str().unwrap().to_owned();
     let state = dead["state"].as_str().unwrap();
     assert_eq!(
-        home.run(&["--json", "inbox", "list", &place, "--state", state]).await.succeeds().json(),
+        home.run(&["--json", "inbox", "list", &place, "--state", state]).await.assert_ok().json(),
         dead,
         "a state is taken as it is printed"
     );
 
-    let shown = home.run(&["--json", "inbox", "show", &place, &key]).await.succeeds().json();
+    let shown = home.run(&["--json", "inbox", "show", &place, &key]).await.assert_ok().json();
     assert_eq!((&shown["uuid"], shown["body"].as_str().unwrap()), (&"one".into(), body("one").as_str()));
     assert!(shown["next_attempt_at"].is_null(), "{shown}");
     let waiting =
-        home.run(&["--json", "inbox", "list", &place, "--state", "waiting"]).await.succeeds().json();
-    let waiting = home.run(&["inbox", "show", &place, waiting["key"].as_str().unwrap()]).await.succeeds().out;
+        home.run(&["--json", "inbox", "list", &place, "--state", "waiting"]).await.assert_ok().json();
+    let waiting =
+        home.run(&["inbox", "show", &place, waiting["key"].as_str().unwrap()]).await.assert_ok().out;
     let today = jiff::Timestamp::now().to_string();
     assert!(waiting.contains("next_attempt_at") && waiting.contains(&today[..4]), "{waiting}");
-    let exact = home.run(&["inbox", "show", &place, &key, "--body"]).await.succeeds().out;
+    let exact = home.run(&["inbox", "show", &place, &key, "--body"]).await.assert_ok().out;
     assert_eq!(exact, body("one"));
-    assert!(home.run(&["inbox", "show", &place, &key]).await.succeeds().out.contains("engine"));
+    assert!(home.run(&["inbox", "show", &place, &key]).await.assert_ok().out.contains("engine"));
 
-    let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.succeeds().json();
+    let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.assert_ok().json();
     assert_eq!((&stats().await["dead_letters"], &stats().await["waiting"]), (&1.into(), &1.into()));
-    home.run(&["inbox", "replay", &place]).await.fails(2, "--all");
+    home.run(&["inbox", "replay", &place]).await.assert_fails(2, "--all");
     // A key that the inbox does not have is named; the others are replayed.
     let unknown = "0".repeat(32);
     let replayed = home.run(&["inbox", "replay", &place, &unknown, &key, &key]).await;
     assert_eq!((replayed.code, replayed.out.as_str()), (Some(1), "replayed 1 event(s)\n"));
     assert!(replayed.err.contains(&unknown) && !replayed.err.contains(&key), "{replayed:?}");
     assert_eq!((&stats().await["dead_letters"], &stats().await["waiting"]), (&0.into(), &2.into()));
-    home.run(&["inbox", "purge", &place]).await.fails(2, "--all");
-    assert_eq!(home.run(&["--json", "inbox", "purge", &place, &key]).await.succeeds().json()["purged"], 1);
+    home.run(&["inbox", "purge", &place]).await.assert_fails(2, "--all");
+    assert_eq!(home.run(&["--json", "inbox", "purge", &place, &key]).await.assert_ok().json()["purged"], 1);
     assert_eq!((&stats().await["waiting"], &stats().await["completed"]), (&1.into(), &1.into()));
-    let purged = home.run(&["--json", "inbox", "purge", &place, "--all"]).await.succeeds().json();
+    let purged = home.run(&["--json", "inbox", "purge", &place, "--all"]).await.assert_ok().json();
     assert_eq!((&purged["purged"], &stats().await["waiting"]), (&1.into(), &0.into()));
 }
 
@@ -122,13 +123,13 @@ async fn inbox_list_tells_that_there_are_more() {
     let home = Home::new();
     let place = filled(&home).await;
     for flags in [&["--limit", "1"][..], &["--limit", "1", "--json"]] {
-        let cut = home.run(&[&["inbox", "list", &place], flags].concat()).await.succeeds();
+        let cut = home.run(&[&["inbox", "list", &place], flags].concat()).await.assert_ok();
         assert_eq!(cut.out.lines().filter(|line| line.contains("file_uploaded")).count(), 1, "{cut:?}");
         assert!(cut.err.contains("there are more: --after 1 "), "{cut:?}");
     }
-    home.run(&["inbox", "list", &place, "--limit", "0"]).await.fails(2, "--limit");
+    home.run(&["inbox", "list", &place, "--limit", "0"]).await.assert_fails(2, "--limit");
     for flags in [["--limit", "2"], ["--after", "1"]] {
-        let all = home.run(&[&["inbox", "list", &place], &flags[..]].concat()).await.succeeds();
+        let all = home.run(&[&["inbox", "list", &place], &flags[..]].concat()).await.assert_ok();
         assert_eq!(all.err, "");
     }
 }
@@ -140,10 +141,10 @@ async fn inbox_reads_change_nothing() {
     let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../smartshape-webhook-inbox/tests/data/inbox-0.1.0.db");
     std::fs::copy(old, home.path().join("old.db")).unwrap();
     let listed =
-        home.run(&["--json", "inbox", "list", "old.db", "--state", "dead-letter"]).await.succeeds().json();
+        home.run(&["--json", "inbox", "list", "old.db", "--state", "dead-letter"]).await.assert_ok().json();
     let key = listed["key"].as_str().unwrap().to_owned();
-    home.run(&["inbox", "show", "old.db", &key]).await.succeeds();
-    assert_eq!(home.run(&["--json", "inbox", "stats", "old.db"]).await.succeeds().json()["dead_letters"], 1);
+    home.run(&["inbox", "show", "old.db", &key]).await.assert_ok();
+    assert_eq!(home.run(&["--json", "inbox", "stats", "old.db"]).await.assert_ok().json()["dead_letters"], 1);
     assert!(std::fs::read(home.path().join("old.db")).unwrap() == std::fs::read(old).unwrap());
     for beside in ["old.db-wal", "old.db-shm", "old.db-ballast"] {
         assert!(!home.path().join(beside).exists(), "{beside}");
@@ -151,7 +152,7 @@ async fn inbox_reads_change_nothing() {
     let list = async |more: &[&str]| {
         home.run(&[&["--json", "inbox", "list", "old.db"], more].concat())
             .await
-            .succeeds()
+            .assert_ok()
             .out
             .lines()
             .count()
@@ -159,7 +160,7 @@ async fn inbox_reads_change_nothing() {
     assert_eq!(list(&["--since", "2020-01-01T00:00:00Z"]).await, 3);
     assert_eq!(list(&["--until", "2020-01-01T00:00:00Z"]).await, 0);
     assert_eq!(list(&["--secret-name", "nobody's"]).await, 0);
-    home.run(&["inbox", "list", "old.db", "--since", "noon"]).await.fails(2, "--since");
+    home.run(&["inbox", "list", "old.db", "--since", "noon"]).await.assert_fails(2, "--since");
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn inbox_list_tells_that_nothing_matches() {
     let home = Home::new();
     let inbox = Inbox::open(home.path().join("inbox.db").to_str().unwrap()).await.unwrap();
     let list =
-        async |more: &[&str]| home.run(&[&["inbox", "list", "inbox.db"], more].concat()).await.succeeds();
+        async |more: &[&str]| home.run(&[&["inbox", "list", "inbox.db"], more].concat()).await.assert_ok();
     let none = list(&[]).await;
     assert!(none.out.starts_with("SEQ") && none.err.contains("the inbox is empty"), "{none:?}");
     inbox.handle(Delivery::for_test(body("one")).unwrap()).await.unwrap();
@@ -180,31 +181,35 @@ async fn inbox_list_tells_that_nothing_matches() {
 #[tokio::test]
 async fn inbox_rejects_other_files_unchanged() {
     let home = Home::new();
-    home.run(&["inbox", "stats", "none.db"]).await.fails(1, "there is no inbox at none.db");
+    home.run(&["inbox", "stats", "none.db"]).await.assert_fails(1, "there is no inbox at none.db");
     assert!(!home.path().join("none.db").exists());
     for content in ["", "a text of somebody's, and a longer one"] {
         home.write("notes", content);
-        home.run(&["inbox", "list", "notes"]).await.fails(1, "there is no inbox at notes");
+        home.run(&["inbox", "list", "notes"]).await.assert_fails(1, "there is no inbox at notes");
         assert_eq!(home.read("notes"), content);
     }
     std::fs::create_dir(home.path().join("folder")).unwrap();
     for command in [&["list", "folder"][..], &["purge", "folder", "--all"]] {
         let failed = home.run(&[&["inbox"], command].concat()).await;
-        failed.fails(1, "there is no inbox at folder: it is no file");
+        failed.assert_fails(1, "there is no inbox at folder: it is no file");
     }
     #[cfg(unix)]
     {
         let pipe = home.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
-        home.run(&["inbox", "list", "pipe"]).await.fails(1, "there is no inbox at pipe: it is no file");
+        home.run(&["inbox", "list", "pipe"])
+            .await
+            .assert_fails(1, "there is no inbox at pipe: it is no file");
     }
-    home.run(&["inbox", "list", "mysql://somewhere"]).await.fails(2, "postgres://");
+    home.run(&["inbox", "list", "mysql://somewhere"]).await.assert_fails(2, "postgres://");
     let mistyped = home.run(&["inbox", "list", "postgres:/ada:hunter2@h/x"]).await;
     assert!(!mistyped.err.contains("hunter2"), "{mistyped:?}");
-    mistyped.fails(2, "an inbox is a path or a postgres:// URL");
+    mistyped.assert_fails(2, "an inbox is a path or a postgres:// URL");
     let place = filled(&home).await;
-    home.run(&["inbox", "show", &place, "1"]).await.fails(2, "use the KEY column of `smartshape inbox list`");
-    home.run(&["inbox", "show", &place, &"0".repeat(32)]).await.fails(1, "no event 000");
+    home.run(&["inbox", "show", &place, "1"])
+        .await
+        .assert_fails(2, "use the KEY column of `smartshape inbox list`");
+    home.run(&["inbox", "show", &place, &"0".repeat(32)]).await.assert_fails(1, "no event 000");
 }
 
 #[tokio::test]
@@ -214,14 +219,14 @@ async fn inbox_on_postgresql_works() {
     let home = Home::new();
     for _ in 0..2 {
         // The second time too: the first one created nothing.
-        home.run(&["inbox", "stats", &url]).await.fails(1, "there is no inbox in this database");
+        home.run(&["inbox", "stats", &url]).await.assert_fails(1, "there is no inbox in this database");
     }
     let inbox = Inbox::open(&url).await.unwrap();
     inbox.handle(Delivery::for_test(body("one")).unwrap()).await.unwrap();
     let mut list = home.program(&["--json", "inbox", "list", "-"]);
-    assert_eq!(ran_with_stdin(&mut list, &url).await.succeeds().json()["uuid"], "one");
-    home.run(&["inbox", "purge", &url, "--event", "file_uploaded"]).await.succeeds();
-    assert_eq!(home.run(&["--json", "inbox", "stats", &url]).await.succeeds().json()["waiting"], 0);
+    assert_eq!(run_with_stdin(&mut list, &url).await.assert_ok().json()["uuid"], "one");
+    home.run(&["inbox", "purge", &url, "--event", "file_uploaded"]).await.assert_ok();
+    assert_eq!(home.run(&["--json", "inbox", "stats", &url]).await.assert_ok().json()["waiting"], 0);
     drop(inbox);
     schema.drop().await;
 }
@@ -232,7 +237,7 @@ async fn inbox_reports_unavailable_server() {
     let url = nobody.replace("http://", "postgres://ada:hunter2@") + "/events";
     for command in ["list", "stats"] {
         let failed = home.run(&["inbox", command, &url]).await;
-        failed.fails(1, "Connection refused");
+        failed.assert_fails(1, "Connection refused");
         assert!(!failed.err.contains("hunter2"), "{failed:?}");
     }
 }

@@ -108,7 +108,7 @@ async fn inspector_shows_a_recording() {
     listener.stop("-INT").await;
 
     let (to, received) = receiver().await;
-    home.run(&["ui", "r.jsonl", "--forward-to", &to]).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    home.run(&["ui", "r.jsonl", "--forward-to", &to]).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
     let mut command = home.program(&["ui", "r.jsonl", "--forward-to", &to]);
     command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
     let console = Console::start(command).await;

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::listener::{self, builder, journals};
-use crate::support::{Home, SECRET, message, ran, within};
+use crate::support::{Home, SECRET, message, run, within};
 
 #[tokio::test]
 async fn listen_prints_lines_and_deletes_its_webhooks() {
@@ -120,12 +120,12 @@ async fn listen_registers_nothing_if_it_is_unreachable() {
     // Somebody else's server.
     let elsewhere = listen(&["--public-url", &fake.base_url()]).await;
     assert!(elsewhere.code == Some(1) && elsewhere.err.contains("does not lead here"), "{elsewhere:?}");
-    listen(&["--event", "file_deleted"]).await.fails(2, "annotation_created");
-    listen(&["--public-url", "nonsense"]).await.fails(2, "absolute URL");
-    listen(&["--bind", "192.0.2.1:0"]).await.fails(2, "another --listen");
-    listen(&["--listen", "0.0.0.0:0"]).await.fails(2, "--public-url");
-    listen(&["--forward-to", "http://127.0.0.1:1/"]).await.fails(2, "--forward-to needs it");
+    listen(&["--event", "file_deleted"]).await.assert_fails(2, "annotation_created");
+    listen(&["--public-url", "nonsense"]).await.assert_fails(2, "absolute URL");
+    listen(&["--bind", "192.0.2.1:0"]).await.assert_fails(2, "another --listen");
+    listen(&["--listen", "0.0.0.0:0"]).await.assert_fails(2, "--public-url");
+    listen(&["--forward-to", "http://127.0.0.1:1/"]).await.assert_fails(2, "--forward-to needs it");
     let mut command = home.program(&["webhook", "listen", "--token", "abc"]);
-    ran(&mut command).await.fails(2, "--public-url");
+    run(&mut command).await.assert_fails(2, "--public-url");
     assert!(fake.webhooks().is_empty() && journals(&home).is_empty());
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::listener::{self, builder, journals};
 use crate::program::Program;
-use crate::support::{Home, SECRET, assert_private, ran, within};
+use crate::support::{Home, SECRET, assert_private, run, within};
 
 /// A fake with or without URLs in its list, and somebody else's webhook there.
 async fn fake(shows_url: bool) -> (FakeSmartShape, String) {
@@ -39,7 +39,7 @@ async fn concurrent_listeners_do_not_interfere() {
         assert!(outcomes.len() == 1 && outcomes[0].accepted(), "the other one goes on");
         assert_eq!(two.line().await["event"], "file_optimized");
         two.child.kill().await.unwrap();
-        home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
+        home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
         assert_eq!(ids(&fake), [other]);
         assert!(journals(&home).is_empty());
     }
@@ -61,14 +61,14 @@ async fn prune_finds_a_webhook_that_was_not_noted() {
         let orphan = fake.webhooks()[1].id.clone();
         let later = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
 
-        let pruned = ran(&mut there(&["webhook", "prune"])).await;
+        let pruned = run(&mut there(&["webhook", "prune"])).await;
         if !shows_url {
             // Nothing tells whose it is: only a person can know.
             let says = format!("smartshape webhook delete {orphan}");
             assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
             assert!(!pruned.err.contains(&later) && journals(&home).len() == 1, "{pruned:?}");
-            ran(&mut there(&["webhook", "delete", &orphan])).await.succeeds();
-            ran(&mut there(&["webhook", "prune"])).await.succeeds();
+            run(&mut there(&["webhook", "delete", &orphan])).await.assert_ok();
+            run(&mut there(&["webhook", "prune"])).await.assert_ok();
         }
         assert_eq!(ids(&fake), [other, later]);
         assert!(journals(&home).is_empty());
@@ -119,7 +119,7 @@ async fn prune_completes_an_interrupted_clean_up() {
         let (status, _, err) = listener.end().await;
         assert!(status.code() == Some(1) && err.contains("smartshape webhook prune"), "{err}");
         assert_eq!((fake.webhooks().len(), journals(&home).len()), (2, 1));
-        home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
+        home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
         assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0));
     }
 }
@@ -131,7 +131,7 @@ async fn rejected_creation_leaves_no_journal() {
         // A redirect is not followed, so no webhook was created.
         fake.inject(FaultInjection::error(302, ErrorFormat::Empty).after(1));
         let mut command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_optimized"]);
-        let ended = ran(&mut command).await;
+        let ended = run(&mut command).await;
         assert!(ended.code == Some(1) && ended.err.contains("redirects (status 302)"), "{ended:?}");
         assert!(!ended.err.contains("may appear"), "{ended:?}");
         assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0), "{ended:?}");
@@ -202,12 +202,12 @@ async fn prune_deletes_only_webhooks_of_crashed_listeners() {
         assert_eq!(file.len(), 1, "of the one that runs: {file:?}");
         assert!(!std::fs::read_to_string(&file[0]).unwrap().contains(&secret));
         assert_private(&file[0]);
-        let nothing = home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
+        let nothing = home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
         assert!(nothing.out.contains("nothing is left behind"), "one that runs is left alone: {nothing:?}");
 
         let mut running = running;
         running.child.kill().await.unwrap();
-        let pruned = home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
+        let pruned = home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
         assert!(pruned.out.contains(&here[2].0), "{pruned:?}");
         assert_eq!(ids(&fake), [before, after]);
         assert!(journals(&home).is_empty());
@@ -225,7 +225,7 @@ async fn prune_recognizes_unnoted_webhooks_by_their_url() {
     let text = std::fs::read_to_string(path).unwrap();
     let intent = text.find('\n').unwrap();
     std::fs::write(path, &text[..intent + 12]).unwrap();
-    home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
+    home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
     assert_eq!(ids(&fake), [other]);
     assert!(journals(&home).is_empty());
 
@@ -241,7 +241,7 @@ async fn prune_reports_undeletable_webhooks_until_forgotten() {
     listener::at(&home, &fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
     let pruned = home.run_at(&other, &["webhook", "prune"]).await;
     assert!(pruned.code == Some(1) && pruned.err.contains(&fake.base_url()), "{pruned:?}");
-    let forgot = home.run_at(&other, &["webhook", "prune", "--forget"]).await.succeeds();
+    let forgot = home.run_at(&other, &["webhook", "prune", "--forget"]).await.assert_ok();
     assert_eq!(forgot.out, "forgot 1 listener(s)\n");
     assert_eq!((fake.webhooks().len(), journals(&home).len()), (1, 0));
 }
@@ -258,7 +258,7 @@ async fn listen_keeps_its_journal_if_the_token_expired() {
         let note = journals(&home).remove(0);
         assert!(err.contains(&*note.to_string_lossy()), "it says where it is noted: {err}");
         assert_eq!(fake.webhooks().len(), 2);
-        home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
+        home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
         assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0));
     }
 }
@@ -270,10 +270,10 @@ async fn listen_finds_a_webhook_with_a_lost_response_by_its_url() {
     // After the list, the first creation.
     fake.inject(FaultInjection::error(500, ErrorFormat::Plain).after(1).after_effect());
     let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
-    let ran_ = home.run_at(&fake, &arguments).await;
-    assert!(ran_.code == Some(1) && ran_.err.contains("create a webhook"), "{ran_:?}");
+    let ran = home.run_at(&fake, &arguments).await;
+    assert!(ran.code == Some(1) && ran.err.contains("create a webhook"), "{ran:?}");
     assert_eq!(ids(&fake), [other]);
-    assert!(journals(&home).is_empty(), "{ran_:?}");
+    assert!(journals(&home).is_empty(), "{ran:?}");
 }
 
 #[tokio::test]
@@ -281,19 +281,16 @@ async fn listen_leaves_and_names_unclear_webhooks_without_urls() {
     let (home, fake) = (Home::new(), builder().list_shows_url(false).start().await.unwrap());
     let before = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     fake.inject(FaultInjection::error(500, ErrorFormat::Plain).after(1).after_effect());
-    let ran_ = home.run_at(&fake, &["webhook", "listen", "--event", "file_uploaded"]).await;
+    let ran = home.run_at(&fake, &["webhook", "listen", "--event", "file_uploaded"]).await;
     let id = fake.webhooks()[1].id.clone();
-    assert!(!ran_.err.contains(&before), "{ran_:?}");
+    assert!(!ran.err.contains(&before), "{ran:?}");
     let says = format!("smartshape webhook delete {id}");
-    assert!(ran_.code == Some(1) && ran_.err.contains(&says), "{ran_:?}");
-    assert!(
-        !ran_.err.lines().any(|line| line.trim_end() == "smartshape:"),
-        "no line without words: {ran_:?}"
-    );
+    assert!(ran.code == Some(1) && ran.err.contains(&says), "{ran:?}");
+    assert!(!ran.err.lines().any(|line| line.trim_end() == "smartshape:"), "no line without words: {ran:?}");
     let pruned = home.run_at(&fake, &["webhook", "prune"]).await;
     assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
-    home.run_at(&fake, &["webhook", "delete", &id]).await.succeeds();
-    home.run_at(&fake, &["webhook", "prune"]).await.succeeds();
+    home.run_at(&fake, &["webhook", "delete", &id]).await.assert_ok();
+    home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
     assert!(journals(&home).is_empty());
 }
 
@@ -302,17 +299,17 @@ async fn prune_keeps_journals_of_other_accounts() {
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
     let (url, account) = (fake.base_url(), fake.account());
     let mut login = home.program(&["--api-url", &url, "login", account.username()]);
-    ran(login.env("SMARTSHAPE_PASSWORD", account.password())).await.succeeds();
+    run(login.env("SMARTSHAPE_PASSWORD", account.password())).await.assert_ok();
     let command = home.program(&["webhook", "listen", "--event", "file_uploaded"]);
     let mut crashed = listener::start(command).await;
     crashed.child.kill().await.unwrap();
     // To the user of a token that is set, the webhooks of a login may be unknown.
     let id = ids(&fake).remove(0);
-    home.run_at(&fake, &["webhook", "delete", &id]).await.succeeds();
+    home.run_at(&fake, &["webhook", "delete", &id]).await.assert_ok();
     let pruned = home.run_at(&fake, &["webhook", "prune"]).await;
     let says = format!("the login of {}", account.username());
     assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
     assert_eq!(journals(&home).len(), 1);
-    home.run(&["webhook", "prune"]).await.succeeds();
+    home.run(&["webhook", "prune"]).await.assert_ok();
     assert!(journals(&home).is_empty());
 }

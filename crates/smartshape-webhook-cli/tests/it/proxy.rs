@@ -4,7 +4,7 @@ use smartshape_fake::FakeSmartShape;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Home, nobody, ran};
+use crate::support::{Home, nobody, run};
 
 /// A proxy that responds to everything by itself, and how its requests begin.
 pub(crate) async fn proxy() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
@@ -43,18 +43,18 @@ async fn proxy_is_used_for_smartshape() {
         program.env("HTTP_PROXY", &proxy).env("https_proxy", &proxy).env("SSL_CERT_FILE", "trusted.pem");
         program
     };
-    ran(&mut list(&format!("http://{host}"))).await.succeeds();
+    run(&mut list(&format!("http://{host}"))).await.assert_ok();
     assert_eq!(requests.try_recv().unwrap(), format!("GET http://{host}/webhook/ HTTP/1.1"));
-    ran(&mut list("https://smartshape.invalid")).await.fails(1, "a proxy that HTTPS_PROXY");
+    run(&mut list("https://smartshape.invalid")).await.assert_fails(1, "a proxy that HTTPS_PROXY");
     assert_eq!(requests.try_recv().unwrap(), "CONNECT smartshape.invalid:443 HTTP/1.1");
     while requests.try_recv().is_ok() {}
-    let direct = ran(list(&format!("http://{host}")).env("NO_PROXY", "example.com,.invalid")).await;
-    direct.fails(1, "the name of the host is not known");
+    let direct = run(list(&format!("http://{host}")).env("NO_PROXY", "example.com,.invalid")).await;
+    direct.assert_fails(1, "the name of the host is not known");
     assert!(requests.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn proxy_is_not_used_for_loopback_addresses() {
     let (home, fake, (_kept, nobody)) = (Home::new(), FakeSmartShape::start().await.unwrap(), nobody());
-    ran(home.logged_in(&fake, &["webhook", "list"]).env("HTTP_PROXY", nobody)).await.succeeds();
+    run(home.logged_in(&fake, &["webhook", "list"]).env("HTTP_PROXY", nobody)).await.assert_ok();
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::listener::{self, builder};
 use crate::program::Program;
-use crate::support::{Home, SECRET, assert_private, ran_with_stdin, request, within};
+use crate::support::{Home, SECRET, assert_private, request, run_with_stdin, within};
 
 const FILE: &str = "recording.jsonl";
 
@@ -25,7 +25,7 @@ async fn listener(home: &Home, fake: &FakeSmartShape, more: &[&str]) -> Program 
 }
 
 async fn inspected(home: &Home) -> Value {
-    home.run(&["--json", "token", "inspect", "--recording", FILE]).await.succeeds().json()
+    home.run(&["--json", "token", "inspect", "--recording", FILE]).await.assert_ok().json()
 }
 
 fn recording(home: &Home) -> String {
@@ -77,7 +77,7 @@ async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
     // The fake waits 10 to 20 ms before the third attempt.
     assert!(gaps[1]["shortest_ms"].as_u64().unwrap() >= 5, "{retries}");
 
-    let words = home.run(&["token", "inspect", "--recording", FILE]).await.succeeds().out;
+    let words = home.run(&["token", "inspect", "--recording", FILE]).await.assert_ok().out;
     for says in
         ["prefix 2b, cost 4: 5 deliveries", "token is always the same", "repeats the uuid", "delivery 3: 0."]
     {
@@ -191,7 +191,7 @@ async fn recording_is_written_by_one_listener_at_a_time() {
     let (home, fake) = (Home::new(), fake(false).await);
     let first = listener(&home, &fake, &[]).await;
     let second = ["webhook", "listen", "--event", "annotation_created", "--record", FILE];
-    home.run_at(&fake, &second).await.fails(2, "another listener writes it: name another file");
+    home.run_at(&fake, &second).await.assert_fails(2, "another listener writes it: name another file");
     assert_eq!(fake.webhooks().len(), 2);
     first.stop("-INT").await;
     assert_eq!(recording(&home).lines().count(), 1);
@@ -222,7 +222,7 @@ async fn recording_skips_unreadable_lines_and_rejects_other_files() {
     let whole = recording(&home);
     let cut_off = format!("{whole}{}", &whole.lines().nth(1).unwrap()[..90]);
     let inspect = ["--json", "token", "inspect", "--recording", "-"];
-    let report = ran_with_stdin(&mut home.program(&inspect), &cut_off).await.succeeds().json();
+    let report = run_with_stdin(&mut home.program(&inspect), &cut_off).await.assert_ok().json();
     assert_eq!((&report["deliveries"], &report["left_out"]), (&json!(1), &json!(1)));
     assert_eq!(report["retries"]["uuid"], "unknown");
 
@@ -233,18 +233,20 @@ async fn recording_skips_unreadable_lines_and_rejects_other_files() {
     }
     let words = ["token", "inspect", "--recording", "-"];
     let told =
-        ran_with_stdin(&mut home.program(&words), &format!("{whole}{nameless}\n")).await.succeeds().out;
+        run_with_stdin(&mut home.program(&words), &format!("{whole}{nameless}\n")).await.assert_ok().out;
     assert!(told.starts_with("2 deliveries of 1 event") && told.contains("1 of them no event"), "{told}");
     assert!(!told.contains("left out"), "{told}");
 
     let payloads = whole.lines().skip(1).collect::<Vec<_>>().join("\n");
-    ran_with_stdin(&mut home.program(&inspect), &payloads).await.fails(1, "standard input is no recording");
+    run_with_stdin(&mut home.program(&inspect), &payloads)
+        .await
+        .assert_fails(1, "standard input is no recording");
     let later = whole.replacen("\"recording\":1", "\"recording\":2", 1);
-    ran_with_stdin(&mut home.program(&inspect), &later).await.fails(1, "another version");
-    home.run(&["token", "inspect", "--recording", "nowhere"]).await.fails(2, "nowhere");
-    home.run(&["token", "inspect"]).await.fails(2, "TOKEN");
+    run_with_stdin(&mut home.program(&inspect), &later).await.assert_fails(1, "another version");
+    home.run(&["token", "inspect", "--recording", "nowhere"]).await.assert_fails(2, "nowhere");
+    home.run(&["token", "inspect"]).await.assert_fails(2, "TOKEN");
     let nowhere = ["webhook", "listen", "--event", "file_uploaded", "--record", "no/folder/file"];
     let rejected = home.run_at(&fake, &nowhere).await;
-    rejected.fails(2, "--record no/folder/file");
+    rejected.assert_fails(2, "--record no/folder/file");
     assert!(fake.webhooks().is_empty());
 }

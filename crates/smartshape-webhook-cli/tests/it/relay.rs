@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 
 use crate::program::Program;
-use crate::support::{Home, SECRET, poll_until, ran, request, within};
+use crate::support::{Home, SECRET, poll_until, request, run, within};
 use crate::ui::Console;
 
 /// 24 bytes in base64. It protects nothing.
@@ -78,23 +78,23 @@ impl Relay {
     }
 
     /// Waits until `exec:program` has had this outcome so many times.
-    async fn ran_program(&self, outcome: &str, count: u32) {
+    async fn wait_for_exec(&self, outcome: &str, count: u32) {
         let target = r#"{target="exec:program",outcome=""#;
-        self.counts(&format!("smartshape_relay_attempts_total{target}{outcome}\"}} {count}")).await;
+        self.wait_for_metric(&format!("smartshape_relay_attempts_total{target}{outcome}\"}} {count}")).await;
     }
 
     /// Waits until a line of the metrics begins so.
-    pub(crate) async fn counts(&self, begins: &str) {
+    pub(crate) async fn wait_for_metric(&self, begins: &str) {
         poll_until(async || self.get("/metrics").await.1.lines().any(|line| line.starts_with(begins))).await;
     }
 
     /// Waits until this counter is no longer 0.
-    pub(crate) async fn has_counted(&self, series: &str) {
+    pub(crate) async fn wait_for_counter(&self, series: &str) {
         let counted = |line: &str| line.strip_prefix(series).is_some_and(|value| value.trim() != "0");
         poll_until(async || self.get("/metrics").await.1.lines().any(counted)).await;
     }
 
-    async fn is_ready(&self) {
+    async fn wait_until_ready(&self) {
         poll_until(async || self.get("/ready").await.0 == "200").await;
     }
 
@@ -190,7 +190,7 @@ async fn failed_attempt_is_logged_with_event_and_target() {
         }
         relay.accepts(&EventPayload::sample(kind)).await;
         relay
-            .has_counted(&format!(
+            .wait_for_counter(&format!(
                 "smartshape_relay_attempts_total{{target=\"{target}\",outcome=\"failed\"}}"
             ))
             .await;
@@ -213,7 +213,7 @@ async fn relay_runs_program_with_event_on_standard_input() {
     let relay = Relay::to(&home, &target).await;
     let event = EventPayload::sample(FileUploaded).with_file("gr\u{f6}\u{df}e");
     relay.accepts(&event).await;
-    relay.ran_program("passed_on", 1).await;
+    relay.wait_for_exec("passed_on", 1).await;
     assert_eq!(std::fs::read(home.path().join("body")).unwrap(), event.to_body());
     let variables = home.read("variables");
     let has = |line: &str| variables.lines().any(|one| one.starts_with(line));
@@ -235,11 +235,11 @@ async fn program_that_fails_is_run_again_unless_it_ends_with_65() {
     );
     let relay = Relay::to(&home, &target).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    relay.ran_program("passed_on", 1).await;
+    relay.wait_for_exec("passed_on", 1).await;
     relay.accepts(&EventPayload::sample(FileOptimized)).await;
-    relay.ran_program("failed", 2).await;
+    relay.wait_for_exec("failed", 2).await;
     relay.terminate().await;
-    let listed = home.run(&["inbox", "list", "relay.db", "--state", "dead-letter"]).await.succeeds().out;
+    let listed = home.run(&["inbox", "list", "relay.db", "--state", "dead-letter"]).await.assert_ok().out;
     assert!(
         listed.contains("file_optimized")
             && listed.contains("ended with 65")
@@ -255,7 +255,7 @@ async fn script_without_a_line_that_says_what_runs_it_is_not_started() {
     home.write("program", "exit 0\n");
     let relay = Relay::to(&home, &target).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    relay.ran_program("failed", 1).await;
+    relay.wait_for_exec("failed", 1).await;
     let log = relay.terminate().await;
     assert!(log.contains("Exec format error"), "{log}");
 }
@@ -276,7 +276,7 @@ async fn program_and_its_children_are_killed_after_the_timeout() {
     let settings = format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 1\n");
     let relay = Relay::of(&home, &settings).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    relay.ran_program("failed", 1).await;
+    relay.wait_for_exec("failed", 1).await;
     poll_until(async || !runs(&home, "pid")).await;
     let log = relay.terminate().await;
     assert!(log.contains("was killed after its 1 s") && log.contains("waits for a lock"), "{log}");
@@ -293,7 +293,7 @@ async fn program_and_its_children_are_killed_at_shutdown() {
     poll_until(async || home.path().join("pid").exists()).await;
     relay.terminate().await;
     assert!(!runs(&home, "pid"));
-    let stats = home.run(&["--json", "inbox", "stats", "relay.db"]).await.succeeds().json();
+    let stats = home.run(&["--json", "inbox", "stats", "relay.db"]).await.assert_ok().json();
     assert_eq!(stats["waiting"], 1, "the event is kept");
 }
 
@@ -304,7 +304,7 @@ async fn program_may_leave_its_input_and_write_without_end() {
     let relay = Relay::to(&home, &target).await;
     let event = EventPayload::sample(FileUploaded).with_data("x".repeat(1_000_000));
     relay.accepts(&event).await;
-    relay.ran_program("passed_on", 1).await;
+    relay.wait_for_exec("passed_on", 1).await;
     let log = relay.terminate().await;
     assert!(log.len() < 10_000, "{}", log.len());
 }
@@ -328,7 +328,7 @@ async fn failing_event_holds_back_later_ones_of_its_file() {
     let relay = Relay::start(program).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     relay.accepts_with(others, &EventPayload::sample(FileOptimized)).await;
-    relay.ran_program("failed", 2).await;
+    relay.wait_for_exec("failed", 2).await;
     let metrics = relay.get("/metrics").await.1;
     assert!(!metrics.contains("passed_on\"} 1"), "{metrics}");
     relay.terminate().await;
@@ -343,7 +343,7 @@ async fn program_that_leaves_a_process_behind_has_ended() {
     let target = script(&home, &format!("cat > /dev/null; echo kept; rm -f left; {left}"));
     let relay = Relay::of(&home, &format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 10\n")).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
-    relay.ran_program("passed_on", 1).await;
+    relay.wait_for_exec("passed_on", 1).await;
     let log = relay.terminate().await;
     assert!(log.contains("stdout=\"kept\"") || log.contains("stdout=kept"), "{log}");
 }
@@ -358,13 +358,13 @@ async fn relay_routes_by_event_and_counts_the_rest() {
     );
     let relay = Relay::of(&home, &settings).await;
     assert!(relay.log().contains("events=\"file_uploaded\""), "{}", relay.log());
-    relay.counts("smartshape_relay_unrouted_events_total 0").await;
+    relay.wait_for_metric("smartshape_relay_unrouted_events_total 0").await;
     for kind in [FileOptimized, AnnotationCreated, FileUploaded] {
         relay.accepts(&EventPayload::sample(kind)).await;
     }
     assert_eq!(within(uploaded.recv()).await.unwrap().0["ce-type"], "file_uploaded");
     assert_eq!(within(other.recv()).await.unwrap().0["ce-type"], "annotation_created");
-    relay.counts("smartshape_relay_unrouted_events_total 1").await;
+    relay.wait_for_metric("smartshape_relay_unrouted_events_total 1").await;
     assert!(uploaded.try_recv().is_err() && other.try_recv().is_err());
 }
 
@@ -373,7 +373,7 @@ async fn relay_routes_by_event_and_counts_the_rest() {
 async fn second_relay_on_one_file_waits_for_the_end_of_the_first() {
     let (home, (url, mut requests)) = (Home::new(), endpoint().await);
     let first = Relay::to(&home, &url).await;
-    first.is_ready().await;
+    first.wait_until_ready().await;
     let second = Relay::to(&home, &url).await;
     poll_until(async || second.log().contains("a worker of another process has locked the inbox")).await;
     assert_eq!(second.get("/ready").await.0, "503");
@@ -383,7 +383,7 @@ async fn second_relay_on_one_file_waits_for_the_end_of_the_first() {
     first.terminate().await;
     second.accepts(&EventPayload::sample(FileOptimized)).await;
     assert_eq!(within(requests.recv()).await.unwrap().0["ce-type"], "file_optimized");
-    second.is_ready().await;
+    second.wait_until_ready().await;
     second.terminate().await;
 }
 
@@ -392,7 +392,7 @@ async fn relay_serves_its_health_and_ends_cleanly() {
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
     let arguments = ["--json", "--inbox", "relay.db", "--to", &url, "--allow-private-addresses"];
     let relay = Relay::start(command(&home, &arguments)).await;
-    relay.is_ready().await;
+    relay.wait_until_ready().await;
     assert_eq!(relay.get("/health").await, ("200".to_owned(), "ok".to_owned()));
     assert_eq!(relay.get("/other").await.0, "404");
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
@@ -512,7 +512,7 @@ async fn relay_shows_its_inbox_to_whoever_knows_the_password() {
     const PASSWORD: &str = "correct horse battery";
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
     let arguments = ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--ui"];
-    ran(&mut command(&home, &arguments)).await.fails(2, "the console of a relay needs a password");
+    run(&mut command(&home, &arguments)).await.assert_fails(2, "the console of a relay needs a password");
     let mut program = command(&home, &arguments);
     let mut relay = Program::spawn(program.env("SMARTSHAPE_UI_PASSWORD", PASSWORD));
     let shown = relay.read_until(" console ").await;
@@ -535,6 +535,6 @@ async fn relay_shows_its_inbox_to_whoever_knows_the_password() {
 #[tokio::test]
 async fn relay_waits_for_private_target_only_if_permitted() {
     let home = Home::new();
-    let rejected = ran(&mut command(&home, &["--inbox", "relay.db", "--to", "http://10.0.0.1/events"])).await;
-    rejected.fails(2, "--to: the URL is not permitted: its address is not of the public internet; --allow-private-addresses permits it");
+    let rejected = run(&mut command(&home, &["--inbox", "relay.db", "--to", "http://10.0.0.1/events"])).await;
+    rejected.assert_fails(2, "--to: the URL is not permitted: its address is not of the public internet; --allow-private-addresses permits it");
 }

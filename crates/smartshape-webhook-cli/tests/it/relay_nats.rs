@@ -35,9 +35,9 @@ async fn relay_publishes_to_a_stream_once_it_can_be_reached() {
     let event = EventPayload::sample(FileUploaded);
     relay.accepts(&event).await;
     let attempts = r#"smartshape_relay_attempts_total{target="nats:EVENTS",outcome="#;
-    relay.has_counted(&format!("{attempts}\"failed\"}}")).await;
+    relay.wait_for_counter(&format!("{attempts}\"failed\"}}")).await;
     servers.restart().unwrap();
-    relay.counts(&format!("{attempts}\"passed_on\"}} 1")).await;
+    relay.wait_for_metric(&format!("{attempts}\"passed_on\"}} 1")).await;
     assert_eq!(stream.get_raw_message(1).await.unwrap().payload, event.to_body());
     let log = relay.terminate().await;
     assert!(!log.contains("do-not-show"), "{log}");

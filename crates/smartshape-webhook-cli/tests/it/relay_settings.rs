@@ -5,11 +5,11 @@ use std::path::Path;
 use tokio::process::Command;
 
 use crate::relay::{Relay, command};
-use crate::support::{Home, Ran, SECRET, ran};
+use crate::support::{Home, RunResult, SECRET, run};
 
-async fn fails_with(home: &Home, settings: &str) -> Ran {
+async fn run_with(home: &Home, settings: &str) -> RunResult {
     home.write("relay.toml", settings);
-    ran(command(home, &["--config", "relay.toml"]).env("SHORT", "u:p")).await
+    run(command(home, &["--config", "relay.toml"]).env("SHORT", "u:p")).await
 }
 
 /// A file that is right but for `line`.
@@ -185,14 +185,14 @@ async fn wrong_settings_are_one_line_with_file_line_and_key() {
     let files = files.map(|(settings, says)| (settings.to_owned(), says.to_owned()));
     let others = files_with_routes.map(|(settings, says)| (settings, says.to_owned()));
     for (settings, says) in lines.into_iter().chain(files).chain(others) {
-        let failed = fails_with(&home, &settings).await;
-        failed.fails(2, &format!("smartshape: relay.toml, {says}"));
+        let failed = run_with(&home, &settings).await;
+        failed.assert_fails(2, &format!("smartshape: relay.toml, {says}"));
         assert!(!failed.err.contains("whsec_abcdefgh") && !failed.err.contains("u:p"), "{failed:?}");
     }
     home.write("relay.toml", b"# \nlisten = \"\xff\"");
-    ran(&mut command(&home, &["--config", "relay.toml"]))
+    run(&mut command(&home, &["--config", "relay.toml"]))
         .await
-        .fails(2, "relay.toml, line 2: this is not UTF-8");
+        .assert_fails(2, "relay.toml, line 2: this is not UTF-8");
 }
 
 #[tokio::test]
@@ -257,38 +257,38 @@ async fn container_file_builds_and_starts_the_relay() {
 #[tokio::test]
 async fn missing_settings_are_named() {
     let home = Home::new();
-    let run = async |arguments: &[&str]| ran(&mut command(&home, arguments)).await;
+    let run = async |arguments: &[&str]| run(&mut command(&home, arguments)).await;
     run(&["--to", "exec:true"])
         .await
-        .fails(2, "there is no inbox: name a file or a postgres:// URL by --inbox");
-    run(&["--inbox", "relay.db"]).await.fails(2, "where do the events go? Say so by --to");
+        .assert_fails(2, "there is no inbox: name a file or a postgres:// URL by --inbox");
+    run(&["--inbox", "relay.db"]).await.assert_fails(2, "where do the events go? Say so by --to");
     run(&["--inbox", "relay.db", "--to", "app.example.com"])
         .await
-        .fails(2, "--to: this must begin with https://");
+        .assert_fails(2, "--to: this must begin with https://");
     run(&["--inbox", "relay.db", "--to", "exec:/no/program"])
         .await
-        .fails(2, "--to: there is no such program");
-    run(&["--config", "none.toml"]).await.fails(2, "cannot read the settings from none.toml");
+        .assert_fails(2, "--to: there is no such program");
+    run(&["--config", "none.toml"]).await.assert_fails(2, "cannot read the settings from none.toml");
     run(&["--inbox", "relay.db", "--to", "exec:true", "--password-file", "none"])
         .await
-        .fails(2, "--password-file is the console's: add --ui");
+        .assert_fails(2, "--password-file is the console's: add --ui");
     home.write("route.toml", "[[route]]\nto = \"exec:true\"\n");
     run(&["--inbox", "relay.db", "--config", "route.toml", "--to", "exec:true"])
         .await
-        .fails(2, "--to and [[route]] in the file: leave one of them out");
+        .assert_fails(2, "--to and [[route]] in the file: leave one of them out");
     let secret = "inbox = \"relay.db\"\n[[secret]]\nname = \"all\"\nenv = \"SMARTSHAPE_WEBHOOK_SECRET\"\n";
     home.write("secret.toml", secret);
     let arguments = ["--config", "secret.toml", "--to", "exec:true", "--secret", SECRET];
-    run(&arguments).await.fails(2, "--secret and [[secret]] in the file: leave one of them out");
+    run(&arguments).await.assert_fails(2, "--secret and [[secret]] in the file: leave one of them out");
     let arguments =
         ["--inbox", "relay.db", "--to", "exec:true", "--secret", SECRET, "--apply", "webhooks.json"];
-    run(&arguments).await.fails(2, "--secret and declared webhooks, which have secrets: leave it out");
+    run(&arguments).await.assert_fails(2, "--secret and declared webhooks, which have secrets: leave it out");
 
     let unsigned = ["--inbox", "relay.db", "--to", "https://app.example.com/events"];
     let mut program = command(&home, &unsigned);
-    ran(program.env_remove("SMARTSHAPE_RELAY_SIGNING_SECRET"))
+    run(program.env_remove("SMARTSHAPE_RELAY_SIGNING_SECRET"))
         .await
-        .fails(2, "no secret to sign with: set SMARTSHAPE_RELAY_SIGNING_SECRET");
+        .assert_fails(2, "no secret to sign with: set SMARTSHAPE_RELAY_SIGNING_SECRET");
     // Each names the setting, also where the route of a file leaves it to the environment.
     home.write("route.toml", with_route(""));
     for (arguments, place) in [
@@ -296,17 +296,17 @@ async fn missing_settings_are_named() {
         (&["--config", "route.toml"], "smartshape: route.toml, line 3: route.signing_secret: "),
     ] {
         let mut program = command(&home, arguments);
-        ran(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET", "whsec_AAAA")).await.fails(
+        run(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET", "whsec_AAAA")).await.assert_fails(
             2,
             &format!("{place}SMARTSHAPE_RELAY_SIGNING_SECRET: the signing secret is invalid: it has 3 bytes"),
         );
         let mut program = command(&home, arguments);
         program.env_remove("SMARTSHAPE_RELAY_SIGNING_SECRET");
-        ran(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET_FILE", "none"))
+        run(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET_FILE", "none"))
             .await
-            .fails(2, &format!("{place}SMARTSHAPE_RELAY_SIGNING_SECRET_FILE: cannot read none: "));
+            .assert_fails(2, &format!("{place}SMARTSHAPE_RELAY_SIGNING_SECRET_FILE: cannot read none: "));
     }
     let mut program = command(&home, &unsigned);
-    ran(program.env_remove("SMARTSHAPE_WEBHOOK_SECRET")).await.fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    run(program.env_remove("SMARTSHAPE_WEBHOOK_SECRET")).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
     assert!(!home.path().join("relay.db").exists(), "nothing is created before all settings are right");
 }

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::event::serve;
-use crate::support::{Home, Ran, SECRET, assert_private, ran, within};
+use crate::support::{Home, RunResult, SECRET, assert_private, run, within};
 
 const URL: &str = "http://127.0.0.1:1/a?key=hunter2";
 const NEW_SECRET: &str = "another random string";
@@ -28,10 +28,10 @@ async fn fake(shows_url: bool) -> FakeSmartShape {
     fake
 }
 
-async fn rotate(home: &Home, fake: &FakeSmartShape, arguments: &[&str]) -> Ran {
+async fn rotate(home: &Home, fake: &FakeSmartShape, arguments: &[&str]) -> RunResult {
     let arguments = [&["webhook", "rotate"], arguments].concat();
     let mut program = home.logged_in(fake, &arguments);
-    let ran = ran(program.env("SMARTSHAPE_NEW_WEBHOOK_SECRET", NEW_SECRET)).await;
+    let ran = run(program.env("SMARTSHAPE_NEW_WEBHOOK_SECRET", NEW_SECRET)).await;
     assert!(![NEW_SECRET, "hunter2"].iter().any(|secret| ran.err.contains(secret)), "{ran:?}");
     assert!(!ran.out.contains(NEW_SECRET), "{ran:?}");
     ran
@@ -54,12 +54,12 @@ async fn rotate_deletes_the_old_webhook_after_the_new_one_exists() {
             (true, false) => vec!["--url", URL, "--event", "file_uploaded"],
             (false, _) => vec![old.as_str(), "--url", URL],
         };
-        let dry = rotate(&home, &fake, &[named.as_slice(), &["--dry-run"]].concat()).await.succeeds();
+        let dry = rotate(&home, &fake, &[named.as_slice(), &["--dry-run"]].concat()).await.assert_ok();
         let expected =
             format!("would create file_uploaded at http://127.0.0.1:1/a?redacted\nwould delete {old}\n");
         assert_eq!((dry.out, fake.webhooks().len()), (expected, 3));
 
-        let done = rotate(&home, &fake, &named).await.succeeds();
+        let done = rotate(&home, &fake, &named).await.assert_ok();
         let ours = at_url(&fake);
         assert_eq!((ours.len(), ours[0].1.as_str(), fake.webhooks().len()), (1, NEW_SECRET, 3));
         let expected =
@@ -74,15 +74,15 @@ async fn rotate_writes_a_generated_secret_and_keeps_the_old_webhook() {
     let (home, fake) = (Home::new(), fake(true).await);
     let old = fake.register(FileUploaded, URL, SECRET);
     let arguments = [old.as_str(), "--generate", "new.txt"];
-    rotate(&home, &fake, &arguments).await.fails(2, "--keep-old");
+    rotate(&home, &fake, &arguments).await.assert_fails(2, "--keep-old");
     let arguments = [arguments.as_slice(), &["--keep-old"]].concat();
 
     // Rejected: nothing is left of it.
     fake.inject(FaultInjection::error(400, ErrorFormat::Plain).after(1));
-    rotate(&home, &fake, &arguments).await.fails(1, "nothing was changed");
+    rotate(&home, &fake, &arguments).await.assert_fails(1, "nothing was changed");
     assert!(!home.path().join("new.txt").exists());
 
-    let done = rotate(&home, &fake, &[&["--json"], arguments.as_slice()].concat()).await.succeeds();
+    let done = rotate(&home, &fake, &[&["--json"], arguments.as_slice()].concat()).await.assert_ok();
     let secret = home.read("new.txt");
     let ours = at_url(&fake);
     assert_eq!((ours.len(), &ours[0].0, ours[1].1.as_str()), (2, &old, secret.trim_end()));
@@ -96,7 +96,7 @@ async fn rotate_writes_a_generated_secret_and_keeps_the_old_webhook() {
     assert_private(&home.path().join("new.txt"));
 
     // A file that is there is somebody's.
-    rotate(&home, &fake, &arguments).await.fails(1, "new.txt");
+    rotate(&home, &fake, &arguments).await.assert_fails(1, "new.txt");
     assert_eq!((home.read("new.txt"), at_url(&fake)), (secret, ours));
 }
 
@@ -147,16 +147,16 @@ async fn rotate_with_an_ambiguous_choice_changes_nothing() {
         (&hidden, vec![&unlisted], 1, "--url"),
         (&hidden, place.to_vec(), 1, "by its ID"),
     ] {
-        rotate(&home, fake, &arguments).await.fails(code, says);
+        rotate(&home, fake, &arguments).await.assert_fails(code, says);
         assert_eq!((at_url(fake).len(), fake.webhooks().len()), (1, 3), "{arguments:?}");
     }
 
     shown.register(FileUploaded, URL, SECRET);
-    rotate(&home, &shown, &place).await.fails(1, &one);
+    rotate(&home, &shown, &place).await.assert_fails(1, &one);
     let mut program = home.logged_in(&shown, &["webhook", "rotate", &one]);
-    ran(&mut program).await.fails(2, "SMARTSHAPE_NEW_WEBHOOK_SECRET");
+    run(&mut program).await.assert_fails(2, "SMARTSHAPE_NEW_WEBHOOK_SECRET");
     let same = program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("SMARTSHAPE_NEW_WEBHOOK_SECRET", SECRET);
-    ran(same).await.fails(2, "choose another");
+    run(same).await.assert_fails(2, "choose another");
     assert_eq!(at_url(&shown).len(), 2);
 }
 
@@ -185,12 +185,12 @@ async fn rotate_misses_no_event_while_both_webhooks_send() {
         (outcomes.len(), outcomes.iter().filter(|outcome| outcome.accepted()).count())
     };
     assert_eq!(sent().await, (1, 1));
-    rotate(&home, &fake, &[&old, "--generate", "new.txt", "--keep-old"]).await.succeeds();
+    rotate(&home, &fake, &[&old, "--generate", "new.txt", "--keep-old"]).await.assert_ok();
     assert_eq!(sent().await, (2, 1), "the receiver does not know the new secret yet");
     let new = home.read("new.txt");
     receiver.replace_secrets(vec![secret("old", SECRET), secret("new", new.trim_end())]).unwrap();
     assert_eq!(sent().await, (2, 2));
-    home.run_at(&fake, &["webhook", "delete", &old]).await.succeeds();
+    home.run_at(&fake, &["webhook", "delete", &old]).await.assert_ok();
     receiver.replace_secrets(vec![secret("new", new.trim_end())]).unwrap();
     assert_eq!(sent().await, (1, 1));
 
@@ -288,7 +288,7 @@ async fn creation_is_not_interrupted_by_a_signal() {
             assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
         }
         server.respond();
-        let ran = Ran::from(within(child.wait_with_output()).await.unwrap()).succeeds();
+        let ran = RunResult::from(within(child.wait_with_output()).await.unwrap()).assert_ok();
         assert!(ran.out.contains("created new1"), "{ran:?}");
         assert_eq!(*server.deleted.lock().unwrap(), deleted);
         assert!(arguments[0] != "apply" || home.read("webhooks.json.records.json").contains("new1"));
@@ -300,7 +300,7 @@ async fn rotate_deletes_no_webhook_that_was_changed_in_place() {
     let home = Home::new();
     let server =
         server("new1", put(async || created()), delete(async || http::StatusCode::IM_A_TEAPOT)).await;
-    let ran = ran(&mut program_at(&home, &server, &["rotate", "new1"])).await.succeeds();
+    let ran = run(&mut program_at(&home, &server, &["rotate", "new1"])).await.assert_ok();
     assert!(ran.out.contains("created new1") && ran.err.contains("in place"), "{ran:?}");
 }
 
@@ -309,7 +309,7 @@ async fn rotate_deletes_no_webhook_that_was_changed_in_place() {
 async fn rotate_tells_that_the_old_webhook_was_gone() {
     let gone = delete(async || http::StatusCode::NOT_FOUND);
     let (home, server) = (Home::new(), server("old1", put(async || created()), gone).await);
-    let rotated = ran(&mut program_at(&home, &server, &["rotate", "old1"])).await.succeeds();
+    let rotated = run(&mut program_at(&home, &server, &["rotate", "old1"])).await.assert_ok();
     assert!(rotated.err.contains("old1 was gone already") && !rotated.out.contains("deleted"), "{rotated:?}");
 }
 
@@ -322,7 +322,7 @@ async fn rotate_quotes_ids_for_the_shell() {
         (&["--keep-old"][..], 0, "both send until `smartshape webhook delete '5c6f$(touch PWNED)'`"),
         (&[], 1, "half done"),
     ] {
-        let rotated = ran(&mut program_at(&home, &server, &[&["rotate", ID], more].concat())).await;
+        let rotated = run(&mut program_at(&home, &server, &[&["rotate", ID], more].concat())).await;
         assert!(rotated.code == Some(code) && rotated.err.contains(says), "{rotated:?}");
         assert!(rotated.err.contains("`smartshape webhook delete '5c6f$(touch PWNED)'`"), "{rotated:?}");
     }

@@ -51,13 +51,13 @@ impl Home {
         command
     }
 
-    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
-        ran(&mut self.program(arguments)).await
+    pub(crate) async fn run(&self, arguments: &[&str]) -> RunResult {
+        run(&mut self.program(arguments)).await
     }
 
     /// Runs the program with a login at the fake.
-    pub(crate) async fn run_at(&self, fake: &FakeSmartShape, arguments: &[&str]) -> Ran {
-        ran(&mut self.logged_in(fake, arguments)).await
+    pub(crate) async fn run_at(&self, fake: &FakeSmartShape, arguments: &[&str]) -> RunResult {
+        run(&mut self.logged_in(fake, arguments)).await
     }
 }
 
@@ -82,13 +82,13 @@ pub(crate) fn nobody() -> (TcpSocket, String) {
 
 /// How the program ended.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct RunResult {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Ran {
+impl RunResult {
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -99,14 +99,14 @@ impl Ran {
     }
 
     /// One clear line, nothing on standard output, and this exit code.
-    pub(crate) fn fails(&self, code: i32, says: &str) {
+    pub(crate) fn assert_fails(&self, code: i32, says: &str) {
         assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{self:?}");
         assert!(self.err.contains(says), "{says}: {self:?}");
         // Wrong usage is clap's, which adds how it is done right.
         assert!(self.err.lines().count() == 1 || self.err.starts_with("error: "), "{self:?}");
     }
 
-    pub(crate) fn succeeds(self) -> Self {
+    pub(crate) fn assert_ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
@@ -192,17 +192,17 @@ pub(crate) async fn message(stream: &mut TcpStream) -> (Vec<Vec<u8>>, Vec<u8>) {
     (head, body)
 }
 
-pub(crate) async fn ran(command: &mut Command) -> Ran {
+pub(crate) async fn run(command: &mut Command) -> RunResult {
     within(command.output()).await.unwrap().into()
 }
 
 /// Runs the program with a standard output that nobody reads, and returns its exit code.
-pub(crate) async fn code_unread(command: &mut Command) -> Option<i32> {
+pub(crate) async fn run_unread(command: &mut Command) -> Option<i32> {
     let (_, unread) = std::io::pipe().unwrap();
     within(command.stdout(unread).stderr(Stdio::null()).status()).await.unwrap().code()
 }
 
-pub(crate) async fn ran_with_stdin(command: &mut Command, input: &str) -> Ran {
+pub(crate) async fn run_with_stdin(command: &mut Command, input: &str) -> RunResult {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -212,7 +212,7 @@ pub(crate) async fn ran_with_stdin(command: &mut Command, input: &str) -> Ran {
     within(child.wait_with_output()).await.unwrap().into()
 }
 
-impl From<Output> for Ran {
+impl From<Output> for RunResult {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 
 use crate::event::trigger;
-use crate::support::{Home, SECRET, ran};
+use crate::support::{Home, SECRET, run};
 
 /// Serves https on a free port: the same response to every request.
 async fn serve(CertifiedKey { cert, signing_key }: CertifiedKey<KeyPair>, json: &'static str) -> SocketAddr {
@@ -59,9 +59,9 @@ async fn endpoint_certificates_are_verified() {
         program.env("SSL_CERT_FILE", home.path().join(pem));
         program
     };
-    let trusted = ran(&mut trusting("trusted.pem")).await.succeeds();
+    let trusted = run(&mut trusting("trusted.pem")).await.assert_ok();
     assert!(trusted.out.contains("accepted"), "{trusted:?}");
-    let rejected = ran(&mut trusting("other.pem")).await;
+    let rejected = run(&mut trusting("other.pem")).await;
     assert!(rejected.code == Some(1) && rejected.out.contains("by SSL_CERT_FILE"), "{rejected:?}");
     // A server without TLS.
     let fake = FakeSmartShape::start().await.unwrap();
@@ -72,7 +72,7 @@ async fn endpoint_certificates_are_verified() {
         &["--api-url", &url, "--token", "the.auth.token", "webhook", "list"],
     ] {
         let mut program = home.program(command);
-        let failed = ran(program.env("SSL_CERT_FILE", home.path().join("trusted.pem"))).await;
+        let failed = run(program.env("SSL_CERT_FILE", home.path().join("trusted.pem"))).await;
         let told = format!("{}{}", failed.out, failed.err);
         assert!(told.contains("does not speak TLS") && !told.contains("InvalidContentType"), "{failed:?}");
     }
@@ -94,18 +94,18 @@ async fn ca_cert_is_used_and_stored() {
             .env("SMARTSHAPE_PASSWORD", "her password");
         program
     };
-    ran(&mut program(&list)).await.fails(1, "name its file by --ca-cert");
-    ran(&mut program(&[&list[..], &["--ca-cert", "none.pem"]].concat())).await.fails(2, "none.pem");
-    ran(&mut program(&[&list[..], &["--ca-cert", "trusted.pem"]].concat())).await.succeeds();
-    ran(program(&list).env("SMARTSHAPE_CA_CERT", "trusted.pem")).await.succeeds();
-    ran(&mut program(&["--api-url", &url, "--ca-cert", "trusted.pem", "login", "ada"])).await.succeeds();
-    ran(program(&["webhook", "list"]).current_dir("/")).await.succeeds();
+    run(&mut program(&list)).await.assert_fails(1, "name its file by --ca-cert");
+    run(&mut program(&[&list[..], &["--ca-cert", "none.pem"]].concat())).await.assert_fails(2, "none.pem");
+    run(&mut program(&[&list[..], &["--ca-cert", "trusted.pem"]].concat())).await.assert_ok();
+    run(program(&list).env("SMARTSHAPE_CA_CERT", "trusted.pem")).await.assert_ok();
+    run(&mut program(&["--api-url", &url, "--ca-cert", "trusted.pem", "login", "ada"])).await.assert_ok();
+    run(program(&["webhook", "list"]).current_dir("/")).await.assert_ok();
     // Another login does not forget it.
-    ran(&mut program(&["login", "ada"])).await.succeeds();
-    ran(&mut program(&["webhook", "list"])).await.succeeds();
-    ran(&mut program(&["--api-url", &format!("{url}/"), "webhook", "list"])).await.succeeds();
+    run(&mut program(&["login", "ada"])).await.assert_ok();
+    run(&mut program(&["webhook", "list"])).await.assert_ok();
+    run(&mut program(&["--api-url", &format!("{url}/"), "webhook", "list"])).await.assert_ok();
     // It is trusted for the server that it was stored for, and for no other.
     let stored = ".config/smartshape/config.json";
     home.write(stored, home.read(stored).replace(&url, "https://onprem.example"));
-    ran(&mut program(&list)).await.fails(1, "name its file by --ca-cert");
+    run(&mut program(&list)).await.assert_fails(1, "name its file by --ca-cert");
 }

@@ -69,7 +69,7 @@ async fn ui_shows_an_inbox_to_whoever_has_the_link() {
     let rebound = console.send("GET", "", &["host: evil.example", &cookie], "").await;
     assert_eq!(rebound.status(), "421");
 
-    let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.succeeds().json();
+    let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.assert_ok().json();
     let replay = async |site: &str| {
         let headers = [cookie.as_str(), site];
         console.send("POST", "", &headers, "do=replay&up_to=1&back=?").await.status().to_owned()
@@ -142,7 +142,7 @@ async fn ui_shows_an_inbox_on_postgresql_without_its_password() {
         assert!(overview.body.contains("1 event waits"), "{}", overview.body);
         let replay = "do=replay&up_to=1&back=?";
         assert_eq!(console.send("POST", "", &[&cookie, own], replay).await.status(), status);
-        let stats = home.run(&["--json", "inbox", "stats", &schema.url]).await.succeeds().json();
+        let stats = home.run(&["--json", "inbox", "stats", &schema.url]).await.assert_ok().json();
         assert_eq!(stats["dead_letters"], dead_letters);
         console.stop().await;
     }
@@ -174,10 +174,10 @@ async fn ui_needs_a_password_where_other_machines_reach_it() {
     home.write("password", format!("{PASSWORD}\n"));
     home.write("short", "horse");
     let elsewhere = ["ui", "inbox.db", "--bind", "0.0.0.0:0"];
-    home.run(&elsewhere).await.fails(2, "--password-file");
+    home.run(&elsewhere).await.assert_fails(2, "--password-file");
     let short = home.run(&[&elsewhere[..], &["--password-file", "short"]].concat()).await;
-    short.fails(2, "12 characters");
-    home.run(&["ui", "inbox.db", "--password-file", "none"]).await.fails(2, "none");
+    short.assert_fails(2, "12 characters");
+    home.run(&["ui", "inbox.db", "--password-file", "none"]).await.assert_fails(2, "none");
 
     let mut by_file = home.program(&elsewhere);
     by_file.args(["--password-file", "password"]);
@@ -229,15 +229,15 @@ async fn ui_opens_a_browser_without_telling_the_key_to_others() {
 #[tokio::test]
 async fn ui_says_why_it_cannot_be_shown() {
     let home = Home::new();
-    home.run(&["ui", "none.db"]).await.fails(1, "there is no inbox at none.db");
+    home.run(&["ui", "none.db"]).await.assert_fails(1, "there is no inbox at none.db");
     assert!(!home.path().join("none.db").exists());
     let failed = home.run(&["ui", "postgres://ada:hunter2@127.0.0.1:1/app"]).await;
-    failed.fails(1, "Connection refused");
+    failed.assert_fails(1, "Connection refused");
     assert!(!failed.err.contains("hunter2"));
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     filled(&home).await;
     let address = taken.local_addr().unwrap().to_string();
-    home.run(&["ui", "inbox.db", "--listen", &address]).await.fails(2, &address);
+    home.run(&["ui", "inbox.db", "--listen", &address]).await.assert_fails(2, &address);
     let mut program = Program::spawn(&mut home.program(&["--json", "ui", "inbox.db"]));
     let printed = program.line().await;
     assert_eq!(printed, json!({"url": printed["url"].as_str().unwrap()}));
