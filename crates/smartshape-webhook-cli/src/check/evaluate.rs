@@ -37,13 +37,13 @@ impl Finding {
     }
 }
 
-const UNANSWERED: &str =
+const WHY_RESPOND: &str =
     "whoever sends it waits for nothing, and each such request holds a connection and memory";
-const SEEMS_WELL: &str =
+const WHY_NO_2XX: &str =
     "the sender takes the event for delivered: a wrong secret goes unnoticed, and events are lost";
-const BUSY: &str = "nothing was accepted, but the endpoint was too busy to say whether it would be: check it again when it \
+const WHY_NO_503: &str = "nothing was accepted, but the endpoint was too busy to say whether it would be: check it again when it \
                     is idle. If it always responds so, the sender retries in vain";
-const ERROR: &str = "anybody can provoke errors at will, among which real ones go unnoticed";
+const WHY_NO_5XX: &str = "anybody can provoke errors at will, among which real ones go unnoticed";
 
 /// Hashing at cost 14 takes longer than this on any machine.
 const LEAST_OF_COST_14: Duration = Duration::from_millis(200);
@@ -52,7 +52,7 @@ const LEAST_OF_COST_14: Duration = Duration::from_millis(200);
 pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
     let response = match &reply.response {
         Ok(response) => response,
-        Err(fault) => return without_response(expect, fault),
+        Err(fault) => return evaluate_missing_response(expect, fault),
     };
     let faults = response.faults();
     match expect {
@@ -81,44 +81,44 @@ pub(crate) fn evaluate_reply(expect: Expect, reply: &Reply) -> Vec<Finding> {
             200..=299 if !faults.is_empty() => {
                 vec![Finding::advice(format!("the status is {}, and no rejection", response.status))]
             }
-            _ => rejected(response, faults.is_empty()),
+            _ => evaluate_rejection(response, faults.is_empty()),
         },
-        Expect::Rejected | Expect::RejectedWithoutTheBody => rejected(response, faults.is_empty()),
+        Expect::Rejected | Expect::RejectedWithoutTheBody => evaluate_rejection(response, faults.is_empty()),
     }
 }
 
-fn without_response(expect: Expect, fault: &Fault) -> Vec<Finding> {
+fn evaluate_missing_response(expect: Expect, fault: &Fault) -> Vec<Finding> {
     match (expect, fault) {
         (Expect::Anything, _) => Vec::new(),
         (Expect::RejectedWithoutTheBody, Fault::TimedOut(_)) => {
             vec![Finding::advice("no response before the body is sent")]
         }
         (Expect::Accepted | Expect::AcceptedOrDeferred | Expect::AcceptedOnThisConnection, fault) => {
-            vec![Finding::fault(unanswered(fault))]
+            vec![Finding::fault(describe_missing_response(fault))]
         }
-        (_, fault) => vec![Finding::fault(unanswered(fault)).because(UNANSWERED)],
+        (_, fault) => vec![Finding::fault(describe_missing_response(fault)).because(WHY_RESPOND)],
     }
 }
 
-fn unanswered(fault: &Fault) -> String {
+fn describe_missing_response(fault: &Fault) -> String {
     match fault {
         Fault::Connection(why) => format!("no response: {why}"),
         fault => fault.to_string(),
     }
 }
 
-fn rejected(response: &Response, accepted: bool) -> Vec<Finding> {
+fn evaluate_rejection(response: &Response, accepted: bool) -> Vec<Finding> {
     match response.status {
         400..=499 => Vec::new(),
         _ if accepted => vec![Finding::fault("it was accepted")],
         status @ 200..=299 => {
             let seen = format!("the status is {status}, which says that all is well");
-            vec![Finding::fault(seen).because(SEEMS_WELL)]
+            vec![Finding::fault(seen).because(WHY_NO_2XX)]
         }
-        503 => vec![Finding::advice("the status is 503, also when asked again").because(BUSY)],
+        503 => vec![Finding::advice("the status is 503, also when asked again").because(WHY_NO_503)],
         status @ 500..=599 => {
             let seen = format!("the status is {status}: an error, rather than a rejection");
-            vec![Finding::advice(seen).because(ERROR)]
+            vec![Finding::advice(seen).because(WHY_NO_5XX)]
         }
         status => vec![Finding::advice(format!("the status is {status}, and no rejection from 400 to 499"))],
     }
@@ -230,7 +230,7 @@ mod tests {
             assert_eq!(outcome(Expect::Rejected, &reply), expected, "{reply:?}");
         }
         // The case's own reason would be about an endpoint that accepts the request.
-        assert_eq!(evaluate_reply(Expect::Rejected, &json(503, ""))[0].why, Some(BUSY));
+        assert_eq!(evaluate_reply(Expect::Rejected, &json(503, ""))[0].why, Some(WHY_NO_503));
         let late = none(Fault::TimedOut(Duration::from_secs(1)));
         assert!(outcome(Expect::RejectedWithoutTheBody, &late).starts_with("advice: "));
         assert_eq!(outcome(Expect::MethodRejected, &json(501, "")), "well");

@@ -113,7 +113,7 @@ impl Check {
                     start_progress(case.name);
                     let kind = self.kind_for(case);
                     let result = run::run_case(&endpoint, &fixture, case, kind).await;
-                    gone_since = result.gone.then_some(case);
+                    gone_since = result.is_gone.then_some(case);
                     CaseOutcome::new(case, result)
                 }
             };

@@ -30,7 +30,7 @@ enum Status {
 
 impl CaseOutcome {
     pub(crate) fn new(case: &Case, result: CaseResult) -> Self {
-        let fails = result.gone || (!case.advice && result.findings.iter().any(|finding| !finding.advice));
+        let fails = result.is_gone || (!case.advice && result.findings.iter().any(|finding| !finding.advice));
         let (mut seen, mut why) = (Vec::new(), Vec::new());
         for finding in result.findings {
             seen.push(escape(&finding.seen));
@@ -39,7 +39,7 @@ impl CaseOutcome {
                 why.push(reason);
             }
         }
-        if result.gone {
+        if result.is_gone {
             seen.push("since then the endpoint takes no connections".to_owned());
             why.push("one request stops it for everybody");
         }

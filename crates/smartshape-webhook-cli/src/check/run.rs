@@ -19,7 +19,7 @@ const HEAD_START: Duration = Duration::from_millis(300);
 pub(crate) struct CaseResult {
     pub(crate) findings: Vec<Finding>,
     /// The endpoint accepts no connections any more.
-    pub(crate) gone: bool,
+    pub(crate) is_gone: bool,
     /// A request that should be accepted got the status of a wrong token, path or method.
     pub(crate) is_turned_away: bool,
 }
@@ -112,10 +112,10 @@ async fn conclude(endpoint: &Endpoint, evaluated: Vec<(&Request, &Reply)>) -> Ca
     let broken = evaluated
         .iter()
         .any(|(_, reply)| matches!(reply.response, Err(Fault::Connection(_) | Fault::ConnectionRefused)));
-    let gone = broken && endpoint.reach().await.is_err();
+    let is_gone = broken && endpoint.reach().await.is_err();
     let is_turned_away = evaluated.iter().any(|(request, reply)| {
         let status = reply.response.as_ref().map(|response| response.status);
         request.expect == Expect::Accepted && matches!(status, Ok(401 | 403..=405))
     });
-    CaseResult { findings, gone, is_turned_away }
+    CaseResult { findings, is_gone, is_turned_away }
 }

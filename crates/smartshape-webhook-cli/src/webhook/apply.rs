@@ -12,7 +12,7 @@ use smartshape_api::{
 };
 use smartshape_webhook::{EventKind, Secret};
 
-use super::desired;
+use super::desired_webhook;
 use super::print::print_webhook;
 use crate::escape::escape;
 use crate::failure::{CliResult, Failure};
@@ -90,13 +90,13 @@ impl Apply {
     /// Reconciles the account's webhooks with the file. `take_over` says which signals are not to end the program in
     /// the middle of it.
     pub(crate) async fn run(&self, settings: &Settings, take_over: fn() -> CliResult<Signals>) -> CliResult {
-        let wanted = self.wanted()?;
+        let desired = self.desired()?;
         let api = settings.api()?;
         let client = &api.client;
         let path = PathBuf::from(format!("{}.records.json", self.path.display()));
         let _lock = if self.dry_run { None } else { self.lock(&path)? };
         let RecordsFile { api_url, account, webhooks: mut records } = read(&path, &api)?;
-        let plan = client.plan(&wanted, &records).await?;
+        let plan = client.plan(&desired, &records).await?;
         let plan = if self.prune { plan.prune() } else { plan };
         // The plan is carried out even if nobody reads standard output.
         let mut printed = plan.kept().iter().try_for_each(|record| print_webhook("kept", record));
@@ -191,16 +191,17 @@ impl Apply {
         Ok(webhooks)
     }
 
-    fn wanted(&self) -> CliResult<Vec<DesiredWebhook>> {
-        let mut wanted = Vec::new();
+    fn desired(&self) -> CliResult<Vec<DesiredWebhook>> {
+        let mut desired = Vec::new();
         for EventSecret { event, url, secret } in self.declared()? {
-            let one = desired(event, url, &secret)?;
-            wanted.push(if self.renew.contains(&one.event()) { one.renewed() } else { one });
+            let one = desired_webhook(event, url, &secret)?;
+            desired.push(if self.renew.contains(&one.event()) { one.renewed() } else { one });
         }
-        if let Some(event) = self.renew.iter().find(|event| wanted.iter().all(|one| one.event() != **event)) {
+        if let Some(event) = self.renew.iter().find(|event| desired.iter().all(|one| one.event() != **event))
+        {
             return Err(Failure::usage(format!("--renew {event}: the file declares no such webhook")));
         }
-        Ok(wanted)
+        Ok(desired)
     }
 }
 
@@ -220,7 +221,7 @@ fn print_done(done: &CompletedStep) -> CliResult {
 
 fn print_step(step: &Step) -> CliResult {
     let json = match step {
-        Step::Create(wanted) => json!({"would_create": {"event": wanted.event(), "url": wanted.url()}}),
+        Step::Create(desired) => json!({"would_create": {"event": desired.event(), "url": desired.url()}}),
         Step::Adopt(record) => json!({"would_adopt": record}),
         Step::Delete(deletion) => json!({"would_delete": removal(deletion)}),
         step => json!({"would": step.to_string()}),

@@ -4,7 +4,7 @@ use clap::Args;
 use smartshape_api::Registration;
 use smartshape_webhook::EventKind;
 
-use super::desired;
+use super::desired_webhook;
 use super::print::{delete_command, print_webhook};
 use crate::escape::escape;
 use crate::failure::CliResult;
@@ -34,11 +34,11 @@ impl Create {
     pub(super) async fn run(self, settings: &Settings) -> CliResult {
         let how = "give it after the event (- reads it from standard input)";
         let secret = input::secret_from(self.secret.as_deref(), SECRET_VARIABLE, how)?;
-        let wanted = desired(self.event, self.url, &secret)?;
+        let desired = desired_webhook(self.event, self.url, &secret)?;
         let client = settings.api()?.client;
         // A creation that is cut off may leave a webhook whose id nobody knows. Each call is bounded in time.
         let _signals = Signals::with_hangup()?;
-        let created = client.create_webhook(&wanted).await?;
+        let created = client.create_webhook(&desired).await?;
         let printed = print_webhook("created", &created);
         // An account may be allowed to create and not to list.
         let listed = client.list_webhooks().await.unwrap_or_default();

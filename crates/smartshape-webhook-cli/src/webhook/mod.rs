@@ -39,7 +39,7 @@ pub(crate) enum Command {
 }
 
 /// A webhook to be registered with a secret of the receiver, whose rules are stricter than the client's.
-fn desired(event: EventKind, url: impl Into<String>, secret: &Secret) -> CliResult<DesiredWebhook> {
+fn desired_webhook(event: EventKind, url: impl Into<String>, secret: &Secret) -> CliResult<DesiredWebhook> {
     Ok(DesiredWebhook::new(event, url, WebhookSecret::new(secret.expose())?)?)
 }
 

@@ -10,7 +10,7 @@ use smartshape_api::{
 };
 use smartshape_webhook::{EventKind, Secret};
 
-use super::desired;
+use super::desired_webhook;
 use super::print::{delete_command, print_deleted, print_webhook};
 use crate::escape::escape;
 use crate::failure::{CliResult, Failure};
@@ -80,13 +80,13 @@ impl Rotate {
         let client = settings.api()?.client;
         let listed = client.list_webhooks().await?;
         let old = self.find(&listed)?;
-        let wanted = desired(old.event, &old.url, &secret)?;
+        let desired = desired_webhook(old.event, &old.url, &secret)?;
         if self.dry_run {
             return self.print_plan(&old);
         }
         // Half a rotation would leave two webhooks that send. Each call is bounded in time.
         let _signals = Signals::with_hangup()?;
-        let created = self.create(&client, &wanted, &old).await?;
+        let created = self.create(&client, &desired, &old).await?;
         // The old webhook is deleted even if nobody reads standard output, since both would send otherwise.
         let printed = print_webhook("created", &created);
         if created.id == old.id {
@@ -195,13 +195,13 @@ impl Rotate {
     async fn create(
         &self,
         client: &Client,
-        wanted: &DesiredWebhook,
+        desired: &DesiredWebhook,
         old: &OldWebhook,
     ) -> CliResult<WebhookRecord> {
         if let Some(path) = &self.generate {
-            write_secret(path, wanted.secret())?;
+            write_secret(path, desired.secret())?;
         }
-        let created = client.create_webhook(wanted).await;
+        let created = client.create_webhook(desired).await;
         created.map_err(|error| {
             let old = escape(&old.id);
             if error.is_ambiguous() {

@@ -24,7 +24,7 @@ use self::record::Recorder;
 use self::serve::{Identity, Server, Sinks};
 use self::sink::Sink;
 use self::stop::{Reason, Stop};
-use super::desired;
+use super::desired_webhook;
 use super::journal::{self, Created, Intent, Journal};
 use super::prune::{self, Undeletable};
 use crate::console::{self, Console};
@@ -107,8 +107,8 @@ impl Listen {
         let (recorder, recorded) = recorder.unzip();
         let (listener, address) =
             http_server::bind(self.listen, "cannot listen on", "choose another --listen").await?;
-        let names = Identity { id: random()?, nonce: random()? };
-        let url = self.url(address, &names.id, &api)?;
+        let identity = Identity { id: random()?, nonce: random()? };
+        let url = self.url(address, &identity.id, &api)?;
         let mut stop = Stop::new()?;
 
         let forward = forward_to.clone().map(Forward::new).transpose();
@@ -117,19 +117,19 @@ impl Listen {
         let sink = Sink::new(self.fail_first, forward.clone(), failures.clone())
             .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
         let inspector = match self.ui {
-            Some(listen) => Some(Inspector::start(listen, address, &names.id, forward_to, &secret).await?),
+            Some(listen) => Some(Inspector::start(listen, address, &identity.id, forward_to, &secret).await?),
             None => None,
         };
         let deliveries = inspector.as_ref().map(|inspector| inspector.deliveries.clone());
         let sinks = Sinks { sink: Arc::new(sink), recorder, deliveries, failures };
-        let server = Server::start(listener, names.clone(), secret.clone(), sinks)?;
+        let server = Server::start(listener, identity.clone(), secret.clone(), sinks)?;
         print_notice(format_args!("listening on {address}"));
 
         let registering = async {
             if !self.no_probe {
-                probe(&url, &names.nonce).await?;
+                probe(&url, &identity.nonce).await?;
             }
-            begin(&api, &names.id, &url, &events).await
+            begin(&api, &identity.id, &url, &events).await
         };
         let registered = tokio::select! {
             registered = registering => registered,
@@ -285,8 +285,8 @@ async fn begin(api: &Api, id: &str, url: &str, events: &[EventKind]) -> CliResul
 async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, stop: &mut Stop) -> CliResult {
     let mut reason = None;
     for event in journal.intent.events.clone() {
-        let wanted = desired(event, url, secret)?;
-        let mut creating = std::pin::pin!(api.client.create_webhook(&wanted));
+        let desired = desired_webhook(event, url, secret)?;
+        let mut creating = std::pin::pin!(api.client.create_webhook(&desired));
         // Dropping the call would leave it unclear whether the webhook exists.
         let created = loop {
             tokio::select! {

@@ -51,7 +51,7 @@ impl Server {
     /// Starts serving.
     pub(super) fn start(
         listener: TcpListener,
-        names: Identity,
+        identity: Identity,
         secret: Secret,
         sinks: Sinks,
     ) -> CliResult<Self> {
@@ -63,8 +63,8 @@ impl Server {
             .map_err(|error| Failure::usage(error.to_string()))?;
         let accepting = receiver.clone();
         let app = Router::new().fallback(move |request: Request| {
-            let (names, receiver, sinks) = (names.clone(), accepting.clone(), sinks.clone());
-            async move { respond(request, &names, receiver, sinks).await }
+            let (identity, receiver, sinks) = (identity.clone(), accepting.clone(), sinks.clone());
+            async move { respond(request, &identity, receiver, sinks).await }
         });
         Ok(Self { receiver, server: http_server::Server::start(listener, app, IDLE_TIMEOUT, GRACE) })
     }
@@ -75,20 +75,20 @@ impl Server {
     }
 }
 
-async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: Sinks) -> Response {
+async fn respond(request: Request, identity: &Identity, receiver: Receiver, sinks: Sinks) -> Response {
     // Only the last segment is compared, since a proxy may rewrite the path before it.
-    if request.uri().path().trim_end_matches('/').rsplit('/').next() != Some(names.id.as_str()) {
+    if request.uri().path().trim_end_matches('/').rsplit('/').next() != Some(identity.id.as_str()) {
         return StatusCode::NOT_FOUND.into_response();
     }
     if request.method() == Method::GET {
-        return names.nonce.clone().into_response();
+        return identity.nonce.clone().into_response();
     }
     let recorded = sinks.recorder.as_ref().and_then(|recorder| recorder.begin(request.headers()));
     if recorded.is_none() && sinks.deliveries.is_none() {
         return into_axum(deliver(request, &receiver, sinks.sink, None).await.response);
     }
     // The delivery has a task of its own, so that its entry is written even if the client disconnects.
-    let noted = tokio::spawn(async move {
+    let recorded_response = tokio::spawn(async move {
         let (copied, started_at) = (BodyCopy::default(), Instant::now());
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let ListenerResponse { response, was_handled, forwarded } =
@@ -104,13 +104,13 @@ async fn respond(request: Request, names: &Identity, receiver: Receiver, sinks: 
                 None => received,
             });
         }
-        let noted = match (recorded, body) {
+        let written = match (recorded, body) {
             (Some(recorded), Some(body)) => recorded.end(&response, body).await,
             _ => Ok(()),
         };
-        noted.map(|()| into_axum(response)).inspect_err(|error| sinks.failures.report(error))
+        written.map(|()| into_axum(response)).inspect_err(|error| sinks.failures.report(error))
     });
-    match noted.await {
+    match recorded_response.await {
         Ok(Ok(response)) => response,
         _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
