@@ -80,7 +80,7 @@ impl Command {
 
 impl Trigger {
     async fn run(self, settings: &Settings) -> CliResult {
-        let url = http_client::endpoint(&self.to, "the endpoint of --to", settings)?;
+        let url = http_client::parse_endpoint(&self.to, "the endpoint of --to", settings)?;
         let body = self.body()?;
         if self.print {
             return output::line(escape_unprintable_json(String::from_utf8_lossy(&body).into_owned()));
@@ -111,7 +111,10 @@ impl Trigger {
             };
             let response = response.ok();
             let response_of = response.as_ref();
-            output::result(&report(self, body, response_of, &faults), words(self, response_of, &faults))?;
+            output::result(
+                &report_json(self, body, response_of, &faults),
+                report_text(self, response_of, &faults),
+            )?;
             if faults.is_empty() {
                 return Ok(true);
             }
@@ -168,7 +171,7 @@ impl Trigger {
 /// Puts a value where a path leads to, and objects on the way where there is nothing.
 fn set(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
     let mut target = document;
-    for name in names(path) {
+    for name in split_path(path) {
         if name.is_empty() {
             return Err("the path has an empty name".to_owned());
         }
@@ -196,7 +199,7 @@ fn set(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
 }
 
 /// The names of a path, which dots part; a backslash before a dot makes it part of a name.
-fn names(path: &str) -> Vec<String> {
+fn split_path(path: &str) -> Vec<String> {
     let mut names = vec![String::new()];
     let mut rest = path.chars().peekable();
     while let Some(character) = rest.next() {
@@ -210,7 +213,7 @@ fn names(path: &str) -> Vec<String> {
     names
 }
 
-fn report(trigger: &Trigger, body: &Bytes, response: Option<&Response>, faults: &[Fault]) -> Value {
+fn report_json(trigger: &Trigger, body: &Bytes, response: Option<&Response>, faults: &[Fault]) -> Value {
     let event: Value = serde_json::from_slice(body).unwrap_or_default();
     json!({
         "event": trigger.event, "uuid": event["uuid"], "url": trigger.to, "accepted": faults.is_empty(),
@@ -223,7 +226,7 @@ fn report(trigger: &Trigger, body: &Bytes, response: Option<&Response>, faults: 
     })
 }
 
-fn words(trigger: &Trigger, response: Option<&Response>, faults: &[Fault]) -> String {
+fn report_text(trigger: &Trigger, response: Option<&Response>, faults: &[Fault]) -> String {
     let mut text = format!("{} to {}", trigger.event, trigger.to);
     if let Some(response) = response {
         let body: String = String::from_utf8_lossy(&response.body).chars().take(SHOWN_BODY).collect();

@@ -49,7 +49,7 @@ impl Response {
 }
 
 /// An absolute http or https URL without a password in it.
-pub(crate) fn checked(url: &str, what: &str) -> CliResult<Uri> {
+pub(crate) fn parse_url(url: &str, what: &str) -> CliResult<Uri> {
     let wrong = |why: &str| Failure::usage(format!("{what} {why}"));
     let form = "is not an absolute URL of visible ASCII, such as https://example.com/callback";
     if url.contains('#') {
@@ -69,10 +69,10 @@ pub(crate) fn checked(url: &str, what: &str) -> CliResult<Uri> {
     Ok(uri)
 }
 
-/// Like [`checked`], and requires https unless the settings allow `--insecure` or the URL is a loopback one: the
+/// Like [`parse_url`], and requires https unless the settings allow `--insecure` or the URL is a loopback one: the
 /// endpoint gets tokens of the secret, which are as good as the secret to whoever reads them.
-pub(crate) fn endpoint(url: &str, what: &str, settings: &Settings) -> CliResult<Uri> {
-    let uri = checked(url, what)?;
+pub(crate) fn parse_endpoint(url: &str, what: &str, settings: &Settings) -> CliResult<Uri> {
+    let uri = parse_url(url, what)?;
     if uri.scheme_str() == Some("https") || settings.insecure || is_loopback_url(url) {
         return Ok(uri);
     }

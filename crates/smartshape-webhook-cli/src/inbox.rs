@@ -145,7 +145,7 @@ impl Database {
     }
 
     async fn open(&self, read_only: bool) -> CliResult<Inbox> {
-        open(&crate::input::hidden(&self.url, "the URL of the inbox")?, read_only).await
+        open(&crate::input::argument_or_stdin(&self.url, "the URL of the inbox")?, read_only).await
     }
 }
 

@@ -30,7 +30,7 @@ impl SecretArgument {
     pub(crate) fn get(&self) -> CliResult<Secret> {
         match self.secret.as_deref() {
             Some(argument) if self.allow_short_secret => {
-                Ok(Secret::danger_new_short(hidden(argument, "the secret")?)?)
+                Ok(Secret::danger_new_short(argument_or_stdin(argument, "the secret")?)?)
             }
             argument => {
                 secret_from(argument, SECRET_VARIABLE, "give it by --secret (- reads it from standard input)")
@@ -43,7 +43,7 @@ impl SecretArgument {
     }
 
     /// `None` when neither the argument nor the environment has one.
-    pub(crate) fn given(&self) -> CliResult<Option<Secret>> {
+    pub(crate) fn get_if_set(&self) -> CliResult<Option<Secret>> {
         if self.secret.is_some() {
             return self.get().map(Some);
         }
@@ -62,7 +62,7 @@ pub(crate) fn secret_from(argument: Option<&str>, variable: &str, how: &str) -> 
             SecretError::NoVariable(_) => Failure::usage(format!("{error}, or {how}")),
             error => error.into(),
         }),
-        Some(argument) => Ok(Secret::new(hidden(argument, "the secret")?)?),
+        Some(argument) => Ok(Secret::new(argument_or_stdin(argument, "the secret")?)?),
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn is_secret_variable(name: &str) -> bool {
     name.starts_with("SMARTSHAPE_") || name == "PGPASSWORD" || variables.iter().any(|one| one == name)
 }
 
-fn note_variable(name: &str) {
+fn record_variable(name: &str) {
     VARIABLES.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
 }
 
@@ -93,7 +93,7 @@ impl SecretSource {
     pub(crate) fn secret(&self) -> Result<Secret, SecretError> {
         match self {
             Self::Env(name) => {
-                note_variable(name);
+                record_variable(name);
                 Secret::from_env(name)
             }
             Self::File(path) => Secret::from_file(path),
@@ -104,7 +104,7 @@ impl SecretSource {
     pub(crate) fn text(&self) -> Result<String, String> {
         let text = match self {
             Self::Env(name) => {
-                note_variable(name);
+                record_variable(name);
                 let value = std::env::var_os(name).filter(|value| !value.is_empty());
                 value
                     .ok_or_else(|| format!("the environment variable {name} is not set"))?
@@ -130,7 +130,7 @@ pub(crate) fn id(text: &str) -> Result<String, &'static str> {
 }
 
 /// A secret argument; `-` is a line of standard input.
-pub(crate) fn hidden(argument: &str, what: &str) -> CliResult<String> {
+pub(crate) fn argument_or_stdin(argument: &str, what: &str) -> CliResult<String> {
     if argument == "-" { one_line(what) } else { Ok(argument.to_owned()) }
 }
 

@@ -192,7 +192,7 @@ fn recording(path: &str) -> CliResult {
 }
 
 fn parsed(argument: &str) -> CliResult<(String, Token)> {
-    let text = input::hidden(argument, "the token")?;
+    let text = input::argument_or_stdin(argument, "the token")?;
     let token = Token::parse(text.as_bytes()).map_err(|error| {
         Failure::failed(format!("{error}: in a shell, put it between single quotes, since it holds $"))
     })?;

@@ -69,7 +69,7 @@ impl Ui {
         output::start_log(Targets::new().with_target("smartshape_webhook_ui", LevelFilter::INFO));
         let mut signals = Signals::with_hangup()?;
         let password = console::password(self.password_file.as_deref())?;
-        let url = input::hidden(&self.url, "the URL of the inbox")?;
+        let url = input::argument_or_stdin(&self.url, "the URL of the inbox")?;
         let source = if is_recording(Path::new(&url)) {
             Source::Recording(self.recording(&url, settings)?)
         } else if self.forward_to.is_some() {
@@ -100,7 +100,7 @@ impl Ui {
     fn recording(&self, path: &str, settings: &Settings) -> CliResult<Deliveries> {
         let mut deliveries = Deliveries::new();
         if let Some(url) = &self.forward_to {
-            let url = http_client::endpoint(url, "the endpoint of --forward-to", settings)?;
+            let url = http_client::parse_endpoint(url, "the endpoint of --forward-to", settings)?;
             let (shown, secret) = (url.to_string(), self.secret.get()?);
             deliveries =
                 deliveries.resend_to(&shown, move |body| webhook::send(url.clone(), secret.clone(), body));

@@ -79,7 +79,7 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
-        let url = http_client::endpoint(&self.url, "the endpoint", settings)?;
+        let url = http_client::parse_endpoint(&self.url, "the endpoint", settings)?;
         let cases: Vec<&Case> = cases::all().filter(|case| self.is_wanted(case)).collect();
         if cases.is_empty() {
             let text = self.only.as_deref().unwrap_or_default();

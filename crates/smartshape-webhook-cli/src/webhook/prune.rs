@@ -86,7 +86,7 @@ pub(super) async fn prune(api: &Api, undeletable: Undeletable) -> CliResult<Prun
 
 /// Whether nothing is left of this journal's listener; prints why something is.
 async fn prune_one(api: &Api, journal: &Journal, deleted: &mut Vec<String>) -> bool {
-    if let Some(text) = foreign(api, &journal.intent) {
+    if let Some(text) = why_not_deletable(api, &journal.intent) {
         print_notice(text);
         return false;
     }
@@ -105,7 +105,7 @@ async fn prune_one(api: &Api, journal: &Journal, deleted: &mut Vec<String>) -> b
 }
 
 /// Why the journal's webhooks cannot be deleted at this server or by this user; `None` if they can.
-fn foreign(api: &Api, intent: &Intent) -> Option<String> {
+fn why_not_deletable(api: &Api, intent: &Intent) -> Option<String> {
     if intent.api_url != api.client.base_url() {
         let url = escape(&intent.api_url);
         return Some(format!(
@@ -153,8 +153,8 @@ pub(super) async fn remove(client: &Client, journal: &Journal) -> Result<PruneOu
     }
     let intent = &journal.intent;
     let has = |event| journal.created.iter().any(|created| created.event == event);
-    let unanswered: Vec<_> = intent.events.iter().copied().filter(|event| !has(*event)).collect();
-    if unanswered.is_empty() {
+    let unrecorded: Vec<_> = intent.events.iter().copied().filter(|event| !has(*event)).collect();
+    if unrecorded.is_empty() {
         return Ok(removed);
     }
     for webhook in client.list_webhooks().await? {
@@ -165,7 +165,7 @@ pub(super) async fn remove(client: &Client, journal: &Journal) -> Result<PruneOu
             // The server may show it in another form.
             Some(url) if url.contains(&intent.id) => delete(client, &webhook.id, &mut removed).await?,
             None if webhook.event.is_none()
-                || webhook.kind().is_some_and(|kind| unanswered.contains(&kind)) =>
+                || webhook.kind().is_some_and(|kind| unrecorded.contains(&kind)) =>
             {
                 removed.unclear.push(webhook);
             }

@@ -37,10 +37,10 @@ async fn login_is_stored_and_used_for_its_server_only() {
 #[cfg(unix)]
 #[tokio::test]
 async fn login_rejects_variables_that_are_not_utf8() {
-    let (home, (_kept, nobody)) = (Home::new(), crate::support::nobody());
+    let (home, (_socket, unused)) = (Home::new(), crate::support::unused_url());
     let strange: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"p\xe9ss");
     for variable in ["SMARTSHAPE_USERNAME", "SMARTSHAPE_PASSWORD"] {
-        let mut program = home.program(&["--api-url", &nobody, "login"]);
+        let mut program = home.program(&["--api-url", &unused, "login"]);
         program.env("SMARTSHAPE_USERNAME", "ada").env(variable, strange);
         let failed = run_with_stdin(&mut program, "of another account").await;
         failed.assert_fails(2, &format!("{variable} is not UTF-8"));
@@ -52,8 +52,8 @@ async fn login_rejects_variables_that_are_not_utf8() {
 async fn login_fails_early_if_it_cannot_be_stored() {
     let home = Home::new();
     // Nobody is there, who would be told the password.
-    let (_kept, nobody) = crate::support::nobody();
-    let mut program = home.program(&["--api-url", &nobody, "login", "ada"]);
+    let (_socket, unused) = crate::support::unused_url();
+    let mut program = home.program(&["--api-url", &unused, "login", "ada"]);
     // Nothing can be created there, not even by root.
     program.env("XDG_CONFIG_HOME", "/proc/none");
     let failed = run_with_stdin(&mut program, "her password").await;

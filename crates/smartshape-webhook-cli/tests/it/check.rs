@@ -251,13 +251,13 @@ async fn check_sends_the_header_in_both_cases() {
 async fn check_rejects_invalid_settings_before_any_case() {
     let home = Home::new();
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}/", free.local_addr().unwrap());
+    let unused = format!("http://{}/", free.local_addr().unwrap());
     drop(free);
     let check =
         async |arguments: &[&str]| home.run(&[&["check", "--secret", SECRET], arguments].concat()).await;
-    check(&[&nobody]).await.assert_fails(2, "does the endpoint run there?");
+    check(&[&unused]).await.assert_fails(2, "does the endpoint run there?");
     check(&["nonsense"]).await.assert_fails(2, "absolute URL");
-    check(&[&nobody, "--only", "nothing of the kind"]).await.assert_fails(2, "no case's name contains");
-    check(&[&nobody, "--event", "file_deleted"]).await.assert_fails(2, "configuration_removed");
-    home.run(&["check", &nobody]).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    check(&[&unused, "--only", "nothing of the kind"]).await.assert_fails(2, "no case's name contains");
+    check(&[&unused, "--event", "file_deleted"]).await.assert_fails(2, "configuration_removed");
+    home.run(&["check", &unused]).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
 }

@@ -6,7 +6,7 @@ use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 use tokio::process::Command;
 
-use crate::support::{Home, nobody};
+use crate::support::{Home, unused_url};
 
 #[tokio::test]
 async fn completions_are_valid_for_each_shell() {
@@ -68,10 +68,10 @@ async fn help_is_a_command() {
 #[tokio::test]
 async fn errors_with_json_are_one_line_of_json() {
     let home = Home::new();
-    let (_kept, nobody) = nobody();
+    let (_socket, unused) = unused_url();
     for (command, code, says) in [
         (
-            &["--json", "webhook", "list", "--api-url", &nobody, "--token", "a.b.c"][..],
+            &["--json", "webhook", "list", "--api-url", &unused, "--token", "a.b.c"][..],
             1,
             "the connection was refused",
         ),

@@ -9,7 +9,7 @@ use smartshape_webhook_tower::{Delivery, Receiver, Secret, endpoint};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::support::{Home, SECRET, nobody, run, run_with_stdin};
+use crate::support::{Home, SECRET, run, run_with_stdin, unused_url};
 
 pub(crate) type Received = Arc<Mutex<Vec<Value>>>;
 
@@ -146,18 +146,18 @@ async fn trigger_prints_the_body() {
 #[tokio::test]
 async fn trigger_says_why_nothing_was_sent() {
     let home = Home::new();
-    let (_kept, nobody) = nobody();
+    let (_socket, unused) = unused_url();
     let trigger = async |more: &[&str]| {
         let arguments = [&["event", "trigger", "file_uploaded", "--cost", "4"], more].concat();
         home.run(&arguments).await
     };
-    let ran = trigger(&["--to", &nobody, "--secret", SECRET]).await;
+    let ran = trigger(&["--to", &unused, "--secret", SECRET]).await;
     assert!(ran.code == Some(1) && ran.out.contains("the connection was refused"), "{ran:?}");
     trigger(&["--to", "localhost", "--secret", SECRET]).await.assert_fails(2, "absolute URL");
     trigger(&["--to", "http://ada:pw@localhost/", "--secret", SECRET]).await.assert_fails(2, "password");
-    trigger(&["--to", &nobody]).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
-    trigger(&["--to", &nobody, "--secret", SECRET, "--set", "nothing"]).await.assert_fails(2, "PATH=VALUE");
-    trigger(&["--to", &nobody, "--secret", SECRET, "--body", "none.json"]).await.assert_fails(2, "none.json");
+    trigger(&["--to", &unused]).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    trigger(&["--to", &unused, "--secret", SECRET, "--set", "nothing"]).await.assert_fails(2, "PATH=VALUE");
+    trigger(&["--to", &unused, "--secret", SECRET, "--body", "none.json"]).await.assert_fails(2, "none.json");
     let both = ["event", "trigger", "file_uploaded", "--secret", "-", "--body", "-"];
     let event = r#"{"event": "file_uploaded"}"#;
     run_with_stdin(&mut home.program(&both), event).await.assert_fails(2, "standard input");

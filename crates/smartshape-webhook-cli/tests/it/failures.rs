@@ -10,7 +10,7 @@ use smartshape_webhook::EventKind::FileUploaded;
 
 use crate::event::serve;
 use crate::listener;
-use crate::support::{Home, RunResult, SECRET, nobody, run, run_unread};
+use crate::support::{Home, RunResult, SECRET, run, run_unread, unused_url};
 
 const URL: &str = "http://127.0.0.1:1/a";
 
@@ -113,14 +113,14 @@ async fn expired_login_names_the_login_command() {
 #[tokio::test]
 async fn unreachable_server_is_named() {
     let fixture = Fixture::new().await;
-    let (_kept, nobody) = nobody();
+    let (_socket, unused) = unused_url();
     for command in calling() {
-        let failed = fixture.run(command, &nobody, "the.auth.token").await;
-        failed.assert_fails(1, &format!("no connection to {nobody}: the connection was refused, so nobody listens there: check the API URL"));
+        let failed = fixture.run(command, &unused, "the.auth.token").await;
+        failed.assert_fails(1, &format!("no connection to {unused}: the connection was refused, so nobody listens there: check the API URL"));
         fixture.unchanged();
     }
     // Nothing is noted of a listener, so there is nothing to call for.
-    let pruned = fixture.run(&["webhook", "prune"], &nobody, "the.auth.token").await.assert_ok();
+    let pruned = fixture.run(&["webhook", "prune"], &unused, "the.auth.token").await.assert_ok();
     assert_eq!(pruned.out, "nothing is left behind\n");
 }
 

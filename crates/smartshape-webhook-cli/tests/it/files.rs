@@ -8,14 +8,14 @@ use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 
 use crate::listener;
-use crate::support::{Home, SECRET, nobody, run};
+use crate::support::{Home, SECRET, run, unused_url};
 
 /// Makes a file another user's, which only root can.
-fn given_away(path: &Path) -> bool {
+fn give_away(path: &Path) -> bool {
     chown(path, Some(65534), None).is_ok()
 }
 
-fn private(path: &Path, text: &str) {
+fn write_private(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
@@ -24,14 +24,14 @@ fn private(path: &Path, text: &str) {
 async fn recordings_are_private_to_the_user() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let at = |name: &str| home.path().join(name);
-    private(&at("mine"), "mine\n");
+    write_private(&at("mine"), "mine\n");
     symlink("mine", at("link")).unwrap();
     symlink("nowhere", at("dangling")).unwrap();
-    private(&at("open"), "");
+    write_private(&at("open"), "");
     fs::set_permissions(at("open"), Permissions::from_mode(0o640)).unwrap();
-    private(&at("foreign"), "");
+    write_private(&at("foreign"), "");
     let mut rejected = vec![("link", "symbolic link"), ("dangling", "No such file"), ("open", "chmod 600")];
-    if given_away(&at("foreign")) {
+    if give_away(&at("foreign")) {
         rejected.push(("foreign", "another user"));
     }
     for (file, says) in rejected {
@@ -59,13 +59,13 @@ async fn settings_symlink_is_kept() {
     fs::create_dir_all(&folder).unwrap();
     symlink("../../dotfiles.json", &link).unwrap();
     // It is not created where a link leads to, which is found before the password is sent.
-    let (_kept, nobody) = nobody();
-    let mut login = home.program(&["--api-url", &nobody, "login", "ada"]);
+    let (_socket, unused) = unused_url();
+    let mut login = home.program(&["--api-url", &unused, "login", "ada"]);
     run(login.env("SMARTSHAPE_PASSWORD", "her password"))
         .await
         .assert_fails(1, "a link to a file that is not there");
 
-    private(&file, "{}");
+    write_private(&file, "{}");
     let mut login = home.program(&["--api-url", &url, "login", account.username()]);
     run(login.env("SMARTSHAPE_PASSWORD", account.password())).await.assert_ok();
     assert!(link.is_symlink() && fs::read_to_string(&file).unwrap().contains(&url));
@@ -74,7 +74,7 @@ async fn settings_symlink_is_kept() {
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     let warned = home.run(&["webhook", "list"]).await.assert_ok();
     assert!(warned.err.contains("dotfiles.json: others can read it"), "{warned:?}");
-    if given_away(&file) {
+    if give_away(&file) {
         let warned = home.run(&["webhook", "list"]).await.assert_ok();
         assert!(warned.err.contains("dotfiles.json: it belongs to another user"), "{warned:?}");
     }
@@ -96,7 +96,7 @@ async fn journals_of_other_users_delete_nothing() {
     assert!(rejected.code == Some(1) && rejected.err.contains("symbolic link"), "{rejected:?}");
     fs::remove_file(&note).unwrap();
     fs::rename(&elsewhere, &note).unwrap();
-    if given_away(&note) {
+    if give_away(&note) {
         let rejected = prune().await;
         assert!(rejected.code == Some(1) && rejected.err.contains("another user"), "{rejected:?}");
         chown(&note, Some(0), None).unwrap();

@@ -83,16 +83,19 @@ async fn forward_keeps_body_and_headers_byte_for_byte() {
     assert_eq!(twos, ["x-two: 2", "x-two: 1"], "in their order");
 
     stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
-    let said = listener.read_until("forwarded u-1: 404 after ").await;
+    let printed = listener.read_until("forwarded u-1: 404 after ").await;
     for fault in ["the status is 404", "no content type", "not a JSON object"] {
-        assert!(said.contains(fault), "{said}");
+        assert!(printed.contains(fault), "{printed}");
     }
     // SmartShape's own response does not depend on it.
     let mut response = [0; 15];
     within(sender.read_exact(&mut response)).await.unwrap();
     assert_eq!(response, *b"HTTP/1.1 200 OK");
     let (_, err) = listener.stop("-INT").await;
-    assert!(![&said, &err].iter().any(|text| text.contains(&token) || text.contains(SECRET)), "{said} {err}");
+    assert!(
+        ![&printed, &err].iter().any(|text| text.contains(&token) || text.contains(SECRET)),
+        "{printed} {err}"
+    );
 }
 
 #[tokio::test]
@@ -102,8 +105,8 @@ async fn forwarded_events_are_accepted_with_the_same_secret() {
     let mut listener = listener(&home, &fake, &to).await;
     let event = EventPayload::sample(EventKind::FileUploaded);
     assert!(fake.send(&event).await[0].accepted());
-    let said = listener.read_until(&format!("forwarded {}: 200 after ", event.uuid())).await;
-    assert!(said.ends_with(" ms, accepted"), "{said}");
+    let printed = listener.read_until(&format!("forwarded {}: 200 after ", event.uuid())).await;
+    assert!(printed.ends_with(" ms, accepted"), "{printed}");
     assert_eq!(received.lock().unwrap()[0]["uuid"], event.uuid());
     listener.stop("-INT").await;
 }

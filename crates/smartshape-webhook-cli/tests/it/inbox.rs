@@ -4,7 +4,7 @@ use smartshape_webhook::{Delivery, Handler, HandlerError};
 use smartshape_webhook_inbox::Inbox;
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{Home, nobody, run_with_stdin};
+use crate::support::{Home, run_with_stdin, unused_url};
 
 fn body(uuid: &str) -> String {
     format!(
@@ -20,8 +20,8 @@ pub(crate) async fn filled(home: &Home) -> String {
     path
 }
 
-pub(crate) async fn fill(place: &str) {
-    let inbox = Inbox::open(place).await.unwrap();
+pub(crate) async fn fill(url: &str) {
+    let inbox = Inbox::open(url).await.unwrap();
     inbox.handle(Delivery::for_test(body("one")).unwrap()).await.unwrap();
     let (tried, seen) = tokio::sync::mpsc::unbounded_channel::<()>();
     let mut seen = seen;
@@ -73,63 +73,61 @@ impl Schema {
 #[tokio::test]
 async fn inbox_lists_shows_replays_and_purges_events() {
     let home = Home::new();
-    let place = filled(&home).await;
-    let listed = home.run(&["inbox", "list", &place]).await.assert_ok().out;
+    let url = filled(&home).await;
+    let listed = home.run(&["inbox", "list", &url]).await.assert_ok().out;
     assert!(
         listed.contains("dead letter") && listed.contains("waiting") && listed.contains("not to my liking"),
         "{listed}"
     );
     let dead =
-        home.run(&["--json", "inbox", "list", &place, "--state", "dead-letter"]).await.assert_ok().json();
+        home.run(&["--json", "inbox", "list", &url, "--state", "dead-letter"]).await.assert_ok().json();
     let key = dead["key"].as_str().unwrap().to_owned();
     let state = dead["state"].as_str().unwrap();
     assert_eq!(
-        home.run(&["--json", "inbox", "list", &place, "--state", state]).await.assert_ok().json(),
+        home.run(&["--json", "inbox", "list", &url, "--state", state]).await.assert_ok().json(),
         dead,
         "a state is taken as it is printed"
     );
 
-    let shown = home.run(&["--json", "inbox", "show", &place, &key]).await.assert_ok().json();
+    let shown = home.run(&["--json", "inbox", "show", &url, &key]).await.assert_ok().json();
     assert_eq!((&shown["uuid"], shown["body"].as_str().unwrap()), (&"one".into(), body("one").as_str()));
     assert!(shown["next_attempt_at"].is_null(), "{shown}");
-    let waiting =
-        home.run(&["--json", "inbox", "list", &place, "--state", "waiting"]).await.assert_ok().json();
-    let waiting =
-        home.run(&["inbox", "show", &place, waiting["key"].as_str().unwrap()]).await.assert_ok().out;
+    let waiting = home.run(&["--json", "inbox", "list", &url, "--state", "waiting"]).await.assert_ok().json();
+    let waiting = home.run(&["inbox", "show", &url, waiting["key"].as_str().unwrap()]).await.assert_ok().out;
     let today = jiff::Timestamp::now().to_string();
     assert!(waiting.contains("next_attempt_at") && waiting.contains(&today[..4]), "{waiting}");
-    let exact = home.run(&["inbox", "show", &place, &key, "--body"]).await.assert_ok().out;
+    let exact = home.run(&["inbox", "show", &url, &key, "--body"]).await.assert_ok().out;
     assert_eq!(exact, body("one"));
-    assert!(home.run(&["inbox", "show", &place, &key]).await.assert_ok().out.contains("engine"));
+    assert!(home.run(&["inbox", "show", &url, &key]).await.assert_ok().out.contains("engine"));
 
-    let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.assert_ok().json();
+    let stats = async || home.run(&["--json", "inbox", "stats", &url]).await.assert_ok().json();
     assert_eq!((&stats().await["dead_letters"], &stats().await["waiting"]), (&1.into(), &1.into()));
-    home.run(&["inbox", "replay", &place]).await.assert_fails(2, "--all");
+    home.run(&["inbox", "replay", &url]).await.assert_fails(2, "--all");
     // A key that the inbox does not have is named; the others are replayed.
     let unknown = "0".repeat(32);
-    let replayed = home.run(&["inbox", "replay", &place, &unknown, &key, &key]).await;
+    let replayed = home.run(&["inbox", "replay", &url, &unknown, &key, &key]).await;
     assert_eq!((replayed.code, replayed.out.as_str()), (Some(1), "replayed 1 event(s)\n"));
     assert!(replayed.err.contains(&unknown) && !replayed.err.contains(&key), "{replayed:?}");
     assert_eq!((&stats().await["dead_letters"], &stats().await["waiting"]), (&0.into(), &2.into()));
-    home.run(&["inbox", "purge", &place]).await.assert_fails(2, "--all");
-    assert_eq!(home.run(&["--json", "inbox", "purge", &place, &key]).await.assert_ok().json()["purged"], 1);
+    home.run(&["inbox", "purge", &url]).await.assert_fails(2, "--all");
+    assert_eq!(home.run(&["--json", "inbox", "purge", &url, &key]).await.assert_ok().json()["purged"], 1);
     assert_eq!((&stats().await["waiting"], &stats().await["completed"]), (&1.into(), &1.into()));
-    let purged = home.run(&["--json", "inbox", "purge", &place, "--all"]).await.assert_ok().json();
+    let purged = home.run(&["--json", "inbox", "purge", &url, "--all"]).await.assert_ok().json();
     assert_eq!((&purged["purged"], &stats().await["waiting"]), (&1.into(), &0.into()));
 }
 
 #[tokio::test]
 async fn inbox_list_tells_that_there_are_more() {
     let home = Home::new();
-    let place = filled(&home).await;
+    let url = filled(&home).await;
     for flags in [&["--limit", "1"][..], &["--limit", "1", "--json"]] {
-        let cut = home.run(&[&["inbox", "list", &place], flags].concat()).await.assert_ok();
+        let cut = home.run(&[&["inbox", "list", &url], flags].concat()).await.assert_ok();
         assert_eq!(cut.out.lines().filter(|line| line.contains("file_uploaded")).count(), 1, "{cut:?}");
         assert!(cut.err.contains("there are more: --after 1 "), "{cut:?}");
     }
-    home.run(&["inbox", "list", &place, "--limit", "0"]).await.assert_fails(2, "--limit");
+    home.run(&["inbox", "list", &url, "--limit", "0"]).await.assert_fails(2, "--limit");
     for flags in [["--limit", "2"], ["--after", "1"]] {
-        let all = home.run(&[&["inbox", "list", &place], &flags[..]].concat()).await.assert_ok();
+        let all = home.run(&[&["inbox", "list", &url], &flags[..]].concat()).await.assert_ok();
         assert_eq!(all.err, "");
     }
 }
@@ -205,11 +203,11 @@ async fn inbox_rejects_other_files_unchanged() {
     let mistyped = home.run(&["inbox", "list", "postgres:/ada:hunter2@h/x"]).await;
     assert!(!mistyped.err.contains("hunter2"), "{mistyped:?}");
     mistyped.assert_fails(2, "an inbox is a path or a postgres:// URL");
-    let place = filled(&home).await;
-    home.run(&["inbox", "show", &place, "1"])
+    let url = filled(&home).await;
+    home.run(&["inbox", "show", &url, "1"])
         .await
         .assert_fails(2, "use the KEY column of `smartshape inbox list`");
-    home.run(&["inbox", "show", &place, &"0".repeat(32)]).await.assert_fails(1, "no event 000");
+    home.run(&["inbox", "show", &url, &"0".repeat(32)]).await.assert_fails(1, "no event 000");
 }
 
 #[tokio::test]
@@ -233,8 +231,8 @@ async fn inbox_on_postgresql_works() {
 
 #[tokio::test]
 async fn inbox_reports_unavailable_server() {
-    let (home, (_kept, nobody)) = (Home::new(), nobody());
-    let url = nobody.replace("http://", "postgres://ada:hunter2@") + "/events";
+    let (home, (_socket, unused)) = (Home::new(), unused_url());
+    let url = unused.replace("http://", "postgres://ada:hunter2@") + "/events";
     for command in ["list", "stats"] {
         let failed = home.run(&["inbox", command, &url]).await;
         failed.assert_fails(1, "Connection refused");

@@ -4,7 +4,7 @@ use smartshape_fake::FakeSmartShape;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Home, nobody, run};
+use crate::support::{Home, run, unused_url};
 
 /// A proxy that responds to everything by itself, and how its requests begin.
 pub(crate) async fn proxy() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
@@ -55,6 +55,6 @@ async fn proxy_is_used_for_smartshape() {
 
 #[tokio::test]
 async fn proxy_is_not_used_for_loopback_addresses() {
-    let (home, fake, (_kept, nobody)) = (Home::new(), FakeSmartShape::start().await.unwrap(), nobody());
-    run(home.logged_in(&fake, &["webhook", "list"]).env("HTTP_PROXY", nobody)).await.assert_ok();
+    let (home, fake, (_socket, unused)) = (Home::new(), FakeSmartShape::start().await.unwrap(), unused_url());
+    run(home.logged_in(&fake, &["webhook", "list"]).env("HTTP_PROXY", unused)).await.assert_ok();
 }

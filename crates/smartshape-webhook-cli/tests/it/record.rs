@@ -232,10 +232,13 @@ async fn recording_skips_unreadable_lines_and_rejects_other_files() {
         nameless.as_object_mut().unwrap().remove(name);
     }
     let words = ["token", "inspect", "--recording", "-"];
-    let told =
+    let printed =
         run_with_stdin(&mut home.program(&words), &format!("{whole}{nameless}\n")).await.assert_ok().out;
-    assert!(told.starts_with("2 deliveries of 1 event") && told.contains("1 of them no event"), "{told}");
-    assert!(!told.contains("left out"), "{told}");
+    assert!(
+        printed.starts_with("2 deliveries of 1 event") && printed.contains("1 of them no event"),
+        "{printed}"
+    );
+    assert!(!printed.contains("left out"), "{printed}");
 
     let payloads = whole.lines().skip(1).collect::<Vec<_>>().join("\n");
     run_with_stdin(&mut home.program(&inspect), &payloads)

@@ -174,15 +174,15 @@ async fn relay_uses_no_proxy_for_its_target() {
 
 #[tokio::test]
 async fn failed_attempt_is_logged_with_event_and_target() {
-    let (home, (_kept, nobody)) = (Home::new(), crate::support::nobody());
+    let (home, (_socket, unused)) = (Home::new(), crate::support::unused_url());
     let others = script(&home, "exit 1");
     let settings = format!(
-        "[[route]]\nevents = [\"file_uploaded\", \"file_optimized\"]\nto = \"{nobody}/do-not-show\"\n\
+        "[[route]]\nevents = [\"file_uploaded\", \"file_optimized\"]\nto = \"{unused}/do-not-show\"\n\
          allow_private_addresses = true\n[[route]]\nto = \"{others}\"\n"
     );
     let relay = Relay::of(&home, &settings).await;
     let page = relay.get("/metrics").await.1;
-    for (kind, target) in [(FileUploaded, nobody.as_str()), (AnnotationCreated, "exec:program")] {
+    for (kind, target) in [(FileUploaded, unused.as_str()), (AnnotationCreated, "exec:program")] {
         for outcome in ["passed_on", "failed"] {
             let line =
                 format!("smartshape_relay_attempts_total{{target=\"{target}\",outcome=\"{outcome}\"}} 0\n");
@@ -197,12 +197,12 @@ async fn failed_attempt_is_logged_with_event_and_target() {
     }
     let log = relay.terminate().await;
     let has = |words: &[&str]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
-    assert!(has(&["an attempt failed", "file_uploaded", &format!("error={nobody}: ")]), "{log}");
+    assert!(has(&["an attempt failed", "file_uploaded", &format!("error={unused}: ")]), "{log}");
     assert!(
         has(&["an attempt failed", "annotation_created", "error=exec:program: it ended with 1"]),
         "{log}"
     );
-    assert!(has(&[&nobody, "events=\"file_uploaded, file_optimized\""]), "{log}");
+    assert!(has(&[&unused, "events=\"file_uploaded, file_optimized\""]), "{log}");
     assert!(has(&["exec:program", "events=\"all others\""]) && !log.contains("do-not-show"), "{log}");
 }
 
@@ -496,10 +496,10 @@ async fn relay_registers_with_a_token_from_standard_input() {
 #[tokio::test]
 async fn relay_serves_while_smartshape_is_down() {
     let (home, (url, mut requests)) = (Home::new(), endpoint().await);
-    let (_kept, nobody) = crate::support::nobody();
+    let (_socket, unused) = crate::support::unused_url();
     let declared = r#"{"url": "http://127.0.0.1:1/callback", "webhooks": [{"event": "file_uploaded"}]}"#;
     let mut program = applying(&home, &url, declared);
-    program.env("SMARTSHAPE_API_URL", nobody).env("SMARTSHAPE_TOKEN", "a.b.c");
+    program.env("SMARTSHAPE_API_URL", unused).env("SMARTSHAPE_TOKEN", "a.b.c");
     let relay = Relay::start(program).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     within(requests.recv()).await.unwrap();

@@ -135,7 +135,7 @@ async fn rotate_with_an_ambiguous_choice_changes_nothing() {
     let (home, shown, hidden) = (Home::new(), fake(true).await, fake(false).await);
     let one = shown.register(FileUploaded, URL, SECRET);
     let unlisted = hidden.register(FileUploaded, URL, SECRET);
-    let place = ["--url", URL, "--event", "file_uploaded"];
+    let by_url = ["--url", URL, "--event", "file_uploaded"];
     for (fake, arguments, code, says) in [
         (&shown, vec![], 2, "which webhook"),
         (&shown, vec!["--url", URL], 2, "which webhook"),
@@ -145,14 +145,14 @@ async fn rotate_with_an_ambiguous_choice_changes_nothing() {
         (&shown, vec!["--url", "http://127.0.0.1:1/c", "--event", "file_uploaded"], 1, "points at this URL"),
         (&shown, vec![&one, "--new-secret", " padded"], 2, "white space"),
         (&hidden, vec![&unlisted], 1, "--url"),
-        (&hidden, place.to_vec(), 1, "by its ID"),
+        (&hidden, by_url.to_vec(), 1, "by its ID"),
     ] {
         rotate(&home, fake, &arguments).await.assert_fails(code, says);
         assert_eq!((at_url(fake).len(), fake.webhooks().len()), (1, 3), "{arguments:?}");
     }
 
     shown.register(FileUploaded, URL, SECRET);
-    rotate(&home, &shown, &place).await.assert_fails(1, &one);
+    rotate(&home, &shown, &by_url).await.assert_fails(1, &one);
     let mut program = home.logged_in(&shown, &["webhook", "rotate", &one]);
     run(&mut program).await.assert_fails(2, "SMARTSHAPE_NEW_WEBHOOK_SECRET");
     let same = program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET).env("SMARTSHAPE_NEW_WEBHOOK_SECRET", SECRET);

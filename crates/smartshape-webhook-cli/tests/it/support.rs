@@ -73,7 +73,7 @@ pub(crate) fn with_signals(option: &str, program: &Command) -> Command {
 }
 
 /// A URL at which nobody listens, as long as the socket is kept: nobody else gets its port.
-pub(crate) fn nobody() -> (TcpSocket, String) {
+pub(crate) fn unused_url() -> (TcpSocket, String) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());

@@ -73,8 +73,11 @@ async fn endpoint_certificates_are_verified() {
     ] {
         let mut program = home.program(command);
         let failed = run(program.env("SSL_CERT_FILE", home.path().join("trusted.pem"))).await;
-        let told = format!("{}{}", failed.out, failed.err);
-        assert!(told.contains("does not speak TLS") && !told.contains("InvalidContentType"), "{failed:?}");
+        let printed = format!("{}{}", failed.out, failed.err);
+        assert!(
+            printed.contains("does not speak TLS") && !printed.contains("InvalidContentType"),
+            "{failed:?}"
+        );
     }
 }
 

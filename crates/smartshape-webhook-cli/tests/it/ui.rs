@@ -55,8 +55,8 @@ impl Console {
 #[tokio::test]
 async fn ui_shows_an_inbox_to_whoever_has_the_link() {
     let home = Home::new();
-    let place = filled(&home).await;
-    let console = Console::start(home.program(&["ui", &place])).await;
+    let url = filled(&home).await;
+    let console = Console::start(home.program(&["ui", &url])).await;
     let rejected = console.send("GET", "?view=events", &[], "").await;
     assert_eq!(rejected.status(), "401");
     assert!(!rejected.body.contains("file_uploaded"));
@@ -69,7 +69,7 @@ async fn ui_shows_an_inbox_to_whoever_has_the_link() {
     let rebound = console.send("GET", "", &["host: evil.example", &cookie], "").await;
     assert_eq!(rebound.status(), "421");
 
-    let stats = async || home.run(&["--json", "inbox", "stats", &place]).await.assert_ok().json();
+    let stats = async || home.run(&["--json", "inbox", "stats", &url]).await.assert_ok().json();
     let replay = async |site: &str| {
         let headers = [cookie.as_str(), site];
         console.send("POST", "", &headers, "do=replay&up_to=1&back=?").await.status().to_owned()
@@ -84,7 +84,7 @@ async fn ui_shows_an_inbox_to_whoever_has_the_link() {
 #[tokio::test]
 async fn ui_logs_each_change_with_who_made_it() {
     let home = Home::new();
-    let place = filled(&home).await;
+    let url = filled(&home).await;
     for (arguments, fields) in [
         (
             &["ui"][..],
@@ -102,7 +102,7 @@ async fn ui_logs_each_change_with_who_made_it() {
         ),
     ] {
         let mut command = home.program(arguments);
-        command.arg(&place).env("USER", "ada");
+        command.arg(&url).env("USER", "ada");
         let mut program = Program::spawn(&mut command);
         let printed = within(program.out.as_mut().unwrap().next_line()).await.unwrap().unwrap();
         let url =

@@ -89,7 +89,7 @@ impl Config {
             None => FileSettings::read(Table::from_flags(None))?,
         };
         let inbox = match (&flags.inbox, file.inbox) {
-            (Some(url), _) => input::hidden(url, "the URL of the inbox")?,
+            (Some(url), _) => input::argument_or_stdin(url, "the URL of the inbox")?,
             (None, Some(url)) => url,
             (None, None) => {
                 let text = "there is no inbox: name a file or a postgres:// URL by --inbox, or by the key inbox of --config";

@@ -96,7 +96,7 @@ impl Listen {
         events.dedup();
         let api = settings.api()?;
         let forward_to = match &self.forward_to {
-            Some(url) => Some(http_client::endpoint(url, "the endpoint of --forward-to", settings)?),
+            Some(url) => Some(http_client::parse_endpoint(url, "the endpoint of --forward-to", settings)?),
             None => None,
         };
         let secret = self.secret(forward_to.is_some())?;
@@ -176,7 +176,7 @@ impl Listen {
         let api_is_here = is_loopback_url(&api.client.base_url());
         let base = match &self.public_url {
             Some(url) => {
-                let uri = http_client::checked(url, "the URL of --public-url")?;
+                let uri = http_client::parse_url(url, "the URL of --public-url")?;
                 if uri.query().is_some() {
                     return Err(Failure::usage("the URL of --public-url holds a query: end it before the ?"));
                 }
@@ -195,7 +195,7 @@ impl Listen {
 
     /// The secret of the webhooks.
     fn secret(&self, known_elsewhere: bool) -> CliResult<Secret> {
-        match self.secret.given()? {
+        match self.secret.get_if_set()? {
             Some(secret) => Ok(secret),
             // Fails with an error that names the missing secret.
             None if known_elsewhere => self
@@ -226,7 +226,7 @@ impl Inspector {
         if here.ip().is_unspecified() {
             here.set_ip(if here.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
         }
-        let here = http_client::checked(&format!("http://{here}/{id}"), "the listener's own URL")?;
+        let here = http_client::parse_url(&format!("http://{here}/{id}"), "the listener's own URL")?;
         let key = secret.clone();
         let sample = |kind| String::from_utf8_lossy(&EventPayload::sample(kind).to_body()).into_owned();
         let mut deliveries =
@@ -247,7 +247,7 @@ impl Inspector {
 
 /// Checks that a request to the URL reaches this listener.
 async fn probe(url: &str, nonce: &str) -> CliResult {
-    let uri = http_client::checked(url, "the listener's own URL")?;
+    let uri = http_client::parse_url(url, "the listener's own URL")?;
     let problem = match http_client::get(&uri, PROBE_TIMEOUT).await {
         Ok(response) if response.status == 200 && response.body == nonce.as_bytes() => return Ok(()),
         Ok(response) => format!("another server responds there, with status {}", response.status),

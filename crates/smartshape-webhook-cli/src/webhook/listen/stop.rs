@@ -36,7 +36,7 @@ impl Stop {
             () = self.signals.next() => Reason::Signal,
             () = self.failures.closed.notified() => Reason::OutputClosed,
             () = self.failures.failed.notified() => Reason::OutputFailed,
-            () = reader_gone() => Reason::OutputClosed,
+            () = output_closed() => Reason::OutputClosed,
         };
         if reason == Reason::Signal {
             self.signals_to_abort = 1;
@@ -55,7 +55,7 @@ impl Stop {
 
 /// Resolves when the reader of a pipe on standard output closes it, even if nothing is written.
 #[cfg(unix)]
-async fn reader_gone() {
+async fn output_closed() {
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
     #[allow(deprecated, reason = "its successor wants a newer tokio; standard output is never closed here")]
@@ -69,6 +69,6 @@ async fn reader_gone() {
 }
 
 #[cfg(not(unix))]
-async fn reader_gone() {
+async fn output_closed() {
     std::future::pending().await
 }
