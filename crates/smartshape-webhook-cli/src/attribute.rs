@@ -34,15 +34,8 @@ pub(crate) struct Upsert {
     query: String,
 }
 
-impl Command {
-    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
-        let Self::Upsert(upsert) = self;
-        upsert.run(settings).await
-    }
-}
-
 impl Upsert {
-    async fn run(self, settings: &Settings) -> CliResult {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let node = self.query.trim().strip_prefix("id:").map(str::trim).filter(|node| !node.is_empty());
         let Some(node) = node else {
             let text = format!("--query {}: only id:NODE is known here", escape(&self.query));

@@ -71,15 +71,8 @@ pub(crate) struct Trigger {
     token_options: TokenOptions,
 }
 
-impl Command {
-    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
-        let Self::Trigger(trigger) = self;
-        trigger.run(settings).await
-    }
-}
-
 impl Trigger {
-    async fn run(self, settings: &Settings) -> CliResult {
+    pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let url = http_client::parse_endpoint(&self.to, "the endpoint of --to", settings)?;
         let body = self.body()?;
         if self.print {

@@ -123,12 +123,12 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
 async fn run(cli: Cli) -> CliResult {
     let settings = &cli.settings;
     match cli.command {
-        Command::Event(command) => command.run(settings).await,
+        Command::Event(event::Command::Trigger(trigger)) => trigger.run(settings).await,
         Command::Check(check) => check.run(settings).await,
         Command::Token(command) => command.run(),
         Command::Login(login) => login.run(settings).await,
         Command::Webhook(command) => command.run(settings).await,
-        Command::Attribute(command) => command.run(settings).await,
+        Command::Attribute(attribute::Command::Upsert(upsert)) => upsert.run(settings).await,
         Command::Inbox(command) => command.run(settings).await,
         Command::Ui(ui) => ui.run(settings).await,
         Command::Relay(relay) => relay.run(settings).await,
