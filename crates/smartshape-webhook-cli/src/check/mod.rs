@@ -98,7 +98,7 @@ impl Check {
         start_progress(format_args!("waiting for {}", self.url));
         endpoint.reach().await.map_err(out_of_reach)?;
         let sign = |secret: &_| token::sign(secret, &self.token_options);
-        let fixture = Fixture::new(&secret, sign, &self.file, &self.owner)?;
+        let fixture = Fixture::new(secret, sign, &self.file, &self.owner)?;
 
         let mut report = Report::begin(&cases, settings.json)?;
         let mut gone_since: Option<&Case> = None;

@@ -74,26 +74,6 @@ impl Request {
         self
     }
 
-    pub(crate) fn method(mut self, method: Method) -> Self {
-        self.method = method;
-        self
-    }
-
-    pub(crate) fn content_type(mut self, content_type: &'static str) -> Self {
-        self.content_type = content_type;
-        self
-    }
-
-    pub(crate) fn title_case(mut self) -> Self {
-        self.title_case = true;
-        self
-    }
-
-    pub(crate) fn body(mut self, body: Outgoing) -> Self {
-        self.body = body;
-        self
-    }
-
     pub(crate) fn expect(mut self, expect: Expect) -> Self {
         self.expect = expect;
         self
@@ -124,11 +104,6 @@ impl Outgoing {
     /// Declares a length and sends nothing.
     pub(crate) fn withheld(length: u64) -> Self {
         Self { parts: VecDeque::new(), length: Some(length), stalls: true }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.parts.iter().flatten().copied().collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests that an endpoint should accept.
 
 use serde_json::{Value, json};
+use smartshape_fake::Prefix;
 use smartshape_webhook::EventKind;
 
 use super::{Case, Delivery, MEGABYTE, case, one};
@@ -25,35 +26,35 @@ pub(super) const CASES: &[Case] = &[
     case("accepts configuration_created", LOST, sample).for_event(EventKind::ConfigurationCreated),
     case("accepts configuration_updated", LOST, sample).for_event(EventKind::ConfigurationUpdated),
     case("accepts configuration_removed", LOST, sample).for_event(EventKind::ConfigurationRemoved),
-    case("accepts a token of prefix 2a", TOKENS, |fixture, kind| signed_with(&fixture.two_a, fixture, kind)),
+    case("accepts a token of prefix 2a", TOKENS, |fixture, kind| one(fixture.signed(kind, 10, Prefix::TwoA))),
     case(
         "accepts a token of prefix 2y",
         "PHP writes tokens so; SmartShape, which runs on Node, hardly",
-        |fixture, kind| signed_with(&fixture.two_y, fixture, kind),
+        |fixture, kind| one(fixture.signed(kind, 10, Prefix::TwoY)),
     )
     .advice(),
     case(
         "accepts a token of cost 4",
         "it is bcrypt's least; SmartShape's cost is not documented",
-        |fixture, kind| signed_with(&fixture.cost_4, fixture, kind),
+        |fixture, kind| one(fixture.signed(kind, 4, Prefix::TwoB)),
     )
     .advice(),
-    case("accepts a token of cost 10", TOKENS, |fixture, kind| signed_with(&fixture.cost_10, fixture, kind)),
-    case("accepts a token of cost 12", TOKENS, |fixture, kind| signed_with(&fixture.cost_12, fixture, kind)),
+    case("accepts a token of cost 10", TOKENS, |fixture, kind| one(fixture.signed(kind, 10, Prefix::TwoB))),
+    case("accepts a token of cost 12", TOKENS, |fixture, kind| one(fixture.signed(kind, 12, Prefix::TwoB))),
     case(
         "accepts X-Smartshape-Token, whatever its case",
         "names of headers have no case, and SmartShape's pages write this one in two ways",
-        |fixture, kind| one(fixture.sample(kind).title_case()),
+        |fixture, kind| one(Request { title_case: true, ..fixture.sample(kind) }),
     ),
     case("accepts a content type with charset", LOST, |fixture, kind| {
-        one(fixture.sample(kind).content_type("application/json; charset=utf-8"))
+        one(Request { content_type: "application/json; charset=utf-8", ..fixture.sample(kind) })
     }),
     case(
         "accepts a body in chunks",
         "a sender or proxy may send it so, without Content-Length",
         |fixture, kind| {
             let body = fixture.event(kind).to_string().into();
-            one(fixture.accepted("").body(Outgoing::chunked(&body, 100)))
+            one(Request { body: Outgoing::chunked(&body, 100), ..fixture.sample(kind) })
         },
     ),
     case(
@@ -150,10 +151,6 @@ pub(super) const CASES: &[Case] = &[
 
 fn sample(fixture: &Fixture, kind: EventKind) -> Vec<Request> {
     one(fixture.sample(kind))
-}
-
-fn signed_with(token: &str, fixture: &Fixture, kind: EventKind) -> Vec<Request> {
-    one(fixture.accepted_with(token, fixture.event(kind).to_string()))
 }
 
 /// Gives the event the uuid of another one, so that it is no duplicate.

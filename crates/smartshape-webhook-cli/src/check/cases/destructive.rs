@@ -32,7 +32,8 @@ pub(super) const CASES: &[Case] = &[
     )
     .destructive(),
     case("serves while bodies stall", "a few slow senders keep all others out", |fixture, kind| {
-        let stalled = fixture.accepted("").body(Outgoing::withheld(MEGABYTE as u64)).expect(Expect::Anything);
+        let sample = fixture.sample(kind).expect(Expect::Anything);
+        let stalled = Request { body: Outgoing::withheld(MEGABYTE as u64), ..sample };
         beside(vec![stalled; 64], fixture, kind)
     })
     .delivery(Delivery::LastDuringOthers)

@@ -1,6 +1,7 @@
 //! Requests that an endpoint should reject, and keep running after.
 
 use http::Method;
+use smartshape_fake::{Prefix, token};
 use smartshape_webhook::EventKind;
 
 use super::{Case, Delivery, MEGABYTE, case, one};
@@ -26,8 +27,13 @@ pub(super) const CASES: &[Case] = &[
         "rejects tokens of no secret",
         "where the secret was never set, whoever guesses that can forge events",
         |fixture, kind| {
-            let tokens = fixture.of_nothing.iter();
-            tokens.map(|(what, token)| fixture.rejected(kind, Some(token.clone())).what(*what)).collect()
+            let signed_with = |(what, secret): (&str, &str)| {
+                fixture.rejected(kind, token(secret, 4, Prefix::TwoB).ok()).what(what)
+            };
+            // What an unset secret often turns into.
+            let secrets =
+                [("an empty secret", ""), ("undefined", "undefined"), ("null", "null"), ("None", "None")];
+            secrets.into_iter().map(signed_with).collect()
         },
     ),
     case(
@@ -51,7 +57,7 @@ pub(super) const CASES: &[Case] = &[
             let methods = [Method::GET, Method::PUT, Method::DELETE].into_iter();
             let signed = |method: Method| {
                 let request = fixture.sample(kind).expect(Expect::MethodRejected);
-                request.what(method.as_str()).method(method)
+                Request { method: method.clone(), ..request.what(method.as_str()) }
             };
             methods.map(signed).collect()
         },
@@ -61,7 +67,7 @@ pub(super) const CASES: &[Case] = &[
         "strangers can make it hold bodies of any size, and be slow about them",
         |fixture, kind| {
             let request = fixture.rejected(kind, Some("letmein")).expect(Expect::RejectedWithoutTheBody);
-            one(request.body(Outgoing::withheld(MEGABYTE as u64)))
+            one(Request { body: Outgoing::withheld(MEGABYTE as u64), ..request })
         },
     )
     .advice(),
