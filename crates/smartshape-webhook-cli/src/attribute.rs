@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::escape::escape;
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, usage};
 use crate::input;
 use crate::output;
 use crate::settings::Settings;
@@ -38,8 +38,7 @@ impl Upsert {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let node = self.query.trim().strip_prefix("id:").map(str::trim).filter(|node| !node.is_empty());
         let Some(node) = node else {
-            let text = format!("--query {}: only id:NODE is known here", escape(&self.query));
-            return Err(Failure::usage(text));
+            return Err(usage!("--query {}: only id:NODE is known here", escape(&self.query)));
         };
         let text = match self.attributes.as_str() {
             "-" => input::file("-", "the attributes")?,

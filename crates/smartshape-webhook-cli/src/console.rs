@@ -9,7 +9,7 @@ use axum::Router;
 use smartshape_webhook::Secret;
 use smartshape_webhook_ui::{Access, AccessError, Ui, Visitor};
 
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, usage};
 use crate::http_server::{self, Server};
 use crate::output::print_notice;
 use crate::{files, input, settings};
@@ -39,10 +39,10 @@ impl Console {
         ui: impl FnOnce(Access) -> Ui,
     ) -> CliResult<Self> {
         if password.is_none() && !listen.ip().is_loopback() {
-            return Err(Failure::usage(format!(
+            return Err(usage!(
                 "other machines can reach {listen}, so the console wants a password there: give one by \
                  --password-file or {PASSWORD_VARIABLE}, or let it listen on 127.0.0.1"
-            )));
+            ));
         }
         let user = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
         let visitor = Visitor::owner(user.as_deref().unwrap_or(USER));

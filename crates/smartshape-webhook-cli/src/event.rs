@@ -11,7 +11,7 @@ use smartshape_fake::{EventPayload, Fault};
 use smartshape_webhook::EventKind;
 
 use crate::escape::{escape, escape_unprintable_json};
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, usage};
 use crate::http_client::{self, Response};
 use crate::input::{self, SecretArgument};
 use crate::output::{self, ERROR, SUCCESS, print_notice, start_progress, styled};
@@ -150,12 +150,10 @@ impl Trigger {
         }
         for setting in &self.set {
             let Some((path, value)) = setting.split_once('=') else {
-                let text = format!("--set {}: write PATH=VALUE, such as data.name=engine", escape(setting));
-                return Err(Failure::usage(text));
+                return Err(usage!("--set {}: write PATH=VALUE, such as data.name=engine", escape(setting)));
             };
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-            set(&mut event, path, value)
-                .map_err(|why| Failure::usage(format!("--set {}: {why}", escape(setting))))?;
+            set(&mut event, path, value).map_err(|why| usage!("--set {}: {why}", escape(setting)))?;
         }
         Ok(event.to_string().into())
     }

@@ -50,6 +50,18 @@ impl Failure {
     }
 }
 
+/// A [`Failure::usage`] whose text is formatted.
+macro_rules! usage {
+    ($($text:tt)+) => { $crate::failure::Failure::usage(format!($($text)+)) };
+}
+
+/// A [`Failure::failed`] whose text is formatted.
+macro_rules! failed {
+    ($($text:tt)+) => { $crate::failure::Failure::failed(format!($($text)+)) };
+}
+
+pub(crate) use {failed, usage};
+
 /// An error and its root cause on one line. The causes in between only name libraries.
 pub(crate) fn chain(error: &dyn Error) -> String {
     with_root(error.to_string(), error)

@@ -23,7 +23,7 @@ use smartshape_fake::{Fault, check_response};
 use smartshape_webhook::TOKEN_HEADER;
 
 use crate::escape::escape;
-use crate::failure::{CliResult, Failure, root};
+use crate::failure::{CliResult, root, usage};
 use crate::settings::Settings;
 
 /// Maximum length of a response's body.
@@ -50,7 +50,7 @@ impl Response {
 
 /// An absolute http or https URL without a password in it.
 pub(crate) fn parse_url(url: &str, what: &str) -> CliResult<Uri> {
-    let wrong = |why: &str| Failure::usage(format!("{what} {why}"));
+    let wrong = |why: &str| usage!("{what} {why}");
     let form = "is not an absolute URL of visible ASCII, such as https://example.com/callback";
     if url.contains('#') {
         return Err(wrong("holds a fragment: end it before the #"));
@@ -76,10 +76,10 @@ pub(crate) fn parse_endpoint(url: &str, what: &str, settings: &Settings) -> CliR
     if uri.scheme_str() == Some("https") || settings.insecure || is_loopback_url(url) {
         return Ok(uri);
     }
-    Err(Failure::usage(format!(
+    Err(usage!(
         "{what} is no https:// URL, so everybody on the way could read the token, which stays valid: use https://, \
          or allow it by --insecure"
-    )))
+    ))
 }
 
 /// Posts a delivery.

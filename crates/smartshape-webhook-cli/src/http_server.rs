@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower_service::Service as _;
 
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, usage};
 
 /// Maximum time that a client may read no byte of its responses.
 #[cfg(target_os = "linux")]
@@ -27,7 +27,7 @@ pub(crate) async fn bind(
     cannot: &str,
     remedy: &str,
 ) -> CliResult<(TcpListener, SocketAddr)> {
-    let wrong = |error: std::io::Error| Failure::usage(format!("{cannot} {listen}: {error}: {remedy}"));
+    let wrong = |error: std::io::Error| usage!("{cannot} {listen}: {error}: {remedy}");
     let listener = TcpListener::bind(listen).await.map_err(wrong)?;
     let address = listener.local_addr().map_err(wrong)?;
     Ok((listener, address))

@@ -11,7 +11,7 @@ use smartshape_webhook::DeliveryKey;
 use smartshape_webhook_inbox::{Count, EventFilter, EventState, Inbox, InboxErrorKind, StoredEvent};
 
 use crate::escape::escape;
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, failed};
 use crate::output::{self, print_notice};
 use crate::settings::Settings;
 
@@ -140,10 +140,6 @@ impl Database {
         self.open(true).await
     }
 
-    async fn open_to_change(&self) -> CliResult<Inbox> {
-        self.open(false).await
-    }
-
     async fn open(&self, read_only: bool) -> CliResult<Inbox> {
         open(&crate::input::argument_or_stdin(&self.url, "the URL of the inbox")?, read_only).await
     }
@@ -175,7 +171,7 @@ pub(crate) async fn open(url: &str, read_only: bool) -> CliResult<Inbox> {
     }
     inbox.map_err(|error| match error.kind() {
         InboxErrorKind::NotAnInbox if is_file => {
-            Failure::failed(format!("there is no inbox at {}: {error}", escape(url)))
+            failed!("there is no inbox at {}: {error}", escape(url))
         }
         InboxErrorKind::NotAnInbox => Failure::failed(error.to_string()),
         _ => error.into(),
@@ -184,7 +180,7 @@ pub(crate) async fn open(url: &str, read_only: bool) -> CliResult<Inbox> {
 
 /// Rejects a missing or empty file, which opening would turn into an inbox. The inbox rejects other files.
 fn check_file(path: &str) -> CliResult {
-    let none = |why: &str| Failure::failed(format!("there is no inbox at {}: {why}", escape(path)));
+    let none = |why: &str| failed!("there is no inbox at {}: {why}", escape(path));
     let file = std::fs::metadata(path).map_err(|error| none(&error.to_string()))?;
     if !file.is_file() {
         return Err(none("it is no file"));
@@ -282,8 +278,7 @@ impl Show {
     async fn run(self, settings: &Settings) -> CliResult {
         let inbox = self.database.open_to_read().await?;
         let Some(stored) = inbox.get(self.key).await? else {
-            let text = format!("the inbox has no event {}: see `smartshape inbox list`", self.key);
-            return Err(Failure::failed(text));
+            return Err(failed!("the inbox has no event {}: see `smartshape inbox list`", self.key));
         };
         let mut event = event_json(&stored.event);
         event["next_attempt_at"] = stored.next_attempt_at.map(|at| at.to_string()).into();
@@ -318,7 +313,7 @@ impl Change {
             };
             return Err(Failure::usage(text));
         }
-        let inbox = self.database.open_to_change().await?;
+        let inbox = self.database.open(false).await?;
         let filter = self.selection.filter().limit(u32::MAX);
         let change = async |filter| match action {
             Action::Replay => inbox.replay(filter).await,

@@ -11,7 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Deserialize;
 use smartshape_webhook::{EventKind, Secret, SecretError};
 
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, failed, usage};
 
 pub(crate) const SECRET_VARIABLE: &str = "SMARTSHAPE_WEBHOOK_SECRET";
 
@@ -59,7 +59,7 @@ impl SecretArgument {
 pub(crate) fn secret_from(argument: Option<&str>, variable: &str, how: &str) -> CliResult<Secret> {
     match argument {
         None => Secret::from_env(variable).map_err(|error| match error {
-            SecretError::NoVariable(_) => Failure::usage(format!("{error}, or {how}")),
+            SecretError::NoVariable(_) => usage!("{error}, or {how}"),
             error => error.into(),
         }),
         Some(argument) => Ok(Secret::new(argument_or_stdin(argument, "the secret")?)?),
@@ -137,7 +137,7 @@ pub(crate) fn argument_or_stdin(argument: &str, what: &str) -> CliResult<String>
 /// Standard input without one newline at its end.
 pub(crate) fn one_line(what: &str) -> CliResult<String> {
     let text = String::from_utf8(all_of_stdin(what)?)
-        .map_err(|_| Failure::usage(format!("{what} on standard input is not UTF-8")))?;
+        .map_err(|_| usage!("{what} on standard input is not UTF-8"))?;
     Ok(without_newline(&text).to_owned())
 }
 
@@ -151,7 +151,7 @@ pub(crate) fn file(path: &str, what: &str) -> CliResult<Vec<u8>> {
     if path == "-" {
         return all_of_stdin(what);
     }
-    std::fs::read(path).map_err(|error| Failure::usage(format!("cannot read {what} from {path}: {error}")))
+    std::fs::read(path).map_err(|error| usage!("cannot read {what} from {path}: {error}"))
 }
 
 /// The lines of a file that may be long; `-` is standard input.
@@ -160,27 +160,25 @@ pub(crate) fn lines(path: &str, what: &str) -> CliResult<Box<dyn BufRead>> {
         return Ok(Box::new(Cursor::new(all_of_stdin(what)?)));
     }
     let file = File::open(path);
-    let file = file.map_err(|error| Failure::usage(format!("cannot read {what} from {path}: {error}")))?;
+    let file = file.map_err(|error| usage!("cannot read {what} from {path}: {error}"))?;
     Ok(Box::new(BufReader::new(file)))
 }
 
 fn all_of_stdin(what: &str) -> CliResult<Vec<u8>> {
     static USED: AtomicBool = AtomicBool::new(false);
     if USED.swap(true, Ordering::Relaxed) {
-        let text = format!("standard input cannot be {what} too: give one of them by another way");
-        return Err(Failure::usage(text));
+        return Err(usage!("standard input cannot be {what} too: give one of them by another way"));
     }
     let mut bytes = Vec::new();
     std::io::stdin()
         .lock()
         .read_to_end(&mut bytes)
-        .map_err(|error| Failure::failed(format!("cannot read {what} from standard input: {error}")))?;
+        .map_err(|error| failed!("cannot read {what} from standard input: {error}"))?;
     Ok(bytes)
 }
 
 /// A JSON document, or a failure that says where it is broken.
 pub(crate) fn json(bytes: &[u8], what: &str) -> CliResult<serde_json::Value> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        Failure::usage(format!("{what}: not JSON ({error}); in a shell, JSON stands between single quotes"))
-    })
+    serde_json::from_slice(bytes)
+        .map_err(|error| usage!("{what}: not JSON ({error}); in a shell, JSON stands between single quotes"))
 }

@@ -30,10 +30,8 @@ pub(crate) struct Login {
 impl Login {
     pub(crate) async fn run(self, settings: &Settings) -> CliResult {
         let (client, ca_cert) = settings.client()?;
-        let username = match self.username {
-            Some(username) => Some(username),
-            None => environment("SMARTSHAPE_USERNAME")?,
-        };
+        let username =
+            self.username.map_or_else(|| environment("SMARTSHAPE_USERNAME"), |name| Ok(Some(name)))?;
         let Some(username) = username.filter(|name| !name.is_empty()) else {
             return Err(Failure::usage("who logs in? Name the user, or set SMARTSHAPE_USERNAME"));
         };

@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::escape::{escape, escape_unprintable_json};
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, failed};
 
 /// Prints a line of the result.
 pub(crate) fn line(text: impl Display) -> CliResult {
@@ -43,7 +43,7 @@ fn written(result: std::io::Result<()>) -> CliResult {
             UNREAD.store(true, Ordering::Relaxed);
             Ok(())
         }
-        Err(error) => Err(Failure::failed(format!("cannot write to standard output: {error}"))),
+        Err(error) => Err(failed!("cannot write to standard output: {error}")),
         Ok(()) => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use smartshape_api::{AuthToken, Client, SessionToken};
 
-use crate::failure::{CliResult, Failure, chain};
+use crate::failure::{CliResult, Failure, chain, failed, usage};
 use crate::files;
 use crate::input;
 use crate::output::{print_notice, start_progress};
@@ -113,19 +113,16 @@ impl Settings {
 
     /// The URL of the web API, as it was given.
     fn url(&self, config: &Config) -> CliResult<String> {
-        let url = match &self.api_url {
-            Some(url) => Some(url.clone()),
-            None => environment("SMARTSHAPE_API_URL")?,
-        };
+        let url =
+            self.api_url.clone().map_or_else(|| environment("SMARTSHAPE_API_URL"), |url| Ok(Some(url)))?;
         Ok(url.unwrap_or_else(|| config.url().to_owned()))
     }
 
     fn client_at(&self, config: &Config) -> CliResult<Client> {
         let mut builder = Client::builder().base_url(self.url(config)?).allow_plain_http(self.insecure);
         if let Some(path) = self.ca_cert(config)? {
-            let certificates = fs::read(&path).map_err(|error| {
-                Failure::usage(format!("cannot read the root certificates {}: {error}", path.display()))
-            })?;
+            let certificates = fs::read(&path)
+                .map_err(|error| usage!("cannot read the root certificates {}: {error}", path.display()))?;
             builder = builder.add_root_certificate(certificates);
         }
         Ok(builder.build()?)
@@ -144,7 +141,7 @@ impl Settings {
             None => None,
         };
         let absolute = path.map(std::path::absolute).transpose();
-        absolute.map_err(|error| Failure::usage(format!("--ca-cert: {error}: name a file")))
+        absolute.map_err(|error| usage!("--ca-cert: {error}: name a file"))
     }
 }
 
@@ -153,7 +150,7 @@ pub(crate) fn environment(name: &str) -> CliResult<Option<String>> {
         None => Ok(None),
         Some(value) => {
             let text = value.into_string();
-            text.map(Some).map_err(|_| Failure::usage(format!("{name} is not UTF-8: set it anew")))
+            text.map(Some).map_err(|_| usage!("{name} is not UTF-8: set it anew"))
         }
     }
 }
@@ -187,16 +184,15 @@ impl Config {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => {
-                return Err(Failure::usage(format!("cannot read the settings {}: {error}", path.display())));
+                return Err(usage!("cannot read the settings {}: {error}", path.display()));
             }
         };
         // serde's own text may quote a token, so it is left out.
         serde_json::from_slice(&text).map_err(|error| {
             let (path, line, column) = (path.display(), error.line(), error.column());
-            let text = format!(
+            usage!(
                 "the settings {path} are broken at line {line}, column {column}: repair or delete that file"
-            );
-            Failure::usage(text)
+            )
         })
     }
 
@@ -224,10 +220,7 @@ impl Config {
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
     let path = path.display();
-    let text = format!(
-        "cannot write the settings {path}: {error}: make their folder writable, or set XDG_CONFIG_HOME"
-    );
-    Failure::failed(text)
+    failed!("cannot write the settings {path}: {error}: make their folder writable, or set XDG_CONFIG_HOME")
 }
 
 fn config_path() -> CliResult<PathBuf> {
@@ -242,6 +235,6 @@ pub(crate) fn folder(variable: &str, below_home: &str) -> CliResult<PathBuf> {
             absolute(if cfg!(windows) { "APPDATA" } else { "HOME" })
                 .map(|home| if cfg!(windows) { home } else { home.join(below_home) })
         })
-        .ok_or_else(|| Failure::usage(format!("no place for settings: set HOME or {variable}")))?;
+        .ok_or_else(|| usage!("no place for settings: set HOME or {variable}"))?;
     Ok(base.join("smartshape"))
 }

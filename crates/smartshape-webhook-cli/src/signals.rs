@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::CliResult;
 #[cfg(unix)]
-use crate::failure::Failure;
+use crate::failure::failed;
 
 /// Takes signals over while it lives: they no longer end the program.
 #[cfg(unix)]
@@ -50,7 +50,7 @@ impl Signals {
 
 #[cfg(unix)]
 fn take_over(kind: SignalKind) -> CliResult<Signal> {
-    signal(kind).map_err(|error| Failure::failed(format!("no signals: {error}")))
+    signal(kind).map_err(|error| failed!("no signals: {error}"))
 }
 
 /// Whether this process ignores SIGHUP. Only Linux tells; elsewhere it counts as not ignored.

@@ -6,7 +6,7 @@ use serde_json::json;
 use smartshape_fake::Prefix;
 use smartshape_webhook::{Secret, Token};
 
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, failed};
 use crate::input::{self, SecretArgument};
 use crate::output::{self, ERROR, SUCCESS, styled};
 use crate::recording::Report;
@@ -139,14 +139,13 @@ impl Verify {
         let (text, token) = parsed(&self.checked)?;
         let secret = self.secret.get()?;
         if token.cost() > self.max_cost {
-            let text = format!(
+            return Err(failed!(
                 "the token's cost is {}, which would take too long: allow it with --max-cost",
                 token.cost()
-            );
-            return Err(Failure::failed(text));
+            ));
         }
         let hash: bcrypt_lanes::Hash =
-            text.parse().map_err(|error| Failure::failed(format!("the token cannot be checked: {error}")))?;
+            text.parse().map_err(|error| failed!("the token cannot be checked: {error}"))?;
         let belongs = bcrypt_lanes::verify(secret.expose(), &hash);
         let text = if belongs {
             styled("the token belongs to the secret", SUCCESS)
@@ -186,15 +185,14 @@ fn form(token: &str) -> CliResult {
 fn recording(path: &str) -> CliResult {
     let report = Report::read(input::lines(path, "the recording")?).map_err(|why| {
         let name = if path == "-" { "standard input" } else { path };
-        Failure::failed(format!("{name} {why}"))
+        failed!("{name} {why}")
     })?;
     output::result(&json!(report), report)
 }
 
 fn parsed(argument: &str) -> CliResult<(String, Token)> {
     let text = input::argument_or_stdin(argument, "the token")?;
-    let token = Token::parse(text.as_bytes()).map_err(|error| {
-        Failure::failed(format!("{error}: in a shell, put it between single quotes, since it holds $"))
-    })?;
+    let token = Token::parse(text.as_bytes())
+        .map_err(|error| failed!("{error}: in a shell, put it between single quotes, since it holds $"))?;
     Ok((text, token))
 }

@@ -15,7 +15,7 @@ use smartshape_webhook_ui::{Deliveries, ReceivedDelivery};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::console::{self, Console};
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, failed};
 use crate::input::SecretArgument;
 use crate::output::{self, end_progress, print_notice};
 use crate::recording::{self, is_recording};
@@ -107,8 +107,8 @@ impl Ui {
         }
         let mut accepted = HashSet::new();
         for line in input::lines(path, "the recording")?.split(b'\n') {
-            let line = line.map_err(|error| Failure::failed(format!("cannot read {path}: {error}")))?;
-            let read = recording::entry(&line).map_err(|why| Failure::failed(format!("{path} {why}")))?;
+            let line = line.map_err(|error| failed!("cannot read {path}: {error}"))?;
+            let read = recording::entry(&line).map_err(|why| failed!("{path} {why}"))?;
             let Some((entry, body)) = read else { continue };
             let at =
                 i64::try_from(entry.received_ms).ok().and_then(|at| Timestamp::from_millisecond(at).ok());

@@ -22,7 +22,7 @@ use self::endpoint::Endpoint;
 use self::fixture::Fixture;
 use self::report::{CaseOutcome, Report};
 use crate::escape::escape;
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, usage};
 use crate::http_client;
 use crate::input::{self, SecretArgument};
 use crate::output::start_progress;
@@ -83,7 +83,7 @@ impl Check {
         let cases: Vec<&Case> = cases::all().filter(|case| self.is_wanted(case)).collect();
         if cases.is_empty() {
             let text = self.only.as_deref().unwrap_or_default();
-            return Err(Failure::usage(format!("no case's name contains {:?}", escape(text))));
+            return Err(usage!("no case's name contains {:?}", escape(text)));
         }
         let secret = self.secret.get()?;
         let out_of_reach = |fault: smartshape_fake::Fault| {
@@ -92,7 +92,7 @@ impl Check {
             } else {
                 ""
             };
-            Failure::usage(format!("{}: {fault}{hint}", self.url))
+            usage!("{}: {fault}{hint}", self.url)
         };
         let endpoint = Endpoint::new(url, Duration::from_secs(self.timeout)).map_err(out_of_reach)?;
         start_progress(format_args!("waiting for {}", self.url));

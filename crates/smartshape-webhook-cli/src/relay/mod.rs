@@ -25,7 +25,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use self::config::{Config, ConsoleConfig, Retries};
 use self::route::Routes;
 use crate::console::Console;
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, failed};
 use crate::http_server::{self, Server};
 use crate::input::SecretArgument;
 use crate::output::{end_progress, print_notice, start_log};
@@ -214,7 +214,7 @@ fn install_metrics() -> CliResult<PrometheusHandle> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
         .and_then(PrometheusBuilder::install_recorder);
-    let metrics = builder.map_err(|error| Failure::failed(format!("no metrics: {error}")))?;
+    let metrics = builder.map_err(|error| failed!("no metrics: {error}"))?;
     let upkeep = metrics.clone();
     tokio::spawn(async move {
         loop {

@@ -15,7 +15,7 @@ use smartshape_webhook::{EventKind, Secret};
 use super::desired_webhook;
 use super::print::print_webhook;
 use crate::escape::escape;
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, failed, usage};
 use crate::files;
 use crate::input::{self, SECRET_VARIABLE, SecretSource};
 use crate::output::{self, print_notice};
@@ -142,10 +142,10 @@ impl Apply {
         let Ok(file) = file else { return Ok(None) };
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Err(Failure::failed(format!(
+            Err(TryLockError::WouldBlock) => Err(failed!(
                 "another run is applying {}: run this again once it has ended",
                 self.path.display()
-            ))),
+            )),
             Err(TryLockError::Error(_)) => Ok(None),
         }
     }
@@ -161,30 +161,21 @@ impl Apply {
         let declared: Declared = serde_json::from_slice(&text).map_err(|error| {
             // serde's own text may quote a secret that was put there, so it is left out.
             let (line, column) = (error.line(), error.column());
-            let text = format!(
+            usage!(
                 "{} is not as `smartshape webhook apply --help` shows it, at line {line}, column {column}",
                 self.path.display()
-            );
-            Failure::usage(text)
+            )
         })?;
         let mut webhooks = Vec::new();
         for one in declared.webhooks {
-            let event: EventKind = one
-                .event
-                .parse()
-                .map_err(|error| Failure::usage(format!("{}: {error}", escape(&one.event))))?;
+            let event: Result<EventKind, _> = one.event.parse();
+            let event = event.map_err(|error| usage!("{}: {error}", escape(&one.event)))?;
             let Some(url) = one.url.or_else(|| declared.url.clone()) else {
-                return Err(Failure::usage(format!(
-                    "{} has no url: set one for it, or at the top",
-                    one.event
-                )));
+                return Err(usage!("{} has no url: set one for it, or at the top", one.event));
             };
             let secret = match one.secret.as_ref().or(declared.secret.as_ref()) {
                 Some(source) => source.secret()?,
-                None => {
-                    let how = "declare where it is";
-                    input::secret_from(None, SECRET_VARIABLE, how)?
-                }
+                None => input::secret_from(None, SECRET_VARIABLE, "declare where it is")?,
             };
             webhooks.push(EventSecret { event, url, secret });
         }
@@ -199,7 +190,7 @@ impl Apply {
         }
         if let Some(event) = self.renew.iter().find(|event| desired.iter().all(|one| one.event() != **event))
         {
-            return Err(Failure::usage(format!("--renew {event}: the file declares no such webhook")));
+            return Err(usage!("--renew {event}: the file declares no such webhook"));
         }
         Ok(desired)
     }
@@ -257,30 +248,27 @@ fn read(path: &Path, api: &Api) -> CliResult<RecordsFile> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(RecordsFile { api_url, account, webhooks: Vec::new() });
         }
-        Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
+        Err(error) => return Err(usage!("cannot read {}: {error}", path.display())),
     };
     let kept: RecordsFile = serde_json::from_slice(&text).map_err(|error| {
-        let text = format!("{} is broken ({error}): repair it, or restore an older one", path.display());
-        Failure::usage(text)
+        usage!("{} is broken ({error}): repair it, or restore an older one", path.display())
     })?;
     if kept.api_url != api_url {
-        let text = format!(
+        return Err(usage!(
             "{} is of {}, and not of {api_url}: use another file for another server",
             path.display(),
             escape(&kept.api_url)
-        );
-        return Err(Failure::usage(text));
+        ));
     }
     if let (Some(theirs), Some(ours)) = (&kept.account, &account)
         && theirs != ours
     {
-        let text = format!(
+        return Err(usage!(
             "{} is of the account {}, and not of {}: log in as that user, or use another file for another account",
             path.display(),
             escape(theirs),
             escape(ours)
-        );
-        return Err(Failure::usage(text));
+        ));
     }
     Ok(RecordsFile { account: kept.account.or(account), ..kept })
 }

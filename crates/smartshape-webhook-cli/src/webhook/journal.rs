@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use smartshape_webhook::EventKind;
 
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, failed};
 use crate::files::{check_ours, make_folder, private_file};
 use crate::settings::folder;
 
@@ -52,11 +52,10 @@ impl Journal {
     pub(crate) fn begin(intent: Intent) -> CliResult<Self> {
         let folder = state_folder()?;
         let failed = |error: io::Error| {
-            let text = format!(
+            failed!(
                 "cannot keep what is registered in {}: {error}: make it writable, or set XDG_STATE_HOME",
                 folder.display()
-            );
-            Failure::failed(text)
+            )
         };
         make_folder(&folder).map_err(failed)?;
         let path = folder.join(format!("{}.jsonl", intent.id));
@@ -103,7 +102,7 @@ impl Journal {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((journals, problems)),
             Err(error) => {
-                return Err(Failure::failed(format!("cannot look into {}: {error}", folder.display())));
+                return Err(failed!("cannot look into {}: {error}", folder.display()));
             }
         };
         let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -13,7 +13,7 @@ use smartshape_webhook::{EventKind, Secret};
 use super::desired_webhook;
 use super::print::{delete_command, print_deleted, print_webhook};
 use crate::escape::escape;
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, failed, usage};
 use crate::files::private_file;
 use crate::input::{self, SECRET_VARIABLE};
 use crate::output::{self, print_notice};
@@ -127,8 +127,7 @@ impl Rotate {
         let how = "give it by --new-secret (- reads it from standard input), or let it be made by --generate";
         let secret = input::secret_from(self.new_secret.as_deref(), NEW_SECRET_VARIABLE, how)?;
         if Secret::from_env(SECRET_VARIABLE).is_ok_and(|old| old.expose() == secret.expose()) {
-            let text = format!("the new secret is that of {SECRET_VARIABLE}: choose another");
-            return Err(Failure::usage(text));
+            return Err(usage!("the new secret is that of {SECRET_VARIABLE}: choose another"));
         }
         Ok(secret)
     }
@@ -137,34 +136,32 @@ impl Rotate {
     fn find(&self, listed: &[Registration]) -> CliResult<OldWebhook> {
         let one = match &self.id {
             Some(id) => listed.iter().find(|one| one.id == *id).ok_or_else(|| {
-                Failure::failed(format!("there is no webhook {}: see `smartshape webhook list`", escape(id)))
+                failed!("there is no webhook {}: see `smartshape webhook list`", escape(id))
             })?,
             None => self.find_by_url(listed)?,
         };
         let id = escape(&one.id);
         let url = match (&one.url, &self.url) {
             (Some(url), Some(named)) if url != named => {
-                let text = format!("{id} does not point at the URL of --url: see `smartshape webhook list`");
-                return Err(Failure::failed(text));
+                return Err(failed!(
+                    "{id} does not point at the URL of --url: see `smartshape webhook list`"
+                ));
             }
             (Some(url), _) | (None, Some(url)) => url.clone(),
             (None, None) => {
-                let text = format!("the list shows no URLs: say by --url where {id} points at");
-                return Err(Failure::failed(text));
+                return Err(failed!("the list shows no URLs: say by --url where {id} points at"));
             }
         };
         let event = match (&one.event, one.kind(), self.event) {
             (Some(name), kind, Some(named)) if kind != Some(named) => {
-                let text = format!("{id} is for {}, and not for {named}", escape(name));
-                return Err(Failure::failed(text));
+                return Err(failed!("{id} is for {}, and not for {named}", escape(name)));
             }
             (_, Some(event), _) | (None, None, Some(event)) => event,
             (Some(name), None, _) => {
-                return Err(Failure::failed(format!("{id} is for {}, which is unknown here", escape(name))));
+                return Err(failed!("{id} is for {}, which is unknown here", escape(name)));
             }
             (None, None, None) => {
-                let text = format!("the list shows no events: say by --event which one {id} is for");
-                return Err(Failure::failed(text));
+                return Err(failed!("the list shows no events: say by --event which one {id} is for"));
             }
         };
         Ok(OldWebhook { id: one.id.clone(), event, url })
@@ -184,9 +181,7 @@ impl Rotate {
             }
             _ => {
                 let ids: Vec<_> = found.iter().map(|one| escape(&one.id)).collect();
-                let text =
-                    format!("several do: {}: name the one by its ID, or delete the others", ids.join(", "));
-                Err(Failure::failed(text))
+                Err(failed!("several do: {}: name the one by its ID, or delete the others", ids.join(", ")))
             }
         }
     }
@@ -235,8 +230,7 @@ fn write_secret(path: &Path, secret: &WebhookSecret) -> CliResult {
         written
     });
     written.map_err(|error| {
-        let text = format!("nothing was changed: cannot write the new secret to {}: {error}", path.display());
-        Failure::failed(text)
+        failed!("nothing was changed: cannot write the new secret to {}: {error}", path.display())
     })
 }
 

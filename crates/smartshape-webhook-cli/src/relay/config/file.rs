@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::escape::escape;
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, usage};
 use crate::input::{self, SecretSource};
 
 /// A table of the file, or the flags, from which the keys that are read are taken.
@@ -54,7 +54,7 @@ pub(super) fn read<T>(path: &Path, read: impl FnOnce(Table<'_>) -> CliResult<T>)
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
-        Failure::usage(format!("{}, line {line}: this is not UTF-8", path.display()))
+        usage!("{}, line {line}: this is not UTF-8", path.display())
     })?;
     let source = Rc::new(Source::File { path: path.to_owned(), text: text.clone() });
     let table = DeTable::parse(&text).map_err(|error| {

@@ -15,7 +15,7 @@ use super::Relay;
 use super::route::Route;
 use crate::console;
 use crate::escape::escape;
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, Failure, usage};
 use crate::input;
 use crate::webhook::apply::Apply;
 
@@ -113,7 +113,7 @@ impl Config {
             (None, routes) => routes,
         };
         let path = match &flags.path {
-            Some(path) => checked_path(path).map_err(|what| Failure::usage(format!("--path: {what}")))?,
+            Some(path) => checked_path(path).map_err(|what| usage!("--path: {what}"))?,
             None => file.path.unwrap_or_else(|| DEFAULT_PATH.to_owned()),
         };
         let listen = flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN);

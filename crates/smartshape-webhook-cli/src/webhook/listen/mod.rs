@@ -29,7 +29,7 @@ use super::journal::{self, Created, Intent, Journal};
 use super::prune::{self, Undeletable};
 use crate::console::{self, Console};
 use crate::escape::escape;
-use crate::failure::{CliResult, Failure, api_chain};
+use crate::failure::{CliResult, Failure, api_chain, failed, usage};
 use crate::input::{self, SecretArgument};
 use crate::output::{self, end_progress, print_notice};
 use crate::settings::{Api, Settings};
@@ -95,10 +95,8 @@ impl Listen {
         events.sort_unstable();
         events.dedup();
         let api = settings.api()?;
-        let forward_to = match &self.forward_to {
-            Some(url) => Some(http_client::parse_endpoint(url, "the endpoint of --forward-to", settings)?),
-            None => None,
-        };
+        let endpoint = |url| http_client::parse_endpoint(url, "the endpoint of --forward-to", settings);
+        let forward_to = self.forward_to.as_deref().map(endpoint).transpose()?;
         let secret = self.secret(forward_to.is_some())?;
         let recorder = match &self.record {
             Some(path) => Some(Recorder::start(path).await?),
@@ -115,7 +113,7 @@ impl Listen {
         let forward = forward.map_err(|fault| Failure::usage(fault.to_string()))?;
         let failures = stop.failures.clone();
         let sink = Sink::new(self.fail_first, forward.clone(), failures.clone())
-            .map_err(|error| Failure::failed(format!("no threads: {error}")))?;
+            .map_err(|error| failed!("no threads: {error}"))?;
         let inspector = match self.ui {
             Some(listen) => Some(Inspector::start(listen, address, &identity.id, forward_to, &secret).await?),
             None => None,
@@ -183,10 +181,9 @@ impl Listen {
                 url.clone()
             }
             None if address.ip().is_unspecified() || (address.ip().is_loopback() && !api_is_here) => {
-                let text = format!(
+                return Err(usage!(
                     "SmartShape cannot reach {address}: say by --public-url how it can, such as a tunnel's URL"
-                );
-                return Err(Failure::usage(text));
+                ));
             }
             None => format!("http://{address}"),
         };
@@ -253,10 +250,10 @@ async fn probe(url: &str, nonce: &str) -> CliResult {
         Ok(response) => format!("another server responds there, with status {}", response.status),
         Err(fault) => escape(&fault.to_string()),
     };
-    Err(Failure::failed(format!(
+    Err(failed!(
         "nothing is registered, since {url} does not lead here: {problem}: check --public-url and --listen, or \
          say --no-probe if only this machine cannot reach it"
-    )))
+    ))
 }
 
 /// Deletes the webhooks that crashed listeners left, and starts the journal of this one.
@@ -295,9 +292,9 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
             }
         };
         let created = created.inspect_err(|error| journal.ambiguous = error.is_ambiguous())?;
-        journal.record(Created { id: created.id, event }).map_err(|error| {
-            Failure::failed(format!("cannot note what is registered: {error}: is the disk full?"))
-        })?;
+        journal
+            .record(Created { id: created.id, event })
+            .map_err(|error| failed!("cannot note what is registered: {error}: is the disk full?"))?;
         if reason.is_some() {
             break;
         }
@@ -337,11 +334,11 @@ async fn clean_up(api: &Api, journal: Journal) -> CliResult {
             journal.end();
             Ok(())
         }
-        Err(error) => Err(Failure::failed(format!(
+        Err(error) => Err(failed!(
             "webhooks of this listener may still be registered: {}; they are noted in {path}: log in again, then \
              run `smartshape webhook prune`",
             api_chain(&error)
-        ))),
+        )),
     }
 }
 

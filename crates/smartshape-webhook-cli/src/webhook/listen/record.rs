@@ -15,7 +15,7 @@ use serde::Serialize;
 use smartshape_webhook::{TOKEN_HEADER, WebhookResponse};
 
 use super::line_writer::{LineWriter, WriterEnd};
-use crate::failure::{CliResult, Failure};
+use crate::failure::{CliResult, usage};
 use crate::files;
 use crate::recording::{Entry, EventFields, Fingerprinter, RecordingHeader, TokenFingerprints};
 
@@ -58,7 +58,7 @@ impl BodyCopy {
 impl Recorder {
     /// Opens the file and writes the start of the listener.
     pub(super) async fn start(path: &str) -> CliResult<(Arc<Self>, WriterEnd)> {
-        let failed = |error: io::Error| Failure::usage(format!("cannot write --record {path}: {error}"));
+        let failed = |error: io::Error| usage!("cannot write --record {path}: {error}");
         // Private, because events hold texts of users.
         let mut file = files::append(Path::new(path)).map_err(failed)?;
         // Nobody could tell the deliveries of two listeners apart. Some file systems have no locks, and those of Windows would
