@@ -18,6 +18,11 @@ pub(crate) async fn at(home: &Home, fake: &FakeSmartShape, arguments: &[&str]) -
     start(home.logged_in(fake, &[&["webhook", "listen"], arguments].concat())).await
 }
 
+/// Runs it until it has registered, and kills it.
+pub(crate) async fn killed(home: &Home, fake: &FakeSmartShape, arguments: &[&str]) {
+    at(home, fake, arguments).await.child.kill().await.unwrap();
+}
+
 /// Runs it until it has registered.
 pub(crate) async fn start(mut command: Command) -> Program {
     let mut listener = Program::spawn(&mut command);

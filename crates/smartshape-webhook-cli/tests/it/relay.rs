@@ -5,26 +5,18 @@ use std::os::unix::fs::PermissionsExt as _;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
-use base64::Engine as _;
 use smartshape_fake::{DeliveryOutcome, EventPayload, FakeSmartShape, Sender, SenderSettings};
 use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
-use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
+use crate::event::serve;
 use crate::program::Program;
-use crate::support::{Home, SECRET, poll_until, request, run, within};
-use crate::ui::Console;
+use crate::support::{Home, SECRET, log_in, poll_until, request, run, within};
+use crate::ui::{Console, login};
 
 /// 24 bytes in base64. It protects nothing.
 pub(crate) const SIGNING_SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
-
-/// The program that passes on to this URL and registers the declared webhooks.
-fn applying(home: &Home, url: &str, declared: &str) -> Command {
-    home.write("webhooks.json", declared);
-    let target = ["--inbox", "relay.db", "--to", url, "--allow-private-addresses"];
-    command(home, &[&target[..], &["--apply", "webhooks.json"]].concat())
-}
 
 /// A running relay; killed when dropped.
 pub(crate) struct Relay {
@@ -38,10 +30,27 @@ pub(crate) fn command(home: &Home, arguments: &[&str]) -> Command {
     command
 }
 
+/// The program that passes on to this target.
+fn command_to(home: &Home, target: &str) -> Command {
+    command(home, &["--inbox", "relay.db", "--to", target, "--allow-private-addresses"])
+}
+
+/// The same, which registers the declared webhooks.
+fn applying(home: &Home, target: &str, declared: &str) -> Command {
+    home.write("webhooks.json", declared);
+    let mut command = command_to(home, target);
+    command.args(["--apply", "webhooks.json"]);
+    command
+}
+
 impl Relay {
     pub(crate) async fn to(home: &Home, target: &str) -> Self {
-        let arguments = ["--inbox", "relay.db", "--to", target, "--allow-private-addresses"];
-        Self::start(command(home, &arguments)).await
+        Self::start(command_to(home, target)).await
+    }
+
+    /// Passes on to a shell script.
+    async fn to_script(home: &Home, text: &str) -> Self {
+        Self::to(home, &script(home, text)).await
     }
 
     /// With a settings file.
@@ -126,10 +135,7 @@ async fn endpoint() -> (String, mpsc::UnboundedReceiver<(HeaderMap, Bytes)>) {
         sender.send((headers, body)).unwrap();
         async { StatusCode::OK }
     });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/events", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    (url, requests)
+    (serve(app).await.replace("/callback", "/events"), requests)
 }
 
 /// A program for `exec:`.
@@ -162,7 +168,7 @@ async fn relay_posts_signed_events_byte_for_byte() {
 async fn relay_uses_no_proxy_for_its_target() {
     let (home, (url, mut requests), (proxy, mut proxied)) =
         (Home::new(), endpoint().await, crate::proxy::proxy().await);
-    let mut program = command(&home, &["--inbox", "relay.db", "--to", &url, "--allow-private-addresses"]);
+    let mut program = command_to(&home, &url);
     program.env("HTTP_PROXY", &proxy).env("ALL_PROXY", &proxy);
     let relay = Relay::start(program).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
@@ -177,8 +183,8 @@ async fn failed_attempt_is_logged_with_event_and_target() {
     let (home, (_socket, unused)) = (Home::new(), crate::support::unused_url());
     let others = script(&home, "exit 1");
     let settings = format!(
-        "[[route]]\nevents = [\"file_uploaded\", \"file_optimized\"]\nto = \"{unused}/do-not-show\"\n\
-         allow_private_addresses = true\n[[route]]\nto = \"{others}\"\n"
+        "[[route]]\nevents = ['file_uploaded', 'file_optimized']\nto = '{unused}/do-not-show'\n\
+         allow_private_addresses = true\n[[route]]\nto = '{others}'\n"
     );
     let relay = Relay::of(&home, &settings).await;
     let page = relay.get("/metrics").await.1;
@@ -189,11 +195,8 @@ async fn failed_attempt_is_logged_with_event_and_target() {
             assert!(page.contains(&line), "{page}");
         }
         relay.accepts(&EventPayload::sample(kind)).await;
-        relay
-            .wait_for_counter(&format!(
-                "smartshape_relay_attempts_total{{target=\"{target}\",outcome=\"failed\"}}"
-            ))
-            .await;
+        let failed = format!("smartshape_relay_attempts_total{{target=\"{target}\",outcome=\"failed\"}}");
+        relay.wait_for_counter(&failed).await;
     }
     let log = relay.terminate().await;
     let has = |words: &[&str]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
@@ -209,8 +212,8 @@ async fn failed_attempt_is_logged_with_event_and_target() {
 #[tokio::test]
 async fn relay_runs_program_with_event_on_standard_input() {
     let home = Home::new();
-    let target = script(&home, "cat > body.part; env > variables; mv body.part body; echo 'it\x1b[2J works'");
-    let relay = Relay::to(&home, &target).await;
+    let text = "cat > body.part; env > variables; mv body.part body; echo 'it\x1b[2J works'";
+    let relay = Relay::to_script(&home, text).await;
     let event = EventPayload::sample(FileUploaded).with_file("gr\u{f6}\u{df}e");
     relay.accepts(&event).await;
     relay.wait_for_exec("passed_on", 1).await;
@@ -229,23 +232,16 @@ async fn relay_runs_program_with_event_on_standard_input() {
 #[tokio::test]
 async fn program_that_fails_is_run_again_unless_it_ends_with_65() {
     let home = Home::new();
-    let target = script(
-        &home,
-        "case $CE_TYPE in file_optimized) exit 65;; esac\nmkdir first 2>/dev/null && exit 1\nexit 0",
-    );
-    let relay = Relay::to(&home, &target).await;
+    let text = "case $CE_TYPE in file_optimized) exit 65;; esac\nmkdir first 2>/dev/null && exit 1\nexit 0";
+    let relay = Relay::to_script(&home, text).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     relay.wait_for_exec("passed_on", 1).await;
     relay.accepts(&EventPayload::sample(FileOptimized)).await;
     relay.wait_for_exec("failed", 2).await;
     relay.terminate().await;
     let listed = home.run(&["inbox", "list", "relay.db", "--state", "dead-letter"]).await.assert_ok().out;
-    assert!(
-        listed.contains("file_optimized")
-            && listed.contains("ended with 65")
-            && !listed.contains("file_uploaded"),
-        "{listed}"
-    );
+    assert!(listed.contains("file_optimized") && listed.contains("ended with 65"), "{listed}");
+    assert!(!listed.contains("file_uploaded"), "{listed}");
 }
 
 #[tokio::test]
@@ -273,8 +269,7 @@ fn runs(home: &Home, pid_file: &str) -> bool {
 async fn program_and_its_children_are_killed_after_the_timeout() {
     let home = Home::new();
     let target = script(&home, "echo 'waits for a lock' >&2; sleep 1000 & echo $! > pid; wait");
-    let settings = format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 1\n");
-    let relay = Relay::of(&home, &settings).await;
+    let relay = Relay::of(&home, &format!("[[route]]\nto = '{target}'\ntimeout_seconds = 1\n")).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     relay.wait_for_exec("failed", 1).await;
     poll_until(async || !runs(&home, "pid")).await;
@@ -287,21 +282,20 @@ async fn program_and_its_children_are_killed_after_the_timeout() {
 async fn program_and_its_children_are_killed_at_shutdown() {
     let home = Home::new();
     let target = script(&home, "sleep 1000 & echo $! > pid.part; mv pid.part pid; wait");
-    let settings = format!("shutdown_timeout_seconds = 1\n[[route]]\nto = \"{target}\"\n");
-    let relay = Relay::of(&home, &settings).await;
+    let relay =
+        Relay::of(&home, &format!("shutdown_timeout_seconds = 1\n[[route]]\nto = '{target}'\n")).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     poll_until(async || home.path().join("pid").exists()).await;
     relay.terminate().await;
     assert!(!runs(&home, "pid"));
-    let stats = home.run(&["--json", "inbox", "stats", "relay.db"]).await.assert_ok().json();
-    assert_eq!(stats["waiting"], 1, "the event is kept");
+    assert_eq!(home.run_json(&["inbox", "stats", "relay.db"]).await["waiting"], 1, "the event is kept");
 }
 
 #[tokio::test]
 async fn program_may_leave_its_input_and_write_without_end() {
     let home = Home::new();
-    let target = script(&home, "exec <&-; sleep 1000 & head -c 5000000 /dev/zero | tr '\\0' x; exit 0");
-    let relay = Relay::to(&home, &target).await;
+    let text = "exec <&-; sleep 1000 & head -c 5000000 /dev/zero | tr '\\0' x; exit 0";
+    let relay = Relay::to_script(&home, text).await;
     let event = EventPayload::sample(FileUploaded).with_data("x".repeat(1_000_000));
     relay.accepts(&event).await;
     relay.wait_for_exec("passed_on", 1).await;
@@ -314,12 +308,10 @@ async fn program_may_leave_its_input_and_write_without_end() {
 async fn failing_event_holds_back_later_ones_of_its_file() {
     let home = Home::new();
     let target = script(&home, "[ $CE_TYPE != file_uploaded ]");
-    let secret =
-        |name, event| format!("[[secret]]\nname = \"{name}\"\nenv = \"{name}\"\nevents = [\"{event}\"]\n");
     let settings = format!(
-        "ordered_by_file = true\n[[route]]\nto = \"{target}\"\n{}{}",
-        secret("UPLOADS", "file_uploaded"),
-        secret("OTHERS", "file_optimized")
+        "ordered_by_file = true\n[[route]]\nto = '{target}'\n\
+         [[secret]]\nname = 'uploads'\nenv = 'UPLOADS'\nevents = ['file_uploaded']\n\
+         [[secret]]\nname = 'others'\nenv = 'OTHERS'\nevents = ['file_optimized']\n"
     );
     home.write("relay.toml", settings);
     let mut program = command(&home, &["--inbox", "relay.db", "--config", "relay.toml"]);
@@ -341,7 +333,7 @@ async fn program_that_leaves_a_process_behind_has_ended() {
     let home = Home::new();
     let left = "setsid sh -c 'echo > left; exec sleep 20' & until [ -e left ]; do :; done";
     let target = script(&home, &format!("cat > /dev/null; echo kept; rm -f left; {left}"));
-    let relay = Relay::of(&home, &format!("[[route]]\nto = \"{target}\"\ntimeout_seconds = 10\n")).await;
+    let relay = Relay::of(&home, &format!("[[route]]\nto = '{target}'\ntimeout_seconds = 10\n")).await;
     relay.accepts(&EventPayload::sample(FileUploaded)).await;
     relay.wait_for_exec("passed_on", 1).await;
     let log = relay.terminate().await;
@@ -353,8 +345,8 @@ async fn relay_routes_by_event_and_counts_the_rest() {
     let (home, (uploads, mut uploaded), (others, mut other)) =
         (Home::new(), endpoint().await, endpoint().await);
     let settings = format!(
-        "[[route]]\nevents = [\"file_uploaded\"]\nto = \"{uploads}\"\nallow_private_addresses = true\n\
-         [[route]]\nevents = [\"annotation_created\"]\nto = \"{others}\"\nallow_private_addresses = true\n"
+        "[[route]]\nevents = ['file_uploaded']\nto = '{uploads}'\nallow_private_addresses = true\n\
+         [[route]]\nevents = ['annotation_created']\nto = '{others}'\nallow_private_addresses = true\n"
     );
     let relay = Relay::of(&home, &settings).await;
     assert!(relay.log().contains("events=\"file_uploaded\""), "{}", relay.log());
@@ -390,8 +382,9 @@ async fn second_relay_on_one_file_waits_for_the_end_of_the_first() {
 #[tokio::test]
 async fn relay_serves_its_health_and_ends_cleanly() {
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
-    let arguments = ["--json", "--inbox", "relay.db", "--to", &url, "--allow-private-addresses"];
-    let relay = Relay::start(command(&home, &arguments)).await;
+    let mut program = command_to(&home, &url);
+    program.arg("--json");
+    let relay = Relay::start(program).await;
     relay.wait_until_ready().await;
     assert_eq!(relay.get("/health").await, ("200".to_owned(), "ok".to_owned()));
     assert_eq!(relay.get("/other").await.0, "404");
@@ -408,8 +401,8 @@ async fn relay_serves_its_health_and_ends_cleanly() {
 #[tokio::test]
 async fn relay_outlives_a_hangup_under_nohup() {
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
-    let program = command(&home, &["--inbox", "relay.db", "--to", &url, "--allow-private-addresses"]);
-    let relay = Relay::start(crate::support::with_signals("--ignore-signal=HUP", &program)).await;
+    let program = crate::support::with_signals("--ignore-signal=HUP", &command_to(&home, &url));
+    let relay = Relay::start(program).await;
     relay.program.signal("-HUP");
     for kind in EventKind::ALL {
         relay.accepts(&EventPayload::sample(kind)).await;
@@ -424,10 +417,7 @@ async fn relay_registers_webhooks_and_takes_their_secrets() {
     let declared = r#"{"url": "http://127.0.0.1:1/callback", "webhooks": [
         {"event": "file_uploaded", "secret": {"env": "UPLOADS"}}, {"event": "file_optimized"}]}"#;
     let mut program = applying(&home, &url, declared);
-    program
-        .env("SMARTSHAPE_API_URL", fake.base_url())
-        .env("SMARTSHAPE_TOKEN", fake.bearer_token())
-        .env("UPLOADS", "another secret of mine");
+    log_in(&mut program, &fake).env("UPLOADS", "another secret of mine");
     let relay = Relay::start(program).await;
     poll_until(async || fake.webhooks().len() >= 2).await;
     let registered: Vec<EventKind> = fake.webhooks().into_iter().map(|webhook| webhook.event).collect();
@@ -452,9 +442,9 @@ async fn relay_accepts_further_secrets_beside_those_of_declared_webhooks() {
         {"event": "file_uploaded", "url": "http://127.0.0.2:1/callback", "secret": {"env": "ELSEWHERE"}}]}"#;
     home.write("webhooks.json", declared);
     let settings = format!(
-        "inbox = \"relay.db\"\napply = \"webhooks.json\"\n\
-         [[route]]\nto = \"{url}\"\nallow_private_addresses = true\n\
-         [[secret]]\nname = \"old\"\nenv = \"OLD\"\nwebhook = \"default\"\nevents = [\"file_uploaded\"]\n"
+        "inbox = 'relay.db'\napply = 'webhooks.json'\n\
+         [[route]]\nto = '{url}'\nallow_private_addresses = true\n\
+         [[secret]]\nname = 'old'\nenv = 'OLD'\nwebhook = 'default'\nevents = ['file_uploaded']\n"
     );
     home.write("relay.toml", settings);
     let mut program = command(&home, &["--config", "relay.toml"]);
@@ -463,10 +453,7 @@ async fn relay_accepts_further_secrets_beside_those_of_declared_webhooks() {
         ("NEW", "the new secret of mine"),
         ("ELSEWHERE", "a third secret of mine"),
     ];
-    program
-        .env("SMARTSHAPE_API_URL", fake.base_url())
-        .env("SMARTSHAPE_TOKEN", fake.bearer_token())
-        .envs(secrets);
+    log_in(&mut program, &fake).envs(secrets);
     let relay = Relay::start(program).await;
     let event = EventPayload::sample(FileUploaded);
     for (_, secret) in secrets {
@@ -511,24 +498,18 @@ async fn relay_serves_while_smartshape_is_down() {
 async fn relay_shows_its_inbox_to_whoever_knows_the_password() {
     const PASSWORD: &str = "correct horse battery";
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
-    let arguments = ["--inbox", "relay.db", "--to", &url, "--allow-private-addresses", "--ui"];
-    run(&mut command(&home, &arguments)).await.assert_fails(2, "the console of a relay needs a password");
-    let mut program = command(&home, &arguments);
+    let mut program = command_to(&home, &url);
+    run(program.arg("--ui")).await.assert_fails(2, "the console of a relay needs a password");
     let mut relay = Program::spawn(program.env("SMARTSHAPE_UI_PASSWORD", PASSWORD));
     let shown = relay.read_until(" console ").await;
     let listening = relay.read_until("listening on ").await;
-    assert!(
-        send(listening.rsplit(' ').next().unwrap(), &EventPayload::sample(FileUploaded)).await.accepted()
-    );
+    let url = listening.rsplit(' ').next().unwrap();
+    assert!(send(url, &EventPayload::sample(FileUploaded)).await.accepted());
 
     let console = Console::at(relay, shown.split('"').nth(1).unwrap());
-    let login = base64::engine::general_purpose::STANDARD.encode(format!("smartshape:{PASSWORD}"));
-    let login = format!("authorization: Basic {login}");
     assert_eq!(console.send("GET", "?view=events", &[], "").await.status(), "401");
-    let page = console.send("GET", "?view=events", &[&login], "").await;
+    let page = console.send("GET", "?view=events", &[&login(PASSWORD)], "").await;
     assert!(page.status() == "200" && page.body.contains("file_uploaded"), "{}", page.body);
-    let forged = [login.as_str(), "sec-fetch-site: cross-site"];
-    assert_eq!(console.send("POST", "", &forged, "do=pause").await.status(), "403");
     assert!(!console.stop().await.contains(PASSWORD));
 }
 

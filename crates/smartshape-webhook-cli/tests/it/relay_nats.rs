@@ -30,8 +30,7 @@ async fn relay_publishes_to_a_stream_once_it_can_be_reached() {
     let home = Home::new();
     let url = servers.urls().replace("nats://", "nats://do-not-show@");
     home.write("url", format!("{url}/EVENTS\n"));
-    let settings = "[[route]]\nto = { file = \"url\" }\nmin_replicas = 1\n";
-    let relay = Relay::of(&home, settings).await;
+    let relay = Relay::of(&home, "[[route]]\nto = { file = 'url' }\nmin_replicas = 1\n").await;
     let event = EventPayload::sample(FileUploaded);
     relay.accepts(&event).await;
     let attempts = r#"smartshape_relay_attempts_total{target="nats:EVENTS",outcome="#;

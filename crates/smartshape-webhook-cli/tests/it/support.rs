@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
 use smartshape_fake::FakeSmartShape;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,7 +48,7 @@ impl Home {
     /// The program with a login at the fake.
     pub(crate) fn logged_in(&self, fake: &FakeSmartShape, arguments: &[&str]) -> Command {
         let mut command = self.program(arguments);
-        command.env("SMARTSHAPE_API_URL", fake.base_url()).env("SMARTSHAPE_TOKEN", fake.bearer_token());
+        log_in(&mut command, fake);
         command
     }
 
@@ -55,10 +56,19 @@ impl Home {
         run(&mut self.program(arguments)).await
     }
 
+    /// Runs the program, which succeeds and prints one JSON document.
+    pub(crate) async fn run_json(&self, arguments: &[&str]) -> Value {
+        self.run(&[&["--json"], arguments].concat()).await.assert_ok().json()
+    }
+
     /// Runs the program with a login at the fake.
     pub(crate) async fn run_at(&self, fake: &FakeSmartShape, arguments: &[&str]) -> RunResult {
         run(&mut self.logged_in(fake, arguments)).await
     }
+}
+
+pub(crate) fn log_in<'a>(command: &'a mut Command, fake: &FakeSmartShape) -> &'a mut Command {
+    command.env("SMARTSHAPE_API_URL", fake.base_url()).env("SMARTSHAPE_TOKEN", fake.bearer_token())
 }
 
 /// The program, started with signals as this option of GNU's `env` has them.
@@ -89,12 +99,12 @@ pub(crate) struct RunResult {
 }
 
 impl RunResult {
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The lines of standard output, each of which is JSON.
-    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn lines(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -107,7 +117,12 @@ impl RunResult {
     }
 
     pub(crate) fn assert_ok(self) -> Self {
-        assert_eq!(self.code, Some(0), "{self:?}");
+        self.assert_exits(0, "")
+    }
+
+    /// This exit code, and a text that is a part of standard error.
+    pub(crate) fn assert_exits(self, code: i32, says: &str) -> Self {
+        assert!(self.code == Some(code) && self.err.contains(says), "{code}, {says}: {self:?}");
         self
     }
 }
