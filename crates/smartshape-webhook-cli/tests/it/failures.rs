@@ -197,7 +197,7 @@ async fn closed_pipe_keeps_the_exit_code() {
     // One listener's webhook can be deleted here, the other's cannot.
     let (here, there) = (FakeSmartShape::start().await.unwrap(), FakeSmartShape::start().await.unwrap());
     for fake in [&here, &there] {
-        listener::at(&home, fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
+        listener::killed(&home, fake, &["--event", "file_uploaded"]).await;
     }
     assert_eq!(run_unread(&mut home.logged_in(&here, &["webhook", "prune"])).await, Some(1));
     assert_eq!((here.webhooks().len(), there.webhooks().len()), (0, 1));
@@ -215,8 +215,7 @@ async fn unprintable_success_says_what_was_done() {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let child = program.stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap();
         let ran = RunResult::from(crate::support::within(child.wait_with_output()).await.unwrap());
-        assert!(ran.code == Some(1) && ran.err.contains("cannot write to standard output"), "{ran:?}");
-        ran.err
+        ran.assert_exits(1, "cannot write to standard output").err
     };
     let fixture = Fixture::new().await;
     let Fixture { home, fake, id } = &fixture;

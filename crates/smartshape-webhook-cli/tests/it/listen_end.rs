@@ -3,13 +3,11 @@
 
 use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 
 use crate::listener::{self, builder, journals};
 use crate::program::Program;
-use crate::support::{Home, SECRET, assert_private, run, within};
+use crate::rotate::SlowServer;
+use crate::support::{Home, SECRET, assert_private, run};
 
 /// A fake with or without URLs in its list, and somebody else's webhook there.
 async fn fake(shows_url: bool) -> (FakeSmartShape, String) {
@@ -45,67 +43,44 @@ async fn concurrent_listeners_do_not_interfere() {
     }
 }
 
+/// A kill at any time leaves a webhook that is in the journal, by its id or its URL.
+#[tokio::test]
+async fn listen_writes_its_journal_before_it_registers() {
+    let (home, mut server) = (Home::new(), SlowServer::start().await);
+    let arguments = ["listen", "--event", "file_uploaded"];
+    server.start_creation(&home, &arguments).await.kill().await.unwrap();
+    assert_eq!(journals(&home).len(), 1);
+}
+
+/// Leaves the journal that a kill before the response to the first creation leaves, or a power failure in the middle of
+/// the line of that webhook.
+fn cut_journal(home: &Home, bytes_of_second_line: usize) {
+    let path = journals(home).remove(0);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let second_line = text.find('\n').unwrap() + 1;
+    std::fs::write(path, &text[..second_line + bytes_of_second_line]).unwrap();
+}
+
 #[tokio::test]
 async fn prune_finds_a_webhook_that_was_not_noted() {
-    for shows_url in [true, false] {
+    for (shows_url, bytes) in [(true, 0), (true, 11), (false, 0), (false, 11)] {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
-        let (api_url, created) = keeping_back_a_creation(&fake).await;
-        let there = |arguments: &[&str]| {
-            let mut command = home.logged_in(&fake, arguments);
-            command.env("SMARTSHAPE_API_URL", &api_url);
-            command
-        };
-        let mut listener = Program::spawn(&mut there(&["webhook", "listen", "--event", "file_optimized"]));
-        within(created).await.unwrap();
-        listener.child.kill().await.unwrap();
+        listener::killed(&home, &fake, &["--event", "file_optimized"]).await;
+        cut_journal(&home, bytes);
         let orphan = fake.webhooks()[1].id.clone();
         let later = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
 
-        let pruned = run(&mut there(&["webhook", "prune"])).await;
+        let pruned = home.run_at(&fake, &["webhook", "prune"]).await;
         if !shows_url {
             // Nothing tells whose it is: only a person can know.
-            let says = format!("smartshape webhook delete {orphan}");
-            assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
+            let pruned = pruned.assert_exits(1, &format!("smartshape webhook delete {orphan}"));
             assert!(!pruned.err.contains(&later) && journals(&home).len() == 1, "{pruned:?}");
-            run(&mut there(&["webhook", "delete", &orphan])).await.assert_ok();
-            run(&mut there(&["webhook", "prune"])).await.assert_ok();
+            home.run_at(&fake, &["webhook", "delete", &orphan]).await.assert_ok();
+            home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
         }
         assert_eq!(ids(&fake), [other, later]);
         assert!(journals(&home).is_empty());
     }
-}
-
-/// A way to the fake that passes on everything but the response to the first creation; tells when
-/// there would be one.
-async fn keeping_back_a_creation(fake: &FakeSmartShape) -> (String, oneshot::Receiver<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = fake.base_url().replacen("http://", "", 1);
-    let (created, creation) = oneshot::channel();
-    let mut created = Some(created);
-    tokio::spawn(async move {
-        while let Ok((mut program, _)) = listener.accept().await {
-            let mut fake = TcpStream::connect(&server).await.unwrap();
-            let mut method = [0; 3];
-            program.read_exact(&mut method).await.unwrap();
-            fake.write_all(&method).await.unwrap();
-            let created_signal = if method == *b"PUT" { created.take() } else { None };
-            tokio::spawn(async move {
-                let Some(created_signal) = created_signal else {
-                    return tokio::io::copy_bidirectional(&mut program, &mut fake).await;
-                };
-                let (mut request, _unanswered) = program.split();
-                let (mut response, mut called) = fake.split();
-                let forwarded = async {
-                    response.read_exact(&mut [0]).await?;
-                    let _ = created_signal.send(());
-                    Ok(0)
-                };
-                tokio::try_join!(tokio::io::copy(&mut request, &mut called), forwarded)
-            });
-        }
-    });
-    (url, creation)
 }
 
 #[tokio::test]
@@ -130,9 +105,8 @@ async fn rejected_creation_leaves_no_journal() {
         let (home, (fake, other)) = (Home::new(), fake(shows_url).await);
         // A redirect is not followed, so no webhook was created.
         fake.inject(FaultInjection::error(302, ErrorFormat::Empty).after(1));
-        let mut command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_optimized"]);
-        let ended = run(&mut command).await;
-        assert!(ended.code == Some(1) && ended.err.contains("redirects (status 302)"), "{ended:?}");
+        let listen = ["webhook", "listen", "--event", "file_optimized"];
+        let ended = home.run_at(&fake, &listen).await.assert_exits(1, "redirects (status 302)");
         assert!(!ended.err.contains("may appear"), "{ended:?}");
         assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0), "{ended:?}");
     }
@@ -185,14 +159,11 @@ async fn listen_ends_at_a_hangup_unless_it_is_ignored() {
 #[tokio::test]
 async fn prune_deletes_only_webhooks_of_crashed_listeners() {
     for shows_url in [true, false] {
-        let (home, fake) = (Home::new(), builder().list_shows_url(shows_url).start().await.unwrap());
-        let before = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-        let arguments = ["--event", "file_uploaded", "--event", "file_optimized"];
-        let mut crashed = listener::at(&home, &fake, &arguments).await;
+        let (home, (fake, before)) = (Home::new(), fake(shows_url).await);
+        listener::killed(&home, &fake, &["--event", "file_uploaded", "--event", "file_optimized"]).await;
         let secret = fake.webhooks()[1].secret().to_owned();
-        crashed.child.kill().await.unwrap();
         let after = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-        let running = listener::at(&home, &fake, &["--event", "annotation_created"]).await;
+        let mut running = listener::at(&home, &fake, &["--event", "annotation_created"]).await;
         let here: Vec<_> = fake.webhooks().into_iter().map(|webhook| (webhook.id, webhook.event)).collect();
         // The next listener has done it.
         assert_eq!(here.len(), 3, "{here:?}");
@@ -205,7 +176,6 @@ async fn prune_deletes_only_webhooks_of_crashed_listeners() {
         let nothing = home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
         assert!(nothing.out.contains("nothing is left behind"), "one that runs is left alone: {nothing:?}");
 
-        let mut running = running;
         running.child.kill().await.unwrap();
         let pruned = home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
         assert!(pruned.out.contains(&here[2].0), "{pruned:?}");
@@ -215,32 +185,21 @@ async fn prune_deletes_only_webhooks_of_crashed_listeners() {
 }
 
 #[tokio::test]
-async fn prune_recognizes_unnoted_webhooks_by_their_url() {
-    let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let mut crashed = listener::at(&home, &fake, &["--event", "file_uploaded"]).await;
-    crashed.child.kill().await.unwrap();
-    let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
-    // The power fails in the middle of the second line.
-    let path = &journals(&home)[0];
-    let text = std::fs::read_to_string(path).unwrap();
-    let intent = text.find('\n').unwrap();
-    std::fs::write(path, &text[..intent + 12]).unwrap();
-    home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
-    assert_eq!(ids(&fake), [other]);
-    assert!(journals(&home).is_empty());
-
-    std::fs::write(path, "of another program\n").unwrap();
-    let pruned = home.run_at(&fake, &["webhook", "prune"]).await;
-    assert!(pruned.code == Some(1) && pruned.err.contains("look at it") && path.exists(), "{pruned:?}");
+async fn prune_keeps_a_file_of_another_program() {
+    let (home, (fake, _)) = (Home::new(), fake(true).await);
+    listener::killed(&home, &fake, &["--event", "file_uploaded"]).await;
+    let path = journals(&home).remove(0);
+    std::fs::write(&path, "of another program\n").unwrap();
+    home.run_at(&fake, &["webhook", "prune"]).await.assert_exits(1, "look at it");
+    assert!(path.exists());
 }
 
 #[tokio::test]
 async fn prune_reports_undeletable_webhooks_until_forgotten() {
     let (home, fake, other) =
         (Home::new(), builder().start().await.unwrap(), builder().start().await.unwrap());
-    listener::at(&home, &fake, &["--event", "file_uploaded"]).await.child.kill().await.unwrap();
-    let pruned = home.run_at(&other, &["webhook", "prune"]).await;
-    assert!(pruned.code == Some(1) && pruned.err.contains(&fake.base_url()), "{pruned:?}");
+    listener::killed(&home, &fake, &["--event", "file_uploaded"]).await;
+    home.run_at(&other, &["webhook", "prune"]).await.assert_exits(1, &fake.base_url());
     let forgot = home.run_at(&other, &["webhook", "prune", "--forget"]).await.assert_ok();
     assert_eq!(forgot.out, "forgot 1 listener(s)\n");
     assert_eq!((fake.webhooks().len(), journals(&home).len()), (1, 0));
@@ -265,30 +224,24 @@ async fn listen_keeps_its_journal_if_the_token_expired() {
 
 #[tokio::test]
 async fn listen_finds_a_webhook_with_a_lost_response_by_its_url() {
-    let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let other = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
+    let (home, (fake, other)) = (Home::new(), fake(true).await);
     // After the list, the first creation.
     fake.inject(FaultInjection::error(500, ErrorFormat::Plain).after(1).after_effect());
     let arguments = ["webhook", "listen", "--event", "file_uploaded", "--event", "file_optimized"];
-    let ran = home.run_at(&fake, &arguments).await;
-    assert!(ran.code == Some(1) && ran.err.contains("create a webhook"), "{ran:?}");
-    assert_eq!(ids(&fake), [other]);
-    assert!(journals(&home).is_empty(), "{ran:?}");
+    home.run_at(&fake, &arguments).await.assert_exits(1, "create a webhook");
+    assert_eq!((ids(&fake), journals(&home).len()), (vec![other], 0));
 }
 
 #[tokio::test]
 async fn listen_leaves_and_names_unclear_webhooks_without_urls() {
-    let (home, fake) = (Home::new(), builder().list_shows_url(false).start().await.unwrap());
-    let before = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
+    let (home, (fake, before)) = (Home::new(), fake(false).await);
     fake.inject(FaultInjection::error(500, ErrorFormat::Plain).after(1).after_effect());
-    let ran = home.run_at(&fake, &["webhook", "listen", "--event", "file_uploaded"]).await;
+    let listened = home.run_at(&fake, &["webhook", "listen", "--event", "file_uploaded"]).await;
     let id = fake.webhooks()[1].id.clone();
-    assert!(!ran.err.contains(&before), "{ran:?}");
     let says = format!("smartshape webhook delete {id}");
-    assert!(ran.code == Some(1) && ran.err.contains(&says), "{ran:?}");
-    assert!(!ran.err.lines().any(|line| line.trim_end() == "smartshape:"), "no line without words: {ran:?}");
-    let pruned = home.run_at(&fake, &["webhook", "prune"]).await;
-    assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
+    let err = listened.assert_exits(1, &says).err;
+    assert!(!err.contains(&before) && !err.lines().any(|line| line.trim_end() == "smartshape:"), "{err}");
+    home.run_at(&fake, &["webhook", "prune"]).await.assert_exits(1, &says);
     home.run_at(&fake, &["webhook", "delete", &id]).await.assert_ok();
     home.run_at(&fake, &["webhook", "prune"]).await.assert_ok();
     assert!(journals(&home).is_empty());
@@ -301,14 +254,12 @@ async fn prune_keeps_journals_of_other_accounts() {
     let mut login = home.program(&["--api-url", &url, "login", account.username()]);
     run(login.env("SMARTSHAPE_PASSWORD", account.password())).await.assert_ok();
     let command = home.program(&["webhook", "listen", "--event", "file_uploaded"]);
-    let mut crashed = listener::start(command).await;
-    crashed.child.kill().await.unwrap();
+    listener::start(command).await.child.kill().await.unwrap();
     // To the user of a token that is set, the webhooks of a login may be unknown.
     let id = ids(&fake).remove(0);
     home.run_at(&fake, &["webhook", "delete", &id]).await.assert_ok();
-    let pruned = home.run_at(&fake, &["webhook", "prune"]).await;
     let says = format!("the login of {}", account.username());
-    assert!(pruned.code == Some(1) && pruned.err.contains(&says), "{pruned:?}");
+    home.run_at(&fake, &["webhook", "prune"]).await.assert_exits(1, &says);
     assert_eq!(journals(&home).len(), 1);
     home.run(&["webhook", "prune"]).await.assert_ok();
     assert!(journals(&home).is_empty());
