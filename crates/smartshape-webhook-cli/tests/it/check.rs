@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::event::{receiver, serve};
 use crate::faulty_endpoints::{self, Fault};
-use crate::support::{Home, RunResult, SECRET, run};
+use crate::support::{Home, RunResult, SECRET, run, unused_url};
 
 const NO_TOKEN: &str = "rejects a request without a token";
 const EMPTY: &str = "rejects an empty token";
@@ -32,25 +32,16 @@ async fn checked(url: &str, arguments: &[&str]) -> RunResult {
 }
 
 /// The cases of this result.
-fn cases(lines: &[Value], result: &str) -> Vec<String> {
-    let of_result = lines.iter().filter(|line| line["result"] == result);
-    of_result.map(|line| line["case"].as_str().unwrap().to_owned()).collect()
+fn cases<'a>(lines: &'a [Value], result: &str) -> Vec<&'a str> {
+    lines.iter().filter(|line| line["result"] == result).map(|line| line["case"].as_str().unwrap()).collect()
 }
 
 async fn finds_with(fault: Fault, arguments: &[&str], fails: &[&str], warns: &[&str]) -> Vec<Value> {
     let ran = checked(&faulty_endpoints::serve(fault).await, arguments).await;
     let lines = ran.lines();
-    assert_eq!(
-        (&*cases(&lines, "fail"), &*cases(&lines, "warn")),
-        (&*owned(fails), &*owned(warns)),
-        "{ran:?}"
-    );
+    assert_eq!((&*cases(&lines, "fail"), &*cases(&lines, "warn")), (fails, warns), "{ran:?}");
     assert_eq!(ran.code, Some(i32::from(!fails.is_empty())), "{ran:?}");
     lines
-}
-
-fn owned(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// One test for each fault: these cases fail, these warn, and all others pass.
@@ -155,8 +146,7 @@ async fn check_asks_about_path_and_secret_where_all_is_turned_away() {
     let (url, _) = receiver().await;
     for (url, secret) in [(url.as_str(), "another secret of mine"), (&format!("{url}/elsewhere"), SECRET)] {
         let ran = checked(url, &["--secret", secret, "--timeout", "60", "--only", "_"]).await;
-        assert_eq!(ran.code, Some(1), "{ran:?}");
-        assert!(ran.err.contains("no signed event was accepted: are the URL's path and"), "{ran:?}");
+        let ran = ran.assert_exits(1, "no signed event was accepted: are the URL's path and");
         assert!(ran.err.contains("--event") && ran.err.contains("--owner"), "{ran:?}");
     }
 }
@@ -205,12 +195,8 @@ async fn check_sends_only_the_registered_events() {
     let arguments = [&arguments[..], &["--owner", "ada@example.com"]].concat();
     let lines = checked(&url, &arguments).await.assert_ok().lines();
     let other = lines.iter().find(|line| line["case"] == "accepts annotation_created").unwrap();
-    assert_eq!(
-        (&other["result"], &other["reason"]),
-        (&"skipped".into(), &"not one of the events of --event".into())
-    );
-    let unknown = lines.iter().find(|line| line["case"] == "accepts an event of unknown name").unwrap();
-    assert_eq!(unknown["result"], "skipped");
+    assert_eq!(other["reason"], "not one of the events of --event");
+    assert!(cases(&lines, "skipped").contains(&"accepts an event of unknown name"), "{lines:?}");
     let received = received.lock().unwrap();
     assert!(received.iter().all(|event| event["event"] == "file_optimized" && event["file"] == "5c6f"));
     let owners = received.iter().filter(|event| event["owner"] == "ada@example.com").count();
@@ -242,18 +228,14 @@ async fn check_sends_the_header_in_both_cases() {
     let heads = heads.await.unwrap();
     assert!(heads[0].contains("\r\nx-smartshape-token: $2b$04$"), "{heads:?}");
     assert!(heads[1].contains("\r\nX-Smartshape-Token: $2b$04$"), "{heads:?}");
-    assert!(
-        heads.iter().all(|head| head.to_lowercase().contains("\r\nx-smartshape-fake: 1\r\n")),
-        "{heads:?}"
-    );
+    let is_marked = |head: &String| head.to_lowercase().contains("\r\nx-smartshape-fake: 1\r\n");
+    assert!(heads.iter().all(is_marked), "{heads:?}");
 }
 
 #[tokio::test]
 async fn check_rejects_invalid_settings_before_any_case() {
     let home = Home::new();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let unused = format!("http://{}/", free.local_addr().unwrap());
-    drop(free);
+    let (_socket, unused) = unused_url();
     let check =
         async |arguments: &[&str]| home.run(&[&["check", "--secret", SECRET], arguments].concat()).await;
     check(&[&unused]).await.assert_fails(2, "does the endpoint run there?");

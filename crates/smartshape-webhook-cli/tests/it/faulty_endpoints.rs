@@ -1,17 +1,18 @@
 //! An endpoint that does all as it should, but for one fault.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use serde_json::Value;
 use smartshape_webhook::{EventKind, Token};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -60,18 +61,6 @@ pub(crate) enum Fault {
     ClosesEachConnection,
 }
 
-/// Why there is no response.
-#[derive(Debug)]
-struct Closed;
-
-impl std::fmt::Display for Closed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("closed on purpose")
-    }
-}
-
-impl std::error::Error for Closed {}
-
 struct Endpoint {
     fault: Fault,
     seen: Mutex<HashSet<String>>,
@@ -109,52 +98,49 @@ pub(crate) async fn serve(fault: Fault) -> String {
     url
 }
 
-type FaultyResponse = Response<Full<Bytes>>;
+/// An error closes the connection without a response.
+type FaultyResponse = io::Result<Response<Full<Bytes>>>;
 
 impl Endpoint {
     fn has(&self, fault: Fault) -> bool {
         self.fault == fault
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Result<FaultyResponse, Closed> {
+    async fn respond(&self, request: Request<Incoming>) -> FaultyResponse {
         let (head, body) = request.into_parts();
-        let mut body = Some(body);
-        let mut early = None;
+        let length = hyper::body::Body::size_hint(&body).exact();
+        let (mut read, mut early) = (body.collect(), None);
         if self.has(Fault::ReadsTheBodyFirst) {
-            early = body.take().unwrap().collect().await.ok().map(http_body_util::Collected::to_bytes);
+            early = Some((&mut read).await);
         }
         if head.method != Method::POST && !self.has(Fault::BelievesAnyMethod) {
-            return Ok(rejection(405));
+            return rejection(405);
         }
         match self.authenticate(&head).await {
             Ok(true) => {}
             Ok(false) => return self.reject(&head).await,
-            Err(status) => return Ok(rejection(status)),
+            Err(status) => return rejection(status),
         }
         if self.has(Fault::WantsExactContentType) && head.headers[CONTENT_TYPE] != "application/json" {
-            return Ok(rejection(415));
+            return rejection(415);
         }
-        let length = body.as_ref().and_then(|body| hyper::body::Body::size_hint(body).exact());
         if self.has(Fault::RejectsChunks) && length.is_none() {
-            return Ok(rejection(411));
+            return rejection(411);
         }
         if self.has(Fault::LimitsTheBody) && length.is_some_and(|length| length > 100_000) {
-            return Ok(rejection(413));
+            return rejection(413);
         }
-        let bytes = match (early, body) {
-            (Some(bytes), _) => bytes,
-            (None, Some(body)) => body.collect().await.map_err(|_| Closed)?.to_bytes(),
-            (None, None) => return Err(Closed),
+        let body = match early {
+            Some(body) => body,
+            None => read.await,
         };
-        self.handle(&bytes)
+        self.handle(&body.map_err(io::Error::other)?.to_bytes())
     }
 
     /// Whether the tokens are right; or another status of the rejection.
     async fn authenticate(&self, head: &Parts) -> Result<bool, u16> {
-        let mut tokens: Vec<&[u8]> = Vec::new();
-        for value in head.headers.get_all("x-smartshape-token") {
-            tokens.push(value.as_bytes());
-        }
+        let tokens = head.headers.get_all("x-smartshape-token").iter();
+        let mut tokens: Vec<&[u8]> = tokens.map(HeaderValue::as_bytes).collect();
         if tokens.is_empty() {
             return match self.fault {
                 Fault::BelievesNoToken => Ok(true),
@@ -197,30 +183,28 @@ impl Endpoint {
         Ok(is_right)
     }
 
-    async fn reject(&self, head: &Parts) -> Result<FaultyResponse, Closed> {
+    async fn reject(&self, head: &Parts) -> FaultyResponse {
         match self.fault {
             Fault::HangsOnRejection => std::future::pending().await,
-            Fault::ClosesOnRejection => Err(Closed),
-            Fault::SaysOkToTheWrongToken if head.headers.contains_key("x-smartshape-token") => {
-                Ok(response(200, "application/json", &json!({"success": false})))
-            }
-            _ => Ok(rejection(401)),
+            Fault::ClosesOnRejection => Err(io::Error::other("closed on purpose")),
+            Fault::SaysOkToTheWrongToken if head.headers.contains_key("x-smartshape-token") => rejection(200),
+            _ => rejection(401),
         }
     }
 
-    fn handle(&self, body: &[u8]) -> Result<FaultyResponse, Closed> {
+    fn handle(&self, body: &[u8]) -> FaultyResponse {
         let event: Value = match serde_json::from_slice(body) {
             Ok(event) => event,
-            Err(_) if self.has(Fault::BelievesAnything) => return Ok(self.success()),
-            Err(_) if self.has(Fault::DiesOfBrokenJson) => {
+            Err(_) if self.has(Fault::BelievesAnything) => return self.success(),
+            Err(error) if self.has(Fault::DiesOfBrokenJson) => {
                 self.dead.send_replace(true);
-                return Err(Closed);
+                return Err(error.into());
             }
-            Err(_) => return Ok(rejection(400)),
+            Err(_) => return rejection(400),
         };
         let fields = ["file", "event", "data", "owner", "runTimestamp", "uuid"];
         if !self.has(Fault::BelievesAnything) && fields.iter().any(|field| event[field].is_null()) {
-            return Ok(rejection(400));
+            return rejection(400);
         }
         let uuid = event["uuid"].to_string();
         let name = event["event"].as_str().unwrap_or_default();
@@ -238,33 +222,24 @@ impl Endpoint {
             _ => false,
         };
         if rejected {
-            return Ok(rejection(if self.has(Fault::RejectsOneEvent) { 422 } else { 500 }));
+            return rejection(if self.has(Fault::RejectsOneEvent) { 422 } else { 500 });
         }
-        Ok(self.success())
+        self.success()
     }
 
     fn success(&self) -> FaultyResponse {
-        match self.fault {
-            Fault::Status202 => response(202, "application/json", &json!({"success": true})),
-            Fault::TextPlain => response(200, "text/plain", &json!({"success": true})),
-            Fault::ClosesEachConnection => {
-                let mut closing = response(200, "application/json", &json!({"success": true}));
-                closing.headers_mut().insert(CONNECTION, "close".parse().unwrap());
-                closing
-            }
-            _ => response(200, "application/json", &json!({"success": true})),
-        }
+        let status = if self.has(Fault::Status202) { 202 } else { 200 };
+        let content_type = if self.has(Fault::TextPlain) { "text/plain" } else { "application/json" };
+        let connection = if self.has(Fault::ClosesEachConnection) { "close" } else { "keep-alive" };
+        let head = Response::builder().status(status).header(CONTENT_TYPE, content_type);
+        let body = Full::from(r#"{"success": true}"#);
+        head.header(CONNECTION, connection).body(body).map_err(io::Error::other)
     }
 }
 
-fn response(status: u16, content_type: &'static str, body: &Value) -> FaultyResponse {
-    let status = StatusCode::from_u16(status).unwrap();
-    let builder = Response::builder().status(status).header(CONTENT_TYPE, content_type);
-    builder.body(Full::from(body.to_string())).unwrap()
-}
-
 fn rejection(status: u16) -> FaultyResponse {
-    response(status, "application/json", &json!({"success": false}))
+    let head = Response::builder().status(status).header(CONTENT_TYPE, "application/json");
+    head.body(Full::from(r#"{"success": false}"#)).map_err(io::Error::other)
 }
 
 fn is_old(time: &Value) -> bool {
