@@ -1,9 +1,10 @@
 //! `login`, `webhook create|list|delete`, `attribute upsert`, and where settings come from.
 
+use serde_json::json;
 use smartshape_fake::{ErrorFormat, FakeSmartShape, FaultInjection};
 use smartshape_webhook::EventKind;
 
-use crate::support::{Home, SECRET, assert_private, run, run_with_stdin};
+use crate::support::{Home, SECRET, assert_private, run, run_unread, run_with_stdin};
 
 #[tokio::test]
 async fn login_is_stored_and_used_for_its_server_only() {
@@ -26,12 +27,12 @@ async fn login_is_stored_and_used_for_its_server_only() {
     assert_private(&kept);
     home.run(&["webhook", "list"]).await.assert_ok();
 
-    let elsewhere = run(home.program(&["webhook", "list"]).env("SMARTSHAPE_API_URL", other.base_url())).await;
-    assert!(elsewhere.code == Some(2) && elsewhere.err.contains("not sent to"), "{elsewhere:?}");
+    let mut elsewhere = home.program(&["webhook", "list"]);
+    run(elsewhere.env("SMARTSHAPE_API_URL", other.base_url())).await.assert_exits(2, "not sent to");
 
     std::fs::write(&kept, "{\"token\": \"hunter2\", nonsense").unwrap();
-    let broken = home.run(&["webhook", "list"]).await;
-    assert!(broken.code == Some(2) && broken.err.contains("config.json") && !broken.err.contains("hunter2"));
+    let broken = home.run(&["webhook", "list"]).await.assert_exits(2, "config.json");
+    assert!(!broken.err.contains("hunter2"), "{broken:?}");
 }
 
 #[cfg(unix)]
@@ -66,8 +67,7 @@ async fn login_opens_a_session_on_request() {
     let home = Home::new();
     let fake = FakeSmartShape::builder().session_required(true).start().await.unwrap();
     let (url, account) = (fake.base_url(), fake.account());
-    let login = ["--api-url", &url, "login", account.username(), "--open-session"];
-    let mut program = home.program(&login);
+    let mut program = home.program(&["--api-url", &url, "login", account.username(), "--open-session"]);
     run(program.env("SMARTSHAPE_PASSWORD", account.password())).await.assert_ok();
     home.run(&["webhook", "list"]).await.assert_ok();
     home.run_at(&fake, &["webhook", "list"]).await.assert_fails(1, "unauthorized");
@@ -81,8 +81,8 @@ async fn settings_flags_override_the_environment() {
     program.env("SMARTSHAPE_API_URL", "http://127.0.0.1:1").env("SMARTSHAPE_TOKEN", "another");
     assert_eq!(run_with_stdin(&mut program, &token).await.assert_ok().out, "");
     let mut program = home.program(&["webhook", "list", "--api-url", &url, "--token", &token]);
-    let none = run(&mut program).await.assert_ok();
-    assert!(none.out.starts_with("ID") && none.err.contains("there are no webhooks"), "{none:?}");
+    let none = run(&mut program).await.assert_exits(0, "there are no webhooks");
+    assert!(none.out.starts_with("ID"), "{none:?}");
     home.run(&["webhook", "list", "--api-url", &url]).await.assert_fails(2, "smartshape login");
 }
 
@@ -95,8 +95,7 @@ async fn settings_environment_overrides_the_file() {
     std::fs::write(folder.join("config.json"), kept).unwrap();
     home.write("empty.pem", "");
     let mut program = home.logged_in(&fake, &["--json", "webhook", "list"]);
-    let listed = run(program.env("SMARTSHAPE_CA_CERT", "empty.pem")).await.assert_ok();
-    assert_eq!(listed.out, "");
+    assert_eq!(run(program.env("SMARTSHAPE_CA_CERT", "empty.pem")).await.assert_ok().out, "");
 }
 
 #[tokio::test]
@@ -128,9 +127,9 @@ async fn webhooks_are_created_listed_and_deleted() {
 
     // An equal one is created, and named.
     let create = ["webhook", "create", "http://127.0.0.1:1/b", "file_optimized", "yet another secret"];
-    let twice = home.run_at(&fake, &create).await.assert_ok();
+    let twice = home.run_at(&fake, &create).await;
     let (id, third) = (fake.webhooks()[1].id.clone(), fake.webhooks()[2].id.clone());
-    assert!(twice.err.contains(&format!("warning: {id} is for the same event and URL")), "{twice:?}");
+    twice.assert_exits(0, &format!("warning: {id} is for the same event and URL"));
     home.run_at(&fake, &["webhook", "delete", &third]).await.assert_ok();
 
     let listed = home.run_at(&fake, &["webhook", "list"]).await.assert_ok().out;
@@ -143,8 +142,7 @@ async fn webhooks_are_created_listed_and_deleted() {
 
     let ids: Vec<_> = fake.webhooks().into_iter().map(|webhook| webhook.id).collect();
     let delete = ["webhook", "delete", &ids[0], "nothing", &ids[1]];
-    let deleted = home.run_at(&fake, &delete).await;
-    assert!(deleted.code == Some(1) && deleted.err.contains("no webhook nothing"), "{deleted:?}");
+    home.run_at(&fake, &delete).await.assert_exits(1, "no webhook nothing");
     assert!(fake.webhooks().is_empty());
 }
 
@@ -153,10 +151,8 @@ async fn delete_continues_after_a_closed_pipe() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let one = fake.register(EventKind::FileUploaded, "http://127.0.0.1:1/", SECRET);
     let two = fake.register(EventKind::FileOptimized, "http://127.0.0.1:1/", SECRET);
-    let mut program = home.logged_in(&fake, &["webhook", "delete", &one, &two]);
-    let mut child = program.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    assert!(child.wait().await.unwrap().success());
+    let delete = ["webhook", "delete", &one, &two];
+    assert_eq!(run_unread(&mut home.logged_in(&fake, &delete)).await, Some(0));
     assert!(fake.webhooks().is_empty());
 }
 
@@ -164,21 +160,17 @@ async fn delete_continues_after_a_closed_pipe() {
 async fn invalid_usage_is_one_clear_line() {
     let (home, fake) = (Home::new(), FakeSmartShape::start().await.unwrap());
     let run = async |arguments: &[&str]| home.run_at(&fake, arguments).await;
-    run(&["webhook", "create", "nonsense", "file_uploaded", SECRET]).await.assert_fails(2, "absolute URL");
-    run(&["webhook", "create", "http://127.0.0.1:1/", "file_deleted", SECRET])
-        .await
-        .assert_fails(2, "annotation_created");
-    run(&["webhook", "create", "http://127.0.0.1:1/", "file_uploaded"])
-        .await
-        .assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
+    let create = async |arguments: &[&str]| run(&[&["webhook", "create"], arguments].concat()).await;
+    create(&["nonsense", "file_uploaded", SECRET]).await.assert_fails(2, "absolute URL");
+    create(&["http://127.0.0.1:1/", "file_deleted", SECRET]).await.assert_fails(2, "annotation_created");
+    create(&["http://127.0.0.1:1/", "file_uploaded"]).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");
     run(&["attribute", "upsert", "f", "{", "--query", "id:n"]).await.assert_fails(2, "not JSON");
     run(&["attribute", "upsert", "f", "[1]", "--query", "id:n"]).await.assert_fails(2, "no JSON object");
     run(&["attribute", "upsert", "f", "{\"a\": 1}", "--query", "name:n"]).await.assert_fails(2, "id:NODE");
     run(&["--api-url", "ftp://x", "webhook", "list"]).await.assert_fails(2, "https://");
 
     fake.inject(FaultInjection::error(500, ErrorFormat::List).after_effect());
-    let create = ["webhook", "create", "http://127.0.0.1:1/", "file_uploaded", SECRET];
-    run(&create).await.assert_fails(1, "may exist all the same");
+    create(&["http://127.0.0.1:1/", "file_uploaded", SECRET]).await.assert_fails(1, "may exist all the same");
 }
 
 #[tokio::test]
@@ -188,13 +180,9 @@ async fn attributes_are_set() {
     let upsert =
         ["attribute", "upsert", "5c6f", r#"{"mtime": 1550824906, "color": "red"}"#, "--query", "id:5b33"];
     home.run_at(&fake, &upsert).await.assert_ok();
-    let set: Vec<_> = fake
-        .attributes()
-        .into_iter()
-        .map(|one| (one.file.unwrap_or_default(), one.node, one.name, one.value))
-        .collect();
-    let expected = |name: &str, value: serde_json::Value| ("5c6f".into(), "5b33".into(), name.into(), value);
-    assert_eq!(set, [expected("color", "red".into()), expected("mtime", 1_550_824_906.into())]);
+    let stored = fake.attributes().into_iter().map(|one| json!([one.file, one.node, one.name, one.value]));
+    let expected = json!([["5c6f", "5b33", "color", "red"], ["5c6f", "5b33", "mtime", 1_550_824_906]]);
+    assert_eq!(stored.collect::<serde_json::Value>(), expected);
 }
 
 #[tokio::test]

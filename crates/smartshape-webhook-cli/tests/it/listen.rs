@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::listener::{self, builder, journals};
-use crate::support::{Home, SECRET, message, run, within};
+use crate::support::{Home, SECRET, message, within};
 
 #[tokio::test]
 async fn listen_prints_lines_and_deletes_its_webhooks() {
@@ -67,9 +67,7 @@ async fn listen_prints_thousands_of_events_as_whole_lines() {
     const CONNECTIONS: usize = 32;
     const EVENTS_EACH: usize = 100;
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let mut command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded"]);
-    command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
-    let mut listener = listener::start(command).await;
+    let mut listener = listener::at(&home, &fake, &["--event", "file_uploaded", "--secret", SECRET]).await;
     let url = fake.webhooks().remove(0).url;
     let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let token = smartshape_fake::token(SECRET, 4, Prefix::TwoB).unwrap();
@@ -118,14 +116,12 @@ async fn listen_registers_nothing_if_it_is_unreachable() {
         home.run_at(&fake, &arguments).await
     };
     // Somebody else's server.
-    let elsewhere = listen(&["--public-url", &fake.base_url()]).await;
-    assert!(elsewhere.code == Some(1) && elsewhere.err.contains("does not lead here"), "{elsewhere:?}");
+    listen(&["--public-url", &fake.base_url()]).await.assert_exits(1, "does not lead here");
     listen(&["--event", "file_deleted"]).await.assert_fails(2, "annotation_created");
     listen(&["--public-url", "nonsense"]).await.assert_fails(2, "absolute URL");
     listen(&["--bind", "192.0.2.1:0"]).await.assert_fails(2, "another --listen");
     listen(&["--listen", "0.0.0.0:0"]).await.assert_fails(2, "--public-url");
     listen(&["--forward-to", "http://127.0.0.1:1/"]).await.assert_fails(2, "--forward-to needs it");
-    let mut command = home.program(&["webhook", "listen", "--token", "abc"]);
-    run(&mut command).await.assert_fails(2, "--public-url");
+    home.run(&["webhook", "listen", "--token", "abc"]).await.assert_fails(2, "--public-url");
     assert!(fake.webhooks().is_empty() && journals(&home).is_empty());
 }

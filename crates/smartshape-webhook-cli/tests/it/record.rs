@@ -25,11 +25,14 @@ async fn listener(home: &Home, fake: &FakeSmartShape, more: &[&str]) -> Program 
 }
 
 async fn inspected(home: &Home) -> Value {
-    home.run(&["--json", "token", "inspect", "--recording", FILE]).await.assert_ok().json()
+    home.run_json(&["token", "inspect", "--recording", FILE]).await
 }
 
-fn recording(home: &Home) -> String {
-    home.read(FILE)
+/// The recording, and each of its lines.
+fn recording(home: &Home) -> (String, Vec<Value>) {
+    let text = home.read(FILE);
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (text, lines)
 }
 
 fn event(uuid: &str, run_timestamp: i64) -> EventPayload {
@@ -55,8 +58,7 @@ async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
     assert_eq!(out.lines().count(), 2, "what is sent again is not printed again: {out}");
     assert_eq!(err.matches("as --fail-first asks").count(), 2, "{err}");
 
-    let recording = recording(&home);
-    let lines: Vec<Value> = recording.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (recording, lines) = recording(&home);
     assert_eq!(lines.len(), 6);
     let statuses: Vec<_> = lines[1..].iter().map(|line| line["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [500, 500, 200, 200, 200]);
@@ -69,20 +71,15 @@ async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
     assert_eq!(retries["uuid"], "repeated");
     let counts = ["repeated", "rejected_deliveries", "repeated_after_acceptance", "given_up", "renamed"];
     assert_eq!(counts.map(|name| retries[name].as_u64().unwrap()), [2, 2, 1, 0, 0]);
-    let gaps: Vec<_> = retries["gaps"].as_array().unwrap().iter().collect();
-    assert_eq!(
-        gaps.iter().map(|gap| (&gap["delivery"], &gap["events"])).collect::<Vec<_>>(),
-        [(&json!(2), &json!(2)), (&json!(3), &json!(1))]
-    );
+    let gaps = retries["gaps"].as_array().unwrap();
+    let gaps_of = |gap: &Value| json!([gap["delivery"], gap["events"]]);
+    assert_eq!(gaps.iter().map(gaps_of).collect::<Vec<_>>(), [json!([2, 2]), json!([3, 1])]);
     // The fake waits 10 to 20 ms before the third attempt.
     assert!(gaps[1]["shortest_ms"].as_u64().unwrap() >= 5, "{retries}");
 
     let words = home.run(&["token", "inspect", "--recording", FILE]).await.assert_ok().out;
-    for says in
-        ["prefix 2b, cost 4: 5 deliveries", "token is always the same", "repeats the uuid", "delivery 3: 0."]
-    {
-        assert!(words.contains(says), "{says}: {words}");
-    }
+    let parts = ["prefix 2b, cost 4: 5 deliveries", "always the same", "repeats the uuid", "delivery 3: 0."];
+    assert!(parts.iter().all(|part| words.contains(part)), "{words}");
     assert!(![secret.as_str(), "$2b$"].iter().any(|hidden| recording.contains(hidden)), "{recording}");
     assert_private(&home.path().join(FILE));
 }
@@ -90,10 +87,7 @@ async fn recording_shows_a_fixed_salt_and_repeated_uuids() {
 #[tokio::test]
 async fn recording_contains_no_salt_token_or_secret() {
     let (home, fake) = (Home::new(), fake(false).await);
-    let mut command =
-        home.logged_in(&fake, &["webhook", "listen", "--event", "file_uploaded", "--record", FILE]);
-    command.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
-    let mut listener = listener::start(command).await;
+    let mut listener = listener(&home, &fake, &["--secret", SECRET]).await;
     let token = smartshape_fake::token(SECRET, 4, Prefix::TwoY).unwrap();
     let url = fake.webhooks().remove(0).url;
     let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
@@ -113,9 +107,8 @@ async fn recording_contains_no_salt_token_or_secret() {
     drop(sender);
     assert_eq!(listener.line().await["uuid"], "u-1");
     listener.stop("-INT").await;
-    let recording = recording(&home);
-    let noted: Value = serde_json::from_str(recording.lines().nth(1).unwrap()).unwrap();
-    assert_eq!((&noted["uuid"], &noted["token"]["prefix"]), (&json!("u-1"), &json!("2y")));
+    let (recording, lines) = recording(&home);
+    assert_eq!((&lines[1]["uuid"], &lines[1]["token"]["prefix"]), (&json!("u-1"), &json!("2y")));
     for hidden in [SECRET, &token, &token[7..29], &token[29..]] {
         assert!(!recording.contains(hidden), "{recording}");
     }
@@ -152,10 +145,9 @@ async fn recording_contains_no_unauthenticated_deliveries() {
     assert_eq!(send("POST", Some(&known), None, &event("known", 1).to_body()).await, "200");
     listener.stop("-INT").await;
 
-    let recording = recording(&home);
-    let lines: Vec<Value> = recording.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let noted: Vec<_> = lines[1..].iter().map(|line| (&line["status"], &line["uuid"])).collect();
-    assert_eq!(noted, [(&json!(400), &Value::Null), (&json!(200), &json!("known"))], "{recording}");
+    let (recording, lines) = recording(&home);
+    let recorded: Vec<_> = lines[1..].iter().map(|line| (&line["status"], &line["uuid"])).collect();
+    assert_eq!(recorded, [(&json!(400), &Value::Null), (&json!(200), &json!("known"))], "{recording}");
 }
 
 #[tokio::test]
@@ -172,16 +164,11 @@ async fn recording_shows_fresh_salts_and_several_listeners() {
     assert_eq!((&report["listeners"], &report["deliveries"]), (&json!(2), &json!(7)));
     assert_eq!((&report["salt"], &report["events"]), (&json!("fresh_for_each_delivery"), &json!(6)));
     let webhooks = report["webhooks"].as_array().unwrap();
-    let salts: Vec<_> = webhooks.iter().map(|webhook| (&webhook["listener"], &webhook["salt"])).collect();
-    assert_eq!(
-        salts,
-        [
-            (&json!(1), &json!("unknown")),
-            (&json!(1), &json!("fresh_for_each_delivery")),
-            (&json!(2), &json!("unknown")),
-            (&json!(2), &json!("fresh_for_each_event")),
-        ]
-    );
+    let salts: Vec<_> =
+        webhooks.iter().map(|webhook| json!([webhook["listener"], webhook["salt"]])).collect();
+    let [unknown, fresh] = ["unknown", "fresh_for_each_event"];
+    let expected = json!([[1, unknown], [1, "fresh_for_each_delivery"], [2, unknown], [2, fresh]]);
+    assert_eq!(json!(salts), expected);
     assert!(webhooks.iter().all(|webhook| webhook["shares_salt"] == false), "{report}");
 }
 
@@ -194,7 +181,7 @@ async fn recording_is_written_by_one_listener_at_a_time() {
     home.run_at(&fake, &second).await.assert_fails(2, "another listener writes it: name another file");
     assert_eq!(fake.webhooks().len(), 2);
     first.stop("-INT").await;
-    assert_eq!(recording(&home).lines().count(), 1);
+    assert_eq!(recording(&home).1.len(), 1);
 }
 
 #[tokio::test]
@@ -219,7 +206,7 @@ async fn recording_skips_unreadable_lines_and_rejects_other_files() {
     fake.trigger(EventKind::FileUploaded).await;
     listener.stop("-INT").await;
     // A crash in the middle of a line leaves its beginning.
-    let whole = recording(&home);
+    let (whole, mut lines) = recording(&home);
     let cut_off = format!("{whole}{}", &whole.lines().nth(1).unwrap()[..90]);
     let inspect = ["--json", "token", "inspect", "--recording", "-"];
     let report = run_with_stdin(&mut home.program(&inspect), &cut_off).await.assert_ok().json();
@@ -227,7 +214,7 @@ async fn recording_skips_unreadable_lines_and_rejects_other_files() {
     assert_eq!(report["retries"]["uuid"], "unknown");
 
     // A delivery whose body was no event.
-    let mut nameless: Value = serde_json::from_str(whole.lines().nth(1).unwrap()).unwrap();
+    let nameless = &mut lines[1];
     for name in ["event", "uuid", "run_timestamp_ms", "content", "body"] {
         nameless.as_object_mut().unwrap().remove(name);
     }

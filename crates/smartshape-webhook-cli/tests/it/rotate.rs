@@ -59,13 +59,12 @@ async fn rotate_deletes_the_old_webhook_after_the_new_one_exists() {
             format!("would create file_uploaded at http://127.0.0.1:1/a?redacted\nwould delete {old}\n");
         assert_eq!((dry.out, fake.webhooks().len()), (expected, 3));
 
-        let done = rotate(&home, &fake, &named).await.assert_ok();
+        let done = rotate(&home, &fake, &named).await.assert_exits(0, "accept the old secret as long as");
         let ours = at_url(&fake);
         assert_eq!((ours.len(), ours[0].1.as_str(), fake.webhooks().len()), (1, NEW_SECRET, 3));
         let expected =
             format!("created {}: file_uploaded at http://127.0.0.1:1/a?redacted\ndeleted {old}\n", ours[0].0);
         assert_eq!(done.out, expected);
-        assert!(done.err.contains("accept the old secret as long as"), "{done:?}");
     }
 }
 
@@ -88,11 +87,8 @@ async fn rotate_writes_a_generated_secret_and_keeps_the_old_webhook() {
     assert_eq!((ours.len(), &ours[0].0, ours[1].1.as_str()), (2, &old, secret.trim_end()));
     assert!(!done.out.contains(secret.trim_end()) && !done.err.contains(secret.trim_end()));
     let lines = done.lines();
-    assert_eq!(
-        (&lines[0]["created"]["id"], &lines[0]["created"]["url"]),
-        (&ours[1].0.clone().into(), &URL.into())
-    );
-    assert_eq!(lines[1]["kept"], old);
+    let created = &lines[0]["created"];
+    assert!(created["id"] == ours[1].0 && created["url"] == URL && lines[1]["kept"] == old, "{lines:?}");
     assert_private(&home.path().join("new.txt"));
 
     // A file that is there is somebody's.
@@ -120,7 +116,7 @@ async fn rotate_names_the_webhooks_left_by_an_interruption() {
             fake.inject(if takes_effect { failed.after_effect() } else { failed });
         }
         let stopped = rotate(&home, &fake, &[&old]).await;
-        assert!(stopped.code == Some(1) && stopped.err.contains(says), "{step} {takes_effect}: {stopped:?}");
+        let stopped = stopped.assert_exits(1, says);
         assert!(step == 0 || stopped.err.contains(&old), "{stopped:?}");
         assert_eq!(stopped.out.contains("created"), step == 2, "{stopped:?}");
         let ours = at_url(&fake);
@@ -169,11 +165,8 @@ async fn rotate_misses_no_event_while_both_webhooks_send() {
         async { Ok(()) }
     };
     let secret = |name: &str, secret: &str| NamedSecret::new(name, Secret::new(secret).unwrap());
-    let receiver = Receiver::builder()
-        .named_secret(secret("old", SECRET))
-        .verify_timeout(Duration::from_secs(60))
-        .build()
-        .unwrap();
+    let receiver = Receiver::builder().verify_timeout(Duration::from_secs(60));
+    let receiver = receiver.named_secret(secret("old", SECRET)).build().unwrap();
     let url = serve(Router::new().route_service("/callback", endpoint(receiver.clone(), handler))).await;
 
     let once = SenderSettings { max_attempts: 1, ..SenderSettings::quick() };
@@ -278,10 +271,8 @@ async fn creation_is_not_interrupted_by_a_signal() {
         (&["apply", "webhooks.json"], &[]),
     ] {
         let (home, mut server) = (Home::new(), SlowServer::start().await);
-        home.write(
-            "webhooks.json",
-            r#"{"url": "http://127.0.0.1:1/", "webhooks": [{"event": "file_optimized"}]}"#,
-        );
+        let declared = r#"{"url": "http://127.0.0.1:1/", "webhooks": [{"event": "file_optimized"}]}"#;
+        home.write("webhooks.json", declared);
         let child = server.start_creation(&home, arguments).await;
         let id = child.id().unwrap().to_string();
         for signal in ["-INT", "-TERM"] {
@@ -300,8 +291,8 @@ async fn rotate_deletes_no_webhook_that_was_changed_in_place() {
     let home = Home::new();
     let server =
         server("new1", put(async || created()), delete(async || http::StatusCode::IM_A_TEAPOT)).await;
-    let ran = run(&mut program_at(&home, &server, &["rotate", "new1"])).await.assert_ok();
-    assert!(ran.out.contains("created new1") && ran.err.contains("in place"), "{ran:?}");
+    let ran = run(&mut program_at(&home, &server, &["rotate", "new1"])).await.assert_exits(0, "in place");
+    assert!(ran.out.contains("created new1"), "{ran:?}");
 }
 
 /// As after another rotation that ran at the same time, and created a webhook too.
@@ -309,8 +300,9 @@ async fn rotate_deletes_no_webhook_that_was_changed_in_place() {
 async fn rotate_tells_that_the_old_webhook_was_gone() {
     let gone = delete(async || http::StatusCode::NOT_FOUND);
     let (home, server) = (Home::new(), server("old1", put(async || created()), gone).await);
-    let rotated = run(&mut program_at(&home, &server, &["rotate", "old1"])).await.assert_ok();
-    assert!(rotated.err.contains("old1 was gone already") && !rotated.out.contains("deleted"), "{rotated:?}");
+    let rotated = run(&mut program_at(&home, &server, &["rotate", "old1"])).await;
+    let rotated = rotated.assert_exits(0, "old1 was gone already");
+    assert!(!rotated.out.contains("deleted"), "{rotated:?}");
 }
 
 #[tokio::test]
@@ -323,7 +315,7 @@ async fn rotate_quotes_ids_for_the_shell() {
         (&[], 1, "half done"),
     ] {
         let rotated = run(&mut program_at(&home, &server, &[&["rotate", ID], more].concat())).await;
-        assert!(rotated.code == Some(code) && rotated.err.contains(says), "{rotated:?}");
+        let rotated = rotated.assert_exits(code, says);
         assert!(rotated.err.contains("`smartshape webhook delete '5c6f$(touch PWNED)'`"), "{rotated:?}");
     }
 }
