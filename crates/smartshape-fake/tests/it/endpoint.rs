@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+pub(crate) const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: 16\r\nconnection: close\r\n\r\n{\"success\":true}";
+
 /// An endpoint that gives scripted responses, one to each connection; the last one repeats.
 pub(crate) struct Endpoint {
     pub(crate) url: String,

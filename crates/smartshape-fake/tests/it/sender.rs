@@ -4,27 +4,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use smartshape_fake::{
-    DeliveryOutcome, EventPayload, Fault, Order, Prefix, Sender, SenderSettings, sample_text,
+    DeliveryOutcome, EventPayload, Fault, Order, Prefix, Sender, SenderSettings, check_response, sample_text,
 };
 use smartshape_webhook::{Envelope, EventKind};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, GOOD};
 
-const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: 17\r\nconnection: close\r\n\r\n{\"success\": true}";
 const BUSY: &str = "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: 17\r\n\r\n{\"success\": true}";
-const TEXT: &str =
-    "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 17\r\n\r\n{\"success\": true}";
-const FALSE: &str =
-    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 18\r\n\r\n{\"success\": false}";
-const OTHER: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
-const NOT_JSON: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\nok";
 
-fn sender(attempts: u32) -> Sender {
-    Sender::new(
-        "a long and random string",
-        SenderSettings { max_attempts: attempts, ..SenderSettings::quick() },
-    )
+fn sender(max_attempts: u32) -> Sender {
+    Sender::new("a long and random string", SenderSettings { max_attempts, ..SenderSettings::quick() })
 }
 
 /// Sends a sample.
@@ -49,24 +38,27 @@ async fn deliveries_have_smartshapes_form() {
     assert_eq!(Envelope::parse(body.as_bytes()).unwrap().uuid(), outcome.uuid);
 }
 
-#[tokio::test]
-async fn faults_are_reported_by_rule() {
-    for (responses, fault) in [
-        (&[BUSY] as &'static [&str], Fault::Status(503)),
-        (&[ACCEPTED], Fault::Status(202)),
-        (&[TEXT], Fault::ContentType(Some("text/plain".to_owned()))),
-        (&[FALSE], Fault::SuccessNotTrue),
-        (&[OTHER], Fault::SuccessMissing),
-        (&[NOT_JSON], Fault::NotJson),
+#[test]
+fn faults_are_reported_by_rule() {
+    let (json, success) = (Some("application/json"), r#"{"success": true}"#);
+    for (status, content_type, body, fault) in [
+        (503, json, success, Fault::Status(503)),
+        (202, json, success, Fault::Status(202)),
+        (200, Some("text/plain"), success, Fault::ContentType(Some("text/plain".to_owned()))),
+        (200, json, r#"{"success": false}"#, Fault::SuccessNotTrue),
+        (200, json, "{}", Fault::SuccessMissing),
+        (200, json, "ok", Fault::NotJson),
     ] {
-        let endpoint = Endpoint::responding_with(responses).await;
-        let outcome = deliver(1, &endpoint.url).await;
-        assert!(!outcome.accepted());
-        assert_eq!(outcome.attempts[0].faults[0], fault);
+        assert_eq!(check_response(status, content_type, body.as_bytes()), [fault]);
     }
-    let endpoint = Endpoint::responding_with(&[""]).await;
-    let outcome = deliver(1, &endpoint.url).await;
-    assert!(matches!(outcome.attempts[0].faults[..], [Fault::Connection(_)]), "{outcome}");
+}
+
+#[tokio::test]
+async fn failed_attempts_report_the_fault() {
+    let endpoint = Endpoint::responding_with(&[BUSY, ""]).await;
+    let attempts = deliver(2, &endpoint.url).await.attempts;
+    assert_eq!(attempts[0].faults[0], Fault::Status(503));
+    assert!(matches!(attempts[1].faults[..], [Fault::Connection(_)]), "{attempts:?}");
 }
 
 #[test]
