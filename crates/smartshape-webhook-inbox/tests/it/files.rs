@@ -1,6 +1,7 @@
 //! Faults of a SQLite file, and the errors that report them.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -189,6 +190,21 @@ async fn full_disk_rejects_and_still_completes_and_purges() {
     assert!(inbox.handle(long_delivery(9999, 100_000)).await.is_ok(), "there is room again");
 }
 
+/// The log and its index are deleted with the last connection, so opening the file needs space, too.
+#[tokio::test]
+async fn full_disk_lets_stopped_inbox_start_and_purge() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let inbox = disk.0.inbox().await;
+    inbox.store(0..30).await;
+    drop(inbox);
+    poll_until(async || !disk.0.path("inbox.db-shm").exists()).await;
+    let mut filler = fs::File::create(disk.0.path("filler")).unwrap();
+    while filler.write_all(&[0; 512]).is_ok() {}
+    let inbox = disk.0.inbox().await;
+    assert_eq!(inbox.purge(EventFilter::default().limit(20)).await.unwrap(), 20);
+    inbox.drain().await;
+}
+
 #[tokio::test]
 async fn locked_file_rejects_and_recovers() {
     let folder = Folder::new();
@@ -211,7 +227,7 @@ async fn deleted_file_rejects() {
     let (folder, inbox) = file_inbox().await;
     inbox.store([1]).await;
     fs::remove_file(folder.path("inbox.db")).unwrap();
-    inbox.rejection(2).await;
+    assert!(inbox.rejection(2).await.contains("moved, deleted or replaced"));
     // A new file at this path is not ours either.
     fs::write(folder.path("inbox.db"), "").unwrap();
     assert!(inbox.handle(delivery(3)).await.is_err());

@@ -10,6 +10,8 @@ const READONLY: u32 = 8;
 const CORRUPT: u32 = 11;
 const FULL: u32 = 13;
 const NOTADB: u32 = 26;
+/// An extended code, `SQLITE_IOERR_SHMSIZE`: the log's index cannot grow.
+const SHMSIZE: u32 = 4874;
 
 pub(super) fn is_full(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(FULL)
@@ -42,6 +44,8 @@ pub(super) fn from_sqlx(path: &Path, error: sqlx::Error) -> InboxError {
 
 /// SQLite's primary result code, without the bits of the extended code.
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
-    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+    match error.as_database_error()?.code()?.parse().ok()? {
+        SHMSIZE => Some(FULL),
+        code => Some(code & 0xff),
+    }
 }

@@ -87,10 +87,17 @@ impl Sqlite {
         let read_only = options.read_only;
         let path =
             blocking(move || if read_only { open::find(&path) } else { open::create(&path) }).await??;
+        let ballast = Ballast::beside(&path);
         let (mut connection, clock, schema) = if read_only {
             open::open_read_only(&path).await?
         } else {
-            let (connection, clock) = open::open(&path).await?;
+            let (connection, clock) = match open::open(&path).await {
+                // The log and its index need space, too, and without them nothing can be completed or purged.
+                Err(error) if error.kind() == InboxErrorKind::Full && ballast.release() => {
+                    open::open(&path).await?
+                }
+                opened => opened?,
+            };
             (connection, clock, open::SCHEMA)
         };
         let identity = open::identity(&path).map_err(|error| io_error(&path, error))?;
@@ -102,7 +109,6 @@ impl Sqlite {
             let seen = seen.map_err(|error| error::from_sqlx(&path, error))?;
             Some(wal.opened(connection, seen))
         };
-        let ballast = Ballast::beside(&path);
         if !read_only {
             let ballast = ballast.clone();
             blocking(move || ballast.fill()).await?;
@@ -251,10 +257,10 @@ impl Shared {
 
     /// Fails when another file is at the inbox's path: a new connection would apply our log to it, and damage it.
     fn check_identity(&self) -> std::io::Result<()> {
-        if open::identity(&self.path)? == self.identity {
-            Ok(())
-        } else {
-            Err(std::io::Error::other(open::REPLACED))
+        match open::identity(&self.path) {
+            Ok(found) if found == self.identity => Ok(()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Err(std::io::Error::other(open::REPLACED)),
         }
     }
 
