@@ -53,6 +53,13 @@ pub(crate) enum Evicted {
     CompletedKey,
 }
 
+/// How many entries a use of a cache evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Eviction {
+    pub(crate) what: Evicted,
+    pub(crate) count: usize,
+}
+
 /// Gives the recorder units, descriptions and all counters at 0: `increase` of Prometheus compares samples, so it would
 /// not see the first count of a series that is born with it. A recorder installed later does without.
 pub(crate) fn describe(rejection_kinds: impl Iterator<Item = &'static str>) {
@@ -141,9 +148,9 @@ pub(crate) fn record_unrecognized(reason: Unrecognized) {
     counter!(UNRECOGNIZED, "reason" => reason.name()).increment(1);
 }
 
-pub(crate) fn record_evictions(what: Evicted, count: usize) {
-    if count > 0 {
-        counter!(EVICTIONS, "what" => what.name()).increment(count as u64);
+pub(crate) fn record_eviction(eviction: Eviction) {
+    if eviction.count > 0 {
+        counter!(EVICTIONS, "what" => eviction.what.name()).increment(eviction.count as u64);
     }
 }
 

@@ -1,5 +1,3 @@
-//! A webhook's usage of the limits that several webhooks share.
-
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// How much one webhook uses of the limits that several share.

@@ -21,7 +21,7 @@ use self::client_addr::ClientAddr;
 use self::secret::NamedSecret;
 use self::token::Token;
 use crate::lock::locked;
-use crate::metrics::record_evictions;
+use crate::metrics::record_eviction;
 
 /// Verified tokens that are always kept. A SmartShape webhook sends one token, or a few while it is rotated.
 const VERIFIED_TOKENS: usize = 1024;
@@ -102,10 +102,10 @@ impl Verifier {
     /// Returns the secret that a cached token matches, if any; `None` if the token is not cached.
     fn cached(&self, token: &Token) -> Option<Option<Arc<KeyringEntry>>> {
         let mut current = locked(&self.current);
-        let (status, (what, evicted)) = current.tokens.get(token)?;
+        let (status, eviction) = current.tokens.get(token)?;
         let secret = current.secret(status);
         drop(current);
-        record_evictions(what, evicted);
+        record_eviction(eviction);
         Some(secret)
     }
 }

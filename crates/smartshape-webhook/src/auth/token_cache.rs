@@ -6,7 +6,7 @@ use super::TokenStatus;
 use super::keyring::{Keyring, SecretId};
 use super::token::Token;
 use crate::cache::GenerationalCache;
-use crate::metrics::Evicted;
+use crate::metrics::{Evicted, Eviction};
 
 /// A hash of a token under a random key. Without the key nobody can construct a token that collides with a verified one, nor
 /// learn from the timing of a lookup how close a token is to a cached one. The tokens themselves are not kept.
@@ -35,13 +35,13 @@ impl TokenCache {
 
     /// Returns the token's status, and how many tokens its use evicted: a use moves a token into the hot generation, and when
     /// that is full the cold one is dropped.
-    pub(crate) fn get(&mut self, token: &Token) -> Option<(TokenStatus, (Evicted, usize))> {
+    pub(crate) fn get(&mut self, token: &Token) -> Option<(TokenStatus, Eviction)> {
         let digest = self.digest(token);
-        if let Some((id, evicted)) = self.verified.get(&digest) {
-            return Some((TokenStatus::Verified(id), (Evicted::VerifiedToken, evicted)));
+        if let Some((id, count)) = self.verified.get(&digest) {
+            return Some((TokenStatus::Verified(id), Eviction { what: Evicted::VerifiedToken, count }));
         }
-        let ((), evicted) = self.rejected.get(&digest)?;
-        Some((TokenStatus::Rejected, (Evicted::RejectedToken, evicted)))
+        let ((), count) = self.rejected.get(&digest)?;
+        Some((TokenStatus::Rejected, Eviction { what: Evicted::RejectedToken, count }))
     }
 
     /// Whether the token's status is known. Does not count as a use.
@@ -50,13 +50,13 @@ impl TokenCache {
         self.verified.peek(&digest).is_some() || self.rejected.peek(&digest).is_some()
     }
 
-    /// Returns what the insertion evicted.
-    pub(crate) fn insert(&mut self, token: &Token, status: TokenStatus) -> (Evicted, usize) {
+    pub(crate) fn insert(&mut self, token: &Token, status: TokenStatus) -> Eviction {
         let digest = self.digest(token);
-        match status {
+        let (what, count) = match status {
             TokenStatus::Verified(id) => (Evicted::VerifiedToken, self.verified.insert(digest, id)),
             TokenStatus::Rejected => (Evicted::RejectedToken, self.rejected.insert(digest, ())),
-        }
+        };
+        Eviction { what, count }
     }
 
     /// Evicts the tokens of removed secrets, and every rejected one, since a new secret may match it.
@@ -79,12 +79,12 @@ mod tests {
         };
         let verified = TokenStatus::Verified(keyring.ids().next().unwrap());
         let mut cache = TokenCache::new([0; 16], 8, 8);
-        assert_eq!(cache.insert(&token(0), verified), (Evicted::VerifiedToken, 0));
-        let evicted = (1..=40).map(|salt| match cache.insert(&token(salt), TokenStatus::Rejected) {
-            (Evicted::RejectedToken, count) => count,
-            (other, _) => panic!("{other:?}"),
-        });
-        assert_eq!(evicted.sum::<usize>(), 24, "those that are no longer there");
+        let nothing = Eviction { what: Evicted::VerifiedToken, count: 0 };
+        assert_eq!(cache.insert(&token(0), verified), nothing);
+        let evictions = (1..=40).map(|salt| cache.insert(&token(salt), TokenStatus::Rejected));
+        let rejected = evictions.filter(|eviction| eviction.what == Evicted::RejectedToken);
+        let count = rejected.map(|eviction| eviction.count).sum::<usize>();
+        assert_eq!(count, 24, "those that are no longer there");
         assert_eq!(cache.get(&token(0)).map(|(status, _)| status), Some(verified));
         assert_eq!(cache.get(&token(40)).map(|(status, _)| status), Some(TokenStatus::Rejected));
         assert_eq!(cache.get(&token(1)).map(|(status, _)| status), None);

@@ -25,7 +25,7 @@ use super::store::{ClaimState, DedupStore, LeaseToken, StoreError, StoreFuture};
 use crate::cache::HashedMap;
 use crate::delivery::key::DeliveryKey;
 use crate::lock::locked;
-use crate::metrics::{Evicted, record_evictions};
+use crate::metrics::{Evicted, Eviction, record_eviction};
 use crate::response::rejection::{Rejection, RejectionKind};
 
 /// Delays between polls of a claim that another process holds. They double from the first to the last.
@@ -125,11 +125,11 @@ impl Deduplicator {
         now: Instant,
     ) -> Result<ClaimOutcome, Rejection> {
         let mut table = locked(&self.table);
-        let evicted = table.expire(now);
+        let eviction = table.expire(now);
         let outcome = self.begin_in(&mut table, key, body, now);
         drop(table);
         // The lock is released first: the metrics recorder is foreign code.
-        record_evictions(Evicted::CompletedKey, evicted);
+        record_eviction(eviction);
         outcome
     }
 
@@ -206,13 +206,13 @@ impl Deduplicator {
 
     fn complete(&self, key: DeliveryKey, body: Fingerprint, now: Instant) {
         let mut table = locked(&self.table);
-        let evicted = table.expire(now);
+        let eviction = table.expire(now);
         if let Some(completed) = &mut table.completed {
             completed.insert(key, body);
         }
         table.finish(key, InFlightOutcome::Completed);
         drop(table);
-        record_evictions(Evicted::CompletedKey, evicted);
+        record_eviction(eviction);
     }
 
     fn finish_released(&self, key: DeliveryKey) {
@@ -221,8 +221,9 @@ impl Deduplicator {
 }
 
 impl InFlightTable {
-    fn expire(&mut self, now: Instant) -> usize {
-        self.completed.as_mut().map_or(0, |completed| completed.expire(now))
+    fn expire(&mut self, now: Instant) -> Eviction {
+        let count = self.completed.as_mut().map_or(0, |completed| completed.expire(now));
+        Eviction { what: Evicted::CompletedKey, count }
     }
 
     fn finish(&mut self, key: DeliveryKey, ended: InFlightOutcome) {

@@ -65,11 +65,15 @@ struct WarnInterval {
     /// `None` until the first interval begins.
     until: Option<Instant>,
     /// What was rejected in this interval, and is still to be warned of.
-    rejected: RejectionCounts,
+    rejected: Vec<RejectionCount>,
 }
 
-/// Number of rejections by kind, each with the reason of the first.
-type RejectionCounts = Vec<(RejectionKind, u64, String)>;
+/// Number of rejections of a kind.
+struct RejectionCount {
+    kind: RejectionKind,
+    count: u64,
+    first_reason: String,
+}
 
 impl DeliveryLog {
     pub(super) fn stats(&self, in_flight: usize, reserved_bytes: u64, hashes: u64) -> ReceiverStats {
@@ -101,20 +105,20 @@ impl DeliveryLog {
                 interval.until = Some(now + WARN_INTERVAL);
             }
             drop(interval);
-            warn(ended);
+            warn(&ended);
             return tracing::warn!(kind = rejection.kind().name(), reason = %escape_error_for_log(rejection), "delivery rejected");
         };
         let first = interval.rejected.is_empty();
         interval.count(rejection);
         drop(interval);
-        warn(ended);
+        warn(&ended);
         if first && let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let mut summary = SummaryOnDrop(Some(Arc::clone(&self.interval)));
             runtime.spawn(async move {
                 tokio::time::sleep_until(until).await;
                 if let Some(interval) = summary.0.take() {
                     let ended = locked(&interval).end(Instant::now());
-                    warn(ended);
+                    warn(&ended);
                 }
             });
         }
@@ -191,31 +195,34 @@ impl DeliveryLog {
 
 impl WarnInterval {
     fn count(&mut self, rejection: &Rejection) {
-        match self.rejected.iter_mut().find(|(kind, ..)| *kind == rejection.kind()) {
-            Some((_, count, _)) => *count += 1,
-            None => self.rejected.push((rejection.kind(), 1, escape_error_for_log(rejection).to_string())),
+        let kind = rejection.kind();
+        match self.rejected.iter_mut().find(|counted| counted.kind == kind) {
+            Some(counted) => counted.count += 1,
+            None => {
+                let first_reason = escape_error_for_log(rejection).to_string();
+                self.rejected.push(RejectionCount { kind, count: 1, first_reason });
+            }
         }
     }
 
     /// If the interval is over, returns what was rejected in it and begins the next one.
-    fn end(&mut self, now: Instant) -> RejectionCounts {
+    fn end(&mut self, now: Instant) -> Vec<RejectionCount> {
         if self.until.is_some_and(|until| until <= now) && !self.rejected.is_empty() {
             self.until = Some(now + WARN_INTERVAL);
             return std::mem::take(&mut self.rejected);
         }
-        RejectionCounts::new()
+        Vec::new()
     }
 }
 
 /// Never called with the lock held: a subscriber may be slow, and every rejection takes that lock.
-fn warn(rejected: RejectionCounts) {
+fn warn(rejected: &[RejectionCount]) {
     let mut kinds = String::new();
-    let mut count = 0;
-    for (kind, of_kind, reason) in rejected {
+    for RejectionCount { kind, count, first_reason } in rejected {
         let separator = if kinds.is_empty() { "" } else { "; " };
-        let _ = write!(kinds, "{separator}{of_kind} {} (such as: {reason})", kind.name());
-        count += of_kind;
+        let _ = write!(kinds, "{separator}{count} {} (such as: {first_reason})", kind.name());
     }
+    let count = rejected.iter().map(|counted| counted.count).sum::<u64>();
     if count > 0 {
         tracing::warn!(count, %kinds, "deliveries rejected");
     }
@@ -233,6 +240,6 @@ impl Drop for SummaryOnDrop {
             interval.until = Some(Instant::now() + WARN_INTERVAL);
         }
         drop(interval);
-        warn(rejected);
+        warn(&rejected);
     }
 }

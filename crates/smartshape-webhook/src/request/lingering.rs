@@ -160,8 +160,8 @@ mod tests {
         (LingeringBody::new(Parts { left, read: Arc::clone(&read) }), read)
     }
 
-    /// Waits until the body is gone, which its count outlives.
-    async fn gone(read: &Arc<AtomicUsize>) {
+    /// Waits until the body is dropped, which its count outlives.
+    async fn wait_until_dropped(read: &Arc<AtomicUsize>) {
         while Arc::strong_count(read) > 1 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -172,12 +172,12 @@ mod tests {
         let started_at = Instant::now();
         let (short, read) = body(Some(50));
         drop(short);
-        gone(&read).await;
+        wait_until_dropped(&read).await;
         assert_eq!((read.load(Ordering::SeqCst), started_at.elapsed().as_millis()), (50, 0));
 
         let (endless, read) = body(None);
         drop(endless);
-        gone(&read).await;
+        wait_until_dropped(&read).await;
         assert_eq!(
             (read.load(Ordering::SeqCst), started_at.elapsed().as_secs()),
             (MAX_DISCARDED_BYTES / PART, 1)

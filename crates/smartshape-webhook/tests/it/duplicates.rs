@@ -42,7 +42,7 @@ impl Fixture {
     }
 
     /// Sends and polls once: a pending request waits.
-    async fn waits(&self, uuid: &str) -> Result<Responding, RejectionKind> {
+    async fn send_and_wait(&self, uuid: &str) -> Result<Responding, RejectionKind> {
         let mut responding = self.send(uuid);
         match poll_once(&mut responding).await {
             Poll::Pending => Ok(responding),
@@ -50,23 +50,23 @@ impl Fixture {
         }
     }
 
-    async fn is_rejected(&self, uuid: &str) {
-        assert_eq!(self.waits(uuid).await.err(), Some(RejectionKind::DuplicateUnfinished), "{uuid}");
+    async fn assert_rejected(&self, uuid: &str) {
+        assert_eq!(self.send_and_wait(uuid).await.err(), Some(RejectionKind::DuplicateUnfinished), "{uuid}");
     }
 }
 
 #[tokio::test]
 async fn waiting_duplicates_are_limited_per_delivery() {
     let fixture = Fixture::new().await;
-    let in_flight = fixture.waits("a").await.unwrap();
+    let in_flight = fixture.send_and_wait("a").await.unwrap();
     let mut waiters = Vec::new();
     for _ in 0..8 {
-        waiters.push(fixture.waits("a").await.unwrap());
+        waiters.push(fixture.send_and_wait("a").await.unwrap());
     }
-    fixture.is_rejected("a").await;
+    fixture.assert_rejected("a").await;
     drop(waiters.pop());
-    waiters.push(fixture.waits("a").await.unwrap());
-    fixture.is_rejected("a").await;
+    waiters.push(fixture.send_and_wait("a").await.unwrap());
+    fixture.assert_rejected("a").await;
     fixture.end.send_replace(true);
     for response in std::iter::once(in_flight).chain(waiters) {
         assert_eq!(response.await, Ok(()));
@@ -81,18 +81,18 @@ async fn waiting_duplicates_are_limited_in_all() {
         fixture.end.send_replace(false);
         let mut responses = Vec::new();
         for delivery in 0..129 {
-            responses.push(fixture.waits(&format!("{delivery} of {round}")).await.unwrap());
+            responses.push(fixture.send_and_wait(&format!("{delivery} of {round}")).await.unwrap());
         }
         for delivery in 0..128 {
             for _ in 0..8 {
-                responses.push(fixture.waits(&format!("{delivery} of {round}")).await.unwrap());
+                responses.push(fixture.send_and_wait(&format!("{delivery} of {round}")).await.unwrap());
             }
         }
         let last = format!("128 of {round}");
-        fixture.is_rejected(&last).await;
+        fixture.assert_rejected(&last).await;
         drop(responses.pop());
-        responses.push(fixture.waits(&last).await.unwrap());
-        fixture.is_rejected(&last).await;
+        responses.push(fixture.send_and_wait(&last).await.unwrap());
+        fixture.assert_rejected(&last).await;
         fixture.end.send_replace(true);
         for response in responses {
             assert_eq!(response.await, Ok(()), "round {round}");

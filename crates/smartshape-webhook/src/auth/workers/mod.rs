@@ -24,7 +24,7 @@ use super::keyring::Keyring;
 use super::token::Token;
 use super::{Current, Settings, TokenStatus};
 use crate::lock::locked;
-use crate::metrics::{QueuedTokenGauge, record_evictions};
+use crate::metrics::{QueuedTokenGauge, record_eviction};
 use lanes::Worker;
 
 /// Requests that may wait for the same token.
@@ -76,11 +76,11 @@ struct Shared {
 }
 
 struct State {
-    queue: FairQueue<Item>,
+    queue: FairQueue<QueuedItem>,
     /// Tokens that wait or are being hashed, with the requests that wait for each.
     pending: HashMap<[u8; 60], Vec<Waiter>>,
     /// Waiters in addition to the first one of each token.
-    extra: usize,
+    extra_waiters: usize,
     /// Results that no request has moved into the token cache yet.
     hashed: Vec<(Token, Hashed)>,
     keyring: Arc<Keyring>,
@@ -92,7 +92,13 @@ struct State {
 }
 
 type Waiter = oneshot::Sender<Hashed>;
-type Item = (Token, QueuedTokenGauge, Option<ClientAddr>);
+
+/// A token in the queue.
+struct QueuedItem {
+    token: Token,
+    gauge: QueuedTokenGauge,
+    client: Option<ClientAddr>,
+}
 
 /// A token's status, and the secrets it was tried with.
 #[derive(Clone)]
@@ -107,7 +113,7 @@ impl Workers {
             state: Mutex::new(State {
                 queue: FairQueue::new(),
                 pending: HashMap::new(),
-                extra: 0,
+                extra_waiters: 0,
                 hashed: Vec::new(),
                 keyring,
                 is_started: false,
@@ -142,7 +148,7 @@ impl Workers {
         }
         drop(state);
         // The gauge is made outside the lock, since it calls the metrics recorder, which is foreign code.
-        let item = (*token, QueuedTokenGauge::new(), client);
+        let item = QueuedItem { token: *token, gauge: QueuedTokenGauge::new(), client };
         let mut state = locked(&self.shared.state);
         // Another request may have queued the token, or a worker published its status, while the lock was released.
         if let Some(joined) = self.join(&mut state, current, token) {
@@ -153,9 +159,9 @@ impl Workers {
         let (waiter, result) = oneshot::channel();
         state.pending.insert(*token.as_bytes(), vec![waiter]);
         let evicted = state.queue.push(token.as_bytes(), client, work, item, self.shared.capacity());
-        for (token, ..) in &evicted {
+        for item in &evicted {
             // Dropping the waiters tells them, this request perhaps among them.
-            drop(state.take_waiters(token));
+            drop(state.take_waiters(&item.token));
         }
         drop(state);
         self.shared.queued.notify_one();
@@ -169,7 +175,7 @@ impl Workers {
         current: &Mutex<Current>,
         token: &Token,
     ) -> Option<Result<Option<PendingRequest>, VerifyBusy>> {
-        let extra = state.extra;
+        let extra = state.extra_waiters;
         if let Some(waiters) = state.pending.get_mut(token.as_bytes()) {
             let is_extra = !waiters.is_empty();
             if waiters.len() >= WAITERS_PER_TOKEN || (is_extra && extra >= EXTRA_WAITERS) {
@@ -177,7 +183,7 @@ impl Workers {
             }
             let (waiter, result) = oneshot::channel();
             waiters.push(waiter);
-            state.extra += usize::from(is_extra);
+            state.extra_waiters += usize::from(is_extra);
             return Some(Ok(Some(self.pending_request(token, result))));
         }
         let is_known = state.hashed.iter().any(|(hashed, _)| hashed.as_bytes() == token.as_bytes())
@@ -209,12 +215,10 @@ impl Workers {
         let valid =
             hashed.filter(|(_, hashed)| Arc::ptr_eq(&hashed.keyring, &current.keyring)).collect::<Vec<_>>();
         let inserted = valid.iter().map(|(token, hashed)| current.tokens.insert(token, hashed.status));
-        let evicted: Vec<_> = inserted.collect();
+        let evictions: Vec<_> = inserted.collect();
         drop(current);
         drop(state);
-        for (what, count) in evicted {
-            record_evictions(what, count);
-        }
+        evictions.into_iter().for_each(record_eviction);
         true
     }
 
@@ -282,7 +286,7 @@ impl State {
     /// Removes a token that is no longer queued or being hashed, and returns its waiters.
     fn take_waiters(&mut self, token: &Token) -> Vec<Waiter> {
         let waiters = self.pending.remove(token.as_bytes()).unwrap_or_default();
-        self.extra -= waiters.len().saturating_sub(1);
+        self.extra_waiters -= waiters.len().saturating_sub(1);
         waiters
     }
 
@@ -290,7 +294,7 @@ impl State {
         let Some(waiters) = self.pending.get_mut(token.as_bytes()) else { return };
         let before = waiters.len().saturating_sub(1);
         waiters.retain(|waiter| !waiter.is_closed());
-        self.extra -= before - waiters.len().saturating_sub(1);
+        self.extra_waiters -= before - waiters.len().saturating_sub(1);
     }
 }
 
@@ -324,7 +328,7 @@ impl Shared {
         &self,
         is_hashing: bool,
         is_allowed: impl FnOnce(Option<ClientAddr>) -> bool,
-    ) -> Option<(Item, Arc<Keyring>, u64)> {
+    ) -> Option<(QueuedItem, Arc<Keyring>, u64)> {
         let mut state = locked(&self.state);
         if state.closed || (is_hashing && state.idle > 0) {
             return None;

@@ -107,7 +107,7 @@ fn workers_limit_waiters_per_token_and_in_all() {
     assert_eq!(submit(tokens[1]).len(), 56);
     drop(waiters);
     drop((sixth, first));
-    assert_eq!(locked(&verifier.workers.shared.state).extra, 0);
+    assert_eq!(locked(&verifier.workers.shared.state).extra_waiters, 0);
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ fn workers_bound_their_pause_and_end_it_for_another_client() {
     let hour = Duration::from_secs(3600);
     let submit = |client| {
         let token = token("any", 4);
-        let item = (token, QueuedTokenGauge::new(), client);
+        let item = QueuedItem { token, gauge: QueuedTokenGauge::new(), client };
         locked(&shared.state).queue.push(token.as_bytes(), client, 1, item, u64::MAX);
     };
     assert_eq!(shared.pause(Duration::ZERO, &[forger]), Duration::ZERO);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bcrypt_lanes::{Hash, Job, MAX_LANES};
 
-use super::{Hashed, Shared, catch_panic, cpu_time, pause};
+use super::{Hashed, QueuedItem, Shared, catch_panic, cpu_time, pause};
 use crate::auth::TokenStatus;
 use crate::auth::client_addr::ClientAddr;
 use crate::auth::keyring::{Keyring, KeyringEntry, SecretId};
@@ -90,7 +90,7 @@ impl<'a> Worker<'a> {
         catch_panic(|| {
             bcrypt_lanes::run(
                 || worker.borrow_mut().next(),
-                |trial, matches| worker.borrow_mut().tried(&trial, matches),
+                |trial, matches| worker.borrow_mut().record_trial(&trial, matches),
             );
         });
         // Nothing is left here unless there was a panic, or there are no secrets.
@@ -121,7 +121,8 @@ impl<'a> Worker<'a> {
             let has_the_others =
                 |client| self.verifications.iter().all(|verification| verification.client == client);
             let is_allowed = |client| !(is_hashing && is_last_lane && has_the_others(client));
-            let ((token, waiting, client), keyring, work) = self.shared.pop(is_hashing, is_allowed)?;
+            let (QueuedItem { token, gauge, client }, keyring, work) =
+                self.shared.pop(is_hashing, is_allowed)?;
             self.last += 1;
             self.verifications.push(Verification {
                 number: self.last,
@@ -130,7 +131,7 @@ impl<'a> Worker<'a> {
                 work,
                 hash: token.hash(),
                 keyring,
-                hashing: catch_panic(|| waiting.begin()),
+                hashing: catch_panic(|| gauge.begin()),
                 started: 0,
                 tried: 0,
                 spent: LaneTime::ZERO,
@@ -139,7 +140,7 @@ impl<'a> Worker<'a> {
     }
 
     /// A lane has tried a secret.
-    pub(super) fn tried(&mut self, trial: &Trial, matches: bool) {
+    pub(super) fn record_trial(&mut self, trial: &Trial, matches: bool) {
         let spent = self.clock.end().since(trial.started_at);
         // Another lane may have found the token's secret meanwhile.
         let Some(index) =

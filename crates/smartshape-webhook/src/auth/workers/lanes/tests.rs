@@ -81,7 +81,7 @@ fn worker_leaves_the_last_lane_to_another_client() {
     assert_eq!(fill(&mut worker).len(), 1);
     assert_eq!(tokens(&worker).last(), Some(&other), "without waiting for a lane");
     // No pause is due after a token that matches.
-    worker.tried(&trials[0], true);
+    worker.record_trial(&trials[0], true);
     assert_eq!(fill(&mut worker).len(), 1, "the other client has a lane");
 }
 
@@ -93,7 +93,7 @@ fn worker_fills_a_free_lane_while_others_go_on() {
     let mut worker = Worker::new(&verifier.workers.shared);
     let trials = fill(&mut worker);
     // No pause is due after a token that matches.
-    worker.tried(&trials[1], true);
+    worker.record_trial(&trials[1], true);
     assert_eq!(fill(&mut worker).len(), 1);
     assert_eq!(tokens(&worker), [all[0], all[2], all[3]]);
 }
@@ -110,7 +110,7 @@ fn worker_tries_every_secret_of_a_token_once_before_it_takes_the_next_token() {
         assert_eq!(verifier.status(&first), None, "after {} secrets", tried.len());
         let job = worker.next().unwrap();
         tried.push(job.tag.secret);
-        worker.tried(&job.tag, false);
+        worker.record_trial(&job.tag, false);
     }
     assert_eq!(tried, ids);
     assert_eq!(verifier.status(&first), Some(TokenStatus::Rejected));
@@ -126,15 +126,15 @@ fn worker_tries_no_further_secret_after_one_has_matched() {
     let mut worker = Worker::new(&verifier.workers.shared);
     let trials = fill(&mut worker);
     assert_eq!(trials.len(), MAX_LANES);
-    worker.tried(&trials[0], false);
+    worker.record_trial(&trials[0], false);
     assert_eq!(worker.verifications[0].tried, 1);
-    worker.tried(&trials[2], true);
+    worker.record_trial(&trials[2], true);
     let found = Some(TokenStatus::Verified(trials[2].secret));
     assert_eq!(verifier.status(&good), found, "at once, though other lanes go on");
     assert!(worker.next().is_none());
     // What the others compute changes nothing.
-    worker.tried(&trials[1], false);
-    worker.tried(&trials[3], true);
+    worker.record_trial(&trials[1], false);
+    worker.record_trial(&trials[3], true);
     assert_eq!((verifier.status(&good), verifier.hashes()), (found, 1));
 }
 
@@ -176,9 +176,9 @@ fn worker_finishes_the_tokens_it_has_started_at_the_end_and_takes_no_other() {
     locked(&verifier.workers.shared.state).closed = true;
     let others = fill(&mut worker);
     assert_eq!(others.len(), 2, "its other secrets");
-    worker.tried(&first.tag, false);
-    worker.tried(&others[0], false);
-    worker.tried(&others[1], true);
+    worker.record_trial(&first.tag, false);
+    worker.record_trial(&others[0], false);
+    worker.record_trial(&others[1], true);
     assert_eq!(verifier.status(&started), Some(TokenStatus::Verified(others[1].secret)));
     assert!(worker.next().is_none());
     assert_eq!(verifier.status(&queued), None);
@@ -193,7 +193,7 @@ fn reject_on_a_contended_core(worker: &mut Worker<'_>, trial: &Trial) {
         .unwrap();
     let cpu = Some(Duration::from_secs(1));
     verification.spent = LaneTime { wall: Duration::from_secs(2), cpu };
-    worker.tried(trial, false);
+    worker.record_trial(trial, false);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn worker_pauses_after_forgeries_and_then_takes_one_token_at_a_time_until_one_ma
         worker.pause();
     }
     let trials = fill(&mut worker);
-    worker.tried(&trials[0], true);
+    worker.record_trial(&trials[0], true);
     assert_eq!(fill(&mut worker).len(), MAX_LANES - 1, "all but the last lane");
 }
 
