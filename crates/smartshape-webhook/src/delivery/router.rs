@@ -6,9 +6,7 @@ use std::pin::Pin;
 
 use crate::delivery::Delivery;
 use crate::delivery::handler::{Handler, HandlerError};
-use crate::events::{AnnotationCreated, AnnotationRemoved, AnnotationUpdated, AttributeUpdated};
-use crate::events::{ConfigurationCreated, ConfigurationRemoved, ConfigurationUpdated};
-use crate::events::{DecodeError, Event, EventKind, FileOptimized, FileUploaded, TypedEvent};
+use crate::events::{DecodeError, Event, EventKind, TypedEvent};
 
 /// A type that can be extracted from a delivery: the delivery itself, its [`Event`], or one of the nine typed events, which is
 /// then the only event accepted.
@@ -43,26 +41,15 @@ impl FromDelivery for Event {
     }
 }
 
-macro_rules! from_delivery {
-    ($($event:ident)*) => {$(
-        impl FromDelivery for $event {
-            fn from_delivery(delivery: &Delivery) -> Result<Self, UnexpectedEvent> {
-                match delivery.event() {
-                    Event::$event(event) => Ok(event.clone()),
-                    Event::Undecoded(event) if event.kind() == <$event as TypedEvent>::KIND => {
-                        Err(UnexpectedEvent::Undecodable(event.error().clone()))
-                    }
-                    _ => Err(UnexpectedEvent::OtherEvent),
-                }
+impl<E: TypedEvent> FromDelivery for E {
+    fn from_delivery(delivery: &Delivery) -> Result<Self, UnexpectedEvent> {
+        match delivery.event() {
+            Event::Undecoded(event) if event.kind() == E::KIND => {
+                Err(UnexpectedEvent::Undecodable(event.error().clone()))
             }
+            event => E::from_event(event).cloned().ok_or(UnexpectedEvent::OtherEvent),
         }
-    )*};
-}
-
-from_delivery! {
-    AttributeUpdated FileUploaded FileOptimized
-    AnnotationCreated AnnotationUpdated AnnotationRemoved
-    ConfigurationCreated ConfigurationUpdated ConfigurationRemoved
+    }
 }
 
 /// Routes deliveries to one handler per event. [`fallback`](Self::fallback) completes it into a [`Handler`].
@@ -95,7 +82,7 @@ from_delivery! {
 #[derive(Default)]
 #[must_use = "a router does nothing until `fallback` completes it"]
 pub struct EventRouter {
-    routes: HashMap<EventKind, Box<dyn Route>>,
+    routes: HashMap<EventKind, Route>,
 }
 
 impl EventRouter {
@@ -107,7 +94,7 @@ impl EventRouter {
     /// Routes events of type `E` to `handler`. A later handler for the same event replaces an earlier one.
     pub fn on<E, F, Fut>(mut self, handler: F) -> Self
     where
-        E: TypedEvent + FromDelivery,
+        E: TypedEvent,
         F: Fn(E, Delivery) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
     {
@@ -123,25 +110,24 @@ impl EventRouter {
     /// Routes everything else to `handler`: other events, events with an unknown name, and events with undecodable data. There
     /// is no default, so that none of them is lost unnoticed.
     pub fn fallback<H: Handler>(self, handler: H) -> RoutedHandler<H> {
-        RoutedHandler { routes: self.routes, fallback: handler }
+        RoutedHandler { router: self, fallback: handler }
     }
 }
 
 type HandlerFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 
 /// Calls the handler of one event; `None` if the event cannot be extracted.
-trait Route: Fn(&Delivery) -> Option<HandlerFuture> + Send + Sync {}
-impl<F: Fn(&Delivery) -> Option<HandlerFuture> + Send + Sync> Route for F {}
+type Route = Box<dyn Fn(&Delivery) -> Option<HandlerFuture> + Send + Sync>;
 
 /// The handler made by [`EventRouter::fallback`].
 pub struct RoutedHandler<H> {
-    routes: HashMap<EventKind, Box<dyn Route>>,
+    router: EventRouter,
     fallback: H,
 }
 
 impl<H: Handler> Handler for RoutedHandler<H> {
     async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
-        let route = delivery.kind().and_then(|kind| self.routes.get(&kind));
+        let route = delivery.kind().and_then(|kind| self.router.routes.get(&kind));
         match route.and_then(|route| route(&delivery)) {
             Some(future) => future.await,
             None => self.fallback.handle(delivery).await,
@@ -157,6 +143,6 @@ impl fmt::Debug for EventRouter {
 
 impl<H> fmt::Debug for RoutedHandler<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.routes.keys()).finish()
+        fmt::Debug::fmt(&self.router, f)
     }
 }

@@ -26,10 +26,7 @@ document! {
     /// assert_eq!(annotation.content, None);
     /// # Ok::<(), serde_json::Error>(())
     /// ```
-    pub struct Annotation {
-        #[serde(rename = "_id")]
-        mongo_id: Option<AnnotationId>,
-        id: Option<AnnotationId>,
+    pub struct Annotation(id: AnnotationId) {
         /// The annotation's own uuid, in newer documents.
         pub uuid: Option<String>,
         /// The title.
@@ -77,12 +74,6 @@ document! {
 }
 
 impl Annotation {
-    /// The annotation's id, from `_id` or `id`.
-    #[must_use]
-    pub fn id(&self) -> Option<&AnnotationId> {
-        self.mongo_id.as_ref().or(self.id.as_ref())
-    }
-
     /// Where the camera stands.
     #[must_use]
     pub fn camera(&self) -> Option<Point> {
@@ -98,24 +89,13 @@ impl Annotation {
 
 document! {
     /// A place in the scene that an annotation points at.
-    pub struct AnnotationTarget {
-        #[serde(rename = "_id")]
-        mongo_id: Option<String>,
-        id: Option<String>,
+    pub struct AnnotationTarget(id: str) {
         /// The node.
         pub node: Option<NodeId>,
         /// The point on it.
         pub position: Option<Point>,
         /// The direction that its surface faces there.
         pub surface_normal: Option<Point>,
-    }
-}
-
-impl AnnotationTarget {
-    /// The target's own id, from `_id` or `id`.
-    #[must_use]
-    pub fn id(&self) -> Option<&str> {
-        self.mongo_id.as_deref().or(self.id.as_deref())
     }
 }
 

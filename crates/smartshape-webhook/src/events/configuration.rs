@@ -21,10 +21,7 @@ document! {
     /// assert_eq!(configuration.last_activation(), None, "never");
     /// # Ok::<(), serde_json::Error>(())
     /// ```
-    pub struct Configuration {
-        #[serde(rename = "_id")]
-        mongo_id: Option<ConfigurationId>,
-        id: Option<ConfigurationId>,
+    pub struct Configuration(id: ConfigurationId) {
         /// The name.
         pub name: Option<String>,
         /// The file that it belongs to.
@@ -126,12 +123,6 @@ document! {
 }
 
 impl Configuration {
-    /// The configuration's id, from `_id` or `id`.
-    #[must_use]
-    pub fn id(&self) -> Option<&ConfigurationId> {
-        self.mongo_id.as_ref().or(self.id.as_ref())
-    }
-
     /// When it was active last; `None` for never, which SmartShape writes as the start of 1970.
     #[must_use]
     pub fn last_activation(&self) -> Option<Timestamp> {
@@ -141,10 +132,7 @@ impl Configuration {
 
 document! {
     /// What a configuration changes of one node.
-    pub struct Modifier {
-        #[serde(rename = "_id")]
-        mongo_id: Option<String>,
-        id: Option<String>,
+    pub struct Modifier(id: str) {
         /// The node.
         pub node: Option<NodeId>,
         /// The kind of change.
@@ -152,13 +140,5 @@ document! {
         pub kind: Option<RawJson>,
         /// The change.
         pub details: Option<RawJson>,
-    }
-}
-
-impl Modifier {
-    /// The modifier's own id, from `_id` or `id`.
-    #[must_use]
-    pub fn id(&self) -> Option<&str> {
-        self.mongo_id.as_deref().or(self.id.as_deref())
     }
 }

@@ -38,7 +38,11 @@ pub trait TypedEvent: sealed::Sealed + Clone + Serialize + Send + Sync + Sized +
 }
 
 mod sealed {
-    pub trait Sealed {}
+    pub trait Sealed {
+        /// The typed event in `event`, if it is this one and was decoded.
+        #[cfg(feature = "receiver")]
+        fn from_event(event: &super::Event) -> Option<&Self>;
+    }
 }
 
 /// A document beside the text that it was read from.
@@ -61,7 +65,15 @@ macro_rules! events {
             #[derive(Clone)]
             pub struct $event(Arc<Parsed<$document>>);
 
-            impl sealed::Sealed for $event {}
+            impl sealed::Sealed for $event {
+                #[cfg(feature = "receiver")]
+                fn from_event(event: &Event) -> Option<&Self> {
+                    match event {
+                        Event::$event(event) => Some(event),
+                        _ => None,
+                    }
+                }
+            }
 
             impl TypedEvent for $event {
                 const KIND: EventKind = EventKind::$event;

@@ -26,10 +26,7 @@ document! {
     /// assert_eq!(file.created.unwrap().to_string(), "2019-01-20T08:39:08.529Z");
     /// # Ok::<(), serde_json::Error>(())
     /// ```
-    pub struct FileDocument {
-        #[serde(rename = "_id")]
-        mongo_id: Option<FileId>,
-        id: Option<FileId>,
+    pub struct FileDocument(id: FileId) {
         /// The file's name.
         pub name: Option<String>,
         /// The folder that the file lies in.
@@ -76,12 +73,6 @@ document! {
 }
 
 impl FileDocument {
-    /// The file's id, from `_id` or `id`.
-    #[must_use]
-    pub fn id(&self) -> Option<&FileId> {
-        self.mongo_id.as_ref().or(self.id.as_ref())
-    }
-
     /// What went wrong; `None` where SmartShape sends an empty text.
     #[must_use]
     pub fn error(&self) -> Option<&str> {

@@ -5,68 +5,55 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One of the nine events that SmartShape's manual documents.
-///
-/// ```
-/// use smartshape_webhook::EventKind;
-///
-/// assert_eq!(EventKind::FileUploaded.as_str(), "file_uploaded");
-/// assert_eq!("file_uploaded".parse(), Ok(EventKind::FileUploaded));
-/// assert!("file_deleted".parse::<EventKind>().is_err());
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum EventKind {
-    /// An attribute was added or changed.
-    AttributeUpdated,
-    /// A file, or a new revision of one, was uploaded.
-    FileUploaded,
-    /// An uploaded file is ready to be viewed.
-    FileOptimized,
-    /// An annotation was created.
-    AnnotationCreated,
-    /// An annotation was changed.
-    AnnotationUpdated,
-    /// An annotation was removed.
-    AnnotationRemoved,
-    /// A configuration was created.
-    ConfigurationCreated,
-    /// A configuration was changed.
-    ConfigurationUpdated,
-    /// A configuration was removed.
-    ConfigurationRemoved,
+macro_rules! event_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
+        /// One of the nine events that SmartShape's manual documents.
+        ///
+        /// ```
+        /// use smartshape_webhook::EventKind;
+        ///
+        /// assert_eq!(EventKind::FileUploaded.as_str(), "file_uploaded");
+        /// assert_eq!("file_uploaded".parse(), Ok(EventKind::FileUploaded));
+        /// assert!("file_deleted".parse::<EventKind>().is_err());
+        /// ```
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum EventKind {
+            $($(#[$doc])* #[serde(rename = $name)] $kind,)*
+        }
+
+        impl EventKind {
+            /// All nine, in the manual's order.
+            pub const ALL: [Self; 9] = [$(Self::$kind,)*];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+        }
+    };
 }
 
-impl EventKind {
-    /// All nine, in the manual's order.
-    pub const ALL: [Self; 9] = [
-        Self::AttributeUpdated,
-        Self::FileUploaded,
-        Self::FileOptimized,
-        Self::AnnotationCreated,
-        Self::AnnotationUpdated,
-        Self::AnnotationRemoved,
-        Self::ConfigurationCreated,
-        Self::ConfigurationUpdated,
-        Self::ConfigurationRemoved,
-    ];
-
-    /// The name on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AttributeUpdated => "attribute_updated",
-            Self::FileUploaded => "file_uploaded",
-            Self::FileOptimized => "file_optimized",
-            Self::AnnotationCreated => "annotation_created",
-            Self::AnnotationUpdated => "annotation_updated",
-            Self::AnnotationRemoved => "annotation_removed",
-            Self::ConfigurationCreated => "configuration_created",
-            Self::ConfigurationUpdated => "configuration_updated",
-            Self::ConfigurationRemoved => "configuration_removed",
-        }
-    }
+event_kinds! {
+    /// An attribute was added or changed.
+    AttributeUpdated = "attribute_updated",
+    /// A file, or a new revision of one, was uploaded.
+    FileUploaded = "file_uploaded",
+    /// An uploaded file is ready to be viewed.
+    FileOptimized = "file_optimized",
+    /// An annotation was created.
+    AnnotationCreated = "annotation_created",
+    /// An annotation was changed.
+    AnnotationUpdated = "annotation_updated",
+    /// An annotation was removed.
+    AnnotationRemoved = "annotation_removed",
+    /// A configuration was created.
+    ConfigurationCreated = "configuration_created",
+    /// A configuration was changed.
+    ConfigurationUpdated = "configuration_updated",
+    /// A configuration was removed.
+    ConfigurationRemoved = "configuration_removed",
 }
 
 impl fmt::Display for EventKind {

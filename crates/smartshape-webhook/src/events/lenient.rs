@@ -107,23 +107,17 @@ impl LenientValue for String {
     }
 }
 
-impl LenientValue for RawJson {
-    fn read(json: &str) -> Option<Self> {
-        serde_json::from_str(json).ok()
-    }
+macro_rules! plain_values {
+    ($($type:ty)*) => {$(
+        impl LenientValue for $type {
+            fn read(json: &str) -> Option<Self> {
+                serde_json::from_str(json).ok()
+            }
+        }
+    )*};
 }
 
-impl LenientValue for bool {
-    fn read(json: &str) -> Option<Self> {
-        serde_json::from_str(json).ok()
-    }
-}
-
-impl LenientValue for f64 {
-    fn read(json: &str) -> Option<Self> {
-        serde_json::from_str(json).ok()
-    }
-}
+plain_values! { RawJson bool f64 }
 
 /// A count, which may be written as a float.
 impl LenientValue for u64 {
@@ -134,12 +128,13 @@ impl LenientValue for u64 {
     }
 }
 
-/// A document: a struct of members, each of which may be missing, read from an [`Object`].
+/// A document: a struct of an id and members, each of which may be missing, read from an [`Object`]. An id of type `str` is
+/// stored as a `String`.
 ///
 /// `remote = "Self"` derives an inherent `deserialize`, so that the trait's implementation below can put [`Object`] around
 /// the deserializer first.
 macro_rules! document {
-    ($(#[$doc:meta])* pub struct $document:ident {
+    ($(#[$doc:meta])* pub struct $document:ident(id: $id:ty) {
         $($(#[$member_doc:meta])* $visibility:vis $member:ident: $type:ty,)*
     }) => {
         $(#[$doc])*
@@ -147,9 +142,21 @@ macro_rules! document {
         #[serde(default, rename_all = "camelCase", remote = "Self")]
         #[non_exhaustive]
         pub struct $document {
+            #[serde(rename = "_id", deserialize_with = "crate::events::lenient::member")]
+            mongo_id: Option<<$id as ToOwned>::Owned>,
+            #[serde(deserialize_with = "crate::events::lenient::member")]
+            id: Option<<$id as ToOwned>::Owned>,
             $($(#[$member_doc])*
             #[serde(deserialize_with = "crate::events::lenient::member")]
             $visibility $member: $type,)*
+        }
+
+        impl $document {
+            /// The id, from `_id` or `id`.
+            #[must_use]
+            pub fn id(&self) -> Option<&$id> {
+                self.mongo_id.as_ref().or(self.id.as_ref()).map(std::borrow::Borrow::borrow)
+            }
         }
 
         impl<'de> serde::Deserialize<'de> for $document {
