@@ -127,12 +127,11 @@ impl Receiver {
     /// # Errors
     ///
     /// A [`Rejection`], which converts into the [`WebhookResponse`] to send. It has been logged.
-    pub async fn receive<S, B, E>(&self, head: &RequestHead, body: S) -> Result<Received, Rejection>
-    where
-        S: Stream<Item = Result<B, E>>,
-        B: Buf,
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
+    pub async fn receive(
+        &self,
+        head: &RequestHead,
+        body: impl Stream<Item = Result<impl Buf, impl Into<Box<dyn Error + Send + Sync>>>>,
+    ) -> Result<Received, Rejection> {
         let timer = Timer::start();
         // Pinned here, so that the stages pass on a pointer instead of moving it.
         let body = pin!(body);
@@ -143,17 +142,12 @@ impl Receiver {
 
     /// Receives a delivery, runs the handler and returns the response: a complete endpoint. If the client disconnects,
     /// the handler keeps running in a task of its own.
-    pub async fn serve<S, B, E>(
+    pub async fn serve(
         &self,
         head: &RequestHead,
-        body: S,
+        body: impl Stream<Item = Result<impl Buf, impl Into<Box<dyn Error + Send + Sync>>>>,
         handler: Arc<impl Handler>,
-    ) -> WebhookResponse
-    where
-        S: Stream<Item = Result<B, E>>,
-        B: Buf,
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
+    ) -> WebhookResponse {
         match self.receive(head, body).await {
             Ok(Received::New(claimed)) => claimed.handle(handler).await,
             Ok(Received::Duplicate) => WebhookResponse::success(),
@@ -166,17 +160,11 @@ impl Receiver {
     /// # Errors
     ///
     /// The [`WebhookResponse`] to send at once: a rejection, or success for a duplicate.
-    pub async fn extract<T, S, B, E>(
+    pub async fn extract<T: FromDelivery>(
         &self,
         head: &RequestHead,
-        body: S,
-    ) -> Result<Claimed<T>, WebhookResponse>
-    where
-        T: FromDelivery,
-        S: Stream<Item = Result<B, E>>,
-        B: Buf,
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
+        body: impl Stream<Item = Result<impl Buf, impl Into<Box<dyn Error + Send + Sync>>>>,
+    ) -> Result<Claimed<T>, WebhookResponse> {
         match self.receive(head, body).await {
             Ok(Received::New(claimed)) => claimed.extract().await,
             Ok(Received::Duplicate) => Err(WebhookResponse::success()),

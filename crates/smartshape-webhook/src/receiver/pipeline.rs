@@ -20,17 +20,12 @@ use crate::request::head::{Length, RequestHead, TokenField};
 use crate::response::rejection::{Rejection, RejectionKind};
 
 impl Receiver {
-    pub(super) async fn receive_inner<S, B, E>(
+    pub(super) async fn receive_inner(
         &self,
         head: &RequestHead,
-        body: Pin<&mut S>,
+        body: Pin<&mut impl Stream<Item = Result<impl Buf, impl Into<Box<dyn Error + Send + Sync>>>>>,
         timer: Timer,
-    ) -> Result<Received, Rejection>
-    where
-        S: Stream<Item = Result<B, E>>,
-        B: Buf,
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
+    ) -> Result<Received, Rejection> {
         let authenticated = async { self.admit(head)?.authenticate(self).await };
         let authenticated = match authenticated.await {
             Ok(authenticated) => authenticated,
@@ -118,12 +113,11 @@ struct Authenticated {
 }
 
 impl Authenticated {
-    async fn read<S, B, E>(self, receiver: &Receiver, body: S) -> Result<Buffered, Rejection>
-    where
-        S: Stream<Item = Result<B, E>>,
-        B: Buf,
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
+    async fn read(
+        self,
+        receiver: &Receiver,
+        body: impl Stream<Item = Result<impl Buf, impl Into<Box<dyn Error + Send + Sync>>>>,
+    ) -> Result<Buffered, Rejection> {
         let mut reservation = receiver.0.memory.reservation(self.permit.secret().usage.clone());
         let body = body::read(body, self.declared, &receiver.0.body, &mut reservation).await?;
         Ok(Buffered { permit: self.permit, body, reservation })

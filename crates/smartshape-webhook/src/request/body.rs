@@ -30,8 +30,6 @@ const MAX_DISCARD: usize = 64 * 1024;
 /// Maximum number of `Pending` polls of a rejected body; after that, its client counts as still sending.
 const MAX_DISCARD_POLLS: u32 = 4;
 
-type BoxError = Box<dyn Error + Send + Sync>;
-
 #[derive(Clone, Debug)]
 pub(crate) struct BodyLimits {
     pub(crate) max_bytes: u64,
@@ -40,17 +38,12 @@ pub(crate) struct BodyLimits {
 }
 
 /// Reads `body` to its end. The reservation, empty at first, covers the bytes.
-pub(crate) async fn read<S, B, E>(
-    body: S,
+pub(crate) async fn read(
+    body: impl Stream<Item = Result<impl Buf, impl Into<Box<dyn Error + Send + Sync>>>>,
     declared: Option<u64>,
     limits: &BodyLimits,
     reservation: &mut Reservation,
-) -> Result<Bytes, Rejection>
-where
-    S: Stream<Item = Result<B, E>>,
-    B: Buf,
-    E: Into<BoxError>,
-{
+) -> Result<Bytes, Rejection> {
     let mut body = pin!(body);
     // The declared length is only checked, not reserved: a client could otherwise reserve memory without sending anything.
     if !reservation.could_grow(declared.unwrap_or(0)) {
@@ -96,11 +89,9 @@ where
 /// Closing instead would be correct too, but every rejection would then cost a connection: the server spends more time on
 /// accepting the next one than on the rejection, and a proxy loses an upstream connection that it meant to reuse. nginx
 /// (`ngx_http_discard_request_body`) does the same. Never waits for the client, so an unauthenticated one gains no time.
-pub(crate) async fn discard_arrived<S, B, E>(mut body: Pin<&mut S>) -> bool
-where
-    S: Stream<Item = Result<B, E>>,
-    B: Buf,
-{
+pub(crate) async fn discard_arrived<E>(
+    mut body: Pin<&mut impl Stream<Item = Result<impl Buf, E>>>,
+) -> bool {
     let (mut bytes, mut polls) = (0, 0);
     poll_fn(|context| {
         loop {

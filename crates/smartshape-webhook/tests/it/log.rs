@@ -239,7 +239,7 @@ async fn unexpected_event_is_one_line_and_one_outcome() {
             let _listening = log.listen();
             let receiver = builder().on_unexpected_event(policy).build().unwrap();
             let body = body_stream(event(name, data, "1"));
-            let extracted = receiver.extract::<FileUploaded, _, _, _>(&head(&TOKEN), body).await;
+            let extracted = receiver.extract::<FileUploaded>(&head(&TOKEN), body).await;
             assert_eq!(extracted.unwrap_err().status(), if outcome == "failed" { 422 } else { 200 });
             let log = log.0.lock().unwrap();
             let lines: Vec<_> = log.iter().filter(|line| !line.starts_with("DEBUG")).collect();

@@ -205,7 +205,7 @@ async fn rejections_are_counted_by_kind() {
     }
     // An unexpected event at a typed extractor is a failed delivery, and no rejection.
     let other = event("annotation_created", "{}", "1");
-    assert!(receiver.extract::<FileUploaded, _, _, _>(&head(good), body_stream(other)).await.is_err());
+    assert!(receiver.extract::<FileUploaded>(&head(good), body_stream(other)).await.is_err());
     assert_eq!(WebhookResponse::not_configured("add a receiver").status(), 500);
     receiver.drain(Duration::ZERO).await;
     serve(&receiver, text.clone(), looks).await;

@@ -184,7 +184,7 @@ async fn rejection_says_whether_the_token_was_verified() {
         assert_eq!(rejection, Some((kind, verified)));
     }
     let unexpected =
-        receiver.extract::<FileOptimized, _, _, _>(&known(), body_stream(event.clone())).await.unwrap_err();
+        receiver.extract::<FileOptimized>(&known(), body_stream(event.clone())).await.unwrap_err();
     assert!(unexpected.rejection().unwrap().token_verified());
     let _held = claim(&receiver, event.clone()).await;
     let exhausted = respond(known(), &event, handler()).await;
