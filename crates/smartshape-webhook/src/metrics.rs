@@ -29,28 +29,44 @@ const HASHED: &str = "smartshape_webhook_tokens_hashed_total";
 const UNRECOGNIZED: &str = "smartshape_webhook_unrecognized_events_total";
 const EVICTIONS: &str = "smartshape_webhook_evictions_total";
 
-/// How a delivery ended; the label `outcome`.
-#[derive(Clone, Copy)]
-pub(crate) enum DeliveryOutcome {
-    Acknowledged,
-    Discarded,
-    Failed,
-    Duplicate,
+/// Defines labels, each with its values and their names.
+macro_rules! labels {
+    ($($(#[$doc:meta])* $label:ident { $($value:ident = $name:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $label {
+            $($value,)*
+        }
+
+        impl $label {
+            const ALL: &[Self] = &[$(Self::$value,)*];
+
+            const fn name(self) -> &'static str {
+                match self { $(Self::$value => $name,)* }
+            }
+        }
+    )*};
 }
 
-/// Why an acknowledged event had no documented form; the label `reason`.
-#[derive(Clone, Copy)]
-pub(crate) enum Unrecognized {
-    Unknown,
-    Undecoded,
-}
-
-/// What a cache evicted; the label `what`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Evicted {
-    VerifiedToken,
-    RejectedToken,
-    CompletedKey,
+labels! {
+    /// How a delivery ended; the label `outcome`.
+    DeliveryOutcome {
+        Acknowledged = "acknowledged",
+        Discarded = "discarded",
+        Failed = "failed",
+        Duplicate = "duplicate",
+    }
+    /// Why an acknowledged event had no documented form; the label `reason`.
+    Unrecognized {
+        Unknown = "unknown",
+        Undecoded = "undecoded",
+    }
+    /// What a cache evicted; the label `what`.
+    Evicted {
+        VerifiedToken = "verified_token",
+        RejectedToken = "rejected_token",
+        CompletedKey = "completed_key",
+    }
 }
 
 /// How many entries a use of a cache evicted.
@@ -89,10 +105,10 @@ pub(crate) fn describe(rejection_kinds: impl Iterator<Item = &'static str>) {
     for kind in rejection_kinds {
         counter!(REJECTIONS, "kind" => kind).increment(0);
     }
-    for reason in [Unrecognized::Unknown, Unrecognized::Undecoded] {
+    for reason in Unrecognized::ALL {
         counter!(UNRECOGNIZED, "reason" => reason.name()).increment(0);
     }
-    for what in [Evicted::VerifiedToken, Evicted::RejectedToken, Evicted::CompletedKey] {
+    for what in Evicted::ALL {
         counter!(EVICTIONS, "what" => what.name()).increment(0);
     }
     counter!(DIFFERING).increment(0);
@@ -231,61 +247,24 @@ fn gauge(key: &Key) -> Gauge {
 /// Keys of the series that every delivery touches; making one allocates and hashes.
 struct Keys {
     /// Indexed by event, `unknown` last, then by outcome.
-    deliveries: [[Key; OUTCOMES.len()]; EventKind::ALL.len() + 1],
-    acknowledge: [Key; OUTCOMES.len()],
+    deliveries: [[Key; DeliveryOutcome::ALL.len()]; EventKind::ALL.len() + 1],
+    acknowledge: [Key; DeliveryOutcome::ALL.len()],
     in_flight: Key,
     body_bytes: Key,
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
-    let label = |outcome: DeliveryOutcome| Label::from_static_parts("outcome", outcome.name());
+    let label = |outcome: usize| Label::from_static_parts("outcome", DeliveryOutcome::ALL[outcome].name());
     Keys {
         deliveries: std::array::from_fn(|index| {
             let event = EventKind::ALL.get(index).map_or("unknown", |kind| kind.as_str());
             let event = Label::from_static_parts("event", event);
-            OUTCOMES.map(|outcome| Key::from_parts(DELIVERIES, vec![event.clone(), label(outcome)]))
+            std::array::from_fn(|outcome| Key::from_parts(DELIVERIES, vec![event.clone(), label(outcome)]))
         }),
-        acknowledge: OUTCOMES.map(|outcome| Key::from_parts(ACKNOWLEDGE, vec![label(outcome)])),
+        acknowledge: std::array::from_fn(|outcome| Key::from_parts(ACKNOWLEDGE, vec![label(outcome)])),
         in_flight: Key::from_static_name(IN_FLIGHT),
         body_bytes: Key::from_static_name(BODY_BYTES),
     }
 });
 
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
-
-const OUTCOMES: [DeliveryOutcome; 4] = [
-    DeliveryOutcome::Acknowledged,
-    DeliveryOutcome::Discarded,
-    DeliveryOutcome::Failed,
-    DeliveryOutcome::Duplicate,
-];
-
-impl DeliveryOutcome {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Acknowledged => "acknowledged",
-            Self::Discarded => "discarded",
-            Self::Failed => "failed",
-            Self::Duplicate => "duplicate",
-        }
-    }
-}
-
-impl Unrecognized {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Undecoded => "undecoded",
-        }
-    }
-}
-
-impl Evicted {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::VerifiedToken => "verified_token",
-            Self::RejectedToken => "rejected_token",
-            Self::CompletedKey => "completed_key",
-        }
-    }
-}
