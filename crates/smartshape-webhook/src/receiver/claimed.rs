@@ -76,10 +76,7 @@ impl Claimed {
         handler: Arc<H>,
     ) -> impl Future<Output = WebhookResponse> + Send + use<H> {
         let delivery = self.work.delivery.clone();
-        let handled = self.run(async move {
-            let outcome = handler.handle(delivery).await;
-            (Outcome::from(&outcome), response_for(&outcome))
-        });
+        let handled = self.run(async move { outcome_and_response(handler.handle(delivery).await) });
         async { handled.await.unwrap_or_else(|response| response) }
     }
 
@@ -178,23 +175,13 @@ impl Drop for Work {
     }
 }
 
-impl From<&Result<(), HandlerError>> for Outcome {
-    fn from(outcome: &Result<(), HandlerError>) -> Self {
-        match outcome {
-            Ok(()) => Self::Acknowledged,
-            Err(error) if error.kind() == HandlerErrorKind::Permanent => {
-                Self::Discarded(error.display_chain())
-            }
-            Err(error) => Self::Failed(error.display_chain()),
-        }
-    }
-}
-
-fn response_for(outcome: &Result<(), HandlerError>) -> WebhookResponse {
-    match outcome.as_ref().map_err(HandlerError::kind) {
-        Ok(()) | Err(HandlerErrorKind::Permanent) => WebhookResponse::success(),
-        Err(HandlerErrorKind::Retry) => failed(),
-        Err(HandlerErrorKind::RetryAfter(wait)) => unavailable(wait),
+fn outcome_and_response(handled: Result<(), HandlerError>) -> (Outcome, WebhookResponse) {
+    let Err(error) = handled else { return (Outcome::Acknowledged, WebhookResponse::success()) };
+    let why = error.display_chain();
+    match error.kind() {
+        HandlerErrorKind::Permanent => (Outcome::Discarded(why), WebhookResponse::success()),
+        HandlerErrorKind::Retry => (Outcome::Failed(why), failed()),
+        HandlerErrorKind::RetryAfter(wait) => (Outcome::Failed(why), unavailable(wait)),
     }
 }
 
