@@ -210,35 +210,28 @@ mod tests {
     use super::*;
     use crate::auth::secret::Secret;
 
-    fn rejected(method: &str, headers: &[(&str, &[u8])]) -> Option<RejectionKind> {
-        let receiver = Receiver::new(Secret::generate().unwrap()).unwrap();
-        let head = RequestHead::from_parts(method, headers.iter().copied());
-        receiver.admit(&head).err().map(|rejection| rejection.kind())
-    }
-
     #[test]
     fn admission_needs_no_runtime_and_hashes_nothing() {
-        let token: (&str, &[u8]) =
-            ("x-smartshape-token", b"$2b$10$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
-        let costly: (&str, &[u8]) =
-            ("x-smartshape-token", b"$2b$13$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
-        assert_eq!(rejected("POST", &[token]), None);
-        assert_eq!(rejected("GET", &[token]), Some(RejectionKind::MethodNotAllowed));
-        assert_eq!(rejected("post", &[token]), Some(RejectionKind::MethodNotAllowed));
-        assert_eq!(rejected("POST", &[]), Some(RejectionKind::TokenMissing));
-        let dear: (&str, &[u8]) =
-            ("x-smartshape-token", b"$2b$12$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
-        assert_eq!(rejected("POST", &[dear]), None);
-        assert_eq!(rejected("POST", &[costly]), Some(RejectionKind::TokenTooCostly));
-        assert_eq!(rejected("POST", &[token, costly]), Some(RejectionKind::TokenRepeated));
-        assert_eq!(rejected("POST", &[token, ("content-length", b"52428800")]), None);
-        assert_eq!(
-            rejected("POST", &[token, ("content-length", b"52428801")]),
-            Some(RejectionKind::BodyTooLarge)
-        );
-        assert_eq!(
-            rejected("POST", &[token, ("content-length", b"ten")]),
-            Some(RejectionKind::LengthInvalid)
-        );
+        let receiver = Receiver::new(Secret::generate().unwrap()).unwrap();
+        let token = |cost: u32| format!("$2b${cost}$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYG");
+        for (method, costs, length, expected) in [
+            ("POST", &[10][..], None, None),
+            ("POST", &[12], None, None),
+            ("POST", &[10], Some("52428800"), None),
+            ("GET", &[10], None, Some(RejectionKind::MethodNotAllowed)),
+            ("post", &[10], None, Some(RejectionKind::MethodNotAllowed)),
+            ("POST", &[], None, Some(RejectionKind::TokenMissing)),
+            ("POST", &[13], None, Some(RejectionKind::TokenTooCostly)),
+            ("POST", &[10, 13], None, Some(RejectionKind::TokenRepeated)),
+            ("POST", &[10], Some("52428801"), Some(RejectionKind::BodyTooLarge)),
+            ("POST", &[10], Some("ten"), Some(RejectionKind::LengthInvalid)),
+        ] {
+            let tokens: Vec<_> = costs.iter().map(|cost| token(*cost)).collect();
+            let tokens = tokens.iter().map(|token| ("x-smartshape-token", token.as_bytes()));
+            let length = length.map(|length: &str| ("content-length", length.as_bytes()));
+            let head = RequestHead::from_parts(method, tokens.chain(length));
+            let rejection = receiver.admit(&head).err().map(|rejection| rejection.kind());
+            assert_eq!(rejection, expected, "{method} {costs:?} {length:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
 use futures_util::FutureExt as _;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use super::*;
 use crate::auth::Verifier;
@@ -6,10 +7,19 @@ use crate::auth::secret::{NamedSecret, Secret};
 
 const UNIT: u64 = 900_000;
 
-fn verifier(secrets: &[&str], threads: usize) -> Verifier {
+pub(super) fn verifier(secrets: &[&str], verify_timeout: Duration, verify_threads: usize) -> Verifier {
     let named = |plain: &&str| NamedSecret::new(*plain, Secret::danger_new_short(*plain).unwrap());
-    let settings = Settings { verify_timeout: Duration::from_secs(9), verify_threads: threads };
+    let settings = Settings { verify_timeout, verify_threads };
     Verifier::new(secrets.iter().map(named).collect(), &settings).unwrap()
+}
+
+/// A verifier of the secret `a` that waits for nine seconds.
+fn patient(threads: usize) -> Verifier {
+    verifier(&["a"], Duration::from_secs(9), threads)
+}
+
+pub(super) fn client(last: u8) -> Option<ClientAddr> {
+    Some(std::net::IpAddr::from([127, 0, 0, last]).into())
 }
 
 impl Verifier {
@@ -23,13 +33,13 @@ impl Verifier {
     }
 
     /// Nothing leaves the queue.
-    fn without_threads(self) -> Self {
+    pub(super) fn without_threads(self) -> Self {
         locked(&self.workers.shared.state).is_started = true;
         self
     }
 }
 
-fn token(plain: &str, cost: u32) -> Token {
+pub(super) fn token(plain: &str, cost: u32) -> Token {
     // Only the form of a costly one matters.
     let hash = bcrypt::hash(plain, 4).unwrap().replacen("$04$", &format!("${cost:02}$"), 1);
     Token::parse(hash.as_bytes()).unwrap()
@@ -44,7 +54,7 @@ fn workers_count_the_work_of_a_token_by_its_cost_and_every_secret() {
         (&["a", "b", "c"], 4, 3),
         (&["a", "b"], 12, 512),
     ] {
-        let verifier = verifier(secrets, 1);
+        let verifier = verifier(secrets, Duration::from_secs(9), 1);
         let charged = locked(&verifier.workers.shared.state).work(&token("x", cost));
         assert_eq!(charged, expected, "{secrets:?} at {cost}");
     }
@@ -52,9 +62,9 @@ fn workers_count_the_work_of_a_token_by_its_cost_and_every_secret() {
 
 #[test]
 fn workers_have_capacity_for_what_they_hash_within_the_timeout() {
-    let one = verifier(&["a"], 1);
+    let one = patient(1);
     assert_eq!(one.workers.shared.capacity(), 9_000_000_000 / UNIT);
-    let two = verifier(&["a"], 2);
+    let two = patient(2);
     let shared = &two.workers.shared;
     assert_eq!(shared.capacity(), 2 * one.workers.shared.capacity());
     // A token of 64 units that took twice as long as was assumed.
@@ -69,7 +79,7 @@ fn workers_have_capacity_for_what_they_hash_within_the_timeout() {
 
 #[test]
 fn workers_and_requests_do_not_wait_for_each_other() {
-    let verifier = verifier(&["a"], 1);
+    let verifier = patient(1);
     let good = token("a", 4);
     let mut waiting = verifier.submit(&good).unwrap().unwrap();
     let current = locked(&verifier.current);
@@ -88,7 +98,7 @@ fn workers_and_requests_do_not_wait_for_each_other() {
 
 #[test]
 fn workers_limit_waiters_per_token_and_in_all() {
-    let verifier = verifier(&["a"], 1).without_threads();
+    let verifier = patient(1).without_threads();
     let tokens: Vec<_> = (0..6).map(|number| token(&number.to_string(), 4)).collect();
     let submit = |token: Token| -> Vec<_> {
         let pending = (0..300).map(|_| verifier.submit(&token));
@@ -112,9 +122,7 @@ fn workers_limit_waiters_per_token_and_in_all() {
 
 #[tokio::test]
 async fn workers_tell_a_full_queue_from_busy_cores() {
-    let settings = Settings { verify_timeout: Duration::from_millis(1), verify_threads: 1 };
-    let secrets = vec![NamedSecret::new("a", Secret::danger_new_short("a").unwrap())];
-    let verifier = Verifier::new(secrets, &settings).unwrap().without_threads();
+    let verifier = verifier(&["a"], Duration::from_millis(1), 1).without_threads();
     assert_eq!(verifier.hash(&token("a", 4)).await.unwrap_err().why, TOO_LATE);
     let other = token("b", 4);
     let _waiters: Vec<_> = (0..WAITERS_PER_TOKEN).map(|_| verifier.submit(&other)).collect();
@@ -138,47 +146,41 @@ fn workers_pause_only_on_a_contended_core() {
 /// A metrics recorder is foreign code: it may be slow, or call the receiver.
 #[tokio::test]
 async fn workers_call_no_recorder_under_the_lock() {
-    let verifier = verifier(&["a"], 1);
-    let looking = recorder::Looking(Arc::clone(&verifier.workers.shared));
-    let _installed = metrics::set_default_local_recorder(&looking);
+    let verifier = patient(1);
+    let recorder = LockCheckingRecorder(Arc::clone(&verifier.workers.shared));
+    let _installed = metrics::set_default_local_recorder(&recorder);
     assert!(verifier.verify(&token("a", 4), None).await.unwrap().is_some());
 }
 
-mod recorder {
-    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+struct LockCheckingRecorder(Arc<Shared>);
 
-    use super::{Arc, Shared};
-
-    pub(super) struct Looking(pub(super) Arc<Shared>);
-
-    impl Looking {
-        fn look(&self) {
-            assert!(self.0.state.try_lock().is_ok());
-        }
+impl LockCheckingRecorder {
+    fn assert_unlocked(&self) {
+        assert!(self.0.state.try_lock().is_ok());
     }
+}
 
-    impl Recorder for Looking {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-            self.look();
-            Counter::noop()
-        }
-        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-            self.look();
-            Gauge::noop()
-        }
-        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            self.look();
-            Histogram::noop()
-        }
+impl Recorder for LockCheckingRecorder {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        self.assert_unlocked();
+        Counter::noop()
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        self.assert_unlocked();
+        Gauge::noop()
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        self.assert_unlocked();
+        Histogram::noop()
     }
 }
 
 #[tokio::test]
 async fn workers_end_with_their_receiver() {
-    let verifier = verifier(&["a"], 2);
+    let verifier = patient(2);
     assert!(verifier.hash(&token("a", 4)).await.is_ok());
     let shared = Arc::downgrade(&verifier.workers.shared);
     drop(verifier);
@@ -194,8 +196,7 @@ fn workers_bound_their_pause_and_end_it_for_another_client() {
     let settings = Settings { verify_timeout: Duration::from_millis(40), verify_threads: 1 };
     let workers = Workers::new(Arc::new(Keyring::new(Vec::new())), &settings);
     let shared = &workers.shared;
-    let [forger, other] =
-        [1, 2].map(|last| Some(ClientAddr::from(std::net::IpAddr::from([127, 0, 0, last]))));
+    let [forger, other] = [1, 2].map(client);
     let hour = Duration::from_secs(3600);
     let submit = |client| {
         let token = token("any", 4);

@@ -1,36 +1,27 @@
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
 
 use bcrypt_lanes::MAX_LANES;
 
 use super::*;
-use crate::auth::secret::{NamedSecret, Secret};
+use crate::auth::Verifier;
 use crate::auth::workers::PendingRequest;
-use crate::auth::{Settings, Verifier};
+use crate::auth::workers::tests::{self, client};
 use crate::lock::locked;
 
 const SECRETS: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
 
 fn verifier(secrets: &[&str]) -> Verifier {
-    let named = |plain: &&str| NamedSecret::new(*plain, Secret::danger_new_short(*plain).unwrap());
-    let settings = Settings { verify_timeout: Duration::from_millis(80), verify_threads: 1 };
-    Verifier::new(secrets.iter().map(named).collect(), &settings).unwrap()
+    tests::verifier(secrets, Duration::from_millis(80), 1)
 }
 
 /// No thread takes what is submitted: the test's own worker does.
 fn without_threads(secrets: &[&str]) -> Verifier {
-    let verifier = verifier(secrets);
-    locked(&verifier.workers.shared.state).is_started = true;
-    verifier
+    verifier(secrets).without_threads()
 }
 
 fn token(plain: &str) -> Token {
-    Token::parse(bcrypt::hash(plain, 4).unwrap().as_bytes()).unwrap()
-}
-
-fn client(last: u8) -> Option<ClientAddr> {
-    Some(IpAddr::from([127, 0, 0, last]).into())
+    tests::token(plain, 4)
 }
 
 impl Verifier {
