@@ -81,26 +81,6 @@ fn delivery_is_the_same_with_and_without_escapes() {
     }
 }
 
-#[tokio::test]
-async fn unrecognized_events_that_handlers_saw_are_counted() {
-    let looks = |delivery: Delivery| async move {
-        let _ = delivery.event();
-        Ok(())
-    };
-    let does_not_look = |_: Delivery| async { Ok(()) };
-    let receiver = builder().build().unwrap();
-    for (name, data, unrecognized) in
-        [("file_uploaded", "{}", 0), ("file_uploaded", "[]", 1), ("file_deleted", "{}", 2)]
-    {
-        assert_eq!(serve(&receiver, event(name, data, &unrecognized.to_string()), looks).await, 200);
-        assert_eq!(receiver.stats().unrecognized, unrecognized, "{name} {data}");
-    }
-    assert_eq!(serve(&receiver, event("file_deleted", "{}", "unseen"), does_not_look).await, 200);
-    assert_eq!(serve(&receiver, event("file_deleted", "{}", "unseen"), does_not_look).await, 200);
-    let stats = receiver.stats();
-    assert_eq!((stats.unrecognized, stats.acknowledged, stats.duplicates), (2, 4, 1));
-}
-
 #[test]
 fn handler_error_keeps_its_source() {
     #[derive(Debug)]

@@ -68,12 +68,12 @@ fn envelope_fields_are_mandatory() {
 }
 
 #[test]
-fn envelope_rejects_impossible_types() {
-    for (field, value) in [
+fn envelope_rejects_impossible_types_and_names_the_field() {
+    let lists = ["file", "event", "owner", "runTimestamp", "uuid"].map(|field| (field, json!(["private"])));
+    let values = [
         ("file", json!(7)),
         ("file", json!(null)),
         ("event", json!("")),
-        ("event", json!([])),
         ("owner", json!(7)),
         ("owner", json!(7.5)),
         ("owner", json!(null)),
@@ -82,23 +82,17 @@ fn envelope_rejects_impossible_types() {
         ("runTimestamp", json!({})),
         ("uuid", json!("")),
         ("uuid", json!(7)),
-    ] {
+    ];
+    for (field, value) in values.into_iter().chain(lists) {
         let body = sample_with(field, value);
-        assert_eq!(error(&body).0, EnvelopeErrorKind::Invalid, "{body}");
+        let (kind, text) = error(&body);
+        assert_eq!(kind, EnvelopeErrorKind::Invalid, "{body}");
+        assert!(text.contains(&format!("`{field}`")) && !text.contains("private"), "{text}");
     }
     let doubled = sample().to_string().replacen('{', r#"{"uuid": "other","#, 1);
     assert_eq!(error(doubled).0, EnvelopeErrorKind::Invalid);
     for body in ["7", "null", "\"text\"", r#"["f", "e", {}, "o", 1, "u"]"#] {
         assert_eq!(error(body).0, EnvelopeErrorKind::Invalid, "{body}");
-    }
-}
-
-#[test]
-fn envelope_error_names_the_field() {
-    for field in ["file", "event", "owner", "runTimestamp", "uuid"] {
-        let (kind, text) = error(sample_with(field, json!(["a body's text"])));
-        assert_eq!(kind, EnvelopeErrorKind::Invalid, "{field}");
-        assert!(text.contains(&format!("`{field}`")) && !text.contains("a body's text"), "{text}");
     }
 }
 
@@ -175,13 +169,6 @@ fn lone_surrogate_in_an_identifying_text_stays_escaped() {
     }
 }
 
-#[test]
-fn byte_order_mark_is_skipped() {
-    let body = format!("\u{feff}{}", sample());
-    let envelope = Envelope::parse(body.as_bytes()).unwrap();
-    assert_eq!((envelope.file(), envelope.uuid()), ("5c6f", "a36b623a-c1ed-49b5-9585-3532fe8e9881"));
-}
-
 /// The memory limit counts the body alone, and decoded texts are kept beside it.
 #[test]
 fn envelope_texts_have_a_maximum_length() {
@@ -197,19 +184,5 @@ fn envelope_texts_have_a_maximum_length() {
             assert_eq!(kind, EnvelopeErrorKind::Invalid);
             assert!(error.contains(&format!("`{field}` is longer than 16384 bytes")), "{error}");
         }
-    }
-}
-
-#[test]
-fn deep_and_long_data_is_skipped() {
-    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let number = "9".repeat(100_000);
-    for data in [deep, number] {
-        let body = sample().to_string().replacen("\"data\":{}", &format!("\"data\":{data}"), 1);
-        assert_eq!(Envelope::parse(body.as_bytes()).unwrap().data(), data);
-        let body = sample().to_string().replacen('{', &format!("{{\"more\":{data},"), 1);
-        assert!(Envelope::parse(body.as_bytes()).is_ok(), "a field of no interest");
-        let owner = sample().to_string().replacen("\"test@smartshape.io\"", &format!("{{\"x\":{data}}}"), 1);
-        assert!(Envelope::parse(owner.as_bytes()).is_ok(), "within the owner");
     }
 }

@@ -22,16 +22,19 @@ fn on_a_small_stack(test: impl FnOnce() + Send + 'static) {
 }
 
 #[test]
-fn data_of_a_million_levels_is_skipped() {
+fn deep_and_long_values_of_an_envelope_are_skipped() {
     on_a_small_stack(|| {
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
-        let body = format!(
-            r#"{{"file":"f","event":"file_uploaded","data":{deep},"owner":"o","runTimestamp":1,"uuid":"u"}}"#
-        );
-        assert_eq!(Envelope::parse(body.as_bytes()).unwrap().data(), deep);
-        let event = Event::decode("file_uploaded", raw(deep.clone()));
-        assert!(event.is_undecoded());
-        assert_eq!(event.raw().compact(), deep);
+        let number = "9".repeat(100_000);
+        for value in [deep, number] {
+            let body = format!(
+                r#"{{"more":{value},"file":"f","event":"file_uploaded","data":{value},"owner":{{"x":{value}}},"runTimestamp":1,"uuid":"u"}}"#
+            );
+            assert_eq!(Envelope::parse(body.as_bytes()).unwrap().data(), value);
+            let event = Event::decode("file_uploaded", raw(value.clone()));
+            assert!(event.is_undecoded());
+            assert_eq!(event.raw().compact(), value);
+        }
     });
 }
 

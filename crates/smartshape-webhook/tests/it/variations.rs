@@ -61,23 +61,6 @@ fn newer_configurations_decode() {
 }
 
 #[test]
-fn attributes_decode_in_all_shapes() {
-    for node in [
-        json!({"a": 1}),
-        json!({"a": {"key": "a", "value": 1, "origin": "import"}}),
-        json!([{"key": "a", "value": 1}]),
-    ] {
-        let data = json!({"nodeIdToAttributes": {"n": node}});
-        let Event::AttributeUpdated(event) = decode("attribute_updated", &data) else { panic!("{data}") };
-        let found: Vec<_> =
-            event.attributes().map(|(node, a)| (node.as_str(), a.name.as_str(), a.text())).collect();
-        assert_eq!(found, [("n", "a", "1".to_owned())], "{data}");
-        let (_, attribute) = event.attributes().next().unwrap();
-        assert_eq!((attribute.as_f64(), attribute.as_text()), (Some(1.0), None));
-    }
-}
-
-#[test]
 fn hundred_thousand_attributes_decode() {
     let many: serde_json::Map<_, _> =
         (0..100_000).map(|number| (format!("a{number}"), json!(number))).collect();
@@ -89,7 +72,6 @@ fn hundred_thousand_attributes_decode() {
 #[test]
 fn event_names_are_those_of_the_wire() {
     for kind in EventKind::ALL {
-        assert_eq!(kind.to_string(), kind.as_str());
         // Without data some of the nine are undecodable; an undecoded event keeps its name.
         assert_eq!(decode(kind.as_str(), &json!({})).name(), kind.as_str());
     }
@@ -148,35 +130,24 @@ fn numbers_are_the_nearest_floats() {
 }
 
 #[test]
-fn undecodable_event_names_the_expected_type() {
-    for (name, data, wanted) in [
-        ("attribute_updated", json!({"nodeIdToAttributes": 7}), "expected an object at line 1 column 23"),
-        ("annotation_updated", json!({"old": {}, "new": [7]}), "expected an object at line 1 column"),
-        ("file_uploaded", json!("a text"), "expected an object at line 1 column"),
-    ] {
-        let Event::Undecoded(undecoded) = decode(name, &data) else { panic!("{data}") };
-        let (shown, debugged) = (undecoded.error().to_string(), format!("{:?}", undecoded.error()));
-        assert!(shown.contains(wanted), "{shown}");
-        assert!(debugged.contains(wanted), "{debugged}");
-    }
-}
-
-#[test]
 fn undecodable_event_keeps_its_data_and_name() {
-    for (name, data) in [
-        ("file_uploaded", json!([])),
-        ("file_uploaded", json!(null)),
-        ("annotation_updated", json!({"old": {}})),
-        ("annotation_updated", json!({"old": [], "new": {}})),
-        ("annotation_updated", json!({"new": {}})),
-        ("attribute_updated", json!({})),
-        ("attribute_updated", json!({"nodeIdToAttributes": [1]})),
+    let (expected, missing) = ("expected an object at line 1 column", "missing field");
+    for (name, data, why) in [
+        ("file_uploaded", json!([]), expected),
+        ("file_uploaded", json!(null), expected),
+        ("file_uploaded", json!("a text"), expected),
+        ("annotation_updated", json!({"old": {}}), missing),
+        ("annotation_updated", json!({"old": {}, "new": [7]}), expected),
+        ("annotation_updated", json!({"new": {}}), missing),
+        ("attribute_updated", json!({}), missing),
+        ("attribute_updated", json!({"nodeIdToAttributes": 7}), "expected an object at line 1 column 23"),
     ] {
         let event = decode(name, &data);
         let Event::Undecoded(undecoded) = &event else { panic!("{name} {data} {event:?}") };
         assert_eq!(undecoded.kind().as_str(), name);
         assert!(event.is_undecoded() && !event.is_unknown());
-        assert!(!undecoded.error().to_string().is_empty());
+        let (shown, debugged) = (undecoded.error().to_string(), format!("{:?}", undecoded.error()));
+        assert!(shown.contains(why) && debugged.contains(why), "{shown} {debugged}");
         assert_eq!(undecoded.raw().as_str(), data.to_string());
     }
     let Event::Unknown(unknown) = decode("file_deleted", &json!({"a": 1})) else { panic!() };
