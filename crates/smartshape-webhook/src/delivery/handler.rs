@@ -65,17 +65,7 @@ where
     }
 }
 
-type BoxedOutcome<'a> = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send + 'a>>;
-
-trait ErasedHandler: Send + Sync {
-    fn handle_boxed(&self, delivery: Delivery) -> BoxedOutcome<'_>;
-}
-
-impl<H: Handler> ErasedHandler for H {
-    fn handle_boxed(&self, delivery: Delivery) -> BoxedOutcome<'_> {
-        Box::pin(self.handle(delivery))
-    }
-}
+pub(super) type HandlerFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 
 /// A boxed handler, to choose between types at run time. Cheap to clone.
 ///
@@ -94,18 +84,22 @@ impl<H: Handler> ErasedHandler for H {
 /// # let _ = handler;
 /// ```
 #[derive(Clone)]
-pub struct BoxHandler(Arc<dyn ErasedHandler>);
+pub struct BoxHandler(Arc<dyn Fn(Delivery) -> HandlerFuture + Send + Sync>);
 
 impl BoxHandler {
     /// Boxes a handler.
     pub fn new(handler: impl Handler) -> Self {
-        Self(Arc::new(handler))
+        let handler = Arc::new(handler);
+        Self(Arc::new(move |delivery| -> HandlerFuture {
+            let handler = Arc::clone(&handler);
+            Box::pin(async move { handler.handle(delivery).await })
+        }))
     }
 }
 
 impl Handler for BoxHandler {
-    async fn handle(&self, delivery: Delivery) -> Result<(), HandlerError> {
-        self.0.handle_boxed(delivery).await
+    fn handle(&self, delivery: Delivery) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        (self.0)(delivery)
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::pin::Pin;
 
 use crate::delivery::Delivery;
-use crate::delivery::handler::{Handler, HandlerError};
+use crate::delivery::handler::{Handler, HandlerError, HandlerFuture};
 use crate::events::{DecodeError, Event, EventKind, TypedEvent};
 
 /// A type that can be extracted from a delivery: the delivery itself, its [`Event`], or one of the nine typed events, which is
@@ -113,8 +112,6 @@ impl EventRouter {
         RoutedHandler { router: self, fallback: handler }
     }
 }
-
-type HandlerFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 
 /// Calls the handler of one event; `None` if the event cannot be extracted.
 type Route = Box<dyn Fn(&Delivery) -> Option<HandlerFuture> + Send + Sync>;
