@@ -250,7 +250,7 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
 
-    use futures_util::{StreamExt as _, stream};
+    use futures_util::{FutureExt as _, StreamExt as _, stream};
 
     use super::*;
     use crate::memory_limit::MemoryLimit;
@@ -264,6 +264,11 @@ mod tests {
     fn chunks(sizes: &[usize]) -> impl Stream<Item = Result<Bytes, std::io::Error>> + use<> {
         let chunks: Vec<_> = sizes.iter().map(|size| Ok(Bytes::from(vec![b'x'; *size]))).collect();
         stream::iter(chunks)
+    }
+
+    /// A body that does not come.
+    fn nothing() -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+        stream::pending()
     }
 
     async fn outcome(
@@ -372,14 +377,9 @@ mod tests {
     async fn memory_is_reserved_as_bytes_arrive_and_checked_before_the_first() {
         let memory = MemoryLimit::new(100_000, 100_000);
         let declared = async |bytes| {
-            let body = stream::pending::<Result<Bytes, std::io::Error>>();
-            read(body, Some(bytes), &LIMITS, &mut memory.reservation(None)).await
+            read(nothing(), Some(bytes), &LIMITS, &mut memory.reservation(None)).await
         };
-        let never = async |bytes| {
-            let mut waiting = pin!(declared(bytes));
-            poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await
-        };
-        assert!(never(100_000).await);
+        assert!(declared(100_000).now_or_never().is_none(), "it waits for the first byte");
         assert_eq!(declared(100_001).await.unwrap_err().kind(), RejectionKind::MemoryExhausted);
         assert_eq!(outcome(&[60_000, 60_000], None, &memory).await, Err(RejectionKind::MemoryExhausted));
         let mut reservation = memory.reservation(None);
@@ -415,8 +415,7 @@ mod tests {
     async fn stalled_and_trickling_bodies_are_ended() {
         let memory = MemoryLimit::new(10_000_000, 1_000_000);
         let started_at = Instant::now();
-        let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
-        let stalled = read(nothing, None, &LIMITS, &mut memory.reservation(None)).await.unwrap_err();
+        let stalled = read(nothing(), None, &LIMITS, &mut memory.reservation(None)).await.unwrap_err();
         assert_eq!(stalled.kind(), RejectionKind::BodyTimeout);
         assert_eq!(stalled.to_string(), "the body took too long (stalled)");
         assert_eq!(started_at.elapsed().as_secs(), 10);
@@ -438,18 +437,17 @@ mod tests {
         }
     }
 
-    /// Stops the process while the body is awaited. Returns what reading comes to then.
+    /// Stops the process while the body is awaited. Returns what reading comes to then, if it ends.
     async fn stop_process<T: std::fmt::Debug>(
         mut reading: Pin<&mut impl Future<Output = T>>,
         duration: Duration,
-    ) -> Poll<T> {
-        let mut poll = async || poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+    ) -> Option<T> {
         for _ in 0..2 {
-            let before = poll().await;
-            assert!(before.is_pending(), "{before:?}");
+            let before = reading.as_mut().now_or_never();
+            assert!(before.is_none(), "{before:?}");
         }
         tokio::time::advance(duration).await;
-        poll().await
+        reading.now_or_never()
     }
 
     #[tokio::test(start_paused = true)]
@@ -463,7 +461,7 @@ mod tests {
             });
             let reservation = &mut memory.reservation(None);
             let mut reading = pin!(read(body, None, &LIMITS, reservation));
-            assert!(stop_process(reading.as_mut(), duration).await.is_pending());
+            assert!(stop_process(reading.as_mut(), duration).await.is_none());
             // It had arrived, but the framework reads only now.
             sender.try_send(Bytes::from_static(b"late")).unwrap();
             drop(sender);
@@ -471,10 +469,9 @@ mod tests {
         }
 
         let started_at = Instant::now();
-        let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
         let reservation = &mut memory.reservation(None);
-        let mut reading = pin!(read(nothing, None, &LIMITS, reservation));
-        assert!(stop_process(reading.as_mut(), Duration::from_secs(14)).await.is_pending());
+        let mut reading = pin!(read(nothing(), None, &LIMITS, reservation));
+        assert!(stop_process(reading.as_mut(), Duration::from_secs(14)).await.is_none());
         assert_eq!(reading.await.unwrap_err().kind(), RejectionKind::BodyTimeout);
         assert_eq!(started_at.elapsed().as_secs(), 15);
     }
@@ -483,14 +480,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn limits_are_postponed_once_for_a_body() {
         let memory = MemoryLimit::new(10_000_000, 1_000_000);
-        let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
         let reservation = &mut memory.reservation(None);
-        let mut reading = pin!(read(nothing, None, &LIMITS, reservation));
-        assert!(stop_process(reading.as_mut(), Duration::from_secs(14)).await.is_pending());
-        let Poll::Ready(Err(rejection)) = stop_process(reading.as_mut(), Duration::from_secs(14)).await
-        else {
-            panic!("no end");
-        };
-        assert_eq!(rejection.kind(), RejectionKind::BodyTimeout);
+        let mut reading = pin!(read(nothing(), None, &LIMITS, reservation));
+        assert!(stop_process(reading.as_mut(), Duration::from_secs(14)).await.is_none());
+        let ended = stop_process(reading.as_mut(), Duration::from_secs(14)).await;
+        assert_eq!(ended.unwrap().unwrap_err().kind(), RejectionKind::BodyTimeout);
     }
 }

@@ -57,16 +57,12 @@ fn attribute_fixture_decodes() {
 #[test]
 fn file_fixtures_decode() {
     let Event::FileUploaded(uploaded) = event(EventKind::FileUploaded) else { panic!() };
-    assert_eq!(uploaded.id().unwrap(), "5c6fb52c194afb281976f5e4");
     assert_eq!(uploaded.name.as_deref(), Some("test_model.scene"));
-    assert_eq!(uploaded.size, Some(6_581_919));
-    assert_eq!(uploaded.state, Some(FileState::Queued));
+    assert_eq!((uploaded.size, &uploaded.state), (Some(6_581_919), &Some(FileState::Queued)));
     assert_eq!(uploaded.error(), None, "an empty text is no error");
-    assert_eq!(uploaded.created.unwrap().to_string(), "2019-01-20T08:39:08.529Z");
     assert!(uploaded.scene_tree_names.is_empty());
 
     let Event::FileOptimized(optimized) = event(EventKind::FileOptimized) else { panic!() };
-    assert_eq!(optimized.state, Some(FileState::Converting));
     assert_eq!(optimized.scene_tree_names, ["default"]);
     assert_eq!(optimized.scene_tree_roots[0], "5da2149a-5623-75dd-65ba-37dc6c4275aa");
 }
@@ -74,38 +70,27 @@ fn file_fixtures_decode() {
 #[test]
 fn annotation_fixtures_decode() {
     let Event::AnnotationCreated(created) = event(EventKind::AnnotationCreated) else { panic!() };
-    assert_eq!(created.id().unwrap(), "5c6fbb654fb090280ecc926b");
     assert_eq!(created.content.as_deref(), Some("DESCRIPTION"));
     let camera = created.camera().unwrap();
     assert_eq!((camera.x, camera.y, camera.z), (3.394551, 1.988481, 3.394551));
     assert_eq!(created.camera_target(), None);
-    assert_eq!(created.date.unwrap().as_millisecond(), 1_550_826_341_717);
-
-    let Event::AnnotationRemoved(removed) = event(EventKind::AnnotationRemoved) else { panic!() };
-    assert_eq!(removed.name.as_deref(), Some("TITLE3"));
 
     let Event::AnnotationUpdated(updated) = event(EventKind::AnnotationUpdated) else { panic!() };
     assert_eq!(updated.before().name.as_deref(), Some("test1"));
     assert_eq!(updated.after().name.as_deref(), Some("TITLE3"));
-    let changes = updated.changes();
-    assert_eq!(changes.len(), 1);
-    assert_eq!(changes[0].path, "/name");
-    assert_eq!(changes[0].after.as_ref().unwrap().as_str(), "\"TITLE3\"");
+    let paths: Vec<_> = updated.changes().into_iter().map(|change| change.path).collect();
+    assert_eq!(paths, ["/name"]);
 }
 
 #[test]
 fn configuration_fixtures_decode() {
     let Event::ConfigurationCreated(created) = event(EventKind::ConfigurationCreated) else { panic!() };
-    assert_eq!(created.id().unwrap(), "5f5b3ba35d45744bc74b16e1");
     assert_eq!(created.last_activation(), None, "the start of 1970 means never");
     assert_eq!(created.exploded_view_distance, None);
     assert_eq!(created.enabled_behaviors.len(), 2);
-    assert_eq!(created.last_modification_date, None);
     assert_eq!(created.camera_fov_index.as_ref().unwrap().as_str(), "0");
-    assert_eq!(created.z_near, Some(0.1));
 
     let Event::ConfigurationRemoved(removed) = event(EventKind::ConfigurationRemoved) else { panic!() };
-    assert_eq!(removed.render_mode.as_deref(), Some("phong"));
     assert_eq!(removed.last_modification_author.as_ref().and_then(Person::email), Some("test@smartshape.io"));
     assert_eq!(removed.last_activation().unwrap().to_string(), "2020-09-11T09:23:36.585Z");
 
