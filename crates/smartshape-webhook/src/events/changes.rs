@@ -3,7 +3,6 @@
 //! Values are slices of the two documents, so that a number keeps all its digits. SmartShape writes one document in several
 //! ways, so a difference of representation is not a change.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
@@ -110,7 +109,7 @@ impl Comparison<'_> {
         let start = self.changes.len();
         let (before, after) = (by_key(old), by_key(new));
         let mut visited = HashSet::new();
-        for key in old.iter().chain(new).map(|member| &*member.key) {
+        for key in old.iter().chain(new).map(|(key, _)| key.as_str()) {
             if key == "__v" || !visited.insert(key) {
                 continue;
             }
@@ -141,14 +140,12 @@ impl Comparison<'_> {
     }
 }
 
-struct Member<'a> {
-    key: Cow<'a, str>,
-    value: &'a RawValue,
-}
+/// A name and a value.
+type Member<'a> = (String, &'a RawValue);
 
 /// The last value of a doubled key counts, as in JavaScript.
 fn by_key<'a>(members: &'a [Member<'_>]) -> HashMap<&'a str, &'a RawValue> {
-    members.iter().map(|member| (&*member.key, member.value)).collect()
+    members.iter().map(|(key, value)| (key.as_str(), *value)).collect()
 }
 
 /// SmartShape's other name for the field, if it has two.
@@ -168,7 +165,7 @@ enum Node<'a> {
     Null,
     Object(Vec<Member<'a>>),
     Array(Vec<&'a RawValue>),
-    Text(Cow<'a, str>),
+    Text(String),
     /// A number, `true` or `false`.
     Plain(&'a str),
 }
@@ -177,12 +174,9 @@ impl<'a> Node<'a> {
     fn parse(value: &'a RawValue) -> Self {
         let text = value.get();
         let parsed = match text.as_bytes().first() {
-            Some(b'{') => serde_json::from_str(text).ok().map(|Entries::<&RawValue>(entries)| {
-                let member = |(key, value): (String, _)| Member { key: key.into(), value };
-                Self::Object(entries.into_iter().map(member).collect())
-            }),
+            Some(b'{') => serde_json::from_str(text).ok().map(|Entries(members)| Self::Object(members)),
             Some(b'[') => serde_json::from_str(text).ok().map(Self::Array),
-            Some(b'"') => serde_json::from_str::<String>(text).ok().map(|text| Self::Text(text.into())),
+            Some(b'"') => serde_json::from_str(text).ok().map(Self::Text),
             Some(b'n') => Some(Self::Null),
             _ => None,
         };
@@ -203,7 +197,7 @@ impl<'a> Node<'a> {
             // Only reached beyond the limits: members are compared in their order, and their values as text.
             (Self::Object(a), Self::Object(b)) => {
                 a.len() == b.len()
-                    && a.iter().zip(b).all(|(a, b)| a.key == b.key && a.value.get() == b.value.get())
+                    && a.iter().zip(b).all(|((key, a), (other, b))| key == other && a.get() == b.get())
             }
             (Self::Array(a), Self::Array(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.get() == b.get())
