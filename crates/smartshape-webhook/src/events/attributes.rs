@@ -116,8 +116,8 @@ impl lenient::Member for Attributes {
         }
         if json.starts_with('[') {
             let list: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-            let keyed = list.into_iter().filter_map(Keyed::read);
-            return Some(Self(keyed.map(|one| one.named(None)).collect()));
+            let attributes = list.into_iter().filter_map(Keyed::read);
+            return Some(Self(attributes.map(|keyed| keyed.named(None)).collect()));
         }
         let Entries(entries) = serde_json::from_str::<Entries<&RawValue>>(json).ok()?;
         let mut attributes = Vec::with_capacity(entries.len());
@@ -146,7 +146,7 @@ fn add(attributes: &mut Vec<Attribute>, name: String, value: &RawValue) {
         && let Some(many) = list.into_iter().map(Keyed::read).collect::<Option<Vec<_>>>()
         && !many.is_empty()
     {
-        attributes.extend(many.into_iter().map(|one| one.named(None)));
+        attributes.extend(many.into_iter().map(|keyed| keyed.named(None)));
     } else {
         attributes.push(Attribute { name, value: RawJson::copied(value), origin: None });
     }
@@ -196,7 +196,7 @@ mod tests {
 
     fn read(json: &str) -> Vec<(String, String)> {
         let attributes: Attributes = serde_json::from_str(json).unwrap();
-        attributes.iter().map(|one| (one.name.clone(), one.text())).collect()
+        attributes.iter().map(|attribute| (attribute.name.clone(), attribute.text())).collect()
     }
 
     #[test]

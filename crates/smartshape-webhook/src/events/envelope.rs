@@ -233,8 +233,8 @@ fn text_field<'a>(name: &str, json: &'a str) -> Result<Cow<'a, str>, EnvelopeErr
     decode_string(json).ok_or_else(|| wrong_type(name, "a text"))
 }
 
-fn wrong_type(name: &str, wanted: &str) -> EnvelopeError {
-    EnvelopeError::invalid(format!("`{name}` is not {wanted}"))
+fn wrong_type(name: &str, expected: &str) -> EnvelopeError {
+    EnvelopeError::invalid(format!("`{name}` is not {expected}"))
 }
 
 /// Why a body is not a SmartShape event.

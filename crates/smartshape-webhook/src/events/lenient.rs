@@ -262,7 +262,7 @@ mod tests {
     fn name_as_long_as_a_body_is_not_decoded() {
         let raw = |json: String| RawValue::from_string(json).unwrap();
         let escaped: String =
-            "runTimestamp".chars().map(|one| format!("\\u{:04x}", u32::from(one))).collect();
+            "runTimestamp".chars().map(|letter| format!("\\u{:04x}", u32::from(letter))).collect();
         assert_eq!(name(&raw(format!("\"{escaped}\""))).as_deref(), Some("runTimestamp"));
         assert_eq!(name(&raw(format!("{:?}", "x".repeat(1_000_000)))), None);
     }

@@ -89,9 +89,7 @@ pub(crate) async fn read(
 /// Closing instead would be correct too, but every rejection would then cost a connection: the server spends more time on
 /// accepting the next one than on the rejection, and a proxy loses an upstream connection that it meant to reuse. nginx
 /// (`ngx_http_discard_request_body`) does the same. Never waits for the client, so an unauthenticated one gains no time.
-pub(crate) async fn discard_arrived<E>(
-    mut body: Pin<&mut impl Stream<Item = Result<impl Buf, E>>>,
-) -> bool {
+pub(crate) async fn discard_arrived<E>(mut body: Pin<&mut impl Stream<Item = Result<impl Buf, E>>>) -> bool {
     let (mut bytes, mut polls) = (0, 0);
     poll_fn(|context| {
         loop {
@@ -319,10 +317,10 @@ mod tests {
         let started_at = Instant::now();
         assert!(!discarded(chunks(&[1]).chain(stream::pending())).await);
         assert_eq!(started_at.elapsed(), Duration::ZERO, "the client is not waited for");
-        // Frameworks do so: each chunk, and the end, comes one poll after it was asked for.
+        // Frameworks do so: each chunk, and the end, comes one poll later.
         let mut late = 0;
         let mut chunks = [Some(Ok(Bytes::from_static(b"x"))), None].into_iter();
-        let asked = stream::poll_fn(|context| {
+        let delayed = stream::poll_fn(|context| {
             late += 1;
             if late % 2 == 1 {
                 context.waker().wake_by_ref();
@@ -330,7 +328,7 @@ mod tests {
             }
             Poll::Ready(chunks.next().flatten())
         });
-        assert!(discarded(asked).await);
+        assert!(discarded(delayed).await);
     }
 
     #[tokio::test]
@@ -359,10 +357,10 @@ mod tests {
     /// Nobody wakes the reader of this body, so only its own second look finds it before the limit of time.
     #[tokio::test(start_paused = true)]
     async fn pending_body_is_polled_again() {
-        let mut looks = 0;
+        let mut polls = 0;
         let body = stream::poll_fn(move |_| {
-            looks += 1;
-            match looks {
+            polls += 1;
+            match polls {
                 1 => Poll::Pending,
                 2 => Poll::Ready(Some(Ok::<_, std::io::Error>(Bytes::from_static(b"late")))),
                 _ => Poll::Ready(None),
@@ -376,9 +374,8 @@ mod tests {
     #[tokio::test]
     async fn memory_is_reserved_as_bytes_arrive_and_checked_before_the_first() {
         let memory = MemoryLimit::new(100_000, 100_000);
-        let declared = async |bytes| {
-            read(nothing(), Some(bytes), &LIMITS, &mut memory.reservation(None)).await
-        };
+        let declared =
+            async |bytes| read(nothing(), Some(bytes), &LIMITS, &mut memory.reservation(None)).await;
         assert!(declared(100_000).now_or_never().is_none(), "it waits for the first byte");
         assert_eq!(declared(100_001).await.unwrap_err().kind(), RejectionKind::MemoryExhausted);
         assert_eq!(outcome(&[60_000, 60_000], None, &memory).await, Err(RejectionKind::MemoryExhausted));

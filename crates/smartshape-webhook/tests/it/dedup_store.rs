@@ -73,13 +73,16 @@ async fn duplicate_waits_for_the_claim_of_another_process() {
 #[tokio::test]
 async fn claim_of_another_process_is_polled_seldom_and_not_forever() {
     let key = DeliveryKey::new("u", "file_uploaded", "o");
-    let patience: [(fn(ReceiverBuilder) -> ReceiverBuilder, _, _); 2] = [
-        (|default| default, 10..=20, 9..=10),
-        (|builder| builder.duplicate_timeout(Duration::from_secs(2)), 4..=8, 1..=2),
-    ];
-    for (settings, polls, seconds) in patience {
+    let default = None;
+    for (timeout, polls, seconds) in
+        [(default, 10..=20, 9..=10), (Some(Duration::from_secs(2)), 4..=8, 1..=2)]
+    {
         let store = Store::default();
-        let receiver = receiver(&store, settings).await;
+        let receiver = receiver(&store, |builder| match timeout {
+            Some(timeout) => builder.duplicate_timeout(timeout),
+            None => builder,
+        })
+        .await;
         store.claim(key, LeaseToken::new(1), Duration::from_secs(60)).await.unwrap();
         let (started_at, before) = (Instant::now(), store.claims.load(Ordering::SeqCst));
         assert_eq!(send(&receiver, "u", true).await, Err(RejectionKind::DuplicateUnfinished));

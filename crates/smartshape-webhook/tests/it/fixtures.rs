@@ -23,8 +23,8 @@ const FIXTURES: [(EventKind, &str); 9] = fixtures! {
     ConfigurationRemoved: "configuration_removed",
 };
 
-fn event(wanted: EventKind) -> Event {
-    let (_, body) = FIXTURES.into_iter().find(|(kind, _)| *kind == wanted).unwrap();
+fn event(expected: EventKind) -> Event {
+    let (_, body) = FIXTURES.into_iter().find(|(kind, _)| *kind == expected).unwrap();
     let envelope = Envelope::parse(body.as_bytes()).unwrap();
     Event::decode(envelope.event(), RawJson::parse(envelope.data().to_owned()).unwrap())
 }

@@ -26,7 +26,7 @@ fn measured(builder: ReceiverBuilder) -> (&'static TestRecorder, LocalRecorderGu
     (recorder, installed, builder.build().unwrap())
 }
 
-async fn looks(delivery: Delivery) -> Result<(), HandlerError> {
+async fn read_event(delivery: Delivery) -> Result<(), HandlerError> {
     let _event: &Event = delivery.event();
     Ok(())
 }
@@ -52,11 +52,11 @@ async fn deliveries_are_counted_by_event_and_outcome() {
     let (recorder, _installed, receiver) = measured(builder());
     assert_eq!(serve(&receiver, uploaded("1"), fails).await.status(), 500);
     assert_eq!(serve(&receiver, uploaded("1"), panics).await.status(), 500);
-    assert_eq!(serve(&receiver, uploaded("1"), looks).await.status(), 200);
-    assert_eq!(serve(&receiver, uploaded("1"), looks).await.status(), 200);
+    assert_eq!(serve(&receiver, uploaded("1"), read_event).await.status(), 200);
+    assert_eq!(serve(&receiver, uploaded("1"), read_event).await.status(), 200);
     assert_eq!(serve(&receiver, event("file_optimized", "{}", "2"), gives_up).await.status(), 200);
-    assert_eq!(serve(&receiver, event("file_deleted", "{}", "3"), looks).await.status(), 200);
-    assert_eq!(serve(&receiver, event("file_uploaded", "[]", "4"), looks).await.status(), 200);
+    assert_eq!(serve(&receiver, event("file_deleted", "{}", "3"), read_event).await.status(), 200);
+    assert_eq!(serve(&receiver, event("file_uploaded", "[]", "4"), read_event).await.status(), 200);
 
     let outcomes = counts([
         ("event=file_uploaded,outcome=failed", 2.0),
@@ -102,7 +102,7 @@ async fn counters_begin_at_zero_with_all_labels() {
 async fn each_event_has_its_own_label() {
     let (recorder, _installed, receiver) = measured(builder());
     for kind in EventKind::ALL {
-        assert_eq!(serve(&receiver, event(kind.as_str(), "{}", "1"), looks).await.status(), 200);
+        assert_eq!(serve(&receiver, event(kind.as_str(), "{}", "1"), read_event).await.status(), 200);
     }
     let each = EventKind::ALL.map(|kind| (format!("event={kind},outcome=acknowledged"), 1.0));
     assert_eq!(recorder.all("deliveries_total"), each.into());
@@ -118,7 +118,7 @@ async fn acknowledge_seconds_include_the_body() {
         Ok::<_, std::io::Error>(Bytes::from(late))
     });
     let started_at = std::time::Instant::now();
-    let response = receiver.serve(&head(&TOKEN), slow, Arc::new(looks)).await;
+    let response = receiver.serve(&head(&TOKEN), slow, Arc::new(read_event)).await;
     let all = started_at.elapsed().as_secs_f64();
     assert_eq!(response.status(), 200);
     let recorded =
@@ -141,7 +141,7 @@ async fn gauges_follow_deliveries_in_flight() {
 
     let second = receiver.clone();
     let same = text.clone();
-    let waiting = tokio::spawn(async move { serve(&second, same, looks).await });
+    let waiting = tokio::spawn(async move { serve(&second, same, read_event).await });
     poll_until(async || receiver.stats().duplicates == 1).await;
     assert_eq!(
         recorder.now("deliveries_total{event=file_uploaded,outcome=duplicate}"),
@@ -200,7 +200,7 @@ async fn rejections_are_counted_by_kind() {
     ];
     for (kind, method, token, body) in kinds {
         let head = RequestHead::from_parts(method, [(TOKEN_HEADER, token.as_bytes())]);
-        let response = receiver.serve(&head, body_stream(body.to_owned()), Arc::new(looks)).await;
+        let response = receiver.serve(&head, body_stream(body.to_owned()), Arc::new(read_event)).await;
         assert_eq!(response.rejection().map(|rejection| rejection.kind()), Some(kind));
     }
     // An unexpected event at a typed extractor is a failed delivery, and no rejection.
@@ -208,7 +208,7 @@ async fn rejections_are_counted_by_kind() {
     assert!(receiver.extract::<FileUploaded>(&head(good), body_stream(other)).await.is_err());
     assert_eq!(WebhookResponse::not_configured("add a receiver").status(), 500);
     receiver.drain(Duration::ZERO).await;
-    serve(&receiver, text.clone(), looks).await;
+    serve(&receiver, text.clone(), read_event).await;
 
     let more = [RejectionKind::NotConfigured, RejectionKind::Draining];
     let expected = kinds.map(|(kind, ..)| kind).into_iter().chain(more);
@@ -224,7 +224,7 @@ async fn metrics_count_evicted_keys() {
     let evicted = || recorder.now("evictions_total{what=completed_key}");
     // At least two keys are kept, and two are evicted at once.
     for (number, expected) in [(1, 0.0), (2, 0.0), (3, 0.0), (4, 0.0), (5, 2.0)] {
-        assert_eq!(serve(&receiver, uploaded(&number.to_string()), looks).await.status(), 200);
+        assert_eq!(serve(&receiver, uploaded(&number.to_string()), read_event).await.status(), 200);
         assert_eq!(evicted(), expected, "{number}");
     }
 }
@@ -249,9 +249,9 @@ async fn recorder_installed_late_counts_from_then_on() {
 async fn table_lists_all_metrics() {
     let (recorder, _installed, receiver) = measured(builder().dedup_capacity(1));
     for name in ["file_uploaded", "file_deleted", "file_optimized"] {
-        serve(&receiver, event(name, "{}", "1"), looks).await;
+        serve(&receiver, event(name, "{}", "1"), read_event).await;
     }
-    serve(&receiver, event("file_optimized", "[]", "1"), looks).await;
+    serve(&receiver, event("file_optimized", "[]", "1"), read_event).await;
     assert!(receiver.receive(&RequestHead::from_parts("GET", []), body_stream("")).await.is_err());
 
     let cell = |cell: &str| cell.trim().replace('`', "");
@@ -313,6 +313,6 @@ async fn panicking_recorder_costs_no_token() {
     let receiver = builder().verify_threads(1).build().unwrap();
     for salt in 1..4 {
         let (head, body) = (head(&token_of(SECRET, salt)), body_stream(uploaded(&salt.to_string())));
-        assert_eq!(receiver.serve(&head, body, Arc::new(looks)).await.status(), 200);
+        assert_eq!(receiver.serve(&head, body, Arc::new(read_event)).await.status(), 200);
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn verifier(secrets: &[&str], verify_timeout: Duration, verify_thread
 }
 
 /// A verifier of the secret `a` that waits for nine seconds.
-fn patient(threads: usize) -> Verifier {
+fn with_threads(threads: usize) -> Verifier {
     verifier(&["a"], Duration::from_secs(9), threads)
 }
 
@@ -62,9 +62,9 @@ fn workers_count_the_work_of_a_token_by_its_cost_and_every_secret() {
 
 #[test]
 fn workers_have_capacity_for_what_they_hash_within_the_timeout() {
-    let one = patient(1);
+    let one = with_threads(1);
     assert_eq!(one.workers.shared.capacity(), 9_000_000_000 / UNIT);
-    let two = patient(2);
+    let two = with_threads(2);
     let shared = &two.workers.shared;
     assert_eq!(shared.capacity(), 2 * one.workers.shared.capacity());
     // A token of 64 units that took twice as long as was assumed.
@@ -79,7 +79,7 @@ fn workers_have_capacity_for_what_they_hash_within_the_timeout() {
 
 #[test]
 fn workers_and_requests_do_not_wait_for_each_other() {
-    let verifier = patient(1);
+    let verifier = with_threads(1);
     let good = token("a", 4);
     let mut waiting = verifier.submit(&good).unwrap().unwrap();
     let current = locked(&verifier.current);
@@ -98,7 +98,7 @@ fn workers_and_requests_do_not_wait_for_each_other() {
 
 #[test]
 fn workers_limit_waiters_per_token_and_in_all() {
-    let verifier = patient(1).without_threads();
+    let verifier = with_threads(1).without_threads();
     let tokens: Vec<_> = (0..6).map(|number| token(&number.to_string(), 4)).collect();
     let submit = |token: Token| -> Vec<_> {
         let pending = (0..300).map(|_| verifier.submit(&token));
@@ -146,7 +146,7 @@ fn workers_pause_only_on_a_contended_core() {
 /// A metrics recorder is foreign code: it may be slow, or call the receiver.
 #[tokio::test]
 async fn workers_call_no_recorder_under_the_lock() {
-    let verifier = patient(1);
+    let verifier = with_threads(1);
     let recorder = LockCheckingRecorder(Arc::clone(&verifier.workers.shared));
     let _installed = metrics::set_default_local_recorder(&recorder);
     assert!(verifier.verify(&token("a", 4), None).await.unwrap().is_some());
@@ -180,7 +180,7 @@ impl Recorder for LockCheckingRecorder {
 
 #[tokio::test]
 async fn workers_end_with_their_receiver() {
-    let verifier = patient(2);
+    let verifier = with_threads(2);
     assert!(verifier.hash(&token("a", 4)).await.is_ok());
     let shared = Arc::downgrade(&verifier.workers.shared);
     drop(verifier);
@@ -208,8 +208,8 @@ fn workers_bound_their_pause_and_end_it_for_another_client() {
     assert_eq!(shared.pause(hour, &[forger]), settings.verify_timeout * LONGEST_PAUSE, "its own tokens wait");
     submit(other);
     // With a timeout long enough that a busy machine does not reach the end of the pause.
-    let patient = Settings { verify_timeout: Duration::from_secs(8), ..settings };
-    let workers = Workers::new(Arc::new(Keyring::new(Vec::new())), &patient);
+    let longer = Settings { verify_timeout: Duration::from_secs(8), ..settings };
+    let workers = Workers::new(Arc::new(Keyring::new(Vec::new())), &longer);
     std::mem::swap(&mut locked(&workers.shared.state).queue, &mut locked(&shared.state).queue);
-    assert!(workers.shared.pause(hour, &[forger]) < patient.verify_timeout * LONGEST_PAUSE);
+    assert!(workers.shared.pause(hour, &[forger]) < longer.verify_timeout * LONGEST_PAUSE);
 }
