@@ -139,6 +139,7 @@ impl Delivery {
     /// };
     /// let delivery = Delivery::restore(body, meta)?;
     /// assert_eq!((delivery.attempt(), delivery.secret_name()), (2, Some("uploads")));
+    /// assert_eq!(delivery.received_at().to_string(), "2026-11-24T08:00:00Z");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

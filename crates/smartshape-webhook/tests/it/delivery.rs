@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use jiff::Timestamp;
 use smartshape_webhook::{
-    BoxHandler, Delivery, DeliveryKey, DeliveryMeta, EventRouter, FileUploaded, Handler, HandlerError,
+    BoxHandler, Delivery, DeliveryKey, EventRouter, FileUploaded, Handler, HandlerError,
     HandlerErrorKind, Receiver, RequestHead,
 };
 
@@ -47,18 +47,6 @@ async fn delivery_has_uuid_traceparent_and_time_of_receipt() {
 
     let other = Delivery::for_test(uploaded("no uuid")).unwrap();
     assert_eq!((other.uuid(), other.as_uuid(), other.traceparent()), ("no uuid", None, None));
-    let received_at = "2026-11-24T08:00:00Z".parse().unwrap();
-    let kept = DeliveryMeta {
-        key: None,
-        received_at,
-        attempt: 3,
-        secret_name: Some("uploads".into()),
-        webhook: None,
-        traceparent: Some(TRACE.into()),
-    };
-    let restored = Delivery::restore(uploaded(uuid), kept).unwrap();
-    assert_eq!((restored.received_at(), restored.attempt()), (received_at, 3));
-    assert_eq!((restored.secret_name(), restored.traceparent()), (Some("uploads"), Some(TRACE)));
 }
 
 /// A string with escapes equals the string without, so the delivery is the same.

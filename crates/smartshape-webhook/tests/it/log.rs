@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use smartshape_webhook::{
-    Delivery, Event, FileUploaded, HandlerError, NamedSecret, OnUnexpectedEvent, RequestHead, Secret,
-    TOKEN_HEADER,
+    BoxHandler, Delivery, Event, FileUploaded, HandlerError, NamedSecret, OnUnexpectedEvent, RequestHead,
+    Secret, TOKEN_HEADER,
 };
 use tracing::Dispatch;
 use tracing::field::{Field, Visit};
@@ -94,31 +94,27 @@ async fn hostile_texts_are_escaped() {
     let log = Log::default();
     let _listening = log.listen();
     let receiver = builder().build().unwrap();
-    let deliver = async |body: String, gives_up_at_it: bool| {
+    let deliver = async |body: String, handler: BoxHandler| {
         let headers =
             [(TOKEN_HEADER, TOKEN.as_bytes()), ("traceparent", HOSTILE.as_bytes()), (HOSTILE, b"x")];
-        let body = body_stream(body);
         let head = RequestHead::from_parts("POST", headers);
-        if gives_up_at_it {
-            receiver.serve(&head, body, Arc::new(gives_up)).await.status()
-        } else {
-            receiver.serve(&head, body, Arc::new(fails)).await.status()
-        }
+        receiver.serve(&head, body_stream(body), Arc::new(handler)).await.status()
     };
+    let (failing, giving_up) = (BoxHandler::new(fails), BoxHandler::new(gives_up));
     let body = |event: &str| {
         let data = serde_json::json!({"size": HOSTILE, "state": HOSTILE});
         serde_json::json!({"file": HOSTILE, "event": event, "data": data, "owner": HOSTILE, "runTimestamp": HOSTILE,
             "uuid": HOSTILE})
     };
     for event in [HOSTILE, "file_uploaded"] {
-        assert_eq!(deliver(body(event).to_string(), false).await, 500);
-        assert_eq!(deliver(body(event).to_string(), true).await, 200);
-        assert_eq!(deliver(body(event).to_string(), true).await, 200, "a duplicate");
+        assert_eq!(deliver(body(event).to_string(), failing.clone()).await, 500);
+        assert_eq!(deliver(body(event).to_string(), giving_up.clone()).await, 200);
+        assert_eq!(deliver(body(event).to_string(), giving_up.clone()).await, 200, "a duplicate");
     }
     let mut invalid = body("file_uploaded");
     invalid["uuid"] = serde_json::json!([HOSTILE]);
-    assert_eq!(deliver(invalid.to_string(), true).await, 400);
-    assert_eq!(deliver(HOSTILE.to_owned(), true).await, 400);
+    assert_eq!(deliver(invalid.to_string(), giving_up.clone()).await, 400);
+    assert_eq!(deliver(HOSTILE.to_owned(), giving_up).await, 400);
     let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other(HOSTILE))]);
     assert_eq!(receiver.serve(&head(&TOKEN), broken, Arc::new(fails)).await.status(), 400);
 
