@@ -1,12 +1,13 @@
 //! Deliveries, as handlers get them.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use smartshape_webhook::{
-    BoxHandler, Delivery, DeliveryKey, EventRouter, FileUploaded, Handler, HandlerError,
+    BoxHandler, Delivery, DeliveryKey, EventKind, EventRouter, FileUploaded, Handler, HandlerError,
     HandlerErrorKind, Receiver, RequestHead,
 };
 
@@ -23,7 +24,7 @@ async fn serve(receiver: &Receiver, body: String, handler: impl Handler) -> u16 
 }
 
 #[tokio::test]
-async fn delivery_has_uuid_traceparent_and_time_of_receipt() {
+async fn delivery_has_what_came_with_its_request() {
     let kept = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&kept);
     let handler = move |delivery: Delivery| {
@@ -40,6 +41,9 @@ async fn delivery_has_uuid_traceparent_and_time_of_receipt() {
     let delivery = kept.lock().unwrap().take().unwrap();
     assert_eq!((delivery.uuid(), delivery.as_uuid().unwrap().to_string().as_str()), (uuid, uuid));
     assert_eq!(delivery.traceparent(), Some(TRACE));
+    assert_eq!((delivery.secret_name(), delivery.attempt()), (Some("default"), 1));
+    assert_eq!(delivery.kind(), Some(EventKind::FileUploaded));
+    assert_eq!(delivery.data::<HashMap<String, String>>().unwrap()["name"], "inside");
     assert!((before..=Timestamp::now()).contains(&delivery.received_at()));
     let shown = format!("{delivery:?}");
     assert!(["file_uploaded", "5c6f", uuid].iter().all(|text| shown.contains(text)), "{shown}");

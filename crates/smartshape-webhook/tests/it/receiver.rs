@@ -1,13 +1,11 @@
 //! The receive path without a framework.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use smartshape_webhook::{
-    BoxHandler, ConfigError, Delivery, DeliveryKey, Event, EventKind, EventRouter, FileOptimized,
-    FileUploaded, Handler, HandlerError, NamedSecret, Receiver, ReceiverBuilder, RejectionKind, RequestHead, Secret,
-    TOKEN_HEADER,
+    BoxHandler, ConfigError, Delivery, EventRouter, FileOptimized, FileUploaded, Handler, HandlerError,
+    NamedSecret, Receiver, ReceiverBuilder, RejectionKind, RequestHead, Secret, TOKEN_HEADER,
 };
 
 use crate::common::{
@@ -33,30 +31,6 @@ async fn event_router_calls_the_right_handler() {
         let delivery = Delivery::for_test(event(name, data, "u")).unwrap();
         assert_eq!(handler.handle(delivery).await.unwrap_err().to_string(), expected);
     }
-}
-
-#[tokio::test]
-async fn delivery_has_body_data_secret_and_key() {
-    let receiver = builder().build().unwrap();
-    let exact = event("file_uploaded", "{ \"size\": 1e2 }", "u");
-    let expected = exact.clone();
-    let handler = move |delivery: Delivery| {
-        let expected = expected.clone();
-        async move {
-            assert_eq!(delivery.raw(), expected.as_bytes());
-            assert_eq!(delivery.to_json_line(), expected.replace("{ \"size\": 1e2 }", "{\"size\":1e2}"));
-            assert_eq!(serde_json::to_string(&delivery)?, expected);
-            assert_eq!(delivery.data::<HashMap<String, f64>>()?["size"], 100.0);
-            assert_eq!(delivery.raw_data().as_str(), "{ \"size\": 1e2 }");
-            assert_eq!((delivery.secret_name(), delivery.attempt()), (Some("default"), 1));
-            assert_eq!(delivery.key(), DeliveryKey::new("u", "file_uploaded", "o"));
-            assert_eq!(delivery.kind(), Some(EventKind::FileUploaded));
-            assert!(matches!(delivery.event(), Event::FileUploaded(file) if file.size == Some(100)));
-            assert_eq!(delivery.triggered_at().map(|time| time.as_millisecond()), Some(1));
-            Ok(())
-        }
-    };
-    assert_eq!(serve(&receiver, exact, handler).await.status(), 200);
 }
 
 #[test]
