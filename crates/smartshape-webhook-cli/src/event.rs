@@ -191,17 +191,8 @@ fn set(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
 
 /// The names of a path, which dots part; a backslash before a dot makes it part of a name.
 fn split_path(path: &str) -> Vec<String> {
-    let mut names = vec![String::new()];
-    let mut rest = path.chars().peekable();
-    while let Some(character) = rest.next() {
-        let escaped = character == '\\' && rest.next_if_eq(&'.').is_some();
-        if character == '.' {
-            names.push(String::new());
-        } else if let Some(name) = names.last_mut() {
-            name.push(if escaped { '.' } else { character });
-        }
-    }
-    names
+    // No argument of a program has a NUL.
+    path.replace(r"\.", "\0").split('.').map(|name| name.replace('\0', ".")).collect()
 }
 
 fn report_json(trigger: &Trigger, body: &Bytes, response: Option<&Response>, faults: &[Fault]) -> Value {

@@ -1,6 +1,6 @@
 //! Output: results on standard output, notices and progress on standard error.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -188,22 +188,17 @@ pub(crate) async fn with_progress<T>(work: impl Future<Output = T>) -> T {
 
 /// Prints a table; only its header if there are no rows.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> CliResult {
-    let head: Vec<String> = head.iter().map(|&name| name.to_owned()).collect();
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect()).collect();
+    let head = head.iter().map(|&name| name.to_owned()).collect();
+    let rows = rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect());
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| {
-        let cells = std::iter::once(&head).chain(&rows).filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max()
     };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut text = String::new();
-    for row in std::iter::once(&head).chain(&rows) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    line(text.trim_end())
+    let widths: Vec<usize> = (0..).map_while(width).collect();
+    let line_of = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        cells.collect::<String>().trim_end().to_owned()
+    };
+    line(rows.iter().map(line_of).collect::<Vec<_>>().join("\n"))
 }

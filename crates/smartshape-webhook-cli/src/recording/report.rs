@@ -167,7 +167,7 @@ impl Report {
             salt: overall_salt_pattern(&webhooks),
             webhooks,
             retries: retries(&by_webhook),
-            order: arrival_order(listeners, entries),
+            order: arrival_order(entries),
         }
     }
 }
@@ -310,21 +310,17 @@ fn gap(delivery: usize, mut gaps: Vec<u64>) -> Option<Gap> {
     })
 }
 
-fn arrival_order(listeners: usize, entries: &[(usize, BodylessEntry)]) -> ArrivalOrder {
+fn arrival_order(entries: &[(usize, BodylessEntry)]) -> ArrivalOrder {
     let mut order = ArrivalOrder { events: 0, late: 0 };
-    for listener in 1..=listeners {
-        let (mut seen, mut latest) = (BTreeSet::new(), None);
-        for named in entries
-            .iter()
-            .filter(|(number, _)| *number == listener)
-            .filter_map(|(_, entry)| entry.event.as_ref())
-        {
-            let Some(time) = named.run_timestamp_ms else { continue };
-            if seen.insert((&named.event, &named.uuid)) {
-                order.events += 1;
-                order.late += usize::from(latest > Some(time));
-                latest = latest.max(Some(time));
-            }
+    let (mut seen, mut latest_of_listeners) = (BTreeSet::new(), BTreeMap::new());
+    for (listener, entry) in entries {
+        let Some(named) = &entry.event else { continue };
+        let Some(time) = named.run_timestamp_ms else { continue };
+        if seen.insert((listener, &named.event, &named.uuid)) {
+            let latest = latest_of_listeners.entry(listener).or_insert(time);
+            order.events += 1;
+            order.late += usize::from(*latest > time);
+            *latest = time.max(*latest);
         }
     }
     order
