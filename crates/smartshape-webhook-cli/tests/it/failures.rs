@@ -30,6 +30,7 @@ struct Fixture {
     home: Home,
     fake: FakeSmartShape,
     id: String,
+    token: String,
 }
 
 impl Fixture {
@@ -38,10 +39,15 @@ impl Fixture {
         let declared = format!(r#"{{"url": "{URL}", "webhooks": [{{"event": "file_optimized"}}]}}"#);
         home.write("webhooks.json", declared);
         let id = fake.register(FileUploaded, URL, SECRET);
-        Self { home, fake, id }
+        let token = fake.bearer_token();
+        Self { home, fake, id, token }
     }
 
-    async fn run(&self, command: &[&str], url: &str, token: &str) -> RunResult {
+    async fn run(&self, command: &[&str]) -> RunResult {
+        self.run_at(&self.fake.base_url(), &self.token, command).await
+    }
+
+    async fn run_at(&self, url: &str, token: &str, command: &[&str]) -> RunResult {
         let arguments: Vec<_> =
             command.iter().map(|&word| if word == "ID" { &*self.id } else { word }).collect();
         let mut program = self.home.program(&arguments);
@@ -75,7 +81,6 @@ fn calling() -> impl Iterator<Item = &'static [&'static str]> {
 #[tokio::test]
 async fn api_errors_of_every_format_are_one_clear_line() {
     let fixture = Fixture::new().await;
-    let token = fixture.fake.bearer_token();
     for command in calling() {
         for (form, status) in [
             (ErrorFormat::Plain, 400),
@@ -85,7 +90,7 @@ async fn api_errors_of_every_format_are_one_clear_line() {
             (ErrorFormat::Plain, 404),
         ] {
             fixture.fake.inject(FaultInjection::error(status, form));
-            let failed = fixture.run(command, &fixture.fake.base_url(), &token).await;
+            let failed = fixture.run(command).await;
             let says = match (form, status, command[1]) {
                 // The other webhooks may be there all the same.
                 (_, 404, "delete") => "there is no webhook",
@@ -101,11 +106,9 @@ async fn api_errors_of_every_format_are_one_clear_line() {
 #[tokio::test]
 async fn expired_login_names_the_login_command() {
     let fixture = Fixture::new().await;
-    let token = fixture.fake.bearer_token();
     fixture.fake.expire_tokens();
     for command in calling().filter(|command| command[0] != "login") {
-        let failed = fixture.run(command, &fixture.fake.base_url(), &token).await;
-        failed.assert_fails(1, "log in again with `smartshape login`");
+        fixture.run(command).await.assert_fails(1, "log in again with `smartshape login`");
         fixture.unchanged();
     }
 }
@@ -115,12 +118,12 @@ async fn unreachable_server_is_named() {
     let fixture = Fixture::new().await;
     let (_socket, unused) = unused_url();
     for command in calling() {
-        let failed = fixture.run(command, &unused, "the.auth.token").await;
+        let failed = fixture.run_at(&unused, "the.auth.token", command).await;
         failed.assert_fails(1, &format!("no connection to {unused}: the connection was refused, so nobody listens there: check the API URL"));
         fixture.unchanged();
     }
     // Nothing is noted of a listener, so there is nothing to call for.
-    let pruned = fixture.run(&["webhook", "prune"], &unused, "the.auth.token").await.assert_ok();
+    let pruned = fixture.run_at(&unused, "the.auth.token", &["webhook", "prune"]).await.assert_ok();
     assert_eq!(pruned.out, "nothing is left behind\n");
 }
 
@@ -130,17 +133,14 @@ async fn plain_http_to_other_hosts_is_rejected() {
     // For documentation: nobody is there.
     const ELSEWHERE: &str = "http://192.0.2.1/callback";
     for command in calling() {
-        fixture.run(command, ELSEWHERE, "the.auth.token").await.assert_fails(2, "by --insecure");
+        fixture.run_at(ELSEWHERE, "the.auth.token", command).await.assert_fails(2, "by --insecure");
     }
     for command in [
         &["event", "trigger", "file_uploaded", "--to", ELSEWHERE][..],
         &["check", ELSEWHERE],
         &["webhook", "listen", "--forward-to", ELSEWHERE],
     ] {
-        fixture
-            .run(command, &fixture.fake.base_url(), "the.auth.token")
-            .await
-            .assert_fails(2, "by --insecure");
+        fixture.run(command).await.assert_fails(2, "by --insecure");
     }
     fixture.unchanged();
 }
@@ -149,7 +149,7 @@ async fn plain_http_to_other_hosts_is_rejected() {
 async fn missing_login_sends_nothing() {
     let fixture = Fixture::new().await;
     for command in calling().filter(|command| command[0] != "login") {
-        let failed = fixture.run(command, &fixture.fake.base_url(), "").await;
+        let failed = fixture.run_at(&fixture.fake.base_url(), "", command).await;
         failed.assert_fails(2, "log in first, with `smartshape login`");
     }
 }
@@ -160,18 +160,13 @@ async fn interrupted_deletion_lists_the_remaining_ids() {
     let two = fixture.fake.register(FileUploaded, URL, SECRET);
     let three = fixture.fake.register(FileUploaded, URL, SECRET);
     fixture.fake.inject(FaultInjection::error(400, ErrorFormat::Plain).after(1));
-    let token = fixture.fake.bearer_token();
-    let stopped =
-        fixture.run(&["webhook", "delete", "ID", &two, &three], &fixture.fake.base_url(), &token).await;
+    let stopped = fixture.run(&["webhook", "delete", "ID", &two, &three]).await;
     assert_eq!((stopped.code, stopped.out.as_str()), (Some(1), &*format!("deleted {}\n", fixture.id)));
     assert!(stopped.err.contains(&format!("{two}: cannot delete")), "{stopped:?}");
     assert!(stopped.err.contains(&format!("not tried any more: {three}")), "{stopped:?}");
     assert_eq!(fixture.fake.webhooks().len(), 2);
 
-    fixture
-        .run(&["webhook", "delete", &two, ".."], &fixture.fake.base_url(), &token)
-        .await
-        .assert_fails(2, "no id");
+    fixture.run(&["webhook", "delete", &two, ".."]).await.assert_fails(2, "no id");
     assert_eq!(fixture.fake.webhooks().len(), 2, "no id is found before anything is deleted");
 }
 
@@ -218,7 +213,7 @@ async fn unprintable_success_says_what_was_done() {
         ran.assert_exits(1, "cannot write to standard output").err
     };
     let fixture = Fixture::new().await;
-    let Fixture { home, fake, id } = &fixture;
+    let Fixture { home, fake, id, .. } = &fixture;
     let there = async |arguments: &[&str]| {
         let mut program = home.logged_in(fake, &[&["webhook"], arguments].concat());
         program.env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use serde_json::json;
@@ -106,20 +105,15 @@ async fn forward_reports_an_unreachable_endpoint() {
 async fn forward_sends_at_most_eight_events_concurrently() {
     const EVENTS: usize = 30;
     let (home, fake) = (Home::new(), builder().start().await.unwrap());
-    let (at_once, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (arrived, mut arrivals) = watch::channel(0);
+    // How many are in flight, and how many were at most.
+    let (counts, mut counted) = watch::channel((0, 0));
     let gate = Arc::new(Semaphore::new(0));
-    let (highest, opened) = (Arc::clone(&most), Arc::clone(&gate));
-    let app = Router::new().fallback(move || {
-        let (at_once, most, gate) = (Arc::clone(&at_once), Arc::clone(&highest), Arc::clone(&opened));
-        let arrived = arrived.clone();
-        async move {
-            most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            arrived.send_modify(|count| *count += 1);
-            drop(gate.acquire().await);
-            at_once.fetch_sub(1, Ordering::SeqCst);
-            axum::Json(json!({"success": true}))
-        }
+    let opened = Arc::clone(&gate);
+    let app = Router::new().fallback(async move || {
+        counts.send_modify(|(now, most)| (*now, *most) = (*now + 1, (*most).max(*now + 1)));
+        drop(opened.acquire().await);
+        counts.send_modify(|(now, _)| *now -= 1);
+        axum::Json(json!({"success": true}))
     });
     let to = serve(app).await;
     let mut listener = listener(&home, &fake, &to).await;
@@ -127,11 +121,11 @@ async fn forward_sends_at_most_eight_events_concurrently() {
         // Acknowledged, although the endpoint has responded to none of them.
         assert!(fake.trigger(EventKind::FileUploaded).await[0].accepted());
     }
-    within(arrivals.wait_for(|count| *count == 8)).await.unwrap();
+    within(counted.wait_for(|(now, _)| *now == 8)).await.unwrap();
     gate.add_permits(1);
     for _ in 0..EVENTS {
         listener.read_until(" ms, accepted").await;
     }
-    assert_eq!(most.load(Ordering::SeqCst), 8);
+    assert_eq!(counted.borrow().1, 8);
     listener.stop("-INT").await;
 }

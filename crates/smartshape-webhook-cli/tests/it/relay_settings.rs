@@ -284,28 +284,26 @@ async fn missing_settings_are_named() {
     }
 
     let unsigned = ["--inbox", "relay.db", "--to", "https://app.example.com/events"];
-    let mut program = command(&home, &unsigned);
-    run(program.env_remove("SMARTSHAPE_RELAY_SIGNING_SECRET"))
-        .await
-        .assert_fails(2, "no secret to sign with: set SMARTSHAPE_RELAY_SIGNING_SECRET");
     // Each names the setting, also where the route of a file leaves it to the environment.
     home.write("route.toml", with_route(""));
     for (arguments, prefix) in [
         (&unsigned[..], "smartshape: "),
         (&["--config", "route.toml"], "smartshape: route.toml, line 3: route.signing_secret: "),
     ] {
-        let mut program = command(&home, arguments);
-        run(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET", "whsec_AAAA")).await.assert_fails(
-            2,
-            &format!(
-                "{prefix}SMARTSHAPE_RELAY_SIGNING_SECRET: the signing secret is invalid: it has 3 bytes"
+        for (suffix, value, says) in [
+            ("", "", "no secret to sign with: set SMARTSHAPE_RELAY_SIGNING_SECRET"),
+            (
+                "",
+                "whsec_AAAA",
+                "SMARTSHAPE_RELAY_SIGNING_SECRET: the signing secret is invalid: it has 3 bytes",
             ),
-        );
-        let mut program = command(&home, arguments);
-        program.env_remove("SMARTSHAPE_RELAY_SIGNING_SECRET");
-        run(program.env("SMARTSHAPE_RELAY_SIGNING_SECRET_FILE", "none"))
-            .await
-            .assert_fails(2, &format!("{prefix}SMARTSHAPE_RELAY_SIGNING_SECRET_FILE: cannot read none: "));
+            ("_FILE", "none", "SMARTSHAPE_RELAY_SIGNING_SECRET_FILE: cannot read none: "),
+        ] {
+            let mut program = command(&home, arguments);
+            program.env_remove("SMARTSHAPE_RELAY_SIGNING_SECRET");
+            program.env(format!("SMARTSHAPE_RELAY_SIGNING_SECRET{suffix}"), value);
+            run(&mut program).await.assert_fails(2, &format!("{prefix}{says}"));
+        }
     }
     let mut program = command(&home, &unsigned);
     run(program.env_remove("SMARTSHAPE_WEBHOOK_SECRET")).await.assert_fails(2, "SMARTSHAPE_WEBHOOK_SECRET");

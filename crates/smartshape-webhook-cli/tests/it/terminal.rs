@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use axum::Router;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use smartshape_webhook::EventKind;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::event::{receiver, serve};
 use crate::listener::builder;
@@ -91,21 +92,18 @@ async fn listen_prints_each_delivery_on_a_terminal() {
 #[tokio::test]
 async fn progress_is_shown_on_a_terminal() {
     let home = Home::new();
-    let (release, released) = oneshot::channel::<()>();
-    let released = std::sync::Arc::new(tokio::sync::Mutex::new(Some(released)));
-    let url = serve(Router::new().fallback(move || async move {
-        let waiting = released.lock().await.take();
-        if let Some(waiting) = waiting {
-            let _ = waiting.await;
-        }
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let list = async move || {
+        drop(opened.acquire().await);
         ([("content-type", "application/json")], r#"{"data": []}"#)
-    }))
-    .await;
+    };
+    let url = serve(Router::new().fallback(list)).await;
     let mut terminal = Terminal::new();
     let mut program = home.program(&["webhook", "list", "--api-url", &url, "--token", "the.auth.token"]);
     let child = program.stdout(Stdio::piped()).stderr(terminal.output()).spawn().unwrap();
     terminal.read_until(&format!("waiting for {url} (")).await;
-    release.send(()).unwrap();
+    gate.add_permits(1);
     let ran = within(child.wait_with_output()).await.unwrap();
     assert!(ran.status.success() && ran.stdout.starts_with(b"ID"), "{ran:?}");
     // It is wiped away.
