@@ -42,9 +42,6 @@ impl ActivityCounts {
     }
 }
 
-/// A minute since 1970, and its counts.
-pub(crate) type MinuteCounts = (i64, ActivityCounts);
-
 pub(crate) fn minute_since_epoch(time: Timestamp) -> i64 {
     time.as_second().div_euclid(60)
 }
@@ -86,21 +83,21 @@ impl ActivityRecorder {
 
     /// Adds what was counted to the database.
     pub(crate) async fn flush(&self, storage: &dyn Storage) {
-        let pending = std::mem::take(&mut *locked(&self.pending));
-        if pending.is_empty() {
-            return;
-        }
-        let minutes: Vec<MinuteCounts> = pending.into_iter().collect();
-        if let Err(error) = storage.record_activity(minutes.clone()).await {
-            tracing::debug!(%error, "the inbox's activity could not be recorded; it is tried again");
-            let mut pending = locked(&self.pending);
-            for (minute, counts) in minutes {
-                pending.entry(minute).or_default().add(counts);
+        let mut pending = std::mem::take(&mut *locked(&self.pending));
+        while let Some(first) = pending.first_entry() {
+            let recorded = storage.record_activity(*first.key(), *first.get()).await;
+            if let Err(error) = recorded {
+                tracing::debug!(%error, "the inbox's activity could not be recorded; it is tried again");
+                let mut kept = locked(&self.pending);
+                for (minute, counts) in pending {
+                    kept.entry(minute).or_default().add(counts);
+                }
+                while kept.len() > MAX_PENDING {
+                    kept.pop_first();
+                }
+                return self.recorded.notify_one();
             }
-            while pending.len() > MAX_PENDING {
-                pending.pop_first();
-            }
-            self.recorded.notify_one();
+            first.remove();
         }
     }
 }

@@ -10,7 +10,7 @@ use super::rows::{self, EVENT_COLUMNS, NO_REASON, count, timestamp_from_micros};
 use super::statement::Parameter::{Bytes, Number, Text};
 use super::statement::{Columns, Decoded, Dialect, EachRow, Statement};
 use super::{MAX_EXAMINED, Storage, StorageFuture};
-use crate::activity::{ActivityCounts, MinuteCounts, minute_since_epoch};
+use crate::activity::{ActivityCounts, minute_since_epoch};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{StoredDelivery, StoredEvent};
 use crate::filter::EventFilter;
@@ -49,8 +49,7 @@ pub(crate) trait StorageAdmin {
 
     fn fetch<'a>(&'a self, statement: Statement, each: EachRow<'a>) -> StorageFuture<'a, ()>;
 
-    /// Runs statements in one transaction.
-    fn execute(&self, statements: Vec<Statement>) -> StorageFuture<'_, ()>;
+    fn execute(&self, statement: Statement) -> StorageFuture<'_, ()>;
 
     /// Changes the first events that match the filter, in one transaction. Returns the sequence numbers of the events that it
     /// found, and how many it changed.
@@ -235,14 +234,17 @@ impl dyn Storage + '_ {
         .await
     }
 
-    /// Adds to the activity of each minute, and deletes minutes older than [`ACTIVITY_MINUTES`]. The minutes ascend, so that
-    /// no two processes wait for each other.
-    pub(crate) async fn record_activity(&self, minutes: Vec<MinuteCounts>) -> Result<(), InboxError> {
+    /// Adds to the activity of a minute, and deletes minutes older than [`ACTIVITY_MINUTES`].
+    pub(crate) async fn record_activity(
+        &self,
+        minute: i64,
+        counts: ActivityCounts,
+    ) -> Result<(), InboxError> {
         let oldest = minute_since_epoch(Timestamp::now()) - ACTIVITY_MINUTES;
         let old = "DELETE FROM smartshape_inbox_activity WHERE minute < $1";
-        let mut statements = vec![Statement::new(old).bind(Number(oldest))];
+        self.execute(Statement::new(old).bind(Number(oldest))).await?;
         let greatest = self.dialect().greatest;
-        let add = format!(
+        let add = Statement::new(format!(
             "INSERT INTO smartshape_inbox_activity AS a VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
              ON CONFLICT (minute) DO UPDATE SET stored = a.stored + excluded.stored, \
                completed = a.completed + excluded.completed, retried = a.retried + excluded.retried, \
@@ -250,20 +252,18 @@ impl dyn Storage + '_ {
                max_handler_ms = {greatest}(a.max_handler_ms, excluded.max_handler_ms), \
                max_waiting = {greatest}(a.max_waiting, excluded.max_waiting), \
                max_overdue_ms = {greatest}(a.max_overdue_ms, excluded.max_overdue_ms)"
-        );
-        statements.extend(minutes.into_iter().map(|(minute, counts)| {
-            Statement::new(&*add)
-                .bind(Number(minute))
-                .bind(Number(counts.stored))
-                .bind(Number(counts.completed))
-                .bind(Number(counts.retried))
-                .bind(Number(counts.dead_letters))
-                .bind(Number(counts.handler_ms))
-                .bind(Number(counts.max_handler_ms))
-                .bind(Number(counts.max_waiting))
-                .bind(Number(counts.max_overdue_ms))
-        }));
-        self.execute(statements).await
+        ));
+        let add = add
+            .bind(Number(minute))
+            .bind(Number(counts.stored))
+            .bind(Number(counts.completed))
+            .bind(Number(counts.retried))
+            .bind(Number(counts.dead_letters))
+            .bind(Number(counts.handler_ms))
+            .bind(Number(counts.max_handler_ms))
+            .bind(Number(counts.max_waiting))
+            .bind(Number(counts.max_overdue_ms));
+        self.execute(add).await
     }
 
     /// The activity from the minute `from` on, in slots of `width` minutes, each with its number: `minute / width`.
@@ -320,11 +320,11 @@ impl dyn Storage + '_ {
             "INSERT INTO smartshape_inbox_pause (id, since, paused_by) VALUES (1, {}, $1) ON CONFLICT DO NOTHING",
             self.dialect().now
         );
-        self.execute(vec![Statement::new(sql).bind(Text(by))]).await
+        self.execute(Statement::new(sql).bind(Text(by))).await
     }
 
     pub(crate) async fn resume(&self) -> Result<(), InboxError> {
-        self.execute(vec![Statement::new("DELETE FROM smartshape_inbox_pause")]).await
+        self.execute(Statement::new("DELETE FROM smartshape_inbox_pause")).await
     }
 
     pub(crate) async fn paused(&self) -> Result<Option<Pause>, InboxError> {
@@ -341,6 +341,7 @@ impl dyn Storage + '_ {
     pub(crate) async fn report_worker(&self, report: WorkerReport) -> Result<(), InboxError> {
         let Dialect { now, microsecond, .. } = self.dialect();
         let forget = format!("DELETE FROM smartshape_inbox_workers WHERE seen < {now} - $1 * {microsecond}");
+        self.execute(Statement::new(forget).bind(Number(WORKER_FORGOTTEN_AFTER))).await?;
         let add = format!(
             "INSERT INTO smartshape_inbox_workers (id, host, pid, version, concurrency, running, started, seen) \
              VALUES ($1, $2, $3, $4, $5, $6, {now}, {now}) \
@@ -353,12 +354,12 @@ impl dyn Storage + '_ {
             .bind(Text(env!("CARGO_PKG_VERSION").to_owned()))
             .bind(Number(report.concurrency.cast_signed()))
             .bind(Number(report.running.cast_signed()));
-        self.execute(vec![Statement::new(forget).bind(Number(WORKER_FORGOTTEN_AFTER)), add]).await
+        self.execute(add).await
     }
 
     pub(crate) async fn remove_worker(&self, id: i64) -> Result<(), InboxError> {
         let remove = "DELETE FROM smartshape_inbox_workers WHERE id = $1";
-        self.execute(vec![Statement::new(remove).bind(Number(id))]).await
+        self.execute(Statement::new(remove).bind(Number(id))).await
     }
 
     /// The workers that are alive, the earliest started first.
@@ -416,7 +417,7 @@ fn bounded_count(rows: i64) -> Count {
     if count < u64::from(MAX_EXAMINED) { Count::Exactly(count) } else { Count::AtLeast(count) }
 }
 
-/// How long ago a time was that so many milliseconds lie before; zero for one in the future.
+/// How long ago a time was, by the milliseconds until it; zero if it is still to come.
 fn elapsed(milliseconds_until: i64) -> Duration {
     Duration::from_millis(count(-milliseconds_until))
 }

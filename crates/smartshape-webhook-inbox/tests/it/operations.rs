@@ -187,8 +187,11 @@ async fn activity_of_several_processes_is_added(database: &impl Fixture) {
         max_waiting: n,
         max_overdue_ms: n,
     };
-    inbox.storage().record_activity(vec![(now - 1, counts(1)), (now, counts(2))]).await.unwrap();
-    other.storage().record_activity(vec![(now, counts(3)), (now - 1, counts(7))]).await.unwrap();
+    for (inbox, minute, count) in
+        [(&inbox, now - 1, 1), (&inbox, now, 2), (&other, now, 3), (&other, now - 1, 7)]
+    {
+        inbox.storage().record_activity(minute, counts(count)).await.unwrap();
+    }
     let both = inbox.storage().activity(now - 1, 1).await.unwrap();
     let sum =
         |n, max| ActivityCounts { max_handler_ms: max, max_waiting: max, max_overdue_ms: max, ..counts(n) };
@@ -200,8 +203,9 @@ async fn activity_is_kept_for_14_days(inbox: &Inbox) {
     let now = Timestamp::now().as_second() / 60;
     let stored = ActivityCounts { stored: 1, ..ActivityCounts::default() };
     let (kept, old) = (now - 14 * 24 * 60 + 5, now - 14 * 24 * 60 - 5);
-    inbox.storage().record_activity(vec![(old, stored), (kept, stored)]).await.unwrap();
-    inbox.storage().record_activity(vec![(now, stored)]).await.unwrap();
+    for minute in [old, kept, now] {
+        inbox.storage().record_activity(minute, stored).await.unwrap();
+    }
     let mut minutes: Vec<i64> =
         inbox.storage().activity(0, 1).await.unwrap().into_iter().map(|(minute, _)| minute).collect();
     minutes.sort_unstable();

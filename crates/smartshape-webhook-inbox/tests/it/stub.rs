@@ -112,7 +112,7 @@ impl StorageAdmin for Stub {
         self.respond(())
     }
 
-    fn execute(&self, _: Vec<Statement>) -> StorageFuture<'_, ()> {
+    fn execute(&self, _: Statement) -> StorageFuture<'_, ()> {
         self.respond(())
     }
 

@@ -1,7 +1,5 @@
 //! Runs the statements of operators.
 
-use sqlx::Connection as _;
-
 use super::connections::retry_on_conflict;
 use super::{ADMIN_TIMEOUT, Postgres, replay};
 use crate::error::InboxError;
@@ -40,13 +38,9 @@ impl StorageAdmin for Postgres {
         }))
     }
 
-    fn execute(&self, statements: Vec<Statement>) -> StorageFuture<'_, ()> {
+    fn execute(&self, statement: Statement) -> StorageFuture<'_, ()> {
         Box::pin(self.connections.run(async move |session| {
-            let mut transaction = session.connection.begin().await?;
-            for statement in statements {
-                session.tables.bound(statement).execute(&mut *transaction).await?;
-            }
-            transaction.commit().await
+            session.tables.bound(statement).execute(&mut session.connection).await.map(drop)
         }))
     }
 

@@ -45,15 +45,10 @@ impl StorageAdmin for Sqlite {
         }))
     }
 
-    fn execute(&self, statements: Vec<Statement>) -> StorageFuture<'_, ()> {
+    fn execute(&self, statement: Statement) -> StorageFuture<'_, ()> {
         self.write(OnFull::Fail, move |connection, _| {
-            let statements = statements.clone();
-            Box::pin(async move {
-                for statement in statements {
-                    bound(statement).execute(&mut *connection).await?;
-                }
-                Ok(())
-            })
+            let query = bound(statement.clone());
+            Box::pin(async { query.execute(connection).await.map(drop) })
         })
     }
 
