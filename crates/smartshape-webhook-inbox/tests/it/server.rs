@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use smartshape_webhook::{Delivery, Handler as _, HandlerError};
 use sqlx::{Connection as _, PgConnection};
 
@@ -36,16 +37,11 @@ async fn server_that_can_lose_commits_is_rejected(server: &Server) {
 async fn concurrent_processes_migrate_once() {
     for isolation in ["read%5C%20committed", "repeatable%5C%20read", "serializable"] {
         let Some(server) = Server::new().await else { return };
-        let opening: Vec<_> = (0..8)
-            .map(|_| {
-                let url = format!("{}%20-cdefault_transaction_isolation%3D{isolation}", server.url());
-                // A busy machine takes long for eight at once.
-                let patient = Inbox::builder(&url).store_timeout(Duration::from_secs(60));
-                tokio::spawn(patient.open())
-            })
-            .collect();
-        for one in opening {
-            one.await.unwrap().unwrap();
+        let url = format!("{}%20-cdefault_transaction_isolation%3D{isolation}", server.url());
+        // A busy machine takes long for eight at once.
+        let open = |_| Inbox::builder(&url).store_timeout(Duration::from_secs(60)).open();
+        for opened in join_all((0..8).map(open)).await {
+            opened.unwrap();
         }
     }
 }

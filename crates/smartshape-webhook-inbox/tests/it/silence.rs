@@ -113,9 +113,7 @@ async fn locked_row_delays_no_other(server: &Server) {
         .lease_ttl(Duration::from_secs(6))
         .spawn();
     started.acquire_many(4).await.unwrap().forget();
-    let mut dead = server.connect().await;
-    let lock = "BEGIN; UPDATE smartshape_inbox_events SET error = 'locked' WHERE seq = 1";
-    Server::run(&mut dead, lock).await;
+    let mut dead = lock_first_row(server).await;
 
     let mut watching = server.connect().await;
     let first: Vec<i64> = leases(&mut watching).await;
@@ -141,9 +139,7 @@ async fn locked_row_delays_no_other_file(server: &Server) {
         inbox.handle(file_delivery(number, &format!("file-{number}"))).await.unwrap();
     }
     server.execute("UPDATE smartshape_inbox_events SET behind = true").await;
-    let mut dead = server.connect().await;
-    let lock = "BEGIN; UPDATE smartshape_inbox_events SET error = 'locked' WHERE seq = 1";
-    Server::run(&mut dead, lock).await;
+    let _dead = lock_first_row(server).await;
     let worker = inbox.worker(succeed).ordered_by_file().spawn();
     timeout(IN_TIME, inbox.wait_for_state(EventState::Completed, 1)).await.expect("it is handled");
     worker.shutdown().await.unwrap();
@@ -168,6 +164,14 @@ async fn abandoned_statement_ends_at_server(server: &Server) {
     timeout(IN_TIME, ended).await.expect("the server ends it");
     // An operator's statements may take longer.
     assert_eq!(inbox.replay(EventFilter::default()).await.unwrap(), 1);
+}
+
+/// A client whose transaction has locked the first event, and never ends.
+async fn lock_first_row(server: &Server) -> PgConnection {
+    let mut dead = server.connect().await;
+    let lock = "BEGIN; UPDATE smartshape_inbox_events SET error = 'locked' WHERE seq = 1";
+    Server::run(&mut dead, lock).await;
+    dead
 }
 
 /// When each event's lease ends.

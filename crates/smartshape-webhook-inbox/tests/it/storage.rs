@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use jiff::{Timestamp, ToSpan as _};
 use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta};
 
@@ -162,23 +163,14 @@ async fn insert_keeps_each_key_once(storage: &Arc<dyn Storage>) {
 
 /// Several callers insert one key concurrently, and one is told that it is new.
 async fn insert_keeps_key_once_among_concurrent_callers(storage: &Arc<dyn Storage>) {
-    let callers: Vec<_> = (0..8)
-        .map(|caller| {
-            let storage = Arc::clone(storage);
-            tokio::spawn(async move {
-                let mut given: Vec<NewEvent> = (0..50).map(|number| new_event(number, "f")).collect();
-                // In another order each, upon which a careless storage deadlocks.
-                given.rotate_left(caller * 5);
-                let fresh = storage.insert(given.into()).await.unwrap();
-                fresh.into_iter().filter(|fresh| *fresh).count()
-            })
-        })
-        .collect();
-    let mut fresh = 0;
-    for caller in callers {
-        fresh += caller.await.unwrap();
-    }
-    assert_eq!(fresh, 50);
+    let callers = (0..8).map(async |caller| {
+        let mut given: Vec<NewEvent> = (0..50).map(|number| new_event(number, "f")).collect();
+        // In another order each, upon which a careless storage deadlocks.
+        given.rotate_left(caller * 5);
+        storage.insert(given.into()).await.unwrap()
+    });
+    let fresh = join_all(callers).await.concat();
+    assert_eq!(fresh.into_iter().filter(|fresh| *fresh).count(), 50);
     assert_eq!(storage.stats().await.unwrap().waiting, 50);
 }
 
@@ -197,26 +189,18 @@ async fn claim_takes_earliest_up_to_limit(storage: &Arc<dyn Storage>) {
 /// Eight claimers run at the same time.
 async fn claim_takes_no_event_twice(storage: &Arc<dyn Storage>) {
     storage.insert(new_events(0..200, "f")).await.unwrap();
-    let claimers: Vec<_> = (0..8)
-        .map(|_| {
-            let storage = Arc::clone(storage);
-            tokio::spawn(async move {
-                let mut mine = Vec::new();
-                loop {
-                    let attempts = storage.attempts(7, LONG).await;
-                    // Others may hold locks for a moment; only the store's count says that none is left.
-                    if attempts.is_empty() && storage.stats().await.unwrap().waiting == 0 {
-                        return mine;
-                    }
-                    mine.extend(attempts.iter().map(number));
-                }
-            })
-        })
-        .collect();
-    let mut all = Vec::new();
-    for claimer in claimers {
-        all.extend(claimer.await.unwrap());
-    }
+    let claimers = (0..8).map(async |_| {
+        let mut mine = Vec::new();
+        loop {
+            let attempts = storage.attempts(7, LONG).await;
+            // Others may hold locks for a moment; only the store's count says that none is left.
+            if attempts.is_empty() && storage.stats().await.unwrap().waiting == 0 {
+                return mine;
+            }
+            mine.extend(attempts.iter().map(number));
+        }
+    });
+    let all = join_all(claimers).await.concat();
     assert_eq!((all.len(), all.iter().collect::<HashSet<_>>().len()), (200, 200));
 }
 
