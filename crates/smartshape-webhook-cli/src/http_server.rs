@@ -1,7 +1,7 @@
 //! An HTTP/1 server.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::service::service_fn;
@@ -20,6 +20,8 @@ use crate::failure::{CliResult, usage};
 const WRITE_TIMEOUT_MS: u32 = 10_000;
 /// Maximum length in bytes of a request's head. hyper's own limit is 400 KiB for each connection.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Interval of the warnings that no connection can be accepted.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A listener at the address, and the address with its port. `cannot` and `remedy` are for the error.
 pub(crate) async fn bind(
@@ -71,15 +73,23 @@ async fn serve(
         tracing::warn!(%error, "clients that read no response are not cut off");
     }
     let connections = GracefulShutdown::new();
+    let mut warned_at = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = &mut stopped => break,
         };
-        let Ok((stream, peer)) = accepted else {
-            // The process is usually out of file descriptors, until connections end.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // The process is usually out of file descriptors, until connections end.
+                if warned_at.is_none_or(|at: Instant| at.elapsed() > WARN_INTERVAL) {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    warned_at = Some(Instant::now());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
         };
         let app = app.clone();
         let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {

@@ -142,7 +142,7 @@ async fn listen_ends_at_a_hangup_unless_it_is_ignored() {
     for (option, is_ignored) in [("--default-signal=HUP", false), ("--ignore-signal=HUP", true)] {
         let (home, (fake, other)) = (Home::new(), fake(true).await);
         let command = home.logged_in(&fake, &["webhook", "listen", "--event", "file_optimized"]);
-        let listener = listener::start(crate::support::with_signals(option, &command)).await;
+        let listener = listener::start(crate::support::started_by(["env", option], &command)).await;
         listener.signal("-HUP");
         if is_ignored {
             for _ in 0..10 {

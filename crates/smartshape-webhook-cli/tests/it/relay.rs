@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use smartshape_fake::{DeliveryOutcome, EventPayload, FakeSmartShape, Sender, SenderSettings};
 use smartshape_webhook::EventKind::{self, AnnotationCreated, FileOptimized, FileUploaded};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
@@ -401,12 +402,29 @@ async fn relay_serves_its_health_and_ends_cleanly() {
 #[tokio::test]
 async fn relay_outlives_a_hangup_under_nohup() {
     let (home, (url, _requests)) = (Home::new(), endpoint().await);
-    let program = crate::support::with_signals("--ignore-signal=HUP", &command_to(&home, &url));
+    let program = crate::support::started_by(["env", "--ignore-signal=HUP"], &command_to(&home, &url));
     let relay = Relay::start(program).await;
     relay.program.signal("-HUP");
     for kind in EventKind::ALL {
         relay.accepts(&EventPayload::sample(kind)).await;
     }
+    relay.terminate().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn relay_without_file_descriptors_warns_and_recovers() {
+    let (home, (url, _requests)) = (Home::new(), endpoint().await);
+    let program = crate::support::started_by(["prlimit", "--nofile=40"], &command_to(&home, &url));
+    let relay = Relay::start(program).await;
+    let address = relay.url.strip_prefix("http://").unwrap().split('/').next().unwrap();
+    let mut connections = Vec::new();
+    for _ in 0..60 {
+        connections.push(TcpStream::connect(address).await.unwrap());
+    }
+    poll_until(async || relay.log().contains("no connection can be accepted")).await;
+    drop(connections);
+    relay.accepts(&EventPayload::sample(FileUploaded)).await;
     relay.terminate().await;
 }
 

@@ -71,11 +71,11 @@ pub(crate) fn log_in<'a>(command: &'a mut Command, fake: &FakeSmartShape) -> &'a
     command.env("SMARTSHAPE_API_URL", fake.base_url()).env("SMARTSHAPE_TOKEN", fake.bearer_token())
 }
 
-/// The program, started with signals as this option of GNU's `env` has them.
+/// The program, started by another one that changes its signals (`env` of GNU) or its limits (`prlimit`).
 #[cfg(target_os = "linux")]
-pub(crate) fn with_signals(option: &str, program: &Command) -> Command {
+pub(crate) fn started_by([starter, option]: [&str; 2], program: &Command) -> Command {
     let program = program.as_std();
-    let mut command = Command::new("env");
+    let mut command = Command::new(starter);
     command.arg(option).arg(program.get_program()).args(program.get_args()).env_clear();
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.current_dir(program.get_current_dir().unwrap()).stdin(Stdio::null()).kill_on_drop(true);
