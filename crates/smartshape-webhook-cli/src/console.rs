@@ -99,7 +99,7 @@ impl Console {
     /// Writes a page that leads to the console: with it as the argument, a list of processes shows no key.
     fn page(&self) -> std::io::Result<PathBuf> {
         let folder = settings::folder("XDG_STATE_HOME", ".local/state");
-        let folder = folder.map_err(|failure| std::io::Error::other(failure.text().to_owned()))?;
+        let folder = folder.map_err(|failure| std::io::Error::other(failure.text))?;
         files::make_folder(&folder)?;
         let path = folder.join(format!("console-{}.html", std::process::id()));
         let page = format!(

@@ -11,8 +11,9 @@ pub(crate) type CliResult<T = ()> = Result<T, Failure>;
 
 #[derive(Debug)]
 pub(crate) struct Failure {
-    code: u8,
-    text: String,
+    pub(crate) code: u8,
+    /// Empty if it was printed already.
+    pub(crate) text: String,
 }
 
 impl Failure {
@@ -39,14 +40,6 @@ impl Failure {
     /// Appends `more` to the text.
     pub(crate) fn and(self, more: &str) -> Self {
         Self { text: format!("{}; {more}", self.text), ..self }
-    }
-
-    pub(crate) fn code(&self) -> u8 {
-        self.code
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        &self.text
     }
 }
 

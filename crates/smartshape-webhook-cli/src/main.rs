@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::print_failure(&failure);
-            ExitCode::from(failure.code())
+            ExitCode::from(failure.code)
         }
     }
 }

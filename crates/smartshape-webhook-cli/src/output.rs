@@ -88,7 +88,7 @@ pub(crate) fn print_notice(text: impl Display) {
 
 /// Prints the failure and its exit code, unless it was printed already.
 pub(crate) fn print_failure(failure: &Failure) {
-    let (text, code) = (failure.text(), failure.code());
+    let Failure { text, code } = failure;
     if text.is_empty() {
         return;
     }

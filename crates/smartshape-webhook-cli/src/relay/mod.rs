@@ -135,7 +135,7 @@ impl Relay {
                 None if routes.len() == 1 => "all".to_owned(),
                 None => "all others".to_owned(),
             };
-            tracing::info!(to = route.target.name(), events, "route");
+            tracing::info!(to = route.target.name, events, "route");
         }
         let Retries { concurrency, max_attempts, max_backoff, ordered_by_file, shutdown_timeout } = retries;
         let worker = inbox
@@ -198,10 +198,7 @@ async fn register(apply: Option<Apply>, settings: &Settings, mut stopped: onesho
         end_progress();
         let Err(failure) = applied else { return };
         let seconds = pause.as_secs();
-        tracing::error!(
-            error = failure.text(),
-            "the webhooks are not registered; trying again in {seconds} s"
-        );
+        tracing::error!(error = failure.text, "the webhooks are not registered; trying again in {seconds} s");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = &mut stopped => return,

@@ -21,7 +21,7 @@ pub(super) struct Route {
 /// Where events are passed on to.
 pub(super) struct Target {
     /// For the log and the metrics: no path or query, which may hold a credential.
-    name: String,
+    pub(super) name: String,
     handler: BoxHandler,
 }
 
@@ -68,10 +68,6 @@ impl Handler for Routes {
 }
 
 impl Target {
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The error with the target's name, which the inbox's log and its dead letters have no other place for.
     fn failed(&self, error: &HandlerError) -> HandlerError {
         let text = format!("{}: {}", self.name, error.display_chain());

@@ -39,7 +39,7 @@ pub(crate) struct Created {
 }
 
 pub(crate) struct Journal {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     file: File,
     pub(crate) intent: Intent,
     pub(crate) created: Vec<Created>,
@@ -88,10 +88,6 @@ impl Journal {
     pub(crate) fn end(self) {
         // A journal that stays costs the next prune a look, and does no harm.
         let _ = fs::remove_file(&self.path);
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Journals of listeners that have ended, each locked, and what is wrong with those that cannot be read.

@@ -13,9 +13,6 @@ const QUEUE_CAPACITY: usize = 1024;
 #[derive(Clone)]
 pub(super) struct LineWriter(mpsc::Sender<Line>);
 
-/// Resolves when the writer's thread has ended, after the last [`LineWriter`] was dropped.
-pub(super) struct WriterEnd(oneshot::Receiver<()>);
-
 struct Line {
     text: String,
     written: oneshot::Sender<io::Result<()>>,
@@ -23,10 +20,10 @@ struct Line {
 
 impl LineWriter {
     /// Calls `write` with each group, on a thread of its own, so that a slow reader blocks neither the runtime nor the exit
-    /// of the process.
+    /// of the process. The receiver resolves when that thread has ended, after the last clone of the writer was dropped.
     pub(super) fn start(
         write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<(Self, WriterEnd)> {
+    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let (sender, waiting) = mpsc::channel(QUEUE_CAPACITY);
         let (ended, end) = oneshot::channel();
         let thread = thread::Builder::new().name("lines".to_owned());
@@ -34,7 +31,7 @@ impl LineWriter {
             work(waiting, write);
             let _ = ended.send(());
         })?;
-        Ok((Self(sender), WriterEnd(end)))
+        Ok((Self(sender), end))
     }
 
     /// Returns once `write` has returned for the group of this line.
@@ -44,12 +41,6 @@ impl LineWriter {
         let gone = |_| io::Error::other("the thread that writes has ended");
         self.0.send(Line { text: line, written }).await.map_err(|_| gone(()))?;
         outcome.await.map_err(|_| gone(()))?
-    }
-}
-
-impl WriterEnd {
-    pub(super) async fn wait(self) {
-        let _ = self.0.await;
     }
 }
 

@@ -161,7 +161,7 @@ impl Listen {
         server.stop().await;
         if let Some(recorded) = recorded {
             // Deliveries whose clients have disconnected may still have to be recorded.
-            let _ = tokio::time::timeout(serve::GRACE, recorded.wait()).await;
+            let _ = tokio::time::timeout(serve::GRACE, recorded).await;
         }
         if let Some(forward) = forward {
             forward.finish().await;
@@ -316,7 +316,7 @@ async fn listen(api: &Api, journal: &mut Journal, url: &str, secret: &Secret, st
 
 /// Deletes the registered webhooks. The journal stays if that fails.
 async fn clean_up(api: &Api, journal: Journal) -> CliResult {
-    let path = journal.path().display().to_string();
+    let path = journal.path.display().to_string();
     match prune::remove(&api.client, &journal).await {
         Ok(removed) => {
             if !removed.deleted.is_empty() {

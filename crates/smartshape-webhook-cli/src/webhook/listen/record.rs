@@ -13,8 +13,9 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use serde::Serialize;
 use smartshape_webhook::{TOKEN_HEADER, WebhookResponse};
+use tokio::sync::oneshot;
 
-use super::line_writer::{LineWriter, WriterEnd};
+use super::line_writer::LineWriter;
 use crate::failure::{CliResult, usage};
 use crate::files;
 use crate::recording::{Entry, EventFields, Fingerprinter, RecordingHeader, TokenFingerprints};
@@ -56,8 +57,8 @@ impl BodyCopy {
 }
 
 impl Recorder {
-    /// Opens the file and writes the start of the listener.
-    pub(super) async fn start(path: &str) -> CliResult<(Arc<Self>, WriterEnd)> {
+    /// Opens the file and writes the start of the listener. The receiver resolves once all deliveries are written.
+    pub(super) async fn start(path: &str) -> CliResult<(Arc<Self>, oneshot::Receiver<()>)> {
         let failed = |error: io::Error| usage!("cannot write --record {path}: {error}");
         // Private, because events hold texts of users.
         let mut file = files::append(Path::new(path)).map_err(failed)?;
