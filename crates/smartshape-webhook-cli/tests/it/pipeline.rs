@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::listener::{builder, journals};
 use crate::program::Program;
-use crate::support::{Home, within};
+use crate::support::{Home, log_in, within};
 
 /// The pipeline of SmartShape's manual, where there is a `jq`: the one that `JQ` names, or on the PATH.
 /// `cargo xtask test` gets one, or says that this was skipped.
@@ -25,20 +25,14 @@ async fn listen_works_in_the_manuals_pipeline() {
         jq --unbuffered -rc '.file as $file | (.runTimestamp / 1000 | floor) as $time
             | .data.nodeIdToAttributes | keys[] | "\($file) \(.) \($time)"' |
         xargs -L1 sh -c 'smartshape attribute upsert "$0" "{\"mtime\": $2}" --query "id:$1" && echo done'"#;
-    let mut command = home.logged_in(&fake, &[]);
     let programs = [Some(Path::new(env!("CARGO_BIN_EXE_smartshape"))), jq.as_deref()];
     let folders = programs.iter().flatten().map(|program| program.parent().unwrap().to_owned());
     let path = std::env::var_os("PATH").unwrap();
     let path = std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap();
-    let environment: Vec<_> = command
-        .as_std()
-        .get_envs()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-        .collect();
-    command = Command::new("sh");
-    command.args(["-c", script]).env_clear().envs(environment).env("PATH", path).current_dir(home.path());
-    command.stdin(Stdio::null()).process_group(0);
-    let mut pipeline = Program::spawn(&mut command);
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env_clear().env("HOME", home.path()).env("PATH", path);
+    command.current_dir(home.path()).stdin(Stdio::null()).process_group(0);
+    let mut pipeline = Program::spawn(log_in(&mut command, &fake));
     let group = Group(format!("-{}", pipeline.child.id().unwrap()));
     pipeline.read_until("registered ").await;
 
