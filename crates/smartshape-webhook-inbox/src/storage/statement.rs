@@ -17,6 +17,7 @@ pub(crate) struct Statement {
     pub(crate) sql: String,
     pub(super) parameters: Vec<Parameter>,
     /// It may read all events. Other statements have the time that a delivery has.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only a server limits the time"))]
     pub(crate) may_take_minutes: bool,
 }
 
