@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use crate::event::NewEvent;
 use crate::storage::{Attempt, AttemptOutcome, AttemptResult, ClaimRequest, Lease, Retention, Storage};
 use crate::{EventFilter, EventState, Inbox, InboxError, InboxErrorKind, StoredEvent, Worker};
-use futures_util::future::join_all;
 use smartshape_webhook::{Delivery, DeliveryKey, DeliveryMeta, Handler, HandlerError, HandlerErrorKind};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -235,10 +234,6 @@ impl Inbox {
         let error = self.handle(delivery(number)).await.unwrap_err();
         assert!(matches!(error.kind(), HandlerErrorKind::RetryAfter(_)), "{error}");
         error.to_string()
-    }
-
-    pub(crate) async fn store_at_once(&self, numbers: std::ops::Range<u32>) {
-        join_all(numbers.map(|number| self.store([number]))).await;
     }
 
     /// All events, the earliest first.

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
+use futures_util::future::join_all;
+
 use crate::it::fixture::{
     Fixture as _, Folder, Server, assert_error, on_postgres, open_error, poll_until, succeed,
 };
@@ -87,7 +89,7 @@ async fn pooler_in_session_mode_works(server: &Server) {
         .unwrap()
         .concurrency(2)
         .spawn();
-    one.store_at_once(0..200).await;
+    join_all((0..200).map(|number| one.store([number]))).await;
     one.wait_for_state(EventState::Completed, 200).await;
     assert!(one.events().await.iter().all(|event| event.attempts == 1));
     plain.shutdown().await.unwrap();
