@@ -146,15 +146,15 @@ impl TestServer {
     }
 
     /// Waits until the receiver's counters are as the case wants.
-    pub async fn until(&self, condition: impl Fn(&ReceiverStats) -> bool) {
+    pub async fn wait_until(&self, condition: impl Fn(&ReceiverStats) -> bool) {
         while !condition(&self.receiver.stats()) {
             tokio::task::yield_now().await;
         }
     }
 
     /// Waits until no delivery is in flight and no memory is reserved.
-    pub async fn nothing_is_left(&self) {
-        self.until(|stats| (stats.in_flight, stats.reserved_bytes) == (0, 0)).await;
+    pub async fn wait_until_idle(&self) {
+        self.wait_until(|stats| (stats.in_flight, stats.reserved_bytes) == (0, 0)).await;
     }
 
     /// Sends bytes over a new connection, which stays open.

@@ -89,12 +89,12 @@ impl Script {
     }
 
     /// Waits until so many calls have started.
-    pub async fn started(&self, calls: usize) {
+    pub async fn wait_for_started(&self, calls: usize) {
         self.0.started.subscribe().wait_for(|count| *count >= calls).await.unwrap();
     }
 
     /// Waits until this many calls have ended, cancelled ones included.
-    pub async fn ended(&self, calls: usize) {
+    pub async fn wait_for_ended(&self, calls: usize) {
         self.0.ended.subscribe().wait_for(|count| *count >= calls).await.unwrap();
     }
 

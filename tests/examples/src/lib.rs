@@ -165,7 +165,7 @@ pub fn sigterm_lets_running_handlers_finish(program: &str) {
     let (server, body) = terminated_while_printing(program);
     server.terminate().unwrap();
     server.read_output();
-    let (printed, status) = server.ended().unwrap();
+    let (printed, status) = server.wait_for_end().unwrap();
     assert!(status.success(), "{status}");
     assert!(printed == [body], "{} lines", printed.len());
 }
@@ -173,7 +173,7 @@ pub fn sigterm_lets_running_handlers_finish(program: &str) {
 /// A handler whose output nobody reads is given up in the end.
 pub fn sigterm_ends_though_nobody_reads(program: &str) {
     let (server, _) = terminated_while_printing(program);
-    let (_, status) = server.ended().unwrap();
+    let (_, status) = server.wait_for_end().unwrap();
     assert!(status.success(), "{status}");
 }
 
@@ -273,7 +273,7 @@ fn terminated_while_printing(program: &str) -> (Server, String) {
     let body = text_of(&upload().with_data("x".repeat(1_000_000)));
     let mut sender = TcpStream::connect(server.address).unwrap();
     sender.write_all(request(&server, &TOKEN, &body).as_bytes()).unwrap();
-    server.output_started().unwrap();
+    server.wait_for_output().unwrap();
     server.terminate().unwrap();
     // That it is not ready any more says that the signal has arrived.
     wait_until_ready_is(server.address, 503);

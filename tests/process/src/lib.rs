@@ -87,7 +87,7 @@ impl Server {
     }
 
     /// Waits until the server has started to print.
-    pub fn output_started(&self) -> io::Result<()> {
+    pub fn wait_for_output(&self) -> io::Result<()> {
         self.output_started.recv_timeout(TIMEOUT).map_err(io::Error::other)
     }
 
@@ -113,11 +113,11 @@ impl Server {
     /// Tells the server to stop, and returns what it printed meanwhile, and its status.
     pub fn stop(self) -> io::Result<(Vec<String>, ExitStatus)> {
         self.terminate()?;
-        self.ended()
+        self.wait_for_end()
     }
 
     /// Waits until the server has ended, and returns what it printed meanwhile, and its status.
-    pub fn ended(mut self) -> io::Result<(Vec<String>, ExitStatus)> {
+    pub fn wait_for_end(mut self) -> io::Result<(Vec<String>, ExitStatus)> {
         let status = wait(&mut self.process.0)?;
         self.read_output();
         Ok((self.output.iter().collect(), status))

@@ -145,7 +145,7 @@ pub(crate) async fn memory_limit(harness: Harness) {
     let mut declaring = Vec::new();
     for number in 1..=8 {
         declaring.push(server.send(&request).await);
-        server.until(|stats| stats.in_flight >= number).await;
+        server.wait_until(|stats| stats.in_flight >= number).await;
     }
     let mut waiting = Vec::new();
     for number in 1..=4 {
@@ -153,7 +153,7 @@ pub(crate) async fn memory_limit(harness: Harness) {
         let body = event_of_length(&format!("waiting{number}"), size);
         client.send(request.clone() + &body[..size - 1]).await;
         waiting.push(client);
-        server.until(|stats| stats.reserved_bytes >= number * size as u64).await;
+        server.wait_until(|stats| stats.reserved_bytes >= number * size as u64).await;
     }
     for _ in 0..60 {
         assert_rejected(&server.exchange(&request).await, 503, "busy, try again later");
@@ -167,7 +167,7 @@ pub(crate) async fn memory_limit(harness: Harness) {
     }
     let chunking = server.delivery_head(good_token(), &[("transfer-encoding", "chunked")]);
     assert_success(&server.exchange(chunking + &chunked(&event_of_length("chunked", size))).await);
-    server.until(|stats| stats.reserved_bytes == 0).await;
+    server.wait_until(|stats| stats.reserved_bytes == 0).await;
 }
 
 pub(crate) async fn stalled_body(harness: Harness) {

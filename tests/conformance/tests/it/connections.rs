@@ -12,7 +12,7 @@ pub(crate) async fn silent_connections_and_slow_heads_hold_nothing(harness: Harn
         slow.push((server.send(&request[..sent]).await, sent));
     }
     assert_success(&server.deliver(&event("1")).await);
-    server.nothing_is_left().await;
+    server.wait_until_idle().await;
     // They were only slow.
     for (mut client, sent) in slow.drain(..5) {
         client.send(&request[sent..]).await;
@@ -34,7 +34,7 @@ pub(crate) async fn trickling_body(harness: Harness) {
         let _ = client.try_send(" ").await;
     };
     assert_rejected(&response, 408, "body took too long");
-    server.nothing_is_left().await;
+    server.wait_until_idle().await;
 }
 
 pub(crate) async fn rejected_body_is_no_request(harness: Harness) {
@@ -102,8 +102,8 @@ pub(crate) async fn resets_leave_nothing_behind(harness: Harness) {
         let head = server.delivery_head(good_token(), &[("content-length", "5000000")]);
         server.send(head + &" ".repeat(number * 1000)).await.reset();
     }
-    server.nothing_is_left().await;
+    server.wait_until_idle().await;
     assert_success(&server.deliver(&event("1")).await);
-    server.nothing_is_left().await;
+    server.wait_until_idle().await;
     assert_eq!(server.receiver.stats().failed, 0);
 }

@@ -37,11 +37,11 @@ async fn in_flight(harness: &Harness, step: Step, duplicates: u64) -> (TestServe
     server.script.hold();
     server.script.plan("1", [step]);
     let first = server.send(server.delivery(&event("1"))).await;
-    server.script.started(2).await;
+    server.script.wait_for_started(2).await;
     let mut waiting = Vec::new();
     for number in 1..=duplicates {
         waiting.push(server.send(server.delivery(&event("1"))).await);
-        server.until(|stats| stats.duplicates >= number).await;
+        server.wait_until(|stats| stats.duplicates >= number).await;
     }
     (server, first, waiting)
 }

@@ -116,7 +116,7 @@ pub(crate) async fn rejected_uploads_block_nobody(harness: Harness) {
     let mut stream = connection.open("POST", &declared).await;
     stream.send_when_possible(&endless, false);
     assert_rejected(&stream.response().await, 413, "body too large");
-    server.nothing_is_left().await;
+    server.wait_until_idle().await;
     assert_success(&deliver(&mut connection, &event_of_length("1", 3 * MIB)).await);
     assert_eq!(server.script.seen().len(), 2);
 }
@@ -131,9 +131,9 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(harness: Harness) {
         let declared = [("x-smartshape-token", good_token()), ("content-length", length.as_str())];
         let mut stream = connection.open("POST", &declared).await;
         stream.send(&body[..sent], false).await;
-        server.until(|stats| stats.in_flight > 0).await;
+        server.wait_until(|stats| stats.in_flight > 0).await;
         stream.reset();
-        server.nothing_is_left().await;
+        server.wait_until_idle().await;
     }
     // Less than declared, and more.
     for wrong in ["5", "99999", "100001"] {
@@ -143,7 +143,7 @@ pub(crate) async fn resets_in_mid_body_leave_nothing(harness: Harness) {
         if let Ok(response) = stream.try_response().await {
             assert_eq!(response.status, 400, "{response:?}");
         }
-        server.nothing_is_left().await;
+        server.wait_until_idle().await;
     }
     assert_eq!(server.script.calls("1"), 0);
     assert_success(&deliver(&mut connection, &body).await);
@@ -156,18 +156,18 @@ pub(crate) async fn handler_survives_reset(harness: Harness) {
     let mut connection = connect(&server).await;
     let mut stream = open(&mut connection).await;
     stream.send(&event("1"), true).await;
-    server.script.started(1).await;
+    server.script.wait_for_started(1).await;
     stream.reset();
     if harness.target.handler_survives_reset() {
         let mut retry = open(&mut connection).await;
         retry.send(&event("1"), true).await;
-        server.until(|stats| stats.duplicates >= 1).await;
+        server.wait_until(|stats| stats.duplicates >= 1).await;
         server.script.release(1);
         assert_success(&retry.response().await);
         assert_eq!(server.script.calls("1"), 1);
     } else {
-        server.script.ended(1).await;
-        server.nothing_is_left().await;
+        server.script.wait_for_ended(1).await;
+        server.wait_until_idle().await;
         server.script.release(1);
         assert_success(&deliver(&mut connection, &event("1")).await);
         assert_eq!(server.script.calls("1"), 2);
@@ -195,7 +195,7 @@ pub(crate) async fn rapid_resets_do_nothing_twice(harness: Harness) {
         assert_success(&server.deliver(&event(uuid)).await);
         assert_eq!(server.script.calls(uuid), 1, "{uuid}");
     }
-    server.nothing_is_left().await;
+    server.wait_until_idle().await;
 }
 
 pub(crate) async fn client_without_window_for_the_response_holds_nothing(harness: Harness) {
@@ -213,7 +213,7 @@ pub(crate) async fn client_without_window_for_the_response_holds_nothing(harness
         assert_eq!(rejected.status().await, 401);
         waiting.extend([stream, rejected]);
     }
-    server.nothing_is_left().await;
+    server.wait_until_idle().await;
     let mut other = connect(&server).await;
     assert_success(&deliver(&mut other, &event("other")).await);
     assert_eq!(server.script.seen().len(), 51);
@@ -256,7 +256,7 @@ pub(crate) async fn stalled_streams_end_one_by_one(harness: Harness) {
         for stream in streams {
             assert_rejected(&stream.response().await, 408, "body took too long");
         }
-        server.nothing_is_left().await;
+        server.wait_until_idle().await;
         // On a busy machine this one may be late, too. Its sender tries again.
         let response = loop {
             let response = deliver(&mut connection, &body).await;

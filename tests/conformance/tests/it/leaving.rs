@@ -19,7 +19,7 @@ pub(crate) async fn handler_survives_disconnect(harness: Harness) {
         let server = harness.start().await;
         server.script.hold();
         let mut client = server.send(server.delivery(&event("1"))).await;
-        server.script.started(1).await;
+        server.script.wait_for_started(1).await;
         let mut left = None;
         match leave {
             Leave::Reset => client.reset(),
@@ -30,7 +30,7 @@ pub(crate) async fn handler_survives_disconnect(harness: Harness) {
             }
         }
         let mut retry = server.send(server.delivery(&event("1"))).await;
-        server.until(|stats| stats.duplicates >= 1).await;
+        server.wait_until(|stats| stats.duplicates >= 1).await;
         server.script.release(1);
         assert_success(&retry.response().await);
         // Whether one who only stopped sending gets a response is the framework's choice.
@@ -48,12 +48,12 @@ pub(crate) async fn leaving_frees_or_finishes(harness: Harness) {
     let server = harness.start().await;
     server.script.hold();
     let client = server.send(server.delivery(&event("1"))).await;
-    server.script.started(1).await;
+    server.script.wait_for_started(1).await;
     client.reset();
     // Whether the handler was cancelled or runs to its end, a retry is handled or gets its response.
     server.script.release(1);
-    server.script.ended(1).await;
-    server.until(|stats| stats.in_flight == 0).await;
+    server.script.wait_for_ended(1).await;
+    server.wait_until(|stats| stats.in_flight == 0).await;
     server.script.release(1);
     assert_success(&server.deliver(&event("1")).await);
     let calls = server.script.calls("1");
@@ -69,7 +69,7 @@ pub(crate) async fn permits_are_bounded(harness: Harness) {
     for number in 0..permits {
         held.push(server.send(server.delivery(&event(&format!("held{number}")))).await);
     }
-    server.script.started(permits + 1).await;
+    server.script.wait_for_started(permits + 1).await;
     assert_rejected(&server.deliver(&event("over")).await, 503, "busy, try again later");
     for number in 0..500 {
         server.send(server.delivery(&event(&format!("{number}")))).await.reset();
@@ -94,7 +94,7 @@ pub(crate) async fn draining(harness: Harness) {
     assert_eq!(server.receiver.stats().in_flight, 0);
     server.script.hold();
     let mut client = server.send(server.delivery(&event("1"))).await;
-    server.script.started(2).await;
+    server.script.wait_for_started(2).await;
     assert_eq!(server.receiver.drain(Duration::from_millis(1)).await, 1, "one is still in flight");
     assert_rejected(&server.deliver(&event("2")).await, 503, "busy, try again later");
 
