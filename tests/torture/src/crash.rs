@@ -33,7 +33,7 @@ pub(crate) struct Plan<'a> {
 #[derive(Default)]
 struct Kills {
     servers: usize,
-    /// Servers killed while requests were open.
+    /// Number of servers killed while requests were in flight.
     under_requests: usize,
     databases: usize,
     paused: usize,
@@ -196,9 +196,9 @@ impl<'a> KilledServer<'a> {
             sleep(self.random.milliseconds(from, to)).await;
         }
         self.process.send_replace(None);
-        let open = self.observations.lock().open;
+        let in_flight = self.observations.lock().in_flight;
         self.kills.servers += 1;
-        self.kills.under_requests += usize::from(open > 0 && self.url.borrow().is_some());
+        self.kills.under_requests += usize::from(in_flight > 0 && self.url.borrow().is_some());
         server.kill().await?;
         self.url.send_replace(None);
         Ok(())
@@ -232,7 +232,7 @@ fn report(
     took: Duration,
 ) -> Result<(), Error> {
     let observed = observations.lock();
-    let Counts { attempts, again, dead } = counts;
+    let Counts { attempts, repeated_attempts, dead_letters } = counts;
     print_line(&format!(
         "  {} rounds in {} s: {} servers killed, {} of them while requests were open",
         plan.rounds,
@@ -254,9 +254,9 @@ fn report(
         observed.acknowledged.len()
     ))?;
     print_line(&format!(
-        "  {attempts} attempts, {again} of them after a lost lease; {} handled lines, {} cut by a kill",
+        "  {attempts} attempts, {repeated_attempts} of them after a lost lease; {} handled lines, {} cut by a kill",
         observed.handled.values().sum::<usize>(),
         observed.torn
     ))?;
-    print_line(&format!("  {dead} dead letters, each after three kills while it was handled"))
+    print_line(&format!("  {dead_letters} dead letters, each after three kills while it was handled"))
 }

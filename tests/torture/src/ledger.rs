@@ -16,9 +16,9 @@ const MAX_LOST_LEASES: usize = 3;
 pub(crate) struct Counts {
     pub(crate) attempts: usize,
     /// Attempts at events whose lease was lost before.
-    pub(crate) again: usize,
+    pub(crate) repeated_attempts: usize,
     /// Events that were running at three kills.
-    pub(crate) dead: usize,
+    pub(crate) dead_letters: usize,
 }
 
 /// What happened to one event.
@@ -45,7 +45,7 @@ pub(crate) fn check(observed: &Observed, events: &[Event], changes: &[Change]) -
         }
         let history = follow(event, &changes, &mut faults);
         counts.attempts += history.starts;
-        counts.again += history.starts.saturating_sub(1);
+        counts.repeated_attempts += history.starts.saturating_sub(1);
         let handled = observed.handled.get(uuid).copied().unwrap_or(0);
         if handled > history.starts {
             faults.push(format!("{uuid} was handled {handled} times in {} attempts", history.starts));
@@ -57,7 +57,7 @@ pub(crate) fn check(observed: &Observed, events: &[Event], changes: &[Change]) -
             }
             COMPLETED => {}
             DEAD_LETTER => {
-                counts.dead += 1;
+                counts.dead_letters += 1;
                 let allowed = history.lost == MAX_LOST_LEASES && event.lost == MAX_LOST_LEASES as i64;
                 if !allowed {
                     faults.push(format!("{uuid} is dead after {} lost leases", history.lost));

@@ -109,18 +109,18 @@ impl LoadSender {
         let url = &urls[self.random.below(urls.len())];
         {
             let mut observed = self.observations.lock();
-            observed.open += copies;
+            observed.in_flight += copies;
             observed.requests += copies;
             observed.duplicates += copies - 1;
         }
         let outcomes = self.sender.deliver_copies(event, url, copies).await;
         let mut observed = self.observations.lock();
-        observed.open -= copies;
+        observed.in_flight -= copies;
         for outcome in &outcomes {
             let status = outcome.attempts.last().and_then(|attempt| attempt.status);
             // No response: the server was killed. 503: the database was.
             if !outcome.accepted() && !matches!(status, None | Some(503)) {
-                observed.fault(format!("an unexpected response: {outcome}"));
+                observed.faults.push(format!("an unexpected response: {outcome}"));
             }
         }
         outcomes.iter().any(smartshape_fake::DeliveryOutcome::accepted)

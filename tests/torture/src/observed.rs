@@ -25,7 +25,7 @@ pub(crate) struct Observed {
     pub(crate) requests: usize,
     pub(crate) duplicates: usize,
     /// Number of requests in flight.
-    pub(crate) open: usize,
+    pub(crate) in_flight: usize,
     pub(crate) faults: Vec<String>,
 }
 
@@ -58,22 +58,18 @@ impl Observed {
     }
 
     /// A line that a handler printed, with its line break unless a kill has cut it.
-    pub(crate) fn printed(&mut self, line: &[u8]) {
+    pub(crate) fn record_line(&mut self, line: &[u8]) {
         let Some(line) = line.strip_suffix(b"\n") else {
             self.torn += 1;
             return;
         };
         match uuid_of(line).filter(|uuid| self.sent.get(uuid) == Some(&hash(line))) {
             Some(uuid) => *self.handled.entry(uuid).or_default() += 1,
-            None => self.fault(format!(
+            None => self.faults.push(format!(
                 "a handler got what was never sent: {}…",
                 String::from_utf8_lossy(&line[..line.len().min(200)])
             )),
         }
-    }
-
-    pub(crate) fn fault(&mut self, fault: String) {
-        self.faults.push(fault);
     }
 }
 
@@ -114,13 +110,13 @@ mod tests {
         let (event, mut observed) = (EventPayload::sample(EventKind::FileUploaded), Observed::default());
         observed.will_send(&event);
         let mut line = without_spaces(&event.to_body());
-        observed.printed(&line);
+        observed.record_line(&line);
         assert_eq!((observed.torn, observed.handled.len()), (1, 0));
         line.push(b'\n');
-        observed.printed(&line);
+        observed.record_line(&line);
         assert_eq!((observed.handled[event.uuid()], observed.faults.len()), (1, 0));
         line[10] ^= 1;
-        observed.printed(&line);
+        observed.record_line(&line);
         assert_eq!(observed.faults.len(), 1);
     }
 

@@ -71,7 +71,7 @@ impl Server {
         self.output = Some(tokio::spawn(async move {
             let (mut output, mut line) = (BufReader::new(output), Vec::new());
             while output.read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {
-                observations.lock().printed(&line);
+                observations.lock().record_line(&line);
                 line.clear();
             }
         }));
