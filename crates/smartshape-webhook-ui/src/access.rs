@@ -90,9 +90,9 @@ impl Visitor {
 /// # Ok::<(), smartshape_webhook_ui::AccessError>(())
 /// ```
 #[derive(Clone)]
-pub struct Access(Arc<Kind>);
+pub struct Access(Arc<Method>);
 
-enum Kind {
+enum Method {
     Key {
         key: [u8; 32],
         cookie: String,
@@ -160,7 +160,7 @@ impl Access {
     pub fn key(key: &str, visitor: Visitor) -> Result<Self, AccessError> {
         long_enough("key", key, 16)?;
         let cookie = random_cookie()?;
-        Ok(Self(Arc::new(Kind::Key { key: hash(key), cookie, visitor, is_used: AtomicBool::new(false) })))
+        Ok(Self(Arc::new(Method::Key { key: hash(key), cookie, visitor, is_used: AtomicBool::new(false) })))
     }
 
     /// Admits whoever knows the user and the password (HTTP's Basic authentication; use TLS). After 5 wrong passwords
@@ -178,13 +178,13 @@ impl Access {
         }
         let credentials = hash(&format!("{user}:{password}"));
         let (cookie, failures) = (random_cookie()?, Mutex::default());
-        Ok(Self(Arc::new(Kind::Password { credentials, cookie, visitor, failures })))
+        Ok(Self(Arc::new(Method::Password { credentials, cookie, visitor, failures })))
     }
 
     /// Decides for each request with your own function, such as by the application's own login.
     #[must_use]
     pub fn decide(decide: impl Fn(&Parts) -> Visitor + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Kind::Decide(Box::new(decide))))
+        Self(Arc::new(Method::Decide(Box::new(decide))))
     }
 
     /// Admits everybody as `visitor`, because something in front of the console has checked them. `check` names it,
@@ -194,12 +194,12 @@ impl Access {
     #[must_use]
     pub fn external_auth(check: &str, visitor: Visitor) -> Self {
         tracing::warn!(check, visitor = %visitor.name, "the console itself checks nobody: that is left to the named check");
-        Self(Arc::new(Kind::ExternalAuth(visitor)))
+        Self(Arc::new(Method::ExternalAuth(visitor)))
     }
 
     pub(crate) fn admit(&self, parts: &Parts, key: Option<&str>) -> Admission {
         match &*self.0 {
-            Kind::Key { key: expected, cookie, visitor, is_used } => {
+            Method::Key { key: expected, cookie, visitor, is_used } => {
                 let name = cookie_name(KEY_COOKIE, &parts.headers);
                 let has_cookie = has_cookie(&parts.headers, &name, cookie);
                 match key {
@@ -217,7 +217,7 @@ impl Access {
                     },
                 }
             }
-            Kind::Password { credentials, cookie, visitor, failures } => {
+            Method::Password { credentials, cookie, visitor, failures } => {
                 let challenge = Some("Basic realm=\"SmartShape inbox\", charset=\"UTF-8\"");
                 let rejected =
                     Admission::Rejected { remedy: "Reload the page to enter user and password.", challenge };
@@ -240,14 +240,14 @@ impl Access {
                 tracing::warn!("a wrong user or password was given to the console");
                 rejected
             }
-            Kind::Decide(decide) => match decide(parts) {
+            Method::Decide(decide) => match decide(parts) {
                 visitor if visitor.role == Role::Nobody => Admission::Rejected {
                     remedy: "Log in to the application first, as somebody who may see this console.",
                     challenge: None,
                 },
                 visitor => Admission::Visitor(visitor),
             },
-            Kind::ExternalAuth(visitor) => Admission::Visitor(visitor.clone()),
+            Method::ExternalAuth(visitor) => Admission::Visitor(visitor.clone()),
         }
     }
 }
@@ -256,10 +256,10 @@ impl Access {
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &*self.0 {
-            Kind::Key { .. } => "Access::key",
-            Kind::Password { .. } => "Access::password",
-            Kind::Decide(_) => "Access::decide",
-            Kind::ExternalAuth(_) => "Access::external_auth",
+            Method::Key { .. } => "Access::key",
+            Method::Password { .. } => "Access::password",
+            Method::Decide(_) => "Access::decide",
+            Method::ExternalAuth(_) => "Access::external_auth",
         })
     }
 }

@@ -21,12 +21,12 @@ pub(super) async fn page(
         _ => return Ok(None),
     };
     match query.get("event") {
-        Some(key) => one(context, selection, key, is_purge).await,
-        None => all(context, selection, query, is_purge).await.map(Some),
+        Some(key) => confirm_event(context, selection, key, is_purge).await,
+        None => confirm_selection(context, selection, query, is_purge).await.map(Some),
     }
 }
 
-async fn one(
+async fn confirm_event(
     context: &Context<'_>,
     selection: &Selection,
     key: &str,
@@ -41,7 +41,7 @@ async fn one(
     Ok(Some(question(&title, &what, is_purge, &fields, &back)))
 }
 
-async fn all(
+async fn confirm_selection(
     context: &Context<'_>,
     selection: &Selection,
     query: &Query,
