@@ -13,7 +13,7 @@ const OTHERS: &str = "http://127.0.0.1:1/others";
 
 /// Event and URL of all webhooks, sorted.
 fn registered(fake: &FakeSmartShape) -> Vec<(EventKind, String)> {
-    let mut all: Vec<_> = fake.webhooks().into_iter().map(|one| (one.event, one.url)).collect();
+    let mut all: Vec<_> = fake.webhooks().into_iter().map(|webhook| (webhook.event, webhook.url)).collect();
     all.sort();
     all
 }
@@ -25,7 +25,7 @@ fn pairs(pairs: &[(EventKind, &str)]) -> Vec<(EventKind, String)> {
 }
 
 fn ids_at(fake: &FakeSmartShape, url: &str) -> Vec<String> {
-    fake.webhooks().into_iter().filter(|one| one.url == url).map(|one| one.id).collect()
+    fake.webhooks().into_iter().filter(|webhook| webhook.url == url).map(|webhook| webhook.id).collect()
 }
 
 async fn reconcile(client: &Client, desired: &[DesiredWebhook], records: &mut Vec<WebhookRecord>) -> Plan {
@@ -47,7 +47,12 @@ async fn reconcile_creates_changes_and_deletes() {
         reconcile(&client, &first, &mut records).await;
         let expected = [(FileUploaded, OTHERS), (FileUploaded, OURS), (FileOptimized, OURS)];
         assert_eq!(registered(&fake), pairs(&expected));
-        assert!(fake.webhooks().iter().filter(|one| one.url == OURS).all(|one| one.secret() == SECRET));
+        assert!(
+            fake.webhooks()
+                .iter()
+                .filter(|webhook| webhook.url == OURS)
+                .all(|webhook| webhook.secret() == SECRET)
+        );
 
         let ids = ids_at(&fake, OURS);
         let plan = reconcile(&client, &first, &mut records).await;
@@ -80,7 +85,7 @@ async fn renewed_webhook_overlaps_the_old_one() {
     let plan = client.plan(&new, &records).await.unwrap();
     let mut secrets = Vec::new();
     let save = |_: &[WebhookRecord], _: Option<&CompletedStep>| {
-        secrets.push(fake.webhooks().iter().map(|one| one.secret().to_owned()).collect::<Vec<_>>());
+        secrets.push(fake.webhooks().iter().map(|webhook| webhook.secret().to_owned()).collect::<Vec<_>>());
         Ok(())
     };
     client.apply(plan, &mut records, save).await.unwrap();
@@ -118,7 +123,7 @@ async fn interrupted_runs_are_completed_by_another_run() {
     let faults = [lost(), lost().after_effect(), failed(), failed().after_effect()];
     for shows_url in [true, false] {
         // A list, two creations, two deletions.
-        for (step, fault) in (0..5).flat_map(|step| faults.iter().map(move |one| (step, one))) {
+        for (step, fault) in (0..5).flat_map(|step| faults.iter().map(move |fault| (step, fault))) {
             let fake = fake().list_shows_url(shows_url).account(Account::new("zoe", "pass"));
             let fake = fake.account(Account::new("ada", "pass")).start().await.unwrap();
             let others: Vec<_> =
@@ -142,10 +147,9 @@ async fn interrupted_runs_are_completed_by_another_run() {
             let context = format!("urls listed: {shows_url}, step {step}, {fault:?}");
             client.reconcile(&renewed, &mut lent, save).await.expect_err(&context);
             assert_eq!(saved, lent, "{context}");
-            let covered = fake
-                .webhooks()
-                .iter()
-                .any(|one| one.owner == "ada" && one.event == FileUploaded && one.url == OURS);
+            let covered = fake.webhooks().iter().any(|webhook| {
+                webhook.owner == "ada" && webhook.event == FileUploaded && webhook.url == OURS
+            });
             assert!(covered, "no event may be missed: {context}");
 
             // The goal is reconciled once more, with the records that were stored.
@@ -163,17 +167,20 @@ async fn interrupted_runs_are_completed_by_another_run() {
                 expected.push((event, OURS.to_owned()));
                 expected.sort();
                 let shown = if shows_url { last.unrecorded() } else { last.unclear() };
-                assert!(shown.iter().any(|one| one.kind() == Some(event)), "{context}: {last}");
+                assert!(
+                    shown.iter().any(|registration| registration.kind() == Some(event)),
+                    "{context}: {last}"
+                );
             }
             assert_eq!(registered(&fake), expected, "{context}");
             for id in others.iter().chain([&of_zoe]) {
-                assert!(fake.webhooks().iter().any(|one| one.id == *id), "of others: {context}");
+                assert!(fake.webhooks().iter().any(|webhook| webhook.id == *id), "of others: {context}");
             }
             let ours = |event| {
-                fake.webhooks().into_iter().any(|one| {
-                    one.event == event
-                        && one.secret() == SECRET
-                        && saved.iter().any(|record| record.id == one.id)
+                fake.webhooks().into_iter().any(|webhook| {
+                    webhook.event == event
+                        && webhook.secret() == SECRET
+                        && saved.iter().any(|record| record.id == webhook.id)
                 })
             };
             assert!(ours(FileUploaded) && ours(AttributeUpdated), "{context}");

@@ -62,10 +62,10 @@ impl Plan {
         listed: &[Registration],
     ) -> Result<Self, Error> {
         let mut places = HashSet::new();
-        for one in desired {
-            if !places.insert((one.event, &*one.url)) {
+        for webhook in desired {
+            if !places.insert((webhook.event, &*webhook.url)) {
                 let text =
-                    format!("{} is desired twice for one URL: list it once, with one secret", one.event);
+                    format!("{} is desired twice for one URL: list it once, with one secret", webhook.event);
                 return Err(Error::settings(text));
             }
         }
@@ -84,24 +84,25 @@ impl Plan {
         let mut kept: Vec<WebhookRecord> = Vec::new();
         let mut replacements: Vec<&str> = Vec::new();
         let mut steps = Vec::new();
-        for one in desired {
-            let recorded = || records.iter().rev().filter(|record| is_for(one, record.event, &record.url));
+        for webhook in desired {
+            let recorded =
+                || records.iter().rev().filter(|record| is_for(webhook, record.event, &record.url));
             let known = recorded().find(|record| listed_records.get(&*record.id) == Some(record));
             // Replaced a recorded webhook that is gone.
             let replacement = listed.iter().find(|registration| {
                 let place = registration.kind().zip(registration.url.as_deref());
-                let same = place.is_some_and(|(event, url)| is_for(one, event, url));
+                let same = place.is_some_and(|(event, url)| is_for(webhook, event, url));
                 same && !is_recorded(registration) && known.is_none() && recorded().next().is_some()
             });
             replacements.extend(replacement.map(|registration| registration.id.as_str()));
             match (known, replacement) {
-                (Some(record), _) if !one.renewed => kept.push(record.clone()),
-                (None, Some(Registration { id, .. })) if !one.renewed => {
-                    let record = WebhookRecord::new(id, one.event, &one.url);
+                (Some(record), _) if !webhook.renewed => kept.push(record.clone()),
+                (None, Some(Registration { id, .. })) if !webhook.renewed => {
+                    let record = WebhookRecord::new(id, webhook.event, &webhook.url);
                     steps.push(Step::Adopt(record.clone()));
                     kept.push(record);
                 }
-                _ => steps.push(Step::Create(one.clone())),
+                _ => steps.push(Step::Create(webhook.clone())),
             }
         }
 
@@ -118,19 +119,22 @@ impl Plan {
             let url = record.map(|record| record.url.as_str()).or(url.as_deref());
             if record.is_some() || replacements.contains(&id.as_str()) {
                 let place = kind.zip(url);
-                let taken_by = |event, url| desired.iter().any(|one| is_for(one, event, url));
-                let has_kept = |event, url| kept.iter().any(|one| one.event == event && one.url == url);
+                let taken_by = |event, url| desired.iter().any(|webhook| is_for(webhook, event, url));
+                let has_kept =
+                    |event, url| kept.iter().any(|record| record.event == event && record.url == url);
                 let reason = match place {
                     Some((event, url)) if has_kept(event, url) => DeleteReason::Duplicate,
                     Some((event, url)) if taken_by(event, url) => DeleteReason::Replaced,
                     _ => DeleteReason::NotDesired,
                 };
                 deletions.push(Deletion { id: id.clone(), event: event.clone(), reason });
-            } else if desired.iter().any(|one| Some(one.url.as_str()) == url) {
+            } else if desired.iter().any(|webhook| Some(webhook.url.as_str()) == url) {
                 if !unrecorded.contains(registration) {
                     unrecorded.push(registration.clone());
                 }
-            } else if url.is_none() && kind.is_none_or(|kind| desired.iter().any(|one| one.event == kind)) {
+            } else if url.is_none()
+                && kind.is_none_or(|kind| desired.iter().any(|webhook| webhook.event == kind))
+            {
                 unclear.push(registration.clone());
             }
         }
@@ -199,8 +203,8 @@ impl Plan {
     }
 }
 
-fn is_for(one: &DesiredWebhook, event: EventKind, url: &str) -> bool {
-    one.event == event && one.url == url
+fn is_for(webhook: &DesiredWebhook, event: EventKind, url: &str) -> bool {
+    webhook.event == event && webhook.url == url
 }
 
 impl fmt::Display for Plan {
@@ -214,9 +218,11 @@ impl fmt::Display for Plan {
             let event = event.as_deref().map_or("unknown event".to_owned(), escape_and_truncate);
             format!("leave {}: {event}, {why}", escape_and_truncate(id))
         };
-        let unrecorded = self.unrecorded.iter().map(|one| leave(one, "not recorded"));
-        let unclear =
-            self.unclear.iter().map(|one| leave(one, "no URL is listed; delete it by its id if it is yours"));
+        let unrecorded = self.unrecorded.iter().map(|registration| leave(registration, "not recorded"));
+        let unclear = self
+            .unclear
+            .iter()
+            .map(|registration| leave(registration, "no URL is listed; delete it by its id if it is yours"));
         let lines: Vec<String> = kept.chain(steps).chain(unrecorded).chain(unclear).collect();
         f.write_str(if lines.is_empty() { "nothing to do" } else { "" })?;
         f.write_str(&lines.join("\n"))
