@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::endpoints::runtimes;
-use crate::{Result, cargo, postgres};
+use crate::{Result, cargo, postgres, runtimes};
 
 /// The arguments are those of the program `bench`, which prints what they may be, and the parts `lanes` and `outlet`, which
 /// these crates measure themselves.

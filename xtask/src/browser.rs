@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::endpoints::runtimes::{self, Runtime};
+use crate::runtimes::{self, Runtime};
 use crate::{Result, cargo, tools};
 
 /// What the tests need.

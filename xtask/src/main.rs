@@ -11,6 +11,7 @@ mod demo;
 mod endpoints;
 mod fuzz;
 mod postgres;
+mod runtimes;
 mod test;
 mod tools;
 mod torture;

@@ -2,9 +2,8 @@
 
 use std::ffi::OsStr;
 
-use crate::endpoints::{self, runtimes};
 use crate::postgres::Provided;
-use crate::{Result, browser, cargo, fuzz, postgres, tools, torture};
+use crate::{Result, browser, cargo, endpoints, fuzz, postgres, runtimes, tools, torture};
 
 /// A variable; when it is 1, a test that would be skipped is a failure.
 const REQUIRE_ALL: &str = "SMARTSHAPE_REQUIRE_ALL";

@@ -4,9 +4,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::endpoints::runtimes;
 use crate::postgres::{self, Provided};
-use crate::{Result, cargo, tools};
+use crate::{Result, cargo, runtimes, tools};
 
 const ROUNDS: &str = "300";
 /// Number of rounds, each of which kills the relay, its target and its store once.
@@ -50,16 +49,16 @@ pub(crate) fn run(words: &[&str]) -> Result {
         return Ok(());
     }
     if let Some(server) = postgres {
-        failed_over(rounds, &server)?;
+        run_failover_tests(rounds, &server)?;
     }
     if !others.contains(&"postgres") {
-        opened_twice(rounds)?;
+        run_twice_test(rounds)?;
     }
-    outlet(rounds)
+    run_outlet_test(rounds)
 }
 
 /// The inbox's own tests of a primary that fails.
-fn failed_over(rounds: &str, server: &Provided) -> Result {
+fn run_failover_tests(rounds: &str, server: &Provided) -> Result {
     let rounds = (rounds.parse::<u32>()? / ROUNDS_OF_FAILOVER).max(1).to_string();
     let mut environment = server.environment();
     environment.push(("FAILOVER_ROUNDS", rounds));
@@ -70,7 +69,7 @@ fn failed_over(rounds: &str, server: &Provided) -> Result {
 }
 
 /// The outlet's own test of a cluster of NATS whose servers are killed.
-fn outlet(rounds: &str) -> Result {
+fn run_outlet_test(rounds: &str) -> Result {
     let python = runtimes::python()?;
     let kills = (rounds.parse::<u32>()? / ROUNDS_A_LEADER).to_string();
     let mut environment = vec![("NATS_KILLS", kills.as_str())];
@@ -81,7 +80,7 @@ fn outlet(rounds: &str) -> Result {
 }
 
 /// The inbox's own test of two openings in one process beside another one that reads and backs up, for some minutes.
-fn opened_twice(rounds: &str) -> Result {
+fn run_twice_test(rounds: &str) -> Result {
     let sqlite = tools::SQLITE.provide().map_err(|reason| format!("no sqlite3: {reason}"))?;
     let reads = rounds.parse::<u32>()?.saturating_mul(READS_A_ROUND).to_string();
     let test = ["test", "--locked", "--package", "smartshape-webhook-inbox", "--lib", "it::twice::"];
@@ -146,25 +145,6 @@ fn serve(
         let _ = writeln!(input, "{response}");
     }
     Ok(())
-}
-
-impl Provided {
-    /// Whether the server is not ours, to do with as we like.
-    pub(crate) fn is_external(&self) -> bool {
-        matches!(self, Self::External(_))
-    }
-
-    fn fulfil(&mut self, request: &str) -> Result<String, String> {
-        match (self, request) {
-            #[cfg(unix)]
-            (Self::Started(server), "restart-database") => server.restart().map(|()| String::new()),
-            #[cfg(unix)]
-            (Self::Started(server), "database-processes") => {
-                Ok(server.processes().iter().map(|process| format!("{process} ")).collect())
-            }
-            _ => Err(format!("cannot {request}")),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use test_nats::Servers;
 use test_process::{Server, configure, show};
 
 use super::random_secret;
-use crate::endpoints::runtimes::{self, Runtime};
+use crate::runtimes::{self, Runtime};
 use crate::{Result, cargo};
 
 const STREAM: &str = "EVENTS";

@@ -12,7 +12,7 @@ use smartshape_webhook::EventKind;
 use test_process::{Server, configure};
 
 use super::{random_secret, statuses};
-use crate::endpoints::runtimes::{self, Runtime};
+use crate::runtimes::{self, Runtime};
 use crate::{Result, cargo};
 
 /// 24 bytes in base64, for this demo alone.

@@ -104,7 +104,7 @@ mod tests {
         let (port, folder, url) = (server.port, server.folder.clone(), server.url().to_owned());
         let password = url.split([':', '@']).nth(2).unwrap();
         assert!(accepts_connections(port));
-        assert!(!server.described().contains(password));
+        assert!(!server.description().contains(password));
         assert!(!folder.join("password").exists());
 
         server.kill().unwrap();

@@ -94,7 +94,7 @@ impl Postgres {
     }
 
     /// Which server this is, and where; without the password.
-    pub(super) fn described(&self) -> String {
+    pub(super) fn description(&self) -> String {
         let Self { version, port, installation, .. } = self;
         format!("PostgreSQL {version} on 127.0.0.1:{port}, from {}", installation.folder.display())
     }

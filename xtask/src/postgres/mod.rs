@@ -68,6 +68,24 @@ impl Provided {
         }
         environment
     }
+
+    /// Whether the server is not ours, to do with as we like.
+    pub(crate) fn is_external(&self) -> bool {
+        matches!(self, Self::External(_))
+    }
+
+    /// Does what `torture` asks for, and returns what the response says.
+    pub(crate) fn fulfil(&mut self, request: &str) -> Result<String, String> {
+        match (self, request) {
+            #[cfg(unix)]
+            (Self::Started(server), "restart-database") => server.restart().map(|()| String::new()),
+            #[cfg(unix)]
+            (Self::Started(server), "database-processes") => {
+                Ok(server.processes().iter().map(|process| format!("{process} ")).collect())
+            }
+            _ => Err(format!("cannot {request}")),
+        }
+    }
 }
 
 impl Environment {
@@ -94,7 +112,7 @@ fn provision(environment: &Environment) -> Result<Provided, String> {
     let start = |installation| {
         let server = Postgres::start(installation, account)?;
         // Standard output belongs to the command that wants the server.
-        eprintln!("{}", server.described());
+        eprintln!("{}", server.description());
         Ok(Provided::Started(Box::new(server)))
     };
     let mut reasons = Vec::new();

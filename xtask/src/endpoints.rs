@@ -1,14 +1,12 @@
 //! `smartshape check`, on endpoints of which it is known what is wrong with them.
 
-pub(crate) mod runtimes;
-
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use test_process::{Server, configure};
 
-use self::runtimes::Runtime;
+use crate::runtimes::{self, Runtime};
 use crate::{Result, cargo};
 
 const SECRET: &str = "a secret of the endpoints' check";
@@ -103,7 +101,7 @@ pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Result 
     let outcomes: Vec<(&str, Result<String, String>)> = std::thread::scope(|scope| {
         let threads: Vec<_> = endpoints
             .into_iter()
-            .map(|endpoint| (endpoint.name, scope.spawn(|| one(endpoint).map_err(|error| error.to_string()))))
+            .map(|endpoint| (endpoint.name, scope.spawn(|| check_endpoint(endpoint).map_err(|error| error.to_string()))))
             .collect();
         let joined = threads.into_iter().map(|(name, thread)| {
             (name, thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned())))
@@ -129,11 +127,11 @@ pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Result 
 }
 
 /// How many cases failed and warned, where they are those that should.
-fn one(mut endpoint: Endpoint) -> Result<String> {
+fn check_endpoint(mut endpoint: Endpoint) -> Result<String> {
     // The faults that are provoked fill the logs of others.
     let server = Server::start(configure(&mut endpoint.command, SECRET), |_| ())?;
     let url = format!("http://{}/callback", server.address);
-    let output = checking(&url, endpoint.seconds).stdin(Stdio::null()).output()?;
+    let output = check_command(&url, endpoint.seconds).stdin(Stdio::null()).output()?;
     let text = String::from_utf8(output.stdout)?;
     let mut found = BTreeMap::new();
     for line in text.lines() {
@@ -166,7 +164,7 @@ fn one(mut endpoint: Endpoint) -> Result<String> {
     }
 }
 
-fn checking(url: &str, seconds: &str) -> Command {
+fn check_command(url: &str, seconds: &str) -> Command {
     let mut command = Command::new(cargo::binary("smartshape"));
     command.args(["--json", "check", url, "--timeout", seconds]).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
     command
