@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result {
     }
     // Stops when this function returns.
     let mut server = None;
-    if parts == 0 || ["inbox", "console"].iter().any(|part| arguments.contains(part)) {
+    if parts == 0 || arguments.contains(&"inbox") {
         match postgres::provide() {
             Ok(provided) => {
                 command.env("DATABASE_URL", provided.url());

@@ -48,9 +48,8 @@ Usage: cargo xtask COMMAND
   with-postgres COMMAND…   any command, with DATABASE_URL set to a PostgreSQL server of its own
   bench [PART…] [--quick]  what receiving costs here beside bare frameworks and other endpoints: known, sizes,
                            fresh, peers, flood, memory; what the durable mode costs beside its databases: inbox;
-                           what the console costs: console; the relay beside a bare forwarder: relay; hashes in lanes
-                           beside the bcrypt crate: lanes; the outlet to NATS beside its bare client: outlet. Without
-                           a part: all. Prints Markdown
+                           the relay beside a bare forwarder: relay; hashes in lanes beside the bcrypt crate: lanes;
+                           the outlet to NATS beside its bare client: outlet. Without a part: all. Prints Markdown
   check                    format, names, lints and documentation, warnings denied; public APIs; packages;
                            dependencies, where cargo-deny is there
   api [--write]            the public API of each published library beside its snapshot in docs/api

@@ -66,8 +66,7 @@ use response::{
 const MAX_FORM_BYTES: usize = 16 * 1024;
 /// All open pages together look at the inbox once in this time to see whether something has changed.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
-/// They look less often at what changes rarely, or a moment after the events, so that 16 pages of an idle inbox take
-/// less than a hundredth of a core.
+/// They look less often at what changes rarely, or a moment after the events: each look reads the activity of an hour.
 const RARE_TICK_INTERVAL: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 

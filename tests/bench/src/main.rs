@@ -13,7 +13,7 @@ mod turns;
 use std::pin::Pin;
 
 use clap::Parser as _;
-use parts::{beside_bare, console, flood, fresh, inbox, memory, peers, relay};
+use parts::{beside_bare, flood, fresh, inbox, memory, peers, relay};
 use process::{BOTH_CORES, LOAD_CORE};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -21,7 +21,7 @@ type Part = for<'run> fn(&'run Run) -> Pin<Box<dyn Future<Output = Result<()>> +
 
 /// Each part's name, its cores and what measures it. One thread sends the load; the inbox, which is no process of its own, gets
 /// both cores.
-const PARTS: [(&str, &str, Part); 9] = [
+const PARTS: [(&str, &str, Part); 8] = [
     ("known", LOAD_CORE, |run| Box::pin(beside_bare::known(run))),
     ("sizes", LOAD_CORE, |run| Box::pin(beside_bare::sizes(run))),
     ("fresh", LOAD_CORE, |run| Box::pin(fresh::measure(run))),
@@ -30,7 +30,6 @@ const PARTS: [(&str, &str, Part); 9] = [
     ("memory", LOAD_CORE, |run| Box::pin(memory::measure(run))),
     ("relay", LOAD_CORE, |run| Box::pin(relay::measure(run))),
     ("inbox", BOTH_CORES, |run| Box::pin(inbox::measure(run))),
-    ("console", BOTH_CORES, |run| Box::pin(console::measure(run))),
 ];
 
 /// Needs two idle cores, 0 and 1. `DATABASE_URL` names a PostgreSQL server; without it, PostgreSQL is left out.

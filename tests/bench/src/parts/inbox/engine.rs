@@ -1,21 +1,21 @@
 //! The databases that an inbox can have: a file beside this program, or a schema of a PostgreSQL server.
 
 use smartshape_webhook_inbox::Inbox;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 
 use crate::Result;
 
 #[derive(Clone, Debug)]
-pub(crate) enum Engine {
+pub(super) enum Engine {
     Sqlite,
     /// With the server's URL.
     Postgres(String),
 }
 
 /// An empty database.
-pub(crate) struct Database {
-    pub(crate) url: String,
+pub(super) struct Database {
+    pub(super) url: String,
     /// SQLite deletes the log when the last connection is closed, which happens after an inbox is dropped, and would delete the
     /// log of a file that has taken its place: so each file has a folder of its own.
     _folder: Option<TempDir>,
@@ -23,7 +23,7 @@ pub(crate) struct Database {
 
 impl Engine {
     /// Measures SQLite, and PostgreSQL where `DATABASE_URL` names a server, on which nothing is left.
-    pub(crate) async fn measure_each(measure: impl AsyncFn(&Self) -> Result<()>) -> Result<()> {
+    pub(super) async fn measure_each(measure: impl AsyncFn(&Self) -> Result<()>) -> Result<()> {
         measure(&Self::Sqlite).await?;
         if let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
             let outcome = measure(&Self::Postgres(url.clone())).await;
@@ -33,27 +33,22 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        self.select("SQLite", "PostgreSQL")
-    }
-
-    /// The one that is for this engine.
-    pub(crate) fn select(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Sqlite => sqlite,
-            Self::Postgres(_) => postgres,
+            Self::Sqlite => "SQLite",
+            Self::Postgres(_) => "PostgreSQL",
         }
     }
 
     /// An empty database, and an inbox in it.
-    pub(crate) async fn inbox(&self) -> Result<(Database, Inbox)> {
+    pub(super) async fn inbox(&self) -> Result<(Database, Inbox)> {
         let database = self.database(0).await?;
         let inbox = Inbox::open(&database.url).await?;
         Ok((database, inbox))
     }
 
     /// An empty database, instead of the one with this number, 0 or 1, on a PostgreSQL server.
-    pub(crate) async fn database(&self, number: usize) -> Result<Database> {
+    pub(super) async fn database(&self, number: usize) -> Result<Database> {
         let Self::Postgres(url) = self else {
             // The system's folder for such files may be in memory.
             let program = std::env::current_exe()?;
@@ -63,30 +58,15 @@ impl Engine {
             return Ok(Database { url, _folder: Some(folder) });
         };
         let schema = format!("bench_{number}");
-        execute(url, &format!("DROP SCHEMA IF EXISTS {schema} CASCADE;\nCREATE SCHEMA {schema}")).await?;
+        execute(url, &format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}")).await?;
         let separator = if url.contains('?') { '&' } else { '?' };
         let url = format!("{url}{separator}options=-csearch_path%3D{schema}");
         Ok(Database { url, _folder: None })
     }
 }
 
-impl Database {
-    /// Executes statements, each of which ends with its line.
-    pub(crate) async fn execute(&self, sql: &str) -> Result<()> {
-        if self._folder.is_none() {
-            return execute(&self.url, sql).await;
-        }
-        let mut connection = SqliteConnection::connect(&self.url).await?;
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-        Ok(())
-    }
-}
-
 async fn execute(url: &str, sql: &str) -> Result<()> {
     let mut connection = PgConnection::connect(url).await?;
-    // One by one, since VACUUM cannot be one of several.
-    for statement in sql.split_inclusive(";\n") {
-        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
-    }
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
     Ok(())
 }

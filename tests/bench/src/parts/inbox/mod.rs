@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bare::BareLoop;
-pub(crate) use engine::Engine;
+use engine::Engine;
 use smartshape_fake::EventPayload;
 use smartshape_webhook::{Delivery, EventKind, Handler as _};
 use smartshape_webhook_inbox::Inbox;
@@ -60,12 +60,7 @@ async fn acknowledge(engine: &Engine, quick: bool) -> Result<()> {
 }
 
 /// Acknowledgements a second, and their latencies in milliseconds.
-pub(crate) async fn send(
-    inbox: &Inbox,
-    senders: usize,
-    stock: &[Delivery],
-    slice: Duration,
-) -> Result<(f64, Samples)> {
+async fn send(inbox: &Inbox, senders: usize, stock: &[Delivery], slice: Duration) -> Result<(f64, Samples)> {
     let stocks: Vec<_> = stock.chunks(stock.len().div_ceil(senders)).map(<[_]>::to_vec).collect();
     let started_at = Instant::now();
     let mut tasks = JoinSet::new();
@@ -76,7 +71,7 @@ pub(crate) async fn send(
             for delivery in stock {
                 let sent = Instant::now();
                 inbox.handle(delivery).await.map_err(|error| error.display_chain())?;
-                latencies.push(milliseconds(sent.elapsed()));
+                latencies.push(sent.elapsed().as_secs_f64() * 1000.0);
                 if started_at.elapsed() >= slice {
                     break;
                 }
@@ -108,7 +103,7 @@ async fn worker(engine: &Engine, quick: bool) -> Result<()> {
 }
 
 /// Events a second of a worker with an empty handler that handles so many.
-pub(crate) async fn handle_all(inbox: &Inbox, events: usize, concurrency: usize) -> Result<f64> {
+async fn handle_all(inbox: &Inbox, events: usize, concurrency: usize) -> Result<f64> {
     let handled = Arc::new(Semaphore::new(0));
     let permits = Arc::clone(&handled);
     let handler = move |_: Delivery| {
@@ -121,12 +116,8 @@ pub(crate) async fn handle_all(inbox: &Inbox, events: usize, concurrency: usize)
     Ok(events as f64 / started_at.elapsed().as_secs_f64())
 }
 
-pub(crate) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
 /// Samples of an uploaded file, ten for each file, each with its own uuid.
-pub(crate) fn stock_of(events: usize) -> Result<Vec<Delivery>> {
+fn stock_of(events: usize) -> Result<Vec<Delivery>> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let make = |_| {
         let file = format!("{:024x}", NEXT.fetch_add(1, Ordering::Relaxed) / 10);
