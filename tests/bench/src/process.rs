@@ -2,14 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::Result;
-use crate::server::{LISTENING, SECRET, Spec};
+use crate::server::{SECRET, Spec};
 
 /// The first argument with which this program serves.
 pub(crate) const SERVE: &str = "serve";
@@ -48,8 +47,9 @@ impl Drop for Process {
     }
 }
 
+/// Killed when dropped.
 pub(crate) struct Server {
-    process: Process,
+    process: test_process::Server,
     pub(crate) address: SocketAddr,
 }
 
@@ -84,22 +84,13 @@ impl Server {
     }
 
     fn spawn(command: &mut Command) -> Result<Self> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let mut process = Process(child);
-        let stderr = process.0.stderr.take().ok_or("no standard error")?;
-        let mut lines = BufReader::new(stderr).lines().map_while(std::result::Result::ok);
-        let address = lines
-            .by_ref()
-            .find_map(|line| line.split_once(LISTENING)?.1.split('/').next()?.trim().parse().ok());
-        // A full pipe would block the server.
-        std::thread::spawn(move || lines.for_each(drop));
-        let address = address.ok_or_else(|| format!("a server did not start: {command:?}"))?;
-        Ok(Self { process, address })
+        let process = test_process::Server::start(command, |_| ())?;
+        Ok(Self { address: process.address, process })
     }
 
     /// The process's peak resident memory in MiB.
     pub(crate) fn peak_mib(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib: f64 = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmHWM")?.parse()?;
         Ok(kib / 1024.0)
@@ -108,7 +99,7 @@ impl Server {
     /// CPU time of all its threads so far, user and kernel.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
         let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.process.0.id()))? {
+        for task in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
             // A thread may have ended meanwhile.
             let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
             nanoseconds += text.split_whitespace().next().ok_or("an empty schedstat")?.parse::<u64>()?;

@@ -96,10 +96,15 @@ impl Server {
         self.output.recv_timeout(TIMEOUT).ok()
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.0.id()
+    }
+
     /// Tells the server to stop (SIGTERM).
     pub fn terminate(&self) -> io::Result<()> {
         // The shell has `kill` built in, wherever it runs.
-        Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.process.0.id().to_string()]).status()?;
+        Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.id().to_string()]).status()?;
         Ok(())
     }
 

@@ -17,8 +17,6 @@ use crate::Result;
 const SUCCESS: &str = r#"{"success":true}"#;
 /// The secret of all servers. It protects nothing.
 pub(crate) const SECRET: &str = "a secret of the benchmark's own";
-/// Every server prints this and its address to standard error.
-pub(crate) const LISTENING: &str = "listening on http://";
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) enum Framework {
@@ -68,7 +66,7 @@ pub(crate) fn run(spec: &str) -> Result<()> {
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         // The listener queues connections that come before the server is up.
-        writeln!(std::io::stderr(), "{LISTENING}{}", listener.local_addr()?)?;
+        writeln!(std::io::stderr(), "listening on http://{}", listener.local_addr()?)?;
         match spec.framework {
             Framework::Axum => axum::serve(spec, listener).await,
             Framework::Actix => actix::serve(spec, listener).await,
