@@ -32,12 +32,13 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result {
     let shown = arguments.join(" ");
     println!("\n$ cargo {shown}");
-    let status = Command::new(program())
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .current_dir(root())
-        .status()?;
-    if status.success() { Ok(()) } else { Err(format!("`cargo {shown}` failed").into()) }
+    succeed(Command::new(program()).args(arguments).envs(environment.iter().copied()), &shown)
+}
+
+/// Tests a package with these arguments and environment.
+pub(crate) fn test(package: &str, arguments: &[&str], environment: &[(&str, String)]) -> Result {
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    run(&[&["test", "--locked", "--package", package], arguments].concat(), &environment)
 }
 
 /// Whether cargo has this command.
@@ -91,13 +92,13 @@ pub(crate) fn host() -> Result<String> {
 }
 
 fn build(arguments: &[&str]) -> Result {
-    let status =
-        Command::new(program()).args(["build", "--locked"]).args(arguments).current_dir(root()).status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`cargo build {}` failed", arguments.join(" ")).into())
-    }
+    let shown = format!("build {}", arguments.join(" "));
+    succeed(Command::new(program()).args(["build", "--locked"]).args(arguments), &shown)
+}
+
+fn succeed(command: &mut Command, shown: &str) -> Result {
+    let status = command.current_dir(root()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("`cargo {shown}` failed").into()) }
 }
 
 fn program() -> PathBuf {

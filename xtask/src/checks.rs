@@ -42,7 +42,14 @@ pub(crate) fn run() -> Result {
     cargo::run(&docs, &[("RUSTDOCFLAGS", "--deny warnings")])?;
     api::run(false)?;
     package()?;
-    if cargo::has("deny") { deny() } else { skip_deny() }
+    if cargo::has("deny") {
+        return deny();
+    }
+    // It takes minutes to build, and dependencies seldom change.
+    println!(
+        "\nskipped: `cargo xtask deny`, because there is no cargo-deny: `cargo install --locked cargo-deny`"
+    );
+    Ok(())
 }
 
 /// Packages what is published, without building it anew from the packages, which takes as long as a build of everything.
@@ -55,12 +62,4 @@ fn package() -> Result {
 /// Checks licences, sources and banned dependencies against `deny.toml`.
 pub(crate) fn deny() -> Result {
     cargo::run(&["deny", "check", "licenses", "bans", "sources"], &[])
-}
-
-/// Says that `deny` is skipped: cargo-deny takes minutes to build, and dependencies seldom change.
-fn skip_deny() -> Result {
-    println!(
-        "\nskipped: `cargo xtask deny`, because there is no cargo-deny: `cargo install --locked cargo-deny`"
-    );
-    Ok(())
 }

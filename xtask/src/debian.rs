@@ -1,9 +1,10 @@
 //! Debian's packages, unpacked without installing them.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Debian's programs.
 pub(crate) struct Apt {
@@ -90,16 +91,9 @@ impl Apt {
     }
 
     fn run(&self, program: &Path, arguments: &[impl AsRef<OsStr>], folder: &Path) -> Result<String, String> {
-        let output = Command::new(program)
-            .args(arguments)
-            .env("LC_ALL", "C")
-            .current_dir(folder)
-            .output()
-            .map_err(|error| format!("{} does not run: {error}", program.display()))?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        Err(format!("{} failed: {}", program.display(), error_line(&output.stderr)))
+        let mut command = Command::new(program);
+        command.args(arguments).env("LC_ALL", "C").current_dir(folder);
+        output_of(program.display(), &mut command, "failed")
     }
 }
 
@@ -119,9 +113,7 @@ pub(crate) fn libraries(packages: &Path) -> Option<OsString> {
 
 /// Copies a folder with all that is in it.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    let output = Command::new("cp").arg("-R").args([from, to]).output();
-    let output = output.map_err(|error| format!("cp does not run: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(format!("cp failed: {}", error_line(&output.stderr))) }
+    output_of("cp", Command::new("cp").arg("-R").args([from, to]), "failed").map(drop)
 }
 
 /// The first program of this name in the folders of a PATH.
@@ -137,6 +129,20 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn id(arguments: &[&str]) -> Option<u32> {
     let output = Command::new("id").args(arguments).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// Runs a program of this name to its end, and returns what it printed, or in one line its failure and why.
+pub(crate) fn output_of(
+    name: impl fmt::Display,
+    command: &mut Command,
+    failure: &str,
+) -> Result<String, String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{name} does not run: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("{name} {failure}: {}", error_line(&output.stderr)))
 }
 
 /// The first line that reports a fatal error, otherwise the last line.

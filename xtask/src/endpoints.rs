@@ -101,7 +101,9 @@ pub(crate) fn check(node: Option<&Runtime>, python: Option<&Runtime>) -> Result 
     let outcomes: Vec<(&str, Result<String, String>)> = std::thread::scope(|scope| {
         let threads: Vec<_> = endpoints
             .into_iter()
-            .map(|endpoint| (endpoint.name, scope.spawn(|| check_endpoint(endpoint).map_err(|error| error.to_string()))))
+            .map(|endpoint| {
+                (endpoint.name, scope.spawn(|| check_endpoint(endpoint).map_err(|error| error.to_string())))
+            })
             .collect();
         let joined = threads.into_iter().map(|(name, thread)| {
             (name, thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned())))
@@ -131,7 +133,11 @@ fn check_endpoint(mut endpoint: Endpoint) -> Result<String> {
     // The faults that are provoked fill the logs of others.
     let server = Server::start(configure(&mut endpoint.command, SECRET), |_| ())?;
     let url = format!("http://{}/callback", server.address);
-    let output = check_command(&url, endpoint.seconds).stdin(Stdio::null()).output()?;
+    let output = Command::new(cargo::binary("smartshape"))
+        .args(["--json", "check", &url, "--timeout", endpoint.seconds])
+        .env("SMARTSHAPE_WEBHOOK_SECRET", SECRET)
+        .stdin(Stdio::null())
+        .output()?;
     let text = String::from_utf8(output.stdout)?;
     let mut found = BTreeMap::new();
     for line in text.lines() {
@@ -162,10 +168,4 @@ fn check_endpoint(mut endpoint: Endpoint) -> Result<String> {
     } else {
         Err(wrong.join("\n    ").into())
     }
-}
-
-fn check_command(url: &str, seconds: &str) -> Command {
-    let mut command = Command::new(cargo::binary("smartshape"));
-    command.args(["--json", "check", url, "--timeout", seconds]).env("SMARTSHAPE_WEBHOOK_SECRET", SECRET);
-    command
 }

@@ -56,6 +56,12 @@ Usage: cargo xtask COMMAND
   deny                     licences, sources and banned dependencies, with cargo-deny
   ci                       check, then test";
 
+/// Digits that nobody can guess.
+fn random_secret() -> Result<String, String> {
+    let secret = smartshape_webhook::Secret::generate().map_err(|error| error.to_string())?;
+    Ok(secret.expose().to_owned())
+}
+
 fn main() -> ExitCode {
     if let Some(code) = api::rustdoc_wrapper() {
         return code;

@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::cargo;
-use crate::debian::{error_line, on_path};
+use crate::debian::{on_path, output_of};
 
 /// A program that runs the files of a folder.
 pub(crate) struct Runtime {
@@ -70,7 +70,7 @@ fn node_in(path: &OsStr, folder: &str) -> Result<Runtime, String> {
     install_once(&folder, "package-lock.json", || {
         // bcrypt comes with what its script would build.
         let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-        run_quietly(Command::new(npm).args(arguments).current_dir(&folder))
+        run_installer(Command::new(npm).args(arguments).current_dir(&folder))
     })?;
     Ok(Runtime { program, folder })
 }
@@ -80,10 +80,10 @@ fn python_in(path: &OsStr) -> Result<Runtime, String> {
     let folder = copy_to_target("endpoints/python")?;
     let program = folder.join("venv").join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     install_once(&folder, "requirements.txt", || {
-        run_quietly(Command::new(python).args(["-m", "venv", "--clear", "venv"]).current_dir(&folder))?;
+        run_installer(Command::new(python).args(["-m", "venv", "--clear", "venv"]).current_dir(&folder))?;
         let arguments =
             ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"];
-        run_quietly(Command::new(&program).args(arguments).current_dir(&folder))
+        run_installer(Command::new(&program).args(arguments).current_dir(&folder))
     })?;
     Ok(Runtime { program, folder })
 }
@@ -122,14 +122,9 @@ fn install_once(
     fs::write(&stamp, wanted).map_err(failed)
 }
 
-fn run_quietly(command: &mut Command) -> Result<(), String> {
-    let shown = command.get_program().display().to_string();
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|error| format!("{shown} does not run: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{shown} cannot install the packages: {}", error_line(&output.stderr)))
+fn run_installer(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().display().to_string();
+    output_of(program, command, "cannot install the packages").map(drop)
 }
 
 #[cfg(test)]

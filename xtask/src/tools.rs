@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cargo;
-use crate::debian::{self, Apt, error_line, on_path};
+use crate::debian::{self, Apt, error_line, on_path, output_of};
 
 pub(crate) struct Tool {
     /// Name of the program and of its Debian package.
@@ -60,15 +60,8 @@ impl Tool {
     }
 
     fn works(&self, program: &Path) -> Result<(), String> {
-        let output = Command::new(program)
-            .args(self.probe)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("{} does not run: {error}", program.display()))?;
-        let Some(reason) = (!output.status.success()).then(|| error_line(&output.stderr)) else {
-            return Ok(());
-        };
-        Err(format!("{} does not work here: {reason}", program.display()))
+        let mut command = Command::new(program);
+        output_of(program.display(), command.args(self.probe), "does not work here").map(drop)
     }
 
     /// Puts a script above the program that shows it its libraries.

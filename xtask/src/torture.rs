@@ -62,29 +62,24 @@ fn run_failover_tests(rounds: &str, server: &Provided) -> Result {
     let rounds = (rounds.parse::<u32>()? / ROUNDS_OF_FAILOVER).max(1).to_string();
     let mut environment = server.environment();
     environment.push(("FAILOVER_ROUNDS", rounds));
-    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let test =
-        ["test", "--locked", "--package", "smartshape-webhook-inbox", "--features", "postgres", "--lib"];
-    cargo::run(&[&test[..], &["it::failover::", "--", "--nocapture"]].concat(), &environment)
+    let tests = ["--features", "postgres", "--lib", "it::failover::", "--", "--nocapture"];
+    cargo::test("smartshape-webhook-inbox", &tests, &environment)
 }
 
 /// The outlet's own test of a cluster of NATS whose servers are killed.
 fn run_outlet_test(rounds: &str) -> Result {
-    let python = runtimes::python()?;
     let kills = (rounds.parse::<u32>()? / ROUNDS_A_LEADER).to_string();
-    let mut environment = vec![("NATS_KILLS", kills.as_str())];
-    let nats = python.nats();
-    environment.extend(nats.iter().map(|(name, value)| (*name, value.as_str())));
-    let package = ["test", "--locked", "--package", "smartshape-webhook-outlet", "--test", "it", "cluster::"];
-    cargo::run(&[&package[..], &["--", "--nocapture"]].concat(), &environment)
+    let [server, stream] = runtimes::python()?.nats();
+    let tests = ["--test", "it", "cluster::", "--", "--nocapture"];
+    cargo::test("smartshape-webhook-outlet", &tests, &[server, stream, ("NATS_KILLS", kills)])
 }
 
 /// The inbox's own test of two openings in one process beside another one that reads and backs up, for some minutes.
 fn run_twice_test(rounds: &str) -> Result {
     let sqlite = tools::SQLITE.provide().map_err(|reason| format!("no sqlite3: {reason}"))?;
     let reads = rounds.parse::<u32>()?.saturating_mul(READS_A_ROUND).to_string();
-    let test = ["test", "--locked", "--package", "smartshape-webhook-inbox", "--lib", "it::twice::"];
-    cargo::run(&test, &[("TWICE_READS", &reads), ("SQLITE3", &sqlite.to_string_lossy())])
+    let environment = [("TWICE_READS", reads), ("SQLITE3", sqlite.to_string_lossy().into_owned())];
+    cargo::test("smartshape-webhook-inbox", &["--lib", "it::twice::"], &environment)
 }
 
 /// Calls `torture`, which must be built, as must be the server that it kills.

@@ -9,9 +9,8 @@ use smartshape_webhook::EventKind;
 use test_nats::Servers;
 use test_process::{Server, configure, show};
 
-use super::random_secret;
 use crate::runtimes::{self, Runtime};
-use crate::{Result, cargo};
+use crate::{Result, cargo, random_secret};
 
 const STREAM: &str = "EVENTS";
 const KILLED_AFTER: EventKind = EventKind::AnnotationUpdated;

@@ -3,7 +3,7 @@
 mod cluster;
 mod relay;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -14,7 +14,7 @@ use smartshape_fake::{DeliveryOutcome, EventPayload, FakeSmartShape};
 use smartshape_webhook::EventKind;
 use test_process::{Server, configure, show};
 
-use crate::{Result, cargo};
+use crate::{Result, cargo, random_secret};
 
 const FRAMEWORKS: [&str; 3] = ["axum", "actix", "warp"];
 /// This event's first response is lost on the way back, so that it is sent again.
@@ -88,18 +88,16 @@ pub(crate) fn run(choice: &[&str]) -> Result {
     runtime.block_on(fake.shutdown());
     if let Some(inbox) = &inbox {
         // Stored is acknowledged; the worker may still be at it.
-        let mut missing: HashSet<&str> =
-            sent.iter().flat_map(|(_, outcomes, _)| outcomes).map(|outcome| outcome.uuid.as_str()).collect();
-        for uuid in count(&printed)?.keys() {
-            missing.remove(uuid.as_str());
-        }
-        while !missing.is_empty() {
-            let unhandled = || format!("{missing:?} stay unhandled in {}", inbox.display());
-            let line = server.next_line().ok_or_else(unhandled)?;
-            for uuid in count(std::slice::from_ref(&line))?.keys() {
-                missing.remove(uuid.as_str());
+        let outcomes = || sent.iter().flat_map(|(_, outcomes, _)| outcomes);
+        loop {
+            let handled = count(&printed)?;
+            let missing: Vec<_> =
+                outcomes().map(|outcome| &outcome.uuid).filter(|uuid| !handled.contains_key(*uuid)).collect();
+            if missing.is_empty() {
+                break;
             }
-            printed.push(line);
+            let unhandled = || format!("{missing:?} stay unhandled in {}", inbox.display());
+            printed.push(server.next_line().ok_or_else(unhandled)?);
         }
     }
     let (rest, status) = server.stop()?;
@@ -195,10 +193,6 @@ fn count(printed: &[String]) -> Result<HashMap<String, u32>, serde_json::Error> 
         *handled.entry(event["uuid"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
     }
     Ok(handled)
-}
-
-fn random_secret() -> Result<String> {
-    Ok(smartshape_webhook::Secret::generate()?.expose().to_owned())
 }
 
 /// Passes connections on to `server`, but keeps the first one's response to itself.

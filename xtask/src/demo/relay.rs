@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use serde_json::Value;
 use smartshape_fake::FakeSmartShape;
 use smartshape_webhook::EventKind;
 use test_process::{Server, configure};
 
-use super::{random_secret, statuses};
+use super::{count, statuses};
 use crate::runtimes::{self, Runtime};
-use crate::{Result, cargo};
+use crate::{Result, cargo, random_secret};
 
 /// 24 bytes in base64, for this demo alone.
 const SIGNING_SECRET: &str = "whsec_YSBkZW1vIHNpZ25zIG5vdGhpbmcgZWxzZSE=";
@@ -126,13 +125,14 @@ pub(super) fn run() -> Result {
     Ok(())
 }
 
-/// Reads what the target prints until it has had `count` events.
-fn receive(target: &Server, count: usize, verified: &mut HashMap<String, u32>) -> Result {
-    while verified.len() < count {
+/// Reads what the target prints until it has had so many events.
+fn receive(target: &Server, events: usize, verified: &mut HashMap<String, u32>) -> Result {
+    while verified.len() < events {
         let missing =
-            || format!("only {} of {count} events have reached the program in Python", verified.len());
-        let event: Value = serde_json::from_str(&target.next_line().ok_or_else(missing)?)?;
-        *verified.entry(event["uuid"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            || format!("only {} of {events} events have reached the program in Python", verified.len());
+        for uuid in count(&[target.next_line().ok_or_else(missing)?])?.into_keys() {
+            *verified.entry(uuid).or_default() += 1;
+        }
     }
     Ok(())
 }

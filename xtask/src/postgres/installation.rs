@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use super::account::{self, Account};
 use crate::debian;
@@ -52,17 +52,7 @@ impl Installation {
 
     /// Runs a program to its end, and returns what it printed.
     pub(super) fn run(&self, program: &str, arguments: &[&OsStr]) -> Result<String, String> {
-        let output = self
-            .command(program)
-            .args(arguments)
-            .output()
-            .map_err(|error| format!("{program} does not run: {error}"))?;
-        let Output { status, stdout, stderr } = output;
-        if status.success() {
-            Ok(String::from_utf8_lossy(&stdout).into_owned())
-        } else {
-            Err(format!("{program} failed: {}", debian::error_line(&stderr)))
-        }
+        debian::output_of(program, self.command(program).args(arguments), "failed")
     }
 
     /// A program, to be run as the account, with messages in English and no setting from outside.

@@ -14,6 +14,7 @@ use super::account::{self, Account};
 use super::guard::Guard;
 use super::installation::Installation;
 use crate::debian::error_line;
+use crate::random_secret;
 
 /// No step of a healthy server takes this long, recovery on a slow disk included.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -42,7 +43,7 @@ pub(super) enum StartError {
 impl Postgres {
     /// Starts a server with fresh data on a free port.
     pub(super) fn start(installation: Installation, account: Option<Account>) -> Result<Self, String> {
-        let folder = std::env::temp_dir().join(format!("smartshape-postgres-{}", random()?));
+        let folder = std::env::temp_dir().join(format!("smartshape-postgres-{}", random_secret()?));
         let own = |error| format!("cannot use the folder {}: {error}", folder.display());
         DirBuilder::new().mode(0o700).create(&folder).map_err(own)?;
         let mut guard = Guard::new(&folder).map_err(|error| format!("cannot start sh: {error}"))?;
@@ -50,11 +51,9 @@ impl Postgres {
 
         let installation = installation.within_reach(&folder.join("installation"))?;
         let version = installation.version()?;
-        let password = random()?;
+        let password = random_secret()?;
         let file = folder.join("password");
-        let mut secret =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file).map_err(own)?;
-        secret.write_all(password.as_bytes()).map_err(own)?;
+        write_new(&file, 0o600, &password).map_err(own)?;
         account::chown(account, &file).map_err(own)?;
         let data = folder.join("data");
         let mut arguments: Vec<_> =
@@ -65,10 +64,7 @@ impl Postgres {
         installation.run("initdb", &arguments)?;
         fs::remove_file(&file).map_err(own)?;
 
-        let command = folder.join("as-postgres");
-        let mut script =
-            OpenOptions::new().write(true).create_new(true).mode(0o755).open(&command).map_err(own)?;
-        script.write_all(installation.script().as_bytes()).map_err(own)?;
+        write_new(&folder.join("as-postgres"), 0o755, &installation.script()).map_err(own)?;
         for attempt in 1.. {
             let port = free_port()?;
             match run(&installation, &folder, port, &mut guard) {
@@ -191,10 +187,9 @@ fn free_port() -> Result<u16, String> {
         .map_err(|error| format!("no free port: {error}"))
 }
 
-/// Digits that nobody can guess.
-fn random() -> Result<String, String> {
-    let secret = smartshape_webhook::Secret::generate().map_err(|error| error.to_string())?;
-    Ok(secret.expose().to_owned())
+fn write_new(file: &Path, mode: u32, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(file)?;
+    file.write_all(text.as_bytes())
 }
 
 #[cfg(test)]
