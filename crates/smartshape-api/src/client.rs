@@ -15,7 +15,7 @@ use crate::request::{Credentials, Request};
 use crate::response::Response;
 use crate::retry::RetryReason;
 use crate::secret::{AuthToken, SessionToken};
-use crate::transport::{Failure, Transport};
+use crate::transport::Transport;
 use crate::url::BaseUrl;
 use crate::webhook::{DesiredWebhook, WebhookRecord};
 
@@ -165,8 +165,8 @@ impl Client {
                     Ok(value) => return Ok(value),
                     Err(error) => (error, RetryReason::Status(response.status, response.retry_after())),
                 },
-                Ok(Err(failure)) => no_response(&request, base, failure),
-                Err(_) => (timed_out(&request, *timeout, Hint::RaiseTimeout), RetryReason::Permanent),
+                Ok(Err(failure)) => failure,
+                Err(_) => (request.timed_out(*timeout, Hint::RaiseTimeout), RetryReason::Permanent),
             };
             is_ambiguous |= error.is_ambiguous();
             let at_least = reason.retry_after(request.call.is_idempotent());
@@ -182,64 +182,6 @@ impl Client {
 }
 
 type Reader<T> = fn(&Response, &Request, &BaseUrl) -> Result<T, Error>;
-
-fn no_response(request: &Request, base: &BaseUrl, failure: Failure) -> (Error, RetryReason) {
-    let (call, purpose) = (request.call, request.call.purpose());
-    let unreachable = |text: String| Error::new(ErrorKind::Unreachable, format!("cannot {purpose}: {text}"));
-    match failure {
-        Failure::Connect(why, source) => {
-            let why = why.map_or_else(String::new, |why| format!(": {why}"));
-            let text = format!(
-                "no connection to {base}{why}: check the API URL, the network, and a proxy that HTTPS_PROXY or \
-                 HTTP_PROXY names"
-            );
-            (unreachable(text).with_source(source), RetryReason::NotSent)
-        }
-        Failure::Untrusted(source) => {
-            let text = format!(
-                "the certificate of {base} is not trusted: check the API URL and this machine's clock"
-            );
-            let error = unreachable(text).with_source(source).with_hint(Hint::AddRootCertificate);
-            (error, RetryReason::Permanent)
-        }
-        Failure::NoTls => {
-            let text = format!(
-                "{base} does not speak TLS: if it is right, it begins with http:// and not with https://"
-            );
-            (unreachable(text), RetryReason::Permanent)
-        }
-        Failure::ConnectTimedOut(limit) => {
-            (timed_out(request, limit, Hint::RaiseConnectTimeout), RetryReason::NotSent)
-        }
-        Failure::ConnectionLost(source) => {
-            let note = call.ambiguity_note();
-            let advice = if note.is_empty() { ": try again" } else { note };
-            let text = format!("the connection to {base} was lost{advice}");
-            let error = unreachable(text).with_source(source);
-            (error.with_ambiguous(call.has_effect()), RetryReason::ConnectionLost)
-        }
-        Failure::TooLong(limit) => {
-            let text = format!(
-                "cannot {purpose}: the response is longer than {} MiB: check that the API URL {base} is \
-                 SmartShape's web API{}",
-                limit / 1024 / 1024,
-                call.ambiguity_note()
-            );
-            let error = Error::new(ErrorKind::UnexpectedResponse, text);
-            (error.with_ambiguous(call.has_effect()), RetryReason::Permanent)
-        }
-    }
-}
-
-fn timed_out(request: &Request, timeout: Duration, hint: Hint) -> Error {
-    let call = request.call;
-    let sent = hint == Hint::RaiseTimeout;
-    let note = if sent { call.ambiguity_note() } else { "" };
-    let text = format!("cannot {}: not done within {timeout:?}{note}", call.purpose());
-    let error = Error::new(ErrorKind::TimedOut, text).with_ambiguous(sent && call.has_effect());
-    // The hint begins with trying again, which has to wait for what the note says.
-    if note.is_empty() { error.with_hint(hint) } else { error }
-}
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::error::{Error, Hint};
+use crate::error::{Error, ErrorKind, Hint};
 use crate::secret::{AuthToken, SecretString, SessionToken};
 use crate::url::{path_segment, query_with_mark};
 use crate::webhook::DesiredWebhook;
@@ -125,6 +126,16 @@ impl Request {
         let path = format!("/scene/attributes/{}", path_segment(file, "id of a file")?);
         let body = json!({"attributes": attributes});
         Self::new(Call::UpsertAttributes, &path, Some(&body)).with_credentials(credentials)
+    }
+
+    /// The error of an attempt that did not end within this time: the hint says whether anything was sent.
+    pub(crate) fn timed_out(&self, timeout: Duration, hint: Hint) -> Error {
+        let sent = hint == Hint::RaiseTimeout;
+        let note = if sent { self.call.ambiguity_note() } else { "" };
+        let text = format!("cannot {}: not done within {timeout:?}{note}", self.call.purpose());
+        let error = Error::new(ErrorKind::TimedOut, text).with_ambiguous(sent && self.call.has_effect());
+        // The hint begins with trying again, which has to wait for what the note says.
+        if note.is_empty() { error.with_hint(hint) } else { error }
     }
 
     fn new(call: Call, path: &str, body: Option<&Value>) -> Self {

@@ -14,9 +14,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, ErrorKind, Hint};
 use crate::request::Request;
 use crate::response::Response;
+use crate::retry::RetryReason;
 use crate::url::BaseUrl;
 
 /// SmartShape's responses are far shorter.
@@ -29,21 +30,7 @@ pub(crate) struct Transport {
 }
 
 /// Why no response was received.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The connection could not be established; nothing was sent. Holds the reason, if known.
-    Connect(Option<&'static str>, BoxError),
-    /// The connection was not established within this time; nothing was sent.
-    ConnectTimedOut(Duration),
-    /// The server's certificate is not trusted; nothing was sent.
-    Untrusted(BoxError),
-    /// The server does not speak TLS; nothing was sent.
-    NoTls,
-    /// The connection was lost.
-    ConnectionLost(BoxError),
-    /// The response exceeds this many bytes.
-    TooLong(usize),
-}
+type Failure = (Error, RetryReason);
 
 /// The first error of this type in the source chain.
 fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
@@ -92,7 +79,8 @@ impl Transport {
     }
 
     pub(crate) async fn send(&self, base: &BaseUrl, request: &Request) -> Result<Response, Failure> {
-        let unsendable = |error: http::Error| Failure::Connect(None, Box::new(error));
+        let unsendable = |error: http::Error| no_connection(base, request, "", error.into());
+        let failure = |error| self.failure(base, request, error);
         let mut message = self.http.request(request.call.method(), format!("{base}{}", request.path));
         message = message.header(CONNECTION, "close").body(request.body.clone());
         for (name, value) in &request.headers {
@@ -101,11 +89,11 @@ impl Transport {
             message = message.header(*name, value);
         }
 
-        let mut response = message.send().await.map_err(|error| self.failure(error))?;
+        let mut response = message.send().await.map_err(failure)?;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failure(error))? {
+        while let Some(chunk) = response.chunk().await.map_err(failure)? {
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-                return Err(Failure::TooLong(MAX_RESPONSE_BYTES));
+                return Err((too_long(base, request), RetryReason::Permanent));
             }
             body.extend_from_slice(&chunk);
         }
@@ -113,7 +101,7 @@ impl Transport {
         Ok(Response { status, headers: std::mem::take(response.headers_mut()), body: body.into() })
     }
 
-    fn failure(&self, error: reqwest::Error) -> Failure {
+    fn failure(&self, base: &BaseUrl, request: &Request, error: reqwest::Error) -> Failure {
         let (connecting, late, unknown) = (error.is_connect(), error.is_timeout(), error.is_dns());
         let error = error.without_url();
         let nobody_listens =
@@ -121,17 +109,60 @@ impl Transport {
         let tls = cause::<rustls::Error>(&error).cloned();
         let error: BoxError = error.into();
         match tls {
-            _ if !connecting => Failure::ConnectionLost(error),
-            Some(rustls::Error::InvalidCertificate(_)) => Failure::Untrusted(error),
-            Some(rustls::Error::InvalidMessage(_)) => Failure::NoTls,
-            _ if late => Failure::ConnectTimedOut(self.connect_timeout),
-            _ if unknown => Failure::Connect(Some("the name of the host is not known"), error),
-            _ if nobody_listens => {
-                Failure::Connect(Some("the connection was refused, so nobody listens there"), error)
+            _ if !connecting => {
+                let note = request.call.ambiguity_note();
+                let advice = if note.is_empty() { ": try again" } else { note };
+                let text = format!("the connection to {base} was lost{advice}");
+                let error = unreachable(request, &text).with_source(error);
+                (error.with_ambiguous(request.call.has_effect()), RetryReason::ConnectionLost)
             }
-            _ => Failure::Connect(None, error),
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                let text = format!(
+                    "the certificate of {base} is not trusted: check the API URL and this machine's clock"
+                );
+                let error = unreachable(request, &text).with_source(error);
+                (error.with_hint(Hint::AddRootCertificate), RetryReason::Permanent)
+            }
+            Some(rustls::Error::InvalidMessage(_)) => {
+                let text = format!(
+                    "{base} does not speak TLS: if it is right, it begins with http:// and not with https://"
+                );
+                (unreachable(request, &text), RetryReason::Permanent)
+            }
+            _ if late => {
+                (request.timed_out(self.connect_timeout, Hint::RaiseConnectTimeout), RetryReason::NotSent)
+            }
+            _ if unknown => no_connection(base, request, ": the name of the host is not known", error),
+            _ if nobody_listens => {
+                let why = ": the connection was refused, so nobody listens there";
+                no_connection(base, request, why, error)
+            }
+            _ => no_connection(base, request, "", error),
         }
     }
+}
+
+fn unreachable(request: &Request, text: &str) -> Error {
+    Error::new(ErrorKind::Unreachable, format!("cannot {}: {text}", request.call.purpose()))
+}
+
+/// Nothing was sent.
+fn no_connection(base: &BaseUrl, request: &Request, why: &str, source: BoxError) -> Failure {
+    let text = format!(
+        "no connection to {base}{why}: check the API URL, the network, and a proxy that HTTPS_PROXY or HTTP_PROXY \
+         names"
+    );
+    (unreachable(request, &text).with_source(source), RetryReason::NotSent)
+}
+
+fn too_long(base: &BaseUrl, request: &Request) -> Error {
+    let text = format!(
+        "cannot {}: the response is longer than {} MiB: check that the API URL {base} is SmartShape's web API{}",
+        request.call.purpose(),
+        MAX_RESPONSE_BYTES / 1024 / 1024,
+        request.call.ambiguity_note()
+    );
+    Error::new(ErrorKind::UnexpectedResponse, text).with_ambiguous(request.call.has_effect())
 }
 
 fn roots(more: &[u8]) -> Result<RootCertStore, Error> {
