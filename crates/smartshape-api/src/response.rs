@@ -133,7 +133,7 @@ impl Response {
         // Who is told to list first is not told to try again.
         let is_transient = matches!(kind, ErrorKind::Server | ErrorKind::TooManyRequests);
         let again = if is_transient && note.is_empty() {
-            format!(": try again {}", or_later(later))
+            format!(": try again {}", later.as_deref().unwrap_or("later"))
         } else {
             String::new()
         };
@@ -196,10 +196,6 @@ impl Response {
     }
 }
 
-fn or_later(when: Option<String>) -> String {
-    when.unwrap_or_else(|| "later".to_owned())
-}
-
 /// SmartShape may report an error with a success status, such as a deletion that did not happen.
 fn contains_error(json: &Value) -> bool {
     let is_set =
@@ -253,7 +249,9 @@ mod tests {
             (response(600, ""), true),
             (response(503, ""), false),
             (response(503, r#"{"status": 401, "title": "Unauthorized"}"#), false),
+            (response(302, ""), false),
             (response(403, "<html>"), false),
+            (response(404, r#"{"status": 404, "title": "Not Found"}"#), false),
             (Response { headers: later, ..response(429, "") }, false),
         ] {
             let error = response.created(&request, &base()).unwrap_err();

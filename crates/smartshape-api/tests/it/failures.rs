@@ -97,19 +97,6 @@ async fn rate_limited_calls_are_retried_after_retry_after() {
 }
 
 #[tokio::test]
-async fn rejected_creations_are_not_ambiguous() {
-    let fake = fake().start().await.unwrap();
-    let client = settings(&fake).max_retries(0).build().unwrap();
-    for (status, unknown) in
-        [(302, false), (400, false), (404, false), (503, false), (500, true), (600, true)]
-    {
-        fake.inject(FaultInjection::error(status, ErrorFormat::Plain));
-        let error = client.create_webhook(&desired(EventKind::FileUploaded, "http://a/")).await.unwrap_err();
-        assert_eq!(error.is_ambiguous(), unknown, "{error}");
-    }
-}
-
-#[tokio::test]
 async fn deletion_with_a_lost_response_succeeds_on_retry() {
     let fake = fake().start().await.unwrap();
     let client = settings(&fake).build().unwrap();
