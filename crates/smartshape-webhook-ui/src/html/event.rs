@@ -111,26 +111,20 @@ pub(super) fn changes(delivery: &Delivery) -> Markup {
         Event::ConfigurationUpdated(updated) => updated.changes(),
         _ => return html! {},
     };
+    let rows = html! {
+        @for change in changes.iter().take(MAX_ROWS) {
+            tr {
+                th.mono scope="row" { (visible(&change.path)) }
+                td { @if let Some(value) = &change.before { del { (shown(value)) } } @else { span.none { "–" } } }
+                td { @if let Some(value) = &change.after { ins { (shown(value)) } } @else { span.none { "–" } } }
+            }
+        }
+    };
     html! {
         section.block {
             h3 { "What was changed" span.n { (changes.len()) } }
             @if changes.is_empty() { p.empty { "Nothing: before and after are equal." } }
-            @else {
-                div.scroll tabindex="0" role="region" aria-label="What was changed" {
-                    table.diff {
-                        thead { tr { th scope="col" { "Path" } th scope="col" { "Before" } th scope="col" { "After" } } }
-                        tbody {
-                            @for change in changes.iter().take(MAX_ROWS) {
-                                tr {
-                                    th.mono scope="row" { (visible(&change.path)) }
-                                    td { @if let Some(value) = &change.before { del { (shown(value)) } } @else { span.none { "–" } } }
-                                    td { @if let Some(value) = &change.after { ins { (shown(value)) } } @else { span.none { "–" } } }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
+            @else { (table("What was changed", &["Path", "Before", "After"], &rows)) }
         }
     }
 }
@@ -138,22 +132,30 @@ pub(super) fn changes(delivery: &Delivery) -> Markup {
 pub(super) fn attributes(delivery: &Delivery) -> Markup {
     let Event::AttributeUpdated(updated) = delivery.event() else { return html! {} };
     let attributes: Vec<_> = updated.attributes().collect();
+    let rows = html! {
+        @for (node, attribute) in attributes.iter().take(MAX_ROWS) {
+            tr {
+                td.mono { (visible(node.as_str())) }
+                th scope="row" { bdi { (visible(&attribute.name)) } }
+                td { ins { (shown(&attribute.value)) } }
+            }
+        }
+    };
     html! {
         section.block {
             h3 { "Attributes that were set" span.n { (attributes.len()) } }
-            div.scroll tabindex="0" role="region" aria-label="Attributes that were set" {
-                table.diff {
-                    thead { tr { th scope="col" { "Node" } th scope="col" { "Attribute" } th scope="col" { "Value" } } }
-                    tbody {
-                        @for (node, attribute) in attributes.iter().take(MAX_ROWS) {
-                            tr {
-                                td.mono { (visible(node.as_str())) }
-                                th scope="row" { bdi { (visible(&attribute.name)) } }
-                                td { ins { (shown(&attribute.value)) } }
-                            }
-                        }
-                    }
-                }
+            (table("Attributes that were set", &["Node", "Attribute", "Value"], &rows))
+        }
+    }
+}
+
+/// A table that scrolls by itself.
+fn table(label: &str, columns: &[&str], rows: &Markup) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(label) {
+            table.diff {
+                thead { tr { @for column in columns { th scope="col" { (column) } } } }
+                tbody { (rows) }
             }
         }
     }
