@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -12,6 +12,8 @@ use http::request::Parts;
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 use smartshape_webhook::ClientAddr;
+
+use crate::deliveries::lock;
 
 /// Wrong passwords of a client within [`FAILURE_PERIOD`] after which its passwords are not checked any more.
 const MAX_FAILURES: u32 = 5;
@@ -225,7 +227,7 @@ impl Access {
                 let name = cookie_name(PASSWORD_COOKIE, &parts.headers);
                 let has_cookie = has_cookie(&parts.headers, &name, cookie);
                 let client = parts.extensions.get::<ClientAddr>().copied();
-                let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut failures = lock(failures);
                 if !has_cookie && failures.limit_reached(client) {
                     return Admission::TooManyFailures;
                 }

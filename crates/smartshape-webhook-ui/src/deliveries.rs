@@ -245,22 +245,15 @@ impl Deliveries {
             file: delivery.file().as_str().to_owned(),
             uuid: delivery.uuid().to_owned(),
         });
-        let mut kept = self.kept();
+        let mut kept = lock(&self.kept);
         let before = event.as_ref().map_or(0, |event| {
             let keys = kept.deliveries.iter().filter_map(|entry| entry.event.as_ref());
             keys.filter(|other| other.key == event.key).count()
         });
         kept.next += 1;
         kept.bytes += received.bytes();
-        let number = kept.next;
-        let resends = Mutex::default();
-        kept.deliveries.push_back(Arc::new(Entry {
-            number,
-            received,
-            event,
-            repetition: before + 1,
-            resends,
-        }));
+        let (number, repetition, resends) = (kept.next, before + 1, Mutex::default());
+        kept.deliveries.push_back(Arc::new(Entry { number, received, event, repetition, resends }));
         while kept.deliveries.len() > MAX_DELIVERIES || (kept.bytes > MAX_BYTES && kept.deliveries.len() > 1)
         {
             if let Some(oldest) = kept.deliveries.pop_front() {
@@ -271,16 +264,16 @@ impl Deliveries {
 
     /// The newest first.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
-        self.kept().deliveries.iter().rev().cloned().collect()
+        lock(&self.kept).deliveries.iter().rev().cloned().collect()
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Entry>> {
-        self.kept().deliveries.iter().find(|entry| entry.number == number).cloned()
+        lock(&self.kept).deliveries.iter().find(|entry| entry.number == number).cloned()
     }
 
     /// A text that differs when there is something new.
     pub(crate) fn version(&self) -> String {
-        let kept = self.kept();
+        let kept = lock(&self.kept);
         let forwarded = kept.deliveries.iter().filter(|entry| entry.received.forward.get().is_some()).count();
         format!("{} {forwarded}", kept.next)
     }
@@ -302,7 +295,7 @@ impl Deliveries {
         let (_, send) = self.resend.as_ref()?;
         let entry = self.get(number)?;
         let outcome = send(entry.received.body.clone()?).await;
-        let mut resends = entry.resends();
+        let mut resends = lock(&entry.resends);
         if resends.len() < MAX_RESENDS {
             resends.push((Timestamp::now(), outcome.clone()));
         }
@@ -313,24 +306,21 @@ impl Deliveries {
         let (_, send) = self.sample.as_ref()?;
         Some(send(body.into()).await)
     }
-
-    fn kept(&self) -> MutexGuard<'_, DeliveryBuffer> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Entry {
-    fn resends(&self) -> MutexGuard<'_, Vec<(Timestamp, SendOutcome)>> {
-        self.resends.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn outcomes(&self) -> Vec<(Timestamp, SendOutcome)> {
-        self.resends().clone()
+        lock(&self.resends).clone()
     }
 
     pub(crate) fn is_accepted(&self) -> bool {
         self.received.status == 200
     }
+}
+
+/// Locks what stays whole if its thread panics.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Without body and headers.
