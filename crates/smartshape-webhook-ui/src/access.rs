@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use smartshape_webhook::ClientAddr;
 
 use crate::deliveries::lock;
+use crate::html;
+use crate::response::{html_page, with_header};
 
 /// Wrong passwords of a client within [`FAILURE_PERIOD`] after which its passwords are not checked any more.
 const MAX_FAILURES: u32 = 5;
@@ -23,6 +26,7 @@ const FAILURE_PERIOD: Duration = Duration::from_secs(60);
 const KEY_COOKIE: &str = "smartshape_ui";
 /// Another name: a console with a password beside one with a key, on one origin, would log its visitors out.
 const PASSWORD_COOKIE: &str = "smartshape_ui_login";
+const CHALLENGE: &str = "Basic realm=\"SmartShape inbox\", charset=\"UTF-8\"";
 
 /// What a visitor may do. Each may do what those before may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,17 +142,10 @@ impl Failures {
 
 /// What a request's credentials lead to.
 pub(crate) enum Admission {
-    Visitor(Visitor),
-    /// A visitor whose browser gets this cookie.
-    FirstVisit(Visitor, String),
-    /// The key of the URL was right: it is replaced by this cookie.
-    SetCookie(String),
-    /// No credentials, or wrong ones; with what to do, and the challenge of a password.
-    Rejected {
-        remedy: &'static str,
-        challenge: Option<&'static str>,
-    },
-    TooManyFailures,
+    /// With the cookie of a browser's first visit.
+    Visitor(Visitor, Option<String>),
+    /// The key of the URL is replaced by a cookie, or nobody is admitted.
+    Response(Response<Bytes>),
 }
 
 impl Access {
@@ -205,51 +202,52 @@ impl Access {
                 let name = cookie_name(KEY_COOKIE, &parts.headers);
                 let has_cookie = has_cookie(&parts.headers, &name, cookie);
                 match key {
-                    None if has_cookie => Admission::Visitor(visitor.clone()),
+                    None if has_cookie => Admission::Visitor(visitor.clone(), None),
                     Some(key)
                         if hash(key) == *expected
                             && (has_cookie || !is_used.swap(true, Ordering::SeqCst)) =>
                     {
-                        Admission::SetCookie(set_cookie(&name, cookie))
+                        let response = html_page(StatusCode::OK, html::entered());
+                        let cookie = set_cookie(&name, cookie);
+                        Admission::Response(with_header(response, header::SET_COOKIE, &cookie))
                     }
-                    _ => Admission::Rejected {
-                        remedy: "The link with the key opens this console, in the first browser that opens the link. \
-                            For another browser, start the console again.",
-                        challenge: None,
-                    },
+                    _ => Admission::Response(rejected(
+                        "The link with the key opens this console, in the first browser that opens the link. For \
+                         another browser, start the console again.",
+                    )),
                 }
             }
             Method::Password { credentials, cookie, visitor, failures } => {
-                let challenge = Some("Basic realm=\"SmartShape inbox\", charset=\"UTF-8\"");
-                let rejected =
-                    Admission::Rejected { remedy: "Reload the page to enter user and password.", challenge };
-                let Some(given) = basic(&parts.headers) else { return rejected };
+                let rejected = || {
+                    let response = rejected("Reload the page to enter user and password.");
+                    Admission::Response(with_header(response, header::WWW_AUTHENTICATE, CHALLENGE))
+                };
+                let Some(given) = basic(&parts.headers) else { return rejected() };
                 let name = cookie_name(PASSWORD_COOKIE, &parts.headers);
                 let has_cookie = has_cookie(&parts.headers, &name, cookie);
                 let client = parts.extensions.get::<ClientAddr>().copied();
                 let mut failures = lock(failures);
                 if !has_cookie && failures.limit_reached(client) {
-                    return Admission::TooManyFailures;
+                    let remedy = "There were too many wrong passwords. Wait a minute, and reload the page.";
+                    let response = html_page(StatusCode::TOO_MANY_REQUESTS, html::rejected(remedy));
+                    return Admission::Response(with_header(response, header::RETRY_AFTER, "60"));
                 }
                 // Both are hashes, so that the time of the comparison tells nothing of the password.
                 if hash(&given) == *credentials {
-                    return match has_cookie {
-                        true => Admission::Visitor(visitor.clone()),
-                        false => Admission::FirstVisit(visitor.clone(), set_cookie(&name, cookie)),
-                    };
+                    let new_cookie = (!has_cookie).then(|| set_cookie(&name, cookie));
+                    return Admission::Visitor(visitor.clone(), new_cookie);
                 }
                 failures.add(client);
                 tracing::warn!("a wrong user or password was given to the console");
-                rejected
+                rejected()
             }
             Method::Decide(decide) => match decide(parts) {
-                visitor if visitor.role == Role::Nobody => Admission::Rejected {
-                    remedy: "Log in to the application first, as somebody who may see this console.",
-                    challenge: None,
-                },
-                visitor => Admission::Visitor(visitor),
+                visitor if visitor.role == Role::Nobody => Admission::Response(rejected(
+                    "Log in to the application first, as somebody who may see this console.",
+                )),
+                visitor => Admission::Visitor(visitor, None),
             },
-            Method::ExternalAuth(visitor) => Admission::Visitor(visitor.clone()),
+            Method::ExternalAuth(visitor) => Admission::Visitor(visitor.clone(), None),
         }
     }
 }
@@ -283,6 +281,10 @@ impl fmt::Debug for AccessError {
 }
 
 impl std::error::Error for AccessError {}
+
+fn rejected(remedy: &str) -> Response<Bytes> {
+    html_page(StatusCode::UNAUTHORIZED, html::rejected(remedy))
+}
 
 fn long_enough(kind: &str, text: &str, characters: usize) -> Result<(), AccessError> {
     if text.chars().count() >= characters {

@@ -213,29 +213,9 @@ impl Ui {
         if is_read && let Some(asset) = query.get("asset") {
             return response::asset(asset);
         }
-        let mut new_cookie = None;
-        let mut visitor = match self.0.access.admit(head, query.get("key")) {
-            Admission::Visitor(visitor) => visitor,
-            Admission::FirstVisit(visitor, cookie) => {
-                new_cookie = Some(cookie);
-                visitor
-            }
-            Admission::SetCookie(cookie) => {
-                let response = html_page(StatusCode::OK, html::entered());
-                return with_header(response, header::SET_COOKIE, &cookie);
-            }
-            Admission::Rejected { remedy, challenge } => {
-                let response = html_page(StatusCode::UNAUTHORIZED, html::rejected(remedy));
-                return match challenge {
-                    Some(challenge) => with_header(response, header::WWW_AUTHENTICATE, challenge),
-                    None => response,
-                };
-            }
-            Admission::TooManyFailures => {
-                let remedy = "There were too many wrong passwords. Wait a minute, and reload the page.";
-                let response = html_page(StatusCode::TOO_MANY_REQUESTS, html::rejected(remedy));
-                return with_header(response, header::RETRY_AFTER, "60");
-            }
+        let (mut visitor, new_cookie) = match self.0.access.admit(head, query.get("key")) {
+            Admission::Visitor(visitor, new_cookie) => (visitor, new_cookie),
+            Admission::Response(response) => return response,
         };
         if self.0.read_only {
             visitor.role = visitor.role.min(Role::Reader);
