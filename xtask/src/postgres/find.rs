@@ -1,7 +1,6 @@
 //! Finds PostgreSQL's programs: the machine's, else Debian's packages.
 
 use std::cmp::Reverse;
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -55,19 +54,14 @@ pub(super) fn unpacked(packages: &Path, account: Option<Account>) -> Result<Inst
     Ok(Installation::unpacked(packages, &folder, account))
 }
 
-/// The `bin` folders of Debian's folder of versions, newest first.
+/// The `bin` folders of Debian's folder of versions, newest first. The inbox cannot use those whose number has a point.
 fn versions(folder: &Path) -> Vec<PathBuf> {
-    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let mut versions: Vec<_> = names.filter_map(|name| Some((number(&name)?, name))).collect();
-    versions.sort_by_key(|(number, _)| Reverse(*number));
-    let folders = versions.into_iter().map(|(_, name)| folder.join(name).join("bin"));
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut versions: Vec<u32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    versions.sort_by_key(|version| Reverse(*version));
+    let folders = versions.into_iter().map(|version| folder.join(version.to_string()).join("bin"));
     folders.filter(|folder| folder.is_dir()).collect()
-}
-
-fn number(name: &OsStr) -> Option<u32> {
-    // Thousandths, for the versions that had a point.
-    let (whole, rest) = name.to_str()?.split_once('.').unwrap_or((name.to_str()?, "0"));
-    whole.parse::<u32>().ok()?.checked_mul(1000)?.checked_add(rest.parse().ok()?)
 }
 
 /// The newest server of the package lists, and the libraries that it needs and the machine lacks.
@@ -104,7 +98,7 @@ mod tests {
 
     #[test]
     fn candidate_folders_follow_links_and_are_listed_once() {
-        let (_folder, root) = with(&["local", "versions/15/bin", "versions/9.6/bin"]);
+        let (_folder, root) = with(&["local", "versions/15/bin", "versions/14/bin"]);
         let at = |path: &str| root.join(path);
         for program in ["initdb", "postgres"] {
             fs::write(at("versions/15/bin").join(program), "").unwrap();
@@ -116,13 +110,13 @@ mod tests {
             versions: at("versions"),
             unpacked: at("unpacked"),
         };
-        assert_eq!(candidate_folders(&environment), [at("versions/15/bin"), at("versions/9.6/bin")]);
+        assert_eq!(candidate_folders(&environment), [at("versions/15/bin"), at("versions/14/bin")]);
     }
 
     #[test]
     fn newest_version_comes_first() {
-        let (_folder, root) = with(&["9.6/bin", "15/bin", "17/lib", "9.10/bin", "other/bin"]);
-        assert_eq!(versions(&root), ["15/bin", "9.10/bin", "9.6/bin"].map(|path| root.join(path)));
+        let (_folder, root) = with(&["9.6/bin", "9/bin", "15/bin", "17/lib", "other/bin"]);
+        assert_eq!(versions(&root), ["15/bin", "9/bin"].map(|path| root.join(path)));
     }
 
     #[test]
