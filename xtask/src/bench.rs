@@ -8,12 +8,13 @@ use crate::{Result, cargo, postgres, runtimes};
 /// The arguments are those of the program `bench`, which prints what they may be, and the parts `lanes` and `outlet`, which
 /// these crates measure themselves.
 pub(crate) fn run(arguments: &[&str]) -> Result {
-    let is_part = |argument: &&&str| !argument.starts_with("--");
-    let parts = arguments.iter().filter(is_part).count();
-    if parts == 0 || arguments.contains(&"lanes") {
+    let (options, parts): (Vec<&str>, Vec<&str>) =
+        arguments.iter().partition(|argument| argument.starts_with("--"));
+    let is_chosen = |part| parts.is_empty() || parts.contains(&part);
+    if is_chosen("lanes") {
         cargo::run(&["bench", "--quiet", "-p", "bcrypt-lanes"], &[])?;
     }
-    if parts == 0 || arguments.contains(&"outlet") {
+    if is_chosen("outlet") {
         match runtimes::python() {
             Ok(python) => {
                 let [(name, server), _] = python.nats();
@@ -23,33 +24,27 @@ pub(crate) fn run(arguments: &[&str]) -> Result {
             Err(reason) => println!("no NATS server: {reason}"),
         }
     }
-    let arguments = arguments.iter().filter(|argument| !["lanes", "outlet"].contains(argument));
-    let arguments = &arguments.copied().collect::<Vec<_>>();
-    if parts > 0 && !arguments.iter().any(|argument| is_part(&argument)) {
+    let own: Vec<&str> = parts.iter().copied().filter(|part| !["lanes", "outlet"].contains(part)).collect();
+    if own.is_empty() && !parts.is_empty() {
         return Ok(());
     }
     let mut command = Command::new(cargo::build_fast("bench", "bench")?);
-    command.args(arguments);
-    if parts == 0 || arguments.contains(&"relay") {
+    command.args(own).args(options);
+    if is_chosen("relay") {
         command.env("SMARTSHAPE", cargo::build_fast("smartshape-webhook-cli", "smartshape")?);
     }
     for (name, program, file) in peers() {
         command.args(["--peer", name]).args([program, file]);
     }
-    // Stops when this function returns.
-    let mut server = None;
-    if parts == 0 || arguments.contains(&"inbox") {
-        match postgres::provide() {
-            Ok(provided) => {
-                command.env("DATABASE_URL", provided.url());
-                server = Some(provided);
-            }
-            Err(reason) => println!("no PostgreSQL: {reason}"),
+    let postgres = is_chosen("inbox").then(postgres::provide).transpose();
+    match &postgres {
+        Ok(server) => {
+            command.envs(server.iter().map(|server| ("DATABASE_URL", server.url())));
         }
+        Err(reason) => println!("no PostgreSQL: {reason}"),
     }
-    let status = command.status()?;
-    drop(server);
-    if status.success() { Ok(()) } else { Err("not all figures could be measured".into()) }
+    // The server runs until this function returns.
+    if command.status()?.success() { Ok(()) } else { Err("not all figures could be measured".into()) }
 }
 
 /// The endpoints in other languages, where `cargo xtask test` has installed them.
