@@ -84,8 +84,10 @@ struct State {
     /// Results that no request has moved into the token cache yet.
     hashed: Vec<(Token, Hashed)>,
     keyring: Arc<Keyring>,
-    /// Whether the worker threads run. The first token to be hashed starts them.
-    is_started: bool,
+    /// Number of started worker threads. The first token to be hashed starts them.
+    started: usize,
+    /// Whether it was logged that one could not be started: anybody can send the next token.
+    start_failure_logged: bool,
     /// Number of workers that wait for a token.
     idle: usize,
     closed: bool,
@@ -116,7 +118,8 @@ impl Workers {
                 extra_waiters: 0,
                 hashed: Vec::new(),
                 keyring,
-                is_started: false,
+                started: 0,
+                start_failure_logged: false,
                 idle: 0,
                 closed: false,
             }),
@@ -237,18 +240,21 @@ impl Workers {
     }
 
     fn start_threads(&self, state: &mut State) -> Result<(), VerifyBusy> {
-        if state.is_started {
-            return Ok(());
-        }
-        for number in 0..self.shared.threads {
+        while state.started < self.shared.threads {
             let shared = Arc::clone(&self.shared);
-            let thread = std::thread::Builder::new().name(format!("smartshape-hash-{number}"));
+            let thread = std::thread::Builder::new().name(format!("smartshape-hash-{}", state.started));
             match thread.spawn(move || shared.run()) {
-                Ok(_) => state.is_started = true,
-                Err(error) => tracing::error!(%error, "cannot start a worker thread that hashes tokens"),
+                Ok(_) => state.started += 1,
+                // The next token tries again: a limit of threads may have been reached for a moment only.
+                Err(error) => {
+                    if !std::mem::replace(&mut state.start_failure_logged, true) {
+                        tracing::error!(%error, "cannot start a worker thread that hashes tokens");
+                    }
+                    break;
+                }
             }
         }
-        if state.is_started {
+        if state.started > 0 {
             return Ok(());
         }
         Err(VerifyBusy { why: "no worker thread could be started", retry_in: self.shared.timeout })

@@ -34,7 +34,8 @@ impl Verifier {
 
     /// Nothing leaves the queue.
     pub(super) fn without_threads(self) -> Self {
-        locked(&self.workers.shared.state).is_started = true;
+        let shared = &self.workers.shared;
+        locked(&shared.state).started = shared.threads;
         self
     }
 }
