@@ -61,7 +61,7 @@ impl HttpOutlet {
             secret: secret.to_owned(),
             timeout: DEFAULT_TIMEOUT,
             allows_private_addresses: false,
-            root_certificates: Vec::new(),
+            root_certificates: None,
         }
     }
 }
@@ -121,7 +121,7 @@ pub struct HttpOutletBuilder {
     secret: String,
     timeout: Duration,
     allows_private_addresses: bool,
-    root_certificates: Vec<u8>,
+    root_certificates: Option<Vec<u8>>,
 }
 
 impl HttpOutletBuilder {
@@ -143,7 +143,7 @@ impl HttpOutletBuilder {
     /// Trusts these certificates too, in PEM form, beside those of the system. For endpoints with a certificate of an own
     /// authority.
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.root_certificates = pem.into();
+        self.root_certificates = Some(pem.into());
         self
     }
 
@@ -172,7 +172,7 @@ impl HttpOutletBuilder {
             return Err(OutletError::new(OutletErrorKind::PrivateAddress, "the URL is not permitted", why));
         }
         let mut builder = Client::builder()
-            .tls_backend_preconfigured(client_config(&self.root_certificates)?)
+            .tls_backend_preconfigured(client_config(self.root_certificates.as_deref())?)
             .redirect(redirect::Policy::none())
             .referer(false)
             // It would resolve the name by itself, and its response would pass for the endpoint's.

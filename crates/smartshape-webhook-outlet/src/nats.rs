@@ -103,7 +103,7 @@ impl JetStreamOutlet {
             stream: stream.to_owned(),
             prefix: DEFAULT_PREFIX.to_owned(),
             credentials_file: None,
-            root_certificates: Vec::new(),
+            root_certificates: None,
             object_store: None,
             min_replicas: DEFAULT_REPLICAS,
             timeout: DEFAULT_TIMEOUT,
@@ -239,7 +239,7 @@ pub struct JetStreamOutletBuilder {
     stream: String,
     prefix: String,
     credentials_file: Option<PathBuf>,
-    root_certificates: Vec<u8>,
+    root_certificates: Option<Vec<u8>>,
     object_store: Option<String>,
     min_replicas: usize,
     timeout: Duration,
@@ -262,7 +262,7 @@ impl JetStreamOutletBuilder {
     /// Trusts these certificates too, in PEM form, beside those of the system. For servers with a certificate of an own
     /// authority.
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.root_certificates = pem.into();
+        self.root_certificates = Some(pem.into());
         self
     }
 
@@ -346,7 +346,7 @@ impl JetStreamOutletBuilder {
         }
         let options = options
             .name("smartshape-webhook-outlet")
-            .tls_client_config(client_config(&self.root_certificates)?);
+            .tls_client_config(client_config(self.root_certificates.as_deref())?);
         Ok(JetStreamOutlet(Arc::new(Inner {
             servers,
             options,

@@ -11,11 +11,11 @@ use rustls_platform_verifier::Verifier;
 use crate::{OutletError, OutletErrorKind};
 
 /// Trusts the system's roots and these in PEM form.
-pub(crate) fn client_config(pem: &[u8]) -> Result<ClientConfig, OutletError> {
+pub(crate) fn client_config(pem: Option<&[u8]>) -> Result<ClientConfig, OutletError> {
     let (kind, what) = (OutletErrorKind::RootCertificates, "the root certificates are not in PEM form");
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.unwrap_or_default()).collect();
     let roots = roots.map_err(|error| OutletError::new(kind, what, error))?;
-    if roots.is_empty() && !pem.is_empty() {
+    if roots.is_empty() && pem.is_some() {
         return Err(OutletError::new(kind, what, "there is no certificate"));
     }
     let mut extra_roots = RootCertStore::empty();

@@ -207,6 +207,7 @@ fn wrong_settings_are_rejected_and_show_nothing_secret() {
     }
     for (pem, expected) in [
         ("not PEM", "not in PEM form"),
+        ("", "not in PEM form"),
         ("-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n", "not in PEM form"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "a root certificate is invalid"),
     ] {

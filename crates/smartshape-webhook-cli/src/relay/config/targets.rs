@@ -104,8 +104,12 @@ fn stream(
         outlet = outlet.credentials_file(path);
         credentials_location = Some(location);
     }
-    let (pem, certificates_location) = certificates(table)?;
-    Target::stream(stream, outlet.root_certificates(pem)).map_err(|error| {
+    let mut certificates_location = None;
+    if let Some((pem, location)) = certificates(table)? {
+        outlet = outlet.root_certificates(pem);
+        certificates_location = Some(location);
+    }
+    Target::stream(stream, outlet).map_err(|error| {
         let location = match error.kind() {
             OutletErrorKind::CredentialsFile => credentials_location,
             OutletErrorKind::RootCertificates => certificates_location,
@@ -133,8 +137,12 @@ fn http(
             (secret, location, format!("{variable}: "))
         }
     };
-    let (pem, certificates_location) = certificates(table)?;
-    let mut outlet = HttpOutlet::builder(to, &secret).root_certificates(pem);
+    let mut outlet = HttpOutlet::builder(to, &secret);
+    let mut certificates_location = None;
+    if let Some((pem, location)) = certificates(table)? {
+        outlet = outlet.root_certificates(pem);
+        certificates_location = Some(location);
+    }
     if let Some(timeout) = timeout {
         outlet = outlet.timeout(timeout);
     }
@@ -157,12 +165,12 @@ fn http(
 }
 
 /// The content of the file `ca_cert`, and the location of that key.
-fn certificates(table: &mut Table<'_>) -> CliResult<(Vec<u8>, Option<Location>)> {
-    let Some(value) = table.take("ca_cert") else { return Ok((Vec::new(), None)) };
+fn certificates(table: &mut Table<'_>) -> CliResult<Option<(Vec<u8>, Location)>> {
+    let Some(value) = table.take("ca_cert") else { return Ok(None) };
     let (path, location) = value.text()?;
     let pem =
         std::fs::read(path).map_err(|error| location.error(&format!("cannot read this file: {error}")))?;
-    Ok((pem, Some(location)))
+    Ok(Some((pem, location)))
 }
 
 /// The signing secret of the environment, and the variable that it is from.
