@@ -7,7 +7,7 @@ use crate::store::{Change, Event};
 
 const WAITING: i64 = 0;
 const RUNNING: i64 = 1;
-const COMPLETED: i64 = 2;
+pub(crate) const COMPLETED: i64 = 2;
 const DEAD_LETTER: i64 = 3;
 /// The default of the inbox, which the example leaves as it is.
 const MAX_LOST_LEASES: usize = 3;

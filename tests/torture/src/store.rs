@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqliteConnection};
 
 use crate::Error;
 
@@ -52,8 +52,6 @@ pub(crate) struct Change {
     pub(crate) attempts: i64,
 }
 
-type ChangeRow = (i64, Vec<u8>, Option<i64>, i64, i64, i64);
-
 /// An event as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
@@ -65,29 +63,31 @@ pub(crate) struct Event {
     pub(crate) body: Option<Vec<u8>>,
 }
 
-type EventRow = (i64, Vec<u8>, String, i64, i64, Option<Vec<u8>>);
-
-/// Runs the same statement on either store; `events` and `bodies` stand for the names of the tables.
+/// Makes a value of each row that the same statement finds in either store; `events` and `bodies` stand for the tables' names.
 macro_rules! fetch {
-    ($store:expr, $how:ident, $sql:expr) => {
+    ($store:expr, $sql:expr, |$row:ident| $value:expr) => {{
+        let mut found = Vec::new();
         match $store {
             Self::File(path) => {
                 let mut connection = connect(path).await?;
-                let rows = sqlx::query_as($sql).$how(&mut connection).await?;
+                for $row in sqlx::query($sql).fetch_all(&mut connection).await? {
+                    found.push($value);
+                }
                 connection.close().await?;
-                rows
             }
             Self::Server { .. } => {
                 let mut connection = PgConnection::connect(&$store.inbox_url()).await?;
                 let sql = $sql
                     .replace("events", "smartshape_inbox_events")
                     .replace("bodies", "smartshape_inbox_bodies");
-                let rows = sqlx::query_as(AssertSqlSafe(sql)).$how(&mut connection).await?;
+                for $row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await? {
+                    found.push($value);
+                }
                 connection.close().await?;
-                rows
             }
         }
-    };
+        found
+    }};
 }
 
 impl Store {
@@ -124,35 +124,49 @@ impl Store {
     }
 
     pub(crate) async fn changes(&self) -> Result<Vec<Change>, Error> {
-        let rows: Vec<ChangeRow> =
-            fetch!(self, fetch_all, "SELECT seq, key, old, new, fence, attempts FROM audit ORDER BY id");
-        let change = |(seq, key, old, new, fence, attempts)| Change { seq, key, old, new, fence, attempts };
-        Ok(rows.into_iter().map(change).collect())
+        let sql = "SELECT seq, key, old, new, fence, attempts FROM audit ORDER BY id";
+        Ok(fetch!(self, sql, |row| Change {
+            seq: row.try_get("seq")?,
+            key: row.try_get("key")?,
+            old: row.try_get("old")?,
+            new: row.try_get("new")?,
+            fence: row.try_get("fence")?,
+            attempts: row.try_get("attempts")?,
+        }))
     }
 
     /// Bodies come with events that are not completed only.
     pub(crate) async fn events(&self) -> Result<Vec<Event>, Error> {
-        let rows: Vec<EventRow> = fetch!(
-            self,
-            fetch_all,
-            "SELECT e.seq, e.key, e.uuid, CAST(e.state AS bigint), CAST(e.lost AS bigint), b.body \
-             FROM events e LEFT JOIN bodies b ON b.seq = e.seq AND e.state <> 2 ORDER BY e.seq"
-        );
-        let event = |(seq, key, uuid, state, lost, body)| Event { seq, key, uuid, state, lost, body };
-        Ok(rows.into_iter().map(event).collect())
+        let sql = "SELECT e.seq, e.key, e.uuid, CAST(e.state AS bigint) AS state, CAST(e.lost AS bigint) AS lost, b.body \
+                   FROM events e LEFT JOIN bodies b ON b.seq = e.seq AND e.state <> 2 ORDER BY e.seq";
+        Ok(fetch!(self, sql, |row| Event {
+            seq: row.try_get("seq")?,
+            key: row.try_get("key")?,
+            uuid: row.try_get("uuid")?,
+            state: row.try_get("state")?,
+            lost: row.try_get("lost")?,
+            body: row.try_get("body")?,
+        }))
     }
 
     /// Number of events that are waiting or running.
     pub(crate) async fn unfinished(&self) -> Result<i64, Error> {
-        let (count,): (i64,) = fetch!(self, fetch_one, "SELECT count(*) FROM events WHERE state <= 1");
-        Ok(count)
+        self.count("SELECT count(*) FROM events WHERE state <= 1").await
     }
 
-    /// How many leases have not run out, on a server.
+    /// Number of leases that have not run out, on a server.
     pub(crate) async fn leases(&self) -> Result<i64, Error> {
-        let (count,): (i64,) =
-            fetch!(self, fetch_one, "SELECT count(*) FROM events WHERE state = 1 AND due > now()");
-        Ok(count)
+        self.count("SELECT count(*) FROM events WHERE state = 1 AND due > now()").await
+    }
+
+    /// Whether a file has the inbox's tables.
+    pub(crate) async fn has_tables(&self) -> Result<bool, Error> {
+        Ok(self.count("SELECT count(*) FROM sqlite_master WHERE name = 'events'").await? > 0)
+    }
+
+    async fn count(&self, sql: &'static str) -> Result<i64, Error> {
+        let counts: Vec<i64> = fetch!(self, sql, |row| row.try_get(0)?);
+        Ok(counts.into_iter().sum())
     }
 
     /// Lets all leases run out, as time would. A file's worker does so at its start.

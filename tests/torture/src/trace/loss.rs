@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use smartshape_fake::EventPayload;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
 
 use super::disk::{Disk, Unsynced};
 use super::is_network;
 use super::order::Response;
 use super::strace::Call;
 use crate::Error;
+use crate::ledger::COMPLETED;
 use crate::random::Random;
+use crate::store::{Event, Store};
 
 /// A trace, to lose power in the middle of.
 pub(super) struct Loss<'a> {
@@ -72,18 +72,18 @@ impl Loss<'_> {
     async fn check_disk(&self, passed: usize, line: usize, faults: &mut Vec<String>) -> Result<(), Error> {
         let found = self.read().await;
         std::fs::remove_dir_all(&self.scratch)?;
-        let rows = match found {
-            Ok(rows) => rows,
+        let events = match found {
+            Ok(events) => events,
             Err(error) => {
                 faults.push(format!("power lost at line {line}: {error}"));
                 return Ok(());
             }
         };
         for Response { uuid, .. } in &self.responses[..passed] {
-            let fault = match (rows.get(uuid), self.expected.get(uuid.as_str())) {
+            let fault = match (events.get(uuid), self.expected.get(uuid.as_str())) {
                 // Handled already; its body was deleted in the same transaction.
-                (Some((2, _)), _) => continue,
-                (Some((_, Some(body))), Some(event)) if *body == event.to_body() => continue,
+                (Some(Event { state: COMPLETED, .. }), _) => continue,
+                (Some(Event { body: Some(body), .. }), Some(sent)) if *body == sent.to_body() => continue,
                 (Some(_), _) => "has another body",
                 (None, _) => "is gone",
             };
@@ -92,27 +92,17 @@ impl Loss<'_> {
         Ok(())
     }
 
-    async fn read(&self) -> Result<HashMap<String, (i64, Option<Vec<u8>>)>, sqlx::Error> {
+    /// The stored events, by their uuids.
+    async fn read(&self) -> Result<HashMap<String, Event>, Error> {
         let file = self.scratch.join("inbox.db");
         if !file.exists() {
             return Ok(HashMap::new());
         }
-        let mut connection =
-            SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await?;
-        let damage: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await?;
-        if damage != "ok" {
-            return Err(sqlx::Error::Protocol(damage));
+        let store = Store::File(file);
+        if let Some(damage) = store.damage().await? {
+            return Err(damage.into());
         }
-        let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = 'events'")
-            .fetch_one(&mut connection)
-            .await?;
-        if tables == 0 {
-            return Ok(HashMap::new());
-        }
-        let sql = "SELECT e.uuid, e.state, b.body FROM events e LEFT JOIN bodies b ON b.seq = e.seq";
-        let rows: Vec<(String, i64, Option<Vec<u8>>)> =
-            sqlx::query_as(sql).fetch_all(&mut connection).await?;
-        connection.close().await?;
-        Ok(rows.into_iter().map(|(uuid, state, body)| (uuid, (state, body))).collect())
+        let events = if store.has_tables().await? { store.events().await? } else { Vec::new() };
+        Ok(events.into_iter().map(|event| (event.uuid.clone(), event)).collect())
     }
 }
