@@ -1,6 +1,6 @@
 //! Servers under load are killed at random moments, and started again on the same data.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::observed::Observations;
 use crate::random::Random;
 use crate::server::{Server, TIMEOUT, signal};
 use crate::store::Store;
-use crate::{Error, caller, print_line};
+use crate::{Error, caller, conclude, print_line};
 
 /// How long a backlog may take without any progress.
 const STUCK: Duration = Duration::from_secs(30);
@@ -22,8 +22,9 @@ const STUCK: Duration = Duration::from_secs(30);
 /// Number of attempts to stop a receiver while its worker is running an event.
 const PAUSES: usize = 30;
 
-pub(crate) struct Plan<'a> {
-    pub(crate) binary: &'a Path,
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) binary: PathBuf,
     pub(crate) rounds: usize,
     pub(crate) seed: u64,
     /// Whether our caller can crash the database.
@@ -41,7 +42,7 @@ struct Kills {
 
 /// A server, started and killed again and again.
 struct KilledServer<'a> {
-    plan: &'a Plan<'a>,
+    plan: &'a Plan,
     inbox_url: String,
     observations: Arc<Observations>,
     url: watch::Sender<Option<String>>,
@@ -53,10 +54,10 @@ struct KilledServer<'a> {
     kills: Kills,
 }
 
-pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Error> {
+pub(crate) async fn run(plan: &Plan, store: &Store) -> Result<(), Error> {
     let (observations, started_at) = (Arc::new(Observations::default()), Instant::now());
     // The tables must be there before they can be watched.
-    let mut first = Server::start(plan.binary, &store.inbox_url(), &observations)?;
+    let mut first = Server::start(&plan.binary, &store.inbox_url(), &observations)?;
     first.url().await?;
     store.audit().await?;
     first.kill().await?;
@@ -92,14 +93,14 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Error> {
         rounds.await?;
     }
 
-    let mut last = Server::start(plan.binary, &store.inbox_url(), &observations)?;
+    let mut last = Server::start(&plan.binary, &store.inbox_url(), &observations)?;
     server.url.send_replace(Some(last.url().await?));
     load.finish(TIMEOUT).await?;
     if on_server {
         // Leases of the killed last for a minute, unless the store's time passes faster.
         last.kill().await?;
         store.end_leases().await?;
-        last = Server::start(plan.binary, &store.inbox_url(), &observations)?;
+        last = Server::start(&plan.binary, &store.inbox_url(), &observations)?;
         last.url().await?;
     }
     drain_inbox(store).await?;
@@ -109,16 +110,12 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store) -> Result<(), Error> {
     let (counts, mut faults) = ledger::check(&observations.lock(), &events, &changes);
     faults.extend(damage.map(|text| format!("the file is damaged: {text}")));
     report(plan, &server.kills, &second.kills, &observations, &counts, started_at.elapsed())?;
-    if faults.is_empty() {
-        return Ok(());
-    }
-    let shown: String = faults.iter().take(20).map(|fault| format!("\n  {fault}")).collect();
-    Err(format!("the ledger does not add up, {} faults:{shown}", faults.len()).into())
+    conclude("the ledger does not add up", &faults)
 }
 
 impl<'a> KilledServer<'a> {
     fn new(
-        plan: &'a Plan<'a>,
+        plan: &'a Plan,
         store: &Store,
         observations: &Arc<Observations>,
         random: Random,
@@ -186,7 +183,7 @@ impl<'a> KilledServer<'a> {
     /// Starts the server, and kills it after its time.
     async fn round(&mut self) -> Result<(), Error> {
         let (from, to) = self.life;
-        let mut server = Server::start(self.plan.binary, &self.inbox_url, &self.observations)?;
+        let mut server = Server::start(&self.plan.binary, &self.inbox_url, &self.observations)?;
         self.process.send_replace(server.id());
         if self.random.one_in(8) {
             // The kill comes while the server starts, or just after.
@@ -224,7 +221,7 @@ pub(crate) async fn drain_inbox(store: &Store) -> Result<(), Error> {
 }
 
 fn report(
-    plan: &Plan<'_>,
+    plan: &Plan,
     kills: &Kills,
     second: &Kills,
     observations: &Observations,

@@ -14,7 +14,7 @@ mod store;
 mod trace;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,11 +32,8 @@ SERVER is the binary example-axum, or smartshape for `relay`. DATABASE_URL names
 `cargo xtask torture` provides all of it.";
 
 struct Settings {
-    binary: PathBuf,
-    rounds: usize,
     engines: Vec<Engine>,
-    seed: u64,
-    database_crashes: bool,
+    plan: Plan,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,18 +64,14 @@ async fn main() -> ExitCode {
         () = interrupted() => Err("interrupted".into()),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
-    let _ = print_line(&format!("FAILED (seed={}): {error}", settings.seed));
+    let _ = print_line(&format!("FAILED (seed={}): {error}", settings.plan.seed));
     ExitCode::FAILURE
 }
 
 async fn run(settings: &Settings) -> Result<(), Error> {
     for engine in &settings.engines {
-        let plan = Plan {
-            binary: &settings.binary,
-            rounds: settings.rounds,
-            seed: settings.seed,
-            database_crashes: settings.database_crashes && *engine != Engine::Sqlite,
-        };
+        let mut plan = settings.plan.clone();
+        plan.database_crashes &= *engine != Engine::Sqlite;
         let folder = tempfile::tempdir()?;
         let outcome = torture(*engine, &plan, folder.path()).await;
         if outcome.is_err() && *engine == Engine::Sqlite {
@@ -89,7 +82,7 @@ async fn run(settings: &Settings) -> Result<(), Error> {
     print_line("PASSED: every promise that was tested held")
 }
 
-async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), Error> {
+async fn torture(engine: Engine, plan: &Plan, folder: &Path) -> Result<(), Error> {
     let (name, store) = match engine {
         Engine::Sqlite => ("SQLite", Store::File(folder.join("inbox.db"))),
         Engine::Postgres | Engine::Relay => {
@@ -118,10 +111,10 @@ async fn torture(engine: Engine, plan: &Plan<'_>, folder: &Path) -> Result<(), E
     outcome.and(removed)
 }
 
-async fn trace_calls(plan: &Plan<'_>, store: &Store, strace: &Path, folder: &Path) -> Result<(), Error> {
+async fn trace_calls(plan: &Plan, store: &Store, strace: &Path, folder: &Path) -> Result<(), Error> {
     let Store::Server { .. } = store else {
         print_line(&format!("SQLite: what a loss of power would leave, seed={}", plan.seed))?;
-        trace::run(plan.binary, strace, folder, 2 * plan.rounds, plan.seed).await?;
+        trace::run(&plan.binary, strace, folder, 2 * plan.rounds, plan.seed).await?;
         return print_line(
             "  ok: each response came after its sync, and each disk had all that was acknowledged by then",
         );
@@ -132,7 +125,7 @@ async fn trace_calls(plan: &Plan<'_>, store: &Store, strace: &Path, folder: &Pat
     print_line("PostgreSQL: the order of its syncs and our responses")?;
     let processes = caller::database_processes().await?;
     let inbox_url = store.inbox_url();
-    if trace::run_on_server(plan.binary, strace, folder, (&inbox_url, &processes), plan.seed).await? {
+    if trace::run_on_server(&plan.binary, strace, folder, (&inbox_url, &processes), plan.seed).await? {
         print_line("  ok: each response came after its sync")
     } else {
         print_line("  skipped: the server's processes may not be traced here")
@@ -141,24 +134,33 @@ async fn trace_calls(plan: &Plan<'_>, store: &Store, strace: &Path, folder: &Pat
 
 impl Settings {
     fn read(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
-        let mut settings = Self {
+        let mut engines = vec![Engine::Sqlite, Engine::Postgres];
+        let mut plan = Plan {
             binary: arguments.next()?.into(),
             rounds: arguments.next()?.parse().ok()?,
-            engines: vec![Engine::Sqlite, Engine::Postgres],
             seed: Random::seed(),
             database_crashes: false,
         };
         for argument in arguments {
             match argument.as_str() {
-                "sqlite" => settings.engines = vec![Engine::Sqlite],
-                "postgres" => settings.engines = vec![Engine::Postgres],
-                "relay" => settings.engines = vec![Engine::Relay],
-                "database-crashes" => settings.database_crashes = true,
-                other => settings.seed = other.strip_prefix("seed=")?.parse().ok()?,
+                "sqlite" => engines = vec![Engine::Sqlite],
+                "postgres" => engines = vec![Engine::Postgres],
+                "relay" => engines = vec![Engine::Relay],
+                "database-crashes" => plan.database_crashes = true,
+                other => plan.seed = other.strip_prefix("seed=")?.parse().ok()?,
             }
         }
-        Some(settings)
+        Some(Self { engines, plan })
     }
+}
+
+/// An error that shows the first of the faults, if there are any.
+fn conclude(failure: &str, faults: &[String]) -> Result<(), Error> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let shown: String = faults.iter().take(20).map(|fault| format!("\n  {fault}")).collect();
+    Err(format!("{failure}, {} faults:{shown}", faults.len()).into())
 }
 
 /// Prints a line. An error means that standard output is closed, and ends the run.

@@ -34,7 +34,7 @@ const SIGNING_SECRET: &str = "whsec_c2lnbnMgdGVzdHMgYW5kIG5vdGhpbmcgZWxzZSE=";
 const MIN_ACKNOWLEDGED_PER_ROUND: usize = 5;
 
 struct RelayTest<'a> {
-    plan: &'a Plan<'a>,
+    plan: &'a Plan,
     inbox_url: String,
     settings: String,
     target: String,
@@ -43,7 +43,7 @@ struct RelayTest<'a> {
     kills: [usize; 3],
 }
 
-pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result<(), Error> {
+pub(crate) async fn run(plan: &Plan, store: &Store, folder: &Path) -> Result<(), Error> {
     if !plan.database_crashes {
         return Err("the relay is tortured with a database that may be killed".into());
     }
@@ -125,7 +125,7 @@ pub(crate) async fn run(plan: &Plan<'_>, store: &Store, folder: &Path) -> Result
 
 impl RelayTest<'_> {
     fn relay(&self) -> Result<Server, Error> {
-        let mut command = Command::new(self.plan.binary);
+        let mut command = Command::new(&self.plan.binary);
         command.args([
             "relay",
             "--listen",

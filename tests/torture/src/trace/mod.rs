@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::observed::{Observations, uuid_of};
 use crate::random::Random;
 use crate::server::Server;
-use crate::{Error, load, print_line};
+use crate::{Error, conclude, load, print_line};
 use loss::Loss;
 use order::Response;
 use strace::Call;
@@ -31,6 +31,7 @@ const CALLS: &str = "trace=open,openat,creat,pwrite64,ftruncate,fsync,fdatasync,
 const LARGE: usize = 36;
 const SMALL: usize = 36;
 const CONCURRENCY: usize = 6;
+const NOT_DURABLE: &str = "the inbox is not durable";
 
 pub(crate) use server::run as run_on_server;
 
@@ -68,10 +69,7 @@ pub(crate) async fn run(
         }));
     }
 
-    let responses = responses(&calls);
-    if responses.len() < sent.len() {
-        return Err(format!("{} responses in the trace to {} events", responses.len(), sent.len()).into());
-    }
+    let responses = responses(&calls, sent.len())?;
     let copies = copies(&calls, &responses);
     if copies == 0 {
         return Err("the log was never copied into the file, so that was not tested".into());
@@ -88,15 +86,7 @@ pub(crate) async fn run(
         "  {} system calls; {disks} disks rebuilt as a loss of power would leave them",
         calls.len()
     ))?;
-    conclude(&faults)
-}
-
-fn conclude(faults: &[String]) -> Result<(), Error> {
-    if faults.is_empty() {
-        return Ok(());
-    }
-    let shown: String = faults.iter().take(20).map(|fault| format!("\n  {fault}")).collect();
-    Err(format!("the inbox is not durable, {} faults:{shown}", faults.len()).into())
+    conclude(NOT_DURABLE, &faults)
 }
 
 /// The tracer is not the server's parent, so that signals reach the server.
@@ -161,8 +151,8 @@ fn copies(calls: &[Call], responses: &[Response]) -> usize {
     copies
 }
 
-/// The success responses, by the uuid at the end of what came in on the same connection.
-fn responses(calls: &[Call]) -> Vec<Response> {
+/// The success responses to so many events, by the uuid at the end of what came in on the same connection.
+fn responses(calls: &[Call], events: usize) -> Result<Vec<Response>, Error> {
     let (mut received, mut responses) = (HashMap::<&str, Vec<u8>>::new(), Vec::new());
     for call in calls.iter().filter(|call| call.file.starts_with("socket:") || call.file.starts_with("TCP")) {
         if call.name.starts_with("recv") {
@@ -174,7 +164,10 @@ fn responses(calls: &[Call]) -> Vec<Response> {
         }
     }
     responses.sort_by_key(|response| response.started);
-    responses
+    if responses.len() < events {
+        return Err(format!("{} responses in the trace to {events} events", responses.len()).into());
+    }
+    Ok(responses)
 }
 
 fn is_network(call: &Call) -> bool {
