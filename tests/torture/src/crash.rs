@@ -96,14 +96,8 @@ pub(crate) async fn run(plan: &Plan, store: &Store) -> Result<(), Error> {
     let mut last = Server::start(&plan.binary, &store.inbox_url(), &observations)?;
     server.url.send_replace(Some(last.url().await?));
     load.finish(TIMEOUT).await?;
-    if on_server {
-        // Leases of the killed last for a minute, unless the store's time passes faster.
-        last.kill().await?;
-        store.end_leases().await?;
-        last = Server::start(&plan.binary, &store.inbox_url(), &observations)?;
-        last.url().await?;
-    }
-    drain_inbox(store).await?;
+    let start = || Server::start(&plan.binary, &store.inbox_url(), &observations);
+    let last = drain_inbox(store, last, start).await?;
     let (events, changes, damage) = (store.events().await?, store.changes().await?, store.damage().await?);
     last.stop().await?;
 
@@ -202,8 +196,17 @@ impl<'a> KilledServer<'a> {
     }
 }
 
-/// Waits until nothing is left to do.
-pub(crate) async fn drain_inbox(store: &Store) -> Result<(), Error> {
+/// Kills the last server and starts it again, with no lease left of any that was killed, and waits until nothing is left to do.
+pub(crate) async fn drain_inbox(
+    store: &Store,
+    last: Server,
+    start: impl FnOnce() -> Result<Server, Error>,
+) -> Result<Server, Error> {
+    last.kill().await?;
+    // Leases last for a minute, unless the store's time passes faster.
+    store.end_leases().await?;
+    let mut server = start()?;
+    server.url().await?;
     let mut left = store.unfinished().await?;
     while left > 0 {
         let progress = async {
@@ -217,7 +220,7 @@ pub(crate) async fn drain_inbox(store: &Store) -> Result<(), Error> {
         };
         left = timeout(STUCK, progress).await.map_err(|_| format!("{left} events are not worked off"))??;
     }
-    Ok(())
+    Ok(server)
 }
 
 fn report(

@@ -92,13 +92,7 @@ pub(crate) async fn run(plan: &Plan, store: &Store, folder: &Path) -> Result<(),
     let mut last = test.relay()?;
     url.send_replace(Some(last.url().await?));
     load.finish(TIMEOUT).await?;
-    // Leases of the killed last for a minute, unless the store's time passes faster.
-    last.kill().await?;
-    store.end_leases().await?;
-    let mut last = test.relay()?;
-    last.url().await?;
-    drain_inbox(store).await?;
-    last.stop().await?;
+    drain_inbox(store, last, || test.relay()).await?.stop().await?;
 
     let lines = std::fs::read_to_string(&test.received)?;
     let received: HashSet<&str> = lines.lines().collect();

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use smartshape_fake::EventPayload;
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::observed::{Observations, uuid_of};
@@ -113,26 +114,20 @@ async fn deliver(
         events.swap(last, 1 + random.below(last));
     }
     let sender = load::sender();
-    let mut in_flight = JoinSet::new();
+    let (permits, mut deliveries) = (Arc::new(Semaphore::new(CONCURRENCY)), JoinSet::new());
     for event in &events {
-        if in_flight.len() == CONCURRENCY {
-            accepted(in_flight.join_next().await)?;
-        }
+        let permit = Arc::clone(&permits).acquire_owned().await?;
         let (sender, event, url) = (sender.clone(), event.clone(), url.to_owned());
-        in_flight.spawn(async move { sender.deliver(&event, &url).await });
+        deliveries.spawn(async move {
+            let outcome = sender.deliver(&event, &url).await;
+            drop(permit);
+            outcome
+        });
     }
-    while !in_flight.is_empty() {
-        accepted(in_flight.join_next().await)?;
-    }
-    Ok(events)
-}
-
-type Joined = Option<Result<smartshape_fake::DeliveryOutcome, tokio::task::JoinError>>;
-
-fn accepted(outcome: Joined) -> Result<(), Error> {
-    match outcome.transpose()? {
-        Some(outcome) if !outcome.accepted() => Err(outcome.to_string().into()),
-        _ => Ok(()),
+    let outcomes = deliveries.join_all().await;
+    match outcomes.iter().find(|outcome| !outcome.accepted()) {
+        Some(outcome) => Err(outcome.to_string().into()),
+        None => Ok(events),
     }
 }
 
