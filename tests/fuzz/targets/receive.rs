@@ -8,8 +8,7 @@
 //! ```
 #![no_main]
 
-use std::convert::Infallible;
-use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
@@ -222,12 +221,12 @@ struct Body {
 }
 
 impl Stream for Body {
-    type Item = Result<Bytes, Broken>;
+    type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.steps.next() {
             Some(Step::Chunk(chunk)) => Poll::Ready(Some(Ok(chunk))),
-            Some(Step::Break) => Poll::Ready(Some(Err(Broken))),
+            Some(Step::Break) => Poll::Ready(Some(Err(io::Error::other("the connection\nbroke")))),
             Some(Step::Wait) => {
                 context.waker().wake_by_ref();
                 Poll::Pending
@@ -235,17 +234,6 @@ impl Stream for Body {
             Some(Step::Stall) => Poll::Pending,
             None => Poll::Ready(None),
         }
-    }
-}
-
-impl std::error::Error for Broken {}
-
-#[derive(Debug)]
-struct Broken;
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection\nbroke")
     }
 }
 
@@ -278,19 +266,9 @@ fn end(ending: Option<u8>) -> Result<(), HandlerError> {
 fn forget() {
     let body = br#"{"file":"","event":"forget","data":0,"owner":"the fuzz target","runTimestamp":0,"uuid":"forget"}"#;
     let head = RequestHead::from_parts("POST", [(TOKEN_HEADER, TOKEN.as_bytes())]);
-    let body = Once(Some(Bytes::from_static(body)));
+    let body = Body { steps: vec![Step::Chunk(Bytes::from_static(body))].into_iter() };
     let response = RUNTIME.block_on(RECEIVER.serve(&head, body, Arc::new(|_: Delivery| async { Ok(()) })));
     assert_eq!(response.status(), 200);
-}
-
-struct Once(Option<Bytes>);
-
-impl Stream for Once {
-    type Item = Result<Bytes, Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(self.0.take().map(Ok))
-    }
 }
 
 /// Asserts that the response is a whole row of the table.
