@@ -17,6 +17,11 @@ async fn connect(server: &TestServer) -> Connection {
     Connection::connect(server.address).await
 }
 
+/// A client that gives the bodies of responses no window.
+async fn connect_deaf(server: &TestServer) -> Connection {
+    Connection::connect_as(h2::client::Builder::new().initial_window_size(0), server.address).await
+}
+
 async fn deliver(connection: &mut Connection, body: &str) -> Response {
     connection.exchange("POST", &[("x-smartshape-token", good_token())], body).await
 }
@@ -181,13 +186,12 @@ pub(crate) async fn rapid_resets_do_nothing_twice(harness: Harness) {
     let mut connection = connect(&server).await;
     for uuid in &uuids {
         // A server that has had enough of them closes the connection.
-        let stream = loop {
+        let mut stream = loop {
             match connection.try_open("POST", &[("x-smartshape-token", good_token())], false).await {
                 Ok(stream) => break stream,
                 Err(_) => connection = connect(&server).await,
             }
         };
-        let mut stream = stream;
         stream.try_send(&event(uuid), true).await;
         stream.reset();
     }
@@ -200,9 +204,7 @@ pub(crate) async fn rapid_resets_do_nothing_twice(harness: Harness) {
 
 pub(crate) async fn client_without_window_for_the_response_holds_nothing(harness: Harness) {
     let server = harness.start_with(|builder| builder.max_in_flight(8)).await;
-    let mut settings = h2::client::Builder::new();
-    settings.initial_window_size(0);
-    let mut deaf = Connection::connect_as(&settings, server.address).await;
+    let mut deaf = connect_deaf(&server).await;
     let mut waiting = Vec::new();
     for number in 0..50 {
         let mut stream = open(&mut deaf).await;
@@ -221,9 +223,7 @@ pub(crate) async fn client_without_window_for_the_response_holds_nothing(harness
 
 pub(crate) async fn client_without_window_for_a_rejection_blocks_nobody(harness: Harness) {
     let server = harness.start_with(|builder| builder.body_idle_timeout(Duration::from_millis(700))).await;
-    let mut settings = h2::client::Builder::new();
-    settings.initial_window_size(0);
-    let mut deaf = Connection::connect_as(&settings, server.address).await;
+    let mut deaf = connect_deaf(&server).await;
     let mut waiting = Vec::new();
     for _ in 0..4 {
         let mut rejected = deaf.open("POST", &[]).await;
