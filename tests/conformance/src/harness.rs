@@ -25,13 +25,11 @@ pub fn good_token() -> &'static str {
 }
 
 /// A new token of any secret.
-#[must_use]
 pub fn new_token(secret: &str) -> String {
     token(secret, 4, Prefix::TwoB).unwrap()
 }
 
 /// A small event.
-#[must_use]
 pub fn event(uuid: &str) -> String {
     format!(
         r#"{{"file":"5c6f","event":"file_uploaded","data":{{"name":"a"}},"owner":"test@smartshape.io","runTimestamp":1550824748604,"uuid":"{uuid}"}}"#
@@ -39,7 +37,6 @@ pub fn event(uuid: &str) -> String {
 }
 
 /// A body in chunked coding.
-#[must_use]
 pub fn chunked(body: &str) -> String {
     let parts = body
         .as_bytes()
@@ -49,7 +46,6 @@ pub fn chunked(body: &str) -> String {
 }
 
 /// An event of exactly so many bytes.
-#[must_use]
 pub fn event_of_length(uuid: &str, length: usize) -> String {
     let short = event(uuid);
     let padding = "x".repeat(length - short.len());
@@ -59,7 +55,6 @@ pub fn event_of_length(uuid: &str, length: usize) -> String {
 /// Starts servers for a case.
 #[derive(Debug)]
 pub struct Harness {
-    /// The mount under test.
     pub target: Target,
 }
 
@@ -99,12 +94,9 @@ impl Harness {
     }
 }
 
-/// A running server.
 #[derive(Debug)]
 pub struct TestServer {
-    /// The server's address.
     pub address: SocketAddr,
-    /// The receiver under test.
     pub receiver: Receiver,
     /// The script that the receiver's handler follows.
     pub script: Script,
@@ -112,13 +104,11 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// Connects.
     pub async fn connect(&self) -> Client {
         Client::connect(self.address).await
     }
 
     /// The head of a request, up to the empty line.
-    #[must_use]
     pub fn head(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
         for (name, value) in headers {
@@ -128,19 +118,16 @@ impl TestServer {
     }
 
     /// The head of a delivery.
-    #[must_use]
     pub fn delivery_head(&self, token: &str, headers: &[(&str, &str)]) -> String {
         self.head("POST", "/callback", &[&[("x-smartshape-token", token)], headers].concat())
     }
 
     /// A whole request that delivers `body`, with a good token.
-    #[must_use]
     pub fn delivery(&self, body: &str) -> String {
         self.delivery_with(good_token(), body)
     }
 
     /// A whole request that delivers `body`.
-    #[must_use]
     pub fn delivery_with(&self, token: &str, body: &str) -> String {
         self.delivery_head(token, &[("content-length", &body.len().to_string())]) + body
     }

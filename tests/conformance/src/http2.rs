@@ -48,10 +48,6 @@ impl Connection {
     }
 
     /// Opens a stream on a connection that the server may have closed.
-    ///
-    /// # Errors
-    ///
-    /// When the server has closed it.
     pub async fn try_open(
         &mut self,
         method: &str,
@@ -110,21 +106,15 @@ impl Stream {
         let _ = self.body.send_data(Bytes::from(body.to_owned()), ends);
     }
 
-    /// Resets the stream.
     pub fn reset(mut self) {
         self.body.send_reset(Reason::CANCEL);
     }
 
-    /// The response.
     pub async fn response(self) -> Response {
         self.try_response().await.expect("the stream ended without a response")
     }
 
     /// The response; an error when the server ends the stream without one.
-    ///
-    /// # Errors
-    ///
-    /// What the server said instead.
     pub async fn try_response(self) -> Result<Response, h2::Error> {
         let (head, mut body) = self.response.await?.into_parts();
         let headers = head.headers.iter();

@@ -4,9 +4,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    reason = "a harness of tests may fail the test"
+)]
+#![allow(
+    missing_docs,
+    clippy::missing_errors_doc,
     clippy::missing_panics_doc,
     clippy::must_use_candidate,
-    reason = "a harness of tests may fail the test"
+    reason = "a part of tests, not an API"
 )]
 
 pub mod harness;

@@ -22,19 +22,16 @@ pub fn watch_for(hidden: impl FnOnce() -> Vec<String>) {
 }
 
 /// Whether something hidden was logged.
-#[must_use]
 pub fn leaked() -> bool {
     LEAKED.load(Ordering::SeqCst)
 }
 
 /// How many lines were logged.
-#[must_use]
 pub fn lines() -> usize {
     LINES.load(Ordering::SeqCst)
 }
 
 /// The outcomes of the deliveries of this uuid: each one's level, and the line.
-#[must_use]
 pub fn outcomes(uuid: &str) -> Vec<(String, String)> {
     let uuid = format!("uuid={uuid} ");
     let outcomes = OUTCOMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

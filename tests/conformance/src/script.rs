@@ -9,7 +9,6 @@ use tokio::sync::{Semaphore, watch};
 /// What the handler does with a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Succeeds.
     Succeed,
     /// Fails; trying again may help.
     Fail,
@@ -17,20 +16,16 @@ pub enum Step {
     Unavailable,
     /// Fails for good.
     FailPermanently,
-    /// Panics.
     Panic,
 }
 
 /// What the handler saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The event's unique id.
     pub uuid: String,
     /// `unknown`, `undecoded`, or the event's name.
     pub event: String,
-    /// The exact body.
     pub body: String,
-    /// The name of the secret.
     pub secret: Option<String>,
 }
 
@@ -99,19 +94,16 @@ impl Script {
     }
 
     /// What the handler saw, in order.
-    #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         self.0.seen.lock().unwrap().clone()
     }
 
     /// How often the handler was called for a uuid.
-    #[must_use]
     pub fn calls(&self, uuid: &str) -> usize {
         self.seen().iter().filter(|seen| seen.uuid == uuid).count()
     }
 
     /// The most calls that ran at the same time.
-    #[must_use]
     pub fn max_concurrent(&self) -> usize {
         *self.0.max_concurrent.lock().unwrap()
     }

@@ -47,39 +47,33 @@ pub enum Target {
 
 impl Target {
     /// Whether the endpoint responds when the handler fails; elsewhere the handler's own response counts.
-    #[must_use]
     pub fn maps_handler_errors(self) -> bool {
         matches!(self, Self::AxumEndpoint | Self::HyperEndpoint | Self::ActixEndpoint | Self::WarpEndpoint)
     }
 
     /// Whether the handler runs on when the client disconnects. A bare extractor or filter cannot offer that.
-    #[must_use]
     pub fn handler_survives_disconnect(self) -> bool {
         !matches!(self, Self::ActixExtractor | Self::WarpFilter)
     }
 
     /// Whether there is a route `/typed`.
-    #[must_use]
     pub fn has_typed_route(self) -> bool {
         matches!(self, Self::AxumExtractor | Self::ActixExtractor | Self::WarpFilter)
     }
 
     /// Whether the framework itself responds to `Expect: 100-continue` before any of our code runs.
-    #[must_use]
     pub fn sends_continue_early(self) -> bool {
         matches!(self, Self::ActixEndpoint | Self::ActixExtractor)
     }
 
     /// Whether the framework goes on reading for a while after an early response, so that the response
     /// is not lost: actix-web does, for its `client_disconnect_timeout` (1 s).
-    #[must_use]
     pub fn lingers(self) -> bool {
         matches!(self, Self::ActixEndpoint | Self::ActixExtractor)
     }
 
     /// Whether the handler runs on when a client on HTTP/2 resets its stream. actix-web has a task for
     /// each stream, which ends by itself.
-    #[must_use]
     pub fn handler_survives_reset(self) -> bool {
         self != Self::WarpFilter
     }
@@ -111,8 +105,6 @@ enum Kind {
 }
 
 impl Server {
-    /// Where it listens.
-    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }

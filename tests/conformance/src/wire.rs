@@ -15,17 +15,14 @@ pub struct Client {
 /// A response, its header names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The status.
     pub status: u16,
     /// The headers, in order.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: String,
 }
 
 impl Response {
     /// The value of a header, if it stands there once.
-    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values =
             self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -36,7 +33,6 @@ impl Response {
 }
 
 impl Client {
-    /// Connects.
     pub async fn connect(address: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(address).await.unwrap(), unread: Vec::new() }
     }
@@ -54,10 +50,6 @@ impl Client {
     }
 
     /// Sends exact bytes, to a server that may have closed.
-    ///
-    /// # Errors
-    ///
-    /// When the server has closed.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }

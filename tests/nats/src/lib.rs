@@ -1,4 +1,5 @@
 //! NATS servers as processes: one, or a cluster.
+#![allow(clippy::missing_errors_doc, clippy::must_use_candidate, reason = "a part of tests, not an API")]
 
 use std::collections::hash_map::RandomState;
 use std::fs;
@@ -37,10 +38,6 @@ struct Node {
 impl Servers {
     /// Starts `count` servers, a cluster if they are several, and waits until all of them are healthy. `settings` are
     /// further lines of each configuration file; `{store}` in them is the server's own folder.
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be started or do not become healthy.
     pub fn start(program: &Path, count: usize, settings: &str) -> io::Result<Self> {
         let folder = std::env::temp_dir().join(format!("test-nats-{:016x}", random()));
         fs::create_dir_all(&folder)?;
@@ -69,7 +66,6 @@ impl Servers {
     }
 
     /// The URLs of all servers, separated by commas.
-    #[must_use]
     pub fn urls(&self) -> String {
         let urls: Vec<_> =
             self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.client_port)).collect();
@@ -77,10 +73,6 @@ impl Servers {
     }
 
     /// Ends a server at once (SIGKILL).
-    ///
-    /// # Errors
-    ///
-    /// If the process cannot be waited for.
     pub fn kill(&mut self, index: usize) -> io::Result<()> {
         let Some(mut process) = self.nodes[index].process.take() else { return Ok(()) };
         drop(process.stdin.take());
@@ -88,10 +80,6 @@ impl Servers {
     }
 
     /// Ends all servers at once.
-    ///
-    /// # Errors
-    ///
-    /// If a process cannot be waited for.
     pub fn kill_all(&mut self) -> io::Result<()> {
         for node in &mut self.nodes {
             drop(node.process.as_mut().and_then(|process| process.stdin.take()));
@@ -100,10 +88,6 @@ impl Servers {
     }
 
     /// Starts the servers that do not run, and waits until all are healthy.
-    ///
-    /// # Errors
-    ///
-    /// If one cannot be started or does not become healthy.
     pub fn restart(&mut self) -> io::Result<()> {
         for (index, node) in self.nodes.iter_mut().enumerate().filter(|(_, node)| node.process.is_none()) {
             let file = |extension: &str| self.folder.join(format!("{index}.{extension}"));
@@ -131,10 +115,6 @@ impl Servers {
     }
 
     /// Waits until a stream has a leader, and returns its index.
-    ///
-    /// # Errors
-    ///
-    /// If there is none for a minute.
     pub fn leader(&self, stream: &str) -> io::Result<usize> {
         let running = || self.nodes.iter().enumerate().filter(|(_, node)| node.process.is_some());
         let leads = |index: usize, node: &Node| {
