@@ -117,6 +117,12 @@ impl TestServer {
         head + "\r\n"
     }
 
+    /// A whole request, which declares the length of its body.
+    pub fn request(&self, method: &str, headers: &[(&str, &str)], body: &str) -> String {
+        let length = body.len().to_string();
+        self.head(method, "/callback", &[headers, &[("content-length", length.as_str())]].concat()) + body
+    }
+
     /// The head of a delivery.
     pub fn delivery_head(&self, token: &str, headers: &[(&str, &str)]) -> String {
         self.head("POST", "/callback", &[&[("x-smartshape-token", token)], headers].concat())
@@ -129,7 +135,7 @@ impl TestServer {
 
     /// A whole request that delivers `body`.
     pub fn delivery_with(&self, token: &str, body: &str) -> String {
-        self.delivery_head(token, &[("content-length", &body.len().to_string())]) + body
+        self.request("POST", &[("x-smartshape-token", token)], body)
     }
 
     /// Waits until the receiver's counters are as the case wants.

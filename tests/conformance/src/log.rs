@@ -34,7 +34,7 @@ pub fn lines() -> usize {
 /// The outcomes of the deliveries of this uuid: each one's level, and the line.
 pub fn outcomes(uuid: &str) -> Vec<(String, String)> {
     let uuid = format!("uuid={uuid} ");
-    let outcomes = OUTCOMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let outcomes = OUTCOMES.lock().unwrap();
     let matching = outcomes.iter().filter(|line| line.contains(&uuid));
     matching
         .map(|line| (line.split_whitespace().nth(1).unwrap_or_default().to_owned(), line.clone()))
@@ -53,7 +53,7 @@ impl Write for Search {
             LEAKED.store(true, Ordering::SeqCst);
         }
         if line.contains("outcome=") {
-            OUTCOMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(line.into_owned());
+            OUTCOMES.lock().unwrap().push(line.into_owned());
         }
         Ok(bytes.len())
     }

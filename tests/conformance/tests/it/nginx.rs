@@ -17,20 +17,15 @@ pub(crate) async fn rejected_uploads_cost_no_delivery(harness: Harness) {
     let Some(nginx) = Nginx::start(&harness, &server) else {
         return; // No nginx here.
     };
-    let upload =
-        server.head("POST", "/callback", &[("x-smartshape-token", "letmein"), ("content-length", "1000000")])
-            + &"x".repeat(1_000_000);
+    let upload = server.delivery_with("letmein", &"x".repeat(1_000_000));
     let (mut handled, mut rejections) = (0, 0);
     for number in 0..DELIVERIES {
         // nginx takes the connection that was used last: one of those that an upload was rejected on, if it kept it.
-        let rejected = tokio::join!(exchange(&nginx.socket, &upload), exchange(&nginx.socket, &upload));
-        rejections +=
-            [rejected.0, rejected.1].iter().filter(|text| text.starts_with("HTTP/1.1 401 ")).count();
-        let body = event(&number.to_string());
-        let length = body.len().to_string();
-        let headers =
-            [("x-smartshape-token", good_token()), ("content-length", &length), ("connection", "close")];
-        let delivery = server.head("POST", "/callback", &headers) + &body;
+        let (first, second) =
+            tokio::join!(exchange(&nginx.socket, &upload), exchange(&nginx.socket, &upload));
+        rejections += [first, second].iter().filter(|text| text.starts_with("HTTP/1.1 401 ")).count();
+        let headers = [("x-smartshape-token", good_token()), ("connection", "close")];
+        let delivery = server.request("POST", &headers, &event(&number.to_string()));
         handled += usize::from(exchange(&nginx.socket, &delivery).await.starts_with("HTTP/1.1 200 "));
     }
     assert_eq!(handled, DELIVERIES);

@@ -12,8 +12,7 @@ pub(crate) async fn success_is_byte_for_byte(harness: Harness) {
 pub(crate) async fn wrong_method(harness: Harness) {
     let server = harness.start().await;
     for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
-        let headers = [("x-smartshape-token", good_token()), ("content-length", "0")];
-        let request = server.head(method, "/callback", &headers);
+        let request = server.request(method, &[("x-smartshape-token", good_token())], "");
         assert_rejected(&server.exchange(request).await, 405, "method not allowed");
     }
     assert_eq!(server.script.seen(), []);
@@ -21,8 +20,7 @@ pub(crate) async fn wrong_method(harness: Harness) {
 
 pub(crate) async fn missing_and_wrong_tokens(harness: Harness) {
     let server = harness.start().await;
-    let length = event("1").len().to_string();
-    let missing = server.head("POST", "/callback", &[("content-length", &length)]) + &event("1");
+    let missing = server.request("POST", &[], &event("1"));
     assert_rejected(&server.exchange(missing).await, 401, "unauthorized");
     let forged = new_token("another secret");
     assert_rejected(&server.deliver_with(&forged, "1").await, 401, "unauthorized");
@@ -86,8 +84,7 @@ pub(crate) async fn other_routes_are_untouched(harness: Harness) {
     assert_eq!((health.status, health.body.as_str()), (200, "ok"));
     for path in ["/", "/elsewhere", "/callback/more"] {
         assert_eq!(server.exchange(server.head("GET", path, &[])).await.status, 404, "{path}");
-        let posted =
-            server.head("POST", path, &[("x-smartshape-token", good_token()), ("content-length", "0")]);
+        let posted = server.delivery("").replace("/callback", path);
         assert_eq!(server.exchange(posted).await.status, 404, "{path}");
     }
     assert_eq!(server.receiver.stats().rejected, 0);
