@@ -32,7 +32,7 @@ macro_rules! table {
             const TARGET: Target = Target::$target;
 
             cases! {
-                responses: success_is_byte_for_byte, wrong_method, missing_and_wrong_tokens,
+                responses: wrong_method, missing_and_wrong_tokens,
                     bodies_without_an_event, handler_failures, other_routes_are_untouched,
                     connections_are_kept;
                 tokens: vectors_of_other_implementations, header_in_any_case, repeated_tokens,

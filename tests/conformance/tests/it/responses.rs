@@ -3,12 +3,6 @@
 use conformance::harness::{Harness, assert_rejected, assert_success, event, good_token, new_token};
 use conformance::script::Step;
 
-pub(crate) async fn success_is_byte_for_byte(harness: Harness) {
-    let server = harness.start().await;
-    assert_success(&server.deliver(&event("1")).await);
-    assert_eq!(server.script.seen()[0].body, event("1"));
-}
-
 pub(crate) async fn wrong_method(harness: Harness) {
     let server = harness.start().await;
     for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
