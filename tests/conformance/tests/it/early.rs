@@ -3,7 +3,9 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use conformance::harness::{Harness, assert_success, chunked, event, event_of_length, good_token, new_token};
+use conformance::harness::{
+    Harness, TestServer, assert_success, chunked, event, event_of_length, good_token, new_token,
+};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/rejected_upload.js");
 const POOLED_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/pooled_connection.js");
@@ -74,30 +76,32 @@ pub(crate) async fn early_response_announces_the_close(harness: Harness) {
 /// A client that keeps its connections does not send the next delivery over one that ends.
 pub(crate) async fn node_never_reuses_a_connection_that_ends(harness: Harness) {
     let server = harness.start().await;
-    let port = server.address.port().to_string();
-    let mut node = tokio::process::Command::new("node");
-    node.args([POOLED_SCRIPT, &port, &TRIES.to_string()]).env("GOOD_TOKEN", good_token());
-    let Ok(child) = node.stdout(Stdio::piped()).kill_on_drop(true).spawn() else {
+    let Some(handled) = run_node(&server, POOLED_SCRIPT, &[&TRIES.to_string()]).await else {
         return; // No Node.js here.
     };
-    let output = child.wait_with_output().await.unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), format!("{} of {}", 3 * TRIES, 3 * TRIES));
+    assert_eq!(handled, format!("{} of {}", 3 * TRIES, 3 * TRIES));
 }
 
 pub(crate) async fn node_gets_the_rejection_while_it_uploads(harness: Harness) {
     let server = harness.start().await;
-    let port = server.address.port().to_string();
     for bytes in ["100000", "1000000", "40000000"] {
         for framing in ["declared", "chunked"] {
-            let mut node = tokio::process::Command::new("node");
-            node.args([SCRIPT, &port, bytes, &TRIES.to_string(), framing]);
-            let Ok(child) = node.stdout(Stdio::piped()).kill_on_drop(true).spawn() else {
+            let Some(rejections) = run_node(&server, SCRIPT, &[bytes, &TRIES.to_string(), framing]).await
+            else {
                 return; // No Node.js here.
             };
-            let output = child.wait_with_output().await.unwrap();
-            let rejections: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+            let rejections: u32 = rejections.parse().unwrap();
             // All of them, but for a client that did not run for a second. Without lingering it is half of the largest.
             assert!(rejections + 2 >= TRIES, "{bytes} {framing}: {rejections} of {TRIES}");
         }
     }
+}
+
+/// What a script prints that gets the server's port and these arguments.
+async fn run_node(server: &TestServer, script: &str, arguments: &[&str]) -> Option<String> {
+    let mut node = tokio::process::Command::new("node");
+    node.arg(script).arg(server.address.port().to_string()).args(arguments).env("GOOD_TOKEN", good_token());
+    let child = node.stdout(Stdio::piped()).kill_on_drop(true).spawn().ok()?;
+    let output = child.wait_with_output().await.unwrap();
+    Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
