@@ -44,6 +44,10 @@ impl Worker {
                 }
             };
             let result = self.run(stop).await;
+            if let Err(error) = &result {
+                // A program that does not wait for `stopped` would go on storing events that nobody handles.
+                tracing::error!(%error, "a worker has stopped; events wait until another one runs");
+            }
             drop(running);
             result
         });

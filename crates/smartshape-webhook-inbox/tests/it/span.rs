@@ -2,11 +2,13 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use smartshape_webhook::{Delivery, Handler as _};
 use tracing::subscriber::DefaultGuard;
 
-use crate::it::fixture::{Fixture as _, Folder, file_inbox, long_delivery, poll_until};
+use crate::Inbox;
+use crate::it::fixture::{Fixture as _, Folder, file_inbox, long_delivery, poll_until, succeed};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -69,6 +71,20 @@ async fn dropped_handle_is_logged() {
     assert!(!log.text().contains("handle was dropped"), "{}", log.text());
     drop(spawn());
     poll_until(async || log.text().contains("handle was dropped")).await;
+}
+
+/// Otherwise a program that keeps the handle and does not wait for it stores events that nobody handles, without a word.
+#[tokio::test]
+async fn worker_that_stops_by_itself_is_logged() {
+    let (log, _mine) = Log::listen();
+    let (folder, inbox) = file_inbox().await;
+    let builder = Inbox::builder(&folder.url()).worker_lock_timeout(Duration::ZERO);
+    let second = builder.open().await.unwrap();
+    let worker = inbox.worker(succeed).spawn();
+    poll_until(async || !inbox.workers().await.unwrap().is_empty()).await;
+    let _idle = second.worker(succeed).spawn();
+    poll_until(async || log.text().contains("a worker has stopped")).await;
+    worker.shutdown().await.unwrap();
 }
 
 /// The warning about a growing write-ahead log names the cause, a reader's open transaction.
