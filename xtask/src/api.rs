@@ -53,8 +53,8 @@ fn public_api(library: &str) -> Result<String> {
     Ok(api.items().map(|item| format!("{item}\n")).collect())
 }
 
-/// Runs rustdoc with its unstable JSON output allowed. Allowing it for all of cargo would compile every dependency anew,
-/// as build scripts look at the variable.
+/// Runs rustdoc with its unstable JSON output allowed. Allowing it for all of cargo would compile every dependency
+/// anew, as build scripts look at the variable.
 pub(crate) fn rustdoc_wrapper() -> Option<ExitCode> {
     std::env::var_os(WRAPPER)?;
     let rustdoc: PathBuf = "rustdoc".into();

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use crate::{Result, cargo, postgres, runtimes};
 
-/// The arguments are those of the program `bench`, which prints what they may be, and the parts `lanes` and `outlet`, which
-/// these crates measure themselves.
+/// The arguments are those of the program `bench`, which prints what they may be, and the parts `lanes` and `outlet`,
+/// which these crates measure themselves.
 pub(crate) fn run(arguments: &[&str]) -> Result {
     let (options, parts): (Vec<&str>, Vec<&str>) =
         arguments.iter().partition(|argument| argument.starts_with("--"));

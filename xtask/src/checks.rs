@@ -52,7 +52,8 @@ pub(crate) fn run() -> Result {
     Ok(())
 }
 
-/// Packages what is published, without building it anew from the packages, which takes as long as a build of everything.
+/// Packages what is published, without building it anew from the packages, which takes as long as a build of
+/// everything.
 fn package() -> Result {
     let mut arguments = vec!["package", "--quiet", "--locked", "--no-verify", "--allow-dirty"];
     arguments.extend(PUBLISHED.iter().flat_map(|name| ["--package", name]));

@@ -51,15 +51,15 @@ pub(crate) fn run() -> Result {
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     cargo::run(&["test", "--locked", "--workspace"], &environment)?;
     cargo::run(&["test", "--locked", "--package", "smartshape-webhook", "--no-default-features"], &[])?;
-    // Another crate of a program may switch these features on, which changes how serde_json shows numbers and objects to
-    // the core.
+    // Another crate of a program may switch these features on, which changes how serde_json shows numbers and objects
+    // to the core.
     let others = "serde_json/arbitrary_precision,serde_json/preserve_order";
     cargo::run(
         &["test", "--locked", "--package", "smartshape-webhook", "--tests", "--features", others],
         &[],
     )?;
-    // The other programs were built for the tests. Another choice of packages would build the frameworks anew, since it gives
-    // them other features.
+    // The other programs were built for the tests. Another choice of packages would build the frameworks anew, since it
+    // gives them other features.
     let programs = ["--tests", "--bin", "browser", "--bin", "torture"];
     cargo::run(&[&["build", "--locked", "--workspace"][..], &programs].concat(), &[])?;
     endpoints::check(node.ok().as_ref(), python.ok().as_ref())?;

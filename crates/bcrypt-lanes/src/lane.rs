@@ -40,7 +40,8 @@ impl Lane {
     pub(crate) fn load(&mut self, password: &[u8], hash: &Hash) {
         self.boxes = pi::BOXES;
         self.round_keys = pi::ROUND_KEYS;
-        // Repeated with a zero byte in between, of which 72 bytes count; written in place, so that no copy stays on the stack.
+        // Repeated with a zero byte in between, of which 72 bytes count; written in place, so that no copy stays on the
+        // stack.
         let mut bytes = password.iter().chain([&0]).cycle();
         for word in &mut self.password {
             *word = (0..4).fold(0, |word, _| word << 8 | u32::from(*bytes.next().unwrap_or(&0)));

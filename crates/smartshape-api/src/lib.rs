@@ -2,7 +2,8 @@
 //! made or endorsed by SmartShape.
 //!
 //! - [`Client`]: one method for each call.
-//! - [`Client::reconcile`] creates and deletes webhooks until the account has the desired ones; [`Plan`] is its dry run.
+//! - [`Client::reconcile`] creates and deletes webhooks until the account has the desired ones; [`Plan`] is its dry
+//!   run.
 //! - [`ClientBuilder`]: base URL, tokens, timeouts, retries.
 //! - [`Error`], [`ErrorKind`], [`Hint`]: what failed and what to try. No error shows a secret.
 //!

@@ -50,8 +50,8 @@ pub(crate) fn escape_and_truncate(text: &str) -> String {
     escape_for_log(text).max_chars(MAX_CHARS).to_string()
 }
 
-/// The text, unless it holds a secret. A text with a backslash is taken to hold one: JSON encoders escape the same secret
-/// in different ways, and in nested JSON several times.
+/// The text, unless it holds a secret. A text with a backslash is taken to hold one: JSON encoders escape the same
+/// secret in different ways, and in nested JSON several times.
 fn redacted<'a>(text: &'a str, secrets: &[SecretString]) -> &'a str {
     let is_in_text = |secret: &SecretString| !secret.expose().is_empty() && text.contains(secret.expose());
     if text.contains('\\') || secrets.iter().any(is_in_text) { "[redacted]" } else { text }

@@ -37,8 +37,8 @@ impl Registration {
         self.event.as_deref()?.parse().ok()
     }
 
-    /// Parses a resource; `None` if it has no id. Responses to creations and lists hold the id in different fields; both
-    /// are accepted in either. Secrets are dropped.
+    /// Parses a resource; `None` if it has no id. Responses to creations and lists hold the id in different fields;
+    /// both are accepted in either. Secrets are dropped.
     pub(crate) fn read(resource: &Value) -> Option<Self> {
         let text = |value: Option<&Value>| {
             value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)

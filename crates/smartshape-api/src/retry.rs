@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Parses a `Retry-After` header (RFC 9110): seconds, or an HTTP date, which becomes the time until then. `None` if it is
-/// neither.
+/// Parses a `Retry-After` header (RFC 9110): seconds, or an HTTP date, which becomes the time until then. `None` if it
+/// is neither.
 ///
 /// ```
 /// use std::time::Duration;

@@ -97,9 +97,9 @@ impl SessionToken {
     }
 }
 
-/// The secret of a webhook to be registered: whatever SmartShape accepts. The receiver's `Secret` is stricter: it rejects
-/// invisible characters, and secrets below 16 bytes unless told otherwise. They are two types, since this client also
-/// registers webhooks for receivers that are written otherwise, with the secrets that these have.
+/// The secret of a webhook to be registered: whatever SmartShape accepts. The receiver's `Secret` is stricter: it
+/// rejects invisible characters, and secrets below 16 bytes unless told otherwise. They are two types, since this
+/// client also registers webhooks for receivers that are written otherwise, with the secrets that these have.
 #[derive(Clone, Debug)]
 pub struct WebhookSecret(pub(crate) SecretString);
 

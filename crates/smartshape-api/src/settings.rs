@@ -107,17 +107,17 @@ impl ClientBuilder {
         self
     }
 
-    /// Maximum number of retries of a call. Defaults to 2. Idempotent calls (list, delete) are retried when the connection
-    /// fails, on 500, 502 and 504, and on a 503 with `Retry-After`. Every call is retried on 429, which means that the
-    /// server did nothing. `Retry-After` is honored if it ends within [`timeout`](Self::timeout).
+    /// Maximum number of retries of a call. Defaults to 2. Idempotent calls (list, delete) are retried when the
+    /// connection fails, on 500, 502 and 504, and on a 503 with `Retry-After`. Every call is retried on 429, which
+    /// means that the server did nothing. `Retry-After` is honored if it ends within [`timeout`](Self::timeout).
     #[must_use]
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.backoff = self.backoff.with_max_times(usize::try_from(max_retries).unwrap_or(usize::MAX));
         self
     }
 
-    /// Exponential backoff between attempts: the first delay, doubled for each further retry up to `max`. Jitter adds up to
-    /// as much again. Defaults to 250 milliseconds and 5 seconds.
+    /// Exponential backoff between attempts: the first delay, doubled for each further retry up to `max`. Jitter adds
+    /// up to as much again. Defaults to 250 milliseconds and 5 seconds.
     #[must_use]
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
         self.backoff = self.backoff.with_min_delay(min.min(max)).with_max_delay(max);
@@ -133,8 +133,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Allows an `http://` base URL of another host. Everybody on the network path can then read the password, the tokens
-    /// and the webhook secrets, so use it in trusted networks only, such as between two containers. Defaults to `false`.
+    /// Allows an `http://` base URL of another host. Everybody on the network path can then read the password, the
+    /// tokens and the webhook secrets, so use it in trusted networks only, such as between two containers. Defaults to
+    /// `false`.
     #[must_use]
     pub fn allow_plain_http(mut self, allow: bool) -> Self {
         self.plain_http = allow;
@@ -145,9 +146,9 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when the base URL or a certificate is invalid, the base URL is
-    /// `http://` for another host (see [`allow_plain_http`](Self::allow_plain_http)), a timeout is zero or longer than a
-    /// day, or the system has no root certificates.
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when the base URL or a certificate is invalid, the base URL
+    /// is `http://` for another host (see [`allow_plain_http`](Self::allow_plain_http)), a timeout is zero or longer
+    /// than a day, or the system has no root certificates.
     pub fn build(self) -> Result<Client, Error> {
         let base = BaseUrl::parse(&self.base_url)?;
         for (name, limit) in [("connect_timeout", self.connect_timeout), ("timeout", self.timeout)] {

@@ -1,7 +1,7 @@
 //! Sends a request over a new HTTP/1.1 connection and reads the whole response.
 //!
-//! Connections are not pooled: if the server closed an idle connection while a creation was being sent, nobody could tell
-//! whether the webhook exists.
+//! Connections are not pooled: if the server closed an idle connection while a creation was being sent, nobody could
+//! tell whether the webhook exists.
 
 use std::error::Error as StdError;
 use std::io;

@@ -1,12 +1,13 @@
 //! A fake SmartShape for tests without an account (unofficial).
 //!
-//! - [`Sender`] sends signed events to an endpoint, checks the response as strictly as SmartShape's manual, and retries.
-//! - [`FakeSmartShape`] is a server with the part of SmartShape's web API that webhooks need (login, sessions, webhooks,
-//!   attributes), with routes under `/fake/` that trigger events, and with [`FaultInjection`]. The binary
+//! - [`Sender`] sends signed events to an endpoint, checks the response as strictly as SmartShape's manual, and
+//!   retries.
+//! - [`FakeSmartShape`] is a server with the part of SmartShape's web API that webhooks need (login, sessions,
+//!   webhooks, attributes), with routes under `/fake/` that trigger events, and with [`FaultInjection`]. The binary
 //!   `smartshape-fake` runs it as a program.
 //!
-//! It speaks plain HTTP and talks to loopback addresses only, unless [`SenderSettings::allow_remote`] is set. Its requests
-//! carry `x-smartshape-fake: 1`, its responses `server: smartshape-fake`.
+//! It speaks plain HTTP and talks to loopback addresses only, unless [`SenderSettings::allow_remote`] is set. Its
+//! requests carry `x-smartshape-fake: 1`, its responses `server: smartshape-fake`.
 
 mod http;
 mod payload;

@@ -61,8 +61,8 @@ impl EventPayload {
         Self::from_body(sample_text(kind))
     }
 
-    /// Any body, sent unchanged. [`event`](Self::event) and [`uuid`](Self::uuid) are empty if the body is not JSON that has
-    /// them.
+    /// Any body, sent unchanged. [`event`](Self::event) and [`uuid`](Self::uuid) are empty if the body is not JSON that
+    /// has them.
     #[must_use]
     pub fn from_body(body: impl Into<Bytes>) -> Self {
         let body = body.into();

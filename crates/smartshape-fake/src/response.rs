@@ -52,8 +52,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Checks a response against the manual's three rules: status 200, `application/json`, `"success": true`. Returns a fault for
-/// each broken rule; SmartShape accepts the response if there are none.
+/// Checks a response against the manual's three rules: status 200, `application/json`, `"success": true`. Returns a
+/// fault for each broken rule; SmartShape accepts the response if there are none.
 ///
 /// ```
 /// use smartshape_fake::{Fault, check_response};

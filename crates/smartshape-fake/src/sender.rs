@@ -21,8 +21,8 @@ const MAX_TOKEN_THREADS: usize = 64;
 /// Prefix of a response body that an attempt keeps.
 const MAX_KEPT_BODY_BYTES: usize = 1024;
 
-/// Settings of a [`Sender`]. SmartShape documents neither its number of attempts, nor their backoff, nor its timeout: the
-/// defaults are chosen for tests. Fields may be added, so end a literal with `..SenderSettings::default()`.
+/// Settings of a [`Sender`]. SmartShape documents neither its number of attempts, nor their backoff, nor its timeout:
+/// the defaults are chosen for tests. Fields may be added, so end a literal with `..SenderSettings::default()`.
 #[derive(Clone, Debug)]
 pub struct SenderSettings {
     /// bcrypt cost of the token. Defaults to 10.

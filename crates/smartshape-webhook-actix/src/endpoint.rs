@@ -9,8 +9,8 @@ use crate::convert;
 
 /// Makes a route that receives deliveries and hands them to `handler`.
 ///
-/// It responds to every request itself, whatever its method, and `handler` keeps running if the client disconnects. Build
-/// the receiver once, outside the closure that actix-web calls for each worker; clones share its state.
+/// It responds to every request itself, whatever its method, and `handler` keeps running if the client disconnects.
+/// Build the receiver once, outside the closure that actix-web calls for each worker; clones share its state.
 ///
 /// ```
 /// use actix_web::App;

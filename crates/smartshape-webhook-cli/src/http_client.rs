@@ -1,7 +1,8 @@
 //! One request to any endpoint, and its response; over HTTP/1.1, with TLS if the URL is https.
 //!
-//! On hyper rather than on reqwest: `check` has to choose the connection of each request, the case of header names, and how
-//! much of a body it withholds, so its connections, certificates and faults would stand here beside reqwest's anyway.
+//! On hyper rather than on reqwest: `check` has to choose the connection of each request, the case of header names, and
+//! how much of a body it withholds, so its connections, certificates and faults would stand here beside reqwest's
+//! anyway.
 
 use std::error::Error;
 use std::io;

@@ -154,7 +154,8 @@ pub(crate) async fn open(url: &str, read_only: bool) -> CliResult<Inbox> {
         if std::fs::exists(url).unwrap_or_default() {
             return Err(none);
         }
-        // A mistyped URL may contain a password. The inbox rejects it before it looks for a file, and does not repeat it.
+        // A mistyped URL may contain a password. The inbox rejects it before it looks for a file, and does not repeat
+        // it.
         let opened = Inbox::builder(url).connect_timeout(Duration::ZERO).read_only(true).open().await;
         let rejected = opened
             .err()

@@ -161,8 +161,8 @@ pub struct StoredDelivery {
     pub event: StoredEvent,
     /// The exact body; `None` once it was deleted.
     pub body: Option<Bytes>,
-    /// When the next attempt is due; `None` unless the event waits. It is in the past if the event waits for a worker, for an
-    /// earlier event of its file and webhook, or for the end of a pause.
+    /// When the next attempt is due; `None` unless the event waits. It is in the past if the event waits for a worker,
+    /// for an earlier event of its file and webhook, or for the end of a pause.
     pub next_attempt_at: Option<Timestamp>,
 }
 

@@ -1,5 +1,5 @@
-//! Metrics, through the `metrics` facade: without an installed recorder they cost nothing. METRICS.md lists the same names for
-//! users; a test compares.
+//! Metrics, through the `metrics` facade: without an installed recorder they cost nothing. METRICS.md lists the same
+//! names for users; a test compares.
 //!
 //! A label is always one of our own static texts, never anything that came from outside.
 

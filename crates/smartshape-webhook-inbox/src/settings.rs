@@ -69,9 +69,9 @@ impl InboxBuilder {
     }
 
     /// How long the bodies of completed events are kept, so that they can be read and replayed; at most
-    /// [`dedup_retention`](Self::dedup_retention). Defaults to zero: completing an event deletes its body. Kept bodies do
-    /// not count against [`max_size_bytes`](Self::max_size_bytes), since a completed event never keeps a new one from being
-    /// stored: the disk needs room for all that arrives in this time.
+    /// [`dedup_retention`](Self::dedup_retention). Defaults to zero: completing an event deletes its body. Kept bodies
+    /// do not count against [`max_size_bytes`](Self::max_size_bytes), since a completed event never keeps a new one
+    /// from being stored: the disk needs room for all that arrives in this time.
     pub fn body_retention(mut self, retention: Duration) -> Self {
         self.retention.bodies = retention.min(FAR_FUTURE);
         self
@@ -129,8 +129,8 @@ impl InboxBuilder {
         self
     }
 
-    /// Accepts `CockroachDB` and `YugabyteDB`, on which the inbox was never tested: none of its promises is known to hold there.
-    /// Defaults to false.
+    /// Accepts `CockroachDB` and `YugabyteDB`, on which the inbox was never tested: none of its promises is known to
+    /// hold there. Defaults to false.
     pub fn danger_allow_untested_server(mut self, allow: bool) -> Self {
         self.storage.allow_untested_server = allow;
         self

@@ -11,8 +11,8 @@ const ESCAPED_IN_SOURCE: &AsciiSet =
 /// What the bindings to HTTP and NATS escape.
 const ESCAPED_IN_HEADER: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// A delivery as a [CloudEvent](https://github.com/cloudevents/spec) of version 1.0, in binary mode: attributes beside the
-/// body.
+/// A delivery as a [CloudEvent](https://github.com/cloudevents/spec) of version 1.0, in binary mode: attributes beside
+/// the body.
 ///
 /// ```
 /// use smartshape_webhook::Delivery;
@@ -33,8 +33,8 @@ const ESCAPED_IN_HEADER: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 pub struct CloudEvent {
     /// [`Delivery::key`] in hexadecimal: the same for every repetition of the event.
     pub id: String,
-    /// `smartshape:` and the owner: the account's id, else the e-mail address, else the name. Percent-encoded, as it is a
-    /// URI.
+    /// `smartshape:` and the owner: the account's id, else the e-mail address, else the name. Percent-encoded, as it is
+    /// a URI.
     pub source: String,
     /// The attribute `type`: [`Delivery::event_name`].
     pub event_type: String,

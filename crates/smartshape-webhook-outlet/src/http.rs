@@ -32,9 +32,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// [`CloudEvent::id`], `webhook-timestamp` the time of the attempt, and `webhook-signature` covers both and the body.
 ///
 /// A status of 2xx is success. Anything else is an error after which the delivery is retried, not before the time that
-/// `Retry-After` says (one hour at most): no error is [permanent](HandlerError::permanent), since that would acknowledge an
-/// event that the endpoint does not have. Redirects are not followed. Connections are reused, and are made directly, whatever
-/// `HTTP_PROXY` and `HTTPS_PROXY` say. Cheap to clone.
+/// `Retry-After` says (one hour at most): no error is [permanent](HandlerError::permanent), since that would
+/// acknowledge an event that the endpoint does not have. Redirects are not followed. Connections are reused, and are
+/// made directly, whatever `HTTP_PROXY` and `HTTPS_PROXY` say. Cheap to clone.
 ///
 /// ```
 /// use smartshape_webhook_outlet::HttpOutlet;
@@ -53,8 +53,8 @@ pub struct HttpOutlet {
 
 impl HttpOutlet {
     /// Starts to build an outlet to `url`, which signs with `secret`: `whsec_` and 24 to 64 random bytes in base64.
-    /// Standard Webhooks writes secrets so. Without the prefix a secret is rejected: a password or hexadecimal digits are
-    /// often valid base64, too, and would sign with another key than the other side has.
+    /// Standard Webhooks writes secrets so. Without the prefix a secret is rejected: a password or hexadecimal digits
+    /// are often valid base64, too, and would sign with another key than the other side has.
     pub fn builder(url: &str, secret: &str) -> HttpOutletBuilder {
         HttpOutletBuilder {
             url: url.to_owned(),
@@ -133,15 +133,15 @@ impl HttpOutletBuilder {
         self
     }
 
-    /// Permits addresses that are not of the public internet, such as `10.0.0.1`, `localhost` and `fd00::1`. Not permitted by
-    /// default, so that a URL that somebody else chose reaches no internal service.
+    /// Permits addresses that are not of the public internet, such as `10.0.0.1`, `localhost` and `fd00::1`. Not
+    /// permitted by default, so that a URL that somebody else chose reaches no internal service.
     pub fn allow_private_addresses(mut self) -> Self {
         self.allows_private_addresses = true;
         self
     }
 
-    /// Trusts these certificates too, in PEM form, beside those of the system. For endpoints with a certificate of an own
-    /// authority.
+    /// Trusts these certificates too, in PEM form, beside those of the system. For endpoints with a certificate of an
+    /// own authority.
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.root_certificates = Some(pem.into());
         self

@@ -1,9 +1,9 @@
-//! Outlets: handlers that pass each verified [SmartShape](https://smartshape.io) delivery on to another system, and succeed
-//! only once that system has it.
+//! Outlets: handlers that pass each verified [SmartShape](https://smartshape.io) delivery on to another system, and
+//! succeed only once that system has it.
 //!
 //! [`HttpOutlet`] posts to a URL, signed as [Standard Webhooks](https://www.standardwebhooks.com) describe, so that the
-//! receiving side verifies with a public library of its language. Every delivery is a [`CloudEvent`] with the body as it
-//! arrived, byte for byte.
+//! receiving side verifies with a public library of its language. Every delivery is a [`CloudEvent`] with the body as
+//! it arrived, byte for byte.
 //!
 #![cfg_attr(
     feature = "nats",
@@ -14,9 +14,9 @@
     doc = "`JetStreamOutlet`, of the feature `nats`, publishes to a stream of NATS, once for each event."
 )]
 //!
-//! An outlet is a [`Handler`](smartshape_webhook::Handler). As the handler of an endpoint it passes a delivery on before it
-//! is acknowledged, and SmartShape retries what could not be passed on. As the handler of an inbox's worker, the inbox
-//! retries with back-off, keeps the order per file, and keeps dead letters:
+//! An outlet is a [`Handler`](smartshape_webhook::Handler). As the handler of an endpoint it passes a delivery on
+//! before it is acknowledged, and SmartShape retries what could not be passed on. As the handler of an inbox's worker,
+//! the inbox retries with back-off, keeps the order per file, and keeps dead letters:
 //!
 //! ```no_run
 //! use smartshape_webhook_inbox::Inbox;

@@ -41,18 +41,18 @@ const OTHER_EVENT: &str = "other";
 /// [`CloudEvent::id`].
 ///
 /// The message has the body as it was received and the headers of [`CloudEvent::headers`]. Its subject is
-/// `<prefix>.<event>.<id>`, so that a consumer can filter by event: `smartshape.file_uploaded.*`. An event whose name is
-/// longer than 64 bytes or has other characters than letters, digits, `-` and `_` has `other` in its place; `ce-type` is
-/// always the name.
+/// `<prefix>.<event>.<id>`, so that a consumer can filter by event: `smartshape.file_uploaded.*`. An event whose name
+/// is longer than 64 bytes or has other characters than letters, digits, `-` and `_` has `other` in its place;
+/// `ce-type` is always the name.
 ///
-/// Success is the acknowledgement of this stream, or its statement that it stores a message with this subject already: a
-/// repetition changes nothing for as long as the stream keeps the event. Anything else is an error after which the delivery
-/// is retried; no error is [permanent](HandlerError::permanent). While a cluster elects a leader, which takes seconds, all
-/// attempts fail.
+/// Success is the acknowledgement of this stream, or its statement that it stores a message with this subject already:
+/// a repetition changes nothing for as long as the stream keeps the event. Anything else is an error after which the
+/// delivery is retried; no error is [permanent](HandlerError::permanent). While a cluster elects a leader, which takes
+/// seconds, all attempts fail.
 ///
-/// A message above the server's `max_payload` (1 MiB by default) needs an [object store](JetStreamOutletBuilder::object_store):
-/// the body becomes the object named by the id, and the message is empty and has the header
-/// `ce-dataref: objectstore:<bucket>/<id>`.
+/// A message above the server's `max_payload` (1 MiB by default) needs an
+/// [object store](JetStreamOutletBuilder::object_store): the body becomes the object named by the id, and the message
+/// is empty and has the header `ce-dataref: objectstore:<bucket>/<id>`.
 ///
 /// The connection is made by [`open`](JetStreamOutletBuilder::open), or with the first delivery
 /// ([`open_lazy`](JetStreamOutletBuilder::open_lazy)), and again whenever it is lost. Cheap to clone.
@@ -93,10 +93,10 @@ struct Connection {
 impl JetStreamOutlet {
     /// Starts to build an outlet to the stream of this name.
     ///
-    /// `urls` are one or more servers of a cluster, separated by commas: `nats://host:4222`, or `tls://host:4222`, which
-    /// insists on TLS, also with the other servers and with those that a server announces. They may contain a user and a
-    /// password (`nats://user:password@host:4222`) or a token (`nats://token@host:4222`), percent-encoded: those of the first
-    /// URL are used for all servers.
+    /// `urls` are one or more servers of a cluster, separated by commas: `nats://host:4222`, or `tls://host:4222`,
+    /// which insists on TLS, also with the other servers and with those that a server announces. They may contain a
+    /// user and a password (`nats://user:password@host:4222`) or a token (`nats://token@host:4222`), percent-encoded:
+    /// those of the first URL are used for all servers.
     pub fn builder(urls: &str, stream: &str) -> JetStreamOutletBuilder {
         JetStreamOutletBuilder {
             urls: urls.to_owned(),
@@ -272,18 +272,18 @@ impl JetStreamOutletBuilder {
         self
     }
 
-    /// Minimum number of replicas of the stream and of the object store. Defaults to 3: one server of a cluster can then
-    /// fail without losing an acknowledged event.
+    /// Minimum number of replicas of the stream and of the object store. Defaults to 3: one server of a cluster can
+    /// then fail without losing an acknowledged event.
     ///
-    /// A single server (1) acknowledges before it syncs to disk, unless `sync_interval: always` is set there, which a client
-    /// cannot see.
+    /// A single server (1) acknowledges before it syncs to disk, unless `sync_interval: always` is set there, which a
+    /// client cannot see.
     pub fn min_replicas(mut self, replicas: usize) -> Self {
         self.min_replicas = replicas;
         self
     }
 
-    /// Maximum time to open the outlet, and maximum time for an attempt, from publishing to the acknowledgement. Defaults to
-    /// 30 seconds.
+    /// Maximum time to open the outlet, and maximum time for an attempt, from publishing to the acknowledgement.
+    /// Defaults to 30 seconds.
     ///
     /// Keep it below the lease of the inbox's worker, or below the time that SmartShape waits for an endpoint.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -292,15 +292,15 @@ impl JetStreamOutletBuilder {
     }
 
     /// Connects and checks that the stream and the object store keep what they acknowledge: storage in files, enough
-    /// replicas, no deletion of old events when they are full (discard policy new), nor before a day has passed (`max_age`),
-    /// nor when consumers have acknowledged them (retention policy limits). Creates and changes neither.
+    /// replicas, no deletion of old events when they are full (discard policy new), nor before a day has passed
+    /// (`max_age`), nor when consumers have acknowledged them (retention policy limits). Creates and changes neither.
     ///
     /// The user needs permission to publish to `<prefix>.>`, `$JS.API.STREAM.INFO.<stream>` and `$JS.API.STREAM.NAMES`.
     ///
     /// # Errors
     ///
-    /// [`OutletError`] if a setting is invalid, no server can be connected to, or the stream or the object store is missing
-    /// or does not fit.
+    /// [`OutletError`] if a setting is invalid, no server can be connected to, or the stream or the object store is
+    /// missing or does not fit.
     pub async fn open(self) -> Result<JetStreamOutlet, OutletError> {
         let outlet = self.open_lazy()?;
         let limit = outlet.0.timeout;
@@ -312,8 +312,8 @@ impl JetStreamOutletBuilder {
         Ok(outlet)
     }
 
-    /// Returns at once: the first delivery connects and checks, as [`open`](Self::open) does. Until that has succeeded, every
-    /// attempt fails with the reason. For a service that accepts deliveries while the servers are down.
+    /// Returns at once: the first delivery connects and checks, as [`open`](Self::open) does. Until that has succeeded,
+    /// every attempt fails with the reason. For a service that accepts deliveries while the servers are down.
     ///
     /// ```
     /// use smartshape_webhook_outlet::JetStreamOutlet;
@@ -366,8 +366,8 @@ impl fmt::Debug for JetStreamOutletBuilder {
     }
 }
 
-/// The servers without credentials, and options with them and with what `tls://` means: the client would not use a URL's for
-/// servers that it learns of.
+/// The servers without credentials, and options with them and with what `tls://` means: the client would not use a
+/// URL's for servers that it learns of.
 fn servers(urls: &str) -> Result<(Vec<ServerAddr>, ConnectOptions), OutletError> {
     let invalid = |why: &str| OutletError::new(OutletErrorKind::Url, "the URL is invalid", why);
     let mut servers = Vec::new();

@@ -13,13 +13,14 @@ use crate::service::{ExtractorOutcome, WebhookExtension};
 
 /// Extracts the event from a delivery that [`WebhookLayer`](crate::WebhookLayer) has verified.
 ///
-/// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery), which
-/// also knows file, owner and time; or one of the nine typed events. A typed event accepts only
-/// itself: for other events, and for undecodable data,
-/// [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event) applies, which defaults to a rejection with status 422.
+/// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery), which also knows file, owner
+/// and time; or one of the nine typed events. A typed event accepts only itself: for other events, and for undecodable
+/// data, [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event) applies, which defaults to a rejection
+/// with status 422.
 ///
-/// Without the layer there is no delivery: the response is 500, with the remedy in the log. `Option<Webhook<E>>` does not
-/// compile; `Result<Webhook<E>, WebhookRejection>` does, and the handler should return the rejection as its response.
+/// Without the layer there is no delivery: the response is 500, with the remedy in the log. `Option<Webhook<E>>` does
+/// not compile; `Result<Webhook<E>, WebhookRejection>` does, and the handler should return the rejection as its
+/// response.
 ///
 /// ```
 /// use axum::{Router, http::StatusCode, routing::post};

@@ -60,8 +60,8 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<Body, S::Error>;
 
-    /// Always ready. The route's own `poll_ready` is called once the delivery is claimed, so that unverified requests take
-    /// none of its capacity.
+    /// Always ready. The route's own `poll_ready` is called once the delivery is claimed, so that unverified requests
+    /// take none of its capacity.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }

@@ -98,8 +98,8 @@ impl ForwardOutcome {
     }
 }
 
-/// A request as a listener received it, with its response. Tokens and credentials among its headers are not kept, nor is
-/// the body of a request whose token was not verified.
+/// A request as a listener received it, with its response. Tokens and credentials among its headers are not kept, nor
+/// is the body of a request whose token was not verified.
 pub struct ReceivedDelivery {
     pub(crate) received_at: Timestamp,
     pub(crate) took: Duration,
@@ -222,8 +222,8 @@ impl Deliveries {
         Self { resend: Some((url.into(), Arc::new(move |body| Box::pin(send(body))))), ..self }
     }
 
-    /// Offers to send samples: `sample` has a body for each event, and `send` signs what the visitor made of it and sends
-    /// it to the listener.
+    /// Offers to send samples: `sample` has a body for each event, and `send` signs what the visitor made of it and
+    /// sends it to the listener.
     #[must_use]
     pub fn samples<F>(
         self,

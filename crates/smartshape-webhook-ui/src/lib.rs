@@ -1,9 +1,9 @@
 //! SmartShape webhooks: a console for the inbox, in the browser (unofficial).
 //!
 //! [`Ui`] is one tower service on one route. It shows whether events are handled, which are dead letters and why, and
-//! every event with its body, its changes and its failed attempts; and it replays, purges, pauses and resumes. It needs no
-//! script, no build step and no other file. Every link is a query, so it works below any path, also behind a proxy that strips
-//! the path, without a setting. Behind HTTPS, or a proxy that changes `Host`, set [`Ui::public_origin`].
+//! every event with its body, its changes and its failed attempts; and it replays, purges, pauses and resumes. It needs
+//! no script, no build step and no other file. Every link is a query, so it works below any path, also behind a proxy
+//! that strips the path, without a setting. Behind HTTPS, or a proxy that changes `Host`, set [`Ui::public_origin`].
 //!
 //! ```
 //! use axum::Router;
@@ -17,8 +17,8 @@
 //! # let _ = app;
 //! ```
 //!
-//! There is no default for [`Access`]: an inbox holds personal data. [`Visitor`] says what a person may do, and the server
-//! enforces it. A request that changes something must come from the console's own page.
+//! There is no default for [`Access`]: an inbox holds personal data. [`Visitor`] says what a person may do, and the
+//! server enforces it. A request that changes something must come from the console's own page.
 //!
 //! With the features `actix` and `warp` it is a route of actix-web and a filter of warp. On other frameworks,
 //! [`Ui::respond`] takes a request head and a body, and returns a response.
@@ -169,9 +169,9 @@ impl Ui {
         self.with(|settings| settings.read_only = read_only)
     }
 
-    /// The origin that browsers see, such as `https://ops.example`, for a proxy that changes the `Host` header. Defaults to
-    /// the request's host, by HTTP or HTTPS: set it for a console behind HTTPS, so that a browser without `Sec-Fetch-Site` may
-    /// not post from a page without TLS.
+    /// The origin that browsers see, such as `https://ops.example`, for a proxy that changes the `Host` header.
+    /// Defaults to the request's host, by HTTP or HTTPS: set it for a console behind HTTPS, so that a browser without
+    /// `Sec-Fetch-Site` may not post from a page without TLS.
     #[must_use]
     pub fn public_origin(self, origin: &str) -> Self {
         self.with(|settings| settings.public_origin = Some(origin.trim_end_matches('/').to_owned()))
@@ -191,8 +191,8 @@ impl Ui {
         self.serve(head, async { (body.len() <= MAX_FORM_BYTES).then_some(body) }).await
     }
 
-    /// Responds like [`respond`](Self::respond). `form` reads the body, and is awaited when the visitor may send one; `None`
-    /// when the body is longer than [`MAX_FORM_BYTES`], or did not arrive.
+    /// Responds like [`respond`](Self::respond). `form` reads the body, and is awaited when the visitor may send one;
+    /// `None` when the body is longer than [`MAX_FORM_BYTES`], or did not arrive.
     async fn serve(&self, head: Parts, form: impl Future<Output = Option<Bytes>>) -> Response<Bytes> {
         let mut response = self.respond_to(&head, form).await;
         if head.method == Method::HEAD {

@@ -13,8 +13,8 @@ use warp::{Filter, Rejection};
 use crate::{MAX_FORM_BYTES, Ui};
 
 /// The console as a filter of warp, for the path that stands before it. [`Access::decide`](crate::Access::decide) gets
-/// the request's head without its path and without extensions, of which it has only a [`ClientAddr`]: that of the request's
-/// extensions, or else the peer's.
+/// the request's head without its path and without extensions, of which it has only a [`ClientAddr`]: that of the
+/// request's extensions, or else the peer's.
 ///
 /// ```
 /// use smartshape_webhook_ui::{Ui, warp::console};

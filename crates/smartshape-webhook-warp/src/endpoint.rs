@@ -11,8 +11,8 @@ use crate::convert;
 
 /// Makes a filter that receives deliveries and hands them to `handler`.
 ///
-/// Put it behind a path. It responds to every request that reaches it, whatever the method, and so never falls through to
-/// another route; `handler` keeps running if the client disconnects.
+/// Put it behind a path. It responds to every request that reaches it, whatever the method, and so never falls through
+/// to another route; `handler` keeps running if the client disconnects.
 ///
 /// ```
 /// use warp::Filter;

@@ -54,11 +54,11 @@ pub fn webhook<E: FromDelivery>(
 
 /// A verified event, claimed for this handler.
 ///
-/// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery); or one
-/// of the nine typed events. A typed event accepts only itself: for other events,
-/// and for undecodable data, [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event) applies, which defaults
-/// to a rejection with status 422. Dereferences to [`Claimed`], and so to the delivery's
-/// `file()`, `uuid()`, `triggered_at()` and so on; the event itself is [`extracted`](Claimed::extracted).
+/// `E` is [`Event`](crate::Event), which takes every event; [`Delivery`](crate::Delivery); or one of the nine typed
+/// events. A typed event accepts only itself: for other events, and for undecodable data,
+/// [`on_unexpected_event`](crate::ReceiverBuilder::on_unexpected_event) applies, which defaults to a rejection with
+/// status 422. Dereferences to [`Claimed`], and so to the delivery's `file()`, `uuid()`, `triggered_at()` and so on;
+/// the event itself is [`extracted`](Claimed::extracted).
 ///
 /// Only [`acknowledge`](Self::acknowledge) makes the response that SmartShape takes for a success;
 /// dropping the webhook releases the claim for the sender's next attempt.

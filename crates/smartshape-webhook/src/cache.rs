@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// A fast hash suffices: these keys are hashes already, so nobody chooses their bits. (Addresses, the one exception, are
-/// few.) The seed is random all the same, since the holder of a token can try uuids until their keys collide.
+/// A fast hash suffices: these keys are hashes already, so nobody chooses their bits. (Addresses, the one exception,
+/// are few.) The seed is random all the same, since the holder of a token can try uuids until their keys collide.
 type Hasher = foldhash::fast::RandomState;
 
 pub(crate) type HashedMap<K, V> = HashMap<K, V, Hasher>;

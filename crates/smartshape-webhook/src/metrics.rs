@@ -205,7 +205,8 @@ pub(crate) fn body_bytes() -> GaugeGuard {
     GaugeGuard::new(gauge(&KEYS.body_bytes), 0)
 }
 
-/// Counts a token in the queue. Made by the caller's thread and not by the worker's, since a recorder may be local to a thread.
+/// Counts a token in the queue. Made by the caller's thread and not by the worker's, since a recorder may be local to a
+/// thread.
 pub(crate) struct QueuedTokenGauge {
     waiting: GaugeGuard,
     hashing: Gauge,

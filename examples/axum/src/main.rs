@@ -30,7 +30,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let signal = example_common::stop_signal()?;
     let listener = example_common::listen()?;
 
-    // Your code is the handler. With an inbox, deliveries are stored and acknowledged, and a worker calls it afterwards.
+    // Your code is the handler. With an inbox, deliveries are stored and acknowledged, and a worker calls it
+    // afterwards.
     let handler = example_common::print_event;
     let worker = inbox.as_ref().map(|inbox| inbox.worker(handler).spawn());
     let handler = inbox.clone().map_or_else(|| BoxHandler::new(handler), BoxHandler::new);

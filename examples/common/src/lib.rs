@@ -37,8 +37,8 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 #[cfg(target_os = "linux")]
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Ends the process with 0, or with 2 and one line on standard error. To return from `main` would wait for handlers that
-/// still print, for as long as nobody reads it.
+/// Ends the process with 0, or with 2 and one line on standard error. To return from `main` would wait for handlers
+/// that still print, for as long as nobody reads it.
 #[allow(clippy::exit, reason = "it is called at the end of `main`")]
 pub fn exit(outcome: Result<(), Box<dyn Error>>) -> ! {
     let Err(error) = outcome else { std::process::exit(0) };
@@ -83,8 +83,8 @@ pub async fn open_inbox() -> Result<Option<Inbox>, Box<dyn Error>> {
     }
 }
 
-/// The console of the inbox: for the user `ops` with the password of `CONSOLE_PASSWORD`, or for whoever has the link with
-/// the key of `CONSOLE_KEY`. None if neither is set. An application with a login of its own uses `Access::decide`.
+/// The console of the inbox: for the user `ops` with the password of `CONSOLE_PASSWORD`, or for whoever has the link
+/// with the key of `CONSOLE_KEY`. None if neither is set. An application with a login of its own uses `Access::decide`.
 pub fn console(inbox: Option<&Inbox>) -> Result<Option<Ui>, Box<dyn Error>> {
     let access = match (variable("CONSOLE_PASSWORD")?, variable("CONSOLE_KEY")?) {
         (Some(password), _) => Access::password("ops", &password, Visitor::owner("ops"))?,
@@ -107,8 +107,8 @@ pub fn listen() -> Result<TcpListener, Box<dyn Error>> {
     Ok(listener)
 }
 
-/// A server on hyper with the time limits that `axum::serve` and `warp::serve` do not have. It speaks HTTP/1 only: hyper
-/// has no such limits for HTTP/2, nor for telling the two apart.
+/// A server on hyper with the time limits that `axum::serve` and `warp::serve` do not have. It speaks HTTP/1 only:
+/// hyper has no such limits for HTTP/2, nor for telling the two apart.
 pub fn http1_server(listener: TcpListener) -> std::io::Result<axum_server::Server<SocketAddr>> {
     // An error comes 20 times a second while there are no file descriptors.
     let warn = once_in(WARN_INTERVAL, |error| tracing::warn!(%error, "no connection can be accepted"));

@@ -70,7 +70,8 @@ impl Client {
         Self { connections: (0..connections).map(|_| connection()).collect() }
     }
 
-    /// Connects from this address, of those that loop back, and sends a request on each connection once in this interval.
+    /// Connects from this address, of those that loop back, and sends a request on each connection once in this
+    /// interval.
     pub(crate) fn paced(mut self, from: Ipv4Addr, interval: Duration) -> Self {
         for connection in &mut self.connections {
             (connection.from, connection.interval) = (from, Some(interval));

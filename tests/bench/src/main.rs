@@ -19,8 +19,8 @@ use process::{BOTH_CORES, LOAD_CORE};
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 type Part = for<'run> fn(&'run Run) -> Pin<Box<dyn Future<Output = Result<()>> + 'run>>;
 
-/// Each part's name, its cores and what measures it. One thread sends the load; the inbox, which is no process of its own, gets
-/// both cores.
+/// Each part's name, its cores and what measures it. One thread sends the load; the inbox, which is no process of its
+/// own, gets both cores.
 const PARTS: [(&str, &str, Part); 8] = [
     ("known", LOAD_CORE, |run| Box::pin(beside_bare::known(run))),
     ("sizes", LOAD_CORE, |run| Box::pin(beside_bare::sizes(run))),

@@ -12,8 +12,8 @@ use crate::Result;
 /// machine was busy with something else.
 const MANY: usize = 50;
 
-/// What was measured, round by round. Displayed as its median, with the spread in brackets, and with as many decimals as
-/// the format's precision says.
+/// What was measured, round by round. Displayed as its median, with the spread in brackets, and with as many decimals
+/// as the format's precision says.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples(pub(crate) Vec<f64>);
 

@@ -1,12 +1,12 @@
-//! The console on three frameworks, for the tests in a browser: `browser INBOX [--read-only]` serves the inbox in this SQLite
-//! file for each kind of visitor, and a listener's deliveries; it prints its addresses, and obeys its standard input until that
-//! ends, or for ten minutes at most.
+//! The console on three frameworks, for the tests in a browser: `browser INBOX [--read-only]` serves the inbox in this
+//! SQLite file for each kind of visitor, and a listener's deliveries; it prints its addresses, and obeys its standard
+//! input until that ends, or for ten minutes at most.
 //!
 //! A command is a line of JSON, and so is its response: `{"store":[BODY,…]}` stores deliveries and returns their keys;
-//! `{"work":N}` runs a worker until the results of N attempts are recorded. A body says what becomes of it: a member `fail`
-//! is the error that makes it a dead letter, `retry` one after which it waits, and with `hang` it is never done, nor is its
-//! worker. `{"deliver":[…]}` adds deliveries to those of the listener. `{"certificate":NAME}` returns one of this name, with its
-//! key, for TLS in front of it.
+//! `{"work":N}` runs a worker until the results of N attempts are recorded. A body says what becomes of it: a member
+//! `fail` is the error that makes it a dead letter, `retry` one after which it waits, and with `hang` it is never done,
+//! nor is its worker. `{"deliver":[…]}` adds deliveries to those of the listener. `{"certificate":NAME}` returns one of
+//! this name, with its key, for TLS in front of it.
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! What the example servers promise beside the receiver: output, settings and signals. Each example has these cases as its
-//! tests.
+//! What the example servers promise beside the receiver: output, settings and signals. Each example has these cases as
+//! its tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a library of tests")]
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "the cases' names say it")]
 

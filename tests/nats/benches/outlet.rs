@@ -1,6 +1,6 @@
-//! What the outlet publishes, beside two bare loops of the same client: `cargo xtask bench outlet`. One publishes the body
-//! alone; the other the message that the outlet publishes, with its headers and its condition, so that the rest of the
-//! difference is what the server does for them.
+//! What the outlet publishes, beside two bare loops of the same client: `cargo xtask bench outlet`. One publishes the
+//! body alone; the other the message that the outlet publishes, with its headers and its condition, so that the rest of
+//! the difference is what the server does for them.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks to people")]
 
 use std::path::PathBuf;

@@ -160,8 +160,8 @@ fn get(port: u16, path: &str) -> Option<Value> {
     serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()
 }
 
-/// Below the ports that the system gives to outgoing connections, which could take that of a killed server. Counted, so that
-/// two servers of this process never get the same one before they listen.
+/// Below the ports that the system gives to outgoing connections, which could take that of a killed server. Counted, so
+/// that two servers of this process never get the same one before they listen.
 fn free_port() -> u16 {
     static FIRST: LazyLock<u64> = LazyLock::new(random);
     static COUNT: AtomicU64 = AtomicU64::new(0);

@@ -27,8 +27,8 @@ pub struct Server {
 #[derive(Debug)]
 struct Process(Child);
 
-/// Sets what the example servers, and endpoints in other languages, read: a free port, this secret, no inbox, and a log of
-/// errors only.
+/// Sets what the example servers, and endpoints in other languages, read: a free port, this secret, no inbox, and a log
+/// of errors only.
 pub fn configure<'a>(command: &'a mut Command, secret: &str) -> &'a mut Command {
     command
         .env("LISTEN", "127.0.0.1:0")
@@ -59,8 +59,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Like [`start`](Self::start), but nobody reads what the server prints before [`read_output`](Self::read_output): a
-    /// handler that prints much keeps running.
+    /// Like [`start`](Self::start), but nobody reads what the server prints before [`read_output`](Self::read_output):
+    /// a handler that prints much keeps running.
     pub fn start_unread(command: &mut Command, log: impl Fn(&str) + Send + 'static) -> io::Result<Self> {
         let mut process = Process(spawn(command)?);
         let address = wait_until_listening(process.0.stderr.take(), log)?;

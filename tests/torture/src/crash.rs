@@ -155,8 +155,8 @@ impl<'a> KilledServer<'a> {
         Ok(())
     }
 
-    /// Stops the other receiver (SIGSTOP), while it is running an event if possible. Meanwhile this one takes its events over, and
-    /// the results that it records after SIGCONT must not count.
+    /// Stops the other receiver (SIGSTOP), while it is running an event if possible. Meanwhile this one takes its
+    /// events over, and the results that it records after SIGCONT must not count.
     async fn pause_while_running(
         &mut self,
         store: &Store,
@@ -196,7 +196,8 @@ impl<'a> KilledServer<'a> {
     }
 }
 
-/// Kills the last server and starts it again, with no lease left of any that was killed, and waits until nothing is left to do.
+/// Kills the last server and starts it again, with no lease left of any that was killed, and waits until nothing is
+/// left to do.
 pub(crate) async fn drain_inbox(
     store: &Store,
     last: Server,

@@ -63,7 +63,8 @@ pub(crate) struct Event {
     pub(crate) body: Option<Vec<u8>>,
 }
 
-/// Makes a value of each row that the same statement finds in either store; `events` and `bodies` stand for the tables' names.
+/// Makes a value of each row that the same statement finds in either store; `events` and `bodies` stand for the tables'
+/// names.
 macro_rules! fetch {
     ($store:expr, $sql:expr, |$row:ident| $value:expr) => {{
         let mut found = Vec::new();

@@ -84,7 +84,8 @@ mod tests {
         installations.chain(unpacked).flatten().find_map(|found| Postgres::start(found, account).ok())
     }
 
-    /// Whether PostgreSQL accepts connections on the port: it responds `N` to a request for TLS, which it does not speak.
+    /// Whether PostgreSQL accepts connections on the port: it responds `N` to a request for TLS, which it does not
+    /// speak.
     fn accepts_connections(port: u16) -> bool {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
         let mut response = [0];

@@ -7,18 +7,18 @@ use crate::error::{BoxError, Error, ErrorKind};
 use crate::webhook::{DesiredWebhook, WebhookRecord};
 
 impl Client {
-    /// Reconciles the account's webhooks with the desired set: makes a [`Plan`], applies it and returns it. Deletes only
-    /// webhooks that are recorded.
+    /// Reconciles the account's webhooks with the desired set: makes a [`Plan`], applies it and returns it. Deletes
+    /// only webhooks that are recorded.
     ///
-    /// `records` is the caller's state, kept from run to run; empty in the first run. `save` must store it durably. It is
-    /// called before the first step, so that nothing is created that could not be recorded, and after each step. If
+    /// `records` is the caller's state, kept from run to run; empty in the first run. `save` must store it durably. It
+    /// is called before the first step, so that nothing is created that could not be recorded, and after each step. If
     /// lists do not show URLs, only the records tell which webhooks are ours.
     ///
     /// After an error, another run completes the work. If the response to a creation is lost (see
-    /// [`create_webhook`](Self::create_webhook)) or the process dies before `save`, a webhook exists without a record, and
-    /// the next run creates another. If lists show URLs, the first is [unrecorded](Plan::unrecorded) and
-    /// [`Plan::prune`] deletes it; otherwise it is [unclear](Plan::unclear) and a person has to delete it. Two concurrent
-    /// runs can leave a webhook without a record in the same way.
+    /// [`create_webhook`](Self::create_webhook)) or the process dies before `save`, a webhook exists without a record,
+    /// and the next run creates another. If lists show URLs, the first is [unrecorded](Plan::unrecorded) and
+    /// [`Plan::prune`] deletes it; otherwise it is [unclear](Plan::unclear) and a person has to delete it. Two
+    /// concurrent runs can leave a webhook without a record in the same way.
     ///
     /// ```no_run
     /// use smartshape_api::{Client, Error, EventKind, DesiredWebhook, WebhookSecret};
@@ -57,8 +57,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`list_webhooks`](Self::list_webhooks), and [`ErrorKind::Settings`] when two desired webhooks
-    /// have the same event and URL.
+    /// Returns the errors of [`list_webhooks`](Self::list_webhooks), and [`ErrorKind::Settings`] when two desired
+    /// webhooks have the same event and URL.
     pub async fn plan(&self, desired: &[DesiredWebhook], records: &[WebhookRecord]) -> Result<Plan, Error> {
         // Validates before anything is sent.
         let _ = Plan::new(desired, records, &[])?;
@@ -70,9 +70,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`create_webhook`](Self::create_webhook) and [`delete_webhook`](Self::delete_webhook), except that
-    /// a missing webhook counts as deleted. [`ErrorKind::NotRecorded`] when `save` fails; the text names the step that was
-    /// completed, if any.
+    /// Returns the errors of [`create_webhook`](Self::create_webhook) and [`delete_webhook`](Self::delete_webhook),
+    /// except that a missing webhook counts as deleted. [`ErrorKind::NotRecorded`] when `save` fails; the text names
+    /// the step that was completed, if any.
     pub async fn apply(
         &self,
         plan: Plan,
@@ -92,8 +92,8 @@ impl Client {
             let done = match step {
                 Step::Create(desired) => {
                     let record = self.create_webhook(&desired).await?;
-                    // A server that changes an equal webhook in place returns its id: what was recorded of it is past, and the
-                    // step that would delete it is left out.
+                    // A server that changes an equal webhook in place returns its id: what was recorded of it is past,
+                    // and the step that would delete it is left out.
                     records.retain(|known| known.id != record.id);
                     created.push(record.id.clone());
                     records.push(record.clone());

@@ -50,8 +50,8 @@ impl FakeBuilder {
         self
     }
 
-    /// Adds an account, which [`FakeSmartShape::account`](super::FakeSmartShape::account) returns if it was added last. The
-    /// default one, `test@smartshape.io` with a random password, stays.
+    /// Adds an account, which [`FakeSmartShape::account`](super::FakeSmartShape::account) returns if it was added last.
+    /// The default one, `test@smartshape.io` with a random password, stays.
     #[must_use]
     pub fn account(mut self, account: Account) -> Self {
         self.accounts.insert(0, account);
@@ -87,8 +87,8 @@ impl FakeBuilder {
         self
     }
 
-    /// Maximum time that [`FakeSmartShape::shutdown`](super::FakeSmartShape::shutdown) waits for requests in flight. Defaults
-    /// to 5 seconds.
+    /// Maximum time that [`FakeSmartShape::shutdown`](super::FakeSmartShape::shutdown) waits for requests in flight.
+    /// Defaults to 5 seconds.
     #[must_use]
     pub fn shutdown_timeout(mut self, grace: Duration) -> Self {
         self.shutdown_timeout = grace;

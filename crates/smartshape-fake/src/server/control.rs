@@ -34,8 +34,8 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .route("/fake/attributes", get(attributes))
 }
 
-/// Rejects requests of web pages. These routes need no login, so a page that a developer visits could otherwise have events
-/// signed with the registered secrets, or read deliveries through a host name of its own (DNS rebinding).
+/// Rejects requests of web pages. These routes need no login, so a page that a developer visits could otherwise have
+/// events signed with the registered secrets, or read deliveries through a host name of its own (DNS rebinding).
 pub(crate) async fn reject_web_pages(
     Shared(state): Shared<Arc<State>>,
     request: Request,

@@ -141,7 +141,8 @@ impl FakeSmartShape {
         self.state.expire_tokens();
     }
 
-    /// Registers a webhook of [`account`](Self::account). Returns its id, which is empty if 10,000 webhooks are registered.
+    /// Registers a webhook of [`account`](Self::account). Returns its id, which is empty if 10,000 webhooks are
+    /// registered.
     pub fn register(&self, event: EventKind, url: impl Into<String>, secret: impl Into<String>) -> String {
         let owner = self.account().username;
         self.state.add_webhook(&owner, event, url.into(), secret.into()).unwrap_or_default()
@@ -163,8 +164,8 @@ impl FakeSmartShape {
         self.send(&EventPayload::sample(event)).await
     }
 
-    /// Sends an event concurrently to every webhook registered for it, and waits for all attempts. The event's owner is the
-    /// webhook's, unless [`with_owner`](EventPayload::with_owner) set one or the body is exact.
+    /// Sends an event concurrently to every webhook registered for it, and waits for all attempts. The event's owner is
+    /// the webhook's, unless [`with_owner`](EventPayload::with_owner) set one or the body is exact.
     pub async fn send(&self, event: &EventPayload) -> Vec<DeliveryOutcome> {
         self.state.send(event, 1).await
     }

@@ -66,8 +66,8 @@ pub(crate) struct Check {
     /// Runs only the cases whose name contains this text
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Also runs cases that may stop an endpoint: a token of cost 31, 200 concurrent forged tokens, stalled bodies, deep
-    /// nesting, 50 MB
+    /// Also runs cases that may stop an endpoint: a token of cost 31, 200 concurrent forged tokens, stalled bodies,
+    /// deep nesting, 50 MB
     #[arg(long)]
     destructive: bool,
     /// Maximum time to wait for each response

@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use smartshape_webhook::{Secret, SecretError, Token};
 
-/// Makes keyed fingerprints. The key is random and never stored, so that fingerprints of two listeners cannot be compared,
-/// and nobody can guess a token or salt and check it.
+/// Makes keyed fingerprints. The key is random and never stored, so that fingerprints of two listeners cannot be
+/// compared, and nobody can guess a token or salt and check it.
 pub(crate) struct Fingerprinter(Secret);
 
 /// The parts of a token that a recording holds.

@@ -85,8 +85,8 @@ impl Handler for Exec {
         }
         if !has_ended {
             let seconds = self.timeout.as_secs();
-            // A program that has become another user's, such as `sudo`, goes on. Its attempt waits for it, so that no other
-            // one starts beside it.
+            // A program that has become another user's, such as `sudo`, goes on. Its attempt waits for it, so that no
+            // other one starts beside it.
             if kill_process_group(id, Signal::KILL) != Err(Errno::PERM) {
                 return Err(HandlerError::retry(format!("it was killed after its {seconds} s")));
             }

@@ -33,8 +33,8 @@ use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::webhook::apply::Apply;
 
-/// Maximum time that a connection is idle. It is longer than the 60 seconds of load balancers, which have to be the side
-/// that closes.
+/// Maximum time that a connection is idle. It is longer than the 60 seconds of load balancers, which have to be the
+/// side that closes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Maximum time at shutdown for deliveries that are being stored, and then for connections to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

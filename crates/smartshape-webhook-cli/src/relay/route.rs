@@ -86,7 +86,8 @@ impl Target {
         Ok(Self { name, handler })
     }
 
-    /// Publishes to a stream of NATS JetStream. The first event connects: the relay starts while no server can be reached.
+    /// Publishes to a stream of NATS JetStream. The first event connects: the relay starts while no server can be
+    /// reached.
     pub(super) fn stream(stream: &str, outlet: JetStreamOutletBuilder) -> Result<Self, OutletError> {
         Ok(Self { name: format!("nats:{stream}"), handler: BoxHandler::new(outlet.open_lazy()?) })
     }

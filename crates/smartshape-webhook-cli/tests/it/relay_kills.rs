@@ -18,7 +18,8 @@ use crate::support::{Home, poll_until, within};
 const ROUNDS: usize = 6;
 const EVENTS_PER_ROUND: usize = 5;
 
-/// Sockets of one address, of which those that listen get the connections: nobody else gets the port between two targets.
+/// Sockets of one address, of which those that listen get the connections: nobody else gets the port between two
+/// targets.
 fn sockets(count: usize) -> (String, Vec<TcpSocket>) {
     let mut address = "127.0.0.1:0".parse().unwrap();
     let mut sockets = Vec::new();

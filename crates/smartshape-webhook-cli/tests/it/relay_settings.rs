@@ -209,8 +209,8 @@ async fn example_settings_and_systemd_unit_are_valid() {
     }
 }
 
-/// Each step of the container file, for machines without a container runtime: what it builds is this program but for the
-/// profile, what it starts runs, and what it leaves out is not needed.
+/// Each step of the container file, for machines without a container runtime: what it builds is this program but for
+/// the profile, what it starts runs, and what it leaves out is not needed.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn container_file_builds_and_starts_the_relay() {

@@ -42,8 +42,8 @@ pub struct ActivitySlot {
 
 impl Inbox {
     /// Pauses the workers of all processes: none starts an attempt until [`resume`](Self::resume). Attempts that are
-    /// running go on, and deliveries are still stored. The pause is stored, so it also holds after a restart. Workers of
-    /// versions before this method do not obey it. `by` says who paused them, for people.
+    /// running go on, and deliveries are still stored. The pause is stored, so it also holds after a restart. Workers
+    /// of versions before this method do not obey it. `by` says who paused them, for people.
     ///
     /// ```
     /// use smartshape_webhook_inbox::Inbox;

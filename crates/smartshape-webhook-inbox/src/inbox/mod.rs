@@ -82,8 +82,8 @@ struct Inner {
 }
 
 impl InboxBuilder {
-    /// Opens the inbox; creates and migrates its tables if necessary. The tokio runtime that opens it also runs its I/O,
-    /// so it has to last as long as the inbox; other runtimes can use the inbox too.
+    /// Opens the inbox; creates and migrates its tables if necessary. The tokio runtime that opens it also runs its
+    /// I/O, so it has to last as long as the inbox; other runtimes can use the inbox too.
     ///
     /// # Errors
     ///
@@ -110,9 +110,9 @@ impl InboxBuilder {
 }
 
 impl Inbox {
-    /// Opens an inbox with the default settings. `url` is the path of a file, which is created if it does not exist,
-    /// or a `postgres://` URL. With several hosts (`postgres://user@one,two:5433/database`) it writes to the one that is the
-    /// primary, also after a failover.
+    /// Opens an inbox with the default settings. `url` is the path of a file, which is created if it does not exist, or
+    /// a `postgres://` URL. With several hosts (`postgres://user@one,two:5433/database`) it writes to the one that is
+    /// the primary, also after a failover.
     ///
     /// # Errors
     ///
@@ -160,9 +160,10 @@ impl Inbox {
     /// The handler must not commit or roll back. An error fails the attempt, and the transaction is rolled back.
     ///
     /// The inbox does not limit how long the handler or its statements take: the lease is renewed while it runs. A
-    /// connection that falls silent would keep a statement waiting forever, so use `tokio::time::timeout` in the handler,
-    /// and `SET LOCAL statement_timeout` for what the server does. Once the inbox has found that another server took over
-    /// (failover), the handler is cancelled, its transaction is rolled back, and the event is attempted again.
+    /// connection that falls silent would keep a statement waiting forever, so use `tokio::time::timeout` in the
+    /// handler, and `SET LOCAL statement_timeout` for what the server does. Once the inbox has found that another
+    /// server took over (failover), the handler is cancelled, its transaction is rolled back, and the event is
+    /// attempted again.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -196,9 +197,9 @@ impl Inbox {
         Worker::transactional(self.0.worker.clone(), Box::new(handler))
     }
 
-    /// A [`DedupStore`](smartshape_webhook::DedupStore) in the inbox's database, for receivers that handle inline and run in
-    /// several processes: a delivery that one of them handles or has handled is not handled by another. It has a table of
-    /// its own, shares no key with the inbox's events, and needs no worker. Completed deliveries are known for
+    /// A [`DedupStore`](smartshape_webhook::DedupStore) in the inbox's database, for receivers that handle inline and
+    /// run in several processes: a delivery that one of them handles or has handled is not handled by another. It has a
+    /// table of its own, shares no key with the inbox's events, and needs no worker. Completed deliveries are known for
     /// [`InboxBuilder::dedup_retention`].
     ///
     /// ```no_run
@@ -279,8 +280,8 @@ impl Inbox {
         self.storage().stats().await
     }
 
-    /// Number of events by state, counted up to 50,000 each. Takes milliseconds however many events there are, so a page
-    /// may show it to many people.
+    /// Number of events by state, counted up to 50,000 each. Takes milliseconds however many events there are, so a
+    /// page may show it to many people.
     ///
     /// # Errors
     ///
@@ -289,8 +290,8 @@ impl Inbox {
         self.storage().counts().await
     }
 
-    /// Why events are dead letters: their errors, grouped when they differ only in ids and long numbers, the most frequent
-    /// first, at most `limit`. At most 50,000 dead letters are examined.
+    /// Why events are dead letters: their errors, grouped when they differ only in ids and long numbers, the most
+    /// frequent first, at most `limit`. At most 50,000 dead letters are examined.
     ///
     /// ```
     /// use smartshape_webhook::{Delivery, Handler, HandlerError};

@@ -38,7 +38,8 @@ impl Inbox {
     /// [`EventFilter::after`] and [`EventFilter::up_to`] bound the selection.
     ///
     /// Pages of one state, of one reason and of all events are read from an index. For any other condition at most
-    /// 50,000 events are examined; the page then [is partial](EventPage::is_partial), and its cursor goes on from there.
+    /// 50,000 events are examined; the page then [is partial](EventPage::is_partial), and its cursor goes on from
+    /// there.
     ///
     /// ```
     /// use smartshape_webhook::{Delivery, Handler};
@@ -129,9 +130,9 @@ impl Inbox {
         Ok(CountByEvent { names, total })
     }
 
-    /// Narrows a filter to what one call examines, and returns the cursor at which the next page goes on, if any event is left.
-    /// The narrowed filter and that cursor meet at one sequence number: with a gap an event would be on no page, with an
-    /// overlap on two.
+    /// Narrows a filter to what one call examines, and returns the cursor at which the next page goes on, if any event
+    /// is left. The narrowed filter and that cursor meet at one sequence number: with a gap an event would be on no
+    /// page, with an overlap on two.
     async fn narrow(&self, filter: &mut EventFilter, max_examined: u32) -> Result<Option<i64>, InboxError> {
         // Completed events have no index by sequence number, and nearly all events are completed.
         let spans_most_events = filter.state.is_none_or(|state| state == EventState::Completed);

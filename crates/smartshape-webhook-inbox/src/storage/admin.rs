@@ -51,8 +51,8 @@ pub(crate) trait StorageAdmin {
 
     fn execute(&self, statement: Statement) -> StorageFuture<'_, ()>;
 
-    /// Changes the first events that match the filter, in one transaction. Returns the sequence numbers of the events that it
-    /// found, and how many it changed.
+    /// Changes the first events that match the filter, in one transaction. Returns the sequence numbers of the events
+    /// that it found, and how many it changed.
     fn change(&self, action: AdminAction, chunk: EventFilter) -> StorageFuture<'_, (Vec<i64>, u64)>;
 }
 
@@ -93,8 +93,8 @@ pub(crate) fn list(filter: &EventFilter) -> Statement {
     select
 }
 
-/// Selects the event after `skipped` others within the filter's bounds, state and reason, in the filter's order. Its other
-/// conditions do not count.
+/// Selects the event after `skipped` others within the filter's bounds, state and reason, in the filter's order. Its
+/// other conditions do not count.
 pub(crate) fn seq_after(filter: &EventFilter, skipped: u32) -> Statement {
     let mut select = Statement::new("SELECT e.seq FROM smartshape_inbox_events e WHERE ");
     rows::push_scope(&mut select, filter);
@@ -395,7 +395,8 @@ impl dyn Storage + '_ {
         self.change_all(AdminAction::Purge, filter).await
     }
 
-    /// Works in chunks, so that deliveries can be stored in between. When a chunk fails, the chunks before it stay changed.
+    /// Works in chunks, so that deliveries can be stored in between. When a chunk fails, the chunks before it stay
+    /// changed.
     async fn change_all(&self, action: AdminAction, mut filter: EventFilter) -> Result<u64, InboxError> {
         let (mut changed, mut left) = (0, filter.limit);
         loop {

@@ -34,11 +34,11 @@ pub(crate) type WorkerGuard = Arc<dyn Any + Send + Sync>;
 
 /// Stores events.
 ///
-/// Each call is atomic, and durable when it returns; replay and purge work in chunks, each of which is. A future may be dropped
-/// at any time: its call has then happened completely or not at all.
+/// Each call is atomic, and durable when it returns; replay and purge work in chunks, each of which is. A future may be
+/// dropped at any time: its call has then happened completely or not at all.
 ///
-/// Times are the storage's: of a clock that starts from the wall clock when a file is opened, and follows no changes of it
-/// afterwards (SQLite), or of the server, which all processes share (PostgreSQL).
+/// Times are the storage's: of a clock that starts from the wall clock when a file is opened, and follows no changes of
+/// it afterwards (SQLite), or of the server, which all processes share (PostgreSQL).
 pub(crate) trait Storage: StorageAdmin + fmt::Debug + Send + Sync + 'static {
     /// Stores each event whose key is not stored yet, and returns for each whether it is new. The keys of a batch
     /// differ from each other.
@@ -60,8 +60,8 @@ pub(crate) trait Storage: StorageAdmin + fmt::Debug + Send + Sync + 'static {
     /// Fails unless the storage can be written to.
     fn ping(&self) -> StorageFuture<'_, ()>;
 
-    /// Acquires the right to run workers in this process. The guard is held by the worker and by each attempt. A storage for
-    /// a single process waits up to `worker_lock_timeout`, then fails with [`InboxErrorKind::Locked`].
+    /// Acquires the right to run workers in this process. The guard is held by the worker and by each attempt. A
+    /// storage for a single process waits up to `worker_lock_timeout`, then fails with [`InboxErrorKind::Locked`].
     fn lock_worker(&self) -> StorageFuture<'_, WorkerGuard>;
 
     /// Called when a worker has shut down, while it still holds its guard. The worker waits one second at most, and
@@ -98,8 +98,8 @@ pub(crate) trait Storage: StorageAdmin + fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// Wakes the workers of this process. `notify_waiters` wakes all that wait; `notify_one` leaves a permit for one that is about
-/// to.
+/// Wakes the workers of this process. `notify_waiters` wakes all that wait; `notify_one` leaves a permit for one that
+/// is about to.
 pub(crate) fn wake_all(wake: &Notify) {
     wake.notify_waiters();
     wake.notify_one();
@@ -324,8 +324,8 @@ pub(crate) const MAX_EXAMINED: u32 = 50_000;
 /// Number of failed attempts kept of an event: the latest.
 const KEPT_ATTEMPTS: i64 = 20;
 
-/// Bytes of an event that count against `max_size_bytes`: its body, its row, and its failed attempts. Each of these counts
-/// as much as the last error, since reading them all would take long.
+/// Bytes of an event that count against `max_size_bytes`: its body, its row, and its failed attempts. Each of these
+/// counts as much as the last error, since reading them all would take long.
 fn counted_bytes(least: &str) -> String {
     format!(
         "bytes + {ROW_BYTES} + coalesce((1 + {least}(fence, {KEPT_ATTEMPTS})) * (octet_length(error) + {ATTEMPT_BYTES}), 0)"

@@ -172,8 +172,8 @@ pub(super) fn push_conditions(statement: &mut Statement, filter: &EventFilter) {
     }
 }
 
-/// Appends the conditions that an index covers. The state and the reason are not bound as parameters: the query planners
-/// would not see that their partial indexes apply.
+/// Appends the conditions that an index covers. The state and the reason are not bound as parameters: the query
+/// planners would not see that their partial indexes apply.
 pub(super) fn push_scope(statement: &mut Statement, filter: &EventFilter) {
     let seq = order_column(filter);
     statement.push(seq).push(" > ").push_bind(Number(filter.after));

@@ -44,8 +44,8 @@ impl SizeLimit {
         Self { max_bytes, used: AtomicU64::new(0), added: AtomicU64::new(0), last: Mutex::default() }
     }
 
-    /// Reserves space for a batch; fails when there is not enough. `uncompleted` counts the bytes of events that are not
-    /// completed, in a task of its own: a later batch benefits from a count for which the caller does not wait.
+    /// Reserves space for a batch; fails when there is not enough. `uncompleted` counts the bytes of events that are
+    /// not completed, in a task of its own: a later batch benefits from a count for which the caller does not wait.
     pub(crate) async fn reserve<F>(
         self: &Arc<Self>,
         events: &[NewEvent],

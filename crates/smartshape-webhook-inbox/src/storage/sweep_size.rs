@@ -1,5 +1,5 @@
-//! How many rows a sweep deletes in one portion. Deliveries to a file, and statements that share few connections, wait for
-//! a portion; those of long bodies take long.
+//! How many rows a sweep deletes in one portion. Deliveries to a file, and statements that share few connections, wait
+//! for a portion; those of long bodies take long.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -34,9 +34,9 @@ pub(super) async fn sweep(storage: &dyn Storage, retention: Retention) -> Infall
     }
 }
 
-/// Updates the gauges until it is dropped. Exact counts of millions of events take long, and may hold the only connection
-/// for claims: one that exceeds the store's timeout is given up, and bounded counts take its place for a while. They
-/// never lower the number of events, since it is at least theirs.
+/// Updates the gauges until it is dropped. Exact counts of millions of events take long, and may hold the only
+/// connection for claims: one that exceeds the store's timeout is given up, and bounded counts take its place for a
+/// while. They never lower the number of events, since it is at least theirs.
 pub(super) async fn update_gauges(context: &WorkerContext) -> Infallible {
     let (mut last, mut count_at) = (InboxStats::default(), Instant::now());
     loop {

@@ -1,7 +1,7 @@
 //! The worker: claims events, runs the handler, records the results.
 //!
-//! All of that is the loop in [`run`]. Sweeps and the gauges run beside it, since each portion of a sweep, and each count,
-//! may take long.
+//! All of that is the loop in [`run`]. Sweeps and the gauges run beside it, since each portion of a sweep, and each
+//! count, may take long.
 
 mod background;
 mod backoff;
@@ -64,10 +64,10 @@ impl WorkerContext {
 /// No attempt starts after its event's completion was recorded; before that, an event may be
 /// attempted more than once. An attempt starts when it is recorded in the database.
 ///
-/// - A failed attempt is retried after an exponential back-off, or after the time of
-///   [`HandlerError::retry_after`] if that is later. [`HandlerError::permanent`] or too many attempts make the event a dead letter
-///   with the last error. So do too many lost leases (see [`max_lost_leases`](Self::max_lost_leases)), so that a handler that
-///   kills its process is not called forever.
+/// - A failed attempt is retried after an exponential back-off, or after the time of [`HandlerError::retry_after`] if
+///   that is later. [`HandlerError::permanent`] or too many attempts make the event a dead letter with the last error.
+///   So do too many lost leases (see [`max_lost_leases`](Self::max_lost_leases)), so that a handler that kills its
+///   process is not called forever.
 /// - [`Delivery::attempt`] is the number of the attempt.
 #[must_use = "a worker does nothing until `spawn` or `run`"]
 pub struct Worker {
@@ -175,9 +175,9 @@ impl Worker {
     }
 
     /// Handles the events of a file and webhook one at a time, in the order of arrival; see
-    /// [`order_across_webhooks`](crate::InboxBuilder::order_across_webhooks). A failing event holds back the later events
-    /// of its file and webhook until it succeeds or is a dead letter. All workers of an inbox must use the same order. By
-    /// default, events are not ordered.
+    /// [`order_across_webhooks`](crate::InboxBuilder::order_across_webhooks). A failing event holds back the later
+    /// events of its file and webhook until it succeeds or is a dead letter. All workers of an inbox must use the same
+    /// order. By default, events are not ordered.
     pub fn ordered_by_file(mut self) -> Self {
         self.settings.ordered = true;
         self
@@ -205,8 +205,8 @@ impl Worker {
     }
 
     /// Maximum time that a shutdown waits for running handlers, and for a database that is unavailable to record their
-    /// results; then they are cancelled, and their events released: the attempt does not count. A handler that blocks its
-    /// thread cannot be cancelled, and keeps its lease, and on SQLite the lock of the file. Defaults to 25 seconds.
+    /// results; then they are cancelled, and their events released: the attempt does not count. A handler that blocks
+    /// its thread cannot be cancelled, and keeps its lease, and on SQLite the lock of the file. Defaults to 25 seconds.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout.min(FAR_FUTURE);
         self

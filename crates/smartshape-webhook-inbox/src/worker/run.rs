@@ -1,12 +1,12 @@
 //! The worker's loop.
 //!
-//! One loop does everything, in one file, since its parts share the state of [`WorkerLoop`]: each tick renews the leases of
-//! running attempts, records results, reports that the worker is alive, and claims as many events as there is free
-//! concurrency. Between ticks the loop sleeps until an attempt ends, an event is stored, or something is due.
+//! One loop does everything, in one file, since its parts share the state of [`WorkerLoop`]: each tick renews the
+//! leases of running attempts, records results, reports that the worker is alive, and claims as many events as there is
+//! free concurrency. Between ticks the loop sleeps until an attempt ends, an event is stored, or something is due.
 //!
 //! - Handlers run in tasks, so none of them delays a renewal.
-//! - Claims run in a task of their own: neither a timeout nor a shutdown drops a claim whose response is on its way. Events
-//!   that are claimed and not attempted would count as lost leases.
+//! - Claims run in a task of their own: neither a timeout nor a shutdown drops a claim whose response is on its way.
+//!   Events that are claimed and not attempted would count as lost leases.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -36,8 +36,8 @@ const RETRY_LOCKED: Duration = Duration::from_millis(500);
 /// Maximum time for a cancelled handler to reach its next await. One that blocks its thread never does.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The state of a running worker. A lease is in one of `running`, `results`, `locked` and `cancelled` from its claim until
-/// its result is recorded or it is lost; while it is in the first three it occupies concurrency.
+/// The state of a running worker. A lease is in one of `running`, `results`, `locked` and `cancelled` from its claim
+/// until its result is recorded or it is lost; while it is in the first three it occupies concurrency.
 pub(super) struct WorkerLoop {
     context: WorkerContext,
     handler: Arc<dyn EventHandler>,

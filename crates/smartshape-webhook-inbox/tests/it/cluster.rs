@@ -12,8 +12,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 /// Longer than any step takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Reads the password, which is checked in clear text: a hash takes seconds in a client that is not optimized. A copy of
-/// data that no server has changed yet is as good as a base backup.
+/// Reads the password, which is checked in clear text: a hash takes seconds in a client that is not optimized. A copy
+/// of data that no server has changed yet is as good as a base backup.
 const CREATE: &str = r#"
 set -e
 umask 077

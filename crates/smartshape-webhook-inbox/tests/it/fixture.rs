@@ -398,8 +398,8 @@ mod server {
     }
 
     impl Server {
-        /// Stores the events 1 to `count`, each of its own key, with these values of the queue, the state, when it is due and
-        /// was settled, and whether it is behind. `n` is the event's number.
+        /// Stores the events 1 to `count`, each of its own key, with these values of the queue, the state, when it is
+        /// due and was settled, and whether it is behind. `n` is the event's number.
         pub(crate) async fn fill(&self, count: u32, values: &str) {
             let fill = format!(
                 "INSERT INTO smartshape_inbox_events (version, key, event, file, uuid, received, bytes, \

@@ -54,8 +54,8 @@ async fn newer_schema_is_kept_by_concurrent_migration<F: Fixture>(database: &F) 
     assert_eq!(database.number(database.either("PRAGMA user_version", postgres)).await, 9);
 }
 
-/// A process of the version before goes on beside a new one, and its dead letters get a reason. The committed file was written
-/// by that version: one completed event, two dead letters, three waiting events.
+/// A process of the version before goes on beside a new one, and its dead letters get a reason. The committed file was
+/// written by that version: one completed event, two dead letters, three waiting events.
 async fn second_schema_is_migrated(database: &impl Fixture) {
     if let Some(file) = database.either(Some("tests/data/inbox-schema-2.db"), None) {
         std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(file), database.url()).unwrap();

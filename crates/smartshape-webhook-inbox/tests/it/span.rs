@@ -73,7 +73,8 @@ async fn dropped_handle_is_logged() {
     poll_until(async || log.text().contains("handle was dropped")).await;
 }
 
-/// Otherwise a program that keeps the handle and does not wait for it stores events that nobody handles, without a word.
+/// Otherwise a program that keeps the handle and does not wait for it stores events that nobody handles, without a
+/// word.
 #[tokio::test]
 async fn worker_that_stops_by_itself_is_logged() {
     let (log, _mine) = Log::listen();

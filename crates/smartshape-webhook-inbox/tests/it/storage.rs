@@ -292,7 +292,8 @@ async fn ordered_claim_takes_one_event_of_file_at_a_time(storage: &Arc<dyn Stora
     assert_eq!(claim_ordered(storage, 9).await, [2]);
 }
 
-/// An ordered claim reaches other files, however long one file's queue is, and does not rewrite the rows of queued events.
+/// An ordered claim reaches other files, however long one file's queue is, and does not rewrite the rows of queued
+/// events.
 async fn ordered_claim_reaches_files_behind_long_queue(storage: &Arc<dyn Storage>) {
     for part in 0..20 {
         storage.insert(new_events(part * 300..(part + 1) * 300, "hot")).await.unwrap();

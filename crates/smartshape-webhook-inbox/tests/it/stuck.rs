@@ -93,8 +93,8 @@ async fn error_that_panics_in_display_is_a_failed_attempt() {
     }
 }
 
-/// The result was recorded before the connection was lost, so nothing is attempted again. The transaction whose response was
-/// lost may still have the event locked when the result is recorded again.
+/// The result was recorded before the connection was lost, so nothing is attempted again. The transaction whose
+/// response was lost may still have the event locked when the result is recorded again.
 #[tokio::test(start_paused = true)]
 async fn result_with_lost_response_is_no_lost_lease() {
     for (locked, settles) in [(0, 2), (2, 4)] {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::it::fixture::{Fixture as _, Folder, file_inbox};
 
-/// How often the other process reads: a few seconds' worth, unless `TWICE_READS` says otherwise, as `cargo xtask torture` does.
+/// How often the other process reads: a few seconds' worth, unless `TWICE_READS` says otherwise, as
+/// `cargo xtask torture` does.
 fn reads() -> u32 {
     std::env::var("TWICE_READS").map_or(300, |reads| reads.parse().unwrap())
 }

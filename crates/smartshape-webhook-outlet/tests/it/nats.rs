@@ -234,7 +234,8 @@ async fn foreign_acknowledgement_is_a_failure() {
     let outlet = nats.builder().timeout(Duration::from_secs(5)).open().await.unwrap();
     nats.jetstream.delete_stream("EVENTS").await.unwrap();
     assert!(outlet.handle(delivery(BODY)).await.is_err());
-    // The last is the stream's own while another message of the subject is on its way, which a dying leader takes with it.
+    // The last is the stream's own while another message of the subject is on its way, which a dying leader takes with
+    // it.
     let on_its_way = r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
     for response in [r#"{"stream":"OTHER","seq":1}"#, r#"{"success":true}"#, "", "+OK", on_its_way] {
         let mut requests = nats.client.subscribe("smartshape.>").await.unwrap();

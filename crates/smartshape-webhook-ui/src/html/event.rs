@@ -186,7 +186,8 @@ fn history(stored: &StoredDelivery, attempts: &[FailedAttempt]) -> Markup {
     }
 }
 
-/// A body as a text to be copied. What cannot be seen should not be pasted into a shell either: such a body is a download only.
+/// A body as a text to be copied. What cannot be seen should not be pasted into a shell either: such a body is a
+/// download only.
 pub(super) fn copyable(body: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(body).ok()?;
     (text.len() <= MAX_COPY_BYTES && !has_hidden(text)).then_some(text)
@@ -200,8 +201,8 @@ pub(super) fn copy_buttons() -> Markup {
     }
 }
 
-/// Texts that the script copies, with the URL of the endpoint if it is known. They hold no token: the receiver's secret is
-/// not known here.
+/// Texts that the script copies, with the URL of the endpoint if it is known. They hold no token: the receiver's secret
+/// is not known here.
 pub(super) fn copies(body: &str, url: Option<&str>) -> Markup {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let url = url.map_or_else(|| "URL".to_owned(), quoted);

@@ -326,8 +326,8 @@ fn reason_text(reason: &DeadLetterReason) -> Markup {
     html! { @if reason.text.is_empty() { "(an empty error)" } @else { (visible(&reason.text)) } }
 }
 
-/// The text of the chosen reason, or its id: for those who may not see errors, and when it is not among the most frequent
-/// ones.
+/// The text of the chosen reason, or its id: for those who may not see errors, and when it is not among the most
+/// frequent ones.
 async fn reason_title(context: &Context<'_>, selection: &Selection) -> Result<Option<Markup>, InboxError> {
     let Some(id) = selection.reason else { return Ok(None) };
     let reasons = match context.may(Role::Reader) {

@@ -78,8 +78,8 @@ pub(super) fn visible(text: &str) -> Markup {
     html! { @for (hidden, part) in &parts { @if *hidden { mark { (part) } } @else { (part) } } }
 }
 
-/// Whether a text has characters that [`visible`] shows as escapes, tabs apart. A carriage return is one: HTML, and Rust in
-/// its literals, turn it into a line feed.
+/// Whether a text has characters that [`visible`] shows as escapes, tabs apart. A carriage return is one: HTML, and
+/// Rust in its literals, turn it into a line feed.
 pub(super) fn has_hidden(text: &str) -> bool {
     text.chars().any(|character| is_hidden(character) && character != '\t')
 }

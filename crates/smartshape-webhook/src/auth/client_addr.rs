@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The address of a client. While many unknown tokens wait to be verified, each address gets an equal share of the workers:
-/// forgeries from one address do not keep out a sender at another.
+/// The address of a client. While many unknown tokens wait to be verified, each address gets an equal share of the
+/// workers: forgeries from one address do not keep out a sender at another.
 ///
-/// Only the first 64 bits of an IPv6 address count, since the holder of one address usually has all that share them. The
-/// adapters take a `ClientAddr` from the request's extensions; their documentation says how it gets there. Behind a proxy it
-/// must come from the proxy's header, or all clients share one address. Trust only your own proxy: a client that can choose
-/// its address gets as many shares as it makes addresses.
+/// Only the first 64 bits of an IPv6 address count, since the holder of one address usually has all that share them.
+/// The adapters take a `ClientAddr` from the request's extensions; their documentation says how it gets there. Behind a
+/// proxy it must come from the proxy's header, or all clients share one address. Trust only your own proxy: a client
+/// that can choose its address gets as many shares as it makes addresses.
 ///
 /// ```
 /// use std::net::IpAddr;

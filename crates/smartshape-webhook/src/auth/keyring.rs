@@ -42,8 +42,8 @@ impl Keyring {
         let mut next = self.next;
         let is_single_webhook = secrets.windows(2).all(|two| two[0].webhook_name() == two[1].webhook_name());
         let mut usages = Vec::<(Arc<str>, Arc<WebhookUsage>)>::new();
-        // Secrets of one webhook share its usage, and a webhook that stays keeps it: deliveries in flight are counted in the
-        // former one, so that with a new one the webhook could exceed its share until they end.
+        // Secrets of one webhook share its usage, and a webhook that stays keeps it: deliveries in flight are counted
+        // in the former one, so that with a new one the webhook could exceed its share until they end.
         let mut usage_for = |webhook: &Arc<str>| {
             let entry = self.secrets.iter().find(|(_, old)| old.webhook_name() == webhook);
             let before = entry.and_then(|(_, old)| old.usage.clone());

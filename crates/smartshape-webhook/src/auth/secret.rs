@@ -13,7 +13,8 @@ use crate::events::{EventKind, Person};
 
 /// The longest secret that bcrypt reads to its end, in bytes.
 const MAX_BYTES: usize = 72;
-/// A shorter secret can be guessed: offline by whoever captured one token, and online by anybody whose guesses are cheap.
+/// A shorter secret can be guessed: offline by whoever captured one token, and online by anybody whose guesses are
+/// cheap.
 const MIN_BYTES: usize = 16;
 /// Maximum length of a secret's file. A longer one, or one without an end such as a device, is not read into memory.
 const MAX_FILE_BYTES: u16 = 4096;
@@ -22,8 +23,8 @@ const SAMPLES: [&str; 2] = ["replace-me-with-a-secret-of-your-own", "SECRET"];
 
 /// The secret of a webhook: the value given as `secretToken` when the webhook was registered.
 ///
-/// According to SmartShape's manual, each delivery carries a bcrypt hash of it. The value is zeroed when the last clone is
-/// dropped, and `Debug` never shows it.
+/// According to SmartShape's manual, each delivery carries a bcrypt hash of it. The value is zeroed when the last clone
+/// is dropped, and `Debug` never shows it.
 ///
 /// ```
 /// use smartshape_webhook::Secret;
@@ -42,17 +43,17 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`SecretError`] if the secret has fewer than 16 or more than 72 bytes (bcrypt ignores the rest, and senders differ),
-    /// begins or ends with white space, contains an invisible character such as a byte order mark, or is one of the samples
-    /// in manuals.
+    /// [`SecretError`] if the secret has fewer than 16 or more than 72 bytes (bcrypt ignores the rest, and senders
+    /// differ), begins or ends with white space, contains an invisible character such as a byte order mark, or is one
+    /// of the samples in manuals.
     pub fn new(secret: impl Into<String>) -> Result<Self, SecretError> {
         let secret = Self::danger_new_short(secret)?;
         let bytes = secret.0.len();
         if bytes < MIN_BYTES { Err(SecretError::TooShort(bytes)) } else { Ok(secret) }
     }
 
-    /// Takes a secret that may be shorter than 16 bytes, for a webhook registered with one. An attacker who captures one token
-    /// can guess it: register the webhook again with a longer one.
+    /// Takes a secret that may be shorter than 16 bytes, for a webhook registered with one. An attacker who captures
+    /// one token can guess it: register the webhook again with a longer one.
     ///
     /// ```
     /// use smartshape_webhook::{Secret, SecretError};
@@ -90,7 +91,8 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`SecretError`] if neither or both variables are set, or, naming the variable, if the value is not a valid secret.
+    /// [`SecretError`] if neither or both variables are set, or, naming the variable, if the value is not a valid
+    /// secret.
     pub fn from_env(name: &str) -> Result<Self, SecretError> {
         let file_name = format!("{name}_FILE");
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -157,8 +159,8 @@ impl Secret {
     }
 }
 
-/// Whether a character is invisible or looks like an ordinary space: control characters, spaces of other widths, and Unicode's
-/// default ignorable characters (direction and byte order marks, joiners, selectors, fillers).
+/// Whether a character is invisible or looks like an ordinary space: control characters, spaces of other widths, and
+/// Unicode's default ignorable characters (direction and byte order marks, joiners, selectors, fillers).
 fn is_invisible(character: char) -> bool {
     let looks_like_space = character != ' ' && character.is_whitespace();
     character.is_control()
@@ -192,8 +194,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret with a name, and optionally a scope. A webhook is registered for one event with its own secret, so a receiver for
-/// several webhooks has several. Scope each to its event: a stolen token for annotations then cannot forge a file upload.
+/// A secret with a name, and optionally a scope. A webhook is registered for one event with its own secret, so a
+/// receiver for several webhooks has several. Scope each to its event: a stolen token for annotations then cannot forge
+/// a file upload.
 ///
 /// ```
 /// use smartshape_webhook::{EventKind, NamedSecret, Secret};
@@ -229,21 +232,22 @@ impl NamedSecret {
         self
     }
 
-    /// Restricts the secret to events of these owners. Defaults to any owner. An owner is an e-mail address or an account's id,
-    /// as SmartShape sends it. If SmartShape sends an object, its id and its address, as far as present, must both be listed; a
-    /// user name does not count.
+    /// Restricts the secret to events of these owners. Defaults to any owner. An owner is an e-mail address or an
+    /// account's id, as SmartShape sends it. If SmartShape sends an object, its id and its address, as far as present,
+    /// must both be listed; a user name does not count.
     #[must_use]
     pub fn scoped_to_owners(mut self, owners: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.owners = Some(owners.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Names the webhook that the secret belongs to. Defaults to the secret's name. During a rotation two secrets belong to the
-    /// same webhook: an event received with one is a duplicate when it is received with the other.
+    /// Names the webhook that the secret belongs to. Defaults to the secret's name. During a rotation two secrets
+    /// belong to the same webhook: an event received with one is a duplicate when it is received with the other.
     ///
-    /// A delivery's [key](crate::DeliveryKey::for_webhook) depends on the webhook, so that a token of one webhook cannot
-    /// pre-empt another webhook's event. The webhook `default`, that of
-    /// [`ReceiverBuilder::secret`](crate::ReceiverBuilder::secret), has the keys of [`DeliveryKey::new`](crate::DeliveryKey::new).
+    /// A delivery's [key](crate::DeliveryKey::for_webhook) depends on the webhook, so that a token of one webhook
+    /// cannot pre-empt another webhook's event. The webhook `default`, that of
+    /// [`ReceiverBuilder::secret`](crate::ReceiverBuilder::secret), has the keys of
+    /// [`DeliveryKey::new`](crate::DeliveryKey::new).
     ///
     /// ```
     /// use smartshape_webhook::{NamedSecret, Receiver, Secret};

@@ -8,8 +8,8 @@ use super::token::Token;
 use crate::cache::GenerationalCache;
 use crate::metrics::{Evicted, Eviction};
 
-/// A hash of a token under a random key. Without the key nobody can construct a token that collides with a verified one, nor
-/// learn from the timing of a lookup how close a token is to a cached one. The tokens themselves are not kept.
+/// A hash of a token under a random key. Without the key nobody can construct a token that collides with a verified
+/// one, nor learn from the timing of a lookup how close a token is to a cached one. The tokens themselves are not kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Digest(u128);
 
@@ -33,8 +33,8 @@ impl TokenCache {
         Digest(self.hasher.hash(token.as_bytes()).as_u128())
     }
 
-    /// Returns the token's status, and how many tokens its use evicted: a use moves a token into the hot generation, and when
-    /// that is full the cold one is dropped.
+    /// Returns the token's status, and how many tokens its use evicted: a use moves a token into the hot generation,
+    /// and when that is full the cold one is dropped.
     pub(crate) fn get(&mut self, token: &Token) -> Option<(TokenStatus, Eviction)> {
         let digest = self.digest(token);
         if let Some((id, count)) = self.verified.get(&digest) {

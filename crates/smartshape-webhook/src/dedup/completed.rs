@@ -42,8 +42,8 @@ impl CompletedKeys {
         self.keys.insert(key, body);
     }
 
-    /// Rotates the generations where time or capacity require it, so that the following insertion evicts nothing. Returns how
-    /// many keys were evicted for lack of capacity.
+    /// Rotates the generations where time or capacity require it, so that the following insertion evicts nothing.
+    /// Returns how many keys were evicted for lack of capacity.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         let mut evicted = 0;
         let second = now.duration_since(self.created).as_secs().try_into().unwrap_or(u32::MAX);

@@ -1,11 +1,12 @@
 //! In-process deduplication. At most one handler runs per delivery key; concurrent duplicates wait for its outcome.
 //!
-//! A key is in flight from the claim until it is completed or released. A completed key is known until it expires; a released
-//! one is as if it had never been claimed. Dropping a [`Claim`] releases its key unless [`Claim::complete`] was called, so a
-//! handler that panics or is cancelled cannot leave its key in flight.
+//! A key is in flight from the claim until it is completed or released. A completed key is known until it expires; a
+//! released one is as if it had never been claimed. Dropping a [`Claim`] releases its key unless [`Claim::complete`]
+//! was called, so a handler that panics or is cancelled cannot leave its key in flight.
 //!
-//! With a shared [`DedupStore`], a key claimed here is claimed there too, before its handler starts. The key stays in this
-//! table until the store has been told of its end, so that no other request of this process asks the store meanwhile.
+//! With a shared [`DedupStore`], a key claimed here is claimed there too, before its handler starts. The key stays in
+//! this table until the store has been told of its end, so that no other request of this process asks the store
+//! meanwhile.
 //!
 //! The table's lock is never held across an await, nor while the store or the metrics recorder runs.
 
@@ -31,12 +32,14 @@ use crate::response::rejection::{Rejection, RejectionKind};
 /// Delays between polls of a claim that another process holds. They double from the first to the last.
 const FIRST_POLL: Duration = Duration::from_millis(50);
 const LAST_POLL: Duration = Duration::from_secs(1);
-/// Maximum time for a call of the shared store. After it a delivery that was to be claimed is rejected with 503, and one that
-/// was handled is acknowledged without being recorded.
+/// Maximum time for a call of the shared store. After it a delivery that was to be claimed is rejected with 503, and
+/// one that was handled is acknowledged without being recorded.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of duplicates that wait for one delivery. A sender that retries while its first attempt runs needs one or two.
+/// Maximum number of duplicates that wait for one delivery. A sender that retries while its first attempt runs needs
+/// one or two.
 const MAX_WAITERS_PER_DELIVERY: usize = 8;
-/// Maximum number of duplicates that wait, for all deliveries together. Each holds a connection and some hundred bytes, but no body.
+/// Maximum number of duplicates that wait, for all deliveries together. Each holds a connection and some hundred bytes,
+/// but no body.
 const MAX_WAITERS: usize = 1024;
 
 #[derive(Clone, Debug)]
@@ -276,7 +279,8 @@ impl Drop for Waiter {
     }
 }
 
-/// The right to handle a delivery. Only [`complete`](Self::complete) completes the delivery; dropping the claim releases it.
+/// The right to handle a delivery. Only [`complete`](Self::complete) completes the delivery; dropping the claim
+/// releases it.
 pub(crate) struct Claim {
     dedup: Arc<Deduplicator>,
     key: DeliveryKey,
@@ -326,7 +330,8 @@ impl Claim {
                     self.finish_completed(again);
                     return Ok(Some(InFlightOutcome::Completed));
                 }
-                // This waiter has dropped the body, so it cannot handle the delivery: it releases the claim for the next attempt.
+                // This waiter has dropped the body, so it cannot handle the delivery: it releases the claim for the
+                // next attempt.
                 ClaimState::New => return Ok(Some(InFlightOutcome::Failed)),
             }
         }

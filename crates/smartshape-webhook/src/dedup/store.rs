@@ -65,18 +65,18 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// Duplicates wait in the receiver, so a store responds at once. A response that takes longer than 5 seconds
 /// counts as a failure, and its future is dropped; so does a panic.
 pub trait DedupStore: Send + Sync + 'static {
-    /// Claims `key` atomically: of several concurrent callers, one gets [`ClaimState::New`]. The claim expires after `ttl`,
-    /// in case its holder crashes.
+    /// Claims `key` atomically: of several concurrent callers, one gets [`ClaimState::New`]. The claim expires after
+    /// `ttl`, in case its holder crashes.
     fn claim(&self, key: DeliveryKey, lease_token: LeaseToken, ttl: Duration) -> StoreFuture<'_, ClaimState>;
 
     /// Records that the delivery was handled. The record must be durable once the future resolves.
     fn complete(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()>;
 
-    /// Releases the claim if `lease_token` still holds it. Must not undo a completion: a completion whose response came late
-    /// may have been recorded, and a release after it would let the delivery be handled again.
+    /// Releases the claim if `lease_token` still holds it. Must not undo a completion: a completion whose response came
+    /// late may have been recorded, and a release after it would let the delivery be handled again.
     ///
     /// A claim whose response came late is released too, and may reach the store after its own release. It then holds
-    /// until its TTL ends, and the delivery is rejected with 503 until then. A store that processes calls in order has no
-    /// such claims.
+    /// until its TTL ends, and the delivery is rejected with 503 until then. A store that processes calls in order has
+    /// no such claims.
     fn release(&self, key: DeliveryKey, lease_token: LeaseToken) -> StoreFuture<'_, ()>;
 }

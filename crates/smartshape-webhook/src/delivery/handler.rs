@@ -13,8 +13,9 @@ const CAUSES: usize = 16;
 
 /// Handles deliveries. Implemented for closures and functions.
 ///
-/// The delivery is acknowledged when the handler returns `Ok`. A handler runs again for a delivery that it failed to handle, or
-/// that was in flight when the process ended: make its effect idempotent, for example with [`Delivery::key`] in a unique index.
+/// The delivery is acknowledged when the handler returns `Ok`. A handler runs again for a delivery that it failed to
+/// handle, or that was in flight when the process ended: make its effect idempotent, for example with [`Delivery::key`]
+/// in a unique index.
 ///
 /// ```
 /// use smartshape_webhook::{Delivery, Event, Handler};

@@ -24,14 +24,16 @@ pub(crate) const DEFAULT_WEBHOOK: &str = "default";
 pub struct DeliveryKey([u8; 16]);
 
 impl DeliveryKey {
-    /// Hashes the three fields, each with its length before it: the key of a delivery that came by the webhook `default`.
+    /// Hashes the three fields, each with its length before it: the key of a delivery that came by the webhook
+    /// `default`.
     #[must_use]
     pub fn new(uuid: &str, event: &str, owner: &str) -> Self {
         Self::hash_fields([uuid, event, owner].into_iter())
     }
 
     /// The key of a delivery that came by this webhook: that of the secret's name, unless
-    /// [`NamedSecret::for_webhook`](crate::NamedSecret::for_webhook) named another one. For `default` it is that of [`new`](Self::new).
+    /// [`NamedSecret::for_webhook`](crate::NamedSecret::for_webhook) named another one. For `default` it is that of
+    /// [`new`](Self::new).
     ///
     /// ```
     /// use smartshape_webhook::DeliveryKey;

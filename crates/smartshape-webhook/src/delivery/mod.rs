@@ -23,10 +23,10 @@ use crate::memory_limit::Reservation;
 
 /// A verified delivery. Plain data, and cheap to clone.
 ///
-/// The envelope is parsed once; the event's `data` stays raw JSON until [`event`](Self::event) or [`data`](Self::data) decodes it.
-/// A delivery's memory counts towards `memory_limit_bytes` until the last clone is dropped, so keep the values that you
-/// need instead of many deliveries. Serialising a delivery emits its body exactly as it was received, except for white space
-/// or a byte order mark around it.
+/// The envelope is parsed once; the event's `data` stays raw JSON until [`event`](Self::event) or [`data`](Self::data)
+/// decodes it. A delivery's memory counts towards `memory_limit_bytes` until the last clone is dropped, so keep the
+/// values that you need instead of many deliveries. Serialising a delivery emits its body exactly as it was received,
+/// except for white space or a byte order mark around it.
 ///
 /// ```
 /// use smartshape_webhook::{Delivery, Event};
@@ -291,8 +291,8 @@ impl Delivery {
         self.0.traceparent.as_deref()
     }
 
-    /// Number of this attempt at handling it, from 1. A receiver without an inbox does not know earlier attempts: a retry by
-    /// SmartShape is a first attempt again.
+    /// Number of this attempt at handling it, from 1. A receiver without an inbox does not know earlier attempts: a
+    /// retry by SmartShape is a first attempt again.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.0.attempt

@@ -7,8 +7,8 @@ use crate::delivery::Delivery;
 use crate::delivery::handler::{Handler, HandlerError, HandlerFuture};
 use crate::events::{DecodeError, Event, EventKind, TypedEvent};
 
-/// A type that can be extracted from a delivery: the delivery itself, its [`Event`], or one of the nine typed events, which is
-/// then the only event accepted.
+/// A type that can be extracted from a delivery: the delivery itself, its [`Event`], or one of the nine typed events,
+/// which is then the only event accepted.
 pub trait FromDelivery: Sized + Send + 'static {
     /// Extracts the value.
     ///
@@ -106,8 +106,8 @@ impl EventRouter {
         self
     }
 
-    /// Routes everything else to `handler`: other events, events with an unknown name, and events with undecodable data. There
-    /// is no default, so that none of them is lost unnoticed.
+    /// Routes everything else to `handler`: other events, events with an unknown name, and events with undecodable
+    /// data. There is no default, so that none of them is lost unnoticed.
     pub fn fallback<H: Handler>(self, handler: H) -> RoutedHandler<H> {
         RoutedHandler { router: self, fallback: handler }
     }

@@ -1,7 +1,7 @@
 //! A structural comparison of two versions of a document.
 //!
-//! Values are slices of the two documents, so that a number keeps all its digits. SmartShape writes one document in several
-//! ways, so a difference of representation is not a change.
+//! Values are slices of the two documents, so that a number keeps all its digits. SmartShape writes one document in
+//! several ways, so a difference of representation is not a change.
 
 use std::collections::{HashMap, HashSet};
 
@@ -43,9 +43,9 @@ pub struct Change {
     pub after: Option<RawJson>,
 }
 
-/// The differences, in the order of the older document. Ignores differences of representation: the order of keys, null or
-/// missing, `{}` or `[]`, `1` or `1.0`, a time as text or as milliseconds, `_id` or `id`. Ignores the store's version counter
-/// `__v` as well.
+/// The differences, in the order of the older document. Ignores differences of representation: the order of keys, null
+/// or missing, `{}` or `[]`, `1` or `1.0`, a time as text or as milliseconds, `_id` or `id`. Ignores the store's
+/// version counter `__v` as well.
 pub(crate) fn between(before: &RawJson, after: &RawJson) -> Vec<Change> {
     let mut comparison =
         Comparison { before: before.as_bytes(), after: after.as_bytes(), changes: Vec::new() };
@@ -114,8 +114,8 @@ impl Comparison<'_> {
                 continue;
             }
             let (a, mut b) = (before.get(key).copied(), after.get(key).copied());
-            // `_id` and `id` name one field, which is compared once: written under the other name, it would otherwise be one
-            // change for its removal and one for its addition.
+            // `_id` and `id` name one field, which is compared once: written under the other name, it would otherwise
+            // be one change for its removal and one for its addition.
             if let Some(other) = other_name(key) {
                 match (a, b, before.get(other).copied(), after.get(other).copied()) {
                     // One name before and the other after: compared once, at the older name.

@@ -43,7 +43,8 @@ pub struct Envelope<'a> {
 /// The members of the envelope, each as it was sent. All raw at first, so that an error can name its field.
 struct Fields<'a>([&'a str; 6]);
 
-/// Some senders begin a body in UTF-8 with it. JSON does not allow it, and lets readers skip it (RFC 8259, section 8.1).
+/// Some senders begin a body in UTF-8 with it. JSON does not allow it, and lets readers skip it (RFC 8259, section
+/// 8.1).
 pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The members' names, in the order of [`Fields`].
@@ -219,8 +220,9 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// The value of a JSON string; `None` for a value of another type. A string with a lone surrogate is kept as it was sent,
-/// with its escapes, and not with U+FFFD: these strings identify the delivery, and different ones must stay different.
+/// The value of a JSON string; `None` for a value of another type. A string with a lone surrogate is kept as it was
+/// sent, with its escapes, and not with U+FFFD: these strings identify the delivery, and different ones must stay
+/// different.
 fn decode_string(json: &str) -> Option<Cow<'_, str>> {
     let sent = json.strip_prefix('"')?.strip_suffix('"')?;
     if !sent.contains('\\') {

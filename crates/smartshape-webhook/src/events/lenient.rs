@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::RawJson;
 
-/// A JSON string, with U+FFFD for each lone surrogate. JavaScript writes one for a string that was cut inside an emoji; JSON
-/// allows it, and Rust's strings cannot hold it.
+/// A JSON string, with U+FFFD for each lone surrogate. JavaScript writes one for a string that was cut inside an emoji;
+/// JSON allows it, and Rust's strings cannot hold it.
 pub(crate) struct LenientString(pub(crate) String);
 
 impl<'de> Deserialize<'de> for LenientString {
@@ -33,7 +33,8 @@ impl<'de> Deserialize<'de> for LenientString {
             }
         }
 
-        // serde_json returns a string with a lone surrogate only as bytes, in which it is encoded like any other code point.
+        // serde_json returns a string with a lone surrogate only as bytes, in which it is encoded like any other code
+        // point.
         deserializer.deserialize_bytes(StringVisitor)
     }
 }
@@ -55,8 +56,8 @@ pub(crate) fn decode_string(json: &str) -> Option<String> {
     serde_json::from_str(json).ok().map(|LenientString(text)| text)
 }
 
-/// Maximum length of a name that is decoded, in its quotes: `runTimestamp`, the longest that is read, with each character
-/// escaped.
+/// Maximum length of a name that is decoded, in its quotes: `runTimestamp`, the longest that is read, with each
+/// character escaped.
 const MAX_NAME_BYTES: usize = 12 * 6 + 2;
 
 /// A member's name; `None` for a longer one than any that is read, which is not decoded: it may be as long as the body.
@@ -128,11 +129,11 @@ impl LenientValue for u64 {
     }
 }
 
-/// A document: a struct of an id and members, each of which may be missing, read from an [`Object`]. An id of type `str` is
-/// stored as a `String`.
+/// A document: a struct of an id and members, each of which may be missing, read from an [`Object`]. An id of type
+/// `str` is stored as a `String`.
 ///
-/// `remote = "Self"` derives an inherent `deserialize`, so that the trait's implementation below can put [`Object`] around
-/// the deserializer first.
+/// `remote = "Self"` derives an inherent `deserialize`, so that the trait's implementation below can put [`Object`]
+/// around the deserializer first.
 macro_rules! document {
     ($(#[$doc:meta])* pub struct $document:ident(id: $id:ty) {
         $($(#[$member_doc:meta])* $visibility:vis $member:ident: $type:ty,)*
@@ -228,8 +229,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ByteKeys<A> {
     }
 }
 
-/// A member's name, in two roles: as a seed it wraps the caller's seed; as the deserializer given to that seed it reads the
-/// name with `deserialize_bytes`, so that a lone surrogate in it is no error.
+/// A member's name, in two roles: as a seed it wraps the caller's seed; as the deserializer given to that seed it reads
+/// the name with `deserialize_bytes`, so that a lone surrogate in it is no error.
 struct ByteKey<T>(T);
 
 impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for ByteKey<K> {

@@ -117,8 +117,8 @@ impl<'de> Deserialize<'de> for Person {
 }
 
 impl LenientValue for Person {
-    /// Looks at the first byte, and not at the type that a visitor gets: `serde_json` shows some numbers to a visitor as
-    /// objects when any crate of the program has switched its feature `arbitrary_precision` on.
+    /// Looks at the first byte, and not at the type that a visitor gets: `serde_json` shows some numbers to a visitor
+    /// as objects when any crate of the program has switched its feature `arbitrary_precision` on.
     fn read(json: &str) -> Option<Self> {
         match json.as_bytes().first()? {
             b'"' => lenient::decode_string(json).map(|text| Self::from(text.as_str())),
@@ -154,8 +154,8 @@ impl<'de> Visitor<'de> for PersonVisitor {
     }
 }
 
-/// A JSON string that is not empty, or a number's digits. Anything else says nothing about the person, and is no reason to
-/// lose the event. Longer strings are ignored too ([`MAX_TEXT_BYTES`]).
+/// A JSON string that is not empty, or a number's digits. Anything else says nothing about the person, and is no reason
+/// to lose the event. Longer strings are ignored too ([`MAX_TEXT_BYTES`]).
 fn plain_string(value: &RawValue) -> Option<String> {
     let text = value.get();
     if text.len() > MAX_TEXT_BYTES {

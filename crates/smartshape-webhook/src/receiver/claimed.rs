@@ -20,8 +20,8 @@ use crate::response::rejection::{Rejection, RejectionKind};
 
 /// A delivery claimed by this process, with an `E` extracted from it. No other process handles it meanwhile.
 ///
-/// [`acknowledge`](Self::acknowledge) completes it. Dropping it releases the claim: the sender's next attempt is handled, and
-/// duplicates that wait are rejected with 503. Dereferences to the [`Delivery`].
+/// [`acknowledge`](Self::acknowledge) completes it. Dropping it releases the claim: the sender's next attempt is
+/// handled, and duplicates that wait are rejected with 503. Dereferences to the [`Delivery`].
 #[must_use = "a claimed delivery that is dropped is released"]
 pub struct Claimed<E = ()> {
     extracted: E,
@@ -55,7 +55,8 @@ impl Claimed {
         Self { extracted: (), work }
     }
 
-    /// Extracts an `E` from the delivery, and applies the receiver's [`OnUnexpectedEvent`](crate::OnUnexpectedEvent) if that fails.
+    /// Extracts an `E` from the delivery, and applies the receiver's [`OnUnexpectedEvent`](crate::OnUnexpectedEvent) if
+    /// that fails.
     ///
     /// # Errors
     ///
@@ -80,8 +81,8 @@ impl Claimed {
         async { handled.await.unwrap_or_else(|response| response) }
     }
 
-    /// Runs `work`, ends the claim with the [`Outcome`] that it returns, and then returns its value. If the returned future is
-    /// dropped, the work keeps running in a task of its own.
+    /// Runs `work`, ends the claim with the [`Outcome`] that it returns, and then returns its value. If the returned
+    /// future is dropped, the work keeps running in a task of its own.
     ///
     /// # Errors
     ///

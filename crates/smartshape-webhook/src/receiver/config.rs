@@ -12,16 +12,16 @@ use crate::dedup::store::DedupStore;
 use crate::request::body::BodyLimits;
 
 const MIB: u64 = 1024 * 1024;
-/// SmartShape has nine events, each of which may have a webhook with a secret of its own, and seven of these can be rotated at the
-/// same time. A forged token costs a hash per secret.
+/// SmartShape has nine events, each of which may have a webhook with a secret of its own, and seven of these can be
+/// rotated at the same time. A forged token costs a hash per secret.
 const MAX_SECRETS: usize = 16;
 const MAX_IN_FLIGHT: usize = 1_000_000;
 const MAX_VERIFY_THREADS: usize = 1000;
 /// A century, which stands for every longer time: a clock panics when `Duration::MAX` is added to it.
 const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// What a typed extractor does with an event that it does not take: another event, or one with undecodable data. A handler
-/// that takes any [`Event`](crate::Event) is never affected.
+/// What a typed extractor does with an event that it does not take: another event, or one with undecodable data. A
+/// handler that takes any [`Event`](crate::Event) is never affected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnUnexpectedEvent {
@@ -102,10 +102,10 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Minimum bcrypt cost of a token; a token with a lower cost is rejected without hashing. Defaults to 4, the lowest cost
-    /// that bcrypt has; at most `max_cost`. An attacker can have 2,000 to 3,000 guesses at a secret checked per second and core
-    /// at cost 4, and a sixty-fourth of that at cost 10. The cost that SmartShape uses is not documented: set it here once you have
-    /// seen it, for example with `smartshape token inspect`.
+    /// Minimum bcrypt cost of a token; a token with a lower cost is rejected without hashing. Defaults to 4, the lowest
+    /// cost that bcrypt has; at most `max_cost`. An attacker can have 2,000 to 3,000 guesses at a secret checked per
+    /// second and core at cost 4, and a sixty-fourth of that at cost 10. The cost that SmartShape uses is not
+    /// documented: set it here once you have seen it, for example with `smartshape token inspect`.
     ///
     /// ```
     /// use smartshape_webhook::{ConfigError, Receiver, Secret};
@@ -120,9 +120,9 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Maximum bcrypt cost of a token; a token with a higher cost is rejected without hashing. Defaults to 12; from 4 to 31.
-    /// Each step doubles the work that an attacker can cause. The cost that SmartShape uses is not documented; it is
-    /// probably 10.
+    /// Maximum bcrypt cost of a token; a token with a higher cost is rejected without hashing. Defaults to 12; from 4
+    /// to 31. Each step doubles the work that an attacker can cause. The cost that SmartShape uses is not documented;
+    /// it is probably 10.
     pub fn max_cost(mut self, cost: u32) -> Self {
         self.max_cost = cost;
         self
@@ -134,19 +134,19 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Memory that all bodies together may take, until their handlers are done. Defaults to 256 MiB. It is reserved as bytes
-    /// arrive. If the secrets belong to several webhooks, each webhook may take three quarters of it, and at least one
-    /// body of the maximum length.
+    /// Memory that all bodies together may take, until their handlers are done. Defaults to 256 MiB. It is reserved as
+    /// bytes arrive. If the secrets belong to several webhooks, each webhook may take three quarters of it, and at
+    /// least one body of the maximum length.
     ///
-    /// The process may hold more: glibc keeps part of the long bodies that it has freed, unless `MALLOC_MMAP_THRESHOLD_=131072` is
-    /// in the environment.
+    /// The process may hold more: glibc keeps part of the long bodies that it has freed, unless
+    /// `MALLOC_MMAP_THRESHOLD_=131072` is in the environment.
     pub fn memory_limit_bytes(mut self, bytes: u64) -> Self {
         self.memory_limit = bytes;
         self
     }
 
-    /// Maximum time to wait for the next chunk of the body. Defaults to 10 seconds. After that time, the body must also have
-    /// arrived at a rate of 1 KiB per second or more.
+    /// Maximum time to wait for the next chunk of the body. Defaults to 10 seconds. After that time, the body must also
+    /// have arrived at a rate of 1 KiB per second or more.
     pub fn body_idle_timeout(mut self, timeout: Duration) -> Self {
         self.body.idle_timeout = timeout;
         self
@@ -158,15 +158,15 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Maximum number of deliveries handled concurrently, including those whose client has disconnected. Defaults to 256. If
-    /// the secrets belong to several webhooks, each webhook may take three quarters of them.
+    /// Maximum number of deliveries handled concurrently, including those whose client has disconnected. Defaults to
+    /// 256. If the secrets belong to several webhooks, each webhook may take three quarters of them.
     pub fn max_in_flight(mut self, deliveries: usize) -> Self {
         self.max_in_flight = deliveries;
         self
     }
 
-    /// Maximum time to wait for the verification of a token. A request that would wait longer is rejected at once. Defaults
-    /// to 2 seconds.
+    /// Maximum time to wait for the verification of a token. A request that would wait longer is rejected at once.
+    /// Defaults to 2 seconds.
     pub fn verify_timeout(mut self, timeout: Duration) -> Self {
         self.verify.verify_timeout = timeout;
         self
@@ -184,23 +184,23 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Number of completed deliveries kept in memory to recognise duplicates. The most recent ones are always kept; up to
-    /// twice as many may be. Defaults to 100,000, about 6 MB. A delivery in flight is never forgotten.
+    /// Number of completed deliveries kept in memory to recognise duplicates. The most recent ones are always kept; up
+    /// to twice as many may be. Defaults to 100,000, about 6 MB. A delivery in flight is never forgotten.
     pub fn dedup_capacity(mut self, deliveries: usize) -> Self {
         self.dedup.capacity = deliveries;
         self
     }
 
-    /// How long completed deliveries are kept in memory, in whole seconds; at most twice as long. Defaults to 24 hours. They are
-    /// lost at a restart: a delivery repeated afterwards is handled again.
+    /// How long completed deliveries are kept in memory, in whole seconds; at most twice as long. Defaults to 24 hours.
+    /// They are lost at a restart: a delivery repeated afterwards is handled again.
     pub fn dedup_ttl(mut self, ttl: Duration) -> Self {
         self.dedup.ttl = ttl;
         self
     }
 
-    /// Shares claims and completed deliveries with other processes through `store`, instead of keeping them in memory. A claim
-    /// ends after `claim_ttl` if its process has crashed. A handler that takes longer may run a second time in another
-    /// process; 10 minutes suit most.
+    /// Shares claims and completed deliveries with other processes through `store`, instead of keeping them in memory.
+    /// A claim ends after `claim_ttl` if its process has crashed. A handler that takes longer may run a second time in
+    /// another process; 10 minutes suit most.
     pub fn dedup_store(mut self, store: impl DedupStore, claim_ttl: Duration) -> Self {
         self.dedup_store = Some(Arc::new(store));
         self.dedup.claim_ttl = claim_ttl;

@@ -19,7 +19,8 @@ use crate::response::rejection::{Rejection, RejectionKind};
 
 /// Interval of the warnings that summarise rejections. Each rejection is also logged at debug level.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
-/// Number of rejections that get a warning each before intervals begin: the first ones show what is wrong with a new setup.
+/// Number of rejections that get a warning each before intervals begin: the first ones show what is wrong with a new
+/// setup.
 const FIRST_WARNINGS: u64 = 5;
 
 /// Counters since the receiver was built.

@@ -35,11 +35,12 @@ pub use config::{ConfigError, OnUnexpectedEvent, ReceiverBuilder};
 use log::DeliveryLog;
 pub use log::ReceiverStats;
 
-/// Receives deliveries. Checks the head, verifies the token, reads the body, parses the envelope and claims the delivery, in
-/// this order.
+/// Receives deliveries. Checks the head, verifies the token, reads the body, parses the envelope and claims the
+/// delivery, in this order.
 ///
-/// Build one receiver and clone it, which is cheap: two receivers do not deduplicate each other's deliveries. The adapters call
-/// it. To write an adapter for another framework, call [`serve`](Self::serve) or [`receive`](Self::receive).
+/// Build one receiver and clone it, which is cheap: two receivers do not deduplicate each other's deliveries. The
+/// adapters call it. To write an adapter for another framework, call [`serve`](Self::serve) or
+/// [`receive`](Self::receive).
 ///
 /// Needs a tokio runtime with time enabled.
 ///
@@ -190,9 +191,9 @@ impl Receiver {
         self.0.verifier.names()
     }
 
-    /// Rejects new deliveries with 503 and waits up to `deadline` for those in flight. Returns the number still in flight
-    /// then; 0 means a clean shutdown. Call it before stopping the server: a runtime that shuts down aborts the handlers
-    /// of clients that have disconnected.
+    /// Rejects new deliveries with 503 and waits up to `deadline` for those in flight. Returns the number still in
+    /// flight then; 0 means a clean shutdown. Call it before stopping the server: a runtime that shuts down aborts the
+    /// handlers of clients that have disconnected.
     pub async fn drain(&self, deadline: Duration) -> usize {
         match tokio::time::timeout(deadline, self.0.concurrency.drain()).await {
             Ok(()) => 0,
@@ -216,8 +217,8 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// The [`WebhookResponse`] to send, a rejection with status 422 or a success; and the [`Outcome`] to end the claim with,
-    /// which is logged and counted.
+    /// The [`WebhookResponse`] to send, a rejection with status 422 or a success; and the [`Outcome`] to end the claim
+    /// with, which is logged and counted.
     pub fn extract_from<E: FromDelivery>(
         &self,
         delivery: &Delivery,
@@ -262,8 +263,8 @@ struct Permit {
     guard: PermitGuard,
 }
 
-/// Releases the permit on drop. Holds the receiver and the secret, which a delivery needs anyway: each further shared owner
-/// would cost every delivery two atomic operations.
+/// Releases the permit on drop. Holds the receiver and the secret, which a delivery needs anyway: each further shared
+/// owner would cost every delivery two atomic operations.
 struct PermitGuard {
     receiver: Receiver,
     secret: Arc<KeyringEntry>,

@@ -132,8 +132,8 @@ struct Buffered {
 }
 
 impl Buffered {
-    /// Parses on the async thread, however long the body is: it takes less time than receiving it did, and tokio's blocking
-    /// threads are shared with the application, which may keep them busy for any time.
+    /// Parses on the async thread, however long the body is: it takes less time than receiving it did, and tokio's
+    /// blocking threads are shared with the application, which may keep them busy for any time.
     fn parse(self, head: &RequestHead) -> Result<Parsed, Rejection> {
         let meta = DeliveryMeta {
             secret_name: Some(self.permit.secret().shared_name()),

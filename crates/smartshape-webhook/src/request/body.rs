@@ -15,11 +15,11 @@ use crate::response::rejection::{Rejection, RejectionKind};
 
 /// First reservation of a body in bytes, unless a shorter length is declared. Later ones double.
 const INITIAL_RESERVATION: u64 = 64 * 1024;
-/// Allocated bytes as a multiple of the reserved ones: high enough that a long body is moved only a few times while it grows,
-/// and low enough that clients that declare much and send little cannot exceed the memory limit by far.
+/// Allocated bytes as a multiple of the reserved ones: high enough that a long body is moved only a few times while it
+/// grows, and low enough that clients that declare much and send little cannot exceed the memory limit by far.
 const MAX_OVERALLOCATION: u64 = 4;
-/// Minimum rate in bytes per second, enforced once `idle_timeout` has passed. Otherwise a client that sends a byte now and
-/// then would hold a permit until `timeout`. (Apache's `RequestReadTimeout` defaults to 500, IIS to 240.)
+/// Minimum rate in bytes per second, enforced once `idle_timeout` has passed. Otherwise a client that sends a byte now
+/// and then would hold a permit until `timeout`. (Apache's `RequestReadTimeout` defaults to 500, IIS to 240.)
 const MIN_RATE: u64 = 1024;
 
 /// A timer that fires later than this says that the process was stopped: a container was paused, or its machine.
@@ -45,7 +45,8 @@ pub(crate) async fn read(
     reservation: &mut Reservation,
 ) -> Result<Bytes, Rejection> {
     let mut body = pin!(body);
-    // The declared length is only checked, not reserved: a client could otherwise reserve memory without sending anything.
+    // The declared length is only checked, not reserved: a client could otherwise reserve memory without sending
+    // anything.
     if !reservation.could_grow(declared.unwrap_or(0)) {
         return Err(RejectionKind::MemoryExhausted.into());
     }
@@ -62,7 +63,8 @@ pub(crate) async fn read(
             }
             Poll::Pending => {
                 let received = buffer.bytes.len() as u64;
-                // Boxed, since only few bodies need it: glibc takes longer to allocate a future of more than 1,032 bytes.
+                // Boxed, since only few bodies need it: glibc takes longer to allocate a future of more than 1,032
+                // bytes.
                 let timer = timer.get_or_insert_with(|| Box::new(BodyTimer::start(limits)));
                 timer.poll(context, received).map(Err)
             }
@@ -83,12 +85,13 @@ pub(crate) async fn read(
     Ok(Bytes::from(buffer.bytes))
 }
 
-/// Discards a short body that has arrived with its head, so that the connection of a rejected request can be kept. Returns
-/// whether the body has ended.
+/// Discards a short body that has arrived with its head, so that the connection of a rejected request can be kept.
+/// Returns whether the body has ended.
 ///
-/// Closing instead would be correct too, but every rejection would then cost a connection: the server spends more time on
-/// accepting the next one than on the rejection, and a proxy loses an upstream connection that it meant to reuse. nginx
-/// (`ngx_http_discard_request_body`) does the same. Never waits for the client, so an unauthenticated one gains no time.
+/// Closing instead would be correct too, but every rejection would then cost a connection: the server spends more time
+/// on accepting the next one than on the rejection, and a proxy loses an upstream connection that it meant to reuse.
+/// nginx (`ngx_http_discard_request_body`) does the same. Never waits for the client, so an unauthenticated one gains
+/// no time.
 pub(crate) async fn discard_arrived<E>(mut body: Pin<&mut impl Stream<Item = Result<impl Buf, E>>>) -> bool {
     let (mut bytes, mut polls) = (0, 0);
     poll_fn(|context| {
@@ -112,8 +115,8 @@ pub(crate) async fn discard_arrived<E>(mut body: Pin<&mut impl Stream<Item = Res
     .await
 }
 
-/// Classifies an error of the body. Middleware around the receiver may have limits of its own, and wraps its errors. They are
-/// recognised by their texts, since their types belong to crates that the core does not depend on.
+/// Classifies an error of the body. Middleware around the receiver may have limits of its own, and wraps its errors.
+/// They are recognised by their texts, since their types belong to crates that the core does not depend on.
 fn classify_body_error(error: &(dyn Error + 'static)) -> Rejection {
     // The chain of causes is followed for 16 at most, since `source` is foreign code.
     let causes = std::iter::successors(Some(error), |&error| error.source()).take(16);
@@ -202,8 +205,8 @@ impl<'a> BodyTimer<'a> {
 }
 
 /// The bytes received so far, copied from the framework's buffers, which may be much larger than their content. The
-/// reservation covers them, or one step more. If more was declared, [`MAX_OVERALLOCATION`] times as much is allocated to save
-/// copies.
+/// reservation covers them, or one step more. If more was declared, [`MAX_OVERALLOCATION`] times as much is allocated
+/// to save copies.
 struct BodyBuffer<'r> {
     bytes: Vec<u8>,
     declared: Option<u64>,

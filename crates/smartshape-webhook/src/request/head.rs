@@ -5,8 +5,8 @@ use crate::auth::token::{TOKEN_HEADER, Token, TokenError};
 
 /// Method and headers of a request, reduced to what the receiver needs.
 ///
-/// With `http` 1.x, convert it from the request's `Parts`; with other types, use [`from_parts`](Self::from_parts). Header names
-/// are compared without regard to case.
+/// With `http` 1.x, convert it from the request's `Parts`; with other types, use [`from_parts`](Self::from_parts).
+/// Header names are compared without regard to case.
 ///
 /// ```
 /// use smartshape_webhook::RequestHead;
@@ -95,8 +95,8 @@ impl RequestHead {
         }
     }
 
-    /// Sets whether the request came over HTTP/2 or later. Defaults to false: a response that leaves part of the body unread
-    /// then says `Connection: close`, which HTTP/2 forbids and does not need.
+    /// Sets whether the request came over HTTP/2 or later. Defaults to false: a response that leaves part of the body
+    /// unread then says `Connection: close`, which HTTP/2 forbids and does not need.
     #[must_use]
     pub fn with_http2(self, is_http2: bool) -> Self {
         Self { is_http2, ..self }
@@ -128,8 +128,8 @@ impl RequestHead {
         self.has_body && !self.is_http2
     }
 
-    /// Whether a rejected body may be discarded to keep the connection. Polling a body whose client waits for `100 Continue`
-    /// would ask the client to send it.
+    /// Whether a rejected body may be discarded to keep the connection. Polling a body whose client waits for
+    /// `100 Continue` would ask the client to send it.
     pub(crate) fn may_discard_body(&self) -> bool {
         !self.expects_continue
     }
@@ -149,8 +149,8 @@ impl From<&http::request::Parts> for RequestHead {
     }
 }
 
-/// Whether a header has this name, which is in lower case. Most frameworks hand names over in lower case, and comparing them
-/// exactly is faster.
+/// Whether a header has this name, which is in lower case. Most frameworks hand names over in lower case, and comparing
+/// them exactly is faster.
 fn is(name: &str, lower: &str) -> bool {
     name == lower || name.eq_ignore_ascii_case(lower)
 }
@@ -180,17 +180,17 @@ fn read_foreign_charset(content_type: &[u8]) -> Option<Box<str>> {
     (!utf8).then(|| shorten(charset))
 }
 
-/// Maximum length of text that a sender chooses and a log or `Debug` may show. The usual codings and charsets fit. A token has
-/// a salt of 22 characters before its digest: where a sender repeats it in another header, no digest is shown by which guesses of
-/// the secret could be verified.
+/// Maximum length of text that a sender chooses and a log or `Debug` may show. The usual codings and charsets fit. A
+/// token has a salt of 22 characters before its digest: where a sender repeats it in another header, no digest is shown
+/// by which guesses of the secret could be verified.
 const MAX_CHOSEN: usize = 22;
 
 fn shorten(name: &str) -> Box<str> {
     name.chars().take(MAX_CHOSEN).collect()
 }
 
-/// W3C trace context: in version 00, four hexadecimal numbers of 2, 32, 16 and 2 digits, with hyphens between them. Later
-/// versions may append a hyphen and more, of which [`MAX_CHOSEN`] characters are accepted.
+/// W3C trace context: in version 00, four hexadecimal numbers of 2, 32, 16 and 2 digits, with hyphens between them.
+/// Later versions may append a hyphen and more, of which [`MAX_CHOSEN`] characters are accepted.
 fn read_traceparent(value: &[u8]) -> Option<Box<str>> {
     let text = std::str::from_utf8(value).ok()?;
     let plain = (55..=56 + MAX_CHOSEN).contains(&text.len())

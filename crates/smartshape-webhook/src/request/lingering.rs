@@ -1,5 +1,5 @@
-//! Lingering close. Closing a socket while the peer is still sending triggers a TCP reset, which can discard our response,
-//! so a bounded part of the body is read and discarded first. (nginx has `lingering_close` for this.)
+//! Lingering close. Closing a socket while the peer is still sending triggers a TCP reset, which can discard our
+//! response, so a bounded part of the body is read and discarded first. (nginx has `lingering_close` for this.)
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -10,13 +10,13 @@ use futures_core::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-/// Discarded bytes per body: what a client's kernel may have accepted from it (Linux lets a send buffer grow to 4 MiB). A
-/// client that reads only after sending such a body still gets the response.
+/// Discarded bytes per body: what a client's kernel may have accepted from it (Linux lets a send buffer grow to 4 MiB).
+/// A client that reads only after sending such a body still gets the response.
 const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 /// How long a longer body is kept open. A client that reads while sending has the response by then.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Bodies that linger at once; any further one is dropped at once. Together with the framework's buffer for each, this bounds
-/// the memory that rejected clients can take.
+/// Bodies that linger at once; any further one is dropped at once. Together with the framework's buffer for each, this
+/// bounds the memory that rejected clients can take.
 static PERMITS: Semaphore = Semaphore::const_new(256);
 
 /// A request's body that is read and discarded in the background when it is dropped before its end.
@@ -70,8 +70,8 @@ impl<S: PollChunk> LingeringBody<S> {
         Self { body: Some(body), lingers: true }
     }
 
-    /// With `true`, the body is dropped without reading: an HTTP/2 stream ends without its connection, and its unread bytes
-    /// take room in the flow-control window that all streams of the connection share.
+    /// With `true`, the body is dropped without reading: an HTTP/2 stream ends without its connection, and its unread
+    /// bytes take room in the flow-control window that all streams of the connection share.
     #[must_use]
     pub fn unless_http2(mut self, http2: bool) -> Self {
         self.lingers = !http2;

@@ -76,7 +76,8 @@ impl WebhookResponse {
     }
 
     /// Whether the HTTP/1 connection closes after this response, since part of the request's body is left unread. The
-    /// [`headers`](Self::headers) then contain `Connection: close`, so that no client or proxy sends another request on it.
+    /// [`headers`](Self::headers) then contain `Connection: close`, so that no client or proxy sends another request on
+    /// it.
     #[must_use]
     pub fn closes_connection(&self) -> bool {
         self.rejection.as_ref().is_some_and(Rejection::closes)

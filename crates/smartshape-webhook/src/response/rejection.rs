@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Defines [`RejectionKind`] with, for each kind, its status, its public text, its cause and the remedy, both for the operator.
+/// Defines [`RejectionKind`] with, for each kind, its status, its public text, its cause and the remedy, both for the
+/// operator.
 macro_rules! rejections {
     ($($kind:ident => $status:literal $message:literal $cause:literal $remedy:literal;)*) => {
         /// Why a delivery is rejected. Kinds, statuses, public messages, and what to do:
@@ -151,8 +152,8 @@ rejections! {
 
 /// A rejected delivery: its kind, and details for the log.
 ///
-/// `Display` is for the operator's log; the response contains only [`RejectionKind::public_message`]. Neither contains a
-/// token or a secret.
+/// `Display` is for the operator's log; the response contains only [`RejectionKind::public_message`]. Neither contains
+/// a token or a secret.
 ///
 /// ```
 /// use smartshape_webhook::{Rejection, RejectionKind};
@@ -184,8 +185,8 @@ impl Rejection {
         self.retry_after
     }
 
-    /// Whether the request's token had been verified before the request was rejected, so that it comes from somebody who
-    /// knows a secret. Then the receiver has also read some or all of its body. False for a rejection made from a
+    /// Whether the request's token had been verified before the request was rejected, so that it comes from somebody
+    /// who knows a secret. Then the receiver has also read some or all of its body. False for a rejection made from a
     /// [`RejectionKind`].
     ///
     /// ```

@@ -96,7 +96,8 @@ pub(crate) async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin))
     poll_fn(|context| Poll::Ready(std::pin::Pin::new(&mut *future).poll(context))).await
 }
 
-/// Polls a future until it is ready, but at most so many times while it is pending; `None` means that it was still pending.
+/// Polls a future until it is ready, but at most so many times while it is pending; `None` means that it was still
+/// pending.
 pub(crate) async fn poll_at_most<T>(
     times: u64,
     mut future: std::pin::Pin<&mut impl Future<Output = T>>,

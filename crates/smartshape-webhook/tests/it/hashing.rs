@@ -1,5 +1,5 @@
-//! Many requests with the same tokens while secrets are replaced: each outcome fits the secrets of that time, each token is
-//! hashed once, and no request waits forever.
+//! Many requests with the same tokens while secrets are replaced: each outcome fits the secrets of that time, each
+//! token is hashed once, and no request waits forever.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};

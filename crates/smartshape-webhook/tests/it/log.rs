@@ -36,8 +36,8 @@ impl Visit for Fields {
 }
 
 impl Log {
-    /// Subscribes on this thread while both guards are held. With only one subscriber in the process, tracing would cache
-    /// each callsite's interest as the first thread that reaches it sees it, which may be another test's.
+    /// Subscribes on this thread while both guards are held. With only one subscriber in the process, tracing would
+    /// cache each callsite's interest as the first thread that reaches it sees it, which may be another test's.
     fn listen(&self) -> (DefaultGuard, Dispatch) {
         let second = Dispatch::new(Self::default());
         (tracing::subscriber::set_default(self.clone()), second)
@@ -153,8 +153,8 @@ async fn outcomes_and_spans_name_the_secret() {
     }
 }
 
-/// The first rejections are logged one by one. Then one warning opens a quiet time of 10 seconds, at whose end the others are
-/// logged in one line, without another request.
+/// The first rejections are logged one by one. Then one warning opens a quiet time of 10 seconds, at whose end the
+/// others are logged in one line, without another request.
 #[tokio::test(start_paused = true)]
 async fn rejections_in_a_quiet_time_are_logged_at_its_end() {
     let log = Log::default();

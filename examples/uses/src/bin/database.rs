@@ -1,7 +1,7 @@
 //! Updates another database: keeps the attributes of all models in the SQLite file `DATABASE`.
 //!
-//! SmartShape sends a delivery again if it saw no acknowledgement, even after the work was done. So the delivery's key is
-//! committed together with what it changes, and a delivery whose key is there already changes nothing.
+//! SmartShape sends a delivery again if it saw no acknowledgement, even after the work was done. So the delivery's key
+//! is committed together with what it changes, and a delivery whose key is there already changes nothing.
 
 use std::error::Error;
 

@@ -1,7 +1,7 @@
 //! Sends notifications: posts each new annotation to the chat at `NOTIFY_URL`.
 //!
-//! An error makes SmartShape send the delivery again. A chat that does not respond is one after 5 seconds: a handler that waited
-//! for ever would keep its permit. The delivery's key goes along as `Idempotency-Key`, so that a service
+//! An error makes SmartShape send the delivery again. A chat that does not respond is one after 5 seconds: a handler
+//! that waited for ever would keep its permit. The delivery's key goes along as `Idempotency-Key`, so that a service
 //! that reads it notifies once even if its response was lost.
 
 use std::error::Error;

@@ -93,7 +93,8 @@ pub(crate) async fn measure(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Requests a second of the known sender alone and meanwhile, those of the flood, and those of the known sender that were rejected.
+/// Requests a second of the known sender alone and meanwhile, those of the flood, and those of the known sender that
+/// were rejected.
 async fn beside_known(request: &Request, costs: &[&str], slice: Duration) -> Result<[f64; 4]> {
     let server = Server::start(Spec { client_addr: true, ..Spec::default() })?;
     let mut honest = Client::new(server.address, HONEST, request);
@@ -118,8 +119,8 @@ async fn beside_known(request: &Request, costs: &[&str], slice: Duration) -> Res
     Ok([alone, together.rate(), forged, rejected as f64])
 }
 
-/// Seconds until a receiver that has just started and is flooded accepts a sender's token. The sender tries again a second
-/// after each rejection. Infinity if it gives up.
+/// Seconds until a receiver that has just started and is flooded accepts a sender's token. The sender tries again a
+/// second after each rejection. Infinity if it gives up.
 async fn beside_unknown(request: &Request, from: Ipv4Addr) -> Result<f64> {
     let server = Server::start(Spec { client_addr: true, ..Spec::default() })?;
     let mut forgers = forgers(&server, &["10"], from)?;

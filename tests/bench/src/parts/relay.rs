@@ -16,8 +16,8 @@ use crate::server::{Kind, Spec};
 use crate::turns::{Contender, take_turns};
 use crate::{Result, Run};
 
-/// The relay's `concurrency`, of which 16 is the default, and the sender's connections: a relay that is to pass on more has more of
-/// both, since each commit waits for the disk.
+/// The relay's `concurrency`, of which 16 is the default, and the sender's connections: a relay that is to pass on more
+/// has more of both, since each commit waits for the disk.
 const LOADS: [(u32, usize); 2] = [(16, 32), (64, 256)];
 /// Minimum ratio to the forwarder's throughput.
 const RATIO: Aim = Aim::AtLeast(0.7);

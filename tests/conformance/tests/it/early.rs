@@ -11,8 +11,8 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/rejected_u
 const POOLED_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/pooled_connection.js");
 const TRIES: u32 = 20;
 
-/// A response that leaves part of the body unread says `Connection: close`. After any other one, the connection takes the
-/// next request.
+/// A response that leaves part of the body unread says `Connection: close`. After any other one, the connection takes
+/// the next request.
 pub(crate) async fn early_response_announces_the_close(harness: Harness) {
     let server = harness.start_with(|builder| builder.max_body_bytes(4_000_000)).await;
     let (forged, costly) = (new_token("another secret"), good_token().replacen("$04$", "$31$", 1));

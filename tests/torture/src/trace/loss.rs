@@ -62,7 +62,8 @@ impl Loss<'_> {
         if passed < self.responses.len() {
             return Err(format!("only {passed} of {} responses were traced", self.responses.len()).into());
         }
-        // The whole trace must give a whole inbox; otherwise a call that the trace misses would look like a loss of power.
+        // The whole trace must give a whole inbox; otherwise a call that the trace misses would look like a loss of
+        // power.
         disk.rebuild(&self.scratch, Unsynced::Kept, random)?;
         self.check_disk(passed, usize::MAX, faults).await?;
         Ok(disks + 1)

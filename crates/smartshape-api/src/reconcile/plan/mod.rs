@@ -189,8 +189,8 @@ impl Plan {
         &self.unrecorded
     }
 
-    /// Webhooks that may be ours: listed without a URL and without a record, for a desired event or an unknown one. They
-    /// are left alone; delete them by id if they are yours.
+    /// Webhooks that may be ours: listed without a URL and without a record, for a desired event or an unknown one.
+    /// They are left alone; delete them by id if they are yours.
     #[must_use]
     pub fn unclear(&self) -> &[Registration] {
         &self.unclear

@@ -1,5 +1,5 @@
-//! A file of settings in TOML, read key by key, so that each wrong setting is one line that names file, line and key; and flags
-//! that are read in the same way.
+//! A file of settings in TOML, read key by key, so that each wrong setting is one line that names file, line and key;
+//! and flags that are read in the same way.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -98,8 +98,8 @@ impl<'a> Table<'a> {
         Self { source: Rc::new(Source::Flags), prefix: String::new(), line: 0, entries }
     }
 
-    /// Fails if there are other keys than these. To be called before values are read: a misspelt key is often why another one
-    /// is missing.
+    /// Fails if there are other keys than these. To be called before values are read: a misspelt key is often why
+    /// another one is missing.
     pub(super) fn reject_unknown_keys(&self, known: &[&str]) -> CliResult {
         let unknown = self.entries.keys().filter(|key| !known.contains(&&**key.get_ref()));
         let Some(key) = unknown.min_by_key(|key| key.span().start) else { return Ok(()) };

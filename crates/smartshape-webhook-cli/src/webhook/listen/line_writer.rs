@@ -19,8 +19,9 @@ struct Line {
 }
 
 impl LineWriter {
-    /// Calls `write` with each group, on a thread of its own, so that a slow reader blocks neither the runtime nor the exit
-    /// of the process. The receiver resolves when that thread has ended, after the last clone of the writer was dropped.
+    /// Calls `write` with each group, on a thread of its own, so that a slow reader blocks neither the runtime nor the
+    /// exit of the process. The receiver resolves when that thread has ended, after the last clone of the writer was
+    /// dropped.
     pub(super) fn start(
         write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {

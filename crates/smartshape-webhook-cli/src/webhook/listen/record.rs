@@ -62,8 +62,8 @@ impl Recorder {
         let failed = |error: io::Error| usage!("cannot write --record {path}: {error}");
         // Private, because events hold texts of users.
         let mut file = files::append(Path::new(path)).map_err(failed)?;
-        // Nobody could tell the deliveries of two listeners apart. Some file systems have no locks, and those of Windows would
-        // keep readers out.
+        // Nobody could tell the deliveries of two listeners apart. Some file systems have no locks, and those of
+        // Windows would keep readers out.
         let is_locked = cfg!(unix) && file.metadata().is_ok_and(|metadata| metadata.is_file());
         if is_locked && let Err(TryLockError::WouldBlock) = file.try_lock() {
             let error = io::Error::other("another listener writes it: name another file");

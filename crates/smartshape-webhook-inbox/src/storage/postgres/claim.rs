@@ -59,8 +59,8 @@ impl Postgres {
                 Err(error) => {
                     tracing::warn!(%error, "bodies could not be read; the first is read alone, the other events are released");
                     conflicts.extend(claimed.attempts.drain(first + 1..).map(|attempt| attempt.lease));
-                    // One whose body can never be read must fail alone, and become a dead letter in the end: released, it
-                    // would be claimed with the others again and again.
+                    // One whose body can never be read must fail alone, and become a dead letter in the end: released,
+                    // it would be claimed with the others again and again.
                     let seqs = [claimed.attempts[first].lease.seq];
                     let read = self.connections.run(async |session| bodies(session, &seqs).await).await;
                     if read.as_ref().is_err_and(error::is_outage) {
@@ -84,8 +84,8 @@ impl Postgres {
 }
 
 /// Claims events with one statement, and holds no lock after it. All reads use partial indexes, so the time does not
-/// depend on the number of waiting events. Bodies are read afterwards, since they may be long: returns the length of each, by
-/// sequence number.
+/// depend on the number of waiting events. Bodies are read afterwards, since they may be long: returns the length of
+/// each, by sequence number.
 async fn claim(
     session: &mut Session,
     request: ClaimRequest,

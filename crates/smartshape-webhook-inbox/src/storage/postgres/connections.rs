@@ -1,5 +1,5 @@
-//! A connection pool for the inbox's own statements. Each statement has a timeout, here and at the server: a server does
-//! not notice that a client has closed its connection before it has a result to send.
+//! A connection pool for the inbox's own statements. Each statement has a timeout, here and at the server: a server
+//! does not notice that a client has closed its connection before it has a result to send.
 //!
 //! sqlx's own pool pings a connection before and after each use, and waits for the second ping without a timeout.
 
@@ -80,8 +80,8 @@ impl Connector {
         let lock_timeout = (timeout / 4).max(1);
         // The search path has no schema in which other roles may create functions or operators: one with a better
         // matching signature would be preferred to PostgreSQL's own, and run as our role. JIT would take a second at
-        // each claim once many events wait, for statements that read a few rows. With bitmap scans, a server that has not
-        // analyzed the table yet would read all events that are due, for each claim of one.
+        // each claim once many events wait, for statements that read a few rows. With bitmap scans, a server that has
+        // not analyzed the table yet would read all events that are due, for each claim of one.
         let settings = format!(
             "SET search_path = pg_catalog, pg_temp; SET jit = off; SET enable_bitmapscan = off; \
              SET default_transaction_isolation = 'read committed'; \
@@ -126,8 +126,8 @@ impl Session {
 /// A bounded number of connections, opened when they are needed.
 pub(super) struct Connections {
     pub(super) connect: Connector,
-    /// Drives the sockets, which all runtimes use. The caller's runtime may stand still, as an actix-web worker does while a
-    /// handler blocks its thread.
+    /// Drives the sockets, which all runtimes use. The caller's runtime may stand still, as an actix-web worker does
+    /// while a handler blocks its thread.
     runtime: Handle,
     permits: Semaphore,
     idle: Mutex<Vec<(Session, Instant)>>,

@@ -13,8 +13,8 @@ use crate::storage::milliseconds;
 /// Maximum time for a call. A receiver does not wait for longer than 5 seconds.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A [`DedupStore`] in the database of an inbox on PostgreSQL, made by [`Inbox::dedup_store`](crate::Inbox::dedup_store).
-/// Cheap to clone.
+/// A [`DedupStore`] in the database of an inbox on PostgreSQL, made by
+/// [`Inbox::dedup_store`](crate::Inbox::dedup_store). Cheap to clone.
 #[derive(Clone)]
 pub struct PostgresDedupStore {
     pub(super) connections: Arc<Connections>,

@@ -10,8 +10,8 @@ use crate::storage::rows::parse_key;
 use crate::storage::statement::Decoded;
 
 /// Inserts a batch with one statement, so one round trip and one commit. Sequence numbers follow the order of arrival;
-/// the rows are written in the order of their keys, which prevents deadlocks between processes. Returns whether each event
-/// is new, and the queues in which one was stored behind an earlier one.
+/// the rows are written in the order of their keys, which prevents deadlocks between processes. Returns whether each
+/// event is new, and the queues in which one was stored behind an earlier one.
 pub(super) async fn insert(
     session: &mut Session,
     events: &[NewEvent],

@@ -56,8 +56,8 @@ impl Postgres {
         Ok(expired? + over_capacity? + bodies?)
     }
 
-    /// Deletes a portion of the oldest completed events over `dedup_capacity`. Finding the first of them passes over all that
-    /// are kept, so once none is over it, the next check is a minute later.
+    /// Deletes a portion of the oldest completed events over `dedup_capacity`. Finding the first of them passes over
+    /// all that are kept, so once none is over it, the next check is a minute later.
     async fn delete_over_capacity(&self, retention: Retention) -> Result<u64, InboxError> {
         let Ok(mut sweep) = self.capacity_sweep.try_lock() else { return Ok(0) };
         if retention.dedup_capacity == u64::MAX
@@ -142,8 +142,8 @@ impl Postgres {
     }
 }
 
-/// Deletes a portion of the completed events that the condition is true for, whose `$1` is the value, with their bodies.
-/// The arrays keep the server from reading all bodies for a join.
+/// Deletes a portion of the completed events that the condition is true for, whose `$1` is the value, with their
+/// bodies. The arrays keep the server from reading all bodies for a join.
 async fn delete_oldest(session: &mut Session, condition: &str, value: i64, limit: u32) -> sqlx::Result<u64> {
     let sql = session.tables.sql(&format!(
         "WITH old AS MATERIALIZED (SELECT seq FROM smartshape_inbox_events WHERE state = 2 AND {condition} \
@@ -160,8 +160,8 @@ struct SweptBodies {
     deleted: u64,
     /// The last event of the portion; `None` when no body is left whose retention is over.
     last: Option<CompletedAt>,
-    /// Where the next sweep starts when none is left: ten minutes back, since transactions that were open may have completed
-    /// events at an earlier time than the last one.
+    /// Where the next sweep starts when none is left: ten minutes back, since transactions that were open may have
+    /// completed events at an earlier time than the last one.
     next: CompletedAt,
 }
 
@@ -244,7 +244,8 @@ pub(super) async fn uncompleted_bytes(connections: Arc<Connections>) -> Result<u
     Ok(total)
 }
 
-/// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
+/// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded
+/// number.
 async fn record_reasons(session: &mut Session, limit: u32) -> sqlx::Result<()> {
     let sql = session.tables.sql(
         "SELECT seq, error FROM smartshape_inbox_events WHERE state = 3 AND error_group IS NULL \

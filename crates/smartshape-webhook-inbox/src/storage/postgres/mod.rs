@@ -5,10 +5,11 @@
 //! is cleared when that event ends, and a periodic pass repairs it after a crash between the two.
 //!
 //! Statements run on a [`Session`](connections::Session), whose search path has only PostgreSQL's own schemas. The one
-//! exception is [`settle::complete_within`]: it runs in a transactional handler's transaction, so it qualifies all names.
+//! exception is [`settle::complete_within`]: it runs in a transactional handler's transaction, so it qualifies all
+//! names.
 //!
-//! Statements that choose the rows they change skip those that another transaction has locked; only a replay waits for them.
-//! So a client that is gone while it holds a row stops nobody. A later statement finds what this one has skipped.
+//! Statements that choose the rows they change skip those that another transaction has locked; only a replay waits for
+//! them. So a client that is gone while it holds a row stops nobody. A later statement finds what this one has skipped.
 
 mod admin;
 mod claim;

@@ -52,8 +52,8 @@ impl Notifier {
         self.pending.stored.notify_one();
     }
 
-    /// Marks the first events of these queues runnable before the next notification: the event that an insert saw before
-    /// its own may have ended before the insert was committed.
+    /// Marks the first events of these queues runnable before the next notification: the event that an insert saw
+    /// before its own may have ended before the insert was committed.
     pub(super) fn mark_runnable_later(&self, queues: Vec<Queue>) {
         if !queues.is_empty() {
             locked(&self.pending.blocked).extend(queues);

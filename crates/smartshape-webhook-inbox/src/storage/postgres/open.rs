@@ -23,8 +23,8 @@ const SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// Maximum number of attempts while other processes migrate at the same time.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// Returns what opens connections; the channel for notifications, of which each database and schema has its own; and the
-/// version of the tables, which is older than ours only if the database was opened read-only.
+/// Returns what opens connections; the channel for notifications, of which each database and schema has its own; and
+/// the version of the tables, which is older than ours only if the database was opened read-only.
 pub(super) async fn open(
     url: &str,
     options: &StorageOptions,

@@ -12,15 +12,16 @@ pub(super) type Queue = i64;
 /// Number of queues that one statement of a pass over all queues reads, so that other statements get its connection and
 /// its rows in between.
 const MARK_QUEUES: i64 = 1000;
-/// Whoever has locked a row marks it itself, or leaves it to the next pass, so nobody waits here: neither in a deadlock nor
-/// for a client that is gone.
+/// Whoever has locked a row marks it itself, or leaves it to the next pass, so nobody waits here: neither in a deadlock
+/// nor for a client that is gone.
 const MARK_HEADS: &str = "locked AS MATERIALIZED (SELECT e.seq FROM smartshape_inbox_events e \
        WHERE e.behind AND e.seq = ANY (ARRAY(SELECT seq FROM heads)) FOR UPDATE SKIP LOCKED), \
      marked AS (UPDATE smartshape_inbox_events e SET behind = false FROM locked WHERE e.seq = locked.seq)";
 
 impl Postgres {
-    /// Starts a pass over all queues: in the background and in chunks, since it takes seconds when hundreds of thousands of
-    /// files have several open events, and once a minute at most, since it repairs what only a crash leaves behind.
+    /// Starts a pass over all queues: in the background and in chunks, since it takes seconds when hundreds of
+    /// thousands of files have several open events, and once a minute at most, since it repairs what only a crash
+    /// leaves behind.
     pub(super) fn mark_all_runnable_later(&self) {
         let Ok(mut marked_all_at) = Arc::clone(&self.marked_all_at).try_lock_owned() else { return };
         if marked_all_at.is_some_and(|at| at.elapsed() < MAINTENANCE_INTERVAL) {
@@ -68,8 +69,8 @@ pub(super) async fn mark_runnable_after_commit(connections: &Connections, queues
     }
 }
 
-/// Does what [`mark_runnable`] does for all queues from `first` on in which an event is behind: a process may have ended
-/// between its commit and its call, or be of a version that does not call. Returns the queue to continue with.
+/// Does what [`mark_runnable`] does for all queues from `first` on in which an event is behind: a process may have
+/// ended between its commit and its call, or be of a version that does not call. Returns the queue to continue with.
 async fn mark_all_runnable(session: &mut Session, first: Queue) -> sqlx::Result<Option<Queue>> {
     let sql = session.tables.sql(&format!(
         "WITH RECURSIVE queues (queue, number) AS ( \

@@ -1,8 +1,8 @@
 //! Finds the server that can be written to among the hosts of the URL, now and after each failover.
 //!
-//! Each promotion of a standby begins a timeline with a higher number. Of several servers that can be written to, the one
-//! with the highest number has taken over from the others, and no server with a lower number than the highest one seen is
-//! written to any more. A client cannot know of a promotion while it reaches only the former primary.
+//! Each promotion of a standby begins a timeline with a higher number. Of several servers that can be written to, the
+//! one with the highest number has taken over from the others, and no server with a lower number than the highest one
+//! seen is written to any more. A client cannot know of a promotion while it reaches only the former primary.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -76,8 +76,8 @@ impl Transactions {
         taken_over()
     }
 
-    /// Records the completion and commits. Rolls back and returns false when the lease was lost. Fails if another server has
-    /// taken over.
+    /// Records the completion and commits. Rolls back and returns false when the lease was lost. Fails if another
+    /// server has taken over.
     pub(crate) async fn complete(
         &self,
         mut transaction: PgTransaction<'static>,

@@ -30,7 +30,8 @@ const PARAMETERS: [&str; 19] = [
 ];
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
-/// The options of each host of a URL that may have several, as libpq's: `postgres://user:password@one,two:5433/database`.
+/// The options of each host of a URL that may have several, as libpq's:
+/// `postgres://user:password@one,two:5433/database`.
 ///
 /// No error repeats any part of the URL: when a password is not percent-encoded, every part may belong to it.
 pub(super) fn hosts(url: &str) -> Result<Vec<PgConnectOptions>, InboxError> {

@@ -52,8 +52,8 @@ impl StorageAdmin for Sqlite {
         })
     }
 
-    /// Finds the events on a connection of its own: without an index for the filter that takes seconds, for which neither
-    /// deliveries nor other reads must wait.
+    /// Finds the events on a connection of its own: without an index for the filter that takes seconds, for which
+    /// neither deliveries nor other reads must wait.
     fn change(&self, action: AdminAction, chunk: EventFilter) -> StorageFuture<'_, (Vec<i64>, u64)> {
         Box::pin(async move {
             let mut finder = self.0.connect().await?;
@@ -77,8 +77,8 @@ fn bound(statement: Statement) -> Query<'static, sqlx::Sqlite, SqliteArguments> 
     rows::bound(statement, "").persistent(false)
 }
 
-/// Selects by the conditions of the action and the filter too. May read all events, so it must not run in a transaction that
-/// writes unless the statement names the events already.
+/// Selects by the conditions of the action and the filter too. May read all events, so it must not run in a transaction
+/// that writes unless the statement names the events already.
 async fn select(
     connection: &mut SqliteConnection,
     mut statement: Statement,

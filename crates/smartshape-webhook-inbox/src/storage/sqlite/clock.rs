@@ -20,7 +20,8 @@ pub(super) const NEWEST: &str = "max(coalesce((SELECT stored FROM events ORDER B
 ///
 /// With the wall clock, retries and retention also count while no process has the file open. With the monotonic clock,
 /// later changes of the wall clock affect neither leases nor retries nor retention. With the newest event or replay as
-/// the lower bound, a wall clock that was set back delays no new event, and a retry by the time since the newest event at most.
+/// the lower bound, a wall clock that was set back delays no new event, and a retry by the time since the newest event
+/// at most.
 #[derive(Debug)]
 pub(super) struct StorageClock {
     base: AtomicI64,
@@ -42,15 +43,15 @@ impl StorageClock {
 }
 
 impl Shared {
-    /// Advances our clock to the time of the newest event or replay. Without it, the events that another process stores or
-    /// replays would not be due yet if the wall clock has been set back since that process has opened the file.
+    /// Advances our clock to the time of the newest event or replay. Without it, the events that another process stores
+    /// or replays would not be due yet if the wall clock has been set back since that process has opened the file.
     pub(super) async fn catch_up(&self, newest: i64) -> Result<(), InboxError> {
         if newest <= self.clock.now() {
             return Ok(());
         }
         let clock = Arc::clone(&self.clock);
-        // The clock advances under the lock of the connection, and once the leases are stored: a lease that is renewed at the
-        // same time is neither extended twice nor expired at once.
+        // The clock advances under the lock of the connection, and once the leases are stored: a lease that is renewed
+        // at the same time is neither extended twice nor expired at once.
         self.run_write(OnFull::UseBallast, TransactionScope::WithinJob, &move |connection, now| {
             let clock = Arc::clone(&clock);
             Box::pin(async move {

@@ -18,8 +18,8 @@ const INSERT_EVENTS: &str = "INSERT INTO events (version, key, state, due, file_
      traceparent, triggered, received, bytes, stored) VALUES";
 const EVENT_ROW: &str = "(?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// Inserts a batch, and returns whether each event is new. BEGIN and COMMIT are sent together with other statements, since
-/// each call of SQLite's thread costs two context switches while the other senders wait.
+/// Inserts a batch, and returns whether each event is new. BEGIN and COMMIT are sent together with other statements,
+/// since each call of SQLite's thread costs two context switches while the other senders wait.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
     now: i64,

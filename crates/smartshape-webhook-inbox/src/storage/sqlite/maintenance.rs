@@ -68,7 +68,8 @@ impl Shared {
     }
 }
 
-/// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded number.
+/// Records the reason of dead letters that have none, which an older version or a lost lease has left. A bounded
+/// number.
 async fn record_reasons(connection: &mut SqliteConnection, limit: u32) -> sqlx::Result<()> {
     let without_reason: Vec<(i64, Option<String>)> = sqlx::query_as(
         "SELECT seq, error FROM events WHERE state = 3 AND error_group IS NULL ORDER BY error_group, seq LIMIT ?",
@@ -106,8 +107,8 @@ struct Swept {
     took: Duration,
 }
 
-/// Deletes up to `limit` rows of each kind. Bodies of events completed up to `swept_until` were deleted by earlier sweeps.
-/// The next `limit` events are looked at, whether they have a body or not, since deliveries wait meanwhile.
+/// Deletes up to `limit` rows of each kind. Bodies of events completed up to `swept_until` were deleted by earlier
+/// sweeps. The next `limit` events are looked at, whether they have a body or not, since deliveries wait meanwhile.
 /// `over_capacity` of the oldest completed events are deleted early.
 async fn sweep(
     connection: &mut SqliteConnection,

@@ -47,8 +47,8 @@ type JobFuture<'c, T> = futures_core::future::BoxFuture<'c, sqlx::Result<T>>;
 pub(crate) struct Sqlite(Arc<Shared>);
 
 struct Shared {
-    /// Runs writes. The caller's runtime may stand still, as an actix-web worker does while a handler blocks its thread, and
-    /// the write's transaction would stay open.
+    /// Runs writes. The caller's runtime may stand still, as an actix-web worker does while a handler blocks its
+    /// thread, and the write's transaction would stay open.
     runtime: Handle,
     path: PathBuf,
     identity: (u64, u64),
@@ -162,8 +162,8 @@ impl Shared {
     ) -> Result<T, InboxError> {
         let mut slot = self.reader.lock().await;
         if self.read_only {
-            // The connection is opened anew each time: one that was opened while no process had the file open would not notice
-            // that one has changed it since.
+            // The connection is opened anew each time: one that was opened while no process had the file open would not
+            // notice that one has changed it since.
             *slot = Some(self.wal.opened(open::open_read_only(&self.path).await?.0, 0));
         }
         let reader = match &mut *slot {
@@ -264,10 +264,10 @@ impl Shared {
         }
     }
 
-    /// Fails when the file was moved, deleted or replaced: writes would be lost. What is in the log is saved into the file
-    /// that it belongs to, and the log is emptied, since whoever opens the file that is at the path now would apply it.
-    /// If another process has written to the log since, it may have opened the other file, and what it stored there must
-    /// not be moved into ours: the log stays as it is. The caller drops the connection.
+    /// Fails when the file was moved, deleted or replaced: writes would be lost. What is in the log is saved into the
+    /// file that it belongs to, and the log is emptied, since whoever opens the file that is at the path now would
+    /// apply it. If another process has written to the log since, it may have opened the other file, and what it stored
+    /// there must not be moved into ours: the log stays as it is. The caller drops the connection.
     async fn check_file(&self, writer: &mut WalConnection) -> Result<(), InboxError> {
         let Err(error) = self.check_identity() else { return Ok(()) };
         if wal::data_version(&mut writer.connection).await.is_ok_and(|version| version == writer.seen_version)

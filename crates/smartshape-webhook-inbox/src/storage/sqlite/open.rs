@@ -249,8 +249,8 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), I
     if version(path, connection).await? >= SCHEMA {
         return Ok(());
     }
-    // If several processes start at once, one migrates. The others read the version again: a newer program may have been
-    // first.
+    // If several processes start at once, one migrates. The others read the version again: a newer program may have
+    // been first.
     sqlx::query("BEGIN IMMEDIATE")
         .execute(&mut *connection)
         .await

@@ -1,5 +1,5 @@
-//! The write-ahead log: checks that it is still the file that our connections write to, warns while it grows, and copies it
-//! into the inbox's file.
+//! The write-ahead log: checks that it is still the file that our connections write to, warns while it grows, and
+//! copies it into the inbox's file.
 
 use std::io;
 use std::path::{Path, PathBuf};

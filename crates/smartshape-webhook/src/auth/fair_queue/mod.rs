@@ -2,9 +2,9 @@
 //!
 //! Goyal, Vin and Cheng, "Start-time Fair Queuing: A Scheduling Algorithm for Integrated Services Packet Switching
 //! Networks", SIGCOMM 1996. A flow is a client address, a packet is a token, and its length is the work of hashing it.
-//! Each token gets a *start tag*, the later of the queue's virtual time and the *finish tag* of its flow's previous token;
-//! the smallest start tag is served first. A client that floods the queue therefore waits behind itself, and one that has
-//! not been served for a while comes next. When the queue is full, the token with the largest tag is evicted.
+//! Each token gets a *start tag*, the later of the queue's virtual time and the *finish tag* of its flow's previous
+//! token; the smallest start tag is served first. A client that floods the queue therefore waits behind itself, and one
+//! that has not been served for a while comes next. When the queue is full, the token with the largest tag is evicted.
 //!
 //! One difference from the paper: a token keeps the virtual time of its *first* arrival even after it has been
 //! evicted. A sender that repeats its token moves forward with every attempt, while forgeries, each with a salt of
@@ -18,9 +18,9 @@ use crate::cache::GenerationalCache;
 
 /// Maximum number of waiting tokens, however little work each is.
 pub(super) const MAX_WAITING: usize = 1024;
-/// Capacity of the cache of first arrivals. The cache may hold up to twice as many, about 1.5 MB when a flood has filled it.
-/// At 2,000 forgeries a second it covers the last 14 seconds at least, so a sender that retries within that time keeps its
-/// start tag.
+/// Capacity of the cache of first arrivals. The cache may hold up to twice as many, about 1.5 MB when a flood has
+/// filled it. At 2,000 forgeries a second it covers the last 14 seconds at least, so a sender that retries within that
+/// time keeps its start tag.
 const ARRIVALS: usize = 28_672;
 /// Capacity of the cache of finish tags.
 const FLOWS: usize = 2048;
@@ -84,8 +84,8 @@ impl<T> FairQueue<T> {
     }
 
     /// Adds a token. It must not be in the queue already: the caller lets requests with equal tokens share one entry.
-    /// `capacity` is the work that may be ahead of a token. Returns the items evicted for lack of capacity, perhaps the new
-    /// one among them.
+    /// `capacity` is the work that may be ahead of a token. Returns the items evicted for lack of capacity, perhaps the
+    /// new one among them.
     pub(super) fn push(
         &mut self,
         token: &[u8],
@@ -111,8 +111,9 @@ impl<T> FairQueue<T> {
         evicted
     }
 
-    /// Removes the token with the smallest start tag if `is_allowed` for its client. Returns its item and its work. The work
-    /// counts against the capacity until [`complete`](Self::complete), since a new token has to wait for it as well.
+    /// Removes the token with the smallest start tag if `is_allowed` for its client. Returns its item and its work. The
+    /// work counts against the capacity until [`complete`](Self::complete), since a new token has to wait for it as
+    /// well.
     pub(super) fn pop(
         &mut self,
         capacity: u64,
@@ -204,8 +205,8 @@ impl<T> Flow<T> {
         }
     }
 
-    /// The start tag of the flow's first token. An arrival before `earliest` counts as `earliest`: otherwise a client that
-    /// collects early arrivals could hold up all others for as long as it has collected.
+    /// The start tag of the flow's first token. An arrival before `earliest` counts as `earliest`: otherwise a client
+    /// that collects early arrivals could hold up all others for as long as it has collected.
     fn start_tag(&self, first: &QueuedToken<T>, earliest: u64) -> u64 {
         self.finish_tag.max(first.arrived_at).max(earliest)
     }

@@ -29,20 +29,20 @@ use lanes::Worker;
 
 /// Requests that may wait for the same token.
 const WAITERS_PER_TOKEN: usize = 256;
-/// Requests that may wait in addition to the first one of each token. The queue bounds the number of tokens, so this bounds
-/// the number of waiting requests, and the memory that their unread bodies take.
+/// Requests that may wait in addition to the first one of each token. The queue bounds the number of tokens, so this
+/// bounds the number of waiting requests, and the memory that their unread bodies take.
 const EXTRA_WAITERS: usize = MAX_WAITING;
 /// Assumed time of one unit of work, until it has been measured. On a slower machine the queue grows a little too long
 /// once.
 const ASSUMED_TIME_PER_UNIT: Duration = Duration::from_micros(900);
-/// On a contended core, a worker pauses after a rejected token for this many times the CPU time that it took. A flood of
-/// forgeries thus gets 1/31 of the core.
+/// On a contended core, a worker pauses after a rejected token for this many times the CPU time that it took. A flood
+/// of forgeries thus gets 1/31 of the core.
 const PAUSE: u32 = 30;
 /// Longest pause, as a multiple of `verify_timeout`. With many secrets a hash takes seconds, and thirty times as long
 /// would lock out for a minute everyone who shares the forger's address, as all clients behind a proxy do.
 const LONGEST_PAUSE: u32 = 4;
-/// A pause ends for a token from another client after this fraction of `verify_timeout`: early enough to hash that token
-/// before its request times out.
+/// A pause ends for a token from another client after this fraction of `verify_timeout`: early enough to hash that
+/// token before its request times out.
 const PAUSE_FOR_OTHER_CLIENTS: u32 = 8;
 
 /// A token could not be verified in time.
@@ -55,8 +55,8 @@ pub(crate) struct VerifyBusy {
 const TOO_MANY: &str = "too many requests wait";
 const TOO_LATE: &str = "its turn did not come within verify_timeout";
 
-/// Hashes tokens on dedicated threads, at normal priority: at a lower one, other programs that keep all cores busy would
-/// lock out every new sender. A hash continues if the request that submitted it is dropped.
+/// Hashes tokens on dedicated threads, at normal priority: at a lower one, other programs that keep all cores busy
+/// would lock out every new sender. A hash continues if the request that submitted it is dropped.
 pub(crate) struct Workers {
     shared: Arc<Shared>,
 }
@@ -328,8 +328,8 @@ impl Shared {
         }
     }
 
-    /// Takes the next token out of the queue if `is_allowed` for its client, with the secrets to try and its work. A worker
-    /// that hashes already leaves it to an idle one.
+    /// Takes the next token out of the queue if `is_allowed` for its client, with the secrets to try and its work. A
+    /// worker that hashes already leaves it to an idle one.
     fn pop(
         &self,
         is_hashing: bool,
@@ -343,8 +343,8 @@ impl Shared {
         Some((item, Arc::clone(&state.keyring), work))
     }
 
-    /// Publishes the status of a token; `None` if a panic kept it from being determined. Its waiters are then dropped, which
-    /// rejects their requests as busy.
+    /// Publishes the status of a token; `None` if a panic kept it from being determined. Its waiters are then dropped,
+    /// which rejects their requests as busy.
     fn publish(&self, token: &Token, work: u64, hashed: Option<Hashed>) {
         self.hashes.fetch_add(1, Ordering::Relaxed);
         let mut state = locked(&self.state);
@@ -360,8 +360,8 @@ impl Shared {
         }
     }
 
-    /// Pauses after rejected tokens of these clients, and returns for how long. A client pays for its own forgeries only, so
-    /// the pause ends soon when a token from another client waits.
+    /// Pauses after rejected tokens of these clients, and returns for how long. A client pays for its own forgeries
+    /// only, so the pause ends soon when a token from another client waits.
     fn pause(&self, pause: Duration, forgers: &[Option<ClientAddr>]) -> Duration {
         let started_at = Instant::now();
         let pause = pause.min(self.timeout * LONGEST_PAUSE);
@@ -400,9 +400,9 @@ fn catch_panic<T>(run: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).ok()
 }
 
-/// The pause after a rejected token that took `took`, of which its thread had a core for `cpu`. Rises linearly with the time
-/// that other threads had the core: from zero, when they had half as much as this one (a third of the core), to [`PAUSE`]
-/// times `cpu`, when they had as much as this one. A sender that knows a secret never causes a pause.
+/// The pause after a rejected token that took `took`, of which its thread had a core for `cpu`. Rises linearly with the
+/// time that other threads had the core: from zero, when they had half as much as this one (a third of the core), to
+/// [`PAUSE`] times `cpu`, when they had as much as this one. A sender that knows a secret never causes a pause.
 fn pause(took: Duration, cpu: Option<Duration>) -> Duration {
     // Where the system does not tell the CPU time, the core counts as contended.
     let cpu = cpu.unwrap_or(took / 2);
@@ -421,9 +421,9 @@ fn cpu_time() -> Option<Duration> {
     None
 }
 
-/// Keeps tokio's paused clock, which tests use, from advancing until the returned sender is dropped. A paused clock advances
-/// to the next timer when the runtime is idle. The runtime does not know that it waits for our threads, but it does know
-/// of blocking tasks.
+/// Keeps tokio's paused clock, which tests use, from advancing until the returned sender is dropped. A paused clock
+/// advances to the next timer when the runtime is idle. The runtime does not know that it waits for our threads, but it
+/// does know of blocking tasks.
 fn hold_paused_clock() -> Option<std::sync::mpsc::Sender<()>> {
     let before = Instant::now();
     let clock = tokio::time::Instant::now().into_std();

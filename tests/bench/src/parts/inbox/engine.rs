@@ -16,8 +16,8 @@ pub(super) enum Engine {
 /// An empty database.
 pub(super) struct Database {
     pub(super) url: String,
-    /// SQLite deletes the log when the last connection is closed, which happens after an inbox is dropped, and would delete the
-    /// log of a file that has taken its place: so each file has a folder of its own.
+    /// SQLite deletes the log when the last connection is closed, which happens after an inbox is dropped, and would
+    /// delete the log of a file that has taken its place: so each file has a folder of its own.
     _folder: Option<TempDir>,
 }
 

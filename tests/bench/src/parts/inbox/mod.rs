@@ -19,7 +19,8 @@ use crate::report::{Aim, Samples, table};
 use crate::turns::{repeat, take_turns};
 use crate::{Result, Run};
 
-/// Senders that each wait for an acknowledgement before they send the next delivery, and the minimum ratio to the bare loop.
+/// Senders that each wait for an acknowledgement before they send the next delivery, and the minimum ratio to the bare
+/// loop.
 const SENDERS: [(usize, Aim); 4] =
     [(1, Aim::None), (16, Aim::None), (64, Aim::AtLeast(0.7)), (256, Aim::None)];
 

@@ -1,12 +1,13 @@
 //! One worker thread, and the choice of the tokens and secrets that it hashes side by side.
 //!
-//! [`bcrypt_lanes::run`] asks for the next secret to try whenever a lane is free. It gets the secrets of a token one after
-//! the other, then those of the next token in the fair queue; nothing waits for a batch to fill or to end. A token's first
-//! matching secret ends it: no further secret is tried, and what other lanes still compute for it is ignored.
+//! [`bcrypt_lanes::run`] asks for the next secret to try whenever a lane is free. It gets the secrets of a token one
+//! after the other, then those of the next token in the fair queue; nothing waits for a batch to fill or to end. A
+//! token's first matching secret ends it: no further secret is tried, and what other lanes still compute for it is
+//! ignored.
 //!
-//! Tokens of one client leave the last lane to another client: a sender does not wait until a lane is done with a forgery
-//! from another address, and three lanes hash nearly as much as four. A token that is tried with several secrets may take
-//! all lanes: its time is then little more than that of one.
+//! Tokens of one client leave the last lane to another client: a sender does not wait until a lane is done with a
+//! forgery from another address, and three lanes hash nearly as much as four. A token that is tried with several
+//! secrets may take all lanes: its time is then little more than that of one.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ pub(super) struct Worker<'a> {
     clock: LaneClock,
     /// Rejected tokens for which a pause is due.
     pending_pauses: Vec<PendingPause>,
-    /// Takes one token at a time, since the last rejected one was hashed on a contended core. Otherwise one pause would stand
-    /// for several forgeries, and a sender's token would wait for all of them. Ends when a token matches.
+    /// Takes one token at a time, since the last rejected one was hashed on a contended core. Otherwise one pause would
+    /// stand for several forgeries, and a sender's token would wait for all of them. Ends when a token matches.
     serial: bool,
 }
 
@@ -112,8 +113,8 @@ impl<'a> Worker<'a> {
                 let tag = Trial { verification: verification.number, secret, started_at };
                 return Some(Job { password: Password(entry), hash, tag });
             }
-            // Here every secret of every verification has been started. Only the last verification is asked for secrets, so one
-            // that got a newer one behind it too early would never have a result.
+            // Here every secret of every verification has been started. Only the last verification is asked for
+            // secrets, so one that got a newer one behind it too early would never have a result.
             if !self.pending_pauses.is_empty() || (is_hashing && self.serial) {
                 return None;
             }
@@ -204,8 +205,8 @@ impl Verification {
     }
 }
 
-/// Divides the thread's time evenly among the lanes in use, so that the times of all secrets add up to it. A token is thus
-/// charged for its share of the thread, however many others were hashed beside it.
+/// Divides the thread's time evenly among the lanes in use, so that the times of all secrets add up to it. A token is
+/// thus charged for its share of the thread, however many others were hashed beside it.
 struct LaneClock {
     lanes: u32,
     at: Instant,
