@@ -1,5 +1,6 @@
 // The examples are tests of the crate `conformance`, which has what they need.
 #![cfg_attr(not(doctest), doc = include_str!("../README.md"))]
+//! See [`endpoint()`], [`webhook()`], [`Webhook`], [`Delivery`], [`Receiver::drain`] and [`ClientAddr`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod convert;

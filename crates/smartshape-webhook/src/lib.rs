@@ -1,5 +1,10 @@
 // The examples are tests of the crate `conformance`.
 #![cfg_attr(not(doctest), doc = include_str!("../README.md"))]
+#![cfg_attr(
+    feature = "receiver",
+    doc = "See [`Event`], [`Receiver::serve`], [`Handler`], [`EventRouter`], [`Delivery`], [`NamedSecret`], [`Rejection`] and \
+           [`DedupStore`]."
+)]
 #![doc = include_str!("../METRICS.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -111,5 +111,7 @@ pub(crate) fn escaped(event: &Value) -> String {
 pub(crate) fn padded(event: &Value, length: usize) -> String {
     let text = event.to_string();
     let padding = " ".repeat(length.saturating_sub(text.len()));
-    text.replacen('{', &format!("{{{padding}"), 1)
+    let padded = text.replacen('{', &format!("{{{padding}"), 1);
+    debug_assert_eq!(padded.len(), length.max(text.len()));
+    padded
 }

@@ -61,4 +61,5 @@ async fn secrets_are_read_verbatim_or_rejected() {
     let short = ["token", "sign", "--cost", "4", "--secret", "swordfish"];
     home.run(&short).await.assert_fails(2, "under 16");
     home.run(&[&short[..], &["--allow-short-secret"]].concat()).await.assert_ok();
+    home.run(&["token", "sign", "--secret", &format!("{SECRET}\u{200b}")]).await.assert_fails(2, "U+200B");
 }

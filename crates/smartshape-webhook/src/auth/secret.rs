@@ -235,6 +235,14 @@ impl NamedSecret {
     /// Restricts the secret to events of these owners. Defaults to any owner. An owner is an e-mail address or an
     /// account's id, as SmartShape sends it. If SmartShape sends an object, its id and its address, as far as present,
     /// must both be listed; a user name does not count.
+    ///
+    /// ```
+    /// use smartshape_webhook::{NamedSecret, Secret};
+    ///
+    /// let uploads = NamedSecret::new("uploads", Secret::generate()?).scoped_to_owners(["ada@example.com", "5c6f"]);
+    /// assert_eq!(uploads.name(), "uploads");
+    /// # Ok::<(), smartshape_webhook::SecretError>(())
+    /// ```
     #[must_use]
     pub fn scoped_to_owners(mut self, owners: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.owners = Some(owners.into_iter().map(Into::into).collect());

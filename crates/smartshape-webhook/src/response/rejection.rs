@@ -186,8 +186,8 @@ impl Rejection {
     }
 
     /// Whether the request's token had been verified before the request was rejected, so that it comes from somebody
-    /// who knows a secret. Then the receiver has also read some or all of its body. False for a rejection made from a
-    /// [`RejectionKind`].
+    /// who knows a secret: for example when the body behind a valid token is not JSON. Then the receiver has also read
+    /// some or all of its body. False for a rejection made from a [`RejectionKind`].
     ///
     /// ```
     /// use smartshape_webhook::{Rejection, RejectionKind};
