@@ -99,5 +99,8 @@ impl ActivityRecorder {
             }
             first.remove();
         }
+        if let Err(error) = storage.delete_old_activity().await {
+            tracing::debug!(%error, "old activity of the inbox could not be deleted; it is tried again");
+        }
     }
 }

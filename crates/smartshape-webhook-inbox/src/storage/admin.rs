@@ -3,14 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use smartshape_webhook::DeliveryKey;
 
 use super::rows::{self, EVENT_COLUMNS, NO_REASON, count, timestamp_from_micros};
 use super::statement::Parameter::{Bytes, Number, Text};
 use super::statement::{Columns, Decoded, Dialect, EachRow, Statement};
 use super::{MAX_EXAMINED, Storage, StorageFuture};
-use crate::activity::{ActivityCounts, minute_since_epoch};
+use crate::activity::ActivityCounts;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::event::{StoredDelivery, StoredEvent};
 use crate::filter::EventFilter;
@@ -234,15 +233,12 @@ impl dyn Storage + '_ {
         .await
     }
 
-    /// Adds to the activity of a minute, and deletes minutes older than [`ACTIVITY_MINUTES`].
+    /// Adds to the activity of a minute.
     pub(crate) async fn record_activity(
         &self,
         minute: i64,
         counts: ActivityCounts,
     ) -> Result<(), InboxError> {
-        let oldest = minute_since_epoch(Timestamp::now()) - ACTIVITY_MINUTES;
-        let old = "DELETE FROM smartshape_inbox_activity WHERE minute < $1";
-        self.execute(Statement::new(old).bind(Number(oldest))).await?;
         let greatest = self.dialect().greatest;
         let add = Statement::new(format!(
             "INSERT INTO smartshape_inbox_activity AS a VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
@@ -264,6 +260,14 @@ impl dyn Storage + '_ {
             .bind(Number(counts.max_waiting))
             .bind(Number(counts.max_overdue_ms));
         self.execute(add).await
+    }
+
+    /// Deletes the activity of minutes older than [`ACTIVITY_MINUTES`], by the clock that all processes share.
+    pub(crate) async fn delete_old_activity(&self) -> Result<(), InboxError> {
+        let Dialect { now, since_epoch, .. } = self.dialect();
+        let minute = format!("{} / 60000000", since_epoch(now));
+        let old = format!("DELETE FROM smartshape_inbox_activity WHERE minute < {minute} - $1");
+        self.execute(Statement::new(old).bind(Number(ACTIVITY_MINUTES))).await
     }
 
     /// The activity from the minute `from` on, in slots of `width` minutes, each with its number: `minute / width`.

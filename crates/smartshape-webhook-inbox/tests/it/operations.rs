@@ -206,6 +206,7 @@ async fn activity_is_kept_for_14_days(inbox: &Inbox) {
     for minute in [old, kept, now] {
         inbox.storage().record_activity(minute, stored).await.unwrap();
     }
+    inbox.storage().delete_old_activity().await.unwrap();
     let mut minutes: Vec<i64> =
         inbox.storage().activity(0, 1).await.unwrap().into_iter().map(|(minute, _)| minute).collect();
     minutes.sort_unstable();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use smartshape_webhook::{Delivery, Handler as _, HandlerError};
 use sqlx::{Connection as _, PgConnection};
+use tokio::sync::mpsc;
 
 use crate::it::fixture::{
     Fixture as _, LONG, MOMENT, Server, assert_error, delivery, on_postgres, open_error, poll_until,
@@ -18,7 +19,9 @@ on_postgres! {
     database:
     server_that_can_lose_commits_is_rejected
     errors_give_advice_and_hide_password
+    three_connections_are_enough
     worker_is_notified_of_events_of_other_processes
+    workers_of_several_processes_share_events
     transactional_effect_and_completion_are_atomic
     transactional_effect_is_rolled_back_without_lease
     server_may_be_unavailable_at_start_and_later
@@ -63,6 +66,14 @@ async fn errors_give_advice_and_hide_password(server: &Server) {
     }
 }
 
+async fn three_connections_are_enough(server: &Server) {
+    let inbox = Inbox::builder(&server.url()).max_connections(3).open().await.unwrap();
+    let worker = inbox.worker(succeed).spawn();
+    join_all((0..100).map(|number| inbox.store([number]))).await;
+    inbox.wait_for_state(EventState::Completed, 100).await;
+    worker.shutdown().await.unwrap();
+}
+
 /// A worker that would look by itself only in an hour hears of what another process stored.
 async fn worker_is_notified_of_events_of_other_processes(server: &Server) {
     let (receiving, working) = (server.inbox().await, server.inbox().await);
@@ -76,6 +87,38 @@ async fn worker_is_notified_of_events_of_other_processes(server: &Server) {
         }
     }
     worker.shutdown().await.unwrap();
+}
+
+async fn workers_of_several_processes_share_events(server: &Server) {
+    let (sender, mut handled) = mpsc::unbounded_channel();
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        let inbox = server.inbox().await;
+        let sender = sender.clone();
+        let work = move |delivery: Delivery| {
+            let sent = sender.send(delivery.uuid().to_owned());
+            async move { Ok(sent?) }
+        };
+        workers.push((inbox.worker(work).concurrency(4).spawn(), inbox));
+    }
+    drop(sender);
+    for event in 0..100 {
+        workers[event as usize % 3].1.store([event]).await;
+        // A duplicate at another machine.
+        workers[(event as usize + 1) % 3].1.store([event]).await;
+    }
+    workers[0].1.wait_until_idle().await;
+    for (worker, _) in workers {
+        worker.shutdown().await.unwrap();
+    }
+    let mut uuids = Vec::new();
+    while let Some(uuid) = handled.recv().await {
+        uuids.push(uuid);
+    }
+    uuids.sort_unstable();
+    let all = uuids.len();
+    uuids.dedup();
+    assert_eq!((all, uuids.len()), (100, 100));
 }
 
 fn insert(

@@ -110,9 +110,6 @@ fn byte_order_mark_is_kept_in_the_raw_body_only() {
     let marked = format!("\u{feff}{sent}");
     let delivery = Delivery::for_test(marked.clone()).unwrap();
     assert_eq!((delivery.raw(), delivery.raw_data().as_str()), (&Bytes::from(marked), "{}"));
-    assert_eq!(
-        (serde_json::to_string(&delivery).unwrap(), delivery.to_json_line()),
-        (sent, event.clone())
-    );
+    assert_eq!((serde_json::to_string(&delivery).unwrap(), delivery.to_json_line()), (sent, event.clone()));
     assert_eq!(delivery.key(), Delivery::for_test(event).unwrap().key());
 }
