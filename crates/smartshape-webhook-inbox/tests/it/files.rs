@@ -471,8 +471,9 @@ async fn growing_wal_counts_against_size_limit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backup_ends_under_load_and_can_be_restored_and_shrunk() {
     let (folder, inbox) = file_inbox().await;
+    let long = 100_000;
     for number in 0..20 {
-        inbox.handle(long_delivery(number, 100_000)).await.unwrap();
+        inbox.handle(long_delivery(number, long)).await.unwrap();
     }
     let (ended, is_over) = tokio::sync::watch::channel(false);
     let load = tokio::spawn({
@@ -506,7 +507,8 @@ async fn backup_ends_under_load_and_can_be_restored_and_shrunk() {
     let before = fs::metadata(folder.path("inbox.db")).unwrap().len();
     drop(inbox);
     folder.execute("VACUUM").await;
-    assert!(fs::metadata(folder.path("inbox.db")).unwrap().len() < before / 4);
+    // By the long bodies at least; how many short events came before the backup depends on the machine.
+    assert!(fs::metadata(folder.path("inbox.db")).unwrap().len() + 15 * long as u64 <= before);
     let inbox = folder.inbox().await;
     assert_eq!(inbox.in_state(EventState::Completed).await.len() as u64, waiting);
 }
