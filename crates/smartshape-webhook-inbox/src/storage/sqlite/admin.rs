@@ -16,6 +16,8 @@ use crate::storage::statement::Parameter::Text;
 use crate::storage::statement::{Dialect, EachRow, Statement};
 
 const SELECT_SEQS: &str = "SELECT e.seq FROM events e WHERE ";
+/// The storage's time. It is filled in when the statement runs, since a read may wait for a longer one.
+const NOW: &str = ":now";
 
 impl StorageAdmin for Sqlite {
     fn check_has(&self, schema: i64) -> Result<(), InboxError> {
@@ -27,7 +29,7 @@ impl StorageAdmin for Sqlite {
     }
 
     fn milliseconds_until(&self, time: &str) -> String {
-        format!("{time} - {}", self.0.clock.now())
+        format!("{time} - {NOW}")
     }
 
     fn disk_bytes(&self) -> String {
@@ -36,8 +38,9 @@ impl StorageAdmin for Sqlite {
         format!("(SELECT (page_count - freelist_count) * page_size + {wal} FROM {pages})")
     }
 
-    fn fetch<'a>(&'a self, statement: Statement, each: EachRow<'a>) -> StorageFuture<'a, ()> {
-        Box::pin(self.0.read(async move |connection, _| {
+    fn fetch<'a>(&'a self, mut statement: Statement, each: EachRow<'a>) -> StorageFuture<'a, ()> {
+        Box::pin(self.0.read(async move |connection, now| {
+            statement.sql = statement.sql.replace(NOW, &now.to_string());
             for row in bound(statement).fetch_all(connection).await? {
                 each(&row).map_err(sqlx::Error::Decode)?;
             }
@@ -72,7 +75,7 @@ impl StorageAdmin for Sqlite {
     }
 }
 
-/// Not to be prepared for later: [`milliseconds_until`](StorageAdmin::milliseconds_until) makes another text each time.
+/// Not to be prepared for later: a text with the time in place of [`NOW`] is another each time.
 fn bound(statement: Statement) -> Query<'static, sqlx::Sqlite, SqliteArguments> {
     rows::bound(statement, "").persistent(false)
 }
